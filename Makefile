@@ -1,0 +1,55 @@
+# make help says what there is.
+
+VERSION := 0.1.0
+RELEASE := 1
+ARCH    := $(shell uname -m)
+
+# The exact bytes of the binary depend on nothing but the sources and Go.
+BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+
+.PHONY: help build check test lint fmt bench demo rpm clean go setup
+
+help: ## say what there is
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /\1\t/' | expand -t 10
+
+go:
+	@test/need-go.sh
+
+setup: go
+	@test/setup.sh
+
+build: go ## build dist/soe-agent, static
+	$(BUILD) -o dist/soe-agent ./cmd/soe-agent
+
+check: go ## the fast tests; they need no root
+	go vet ./...
+	go test ./cmd/... ./internal/... ./policies/...
+
+test: setup rpm ## all tests, throw-away machines included (root; installs Debian packages that it misses)
+	go test -race ./cmd/... ./internal/... ./policies/...
+	go test -count=1 -timeout 20m ./test/...
+
+lint: go ## the linters, pinned in .ci/lint
+	cd .ci/lint && go build -o ../../dist/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
+	dist/golangci-lint run ./...
+	@if command -v shellcheck >/dev/null; then git ls-files '*.sh' .ci/run | xargs shellcheck; fi
+
+fmt: go ## format the Go sources
+	cd .ci/lint && go build -o ../../dist/gofumpt mvdan.cc/gofumpt
+	dist/gofumpt -w cmd internal policies test
+
+rpm: build ## build dist/soe-agent-VERSION-RELEASE.ARCH.rpm
+	@command -v rpmbuild >/dev/null || { echo "rpmbuild is missing: install rpm-build (yum, dnf) or rpm (apt)" >&2; exit 1; }
+	rpmbuild -bb --quiet --target $(ARCH)-linux --define '_topdir $(CURDIR)/dist/rpmbuild' --define '_rpmdir $(CURDIR)/dist' \
+		--define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' --define 'soe_source $(CURDIR)' \
+		--define 'soe_version $(VERSION)' --define 'soe_release $(RELEASE)' packaging/rpm/soe-agent.spec
+	@echo dist/soe-agent-$(VERSION)-$(RELEASE).$(ARCH).rpm
+
+demo: setup rpm ## the whole job, before your eyes: a thin machine boots, converges, is broken and mended
+	go run ./test/demo dist/soe-agent-$(VERSION)-$(RELEASE).$(ARCH).rpm
+
+bench: setup build ## measure, and print the figures that test/bench/RESULTS.md keeps
+	go test -count=1 -timeout 20m -run '^$$' -bench . ./test/bench
+
+clean: ## remove what was built
+	rm -rf dist
