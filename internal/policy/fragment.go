@@ -1,0 +1,97 @@
+package policy
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+)
+
+// A Fragment is one parsed and valid TOML document of a policy.
+type Fragment struct {
+	Name        string
+	Layer       Layer
+	Personas    []string // empty: for every persona
+	Description string
+	Settings    []Setting
+	Rules       []Rule
+}
+
+// A Setting is what a fragment says of one resource.
+type Setting struct {
+	ID   ID
+	Spec Spec
+	Line int
+}
+
+// A Source is a fragment as it was written.
+type Source struct {
+	Name  string `json:"name"` // shown in messages and provenance
+	Layer Layer  `json:"layer"`
+	Text  string `json:"text"`
+}
+
+// Parse reads a fragment. Its error is Problems: all of them.
+func Parse(source Source) (Fragment, error) {
+	var values map[string]any
+	if _, err := toml.Decode(source.Text, &values); err != nil {
+		p := Problem{File: source.Name, Message: "cannot read the fragment: " + strings.TrimPrefix(err.Error(), "toml: ")}
+		var parse toml.ParseError
+		if errors.As(err, &parse) {
+			p.Line = parse.Position.Line
+			p.Message = "cannot read the fragment: " + parse.Message
+		}
+		return Fragment{}, Problems{p}
+	}
+	d := decoder{file: source.Name, lines: locate(source.Text)}
+	f := Fragment{Name: source.Name, Layer: source.Layer}
+	f.Personas, f.Description = d.document(&table{d: &d, values: values})
+	f.Settings, f.Rules = d.settings, d.rules
+	slices.SortStableFunc(d.problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
+	return f, d.problems.asError()
+}
+
+// ParseAll reads fragments, in order, and reports the problems of all of them.
+func ParseAll(sources []Source) ([]Fragment, error) {
+	var fragments []Fragment
+	var problems Problems
+	for _, source := range sources {
+		f, err := Parse(source)
+		problems = append(problems, AsProblems(err)...)
+		fragments = append(fragments, f)
+	}
+	return fragments, problems.asError()
+}
+
+// ReadDir returns the fragments of a directory: its files that end in ".toml"
+// and do not begin with a dot, by name. A directory that is not there has none.
+// The names of the sources are those of the files, below display.
+func ReadDir(fsys fs.FS, dir, display string, layer Layer) ([]Source, error) {
+	entries, err := fs.ReadDir(fsys, dir)
+	if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return nil, fmt.Errorf("cannot read the policy in %s: %w", display, err)
+	}
+	var sources []Source
+	var errs []error
+	for _, entry := range entries {
+		name := entry.Name()
+		if !strings.HasSuffix(name, ".toml") || strings.HasPrefix(name, ".") {
+			continue
+		}
+		text, err := fs.ReadFile(fsys, path.Join(dir, name))
+		if err != nil {
+			errs = append(errs, fmt.Errorf("cannot read the policy fragment %s: %w", path.Join(display, name), err))
+			continue
+		}
+		sources = append(sources, Source{Name: path.Join(display, name), Layer: layer, Text: string(text)})
+	}
+	return sources, errors.Join(errs...)
+}

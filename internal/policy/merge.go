@@ -1,0 +1,298 @@
+package policy
+
+import (
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+)
+
+// A Policy is the whole desired state of one machine: every resource once, each
+// with the place that set it. It is never changed once made.
+type Policy struct {
+	Personas  []string
+	Serial    int64 // of the remote layer's manifest; 0 without one
+	Resources []Resource
+	Rules     []Rule
+}
+
+// A Resource is what a policy wants, and why.
+type Resource struct {
+	ID     ID
+	Spec   Spec
+	Origin Origin
+	// Secrets are the secret values that the spec holds after Expand. They must
+	// never be shown.
+	Secrets []string
+	// Missing are the references for which there was no value, so that the spec
+	// cannot be enforced for now.
+	Missing []Reference
+	// Shown is the spec as it may be shown: with the references to its secrets
+	// in their places. Nil when it holds no secret: Spec itself may be shown.
+	Shown Spec
+}
+
+// A Want is a resource with the type of its spec.
+type Want[S Spec] struct {
+	Resource
+	Spec S
+}
+
+// Of returns the resources whose specs are of type S and are known in full, by
+// ID. One with Missing values is left out: it cannot be enforced.
+func Of[S Spec](p *Policy) []Want[S] {
+	var wants []Want[S]
+	for _, r := range p.Resources {
+		if spec, ok := r.Spec.(S); ok && len(r.Missing) == 0 {
+			wants = append(wants, Want[S]{Resource: r, Spec: spec})
+		}
+	}
+	return wants
+}
+
+// Lookup returns the resource with an ID.
+func (p *Policy) Lookup(id ID) (Resource, bool) {
+	i, ok := slices.BinarySearchFunc(p.Resources, id, func(r Resource, id ID) int { return cmp.Compare(r.ID, id) })
+	if !ok {
+		return Resource{}, false
+	}
+	return p.Resources[i], true
+}
+
+// Digest identifies what the policy wants and its rules, so that two machines,
+// or one machine on two days, can be compared. It does not depend on the values
+// of secrets, nor on where anything came from.
+func (p *Policy) Digest() string {
+	hash := sha256.New()
+	for _, r := range p.Resources {
+		hash.Write([]byte(r.Digest()))
+	}
+	for _, r := range p.Rules {
+		r.Origin = Origin{}
+		rule, _ := json.Marshal(r) // plain data always marshals
+		hash.Write(rule)
+	}
+	return hex.EncodeToString(hash.Sum(nil))[:16]
+}
+
+// Digest identifies what is wanted of the resource. A secret counts by name, not
+// by value: its rotation is not a change of policy.
+func (r Resource) Digest() string {
+	wanted := r.Spec
+	if r.Shown != nil {
+		wanted = r.Shown
+	}
+	spec, _ := json.Marshal(wanted) // specs are plain data and always marshal
+	hash := sha256.New()
+	fmt.Fprintf(hash, "%s\n%s\n", r.ID, spec)
+	if d, ok := wanted.(Dropin); ok {
+		fmt.Fprintf(hash, "%s\n", d.Content)
+	}
+	return hex.EncodeToString(hash.Sum(nil))
+}
+
+// Merge puts together the fragments that are for any of a machine's personas.
+//
+// The rank of a fragment is its layer and, within the layer, the position of
+// the latest of the machine's personas that it names; a fragment for everybody
+// ranks below those. Of the same resource, the higher rank replaces the lower
+// one whole. Two fragments of one rank that differ about a resource are an
+// error, which names both places.
+func Merge(fragments []Fragment, personas []string) (*Policy, error) {
+	type ranked struct {
+		Setting
+		origin Origin
+		rank   int
+	}
+	set := map[ID][]ranked{}
+	p := &Policy{Personas: personas}
+	type rankedRule struct {
+		Rule
+		rank int
+	}
+	var rules []rankedRule
+	for _, f := range fragments {
+		persona, selected := selects(f, personas)
+		if !selected {
+			continue
+		}
+		rank := int(f.Layer)*(len(personas)+1) + slices.Index(personas, persona) + 1
+		origin := Origin{Layer: f.Layer, Fragment: f.Name, Persona: persona}
+		for _, s := range f.Settings {
+			origin.Line = s.Line
+			set[s.ID] = append(set[s.ID], ranked{s, origin, rank})
+		}
+		for _, r := range f.Rules {
+			origin.Line = r.Origin.Line
+			r.Origin = origin
+			rules = append(rules, rankedRule{r, rank})
+		}
+	}
+	var problems Problems
+	for id, settings := range set {
+		slices.SortStableFunc(settings, func(a, b ranked) int { return cmp.Compare(b.rank, a.rank) })
+		winner, peer := settings[0], settings[0] // peer is the first of the rank being looked at
+		for _, other := range settings[1:] {
+			switch {
+			case other.rank != peer.rank:
+				peer = other
+			case !reflect.DeepEqual(other.Spec, peer.Spec):
+				problems = append(problems, Problem{
+					File: other.origin.Fragment, Line: other.origin.Line,
+					Message: fmt.Sprintf("cannot merge %s: it is set differently at %s, which has the same rank", id, peer.origin),
+				})
+			}
+			if other.rank != winner.rank {
+				winner.origin.Overrode = append(winner.origin.Overrode, other.origin)
+			}
+		}
+		p.Resources = append(p.Resources, Resource{ID: id, Spec: winner.Spec, Origin: winner.origin})
+	}
+	slices.SortFunc(p.Resources, func(a, b Resource) int { return cmp.Compare(a.ID, b.ID) })
+	if why := p.leavesNoAdministrator(); why != nil {
+		problems = append(problems, *why)
+	}
+	slices.SortStableFunc(rules, func(a, b rankedRule) int { return cmp.Compare(a.rank, b.rank) })
+	for _, r := range rules {
+		p.Rules = append(p.Rules, r.Rule)
+	}
+	slices.SortFunc(problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Message, b.Message))
+	})
+	return p, problems.asError()
+}
+
+// leavesNoAdministrator finds what no fragment by itself shows: that all whom
+// sudo allows are accounts or groups that the policy takes away.
+func (p *Policy) leavesNoAdministrator() *Problem {
+	sudo, ok := p.Lookup(NewID("sudo", "allow"))
+	if !ok {
+		return nil
+	}
+	for _, subject := range sudo.Spec.(Sudo).Allow {
+		name, isGroup := strings.CutPrefix(subject, "%")
+		if name == "root" {
+			continue
+		}
+		var ensure Ensure
+		if isGroup {
+			group, _ := p.Lookup(NewID("group", name))
+			g, _ := group.Spec.(Group)
+			ensure = g.Ensure
+		} else {
+			user, _ := p.Lookup(NewID("user", name))
+			u, _ := user.Spec.(User)
+			ensure = u.Ensure
+		}
+		if ensure != Absent {
+			return nil
+		}
+	}
+	return &Problem{
+		File: sudo.Origin.Fragment, Line: sudo.Origin.Line,
+		Message: "cannot merge sudo/allow: it would leave no administrator: the policy removes everybody whom it allows",
+	}
+}
+
+// selects says whether a fragment is for a machine of these personas, and which
+// of them gives it its rank ("" when it is for everybody).
+func selects(f Fragment, personas []string) (persona string, ok bool) {
+	if len(f.Personas) == 0 {
+		return "", true
+	}
+	for _, p := range slices.Backward(personas) {
+		if slices.Contains(f.Personas, p) {
+			return p, true
+		}
+	}
+	return "", false
+}
+
+// References are all references of the policy, each once, in the order of the
+// resources.
+func (p *Policy) References() []Reference {
+	var all []Reference
+	for _, r := range p.Resources {
+		references, _ := References(r.Spec) // Parse has refused what cannot be read
+		for _, ref := range references {
+			if !slices.Contains(all, ref) {
+				all = append(all, ref)
+			}
+		}
+	}
+	return all
+}
+
+// Expand returns the policy, which Merge has made, with each reference replaced
+// by what value returns for it; what that holds is never taken for a reference
+// again. A resource with a reference for which value returns false keeps its
+// spec and says what is missing. The error is Problems: values that break the
+// rules of the place where they are used.
+func (p *Policy) Expand(value func(Reference) (string, bool)) (*Policy, error) {
+	expanded := *p
+	expanded.Resources = slices.Clone(p.Resources)
+	var problems Problems
+	for i := range expanded.Resources {
+		r := &expanded.Resources[i]
+		for _, message := range r.expand(value) {
+			problems = append(problems, Problem{
+				File: r.Origin.Fragment, Line: r.Origin.Line,
+				Message: fmt.Sprintf("cannot use %s once its references are resolved: %s", r.ID, message),
+			})
+		}
+	}
+	if why := expanded.leavesNoAdministrator(); why != nil {
+		problems = append(problems, *why)
+	}
+	return &expanded, problems.asError()
+}
+
+// expand puts values in the places of the references and says what is wrong then.
+func (r *Resource) expand(value func(Reference) (string, bool)) []string {
+	references, _ := References(r.Spec)
+	if len(references) == 0 {
+		return nil
+	}
+	public, all := map[Reference]string{}, map[Reference]string{}
+	for _, ref := range references {
+		v, ok := value(ref)
+		if !ok {
+			r.Missing = append(r.Missing, ref)
+			continue
+		}
+		all[ref] = v
+		if !ref.Secret() {
+			public[ref] = v
+		} else if v != "" {
+			r.Secrets = append(r.Secrets, v)
+		}
+	}
+	if len(r.Missing) > 0 {
+		r.Secrets = nil // the spec holds none yet
+		return nil
+	}
+	if len(public) < len(all) {
+		r.Shown = r.Spec.Expand(replacing(public))
+	}
+	r.Spec = r.Spec.Expand(replacing(all))
+	return validate(r.ID, r.Spec, true)
+}
+
+// replacing returns a function that puts values in the places of references and
+// leaves those for which there is none.
+func replacing(values map[Reference]string) func(string) string {
+	return func(text string) string {
+		return referenceSyntax.ReplaceAllStringFunc(text, func(match string) string {
+			if ref, err := ParseReference(match); err == nil {
+				if v, ok := values[ref]; ok {
+					return v
+				}
+			}
+			return match
+		})
+	}
+}

@@ -1,0 +1,160 @@
+package policy
+
+import (
+	"slices"
+	"strings"
+	"time"
+)
+
+// A Severity says how much it matters that a resource is not compliant. The
+// words are those of SSM Compliance, in small letters.
+type Severity string
+
+// The severities, gravest first.
+const (
+	Critical      Severity = "critical"
+	High          Severity = "high"
+	Medium        Severity = "medium"
+	Low           Severity = "low"
+	Informational Severity = "informational"
+)
+
+func severities() []Severity { return []Severity{Critical, High, Medium, Low, Informational} }
+
+// A Rule says more about the resources that it matches. Of several rules that
+// match, the last one that says a thing is believed.
+type Rule struct {
+	Match    []string  `json:"match"` // globs over IDs; * matches slashes too
+	Severity Severity  `json:"severity,omitempty"`
+	Controls []string  `json:"controls,omitempty"`
+	Audit    bool      `json:"audit,omitempty"` // report drift, do not touch it
+	Until    time.Time `json:"until,omitzero"`  // the first moment at which Audit has ended; zero: it does not end
+	Reason   string    `json:"reason,omitempty"`
+	Origin   Origin    `json:"origin"`
+}
+
+// Matches says whether the rule is about the resource.
+func (r Rule) Matches(id ID) bool {
+	return slices.ContainsFunc(r.Match, func(glob string) bool { return matchGlob(glob, string(id)) })
+}
+
+// matchGlob knows one special character: * is any text, slashes included.
+func matchGlob(glob, text string) bool {
+	part, rest, more := strings.Cut(glob, "*")
+	if !more {
+		return glob == text
+	}
+	if !strings.HasPrefix(text, part) {
+		return false
+	}
+	text = text[len(part):]
+	for {
+		if part, rest, more = strings.Cut(rest, "*"); !more {
+			return strings.HasSuffix(text, part)
+		}
+		i := strings.Index(text, part)
+		if i < 0 {
+			return false
+		}
+		text = text[i+len(part):]
+	}
+}
+
+// matchesNothing says whether no ID can match a glob, whatever a policy holds.
+func matchesNothing(glob string) bool {
+	literal, _, more := strings.Cut(glob, "*")
+	return !slices.ContainsFunc(Kinds(), func(kind string) bool {
+		return strings.HasPrefix(literal, kind+"/") && (more || len(literal) > len(kind)+1) || more && strings.HasPrefix(kind, literal)
+	})
+}
+
+// Ruling is what the rules of a policy say of one resource.
+type Ruling struct {
+	Severity Severity
+	Controls []string
+	Audit    bool // leave it alone now
+	Waived   bool // Audit, and for a limited time
+	Until    time.Time
+	Reason   string
+}
+
+// Ruling returns what the rules say of a resource at a moment. Without a rule a
+// resource is of medium severity.
+func (p *Policy) Ruling(id ID, now time.Time) Ruling {
+	ruling := Ruling{Severity: Medium}
+	for _, r := range p.Rules {
+		if !r.Matches(id) {
+			continue
+		}
+		if r.Severity != "" {
+			ruling.Severity = r.Severity
+		}
+		for _, c := range r.Controls {
+			if !slices.Contains(ruling.Controls, c) {
+				ruling.Controls = append(ruling.Controls, c)
+			}
+		}
+		if r.Audit {
+			ruling.Waived = !r.Until.IsZero() && now.Before(r.Until)
+			ruling.Audit = r.Until.IsZero() || ruling.Waived
+			ruling.Until, ruling.Reason = r.Until, r.Reason
+		}
+	}
+	return ruling
+}
+
+// localDate is how the TOML decoder marks a date that has no time.
+const localDate = "date-local"
+
+func (d *decoder) rule(t *table) {
+	r := Rule{
+		Match: t.texts("match"), Severity: Severity(t.text("severity")), Controls: t.texts("controls"),
+		Reason: t.text("reason"),
+	}
+	r.Origin.Line = d.lines.at(t.path)
+	if len(r.Match) == 0 {
+		t.problem("match", `a rule needs the resources it is about, such as ["sudo/*"]`)
+	}
+	for _, glob := range r.Match {
+		kind, _, slash := strings.Cut(glob, "/")
+		switch {
+		case !matchesNothing(glob):
+		case !slash && slices.Contains(Kinds(), kind):
+			t.problem("match", `%q matches nothing; all resources of the kind are "%s/*"`, glob, kind)
+		default:
+			t.problem("match", "%q begins with no kind of resource; kinds are %s", glob, strings.Join(Kinds(), ", "))
+		}
+	}
+	if r.Severity != "" && !slices.Contains(severities(), r.Severity) {
+		t.problem("severity", "%q is none of critical, high, medium, low, informational", r.Severity)
+	}
+	switch mode := t.text("mode"); mode {
+	case "":
+	case "audit":
+		r.Audit = true
+	default:
+		t.problem("mode", `%q is not a mode; the only one is "audit"`, mode)
+	}
+	if until, ok := t.value("until"); ok {
+		day, isDate := until.(time.Time)
+		isDate = isDate && day.Location().String() == localDate
+		switch {
+		case !isDate:
+			t.problem("until", "it wants a date such as 2026-12-31, without quotes and time of day, and not %s", describe(until))
+		case !r.Audit:
+			t.problem("until", `only a rule with mode = "audit" can end`)
+		case r.Reason == "":
+			t.problem("until", "a waiver needs a reason")
+		}
+		// The day named is the last on which the waiver holds. It is one of UTC, so
+		// that a waiver ends on all machines at once.
+		r.Until = time.Date(day.Year(), day.Month(), day.Day(), 0, 0, 0, 0, time.UTC).AddDate(0, 0, 1)
+	}
+	t.close()
+	d.rules = append(d.rules, r)
+}
+
+// Kinds are the kinds of resources, in the order in which they are kept.
+func Kinds() []string {
+	return []string{"system", "group", "user", "sudo", "dropin", "pcoip", "dconf", "repository", "package", "service", "check"}
+}

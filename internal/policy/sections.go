@@ -1,0 +1,273 @@
+package policy
+
+import (
+	"io/fs"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// document reads the top level of a fragment.
+func (d *decoder) document(t *table) (personas []string, description string) {
+	switch schema := t.number("schema"); {
+	case schema == nil && !t.has("schema"):
+		d.problem(nil, "cannot read the fragment: it does not say which schema it follows; begin it with: schema = 1")
+	case schema != nil && *schema != 1:
+		t.problem("schema", "this agent knows schema 1 and not %d; it may be too old for this policy", *schema)
+		return nil, "" // what another schema means by the other keys is not known
+	}
+	personas = t.texts("personas")
+	if personas != nil && len(personas) == 0 {
+		t.problem("personas", "it names nobody; leave it out to mean every persona")
+	}
+	for _, p := range personas {
+		if !personaName.MatchString(p) {
+			t.problem("personas", "%q is not a persona's name (small letters, digits and hyphens)", p)
+		}
+	}
+	description = t.text("description")
+	for _, section := range []struct {
+		key  string
+		read func(*table)
+	}{
+		{"system", d.system},
+		{"groups", d.groups},
+		{"users", d.users},
+		{"ids", d.ids},
+		{"sudo", d.sudo},
+		{"dropins", d.dropins},
+		{"pcoip", d.pcoip},
+		{"dconf", d.dconf},
+		{"repositories", d.repositories},
+		{"packages", d.packages},
+		{"services", d.services},
+		{"checks", d.checks},
+	} {
+		if section, child := section, t.child(section.key); child != nil {
+			section.read(child)
+		}
+	}
+	for _, rule := range t.children("rules") {
+		d.rule(rule)
+	}
+	t.close()
+	return personas, description
+}
+
+// set records a resource, unless its values break a rule.
+func (d *decoder) set(t *table, key string, id ID, spec Spec) {
+	path := append(slices.Clone(t.path), key)
+	for _, message := range validate(id, spec, false) {
+		d.problem(path, "cannot use %s: %s", t.name(key), message)
+	}
+	d.settings = append(d.settings, Setting{ID: id, Spec: spec, Line: d.lines.at(path)})
+}
+
+// each reads a section whose every key is a table of its own.
+func (d *decoder) each(t *table, read func(name string, entry *table)) {
+	for _, name := range t.keys() {
+		if entry := t.child(name); entry != nil {
+			read(name, entry)
+			entry.close()
+		}
+	}
+}
+
+func (t *table) ensure() Ensure {
+	if e := t.text("ensure"); e != "" {
+		return Ensure(e)
+	}
+	return Present
+}
+
+func (d *decoder) system(t *table) {
+	for _, key := range []string{"timezone", "selinux"} {
+		if value, ok := read[string](t, key, "a string"); ok {
+			d.set(t, key, NewID("system", key), System{Value: value})
+		}
+	}
+	t.close()
+}
+
+func (d *decoder) groups(t *table) {
+	d.each(t, func(name string, g *table) {
+		d.set(t, name, NewID("group", name), Group{
+			Ensure: g.ensure(), GID: g.number("gid"), System: g.isSet("system"),
+		})
+	})
+}
+
+func (d *decoder) users(t *table) {
+	d.each(t, func(name string, u *table) {
+		d.set(t, name, NewID("user", name), User{
+			Ensure: u.ensure(), UID: u.number("uid"), Group: u.text("group"), Groups: u.texts("groups"),
+			Comment: u.text("comment"), Home: u.text("home"), Shell: u.text("shell"), System: u.isSet("system"),
+		})
+	})
+}
+
+func (d *decoder) ids(t *table) {
+	if uids := t.child("uid"); uids != nil {
+		for _, name := range uids.keys() {
+			d.set(uids, name, NewID("user", name), User{
+				Ensure: Present, UID: uids.number(name), System: true, Registered: true,
+			})
+		}
+	}
+	if gids := t.child("gid"); gids != nil {
+		for _, name := range gids.keys() {
+			d.set(gids, name, NewID("group", name), Group{
+				Ensure: Present, GID: gids.number(name), System: true, Registered: true,
+			})
+		}
+	}
+	t.close()
+}
+
+func (d *decoder) sudo(t *table) {
+	if allow := t.texts("allow"); allow != nil || !t.has("allow") {
+		d.set(t, "allow", NewID("sudo", "allow"), Sudo{Allow: allow})
+	}
+	t.close()
+}
+
+func (d *decoder) dropins(t *table) {
+	d.each(t, func(path string, f *table) {
+		dropin := Dropin{
+			Ensure: f.ensure(), Content: f.text("content"), Owner: f.text("owner"), Group: f.text("group"),
+		}
+		if text, ok := read[string](f, "mode", `a string such as "0644"`); ok {
+			mode, err := strconv.ParseUint(text, 8, 12)
+			if err != nil {
+				f.problem("mode", "%q is not a file mode such as \"0644\"", text)
+			}
+			m := fs.FileMode(mode)
+			dropin.Mode = &m
+		}
+		if _, ok := f.values["content"]; !ok && dropin.Ensure == Present {
+			f.problem("content", "a drop-in that is to be present needs its content")
+		}
+		d.set(t, path, NewID("dropin", path), dropin)
+		if !strings.HasPrefix(path, "/") {
+			t.problem(path, "it is not an absolute path")
+		}
+	})
+}
+
+func (d *decoder) pcoip(t *table) {
+	for _, key := range t.keys() {
+		value, _ := t.value(key)
+		var text string
+		switch v := value.(type) {
+		case string:
+			text = v
+		case int64:
+			text = strconv.FormatInt(v, 10)
+		case bool:
+			text = map[bool]string{true: "1", false: "0"}[v]
+		case map[string]any:
+			t.problem(key, `its keys are written without "pcoip.", and none of them is a table`)
+			continue
+		default:
+			t.problem(key, "it wants a string, a whole number or a boolean, and not %s", describe(value))
+			continue
+		}
+		d.set(t, key, NewID("pcoip", key), PCoIP{Value: text})
+	}
+}
+
+func (d *decoder) dconf(t *table) {
+	for _, dir := range t.keys() {
+		keys := t.child(dir)
+		if keys == nil {
+			continue
+		}
+		for _, key := range keys.keys() {
+			d.dconfKey(keys, dir, key)
+		}
+	}
+}
+
+func (d *decoder) dconfKey(keys *table, dir, key string) {
+	value, _ := keys.value(key)
+	spec := Dconf{Value: value, Lock: true}
+	if _, isTable := value.(map[string]any); isTable {
+		k := keys.child(key)
+		spec.Value, _ = k.value("value")
+		spec.GVariant = k.text("gvariant")
+		if lock := k.flag("lock"); lock != nil {
+			spec.Lock = *lock
+		}
+		switch {
+		case spec.Value == nil && spec.GVariant == "" && !k.has("gvariant"):
+			keys.problem(key, `it wants a value or a gvariant; a path is written in quotes, such as [dconf."org/mate/desktop/session"]`)
+			return
+		case (spec.Value == nil) == (spec.GVariant == ""):
+			keys.problem(key, "it wants either a value or a gvariant, and not both")
+		}
+		k.close()
+	}
+	d.set(keys, key, NewID("dconf", dir+"/"+key), spec)
+}
+
+func (d *decoder) repositories(t *table) {
+	d.each(t, func(name string, r *table) {
+		repository := Repository{
+			Ensure: r.ensure(), Title: r.text("name"), BaseURL: r.text("baseurl"), GPGKey: r.text("gpgkey"),
+			Fingerprint: plainFingerprint(r.text("fingerprint")),
+		}
+		if priority := r.number("priority"); priority != nil {
+			repository.Priority = *priority
+		}
+		if enabled := r.flag("enabled"); enabled != nil {
+			repository.Disabled = !*enabled
+		}
+		d.set(t, name, NewID("repository", name), repository)
+	})
+}
+
+func (d *decoder) packages(t *table) {
+	for _, name := range t.keys() {
+		value, _ := t.value(name)
+		switch v := value.(type) {
+		case string:
+			d.set(t, name, NewID("package", name), Package{Ensure: Ensure(v)})
+		case map[string]any:
+			p := t.child(name)
+			d.set(t, name, NewID("package", name), Package{Ensure: p.ensure(), Topic: p.text("topic")})
+			p.close()
+		default:
+			t.problem(name, `it wants "present", "latest", "absent", a version, or a table, and not %s`, describe(value))
+		}
+	}
+}
+
+func (d *decoder) services(t *table) {
+	d.each(t, func(unit string, s *table) {
+		service := Service{Enabled: s.flag("enabled"), Running: s.flag("running"), Masked: s.flag("masked")}
+		if !s.has("enabled") && !s.has("running") && !s.has("masked") {
+			t.problem(unit, "it says neither enabled, running nor masked")
+		}
+		d.set(t, unit, NewID("service", unit), service)
+	})
+}
+
+const defaultCheckTimeout = 10 * time.Second
+
+func (d *decoder) checks(t *table) {
+	d.each(t, func(name string, c *table) {
+		check := Check{Run: c.texts("run"), Stdout: c.text("stdout"), Timeout: defaultCheckTimeout}
+		if exit := c.number("exit"); exit != nil {
+			check.Exit = *exit
+		}
+		if text := c.text("timeout"); text != "" {
+			timeout, err := time.ParseDuration(text)
+			if err != nil || timeout <= 0 {
+				c.problem("timeout", "%q is not a duration such as \"10s\"", text)
+			}
+			check.Timeout = timeout
+		}
+		d.set(t, name, NewID("check", name), check)
+	})
+}

@@ -1,0 +1,197 @@
+package policy
+
+import (
+	"fmt"
+	"maps"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// decoder turns one TOML document into settings and collects what is wrong.
+type decoder struct {
+	file     string
+	lines    lines
+	problems Problems
+	settings []Setting
+	rules    []Rule
+}
+
+func (d *decoder) problem(path []string, format string, args ...any) {
+	d.problems = append(d.problems, Problem{
+		File: d.file, Line: d.lines.at(path), Message: fmt.Sprintf(format, args...),
+	})
+}
+
+// A table is a TOML table that is being read. It remembers which keys it was
+// asked for, so that close can point out those that nobody knows.
+type table struct {
+	d      *decoder
+	path   []string
+	values map[string]any
+	asked  []string
+}
+
+// name is a key as its author would write it in full, for messages.
+func (t *table) name(key string) string {
+	var name strings.Builder
+	for i, part := range append(slices.Clone(t.path), key) {
+		switch {
+		case isElement(part):
+			continue
+		case i > 0:
+			name.WriteByte('.')
+		}
+		if !bareKey.MatchString(part) {
+			part = strconv.Quote(part)
+		}
+		name.WriteString(part)
+	}
+	return name.String()
+}
+
+// bareKey is a key that TOML does not want in quotes.
+var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+func (t *table) problem(key, format string, args ...any) {
+	t.d.problem(append(slices.Clone(t.path), key), "cannot use "+t.name(key)+": "+format, args...)
+}
+
+func (t *table) has(key string) bool {
+	_, ok := t.values[key]
+	return ok
+}
+
+func (t *table) value(key string) (any, bool) {
+	t.asked = append(t.asked, key)
+	v, ok := t.values[key]
+	return v, ok
+}
+
+// read returns the value of key as a T; what is absent or of another type, which
+// is noted as a problem, is the zero T.
+func read[T any](t *table, key, wanted string) (v T, ok bool) {
+	value, there := t.value(key)
+	if !there {
+		return v, false
+	}
+	v, ok = value.(T)
+	if !ok {
+		t.problem(key, "it wants %s and not %s", wanted, describe(value))
+	}
+	return v, ok
+}
+
+func (t *table) text(key string) string {
+	v, _ := read[string](t, key, "a string")
+	return v
+}
+
+func (t *table) flag(key string) *bool {
+	if v, ok := read[bool](t, key, "true or false"); ok {
+		return &v
+	}
+	return nil
+}
+
+func (t *table) isSet(key string) bool {
+	v := t.flag(key)
+	return v != nil && *v
+}
+
+func (t *table) number(key string) *int {
+	if v, ok := read[int64](t, key, "a whole number"); ok {
+		n := int(v)
+		return &n
+	}
+	return nil
+}
+
+func (t *table) texts(key string) []string {
+	values, ok := read[[]any](t, key, "an array of strings")
+	if !ok {
+		return nil
+	}
+	texts := make([]string, 0, len(values))
+	for _, v := range values {
+		text, ok := v.(string)
+		if !ok {
+			t.problem(key, "it wants an array of strings, and one element is %s", describe(v))
+			continue
+		}
+		texts = append(texts, text)
+	}
+	return texts
+}
+
+// child is the table under key, or nil.
+func (t *table) child(key string) *table {
+	if values, ok := read[map[string]any](t, key, "a table"); ok {
+		return &table{d: t.d, path: append(slices.Clone(t.path), key), values: values}
+	}
+	return nil
+}
+
+// children are the tables of an array of tables.
+func (t *table) children(key string) []*table {
+	value, ok := t.value(key)
+	if !ok {
+		return nil
+	}
+	elements, ok := value.([]map[string]any)
+	if !ok {
+		t.problem(key, "it wants tables, written [[%s]]", t.name(key))
+		return nil
+	}
+	children := make([]*table, len(elements))
+	for i, values := range elements {
+		children[i] = &table{d: t.d, path: append(slices.Clone(t.path), key, element(i)), values: values}
+	}
+	return children
+}
+
+// keys are all keys of a table whose keys are names that the author chose.
+func (t *table) keys() []string {
+	return slices.Sorted(maps.Keys(t.values))
+}
+
+// close reports the keys that were not asked for.
+func (t *table) close() {
+	for _, key := range t.keys() {
+		if slices.Contains(t.asked, key) {
+			continue
+		}
+		if meant := Nearest(key, t.asked); meant != "" {
+			t.problem(key, "unknown key; did you mean %q?", meant)
+		} else if _, isTable := t.values[key].(map[string]any); isTable && len(t.path) > 0 {
+			t.problem(key, "unknown key; a name with a dot or a slash in it is written in quotes")
+		} else {
+			t.problem(key, "unknown key; known here are %s", strings.Join(slices.Sorted(slices.Values(t.asked)), ", "))
+		}
+	}
+}
+
+// describe names the TOML type of a decoded value.
+func describe(value any) string {
+	switch v := value.(type) {
+	case string:
+		return fmt.Sprintf("the string %q", v)
+	case int64:
+		return fmt.Sprintf("the number %d", v)
+	case float64:
+		return fmt.Sprintf("the floating-point number %v", v)
+	case bool:
+		return fmt.Sprint(v)
+	case []any:
+		return "an array"
+	case map[string]any:
+		return "a table"
+	case []map[string]any:
+		return "an array of tables"
+	case time.Time:
+		return "a date or time"
+	}
+	return fmt.Sprintf("a %T", value)
+}

@@ -1,0 +1,314 @@
+package policy
+
+import (
+	"encoding/json"
+	"fmt"
+	"math"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/protected"
+)
+
+var (
+	personaName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
+	// The names that shadow-utils of Amazon Linux 2 accepts (useradd(8), CAVEATS).
+	accountName    = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}\$?$`)
+	packageName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]*$`)
+	packageVersion = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~^:-]*$`)
+	topicName      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]*$`)
+	repositoryName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+	fingerprint    = regexp.MustCompile(`^[0-9A-F]{40}$`)
+	// systemd.unit(5): the characters of a unit name.
+	unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.(service|socket|timer|path|target|mount|automount|slice)$`)
+	// dconf(7): a path of keys; GSettings keys are small letters, digits, hyphens.
+	dconfPath    = regexp.MustCompile(`^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)+$`)
+	timezoneName = regexp.MustCompile(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`)
+	checkName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+)
+
+// validate returns what is wrong with the values of a resource, as far as can be
+// told without a machine. A value that holds a reference is not looked at until
+// it is resolved. From then on braces are text like any other: what a value
+// holds is never a reference.
+func validate(id ID, spec Spec, resolved bool) []string {
+	v := validator{name: id.Name(), resolved: resolved}
+	var references []Reference
+	if !resolved {
+		references = v.references(id, spec)
+	}
+	switch s := spec.(type) {
+	case System:
+		v.system(s)
+	case Group:
+		v.group(s)
+	case User:
+		v.user(s)
+	case Sudo:
+		v.sudo(s)
+	case Dropin:
+		v.dropin(s, slices.ContainsFunc(references, Reference.Secret))
+	case PCoIP:
+		v.pcoip(s)
+	case Dconf:
+		v.dconf(s)
+	case Repository:
+		v.repository(s)
+	case Package:
+		v.pkg(s)
+	case Service:
+		v.service(s)
+	case Check:
+		v.check(s)
+	}
+	return v.messages
+}
+
+type validator struct {
+	name     string
+	resolved bool
+	messages []string
+}
+
+// references returns those of a spec, and says which stand where none may.
+func (v *validator) references(id ID, spec Spec) []Reference {
+	references, errs := findReferences(spec)
+	for _, err := range errs {
+		v.wrong("%v", err)
+	}
+	if _, isDropin := spec.(Dropin); !isDropin {
+		for _, r := range references {
+			v.refuse(r.Secret(), "%s is a secret, and what is written here can be read by everybody; only the content of a drop-in can hold one", r)
+		}
+	}
+	fixed, _ := json.Marshal(spec.Expand(func(string) string { return "" }))
+	v.refuse(meantAsReference.Match(fixed) || meantAsReference.MatchString(string(id)),
+		"it holds a reference where none is replaced: names, accounts, services and attributes of files are written out")
+	return references
+}
+
+// open says whether a value is not known yet.
+func (v *validator) open(value string) bool { return !v.resolved && hasReference(value) }
+
+func (v *validator) wrong(format string, args ...any) {
+	v.messages = append(v.messages, fmt.Sprintf(format, args...))
+}
+
+func (v *validator) refuse(when bool, format string, args ...any) {
+	if when {
+		v.wrong(format, args...)
+	}
+}
+
+// match says that a value must be of a form, unless it is yet to be resolved.
+func (v *validator) match(form *regexp.Regexp, value, message string) {
+	if !v.open(value) && !form.MatchString(value) {
+		v.wrong("%q %s", value, message)
+	}
+}
+
+func (v *validator) ensure(e Ensure) {
+	v.refuse(e != Present && e != Absent, `ensure is "present" or "absent", and not %q`, e)
+}
+
+func (v *validator) system(s System) {
+	switch v.name {
+	case "timezone":
+		v.match(timezoneName, s.Value, "is not the name of a time zone, such as Europe/Berlin")
+	case "selinux":
+		v.refuse(!v.open(s.Value) && !slices.Contains([]string{"enforcing", "permissive", "disabled"}, s.Value),
+			"%q is none of enforcing, permissive, disabled", s.Value)
+	}
+}
+
+func (v *validator) account(id *int, what string) {
+	v.match(accountName, v.name, "is not a name that useradd and groupadd accept")
+	if why := protected.Account(v.name); why != "" {
+		v.wrong("%s is protected: %s", v.name, why)
+	}
+	if id != nil && (*id < 1 || *id > 4294967294) {
+		v.wrong("%s %d is not between 1 and 4294967294", what, *id)
+	}
+}
+
+func (v *validator) group(g Group) {
+	v.account(g.GID, "gid")
+	v.ensure(g.Ensure)
+}
+
+func (v *validator) user(u User) {
+	v.account(u.UID, "uid")
+	v.ensure(u.Ensure)
+	if u.Home != "" {
+		v.absolute("home", u.Home)
+	}
+	if u.Shell != "" {
+		v.absolute("shell", u.Shell)
+	}
+	v.refuse(strings.ContainsAny(u.Comment, ":\n"), "the comment may hold neither a colon nor a line break")
+	groups := u.Groups
+	if u.Group != "" {
+		groups = append(slices.Clone(groups), u.Group)
+	}
+	for _, g := range groups {
+		v.refuse(g == "" || strings.ContainsAny(g, ",:\n") || strings.HasPrefix(g, "-"), "%q is not the name of a group", g)
+	}
+}
+
+func (v *validator) absolute(what, value string) {
+	v.refuse(!path.IsAbs(value) || path.Clean(value) != value || strings.ContainsAny(value, ":\n"),
+		"%s %q is not a clean absolute path", what, value)
+}
+
+func (v *validator) sudo(s Sudo) {
+	administrators := 0
+	for _, subject := range s.Allow {
+		name := strings.TrimPrefix(subject, "%")
+		v.refuse(name == "" || strings.TrimSpace(name) != name || strings.ContainsAny(name, "\"\n\r\x00") || strings.ContainsRune("!#+%", rune(name[0])),
+			`%q is not a user or a %%group`, subject)
+		v.refuse(name == "ALL", "ALL would make everybody an administrator")
+		if name != "root" {
+			administrators++
+		}
+	}
+	v.refuse(administrators == 0, "it would leave no administrator: root cannot log in to a WorkSpace; name a user or a %%group as well")
+}
+
+func (v *validator) dropin(d Dropin, secret bool) {
+	v.ensure(d.Ensure)
+	file := "/" + v.name
+	dir, base := path.Split(file)
+	v.refuse(path.Clean(file) != file || strings.ContainsAny(file, "\n\x00"), "%q is not a clean absolute path", file)
+	v.refuse(!strings.HasSuffix(dir, ".d/") && !slices.Contains(dropinPlaces(), strings.TrimSuffix(dir, "/")),
+		"%s is not a place for drop-ins: its directory does not end in .d", file)
+	v.refuse(strings.HasPrefix(base, "."), "readers of %s skip files that begin with a dot", dir)
+	v.refuse(len(base) > 240, "its name is longer than 240 bytes")
+	for _, place := range []string{"/dev/", "/home/", "/proc/", "/run/user/", "/sys/", "/tmp/", "/var/tmp/"} {
+		v.refuse(strings.HasPrefix(file, place), "%s is no place for what the machine relies on: others write there, or it does not last", place)
+	}
+	for _, account := range []string{d.Owner, d.Group} {
+		v.refuse(strings.ContainsAny(account, ":\n\x00"), "%q is not the name of an account", account)
+	}
+	if why := protected.Path(file); why != "" {
+		v.wrong("%s is protected: %s", file, why)
+	}
+	if dir == "/etc/sudoers.d/" {
+		v.refuse(strings.Contains(base, ".") || strings.HasSuffix(base, "~"),
+			"sudo skips files whose name has a dot or ends in ~ (sudoers(5))")
+	}
+	if d.Mode != nil {
+		v.refuse(*d.Mode&0o7000 != 0, "mode %04o has setuid, setgid or the sticky bit, which no drop-in needs", *d.Mode)
+		v.refuse(*d.Mode&0o002 != 0, "mode %04o lets everybody write it", *d.Mode)
+		v.refuse(secret && *d.Mode&0o007 != 0, "mode %04o lets everybody see the secret in it", *d.Mode)
+	}
+}
+
+// dropinPlaces are the directories that hold drop-ins and are not called so.
+func dropinPlaces() []string {
+	return []string{
+		"/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/etc/cron.monthly", "/etc/dconf/profile",
+		"/etc/firefox/policies", "/etc/opt/chrome/policies/managed", "/etc/opt/edge/policies/managed",
+		"/etc/chromium/policies/managed", "/etc/pki/ca-trust/source/anchors", "/etc/pki/rpm-gpg",
+		"/etc/skel", "/etc/systemd/system", "/etc/xdg/autostart", "/etc/yum/vars", "/etc/dnf/vars",
+		"/usr/local/share/ca-certificates", "/usr/share/applications", "/usr/share/backgrounds",
+	}
+}
+
+func (v *validator) pcoip(p PCoIP) {
+	v.refuse(strings.ContainsAny(p.Value, "\n\r"), "the value has a line break")
+	directive, known := LookupPCoIP(v.name)
+	switch {
+	case strings.HasPrefix(v.name, "pcoip."):
+		v.wrong(`keys are written without "pcoip."`)
+	case !known:
+		if meant := Nearest(v.name, pcoipNames()); meant != "" {
+			v.wrong("no such directive is known; did you mean %q?", meant)
+		} else {
+			v.wrong("no such directive is known (see pcoip-agent.conf(5) of the installed agent)")
+		}
+	case directive.Forbidden != "":
+		v.wrong("it must not be set on a WorkSpace: %s", directive.Forbidden)
+	case !v.open(p.Value):
+		if why := directive.Check(p.Value); why != "" {
+			v.wrong("%s", why)
+		}
+	}
+}
+
+func (v *validator) dconf(d Dconf) {
+	v.match(dconfPath, v.name, "is not a dconf path: no slash at either end, no empty part")
+	v.refuse(d.Value != nil && !isPlain(d.Value),
+		"a value is a string, a number, true, false or an array of these; say anything else as a gvariant")
+	v.refuse(strings.ContainsAny(d.GVariant, "\n\r"), "the gvariant has a line break")
+}
+
+// isPlain says whether a value is one that Dconf.Value may hold. What is not a
+// number has no place in JSON, in which specs are compared and reported.
+func isPlain(value any) bool {
+	switch v := value.(type) {
+	case string, int64, bool:
+		return true
+	case float64:
+		return !math.IsNaN(v) && !math.IsInf(v, 0)
+	case []any:
+		return !slices.ContainsFunc(v, func(element any) bool { return !isPlain(element) })
+	}
+	return false
+}
+
+func (v *validator) repository(r Repository) {
+	v.match(repositoryName, v.name, "is not a repository id")
+	v.ensure(r.Ensure)
+	if r.Ensure == Absent {
+		return
+	}
+	v.refuse(r.BaseURL == "", "it needs a baseurl")
+	v.refuse(r.GPGKey == "", "it needs a gpgkey: packages are only installed when they are signed")
+	v.match(fingerprint, r.Fingerprint, "is not a fingerprint: 40 hexadecimal digits, with which the gpgkey is recognised")
+	for _, text := range []string{r.Title, r.BaseURL, r.GPGKey} {
+		v.refuse(strings.ContainsAny(text, "\n\r"), "%q has a line break", text)
+	}
+	for _, url := range []string{r.BaseURL, r.GPGKey} {
+		v.refuse(url != "" && !v.open(url) && !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "file:///"),
+			"%q is none of https://, http:// and file:///", url)
+	}
+	v.refuse(r.Priority < 0 || r.Priority > 99, "priority %d is not between 1 and 99", r.Priority)
+}
+
+func (v *validator) pkg(p Package) {
+	v.match(packageName, v.name, "is not the name of a package")
+	if p.Version() != "" { // a version without a digit is a word that somebody took for one of ours
+		v.refuse(!v.open(string(p.Ensure)) && !(packageVersion.MatchString(string(p.Ensure)) && strings.ContainsAny(string(p.Ensure), "0123456789")),
+			`%q is none of "present", "latest", "absent", and no version`, p.Ensure)
+	}
+	v.refuse(p.Ensure == "", `say "present", "latest", "absent" or a version`)
+	if p.Topic != "" {
+		v.match(topicName, p.Topic, "is not a topic of amazon-linux-extras")
+	}
+	if why := protected.Package(v.name); why != "" && p.Ensure == Absent {
+		v.wrong("%s must not be removed: %s", v.name, why)
+	}
+}
+
+func (v *validator) service(s Service) {
+	v.match(unitName, v.name, "is not a unit, such as chronyd.service")
+	is := func(b *bool, value bool) bool { return b != nil && *b == value }
+	v.refuse(is(s.Masked, true) && (is(s.Enabled, true) || is(s.Running, true)), "a masked unit can be neither enabled nor running")
+	if why := protected.Unit(v.name); why != "" && (is(s.Enabled, false) || is(s.Running, false) || is(s.Masked, true)) {
+		v.wrong("%s is protected: %s", v.name, why)
+	}
+}
+
+func (v *validator) check(c Check) {
+	v.match(checkName, v.name, "is not a name for a check")
+	v.refuse(len(c.Run) == 0, `it needs a command to run, such as ["/usr/bin/true"]`)
+	if len(c.Run) > 0 {
+		v.refuse(!path.IsAbs(c.Run[0]), "%q is not the absolute path of a program", c.Run[0])
+	}
+	if _, err := regexp.Compile(c.Stdout); err != nil && !v.open(c.Stdout) {
+		v.wrong("stdout is not a regular expression: %v", err)
+	}
+	v.refuse(c.Exit < 0 || c.Exit > 255, "exit %d is not between 0 and 255", c.Exit)
+}

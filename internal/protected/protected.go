@@ -1,0 +1,223 @@
+// Package protected knows what on a WorkSpace nobody but AWS may change: files,
+// accounts, packages and units without which a person cannot reach the desktop.
+//
+// The files are those of the WorkSpaces Administration Guide, "Required
+// configuration and service components for WorkSpaces Linux", for Amazon Linux
+// 2, Ubuntu, Rocky and Red Hat: do not delete, change, block or quarantine them.
+// The rest follows from what those components need: the directory join, name
+// resolution, the network interfaces, the way in.
+package protected
+
+import (
+	"path"
+	"slices"
+	"strings"
+)
+
+// Path says why a path must not be written or removed, or "" when it may be.
+// A protected directory protects all below it.
+func Path(name string) string {
+	name = merged(path.Clean(name))
+	if name == "/etc/pcoip-agent/pcoip-agent.conf" || name == "/etc/pcoip-agent" {
+		return "" // the one file there that its owner may change, and the way to it
+	}
+	if under(name, required()) {
+		return "it belongs to WorkSpaces: the desktop may become unreachable"
+	}
+	if under(name, access()) {
+		return "it decides who can log in and how the machine is reached"
+	}
+	if matched, _ := path.Match("/etc/udev/rules.d/*net*", name); matched {
+		return "it names the network interfaces"
+	}
+	if unit := unitOf(name); unit != "" {
+		return Unit(unit)
+	}
+	return ""
+}
+
+// merged is the name of a file below /usr where it is known by an older one.
+func merged(name string) string {
+	for _, dir := range []string{"/bin", "/lib", "/lib64", "/sbin"} {
+		if name == dir || strings.HasPrefix(name, dir+"/") {
+			return "/usr" + name
+		}
+	}
+	if below, ok := strings.CutPrefix(name, "/var/run/"); ok {
+		return "/run/" + below
+	}
+	return name
+}
+
+// unitOf is the unit that a file defines, or adds to from a ".d" directory.
+func unitOf(name string) string {
+	for _, dir := range []string{"/etc/systemd/system/", "/run/systemd/system/", "/usr/lib/systemd/system/", "/usr/local/lib/systemd/system/"} {
+		if below, ok := strings.CutPrefix(name, dir); ok {
+			first, _, _ := strings.Cut(below, "/")
+			return strings.TrimSuffix(first, ".d")
+		}
+	}
+	return ""
+}
+
+func under(name string, roots []string) bool {
+	return slices.ContainsFunc(roots, func(root string) bool {
+		return name == root || strings.HasPrefix(name, root+"/")
+	})
+}
+
+func required() []string {
+	return []string{
+		"/etc/X11/default-display-manager",
+		"/etc/dcv",
+		"/etc/default/grub.d/zz-hibernation.cfg",
+		"/etc/dhcp/dhclient.conf",
+		"/etc/logrotate.d/pcoip-agent",
+		"/etc/logrotate.d/pcoip-server",
+		"/etc/netplan",
+		"/etc/os-release",
+		"/etc/pam.d",
+		"/etc/pcoip-agent",
+		"/etc/profile.d/system-restart-check.sh",
+		"/etc/systemd/system/euc-analytic-agent.service",
+		"/etc/wsp",
+		"/etc/yum/pluginconf.d/halt_os_update_check.conf",
+		"/usr/lib/systemd/system/pcoip-agent.service",
+		"/usr/lib64/security/pam_self.so",
+		"/usr/bin/euc-analytics-agent",
+		"/usr/bin/pcoip-fne-view-license",
+		"/usr/bin/pcoip-list-licenses",
+		"/usr/bin/pcoip-validate-license",
+		"/usr/lib/firewalld/services/pcoip-agent.xml",
+		"/usr/lib/modules-load.d/usb-vhci.conf",
+		"/usr/lib/pcoip-agent",
+		"/usr/lib/skylight",
+		"/usr/lib/systemd/system/dcvserver.service",
+		"/usr/lib/systemd/system/dcvsessionlauncher.service",
+		"/usr/lib/systemd/system/pcoip.service",
+		"/usr/lib/systemd/system/pcoip.service.d",
+		"/usr/lib/systemd/system/skylight-agent.service",
+		"/usr/lib/systemd/system/wspdcvhostadapter.service",
+		"/usr/lib/systemd/system/xdcv-console-update.service",
+		"/usr/lib/systemd/system/xdcv-console.path",
+		"/usr/lib/systemd/system/xdcv-console.service",
+		"/usr/lib/tmpfiles.d/pcoip-agent.conf",
+		"/usr/lib/yum-plugins/halt_os_update_check.py",
+		"/usr/sbin/pcoip-agent",
+		"/usr/sbin/pcoip-register-host",
+		"/usr/sbin/pcoip-support-bundler",
+		"/usr/share/X11",
+		"/usr/share/doc/pcoip-agent",
+		"/usr/share/pcoip-agent",
+		"/usr/share/selinux/packages/pcoip-agent.pp",
+		"/var/crash/pcoip-agent",
+		"/var/lib/pcoip-agent",
+		"/var/lib/skylight",
+		"/var/log/AmazonWorkSpaces",
+		"/var/log/eucanalytics",
+		"/var/log/pcoip-agent",
+		"/var/log/skylight",
+		"/var/logs/wsp",
+	}
+}
+
+func access() []string {
+	return []string{
+		"/etc/NetworkManager",
+		"/etc/cloud",
+		"/etc/fstab",
+		"/etc/group",
+		"/etc/gshadow",
+		"/etc/hostname",
+		"/etc/hosts",
+		"/etc/krb5.conf",
+		"/etc/krb5.keytab",
+		"/etc/nsswitch.conf",
+		"/etc/passwd",
+		"/etc/samba",
+		"/etc/security/access.conf",
+		"/etc/shadow",
+		"/etc/ssh/sshd_config",
+		"/etc/sssd",
+		"/etc/sudoers",
+		"/etc/sysconfig/network-scripts",
+		"/var/lib/amazon/ssm",
+		"/var/lib/soe-agent",
+	}
+}
+
+// Account says why a local account must not be created, changed or removed, or
+// "" when it may be.
+func Account(name string) string {
+	switch name {
+	case "root":
+		return "it is the administrator of last resort"
+	case "pcoip", "dcv", "dcvsmagent":
+		return "it belongs to the streaming agent"
+	case "ec2-user", "ssm-user":
+		return "AWS reaches the machine through it"
+	}
+	return ""
+}
+
+// Package says why a package must not be removed, or "" when it may be.
+func Package(name string) string {
+	switch {
+	case name == "soe-agent":
+		return "it is this agent"
+	case slices.Contains([]string{"systemd", "dbus", "sudo", "polkit", "rpm", "yum", "dnf", "glibc", "bash", "kernel"}, name):
+		return "the machine does not work without it"
+	}
+	for _, family := range []string{
+		"pcoip-agent", "skylight", "workspaces", "nice-dcv", "samba", "sssd", "krb5", "cloud-init", "dhclient",
+		"ec2-net-utils", "xorg-x11", "mate-session-manager", "mate-panel", "marco", "caja", "amazon-ssm-agent",
+	} {
+		if strings.HasPrefix(name, family) {
+			return "the desktop cannot be reached without it"
+		}
+	}
+	return ""
+}
+
+// Unit says why a unit must not be stopped, restarted, disabled or masked by a
+// policy, or "" when it may be.
+func Unit(name string) string {
+	switch name {
+	case "-.mount", "home.mount", "-.slice", "system.slice":
+		return "the machine does not work without it"
+	}
+	switch stem(name) {
+	case "pcoip", "pcoip-agent", "dcvserver", "dcvsessionlauncher", "wspdcvhostadapter", "skylight-agent",
+		"euc-analytic-agent", "xdcv-console", "xdcv-console-update":
+		return "it carries the streaming session"
+	case "winbind", "sssd", "cloud-init", "cloud-init-local", "cloud-config", "cloud-final", "ws-migrate-phase2",
+		"systemd-user-sessions":
+		return "WorkSpaces needs it to let people log in"
+	case "soe-agent":
+		return "it is this agent"
+	}
+	return ""
+}
+
+// Disruptive says whether stopping or restarting a unit ends or disturbs a live
+// session, so that it must wait until nobody is logged in.
+func Disruptive(unit string) bool {
+	if Unit(unit) != "" {
+		return true
+	}
+	switch path.Ext(unit) {
+	case ".slice", ".target", ".mount":
+		return true // much may end with it
+	}
+	return slices.Contains([]string{
+		"systemd-logind", "dbus", "dbus-broker", "display-manager", "lightdm", "gdm", "sddm", "polkit",
+		"accounts-daemon", "user", "session", "NetworkManager", "network", "systemd-networkd",
+	}, stem(unit))
+}
+
+// stem is a unit's name without instance and type: a service and the socket that
+// starts it go together.
+func stem(unit string) string {
+	base, _, _ := strings.Cut(strings.TrimSuffix(unit, path.Ext(unit)), "@")
+	return base
+}

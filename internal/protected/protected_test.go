@@ -1,0 +1,68 @@
+package protected_test
+
+import (
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/protected"
+)
+
+func TestOfThePCoIPAgentOnlyItsConfigurationFileMayBeChanged(t *testing.T) {
+	for name, free := range map[string]bool{
+		"/etc/pcoip-agent/pcoip-agent.conf":                true,
+		"/etc/pcoip-agent/../pcoip-agent/pcoip-agent.conf": true,
+		"/etc/pcoip-agent/ssl-certs/key.pem":               false,
+		"/usr/lib/pcoip-agent/anything":                    false,
+		"/etc/pcoip-agentry/x":                             true,
+		"/etc/pam.d/sudo":                                  false,
+		"/etc/sudoers":                                     false,
+		"/etc/sudoers.d/50-soe":                            true,
+		"/etc/udev/rules.d/70-persistent-net.rules":        false,
+		"/etc/udev/rules.d/60-usb.rules":                   true,
+		"/etc/sysctl.d/60-soe.conf":                        true,
+		"/lib/skylight/x.d/y":                              false,
+		"/lib64/security/pam_self.so":                      false,
+		"/usr/lib/systemd/system/pcoip.service":            false,
+		"/lib/systemd/system/pcoip-agent.service":          false,
+		"/etc/systemd/system/pcoip.service.d/60-soe.conf":  false,
+		"/etc/systemd/system/sssd.service":                 false,
+		"/run/systemd/system/dcvserver.service.d/x.conf":   false,
+		"/etc/systemd/system/chronyd.service.d/x.conf":     true,
+		"/libexec/x.d/y":                                   true,
+	} {
+		if why := protected.Path(name); (why == "") != free {
+			t.Errorf("Path(%q) = %q, want free: %v", name, why, free)
+		}
+	}
+}
+
+func TestWhatCarriesTheSessionIsProtectedAndDisruptive(t *testing.T) {
+	for _, unit := range []string{"pcoip.service", "pcoip-agent.service", "dcvserver.service", "sssd.socket", "home.mount", "systemd-user-sessions.service"} {
+		if protected.Unit(unit) == "" || !protected.Disruptive(unit) {
+			t.Errorf("%s can be stopped", unit)
+		}
+	}
+	for _, unit := range []string{"systemd-logind.service", "dbus.service", "user@1000.service", "lightdm.service", "dbus.socket", "user.slice", "graphical.target"} {
+		if protected.Unit(unit) != "" || !protected.Disruptive(unit) {
+			t.Errorf("%s: want disruptive, and not protected", unit)
+		}
+	}
+	if protected.Disruptive("chronyd.service") {
+		t.Error("chronyd.service is held to disturb a session")
+	}
+}
+
+func TestAccountsAndPackagesThatAreTheWayInAreProtected(t *testing.T) {
+	for _, name := range []string{"root", "pcoip", "ssm-user"} {
+		if protected.Account(name) == "" {
+			t.Errorf("account %s is not protected", name)
+		}
+	}
+	for _, name := range []string{"pcoip-agent-standard", "sssd-client", "systemd", "soe-agent"} {
+		if protected.Package(name) == "" {
+			t.Errorf("package %s is not protected", name)
+		}
+	}
+	if protected.Package("firefox") != "" || protected.Account("soe-scan") != "" {
+		t.Error("what is free is protected")
+	}
+}
