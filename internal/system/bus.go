@@ -1,0 +1,202 @@
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"sync"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+)
+
+// bus asks systemd and logind over the system bus. It connects when first asked
+// and again when the connection is lost: the agent starts early and lives long.
+type bus struct {
+	gate Gate
+
+	mu      sync.Mutex
+	manager *systemd.Conn
+}
+
+func (b *bus) systemd(ctx context.Context) (*systemd.Conn, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.manager != nil && b.manager.Connected() {
+		return b.manager, nil
+	}
+	if !systemdRuns() {
+		return nil, ErrNotRunning
+	}
+	// The connection must outlive the request that happens to need it first.
+	conn, err := systemd.NewWithContext(context.WithoutCancel(ctx))
+	if err != nil {
+		return nil, fmt.Errorf("cannot reach systemd: %w", err)
+	}
+	b.manager = conn
+	return conn, nil
+}
+
+func (b *bus) Unit(ctx context.Context, name string) (Unit, error) {
+	conn, err := b.systemd(ctx)
+	if err != nil {
+		return Unit{}, err
+	}
+	properties, err := conn.GetUnitPropertiesContext(ctx, name)
+	if err != nil {
+		return Unit{}, fmt.Errorf("cannot ask systemd about %s: %w", name, err)
+	}
+	text := func(key string) string { s, _ := properties[key].(string); return s }
+	u := Unit{Name: name, LoadState: text("LoadState"), ActiveState: text("ActiveState"), UnitFileState: text("UnitFileState")}
+	if µs, ok := properties["ActiveEnterTimestamp"].(uint64); ok && µs > 0 {
+		u.ActiveSince = time.UnixMicro(int64(µs)) //nolint:gosec // microseconds fit for 290,000 years
+	}
+	return u, nil
+}
+
+type job func(ctx context.Context, name, mode string, result chan<- string) (int, error)
+
+// runJob starts a job and waits for its end. "replace" is what systemctl(1) does.
+func (b *bus) runJob(ctx context.Context, verb, name string, method func(*systemd.Conn) job) error {
+	conn, err := b.systemd(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.gate(Change{verb, name}); err != nil {
+		return fmt.Errorf("cannot %s %s: %w", verb, name, err)
+	}
+	result := make(chan string, 1)
+	if _, err := method(conn)(ctx, name, "replace", result); err != nil {
+		return fmt.Errorf("cannot %s %s: %w", verb, name, err)
+	}
+	select {
+	case r := <-result:
+		if r != "done" {
+			return fmt.Errorf("cannot %s %s: systemd says %q; see: journalctl -u %s", verb, name, r, name)
+		}
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("cannot %s %s: %w", verb, name, ctx.Err())
+	}
+}
+
+func (b *bus) Start(ctx context.Context, name string) error {
+	return b.runJob(ctx, "start", name, func(c *systemd.Conn) job { return c.StartUnitContext })
+}
+
+func (b *bus) Stop(ctx context.Context, name string) error {
+	return b.runJob(ctx, "stop", name, func(c *systemd.Conn) job { return c.StopUnitContext })
+}
+
+func (b *bus) Restart(ctx context.Context, name string) error {
+	return b.runJob(ctx, "restart", name, func(c *systemd.Conn) job { return c.RestartUnitContext })
+}
+
+// changeFiles changes links of unit files and makes systemd notice.
+func (b *bus) changeFiles(ctx context.Context, verb, name string, change func(*systemd.Conn) error) error {
+	conn, err := b.systemd(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.gate(Change{verb, name}); err != nil {
+		return fmt.Errorf("cannot %s %s: %w", verb, name, err)
+	}
+	if err := errors.Join(change(conn), conn.ReloadContext(ctx)); err != nil {
+		return fmt.Errorf("cannot %s %s: %w", verb, name, err)
+	}
+	return nil
+}
+
+func (b *bus) Enable(ctx context.Context, name string) error {
+	return b.changeFiles(ctx, "enable", name, func(c *systemd.Conn) error {
+		_, _, err := c.EnableUnitFilesContext(ctx, []string{name}, false, true)
+		return err
+	})
+}
+
+func (b *bus) Disable(ctx context.Context, name string) error {
+	return b.changeFiles(ctx, "disable", name, func(c *systemd.Conn) error {
+		_, err := c.DisableUnitFilesContext(ctx, []string{name}, false)
+		return err
+	})
+}
+
+func (b *bus) Mask(ctx context.Context, name string) error {
+	return b.changeFiles(ctx, "mask", name, func(c *systemd.Conn) error {
+		_, err := c.MaskUnitFilesContext(ctx, []string{name}, false, true)
+		return err
+	})
+}
+
+func (b *bus) Unmask(ctx context.Context, name string) error {
+	return b.changeFiles(ctx, "unmask", name, func(c *systemd.Conn) error {
+		_, err := c.UnmaskUnitFilesContext(ctx, []string{name}, false)
+		return err
+	})
+}
+
+func (b *bus) Reload(ctx context.Context) error {
+	conn, err := b.systemd(ctx)
+	if err != nil {
+		return err
+	}
+	if err := b.gate(Change{"reload", "systemd"}); err != nil {
+		return fmt.Errorf("cannot reload systemd: %w", err)
+	}
+	if err := conn.ReloadContext(ctx); err != nil {
+		return fmt.Errorf("cannot reload systemd: %w", err)
+	}
+	return nil
+}
+
+const (
+	logindName    = "org.freedesktop.login1"
+	logindPath    = "/org/freedesktop/login1"
+	logindManager = "org.freedesktop.login1.Manager"
+	logindSession = "org.freedesktop.login1.Session"
+	propertiesAll = "org.freedesktop.DBus.Properties.GetAll"
+)
+
+// List implements Sessions. It uses a connection of its own for each look: looks
+// are rare, and a connection that idles for days is one more thing to break.
+func (b *bus) List(ctx context.Context) ([]Session, error) {
+	if _, err := os.Lstat("/run/systemd/seats"); err != nil {
+		return nil, nil // no logind has ever run, so nobody has logged in
+	}
+	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+	if err != nil {
+		return nil, fmt.Errorf("cannot reach logind: %w", err)
+	}
+	defer conn.Close()
+	var listed []struct {
+		ID   string
+		UID  uint32
+		User string
+		Seat string
+		Path dbus.ObjectPath
+	}
+	manager := conn.Object(logindName, logindPath)
+	if err := manager.CallWithContext(ctx, logindManager+".ListSessions", 0).Store(&listed); err != nil {
+		return nil, fmt.Errorf("cannot ask logind who is logged in: %w", err)
+	}
+	var sessions []Session
+	for _, l := range listed {
+		var properties map[string]dbus.Variant
+		err := conn.Object(logindName, l.Path).CallWithContext(ctx, propertiesAll, 0, logindSession).Store(&properties)
+		if err != nil {
+			continue // it has just ended
+		}
+		text := func(key string) string { s, _ := properties[key].Value().(string); return s }
+		if text("Class") == "user" {
+			since, _ := properties["Timestamp"].Value().(uint64)
+			sessions = append(sessions, Session{
+				ID: l.ID, UID: l.UID, User: l.User,
+				Service: text("Service"), Type: text("Type"), State: text("State"),
+				Since: time.UnixMicro(int64(since)), //nolint:gosec // microseconds fit for 290,000 years
+			})
+		}
+	}
+	return sessions, nil
+}

@@ -1,0 +1,479 @@
+package system
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/soe-agent/soe-agent/internal/protected"
+)
+
+const maxFileSize = 64 << 20
+
+// disk is the FS below a directory. os.Root holds every path inside it, whatever
+// links a hostile user makes while it is walked.
+type disk struct {
+	root   *os.Root
+	keeper Keeper
+	gate   Gate
+}
+
+func openDisk(root string, keeper Keeper, gate Gate) (*disk, error) {
+	r, err := os.OpenRoot(root)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the root directory %s: %w", root, err)
+	}
+	return &disk{root: r, keeper: keeper, gate: gate}, nil
+}
+
+// rel makes of an absolute name one that os.Root takes.
+func rel(name string) string {
+	if r := strings.TrimLeft(path.Clean(name), "/"); r != "" {
+		return r
+	}
+	return "."
+}
+
+// cannot makes an error that says what could not be done to what, without
+// naming the path twice.
+func cannot(verb, name string, err error) error {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		err = pathError.Err
+	}
+	var linkError *os.LinkError
+	if errors.As(err, &linkError) {
+		err = linkError.Err
+	}
+	return fmt.Errorf("cannot %s %s: %w", verb, name, err)
+}
+
+func (d *disk) ReadFile(name string) ([]byte, error) {
+	var f *os.File
+	err := d.reach(name, true, func(relative string) (err error) {
+		f, err = d.root.OpenFile(relative, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hold us up
+		return err
+	})
+	if err != nil {
+		return nil, cannot("read", name, err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, cannot("read", name, err)
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("cannot read %s: it is not a regular file", name)
+	}
+	content := make([]byte, 0, min(info.Size(), maxFileSize)+1)
+	for len(content) <= maxFileSize {
+		n, err := f.Read(content[len(content):cap(content)])
+		content = content[:len(content)+n]
+		if errors.Is(err, io.EOF) {
+			return content, nil
+		}
+		if err != nil {
+			return nil, cannot("read", name, err)
+		}
+		content = slices.Grow(content, 1)
+	}
+	return nil, fmt.Errorf("cannot read %s: it is larger than %d MiB", name, maxFileSize>>20)
+}
+
+func (d *disk) Stat(name string) (Info, error) {
+	var info fs.FileInfo
+	err := d.reach(name, false, func(relative string) (err error) {
+		info, err = d.root.Lstat(relative)
+		return err
+	})
+	if err != nil {
+		return Info{}, cannot("look at", name, err)
+	}
+	return toInfo(info), nil
+}
+
+func toInfo(info fs.FileInfo) Info {
+	i := Info{Type: info.Mode().Type(), Size: info.Size(), ModTime: info.ModTime()}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		i.Attr = Attr{Mode: fs.FileMode(st.Mode & 0o7777), UID: int(st.Uid), GID: int(st.Gid)}
+		i.Inode = st.Ino
+	}
+	return i
+}
+
+func (d *disk) ReadDir(name string) ([]string, error) {
+	var f *os.File
+	err := d.reach(name, true, func(relative string) (err error) {
+		f, err = d.root.OpenFile(relative, os.O_RDONLY|syscall.O_DIRECTORY, 0)
+		return err
+	})
+	if err != nil {
+		return nil, cannot("list", name, err)
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return nil, cannot("list", name, err)
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+func (d *disk) Readlink(name string) (string, error) {
+	var target string
+	err := d.reach(name, false, func(relative string) (err error) {
+		target, err = d.root.Readlink(relative)
+		return err
+	})
+	if err != nil {
+		return "", cannot("read the link", name, err)
+	}
+	return target, nil
+}
+
+// own says whether a path is the agent's own state, which is neither protected
+// from the agent nor kept for later.
+func own(name string) bool {
+	return strings.HasPrefix(name, "/var/lib/soe-agent/") || strings.HasPrefix(name, "/run/soe-agent/")
+}
+
+func clean(verb, name string) error {
+	if path.Clean(name) != name || !path.IsAbs(name) {
+		return fmt.Errorf("cannot %s %q: it is not a clean absolute path", verb, name)
+	}
+	return nil
+}
+
+// admit is what every change of a file passes: the protected list, the kind of
+// thing that is there, the keeper.
+func (d *disk) admit(verb, name string, replaceable func(Info) bool) error {
+	if err := clean(verb, name); err != nil {
+		return err
+	}
+	if own(name) {
+		return nil
+	}
+	if why := protected.Path(name); why != "" {
+		return fmt.Errorf("cannot %s %s: %s", verb, name, why)
+	}
+	old, err := d.current(name)
+	if err != nil {
+		return err
+	}
+	if old != nil && !replaceable(old.Info) {
+		return fmt.Errorf("cannot %s %s: it is there, and not a regular file but a %s; remove it by hand if that is right",
+			verb, name, typeName(old.Info.Type))
+	}
+	if d.keeper == nil {
+		return nil
+	}
+	return d.keeper.Keep(name, old)
+}
+
+func (d *disk) current(name string) (*Kept, error) {
+	info, err := d.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	old := &Kept{Info: info}
+	switch {
+	case info.IsRegular():
+		old.Content, err = d.ReadFile(name)
+	case info.Type == fs.ModeSymlink:
+		old.Link, err = d.Readlink(name)
+	}
+	return old, err
+}
+
+func typeName(mode fs.FileMode) string {
+	switch {
+	case mode&fs.ModeDir != 0:
+		return "directory"
+	case mode&fs.ModeSymlink != 0:
+		return "symbolic link"
+	}
+	return "special file"
+}
+
+// Temporary is the name under which a file is written before it takes its
+// place: one that readers of ".d" directories skip, for it begins with a dot,
+// and that logrotate, which does not mind dots, has on its taboo list.
+func Temporary(name string) string {
+	dir, base := path.Split(name)
+	return dir + "." + base + ".soe.swp"
+}
+
+func (d *disk) WriteFile(name string, content []byte, attr Attr) error {
+	if err := d.admit("write", name, Info.IsRegular); err != nil {
+		return err
+	}
+	if err := d.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return err
+	}
+	temporary := Temporary(name)
+	if err := d.writeTemporary(temporary, name, content, attr); err != nil {
+		return errors.Join(cannot("write", name, err), d.discard(temporary))
+	}
+	return d.replace(temporary, name)
+}
+
+func (d *disk) writeTemporary(temporary, name string, content []byte, attr Attr) error {
+	if err := d.discard(temporary); err != nil { // one that a crash has left
+		return err
+	}
+	if err := d.gate(Change{"create", temporary}); err != nil {
+		return err
+	}
+	// Nobody but root sees the content until owner and mode are right.
+	f, err := d.root.OpenFile(rel(temporary), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	steps := []struct {
+		op string
+		do func() error
+	}{
+		{"write", func() error { _, err := f.Write(content); return err }},
+		{"chown", func() error { return f.Chown(attr.UID, attr.GID) }},
+		{"chmod", func() error { return unix.Fchmod(int(f.Fd()), uint32(attr.Mode)) }},
+		{"label", func() error { return d.copyLabel(f, name) }},
+		{"sync", f.Sync},
+	}
+	for _, step := range steps {
+		if err := d.gate(Change{step.op, temporary}); err != nil {
+			return err
+		}
+		if err := step.do(); err != nil {
+			return err
+		}
+	}
+	return f.Close()
+}
+
+const selinuxLabel = "security.selinux"
+
+// copyLabel gives f the SELinux label of the file that it replaces. A new file
+// has the label that the loaded SELinux policy gives in its directory.
+func (d *disk) copyLabel(f *os.File, name string) error {
+	old, err := d.root.OpenFile(rel(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil // there is none to copy from
+	}
+	defer old.Close()
+	label := make([]byte, 256)
+	n, err := unix.Fgetxattr(int(old.Fd()), selinuxLabel, label)
+	if err != nil {
+		return nil // no SELinux, or a file without a label
+	}
+	return unix.Fsetxattr(int(f.Fd()), selinuxLabel, label[:n], 0)
+}
+
+// replace renames the temporary file over name and makes that last.
+func (d *disk) replace(temporary, name string) error {
+	err := d.gate(Change{"rename", name})
+	if err == nil {
+		err = d.root.Rename(rel(temporary), rel(name))
+	}
+	if err != nil {
+		return errors.Join(cannot("write", name, err), d.discard(temporary))
+	}
+	return d.syncDir(path.Dir(name))
+}
+
+// discard removes a temporary file, if there is one.
+func (d *disk) discard(temporary string) error {
+	if _, err := d.root.Lstat(rel(temporary)); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err := d.gate(Change{"discard", temporary}); err != nil {
+		return cannot("remove", temporary, err)
+	}
+	if err := d.root.Remove(rel(temporary)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return cannot("remove", temporary, err)
+	}
+	return nil
+}
+
+func (d *disk) syncDir(dir string) error {
+	if err := d.gate(Change{"sync", dir}); err != nil {
+		return cannot("make lasting", dir, err)
+	}
+	f, err := d.root.Open(rel(dir))
+	if err != nil {
+		return cannot("open", dir, err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return cannot("make lasting", dir, err)
+	}
+	return nil
+}
+
+func (d *disk) AppendFile(name string, content []byte) error {
+	if !own(name) {
+		return fmt.Errorf("cannot append to %s: only the agent's own files grow in place", name)
+	}
+	if err := d.MkdirAll(path.Dir(name), 0o700); err != nil {
+		return err
+	}
+	if err := d.gate(Change{"append", name}); err != nil {
+		return cannot("write", name, err)
+	}
+	f, err := d.root.OpenFile(rel(name), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	if err != nil {
+		return cannot("write", name, err)
+	}
+	defer f.Close()
+	if _, err := f.Write(content); err != nil {
+		return cannot("write", name, err)
+	}
+	return nil
+}
+
+func (d *disk) Sync(name string) error {
+	if !own(name) {
+		return fmt.Errorf("cannot make lasting %s: only the agent's own files grow in place", name)
+	}
+	if err := d.gate(Change{"sync", name}); err != nil {
+		return cannot("make lasting", name, err)
+	}
+	f, err := d.root.Open(rel(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nothing was appended
+	}
+	if err != nil {
+		return cannot("make lasting", name, err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return cannot("make lasting", name, err)
+	}
+	return nil
+}
+
+func (d *disk) SetAttr(name string, attr Attr) error {
+	if _, err := d.Stat(name); err != nil {
+		return cannot("change mode or owner of", name, err) // there is nothing to keep
+	}
+	if err := d.admit("change mode or owner of", name, func(i Info) bool { return i.IsRegular() || i.IsDir() }); err != nil {
+		return err
+	}
+	if err := d.gate(Change{"chmod", name}); err != nil {
+		return cannot("change mode or owner of", name, err)
+	}
+	// Through a descriptor, so that what is changed is what was looked at. os.Root
+	// follows links within it whatever the flags, so ask what has been opened.
+	f, err := d.root.OpenFile(rel(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return cannot("change mode or owner of", name, err)
+	}
+	defer f.Close()
+	there, err := d.root.Lstat(rel(name))
+	if err != nil {
+		return cannot("change mode or owner of", name, err)
+	}
+	if opened, err := f.Stat(); err != nil || !os.SameFile(there, opened) {
+		return fmt.Errorf("cannot change mode or owner of %s: it was replaced meanwhile", name)
+	}
+	if err := errors.Join(f.Chown(attr.UID, attr.GID), unix.Fchmod(int(f.Fd()), uint32(attr.Mode)), f.Sync()); err != nil {
+		return cannot("change mode or owner of", name, err)
+	}
+	return nil
+}
+
+func (d *disk) Symlink(target, name string) error {
+	linkOrFile := func(i Info) bool { return i.IsRegular() || i.Type == fs.ModeSymlink }
+	if err := d.admit("link", name, linkOrFile); err != nil {
+		return err
+	}
+	if err := d.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return err
+	}
+	temporary := Temporary(name)
+	if err := d.discard(temporary); err != nil {
+		return err
+	}
+	if err := d.gate(Change{"create", temporary}); err != nil {
+		return cannot("link", name, err)
+	}
+	if err := d.root.Symlink(target, rel(temporary)); err != nil {
+		return cannot("link", name, err)
+	}
+	return d.replace(temporary, name)
+}
+
+func (d *disk) MkdirAll(name string, perm fs.FileMode) error {
+	if err := clean("make the directory", name); err != nil {
+		return err
+	}
+	there, err := d.isDir(name)
+	if err != nil || there {
+		return err
+	}
+	if why := protected.Path(name); why != "" && !own(name+"/") {
+		return fmt.Errorf("cannot make the directory %s: %s", name, why)
+	}
+	parent := path.Dir(name)
+	if err := d.MkdirAll(parent, 0o755); err != nil {
+		return err
+	}
+	if err := d.gate(Change{"mkdir", name}); err != nil {
+		return cannot("make the directory", name, err)
+	}
+	if err := d.root.Mkdir(rel(name), perm); err != nil {
+		if there, _ := d.isDir(name); there {
+			return nil // somebody else was faster
+		}
+		return cannot("make the directory", name, err)
+	}
+	if err := d.root.Chmod(rel(name), perm); err != nil { // whatever the umask
+		return cannot("make the directory", name, err)
+	}
+	return d.syncDir(parent)
+}
+
+// isDir says whether there is a directory, or a link to one, at name. That
+// something else is there is an error.
+func (d *disk) isDir(name string) (bool, error) {
+	info, err := d.root.Stat(rel(name))
+	switch {
+	case err == nil && info.IsDir():
+		return true, nil
+	case err == nil:
+		return false, fmt.Errorf("cannot make the directory %s: something else is there", name)
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	}
+	return false, cannot("make the directory", name, err)
+}
+
+func (d *disk) Remove(name string) error {
+	if _, err := d.Stat(name); errors.Is(err, fs.ErrNotExist) {
+		return nil // and nothing that was made or could be kept
+	}
+	if err := d.admit("remove", name, func(Info) bool { return true }); err != nil {
+		return err
+	}
+	if err := d.gate(Change{"remove", name}); err != nil {
+		return cannot("remove", name, err)
+	}
+	if err := d.root.Remove(rel(name)); err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil
+		}
+		return cannot("remove", name, err)
+	}
+	return d.syncDir(path.Dir(name))
+}

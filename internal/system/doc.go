@@ -1,0 +1,159 @@
+// Package system is the only door to the machine. Whatever the agent reads,
+// writes, runs or asks of systemd and logind goes through it, so that a dry run,
+// an image that is not running, fault injection and a record of every change
+// come for free, and no kind can forget them.
+//
+// A System bundles five narrow interfaces: FS, Runner, Clock, Units, Sessions.
+// Open returns the real ones, below a root: "/" for the running machine, or the
+// root directory of an image, in which commands then run by chroot.
+//
+// Every change passes a Gate first, at the granularity at which a machine can
+// die: creating a temporary file, writing it, each fsync, the rename, starting a
+// command that changes something. ReadOnly refuses all changes, FailNth one,
+// FailFrom all from one on (a crash), and a Recorder notes them.
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"sync"
+	"time"
+)
+
+// A System is a machine as the agent sees it.
+type System struct {
+	Root     string // "/" for the running machine
+	FS       FS
+	Runner   Runner
+	Clock    Clock
+	Units    Units
+	Sessions Sessions
+}
+
+// Running says whether the machine below Root is the one that runs, so that
+// there are services, sessions and a kernel to ask.
+func (s *System) Running() bool { return s.Root == "/" }
+
+// Options say how Open opens a machine.
+type Options struct {
+	Root   string // absolute; "" means "/"
+	Keeper Keeper // nil: nothing is kept
+	Gate   Gate   // nil: every change may pass
+}
+
+// Open returns the machine below a root.
+func Open(options Options) (*System, error) {
+	root := "/"
+	if options.Root != "" {
+		root = filepath.Clean(options.Root)
+	}
+	if !filepath.IsAbs(root) {
+		return nil, fmt.Errorf("cannot open the root directory %s: it is not an absolute path", root)
+	}
+	gate := options.Gate
+	if gate == nil {
+		gate = func(Change) error { return nil }
+	}
+	disk, err := openDisk(root, options.Keeper, gate)
+	if err != nil {
+		return nil, err
+	}
+	s := &System{Root: root, FS: disk, Runner: &runner{root: root, gate: gate}, Clock: wallClock{}}
+	if s.Running() {
+		bus := &bus{gate: gate}
+		s.Units, s.Sessions = bus, bus
+	} else {
+		s.Units, s.Sessions = notRunning{}, notRunning{}
+	}
+	return s, nil
+}
+
+// A Change is one step that alters the machine.
+type Change struct {
+	Op     string // "create", "write", "sync", "rename", "remove", "run", "start", …
+	Target string // a path, a command line or a unit
+}
+
+func (c Change) String() string { return c.Op + " " + c.Target }
+
+// A Gate is asked before every change; an error keeps it from happening and is
+// the error of the operation that wanted it. It may be called by several
+// goroutines at once.
+type Gate func(Change) error
+
+// ErrReadOnly is the error of every change in a system opened with ReadOnly.
+var ErrReadOnly = errors.New("this run must not change anything")
+
+// ReadOnly refuses every change.
+func ReadOnly(c Change) error {
+	return fmt.Errorf("%w: %s", ErrReadOnly, c)
+}
+
+// ErrInjected is the error of a change that FailNth or FailFrom refused.
+var ErrInjected = errors.New("injected fault")
+
+// FailNth lets all changes pass but the n-th, counted from 1: one fault.
+func FailNth(n int) Gate { return fail(func(i int) bool { return i == n }) }
+
+// FailFrom lets the first n-1 changes pass and none after: a machine that dies.
+func FailFrom(n int) Gate { return fail(func(i int) bool { return i >= n }) }
+
+func fail(refused func(int) bool) Gate {
+	var mu sync.Mutex
+	count := 0
+	return func(c Change) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if count++; refused(count) {
+			return fmt.Errorf("%w at change %d: %s", ErrInjected, count, c)
+		}
+		return nil
+	}
+}
+
+// A Recorder notes every change and lets it pass.
+type Recorder struct {
+	mu      sync.Mutex
+	changes []Change
+}
+
+// Gate is the gate that records.
+func (r *Recorder) Gate(c Change) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.changes = append(r.changes, c)
+	return nil
+}
+
+// Changes returns what passed since the last call.
+func (r *Recorder) Changes() []Change {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	changes := r.changes
+	r.changes = nil
+	return changes
+}
+
+// A Clock tells the time and lets it pass.
+type Clock interface {
+	Now() time.Time
+	// Sleep waits for d, or until ctx is done, whose error it then returns.
+	Sleep(ctx context.Context, d time.Duration) error
+}
+
+type wallClock struct{}
+
+func (wallClock) Now() time.Time { return time.Now() }
+
+func (wallClock) Sleep(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

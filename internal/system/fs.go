@@ -1,0 +1,80 @@
+package system
+
+import (
+	"io/fs"
+	"time"
+)
+
+// FS is the machine's file system. Names are absolute, below the system's root;
+// no symbolic link leads out of it: to read, absolute links are followed from
+// the root; to write, the way must be free of them. Errors say what could not be done and wrap
+// those of the operating system, so that errors.Is finds fs.ErrNotExist.
+type FS interface {
+	// ReadFile returns a regular file's content, 64 MiB at the most.
+	ReadFile(name string) ([]byte, error)
+	// Stat describes what is at name itself; it does not follow a link there.
+	Stat(name string) (Info, error)
+	// ReadDir returns the names in a directory, sorted by bytes.
+	ReadDir(name string) ([]string, error)
+	// Readlink returns where the symbolic link at name points.
+	Readlink(name string) (string, error)
+
+	// WriteFile makes name a regular file with this content and these attributes.
+	// Whoever reads it, and whoever finds it after a crash, sees the old or the
+	// new file whole. Missing parent directories are made, with mode 0755. It
+	// refuses to replace anything but a regular file, and every protected path.
+	WriteFile(name string, content []byte, attr Attr) error
+	// AppendFile adds to the end of a file of the agent's own. It survives the
+	// death of the agent; that of the machine only after a Sync.
+	AppendFile(name string, content []byte) error
+	// Sync makes what was appended to a file of the agent's own last.
+	Sync(name string) error
+	// SetAttr changes owner and mode of a regular file or directory.
+	SetAttr(name string, attr Attr) error
+	// Symlink makes name a symbolic link to target, replacing a link or a regular
+	// file at once.
+	Symlink(target, name string) error
+	// MkdirAll makes a directory with mode perm and those above it with mode 0755,
+	// all root's own. What is there already is left as it is.
+	MkdirAll(name string, perm fs.FileMode) error
+	// Remove removes a file, a link or an empty directory. What is not there is
+	// removed already.
+	Remove(name string) error
+}
+
+// Attr is who owns a file and what they may do.
+type Attr struct {
+	Mode fs.FileMode // permission bits, setuid, setgid and sticky as in chmod(2): 07777
+	UID  int         // -1, to be set: the agent's own for a new file, and unchanged for one that is there
+	GID  int
+}
+
+// Info describes a file.
+type Info struct {
+	Attr
+	Type    fs.FileMode // as fs.FileMode.Type
+	Size    int64
+	ModTime time.Time
+	Inode   uint64
+}
+
+// IsRegular says whether it is a regular file.
+func (i Info) IsRegular() bool { return i.Type == 0 }
+
+// IsDir says whether it is a directory.
+func (i Info) IsDir() bool { return i.Type&fs.ModeDir != 0 }
+
+// A Keeper is told of each file before the door replaces, removes or makes it,
+// and keeps what would be lost. The agent's own state is not its business.
+type Keeper interface {
+	// Keep is called before the change. old is nil when there is nothing at name.
+	// An error keeps the change from happening.
+	Keep(name string, old *Kept) error
+}
+
+// Kept is a file as it was.
+type Kept struct {
+	Content []byte // of a regular file
+	Link    string // target of a symbolic link
+	Info    Info
+}

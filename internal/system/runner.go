@@ -1,0 +1,238 @@
+package system
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// A Command is a program with its arguments; no shell is involved.
+type Command struct {
+	Argv    []string
+	Env     []string      // added to a minimal environment with PATH and LC_ALL=C
+	Stdin   []byte        // nil: /dev/null
+	Timeout time.Duration // 0: a minute
+	// ReadOnly is true for a command that changes nothing, which a plan may run.
+	ReadOnly bool
+	// Scope, when set, names a transient systemd scope in which the command runs:
+	// it then outlives the agent, and no signal is ever sent to it. When ctx ends
+	// first, Run returns and the command goes on.
+	Scope string
+}
+
+func (c Command) String() string { return strings.Join(c.Argv, " ") }
+
+// Output is what came of a command that ran to its end.
+type Output struct {
+	ExitCode int
+	Stdout   []byte // 4 MiB at the most
+	Stderr   []byte
+}
+
+// LastLine is the last line of the errors, or of the output, that says
+// something: most tools put their reason there.
+func (o Output) LastLine() string {
+	for _, text := range [][]byte{o.Stderr, o.Stdout} {
+		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+		if last := strings.TrimSpace(lines[len(lines)-1]); last != "" {
+			return last
+		}
+	}
+	return fmt.Sprintf("exit code %d", o.ExitCode)
+}
+
+// ErrNotInstalled is wrapped by the error of a command whose program is not there.
+var ErrNotInstalled = errors.New("the program is not installed")
+
+// A Runner runs commands. An exit code other than 0 is no error: what it means
+// only the caller knows. An error means that the command could not be started,
+// did not end in time, or was killed.
+type Runner interface {
+	Run(ctx context.Context, c Command) (Output, error)
+}
+
+const (
+	commandPath    = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+	defaultTimeout = time.Minute
+	maxOutput      = 4 << 20
+	scopeOutputDir = "/run/soe-agent"
+)
+
+type runner struct {
+	root string
+	gate Gate
+}
+
+func (r *runner) Run(ctx context.Context, c Command) (Output, error) {
+	if len(c.Argv) == 0 {
+		return Output{}, errors.New("cannot run a command without words")
+	}
+	if !c.ReadOnly {
+		if err := r.gate(Change{"run", c.String()}); err != nil {
+			return Output{}, fmt.Errorf("cannot run %s: %w", c.Argv[0], err)
+		}
+	}
+	start := time.Now()
+	var out Output
+	var err error
+	if c.Scope != "" && r.root == "/" && systemdRuns() {
+		out, err = r.runInScope(ctx, c)
+	} else {
+		out, err = r.run(ctx, c)
+	}
+	slog.Debug("ran a command", "argv", c.Argv, "exit", out.ExitCode, "took", time.Since(start), "err", err)
+	if err != nil {
+		return out, fmt.Errorf("cannot run %s: %w", c.Argv[0], err)
+	}
+	return out, nil
+}
+
+// systemdRuns is sd_booted(3).
+func systemdRuns() bool {
+	_, err := os.Lstat("/run/systemd/system")
+	return err == nil
+}
+
+func (r *runner) command(ctx context.Context, c Command) (*exec.Cmd, error) {
+	program, err := r.lookPath(c.Argv[0])
+	if err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, program, c.Argv[1:]...)
+	cmd.Env = append([]string{"PATH=" + commandPath, "LC_ALL=C", "HOME=/root"}, c.Env...)
+	cmd.Dir = "/"
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	if r.root != "/" {
+		cmd.SysProcAttr.Chroot = r.root
+	}
+	if c.Stdin != nil {
+		cmd.Stdin = bytes.NewReader(c.Stdin)
+	}
+	return cmd, nil
+}
+
+// lookPath finds a program below the root in the fixed path, not in the
+// agent's environment.
+func (r *runner) lookPath(program string) (string, error) {
+	candidates := []string{program}
+	if !strings.Contains(program, "/") {
+		candidates = candidates[:0]
+		for dir := range strings.SplitSeq(commandPath, ":") {
+			candidates = append(candidates, filepath.Join(dir, program))
+		}
+	}
+	for _, candidate := range candidates {
+		info, err := os.Stat(filepath.Join(r.root, candidate))
+		if err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+			return candidate, nil
+		}
+	}
+	return "", ErrNotInstalled
+}
+
+func (r *runner) run(parent context.Context, c Command) (Output, error) {
+	timeout := c.Timeout
+	if timeout == 0 {
+		timeout = defaultTimeout
+	}
+	ctx, cancel := context.WithTimeout(parent, timeout)
+	defer cancel()
+	cmd, err := r.command(ctx, c)
+	if err != nil {
+		return Output{}, err
+	}
+	// The whole group: a child that holds our pipe must not hold us up.
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
+	cmd.WaitDelay = time.Second
+	var stdout, stderr bounded
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	out, err := exited(Output{Stdout: stdout.kept, Stderr: stderr.kept}, cmd.Run())
+	switch {
+	case err == nil:
+	case parent.Err() != nil:
+		err = fmt.Errorf("it was stopped: %w", parent.Err())
+	case ctx.Err() != nil:
+		err = fmt.Errorf("it did not end within %s: %w", timeout, ctx.Err())
+	}
+	return out, err
+}
+
+// exited makes an exit code of the error that says so.
+func exited(out Output, err error) (Output, error) {
+	if errors.Is(err, exec.ErrWaitDelay) {
+		return out, nil // it has exited with 0, and left a child behind that holds the pipe
+	}
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.Exited() {
+		out.ExitCode = exit.ExitCode()
+		return out, nil
+	}
+	return out, err
+}
+
+// runInScope starts the command by systemd-run, which puts itself into the new
+// scope and then becomes the command. Its output goes to files: a pipe would
+// break when the agent ends, and with it some scriptlets.
+func (r *runner) runInScope(ctx context.Context, c Command) (Output, error) {
+	scoped := c
+	scoped.Argv = append([]string{"systemd-run", "--scope", "--quiet", "--unit=" + c.Scope, "--"}, c.Argv...)
+	cmd, err := r.command(context.WithoutCancel(ctx), scoped)
+	if err != nil {
+		return Output{}, err
+	}
+	cmd.Cancel = func() error { return nil }
+	base := filepath.Join(scopeOutputDir, c.Scope)
+	if err := os.MkdirAll(scopeOutputDir, 0o755); err != nil {
+		return Output{}, err
+	}
+	stdout, err := os.OpenFile(base+".out", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return Output{}, err
+	}
+	defer stdout.Close()
+	stderr, err := os.OpenFile(base+".err", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	if err != nil {
+		return Output{}, err
+	}
+	defer stderr.Close()
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	if err := cmd.Start(); err != nil {
+		return Output{}, err
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- cmd.Wait() }()
+	select {
+	case <-ctx.Done():
+		return Output{}, fmt.Errorf("it goes on as %s.scope: %w", c.Scope, ctx.Err())
+	case err := <-ended:
+		out := Output{Stdout: tail(base + ".out"), Stderr: tail(base + ".err")}
+		return exited(out, err)
+	}
+}
+
+// tail is the end of a file, as much as an Output may hold.
+func tail(name string) []byte {
+	content, err := os.ReadFile(name)
+	if err != nil {
+		return nil
+	}
+	return content[max(0, len(content)-maxOutput):]
+}
+
+// bounded keeps the first maxOutput bytes written to it and swallows the rest.
+// It embeds no bytes.Buffer, whose ReadFrom would know no bound.
+type bounded struct{ kept []byte }
+
+func (b *bounded) Write(p []byte) (int, error) {
+	room := maxOutput - len(b.kept)
+	b.kept = append(b.kept, p[:min(room, len(p))]...)
+	return len(p), nil
+}

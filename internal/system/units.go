@@ -1,0 +1,74 @@
+package system
+
+import (
+	"context"
+	"errors"
+	"time"
+)
+
+// ErrNotRunning is the error of everything that needs a running machine, for one
+// that does not run: an image, or a machine without systemd or logind.
+var ErrNotRunning = errors.New("the machine does not run systemd")
+
+// Units is systemd's service manager.
+type Units interface {
+	// Unit describes a unit. One that systemd cannot find has LoadState
+	// "not-found", and there is no error.
+	Unit(ctx context.Context, name string) (Unit, error)
+	// Start, Stop and Restart return when systemd's job has ended.
+	Start(ctx context.Context, name string) error
+	Stop(ctx context.Context, name string) error
+	Restart(ctx context.Context, name string) error
+	// Enable, Disable, Mask and Unmask change the links and reload systemd.
+	Enable(ctx context.Context, name string) error
+	Disable(ctx context.Context, name string) error
+	Mask(ctx context.Context, name string) error
+	Unmask(ctx context.Context, name string) error
+	// Reload makes systemd read its unit files again.
+	Reload(ctx context.Context) error
+}
+
+// Unit is where a unit stands. The words are systemd's.
+type Unit struct {
+	Name          string
+	LoadState     string // "loaded", "not-found", "masked", "error", …
+	ActiveState   string // "active", "inactive", "failed", "activating", …
+	UnitFileState string // "enabled", "disabled", "static", "masked", …; empty without a file
+	ActiveSince   time.Time
+}
+
+// Sessions is logind.
+type Sessions interface {
+	// List returns the sessions of people: those of class "user".
+	List(ctx context.Context) ([]Session, error)
+}
+
+// Session is one login of a person. A person who has disconnected from the
+// stream and is still logged in has one: the open programs are in it.
+type Session struct {
+	ID      string
+	UID     uint32
+	User    string
+	Service string    // the PAM service: "pcoip-session", "sshd", …
+	Type    string    // "x11", "wayland", "tty", …
+	State   string    // "online", "active", "closing"
+	Since   time.Time // of the login
+}
+
+// Live says whether something of the person's would be lost if the session ended
+// now.
+func (s Session) Live() bool { return s.State != "closing" }
+
+// notRunning stands for systemd and logind of a machine that does not run.
+type notRunning struct{}
+
+func (notRunning) Unit(context.Context, string) (Unit, error) { return Unit{}, ErrNotRunning }
+func (notRunning) Start(context.Context, string) error        { return ErrNotRunning }
+func (notRunning) Stop(context.Context, string) error         { return ErrNotRunning }
+func (notRunning) Restart(context.Context, string) error      { return ErrNotRunning }
+func (notRunning) Enable(context.Context, string) error       { return ErrNotRunning }
+func (notRunning) Disable(context.Context, string) error      { return ErrNotRunning }
+func (notRunning) Mask(context.Context, string) error         { return ErrNotRunning }
+func (notRunning) Unmask(context.Context, string) error       { return ErrNotRunning }
+func (notRunning) Reload(context.Context) error               { return ErrNotRunning }
+func (notRunning) List(context.Context) ([]Session, error)    { return nil, nil }
