@@ -1,0 +1,175 @@
+// Package internal_test holds the house to its plan: imports point downwards,
+// and the machine is touched through one door.
+package internal_test
+
+import (
+	"go/ast"
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+const module = "github.com/soe-agent/soe-agent/"
+
+// A source is one Go file of the product; tests do not count.
+type source struct {
+	file    string // below the module's root
+	pkg     string // the folder, below the module's root
+	syntax  *ast.File
+	imports []string
+}
+
+func sources(t *testing.T) []source {
+	t.Helper()
+	var all []source
+	fset := token.NewFileSet()
+	for _, top := range []string{"../internal", "../cmd"} {
+		err := filepath.WalkDir(top, func(name string, entry fs.DirEntry, err error) error {
+			if err != nil || entry.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+				return err
+			}
+			syntax, err := parser.ParseFile(fset, name, nil, parser.SkipObjectResolution)
+			if err != nil {
+				return err
+			}
+			file := strings.TrimPrefix(filepath.ToSlash(name), "../")
+			s := source{file: file, pkg: path.Dir(file), syntax: syntax}
+			for _, spec := range syntax.Imports {
+				imported, err := strconv.Unquote(spec.Path.Value)
+				if err != nil {
+					return err
+				}
+				s.imports = append(s.imports, imported)
+			}
+			all = append(all, s)
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if len(all) < 30 {
+		t.Fatalf("only %d files were found", len(all))
+	}
+	return all
+}
+
+// allowed says which packages of the product one may import, all others being
+// below it: a package imports those of earlier lines only.
+func allowed() [][]string {
+	return [][]string{
+		{"internal/protected"},
+		{"internal/policy"},
+		{"internal/system"},
+		{"internal/facts", "internal/sudoers"},
+		{"internal/resolve", "internal/source"},
+		{"internal/converge"},
+		{"internal/kind"},
+		{"internal/watch", "internal/report"},
+		{"internal/agent"},
+		{"cmd"},
+	}
+}
+
+// floor is the line of allowed on which a package stands.
+func floor(pkg string) int {
+	last := -1
+	for i, line := range allowed() {
+		if slices.ContainsFunc(line, func(top string) bool { return pkg == top || strings.HasPrefix(pkg, top+"/") }) {
+			last = i
+		}
+	}
+	return last
+}
+
+func TestImportsPointDownwards(t *testing.T) {
+	for _, s := range sources(t) {
+		own := floor(s.pkg)
+		if own < 0 {
+			t.Errorf("%s: %s has no place in the house; give it one in this test", s.file, s.pkg)
+			continue
+		}
+		for _, imported := range s.imports {
+			below, ours := strings.CutPrefix(imported, module)
+			if !ours {
+				continue
+			}
+			sameKind := path.Dir(s.pkg) == "internal/kind" && strings.HasPrefix(below, s.pkg+"/") || strings.HasPrefix(s.pkg, below+"/")
+			sameLine := slices.ContainsFunc(allowed()[own], func(top string) bool {
+				return top != "internal/kind" && strings.HasPrefix(s.pkg+"/", top+"/") && strings.HasPrefix(below+"/", top+"/")
+			})
+			if floor(below) >= own && !sameKind && !sameLine {
+				t.Errorf("%s imports %s, which is not below it", s.file, below)
+			}
+		}
+	}
+}
+
+// exempt are the packages that may do what the rule forbids, and why.
+func exempt(pkg, imported string) bool {
+	switch {
+	case pkg == "internal/system", strings.HasPrefix(pkg, "cmd/"):
+		return true // the door itself; and the command line, whose files are its user's
+	case pkg == "internal/watch":
+		return imported != "os/exec" // inotify wants descriptors
+	}
+	return false
+}
+
+func TestTheMachineIsTouchedThroughTheDoorAlone(t *testing.T) {
+	harmless := []string{"Getenv", "LookupEnv", "Getpid", "Getuid", "Geteuid", "Stderr", "Stdout", "Stdin", "ErrNotExist", "ErrExist", "Hostname", "Signal", "Interrupt", "Executable"}
+	for _, s := range sources(t) {
+		for _, imported := range s.imports {
+			switch imported {
+			case "os/exec", "io/ioutil", "plugin":
+				if !exempt(s.pkg, imported) || s.pkg != "internal/system" && imported == "os/exec" {
+					t.Errorf("%s imports %s", s.file, imported)
+				}
+			}
+		}
+		if exempt(s.pkg, "os") || !slices.Contains(s.imports, "os") {
+			continue
+		}
+		used := map[string]bool{}
+		ast.Inspect(s.syntax, func(n ast.Node) bool {
+			if selector, ok := n.(*ast.SelectorExpr); ok {
+				if x, ok := selector.X.(*ast.Ident); ok && x.Name == "os" && !slices.Contains(harmless, selector.Sel.Name) {
+					used[selector.Sel.Name] = true
+				}
+			}
+			return true
+		})
+		if len(used) > 0 {
+			t.Errorf("%s uses %v of package os", s.file, slices.Sorted(maps.Keys(used)))
+		}
+	}
+}
+
+func TestNoPackageHasAnInit(t *testing.T) {
+	for _, s := range sources(t) {
+		for _, declaration := range s.syntax.Decls {
+			if f, ok := declaration.(*ast.FuncDecl); ok && f.Recv == nil && f.Name.Name == "init" {
+				t.Errorf("%s has an init", s.file)
+			}
+		}
+	}
+}
+
+// What these bring makes a small binary a large one.
+func TestNoHeavyPackageIsImported(t *testing.T) {
+	heavy := []string{"html/template", "text/template", "net/http/pprof", "encoding/gob", "expvar", "github.com/aws/aws-sdk-go-v2/config"}
+	for _, s := range sources(t) {
+		for _, imported := range s.imports {
+			if slices.Contains(heavy, imported) {
+				t.Errorf("%s imports %s", s.file, imported)
+			}
+		}
+	}
+}

@@ -1,0 +1,351 @@
+package converge
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"runtime/debug"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// maxRounds is how often one pass repairs what it still finds drifted.
+const maxRounds = 3
+
+// An Engine keeps one machine as one policy wants it. Its methods must not be
+// called at the same time.
+type Engine struct {
+	policy *policy.Policy
+	kinds  []Kind
+	ledger *Ledger
+	clock  system.Clock
+	log    *slog.Logger
+	fights fights
+}
+
+// New returns an engine. The kinds are repaired in the order given.
+func New(p *policy.Policy, kinds []Kind, ledger *Ledger, clock system.Clock, log *slog.Logger) *Engine {
+	return &Engine{policy: p, kinds: kinds, ledger: ledger, clock: clock, log: log, fights: fights{}}
+}
+
+// A Result is what a pass found and did.
+type Result struct {
+	Started   time.Time                `json:"started"`
+	Took      time.Duration            `json:"took"`
+	Rounds    int                      `json:"rounds"` // of repair; 0 when nothing had drifted
+	Resources []Resource               `json:"resources"`
+	Kinds     []string                 `json:"kinds"` // that were looked at
+	Timing    map[string]time.Duration `json:"timing"`
+}
+
+// Check looks at the kinds named, all when none is, and changes nothing.
+func (e *Engine) Check(ctx context.Context, only ...string) Result {
+	p := e.begin(only)
+	p.check(ctx, p.kinds)
+	return p.end()
+}
+
+// Pass checks the kinds named, all when none is, repairs what drifted and checks
+// again. It ends early, with what it has, when ctx does.
+func (e *Engine) Pass(ctx context.Context, only ...string) Result {
+	p := e.begin(only)
+	p.check(ctx, p.kinds)
+	before := maps.Clone(p.found)
+	for p.rounds < maxRounds && ctx.Err() == nil {
+		earlier := maps.Clone(p.found)
+		touched := p.repair(ctx)
+		if len(touched) == 0 {
+			break
+		}
+		p.rounds++
+		if ctx.Err() != nil {
+			p.doubt(touched)
+			break
+		}
+		p.check(ctx, touched)
+		p.noteMended(touched, earlier)
+	}
+	p.judge(before)
+	result := p.end()
+	p.remember(result.Resources, ctx.Err() != nil)
+	return result
+}
+
+// pass is one walk.
+type pass struct {
+	*Engine
+	kinds    []Kind
+	started  time.Time
+	rounds   int
+	found    map[string][]Resource // by kind
+	outcomes map[policy.ID]Outcome
+	mended   map[string]bool // kinds of which the last round brought something into line
+	timing   map[string]time.Duration
+}
+
+func (e *Engine) begin(only []string) *pass {
+	p := &pass{
+		Engine: e, started: e.clock.Now(),
+		found: map[string][]Resource{}, outcomes: map[policy.ID]Outcome{}, timing: map[string]time.Duration{},
+	}
+	for _, k := range e.kinds {
+		if len(only) == 0 || slices.Contains(only, k.Name()) {
+			p.kinds = append(p.kinds, k)
+		}
+	}
+	return p
+}
+
+// check looks at kinds, all at once, and replaces what was found of them.
+func (p *pass) check(ctx context.Context, kinds []Kind) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	for _, kind := range kinds {
+		wg.Go(func() {
+			start := p.clock.Now()
+			resources, err := p.look(ctx, kind)
+			resources = append(resources, p.unaccounted(kind.Name(), resources, err)...)
+			for i := range resources {
+				p.rule(&resources[i])
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			p.found[kind.Name()] = resources
+			p.timing[kind.Name()] += p.clock.Now().Sub(start)
+		})
+	}
+	wg.Wait()
+}
+
+// look calls a kind's Check. That one kind panics is no reason to leave all
+// others unchecked.
+func (p *pass) look(ctx context.Context, kind Kind) (resources []Resource, err error) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			p.log.Error("a check panicked; this is a bug of the agent", "kind", kind.Name(), "err", cause, "stack", string(debug.Stack()))
+			resources, err = nil, fmt.Errorf("cannot check %s: a bug of the agent: %v", kind.Name(), cause)
+		}
+	}()
+	return kind.Check(ctx)
+}
+
+// mend calls a kind's Repair, as look does its Check.
+func (p *pass) mend(ctx context.Context, kind Kind, drifted []Resource) (outcomes []Outcome) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			p.log.Error("a repair panicked; this is a bug of the agent", "kind", kind.Name(), "err", cause, "stack", string(debug.Stack()))
+			outcomes = nil
+			for _, r := range drifted {
+				outcomes = append(outcomes, Outcome{ID: r.ID, Err: fmt.Errorf("cannot repair %s: a bug of the agent: %v", r.ID, cause)})
+			}
+		}
+	}()
+	return kind.Repair(ctx, drifted)
+}
+
+// unaccounted are the resources that the policy wants of a kind and that its
+// check did not return: nothing wanted goes unreported.
+func (p *pass) unaccounted(kind string, resources []Resource, err error) []Resource {
+	returned := make(map[policy.ID]bool, len(resources))
+	for _, r := range resources {
+		returned[r.ID] = true
+	}
+	var rest []Resource
+	told := err == nil
+	for _, want := range p.policy.Resources {
+		if want.ID.Kind() != kind || returned[want.ID] {
+			continue
+		}
+		r := Wanted(want)
+		switch {
+		case len(want.Missing) > 0:
+			r.Doubt(fmt.Sprintf("the value of %s is not known yet", want.Missing[0]))
+		case err != nil:
+			r.Doubt(err.Error())
+			told = true
+		default:
+			r.Doubt("its check said nothing about it")
+		}
+		rest = append(rest, r)
+	}
+	if !told {
+		rest = append(rest, Resource{ID: policy.ID(kind), State: Unknown, Reason: err.Error()})
+	}
+	return rest
+}
+
+// rule applies what the policy's rules say, and settles why there is drift.
+func (p *pass) rule(r *Resource) {
+	now := p.clock.Now()
+	ruling := p.policy.Ruling(r.ID, now)
+	r.Severity, r.Controls, r.audit = ruling.Severity, ruling.Controls, ruling.Audit
+	if r.State != Drifted && r.State != Failed {
+		return
+	}
+	r.Cause = Intentional
+	if p.ledger.WasInLine(r.ID, r.digest) {
+		r.Cause = Corrective
+	}
+	switch {
+	case ruling.Waived:
+		r.State, r.Reason = Waived, fmt.Sprintf("waived until %s: %s", ruling.Until.AddDate(0, 0, -1).Format(time.DateOnly), ruling.Reason)
+	case r.State == Failed: // for its own reason
+	case ruling.Audit:
+		r.Reason = "audited only: the policy says to report it and not to touch it"
+	default:
+		if !ruling.Until.IsZero() {
+			r.Reason = fmt.Sprintf("its waiver ended after %s: %s", ruling.Until.AddDate(0, 0, -1).Format(time.DateOnly), ruling.Reason)
+		}
+		if until, contested := p.fights.paused(r.ID, now); contested {
+			r.State = Contested
+			r.Reason = fmt.Sprintf("it does not stay as it is set: something else keeps changing it, or repairing it has no effect; it is left alone until %s", until.Format(time.TimeOnly))
+		}
+	}
+}
+
+// worthTrying says whether repairing the resource may work: it was not tried, or
+// a kind that comes after its own has since made something that it may need.
+func (p *pass) worthTrying(id policy.ID) bool {
+	outcome, tried := p.outcomes[id]
+	switch {
+	case !tried:
+		return true
+	case outcome.Postponed != "":
+		return false
+	}
+	own := slices.IndexFunc(p.kinds, func(k Kind) bool { return k.Name() == id.Kind() })
+	return slices.ContainsFunc(p.kinds[own+1:], func(k Kind) bool { return p.mended[k.Name()] })
+}
+
+// doubt says of what was drifted in kinds that a repair has begun and nobody has
+// looked again.
+func (p *pass) doubt(touched []Kind) {
+	for _, kind := range touched {
+		resources := slices.Clone(p.found[kind.Name()])
+		for i := range resources {
+			if resources[i].repairable() {
+				resources[i].Doubt("the pass was ended before its effect was seen")
+			}
+		}
+		p.found[kind.Name()] = resources
+	}
+}
+
+// noteMended notes which kinds the round that has just ended brought forward.
+func (p *pass) noteMended(touched []Kind, last map[string][]Resource) {
+	p.mended = map[string]bool{}
+	for _, kind := range touched {
+		drifted := map[policy.ID]bool{}
+		for _, r := range last[kind.Name()] {
+			drifted[r.ID] = r.State == Drifted
+		}
+		p.mended[kind.Name()] = slices.ContainsFunc(p.found[kind.Name()], func(r Resource) bool {
+			return r.State == Compliant && drifted[r.ID]
+		})
+	}
+}
+
+// repair mends what drifted, kind by kind, and returns the kinds to look at again.
+func (p *pass) repair(ctx context.Context) (touched []Kind) {
+	for _, kind := range p.kinds {
+		var drifted []Resource
+		for _, r := range p.found[kind.Name()] {
+			if r.repairable() && p.worthTrying(r.ID) {
+				drifted = append(drifted, r)
+			}
+		}
+		if len(drifted) == 0 || ctx.Err() != nil {
+			continue
+		}
+		start := p.clock.Now()
+		for _, r := range drifted {
+			delete(p.outcomes, r.ID)
+		}
+		for _, outcome := range p.mend(ctx, kind, drifted) {
+			p.outcomes[outcome.ID] = outcome
+			if outcome.Err != nil {
+				p.log.Error("cannot repair", "resource", outcome.ID, "kind", kind.Name(), "err", outcome.Err)
+			}
+		}
+		p.timing[kind.Name()] += p.clock.Now().Sub(start)
+		touched = append(touched, kind)
+	}
+	if slices.ContainsFunc(touched, func(k Kind) bool { return k.Name() == "package" }) {
+		return p.kinds // packages bring sudoers files, schemas, users and units of their own
+	}
+	return touched
+}
+
+// judge compares what was found first with what is found last.
+func (p *pass) judge(before map[string][]Resource) {
+	first := map[policy.ID]Resource{}
+	for _, resources := range before {
+		for _, r := range resources {
+			first[r.ID] = r
+		}
+	}
+	for _, resources := range p.found {
+		for i := range resources {
+			r := &resources[i]
+			was := first[r.ID]
+			outcome := p.outcomes[r.ID]
+			switch {
+			case r.State == Compliant && was.State == Drifted:
+				r.State, r.Diff, r.Cause, r.Reason = Corrected, was.Diff, was.Cause, was.Reason
+				p.log.Info("corrected", "resource", r.ID, "kind", r.ID.Kind(), "cause", r.Cause)
+			case r.State == Pending && was.State == Drifted:
+				r.Diff, r.Cause = was.Diff, was.Cause
+			case !r.repairable():
+			case outcome.Postponed != "":
+				r.Wait(outcome.Postponed, outcome.Reason)
+			case outcome.Err != nil:
+				r.Fail(outcome.Err.Error())
+			case p.rounds >= maxRounds:
+				r.Fail(fmt.Sprintf("it was repaired %d times and is still, or again, not in line", p.rounds))
+				r.restless = true
+			}
+		}
+	}
+}
+
+func (p *pass) end() Result {
+	result := Result{Started: p.started, Took: p.clock.Now().Sub(p.started), Rounds: p.rounds, Timing: p.timing}
+	for _, kind := range p.kinds {
+		resources := p.found[kind.Name()]
+		slices.SortFunc(resources, func(a, b Resource) int { return cmp.Compare(a.ID, b.ID) })
+		for i := range resources {
+			resources[i].Since = p.ledger.Since(resources[i].ID, resources[i].State, p.started)
+		}
+		result.Resources = append(result.Resources, resources...)
+		result.Kinds = append(result.Kinds, kind.Name())
+	}
+	return result
+}
+
+// remember writes down where things stand. Of a pass that was interrupted, what
+// it could not tell is not news.
+func (e *Engine) remember(resources []Resource, interrupted bool) {
+	now := e.clock.Now()
+	for _, r := range resources {
+		switch {
+		case r.State == Corrected && r.Cause == Corrective:
+			e.fights.corrected(r.ID, now)
+		case r.restless:
+			for range maxRounds {
+				e.fights.corrected(r.ID, now)
+			}
+		}
+		if r.State != Unknown || !interrupted {
+			e.ledger.stands(r)
+		}
+	}
+	if err := e.ledger.Flush(); err != nil {
+		e.log.Error("cannot write the ledger", "err", err)
+	}
+}

@@ -1,0 +1,693 @@
+package converge_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+const stateDir = "/var/lib/soe-agent"
+
+// clock is a time that passes only when a test says so.
+type clock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func newClock() *clock { return &clock{now: time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)} }
+
+func (c *clock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *clock) Sleep(context.Context, time.Duration) error { panic("the engine does not sleep") }
+
+func (c *clock) pass(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// kind is a sort of resource in memory: a resource is in line when its value is
+// what the policy wants.
+type kind struct {
+	name    string
+	policy  *policy.Policy
+	values  map[policy.ID]string
+	check   func(ctx context.Context, found []converge.Resource) ([]converge.Resource, error) // may alter what Check returns
+	repair  func(r converge.Resource) *converge.Outcome                                       // nil: sets the value
+	repairs []policy.ID
+	checks  int
+}
+
+func newKind(p *policy.Policy, name string) *kind {
+	return &kind{name: name, policy: p, values: map[policy.ID]string{}}
+}
+
+func (k *kind) Name() string { return k.name }
+
+func want(r policy.Resource) string { return string(r.Spec.(policy.Package).Ensure) }
+
+func (k *kind) Check(ctx context.Context) ([]converge.Resource, error) {
+	k.checks++
+	var found []converge.Resource
+	for _, w := range k.policy.Resources {
+		if w.ID.Kind() != k.name || len(w.Missing) > 0 {
+			continue
+		}
+		r := converge.Wanted(w)
+		if got := k.values[w.ID]; got != want(w) {
+			r.Differs("value", want(w), got)
+		}
+		found = append(found, r)
+	}
+	slices.Reverse(found)
+	if k.check != nil {
+		return k.check(ctx, found)
+	}
+	return found, nil
+}
+
+func (k *kind) Repair(_ context.Context, drifted []converge.Resource) (outcomes []converge.Outcome) {
+	for _, r := range drifted {
+		k.repairs = append(k.repairs, r.ID)
+		if k.repair != nil {
+			if outcome := k.repair(r); outcome != nil {
+				outcome.ID = r.ID
+				outcomes = append(outcomes, *outcome)
+			}
+			continue
+		}
+		k.set(r.ID)
+	}
+	return outcomes
+}
+
+func (k *kind) set(id policy.ID) {
+	w, _ := k.policy.Lookup(id)
+	k.values[id] = want(w)
+}
+
+// wants is a policy of one value for each resource, in a spec that is plain.
+func wants(value string, ids ...policy.ID) *policy.Policy {
+	p := &policy.Policy{}
+	slices.Sort(ids)
+	for _, id := range ids {
+		p.Resources = append(p.Resources, policy.Resource{ID: id, Spec: policy.Package{Ensure: policy.Ensure(value)}})
+	}
+	return p
+}
+
+type machine struct {
+	root   string
+	clock  *clock
+	log    bytes.Buffer
+	ledger *converge.Ledger
+}
+
+func newMachine(t *testing.T) *machine {
+	t.Helper()
+	m := &machine{root: t.TempDir(), clock: newClock()}
+	m.ledger = openLedger(t, m.root, nil)
+	return m
+}
+
+func openLedger(t *testing.T, root string, gate system.Gate) *converge.Ledger {
+	t.Helper()
+	l, err := converge.OpenLedger(files(t, root, gate, nil), stateDir, "machine-1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func files(t *testing.T, root string, gate system.Gate, keeper system.Keeper) system.FS {
+	t.Helper()
+	s, err := system.Open(system.Options{Root: root, Gate: gate, Keeper: keeper})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s.FS
+}
+
+func (m *machine) engine(p *policy.Policy, kinds ...converge.Kind) *converge.Engine {
+	return converge.New(p, kinds, m.ledger, m.clock, slog.New(slog.NewTextHandler(&m.log, nil)))
+}
+
+func states(result converge.Result) map[policy.ID]converge.State {
+	found := map[policy.ID]converge.State{}
+	for _, r := range result.Resources {
+		found[r.ID] = r.State
+	}
+	return found
+}
+
+func the(t *testing.T, result converge.Result, id policy.ID) converge.Resource {
+	t.Helper()
+	for _, r := range result.Resources {
+		if r.ID == id {
+			return r
+		}
+	}
+	t.Fatalf("nothing is said of %s", id)
+	return converge.Resource{}
+}
+
+func wantStates(t *testing.T, result converge.Result, want map[policy.ID]converge.State) {
+	t.Helper()
+	if diff := cmp.Diff(want, states(result)); diff != "" {
+		t.Errorf("states (-want +got):\n%s", diff)
+	}
+}
+
+func TestOnlyTheSecondCheckMakesAResourceCorrected(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "dropin/a", "dropin/b", "dropin/c")
+	k := newKind(p, "dropin")
+	k.set("dropin/c")
+	k.repair = func(r converge.Resource) *converge.Outcome { // says nothing of b, which it does not mend
+		if r.ID == "dropin/a" {
+			k.set(r.ID)
+		}
+		return nil
+	}
+	result := m.engine(p, k).Pass(t.Context())
+	wantStates(t, result, map[policy.ID]converge.State{"dropin/a": converge.Corrected, "dropin/b": converge.Failed, "dropin/c": converge.Compliant})
+	if diff := cmp.Diff([]policy.ID{"dropin/b", "dropin/a", "dropin/b", "dropin/b"}, k.repairs); diff != "" {
+		t.Errorf("repairs (-want +got):\n%s", diff)
+	}
+	if r := the(t, result, "dropin/a"); len(r.Diff) != 1 || r.Diff[0].Want != "x" || r.Cause != converge.Intentional {
+		t.Errorf("what was corrected is told as %+v", r)
+	}
+	if r := the(t, result, "dropin/b"); result.Rounds != 3 || !strings.Contains(r.Reason, "repaired 3 times") {
+		t.Errorf("after %d rounds: %q", result.Rounds, r.Reason)
+	}
+}
+
+func TestAPassThatFindsNothingRepairsNothing(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "dropin/a")
+	k := newKind(p, "dropin")
+	k.set("dropin/a")
+	result := m.engine(p, k).Pass(t.Context())
+	if k.checks != 1 || result.Rounds != 0 || len(k.repairs) != 0 {
+		t.Errorf("%d checks, %d rounds, repaired %v", k.checks, result.Rounds, k.repairs)
+	}
+}
+
+func TestCheckChangesNothing(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "dropin/a")
+	k := newKind(p, "dropin")
+	wantStates(t, m.engine(p, k).Check(t.Context()), map[policy.ID]converge.State{"dropin/a": converge.Drifted})
+	if _, err := files(t, m.root, nil, nil).Stat(stateDir); len(k.repairs) > 0 || err == nil {
+		t.Errorf("repaired %v; wrote the ledger: %v", k.repairs, err == nil)
+	}
+}
+
+func TestAFailureIsTriedAgainOnlyWhenALaterKindHasMendedSomething(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "dconf/a", "package/b", "dropin/c")
+	dconf, packages, dropin := newKind(p, "dconf"), newKind(p, "package"), newKind(p, "dropin")
+	dconf.repair = func(r converge.Resource) *converge.Outcome {
+		if packages.values["package/b"] == "" {
+			return &converge.Outcome{Err: errors.New("there is no schema")}
+		}
+		dconf.set(r.ID)
+		return nil
+	}
+	dropin.repair = func(converge.Resource) *converge.Outcome {
+		return &converge.Outcome{Err: errors.New("its checker refuses it")}
+	}
+	result := m.engine(p, dconf, packages, dropin).Pass(t.Context())
+	wantStates(t, result, map[policy.ID]converge.State{"dconf/a": converge.Corrected, "package/b": converge.Corrected, "dropin/c": converge.Failed})
+	if r := the(t, result, "dropin/c"); r.Reason != "its checker refuses it" || len(dropin.repairs) != 1 {
+		t.Errorf("%q after %d tries", r.Reason, len(dropin.repairs))
+	}
+	if !strings.Contains(m.log.String(), "resource=dropin/c") {
+		t.Errorf("the journal says: %s", &m.log)
+	}
+}
+
+func TestAPackageRepairHasAllKindsLookedAtAgain(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "sudo/allow", "package/a")
+	sudo, packages := newKind(p, "sudo"), newKind(p, "package")
+	sudo.set("sudo/allow")
+	packages.repair = func(r converge.Resource) *converge.Outcome {
+		packages.set(r.ID)
+		sudo.values["sudo/allow"] = "everybody" // the package brought a sudoers file
+		return nil
+	}
+	result := m.engine(p, sudo, packages).Pass(t.Context())
+	if sudo.values["sudo/allow"] != "x" || result.Rounds != 2 {
+		t.Errorf("sudo is %q after %d rounds", sudo.values["sudo/allow"], result.Rounds)
+	}
+	// It was in line when the pass began and is when it ends.
+	wantStates(t, result, map[policy.ID]converge.State{"sudo/allow": converge.Compliant, "package/a": converge.Corrected})
+}
+
+// Round 2 touches one kind only; what round 1 has brought about in the other
+// must neither be forgotten nor be done again.
+func TestALaterRoundKeepsWhatAnEarlierOneFound(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "dropin/a", "service/b")
+	dropin, service := newKind(p, "dropin"), newKind(p, "service")
+	tries := 0
+	service.repair = func(r converge.Resource) *converge.Outcome {
+		if tries++; tries == 2 {
+			service.set(r.ID)
+		}
+		return nil
+	}
+	result := m.engine(p, dropin, service).Pass(t.Context())
+	wantStates(t, result, map[policy.ID]converge.State{"dropin/a": converge.Corrected, "service/b": converge.Corrected})
+	if len(dropin.repairs) != 1 || dropin.checks != 2 {
+		t.Errorf("dropin was repaired %d times and checked %d times", len(dropin.repairs), dropin.checks)
+	}
+}
+
+func TestAPanicInOneKindLeavesTheOthersAlone(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "user/a", "sudo/b", "dropin/c")
+	user, sudo, dropin := newKind(p, "user"), newKind(p, "sudo"), newKind(p, "dropin")
+	user.check = func(context.Context, []converge.Resource) ([]converge.Resource, error) { panic("nil map") }
+	sudo.repair = func(converge.Resource) *converge.Outcome { panic("index out of range") }
+	result := m.engine(p, user, sudo, dropin).Pass(t.Context())
+	wantStates(t, result, map[policy.ID]converge.State{"user/a": converge.Unknown, "sudo/b": converge.Failed, "dropin/c": converge.Corrected})
+	for id, cause := range map[policy.ID]string{"user/a": "nil map", "sudo/b": "index out of range"} {
+		if r := the(t, result, id); !strings.Contains(r.Reason, cause) || !strings.Contains(m.log.String(), cause) {
+			t.Errorf("%s: %q", id, r.Reason)
+		}
+	}
+	if !strings.Contains(m.log.String(), "engine_test.go") {
+		t.Error("the journal does not say where it happened")
+	}
+}
+
+func TestNothingThatIsWantedGoesUnreported(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "dropin/a", "dropin/b", "dropin/c", "user/d")
+	p.Resources[2].Missing = []policy.Reference{{Service: "ssm", Name: "/host"}}
+	dropin, user := newKind(p, "dropin"), newKind(p, "user")
+	dropin.check = func(_ context.Context, found []converge.Resource) ([]converge.Resource, error) { return found[1:], nil }
+	unreadable := errors.New("cannot read /etc/passwd")
+	user.check = func(_ context.Context, found []converge.Resource) ([]converge.Resource, error) {
+		return found, unreadable
+	}
+	user.set("user/d")
+	dropin.set("dropin/a")
+	result := m.engine(p, dropin, user).Pass(t.Context())
+	wantStates(t, result, map[policy.ID]converge.State{
+		"dropin/a": converge.Compliant, "dropin/b": converge.Unknown, "dropin/c": converge.Unknown,
+		"user/d": converge.Compliant, "user": converge.Unknown,
+	})
+	for id, reason := range map[policy.ID]string{
+		"dropin/b": "its check said nothing about it", "dropin/c": "the value of {{resolve:ssm:/host}} is not known yet", "user": unreadable.Error(),
+	} {
+		if r := the(t, result, id); r.Reason != reason {
+			t.Errorf("%s: %q", id, r.Reason)
+		}
+	}
+}
+
+// A missing value must not hide that the kind could not look at all.
+func TestAnErrorIsReportedThoughAValueIsMissingToo(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "dropin/a", "dropin/b")
+	p.Resources[0].Missing = []policy.Reference{{Service: "fact", Name: "f"}}
+	k := newKind(p, "dropin")
+	k.check = func(_ context.Context, found []converge.Resource) ([]converge.Resource, error) {
+		return found, errors.New("no access")
+	}
+	k.set("dropin/b")
+	if r := the(t, m.engine(p, k).Pass(t.Context()), "dropin"); r.State != converge.Unknown || r.Reason != "no access" {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestWhatIsAuditedOrWaivedIsReportedAndNotTouched(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "dropin/audited", "dropin/waived", "dropin/fine", "dropin/free")
+	end := m.clock.Now().Add(24 * time.Hour)
+	p.Rules = []policy.Rule{
+		{Match: []string{"*/audited"}, Audit: true, Severity: policy.Critical, Controls: []string{"CIS-1"}},
+		{Match: []string{"*/waived", "*/fine"}, Audit: true, Until: end, Reason: "TICKET-1"},
+	}
+	k := newKind(p, "dropin")
+	k.set("dropin/fine")
+	e := m.engine(p, k)
+	result := e.Pass(t.Context())
+	wantStates(t, result, map[policy.ID]converge.State{
+		"dropin/audited": converge.Drifted, "dropin/waived": converge.Waived, "dropin/fine": converge.Compliant, "dropin/free": converge.Corrected,
+	})
+	if diff := cmp.Diff([]policy.ID{"dropin/free"}, k.repairs); diff != "" {
+		t.Errorf("repairs (-want +got):\n%s", diff)
+	}
+	if r := the(t, result, "dropin/waived"); !strings.Contains(r.Reason, "TICKET-1") || len(r.Diff) != 1 {
+		t.Errorf("%+v", r)
+	}
+	if r := the(t, result, "dropin/audited"); !strings.Contains(r.Reason, "audited") || r.Severity != policy.Critical || !slices.Equal(r.Controls, []string{"CIS-1"}) {
+		t.Errorf("%+v", r)
+	}
+
+	m.clock.pass(24 * time.Hour)
+	result = e.Pass(t.Context())
+	if r := the(t, result, "dropin/waived"); r.State != converge.Corrected || !strings.Contains(r.Reason, "its waiver ended") {
+		t.Errorf("after its last day: %s, %q", r.State, r.Reason)
+	}
+}
+
+func TestAStepThatWouldDisruptASessionIsPendingAndNotTriedAgain(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "service/a", "package/b")
+	service, packages := newKind(p, "service"), newKind(p, "package")
+	service.repair = func(converge.Resource) *converge.Outcome {
+		return &converge.Outcome{Postponed: converge.NextSession, Reason: "somebody works"}
+	}
+	result := m.engine(p, service, packages).Pass(t.Context())
+	r := the(t, result, "service/a")
+	if r.State != converge.Pending || r.Effect != converge.NextSession || r.Reason != "somebody works" || len(r.Diff) != 1 || len(service.repairs) != 1 {
+		t.Errorf("%+v after %d repairs", r, len(service.repairs))
+	}
+}
+
+func TestAFightIsNoticedLeftAloneAndTakenUpAgain(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "dropin/a")
+	k := newKind(p, "dropin")
+	e := m.engine(p, k)
+	fight := func() (corrections int) {
+		for range 50 {
+			m.clock.pass(time.Second)
+			k.values["dropin/a"] = "theirs"
+			result := e.Pass(t.Context())
+			if r := the(t, result, "dropin/a"); r.State == converge.Contested {
+				if r.Reason == "" || len(r.Diff) == 0 || k.values["dropin/a"] != "theirs" {
+					t.Errorf("%+v", r)
+				}
+				return corrections
+			}
+			corrections++
+		}
+		t.Fatal("it fights for ever")
+		return 0
+	}
+	e.Pass(t.Context()) // intentional: no fight yet
+	if n := fight(); n != 8 {
+		t.Errorf("it gave way after %d corrections", n)
+	}
+	pause := func() (seconds int) {
+		for ; k.values["dropin/a"] == "theirs"; seconds++ {
+			m.clock.pass(time.Second)
+			e.Pass(t.Context())
+		}
+		return seconds
+	}
+	first := pause()
+	fight()
+	if second := pause(); first < 50 || first > 70 || second < 2*first-20 {
+		t.Errorf("the pauses are %d s and %d s", first, second)
+	}
+	m.clock.pass(3 * time.Hour)
+	fight()
+	if third := pause(); third > 70 {
+		t.Errorf("after hours of peace the pause is %d s", third)
+	}
+}
+
+func TestAnOpponentThatIsFasterThanAPassIsAFightToo(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "dropin/a")
+	k := newKind(p, "dropin")
+	k.repair = func(converge.Resource) *converge.Outcome { return nil } // undone at once
+	e := m.engine(p, k)
+	for range 20 {
+		if states(e.Pass(t.Context()))["dropin/a"] == converge.Contested {
+			if len(k.repairs) > 12 {
+				t.Errorf("it gave way after %d repairs", len(k.repairs))
+			}
+			return
+		}
+		m.clock.pass(time.Second)
+	}
+	t.Error("it fights for ever")
+}
+
+func TestSeldomDriftIsNoFight(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "dropin/a")
+	k := newKind(p, "dropin")
+	e := m.engine(p, k)
+	for range 50 {
+		m.clock.pass(time.Minute)
+		k.values["dropin/a"] = "theirs"
+		wantStates(t, e.Pass(t.Context()), map[policy.ID]converge.State{"dropin/a": converge.Corrected})
+	}
+}
+
+func TestDriftIsIntentionalWhenThePolicyChangedAndCorrectiveWhenTheMachineDid(t *testing.T) {
+	m := newMachine(t)
+	cause := func(p *policy.Policy, k *kind) converge.Cause {
+		t.Helper()
+		r := the(t, m.engine(p, k).Pass(t.Context()), "dropin/a")
+		if r.State != converge.Corrected {
+			t.Fatalf("%+v", r)
+		}
+		m.ledger = openLedger(t, m.root, nil) // the agent is started again
+		return r.Cause
+	}
+	p := wants("1", "dropin/a")
+	k := newKind(p, "dropin")
+	if c := cause(p, k); c != converge.Intentional {
+		t.Errorf("a new policy: %s", c)
+	}
+	k.values["dropin/a"] = "theirs"
+	if c := cause(p, k); c != converge.Corrective {
+		t.Errorf("the machine changed: %s", c)
+	}
+	k.policy = wants("2", "dropin/a")
+	if c := cause(k.policy, k); c != converge.Intentional {
+		t.Errorf("the policy changed: %s", c)
+	}
+}
+
+// A kind's own resources are in no policy and have no digest.
+func TestDriftOfAResourceOfAKindsOwnIsCorrectiveOnceItWasInLine(t *testing.T) {
+	m := newMachine(t)
+	p := &policy.Policy{}
+	k := newKind(p, "sudo")
+	stray := true
+	k.check = func(context.Context, []converge.Resource) ([]converge.Resource, error) {
+		r := converge.Resource{ID: "sudo/polkit", State: converge.Compliant}
+		if stray {
+			r.Differs("rule", "none", "wheel")
+		}
+		return []converge.Resource{r}, nil
+	}
+	k.repair = func(converge.Resource) *converge.Outcome { stray = false; return nil }
+	for _, want := range []converge.Cause{converge.Intentional, converge.Corrective} {
+		stray = true
+		if r := the(t, m.engine(p, k).Pass(t.Context()), "sudo/polkit"); r.State != converge.Corrected || r.Cause != want {
+			t.Errorf("%+v, want %s", r, want)
+		}
+	}
+}
+
+func TestSinceIsKeptWhileAStateLasts(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "dropin/a", "dropin/b")
+	k := newKind(p, "dropin")
+	k.repair = func(r converge.Resource) *converge.Outcome {
+		if r.ID == "dropin/b" {
+			return &converge.Outcome{Err: errors.New("no")}
+		}
+		k.set(r.ID)
+		return nil
+	}
+	begun := m.clock.Now()
+	for range 3 {
+		result := m.engine(p, k).Pass(t.Context())
+		for _, id := range []policy.ID{"dropin/a", "dropin/b"} {
+			if r := the(t, result, id); !r.Since.Equal(begun) {
+				t.Errorf("%s is %s since %s", id, r.State, r.Since)
+			}
+		}
+		m.clock.pass(time.Hour)
+		m.ledger = openLedger(t, m.root, nil)
+	}
+	k.values["dropin/a"] = "theirs"
+	later := m.clock.Now()
+	if r := the(t, m.engine(p, k).Pass(t.Context()), "dropin/a"); !r.Since.Equal(later) {
+		t.Errorf("corrected since %s, and it is %s", r.Since, later)
+	}
+}
+
+func TestASecondPassWritesNothing(t *testing.T) {
+	m := newMachine(t)
+	var recorder system.Recorder
+	m.ledger = openLedger(t, m.root, recorder.Gate)
+	p := wants("x", "dropin/a", "dropin/b", "user/c")
+	dropin, user := newKind(p, "dropin"), newKind(p, "user")
+	user.repair = func(converge.Resource) *converge.Outcome { return &converge.Outcome{Err: errors.New("no")} }
+	e := m.engine(p, dropin, user)
+	e.Pass(t.Context())
+	if len(recorder.Changes()) == 0 {
+		t.Fatal("the first pass wrote nothing")
+	}
+	m.clock.pass(time.Minute)
+	e.Pass(t.Context())
+	if changes := recorder.Changes(); len(changes) > 0 {
+		t.Errorf("wrote %v", changes)
+	}
+	m.ledger = openLedger(t, m.root, recorder.Gate)
+	m.engine(p, dropin, user).Pass(t.Context())
+	if changes := recorder.Changes(); len(changes) > 0 {
+		t.Errorf("after a restart it wrote %v", changes)
+	}
+}
+
+func TestAPassThatIsCancelledEndsWithWhatItHas(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "user/a", "dropin/b", "dropin/c", "service/d")
+	user, dropin, service := newKind(p, "user"), newKind(p, "dropin"), newKind(p, "service")
+	user.set("user/a")
+	dropin.set("dropin/c")
+	e := m.engine(p, user, dropin, service)
+	ctx, cancel := context.WithCancel(t.Context())
+	dropin.repair = func(r converge.Resource) *converge.Outcome {
+		dropin.set(r.ID)
+		cancel()
+		return nil
+	}
+	result := e.Pass(ctx)
+	wantStates(t, result, map[policy.ID]converge.State{
+		"user/a": converge.Compliant, "dropin/b": converge.Unknown, "dropin/c": converge.Compliant, "service/d": converge.Drifted,
+	})
+	if len(service.repairs) > 0 || dropin.checks != 1 {
+		t.Errorf("after the end: repaired %v, checked %d times", service.repairs, dropin.checks)
+	}
+	wantStates(t, e.Pass(t.Context()), map[policy.ID]converge.State{
+		"user/a": converge.Compliant, "dropin/b": converge.Compliant, "dropin/c": converge.Compliant, "service/d": converge.Corrected,
+	})
+}
+
+// What a stopping agent could not tell is not news that the ledger keeps.
+func TestAPassCancelledWhileCheckingForgetsNothing(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "dropin/a")
+	k := newKind(p, "dropin")
+	e := m.engine(p, k)
+	begun := the(t, e.Pass(t.Context()), "dropin/a").Since
+	m.clock.pass(time.Hour)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	k.check = func(ctx context.Context, _ []converge.Resource) ([]converge.Resource, error) { return nil, ctx.Err() }
+	if r := the(t, e.Pass(ctx), "dropin/a"); r.State != converge.Unknown {
+		t.Errorf("%+v", r)
+	}
+	k.check = nil
+	if r := the(t, e.Pass(t.Context()), "dropin/a"); r.State != converge.Compliant || !r.Since.Equal(begun) {
+		t.Errorf("%s since %s, want %s", r.State, r.Since, begun)
+	}
+}
+
+func TestKindsAreCheckedTogetherRepairedInOrderAndReportedInOrder(t *testing.T) {
+	m := newMachine(t)
+	var ids []policy.ID
+	names := []string{"system", "group", "user", "sudo", "dropin", "service"}
+	for _, name := range names {
+		for i := range 5 {
+			ids = append(ids, policy.ID(fmt.Sprintf("%s/%d", name, i)))
+		}
+	}
+	p := wants("x", slices.Clone(ids)...)
+	var kinds []converge.Kind
+	var order []policy.ID
+	together := make(chan struct{})
+	var waiting sync.WaitGroup
+	waiting.Add(len(names))
+	go func() { waiting.Wait(); close(together) }()
+	for _, name := range names {
+		k := newKind(p, name)
+		once := sync.OnceFunc(waiting.Done)
+		k.check = func(_ context.Context, found []converge.Resource) ([]converge.Resource, error) {
+			once()
+			<-together // or the test hangs: every kind waits for all others
+			return found, nil
+		}
+		k.repair = func(r converge.Resource) *converge.Outcome {
+			order = append(order, r.ID)
+			k.set(r.ID)
+			return nil
+		}
+		kinds = append(kinds, k)
+	}
+	result := m.engine(p, kinds...).Pass(t.Context())
+	var reported []policy.ID
+	for _, r := range result.Resources {
+		reported = append(reported, r.ID)
+	}
+	if diff := cmp.Diff(ids, reported); diff != "" {
+		t.Errorf("reported (-want +got):\n%s", diff)
+	}
+	if !slices.IsSortedFunc(order, func(a, b policy.ID) int { return slices.Index(names, a.Kind()) - slices.Index(names, b.Kind()) }) {
+		t.Errorf("repaired in the order %v", order)
+	}
+	if diff := cmp.Diff(names, result.Kinds); diff != "" || len(result.Timing) != len(names) {
+		t.Errorf("kinds (-want +got):\n%s\ntiming %v", diff, result.Timing)
+	}
+}
+
+func TestAPassOverSomeKindsLeavesTheOthersOut(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "user/a", "dropin/b")
+	user, dropin := newKind(p, "user"), newKind(p, "dropin")
+	wantStates(t, m.engine(p, user, dropin).Pass(t.Context(), "dropin"), map[policy.ID]converge.State{"dropin/b": converge.Corrected})
+	if user.checks > 0 {
+		t.Error("user was checked")
+	}
+}
+
+func TestALedgerThatCannotBeWrittenDoesNotStopAPass(t *testing.T) {
+	p := wants("x", "dropin/a", "dropin/b")
+	for n := 1; ; n++ {
+		m := newMachine(t)
+		refused := false
+		gate := system.FailNth(n)
+		m.ledger = openLedger(t, m.root, func(c system.Change) error {
+			err := gate(c)
+			refused = refused || err != nil
+			return err
+		})
+		k := newKind(p, "dropin")
+		e := m.engine(p, k)
+		wantStates(t, e.Pass(t.Context()), map[policy.ID]converge.State{"dropin/a": converge.Corrected, "dropin/b": converge.Corrected})
+		if refused && !strings.Contains(m.log.String(), "cannot write the ledger") {
+			t.Errorf("fault %d: the journal says %s", n, &m.log)
+		}
+		k.values["dropin/b"] = "theirs"
+		e.Pass(t.Context())
+		if l := openLedger(t, m.root, nil); l.Since("dropin/a", converge.Compliant, time.Time{}).IsZero() {
+			t.Errorf("fault %d: after the next pass the ledger does not know dropin/a", n)
+		}
+		if !refused {
+			break
+		}
+	}
+}

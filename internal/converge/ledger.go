@@ -1,0 +1,322 @@
+package converge
+
+import (
+	"bytes"
+	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"sync"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A Ledger is the agent's memory of one machine: what it made, what it replaced
+// and kept, and where each resource stood last.
+//
+// It lives in two places below its directory: ledger.jsonl, to which a line is
+// added for each thing learnt, and backups/, one file for each path that was
+// somebody else's. It is tied to the machine: a ledger that another machine
+// wrote, of which this one is a clone, is put aside. A Ledger may be used by
+// several goroutines.
+type Ledger struct {
+	files system.FS
+	dir   string
+
+	mu        sync.Mutex
+	resources map[policy.ID]standing
+	made      map[string]bool // paths that the agent created
+	owned     map[policy.ID]bool
+	pending   bytes.Buffer // lines not yet written
+	anew      bool         // the next write begins the file anew
+	unsynced  bool         // something was written that may not survive the machine
+}
+
+// standing is where a resource stood.
+type standing struct {
+	State   State     `json:"state"`
+	Since   time.Time `json:"since"`
+	Digest  string    `json:"digest,omitempty"` // of what was wanted when it was last in line; noDigest when nothing was
+	Changed time.Time `json:"changed,omitzero"` // when the agent last changed it
+}
+
+// line is one line of the file; one field is set.
+type line struct {
+	Machine  string    `json:"machine,omitempty"`
+	Made     string    `json:"made,omitempty"`
+	Owned    policy.ID `json:"owned,omitempty"`
+	Disowned policy.ID `json:"disowned,omitempty"`
+	Resource policy.ID `json:"resource,omitempty"`
+	Standing *standing `json:"standing,omitempty"`
+}
+
+// OpenLedger reads the ledger in dir, or begins one for the machine that is
+// identified by machine. A damaged line, such as the last one after a crash, is
+// passed over.
+func OpenLedger(files system.FS, dir, machine string) (*Ledger, error) {
+	l := &Ledger{
+		files: files, dir: dir,
+		resources: map[policy.ID]standing{}, made: map[string]bool{}, owned: map[policy.ID]bool{},
+	}
+	content, err := files.ReadFile(l.path())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot read the ledger: %w", err)
+	}
+	lines := 0
+	for raw := range bytes.SplitSeq(content, []byte("\n")) {
+		var entry line
+		if json.Unmarshal(raw, &entry) != nil {
+			continue
+		}
+		lines++
+		if entry.Machine != "" && entry.Machine != machine {
+			return nil, fmt.Errorf("cannot use the ledger in %s: %w", dir, ErrOtherMachine)
+		}
+		l.learn(entry)
+	}
+	if lines == 0 || lines > 1000+4*(len(l.resources)+len(l.made)+len(l.owned)) {
+		l.compact(machine)
+	}
+	return l, nil
+}
+
+// ErrOtherMachine is wrapped by the error of OpenLedger when the ledger belongs
+// to another machine.
+var ErrOtherMachine = errors.New("it was written on another machine, of which this one is a clone")
+
+// ownAttr is that of the agent's own files.
+func ownAttr() system.Attr { return system.Attr{Mode: 0o600, UID: -1, GID: -1} }
+
+func (l *Ledger) path() string { return path.Join(l.dir, "ledger.jsonl") }
+
+func (l *Ledger) learn(entry line) {
+	switch {
+	case entry.Made != "":
+		l.made[entry.Made] = true
+	case entry.Owned != "":
+		l.owned[entry.Owned] = true
+	case entry.Disowned != "":
+		delete(l.owned, entry.Disowned)
+	case entry.Resource != "" && entry.Standing != nil:
+		l.resources[entry.Resource] = *entry.Standing
+	}
+}
+
+// note learns a line and has it written with the next flush. Lines begin with
+// the line break, so that one which a crash cut short does not spoil the next.
+func (l *Ledger) note(entry line) {
+	l.learn(entry)
+	raw, _ := json.Marshal(entry) // plain data always marshals
+	l.pending.WriteByte('\n')
+	l.pending.Write(raw)
+}
+
+// compact makes the next Flush begin the file anew.
+func (l *Ledger) compact(machine string) {
+	l.pending.Reset()
+	l.note(line{Machine: machine})
+	for name := range l.made {
+		l.note(line{Made: name})
+	}
+	for id := range l.owned {
+		l.note(line{Owned: id})
+	}
+	for id, s := range l.resources {
+		l.note(line{Resource: id, Standing: &s})
+	}
+	l.anew = true
+}
+
+// Flush makes everything learnt so far last.
+func (l *Ledger) Flush() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if err := l.flush(); err != nil {
+		return err
+	}
+	if !l.unsynced {
+		return nil
+	}
+	if err := l.files.Sync(l.path()); err != nil {
+		return err
+	}
+	l.unsynced = false
+	return nil
+}
+
+// flush hands what is pending to the operating system: it survives the death of
+// the agent, and with the next Flush that of the machine.
+func (l *Ledger) flush() error {
+	if l.pending.Len() == 0 {
+		return nil
+	}
+	var err error
+	if l.anew {
+		if err := l.files.MkdirAll(l.dir, 0o700); err != nil {
+			return err
+		}
+		err = l.files.WriteFile(l.path(), l.pending.Bytes(), ownAttr())
+	} else {
+		err = l.files.AppendFile(l.path(), l.pending.Bytes())
+	}
+	if err != nil {
+		return err
+	}
+	l.pending.Reset()
+	l.anew, l.unsynced = false, true
+	return nil
+}
+
+// Keep implements system.Keeper: what somebody else has put at name is kept the
+// first time that the agent is about to replace or remove it.
+func (l *Ledger) Keep(name string, old *system.Kept) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.made[name] {
+		return nil
+	}
+	if old == nil {
+		if _, err := l.files.Stat(l.backupPath(name)); err == nil {
+			return nil // it was somebody else's first, and is being put back
+		}
+		l.note(line{Made: name})
+		if err := l.flush(); err != nil {
+			delete(l.made, name) // the change does not happen
+			return fmt.Errorf("cannot note that %s is new: %w", name, err)
+		}
+		return nil
+	}
+	if _, err := l.files.Stat(l.backupPath(name)); err == nil {
+		return nil
+	}
+	raw, err := json.Marshal(backup{Path: name, Kept: *old})
+	if err != nil {
+		return fmt.Errorf("cannot keep the old %s: %w", name, err)
+	}
+	if err := l.files.MkdirAll(l.dir, 0o700); err != nil {
+		return fmt.Errorf("cannot keep the old %s: %w", name, err)
+	}
+	if err := l.files.WriteFile(l.backupPath(name), raw, ownAttr()); err != nil {
+		return fmt.Errorf("cannot keep the old %s: %w", name, err)
+	}
+	return nil
+}
+
+type backup struct {
+	Path string `json:"path"`
+	system.Kept
+}
+
+func (l *Ledger) backupPath(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return path.Join(l.dir, "backups", hex.EncodeToString(sum[:8])+".json")
+}
+
+// Original returns what was at name before the agent first touched it.
+func (l *Ledger) Original(name string) (system.Kept, bool) {
+	raw, err := l.files.ReadFile(l.backupPath(name))
+	if err != nil {
+		return system.Kept{}, false
+	}
+	var b backup
+	if json.Unmarshal(raw, &b) != nil || b.Path != name {
+		return system.Kept{}, false
+	}
+	return b.Kept, true
+}
+
+// Made says whether the agent created the file at name.
+func (l *Ledger) Made(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.made[name]
+}
+
+// Own records that the agent brought something that is not a file, such as a
+// package or an account, so that it may be taken away again; Disown forgets it.
+func (l *Ledger) Own(id policy.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.note(line{Owned: id})
+}
+
+// Disown undoes Own.
+func (l *Ledger) Disown(id policy.ID) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.note(line{Disowned: id})
+}
+
+// Owns says whether Own was called for id.
+func (l *Ledger) Owns(id policy.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.owned[id]
+}
+
+// Changed is when the agent last changed the resource; the zero time if never.
+func (l *Ledger) Changed(id policy.ID) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.resources[id].Changed
+}
+
+// MarkChanged records that the agent has just changed the resource.
+func (l *Ledger) MarkChanged(id policy.ID, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.resources[id]
+	s.Changed = now
+	l.note(line{Resource: id, Standing: &s})
+}
+
+// noDigest stands for the digest of a resource that is a kind's own idea.
+const noDigest = "-"
+
+// WasInLine says whether the resource was in line when this was last wanted of it.
+func (l *Ledger) WasInLine(id policy.ID, digest string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, ok := l.resources[id]
+	return ok && s.Digest == cmp.Or(digest, noDigest)
+}
+
+// Since is when the resource came into a state: earlier, if it is in it still,
+// or now. To have been corrected is to be compliant ever after.
+func (l *Ledger) Since(id policy.ID, state State, now time.Time) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s, ok := l.resources[id]; ok && settled(s.State) == state {
+		return s.Since
+	}
+	return now
+}
+
+func settled(state State) State {
+	if state == Corrected {
+		return Compliant
+	}
+	return state
+}
+
+// stands writes down where a resource stands, if that is news.
+func (l *Ledger) stands(r Resource) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := l.resources[r.ID]
+	now := old
+	now.State, now.Since = settled(r.State), r.Since
+	switch r.State {
+	case Compliant, Corrected, Pending:
+		now.Digest = cmp.Or(r.digest, noDigest)
+	}
+	if now != old {
+		l.note(line{Resource: r.ID, Standing: &now})
+	}
+}

@@ -1,0 +1,296 @@
+package converge_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+const dropin = "/etc/sysctl.d/60-soe.conf"
+
+func own() system.Attr { return system.Attr{Mode: 0o644, UID: os.Getuid(), GID: os.Getgid()} }
+
+func put(t *testing.T, root, name, content string) {
+	t.Helper()
+	file := filepath.Join(root, name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheFirstContentOfSomebodyElsesFileIsKeptForEver(t *testing.T) {
+	root := t.TempDir()
+	put(t, root, dropin, "theirs")
+	ledger := openLedger(t, root, nil)
+	machine := files(t, root, nil, ledger)
+	for _, content := range []string{"ours 1", "ours 2"} {
+		if err := machine.WriteFile(dropin, []byte(content), own()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(machine.Remove(dropin), machine.WriteFile(dropin, []byte("ours 3"), own())); err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range []*converge.Ledger{ledger, openLedger(t, root, nil)} {
+		kept, ok := l.Original(dropin)
+		if !ok || string(kept.Content) != "theirs" || kept.Info.Mode != 0o644 || kept.Info.UID != os.Getuid() || l.Made(dropin) {
+			t.Errorf("kept %+v, %v; made by the agent: %v", kept, ok, l.Made(dropin))
+		}
+	}
+	info, err := machine.Stat(stateDir)
+	if err != nil || info.Mode != 0o700 {
+		t.Errorf("its directory has mode %o (%v)", info.Mode, err)
+	}
+}
+
+func TestALinkOfSomebodyElsesIsKept(t *testing.T) {
+	root := t.TempDir()
+	put(t, root, "/etc/x", "")
+	if err := os.Symlink("../usr/share/zoneinfo/UTC", filepath.Join(root, "etc/localtime")); err != nil {
+		t.Fatal(err)
+	}
+	ledger := openLedger(t, root, nil)
+	if err := files(t, root, nil, ledger).Symlink("../usr/share/zoneinfo/Europe/Berlin", "/etc/localtime"); err != nil {
+		t.Fatal(err)
+	}
+	if kept, ok := ledger.Original("/etc/localtime"); !ok || kept.Link != "../usr/share/zoneinfo/UTC" {
+		t.Errorf("kept %+v, %v", kept, ok)
+	}
+}
+
+func TestWhatTheAgentMadeIsKnownAndNotKept(t *testing.T) {
+	root := t.TempDir()
+	ledger := openLedger(t, root, nil)
+	machine := files(t, root, nil, ledger)
+	for _, content := range []string{"ours 1", "ours 2"} {
+		if err := machine.WriteFile(dropin, []byte(content), own()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := machine.Remove("/etc/sysctl.d/none.conf"); err != nil {
+		t.Fatal(err)
+	}
+	// Not even Flush was called: a crash now forgets nothing.
+	for _, l := range []*converge.Ledger{ledger, openLedger(t, root, nil)} {
+		if _, kept := l.Original(dropin); kept || !l.Made(dropin) || l.Made("/etc/sysctl.d/none.conf") {
+			t.Errorf("kept: %v, made: %v, made what never was: %v", kept, l.Made(dropin), l.Made("/etc/sysctl.d/none.conf"))
+		}
+	}
+}
+
+func TestNothingIsReplacedBeforeItIsKeptWhateverFails(t *testing.T) {
+	for _, old := range []string{"", "theirs"} {
+		for n := 1; ; n++ {
+			root := t.TempDir()
+			if old != "" {
+				put(t, root, dropin, old)
+			}
+			gate := system.FailFrom(n) // the ledger and the machine die together
+			err := files(t, root, gate, openLedger(t, root, gate)).WriteFile(dropin, []byte("ours"), own())
+			content, readErr := os.ReadFile(filepath.Join(root, dropin))
+			after := openLedger(t, root, nil)
+			kept, isKept := after.Original(dropin)
+			switch {
+			case string(content) == "ours" && old != "" && (!isKept || string(kept.Content) != old):
+				t.Errorf("crash %d: replaced, and kept is %+v", n, kept)
+			case string(content) == "ours" && old == "" && !after.Made(dropin):
+				t.Errorf("crash %d: made, and not noted", n)
+			case string(content) != "ours" && (string(content) != old || (readErr == nil) != (old != "")):
+				t.Errorf("crash %d: the file holds %q", n, content)
+			}
+			if err == nil {
+				break
+			}
+		}
+	}
+}
+
+func TestALedgerIsReadAgainAsItWas(t *testing.T) {
+	root := t.TempDir()
+	ledger := openLedger(t, root, nil)
+	at := time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)
+	ledger.Own("package/git")
+	ledger.Own("package/gimp")
+	ledger.Disown("package/gimp")
+	ledger.MarkChanged("service/a", at)
+	if err := ledger.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		again := openLedger(t, root, nil)
+		if !again.Owns("package/git") || again.Owns("package/gimp") || !again.Changed("service/a").Equal(at) || !again.Changed("service/b").IsZero() {
+			t.Errorf("git %v, gimp %v, changed %s", again.Owns("package/git"), again.Owns("package/gimp"), again.Changed("service/a"))
+		}
+	}
+}
+
+func ledgerFile(root string) string { return filepath.Join(root, stateDir, "ledger.jsonl") }
+
+func TestALineThatACrashCutShortSpoilsNoOther(t *testing.T) {
+	root := t.TempDir()
+	ledger := openLedger(t, root, nil)
+	ledger.Own("package/a")
+	ledger.Own("package/b")
+	if err := ledger.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	whole, err := os.ReadFile(ledgerFile(root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for cut := range len(`"package/b"}`) {
+		if err := os.WriteFile(ledgerFile(root), whole[:len(whole)-cut-1], 0o600); err != nil {
+			t.Fatal(err)
+		}
+		torn := openLedger(t, root, nil)
+		torn.Own("package/c")
+		if err := torn.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		if again := openLedger(t, root, nil); !again.Owns("package/a") || again.Owns("package/b") || !again.Owns("package/c") {
+			t.Errorf("cut by %d: a %v, b %v, c %v", cut+1, again.Owns("package/a"), again.Owns("package/b"), again.Owns("package/c"))
+		}
+	}
+}
+
+func TestALedgerOfAnotherMachineIsRefused(t *testing.T) {
+	root := t.TempDir()
+	ledger := openLedger(t, root, nil)
+	ledger.Own("package/a")
+	if err := ledger.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := converge.OpenLedger(files(t, root, nil, nil), stateDir, "machine-2"); !errors.Is(err, converge.ErrOtherMachine) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestALedgerThatCannotBeReadIsAnError(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(ledgerFile(root), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := converge.OpenLedger(files(t, root, nil, nil), stateDir, "machine-1"); err == nil || !strings.HasPrefix(err.Error(), "cannot read the ledger") {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestALedgerThatHasGrownLongIsWrittenAnewAndForgetsNothing(t *testing.T) {
+	root := t.TempDir()
+	ledger := openLedger(t, root, nil)
+	ledger.Own("package/a")
+	for i := range 2000 {
+		ledger.MarkChanged("service/b", time.Unix(int64(i), 0))
+	}
+	if err := ledger.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	long, err := os.Stat(ledgerFile(root))
+	if err != nil {
+		t.Fatal(err)
+	}
+	compacted := openLedger(t, root, nil)
+	if err := compacted.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	short, err := os.Stat(ledgerFile(root))
+	if err != nil || short.Size() > long.Size()/100 {
+		t.Errorf("%d bytes became %d (%v)", long.Size(), short.Size(), err)
+	}
+	again := openLedger(t, root, nil)
+	if !again.Owns("package/a") || again.Changed("service/b").Unix() != 1999 {
+		t.Errorf("a %v, b %s", again.Owns("package/a"), again.Changed("service/b"))
+	}
+	if _, err := converge.OpenLedger(files(t, root, nil, nil), stateDir, "machine-2"); !errors.Is(err, converge.ErrOtherMachine) {
+		t.Errorf("it forgot its machine: %v", err)
+	}
+}
+
+// Knowledge of before the fault is there after it, at every change that may fail.
+func TestAFaultWhileWritingLosesNothingKnownBefore(t *testing.T) {
+	for _, length := range []int{1, 2000} { // of which the second is compacted
+		for n := 1; ; n++ {
+			root := t.TempDir()
+			ledger := openLedger(t, root, nil)
+			ledger.Own("package/before")
+			for range length {
+				ledger.MarkChanged("service/a", time.Unix(7, 0))
+			}
+			if err := ledger.Flush(); err != nil {
+				t.Fatal(err)
+			}
+			faulty := openLedger(t, root, system.FailNth(n))
+			faulty.Own("package/new")
+			err := faulty.Flush()
+			if after := openLedger(t, root, nil); !after.Owns("package/before") || after.Changed("service/a").Unix() != 7 {
+				t.Errorf("length %d, fault %d: what was known is lost", length, n)
+			}
+			if err := faulty.Flush(); err != nil {
+				t.Errorf("length %d, fault %d: the next flush: %v", length, n, err)
+			}
+			if after := openLedger(t, root, nil); !after.Owns("package/new") {
+				t.Errorf("length %d, fault %d: what is new is lost", length, n)
+			}
+			if err == nil {
+				break
+			}
+		}
+	}
+}
+
+func TestAFlushThatFailedToLastIsTriedAgain(t *testing.T) {
+	root := t.TempDir()
+	first := openLedger(t, root, nil)
+	first.Own("package/a")
+	if err := first.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	var recorder system.Recorder
+	failed := false
+	ledger := openLedger(t, root, func(c system.Change) error {
+		if c.Op == "sync" && !failed {
+			failed = true
+			return fmt.Errorf("the disk is gone")
+		}
+		return recorder.Gate(c)
+	})
+	ledger.Own("package/b")
+	if err := ledger.Flush(); err == nil {
+		t.Fatal("no error")
+	}
+	recorder.Changes()
+	if err := ledger.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	want := []system.Change{{Op: "sync", Target: stateDir + "/ledger.jsonl"}}
+	if diff := cmp.Diff(want, recorder.Changes()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestAFileThatIsMadeAtTheSecondTryIsNotedToo(t *testing.T) {
+	root := t.TempDir()
+	gate := system.FailNth(3) // while the ledger is written
+	machine := files(t, root, nil, openLedger(t, root, gate))
+	if err := machine.WriteFile(dropin, []byte("ours"), own()); !errors.Is(err, system.ErrInjected) {
+		t.Fatalf("got %v", err)
+	}
+	if err := machine.WriteFile(dropin, []byte("ours"), own()); err != nil {
+		t.Fatal(err)
+	}
+	if !openLedger(t, root, nil).Made(dropin) {
+		t.Error("a crash now would make it somebody else's")
+	}
+}

@@ -1,0 +1,141 @@
+package converge
+
+import (
+	"context"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+// A Kind keeps one sort of resource as the policy wants it.
+type Kind interface {
+	// Name is the first part of its resources' IDs.
+	Name() string
+	// Check says where each resource stands: Compliant, Drifted, Pending, Failed
+	// or Unknown. It only reads, and it judges what is in effect, not what the
+	// agent once wrote. It may be called while other kinds check or repair. With
+	// an error it returns the resources of which it could tell.
+	Check(ctx context.Context) ([]Resource, error)
+	// Repair brings drifted resources into line and returns what became of each
+	// that could not be. It may batch them. It never disrupts a live session:
+	// such a step is left pending.
+	Repair(ctx context.Context, drifted []Resource) []Outcome
+}
+
+// Watcher is implemented by a Kind that can name what may change when its
+// resources drift.
+type Watcher interface{ Watches() []Watch }
+
+// A Watch is something whose change may be drift. One field is set.
+type Watch struct {
+	Dir      string // a directory: any change of an entry in it. Single files are never watched: a rename would lose them.
+	Unit     string // a systemd unit: its state or its file
+	Sessions bool   // somebody logs in or out
+}
+
+// A State is where a resource stands.
+type State string
+
+// The states.
+const (
+	Compliant State = "compliant" // in line, and in effect
+	Drifted   State = "drifted"   // not in line
+	Corrected State = "corrected" // was not in line, and is now
+	Pending   State = "pending"   // right on disk, not yet in effect
+	Failed    State = "failed"    // could not be brought into line
+	Contested State = "contested" // something else keeps changing it back
+	Waived    State = "waived"    // not in line, and for a time that is allowed
+	Unknown   State = "unknown"   // could not be told
+)
+
+// InLine says whether a report may call a resource in this state compliant.
+func (s State) InLine() bool {
+	switch s {
+	case Compliant, Corrected, Waived:
+		return true
+	}
+	return false
+}
+
+// An Effect is when a change that is on disk takes effect.
+type Effect string
+
+// The effects.
+const (
+	Now         Effect = "now"
+	NextSession Effect = "next-session"
+	Reboot      Effect = "reboot"
+)
+
+// A Cause is why a resource was not in line.
+type Cause string
+
+// The causes.
+const (
+	Corrective  Cause = "corrective"  // the machine changed
+	Intentional Cause = "intentional" // the policy changed, or is new
+)
+
+// A Difference is one respect in which a resource is not as it is wanted. It
+// never holds a secret.
+type Difference struct {
+	Aspect string `json:"aspect"` // "content", "mode", "gid", "effect", …
+	Want   string `json:"want"`
+	Got    string `json:"got"`
+}
+
+// Resource is one resource and where it stands.
+type Resource struct {
+	ID     policy.ID    `json:"id"`
+	State  State        `json:"state"`
+	Diff   []Difference `json:"diff,omitempty"`
+	Reason string       `json:"reason,omitempty"` // why it is pending, failed, contested, waived or unknown, or was not in line
+	Effect Effect       `json:"effect,omitempty"` // of what is pending
+	Cause  Cause        `json:"cause,omitempty"`  // of what is or was not in line
+	Since  time.Time    `json:"since"`            // when it came into this state
+
+	Severity policy.Severity `json:"severity"`
+	Controls []string        `json:"controls,omitempty"`
+	Origin   policy.Origin   `json:"origin"`
+
+	digest   string // of what is wanted, to tell one policy's wish from the next one's
+	audit    bool   // the policy says to report it and not to touch it
+	restless bool   // was repaired as often as a pass may, in vain
+}
+
+// repairable says whether a pass may touch the resource.
+func (r *Resource) repairable() bool { return r.State == Drifted && !r.audit }
+
+// Wanted begins the description of a resource that the policy wants: compliant,
+// until Differs or another method says otherwise.
+func Wanted(want policy.Resource) Resource {
+	return Resource{ID: want.ID, State: Compliant, Origin: want.Origin, digest: want.Digest()}
+}
+
+// Differs records a difference, by which the resource has drifted.
+func (r *Resource) Differs(aspect, want, got string) {
+	r.State = Drifted
+	r.Diff = append(r.Diff, Difference{Aspect: aspect, Want: want, Got: got})
+}
+
+// Fail says that the resource cannot be brought into line, and why; repairing it
+// is not tried.
+func (r *Resource) Fail(reason string) { r.State, r.Reason = Failed, reason }
+
+// Wait says that the resource is right on disk, and what its effect waits for.
+func (r *Resource) Wait(effect Effect, reason string) {
+	r.State, r.Effect, r.Reason = Pending, effect, reason
+}
+
+// Doubt says why it cannot be told where the resource stands.
+func (r *Resource) Doubt(reason string) { r.State, r.Reason = Unknown, reason }
+
+// An Outcome is what became of a resource in a repair that did not simply work.
+type Outcome struct {
+	ID policy.ID
+	// Err is why it could not be brought into line.
+	Err error
+	// Postponed, with a Reason, is a step that would have disrupted a session.
+	Postponed Effect
+	Reason    string
+}
