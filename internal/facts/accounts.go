@@ -1,0 +1,235 @@
+package facts
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// An Account is an entry of passwd(5), local or from the directory.
+type Account struct {
+	Name    string
+	UID     int
+	GID     int
+	Comment string
+	Home    string
+	Shell   string
+}
+
+// A Group is an entry of group(5), local or from the directory.
+type Group struct {
+	Name    string
+	GID     int
+	Members []string
+}
+
+// LocalAccounts are the accounts of /etc/passwd, in its order.
+func LocalAccounts(s *system.System) ([]Account, error) {
+	content, err := s.FS.ReadFile("/etc/passwd")
+	if err != nil {
+		return nil, err
+	}
+	return parseAccounts(content), nil
+}
+
+// LocalGroups are the groups of /etc/group, in its order.
+func LocalGroups(s *system.System) ([]Group, error) {
+	content, err := s.FS.ReadFile("/etc/group")
+	if err != nil {
+		return nil, err
+	}
+	return parseGroups(content), nil
+}
+
+// LookupUser finds an account by name or decimal uid wherever the machine's name
+// service finds it: people of the directory are in no local file, and a static
+// binary cannot ask for them but by getent(1).
+func LookupUser(ctx context.Context, s *system.System, key string) (Account, bool, error) {
+	content, err := getent(ctx, s, "passwd", key)
+	if err != nil {
+		return Account{}, false, err
+	}
+	accounts := parseAccounts(content)
+	if len(accounts) == 0 {
+		return Account{}, false, nil
+	}
+	return accounts[0], true, nil
+}
+
+// LookupGroup finds a group by name or decimal gid, as LookupUser does accounts.
+func LookupGroup(ctx context.Context, s *system.System, key string) (Group, bool, error) {
+	content, err := getent(ctx, s, "group", key)
+	if err != nil {
+		return Group{}, false, err
+	}
+	groups := parseGroups(content)
+	if len(groups) == 0 {
+		return Group{}, false, nil
+	}
+	return groups[0], true, nil
+}
+
+// getent's exit code 2 means that there is no such key.
+func getent(ctx context.Context, s *system.System, database, key string) ([]byte, error) {
+	if key == "" {
+		return nil, nil // getent would list everybody
+	}
+	out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"getent", database, "--", key}, ReadOnly: true})
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("cannot look up %s %q: %w", database, key, err)
+	case out.ExitCode != 0 && out.ExitCode != 2:
+		return nil, fmt.Errorf("cannot look up %s %q: %s", database, key, out.LastLine())
+	}
+	return out.Stdout, nil
+}
+
+// GroupsOf are the names of all groups that an account is in (id(1)).
+func GroupsOf(ctx context.Context, s *system.System, name string) ([]string, error) {
+	// -z, for names of groups from a directory may hold blanks.
+	out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"id", "-Gnz", "--", name}, ReadOnly: true})
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell the groups of %q: %w", name, err)
+	}
+	if out.ExitCode != 0 && len(out.Stdout) == 0 {
+		return nil, fmt.Errorf("cannot tell the groups of %q: %s", name, out.LastLine())
+	}
+	return strings.FieldsFunc(string(out.Stdout), func(r rune) bool { return r == 0 }), nil
+}
+
+// The ids of people begin at UID_MIN of login.defs(5); 65534 is nobody.
+const (
+	firstPersonalUID = 1000
+	nobody           = 65534
+)
+
+// People are the accounts that may sit at the desktop, by uid: local accounts
+// that can log in, owners of a home in /home, and whoever is logged in now. AWS
+// does not say which of them the WorkSpace was assigned to.
+func People(ctx context.Context, s *system.System) ([]Account, error) {
+	local, err := LocalAccounts(s)
+	if err != nil {
+		return nil, err
+	}
+	people := map[int]Account{}
+	byUID := map[int]Account{}
+	for _, a := range local {
+		byUID[a.UID] = a
+		if isPersonal(a.UID) && canLogIn(a.Shell) {
+			people[a.UID] = a
+		}
+	}
+	uids, err := elsewhere(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for _, uid := range uids {
+		if _, known := people[uid]; known || !isPersonal(uid) {
+			continue
+		}
+		account, found := byUID[uid]
+		if !found {
+			if account, found, err = LookupUser(ctx, s, strconv.Itoa(uid)); err != nil {
+				return nil, err
+			}
+		}
+		if found {
+			people[uid] = account
+		}
+	}
+	sorted := make([]Account, 0, len(people))
+	for _, a := range people {
+		sorted = append(sorted, a)
+	}
+	slices.SortFunc(sorted, func(a, b Account) int { return cmp.Compare(a.UID, b.UID) })
+	return sorted, nil
+}
+
+// PersonalUIDs are the uids of People, ascending. Nothing is asked of the
+// directory, which may be slow or out of reach.
+func PersonalUIDs(ctx context.Context, s *system.System) ([]int, error) {
+	local, err := LocalAccounts(s)
+	if err != nil {
+		return nil, err
+	}
+	uids, err := elsewhere(ctx, s)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range local {
+		if canLogIn(a.Shell) {
+			uids = append(uids, a.UID)
+		}
+	}
+	uids = slices.DeleteFunc(uids, func(uid int) bool { return !isPersonal(uid) })
+	slices.Sort(uids)
+	return slices.Compact(uids), nil
+}
+
+// elsewhere are uids of people as homes and sessions show them.
+func elsewhere(ctx context.Context, s *system.System) ([]int, error) {
+	var uids []int
+	homes, _ := s.FS.ReadDir("/home") // it is mounted late; without it there are no homes
+	for _, name := range homes {
+		if info, err := s.FS.Stat(path.Join("/home", name)); err == nil && info.IsDir() {
+			uids = append(uids, info.UID)
+		}
+	}
+	sessions, err := s.Sessions.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, session := range sessions {
+		uids = append(uids, int(session.UID))
+	}
+	return uids, nil
+}
+
+func isPersonal(uid int) bool { return uid >= firstPersonalUID && uid != nobody }
+
+func canLogIn(shell string) bool {
+	return !strings.HasSuffix(shell, "/nologin") && !strings.HasSuffix(shell, "/false")
+}
+
+func parseAccounts(content []byte) []Account {
+	var accounts []Account
+	for fields := range entries(content, 7) {
+		uid, err1 := strconv.Atoi(fields[2])
+		gid, err2 := strconv.Atoi(fields[3])
+		if err1 == nil && err2 == nil {
+			accounts = append(accounts, Account{
+				Name: fields[0], UID: uid, GID: gid, Comment: fields[4], Home: fields[5], Shell: fields[6],
+			})
+		}
+	}
+	return accounts
+}
+
+func parseGroups(content []byte) []Group {
+	var groups []Group
+	for fields := range entries(content, 4) {
+		if gid, err := strconv.Atoi(fields[2]); err == nil {
+			members := strings.FieldsFunc(fields[3], func(r rune) bool { return r == ',' })
+			groups = append(groups, Group{Name: fields[0], GID: gid, Members: members})
+		}
+	}
+	return groups
+}
+
+// entries yields the fields of each line that has exactly n of them.
+func entries(content []byte, n int) func(yield func([]string) bool) {
+	return func(yield func([]string) bool) {
+		for line := range bytes.SplitSeq(content, []byte("\n")) {
+			if fields := strings.Split(string(line), ":"); len(fields) == n && fields[0] != "" && !yield(fields) {
+				return
+			}
+		}
+	}
+}

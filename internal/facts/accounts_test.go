@@ -1,0 +1,131 @@
+package facts_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+const passwd = `root:x:0:0:root:/root:/bin/bash
+daemon:x:1:1::/usr/sbin:/usr/sbin/nologin
+alice:x:1000:1000:Alice A.:/home/alice:/bin/bash
+bob:x:1001:1001::/home/bob:/sbin/nologin
+nobody:x:65534:65534::/:/bin/bash
+broken:x:abc:1::/:/bin/sh
+too:few:fields
+:x:7:7::/:/bin/sh
+
++nis::::::
+`
+
+// directory answers as getent does on a machine that is joined to one.
+type directory struct {
+	people map[string]string
+	asked  []string
+	err    error
+}
+
+func (d *directory) Run(_ context.Context, c system.Command) (system.Output, error) {
+	d.asked = append(d.asked, strings.Join(c.Argv, " "))
+	if d.err != nil {
+		return system.Output{}, d.err
+	}
+	entry, ok := d.people[c.Argv[len(c.Argv)-1]]
+	if !ok {
+		return system.Output{ExitCode: 2}, nil
+	}
+	return system.Output{Stdout: []byte(entry + "\n")}, nil
+}
+
+type loggedIn []system.Session
+
+func (l loggedIn) List(context.Context) ([]system.Session, error) { return l, nil }
+
+func machine(t *testing.T, d *directory, sessions ...system.Session) *system.System {
+	t.Helper()
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{"passwd": passwd, "group": "root:x:0:\nops:x:5000:alice,bob\nbad:x:y:\n"} {
+		if err := os.WriteFile(filepath.Join(root, "etc", name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := system.Open(system.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Runner, s.Sessions = d, loggedIn(sessions)
+	return s
+}
+
+func names(accounts []facts.Account) []string {
+	var all []string
+	for _, a := range accounts {
+		all = append(all, fmt.Sprintf("%s=%d", a.Name, a.UID))
+	}
+	return all
+}
+
+func TestLinesThatAreNoEntriesArePassedOver(t *testing.T) {
+	s := machine(t, &directory{})
+	accounts, err := facts.LocalAccounts(s)
+	if diff := cmp.Diff([]string{"root=0", "daemon=1", "alice=1000", "bob=1001", "nobody=65534"}, names(accounts)); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	if want := (facts.Account{Name: "alice", UID: 1000, GID: 1000, Comment: "Alice A.", Home: "/home/alice", Shell: "/bin/bash"}); accounts[2] != want {
+		t.Errorf("alice is %+v", accounts[2])
+	}
+	groups, err := facts.LocalGroups(s)
+	want := []facts.Group{{Name: "root", Members: []string{}}, {Name: "ops", GID: 5000, Members: []string{"alice", "bob"}}}
+	if diff := cmp.Diff(want, groups); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
+func TestPeopleAreWhoeverMaySitAtTheDesktop(t *testing.T) {
+	d := &directory{people: map[string]string{"20001": `EXAMPLE\carol:*:20001:20000:Carol:/home/carol:/bin/bash`}}
+	s := machine(t, d,
+		system.Session{UID: 20001, State: "active"}, system.Session{UID: 20002, State: "active"},
+		system.Session{UID: 1001}, system.Session{UID: 0})
+	people, err := facts.People(t.Context(), s)
+	// bob may not log in, and is.
+	if diff := cmp.Diff([]string{"alice=1000", "bob=1001", `EXAMPLE\carol=20001`}, names(people)); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	if diff := cmp.Diff([]string{"getent passwd -- 20001", "getent passwd -- 20002"}, d.asked); diff != "" {
+		t.Errorf("asked (-want +got):\n%s", diff)
+	}
+}
+
+func TestNobodyAnswersToAnEmptyName(t *testing.T) {
+	d := &directory{people: map[string]string{"": "root:x:0:0::/root:/bin/sh"}} // getent lists all
+	s := machine(t, d)
+	if a, found, err := facts.LookupUser(t.Context(), s, ""); found || err != nil {
+		t.Errorf("%+v, %v", a, err)
+	}
+	if g, found, err := facts.LookupGroup(t.Context(), s, ""); found || err != nil {
+		t.Errorf("%+v, %v", g, err)
+	}
+}
+
+func TestADirectoryThatCannotBeAskedIsNoProofThatThereIsNoSuchUser(t *testing.T) {
+	s := machine(t, &directory{err: system.ErrNotInstalled})
+	if _, found, err := facts.LookupUser(t.Context(), s, "carol"); found || !errors.Is(err, system.ErrNotInstalled) {
+		t.Errorf("%v, %v", found, err)
+	}
+	s.Runner = &directory{}
+	if _, found, err := facts.LookupUser(t.Context(), s, "carol"); found || err != nil {
+		t.Errorf("%v, %v", found, err)
+	}
+}

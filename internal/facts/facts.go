@@ -1,0 +1,109 @@
+package facts
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// Facts are what is known of a machine. What cannot be found out is empty.
+type Facts struct {
+	Hostname    string
+	MachineID   string // machine-id(5)
+	BootID      string // a new one each boot
+	OSID        string // os-release(5): ID, such as "amzn"
+	OSVersion   string // VERSION_ID
+	OSName      string // PRETTY_NAME
+	ManagedNode string // Systems Manager's name of the machine: "mi-…"
+	Region      string // the one in which it is a managed node
+}
+
+// Lookup returns the fact that a policy calls name in {{fact:NAME}}.
+func (f Facts) Lookup(name string) (string, bool) {
+	switch name {
+	case "hostname":
+		return f.Hostname, true
+	case "machine-id":
+		return f.MachineID, true
+	case "os.id":
+		return f.OSID, true
+	case "os.version":
+		return f.OSVersion, true
+	case "managed-node":
+		return f.ManagedNode, true
+	case "region":
+		return f.Region, true
+	}
+	return "", false
+}
+
+// registration is where amazon-ssm-agent keeps the outcome of a hybrid
+// activation.
+const registration = "/var/lib/amazon/ssm/registration"
+
+// Gather finds out what the machine is. Only a machine whose id cannot be told is
+// an error: without it, state could not be tied to the machine.
+func Gather(_ context.Context, s *system.System) (Facts, error) {
+	f := Facts{
+		Hostname: firstLine(s.FS, "/proc/sys/kernel/hostname", "/etc/hostname"),
+		BootID:   firstLine(s.FS, "/proc/sys/kernel/random/boot_id"),
+	}
+	// /etc/os-release is a link, and in some images an absolute one.
+	f.addRelease(s.FS, "/usr/lib/os-release")
+	f.addRelease(s.FS, "/etc/os-release")
+	f.addRegistration(s.FS)
+	f.MachineID = firstLine(s.FS, "/etc/machine-id")
+	if f.MachineID == "" && s.Running() {
+		return f, errors.New("cannot tell which machine this is: /etc/machine-id is empty or not there; see systemd-machine-id-setup(1)")
+	}
+	return f, nil
+}
+
+// firstLine is the first line of the first of the files that can be read.
+func firstLine(files system.FS, names ...string) string {
+	for _, name := range names {
+		if content, err := files.ReadFile(name); err == nil {
+			line, _, _ := strings.Cut(string(content), "\n")
+			return strings.TrimSpace(line)
+		}
+	}
+	return ""
+}
+
+func (f *Facts) addRelease(files system.FS, name string) {
+	content, err := files.ReadFile(name)
+	if err != nil {
+		return
+	}
+	for lines := bufio.NewScanner(bytes.NewReader(content)); lines.Scan(); {
+		key, value, _ := strings.Cut(lines.Text(), "=")
+		value = strings.Trim(value, `"'`)
+		switch key {
+		case "ID":
+			f.OSID = value
+		case "VERSION_ID":
+			f.OSVersion = value
+		case "PRETTY_NAME":
+			f.OSName = value
+		}
+	}
+}
+
+func (f *Facts) addRegistration(files system.FS) {
+	content, err := files.ReadFile(registration)
+	if err != nil {
+		return // not activated, or not yet
+	}
+	var r struct {
+		ManagedInstanceID string
+		Region            string
+	}
+	if json.Unmarshal(content, &r) == nil {
+		f.ManagedNode, f.Region = r.ManagedInstanceID, r.Region
+	}
+}

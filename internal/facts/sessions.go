@@ -1,0 +1,23 @@
+package facts
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// LoggedIn is the name of somebody who would lose something if all sessions ended
+// now, or "" when nobody would.
+func LoggedIn(ctx context.Context, s *system.System) (string, error) {
+	sessions, err := s.Sessions.List(ctx)
+	if err != nil {
+		return "", fmt.Errorf("cannot tell who is logged in: %w", err)
+	}
+	for _, session := range sessions {
+		if session.Live() {
+			return session.User, nil
+		}
+	}
+	return "", nil
+}
