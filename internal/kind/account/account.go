@@ -1,0 +1,156 @@
+package account
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// database is who is known on the machine itself at one moment.
+type database struct {
+	accounts []facts.Account
+	groups   []facts.Group
+}
+
+func readDatabase(s *system.System) (database, error) {
+	accounts, err1 := facts.LocalAccounts(s)
+	groups, err2 := facts.LocalGroups(s)
+	return database{accounts, groups}, errors.Join(err1, err2)
+}
+
+func first[E any](all []E, is func(E) bool) (E, bool) {
+	if i := slices.IndexFunc(all, is); i >= 0 {
+		return all[i], true
+	}
+	var none E
+	return none, false
+}
+
+func (d database) account(name string) (facts.Account, bool) {
+	return first(d.accounts, func(a facts.Account) bool { return a.Name == name })
+}
+
+func (d database) accountOf(uid int) (facts.Account, bool) {
+	return first(d.accounts, func(a facts.Account) bool { return a.UID == uid })
+}
+
+func (d database) group(name string) (facts.Group, bool) {
+	return first(d.groups, func(g facts.Group) bool { return g.Name == name })
+}
+
+func (d database) groupOf(gid int) (facts.Group, bool) {
+	return first(d.groups, func(g facts.Group) bool { return g.GID == gid })
+}
+
+// A postponement is the error of a step that has to wait until a session ends.
+type postponement struct{ reason string }
+
+func (p postponement) Error() string { return p.reason }
+
+// mend repairs resources one after the other, for the tools lock the same files:
+// removals first and additions last, so that an id which becomes free can be used.
+func mend(drifted []converge.Resource, repair func(policy.ID) error) []converge.Outcome {
+	drifted = slices.Clone(drifted)
+	slices.SortStableFunc(drifted, func(a, b converge.Resource) int { return cmp.Compare(turn(a), turn(b)) })
+	var outcomes []converge.Outcome
+	for _, r := range drifted {
+		err := repair(r.ID)
+		var wait postponement
+		switch {
+		case errors.As(err, &wait):
+			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Postponed: converge.NextSession, Reason: wait.reason})
+		case err != nil:
+			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: err})
+		}
+	}
+	return outcomes
+}
+
+func turn(r converge.Resource) int {
+	switch d := r.Diff[0]; {
+	case d.Aspect != "ensure":
+		return 1
+	case d.Want == string(policy.Absent):
+		return 0
+	}
+	return 2
+}
+
+// toolTimeout leaves room for the chown of a large home by usermod.
+const toolTimeout = 10 * time.Minute
+
+// run runs a tool of shadow-utils. It is not cut short when ctx ends: between two
+// of the files that it writes lies a moment at which they do not fit together.
+func run(ctx context.Context, s *system.System, argv ...string) error {
+	out, err := s.Runner.Run(context.WithoutCancel(ctx), system.Command{Argv: argv, Timeout: toolTimeout})
+	switch {
+	case err != nil:
+		return err
+	case out.ExitCode == 0:
+		return nil
+	case out.ExitCode == 8 && argv[0] != "groupdel":
+		return postponement{fmt.Sprintf("processes of %s are running (%s)", argv[len(argv)-1], out.LastLine())}
+	}
+	return fmt.Errorf("%s (%s exited with %d: %s)", meaning(argv[0], out.ExitCode), argv[0], out.ExitCode, out.LastLine())
+}
+
+// meaning is what an exit code says; see EXIT VALUES in useradd(8), usermod(8),
+// userdel(8), groupadd(8), groupmod(8) and groupdel(8).
+func meaning(tool string, code int) string {
+	switch code {
+	case 1, 10:
+		return "the account files cannot be written, or another program holds their lock"
+	case 2, 3:
+		return tool + " does not accept these values"
+	case 4:
+		return "the id is taken"
+	case 6:
+		return "an account or group that it needs does not exist"
+	case 8:
+		return "it is the primary group of an account"
+	case 9:
+		return "the name is taken"
+	case 12:
+		return "the home directory cannot be made"
+	case 13, 14:
+		return "the SELinux mapping cannot be changed"
+	}
+	return "it did not work"
+}
+
+// notWhileIn returns a postponement while somebody is logged in who is concerned.
+func notWhileIn(ctx context.Context, s *system.System, concerned func(system.Session) bool) error {
+	sessions, err := s.Sessions.List(ctx)
+	if err != nil {
+		return fmt.Errorf("it cannot be told who is logged in: %w", err)
+	}
+	for _, session := range sessions {
+		if session.Live() && concerned(session) {
+			return postponement{session.User + " is logged in"}
+		}
+	}
+	return nil
+}
+
+// needed says why an account or group must not be removed, or "" when it may be.
+func needed(name string) string {
+	switch name {
+	case "bin", "daemon", "nobody", "nogroup", "nfsnobody", "dbus", "messagebus", "polkitd", "sshd", "sssd", "wbpriv",
+		"wheel", "sudo", "adm", "tty", "disk", "kmem", "mem", "shadow", "utmp", "ssh_keys", "_ssh", "users",
+		"input", "video", "audio", "render", "lock":
+		return "the machine does not work without it"
+	}
+	if strings.HasPrefix(name, "systemd-") {
+		return "systemd does not work without it"
+	}
+	return ""
+}

@@ -1,0 +1,302 @@
+package account_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/account"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+const passwd = `root:x:0:0:root:/root:/bin/bash
+toor:x:0:0:another root:/root:/bin/bash
+sshd:x:74:74::/var/empty/sshd:/sbin/nologin
+apache:x:48:48::/var/www:/sbin/nologin
+alice:x:1001:1001:Alice:/home/alice:/bin/bash
+soe-scan:x:5101:5101:Scanner:/var/lib/scan:/usr/sbin/nologin
+`
+
+const group = `root:x:0:
+wheel:x:10:alice
+apache:x:48:
+docker:x:372:soe-scan
+alice:x:1001:
+soe-scan:x:5101:
+`
+
+// directory is what the name service knows besides the local files.
+type directory map[string]string
+
+// A shadow stands in for shadow-utils where the real ones cannot be brought to
+// answer so. It changes nothing.
+type shadow struct {
+	directory directory
+	exit      int
+	ran       []string
+}
+
+func (s *shadow) Run(_ context.Context, c system.Command) (system.Output, error) {
+	if c.Argv[0] == "getent" {
+		if line, known := s.directory[c.Argv[1]+" "+c.Argv[3]]; known {
+			return system.Output{Stdout: []byte(line + "\n")}, nil
+		}
+		return system.Output{ExitCode: 2}, nil
+	}
+	s.ran = append(s.ran, c.String())
+	return system.Output{ExitCode: s.exit, Stderr: []byte(c.Argv[0] + ": it says why")}, nil
+}
+
+type sessions []system.Session
+
+func (s sessions) List(context.Context) ([]system.Session, error) { return s, nil }
+
+// A desk is a machine with the accounts above, and a policy.
+type desk struct {
+	system *system.System
+	policy *policy.Policy
+	ledger *converge.Ledger
+	tools  *shadow
+}
+
+func newDesk(t *testing.T, toml string) *desk {
+	t.Helper()
+	root := t.TempDir()
+	for name, content := range map[string]string{"etc/passwd": passwd, "etc/group": group, "usr/sbin/nologin": ""} {
+		file := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := system.Open(system.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tools := &shadow{}
+	s.Runner = tools
+	fragment, err := policy.Parse(policy.Source{Name: "test.toml", Text: "schema = 1\n" + toml})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Merge([]policy.Fragment{fragment}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := converge.OpenLedger(s.FS, "/var/lib/soe-agent", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &desk{s, p, l, tools}
+}
+
+// walk checks both kinds and repairs what drifted.
+func (d *desk) walk(t *testing.T) (found []converge.Resource, outcomes []converge.Outcome) {
+	t.Helper()
+	for _, kind := range []converge.Kind{
+		account.NewGroups(d.policy, d.system, d.ledger), account.NewUsers(d.policy, d.system, d.ledger),
+	} {
+		resources, err := kind.Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		found = append(found, resources...)
+		var drifted []converge.Resource
+		for _, r := range resources {
+			if r.State == converge.Drifted {
+				drifted = append(drifted, r)
+			}
+		}
+		if len(drifted) > 0 {
+			outcomes = append(outcomes, kind.Repair(t.Context(), drifted)...)
+		}
+	}
+	return found, outcomes
+}
+
+func TestNoProgramRunsWhileAllIsWell(t *testing.T) {
+	d := newDesk(t, `
+[groups]
+docker   = {}
+soe-scan = { gid = 5101 }
+gone     = { ensure = "absent" }
+[users]
+gone     = { ensure = "absent" }
+alice    = { shell = "/bin/bash", comment = "Alice", home = "/home/alice", group = "alice", groups = ["wheel", "alice"] }
+soe-scan = { uid = 5101, group = "soe-scan", groups = ["docker"], system = true }
+[ids]
+uid.apache = 48
+gid.apache = 48
+`)
+	d.system.Runner = nil
+	found, _ := d.walk(t)
+	if len(found) != 8 {
+		t.Errorf("%d resources were found and not 8", len(found))
+	}
+	for _, r := range found {
+		if r.State != converge.Compliant {
+			t.Errorf("%s is %s: %v", r.ID, r.State, r.Diff)
+		}
+	}
+}
+
+func TestTheToolsAreToldOnlyWhatDiffers(t *testing.T) {
+	for name, test := range map[string]struct {
+		policy string
+		ran    []string
+	}{
+		"a group":             {`groups.staff = {}`, []string{"groupadd staff"}},
+		"a group with an id":  {`groups.staff = { gid = 5200, system = true }`, []string{"groupadd -r -g 5200 staff"}},
+		"another gid":         {`groups.docker = { gid = 5200 }`, []string{"groupmod -g 5200 docker"}},
+		"no group":            {`groups.docker = { ensure = "absent" }`, []string{"groupdel docker"}},
+		"a registered gid":    {`ids.gid.mysql = 27`, []string{"groupadd -r -g 27 mysql"}},
+		"a person":            {`users.bob = { comment = "Bob" }`, []string{"useradd -U -m -c Bob bob"}},
+		"a registered uid":    {`ids.uid.mysql = 27`, []string{"useradd -u 27 -U -r -M -s /usr/sbin/nologin mysql"}},
+		"a group of its name": {`users.docker = { system = true, shell = "/bin/sh" }`, []string{"useradd -N -g docker -r -M -s /bin/sh docker"}},
+		"everything": {
+			`users.bob = { uid = 5200, group = "alice", groups = ["wheel", "docker"], home = "/srv/bob", shell = "/bin/sh" }`,
+			[]string{"useradd -u 5200 -N -g alice -m -d /srv/bob -s /bin/sh -G wheel,docker bob"},
+		},
+		"another uid":          {`users.alice = { uid = 5200, shell = "/bin/bash" }`, []string{"usermod -u 5200 alice"}},
+		"another shell":        {`users.alice = { uid = 1001, shell = "/bin/sh" }`, []string{"usermod -s /bin/sh alice"}},
+		"another group":        {`users.alice = { group = "docker" }`, []string{"usermod -g docker alice"}},
+		"one more membership":  {`users.alice = { groups = ["wheel", "docker"] }`, []string{"usermod -a -G docker alice"}},
+		"no user":              {`users.alice = { ensure = "absent" }`, []string{"userdel alice"}},
+		"only the uid counts":  {`ids.uid.apache = 5200`, []string{"usermod -u 5200 apache"}},
+		"room is made at once": {`users = { bob = {}, alice = { ensure = "absent" }, soe-scan = { comment = "x" } }`, []string{"userdel alice", "usermod -c x soe-scan", "useradd -U -m bob"}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, test.policy)
+			if _, outcomes := d.walk(t); len(outcomes) > 0 {
+				t.Error(outcomes)
+			}
+			if diff := cmp.Diff(test.ran, d.tools.ran); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestWhatMustNotBeIsRefusedWithItsReason(t *testing.T) {
+	known := directory{
+		"passwd 5200":  `EXAMPLE\carol:*:5200:5200::/home/carol:/bin/bash`,
+		"passwd carol": `carol:*:5200:5200::/home/carol:/bin/bash`,
+		"group 5300":   `EXAMPLE\sales:*:5300:`,
+		"group sales":  `sales:*:5300:`,
+	}
+	for toml, reason := range map[string]string{
+		`users.bob = { uid = 1001 }`:               "cannot create user bob: uid 1001 is held by alice",
+		`users.bob = { uid = 5200 }`:               `cannot create user bob: uid 5200 is held by EXAMPLE\carol of the directory`,
+		`users.alice = { uid = 5200 }`:             `cannot change user alice: uid 5200 is held by EXAMPLE\carol of the directory`,
+		`users.carol = {}`:                         "cannot create user carol: the directory has an account of that name, with uid 5200",
+		`groups.sales = {}`:                        "cannot create group sales: the directory has a group of that name",
+		`groups.staff = { gid = 5300 }`:            `cannot create group staff: gid 5300 is held by group EXAMPLE\sales`,
+		`groups.docker = { gid = 10 }`:             "cannot change group docker: gid 10 is held by group wheel",
+		`users.toor = { ensure = "absent" }`:       "cannot remove user toor: it is another name of root",
+		`users.toor = { uid = 5400 }`:              "cannot change user toor: it is another name of root",
+		`users.sshd = { ensure = "absent" }`:       "cannot remove user sshd: the machine does not work without it",
+		`groups.wheel = { ensure = "absent" }`:     "cannot remove group wheel: the machine does not work without it",
+		`users.bob = { group = "staff" }`:          "cannot create user bob: there is no local group staff",
+		`ids = { uid.mysql = 27, gid.mysql = 10 }`: "cannot create group mysql: gid 10 is held by group wheel",
+		`users.alice = { group = "staff" }`:        "cannot change user alice: there is no local group staff",
+		`users.alice = { groups = ["a", "sales"]}`: "cannot change user alice: there is no local group a\nthere is no local group sales",
+	} {
+		d := newDesk(t, toml)
+		d.tools.directory = known
+		_, outcomes := d.walk(t)
+		if len(outcomes) != len(d.policy.Resources) || outcomes[0].Err == nil || !strings.HasPrefix(outcomes[0].Err.Error(), reason) {
+			t.Errorf("%s: %v, want %s", toml, outcomes, reason)
+		}
+		if len(d.tools.ran) > 0 {
+			t.Errorf("%s: ran %q", toml, d.tools.ran)
+		}
+	}
+}
+
+func TestAMissingGroupKeepsNobodyOutOfTheOthers(t *testing.T) {
+	d := newDesk(t, `users.bob = { groups = ["docker", "vboxusers"] }`)
+	_, outcomes := d.walk(t)
+	if diff := cmp.Diff([]string{"useradd -U -m -G docker bob"}, d.tools.ran); diff != "" {
+		t.Error(diff)
+	}
+	if len(outcomes) != 1 || !strings.Contains(outcomes[0].Err.Error(), "there is no local group vboxusers") {
+		t.Error(outcomes)
+	}
+	if !d.ledger.Owns("user/bob") {
+		t.Error("the ledger does not know who made bob")
+	}
+}
+
+func TestWhoeverIsLoggedInIsNotChanged(t *testing.T) {
+	for _, toml := range []string{
+		`users.alice = { shell = "/bin/sh" }`,
+		`users.alice = { ensure = "absent" }`,
+		`groups.alice = { gid = 5200 }`,
+		`groups.wheel = { gid = 5200 }`,
+	} {
+		d := newDesk(t, toml)
+		d.system.Sessions = sessions{{UID: 1001, User: "alice", State: "online"}}
+		_, outcomes := d.walk(t)
+		want := []converge.Outcome{{ID: d.policy.Resources[0].ID, Postponed: converge.NextSession, Reason: "alice is logged in"}}
+		if diff := cmp.Diff(want, outcomes); diff != "" || len(d.tools.ran) > 0 {
+			t.Errorf("%s: %s; ran %q", toml, diff, d.tools.ran)
+		}
+
+		d.system.Sessions = sessions{{UID: 1001, User: "alice", State: "closing"}}
+		if _, outcomes := d.walk(t); len(outcomes) > 0 || len(d.tools.ran) != 1 {
+			t.Errorf("%s, when alice has left: %v; ran %q", toml, outcomes, d.tools.ran)
+		}
+	}
+}
+
+func TestExitCodesBecomeReasons(t *testing.T) {
+	for _, test := range []struct {
+		policy string
+		exit   int
+		want   converge.Outcome // Reason stands for the error's text
+	}{
+		{`users.alice = { uid = 5200 }`, 8, converge.Outcome{Postponed: converge.NextSession, Reason: "processes of alice are running (usermod: it says why)"}},
+		{`users.alice = { ensure = "absent" }`, 8, converge.Outcome{Postponed: converge.NextSession, Reason: "processes of alice are running (userdel: it says why)"}},
+		{`groups.docker = { ensure = "absent" }`, 8, converge.Outcome{Reason: "cannot remove group docker: it is the primary group of an account (groupdel exited with 8: groupdel: it says why)"}},
+		{`users.bob = {}`, 1, converge.Outcome{Reason: "cannot create user bob: the account files cannot be written, or another program holds their lock (useradd exited with 1: useradd: it says why)"}},
+		{`users.bob = {}`, 12, converge.Outcome{Reason: "cannot create user bob: the home directory cannot be made (useradd exited with 12: useradd: it says why)"}},
+		{`groups.staff = {}`, 77, converge.Outcome{Reason: "cannot create group staff: it did not work (groupadd exited with 77: groupadd: it says why)"}},
+	} {
+		d := newDesk(t, test.policy)
+		d.tools.exit = test.exit
+		_, outcomes := d.walk(t)
+		if len(outcomes) != 1 {
+			t.Errorf("%s: %v", test.policy, outcomes)
+			continue
+		}
+		got := outcomes[0]
+		if got.Err != nil {
+			got.Reason, got.Err = got.Err.Error(), nil
+		}
+		test.want.ID = d.policy.Resources[0].ID
+		if diff := cmp.Diff(test.want, got); diff != "" {
+			t.Errorf("%s: %s", test.policy, diff)
+		}
+		if d.ledger.Owns(got.ID) {
+			t.Errorf("%s: the ledger says that it was made", test.policy)
+		}
+	}
+}
+
+func TestAChangedIdSaysWhatBecomesOfTheFiles(t *testing.T) {
+	d := newDesk(t, "users.alice = { uid = 5200 }\ngroups.docker = { gid = 5200 }")
+	found, _ := d.walk(t)
+	for i, want := range []string{"find / -xdev -gid 372", "find / -xdev -uid 1001"} {
+		if !strings.Contains(found[i].Reason, want) {
+			t.Errorf("%s: %q does not say %q", found[i].ID, found[i].Reason, want)
+		}
+	}
+}

@@ -1,0 +1,179 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// Groups keeps the local groups of /etc/group.
+type Groups struct {
+	policy *policy.Policy
+	system *system.System
+	ledger *converge.Ledger
+}
+
+// NewGroups returns the kind "group".
+func NewGroups(p *policy.Policy, s *system.System, l *converge.Ledger) *Groups {
+	return &Groups{policy: p, system: s, ledger: l}
+}
+
+// Name implements converge.Kind.
+func (g *Groups) Name() string { return "group" }
+
+// Watches implements converge.Watcher.
+func (g *Groups) Watches() []converge.Watch {
+	return []converge.Watch{{Dir: "/etc"}, {Sessions: true}}
+}
+
+// Check implements converge.Kind.
+func (g *Groups) Check(context.Context) ([]converge.Resource, error) {
+	wants := policy.Of[policy.Group](g.policy)
+	if len(wants) == 0 {
+		return nil, nil
+	}
+	groups, err := facts.LocalGroups(g.system)
+	if err != nil {
+		return nil, err
+	}
+	db := database{groups: groups}
+	resources := make([]converge.Resource, 0, len(wants))
+	for _, want := range wants {
+		r := converge.Wanted(want.Resource)
+		have, there := db.group(want.ID.Name())
+		gid := want.Spec.GID
+		switch {
+		case want.Spec.Ensure == policy.Absent && there:
+			r.Differs("ensure", "absent", "present")
+		case want.Spec.Ensure == policy.Present && !there:
+			r.Differs("ensure", "present", "absent")
+		case want.Spec.Ensure == policy.Present && gid != nil && *gid != have.GID:
+			r.Differs("gid", strconv.Itoa(*gid), strconv.Itoa(have.GID))
+			r.Reason = fmt.Sprintf("files of gid %d keep it; find them with: find / -xdev -gid %d", have.GID, have.GID)
+		}
+		resources = append(resources, r)
+	}
+	return resources, nil
+}
+
+// Repair implements converge.Kind.
+func (g *Groups) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
+	return mend(drifted, func(id policy.ID) error { return g.repair(ctx, id) })
+}
+
+func (g *Groups) repair(ctx context.Context, id policy.ID) error {
+	want, _ := g.policy.Lookup(id)
+	spec, ok := want.Spec.(policy.Group)
+	if !ok {
+		return fmt.Errorf("cannot repair %s: the policy does not name it", id)
+	}
+	db, err := readDatabase(g.system)
+	if err != nil {
+		return err
+	}
+	name := id.Name()
+	have, there := db.group(name)
+	verb, err := "change", error(nil)
+	switch {
+	case spec.Ensure == policy.Absent && there:
+		verb, err = "remove", g.remove(ctx, id, db, have)
+	case spec.Ensure == policy.Present && !there:
+		verb, err = "create", g.create(ctx, id, db, spec)
+	case spec.Ensure == policy.Present && spec.GID != nil && *spec.GID != have.GID:
+		err = g.renumber(ctx, db, have, *spec.GID)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot %s group %s: %w", verb, name, err)
+	}
+	return nil
+}
+
+func (g *Groups) create(ctx context.Context, id policy.ID, db database, spec policy.Group) error {
+	name := id.Name()
+	if why := protected.Account(name); why != "" {
+		return errors.New(why)
+	}
+	other, found, err := facts.LookupGroup(ctx, g.system, name)
+	if err != nil {
+		return err
+	}
+	if found {
+		return fmt.Errorf("the directory has a group of that name, with gid %d, which a local one would hide", other.GID)
+	}
+	argv := []string{"groupadd"}
+	if spec.System {
+		argv = append(argv, "-r")
+	}
+	if spec.GID != nil {
+		if err := g.free(ctx, db, *spec.GID); err != nil {
+			return err
+		}
+		// Never with -f, by which groupadd takes another id when this one is taken.
+		argv = append(argv, "-g", strconv.Itoa(*spec.GID))
+	}
+	if err := run(ctx, g.system, append(argv, name)...); err != nil {
+		return err
+	}
+	g.ledger.Own(id)
+	return nil
+}
+
+func (g *Groups) renumber(ctx context.Context, db database, have facts.Group, gid int) error {
+	if err := errors.Join(g.mayTouch(ctx, db, have), g.free(ctx, db, gid)); err != nil {
+		return err
+	}
+	if err := run(ctx, g.system, "groupmod", "-g", strconv.Itoa(gid), have.Name); err != nil {
+		return err
+	}
+	slog.Warn("files of the old gid keep it", "resource", policy.NewID("group", have.Name), "kind", "group", "gid", have.GID)
+	return nil
+}
+
+func (g *Groups) remove(ctx context.Context, id policy.ID, db database, have facts.Group) error {
+	if why := needed(have.Name); why != "" {
+		return errors.New(why)
+	}
+	if err := g.mayTouch(ctx, db, have); err != nil {
+		return err
+	}
+	if err := run(ctx, g.system, "groupdel", have.Name); err != nil {
+		return err
+	}
+	g.ledger.Disown(id)
+	return nil
+}
+
+// mayTouch says why an existing group must not be changed, or not now.
+func (g *Groups) mayTouch(ctx context.Context, db database, have facts.Group) error {
+	if why := protected.Account(have.Name); why != "" {
+		return errors.New(why)
+	}
+	if have.GID == 0 {
+		return errors.New("it is another name of root's group")
+	}
+	return notWhileIn(ctx, g.system, func(session system.Session) bool {
+		person, _ := db.accountOf(int(session.UID))
+		return person.Name != "" && person.GID == have.GID || slices.Contains(have.Members, session.User)
+	})
+}
+
+// free says who holds a gid, if anybody does.
+func (g *Groups) free(ctx context.Context, db database, gid int) error {
+	if holder, taken := db.groupOf(gid); taken {
+		return fmt.Errorf("gid %d is held by group %s", gid, holder.Name)
+	}
+	holder, taken, err := facts.LookupGroup(ctx, g.system, strconv.Itoa(gid))
+	if err == nil && taken {
+		return fmt.Errorf("gid %d is held by group %s of the directory", gid, holder.Name)
+	}
+	return err
+}

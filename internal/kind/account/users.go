@@ -1,0 +1,345 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// Users keeps the local accounts of /etc/passwd.
+type Users struct {
+	policy *policy.Policy
+	system *system.System
+	ledger *converge.Ledger
+}
+
+// NewUsers returns the kind "user".
+func NewUsers(p *policy.Policy, s *system.System, l *converge.Ledger) *Users {
+	return &Users{policy: p, system: s, ledger: l}
+}
+
+// Name implements converge.Kind.
+func (u *Users) Name() string { return "user" }
+
+// Watches implements converge.Watcher.
+func (u *Users) Watches() []converge.Watch {
+	return []converge.Watch{{Dir: "/etc"}, {Sessions: true}}
+}
+
+// Check implements converge.Kind.
+func (u *Users) Check(context.Context) ([]converge.Resource, error) {
+	wants := policy.Of[policy.User](u.policy)
+	if len(wants) == 0 {
+		return nil, nil
+	}
+	db, err := readDatabase(u.system)
+	if err != nil {
+		return nil, err
+	}
+	resources := make([]converge.Resource, 0, len(wants))
+	for _, want := range wants {
+		r := converge.Wanted(want.Resource)
+		have, there := db.account(want.ID.Name())
+		switch {
+		case want.Spec.Ensure == policy.Absent && there:
+			r.Differs("ensure", "absent", "present")
+		case want.Spec.Ensure == policy.Present && !there:
+			r.Differs("ensure", "present", "absent")
+		case want.Spec.Ensure == policy.Present:
+			for _, c := range changes(db, want.Spec, have) {
+				r.Differs(c.aspect, c.want, c.got)
+				if c.aspect == "uid" {
+					r.Reason = fmt.Sprintf("files of uid %d outside its home keep it; find them with: find / -xdev -uid %d", have.UID, have.UID)
+				}
+			}
+		}
+		resources = append(resources, r)
+	}
+	return resources, nil
+}
+
+// A change is one respect in which an account is not as it is wanted, and the
+// options of usermod that mend it.
+type change struct {
+	aspect, want, got string
+	options           []string
+}
+
+// changes are the respects in which an account differs. usermod fails, or has side
+// effects, when it is told what is so already.
+func changes(db database, want policy.User, have facts.Account) []change {
+	var all []change
+	if want.UID != nil && *want.UID != have.UID {
+		uid := strconv.Itoa(*want.UID)
+		all = append(all, change{"uid", uid, strconv.Itoa(have.UID), []string{"-u", uid}})
+	}
+	if want.Registered {
+		return all
+	}
+	if group, _ := db.group(want.Group); want.Group != "" && (group.Name == "" || group.GID != have.GID) {
+		got := strconv.Itoa(have.GID)
+		if current, known := db.groupOf(have.GID); known {
+			got = current.Name
+		}
+		all = append(all, change{"group", want.Group, got, []string{"-g", want.Group}})
+	}
+	for _, field := range []struct{ aspect, want, got, option string }{
+		{"comment", want.Comment, have.Comment, "-c"},
+		{"home", want.Home, have.Home, "-d"},
+		{"shell", want.Shell, have.Shell, "-s"},
+	} {
+		if field.want != "" && field.want != field.got {
+			all = append(all, change{field.aspect, field.want, field.got, []string{field.option, field.want}})
+		}
+	}
+	outside := slices.DeleteFunc(slices.Clone(want.Groups), func(name string) bool {
+		group, _ := db.group(name)
+		return slices.Contains(group.Members, have.Name) || group.Name != "" && group.GID == have.GID
+	})
+	if len(outside) > 0 {
+		all = append(all, change{
+			"groups", "member of " + strings.Join(outside, ", "), "not a member",
+			[]string{"-a", "-G", strings.Join(outside, ",")},
+		})
+	}
+	return all
+}
+
+// Repair implements converge.Kind.
+func (u *Users) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
+	return mend(drifted, func(id policy.ID) error { return u.repair(ctx, id) })
+}
+
+func (u *Users) repair(ctx context.Context, id policy.ID) error {
+	want, _ := u.policy.Lookup(id)
+	spec, ok := want.Spec.(policy.User)
+	if !ok {
+		return fmt.Errorf("cannot repair %s: the policy does not name it", id)
+	}
+	db, err := readDatabase(u.system)
+	if err != nil {
+		return err
+	}
+	name := id.Name()
+	have, there := db.account(name)
+	verb, err := "change", error(nil)
+	switch {
+	case spec.Ensure == policy.Absent && there:
+		verb, err = "remove", u.remove(ctx, id, have)
+	case spec.Ensure == policy.Present && !there:
+		verb, err = "create", u.create(ctx, id, db, spec)
+	case spec.Ensure == policy.Present:
+		err = u.change(ctx, db, spec, have)
+	}
+	if err != nil {
+		return fmt.Errorf("cannot %s user %s: %w", verb, name, err)
+	}
+	return nil
+}
+
+func (u *Users) create(ctx context.Context, id policy.ID, db database, spec policy.User) error {
+	name := id.Name()
+	if why := protected.Account(name); why != "" {
+		return errors.New(why)
+	}
+	other, found, err := facts.LookupUser(ctx, u.system, name)
+	if err != nil {
+		return err
+	}
+	if found {
+		return fmt.Errorf("the directory has an account of that name, with uid %d, which a local one would hide", other.UID)
+	}
+	spec.Groups, err = split(db, spec.Groups)
+	argv, refused := u.useradd(ctx, db, name, spec)
+	if refused != nil {
+		return errors.Join(refused, err)
+	}
+	if failed := run(ctx, u.system, argv...); failed != nil {
+		return errors.Join(failed, err)
+	}
+	u.ledger.Own(id)
+	return err
+}
+
+// useradd is the command that makes an account, or why it must not be made.
+func (u *Users) useradd(ctx context.Context, db database, name string, spec policy.User) ([]string, error) {
+	argv := []string{"useradd"}
+	if spec.UID != nil {
+		if err := u.free(ctx, db, *spec.UID); err != nil {
+			return nil, err
+		}
+		argv = append(argv, "-u", strconv.Itoa(*spec.UID))
+	}
+	if spec.Group == "" && u.hasOwnGroup(db, name) {
+		spec.Group = name
+	}
+	switch _, local := db.group(spec.Group); {
+	case spec.Group == "":
+		argv = append(argv, "-U")
+	case !local:
+		return nil, noLocalGroup(spec.Group)
+	default:
+		argv = append(argv, "-N", "-g", spec.Group)
+	}
+	if spec.System {
+		argv = append(argv, "-r", "-M")
+		if spec.Shell == "" {
+			spec.Shell = u.nologin()
+		}
+	} else {
+		if err := u.homeMayBeMade(spec.Home); err != nil {
+			return nil, err
+		}
+		argv = append(argv, "-m")
+	}
+	for _, field := range []struct{ option, value string }{
+		{"-c", spec.Comment},
+		{"-d", spec.Home},
+		{"-s", spec.Shell},
+		{"-G", strings.Join(spec.Groups, ",")},
+	} {
+		if field.value != "" {
+			argv = append(argv, field.option, field.value)
+		}
+	}
+	return append(argv, name), nil
+}
+
+// hasOwnGroup says whether a group of the account's name is there, or wanted: one
+// that could not be made must not be made by useradd with some other gid.
+func (u *Users) hasOwnGroup(db database, name string) bool {
+	_, there := db.group(name)
+	want, wanted := u.policy.Lookup(policy.NewID("group", name))
+	group, _ := want.Spec.(policy.Group)
+	return there || wanted && group.Ensure == policy.Present
+}
+
+func (u *Users) change(ctx context.Context, db database, spec policy.User, have facts.Account) error {
+	if err := u.mayTouch(ctx, have); err != nil {
+		return err
+	}
+	var missing error
+	spec.Groups, missing = split(db, spec.Groups)
+	if _, local := db.group(spec.Group); spec.Group != "" && !local {
+		missing, spec.Group = errors.Join(noLocalGroup(spec.Group), missing), ""
+	}
+	argv := []string{"usermod"}
+	for _, c := range changes(db, spec, have) {
+		if c.aspect == "uid" {
+			if err := u.free(ctx, db, *spec.UID); err != nil {
+				missing = errors.Join(err, missing)
+				continue
+			}
+		}
+		argv = append(argv, c.options...)
+	}
+	if len(argv) == 1 {
+		return missing
+	}
+	if err := run(ctx, u.system, append(argv, have.Name)...); err != nil {
+		return errors.Join(err, missing)
+	}
+	if slices.Contains(argv, "-u") {
+		slog.Warn("files of the old uid outside the home keep it", "resource", policy.NewID("user", have.Name), "kind", "user", "uid", have.UID)
+	}
+	return missing
+}
+
+func (u *Users) remove(ctx context.Context, id policy.ID, have facts.Account) error {
+	if why := needed(have.Name); why != "" {
+		return errors.New(why)
+	}
+	if err := u.mayTouch(ctx, have); err != nil {
+		return err
+	}
+	// Never with -r: what is in a home is a person's.
+	if err := run(ctx, u.system, "userdel", have.Name); err != nil {
+		return err
+	}
+	u.ledger.Disown(id)
+	return nil
+}
+
+// mayTouch says why an existing account must not be changed, or not now.
+func (u *Users) mayTouch(ctx context.Context, have facts.Account) error {
+	if why := protected.Account(have.Name); why != "" {
+		return errors.New(why)
+	}
+	if have.UID == 0 {
+		return errors.New("it is another name of root")
+	}
+	return notWhileIn(ctx, u.system, func(session system.Session) bool {
+		return int(session.UID) == have.UID || session.User == have.Name
+	})
+}
+
+// free says who holds a uid, if anybody does.
+func (u *Users) free(ctx context.Context, db database, uid int) error {
+	if holder, taken := db.accountOf(uid); taken {
+		return fmt.Errorf("uid %d is held by %s", uid, holder.Name)
+	}
+	holder, taken, err := facts.LookupUser(ctx, u.system, strconv.Itoa(uid))
+	if err == nil && taken {
+		return fmt.Errorf("uid %d is held by %s of the directory", uid, holder.Name)
+	}
+	return err
+}
+
+// split returns the groups that are local, and an error that names the others:
+// a missing one must not keep the account out of the rest.
+func split(db database, names []string) (local []string, missing error) {
+	for _, name := range names {
+		if _, there := db.group(name); there {
+			local = append(local, name)
+		} else {
+			missing = errors.Join(missing, noLocalGroup(name))
+		}
+	}
+	return local, missing
+}
+
+func noLocalGroup(name string) error {
+	return fmt.Errorf("there is no local group %s", name)
+}
+
+func (u *Users) nologin() string {
+	const old = "/sbin/nologin" // until /usr was merged
+	if _, err := u.system.FS.Stat("/usr/sbin/nologin"); err != nil {
+		return old
+	}
+	return "/usr/sbin/nologin"
+}
+
+// homeMayBeMade says why a home must not be made now: on a WorkSpace /home is a
+// volume that is mounted late, and would hide what was made before.
+func (u *Users) homeMayBeMade(home string) error {
+	if home != "" && !strings.HasPrefix(home, "/home/") || !u.system.Running() {
+		return nil
+	}
+	fstab, _ := u.system.FS.ReadFile("/etc/fstab")
+	mounts, err := u.system.FS.ReadFile("/proc/self/mounts")
+	if err == nil && mountsHome(fstab) && !mountsHome(mounts) {
+		return errors.New("/home is a volume that is not mounted yet, and would hide the home that were made now")
+	}
+	return nil
+}
+
+// mountsHome reads fstab(5), of whose form /proc/self/mounts is.
+func mountsHome(fstab []byte) bool {
+	for line := range strings.SplitSeq(string(fstab), "\n") {
+		if fields := strings.Fields(line); len(fields) > 2 && fields[0][0] != '#' && fields[1] == "/home" {
+			return true
+		}
+	}
+	return false
+}

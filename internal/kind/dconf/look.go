@@ -1,0 +1,292 @@
+package dconf
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/dconf/gvdb"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+const (
+	databasesDir = "/etc/dconf/db"
+	databaseFile = databasesDir + "/soe"
+	keyfileDir   = databasesDir + "/soe.d"
+	locksDir     = keyfileDir + "/locks"
+	keyfileName  = "50-soe"
+	keyfilePath  = keyfileDir + "/" + keyfileName
+	locksPath    = locksDir + "/" + keyfileName
+	profileDir   = "/etc/dconf/profile"
+	profilePath  = profileDir + "/user"
+	// dconf looks here for the profile when there is none in /etc.
+	packagedProfile = "/usr/share/dconf/profile/user"
+	mandatoryDir    = "/run/dconf/user"
+
+	locksTable = ".locks" // in the database
+)
+
+// Everything of dconf's must be readable by everybody: to a process that cannot
+// read the database, nothing is locked.
+const (
+	fileMode = 0o644
+	dirMode  = 0o755
+)
+
+// found is what is on the machine.
+type found struct {
+	keyfile, locks, database file
+
+	settings settings   // of keyfile and locks
+	live     gvdb.Table // of the database
+	sealed   bool       // the database is what dconf makes of the files
+	foreign  []string   // what else is in the directories, by path
+	wrong    []deviation
+}
+
+// A file is one of root's that everybody can read; its content is nil if there is
+// none, or something else is there.
+type file struct{ content []byte }
+
+// A deviation is a respect in which a file or directory is not as it must be.
+type deviation struct{ aspect, want, got string }
+
+// look reads the files and the database.
+func (k *Kind) look() (*found, error) {
+	var f found
+	var errs []error
+	read := func(name, aspect string) file {
+		got, deviations, err := k.read(name, aspect)
+		f.wrong = append(f.wrong, deviations...)
+		errs = append(errs, err)
+		return got
+	}
+	f.keyfile = read(keyfilePath, "mode")
+	f.locks = read(locksPath, "mode")
+	f.database = read(databaseFile, aspectDatabase)
+	for _, dir := range []string{"/etc/dconf", databasesDir, keyfileDir, locksDir} {
+		deviations, err := k.lookAtDir(dir, aspectDatabase)
+		f.wrong = append(f.wrong, deviations...)
+		errs = append(errs, err)
+	}
+	for _, dir := range []string{keyfileDir, locksDir} {
+		names, err := k.foreign(dir)
+		f.foreign = append(f.foreign, names...)
+		errs = append(errs, err)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	body, seal := cutSeal(f.keyfile.content)
+	f.settings = parse(body, f.locks.content)
+	f.sealed = seal != "" && seal == sealOf(body, f.locks.content, f.database.content)
+	f.live, _ = gvdb.Parse(f.database.content) // one that cannot be read has no values
+	return &f, nil
+}
+
+// read returns a file, and how it deviates. That it is not there is no deviation.
+func (k *Kind) read(name, aspect string) (file, []deviation, error) {
+	info, err := k.system.FS.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return file{}, nil, nil
+	}
+	if err != nil {
+		return file{}, nil, err
+	}
+	if !info.IsRegular() {
+		return file{}, []deviation{{aspect, "the file " + name, "not a regular file"}}, nil
+	}
+	content, err := k.system.FS.ReadFile(name)
+	if err != nil {
+		return file{}, nil, err
+	}
+	if content == nil {
+		content = []byte{}
+	}
+	return file{content}, attrDeviations(name, aspect, info, fileMode), nil
+}
+
+// lookAtDir returns how a directory deviates. One that is not there does not.
+func (k *Kind) lookAtDir(name, aspect string) ([]deviation, error) {
+	info, err := k.system.FS.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	if !info.IsDir() {
+		return []deviation{{aspect, "the directory " + name, "not a directory"}}, nil
+	}
+	return attrDeviations(name, aspect, info, dirMode), nil
+}
+
+func attrDeviations(name, aspect string, info system.Info, mode fs.FileMode) []deviation {
+	want := system.Attr{Mode: mode}
+	if info.Attr == want {
+		return nil
+	}
+	write := func(a system.Attr) string { return fmt.Sprintf("%s %04o %d:%d", name, a.Mode, a.UID, a.GID) }
+	return []deviation{{aspect, write(want), write(info.Attr)}}
+}
+
+// foreign are the entries of a directory that dconf would read besides the
+// agent's file: all but directories and what begins with a dot.
+func (k *Kind) foreign(dir string) ([]string, error) {
+	names, err := k.system.FS.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var found []string
+	for _, name := range names {
+		if name == keyfileName || strings.HasPrefix(name, ".") {
+			continue
+		}
+		info, err := k.system.FS.Stat(path.Join(dir, name))
+		if err == nil && !info.IsDir() {
+			found = append(found, path.Join(dir, name))
+		}
+	}
+	return found, nil
+}
+
+// currentProfile is the text of the profile that everybody has by default.
+func (k *Kind) currentProfile() (text string, f file, deviations []deviation, err error) {
+	f, deviations, err = k.read(profilePath, "mode")
+	if err != nil || f.content != nil {
+		return string(f.content), f, deviations, err
+	}
+	packaged, _, err := k.read(packagedProfile, "")
+	if packaged.content == nil {
+		return userSource + "\n", f, deviations, err
+	}
+	return string(packaged.content), f, deviations, err
+}
+
+func (k *Kind) checkProfile(ctx context.Context, r *converge.Resource) {
+	text, f, deviations, err := k.currentProfile()
+	if err != nil {
+		r.Doubt(err.Error())
+		return
+	}
+	profile := withDatabase(text)
+	if f.content == nil || profile != text {
+		got := strings.Join(sources(text), ", ")
+		if f.content == nil {
+			got = "no " + profilePath
+		}
+		r.Differs("sources", strings.Join(sources(profile), ", "), got)
+	}
+	for _, dir := range []string{"/etc/dconf", profileDir} {
+		more, err := k.lookAtDir(dir, "mode")
+		if err != nil {
+			r.Doubt(err.Error())
+			return
+		}
+		deviations = append(deviations, more...)
+	}
+	for _, d := range deviations {
+		r.Differs(d.aspect, d.want, d.got)
+	}
+	if !k.system.Running() {
+		return
+	}
+	if err := k.checkMandatory(ctx, r, profile); err != nil {
+		r.Doubt(err.Error())
+		return
+	}
+	if r.State == converge.Compliant {
+		k.checkSessions(ctx, r)
+	}
+}
+
+// checkMandatory looks at the profile files that nobody can choose against. They
+// are gone after every boot.
+func (k *Kind) checkMandatory(ctx context.Context, r *converge.Resource, profile string) error {
+	files, err := k.mandatory(ctx)
+	if err != nil {
+		return err
+	}
+	var deviations []deviation
+	for _, dir := range []string{path.Dir(mandatoryDir), mandatoryDir} {
+		more, err := k.lookAtDir(dir, aspectMandatory)
+		if err != nil {
+			return err
+		}
+		deviations = append(deviations, more...)
+	}
+	for _, name := range files {
+		f, more, err := k.read(name, aspectMandatory)
+		if err != nil {
+			return err
+		}
+		deviations = append(deviations, more...)
+		switch {
+		case f.content == nil:
+			deviations = append(deviations, deviation{aspectMandatory, name, "missing"})
+		case string(f.content) != profile:
+			deviations = append(deviations, deviation{aspectMandatory, name + " as " + profilePath, "another profile"})
+		}
+	}
+	for _, d := range deviations {
+		r.Differs(d.aspect, d.want, d.got)
+	}
+	return nil
+}
+
+// mandatory are the mandatory profile files that there must be: for the people
+// who may sit at the desktop, and whoever is logged in.
+func (k *Kind) mandatory(ctx context.Context) ([]string, error) {
+	uids, err := facts.PersonalUIDs(ctx, k.system)
+	if err != nil {
+		return nil, err
+	}
+	sessions, err := k.system.Sessions.List(ctx)
+	if err != nil {
+		return nil, err
+	}
+	files := map[string]bool{}
+	for _, uid := range uids {
+		files[mandatoryFile(uid)] = true
+	}
+	for _, s := range sessions {
+		if s.UID != 0 { // whom nothing holds
+			files[mandatoryFile(int(s.UID))] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(files)), nil
+}
+
+func mandatoryFile(uid int) string { return path.Join(mandatoryDir, strconv.Itoa(uid)) }
+
+// checkSessions says whether somebody has logged in before the database came
+// into the profile: a program reads its profile once.
+func (k *Kind) checkSessions(ctx context.Context, r *converge.Resource) {
+	changed := k.ledger.Changed(profileID)
+	if changed.IsZero() {
+		return
+	}
+	sessions, err := k.system.Sessions.List(ctx)
+	if err != nil {
+		r.Doubt(err.Error())
+		return
+	}
+	for _, s := range sessions {
+		if s.Live() && s.UID != 0 && s.Since.Before(changed) {
+			r.Wait(converge.NextSession, fmt.Sprintf(
+				"%s has been logged in since before the settings came into the profile, and programs read that when they start", s.User))
+			return
+		}
+	}
+}

@@ -1,0 +1,73 @@
+package dconf
+
+import (
+	"slices"
+	"strings"
+)
+
+// sources are the databases that a profile names, in their order: the first is
+// the only one that can be written, and the earlier one's value counts.
+func sources(profile string) []string {
+	var found []string
+	for line := range strings.Lines(profile) {
+		if s := source(line); s != "" {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+// source is the database that a line of a profile names, or "".
+func source(line string) string {
+	line, _, _ = strings.Cut(line, "#")
+	line = strings.TrimSpace(line)
+	for _, known := range []string{"user-db:", "service-db:", "system-db:", "file-db:"} {
+		if strings.HasPrefix(line, known) {
+			return line
+		}
+	}
+	return ""
+}
+
+func isWritable(source string) bool {
+	return strings.HasPrefix(source, "user-db:") || strings.HasPrefix(source, "service-db:")
+}
+
+// withDatabase returns the profile with the agent's database directly after the
+// one that the user writes: above every other system database, and in force. All
+// other lines stay. A profile that is so already is returned as it is.
+func withDatabase(profile string) string {
+	found := sources(profile)
+	if len(found) > 1 && isWritable(found[0]) && found[1] == ourSource && slices.Index(found[2:], ourSource) < 0 {
+		return profile
+	}
+	if profile != "" && !strings.HasSuffix(profile, "\n") {
+		profile += "\n"
+	}
+	var lines []string
+	placed := false
+	for line := range strings.Lines(profile) {
+		switch s := source(line); {
+		case s == ourSource:
+			continue
+		case s != "" && !placed:
+			placed = true
+			if !isWritable(s) {
+				lines = append(lines, userSource+"\n", ourSource+"\n", line)
+				continue
+			}
+			lines = append(lines, line, ourSource+"\n")
+		default:
+			lines = append(lines, line)
+		}
+	}
+	if !placed {
+		lines = append(lines, userSource+"\n", ourSource+"\n")
+	}
+	return strings.Join(lines, "")
+}
+
+const (
+	userSource = "user-db:user"
+	ourSource  = "system-db:soe"
+)

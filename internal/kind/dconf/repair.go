@@ -1,0 +1,336 @@
+package dconf
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/dconf/gvdb"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// Repair implements converge.Kind. All keys are mended at once: the database is
+// made anew or not at all.
+func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
+	var outcomes []converge.Outcome
+	mended := map[policy.ID]bool{}
+	profileDrifted := false
+	for _, r := range drifted {
+		if r.ID == profileID {
+			profileDrifted = true
+		} else {
+			mended[r.ID] = true
+		}
+	}
+	if len(mended) > 0 {
+		if err := k.repairDatabase(ctx, mended); err != nil {
+			for id := range mended {
+				outcomes = append(outcomes, converge.Outcome{ID: id, Err: err})
+			}
+		}
+	}
+	if profileDrifted {
+		if err := k.repairProfile(ctx); err != nil {
+			outcomes = append(outcomes, converge.Outcome{ID: profileID, Err: err})
+		}
+	}
+	return outcomes
+}
+
+func (k *Kind) repairDatabase(ctx context.Context, mended map[policy.ID]bool) error {
+	f, err := k.look()
+	if err != nil {
+		return err
+	}
+	next := k.next(f.settings, mended)
+	database, err := k.compile(ctx, next, f.settings)
+	if err != nil {
+		return err
+	}
+	return k.install(ctx, f, next, database)
+}
+
+// next are the settings as they should be: what is to be mended as the policy
+// wants it, its other keys as they are, and no others.
+func (k *Kind) next(now settings, mended map[policy.ID]bool) settings {
+	next := settings{}
+	for path, s := range now {
+		if k.manages(path) {
+			next[path] = s
+		}
+	}
+	for _, want := range policy.Of[policy.Dconf](k.policy) {
+		if !mended[want.ID] {
+			continue
+		}
+		if value, err := k.text(want.ID, want.Spec); err == nil {
+			next[pathOf(want.ID)] = setting{text: value, locked: want.Spec.Lock}
+		}
+	}
+	return next
+}
+
+const (
+	scratch          = "/run/soe-agent/dconf"
+	scratchDatabase  = scratch + "/soe"
+	scratchDirectory = scratch + "/soe.d"
+	scratchKeyfile   = scratchDirectory + "/" + keyfileName
+	scratchLocks     = scratchDirectory + "/locks/" + keyfileName
+)
+
+// compile has dconf make the database of settings, away from the real one. A
+// setting that dconf cannot read, or whose type is not that of the schema, is
+// remembered as refused and replaced by the one before, if there is any.
+func (k *Kind) compile(ctx context.Context, next, before settings) ([]byte, error) {
+	defer k.clean()
+	const rounds = 3 // as it is wanted, with what was there before, without either
+	for range rounds {
+		database, complaint, err := k.tryCompile(ctx, next)
+		if err != nil {
+			return nil, err
+		}
+		refused, err := k.findRefused(ctx, next, database, complaint)
+		if err != nil {
+			return nil, err
+		}
+		if len(refused) == 0 {
+			return database, nil
+		}
+		for path, why := range refused {
+			bad := next[path]
+			k.refused[refusal{path, bad.text}] = why
+			delete(next, path)
+			if old, ok := before[path]; ok && old.text != bad.text {
+				next[path] = old
+			}
+		}
+	}
+	return nil, errors.New("cannot compile the dconf settings: dconf refuses them, and then others again")
+}
+
+// findRefused says which settings are at fault, by path, and why.
+func (k *Kind) findRefused(ctx context.Context, next settings, database []byte, complaint string) (map[string]string, error) {
+	refused := map[string]string{}
+	if complaint == "" {
+		root, err := gvdb.Parse(database)
+		if err != nil {
+			return nil, fmt.Errorf("cannot read what dconf has compiled: %w", err)
+		}
+		for path := range next {
+			key, err := k.schemas.key(path)
+			if value, ok := root.Value(path); ok && err == nil && key != nil && value.Type != key.typ {
+				refused[path] = fmt.Sprintf("it is of type %s, and the installed schema %s has the key as %s",
+					describeType(value.Type), key.schema, describeType(key.typ))
+			}
+		}
+		return refused, nil
+	}
+	for path, s := range next {
+		_, why, err := k.tryCompile(ctx, settings{path: s})
+		if err != nil {
+			return nil, err
+		}
+		if why != "" {
+			refused[path] = why
+		}
+	}
+	if len(refused) == 0 {
+		return nil, fmt.Errorf("cannot compile the dconf settings: %s", complaint)
+	}
+	return refused, nil
+}
+
+// tryCompile runs "dconf compile". Unlike "dconf update" it neither skips nor
+// hides a failure; what it complains about is returned.
+func (k *Kind) tryCompile(ctx context.Context, s settings) (database []byte, complaint string, err error) {
+	err = errors.Join(
+		k.system.FS.WriteFile(scratchKeyfile, s.keyfile(), system.Attr{Mode: fileMode}),
+		k.system.FS.WriteFile(scratchLocks, s.locks(), system.Attr{Mode: fileMode}),
+	)
+	if err != nil {
+		return nil, "", err
+	}
+	out, err := k.dconf(ctx, "compile", scratchDatabase, scratchDirectory)
+	if err != nil {
+		return nil, "", err
+	}
+	if out.ExitCode != 0 || len(out.Stderr) > 0 {
+		return nil, out.LastLine(), nil
+	}
+	database, err = k.system.FS.ReadFile(scratchDatabase)
+	return database, "", err
+}
+
+// clean removes what tryCompile leaves.
+func (k *Kind) clean() {
+	for _, name := range []string{scratchDatabase, scratchLocks, path.Dir(scratchLocks), scratchKeyfile, scratchDirectory, scratch} {
+		if err := k.system.FS.Remove(name); err != nil {
+			slog.Warn("cannot tidy up", "kind", kindName, "err", err)
+		}
+	}
+}
+
+func (k *Kind) dconf(ctx context.Context, args ...string) (system.Output, error) {
+	out, err := k.system.Runner.Run(ctx, system.Command{
+		Argv: append([]string{"dconf"}, args...), Timeout: 30 * time.Second,
+	})
+	if errors.Is(err, system.ErrNotInstalled) {
+		return out, fmt.Errorf("cannot compile the dconf settings: %w; the package dconf (dconf-cli on Ubuntu) brings it", err)
+	}
+	return out, err
+}
+
+// install puts the files and the database in place, and seals them.
+func (k *Kind) install(ctx context.Context, f *found, next settings, database []byte) error {
+	for _, dir := range []string{"/etc/dconf", databasesDir, keyfileDir, locksDir} {
+		if err := k.ensureDir(dir); err != nil {
+			return err
+		}
+	}
+	for _, name := range f.foreign {
+		if err := k.system.FS.Remove(name); err != nil {
+			return err
+		}
+	}
+	body, locks := next.keyfile(), next.locks()
+	keyfile := withSeal(body, sealOf(body, locks, database))
+	if err := k.put(locksPath, locks); err != nil {
+		return err
+	}
+	if sameContent(f.database.content, database) {
+		return k.seal(body, locks, f.database.content)
+	}
+	// Written even if it is there already: before version 0.31, "dconf update" only
+	// looks at a directory that has changed since the database was made.
+	if err := k.write(keyfilePath, keyfile); err != nil {
+		return err
+	}
+	live, err := k.update(ctx, keyfile, database)
+	if err != nil {
+		return err
+	}
+	return k.seal(body, locks, live)
+}
+
+// seal writes the keyfile with the seal for the database in place.
+func (k *Kind) seal(body, locks, database []byte) error {
+	return errors.Join(
+		k.put(keyfilePath, withSeal(body, sealOf(body, locks, database))),
+		k.put(databaseFile, database),
+	)
+}
+
+// update has dconf make the real database, which also tells running programs to
+// read it again, and returns what it has made.
+func (k *Kind) update(ctx context.Context, keyfile, database []byte) ([]byte, error) {
+	if info, err := k.system.FS.Stat(databaseFile); err == nil && !info.IsRegular() {
+		if err := k.system.FS.Remove(databaseFile); err != nil {
+			return nil, err
+		}
+	}
+	var complaint string
+	for range 2 {
+		out, err := k.dconf(ctx, "update")
+		if err != nil {
+			return nil, err
+		}
+		live, _, err := k.read(databaseFile, "")
+		if err != nil {
+			return nil, err
+		}
+		if sameContent(live.content, database) {
+			if len(out.Stderr) > 0 || out.ExitCode != 0 {
+				slog.Warn("dconf update has trouble with another database", "kind", kindName, "err", out.LastLine())
+			}
+			return live.content, nil
+		}
+		complaint = out.LastLine()
+		// The clock has gone back, or another database keeps dconf from this one. Now
+		// only running programs may have to be told.
+		if err := errors.Join(k.write(databaseFile, database), k.write(keyfilePath, keyfile)); err != nil {
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("cannot update the dconf database: it is not what dconf compile makes of %s; dconf update says: %s", keyfileDir, complaint)
+}
+
+func (k *Kind) repairProfile(ctx context.Context) error {
+	if _, err := k.system.FS.Stat(databaseFile); err != nil {
+		return fmt.Errorf("cannot put %s into the dconf profile before it is there: %w", ourSource, err)
+	}
+	text, _, _, err := k.currentProfile()
+	if err != nil {
+		return err
+	}
+	profile := withDatabase(text)
+	if !slices.Equal(sources(profile), sources(text)) {
+		k.ledger.MarkChanged(profileID, k.system.Clock.Now())
+	}
+	for _, dir := range []string{"/etc/dconf", profileDir} {
+		if err := k.ensureDir(dir); err != nil {
+			return err
+		}
+	}
+	if err := k.put(profilePath, []byte(profile)); err != nil {
+		return err
+	}
+	if !k.system.Running() {
+		return nil
+	}
+	files, err := k.mandatory(ctx)
+	if err != nil {
+		return err
+	}
+	errs := []error{k.ensureDir(path.Dir(mandatoryDir)), k.ensureDir(mandatoryDir)}
+	for _, name := range files {
+		errs = append(errs, k.put(name, []byte(profile)))
+	}
+	return errors.Join(errs...)
+}
+
+// put makes a file of root's that everybody can read, if it is not that already.
+func (k *Kind) put(name string, content []byte) error {
+	now, deviations, err := k.read(name, "")
+	switch {
+	case err != nil:
+		return err
+	case now.content == nil || !bytes.Equal(now.content, content):
+		return k.write(name, content)
+	case len(deviations) > 0:
+		return k.system.FS.SetAttr(name, system.Attr{Mode: fileMode})
+	}
+	return nil
+}
+
+// write makes the file anew, whatever is there.
+func (k *Kind) write(name string, content []byte) error {
+	if info, err := k.system.FS.Stat(name); err == nil && !info.IsRegular() {
+		if err := k.system.FS.Remove(name); err != nil {
+			return err
+		}
+	}
+	return k.system.FS.WriteFile(name, content, system.Attr{Mode: fileMode})
+}
+
+// ensureDir makes a directory of root's that everybody can read.
+func (k *Kind) ensureDir(name string) error {
+	if err := k.system.FS.MkdirAll(name, dirMode); err != nil {
+		return err
+	}
+	if deviations, err := k.lookAtDir(name, ""); err != nil || len(deviations) == 0 {
+		return err
+	}
+	return k.system.FS.SetAttr(name, system.Attr{Mode: dirMode})
+}
+
+func (c databaseContent) equal(other databaseContent) bool {
+	return maps.Equal(c.values, other.values) && maps.Equal(c.locks, other.locks)
+}

@@ -1,0 +1,235 @@
+package dconf
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/kind/dconf/gvdb"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// schemasFile is what GSettings itself reads; the XML files next to it are not.
+const (
+	schemasDir  = "/usr/share/glib-2.0/schemas"
+	schemasFile = schemasDir + "/gschemas.compiled"
+)
+
+// schemas are the installed GSettings schemas.
+type schemas struct {
+	version schemasVersion
+	byID    map[string]gvdb.Table
+	byDir   map[string][]string // dconf directory → ids of the schemas that live there
+}
+
+// schemasVersion tells one gschemas.compiled from the next.
+type schemasVersion struct {
+	inode uint64
+	size  int64
+	mtime time.Time
+}
+
+// A schemaKey is what a schema says of a key.
+type schemaKey struct {
+	schema    string
+	typ       string
+	choices   []string     // what a string, or each of an array of strings, must be one of; nil: anything
+	low, high gvdb.Variant // the range of a number; without a type: any
+}
+
+// readSchemas returns the installed schemas: those read before, if they are
+// installed still.
+func readSchemas(files system.FS, before *schemas) (*schemas, error) {
+	info, err := files.Stat(schemasFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return &schemas{}, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	version := schemasVersion{info.Inode, info.Size, info.ModTime}
+	if before != nil && before.version == version {
+		return before, nil
+	}
+	content, err := files.ReadFile(schemasFile)
+	if err != nil {
+		return nil, err
+	}
+	s, err := parseSchemas(content)
+	if err != nil {
+		return nil, fmt.Errorf("cannot read %s: %w; run: glib-compile-schemas %s", schemasFile, err, schemasDir)
+	}
+	s.version = version
+	return s, nil
+}
+
+func parseSchemas(content []byte) (*schemas, error) {
+	root, err := gvdb.Parse(content)
+	if err != nil {
+		return nil, err
+	}
+	s := &schemas{byID: map[string]gvdb.Table{}, byDir: map[string][]string{}}
+	for id, table := range root.Tables() {
+		s.byID[id] = table
+		if dir, ok := textOf(table, ".path"); ok {
+			s.byDir[dir] = append(s.byDir[dir], id)
+		}
+	}
+	for _, ids := range s.byDir {
+		slices.Sort(ids)
+	}
+	return s, nil
+}
+
+func textOf(table gvdb.Table, key string) (string, bool) {
+	value, _ := table.Value(key)
+	scalar, _ := value.Scalar()
+	text, ok := scalar.(string)
+	return text, ok
+}
+
+// key looks a key up by its dconf path. It is nil without an error where no
+// schema is installed for the directory: a relocatable schema names none.
+func (s *schemas) key(dconfPath string) (*schemaKey, error) {
+	slash := strings.LastIndexByte(dconfPath, '/') + 1
+	dir, name := dconfPath[:slash], dconfPath[slash:]
+	ids := s.byDir[dir]
+	if len(ids) == 0 {
+		return nil, nil
+	}
+	var known []string
+	for _, id := range ids {
+		for table := range s.withBases(id) {
+			for key, value := range table.Values() {
+				if key == name {
+					return parseSchemaKey(id, value)
+				}
+				if !strings.HasPrefix(key, ".") && !strings.HasSuffix(key, "/") {
+					known = append(known, key)
+				}
+			}
+		}
+	}
+	hint := ""
+	if meant := policy.Nearest(name, known); meant != "" {
+		hint = fmt.Sprintf("; did you mean %q?", meant)
+	}
+	return nil, fmt.Errorf("the installed schema %s has no key %q%s", strings.Join(ids, ", "), name, hint)
+}
+
+// withBases yields a schema and those that it extends.
+func (s *schemas) withBases(id string) func(yield func(gvdb.Table) bool) {
+	const deepest = 8
+	return func(yield func(gvdb.Table) bool) {
+		for range deepest {
+			table, ok := s.byID[id]
+			if !ok || !yield(table) {
+				return
+			}
+			id, _ = textOf(table, ".extends")
+		}
+	}
+}
+
+// parseSchemaKey reads a key as glib-compile-schemas writes it: a tuple of the
+// default and of what limits the values, each with a letter that says which.
+func parseSchemaKey(schema string, value gvdb.Variant) (*schemaKey, error) {
+	parts, ok := value.Children()
+	if !ok || len(parts) == 0 {
+		return nil, fmt.Errorf("the installed schema %s is damaged", schema)
+	}
+	key := &schemaKey{schema: schema, typ: parts[0].Type}
+	for _, part := range parts[1:] {
+		fields, ok := part.Children()
+		if !ok || len(fields) != 2 {
+			continue
+		}
+		letter, _ := fields[0].Scalar()
+		switch letter {
+		case uint64('e'), uint64('f'), uint64('c'):
+			key.choices = choices(fields[1].Data)
+		case uint64('r'):
+			if ends, ok := fields[1].Children(); ok && len(ends) == 2 {
+				key.low, key.high = ends[0], ends[1]
+			}
+		}
+	}
+	return key, nil
+}
+
+// choices reads GLib's "string info map": for each choice a number of four bytes,
+// 0xff, the string, zeros, 0xff. An alias begins with 0xfe instead.
+func choices(data []byte) []string {
+	found := []string{}
+	for len(data) > 5 {
+		data = data[4:]
+		end := slices.Index(data[1:], 0xff)
+		if end < 0 {
+			break
+		}
+		found = append(found, strings.TrimRight(string(data[1:1+end]), "\x00"))
+		data = data[end+2:]
+	}
+	return found
+}
+
+// allows says whether a value is one of the choices and within the range.
+func (k *schemaKey) allows(value any) error {
+	switch value := value.(type) {
+	case string:
+		if k.choices != nil && !slices.Contains(k.choices, value) {
+			return fmt.Errorf("%q is none of %s", value, strings.Join(k.choices, ", "))
+		}
+	case []any:
+		if k.typ == "as" {
+			for _, element := range value {
+				if err := k.allows(element); err != nil {
+					return err
+				}
+			}
+		}
+	case int64, float64:
+		low, ok1 := k.low.Scalar()
+		high, ok2 := k.high.Scalar()
+		if ok1 && ok2 && (compareNumbers(value, low) < 0 || compareNumbers(value, high) > 0) {
+			return fmt.Errorf("%v is not between %v and %v", value, low, high)
+		}
+	}
+	return nil
+}
+
+// compareNumbers compares two of int64, uint64 and float64.
+func compareNumbers(a, b any) int {
+	x, xIsInt := a.(int64)
+	switch y := b.(type) {
+	case int64:
+		if xIsInt {
+			return cmp.Compare(x, y)
+		}
+	case uint64:
+		if xIsInt {
+			if x < 0 {
+				return -1
+			}
+			return cmp.Compare(uint64(x), y)
+		}
+	}
+	return cmp.Compare(asFloat(a), asFloat(b))
+}
+
+func asFloat(n any) float64 {
+	switch n := n.(type) {
+	case int64:
+		return float64(n)
+	case uint64:
+		return float64(n)
+	case float64:
+		return n
+	}
+	return 0
+}

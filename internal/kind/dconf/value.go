@@ -1,0 +1,229 @@
+package dconf
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/kind/dconf/gvdb"
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+// text is a policy's value in GVariant text format. key is what the installed
+// schema says of it; nil where none is installed.
+func text(want policy.Dconf, key *schemaKey) (string, error) {
+	if want.Value == nil {
+		return strings.TrimSpace(want.GVariant), nil
+	}
+	if key == nil {
+		typ, err := naturalType(want.Value)
+		if err != nil {
+			return "", err
+		}
+		return convert(want.Value, typ)
+	}
+	rendered, err := convert(want.Value, key.typ)
+	if err != nil {
+		return "", fmt.Errorf("%w; the installed schema %s has it as %s", err, key.schema, describeType(key.typ))
+	}
+	if err := key.allows(want.Value); err != nil {
+		return "", fmt.Errorf("%w, says the installed schema %s", err, key.schema)
+	}
+	return rendered, nil
+}
+
+// naturalType is the type that a value has by itself, as GVariant text without
+// one would be read.
+func naturalType(value any) (string, error) {
+	switch value := value.(type) {
+	case string:
+		return "s", nil
+	case bool:
+		return "b", nil
+	case float64:
+		return "d", nil
+	case int64:
+		if value < math.MinInt32 || value > math.MaxInt32 {
+			return "x", nil
+		}
+		return "i", nil
+	case []any:
+		return naturalArray(value)
+	}
+	return "", fmt.Errorf("%v is of no type that dconf knows", value)
+}
+
+func naturalArray(values []any) (string, error) {
+	if len(values) == 0 {
+		return "as", nil
+	}
+	var types []string
+	for _, v := range values {
+		t, err := naturalType(v)
+		if err != nil {
+			return "", err
+		}
+		if !slices.Contains(types, t) {
+			types = append(types, t)
+		}
+	}
+	if len(types) == 1 {
+		return "a" + types[0], nil
+	}
+	for _, wide := range []string{"x", "d"} { // small and large numbers; whole and other ones
+		if !slices.ContainsFunc(types, func(t string) bool { return t != wide && t != "i" && (wide != "d" || t != "x") }) {
+			return "a" + wide, nil
+		}
+	}
+	return "", errors.New("the elements of an array must be of one type; say it as a gvariant")
+}
+
+// convert writes a value as one of a GVariant type.
+func convert(value any, typ string) (string, error) {
+	misfit := fmt.Errorf("%s does not fit the type %s", describe(value), describeType(typ))
+	switch {
+	case typ == "v":
+		inner, err := naturalType(value)
+		if err != nil {
+			return "", err
+		}
+		boxed, err := convert(value, inner)
+		return "<" + boxed + ">", err
+	case len(typ) == 1:
+		return convertScalar(value, typ, misfit)
+	}
+	values, isArray := value.([]any)
+	switch {
+	case !isArray && strings.ContainsAny(typ[:1], "a("), isArray && strings.HasPrefix(typ, "a{"), !strings.ContainsAny(typ[:1], "a("):
+		return "", fmt.Errorf("%w; say it as a gvariant", misfit)
+	}
+	types := elementTypes(typ, len(values))
+	if len(types) != len(values) {
+		return "", fmt.Errorf("%w: it has %d elements, and %d are needed", misfit, len(values), len(types))
+	}
+	texts := make([]string, len(values))
+	for i, v := range values {
+		var err error
+		if texts[i], err = convert(v, types[i]); err != nil {
+			return "", err
+		}
+	}
+	return gvdb.ContainerText(typ, texts), nil
+}
+
+// elementTypes are the types of n elements of an array, or of those of a tuple.
+func elementTypes(typ string, n int) []string {
+	if typ[0] == 'a' {
+		return slices.Repeat([]string{typ[1:]}, n)
+	}
+	var types []string
+	for rest := typ[1 : len(typ)-1]; rest != ""; {
+		var one string
+		one, rest, _ = gvdb.FirstType(rest)
+		types = append(types, one)
+	}
+	return types
+}
+
+func convertScalar(value any, typ string, misfit error) (string, error) {
+	switch value := value.(type) {
+	case bool:
+		if typ == "b" {
+			return gvdb.ScalarText(typ, value), nil
+		}
+	case string:
+		return convertText(value, typ, misfit)
+	case float64:
+		if typ == "d" {
+			return gvdb.ScalarText(typ, value), nil
+		}
+	case int64:
+		if typ == "d" {
+			return gvdb.ScalarText(typ, float64(value)), nil
+		}
+		lowest, highest, isNumber := limits(typ)
+		switch {
+		case !isNumber:
+		case value < lowest || value >= 0 && uint64(value) > highest:
+			return "", fmt.Errorf("%d does not fit the type %s (%d to %d)", value, describeType(typ), lowest, highest)
+		case lowest == 0:
+			return gvdb.ScalarText(typ, uint64(value)), nil
+		default:
+			return gvdb.ScalarText(typ, value), nil
+		}
+	}
+	return "", misfit
+}
+
+func convertText(value, typ string, misfit error) (string, error) {
+	switch {
+	case strings.ContainsRune(value, 0):
+		return "", fmt.Errorf("%q holds a zero character, which no string of dconf can", value)
+	case typ == "o" && !isObjectPath(value):
+		return "", fmt.Errorf("%q is not an object path", value)
+	case typ == "s" || typ == "o":
+		return gvdb.ScalarText(typ, value), nil
+	}
+	return "", misfit
+}
+
+func isObjectPath(text string) bool {
+	if text == "/" {
+		return true
+	}
+	elements := strings.Split(text, "/")
+	if len(elements) < 2 || elements[0] != "" {
+		return false
+	}
+	return !slices.ContainsFunc(elements[1:], func(element string) bool {
+		return element == "" || strings.ContainsFunc(element, func(r rune) bool {
+			return r != '_' && (r < '0' || r > '9') && (r < 'A' || r > 'Z') && (r < 'a' || r > 'z')
+		})
+	})
+}
+
+// limits are the lowest and highest number of a type of whole numbers.
+func limits(typ string) (lowest int64, highest uint64, ok bool) {
+	switch typ {
+	case "y":
+		return 0, math.MaxUint8, true
+	case "n":
+		return math.MinInt16, math.MaxInt16, true
+	case "q":
+		return 0, math.MaxUint16, true
+	case "i", "h":
+		return math.MinInt32, math.MaxInt32, true
+	case "u":
+		return 0, math.MaxUint32, true
+	case "x":
+		return math.MinInt64, math.MaxInt64, true
+	case "t":
+		return 0, math.MaxUint64, true
+	}
+	return 0, 0, false
+}
+
+func describe(value any) string {
+	switch value := value.(type) {
+	case string:
+		return fmt.Sprintf("the string %q", value)
+	case []any:
+		return "an array"
+	case bool:
+		return fmt.Sprint(value)
+	}
+	return fmt.Sprintf("the number %v", value)
+}
+
+func describeType(typ string) string {
+	names := map[string]string{
+		"b": "boolean", "y": "byte", "n": "int16", "q": "uint16", "i": "int32", "u": "uint32", "x": "int64", "t": "uint64",
+		"d": "double", "s": "string", "o": "object path", "g": "signature", "as": "array of strings",
+	}
+	if name := names[typ]; name != "" {
+		return name
+	}
+	return fmt.Sprintf("GVariant %q", typ)
+}

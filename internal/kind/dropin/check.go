@@ -1,0 +1,279 @@
+package dropin
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A checker says what is wrong with a file before it is put in place.
+type checker func(context.Context, candidate) error
+
+// A candidate is what a file is to hold.
+type candidate struct {
+	system  *system.System
+	name    string
+	content []byte // nil when the file is to go
+	secret  bool   // it, or a file that it is checked with, holds a secret and must not be staged
+}
+
+// stageDir is where a file lies while a program that reads no standard input
+// looks at it.
+const stageDir = "/run/soe-agent/check"
+
+// staged writes content where a program can look at it, and returns what it said.
+// found is false when the program is not installed: then nothing reads the
+// file either.
+func (c candidate) staged(ctx context.Context, base string, content []byte, argv ...string) (out system.Output, found bool, err error) {
+	name := path.Join(stageDir, base)
+	if err := c.system.FS.MkdirAll(stageDir, 0o700); err != nil {
+		return out, false, err
+	}
+	if err := c.system.FS.WriteFile(name, content, system.Attr{Mode: 0o600}); err != nil {
+		return out, false, err
+	}
+	out, err = c.system.Runner.Run(ctx, system.Command{Argv: append(argv, name), ReadOnly: true})
+	removed := c.system.FS.Remove(name)
+	if errors.Is(err, system.ErrNotInstalled) {
+		return out, false, removed
+	}
+	return out, true, errors.Join(err, removed)
+}
+
+func checkSudoers(ctx context.Context, c candidate) error {
+	tree, err := sudoers.Read(c.system.FS, map[string][]byte{c.name: c.content})
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // there is no sudo to read it
+	}
+	if err != nil {
+		return err
+	}
+	err = tree.Validate(ctx, c.system.Runner)
+	if errors.Is(err, system.ErrNotInstalled) {
+		return nil
+	}
+	return err
+}
+
+var shebang = regexp.MustCompile(`^#! ?/(usr/)?bin/(env )?(ba)?sh\b`)
+
+// checkShell checks the syntax of a script for a shell.
+func checkShell(ctx context.Context, c candidate) error {
+	if c.content == nil || (!strings.HasSuffix(c.name, ".sh") && !shebang.Match(c.content)) {
+		return nil
+	}
+	for _, shell := range []string{"bash", "sh"} {
+		out, err := c.system.Runner.Run(ctx, system.Command{Argv: []string{shell, "-n"}, Stdin: c.content, ReadOnly: true})
+		switch {
+		case errors.Is(err, system.ErrNotInstalled):
+			continue
+		case err != nil:
+			return err
+		case out.ExitCode != 0 && c.secret:
+			return errors.New("it is not a script that a shell can read")
+		case out.ExitCode != 0:
+			return fmt.Errorf("it is not a script that a shell can read: %s", out.LastLine())
+		}
+		return nil
+	}
+	return nil
+}
+
+// eachLine calls wrong for each line that says something, and returns what it finds in
+// the first that is not as it should be. The line itself is not shown, for it may
+// hold a secret.
+func eachLine(content []byte, comments string, wrong func(line string) string) error {
+	number := 0
+	for line := range strings.SplitSeq(string(content), "\n") {
+		number++
+		line = strings.TrimSpace(line)
+		if line == "" || strings.ContainsRune(comments, rune(line[0])) {
+			continue
+		}
+		if why := wrong(line); why != "" {
+			return fmt.Errorf("line %d: %s", number, why)
+		}
+	}
+	return nil
+}
+
+var (
+	cronVariable = regexp.MustCompile(`^["']?[A-Za-z_][A-Za-z0-9_]*["']?\s*=`)
+	cronTime     = regexp.MustCompile(`^[0-9A-Za-z*/,~-]+$`)
+	cronNickname = regexp.MustCompile(`^@(reboot|yearly|annually|monthly|weekly|daily|midnight|hourly)$`)
+)
+
+// checkCron follows crontab(5): a file that does not end in a line break loses
+// its last line, and in cron.d a sixth field names the user.
+func checkCron(_ context.Context, c candidate) error {
+	if len(c.content) > 0 && !bytes.HasSuffix(c.content, []byte("\n")) {
+		return errors.New("it does not end with a line break, and cron would pass over its last line")
+	}
+	return eachLine(c.content, "#", func(line string) string {
+		fields := strings.Fields(line)
+		times := 5
+		if cronNickname.MatchString(fields[0]) {
+			times = 1
+		}
+		switch {
+		case cronVariable.MatchString(line):
+			return ""
+		case len(fields) < times+2:
+			return "a job needs the time, a user and a command"
+		case times == 5 && slices.ContainsFunc(fields[:5], func(f string) bool { return !cronTime.MatchString(f) }):
+			return "its first five fields are not times"
+		}
+		return ""
+	})
+}
+
+// checkLimits follows limits.conf(5).
+func checkLimits(_ context.Context, c candidate) error {
+	return eachLine(c.content, "#", func(line string) string {
+		line, _, _ = strings.Cut(line, "#")
+		fields := strings.Fields(line)
+		switch {
+		case len(fields) == 2 && fields[1] == "-":
+			return ""
+		case len(fields) != 4:
+			return "a limit needs a domain, a type, an item and a value"
+		case !slices.Contains([]string{"soft", "hard", "-"}, fields[1]):
+			return "the type of a limit is soft, hard or -"
+		}
+		return ""
+	})
+}
+
+// checkUnitSyntax follows systemd.syntax(7).
+func checkUnitSyntax(_ context.Context, c candidate) error {
+	section, continued := false, false
+	return eachLine(c.content, "#;", func(line string) string {
+		inside := continued
+		continued = strings.HasSuffix(line, `\`)
+		switch {
+		case inside:
+			return ""
+		case line[0] == '[' && strings.HasSuffix(line, "]"):
+			section = true
+			return ""
+		case !section:
+			return "it stands before the first [Section]"
+		case !strings.Contains(line, "="):
+			return "it is neither a [Section] nor an assignment"
+		}
+		return ""
+	})
+}
+
+// refusedUnit are systemd's words for a unit that it will not load. What it does
+// not know it ignores, and the agent leaves it to the policy's author.
+var refusedUnit = regexp.MustCompile(`(?i)lacks|refusing|bad.setting|not valid|invalid section|missing '='|more than one ExecStart`)
+
+// checkUnit has systemd look at a whole unit. Its exit code says little, and in
+// systemd 219 nothing.
+func checkUnit(ctx context.Context, c candidate) error {
+	if err := checkUnitSyntax(ctx, c); err != nil || c.content == nil || c.secret || !c.system.Running() {
+		return err
+	}
+	base := path.Base(c.name)
+	out, found, err := c.staged(ctx, base, c.content, "systemd-analyze", "verify")
+	if err != nil || !found {
+		return err
+	}
+	for line := range strings.SplitSeq(string(out.Stderr)+string(out.Stdout), "\n") {
+		if strings.Contains(line, base) && refusedUnit.MatchString(line) {
+			return fmt.Errorf("systemd would not load it: %s", strings.ReplaceAll(line, stageDir+"/", ""))
+		}
+	}
+	return nil
+}
+
+func checkLogrotate(ctx context.Context, c candidate) error {
+	if c.content == nil || c.secret {
+		return nil
+	}
+	out, found, err := c.staged(ctx, path.Base(c.name), c.content, "logrotate", "-d")
+	if err != nil || !found || out.ExitCode == 0 {
+		return err
+	}
+	return fmt.Errorf("logrotate refuses it: %s", out.LastLine())
+}
+
+var (
+	rsyslogInclude = regexp.MustCompile(`(?m)^\s*(\$IncludeConfig\s+/etc/rsyslog\.d/\*\.conf|include\(\s*file="/etc/rsyslog\.d/\*\.conf"[^)]*\)).*$`)
+	sshdInclude    = regexp.MustCompile(`(?mi)^\s*Include\s+"?/etc/ssh/sshd_config\.d/\*\.conf"?\s*$`)
+)
+
+func checkRsyslog(ctx context.Context, c candidate) error {
+	return c.checkWhole(ctx, "/etc/rsyslog.conf", rsyslogInclude, "rsyslogd", "-N1", "-f")
+}
+
+func checkSSHD(ctx context.Context, c candidate) error {
+	return c.checkWhole(ctx, "/etc/ssh/sshd_config", sshdInclude, "sshd", "-t", "-f")
+}
+
+// checkWhole has a program look at its whole configuration, with everything that it includes
+// from the file's directory in its place.
+func (c candidate) checkWhole(ctx context.Context, main string, include *regexp.Regexp, argv ...string) error {
+	if c.secret {
+		return nil
+	}
+	whole, err := c.system.FS.ReadFile(main)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	parts, err := c.siblings()
+	if err != nil {
+		return err
+	}
+	once := false
+	whole = include.ReplaceAllFunc(whole, func([]byte) []byte {
+		if once {
+			return nil
+		}
+		once = true
+		return parts
+	})
+	out, found, err := c.staged(ctx, path.Base(main), whole, argv...)
+	if err != nil || !found || out.ExitCode == 0 {
+		return err
+	}
+	return fmt.Errorf("%s refuses its configuration with it: %s", argv[0], out.LastLine())
+}
+
+// siblings are the files of the directory joined as they would be.
+func (c candidate) siblings() ([]byte, error) {
+	dir := path.Dir(c.name)
+	names, err := c.system.FS.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	if !slices.Contains(names, path.Base(c.name)) {
+		names = append(names, path.Base(c.name))
+		slices.Sort(names)
+	}
+	var joined bytes.Buffer
+	for _, base := range names {
+		content := c.content
+		if base != path.Base(c.name) {
+			content, err = c.system.FS.ReadFile(path.Join(dir, base))
+		}
+		if err == nil && strings.HasSuffix(base, ".conf") && !strings.HasPrefix(base, ".") {
+			joined.Write(content)
+			joined.WriteByte('\n')
+		}
+	}
+	return joined.Bytes(), nil
+}

@@ -1,0 +1,16 @@
+// Package dropin keeps the files of ".d" directories as the policy wants them,
+// each whole: content, mode, owner and group, or gone.
+//
+// What reads such a directory differs, and the table of families says how: which
+// mode the file needs, what can be checked before it takes the place of the old
+// one, and what makes it take effect. A file that its family's checker refuses is
+// never written, and the old one stays. Checks that concern the whole
+// configuration (sudo, rsyslog, sshd) see the whole, with the new file in it.
+//
+// What is to take effect once files are written is done once for all of them.
+// It is noted first, below /run, so that it is made up for when the agent dies
+// in between; what a reboot brings about anyway need not be.
+//
+// A file that holds a secret is readable by its owner alone unless the policy
+// says otherwise, is never staged anywhere, and never shown.
+package dropin

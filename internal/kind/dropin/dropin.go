@@ -1,0 +1,379 @@
+package dropin
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+const (
+	// readers is how many files are compared at once.
+	readers = 4
+	// maxShown bounds the content of one file in a report.
+	maxShown = 16 << 10
+	// awaiting lists files that are written and of which the effect is yet to come.
+	awaiting = "/run/soe-agent/dropins-awaiting-effect"
+)
+
+// A Kind keeps the drop-ins of a policy.
+type Kind struct {
+	policy *policy.Policy
+	system *system.System
+}
+
+// New returns the kind for a policy on a machine.
+func New(p *policy.Policy, s *system.System) *Kind { return &Kind{policy: p, system: s} }
+
+// Name implements converge.Kind.
+func (k *Kind) Name() string { return policy.Dropin{}.Kind() }
+
+// Watches implements converge.Watcher: the directories of the files, as far as they are there.
+func (k *Kind) Watches() []converge.Watch {
+	dirs := map[string]bool{}
+	for _, want := range policy.Of[policy.Dropin](k.policy) {
+		dirs[path.Dir(fileOf(want.ID))] = true
+	}
+	var watches []converge.Watch
+	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
+		if info, err := k.system.FS.Stat(dir); err == nil && info.IsDir() {
+			watches = append(watches, converge.Watch{Dir: dir})
+		}
+	}
+	return watches
+}
+
+func fileOf(id policy.ID) string { return "/" + id.Name() }
+
+// Check implements converge.Kind.
+func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
+	wants := policy.Of[policy.Dropin](k.policy)
+	resources := make([]converge.Resource, len(wants))
+	scene := k.survey(wants)
+	next := make(chan int)
+	var wg sync.WaitGroup
+	for range min(readers, len(wants)) {
+		wg.Go(func() {
+			for i := range next {
+				resources[i] = k.judge(ctx, scene, wants[i])
+			}
+		})
+	}
+	for i := range wants {
+		next <- i
+	}
+	close(next)
+	wg.Wait()
+	return resources, nil
+}
+
+// scene is what is looked up once for all files of a check.
+type scene struct {
+	accounts  *accounts
+	sysctls   map[string]string // key → the last of the policy's files that sets it
+	leftovers map[string]bool   // files of which a temporary one was left behind
+	awaiting  map[string]bool
+}
+
+func (k *Kind) survey(wants []policy.Want[policy.Dropin]) *scene {
+	s := &scene{
+		accounts: newAccounts(k.system), sysctls: map[string]string{},
+		leftovers: map[string]bool{}, awaiting: k.readAwaiting(),
+	}
+	dirs := map[string]bool{}
+	for _, want := range wants {
+		name := fileOf(want.ID)
+		dirs[path.Dir(name)] = true
+		if path.Dir(name) != sysctlDir || want.Spec.Ensure == policy.Absent {
+			continue
+		}
+		for key := range sysctlSettings(want.Spec.Content) {
+			s.sysctls[key] = max(s.sysctls[key], name)
+		}
+	}
+	for dir := range dirs {
+		names, _ := k.system.FS.ReadDir(dir)
+		for _, base := range names {
+			if inner, found := strings.CutSuffix(base, ".soe.swp"); found && strings.HasPrefix(inner, ".") {
+				s.leftovers[path.Join(dir, inner[1:])] = true
+			}
+		}
+	}
+	return s
+}
+
+func (k *Kind) readAwaiting() map[string]bool {
+	content, err := k.system.FS.ReadFile(awaiting)
+	if err != nil {
+		return nil
+	}
+	names := map[string]bool{}
+	for name := range strings.SplitSeq(strings.TrimSpace(string(content)), "\n") {
+		names[name] = true
+	}
+	return names
+}
+
+// judge compares one file with what is wanted of it.
+func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.Dropin]) converge.Resource {
+	r := converge.Wanted(want.Resource)
+	name := fileOf(want.ID)
+	if scene.leftovers[name] {
+		r.Differs("leftover", "", system.Temporary(name))
+	}
+	if scene.awaiting[name] {
+		r.Differs("effect", "in effect", "written, and not yet in effect")
+	}
+	info, err := k.system.FS.Stat(name)
+	missing := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case err != nil && !missing:
+		r.Doubt(err.Error())
+	case want.Spec.Ensure == policy.Absent && !missing:
+		if info.IsDir() {
+			r.Fail(name + " is a directory; remove it by hand if that is right")
+		} else {
+			r.Differs("ensure", "absent", "present")
+		}
+	case want.Spec.Ensure == policy.Absent:
+	case missing:
+		r.Differs("content", shown(want, want.Spec.Content), "")
+	case !info.IsRegular():
+		r.Fail(name + " is there and not a regular file; remove it by hand if that is right")
+	default:
+		k.compare(ctx, scene, want, info, &r)
+	}
+	return r
+}
+
+func (k *Kind) compare(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], info system.Info, r *converge.Resource) {
+	name := fileOf(want.ID)
+	content, err := k.system.FS.ReadFile(name)
+	if err != nil {
+		r.Doubt(err.Error())
+		return
+	}
+	if string(content) != want.Spec.Content {
+		got := shown(want, string(content))
+		if got == secret || !readableByAll(name, info) {
+			got = "differs"
+		}
+		r.Differs("content", shown(want, want.Spec.Content), got)
+	}
+	if mode := modeOf(want); info.Mode != mode {
+		r.Differs("mode", fmt.Sprintf("%04o", mode), fmt.Sprintf("%04o", info.Mode))
+	}
+	if uid, err := scene.accounts.uid(ctx, want.Spec.Owner); err != nil || uid != info.UID {
+		r.Differs("owner", orRoot(want.Spec.Owner), fmt.Sprint(info.UID))
+	}
+	if gid, err := scene.accounts.gid(ctx, want.Spec.Group); err != nil || gid != info.GID {
+		r.Differs("group", orRoot(want.Spec.Group), fmt.Sprint(info.GID))
+	}
+	if path.Dir(name) == sysctlDir && k.system.Running() {
+		k.compareSysctls(scene, name, want.Spec.Content, r)
+	}
+}
+
+// readableByAll says whether what is in a file may be shown. One that not everybody
+// may read may hold a secret, if not one of this policy's. Those of sudo hold none.
+func readableByAll(name string, info system.Info) bool {
+	return info.Mode&0o004 != 0 || path.Dir(name) == sudoersDir
+}
+
+const secret = "‹secret›"
+
+// shown is the content as a report may show it.
+func shown(want policy.Want[policy.Dropin], content string) string {
+	switch {
+	case len(want.Secrets) > 0:
+		return secret
+	case len(content) > maxShown:
+		return strings.ToValidUTF8(content[:maxShown], "") + "…\n"
+	}
+	return content
+}
+
+func orRoot(name string) string {
+	if name == "" {
+		return "root"
+	}
+	return name
+}
+
+// modeOf is the mode that a file is to have.
+func modeOf(want policy.Want[policy.Dropin]) fs.FileMode {
+	mode := familyOf(fileOf(want.ID)).mode
+	if want.Spec.Mode != nil {
+		mode = *want.Spec.Mode
+	} else if len(want.Secrets) > 0 && mode&0o007 != 0 {
+		mode = 0o600
+	}
+	if len(want.Secrets) > 0 {
+		mode &^= 0o007
+	}
+	return mode
+}
+
+// Repair implements converge.Kind.
+func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
+	wanted := map[policy.ID]policy.Want[policy.Dropin]{}
+	for _, want := range policy.Of[policy.Dropin](k.policy) {
+		wanted[want.ID] = want
+	}
+	b := &batch{Kind: k, accounts: newAccounts(k.system), wants: wanted, awaiting: k.readAwaiting()}
+	for _, r := range drifted {
+		want, known := wanted[r.ID]
+		if !known {
+			continue
+		}
+		if err := b.mend(ctx, want, r.Diff); err != nil {
+			b.outcomes = append(b.outcomes, converge.Outcome{ID: r.ID, Err: fmt.Errorf("cannot bring %s into line: %w", fileOf(r.ID), err)})
+		}
+	}
+	b.activate(ctx)
+	return b.outcomes
+}
+
+// batch is one repair of several files.
+type batch struct {
+	*Kind
+	accounts *accounts
+	wants    map[policy.ID]policy.Want[policy.Dropin]
+	awaiting map[string]bool
+	changed  []string // files of which the effect is to come
+	outcomes []converge.Outcome
+}
+
+func (b *batch) mend(ctx context.Context, want policy.Want[policy.Dropin], diff []converge.Difference) error {
+	name := fileOf(want.ID)
+	differs := func(aspects ...string) bool {
+		return slices.ContainsFunc(diff, func(d converge.Difference) bool { return slices.Contains(aspects, d.Aspect) })
+	}
+	if want.Spec.Ensure == policy.Absent {
+		return b.remove(ctx, want)
+	}
+	attr := system.Attr{Mode: modeOf(want)}
+	var err error
+	if attr.UID, err = b.accounts.uid(ctx, want.Spec.Owner); err != nil {
+		return err
+	}
+	if attr.GID, err = b.accounts.gid(ctx, want.Spec.Group); err != nil {
+		return err
+	}
+	switch {
+	case differs("content", "leftover"):
+		if err := b.vet(ctx, want, []byte(want.Spec.Content)); err != nil {
+			return err
+		}
+		if err := b.expect(name); err != nil {
+			return err
+		}
+		return b.system.FS.WriteFile(name, []byte(want.Spec.Content), attr)
+	case differs("mode", "owner", "group"):
+		if err := b.expect(name); err != nil {
+			return err
+		}
+		return b.system.FS.SetAttr(name, attr)
+	}
+	return b.expect(name)
+}
+
+func (b *batch) remove(ctx context.Context, want policy.Want[policy.Dropin]) error {
+	name := fileOf(want.ID)
+	if err := b.vet(ctx, want, nil); err != nil {
+		return err
+	}
+	if err := b.expect(name); err != nil {
+		return err
+	}
+	return errors.Join(b.system.FS.Remove(name), b.system.FS.Remove(system.Temporary(name)))
+}
+
+// vet has the family's checker look at what a file is to hold; nil when it is to go.
+func (b *batch) vet(ctx context.Context, want policy.Want[policy.Dropin], content []byte) error {
+	check := familyOf(fileOf(want.ID)).check
+	if check == nil {
+		return nil
+	}
+	return check(ctx, candidate{
+		system: b.system, name: fileOf(want.ID), content: content, secret: b.holdsSecrets(path.Dir(fileOf(want.ID))),
+	})
+}
+
+// holdsSecrets says whether a file of the policy in the directory holds a secret.
+func (b *batch) holdsSecrets(dir string) bool {
+	for id, want := range b.wants {
+		if path.Dir(fileOf(id)) == dir && len(want.Secrets) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// expect notes, before a file is changed, that its effect is to come.
+func (b *batch) expect(name string) error {
+	if familyOf(name).activation == none {
+		return nil
+	}
+	b.changed = append(b.changed, name)
+	if b.awaiting[name] {
+		return nil
+	}
+	if b.awaiting == nil {
+		b.awaiting = map[string]bool{}
+	}
+	b.awaiting[name] = true
+	return b.writeAwaiting()
+}
+
+func (b *batch) writeAwaiting() error {
+	if len(b.awaiting) == 0 {
+		return b.system.FS.Remove(awaiting)
+	}
+	var content bytes.Buffer
+	for _, name := range slices.Sorted(maps.Keys(b.awaiting)) {
+		content.WriteString(name + "\n")
+	}
+	return b.system.FS.WriteFile(awaiting, content.Bytes(), system.Attr{Mode: 0o600})
+}
+
+// activate makes the changed files take effect, family by family.
+func (b *batch) activate(ctx context.Context) {
+	if len(b.changed) == 0 {
+		return
+	}
+	byActivation := map[activation][]string{}
+	for _, name := range b.changed {
+		a := familyOf(name).activation
+		byActivation[a] = append(byActivation[a], name)
+	}
+	settled := false
+	for _, a := range slices.Sorted(maps.Keys(byActivation)) {
+		names := byActivation[a]
+		failures := a.activate(ctx, b.system, names)
+		for _, name := range names {
+			if err := failures[name]; err != nil {
+				b.outcomes = append(b.outcomes, converge.Outcome{ID: policy.NewID(b.Name(), name), Err: err})
+				continue
+			}
+			delete(b.awaiting, name)
+			settled = true
+		}
+	}
+	if !settled {
+		return
+	}
+	if err := b.writeAwaiting(); err != nil {
+		b.outcomes = append(b.outcomes, converge.Outcome{ID: policy.NewID(b.Name(), b.changed[0]), Err: err})
+	}
+}

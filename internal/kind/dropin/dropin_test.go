@@ -1,0 +1,328 @@
+package dropin
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// machine is a temporary root with what the tests need in it.
+func machine(t *testing.T, files map[string]string) string {
+	t.Helper()
+	root := t.TempDir()
+	put(t, root, "/etc/passwd", "root:x:0:0::/root:/bin/sh\nscan:x:5101:5101::/:/bin/false\n")
+	put(t, root, "/etc/group", "root:x:0:\nscan:x:5101:\n")
+	for name, content := range files {
+		put(t, root, name, content)
+	}
+	return root
+}
+
+func put(t *testing.T, root, name, content string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, name), []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, root, name string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+func files(dropins map[string]policy.Dropin) *policy.Policy {
+	p := &policy.Policy{}
+	for name, dropin := range dropins {
+		if dropin.Ensure == "" {
+			dropin.Ensure = policy.Present
+		}
+		p.Resources = append(p.Resources, policy.Resource{ID: policy.NewID("dropin", name), Spec: dropin})
+	}
+	return p
+}
+
+func open(t *testing.T, root string, gate system.Gate) *system.System {
+	t.Helper()
+	s, err := system.Open(system.Options{Root: root, Gate: gate})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func pass(t *testing.T, p *policy.Policy, root string, gate system.Gate) map[policy.ID]converge.Resource {
+	t.Helper()
+	ledger, err := converge.OpenLedger(open(t, root, nil).FS, "/var/lib/soe-agent", "machine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := system.Open(system.Options{Root: root, Gate: gate, Keeper: ledger})
+	if err != nil {
+		t.Fatal(err)
+	}
+	result := converge.New(p, []converge.Kind{New(p, s)}, ledger, s.Clock, slog.New(slog.DiscardHandler)).Pass(t.Context())
+	found := map[policy.ID]converge.Resource{}
+	for _, r := range result.Resources {
+		found[r.ID] = r
+	}
+	return found
+}
+
+func TestFilesAreMadeReplacedAndRemoved(t *testing.T) {
+	root := machine(t, map[string]string{"/etc/tmpfiles.d/old.conf": "old\n", "/etc/modprobe.d/gone.conf": "gone\n"})
+	p := files(map[string]policy.Dropin{
+		"/etc/tmpfiles.d/old.conf":    {Content: "new\n"},
+		"/etc/modprobe.d/gone.conf":   {Ensure: policy.Absent},
+		"/etc/cron.daily/scan":        {Content: "#!/bin/true\n", Group: "scan"},
+		"/etc/firefox/policies/p.txt": {Content: "{}"},
+	})
+	for id, r := range pass(t, p, root, nil) {
+		if r.State != converge.Corrected {
+			t.Errorf("%s is %s: %s", id, r.State, r.Reason)
+		}
+	}
+	if got := read(t, root, "/etc/tmpfiles.d/old.conf"); got != "new\n" {
+		t.Errorf("the file holds %q", got)
+	}
+	if _, err := os.Lstat(filepath.Join(root, "/etc/modprobe.d/gone.conf")); !os.IsNotExist(err) {
+		t.Errorf("the file is still there: %v", err)
+	}
+	info, err := open(t, root, nil).FS.Stat("/etc/cron.daily/scan")
+	if want := (system.Attr{Mode: 0o755, GID: 5101}); err != nil || info.Attr != want {
+		t.Errorf("the script has %+v, want %+v (%v)", info.Attr, want, err)
+	}
+	recorder := &system.Recorder{}
+	for id, r := range pass(t, p, root, recorder.Gate) {
+		if r.State != converge.Compliant {
+			t.Errorf("the second time %s is %s: %v", id, r.State, r.Diff)
+		}
+	}
+	if changes := recorder.Changes(); len(changes) > 0 {
+		t.Errorf("the second pass changed something: %v", changes)
+	}
+}
+
+func TestModesFollowTheFamilyThePolicyAndSecrets(t *testing.T) {
+	mode := func(m fs.FileMode) *fs.FileMode { return &m }
+	for _, test := range []struct {
+		name    string
+		mode    *fs.FileMode
+		secrets []string
+		want    fs.FileMode
+	}{
+		{"/etc/sysctl.d/a.conf", nil, nil, 0o644},
+		{"/etc/sudoers.d/a", nil, nil, 0o440},
+		{"/etc/cron.hourly/a", nil, nil, 0o755},
+		{"/etc/profile.d/a.sh", nil, nil, 0o644},
+		{"/etc/profile.d/a.sh", mode(0o600), nil, 0o600},
+		{"/etc/sysctl.d/a.conf", nil, []string{"s"}, 0o600},
+		{"/etc/sysctl.d/a.conf", mode(0o640), []string{"s"}, 0o640},
+		{"/etc/sysctl.d/a.conf", mode(0o400), []string{"s"}, 0o400},
+		{"/etc/sudoers.d/a", nil, []string{"s"}, 0o440},
+	} {
+		want := policy.Want[policy.Dropin]{Spec: policy.Dropin{Mode: test.mode}}
+		want.ID, want.Secrets = policy.NewID("dropin", test.name), test.secrets
+		if got := modeOf(want); got != test.want {
+			t.Errorf("%s with mode %v and %d secrets gets %04o, want %04o", test.name, test.mode, len(test.secrets), got, test.want)
+		}
+	}
+}
+
+func TestASecretIsNeverShown(t *testing.T) {
+	const newSecret, oldSecret = "correct-horse", "battery-staple"
+	root := machine(t, map[string]string{"/etc/rsyslog.d/60.conf": "token " + oldSecret, "/etc/rsyslog.d/70.conf": "token " + oldSecret})
+	if err := os.Chmod(filepath.Join(root, "/etc/rsyslog.d/70.conf"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := files(map[string]policy.Dropin{"/etc/rsyslog.d/60.conf": {Content: "token " + newSecret}, "/etc/rsyslog.d/70.conf": {Content: "none now"}})
+	for i := range p.Resources {
+		if p.Resources[i].ID == "dropin/etc/rsyslog.d/60.conf" {
+			p.Resources[i].Secrets = []string{newSecret}
+		}
+	}
+	for _, r := range pass(t, p, root, nil) {
+		text := fmt.Sprintf("%+v", r)
+		if r.State != converge.Corrected || strings.Contains(text, newSecret) || strings.Contains(text, oldSecret) {
+			t.Errorf("got %s", text)
+		}
+	}
+}
+
+func TestWhatIsNoFileIsNotReplaced(t *testing.T) {
+	root := machine(t, nil)
+	if err := os.MkdirAll(filepath.Join(root, "/etc/modprobe.d/dir.conf"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("/dev/null", filepath.Join(root, "/etc/modprobe.d/link.conf")); err != nil {
+		t.Fatal(err)
+	}
+	p := files(map[string]policy.Dropin{"/etc/modprobe.d/dir.conf": {Content: "x"}, "/etc/modprobe.d/link.conf": {Content: "x"}})
+	for id, r := range pass(t, p, root, nil) {
+		if r.State != converge.Failed || !strings.Contains(r.Reason, "by hand") {
+			t.Errorf("%s is %s: %s", id, r.State, r.Reason)
+		}
+	}
+}
+
+func TestAFileThatItsReaderWouldRefuseIsNotWritten(t *testing.T) {
+	for name, content := range map[string]string{
+		"/etc/sysctl.d/60.conf":                  "kernel.dmesg_restrict 1\n",
+		"/etc/cron.d/scan":                       "* * * * * /bin/scan\n",
+		"/etc/cron.d/end":                        "* * * * * root /bin/scan",
+		"/etc/cron.d/time":                       "a,b ? * * * root /bin/scan\n",
+		"/etc/security/limits.d/60.conf":         "* medium nofile 10\n",
+		"/etc/systemd/system/a.service.d/b.conf": "Environment=A=b\n",
+		"/etc/systemd/journald.conf.d/b.conf":    "[Journal]\nStorage persistent\n",
+	} {
+		root := machine(t, nil)
+		for id, r := range pass(t, files(map[string]policy.Dropin{name: {Content: content}}), root, nil) {
+			if r.State != converge.Failed || !strings.Contains(r.Reason, "cannot bring "+name) {
+				t.Errorf("%s is %s: %s", id, r.State, r.Reason)
+			}
+		}
+		if _, err := os.Lstat(filepath.Join(root, name)); !os.IsNotExist(err) {
+			t.Errorf("%s was written", name)
+		}
+	}
+}
+
+func TestFilesThatTheirReadersAcceptAreWritten(t *testing.T) {
+	for name, content := range map[string]string{
+		"/etc/sysctl.d/60.conf":                  "# x\n; y\nkernel.dmesg_restrict = 1\n-net/ipv4/conf/eth0.1/rp_filter=1\n-net.ipv4.conf.*.x\n",
+		"/etc/cron.d/scan":                       "MAILTO=\"\"\n# x\n*/5 1-3 * jan mon,tue root /bin/scan a\n@daily root /bin/scan\n",
+		"/etc/security/limits.d/60.conf":         "# x\n* soft nofile 10 # y\n@staff - nproc unlimited\nbob -\n",
+		"/etc/systemd/system/a.service.d/b.conf": "; x\n[Service]\nExecStart=\nExecStart=/bin/a \\\n  b\n",
+	} {
+		root := machine(t, nil)
+		for id, r := range pass(t, files(map[string]policy.Dropin{name: {Content: content}}), root, nil) {
+			if r.State != converge.Corrected {
+				t.Errorf("%s is %s: %s", id, r.State, r.Reason)
+			}
+		}
+	}
+}
+
+func TestAfterAnyFaultEachFileIsOldOrNewAndTheNextPassConverges(t *testing.T) {
+	contents := map[string][2]string{
+		"/etc/sysctl.d/10.conf":   {"a.b = 1\n", "a.b = 2\n"},
+		"/etc/modprobe.d/20.conf": {"blacklist a\n", "blacklist b\n"},
+		"/etc/cron.d/30":          {"# old\n", "# new\n"},
+	}
+	wanted := map[string]policy.Dropin{}
+	for name, content := range contents {
+		wanted[name] = policy.Dropin{Content: content[1]}
+	}
+	p := files(wanted)
+	for _, fault := range []func(int) system.Gate{system.FailNth, system.FailFrom} {
+		for n, hit := 1, true; hit; n++ {
+			root := machine(t, nil)
+			for name, content := range contents {
+				put(t, root, name, content[0])
+			}
+			hit = false
+			gate := fault(n)
+			pass(t, p, root, func(c system.Change) error {
+				err := gate(c)
+				hit = hit || err != nil
+				return err
+			})
+			for name, content := range contents {
+				if got := read(t, root, name); got != content[0] && got != content[1] {
+					t.Fatalf("fault %d: %s holds %q", n, name, got)
+				}
+			}
+			for id, r := range pass(t, p, root, nil) {
+				if !r.State.InLine() {
+					t.Fatalf("fault %d: the pass after it leaves %s %s: %s", n, id, r.State, r.Reason)
+				}
+			}
+			for _, left := range leftovers(t, root) {
+				t.Fatalf("fault %d: %s is left", n, left)
+			}
+		}
+	}
+}
+
+func leftovers(t *testing.T, root string) []string {
+	t.Helper()
+	var found []string
+	err := filepath.WalkDir(filepath.Join(root, "etc"), func(path string, _ fs.DirEntry, err error) error {
+		if strings.HasSuffix(path, ".soe.swp") {
+			found = append(found, path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+func TestAnEffectThatACrashPreventedIsMadeUpFor(t *testing.T) {
+	root := machine(t, map[string]string{"/etc/sysctl.d/10.conf": "a.b = 1\n", awaiting: "/etc/sysctl.d/10.conf\n"})
+	r := pass(t, files(map[string]policy.Dropin{"/etc/sysctl.d/10.conf": {Content: "a.b = 1\n"}}), root, nil)["dropin/etc/sysctl.d/10.conf"]
+	if r.State != converge.Corrected || r.Diff[0].Aspect != "effect" {
+		t.Errorf("got %+v", r)
+	}
+	if _, err := os.Lstat(filepath.Join(root, awaiting)); !os.IsNotExist(err) {
+		t.Errorf("it is still noted: %v", err)
+	}
+}
+
+func TestSysctlKeysBecomePaths(t *testing.T) {
+	want := map[string]string{
+		"kernel/dmesg_restrict":          "1",
+		"net/ipv4/conf/eth0.1/rp_filter": "2",
+		"net/ipv4/ip_local_port_range":   "1024 65535",
+	}
+	got := sysctlSettings("kernel.dmesg_restrict=1\n-net.ipv4.conf.eth0/1.rp_filter = 2\nnet/ipv4/ip_local_port_range = 1024\t65535\n#a.b=1\nnet.ipv4.conf.*.x = 1\n../../etc/passwd = x\n")
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func BenchmarkCheckOf208FilesInLine(b *testing.B) {
+	root := b.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "etc/modprobe.d"), 0o755); err != nil {
+		b.Fatal(err)
+	}
+	dropins := map[string]policy.Dropin{}
+	for i := range 208 {
+		name := fmt.Sprintf("/etc/modprobe.d/%03d.conf", i)
+		dropins[name] = policy.Dropin{Content: strings.Repeat("# a line of some length\n", 20)}
+		if err := os.WriteFile(filepath.Join(root, name), []byte(dropins[name].Content), 0o644); err != nil {
+			b.Fatal(err)
+		}
+	}
+	s, err := system.Open(system.Options{Root: root})
+	if err != nil {
+		b.Fatal(err)
+	}
+	k := New(files(dropins), s)
+	for b.Loop() {
+		resources, _ := k.Check(context.Background())
+		for _, r := range resources {
+			if r.State != converge.Compliant {
+				b.Fatal(r)
+			}
+		}
+	}
+}

@@ -1,0 +1,155 @@
+package dropin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+const (
+	sudoersDir = sudoers.Dir
+	sysctlDir  = "/etc/sysctl.d"
+	rsyslogDir = "/etc/rsyslog.d"
+	sshdDir    = "/etc/ssh/sshd_config.d"
+)
+
+// A family is a directory of drop-ins, or several that one program reads.
+type family struct {
+	dir        string // a pattern of path.Match
+	mode       fs.FileMode
+	check      checker // nil: nothing can be told before it is in place
+	activation activation
+}
+
+// families are known by how their readers treat them: the manual page of each says which
+// modes it accepts and when it reads the files. Whatever is not listed is read
+// by whom it may concern, in time.
+func families() []family {
+	return []family{
+		{sudoersDir, 0o440, checkSudoers, none},
+		{sysctlDir, 0o644, checkSysctl, loadSysctls},
+		{"/etc/profile.d", 0o644, checkShell, none},
+		{"/etc/X11/xinit/xinitrc.d", 0o755, checkShell, none},
+		{"/etc/update-motd.d", 0o755, checkShell, none},
+		{"/etc/cron.hourly", 0o755, checkShell, none},
+		{"/etc/cron.daily", 0o755, checkShell, none},
+		{"/etc/cron.weekly", 0o755, checkShell, none},
+		{"/etc/cron.monthly", 0o755, checkShell, none},
+		{"/etc/cron.d", 0o644, checkCron, none},
+		{"/etc/security/limits.d", 0o644, checkLimits, none},
+		{"/etc/logrotate.d", 0o644, checkLogrotate, none},
+		{rsyslogDir, 0o644, checkRsyslog, restartRsyslog},
+		{sshdDir, 0o644, checkSSHD, none},
+		{"/etc/systemd/system", 0o644, checkUnit, reloadSystemd},
+		{"/etc/systemd/system/*.d", 0o644, checkUnitSyntax, reloadSystemd},
+		{"/etc/systemd/*.conf.d", 0o644, checkUnitSyntax, none},
+		{"/etc/tmpfiles.d", 0o644, nil, createTmpfiles},
+		{"/etc/udev/rules.d", 0o644, nil, reloadUdev},
+	}
+}
+
+func familyOf(name string) family {
+	dir := path.Dir(name)
+	for _, f := range families() {
+		if matched, _ := path.Match(f.dir, dir); matched {
+			return f
+		}
+	}
+	return family{dir: dir, mode: 0o644}
+}
+
+// An activation is what makes files of a family take effect.
+type activation int
+
+const (
+	none activation = iota // their reader looks by itself
+	loadSysctls
+	createTmpfiles
+	reloadSystemd
+	reloadUdev
+	restartRsyslog
+)
+
+// activate makes files take effect, all at once if that works, and says of which it
+// did not: one that the kernel refuses must not be held against the others.
+func (a activation) activate(ctx context.Context, s *system.System, names []string) map[string]error {
+	err := a.run(ctx, s, names)
+	if err == nil {
+		return nil
+	}
+	failures := map[string]error{}
+	for _, name := range names {
+		if len(names) > 1 && (a == loadSysctls || a == createTmpfiles) {
+			err = a.run(ctx, s, []string{name})
+		}
+		failures[name] = err
+	}
+	return failures
+}
+
+// run makes files take effect, of which some may be gone. In an image there is
+// nobody to tell.
+func (a activation) run(ctx context.Context, s *system.System, names []string) error {
+	if !s.Running() {
+		return nil
+	}
+	present := slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		_, err := s.FS.Stat(name)
+		return err != nil
+	})
+	slices.Sort(present) // the order in which they count at boot
+	switch a {
+	case loadSysctls:
+		// To set what is set already fails where the kernel allows no change, and
+		// would be for nothing everywhere else.
+		differing := slices.DeleteFunc(present, func(name string) bool { return sysctlsHold(s, name) })
+		return runFor(ctx, s, differing, "sysctl", "-e", "-q", "-p")
+	case createTmpfiles:
+		return runFor(ctx, s, present, "systemd-tmpfiles", "--create")
+	case reloadUdev:
+		return command(ctx, s, "udevadm", "control", "--reload")
+	case reloadSystemd:
+		return unlessNotRunning(s.Units.Reload(ctx))
+	case restartRsyslog:
+		unit, err := s.Units.Unit(ctx, "rsyslog.service")
+		if err != nil || unit.ActiveState != "active" {
+			return unlessNotRunning(err)
+		}
+		return s.Units.Restart(ctx, "rsyslog.service")
+	}
+	return nil
+}
+
+// unlessNotRunning passes over what cannot be done where systemd does not run
+// and thus has nothing to read again.
+func unlessNotRunning(err error) error {
+	if errors.Is(err, system.ErrNotRunning) {
+		return nil
+	}
+	return err
+}
+
+func runFor(ctx context.Context, s *system.System, names []string, argv ...string) error {
+	if len(names) == 0 {
+		return nil
+	}
+	return command(ctx, s, append(argv, names...)...)
+}
+
+func command(ctx context.Context, s *system.System, argv ...string) error {
+	out, err := s.Runner.Run(ctx, system.Command{Argv: argv})
+	if err != nil {
+		return err
+	}
+	if out.ExitCode != 0 {
+		return fmt.Errorf("%s: %s", strings.Join(argv, " "), out.LastLine())
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package dropin
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// sysctlSettings are the settings of a file of sysctl.d(5), by the path of each
+// below /proc/sys. Keys with patterns in them are left out.
+func sysctlSettings(content string) map[string]string {
+	settings := map[string]string{}
+	for line := range strings.SplitSeq(content, "\n") {
+		line = strings.TrimSpace(line)
+		key, value, found := strings.Cut(line, "=")
+		if !found || line[0] == '#' || line[0] == ';' {
+			continue
+		}
+		key = strings.TrimPrefix(strings.TrimSpace(key), "-")
+		if key != "" && !strings.ContainsAny(key, "*?[ \t") && !strings.Contains(key, "..") {
+			settings[sysctlPath(key)] = strings.Join(strings.Fields(value), " ")
+		}
+	}
+	return settings
+}
+
+// sysctlPath turns a key into a path. Whichever of "." and "/" comes first separates;
+// the other one is then part of a name, and changes places with it.
+func sysctlPath(key string) string {
+	if i := strings.IndexAny(key, "./"); i < 0 || key[i] == '/' {
+		return key
+	}
+	return strings.NewReplacer(".", "/", "/", ".").Replace(key)
+}
+
+// checkSysctl follows sysctl.d(5).
+func checkSysctl(_ context.Context, c candidate) error {
+	return eachLine(c.content, "#;", func(line string) string {
+		key, _, found := strings.Cut(strings.TrimPrefix(line, "-"), "=")
+		key = strings.TrimSpace(key)
+		switch {
+		case !found && strings.HasPrefix(line, "-"):
+			return "" // a key that is not to be set
+		case !found:
+			return "it is not of the form key = value"
+		case key == "" || strings.ContainsAny(key, " \t"):
+			return "what stands before the = is not a key"
+		}
+		return ""
+	})
+}
+
+// sysctlsHold says whether the kernel has every value that a file sets, as far as
+// it has the keys.
+func sysctlsHold(s *system.System, name string) bool {
+	content, err := s.FS.ReadFile(name)
+	if err != nil {
+		return false
+	}
+	for key, want := range sysctlSettings(string(content)) {
+		if got, known := sysctl(s, key); known && got != want {
+			return false
+		}
+	}
+	return true
+}
+
+// sysctl is the value that the kernel has for a key, if it has the key.
+func sysctl(s *system.System, key string) (value string, known bool) {
+	content, err := s.FS.ReadFile("/proc/sys/" + key)
+	return strings.Join(strings.Fields(string(content)), " "), err == nil
+}
+
+// compareSysctls compares what the file sets with what the kernel has. A key
+// that a later file of the policy sets is that one's, and one that this kernel
+// does not have is nobody's.
+func (k *Kind) compareSysctls(scene *scene, name, content string, r *converge.Resource) {
+	settings := sysctlSettings(content)
+	for _, key := range slices.Sorted(maps.Keys(settings)) {
+		if scene.sysctls[key] != name {
+			continue
+		}
+		if got, known := sysctl(k.system, key); known && got != settings[key] {
+			if len(r.Diff) > 0 && r.Diff[0].Aspect == "content" {
+				return // it follows from the content
+			}
+			r.Differs("effect", fmt.Sprintf("%s = %s", key, settings[key]), got)
+		}
+	}
+}

@@ -1,0 +1,82 @@
+// Package machine keeps what the machine has once: the kind "system", with the
+// resources "system/timezone" and "system/selinux".
+//
+// The time zone in effect is where the link /etc/localtime leads, and UTC without
+// it (localtime(5)). SELinux has two modes, the one that the kernel is in and the
+// one for the next boot, and both are kept. It is never turned on on a machine that
+// runs without it: no file would have a label, and nobody could log in.
+package machine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// Kind keeps the settings of the machine as a whole.
+type Kind struct {
+	policy *policy.Policy
+	system *system.System
+}
+
+// New returns the kind "system".
+func New(p *policy.Policy, s *system.System) *Kind {
+	return &Kind{policy: p, system: s}
+}
+
+// Name implements converge.Kind.
+func (k *Kind) Name() string { return "system" }
+
+// Watches implements converge.Watcher.
+func (k *Kind) Watches() []converge.Watch {
+	return []converge.Watch{{Dir: "/etc"}, {Dir: "/etc/selinux"}, {Sessions: true}}
+}
+
+// Check implements converge.Kind.
+func (k *Kind) Check(context.Context) ([]converge.Resource, error) {
+	var resources []converge.Resource
+	var errs []error
+	for _, want := range policy.Of[policy.System](k.policy) {
+		r := converge.Wanted(want.Resource)
+		var err error
+		switch want.ID.Name() {
+		case "timezone":
+			err = k.checkTimezone(&r, want.Spec.Value)
+		case "selinux":
+			err = k.checkSELinux(&r, want.Spec.Value)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		resources = append(resources, r)
+	}
+	return resources, errors.Join(errs...)
+}
+
+// Repair implements converge.Kind.
+func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
+	var outcomes []converge.Outcome
+	for _, r := range drifted {
+		want, _ := k.policy.Lookup(r.ID)
+		spec, _ := want.Spec.(policy.System)
+		outcome := converge.Outcome{ID: r.ID}
+		switch r.ID.Name() {
+		case "timezone":
+			outcome.Err = k.setTimezone(spec.Value)
+		case "selinux":
+			outcome = k.setSELinux(ctx, r, spec.Value)
+		}
+		if outcome.Err != nil {
+			outcome.Err = fmt.Errorf("cannot set %s to %s: %w", r.ID.Name(), spec.Value, outcome.Err)
+		}
+		if outcome.Err != nil || outcome.Postponed != "" {
+			outcomes = append(outcomes, outcome)
+		}
+	}
+	return outcomes
+}

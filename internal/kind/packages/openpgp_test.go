@@ -1,0 +1,106 @@
+package packages
+
+import (
+	"bytes"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const keyOne = "F5D156897D927EE65153E90D303480B00CE7DFD2" // of testdata/one.asc, by gpg --fingerprint
+
+func testdata(t testing.TB, name string) []byte {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join("testdata", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
+func TestTheFingerprintIsThatOfTheOneKeyInAFile(t *testing.T) {
+	for _, name := range []string{"one.asc", "one.gpg"} {
+		key, err := parseKey(testdata(t, name))
+		if err != nil || key.fingerprint != keyOne {
+			t.Errorf("%s: %s, %v", name, key.fingerprint, err)
+		}
+	}
+	withHeader := bytes.Replace(testdata(t, "one.asc"), []byte("BLOCK-----\n\n"), []byte("BLOCK-----\r\nVersion: GnuPG v2\r\n \r\n"), 1)
+	if key, err := parseKey(append([]byte("A key of ours.\n\n"), withHeader...)); err != nil || key.fingerprint != keyOne {
+		t.Errorf("with a header: %s, %v", key.fingerprint, err)
+	}
+}
+
+func TestAFileThatIsNotExactlyOneKeyIsRefused(t *testing.T) {
+	one := testdata(t, "one.gpg")
+	for name, c := range map[string]struct {
+		content []byte
+		why     string
+	}{
+		"two keys":        {testdata(t, "two-keys.asc"), "more than one key"},
+		"two blocks":      {testdata(t, "two-blocks.asc"), "more than one block"},
+		"no key":          {[]byte("<html>not found</html>"), "no public key"},
+		"nothing":         {nil, "no public key"},
+		"cut short":       {one[:len(one)-1], "cut short"},
+		"cut armour":      {testdata(t, "one.asc")[:900], "no public key"},
+		"damaged armour":  {bytes.Replace(testdata(t, "one.asc"), []byte("mQ"), []byte("m!"), 1), "armour is damaged"},
+		"a private key":   {append([]byte{0xc5, 1, 4}, one...), "private key"},
+		"a name first":    {append([]byte{0xcd, 1, 'x'}, one...), "does not begin with a public key"},
+		"version 3":       {[]byte{0xc6, 1, 3}, "version 4"},
+		"a partial body":  {[]byte{0xc6, 0xe1, 4, 4}, "unknown length"},
+		"no length":       {[]byte{0x9b, 4, 4}, "unknown length"},
+		"a length beyond": {[]byte{0xc6, 0xff, 0xff, 0xff, 0xff, 0xff}, "cut short"},
+	} {
+		if _, err := parseKey(c.content); err == nil || !strings.Contains(err.Error(), c.why) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+func TestArmourIsReadAsItWasWritten(t *testing.T) {
+	key, err := parseKey(testdata(t, "one.gpg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// gpg writes the same, down to the checksum.
+	if got := key.armored(); !bytes.Equal(got, testdata(t, "one.asc")) {
+		t.Errorf("it is written as\n%s", got)
+	}
+}
+
+func FuzzParsingAKey(f *testing.F) {
+	for _, name := range []string{"one.asc", "one.gpg", "two-keys.asc", "two-blocks.asc"} {
+		f.Add(testdata(f, name))
+	}
+	f.Fuzz(func(t *testing.T, content []byte) {
+		key, err := parseKey(content)
+		if err != nil {
+			return
+		}
+		again, err := parseKey(key.armored())
+		if err != nil || again.fingerprint != key.fingerprint {
+			t.Errorf("%s becomes %s, %v", key.fingerprint, again.fingerprint, err)
+		}
+	})
+}
+
+func TestTheRPMOfThisMachineImportsWhatIsWritten(t *testing.T) {
+	rpm, err := exec.LookPath("rpmkeys")
+	if err != nil {
+		t.Log("there is none; the machines of the end-to-end tests have one")
+		return
+	}
+	key, err := parseKey(testdata(t, "one.gpg"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file, db := filepath.Join(t.TempDir(), "key"), t.TempDir()
+	if err := os.WriteFile(file, key.armored(), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if out, err := exec.Command(rpm, "--dbpath", db, "--import", file).CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+}

@@ -1,0 +1,82 @@
+package packages
+
+import (
+	"regexp"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// reasons are what yum 3.4 and dnf 4 say when they cannot do what is asked, the
+// most telling first.
+func reasons() []*regexp.Regexp {
+	return []*regexp.Regexp{
+		regexp.MustCompile(`nothing provides .* needed by .*`),
+		regexp.MustCompile(`requires .*, but none of the providers can be installed`),
+		regexp.MustCompile(`conflicts with `),
+		regexp.MustCompile(`is not signed`),
+		regexp.MustCompile(`Public key for .* is not installed`),
+		regexp.MustCompile(`are not correct for this package`),
+		regexp.MustCompile(`key retrieval failed`),
+		regexp.MustCompile(`scriptlet failed`),
+		regexp.MustCompile(`in \w+ scriptlet in `),
+		regexp.MustCompile(`which is protected|protected packages`),
+		unknown,
+		regexp.MustCompile(`needs \d+.*B more space|No space left on device|Insufficient space|At least .* more space needed`),
+		regexp.MustCompile(`already installed|is already recorded`),
+		regexp.MustCompile(`There are no enabled repo`),
+		regexp.MustCompile(`checksum|Cannot download|No more mirrors|All mirrors were tried`),
+	}
+}
+
+var (
+	decoration = regexp.MustCompile(`^(Error: |error: |Problem( \d+)?: |- )+`)
+	unknown    = regexp.MustCompile(`Unable to find a match|No [Pp]ackage .* available|[Nn]o [Mm]atch for argument|No packages marked for`)
+	yumNeeds   = regexp.MustCompile(`Package: (\S+) \([^)]*\)\n\s*Requires: (.+)`)
+)
+
+// reason is why a transaction did not bring what was wanted, in the package
+// manager's own words.
+func reason(out system.Output) string {
+	if needs := yumNeeds.FindSubmatch(out.Stderr); needs != nil {
+		return "nothing provides " + string(needs[2]) + " needed by " + string(needs[1])
+	}
+	var lines []string
+	for _, text := range [][]byte{out.Stderr, out.Stdout} {
+		for line := range strings.Lines(string(text)) {
+			lines = append(lines, decoration.ReplaceAllString(strings.TrimSpace(line), ""))
+		}
+	}
+	for _, telling := range reasons() {
+		for _, line := range lines {
+			if telling.MatchString(line) {
+				return line
+			}
+		}
+	}
+	for line := range strings.Lines(string(out.Stderr)) {
+		if line = decoration.ReplaceAllString(strings.TrimSpace(line), ""); line != "" {
+			return line
+		}
+	}
+	return "the package manager gives no reason; see /var/log/dnf.log or /var/log/yum.log"
+}
+
+// hopeless says whether a transaction failed for a reason that concerns all of
+// its packages, so that it need not be tried with fewer.
+func hopeless(out system.Output) bool {
+	text := string(out.Stderr) + string(out.Stdout)
+	for _, sign := range []string{
+		"There are no enabled repo", "No space left on device", "Insufficient space", "Config error", "enough cached data to continue",
+	} {
+		if strings.Contains(text, sign) {
+			return true
+		}
+	}
+	return strings.Contains(text, "Failed to download metadata") && !strings.Contains(text, "Ignoring repositories")
+}
+
+// unknownName says whether a name or version was not found in the repositories.
+func unknownName(out system.Output) bool {
+	return unknown.Match(out.Stderr) || unknown.Match(out.Stdout)
+}

@@ -1,0 +1,213 @@
+package packages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// maxSingly is how many packages are tried one by one after they could not be
+// mended together; more are halved first.
+const maxSingly = 10
+
+// Repair implements converge.Kind.
+func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
+	if err := k.manager.awaitEarlier(ctx); err != nil {
+		return all(drifted, err)
+	}
+	before, err := k.installed(ctx)
+	if err != nil {
+		return all(drifted, err)
+	}
+	var wants []policy.Want[policy.Package]
+	for _, want := range k.wants {
+		if slices.ContainsFunc(drifted, func(r converge.Resource) bool { return r.ID == want.ID }) {
+			wants = append(wants, want)
+		}
+	}
+	m := &mending{Kind: k, before: before, failed: k.enableTopics(ctx, wants)}
+	m.mend(ctx, slices.DeleteFunc(wants, func(w policy.Want[policy.Package]) bool { return m.failed[w.ID] != nil }))
+	m.note(ctx)
+	var outcomes []converge.Outcome
+	for _, id := range slices.Sorted(maps.Keys(m.failed)) {
+		outcomes = append(outcomes, converge.Outcome{ID: id, Err: m.failed[id]})
+	}
+	return outcomes
+}
+
+func all(drifted []converge.Resource, err error) []converge.Outcome {
+	var outcomes []converge.Outcome
+	for _, r := range drifted {
+		outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: fmt.Errorf("cannot bring %s into line: %w", r.ID, err)})
+	}
+	return outcomes
+}
+
+// mending is one repair.
+type mending struct {
+	*Kind
+	before installed
+	failed map[policy.ID]error
+	fresh  bool // the repositories' data has been looked at anew
+}
+
+// right says whether a package is as wanted, as far as rpm can tell.
+func (m *mending) right(want policy.Want[policy.Package], there installed) bool {
+	name := want.ID.Name()
+	if was, is := m.before[name], there[name]; want.Spec.Ensure == policy.Latest && len(was) > 0 {
+		return len(is) > 0 && compareEVR(is[0].evr, was[0].evr) > 0 // Check asks the repositories whether that is the newest
+	}
+	r := converge.Wanted(want.Resource)
+	judge(&r, want, there[name])
+	return r.State == converge.Compliant
+}
+
+// task is a package that is not right, and the line of the package manager's
+// shell that should make it so.
+type task struct {
+	policy.Want[policy.Package]
+	verb, line string
+}
+
+// tasks are what is still to be done. They are found anew before each
+// transaction: what the one before it has installed may depend on what is to be
+// removed.
+func (m *mending) tasks(ctx context.Context, wants []policy.Want[policy.Package]) ([]task, error) {
+	there, err := m.installed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	var tasks []task
+	for _, want := range wants {
+		if m.right(want, there) {
+			continue
+		}
+		t := newTask(want, there[want.ID.Name()])
+		if t.verb == "remove" {
+			if err := m.refuses(ctx, want.ID.Name()); err != nil {
+				m.failed[want.ID] = t.cannot(err)
+				continue
+			}
+		}
+		tasks = append(tasks, t)
+	}
+	return tasks, nil
+}
+
+func newTask(want policy.Want[policy.Package], instances []instance) task {
+	name, version := want.ID.Name(), want.Spec.Version()
+	exact := name
+	if version != "" {
+		exact += "-" + version
+	}
+	t := task{Want: want, verb: "install", line: "install " + exact}
+	switch {
+	case want.Spec.Ensure == policy.Absent:
+		t.verb, t.line = "remove", "remove "+name
+	case len(instances) == 0 || sideBySide(name):
+	case want.Spec.Ensure == policy.Latest:
+		t.verb, t.line = "update", "update "+name
+	case compareEVR(parseEVR(version), instances[0].evr) < 0:
+		// yum's install would find a newer one there, do nothing, and exit with 0.
+		t.verb, t.line = "downgrade", "downgrade "+exact
+	}
+	return t
+}
+
+func (t task) cannot(err error) error {
+	return fmt.Errorf("cannot %s %s: %w", t.verb, t.ID.Name(), err)
+}
+
+// mend does what is to be done together, and what then is not right in ever
+// smaller parts.
+func (m *mending) mend(ctx context.Context, wants []policy.Want[policy.Package]) {
+	tasks, err := m.tasks(ctx, wants)
+	if err != nil || len(tasks) == 0 {
+		m.fail(wants, err)
+		return
+	}
+	var lines []string
+	var tried []policy.Want[policy.Package]
+	for _, t := range tasks {
+		lines, tried = append(lines, t.line), append(tried, t.Want)
+	}
+	out, err := m.manager.transact(ctx, lines)
+	if err != nil {
+		m.fail(tried, err)
+		return
+	}
+	there, err := m.installed(ctx)
+	if err != nil {
+		m.fail(tried, err)
+		return
+	}
+	left := slices.DeleteFunc(slices.Clone(tried), func(w policy.Want[policy.Package]) bool { return m.right(w, there) })
+	slog.Debug("a package transaction has ended", "kind", "package", "wanted", len(tried), "left", len(left))
+	switch {
+	case len(left) == 0:
+	case !m.fresh && unknownName(out):
+		// It may have been published since the data was fetched, two days ago at the most.
+		m.fresh = true
+		_, _ = m.system.Runner.Run(ctx, system.Command{Argv: []string{m.manager.program(), "clean", "expire-cache"}})
+		m.mend(ctx, left)
+	case len(tried) == 1:
+		m.failed[left[0].ID] = tasks[0].cannot(m.why(ctx, tasks[0], there, out))
+	case len(left) == len(tried) && hopeless(out):
+		m.fail(left, errors.New(reason(out)))
+	case len(left) > maxSingly:
+		m.mend(ctx, left[:len(left)/2])
+		m.mend(ctx, left[len(left)/2:])
+	default:
+		for i := range left {
+			m.mend(ctx, left[i:i+1])
+		}
+	}
+}
+
+// fail says of packages that are not right why they are not.
+func (m *mending) fail(wants []policy.Want[policy.Package], err error) {
+	if err == nil {
+		return
+	}
+	for _, want := range wants {
+		m.failed[want.ID] = newTask(want, m.before[want.ID.Name()]).cannot(err)
+	}
+}
+
+// why says why a package that was tried by itself is not right.
+func (m *mending) why(ctx context.Context, t task, there installed, out system.Output) error {
+	if t.verb != "install" || len(there[t.ID.Name()]) > 0 {
+		return errors.New(reason(out))
+	}
+	provides, err := m.system.Runner.Run(ctx, system.Command{
+		Argv: []string{"rpm", "-q", "--qf", `%{NAME}\n`, "--whatprovides", t.ID.Name()}, ReadOnly: true,
+	})
+	if err == nil && provides.ExitCode == 0 {
+		return fmt.Errorf("the installed %s provides it or has taken its place; name that one in the policy", provides.LastLine())
+	}
+	return errors.New(reason(out))
+}
+
+// note records what the agent brought and took away.
+func (m *mending) note(ctx context.Context) {
+	there, err := m.installed(ctx)
+	if err != nil {
+		return // then it is not known, and the next check says so
+	}
+	for _, want := range m.wants {
+		was, is := len(m.before[want.ID.Name()]) > 0, len(there[want.ID.Name()]) > 0
+		switch {
+		case !was && is && want.Spec.Ensure != policy.Absent:
+			m.ledger.Own(want.ID)
+		case was && !is:
+			m.ledger.Disown(want.ID)
+		}
+	}
+}

@@ -1,0 +1,349 @@
+package packages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+const (
+	repositoryDir = "/etc/yum.repos.d"
+	keyDir        = "/etc/pki/rpm-gpg"
+)
+
+// Repositories keeps the policy's repositories.
+type Repositories struct {
+	system  *system.System
+	ledger  *converge.Ledger
+	wants   []policy.Want[policy.Repository]
+	keys    *rpmdb
+	manager manager
+}
+
+// NewRepositories returns the kind "repository".
+func NewRepositories(p *policy.Policy, s *system.System, l *converge.Ledger) *Repositories {
+	return &Repositories{
+		system: s, ledger: l, wants: policy.Of[policy.Repository](p), manager: manager{system: s},
+		keys: &rpmdb{system: s, question: []string{"-q", "--qf", `%{VERSION}\n`, "gpg-pubkey"}},
+	}
+}
+
+// Name implements converge.Kind.
+func (k *Repositories) Name() string { return "repository" }
+
+// Watches implements converge.Watcher.
+func (k *Repositories) Watches() []converge.Watch {
+	if len(k.wants) == 0 {
+		return nil
+	}
+	watches := []converge.Watch{{Dir: repositoryDir}, {Dir: keyDir}}
+	for _, dir := range databaseDirs(k.system.FS) {
+		watches = append(watches, converge.Watch{Dir: dir})
+	}
+	return watches
+}
+
+func repositoryFile(name string) string { return path.Join(repositoryDir, name+".repo") }
+
+func keyFile(name string) string { return path.Join(keyDir, "RPM-GPG-KEY-soe-"+name) }
+
+// settings are what the file of a repository says. A repository that cannot be
+// reached holds up nothing: it is given up soon, and skipped.
+func settings(name string, r policy.Repository) []setting {
+	title, enabled := r.Title, "1"
+	if title == "" {
+		title = name
+	}
+	if r.Disabled {
+		enabled = "0"
+	}
+	all := []setting{
+		{"name", title},
+		{"baseurl", r.BaseURL},
+		{"enabled", enabled},
+		{"gpgcheck", "1"},
+		{"gpgkey", "file://" + keyFile(name)},
+		{"skip_if_unavailable", "1"},
+		{"timeout", "10"},
+		{"retries", "2"},
+		{"metadata_expire", "1800"},
+	}
+	if r.Priority > 0 {
+		all = append(all, setting{"priority", strconv.Itoa(r.Priority)})
+	}
+	return all
+}
+
+func content(name string, r policy.Repository) []byte {
+	var b strings.Builder
+	fmt.Fprintf(&b, "[%s]\n", name)
+	for _, s := range settings(name, r) {
+		fmt.Fprintf(&b, "%s=%s\n", s.key, s.value)
+	}
+	return []byte(b.String())
+}
+
+// attr is who may read the file: root alone when it holds a password.
+func attr(want policy.Want[policy.Repository]) system.Attr {
+	if len(want.Secrets) > 0 || strings.Contains(want.Spec.BaseURL, "@") {
+		return system.Attr{Mode: 0o600}
+	}
+	return system.Attr{Mode: 0o644}
+}
+
+// Check implements converge.Kind.
+func (k *Repositories) Check(ctx context.Context) ([]converge.Resource, error) {
+	if len(k.wants) == 0 {
+		return nil, nil
+	}
+	imported, keysErr := k.imported(ctx)
+	elsewhere := k.elsewhere()
+	var resources []converge.Resource
+	for _, want := range k.wants {
+		r := converge.Wanted(want.Resource)
+		name := want.ID.Name()
+		if want.Spec.Ensure == policy.Absent {
+			if _, err := k.system.FS.Stat(repositoryFile(name)); err == nil {
+				r.Differs("file", "absent", "present")
+			}
+			resources = append(resources, r)
+			continue
+		}
+		k.checkFile(&r, want)
+		if other := elsewhere[name]; other != "" {
+			r.Differs("defined in", repositoryFile(name)+" alone", other)
+		}
+		if !k.hasKey(want) {
+			r.Differs("key file", want.Spec.Fingerprint, "another, or none")
+		}
+		switch {
+		case keysErr == nil && !slices.ContainsFunc(imported, isKey(want.Spec.Fingerprint)):
+			r.Differs("key", want.Spec.Fingerprint, "not imported")
+		case keysErr != nil && r.State == converge.Compliant:
+			r.Doubt(keysErr.Error())
+		}
+		resources = append(resources, r)
+	}
+	return resources, nil
+}
+
+// imported are the versions of gpg-pubkey in the rpm database: of each key the end
+// of its fingerprint, eight digits of it at least.
+func (k *Repositories) imported(ctx context.Context) ([]string, error) {
+	out, err := k.keys.ask(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if out.ExitCode != 0 && !strings.Contains(string(out.Stdout), "is not installed") {
+		k.keys.identity = ""
+		return nil, fmt.Errorf("cannot ask the rpm database: %s", out.LastLine())
+	}
+	return strings.Fields(string(out.Stdout)), nil
+}
+
+func isKey(fingerprint string) func(string) bool {
+	return func(version string) bool {
+		return len(version) >= 8 && strings.HasSuffix(fingerprint, strings.ToUpper(version))
+	}
+}
+
+// checkFile compares the file with what is wanted. What is in a URL is not shown
+// when it holds a password.
+func (k *Repositories) checkFile(r *converge.Resource, want policy.Want[policy.Repository]) {
+	name := want.ID.Name()
+	file := repositoryFile(name)
+	info, err := k.system.FS.Stat(file)
+	var got []byte
+	if err == nil {
+		got, err = k.system.FS.ReadFile(file)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		r.Differs("file", "present", "absent")
+		return
+	}
+	if err != nil {
+		r.Doubt(err.Error())
+		return
+	}
+	if a := attr(want); info.Mode != a.Mode {
+		r.Differs("mode", fmt.Sprintf("%04o", a.Mode), fmt.Sprintf("%04o", info.Mode))
+	}
+	if info.UID != 0 || info.GID != 0 {
+		r.Differs("owner", "0:0", fmt.Sprintf("%d:%d", info.UID, info.GID))
+	}
+	if string(got) != string(content(name, want.Spec)) {
+		compare(r, settings(name, want.Spec), parseINI(got)[name], attr(want).Mode == 0o600)
+	}
+}
+
+// compare says in which settings a section differs from what is wanted, or that
+// the file does in some other way.
+func compare(r *converge.Resource, want, got []setting, secret bool) {
+	before := len(r.Diff)
+	effective := map[string]string{}
+	for _, s := range got {
+		effective[s.key] = s.value // the last one counts
+	}
+	shown := func(s string) string {
+		if secret {
+			return "‹secret›"
+		}
+		return s
+	}
+	for _, s := range want {
+		value, set := effective[s.key]
+		delete(effective, s.key)
+		switch {
+		case value == s.value:
+		case !set:
+			r.Differs(s.key, shown(s.value), "not set")
+		default:
+			r.Differs(s.key, shown(s.value), shown(value))
+		}
+	}
+	for _, s := range got {
+		if value, extra := effective[s.key]; extra {
+			r.Differs(s.key, "not set", shown(value))
+			delete(effective, s.key)
+		}
+	}
+	if len(r.Diff) == before {
+		r.Differs("content", "as the agent writes it", "otherwise, with the same settings")
+	}
+}
+
+// elsewhere are the repositories that are defined in a file other than their own:
+// which of the two definitions counts is up to the order of the files.
+func (k *Repositories) elsewhere() map[string]string {
+	names, err := k.system.FS.ReadDir(repositoryDir)
+	if err != nil {
+		return nil
+	}
+	found := map[string]string{}
+	for _, base := range names {
+		file := path.Join(repositoryDir, base)
+		if path.Ext(base) != ".repo" {
+			continue
+		}
+		text, err := k.system.FS.ReadFile(file)
+		if err != nil {
+			continue // the package manager cannot read it either
+		}
+		for section := range parseINI(text) {
+			if section != strings.TrimSuffix(base, ".repo") {
+				found[section] = file
+			}
+		}
+	}
+	return found
+}
+
+// hasKey says whether the agent's copy of the key is the one wanted.
+func (k *Repositories) hasKey(want policy.Want[policy.Repository]) bool {
+	info, err := k.system.FS.Stat(keyFile(want.ID.Name()))
+	if err != nil || info.UID != 0 || info.Mode != 0o644 {
+		return false
+	}
+	content, err := k.system.FS.ReadFile(keyFile(want.ID.Name()))
+	if err != nil {
+		return false
+	}
+	key, err := parseKey(content)
+	return err == nil && key.fingerprint == want.Spec.Fingerprint
+}
+
+// Repair implements converge.Kind.
+func (k *Repositories) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
+	var outcomes []converge.Outcome
+	elsewhere := k.elsewhere()
+	for _, want := range k.wants {
+		if !slices.ContainsFunc(drifted, func(r converge.Resource) bool { return r.ID == want.ID }) {
+			continue
+		}
+		name := want.ID.Name()
+		var err error
+		if want.Spec.Ensure == policy.Absent {
+			err = k.remove(name)
+		} else {
+			err = errors.Join(k.setKey(ctx, want), k.setFile(want))
+			if other := elsewhere[name]; other != "" {
+				err = errors.Join(err, fmt.Errorf("%s defines it too; remove it there", other))
+			}
+		}
+		if err != nil {
+			outcomes = append(outcomes, converge.Outcome{ID: want.ID, Err: fmt.Errorf("cannot set up the repository %s: %w", name, err)})
+		}
+	}
+	return outcomes
+}
+
+// remove takes the repository away, and the agent's copy of its key. The imported
+// key stays: with it the packages from there can still be verified.
+func (k *Repositories) remove(name string) error {
+	err := k.system.FS.Remove(repositoryFile(name))
+	if k.ledger.Made(keyFile(name)) {
+		err = errors.Join(err, k.system.FS.Remove(keyFile(name)))
+	}
+	return err
+}
+
+func (k *Repositories) setFile(want policy.Want[policy.Repository]) error {
+	r := converge.Wanted(want.Resource)
+	if k.checkFile(&r, want); r.State == converge.Compliant {
+		return nil
+	}
+	name := want.ID.Name()
+	return k.system.FS.WriteFile(repositoryFile(name), content(name, want.Spec), attr(want))
+}
+
+// setKey brings the key to the machine and into the rpm database. When it cannot be
+// had, a wrong one does not stay: without a key nothing is installed, which the
+// file says in any case.
+func (k *Repositories) setKey(ctx context.Context, want policy.Want[policy.Repository]) error {
+	file := keyFile(want.ID.Name())
+	if !k.hasKey(want) {
+		key, err := k.fetch(ctx, want.Spec)
+		if err != nil {
+			return errors.Join(fmt.Errorf("cannot use its key: %w", err), k.system.FS.Remove(file))
+		}
+		if err := k.system.FS.WriteFile(file, key.armored(), system.Attr{Mode: 0o644}); err != nil {
+			return err
+		}
+	}
+	imported, err := k.imported(ctx)
+	if err != nil || slices.ContainsFunc(imported, isKey(want.Spec.Fingerprint)) {
+		return err
+	}
+	out, err := k.manager.unlocked(ctx, system.Command{Argv: []string{"rpm", "--import", file}})
+	if err != nil {
+		return err
+	}
+	if imported, err = k.imported(ctx); err == nil && !slices.ContainsFunc(imported, isKey(want.Spec.Fingerprint)) {
+		err = fmt.Errorf("cannot import its key: %s", out.LastLine())
+	}
+	return err
+}
+
+func (k *Repositories) fetch(ctx context.Context, want policy.Repository) (publicKey, error) {
+	content, err := fetchKey(ctx, k.system.FS, want.GPGKey)
+	if err != nil {
+		return publicKey{}, err
+	}
+	key, err := parseKey(content)
+	if err != nil {
+		return publicKey{}, err
+	}
+	if key.fingerprint != want.Fingerprint {
+		return publicKey{}, fmt.Errorf("its fingerprint is %s, and the policy says %s", key.fingerprint, want.Fingerprint)
+	}
+	return key, nil
+}

@@ -1,0 +1,126 @@
+package packages
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// databaseFiles are where rpm keeps what is installed: Berkeley DB (Amazon Linux
+// 2, Enterprise Linux 8), SQLite, ndb. The shared memory of SQLite is left out,
+// for readers write there.
+func databaseFiles() []string {
+	return []string{
+		"/var/lib/rpm/Packages", "/var/lib/rpm/Packages.db",
+		"/var/lib/rpm/rpmdb.sqlite", "/var/lib/rpm/rpmdb.sqlite-wal",
+		"/usr/lib/sysimage/rpm/rpmdb.sqlite", "/usr/lib/sysimage/rpm/rpmdb.sqlite-wal",
+	}
+}
+
+// rpmdb asks the rpm database one question, and again only when the database has
+// changed.
+type rpmdb struct {
+	system   *system.System
+	question []string // arguments of rpm
+
+	identity string // of the database when it gave the answer
+	answer   system.Output
+}
+
+// identity tells one state of the database from another; "" when it is not found.
+func identity(files system.FS) string {
+	var b strings.Builder
+	for _, name := range databaseFiles() {
+		info, err := files.Stat(name)
+		if err != nil || !info.IsRegular() || info.Size == 0 {
+			continue // an empty log comes and goes with its readers
+		}
+		fmt.Fprintf(&b, "%s %d %d %s\n", name, info.Inode, info.Size, info.ModTime.Format(time.RFC3339Nano))
+	}
+	return b.String()
+}
+
+// databaseDirs are the directories in which there is a database.
+func databaseDirs(files system.FS) []string {
+	var dirs []string
+	for _, name := range databaseFiles() {
+		if _, err := files.Stat(name); err == nil && !slices.Contains(dirs, path.Dir(name)) {
+			dirs = append(dirs, path.Dir(name))
+		}
+	}
+	return dirs
+}
+
+func (d *rpmdb) ask(ctx context.Context) (system.Output, error) {
+	now := identity(d.system.FS) // before the question: a change in between is noticed next time
+	if now != "" && now == d.identity {
+		return d.answer, nil
+	}
+	out, err := d.system.Runner.Run(ctx, system.Command{Argv: append([]string{"rpm"}, d.question...), ReadOnly: true})
+	if err != nil {
+		return out, fmt.Errorf("cannot ask the rpm database: %w", err)
+	}
+	d.identity, d.answer = now, out
+	return out, nil
+}
+
+// An instance is one installed package. There may be several of a name: for two
+// architectures, of kernels, or because a transaction was killed half-way.
+type instance struct {
+	evr
+	arch string
+}
+
+// installed are the instances of each name, newest first.
+type installed map[string][]instance
+
+// query asks rpm about all names at once.
+func query(names []string) []string {
+	return append([]string{"-q", "--qf", `=%{NAME}\t%{EPOCHNUM}\t%{VERSION}\t%{RELEASE}\t%{ARCH}\n`}, names...)
+}
+
+// parseQuery reads what rpm answers to query. A name of which it says nothing at
+// all is an error: then the database cannot be read.
+func parseQuery(names []string, out system.Output) (installed, error) {
+	there, missing := installed{}, map[string]bool{}
+	for line := range strings.Lines(string(out.Stdout)) {
+		line = strings.TrimSpace(line)
+		if fields := strings.Split(line, "\t"); strings.HasPrefix(line, "=") && len(fields) == 5 {
+			name := fields[0][1:]
+			there[name] = append(there[name], instance{evr{fields[1], fields[2], fields[3]}, fields[4]})
+		} else if name, found := strings.CutSuffix(line, " is not installed"); found {
+			missing[strings.TrimPrefix(name, "package ")] = true
+		}
+	}
+	answered := len(there) > 0
+	for _, name := range names {
+		// A name such as tool-1.0 may match version 1.0 of tool, which is no answer
+		// about the name but shows that the database could be read.
+		if there[name] == nil && !missing[name] && !answered {
+			return nil, fmt.Errorf("cannot ask the rpm database: %s", out.LastLine())
+		}
+	}
+	for _, instances := range there {
+		slices.SortStableFunc(instances, func(a, b instance) int {
+			return cmp.Or(compareEVR(b.evr, a.evr), cmp.Compare(a.arch, b.arch))
+		})
+	}
+	return there, nil
+}
+
+// versions lists the instances for a person.
+func versions(instances []instance) string {
+	var all []string
+	for _, i := range instances {
+		if text := i.String(); !slices.Contains(all, text) {
+			all = append(all, text)
+		}
+	}
+	return strings.Join(all, ", ")
+}

@@ -1,0 +1,258 @@
+package packages
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A world is what there is, by name: versions as VERSION-RELEASE, in the
+// repositories the oldest first.
+type world struct {
+	installed  map[string]string
+	repository map[string][]string
+	requires   map[string]string // what needs what
+	broken     map[string]string // packages that cannot be installed: "nodep", "unsigned", "badpre"
+}
+
+// A yum stands in for yum 3.4.3 and the rpm below it, which cannot be had where
+// these tests run. It behaves as was recorded of the real one: the shell exits with
+// 0 whatever happens; an unknown name stops nothing; one package that cannot be
+// resolved or is not signed stops all; a failing %pre stops only its own; install of
+// an older version does nothing; what depends on a removed package goes along
+// without a question; a lock is not waited for under exit_on_lock, and is exit code 1.
+type yum struct {
+	t    *testing.T
+	root string
+	world
+
+	locked       int    // so many more commands find the lock taken
+	stale        bool   // check-update warns of a repository that cannot be reached
+	offline      bool   // no repository can be reached
+	extras       bool   // amazon-linux-extras is installed
+	imported     []string
+	transactions [][]string
+	ran          []string
+}
+
+func (y *yum) Run(_ context.Context, c system.Command) (system.Output, error) {
+	y.ran = append(y.ran, c.String())
+	args := c.Argv[1:]
+	switch {
+	case c.Argv[0] == "rpm" && args[0] == "-q" && slices.Contains(args, "--whatprovides"):
+		return y.whatProvides(args[len(args)-1]), nil
+	case c.Argv[0] == "rpm" && args[0] == "-q" && args[3] == "gpg-pubkey":
+		return y.keys(), nil
+	case c.Argv[0] == "rpm" && args[0] == "-q":
+		return y.query(args[3:]), nil
+	case c.Argv[0] == "rpm" && args[0] == "--import":
+		y.imports(args[1])
+		return system.Output{}, nil
+	case c.Argv[0] == "rpm" && args[0] == "-e":
+		return y.testErase(args[3:]), nil
+	case c.Argv[0] == "amazon-linux-extras" && y.extras:
+		section := "[amzn2extra-" + args[1] + "]\n"
+		content, _ := os.ReadFile(filepath.Join(y.root, extrasFile))
+		y.write(extrasFile, strings.Replace(string(content), section+"enabled = 0", section+"enabled = 1", 1))
+		return system.Output{}, nil
+	case c.Argv[0] == "amazon-linux-extras":
+		return system.Output{}, system.ErrNotInstalled
+	case c.Argv[0] != "yum":
+		y.t.Errorf("nobody expected %s", c)
+		return system.Output{ExitCode: 127}, nil
+	}
+	if y.locked > 0 && slices.Contains(args, "--setopt=exit_on_lock=True") {
+		y.locked--
+		return said(1, "", "Existing lock /var/run/yum.pid: another copy is running as pid 4077.\n\n\nAnother app is currently holding the yum lock; exiting as configured by exit_on_lock\n"), nil
+	}
+	switch {
+	case slices.Contains(args, "check-update"):
+		return y.checkUpdate(args[slices.Index(args, "check-update")+1:]), nil
+	case slices.Contains(args, "shell"):
+		if !slices.Contains(args, "-y") || c.Scope == "" || c.ReadOnly {
+			y.t.Errorf("a transaction runs as %+v", c)
+		}
+		return y.shell(), nil
+	case slices.Contains(args, "clean"):
+		return system.Output{}, nil
+	}
+	y.t.Errorf("nobody expected %s", c)
+	return system.Output{}, nil
+}
+
+func said(code int, stdout, stderr string) system.Output {
+	return system.Output{ExitCode: code, Stdout: []byte(stdout), Stderr: []byte(stderr)}
+}
+
+func (y *yum) write(name, content string) {
+	y.t.Helper()
+	file := filepath.Join(y.root, name)
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+		y.t.Fatal(err)
+	}
+	if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
+		y.t.Fatal(err)
+	}
+}
+
+// touch changes the rpm database as a transaction does.
+func (y *yum) touch() {
+	var b strings.Builder
+	for _, name := range slices.Sorted(maps.Keys(y.installed)) {
+		b.WriteString(name + "-" + y.installed[name] + "\n")
+	}
+	y.write("/var/lib/rpm/Packages", b.String()+strings.Repeat(".", len(y.transactions)+1))
+}
+
+func (y *yum) query(names []string) system.Output {
+	var out system.Output
+	for _, name := range names {
+		if version, there := y.installed[name]; there {
+			v, r, _ := strings.Cut(version, "-")
+			out.Stdout = fmt.Appendf(out.Stdout, "=%s\t0\t%s\t%s\tnoarch\n", name, v, r)
+		} else {
+			out.Stdout = fmt.Appendf(out.Stdout, "package %s is not installed\n", name)
+			out.ExitCode++
+		}
+	}
+	return out
+}
+
+func (y *yum) keys() system.Output {
+	if len(y.imported) == 0 {
+		return said(1, "package gpg-pubkey is not installed\n", "")
+	}
+	return said(0, strings.Join(y.imported, "\n")+"\n", "")
+}
+
+func (y *yum) imports(name string) {
+	content, err := os.ReadFile(filepath.Join(y.root, name))
+	if err != nil {
+		y.t.Error(err)
+	}
+	key, err := parseKey(content)
+	if err != nil {
+		y.t.Error(err)
+	}
+	y.imported = append(y.imported, strings.ToLower(key.fingerprint[32:]))
+	y.write("/var/lib/rpm/Packages", strings.Repeat("key", len(y.imported)))
+}
+
+func (y *yum) whatProvides(name string) system.Output {
+	if name == "vim" && y.installed["vim-enhanced"] != "" {
+		return said(0, "vim-enhanced\n", "")
+	}
+	return said(1, "no package provides "+name+"\n", "")
+}
+
+func (y *yum) testErase(names []string) system.Output {
+	var b strings.Builder
+	for _, dependent := range slices.Sorted(maps.Keys(y.requires)) {
+		version, there := y.installed[dependent]
+		if there && slices.Contains(names, y.requires[dependent]) && !slices.Contains(names, dependent) {
+			fmt.Fprintf(&b, "\t%s is needed by (installed) %s-%s.noarch\n", y.requires[dependent], dependent, version)
+		}
+	}
+	if b.Len() == 0 {
+		return system.Output{}
+	}
+	return said(1, "", "error: Failed dependencies:\n"+b.String())
+}
+
+func (y *yum) checkUpdate(names []string) system.Output {
+	out := system.Output{}
+	if y.offline {
+		return said(1, "", "Cannot find a valid baseurl for repo: corp\n")
+	}
+	if y.stale {
+		out.Stderr = []byte("http://repo.example/repodata/repomd.xml: [Errno 14] curl#7 - \"Failed to connect\"\nTrying other mirror.\n")
+	}
+	for _, name := range names {
+		if all := y.repository[name]; y.installed[name] != "" && len(all) > 0 && all[len(all)-1] != y.installed[name] {
+			out.ExitCode = 100
+		}
+	}
+	return out
+}
+
+// shell carries out the script. Whatever comes of it, it exits with 0.
+func (y *yum) shell() system.Output {
+	script, err := os.ReadFile(filepath.Join(y.root, scriptFile))
+	if err != nil {
+		y.t.Error(err)
+	}
+	lines := strings.Split(strings.TrimSpace(string(script)), "\n")
+	if lines[len(lines)-1] != "run" {
+		y.t.Errorf("the script does not end with run: %q", lines)
+	}
+	lines = lines[:len(lines)-1]
+	y.transactions = append(y.transactions, lines)
+	var stdout, stderr strings.Builder
+	next := maps.Clone(y.installed)
+	for _, line := range lines {
+		verb, spec, _ := strings.Cut(line, " ")
+		name, version := y.find(spec)
+		switch {
+		case verb == "remove":
+			delete(next, spec)
+			for dependent, on := range y.requires {
+				if on == spec {
+					delete(next, dependent)
+				}
+			}
+		case name == "":
+			fmt.Fprintf(&stdout, "No package %s available.\n", spec)
+		case y.broken[name] == "nodep":
+			fmt.Fprintf(&stderr, "Error: Package: %s-%s.noarch (corp)\n    Requires: does-not-exist\n", name, version)
+			return said(0, "Leaving Shell\n", stderr.String())
+		case y.broken[name] == "unsigned":
+			fmt.Fprintf(&stderr, "Error: Package %s-%s.noarch.rpm is not signed\n", name, version)
+			return said(0, stdout.String(), stderr.String())
+		case y.broken[name] == "badpre":
+			fmt.Fprintf(&stdout, "error: %%prein(%s-%s.noarch) scriptlet failed, exit status 3\nFinished Transaction\n", name, version)
+			fmt.Fprintf(&stderr, "Error in PREIN scriptlet in rpm package %s-%s.noarch\n", name, version)
+		case verb == "install" && y.installed[name] != "" && rpmvercmp(version, y.installed[name]) < 0:
+			fmt.Fprintf(&stdout, "Package matching %s-%s.noarch already installed. Checking for update.\n", name, version)
+		case name == "vim":
+			next["vim-enhanced"] = version
+		default:
+			next[name] = version
+		}
+	}
+	y.installed = next
+	y.touch()
+	return said(0, stdout.String()+"Finished Transaction\nLeaving Shell\n", stderr.String())
+}
+
+// find finds NAME, NAME-VERSION or NAME-VERSION-RELEASE in the repositories.
+func (y *yum) find(spec string) (name, version string) {
+	for name, all := range y.repository {
+		if name == spec {
+			return name, all[len(all)-1]
+		}
+		for _, v := range all {
+			if spec == name+"-"+v || spec == name+"-"+strings.Split(v, "-")[0] {
+				return name, v
+			}
+		}
+	}
+	return "", ""
+}
+
+// A clock on which sleeping takes no time.
+type clock struct{ now time.Time }
+
+func (c *clock) Now() time.Time { return c.now }
+
+func (c *clock) Sleep(ctx context.Context, d time.Duration) error {
+	c.now = c.now.Add(d)
+	return ctx.Err()
+}

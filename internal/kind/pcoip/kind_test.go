@@ -1,0 +1,178 @@
+package pcoip
+
+import (
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+const (
+	before = "# AWS's\npcoip.desktop_session = mate\npcoip.server_clipboard_state = 1\n#pcoip.enable_audio = 1\n"
+	after  = "# AWS's\npcoip.desktop_session = mate\npcoip.server_clipboard_state = 0\n#pcoip.enable_audio = 1\n" +
+		"pcoip.enable_audio = 0\npcoip.max_link_rate = 9000\n"
+	toml = "schema = 1\n[pcoip]\nserver_clipboard_state = 0\nenable_audio = false\nmax_link_rate = \"9000\"\n"
+)
+
+// newImage is the root of a machine that does not run.
+func newImage(t *testing.T, content string) string {
+	t.Helper()
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, confDir), 0o755); err != nil { //nolint:gosec // as on a machine
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(root, confPath), []byte(content), 0o644); err != nil { //nolint:gosec // as on a machine
+		t.Fatal(err)
+	}
+	return root
+}
+
+func pass(t *testing.T, root, toml string, gate system.Gate) []converge.Resource {
+	t.Helper()
+	fragment, err := policy.Parse(policy.Source{Name: "test", Text: toml})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Merge([]policy.Fragment{fragment}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	open := func(keeper system.Keeper) *system.System {
+		s, err := system.Open(system.Options{Root: root, Gate: gate, Keeper: keeper})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	ledger, err := converge.OpenLedger(open(nil).FS, "/var/lib/soe-agent", "machine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := open(ledger)
+	engine := converge.New(p, []converge.Kind{New(p, s, ledger)}, ledger, s.Clock, slog.New(slog.DiscardHandler))
+	return engine.Pass(t.Context()).Resources
+}
+
+func states(resources []converge.Resource) map[policy.ID]converge.State {
+	found := map[policy.ID]converge.State{}
+	for _, r := range resources {
+		found[r.ID] = r.State
+	}
+	return found
+}
+
+func all(state converge.State) map[policy.ID]converge.State {
+	return map[policy.ID]converge.State{
+		"pcoip/server_clipboard_state": state, "pcoip/enable_audio": state, "pcoip/max_link_rate": state,
+	}
+}
+
+func read(t *testing.T, root string) string {
+	t.Helper()
+	content, err := os.ReadFile(filepath.Join(root, confPath))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(content)
+}
+
+func TestDirectivesAreSetOnceAndASecondPassWritesNothing(t *testing.T) {
+	root := newImage(t, before)
+	if diff := cmp.Diff(all(converge.Corrected), states(pass(t, root, toml, nil))); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff(after, read(t, root)); diff != "" {
+		t.Error(diff)
+	}
+	var recorder system.Recorder
+	if diff := cmp.Diff(all(converge.Compliant), states(pass(t, root, toml, recorder.Gate))); diff != "" {
+		t.Error(diff)
+	}
+	if changes := recorder.Changes(); len(changes) > 0 {
+		t.Errorf("the second pass changes %v", changes)
+	}
+}
+
+func TestWhateverFailsTheFileIsTheOldOrTheNewOneAndTheReportIsTrue(t *testing.T) {
+	var recorder system.Recorder
+	pass(t, newImage(t, before), toml, recorder.Gate)
+	changes := recorder.Changes()
+	for n := 1; n <= len(changes); n++ {
+		for name, gate := range map[string]system.Gate{"one fault": system.FailNth(n), "death": system.FailFrom(n)} {
+			root := newImage(t, before)
+			found := states(pass(t, root, toml, gate))
+			want := all(converge.Failed)
+			switch content := read(t, root); content {
+			case after:
+				want = all(converge.Corrected)
+			case before:
+			default:
+				t.Errorf("%s at %s leaves\n%s", name, changes[n-1], content)
+			}
+			if diff := cmp.Diff(want, found); diff != "" {
+				t.Errorf("%s at %s: %s", name, changes[n-1], diff)
+			}
+			pass(t, root, toml, nil)
+			if diff := cmp.Diff(all(converge.Compliant), states(pass(t, root, toml, nil))); diff != "" {
+				t.Errorf("after %s at %s: %s", name, changes[n-1], diff)
+			}
+			if diff := cmp.Diff(after, read(t, root)); diff != "" {
+				t.Errorf("after %s at %s: %s", name, changes[n-1], diff)
+			}
+		}
+	}
+}
+
+func TestADirectiveThatIsGivenTwiceHasDrifted(t *testing.T) {
+	root := newImage(t, before+"pcoip.server_clipboard_state = 0\n")
+	for _, r := range pass(t, root, "schema = 1\n[pcoip]\nserver_clipboard_state = 0\n", nil) {
+		want := []converge.Difference{{Aspect: "value", Want: "0", Got: "1 and 0, of which one counts"}}
+		if diff := cmp.Diff(want, r.Diff); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if got := strings.Count(read(t, root), "\npcoip.server_clipboard_state"); got != 1 {
+		t.Errorf("it is given %d times", got)
+	}
+}
+
+func TestAFileThatIsNotThereIsMadeWhereThereIsAnAgent(t *testing.T) {
+	root := newImage(t, before)
+	if err := os.Remove(filepath.Join(root, confPath)); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(all(converge.Corrected), states(pass(t, root, toml, nil))); diff != "" {
+		t.Error(diff)
+	}
+	info, err := os.Stat(filepath.Join(root, confPath))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info.Mode() != 0o644 {
+		t.Errorf("its mode is %v", info.Mode())
+	}
+}
+
+func TestALinkInPlaceOfTheFileIsNotFollowed(t *testing.T) {
+	root := newImage(t, before)
+	link := filepath.Join(root, confPath)
+	if err := os.Rename(link, link+".real"); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink("pcoip-agent.conf.real", link); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(all(converge.Failed), states(pass(t, root, toml, nil))); diff != "" {
+		t.Error(diff)
+	}
+	if content, err := os.ReadFile(link + ".real"); err != nil || string(content) != before {
+		t.Errorf("what it points at is %q, %v", content, err)
+	}
+}

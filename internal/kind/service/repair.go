@@ -1,0 +1,155 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/protected"
+)
+
+// jobTimeout is how long a start or stop may take: systemd itself gives up after
+// 90 s unless the unit says otherwise (DefaultTimeoutStartSec in systemd-system.conf(5)).
+const jobTimeout = 2 * time.Minute
+
+// Repair implements converge.Kind. First the links of unit files, one after the
+// other, for each change makes systemd read all its units again; then the jobs.
+func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
+	ctx, cancel := context.WithTimeout(ctx, jobTimeout)
+	defer cancel()
+	outcomes := make([]converge.Outcome, len(drifted))
+	k.reloadForNew(ctx, drifted)
+	for i, r := range drifted {
+		outcomes[i].ID = r.ID
+		outcomes[i].Err = k.link(ctx, r.ID)
+	}
+	person, personErr := facts.LoggedIn(ctx, k.system)
+	each(drifted, func(i int, r converge.Resource) {
+		if !errors.Is(outcomes[i].Err, errNotFound) {
+			k.run(ctx, &outcomes[i], person, personErr)
+		}
+	})
+	var troubled []converge.Outcome
+	for _, outcome := range outcomes {
+		if outcome.Err != nil || outcome.Postponed != "" {
+			troubled = append(troubled, outcome)
+		}
+	}
+	return troubled
+}
+
+var errNotFound = errors.New("there is no such unit; does a package bring it?")
+
+// reloadForNew makes systemd read its unit files again when a unit could not be
+// found: its file may have come since. Should that fail, the unit stays unfound.
+func (k *Kind) reloadForNew(ctx context.Context, drifted []converge.Resource) {
+	for _, r := range drifted {
+		if unit, err := k.system.Units.Unit(ctx, r.ID.Name()); err == nil && unit.LoadState == "not-found" {
+			_ = k.system.Units.Reload(ctx)
+			return
+		}
+	}
+}
+
+func (k *Kind) spec(id policy.ID) policy.Service {
+	want, _ := k.policy.Lookup(id)
+	spec, _ := want.Spec.(policy.Service)
+	return spec
+}
+
+// link brings the links of a unit's file into line: masked, enabled.
+func (k *Kind) link(ctx context.Context, id policy.ID) error {
+	name, want := id.Name(), k.spec(id)
+	units := k.system.Units
+	unit, err := units.Unit(ctx, name)
+	if err != nil {
+		return err
+	}
+	if why := protected.Unit(name); why != "" && (is(want.Masked, true) || is(want.Enabled, false)) {
+		return fmt.Errorf("cannot disable or mask %s: %s", name, why)
+	}
+	if mustUnmask(want) && masked(unit) {
+		if err := units.Unmask(ctx, name); err != nil {
+			return err
+		}
+		if unit, err = units.Unit(ctx, name); err != nil {
+			return err
+		}
+	}
+	if absent(want, unit) {
+		return fmt.Errorf("cannot find %s: %w", name, errNotFound)
+	}
+	switch {
+	case is(want.Enabled, true) && !enabled(unit):
+		if why := cannotEnable(unit); why != "" {
+			return fmt.Errorf("cannot enable %s: %s", name, why)
+		}
+		err = units.Enable(ctx, name)
+	case is(want.Enabled, false) && !disabled(unit):
+		err = units.Disable(ctx, name)
+	}
+	if is(want.Masked, true) && !maskedForGood(unit) {
+		err = errors.Join(err, units.Mask(ctx, name))
+	}
+	return err
+}
+
+// run starts or stops a unit, if that is wanted and not so, and adds to its
+// outcome what came of it.
+func (k *Kind) run(ctx context.Context, outcome *converge.Outcome, person string, personErr error) {
+	name, want := outcome.ID.Name(), k.spec(outcome.ID)
+	if want.Running == nil {
+		return
+	}
+	unit, err := k.system.Units.Unit(ctx, name)
+	switch {
+	case err != nil:
+		outcome.Err = errors.Join(outcome.Err, err)
+	case *want.Running && !running(unit):
+		outcome.Err = errors.Join(outcome.Err, k.start(ctx, name))
+	case !*want.Running && !stopped(unit):
+		k.stop(ctx, outcome, person, personErr)
+	}
+}
+
+// start starts a unit, or waits until it has come up by itself, and looks whether
+// it stays: a job is done also when the unit has ended already.
+func (k *Kind) start(ctx context.Context, name string) error {
+	if err := k.system.Units.Start(ctx, name); err != nil {
+		return err
+	}
+	unit, err := k.system.Units.Unit(ctx, name)
+	switch {
+	case err != nil:
+		return err
+	case unit.ActiveState == "inactive":
+		return fmt.Errorf("cannot keep %s running: it starts, does its work and ends; say nothing of running", name)
+	case unit.ActiveState == "failed":
+		return fmt.Errorf("cannot keep %s running: it failed as soon as it was started; see: journalctl -u %s", name, name)
+	}
+	return nil
+}
+
+func (k *Kind) stop(ctx context.Context, outcome *converge.Outcome, person string, personErr error) {
+	name := outcome.ID.Name()
+	if why := protected.Unit(name); why != "" {
+		outcome.Err = errors.Join(outcome.Err, fmt.Errorf("cannot stop %s: %s", name, why))
+		return
+	}
+	if protected.Disruptive(name) {
+		if personErr != nil {
+			outcome.Err = errors.Join(outcome.Err, fmt.Errorf("cannot stop %s: %w", name, personErr))
+			return
+		}
+		if person != "" {
+			outcome.Postponed = converge.NextSession
+			outcome.Reason = fmt.Sprintf("%s is logged in, whose session would end with %s", person, name)
+			return
+		}
+	}
+	outcome.Err = errors.Join(outcome.Err, k.system.Units.Stop(ctx, name))
+}

@@ -1,0 +1,168 @@
+// Package service keeps systemd's units as the policy wants them: the kind
+// "service".
+//
+// Where a unit stands is what systemd says and nothing else; nothing is remembered
+// between two looks. What would end or disturb a live session is left until it has
+// ended, and what carries the streaming session is never stopped.
+package service
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// atOnce is how many units are asked about, started or stopped at a time.
+const atOnce = 8
+
+// Kind keeps the policy's services.
+type Kind struct {
+	policy *policy.Policy
+	system *system.System
+}
+
+// New returns the kind "service".
+func New(p *policy.Policy, s *system.System) *Kind {
+	return &Kind{policy: p, system: s}
+}
+
+// Name implements converge.Kind.
+func (k *Kind) Name() string { return "service" }
+
+// Watches implements converge.Watcher.
+func (k *Kind) Watches() []converge.Watch {
+	watches := []converge.Watch{{Sessions: true}}
+	for _, want := range policy.Of[policy.Service](k.policy) {
+		watches = append(watches, converge.Watch{Unit: want.ID.Name()})
+	}
+	return watches
+}
+
+// Check implements converge.Kind.
+func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
+	wants := policy.Of[policy.Service](k.policy)
+	resources := make([]converge.Resource, len(wants))
+	errs := make([]error, len(wants))
+	each(wants, func(i int, want policy.Want[policy.Service]) {
+		resources[i] = converge.Wanted(want.Resource)
+		unit, err := k.system.Units.Unit(ctx, want.ID.Name())
+		switch {
+		case errors.Is(err, system.ErrNotRunning):
+			resources[i].Doubt("it can only be told on a running machine")
+		case err != nil:
+			errs[i] = err
+			resources[i].Doubt(err.Error())
+		default:
+			judge(&resources[i], want.Spec, unit)
+		}
+	})
+	return resources, errors.Join(errs...)
+}
+
+// each calls do for all elements, some at a time, and returns when all are done.
+func each[E any](all []E, do func(i int, e E)) {
+	slots := make(chan struct{}, atOnce)
+	var wg sync.WaitGroup
+	for i, e := range all {
+		wg.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			do(i, e)
+		})
+	}
+	wg.Wait()
+}
+
+func is(b *bool, value bool) bool { return b != nil && *b == value }
+
+// The words are those of systemctl(1), is-enabled, and of org.freedesktop.systemd1(5).
+
+func masked(u system.Unit) bool {
+	return u.LoadState == "masked" || strings.HasPrefix(u.UnitFileState, "masked")
+}
+
+func maskedForGood(u system.Unit) bool {
+	return masked(u) && u.UnitFileState != "masked-runtime"
+}
+
+func enabled(u system.Unit) bool { return u.UnitFileState == "enabled" || u.UnitFileState == "alias" }
+
+func disabled(u system.Unit) bool { return !strings.HasPrefix(u.UnitFileState, "enabled") }
+
+func running(u system.Unit) bool {
+	return slices.Contains([]string{"active", "reloading", "refreshing"}, u.ActiveState)
+}
+
+func stopped(u system.Unit) bool {
+	return slices.Contains([]string{"inactive", "failed", ""}, u.ActiveState)
+}
+
+// mustUnmask says whether what is wanted cannot be while the unit is masked.
+func mustUnmask(want policy.Service) bool {
+	return is(want.Masked, false) || is(want.Enabled, true) || is(want.Running, true)
+}
+
+// absent says whether there is no such unit, and there should be.
+func absent(want policy.Service, u system.Unit) bool {
+	return u.LoadState == "not-found" && (is(want.Enabled, true) || is(want.Running, true))
+}
+
+// judge records how a unit differs from what is wanted.
+func judge(r *converge.Resource, want policy.Service, u system.Unit) {
+	if absent(want, u) {
+		// Drift and not a failure: the repair of another kind may bring it.
+		r.Differs("unit", "present", "not found")
+		return
+	}
+	switch {
+	case is(want.Masked, true) && !maskedForGood(u):
+		r.Differs("masked", "masked", said(u.UnitFileState, "not masked"))
+	case mustUnmask(want) && masked(u):
+		r.Differs("masked", "not masked", said(u.UnitFileState, "masked"))
+	}
+	switch {
+	case is(want.Enabled, true) && !enabled(u):
+		r.Differs("enabled", "enabled", said(u.UnitFileState, "no unit file"))
+	case is(want.Enabled, false) && !disabled(u):
+		r.Differs("enabled", "disabled", u.UnitFileState)
+	}
+	switch {
+	case is(want.Running, true) && !running(u):
+		r.Differs("running", "active", u.ActiveState)
+	case is(want.Running, false) && !stopped(u):
+		r.Differs("running", "inactive", u.ActiveState)
+	}
+	if len(r.Diff) == 1 && r.Diff[0].Aspect == "enabled" && *want.Enabled {
+		if why := cannotEnable(u); why != "" {
+			r.Fail(why) // and there is nothing else that a repair could try
+		}
+	}
+}
+
+func said(word, otherwise string) string {
+	if word == "" {
+		return otherwise
+	}
+	return word
+}
+
+// cannotEnable says why enabling a unit would do nothing, or "".
+func cannotEnable(u system.Unit) string {
+	switch u.UnitFileState {
+	case "static":
+		return "it is static: it has no [Install] section, and other units start it; say nothing of enabled"
+	case "indirect":
+		return "it has only an Also= in its [Install] section; enable the unit named there"
+	case "generated", "transient", "":
+		return "it has no unit file of its own that could be enabled; a generator or a program makes it"
+	case "bad":
+		return "systemd cannot read its unit file; see: systemctl status " + u.Name
+	}
+	return ""
+}

@@ -1,0 +1,235 @@
+package service_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/service"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A manager stands in for systemd where the real one cannot be brought into the
+// state. Units that it does not have are not found.
+type manager struct {
+	units map[string]system.Unit
+	fate  string // the state of what was started; "active" when empty
+	err   error  // of every question
+
+	mu  sync.Mutex
+	did []string
+}
+
+func (m *manager) do(verb, name string, change func(*system.Unit)) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.did = append(m.did, strings.TrimSpace(verb+" "+name))
+	if unit, there := m.units[name]; there {
+		change(&unit)
+		m.units[name] = unit
+	}
+	return nil
+}
+
+func (m *manager) Unit(_ context.Context, name string) (system.Unit, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if unit, there := m.units[name]; there || m.err != nil {
+		return unit, m.err
+	}
+	return system.Unit{Name: name, LoadState: "not-found", ActiveState: "inactive"}, nil
+}
+
+func (m *manager) Start(_ context.Context, name string) error {
+	return m.do("start", name, func(u *system.Unit) {
+		u.ActiveState = "active"
+		if m.fate != "" {
+			u.ActiveState = m.fate
+		}
+	})
+}
+
+func (m *manager) Stop(_ context.Context, name string) error {
+	return m.do("stop", name, func(u *system.Unit) { u.ActiveState = "inactive" })
+}
+
+func (m *manager) Restart(context.Context, string) error { return errors.New("nothing is restarted") }
+
+func (m *manager) Enable(_ context.Context, name string) error {
+	return m.do("enable", name, func(u *system.Unit) { u.UnitFileState = "enabled" })
+}
+
+func (m *manager) Disable(_ context.Context, name string) error {
+	return m.do("disable", name, func(u *system.Unit) { u.UnitFileState = "disabled" })
+}
+
+func (m *manager) Mask(_ context.Context, name string) error {
+	return m.do("mask", name, func(u *system.Unit) { u.LoadState, u.UnitFileState = "masked", "masked" })
+}
+
+func (m *manager) Unmask(_ context.Context, name string) error {
+	return m.do("unmask", name, func(u *system.Unit) { u.LoadState, u.UnitFileState = "loaded", "disabled" })
+}
+
+func (m *manager) Reload(context.Context) error {
+	return m.do("reload", "", nil)
+}
+
+type sessions struct {
+	live []system.Session
+	err  error
+}
+
+func (s sessions) List(context.Context) ([]system.Session, error) { return s.live, s.err }
+
+func newKind(t *testing.T, toml string, m *manager, s sessions) *service.Kind {
+	t.Helper()
+	fragment, err := policy.Parse(policy.Source{Name: "test.toml", Text: "schema = 1\n" + toml})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Merge([]policy.Fragment{fragment}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return service.New(p, &system.System{Root: "/", Units: m, Sessions: s})
+}
+
+func check(t *testing.T, k *service.Kind) converge.Resource {
+	t.Helper()
+	resources, err := k.Check(t.Context())
+	if err != nil || len(resources) != 1 {
+		t.Fatal(resources, err)
+	}
+	return resources[0]
+}
+
+// unit makes a unit of its LoadState, UnitFileState and ActiveState.
+func unit(states string) system.Unit {
+	s := strings.Split(states, " ")
+	return system.Unit{Name: "x.service", LoadState: s[0], UnitFileState: strings.Trim(s[1], "-"), ActiveState: s[2]}
+}
+
+func TestAUnitIsBroughtIntoLineWithAsFewStepsAsPossible(t *testing.T) {
+	const on = "enabled = true, running = true"
+	const off = "enabled = false, running = false"
+	for _, test := range []struct {
+		want, states string
+		did          []string // nil: it is in line
+	}{
+		{on, "loaded enabled active", nil},
+		{on, "loaded alias reloading", nil},
+		{on, "loaded disabled inactive", []string{"enable x.service", "start x.service"}},
+		{on, "loaded enabled failed", []string{"start x.service"}},
+		{on, "loaded enabled activating", []string{"start x.service"}},
+		{on, "loaded enabled-runtime active", []string{"enable x.service"}},
+		{on, "masked masked inactive", []string{"unmask x.service", "enable x.service", "start x.service"}},
+		{off, "loaded disabled inactive", nil},
+		{off, "loaded static failed", nil},
+		{off, "not-found - inactive", nil},
+		{off, "masked masked inactive", nil},
+		{off, "loaded enabled active", []string{"disable x.service", "stop x.service"}},
+		{off, "loaded static active", []string{"stop x.service"}},
+		{off, "loaded disabled activating", []string{"stop x.service"}},
+		{"masked = true", "masked masked inactive", nil},
+		{"masked = true", "masked masked-runtime inactive", []string{"mask x.service"}},
+		{"masked = true", "not-found - inactive", []string{"reload", "mask x.service"}},
+		{"masked = true, running = false", "loaded enabled active", []string{"mask x.service", "stop x.service"}},
+		{"masked = false", "loaded disabled inactive", nil},
+		{"masked = false", "masked masked inactive", []string{"unmask x.service"}},
+		{"running = true", "loaded static inactive", []string{"start x.service"}},
+	} {
+		t.Run(test.want+", "+test.states, func(t *testing.T) {
+			m := &manager{units: map[string]system.Unit{"x.service": unit(test.states)}}
+			k := newKind(t, fmt.Sprintf("services.\"x.service\" = { %s }", test.want), m, sessions{})
+			r := check(t, k)
+			if inLine := test.did == nil; inLine != (r.State == converge.Compliant) {
+				t.Fatal(r.State, r.Reason, r.Diff)
+			}
+			if test.did == nil {
+				return
+			}
+			if outcomes := k.Repair(t.Context(), []converge.Resource{r}); len(outcomes) > 0 {
+				t.Error(outcomes)
+			}
+			if diff := cmp.Diff(test.did, m.did); diff != "" {
+				t.Error(diff)
+			}
+			if r := check(t, k); r.State != converge.Compliant {
+				t.Error(r.State, r.Diff)
+			}
+		})
+	}
+}
+
+func TestWhatCannotBeSaysWhy(t *testing.T) {
+	for _, test := range []struct{ want, states, fate, reason string }{
+		{"enabled = true", "loaded static active", "", "it is static"},
+		{"enabled = true", "loaded indirect inactive", "", "Also="},
+		{"enabled = true", "loaded generated active", "", "no unit file of its own"},
+		{"enabled = true, running = true", "loaded static inactive", "", "cannot enable x.service: it is static"},
+		{"running = true", "loaded enabled inactive", "inactive", "it starts, does its work and ends"},
+		{"running = true", "loaded enabled inactive", "failed", "it failed as soon as it was started"},
+		{"running = true", "not-found - inactive", "", "cannot find x.service: there is no such unit; does a package bring it?"},
+	} {
+		m := &manager{units: map[string]system.Unit{"x.service": unit(test.states)}, fate: test.fate}
+		k := newKind(t, fmt.Sprintf("services.\"x.service\" = { %s }", test.want), m, sessions{})
+		r := check(t, k)
+		reason := r.Reason
+		if r.State == converge.Drifted {
+			for _, outcome := range k.Repair(t.Context(), []converge.Resource{r}) {
+				reason = outcome.Err.Error()
+			}
+		} else if r.State != converge.Failed {
+			t.Errorf("%v: %s", test, r.State)
+		}
+		if !strings.Contains(reason, test.reason) {
+			t.Errorf("%v: %q", test, reason)
+		}
+	}
+}
+
+func TestStoppingWhatDisruptsWaitsForTheEndOfTheSession(t *testing.T) {
+	alice := []system.Session{{User: "alice", State: "online"}}
+	for _, test := range []struct {
+		unit     string
+		sessions sessions
+		stopped  bool
+	}{
+		{"lightdm.service", sessions{live: alice}, false},
+		{"lightdm.service", sessions{err: errors.New("logind does not answer")}, false},
+		{"lightdm.service", sessions{}, true},
+		{"lightdm.service", sessions{live: []system.Session{{User: "alice", State: "closing"}}}, true},
+		{"cups.service", sessions{live: alice}, true},
+	} {
+		m := &manager{units: map[string]system.Unit{test.unit: unit("loaded enabled active")}}
+		k := newKind(t, fmt.Sprintf("services.%q = { enabled = false, running = false }", test.unit), m, test.sessions)
+		outcomes := k.Repair(t.Context(), []converge.Resource{check(t, k)})
+		if stopped := slices.Contains(m.did, "stop "+test.unit); stopped != test.stopped || stopped != (len(outcomes) == 0) {
+			t.Errorf("%v: %q %v", test, m.did, outcomes)
+		}
+		if !slices.Contains(m.did, "disable "+test.unit) {
+			t.Errorf("%v: it was not disabled, which disturbs nobody", test)
+		}
+		if test.sessions.live != nil && !test.stopped {
+			if got := outcomes[0]; got.Postponed != converge.NextSession || !strings.Contains(got.Reason, "alice is logged in") {
+				t.Errorf("%v: %v", test, got)
+			}
+		}
+	}
+}
+
+func TestAnImageIsInDoubt(t *testing.T) {
+	m := &manager{err: system.ErrNotRunning}
+	if r := check(t, newKind(t, `services."x.service" = { enabled = true }`, m, sessions{})); r.State != converge.Unknown {
+		t.Error(r.State, r.Reason)
+	}
+}

@@ -1,0 +1,92 @@
+package sudo
+
+import (
+	"context"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A judge tells whether a subject may have a grant. When it cannot be told, it
+// may not. It remembers, for it may have to ask the directory.
+type judge struct {
+	ctx     context.Context //nolint:containedctx // lives no longer than the check that made it
+	system  *system.System
+	users   []string
+	groups  []string
+	aliases map[string][]sudoers.Subject
+	known   map[string]bool
+}
+
+func newJudge(ctx context.Context, s *system.System, allow []string, aliases map[string][]sudoers.Subject) *judge {
+	j := &judge{ctx: ctx, system: s, aliases: aliases, known: map[string]bool{}}
+	for _, subject := range allow {
+		if group, ok := strings.CutPrefix(subject, "%"); ok {
+			j.groups = append(j.groups, group)
+		} else {
+			j.users = append(j.users, subject)
+		}
+	}
+	return j
+}
+
+// allowsAll says whether every subject that a list lets in is allowed. One that
+// it shuts out lets nobody in.
+func (j *judge) allowsAll(subjects []sudoers.Subject) bool {
+	return j.allows(subjects, 0)
+}
+
+func (j *judge) allows(subjects []sudoers.Subject, depth int) bool {
+	return depth < 16 && !slices.ContainsFunc(subjects, func(s sudoers.Subject) bool {
+		return !s.Negated && !j.allowsOne(s, depth)
+	})
+}
+
+func (j *judge) allowsOne(s sudoers.Subject, depth int) bool {
+	switch s.Form {
+	case sudoers.Named:
+		if members, defined := j.aliases[s.Name]; defined {
+			return j.allows(members, depth+1) && !slices.ContainsFunc(members, func(m sudoers.Subject) bool { return m.Negated })
+		}
+		return j.allowsUser(s.Name)
+	case sudoers.User:
+		return j.allowsUser(s.Name)
+	case sudoers.UID:
+		if s.Name == "0" {
+			return true
+		}
+		account, found, err := facts.LookupUser(j.ctx, j.system, s.Name)
+		return err == nil && found && j.allowsUser(account.Name)
+	case sudoers.Group:
+		return containsFold(j.groups, s.Name)
+	case sudoers.GID:
+		group, found, err := facts.LookupGroup(j.ctx, j.system, s.Name)
+		return err == nil && found && containsFold(j.groups, group.Name)
+	}
+	return false
+}
+
+// namesUser says whether the policy allows a user by name.
+func (j *judge) namesUser(name string) bool { return containsFold(j.users, name) }
+
+// allowsUser says whether the policy allows a user by name or by a group.
+func (j *judge) allowsUser(name string) bool {
+	if j.namesUser(name) {
+		return true
+	}
+	allowed, known := j.known[name]
+	if !known && len(j.groups) > 0 {
+		groups, err := facts.GroupsOf(j.ctx, j.system, name)
+		allowed = err == nil && slices.ContainsFunc(groups, func(g string) bool { return containsFold(j.groups, g) })
+		j.known[name] = allowed
+	}
+	return allowed
+}
+
+// containsFold compares as sudo does by default.
+func containsFold(names []string, name string) bool {
+	return slices.ContainsFunc(names, func(n string) bool { return strings.EqualFold(n, name) })
+}

@@ -1,0 +1,235 @@
+package sudoers
+
+import (
+	"bytes"
+	"regexp"
+	"strings"
+)
+
+// A Sort is what a logical line is for.
+type Sort int
+
+// The sorts of lines.
+const (
+	Idle       Sort = iota // blank, a comment, Defaults, or an alias: it grants nothing
+	Grant                  // users, hosts, commands
+	Alias                  // of users
+	Include                // of a file
+	IncludeDir             // of a directory
+	Unclear                // whatever else, which sudo may understand
+)
+
+// A Line is a logical line: one or more physical lines joined by backslashes.
+type Line struct {
+	Sort    Sort
+	First   int // physical lines, counted from 1
+	Last    int
+	Text    string               // joined, without a comment
+	Users   []Subject            // of a Grant
+	Rest    string               // of a Grant: hosts and commands
+	Aliases map[string][]Subject // that an Alias defines
+	Path    string               // of an Include or IncludeDir, as it is written
+}
+
+// Parse splits a file into its logical lines. Together they hold each physical
+// line once, in order.
+func Parse(content []byte) []Line {
+	var lines []Line
+	rest, first := string(content), 1
+	for rest != "" {
+		scanned := scan(rest)
+		line := classify(scanned)
+		line.First = first
+		line.Last = first + strings.Count(strings.TrimSuffix(rest[:scanned.length], "\n"), "\n")
+		lines = append(lines, line)
+		first = line.Last + 1
+		rest = rest[scanned.length:]
+	}
+	return lines
+}
+
+// scanned is one logical line as it was found.
+type scanned struct {
+	text   string // without continuations and comment
+	length int    // in the source, line break included
+	clear  bool   // where it ends does not depend on what a quote means where it stands
+}
+
+// scan reads one logical line. A comment ends with its physical line, whatever
+// its last character is. A quote opens a string in a list of users and not in
+// a command, so that a "#" behind one, in a line that goes on, leaves doubt.
+func scan(source string) scanned {
+	if includeDirective.MatchString(source) {
+		physical, _, _ := strings.Cut(source, "\n")
+		return scanned{physical, min(len(physical)+1, len(source)), true}
+	}
+	var text strings.Builder
+	quoted, hash, continued := false, false, false
+	i := 0
+	for i < len(source) && source[i] != '\n' {
+		switch c := source[i]; {
+		case c == '\\':
+			if n := continuation(source[i:]); n > 0 {
+				continued = true
+				if !quoted {
+					text.WriteByte(' ')
+				}
+				i += n
+				continue
+			}
+			text.WriteByte(c)
+			if i++; i < len(source) && source[i] != '\n' {
+				text.WriteByte(source[i])
+				i++
+			}
+			continue
+		case c == '#' && quoted:
+			hash = true
+		case c == '#' && !isID(source[i:]):
+			end := strings.IndexByte(source[i:], '\n')
+			if end < 0 {
+				end = len(source) - i
+			}
+			i += end
+			continue
+		case c == '"':
+			quoted = !quoted
+		}
+		text.WriteByte(source[i])
+		i++
+	}
+	return scanned{text.String(), min(i+1, len(source)), !quoted && !(hash && continued)}
+}
+
+// continuation is the length of a backslash that joins two lines, with the line
+// break behind it, or 0.
+func continuation(source string) int {
+	rest := strings.TrimPrefix(strings.TrimLeft(source[1:], " \t"), "\r")
+	if strings.HasPrefix(rest, "\n") {
+		return len(source) - len(rest) + 1
+	}
+	return 0
+}
+
+// isID says whether text begins with an id such as "#1000".
+func isID(text string) bool {
+	text = strings.TrimPrefix(text[1:], "-")
+	return text != "" && text[0] >= '0' && text[0] <= '9'
+}
+
+var (
+	// "#include" stands at the very beginning of a line; "@include" need not.
+	includeDirective = regexp.MustCompile(`^(#|[ \t]*@)include(dir)?[ \t]+`)
+	defaultsLine     = regexp.MustCompile(`^Defaults([ \t:@>!]|$)`)
+	aliasLine        = regexp.MustCompile(`^(Host|Cmnd|Cmd|User|Runas)_Alias`)
+	aliasName        = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
+	aliasDefinition  = regexp.MustCompile(`(^|:)[ \t]*[A-Z][A-Z0-9_]*[ \t]*=`)
+	digest           = regexp.MustCompile(`sha(224|256|384|512)[ \t]*:[ \t]*[A-Za-z0-9+/=]+`)
+)
+
+func classify(s scanned) Line {
+	line := Line{Text: strings.Trim(s.text, " \t\r")}
+	switch match := includeDirective.FindStringSubmatch(s.text); {
+	case line.Text == "":
+	case match != nil:
+		line.Sort = Include
+		if match[2] == "dir" {
+			line.Sort = IncludeDir
+		}
+		line.Path = includePath(s.text[len(match[0]):])
+	case defaultsLine.MatchString(line.Text):
+	case aliasLine.MatchString(line.Text):
+		line.alias()
+	default:
+		p := parser{line.Text}
+		users, ok := p.users()
+		line.Sort, line.Users, line.Rest = Grant, users, strings.Trim(p.rest, " \t")
+		// Old sudo reads a second grant that begins in the middle of a line.
+		if !ok || equals(line.Rest) != 1 {
+			line.Sort = Unclear
+		}
+	}
+	if !s.clear {
+		line.Sort = Unclear
+	}
+	return line
+}
+
+func includePath(text string) string {
+	text = strings.Trim(text, " \t\r")
+	if unquoted, ok := strings.CutPrefix(text, `"`); ok {
+		return strings.TrimSuffix(unquoted, `"`)
+	}
+	return strings.ReplaceAll(text, `\ `, " ")
+}
+
+// alias reads a line that defines aliases. Only those of users matter.
+func (l *Line) alias() {
+	keyword := aliasLine.FindString(l.Text)
+	definitions := l.Text[len(keyword):]
+	if keyword != "User_Alias" {
+		plain := digest.ReplaceAllString(definitions, "")
+		if len(aliasDefinition.FindAllString(plain, -1)) != equals(plain) {
+			l.Sort = Unclear
+		}
+		return
+	}
+	l.Sort, l.Aliases = Alias, map[string][]Subject{}
+	for p := (parser{definitions}); ; {
+		name, found := p.word()
+		p.blanks()
+		if !found || !aliasName.MatchString(name) || !p.take('=') {
+			l.Sort = Unclear
+			return
+		}
+		users, ok := p.users()
+		l.Aliases[name] = users
+		switch {
+		case ok && p.rest == "":
+			return
+		case !ok || !p.take(':'):
+			l.Sort = Unclear
+			return
+		}
+		p.blanks()
+	}
+}
+
+// equals counts the equals signs that are neither escaped nor quoted nor in
+// parentheses.
+func equals(text string) int {
+	count, quoted, depth := 0, false, 0
+	for i := 0; i < len(text); i++ {
+		switch c := text[i]; {
+		case c == '\\':
+			i++
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+		case c == '(':
+			depth++
+		case c == ')':
+			depth--
+		case c == '=' && depth == 0:
+			count++
+		}
+	}
+	return count
+}
+
+// Disable makes comments of logical lines of a file: each of their physical
+// lines gets mark, which begins with "# ", in front. All else stays as it is.
+func Disable(content []byte, lines []Line, mark string) []byte {
+	physical := bytes.SplitAfter(content, []byte("\n"))
+	var disabled bytes.Buffer
+	for i, text := range physical {
+		for _, l := range lines {
+			if l.First <= i+1 && i+1 <= l.Last && len(text) > 0 {
+				disabled.WriteString(mark)
+				break
+			}
+		}
+		disabled.Write(text)
+	}
+	return disabled.Bytes()
+}

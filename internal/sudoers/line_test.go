@@ -1,0 +1,150 @@
+package sudoers
+
+import (
+	"bytes"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestLinesAreToldApartAsSudoDoes(t *testing.T) {
+	user := func(name string) Subject { return Subject{Form: User, Name: name} }
+	for name, test := range map[string]struct {
+		source string
+		sort   Sort
+		users  []Subject
+	}{
+		"a comment":                            {"# bob ALL=(ALL) ALL", Idle, nil},
+		"a comment without a blank":            {"#bob ALL=(ALL) ALL", Idle, nil},
+		"a uid looks like a comment":           {"#1000 ALL=(ALL:ALL) NOPASSWD:ALL", Grant, []Subject{{Form: UID, Name: "1000"}}},
+		"a gid":                                {"%#10 ALL=(ALL) ALL", Grant, []Subject{{Form: GID, Name: "10"}}},
+		"a group":                              {"%wheel ALL=(ALL) ALL", Grant, []Subject{{Form: Group, Name: "wheel"}}},
+		"a group of the directory":             {`%EXAMPLE\\Domain\ Admins ALL=(ALL) ALL`, Grant, []Subject{{Form: Group, Name: `EXAMPLE\Domain Admins`}}},
+		"a quoted group, one backslash":        {`"%EXAMPLE\Domain Admins" ALL=(ALL) ALL`, Grant, []Subject{{Form: Group, Name: `EXAMPLE\Domain Admins`}}},
+		"a name in hexadecimal":                {`EXAMPLE\x5cbob\x20b ALL=(ALL) ALL`, Grant, []Subject{user(`EXAMPLE\bob b`)}},
+		"a netgroup":                           {"+admins ALL=(ALL) ALL", Grant, []Subject{{Form: NetGroup, Name: "admins"}}},
+		"a group of a plug-in":                 {"%:admins ALL=(ALL) ALL", Grant, []Subject{{Form: Foreign, Name: "admins"}}},
+		"an alias":                             {"ADMINS ALL=(ALL) ALL", Grant, []Subject{{Form: Named, Name: "ADMINS"}}},
+		"a quoted name in capitals is a user":  {`"ADMINS" ALL=(ALL) ALL`, Grant, []Subject{user("ADMINS")}},
+		"everybody":                            {"ALL ALL=(ALL) ALL", Grant, []Subject{{Form: All}}},
+		"several with exceptions":              {"ALL, !root,!!bob ALL=(ALL) ALL", Grant, []Subject{{Form: All}, {Negated: true, Form: User, Name: "root"}, user("bob")}},
+		"a continued grant":                    {"bob, \\\n  carol ALL = \\\n ALL\n", Grant, []Subject{user("bob"), user("carol")}},
+		"blanks behind the backslash":          {"bob \\  \n ALL = ALL\n", Grant, []Subject{user("bob")}},
+		"a grant with a comment":               {"bob ALL=ALL # for the audit\n", Grant, []Subject{user("bob")}},
+		"defaults":                             {`Defaults:bob !requiretty`, Idle, nil},
+		"an alias of commands":                 {`Cmnd_Alias X = sha224:0GomF8mNN3wlDt1HD9XldjJ3SNgpFdbjO1+NsQ== /bin/ls`, Idle, nil},
+		"two aliases of hosts":                 {`Host_Alias A = h1, h2 : B = 2001:db8::1`, Idle, nil},
+		"a second grant in the same line":      {"root ALL=ALL bob ALL=ALL", Unclear, nil},
+		"a grant behind an alias":              {"Runas_Alias X = root bob ALL=ALL", Unclear, nil},
+		"nonsense":                             {"bob may do anything", Unclear, nil},
+		"an open string":                       {`"bob ALL=ALL`, Unclear, nil},
+		"a hash in quotes in a continued line": {"alice ALL=/bin/echo \" # \\\nbob ALL=ALL\n", Unclear, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			lines := Parse([]byte(test.source))
+			if len(lines) != 1 {
+				t.Fatalf("got %d lines, want 1: %+v", len(lines), lines)
+			}
+			if lines[0].Sort != test.sort {
+				t.Fatalf("got sort %v, want %v: %+v", lines[0].Sort, test.sort, lines[0])
+			}
+			if diff := cmp.Diff(test.users, lines[0].Users); test.sort == Grant && diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+func TestACommentThatEndsInABackslashDoesNotHideTheNextLine(t *testing.T) {
+	for _, source := range []string{"# a comment \\\nbob ALL=ALL\n", "alice ALL=ALL # a comment \\\nbob ALL=ALL\n"} {
+		lines := Parse([]byte(source))
+		if len(lines) != 2 || lines[1].Sort != Grant || lines[1].Users[0].Name != "bob" {
+			t.Errorf("%q: got %+v", source, lines)
+		}
+	}
+}
+
+func TestIncludesAreFound(t *testing.T) {
+	for source, want := range map[string]Line{
+		"#includedir /etc/sudoers.d\n": {Sort: IncludeDir, Path: "/etc/sudoers.d"},
+		"@includedir /etc/sudoers.d":   {Sort: IncludeDir, Path: "/etc/sudoers.d"},
+		"  @include \"/etc/my file\"":  {Sort: Include, Path: "/etc/my file"},
+		"#include /etc/my\\ file":      {Sort: Include, Path: "/etc/my file"},
+		"  #include /etc/comment":      {Sort: Idle},
+		"#includes are explained here": {Sort: Idle},
+	} {
+		got := Parse([]byte(source))[0]
+		if got.Sort != want.Sort || got.Path != want.Path {
+			t.Errorf("%q: got sort %v of %q, want %v of %q", source, got.Sort, got.Path, want.Sort, want.Path)
+		}
+	}
+}
+
+func TestAliasesOfUsersAreRead(t *testing.T) {
+	line := Parse([]byte("User_Alias ADMINS = alice, %wheel : OTHERS = !bob\n"))[0]
+	want := map[string][]Subject{
+		"ADMINS": {{Form: User, Name: "alice"}, {Form: Group, Name: "wheel"}},
+		"OTHERS": {{Negated: true, Form: User, Name: "bob"}},
+	}
+	if diff := cmp.Diff(want, line.Aliases); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestDisablingALineLeavesTheOthersAlone(t *testing.T) {
+	source := "# keep \\\nbob ALL = \\\n  ALL\nalice ALL=ALL\n"
+	lines := Parse([]byte(source))
+	got := string(Disable([]byte(source), lines[1:2], "# off: "))
+	want := "# keep \\\n# off: bob ALL = \\\n# off:   ALL\nalice ALL=ALL\n"
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestNamesSurviveQuoting(t *testing.T) {
+	for _, name := range []string{
+		"root", "alice", "%wheel", `%EXAMPLE\Linux Admins`, `EXAMPLE\bob`, "BOB", "bob@example.com", "-dash",
+		"a#b", "#1", "x=y", "ende\\", "ünï", "%A:b", "tab\there", `a\x20b`, "ALL", "a!b,c(d)",
+	} {
+		line := Parse([]byte(Quote(name) + " ALL = ALL"))[0]
+		if line.Sort != Grant || len(line.Users) != 1 {
+			t.Errorf("%q is written %s and read as %+v", name, Quote(name), line)
+			continue
+		}
+		if want := subjectOf(name); line.Users[0] != want {
+			t.Errorf("%q is written %s and read as %+v", name, Quote(name), line.Users[0])
+		}
+	}
+}
+
+func FuzzParse(f *testing.F) {
+	for _, seed := range []string{
+		"root ALL=(ALL:ALL) ALL\n#1000 ALL=ALL\n@includedir /etc/sudoers.d\n",
+		"User_Alias A = b, %c \\\n : D = \"e f\"\n# x \\\nb\\ c ALL = ALL # d",
+		"Defaults x=\"# \\\n\"\n\"a\\\"b\" ALL=ALL\r\n", "\\", "\\\n", "\"", "a\\x2", "!", "%", "#include ",
+	} {
+		f.Add([]byte(seed))
+	}
+	f.Fuzz(func(t *testing.T, source []byte) {
+		lines := Parse(source)
+		next := 1
+		for _, line := range lines {
+			if line.First != next || line.Last < line.First {
+				t.Fatalf("line %d-%d follows line %d", line.First, line.Last, next-1)
+			}
+			next = line.Last + 1
+		}
+		if physical := strings.Count(strings.TrimSuffix(string(source), "\n"), "\n") + 1; len(source) > 0 && next-1 != physical {
+			t.Fatalf("%d of %d physical lines are in logical ones", next-1, physical)
+		}
+		for _, line := range Parse(Disable(source, lines, "# off: ")) {
+			if line.Sort != Idle {
+				t.Fatalf("a disabled line is still a line: %+v", line)
+			}
+		}
+		if len(lines) > 0 && !bytes.Equal(Disable(source, nil, "# off: "), source) {
+			t.Fatal("disabling nothing changed something")
+		}
+	})
+}
