@@ -1,0 +1,99 @@
+package agent
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/soe-agent/soe-agent/internal/source"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// Where things are on a machine.
+const (
+	ConfigFile  = "/etc/soe-agent/agent.toml"
+	SeedDir     = "/usr/share/soe-agent/policy.d"
+	LocalDir    = "/etc/soe-agent/policy.d"
+	StateDir    = "/var/lib/soe-agent"
+	ReportFile  = "/run/soe-agent/report.json"
+	StatusFile  = "/run/soe-agent/status.json"
+	defaultPoll = 15 * time.Minute
+	defaultScan = 30 * time.Minute
+	shortest    = time.Second
+)
+
+// Config is the agent's own configuration, agent.toml. The zero Config, with
+// Default's personas, enforces the seed policy.
+type Config struct {
+	Personas []string      `toml:"personas"`
+	AWS      source.Config `toml:"aws"`
+	Schedule Schedule      `toml:"schedule"`
+	Report   Reporting     `toml:"report"`
+}
+
+// Schedule says how often the agent looks by itself.
+type Schedule struct {
+	Poll   duration `toml:"poll"`   // for a newer policy
+	Verify duration `toml:"verify"` // at everything on the machine
+}
+
+// Reporting says where reports go besides the machine itself.
+type Reporting struct {
+	SSM bool `toml:"ssm"` // to SSM Compliance
+}
+
+// duration is written as in "15m".
+type duration struct{ time.Duration }
+
+func (d *duration) UnmarshalText(text []byte) error {
+	parsed, err := time.ParseDuration(string(text))
+	if err != nil {
+		return fmt.Errorf("%q is not a duration such as \"15m\"", text)
+	}
+	if parsed < shortest {
+		return fmt.Errorf("%q is shorter than %s", text, shortest)
+	}
+	d.Duration = parsed
+	return nil
+}
+
+// Default is the configuration of a machine that has no agent.toml.
+func Default() Config {
+	return Config{
+		Personas: []string{"base"},
+		Schedule: Schedule{Poll: duration{defaultPoll}, Verify: duration{defaultScan}},
+		Report:   Reporting{SSM: true},
+	}
+}
+
+// ReadConfig reads the configuration. A file that is not there says nothing, and
+// that is enough.
+func ReadConfig(files system.FS, name string) (Config, error) {
+	c := Default()
+	content, err := files.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) && name == ConfigFile {
+		return c, nil
+	}
+	if err != nil {
+		return c, err
+	}
+	meta, err := toml.Decode(string(content), &c)
+	if err != nil {
+		var parse toml.ParseError
+		if errors.As(err, &parse) {
+			return c, fmt.Errorf("%s:%d: cannot read the configuration: %s", name, parse.Position.Line, parse.Message)
+		}
+		return c, fmt.Errorf("%s: cannot read the configuration: %w", name, err)
+	}
+	var errs []error
+	for _, key := range meta.Undecoded() {
+		errs = append(errs, fmt.Errorf("%s: cannot use %s: no such setting is known; see soe-agent(8)", name, key))
+	}
+	if len(c.Personas) == 0 {
+		errs = append(errs, fmt.Errorf("%s: cannot use personas: it names none; leave it out for [\"base\"]", name))
+	}
+	return c, errors.Join(errs...)
+}

@@ -1,0 +1,122 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/account"
+	"github.com/soe-agent/soe-agent/internal/kind/check"
+	"github.com/soe-agent/soe-agent/internal/kind/dconf"
+	"github.com/soe-agent/soe-agent/internal/kind/dropin"
+	"github.com/soe-agent/soe-agent/internal/kind/machine"
+	"github.com/soe-agent/soe-agent/internal/kind/packages"
+	"github.com/soe-agent/soe-agent/internal/kind/pcoip"
+	"github.com/soe-agent/soe-agent/internal/kind/service"
+	"github.com/soe-agent/soe-agent/internal/kind/sudo"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A Machine is an opened machine with what the agent knows of it.
+type Machine struct {
+	System *system.System
+	Ledger *converge.Ledger
+	Facts  facts.Facts
+	Log    *slog.Logger
+}
+
+// Open opens the machine below a root. gate is asked before every change of it;
+// nil lets all pass.
+func Open(ctx context.Context, root string, gate system.Gate, log *slog.Logger) (*Machine, error) {
+	// The ledger writes through a door of its own: what it writes is not kept again.
+	state, err := system.Open(system.Options{Root: root, Gate: gate})
+	if err != nil {
+		return nil, err
+	}
+	f, err := facts.Gather(ctx, state)
+	if err != nil {
+		return nil, err
+	}
+	ledger, err := openLedger(state, f.MachineID, log)
+	if err != nil {
+		return nil, err
+	}
+	s, err := system.Open(system.Options{Root: root, Gate: gate, Keeper: ledger})
+	if err != nil {
+		return nil, err
+	}
+	return &Machine{System: s, Ledger: ledger, Facts: f, Log: log}, nil
+}
+
+// openLedger opens the machine's ledger. One that came with an image from
+// another machine is put aside, and the machine starts afresh.
+func openLedger(s *system.System, machineID string, log *slog.Logger) (*converge.Ledger, error) {
+	ledger, err := converge.OpenLedger(s.FS, StateDir, machineID)
+	if !errors.Is(err, converge.ErrOtherMachine) {
+		return ledger, err
+	}
+	log.Warn("starting afresh: the state in "+StateDir+" belongs to another machine", "err", err)
+	names := []string{"ledger.jsonl", "lastgood.json"}
+	backups, _ := s.FS.ReadDir(StateDir + "/backups") // there may be none
+	for _, backup := range backups {
+		names = append(names, "backups/"+backup)
+	}
+	for _, name := range names {
+		if err := s.FS.Remove(StateDir + "/" + name); err != nil {
+			return nil, fmt.Errorf("cannot start afresh: %w", err)
+		}
+	}
+	return converge.OpenLedger(s.FS, StateDir, machineID)
+}
+
+// quick and slow are the kinds of the two workers. A slow kind may take minutes.
+func (m *Machine) quick(p *policy.Policy) []converge.Kind {
+	s, l := m.System, m.Ledger
+	return []converge.Kind{
+		machine.New(p, s),
+		account.NewGroups(p, s, l),
+		account.NewUsers(p, s, l),
+		sudo.New(p, s),
+		dropin.New(p, s),
+		pcoip.New(p, s, l),
+		dconf.New(p, s, l),
+	}
+}
+
+func (m *Machine) slow(p *policy.Policy) []converge.Kind {
+	return []converge.Kind{
+		packages.NewRepositories(p, m.System, m.Ledger),
+		packages.New(p, m.System, m.Ledger),
+	}
+}
+
+func (m *Machine) last(p *policy.Policy) []converge.Kind {
+	return []converge.Kind{
+		service.New(p, m.System),
+		check.New(p, m.System),
+	}
+}
+
+// Engine returns one engine for all kinds, in the order in which they are
+// repaired: lock down first, slow things last.
+func (m *Machine) Engine(p *policy.Policy) *converge.Engine {
+	kinds := append(append(m.quick(p), m.slow(p)...), m.last(p)...)
+	return converge.New(p, kinds, m.Ledger, m.System.Clock, m.Log)
+}
+
+// KnownKinds returns an error that names what is no kind among names.
+func KnownKinds(names []string) error {
+	var errs []error
+	for _, name := range names {
+		if !slices.Contains(policy.Kinds(), name) {
+			errs = append(errs, fmt.Errorf("cannot walk %q: it is no kind; kinds are %s", name, strings.Join(policy.Kinds(), ", ")))
+		}
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,68 @@
+package agent
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A Phase is where in its life the daemon is.
+type Phase string
+
+// The phases.
+const (
+	LockingDown   Phase = "locking down"
+	Bootstrapping Phase = "bootstrapping" // has never had a published policy
+	Converging    Phase = "converging"
+	Keeping       Phase = "keeping"
+)
+
+// Status is what the daemon is doing, as it writes it to StatusFile for all to
+// read.
+type Status struct {
+	Version     string                 `json:"version"`
+	PID         int                    `json:"pid"`
+	Started     time.Time              `json:"started"`
+	Phase       Phase                  `json:"phase"`
+	Busy        []string               `json:"busy,omitempty"`         // kinds being walked now
+	Waiting     string                 `json:"waiting,omitempty"`      // what it waits for before it can have the published policy
+	NextAttempt time.Time              `json:"next_attempt,omitzero"`  // of that
+	LastContact time.Time              `json:"last_contact,omitzero"`  // when the published policy was last confirmed
+	ReportError string                 `json:"report_error,omitempty"` // why the last report was not delivered
+	Serial      int64                  `json:"serial,omitempty"`
+	Digest      string                 `json:"digest"`
+	Personas    []string               `json:"personas"`
+	Refused     []string               `json:"refused,omitempty"`
+	LastPass    time.Time              `json:"last_pass,omitzero"`
+	Compliant   bool                   `json:"compliant"`
+	Summary     map[converge.State]int `json:"summary,omitempty"`
+}
+
+// ErrNotUp is the error of ReadStatus when the daemon is not running.
+var ErrNotUp = errors.New("the daemon is not running; start it with: systemctl start soe-agent")
+
+// ReadStatus reads what the daemon wrote last. When the daemon has gone since,
+// the error is ErrNotUp.
+func ReadStatus(s *system.System) (Status, error) {
+	var status Status
+	content, err := s.FS.ReadFile(StatusFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return status, ErrNotUp
+	}
+	if err != nil {
+		return status, err
+	}
+	if err := json.Unmarshal(content, &status); err != nil {
+		return status, fmt.Errorf("cannot read %s: %w", StatusFile, err)
+	}
+	if _, err := s.FS.Stat("/proc/" + strconv.Itoa(status.PID)); err != nil {
+		return status, ErrNotUp
+	}
+	return status, nil
+}

@@ -1,0 +1,225 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+)
+
+// A Style says how a report is written for people.
+type Style struct {
+	Color   bool
+	Verbose bool // also what is in line
+}
+
+// Colours of ECMA-48, which every terminal knows.
+const (
+	red    = "31"
+	green  = "32"
+	yellow = "33"
+	dim    = "2"
+	bold   = "1"
+)
+
+func (s Style) paint(colour, text string) string {
+	if !s.Color || text == "" {
+		return text
+	}
+	return "\x1b[" + colour + "m" + text + "\x1b[0m"
+}
+
+// printer writes lines and remembers the first error.
+type printer struct {
+	w   io.Writer
+	err error
+}
+
+func (p *printer) printf(format string, args ...any) {
+	if p.err == nil {
+		_, p.err = fmt.Fprintf(p.w, format, args...)
+	}
+}
+
+// Plan writes what would change, as a diff.
+func (r Report) Plan(w io.Writer, style Style) error {
+	p := &printer{w: w}
+	for _, resource := range r.Resources {
+		if !resource.State.InLine() || resource.State == converge.Waived || style.Verbose {
+			p.resource(resource, style)
+		}
+	}
+	p.refused(r, style)
+	p.planSummary(r, style)
+	return p.err
+}
+
+func (p *printer) planSummary(r Report, style Style) {
+	change := r.Summary[converge.Drifted]
+	rest := len(r.Resources) - change
+	switch {
+	case change == 0 && r.Compliant:
+		p.printf("%s %d resources are in line%s; nothing would change.\n", style.paint(green, "✓"), rest, p.asides(r))
+	case change == 0:
+		p.printf("Nothing would change, and yet not everything is in line%s.\n", p.asides(r))
+	default:
+		p.printf("%s would change, %d would not%s.\n", style.paint(bold, fmt.Sprint(change)), rest, p.asides(r))
+	}
+}
+
+// asides counts the states that a reader should not overlook.
+func (p *printer) asides(r Report) string {
+	var parts []string
+	for _, state := range []converge.State{
+		converge.Failed, converge.Unknown, converge.Contested, converge.Pending, converge.Waived,
+	} {
+		if n := r.Summary[state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	return " (" + strings.Join(parts, ", ") + ")"
+}
+
+// Text writes the whole report.
+func (r Report) Text(w io.Writer, style Style) error {
+	p := &printer{w: w}
+	for _, resource := range r.Resources {
+		if resource.State != converge.Compliant || style.Verbose {
+			p.resource(resource, style)
+		}
+	}
+	p.refused(r, style)
+	p.verdict(r, style)
+	return p.err
+}
+
+func (p *printer) verdict(r Report, style Style) {
+	if r.Compliant {
+		p.printf("%s  ", style.paint(green, "✓ compliant"))
+	} else {
+		p.printf("%s  ", style.paint(red, "✗ not compliant"))
+	}
+	var parts []string
+	for _, state := range []converge.State{
+		converge.Compliant, converge.Corrected, converge.Pending, converge.Waived, converge.Drifted,
+		converge.Failed, converge.Contested, converge.Unknown,
+	} {
+		if n := r.Summary[state]; n > 0 {
+			parts = append(parts, fmt.Sprintf("%d %s", n, state))
+		}
+	}
+	p.printf("%d resources: %s\n", len(r.Resources), strings.Join(parts, ", "))
+	serial := ""
+	if r.Policy.Serial > 0 {
+		serial = fmt.Sprintf(" serial %d", r.Policy.Serial)
+	}
+	p.printf("%s\n", style.paint(dim, fmt.Sprintf("%s · policy %s%s · personas %s · %s",
+		r.Machine.Hostname, r.Policy.Digest, serial, strings.Join(r.Policy.Personas, ", "), r.Time.Format(time.DateTime))))
+}
+
+func (p *printer) refused(r Report, style Style) {
+	for _, problem := range r.Policy.Refused {
+		p.printf("%s %s\n", style.paint(red, "✗ policy refused:"), problem)
+	}
+}
+
+// mark is the sign before a resource.
+func (s Style) mark(state converge.State) string {
+	switch state {
+	case converge.Compliant:
+		return s.paint(green, "✓")
+	case converge.Corrected:
+		return s.paint(green, "↺")
+	case converge.Drifted:
+		return s.paint(yellow, "~")
+	case converge.Pending:
+		return s.paint(yellow, "…")
+	case converge.Waived:
+		return s.paint(dim, "○")
+	case converge.Unknown:
+		return s.paint(yellow, "?")
+	}
+	return s.paint(red, "✗")
+}
+
+func (p *printer) resource(r converge.Resource, style Style) {
+	notes := []string{string(r.State)}
+	if r.Cause != "" {
+		notes = append(notes, string(r.Cause))
+	}
+	if r.Effect != "" {
+		notes = append(notes, "in effect after "+strings.ReplaceAll(string(r.Effect), "-", " "))
+	}
+	if r.Origin.Fragment != "" {
+		notes = append(notes, r.Origin.String())
+	}
+	p.printf("%s %s  %s\n", style.mark(r.State), style.paint(bold, clean(string(r.ID))), style.paint(dim, strings.Join(notes, " · ")))
+	if r.Reason != "" {
+		p.printf("    %s\n", strings.ReplaceAll(clean(r.Reason), "\n", "\n    "))
+	}
+	if r.State == converge.Compliant {
+		return
+	}
+	for _, d := range r.Diff {
+		p.difference(d, style)
+	}
+}
+
+func (p *printer) difference(d converge.Difference, style Style) {
+	if !strings.Contains(d.Want+d.Got, "\n") {
+		p.printf("    %-8s %s → %s\n", d.Aspect, style.paint(red, orNothing(clean(d.Got))), style.paint(green, orNothing(clean(d.Want))))
+		return
+	}
+	changes, ok := lineDiff(d.Got, d.Want)
+	if !ok {
+		p.printf("    %-8s differs, in more lines than can be shown\n", d.Aspect)
+		return
+	}
+	p.printf("    %s\n", d.Aspect)
+	for _, c := range aroundChanges(changes, 2) {
+		switch c.mark {
+		case '-':
+			p.printf("      %s\n", style.paint(red, "- "+clean(c.text)))
+		case '+':
+			p.printf("      %s\n", style.paint(green, "+ "+clean(c.text)))
+		case ' ':
+			p.printf("        %s\n", clean(c.text))
+		default:
+			p.printf("      %s\n", style.paint(dim, "…"))
+		}
+	}
+}
+
+func orNothing(text string) string {
+	if text == "" {
+		return "(nothing)"
+	}
+	return text
+}
+
+// clean keeps what stood in a file or came from a directory from speaking to the
+// terminal: control characters become visible.
+func clean(text string) string {
+	if !strings.ContainsFunc(text, isControl) {
+		return text
+	}
+	var b strings.Builder
+	for _, r := range text {
+		if isControl(r) {
+			fmt.Fprintf(&b, `\x%02x`, r)
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
+}
+
+func isControl(r rune) bool {
+	return (r < 0x20 && !slices.Contains([]rune{'\n', '\t'}, r)) || r == 0x7f || (r >= 0x80 && r < 0xa0)
+}
