@@ -1,0 +1,137 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"github.com/soe-agent/soe-agent/internal/agent"
+	"github.com/soe-agent/soe-agent/internal/report"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// version is the release, set by the linker.
+var version = "development"
+
+// app is one run of the command line.
+type app struct {
+	stdout, stderr io.Writer
+
+	configFile string
+	rootDir    string
+	json       bool
+	noColor    bool
+	verbose    bool
+}
+
+func (a *app) root() *cobra.Command {
+	c := &cobra.Command{
+		Use:   "soe-agent",
+		Short: "Makes a desktop the standard operating environment of its persona, and keeps it so",
+		Long: `soe-agent makes of a thin-image Linux desktop the standard operating environment
+of its persona: packages, drop-ins, PCoIP settings, MATE settings and locks, users
+and groups, sudo. It keeps it so while people work, and reports compliance,
+resource by resource.
+
+Look first:   soe-agent plan
+Do it once:   soe-agent apply
+Keep it so:   systemctl enable --now soe-agent
+`,
+		SilenceUsage:      true,
+		SilenceErrors:     true,
+		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
+		PersistentPreRunE: func(*cobra.Command, []string) error {
+			level := slog.LevelInfo
+			if a.verbose {
+				level = slog.LevelDebug
+			}
+			slog.SetDefault(slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: withoutTimeInJournal})))
+			if a.rootDir == "" {
+				return nil
+			}
+			absolute, err := filepath.Abs(a.rootDir)
+			if err != nil {
+				return fmt.Errorf("cannot use --root %s: %w", a.rootDir, err)
+			}
+			a.rootDir = absolute
+			return nil
+		},
+	}
+	flags := c.PersistentFlags()
+	flags.StringVar(&a.configFile, "config", agent.ConfigFile, "the agent's configuration `FILE`")
+	flags.StringVar(&a.rootDir, "root", "", "work on the system below `DIR`, which is not running")
+	flags.BoolVar(&a.json, "json", false, "print one JSON document")
+	flags.BoolVar(&a.noColor, "no-color", false, "print without colours (also with NO_COLOR set)")
+	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more")
+	c.AddCommand(
+		a.planCommand(), a.applyCommand(), a.statusCommand(), a.reportCommand(), a.explainCommand(),
+		a.policyCommand(), a.runCommand(), a.versionCommand(),
+	)
+	return c
+}
+
+// withoutTimeInJournal leaves out the time where the journal adds its own
+// (systemd.exec(5), JOURNAL_STREAM).
+func withoutTimeInJournal(groups []string, attr slog.Attr) slog.Attr {
+	if len(groups) == 0 && attr.Key == slog.TimeKey && os.Getenv("JOURNAL_STREAM") != "" {
+		return slog.Attr{}
+	}
+	return attr
+}
+
+// style is how reports are written here: coloured only for a person who looks on.
+func (a *app) style() report.Style {
+	return report.Style{Color: a.colored(), Verbose: a.verbose}
+}
+
+func (a *app) colored() bool {
+	if _, set := os.LookupEnv("NO_COLOR"); set || a.noColor || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	file, ok := a.stdout.(*os.File)
+	if !ok {
+		return false
+	}
+	info, err := file.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+// printJSON prints one document.
+func (a *app) printJSON(document any) error {
+	encoder := json.NewEncoder(a.stdout)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	if err := encoder.Encode(document); err != nil {
+		return fmt.Errorf("cannot print: %w", err)
+	}
+	return nil
+}
+
+func (a *app) printf(format string, args ...any) {
+	fmt.Fprintf(a.stdout, format, args...)
+}
+
+// readConfig reads the configuration of the machine below --root.
+func (a *app) readConfig(s *system.System) (agent.Config, error) {
+	return agent.ReadConfig(s.FS, a.configFile)
+}
+
+func (a *app) versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "version",
+		Short: "Print the version",
+		Args:  cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			if a.json {
+				return a.printJSON(map[string]string{"version": version})
+			}
+			a.printf("soe-agent %s\n", version)
+			return nil
+		},
+	}
+}

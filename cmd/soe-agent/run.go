@@ -1,0 +1,31 @@
+package main
+
+import (
+	"errors"
+	"log/slog"
+
+	"github.com/spf13/cobra"
+
+	"github.com/soe-agent/soe-agent/internal/agent"
+)
+
+func (a *app) runCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "run",
+		Short: "Be the daemon: lock down, bootstrap, converge, keep",
+		Long: `Run is what soe-agent.service starts. It enforces the last good policy, or the seed,
+tells systemd that it is ready, fetches the published policy with patience, brings the
+machine into line with it and keeps it so. SIGHUP makes it read everything again.`,
+		Args: cobra.NoArgs,
+		RunE: func(c *cobra.Command, _ []string) error {
+			if a.rootDir != "" {
+				return errors.New("cannot run as a daemon below --root: what is there does not run; use apply")
+			}
+			m, err := agent.Open(c.Context(), "", nil, slog.Default())
+			if err != nil {
+				return err
+			}
+			return agent.Run(c.Context(), m, a.configFile, version)
+		},
+	}
+}

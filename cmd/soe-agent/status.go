@@ -1,0 +1,196 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/soe-agent/soe-agent/internal/agent"
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/report"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// look opens the machine only to read what the daemon has written.
+func (a *app) look() (*system.System, error) {
+	return system.Open(system.Options{Root: a.rootDir, Gate: system.ReadOnly})
+}
+
+func (a *app) statusCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "status",
+		Short: "Say what the daemon is doing, and what it waits for",
+		Long: `Status says at a glance where the machine stands: compliant or not, what is pending,
+what the daemon waits for, which policy is in force.
+
+Exit code: 0 when everything is in line or pending, 2 when something is not, 1 when
+the daemon is not running.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			s, err := a.look()
+			if err != nil {
+				return err
+			}
+			status, err := agent.ReadStatus(s)
+			if err != nil {
+				return fmt.Errorf("cannot tell the status: %w", err)
+			}
+			if a.json {
+				err = a.printJSON(status)
+			} else {
+				a.printStatus(status, s.Clock.Now())
+			}
+			if err == nil && !status.Compliant {
+				return errNotCompliant
+			}
+			return err
+		},
+	}
+}
+
+func (a *app) printStatus(s agent.Status, now time.Time) {
+	verdict := "compliant"
+	switch {
+	case s.LastPass.IsZero():
+		verdict = "not known yet"
+	case !s.Compliant:
+		verdict = "not compliant: soe-agent report says why"
+	}
+	row := func(name, value string) { a.printf("%-12s %s\n", name, value) }
+	row("compliance", verdict)
+	row("daemon", fmt.Sprintf("%s, pid %d, up %s, version %s", s.Phase, s.PID, ago(now, s.Started), s.Version))
+	if len(s.Busy) > 0 {
+		row("busy with", strings.Join(s.Busy, ", "))
+	}
+	if s.Waiting != "" {
+		next := ""
+		if s.NextAttempt.After(now) {
+			next = fmt.Sprintf("; next attempt in %s", s.NextAttempt.Sub(now).Round(time.Second))
+		}
+		row("waiting for", s.Waiting+next)
+	}
+	published := "none published to this machine yet: the seed is in force"
+	if s.Serial > 0 {
+		published = fmt.Sprintf("serial %d, %s", s.Serial, s.Digest)
+	}
+	row("policy", published)
+	row("personas", strings.Join(s.Personas, ", "))
+	for _, problem := range s.Refused {
+		row("refused", problem)
+	}
+	if !s.LastContact.IsZero() {
+		row("last contact", ago(now, s.LastContact)+" ago")
+	}
+	if s.ReportError != "" {
+		row("report", "not delivered: "+s.ReportError)
+	}
+	if n := s.Summary[converge.Pending]; n > 0 {
+		row("pending", fmt.Sprintf("%d: soe-agent report says until when", n))
+	}
+}
+
+func ago(now, then time.Time) string { return now.Sub(then).Round(time.Second).String() }
+
+// lastReport reads the report that the daemon wrote last.
+func (a *app) lastReport() (report.Report, error) {
+	var r report.Report
+	s, err := a.look()
+	if err != nil {
+		return r, err
+	}
+	content, err := s.FS.ReadFile(agent.ReportFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, errors.New("cannot show the last report: there is none yet; the daemon writes one, and so does: soe-agent apply")
+	}
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(content, &r); err != nil {
+		return r, fmt.Errorf("cannot read the report in %s: %w", agent.ReportFile, err)
+	}
+	return r, nil
+}
+
+func (a *app) reportCommand() *cobra.Command {
+	var format string
+	c := &cobra.Command{
+		Use:   "report",
+		Short: "Show the last compliance report",
+		Long: `Report shows the last compliance report, resource by resource; with --verbose also
+the resources that are in line.
+
+Exit code: 0 when everything is in line or pending, 2 when something is not, 1 when
+there is no report.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			switch format {
+			case "text":
+			case "json":
+				a.json = true
+			default:
+				return fmt.Errorf("cannot write a report as %q: known formats are text, json", format)
+			}
+			r, err := a.lastReport()
+			if err != nil {
+				return err
+			}
+			return a.conclude(r, report.Report.Text)
+		},
+	}
+	c.Flags().StringVar(&format, "format", "text", "text or json")
+	return c
+}
+
+func (a *app) explainCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "explain ID",
+		Short: "Say why a resource is as it is: who set it, what that replaced, where it stands",
+		Args:  cobra.ExactArgs(1),
+		RunE: func(_ *cobra.Command, args []string) error {
+			r, err := a.lastReport()
+			if err != nil {
+				return err
+			}
+			id := policy.ID(args[0])
+			for _, resource := range r.Resources {
+				if resource.ID == id {
+					if a.json {
+						return a.printJSON(resource)
+					}
+					a.explain(resource)
+					return nil
+				}
+			}
+			return fmt.Errorf("cannot explain %s: the policy in force says nothing of it; soe-agent report --verbose lists what there is", id)
+		},
+	}
+}
+
+func (a *app) explain(r converge.Resource) {
+	row := func(name, value string) {
+		if value != "" {
+			a.printf("%-10s %s\n", name, value)
+		}
+	}
+	row("resource", string(r.ID))
+	row("state", fmt.Sprintf("%s since %s", r.State, r.Since.Local().Format(time.DateTime)))
+	row("why", r.Reason)
+	if r.Origin.Fragment != "" {
+		row("set by", r.Origin.String())
+	}
+	row("persona", r.Origin.Persona)
+	for _, lower := range r.Origin.Overrode {
+		row("instead of", lower.String())
+	}
+	row("severity", string(r.Severity))
+	row("controls", strings.Join(r.Controls, ", "))
+	for _, d := range r.Diff {
+		row(d.Aspect, fmt.Sprintf("want %q, got %q", d.Want, d.Got))
+	}
+}
