@@ -1,0 +1,73 @@
+// Package policies_test holds the policies in this folder to what they promise.
+package policies_test
+
+import (
+	"os"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+func fragments(t *testing.T, dir string) []policy.Fragment {
+	t.Helper()
+	sources, err := policy.ReadDir(os.DirFS(dir), ".", dir, policy.Seed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(sources) == 0 {
+		t.Fatalf("%s holds no fragments", dir)
+	}
+	fragments, err := policy.ParseAll(sources)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return fragments
+}
+
+func TestEveryPersonaOfTheExamplesHasAPolicy(t *testing.T) {
+	for _, personas := range [][]string{{"base"}, {"base", "developer"}, {"base", "finance"}, {"base", "kiosk"}, {"base", "developer", "finance"}} {
+		if _, err := policy.Merge(fragments(t, "example"), personas); err != nil {
+			t.Errorf("%v: %v", personas, err)
+		}
+	}
+}
+
+func TestTheExamplesShowEveryKind(t *testing.T) {
+	p, err := policy.Merge(fragments(t, "example"), []string{"base", "developer", "kiosk"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := map[string]bool{}
+	for _, r := range p.Resources {
+		shown[r.ID.Kind()] = true
+	}
+	for _, kind := range []string{"system", "group", "user", "sudo", "dropin", "pcoip", "dconf", "repository", "package", "service", "check"} {
+		if !shown[kind] {
+			t.Errorf("no example shows a %s", kind)
+		}
+	}
+}
+
+// The seed is enforced on machines that nobody has told anything about, before
+// there is a network.
+func TestTheSeedNeedsNeitherNetworkNorSecretsAndRemovesNothing(t *testing.T) {
+	p, err := policy.Merge(fragments(t, "seed"), []string{"base"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if references := p.References(); len(references) > 0 {
+		t.Errorf("the seed refers to %v", references)
+	}
+	for _, r := range p.Resources {
+		switch spec := r.Spec.(type) {
+		case policy.Package, policy.Repository:
+			t.Errorf("%s needs a network", r.ID)
+		case policy.Service:
+			t.Errorf("%s may disturb a desktop that needs it otherwise", r.ID)
+		case policy.Dropin:
+			if spec.Ensure == policy.Absent {
+				t.Errorf("%s removes a file", r.ID)
+			}
+		}
+	}
+}
