@@ -1,0 +1,79 @@
+package awscontract
+
+import (
+	"encoding/json"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"github.com/soe-agent/soe-agent/test/awsfake"
+)
+
+func TestWhatTheSDKSendsIsWithinTheServiceModel(t *testing.T) {
+	s := awsfake.New(t)
+	ssmClient, secretsClient := clients(s.URL)
+	_, err := ssmClient.PutComplianceItems(t.Context(), &ssm.PutComplianceItemsInput{
+		ResourceId: aws.String("mi-0123456789abcdef0"), ResourceType: aws.String("ManagedInstance"), ComplianceType: aws.String("Custom:SoeAgent"),
+		ExecutionSummary: &types.ComplianceExecutionSummary{ExecutionTime: aws.Time(time.Now())},
+		Items: []types.ComplianceItemEntry{{
+			Id: aws.String("package/firefox"), Severity: types.ComplianceSeverityHigh, Status: types.ComplianceStatusCompliant,
+			Details: map[string]string{"want": "present"},
+		}},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readSecret(t.Context(), secretsClient, "soe/none", "", ""); err == nil {
+		t.Fatal("there is a secret")
+	}
+	services := map[string]string{"PutComplianceItems": "ssm", "GetSecretValue": "secretsmanager"}
+	for _, request := range s.Requests() {
+		awsfake.CheckAgainstServiceModel(t, services[request.Action], request.Action, request.Body)
+	}
+}
+
+func TestTheServiceModelForbidsWhatAwsfakeRefuses(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(body, item map[string]any)
+		about  string
+	}{
+		{"nothing", func(_, _ map[string]any) {}, ""},
+		{"a hyphen in the type", func(body, _ map[string]any) { body["ComplianceType"] = "Custom:soe-agent" }, "does not match"},
+		{"no time", func(body, _ map[string]any) { body["ExecutionSummary"] = map[string]any{} }, "ExecutionTime"},
+		{"no node", func(body, _ map[string]any) { delete(body, "ResourceId") }, "ResourceId"},
+		{"an empty node", func(body, _ map[string]any) { body["ResourceId"] = "" }, "ResourceId"},
+		{"another status", func(_, item map[string]any) { item["Status"] = "DRIFTED" }, "none of COMPLIANT"},
+		{"another severity", func(_, item map[string]any) { item["Severity"] = "MAJOR" }, "none of CRITICAL"},
+		{"a long title", func(_, item map[string]any) { item["Title"] = strings.Repeat("x", 501) }, "at most 500"},
+		{"a long detail", func(_, item map[string]any) { item["Details"] = map[string]any{"x": strings.Repeat("x", 4097)} }, "at most 4096"},
+		{"a detail without a name", func(_, item map[string]any) { item["Details"] = map[string]any{"": "x"} }, "min length: 1"},
+		{"a member that it does not know", func(_, item map[string]any) { item["State"] = "x" }, "unknown member"},
+		{"a number for a text", func(_, item map[string]any) { item["Title"] = 1 }, "type"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			item := map[string]any{"Id": "a", "Severity": "HIGH", "Status": "COMPLIANT"}
+			body := map[string]any{
+				"ResourceId": "mi-0123456789abcdef0", "ResourceType": "ManagedInstance", "ComplianceType": "Custom:SoeAgent",
+				"ExecutionSummary": map[string]any{"ExecutionTime": 1.5e9}, "Items": []any{item},
+			}
+			test.change(body, item)
+			text, err := json.Marshal(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			cmd := exec.CommandContext(t.Context(), "/usr/bin/python3", "../awsfake/botocheck.py", "ssm", "PutComplianceItems")
+			cmd.Stdin = strings.NewReader(string(text))
+			out, err := cmd.CombinedOutput()
+			if forbidden := err != nil; forbidden != (test.about != "") || !strings.Contains(string(out), test.about) {
+				t.Errorf("got %v, %s, want %q", err, out, test.about)
+			}
+		})
+	}
+}

@@ -1,0 +1,66 @@
+package box
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// Session is a user's session of logind, with its user manager and bus.
+type Session struct {
+	ID string // as in loginctl
+
+	box  *Box
+	unit string // keeps it open
+}
+
+// Login opens a session through PAM, as a display manager would, and returns when it is there.
+// env goes to PAM: XDG_SESSION_TYPE=x11, for one, makes it a graphical session.
+func (b *Box) Login(ctx context.Context, user string, env ...string) (*Session, error) {
+	s := &Session{box: b, unit: "login-" + user + "-" + strconv.FormatUint(b.logins.Add(1), 10) + ".service"}
+	args := []string{
+		"systemd-run", "--quiet", "--unit=" + s.unit, "--property=PAMName=login", "--property=User=" + user,
+		"--property=Type=simple", // exec would wait for a file descriptor that PAM keeps
+	}
+	for _, e := range env {
+		args = append(args, "--setenv="+e)
+	}
+	if _, err := b.run(ctx, append(args, "sleep", "infinity")...); err != nil {
+		return nil, fmt.Errorf("cannot log %s in: %w", user, err)
+	}
+	// The process has moved to the session's cgroup when PAM is done.
+	const opened = `pid=$(systemctl show --property=MainPID --value "$1")
+for i in $(seq 500); do
+  id=$(sed -n 's,.*/session-\([^/]*\)\.scope$,\1,p' "/proc/$pid/cgroup" | head -n 1)
+  [ -z "$id" ] || exec echo "$id"
+  sleep 0.02
+done
+systemctl status --no-pager "$1"; exit 1`
+	id, err := b.run(ctx, "sh", "-c", opened, "sh", s.unit)
+	if err != nil {
+		return nil, fmt.Errorf("cannot log %s in: %w", user, err)
+	}
+	s.ID = strings.TrimSpace(id)
+	return s, nil
+}
+
+// Logout ends the session and returns when logind has forgotten it.
+func (s *Session) Logout(ctx context.Context) error {
+	const logout = `systemctl stop "$1"
+for i in $(seq 500); do [ -e "/run/systemd/sessions/$2" ] || exit 0; sleep 0.02; done
+loginctl session-status "$2"; exit 1`
+	if _, err := s.box.run(ctx, "sh", "-c", logout, "sh", s.unit, s.ID); err != nil {
+		return fmt.Errorf("cannot log out of session %s: %w", s.ID, err)
+	}
+	return nil
+}
+
+// run is Exec for commands that ought to succeed; it returns their standard output.
+func (b *Box) run(ctx context.Context, args ...string) (string, error) {
+	r, err := b.Exec(ctx, args...)
+	if err == nil && r.Code != 0 {
+		err = fmt.Errorf("%q ended with code %d: %s", strings.Join(args, " "), r.Code, strings.TrimSpace(r.Stdout+r.Stderr))
+	}
+	return r.Stdout, err
+}

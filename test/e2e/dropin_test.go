@@ -1,0 +1,70 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/test/box"
+)
+
+func TestAFileThatItsReaderRefusesStaysOut(t *testing.T) {
+	d := newDesktop(t)
+	o := d.apply(t, `
+[dropins."/etc/sudoers.d/60-bad"]
+content = "dadmin ALL ALL\n"
+[dropins."/etc/profile.d/bad.sh"]
+content = "if true; then\n"
+[dropins."/etc/systemd/system/bad.service"]
+content = "[Unit]\nDescription=x\n[Service]\nType=simple\n"
+[dropins."/etc/sudoers.d/61-good"]
+content = "Defaults:dadmin !lecture\n"
+[dropins."/etc/profile.d/good.sh"]
+content = "export GOOD=1\n"
+`)
+	o.wants(t, map[policy.ID]converge.State{
+		"dropin/etc/sudoers.d/60-bad":           converge.Failed,
+		"dropin/etc/profile.d/bad.sh":           converge.Failed,
+		"dropin/etc/systemd/system/bad.service": converge.Failed,
+		"dropin/etc/sudoers.d/61-good":          converge.Corrected,
+		"dropin/etc/profile.d/good.sh":          converge.Corrected,
+	})
+	for _, name := range []string{"/etc/sudoers.d/60-bad", "/etc/profile.d/bad.sh", "/etc/systemd/system/bad.service"} {
+		if !d.fails(t.Context(), "test", "-e", name) {
+			t.Errorf("%s was written", name)
+		}
+	}
+	d.MustExec(t, "visudo", "-c")
+	if reason := o.resource("dropin/etc/sudoers.d/60-bad").Reason; !strings.Contains(reason, "/etc/sudoers.d/60-bad:1") {
+		t.Errorf("the reason is %q", reason)
+	}
+}
+
+func TestAUnitIsKnownToSystemdOnceItIsWritten(t *testing.T) {
+	d := newDesktop(t)
+	const toml = `
+[dropins."/etc/systemd/system/soe-test.service"]
+content = "[Unit]\nDescription=one\n[Service]\nType=oneshot\nExecStart=/bin/true\n"
+[dropins."/etc/systemd/system/soe-test.service.d/10.conf"]
+content = "[Unit]\nDescription=two\n"
+`
+	d.apply(t, toml).wants(t, map[policy.ID]converge.State{"dropin/etc/systemd/system/soe-test.service": converge.Corrected})
+	d.converged(t)
+	if got := d.MustExec(t, "systemctl", "show", "-p", "Description", "soe-test.service"); strings.TrimSpace(got) != "Description=two" {
+		t.Errorf("systemd says %s", got)
+	}
+}
+
+func TestSomebodyElsesFileIsKeptBeforeItIsReplaced(t *testing.T) {
+	d := newDesktop(t)
+	d.MustWriteFile(t, "/etc/rsyslog.d/60-token.conf", box.File{Content: "# somebody else's\n"})
+	d.apply(t, "[dropins.\"/etc/rsyslog.d/60-token.conf\"]\ncontent = \"# plain\\n\"\nmode = \"0640\"\n").wants(t,
+		map[policy.ID]converge.State{"dropin/etc/rsyslog.d/60-token.conf": converge.Corrected})
+	if got := d.MustExec(t, "stat", "-c", "%a %U:%G", "/etc/rsyslog.d/60-token.conf"); strings.TrimSpace(got) != "640 root:root" {
+		t.Errorf("it has %s", got)
+	}
+	if got := d.MustExec(t, "sh", "-c", "ls /var/lib/soe-agent/backups | wc -l"); strings.TrimSpace(got) != "1" {
+		t.Errorf("somebody else's file was backed up %s times", strings.TrimSpace(got))
+	}
+}

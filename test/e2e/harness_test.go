@@ -1,0 +1,157 @@
+// Package e2e runs the agent on whole machines: a real systemd, D-Bus, logind,
+// sudo, dconf, rpm and dnf, booted for one test and thrown away. One file a kind,
+// and one for each chapter of the daemon's life.
+package e2e
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/report"
+	"github.com/soe-agent/soe-agent/test/box"
+	"github.com/soe-agent/soe-agent/test/rpmrepo"
+)
+
+// binary is the agent under test, built once.
+var binary string
+
+func TestMain(m *testing.M) {
+	dir, err := os.MkdirTemp("", "soe-agent-e2e")
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	binary = filepath.Join(dir, "soe-agent")
+	build := exec.Command("go", "build", "-trimpath", "-buildvcs=false", "-o", binary, "../../cmd/soe-agent")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		fmt.Fprintf(os.Stderr, "cannot build the agent: %v\n%s", err, out)
+		os.Exit(1)
+	}
+	code := m.Run()
+	os.RemoveAll(dir)
+	os.Exit(code)
+}
+
+// policyDir is where tests put the policy in a machine.
+const policyDir = "/root/policy"
+
+// A desktop is a thin image with the agent's binary in it and the test packages
+// at hand in /repo.
+type desktop struct {
+	*box.Box
+	repo rpmrepo.Repo
+}
+
+func newDesktop(t *testing.T, options ...box.Option) *desktop {
+	t.Helper()
+	repo, err := rpmrepo.Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	install := box.WithSetup(func(root string) error {
+		content, err := os.ReadFile(binary)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(root, "usr/bin/soe-agent"), content, 0o755)
+	})
+	options = append([]box.Option{box.ThinImage(), box.WithBind(repo.Dir, rpmrepo.MountPoint), install}, options...)
+	return &desktop{Box: box.New(t, options...), repo: repo}
+}
+
+// repository is the fragment that declares the test packages' repository.
+func (d *desktop) repository() string {
+	return fmt.Sprintf("[repositories.soe-test]\nbaseurl = %q\ngpgkey = %q\nfingerprint = %q\n",
+		rpmrepo.BaseURL, rpmrepo.KeyURL, d.repo.Fingerprint)
+}
+
+// An outcome is what the command line said and did.
+type outcome struct {
+	report.Report
+	Code   int
+	Stderr string
+}
+
+// apply makes the policy the only one and applies it.
+func (d *desktop) apply(t *testing.T, toml string) outcome {
+	t.Helper()
+	d.setPolicy(t, toml)
+	return d.command(t, "apply", "--policy", policyDir)
+}
+
+// plan looks at the machine as apply would, with the policy set last.
+func (d *desktop) plan(t *testing.T) outcome {
+	t.Helper()
+	return d.command(t, "plan", "--policy", policyDir)
+}
+
+func (d *desktop) setPolicy(t *testing.T, toml string) {
+	t.Helper()
+	d.MustWriteFile(t, policyDir+"/50-test.toml", box.File{Content: "schema = 1\n" + toml})
+}
+
+func (d *desktop) command(t *testing.T, args ...string) outcome {
+	t.Helper()
+	result, err := d.Exec(t.Context(), append([]string{"soe-agent", "--json"}, args...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := outcome{Code: result.Code, Stderr: result.Stderr}
+	if result.Stdout != "" {
+		if err := json.Unmarshal([]byte(result.Stdout), &o.Report); err != nil {
+			t.Fatalf("soe-agent %s printed no report: %v\n%s\n%s", strings.Join(args, " "), err, result.Stdout, result.Stderr)
+		}
+	}
+	return o
+}
+
+// resource is what the report says of one resource.
+func (o outcome) resource(id policy.ID) converge.Resource {
+	for _, r := range o.Resources {
+		if r.ID == id {
+			return r
+		}
+	}
+	return converge.Resource{ID: id, Reason: "the report says nothing of it"}
+}
+
+// wants fails the test unless each resource is in the state given.
+func (o outcome) wants(t *testing.T, states map[policy.ID]converge.State) {
+	t.Helper()
+	for id, want := range states {
+		if r := o.resource(id); r.State != want {
+			t.Errorf("%s is %q and not %q: %s %v", id, r.State, want, r.Reason, r.Diff)
+		}
+	}
+	if t.Failed() {
+		t.Logf("exit code %d, stderr:\n%s", o.Code, o.Stderr)
+	}
+}
+
+// converged fails the test unless the agent, asked again, finds nothing to do.
+func (d *desktop) converged(t *testing.T) {
+	t.Helper()
+	if o := d.plan(t); o.Code != 0 {
+		for _, r := range o.Resources {
+			if !r.State.InLine() {
+				t.Errorf("%s is %s: %s %v", r.ID, r.State, r.Reason, r.Diff)
+			}
+		}
+		t.Fatalf("a plan after the apply exits %d: %s", o.Code, o.Stderr)
+	}
+}
+
+// fails says whether a command in the machine exits with another code than 0.
+func (d *desktop) fails(ctx context.Context, args ...string) bool {
+	result, err := d.Exec(ctx, args...)
+	return err != nil || result.Code != 0
+}

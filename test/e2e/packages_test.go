@@ -1,0 +1,290 @@
+package e2e
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/test/box"
+	"github.com/soe-agent/soe-agent/test/rpmrepo"
+)
+
+// rpms says what rpm knows of packages, NAME-VERSION or nothing, in the order given.
+func (d *desktop) rpms(t *testing.T, names ...string) string {
+	t.Helper()
+	result, err := d.Exec(t.Context(), append([]string{"rpm", "-q", "--qf", `%{NAME}-%{VERSION}\n`}, names...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var there []string
+	for line := range strings.Lines(result.Stdout) {
+		if !strings.Contains(line, "not installed") {
+			there = append(there, strings.TrimSpace(line))
+		}
+	}
+	return strings.Join(there, " ")
+}
+
+// transactions is how many dnf has carried out.
+func (d *desktop) transactions(t *testing.T) int {
+	t.Helper()
+	result, err := d.Exec(t.Context(), "dnf", "-q", "history", "list")
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	for line := range strings.Lines(result.Stdout) {
+		if strings.Count(line, "|") == 4 && !strings.Contains(line, "Command line") {
+			count++
+		}
+	}
+	return count
+}
+
+func TestPackagesAreInstalledUpdatedDowngradedAndRemovedInOneTransaction(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.apply(t, d.repository()+`
+[packages]
+soe-pkg-02 = "1.0"
+soe-pkg-03 = "2.0-1"
+soe-pkg-04 = "present"
+soe-pkg-05 = "1.0-1"
+`).wants(t, map[policy.ID]converge.State{
+		"repository/soe-test": converge.Corrected,
+		"package/soe-pkg-02":  converge.Corrected, "package/soe-pkg-03": converge.Corrected,
+		"package/soe-pkg-04": converge.Corrected, "package/soe-pkg-05": converge.Corrected,
+	})
+	if got := d.rpms(t, "soe-pkg-02", "soe-pkg-03", "soe-pkg-04", "soe-pkg-05"); got != "soe-pkg-02-1.0 soe-pkg-03-2.0 soe-pkg-04-2.0 soe-pkg-05-1.0" {
+		t.Errorf("after the first apply there is %s", got)
+	}
+	d.converged(t)
+	if n := d.transactions(t); n != 1 {
+		t.Errorf("the first apply took %d transactions", n)
+	}
+	change := d.repository() + `
+[packages]
+soe-pkg-01 = "present"
+soe-pkg-02 = "0:2.0-1"
+soe-pkg-03 = "1.0"
+soe-pkg-04 = "absent"
+soe-pkg-05 = "latest"
+soe-pkg-06 = "latest"
+`
+	d.apply(t, change).wants(t, map[policy.ID]converge.State{
+		"package/soe-pkg-01": converge.Corrected, "package/soe-pkg-02": converge.Corrected, "package/soe-pkg-03": converge.Corrected,
+		"package/soe-pkg-04": converge.Corrected, "package/soe-pkg-05": converge.Corrected, "package/soe-pkg-06": converge.Corrected,
+	})
+	if got := d.rpms(t, "soe-pkg-01", "soe-pkg-02", "soe-pkg-03", "soe-pkg-04", "soe-pkg-05", "soe-pkg-06"); got !=
+		"soe-pkg-01-2.0 soe-pkg-02-2.0 soe-pkg-03-1.0 soe-pkg-05-2.0 soe-pkg-06-2.0" {
+		t.Errorf("after the second apply there is %s", got)
+	}
+	d.converged(t)
+	if n := d.transactions(t); n != 2 {
+		t.Errorf("both applies took %d transactions", n)
+	}
+	if o := d.command(t, "apply", "--policy", policyDir); o.Code != 0 || d.transactions(t) != 2 {
+		t.Errorf("a third apply did something: %d %s", o.Code, o.Stderr)
+	}
+}
+
+func TestOneBadPackageStopsNoOtherAndEachGetsItsOwnReason(t *testing.T) {
+	t.Parallel()
+	for _, strict := range []string{"best=False", "best=True"} {
+		t.Run(strict, func(t *testing.T) {
+			t.Parallel()
+			d := newDesktop(t)
+			d.MustExec(t, "sed", "-i", "s/^best=.*/"+strict+"/", "/etc/dnf/dnf.conf")
+			d.apply(t, d.repository()+"[packages]\nsoe-pkg-02 = \"present\"\n")
+			o := d.apply(t, d.repository()+`
+[packages]
+no-such      = "present"
+soe-pkg-01   = "9.9"
+soe-pkg-03   = "1.0"
+soe-dep      = "present"
+soe-nodep    = "present"
+soe-conflict = "present"
+soe-unsigned = "present"
+soe-wrongkey = "present"
+soe-badpre   = "present"
+soe-badpost  = "present"
+`)
+			for id, want := range map[policy.ID]string{
+				"package/no-such":      "cannot install no-such: Unable to find a match: no-such",
+				"package/soe-pkg-01":   "Unable to find a match: soe-pkg-01-9.9",
+				"package/soe-nodep":    "cannot install soe-nodep: nothing provides does-not-exist needed by soe-nodep-1.0-1.noarch",
+				"package/soe-conflict": "package soe-conflict-1.0-1.noarch conflicts with soe-pkg-02",
+				"package/soe-unsigned": "cannot install soe-unsigned: Package soe-unsigned-1.0-1.noarch.rpm is not signed",
+				"package/soe-wrongkey": "not correct for this package",
+				"package/soe-badpre":   "cannot install soe-badpre: %prein(soe-badpre-1.0-1.noarch) scriptlet failed, exit status 3",
+			} {
+				if r := o.resource(id); r.State != converge.Failed || !strings.Contains(r.Reason, want) {
+					t.Errorf("%s is %s: %s", id, r.State, r.Reason)
+				}
+			}
+			o.wants(t, map[policy.ID]converge.State{
+				"package/soe-pkg-03": converge.Corrected, "package/soe-dep": converge.Corrected, "package/soe-badpost": converge.Corrected,
+			})
+			if got := d.rpms(t, "soe-pkg-02", "soe-pkg-03", "soe-badpost", "soe-unsigned", "soe-wrongkey"); got != "soe-pkg-02-2.0 soe-pkg-03-1.0 soe-badpost-1.0" {
+				t.Errorf("there is %s", got)
+			}
+			if !strings.Contains(o.Stderr, "%post(soe-badpost-1.0-1.noarch) scriptlet failed") {
+				t.Errorf("nothing is said of the script that failed: %s", o.Stderr)
+			}
+		})
+	}
+}
+
+func TestAPackageThatSomethingWantedOrProtectedNeedsIsNotRemoved(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.apply(t, d.repository()+"[packages]\nsoe-dep = \"present\"\n")
+	o := d.apply(t, d.repository()+"[packages]\nsoe-dep = \"present\"\nsoe-pkg-01 = \"absent\"\n")
+	r := o.resource("package/soe-pkg-01")
+	if r.State != converge.Failed || r.Reason != "cannot remove soe-pkg-01: soe-dep needs it, which the policy wants" {
+		t.Errorf("it is %s: %s", r.State, r.Reason)
+	}
+	if got := d.rpms(t, "soe-dep", "soe-pkg-01"); got != "soe-dep-1.0 soe-pkg-01-2.0" {
+		t.Errorf("there is %s", got)
+	}
+	// When the policy says nothing of what needs it, that goes along.
+	d.apply(t, d.repository()+"[packages]\nsoe-pkg-01 = \"absent\"\n").wants(t, map[policy.ID]converge.State{"package/soe-pkg-01": converge.Corrected})
+	if got := d.rpms(t, "soe-dep", "soe-pkg-01"); got != "" {
+		t.Errorf("there still is %s", got)
+	}
+}
+
+func TestWhatAPackageBroughtAlongStaysWhenItIsRemoved(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.apply(t, d.repository()+"[packages]\nsoe-dep = \"present\"\n")
+	d.apply(t, d.repository()+"[packages]\nsoe-dep = \"absent\"\n").wants(t, map[policy.ID]converge.State{"package/soe-dep": converge.Corrected})
+	if got := d.rpms(t, "soe-dep", "soe-pkg-01"); got != "soe-pkg-01-2.0" {
+		t.Errorf("there is %q", got)
+	}
+}
+
+func TestAPackageIsInstalledWhenTheOtherPackageManagerIsDone(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.apply(t, d.repository())
+	d.MustExec(t, "systemd-run", "--quiet", "dnf", "-y", "install", "soe-slow")
+	waitFor(t, d, "/run/soe-slow.started")
+	d.MustExec(t, "systemd-run", "--quiet", "sh", "-c", "sleep 3; touch /run/soe-slow.release")
+	o := d.apply(t, d.repository()+"[packages]\nsoe-pkg-01 = \"present\"\n")
+	o.wants(t, map[policy.ID]converge.State{"package/soe-pkg-01": converge.Corrected})
+	if got := d.rpms(t, "soe-slow", "soe-pkg-01"); got != "soe-slow-1.0 soe-pkg-01-2.0" {
+		t.Errorf("there is %s", got)
+	}
+}
+
+func TestATransactionOutlivesTheAgentAndTheNextOneWaitsForIt(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.apply(t, d.repository())
+	d.setPolicy(t, d.repository()+"[packages]\nsoe-slow = \"present\"\n")
+	d.MustExec(t, "systemd-run", "--quiet", "--unit=first", "--property=KillMode=process", "soe-agent", "apply", "--policy", policyDir)
+	waitFor(t, d, "/run/soe-slow.started")
+	d.MustExec(t, "systemctl", "kill", "--signal=KILL", "--kill-who=main", "first.service")
+	if scope := d.MustExec(t, "systemctl", "show", "--property=ActiveState", "soe-agent-packages.scope"); scope != "ActiveState=active\n" {
+		t.Fatalf("the transaction has not outlived the agent: %s", scope)
+	}
+	d.MustExec(t, "systemd-run", "--quiet", "sh", "-c", "sleep 2; touch /run/soe-slow.release")
+	o := d.apply(t, d.repository()+"[packages]\nsoe-slow = \"present\"\nsoe-pkg-01 = \"present\"\n")
+	o.wants(t, map[policy.ID]converge.State{"package/soe-pkg-01": converge.Corrected})
+	if state := o.resource("package/soe-slow").State; !state.InLine() {
+		t.Errorf("soe-slow is %s", state)
+	}
+	if n := d.transactions(t); n != 2 {
+		t.Errorf("it took %d transactions", n)
+	}
+}
+
+// waitFor waits until a file is there.
+func waitFor(t *testing.T, d *desktop, name string) {
+	t.Helper()
+	d.MustExec(t, "timeout", "30", "sh", "-c", `until [ -e "$0" ]; do sleep 0.05; done`, name)
+}
+
+func TestARepositoryIsKeptAndItsKeyImportedOnlyIfItIsTheRightOne(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	const file, key = "/etc/yum.repos.d/soe-test.repo", "/etc/pki/rpm-gpg/RPM-GPG-KEY-soe-soe-test"
+	wrong := fmt.Sprintf("[repositories.soe-test]\nbaseurl = %q\ngpgkey = %q\nfingerprint = %q\n", rpmrepo.BaseURL, rpmrepo.ForeignKeyURL, d.repo.Fingerprint)
+	o := d.apply(t, wrong+"[packages]\nsoe-pkg-01 = \"present\"\n")
+	if r := o.resource("repository/soe-test"); r.State != converge.Failed || !strings.Contains(r.Reason, "its fingerprint is ") {
+		t.Errorf("the repository is %s: %s", r.State, r.Reason)
+	}
+	if got := d.rpms(t, "gpg-pubkey", "soe-pkg-01"); got != "" {
+		t.Errorf("with a wrong key there is %s", got)
+	}
+	d.apply(t, d.repository()).wants(t, map[policy.ID]converge.State{"repository/soe-test": converge.Corrected})
+	if got, want := d.rpms(t, "gpg-pubkey"), "gpg-pubkey-"+strings.ToLower(d.repo.Fingerprint[32:]); got != want {
+		t.Errorf("the keys are %s", got)
+	}
+	d.converged(t)
+
+	d.MustExec(t, "sed", "-i", "s/^gpgcheck=1/gpgcheck=0/; s/^enabled=1/enabled=0/; $ a sslverify=0", file)
+	d.MustExec(t, "rpm", "-e", "gpg-pubkey")
+	foreign, err := os.ReadFile(d.repo.ForeignKeyPath)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.MustWriteFile(t, key, box.File{Content: string(foreign)})
+	o = d.apply(t, d.repository())
+	o.wants(t, map[policy.ID]converge.State{"repository/soe-test": converge.Corrected})
+	var aspects []string
+	for _, diff := range o.resource("repository/soe-test").Diff {
+		aspects = append(aspects, diff.Aspect)
+	}
+	if got := strings.Join(aspects, " "); got != "enabled gpgcheck sslverify key file key" {
+		t.Errorf("it differed in %s", got)
+	}
+	d.converged(t)
+
+	d.MustWriteFile(t, "/etc/yum.repos.d/other.repo", box.File{Content: "[soe-test]\nbaseurl=file:///elsewhere\n"})
+	if r := d.apply(t, d.repository()).resource("repository/soe-test"); r.State != converge.Failed || !strings.Contains(r.Reason, "/etc/yum.repos.d/other.repo defines it too") {
+		t.Errorf("with two definitions it is %s: %s", r.State, r.Reason)
+	}
+	d.MustExec(t, "rm", "/etc/yum.repos.d/other.repo")
+	d.apply(t, "repositories.soe-test = { ensure = \"absent\" }\n").wants(t, map[policy.ID]converge.State{"repository/soe-test": converge.Corrected})
+	if !d.fails(t.Context(), "ls", file) || !d.fails(t.Context(), "ls", key) {
+		t.Error("the file or the key of the repository is still there")
+	}
+}
+
+func TestARepositoryThatCannotBeReachedLeavesInDoubtOnlyWhatItConcerns(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDesktop(t)
+	server := &http.Server{Handler: http.FileServer(http.Dir(d.repo.Dir)), ReadHeaderTimeout: time.Minute}
+	go server.Serve(listener)
+	t.Cleanup(func() { server.Close() })
+	base := "http://" + listener.Addr().String()
+	repository := fmt.Sprintf("[repositories.corp]\nbaseurl = %q\ngpgkey = %q\nfingerprint = %q\n", base, base+"/RPM-GPG-KEY-soe-test", d.repo.Fingerprint)
+	const packages = "[packages]\nsoe-pkg-01 = \"present\"\nsoe-pkg-02 = \"latest\"\nsoe-pkg-03 = \"1.0\"\n"
+	d.apply(t, repository+packages).wants(t, map[policy.ID]converge.State{
+		"repository/corp":    converge.Corrected,
+		"package/soe-pkg-01": converge.Corrected, "package/soe-pkg-02": converge.Corrected, "package/soe-pkg-03": converge.Corrected,
+	})
+	d.converged(t)
+	server.Close()
+	d.MustExec(t, "dnf", "clean", "all")
+	o := d.plan(t)
+	o.wants(t, map[policy.ID]converge.State{
+		"repository/corp":    converge.Compliant,
+		"package/soe-pkg-01": converge.Compliant, "package/soe-pkg-02": converge.Unknown, "package/soe-pkg-03": converge.Compliant,
+	})
+	if r := o.resource("package/soe-pkg-02"); !strings.Contains(r.Reason, "whether there is a newer one: ") {
+		t.Error(r.Reason)
+	}
+}

@@ -1,0 +1,136 @@
+#!/bin/bash
+# build.sh OUT - makes a signed RPM repository of small packages in the new folder OUT.
+#
+# soe-pkg-01 … soe-pkg-40   in versions 1.0-1 and 2.0-1, with a configuration file in /etc
+# soe-dep                   requires soe-pkg-01 >= 2.0
+# soe-nodep                 requires what nothing provides
+# soe-conflict              conflicts with soe-pkg-02
+# soe-badpre, soe-badpost   %pre or %post fails
+# soe-slow                  %post makes /run/soe-slow.started, then waits for /run/soe-slow.release, a minute at most
+# soe-unsigned              has no signature
+# soe-wrongkey              is signed with RPM-GPG-KEY-foreign
+# soe-service               brings soe-service.service
+# soe-sudoers               brings a grant in /etc/sudoers.d
+# soe-account               its %pre makes the user soe-account with the next free system UID
+#
+# All others are signed with RPM-GPG-KEY-soe-test, whose fingerprint is in the file "fingerprint".
+# The private keys are thrown away.
+# Needs rpmbuild, rpmsign, createrepo_c and gpg; no network.
+set -euo pipefail
+out=$1
+work=$(mktemp -d)
+export GNUPGHOME=$work/gnupg
+trap 'gpgconf --kill gpg-agent 2>/dev/null || true; rm -rf "$work"' EXIT
+mkdir -p "$out"
+mkdir -m 700 "$GNUPGHOME"
+
+# gzip and SHA-256, because rpm 4.11 of Amazon Linux 2 knows nothing newer.
+define=(--define "__gpg $(command -v gpg)" --define "_topdir $work" --define '_build_id_links none'
+  --define '_binary_payload w3.gzdio' --define '_binary_filedigest_algorithm 8' --define '_source_filedigest_algorithm 8')
+
+head_of() { # NAME VERSION
+  printf 'Name: %s\nVersion: %s\nRelease: 1\nSummary: Test packages\nLicense: Apache-2.0\nBuildArch: noarch\n%%description\nTest packages.\n' "$1" "$2"
+}
+
+package() { # NAME [HEADER-LINE…]
+  local name=$1
+  shift
+  printf '%%package -n %s\nSummary: Test package %s\n' "$name" "$name"
+  [ $# -eq 0 ] || printf '%s\n' "$@"
+  printf '%%description -n %s\nTest package.\n' "$name"
+}
+
+build() { # SPEC
+  rpmbuild -bb --quiet "${define[@]}" "$1" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+}
+
+for version in 1.0 2.0; do
+  {
+    head_of soe-pkg "$version"
+    for i in $(seq -w 1 40); do package "soe-pkg-$i"; done
+    cat <<'SPEC'
+%install
+for i in $(seq -w 1 40); do
+  n=soe-pkg-$i
+  mkdir -p %{buildroot}/opt/$n %{buildroot}/etc/$n
+  echo "$n %{version}" >%{buildroot}/opt/$n/version
+  echo "value=%{version}" >%{buildroot}/etc/$n/$n.conf
+done
+SPEC
+    for i in $(seq -w 1 40); do
+      printf '%%files -n soe-pkg-%s\n/opt/soe-pkg-%s/version\n%%config(noreplace) /etc/soe-pkg-%s/soe-pkg-%s.conf\n' "$i" "$i" "$i" "$i"
+    done
+  } >"$work/pkg.spec"
+  build "$work/pkg.spec"
+done
+
+{
+  head_of soe-odd 1.0
+  package soe-dep 'Requires: soe-pkg-01 >= 2.0'
+  package soe-nodep 'Requires: does-not-exist'
+  package soe-conflict 'Conflicts: soe-pkg-02'
+  for name in soe-badpre soe-badpost soe-slow soe-unsigned soe-wrongkey soe-service soe-sudoers soe-account; do package "$name"; done
+  cat <<'SPEC'
+%install
+mkdir -p %{buildroot}/usr/lib/systemd/system %{buildroot}/etc/sudoers.d
+cat >%{buildroot}/usr/lib/systemd/system/soe-service.service <<'UNIT'
+[Unit]
+Description=Test service
+
+[Service]
+ExecStart=/bin/sleep infinity
+
+[Install]
+WantedBy=multi-user.target
+UNIT
+echo 'user ALL=(ALL) NOPASSWD: ALL' >%{buildroot}/etc/sudoers.d/zz-soe-sudoers
+%pre -n soe-badpre
+exit 3
+%post -n soe-badpost
+exit 4
+%post -n soe-slow
+: >/run/soe-slow.started
+for i in $(seq 600); do [ ! -e /run/soe-slow.release ] || exit 0; sleep 0.1; done
+%pre -n soe-account
+getent passwd soe-account >/dev/null || useradd --system --shell /sbin/nologin soe-account
+%files -n soe-dep
+%files -n soe-nodep
+%files -n soe-conflict
+%files -n soe-badpre
+%files -n soe-badpost
+%files -n soe-slow
+%files -n soe-unsigned
+%files -n soe-wrongkey
+%files -n soe-service
+/usr/lib/systemd/system/soe-service.service
+%files -n soe-sudoers
+%attr(0440, root, root) /etc/sudoers.d/zz-soe-sudoers
+%files -n soe-account
+SPEC
+} >"$work/odd.spec"
+build "$work/odd.spec"
+mv "$work"/RPMS/noarch/*.rpm "$out/"
+
+new_key() { # NAME: makes a key and exports it as RPM-GPG-KEY-NAME
+  gpg --batch --quiet --pinentry-mode loopback --passphrase '' --quick-gen-key "$1 <$1@example.com>" rsa2048 sign never 2>/dev/null
+  gpg --armor --export "$1@example.com" >"$out/RPM-GPG-KEY-$1"
+}
+sign() { # NAME FILE…
+  local name=$1
+  shift
+  rpmsign --define "__gpg $(command -v gpg)" --define "_gpg_name $name@example.com" --addsign "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }
+}
+new_key soe-test
+new_key foreign
+good=()
+for file in "$out"/*.rpm; do
+  case ${file##*/} in
+  soe-unsigned-*) ;;
+  soe-wrongkey-*) sign foreign "$file" ;;
+  *) good+=("$file") ;;
+  esac
+done
+sign soe-test "${good[@]}"
+gpg --batch --quiet --no-auto-check-trustdb --with-colons --list-keys soe-test@example.com | awk -F: '/^fpr/ {print $10; exit}' >"$out/fingerprint"
+
+createrepo_c --quiet --simple-md-filenames "$out"
