@@ -19,14 +19,14 @@ setup: go
 	@test/setup.sh
 
 build: go ## build dist/soe-agent, static
-	$(BUILD) -o dist/soe-agent ./cmd/soe-agent
+	@$(BUILD) -o dist/soe-agent ./cmd/soe-agent
 
 check: go ## the fast tests; they need no root
 	go vet ./...
-	go test ./cmd/... ./internal/... ./policies/...
+	go test ./cmd/... ./internal/... ./policies/... ./test/awsfake/...
 
 test: setup rpm ## all tests, throw-away machines included (root; installs Debian packages that it misses)
-	go test -race ./cmd/... ./internal/... ./policies/...
+	go test -race ./cmd/... ./internal/... ./policies/... ./test/awsfake/...
 	go test -count=1 -timeout 20m ./test/...
 
 lint: go ## the linters, pinned in .ci/lint
@@ -40,13 +40,13 @@ fmt: go ## format the Go sources
 
 rpm: build ## build dist/soe-agent-VERSION-RELEASE.ARCH.rpm
 	@command -v rpmbuild >/dev/null || { echo "rpmbuild is missing: install rpm-build (yum, dnf) or rpm (apt)" >&2; exit 1; }
-	rpmbuild -bb --quiet --target $(ARCH)-linux --define '_topdir $(CURDIR)/dist/rpmbuild' --define '_rpmdir $(CURDIR)/dist' \
+	@rpmbuild -bb --quiet --target $(ARCH)-linux --define '_topdir $(CURDIR)/dist/rpmbuild' --define '_rpmdir $(CURDIR)/dist' \
 		--define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' --define 'soe_source $(CURDIR)' \
-		--define 'soe_version $(VERSION)' --define 'soe_release $(RELEASE)' packaging/rpm/soe-agent.spec
+		--define 'soe_version $(VERSION)' --define 'soe_release $(RELEASE)' packaging/rpm/soe-agent.spec >/dev/null
 	@echo dist/soe-agent-$(VERSION)-$(RELEASE).$(ARCH).rpm
 
 demo: setup rpm ## the whole job, before your eyes: a thin machine boots, converges, is broken and mended
-	go run ./test/demo dist/soe-agent-$(VERSION)-$(RELEASE).$(ARCH).rpm
+	@go run ./test/demo dist/soe-agent-$(VERSION)-$(RELEASE).$(ARCH).rpm
 
 bench: setup build ## measure, and print the figures that test/bench/RESULTS.md keeps
 	go test -count=1 -timeout 20m -run '^$$' -bench . ./test/bench

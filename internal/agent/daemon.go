@@ -168,9 +168,29 @@ func (d *daemon) hangups(ctx context.Context) {
 // verify looks at everything from time to time, for what cannot be watched. The
 // times are spread, so that desktops that woke together do not stay together.
 func (d *daemon) verify(ctx context.Context) {
-	for d.System.Clock.Sleep(ctx, spread(d.config.Schedule.Verify.Duration)) == nil {
+	for d.System.Clock.Sleep(ctx, spread(d.verifyEvery())) == nil {
+		d.settleCorrections()
 		d.quick.markAll()
 		d.slow.markAll()
+	}
+}
+
+func (d *daemon) verifyEvery() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.config.Schedule.Verify.Duration
+}
+
+// settleCorrections makes what was corrected compliant like everything else.
+func (d *daemon) settleCorrections() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for _, resources := range d.resources {
+		for i := range resources {
+			if resources[i].State == converge.Corrected {
+				resources[i].State, resources[i].Diff, resources[i].Cause = converge.Compliant, nil, ""
+			}
+		}
 	}
 }
 
@@ -193,11 +213,22 @@ func (d *daemon) walked(w *worker, result converge.Result) {
 func (d *daemon) record(result converge.Result) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	corrected := map[policy.ID]converge.Resource{}
 	for _, kind := range result.Kinds {
+		for _, r := range d.resources[kind] {
+			if r.State == converge.Corrected {
+				corrected[r.ID] = r
+			}
+		}
 		d.resources[kind] = nil
 		d.timing[kind] = result.Timing[kind]
 	}
 	for _, r := range result.Resources {
+		// A correction is worth being seen until the next verify, not only until the
+		// next look a moment later.
+		if was, ok := corrected[r.ID]; ok && r.State == converge.Compliant {
+			r = was
+		}
 		kind := r.ID.Kind()
 		d.resources[kind] = append(d.resources[kind], r)
 	}

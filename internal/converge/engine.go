@@ -315,12 +315,13 @@ func (p *pass) judge(before map[string][]Resource) {
 }
 
 func (p *pass) end() Result {
-	result := Result{Started: p.started, Took: p.clock.Now().Sub(p.started), Rounds: p.rounds, Timing: p.timing}
+	now := p.clock.Now()
+	result := Result{Started: p.started, Took: now.Sub(p.started), Rounds: p.rounds, Timing: p.timing}
 	for _, kind := range p.kinds {
 		resources := p.found[kind.Name()]
 		slices.SortFunc(resources, func(a, b Resource) int { return cmp.Compare(a.ID, b.ID) })
 		for i := range resources {
-			resources[i].Since = p.ledger.Since(resources[i].ID, resources[i].State, p.started)
+			resources[i].Since = p.ledger.Since(resources[i].ID, resources[i].State, now)
 		}
 		result.Resources = append(result.Resources, resources...)
 		result.Kinds = append(result.Kinds, kind.Name())

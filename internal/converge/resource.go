@@ -28,7 +28,9 @@ type Watcher interface{ Watches() []Watch }
 
 // A Watch is something whose change may be drift. One field is set.
 type Watch struct {
-	Dir      string // a directory: any change of an entry in it. Single files are never watched: a rename would lose them.
+	// Dir is a directory, there already or not: any change of an entry in it. Single
+	// files are never watched, for a rename would lose them.
+	Dir      string
 	Unit     string // a systemd unit: its state or its file
 	Sessions bool   // somebody logs in or out
 }

@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/fsnotify/fsnotify"
 
@@ -127,6 +128,7 @@ func (w *Watcher) Run(ctx context.Context) {
 		bus.follow(w.units)
 		w.mu.Unlock()
 	}
+	var settled <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -135,7 +137,12 @@ func (w *Watcher) Run(ctx context.Context) {
 			if !ok {
 				return
 			}
-			w.file(event)
+			if w.file(event) {
+				settled = time.After(settleTime)
+			}
+		case <-settled:
+			settled = nil
+			w.everything()
 		case err := <-w.notes.Errors:
 			// An overflow has lost events: everything may have changed.
 			w.log.Warn("inotify lost events; looking at everything", "err", err)
@@ -168,29 +175,39 @@ func (w *Watcher) unit(name string) {
 	w.mark(w.units[name])
 }
 
+// everything places all watches anew and has all kinds look again.
 func (w *Watcher) everything() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	for _, placed := range w.notes.WatchList() {
+		_ = w.notes.Remove(placed) // it may be another directory's by now
+	}
+	w.place()
 	for _, kinds := range w.dirs {
 		w.mark(kinds)
 	}
-	w.place()
 }
 
-func (w *Watcher) file(event fsnotify.Event) {
+// settleTime is how long after the last of them all events about a directory that
+// came or went have been read. There are several for one move, and some of them
+// undo what was done upon the first; so then all is placed anew.
+const settleTime = 50 * time.Millisecond
+
+// file takes an event in. It says whether a directory that is followed has come
+// or gone.
+func (w *Watcher) file(event fsnotify.Event) (moved bool) {
 	dir, base := path.Split(event.Name)
 	if strings.HasPrefix(base, ".") && strings.HasSuffix(base, ".soe.swp") {
-		return // a file that is being written here, see system.Temporary
+		return false // a file that is being written here, see system.Temporary
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.mark(w.dirs[path.Clean(dir)])
 	w.mark(w.dirs[event.Name]) // the mode or owner of the directory itself
 	if event.Op == fsnotify.Write || event.Op == fsnotify.Chmod {
-		return
+		return false
 	}
 	// Something came or went: perhaps a directory that is waited for.
-	moved := false
 	for watched, kinds := range w.dirs {
 		if watched == event.Name || strings.HasPrefix(watched, event.Name+"/") {
 			moved = true
@@ -198,9 +215,9 @@ func (w *Watcher) file(event fsnotify.Event) {
 		}
 	}
 	if moved {
-		_ = w.notes.Remove(event.Name) // the old directory's watch, if it had one
 		w.place()
 	}
+	return moved
 }
 
 // Watched are the directories with an inotify watch, sorted.

@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -280,15 +281,12 @@ func (s *stage) until(ctx context.Context, holds func(agent.Status) bool) error 
 func (s *stage) mended(ctx context.Context, id policy.ID, since time.Time) error {
 	return s.watch(ctx, func() bool {
 		var r report.Report
-		if !s.read(agent.ReportFile, &r) || r.Time.Before(since) {
+		if !s.read(agent.ReportFile, &r) {
 			return false
 		}
-		for _, resource := range r.Resources {
-			if resource.ID == id {
-				return resource.State == converge.Corrected
-			}
-		}
-		return false
+		return slices.ContainsFunc(r.Resources, func(resource converge.Resource) bool {
+			return resource.ID == id && resource.State == converge.Corrected && resource.Since.After(since)
+		})
 	})
 }
 

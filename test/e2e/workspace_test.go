@@ -165,13 +165,14 @@ func (w *workspace) converged(t *testing.T, serial int64) report.Report {
 	return last
 }
 
-// mended waits until the resource has been corrected after the moment given.
-func (w *workspace) mended(t *testing.T, id policy.ID, check func() bool) converge.Resource {
+// mended waits until the report says that the resource was corrected after a
+// moment, and why it had to be.
+func (w *workspace) mended(t *testing.T, id policy.ID, after time.Time) converge.Resource {
 	t.Helper()
 	var r converge.Resource
 	w.until(t, fmt.Sprintf("%s is mended", id), func() bool {
 		r = w.report(t).resource(id)
-		return check() && r.State == converge.Corrected
+		return r.State == converge.Corrected && r.Since.After(after)
 	})
 	return r
 }

@@ -46,9 +46,7 @@ func (k *Kind) Watches() []converge.Watch {
 	}
 	var watches []converge.Watch
 	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
-		if info, err := k.system.FS.Stat(dir); err == nil && info.IsDir() {
-			watches = append(watches, converge.Watch{Dir: dir})
-		}
+		watches = append(watches, converge.Watch{Dir: dir})
 	}
 	return watches
 }

@@ -1,6 +1,7 @@
 package packages
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -28,7 +30,32 @@ const (
 )
 
 // manager is yum or dnf.
-type manager struct{ system *system.System }
+type manager struct {
+	system  *system.System
+	secrets []string // that it may print, as part of a repository's URL
+}
+
+func newManager(p *policy.Policy, s *system.System) manager {
+	m := manager{system: s}
+	for _, want := range policy.Of[policy.Repository](p) {
+		m.secrets = append(m.secrets, want.Secrets...)
+	}
+	return m
+}
+
+var userInfo = regexp.MustCompile(`://[^/@\s]*@`)
+
+// run runs a command, and takes out of what it says the passwords in URLs.
+func (m manager) run(ctx context.Context, c system.Command) (system.Output, error) {
+	out, err := m.system.Runner.Run(ctx, c)
+	for _, text := range []*[]byte{&out.Stdout, &out.Stderr} {
+		for _, secret := range m.secrets {
+			*text = bytes.ReplaceAll(*text, []byte(secret), []byte("‹secret›"))
+		}
+		*text = userInfo.ReplaceAll(*text, []byte("://‹secret›@"))
+	}
+	return out, err
+}
 
 func (m manager) program() string {
 	if _, err := m.system.FS.Stat("/usr/bin/dnf"); err == nil {
@@ -76,7 +103,7 @@ func (m manager) unlocked(ctx context.Context, c system.Command) (system.Output,
 		}
 		holder := m.lockHolder()
 		if holder == 0 {
-			out, err := m.system.Runner.Run(ctx, c)
+			out, err := m.run(ctx, c)
 			if err != nil {
 				return out, err
 			}

@@ -3,6 +3,7 @@ package packages
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -24,7 +25,7 @@ type Kind struct {
 
 // New returns the kind "package".
 func New(p *policy.Policy, s *system.System, l *converge.Ledger) *Kind {
-	k := &Kind{policy: p, system: s, ledger: l, wants: policy.Of[policy.Package](p), manager: manager{system: s}}
+	k := &Kind{policy: p, system: s, ledger: l, wants: policy.Of[policy.Package](p), manager: newManager(p, s)}
 	for _, want := range k.wants {
 		k.names = append(k.names, want.ID.Name())
 	}
@@ -45,6 +46,9 @@ func (k *Kind) Watches() []converge.Watch {
 	for _, dir := range databaseDirs(k.system.FS) {
 		watches = append(watches, converge.Watch{Dir: dir})
 	}
+	if slices.ContainsFunc(k.wants, disruptive) {
+		watches = append(watches, converge.Watch{Sessions: true})
+	}
 	return watches
 }
 
@@ -56,7 +60,7 @@ func (k *Kind) installed(ctx context.Context) (installed, error) {
 	}
 	there, err := parseQuery(k.names, out)
 	if err != nil {
-		k.db.identity = "" // a database that could not be read may be mended without changing
+		k.db.forget() // a database that could not be read may be mended without changing
 	}
 	return there, err
 }

@@ -350,6 +350,52 @@ func TestATopicOfAmazonLinuxExtrasIsEnabledFirst(t *testing.T) {
 	same(t, "what ran before the transaction", d.ran[1:3], []string{"amazon-linux-extras enable libreoffice", "yum clean metadata"})
 }
 
+func TestAPasswordThatYumPrintsIsNotRepeated(t *testing.T) {
+	d := newDesk(t, world{installed: map[string]string{"git": "1.0-1"}})
+	k := New(&policy.Policy{Resources: []policy.Resource{
+		{ID: "package/git", Spec: policy.Package{Ensure: policy.Latest}},
+		{ID: "repository/corp", Spec: policy.Repository{}, Secrets: []string{"t0ken"}},
+	}}, d.system, d.ledger)
+	d.system.Runner = runner(func(c system.Command) (system.Output, error) {
+		if c.Argv[0] == "rpm" {
+			return d.query([]string{"git"}), nil
+		}
+		return said(1, "", "https://agent:hunter2@rpm.example.com/t0ken/repodata/repomd.xml: [Errno 14] HTTPS Error 403 - Forbidden\n"), nil
+	})
+	_, states := check(t, k)
+	same(t, "the states", states, map[string]string{
+		"git": "unknown: it cannot be told whether there is a newer one: https://‹secret›@rpm.example.com/‹secret›/repodata/repomd.xml: [Errno 14] HTTPS Error 403 - Forbidden",
+	})
+}
+
+type sessions []system.Session
+
+func (s sessions) List(context.Context) ([]system.Session, error) { return s, nil }
+
+func TestWhatCarriesASessionIsNotReplacedDuringOne(t *testing.T) {
+	w := world{
+		installed:  map[string]string{"pcoip-agent-standard": "21.0-1"},
+		repository: map[string][]string{"pcoip-agent-standard": {"21.0-1", "22.0-1"}, "git": {"1.0-1"}},
+	}
+	d := newDesk(t, w)
+	d.system.Sessions = sessions{{User: "alice", State: "active"}}
+	k := d.kind(map[string]policy.Package{"pcoip-agent-standard": {Ensure: "22.0"}, "git": {Ensure: "present"}})
+	drifted, _ := check(t, k)
+	same(t, "the outcomes", k.Repair(t.Context(), drifted), []converge.Outcome{{
+		ID: "package/pcoip-agent-standard", Postponed: converge.NextSession,
+		Reason: "alice is logged in, whose session may end when pcoip-agent-standard is replaced",
+	}})
+	same(t, "the transactions", d.transactions, [][]string{{"install git"}})
+	if !slices.Contains(k.Watches(), converge.Watch{Sessions: true}) {
+		t.Error("nobody waits for the end of the session")
+	}
+	d.system.Sessions = sessions{}
+	same(t, "the reasons", repair(t, k), map[string]string{})
+	if d.installed["pcoip-agent-standard"] != "22.0-1" {
+		t.Errorf("with nobody logged in there is %v", d.installed)
+	}
+}
+
 func TestAPackageIsNamedWithoutVersionReleaseAndArchitecture(t *testing.T) {
 	for nevra, want := range map[string]string{
 		"soe-dep-1.0-1.noarch": "soe-dep", "gcc-c++-0:7.3.1-17.amzn2.x86_64": "gcc-c++", "bash-4.2.46-34.amzn2.x86_64": "bash", "odd": "odd",

@@ -9,7 +9,9 @@ import (
 	"slices"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/protected"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -32,14 +34,45 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 			wants = append(wants, want)
 		}
 	}
+	wants, outcomes := k.postpone(ctx, wants, before)
 	m := &mending{Kind: k, before: before, failed: k.enableTopics(ctx, wants)}
 	m.mend(ctx, slices.DeleteFunc(wants, func(w policy.Want[policy.Package]) bool { return m.failed[w.ID] != nil }))
 	m.note(ctx)
-	var outcomes []converge.Outcome
 	for _, id := range slices.Sorted(maps.Keys(m.failed)) {
 		outcomes = append(outcomes, converge.Outcome{ID: id, Err: m.failed[id]})
 	}
 	return outcomes
+}
+
+// disruptive says whether another version of a package may end a session: its
+// scripts restart what the session runs on.
+func disruptive(want policy.Want[policy.Package]) bool {
+	name := want.ID.Name()
+	return want.Spec.Ensure != policy.Present && protected.Package(name) != "" && name != "soe-agent"
+}
+
+// postpone leaves until nobody is logged in what may end a session.
+func (k *Kind) postpone(ctx context.Context, wants []policy.Want[policy.Package], there installed) (now []policy.Want[policy.Package], later []converge.Outcome) {
+	for _, want := range wants {
+		name := want.ID.Name()
+		if !disruptive(want) || len(there[name]) == 0 {
+			now = append(now, want)
+			continue
+		}
+		person, err := facts.LoggedIn(ctx, k.system)
+		switch {
+		case err != nil:
+			later = append(later, converge.Outcome{ID: want.ID, Err: fmt.Errorf("cannot change %s: %w", name, err)})
+		case person != "":
+			later = append(later, converge.Outcome{
+				ID: want.ID, Postponed: converge.NextSession,
+				Reason: fmt.Sprintf("%s is logged in, whose session may end when %s is replaced", person, name),
+			})
+		default:
+			now = append(now, want)
+		}
+	}
+	return now, later
 }
 
 func all(drifted []converge.Resource, err error) []converge.Outcome {
@@ -139,6 +172,7 @@ func (m *mending) mend(ctx context.Context, wants []policy.Want[policy.Package])
 		lines, tried = append(lines, t.line), append(tried, t.Want)
 	}
 	out, err := m.manager.transact(ctx, lines)
+	m.db.forget()
 	if err != nil {
 		m.fail(tried, err)
 		return

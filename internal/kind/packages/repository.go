@@ -32,7 +32,7 @@ type Repositories struct {
 // NewRepositories returns the kind "repository".
 func NewRepositories(p *policy.Policy, s *system.System, l *converge.Ledger) *Repositories {
 	return &Repositories{
-		system: s, ledger: l, wants: policy.Of[policy.Repository](p), manager: manager{system: s},
+		system: s, ledger: l, wants: policy.Of[policy.Repository](p), manager: newManager(p, s),
 		keys: &rpmdb{system: s, question: []string{"-q", "--qf", `%{VERSION}\n`, "gpg-pubkey"}},
 	}
 }
@@ -144,7 +144,7 @@ func (k *Repositories) imported(ctx context.Context) ([]string, error) {
 		return nil, err
 	}
 	if out.ExitCode != 0 && !strings.Contains(string(out.Stdout), "is not installed") {
-		k.keys.identity = ""
+		k.keys.forget()
 		return nil, fmt.Errorf("cannot ask the rpm database: %s", out.LastLine())
 	}
 	return strings.Fields(string(out.Stdout)), nil
@@ -193,11 +193,11 @@ func compare(r *converge.Resource, want, got []setting, secret bool) {
 	for _, s := range got {
 		effective[s.key] = s.value // the last one counts
 	}
-	shown := func(s string) string {
-		if secret {
+	shown := func(key, value string) string {
+		if secret && key != "enabled" && key != "gpgcheck" && key != "gpgkey" {
 			return "‹secret›"
 		}
-		return s
+		return value
 	}
 	for _, s := range want {
 		value, set := effective[s.key]
@@ -205,14 +205,14 @@ func compare(r *converge.Resource, want, got []setting, secret bool) {
 		switch {
 		case value == s.value:
 		case !set:
-			r.Differs(s.key, shown(s.value), "not set")
+			r.Differs(s.key, shown(s.key, s.value), "not set")
 		default:
-			r.Differs(s.key, shown(s.value), shown(value))
+			r.Differs(s.key, shown(s.key, s.value), shown(s.key, value))
 		}
 	}
 	for _, s := range got {
 		if value, extra := effective[s.key]; extra {
-			r.Differs(s.key, "not set", shown(value))
+			r.Differs(s.key, "not set", shown(s.key, value))
 			delete(effective, s.key)
 		}
 	}
@@ -327,6 +327,7 @@ func (k *Repositories) setKey(ctx context.Context, want policy.Want[policy.Repos
 	if err != nil {
 		return err
 	}
+	k.keys.forget()
 	if imported, err = k.imported(ctx); err == nil && !slices.ContainsFunc(imported, isKey(want.Spec.Fingerprint)) {
 		err = fmt.Errorf("cannot import its key: %s", out.LastLine())
 	}

@@ -70,6 +70,9 @@ func (d *rpmdb) ask(ctx context.Context) (system.Output, error) {
 	return out, nil
 }
 
+// forget makes the next question be asked.
+func (d *rpmdb) forget() { d.identity = "" }
+
 // An instance is one installed package. There may be several of a name: for two
 // architectures, of kernels, or because a transaction was killed half-way.
 type instance struct {

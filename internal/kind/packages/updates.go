@@ -70,7 +70,7 @@ func (u *updates) of(ctx context.Context, names []string) (map[string]update, st
 // 100 when there are (yum(8), dnf(8)).
 func (u *updates) ask(ctx context.Context, names ...string) bool {
 	argv := append([]string{u.manager.program(), "--setopt=exit_on_lock=True", "--setopt=timeout=10", "--setopt=retries=1", "check-update"}, names...)
-	out, err := u.manager.system.Runner.Run(ctx, system.Command{Argv: argv, ReadOnly: true})
+	out, err := u.manager.run(ctx, system.Command{Argv: argv, ReadOnly: true})
 	switch {
 	case err != nil:
 		u.doubt = err.Error()

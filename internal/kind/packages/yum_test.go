@@ -34,10 +34,10 @@ type yum struct {
 	root string
 	world
 
-	locked       int    // so many more commands find the lock taken
-	stale        bool   // check-update warns of a repository that cannot be reached
-	offline      bool   // no repository can be reached
-	extras       bool   // amazon-linux-extras is installed
+	locked       int  // so many more commands find the lock taken
+	stale        bool // check-update warns of a repository that cannot be reached
+	offline      bool // no repository can be reached
+	extras       bool // amazon-linux-extras is installed
 	imported     []string
 	transactions [][]string
 	ran          []string

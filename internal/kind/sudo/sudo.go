@@ -49,13 +49,7 @@ func (k *Kind) Name() string { return policy.Sudo{}.Kind() }
 // Watches implements converge.Watcher. /etc holds the accounts and sudoers
 // itself, which are replaced and not written.
 func (k *Kind) Watches() []converge.Watch {
-	var watches []converge.Watch
-	for _, dir := range []string{"/etc", sudoers.Dir, rulesDir, authorityDir} {
-		if info, err := k.system.FS.Stat(dir); err == nil && info.IsDir() {
-			watches = append(watches, converge.Watch{Dir: dir})
-		}
-	}
-	return watches
+	return []converge.Watch{{Dir: "/etc"}, {Dir: sudoers.Dir}, {Dir: rulesDir}, {Dir: authorityDir}}
 }
 
 // Check implements converge.Kind.

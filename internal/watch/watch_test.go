@@ -1,0 +1,159 @@
+package watch_test
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/system"
+	"github.com/soe-agent/soe-agent/internal/watch"
+)
+
+// kind watches directories and does nothing else.
+type kind struct {
+	name string
+	dirs []string
+}
+
+func (k kind) Name() string                                                   { return k.name }
+func (k kind) Check(context.Context) ([]converge.Resource, error)             { return nil, nil }
+func (k kind) Repair(context.Context, []converge.Resource) []converge.Outcome { return nil }
+func (k kind) Watches() (watches []converge.Watch) {
+	for _, dir := range k.dirs {
+		watches = append(watches, converge.Watch{Dir: dir})
+	}
+	return watches
+}
+
+// following returns a watcher that runs, and the kinds that it calls dirty.
+func following(t *testing.T, kinds ...converge.Kind) <-chan string {
+	t.Helper()
+	s, err := system.Open(system.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	dirty := make(chan string, 1000)
+	w, err := watch.New(s.FS, slog.New(slog.DiscardHandler), func(kind string) { dirty <- kind })
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Follow(kinds, filepath.Join(t.TempDir(), "policy.d"))
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		w.Run(ctx)
+		close(ended)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-ended
+	})
+	return dirty
+}
+
+func wants(t *testing.T, dirty <-chan string, kind string) {
+	t.Helper()
+	timeout := time.After(10 * time.Second)
+	for {
+		select {
+		case got := <-dirty:
+			if got == kind {
+				return
+			}
+		case <-timeout:
+			t.Fatalf("nothing says that %s should look again", kind)
+		}
+	}
+}
+
+func drain(dirty <-chan string) {
+	for {
+		select {
+		case <-dirty:
+		case <-time.After(100 * time.Millisecond): // the events of what has been done are all in by then
+			return
+		}
+	}
+}
+
+func write(t *testing.T, name, content string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAChangeInADirectoryMakesItsKindsLookAgain(t *testing.T) {
+	dir, other := t.TempDir(), t.TempDir()
+	dirty := following(t, kind{"dropin", []string{dir}}, kind{"sudo", []string{dir}}, kind{"dconf", []string{other}})
+	write(t, filepath.Join(dir, "a.conf"), "x")
+	wants(t, dirty, "dropin")
+	drain(dirty)
+	for _, change := range []func() error{
+		func() error { return os.Chmod(filepath.Join(dir, "a.conf"), 0o600) },
+		func() error { return os.Rename(filepath.Join(dir, "a.conf"), filepath.Join(dir, "b.conf")) },
+		func() error { return os.Remove(filepath.Join(dir, "b.conf")) },
+	} {
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		wants(t, dirty, "sudo")
+		drain(dirty)
+	}
+	write(t, filepath.Join(other, "x"), "x")
+	wants(t, dirty, "dconf")
+}
+
+func TestADirectoryThatComesLaterIsFollowedOnceItIsThere(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "a", "b.d")
+	dirty := following(t, kind{"dropin", []string{dir}})
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	wants(t, dirty, "dropin")
+	drain(dirty)
+	write(t, filepath.Join(dir, "x.conf"), "x")
+	wants(t, dirty, "dropin")
+}
+
+func TestADirectoryThatIsReplacedIsFollowedOn(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "b.d")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	dirty := following(t, kind{"dropin", []string{dir}})
+	for range 3 {
+		if err := os.Rename(dir, dir+".old"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Mkdir(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		wants(t, dirty, "dropin")
+		drain(dirty)
+		write(t, filepath.Join(dir, "x.conf"), "x")
+		wants(t, dirty, "dropin")
+		drain(dirty)
+		if err := os.RemoveAll(dir + ".old"); err != nil {
+			t.Fatal(err)
+		}
+		drain(dirty)
+	}
+}
+
+func TestAFileThatIsBeingWrittenHereIsNoNews(t *testing.T) {
+	dir := t.TempDir()
+	dirty := following(t, kind{"dropin", []string{dir}})
+	write(t, system.Temporary(filepath.Join(dir, "a.conf")), "half")
+	select {
+	case got := <-dirty:
+		t.Errorf("%s is to look again", got)
+	case <-time.After(200 * time.Millisecond): // an event would have come
+	}
+}

@@ -1,0 +1,111 @@
+package e2e
+
+import (
+	"testing"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/test/box"
+)
+
+func TestTheRunningDaemonMendsDriftOfEveryKindAndCallsItCorrective(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	w.publish(t, 1, w.fleetPolicy())
+	w.activate(t)
+	w.boot(t)
+	w.converged(t, 1)
+	for _, drift := range []struct {
+		name  string
+		harm  string // breaks it
+		check string // holds when it is mended
+		id    policy.ID
+	}{
+		{
+			"the content of a drop-in", "echo x > /etc/modprobe.d/soe-01.conf",
+			"grep -qx '# managed, number 1' /etc/modprobe.d/soe-01.conf", "dropin/etc/modprobe.d/soe-01.conf",
+		},
+		{
+			"its mode", "chmod 666 /etc/modprobe.d/soe-04.conf",
+			"[ $(stat -c %a /etc/modprobe.d/soe-04.conf) = 644 ]", "dropin/etc/modprobe.d/soe-04.conf",
+		},
+		{
+			"its owner", "chown user /etc/modprobe.d/soe-07.conf",
+			"[ $(stat -c %U /etc/modprobe.d/soe-07.conf) = root ]", "dropin/etc/modprobe.d/soe-07.conf",
+		},
+		{
+			"deletion", "rm /etc/profile.d/soe-00.sh",
+			"[ -f /etc/profile.d/soe-00.sh ]", "dropin/etc/profile.d/soe-00.sh",
+		},
+		{
+			"a rename over it", "echo evil > /etc/profile.d/.tmp && mv /etc/profile.d/.tmp /etc/profile.d/soe-03.sh",
+			"grep -qx '# managed, number 3' /etc/profile.d/soe-03.sh", "dropin/etc/profile.d/soe-03.sh",
+		},
+		{
+			"a stray sudoers file that sorts last", "echo 'user ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/zzzz; chmod 440 /etc/sudoers.d/zzzz",
+			"! sudo -l -U user /usr/bin/id", "sudo/allow",
+		},
+		{
+			"a removed package", "rpm -e soe-pkg-05",
+			"rpm -q soe-pkg-05", "package/soe-pkg-05",
+		},
+		{
+			"a changed dconf database", "printf '[org/mate/screensaver]\\nlock-enabled=false\\n' > /etc/dconf/db/soe.d/99-mine && dconf update",
+			"[ $(runuser -u user -- gsettings get org.mate.screensaver lock-enabled) = true ]", "dconf/database",
+		},
+		{
+			"a sudo file that grants again", "echo '#1000 ALL=(ALL:ALL) ALL' > /etc/sudoers.d/01-ws-admin-user",
+			"! sudo -l -U user /usr/bin/id && ! grep -q '^#1000' /etc/sudoers.d/01-ws-admin-user", "sudo/allow",
+		},
+		{
+			"a stopped service", "systemctl stop soe-service",
+			"systemctl is-active soe-service", "service/soe-service.service",
+		},
+		{
+			"a PCoIP setting", "sed -i 's/server_clipboard_state = 0/server_clipboard_state = 1/' " + box.PCoIPConf,
+			"grep -qx 'pcoip.server_clipboard_state = 0' " + box.PCoIPConf, "pcoip/server_clipboard_state",
+		},
+		{
+			"an account that somebody removed", "userdel soe-scan",
+			"[ $(id -u soe-scan) = 510 ]", "user/soe-scan",
+		},
+	} {
+		t.Run(drift.name, func(t *testing.T) {
+			before := time.Now()
+			w.MustExec(t, "sh", "-c", drift.harm)
+			if drift.id.Kind() == "pcoip" {
+				// It is right on disk, and the running agent may have read the other.
+				w.until(t, "the setting is right on disk", func() bool {
+					return !w.fails(t, "sh", "-c", drift.check) && w.report(t).resource(drift.id).State == converge.Pending
+				})
+				return
+			}
+			r := w.mended(t, drift.id, before)
+			if w.fails(t, "sh", "-c", drift.check) {
+				t.Errorf("the report says that it is mended, and it is not: %+v", r)
+			}
+			if r.Cause != converge.Corrective {
+				t.Errorf("it is called %s drift", r.Cause)
+			}
+		})
+	}
+}
+
+// What a package brings is held to the policy at once.
+func TestAPackageThatBringsASudoersFileGrantsNobodyAnything(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	fragments := w.fleetPolicy()
+	w.publish(t, 1, fragments)
+	w.activate(t)
+	w.boot(t)
+	w.converged(t, 1)
+	fragments["30-more"] = "schema = 1\n[packages]\nsoe-sudoers = \"present\"\n"
+	w.publish(t, 2, fragments)
+	w.converged(t, 2)
+	w.MustExec(t, "rpm", "-q", "soe-sudoers")
+	if !w.fails(t, "sudo", "-l", "-U", box.DesktopUser, "/usr/bin/id") {
+		t.Error("the desktop user has sudo")
+	}
+}
