@@ -43,7 +43,8 @@ func Parse(source Source) (Fragment, error) {
 		p := Problem{File: source.Name, Message: "cannot read the fragment: " + strings.TrimPrefix(err.Error(), "toml: ")}
 		var parse toml.ParseError
 		if errors.As(err, &parse) {
-			p.Line = parse.Position.Line
+			// The parser's own line is the next one when it stumbles over a line's end.
+			p.Line = 1 + strings.Count(source.Text[:min(parse.Position.Start, len(source.Text))], "\n")
 			p.Message = "cannot read the fragment: " + parse.Message
 		}
 		return Fragment{}, Problems{p}
