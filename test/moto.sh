@@ -25,9 +25,10 @@ install_needed() {
   done
   if [ ${#missing[@]} -eq 0 ]; then return; fi
   [ "$(id -u)" = 0 ] || fail "root is needed to install ${missing[*]}; run: sudo test/moto.sh"
+  echo "Debian packages: installing ${missing[*]}"
   export DEBIAN_FRONTEND=noninteractive
-  apt-get update -q >&2
-  apt-get install -y -q --no-install-recommends "${missing[@]}" >&2 || fail "apt-get could not install ${missing[*]}"
+  apt-get update -q >/dev/null
+  apt-get install -y -q --no-install-recommends "${missing[@]}" >/dev/null || fail "apt-get could not install ${missing[*]}"
 }
 
 # unpack DIR leaves the package's files in DIR. It uses apt lists of its own: the host's are not touched.

@@ -115,7 +115,7 @@ func (d *daemon) enforce(p *policy.Policy, refused []string) {
 	maps.DeleteFunc(d.resources, func(kind string, _ []converge.Resource) bool { return !wanted[kind] })
 	d.mu.Unlock()
 
-	quick := append(d.Machine.quick(p), d.Machine.last(p)...)
+	quick := append(d.Machine.quick(p), d.last(p)...)
 	slow := d.Machine.slow(p)
 	if d.watcher != nil {
 		d.watcher.Follow(append(slices.Clone(quick), slow...), LocalDir)

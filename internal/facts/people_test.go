@@ -21,11 +21,11 @@ user:x:1001:1001::/home/user:/bin/bash
 admin:x:1000:1000::/home/admin:/bin/bash
 `
 	for _, dir := range []string{"etc", "home/user", "home/DOMAIN", "home/lost+found"} {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil { //nolint:gosec // as on a machine
+		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := os.WriteFile(filepath.Join(root, "etc/passwd"), []byte(passwd), 0o644); err != nil { //nolint:gosec // as on a machine
+	if err := os.WriteFile(filepath.Join(root, "etc/passwd"), []byte(passwd), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	for name, uid := range map[string]int{"user": 1001, "DOMAIN": 1285401133} { // the latter is in no local file

@@ -280,7 +280,7 @@ func (v *validator) repository(r Repository) {
 func (v *validator) pkg(p Package) {
 	v.match(packageName, v.name, "is not the name of a package")
 	if p.Version() != "" { // a version without a digit is a word that somebody took for one of ours
-		v.refuse(!v.open(string(p.Ensure)) && !(packageVersion.MatchString(string(p.Ensure)) && strings.ContainsAny(string(p.Ensure), "0123456789")),
+		v.refuse(!v.open(string(p.Ensure)) && (!packageVersion.MatchString(string(p.Ensure)) || !strings.ContainsAny(string(p.Ensure), "0123456789")),
 			`%q is none of "present", "latest", "absent", and no version`, p.Ensure)
 	}
 	v.refuse(p.Ensure == "", `say "present", "latest", "absent" or a version`)

@@ -98,7 +98,7 @@ func scan(source string) scanned {
 		text.WriteByte(source[i])
 		i++
 	}
-	return scanned{text.String(), min(i+1, len(source)), !quoted && !(hash && continued)}
+	return scanned{text.String(), min(i+1, len(source)), !quoted && (!hash || !continued)}
 }
 
 // continuation is the length of a backslash that joins two lines, with the line

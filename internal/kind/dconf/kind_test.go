@@ -70,10 +70,10 @@ func newImage(t *testing.T, toml string) image {
 func (i image) write(t *testing.T, name string, content []byte) {
 	t.Helper()
 	file := filepath.Join(i.root, name)
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil { //nolint:gosec // as on a machine
+	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(file, content, 0o644); err != nil { //nolint:gosec // as on a machine
+	if err := os.WriteFile(file, content, 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -188,7 +188,7 @@ func readableByAll(name string, info system.Info) bool {
 	return info.Mode&0o004 != 0 || path.Dir(name) == sudoersDir
 }
 
-const secret = "‹secret›"
+const secret = "‹secret›" //nolint:gosec // it stands in the place of one
 
 // shown is the content as a report may show it.
 func shown(want policy.Want[policy.Dropin], content string) string {

@@ -25,10 +25,10 @@ const (
 func newImage(t *testing.T, content string) string {
 	t.Helper()
 	root := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(root, confDir), 0o755); err != nil { //nolint:gosec // as on a machine
+	if err := os.MkdirAll(filepath.Join(root, confDir), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(root, confPath), []byte(content), 0o644); err != nil { //nolint:gosec // as on a machine
+	if err := os.WriteFile(filepath.Join(root, confPath), []byte(content), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	return root

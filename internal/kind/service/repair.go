@@ -28,7 +28,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 		outcomes[i].Err = k.link(ctx, r.ID)
 	}
 	person, personErr := facts.LoggedIn(ctx, k.system)
-	each(drifted, func(i int, r converge.Resource) {
+	each(drifted, func(i int, _ converge.Resource) {
 		if !errors.Is(outcomes[i].Err, errNotFound) {
 			k.run(ctx, &outcomes[i], person, personErr)
 		}

@@ -101,7 +101,7 @@ func (t Table) key(item []byte) (string, bool) {
 	for range maxKeyParts {
 		start := uint64(binary.LittleEndian.Uint32(item[8:]))
 		size := uint64(binary.LittleEndian.Uint16(item[12:]))
-		if start+size > uint64(len(t.file)) || len(key)+int(size) > maxKeySize { //nolint:gosec // 16 bits
+		if start+size > uint64(len(t.file)) || len(key)+int(size) > maxKeySize { // 16 bits
 			return "", false
 		}
 		key = string(t.file[start:start+size]) + key

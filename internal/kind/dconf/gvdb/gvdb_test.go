@@ -130,7 +130,7 @@ func TestAnItemThatIsItsOwnParentHasNoKey(t *testing.T) {
 	buckets := binary.LittleEndian.Uint32(file[start+4:])
 	items := file[start+8+4*(blooms+buckets) : binary.LittleEndian.Uint32(file[20:])]
 	for i := 0; i < len(items); i += 24 {
-		binary.LittleEndian.PutUint32(items[i+4:], uint32(i/24)) //nolint:gosec // small
+		binary.LittleEndian.PutUint32(items[i+4:], uint32(i/24))
 	}
 	root, err := gvdb.Parse(file)
 	if err != nil {

@@ -31,15 +31,15 @@ func (v Variant) Scalar() (any, bool) {
 	case 'y':
 		return uint64(v.Data[0]), true
 	case 'n':
-		return int64(int16(binary.LittleEndian.Uint16(v.Data))), true //nolint:gosec // that is its sign
+		return int64(int16(binary.LittleEndian.Uint16(v.Data))), true // that is its sign
 	case 'q':
 		return uint64(binary.LittleEndian.Uint16(v.Data)), true
 	case 'i', 'h':
-		return int64(int32(binary.LittleEndian.Uint32(v.Data))), true //nolint:gosec // that is its sign
+		return int64(int32(binary.LittleEndian.Uint32(v.Data))), true // that is its sign
 	case 'u':
 		return uint64(binary.LittleEndian.Uint32(v.Data)), true
 	case 'x':
-		return int64(binary.LittleEndian.Uint64(v.Data)), true //nolint:gosec // that is its sign
+		return int64(binary.LittleEndian.Uint64(v.Data)), true // that is its sign
 	case 't':
 		return binary.LittleEndian.Uint64(v.Data), true
 	case 'd':
@@ -187,7 +187,7 @@ func offset(data []byte, width int) int {
 	for i := range min(width, len(data)) {
 		n |= uint64(data[i]) << (8 * i)
 	}
-	return int(min(n, math.MaxInt32)) //nolint:gosec // bounded here
+	return int(min(n, math.MaxInt32)) // bounded here
 }
 
 func alignUp(n, align int) int { return (n + align - 1) / align * align }
