@@ -11,6 +11,21 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
+// owners is a file system in which some paths belong to others, which only root
+// could make so. The one with the large uid is in no local file.
+type owners struct {
+	system.FS
+	uids map[string]int
+}
+
+func (o owners) Stat(name string) (system.Info, error) {
+	info, err := o.FS.Stat(name)
+	if uid, named := o.uids[name]; named {
+		info.UID = uid
+	}
+	return info, err
+}
+
 func TestPersonalUIDsAreThoseThatCanLogInOrHaveAHome(t *testing.T) {
 	root := t.TempDir()
 	const passwd = `root:x:0:0:root:/root:/bin/bash
@@ -28,15 +43,11 @@ admin:x:1000:1000::/home/admin:/bin/bash
 	if err := os.WriteFile(filepath.Join(root, "etc/passwd"), []byte(passwd), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	for name, uid := range map[string]int{"user": 1001, "DOMAIN": 1285401133} { // the latter is in no local file
-		if err := os.Chown(filepath.Join(root, "home", name), uid, uid); err != nil {
-			t.Fatal(err)
-		}
-	}
 	s, err := system.Open(system.Options{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.FS = owners{s.FS, map[string]int{"/home/user": 1001, "/home/DOMAIN": 1285401133, "/home/lost+found": 0}}
 	uids, err := facts.PersonalUIDs(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)

@@ -22,7 +22,7 @@ func machine(t *testing.T, files map[string]string) string {
 	t.Helper()
 	root := t.TempDir()
 	put(t, root, "/etc/passwd", "root:x:0:0::/root:/bin/sh\nscan:x:5101:5101::/:/bin/false\n")
-	put(t, root, "/etc/group", "root:x:0:\nscan:x:5101:\n")
+	put(t, root, "/etc/group", fmt.Sprintf("root:x:0:\nscan:x:%d:\n", os.Getgid()))
 	for name, content := range files {
 		put(t, root, name, content)
 	}
@@ -106,7 +106,7 @@ func TestFilesAreMadeReplacedAndRemoved(t *testing.T) {
 		t.Errorf("the file is still there: %v", err)
 	}
 	info, err := open(t, root, nil).FS.Stat("/etc/cron.daily/scan")
-	if want := (system.Attr{Mode: 0o755, GID: 5101}); err != nil || info.Attr != want {
+	if want := (system.Attr{Mode: 0o755, GID: os.Getgid()}); err != nil || info.Attr != want {
 		t.Errorf("the script has %+v, want %+v (%v)", info.Attr, want, err)
 	}
 	recorder := &system.Recorder{}
