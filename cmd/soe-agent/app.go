@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -73,6 +74,15 @@ Keep it so:   systemctl enable --now soe-agent
 		a.policyCommand(), a.runCommand(), a.versionCommand(),
 	)
 	return c
+}
+
+// needsRoot refuses to begin what an ordinary user could not finish, nor even see:
+// sudoers files, for one, are root's alone.
+func (a *app) needsRoot() error {
+	if a.rootDir == "" && os.Geteuid() != 0 {
+		return errors.New("cannot look at this machine: it takes root; try again with sudo")
+	}
+	return nil
 }
 
 // withoutTimeInJournal leaves out the time where the journal adds its own

@@ -75,6 +75,9 @@ func policyFlag(c *cobra.Command, dirs *[]string) {
 // walk opens the machine, finds the policy, and hands the engine to step.
 func (a *app) walk(ctx context.Context, gate system.Gate, dirs []string, step func(context.Context, *converge.Engine) converge.Result) (report.Report, error) {
 	sources, err := readFragments(dirs)
+	if err == nil {
+		err = a.needsRoot()
+	}
 	if err != nil {
 		return report.Report{}, err
 	}

@@ -21,6 +21,9 @@ machine into line with it and keeps it so. SIGHUP makes it read everything again
 			if a.rootDir != "" {
 				return errors.New("cannot run as a daemon below --root: what is there does not run; use apply")
 			}
+			if err := a.needsRoot(); err != nil {
+				return err
+			}
 			m, err := agent.Open(c.Context(), "", nil, slog.Default())
 			if err != nil {
 				return err

@@ -72,6 +72,7 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	}
 	d.watcher = watcher
 	d.reports = newSender(m.System.Clock, d.deliver, d.reportSent)
+	d.enforce(d.policy, d.status.Refused)
 
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -81,7 +82,6 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	if watcher != nil {
 		wg.Go(func() { watcher.Run(ctx) })
 	}
-	d.enforce(d.policy, d.status.Refused)
 	<-ctx.Done()
 	return nil
 }
