@@ -1,0 +1,166 @@
+package report_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+	"unicode/utf8"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/report"
+)
+
+var at = time.Date(2026, 11, 21, 6, 0, 0, 0, time.UTC)
+
+func of(refused []string, resources ...converge.Resource) report.Report {
+	p := &policy.Policy{Personas: []string{"base"}, Serial: 7}
+	f := facts.Facts{Hostname: "A-1", MachineID: "m", ManagedNode: "mi-0123456789abcdef0", OSName: "Amazon Linux 2"}
+	return report.New("0.1.0", f, p, refused, at, resources, nil)
+}
+
+func resource(id policy.ID, state converge.State) converge.Resource {
+	return converge.Resource{ID: id, State: state, Since: at, Severity: policy.High}
+}
+
+func TestAReportIsCompliantWhenNothingIsOutOfLineAndNoPolicyIsRefused(t *testing.T) {
+	for state, compliant := range map[converge.State]bool{
+		converge.Compliant: true, converge.Corrected: true, converge.Waived: true, converge.Pending: true,
+		converge.Drifted: false, converge.Failed: false, converge.Contested: false, converge.Unknown: false,
+	} {
+		if r := of(nil, resource("package/a", converge.Compliant), resource("package/b", state)); r.Compliant != compliant {
+			t.Errorf("with something %s the report is compliant: %v", state, r.Compliant)
+		}
+	}
+	if of([]string{"x:1: cannot read the fragment"}).Compliant {
+		t.Error("a machine whose policy was refused is called compliant")
+	}
+}
+
+func TestAReportSurvivesTheWayThroughJSON(t *testing.T) {
+	want := of(nil, converge.Resource{
+		ID: "pcoip/enable_audio", State: converge.Pending, Effect: converge.Reboot, Cause: converge.Corrective, Since: at, Reason: "r",
+		Diff:     []converge.Difference{{Aspect: "value", Want: "0", Got: "1"}},
+		Severity: policy.Low, Controls: []string{"C"},
+		Origin: policy.Origin{Layer: policy.Remote, Fragment: "10", Line: 3, Persona: "base", Overrode: []policy.Origin{{Layer: policy.Seed, Fragment: "00"}}},
+	})
+	raw, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got report.Report
+	if err := json.Unmarshal(raw, &got); err != nil {
+		t.Fatal(err)
+	}
+	a, _ := json.Marshal(want)
+	b, _ := json.Marshal(got)
+	if diff := cmp.Diff(string(a), string(b)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatStoodInAFileNeverSpeaksToTheTerminal(t *testing.T) {
+	r := resource("dropin/etc/x.d/\x1b]0;title\x07y", converge.Drifted)
+	r.Reason = "because\x1b[2J"
+	r.Differs("content", "good\n", "evil\x1b[31m\r\nline\u009b5m\n")
+	var text strings.Builder
+	if err := of(nil, r).Plan(&text, report.Style{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, forbidden := range []string{"\x1b", "\r", "\x07", "\u009b"} {
+		if strings.Contains(text.String(), forbidden) {
+			t.Errorf("%q is printed:\n%q", forbidden, text.String())
+		}
+	}
+}
+
+func TestADiffShowsWhatChangesAndALittleAround(t *testing.T) {
+	r := resource("dropin/etc/x.d/y", converge.Drifted)
+	r.Differs("content", "1\n2\n3\n4\n5\n6\nnew\n8\n", "1\n2\n3\n4\n5\n6\nold\n8\n")
+	r.Differs("mode", "0644", "0666")
+	var text strings.Builder
+	if err := of(nil, r).Plan(&text, report.Style{}); err != nil {
+		t.Fatal(err)
+	}
+	want := `~ dropin/etc/x.d/y  drifted
+    content
+        5
+        6
+      - old
+      + new
+        8
+    mode     0666 → 0644
+1 would change, 0 would not.
+`
+	if diff := cmp.Diff(want, text.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestOnlyThoseWhoAskForColourGetIt(t *testing.T) {
+	for _, colour := range []bool{false, true} {
+		var text strings.Builder
+		if err := of(nil, resource("package/a", converge.Failed)).Text(&text, report.Style{Color: colour}); err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(text.String(), "\x1b[") != colour {
+			t.Errorf("colour %v: %q", colour, text.String())
+		}
+	}
+}
+
+// The limits are those of PutComplianceItems; an endpoint that enforces them takes
+// whole reports in test/e2e.
+func TestComplianceItemsKeepToTheLimitsOfTheService(t *testing.T) {
+	long := resource(policy.ID("dropin/etc/x.d/"+strings.Repeat("ä", 100)), converge.Drifted)
+	long.Reason = strings.Repeat("ü", 5000)
+	long.Differs("content", strings.Repeat("w", 9000), "\xff\xfe"+strings.Repeat("g", 9000))
+	other := resource(long.ID+"2", converge.Compliant)
+	in := of([]string{"first problem", "second problem"}, long, other).ComplianceItems()
+	seen := map[string]bool{}
+	for _, item := range in.Items {
+		id := aws.ToString(item.Id)
+		if len(id) > 100 || seen[id] || !utf8.ValidString(id) {
+			t.Errorf("id %q", id)
+		}
+		seen[id] = true
+		if len(aws.ToString(item.Title)) > 500 {
+			t.Errorf("title of %d bytes", len(*item.Title))
+		}
+		for key, value := range item.Details {
+			if len(key) > 64 || len(value) > 4096 || !utf8.ValidString(value) {
+				t.Errorf("detail %s of %d bytes", key, len(value))
+			}
+		}
+	}
+	if len(in.Items) != 3 || in.Items[0].Details["reason"] != "first problem" {
+		t.Errorf("%d items", len(in.Items))
+	}
+}
+
+func TestAReportOfManyThousandResourcesHasNoMoreItemsThanTheServiceTakes(t *testing.T) {
+	var resources []converge.Resource
+	for i := range 12000 {
+		resources = append(resources, resource(policy.ID(fmt.Sprintf("check/%d", i)), converge.Compliant))
+	}
+	if n := len(of(nil, resources...).ComplianceItems().Items); n != 10000 {
+		t.Errorf("%d items", n)
+	}
+}
+
+func TestTheContentHashChangesWithTheContentAndWithNothingElse(t *testing.T) {
+	a, b := of(nil, resource("package/a", converge.Compliant)), of(nil, resource("package/a", converge.Compliant))
+	b.Time = at.Add(time.Hour)
+	if a.ContentHash() != b.ContentHash() {
+		t.Error("the hash depends on the time of the report")
+	}
+	if c := of(nil, resource("package/a", converge.Failed)); a.ContentHash() == c.ContentHash() {
+		t.Error("the hash does not tell compliant from failed")
+	}
+}
