@@ -24,17 +24,13 @@ type Values interface {
 func Resolve(ctx context.Context, p *policy.Policy, f facts.Facts, values Values) (*policy.Policy, map[string]string, error) {
 	var elsewhere []policy.Reference
 	found := map[policy.Reference]string{}
-	var errs []error
+	errs := []error{unknownFacts(p, f)}
 	for _, r := range p.References() {
 		if r.Service != "fact" {
 			elsewhere = append(elsewhere, r)
 			continue
 		}
-		value, known := f.Lookup(r.Name)
-		if !known {
-			errs = append(errs, fmt.Errorf("cannot resolve %s: there is no such fact", r))
-		}
-		found[r] = value
+		found[r], _ = f.Lookup(r.Name)
 	}
 	if len(elsewhere) > 0 {
 		fetched, err := values.Fetch(ctx, elsewhere)
@@ -54,6 +50,27 @@ func Resolve(ctx context.Context, p *policy.Policy, f facts.Facts, values Values
 		}
 	}
 	return expanded, keep, err
+}
+
+// unknownFacts are the facts that no machine has. Its error is policy.Problems:
+// the author has to act.
+func unknownFacts(p *policy.Policy, f facts.Facts) error {
+	var problems policy.Problems
+	for _, resource := range p.Resources {
+		references, _ := policy.References(resource.Spec) // Parse has refused what cannot be read
+		for _, r := range references {
+			if _, known := f.Lookup(r.Name); r.Service == "fact" && !known {
+				problems = append(problems, policy.Problem{
+					File: resource.Origin.Fragment, Line: resource.Origin.Line,
+					Message: fmt.Sprintf("cannot use %s: cannot resolve %s: there is no such fact", resource.ID, r),
+				})
+			}
+		}
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	return nil
 }
 
 // Offline returns the policy with what is known without asking anybody: facts,

@@ -83,3 +83,11 @@ func TestOfflineWhatIsMissingIsNotedAndNotEnforced(t *testing.T) {
 		t.Errorf("%+v", r)
 	}
 }
+
+func TestAFactThatNoMachineHasIsAProblemOfThePolicy(t *testing.T) {
+	_, _, err := resolve.Resolve(t.Context(), policyOf(t, "{{fact:hostname}} {{fact:colour}}"), facts.Facts{}, values{})
+	problems := policy.AsProblems(err)
+	if len(problems) != 1 || problems[0].File != "x.toml" || problems[0].Line != 2 {
+		t.Errorf("%v", err)
+	}
+}

@@ -90,13 +90,17 @@ type ManifestEntry struct {
 var ErrHalfPublished = errors.New("the policy is half published")
 
 // Published returns the remote layer for a machine of these personas, and its
-// serial. Fragments that are among known, with the same digest, are not fetched
-// again: a look that finds nothing new costs one call.
+// serial. The fragments are in the manifest's order. Those that are among known,
+// with the same digest, are not fetched again: a look that finds nothing new
+// costs one call. What only the policy's author can mend is policy.Problems.
 func (a *AWS) Published(ctx context.Context, personas []string, known []policy.Source) ([]policy.Source, int64, error) {
 	name := a.path + "/manifest"
 	out, err := a.ssm.GetParameter(ctx, &ssm.GetParameterInput{Name: &name})
 	if err != nil {
 		return nil, 0, fmt.Errorf("cannot read the manifest %s: %w", name, err)
+	}
+	if out.Parameter == nil {
+		return nil, 0, fmt.Errorf("cannot read the manifest %s: %w", name, errNonsense)
 	}
 	manifest, err := parseManifest(name, aws.ToString(out.Parameter.Value))
 	if err != nil {
@@ -108,20 +112,49 @@ func (a *AWS) Published(ctx context.Context, personas []string, known []policy.S
 			have[s.Name+digest(s.Text)] = s
 		}
 	}
-	var sources []policy.Source
-	var missing []ManifestEntry
+	var wanted, missing []ManifestEntry
 	for _, entry := range manifest.Fragments {
 		if len(entry.Personas) > 0 && !slices.ContainsFunc(entry.Personas, func(p string) bool { return slices.Contains(personas, p) }) {
 			continue
 		}
-		if s, ok := have[entry.Name+entry.SHA256]; ok {
-			sources = append(sources, s)
-			continue
+		wanted = append(wanted, entry)
+		if _, ok := have[entry.Name+entry.SHA256]; !ok {
+			missing = append(missing, entry)
 		}
-		missing = append(missing, entry)
 	}
 	fetched, err := a.fragments(ctx, missing)
-	return append(sources, fetched...), manifest.Serial, err
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, s := range fetched {
+		have[s.Name+digest(s.Text)] = s
+	}
+	sources := make([]policy.Source, len(wanted))
+	for i, entry := range wanted {
+		sources[i] = have[entry.Name+entry.SHA256]
+	}
+	return sources, manifest.Serial, agree(wanted, sources)
+}
+
+// agree says which fragments are for other personas than the manifest has it: a
+// machine that goes by the manifest would not even fetch one that is for it.
+func agree(entries []ManifestEntry, sources []policy.Source) error {
+	var problems policy.Problems
+	for i, entry := range entries {
+		fragment, err := policy.Parse(sources[i])
+		if err != nil {
+			continue // whoever parses it next says what is wrong
+		}
+		listed, said := slices.Sorted(slices.Values(entry.Personas)), slices.Sorted(slices.Values(fragment.Personas))
+		if !slices.Equal(listed, said) {
+			problems = append(problems, policy.Problem{File: entry.Name, Message: fmt.Sprintf(
+				"cannot use the fragment: its personas are %q, and in the manifest %q; publish it again", said, listed)})
+		}
+	}
+	if len(problems) > 0 {
+		return problems
+	}
+	return nil
 }
 
 func digest(text string) string {
@@ -133,11 +166,16 @@ func parseManifest(name, text string) (Manifest, error) {
 	var m Manifest
 	meta, err := toml.Decode(text, &m)
 	if err != nil {
-		return m, fmt.Errorf("cannot read the manifest %s: %w", name, err)
+		p := policy.Problem{File: name, Message: "cannot read the manifest: " + strings.TrimPrefix(err.Error(), "toml: ")}
+		var parse toml.ParseError
+		if errors.As(err, &parse) {
+			p.Line, p.Message = parse.Position.Line, "cannot read the manifest: "+parse.Message
+		}
+		return m, policy.Problems{p}
 	}
-	var errs []error
+	var problems policy.Problems
 	refuse := func(format string, args ...any) {
-		errs = append(errs, fmt.Errorf("cannot use the manifest "+name+": "+format, args...))
+		problems = append(problems, policy.Problem{File: name, Message: "cannot use the manifest: " + fmt.Sprintf(format, args...)})
 	}
 	for _, key := range meta.Undecoded() {
 		refuse("unknown key %s", key)
@@ -148,7 +186,12 @@ func parseManifest(name, text string) (Manifest, error) {
 	if m.Serial < 1 {
 		refuse("its serial is %d, and not 1 or more", m.Serial)
 	}
+	names := map[string]bool{}
 	for _, f := range m.Fragments {
+		if names[f.Name] {
+			refuse("two fragments are called %q", f.Name)
+		}
+		names[f.Name] = true
 		if f.Name == "" || f.Parameter == "" || len(f.SHA256) != sha256.Size*2 {
 			refuse("the fragment %q lacks its name, parameter or sha256", f.Name)
 		}
@@ -156,7 +199,10 @@ func parseManifest(name, text string) (Manifest, error) {
 			refuse("the fragment %q has the encoding %q, which this agent does not know", f.Name, f.Encoding)
 		}
 	}
-	return m, errors.Join(errs...)
+	if len(problems) > 0 {
+		return m, problems
+	}
+	return m, nil
 }
 
 // compressed is the encoding of fragments that Parameter Store would refuse as
@@ -209,8 +255,8 @@ func decode(value, encoding string) (string, error) {
 	return string(text), err
 }
 
-// parameters reads parameters by name, ten a call, which is what the service
-// allows. Those that are not there are left out.
+// parameters reads parameters by name or ARN, ten a call, which is what the
+// service allows. Those that are not there are left out.
 func (a *AWS) parameters(ctx context.Context, names []string, decrypt bool) (map[string]types.Parameter, error) {
 	found := map[string]types.Parameter{}
 	for batch := range slices.Chunk(names, 10) {
@@ -220,6 +266,7 @@ func (a *AWS) parameters(ctx context.Context, names []string, decrypt bool) (map
 		}
 		for _, p := range out.Parameters {
 			found[aws.ToString(p.Name)+aws.ToString(p.Selector)] = p
+			found[aws.ToString(p.ARN)+aws.ToString(p.Selector)] = p // asked by ARN, the service answers with the bare name
 		}
 	}
 	return found, nil

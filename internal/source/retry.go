@@ -16,6 +16,9 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
+// errNonsense is wrapped by the error of an answer that is whole and says nothing.
+var errNonsense = errors.New("the answer is empty")
+
 // A Class says what to do about an error.
 type Class int
 
@@ -68,7 +71,9 @@ func Reason(err error) string {
 	case errors.Is(err, ErrHalfPublished):
 		return err.Error()
 	case errors.As(err, &api):
-		return apiReason(api)
+		return apiReason(api, wrongBy(err))
+	case errors.Is(err, errNonsense), errors.As(err, &status) && status.HTTPStatusCode() == http.StatusOK:
+		return "the answer makes no sense: does a proxy answer instead of AWS?"
 	case errors.As(err, &status) && status.HTTPStatusCode() > 0:
 		return fmt.Sprintf("the service fails (HTTP %d)", status.HTTPStatusCode())
 	case errors.As(err, &network), errors.Is(err, context.DeadlineExceeded):
@@ -77,15 +82,33 @@ func Reason(err error) string {
 	return err.Error()
 }
 
-func apiReason(err smithy.APIError) string {
+// mostSkew is what Signature Version 4 allows between two clocks, less what an
+// answer may take.
+const mostSkew = 4 * time.Minute
+
+// wrongBy is how far this machine's clock is from that of the service, as its
+// answer has just told; 0 when it did not tell.
+func wrongBy(err error) time.Duration {
+	var answer *awshttp.ResponseError
+	if !errors.As(err, &answer) || answer.Response == nil || answer.Response.Response == nil {
+		return 0
+	}
+	theirs, err := http.ParseTime(answer.Response.Header.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	return time.Since(theirs).Abs().Round(time.Second)
+}
+
+func apiReason(err smithy.APIError, skew time.Duration) string {
 	code, message := err.ErrorCode(), err.ErrorMessage()
 	switch {
 	case strings.HasPrefix(code, "AccessDenied"), code == "NotAuthorized":
 		return "denied: " + message
 	case strings.Contains(code, "Throttl"), code == "TooManyRequestsException", code == "RequestLimitExceeded":
 		return "throttled"
-	case strings.Contains(code, "Signature"), code == "RequestExpired":
-		return "the clock is wrong, or the credentials are: " + message
+	case classes()[code] == Credentials && skew > mostSkew:
+		return fmt.Sprintf("the clock is wrong by %s: %s", skew, message)
 	case classes()[code] == Credentials:
 		return "credentials refused: " + message
 	case err.ErrorFault() == smithy.FaultServer:
@@ -107,8 +130,9 @@ func innermost(err error) string {
 
 // The longest waits between attempts.
 const (
-	longestSoon  = 5 * time.Minute
-	longestLater = 15 * time.Minute
+	longestCredentials = time.Minute // amazon-ssm-agent may write them at any moment
+	longestSoon        = 5 * time.Minute
+	longestLater       = 15 * time.Minute
 )
 
 // Retry calls op until it succeeds or ctx is done, whose error it then returns. Between
@@ -117,20 +141,22 @@ const (
 // failed together do not come back together. waiting is told of each wait. A
 // signal on hurry ends a wait.
 func Retry(ctx context.Context, clock system.Clock, hurry <-chan struct{}, waiting func(err error, next time.Time), op func(context.Context) error) error {
-	soon, later := fullJitter(time.Second, longestSoon), fullJitter(30*time.Second, longestLater)
+	pauses := map[Class]*backoff.ExponentialBackOff{
+		Credentials: fullJitter(time.Second, longestCredentials),
+		Soon:        fullJitter(time.Second, longestSoon),
+		Later:       fullJitter(30*time.Second, longestLater),
+	}
 	for {
 		err := op(ctx)
 		if err == nil || ctx.Err() != nil {
 			return ctx.Err()
 		}
-		pause := soon.NextBackOff()
-		if Classify(err) == Later {
-			pause = later.NextBackOff()
-		}
+		pause := pauses[Classify(err)].NextBackOff()
 		waiting(err, clock.Now().Add(pause))
 		pausing, cancel := context.WithCancel(ctx)
-		stop := make(chan struct{})
+		stop, ended := make(chan struct{}), make(chan struct{})
 		go func() {
+			defer close(ended)
 			select {
 			case <-hurry:
 			case <-stop:
@@ -139,7 +165,7 @@ func Retry(ctx context.Context, clock system.Clock, hurry <-chan struct{}, waiti
 		}()
 		_ = clock.Sleep(pausing, pause) // it ends early only for those who want it to
 		close(stop)
-		cancel()
+		<-ended // or a signal meant for the next attempt could be lost
 	}
 }
 

@@ -81,21 +81,25 @@ func (a *AWS) parameterValues(ctx context.Context, references []policy.Reference
 
 // secretValues reads each secret once, whatever number of its keys are wanted.
 func (a *AWS) secretValues(ctx context.Context, references []policy.Reference, values map[policy.Reference]string) error {
-	texts := map[policy.Reference]string{}
+	type secret struct {
+		text string
+		err  error
+	}
+	secrets := map[policy.Reference]secret{}
 	var errs []error
 	for _, r := range references {
 		whole := r
 		whole.JSONKey = ""
-		text, read := texts[whole]
+		s, read := secrets[whole]
 		if !read {
-			var err error
-			if text, err = a.secret(ctx, whole); err != nil {
-				errs = append(errs, err)
-				continue
-			}
-			texts[whole] = text
+			s.text, s.err = a.secret(ctx, whole)
+			secrets[whole] = s
+			errs = append(errs, s.err)
 		}
-		value, err := pick(r, text)
+		if s.err != nil {
+			continue
+		}
+		value, err := pick(r, s.text)
 		if err != nil {
 			errs = append(errs, err)
 			continue

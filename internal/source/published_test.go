@@ -1,0 +1,202 @@
+package source_test
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/source"
+	"github.com/soe-agent/soe-agent/test/awsfake"
+)
+
+// answers is a fault that answers 200 with this body.
+func answers(body string) awsfake.Fault {
+	return func(w http.ResponseWriter, _ *http.Request, _ func() awsfake.Reply) {
+		w.Header().Set("Content-Type", "application/x-amz-json-1.1")
+		_, _ = io.WriteString(w, body) // the client may be gone
+	}
+}
+
+func TestFragmentsAreInTheOrderOfTheManifestWhicheverAreKnownAlready(t *testing.T) {
+	a := newActivated(t)
+	fragments := map[string]string{"10": "schema = 1\n", "20": "schema = 1\n# 20\n", "30": "schema = 1\n# 30\n"}
+	a.publish(t, 1, fragments)
+	aws := a.connect(t)
+	known, _, err := aws.Published(t.Context(), nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fragments["10"] = "schema = 1\n# changed\n"
+	a.publish(t, 2, fragments)
+	again, _, err := aws.Published(t.Context(), nil, known)
+	if err != nil {
+		t.Fatal(err)
+	}
+	known[0].Text = fragments["10"]
+	if diff := cmp.Diff(known, again); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestAManifestThatNamesOtherPersonasThanTheFragmentIsRefused(t *testing.T) {
+	a := newActivated(t)
+	a.publish(t, 1, map[string]string{"10-base": "schema = 1\npersonas = [\"kiosk\", \"base\"]\n"})
+	aws := a.connect(t)
+	known, _, err := aws.Published(t.Context(), []string{"base"}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifestName := "/soe/prod/manifest"
+	in, err := aws.SSM().GetParameter(t.Context(), &ssm.GetParameterInput{Name: &manifestName})
+	if err != nil {
+		t.Fatal(err)
+	}
+	manifest := *in.Parameter.Value
+	change := func(personas string) {
+		a.fake.PutParameter("/soe/prod/manifest", strings.Replace(manifest, `["kiosk", "base"]`, personas, 1))
+	}
+	change(`["base", "kiosk"]`)
+	if _, _, err := aws.Published(t.Context(), []string{"base"}, nil); err != nil {
+		t.Errorf("another order: %v", err)
+	}
+	for _, cached := range [][]policy.Source{nil, known} {
+		change(`["base"]`)
+		_, _, err = aws.Published(t.Context(), []string{"base"}, cached)
+		if problems := policy.AsProblems(err); len(problems) != 1 || problems[0].File != "10-base" {
+			t.Errorf("with %d known: %v", len(cached), err)
+		}
+	}
+}
+
+func TestWhatIsWrongWithAManifestIsAProblemOfThePolicyWithItsPlace(t *testing.T) {
+	a := newActivated(t)
+	entry := "[[fragment]]\nname = \"x\"\nparameter = \"/x\"\nsha256 = \"" + strings.Repeat("0", 64) + "\"\n"
+	for text, want := range map[string]policy.Problem{
+		"schema = 1\nserial = \n":                  {File: "/soe/prod/manifest", Line: 2},
+		"schema = 1\n":                             {File: "/soe/prod/manifest"},
+		"schema = 1\nserial = 1\n" + entry + entry: {File: "/soe/prod/manifest"},
+	} {
+		a.fake.PutParameter("/soe/prod/manifest", text)
+		_, _, err := a.connect(t).Published(t.Context(), nil, nil)
+		problems := policy.AsProblems(err)
+		if len(problems) != 1 || problems[0].File != want.File || problems[0].Line != want.Line {
+			t.Errorf("%q: %v", text, err)
+		}
+	}
+}
+
+func TestAnAnswerThatMakesNoSenseIsAnErrorAndNoSecretIsInIt(t *testing.T) {
+	a := newActivated(t)
+	a.publish(t, 1, map[string]string{"10": "schema = 1\n"})
+	a.fake.PutSecret("s", canary)
+	a.fake.PutSecureParameter("/s", canary)
+	for _, answer := range []awsfake.Fault{awsfake.GarbledJSON, answers(""), answers("{}"), answers("<html>log in first</html>")} {
+		a.fake.FailAlways(awsfake.Any, answer)
+		aws := a.connect(t)
+		_, _, err := aws.Published(t.Context(), nil, nil)
+		if err == nil || source.Classify(err) != source.Soon || !strings.HasPrefix(source.Reason(err), "the answer makes no sense") {
+			t.Errorf("%v: %q", err, source.Reason(err))
+		}
+		for _, text := range []string{"{{resolve:secretsmanager:s}}", "{{resolve:ssm-secure:/s}}"} {
+			if _, err := aws.Fetch(t.Context(), []policy.Reference{reference(t, text)}); err == nil || strings.Contains(err.Error()+source.Reason(err), canary) {
+				t.Errorf("%s: %v", text, err)
+			}
+		}
+		a.fake.Heal()
+	}
+}
+
+// Parameter Store takes an ARN and answers with the bare name and the ARN.
+func TestAParameterNamedByItsARNIsFound(t *testing.T) {
+	a := newActivated(t)
+	const arn = "arn:aws:ssm:eu-west-1:123456789012:parameter/shared"
+	body, _ := json.Marshal(map[string]any{"Parameters": []map[string]any{
+		{"Name": "/shared", "ARN": arn, "Type": "String", "Value": "newest"},
+		{"Name": "/shared", "ARN": arn, "Type": "String", "Value": "second", "Selector": ":2"},
+	}})
+	a.fake.FailAlways("GetParameters", answers(string(body)))
+	newest, second := reference(t, "{{resolve:ssm:"+arn+"}}"), reference(t, "{{resolve:ssm:"+arn+":2}}")
+	got, err := a.connect(t).Fetch(t.Context(), []policy.Reference{newest, second})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(map[policy.Reference]string{newest: "newest", second: "second"}, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestEachSecretIsReadOnceHoweverManyOfItsKeysAreWantedAndThoughItCannotBeRead(t *testing.T) {
+	a := newActivated(t)
+	a.fake.PutSecret("json", `{"a":"1","b":"2"}`)
+	var references []policy.Reference
+	for _, text := range []string{"json:SecretString:a", "json:SecretString:b", "none:SecretString:a", "none:SecretString:b"} {
+		references = append(references, reference(t, "{{resolve:secretsmanager:"+text+"}}"))
+	}
+	values, err := a.connect(t).Fetch(t.Context(), references)
+	if !errors.Is(err, source.ErrNoValue) || values[references[1]] != "2" {
+		t.Errorf("%v, %v", values, err)
+	}
+	if diff := cmp.Diff([]string{"GetSecretValue", "GetSecretValue"}, a.actions()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestCredentialsAreReadAgainBeforeTheyExpire(t *testing.T) {
+	a := newActivated(t)
+	a.publish(t, 1, map[string]string{"10": "schema = 1\n"})
+	aws := a.connect(t)
+	a.activate(t, awsfake.DefaultCredentials().AccessKeyID, time.Now().Add(300*time.Millisecond))
+	if _, _, err := aws.Published(t.Context(), nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	rotated := awsfake.DefaultCredentials()
+	rotated.AccessKeyID = "ASIAROTATED"
+	a.activate(t, rotated.AccessKeyID, time.Now().Add(time.Hour))
+	a.fake.SetCredentials(rotated)
+	for deadline := time.Now().Add(10 * time.Second); ; {
+		_, _, err := aws.Published(t.Context(), nil, nil)
+		if err == nil {
+			return
+		}
+		if source.Classify(err) != source.Credentials || time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestTheEnvironmentsCredentialsComeFirst(t *testing.T) {
+	a := newActivated(t)
+	a.publish(t, 1, map[string]string{"10": "schema = 1\n"})
+	a.activate(t, "ASIAUNKNOWN", time.Now().Add(time.Hour))
+	c := awsfake.DefaultCredentials()
+	t.Setenv("AWS_ACCESS_KEY_ID", c.AccessKeyID)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", c.SecretAccessKey)
+	t.Setenv("AWS_SESSION_TOKEN", c.SessionToken)
+	if _, _, err := a.connect(t).Published(t.Context(), nil, nil); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAWrongClockIsToldFromWrongCredentials(t *testing.T) {
+	a := newActivated(t)
+	a.fake.SetClockSkew(2 * time.Hour)
+	_, _, err := a.connect(t).Published(t.Context(), nil, nil)
+	if reason := source.Reason(err); !strings.HasPrefix(reason, "the clock is wrong by 2h0m") && !strings.HasPrefix(reason, "the clock is wrong by 1h59m") {
+		t.Errorf("%q: %v", reason, err)
+	}
+	a.fake.SetClockSkew(0)
+	a.put(t, "root/.aws/credentials", "[default]\naws_access_key_id = "+awsfake.DefaultCredentials().AccessKeyID+
+		"\naws_secret_access_key = half\naws_session_token = "+awsfake.DefaultCredentials().SessionToken+"\n")
+	_, _, err = a.connect(t).Published(t.Context(), nil, nil)
+	if reason := source.Reason(err); !strings.HasPrefix(reason, "credentials refused") || strings.Contains(reason, "half") {
+		t.Errorf("%q: %v", reason, err)
+	}
+}
