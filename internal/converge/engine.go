@@ -87,12 +87,14 @@ type pass struct {
 	outcomes map[policy.ID]Outcome
 	mended   map[string]bool // kinds of which the last round brought something into line
 	timing   map[string]time.Duration
+	halfSeen map[string]bool // kinds of which the last check could not tell everything
 }
 
 func (e *Engine) begin(only []string) *pass {
 	p := &pass{
 		Engine: e, started: e.clock.Now(),
 		found: map[string][]Resource{}, outcomes: map[policy.ID]Outcome{}, timing: map[string]time.Duration{},
+		halfSeen: map[string]bool{},
 	}
 	for _, k := range e.kinds {
 		if len(only) == 0 || slices.Contains(only, k.Name()) {
@@ -117,6 +119,7 @@ func (p *pass) check(ctx context.Context, kinds []Kind) {
 			mu.Lock()
 			defer mu.Unlock()
 			p.found[kind.Name()] = resources
+			p.halfSeen[kind.Name()] = err != nil
 			p.timing[kind.Name()] += p.clock.Now().Sub(start)
 		})
 	}
@@ -294,6 +297,7 @@ func (p *pass) judge(before map[string][]Resource) {
 		for i := range resources {
 			r := &resources[i]
 			was := first[r.ID]
+			delete(first, r.ID)
 			outcome := p.outcomes[r.ID]
 			switch {
 			case r.State == Compliant && was.State == Drifted:
@@ -312,6 +316,22 @@ func (p *pass) judge(before map[string][]Resource) {
 			}
 		}
 	}
+	for _, gone := range first {
+		p.reclaimed(gone)
+	}
+}
+
+// reclaimed reports for the last time what the policy does not want, and what is
+// no longer there since the pass has mended that.
+func (p *pass) reclaimed(r Resource) {
+	kind := r.ID.Kind()
+	outcome := p.outcomes[r.ID]
+	if !r.repairable() || p.halfSeen[kind] || outcome.Err != nil || outcome.Postponed != "" {
+		return
+	}
+	r.State = Corrected
+	p.log.Info("corrected", "resource", r.ID, "kind", kind, "cause", r.Cause)
+	p.found[kind] = append(p.found[kind], r)
 }
 
 func (p *pass) end() Result {

@@ -509,6 +509,42 @@ func TestDriftOfAResourceOfAKindsOwnIsCorrectiveOnceItWasInLine(t *testing.T) {
 	}
 }
 
+// What the policy no longer wants is in no policy, and gone when it is mended.
+func TestWhatIsTakenAwayIsReportedOnceAndThenNoMore(t *testing.T) {
+	m := newMachine(t)
+	k := newKind(wants("1", "package/a"), "package")
+	there, failing := true, false
+	k.check = func(_ context.Context, found []converge.Resource) ([]converge.Resource, error) {
+		switch {
+		case failing:
+			return nil, errors.New("the database is locked")
+		case there:
+			found = append(found, converge.Unwanted("package/licensed", "the policy no longer wants it"))
+		}
+		return found, nil
+	}
+	k.repair = func(r converge.Resource) *converge.Outcome {
+		if r.ID == "package/licensed" {
+			return &converge.Outcome{Err: errors.New("cannot remove licensed")}
+		}
+		k.set(r.ID)
+		return nil
+	}
+	engine := m.engine(k.policy, k)
+	wantStates(t, engine.Pass(t.Context()), map[policy.ID]converge.State{"package/a": converge.Corrected, "package/licensed": converge.Failed})
+
+	k.repair = func(converge.Resource) *converge.Outcome { failing = true; return nil }
+	wantStates(t, engine.Pass(t.Context()), map[policy.ID]converge.State{"package/a": converge.Unknown})
+
+	failing = false
+	k.repair = func(converge.Resource) *converge.Outcome { there = false; return nil }
+	r := the(t, engine.Pass(t.Context()), "package/licensed")
+	if r.State != converge.Corrected || r.Cause != converge.Intentional || len(r.Diff) != 1 || r.Reason != "the policy no longer wants it" {
+		t.Errorf("%+v", r)
+	}
+	wantStates(t, engine.Pass(t.Context()), map[policy.ID]converge.State{"package/a": converge.Compliant})
+}
+
 func TestSinceIsKeptWhileAStateLasts(t *testing.T) {
 	m := newMachine(t)
 	p := wants("x", "dropin/a", "dropin/b")

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"sync"
 	"time"
 
@@ -50,6 +51,7 @@ type standing struct {
 type line struct {
 	Machine  string    `json:"machine,omitempty"`
 	Made     string    `json:"made,omitempty"`
+	Unmade   string    `json:"unmade,omitempty"`
 	Owned    policy.ID `json:"owned,omitempty"`
 	Disowned policy.ID `json:"disowned,omitempty"`
 	Resource policy.ID `json:"resource,omitempty"`
@@ -99,6 +101,8 @@ func (l *Ledger) learn(entry line) {
 	switch {
 	case entry.Made != "":
 		l.made[entry.Made] = true
+	case entry.Unmade != "":
+		delete(l.made, entry.Unmade)
 	case entry.Owned != "":
 		l.owned[entry.Owned] = true
 	case entry.Disowned != "":
@@ -238,8 +242,36 @@ func (l *Ledger) Made(name string) bool {
 	return l.made[name]
 }
 
-// Own records that the agent brought something that is not a file, such as a
-// package or an account, so that it may be taken away again; Disown forgets it.
+// Release gives a file back to the machine that the policy no longer wants: what
+// was there before the agent is put back, and what the agent created is removed.
+// A file that is neither is left
+// alone. The ledger forgets the file then. restore and remove make the change,
+// and are not called more than once.
+func (l *Ledger) Release(name string, restore func(system.Kept) error, remove func() error) error {
+	original, kept := l.Original(name)
+	switch {
+	case kept:
+		if err := restore(original); err != nil {
+			return err
+		}
+		if err := l.files.Remove(l.backupPath(name)); err != nil {
+			return fmt.Errorf("cannot forget the old %s: %w", name, err)
+		}
+	case l.Made(name):
+		if err := remove(); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.made[name] {
+		l.note(line{Unmade: name})
+	}
+	return nil
+}
+
+// Own records that a resource is there because the policy wanted it, so that it
+// may be taken away again when the policy no longer does; Disown forgets it.
 func (l *Ledger) Own(id policy.ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -258,6 +290,20 @@ func (l *Ledger) Owns(id policy.ID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.owned[id]
+}
+
+// Owned are the resources of a kind for which Own was called, sorted.
+func (l *Ledger) Owned(kind string) []policy.ID {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var ids []policy.ID
+	for id := range l.owned {
+		if id.Kind() == kind {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // Changed is when the agent last changed the resource; the zero time if never.

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -87,6 +88,56 @@ func TestWhatTheAgentMadeIsKnownAndNotKept(t *testing.T) {
 		if _, kept := l.Original(dropin); kept || !l.Made(dropin) || l.Made("/etc/sysctl.d/none.conf") {
 			t.Errorf("kept: %v, made: %v, made what never was: %v", kept, l.Made(dropin), l.Made("/etc/sysctl.d/none.conf"))
 		}
+	}
+}
+
+func TestAReleasedFileIsAsItWasBeforeTheAgent(t *testing.T) {
+	root := t.TempDir()
+	put(t, root, dropin, "theirs")
+	put(t, root, "/etc/foreign", "")
+	ledger := openLedger(t, root, nil)
+	machine := files(t, root, nil, ledger)
+	const created = "/etc/sysctl.d/61-soe.conf"
+	if err := errors.Join(machine.WriteFile(dropin, []byte("ours"), own()), machine.WriteFile(created, nil, own())); err != nil {
+		t.Fatal(err)
+	}
+	release := func(name string) (did string) {
+		err := ledger.Release(name,
+			func(k system.Kept) error { did = "put back " + string(k.Content); return nil },
+			func() error { did = "removed"; return nil })
+		if err != nil {
+			t.Error(err)
+		}
+		return did
+	}
+	broken := errors.New("broken")
+	fail := func(system.Kept) error { return broken }
+	if err := ledger.Release(dropin, fail, nil); !errors.Is(err, broken) {
+		t.Errorf("%v", err)
+	}
+	for _, test := range []struct{ name, want string }{
+		{dropin, "put back theirs"}, {created, "removed"}, {"/etc/foreign", ""}, {dropin, ""}, {created, ""},
+	} {
+		if did := release(test.name); did != test.want {
+			t.Errorf("%s: %q, want %q", test.name, did, test.want)
+		}
+	}
+	if err := ledger.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if again := openLedger(t, root, nil); again.Made(created) {
+		t.Error("what was released is remembered as the agent's own")
+	}
+}
+
+func TestWhatIsOwnedIsListedByKind(t *testing.T) {
+	ledger := openLedger(t, t.TempDir(), nil)
+	for _, id := range []policy.ID{"package/b", "dropin/etc/x.d/y", "package/a", "package/c"} {
+		ledger.Own(id)
+	}
+	ledger.Disown("package/c")
+	if diff := cmp.Diff([]policy.ID{"package/a", "package/b"}, ledger.Owned("package")); diff != "" {
+		t.Error(diff)
 	}
 }
 

@@ -114,6 +114,16 @@ func Wanted(want policy.Resource) Resource {
 	return Resource{ID: want.ID, State: Compliant, Origin: want.Origin, digest: want.Digest()}
 }
 
+// Unwanted begins the description of something that the policy does not name and
+// that is there all the same, such as what it wanted once. It has drifted; a
+// check that no longer finds it returns nothing of it.
+func Unwanted(id policy.ID, reason string) Resource {
+	return Resource{
+		ID: id, State: Drifted, Reason: reason,
+		Diff: []Difference{{Aspect: "ensure", Want: "absent", Got: "present"}},
+	}
+}
+
 // Differs records a difference, by which the resource has drifted.
 func (r *Resource) Differs(aspect, want, got string) {
 	r.State = Drifted
