@@ -11,24 +11,26 @@ type Sort int
 
 // The sorts of lines.
 const (
-	Idle       Sort = iota // blank, a comment, Defaults, or an alias: it grants nothing
-	Grant                  // users, hosts, commands
-	Alias                  // of users
-	Include                // of a file
-	IncludeDir             // of a directory
-	Unclear                // whatever else, which sudo may understand
+	Idle         Sort = iota // blank, a comment, or an alias of no users: it grants nothing
+	Grant                    // users, hosts, commands
+	Alias                    // of users
+	DefaultsLine             // parameters
+	Include                  // of a file
+	IncludeDir               // of a directory
+	Unclear                  // whatever else, which sudo may understand
 )
 
 // A Line is a logical line: one or more physical lines joined by backslashes.
 type Line struct {
-	Sort    Sort
-	First   int // physical lines, counted from 1
-	Last    int
-	Text    string               // joined, without a comment
-	Users   []Subject            // of a Grant
-	Rest    string               // of a Grant: hosts and commands
-	Aliases map[string][]Subject // that an Alias defines
-	Path    string               // of an Include or IncludeDir, as it is written
+	Sort     Sort
+	First    int // physical lines, counted from 1
+	Last     int
+	Text     string               // joined, without a comment
+	Users    []Subject            // of a Grant
+	Rest     string               // of a Grant: hosts and commands
+	Aliases  map[string][]Subject // that an Alias defines
+	Defaults Defaults             // of a DefaultsLine
+	Path     string               // of an Include or IncludeDir, as it is written
 }
 
 // Parse splits a file into its logical lines. Together they hold each physical
@@ -120,7 +122,7 @@ func isID(text string) bool {
 var (
 	// "#include" stands at the very beginning of a line; "@include" need not.
 	includeDirective = regexp.MustCompile(`^(#|[ \t]*@)include(dir)?[ \t]+`)
-	defaultsLine     = regexp.MustCompile(`^Defaults([ \t:@>!]|$)`)
+	defaultsKeyword  = regexp.MustCompile(`^Defaults([ \t:@>!]|$)`)
 	aliasLine        = regexp.MustCompile(`^(Host|Cmnd|Cmd|User|Runas)_Alias`)
 	aliasName        = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
 	aliasDefinition  = regexp.MustCompile(`(^|:)[ \t]*[A-Z][A-Z0-9_]*[ \t]*=`)
@@ -137,7 +139,8 @@ func classify(s scanned) Line {
 			line.Sort = IncludeDir
 		}
 		line.Path = includePath(s.text[len(match[0]):])
-	case defaultsLine.MatchString(line.Text):
+	case defaultsKeyword.MatchString(line.Text):
+		line.defaults()
 	case aliasLine.MatchString(line.Text):
 		line.alias()
 	default:
@@ -161,6 +164,17 @@ func includePath(text string) string {
 		return strings.TrimSuffix(unquoted, `"`)
 	}
 	return strings.ReplaceAll(text, `\ `, " ")
+}
+
+// defaults reads a line of Defaults. One that cannot be read, and holds nothing
+// that matters, is visudo's to judge.
+func (l *Line) defaults() {
+	var ok bool
+	if l.Defaults, ok = parseDefaults(l.Text); ok {
+		l.Sort = DefaultsLine
+	} else if mentionsWeakness(l.Text) {
+		l.Sort = Unclear
+	}
 }
 
 // alias reads a line that defines aliases. Only those of users matter.

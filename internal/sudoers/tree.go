@@ -20,9 +20,11 @@ import (
 // lines that match, the later one decides.
 type Tree struct {
 	Lines   []Placed
-	Missing []string // files that are included and cannot be read
-	joined  bytes.Buffer
-	origins []string // of the lines of joined
+	Missing []string // files that are included and that sudo cannot or does not read
+
+	joined   bytes.Buffer
+	origins  []string // of the lines of joined
+	circular bool
 }
 
 // A Placed line is a line and the file it is in.
@@ -31,7 +33,8 @@ type Placed struct {
 	Line
 }
 
-// maxDepth is the depth of includes at which sudo gives up.
+// maxDepth is the depth of includes at which sudo gives up, and with it sudo for
+// everybody. Who is there is in a circle.
 const maxDepth = 128
 
 // Read reads Main and all that it includes. Where changes names a file, that
@@ -60,29 +63,46 @@ func (r reader) content(name string) ([]byte, error) {
 		}
 		return content, nil
 	}
-	return ReadFile(r.files, name)
+	content, err := ReadFile(r.files, name)
+	if err == nil && name != Main && !Trusted(r.files, name) {
+		return nil, fmt.Errorf("sudo passes over %s: somebody else could write it", name)
+	}
+	return content, err
 }
 
 // ReadFile reads a file as sudo does, through symbolic links.
 func ReadFile(files system.FS, name string) ([]byte, error) {
+	name, _, err := follow(files, name)
+	if err != nil {
+		return nil, err
+	}
+	return files.ReadFile(name)
+}
+
+// Trusted says whether sudo reads a file or directory: it is root's, and nobody
+// but root can write it. sudo passes over others, with all that they grant.
+func Trusted(files system.FS, name string) bool {
+	_, info, err := follow(files, name)
+	return err == nil && info.UID == 0 && info.Mode&0o002 == 0 && (info.Mode&0o020 == 0 || info.GID == 0)
+}
+
+func follow(files system.FS, name string) (string, system.Info, error) {
+	info, err := files.Stat(name)
 	for range 8 {
-		info, err := files.Stat(name)
-		if err != nil {
-			return nil, err
-		}
-		if info.Type != fs.ModeSymlink {
+		if err != nil || info.Type != fs.ModeSymlink {
 			break
 		}
-		target, err := files.Readlink(name)
-		if err != nil {
-			return nil, err
+		target, err2 := files.Readlink(name)
+		if err2 != nil {
+			return "", info, err2
 		}
 		if !path.IsAbs(target) {
 			target = path.Join(path.Dir(name), target)
 		}
 		name = target
+		info, err = files.Stat(name)
 	}
-	return files.ReadFile(name)
+	return name, info, err
 }
 
 func (r reader) file(name string, content []byte, depth int) {
@@ -94,8 +114,9 @@ func (r reader) file(name string, content []byte, depth int) {
 			target = path.Join(path.Dir(name), target)
 		}
 		switch {
-		case line.Sort == Include && depth < maxDepth && r.include(target, depth):
-		case line.Sort == IncludeDir && depth < maxDepth:
+		case line.Sort == Include && r.deepens(depth) && !strings.Contains(target, "%"):
+			r.include(target, depth)
+		case line.Sort == IncludeDir && r.deepens(depth):
 			r.directory(path.Clean(target), depth)
 		default:
 			for i := line.First; i <= line.Last; i++ {
@@ -108,6 +129,14 @@ func (r reader) file(name string, content []byte, depth int) {
 	r.join(name, len(physical), []byte("\n"))
 }
 
+// deepens says whether to follow an include. After one circle none is followed
+// any more, or two in one file would be followed 2¹²⁸ times. The include stands
+// as it is in what visudo gets, which then finds the same.
+func (r reader) deepens(depth int) bool {
+	r.tree.circular = r.tree.circular || depth >= maxDepth
+	return !r.tree.circular
+}
+
 func (r reader) join(name string, number int, physical []byte) {
 	r.tree.joined.Write(physical)
 	if bytes.HasSuffix(physical, []byte("\n")) {
@@ -115,14 +144,15 @@ func (r reader) join(name string, number int, physical []byte) {
 	}
 }
 
-func (r reader) include(name string, depth int) bool {
+// include reads a file that another one includes. What visudo gets to see does
+// not have the line of one that cannot be read: visudo would refuse all for it.
+func (r reader) include(name string, depth int) {
 	content, err := r.content(name)
 	if err != nil {
 		r.tree.Missing = append(r.tree.Missing, name)
-		return false
+		return
 	}
 	r.file(name, content, depth+1)
-	return true
 }
 
 func (r reader) directory(dir string, depth int) {
@@ -174,6 +204,12 @@ var ErrInvalid = errors.New("visudo refuses it")
 // standard input with everything that is included in its place, so that nothing
 // need be written anywhere to ask about a change. The error says which file and
 // line is wrong.
+//
+// A copy of the tree in another directory would show no more: an alias that two
+// files define, or one that is used and defined nowhere, is in one text as in
+// many, and a circle of includes stands in it as it is. It would show less in one
+// respect: visudo reads the files that sudo passes over for their owner or mode,
+// and may refuse a tree for a file that does not count.
 func (t *Tree) Validate(ctx context.Context, runner system.Runner) error {
 	out, err := runner.Run(ctx, system.Command{
 		Argv: []string{"visudo", "-c", "-f", "-"}, Stdin: t.joined.Bytes(), ReadOnly: true,

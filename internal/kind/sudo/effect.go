@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -74,8 +75,8 @@ func (k *Kind) inEffect(ctx context.Context, p *plan, people []facts.Account) ([
 		})
 	}
 	wg.Wait()
-	var wrong []string
-	var errs []error
+	wrong, err := k.secondOpinion(ctx, p)
+	errs := []error{err}
 	for i, name := range asked {
 		a := answers[i]
 		errs = append(errs, a.err)
@@ -90,6 +91,45 @@ func (k *Kind) inEffect(ctx context.Context, p *plan, people []facts.Account) ([
 		}
 	}
 	return wrong, errors.Join(errs...)
+}
+
+// secondOpinion has sudo's own parser say what is granted behind the denial, and to
+// whom: the agent's own is not to be the only one that has looked. Most machines
+// have nothing there.
+func (k *Kind) secondOpinion(ctx context.Context, p *plan) ([]string, error) {
+	behind, something := false, false
+	for _, line := range p.tree.Lines {
+		something = something || (behind && line.File != denialPath)
+		behind = behind || line.File == denialPath
+	}
+	if !something {
+		return nil, nil
+	}
+	specs, err := p.tree.Opinion(ctx, k.system.Runner)
+	if errors.Is(err, system.ErrNotInstalled) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var wrong []string
+	for _, spec := range slices.Backward(specs) {
+		if spec.Denies && len(spec.Users) > 0 && spec.Users[0] == (sudoers.Subject{Form: sudoers.All}) {
+			break // the denial
+		}
+		if !spec.Denies && !p.judge.allowsAll(spec.Users) {
+			wrong = append(wrong, fmt.Sprintf("by cvtsudoers, a line behind %s grants something to %s", denialPath, describe(spec.Users)))
+		}
+	}
+	return wrong, nil
+}
+
+func describe(users []sudoers.Subject) string {
+	var names []string
+	for _, s := range users {
+		names = append(names, strings.TrimSpace(string(s.Form)+" "+s.Name))
+	}
+	return strings.Join(names, ", ")
 }
 
 type answer struct {

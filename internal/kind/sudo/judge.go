@@ -19,6 +19,8 @@ type judge struct {
 	groups  []string
 	aliases map[string][]sudoers.Subject
 	known   map[string]bool
+	local   []facts.Group // once read
+	read    bool
 }
 
 func newJudge(ctx context.Context, s *system.System, allow []string, aliases map[string][]sudoers.Subject) *judge {
@@ -78,12 +80,46 @@ func (j *judge) allowsUser(name string) bool {
 		return true
 	}
 	allowed, known := j.known[name]
+	if !known && j.isLocalMember(name) {
+		return true
+	}
 	if !known && len(j.groups) > 0 {
 		groups, err := facts.GroupsOf(j.ctx, j.system, name)
 		allowed = err == nil && slices.ContainsFunc(groups, func(g string) bool { return containsFold(j.groups, g) })
 		j.known[name] = allowed
 	}
 	return allowed
+}
+
+// administrators are some of the allowed, root first: those whom the policy names
+// and the local members of its groups.
+func (j *judge) administrators() []string {
+	names := slices.Clone(j.users)
+	for _, g := range j.localGroups() {
+		if containsFold(j.groups, g.Name) {
+			names = append(names, g.Members...)
+		}
+	}
+	return names[:min(len(names), maxAdministrators)]
+}
+
+// maxAdministrators bounds for how many of the allowed sudo is asked at a repair.
+const maxAdministrators = 8
+
+// isLocalMember says whether /etc/group names a user in an allowed group, which
+// saves asking the directory.
+func (j *judge) isLocalMember(name string) bool {
+	return slices.ContainsFunc(j.localGroups(), func(g facts.Group) bool {
+		return containsFold(j.groups, g.Name) && slices.Contains(g.Members, name)
+	})
+}
+
+func (j *judge) localGroups() []facts.Group {
+	if !j.read {
+		j.local, _ = facts.LocalGroups(j.system)
+		j.read = true
+	}
+	return j.local
 }
 
 // containsFold compares as sudo does by default.

@@ -21,6 +21,8 @@ const (
 	grantSuffix = " ALL = (ALL:ALL) ALL"
 	// mark goes in front of lines that grant something to somebody else.
 	mark = "# soe-agent: not in [sudo] allow: "
+	// weak goes in front of Defaults by which sudo asks less than it does by itself.
+	weak = "# soe-agent: weakens sudo: "
 	// broken goes in front of all lines of a file that sudo cannot read.
 	broken = "# soe-agent: sudo cannot read this file: "
 
@@ -37,11 +39,16 @@ func grants(subjects []string) []byte {
 	return b.Bytes()
 }
 
-// denial is the content of the file that sorts last. In a list of users, too, the last
-// match decides, so that whoever is allowed does not match it.
-func denial(allow []string) []byte {
+// denial is the content of the file that sorts last: the Defaults that undo what
+// stands where the agent does not write, and the denial. In a list of users, too,
+// the last match decides, so that whoever is allowed does not match it.
+func denial(allow, cures []string) []byte {
 	var b bytes.Buffer
-	b.WriteString(header + "ALL")
+	b.WriteString(header)
+	for _, cure := range cures {
+		b.WriteString(cure + "\n")
+	}
+	b.WriteString("ALL")
 	for _, subject := range allow {
 		b.WriteString(", !" + sudoers.Quote(subject))
 	}
@@ -118,12 +125,15 @@ func (k *Kind) plan(ctx context.Context, allow []string) (*plan, error) {
 		return nil, fmt.Errorf("cannot tell who may use sudo: %w", err)
 	}
 	p := &plan{tree: tree, judge: newJudge(ctx, k.system, allow, tree.Aliases())}
-	if info, err := k.system.FS.Stat(sudoers.Dir); err == nil && insecure(info.Attr) {
+	if !sudoers.Trusted(k.system.FS, sudoers.Main) {
+		p.dead = fmt.Sprintf("sudo works for nobody: others than root could write %s; give it to root with mode 0440", sudoers.Main)
+	}
+	if info, err := k.system.FS.Stat(sudoers.Dir); err == nil && !sudoers.Trusted(k.system.FS, sudoers.Dir) {
 		p.openDir = fmt.Sprintf("%04o, owner %d, group %d", info.Mode, info.UID, info.GID)
 	}
 	needed := slices.DeleteFunc(slices.Clone(allow), func(subject string) bool { return grantedByMain(tree, subject) })
 	p.grants = k.ownFile(grantsPath, grants(needed))
-	p.denial = k.ownFile(denialPath, denial(allow))
+	p.denial = k.ownFile(denialPath, denial(allow, p.cures()))
 	k.planInterim(p, needed)
 	if err := k.planForeign(p); err != nil {
 		return nil, err
@@ -131,9 +141,21 @@ func (k *Kind) plan(ctx context.Context, allow []string) (*plan, error) {
 	return p, errors.Join(k.lookBehind(p), k.planBroken(ctx, p))
 }
 
-// insecure says whether sudo ignores a directory with these attributes.
-func insecure(a system.Attr) bool {
-	return a.UID != 0 || a.Mode&0o002 != 0 || (a.Mode&0o020 != 0 && a.GID != 0)
+// cures are the Defaults that undo those of files which the agent does not edit,
+// bound to the same users, commands or hosts: of two, the later one decides.
+func (p *plan) cures() (cures []string) {
+	for _, line := range p.tree.Lines {
+		if path.Dir(line.File) == sudoers.Dir {
+			continue
+		}
+		for _, cure := range line.Weakens(p.judge.allowsAll) {
+			cure = "Defaults" + line.Defaults.Scope + " " + cure
+			if !slices.Contains(cures, cure) {
+				cures = append(cures, cure)
+			}
+		}
+	}
+	return cures
 }
 
 // grantedByMain says whether /etc/sudoers grants a subject everything by a line of its own.
@@ -233,6 +255,9 @@ func (k *Kind) planForeign(p *plan) error {
 		if err != nil || info.IsDir() || sudoers.Skipped(base) || name == grantsPath || name == denialPath {
 			continue
 		}
+		if !sudoers.Trusted(k.system.FS, name) {
+			continue // sudo passes over it, and to write it would change that
+		}
 		content, err := sudoers.ReadFile(k.system.FS, name)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
@@ -242,20 +267,24 @@ func (k *Kind) planForeign(p *plan) error {
 			continue
 		}
 		e := edit{path: name, link: info.Type == fs.ModeSymlink}
-		var offending []sudoers.Line
+		var offending, weakening []sudoers.Line
 		for _, line := range sudoers.Parse(content) {
-			if p.offends(line, name > denialPath) {
+			switch {
+			case p.offends(line, name > denialPath):
 				offending = append(offending, line)
-				e.diff = append(e.diff, converge.Difference{Aspect: fmt.Sprintf("%s:%d", name, line.First), Got: line.Text})
+			case len(line.Weakens(p.judge.allowsAll)) > 0:
+				weakening = append(weakening, line)
+			default:
+				continue
 			}
+			e.diff = append(e.diff, converge.Difference{Aspect: fmt.Sprintf("%s:%d", name, line.First), Got: line.Text})
 		}
 		switch dropin, managed := k.policy.Lookup(policy.NewID("dropin", name)); {
-		case len(offending) == 0:
-		case managed:
+		case managed && len(offending) > 0:
 			p.stuck = append(p.stuck, fmt.Sprintf("the policy's own %s grants something to somebody whom [sudo] allow does not name: %s",
 				dropin.ID, offending[0].Text))
-		default:
-			e.content = sudoers.Disable(content, offending, mark)
+		case !managed && len(e.diff) > 0:
+			e.content = sudoers.Disable(sudoers.Disable(content, offending, mark), weakening, weak)
 			p.foreign = append(p.foreign, e)
 		}
 	}
@@ -263,12 +292,15 @@ func (k *Kind) planForeign(p *plan) error {
 }
 
 // offends says whether a line must not stay. A line that cannot be understood
-// must not; one that includes something must not where the denial is over.
+// must not; one that includes something must not where the denial is over, nor
+// when it is not there: sudo before 1.9 reads nothing that comes after it.
 func (p *plan) offends(line sudoers.Line, behind bool) bool {
 	switch line.Sort {
 	case sudoers.Unclear:
 		return true
-	case sudoers.Include, sudoers.IncludeDir:
+	case sudoers.Include:
+		return behind || slices.Contains(p.tree.Missing, line.Path)
+	case sudoers.IncludeDir:
 		return behind
 	case sudoers.Grant:
 		return !p.judge.allowsAll(line.Users) && !onlyDenies(line.Rest)
@@ -309,9 +341,16 @@ func (k *Kind) lookBehind(p *plan) error {
 		switch {
 		case line.File == denialPath:
 			behind = true
-		case behind && path.Dir(line.File) != sudoers.Dir && p.offends(line.Line, true):
+		case path.Dir(line.File) == sudoers.Dir:
+		case behind && p.offends(line.Line, true):
 			p.stuck = append(p.stuck, fmt.Sprintf("%s line %d comes after %s and grants what that cannot take away: %q; move or remove it with visudo",
 				line.File, line.First, denialPath, line.Text))
+		case behind && len(line.Weakens(p.judge.allowsAll)) > 0:
+			p.stuck = append(p.stuck, fmt.Sprintf("%s line %d comes after %s and weakens sudo: %q; move or remove it with visudo",
+				line.File, line.First, denialPath, line.Text))
+		case line.Sort == sudoers.Include && slices.Contains(after.Missing, line.Path):
+			p.stuck = append(p.stuck, fmt.Sprintf("%s line %d includes %s, which sudo cannot read or does not trust; sudo before 1.9 reads nothing behind it; remove the line with visudo",
+				line.File, line.First, line.Path))
 		}
 	}
 	if !behind {

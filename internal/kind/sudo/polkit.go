@@ -2,14 +2,15 @@ package sudo
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -77,7 +78,7 @@ func (k *Kind) polkitFiles(allow []string) map[string][]byte {
 	return files
 }
 
-func (k *Kind) checkPolkit(allow []string, r *converge.Resource) {
+func (k *Kind) checkPolkit(ctx context.Context, allow []string, people []facts.Account, r *converge.Resource) {
 	files := k.polkitFiles(allow)
 	if len(files) == 0 {
 		r.Reason = "polkit is not installed, so there is nothing that it could allow"
@@ -108,50 +109,36 @@ func (k *Kind) checkPolkit(allow []string, r *converge.Resource) {
 			r.Differs("mode of "+name, "0644, owner 0, group 0", fmt.Sprintf("%04o, owner %d, group %d", info.Mode, info.UID, info.GID))
 		}
 	}
-	if r.State == converge.Drifted {
-		return
-	}
-	if rivals := k.rivals(files); len(rivals) > 0 {
-		r.Fail(fmt.Sprintf("polkit asks %s before the agent's own rule, and it names administrators too; rename or remove it",
-			strings.Join(rivals, ", ")))
+	if g := k.polkitGrants(ctx, allow, people); g.err != nil {
+		r.Doubt(g.err.Error())
+	} else if len(g.edits) > 0 {
+		for _, e := range g.edits {
+			r.Differs(e.path, "nobody is made an administrator", e.why)
+		}
+	} else if r.State != converge.Drifted && len(g.stuck) > 0 {
+		r.Fail(strings.Join(g.stuck, "\n"))
 	}
 }
 
-// rivals are the files of others that name administrators and win over the
-// agent's own.
-func (k *Kind) rivals(files map[string][]byte) []string {
-	var rivals []string
-	look := func(dir, word string, wins func(base string) bool) {
-		names, _ := k.system.FS.ReadDir(dir)
-		for _, base := range names {
-			if !wins(base) {
-				continue
-			}
-			content, err := k.system.FS.ReadFile(path.Join(dir, base))
-			if err == nil && bytes.Contains(content, []byte(word)) {
-				rivals = append(rivals, path.Join(dir, base))
-			}
-		}
-	}
-	if _, wanted := files[rulesPath]; wanted {
-		for _, dir := range []string{rulesDir, "/run/polkit-1/rules.d", "/usr/local/share/polkit-1/rules.d", "/usr/share/polkit-1/rules.d"} {
-			look(dir, "addAdminRule", func(base string) bool {
-				return strings.HasSuffix(base, ".rules") && base < path.Base(rulesPath)
-			})
-		}
-	}
-	if _, wanted := files[authority]; wanted {
-		look(authorityDir, "AdminIdentities", func(base string) bool {
-			return strings.HasSuffix(base, ".conf") && base > path.Base(authority)
-		})
-	}
-	return rivals
-}
-
-func (k *Kind) repairPolkit(allow []string) error {
+func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 	var errs []error
 	for name, content := range k.polkitFiles(allow) {
 		errs = append(errs, k.system.FS.WriteFile(name, content, polkitAttr()))
+	}
+	if err := errors.Join(errs...); err != nil {
+		return err // the administrators must be named before others lose what they have
+	}
+	people, err := facts.People(ctx, k.system)
+	if err != nil {
+		return err
+	}
+	g := k.polkitGrants(ctx, allow, people)
+	errs = append(errs, g.err)
+	for _, e := range g.edits {
+		errs = append(errs, k.system.FS.WriteFile(e.path, e.content, polkitAttr()))
+	}
+	if len(g.edits) > 0 {
+		k.awaitPolkit(ctx, g.granted)
 	}
 	return errors.Join(errs...)
 }

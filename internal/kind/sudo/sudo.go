@@ -21,6 +21,7 @@ const (
 	denialPath = sudoers.Dir + "/zz-soe-sudo"
 
 	polkitID policy.ID = "sudo/polkit"
+	groupsID policy.ID = "sudo/root_groups"
 )
 
 // sudoersAttr is what sudo wants of the files that it reads.
@@ -30,7 +31,8 @@ func sudoersAttr() system.Attr { return system.Attr{Mode: 0o440} }
 // that sudo would say the same again. Groups of the directory are in no file.
 const trusted = 10 * time.Minute
 
-// A Kind keeps sudo/allow and sudo/polkit.
+// A Kind keeps sudo/allow, sudo/polkit and, when the policy names groups that are
+// as good as root, sudo/root_groups.
 type Kind struct {
 	policy *policy.Policy
 	system *system.System
@@ -38,18 +40,35 @@ type Kind struct {
 	mu      sync.Mutex
 	inLine  string // fingerprint of the machine when sudo last said the right thing
 	askedAt time.Time
+
+	polkitInLine  string // the rules that may grant, and to whom, when polkit last granted nobody anything
+	polkitAskedAt time.Time
+
+	lookups map[string]lookup // of groups in the directory
 }
 
 // New returns the kind for a policy on a machine.
-func New(p *policy.Policy, s *system.System) *Kind { return &Kind{policy: p, system: s} }
+func New(p *policy.Policy, s *system.System) *Kind {
+	return &Kind{policy: p, system: s, lookups: map[string]lookup{}}
+}
 
 // Name implements converge.Kind.
 func (k *Kind) Name() string { return policy.Sudo{}.Kind() }
 
 // Watches implements converge.Watcher. /etc holds the accounts and sudoers
-// itself, which are replaced and not written.
+// itself, which are replaced and not written. With the services of the directory
+// come the administrators for whom a lock-down may have been waiting, and with a
+// login somebody of whom sudo was never asked.
 func (k *Kind) Watches() []converge.Watch {
-	return []converge.Watch{{Dir: "/etc"}, {Dir: sudoers.Dir}, {Dir: rulesDir}, {Dir: authorityDir}}
+	return []converge.Watch{
+		{Dir: "/etc"},
+		{Dir: sudoers.Dir},
+		{Dir: rulesDir},
+		{Dir: authorityDir},
+		{Unit: "winbind.service"},
+		{Unit: "sssd.service"},
+		{Sessions: true},
+	}
 }
 
 // Check implements converge.Kind.
@@ -60,20 +79,29 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	want := wants[0]
 	allow := allowed(want.Spec)
-	forSudo, forPolkit := want.Resource, want.Resource
-	forPolkit.ID = polkitID
-	sudo, polkit := converge.Wanted(forSudo), converge.Wanted(forPolkit)
-	k.checkSudo(ctx, allow, &sudo)
-	k.checkPolkit(allow, &polkit)
-	for _, r := range []*converge.Resource{&sudo, &polkit} {
-		if r.State != converge.Drifted || k.bringsAdministrator(allow) {
+	people, peopleErr := facts.People(ctx, k.system)
+	wanted := func(id policy.ID) converge.Resource {
+		like := want.Resource
+		like.ID = id
+		return converge.Wanted(like)
+	}
+	resources := []converge.Resource{wanted(want.ID), wanted(polkitID)}
+	k.checkSudo(ctx, allow, people, peopleErr, &resources[0])
+	k.checkPolkit(ctx, allow, people, &resources[1])
+	if len(want.Spec.RootGroups) > 0 {
+		groups := wanted(groupsID)
+		k.checkGroups(ctx, want.Spec, people, &groups)
+		resources = append(resources, groups)
+	}
+	for i := range resources {
+		if resources[i].State != converge.Drifted || k.bringsAdministrator(allow) {
 			continue
 		}
 		if err := k.administrated(ctx, allow); err != nil {
-			r.Fail(err.Error())
+			resources[i].Fail(err.Error())
 		}
 	}
-	return []converge.Resource{sudo, polkit}, nil
+	return resources, nil
 }
 
 // allowed are the subjects of the policy, each once, and root before them.
@@ -87,12 +115,11 @@ func allowed(want policy.Sudo) []string {
 	return allow
 }
 
-func (k *Kind) checkSudo(ctx context.Context, allow []string, r *converge.Resource) {
+func (k *Kind) checkSudo(ctx context.Context, allow []string, people []facts.Account, peopleErr error, r *converge.Resource) {
 	if !k.installed() {
 		r.Reason = "sudo is not installed, so nobody can use it"
 		return
 	}
-	people, peopleErr := facts.People(ctx, k.system)
 	fingerprint := k.fingerprint(people)
 	if fingerprint != "" && k.believes(fingerprint) && peopleErr == nil {
 		return
@@ -145,73 +172,6 @@ func (k *Kind) believe(fingerprint string) {
 	k.inLine, k.askedAt = fingerprint, k.system.Clock.Now()
 }
 
-// bringsAdministrator says whether the policy makes an account or group that may
-// administer, so that only a repair, which comes after theirs, can tell.
-func (k *Kind) bringsAdministrator(allow []string) bool {
-	return slices.ContainsFunc(allow, func(subject string) bool {
-		id := policy.NewID("user", subject)
-		if name, isGroup := strings.CutPrefix(subject, "%"); isGroup {
-			id = policy.NewID("group", name)
-		}
-		_, brings := k.policy.Lookup(id)
-		return brings
-	})
-}
-
-// administrated returns an error when the policy would leave the machine without
-// an administrator: root cannot log in to a desktop.
-func (k *Kind) administrated(ctx context.Context, allow []string) error {
-	var reasons []string
-	for _, subject := range allow {
-		if subject == "root" {
-			continue
-		}
-		reason, err := k.unknown(ctx, subject)
-		if err != nil {
-			return fmt.Errorf("cannot tell whether the policy leaves an administrator: %w", err)
-		}
-		if reason == "" {
-			return nil
-		}
-		reasons = append(reasons, reason)
-	}
-	return fmt.Errorf("it would leave no administrator: %s; nothing is changed until there is one", strings.Join(reasons, ", "))
-}
-
-// unknown says why a subject brings no administrator, or "" when it does.
-func (k *Kind) unknown(ctx context.Context, subject string) (string, error) {
-	name, isGroup := strings.CutPrefix(subject, "%")
-	if !isGroup {
-		_, found, err := facts.LookupUser(ctx, k.system, name)
-		if err != nil || found {
-			return "", err
-		}
-		return fmt.Sprintf("the user %s is not known to this machine", name), nil
-	}
-	group, found, err := facts.LookupGroup(ctx, k.system, name)
-	if err != nil {
-		return "", err
-	}
-	if !found {
-		return fmt.Sprintf("the group %s is not known to this machine", name), nil
-	}
-	// The directory does not always say who is in a group; the local file does.
-	local, err := facts.LocalGroups(k.system)
-	if err != nil {
-		return "", err
-	}
-	accounts, err := facts.LocalAccounts(k.system)
-	if err != nil {
-		return "", err
-	}
-	isLocal := slices.ContainsFunc(local, func(g facts.Group) bool { return g.Name == group.Name })
-	hasMembers := len(group.Members) > 0 || slices.ContainsFunc(accounts, func(a facts.Account) bool { return a.GID == group.GID })
-	if isLocal && !hasMembers {
-		return fmt.Sprintf("nobody is in the group %s", name), nil
-	}
-	return "", nil
-}
-
 // Repair implements converge.Kind.
 func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
 	wants := policy.Of[policy.Sudo](k.policy)
@@ -226,7 +186,9 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 		switch {
 		case err != nil:
 		case r.ID == polkitID:
-			err = k.repairPolkit(allow)
+			err = k.repairPolkit(ctx, allow)
+		case r.ID == groupsID:
+			err = k.repairGroups(ctx, wants[0].Spec)
 		default:
 			err = k.repairSudo(ctx, allow)
 		}
@@ -235,46 +197,4 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 		}
 	}
 	return outcomes
-}
-
-func (k *Kind) repairSudo(ctx context.Context, allow []string) error {
-	p, err := k.plan(ctx, allow)
-	if err != nil {
-		return err
-	}
-	after, err := sudoers.Read(k.system.FS, p.changes())
-	if err != nil {
-		return err
-	}
-	if err := after.Validate(ctx, k.system.Runner); err != nil {
-		return fmt.Errorf("nothing is changed, for sudo would not work after it: %w", err)
-	}
-	if p.openDir != "" {
-		if err := k.system.FS.SetAttr(sudoers.Dir, system.Attr{Mode: dirMode}); err != nil {
-			return err
-		}
-	}
-	if err := k.system.FS.MkdirAll(sudoers.Dir, dirMode); err != nil {
-		return err
-	}
-	for _, e := range p.framing() {
-		if err := k.apply(e); err != nil {
-			return err // what follows takes away, and relies on this
-		}
-	}
-	var errs []error
-	for _, e := range p.foreign {
-		errs = append(errs, k.apply(e))
-	}
-	return errors.Join(errs...)
-}
-
-func (k *Kind) apply(e edit) error {
-	if e.link {
-		// The door replaces no links, and what the link leads to is not ours.
-		if err := k.system.FS.Remove(e.path); err != nil {
-			return err
-		}
-	}
-	return k.system.FS.WriteFile(e.path, e.content, sudoersAttr())
 }

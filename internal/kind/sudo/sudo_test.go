@@ -193,7 +193,7 @@ func TestWhatIsNotTheAgentsToMendIsReported(t *testing.T) {
 		"does not include":       {"/etc/sudoers": "root ALL=(ALL) ALL\n"},
 		"comes after":            {"/etc/sudoers": mainFile + "%wheel ALL=(ALL) ALL\n"},
 		"does not edit":          {"/etc/sudoers": mainFile + "Defaults broken\n"},
-		"before the agent's own": {"/etc/polkit-1/rules.d/00-a.rules": "polkit.addAdminRule(f)"},
+		"before the agent's own": {"/usr/share/polkit-1/rules.d/00-a.rules": "polkit.addAdminRule(f)"},
 	} {
 		root := machine(t, files)
 		r, polkit := pass(t, root, []string{"%admins"}, nil)

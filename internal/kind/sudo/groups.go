@@ -1,0 +1,218 @@
+package sudo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A membership is that of a person in a group that is as good as root.
+type membership struct{ person, group string }
+
+// memberships are those of people who are not allowed, as far as /etc/group says
+// so, and in words those that the agent cannot take away.
+type memberships struct {
+	local []membership
+	stuck []string
+	gids  map[int]string // of the groups that there are
+}
+
+// memberships looks at the groups that the policy names. Accounts of services,
+// and those by which AWS reaches the machine, may be in them.
+func (k *Kind) memberships(ctx context.Context, want policy.Sudo, people []facts.Account) (memberships, error) {
+	local, err := facts.LocalGroups(k.system)
+	if err != nil {
+		return memberships{}, err
+	}
+	accounts, err := facts.LocalAccounts(k.system)
+	if err != nil {
+		return memberships{}, err
+	}
+	j := newJudge(ctx, k.system, allowed(want), nil)
+	isService := func(name string) bool {
+		i := slices.IndexFunc(accounts, func(a facts.Account) bool { return a.Name == name })
+		return protected.Account(name) != "" || (i >= 0 && accounts[i].UID < firstPersonalUID)
+	}
+	m := memberships{gids: map[int]string{}}
+	for _, name := range want.RootGroups {
+		group := facts.Group{Name: name}
+		i := slices.IndexFunc(local, func(g facts.Group) bool { return g.Name == name })
+		switch {
+		case i >= 0:
+			group = local[i]
+			for _, person := range group.Members {
+				if !isService(person) && !j.allowsUser(person) {
+					m.local = append(m.local, membership{person, name})
+				}
+			}
+		case k.hasDirectory():
+			found := false
+			if group, found, err = k.directoryGroup(ctx, name); err != nil {
+				return m, err
+			} else if !found {
+				continue
+			}
+			for _, person := range group.Members {
+				if !isService(person) && !j.allowsUser(person) {
+					m.stuck = append(m.stuck, fmt.Sprintf("%s is in %s by the directory; take that away there", person, name))
+				}
+			}
+		default:
+			continue
+		}
+		m.gids[group.GID] = name
+		for _, person := range people {
+			if person.GID == group.GID && !isService(person.Name) && !j.allowsUser(person.Name) {
+				m.stuck = append(m.stuck, fmt.Sprintf("%s is the primary group of %s; give the account another one with usermod -g", name, person.Name))
+			}
+		}
+	}
+	return m, nil
+}
+
+// firstPersonalUID is UID_MIN of login.defs(5).
+const firstPersonalUID = 1000
+
+// hasDirectory says whether groups may come from elsewhere than /etc/group
+// (nsswitch.conf(5)).
+func (k *Kind) hasDirectory() bool {
+	content, _ := k.system.FS.ReadFile("/etc/nsswitch.conf")
+	for line := range strings.SplitSeq(string(content), "\n") {
+		sources, isGroup := strings.CutPrefix(strings.TrimSpace(line), "group:")
+		if isGroup {
+			return slices.ContainsFunc(strings.Fields(sources), func(source string) bool {
+				return source != "files" && source != "compat" && source != "systemd" && !strings.HasPrefix(source, "[")
+			})
+		}
+	}
+	return false
+}
+
+// A lookup is what the directory last said of a group.
+type lookup struct {
+	group facts.Group
+	found bool
+	at    time.Time
+}
+
+// directoryGroup asks the directory, which is slow, no more often than it must.
+func (k *Kind) directoryGroup(ctx context.Context, name string) (facts.Group, bool, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	now := k.system.Clock.Now()
+	if last, asked := k.lookups[name]; asked && now.Sub(last.at) < trusted {
+		return last.group, last.found, nil
+	}
+	group, found, err := facts.LookupGroup(ctx, k.system, name)
+	if err == nil {
+		k.lookups[name] = lookup{group, found, now}
+	}
+	return group, found, err
+}
+
+func (k *Kind) checkGroups(ctx context.Context, want policy.Sudo, people []facts.Account, r *converge.Resource) {
+	m, err := k.memberships(ctx, want, people)
+	if err != nil {
+		r.Doubt(err.Error())
+		return
+	}
+	for _, in := range m.local {
+		r.Differs("members of "+in.group, "without "+in.person, in.person)
+	}
+	switch {
+	case r.State == converge.Drifted:
+	case len(m.stuck) > 0:
+		r.Fail(strings.Join(m.stuck, "\n"))
+	default:
+		if holders := k.holders(ctx, want, m.gids); len(holders) > 0 {
+			r.Wait(converge.NextSession, strings.Join(holders, ", ")+"; it ends with the session")
+		}
+	}
+}
+
+// holders are the people who are still in a group in the session that they began
+// before they were taken out of it.
+func (k *Kind) holders(ctx context.Context, want policy.Sudo, gids map[int]string) (holders []string) {
+	if len(gids) == 0 {
+		return nil
+	}
+	sessions, _ := k.system.Sessions.List(ctx) // of whom nothing is known nothing is said
+	j := newJudge(ctx, k.system, allowed(want), nil)
+	for _, session := range sessions {
+		for gid := range k.groupsOfSession(session) {
+			group, isRoots := gids[gid]
+			if isRoots && protected.Account(session.User) == "" && !j.allowsUser(session.User) {
+				holders = append(holders, fmt.Sprintf("%s is logged in and still in %s", session.User, group))
+			}
+		}
+	}
+	slices.Sort(holders)
+	return slices.Compact(holders)
+}
+
+// groupsOfSession are the groups of a session's own processes: its scope has few.
+func (k *Kind) groupsOfSession(session system.Session) map[int]bool {
+	gids := map[int]bool{}
+	scope := fmt.Sprintf("user.slice/user-%d.slice/session-%s.scope/cgroup.procs", session.UID, session.ID)
+	for _, hierarchy := range []string{"/sys/fs/cgroup", "/sys/fs/cgroup/systemd"} {
+		processes, _ := k.system.FS.ReadFile(path.Join(hierarchy, scope))
+		for _, pid := range strings.Fields(string(processes)) {
+			status, _ := k.system.FS.ReadFile("/proc/" + pid + "/status")
+			if uid := statusIDs(status, "Uid:"); len(uid) == 0 || uid[0] != int(session.UID) {
+				continue // the login itself, which is root's
+			}
+			for _, gid := range statusIDs(status, "Groups:") {
+				gids[gid] = true
+			}
+		}
+	}
+	return gids
+}
+
+// statusIDs are the numbers of a line of /proc/PID/status (proc(5)).
+func statusIDs(status []byte, key string) (ids []int) {
+	for line := range bytes.SplitSeq(status, []byte("\n")) {
+		if rest, ok := bytes.CutPrefix(line, []byte(key)); ok {
+			for _, field := range strings.Fields(string(rest)) {
+				if id, err := strconv.Atoi(field); err == nil {
+					ids = append(ids, id)
+				}
+			}
+		}
+	}
+	return ids
+}
+
+func (k *Kind) repairGroups(ctx context.Context, want policy.Sudo) error {
+	people, err := facts.People(ctx, k.system)
+	if err != nil {
+		return err
+	}
+	m, err := k.memberships(ctx, want, people)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, in := range m.local {
+		out, err := k.system.Runner.Run(ctx, system.Command{Argv: []string{"gpasswd", "--delete", in.person, in.group}})
+		if err == nil && out.ExitCode != 0 {
+			err = errors.New(out.LastLine())
+		}
+		if err != nil {
+			errs = append(errs, fmt.Errorf("cannot take %s out of %s: %w", in.person, in.group, err))
+		}
+	}
+	return errors.Join(errs...)
+}

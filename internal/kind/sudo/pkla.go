@@ -1,0 +1,101 @@
+package sudo
+
+import (
+	"bytes"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/sudoers"
+)
+
+// localAuthority finds the entries of pklocalauthority(8), which polkit 0.105 reads
+// instead of rules, that let others than the allowed do what only administrators
+// may. Each becomes a comment, entry by entry.
+func (k *Kind) localAuthority(g *polkitGrants, j *judge) {
+	for _, top := range []string{"/etc/polkit-1/localauthority", "/var/lib/polkit-1/localauthority"} {
+		dirs, _ := k.system.FS.ReadDir(top)
+		for _, dir := range dirs {
+			for _, f := range k.list(path.Join(top, dir), ".pkla") {
+				content := withoutGrants(f.content, j)
+				switch {
+				case bytes.Equal(content, f.content):
+				case k.editable(f.path):
+					g.edits = append(g.edits, polkitEdit{f.path, content, "it lets others do what only administrators may"})
+				default:
+					g.stuck = append(g.stuck, "the policy's own "+f.path+" lets others than [sudo] allow do what only administrators may")
+				}
+			}
+		}
+	}
+}
+
+// withoutGrants makes comments of the entries of a .pkla file that make somebody
+// an administrator who is not allowed.
+func withoutGrants(content []byte, j *judge) []byte {
+	var out, entry bytes.Buffer
+	flush := func() {
+		if makesAdministrators(entry.Bytes(), j) {
+			out.Write(commented(entry.Bytes(), pklaMark))
+		} else {
+			out.Write(entry.Bytes())
+		}
+		entry.Reset()
+	}
+	for line := range bytes.Lines(content) {
+		if bytes.HasPrefix(bytes.TrimSpace(line), []byte("[")) {
+			flush()
+		}
+		entry.Write(line)
+	}
+	flush()
+	return out.Bytes()
+}
+
+func makesAdministrators(entry []byte, j *judge) bool {
+	values := map[string]string{}
+	for line := range bytes.Lines(entry) {
+		if key, value, ok := strings.Cut(string(line), "="); ok && !strings.HasPrefix(key, "#") {
+			values[strings.TrimSpace(key)] = strings.TrimSpace(value)
+		}
+	}
+	lets := false
+	for _, key := range []string{"ResultAny", "ResultInactive", "ResultActive"} {
+		lets = lets || values[key] == "yes" || strings.HasPrefix(values[key], "auth_self")
+	}
+	return lets &&
+		slices.ContainsFunc(strings.Split(values["Action"], ";"), isAboutAdministrators) &&
+		slices.ContainsFunc(strings.Split(values["Identity"], ";"), func(identity string) bool {
+			return identity != "" && !j.allowsIdentity(identity)
+		})
+}
+
+// isAboutAdministrators says whether a pattern, in which * matches anything,
+// means one of their actions.
+func isAboutAdministrators(pattern string) bool {
+	return slices.ContainsFunc(adminActions(), func(action string) bool {
+		matched, err := path.Match(strings.TrimSpace(pattern), action)
+		return matched || (err != nil && pattern != "")
+	})
+}
+
+// allowsIdentity says whether the policy allows a "unix-user:NAME" or a
+// "unix-group:NAME". A pattern may mean anybody.
+func (j *judge) allowsIdentity(identity string) bool {
+	sort, name, _ := strings.Cut(strings.TrimSpace(identity), ":")
+	if strings.ContainsAny(name, "*?[") {
+		return false
+	}
+	isNumber := name != "" && strings.Trim(name, "0123456789") == ""
+	switch {
+	case sort == "unix-user" && isNumber:
+		return j.allowsOne(sudoers.Subject{Form: sudoers.UID, Name: name}, 0)
+	case sort == "unix-user":
+		return j.allowsUser(name)
+	case sort == "unix-group" && isNumber:
+		return j.allowsOne(sudoers.Subject{Form: sudoers.GID, Name: name}, 0)
+	case sort == "unix-group":
+		return containsFold(j.groups, name)
+	}
+	return false
+}

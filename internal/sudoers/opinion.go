@@ -1,0 +1,76 @@
+package sudoers
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A Spec is a grant, or a denial, as sudo's own parser reads it.
+type Spec struct {
+	Users  []Subject
+	Denies bool // each command of it is denied
+}
+
+// Opinion has cvtsudoers(1), which has come with sudo since 1.8.23, read the tree
+// and returns what is granted to whom, in order. It knows of grants to people who
+// have never logged in, of whom sudo cannot be asked. The error wraps
+// system.ErrNotInstalled where there is none.
+func (t *Tree) Opinion(ctx context.Context, runner system.Runner) ([]Spec, error) {
+	out, err := runner.Run(ctx, system.Command{
+		Argv: []string{"cvtsudoers", "-f", "json", "-"}, Stdin: t.joined.Bytes(), ReadOnly: true,
+	})
+	if err == nil && out.ExitCode != 0 {
+		err = errors.New(out.LastLine())
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot have cvtsudoers read the sudoers files: %w", err)
+	}
+	var read struct {
+		Specs []struct {
+			Users    []member `json:"User_List"`
+			Commands []struct {
+				Commands []member
+			} `json:"Cmnd_Specs"`
+		} `json:"User_Specs"`
+	}
+	if err := json.Unmarshal(out.Stdout, &read); err != nil {
+		return nil, fmt.Errorf("cannot understand what cvtsudoers says: %w", err)
+	}
+	var specs []Spec
+	for _, s := range read.Specs {
+		spec := Spec{Denies: true}
+		for _, user := range s.Users {
+			spec.Users = append(spec.Users, user.subject())
+		}
+		for _, c := range s.Commands {
+			granted := slices.ContainsFunc(c.Commands, func(m member) bool { return m["negated"] != true })
+			spec.Denies = spec.Denies && !granted
+		}
+		specs = append(specs, spec)
+	}
+	return specs, nil
+}
+
+// member is one of a list of cvtsudoers: a form with a name, and perhaps "negated".
+type member map[string]any
+
+func (m member) subject() Subject {
+	s := Subject{Negated: m["negated"] == true}
+	for key, form := range map[string]Form{
+		"username": User, "userid": UID, "usergroup": Group, "usergid": GID,
+		"netgroup": NetGroup, "nonunixgroup": Foreign, "nonunixgid": Foreign, "useralias": Named,
+	} {
+		if name, ok := m[key]; ok {
+			s.Form, s.Name = form, fmt.Sprint(name)
+		}
+	}
+	if s.Form == User && s.Name == "ALL" {
+		s.Form, s.Name = All, ""
+	}
+	return s
+}

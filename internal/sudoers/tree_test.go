@@ -1,0 +1,124 @@
+package sudoers
+
+import (
+	"bytes"
+	"context"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+type file struct {
+	content string
+	mode    os.FileMode
+	uid     int
+	gid     int
+}
+
+func read(t *testing.T, files map[string]file) *Tree {
+	t.Helper()
+	root := t.TempDir()
+	for name, f := range files {
+		name = filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if f.mode == 0 {
+			f.mode = 0o440
+		}
+		if err := os.WriteFile(name, []byte(f.content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chown(name, f.uid, f.gid); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(name, f.mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := system.Open(system.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := Read(s.FS, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tree
+}
+
+func granted(tree *Tree) (names []string) {
+	for _, line := range tree.Lines {
+		for _, user := range line.Users {
+			names = append(names, user.Name)
+		}
+	}
+	return names
+}
+
+func TestFilesThatSudoPassesOverGrantNothing(t *testing.T) {
+	tree := read(t, map[string]file{
+		Main:                      {content: "root ALL=ALL\n#include /etc/sudoers.local\n#includedir /etc/sudoers.d\n"},
+		"/etc/sudoers.local":      {content: "local ALL=ALL\n", mode: 0o666},
+		Dir + "/10-ok":            {content: "ok ALL=ALL\n"},
+		Dir + "/1_x":              {content: "between ALL=ALL\n", mode: 0o644},
+		Dir + "/20-world":         {content: "world ALL=ALL\n", mode: 0o642},
+		Dir + "/30-group":         {content: "group ALL=ALL\n", mode: 0o460, gid: 5},
+		Dir + "/40-roots-group":   {content: "rootsgroup ALL=ALL\n", mode: 0o460},
+		Dir + "/50-owner":         {content: "owner ALL=ALL\n", uid: 1000},
+		Dir + "/60-dot.conf":      {content: "dot ALL=ALL\n"},
+		Dir + "/70-backup~":       {content: "backup ALL=ALL\n"},
+		Dir + "/.80-swp":          {content: "swp ALL=ALL\n"},
+		Dir + "/90-nested/nested": {content: "nested ALL=ALL\n"},
+	})
+	if diff := cmp.Diff([]string{"root", "ok", "between", "rootsgroup"}, granted(tree)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"/etc/sudoers.local"}, tree.Missing); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// Two includes of a file in itself would be followed 2¹²⁸ times.
+func TestACircleOfIncludesEndsAndIsLeftToVisudo(t *testing.T) {
+	tree := read(t, map[string]file{
+		Main:         {content: "root ALL=ALL\n#includedir /etc/sudoers.d\n"},
+		Dir + "/10":  {content: "#include /etc/sudoers.d/10\n#include /etc/sudoers.d/10\n#includedir .\n"},
+		Dir + "/20x": {content: "late ALL=ALL\n"},
+	})
+	if !bytes.Contains(tree.joined.Bytes(), []byte("#include /etc/sudoers.d/10\n")) {
+		t.Error("visudo does not get to see the circle")
+	}
+	if len(tree.Lines) > 10000 {
+		t.Errorf("%d lines were read", len(tree.Lines))
+	}
+}
+
+// said stands for a cvtsudoers of which we know what it says. The real one is
+// asked in boxes.
+type said string
+
+func (s said) Run(context.Context, system.Command) (system.Output, error) {
+	return system.Output{Stdout: []byte(s)}, nil
+}
+
+func TestWhatCvtsudoersSaysIsUnderstood(t *testing.T) {
+	tree := read(t, map[string]file{Main: {content: "root ALL=ALL\n"}})
+	specs, err := tree.Opinion(t.Context(), said(`{"User_Specs": [
+{"User_List": [{"username": "ALL"}, {"username": "root", "negated": true}], "Cmnd_Specs": [{"Commands": [{"command": "ALL", "negated": true}]}]},
+{"User_List": [{"usergroup": "domain users"}, {"userid": 1000}, {"useralias": "A"}], "Cmnd_Specs": [{"Commands": [{"command": "ALL"}]}]}]}`))
+	want := []Spec{
+		{Users: []Subject{{Form: All}, {Form: User, Name: "root", Negated: true}}, Denies: true},
+		{Users: []Subject{{Form: Group, Name: "domain users"}, {Form: UID, Name: "1000"}, {Form: Named, Name: "A"}}},
+	}
+	if diff := cmp.Diff(want, specs); diff != "" || err != nil {
+		t.Error(diff, err)
+	}
+	if _, err := tree.Opinion(t.Context(), said("no")); err == nil {
+		t.Error("what cannot be understood is no error")
+	}
+}
