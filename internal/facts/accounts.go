@@ -201,11 +201,11 @@ func canLogIn(shell string) bool {
 func parseAccounts(content []byte) []Account {
 	var accounts []Account
 	for fields := range entries(content, 7) {
-		uid, err1 := strconv.Atoi(fields[2])
-		gid, err2 := strconv.Atoi(fields[3])
+		uid, err1 := strconv.ParseUint(fields[2], 10, 32)
+		gid, err2 := strconv.ParseUint(fields[3], 10, 32)
 		if err1 == nil && err2 == nil {
 			accounts = append(accounts, Account{
-				Name: fields[0], UID: uid, GID: gid, Comment: fields[4], Home: fields[5], Shell: fields[6],
+				Name: fields[0], UID: int(uid), GID: int(gid), Comment: fields[4], Home: fields[5], Shell: fields[6],
 			})
 		}
 	}
@@ -215,19 +215,25 @@ func parseAccounts(content []byte) []Account {
 func parseGroups(content []byte) []Group {
 	var groups []Group
 	for fields := range entries(content, 4) {
-		if gid, err := strconv.Atoi(fields[2]); err == nil {
+		if gid, err := strconv.ParseUint(fields[2], 10, 32); err == nil {
 			members := strings.FieldsFunc(fields[3], func(r rune) bool { return r == ',' })
-			groups = append(groups, Group{Name: fields[0], GID: gid, Members: members})
+			groups = append(groups, Group{Name: fields[0], GID: int(gid), Members: members})
 		}
 	}
 	return groups
 }
 
-// entries yields the fields of each line that has exactly n of them.
+// entries yields the fields of each line that has exactly n of them. Like glibc,
+// which skips blanks before a name, it takes what begins with # for a comment, and
+// with + or - for a reference to NIS (nsswitch.conf(5), compat).
 func entries(content []byte, n int) func(yield func([]string) bool) {
 	return func(yield func([]string) bool) {
 		for line := range bytes.SplitSeq(content, []byte("\n")) {
-			if fields := strings.Split(string(line), ":"); len(fields) == n && fields[0] != "" && !yield(fields) {
+			entry := strings.TrimLeft(string(line), " \t")
+			if entry == "" || strings.ContainsRune("#+-", rune(entry[0])) {
+				continue
+			}
+			if fields := strings.Split(entry, ":"); len(fields) == n && fields[0] != "" && !yield(fields) {
 				return
 			}
 		}

@@ -22,6 +22,12 @@ bob:x:1001:1001::/home/bob:/sbin/nologin
 nobody:x:65534:65534::/:/bin/bash
 broken:x:abc:1::/:/bin/sh
 too:few:fields
+#former:x:1002:1002::/home/former:/bin/bash
+ # remark:x:1003:1003::/:/bin/sh
+  carol:x:1004:1004::/home/carol:/sbin/nologin
+negative:x:-5:1::/:/bin/sh
+huge:x:4294967296:1::/:/bin/sh
+-gone:x:1005:1005::/:/bin/sh
 :x:7:7::/:/bin/sh
 
 +nis::::::
@@ -80,7 +86,7 @@ func names(accounts []facts.Account) []string {
 func TestLinesThatAreNoEntriesArePassedOver(t *testing.T) {
 	s := machine(t, &directory{})
 	accounts, err := facts.LocalAccounts(s)
-	if diff := cmp.Diff([]string{"root=0", "daemon=1", "alice=1000", "bob=1001", "nobody=65534"}, names(accounts)); diff != "" || err != nil {
+	if diff := cmp.Diff([]string{"root=0", "daemon=1", "alice=1000", "bob=1001", "nobody=65534", "carol=1004"}, names(accounts)); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
 	if want := (facts.Account{Name: "alice", UID: 1000, GID: 1000, Comment: "Alice A.", Home: "/home/alice", Shell: "/bin/bash"}); accounts[2] != want {
@@ -90,6 +96,27 @@ func TestLinesThatAreNoEntriesArePassedOver(t *testing.T) {
 	want := []facts.Group{{Name: "root", Members: []string{}}, {Name: "ops", GID: 5000, Members: []string{"alice", "bob"}}}
 	if diff := cmp.Diff(want, groups); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
+func TestNamesOfTheDirectoryAreTakenAsTheyAre(t *testing.T) {
+	d := &directory{people: map[string]string{
+		`EXAMPLE\jane doe`: `EXAMPLE\jane doe:*:20001:20000:Doe, Jane #1:/home/EXAMPLE/jane doe:/bin/bash`,
+		`j.doe#1`:          `j.doe#1:*:20002:20000::/home/j.doe#1:/bin/bash`,
+		`EXAMPLE\linux #1`: `EXAMPLE\linux #1:x:20010:EXAMPLE\jane doe,j.doe#1`,
+	}}
+	s := machine(t, d)
+	for key, want := range map[string]facts.Account{
+		`EXAMPLE\jane doe`: {Name: `EXAMPLE\jane doe`, UID: 20001, GID: 20000, Comment: "Doe, Jane #1", Home: "/home/EXAMPLE/jane doe", Shell: "/bin/bash"},
+		`j.doe#1`:          {Name: `j.doe#1`, UID: 20002, GID: 20000, Home: "/home/j.doe#1", Shell: "/bin/bash"},
+	} {
+		if a, found, err := facts.LookupUser(t.Context(), s, key); a != want || !found || err != nil {
+			t.Errorf("%s: %+v, %v, %v", key, a, found, err)
+		}
+	}
+	g, _, err := facts.LookupGroup(t.Context(), s, `EXAMPLE\linux #1`)
+	if diff := cmp.Diff(facts.Group{Name: `EXAMPLE\linux #1`, GID: 20010, Members: []string{`EXAMPLE\jane doe`, "j.doe#1"}}, g); diff != "" || err != nil {
+		t.Error(err, diff)
 	}
 }
 

@@ -21,6 +21,7 @@ type Facts struct {
 	OSName      string // PRETTY_NAME
 	ManagedNode string // Systems Manager's name of the machine: "mi-…"
 	Region      string // the one in which it is a managed node
+	Locale      string // LANG of locale.conf(5), for whom nothing else is set
 }
 
 // Lookup returns the fact that a policy calls name in {{fact:NAME}}.
@@ -38,6 +39,8 @@ func (f Facts) Lookup(name string) (string, bool) {
 		return f.ManagedNode, true
 	case "region":
 		return f.Region, true
+	case "locale":
+		return f.Locale, true
 	}
 	return "", false
 }
@@ -57,6 +60,7 @@ func Gather(_ context.Context, s *system.System) (Facts, error) {
 	f.addRelease(s.FS, "/usr/lib/os-release")
 	f.addRelease(s.FS, "/etc/os-release")
 	f.addRegistration(s.FS)
+	f.addLocale(s.FS)
 	f.MachineID = firstLine(s.FS, "/etc/machine-id")
 	if f.MachineID == "" && s.Running() {
 		return f, errors.New("cannot tell which machine this is: /etc/machine-id is empty or not there; see systemd-machine-id-setup(1)")
@@ -90,6 +94,22 @@ func (f *Facts) addRelease(files system.FS, name string) {
 			f.OSVersion = value
 		case "PRETTY_NAME":
 			f.OSName = value
+		}
+	}
+}
+
+// addLocale reads where systemd keeps the locale, and where Debian does.
+func (f *Facts) addLocale(files system.FS) {
+	for _, name := range []string{"/etc/locale.conf", "/etc/default/locale"} {
+		content, err := files.ReadFile(name)
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(content)) {
+			if value, ok := strings.CutPrefix(strings.TrimSpace(line), "LANG="); ok {
+				f.Locale = strings.Trim(value, `"'`)
+				return
+			}
 		}
 	}
 }

@@ -59,18 +59,19 @@ func TestAManagedMachineIsKnownByWhatItsFilesSay(t *testing.T) {
 		"etc/machine-id":                      "0123456789abcdef0123456789abcdef\n",
 		"var/lib/amazon/ssm/registration":     `{"ManagedInstanceID":"mi-0123456789abcdef0","Region":"eu-west-1"}`,
 		"var/lib/amazon/ssm/Vault/Store/Keys": "none of our business",
+		"etc/locale.conf":                     "# of the image\nLANG=\"de_DE.UTF-8\"\n",
 	}, nil)
 	want := facts.Facts{
 		Hostname: "A-1BCDEFGHIJKLM", MachineID: "0123456789abcdef0123456789abcdef", BootID: "b",
 		OSID: "amzn", OSVersion: "2", OSName: "Amazon Linux 2",
-		ManagedNode: "mi-0123456789abcdef0", Region: "eu-west-1",
+		ManagedNode: "mi-0123456789abcdef0", Region: "eu-west-1", Locale: "de_DE.UTF-8",
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 	for name, value := range map[string]string{
 		"hostname": want.Hostname, "machine-id": want.MachineID, "os.id": "amzn", "os.version": "2",
-		"managed-node": want.ManagedNode, "region": "eu-west-1",
+		"managed-node": want.ManagedNode, "region": "eu-west-1", "locale": "de_DE.UTF-8",
 	} {
 		if got, known := got.Lookup(name); !known || got != value {
 			t.Errorf("%s is %q, %v", name, got, known)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -50,10 +51,70 @@ func (b *bus) Unit(ctx context.Context, name string) (Unit, error) {
 	}
 	text := func(key string) string { s, _ := properties[key].(string); return s }
 	u := Unit{Name: name, LoadState: text("LoadState"), ActiveState: text("ActiveState"), UnitFileState: text("UnitFileState")}
-	if µs, ok := properties["ActiveEnterTimestamp"].(uint64); ok && µs > 0 {
-		u.ActiveSince = time.UnixMicro(int64(µs)) // microseconds fit for 290,000 years
-	}
+	u.ActiveSince = moment(properties["ActiveEnterTimestamp"])
+	u.Result = result(ctx, conn, u)
 	return u, nil
+}
+
+func (b *bus) States(ctx context.Context, names []string) ([]Unit, error) {
+	conn, err := b.systemd(ctx)
+	if err != nil {
+		return nil, err
+	}
+	units := make([]Unit, len(names))
+	listed, err := conn.ListUnitsByNamesContext(ctx, names)
+	if err != nil || len(listed) != len(names) {
+		listed = nil // systemd before 230 has no such method
+	}
+	errs := make([]error, len(names))
+	var wg sync.WaitGroup
+	for i, name := range names {
+		wg.Go(func() {
+			get := func(property string) any {
+				p, err := conn.GetUnitPropertyContext(ctx, name, property)
+				if err != nil {
+					errs[i] = fmt.Errorf("cannot ask systemd about %s: %w", name, err)
+					return nil
+				}
+				return p.Value.Value()
+			}
+			u := Unit{Name: name}
+			if listed != nil {
+				u.LoadState, u.ActiveState = listed[i].LoadState, listed[i].ActiveState
+			} else {
+				u.LoadState, _ = get("LoadState").(string)
+				u.ActiveState, _ = get("ActiveState").(string)
+			}
+			if u.ActiveState == "active" {
+				u.ActiveSince = moment(get("ActiveEnterTimestamp"))
+			}
+			u.Result = result(ctx, conn, u)
+			units[i] = u
+		})
+	}
+	wg.Wait()
+	return units, errors.Join(errs...)
+}
+
+// moment is a time of systemd's, in microseconds, which fit for 290,000 years.
+func moment(value any) time.Time {
+	if µs, ok := value.(uint64); ok && µs > 0 {
+		return time.UnixMicro(int64(µs))
+	}
+	return time.Time{}
+}
+
+// result is why a service has failed, if it has and it can be told.
+func result(ctx context.Context, conn *systemd.Conn, u Unit) string {
+	if u.ActiveState != "failed" || !strings.HasSuffix(u.Name, ".service") {
+		return ""
+	}
+	p, err := conn.GetServicePropertyContext(ctx, u.Name, "Result")
+	if err != nil {
+		return ""
+	}
+	text, _ := p.Value.Value().(string)
+	return text
 }
 
 type job func(ctx context.Context, name, mode string, result chan<- string) (int, error)
@@ -159,6 +220,25 @@ const (
 	propertiesAll = "org.freedesktop.DBus.Properties.GetAll"
 )
 
+// isPersons says whether a session may be somebody's desktop or shell. Its class is
+// "user" if PAM was told its type; of an unspecified one pam_systemd(8) makes
+// "background", also for a streaming agent that does not tell. Then everything
+// counts that is not plainly a job of cron's or the like.
+func isPersons(class, service string, uid uint32) bool {
+	const firstPersonalUID, nobody = 1000, 65534 // UID_MIN of login.defs(5)
+	switch {
+	case strings.HasPrefix(class, "user"):
+		return true
+	case class != "background" || uid < firstPersonalUID || uid == nobody:
+		return false
+	}
+	switch service {
+	case "cron", "crond", "atd", "anacron", "systemd-user", "runuser", "runuser-l", "su", "su-l", "sudo":
+		return false
+	}
+	return true
+}
+
 // List implements Sessions. It uses a connection of its own for each look: looks
 // are rare, and a connection that idles for days is one more thing to break.
 func (b *bus) List(ctx context.Context) ([]Session, error) {
@@ -189,7 +269,7 @@ func (b *bus) List(ctx context.Context) ([]Session, error) {
 			continue // it has just ended
 		}
 		text := func(key string) string { s, _ := properties[key].Value().(string); return s }
-		if text("Class") == "user" {
+		if isPersons(text("Class"), text("Service"), l.UID) {
 			since, _ := properties["Timestamp"].Value().(uint64)
 			sessions = append(sessions, Session{
 				ID: l.ID, UID: l.UID, User: l.User,

@@ -1,6 +1,7 @@
 package system
 
 import (
+	"context"
 	"io/fs"
 	"time"
 )
@@ -40,6 +41,12 @@ type FS interface {
 	// Remove removes a file, a link or an empty directory. What is not there is
 	// removed already.
 	Remove(name string) error
+	// Reown gives what is below a directory and belongs to some ids to others, what
+	// is on protected paths too: it would fall to whoever gets the old id. Links
+	// are changed and not followed, other file systems are not entered. What cannot
+	// be changed is in Failed; the error is that of ctx or of Dir. Set-id bits and
+	// capabilities of a file are lost, as the kernel has it; nothing is kept.
+	Reown(ctx context.Context, r Reown) (Reowned, error)
 }
 
 // Attr is who owns a file and what they may do.

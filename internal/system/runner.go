@@ -24,8 +24,11 @@ type Command struct {
 	ReadOnly bool
 	// Scope, when set, names a transient systemd scope in which the command runs:
 	// it then outlives the agent, and no signal is ever sent to it. When ctx ends
-	// first, Run returns and the command goes on.
+	// first, Run returns and the command goes on. Its output is in ScopeOutput.
 	Scope string
+	// Confined, when set, is how a command of somebody else's making runs. Only
+	// root can.
+	Confined *Confinement
 }
 
 func (c Command) String() string { return strings.Join(c.Argv, " ") }
@@ -154,7 +157,15 @@ func (r *runner) run(parent context.Context, c Command) (Output, error) {
 	cmd.WaitDelay = time.Second
 	var stdout, stderr bounded
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	out, err := exited(Output{Stdout: stdout.kept, Stderr: stderr.kept}, cmd.Run())
+	if c.Confined != nil {
+		err = startConfined(cmd, *c.Confined)
+	} else {
+		err = cmd.Start()
+	}
+	if err == nil {
+		err = cmd.Wait()
+	}
+	out, err := exited(Output{Stdout: stdout.kept, Stderr: stderr.kept}, err)
 	switch {
 	case err == nil:
 	case parent.Err() != nil:
@@ -178,6 +189,13 @@ func exited(out Output, err error) (Output, error) {
 	return out, err
 }
 
+// ScopeOutput are the files that hold the standard output and the errors of the
+// command that runs, or was the last to run, in a scope.
+func ScopeOutput(scope string) [2]string {
+	base := filepath.Join(scopeOutputDir, scope)
+	return [2]string{base + ".out", base + ".err"}
+}
+
 // runInScope starts the command by systemd-run, which puts itself into the new
 // scope and then becomes the command. Its output goes to files: a pipe would
 // break when the agent ends, and with it some scriptlets.
@@ -189,16 +207,16 @@ func (r *runner) runInScope(ctx context.Context, c Command) (Output, error) {
 		return Output{}, err
 	}
 	cmd.Cancel = func() error { return nil }
-	base := filepath.Join(scopeOutputDir, c.Scope)
+	output := ScopeOutput(c.Scope)
 	if err := os.MkdirAll(scopeOutputDir, 0o755); err != nil {
 		return Output{}, err
 	}
-	stdout, err := os.OpenFile(base+".out", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	stdout, err := os.OpenFile(output[0], os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return Output{}, err
 	}
 	defer stdout.Close()
-	stderr, err := os.OpenFile(base+".err", os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
+	stderr, err := os.OpenFile(output[1], os.O_WRONLY|os.O_CREATE|os.O_TRUNC|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return Output{}, err
 	}
@@ -213,7 +231,7 @@ func (r *runner) runInScope(ctx context.Context, c Command) (Output, error) {
 	case <-ctx.Done():
 		return Output{}, fmt.Errorf("it goes on as %s.scope: %w", c.Scope, ctx.Err())
 	case err := <-ended:
-		out := Output{Stdout: tail(base + ".out"), Stderr: tail(base + ".err")}
+		out := Output{Stdout: tail(output[0]), Stderr: tail(output[1])}
 		return exited(out, err)
 	}
 }

@@ -15,6 +15,10 @@ type Units interface {
 	// Unit describes a unit. One that systemd cannot find has LoadState
 	// "not-found", and there is no error.
 	Unit(ctx context.Context, name string) (Unit, error)
+	// States describes units, in the order of names, without their UnitFileState: to
+	// work that out takes systemd a millisecond for each, and States needs little
+	// more for all.
+	States(ctx context.Context, names []string) ([]Unit, error)
 	// Start, Stop and Restart return when systemd's job has ended.
 	Start(ctx context.Context, name string) error
 	Stop(ctx context.Context, name string) error
@@ -35,11 +39,13 @@ type Unit struct {
 	ActiveState   string // "active", "inactive", "failed", "activating", …
 	UnitFileState string // "enabled", "disabled", "static", "masked", …; empty without a file
 	ActiveSince   time.Time
+	Result        string // of a service that has failed: "exit-code", "timeout", …
 }
 
 // Sessions is logind.
 type Sessions interface {
-	// List returns the sessions of people: those of class "user".
+	// List returns the sessions of people: those that are not plainly of a greeter or
+	// of a job that runs by itself.
 	List(ctx context.Context) ([]Session, error)
 }
 
@@ -63,12 +69,15 @@ func (s Session) Live() bool { return s.State != "closing" }
 type notRunning struct{}
 
 func (notRunning) Unit(context.Context, string) (Unit, error) { return Unit{}, ErrNotRunning }
-func (notRunning) Start(context.Context, string) error        { return ErrNotRunning }
-func (notRunning) Stop(context.Context, string) error         { return ErrNotRunning }
-func (notRunning) Restart(context.Context, string) error      { return ErrNotRunning }
-func (notRunning) Enable(context.Context, string) error       { return ErrNotRunning }
-func (notRunning) Disable(context.Context, string) error      { return ErrNotRunning }
-func (notRunning) Mask(context.Context, string) error         { return ErrNotRunning }
-func (notRunning) Unmask(context.Context, string) error       { return ErrNotRunning }
-func (notRunning) Reload(context.Context) error               { return ErrNotRunning }
-func (notRunning) List(context.Context) ([]Session, error)    { return nil, nil }
+func (notRunning) States(context.Context, []string) ([]Unit, error) {
+	return nil, ErrNotRunning
+}
+func (notRunning) Start(context.Context, string) error     { return ErrNotRunning }
+func (notRunning) Stop(context.Context, string) error      { return ErrNotRunning }
+func (notRunning) Restart(context.Context, string) error   { return ErrNotRunning }
+func (notRunning) Enable(context.Context, string) error    { return ErrNotRunning }
+func (notRunning) Disable(context.Context, string) error   { return ErrNotRunning }
+func (notRunning) Mask(context.Context, string) error      { return ErrNotRunning }
+func (notRunning) Unmask(context.Context, string) error    { return ErrNotRunning }
+func (notRunning) Reload(context.Context) error            { return ErrNotRunning }
+func (notRunning) List(context.Context) ([]Session, error) { return nil, nil }

@@ -102,7 +102,7 @@ func TestAnAccountWhoseProcessesRunWaits(t *testing.T) {
 	const moved = "users.worker = { uid = 721 }\n"
 	o := d.apply(t, moved)
 	o.wants(t, map[policy.ID]converge.State{"user/worker": converge.Pending})
-	if r := o.resource("user/worker"); !strings.Contains(r.Reason, "processes of worker are running") {
+	if r := o.resource("user/worker"); !strings.Contains(r.Reason, "processes of worker are running: sleep (") {
 		t.Error(r.Reason)
 	}
 	d.MustExec(t, "systemctl", "stop", "work.service")
@@ -113,10 +113,130 @@ func TestAccountsOfAnImageThatDoesNotRunAreMade(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t)
 	d.MustExec(t, "sh", "-c", `mkdir /image && cd / && cp -a --parents bin sbin lib lib64 usr/bin usr/sbin usr/lib usr/lib64 etc var/lib/dpkg/status /image 2>/dev/null; mkdir -p /image/home /image/dev /image/tmp /image/run /image/var/lib; mknod -m 666 /image/dev/null c 1 3`)
-	d.setPolicy(t, "users.soe-scan = { uid = 5102, system = true }\n")
+	d.MustExec(t, "chroot", "/image", "useradd", "--system", "--uid", "731", "moved")
+	d.MustExec(t, "sh", "-c", "mkdir /image/srv && touch /image/srv/file && chown 731 /image/srv/file")
+	d.setPolicy(t, "users.soe-scan = { uid = 5102, system = true }\nusers.moved = { uid = 732 }\n")
 	o := d.command(t, "apply", "--root", "/image", "--policy", policyDir)
-	o.wants(t, map[policy.ID]converge.State{"user/soe-scan": converge.Corrected})
+	o.wants(t, map[policy.ID]converge.State{"user/soe-scan": converge.Corrected, "user/moved": converge.Corrected})
+	if owner := d.MustExec(t, "stat", "--format=%u", "/image/srv/file"); owner != "732\n" {
+		t.Errorf("the file in the image belongs to %s", owner)
+	}
 	if !d.fails(t.Context(), "getent", "passwd", "soe-scan") {
 		t.Error("the running machine has the account of the image")
 	}
+}
+
+func TestFilesFollowTheirAccountAndTheirGroup(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.MustExec(t, "sh", "-ec", `
+groupadd --gid 700 data
+useradd --system --uid 720 --gid data --create-home worker
+mkdir -p /srv/data/deep /opt/tool
+touch /srv/data/deep/file /home/worker/own "/opt/tool/a name"
+ln -s /etc/shadow /srv/data/link
+ln /etc/hostname /srv/data/hardlink
+install -m 4755 /bin/true /opt/tool/true
+chown -hR worker:data /srv/data/deep /srv/data/link /home/worker /opt/tool
+chown :data /var/log
+chmod 4755 /opt/tool/true
+touch /run/elsewhere
+chown worker:data /run/elsewhere`)
+	const moved = "groups.data = { gid = 710 }\nusers.worker = { uid = 721 }\n"
+	d.MustExec(t, "systemd-run", "--quiet", "--unit=work", "--property=SupplementaryGroups=data", "sleep", "infinity")
+	o := d.apply(t, moved)
+	o.wants(t, map[policy.ID]converge.State{"group/data": converge.Pending, "user/worker": converge.Corrected})
+	if r := o.resource("group/data"); !strings.Contains(r.Reason, "processes of group data are running: sleep (") {
+		t.Error(r.Reason)
+	}
+	d.MustExec(t, "systemctl", "stop", "work.service")
+	d.apply(t, moved).wants(t, map[policy.ID]converge.State{"group/data": converge.Corrected, "user/worker": converge.Compliant})
+	if left := d.MustExec(t, "find", "/", "-xdev", "-uid", "720", "-o", "-gid", "700"); left != "" {
+		t.Errorf("the old ids keep %s", left)
+	}
+	for file, want := range map[string]string{
+		"/srv/data/deep/file": "721:710 644", "/srv/data/link": "721:710 777", "/opt/tool/a name": "721:710 644", "/opt/tool/true": "721:710 755",
+		"/home/worker/own": "721:710 644", "/etc/shadow": "0:42 640", "/srv/data/hardlink": "0:0 644", "/var/log": "0:710 755", "/run/elsewhere": "720:700 644",
+	} {
+		if got := strings.TrimSpace(d.MustExec(t, "stat", "--format=%u:%g %a", file)); got != want {
+			t.Errorf("%s is %s and not %s", file, got, want)
+		}
+	}
+	if !strings.Contains(o.Stderr, "/opt/tool/true") {
+		t.Errorf("nobody was told of the set-uid bit: %s", o.Stderr)
+	}
+	d.converged(t)
+}
+
+func TestSoftwareFindsItsAccountWithTheRegisteredId(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.MustExec(t, "useradd", "--system", "--uid", "555", "stray")
+	o := d.apply(t, d.repository()+`
+[packages]
+soe-account = "present"
+[ids]
+uid.soe-account     = 477
+gid.soe-account     = 477
+report_unregistered = true
+`)
+	o.wants(t, map[policy.ID]converge.State{
+		"package/soe-account": converge.Corrected, "user/soe-account": converge.Corrected, "group/soe-account": converge.Corrected,
+		"user/unregistered": converge.Failed,
+	})
+	if r := o.resource("user/unregistered"); !strings.Contains(r.Reason, "stray (555)") || strings.Contains(r.Reason, "soe-account") {
+		t.Error(r.Reason)
+	}
+	if id := d.MustExec(t, "id", "soe-account"); !strings.HasPrefix(id, "uid=477(soe-account) gid=477(soe-account)") {
+		t.Error(id)
+	}
+}
+
+func TestNamesFromADirectoryConfuseNobody(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	const people = `EXAMPLE\jane doe:x:20001:20001:Doe, Jane:/home/jane doe:/bin/bash
+EXAMPLE\j.doe#1:x:20002:20001::/home/j.doe#1:/bin/bash
+#former:x:20003:20003::/home/former:/bin/bash
+`
+	const group = `EXAMPLE\linux admins:x:20010:EXAMPLE\jane doe,EXAMPLE\j.doe#1` + "\n"
+	passwd, groups := d.MustReadFile(t, "/etc/passwd"), d.MustReadFile(t, "/etc/group")
+	d.MustWriteFile(t, "/etc/passwd", box.File{Content: passwd + people})
+	d.MustWriteFile(t, "/etc/group", box.File{Content: groups + group})
+	o := d.apply(t, `
+users.scan   = { uid = 20001, system = true }
+users.scan2  = { uid = 20002, system = true }
+users.scan3  = { uid = 20003, system = true }
+groups.scans = { gid = 20010 }
+`)
+	o.wants(t, map[policy.ID]converge.State{
+		"user/scan": converge.Failed, "user/scan2": converge.Failed, "user/scan3": converge.Corrected, "group/scans": converge.Failed,
+	})
+	for id, holder := range map[policy.ID]string{
+		"user/scan": `uid 20001 is held by EXAMPLE\jane doe`, "user/scan2": `uid 20002 is held by EXAMPLE\j.doe#1`,
+		"group/scans": `gid 20010 is held by group EXAMPLE\linux admins`,
+	} {
+		if r := o.resource(id); !strings.Contains(r.Reason, holder) {
+			t.Errorf("%s: %s", id, r.Reason)
+		}
+	}
+	if after := d.MustReadFile(t, "/etc/passwd"); !strings.Contains(after, people) {
+		t.Errorf("the people are changed:\n%s", after)
+	}
+	if after := d.MustReadFile(t, "/etc/group"); !strings.Contains(after, group) {
+		t.Errorf("the group is changed:\n%s", after)
+	}
+}
+
+// userdel takes the account's own group with it.
+func TestAGroupThatWentWithItsAccountIsMadeAgain(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.MustExec(t, "useradd", "--uid", "1700", "--user-group", "leaver")
+	o := d.apply(t, "groups.leaver = { gid = 1700 }\nusers.leaver = { ensure = \"absent\" }\n")
+	o.wants(t, map[policy.ID]converge.State{"user/leaver": converge.Corrected})
+	if got := d.MustExec(t, "getent", "group", "leaver"); got != "leaver:x:1700:\n" {
+		t.Errorf("the group is %q", got)
+	}
+	d.converged(t)
 }

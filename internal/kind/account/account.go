@@ -67,6 +67,9 @@ func mend(drifted []converge.Resource, repair func(policy.ID) error) []converge.
 		var wait postponement
 		switch {
 		case errors.As(err, &wait):
+			if !strings.HasSuffix(err.Error(), ": "+wait.reason) {
+				wait.reason = err.Error() // it is not all that stands in the way
+			}
 			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Postponed: converge.NextSession, Reason: wait.reason})
 		case err != nil:
 			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: err})
@@ -97,30 +100,64 @@ func run(ctx context.Context, s *system.System, argv ...string) error {
 		return err
 	case out.ExitCode == 0:
 		return nil
-	case out.ExitCode == 8 && argv[0] != "groupdel":
+	case out.ExitCode == 8 && (argv[0] == "usermod" || argv[0] == "userdel"):
 		return postponement{fmt.Sprintf("processes of %s are running (%s)", argv[len(argv)-1], out.LastLine())}
 	}
-	return fmt.Errorf("%s (%s exited with %d: %s)", meaning(argv[0], out.ExitCode), argv[0], out.ExitCode, out.LastLine())
+	return exitError{argv[0], out.ExitCode, out.LastLine()}
+}
+
+// An exitError is a tool of shadow-utils that did not do what it was told.
+type exitError struct {
+	tool string
+	code int
+	says string
+}
+
+func (e exitError) Error() string {
+	return fmt.Sprintf("%s (%s exited with %d: %s)", meaning(e.tool, e.code), e.tool, e.code, e.says)
 }
 
 // meaning is what an exit code says; see EXIT VALUES in useradd(8), usermod(8),
 // userdel(8), groupadd(8), groupmod(8) and groupdel(8).
 func meaning(tool string, code int) string {
+	group := strings.HasPrefix(tool, "group")
 	switch code {
-	case 1, 10:
-		return "the account files cannot be written, or another program holds their lock"
-	case 2, 3:
-		return tool + " does not accept these values"
+	case 1:
+		return "/etc/passwd or /etc/shadow cannot be written, or another program holds their lock"
+	case 2:
+		return tool + " does not know one of these options; it may be too old"
+	case 3:
+		return tool + " does not accept one of these values"
 	case 4:
-		return "the id is taken"
+		if group {
+			return "the gid is taken"
+		}
+		return "the uid is taken"
 	case 6:
-		return "an account or group that it needs does not exist"
+		switch {
+		case group || tool == "useradd":
+			return "there is no such group"
+		case tool == "userdel":
+			return "there is no such account"
+		}
+		return "there is no such account, or no such group"
 	case 8:
-		return "it is the primary group of an account"
+		if group {
+			return "it is the primary group of an account"
+		}
 	case 9:
 		return "the name is taken"
+	case 10:
+		return "/etc/group or /etc/gshadow cannot be written, or another program holds their lock"
 	case 12:
-		return "the home directory cannot be made"
+		switch tool {
+		case "useradd":
+			return "the home directory cannot be made"
+		case "usermod":
+			return "the home directory cannot be moved"
+		case "userdel":
+			return "the home directory cannot be removed"
+		}
 	case 13, 14:
 		return "the SELinux mapping cannot be changed"
 	}

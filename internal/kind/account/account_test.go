@@ -2,8 +2,10 @@ package account_test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -40,6 +42,7 @@ type shadow struct {
 	directory directory
 	exit      int
 	ran       []string
+	does      func(tool string) // what running a tool changes
 }
 
 func (s *shadow) Run(_ context.Context, c system.Command) (system.Output, error) {
@@ -50,6 +53,9 @@ func (s *shadow) Run(_ context.Context, c system.Command) (system.Output, error)
 		return system.Output{ExitCode: 2}, nil
 	}
 	s.ran = append(s.ran, c.String())
+	if s.does != nil {
+		s.does(c.Argv[0])
+	}
 	return system.Output{ExitCode: s.exit, Stderr: []byte(c.Argv[0] + ": it says why")}, nil
 }
 
@@ -170,7 +176,7 @@ func TestTheToolsAreToldOnlyWhatDiffers(t *testing.T) {
 		"another group":        {`users.alice = { group = "docker" }`, []string{"usermod -g docker alice"}},
 		"one more membership":  {`users.alice = { groups = ["wheel", "docker"] }`, []string{"usermod -a -G docker alice"}},
 		"no user":              {`users.alice = { ensure = "absent" }`, []string{"userdel alice"}},
-		"only the uid counts":  {`ids.uid.apache = 5200`, []string{"usermod -u 5200 apache"}},
+		"only the uid counts":  {`ids.uid.soe-scan = 5200`, []string{"usermod -u 5200 soe-scan"}},
 		"room is made at once": {`users = { bob = {}, alice = { ensure = "absent" }, soe-scan = { comment = "x" } }`, []string{"userdel alice", "usermod -c x soe-scan", "useradd -U -m bob"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -207,6 +213,10 @@ func TestWhatMustNotBeIsRefusedWithItsReason(t *testing.T) {
 		`users.bob = { group = "staff" }`:          "cannot create user bob: there is no local group staff",
 		`ids = { uid.mysql = 27, gid.mysql = 10 }`: "cannot create group mysql: gid 10 is held by group wheel",
 		`users.alice = { group = "staff" }`:        "cannot change user alice: there is no local group staff",
+		`users.apache = { ensure = "absent" }`:     "cannot remove user apache: id 48 is reserved for it in Amazon Linux, and software relies on that",
+		`ids.uid.apache = 5200`:                    "cannot change user apache: id 48 is reserved for it in Amazon Linux, and software relies on that",
+		`ids.gid.apache = 5200`:                    "cannot change group apache: id 48 is reserved for it in Amazon Linux, and software relies on that",
+		`groups.wheel = { gid = 5200 }`:            "cannot change group wheel: the machine does not work without it",
 		`users.alice = { groups = ["a", "sales"]}`: "cannot change user alice: there is no local group a\nthere is no local group sales",
 	} {
 		d := newDesk(t, toml)
@@ -240,7 +250,6 @@ func TestWhoeverIsLoggedInIsNotChanged(t *testing.T) {
 		`users.alice = { shell = "/bin/sh" }`,
 		`users.alice = { ensure = "absent" }`,
 		`groups.alice = { gid = 5200 }`,
-		`groups.wheel = { gid = 5200 }`,
 	} {
 		d := newDesk(t, toml)
 		d.system.Sessions = sessions{{UID: 1001, User: "alice", State: "online"}}
@@ -257,18 +266,65 @@ func TestWhoeverIsLoggedInIsNotChanged(t *testing.T) {
 	}
 }
 
+// The tools of 4.1.5.1 know no other options.
+func TestNoOptionIsNewerThanAmazonLinux(t *testing.T) {
+	known := map[string]string{
+		"useradd": "bcdDefgGkKlmMNoprRsuUZ", "usermod": "acdefgGlLmopRsuUZ", "userdel": "frRZ",
+		"groupadd": "fgKoprR", "groupmod": "gnopR", "groupdel": "R", "gpasswd": "adRrAM",
+	}
+	d := newDesk(t, `
+groups.staff  = { gid = 5201, system = true }
+groups.docker = { gid = 5202 }
+users.bob     = { uid = 5203, group = "alice", groups = ["docker"], home = "/srv/bob", shell = "/bin/sh", comment = "Bob" }
+users.carol   = { system = true }
+users.alice   = { uid = 5204, group = "soe-scan", groups = ["docker"], home = "/srv/a", shell = "/bin/sh", comment = "A" }
+users.soe-scan.ensure = "absent"
+`)
+	d.walk(t)
+	if len(d.tools.ran) != 6 {
+		t.Errorf("ran %q", d.tools.ran)
+	}
+	for _, command := range d.tools.ran {
+		words := strings.Fields(command)
+		for _, word := range words[1:] {
+			if strings.HasPrefix(word, "-") && (len(word) != 2 || !strings.Contains(known[words[0]], word[1:])) {
+				t.Errorf("%s: %s", command, word)
+			}
+		}
+	}
+}
+
 func TestExitCodesBecomeReasons(t *testing.T) {
+	failed := func(what, tool string, code int) converge.Outcome {
+		return converge.Outcome{Reason: fmt.Sprintf("cannot %s (%s exited with %d: %s: it says why)", what, tool, code, tool)}
+	}
 	for _, test := range []struct {
 		policy string
 		exit   int
 		want   converge.Outcome // Reason stands for the error's text
 	}{
 		{`users.alice = { uid = 5200 }`, 8, converge.Outcome{Postponed: converge.NextSession, Reason: "processes of alice are running (usermod: it says why)"}},
+		{`users.alice = { uid = 5200, groups = ["a"] }`, 8, converge.Outcome{Postponed: converge.NextSession, Reason: "cannot change user alice: processes of alice are running (usermod: it says why)\nthere is no local group a"}},
 		{`users.alice = { ensure = "absent" }`, 8, converge.Outcome{Postponed: converge.NextSession, Reason: "processes of alice are running (userdel: it says why)"}},
 		{`groups.docker = { ensure = "absent" }`, 8, converge.Outcome{Reason: "cannot remove group docker: it is the primary group of an account (groupdel exited with 8: groupdel: it says why)"}},
-		{`users.bob = {}`, 1, converge.Outcome{Reason: "cannot create user bob: the account files cannot be written, or another program holds their lock (useradd exited with 1: useradd: it says why)"}},
-		{`users.bob = {}`, 12, converge.Outcome{Reason: "cannot create user bob: the home directory cannot be made (useradd exited with 12: useradd: it says why)"}},
-		{`groups.staff = {}`, 77, converge.Outcome{Reason: "cannot create group staff: it did not work (groupadd exited with 77: groupadd: it says why)"}},
+		{`groups.docker = { gid = 5200 }`, 8, failed("change group docker: it is the primary group of an account", "groupmod", 8)},
+		{`users.bob = {}`, 1, failed("create user bob: /etc/passwd or /etc/shadow cannot be written, or another program holds their lock", "useradd", 1)},
+		{`users.alice = { shell = "/bin/sh" }`, 1, failed("change user alice: /etc/passwd or /etc/shadow cannot be written, or another program holds their lock", "usermod", 1)},
+		{`users.bob = {}`, 2, failed("create user bob: useradd does not know one of these options; it may be too old", "useradd", 2)},
+		{`groups.staff = {}`, 3, failed("create group staff: groupadd does not accept one of these values", "groupadd", 3)},
+		{`users.bob = { uid = 5200 }`, 4, failed("create user bob: the uid is taken", "useradd", 4)},
+		{`groups.docker = { gid = 5200 }`, 4, failed("change group docker: the gid is taken", "groupmod", 4)},
+		{`users.bob = { group = "docker" }`, 6, failed("create user bob: there is no such group", "useradd", 6)},
+		{`users.alice = { shell = "/bin/sh" }`, 6, failed("change user alice: there is no such account, or no such group", "usermod", 6)},
+		{`users.alice = { ensure = "absent" }`, 6, failed("remove user alice: there is no such account", "userdel", 6)},
+		{`groups.docker = { ensure = "absent" }`, 6, failed("remove group docker: there is no such group", "groupdel", 6)},
+		{`users.bob = {}`, 9, failed("create user bob: the name is taken", "useradd", 9)},
+		{`users.bob = {}`, 10, failed("create user bob: /etc/group or /etc/gshadow cannot be written, or another program holds their lock", "useradd", 10)},
+		{`users.alice = { shell = "/bin/sh" }`, 12, failed("change user alice: the home directory cannot be moved", "usermod", 12)},
+		{`users.alice = { ensure = "absent" }`, 12, failed("remove user alice: the home directory cannot be removed", "userdel", 12)},
+		{`users.alice = { shell = "/bin/sh" }`, 13, failed("change user alice: the SELinux mapping cannot be changed", "usermod", 13)},
+		{`users.bob = {}`, 14, failed("create user bob: the SELinux mapping cannot be changed", "useradd", 14)},
+		{`groups.staff = {}`, 77, failed("create group staff: it did not work", "groupadd", 77)},
 	} {
 		d := newDesk(t, test.policy)
 		d.tools.exit = test.exit
@@ -291,12 +347,47 @@ func TestExitCodesBecomeReasons(t *testing.T) {
 	}
 }
 
-func TestAChangedIdSaysWhatBecomesOfTheFiles(t *testing.T) {
-	d := newDesk(t, "users.alice = { uid = 5200 }\ngroups.docker = { gid = 5200 }")
-	found, _ := d.walk(t)
-	for i, want := range []string{"find / -xdev -gid 372", "find / -xdev -uid 1001"} {
-		if !strings.Contains(found[i].Reason, want) {
-			t.Errorf("%s: %q does not say %q", found[i].ID, found[i].Reason, want)
+// useradd makes the home last.
+func TestAnAccountWithoutItsHomeIsTakenBack(t *testing.T) {
+	d := newDesk(t, `users.bob = {}`)
+	d.tools.exit = 12
+	d.tools.does = func(tool string) {
+		if tool == "userdel" {
+			d.tools.exit = 0
 		}
+	}
+	_, outcomes := d.walk(t)
+	if len(outcomes) != 1 || !strings.HasPrefix(outcomes[0].Err.Error(), "cannot create user bob: the home directory cannot be made") {
+		t.Error(outcomes)
+	}
+	if diff := cmp.Diff([]string{"useradd -U -m bob", "userdel bob"}, d.tools.ran); diff != "" || d.ledger.Owns("user/bob") {
+		t.Error(diff)
+	}
+}
+
+func TestWhatNobodyRegisteredIsReportedWhereThatIsWanted(t *testing.T) {
+	const more = "soe-app:x:998:998::/:/bin/sh\nsystemd-coredump:x:997:997::/:/bin/sh\ncolord:x:996:996::/:/bin/sh\nown:x:995:995::/:/bin/sh\npcoip:x:994:994::/:/bin/sh\nstatic:x:150:150::/:/bin/sh\n"
+	for toml, reason := range map[string]string{
+		"ids = { report_unregistered = true, uid.own = 995 }":                      "no uid is registered for soe-app (998): name them in [ids], so that they have the same one everywhere",
+		"ids = { report_unregistered = true, uid.own = 995, uid.soe-app = 998 }":   "",
+		"ids = { report_unregistered = true }\nusers = { own = {}, soe-app = {} }": "",
+	} {
+		d := newDesk(t, toml)
+		if err := os.WriteFile(filepath.Join(d.system.Root, "etc/passwd"), []byte(passwd+more), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		resources, err := account.NewUsers(d.policy, d.system, d.ledger).Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := resources[slices.IndexFunc(resources, func(r converge.Resource) bool { return r.ID == "user/unregistered" })]
+		if r.Reason != reason || (r.State == converge.Failed) != (reason != "") {
+			t.Errorf("%s: %s %q", toml, r.State, r.Reason)
+		}
+	}
+	d := newDesk(t, "ids = { report_unregistered = true, gid.apache = 48 }")
+	resources, err := account.NewGroups(d.policy, d.system, d.ledger).Check(t.Context())
+	if err != nil || len(resources) != 2 || resources[1].State != converge.Compliant {
+		t.Errorf("%+v, %v", resources, err) // docker has another gid than usual, and is known all the same
 	}
 }

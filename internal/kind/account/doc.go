@@ -10,11 +10,16 @@
 //
 //   - An id that somebody else holds is not taken, nor is a name that the directory
 //     knows: winbind hands out ids like 1000 to the people at the desks.
-//   - Whoever is logged in is not changed until the session has ended, nor is an
-//     account of which processes run.
-//   - The administrator, the streaming agent's accounts and what the machine runs
-//     on are never removed. No home is ever removed or moved.
-//   - When an id changes, files outside the account's home keep the old one, and
-//     the resource says so: looking for them would mean to walk the whole disk.
+//   - Whoever is logged in is not changed until the session has ended, nor is the
+//     id of an account or group with which processes run.
+//   - The administrator, the streaming agent's accounts, what the machine runs on,
+//     and what Amazon Linux reserves an id for are never removed nor renumbered. No
+//     home is ever removed or moved.
+//   - Files follow an id that changes, on the system disk and in /home, however
+//     often the agent or the machine dies meanwhile. Until they have, nobody else
+//     gets the old id. POSIX ACLs and files in containers keep it.
 //   - Of memberships only those in the policy are added; none is taken away.
+//
+// The door walks the disk (system.FS.Reown): it takes no path that somebody could
+// turn elsewhere, and gives no set-id bit back that the kernel took away.
 package account

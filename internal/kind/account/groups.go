@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strconv"
 
@@ -20,11 +19,13 @@ type Groups struct {
 	policy *policy.Policy
 	system *system.System
 	ledger *converge.Ledger
+	files  *mover
 }
 
 // NewGroups returns the kind "group".
 func NewGroups(p *policy.Policy, s *system.System, l *converge.Ledger) *Groups {
-	return &Groups{policy: p, system: s, ledger: l}
+	files := &mover{system: s, ledger: l, kind: "group", stuck: map[policy.ID]string{}}
+	return &Groups{policy: p, system: s, ledger: l, files: files}
 }
 
 // Name implements converge.Kind.
@@ -37,8 +38,8 @@ func (g *Groups) Watches() []converge.Watch {
 
 // Check implements converge.Kind.
 func (g *Groups) Check(context.Context) ([]converge.Resource, error) {
-	wants := policy.Of[policy.Group](g.policy)
-	if len(wants) == 0 {
+	wants, registries := policy.Of[policy.Group](g.policy), policy.Of[policy.Registry](g.policy)
+	if len(wants)+len(registries)+len(g.files.all()) == 0 {
 		return nil, nil
 	}
 	groups, err := facts.LocalGroups(g.system)
@@ -58,23 +59,41 @@ func (g *Groups) Check(context.Context) ([]converge.Resource, error) {
 			r.Differs("ensure", "present", "absent")
 		case want.Spec.Ensure == policy.Present && gid != nil && *gid != have.GID:
 			r.Differs("gid", strconv.Itoa(*gid), strconv.Itoa(have.GID))
-			r.Reason = fmt.Sprintf("files of gid %d keep it; find them with: find / -xdev -gid %d", have.GID, have.GID)
+			r.Reason = "its files follow"
+		}
+		if there {
+			g.files.describe(&r, have.GID)
 		}
 		resources = append(resources, r)
 	}
-	return resources, nil
+	for _, want := range registries {
+		if want.Spec.Of == g.Name() {
+			resources = append(resources, g.unregistered(want.Resource, groups))
+		}
+	}
+	return append(resources, g.files.leftOver(g.policy, db)...), nil
+}
+
+// unregistered reports the groups to which groupadd gave the next free id.
+func (g *Groups) unregistered(want policy.Resource, groups []facts.Group) converge.Resource {
+	names := map[string]int{}
+	for _, group := range groups {
+		names[group.Name] = group.GID
+	}
+	return unregistered(g.system, g.policy, want, names, "GID", reservedGIDs())
 }
 
 // Repair implements converge.Kind.
 func (g *Groups) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
-	return mend(drifted, func(id policy.ID) error { return g.repair(ctx, id) })
+	outcomes := mend(drifted, func(id policy.ID) error { return g.repair(ctx, id) })
+	return append(outcomes, g.files.move(ctx, drifted)...)
 }
 
 func (g *Groups) repair(ctx context.Context, id policy.ID) error {
 	want, _ := g.policy.Lookup(id)
 	spec, ok := want.Spec.(policy.Group)
 	if !ok {
-		return fmt.Errorf("cannot repair %s: the policy does not name it", id)
+		return nil // but its files may need moving
 	}
 	db, err := readDatabase(g.system)
 	if err != nil {
@@ -114,7 +133,7 @@ func (g *Groups) create(ctx context.Context, id policy.ID, db database, spec pol
 		argv = append(argv, "-r")
 	}
 	if spec.GID != nil {
-		if err := g.free(ctx, db, *spec.GID); err != nil {
+		if err := g.free(ctx, db, name, *spec.GID); err != nil {
 			return err
 		}
 		// Never with -f, by which groupadd takes another id when this one is taken.
@@ -128,19 +147,27 @@ func (g *Groups) create(ctx context.Context, id policy.ID, db database, spec pol
 }
 
 func (g *Groups) renumber(ctx context.Context, db database, have facts.Group, gid int) error {
-	if err := errors.Join(g.mayTouch(ctx, db, have), g.free(ctx, db, gid)); err != nil {
+	if err := mayLoseID(have.Name, have.GID, reservedGIDs()); err != nil {
 		return err
 	}
-	if err := run(ctx, g.system, "groupmod", "-g", strconv.Itoa(gid), have.Name); err != nil {
+	if err := errors.Join(g.mayTouch(ctx, db, have), g.free(ctx, db, have.Name, gid)); err != nil {
 		return err
 	}
-	slog.Warn("files of the old gid keep it", "resource", policy.NewID("group", have.Name), "kind", "group", "gid", have.GID)
-	return nil
+	if twin, shared := first(db.groups, func(other facts.Group) bool { return other.GID == have.GID && other.Name != have.Name }); shared {
+		return fmt.Errorf("gid %d is that of group %s as well: whose files are whose cannot be told", have.GID, twin.Name)
+	}
+	if err := notWhileRunning(g.system, "group "+have.Name, have.GID, "Gid", "Groups"); err != nil {
+		return err
+	}
+	if err := g.files.remember(have.Name, have.GID); err != nil {
+		return err
+	}
+	return run(ctx, g.system, "groupmod", "-g", strconv.Itoa(gid), have.Name)
 }
 
 func (g *Groups) remove(ctx context.Context, id policy.ID, db database, have facts.Group) error {
-	if why := needed(have.Name); why != "" {
-		return errors.New(why)
+	if err := mayLoseID(have.Name, have.GID, reservedGIDs()); err != nil {
+		return err
 	}
 	if err := g.mayTouch(ctx, db, have); err != nil {
 		return err
@@ -149,6 +176,7 @@ func (g *Groups) remove(ctx context.Context, id policy.ID, db database, have fac
 		return err
 	}
 	g.ledger.Disown(id)
+	g.files.forget(have.Name)
 	return nil
 }
 
@@ -166,14 +194,10 @@ func (g *Groups) mayTouch(ctx context.Context, db database, have facts.Group) er
 	})
 }
 
-// free says who holds a gid, if anybody does.
-func (g *Groups) free(ctx context.Context, db database, gid int) error {
-	if holder, taken := db.groupOf(gid); taken {
-		return fmt.Errorf("gid %d is held by group %s", gid, holder.Name)
+// free says why a group cannot take a gid, if it cannot.
+func (g *Groups) free(ctx context.Context, db database, name string, gid int) error {
+	if other := g.files.stillOf(db, gid); other != "" && other != name {
+		return fmt.Errorf("gid %d is still held by files of group %s", gid, other)
 	}
-	holder, taken, err := facts.LookupGroup(ctx, g.system, strconv.Itoa(gid))
-	if err == nil && taken {
-		return fmt.Errorf("gid %d is held by group %s of the directory", gid, holder.Name)
-	}
-	return err
+	return vacantGID(ctx, g.system, db, gid)
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -21,11 +20,13 @@ type Users struct {
 	policy *policy.Policy
 	system *system.System
 	ledger *converge.Ledger
+	files  *mover
 }
 
 // NewUsers returns the kind "user".
 func NewUsers(p *policy.Policy, s *system.System, l *converge.Ledger) *Users {
-	return &Users{policy: p, system: s, ledger: l}
+	files := &mover{system: s, ledger: l, kind: "user", stuck: map[policy.ID]string{}}
+	return &Users{policy: p, system: s, ledger: l, files: files}
 }
 
 // Name implements converge.Kind.
@@ -38,8 +39,8 @@ func (u *Users) Watches() []converge.Watch {
 
 // Check implements converge.Kind.
 func (u *Users) Check(context.Context) ([]converge.Resource, error) {
-	wants := policy.Of[policy.User](u.policy)
-	if len(wants) == 0 {
+	wants, registries := policy.Of[policy.User](u.policy), policy.Of[policy.Registry](u.policy)
+	if len(wants)+len(registries)+len(u.files.all()) == 0 {
 		return nil, nil
 	}
 	db, err := readDatabase(u.system)
@@ -59,13 +60,30 @@ func (u *Users) Check(context.Context) ([]converge.Resource, error) {
 			for _, c := range changes(db, want.Spec, have) {
 				r.Differs(c.aspect, c.want, c.got)
 				if c.aspect == "uid" {
-					r.Reason = fmt.Sprintf("files of uid %d outside its home keep it; find them with: find / -xdev -uid %d", have.UID, have.UID)
+					r.Reason = "its files follow"
 				}
 			}
 		}
+		if there {
+			u.files.describe(&r, have.UID)
+		}
 		resources = append(resources, r)
 	}
-	return resources, nil
+	for _, want := range registries {
+		if want.Spec.Of == u.Name() {
+			resources = append(resources, u.unregistered(want.Resource, db))
+		}
+	}
+	return append(resources, u.files.leftOver(u.policy, db)...), nil
+}
+
+// unregistered reports the accounts to which useradd gave the next free id.
+func (u *Users) unregistered(want policy.Resource, db database) converge.Resource {
+	names := map[string]int{}
+	for _, account := range db.accounts {
+		names[account.Name] = account.UID
+	}
+	return unregistered(u.system, u.policy, want, names, "UID", reservedUIDs())
 }
 
 // A change is one respect in which an account is not as it is wanted, and the
@@ -117,14 +135,15 @@ func changes(db database, want policy.User, have facts.Account) []change {
 
 // Repair implements converge.Kind.
 func (u *Users) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
-	return mend(drifted, func(id policy.ID) error { return u.repair(ctx, id) })
+	outcomes := mend(drifted, func(id policy.ID) error { return u.repair(ctx, id) })
+	return append(outcomes, u.files.move(ctx, drifted)...)
 }
 
 func (u *Users) repair(ctx context.Context, id policy.ID) error {
 	want, _ := u.policy.Lookup(id)
 	spec, ok := want.Spec.(policy.User)
 	if !ok {
-		return fmt.Errorf("cannot repair %s: the policy does not name it", id)
+		return nil // but its files may need moving
 	}
 	db, err := readDatabase(u.system)
 	if err != nil {
@@ -164,10 +183,21 @@ func (u *Users) create(ctx context.Context, id policy.ID, db database, spec poli
 	if refused != nil {
 		return errors.Join(refused, err)
 	}
-	if failed := run(ctx, u.system, argv...); failed != nil {
+	if failed := u.add(ctx, argv); failed != nil {
 		return errors.Join(failed, err)
 	}
 	u.ledger.Own(id)
+	return err
+}
+
+// add runs useradd. When it cannot make the home it has made the account already,
+// which would pass for a whole one the next time.
+func (u *Users) add(ctx context.Context, argv []string) error {
+	err := run(ctx, u.system, argv...)
+	var failed exitError
+	if errors.As(err, &failed) && failed.code == 12 {
+		return errors.Join(err, run(ctx, u.system, "userdel", argv[len(argv)-1]))
+	}
 	return err
 }
 
@@ -175,7 +205,7 @@ func (u *Users) create(ctx context.Context, id policy.ID, db database, spec poli
 func (u *Users) useradd(ctx context.Context, db database, name string, spec policy.User) ([]string, error) {
 	argv := []string{"useradd"}
 	if spec.UID != nil {
-		if err := u.free(ctx, db, *spec.UID); err != nil {
+		if err := u.free(ctx, db, name, *spec.UID); err != nil {
 			return nil, err
 		}
 		argv = append(argv, "-u", strconv.Itoa(*spec.UID))
@@ -236,7 +266,7 @@ func (u *Users) change(ctx context.Context, db database, spec policy.User, have 
 	argv := []string{"usermod"}
 	for _, c := range changes(db, spec, have) {
 		if c.aspect == "uid" {
-			if err := u.free(ctx, db, *spec.UID); err != nil {
+			if err := u.mayRenumber(ctx, db, have, *spec.UID); err != nil {
 				missing = errors.Join(err, missing)
 				continue
 			}
@@ -246,20 +276,33 @@ func (u *Users) change(ctx context.Context, db database, spec policy.User, have 
 	if len(argv) == 1 {
 		return missing
 	}
-	if err := run(ctx, u.system, append(argv, have.Name)...); err != nil {
-		return errors.Join(err, missing)
-	}
 	if slices.Contains(argv, "-u") {
-		slog.Warn("files of the old uid outside the home keep it", "resource", policy.NewID("user", have.Name), "kind", "user", "uid", have.UID)
+		if err := u.files.remember(have.Name, have.UID); err != nil {
+			return errors.Join(err, missing)
+		}
 	}
-	return missing
+	return errors.Join(run(ctx, u.system, append(argv, have.Name)...), missing)
+}
+
+// mayRenumber says why an account cannot get another uid, or not now.
+func (u *Users) mayRenumber(ctx context.Context, db database, have facts.Account, uid int) error {
+	if err := errors.Join(mayLoseID(have.Name, have.UID, reservedUIDs()), u.free(ctx, db, have.Name, uid)); err != nil {
+		return err
+	}
+	if twin, shared := first(db.accounts, func(other facts.Account) bool { return other.UID == have.UID && other.Name != have.Name }); shared {
+		return fmt.Errorf("uid %d is that of %s as well: whose files are whose cannot be told", have.UID, twin.Name)
+	}
+	return notWhileRunning(u.system, have.Name, have.UID, "Uid")
 }
 
 func (u *Users) remove(ctx context.Context, id policy.ID, have facts.Account) error {
-	if why := needed(have.Name); why != "" {
-		return errors.New(why)
+	if err := mayLoseID(have.Name, have.UID, reservedUIDs()); err != nil {
+		return err
 	}
 	if err := u.mayTouch(ctx, have); err != nil {
+		return err
+	}
+	if err := notWhileRunning(u.system, have.Name, have.UID, "Uid"); err != nil {
 		return err
 	}
 	// Never with -r: what is in a home is a person's.
@@ -267,6 +310,7 @@ func (u *Users) remove(ctx context.Context, id policy.ID, have facts.Account) er
 		return err
 	}
 	u.ledger.Disown(id)
+	u.files.forget(have.Name)
 	return nil
 }
 
@@ -283,16 +327,12 @@ func (u *Users) mayTouch(ctx context.Context, have facts.Account) error {
 	})
 }
 
-// free says who holds a uid, if anybody does.
-func (u *Users) free(ctx context.Context, db database, uid int) error {
-	if holder, taken := db.accountOf(uid); taken {
-		return fmt.Errorf("uid %d is held by %s", uid, holder.Name)
+// free says why an account cannot take a uid, if it cannot.
+func (u *Users) free(ctx context.Context, db database, name string, uid int) error {
+	if other := u.files.stillOf(db, uid); other != "" && other != name {
+		return fmt.Errorf("uid %d is still held by files of %s", uid, other)
 	}
-	holder, taken, err := facts.LookupUser(ctx, u.system, strconv.Itoa(uid))
-	if err == nil && taken {
-		return fmt.Errorf("uid %d is held by %s of the directory", uid, holder.Name)
-	}
-	return err
+	return vacantUID(ctx, u.system, db, uid)
 }
 
 // split returns the groups that are local, and an error that names the others:

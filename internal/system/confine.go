@@ -1,0 +1,143 @@
+package system
+
+import (
+	"bufio"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Confinement is how a command runs that must not change anything and whose
+// author is not the agent's: in a file system in which it can write nothing but
+// devices, unable to gain a privilege (PR_SET_NO_NEW_PRIVS in prctl(2)), without
+// the capabilities that change the machine, and in a process namespace of its own,
+// so that whatever it has started ends with it. It may read as much as the user
+// that it runs as, and talk to services. Mounts from other machines are left as
+// they are: to touch one whose server is gone would hang.
+type Confinement struct {
+	UID, GID int
+	Groups   []int // supplementary
+}
+
+// readingCapabilities let root see what root may see (capabilities(7)).
+func readingCapabilities() []int {
+	return []int{unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_PTRACE, unix.CAP_SYSLOG}
+}
+
+// startConfined starts a command in a thread that has been confined for it, and
+// that ends with the call: what a thread has given up it never gets back.
+func startConfined(cmd *exec.Cmd, c Confinement) error {
+	if os.Geteuid() != 0 {
+		return errors.New("only root can confine a command")
+	}
+	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID
+	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(c.UID), Gid: uint32(c.GID), Groups: wide(c.Groups)}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked
+		err := confineThread()
+		if err != nil {
+			err = fmt.Errorf("cannot confine it: %w", err)
+		} else {
+			err = cmd.Start()
+		}
+		started <- err
+	}()
+	return <-started
+}
+
+func wide(ids []int) []uint32 {
+	all := make([]uint32, len(ids))
+	for i, id := range ids {
+		all[i] = uint32(id)
+	}
+	return all
+}
+
+func confineThread() error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	// What the machine mounts from now on is seen, and nothing that happens here is.
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
+		return err
+	}
+	mounts, err := os.Open("/proc/thread-self/mountinfo")
+	if err != nil {
+		return err
+	}
+	defer mounts.Close()
+	if err := makeReadOnly(mounts); err != nil {
+		return err
+	}
+	for capability := 0; capability <= unix.CAP_LAST_CAP; capability++ {
+		if slices.Contains(readingCapabilities(), capability) {
+			continue
+		}
+		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(capability), 0, 0, 0)
+		if err != nil && !errors.Is(err, unix.EINVAL) { // an older kernel does not know it
+			return err
+		}
+	}
+	return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+}
+
+// makeReadOnly makes all mounts of mountinfo (proc_pid_mountinfo(5)) read-only.
+func makeReadOnly(mountinfo io.Reader) error {
+	for lines := bufio.NewScanner(mountinfo); lines.Scan(); {
+		fields := strings.Fields(lines.Text())
+		separator := slices.Index(fields, "-")
+		if separator < 6 || separator+1 >= len(fields) || isRemote(fields[separator+1]) {
+			continue
+		}
+		options := strings.Split(fields[5], ",")
+		if slices.Contains(options, "ro") {
+			continue
+		}
+		point := mountPoint.Replace(fields[4])
+		err := unix.Mount("", point, "", unix.MS_REMOUNT|unix.MS_BIND|unix.MS_RDONLY|mountFlags(options), "")
+		switch {
+		case err == nil:
+		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT): // another mount hides it
+		default:
+			return fmt.Errorf("cannot make %s read-only: %w", point, err)
+		}
+	}
+	return nil
+}
+
+var mountPoint = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
+func isRemote(kind string) bool {
+	return strings.HasPrefix(kind, "fuse") || slices.Contains([]string{"autofs", "nfs", "nfs4", "cifs", "smb3", "ceph", "9p"}, kind)
+}
+
+// mountFlags are the flags that a mount keeps.
+func mountFlags(options []string) uintptr {
+	var flags uintptr
+	for _, option := range options {
+		switch option {
+		case "nosuid":
+			flags |= unix.MS_NOSUID
+		case "nodev":
+			flags |= unix.MS_NODEV
+		case "noexec":
+			flags |= unix.MS_NOEXEC
+		case "noatime":
+			flags |= unix.MS_NOATIME
+		case "nodiratime":
+			flags |= unix.MS_NODIRATIME
+		case "relatime":
+			flags |= unix.MS_RELATIME
+		}
+	}
+	return flags
+}
