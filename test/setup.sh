@@ -69,7 +69,7 @@ build() {
 }
 
 forget_old() {
-  find "$cache" -mindepth 1 -maxdepth 1 \( -name 'base-*' -o -name 'rpmrepo-*' \) -mtime +30 \
+  find "$cache" -mindepth 1 -maxdepth 1 \( -name 'base-*' -o -name 'older-*' -o -name 'rpmrepo-*' \) -mtime +30 \
     -exec rm -rf --one-file-system {} +
 }
 
@@ -100,6 +100,7 @@ remove_leftovers
 mkdir -p "$cache/unfinished"
 build rpmrepo "$here/rpmrepo/build.sh" "RPM repository: building (a few seconds, once)…"
 build base "$here/box/base.sh" "base machine: building (about a minute, once)…"
+build older "$here/box/older.sh" "base machine with an older rpm: building (less than a minute, once)…"
 forget_old
 raise_limits
 say "test machines: ready in $cache"

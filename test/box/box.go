@@ -41,6 +41,9 @@ import (
 //go:embed base.sh
 var baseRecipe []byte
 
+//go:embed older.sh
+var olderRecipe []byte
+
 //go:embed keeper.sh
 var keeperScript string
 
@@ -52,6 +55,7 @@ type Config struct {
 	Network   bool                      // see WithNetwork
 	CgroupV1  bool                      // see CgroupV1
 	NotBooted bool                      // see NotBooted
+	OlderRPM  bool                      // see OlderRPM
 }
 
 // Option changes a Config.
@@ -92,6 +96,10 @@ func CgroupV1() Option { return func(c *Config) { c.CgroupV1 = true } }
 
 // NotBooted leaves the first boot to the caller of Boot.
 func NotBooted() Option { return func(c *Config) { c.NotBooted = true } }
+
+// OlderRPM makes the box of a smaller base with rpm 4.16, whose database is a Berkeley DB as on Amazon Linux 2,
+// and dnf 4.5. It has no polkit and no dconf.
+func OlderRPM() Option { return func(c *Config) { c.OlderRPM = true } }
 
 // Box is one machine. Its methods may be called by several goroutines, but those that
 // start and stop it (Boot, Reboot, Off, Kill, Close) only by one at a time.
@@ -139,7 +147,11 @@ func Start(ctx context.Context, conf Config) (*Box, error) {
 	if os.Getuid() != 0 {
 		return nil, errors.New("cannot make a test machine: root is needed; run: sudo make test")
 	}
-	base, err := cache.Find("base", baseRecipe)
+	name, recipe := "base", baseRecipe
+	if conf.OlderRPM {
+		name, recipe = "older", olderRecipe
+	}
+	base, err := cache.Find(name, recipe)
 	if err != nil {
 		return nil, err
 	}

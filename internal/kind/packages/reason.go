@@ -36,8 +36,16 @@ var (
 )
 
 // reason is why a transaction did not bring what was wanted, in the package
-// manager's own words.
+// manager's own words, and which repositories it did without.
 func reason(out system.Output) string {
+	text := ownWords(out)
+	if left := leftOut(out); left != "" && left != text {
+		text += "; it was tried " + left
+	}
+	return text
+}
+
+func ownWords(out system.Output) string {
 	if needs := yumNeeds.FindSubmatch(out.Stderr); needs != nil {
 		return "nothing provides " + string(needs[2]) + " needed by " + string(needs[1])
 	}

@@ -69,8 +69,11 @@ func (u *updates) of(ctx context.Context, names []string) (map[string]update, st
 // printed is for people, laid out for 80 columns; the exit code is the answer:
 // 100 when there are (yum(8), dnf(8)).
 func (u *updates) ask(ctx context.Context, names ...string) bool {
-	argv := append([]string{u.manager.program(), "--setopt=exit_on_lock=True", "--setopt=timeout=10", "--setopt=retries=1", "check-update"}, names...)
-	out, err := u.manager.run(ctx, system.Command{Argv: argv, ReadOnly: true})
+	out, err := u.manager.reaching(func(without []string) (system.Output, error) {
+		argv := []string{u.manager.program(), "--setopt=exit_on_lock=True", "--setopt=timeout=10", "--setopt=retries=1"}
+		argv = append(append(append(argv, without...), "check-update"), names...)
+		return u.manager.run(ctx, system.Command{Argv: argv, ReadOnly: true})
+	})
 	switch {
 	case err != nil:
 		u.doubt = err.Error()
@@ -87,6 +90,9 @@ func (u *updates) ask(ctx context.Context, names ...string) bool {
 // stale says that an answer may come from an old copy of a repository's data, or
 // leaves a repository out, or "". The exit code does not tell.
 func stale(out system.Output) string {
+	if left := leftOut(out); left != "" {
+		return "it was asked " + left
+	}
 	for line := range strings.Lines(string(out.Stderr)) {
 		for _, sign := range []string{"[Errno ", "Trying other mirror", "Errors during downloading metadata", "Failed to download metadata", "Ignoring repositories"} {
 			if strings.Contains(line, sign) {

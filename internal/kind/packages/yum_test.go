@@ -34,10 +34,12 @@ type yum struct {
 	root string
 	world
 
-	locked       int  // so many more commands find the lock taken
-	stale        bool // check-update warns of a repository that cannot be reached
-	offline      bool // no repository can be reached
-	extras       bool // amazon-linux-extras is installed
+	twice        map[string]string // the older version that a killed update has left recorded beside the newer
+	dead         []string          // repositories that cannot be reached
+	locked       int               // so many more commands find the lock taken
+	stale        bool              // check-update warns of a repository that cannot be reached
+	offline      bool              // no repository can be reached
+	extras       bool              // amazon-linux-extras is installed
 	imported     []string
 	transactions [][]string
 	ran          []string
@@ -53,6 +55,14 @@ func (y *yum) Run(_ context.Context, c system.Command) (system.Output, error) {
 		return y.keys(), nil
 	case c.Argv[0] == "rpm" && args[0] == "-q":
 		return y.query(args[3:]), nil
+	case c.Argv[0] == "rpm" && args[0] == "-qa":
+		return y.query(slices.Sorted(maps.Keys(y.installed))), nil
+	case c.Argv[0] == "package-cleanup" && c.Scope != "":
+		y.twice = nil
+		y.touch()
+		return system.Output{}, nil
+	case c.Argv[0] == "yum-complete-transaction" && c.Scope != "":
+		return y.completeTransaction(slices.Contains(args, "--cleanup-only")), nil
 	case c.Argv[0] == "rpm" && args[0] == "--import":
 		y.imports(args[1])
 		return system.Output{}, nil
@@ -72,6 +82,11 @@ func (y *yum) Run(_ context.Context, c system.Command) (system.Output, error) {
 	if y.locked > 0 && slices.Contains(args, "--setopt=exit_on_lock=True") {
 		y.locked--
 		return said(1, "", "Existing lock /var/run/yum.pid: another copy is running as pid 4077.\n\n\nAnother app is currently holding the yum lock; exiting as configured by exit_on_lock\n"), nil
+	}
+	for _, repository := range y.dead {
+		if !slices.Contains(args, "--disablerepo="+repository) && !slices.Contains(args, "clean") {
+			return y.stops(repository, slices.Contains(args, "shell")), nil
+		}
 	}
 	switch {
 	case slices.Contains(args, "check-update"):
@@ -118,12 +133,53 @@ func (y *yum) query(names []string) system.Output {
 		if version, there := y.installed[name]; there {
 			v, r, _ := strings.Cut(version, "-")
 			out.Stdout = fmt.Appendf(out.Stdout, "=%s\t0\t%s\t%s\tnoarch\n", name, v, r)
+			if v, r, too := strings.Cut(y.twice[name], "-"); too {
+				out.Stdout = fmt.Appendf(out.Stdout, "=%s\t0\t%s\t%s\tnoarch\n", name, v, r)
+			}
 		} else {
 			out.Stdout = fmt.Appendf(out.Stdout, "package %s is not installed\n", name)
 			out.ExitCode++
 		}
 	}
 	return out
+}
+
+// stops is what yum says of a repository that cannot be reached and for which
+// nothing is cached, before it does anything.
+func (y *yum) stops(repository string, shell bool) system.Output {
+	const url = "http://repo.example:82/repodata/repomd.xml: [Errno 14] curl#7 - \"Failed to connect to repo.example port 82: Connection refused\"\n"
+	code := 1
+	if shell {
+		code = 0
+	}
+	return said(code, "Loaded plugins: versionlock\n", url+"Trying other mirror.\n\n\n One of the configured repositories failed (The name of it),\n"+
+		" and yum doesn't have enough cached data to continue. At this point the only\n safe thing yum can do is fail.\n\n"+
+		"     3. Run the command with the repository temporarily disabled\n            yum --disablerepo="+repository+" ...\n\n"+
+		"failure: repodata/repomd.xml from "+repository+": [Errno 256] No more mirrors to try.\n"+url)
+}
+
+// completeTransaction does what yum-complete-transaction does: it installs what is
+// in the lists, and fails with 0 when a package is recorded twice.
+func (y *yum) completeTransaction(cleanupOnly bool) system.Output {
+	dir := filepath.Join(y.root, yumState)
+	lists, _ := filepath.Glob(filepath.Join(dir, "transaction-all.*"))
+	if !cleanupOnly && len(y.twice) > 0 {
+		return said(0, "Transaction check error:\nNot removing old transaction files\n", "")
+	}
+	for _, list := range lists {
+		content, _ := os.ReadFile(list)
+		for line := range strings.Lines(string(content)) {
+			verb, nevra, _ := strings.Cut(strings.TrimSpace(line), " 0:")
+			if name := nameOf(nevra); verb == "install" && !cleanupOnly {
+				y.installed[name] = strings.TrimSuffix(strings.TrimPrefix(nevra, name+"-"), ".noarch")
+			} else if !cleanupOnly {
+				delete(y.installed, name)
+			}
+		}
+		os.Remove(list)
+	}
+	y.touch()
+	return system.Output{}
 }
 
 func (y *yum) keys() system.Output {

@@ -1,0 +1,180 @@
+package packages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+const (
+	yumState = "/var/lib/yum"
+	// completable is how old what a killed transaction had still to do may be: what
+	// was meant long ago may no longer be meant.
+	completable = 24 * time.Hour
+)
+
+// mendInterrupted mends what a killed transaction has left behind: packages that
+// are recorded in two versions, and yum's list of what it had still to do. It waits
+// until no other package manager is at work. rpm says what came of it: nil means
+// that nothing is left to mend and that no package has gone. The environment of
+// Berkeley DB (__db.*) is left alone: rpm recovers it, and removing it destroys the
+// database when anybody has it open.
+func (m manager) mendInterrupted(ctx context.Context) error {
+	before, err := m.recorded(ctx)
+	if err != nil {
+		return err
+	}
+	twice, unfinished := before.twice(), m.unfinished()
+	if len(twice) == 0 && len(unfinished) == 0 {
+		return nil
+	}
+	slog.Warn("mending what an interrupted transaction has left", "kind", "package", "twice", twice, "unfinished", unfinished)
+	var problems []error
+	if len(twice) > 0 {
+		problems = append(problems, m.removeOlder(ctx))
+	}
+	if len(unfinished) > 0 {
+		problems = append(problems, m.finish(ctx, unfinished, len(twice) > 0))
+	}
+	after, err := m.recorded(ctx)
+	if err != nil {
+		return errors.Join(append(problems, err)...)
+	}
+	for name := range before {
+		if len(after[name]) == 0 {
+			problems = append(problems, fmt.Errorf("%s has gone with what an interrupted transaction had left", name))
+		}
+	}
+	left := after.twice()
+	if len(left) == 0 && len(m.unfinished()) == 0 {
+		return errors.Join(problems...)
+	}
+	if len(left) > 0 {
+		problems = append(problems, fmt.Errorf("%s still recorded in two versions", strings.Join(left, ", ")))
+	}
+	return fmt.Errorf("cannot mend what an interrupted transaction has left: %w", errors.Join(problems...))
+}
+
+// recorded is everything that rpm knows of.
+func (m manager) recorded(ctx context.Context) (installed, error) {
+	argv := append([]string{"rpm", "-qa"}, query(nil)[1:]...)
+	out, err := m.system.Runner.Run(ctx, system.Command{Argv: argv, ReadOnly: true})
+	if err != nil {
+		return nil, fmt.Errorf("cannot ask the rpm database: %w", err)
+	}
+	there, err := parseQuery(nil, out)
+	if err == nil && (out.ExitCode != 0 || len(there) == 0) {
+		err = fmt.Errorf("cannot ask the rpm database: %s", out.LastLine())
+	}
+	return there, err
+}
+
+// twice are the names of packages that are recorded in two versions, sorted, and
+// are not meant to be.
+func (i installed) twice() []string {
+	var names []string
+	for name, instances := range i {
+		if name != "gpg-pubkey" && interrupted(name, instances) != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}
+
+// removeOlder takes the older of two recorded versions away.
+func (m manager) removeOlder(ctx context.Context) error {
+	if m.program() == "dnf" {
+		_, err := m.reaching(func(without []string) (system.Output, error) {
+			argv := []string{"dnf", "-y", "--setopt=exit_on_lock=True", "--setopt=clean_requirements_on_remove=False"}
+			return m.unlocked(ctx, transaction(append(append(argv, without...), "remove", "--duplicates")...))
+		})
+		return err
+	}
+	if !m.hasYumUtils("package-cleanup") {
+		return errors.New("package-cleanup is not installed; install yum-utils")
+	}
+	_, err := m.unlocked(ctx, transaction("package-cleanup", "-y", "--cleandupes"))
+	return err
+}
+
+func (m manager) hasYumUtils(program string) bool {
+	for _, dir := range []string{"/usr/bin/", "/usr/sbin/"} {
+		if _, err := m.system.FS.Stat(dir + program); err == nil {
+			return true
+		}
+	}
+	return false
+}
+
+// unfinished are the files in which yum lists what its killed transactions were to
+// do, the newest last.
+func (m manager) unfinished() []string {
+	names, err := m.system.FS.ReadDir(yumState)
+	if err != nil {
+		return nil
+	}
+	return slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, "transaction-all.") })
+}
+
+// finish does what yum's killed transactions had still to do, or makes yum forget
+// it: when a package is recorded twice, for that cannot be completed, when it was
+// meant long ago, and when it would remove what is protected.
+func (m manager) finish(ctx context.Context, unfinished []string, twice bool) error {
+	const program = "yum-complete-transaction"
+	if !m.hasYumUtils(program) {
+		return errors.New(program + " is not installed; install yum-utils")
+	}
+	if !twice && !slices.ContainsFunc(unfinished, m.unwanted) {
+		if _, err := m.unlocked(ctx, transaction(program, "-y")); err != nil {
+			return err
+		}
+	}
+	if len(m.unfinished()) == 0 {
+		return nil
+	}
+	if _, err := m.unlocked(ctx, transaction(program, "-y", "--cleanup-only")); err != nil {
+		return err
+	}
+	if left := m.unfinished(); len(left) > 0 {
+		return fmt.Errorf("%s has left %s in %s", program, strings.Join(left, ", "), yumState)
+	}
+	return nil
+}
+
+// unwanted says whether what a killed transaction had still to do must not be done.
+func (m manager) unwanted(list string) bool {
+	name := path.Join(yumState, list)
+	info, err := m.system.FS.Stat(name)
+	if err != nil || m.system.Clock.Now().Sub(info.ModTime) > completable {
+		return true
+	}
+	content, err := m.system.FS.ReadFile(name)
+	if err != nil {
+		return true
+	}
+	comes, goes := map[string]bool{}, map[string]bool{}
+	for line := range strings.Lines(string(content)) { // install 0:soe-slow-2.0-1.noarch
+		verb, nevra, _ := strings.Cut(strings.TrimSpace(line), " ")
+		_, nevra, _ = strings.Cut(nevra, ":")
+		if verb == "erase" {
+			goes[nameOf(nevra)] = true
+		} else {
+			comes[nameOf(nevra)] = true
+		}
+	}
+	for name := range goes {
+		if !comes[name] && protected.Package(name) != "" {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,294 @@
+package packages
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/cenkalti/backoff/v4"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+const (
+	// patience is how long a transaction waits for another package manager. yum
+	// itself would wait without end (yum.conf(5), exit_on_lock).
+	patience = 2 * time.Minute
+	// earlierTimeout is how long a transaction that an earlier life of the agent has
+	// begun may go on.
+	earlierTimeout = 30 * time.Minute
+	// commandShown is how many bytes of a command line name a process to a person.
+	commandShown = 80
+
+	yumPIDFile = "/run/yum.pid" // below /var/run, which is a link
+)
+
+// errBusy is wrapped by the error of a transaction that could not begin because
+// another one did not end. The next look tries again.
+var errBusy = errors.New("another package manager is at work")
+
+// unlocked runs a command that changes the rpm database, again and again while
+// somebody else holds its lock, for as long as the manager's patience lasts.
+func (m manager) unlocked(ctx context.Context, c system.Command) (system.Output, error) {
+	deadline := m.system.Clock.Now().Add(m.patience)
+	pause := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(15*time.Second), backoff.WithMaxElapsedTime(0))
+	said := 0
+	for {
+		free, err := m.freeScope(ctx)
+		if err != nil {
+			return system.Output{}, err
+		}
+		holder := m.lockHolder()
+		if holder == 0 {
+			c.Scope = free
+			out, err := m.follow(ctx, c)
+			if err != nil {
+				return out, err
+			}
+			var locked bool
+			if holder, locked = lockedOut(out); !locked {
+				return out, nil
+			}
+		}
+		who := m.process(holder)
+		if !m.system.Clock.Now().Before(deadline) {
+			return system.Output{}, fmt.Errorf("%w (%s); this is tried again at the next look", errBusy, who)
+		}
+		if holder != said || holder == 0 {
+			slog.Info("waiting for another package manager", "kind", "package", "holder", who)
+			said = holder
+		}
+		if err := m.system.Clock.Sleep(ctx, pause.NextBackOff()); err != nil {
+			return system.Output{}, fmt.Errorf("%w (%s): %w", errBusy, who, err)
+		}
+	}
+}
+
+// awaitEarlier waits until no transaction of the agent's own goes on: one of an
+// earlier life, or the last one's scope, of whose end systemd learns a moment
+// later.
+func (m manager) awaitEarlier(ctx context.Context) error {
+	_, err := m.freeScope(ctx)
+	return err
+}
+
+// freeScope does as awaitEarlier, and returns the name of a scope that is free: the
+// usual one may still be taken by what a package's script has left running.
+func (m manager) freeScope(ctx context.Context) (free string, err error) {
+	deadline := m.system.Clock.Now().Add(earlierTimeout)
+	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		busy := ""
+		for i := range maxScopes {
+			name := scopeName(i)
+			state, err := m.scopeState(ctx, name)
+			if err != nil {
+				return "", err
+			}
+			if state == scopeBusy {
+				busy = name
+				break
+			}
+			if state == scopeFree && free == "" {
+				free = name
+			}
+		}
+		if busy == "" && free != "" {
+			return free, nil
+		}
+		if !m.system.Clock.Now().Before(deadline) {
+			return "", fmt.Errorf("an earlier transaction does not end; see: systemctl status '%s*.scope'", scope)
+		}
+		free = ""
+		if err := m.system.Clock.Sleep(ctx, pause); err != nil {
+			return "", fmt.Errorf("an earlier transaction goes on as %s.scope: %w", scope, err)
+		}
+	}
+}
+
+// maxScopes is how many transactions may leave processes behind.
+const maxScopes = 4
+
+// scopeName is the name of the scope of a transaction before which so many others
+// have left processes behind.
+func scopeName(i int) string {
+	if i == 0 {
+		return scope
+	}
+	return scope + "-" + strconv.Itoa(i+1)
+}
+
+type scopeState int
+
+const (
+	scopeFree      scopeState = iota
+	scopeBusy                 // a package manager is at work in it
+	scopeLingering            // only what a package's script has started is
+)
+
+func (m manager) scopeState(ctx context.Context, name string) (scopeState, error) {
+	unit, err := m.system.Units.Unit(ctx, name+".scope")
+	switch {
+	case errors.Is(err, system.ErrNotRunning):
+		return scopeFree, nil
+	case err != nil:
+		return scopeBusy, err
+	case unit.ActiveState == "failed": // its name is taken until that is forgotten
+		_, err := m.system.Runner.Run(ctx, system.Command{Argv: []string{"systemctl", "reset-failed", name + ".scope"}})
+		return scopeFree, err
+	case unit.ActiveState == "inactive" || unit.ActiveState == "":
+		return scopeFree, nil
+	case m.lingers(name):
+		return scopeLingering, nil
+	}
+	return scopeBusy, nil
+}
+
+// lingers says whether a scope has processes, and none of them is a package
+// manager: it was killed, or a package's script has left a daemon behind. When
+// that cannot be told, it does not.
+func (m manager) lingers(name string) bool {
+	for _, hierarchy := range []string{"/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
+		content, err := m.system.FS.ReadFile(path.Join(hierarchy, "system.slice", name+".scope", "cgroup.procs"))
+		if err != nil {
+			continue
+		}
+		pids := strings.Fields(string(content))
+		return len(pids) > 0 && !slices.ContainsFunc(pids, m.managesPackages)
+	}
+	return false
+}
+
+var packageManagers = regexp.MustCompile(`^(systemd-run|rpm|rpmkeys|yum|dnf|dnf-3|dnf4|dnf5|microdnf|package-cleanup|yum-complete-transaction|yum-cron|yumdownloader|repoquery|reposync|yum-updatesd|yumBackend\.py|packagekitd)$`)
+
+// managesPackages says whether a process is a package manager: by the program
+// that it runs, or the script that an interpreter runs. One that is not there is
+// none; one that cannot be looked at may be.
+func (m manager) managesPackages(pid string) bool {
+	command, err := m.system.FS.ReadFile("/proc/" + pid + "/cmdline")
+	if err != nil {
+		_, err = m.system.FS.Stat("/proc/" + pid)
+		return err == nil
+	}
+	words := bytes.Split(bytes.TrimRight(command, "\x00"), []byte{0})
+	if len(words) == 1 && len(words[0]) == 0 {
+		return false // a kernel thread or a process that has ended
+	}
+	if packageManagers.MatchString(path.Base(string(words[0]))) {
+		return true
+	}
+	if !strings.HasPrefix(path.Base(string(words[0])), "python") && path.Base(string(words[0])) != "platform-python" {
+		return false
+	}
+	for _, word := range words[1:] {
+		if !bytes.HasPrefix(word, []byte("-")) {
+			return packageManagers.MatchString(path.Base(string(word)))
+		}
+	}
+	return true // what it does cannot be told
+}
+
+var lockedBy = regexp.MustCompile(`already locked by (\d+)|another copy is running as pid (\d+)`)
+
+// lockedOut says whether a command gave up because of a lock, and who held it if
+// that was said.
+func lockedOut(out system.Output) (pid int, locked bool) {
+	text := string(out.Stderr) + string(out.Stdout)
+	match := lockedBy.FindStringSubmatch(text)
+	if match == nil {
+		return 0, strings.Contains(text, "can't create transaction lock")
+	}
+	pid, _ = strconv.Atoi(match[1] + match[2])
+	return pid, true
+}
+
+// lockHolder is the process that has locked the rpm database or yum, or 0.
+func (m manager) lockHolder() int {
+	if !m.system.Running() {
+		return 0
+	}
+	if pid := m.yumHolder(); pid != 0 {
+		return pid
+	}
+	return m.rpmHolder()
+}
+
+// yumHolder is the process that yum's lock names, or 0. yum forgets by itself a
+// lock of a process that is gone. It waits without end for one whose number another
+// program has got since, so that lock is taken away.
+func (m manager) yumHolder() int {
+	content, err := m.system.FS.ReadFile(yumPIDFile)
+	if err != nil {
+		return 0
+	}
+	text := strings.TrimSpace(string(content))
+	pid, err := strconv.Atoi(text)
+	if err != nil || pid <= 0 {
+		return 0
+	}
+	if _, err := m.system.FS.Stat("/proc/" + text); err != nil {
+		return 0
+	}
+	if m.managesPackages(text) {
+		return pid
+	}
+	slog.Warn("took away a lock of yum that names a process which is no package manager",
+		"kind", "package", "holder", m.process(pid))
+	if err := m.system.FS.Remove(yumPIDFile); err != nil {
+		return pid
+	}
+	return 0
+}
+
+// rpmHolder is the process that has locked the rpm database, or 0. yum does not
+// mention this lock when it fails for it. PackageKit and dnf take it too. The locks
+// of a user are ignored: the user may hold one on another file of the same number.
+func (m manager) rpmHolder() int {
+	locks, err := m.system.FS.ReadFile("/proc/locks")
+	if err != nil {
+		return 0
+	}
+	for _, dir := range databaseDirs(m.system.FS) {
+		info, err := m.system.FS.Stat(dir + "/.rpm.lock")
+		if err != nil {
+			continue
+		}
+		suffix := ":" + strconv.FormatUint(info.Inode, 10)
+		for line := range strings.Lines(string(locks)) { // proc_locks(5): 1: POSIX ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF
+			fields := strings.Fields(line)
+			if len(fields) < 6 || fields[3] != "WRITE" || !strings.HasSuffix(fields[5], suffix) {
+				continue
+			}
+			pid, _ := strconv.Atoi(fields[4])
+			if process, err := m.system.FS.Stat("/proc/" + fields[4]); err == nil && process.UID == 0 && pid > 0 {
+				return pid
+			}
+		}
+	}
+	return 0
+}
+
+// process names a process for a person, by its number and the beginning of its
+// command line.
+func (m manager) process(pid int) string {
+	if pid == 0 {
+		return "it did not say which"
+	}
+	command, err := m.system.FS.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	words := strings.Join(strings.FieldsFunc(string(command), func(r rune) bool { return r < ' ' }), " ")
+	if err != nil || words == "" {
+		return fmt.Sprintf("process %d", pid)
+	}
+	if words = string(m.scrub([]byte(words))); len(words) > commandShown {
+		words = strings.ToValidUTF8(words[:commandShown], "") + "…"
+	}
+	return fmt.Sprintf("process %d, %s", pid, words)
+}

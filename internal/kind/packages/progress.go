@@ -1,0 +1,226 @@
+package packages
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"regexp"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// ProgressFile says for all to read how far the transaction under way is. It is
+// there only while there is one.
+const ProgressFile = "/run/soe-agent/packages-progress.json"
+
+// journalIdentifier is under what the journal keeps what the package manager says:
+// journalctl -t soe-agent-packages.
+const journalIdentifier = "soe-agent-packages"
+
+// followPause is how often the output of a transaction is looked at.
+const followPause = 200 * time.Millisecond
+
+// Progress is how far a transaction is. It is for people: what came of a
+// transaction rpm says.
+type Progress struct {
+	Phase   string    `json:"phase"`             // "preparing", "downloading", "installing", "removing", "cleaning up", "verifying"
+	Package string    `json:"package,omitempty"` // as the package manager names it
+	Done    int       `json:"done,omitempty"`    // which step of this phase, from 1
+	Total   int       `json:"total,omitempty"`   // of how many
+	Since   time.Time `json:"since"`             // of the transaction
+	Scope   string    `json:"scope"`             // in which it runs
+	Seen    [2]int    `json:"seen"`              // bytes of its output and errors that are in the journal
+}
+
+// String is the progress in a line.
+func (p Progress) String() string {
+	text := p.Phase
+	if p.Package != "" {
+		text += " " + p.Package
+	}
+	if p.Total > 0 {
+		text += ", " + strconv.Itoa(p.Done) + " of " + strconv.Itoa(p.Total)
+	}
+	return text
+}
+
+// ReadProgress returns how far the transaction under way is, and whether there
+// is one: who followed it may have been killed.
+func ReadProgress(ctx context.Context, s *system.System) (Progress, bool) {
+	p, there := lastProgress(s.FS)
+	if !there {
+		return p, false
+	}
+	unit, err := s.Units.Unit(ctx, p.Scope+".scope")
+	return p, err == nil && unit.ActiveState == "active"
+}
+
+func lastProgress(files system.FS) (Progress, bool) {
+	var p Progress
+	content, err := files.ReadFile(ProgressFile)
+	return p, err == nil && json.Unmarshal(content, &p) == nil && p.Scope != ""
+}
+
+var (
+	// "  Installing : soe-pkg-07-2.0-1.noarch    7/40" (yum 3, dnf 4)
+	stepLine = regexp.MustCompile(`^\s+([A-Z][A-Za-z ]*?)\s*:\s+(?:(\S+)\s+)?(\d+)/(\d+)\s*$`)
+	// "(3/40): soe-pkg-07-2.0-1.noarch.rpm  …" (yum 3, dnf 4)
+	downloadLine = regexp.MustCompile(`^\((\d+)/(\d+)\): (\S+)`)
+)
+
+// phases are the first words of the lines that yum 3 and dnf 4 print, and what
+// they mean.
+func phase(word string) string {
+	switch word {
+	case "Installing", "Updating", "Upgrading", "Downgrading", "Reinstalling", "Obsoleting", "Running scriptlet":
+		return "installing"
+	case "Erasing", "Removing":
+		return "removing"
+	case "Cleanup":
+		return "cleaning up"
+	case "Verifying":
+		return "verifying"
+	}
+	return "preparing"
+}
+
+// read takes the progress from a line, if the line tells of any.
+func (p *Progress) read(line string) {
+	if step := stepLine.FindStringSubmatch(line); step != nil {
+		p.Phase, p.Package = phase(step[1]), step[2]
+		p.Done, _ = strconv.Atoi(step[3])
+		p.Total, _ = strconv.Atoi(step[4])
+	} else if step := downloadLine.FindStringSubmatch(line); step != nil {
+		p.Phase, p.Package = "downloading", strings.TrimSuffix(step[3], ".rpm")
+		p.Done, _ = strconv.Atoi(step[1])
+		p.Total, _ = strconv.Atoi(step[2])
+	} else if strings.HasPrefix(line, "Downloading ") && strings.HasSuffix(strings.ToLower(strings.TrimSpace(line)), "packages:") {
+		p.Phase, p.Package, p.Done, p.Total = "downloading", "", 0, 0
+	}
+}
+
+// A follower reads what a transaction prints, while it prints it: each line goes
+// to the journal, and the progress to ProgressFile. Nothing that fails here
+// concerns the transaction.
+type follower struct {
+	manager
+	said Progress
+	Progress
+}
+
+func (m manager) newFollower(scope string) *follower {
+	return &follower{manager: m, Progress: Progress{Phase: "preparing", Scope: scope, Since: m.system.Clock.Now().UTC()}}
+}
+
+// look reads what has come since the last look. A line that is not whole waits.
+func (f *follower) look() {
+	for i, name := range system.ScopeOutput(f.Scope) {
+		info, err := f.system.FS.Stat(name)
+		if err != nil || info.Size <= int64(f.Seen[i]) {
+			continue
+		}
+		content, err := f.system.FS.ReadFile(name)
+		if err != nil || len(content) <= f.Seen[i] {
+			continue
+		}
+		content = content[f.Seen[i]:]
+		whole := bytes.LastIndexByte(content, '\n') + 1
+		f.Seen[i] += whole
+		for line := range strings.Lines(string(f.scrub(content[:whole]))) {
+			line = strings.TrimRight(line, " \r\n")
+			if i == 0 {
+				f.read(line)
+			}
+			if line != "" {
+				f.system.Journal(journalIdentifier, line, map[string]string{"SOE_KIND": "package"})
+			}
+		}
+	}
+	if f.said != f.Progress {
+		f.publish()
+	}
+}
+
+func (f *follower) publish() {
+	content, err := json.Marshal(f.Progress)
+	if err == nil {
+		err = f.system.FS.WriteFile(ProgressFile, append(content, '\n'), system.Attr{Mode: 0o644})
+	}
+	if err != nil {
+		slog.Debug("cannot say how far the transaction is", "kind", "package", "err", err)
+	}
+	f.said = f.Progress
+}
+
+// end reads the rest. There is no more progress to show.
+func (f *follower) end() {
+	f.look()
+	if err := f.system.FS.Remove(ProgressFile); err != nil {
+		slog.Debug("cannot take away the progress of a transaction that has ended", "kind", "package", "err", err)
+	}
+}
+
+// FollowEarlier follows a transaction that an earlier life of the agent has begun,
+// if there is one, to its end or until ctx is done. It goes on where that life was.
+func FollowEarlier(ctx context.Context, p *policy.Policy, s *system.System) {
+	progress, there := lastProgress(s.FS)
+	if !there {
+		return
+	}
+	f := &follower{manager: newManager(p, s), said: progress, Progress: progress}
+	for {
+		_, goesOn := ReadProgress(ctx, s)
+		if now, there := lastProgress(s.FS); ctx.Err() != nil || !there || !now.Since.Equal(f.Since) {
+			return // it is somebody else's
+		}
+		if !goesOn {
+			f.end()
+			return
+		}
+		f.look()
+		if err := s.Clock.Sleep(ctx, followPause); err != nil {
+			return
+		}
+	}
+}
+
+// follow runs a transaction in its scope and follows its output.
+func (m manager) follow(ctx context.Context, c system.Command) (system.Output, error) {
+	if !m.system.Running() {
+		return m.run(ctx, c)
+	}
+	for _, name := range system.ScopeOutput(c.Scope) { // of the one before
+		if err := m.system.FS.Remove(name); err != nil {
+			return system.Output{}, err
+		}
+	}
+	f := m.newFollower(c.Scope)
+	f.publish()
+	ended := make(chan struct{})
+	followed := make(chan struct{})
+	go func() {
+		defer close(followed)
+		tick := time.NewTicker(followPause)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ended:
+				return
+			case <-tick.C:
+				f.look()
+			}
+		}
+	}()
+	out, err := m.run(ctx, c)
+	close(ended)
+	<-followed
+	if ctx.Err() == nil {
+		f.end()
+	} // else it goes on, and the next life of the agent follows it
+	return out, err
+}
