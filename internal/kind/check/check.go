@@ -3,12 +3,14 @@
 //
 // A check that does not hold is failed and not drifted: there is nothing that a
 // repair could try. One that cannot be run, or does not end in time, is unknown.
-// Checks run as root, also for a plan, and must not change anything. The beginning
-// of what a failed check prints is in the report, which everybody may read.
+// Checks also run for a plan, as root unless they name a user, and can change
+// nothing: no file can be written (see system.Confinement). The beginning of what a
+// failed check prints is in the report, which everybody may read.
 package check
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -17,6 +19,7 @@ import (
 	"unicode"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -61,31 +64,80 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check]) converge.Resource {
 	r := converge.Wanted(want.Resource)
 	spec := want.Spec
-	pattern, err := regexp.Compile(spec.Stdout)
-	if err != nil {
-		r.Doubt(fmt.Sprintf("stdout is not a regular expression: %v", err))
-		return r
+	command := system.Command{Argv: spec.Run, Timeout: spec.Timeout, ReadOnly: true, Confined: &system.Confinement{}}
+	if spec.User != "" {
+		if err := k.runAs(ctx, &command, spec.User); err != nil {
+			r.Doubt(err.Error())
+			return r
+		}
 	}
-	out, err := k.system.Runner.Run(ctx, system.Command{Argv: spec.Run, Timeout: spec.Timeout, ReadOnly: true})
+	out, err := k.system.Runner.Run(ctx, command)
 	if err != nil {
 		r.Doubt(err.Error())
 		return r
 	}
-	// Without the last line break, as in a shell's $(…), so that "$" means the end.
-	stdout := strings.TrimRight(string(out.Stdout), "\n")
 	var broken []string
 	if out.ExitCode != spec.Exit {
 		r.Differs("exit", strconv.Itoa(spec.Exit), strconv.Itoa(out.ExitCode))
 		broken = append(broken, fmt.Sprintf("%s exited with %d: %s", spec.Run[0], out.ExitCode, excerpt(out.LastLine())))
 	}
-	if !pattern.MatchString(stdout) {
-		r.Differs("stdout", "/"+spec.Stdout+"/", strconv.Quote(excerpt(stdout)))
-		broken = append(broken, "its output is not as wanted")
+	for _, output := range []struct {
+		name, pattern string
+		printed       []byte
+	}{{"stdout", spec.Stdout, out.Stdout}, {"stderr", spec.Stderr, out.Stderr}} {
+		pattern, err := regexp.Compile(output.pattern)
+		if err != nil {
+			r.Doubt(fmt.Sprintf("%s is not a regular expression: %v", output.name, err))
+			return r
+		}
+		// Without the last line break, as in a shell's $(…), so that "$" means the end.
+		printed := strings.TrimRight(string(output.printed), "\n")
+		if !pattern.MatchString(printed) {
+			shown := strconv.Quote(excerpt(printed))
+			r.Differs(output.name, "/"+output.pattern+"/", shown)
+			broken = append(broken, fmt.Sprintf("its %s is %s", output.name, shown))
+		}
 	}
 	if len(broken) > 0 {
 		r.Fail("the check does not hold: " + strings.Join(broken, "; "))
 	}
 	return r
+}
+
+// runAs has a command run as an account, local or of the directory, with all its
+// groups.
+func (k *Kind) runAs(ctx context.Context, command *system.Command, user string) error {
+	account, there, err := facts.LookupUser(ctx, k.system, user)
+	if err == nil && !there {
+		err = errors.New("there is no such user")
+	}
+	if err != nil {
+		return fmt.Errorf("cannot run the check as %s: %w", user, err)
+	}
+	groups, err := k.groups(ctx, account.Name)
+	if err != nil {
+		return fmt.Errorf("cannot run the check as %s: %w", user, err)
+	}
+	command.Confined = &system.Confinement{UID: account.UID, GID: account.GID, Groups: groups}
+	command.Env = []string{"HOME=" + account.Home, "USER=" + account.Name, "LOGNAME=" + account.Name}
+	return nil
+}
+
+// groups are the ids of all groups that an account is in (id(1)).
+func (k *Kind) groups(ctx context.Context, name string) ([]int, error) {
+	out, err := k.system.Runner.Run(ctx, system.Command{Argv: []string{"id", "-G", "--", name}, ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	var ids []int
+	for field := range strings.FieldsSeq(string(out.Stdout)) {
+		id, err := strconv.Atoi(field)
+		if err != nil {
+			return nil, fmt.Errorf("id printed %q", field)
+		}
+		ids = append(ids, id)
+	}
+	return ids, nil
 }
 
 // excerpt is the beginning of a text, without what a terminal would obey.

@@ -1,6 +1,9 @@
 package check_test
 
 import (
+	"fmt"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -56,7 +59,7 @@ never-ends     = { run = ["/bin/sleep", "60"], timeout = "50ms" }
 		"end-of-output": {converge.Compliant, ""},
 		"other-code":    {converge.Compliant, ""},
 		"fails":         {converge.Failed, "the check does not hold: /bin/sh exited with 3: no such thing"},
-		"other-output":  {converge.Failed, "the check does not hold: its output is not as wanted"},
+		"other-output":  {converge.Failed, `the check does not hold: its stdout is "in�[31mactive"`},
 		"not-there":     {converge.Unknown, "cannot run /usr/bin/no-such-program: the program is not installed"},
 		"never-ends":    {converge.Unknown, "cannot run /bin/sleep: it did not end within 50ms: context deadline exceeded"},
 	} {
@@ -87,5 +90,101 @@ d = { run = ["/bin/sleep", "1"] }
 `)
 	if took := time.Since(start); took > 3*time.Second || len(found) != 4 {
 		t.Errorf("%d checks of a second each took %s", len(found), took)
+	}
+}
+
+func TestACheckThatTriesToWriteCannot(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Chmod(dir, 0o777); err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(dir, "file")
+	if err := os.WriteFile(file, []byte("as it was"), 0o666); err != nil {
+		t.Fatal(err)
+	}
+	script := func(user, line string) string {
+		return fmt.Sprintf("{ run = [\"/bin/sh\", \"-c\", %q], user = %q }\n", "exec 2>&1; "+line, user)
+	}
+	found := results(t, "[checks]\n"+
+		"makes-a-file    = "+script("", "touch "+dir+"/new")+
+		"writes-to-one   = "+script("", "echo changed > "+file)+
+		"removes-one     = "+script("", "rm -f "+file)+
+		"undoes-it       = "+script("", "mount -o remount,rw / && touch "+dir+"/new")+
+		"sets-the-kernel = "+script("", "echo 1 > /proc/sys/kernel/panic")+
+		"as-nobody       = "+script("nobody", "touch "+dir+"/new"))
+	for name, r := range found {
+		if r.State != converge.Failed {
+			t.Errorf("%s is %s: %s", name, r.State, r.Reason)
+		}
+	}
+	if reason := found["makes-a-file"].Reason; !strings.Contains(reason, "Read-only file system") {
+		t.Errorf("the reason shows not what it printed: %s", reason)
+	}
+	names, _ := filepath.Glob(dir + "/*")
+	content, err := os.ReadFile(file)
+	if len(names) != 1 || err != nil || string(content) != "as it was" {
+		t.Errorf("%q, %q, %v", names, content, err)
+	}
+	if err := os.WriteFile(file, []byte("by us"), 0o600); err != nil {
+		t.Errorf("the agent itself cannot write any more: %v", err)
+	}
+}
+
+func TestACheckRunsAsItsUserAndGainsNothing(t *testing.T) {
+	found := results(t, `
+[checks]
+is-root       = { run = ["/usr/bin/id", "-u"], stdout = "^0$" }
+reads-shadow  = { run = ["/bin/grep", "-q", "^root:", "/etc/shadow"] }
+is-nobody     = { run = ["/bin/sh", "-c", "echo $(id -un) $USER"], user = "nobody", stdout = "^nobody nobody$" }
+gains-nothing = { run = ["/bin/grep", "NoNewPrivs", "/proc/self/status"], user = "nobody", stdout = '\s1$' }
+has-little    = { run = ["/bin/grep", "CapEff", "/proc/self/status"], stdout = '^CapEff:\s*0000000400080004$' }
+nobody-there  = { run = ["/bin/true"], user = "no-such-user" }
+its-errors    = { run = ["/bin/sh", "-c", "echo warning: old >&2"], stderr = "^$" }
+writes-to-null = { run = ["/bin/sh", "-c", "echo > /dev/null"] }
+`)
+	for name, want := range map[string]struct {
+		state  converge.State
+		reason string
+	}{
+		"is-root": {converge.Compliant, ""}, "reads-shadow": {converge.Compliant, ""}, "is-nobody": {converge.Compliant, ""},
+		"gains-nothing": {converge.Compliant, ""}, "has-little": {converge.Compliant, ""}, "writes-to-null": {converge.Compliant, ""},
+		"nobody-there": {converge.Unknown, "cannot run the check as no-such-user: there is no such user"},
+		"its-errors":   {converge.Failed, `the check does not hold: its stderr is "warning: old"`},
+	} {
+		if r := found[name]; r.State != want.state || r.Reason != want.reason {
+			t.Errorf("%s is %s: %q %v", name, r.State, r.Reason, r.Diff)
+		}
+	}
+}
+
+func TestACheckEndsInTimeWithAllThatItStarted(t *testing.T) {
+	mark := "soe-agent-test-" + filepath.Base(t.TempDir())
+	start := time.Now()
+	script := fmt.Sprintf("setsid bash -c 'exec -a %s sleep 300' & setsid sleep 300", mark)
+	r := results(t, fmt.Sprintf("checks.forks = { run = [\"/bin/bash\", \"-c\", %q], timeout = \"200ms\" }", script))["forks"]
+	if r.State != converge.Unknown || !strings.Contains(r.Reason, "did not end within 200ms") || time.Since(start) > 5*time.Second {
+		t.Errorf("after %s: %s %s", time.Since(start), r.State, r.Reason)
+	}
+	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, process := range processes {
+		if line, err := os.ReadFile(process); err == nil && strings.HasPrefix(string(line), mark) {
+			t.Errorf("%s goes on: %q", process, line)
+		}
+	}
+}
+
+func BenchmarkCheck(b *testing.B) {
+	s, err := system.Open(system.Options{Gate: system.ReadOnly})
+	if err != nil {
+		b.Fatal(err)
+	}
+	for b.Loop() {
+		command := system.Command{Argv: []string{"/bin/true"}, ReadOnly: true, Confined: &system.Confinement{}}
+		if _, err := s.Runner.Run(b.Context(), command); err != nil {
+			b.Fatal(err)
+		}
 	}
 }

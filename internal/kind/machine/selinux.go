@@ -107,7 +107,8 @@ func (k *Kind) compareSELinux(r *converge.Resource, want string, modes selinuxMo
 	case want != disabled && without:
 		r.Fail("SELinux is off, so files have no labels, and with it nobody could log in; turn it on by hand: set permissive, relabel (fixfiles onboot), reboot")
 	case want == disabled && modes.configured == disabled && modes.running != disabled && modes.running != "":
-		r.Wait(converge.Reboot, "SELinux is off from the next boot on; until then the kernel is "+modes.running)
+		r.Wait(converge.Reboot, "SELinux is off from the next boot on; until then the kernel is "+modes.running+
+			"; what is written while it is off has no labels, so before it is turned on again all files must be relabelled (fixfiles onboot)")
 	}
 }
 

@@ -59,7 +59,7 @@ func FuzzConf(f *testing.F) {
 // others are the lines that are not pcoip.a's, without their breaks.
 func others(c conf) []string {
 	var rest []string
-	for _, l := range c.lines {
+	for _, l := range c.all {
 		if l.key != "pcoip.a" {
 			rest = append(rest, strings.TrimRight(l.raw, "\r\n"))
 		}

@@ -2,20 +2,28 @@
 // agent that streams the desktop by PCoIP.
 //
 // The file is AWS's and the policy's together: what the policy does not name
-// stays as it is, comments, order and blanks included. A wrong file can make the
-// desktop unreachable, so it is replaced whole or not at all.
+// stays as it is, comments, order and blanks included, and a directive that it no
+// longer names becomes what it was. A wrong file can make the desktop unreachable,
+// so it is replaced whole or not at all, and what is no text file is not touched.
+//
+// What is known of the directives is in package policy. The manual of the agent
+// that is installed goes before it: a directive that the manual does not name
+// fails on that machine.
 //
 // The agent reads the file when it starts, and to restart it ends the session and
 // the window manager with it (WorkSpaces Administration Guide, "Manage your Amazon
-// Linux 2 WorkSpaces"). So it is never restarted: a directive that a running agent
-// has not read yet is pending until the reboot.
+// Linux 2 WorkSpaces"). So a directive that a running agent has not read yet is
+// pending while anybody is logged in, connected or not; then the agent's unit is
+// restarted.
 package pcoip
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,11 +36,9 @@ const (
 	confDir  = "/etc/pcoip-agent"
 	confPath = confDir + "/pcoip-agent.conf"
 	confMode = 0o644
-)
 
-// agentUnits are the units that a WorkSpace may have the agent in. Which of them
-// reads the file is not documented.
-func agentUnits() []string { return []string{"pcoip.service", "pcoip-agent.service"} }
+	restartTimeout = 2 * time.Minute
+)
 
 // Kind keeps pcoip/… resources.
 type Kind struct {
@@ -51,20 +57,23 @@ func (*Kind) Name() string { return "pcoip" }
 
 // Watches implements converge.Watcher.
 func (*Kind) Watches() []converge.Watch {
-	watches := []converge.Watch{{Dir: confDir}}
+	watches := []converge.Watch{{Dir: confDir}, {Sessions: true}}
 	for _, unit := range agentUnits() {
 		watches = append(watches, converge.Watch{Unit: unit})
 	}
 	return watches
 }
 
-func key(id policy.ID) string { return "pcoip." + id.Name() }
+func directive(id policy.ID) string { return "pcoip." + id.Name() }
+
+// encryption is the ID of the one resource that is no directive itself.
+func encryption() policy.ID { return policy.NewID("pcoip", policy.PCoIPEncryption) }
 
 // found is the file as it is on the machine.
 type found struct {
 	conf
 	info system.Info
-	// absent is why there is no file and can be none.
+	// absent is why there is no file that could be changed.
 	absent  string
 	missing bool // there is no file, and can be one
 }
@@ -88,106 +97,212 @@ func (k *Kind) look() (found, error) {
 	if err != nil {
 		return found{}, err
 	}
+	if bytes.IndexByte(content, 0) >= 0 {
+		return found{absent: confPath + " holds binary data, so that it is not a configuration; put a sound copy there by hand"}, nil
+	}
 	return found{conf: parse(string(content)), info: info}, nil
+}
+
+// wishes are what the policy wants of the file: for each resource the directives
+// and their values. A resource whose wish cannot be told has an error instead.
+type wishes struct {
+	values map[policy.ID]map[string]string
+	errs   map[policy.ID]error
+}
+
+func (k *Kind) wishes(m manual) wishes {
+	w := wishes{values: map[policy.ID]map[string]string{}, errs: map[policy.ID]error{}}
+	for _, want := range policy.Of[policy.PCoIP](k.policy) {
+		if want.ID == encryption() {
+			w.values[want.ID], w.errs[want.ID] = m.aes256()
+			continue
+		}
+		w.values[want.ID] = map[string]string{directive(want.ID): want.Spec.Value}
+	}
+	demanded := w.values[encryption()]
+	w.values[encryption()] = map[string]string{}
+	for name, value := range demanded {
+		own, set := k.policy.Lookup(policy.NewID("pcoip", name))
+		if spec, _ := own.Spec.(policy.PCoIP); set && spec.Value != value {
+			w.errs[encryption()] = fmt.Errorf("it wants %s = %s, which the policy sets to %s", name, value, spec.Value)
+		}
+		w.values[encryption()]["pcoip."+name] = value
+	}
+	return w
+}
+
+// wanted says whether the policy still has a say in a directive.
+func (k *Kind) wanted(id policy.ID, w wishes) bool {
+	if _, named := k.policy.Lookup(id); named {
+		return true
+	}
+	if _, named := k.policy.Lookup(encryption()); !named {
+		return false
+	}
+	_, demanded := w.values[encryption()][directive(id)]
+	return demanded || w.errs[encryption()] != nil
 }
 
 // Check implements converge.Kind.
 func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	wants := policy.Of[policy.PCoIP](k.policy)
-	if len(wants) == 0 {
+	owned := k.ledger.Owned(k.Name())
+	if len(wants) == 0 && len(owned) == 0 {
 		return nil, nil
 	}
 	f, err := k.look()
 	if err != nil {
 		return nil, err
 	}
-	resources := make([]converge.Resource, len(wants))
-	for i, want := range wants {
-		r := converge.Wanted(want.Resource)
-		if f.absent != "" {
-			r.Fail(fmt.Sprintf("cannot set %s: %s", key(r.ID), f.absent))
-		} else {
-			checkDirective(&r, want.Spec.Value, f)
-		}
-		resources[i] = r
+	m, err := readManual(k.system.FS)
+	if err != nil {
+		return nil, err
 	}
-	return resources, k.checkEffect(ctx, resources)
+	w := k.wishes(m)
+	at := map[policy.ID]policy.PCoIPEffect{}
+	var resources []converge.Resource
+	for _, want := range wants {
+		r := converge.Wanted(want.Resource)
+		at[r.ID] = applies(r.ID, m)
+		k.checkWish(&r, want.Spec, f, m, w)
+		resources = append(resources, r)
+	}
+	gone := k.unwanted(owned, f, w)
+	for _, r := range gone {
+		at[r.ID] = applies(r.ID, m)
+	}
+	resources = append(resources, gone...)
+	if err := k.checkEffect(ctx, resources, at); err != nil {
+		return nil, err
+	}
+	for i := len(wants); i < len(resources); i++ {
+		if resources[i].State == converge.Compliant { // only the ledger is left to be told
+			resources[i].Differs("ensure", "given back", "kept")
+		}
+	}
+	return resources, nil
 }
 
-func checkDirective(r *converge.Resource, want string, f found) {
-	switch got := f.values(key(r.ID)); {
-	case len(got) == 0:
-		r.Differs("value", want, "not set")
-	case len(got) > 1:
-		r.Differs("value", want, strings.Join(got, " and ")+", of which one counts")
-	case got[0] != want:
-		r.Differs("value", want, got[0])
+// applies is when the agent heeds a directive. That it does so at once is believed
+// of its manual and of verified knowledge only.
+func applies(id policy.ID, m manual) policy.PCoIPEffect {
+	if m[id.Name()].immediately {
+		return policy.Immediately
+	}
+	if d, known := policy.LookupPCoIP(id.Name()); known && d.Verified && d.Applies == policy.Immediately {
+		return policy.Immediately
+	}
+	return policy.AtRestart
+}
+
+func (k *Kind) checkWish(r *converge.Resource, want policy.PCoIP, f found, m manual, w wishes) {
+	what := directive(r.ID)
+	if r.ID == encryption() {
+		what = policy.PCoIPEncryption
+	}
+	if f.absent != "" {
+		r.Fail(fmt.Sprintf("cannot set %s: %s", what, f.absent))
+		return
+	}
+	if err := w.errs[r.ID]; err != nil {
+		r.Fail(fmt.Sprintf("cannot set %s: %v", what, err))
+		return
+	}
+	if r.ID != encryption() {
+		if why := m.refuses(r.ID.Name(), want.Value); why != "" {
+			r.Fail(fmt.Sprintf("cannot set %s: %s", what, why))
+			return
+		}
+	}
+	for _, name := range sorted(w.values[r.ID]) {
+		aspect := "value"
+		if r.ID == encryption() {
+			aspect = name
+		}
+		f.compare(r, aspect, name, w.values[r.ID][name])
 	}
 	if wanted := (system.Attr{Mode: confMode}); !f.missing && f.info.Attr != wanted {
 		r.Differs("mode", describe(wanted), describe(f.info.Attr))
 	}
+	if _, named := m[r.ID.Name()]; want.Unchecked && !named {
+		r.Reason = "not validated: it is not known whether the installed agent takes this; the policy says allow_unknown"
+	}
+}
+
+func (f found) compare(r *converge.Resource, aspect, name, want string) {
+	switch got := f.values(name); {
+	case len(got) == 0:
+		r.Differs(aspect, want, "not set")
+	case len(got) > 1:
+		r.Differs(aspect, want, strings.Join(got, " and ")+", of which one counts")
+	case got[0] != want:
+		r.Differs(aspect, want, got[0])
+	}
+}
+
+func sorted(values map[string]string) []string {
+	var names []string
+	for name := range values {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	return names
 }
 
 func describe(a system.Attr) string { return fmt.Sprintf("%04o %d:%d", a.Mode, a.UID, a.GID) }
 
-// checkEffect finds the directives that are right in the file and that a running
-// agent has not read since they were changed.
-func (k *Kind) checkEffect(ctx context.Context, resources []converge.Resource) error {
-	var running time.Time // since when, or zero
-	asked := false
-	for i := range resources {
-		r := &resources[i]
-		changed := k.ledger.Changed(r.ID)
-		directive, _ := policy.LookupPCoIP(r.ID.Name())
-		if r.State != converge.Compliant || changed.IsZero() || directive.Immediate {
+// original is the file as it was before the agent first changed it.
+func (k *Kind) original() conf {
+	kept, _ := k.ledger.Original(confPath)
+	return parse(string(kept.Content))
+}
+
+// unwanted are the directives that the policy named once and no longer does. One
+// that is already as it was before is compliant.
+func (k *Kind) unwanted(owned []policy.ID, f found, w wishes) []converge.Resource {
+	var resources []converge.Resource
+	for _, id := range owned {
+		if k.wanted(id, w) {
 			continue
 		}
-		if !asked {
-			var err error
-			if running, err = k.runningSince(ctx); err != nil {
-				return fmt.Errorf("cannot tell whether the PCoIP agent has read its configuration: %w", err)
-			}
-			asked = true
+		r := converge.Unwanted(id, "the policy no longer names it, so it becomes what it was")
+		r.Diff = nil
+		was, is := k.original().lines(directive(id)), f.lines(directive(id))
+		if r.State = converge.Compliant; f.absent == "" && was != is {
+			r.Differs("value", said(was), said(is))
 		}
-		if !running.IsZero() && running.Before(changed) {
-			r.Wait(converge.Reboot, fmt.Sprintf("the PCoIP agent, which has been running since %s, reads it only when it starts: "+
-				"it takes effect when the WorkSpace is rebooted (to restart the agent would end the session)",
-				running.Local().Format("2006-01-02 15:04")))
-		}
+		resources = append(resources, r)
 	}
-	return nil
+	return resources
 }
 
-// runningSince is when the agent was started, or the zero time when it does not
-// run. Of two units the earlier one counts.
-func (k *Kind) runningSince(ctx context.Context) (time.Time, error) {
-	var since time.Time
-	for _, name := range agentUnits() {
-		unit, err := k.system.Units.Unit(ctx, name)
-		if errors.Is(err, system.ErrNotRunning) {
-			return time.Time{}, nil
-		}
-		if err != nil {
-			return time.Time{}, err
-		}
-		if unit.ActiveState == "active" && (since.IsZero() || unit.ActiveSince.Before(since)) {
-			since = unit.ActiveSince
-		}
+func said(lines string) string {
+	if lines == "" {
+		return "not set"
 	}
-	return since, nil
+	return strings.TrimSpace(lines)
 }
 
-// Repair implements converge.Kind. The file is written once for all directives.
-func (k *Kind) Repair(_ context.Context, drifted []converge.Resource) []converge.Outcome {
+// Repair implements converge.Kind. The file is written once for all directives,
+// and the agent is restarted at most once.
+func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
 	err := k.repair(drifted)
+	if err == nil && slices.ContainsFunc(drifted, waitsForRestart) {
+		err = k.restart(ctx)
+	}
 	if err == nil {
 		return nil
 	}
 	outcomes := make([]converge.Outcome, len(drifted))
 	for i, r := range drifted {
-		outcomes[i] = converge.Outcome{ID: r.ID, Err: fmt.Errorf("cannot set %s: %w", key(r.ID), err)}
+		outcomes[i] = converge.Outcome{ID: r.ID, Err: fmt.Errorf("cannot set %s: %w", directive(r.ID), err)}
 	}
 	return outcomes
+}
+
+// waitsForRestart says whether the file has long been right.
+func waitsForRestart(r converge.Resource) bool {
+	return slices.ContainsFunc(r.Diff, func(d converge.Difference) bool { return d.Aspect == "effect" })
 }
 
 func (k *Kind) repair(drifted []converge.Resource) error {
@@ -195,28 +310,55 @@ func (k *Kind) repair(drifted []converge.Resource) error {
 	if err != nil {
 		return err
 	}
-	if f.absent != "" {
-		return errors.New(f.absent)
+	m, err := readManual(k.system.FS)
+	if err != nil {
+		return err
 	}
+	w := k.wishes(m)
 	before := f.String()
+	changed := false
 	for _, r := range drifted {
-		want, ok := k.policy.Lookup(r.ID)
-		spec, isPCoIP := want.Spec.(policy.PCoIP)
-		if !ok || !isPCoIP {
-			continue
-		}
 		unchanged := f.String()
-		if f.set(key(r.ID), spec.Value); f.String() != unchanged {
+		k.amend(&f.conf, r.ID, w)
+		if f.String() != unchanged {
+			changed = true
 			k.ledger.MarkChanged(r.ID, k.system.Clock.Now())
+		} else if !waitsForRestart(r) && !k.wanted(r.ID, w) && r.ID != encryption() {
+			k.ledger.Disown(r.ID)
 		}
+	}
+	switch {
+	case f.absent != "":
+		if slices.ContainsFunc(drifted, func(r converge.Resource) bool { return k.wanted(r.ID, w) }) {
+			return errors.New(f.absent)
+		}
+		return k.ledger.Flush()
+	case !changed && !f.missing:
+		if f.info.Attr == (system.Attr{Mode: confMode}) {
+			return k.ledger.Flush()
+		}
+		return k.system.FS.SetAttr(confPath, system.Attr{Mode: confMode})
 	}
 	after := f.String()
-	if after == before && !f.missing {
-		return k.system.FS.SetAttr(confPath, system.Attr{Mode: confMode})
+	if after == before {
+		return k.ledger.Flush()
 	}
 	// First, so that a crash after the write does not hide what is pending.
 	if err := k.ledger.Flush(); err != nil {
 		return err
 	}
 	return k.system.FS.WriteFile(confPath, []byte(after), system.Attr{Mode: confMode})
+}
+
+// amend makes the directives of a resource what the policy wants, or what they
+// were before it.
+func (k *Kind) amend(c *conf, id policy.ID, w wishes) {
+	if k.wanted(id, w) {
+		for _, name := range sorted(w.values[id]) {
+			k.ledger.Own(policy.NewID("pcoip", strings.TrimPrefix(name, "pcoip.")))
+			c.set(name, w.values[id][name])
+		}
+		return
+	}
+	c.put(directive(id), k.original().lines(directive(id)))
 }

@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // jobTimeout is how long a start or stop may take: systemd itself gives up after
@@ -69,7 +71,7 @@ func (k *Kind) link(ctx context.Context, id policy.ID) error {
 	if err != nil {
 		return err
 	}
-	if why := protected.Unit(name); why != "" && (is(want.Masked, true) || is(want.Enabled, false)) {
+	if why := protected.Service(name); why != "" && (is(want.Masked, true) || is(want.Enabled, false)) {
 		return fmt.Errorf("cannot disable or mask %s: %s", name, why)
 	}
 	if mustUnmask(want) && masked(unit) {
@@ -119,8 +121,12 @@ func (k *Kind) run(ctx context.Context, outcome *converge.Outcome, person string
 // start starts a unit, or waits until it has come up by itself, and looks whether
 // it stays: a job is done also when the unit has ended already.
 func (k *Kind) start(ctx context.Context, name string) error {
-	if err := k.system.Units.Start(ctx, name); err != nil {
-		return err
+	err := k.system.Units.Start(ctx, name)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%w: it was not up after %s; systemd goes on starting it", err, jobTimeout)
+	}
+	if err != nil {
+		return fmt.Errorf("%w%s", err, k.lastWords(ctx, name))
 	}
 	unit, err := k.system.Units.Unit(ctx, name)
 	switch {
@@ -129,14 +135,34 @@ func (k *Kind) start(ctx context.Context, name string) error {
 	case unit.ActiveState == "inactive":
 		return fmt.Errorf("cannot keep %s running: it starts, does its work and ends; say nothing of running", name)
 	case unit.ActiveState == "failed":
-		return fmt.Errorf("cannot keep %s running: it failed as soon as it was started; see: journalctl -u %s", name, name)
+		return fmt.Errorf("cannot keep %s running: it failed as soon as it was started (%s)%s; see: journalctl -u %s", name, unit.Result, k.lastWords(ctx, name), name)
 	}
 	return nil
 }
 
+// lastWords are systemd's own in the journal on how a unit's program ended. What
+// the program itself wrote stays there: everybody may read a report.
+func (k *Kind) lastWords(ctx context.Context, name string) string {
+	out, err := k.system.Runner.Run(ctx, system.Command{
+		Argv: []string{"journalctl", "--quiet", "--no-pager", "--lines=8", "--output=cat", "_PID=1", "UNIT=" + name},
+		// A large journal must not hold up the repair.
+		Timeout: 2 * time.Second, ReadOnly: true,
+	})
+	if err != nil {
+		return ""
+	}
+	words := ""
+	for line := range strings.Lines(string(out.Stdout)) {
+		if strings.Contains(line, "status=") {
+			words = ": " + strings.TrimSpace(line)
+		}
+	}
+	return words
+}
+
 func (k *Kind) stop(ctx context.Context, outcome *converge.Outcome, person string, personErr error) {
 	name := outcome.ID.Name()
-	if why := protected.Unit(name); why != "" {
+	if why := protected.Service(name); why != "" {
 		outcome.Err = errors.Join(outcome.Err, fmt.Errorf("cannot stop %s: %s", name, why))
 		return
 	}

@@ -47,20 +47,39 @@ func (k *Kind) Watches() []converge.Watch {
 // Check implements converge.Kind.
 func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	wants := policy.Of[policy.Service](k.policy)
+	if len(wants) == 0 {
+		return nil, nil
+	}
 	resources := make([]converge.Resource, len(wants))
+	names := make([]string, len(wants))
+	for i, want := range wants {
+		resources[i] = converge.Wanted(want.Resource)
+		names[i] = want.ID.Name()
+	}
+	units, err := k.system.Units.States(ctx, names)
+	if err != nil {
+		for i := range resources {
+			resources[i].Doubt(err.Error())
+			if errors.Is(err, system.ErrNotRunning) {
+				resources[i].Doubt("it can only be told on a running machine")
+			}
+		}
+		if errors.Is(err, system.ErrNotRunning) {
+			err = nil
+		}
+		return resources, err
+	}
+	linked := k.readLinks()
 	errs := make([]error, len(wants))
 	each(wants, func(i int, want policy.Want[policy.Service]) {
-		resources[i] = converge.Wanted(want.Resource)
-		unit, err := k.system.Units.Unit(ctx, want.ID.Name())
-		switch {
-		case errors.Is(err, system.ErrNotRunning):
-			resources[i].Doubt("it can only be told on a running machine")
-		case err != nil:
-			errs[i] = err
-			resources[i].Doubt(err.Error())
-		default:
-			judge(&resources[i], want.Spec, unit)
+		unit := units[i]
+		if !linked.tell(want.Spec, &unit) {
+			if unit, errs[i] = k.system.Units.Unit(ctx, unit.Name); errs[i] != nil {
+				resources[i].Doubt(errs[i].Error())
+				return
+			}
 		}
+		judge(&resources[i], want.Spec, unit)
 	})
 	return resources, errors.Join(errs...)
 }
@@ -134,7 +153,7 @@ func judge(r *converge.Resource, want policy.Service, u system.Unit) {
 	}
 	switch {
 	case is(want.Running, true) && !running(u):
-		r.Differs("running", "active", u.ActiveState)
+		r.Differs("running", "active", state(u))
 	case is(want.Running, false) && !stopped(u):
 		r.Differs("running", "inactive", u.ActiveState)
 	}
@@ -143,6 +162,14 @@ func judge(r *converge.Resource, want policy.Service, u system.Unit) {
 			r.Fail(why) // and there is nothing else that a repair could try
 		}
 	}
+}
+
+// state is a unit's ActiveState and, when it has failed, how.
+func state(u system.Unit) string {
+	if u.Result != "" {
+		return u.ActiveState + " (" + u.Result + ")"
+	}
+	return u.ActiveState
 }
 
 func said(word, otherwise string) string {
@@ -158,9 +185,17 @@ func cannotEnable(u system.Unit) string {
 	case "static":
 		return "it is static: it has no [Install] section, and other units start it; say nothing of enabled"
 	case "indirect":
-		return "it has only an Also= in its [Install] section; enable the unit named there"
-	case "generated", "transient", "":
-		return "it has no unit file of its own that could be enabled; a generator or a program makes it"
+		return "it is indirect: it has only an Also= in its [Install] section; enable the unit named there"
+	case "generated":
+		return "it is generated: a generator makes it of other configuration, which decides whether it is started"
+	case "transient":
+		return "it is transient: a program made it, and it is gone after the next boot"
+	case "alias":
+		return "it is an alias, another name of a unit that is not enabled; enable the unit itself"
+	case "linked", "linked-runtime":
+		return "it is linked: its file is elsewhere, and the link is all that systemd knows; put the file into /etc/systemd/system"
+	case "":
+		return "it has no unit file that could be enabled"
 	case "bad":
 		return "systemd cannot read its unit file; see: systemctl status " + u.Name
 	}

@@ -4,10 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -23,9 +27,11 @@ type manager struct {
 	units map[string]system.Unit
 	fate  string // the state of what was started; "active" when empty
 	err   error  // of every question
+	hangs string // a unit that is never up
 
-	mu  sync.Mutex
-	did []string
+	mu    sync.Mutex
+	asked int
+	did   []string
 }
 
 func (m *manager) do(verb, name string, change func(*system.Unit)) error {
@@ -42,13 +48,31 @@ func (m *manager) do(verb, name string, change func(*system.Unit)) error {
 func (m *manager) Unit(_ context.Context, name string) (system.Unit, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	m.asked++
 	if unit, there := m.units[name]; there || m.err != nil {
 		return unit, m.err
 	}
 	return system.Unit{Name: name, LoadState: "not-found", ActiveState: "inactive"}, nil
 }
 
-func (m *manager) Start(_ context.Context, name string) error {
+func (m *manager) States(ctx context.Context, names []string) ([]system.Unit, error) {
+	var units []system.Unit
+	for _, name := range names {
+		unit, err := m.Unit(ctx, name)
+		if err != nil {
+			return nil, err
+		}
+		unit.UnitFileState = ""
+		units = append(units, unit)
+	}
+	return units, nil
+}
+
+func (m *manager) Start(ctx context.Context, name string) error {
+	if name == m.hangs {
+		<-ctx.Done()
+		return fmt.Errorf("cannot start %s: %w", name, ctx.Err())
+	}
 	return m.do("start", name, func(u *system.Unit) {
 		u.ActiveState = "active"
 		if m.fate != "" {
@@ -90,7 +114,7 @@ type sessions struct {
 
 func (s sessions) List(context.Context) ([]system.Session, error) { return s.live, s.err }
 
-func newKind(t *testing.T, toml string, m *manager, s sessions) *service.Kind {
+func newKind(t *testing.T, toml string, m *manager, s sessions, link ...string) *service.Kind {
 	t.Helper()
 	fragment, err := policy.Parse(policy.Source{Name: "test.toml", Text: "schema = 1\n" + toml})
 	if err != nil {
@@ -100,7 +124,18 @@ func newKind(t *testing.T, toml string, m *manager, s sessions) *service.Kind {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return service.New(p, &system.System{Root: "/", Units: m, Sessions: s})
+	root := t.TempDir()
+	if len(link) == 2 && link[0] != "" {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(root+link[0]), 0o755), os.Symlink(link[1], root+link[0])); err != nil {
+			t.Fatal(err)
+		}
+	}
+	machine, err := system.Open(system.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	machine.Root, machine.Units, machine.Sessions = "/", m, s
+	return service.New(p, machine)
 }
 
 func check(t *testing.T, k *service.Kind) converge.Resource {
@@ -174,7 +209,9 @@ func TestWhatCannotBeSaysWhy(t *testing.T) {
 	for _, test := range []struct{ want, states, fate, reason string }{
 		{"enabled = true", "loaded static active", "", "it is static"},
 		{"enabled = true", "loaded indirect inactive", "", "Also="},
-		{"enabled = true", "loaded generated active", "", "no unit file of its own"},
+		{"enabled = true", "loaded generated active", "", "it is generated"},
+		{"enabled = true", "loaded transient active", "", "it is transient"},
+		{"enabled = true", "loaded linked active", "", "it is linked"},
 		{"enabled = true, running = true", "loaded static inactive", "", "cannot enable x.service: it is static"},
 		{"running = true", "loaded enabled inactive", "inactive", "it starts, does its work and ends"},
 		{"running = true", "loaded enabled inactive", "failed", "it failed as soon as it was started"},
@@ -204,10 +241,10 @@ func TestStoppingWhatDisruptsWaitsForTheEndOfTheSession(t *testing.T) {
 		sessions sessions
 		stopped  bool
 	}{
-		{"lightdm.service", sessions{live: alice}, false},
-		{"lightdm.service", sessions{err: errors.New("logind does not answer")}, false},
-		{"lightdm.service", sessions{}, true},
-		{"lightdm.service", sessions{live: []system.Session{{User: "alice", State: "closing"}}}, true},
+		{"accounts-daemon.service", sessions{live: alice}, false},
+		{"accounts-daemon.service", sessions{err: errors.New("logind does not answer")}, false},
+		{"accounts-daemon.service", sessions{}, true},
+		{"accounts-daemon.service", sessions{live: []system.Session{{User: "alice", State: "closing"}}}, true},
 		{"cups.service", sessions{live: alice}, true},
 	} {
 		m := &manager{units: map[string]system.Unit{test.unit: unit("loaded enabled active")}}
@@ -223,6 +260,53 @@ func TestStoppingWhatDisruptsWaitsForTheEndOfTheSession(t *testing.T) {
 			if got := outcomes[0]; got.Postponed != converge.NextSession || !strings.Contains(got.Reason, "alice is logged in") {
 				t.Errorf("%v: %v", test, got)
 			}
+		}
+	}
+}
+
+// A hanging unit is started for ever, in a time that passes only here.
+func TestAJobThatHangsEndsAtTheDeadline(t *testing.T) {
+	m := &manager{units: map[string]system.Unit{"x.service": unit("loaded enabled inactive"), "y.service": unit("loaded enabled inactive")}, hangs: "x.service"}
+	k := newKind(t, "services.\"x.service\" = { running = true }\nservices.\"y.service\" = { running = true }", m, sessions{})
+	synctest.Test(t, func(t *testing.T) {
+		start := time.Now()
+		drifted, err := k.Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		outcomes := k.Repair(t.Context(), drifted)
+		if len(outcomes) != 1 || outcomes[0].ID != "service/x.service" || !strings.Contains(outcomes[0].Err.Error(), "it was not up after 2m0s; systemd goes on starting it") {
+			t.Error(outcomes)
+		}
+		if took := time.Since(start); took != 2*time.Minute {
+			t.Errorf("it took %s", took)
+		}
+	})
+	if !slices.Contains(m.did, "start y.service") {
+		t.Errorf("another was held up by it: %q", m.did)
+	}
+}
+
+// Here the real file system is asked, and systemd only for what it leaves open.
+func TestSystemdIsNotAskedForWhatTheLinksTell(t *testing.T) {
+	for _, test := range []struct {
+		name, want, state, link, target string
+		asked                           bool
+	}{
+		{"enabled", "enabled = true", "enabled", "/etc/systemd/system/multi-user.target.wants/x.service", "/usr/lib/systemd/system/x.service", false},
+		{"not enabled", "enabled = true", "disabled", "", "", true},
+		{"for this boot only", "enabled = true", "enabled-runtime", "/run/systemd/system/multi-user.target.wants/x.service", "/usr/lib/systemd/system/x.service", true},
+		{"by another's link", "enabled = true", "disabled", "/etc/systemd/system/multi-user.target.wants/x.service", "/usr/lib/systemd/system/y.service", true},
+		{"disabled", "enabled = false", "disabled", "", "", false},
+		{"by an alias", "enabled = false", "enabled", "/etc/systemd/system/dbus-x.service", "/usr/lib/systemd/system/x.service", true},
+		{"not disabled", "enabled = false", "enabled", "/etc/systemd/system/a.target.requires/x.service", "../x.service", true},
+	} {
+		m := &manager{units: map[string]system.Unit{"x.service": unit("loaded " + test.state + " active")}}
+		k := newKind(t, "services.\"x.service\" = { "+test.want+" }", m, sessions{}, test.link, test.target)
+		r := check(t, k)
+		inLine := (test.want == "enabled = true") == (test.state == "enabled")
+		if asked := m.asked > 1; asked != test.asked || inLine != (r.State == converge.Compliant) {
+			t.Errorf("%s: asked %d times, %s %v", test.name, m.asked, r.State, r.Diff)
 		}
 	}
 }

@@ -1,0 +1,145 @@
+package pcoip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// agentUnits are the units that a WorkSpace may have the agent in. Which of them
+// reads the file is not documented.
+func agentUnits() []string { return []string{"pcoip-agent.service", "pcoip.service"} }
+
+// streaming is the agent as systemd knows it.
+type streaming struct {
+	// unit is the one to restart: the one that runs, of two the one whose program
+	// is the agent. Empty when none runs, or when it cannot be told.
+	unit   string
+	since  time.Time // since when it runs; zero when it does not
+	failed string    // the unit that has failed, where none runs
+}
+
+// agent finds the unit of the agent. On a machine that does not run there is none.
+func (k *Kind) agent(ctx context.Context) (streaming, error) {
+	var found streaming
+	var running, ours []string
+	units, err := k.system.Units.States(ctx, agentUnits())
+	if errors.Is(err, system.ErrNotRunning) {
+		return streaming{}, nil
+	}
+	if err != nil {
+		return streaming{}, err
+	}
+	for _, unit := range units {
+		name := unit.Name
+		switch unit.ActiveState {
+		case "failed":
+			found.failed = name
+		case "active":
+			running = append(running, name)
+			if k.runsTheAgent(name) {
+				ours = append(ours, name)
+			}
+			// Of two units the earlier one counts.
+			if found.since.IsZero() || unit.ActiveSince.Before(found.since) {
+				found.since = unit.ActiveSince
+			}
+		}
+	}
+	if len(running) > 0 {
+		found.failed = ""
+	}
+	switch {
+	case len(running) == 1:
+		found.unit = running[0]
+	case len(ours) == 1:
+		found.unit = ours[0]
+		found.since = units[slices.IndexFunc(units, func(u system.Unit) bool { return u.Name == found.unit })].ActiveSince
+	}
+	return found, nil
+}
+
+// runsTheAgent says whether a unit's file starts the agent's program.
+func (k *Kind) runsTheAgent(unit string) bool {
+	for _, dir := range []string{"/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"} {
+		content, err := k.system.FS.ReadFile(path.Join(dir, unit))
+		if err != nil {
+			continue
+		}
+		for line := range strings.Lines(string(content)) {
+			if command, ok := strings.CutPrefix(strings.TrimSpace(line), "ExecStart="); ok {
+				program, _, _ := strings.Cut(strings.TrimLeft(command, "-@+!: "), " ")
+				return path.Base(program) == "pcoip-agent"
+			}
+		}
+	}
+	return false
+}
+
+// checkEffect judges directives that are right in the file and that the agent
+// heeds only when it starts: those that it has not read since they were changed.
+func (k *Kind) checkEffect(ctx context.Context, resources []converge.Resource, at map[policy.ID]policy.PCoIPEffect) error {
+	var agent *streaming
+	person := ""
+	for i := range resources {
+		r := &resources[i]
+		changed := k.ledger.Changed(r.ID)
+		if r.State != converge.Compliant || changed.IsZero() || at[r.ID] == policy.Immediately {
+			continue
+		}
+		if agent == nil {
+			found, err := k.agent(ctx)
+			if err != nil {
+				return fmt.Errorf("cannot tell whether the PCoIP agent has read its configuration: %w", err)
+			}
+			if person, err = facts.LoggedIn(ctx, k.system); err != nil {
+				return err
+			}
+			agent = &found
+		}
+		agent.judge(r, changed, person)
+	}
+	return nil
+}
+
+func (a *streaming) judge(r *converge.Resource, changed time.Time, person string) {
+	since := a.since.Local().Format("2006-01-02 15:04:05")
+	switch {
+	case a.failed != "":
+		r.Fail(fmt.Sprintf("it is set, but %s has failed, so that nobody can connect; see: journalctl -u %s", a.failed, a.failed))
+	case a.since.IsZero() || !a.since.Before(changed):
+	case a.unit == "":
+		r.Wait(converge.Reboot, fmt.Sprintf("the PCoIP agent, which has been running since %s, reads it only when it starts: "+
+			"it takes effect when the WorkSpace is rebooted (which of %s is the agent cannot be told)", since, strings.Join(agentUnits(), " and ")))
+	case person != "":
+		r.Wait(converge.NextSession, fmt.Sprintf("the PCoIP agent, which has been running since %s, reads it only when it starts, "+
+			"and %s is logged in: %s is restarted when nobody is, or the WorkSpace is rebooted", since, person, a.unit))
+	default:
+		r.Differs("effect", "read by the PCoIP agent", "it has been running since "+since)
+	}
+}
+
+// restart makes the agent read its file, unless that would end a session.
+func (k *Kind) restart(ctx context.Context) error {
+	agent, err := k.agent(ctx)
+	if err != nil || agent.unit == "" {
+		return err
+	}
+	// Nothing comes between this question and the restart.
+	person, err := facts.LoggedIn(ctx, k.system)
+	if err != nil || person != "" {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
+	defer cancel()
+	return k.system.Units.Restart(ctx, agent.unit)
+}

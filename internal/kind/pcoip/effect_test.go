@@ -1,0 +1,221 @@
+package pcoip
+
+import (
+	"context"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// streamer stands in for systemd and logind where a test needs units in states
+// that no box is brought into quickly.
+type streamer struct {
+	system.Units
+	units    map[string]system.Unit
+	sessions []system.Session
+	logsIn   bool // somebody does, between the first question and the next
+	did      []string
+}
+
+func (s *streamer) States(_ context.Context, names []string) ([]system.Unit, error) {
+	var units []system.Unit
+	for _, name := range names {
+		unit, there := s.units[name]
+		if unit.Name = name; !there {
+			unit.LoadState, unit.ActiveState = "not-found", "inactive"
+		}
+		units = append(units, unit)
+	}
+	return units, nil
+}
+
+func (s *streamer) Restart(_ context.Context, name string) error {
+	s.did = append(s.did, name)
+	s.units[name] = system.Unit{LoadState: "loaded", ActiveState: "active", ActiveSince: time.Now()}
+	return nil
+}
+
+func (s *streamer) List(context.Context) ([]system.Session, error) {
+	sessions := s.sessions
+	if s.logsIn {
+		s.sessions = []system.Session{{User: "alice", State: "active"}}
+	}
+	return sessions, nil
+}
+
+func livePass(t *testing.T, root, toml string, units *streamer) map[policy.ID]converge.Resource {
+	t.Helper()
+	fragment, err := policy.Parse(policy.Source{Name: "test", Text: toml})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p, err := policy.Merge([]policy.Fragment{fragment}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := system.Open(system.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	ledger, err := converge.OpenLedger(s.FS, "/var/lib/soe-agent", "machine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s, err = system.Open(system.Options{Root: root, Keeper: ledger}); err != nil {
+		t.Fatal(err)
+	}
+	s.Root, s.Units, s.Sessions = "/", units, units
+	engine := converge.New(p, []converge.Kind{New(p, s, ledger)}, ledger, s.Clock, slog.New(slog.DiscardHandler))
+	found := map[policy.ID]converge.Resource{}
+	for _, r := range engine.Pass(t.Context()).Resources {
+		found[r.ID] = r
+	}
+	return found
+}
+
+func running() system.Unit {
+	return system.Unit{LoadState: "loaded", ActiveState: "active", ActiveSince: time.Now().Add(-time.Hour)}
+}
+
+const clipboard = policy.ID("pcoip/server_clipboard_state")
+
+func TestTheAgentIsRestartedWhenNobodyIsLoggedInAndNeverBefore(t *testing.T) {
+	const off = "schema = 1\npcoip.server_clipboard_state = 0\n"
+	agentFile := map[string]string{"pcoip-agent.service": "/usr/sbin/pcoip-agent --foreground", "pcoip.service": "/usr/lib/skylight/pcoip-start"}
+	alice := []system.Session{{User: "alice", State: "online"}} // disconnected: her programs are open
+	for name, test := range map[string]struct {
+		units    map[string]system.Unit
+		sessions []system.Session
+		logsIn   bool
+		state    converge.State
+		effect   converge.Effect
+		did      []string
+	}{
+		"nobody":            {map[string]system.Unit{"pcoip.service": running()}, nil, false, converge.Corrected, "", []string{"pcoip.service"}},
+		"the other unit":    {map[string]system.Unit{"pcoip-agent.service": running()}, nil, false, converge.Corrected, "", []string{"pcoip-agent.service"}},
+		"both":              {map[string]system.Unit{"pcoip.service": running(), "pcoip-agent.service": running()}, nil, false, converge.Corrected, "", []string{"pcoip-agent.service"}},
+		"disconnected":      {map[string]system.Unit{"pcoip.service": running()}, alice, false, converge.Pending, converge.NextSession, nil},
+		"leaving":           {map[string]system.Unit{"pcoip.service": running()}, []system.Session{{User: "alice", State: "closing"}}, false, converge.Corrected, "", []string{"pcoip.service"}},
+		"logs in meanwhile": {map[string]system.Unit{"pcoip.service": running()}, nil, true, converge.Pending, converge.NextSession, nil},
+		"not running":       {map[string]system.Unit{"pcoip.service": {LoadState: "loaded", ActiveState: "inactive"}}, nil, false, converge.Corrected, "", nil},
+		"failed":            {map[string]system.Unit{"pcoip.service": {LoadState: "loaded", ActiveState: "failed"}}, nil, false, converge.Failed, "", nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := newImage(t, before)
+			for unit, program := range agentFile {
+				file := filepath.Join(root, "usr/lib/systemd/system", unit)
+				if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(file, []byte("[Service]\nExecStart=-"+program+"\n"), 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := &streamer{units: test.units, sessions: test.sessions, logsIn: test.logsIn}
+			r := livePass(t, root, off, s)[clipboard]
+			if r.State != test.state || r.Effect != test.effect {
+				t.Errorf("%s %s: %s %v", r.State, r.Effect, r.Reason, r.Diff)
+			}
+			if diff := cmp.Diff(test.did, s.did); diff != "" {
+				t.Error(diff)
+			}
+			if test.state != converge.Pending {
+				return
+			}
+			s.sessions, s.logsIn = nil, false
+			if r := livePass(t, root, off, s)[clipboard]; r.State != converge.Corrected || len(s.did) != 1 {
+				t.Errorf("after the logout: %s %s, %v", r.State, r.Reason, s.did)
+			}
+			if r := livePass(t, root, off, s)[clipboard]; r.State != converge.Compliant || len(s.did) != 1 {
+				t.Errorf("then: %s %s, %v", r.State, r.Reason, s.did)
+			}
+		})
+	}
+}
+
+func TestWhichOfTwoUnitsIsTheAgentIsNotGuessed(t *testing.T) {
+	s := &streamer{units: map[string]system.Unit{"pcoip.service": running(), "pcoip-agent.service": running()}}
+	r := livePass(t, newImage(t, before), toml, s)[clipboard]
+	if r.State != converge.Pending || r.Effect != converge.Reboot || len(s.did) > 0 {
+		t.Error(r.State, r.Effect, s.did)
+	}
+}
+
+func TestOnlyWhatIsKnownToTakeEffectAtOnceDoesNotWait(t *testing.T) {
+	s := &streamer{units: map[string]system.Unit{"pcoip.service": running()}, sessions: []system.Session{{User: "alice", State: "active"}}}
+	found := livePass(t, newImage(t, before), "schema = 1\n[pcoip]\nenable_build_to_lossless = 1\nmaximum_frame_rate = 30\n", s)
+	if r := found["pcoip/enable_build_to_lossless"]; r.State != converge.Corrected {
+		t.Errorf("documented: %s %s", r.State, r.Reason)
+	}
+	if r := found["pcoip/maximum_frame_rate"]; r.State != converge.Pending {
+		t.Errorf("hearsay: %s %s", r.State, r.Reason)
+	}
+}
+
+func TestADirectiveThatThePolicyNoLongerNamesBecomesWhatItWas(t *testing.T) {
+	const both = "schema = 1\n[pcoip]\nserver_clipboard_state = 0\nenable_audio = 0\n"
+	root := newImage(t, before)
+	s := &streamer{units: map[string]system.Unit{"pcoip.service": running()}}
+	livePass(t, root, both, s)
+	found := livePass(t, root, "schema = 1\npcoip.enable_audio = 0\n", s)
+	if r := found[clipboard]; r.State != converge.Corrected || r.Diff[0].Want != "pcoip.server_clipboard_state = 1" || r.Diff[0].Got != "pcoip.server_clipboard_state = 0" {
+		t.Error(r.State, r.Reason, r.Diff)
+	}
+	if got, want := read(t, root), before+"pcoip.enable_audio = 0\n"; got != want {
+		t.Error(cmp.Diff(want, got))
+	}
+	s.sessions = []system.Session{{User: "alice", State: "active"}}
+	if r := livePass(t, root, "schema = 1\n", s)["pcoip/enable_audio"]; r.State != converge.Pending || read(t, root) != before {
+		t.Error(r.State, r.Reason, read(t, root))
+	}
+	if len(s.did) != 2 {
+		t.Errorf("restarted %v", s.did)
+	}
+	s.sessions = nil
+	if r := livePass(t, root, "schema = 1\n", s)["pcoip/enable_audio"]; r.State != converge.Corrected || len(s.did) != 3 {
+		t.Error(r.State, r.Reason, s.did)
+	}
+	changed := strings.Replace(before, "state = 1", "state = 3", 1)
+	if err := os.WriteFile(filepath.Join(root, confPath), []byte(changed), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if found := livePass(t, root, "schema = 1\n", s); len(found) > 0 || read(t, root) != changed {
+		t.Errorf("what is the machine's own again is not left alone: %v", found)
+	}
+}
+
+func TestABrokenFileIsNotMadeWorse(t *testing.T) {
+	for name, content := range map[string]string{"binary": "\x7fELF\x00\x01pcoip.enable_audio = 1", "empty lines of zeros": "\x00\x00\n"} {
+		root := newImage(t, content)
+		for id, r := range livePass(t, root, toml, &streamer{units: map[string]system.Unit{}}) {
+			if r.State != converge.Failed || !strings.Contains(r.Reason, "binary data") {
+				t.Errorf("%s: %s is %s: %s", name, id, r.State, r.Reason)
+			}
+		}
+		if read(t, root) != content {
+			t.Errorf("%s: it was changed", name)
+		}
+	}
+	root := newImage(t, before)
+	file := filepath.Join(root, confPath)
+	if err := os.Remove(file); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(file, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for id, r := range livePass(t, root, toml, &streamer{units: map[string]system.Unit{}}) {
+		if r.State != converge.Failed || !strings.Contains(r.Reason, "not a regular file") {
+			t.Errorf("a directory: %s is %s: %s", id, r.State, r.Reason)
+		}
+	}
+}
