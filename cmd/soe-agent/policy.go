@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/soe-agent/soe-agent/internal/kind/dconf"
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
@@ -57,16 +59,23 @@ func personasOf(fragments []policy.Fragment) []string {
 }
 
 // lint returns everything that is wrong with fragments: each alone, and put
-// together for each persona.
-func lint(sources []policy.Source) ([]policy.Fragment, policy.Problems) {
+// together for each persona. With schemas, the content of a gschemas.compiled,
+// settings are held to them.
+func lint(sources []policy.Source, schemas []byte) ([]policy.Fragment, policy.Problems) {
 	fragments, err := policy.ParseAll(sources)
 	if err != nil {
 		return nil, policy.AsProblems(err)
 	}
 	var problems policy.Problems
 	for _, persona := range append([]string{"base"}, personasOf(fragments)...) {
-		_, err := policy.Merge(fragments, []string{persona})
-		for _, p := range policy.AsProblems(err) {
+		merged, err := policy.Merge(fragments, []string{persona})
+		found := policy.AsProblems(err)
+		if err == nil && schemas != nil {
+			if found, err = dconf.Lint(merged, schemas); err != nil {
+				return fragments, policy.Problems{{File: schemasFile, Message: fmt.Sprintf("cannot read the schemas: %v", err)}}
+			}
+		}
+		for _, p := range found {
 			if !slices.Contains(problems, p) {
 				problems = append(problems, p)
 			}
@@ -75,8 +84,28 @@ func lint(sources []policy.Source) ([]policy.Fragment, policy.Problems) {
 	return fragments, problems
 }
 
+const schemasFile = "gschemas.compiled"
+
+// readSchemas reads compiled GSettings schemas: a file, or the one in a
+// directory. It is nil if no name is given.
+func readSchemas(name string) ([]byte, error) {
+	if name == "" {
+		return nil, nil
+	}
+	file := name
+	if info, err := os.Stat(name); err == nil && info.IsDir() {
+		file = filepath.Join(name, schemasFile)
+	}
+	content, err := os.ReadFile(file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil, fmt.Errorf("cannot read the schemas in %s: %w; run: glib-compile-schemas %s", name, err, name)
+	}
+	return content, err
+}
+
 func (a *app) lintCommand() *cobra.Command {
 	var dirs []string
+	var schemasName string
 	c := &cobra.Command{
 		Use:   "lint --policy DIR",
 		Short: "Report everything that is wrong with the fragments in DIR",
@@ -89,7 +118,11 @@ func (a *app) lintCommand() *cobra.Command {
 			if err != nil {
 				return err
 			}
-			fragments, problems := lint(sources)
+			schemas, err := readSchemas(schemasName)
+			if err != nil {
+				return err
+			}
+			fragments, problems := lint(sources, schemas)
 			if a.json {
 				document := struct {
 					Problems policy.Problems `json:"problems"`
@@ -110,6 +143,7 @@ func (a *app) lintCommand() *cobra.Command {
 		},
 	}
 	policyFlag(c, &dirs)
+	c.Flags().StringVar(&schemasName, "schemas", "", "hold dconf settings to the GSettings schemas compiled in `DIR`")
 	return c
 }
 

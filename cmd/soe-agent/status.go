@@ -32,12 +32,12 @@ what the daemon waits for, which policy is in force.
 Exit code: 0 when everything is in line or pending, 2 when something is not, 1 when
 the daemon is not running.`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
 			s, err := a.look()
 			if err != nil {
 				return err
 			}
-			status, err := agent.ReadStatus(s)
+			status, err := agent.ReadStatus(c.Context(), s)
 			if err != nil {
 				return fmt.Errorf("cannot tell the status: %w", err)
 			}
@@ -67,6 +67,9 @@ func (a *app) printStatus(s agent.Status, now time.Time) {
 	row("daemon", fmt.Sprintf("%s, pid %d, up %s, version %s", s.Phase, s.PID, ago(now, s.Started), s.Version))
 	if len(s.Busy) > 0 {
 		row("busy with", strings.Join(s.Busy, ", "))
+	}
+	if s.Packages != "" {
+		row("packages", s.Packages)
 	}
 	if s.Waiting != "" {
 		next := ""

@@ -17,6 +17,7 @@ import (
 	notify "github.com/coreos/go-systemd/v22/daemon"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/packages"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -72,7 +73,8 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	}
 	d.watcher = watcher
 	d.reports = newSender(m.System.Clock, d.deliver, d.reportSent)
-	d.enforce(d.policy, d.status.Refused)
+	known := d.policy
+	d.enforce(known, d.status.Refused)
 
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -82,6 +84,7 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	if watcher != nil {
 		wg.Go(func() { watcher.Run(ctx) })
 	}
+	wg.Go(func() { packages.FollowEarlier(ctx, known, d.System) })
 	<-ctx.Done()
 	return nil
 }
@@ -204,6 +207,11 @@ func (d *daemon) walked(w *worker, result converge.Result) {
 	d.record(result)
 	if w == d.slow && result.Rounds > 0 {
 		d.quick.markAll() // packages bring units, schemas, sudoers files and users of their own
+	}
+	for _, r := range result.Resources {
+		if r.State == converge.Pending && r.Effect == converge.Now {
+			w.mark(r.ID.Kind()) // it is a long way, and nothing stands in it
+		}
 	}
 	d.settle()
 	d.publish()

@@ -83,7 +83,7 @@ func (m *Machine) quick(p *policy.Policy) []converge.Kind {
 		account.NewGroups(p, s, l),
 		account.NewUsers(p, s, l),
 		sudo.New(p, s),
-		dropin.New(p, s),
+		dropin.New(p, s, l),
 		pcoip.New(p, s, l),
 		dconf.New(p, s, l),
 	}

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/packages"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -24,13 +26,14 @@ const (
 )
 
 // Status is what the daemon is doing, as it writes it to StatusFile for all to
-// read.
+// read; Packages is the transaction's own word.
 type Status struct {
 	Version     string                 `json:"version"`
 	PID         int                    `json:"pid"`
 	Started     time.Time              `json:"started"`
 	Phase       Phase                  `json:"phase"`
 	Busy        []string               `json:"busy,omitempty"`         // kinds being walked now
+	Packages    string                 `json:"packages,omitempty"`     // how far the package transaction under way is
 	Waiting     string                 `json:"waiting,omitempty"`      // what it waits for before it can have the published policy
 	NextAttempt time.Time              `json:"next_attempt,omitzero"`  // of that
 	LastContact time.Time              `json:"last_contact,omitzero"`  // when the published policy was last confirmed
@@ -49,7 +52,7 @@ var ErrNotUp = errors.New("the daemon is not running; start it with: systemctl s
 
 // ReadStatus reads what the daemon wrote last. When the daemon has gone since,
 // the error is ErrNotUp.
-func ReadStatus(s *system.System) (Status, error) {
+func ReadStatus(ctx context.Context, s *system.System) (Status, error) {
 	var status Status
 	content, err := s.FS.ReadFile(StatusFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -63,6 +66,9 @@ func ReadStatus(s *system.System) (Status, error) {
 	}
 	if _, err := s.FS.Stat("/proc/" + strconv.Itoa(status.PID)); err != nil {
 		return status, ErrNotUp
+	}
+	if progress, there := packages.ReadProgress(ctx, s); there {
+		status.Packages = progress.String()
 	}
 	return status, nil
 }

@@ -279,10 +279,22 @@ func (p *pass) repair(ctx context.Context) (touched []Kind) {
 		p.timing[kind.Name()] += p.clock.Now().Sub(start)
 		touched = append(touched, kind)
 	}
-	if slices.ContainsFunc(touched, func(k Kind) bool { return k.Name() == "package" }) {
-		return p.kinds // packages bring sudoers files, schemas, users and units of their own
+	return p.affected(touched)
+}
+
+// affected are the kinds that may have changed with those touched.
+func (p *pass) affected(touched []Kind) []Kind {
+	names := map[string]bool{}
+	for _, kind := range touched {
+		names[kind.Name()] = true
 	}
-	return touched
+	switch {
+	case names["package"]:
+		return p.kinds // packages bring sudoers files, schemas, users and units of their own
+	case names["group"] || names["user"]: // userdel(8) removes a group, groupmod(8) changes accounts
+		names["group"], names["user"] = true, true
+	}
+	return slices.DeleteFunc(slices.Clone(p.kinds), func(k Kind) bool { return !names[k.Name()] })
 }
 
 // judge compares what was found first with what is found last.

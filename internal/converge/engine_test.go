@@ -262,6 +262,30 @@ func TestAPackageRepairHasAllKindsLookedAtAgain(t *testing.T) {
 	wantStates(t, result, map[policy.ID]converge.State{"sudo/allow": converge.Compliant, "package/a": converge.Corrected})
 }
 
+func TestGroupsAndUsersAreLookedAtAgainTogether(t *testing.T) {
+	for touched, other := range map[policy.ID]policy.ID{"user/a": "group/a", "group/a": "user/a"} {
+		m := newMachine(t)
+		p := wants("x", touched, other)
+		groups, users := newKind(p, "group"), newKind(p, "user")
+		for _, k := range []*kind{groups, users} {
+			if k.name == other.Kind() {
+				k.set(other)
+				continue
+			}
+			k.repair = func(r converge.Resource) *converge.Outcome {
+				k.set(r.ID)
+				groups.values[other], users.values[other] = "gone", "gone" // userdel removes a group as well
+				return nil
+			}
+		}
+		result := m.engine(p, groups, users).Pass(t.Context())
+		wantStates(t, result, map[policy.ID]converge.State{touched: converge.Corrected, other: converge.Compliant})
+		if result.Rounds != 2 {
+			t.Errorf("%s was seen to in %d rounds", touched, result.Rounds)
+		}
+	}
+}
+
 // Round 2 touches one kind only; what round 1 has brought about in the other
 // must neither be forgotten nor be done again.
 func TestALaterRoundKeepsWhatAnEarlierOneFound(t *testing.T) {

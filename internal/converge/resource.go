@@ -147,7 +147,8 @@ type Outcome struct {
 	ID policy.ID
 	// Err is why it could not be brought into line.
 	Err error
-	// Postponed, with a Reason, is a step that would have disrupted a session.
+	// Postponed, with a Reason, is a step that would have disrupted a session; or
+	// Now, when there is more to do than a pass should take, and the next goes on.
 	Postponed Effect
 	Reason    string
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
-	"strings"
 )
 
 // A Policy is the whole desired state of one machine: every resource once, each
@@ -153,9 +152,8 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 		p.Resources = append(p.Resources, Resource{ID: id, Spec: winner.Spec, Origin: winner.origin})
 	}
 	slices.SortFunc(p.Resources, func(a, b Resource) int { return cmp.Compare(a.ID, b.ID) })
-	if why := p.leavesNoAdministrator(); why != nil {
-		problems = append(problems, *why)
-	}
+	problems = append(problems, p.sudoProblems()...)
+	problems = append(problems, p.accountProblems()...)
 	slices.SortStableFunc(rules, func(a, b rankedRule) int { return cmp.Compare(a.rank, b.rank) })
 	for _, r := range rules {
 		p.Rules = append(p.Rules, r.Rule)
@@ -164,38 +162,6 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Message, b.Message))
 	})
 	return p, problems.asError()
-}
-
-// leavesNoAdministrator finds what no fragment by itself shows: that all whom
-// sudo allows are accounts or groups that the policy takes away.
-func (p *Policy) leavesNoAdministrator() *Problem {
-	sudo, ok := p.Lookup(NewID("sudo", "allow"))
-	if !ok {
-		return nil
-	}
-	for _, subject := range sudo.Spec.(Sudo).Allow {
-		name, isGroup := strings.CutPrefix(subject, "%")
-		if name == "root" {
-			continue
-		}
-		var ensure Ensure
-		if isGroup {
-			group, _ := p.Lookup(NewID("group", name))
-			g, _ := group.Spec.(Group)
-			ensure = g.Ensure
-		} else {
-			user, _ := p.Lookup(NewID("user", name))
-			u, _ := user.Spec.(User)
-			ensure = u.Ensure
-		}
-		if ensure != Absent {
-			return nil
-		}
-	}
-	return &Problem{
-		File: sudo.Origin.Fragment, Line: sudo.Origin.Line,
-		Message: "cannot merge sudo/allow: it would leave no administrator: the policy removes everybody whom it allows",
-	}
 }
 
 // selects says whether a fragment is for a machine of these personas, and which
@@ -245,9 +211,7 @@ func (p *Policy) Expand(value func(Reference) (string, bool)) (*Policy, error) {
 			})
 		}
 	}
-	if why := expanded.leavesNoAdministrator(); why != nil {
-		problems = append(problems, *why)
-	}
+	problems = append(problems, expanded.sudoProblems()...)
 	return &expanded, problems.asError()
 }
 

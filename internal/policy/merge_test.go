@@ -149,7 +149,7 @@ func TestAValueThatDoesNotFitItsPlaceIsRefusedOnceItIsKnown(t *testing.T) {
 		"{{resolve:ssm:/host}}": "h", "{{resolve:secretsmanager:app:SecretString:password}}": "hunter2",
 		"{{resolve:ssm:/rate:3}}": "{{fact:rate}}", "{{resolve:ssm:/admins}}": "",
 	})
-	want := `f.toml:5: cannot use pcoip/max_link_rate once its references are resolved: "{{fact:rate}}" is not a number between 104 and 900000
+	want := `f.toml:5: cannot use pcoip/max_link_rate once its references are resolved: "{{fact:rate}}" is not a number between 104 and 900000, as far as is known; if pcoip-agent.conf(5) of the installed agent says otherwise, say allow_unknown = true
 f.toml:7: cannot use sudo/allow once its references are resolved: "%" is not a user or a %group`
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)

@@ -5,16 +5,40 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"strings"
+)
+
+// PCoIPEncryption is the one name in [pcoip] that is no directive: how the stream
+// is encrypted, for which AWS names a group of settings and not the directive. On
+// each machine the manual of the installed agent says which one it is.
+const PCoIPEncryption = "encryption"
+
+// PCoIPAES256 is what PCoIPEncryption may be: AES-256 and nothing weaker.
+const PCoIPAES256 = "aes256"
+
+// A PCoIPEffect is when the agent heeds a directive that has changed.
+type PCoIPEffect string
+
+// The effects. That of a directive of which it is not known is AtRestart, the
+// latest of them.
+const (
+	Immediately PCoIPEffect = "immediately"
+	AtSession   PCoIPEffect = "next-session"
+	AtRestart   PCoIPEffect = "agent-restart"
 )
 
 // A PCoIPDirective is what is known of one directive of pcoip-agent.conf.
 //
 // Sources: WorkSpaces Administration Guide, "Manage your Amazon Linux 2
-// WorkSpaces"; HP Anyware Linux agent guide. What neither of them says is not
-// restricted here; pcoip-agent.conf(5) of the installed agent is authoritative.
+// WorkSpaces"; HP Anyware Linux agent guide; files of real machines. Where those
+// are silent, the directive of the same name in VMware Horizon, whose PCoIP is of
+// the same family: such a directive is not Verified. What the installed agent's
+// own pcoip-agent.conf(5) says goes before all this.
 type PCoIPDirective struct {
-	Min, Max  int    // the range of a number; both 0: any text
-	Immediate bool   // the running agent takes it up; otherwise it waits for the agent's next start
+	Text      bool // any text; otherwise a whole number from Min to Max
+	Min, Max  int
+	Applies   PCoIPEffect
+	Verified  bool   // name, range and effect are documented for the Linux agent
 	Forbidden string // why it must not be set on a WorkSpace
 }
 
@@ -24,9 +48,12 @@ func LookupPCoIP(name string) (PCoIPDirective, bool) {
 	return d, ok
 }
 
+// PCoIPNames are the names of all directives known, sorted.
+func PCoIPNames() []string { return slices.Sorted(maps.Keys(pcoipDirectives())) }
+
 // Check says what is wrong with a value, or "".
 func (d PCoIPDirective) Check(value string) string {
-	if d.Min == 0 && d.Max == 0 {
+	if d.Text {
 		return ""
 	}
 	n, err := strconv.Atoi(value)
@@ -36,63 +63,141 @@ func (d PCoIPDirective) Check(value string) string {
 	return ""
 }
 
-func pcoipNames() []string { return slices.Sorted(maps.Keys(pcoipDirectives())) }
-
 func pcoipDirectives() map[string]PCoIPDirective {
+	number := func(from, to int, applies PCoIPEffect) PCoIPDirective {
+		return PCoIPDirective{Min: from, Max: to, Applies: applies}
+	}
+	flag := func(applies PCoIPEffect) PCoIPDirective { return number(0, 1, applies) }
+	text := func(applies PCoIPEffect) PCoIPDirective { return PCoIPDirective{Text: true, Applies: applies} }
+	verified := func(d PCoIPDirective) PCoIPDirective {
+		d.Verified = true
+		return d
+	}
+	forbidden := func(why string) PCoIPDirective {
+		return PCoIPDirective{Text: true, Applies: AtRestart, Forbidden: why}
+	}
 	const (
 		licence = "AWS brings the licence"
 		tls     = "AWS brings the certificates"
-		port    = "AWS chooses the ports of the streaming connection"
+		port    = "AWS chooses the ports and addresses of the streaming connection"
 	)
-	onOff := PCoIPDirective{Max: 1}
-	text := PCoIPDirective{}
 	return map[string]PCoIPDirective{
-		"audio_bandwidth_limit":              {Max: 100000},
-		"desktop_session":                    text,
-		"device_bandwidth_floor":             {Max: 100000},
-		"disable_locally_rendered_cursor":    onOff,
-		"enable_aes_128_gcm":                 onOff,
-		"enable_aes_256_gcm":                 onOff,
-		"enable_audio":                       onOff,
-		"enable_build_to_lossless":           {Max: 1, Immediate: true},
-		"enable_collaboration":               onOff,
-		"enable_disclaimer_auth":             onOff,
-		"enable_fips_mode":                   onOff,
-		"enable_salsa20_256_round12":         onOff,
-		"enable_timezone_redirect":           onOff,
-		"enable_usb":                         onOff,
-		"enable_vchan":                       onOff,
-		"event_days_to_keep_log":             {Max: 100},
-		"event_filter_mode":                  {Max: 3},
-		"event_size_to_keep_log_mb":          {Max: 1000},
-		"frame_rate_vs_quality_factor":       {Max: 100},
-		"license_server_path":                {Forbidden: licence},
-		"license_proxy_port":                 {Forbidden: licence},
-		"license_proxy_server":               {Forbidden: licence},
-		"max_link_rate":                      {Min: 104, Max: 900000},
-		"maximum_frame_rate":                 {Max: 120},
-		"maximum_initial_image_quality":      {Min: 30, Max: 100},
-		"minimum_image_quality":              {Min: 30, Max: 100},
-		"mtu_size":                           {Min: 500, Max: 1500},
-		"server_clipboard_state":             {Max: 3},
-		"server_statistics_interval_seconds": {Max: 3600},
-		"session_retry_timeout":              {Max: 60},
-		"ssl_cert_min_key_length":            {Forbidden: tls},
-		"ssl_cert_type":                      {Forbidden: tls},
-		"ssl_disable_aes_128":                onOff,
-		"tcpport":                            {Forbidden: port},
-		"tcpport_range":                      {Forbidden: port},
-		"tls_cipher_blacklist":               text,
-		"tls_security_mode":                  {Max: 2},
-		"transport_session_priority":         {Min: 1, Max: 4},
-		"udpport":                            {Forbidden: port},
-		"udpport_range":                      {Forbidden: port},
-		"usb_auth_table":                     text,
-		"usb_unauth_table":                   text,
-		"use_client_img_settings":            onOff,
-		"use_host_autorepeat":                onOff,
-		"vchan_auth_list":                    text,
-		"vchan_unauth_list":                  text,
-		"yuv_chroma_subsampling":             {Max: 1},
+		// Documented for the agent on Linux.
+		"desktop_session":          verified(text(AtRestart)),
+		"enable_audio":             verified(flag(AtRestart)),
+		"enable_build_to_lossless": verified(flag(Immediately)),
+		"enable_disclaimer_auth":   verified(flag(AtSession)),
+		"enable_timezone_redirect": verified(flag(AtRestart)),
+		"server_clipboard_state":   verified(number(0, 3, AtRestart)),
+
+		// Seen, but not documented in all of name, range and effect.
+		"audio_bandwidth_limit":         number(0, 100000, AtSession),
+		"device_bandwidth_floor":        number(0, 100000, Immediately),
+		"enable_aes_128_gcm":            flag(AtSession),
+		"enable_aes_256_gcm":            flag(AtSession),
+		"enable_fips_mode":              flag(AtRestart),
+		"enable_salsa20_256_round12":    flag(AtSession),
+		"enable_usb":                    flag(AtSession),
+		"enable_vchan":                  number(0, 2, AtSession),
+		"event_days_to_keep_log":        number(0, 100, AtRestart),
+		"event_filter_mode":             number(0, 3, AtRestart),
+		"event_size_to_keep_log_mb":     number(0, 1000, AtRestart),
+		"frame_rate_vs_quality_factor":  number(0, 100, AtRestart),
+		"max_link_rate":                 number(104, 900000, AtSession),
+		"maximum_frame_rate":            number(0, 120, Immediately),
+		"maximum_initial_image_quality": number(30, 100, Immediately),
+		"minimum_image_quality":         number(30, 100, Immediately),
+		"mtu_size":                      number(500, 1500, AtSession),
+		"ssl_disable_aes_128":           flag(AtRestart),
+		"transport_session_priority":    number(1, 4, AtSession),
+		"usb_auth_table":                text(AtSession),
+		"usb_unauth_table":              text(AtSession),
+		"use_client_img_settings":       flag(Immediately),
+		"use_host_autorepeat":           flag(AtRestart),
+		"vchan_auth_list":               text(AtSession),
+		"vchan_unauth_list":             text(AtSession),
+		"yuv_chroma_subsampling":        flag(AtRestart),
+
+		// From hearsay.
+		"disable_locally_rendered_cursor":    flag(AtRestart),
+		"enable_collaboration":               flag(AtRestart),
+		"server_statistics_interval_seconds": number(0, 3600, AtRestart),
+		"session_retry_timeout":              number(0, 60, AtRestart),
+		"tls_cipher_blacklist":               text(AtSession),
+		"tls_security_mode":                  number(0, 2, AtSession),
+		"ultra":                              flag(AtRestart),
+		"ultra_offload_mpps":                 number(0, 1000, AtRestart),
+		"vchan_list":                         text(AtSession),
+
+		// AWS's.
+		"connection_address":      forbidden(port),
+		"license_proxy_port":      forbidden(licence),
+		"license_proxy_server":    forbidden(licence),
+		"license_server_path":     forbidden(licence),
+		"ssl_cert_min_key_length": forbidden(tls),
+		"ssl_cert_type":           forbidden(tls),
+		"tcpport":                 forbidden(port),
+		"tcpport_range":           forbidden(port),
+		"udpport":                 forbidden(port),
+		"udpport_range":           forbidden(port),
+	}
+}
+
+func (d *decoder) pcoip(t *table) {
+	const allowUnknown = "allow_unknown"
+	allowed := t.isSet(allowUnknown)
+	for _, key := range t.keys() {
+		if key == allowUnknown {
+			continue
+		}
+		value, _ := t.value(key)
+		var text string
+		switch v := value.(type) {
+		case string:
+			text = v
+		case int64:
+			text = strconv.FormatInt(v, 10)
+		case bool:
+			text = map[bool]string{true: "1", false: "0"}[v]
+		case map[string]any:
+			t.problem(key, `its keys are written without "pcoip.", and none of them is a table`)
+			continue
+		default:
+			t.problem(key, "it wants a string, a whole number or a boolean, and not %s", describe(value))
+			continue
+		}
+		directive, known := LookupPCoIP(key)
+		doubtful := !known || !directive.Verified && directive.Check(text) != ""
+		d.set(t, key, NewID("pcoip", key), PCoIP{Value: text, Unchecked: allowed && doubtful && key != PCoIPEncryption})
+	}
+}
+
+func (v *validator) pcoip(p PCoIP) {
+	v.refuse(strings.ContainsAny(p.Value, "\n\r\x00"), "the value has a line break or a zero byte")
+	if v.name == PCoIPEncryption {
+		v.refuse(!v.open(p.Value) && p.Value != PCoIPAES256, "%q is not %q, the one encryption that can be demanded", p.Value, PCoIPAES256)
+		return
+	}
+	directive, known := LookupPCoIP(v.name)
+	switch {
+	case strings.HasPrefix(v.name, "pcoip."):
+		v.wrong(`keys are written without "pcoip."`)
+	case !pcoipName.MatchString(v.name):
+		v.wrong("it is not the name of a directive: small letters, digits and underscores")
+	case directive.Forbidden != "":
+		v.wrong("it must not be set on a WorkSpace: %s", directive.Forbidden)
+	case p.Unchecked:
+	case !known:
+		if meant := Nearest(v.name, PCoIPNames()); meant != "" {
+			v.wrong("no such directive is known; did you mean %q?", meant)
+		} else {
+			v.wrong("no such directive is known; if pcoip-agent.conf(5) of the installed agent names it, say allow_unknown = true")
+		}
+	case !v.open(p.Value):
+		why := directive.Check(p.Value)
+		if why != "" && !directive.Verified {
+			why += ", as far as is known; if pcoip-agent.conf(5) of the installed agent says otherwise, say allow_unknown = true"
+		}
+		v.refuse(why != "", "%s", why)
 	}
 }

@@ -82,6 +82,14 @@ func (t *table) ensure() Ensure {
 }
 
 func (d *decoder) system(t *table) {
+	for key, why := range map[string]string{
+		"hostname": "AWS gives a WorkSpace its name, by which the directory knows it; {{fact:hostname}} tells it",
+		"locale":   "people choose the language of their desktop; for a default, use a drop-in such as /etc/profile.d/lang.sh",
+	} {
+		if _, there := t.value(key); there {
+			t.problem(key, "it is not kept: %s", why)
+		}
+	}
 	for _, key := range []string{"timezone", "selinux"} {
 		if value, ok := read[string](t, key, "a string"); ok {
 			d.set(t, key, NewID("system", key), System{Value: value})
@@ -122,12 +130,18 @@ func (d *decoder) ids(t *table) {
 			})
 		}
 	}
+	if t.isSet("report_unregistered") {
+		for _, kind := range []string{"user", "group"} {
+			d.set(t, "report_unregistered", NewID(kind, "unregistered"), Registry{Of: kind})
+		}
+	}
 	t.close()
 }
 
 func (d *decoder) sudo(t *table) {
+	groups := t.texts("root_groups")
 	if allow := t.texts("allow"); allow != nil || !t.has("allow") {
-		d.set(t, "allow", NewID("sudo", "allow"), Sudo{Allow: allow})
+		d.set(t, "allow", NewID("sudo", "allow"), Sudo{Allow: allow, RootGroups: groups})
 	}
 	t.close()
 }
@@ -155,28 +169,6 @@ func (d *decoder) dropins(t *table) {
 	})
 }
 
-func (d *decoder) pcoip(t *table) {
-	for _, key := range t.keys() {
-		value, _ := t.value(key)
-		var text string
-		switch v := value.(type) {
-		case string:
-			text = v
-		case int64:
-			text = strconv.FormatInt(v, 10)
-		case bool:
-			text = map[bool]string{true: "1", false: "0"}[v]
-		case map[string]any:
-			t.problem(key, `its keys are written without "pcoip.", and none of them is a table`)
-			continue
-		default:
-			t.problem(key, "it wants a string, a whole number or a boolean, and not %s", describe(value))
-			continue
-		}
-		d.set(t, key, NewID("pcoip", key), PCoIP{Value: text})
-	}
-}
-
 func (d *decoder) dconf(t *table) {
 	for _, dir := range t.keys() {
 		keys := t.child(dir)
@@ -196,6 +188,7 @@ func (d *decoder) dconfKey(keys *table, dir, key string) {
 		k := keys.child(key)
 		spec.Value, _ = k.value("value")
 		spec.GVariant = k.text("gvariant")
+		spec.Schema = k.text("schema")
 		if lock := k.flag("lock"); lock != nil {
 			spec.Lock = *lock
 		}
@@ -257,7 +250,9 @@ const defaultCheckTimeout = 10 * time.Second
 
 func (d *decoder) checks(t *table) {
 	d.each(t, func(name string, c *table) {
-		check := Check{Run: c.texts("run"), Stdout: c.text("stdout"), Timeout: defaultCheckTimeout}
+		check := Check{
+			Run: c.texts("run"), User: c.text("user"), Stdout: c.text("stdout"), Stderr: c.text("stderr"), Timeout: defaultCheckTimeout,
+		}
 		if exit := c.number("exit"); exit != nil {
 			check.Exit = *exit
 		}

@@ -55,10 +55,18 @@ type User struct {
 	Registered bool `json:"registered,omitempty"`
 }
 
+// Registry asks for a report of what [ids] does not name.
+type Registry struct {
+	Of string `json:"of"` // "user" or "group"
+}
+
 // Sudo names the only subjects that may administer the machine, as in the user
 // list of sudoers(5): "root", "alice", "%group", "%EXAMPLE\Linux Admins".
 type Sudo struct {
 	Allow []string `json:"allow"`
+	// RootGroups are groups whose members are as good as root, such as "docker",
+	// in which only the allowed may be.
+	RootGroups []string `json:"root_groups,omitempty"`
 }
 
 // Dropin is a file of a ".d" directory, whole.
@@ -73,6 +81,9 @@ type Dropin struct {
 // PCoIP is one directive of pcoip-agent.conf, as it is written after the "=".
 type PCoIP struct {
 	Value string `json:"value"`
+	// Unchecked is true for what is written although it is not known to be right,
+	// because the policy says allow_unknown.
+	Unchecked bool `json:"unchecked,omitempty"`
 }
 
 // Dconf is one key of the machine's dconf database.
@@ -82,6 +93,9 @@ type Dconf struct {
 	Value any `json:"value,omitempty"`
 	// GVariant is the value in GVariant text format, used as it is.
 	GVariant string `json:"gvariant,omitempty"`
+	// Schema is the id of the GSettings schema that says what the key may be, where
+	// the path does not tell: a relocatable schema names no path.
+	Schema string `json:"schema,omitempty"`
 	// Lock makes the value one that the user cannot change.
 	Lock bool `json:"lock"`
 }
@@ -128,7 +142,9 @@ type Service struct {
 // Check is a command whose outcome is reported and never repaired.
 type Check struct {
 	Run     []string      `json:"run"`
+	User    string        `json:"user,omitempty"`   // who runs it; empty: root
 	Stdout  string        `json:"stdout,omitempty"` // an RE2 that the output must match
+	Stderr  string        `json:"stderr,omitempty"` // and one that the errors must match
 	Exit    int           `json:"exit"`
 	Timeout time.Duration `json:"timeout"`
 }
@@ -137,6 +153,7 @@ type Check struct {
 func (System) Kind() string     { return "system" }
 func (Group) Kind() string      { return "group" }
 func (User) Kind() string       { return "user" }
+func (r Registry) Kind() string { return r.Of }
 func (Sudo) Kind() string       { return "sudo" }
 func (Dropin) Kind() string     { return "dropin" }
 func (PCoIP) Kind() string      { return "pcoip" }
@@ -157,6 +174,10 @@ func (g Group) Expand(func(string) string) Spec { return g }
 
 func (u User) Expand(func(string) string) Spec { return u }
 
+// Expand implements Spec.
+func (r Registry) Expand(func(string) string) Spec { return r }
+
+// Expand implements Spec.
 func (s Sudo) Expand(expand func(string) string) Spec {
 	s.Allow = expandAll(s.Allow, expand)
 	return s
@@ -201,7 +222,7 @@ func (s Service) Expand(func(string) string) Spec { return s }
 
 func (c Check) Expand(expand func(string) string) Spec {
 	c.Run = expandAll(c.Run, expand)
-	c.Stdout = expand(c.Stdout)
+	c.Stdout, c.Stderr = expand(c.Stdout), expand(c.Stderr)
 	return c
 }
 

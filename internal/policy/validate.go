@@ -26,6 +26,7 @@ var (
 	// dconf(7): a path of keys; GSettings keys are small letters, digits, hyphens.
 	dconfPath    = regexp.MustCompile(`^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)+$`)
 	timezoneName = regexp.MustCompile(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`)
+	pcoipName    = regexp.MustCompile(`^[a-z0-9_]+(\.[a-z0-9_]+)*$`)
 	checkName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 )
 
@@ -162,20 +163,6 @@ func (v *validator) absolute(what, value string) {
 		"%s %q is not a clean absolute path", what, value)
 }
 
-func (v *validator) sudo(s Sudo) {
-	administrators := 0
-	for _, subject := range s.Allow {
-		name := strings.TrimPrefix(subject, "%")
-		v.refuse(name == "" || strings.TrimSpace(name) != name || strings.ContainsAny(name, "\"\n\r\x00") || strings.ContainsRune("!#+%", rune(name[0])),
-			`%q is not a user or a %%group`, subject)
-		v.refuse(name == "ALL", "ALL would make everybody an administrator")
-		if name != "root" {
-			administrators++
-		}
-	}
-	v.refuse(administrators == 0, "it would leave no administrator: root cannot log in to a WorkSpace; name a user or a %%group as well")
-}
-
 func (v *validator) dropin(d Dropin, secret bool) {
 	v.ensure(d.Ensure)
 	file := "/" + v.name
@@ -194,9 +181,11 @@ func (v *validator) dropin(d Dropin, secret bool) {
 	if why := protected.Path(file); why != "" {
 		v.wrong("%s is protected: %s", file, why)
 	}
-	if dir == "/etc/sudoers.d/" {
-		v.refuse(strings.Contains(base, ".") || strings.HasSuffix(base, "~"),
-			"sudo skips files whose name has a dot or ends in ~ (sudoers(5))")
+	if why := ForbiddenDropin(file); why != "" {
+		v.wrong("%s is no place for a drop-in: %s", file, why)
+	}
+	if why := passedOver(file); why != "" && d.Ensure != Absent {
+		v.wrong("%s", why)
 	}
 	if d.Mode != nil {
 		v.refuse(*d.Mode&0o7000 != 0, "mode %04o has setuid, setgid or the sticky bit, which no drop-in needs", *d.Mode)
@@ -213,27 +202,6 @@ func dropinPlaces() []string {
 		"/etc/chromium/policies/managed", "/etc/pki/ca-trust/source/anchors", "/etc/pki/rpm-gpg",
 		"/etc/skel", "/etc/systemd/system", "/etc/xdg/autostart", "/etc/yum/vars", "/etc/dnf/vars",
 		"/usr/local/share/ca-certificates", "/usr/share/applications", "/usr/share/backgrounds",
-	}
-}
-
-func (v *validator) pcoip(p PCoIP) {
-	v.refuse(strings.ContainsAny(p.Value, "\n\r"), "the value has a line break")
-	directive, known := LookupPCoIP(v.name)
-	switch {
-	case strings.HasPrefix(v.name, "pcoip."):
-		v.wrong(`keys are written without "pcoip."`)
-	case !known:
-		if meant := Nearest(v.name, pcoipNames()); meant != "" {
-			v.wrong("no such directive is known; did you mean %q?", meant)
-		} else {
-			v.wrong("no such directive is known (see pcoip-agent.conf(5) of the installed agent)")
-		}
-	case directive.Forbidden != "":
-		v.wrong("it must not be set on a WorkSpace: %s", directive.Forbidden)
-	case !v.open(p.Value):
-		if why := directive.Check(p.Value); why != "" {
-			v.wrong("%s", why)
-		}
 	}
 }
 
@@ -295,8 +263,9 @@ func (v *validator) pkg(p Package) {
 func (v *validator) service(s Service) {
 	v.match(unitName, v.name, "is not a unit, such as chronyd.service")
 	is := func(b *bool, value bool) bool { return b != nil && *b == value }
+	v.refuse((is(s.Running, true) || is(s.Enabled, true)) && protected.EndsAll(v.name), "to start it is to end everything that runs")
 	v.refuse(is(s.Masked, true) && (is(s.Enabled, true) || is(s.Running, true)), "a masked unit can be neither enabled nor running")
-	if why := protected.Unit(v.name); why != "" && (is(s.Enabled, false) || is(s.Running, false) || is(s.Masked, true)) {
+	if why := protected.Service(v.name); why != "" && (is(s.Enabled, false) || is(s.Running, false) || is(s.Masked, true)) {
 		v.wrong("%s is protected: %s", v.name, why)
 	}
 }
@@ -307,8 +276,11 @@ func (v *validator) check(c Check) {
 	if len(c.Run) > 0 {
 		v.refuse(!path.IsAbs(c.Run[0]), "%q is not the absolute path of a program", c.Run[0])
 	}
-	if _, err := regexp.Compile(c.Stdout); err != nil && !v.open(c.Stdout) {
-		v.wrong("stdout is not a regular expression: %v", err)
+	for _, output := range []struct{ name, pattern string }{{"stdout", c.Stdout}, {"stderr", c.Stderr}} {
+		if _, err := regexp.Compile(output.pattern); err != nil && !v.open(output.pattern) {
+			v.wrong("%s is not a regular expression: %v", output.name, err)
+		}
 	}
+	v.refuse(strings.ContainsAny(c.User, ":\n\x00") || strings.HasPrefix(c.User, "-"), "%q is not the name of a user", c.User)
 	v.refuse(c.Exit < 0 || c.Exit > 255, "exit %d is not between 0 and 255", c.Exit)
 }

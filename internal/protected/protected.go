@@ -199,6 +199,39 @@ func Unit(name string) string {
 	return ""
 }
 
+// Service says why a unit must not be stopped, disabled or masked by a policy, or
+// "" when it may be: what Unit protects, and what nobody could log in without,
+// though drop-ins may set how it works. sshd is not among them: a WorkSpace is
+// reached without it.
+func Service(name string) string {
+	if why := Unit(name); why != "" {
+		return why
+	}
+	switch name {
+	case "basic.target", "default.target", "graphical.target", "local-fs.target", "multi-user.target", "sysinit.target", "user.slice":
+		return "the machine does not work without it"
+	}
+	switch stem(name) {
+	case "display-manager", "lightdm", "gdm", "gdm3", "sddm", "systemd-logind", "dbus", "dbus-broker", "polkit":
+		return "nobody could log in without it"
+	case "NetworkManager", "network", "networking", "systemd-networkd", "dhclient":
+		return "the machine could not be reached without it"
+	case "amazon-ssm-agent", "snap.amazon-ssm-agent.amazon-ssm-agent":
+		return "AWS reaches the machine through it"
+	case "systemd-journald", "systemd-udevd":
+		return "the machine does not work without it"
+	}
+	return ""
+}
+
+// EndsAll says whether to start a unit is to end all that runs.
+func EndsAll(unit string) bool {
+	return slices.Contains([]string{
+		"emergency", "exit", "halt", "hibernate", "hybrid-sleep", "kexec", "poweroff", "reboot", "rescue", "shutdown",
+		"sleep", "suspend", "suspend-then-hibernate", "umount",
+	}, strings.TrimPrefix(stem(unit), "systemd-"))
+}
+
 // Disruptive says whether stopping or restarting a unit ends or disturbs a live
 // session, so that it must wait until nobody is logged in.
 func Disruptive(unit string) bool {
@@ -210,7 +243,7 @@ func Disruptive(unit string) bool {
 		return true // much may end with it
 	}
 	return slices.Contains([]string{
-		"systemd-logind", "dbus", "dbus-broker", "display-manager", "lightdm", "gdm", "sddm", "polkit",
+		"systemd-logind", "dbus", "dbus-broker", "display-manager", "lightdm", "gdm", "gdm3", "sddm", "polkit",
 		"accounts-daemon", "user", "session", "NetworkManager", "network", "systemd-networkd",
 	}, stem(unit))
 }

@@ -46,6 +46,20 @@ func TestWhatCarriesTheSessionIsProtectedAndDisruptive(t *testing.T) {
 			t.Errorf("%s: want disruptive, and not protected", unit)
 		}
 	}
+	for _, unit := range []string{"lightdm.service", "dbus.socket", "systemd-logind.service", "NetworkManager.service", "winbind.service", "polkit.service", "amazon-ssm-agent.service", "graphical.target"} {
+		if protected.Service(unit) == "" {
+			t.Errorf("a policy may stop %s", unit)
+		}
+	}
+	if why := protected.Path("/etc/systemd/system/amazon-ssm-agent.service.d/proxy.conf"); why != "" {
+		t.Errorf("its proxy cannot be set: %s", why)
+	}
+	if protected.Service("sshd.service") != "" || protected.Service("cups.service") != "" {
+		t.Error("what nobody needs to reach the desktop is protected")
+	}
+	if !protected.EndsAll("reboot.target") || !protected.EndsAll("systemd-poweroff.service") || protected.EndsAll("chronyd.service") {
+		t.Error("which units end all that runs is not known")
+	}
 	if protected.Disruptive("chronyd.service") {
 		t.Error("chronyd.service is held to disturb a session")
 	}

@@ -74,13 +74,6 @@ func TestTheRunningDaemonMendsDriftOfEveryKindAndCallsItCorrective(t *testing.T)
 		t.Run(drift.name, func(t *testing.T) {
 			before := time.Now()
 			w.MustExec(t, "sh", "-c", drift.harm)
-			if drift.id.Kind() == "pcoip" {
-				// It is right on disk, and the running agent may have read the other.
-				w.until(t, "the setting is right on disk", func() bool {
-					return !w.fails(t, "sh", "-c", drift.check) && w.report(t).resource(drift.id).State == converge.Pending
-				})
-				return
-			}
 			r := w.mended(t, drift.id, before)
 			if w.fails(t, "sh", "-c", drift.check) {
 				t.Errorf("the report says that it is mended, and it is not: %+v", r)

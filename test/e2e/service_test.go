@@ -33,6 +33,9 @@ func TestServicesAreEnabledStartedStoppedAndMasked(t *testing.T) {
 	}))
 	d.MustExec(t, "systemctl", "--quiet", "enable", "--now", "off.service", "hidden.service")
 	d.MustExec(t, "systemctl", "--quiet", "mask", "unmasked.service")
+	d.MustWriteFile(t, "/opt/elsewhere.service", unit(stays, ""))
+	d.MustExec(t, "systemctl", "--quiet", "link", "/opt/elsewhere.service")
+	d.MustExec(t, "systemd-run", "--quiet", "--unit=transient.service", "sleep", "infinity")
 	o := d.apply(t, `
 [services]
 "on.service"       = { enabled = true, running = true }
@@ -43,16 +46,20 @@ func TestServicesAreEnabledStartedStoppedAndMasked(t *testing.T) {
 "broken.service"   = { running = true }
 "short.service"    = { running = true }
 "none.service"     = { enabled = true }
+"transient.service" = { enabled = true }
+"elsewhere.service" = { enabled = true }
 `)
 	o.wants(t, map[policy.ID]converge.State{
 		"service/on.service": converge.Corrected, "service/off.service": converge.Corrected,
 		"service/hidden.service": converge.Corrected, "service/unmasked.service": converge.Corrected,
 		"service/static.service": converge.Failed, "service/broken.service": converge.Failed,
 		"service/short.service": converge.Failed, "service/none.service": converge.Failed,
+		"service/transient.service": converge.Failed, "service/elsewhere.service": converge.Failed,
 	})
 	for name, reason := range map[policy.ID]string{
-		"service/static.service": "it is static", "service/broken.service": "journalctl -u broken.service",
+		"service/static.service": "it is static", "service/broken.service": "code=exited, status=1/FAILURE",
 		"service/short.service": "does its work and ends", "service/none.service": "there is no such unit",
+		"service/transient.service": "it is transient", "service/elsewhere.service": "it is linked",
 	} {
 		if r := o.resource(name); !strings.Contains(r.Reason, reason) {
 			t.Errorf("%s: %s", name, r.Reason)
@@ -89,24 +96,24 @@ func TestAUnitFileThatSystemdHasNotReadYetIsFound(t *testing.T) {
 
 func TestWhatWouldEndALiveSessionWaitsForIt(t *testing.T) {
 	t.Parallel()
-	d := newDesktop(t, box.WithFiles(map[string]box.File{unitDir + "lightdm.service": unit(stays, wanted)}))
-	d.MustExec(t, "systemctl", "--quiet", "enable", "--now", "lightdm.service")
+	d := newDesktop(t, box.WithFiles(map[string]box.File{unitDir + "accounts-daemon.service": unit(stays, wanted)}))
+	d.MustExec(t, "systemctl", "--quiet", "enable", "--now", "accounts-daemon.service")
 	session, err := d.Login(t.Context(), box.DesktopUser, "XDG_SESSION_TYPE=x11")
 	if err != nil {
 		t.Fatal(err)
 	}
-	const off = `services."lightdm.service" = { running = false, enabled = false }`
+	const off = `services."accounts-daemon.service" = { running = false, enabled = false }`
 	o := d.apply(t, off)
-	o.wants(t, map[policy.ID]converge.State{"service/lightdm.service": converge.Pending})
-	if r := o.resource("service/lightdm.service"); r.Effect != converge.NextSession || !strings.Contains(r.Reason, "user is logged in") {
+	o.wants(t, map[policy.ID]converge.State{"service/accounts-daemon.service": converge.Pending})
+	if r := o.resource("service/accounts-daemon.service"); r.Effect != converge.NextSession || !strings.Contains(r.Reason, "user is logged in") {
 		t.Error(r.Effect, r.Reason)
 	}
-	if d.fails(t.Context(), "systemctl", "is-active", "lightdm.service") {
-		t.Error("the display manager was stopped while somebody was logged in")
+	if d.fails(t.Context(), "systemctl", "is-active", "accounts-daemon.service") {
+		t.Error("it was stopped while somebody was logged in")
 	}
 	if err := session.Logout(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	d.apply(t, off).wants(t, map[policy.ID]converge.State{"service/lightdm.service": converge.Corrected})
+	d.apply(t, off).wants(t, map[policy.ID]converge.State{"service/accounts-daemon.service": converge.Corrected})
 	d.converged(t)
 }

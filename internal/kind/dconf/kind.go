@@ -86,6 +86,13 @@ func (k *Kind) manages(dconfPath string) bool {
 	return ok
 }
 
+// schemaOf is the schema that the policy names for a dconf path, or "".
+func (k *Kind) schemaOf(dconfPath string) string {
+	want, _ := k.policy.Lookup(policy.NewID(kindName, strings.TrimPrefix(dconfPath, "/")))
+	spec, _ := want.Spec.(policy.Dconf)
+	return spec.Schema
+}
+
 // whole is a resource of the kind's own, which stands for all keys of the policy.
 func (k *Kind) whole(id policy.ID) (r policy.Resource, ok bool) {
 	hash := sha256.New()
@@ -135,7 +142,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 
 // text is the value wanted of a key as it is written.
 func (k *Kind) text(id policy.ID, want policy.Dconf) (string, error) {
-	key, err := k.schemas.key(pathOf(id))
+	key, err := k.schemas.key(pathOf(id), want.Schema)
 	if err != nil {
 		return "", err
 	}

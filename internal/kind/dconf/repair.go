@@ -125,7 +125,7 @@ func (k *Kind) findRefused(ctx context.Context, next settings, database []byte, 
 			return nil, fmt.Errorf("cannot read what dconf has compiled: %w", err)
 		}
 		for path := range next {
-			key, err := k.schemas.key(path)
+			key, err := k.schemas.key(path, k.schemaOf(path))
 			if value, ok := root.Value(path); ok && err == nil && key != nil && value.Type != key.typ {
 				refused[path] = fmt.Sprintf("it is of type %s, and the installed schema %s has the key as %s",
 					describeType(value.Type), key.schema, describeType(key.typ))

@@ -93,12 +93,23 @@ func textOf(table gvdb.Table, key string) (string, bool) {
 	return text, ok
 }
 
-// key looks a key up by its dconf path. It is nil without an error where no
-// schema is installed for the directory: a relocatable schema names none.
-func (s *schemas) key(dconfPath string) (*schemaKey, error) {
+// key looks a key up by its dconf path, and by the id of its schema if one is
+// given. It is nil without an error where none is, and no installed schema has
+// the path: a relocatable schema names none.
+func (s *schemas) key(dconfPath, schema string) (*schemaKey, error) {
 	slash := strings.LastIndexByte(dconfPath, '/') + 1
 	dir, name := dconfPath[:slash], dconfPath[slash:]
 	ids := s.byDir[dir]
+	if schema != "" {
+		table, installed := s.byID[schema]
+		if !installed {
+			return nil, fmt.Errorf("no schema %s is installed", schema)
+		}
+		if fixed, ok := textOf(table, ".path"); ok && fixed != dir {
+			return nil, fmt.Errorf("the installed schema %s is for %s alone", schema, fixed)
+		}
+		ids = []string{schema}
+	}
 	if len(ids) == 0 {
 		return nil, nil
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/kind/dconf/gvdb"
@@ -15,7 +16,12 @@ import (
 // schema says of it; nil where none is installed.
 func text(want policy.Dconf, key *schemaKey) (string, error) {
 	if want.Value == nil {
-		return strings.TrimSpace(want.GVariant), nil
+		given := strings.TrimSpace(want.GVariant)
+		if typ := writtenType(given); key != nil && typ != "" && typ != key.typ {
+			return "", fmt.Errorf("%s is of type %s, and the installed schema %s has the key as %s",
+				given, describeType(typ), key.schema, describeType(key.typ))
+		}
+		return given, nil
 	}
 	if key == nil {
 		typ, err := naturalType(want.Value)
@@ -32,6 +38,37 @@ func text(want policy.Dconf, key *schemaKey) (string, error) {
 		return "", fmt.Errorf("%w, says the installed schema %s", err, key.schema)
 	}
 	return rendered, nil
+}
+
+// writtenType is the type that GVariant text shows at its beginning, or "" where
+// only dconf can tell.
+func writtenType(text string) string {
+	if annotated, ok := strings.CutPrefix(text, "@"); ok {
+		if one, _, ok := gvdb.FirstType(annotated); ok {
+			return one
+		}
+		return ""
+	}
+	word, _, isTyped := strings.Cut(text, " ")
+	types := map[string]string{
+		"boolean": "b", "byte": "y", "int16": "n", "uint16": "q", "int32": "i", "uint32": "u", "int64": "x", "uint64": "t",
+		"handle": "h", "double": "d", "string": "s", "objectpath": "o", "signature": "g",
+	}
+	switch {
+	case isTyped && types[word] != "":
+		return types[word]
+	case text == "true" || text == "false":
+		return "b"
+	case strings.HasPrefix(text, "'") || strings.HasPrefix(text, `"`):
+		return "s"
+	}
+	if _, err := strconv.ParseInt(text, 0, 64); err == nil {
+		return "i"
+	}
+	if _, err := strconv.ParseFloat(text, 64); err == nil {
+		return "d"
+	}
+	return ""
 }
 
 // naturalType is the type that a value has by itself, as GVariant text without

@@ -24,7 +24,7 @@ func exampleSchemas(t testing.TB) *schemas {
 
 func render(t testing.TB, path string, want policy.Dconf) (string, error) {
 	t.Helper()
-	key, err := exampleSchemas(t).key(path)
+	key, err := exampleSchemas(t).key(path, want.Schema)
 	if err != nil {
 		return "", err
 	}
@@ -122,6 +122,26 @@ func TestWithoutASchemaAValueHasItsNaturalType(t *testing.T) {
 	}
 }
 
+func TestAGVariantOfAnotherTypeThanTheSchemasIsRefused(t *testing.T) {
+	for given, reason := range map[string]string{
+		"uint32 50": "is of type uint32, and the installed schema org.example.background has the key as int32",
+		"'50'":      "is of type string",
+		"50.0":      "is of type double",
+		"true":      "is of type boolean",
+		"@as []":    "is of type array of strings",
+	} {
+		_, err := render(t, "/org/example/background/opacity", policy.Dconf{GVariant: given})
+		if err == nil || !strings.Contains(err.Error(), reason) {
+			t.Errorf("%s: %v; want %q", given, err, reason)
+		}
+	}
+	for _, given := range []string{"50", "int32 50", "@i 50", "-0x10"} {
+		if _, err := render(t, "/org/example/background/opacity", policy.Dconf{GVariant: given}); err != nil {
+			t.Errorf("%s: %v", given, err)
+		}
+	}
+}
+
 func TestAGVariantIsTakenAsItIs(t *testing.T) {
 	got, err := render(t, "/org/example/background/opacity", policy.Dconf{GVariant: " (uint32 3, 'soft') "})
 	if err != nil || got != "(uint32 3, 'soft')" {
@@ -144,12 +164,12 @@ func FuzzSchemas(f *testing.F) {
 		if err != nil {
 			return
 		}
-		if key, err := s.key(path); err == nil && key != nil {
+		if key, err := s.key(path, ""); err == nil && key != nil {
 			_, _ = text(policy.Dconf{Value: int64(1)}, key)
 			_, _ = text(policy.Dconf{Value: []any{"a"}}, key)
 		}
 		for dir := range s.byDir {
-			if key, err := s.key(dir + "opacity"); err == nil && key != nil {
+			if key, err := s.key(dir+"opacity", ""); err == nil && key != nil {
 				_, _ = text(policy.Dconf{Value: "a"}, key)
 			}
 		}

@@ -30,10 +30,14 @@ const (
 type Kind struct {
 	policy *policy.Policy
 	system *system.System
+	ledger *converge.Ledger
 }
 
-// New returns the kind for a policy on a machine.
-func New(p *policy.Policy, s *system.System) *Kind { return &Kind{policy: p, system: s} }
+// New returns the kind for a policy on a machine, of which the ledger knows what
+// an earlier policy brought there.
+func New(p *policy.Policy, s *system.System, l *converge.Ledger) *Kind {
+	return &Kind{policy: p, system: s, ledger: l}
+}
 
 // Name implements converge.Kind.
 func (k *Kind) Name() string { return policy.Dropin{}.Kind() }
@@ -43,6 +47,9 @@ func (k *Kind) Watches() []converge.Watch {
 	dirs := map[string]bool{}
 	for _, want := range policy.Of[policy.Dropin](k.policy) {
 		dirs[path.Dir(fileOf(want.ID))] = true
+	}
+	for _, id := range k.unwanted() {
+		dirs[path.Dir(fileOf(id))] = true
 	}
 	var watches []converge.Watch
 	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
@@ -72,6 +79,9 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	close(next)
 	wg.Wait()
+	for _, id := range k.unwanted() {
+		resources = append(resources, converge.Unwanted(id, "the policy wanted it once, and no longer names it"))
+	}
 	return resources, nil
 }
 
@@ -232,6 +242,9 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	for _, r := range drifted {
 		want, known := wanted[r.ID]
 		if !known {
+			if err := b.giveBack(ctx, r.ID); err != nil {
+				b.outcomes = append(b.outcomes, converge.Outcome{ID: r.ID, Err: fmt.Errorf("cannot give %s back: %w", fileOf(r.ID), err)})
+			}
 			continue
 		}
 		if err := b.mend(ctx, want, r.Diff); err != nil {
@@ -259,6 +272,9 @@ func (b *batch) mend(ctx context.Context, want policy.Want[policy.Dropin], diff 
 	}
 	if want.Spec.Ensure == policy.Absent {
 		return b.remove(ctx, want)
+	}
+	if !b.ledger.Owns(want.ID) {
+		b.ledger.Own(want.ID)
 	}
 	attr := system.Attr{Mode: modeOf(want)}
 	var err error
@@ -294,18 +310,26 @@ func (b *batch) remove(ctx context.Context, want policy.Want[policy.Dropin]) err
 	if err := b.expect(name); err != nil {
 		return err
 	}
-	return errors.Join(b.system.FS.Remove(name), b.system.FS.Remove(system.Temporary(name)))
+	if err := errors.Join(b.system.FS.Remove(name), b.system.FS.Remove(system.Temporary(name))); err != nil {
+		return err
+	}
+	if b.ledger.Owns(want.ID) {
+		b.ledger.Disown(want.ID)
+	}
+	return nil
 }
 
 // vet has the family's checker look at what a file is to hold; nil when it is to go.
 func (b *batch) vet(ctx context.Context, want policy.Want[policy.Dropin], content []byte) error {
-	check := familyOf(fileOf(want.ID)).check
+	return b.vetFile(ctx, fileOf(want.ID), content)
+}
+
+func (b *batch) vetFile(ctx context.Context, name string, content []byte) error {
+	check := familyOf(name).check
 	if check == nil {
 		return nil
 	}
-	return check(ctx, candidate{
-		system: b.system, name: fileOf(want.ID), content: content, secret: b.holdsSecrets(path.Dir(fileOf(want.ID))),
-	})
+	return check(ctx, candidate{system: b.system, name: name, content: content, secret: b.holdsSecrets(path.Dir(name))})
 }
 
 // holdsSecrets says whether a file of the policy in the directory holds a secret.

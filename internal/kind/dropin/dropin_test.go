@@ -78,7 +78,7 @@ func pass(t *testing.T, p *policy.Policy, root string, gate system.Gate) map[pol
 	if err != nil {
 		t.Fatal(err)
 	}
-	result := converge.New(p, []converge.Kind{New(p, s)}, ledger, s.Clock, slog.New(slog.DiscardHandler)).Pass(t.Context())
+	result := converge.New(p, []converge.Kind{New(p, s, ledger)}, ledger, s.Clock, slog.New(slog.DiscardHandler)).Pass(t.Context())
 	found := map[policy.ID]converge.Resource{}
 	for _, r := range result.Resources {
 		found[r.ID] = r
@@ -185,6 +185,8 @@ func TestWhatIsNoFileIsNotReplaced(t *testing.T) {
 func TestAFileThatItsReaderWouldRefuseIsNotWritten(t *testing.T) {
 	for name, content := range map[string]string{
 		"/etc/sysctl.d/60.conf":                  "kernel.dmesg_restrict 1\n",
+		"/etc/firefox/policies/policies.json":    "{",
+		"/etc/pki/ca-trust/source/anchors/a.pem": "no certificate\n",
 		"/etc/cron.d/scan":                       "* * * * * /bin/scan\n",
 		"/etc/cron.d/end":                        "* * * * * root /bin/scan",
 		"/etc/cron.d/time":                       "a,b ? * * * root /bin/scan\n",
@@ -316,7 +318,11 @@ func BenchmarkCheckOf208FilesInLine(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	k := New(files(dropins), s)
+	ledger, err := converge.OpenLedger(s.FS, "/var/lib/soe-agent", "machine")
+	if err != nil {
+		b.Fatal(err)
+	}
+	k := New(files(dropins), s, ledger)
 	for b.Loop() {
 		resources, _ := k.Check(context.Background())
 		for _, r := range resources {

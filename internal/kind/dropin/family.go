@@ -31,33 +31,37 @@ type family struct {
 // families are known by how their readers treat them: the manual page of each says which
 // modes it accepts and when it reads the files. Whatever is not listed is read
 // by whom it may concern, in time.
-func families() []family {
-	return []family{
-		{sudoersDir, 0o440, checkSudoers, none},
-		{sysctlDir, 0o644, checkSysctl, loadSysctls},
-		{"/etc/profile.d", 0o644, checkShell, none},
-		{"/etc/X11/xinit/xinitrc.d", 0o755, checkShell, none},
-		{"/etc/update-motd.d", 0o755, checkShell, none},
-		{"/etc/cron.hourly", 0o755, checkShell, none},
-		{"/etc/cron.daily", 0o755, checkShell, none},
-		{"/etc/cron.weekly", 0o755, checkShell, none},
-		{"/etc/cron.monthly", 0o755, checkShell, none},
-		{"/etc/cron.d", 0o644, checkCron, none},
-		{"/etc/security/limits.d", 0o644, checkLimits, none},
-		{"/etc/logrotate.d", 0o644, checkLogrotate, none},
-		{rsyslogDir, 0o644, checkRsyslog, restartRsyslog},
-		{sshdDir, 0o644, checkSSHD, none},
-		{"/etc/systemd/system", 0o644, checkUnit, reloadSystemd},
-		{"/etc/systemd/system/*.d", 0o644, checkUnitSyntax, reloadSystemd},
-		{"/etc/systemd/*.conf.d", 0o644, checkUnitSyntax, none},
-		{"/etc/tmpfiles.d", 0o644, nil, createTmpfiles},
-		{"/etc/udev/rules.d", 0o644, nil, reloadUdev},
-	}
+var families = []family{
+	{sudoersDir, 0o440, checkSudoers, none},
+	{sysctlDir, 0o644, checkSysctl, loadSysctls},
+	{"/etc/profile.d", 0o644, checkShell, none},
+	{"/etc/X11/xinit/xinitrc.d", 0o755, checkShell, none},
+	{"/etc/update-motd.d", 0o755, checkShell, none},
+	{"/etc/cron.hourly", 0o755, checkShell, none},
+	{"/etc/cron.daily", 0o755, checkShell, none},
+	{"/etc/cron.weekly", 0o755, checkShell, none},
+	{"/etc/cron.monthly", 0o755, checkShell, none},
+	{"/etc/cron.d", 0o644, checkCron, none},
+	{"/etc/security/limits.d", 0o644, checkLimits, none},
+	{"/etc/logrotate.d", 0o644, checkLogrotate, none},
+	{rsyslogDir, 0o644, checkRsyslog, restartRsyslog},
+	{sshdDir, 0o644, checkSSHD, none},
+	{"/etc/systemd/system", 0o644, checkUnit, reloadSystemd},
+	{"/etc/systemd/system/*.d", 0o644, checkUnitSyntax, reloadSystemd},
+	{"/etc/systemd/*.conf.d", 0o644, checkUnitSyntax, none},
+	{"/etc/tmpfiles.d", 0o644, nil, createTmpfiles},
+	{"/etc/udev/rules.d", 0o644, nil, reloadUdev},
+	{"/etc/ld.so.conf.d", 0o644, nil, runLdconfig},
+	{"/etc/pki/ca-trust/source/anchors", 0o644, checkCertificates, extractCATrust},
+	{"/usr/local/share/ca-certificates", 0o644, checkCertificates, updateCACertificates},
+	{"/etc/firefox/policies", 0o644, checkJSON, none},
+	{"/etc/opt/*/policies/managed", 0o644, checkJSON, none},
+	{"/etc/chromium/policies/managed", 0o644, checkJSON, none},
 }
 
 func familyOf(name string) family {
 	dir := path.Dir(name)
-	for _, f := range families() {
+	for _, f := range families {
 		if matched, _ := path.Match(f.dir, dir); matched {
 			return f
 		}
@@ -75,6 +79,9 @@ const (
 	reloadSystemd
 	reloadUdev
 	restartRsyslog
+	runLdconfig
+	extractCATrust
+	updateCACertificates
 )
 
 // activate makes files take effect, all at once if that works, and says of which it
@@ -115,6 +122,12 @@ func (a activation) run(ctx context.Context, s *system.System, names []string) e
 		return runFor(ctx, s, present, "systemd-tmpfiles", "--create")
 	case reloadUdev:
 		return command(ctx, s, "udevadm", "control", "--reload")
+	case runLdconfig:
+		return command(ctx, s, "ldconfig")
+	case extractCATrust:
+		return command(ctx, s, "update-ca-trust", "extract")
+	case updateCACertificates:
+		return command(ctx, s, "update-ca-certificates")
 	case reloadSystemd:
 		return unlessNotRunning(s.Units.Reload(ctx))
 	case restartRsyslog:

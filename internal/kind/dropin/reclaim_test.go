@@ -1,0 +1,58 @@
+package dropin
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+func TestWhatThePolicyNoLongerNamesIsGivenBack(t *testing.T) {
+	root := machine(t, map[string]string{
+		"/etc/modprobe.d/theirs.conf": "theirs\n", "/etc/modprobe.d/same.conf": "same\n", "/etc/cron.d/broken": "* * * * * broken\n",
+	})
+	if err := os.Chmod(filepath.Join(root, "/etc/modprobe.d/theirs.conf"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	pass(t, files(map[string]policy.Dropin{
+		"/etc/modprobe.d/made.conf": {Content: "ours\n"}, "/etc/modprobe.d/theirs.conf": {Content: "ours\n"},
+		"/etc/modprobe.d/same.conf": {Content: "same\n"}, "/etc/cron.d/broken": {Content: "# ours\n"},
+	}), root, nil)
+	for id, r := range pass(t, files(nil), root, nil) {
+		if r.State != converge.Corrected {
+			t.Errorf("%s is %s: %s", id, r.State, r.Reason)
+		}
+	}
+	for _, name := range []string{"/etc/modprobe.d/made.conf", "/etc/cron.d/broken"} {
+		if _, err := os.Lstat(filepath.Join(root, name)); !os.IsNotExist(err) {
+			t.Errorf("%s is still there", name)
+		}
+	}
+	info, err := os.Stat(filepath.Join(root, "/etc/modprobe.d/theirs.conf"))
+	if err != nil || info.Mode() != 0o600 || read(t, root, "/etc/modprobe.d/theirs.conf") != "theirs\n" {
+		t.Errorf("what was replaced is not put back: %v", info)
+	}
+	if read(t, root, "/etc/modprobe.d/same.conf") != "same\n" {
+		t.Error("what was there already was touched")
+	}
+	if again := pass(t, files(nil), root, nil); len(again) > 0 {
+		t.Errorf("the next pass finds %v", again)
+	}
+}
+
+func TestAFileThatIsNowProtectedIsNotGivenBack(t *testing.T) {
+	root := machine(t, map[string]string{"/etc/pam.d/x.d/y": "y\n"})
+	ledger, err := converge.OpenLedger(open(t, root, nil).FS, "/var/lib/soe-agent", "machine")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ledger.Own(policy.NewID("dropin", "/etc/pam.d/x.d/y"))
+	if err := ledger.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if got := pass(t, files(nil), root, nil); len(got) > 0 {
+		t.Errorf("got %v", got)
+	}
+}

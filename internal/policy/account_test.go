@@ -1,0 +1,31 @@
+package policy_test
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+func TestAnIdIsGivenOnce(t *testing.T) {
+	for toml, want := range map[string]string{
+		"users.a = { uid = 480 }\nusers.b = { uid = 480 }\n":                      "f.toml:3: cannot merge user/b: uid 480 is that of user/a as well, which f.toml:2 (seed) sets",
+		"[ids]\ngid.a = 480\n[groups]\nb = { gid = 480 }\n":                       "f.toml:5: cannot merge group/b: gid 480 is that of group/a as well, which f.toml:3 (seed) sets",
+		"users.a = { uid = 480 }\nusers.b = { uid = 480, ensure = \"absent\" }\n": "",
+		"users.a = { uid = 480 }\ngroups.b = { gid = 480 }\n":                     "",
+		"[ids]\nuid.a = 480\ngid.a = 480\nreport_unregistered = true\n":           "",
+		"users.unregistered = {}\nids.report_unregistered = true\n":               "user/unregistered",
+		"ids.report_unregistered = 1\n":                                           "report_unregistered",
+	} {
+		f, err := policy.Parse(policy.Source{Name: "f.toml", Text: "schema = 1\n" + toml})
+		if err == nil {
+			_, err = policy.Merge([]policy.Fragment{f}, nil)
+		}
+		switch {
+		case want == "" && err != nil:
+			t.Errorf("%s: %v", toml, err)
+		case want != "" && (err == nil || !strings.Contains(err.Error(), want)):
+			t.Errorf("%s: %v, want %s", toml, err, want)
+		}
+	}
+}
