@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -153,9 +154,11 @@ func (m *Machine) Known(_ context.Context, c Config) (p *policy.Policy, refused 
 			refused = append(refused, problems(err)...)
 			continue
 		}
+		whole := i == 0 && c.AWS.Path == ""
 		if kept && i < 2 {
-			p.Serial = last.Serial
+			p.Serial, whole = last.Serial, slices.Equal(personas, last.Personas)
 		}
+		p.Partial = !whole
 		return p, refused, nil
 	}
 	return nil, refused, fmt.Errorf("cannot find a policy to enforce: %s", strings.Join(refused, "; "))

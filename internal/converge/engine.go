@@ -112,6 +112,7 @@ func (p *pass) check(ctx context.Context, kinds []Kind) {
 		wg.Go(func() {
 			start := p.clock.Now()
 			resources, err := p.look(ctx, kind)
+			resources = slices.DeleteFunc(resources, p.mayBeWanted)
 			resources = append(resources, p.unaccounted(kind.Name(), resources, err)...)
 			for i := range resources {
 				p.rule(&resources[i])
@@ -124,6 +125,16 @@ func (p *pass) check(ctx context.Context, kinds []Kind) {
 		})
 	}
 	wg.Wait()
+}
+
+// mayBeWanted says of what a kind calls unwanted that the policy may want it all
+// the same: a part of the policy, or of this resource's spec, is not known yet.
+func (p *pass) mayBeWanted(r Resource) bool {
+	if !r.unwanted {
+		return false
+	}
+	_, named := p.policy.Lookup(r.ID)
+	return named || p.policy.Partial
 }
 
 // look calls a kind's Check. That one kind panics is no reason to leave all

@@ -569,6 +569,28 @@ func TestWhatIsTakenAwayIsReportedOnceAndThenNoMore(t *testing.T) {
 	wantStates(t, engine.Pass(t.Context()), map[policy.ID]converge.State{"package/a": converge.Compliant})
 }
 
+// Without AWS a machine may know the seed alone, or a policy without its secrets.
+func TestNothingIsTakenAwayWhileThePolicyIsNotKnownInFull(t *testing.T) {
+	m := newMachine(t)
+	p := wants("1", "package/a", "package/secret")
+	p.Resources[1].Missing = []policy.Reference{{}}
+	k := newKind(p, "package")
+	k.values["package/a"] = "1"
+	k.check = func(_ context.Context, found []converge.Resource) ([]converge.Resource, error) {
+		for _, id := range []policy.ID{"package/secret", "package/other"} {
+			found = append(found, converge.Unwanted(id, "no longer wanted"))
+		}
+		return found, nil
+	}
+	wantStates(t, m.engine(p, k).Check(t.Context()), map[policy.ID]converge.State{
+		"package/a": converge.Compliant, "package/secret": converge.Unknown, "package/other": converge.Drifted,
+	})
+	p.Partial = true
+	wantStates(t, m.engine(p, k).Check(t.Context()), map[policy.ID]converge.State{
+		"package/a": converge.Compliant, "package/secret": converge.Unknown,
+	})
+}
+
 func TestSinceIsKeptWhileAStateLasts(t *testing.T) {
 	m := newMachine(t)
 	p := wants("x", "dropin/a", "dropin/b")

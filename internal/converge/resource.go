@@ -102,6 +102,7 @@ type Resource struct {
 
 	digest   string // of what is wanted, to tell one policy's wish from the next one's
 	audit    bool   // the policy says to report it and not to touch it
+	unwanted bool   // the policy does not name it
 	restless bool   // was repaired as often as a pass may, in vain
 }
 
@@ -116,10 +117,11 @@ func Wanted(want policy.Resource) Resource {
 
 // Unwanted begins the description of something that the policy does not name and
 // that is there all the same, such as what it wanted once. It has drifted; a
-// check that no longer finds it returns nothing of it.
+// check that no longer finds it returns nothing of it. While the policy is not
+// known in full the engine passes over it.
 func Unwanted(id policy.ID, reason string) Resource {
 	return Resource{
-		ID: id, State: Drifted, Reason: reason,
+		ID: id, State: Drifted, Reason: reason, unwanted: true,
 		Diff: []Difference{{Aspect: "ensure", Want: "absent", Got: "present"}},
 	}
 }

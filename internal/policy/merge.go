@@ -17,6 +17,9 @@ type Policy struct {
 	Serial    int64 // of the remote layer's manifest; 0 without one
 	Resources []Resource
 	Rules     []Rule
+	// Partial is true while a layer could not be had: what is not named here may be
+	// wanted all the same, and is not taken away.
+	Partial bool
 }
 
 // A Resource is what a policy wants, and why.

@@ -418,3 +418,26 @@ func TestAfterARebootWithoutAWSTheLastGoodPolicyHoldsAndThenTheAgentCatchesUp(t 
 	}
 	w.wantsNoCanary(t)
 }
+
+func TestAMachineThatHasLostThePublishedPolicyTakesNothingOfItAway(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	w.publish(t, 1, w.fleetPolicy())
+	w.activate(t)
+	w.boot(t)
+	w.converged(t, 1)
+
+	w.aws.Down()
+	if err := w.Off(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	w.MustWriteFile(t, "/var/lib/soe-agent/lastgood.json", box.File{Content: "{ torn"})
+	w.boot(t)
+	w.until(t, "the seed is enforced without AWS", func() bool {
+		s, _ := w.status(t)
+		return s.Serial == 0 && strings.Contains(s.Waiting, "no network") && !s.LastPass.IsZero()
+	})
+	for _, name := range []string{"/etc/modprobe.d/soe-01.conf", tokenFile} {
+		w.MustReadFile(t, name)
+	}
+}
