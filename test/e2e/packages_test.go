@@ -106,6 +106,7 @@ func TestOneBadPackageStopsNoOtherAndEachGetsItsOwnReason(t *testing.T) {
 [packages]
 no-such      = "present"
 soe-pkg-01   = "9.9"
+soe-pkg-02   = "present"
 soe-pkg-03   = "1.0"
 soe-dep      = "present"
 soe-nodep    = "present"
@@ -167,6 +168,77 @@ func TestWhatAPackageBroughtAlongStaysWhenItIsRemoved(t *testing.T) {
 	d.apply(t, d.repository()+"[packages]\nsoe-dep = \"absent\"\n").wants(t, map[policy.ID]converge.State{"package/soe-dep": converge.Corrected})
 	if got := d.rpms(t, "soe-dep", "soe-pkg-01"); got != "soe-pkg-01-2.0" {
 		t.Errorf("there is %q", got)
+	}
+}
+
+func TestAPersonasPackagesAreReclaimedAndWhatWasThereBeforeStays(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.MustExec(t, "sh", "-c", "rpm -i --nosignature $(find /repo -name 'soe-pkg-05-1.0-1.noarch.rpm')")
+	d.apply(t, d.repository()+"[packages]\nsoe-dep = \"present\"\nsoe-pkg-05 = \"present\"\nsoe-pkg-06 = \"present\"\n")
+	if got := d.rpms(t, "soe-dep", "soe-pkg-01", "soe-pkg-05", "soe-pkg-06"); got != "soe-dep-1.0 soe-pkg-01-2.0 soe-pkg-05-1.0 soe-pkg-06-2.0" {
+		t.Fatalf("there is %q", got)
+	}
+	d.setPolicy(t, d.repository()+"[packages]\nsoe-pkg-06 = \"present\"\n")
+	if r := d.plan(t).resource("package/soe-dep"); r.State != converge.Drifted {
+		t.Errorf("the plan says %s", r.State)
+	}
+	d.apply(t, d.repository()+"[packages]\nsoe-pkg-06 = \"present\"\n").wants(t, map[policy.ID]converge.State{
+		"package/soe-dep": converge.Corrected, "package/soe-pkg-06": converge.Compliant,
+	})
+	if got := d.rpms(t, "soe-dep", "soe-pkg-01", "soe-pkg-05", "soe-pkg-06"); got != "soe-pkg-05-1.0 soe-pkg-06-2.0" {
+		t.Errorf("there is %q", got)
+	}
+	d.converged(t)
+}
+
+// Not even a name that is unknown keeps what goes and what comes from being
+// exchanged: what goes, goes first.
+func TestPackagesThatConflictAreExchanged(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.apply(t, d.repository()+"[packages]\nsoe-pkg-02 = \"present\"\n")
+	before := d.transactions(t)
+	d.apply(t, d.repository()+"[packages]\nsoe-conflict = \"present\"\nsoe-pkg-02 = \"absent\"\n").wants(t, map[policy.ID]converge.State{
+		"package/soe-conflict": converge.Corrected, "package/soe-pkg-02": converge.Corrected,
+	})
+	if n := d.transactions(t) - before; n != 1 {
+		t.Errorf("the exchange took %d transactions", n)
+	}
+	d.apply(t, d.repository()+"[packages]\nsoe-pkg-02 = \"present\"\nno-such = \"present\"\n").wants(t, map[policy.ID]converge.State{
+		"package/soe-conflict": converge.Corrected, "package/soe-pkg-02": converge.Corrected, "package/no-such": converge.Failed,
+	})
+	if got := d.rpms(t, "soe-conflict", "soe-pkg-02"); got != "soe-pkg-02-2.0" {
+		t.Errorf("there is %q", got)
+	}
+}
+
+func TestNoInstallationTakesThePlaceOfWhatIsProtected(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.MustExec(t, "sh", "-c", "rpm -i --nosignature $(find /repo -name 'workspaces-tool-*.rpm')")
+	d.apply(t, d.repository()+"[packages]\nsoe-usurper = \"present\"\nsoe-pkg-06 = \"present\"\n").wants(t, map[policy.ID]converge.State{
+		"package/soe-usurper": converge.Failed, "package/soe-pkg-06": converge.Corrected,
+	})
+	if got := d.rpms(t, "workspaces-tool", "soe-usurper", "soe-pkg-06"); got != "workspaces-tool-1.0 soe-pkg-06-2.0" {
+		t.Errorf("there is %q", got)
+	}
+}
+
+func TestWhatAKilledUpdateLeftIsMendedByTheNextRepair(t *testing.T) {
+	t.Parallel()
+	for name, options := range map[string][]box.Option{"SQLite": nil, "Berkeley DB": {box.OlderRPM()}} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesktop(t, options...)
+			d.apply(t, d.repository()+"[packages]\nsoe-pkg-02 = \"2.0\"\n")
+			d.twice(t, "soe-pkg-02")
+			d.apply(t, d.repository()+"[packages]\nsoe-pkg-02 = \"2.0\"\n").wants(t, map[policy.ID]converge.State{"package/soe-pkg-02": converge.Corrected})
+			if got := d.rpms(t, "soe-pkg-02"); got != "soe-pkg-02-2.0" {
+				t.Errorf("there is %s", got)
+			}
+			d.converged(t)
+		})
 	}
 }
 

@@ -11,6 +11,8 @@
 # soe-wrongkey              is signed with RPM-GPG-KEY-foreign
 # soe-service               brings soe-service.service
 # soe-sudoers               brings a grant in /etc/sudoers.d
+# workspaces-tool           is protected by its name
+# soe-usurper               takes the place of workspaces-tool
 # soe-account               its %pre makes the user soe-account with the next free system UID
 #
 # All others are signed with RPM-GPG-KEY-soe-test, whose fingerprint is in the file "fingerprint".
@@ -69,7 +71,8 @@ done
   package soe-dep 'Requires: soe-pkg-01 >= 2.0'
   package soe-nodep 'Requires: does-not-exist'
   package soe-conflict 'Conflicts: soe-pkg-02'
-  for name in soe-badpre soe-badpost soe-slow soe-unsigned soe-wrongkey soe-service soe-sudoers soe-account; do package "$name"; done
+  package soe-usurper 'Obsoletes: workspaces-tool < 9'
+  for name in workspaces-tool soe-badpre soe-badpost soe-slow soe-unsigned soe-wrongkey soe-service soe-sudoers soe-account; do package "$name"; done
   cat <<'SPEC'
 %install
 mkdir -p %{buildroot}/usr/lib/systemd/system %{buildroot}/etc/sudoers.d
@@ -96,6 +99,8 @@ getent passwd soe-account >/dev/null || useradd --system --shell /sbin/nologin s
 %files -n soe-dep
 %files -n soe-nodep
 %files -n soe-conflict
+%files -n workspaces-tool
+%files -n soe-usurper
 %files -n soe-badpre
 %files -n soe-badpost
 %files -n soe-slow

@@ -24,17 +24,18 @@ const (
 // mendInterrupted mends what a killed transaction has left behind: packages that
 // are recorded in two versions, and yum's list of what it had still to do. It waits
 // until no other package manager is at work. rpm says what came of it: nil means
-// that nothing is left to mend and that no package has gone. The environment of
+// that nothing is left to mend and that no package has gone. What is recorded in the
+// end is returned, with an error too as far as it is known. The environment of
 // Berkeley DB (__db.*) is left alone: rpm recovers it, and removing it destroys the
 // database when anybody has it open.
-func (m manager) mendInterrupted(ctx context.Context) error {
+func (m manager) mendInterrupted(ctx context.Context) (installed, error) {
 	before, err := m.recorded(ctx)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	twice, unfinished := before.twice(), m.unfinished()
 	if len(twice) == 0 && len(unfinished) == 0 {
-		return nil
+		return before, nil
 	}
 	slog.Warn("mending what an interrupted transaction has left", "kind", "package", "twice", twice, "unfinished", unfinished)
 	var problems []error
@@ -46,7 +47,7 @@ func (m manager) mendInterrupted(ctx context.Context) error {
 	}
 	after, err := m.recorded(ctx)
 	if err != nil {
-		return errors.Join(append(problems, err)...)
+		return nil, errors.Join(append(problems, err)...)
 	}
 	for name := range before {
 		if len(after[name]) == 0 {
@@ -55,12 +56,12 @@ func (m manager) mendInterrupted(ctx context.Context) error {
 	}
 	left := after.twice()
 	if len(left) == 0 && len(m.unfinished()) == 0 {
-		return errors.Join(problems...)
+		return after, errors.Join(problems...)
 	}
 	if len(left) > 0 {
 		problems = append(problems, fmt.Errorf("%s still recorded in two versions", strings.Join(left, ", ")))
 	}
-	return fmt.Errorf("cannot mend what an interrupted transaction has left: %w", errors.Join(problems...))
+	return after, fmt.Errorf("cannot mend what an interrupted transaction has left: %w", errors.Join(problems...))
 }
 
 // recorded is everything that rpm knows of.
@@ -71,7 +72,7 @@ func (m manager) recorded(ctx context.Context) (installed, error) {
 		return nil, fmt.Errorf("cannot ask the rpm database: %w", err)
 	}
 	there, err := parseQuery(nil, out)
-	if err == nil && (out.ExitCode != 0 || len(there) == 0) {
+	if err == nil && out.ExitCode != 0 {
 		err = fmt.Errorf("cannot ask the rpm database: %s", out.LastLine())
 	}
 	return there, err

@@ -66,9 +66,10 @@ func (m manager) program() string {
 }
 
 // transact carries out one transaction of the package manager's shell: a line for
-// each package. What came of it the caller must ask rpm. Plugins stay on: AWS has
+// each package. One that would take a guarded package along is refused by the
+// package manager before anything happens. What came of it the caller must ask rpm. Plugins stay on: AWS has
 // one that stops updates while a WorkSpace must not be changed.
-func (m manager) transact(ctx context.Context, lines []string) (system.Output, error) {
+func (m manager) transact(ctx context.Context, lines, guarded []string) (system.Output, error) {
 	script := strings.Join(lines, "\n") + "\nrun\n"
 	if err := m.system.FS.WriteFile(scriptFile, []byte(script), system.Attr{Mode: 0o600}); err != nil {
 		return system.Output{}, err
@@ -77,6 +78,9 @@ func (m manager) transact(ctx context.Context, lines []string) (system.Output, e
 		// Packages that nothing needs any longer stay: nobody has looked whether the
 		// desktop does.
 		argv := []string{m.program(), "-y", "--setopt=exit_on_lock=True", "--setopt=clean_requirements_on_remove=False"}
+		if len(guarded) > 0 { // the option takes the place of what is configured, which by default are these files
+			argv = append(argv, "--setopt=protected_packages="+strings.Join(append(guarded, "glob:/etc/yum/protected.d/*.conf", "glob:/etc/dnf/protected.d/*.conf"), ","))
+		}
 		return m.unlocked(ctx, transaction(append(append(argv, without...), "shell", scriptFile)...))
 	})
 	for line := range strings.Lines(string(out.Stderr) + "\n" + string(out.Stdout)) {

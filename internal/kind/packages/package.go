@@ -17,6 +17,7 @@ type Kind struct {
 	system  *system.System
 	ledger  *converge.Ledger
 	wants   []policy.Want[policy.Package]
+	reclaim []policy.ID // what the agent has installed and the policy no longer names
 	names   []string
 	db      *rpmdb
 	manager manager
@@ -26,8 +27,12 @@ type Kind struct {
 // New returns the kind "package".
 func New(p *policy.Policy, s *system.System, l *converge.Ledger) *Kind {
 	k := &Kind{policy: p, system: s, ledger: l, wants: policy.Of[policy.Package](p), manager: newManager(p, s)}
+	k.reclaim = reclaimable(p, l.Owned(k.Name()))
 	for _, want := range k.wants {
 		k.names = append(k.names, want.ID.Name())
+	}
+	for _, id := range k.reclaim {
+		k.names = append(k.names, id.Name())
 	}
 	k.db = &rpmdb{system: s, question: query(k.names)}
 	k.updates.manager = &k.manager
@@ -39,7 +44,7 @@ func (k *Kind) Name() string { return "package" }
 
 // Watches implements converge.Watcher.
 func (k *Kind) Watches() []converge.Watch {
-	if len(k.wants) == 0 {
+	if len(k.names) == 0 {
 		return nil
 	}
 	var watches []converge.Watch
@@ -67,7 +72,7 @@ func (k *Kind) installed(ctx context.Context) (installed, error) {
 
 // Check implements converge.Kind.
 func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
-	if len(k.wants) == 0 {
+	if len(k.names) == 0 {
 		return nil, nil
 	}
 	there, err := k.installed(ctx)
@@ -83,6 +88,11 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 			latest = append(latest, want.ID.Name())
 		}
 		resources = append(resources, r)
+	}
+	for _, id := range k.reclaim {
+		if len(there[id.Name()]) > 0 {
+			resources = append(resources, converge.Unwanted(id, "the agent installed it for a policy that no longer names it"))
+		}
 	}
 	if len(latest) == 0 {
 		return resources, nil
@@ -111,12 +121,10 @@ func judge(r *converge.Resource, want policy.Want[policy.Package], instances []i
 		}
 	case len(instances) == 0:
 		r.Differs("version", string(want.Spec.Ensure), "absent")
+	case interrupted(want.ID.Name(), instances) != "":
+		r.Differs("version", string(want.Spec.Ensure), versions(instances))
+		r.Reason = interrupted(want.ID.Name(), instances)
 	case want.Spec.Version() != "" && !matches(want, instances):
-		if duplicate := interrupted(want.ID.Name(), instances); duplicate != "" {
-			r.Differs("version", want.Spec.Version(), versions(instances))
-			r.Fail(duplicate)
-			return
-		}
 		r.Differs("version", want.Spec.Version(), versions(instances))
 	}
 }
@@ -141,8 +149,8 @@ func sideBySide(name string) bool {
 		!strings.HasPrefix(name, "kernel-tools")
 }
 
-// interrupted says what to do when one package is recorded in two versions, or
-// "". The package managers themselves refuse to go on from there.
+// interrupted says that one package is recorded in two versions, and what to do
+// about it, or "". The package managers themselves refuse to go on from there.
 func interrupted(name string, instances []instance) string {
 	seen := map[string]evr{}
 	for _, i := range instances {

@@ -2,6 +2,7 @@ package packages
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"regexp"
@@ -20,45 +21,57 @@ const maxDependents = 50
 var neededBy = regexp.MustCompile(`is needed by \(installed\) (\S+)`)
 
 // refuses says why a package must not be removed, or nil when it may be: it, and
-// everything that would go with it, is neither protected nor wanted. yum and dnf
-// remove what depends on it without a question.
-func (k *Kind) refuses(ctx context.Context, name string) error {
+// everything that would go with it, is neither protected nor wanted, and when the
+// package is reclaimed it is the agent's own. yum and dnf remove what depends on it
+// without a question.
+func (k *Kind) refuses(ctx context.Context, id policy.ID) error {
+	name := id.Name()
 	if why := protected.Package(name); why != "" {
-		return fmt.Errorf("%s", why)
+		return errors.New(why)
 	}
+	_, named := k.policy.Lookup(id)
 	going := map[string]bool{name: true}
 	for {
-		names := slices.Sorted(maps.Keys(going))
-		out, err := k.system.Runner.Run(ctx, system.Command{
-			Argv:     append([]string{"rpm", "-e", "--test", "--allmatches"}, names...),
-			ReadOnly: true,
-		})
-		if err != nil {
+		dependents, err := k.dependents(ctx, slices.Sorted(maps.Keys(going))...)
+		if err != nil || len(dependents) == 0 {
 			return err
 		}
-		found := false
-		for _, match := range neededBy.FindAllSubmatch(append(out.Stderr, out.Stdout...), -1) {
-			dependent := nameOf(string(match[1]))
-			if going[dependent] {
-				continue
-			}
-			if why := protected.Package(dependent); why != "" {
+		for _, dependent := range dependents {
+			switch why := protected.Package(dependent); {
+			case why != "":
 				return fmt.Errorf("%s needs it, and %s", dependent, why)
-			}
-			if k.keeps(dependent) {
+			case k.keeps(dependent):
 				return fmt.Errorf("%s needs it, which the policy wants", dependent)
+			case !named && !k.broughtHere(dependent):
+				return fmt.Errorf("%s needs it, which the agent has not installed", dependent)
 			}
-			going[dependent], found = true, true
+			going[dependent] = true
 		}
-		switch {
-		case out.ExitCode == 0:
-			return nil
-		case !found:
-			return fmt.Errorf("%s", out.LastLine())
-		case len(going) > maxDependents:
+		if len(going) > maxDependents {
 			return fmt.Errorf("more than %d packages would be removed with it", maxDependents)
 		}
 	}
+}
+
+// dependents are the installed packages, other than the ones named, that need one
+// of these.
+func (k *Kind) dependents(ctx context.Context, names ...string) ([]string, error) {
+	out, err := k.system.Runner.Run(ctx, system.Command{
+		Argv: append([]string{"rpm", "-e", "--test", "--allmatches"}, names...), ReadOnly: true,
+	})
+	if err != nil || out.ExitCode == 0 {
+		return nil, err
+	}
+	var dependents []string
+	for _, match := range neededBy.FindAllSubmatch(append(out.Stderr, out.Stdout...), -1) {
+		if name := nameOf(string(match[1])); !slices.Contains(names, name) && !slices.Contains(dependents, name) {
+			dependents = append(dependents, name)
+		}
+	}
+	if len(dependents) == 0 {
+		return nil, errors.New(out.LastLine())
+	}
+	return dependents, nil
 }
 
 // keeps says whether the policy wants a package to be there.

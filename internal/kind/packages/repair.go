@@ -24,24 +24,50 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	if err := k.manager.awaitEarlier(ctx); err != nil {
 		return all(drifted, err)
 	}
-	before, err := k.installed(ctx)
-	if err != nil {
+	before, err := k.manager.mendInterrupted(ctx)
+	k.db.forget()
+	switch {
+	case before == nil:
 		return all(drifted, err)
+	case err != nil:
+		slog.Error("what an interrupted transaction has left stays", "kind", "package", "err", err)
 	}
-	var wants []policy.Want[policy.Package]
-	for _, want := range k.wants {
-		if slices.ContainsFunc(drifted, func(r converge.Resource) bool { return r.ID == want.ID }) {
-			wants = append(wants, want)
+	wants, outcomes := k.postpone(ctx, k.drifted(drifted), before)
+	m := &mending{Kind: k, before: before, failed: k.enableTopics(ctx, wants)}
+	m.mend(ctx, slices.DeleteFunc(slices.Clone(wants), func(w policy.Want[policy.Package]) bool { return m.failed[w.ID] != nil }))
+	if err := m.note(ctx, wants); err != nil {
+		slog.Error("cannot note what has been installed", "kind", "package", "err", err)
+	}
+	if slices.ContainsFunc(wants, func(w policy.Want[policy.Package]) bool {
+		return slices.Contains(k.reclaim, w.ID) && m.failed[w.ID] == nil
+	}) {
+		if err := m.removeOrphans(ctx); err != nil {
+			slog.Error("what only reclaimed packages needed stays", "kind", "package", "err", err)
 		}
 	}
-	wants, outcomes := k.postpone(ctx, wants, before)
-	m := &mending{Kind: k, before: before, failed: k.enableTopics(ctx, wants)}
-	m.mend(ctx, slices.DeleteFunc(wants, func(w policy.Want[policy.Package]) bool { return m.failed[w.ID] != nil }))
-	m.note(ctx)
 	for _, id := range slices.Sorted(maps.Keys(m.failed)) {
 		outcomes = append(outcomes, converge.Outcome{ID: id, Err: m.failed[id]})
 	}
 	return outcomes
+}
+
+// drifted are the wishes behind resources that have drifted.
+func (k *Kind) drifted(resources []converge.Resource) []policy.Want[policy.Package] {
+	has := func(id policy.ID) bool {
+		return slices.ContainsFunc(resources, func(r converge.Resource) bool { return r.ID == id })
+	}
+	var wants []policy.Want[policy.Package]
+	for _, want := range k.wants {
+		if has(want.ID) {
+			wants = append(wants, want)
+		}
+	}
+	for _, id := range k.reclaim {
+		if has(id) {
+			wants = append(wants, unwanted(id))
+		}
+	}
+	return wants
 }
 
 // disruptive says whether another version of a package may end a session: its
@@ -117,21 +143,29 @@ func (m *mending) tasks(ctx context.Context, wants []policy.Want[policy.Package]
 	if err != nil {
 		return nil, err
 	}
-	var tasks []task
+	var goes, comes []task
 	for _, want := range wants {
 		if m.right(want, there) {
 			continue
 		}
 		t := newTask(want, there[want.ID.Name()])
+		if twice := interrupted(want.ID.Name(), there[want.ID.Name()]); twice != "" && t.verb != "remove" {
+			m.failed[want.ID] = t.cannot(errors.New(twice))
+			continue
+		}
 		if t.verb == "remove" {
-			if err := m.refuses(ctx, want.ID.Name()); err != nil {
+			if err := m.refuses(ctx, want.ID); err != nil {
 				m.failed[want.ID] = t.cannot(err)
 				continue
 			}
+			goes = append(goes, t)
+			continue
 		}
-		tasks = append(tasks, t)
+		comes = append(comes, t)
 	}
-	return tasks, nil
+	// What goes, goes first, also when not everything can be done together: what
+	// comes may be in conflict with it.
+	return append(goes, comes...), nil
 }
 
 func newTask(want policy.Want[policy.Package], instances []instance) task {
@@ -171,7 +205,7 @@ func (m *mending) mend(ctx context.Context, wants []policy.Want[policy.Package])
 	for _, t := range tasks {
 		lines, tried = append(lines, t.line), append(tried, t.Want)
 	}
-	out, err := m.manager.transact(ctx, lines)
+	out, err := m.manager.transact(ctx, lines, m.guarded())
 	m.db.forget()
 	if err != nil {
 		m.fail(tried, err)
@@ -230,18 +264,22 @@ func (m *mending) why(ctx context.Context, t task, there installed, out system.O
 }
 
 // note records what the agent brought and took away.
-func (m *mending) note(ctx context.Context) {
+func (m *mending) note(ctx context.Context, wants []policy.Want[policy.Package]) error {
 	there, err := m.installed(ctx)
 	if err != nil {
-		return // then it is not known, and the next check says so
+		return err
 	}
-	for _, want := range m.wants {
-		was, is := len(m.before[want.ID.Name()]) > 0, len(there[want.ID.Name()]) > 0
-		switch {
+	var arrived []string
+	for _, want := range wants {
+		name := want.ID.Name()
+		switch was, is := len(m.before[name]) > 0, len(there[name]) > 0; {
 		case !was && is && want.Spec.Ensure != policy.Absent:
 			m.ledger.Own(want.ID)
-		case was && !is:
+			m.ledger.Disown(policy.NewID(dependency, name))
+			arrived = append(arrived, name)
+		case !is:
 			m.ledger.Disown(want.ID)
 		}
 	}
+	return m.noteDependencies(ctx, arrived)
 }

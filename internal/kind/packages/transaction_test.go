@@ -134,13 +134,13 @@ func TestWhatAKilledUpdateHasLeftIsMendedAndRpmIsAsked(t *testing.T) {
 		yumState + "/transaction-all.2026-01-05.08:59.59": "install 0:tool-2.0-1.noarch\nerase 0:tool-1.0-1.noarch\n",
 		"/usr/bin/yum": "", "/var/lib/rpm/__db.001": "environment",
 	})
-	if err := m.mendInterrupted(t.Context()); err == nil || !strings.Contains(err.Error(), "install yum-utils") {
+	if _, err := m.mendInterrupted(t.Context()); err == nil || !strings.Contains(err.Error(), "install yum-utils") {
 		t.Errorf("without yum-utils: %v", err)
 	}
 	d.write("/usr/bin/package-cleanup", "")
 	d.write("/usr/sbin/yum-complete-transaction", "")
 	d.ran = nil
-	if err := m.mendInterrupted(t.Context()); err != nil {
+	if _, err := m.mendInterrupted(t.Context()); err != nil {
 		t.Error(err)
 	}
 	d.ran = slices.DeleteFunc(d.ran, func(line string) bool { return strings.HasPrefix(line, "rpm -q") })
@@ -149,7 +149,7 @@ func TestWhatAKilledUpdateHasLeftIsMendedAndRpmIsAsked(t *testing.T) {
 		t.Error("the environment of the database was removed")
 	}
 	d.ran = nil
-	if err := m.mendInterrupted(t.Context()); err != nil || len(d.ran) != 1 {
+	if _, err := m.mendInterrupted(t.Context()); err != nil || len(d.ran) != 1 {
 		t.Errorf("with nothing to mend %q ran: %v", d.ran, err)
 	}
 }
@@ -173,7 +173,7 @@ func TestAKilledTransactionIsCompletedUnlessThatWouldDoHarm(t *testing.T) {
 			if err := os.Chtimes(filepath.Join(d.root, list), then, then); err != nil {
 				t.Fatal(err)
 			}
-			err := m.mendInterrupted(t.Context())
+			_, err := m.mendInterrupted(t.Context())
 			if c.installed == nil { // the stand-in installs and then erases: that a name has gone is noticed
 				if err == nil || !strings.Contains(err.Error(), "mate-panel has gone") {
 					t.Error(err)

@@ -34,6 +34,8 @@ type yum struct {
 	root string
 	world
 
+	brings       map[string]string // what brings what along
+	came         map[string]int    // the transaction with which a package came
 	twice        map[string]string // the older version that a killed update has left recorded beside the newer
 	dead         []string          // repositories that cannot be reached
 	locked       int               // so many more commands find the lock taken
@@ -55,6 +57,8 @@ func (y *yum) Run(_ context.Context, c system.Command) (system.Output, error) {
 		return y.keys(), nil
 	case c.Argv[0] == "rpm" && args[0] == "-q":
 		return y.query(args[3:]), nil
+	case c.Argv[0] == "rpm" && args[0] == "-qa" && strings.Contains(c.String(), "INSTALLTID"):
+		return y.transactionIDs(), nil
 	case c.Argv[0] == "rpm" && args[0] == "-qa":
 		return y.query(slices.Sorted(maps.Keys(y.installed))), nil
 	case c.Argv[0] == "package-cleanup" && c.Scope != "":
@@ -140,6 +144,15 @@ func (y *yum) query(names []string) system.Output {
 			out.Stdout = fmt.Appendf(out.Stdout, "package %s is not installed\n", name)
 			out.ExitCode++
 		}
+	}
+	return out
+}
+
+// transactionIDs says with which transaction each package came.
+func (y *yum) transactionIDs() system.Output {
+	var out system.Output
+	for _, name := range slices.Sorted(maps.Keys(y.installed)) {
+		out.Stdout = fmt.Appendf(out.Stdout, "%s\t%d\n", name, y.came[name])
 	}
 	return out
 }
@@ -281,6 +294,14 @@ func (y *yum) shell() system.Output {
 			next["vim-enhanced"] = version
 		default:
 			next[name] = version
+			if along := y.brings[name]; along != "" && next[along] == "" {
+				next[along] = "1.0-1"
+			}
+		}
+	}
+	for name := range next {
+		if y.installed[name] == "" {
+			y.came[name] = len(y.transactions)
 		}
 	}
 	y.installed = next

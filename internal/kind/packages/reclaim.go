@@ -1,0 +1,144 @@
+package packages
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// dependency is, in the ledger, the kind of the packages that came along with one
+// that the policy wanted.
+const dependency = "dependency"
+
+// reclaimable are the packages that the agent has installed and that the policy no
+// longer names, so that a licence that a persona does not need goes back.
+func reclaimable(p *policy.Policy, owned []policy.ID) []policy.ID {
+	return slices.DeleteFunc(owned, func(id policy.ID) bool {
+		_, named := p.Lookup(id)
+		return named || protected.Package(id.Name()) != ""
+	})
+}
+
+// unwanted is a wish for the removal of what the policy does not name.
+func unwanted(id policy.ID) policy.Want[policy.Package] {
+	return policy.Want[policy.Package]{Resource: policy.Resource{ID: id}, Spec: policy.Package{Ensure: policy.Absent}}
+}
+
+// broughtHere says whether a package is there because of the agent alone.
+func (k *Kind) broughtHere(name string) bool {
+	return k.ledger.Owns(policy.NewID("package", name)) || k.ledger.Owns(policy.NewID(dependency, name))
+}
+
+// noteDependencies records what came along with the packages that the agent has
+// just installed: what is new and was installed in the same transaction. Packages
+// that a person installs meanwhile belong to another one.
+func (m *mending) noteDependencies(ctx context.Context, arrived []string) error {
+	if len(arrived) == 0 {
+		return nil
+	}
+	out, err := m.system.Runner.Run(ctx, system.Command{
+		Argv: []string{"rpm", "-qa", "--qf", `%{NAME}\t%{INSTALLTID}\n`}, ReadOnly: true,
+	})
+	if err != nil {
+		return err
+	}
+	transactionOf := map[string]string{}
+	for line := range strings.Lines(string(out.Stdout)) {
+		name, id, _ := strings.Cut(strings.TrimSpace(line), "\t")
+		transactionOf[name] = id
+	}
+	ours := map[string]bool{}
+	for _, name := range arrived {
+		ours[transactionOf[name]] = true
+	}
+	for name, id := range transactionOf {
+		if ours[id] && len(m.before[name]) == 0 && !slices.Contains(arrived, name) {
+			m.ledger.Own(policy.NewID(dependency, name))
+		}
+	}
+	return nil
+}
+
+// removeOrphans removes what came along with packages that are reclaimed, as far
+// as nothing that stays needs it. What that is rpm says before anything goes.
+func (m *mending) removeOrphans(ctx context.Context) error {
+	there, err := m.manager.recorded(ctx)
+	if err != nil {
+		return err
+	}
+	var orphans []string
+	for _, id := range m.ledger.Owned(dependency) {
+		switch name := id.Name(); {
+		case len(there[name]) == 0:
+			m.ledger.Disown(id)
+		case protected.Package(name) == "" && !m.keeps(name):
+			orphans = append(orphans, name)
+		}
+	}
+	orphans, err = m.notNeeded(ctx, orphans)
+	if err != nil || len(orphans) == 0 {
+		return err
+	}
+	lines := make([]string, len(orphans))
+	for i, name := range orphans {
+		lines[i] = "remove " + name
+	}
+	slog.Info("removing what only reclaimed packages needed", "kind", "package", "packages", orphans)
+	if _, err := m.manager.transact(ctx, lines, m.guarded()); err != nil {
+		return err
+	}
+	if there, err = m.manager.recorded(ctx); err != nil {
+		return err
+	}
+	for _, name := range orphans {
+		if len(there[name]) > 0 {
+			return fmt.Errorf("cannot remove %s, which nothing needs any longer", name)
+		}
+		m.ledger.Disown(policy.NewID(dependency, name))
+	}
+	return nil
+}
+
+// notNeeded are those of the packages that can go together, because what needs
+// them goes as well.
+func (k *Kind) notNeeded(ctx context.Context, names []string) ([]string, error) {
+	going := map[string]bool{}
+	for _, name := range names {
+		going[name] = true
+	}
+	for settled := false; !settled; {
+		settled = true
+		for _, name := range slices.Sorted(maps.Keys(going)) {
+			dependents, err := k.dependents(ctx, name)
+			if err != nil {
+				return nil, err
+			}
+			if slices.ContainsFunc(dependents, func(d string) bool { return !going[d] }) {
+				delete(going, name)
+				settled = false
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(going)), nil
+}
+
+// guarded are the installed packages that no transaction may take along. The
+// kernel is not among them: older ones are removed when a newer one comes, and the
+// package managers themselves keep the one that runs.
+func (m *mending) guarded() []string {
+	var names []string
+	for name := range m.before {
+		if protected.Package(name) != "" && name != "kernel" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
+}

@@ -1,0 +1,72 @@
+package packages
+
+import (
+	"maps"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+func TestWhatTheAgentInstalledIsReclaimedWithWhatOnlyItNeeded(t *testing.T) {
+	d := newDesk(t, world{
+		installed:  map[string]string{"theirs": "1.0-1"},
+		repository: map[string][]string{"licensed": {"1.0-1"}, "kept": {"1.0-1"}, "theirs": {"1.0-1"}, "person": {"1.0-1"}},
+		requires:   map[string]string{"licensed": "licensed-libs", "kept": "kept-libs"},
+	})
+	d.brings = map[string]string{"licensed": "licensed-libs", "kept": "kept-libs"}
+	wants := map[string]policy.Package{"licensed": {Ensure: "present"}, "kept": {Ensure: "present"}, "theirs": {Ensure: "present"}}
+	same(t, "the reasons", repair(t, d.kind(wants)), map[string]string{})
+	d.installed["person"] = "1.0-1" // a person's own, since
+	d.touch()
+
+	delete(wants, "licensed")
+	delete(wants, "theirs")
+	_, states := check(t, d.kind(wants))
+	same(t, "before", states, map[string]string{
+		"kept":     "compliant",
+		"licensed": "drifted ensure: present, not absent: the agent installed it for a policy that no longer names it",
+	})
+	same(t, "the reasons", repair(t, d.kind(wants)), map[string]string{})
+	same(t, "what is left", slices.Sorted(maps.Keys(d.installed)), []string{"kept", "kept-libs", "person", "theirs"})
+	_, states = check(t, d.kind(wants))
+	same(t, "afterwards", states, map[string]string{"kept": "compliant"})
+}
+
+func TestWhatAPersonsPackageNeedsIsNotReclaimed(t *testing.T) {
+	d := newDesk(t, world{
+		repository: map[string][]string{"licensed": {"1.0-1"}},
+		requires:   map[string]string{"person": "licensed-libs"},
+	})
+	d.brings = map[string]string{"licensed": "licensed-libs"}
+	repair(t, d.kind(map[string]policy.Package{"licensed": {Ensure: "present"}}))
+	d.installed["person"] = "1.0-1"
+	d.touch()
+	same(t, "the reasons", repair(t, d.kind(nil)), map[string]string{})
+	same(t, "what is left", slices.Sorted(maps.Keys(d.installed)), []string{"licensed-libs", "person"})
+
+	d = newDesk(t, world{
+		repository: map[string][]string{"licensed": {"1.0-1"}},
+		requires:   map[string]string{"person": "licensed"},
+	})
+	repair(t, d.kind(map[string]policy.Package{"licensed": {Ensure: "present"}}))
+	d.installed["person"] = "1.0-1"
+	d.touch()
+	same(t, "the reasons", repair(t, d.kind(nil)), map[string]string{
+		"licensed": "cannot remove licensed: person needs it, which the agent has not installed",
+	})
+}
+
+func TestThePackageManagerItselfIsToldWhatIsProtected(t *testing.T) {
+	d := newDesk(t, world{
+		installed:  map[string]string{"pcoip-agent-standard": "20.10-1", "kernel": "5.10-1", "vlc": "3-1"},
+		repository: map[string][]string{"tool": {"1.0-1"}},
+	})
+	repair(t, d.kind(map[string]policy.Package{"tool": {Ensure: "present"}}))
+	if i := slices.IndexFunc(d.ran, func(c string) bool {
+		return strings.Contains(c, "protected_packages=pcoip-agent-standard,glob:/etc/yum/protected.d/*.conf,") && strings.Contains(c, "shell")
+	}); i < 0 {
+		t.Errorf("what ran: %q", d.ran)
+	}
+}
