@@ -125,6 +125,8 @@ func TestWhateverHappensToTheDatabaseIsNoticedAndMended(t *testing.T) {
 		"> /etc/dconf/db/soe.d/locks/50-soe && dconf update",
 		"> /etc/dconf/db/soe",
 		"rm /etc/dconf/db/soe && ln -s /dev/null /etc/dconf/db/soe",
+		"rm /etc/dconf/db/soe && mkdir /etc/dconf/db/soe",
+		"cp /etc/dconf/db/soe /tmp/copy && ln -sf /tmp/copy /etc/dconf/db/soe",
 		"mkdir /tmp/x.d && dconf compile /etc/dconf/db/soe /tmp/x.d && touch -d tomorrow /etc/dconf/db/soe",
 		"rm /etc/dconf/db/soe.d/50-soe && mkfifo /etc/dconf/db/soe.d/50-soe",
 		"echo user-db:user > /run/dconf/user/1000",
@@ -193,7 +195,8 @@ picture-opacity = { gvariant = "uint32 50" }
 primary-color = "#003366"
 [dconf."com/example/tool"]
 limits = { gvariant = "(uint32 3, " }
-names = ["a", "b"]
+names = { gvariant = "['a', 'b']" }
+guess = ["a", "b"]
 `)
 	o.wants(t, map[policy.ID]converge.State{
 		"dconf/org/mate/desktop/session/idle-delay":         converge.Failed,
@@ -203,6 +206,7 @@ names = ["a", "b"]
 		"dconf/org/mate/desktop/background/primary-color":   converge.Corrected,
 		"dconf/com/example/tool/limits":                     converge.Failed,
 		"dconf/com/example/tool/names":                      converge.Corrected,
+		"dconf/com/example/tool/guess":                      converge.Failed,
 		"dconf/database":                                    converge.Corrected,
 	})
 	for id, word := range map[policy.ID]string{
@@ -211,6 +215,7 @@ names = ["a", "b"]
 		"dconf/org/mate/desktop/background/picture-filenam": `did you mean "picture-filename"?`,
 		"dconf/org/mate/desktop/background/picture-opacity": "int32",
 		"dconf/com/example/tool/limits":                     "(uint32 3,",
+		"dconf/com/example/tool/guess":                      "say the value as a gvariant",
 	} {
 		if reason := o.resource(id).Reason; !strings.Contains(reason, word) {
 			t.Errorf("the reason of %s does not say %q: %s", id, word, reason)

@@ -20,7 +20,8 @@
 // leave a database that people cannot read, is never taken at its word.
 //
 // Besides the policy's keys there are two resources: dconf/database is the
-// database as a whole, and dconf/profile that it is in force for everybody.
+// database as a whole, and dconf/profile that it is in force for everybody. When
+// the policy has no keys any more, all of it goes.
 package dconf
 
 import (
@@ -112,17 +113,22 @@ func (k *Kind) whole(id policy.ID) (r policy.Resource, ok bool) {
 
 // Check implements converge.Kind.
 func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
+	want, wanted := k.whole(databaseID)
+	if !wanted {
+		return k.leftover()
+	}
 	f, err := k.look()
 	if err != nil {
 		return nil, err
 	}
-	want, wanted := k.whole(databaseID)
-	if !wanted && f.keyfile.content == nil {
-		return nil, nil // dconf was never any business of the agent's
-	}
-	if k.schemas, err = readSchemas(k.system.FS, k.schemas); err != nil {
+	installed, err := readSchemas(k.system.FS, k.schemas)
+	if err != nil {
 		return nil, err
 	}
+	if installed.version != k.schemas.version {
+		clear(k.refused) // what the schemas of before had against a value
+	}
+	k.schemas = installed
 	database := converge.Wanted(want)
 	k.checkDatabase(&database, f)
 	want, _ = k.whole(profileID)
@@ -133,6 +139,9 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		r := converge.Wanted(want.Resource)
 		k.checkKey(&r, want.Spec, f)
 		if r.State == converge.Compliant {
+			if want.Spec.Value != nil && !k.schemas.areInstalled() {
+				r.Reason = "no schemas are installed that tell the type of its value, which is guessed"
+			}
 			inForce(&r, database, profile)
 		}
 		resources = append(resources, r)
@@ -142,7 +151,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 
 // text is the value wanted of a key as it is written.
 func (k *Kind) text(id policy.ID, want policy.Dconf) (string, error) {
-	key, err := k.schemas.key(pathOf(id), want.Schema)
+	key, err := k.schemas.keyOf(pathOf(id), want)
 	if err != nil {
 		return "", err
 	}

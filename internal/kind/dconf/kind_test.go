@@ -218,6 +218,15 @@ func TestWithoutDconfAPassSaysSoAndLeavesTheConfigurationAlone(t *testing.T) {
 	}
 }
 
+func TestWithoutAnySchemasTheReportSaysThatATypeIsGuessed(t *testing.T) {
+	i := newImage(t, examplePolicy)
+	i.inLine(t)
+	r := i.check(t)["dconf/org/example/background/opacity"]
+	if r.State != converge.Compliant || !strings.Contains(r.Reason, "guessed") {
+		t.Errorf("it is %s: %q", r.State, r.Reason)
+	}
+}
+
 func TestDamagedSchemasAreAnErrorThatSaysWhatToDo(t *testing.T) {
 	i := newImage(t, examplePolicy)
 	i.write(t, schemasFile, []byte("damaged"))

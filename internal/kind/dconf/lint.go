@@ -1,7 +1,6 @@
 package dconf
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -29,12 +28,9 @@ func Lint(p *policy.Policy, compiled []byte) (policy.Problems, error) {
 }
 
 func (s *schemas) judge(dconfPath string, want policy.Dconf) error {
-	key, err := s.key(dconfPath, want.Schema)
+	key, err := s.keyOf(dconfPath, want)
 	if err != nil {
 		return err
-	}
-	if key == nil && want.Value != nil {
-		return errors.New("no schema has this path; name a relocatable one with schema, or say the value as a gvariant")
 	}
 	if strings.Contains(fmt.Sprint(want.Value, want.GVariant), "{{") {
 		return nil

@@ -28,8 +28,8 @@ const (
 	profileDir   = "/etc/dconf/profile"
 	profilePath  = profileDir + "/user"
 	// dconf looks here for the profile when there is none in /etc.
-	packagedProfile = "/usr/share/dconf/profile/user"
-	mandatoryDir    = "/run/dconf/user"
+	packagedProfileFile = "/usr/share/dconf/profile/user"
+	mandatoryDir        = "/run/dconf/user"
 
 	locksTable = ".locks" // in the database
 )
@@ -167,11 +167,17 @@ func (k *Kind) currentProfile() (text string, f file, deviations []deviation, er
 	if err != nil || f.content != nil {
 		return string(f.content), f, deviations, err
 	}
-	packaged, _, err := k.read(packagedProfile, "")
+	text, err = k.packagedProfile()
+	return text, f, deviations, err
+}
+
+// packagedProfile is the profile that counts where there is none in /etc.
+func (k *Kind) packagedProfile() (string, error) {
+	packaged, _, err := k.read(packagedProfileFile, "")
 	if packaged.content == nil {
-		return userSource + "\n", f, deviations, err
+		return userSource + "\n", err
 	}
-	return string(packaged.content), f, deviations, err
+	return string(packaged.content), err
 }
 
 func (k *Kind) checkProfile(ctx context.Context, r *converge.Resource) {

@@ -67,6 +67,20 @@ func withDatabase(profile string) string {
 	return strings.Join(lines, "")
 }
 
+// namesOurs says whether a profile names the agent's database.
+func namesOurs(profile string) bool { return slices.Contains(sources(profile), ourSource) }
+
+// withoutDatabase returns the profile without the agent's database.
+func withoutDatabase(profile string) string {
+	var lines []string
+	for line := range strings.Lines(profile) {
+		if source(line) != ourSource {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "")
+}
+
 const (
 	userSource = "user-db:user"
 	ourSource  = "system-db:soe"

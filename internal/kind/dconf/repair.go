@@ -20,6 +20,12 @@ import (
 // Repair implements converge.Kind. All keys are mended at once: the database is
 // made anew or not at all.
 func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
+	if _, wanted := k.whole(databaseID); !wanted {
+		if err := k.reclaim(ctx); err != nil {
+			return []converge.Outcome{{ID: databaseID, Err: fmt.Errorf("cannot take the dconf settings away: %w", err)}}
+		}
+		return nil
+	}
 	var outcomes []converge.Outcome
 	mended := map[policy.ID]bool{}
 	profileDrifted := false
@@ -54,6 +60,9 @@ func (k *Kind) repairDatabase(ctx context.Context, mended map[policy.ID]bool) er
 	database, err := k.compile(ctx, next, f.settings)
 	if err != nil {
 		return err
+	}
+	if !k.ledger.Owns(databaseID) {
+		k.ledger.Own(databaseID)
 	}
 	return k.install(ctx, f, next, database)
 }

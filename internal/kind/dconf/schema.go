@@ -93,6 +93,18 @@ func textOf(table gvdb.Table, key string) (string, bool) {
 	return text, ok
 }
 
+// keyOf looks up the key that the policy means. Where schemas are installed, only
+// a gvariant needs none: it says its type itself.
+func (s *schemas) keyOf(dconfPath string, want policy.Dconf) (*schemaKey, error) {
+	key, err := s.key(dconfPath, want.Schema)
+	if err == nil && key == nil && want.Value != nil && s.areInstalled() {
+		err = errors.New("no installed schema has this path; name a relocatable one with schema, or say the value as a gvariant")
+	}
+	return key, err
+}
+
+func (s *schemas) areInstalled() bool { return s.byID != nil }
+
 // key looks a key up by its dconf path, and by the id of its schema if one is
 // given. It is nil without an error where none is, and no installed schema has
 // the path: a relocatable schema names none.

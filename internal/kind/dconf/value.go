@@ -17,11 +17,7 @@ import (
 func text(want policy.Dconf, key *schemaKey) (string, error) {
 	if want.Value == nil {
 		given := strings.TrimSpace(want.GVariant)
-		if typ := writtenType(given); key != nil && typ != "" && typ != key.typ {
-			return "", fmt.Errorf("%s is of type %s, and the installed schema %s has the key as %s",
-				given, describeType(typ), key.schema, describeType(key.typ))
-		}
-		return given, nil
+		return given, judgeText(given, key)
 	}
 	if key == nil {
 		typ, err := naturalType(want.Value)
@@ -40,35 +36,74 @@ func text(want policy.Dconf, key *schemaKey) (string, error) {
 	return rendered, nil
 }
 
-// writtenType is the type that GVariant text shows at its beginning, or "" where
-// only dconf can tell.
-func writtenType(text string) string {
-	if annotated, ok := strings.CutPrefix(text, "@"); ok {
-		if one, _, ok := gvdb.FirstType(annotated); ok {
-			return one
-		}
-		return ""
+// judgeText says what the installed schema has against GVariant text, as far as
+// that can be told without dconf.
+func judgeText(given string, key *schemaKey) error {
+	typ, rest := writtenType(given)
+	if key == nil || typ == "" {
+		return nil
 	}
-	word, _, isTyped := strings.Cut(text, " ")
+	if typ != key.typ {
+		return fmt.Errorf("%s is of type %s, and the installed schema %s has the key as %s",
+			given, describeType(typ), key.schema, describeType(key.typ))
+	}
+	if err := key.allows(writtenValue(typ, rest)); err != nil {
+		return fmt.Errorf("%w, says the installed schema %s", err, key.schema)
+	}
+	return nil
+}
+
+// writtenType is the type that GVariant text shows at its beginning, and what
+// follows; "" where only dconf can tell.
+func writtenType(text string) (typ, rest string) {
+	if annotated, ok := strings.CutPrefix(text, "@"); ok {
+		if one, rest, ok := gvdb.FirstType(annotated); ok {
+			return one, strings.TrimSpace(rest)
+		}
+		return "", ""
+	}
+	word, rest, isTyped := strings.Cut(text, " ")
 	types := map[string]string{
 		"boolean": "b", "byte": "y", "int16": "n", "uint16": "q", "int32": "i", "uint32": "u", "int64": "x", "uint64": "t",
 		"handle": "h", "double": "d", "string": "s", "objectpath": "o", "signature": "g",
 	}
 	switch {
 	case isTyped && types[word] != "":
-		return types[word]
+		return types[word], strings.TrimSpace(rest)
 	case text == "true" || text == "false":
-		return "b"
+		return "b", text
 	case strings.HasPrefix(text, "'") || strings.HasPrefix(text, `"`):
-		return "s"
+		return "s", text
 	}
 	if _, err := strconv.ParseInt(text, 0, 64); err == nil {
-		return "i"
+		return "i", text
 	}
 	if _, err := strconv.ParseFloat(text, 64); err == nil {
-		return "d"
+		return "d", text
 	}
-	return ""
+	return "", ""
+}
+
+// writtenValue is the string or number that GVariant text holds, or nil where only
+// dconf can tell.
+func writtenValue(typ, text string) any {
+	switch typ {
+	case "s":
+		// dconf reads escapes its own way.
+		if n := len(text); n >= 2 && text[0] == text[n-1] && !strings.ContainsAny(text[1:n-1], `\'"`) {
+			return text[1 : n-1]
+		}
+	case "d":
+		if number, err := strconv.ParseFloat(text, 64); err == nil {
+			return number
+		}
+	default:
+		_, _, isNumber := limits(typ)
+		if number, err := strconv.ParseInt(text, 0, 64); isNumber && err == nil {
+			return number
+		}
+	}
+	return nil
 }
 
 // naturalType is the type that a value has by itself, as GVariant text without

@@ -1,6 +1,7 @@
 package dconf
 
 import (
+	"fmt"
 	"math"
 	"os"
 	"strings"
@@ -135,9 +136,52 @@ func TestAGVariantOfAnotherTypeThanTheSchemasIsRefused(t *testing.T) {
 			t.Errorf("%s: %v; want %q", given, err, reason)
 		}
 	}
-	for _, given := range []string{"50", "int32 50", "@i 50", "-0x10"} {
+	for _, given := range []string{"50", "int32 50", "@i 50", "0x10"} {
 		if _, err := render(t, "/org/example/background/opacity", policy.Dconf{GVariant: given}); err != nil {
 			t.Errorf("%s: %v", given, err)
+		}
+	}
+}
+
+func TestAGVariantIsHeldToTheChoicesAndTheRangeOfItsSchema(t *testing.T) {
+	for _, c := range []struct{ key, given, reason string }{
+		{"opacity", "101", "101 is not between 0 and 100, says the installed schema org.example.background"},
+		{"opacity", "int32 -1", "-1 is not between 0 and 100"},
+		{"opacity", "@i 0x65", "101 is not between 0 and 100"},
+		{"scale", "0.25", "0.25 is not between 0.5 and 3"},
+		{"scale", "double 4", "4 is not between 0.5 and 3"},
+		{"big", "uint64 0", "0 is not between 1 and"},
+		{"picture-options", "'zooom'", `"zooom" is none of zoom, centered, no, middle`},
+		{"choice", `@s "up"`, `"up" is none of left, right`},
+		{"opacity", "100", ""},
+		{"scale", "3.0", ""},
+		{"big", "uint64 18446744073709551615", ""},
+		{"picture-options", `"zoom"`, ""},
+		{"picture-options", `'\u007aoom'`, ""}, // only dconf can tell
+		{"marks", "['three']", ""},             // so it can here
+	} {
+		_, err := render(t, "/org/example/background/"+c.key, policy.Dconf{GVariant: c.given})
+		if got := fmt.Sprint(err); c.reason == "" && err != nil || !strings.Contains(got, c.reason) {
+			t.Errorf("%s = %s: %v; want %q", c.key, c.given, err, c.reason)
+		}
+	}
+}
+
+func TestWithSchemasInstalledOnlyAGVariantNeedsNone(t *testing.T) {
+	installed := exampleSchemas(t)
+	for _, c := range []struct {
+		schemas *schemas
+		path    string
+		want    policy.Dconf
+		isError bool
+	}{
+		{installed, "/com/example/tool/key", policy.Dconf{Value: "text"}, true},
+		{installed, "/com/example/tool/key", policy.Dconf{GVariant: "'text'"}, false},
+		{installed, "/org/example/background/opacity", policy.Dconf{Value: int64(1)}, false},
+		{&schemas{}, "/com/example/tool/key", policy.Dconf{Value: "text"}, false},
+	} {
+		if _, err := c.schemas.keyOf(c.path, c.want); (err != nil) != c.isError {
+			t.Errorf("%s %v: %v", c.path, c.want, err)
 		}
 	}
 }

@@ -1,0 +1,139 @@
+package dconf
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// leftover is the database of an earlier policy, where this one has no settings.
+func (k *Kind) leftover() ([]converge.Resource, error) {
+	if !k.ledger.Owns(databaseID) {
+		f, _, err := k.read(keyfilePath, "")
+		if err != nil || !bytes.HasPrefix(f.content, []byte(notice)) {
+			return nil, err
+		}
+	}
+	return []converge.Resource{converge.Unwanted(databaseID, "the policy has no settings any more")}, nil
+}
+
+// reclaim takes the database away, such that no program that runs is left with a
+// lock: dconf tells them of the database that is empty, and then it goes.
+func (k *Kind) reclaim(ctx context.Context) error {
+	if err := k.empty(ctx); err != nil {
+		return err
+	}
+	if err := errors.Join(k.removeMandatory(), k.giveBackProfile()); err != nil {
+		return err // whose profile still names the database shall find it
+	}
+	errs := []error{k.forget(locksPath), k.removeIfEmpty(locksDir), k.forget(keyfilePath), k.removeIfEmpty(keyfileDir), k.forget(databaseFile)}
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	k.ledger.Disown(databaseID)
+	return nil
+}
+
+// empty puts a database without settings in place. Without dconf nobody can be
+// told of it.
+func (k *Kind) empty(ctx context.Context) error {
+	f, err := k.look()
+	if err != nil || f.database.content == nil {
+		return err
+	}
+	database, err := k.compile(ctx, settings{}, nil)
+	if errors.Is(err, system.ErrNotInstalled) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return k.install(ctx, f, settings{}, database)
+}
+
+// removeMandatory removes the mandatory profiles that name the database.
+func (k *Kind) removeMandatory() error {
+	if !k.system.Running() {
+		return nil
+	}
+	names, err := k.system.FS.ReadDir(mandatoryDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, name := range names {
+		name = path.Join(mandatoryDir, name)
+		f, _, err := k.read(name, "")
+		errs = append(errs, err)
+		if namesOurs(string(f.content)) {
+			errs = append(errs, k.forget(name))
+		}
+	}
+	errs = append(errs, k.removeIfEmpty(mandatoryDir), k.removeIfEmpty(path.Dir(mandatoryDir)))
+	return errors.Join(errs...)
+}
+
+// giveBackProfile makes of the profile what it was before the agent. Of one that
+// somebody has changed since, only the agent's line goes.
+func (k *Kind) giveBackProfile() error {
+	f, _, err := k.read(profilePath, "")
+	if err != nil {
+		return err
+	}
+	if f.content == nil {
+		nothing := func() error { return nil } // it is gone, or not a file: nothing names the database
+		return k.ledger.Release(profilePath, func(system.Kept) error { return nil }, nothing)
+	}
+	text := string(f.content)
+	rest := withoutDatabase(text)
+	drop := func() error {
+		if rest == text {
+			return nil
+		}
+		return k.put(profilePath, []byte(rest))
+	}
+	basis, err := k.packagedProfile()
+	if err != nil {
+		return err
+	}
+	restore := func(original system.Kept) error {
+		before := string(original.Content)
+		if text != withDatabase(before) || !original.Info.IsRegular() {
+			return drop()
+		}
+		return k.system.FS.WriteFile(profilePath, []byte(withoutDatabase(before)), original.Info.Attr)
+	}
+	remove := func() error {
+		if text != withDatabase(basis) {
+			return drop()
+		}
+		return k.system.FS.Remove(profilePath)
+	}
+	if _, kept := k.ledger.Original(profilePath); !kept && !k.ledger.Made(profilePath) {
+		return drop()
+	}
+	return k.ledger.Release(profilePath, restore, remove)
+}
+
+// forget removes a file of the agent's own.
+func (k *Kind) forget(name string) error {
+	remove := func() error { return k.system.FS.Remove(name) }
+	// A file that the ledger knows nothing of, such as what dconf has made, stays at first.
+	return errors.Join(k.ledger.Release(name, func(system.Kept) error { return remove() }, remove), remove())
+}
+
+func (k *Kind) removeIfEmpty(dir string) error {
+	names, err := k.system.FS.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil || len(names) > 0 {
+		return err
+	}
+	return k.system.FS.Remove(dir)
+}
