@@ -3,7 +3,10 @@ package policy
 import (
 	"path"
 	"regexp"
+	"slices"
 	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/protected"
 )
 
 // A nameRule says which names the reader of a directory does not pass over.
@@ -37,7 +40,14 @@ var (
 		{"/etc/systemd/system/*.d", endsInConf, nil, "systemd reads only names that end in .conf (systemd.unit(5))"},
 		{"/etc/systemd/system", unitFile, nil, "it is not the name of a unit (systemd.unit(5))"},
 		{"/etc/profile.d", regexp.MustCompile(`\.(sh|csh)$`), nil, "shells read only names that end in .sh or .csh"},
-		{"/etc/cron.*", plainName, nil, "cron and run-parts skip names with other than letters, digits, - and _ (run-parts(8))"},
+		{
+			"/etc/cron.d", anyName, regexp.MustCompile(`^#|~$|\.(rpmsave|rpmorig|rpmnew)$`),
+			"cron skips names that begin with # or end in ~, .rpmsave, .rpmorig or .rpmnew (cron(8))",
+		},
+		{
+			"/etc/cron.*ly", anyName, regexp.MustCompile(`[~,]$|,v$|\.(rpmsave|rpmorig|rpmnew|swp|cfsaved)$`),
+			"run-parts skips names that end in ~ or a comma, and what editors and rpm leave behind (run-parts(4))",
+		},
 		{"/etc/update-motd.d", plainName, nil, "run-parts skips names with other than letters, digits, - and _ (run-parts(8))"},
 		{
 			"/etc/logrotate.d", anyName,
@@ -81,15 +91,134 @@ func ForbiddenDropin(file string) string {
 	for _, place := range []struct{ dir, why string }{
 		{"/etc/dconf/db/", "say it in [dconf], which keeps the whole database"},
 		{"/etc/dconf/profile/", "say it in [dconf], which sees to the profile"},
-		{"/etc/X11/xorg.conf.d/", "the streaming agent makes the configuration of X, and a mistake ends the session"},
 		{"/etc/krb5.conf.d/", "people log in by it, and WorkSpaces sees to it"},
 		{"/etc/firewalld/", "a mistake cuts the streaming session off"},
 		{"/etc/dracut.conf.d/", "what resumes a hibernated machine lies there"},
-		{"/etc/default/grub.d/", "what resumes a hibernated machine lies there"},
+		{"/etc/default/grub", "what resumes a hibernated machine lies there"},
+		{"/etc/selinux/", "a mistake keeps the machine from starting; say it in [system]"},
+		{"/etc/ssh/ssh_host_", "they are the keys of this one machine"},
+		{"/etc/X11/xorg.conf", "the streaming agent makes the configuration of X, and a mistake ends the session"},
+		{"/etc/gdm/", "the session of everybody begins there"},
+		{"/etc/gdm3/", "the session of everybody begins there"},
+		{"/etc/lightdm/", "the session of everybody begins there"},
 	} {
 		if strings.HasPrefix(file, place.dir) {
 			return place.why
 		}
 	}
 	return ""
+}
+
+func (v *validator) dropin(d Dropin, secret bool) {
+	v.ensure(d.Ensure)
+	file := "/" + v.name
+	dir, base := path.Split(file)
+	v.refuse(path.Clean(file) != file || strings.ContainsAny(file, "\n\x00"), "%q is not a clean absolute path", file)
+	v.dropinPlace(file, d.Activate)
+	v.refuse(strings.HasPrefix(base, "."), "readers of %s skip files that begin with a dot", dir)
+	v.refuse(len(base) > 240, "its name is longer than 240 bytes")
+	for _, account := range []string{d.Owner, d.Group} {
+		v.refuse(strings.ContainsAny(account, ":\n\x00"), "%q is not the name of an account", account)
+	}
+	if why := passedOver(file); why != "" && d.Ensure != Absent {
+		v.wrong("%s", why)
+	}
+	if d.Mode != nil {
+		v.refuse(*d.Mode&0o7000 != 0, "mode %04o has setuid, setgid or the sticky bit, which no drop-in needs", *d.Mode)
+		v.refuse(*d.Mode&0o002 != 0, "mode %04o lets everybody write it", *d.Mode)
+		v.refuse(secret && *d.Mode&0o007 != 0, "mode %04o lets everybody see the secret in it", *d.Mode)
+	}
+	if len(d.Activate) > 0 {
+		v.refuse(!path.IsAbs(d.Activate[0]), "activate: %q is not the absolute path of a program", d.Activate[0])
+		v.refuse(strings.ContainsRune(strings.Join(d.Activate, ""), 0), "activate: no argument can hold a NUL byte")
+		v.activatedUnits(d.Activate)
+	}
+}
+
+// activatedUnits refuses to have systemctl do what ends or disturbs a session.
+func (v *validator) activatedUnits(argv []string) {
+	if path.Base(argv[0]) != "systemctl" {
+		return
+	}
+	for _, word := range argv[1:] {
+		unit := word
+		if path.Ext(unit) == "" {
+			unit += ".service"
+		}
+		v.refuse(protected.Disruptive(unit) || protected.EndsAll(unit), "activate: %s of %s disturbs whoever is logged in", argv[0], word)
+	}
+}
+
+// dropinPlace says what is wrong with the place of a file. Where the agent does
+// not know the reader of a directory, the policy says what activates a change.
+func (v *validator) dropinPlace(file string, activate []string) {
+	dir := path.Dir(file)
+	switch {
+	case isDropinDirectory(dir):
+	case !slices.ContainsFunc(lastingPlaces(), func(place string) bool { return strings.HasPrefix(dir, place) }):
+		v.wrong("%s is not a place for drop-ins: its directory does not end in .d", file)
+	case activate == nil:
+		v.wrong("nothing is known of the reader of %s: say with activate which command makes a change take effect, or with activate = [] that none is needed", dir)
+	}
+	for _, place := range []string{"/dev/", "/home/", "/proc/", "/run/user/", "/sys/", "/tmp/", "/var/tmp/"} {
+		v.refuse(strings.HasPrefix(file, place), "%s is no place for what the machine relies on: others write there, or it does not last", place)
+	}
+	if why := protected.Path(file); why != "" {
+		v.wrong("%s is protected: %s", file, why)
+	}
+	if why := ForbiddenDropin(file); why != "" {
+		v.wrong("%s is no place for a drop-in: %s", file, why)
+	}
+}
+
+// lastingPlaces are those below which programs have directories of their own.
+func lastingPlaces() []string {
+	return []string{"/etc/", "/opt/", "/srv/", "/usr/local/", "/usr/share/", "/var/lib/"}
+}
+
+// isDropinDirectory says whether a directory is known to hold drop-ins.
+func isDropinDirectory(dir string) bool {
+	return strings.HasSuffix(dir, ".d") || slices.Contains(dropinPlaces(), dir)
+}
+
+// dropinPlaces are the directories that hold drop-ins and are not called so.
+func dropinPlaces() []string {
+	return []string{
+		"/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/etc/cron.monthly", "/etc/dconf/profile",
+		"/etc/firefox/policies", "/etc/opt/chrome/policies/managed", "/etc/opt/edge/policies/managed",
+		"/etc/chromium/policies/managed", "/etc/pki/ca-trust/source/anchors", "/etc/pki/rpm-gpg",
+		"/etc/skel", "/etc/systemd/system", "/etc/xdg/autostart", "/etc/yum/vars", "/etc/dnf/vars",
+		"/usr/local/share/ca-certificates", "/usr/share/applications", "/usr/share/backgrounds",
+	}
+}
+
+// directory refuses to have places cleared in which others put what is needed.
+func (v *validator) directory() {
+	dir := "/" + v.name
+	v.refuse(path.Clean(dir) != dir || strings.ContainsAny(dir, "\n\x00"), "%q is not a clean absolute path", dir)
+	v.refuse(!isDropinDirectory(dir) || !strings.HasPrefix(dir, "/etc/") && !strings.HasPrefix(dir, "/usr/local/"),
+		"%s is not a directory of drop-ins below /etc or /usr/local", dir)
+	for _, place := range []struct{ dir, why string }{
+		{"/etc/sudoers.d", "say in [sudo] who may administer the machine"},
+		{"/etc/yum.repos.d", "say in [repositories] which there are"},
+		{"/etc/apt/*.d", "say in [repositories] which there are"},
+		{"/etc/pki/rpm-gpg", "the keys of repositories lie there"},
+		{"/etc/systemd/system", "the links by which units are enabled lie there"},
+		{"/etc/systemd/system/*.d", "AWS may add to its units there"},
+		{"/etc/init.d", "the machine starts by what lies there"},
+		{"/etc/rc*.d", "the machine starts by what lies there"},
+		{"/etc/rc.d/*", "the machine starts by what lies there"},
+		{"/etc/grub.d", "the machine starts by what lies there"},
+		{"/etc/ssh/sshd_config.d", "people log in by it"},
+	} {
+		if matched, _ := path.Match(place.dir, dir); matched {
+			v.wrong("%s cannot be purged: %s", dir, place.why)
+		}
+	}
+	if why := protected.Path(dir); why != "" {
+		v.wrong("%s is protected: %s", dir, why)
+	}
+	if why := ForbiddenDropin(dir + "/"); why != "" {
+		v.wrong("%s is no place for drop-ins: %s", dir, why)
+	}
 }

@@ -10,7 +10,8 @@ func TestANameThatItsReaderPassesOverIsRefused(t *testing.T) {
 		"/etc/sysctl.d/60": false, "/etc/sysctl.d/60.conf": true, "/etc/modprobe.d/a.conf.off": false,
 		"/etc/tmpfiles.d/a": false, "/etc/profile.d/a": false, "/etc/profile.d/a.csh": true,
 		"/etc/sudoers.d/a.conf": false, "/etc/sudoers.d/a~": false, "/etc/sudoers.d/60-a": true,
-		"/etc/cron.d/a.rpmsave": false, "/etc/cron.d/a~": false, "/etc/cron.d/a_b-1": true, "/etc/cron.daily/a.sh": false,
+		"/etc/cron.d/a.rpmsave": false, "/etc/cron.d/a~": false, "/etc/cron.d/a_b-1": true, "/etc/cron.d/a.cron": true, "/etc/cron.d/#a": false,
+		"/etc/cron.daily/a.sh": true, "/etc/cron.daily/a,v": false, "/etc/cron.hourly/a.cfsaved": false,
 		"/etc/update-motd.d/a.sh": false, "/etc/logrotate.d/a.rpmnew": false, "/etc/logrotate.d/a.conf": true,
 		"/etc/yum.repos.d/a.conf": false, "/etc/udev/rules.d/a.rule": false, "/etc/polkit-1/rules.d/a.rules": true,
 		"/etc/audit/rules.d/a.conf": false, "/etc/xdg/autostart/a.sh": false,
@@ -35,12 +36,63 @@ func TestAPlaceThatIsNotForDropinsIsRefusedWithTheReason(t *testing.T) {
 		"/etc/X11/xorg.conf.d/10.conf": "streaming agent", "/etc/krb5.conf.d/a": "log in",
 		"/etc/pam.d/a.d/b": "protected", "/etc/NetworkManager/conf.d/a.conf": "protected",
 		"/etc/cloud/cloud.cfg.d/a.cfg": "protected", "/etc/sssd/conf.d/a.conf": "protected",
-		"/etc/dracut.conf.d/a.conf": "hibernated",
+		"/etc/dracut.conf.d/a.conf": "hibernated", "/etc/default/grub.d/a.cfg": "hibernated",
 	} {
 		for _, ensure := range []Ensure{Present, Absent} {
 			if got := strings.Join(validate(NewID("dropin", file), Dropin{Ensure: ensure}, true), "\n"); !strings.Contains(got, want) {
 				t.Errorf("%s: %q", file, got)
 			}
+		}
+	}
+}
+
+func TestADirectoryWhoseReaderIsNotKnownNeedsAnActivation(t *testing.T) {
+	for _, test := range []struct {
+		file     string
+		activate []string
+		want     string
+	}{
+		{"/etc/chrony.conf", nil, "not a place"},
+		{"/etc/chrony/sources/a.sources", nil, "activate = []"},
+		{"/etc/chrony/sources/a.sources", []string{}, ""},
+		{"/etc/chrony/sources/a.sources", []string{"/usr/bin/chronyc", "reload", "sources"}, ""},
+		{"/etc/chrony/sources/a.sources", []string{"chronyc"}, "absolute path"},
+		{"/etc/chrony/sources/a.sources", []string{"/usr/bin/chronyc", "\x00"}, "NUL"},
+		{"/opt/app/conf/a.ini", []string{}, ""},
+		{"/etc/app.d/a", []string{"/usr/bin/app", "reload"}, ""},
+		{"/etc/app.d/a", []string{"/usr/bin/systemctl", "try-restart", "lightdm"}, "logged in"},
+		{"/etc/app.d/a", []string{"/usr/bin/systemctl", "isolate", "rescue.target"}, "logged in"},
+		{"/etc/app.d/a", []string{"/usr/bin/systemctl", "reboot"}, "logged in"},
+		{"/etc/app.d/a", []string{"/usr/bin/systemctl", "try-restart", "app"}, ""},
+		{"/etc/app.d/a", nil, ""},
+		{"/etc/ld.so.preload", []string{}, "not a place"},
+		{"/boot/loader/entries/a.conf", []string{}, "not a place"},
+		{"/root/.config/a", []string{}, "not a place"},
+		{"/etc/pam.d/sudo", []string{}, "protected"},
+		{"/etc/default/grub", []string{}, "hibernated"},
+		{"/etc/ssh/ssh_host_rsa_key", []string{}, "keys of this one machine"},
+		{"/etc/X11/xorg.conf", []string{}, "streaming agent"},
+		{"/etc/selinux/config", []string{}, "starting"},
+		{"/etc/gdm/custom.conf", []string{}, "session"},
+	} {
+		for _, ensure := range []Ensure{Present, Absent} {
+			got := validate(NewID("dropin", test.file), Dropin{Ensure: ensure, Activate: test.activate}, true)
+			if (len(got) == 0) != (test.want == "") || !strings.Contains(strings.Join(got, "\n"), test.want) {
+				t.Errorf("%s with %q: %q", test.file, test.activate, got)
+			}
+		}
+	}
+}
+
+func TestAnActivationThatIsLeftOutIsNotAnEmptyOne(t *testing.T) {
+	const toml = "schema = 1\n[dropins.\"/etc/app.d/a\"]\ncontent = \"\"\n[dropins.\"/etc/app/a\"]\ncontent = \"\"\nactivate = []\n"
+	fragment, err := Parse(Source{Name: "a.toml", Text: toml})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range fragment.Settings {
+		if activate := s.Spec.(Dropin).Activate; (activate == nil) != (s.ID == "dropin/etc/app.d/a") {
+			t.Errorf("%s: %#v", s.ID, activate)
 		}
 	}
 }

@@ -37,6 +37,7 @@ func (d *decoder) document(t *table) (personas []string, description string) {
 		{"ids", d.ids},
 		{"sudo", d.sudo},
 		{"dropins", d.dropins},
+		{"directories", d.directories},
 		{"pcoip", d.pcoip},
 		{"dconf", d.dconf},
 		{"repositories", d.repositories},
@@ -150,6 +151,7 @@ func (d *decoder) dropins(t *table) {
 	d.each(t, func(path string, f *table) {
 		dropin := Dropin{
 			Ensure: f.ensure(), Content: f.text("content"), Owner: f.text("owner"), Group: f.text("group"),
+			Activate: f.texts("activate"),
 		}
 		if text, ok := read[string](f, "mode", `a string such as "0644"`); ok {
 			mode, err := strconv.ParseUint(text, 8, 12)
@@ -163,6 +165,18 @@ func (d *decoder) dropins(t *table) {
 			f.problem("content", "a drop-in that is to be present needs its content")
 		}
 		d.set(t, path, NewID("dropin", path), dropin)
+		if !strings.HasPrefix(path, "/") {
+			t.problem(path, "it is not an absolute path")
+		}
+	})
+}
+
+func (d *decoder) directories(t *table) {
+	d.each(t, func(path string, f *table) {
+		if !f.has("purge") {
+			t.problem(path, "it does not say purge = true")
+		}
+		d.set(t, path, NewID("dropin", path), Directory{Purge: f.isSet("purge")})
 		if !strings.HasPrefix(path, "/") {
 			t.problem(path, "it is not an absolute path")
 		}

@@ -76,6 +76,17 @@ type Dropin struct {
 	Mode    *fs.FileMode `json:"mode,omitempty"`
 	Owner   string       `json:"owner,omitempty"`
 	Group   string       `json:"group,omitempty"`
+	// Activate is the command that makes a change of the file take effect. Nil is
+	// what its directory is known to need, and empty is nothing.
+	Activate []string `json:"activate,omitzero"`
+}
+
+// Directory is a directory of drop-ins, named by its path. It is of the kind of
+// its files.
+type Directory struct {
+	// Purge is true when nothing may be in it but what the policy names and what
+	// belongs to a package.
+	Purge bool `json:"purge"`
 }
 
 // PCoIP is one directive of pcoip-agent.conf, as it is written after the "=".
@@ -156,6 +167,7 @@ func (User) Kind() string       { return "user" }
 func (r Registry) Kind() string { return r.Of }
 func (Sudo) Kind() string       { return "sudo" }
 func (Dropin) Kind() string     { return "dropin" }
+func (Directory) Kind() string  { return Dropin{}.Kind() }
 func (PCoIP) Kind() string      { return "pcoip" }
 func (Dconf) Kind() string      { return "dconf" }
 func (Repository) Kind() string { return "repository" }
@@ -187,6 +199,9 @@ func (d Dropin) Expand(expand func(string) string) Spec {
 	d.Content = expand(d.Content)
 	return d
 }
+
+// Expand implements Spec.
+func (d Directory) Expand(func(string) string) Spec { return d }
 
 func (p PCoIP) Expand(expand func(string) string) Spec {
 	p.Value = expand(p.Value)

@@ -51,6 +51,8 @@ func validate(id ID, spec Spec, resolved bool) []string {
 		v.sudo(s)
 	case Dropin:
 		v.dropin(s, slices.ContainsFunc(references, Reference.Secret))
+	case Directory:
+		v.directory()
 	case PCoIP:
 		v.pcoip(s)
 	case Dconf:
@@ -161,48 +163,6 @@ func (v *validator) user(u User) {
 func (v *validator) absolute(what, value string) {
 	v.refuse(!path.IsAbs(value) || path.Clean(value) != value || strings.ContainsAny(value, ":\n"),
 		"%s %q is not a clean absolute path", what, value)
-}
-
-func (v *validator) dropin(d Dropin, secret bool) {
-	v.ensure(d.Ensure)
-	file := "/" + v.name
-	dir, base := path.Split(file)
-	v.refuse(path.Clean(file) != file || strings.ContainsAny(file, "\n\x00"), "%q is not a clean absolute path", file)
-	v.refuse(!strings.HasSuffix(dir, ".d/") && !slices.Contains(dropinPlaces(), strings.TrimSuffix(dir, "/")),
-		"%s is not a place for drop-ins: its directory does not end in .d", file)
-	v.refuse(strings.HasPrefix(base, "."), "readers of %s skip files that begin with a dot", dir)
-	v.refuse(len(base) > 240, "its name is longer than 240 bytes")
-	for _, place := range []string{"/dev/", "/home/", "/proc/", "/run/user/", "/sys/", "/tmp/", "/var/tmp/"} {
-		v.refuse(strings.HasPrefix(file, place), "%s is no place for what the machine relies on: others write there, or it does not last", place)
-	}
-	for _, account := range []string{d.Owner, d.Group} {
-		v.refuse(strings.ContainsAny(account, ":\n\x00"), "%q is not the name of an account", account)
-	}
-	if why := protected.Path(file); why != "" {
-		v.wrong("%s is protected: %s", file, why)
-	}
-	if why := ForbiddenDropin(file); why != "" {
-		v.wrong("%s is no place for a drop-in: %s", file, why)
-	}
-	if why := passedOver(file); why != "" && d.Ensure != Absent {
-		v.wrong("%s", why)
-	}
-	if d.Mode != nil {
-		v.refuse(*d.Mode&0o7000 != 0, "mode %04o has setuid, setgid or the sticky bit, which no drop-in needs", *d.Mode)
-		v.refuse(*d.Mode&0o002 != 0, "mode %04o lets everybody write it", *d.Mode)
-		v.refuse(secret && *d.Mode&0o007 != 0, "mode %04o lets everybody see the secret in it", *d.Mode)
-	}
-}
-
-// dropinPlaces are the directories that hold drop-ins and are not called so.
-func dropinPlaces() []string {
-	return []string{
-		"/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/etc/cron.monthly", "/etc/dconf/profile",
-		"/etc/firefox/policies", "/etc/opt/chrome/policies/managed", "/etc/opt/edge/policies/managed",
-		"/etc/chromium/policies/managed", "/etc/pki/ca-trust/source/anchors", "/etc/pki/rpm-gpg",
-		"/etc/skel", "/etc/systemd/system", "/etc/xdg/autostart", "/etc/yum/vars", "/etc/dnf/vars",
-		"/usr/local/share/ca-certificates", "/usr/share/applications", "/usr/share/backgrounds",
-	}
 }
 
 func (v *validator) dconf(d Dconf) {

@@ -112,9 +112,31 @@ var (
 	cronNickname = regexp.MustCompile(`^@(reboot|yearly|annually|monthly|weekly|daily|midnight|hourly)$`)
 )
 
+var debianName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
+
+// checkJobName follows cron(8) of Debian, which passes over names that cronie
+// reads.
+func checkJobName(c candidate) error {
+	_, err := c.system.FS.Stat("/etc/debian_version")
+	if c.content == nil || err != nil || debianName.MatchString(path.Base(c.name)) {
+		return nil
+	}
+	return errors.New("cron of this system passes over names with other than letters, digits, - and _")
+}
+
+func checkJob(ctx context.Context, c candidate) error {
+	if err := checkJobName(c); err != nil {
+		return err
+	}
+	return checkShell(ctx, c)
+}
+
 // checkCron follows crontab(5): a file that does not end in a line break loses
 // its last line, and in cron.d a sixth field names the user.
 func checkCron(_ context.Context, c candidate) error {
+	if err := checkJobName(c); err != nil {
+		return err
+	}
 	if len(c.content) > 0 && !bytes.HasSuffix(c.content, []byte("\n")) {
 		return errors.New("it does not end with a line break, and cron would pass over its last line")
 	}

@@ -1,7 +1,6 @@
 package dropin
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,8 +21,6 @@ const (
 	readers = 4
 	// maxShown bounds the content of one file in a report.
 	maxShown = 16 << 10
-	// awaiting lists files that are written and of which the effect is yet to come.
-	awaiting = "/run/soe-agent/dropins-awaiting-effect"
 )
 
 // A Kind keeps the drop-ins of a policy.
@@ -50,6 +47,9 @@ func (k *Kind) Watches() []converge.Watch {
 	}
 	for _, id := range k.unwanted() {
 		dirs[path.Dir(fileOf(id))] = true
+	}
+	for dir := range k.purged() {
+		dirs[dir] = true
 	}
 	var watches []converge.Watch
 	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
@@ -82,7 +82,8 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	for _, id := range k.unwanted() {
 		resources = append(resources, converge.Unwanted(id, "the policy wanted it once, and no longer names it"))
 	}
-	return resources, nil
+	resources = append(resources, k.gone(scene, resources)...)
+	return append(resources, k.purge(ctx, resources)...), nil
 }
 
 // scene is what is looked up once for all files of a check.
@@ -91,12 +92,14 @@ type scene struct {
 	sysctls   map[string]string // key → the last of the policy's files that sets it
 	leftovers map[string]bool   // files of which a temporary one was left behind
 	awaiting  map[string]bool
+
+	untilReboot map[string]bool
 }
 
 func (k *Kind) survey(wants []policy.Want[policy.Dropin]) *scene {
 	s := &scene{
 		accounts: newAccounts(k.system), sysctls: map[string]string{},
-		leftovers: map[string]bool{}, awaiting: k.readAwaiting(),
+		leftovers: map[string]bool{}, awaiting: k.readNames(awaiting), untilReboot: k.readNames(untilReboot),
 	}
 	dirs := map[string]bool{}
 	for _, want := range wants {
@@ -118,18 +121,6 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin]) *scene {
 		}
 	}
 	return s
-}
-
-func (k *Kind) readAwaiting() map[string]bool {
-	content, err := k.system.FS.ReadFile(awaiting)
-	if err != nil {
-		return nil
-	}
-	names := map[string]bool{}
-	for name := range strings.SplitSeq(strings.TrimSpace(string(content)), "\n") {
-		names[name] = true
-	}
-	return names
 }
 
 // judge compares one file with what is wanted of it.
@@ -161,6 +152,9 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 	default:
 		k.compare(ctx, scene, want, info, &r)
 	}
+	if r.State == converge.Compliant && scene.untilReboot[name] {
+		r.Wait(converge.Reboot, stillSet)
+	}
 	return r
 }
 
@@ -187,7 +181,7 @@ func (k *Kind) compare(ctx context.Context, scene *scene, want policy.Want[polic
 	if gid, err := scene.accounts.gid(ctx, want.Spec.Group); err != nil || gid != info.GID {
 		r.Differs("group", orRoot(want.Spec.Group), fmt.Sprint(info.GID))
 	}
-	if path.Dir(name) == sysctlDir && k.system.Running() {
+	if path.Dir(name) == sysctlDir && want.Spec.Activate == nil && k.system.Running() {
 		k.compareSysctls(scene, name, want.Spec.Content, r)
 	}
 }
@@ -238,9 +232,18 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	for _, want := range policy.Of[policy.Dropin](k.policy) {
 		wanted[want.ID] = want
 	}
-	b := &batch{Kind: k, accounts: newAccounts(k.system), wants: wanted, awaiting: k.readAwaiting()}
+	b := &batch{
+		Kind: k, accounts: newAccounts(k.system), wants: wanted, awaiting: k.readNames(awaiting),
+		memory: k.recall(), before: map[string][]byte{},
+	}
 	for _, r := range drifted {
 		want, known := wanted[r.ID]
+		if !known && b.purgeable(r.ID) {
+			if err := b.clear(ctx, fileOf(r.ID)); err != nil {
+				b.fail(fileOf(r.ID), fmt.Errorf("cannot remove %s: %w", fileOf(r.ID), err))
+			}
+			continue
+		}
 		if !known {
 			if err := b.giveBack(ctx, r.ID); err != nil {
 				b.outcomes = append(b.outcomes, converge.Outcome{ID: r.ID, Err: fmt.Errorf("cannot give %s back: %w", fileOf(r.ID), err)})
@@ -261,7 +264,9 @@ type batch struct {
 	accounts *accounts
 	wants    map[policy.ID]policy.Want[policy.Dropin]
 	awaiting map[string]bool
-	changed  []string // files of which the effect is to come
+	memory   *memory
+	changed  []string          // files of which the effect is to come
+	before   map[string][]byte // of changed files
 	outcomes []converge.Outcome
 }
 
@@ -275,6 +280,9 @@ func (b *batch) mend(ctx context.Context, want policy.Want[policy.Dropin], diff 
 	}
 	if !b.ledger.Owns(want.ID) {
 		b.ledger.Own(want.ID)
+	}
+	if err := b.remember(want); err != nil {
+		return err
 	}
 	attr := system.Attr{Mode: modeOf(want)}
 	var err error
@@ -340,62 +348,4 @@ func (b *batch) holdsSecrets(dir string) bool {
 		}
 	}
 	return false
-}
-
-// expect notes, before a file is changed, that its effect is to come.
-func (b *batch) expect(name string) error {
-	if familyOf(name).activation == none {
-		return nil
-	}
-	b.changed = append(b.changed, name)
-	if b.awaiting[name] {
-		return nil
-	}
-	if b.awaiting == nil {
-		b.awaiting = map[string]bool{}
-	}
-	b.awaiting[name] = true
-	return b.writeAwaiting()
-}
-
-func (b *batch) writeAwaiting() error {
-	if len(b.awaiting) == 0 {
-		return b.system.FS.Remove(awaiting)
-	}
-	var content bytes.Buffer
-	for _, name := range slices.Sorted(maps.Keys(b.awaiting)) {
-		content.WriteString(name + "\n")
-	}
-	return b.system.FS.WriteFile(awaiting, content.Bytes(), system.Attr{Mode: 0o600})
-}
-
-// activate makes the changed files take effect, family by family.
-func (b *batch) activate(ctx context.Context) {
-	if len(b.changed) == 0 {
-		return
-	}
-	byActivation := map[activation][]string{}
-	for _, name := range b.changed {
-		a := familyOf(name).activation
-		byActivation[a] = append(byActivation[a], name)
-	}
-	settled := false
-	for _, a := range slices.Sorted(maps.Keys(byActivation)) {
-		names := byActivation[a]
-		failures := a.activate(ctx, b.system, names)
-		for _, name := range names {
-			if err := failures[name]; err != nil {
-				b.outcomes = append(b.outcomes, converge.Outcome{ID: policy.NewID(b.Name(), name), Err: err})
-				continue
-			}
-			delete(b.awaiting, name)
-			settled = true
-		}
-	}
-	if !settled {
-		return
-	}
-	if err := b.writeAwaiting(); err != nil {
-		b.outcomes = append(b.outcomes, converge.Outcome{ID: policy.NewID(b.Name(), b.changed[0]), Err: err})
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
@@ -65,6 +66,9 @@ func (b *batch) giveBack(ctx context.Context, id policy.ID) error {
 	}, remove)
 	if err != nil && !errors.Is(err, errOriginalUnfit) {
 		return err
+	}
+	if b.awaiting[name] && !slices.Contains(b.changed, name) {
+		b.changed = append(b.changed, name) // it went, and the agent died before that took effect
 	}
 	b.ledger.Disown(id)
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -92,4 +93,94 @@ func (k *Kind) compareSysctls(scene *scene, name, content string, r *converge.Re
 			r.Differs("effect", fmt.Sprintf("%s = %s", key, settings[key]), got)
 		}
 	}
+}
+
+// restoreSysctls gives keys that no longer stand in changed files the value that
+// the remaining files say, or else the one from before the agent. A file with a
+// key of which neither is known waits for the reboot.
+func (b *batch) restoreSysctls(ctx context.Context, names []string, failures map[string]error) map[string]error {
+	var remaining map[string]string
+	waiting := b.readNames(untilReboot)
+	before := len(waiting)
+	for _, name := range names {
+		keys := b.leftSysctls(name)
+		if len(keys) == 0 {
+			continue
+		}
+		if remaining == nil {
+			remaining = allSysctls(b.system)
+		}
+		var assignments []string
+		for _, key := range keys {
+			value, known := remaining[key]
+			if !known {
+				value, known = b.memory.original(key)
+			}
+			got, exists := sysctl(b.system, key)
+			switch {
+			case !exists || known && got == value:
+			case known:
+				assignments = append(assignments, key+"="+value)
+			default:
+				waiting[name] = true
+			}
+		}
+		err := runFor(ctx, b.system, assignments, "sysctl", "-e", "-q", "-w")
+		if err != nil {
+			if failures == nil {
+				failures = map[string]error{}
+			}
+			failures[name] = fmt.Errorf("cannot set what the kernel had before: %w", err)
+			continue
+		}
+		b.forgetSysctls(name, keys)
+	}
+	if len(waiting) > before {
+		if err := b.writeNames(untilReboot, waiting); err != nil {
+			b.fail(names[0], err)
+		}
+	}
+	return failures
+}
+
+// leftSysctls are the keys that a file set before it was changed, and sets no more.
+func (b *batch) leftSysctls(name string) []string {
+	content, _ := b.system.FS.ReadFile(name)
+	now, left := sysctlSettings(string(content)), sysctlSettings(string(b.before[name]))
+	maps.Copy(left, b.memory.Sysctls[name])
+	maps.DeleteFunc(left, func(key, _ string) bool { _, set := now[key]; return set })
+	return slices.Sorted(maps.Keys(left))
+}
+
+func (b *batch) forgetSysctls(name string, keys []string) {
+	for _, key := range keys {
+		if _, known := b.memory.Sysctls[name][key]; known {
+			delete(b.memory.Sysctls[name], key)
+			b.memory.changed = true
+		}
+	}
+	if len(b.memory.Sysctls[name]) == 0 {
+		delete(b.memory.Sysctls, name)
+	}
+}
+
+// allSysctls are the settings of all files of sysctl.d(5), and of sysctl.conf(5).
+func allSysctls(s *system.System) map[string]string {
+	files := map[string]string{}
+	for _, dir := range []string{sysctlDir, "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d"} {
+		names, _ := s.FS.ReadDir(dir)
+		for _, base := range names {
+			if strings.HasSuffix(base, ".conf") && !strings.HasPrefix(base, ".") && files[base] == "" {
+				files[base] = path.Join(dir, base)
+			}
+		}
+	}
+	settings := map[string]string{}
+	for _, base := range slices.Sorted(maps.Keys(files)) {
+		content, _ := s.FS.ReadFile(files[base])
+		maps.Copy(settings, sysctlSettings(string(content)))
+	}
+	content, _ := s.FS.ReadFile("/etc/sysctl.conf")
+	maps.Copy(settings, sysctlSettings(string(content)))
+	return settings
 }

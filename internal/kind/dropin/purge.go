@@ -1,0 +1,174 @@
+package dropin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+const notNamed = "the policy owns the directory and does not name it"
+
+// purged are the directories in which nothing may be but what the policy names
+// and what belongs to packages.
+func (k *Kind) purged() map[string]policy.Resource {
+	dirs := map[string]policy.Resource{}
+	for _, want := range policy.Of[policy.Directory](k.policy) {
+		if want.Spec.Purge {
+			dirs[fileOf(want.ID)] = want.Resource
+		}
+	}
+	return dirs
+}
+
+// purgeable says whether a file is in a purged directory, not named, and not
+// there by an earlier policy.
+func (k *Kind) purgeable(id policy.ID) bool {
+	name := fileOf(id)
+	_, inside := k.purged()[path.Dir(name)]
+	_, named := k.policy.Lookup(id) // with what is missing for now
+	return inside && !named && !k.ledger.Owns(id) && !strings.HasPrefix(path.Base(name), ".") &&
+		protected.Path(name) == "" && policy.ForbiddenDropin(name) == ""
+}
+
+// purge returns the purged directories and what is in them and must go. seen is
+// what the check has found already.
+func (k *Kind) purge(ctx context.Context, seen []converge.Resource) []converge.Resource {
+	dirs := k.purged()
+	if len(dirs) == 0 {
+		return nil
+	}
+	known := map[policy.ID]bool{}
+	for _, r := range seen {
+		known[r.ID] = true
+	}
+	var resources []converge.Resource
+	var strays []string
+	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
+		r := converge.Wanted(dirs[dir])
+		inside, err := k.strays(dir, known)
+		if err != nil {
+			r.Doubt(err.Error())
+		}
+		strays = append(strays, inside...)
+		resources = append(resources, r)
+	}
+	unowned, err := k.unowned(ctx, strays)
+	for i := range resources {
+		if err != nil && slices.ContainsFunc(strays, func(name string) bool { return path.Dir(name) == fileOf(resources[i].ID) }) {
+			resources[i].Doubt(fmt.Sprintf("cannot tell what belongs to packages: %v", err))
+		}
+	}
+	for _, name := range unowned {
+		resources = append(resources, converge.Unwanted(policy.NewID(k.Name(), name), notNamed))
+	}
+	return resources
+}
+
+// strays are the files and links of a directory that the policy does not name.
+func (k *Kind) strays(dir string, known map[policy.ID]bool) ([]string, error) {
+	bases, err := k.system.FS.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var names []string
+	for _, base := range bases {
+		name := path.Join(dir, base)
+		id := policy.NewID(k.Name(), name)
+		if known[id] || !k.purgeable(id) || strings.Contains(name, "\n") {
+			continue
+		}
+		info, err := k.system.FS.Stat(name)
+		if err == nil && (info.IsRegular() || info.Type == fs.ModeSymlink) {
+			names = append(names, name)
+		}
+	}
+	return names, nil
+}
+
+// A packageQuery asks which package owns files. Of each that none owns it says
+// so; that alone counts, so that a query which fails makes nothing a stray.
+type packageQuery struct {
+	database string // there where it is worth asking
+	argv     []string
+	quote    *strings.Replacer
+	unowned  string // the line about such a file
+}
+
+func packageQueries() []packageQuery {
+	return []packageQuery{
+		{"/var/lib/rpm", []string{"rpm", "-qf", "--"}, strings.NewReplacer(), "file %s is not owned by any package"},
+		{
+			"/var/lib/dpkg/status", []string{"dpkg-query", "-S", "--"},
+			strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`), "dpkg-query: no path found matching pattern %s",
+		},
+	}
+}
+
+var errNoPackages = errors.New("there is no database of packages")
+
+// unowned are those of the files that no package owns.
+func (k *Kind) unowned(ctx context.Context, names []string) ([]string, error) {
+	if len(names) == 0 {
+		return nil, nil
+	}
+	asked := false
+	for _, query := range packageQueries() {
+		if _, err := k.system.FS.Stat(query.database); err != nil {
+			continue
+		}
+		argv := slices.Clone(query.argv)
+		for _, name := range names {
+			argv = append(argv, query.quote.Replace(name))
+		}
+		out, err := k.system.Runner.Run(ctx, system.Command{Argv: argv, ReadOnly: true})
+		if err != nil {
+			return nil, err
+		}
+		asked = true
+		said := strings.Split(string(out.Stdout)+"\n"+string(out.Stderr), "\n")
+		names = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+			return !slices.Contains(said, fmt.Sprintf(query.unowned, query.quote.Replace(name)))
+		})
+		if len(names) == 0 {
+			return nil, nil
+		}
+	}
+	if !asked {
+		return nil, errNoPackages
+	}
+	return names, nil
+}
+
+// clear removes a file of which the ledger keeps what it held.
+func (b *batch) clear(ctx context.Context, name string) error {
+	info, err := b.system.FS.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if !info.IsRegular() && info.Type != fs.ModeSymlink {
+		return errors.New("it is not a file; remove it by hand if that is right")
+	}
+	if err := b.vetFile(ctx, name, nil); err != nil {
+		return err
+	}
+	if err := b.expect(name); err != nil {
+		return err
+	}
+	return b.system.FS.Remove(name)
+}
