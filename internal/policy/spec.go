@@ -128,7 +128,13 @@ type Repository struct {
 type Package struct {
 	Ensure Ensure `json:"ensure"`
 	Topic  string `json:"topic,omitempty"` // the amazon-linux-extras topic that carries it
+	// Hold is true when it stays in its version, whoever updates the machine.
+	Hold bool `json:"hold,omitempty"`
 }
+
+// PackageGroup is the name of a group of packages, where a Package is one: written
+// with an "@" before it.
+func PackageGroup(name string) (group string, is bool) { return strings.CutPrefix(name, "@") }
 
 // Latest is what a Package may ensure besides Present, Absent and versions.
 const Latest Ensure = "latest"

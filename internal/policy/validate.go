@@ -17,6 +17,7 @@ var (
 	// The names that shadow-utils of Amazon Linux 2 accepts (useradd(8), CAVEATS).
 	accountName    = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}\$?$`)
 	packageName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]*$`)
+	packageGroup   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._+-]*$`)
 	packageVersion = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~^:-]*$`)
 	topicName      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]*$`)
 	repositoryName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
@@ -206,7 +207,13 @@ func (v *validator) repository(r Repository) {
 }
 
 func (v *validator) pkg(p Package) {
-	v.match(packageName, v.name, "is not the name of a package")
+	if group, is := PackageGroup(v.name); is {
+		v.match(packageGroup, group, "is not the name of a group of packages")
+		v.refuse(p.Ensure != Present || p.Hold, `a group can only be "present"; say the rest of its packages`)
+	} else {
+		v.match(packageName, v.name, "is not the name of a package")
+	}
+	v.refuse(p.Hold && (p.Ensure == Latest || p.Ensure == Absent), `what is %q cannot be held; say "present" or a version`, p.Ensure)
 	if p.Version() != "" { // a version without a digit is a word that somebody took for one of ours
 		v.refuse(!v.open(string(p.Ensure)) && (!packageVersion.MatchString(string(p.Ensure)) || !strings.ContainsAny(string(p.Ensure), "0123456789")),
 			`%q is none of "present", "latest", "absent", and no version`, p.Ensure)

@@ -213,6 +213,64 @@ func TestPackagesThatConflictAreExchanged(t *testing.T) {
 	}
 }
 
+func TestAGroupOfPackagesIsKeptWhole(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	for _, name := range []string{"@soe-group", "@SOE Group"} {
+		toml := d.repository() + "[packages]\n\"" + name + "\" = \"present\"\nsoe-pkg-06 = \"present\"\n"
+		id := policy.NewID("package", name)
+		d.apply(t, toml).wants(t, map[policy.ID]converge.State{id: converge.Corrected})
+		if got := d.rpms(t, "soe-pkg-31", "soe-pkg-32", "soe-pkg-33"); got != "soe-pkg-31-2.0 soe-pkg-32-2.0 soe-pkg-33-2.0" {
+			t.Fatalf("%s: there is %q", name, got)
+		}
+		d.converged(t)
+		d.MustExec(t, "sh", "-c", "dnf -q clean all; rpm -e soe-pkg-32")
+		o := d.apply(t, toml)
+		o.wants(t, map[policy.ID]converge.State{id: converge.Corrected})
+		if got := d.rpms(t, "soe-pkg-32"); got != "soe-pkg-32-2.0" {
+			t.Errorf("%s: there is %q", name, got)
+		}
+		d.apply(t, d.repository()+"[packages]\nsoe-pkg-06 = \"present\"\n")
+		if got := d.rpms(t, "soe-pkg-31", "soe-pkg-32", "soe-pkg-33"); got != "" {
+			t.Errorf("%s: reclaiming left %q", name, got)
+		}
+	}
+	o := d.apply(t, d.repository()+"[packages]\n\"@lost\" = \"present\"\nsoe-pkg-07 = \"present\"\n")
+	o.wants(t, map[policy.ID]converge.State{"package/@lost": converge.Failed, "package/soe-pkg-07": converge.Corrected})
+	if reason := o.resource("package/@lost").Reason; !strings.Contains(reason, "lost") || !strings.Contains(reason, "not available") {
+		t.Errorf("the reason is %q", reason)
+	}
+}
+
+func TestAHeldPackageStaysInItsVersionWhoeverUpdates(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	hold := func(version string) string {
+		return d.repository() + "[packages]\nsoe-pkg-08 = { ensure = \"" + version + "\", hold = true }\n"
+	}
+	update := func() string {
+		d.MustExec(t, "dnf", "-q", "-y", "upgrade")
+		return d.rpms(t, "soe-pkg-08")
+	}
+	held := map[policy.ID]converge.State{"package/soe-pkg-08": converge.Corrected}
+	d.apply(t, hold("1.0")).wants(t, held)
+	if got := update(); got != "soe-pkg-08-1.0" {
+		t.Errorf("after an update there is %q", got)
+	}
+	d.converged(t)
+	d.apply(t, hold("2.0")).wants(t, held)
+	d.apply(t, hold("1.0")).wants(t, held)
+	if got := update(); got != "soe-pkg-08-1.0" {
+		t.Errorf("after the downgrade and an update there is %q", got)
+	}
+	d.MustExec(t, "dnf", "-q", "versionlock", "clear")
+	d.apply(t, hold("1.0")).wants(t, held)
+	d.apply(t, d.repository()+"[packages]\nsoe-pkg-08 = \"present\"\n").wants(t, held)
+	if got := update(); got != "soe-pkg-08-2.0" {
+		t.Errorf("what is no longer held is after an update %q", got)
+	}
+}
+
 func TestNoInstallationTakesThePlaceOfWhatIsProtected(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t)

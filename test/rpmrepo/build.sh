@@ -11,6 +11,8 @@
 # soe-wrongkey              is signed with RPM-GPG-KEY-foreign
 # soe-service               brings soe-service.service
 # soe-sudoers               brings a grant in /etc/sudoers.d
+# soe-group                 the group "SOE Group": soe-pkg-31 and soe-pkg-32 are mandatory, soe-pkg-33 comes by default
+# soe-pkg-34                its version 2.0 mends a hole, says an advisory
 # workspaces-tool           is protected by its name
 # soe-usurper               takes the place of workspaces-tool
 # soe-account               its %pre makes the user soe-account with the next free system UID
@@ -138,4 +140,19 @@ done
 sign soe-test "${good[@]}"
 gpg --batch --quiet --no-auto-check-trustdb --with-colons --list-keys soe-test@example.com | awk -F: '/^fpr/ {print $10; exit}' >"$out/fingerprint"
 
-createrepo_c --quiet --simple-md-filenames "$out"
+cat >"$work/comps.xml" <<'XML'
+<?xml version="1.0" encoding="UTF-8"?>
+<comps><group><id>soe-group</id><name>SOE Group</name><default>false</default><uservisible>true</uservisible><packagelist>
+<packagereq type="mandatory">soe-pkg-31</packagereq><packagereq type="mandatory">soe-pkg-32</packagereq><packagereq type="default">soe-pkg-33</packagereq>
+</packagelist></group></comps>
+XML
+cat >"$work/updateinfo.xml" <<'XML'
+<?xml version="1.0" encoding="UTF-8"?>
+<updates><update from="soe@example.com" status="final" type="security" version="1"><id>SOE-2026-0001</id><title>A hole</title>
+<severity>Important</severity><issued date="2026-01-05 09:00:00"/><references/><description>A hole.</description>
+<pkglist><collection short="soe"><name>soe</name>
+<package name="soe-pkg-34" epoch="0" version="2.0" release="1" arch="noarch" src="soe-pkg-2.0-1.src.rpm"><filename>soe-pkg-34-2.0-1.noarch.rpm</filename></package>
+</collection></pkglist></update></updates>
+XML
+createrepo_c --quiet --simple-md-filenames --groupfile "$work/comps.xml" "$out"
+modifyrepo_c --simple-md-filenames "$work/updateinfo.xml" "$out/repodata" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }

@@ -3,6 +3,7 @@ package packages
 import (
 	"context"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 
@@ -17,26 +18,47 @@ type Kind struct {
 	system  *system.System
 	ledger  *converge.Ledger
 	wants   []policy.Want[policy.Package]
-	reclaim []policy.ID // what the agent has installed and the policy no longer names
-	names   []string
-	db      *rpmdb
+	groups  *groups
 	manager manager
 	updates updates
+
+	reclaim []policy.ID // what the agent has installed and the policy no longer wants
+	names   []string    // of whom rpm is asked
+	db      *rpmdb
 }
 
 // New returns the kind "package".
 func New(p *policy.Policy, s *system.System, l *converge.Ledger) *Kind {
-	k := &Kind{policy: p, system: s, ledger: l, wants: policy.Of[policy.Package](p), manager: newManager(p, s)}
-	k.reclaim = reclaimable(p, l.Owned(k.Name()))
-	for _, want := range k.wants {
-		k.names = append(k.names, want.ID.Name())
-	}
-	for _, id := range k.reclaim {
-		k.names = append(k.names, id.Name())
-	}
-	k.db = &rpmdb{system: s, question: query(k.names)}
+	k := &Kind{policy: p, system: s, ledger: l, wants: policy.Of[policy.Package](p), manager: newManager(p, s), db: &rpmdb{system: s}}
+	k.groups = newGroups(s, k.wants)
 	k.updates.manager = &k.manager
+	k.survey()
 	return k
+}
+
+// survey finds out of which packages rpm must be asked. Until it is known who
+// belongs to the policy's groups, nothing is reclaimed.
+func (k *Kind) survey() {
+	k.groups.look()
+	var names []string
+	for _, want := range k.wants {
+		if _, is := policy.PackageGroup(want.ID.Name()); !is {
+			names = append(names, want.ID.Name())
+		}
+	}
+	names = append(names, k.groups.names()...)
+	k.reclaim = nil
+	if !k.groups.unknown() {
+		k.reclaim = k.reclaimable()
+	}
+	for _, id := range append(k.reclaim, k.ledger.Owned(hold)...) {
+		names = append(names, id.Name())
+	}
+	if !slices.Equal(names, k.names) {
+		k.names = names
+		k.db.question = query(names)
+		k.db.forget()
+	}
 }
 
 // Name implements converge.Kind.
@@ -44,12 +66,15 @@ func (k *Kind) Name() string { return "package" }
 
 // Watches implements converge.Watcher.
 func (k *Kind) Watches() []converge.Watch {
-	if len(k.names) == 0 {
+	if len(k.wants)+len(k.names) == 0 {
 		return nil
 	}
 	var watches []converge.Watch
 	for _, dir := range databaseDirs(k.system.FS) {
 		watches = append(watches, converge.Watch{Dir: dir})
+	}
+	if list, err := k.manager.readLockList(); err == nil && k.holds() {
+		watches = append(watches, converge.Watch{Dir: path.Dir(list.file)})
 	}
 	if slices.ContainsFunc(k.wants, disruptive) {
 		watches = append(watches, converge.Watch{Sessions: true})
@@ -59,6 +84,10 @@ func (k *Kind) Watches() []converge.Watch {
 
 // installed is what of the policy's packages is there.
 func (k *Kind) installed(ctx context.Context) (installed, error) {
+	k.survey()
+	if len(k.names) == 0 {
+		return nil, nil
+	}
 	out, err := k.db.ask(ctx)
 	if err != nil {
 		return nil, err
@@ -72,10 +101,11 @@ func (k *Kind) installed(ctx context.Context) (installed, error) {
 
 // Check implements converge.Kind.
 func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
-	if len(k.names) == 0 {
-		return nil, nil
-	}
 	there, err := k.installed(ctx)
+	if err != nil {
+		return nil, err
+	}
+	locks, err := k.lookAtHolds()
 	if err != nil {
 		return nil, err
 	}
@@ -83,17 +113,21 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	var latest []string
 	for _, want := range k.wants {
 		r := converge.Wanted(want.Resource)
-		judge(&r, want, there[want.ID.Name()])
-		if want.Spec.Ensure == policy.Latest && r.State == converge.Compliant {
-			latest = append(latest, want.ID.Name())
+		name := want.ID.Name()
+		k.judge(&r, want, there)
+		if r.State == converge.Compliant {
+			k.judgeHold(&r, want, locks, there[name])
+		}
+		switch {
+		case r.State != converge.Compliant:
+		case want.Spec.Ensure == policy.Latest:
+			latest = append(latest, name)
+		case name == kernel:
+			k.awaitReboot(&r, there[kernel])
 		}
 		resources = append(resources, r)
 	}
-	for _, id := range k.reclaim {
-		if len(there[id.Name()]) > 0 {
-			resources = append(resources, converge.Unwanted(id, "the agent installed it for a policy that no longer names it"))
-		}
-	}
+	resources = append(resources, k.unwanted(locks, there)...)
 	if len(latest) == 0 {
 		return resources, nil
 	}
@@ -107,9 +141,58 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 			r.Differs("version", "latest", versions(there[name])+", and there is a newer one")
 		case doubt != "":
 			r.Doubt("it cannot be told whether there is a newer one: " + doubt)
+		case name == kernel:
+			k.awaitReboot(r, there[kernel])
 		}
 	}
 	return resources, nil
+}
+
+// unwanted is what the policy no longer wants and is there because of the agent.
+func (k *Kind) unwanted(locks lockList, there installed) []converge.Resource {
+	var resources []converge.Resource
+	for _, id := range k.reclaim {
+		if len(there[id.Name()]) > 0 {
+			resources = append(resources, converge.Unwanted(id, "the agent installed it for a policy that no longer names it"))
+		}
+	}
+	for _, name := range k.released() {
+		id := policy.NewID(k.Name(), name)
+		_, named := k.policy.Lookup(id)
+		if named || slices.Contains(k.reclaim, id) || len(locks.of(name)) == 0 {
+			continue
+		}
+		r := converge.Unwanted(id, "the agent held its version for a policy that no longer names it")
+		r.Diff = nil
+		r.Differs("hold", "none", strings.Join(locks.of(name), ", "))
+		resources = append(resources, r)
+	}
+	return resources
+}
+
+// judge records how what is installed differs from what is wanted.
+func (k *Kind) judge(r *converge.Resource, want policy.Want[policy.Package], there installed) {
+	group, is := policy.PackageGroup(want.ID.Name())
+	if !is {
+		judge(r, want, there[want.ID.Name()])
+		return
+	}
+	missing := k.missing(group, there)
+	switch _, known := k.groups.members[group]; {
+	case !known:
+		r.Differs("members", "all installed", "not known yet")
+	case len(missing) > 0:
+		r.Differs("members", "all installed", strings.Join(missing, ", ")+" missing")
+	}
+}
+
+// missing are the packages of a group that are not installed and that the policy
+// does not want to be absent.
+func (k *Kind) missing(group string, there installed) []string {
+	return slices.DeleteFunc(slices.Clone(k.groups.members[group]), func(name string) bool {
+		want, named := k.policy.Lookup(policy.NewID(k.Name(), name))
+		return len(there[name]) > 0 || named && want.Spec.(policy.Package).Ensure == policy.Absent
+	})
 }
 
 // judge records how what is installed under a name differs from what is wanted.

@@ -31,8 +31,9 @@ func reasons() []*regexp.Regexp {
 
 var (
 	decoration = regexp.MustCompile(`^(Error: |error: |Problem( \d+)?: |- )+`)
-	unknown    = regexp.MustCompile(`Unable to find a match|No [Pp]ackage .* available|[Nn]o [Mm]atch for argument|No packages marked for`)
-	yumNeeds   = regexp.MustCompile(`Package: (\S+) \([^)]*\)\n\s*Requires: (.+)`)
+	unknown    = regexp.MustCompile(`Unable to find a match|No [Pp]ackage .* available|[Nn]o [Mm]atch for argument|No packages marked for` +
+		`|[Gg]roup .* (does not exist|is not available)`)
+	yumNeeds = regexp.MustCompile(`Package: (\S+) \([^)]*\)\n\s*Requires: (.+)`)
 )
 
 // reason is why a transaction did not bring what was wanted, in the package

@@ -18,16 +18,16 @@ import (
 const dependency = "dependency"
 
 // reclaimable are the packages that the agent has installed and that the policy no
-// longer names, so that a licence that a persona does not need goes back.
-func reclaimable(p *policy.Policy, owned []policy.ID) []policy.ID {
-	return slices.DeleteFunc(owned, func(id policy.ID) bool {
-		_, named := p.Lookup(id)
-		return named || protected.Package(id.Name()) != ""
+// longer wants, so that a licence that a persona does not need goes back.
+func (k *Kind) reclaimable() []policy.ID {
+	return slices.DeleteFunc(k.ledger.Owned(k.Name()), func(id policy.ID) bool {
+		_, named := k.policy.Lookup(id)
+		return named || protected.Package(id.Name()) != "" || slices.Contains(k.groups.names(), id.Name())
 	})
 }
 
-// unwanted is a wish for the removal of what the policy does not name.
-func unwanted(id policy.ID) policy.Want[policy.Package] {
+// removal is a wish that a package goes which the policy does not name.
+func removal(id policy.ID) policy.Want[policy.Package] {
 	return policy.Want[policy.Package]{Resource: policy.Resource{ID: id}, Spec: policy.Package{Ensure: policy.Absent}}
 }
 

@@ -78,7 +78,7 @@ func (k *Kind) dependents(ctx context.Context, names ...string) ([]string, error
 func (k *Kind) keeps(name string) bool {
 	want, found := k.policy.Lookup(policy.NewID("package", name))
 	spec, ok := want.Spec.(policy.Package)
-	return found && ok && spec.Ensure != policy.Absent
+	return found && ok && spec.Ensure != policy.Absent || !found && slices.Contains(k.groups.names(), name)
 }
 
 // nameOf is the name in NAME-[EPOCH:]VERSION-RELEASE.ARCH.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -34,7 +35,13 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	}
 	wants, outcomes := k.postpone(ctx, k.drifted(drifted), before)
 	m := &mending{Kind: k, before: before, failed: k.enableTopics(ctx, wants)}
+	if err := k.setHolds(ctx, wants, false); err != nil {
+		slog.Error("cannot let go of versions that are held", "kind", "package", "err", err)
+	}
 	m.mend(ctx, slices.DeleteFunc(slices.Clone(wants), func(w policy.Want[policy.Package]) bool { return m.failed[w.ID] != nil }))
+	if err := k.setHolds(ctx, wants, true); err != nil {
+		m.failHolds(drifted, err)
+	}
 	if err := m.note(ctx, wants); err != nil {
 		slog.Error("cannot note what has been installed", "kind", "package", "err", err)
 	}
@@ -64,7 +71,7 @@ func (k *Kind) drifted(resources []converge.Resource) []policy.Want[policy.Packa
 	}
 	for _, id := range k.reclaim {
 		if has(id) {
-			wants = append(wants, unwanted(id))
+			wants = append(wants, removal(id))
 		}
 	}
 	return wants
@@ -117,14 +124,33 @@ type mending struct {
 	fresh  bool // the repositories' data has been looked at anew
 }
 
+// failHolds says why versions that have drifted are not held, or still are.
+func (m *mending) failHolds(drifted []converge.Resource, err error) {
+	for _, r := range drifted {
+		want, _ := m.policy.Lookup(r.ID)
+		spec, named := want.Spec.(policy.Package)
+		switch {
+		case m.failed[r.ID] != nil:
+		case named && spec.Hold:
+			m.failed[r.ID] = fmt.Errorf("cannot hold the version of %s: %w", r.ID.Name(), err)
+		case m.ledger.Owns(policy.NewID(hold, r.ID.Name())):
+			m.failed[r.ID] = fmt.Errorf("cannot let go of the version of %s: %w", r.ID.Name(), err)
+		}
+	}
+}
+
 // right says whether a package is as wanted, as far as rpm can tell.
 func (m *mending) right(want policy.Want[policy.Package], there installed) bool {
 	name := want.ID.Name()
 	if was, is := m.before[name], there[name]; want.Spec.Ensure == policy.Latest && len(was) > 0 {
 		return len(is) > 0 && compareEVR(is[0].evr, was[0].evr) > 0 // Check asks the repositories whether that is the newest
 	}
+	return m.Kind.right(want, there)
+}
+
+func (k *Kind) right(want policy.Want[policy.Package], there installed) bool {
 	r := converge.Wanted(want.Resource)
-	judge(&r, want, there[name])
+	k.judge(&r, want, there)
 	return r.State == converge.Compliant
 }
 
@@ -149,6 +175,9 @@ func (m *mending) tasks(ctx context.Context, wants []policy.Want[policy.Package]
 			continue
 		}
 		t := newTask(want, there[want.ID.Name()])
+		if group, is := policy.PackageGroup(want.ID.Name()); is {
+			t.line = m.groupLines(group, there)
+		}
 		if twice := interrupted(want.ID.Name(), there[want.ID.Name()]); twice != "" && t.verb != "remove" {
 			m.failed[want.ID] = t.cannot(errors.New(twice))
 			continue
@@ -186,6 +215,18 @@ func newTask(want policy.Want[policy.Package], instances []instance) task {
 		t.verb, t.line = "downgrade", "downgrade "+exact
 	}
 	return t
+}
+
+// groupLines install a group: as one when nobody knows who belongs to it or nothing
+// of it is there, so that what else it brings comes along; else what is missing, for
+// yum takes a group as installed once it was.
+func (m *mending) groupLines(group string, there installed) string {
+	members, known := m.groups.members[group]
+	missing := m.missing(group, there)
+	if !known || len(missing) == len(members) {
+		return fmt.Sprintf("install %q", "@"+group)
+	}
+	return "install " + strings.Join(missing, "\ninstall ")
 }
 
 func (t task) cannot(err error) error {
@@ -251,7 +292,11 @@ func (m *mending) fail(wants []policy.Want[policy.Package], err error) {
 
 // why says why a package that was tried by itself is not right.
 func (m *mending) why(ctx context.Context, t task, there installed, out system.Output) error {
-	if t.verb != "install" || len(there[t.ID.Name()]) > 0 {
+	group, isGroup := policy.PackageGroup(t.ID.Name())
+	if _, known := m.groups.members[group]; isGroup && !known && !unknownName(out) {
+		return errors.New("the package manager has kept no list of groups that tells who belongs to it")
+	}
+	if t.verb != "install" || isGroup || len(there[t.ID.Name()]) > 0 {
 		return errors.New(reason(out))
 	}
 	provides, err := m.system.Runner.Run(ctx, system.Command{
@@ -271,15 +316,21 @@ func (m *mending) note(ctx context.Context, wants []policy.Want[policy.Package])
 	}
 	var arrived []string
 	for _, want := range wants {
-		name := want.ID.Name()
-		switch was, is := len(m.before[name]) > 0, len(there[name]) > 0; {
-		case !was && is && want.Spec.Ensure != policy.Absent:
-			m.ledger.Own(want.ID)
-			m.ledger.Disown(policy.NewID(dependency, name))
-			arrived = append(arrived, name)
-		case !is:
-			m.ledger.Disown(want.ID)
+		names := []string{want.ID.Name()}
+		if group, is := policy.PackageGroup(want.ID.Name()); is {
+			names = m.groups.members[group]
+		}
+		for _, name := range names {
+			id := policy.NewID(m.Name(), name)
+			switch was, is := len(m.before[name]) > 0, len(there[name]) > 0; {
+			case !was && is && want.Spec.Ensure != policy.Absent:
+				m.ledger.Own(id)
+				m.ledger.Disown(policy.NewID(dependency, name))
+				arrived = append(arrived, name)
+			case !is:
+				m.ledger.Disown(id)
+			}
 		}
 	}
-	return m.noteDependencies(ctx, arrived)
+	return errors.Join(m.groups.remember(), m.noteDependencies(ctx, arrived))
 }

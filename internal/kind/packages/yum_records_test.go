@@ -22,22 +22,25 @@ func TestTheStandInForYumDoesWhatYumWasRecordedToDo(t *testing.T) {
 	}
 	scenarios := map[string]scenario{
 		"install, done": {script: "install good"},
-		"shell, one name unknown among good ones":   {script: "install good\ninstall lost"},
-		"shell, all names unknown":                  {script: "install lost"},
-		"shell, one cannot be resolved":             {script: "install good\ninstall nodep"},
-		"shell, one is not signed":                  {script: "install good\ninstall unsigned"},
-		"shell, failing %pre":                       {script: "install good\ninstall badpre"},
-		"shell, install of an older version":        {installed: "tool-2.0-1", script: "install tool-1.0-1"},
-		"shell, downgrade":                          {installed: "tool-2.0-1", script: "downgrade tool-1.0-1"},
-		"shell, remove with dependents":             {installed: "tool-2.0-1 plugin-1.0-1 other-1.0-1", script: "remove tool"},
-		"check-update, that repository left out":    {installed: "tool-2.0-1", argv: "yum --disablerepo=dead check-update tool", set: func(y *yum) { y.dead = []string{"dead"} }},
-		"another yum at work, exit_on_lock":         {argv: "yum --setopt=exit_on_lock=True check-update", set: func(y *yum) { y.locked = 1 }},
-		"check-update, there are":                   {installed: "tool-1.0-1", argv: "yum check-update tool"},
-		"check-update, there are none":              {installed: "tool-2.0-1", argv: "yum check-update tool"},
-		"check-update, a repository is down":        {installed: "tool-1.0-1", argv: "yum check-update tool", set: func(y *yum) { y.dead = []string{"dead"} }},
-		"check-update, from an old cache":           {installed: "tool-1.0-1", argv: "yum check-update tool", set: func(y *yum) { y.stale = true }},
-		"check-update, an unknown name":             {installed: "tool-1.0-1", argv: "yum check-update lost"},
-		"yum-complete-transaction, a package twice": {installed: "tool-2.0-1", argv: "yum-complete-transaction -y", set: func(y *yum) { y.twice = map[string]string{"tool": "1.0-1"} }},
+		"shell, one name unknown among good ones":            {script: "install good\ninstall lost"},
+		"shell, all names unknown":                           {script: "install lost"},
+		"shell, one cannot be resolved":                      {script: "install good\ninstall nodep"},
+		"shell, one is not signed":                           {script: "install good\ninstall unsigned"},
+		"shell, failing %pre":                                {script: "install good\ninstall badpre"},
+		"shell, install of an older version":                 {installed: "tool-2.0-1", script: "install tool-1.0-1"},
+		"shell, downgrade":                                   {installed: "tool-2.0-1", script: "downgrade tool-1.0-1"},
+		"shell, remove with dependents":                      {installed: "tool-2.0-1 plugin-1.0-1 other-1.0-1", script: "remove tool"},
+		"check-update, that repository left out":             {installed: "tool-2.0-1", argv: "yum --disablerepo=dead check-update tool", set: func(y *yum) { y.dead = []string{"dead"} }},
+		"another yum at work, exit_on_lock":                  {argv: "yum --setopt=exit_on_lock=True check-update", set: func(y *yum) { y.locked = 1 }},
+		"check-update, there are":                            {installed: "tool-1.0-1", argv: "yum check-update tool"},
+		"check-update, there are none":                       {installed: "tool-2.0-1", argv: "yum check-update tool"},
+		"check-update, a repository is down":                 {installed: "tool-1.0-1", argv: "yum check-update tool", set: func(y *yum) { y.dead = []string{"dead"} }},
+		"check-update, from an old cache":                    {installed: "tool-1.0-1", argv: "yum check-update tool", set: func(y *yum) { y.stale = true }},
+		"check-update, an unknown name":                      {installed: "tool-1.0-1", argv: "yum check-update lost"},
+		"shell, a group":                                     {script: `install "@both"`, set: func(y *yum) { y.groups = map[string][]string{"both": {"a", "b"}} }},
+		"shell, an unknown group with a good name":           {script: "install \"@lost\"\ninstall good"},
+		"shell, another version than the one that is locked": {installed: "tool-1.0-1", script: "install tool-2.0-1", set: func(y *yum) { y.write("/etc/yum/pluginconf.d/versionlock.list", "0:tool-1.0-1.*\n") }},
+		"yum-complete-transaction, a package twice":          {installed: "tool-2.0-1", argv: "yum-complete-transaction -y", set: func(y *yum) { y.twice = map[string]string{"tool": "1.0-1"} }},
 	}
 	records, err := os.ReadFile("testdata/yum3.txt")
 	if err != nil {
@@ -59,7 +62,7 @@ func TestTheStandInForYumDoesWhatYumWasRecordedToDo(t *testing.T) {
 			delete(scenarios, record[0])
 			d := newDesk(t, world{
 				installed:  map[string]string{},
-				repository: map[string][]string{"good": {"1.0-1"}, "tool": {"1.0-1", "2.0-1"}, "nodep": {"1-1"}, "unsigned": {"1-1"}, "badpre": {"1-1"}},
+				repository: map[string][]string{"good": {"1.0-1"}, "a": {"1.0-1"}, "b": {"1.0-1"}, "tool": {"1.0-1", "2.0-1"}, "nodep": {"1-1"}, "unsigned": {"1-1"}, "badpre": {"1-1"}},
 				requires:   map[string]string{"plugin": "tool"},
 				broken:     map[string]string{"nodep": "nodep", "unsigned": "unsigned", "badpre": "badpre"},
 			})

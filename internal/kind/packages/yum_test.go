@@ -35,6 +35,7 @@ type yum struct {
 	world
 
 	brings       map[string]string // what brings what along
+	groups       map[string][]string
 	came         map[string]int    // the transaction with which a package came
 	twice        map[string]string // the older version that a killed update has left recorded beside the newer
 	dead         []string          // repositories that cannot be reached
@@ -266,7 +267,7 @@ func (y *yum) shell() system.Output {
 	y.transactions = append(y.transactions, lines)
 	var stdout, stderr strings.Builder
 	next := maps.Clone(y.installed)
-	for _, line := range lines {
+	for _, line := range y.expandGroups(lines, &stdout) {
 		verb, spec, _ := strings.Cut(line, " ")
 		name, version := y.find(spec)
 		switch {
@@ -309,9 +310,46 @@ func (y *yum) shell() system.Output {
 	return said(0, stdout.String()+"Finished Transaction\nLeaving Shell\n", stderr.String())
 }
 
+// expandGroups replaces groups by their packages, and fetches the list of groups.
+func (y *yum) expandGroups(lines []string, stdout *strings.Builder) []string {
+	var all []string
+	for _, line := range lines {
+		group, is := strings.CutPrefix(line, `install "@`)
+		if !is {
+			all = append(all, line)
+			continue
+		}
+		group = strings.TrimSuffix(group, `"`)
+		var list strings.Builder
+		list.WriteString("<comps>")
+		for id, members := range y.groups {
+			fmt.Fprintf(&list, "<group><id>%s</id><name>The %s</name><name xml:lang=\"de\">Die</name><packagelist>", id, id)
+			for _, name := range members {
+				fmt.Fprintf(&list, `<packagereq type="mandatory">%s</packagereq>`, name)
+			}
+			list.WriteString(`<packagereq type="default">usual</packagereq></packagelist></group>`)
+		}
+		y.write("/var/cache/yum/x86_64/2/corp/gen/groups.xml", list.String()+"</comps>")
+		if y.groups[group] == nil {
+			fmt.Fprintf(stdout, "Group %s does not exist.\n", group)
+		}
+		for _, name := range y.groups[group] {
+			all = append(all, "install "+name)
+		}
+	}
+	return all
+}
+
 // find finds NAME, NAME-VERSION or NAME-VERSION-RELEASE in the repositories.
 func (y *yum) find(spec string) (name, version string) {
+	list, _ := os.ReadFile(filepath.Join(y.root, "/etc/yum/pluginconf.d/versionlock.list"))
 	for name, all := range y.repository {
+		all = slices.DeleteFunc(slices.Clone(all), func(v string) bool {
+			return strings.Contains(string(list), ":"+name+"-") && !strings.Contains(string(list), "0:"+name+"-"+v+".*\n")
+		})
+		if len(all) == 0 {
+			continue
+		}
 		if name == spec {
 			return name, all[len(all)-1]
 		}

@@ -1,0 +1,41 @@
+package packages
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+)
+
+// kernel is the package of the kernel. Several of it are installed side by side, and
+// both yum and dnf keep the one that runs.
+const kernel = "kernel"
+
+// awaitReboot has a kernel that is installed wait for the reboot when an older one
+// runs.
+func (k *Kind) awaitReboot(r *converge.Resource, kernels []instance) {
+	if why := olderKernelRuns(k.runningKernel(), kernels); why != "" {
+		r.Wait(converge.Reboot, why)
+	}
+}
+
+// runningKernel is the release of the kernel that runs (uname(2)), or "" in an image.
+func (k *Kind) runningKernel() string {
+	if !k.system.Running() {
+		return ""
+	}
+	release, _ := k.system.FS.ReadFile("/proc/sys/kernel/osrelease")
+	return strings.TrimSpace(string(release))
+}
+
+// olderKernelRuns says that a newer kernel is installed than the one that runs, or
+// "". Of one that is not installed as a package nothing can be said.
+func olderKernelRuns(running string, kernels []instance) string {
+	release := func(i instance) string { return fmt.Sprintf("%s-%s.%s", i.version, i.release, i.arch) }
+	at := slices.IndexFunc(kernels, func(i instance) bool { return release(i) == running })
+	if at <= 0 || compareEVR(kernels[0].evr, kernels[at].evr) == 0 {
+		return "" // they are sorted, the newest first
+	}
+	return fmt.Sprintf("%s runs, and %s takes effect with the reboot", running, release(kernels[0]))
+}
