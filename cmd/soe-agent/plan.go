@@ -89,6 +89,7 @@ func (a *app) walk(ctx context.Context, gate system.Gate, dirs []string, step fu
 	if err != nil {
 		return report.Report{}, err
 	}
+	m.Schedule = config.Schedule
 	var p *policy.Policy
 	var refused []string
 	if len(dirs) > 0 {

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"reflect"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -58,7 +59,7 @@ func (d *daemon) configuration() Config {
 		d.configProblems = problems(err)
 		return d.config
 	}
-	d.config = config
+	d.config, d.Schedule = config, config.Schedule
 	return config
 }
 
@@ -121,7 +122,7 @@ func (d *daemon) contacted() {
 // it are now known that were missing.
 func (d *daemon) take(p *policy.Policy) {
 	d.mu.Lock()
-	same := d.fetched != nil && sameWish(d.fetched, p) && len(d.status.Refused) == 0
+	same := d.fetched != nil && sameWish(d.fetched, p) && len(d.status.Refused) == 0 && reflect.DeepEqual(d.Schedule, d.enforced)
 	d.fetched = p
 	d.mu.Unlock()
 	if same {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/source"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -22,6 +23,7 @@ const (
 	StatusFile  = "/run/soe-agent/status.json"
 	defaultPoll = 15 * time.Minute
 	defaultScan = 30 * time.Minute
+	defaultLock = 2 * time.Minute
 	shortest    = time.Second
 )
 
@@ -34,10 +36,12 @@ type Config struct {
 	Report   Reporting     `toml:"report"`
 }
 
-// Schedule says how often the agent looks by itself.
+// Schedule says when the agent does something, and how long it waits.
 type Schedule struct {
-	Poll   duration `toml:"poll"`   // for a newer policy
-	Verify duration `toml:"verify"` // at everything on the machine
+	Poll        duration        `toml:"poll"`         // how often it looks for a newer policy
+	Verify      duration        `toml:"verify"`       // how often it looks at everything on the machine
+	Window      schedule.Window `toml:"window"`       // when it may install updates
+	LockTimeout duration        `toml:"lock_timeout"` // how long it waits for another package manager
 }
 
 // Reporting says where reports go besides the machine itself.
@@ -64,7 +68,7 @@ func (d *duration) UnmarshalText(text []byte) error {
 func Default() Config {
 	return Config{
 		Personas: []string{"base"},
-		Schedule: Schedule{Poll: duration{defaultPoll}, Verify: duration{defaultScan}},
+		Schedule: Schedule{Poll: duration{defaultPoll}, Verify: duration{defaultScan}, LockTimeout: duration{defaultLock}},
 		Report:   Reporting{SSM: true},
 	}
 }

@@ -43,6 +43,7 @@ type daemon struct {
 	config         Config
 	policy         *policy.Policy // in force
 	fetched        *policy.Policy // the last one that was published; nil in this life of the daemon
+	enforced       Schedule       // that the kinds go by
 	configProblems []string
 	status         Status
 	resources      map[string][]converge.Resource // by kind
@@ -109,7 +110,7 @@ func (d *daemon) lockDown(ctx context.Context) error {
 // enforce makes a policy the one that the machine is held to from now on.
 func (d *daemon) enforce(p *policy.Policy, refused []string) {
 	d.mu.Lock()
-	d.policy = p
+	d.policy, d.enforced = p, d.Schedule
 	d.status.Serial, d.status.Digest, d.status.Refused, d.status.Personas = p.Serial, p.Digest(), refused, p.Personas
 	wanted := map[string]bool{}
 	for _, r := range p.Resources {

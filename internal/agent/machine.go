@@ -25,10 +25,11 @@ import (
 
 // A Machine is an opened machine with what the agent knows of it.
 type Machine struct {
-	System *system.System
-	Ledger *converge.Ledger
-	Facts  facts.Facts
-	Log    *slog.Logger
+	System   *system.System
+	Ledger   *converge.Ledger
+	Facts    facts.Facts
+	Schedule Schedule
+	Log      *slog.Logger
 }
 
 // Open opens the machine below a root. gate is asked before every change of it;
@@ -51,7 +52,7 @@ func Open(ctx context.Context, root string, gate system.Gate, log *slog.Logger) 
 	if err != nil {
 		return nil, err
 	}
-	return &Machine{System: s, Ledger: ledger, Facts: f, Log: log}, nil
+	return &Machine{System: s, Ledger: ledger, Facts: f, Schedule: Default().Schedule, Log: log}, nil
 }
 
 // openLedger opens the machine's ledger. One that came with an image from
@@ -90,9 +91,11 @@ func (m *Machine) quick(p *policy.Policy) []converge.Kind {
 }
 
 func (m *Machine) slow(p *policy.Policy) []converge.Kind {
+	patience := m.Schedule.LockTimeout.Duration
 	return []converge.Kind{
-		packages.NewRepositories(p, m.System, m.Ledger),
-		packages.New(p, m.System, m.Ledger),
+		packages.NewRepositories(p, m.System, m.Ledger, patience),
+		packages.New(p, m.System, m.Ledger, patience),
+		packages.NewPatches(p, m.System, m.Ledger, patience, m.Schedule.Window),
 	}
 }
 

@@ -56,7 +56,8 @@ func (e *Engine) Check(ctx context.Context, only ...string) Result {
 func (e *Engine) Pass(ctx context.Context, only ...string) Result {
 	p := e.begin(only)
 	p.check(ctx, p.kinds)
-	before := maps.Clone(p.found)
+	first := map[policy.ID]Resource{}
+	p.noteFirst(first)
 	for p.rounds < maxRounds && ctx.Err() == nil {
 		earlier := maps.Clone(p.found)
 		touched := p.repair(ctx)
@@ -69,11 +70,13 @@ func (e *Engine) Pass(ctx context.Context, only ...string) Result {
 			break
 		}
 		p.check(ctx, touched)
+		p.noteFirst(first)
 		p.noteMended(touched, earlier)
 	}
-	p.judge(before)
+	p.judge(first)
 	result := p.end()
 	p.remember(result.Resources, ctx.Err() != nil)
+	p.log.Debug("walked", "kinds", result.Kinds, "rounds", result.Rounds, "took", result.Took)
 	return result
 }
 
@@ -300,22 +303,30 @@ func (p *pass) affected(touched []Kind) []Kind {
 		names[kind.Name()] = true
 	}
 	switch {
-	case names["package"]:
+	case names["package"] || names["patch"]:
 		return p.kinds // packages bring sudoers files, schemas, users and units of their own
+	case names["repository"]: // it tells of packages
+		names["package"], names["patch"] = true, true
 	case names["group"] || names["user"]: // userdel(8) removes a group, groupmod(8) changes accounts
 		names["group"], names["user"] = true, true
 	}
 	return slices.DeleteFunc(slices.Clone(p.kinds), func(k Kind) bool { return !names[k.Name()] })
 }
 
-// judge compares what was found first with what is found last.
-func (p *pass) judge(before map[string][]Resource) {
-	first := map[policy.ID]Resource{}
-	for _, resources := range before {
+// noteFirst notes how each resource was found first. Before a repair of another kind
+// that may not have been to be told.
+func (p *pass) noteFirst(first map[policy.ID]Resource) {
+	for _, resources := range p.found {
 		for _, r := range resources {
-			first[r.ID] = r
+			if was, seen := first[r.ID]; !seen || was.State == Unknown {
+				first[r.ID] = r
+			}
 		}
 	}
+}
+
+// judge compares what was found first with what is found last.
+func (p *pass) judge(first map[policy.ID]Resource) {
 	for _, resources := range p.found {
 		for i := range resources {
 			r := &resources[i]

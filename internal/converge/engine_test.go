@@ -262,6 +262,25 @@ func TestAPackageRepairHasAllKindsLookedAtAgain(t *testing.T) {
 	wantStates(t, result, map[policy.ID]converge.State{"sudo/allow": converge.Compliant, "package/a": converge.Corrected})
 }
 
+// A repository that the same pass has declared tells whether there are updates.
+func TestWhatIsToldOnlyAfterAnotherRepairIsRepairedToo(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "package/a", "patch/updates", "repository/corp")
+	repositories, packages, patches := newKind(p, "repository"), newKind(p, "package"), newKind(p, "patch")
+	packages.set("package/a")
+	patches.check = func(context.Context, []converge.Resource) ([]converge.Resource, error) {
+		return nil, errors.New("there are no repositories")
+	}
+	repositories.repair = func(r converge.Resource) *converge.Outcome {
+		repositories.set(r.ID)
+		patches.check = nil
+		return nil
+	}
+	wantStates(t, m.engine(p, repositories, packages, patches).Pass(t.Context()), map[policy.ID]converge.State{
+		"repository/corp": converge.Corrected, "package/a": converge.Compliant, "patch/updates": converge.Corrected,
+	})
+}
+
 func TestGroupsAndUsersAreLookedAtAgainTogether(t *testing.T) {
 	for touched, other := range map[policy.ID]policy.ID{"user/a": "group/a", "group/a": "user/a"} {
 		m := newMachine(t)

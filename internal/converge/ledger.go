@@ -333,6 +333,13 @@ func (l *Ledger) WasInLine(id policy.ID, digest string) bool {
 	return ok && s.Digest == cmp.Or(digest, noDigest)
 }
 
+// EverInLine says whether the resource has been in line, whatever was wanted of it.
+func (l *Ledger) EverInLine(id policy.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.resources[id].Digest != ""
+}
+
 // Since is when the resource came into a state: earlier, if it is in it still,
 // or now. To have been corrected is to be compliant ever after.
 func (l *Ledger) Since(id policy.ID, state State, now time.Time) time.Time {

@@ -66,6 +66,7 @@ type Effect string
 const (
 	Now         Effect = "now"
 	NextSession Effect = "next-session"
+	Maintenance Effect = "maintenance-window"
 	Reboot      Effect = "reboot"
 )
 

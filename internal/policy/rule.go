@@ -156,5 +156,5 @@ func (d *decoder) rule(t *table) {
 
 // Kinds are the kinds of resources, in the order in which they are kept.
 func Kinds() []string {
-	return []string{"system", "group", "user", "sudo", "dropin", "pcoip", "dconf", "repository", "package", "service", "check"}
+	return []string{"system", "group", "user", "sudo", "dropin", "pcoip", "dconf", "repository", "package", "patch", "service", "check"}
 }

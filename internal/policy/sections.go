@@ -42,6 +42,7 @@ func (d *decoder) document(t *table) (personas []string, description string) {
 		{"dconf", d.dconf},
 		{"repositories", d.repositories},
 		{"packages", d.packages},
+		{"patch", d.patch},
 		{"services", d.services},
 		{"checks", d.checks},
 	} {
@@ -248,6 +249,15 @@ func (d *decoder) packages(t *table) {
 			t.problem(name, `it wants "present", "latest", "absent", a version, or a table, and not %s`, describe(value))
 		}
 	}
+}
+
+func (d *decoder) patch(t *table) {
+	if updates, ok := read[string](t, "updates", `"all" or "security"`); ok {
+		d.set(t, "updates", NewID("patch", "updates"), Patch{Updates: updates})
+	} else if !t.has("updates") {
+		t.problem("updates", `it does not say which are to be installed; say "all" or "security"`)
+	}
+	t.close()
 }
 
 func (d *decoder) services(t *table) {

@@ -132,6 +132,17 @@ type Package struct {
 	Hold bool `json:"hold,omitempty"`
 }
 
+// Patch has updates installed, in the maintenance window and when the machine is new.
+type Patch struct {
+	Updates string `json:"updates"` // AllUpdates or SecurityUpdates
+}
+
+// What a Patch may have installed.
+const (
+	AllUpdates      = "all"
+	SecurityUpdates = "security"
+)
+
 // PackageGroup is the name of a group of packages, where a Package is one: written
 // with an "@" before it.
 func PackageGroup(name string) (group string, is bool) { return strings.CutPrefix(name, "@") }
@@ -178,6 +189,7 @@ func (PCoIP) Kind() string      { return "pcoip" }
 func (Dconf) Kind() string      { return "dconf" }
 func (Repository) Kind() string { return "repository" }
 func (Package) Kind() string    { return "package" }
+func (Patch) Kind() string      { return "patch" }
 func (Service) Kind() string    { return "service" }
 func (Check) Kind() string      { return "check" }
 
@@ -238,6 +250,9 @@ func (p Package) Expand(expand func(string) string) Spec {
 	p.Ensure = Ensure(expand(string(p.Ensure)))
 	return p
 }
+
+// Expand implements Spec.
+func (p Patch) Expand(func(string) string) Spec { return p }
 
 func (s Service) Expand(func(string) string) Spec { return s }
 

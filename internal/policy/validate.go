@@ -62,6 +62,8 @@ func validate(id ID, spec Spec, resolved bool) []string {
 		v.repository(s)
 	case Package:
 		v.pkg(s)
+	case Patch:
+		v.refuse(s.Updates != AllUpdates && s.Updates != SecurityUpdates, `%q is neither "all" nor "security"`, s.Updates)
 	case Service:
 		v.service(s)
 	case Check:

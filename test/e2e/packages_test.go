@@ -271,6 +271,40 @@ func TestAHeldPackageStaysInItsVersionWhoeverUpdates(t *testing.T) {
 	}
 }
 
+func TestUpdatesAreInstalledOnANewMachineAndThenInTheWindow(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.MustExec(t, "sh", "-c", "rpm -i --nosignature $(find /repo -name 'soe-pkg-3[45]-1.0-1.noarch.rpm')")
+	patch := func(updates string) string { return d.repository() + "[patch]\nupdates = \"" + updates + "\"\n" }
+	d.apply(t, patch("security")).wants(t, map[policy.ID]converge.State{"patch/updates": converge.Corrected})
+	if got := d.rpms(t, "soe-pkg-34", "soe-pkg-35"); got != "soe-pkg-34-2.0 soe-pkg-35-1.0" {
+		t.Errorf("after security updates there is %q", got)
+	}
+	d.converged(t)
+
+	o := d.apply(t, patch("all"))
+	o.wants(t, map[policy.ID]converge.State{"patch/updates": converge.Pending})
+	if r := o.resource("patch/updates"); r.Effect != converge.Maintenance || !strings.Contains(r.Reason, "no maintenance window is set") {
+		t.Errorf("it waits for %s: %s", r.Effect, r.Reason)
+	}
+	window := func(from, to time.Duration) {
+		now := time.Now().UTC()
+		d.MustWriteFile(t, "/etc/soe-agent/agent.toml", box.File{Content: "[schedule]\nwindow = { from = \"" +
+			now.Add(from).Format("15:04") + "\", to = \"" + now.Add(to).Format("15:04") + "\", timezone = \"UTC\" }\n"})
+	}
+	window(time.Hour, 2*time.Hour)
+	d.apply(t, patch("all")).wants(t, map[policy.ID]converge.State{"patch/updates": converge.Pending})
+	if got := d.rpms(t, "soe-pkg-35"); got != "soe-pkg-35-1.0" {
+		t.Errorf("outside of the window there is %q", got)
+	}
+	window(-time.Hour, time.Hour)
+	d.apply(t, patch("all")).wants(t, map[policy.ID]converge.State{"patch/updates": converge.Corrected})
+	if got := d.rpms(t, "soe-pkg-35"); got != "soe-pkg-35-2.0" {
+		t.Errorf("in the window there is %q", got)
+	}
+	d.converged(t)
+}
+
 func TestNoInstallationTakesThePlaceOfWhatIsProtected(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t)

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // kernel is the package of the kernel. Several of it are installed side by side, and
@@ -15,17 +16,17 @@ const kernel = "kernel"
 // awaitReboot has a kernel that is installed wait for the reboot when an older one
 // runs.
 func (k *Kind) awaitReboot(r *converge.Resource, kernels []instance) {
-	if why := olderKernelRuns(k.runningKernel(), kernels); why != "" {
+	if why := olderKernelRuns(runningKernel(k.system), kernels); why != "" {
 		r.Wait(converge.Reboot, why)
 	}
 }
 
 // runningKernel is the release of the kernel that runs (uname(2)), or "" in an image.
-func (k *Kind) runningKernel() string {
-	if !k.system.Running() {
+func runningKernel(s *system.System) string {
+	if !s.Running() {
 		return ""
 	}
-	release, _ := k.system.FS.ReadFile("/proc/sys/kernel/osrelease")
+	release, _ := s.FS.ReadFile("/proc/sys/kernel/osrelease")
 	return strings.TrimSpace(string(release))
 }
 

@@ -19,9 +19,6 @@ import (
 )
 
 const (
-	// patience is how long a transaction waits for another package manager. yum
-	// itself would wait without end (yum.conf(5), exit_on_lock).
-	patience = 2 * time.Minute
 	// earlierTimeout is how long a transaction that an earlier life of the agent has
 	// begun may go on.
 	earlierTimeout = 30 * time.Minute
@@ -36,7 +33,8 @@ const (
 var errBusy = errors.New("another package manager is at work")
 
 // unlocked runs a command that changes the rpm database, again and again while
-// somebody else holds its lock, for as long as the manager's patience lasts.
+// somebody else holds its lock, for as long as the manager's patience lasts. yum
+// itself would wait without end (yum.conf(5), exit_on_lock).
 func (m manager) unlocked(ctx context.Context, c system.Command) (system.Output, error) {
 	deadline := m.system.Clock.Now().Add(m.patience)
 	pause := backoff.NewExponentialBackOff(

@@ -5,6 +5,7 @@ import (
 	"context"
 	"log/slog"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -27,7 +28,7 @@ type manager struct {
 	down     map[string]outage
 }
 
-func newManager(p *policy.Policy, s *system.System) manager {
+func newManager(p *policy.Policy, s *system.System, patience time.Duration) manager {
 	m := manager{system: s, patience: patience, down: map[string]outage{}}
 	for _, want := range policy.Of[policy.Repository](p) {
 		m.secrets = append(m.secrets, want.Secrets...)
@@ -66,14 +67,30 @@ func (m manager) program() string {
 }
 
 // transact carries out one transaction of the package manager's shell: a line for
-// each package. One that would take a guarded package along is refused by the
-// package manager before anything happens. What came of it the caller must ask rpm. Plugins stay on: AWS has
-// one that stops updates while a WorkSpace must not be changed.
+// each package. What came of it the caller must ask rpm.
 func (m manager) transact(ctx context.Context, lines, guarded []string) (system.Output, error) {
 	script := strings.Join(lines, "\n") + "\nrun\n"
 	if err := m.system.FS.WriteFile(scriptFile, []byte(script), system.Attr{Mode: 0o600}); err != nil {
 		return system.Output{}, err
 	}
+	out, err := m.change(ctx, guarded, "shell", scriptFile)
+	if err == nil {
+		err = m.system.FS.Remove(scriptFile)
+	}
+	return out, err
+}
+
+// update installs all updates that the options leave. What came of it the caller
+// must ask the repositories.
+func (m manager) update(ctx context.Context, guarded []string, options ...string) (system.Output, error) {
+	return m.change(ctx, guarded, append(options, "update")...)
+}
+
+// change runs a command of the package manager that changes what is installed. One
+// that would take a guarded package along is refused by the package manager before
+// anything happens. Plugins stay on: AWS has one that stops updates while a WorkSpace
+// must not be changed.
+func (m manager) change(ctx context.Context, guarded []string, args ...string) (system.Output, error) {
 	out, err := m.reaching(func(without []string) (system.Output, error) {
 		// Packages that nothing needs any longer stay: nobody has looked whether the
 		// desktop does.
@@ -81,15 +98,12 @@ func (m manager) transact(ctx context.Context, lines, guarded []string) (system.
 		if len(guarded) > 0 { // the option takes the place of what is configured, which by default are these files
 			argv = append(argv, "--setopt=protected_packages="+strings.Join(append(guarded, "glob:/etc/yum/protected.d/*.conf", "glob:/etc/dnf/protected.d/*.conf"), ","))
 		}
-		return m.unlocked(ctx, transaction(append(append(argv, without...), "shell", scriptFile)...))
+		return m.unlocked(ctx, transaction(slices.Concat(argv, without, args)...))
 	})
 	for line := range strings.Lines(string(out.Stderr) + "\n" + string(out.Stdout)) {
 		if strings.Contains(line, "scriptlet failed") || strings.Contains(line, "scriptlet failure") {
 			slog.Warn("a package's own script failed", "kind", "package", "said", strings.TrimSpace(line))
 		}
-	}
-	if err == nil {
-		err = m.system.FS.Remove(scriptFile)
 	}
 	return out, err
 }

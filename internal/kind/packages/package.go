@@ -6,6 +6,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -27,9 +28,10 @@ type Kind struct {
 	db      *rpmdb
 }
 
-// New returns the kind "package".
-func New(p *policy.Policy, s *system.System, l *converge.Ledger) *Kind {
-	k := &Kind{policy: p, system: s, ledger: l, wants: policy.Of[policy.Package](p), manager: newManager(p, s), db: &rpmdb{system: s}}
+// New returns the kind "package". Another package manager is waited for as long as
+// patience lasts.
+func New(p *policy.Policy, s *system.System, l *converge.Ledger, patience time.Duration) *Kind {
+	k := &Kind{policy: p, system: s, ledger: l, wants: policy.Of[policy.Package](p), manager: newManager(p, s, patience), db: &rpmdb{system: s}}
 	k.groups = newGroups(s, k.wants)
 	k.updates.manager = &k.manager
 	k.survey()

@@ -38,6 +38,8 @@ func (u *units) Unit(_ context.Context, name string) (system.Unit, error) {
 	return system.Unit{LoadState: "not-found", ActiveState: "inactive"}, nil
 }
 
+const patience = 2 * time.Minute
+
 // A desk is a machine with yum.
 type desk struct {
 	*yum
@@ -72,7 +74,7 @@ func (d *desk) kind(wants map[string]policy.Package) *Kind {
 		p.Resources = append(p.Resources, policy.Resource{ID: policy.NewID("package", name), Spec: want})
 	}
 	slices.SortFunc(p.Resources, func(a, b policy.Resource) int { return strings.Compare(string(a.ID), string(b.ID)) })
-	return New(p, d.system, d.ledger)
+	return New(p, d.system, d.ledger, patience)
 }
 
 func check(t *testing.T, k converge.Kind) (drifted []converge.Resource, states map[string]string) {
@@ -359,7 +361,7 @@ func TestAPasswordThatYumPrintsIsNotRepeated(t *testing.T) {
 	k := New(&policy.Policy{Resources: []policy.Resource{
 		{ID: "package/git", Spec: policy.Package{Ensure: policy.Latest}},
 		{ID: "repository/corp", Spec: policy.Repository{}, Secrets: []string{"t0ken"}},
-	}}, d.system, d.ledger)
+	}}, d.system, d.ledger, patience)
 	d.system.Runner = runner(func(c system.Command) (system.Output, error) {
 		if c.Argv[0] == "rpm" {
 			return d.query([]string{"git"}), nil

@@ -172,7 +172,7 @@ func FollowEarlier(ctx context.Context, p *policy.Policy, s *system.System) {
 	if !there {
 		return
 	}
-	f := &follower{manager: newManager(p, s), said: progress, Progress: progress}
+	f := &follower{manager: newManager(p, s, 0), said: progress, Progress: progress}
 	for {
 		_, goesOn := ReadProgress(ctx, s)
 		if now, there := lastProgress(s.FS); ctx.Err() != nil || !there || !now.Since.Equal(f.Since) {

@@ -91,7 +91,7 @@ func (m *mending) removeOrphans(ctx context.Context) error {
 		lines[i] = "remove " + name
 	}
 	slog.Info("removing what only reclaimed packages needed", "kind", "package", "packages", orphans)
-	if _, err := m.manager.transact(ctx, lines, m.guarded()); err != nil {
+	if _, err := m.manager.transact(ctx, lines, guarded(m.before)); err != nil {
 		return err
 	}
 	if there, err = m.manager.recorded(ctx); err != nil {
@@ -132,9 +132,9 @@ func (k *Kind) notNeeded(ctx context.Context, names []string) ([]string, error) 
 // guarded are the installed packages that no transaction may take along. The
 // kernel is not among them: older ones are removed when a newer one comes, and the
 // package managers themselves keep the one that runs.
-func (m *mending) guarded() []string {
+func guarded(there installed) []string {
 	var names []string
-	for name := range m.before {
+	for name := range there {
 		if protected.Package(name) != "" && name != "kernel" {
 			names = append(names, name)
 		}

@@ -246,7 +246,7 @@ func (m *mending) mend(ctx context.Context, wants []policy.Want[policy.Package])
 	for _, t := range tasks {
 		lines, tried = append(lines, t.line), append(tried, t.Want)
 	}
-	out, err := m.manager.transact(ctx, lines, m.guarded())
+	out, err := m.manager.transact(ctx, lines, guarded(m.before))
 	m.db.forget()
 	if err != nil {
 		m.fail(tried, err)

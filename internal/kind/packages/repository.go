@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -29,10 +30,11 @@ type Repositories struct {
 	manager manager
 }
 
-// NewRepositories returns the kind "repository".
-func NewRepositories(p *policy.Policy, s *system.System, l *converge.Ledger) *Repositories {
+// NewRepositories returns the kind "repository". Another package manager is waited
+// for as long as patience lasts.
+func NewRepositories(p *policy.Policy, s *system.System, l *converge.Ledger, patience time.Duration) *Repositories {
 	return &Repositories{
-		system: s, ledger: l, wants: policy.Of[policy.Repository](p), manager: newManager(p, s),
+		system: s, ledger: l, wants: policy.Of[policy.Repository](p), manager: newManager(p, s, patience),
 		keys: &rpmdb{system: s, question: []string{"-q", "--qf", `%{VERSION}\n`, "gpg-pubkey"}},
 	}
 }

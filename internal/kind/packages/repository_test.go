@@ -16,7 +16,7 @@ import (
 func (d *desk) repositories(want policy.Repository, secrets ...string) *Repositories {
 	return NewRepositories(&policy.Policy{Resources: []policy.Resource{
 		{ID: "repository/corp", Spec: want, Secrets: secrets},
-	}}, d.system, d.ledger)
+	}}, d.system, d.ledger, patience)
 }
 
 func (d *desk) read(t *testing.T, name string) string {

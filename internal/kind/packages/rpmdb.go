@@ -46,6 +46,16 @@ func identity(files system.FS) string {
 	return b.String()
 }
 
+// sources tells one state of the repositories' files, and of what is installed from
+// them, from another.
+func sources(files system.FS) string {
+	info, err := files.Stat(repositoryDir)
+	if err != nil {
+		return identity(files)
+	}
+	return fmt.Sprintf("%s%d %s", identity(files), info.Inode, info.ModTime.Format(time.RFC3339Nano))
+}
+
 // databaseDirs are the directories in which there is a database.
 func databaseDirs(files system.FS) []string {
 	var dirs []string

@@ -2,6 +2,7 @@ package packages
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"time"
 
@@ -38,7 +39,7 @@ type updates struct {
 // told in full, or "".
 func (u *updates) of(ctx context.Context, names []string) (map[string]update, string) {
 	s := u.manager.system
-	now, clock := identity(s.FS), s.Clock
+	now, clock := sources(s.FS), s.Clock
 	if now != "" && now == u.identity && clock.Now().Before(u.until) {
 		return u.said, u.doubt
 	}
@@ -65,26 +66,34 @@ func (u *updates) of(ctx context.Context, names []string) (map[string]update, st
 	return u.said, u.doubt
 }
 
-// ask says whether there are updates for any of the names. The list that is
-// printed is for people, laid out for 80 columns; the exit code is the answer:
-// 100 when there are (yum(8), dnf(8)).
+// ask says whether there are updates for any of the names.
 func (u *updates) ask(ctx context.Context, names ...string) bool {
-	out, err := u.manager.reaching(func(without []string) (system.Output, error) {
-		argv := []string{u.manager.program(), "--setopt=exit_on_lock=True", "--setopt=timeout=10", "--setopt=retries=1"}
-		argv = append(append(append(argv, without...), "check-update"), names...)
-		return u.manager.run(ctx, system.Command{Argv: argv, ReadOnly: true})
+	there, doubt := u.manager.checkUpdate(ctx, nil, names...)
+	if doubt != "" {
+		u.doubt = doubt
+	}
+	return there
+}
+
+// checkUpdate says whether there are updates, for any of the names if some are
+// given, and why that cannot be told in full, or "". The list that is printed is for
+// people, laid out for 80 columns; the exit code is the answer: 100 when there are
+// (yum(8), dnf(8)).
+func (m manager) checkUpdate(ctx context.Context, options []string, names ...string) (there bool, doubt string) {
+	out, err := m.reaching(func(without []string) (system.Output, error) {
+		argv := []string{m.program(), "--setopt=exit_on_lock=True", "--setopt=timeout=10", "--setopt=retries=1"}
+		argv = append(slices.Concat(argv, without, options, []string{"check-update"}), names...)
+		return m.run(ctx, system.Command{Argv: argv, ReadOnly: true})
 	})
 	switch {
 	case err != nil:
-		u.doubt = err.Error()
+		return false, err.Error()
 	case out.ExitCode == 100:
-		return true // also when it is read from an old copy: newer than what is installed it is
+		return true, "" // also when it is read from an old copy: newer than what is installed it is
 	case out.ExitCode != 0:
-		u.doubt = reason(out)
-	default:
-		u.doubt = stale(out)
+		return false, reason(out)
 	}
-	return false
+	return false, stale(out)
 }
 
 // stale says that an answer may come from an old copy of a repository's data, or

@@ -40,6 +40,11 @@ func TestTheStandInForYumDoesWhatYumWasRecordedToDo(t *testing.T) {
 		"shell, a group":                                     {script: `install "@both"`, set: func(y *yum) { y.groups = map[string][]string{"both": {"a", "b"}} }},
 		"shell, an unknown group with a good name":           {script: "install \"@lost\"\ninstall good"},
 		"shell, another version than the one that is locked": {installed: "tool-1.0-1", script: "install tool-2.0-1", set: func(y *yum) { y.write("/etc/yum/pluginconf.d/versionlock.list", "0:tool-1.0-1.*\n") }},
+		"update, done":                                       {installed: "tool-1.0-1", argv: "yum -y update"},
+		"update, one is excluded":                            {installed: "tool-1.0-1", argv: "yum -y --exclude=tool update"},
+		"--security update, only some":                       {installed: "tool-1.0-1 other-1.0-1", argv: "yum -y --security update", set: func(y *yum) { y.security = []string{"tool"} }},
+		"--security check-update":                            {installed: "tool-1.0-1 other-1.0-1", argv: "yum --security check-update", set: func(y *yum) { y.security = []string{"tool"} }},
+		"--security check-update, nothing left":              {installed: "tool-2.0-1 other-1.0-1", argv: "yum --security check-update", set: func(y *yum) { y.security = []string{"tool"} }},
 		"yum-complete-transaction, a package twice":          {installed: "tool-2.0-1", argv: "yum-complete-transaction -y", set: func(y *yum) { y.twice = map[string]string{"tool": "1.0-1"} }},
 	}
 	records, err := os.ReadFile("testdata/yum3.txt")
@@ -62,7 +67,7 @@ func TestTheStandInForYumDoesWhatYumWasRecordedToDo(t *testing.T) {
 			delete(scenarios, record[0])
 			d := newDesk(t, world{
 				installed:  map[string]string{},
-				repository: map[string][]string{"good": {"1.0-1"}, "a": {"1.0-1"}, "b": {"1.0-1"}, "tool": {"1.0-1", "2.0-1"}, "nodep": {"1-1"}, "unsigned": {"1-1"}, "badpre": {"1-1"}},
+				repository: map[string][]string{"good": {"1.0-1"}, "other": {"1.0-1", "2.0-1"}, "a": {"1.0-1"}, "b": {"1.0-1"}, "tool": {"1.0-1", "2.0-1"}, "nodep": {"1-1"}, "unsigned": {"1-1"}, "badpre": {"1-1"}},
 				requires:   map[string]string{"plugin": "tool"},
 				broken:     map[string]string{"nodep": "nodep", "unsigned": "unsigned", "badpre": "badpre"},
 			})

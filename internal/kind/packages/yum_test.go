@@ -36,6 +36,7 @@ type yum struct {
 
 	brings       map[string]string // what brings what along
 	groups       map[string][]string
+	security     []string          // packages whose newest version mends a hole
 	came         map[string]int    // the transaction with which a package came
 	twice        map[string]string // the older version that a killed update has left recorded beside the newer
 	dead         []string          // repositories that cannot be reached
@@ -95,7 +96,16 @@ func (y *yum) Run(_ context.Context, c system.Command) (system.Output, error) {
 	}
 	switch {
 	case slices.Contains(args, "check-update"):
-		return y.checkUpdate(args[slices.Index(args, "check-update")+1:]), nil
+		names := args[slices.Index(args, "check-update")+1:]
+		if len(names) == 0 {
+			names = y.updatable(args)
+		}
+		return y.checkUpdate(names), nil
+	case slices.Contains(args, "update"):
+		if !slices.Contains(args, "-y") || c.Scope == "" || c.ReadOnly {
+			y.t.Errorf("a transaction runs as %+v", c)
+		}
+		return y.update(args), nil
 	case slices.Contains(args, "shell"):
 		if !slices.Contains(args, "-y") || c.Scope == "" || c.ReadOnly {
 			y.t.Errorf("a transaction runs as %+v", c)
@@ -251,6 +261,40 @@ func (y *yum) checkUpdate(names []string) system.Output {
 		}
 	}
 	return out
+}
+
+// updatable are the installed packages that the options leave.
+func (y *yum) updatable(options []string) []string {
+	var spared []string
+	for _, option := range options {
+		if names, is := strings.CutPrefix(option, "--exclude="); is {
+			spared = strings.Split(names, ",")
+		}
+	}
+	return slices.DeleteFunc(slices.Sorted(maps.Keys(y.installed)), func(name string) bool {
+		return slices.Contains(spared, name) || slices.Contains(options, "--security") && !slices.Contains(y.security, name)
+	})
+}
+
+// update installs the newest of all packages, or nothing when one cannot be
+// resolved, unless it is told to skip such.
+func (y *yum) update(options []string) system.Output {
+	y.transactions = append(y.transactions, options)
+	next := maps.Clone(y.installed)
+	for _, name := range y.updatable(options) {
+		_, newest := y.find(name)
+		switch {
+		case newest == "":
+		case y.broken[name] == "nodep" && slices.Contains(options, "--skip-broken"):
+		case y.broken[name] == "nodep":
+			return said(1, "", "Error: Package: "+name+"-"+newest+".noarch (corp)\n    Requires: does-not-exist\n")
+		default:
+			next[name] = newest
+		}
+	}
+	y.installed = next
+	y.touch()
+	return said(0, "Complete!\n", "")
 }
 
 // shell carries out the script. Whatever comes of it, it exits with 0.

@@ -1,0 +1,233 @@
+package packages
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/schedule"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// Patches has updates installed: when the machine is new, and then in the
+// maintenance window. While somebody is logged in, what the session runs on stays as
+// it is.
+type Patches struct {
+	system  *system.System
+	ledger  *converge.Ledger
+	wants   []policy.Want[policy.Patch]
+	window  schedule.Window
+	manager manager
+
+	identity string // of the sources when the answers were given
+	answers  map[string]answer
+}
+
+// An answer is what the repositories said to one question, and until when that is
+// believed.
+type answer struct {
+	updates bool
+	doubt   string
+	until   time.Time
+}
+
+// NewPatches returns the kind "patch". Another package manager is waited for as long
+// as patience lasts.
+func NewPatches(p *policy.Policy, s *system.System, l *converge.Ledger, patience time.Duration, window schedule.Window) *Patches {
+	return &Patches{system: s, ledger: l, wants: policy.Of[policy.Patch](p), window: window, manager: newManager(p, s, patience)}
+}
+
+// Name implements converge.Kind.
+func (k *Patches) Name() string { return "patch" }
+
+// Watches implements converge.Watcher.
+func (k *Patches) Watches() []converge.Watch {
+	if len(k.wants) == 0 {
+		return nil
+	}
+	return []converge.Watch{{Sessions: true}}
+}
+
+// Check implements converge.Kind.
+func (k *Patches) Check(ctx context.Context) ([]converge.Resource, error) {
+	var resources []converge.Resource
+	for _, want := range k.wants {
+		r := converge.Wanted(want.Resource)
+		if err := k.judge(ctx, &r, want); err != nil {
+			return resources, err
+		}
+		resources = append(resources, r)
+	}
+	return resources, nil
+}
+
+func (k *Patches) judge(ctx context.Context, r *converge.Resource, want policy.Want[policy.Patch]) error {
+	updates, doubt := k.ask(ctx, want.Spec, nil)
+	switch {
+	case !updates && doubt != "":
+		r.Doubt("it cannot be told whether there are updates: " + doubt)
+		return nil
+	case !updates:
+		return k.judgeKernel(ctx, r)
+	case !k.mayNow(want.ID) && !k.window.IsSet():
+		r.Wait(converge.Maintenance, "there are updates, and no maintenance window is set; say window in [schedule] of agent.toml")
+		return nil
+	case !k.mayNow(want.ID):
+		r.Wait(converge.Maintenance, "there are updates, which wait for the maintenance window "+k.window.String())
+		return nil
+	}
+	spared, person, err := k.spared(ctx)
+	if err != nil {
+		return err
+	}
+	if len(spared) > 0 {
+		if more, _ := k.ask(ctx, want.Spec, spared); !more {
+			r.Wait(converge.NextSession, awaitLogout(person))
+			return nil
+		}
+	}
+	r.Differs("updates", "none left", "there are")
+	return nil
+}
+
+func awaitLogout(person string) string {
+	return fmt.Sprintf("%s is logged in, whose session may end when what is left is updated", person)
+}
+
+func (k *Patches) judgeKernel(ctx context.Context, r *converge.Resource) error {
+	running := runningKernel(k.system)
+	if running == "" {
+		return nil
+	}
+	out, err := k.system.Runner.Run(ctx, system.Command{Argv: append([]string{"rpm"}, query([]string{kernel})...), ReadOnly: true})
+	if err != nil {
+		return fmt.Errorf("cannot ask the rpm database: %w", err)
+	}
+	there, err := parseQuery([]string{kernel}, out)
+	if err != nil {
+		return err
+	}
+	if why := olderKernelRuns(running, there[kernel]); why != "" {
+		r.Wait(converge.Reboot, why)
+	}
+	return nil
+}
+
+// mayNow says whether updates may be installed now: the window is open, or this
+// machine has never yet had them.
+func (k *Patches) mayNow(id policy.ID) bool {
+	return k.window.Open(k.system.Clock.Now()) || !k.ledger.EverInLine(id)
+}
+
+// spared are the installed packages that are not touched while somebody is logged
+// in, and who that is.
+func (k *Patches) spared(ctx context.Context) (names []string, person string, err error) {
+	person, err = facts.LoggedIn(ctx, k.system)
+	if err != nil || person == "" {
+		return nil, "", err
+	}
+	there, err := k.manager.recorded(ctx)
+	if err != nil {
+		return nil, "", err
+	}
+	for _, name := range slices.Sorted(maps.Keys(there)) {
+		if protected.Package(name) != "" && name != "soe-agent" {
+			names = append(names, name)
+		}
+	}
+	return names, person, nil
+}
+
+// ask says whether there are updates for other packages than the spared ones, and
+// why that cannot be told in full, or "". It believes an answer as long as updates
+// does.
+func (k *Patches) ask(ctx context.Context, want policy.Patch, spared []string) (updates bool, doubt string) {
+	now, clock := sources(k.system.FS), k.system.Clock
+	if now != k.identity || k.answers == nil {
+		k.identity, k.answers = now, map[string]answer{}
+	}
+	question := want.Updates + strings.Join(spared, " ")
+	if a, answered := k.answers[question]; answered && now != "" && clock.Now().Before(a.until) {
+		return a.updates, a.doubt
+	}
+	a := answer{until: clock.Now().Add(updatesKept)}
+	if a.updates, a.doubt = k.manager.checkUpdate(ctx, options(want, spared)); a.doubt != "" {
+		a.until = clock.Now().Add(doubtKept)
+	}
+	k.answers[question] = a
+	return a.updates, a.doubt
+}
+
+func options(want policy.Patch, spared []string) []string {
+	var options []string
+	if want.Updates == policy.SecurityUpdates {
+		options = append(options, "--security")
+	}
+	if len(spared) > 0 {
+		options = append(options, "--exclude="+strings.Join(spared, ","))
+	}
+	return options
+}
+
+// Repair implements converge.Kind.
+func (k *Patches) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
+	err := k.manager.awaitEarlier(ctx)
+	var there installed
+	if err == nil {
+		there, err = k.manager.mendInterrupted(ctx)
+	}
+	if there == nil {
+		return all(drifted, err)
+	}
+	if err != nil {
+		slog.Error("what an interrupted transaction has left stays", "kind", "patch", "err", err)
+	}
+	var outcomes []converge.Outcome
+	for _, want := range k.wants {
+		if slices.ContainsFunc(drifted, func(r converge.Resource) bool { return r.ID == want.ID }) {
+			outcomes = append(outcomes, k.install(ctx, want, there)...)
+		}
+	}
+	return outcomes
+}
+
+// install installs the updates, and when not all can be, those that can.
+func (k *Patches) install(ctx context.Context, want policy.Want[policy.Patch], there installed) []converge.Outcome {
+	spared, person, err := k.spared(ctx)
+	if err != nil {
+		return []converge.Outcome{{ID: want.ID, Err: err}}
+	}
+	out, err := k.manager.update(ctx, guarded(there), options(want.Spec, spared)...)
+	if err != nil {
+		return []converge.Outcome{{ID: want.ID, Err: fmt.Errorf("cannot install updates: %w", err)}}
+	}
+	k.answers = nil
+	left, _ := k.ask(ctx, want.Spec, spared)
+	if left {
+		said := reason(out)
+		lenient := []string{"--skip-broken"}
+		if k.manager.program() == "dnf" {
+			lenient = append(lenient, "--nobest")
+		}
+		if _, err := k.manager.update(ctx, guarded(there), append(options(want.Spec, spared), lenient...)...); err != nil {
+			said = err.Error()
+		}
+		k.answers = nil
+		if left, _ = k.ask(ctx, want.Spec, spared); left {
+			return []converge.Outcome{{ID: want.ID, Err: errors.New("cannot install all updates: " + said)}}
+		}
+	}
+	if rest, _ := k.ask(ctx, want.Spec, nil); rest && len(spared) > 0 {
+		return []converge.Outcome{{ID: want.ID, Postponed: converge.NextSession, Reason: awaitLogout(person)}}
+	}
+	return nil
+}

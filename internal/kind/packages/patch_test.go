@@ -1,0 +1,144 @@
+package packages
+
+import (
+	"log/slog"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/schedule"
+)
+
+// patched walks a machine that is to have updates, and returns what became of it.
+func (d *desk) patched(t *testing.T, updates string, window schedule.Window) converge.Resource {
+	t.Helper()
+	p := &policy.Policy{Resources: []policy.Resource{{ID: "patch/updates", Spec: policy.Patch{Updates: updates}}}}
+	kind := NewPatches(p, d.system, d.ledger, patience, window)
+	result := converge.New(p, []converge.Kind{kind}, d.ledger, d.clock, slog.New(slog.DiscardHandler)).Pass(t.Context())
+	if len(result.Resources) != 1 {
+		t.Fatalf("there are %d resources", len(result.Resources))
+	}
+	return result.Resources[0]
+}
+
+// Sundays from 2 to 5; the machine's clock begins on a Monday at 9.
+func sundays(t *testing.T) schedule.Window {
+	t.Helper()
+	var w schedule.Window
+	if _, err := toml.Decode("days = [\"Sun\"]\nfrom = \"02:00\"\nto = \"05:00\"\ntimezone = \"UTC\"", &w); err != nil {
+		t.Fatal(err)
+	}
+	return w
+}
+
+func patchable() world {
+	return world{
+		installed:  map[string]string{"hole": "1.0-1", "tool": "1.0-1", "pcoip-agent-standard": "1.0-1"},
+		repository: map[string][]string{"hole": {"1.0-1", "2.0-1"}, "tool": {"1.0-1", "2.0-1"}, "pcoip-agent-standard": {"1.0-1", "2.0-1"}},
+	}
+}
+
+func TestANewMachineGetsItsUpdatesAtOnceAndLaterOnesInTheWindow(t *testing.T) {
+	d := newDesk(t, patchable())
+	d.system.Sessions = sessions{}
+	if r := d.patched(t, "all", sundays(t)); r.State != converge.Corrected || d.installed["tool"] != "2.0-1" {
+		t.Fatalf("a new machine is %s: %s; it has %v", r.State, r.Reason, d.installed)
+	}
+	d.repository["tool"] = append(d.repository["tool"], "3.0-1")
+	d.clock.now = d.clock.now.Add(time.Hour)
+	r := d.patched(t, "all", sundays(t))
+	if r.State != converge.Pending || r.Effect != converge.Maintenance || !strings.Contains(r.Reason, "Sun 02:00–05:00 UTC") || d.installed["tool"] != "2.0-1" {
+		t.Errorf("on a Monday it is %s: %s; it has %v", r.State, r.Reason, d.installed)
+	}
+	if r := d.patched(t, "all", schedule.Window{}); r.State != converge.Pending || !strings.Contains(r.Reason, "window in [schedule] of agent.toml") {
+		t.Errorf("without a window it is %s: %s", r.State, r.Reason)
+	}
+	d.clock.now = time.Date(2026, 1, 11, 3, 0, 0, 0, time.UTC)
+	if r := d.patched(t, "all", sundays(t)); r.State != converge.Corrected || d.installed["tool"] != "3.0-1" {
+		t.Errorf("on Sunday it is %s: %s; it has %v", r.State, r.Reason, d.installed)
+	}
+	if r := d.patched(t, "all", sundays(t)); r.State != converge.Compliant {
+		t.Errorf("afterwards it is %s: %s", r.State, r.Reason)
+	}
+}
+
+func TestOnlySecurityUpdatesAreInstalledWhereThePolicySaysSo(t *testing.T) {
+	d := newDesk(t, patchable())
+	d.system.Sessions = sessions{}
+	d.security = []string{"hole"}
+	if r := d.patched(t, "security", schedule.Window{}); r.State != converge.Corrected || d.installed["hole"] != "2.0-1" || d.installed["tool"] != "1.0-1" {
+		t.Errorf("it is %s: %s; it has %v", r.State, r.Reason, d.installed)
+	}
+}
+
+func TestWhatASessionRunsOnIsUpdatedWhenNobodyIsLoggedIn(t *testing.T) {
+	d := newDesk(t, patchable())
+	d.system.Sessions = sessions{{User: "alice", State: "active"}}
+	r := d.patched(t, "all", schedule.Window{})
+	if r.State != converge.Pending || r.Effect != converge.NextSession || !strings.Contains(r.Reason, "alice is logged in") {
+		t.Errorf("it is %s: %s", r.State, r.Reason)
+	}
+	same(t, "what is installed", d.installed, map[string]string{"hole": "2.0-1", "tool": "2.0-1", "pcoip-agent-standard": "1.0-1"})
+	d.clock.now = time.Date(2026, 1, 11, 3, 0, 0, 0, time.UTC)
+	d.transactions = nil
+	if r := d.patched(t, "all", sundays(t)); r.State != converge.Pending || len(d.transactions) > 0 {
+		t.Errorf("in the window it is %s: %s, after %q", r.State, r.Reason, d.transactions)
+	}
+	d.system.Sessions = sessions{}
+	if r := d.patched(t, "all", sundays(t)); r.State != converge.Corrected || d.installed["pcoip-agent-standard"] != "2.0-1" {
+		t.Errorf("with nobody logged in it is %s: %s; it has %v", r.State, r.Reason, d.installed)
+	}
+}
+
+func TestAnUpdateThatCannotBeInstalledStopsNoOtherAndIsReported(t *testing.T) {
+	d := newDesk(t, patchable())
+	d.system.Sessions = sessions{}
+	d.broken = map[string]string{"hole": "nodep"}
+	r := d.patched(t, "all", schedule.Window{})
+	if r.State != converge.Failed || !strings.Contains(r.Reason, "nothing provides does-not-exist needed by hole-2.0-1") || d.installed["tool"] != "2.0-1" {
+		t.Errorf("it is %s: %s; it has %v", r.State, r.Reason, d.installed)
+	}
+}
+
+func TestNoUpdateTakesAProtectedPackageAlong(t *testing.T) {
+	d := newDesk(t, patchable())
+	d.system.Sessions = sessions{}
+	d.patched(t, "all", schedule.Window{})
+	if i := slices.IndexFunc(d.ran, func(c string) bool {
+		return strings.Contains(c, "protected_packages=pcoip-agent-standard,") && strings.HasSuffix(c, " update")
+	}); i < 0 {
+		t.Errorf("what ran: %q", d.ran)
+	}
+}
+
+func TestWhereUpdatesCannotBeAskedForItIsNotKnownWhetherThereAreAny(t *testing.T) {
+	d := newDesk(t, patchable())
+	d.system.Sessions = sessions{}
+	d.offline = true
+	if r := d.patched(t, "all", schedule.Window{}); r.State != converge.Unknown || !strings.Contains(r.Reason, "baseurl") {
+		t.Errorf("it is %s: %s", r.State, r.Reason)
+	}
+}
+
+func TestUpdatesAreAskedForRarely(t *testing.T) {
+	d := newDesk(t, world{installed: map[string]string{"tool": "1.0-1"}})
+	d.system.Sessions = sessions{}
+	p := &policy.Policy{Resources: []policy.Resource{{ID: "patch/updates", Spec: policy.Patch{Updates: "all"}}}}
+	k := NewPatches(p, d.system, d.ledger, patience, schedule.Window{})
+	asked := func() int {
+		d.ran = nil
+		check(t, k)
+		return len(slices.DeleteFunc(d.ran, func(c string) bool { return !strings.HasSuffix(c, "check-update") }))
+	}
+	same(t, "how often it was asked", []int{asked(), asked()}, []int{1, 0})
+	d.clock.now = d.clock.now.Add(updatesKept + time.Second)
+	same(t, "half an hour later", asked(), 1)
+	d.touch()
+	d.write("/var/lib/rpm/Packages", "another")
+	same(t, "after a change", asked(), 1)
+}
