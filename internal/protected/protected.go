@@ -165,12 +165,13 @@ func Package(name string) string {
 	switch {
 	case name == "soe-agent":
 		return "it is this agent"
-	case slices.Contains([]string{"systemd", "dbus", "sudo", "polkit", "rpm", "yum", "dnf", "glibc", "bash", "kernel"}, name):
+	case slices.Contains([]string{"systemd", "dbus", "sudo", "polkit", "rpm", "yum", "dnf", "glibc", "bash", "kernel", "kernel-core", "kernel-modules", "kernel-modules-core"}, name):
 		return "the machine does not work without it"
 	}
 	for _, family := range []string{
 		"pcoip-agent", "skylight", "workspaces", "nice-dcv", "samba", "sssd", "krb5", "cloud-init", "dhclient",
-		"ec2-net-utils", "xorg-x11", "mate-session-manager", "mate-panel", "marco", "caja", "amazon-ssm-agent",
+		"ec2-net-utils", "NetworkManager", "xorg-x11", "lightdm", "gdm", "mate-session-manager", "mate-panel", "marco", "caja",
+		"amazon-ssm-agent",
 	} {
 		if strings.HasPrefix(name, family) {
 			return "the desktop cannot be reached without it"

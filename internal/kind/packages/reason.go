@@ -74,7 +74,13 @@ func ownWords(out system.Output) string {
 // hopeless says whether a transaction failed for a reason that concerns all of
 // its packages, so that it need not be tried with fewer.
 func hopeless(out system.Output) bool {
-	text := string(out.Stderr) + string(out.Stdout)
+	var b strings.Builder
+	for line := range strings.Lines(string(out.Stderr) + "\n" + string(out.Stdout)) {
+		if !strings.HasPrefix(line, leftOutSign) { // that one was done without is no longer a reason
+			b.WriteString(line)
+		}
+	}
+	text := b.String()
 	for _, sign := range []string{
 		"There are no enabled repo", "No space left on device", "Insufficient space", "Config error", "enough cached data to continue",
 	} {

@@ -135,7 +135,7 @@ func (k *Kind) notNeeded(ctx context.Context, names []string) ([]string, error) 
 func guarded(there installed) []string {
 	var names []string
 	for name := range there {
-		if protected.Package(name) != "" && name != "kernel" {
+		if protected.Package(name) != "" && !sideBySide(name) {
 			names = append(names, name)
 		}
 	}

@@ -44,6 +44,17 @@ func TestARepositoryThatIsDownBlocksNoOther(t *testing.T) {
 	}
 }
 
+func TestARepositoryThatWasLeftOutMakesNoTransactionHopeless(t *testing.T) {
+	m := manager{down: map[string]outage{"vendor": {said: "Failed to download metadata for repo 'vendor'"}}}
+	out := m.withOutages(said(1, "", "Error: nothing provides a needed by b"))
+	if hopeless(out) {
+		t.Errorf("it is given up: %s", out.Stderr)
+	}
+	if out.Stderr = append(out.Stderr, "\nFailed to download metadata for repo 'soe'"...); !hopeless(out) {
+		t.Error("it is not given up when another is down")
+	}
+}
+
 func TestTheRepositoryThatIsDownIsFoundInWhatYumAndDnfSay(t *testing.T) {
 	for text, want := range map[string]string{
 		"failure: repodata/repomd.xml from dead: [Errno 256] No more mirrors to try.\n":                                         "dead",
