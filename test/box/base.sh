@@ -26,10 +26,13 @@ customize() {
   : >"$root/etc/resolv.conf"
   chroot "$root" systemctl mask --quiet "${masked[@]}"
 
-  # The schema of the idle delay comes with the session manager, which would bring the desktop along.
-  (cd "$root/tmp" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download -qq -o APT::Sandbox::User=root mate-session-manager)
-  dpkg-deb --fsys-tarfile "$root"/tmp/mate-session-manager_*.deb | tar -C "$root" -x ./usr/share/glib-2.0/schemas
-  rm "$root"/tmp/mate-session-manager_*.deb
+  # Some schemas come with programs that would bring the desktop along.
+  local package
+  for package in mate-session-manager mate-panel; do
+    (cd "$root/tmp" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download -qq -o APT::Sandbox::User=root $package)
+    dpkg-deb --fsys-tarfile "$root"/tmp/${package}_*.deb | tar -C "$root" -x ./usr/share/glib-2.0/schemas
+    rm "$root"/tmp/${package}_*.deb
+  done
   chroot "$root" glib-compile-schemas /usr/share/glib-2.0/schemas
 
   # Debian's rpm keeps the database in root's home directory.
