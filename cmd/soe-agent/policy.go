@@ -134,10 +134,10 @@ func (a *app) lintCommand() *cobra.Command {
 				a.printf("%s\n", problems.Error())
 			}
 			if len(problems) > 0 {
-				return fmt.Errorf("cannot accept the policy: %d problems in %d fragments", len(problems), len(sources))
+				return fmt.Errorf("cannot accept the policy: %s in %s", counted(len(problems), "problem"), counted(len(sources), "fragment"))
 			}
 			if !a.json {
-				a.printf("%d fragments, nothing wrong%s.\n", len(fragments), forPersonas(personasOf(fragments)))
+				a.printf("%s, nothing wrong%s.\n", counted(len(fragments), "fragment"), forPersonas(personasOf(fragments)))
 			}
 			return nil
 		},
@@ -229,4 +229,12 @@ func provenance(o policy.Origin) string {
 		text += ", instead of " + lower.String()
 	}
 	return text
+}
+
+// counted is so many of a thing.
+func counted(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }

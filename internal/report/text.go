@@ -62,12 +62,20 @@ func (p *printer) planSummary(r Report, style Style) {
 	rest := len(r.Resources) - change
 	switch {
 	case change == 0 && r.Compliant:
-		p.printf("%s %d resources are in line%s; nothing would change.\n", style.paint(green, "✓"), rest, p.asides(r))
+		p.printf("%s %s in line%s; nothing would change.\n", style.paint(green, "✓"), counted(rest), p.asides(r))
 	case change == 0:
 		p.printf("Nothing would change, and yet not everything is in line%s.\n", p.asides(r))
 	default:
 		p.printf("%s would change, %d would not%s.\n", style.paint(bold, fmt.Sprint(change)), rest, p.asides(r))
 	}
+}
+
+// counted is so many resources.
+func counted(n int) string {
+	if n == 1 {
+		return "1 resource"
+	}
+	return fmt.Sprintf("%d resources", n)
 }
 
 // asides counts the states that a reader should not overlook.
@@ -114,7 +122,7 @@ func (p *printer) verdict(r Report, style Style) {
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
 		}
 	}
-	p.printf("%d resources: %s\n", len(r.Resources), strings.Join(parts, ", "))
+	p.printf("%s: %s\n", counted(len(r.Resources)), strings.Join(parts, ", "))
 	serial := ""
 	if r.Policy.Serial > 0 {
 		serial = fmt.Sprintf(" serial %d", r.Policy.Serial)

@@ -423,6 +423,26 @@ func TestARepositoryIsKeptAndItsKeyImportedOnlyIfItIsTheRightOne(t *testing.T) {
 	}
 }
 
+func TestARepositoryThatLeavesThePolicyIsGivenBackAsItWas(t *testing.T) {
+	t.Parallel()
+	const file, before = "/etc/yum.repos.d/soe-test.repo", "[soe-test]\nname=theirs\nbaseurl=file:///nowhere\n"
+	d := newDesktop(t)
+	for _, original := range []string{"", before} {
+		if original != "" {
+			d.MustWriteFile(t, file, box.File{Content: original})
+		}
+		d.apply(t, d.repository()).wants(t, map[policy.ID]converge.State{"repository/soe-test": converge.Corrected})
+		if got := d.MustReadFile(t, file); !strings.Contains(got, rpmrepo.BaseURL) {
+			t.Fatalf("the repository is %q", got)
+		}
+		d.apply(t, "").wants(t, map[policy.ID]converge.State{"repository/soe-test": converge.Corrected})
+		if left := d.MustExec(t, "sh", "-c", "cat "+file+" 2>/dev/null; ls /etc/pki/rpm-gpg"); left != original {
+			t.Errorf("there is %q, and not %q", left, original)
+		}
+		d.converged(t)
+	}
+}
+
 func TestARepositoryThatCannotBeReachedLeavesInDoubtOnlyWhatItConcerns(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

@@ -44,7 +44,7 @@ func (k *Repositories) Name() string { return "repository" }
 
 // Watches implements converge.Watcher.
 func (k *Repositories) Watches() []converge.Watch {
-	if len(k.wants) == 0 {
+	if len(k.wants)+len(k.ledger.Owned(k.Name())) == 0 {
 		return nil
 	}
 	watches := []converge.Watch{{Dir: repositoryDir}, {Dir: keyDir}}
@@ -104,8 +104,9 @@ func attr(want policy.Want[policy.Repository]) system.Attr {
 
 // Check implements converge.Kind.
 func (k *Repositories) Check(ctx context.Context) ([]converge.Resource, error) {
+	unwanted := k.unwanted()
 	if len(k.wants) == 0 {
-		return nil, nil
+		return unwanted, nil
 	}
 	imported, keysErr := k.imported(ctx)
 	elsewhere := k.elsewhere()
@@ -135,7 +136,19 @@ func (k *Repositories) Check(ctx context.Context) ([]converge.Resource, error) {
 		}
 		resources = append(resources, r)
 	}
-	return resources, nil
+	return append(resources, unwanted...), nil
+}
+
+// unwanted are the repositories that the agent has set up and that the policy no
+// longer names.
+func (k *Repositories) unwanted() []converge.Resource {
+	var resources []converge.Resource
+	for _, id := range k.ledger.Owned(k.Name()) {
+		if !slices.ContainsFunc(k.wants, func(w policy.Want[policy.Repository]) bool { return w.ID == id }) {
+			resources = append(resources, converge.Unwanted(id, "the policy wanted it once, and no longer names it"))
+		}
+	}
+	return resources
 }
 
 // imported are the versions of gpg-pubkey in the rpm database: of each key the end
@@ -274,6 +287,7 @@ func (k *Repositories) Repair(ctx context.Context, drifted []converge.Resource) 
 		name := want.ID.Name()
 		var err error
 		if want.Spec.Ensure == policy.Absent {
+			k.ledger.Disown(want.ID)
 			err = k.remove(name)
 		} else {
 			err = errors.Join(k.setKey(ctx, want), k.setFile(want))
@@ -285,7 +299,35 @@ func (k *Repositories) Repair(ctx context.Context, drifted []converge.Resource) 
 			outcomes = append(outcomes, converge.Outcome{ID: want.ID, Err: fmt.Errorf("cannot set up the repository %s: %w", name, err)})
 		}
 	}
+	for _, r := range k.unwanted() {
+		if !slices.ContainsFunc(drifted, func(d converge.Resource) bool { return d.ID == r.ID }) {
+			continue
+		}
+		if err := k.giveBack(r.ID); err != nil {
+			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: fmt.Errorf("cannot take the repository %s away: %w", r.ID.Name(), err)})
+		}
+	}
 	return outcomes
+}
+
+// giveBack makes of the repository what it was before the agent. The imported key
+// stays: with it the packages from there can still be verified.
+func (k *Repositories) giveBack(id policy.ID) error {
+	for _, file := range []string{repositoryFile(id.Name()), keyFile(id.Name())} {
+		err := k.ledger.Release(file,
+			func(original system.Kept) error {
+				if original.Link != "" {
+					return k.system.FS.Symlink(original.Link, file)
+				}
+				return k.system.FS.WriteFile(file, original.Content, original.Info.Attr)
+			},
+			func() error { return k.system.FS.Remove(file) })
+		if err != nil {
+			return err
+		}
+	}
+	k.ledger.Disown(id)
+	return nil
 }
 
 // remove takes the repository away, and the agent's copy of its key. The imported
@@ -304,6 +346,7 @@ func (k *Repositories) setFile(want policy.Want[policy.Repository]) error {
 		return nil
 	}
 	name := want.ID.Name()
+	k.ledger.Own(want.ID)
 	return k.system.FS.WriteFile(repositoryFile(name), content(name, want.Spec), attr(want))
 }
 
