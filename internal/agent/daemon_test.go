@@ -1,0 +1,42 @@
+package agent
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// users is a kind without resources.
+type users struct{}
+
+func (users) Name() string                                                   { return "user" }
+func (users) Check(context.Context) ([]converge.Resource, error)             { return nil, nil }
+func (users) Repair(context.Context, []converge.Resource) []converge.Outcome { return nil }
+
+func TestWhatAPassLeftForTheNextOneIsGoneOnWithAtOnce(t *testing.T) {
+	s, err := system.Open(system.Options{Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &daemon{
+		Machine:   &Machine{System: s, Log: slog.New(slog.DiscardHandler)},
+		resources: map[string][]converge.Resource{}, timing: map[string]time.Duration{}, config: Default(), policy: &policy.Policy{},
+	}
+	d.quick, d.slow = newWorker(d.walked), newWorker(d.walked)
+	d.quick.assign(nil, []converge.Kind{users{}})
+	for effect, again := range map[converge.Effect]bool{converge.Now: true, converge.Reboot: false, converge.NextSession: false} {
+		d.quick.take()
+		d.announced = true
+		result := converge.Result{Kinds: []string{"user"}, Resources: []converge.Resource{{ID: "user/scan", State: converge.Pending, Effect: effect}}}
+		d.quick.busy = nil
+		d.walked(d.quick, result)
+		if d.quick.idle() == again {
+			t.Errorf("what waits for %s is gone on with: %t", effect, !d.quick.idle())
+		}
+	}
+}
