@@ -94,15 +94,8 @@ soe-pkg-06 = "latest"
 	}
 }
 
-func TestOneBadPackageStopsNoOtherAndEachGetsItsOwnReason(t *testing.T) {
-	t.Parallel()
-	for _, strict := range []string{"best=False", "best=True"} {
-		t.Run(strict, func(t *testing.T) {
-			t.Parallel()
-			d := newDesktop(t)
-			d.MustExec(t, "sed", "-i", "s/^best=.*/"+strict+"/", "/etc/dnf/dnf.conf")
-			d.apply(t, d.repository()+"[packages]\nsoe-pkg-02 = \"present\"\n")
-			o := d.apply(t, d.repository()+`
+// goodAndBadPackages are packages of which each has another fault, and good ones among them.
+const goodAndBadPackages = `
 [packages]
 no-such      = "present"
 soe-pkg-01   = "9.9"
@@ -115,7 +108,17 @@ soe-unsigned = "present"
 soe-wrongkey = "present"
 soe-badpre   = "present"
 soe-badpost  = "present"
-`)
+`
+
+func TestOneBadPackageStopsNoOtherAndEachGetsItsOwnReason(t *testing.T) {
+	t.Parallel()
+	for _, strict := range []string{"best=False", "best=True"} {
+		t.Run(strict, func(t *testing.T) {
+			t.Parallel()
+			d := newDesktop(t)
+			d.MustExec(t, "sed", "-i", "s/^best=.*/"+strict+"/", "/etc/dnf/dnf.conf")
+			d.apply(t, d.repository()+"[packages]\nsoe-pkg-02 = \"present\"\n")
+			o := d.apply(t, d.repository()+goodAndBadPackages)
 			for id, want := range map[policy.ID]string{
 				"package/no-such":      "cannot install no-such: Unable to find a match: no-such",
 				"package/soe-pkg-01":   "Unable to find a match: soe-pkg-01-9.9",

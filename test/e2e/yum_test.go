@@ -111,21 +111,7 @@ func TestWithYumOneBadPackageStopsNoOtherOnARealRpm(t *testing.T) {
 	d := newYumDesktop(t)
 	d.MustWriteFile(t, "/etc/yum.repos.d/vendor.repo", box.File{Content: "[vendor]\nname=vendor\nbaseurl=http://127.0.0.1:1/\n"})
 	d.apply(t, d.repository()+"[packages]\nsoe-pkg-02 = \"present\"\n")
-	o := d.apply(t, d.repository()+`
-[packages]
-no-such      = "present"
-soe-pkg-01   = "9.9"
-soe-pkg-02   = "present"
-soe-pkg-03   = "1.0"
-soe-dep      = "present"
-soe-nodep    = "present"
-soe-conflict = "present"
-soe-unsigned = "present"
-soe-wrongkey = "present"
-soe-badpre   = "present"
-soe-badpost  = "present"
-"@lost"      = "present"
-`)
+	o := d.apply(t, d.repository()+goodAndBadPackages+"\"@lost\" = \"present\"\n")
 	for id, want := range map[policy.ID]string{
 		"package/no-such":      "cannot install no-such: No package no-such available.",
 		"package/soe-pkg-01":   "No package soe-pkg-01-9.9 available.",
