@@ -57,6 +57,8 @@ var (
 		{"/etc/yum.repos.d", regexp.MustCompile(`\.repo$`), nil, "yum and dnf read only names that end in .repo (yum.conf(5))"},
 		{"/etc/yum/pluginconf.d", endsInConf, nil, "yum reads only names that end in .conf"},
 		{"/etc/yum/protected.d", endsInConf, nil, "yum reads only names that end in .conf"},
+		{"/etc/chrony.d", endsInConf, nil, "chronyd includes only names that end in .conf"},
+		{"/etc/chrony/conf.d", endsInConf, nil, "chronyd includes only names that end in .conf"},
 		{"/etc/udev/rules.d", endsInRules, nil, "udev reads only names that end in .rules (udev(7))"},
 		{"/etc/audit/rules.d", endsInRules, nil, "augenrules reads only names that end in .rules (augenrules(8))"},
 		{"/etc/polkit-1/rules.d", endsInRules, nil, "polkit reads only names that end in .rules (polkit(8))"},
@@ -200,6 +202,8 @@ func (v *validator) directory() {
 		"%s is not a directory of drop-ins below /etc or /usr/local", dir)
 	for _, place := range []struct{ dir, why string }{
 		{"/etc/sudoers.d", "say in [sudo] who may administer the machine"},
+		{"/etc/polkit-1/rules.d", "say in [sudo] who may administer the machine"},
+		{"/etc/polkit-1/localauthority.conf.d", "say in [sudo] who may administer the machine"},
 		{"/etc/yum.repos.d", "say in [repositories] which there are"},
 		{"/etc/apt/*.d", "say in [repositories] which there are"},
 		{"/etc/pki/rpm-gpg", "the keys of repositories lie there"},

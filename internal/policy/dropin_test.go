@@ -96,3 +96,20 @@ func TestAnActivationThatIsLeftOutIsNotAnEmptyOne(t *testing.T) {
 		}
 	}
 }
+
+func TestADirectoryThatOthersNeedIsNotPurged(t *testing.T) {
+	for dir, want := range map[string]string{
+		"/etc/sysctl.d": "", "/etc/xdg/autostart": "", "/etc/cron.daily": "", "/usr/local/etc/app.d": "",
+		"/etc": "not a directory of drop-ins", "/etc/pcoip-agent": "not a directory", "/var/spool/x.d": "below /etc", "/etc/x.d/": "clean", "/etc/a\n.d": "clean",
+		"/etc/sudoers.d": "[sudo]", "/etc/polkit-1/rules.d": "[sudo]", "/etc/polkit-1/localauthority.conf.d": "[sudo]",
+		"/etc/yum.repos.d": "[repositories]", "/etc/apt/sources.list.d": "[repositories]", "/etc/pki/rpm-gpg": "keys",
+		"/etc/systemd/system": "enabled", "/etc/systemd/system/a.service.d": "AWS", "/etc/init.d": "starts", "/etc/rc3.d": "starts",
+		"/etc/rc.d/rc3.d": "starts", "/etc/grub.d": "starts", "/etc/ssh/sshd_config.d": "log in",
+		"/etc/pam.d": "protected", "/etc/dconf/db/local.d": "[dconf]", "/etc/X11/xorg.conf.d": "session", "/etc/dracut.conf.d": "hibernated",
+	} {
+		got := strings.Join(validate(NewID("dropin", dir), Directory{Purge: true}, true), "\n")
+		if (want == "") != (got == "") || !strings.Contains(got, want) {
+			t.Errorf("%q: %q, want %q", dir, got, want)
+		}
+	}
+}

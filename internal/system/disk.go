@@ -22,6 +22,7 @@ const maxFileSize = 64 << 20
 // links a hostile user makes while it is walked.
 type disk struct {
 	root   *os.Root
+	top    *os.File // the same directory; nil where names below it cannot be opened in one step
 	keeper Keeper
 	gate   Gate
 }
@@ -31,7 +32,7 @@ func openDisk(root string, keeper Keeper, gate Gate) (*disk, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the root directory %s: %w", root, err)
 	}
-	return &disk{root: r, keeper: keeper, gate: gate}, nil
+	return &disk{root: r, top: oneStep(r), keeper: keeper, gate: gate}, nil
 }
 
 // rel makes of an absolute name one that os.Root takes.
@@ -57,11 +58,7 @@ func cannot(verb, name string, err error) error {
 }
 
 func (d *disk) ReadFile(name string) ([]byte, error) {
-	var f *os.File
-	err := d.reach(name, true, func(relative string) (err error) {
-		f, err = d.root.OpenFile(relative, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO must not hold us up
-		return err
-	})
+	f, err := d.open(name, os.O_RDONLY|syscall.O_NONBLOCK) // a FIFO must not hold us up
 	if err != nil {
 		return nil, cannot("read", name, err)
 	}
@@ -73,6 +70,38 @@ func (d *disk) ReadFile(name string) ([]byte, error) {
 	if !info.Mode().IsRegular() {
 		return nil, fmt.Errorf("cannot read %s: it is not a regular file", name)
 	}
+	return readAll(f, name, info)
+}
+
+func (d *disk) Inspect(name string) ([]byte, Info, error) {
+	f, err := d.enter(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, Info{}, cannot("look at", name, err)
+	}
+	if err != nil { // there is a link, a socket, or no opening in one step
+		info, err := d.Stat(name)
+		if err != nil || !info.IsRegular() {
+			return nil, info, err
+		}
+		if f, err = d.open(name, os.O_RDONLY|syscall.O_NONBLOCK); err != nil {
+			return nil, info, cannot("read", name, err)
+		}
+	}
+	defer f.Close()
+	there, err := f.Stat()
+	if err != nil {
+		return nil, Info{}, cannot("look at", name, err)
+	}
+	info := toInfo(there)
+	if !info.IsRegular() {
+		return nil, info, nil
+	}
+	info.ACL = hasACL(f)
+	content, err := readAll(f, name, there)
+	return content, info, err
+}
+
+func readAll(f *os.File, name string, info fs.FileInfo) ([]byte, error) {
 	content := make([]byte, 0, min(info.Size(), maxFileSize)+1)
 	for len(content) <= maxFileSize {
 		n, err := f.Read(content[len(content):cap(content)])
@@ -89,11 +118,7 @@ func (d *disk) ReadFile(name string) ([]byte, error) {
 }
 
 func (d *disk) Stat(name string) (Info, error) {
-	var info fs.FileInfo
-	err := d.reach(name, false, func(relative string) (err error) {
-		info, err = d.root.Lstat(relative)
-		return err
-	})
+	info, err := d.lstat(name)
 	if err != nil {
 		return Info{}, cannot("look at", name, err)
 	}
@@ -110,11 +135,7 @@ func toInfo(info fs.FileInfo) Info {
 }
 
 func (d *disk) ReadDir(name string) ([]string, error) {
-	var f *os.File
-	err := d.reach(name, true, func(relative string) (err error) {
-		f, err = d.root.OpenFile(relative, os.O_RDONLY|syscall.O_DIRECTORY, 0)
-		return err
-	})
+	f, err := d.open(name, os.O_RDONLY|syscall.O_DIRECTORY)
 	if err != nil {
 		return nil, cannot("list", name, err)
 	}
@@ -247,7 +268,7 @@ func (d *disk) writeTemporary(temporary, name string, content []byte, attr Attr)
 	}{
 		{"write", func() error { _, err := f.Write(content); return err }},
 		{"chown", func() error { return f.Chown(attr.UID, attr.GID) }},
-		{"chmod", func() error { return unix.Fchmod(int(f.Fd()), uint32(attr.Mode)) }},
+		{"chmod", func() error { return setMode(f, attr.Mode) }},
 		{"label", func() error { return d.copyLabel(f, name) }},
 		{"sync", f.Sync},
 	}
@@ -260,6 +281,36 @@ func (d *disk) writeTemporary(temporary, name string, content []byte, attr Attr)
 		}
 	}
 	return f.Close()
+}
+
+// setMode makes the mode of a file all that says who may do what: it may have an
+// ACL of its own, or one that its directory gives to new files.
+func setMode(f *os.File, mode fs.FileMode) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Mode().IsRegular() {
+		err = unix.Fremovexattr(int(f.Fd()), accessACL)
+		if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP) {
+			return fmt.Errorf("cannot take its access control list away: %w", err)
+		}
+	}
+	return unix.Fchmod(int(f.Fd()), uint32(mode))
+}
+
+// accessACL is the attribute of an access control list. The kernel keeps none that
+// says no more than the mode.
+const accessACL = "system.posix_acl_access"
+
+func hasACL(f *os.File) bool {
+	raw, err := f.SyscallConn() // Fd would cost two more system calls
+	if err != nil {
+		return false
+	}
+	size := 0
+	_ = raw.Control(func(fd uintptr) { size, err = unix.Fgetxattr(int(fd), accessACL, nil) })
+	return err == nil && size > 0
 }
 
 const selinuxLabel = "security.selinux"
@@ -387,7 +438,7 @@ func (d *disk) SetAttr(name string, attr Attr) error {
 	if opened, err := f.Stat(); err != nil || !os.SameFile(there, opened) {
 		return fmt.Errorf("cannot change mode or owner of %s: it was replaced meanwhile", name)
 	}
-	if err := errors.Join(f.Chown(attr.UID, attr.GID), unix.Fchmod(int(f.Fd()), uint32(attr.Mode)), f.Sync()); err != nil {
+	if err := errors.Join(f.Chown(attr.UID, attr.GID), setMode(f, attr.Mode), f.Sync()); err != nil {
 		return cannot("change mode or owner of", name, err)
 	}
 	return nil

@@ -15,6 +15,9 @@ type FS interface {
 	ReadFile(name string) ([]byte, error)
 	// Stat describes what is at name itself; it does not follow a link there.
 	Stat(name string) (Info, error)
+	// Inspect is Stat and, of a regular file, ReadFile in one: what it describes is
+	// what it has read. It alone tells of an ACL.
+	Inspect(name string) (content []byte, info Info, err error)
 	// ReadDir returns the names in a directory, sorted by bytes.
 	ReadDir(name string) ([]string, error)
 	// Readlink returns where the symbolic link at name points.
@@ -30,7 +33,8 @@ type FS interface {
 	AppendFile(name string, content []byte) error
 	// Sync makes what was appended to a file of the agent's own last.
 	Sync(name string) error
-	// SetAttr changes owner and mode of a regular file or directory.
+	// SetAttr changes owner and mode of a regular file or directory. A file has no
+	// ACL afterwards, as none has that WriteFile makes: the mode says who may do what.
 	SetAttr(name string, attr Attr) error
 	// Symlink makes name a symbolic link to target, replacing a link or a regular
 	// file at once.
@@ -63,6 +67,7 @@ type Info struct {
 	Size    int64
 	ModTime time.Time
 	Inode   uint64
+	ACL     bool // it has an access control list, by which more may be allowed or denied than by its mode (acl(5))
 }
 
 // IsRegular says whether it is a regular file.

@@ -68,3 +68,54 @@ func TestSomebodyElsesFileIsKeptBeforeItIsReplaced(t *testing.T) {
 		t.Errorf("somebody else's file was backed up %s times", strings.TrimSpace(got))
 	}
 }
+
+func TestABrokenFileOfSomebodyElsesIsNamedAndBlocksNoneOfThePolicy(t *testing.T) {
+	const theirs, id = "/etc/sudoers.d/50-theirs", "dropin/etc/sudoers.d/60-good"
+	const toml = "[dropins.\"/etc/sudoers.d/60-good\"]\ncontent = \"Defaults:dadmin !lecture\\n\"\n" +
+		"[dropins.\"/etc/sudoers.d/70-bad\"]\ncontent = \"dadmin ALL ALL\\n\"\n"
+	d := newDesktop(t)
+	d.MustWriteFile(t, theirs, box.File{Content: "alice may do this\n", Mode: 0o440})
+	o := d.apply(t, toml)
+	o.wants(t, map[policy.ID]converge.State{id: converge.Failed, "dropin/etc/sudoers.d/70-bad": converge.Failed})
+	if reason := o.resource(id).Reason; !strings.Contains(reason, "the change is made") || !strings.Contains(reason, theirs+", which is somebody else's") {
+		t.Errorf("the reason is %q", reason)
+	}
+	if reason := o.resource("dropin/etc/sudoers.d/70-bad").Reason; strings.Contains(reason, "somebody") {
+		t.Errorf("of the bad one the reason is %q", reason)
+	}
+	d.MustExec(t, "rm", theirs)
+	d.apply(t, toml).wants(t, map[policy.ID]converge.State{id: converge.Corrected})
+	d.MustExec(t, "visudo", "-c")
+}
+
+func TestWhatTakesEffectLaterIsPendingUntilThen(t *testing.T) {
+	const logind, limits = "dropin/etc/systemd/logind.conf.d/60.conf", "dropin/etc/security/limits.d/60.conf"
+	d := newDesktop(t)
+	session, err := d.Login(t.Context(), box.DesktopUser)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pid := d.MustExec(t, "systemctl", "show", "-p", "MainPID", "systemd-logind.service")
+	o := d.apply(t, `
+[dropins."/etc/systemd/logind.conf.d/60.conf"]
+content = "[Login]\nKillUserProcesses=no\n"
+[dropins."/etc/security/limits.d/60.conf"]
+content = "* soft nofile 1000\n"
+`)
+	for id, effect := range map[policy.ID]converge.Effect{logind: converge.Reboot, limits: converge.NextSession} {
+		if r := o.resource(id); r.State != converge.Pending || r.Effect != effect {
+			t.Errorf("%s is %s until %s: %s", id, r.State, r.Effect, r.Reason)
+		}
+	}
+	if got := d.MustExec(t, "systemctl", "show", "-p", "MainPID", "systemd-logind.service"); got != pid {
+		t.Errorf("logind was restarted: %s, then %s", pid, got)
+	}
+	if err := session.Logout(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.plan(t).wants(t, map[policy.ID]converge.State{logind: converge.Pending, limits: converge.Compliant})
+	if err := d.Reboot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.plan(t).wants(t, map[policy.ID]converge.State{logind: converge.Compliant, limits: converge.Compliant})
+}

@@ -5,13 +5,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"regexp"
 	"slices"
 	"strings"
 
-	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -24,6 +22,7 @@ type candidate struct {
 	name    string
 	content []byte // nil when the file is to go
 	secret  bool   // it, or a file that it is checked with, holds a secret and must not be staged
+	named   func(name string) bool
 }
 
 // stageDir is where a file lies while a program that reads no standard input
@@ -47,21 +46,6 @@ func (c candidate) staged(ctx context.Context, base string, content []byte, argv
 		return out, false, removed
 	}
 	return out, true, errors.Join(err, removed)
-}
-
-func checkSudoers(ctx context.Context, c candidate) error {
-	tree, err := sudoers.Read(c.system.FS, map[string][]byte{c.name: c.content})
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil // there is no sudo to read it
-	}
-	if err != nil {
-		return err
-	}
-	err = tree.Validate(ctx, c.system.Runner)
-	if errors.Is(err, system.ErrNotInstalled) {
-		return nil
-	}
-	return err
 }
 
 var shebang = regexp.MustCompile(`^#! ?/(usr/)?bin/(env )?(ba)?sh\b`)
@@ -228,74 +212,4 @@ func checkLogrotate(ctx context.Context, c candidate) error {
 		return err
 	}
 	return fmt.Errorf("logrotate refuses it: %s", out.LastLine())
-}
-
-var (
-	rsyslogInclude = regexp.MustCompile(`(?m)^\s*(\$IncludeConfig\s+/etc/rsyslog\.d/\*\.conf|include\(\s*file="/etc/rsyslog\.d/\*\.conf"[^)]*\)).*$`)
-	sshdInclude    = regexp.MustCompile(`(?mi)^\s*Include\s+"?/etc/ssh/sshd_config\.d/\*\.conf"?\s*$`)
-)
-
-func checkRsyslog(ctx context.Context, c candidate) error {
-	return c.checkWhole(ctx, "/etc/rsyslog.conf", rsyslogInclude, "rsyslogd", "-N1", "-f")
-}
-
-func checkSSHD(ctx context.Context, c candidate) error {
-	return c.checkWhole(ctx, "/etc/ssh/sshd_config", sshdInclude, "sshd", "-t", "-f")
-}
-
-// checkWhole has a program look at its whole configuration, with everything that it includes
-// from the file's directory in its place.
-func (c candidate) checkWhole(ctx context.Context, main string, include *regexp.Regexp, argv ...string) error {
-	if c.secret {
-		return nil
-	}
-	whole, err := c.system.FS.ReadFile(main)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	parts, err := c.siblings()
-	if err != nil {
-		return err
-	}
-	once := false
-	whole = include.ReplaceAllFunc(whole, func([]byte) []byte {
-		if once {
-			return nil
-		}
-		once = true
-		return parts
-	})
-	out, found, err := c.staged(ctx, path.Base(main), whole, argv...)
-	if err != nil || !found || out.ExitCode == 0 {
-		return err
-	}
-	return fmt.Errorf("%s refuses its configuration with it: %s", argv[0], out.LastLine())
-}
-
-// siblings are the files of the directory joined as they would be.
-func (c candidate) siblings() ([]byte, error) {
-	dir := path.Dir(c.name)
-	names, err := c.system.FS.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	if !slices.Contains(names, path.Base(c.name)) {
-		names = append(names, path.Base(c.name))
-		slices.Sort(names)
-	}
-	var joined bytes.Buffer
-	for _, base := range names {
-		content := c.content
-		if base != path.Base(c.name) {
-			content, err = c.system.FS.ReadFile(path.Join(dir, base))
-		}
-		if err == nil && strings.HasSuffix(base, ".conf") && !strings.HasPrefix(base, ".") {
-			joined.Write(content)
-			joined.WriteByte('\n')
-		}
-	}
-	return joined.Bytes(), nil
 }

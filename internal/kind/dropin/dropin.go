@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -82,7 +83,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	for _, id := range k.unwanted() {
 		resources = append(resources, converge.Unwanted(id, "the policy wanted it once, and no longer names it"))
 	}
-	resources = append(resources, k.gone(scene, resources)...)
+	resources = append(resources, k.gone(ctx, scene, resources)...)
 	return append(resources, k.purge(ctx, resources)...), nil
 }
 
@@ -94,12 +95,22 @@ type scene struct {
 	awaiting  map[string]bool
 
 	untilReboot map[string]bool
+	untilLogin  map[string]bool
+	oldestLogin func(context.Context) (time.Time, error) // asked once, if at all
 }
 
 func (k *Kind) survey(wants []policy.Want[policy.Dropin]) *scene {
 	s := &scene{
 		accounts: newAccounts(k.system), sysctls: map[string]string{},
-		leftovers: map[string]bool{}, awaiting: k.readNames(awaiting), untilReboot: k.readNames(untilReboot),
+		leftovers: map[string]bool{}, awaiting: k.readNames(awaiting),
+		untilReboot: k.readNames(untilReboot), untilLogin: k.readNames(untilLogin),
+	}
+	var once sync.Once
+	var oldest time.Time
+	var err error
+	s.oldestLogin = func(ctx context.Context) (time.Time, error) {
+		once.Do(func() { oldest, err = oldestLogin(ctx, k.system.Sessions) })
+		return oldest, err
 	}
 	dirs := map[string]bool{}
 	for _, want := range wants {
@@ -133,7 +144,7 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 	if scene.awaiting[name] {
 		r.Differs("effect", "in effect", "written, and not yet in effect")
 	}
-	info, err := k.system.FS.Stat(name)
+	content, info, err := k.system.FS.Inspect(name)
 	missing := errors.Is(err, fs.ErrNotExist)
 	switch {
 	case err != nil && !missing:
@@ -150,21 +161,16 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 	case !info.IsRegular():
 		r.Fail(name + " is there and not a regular file; remove it by hand if that is right")
 	default:
-		k.compare(ctx, scene, want, info, &r)
+		k.compare(ctx, scene, want, content, info, &r)
 	}
-	if r.State == converge.Compliant && scene.untilReboot[name] {
-		r.Wait(converge.Reboot, stillSet)
+	if r.State == converge.Compliant {
+		k.waits(ctx, scene, name, &r)
 	}
 	return r
 }
 
-func (k *Kind) compare(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], info system.Info, r *converge.Resource) {
+func (k *Kind) compare(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], content []byte, info system.Info, r *converge.Resource) {
 	name := fileOf(want.ID)
-	content, err := k.system.FS.ReadFile(name)
-	if err != nil {
-		r.Doubt(err.Error())
-		return
-	}
 	if string(content) != want.Spec.Content {
 		got := shown(want, string(content))
 		if got == secret || !readableByAll(name, info) {
@@ -180,6 +186,9 @@ func (k *Kind) compare(ctx context.Context, scene *scene, want policy.Want[polic
 	}
 	if gid, err := scene.accounts.gid(ctx, want.Spec.Group); err != nil || gid != info.GID {
 		r.Differs("group", orRoot(want.Spec.Group), fmt.Sprint(info.GID))
+	}
+	if info.ACL {
+		r.Differs("acl", "none", "one that lets others in, or keeps them out")
 	}
 	if path.Dir(name) == sysctlDir && want.Spec.Activate == nil && k.system.Running() {
 		k.compareSysctls(scene, name, want.Spec.Content, r)
@@ -234,7 +243,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	}
 	b := &batch{
 		Kind: k, accounts: newAccounts(k.system), wants: wanted, awaiting: k.readNames(awaiting),
-		memory: k.recall(), before: map[string][]byte{},
+		memory: k.recall(), before: map[string][]byte{}, broken: map[string]error{},
 	}
 	for _, r := range drifted {
 		want, known := wanted[r.ID]
@@ -254,6 +263,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 			b.outcomes = append(b.outcomes, converge.Outcome{ID: r.ID, Err: fmt.Errorf("cannot bring %s into line: %w", fileOf(r.ID), err)})
 		}
 	}
+	b.relabel(ctx)
 	b.activate(ctx)
 	return b.outcomes
 }
@@ -265,8 +275,10 @@ type batch struct {
 	wants    map[policy.ID]policy.Want[policy.Dropin]
 	awaiting map[string]bool
 	memory   *memory
+	touched  []string          // files that were written, replaced, removed, or got another mode or owner
 	changed  []string          // files of which the effect is to come
 	before   map[string][]byte // of changed files
+	broken   map[string]error  // by file, what else keeps it from taking effect
 	outcomes []converge.Outcome
 }
 
@@ -292,16 +304,18 @@ func (b *batch) mend(ctx context.Context, want policy.Want[policy.Dropin], diff 
 	if attr.GID, err = b.accounts.gid(ctx, want.Spec.Group); err != nil {
 		return err
 	}
-	switch {
-	case differs("content", "leftover"):
+	if differs("content", "leftover", "effect") {
 		if err := b.vet(ctx, want, []byte(want.Spec.Content)); err != nil {
 			return err
 		}
+	}
+	switch {
+	case differs("content", "leftover"):
 		if err := b.expect(name); err != nil {
 			return err
 		}
 		return b.system.FS.WriteFile(name, []byte(want.Spec.Content), attr)
-	case differs("mode", "owner", "group"):
+	case differs("mode", "owner", "group", "acl"):
 		if err := b.expect(name); err != nil {
 			return err
 		}
@@ -337,7 +351,16 @@ func (b *batch) vetFile(ctx context.Context, name string, content []byte) error 
 	if check == nil {
 		return nil
 	}
-	return check(ctx, candidate{system: b.system, name: name, content: content, secret: b.holdsSecrets(path.Dir(name))})
+	err := check(ctx, candidate{
+		system: b.system, name: name, content: content, secret: b.holdsSecrets(path.Dir(name)),
+		named: func(other string) bool { _, named := b.wants[policy.NewID(b.Name(), other)]; return named },
+	})
+	var broken *brokenError
+	if errors.As(err, &broken) {
+		b.broken[name] = err // to wait for whoever mends that would let one file block all
+		return nil
+	}
+	return err
 }
 
 // holdsSecrets says whether a file of the policy in the directory holds a secret.

@@ -193,6 +193,20 @@ func TestAFileThatItsReaderWouldRefuseIsNotWritten(t *testing.T) {
 		"/etc/security/limits.d/60.conf":         "* medium nofile 10\n",
 		"/etc/systemd/system/a.service.d/b.conf": "Environment=A=b\n",
 		"/etc/systemd/journald.conf.d/b.conf":    "[Journal]\nStorage persistent\n",
+		"/etc/systemd/logind.conf.d/b.conf":      "KillUserProcesses=no\n",
+		"/etc/audit/rules.d/a.rules":             "-D\nwatch /etc/passwd\n",
+		"/etc/modules-load.d/a.conf":             "loop dm_mod\n",
+		"/etc/udev/rules.d/a.rules":              "SUBSYSTEM==\"usb\", MODE=0666\n",
+		"/etc/udev/rules.d/b.rules":              "SUBSYSTEM==\"usb, MODE=\"0666\"\n",
+		"/etc/xdg/autostart/a.desktop":           "[Desktop Entry]\nType=Application\nName=A\n",
+		"/etc/xdg/autostart/b.desktop":           "Type=Application\nName=A\nExec=/bin/true\n",
+		"/etc/xdg/autostart/c.desktop":           "[Desktop Entry]\nType=Link\nName=A\nExec=/bin/true\n",
+		"/etc/xdg/autostart/d.desktop":           "# nothing\n",
+		"/etc/environment.d/a.conf":              "export A=b\n",
+		"/etc/polkit-1/rules.d/a.rules":          "polkit.addRule(function(action) {\n  return 1;\n});\n}\n",
+		"/etc/polkit-1/rules.d/b.rules":          "polkit.addRule(function(action) {\n",
+		"/etc/polkit-1/rules.d/c.rules":          "polkit.log(\"no end);\n",
+		"/etc/polkit-1/rules.d/d.rules":          "/* no end\n",
 	} {
 		root := machine(t, nil)
 		for id, r := range pass(t, files(map[string]policy.Dropin{name: {Content: content}}), root, nil) {
@@ -212,6 +226,15 @@ func TestFilesThatTheirReadersAcceptAreWritten(t *testing.T) {
 		"/etc/cron.d/scan":                       "MAILTO=\"\"\n# x\n*/5 1-3 * jan mon,tue root /bin/scan a\n@daily root /bin/scan\n",
 		"/etc/security/limits.d/60.conf":         "# x\n* soft nofile 10 # y\n@staff - nproc unlimited\nbob -\n",
 		"/etc/systemd/system/a.service.d/b.conf": "; x\n[Service]\nExecStart=\nExecStart=/bin/a \\\n  b\n",
+		"/etc/systemd/logind.conf.d/b.conf":      "# x\n[Login]\nKillUserProcesses=no\n",
+		"/etc/audit/rules.d/a.rules":             "# x\n-D\n-b 8192\n-w /etc/passwd -p wa -k identity\n-a always,exit -F arch=b64 -S adjtimex -k time\n--backlog_wait_time 60000\n-e 2\n",
+		"/etc/modules-load.d/a.conf":             "# x\n; y\nloop\ndm_mod\nusb-storage\n",
+		"/etc/udev/rules.d/a.rules":              "# x\nACTION!=\"remove\", SUBSYSTEM==\"usb\", \\\n  ATTR{idVendor}==\"1234\" MODE:=\"0660\", ENV{a}+=\"b, \\\"c\\\"\", RUN+=\"/bin/x\",\nLABEL=\"end\"\n",
+		"/etc/xdg/autostart/a.desktop":           "# x\n[Desktop Entry]\nType=Application\nName=A\nName[de]=B\nExec=/bin/true\n[Desktop Action x]\nName=x\n",
+		"/etc/xdg/autostart/b.desktop":           "[Desktop Entry]\nHidden=true\n",
+		"/etc/environment.d/a.conf":              "# x\nA=b c\nPATH=/opt/bin:$PATH\n",
+		"/etc/polkit-1/rules.d/a.rules":          "// it's (one\n/* and [\nmore */\npolkit.addRule(function(action, subject) {\n  if (action.id.indexOf(\"a{\") == 0 && x['\\'('] ) { return polkit.Result.YES; }\n});\n",
+		"/etc/polkit-1/rules.d/b.rules":          "polkit.addRule(function(action) { if (/[(]/.test(action.id)) { return 'no'; } });\n",
 	} {
 		root := machine(t, nil)
 		for id, r := range pass(t, files(map[string]policy.Dropin{name: {Content: content}}), root, nil) {

@@ -14,7 +14,6 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
-	"github.com/soe-agent/soe-agent/internal/protected"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -24,8 +23,8 @@ const (
 	// untilReboot lists files of which something is in effect that no longer stands
 	// in them. It goes with the reboot.
 	untilReboot = "/run/soe-agent/dropins-until-reboot"
-
-	stillSet = "the kernel keeps what the file once set, and nobody knows what it was before"
+	// untilLogin lists files that those who log in from now on find in effect.
+	untilLogin = "/run/soe-agent/dropins-until-login"
 )
 
 // readNames returns the files that a list holds.
@@ -49,33 +48,6 @@ func (k *Kind) writeNames(list string, names map[string]bool) error {
 		content.WriteString(name + "\n")
 	}
 	return k.system.FS.WriteFile(list, content.Bytes(), system.Attr{Mode: 0o600})
-}
-
-// gone are the files that are no longer there nor named, and of which that has
-// not taken effect.
-func (k *Kind) gone(scene *scene, seen []converge.Resource) []converge.Resource {
-	var resources []converge.Resource
-	known := func(id policy.ID) bool {
-		return slices.ContainsFunc(seen, func(r converge.Resource) bool { return r.ID == id })
-	}
-	for _, name := range slices.Sorted(maps.Keys(scene.awaiting)) {
-		id := policy.NewID(k.Name(), name)
-		if known(id) || protected.Path(name) != "" || policy.ForbiddenDropin(name) != "" {
-			continue
-		}
-		resources = append(resources, converge.Unwanted(id, "the policy no longer names it, and that is yet to take effect"))
-	}
-	for _, name := range slices.Sorted(maps.Keys(scene.untilReboot)) {
-		id := policy.NewID(k.Name(), name)
-		if known(id) || scene.awaiting[name] {
-			continue
-		}
-		r := converge.Unwanted(id, "")
-		r.Diff = nil
-		r.Wait(converge.Reboot, stillSet)
-		resources = append(resources, r)
-	}
-	return resources
 }
 
 // A step makes files take effect: the agent's own way for their family, or a
@@ -112,7 +84,8 @@ func (b *batch) stepOf(name string) step {
 
 // expect notes, before a file is changed, that its effect is to come.
 func (b *batch) expect(name string) error {
-	if b.stepOf(name) == (step{}) {
+	b.touched = append(b.touched, name)
+	if b.stepOf(name) == (step{}) && b.broken[name] == nil && !b.awaiting[name] {
 		return nil
 	}
 	content, err := b.system.FS.ReadFile(name)
@@ -128,6 +101,25 @@ func (b *batch) expect(name string) error {
 	return b.writeNames(awaiting, b.awaiting)
 }
 
+// relabel gives the files the SELinux label that the machine's policy has for them, where
+// SELinux is on: a new file has that of its directory, and a replaced one that of
+// the old, which may have been moved there from somewhere else.
+func (b *batch) relabel(ctx context.Context) {
+	if _, err := b.system.FS.Stat("/sys/fs/selinux/enforce"); err != nil || !b.system.Running() {
+		return
+	}
+	there := slices.DeleteFunc(slices.Clone(b.touched), func(name string) bool {
+		_, err := b.system.FS.Stat(name)
+		return err != nil
+	})
+	slices.Sort(there)
+	if err := runFor(ctx, b.system, there, "restorecon", "--"); err != nil && !errors.Is(err, system.ErrNotInstalled) {
+		for _, name := range there {
+			b.fail(name, fmt.Errorf("cannot give it its SELinux label: %w", err))
+		}
+	}
+}
+
 // activate makes the changed files take effect, each step once.
 func (b *batch) activate(ctx context.Context) {
 	if len(b.changed) == 0 {
@@ -135,6 +127,10 @@ func (b *batch) activate(ctx context.Context) {
 	}
 	byStep := map[step][]string{}
 	for _, name := range b.changed {
+		if err := b.stillBroken(ctx, name); err != nil {
+			b.fail(name, fmt.Errorf("the change is made and cannot take effect: %w", err))
+			continue
+		}
 		s := b.stepOf(name)
 		byStep[s] = append(byStep[s], name)
 	}
@@ -160,19 +156,45 @@ func (b *batch) activate(ctx context.Context) {
 	}
 }
 
+// stillBroken says what keeps a file from taking effect. What broke the whole may
+// have been mended in the same batch.
+func (b *batch) stillBroken(ctx context.Context, name string) error {
+	if b.broken[name] == nil {
+		return nil
+	}
+	delete(b.broken, name)
+	content, err := b.system.FS.ReadFile(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := b.vetFile(ctx, name, content); err != nil {
+		return err
+	}
+	return b.broken[name]
+}
+
 func (b *batch) fail(name string, err error) {
 	b.outcomes = append(b.outcomes, converge.Outcome{ID: policy.NewID(b.Name(), name), Err: err})
 }
 
 // take does one step for files, and says for which it failed.
 func (b *batch) take(ctx context.Context, s step, names []string) map[string]error {
-	if s.command == "" {
-		failures := s.activation.activate(ctx, b.system, names)
-		if s.activation == loadSysctls && b.system.Running() {
-			failures = b.restoreSysctls(ctx, names, failures)
-		}
-		return failures
+	switch {
+	case s.command != "":
+		return b.takeOwn(ctx, s, names)
+	case s.activation == awaitReboot:
+		return b.await(untilReboot, names)
+	case s.activation == awaitLogin:
+		return b.await(untilLogin, names)
 	}
+	failures := s.activation.activate(ctx, b.system, names)
+	if s.activation == loadSysctls && b.system.Running() {
+		failures = b.restoreSysctls(ctx, names, failures)
+	}
+	return b.unlessLocked(failures)
+}
+
+func (b *batch) takeOwn(ctx context.Context, s step, names []string) map[string]error {
 	err := b.runOwn(ctx, strings.Split(s.command, "\x00"), names)
 	failures := map[string]error{}
 	for _, name := range names {

@@ -24,6 +24,11 @@ type running struct {
 	root  string
 	calls []string
 	fails map[string]string // program → what it says
+	reads func(system.Command) (system.Output, error)
+	gate  system.Gate
+
+	active   []string // units
+	sessions system.Sessions
 }
 
 func (m *running) Reload(context.Context) error {
@@ -31,11 +36,22 @@ func (m *running) Reload(context.Context) error {
 	return nil
 }
 
-func (m *running) Unit(context.Context, string) (system.Unit, error) {
+func (m *running) Unit(_ context.Context, name string) (system.Unit, error) {
+	if slices.Contains(m.active, name) {
+		return system.Unit{ActiveState: "active"}, nil
+	}
 	return system.Unit{ActiveState: "inactive"}, nil
 }
 
+func (m *running) Restart(_ context.Context, name string) error {
+	m.calls = append(m.calls, "restart "+name)
+	return nil
+}
+
 func (m *running) Run(_ context.Context, c system.Command) (system.Output, error) {
+	if c.ReadOnly && m.reads != nil {
+		return m.reads(c)
+	}
 	if c.ReadOnly {
 		return system.Output{}, system.ErrNotInstalled
 	}
@@ -71,11 +87,14 @@ func (m *running) pass(t *testing.T, p *policy.Policy) map[policy.ID]converge.Re
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := system.Open(system.Options{Root: m.root, Keeper: ledger})
+	s, err := system.Open(system.Options{Root: m.root, Keeper: ledger, Gate: m.gate})
 	if err != nil {
 		t.Fatal(err)
 	}
 	s.Root, s.Runner, s.Units = "/", m, m
+	if m.sessions != nil {
+		s.Sessions = m.sessions
+	}
 	found := map[policy.ID]converge.Resource{}
 	for _, r := range converge.New(p, []converge.Kind{New(p, s, ledger)}, ledger, s.Clock, slog.New(slog.DiscardHandler)).Pass(t.Context()).Resources {
 		found[r.ID] = r
@@ -231,4 +250,22 @@ func TestANameThatOnlyTheCronOfDebianPassesOverIsRefusedThere(t *testing.T) {
 	wants(t, pass(t, p, machine(t, map[string]string{"/etc/debian_version": "12\n"}), nil), map[policy.ID]converge.State{
 		"dropin/etc/cron.d/a.cron": converge.Failed, "dropin/etc/cron.daily/a.sh": converge.Failed, "dropin/etc/cron.d/a": converge.Corrected,
 	})
+}
+
+func TestFilesGetTheirLabelsAtOnceWhereSELinuxIsOn(t *testing.T) {
+	p := files(map[string]policy.Dropin{
+		"/etc/modprobe.d/a.conf": {Content: "a\n"}, "/etc/modprobe.d/b.conf": {Content: "b\n"}, "/etc/modprobe.d/c.conf": {Ensure: policy.Absent},
+	})
+	for enforce, want := range map[string][]string{
+		"/sys/fs/selinux/enforce": {"restorecon -- /etc/modprobe.d/a.conf /etc/modprobe.d/b.conf"}, "/sys/fs/none": nil,
+	} {
+		m := &running{root: machine(t, map[string]string{enforce: "0", "/etc/modprobe.d/c.conf": "c\n"})}
+		m.pass(t, p)
+		if diff := cmp.Diff(want, m.calls); diff != "" {
+			t.Errorf("(-want +got):\n%s", diff)
+		}
+		if m.pass(t, p); len(m.calls) > 0 {
+			t.Errorf("the next pass ran %q", m.calls)
+		}
+	}
 }

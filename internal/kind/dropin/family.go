@@ -18,6 +18,8 @@ const (
 	sysctlDir  = "/etc/sysctl.d"
 	rsyslogDir = "/etc/rsyslog.d"
 	sshdDir    = "/etc/ssh/sshd_config.d"
+	auditDir   = "/etc/audit/rules.d"
+	logindDir  = "/etc/systemd/logind.conf.d"
 )
 
 // A family is a directory of drop-ins, or several that one program reads.
@@ -35,22 +37,33 @@ var families = []family{
 	{sudoersDir, 0o440, checkSudoers, none},
 	{sysctlDir, 0o644, checkSysctl, loadSysctls},
 	{"/etc/profile.d", 0o644, checkShell, none},
-	{"/etc/X11/xinit/xinitrc.d", 0o755, checkShell, none},
+	{"/etc/X11/xinit/xinitrc.d", 0o755, checkShell, awaitLogin},
+	{"/etc/xdg/autostart", 0o644, checkDesktopEntry, awaitLogin},
 	{"/etc/update-motd.d", 0o755, checkShell, none},
 	{"/etc/cron.hourly", 0o755, checkJob, none},
 	{"/etc/cron.daily", 0o755, checkJob, none},
 	{"/etc/cron.weekly", 0o755, checkJob, none},
 	{"/etc/cron.monthly", 0o755, checkJob, none},
 	{"/etc/cron.d", 0o644, checkCron, none},
-	{"/etc/security/limits.d", 0o644, checkLimits, none},
+	{"/etc/security/limits.d", 0o644, checkLimits, awaitLogin},
 	{"/etc/logrotate.d", 0o644, checkLogrotate, none},
 	{rsyslogDir, 0o644, checkRsyslog, restartRsyslog},
-	{sshdDir, 0o644, checkSSHD, none},
+	{sshdDir, 0o644, checkSSHD, reloadSSHD},
 	{"/etc/systemd/system", 0o644, checkUnit, reloadSystemd},
 	{"/etc/systemd/system/*.d", 0o644, checkUnitSyntax, reloadSystemd},
+	{logindDir, 0o644, checkUnitSyntax, awaitReboot},
+	{"/etc/systemd/system.conf.d", 0o644, checkUnitSyntax, awaitReboot},
+	{"/etc/systemd/user.conf.d", 0o644, checkUnitSyntax, awaitLogin},
+	{"/etc/systemd/journald.conf.d", 0o644, checkUnitSyntax, restartJournald},
 	{"/etc/systemd/*.conf.d", 0o644, checkUnitSyntax, none},
+	{"/etc/environment.d", 0o644, checkEnvironment, awaitLogin},
+	{"/etc/chrony.d", 0o644, checkChrony, restartChrony},
+	{"/etc/chrony/conf.d", 0o644, checkChrony, restartChrony},
+	{auditDir, 0o640, checkAudit, loadAudit},
+	{"/etc/modules-load.d", 0o644, checkModules, loadModules},
+	{"/etc/polkit-1/rules.d", 0o644, checkScript, none},
 	{"/etc/tmpfiles.d", 0o644, nil, createTmpfiles},
-	{"/etc/udev/rules.d", 0o644, nil, reloadUdev},
+	{"/etc/udev/rules.d", 0o644, checkUdev, reloadUdev},
 	{"/etc/ld.so.conf.d", 0o644, nil, runLdconfig},
 	{"/etc/pki/ca-trust/source/anchors", 0o644, checkCertificates, extractCATrust},
 	{"/usr/local/share/ca-certificates", 0o644, checkCertificates, updateCACertificates},
@@ -82,6 +95,13 @@ const (
 	runLdconfig
 	extractCATrust
 	updateCACertificates
+	restartJournald
+	restartChrony
+	reloadSSHD
+	loadAudit
+	loadModules
+	awaitReboot // their reader looks when it starts, and is never restarted
+	awaitLogin  // they concern those who log in from now on
 )
 
 // activate makes files take effect, all at once if that works, and says of which it
@@ -131,13 +151,57 @@ func (a activation) run(ctx context.Context, s *system.System, names []string) e
 	case reloadSystemd:
 		return unlessNotRunning(s.Units.Reload(ctx))
 	case restartRsyslog:
-		unit, err := s.Units.Unit(ctx, "rsyslog.service")
-		if err != nil || unit.ActiveState != "active" {
-			return unlessNotRunning(err)
-		}
-		return s.Units.Restart(ctx, "rsyslog.service")
+		return restart(ctx, s, "rsyslog.service")
+	case restartJournald:
+		return restart(ctx, s, "systemd-journald.service")
+	case restartChrony:
+		return restart(ctx, s, "chronyd.service", "chrony.service")
+	case reloadSSHD:
+		return reloadService(ctx, s, []string{"sshd", "-t"}, "sshd.service", "ssh.service")
+	case loadAudit:
+		return loadAuditRules(ctx, s)
+	case loadModules:
+		return loadKernelModules(ctx, s, present)
 	}
 	return nil
+}
+
+// active is the first of the units that runs, or "": a service has a name for each
+// family of systems.
+func active(ctx context.Context, s *system.System, units []string) (string, error) {
+	for _, name := range units {
+		unit, err := s.Units.Unit(ctx, name)
+		if err != nil {
+			return "", unlessNotRunning(err)
+		}
+		if unit.ActiveState == "active" {
+			return name, nil
+		}
+	}
+	return "", nil
+}
+
+// restart makes a service read its configuration, if it runs. None of those that it
+// is called for carries a session.
+func restart(ctx context.Context, s *system.System, units ...string) error {
+	unit, err := active(ctx, s, units)
+	if unit == "" {
+		return err
+	}
+	return s.Units.Restart(ctx, unit)
+}
+
+// reloadService makes a service read its configuration, if it runs and the check says that
+// all is well: sshd ends when it is told to read one that is not.
+func reloadService(ctx context.Context, s *system.System, check []string, units ...string) error {
+	unit, err := active(ctx, s, units)
+	if unit == "" {
+		return err
+	}
+	if err := command(ctx, s, check...); err != nil {
+		return err
+	}
+	return command(ctx, s, "systemctl", "reload", unit)
 }
 
 // unlessNotRunning passes over what cannot be done where systemd does not run

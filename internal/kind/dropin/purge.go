@@ -103,59 +103,88 @@ func (k *Kind) strays(dir string, known map[policy.ID]bool) ([]string, error) {
 type packageQuery struct {
 	database string // there where it is worth asking
 	argv     []string
+	own      string // a file of its own package: a database that does not know it is not the machine's, or was lost
 	quote    *strings.Replacer
 	unowned  string // the line about such a file
+	trouble  string // how a line begins that says what went wrong: rpm goes on without its database, and knows no file
 }
 
 func packageQueries() []packageQuery {
 	return []packageQuery{
-		{"/var/lib/rpm", []string{"rpm", "-qf", "--"}, strings.NewReplacer(), "file %s is not owned by any package"},
 		{
-			"/var/lib/dpkg/status", []string{"dpkg-query", "-S", "--"},
-			strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`), "dpkg-query: no path found matching pattern %s",
+			"/var/lib/rpm",
+			[]string{"rpm", "-qf", "--"},
+			"/usr/bin/rpmkeys",
+			strings.NewReplacer(), "file %s is not owned by any package", "error: ",
+		},
+		{
+			"/var/lib/dpkg/status",
+			[]string{"dpkg-query", "-S", "--"},
+			"/usr/bin/dpkg-query",
+			strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`), "dpkg-query: no path found matching pattern %s", "dpkg-query: error: ",
 		},
 	}
 }
 
-var errNoPackages = errors.New("there is no database of packages")
+var errNoPackages = errors.New("there is no database of packages that knows its own")
 
 // unowned are those of the files that no package owns.
 func (k *Kind) unowned(ctx context.Context, names []string) ([]string, error) {
 	if len(names) == 0 {
 		return nil, nil
 	}
-	asked := false
+	trusted := false
 	for _, query := range packageQueries() {
 		if _, err := k.system.FS.Stat(query.database); err != nil {
 			continue
 		}
-		argv := slices.Clone(query.argv)
-		for _, name := range names {
-			argv = append(argv, query.quote.Replace(name))
+		strays, err := query.unownedOf(ctx, k.system.Runner, append([]string{query.own}, names...))
+		if errors.Is(err, system.ErrNotInstalled) {
+			continue
 		}
-		out, err := k.system.Runner.Run(ctx, system.Command{Argv: argv, ReadOnly: true})
 		if err != nil {
 			return nil, err
 		}
-		asked = true
-		said := strings.Split(string(out.Stdout)+"\n"+string(out.Stderr), "\n")
-		names = slices.DeleteFunc(slices.Clone(names), func(name string) bool {
-			return !slices.Contains(said, fmt.Sprintf(query.unowned, query.quote.Replace(name)))
-		})
+		trusted = trusted || !slices.Contains(strays, query.own)
+		names = slices.DeleteFunc(strays, func(name string) bool { return name == query.own })
 		if len(names) == 0 {
 			return nil, nil
 		}
 	}
-	if !asked {
+	if !trusted {
 		return nil, errNoPackages
 	}
 	return names, nil
+}
+
+func (q packageQuery) unownedOf(ctx context.Context, runner system.Runner, names []string) ([]string, error) {
+	argv := slices.Clone(q.argv)
+	for _, name := range names {
+		argv = append(argv, q.quote.Replace(name))
+	}
+	out, err := runner.Run(ctx, system.Command{Argv: argv, ReadOnly: true})
+	if err != nil {
+		return nil, err
+	}
+	said := map[string]bool{}
+	for line := range strings.SplitSeq(string(out.Stdout)+"\n"+string(out.Stderr), "\n") {
+		if strings.HasPrefix(line, q.trouble) {
+			return nil, errors.New(line)
+		}
+		said[line] = true
+	}
+	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
+		return !said[fmt.Sprintf(q.unowned, q.quote.Replace(name))]
+	}), nil
 }
 
 // clear removes a file of which the ledger keeps what it held.
 func (b *batch) clear(ctx context.Context, name string) error {
 	info, err := b.system.FS.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
+		if b.awaiting[name] {
+			b.changed = append(b.changed, name) // it went, and that did not take effect
+		}
 		return nil
 	}
 	if err != nil {

@@ -1,0 +1,129 @@
+package dropin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// errLocked says that the kernel takes no more changes of a sort until it has
+// been started anew.
+var errLocked = errors.New("the kernel takes no more changes until the reboot")
+
+// rebootReason says why the effect of a file waits for the reboot.
+func rebootReason(name string) string {
+	switch path.Dir(name) {
+	case sysctlDir:
+		return "the kernel keeps what the file once set, and nobody knows what it was before"
+	case auditDir:
+		return "the rules in force are locked until the reboot (-e 2, auditctl(8))"
+	case logindDir:
+		return "systemd-logind reads it when it starts, and is not restarted: sessions might end"
+	}
+	return "it is read when the machine starts"
+}
+
+// await notes that files take effect later, by themselves.
+func (b *batch) await(list string, names []string) map[string]error {
+	if !b.system.Running() {
+		return nil
+	}
+	waiting := b.readNames(list)
+	for _, name := range names {
+		waiting[name] = true
+	}
+	err := b.writeNames(list, waiting)
+	failures := map[string]error{}
+	for _, name := range names {
+		failures[name] = err
+	}
+	return failures
+}
+
+// unlessLocked has the files wait for the reboot of which the kernel says that it
+// must be so.
+func (b *batch) unlessLocked(failures map[string]error) map[string]error {
+	for name, err := range failures {
+		if errors.Is(err, errLocked) {
+			failures[name] = b.await(untilReboot, []string{name})[name]
+		}
+	}
+	return failures
+}
+
+// waits says of a file that is right on disk what its effect waits for.
+func (k *Kind) waits(ctx context.Context, scene *scene, name string, r *converge.Resource) {
+	switch {
+	case scene.untilReboot[name]:
+		r.Wait(converge.Reboot, rebootReason(name))
+	case scene.untilLogin[name]:
+		oldest, err := scene.oldestLogin(ctx)
+		switch {
+		case err != nil:
+			r.Doubt(fmt.Sprintf("cannot tell who has logged in since it changed: %v", err))
+		case !oldest.IsZero() && oldest.Before(k.changed(name)):
+			r.Wait(converge.NextSession, "somebody is logged in since before it changed")
+		}
+	}
+}
+
+// changed is when a file came, or at the latest went.
+func (k *Kind) changed(name string) time.Time {
+	info, err := k.system.FS.Stat(name)
+	if err != nil {
+		info, _ = k.system.FS.Stat(untilLogin)
+	}
+	return info.ModTime
+}
+
+// oldestLogin is when the first of those logged in did so; zero when nobody is.
+func oldestLogin(ctx context.Context, sessions system.Sessions) (oldest time.Time, err error) {
+	list, err := sessions.List(ctx)
+	for _, session := range list {
+		if session.Live() && (oldest.IsZero() || session.Since.Before(oldest)) {
+			oldest = session.Since
+		}
+	}
+	return oldest, err
+}
+
+// gone are the files that are no longer there nor named, and of which that has
+// not taken effect.
+func (k *Kind) gone(ctx context.Context, scene *scene, seen []converge.Resource) []converge.Resource {
+	if len(scene.awaiting)+len(scene.untilReboot)+len(scene.untilLogin) == 0 {
+		return nil
+	}
+	known := map[policy.ID]bool{}
+	for _, r := range seen {
+		known[r.ID] = true
+	}
+	var resources []converge.Resource
+	for _, name := range slices.Sorted(maps.Keys(scene.awaiting)) {
+		id := policy.NewID(k.Name(), name)
+		if !known[id] && protected.Path(name) == "" && policy.ForbiddenDropin(name) == "" {
+			known[id] = true
+			resources = append(resources, converge.Unwanted(id, "the policy no longer names it, and that is yet to take effect"))
+		}
+	}
+	for _, list := range []map[string]bool{scene.untilReboot, scene.untilLogin} {
+		for _, name := range slices.Sorted(maps.Keys(list)) {
+			r := converge.Unwanted(policy.NewID(k.Name(), name), "")
+			r.State, r.Diff = converge.Compliant, nil
+			k.waits(ctx, scene, name, &r)
+			if !known[r.ID] && r.State != converge.Compliant {
+				known[r.ID] = true
+				resources = append(resources, r)
+			}
+		}
+	}
+	return resources
+}

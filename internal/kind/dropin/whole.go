@@ -1,0 +1,177 @@
+package dropin
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"regexp"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+func checkSudoers(ctx context.Context, c candidate) error {
+	return c.checkIn(ctx, sudoersTree{c.system})
+}
+
+// sudoersTree is what sudo reads.
+type sudoersTree struct{ system *system.System }
+
+func (w sudoersTree) with(ctx context.Context, changes map[string][]byte) error {
+	tree, err := sudoers.Read(w.system.FS, changes)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // there is no sudo to read it
+	}
+	if err != nil {
+		return err
+	}
+	err = tree.Validate(ctx, w.system.Runner)
+	if errors.Is(err, system.ErrNotInstalled) {
+		return nil
+	}
+	return err
+}
+
+func (w sudoersTree) alone(ctx context.Context, content []byte) error {
+	return w.with(ctx, map[string][]byte{sudoers.Main: content})
+}
+
+func (w sudoersTree) culprit(_ context.Context, _ map[string][]byte, err error) string {
+	place := strings.TrimPrefix(err.Error(), sudoers.ErrInvalid.Error()+": ")
+	if file, _, found := strings.Cut(place, ":"); found && path.IsAbs(file) {
+		return file
+	}
+	return sudoers.Main
+}
+
+var (
+	rsyslogInclude = regexp.MustCompile(`(?m)^\s*(\$IncludeConfig\s+/etc/rsyslog\.d/\*\.conf|include\(\s*file="/etc/rsyslog\.d/\*\.conf"[^)]*\)).*$`)
+	sshdInclude    = regexp.MustCompile(`(?mi)^\s*Include\s+"?/etc/ssh/sshd_config\.d/\*\.conf"?\s*$`)
+)
+
+func checkRsyslog(ctx context.Context, c candidate) error {
+	return c.checkConfiguration(ctx, configuration{c, "/etc/rsyslog.conf", rsyslogInclude, []string{"rsyslogd", "-N1", "-f"}})
+}
+
+func checkSSHD(ctx context.Context, c candidate) error {
+	return c.checkConfiguration(ctx, configuration{c, "/etc/ssh/sshd_config", sshdInclude, []string{"sshd", "-t", "-f"}})
+}
+
+func (c candidate) checkConfiguration(ctx context.Context, w configuration) error {
+	if c.secret {
+		return nil
+	}
+	return c.checkIn(ctx, w)
+}
+
+// A configuration is a main file that includes the files of the candidate's
+// directory, and the program that judges it. They are put in place of the include.
+type configuration struct {
+	candidate
+	main    string
+	include *regexp.Regexp
+	argv    []string
+}
+
+func (w configuration) with(ctx context.Context, changes map[string][]byte) error {
+	names, err := w.parts(changes)
+	if err != nil {
+		return err
+	}
+	return w.holding(ctx, changes, names)
+}
+
+// alone adds the file to the main one, if that is well: it may build on it.
+func (w configuration) alone(ctx context.Context, content []byte) error {
+	if w.holding(ctx, nil, nil) != nil {
+		return w.judge(ctx, content)
+	}
+	return w.holding(ctx, map[string][]byte{w.name: content}, []string{w.name})
+}
+
+// culprit is the file with which, in their order, the trouble begins.
+func (w configuration) culprit(ctx context.Context, changes map[string][]byte, _ error) string {
+	names, err := w.parts(changes)
+	if err != nil {
+		return path.Dir(w.name)
+	}
+	first := sort.Search(len(names)+1, func(n int) bool { return w.holding(ctx, changes, names[:n]) != nil })
+	if first == 0 || first > len(names) {
+		return w.main
+	}
+	return names[first-1]
+}
+
+// parts are the files of the directory that are included.
+func (w configuration) parts(changes map[string][]byte) ([]string, error) {
+	dir := path.Dir(w.name)
+	listed, err := w.system.FS.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	var names []string
+	for _, base := range listed {
+		if strings.HasSuffix(base, ".conf") && !strings.HasPrefix(base, ".") {
+			names = append(names, path.Join(dir, base))
+		}
+	}
+	for name, content := range changes {
+		names = slices.DeleteFunc(names, func(other string) bool { return other == name })
+		if content != nil {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names, nil
+}
+
+// holding judges the main file with some of its parts.
+func (w configuration) holding(ctx context.Context, changes map[string][]byte, names []string) error {
+	whole, err := w.system.FS.ReadFile(w.main)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	var joined bytes.Buffer
+	for _, name := range names {
+		content, changed := changes[name]
+		if !changed {
+			if content, err = w.system.FS.ReadFile(name); err != nil {
+				continue // nor can it be read then
+			}
+		}
+		joined.Write(content)
+		joined.WriteByte('\n')
+	}
+	once := false
+	return w.judge(ctx, w.include.ReplaceAllFunc(whole, func([]byte) []byte {
+		if once {
+			return nil
+		}
+		once = true
+		return joined.Bytes()
+	}))
+}
+
+func (w configuration) judge(ctx context.Context, content []byte) error {
+	out, found, err := w.staged(ctx, path.Base(w.main), content, w.argv...)
+	if err != nil || !found || out.ExitCode == 0 || onlyIdle(out) {
+		return err
+	}
+	return fmt.Errorf("%s refuses its configuration: %s", w.argv[0], strings.ReplaceAll(out.LastLine(), stageDir+"/", ""))
+}
+
+// onlyIdle says whether rsyslogd finds no more wrong than that nothing would be
+// written anywhere: so it is with a part of what it reads.
+func onlyIdle(out system.Output) bool {
+	said := string(out.Stderr) + string(out.Stdout)
+	return strings.Contains(said, "there are no active actions configured") && !strings.Contains(said, "error during parsing")
+}

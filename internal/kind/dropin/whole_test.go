@@ -1,0 +1,106 @@
+package dropin
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// refusing answers as a program that refuses whatever has "BAD" in it, or uses
+// "$X" where nothing says "X=".
+func refusing(root string) func(system.Command) (system.Output, error) {
+	return func(c system.Command) (system.Output, error) {
+		content := c.Stdin
+		if c.Argv[0] != "visudo" {
+			var err error
+			if content, err = os.ReadFile(filepath.Join(root, c.Argv[len(c.Argv)-1])); err != nil {
+				return system.Output{}, err
+			}
+		}
+		for i, line := range bytes.Split(content, []byte("\n")) {
+			if bytes.Contains(line, []byte("BAD")) || bytes.Contains(line, []byte("$X")) && !bytes.Contains(content, []byte("X=")) {
+				return system.Output{ExitCode: 1, Stderr: []byte("stdin:" + string(rune('1'+i)) + ":1: syntax error\n")}, nil
+			}
+		}
+		if c.Argv[0] == "rsyslogd" && !bytes.Contains(content, []byte("fine")) {
+			return system.Output{ExitCode: 1, Stderr: []byte("rsyslogd: there are no active actions configured. Inputs would run\nrsyslogd: run failed with error -2103\n")}, nil
+		}
+		return system.Output{}, nil
+	}
+}
+
+func TestSomebodyElsesBrokenFileBlocksNoneOfOursAndIsNamed(t *testing.T) {
+	for dir, main := range map[string]map[string]string{
+		"/etc/rsyslog.d":         {"/etc/rsyslog.conf": "main\n$IncludeConfig /etc/rsyslog.d/*.conf\n"},
+		"/etc/ssh/sshd_config.d": {"/etc/ssh/sshd_config": "Include /etc/ssh/sshd_config.d/*.conf\n"},
+		"/etc/sudoers.d":         {"/etc/sudoers": "@includedir /etc/sudoers.d\n"},
+	} {
+		suffix := ".conf"
+		if dir == "/etc/sudoers.d" {
+			suffix = ""
+		}
+		theirs, good, bad := dir+"/50-theirs"+suffix, dir+"/60-good"+suffix, dir+"/70-bad"+suffix
+		m := &running{root: machine(t, main)}
+		m.reads = refusing(m.root)
+		put(t, m.root, dir+"/10-fine"+suffix, "fine\n")
+		put(t, m.root, theirs, "BAD\n")
+		put(t, m.root, dir+"/80-gone"+suffix, "gone\n")
+		p := files(map[string]policy.Dropin{
+			good: {Content: "good\n"}, bad: {Content: "BAD\n"}, dir + "/80-gone" + suffix: {Ensure: policy.Absent},
+		})
+		for i := range 2 {
+			found := m.pass(t, p)
+			r := found[policy.NewID("dropin", good)]
+			if r.State != converge.Failed || !strings.Contains(r.Reason, theirs+", which is somebody else's, is broken already") || read(t, m.root, good) != "good\n" {
+				t.Errorf("%s: pass %d: the good one is %s: %s", dir, i, r.State, r.Reason)
+			}
+			if r := found[policy.NewID("dropin", bad)]; r.State != converge.Failed || strings.Contains(r.Reason, "somebody") {
+				t.Errorf("%s: pass %d: the bad one is %s: %s", dir, i, r.State, r.Reason)
+			}
+		}
+		if got := strings.Join(names(t, m.root, dir), " "); strings.Contains(got, "bad") || strings.Contains(got, "gone") {
+			t.Errorf("%s holds %s", dir, got)
+		}
+		put(t, m.root, theirs, "mended\n")
+		for id, r := range m.pass(t, p) {
+			want := converge.Corrected
+			if id == policy.NewID("dropin", bad) {
+				want = converge.Failed
+			}
+			if r.State != want {
+				t.Errorf("%s: once it is mended, %s is %s: %s", dir, id, r.State, r.Reason)
+			}
+		}
+	}
+}
+
+func TestAFileOfThePolicyThatSomebodyBrokeBlocksNoOtherOne(t *testing.T) {
+	m := &running{root: machine(t, map[string]string{
+		"/etc/rsyslog.conf": "$IncludeConfig /etc/rsyslog.d/*.conf\n", "/etc/rsyslog.d/20-b.conf": "BAD\n",
+	})}
+	m.reads = refusing(m.root)
+	p := files(map[string]policy.Dropin{"/etc/rsyslog.d/10-a.conf": {Content: "a\n"}, "/etc/rsyslog.d/20-b.conf": {Content: "b\n"}})
+	wants(t, m.pass(t, p), map[policy.ID]converge.State{
+		"dropin/etc/rsyslog.d/10-a.conf": converge.Corrected, "dropin/etc/rsyslog.d/20-b.conf": converge.Corrected,
+	})
+}
+
+func TestWhatBreaksAWholeThatWasWellIsToBlame(t *testing.T) {
+	const file = "/etc/rsyslog.d/10-defines.conf"
+	m := &running{root: machine(t, map[string]string{
+		"/etc/rsyslog.conf": "$IncludeConfig /etc/rsyslog.d/*.conf\n", file: "X=1\n", "/etc/rsyslog.d/20-uses.conf": "$X\n",
+	})}
+	m.reads = refusing(m.root)
+	for what, d := range map[string]policy.Dropin{"removed": {Ensure: policy.Absent}, "changed": {Content: "nothing\n"}} {
+		r := m.pass(t, files(map[string]policy.Dropin{file: d}))["dropin"+file]
+		if r.State != converge.Failed || strings.Contains(r.Reason, "somebody") || read(t, m.root, file) != "X=1\n" {
+			t.Errorf("%s: it is %s: %s", what, r.State, r.Reason)
+		}
+	}
+}

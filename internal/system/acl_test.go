@@ -1,0 +1,86 @@
+package system_test
+
+import (
+	"encoding/binary"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// setACL lets uid 4711 read and write what is at name, by the form that acl(5) has
+// in an attribute.
+func setACL(t *testing.T, name, attribute string) {
+	t.Helper()
+	acl := binary.LittleEndian.AppendUint32(nil, 2)
+	for _, entry := range []struct {
+		tag, perm uint16
+		id        uint32
+	}{{1, 6, ^uint32(0)}, {2, 6, 4711}, {4, 4, ^uint32(0)}, {16, 6, ^uint32(0)}, {32, 4, ^uint32(0)}} {
+		acl = binary.LittleEndian.AppendUint16(acl, entry.tag)
+		acl = binary.LittleEndian.AppendUint16(acl, entry.perm)
+		acl = binary.LittleEndian.AppendUint32(acl, entry.id)
+	}
+	if err := unix.Setxattr(name, attribute, acl, 0); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestAnACLIsToldAndTakenAway(t *testing.T) {
+	root := t.TempDir()
+	put(t, root, dropin, "content")
+	files := open(t, root, nil, nil)
+	inspect := func() system.Info {
+		t.Helper()
+		content, info, err := files.Inspect(dropin)
+		if err != nil || string(content) != "content" {
+			t.Fatalf("%q, %v", content, err)
+		}
+		return info
+	}
+	if inspect().ACL {
+		t.Error("a file without an ACL is said to have one")
+	}
+	setACL(t, filepath.Join(root, dropin), "system.posix_acl_access")
+	if info := inspect(); !info.ACL || info.Mode != 0o664 {
+		t.Errorf("got %+v", info)
+	}
+	if err := files.SetAttr(dropin, own(0o640)); err != nil {
+		t.Fatal(err)
+	}
+	if info := inspect(); info.ACL || info.Mode != 0o640 {
+		t.Errorf("once mode and owner are set: %+v", info)
+	}
+}
+
+func TestAFileTakesNoACLFromItsDirectory(t *testing.T) {
+	root := t.TempDir()
+	put(t, root, "/etc/sysctl.d/other", "")
+	setACL(t, filepath.Join(root, "/etc/sysctl.d"), "system.posix_acl_default")
+	files := open(t, root, nil, nil)
+	if err := files.WriteFile(dropin, []byte("secret"), own(0o640)); err != nil {
+		t.Fatal(err)
+	}
+	if _, info, err := files.Inspect(dropin); err != nil || info.ACL || info.Mode != 0o640 {
+		t.Errorf("it has %+v: %v", info, err)
+	}
+}
+
+func TestWhatIsNoRegularFileIsDescribedAndNotRead(t *testing.T) {
+	root := t.TempDir()
+	put(t, root, "/etc/file", "x")
+	link(t, root, "/etc/file", "/etc/link")
+	if err := unix.Mkfifo(filepath.Join(root, "/etc/fifo"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	files := open(t, root, nil, nil)
+	for name, want := range map[string]os.FileMode{"/etc": os.ModeDir, "/etc/link": os.ModeSymlink, "/etc/fifo": os.ModeNamedPipe, "/etc/file": 0} {
+		content, info, err := files.Inspect(name)
+		if err != nil || info.Type != want || (want != 0) != (content == nil) {
+			t.Errorf("%s: %q, %v, %v", name, content, info.Type, err)
+		}
+	}
+}
