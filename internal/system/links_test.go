@@ -44,6 +44,11 @@ func TestAnOlderKernelIsReadTheSameWay(t *testing.T) {
 		if info != infoThen || !alike(err, errThen) {
 			t.Errorf("what %s is: %+v, %v and then %+v, %v", name, info, err, infoThen, errThen)
 		}
+		content, info, err = now.Inspect(name)
+		contentThen, infoThen, errThen = older.Inspect(name)
+		if string(content) != string(contentThen) || info != infoThen || !alike(err, errThen) {
+			t.Errorf("%s: %q, %+v, %v and then %q, %+v, %v", name, content, info, err, contentThen, infoThen, errThen)
+		}
 		entries, err := now.ReadDir(name)
 		entriesThen, errThen := older.ReadDir(name)
 		if len(entries) != len(entriesThen) || !alike(err, errThen) {
