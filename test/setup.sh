@@ -3,7 +3,8 @@
 #
 # Installs the Debian packages that are missing, builds the base machine and the RPM repository into
 # $SOE_TEST_CACHE (/var/cache/soe-agent-test) and removes what crashed test runs left. May be run at any
-# time and any number of times: what is there already costs nothing.
+# time and any number of times: what is there already costs nothing. "setup.sh peers" also builds the machine with
+# other configuration management beside which the agent is measured.
 set -euo pipefail
 umask 022
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -54,14 +55,15 @@ logged() {
   rm -f "$log"
 }
 
-# build NAME RECIPE SAY makes $cache/NAME-HASH with the script RECIPE, where HASH is that of the recipe.
-# It appears whole or not at all.
+# build NAME SAY [PART…] RECIPE makes $cache/NAME-HASH with the script RECIPE, where HASH is that of the recipe with
+# its parts. It appears whole or not at all.
 build() {
-  local name=$1 recipe=$2 hash target
-  hash=$(sha256sum "$recipe" | cut -c 1-12)
+  local name=$1 message=$2 recipe=${*: -1} hash target
+  shift 2
+  hash=$(cat "$@" | sha256sum | cut -c 1-12)
   target=$cache/$name-$hash
   if [ ! -d "$target" ]; then
-    say "$3"
+    say "$message"
     logged bash "$recipe" "$cache/unfinished/$name"
     mv "$cache/unfinished/$name" "$target"
   fi
@@ -69,7 +71,7 @@ build() {
 }
 
 forget_old() {
-  find "$cache" -mindepth 1 -maxdepth 1 \( -name 'base-*' -o -name 'older-*' -o -name 'rpmrepo-*' \) -mtime +30 \
+  find "$cache" -mindepth 1 -maxdepth 1 \( -name 'base-*' -o -name 'older-*' -o -name 'peers-*' -o -name 'rpmrepo-*' \) -mtime +30 \
     -exec rm -rf --one-file-system {} +
 }
 
@@ -98,9 +100,12 @@ flock 9
 install_packages
 remove_leftovers
 mkdir -p "$cache/unfinished"
-build rpmrepo "$here/rpmrepo/build.sh" "RPM repository: building (a few seconds, once)…"
-build base "$here/box/base.sh" "base machine: building (about a minute, once)…"
-build older "$here/box/older.sh" "base machine with an older rpm: building (less than a minute, once)…"
+build rpmrepo "RPM repository: building (a few seconds, once)…" "$here/rpmrepo/build.sh"
+build base "base machine: building (about a minute, once)…" "$here/box/base.sh"
+build older "base machine with an older rpm: building (less than a minute, once)…" "$here/box/older.sh"
+if [ "${1:-}" = peers ]; then
+  build peers "base machine with puppet and cfengine: building (two minutes, once)…" "$here/box/base.sh" "$here/box/peers.sh"
+fi
 forget_old
 raise_limits
 say "test machines: ready in $cache"

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -9,6 +10,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"slices"
 	"sync"
 	"syscall"
@@ -260,6 +262,7 @@ func (d *daemon) settle() {
 	if err := d.System.Units.Start(ctx, configuredTarget); err != nil && !errors.Is(err, system.ErrNotRunning) {
 		d.Log.Warn("cannot announce that the machine is configured", "err", err)
 	}
+	debug.FreeOSMemory() // to begin takes more than to go on
 }
 
 // phase is where in its life the daemon is, mu being held.
@@ -278,10 +281,11 @@ func (d *daemon) phase() Phase {
 func (d *daemon) publish() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var resources []converge.Resource
+	var byKind [][]converge.Resource
 	for _, kind := range slices.Sorted(maps.Keys(d.resources)) {
-		resources = append(resources, d.resources[kind]...)
+		byKind = append(byKind, d.resources[kind])
 	}
+	resources := slices.Concat(byKind...)
 	refused := append(slices.Clone(d.configProblems), d.status.Refused...)
 	r := report.New(d.version, d.Facts, d.policy, refused, d.System.Clock.Now(), resources, maps.Clone(d.timing))
 	d.status.Phase, d.status.Compliant, d.status.Summary = d.phase(), r.Compliant, r.Summary
@@ -295,9 +299,10 @@ func (d *daemon) publish() {
 }
 
 func (d *daemon) write(name string, document any) {
-	content, err := json.Marshal(document)
+	var content bytes.Buffer
+	err := json.NewEncoder(&content).Encode(document)
 	if err == nil {
-		err = d.System.FS.WriteFile(name, append(content, '\n'), system.Attr{Mode: 0o644})
+		err = d.System.FS.WriteFile(name, content.Bytes(), system.Attr{Mode: 0o644})
 	}
 	if err != nil {
 		d.Log.Error("cannot say where the machine stands", "err", err)

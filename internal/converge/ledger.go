@@ -71,8 +71,9 @@ func OpenLedger(files system.FS, dir, machine string) (*Ledger, error) {
 		return nil, fmt.Errorf("cannot read the ledger: %w", err)
 	}
 	lines := 0
+	var entry line // one for all lines: there are many
 	for raw := range bytes.SplitSeq(content, []byte("\n")) {
-		var entry line
+		entry = line{}
 		if json.Unmarshal(raw, &entry) != nil {
 			continue
 		}

@@ -62,7 +62,8 @@ func unitOf(name string) string {
 
 func under(name string, roots []string) bool {
 	return slices.ContainsFunc(roots, func(root string) bool {
-		return name == root || strings.HasPrefix(name, root+"/")
+		below, found := strings.CutPrefix(name, root)
+		return found && (below == "" || below[0] == '/')
 	})
 }
 

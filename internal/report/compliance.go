@@ -4,6 +4,8 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"iter"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -33,7 +35,7 @@ const (
 // ComplianceItems is the report as SSM Compliance takes it: the whole list, for
 // each call replaces what was there. The machine must be a managed node.
 func (r Report) ComplianceItems() *ssm.PutComplianceItemsInput {
-	items := r.items()
+	items := slices.Collect(r.items())
 	return &ssm.PutComplianceItemsInput{
 		ResourceId:     aws.String(r.Machine.ManagedNode),
 		ResourceType:   aws.String("ManagedInstance"),
@@ -42,27 +44,30 @@ func (r Report) ComplianceItems() *ssm.PutComplianceItemsInput {
 			ExecutionTime: aws.Time(r.Time), ExecutionId: aws.String(r.Policy.Digest), ExecutionType: aws.String("Custom"),
 		},
 		Items:           items,
-		ItemContentHash: aws.String(contentHash(items)),
+		ItemContentHash: aws.String(r.itemsHash()),
 	}
 }
 
 // ContentHash is the same for two reports that tell SSM Compliance the same.
-func (r Report) ContentHash() string { return r.Machine.ManagedNode + contentHash(r.items()) }
+func (r Report) ContentHash() string { return r.Machine.ManagedNode + r.itemsHash() }
 
-func (r Report) items() []types.ComplianceItemEntry {
-	var items []types.ComplianceItemEntry
-	for _, problem := range r.Policy.Refused {
-		items = append(items, item("policy/current", "the published policy is in force", policy.Critical, false,
-			map[string]string{"reason": problem}))
-		break // an Id may stand once; the rest is in the report on the machine
-	}
-	for _, resource := range r.Resources {
-		if len(items) == maxItems {
-			break
+// items are the report's items, made one by one: all of them together are large.
+func (r Report) items() iter.Seq[types.ComplianceItemEntry] {
+	return func(yield func(types.ComplianceItemEntry) bool) {
+		room := maxItems
+		if len(r.Policy.Refused) > 0 { // an Id may stand once; the rest is in the report on the machine
+			room--
+			if !yield(item("policy/current", "the published policy is in force", policy.Critical, false,
+				map[string]string{"reason": r.Policy.Refused[0]})) {
+				return
+			}
 		}
-		items = append(items, resourceItem(resource))
+		for _, resource := range r.Resources[:min(room, len(r.Resources))] {
+			if !yield(resourceItem(resource)) {
+				return
+			}
+		}
 	}
-	return items
 }
 
 func resourceItem(r converge.Resource) types.ComplianceItemEntry {
@@ -138,10 +143,13 @@ func shorten(text string, n int) string {
 	return text[:cut] + mark
 }
 
-// contentHash lets the service, and the agent, recognise a report that says
-// nothing new.
-func contentHash(items []types.ComplianceItemEntry) string {
-	raw, _ := json.Marshal(items) // plain data always marshals
-	sum := sha256.Sum256(raw)
-	return hex.EncodeToString(sum[:])
+// itemsHash lets the service, and the agent, recognise a report that says nothing
+// new.
+func (r Report) itemsHash() string {
+	hash := sha256.New()
+	encoder := json.NewEncoder(hash)
+	for entry := range r.items() {
+		_ = encoder.Encode(entry) // plain data always marshals, and a hash takes all
+	}
+	return hex.EncodeToString(hash.Sum(nil))
 }

@@ -28,7 +28,7 @@ func machine(b *testing.B) *box.Box {
 	if err != nil {
 		b.Fatalf("cannot measure what is not built; run: make bench (%v)", err)
 	}
-	policy := workload(200, 40, 20, 40) + fmt.Sprintf("[repositories.soe-test]\nbaseurl = %q\ngpgkey = %q\nfingerprint = %q\n",
+	policy := Workload(200).Policy() + fmt.Sprintf("[repositories.soe-test]\nbaseurl = %q\ngpgkey = %q\nfingerprint = %q\n",
 		rpmrepo.BaseURL, rpmrepo.KeyURL, repo.Fingerprint)
 	m := box.New(b, box.ThinImage(), box.WithBind(repo.Dir, rpmrepo.MountPoint), box.WithFiles(map[string]box.File{
 		"/usr/bin/soe-agent":                            {Content: string(content), Mode: 0o755},

@@ -1,10 +1,11 @@
 // Package bench measures the agent on a whole machine: how long a walk takes that
 // finds nothing to do, how soon drift is mended, and what the idle daemon costs.
+// Its command peers measures it side by side with other configuration management.
 // RESULTS.md keeps the figures.
 //
-// The workload is the one on which other configuration management was measured:
-// 200 drop-ins, 40 packages, 20 users and groups, 40 locked dconf keys, 12 PCoIP
-// settings, sudo for root and one group, 3 services.
+// The workload is a desired state of many drop-ins (200 where nothing else is
+// said), 40 packages, 20 users and groups, 40 locked dconf keys, 12 PCoIP settings,
+// sudo for root and one group, and 3 services.
 package bench
 
 import (
@@ -12,51 +13,82 @@ import (
 	"strings"
 )
 
+// A Workload is one desired state, which can be told to each tool in its own
+// language. Its value is the number of its drop-ins; all else is fixed.
+type Workload int
+
+// What a Workload holds besides drop-ins.
+const (
+	packages = 40
+	accounts = 20
+	keys     = 40
+	folders  = 5 // of keys
+)
+
 // administrators is the group that keeps sudo; box.DomainAdmin is in it.
 const administrators = "domain-admins"
 
-// workload is the policy, as one fragment without its repository.
-func workload(files, packages, accounts, keys int) string {
+var services = []string{"systemd-logind", "dbus", "systemd-journald"}
+
+// pcoip are the settings of pcoip-agent.conf; numbers are not quoted in TOML.
+var pcoip = []struct{ key, value string }{
+	{"server_clipboard_state", "0"},
+	{"enable_audio", "1"},
+	{"enable_timezone_redirect", "1"},
+	{"desktop_session", "mate"},
+	{"event_filter_mode", "2"},
+	{"enable_build_to_lossless", "0"},
+	{"maximum_frame_rate", "30"},
+	{"minimum_image_quality", "40"},
+	{"maximum_initial_image_quality", "80"},
+	{"max_link_rate", "90000"},
+	{"device_bandwidth_floor", "0"},
+	{"mtu_size", "1200"},
+}
+
+// Policy is the workload as the agent's policy, without the packages' repository.
+func (w Workload) Policy() string {
 	var b strings.Builder
 	b.WriteString("schema = 1\n")
-	for i := range files {
+	for i := range int(w) {
 		fmt.Fprintf(&b, "[dropins.%q]\ncontent = %q\n", dropinPath(i), dropinContent(i))
 	}
 	for i := range accounts {
-		name, id := fmt.Sprintf("soeuser%03d", i), 5100+i
+		name, id := account(i)
 		fmt.Fprintf(&b, "[groups.%s]\ngid = %d\n[users.%s]\nuid = %d\ngroup = %q\nsystem = true\nhome = \"/nonexistent\"\nshell = \"/usr/sbin/nologin\"\n",
 			name, id, name, id, name)
 	}
-	for i := range min(5, keys) {
-		fmt.Fprintf(&b, "[dconf.\"org/soe/bench/s%d\"]\n", i)
-		for j := i; j < keys; j += 5 {
-			fmt.Fprintf(&b, "key%03d = \"value %d\"\n", j, j)
+	for i := range folders {
+		fmt.Fprintf(&b, "[dconf.%q]\n", dconfFolder(i))
+		for j := i; j < keys; j += folders {
+			fmt.Fprintf(&b, "key%03d = { gvariant = \"'value %d'\" }\n", j, j) // no schema is installed for them
 		}
 	}
-	b.WriteString(`[pcoip]
-server_clipboard_state = 0
-enable_audio = 1
-enable_timezone_redirect = 1
-desktop_session = "mate"
-event_filter_mode = 2
-enable_build_to_lossless = 0
-maximum_frame_rate = 30
-minimum_image_quality = 40
-maximum_initial_image_quality = 80
-max_link_rate = 90000
-device_bandwidth_floor = 0
-mtu_size = 1200
-`)
+	b.WriteString("[pcoip]\n")
+	for _, setting := range pcoip {
+		if setting.value[0] > '9' {
+			fmt.Fprintf(&b, "%s = %q\n", setting.key, setting.value)
+		} else {
+			fmt.Fprintf(&b, "%s = %s\n", setting.key, setting.value)
+		}
+	}
 	fmt.Fprintf(&b, "[sudo]\nallow = [\"root\", \"%%%s\"]\n", administrators)
-	for _, unit := range []string{"systemd-logind", "dbus", "systemd-journald"} {
+	for _, unit := range services {
 		fmt.Fprintf(&b, "[services.\"%s.service\"]\nrunning = true\n", unit)
 	}
 	b.WriteString("[packages]\n")
-	for i := 1; i <= packages; i++ {
-		fmt.Fprintf(&b, "soe-pkg-%02d = \"present\"\n", i)
+	for i := range packages {
+		fmt.Fprintf(&b, "%s = \"present\"\n", packageName(i))
 	}
 	return b.String()
 }
+
+func packageName(i int) string { return fmt.Sprintf("soe-pkg-%02d", i+1) }
+
+// account is a group, and a user in it with the same number.
+func account(i int) (name string, id int) { return fmt.Sprintf("soeuser%03d", i), 5100 + i }
+
+func dconfFolder(i int) string { return fmt.Sprintf("org/soe/bench/s%d", i) }
 
 func dropinPath(i int) string {
 	switch i % 4 {

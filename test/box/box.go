@@ -30,6 +30,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"testing"
 
@@ -44,6 +45,9 @@ var baseRecipe []byte
 //go:embed older.sh
 var olderRecipe []byte
 
+//go:embed peers.sh
+var peersRecipe []byte
+
 //go:embed keeper.sh
 var keeperScript string
 
@@ -56,6 +60,7 @@ type Config struct {
 	CgroupV1  bool                      // see CgroupV1
 	NotBooted bool                      // see NotBooted
 	OlderRPM  bool                      // see OlderRPM
+	Peers     bool                      // see Peers
 }
 
 // Option changes a Config.
@@ -100,6 +105,10 @@ func NotBooted() Option { return func(c *Config) { c.NotBooted = true } }
 // OlderRPM makes the box of a smaller base with rpm 4.16, whose database is a Berkeley DB as on Amazon Linux 2,
 // and dnf 4.5. It has no polkit and no dconf.
 func OlderRPM() Option { return func(c *Config) { c.OlderRPM = true } }
+
+// Peers makes the box of a base that has puppet and cfengine too, to measure the agent beside them.
+// "test/setup.sh peers" prepares it.
+func Peers() Option { return func(c *Config) { c.Peers = true } }
 
 // Box is one machine. Its methods may be called by several goroutines, but those that
 // start and stop it (Boot, Reboot, Off, Kill, Close) only by one at a time.
@@ -148,8 +157,11 @@ func Start(ctx context.Context, conf Config) (*Box, error) {
 		return nil, errors.New("cannot make a test machine: root is needed; run: sudo make test")
 	}
 	name, recipe := "base", baseRecipe
-	if conf.OlderRPM {
+	switch {
+	case conf.OlderRPM:
 		name, recipe = "older", olderRecipe
+	case conf.Peers:
+		name, recipe = "peers", slices.Concat(baseRecipe, peersRecipe)
 	}
 	base, err := cache.Find(name, recipe)
 	if err != nil {
