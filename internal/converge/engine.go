@@ -56,8 +56,7 @@ func (e *Engine) Check(ctx context.Context, only ...string) Result {
 func (e *Engine) Pass(ctx context.Context, only ...string) Result {
 	p := e.begin(only)
 	p.check(ctx, p.kinds)
-	first := map[policy.ID]Resource{}
-	p.noteFirst(first)
+	first := p.notInLine()
 	for p.rounds < maxRounds && ctx.Err() == nil {
 		earlier := maps.Clone(p.found)
 		touched := p.repair(ctx)
@@ -70,7 +69,7 @@ func (e *Engine) Pass(ctx context.Context, only ...string) Result {
 			break
 		}
 		p.check(ctx, touched)
-		p.noteFirst(first)
+		p.learn(first)
 		p.noteMended(touched, earlier)
 	}
 	p.judge(first)
@@ -313,19 +312,31 @@ func (p *pass) affected(touched []Kind) []Kind {
 	return slices.DeleteFunc(slices.Clone(p.kinds), func(k Kind) bool { return !names[k.Name()] })
 }
 
-// noteFirst notes how each resource was found first. Before a repair of another kind
-// that may not have been to be told.
-func (p *pass) noteFirst(first map[policy.ID]Resource) {
+// notInLine is what was found and is not compliant.
+func (p *pass) notInLine() map[policy.ID]Resource {
+	first := map[policy.ID]Resource{}
 	for _, resources := range p.found {
 		for _, r := range resources {
-			if was, seen := first[r.ID]; !seen || was.State == Unknown {
+			if r.State != Compliant {
+				first[r.ID] = r
+			}
+		}
+	}
+	return first
+}
+
+// learn replaces in first what could not be told before another kind was repaired.
+func (p *pass) learn(first map[policy.ID]Resource) {
+	for _, resources := range p.found {
+		for _, r := range resources {
+			if first[r.ID].State == Unknown {
 				first[r.ID] = r
 			}
 		}
 	}
 }
 
-// judge compares what was found first with what is found last.
+// judge compares what was not in line at first with what is found last.
 func (p *pass) judge(first map[policy.ID]Resource) {
 	for _, resources := range p.found {
 		for i := range resources {

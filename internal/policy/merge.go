@@ -47,7 +47,13 @@ type Want[S Spec] struct {
 // Of returns the resources whose specs are of type S and are known in full, by
 // ID. One with Missing values is left out: it cannot be enforced.
 func Of[S Spec](p *Policy) []Want[S] {
-	var wants []Want[S]
+	n := 0
+	for _, r := range p.Resources {
+		if _, ok := r.Spec.(S); ok {
+			n++
+		}
+	}
+	wants := make([]Want[S], 0, n)
 	for _, r := range p.Resources {
 		if spec, ok := r.Spec.(S); ok && len(r.Missing) == 0 {
 			wants = append(wants, Want[S]{Resource: r, Spec: spec})

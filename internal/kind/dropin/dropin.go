@@ -237,13 +237,22 @@ func modeOf(want policy.Want[policy.Dropin]) fs.FileMode {
 
 // Repair implements converge.Kind.
 func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
-	wanted := map[policy.ID]policy.Want[policy.Dropin]{}
+	wanted, secretDirs := map[policy.ID]policy.Want[policy.Dropin]{}, map[string]bool{}
 	for _, want := range policy.Of[policy.Dropin](k.policy) {
 		wanted[want.ID] = want
+		if len(want.Secrets) > 0 {
+			secretDirs[path.Dir(fileOf(want.ID))] = true
+		}
 	}
 	b := &batch{
-		Kind: k, accounts: newAccounts(k.system), wants: wanted, awaiting: k.readNames(awaiting),
+		Kind: k, accounts: newAccounts(k.system), wants: wanted, secretDirs: secretDirs, awaiting: k.readNames(awaiting),
 		memory: k.recall(), before: map[string][]byte{}, broken: map[string]error{},
+	}
+	if err := b.remember(drifted); err != nil {
+		for _, r := range drifted {
+			b.fail(fileOf(r.ID), fmt.Errorf("cannot bring %s into line: %w", fileOf(r.ID), err))
+		}
+		return b.outcomes
 	}
 	for _, r := range drifted {
 		want, known := wanted[r.ID]
@@ -274,6 +283,9 @@ type batch struct {
 	accounts *accounts
 	wants    map[policy.ID]policy.Want[policy.Dropin]
 	awaiting map[string]bool
+
+	secretDirs map[string]bool // that hold a file of the policy with a secret in it
+
 	memory   *memory
 	touched  []string          // files that were written, replaced, removed, or got another mode or owner
 	changed  []string          // files of which the effect is to come
@@ -292,9 +304,6 @@ func (b *batch) mend(ctx context.Context, want policy.Want[policy.Dropin], diff 
 	}
 	if !b.ledger.Owns(want.ID) {
 		b.ledger.Own(want.ID)
-	}
-	if err := b.remember(want); err != nil {
-		return err
 	}
 	attr := system.Attr{Mode: modeOf(want)}
 	var err error
@@ -364,11 +373,4 @@ func (b *batch) vetFile(ctx context.Context, name string, content []byte) error 
 }
 
 // holdsSecrets says whether a file of the policy in the directory holds a secret.
-func (b *batch) holdsSecrets(dir string) bool {
-	for id, want := range b.wants {
-		if path.Dir(fileOf(id)) == dir && len(want.Secrets) > 0 {
-			return true
-		}
-	}
-	return false
-}
+func (b *batch) holdsSecrets(dir string) bool { return b.secretDirs[dir] }

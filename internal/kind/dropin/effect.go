@@ -98,7 +98,7 @@ func (b *batch) expect(name string) error {
 		return nil
 	}
 	b.awaiting[name] = true
-	return b.writeNames(awaiting, b.awaiting)
+	return b.system.FS.AppendFile(awaiting, []byte(name+"\n"))
 }
 
 // relabel gives the files the SELinux label that the machine's policy has for them, where

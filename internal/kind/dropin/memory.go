@@ -7,6 +7,7 @@ import (
 	"path"
 	"slices"
 
+	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -70,8 +71,17 @@ func (m *memory) original(key string) (string, bool) {
 	return "", false
 }
 
-// remember notes, before a file is written, what will be needed when it goes.
-func (b *batch) remember(want policy.Want[policy.Dropin]) error {
+// remember notes, before the files are written, what will be needed when they go.
+func (b *batch) remember(drifted []converge.Resource) error {
+	for _, r := range drifted {
+		if want, known := b.wants[r.ID]; known && want.Spec.Ensure != policy.Absent {
+			b.rememberFile(want)
+		}
+	}
+	return b.memory.save(b.system.FS)
+}
+
+func (b *batch) rememberFile(want policy.Want[policy.Dropin]) {
 	name := fileOf(want.ID)
 	switch activate := want.Spec.Activate; {
 	case activate == nil:
@@ -82,7 +92,6 @@ func (b *batch) remember(want policy.Want[policy.Dropin]) error {
 	if path.Dir(name) == sysctlDir && want.Spec.Activate == nil && b.system.Running() {
 		b.rememberSysctls(name, want.Spec.Content)
 	}
-	return b.memory.save(b.system.FS)
 }
 
 // rememberSysctls notes the values of the keys that a file is about to set. What

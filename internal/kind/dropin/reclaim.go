@@ -18,8 +18,8 @@ func (k *Kind) unwanted() []policy.ID {
 	if len(owned) == 0 {
 		return nil
 	}
-	named := map[policy.ID]bool{}
-	for _, want := range policy.Of[policy.Dropin](k.policy) {
+	named := make(map[policy.ID]bool, len(k.policy.Resources))
+	for _, want := range k.policy.Resources {
 		named[want.ID] = true
 	}
 	var ids []policy.ID
