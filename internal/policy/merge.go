@@ -116,7 +116,7 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 		origin Origin
 		rank   int
 	}
-	set := map[ID][]ranked{}
+	var settings []ranked
 	p := &Policy{Personas: personas}
 	type rankedRule struct {
 		Rule
@@ -132,7 +132,7 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 		origin := Origin{Layer: f.Layer, Fragment: f.Name, Persona: persona}
 		for _, s := range f.Settings {
 			origin.Line = s.Line
-			set[s.ID] = append(set[s.ID], ranked{s, origin, rank})
+			settings = append(settings, ranked{s, origin, rank})
 		}
 		for _, r := range f.Rules {
 			origin.Line = r.Origin.Line
@@ -141,26 +141,28 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 		}
 	}
 	var problems Problems
-	for id, settings := range set {
-		slices.SortStableFunc(settings, func(a, b ranked) int { return cmp.Compare(b.rank, a.rank) })
+	slices.SortStableFunc(settings, func(a, b ranked) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(b.rank, a.rank)) })
+	p.Resources = make([]Resource, 0, len(settings))
+	for len(settings) > 0 {
 		winner, peer := settings[0], settings[0] // peer is the first of the rank being looked at
-		for _, other := range settings[1:] {
+		settings = settings[1:]
+		for ; len(settings) > 0 && settings[0].ID == winner.ID; settings = settings[1:] {
+			other := settings[0]
 			switch {
 			case other.rank != peer.rank:
 				peer = other
 			case !reflect.DeepEqual(other.Spec, peer.Spec):
 				problems = append(problems, Problem{
 					File: other.origin.Fragment, Line: other.origin.Line,
-					Message: fmt.Sprintf("cannot merge %s: it is set differently at %s, which has the same rank", id, peer.origin),
+					Message: fmt.Sprintf("cannot merge %s: it is set differently at %s, which has the same rank", winner.ID, peer.origin),
 				})
 			}
 			if other.rank != winner.rank {
 				winner.origin.Overrode = append(winner.origin.Overrode, other.origin)
 			}
 		}
-		p.Resources = append(p.Resources, Resource{ID: id, Spec: winner.Spec, Origin: winner.origin})
+		p.Resources = append(p.Resources, Resource{ID: winner.ID, Spec: winner.Spec, Origin: winner.origin})
 	}
-	slices.SortFunc(p.Resources, func(a, b Resource) int { return cmp.Compare(a.ID, b.ID) })
 	problems = append(problems, p.sudoProblems()...)
 	problems = append(problems, p.accountProblems()...)
 	slices.SortStableFunc(rules, func(a, b rankedRule) int { return cmp.Compare(a.rank, b.rank) })

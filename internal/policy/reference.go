@@ -137,6 +137,9 @@ func References(spec Spec) ([]Reference, error) {
 
 func findReferences(spec Spec) (found []Reference, errs []error) {
 	spec.Expand(func(text string) string {
+		if !strings.Contains(text, "{{") {
+			return text
+		}
 		for _, match := range referenceSyntax.FindAllString(text, -1) {
 			r, err := ParseReference(match)
 			if err != nil {
