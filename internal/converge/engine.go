@@ -325,11 +325,11 @@ func (p *pass) notInLine() map[policy.ID]Resource {
 	return first
 }
 
-// learn replaces in first what could not be told before another kind was repaired.
+// learn adds to first what could not be told before something else was repaired.
 func (p *pass) learn(first map[policy.ID]Resource) {
 	for _, resources := range p.found {
 		for _, r := range resources {
-			if first[r.ID].State == Unknown {
+			if was, seen := first[r.ID]; was.State == Unknown || !seen && r.unwanted {
 				first[r.ID] = r
 			}
 		}

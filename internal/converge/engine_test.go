@@ -262,6 +262,29 @@ func TestAPackageRepairHasAllKindsLookedAtAgain(t *testing.T) {
 	wantStates(t, result, map[policy.ID]converge.State{"sudo/allow": converge.Compliant, "package/a": converge.Corrected})
 }
 
+// Who belongs to a group is told by what its repair fetches; until then nothing is reclaimed.
+func TestWhatIsUnwantedOnlyAfterARepairIsReportedWhenItGoes(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "package/a")
+	k := newKind(p, "package")
+	there := true
+	k.check = func(_ context.Context, found []converge.Resource) ([]converge.Resource, error) {
+		if there && k.values["package/a"] == "x" {
+			found = append(found, converge.Unwanted("package/old", "nobody names it"))
+		}
+		return found, nil
+	}
+	k.repair = func(r converge.Resource) *converge.Outcome {
+		if r.ID == "package/old" {
+			there = false
+			return nil
+		}
+		k.set(r.ID)
+		return nil
+	}
+	wantStates(t, m.engine(p, k).Pass(t.Context()), map[policy.ID]converge.State{"package/a": converge.Corrected, "package/old": converge.Corrected})
+}
+
 // A repository that the same pass has declared tells whether there are updates.
 func TestWhatIsToldOnlyAfterAnotherRepairIsRepairedToo(t *testing.T) {
 	m := newMachine(t)

@@ -240,3 +240,28 @@ func TestAGroupThatWentWithItsAccountIsMadeAgain(t *testing.T) {
 	}
 	d.converged(t)
 }
+
+func TestNobodyIsLockedOutByAShellThatIsMissingOrAnAdministratorWhoIsRemoved(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.MustExec(t, "sh", "-ec", "groupadd --gid 700 ops; useradd --uid 1700 --groups ops keeper; useradd --uid 1701 --groups ops helper")
+	const policyOf = `
+sudo.allow = ["root", "%ops", "%nobody-is-here"]
+users.helper = { ensure = "absent" }
+users.keeper = { `
+	const shell = "/opt/soe-pkg-07/version"
+	o := d.apply(t, policyOf+`shell = "`+shell+`" }`)
+	o.wants(t, map[policy.ID]converge.State{"user/keeper": converge.Failed, "user/helper": converge.Corrected, "sudo/allow": converge.Corrected})
+	if r := o.resource("user/keeper"); !strings.Contains(r.Reason, "there is no "+shell+" on this machine") {
+		t.Error(r.Reason)
+	}
+	o = d.apply(t, policyOf+`ensure = "absent" }`)
+	o.wants(t, map[policy.ID]converge.State{"user/keeper": converge.Failed, "sudo/allow": converge.Compliant})
+	if r := o.resource("user/keeper"); !strings.Contains(r.Reason, "it would leave no administrator") {
+		t.Error(r.Reason)
+	}
+	d.MustExec(t, "sudo", "-n", "-l", "-U", "keeper", "/usr/bin/id")
+	o = d.apply(t, d.repository()+"[packages]\nsoe-pkg-07 = \"present\"\n[users]\nkeeper = { shell = \""+shell+"\" }\n")
+	o.wants(t, map[policy.ID]converge.State{"package/soe-pkg-07": converge.Corrected, "user/keeper": converge.Corrected})
+	d.converged(t)
+}

@@ -142,3 +142,25 @@ func TestWithoutAPCoIPAgentADirectiveIsNotCalledCompliant(t *testing.T) {
 		t.Error("its directory was made")
 	}
 }
+
+func TestAnAgentThatDoesNotStartWithADirectiveIsStartedWithoutIt(t *testing.T) {
+	t.Parallel()
+	for _, again := range []string{"10ms", "1min"} { // systemd gives up soon, or goes on for ever
+		d := newDesktop(t, box.WithFiles(map[string]box.File{unitDir + box.PCoIPService: unit(
+			"ExecStart=/bin/sh -c '! grep -q state.=.0 "+box.PCoIPConf+" || exit 1; exec sleep infinity'\nRestart=on-failure\nRestartSec="+again, wanted)}))
+		before := d.MustReadFile(t, box.PCoIPConf)
+		for range 2 {
+			o := d.apply(t, clipboardOff)
+			o.wants(t, map[policy.ID]converge.State{"pcoip/server_clipboard_state": converge.Failed})
+			if r := o.resource("pcoip/server_clipboard_state"); !strings.Contains(r.Reason, "it was put back to what it was before (pcoip.server_clipboard_state = 1)") {
+				t.Errorf("the reason is %q", r.Reason)
+			}
+			if got := d.MustReadFile(t, box.PCoIPConf); got != before+"pcoip.enable_build_to_lossless = 1\n" {
+				t.Errorf("the file is\n%s", got)
+			}
+			if d.fails(t.Context(), "systemctl", "is-active", box.PCoIPService) {
+				t.Error("nobody can connect any more")
+			}
+		}
+	}
+}

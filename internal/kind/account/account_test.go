@@ -74,7 +74,7 @@ type desk struct {
 func newDesk(t *testing.T, toml string) *desk {
 	t.Helper()
 	root := t.TempDir()
-	for name, content := range map[string]string{"etc/passwd": passwd, "etc/group": group, "usr/sbin/nologin": ""} {
+	for name, content := range map[string]string{"etc/passwd": passwd, "etc/group": group, "usr/sbin/nologin": "", "bin/sh": ""} {
 		file := filepath.Join(root, name)
 		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
 			t.Fatal(err)

@@ -15,6 +15,8 @@
 //   - The administrator, the streaming agent's accounts, what the machine runs on,
 //     and what Amazon Linux reserves an id for are never removed nor renumbered. No
 //     home is ever removed or moved.
+//   - The last administrator of [sudo] allow is not removed, nobody gets a shell that
+//     is not there, and nothing is done to homes before their volume is mounted.
 //   - Files follow an id that changes, on the system disk and in /home, however
 //     often the agent or the machine dies meanwhile. Until they have, nobody else
 //     gets the old id. POSIX ACLs and files in containers keep it.

@@ -192,7 +192,7 @@ func (m *mover) due(ctx context.Context, db database, drifted []converge.Resourc
 		case now == g.id: // it was not given up after all, or was taken up again
 			m.ledger.Disown(m.ledgerID(g))
 		default:
-			if err := m.vacant(ctx, db, g); err != nil {
+			if err := errors.Join(m.vacant(ctx, db, g), filesAreThere(m.system)); err != nil {
 				outcomes = append(outcomes, converge.Outcome{ID: id, Err: fmt.Errorf("cannot give the files of %s to %s %d: %w", g.name, m.word(), now, err)})
 				continue
 			}

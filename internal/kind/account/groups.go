@@ -33,7 +33,7 @@ func (g *Groups) Name() string { return "group" }
 
 // Watches implements converge.Watcher.
 func (g *Groups) Watches() []converge.Watch {
-	return []converge.Watch{{Dir: "/etc"}, {Sessions: true}}
+	return []converge.Watch{{Dir: "/etc"}, {Sessions: true}, {Unit: homeUnit}}
 }
 
 // Check implements converge.Kind.
@@ -150,7 +150,7 @@ func (g *Groups) renumber(ctx context.Context, db database, have facts.Group, gi
 	if err := mayLoseID(have.Name, have.GID, reservedGIDs()); err != nil {
 		return err
 	}
-	if err := errors.Join(g.mayTouch(ctx, db, have), g.free(ctx, db, have.Name, gid)); err != nil {
+	if err := errors.Join(g.mayTouch(ctx, db, have), g.free(ctx, db, have.Name, gid), filesAreThere(g.system)); err != nil {
 		return err
 	}
 	if twin, shared := first(db.groups, func(other facts.Group) bool { return other.GID == have.GID && other.Name != have.Name }); shared {
@@ -169,7 +169,7 @@ func (g *Groups) remove(ctx context.Context, id policy.ID, db database, have fac
 	if err := mayLoseID(have.Name, have.GID, reservedGIDs()); err != nil {
 		return err
 	}
-	if err := g.mayTouch(ctx, db, have); err != nil {
+	if err := errors.Join(g.mayTouch(ctx, db, have), keepsAdministrator(ctx, g.system, g.policy, db, "", have.Name)); err != nil {
 		return err
 	}
 	if err := run(ctx, g.system, "groupdel", have.Name); err != nil {
@@ -199,5 +199,5 @@ func (g *Groups) free(ctx context.Context, db database, name string, gid int) er
 	if other := g.files.stillOf(db, gid); other != "" && other != name {
 		return fmt.Errorf("gid %d is still held by files of group %s", gid, other)
 	}
-	return vacantGID(ctx, g.system, db, gid)
+	return errors.Join(mayTakeID(ctx, g.system, "gid", name, gid, reservedGIDs()), vacantGID(ctx, g.system, db, gid))
 }

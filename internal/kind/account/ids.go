@@ -1,6 +1,7 @@
 package account
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -22,6 +24,22 @@ func mayLoseID(name string, id int, reserved map[string]int) error {
 	}
 	if known, is := reserved[name]; is && known == id {
 		return fmt.Errorf("id %d is reserved for it in Amazon Linux, and software relies on that", id)
+	}
+	return nil
+}
+
+// mayTakeID returns an error for an id that Amazon Linux keeps for somebody else,
+// whose package could not make its account any more.
+func mayTakeID(ctx context.Context, s *system.System, word, name string, id int, reserved map[string]int) error {
+	const certain = 350                // see reservedUIDs
+	machine, _ := facts.Gather(ctx, s) // of another, or an unknown one, nothing is known
+	if machine.OSID != "amzn" || id > certain {
+		return nil
+	}
+	for _, other := range slices.Sorted(maps.Keys(reserved)) {
+		if reserved[other] == id && other != name {
+			return fmt.Errorf("%s %d is reserved for %s in Amazon Linux, whose package needs it", word, id, other)
+		}
 	}
 	return nil
 }

@@ -34,7 +34,7 @@ func (u *Users) Name() string { return "user" }
 
 // Watches implements converge.Watcher.
 func (u *Users) Watches() []converge.Watch {
-	return []converge.Watch{{Dir: "/etc"}, {Sessions: true}}
+	return []converge.Watch{{Dir: "/etc"}, {Sessions: true}, {Unit: homeUnit}}
 }
 
 // Check implements converge.Kind.
@@ -154,7 +154,7 @@ func (u *Users) repair(ctx context.Context, id policy.ID) error {
 	verb, err := "change", error(nil)
 	switch {
 	case spec.Ensure == policy.Absent && there:
-		verb, err = "remove", u.remove(ctx, id, have)
+		verb, err = "remove", u.remove(ctx, id, db, have)
 	case spec.Ensure == policy.Present && !there:
 		verb, err = "create", u.create(ctx, id, db, spec)
 	case spec.Ensure == policy.Present:
@@ -210,6 +210,9 @@ func (u *Users) useradd(ctx context.Context, db database, name string, spec poli
 		}
 		argv = append(argv, "-u", strconv.Itoa(*spec.UID))
 	}
+	if err := u.shellIsThere(spec.Shell); err != nil {
+		return nil, err
+	}
 	if spec.Group == "" && u.hasOwnGroup(db, name) {
 		spec.Group = name
 	}
@@ -227,7 +230,7 @@ func (u *Users) useradd(ctx context.Context, db database, name string, spec poli
 			spec.Shell = u.nologin()
 		}
 	} else {
-		if err := u.homeMayBeMade(spec.Home); err != nil {
+		if err := homeMayBeMade(u.system, spec.Home); err != nil {
 			return nil, err
 		}
 		argv = append(argv, "-m")
@@ -265,11 +268,16 @@ func (u *Users) change(ctx context.Context, db database, spec policy.User, have 
 	}
 	argv := []string{"usermod"}
 	for _, c := range changes(db, spec, have) {
-		if c.aspect == "uid" {
-			if err := u.mayRenumber(ctx, db, have, *spec.UID); err != nil {
-				missing = errors.Join(err, missing)
-				continue
-			}
+		var err error
+		switch c.aspect {
+		case "uid":
+			err = u.mayRenumber(ctx, db, have, *spec.UID)
+		case "shell":
+			err = u.shellIsThere(spec.Shell)
+		}
+		if err != nil {
+			missing = errors.Join(err, missing)
+			continue
 		}
 		argv = append(argv, c.options...)
 	}
@@ -286,7 +294,7 @@ func (u *Users) change(ctx context.Context, db database, spec policy.User, have 
 
 // mayRenumber says why an account cannot get another uid, or not now.
 func (u *Users) mayRenumber(ctx context.Context, db database, have facts.Account, uid int) error {
-	if err := errors.Join(mayLoseID(have.Name, have.UID, reservedUIDs()), u.free(ctx, db, have.Name, uid)); err != nil {
+	if err := errors.Join(mayLoseID(have.Name, have.UID, reservedUIDs()), u.free(ctx, db, have.Name, uid), filesAreThere(u.system)); err != nil {
 		return err
 	}
 	if twin, shared := first(db.accounts, func(other facts.Account) bool { return other.UID == have.UID && other.Name != have.Name }); shared {
@@ -295,8 +303,11 @@ func (u *Users) mayRenumber(ctx context.Context, db database, have facts.Account
 	return notWhileRunning(u.system, have.Name, have.UID, "Uid")
 }
 
-func (u *Users) remove(ctx context.Context, id policy.ID, have facts.Account) error {
+func (u *Users) remove(ctx context.Context, id policy.ID, db database, have facts.Account) error {
 	if err := mayLoseID(have.Name, have.UID, reservedUIDs()); err != nil {
+		return err
+	}
+	if err := keepsAdministrator(ctx, u.system, u.policy, db, have.Name, ""); err != nil {
 		return err
 	}
 	if err := u.mayTouch(ctx, have); err != nil {
@@ -332,7 +343,7 @@ func (u *Users) free(ctx context.Context, db database, name string, uid int) err
 	if other := u.files.stillOf(db, uid); other != "" && other != name {
 		return fmt.Errorf("uid %d is still held by files of %s", uid, other)
 	}
-	return vacantUID(ctx, u.system, db, uid)
+	return errors.Join(mayTakeID(ctx, u.system, "uid", name, uid, reservedUIDs()), vacantUID(ctx, u.system, db, uid))
 }
 
 // split returns the groups that are local, and an error that names the others:
@@ -352,34 +363,21 @@ func noLocalGroup(name string) error {
 	return fmt.Errorf("there is no local group %s", name)
 }
 
+// shellIsThere says why nobody could log in with a shell, if so.
+func (u *Users) shellIsThere(shell string) error {
+	if shell == "" {
+		return nil
+	}
+	if _, err := u.system.FS.Stat(shell); err != nil {
+		return fmt.Errorf("there is no %s on this machine, without which a login ends at once; does a package bring it?", shell)
+	}
+	return nil
+}
+
 func (u *Users) nologin() string {
 	const old = "/sbin/nologin" // until /usr was merged
 	if _, err := u.system.FS.Stat("/usr/sbin/nologin"); err != nil {
 		return old
 	}
 	return "/usr/sbin/nologin"
-}
-
-// homeMayBeMade says why a home must not be made now: on a WorkSpace /home is a
-// volume that is mounted late, and would hide what was made before.
-func (u *Users) homeMayBeMade(home string) error {
-	if home != "" && !strings.HasPrefix(home, "/home/") || !u.system.Running() {
-		return nil
-	}
-	fstab, _ := u.system.FS.ReadFile("/etc/fstab")
-	mounts, err := u.system.FS.ReadFile("/proc/self/mounts")
-	if err == nil && mountsHome(fstab) && !mountsHome(mounts) {
-		return errors.New("/home is a volume that is not mounted yet, and would hide the home that were made now")
-	}
-	return nil
-}
-
-// mountsHome reads fstab(5), of whose form /proc/self/mounts is.
-func mountsHome(fstab []byte) bool {
-	for line := range strings.SplitSeq(string(fstab), "\n") {
-		if fields := strings.Fields(line); len(fields) > 2 && fields[0][0] != '#' && fields[1] == "/home" {
-			return true
-		}
-	}
-	return false
 }

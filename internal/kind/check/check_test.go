@@ -158,7 +158,7 @@ writes-to-null = { run = ["/bin/sh", "-c", "echo > /dev/null"] }
 }
 
 func TestACheckEndsInTimeWithAllThatItStarted(t *testing.T) {
-	mark := "soe-agent-test-" + filepath.Base(t.TempDir())
+	mark := fmt.Sprintf("soe-agent-test-%d", os.Getpid())
 	start := time.Now()
 	script := fmt.Sprintf("setsid bash -c 'exec -a %s sleep 300' & setsid sleep 300", mark)
 	r := results(t, fmt.Sprintf("checks.forks = { run = [\"/bin/bash\", \"-c\", %q], timeout = \"200ms\" }", script))["forks"]

@@ -19,6 +19,9 @@
 // two writes it. So "dconf update", which may skip, fail with exit code 0, or
 // leave a database that people cannot read, is never taken at its word.
 //
+// A lock of a database that stands below is stronger than anything said here; it
+// is found and reported, and not touched.
+//
 // Besides the policy's keys there are two resources: dconf/database is the
 // database as a whole, and dconf/profile that it is in force for everybody. When
 // the policy has no keys any more, all of it goes.
@@ -135,6 +138,10 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	profile := converge.Wanted(want)
 	k.checkProfile(ctx, &profile)
 	resources := []converge.Resource{database, profile}
+	others, err := k.below()
+	if err != nil {
+		return nil, err
+	}
 	for _, want := range policy.Of[policy.Dconf](k.policy) {
 		r := converge.Wanted(want.Resource)
 		k.checkKey(&r, want.Spec, f)
@@ -143,6 +150,12 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 				r.Reason = "no schemas are installed that tell the type of its value, which is guessed"
 			}
 			inForce(&r, database, profile)
+		}
+		if r.State == converge.Compliant || r.State == converge.Pending {
+			others.overrule(&r, f.live, want.Spec.Lock)
+			if err := undone(k.policy, r.ID); err != nil {
+				r.Fail(fmt.Sprintf("cannot put %s in force: %v", r.ID.Name(), err))
+			}
 		}
 		resources = append(resources, r)
 	}

@@ -17,7 +17,11 @@ func Lint(p *policy.Policy, compiled []byte) (policy.Problems, error) {
 	}
 	var problems policy.Problems
 	for _, want := range policy.Of[policy.Dconf](p) {
-		if err := installed.judge(pathOf(want.ID), want.Spec); err != nil {
+		err := installed.judge(pathOf(want.ID), want.Spec)
+		if err == nil {
+			err = undone(p, want.ID)
+		}
+		if err != nil {
 			problems = append(problems, policy.Problem{
 				File: want.Origin.Fragment, Line: want.Origin.Line,
 				Message: fmt.Sprintf("cannot set %s: %v", want.ID.Name(), err),
@@ -37,4 +41,24 @@ func (s *schemas) judge(dconfPath string, want policy.Dconf) error {
 	}
 	_, err = text(want, key)
 	return err
+}
+
+// undone says which other key of the policy takes away the effect of one, or nil:
+// mate-screensaver and gnome-shell do not lock where the lock screen is disabled.
+func undone(p *policy.Policy, id policy.ID) error {
+	switch other := map[policy.ID]policy.ID{
+		"dconf/org/mate/screensaver/lock-enabled":          "dconf/org/mate/desktop/lockdown/disable-lock-screen",
+		"dconf/org/gnome/desktop/screensaver/lock-enabled": "dconf/org/gnome/desktop/lockdown/disable-lock-screen",
+	}[id]; {
+	case other == "" || !isTrue(p, id) || !isTrue(p, other):
+		return nil
+	default:
+		return fmt.Errorf("the policy sets %s as well, and with that the screen is never locked", other.Name())
+	}
+}
+
+func isTrue(p *policy.Policy, id policy.ID) bool {
+	want, _ := p.Lookup(id)
+	spec, _ := want.Spec.(policy.Dconf)
+	return spec.Value == true || strings.TrimSpace(spec.GVariant) == "true"
 }

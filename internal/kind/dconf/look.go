@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -79,7 +80,7 @@ func (k *Kind) look() (*found, error) {
 	}
 	for _, dir := range []string{keyfileDir, locksDir} {
 		names, err := k.foreign(dir)
-		f.foreign = append(f.foreign, names...)
+		f.foreign = append(f.foreign, slices.DeleteFunc(names, func(name string) bool { return slices.Contains(f.foreign, name) })...)
 		errs = append(errs, err)
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -95,7 +96,7 @@ func (k *Kind) look() (*found, error) {
 // read returns a file, and how it deviates. That it is not there is no deviation.
 func (k *Kind) read(name, aspect string) (file, []deviation, error) {
 	info, err := k.system.FS.Stat(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if isGone(err) {
 		return file{}, nil, nil
 	}
 	if err != nil {
@@ -114,10 +115,15 @@ func (k *Kind) read(name, aspect string) (file, []deviation, error) {
 	return file{content}, attrDeviations(name, aspect, info, fileMode), nil
 }
 
+// isGone says whether there is nothing, and no directory where it would be.
+func isGone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
+}
+
 // lookAtDir returns how a directory deviates. One that is not there does not.
 func (k *Kind) lookAtDir(name, aspect string) ([]deviation, error) {
 	info, err := k.system.FS.Stat(name)
-	if errors.Is(err, fs.ErrNotExist) {
+	if isGone(err) {
 		return nil, nil
 	}
 	if err != nil {
@@ -139,10 +145,14 @@ func attrDeviations(name, aspect string, info system.Info, mode fs.FileMode) []d
 }
 
 // foreign are the entries of a directory that dconf would read besides the
-// agent's file: all but directories and what begins with a dot.
+// agent's file: all but directories and what begins with a dot. What is there in
+// place of the directory is foreign, too.
 func (k *Kind) foreign(dir string) ([]string, error) {
+	if info, err := k.system.FS.Stat(dir); err == nil && !info.IsDir() {
+		return []string{dir}, nil
+	}
 	names, err := k.system.FS.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	if isGone(err) {
 		return nil, nil
 	}
 	if err != nil {

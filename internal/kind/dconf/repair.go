@@ -199,13 +199,13 @@ func (k *Kind) dconf(ctx context.Context, args ...string) (system.Output, error)
 
 // install puts the files and the database in place, and seals them.
 func (k *Kind) install(ctx context.Context, f *found, next settings, database []byte) error {
-	for _, dir := range []string{"/etc/dconf", databasesDir, keyfileDir, locksDir} {
-		if err := k.ensureDir(dir); err != nil {
+	for _, name := range f.foreign {
+		if err := k.system.FS.Remove(name); err != nil {
 			return err
 		}
 	}
-	for _, name := range f.foreign {
-		if err := k.system.FS.Remove(name); err != nil {
+	for _, dir := range []string{"/etc/dconf", databasesDir, keyfileDir, locksDir} {
+		if err := k.ensureDir(dir); err != nil {
 			return err
 		}
 	}

@@ -16,10 +16,17 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A kernel stands in for setenforce: no box has SELinux.
-type kernel struct{ ran []string }
+// A kernel stands in for setenforce and restorecon: no box has SELinux.
+type kernel struct {
+	ran       []string
+	relabels  system.Output // what restorecon says
+	noLabeler error
+}
 
 func (k *kernel) Run(_ context.Context, c system.Command) (system.Output, error) {
+	if c.Argv[0] == "restorecon" {
+		return k.relabels, k.noLabeler
+	}
 	k.ran = append(k.ran, c.String())
 	return system.Output{}, nil
 }
@@ -205,6 +212,40 @@ func TestSELinuxThatNeverWasEnforcingWaitsUntilNobodyIsLoggedIn(t *testing.T) {
 		}
 		if ran == 0 && (outcomes[0].Postponed != converge.NextSession || !strings.Contains(outcomes[0].Reason, "alice")) {
 			t.Error(outcomes)
+		}
+	}
+}
+
+func TestSELinuxIsNotEnforcedWhereALoginWouldFailForItsLabels(t *testing.T) {
+	const wrong = "Would relabel /etc/passwd from system_u:object_r:unlabeled_t:s0 to system_u:object_r:passwd_file_t:s0\n"
+	for name, test := range map[string]struct {
+		cause   converge.Cause
+		says    system.Output
+		err     error
+		refused string
+	}{
+		"labels are right":          {converge.Intentional, system.Output{}, nil, ""},
+		"a label is wrong":          {converge.Intentional, system.Output{Stdout: []byte(wrong)}, nil, "nobody could log in; relabel (fixfiles onboot) and reboot (Would relabel /etc/passwd"},
+		"it cannot look":            {converge.Intentional, system.Output{ExitCode: 255, Stderr: []byte("x")}, nil, "nobody could log in"},
+		"there is none":             {converge.Intentional, system.Output{}, system.ErrNotInstalled, "it cannot be told whether files have labels"},
+		"it was in force until now": {converge.Corrective, system.Output{Stdout: []byte(wrong)}, nil, ""},
+	} {
+		s, kernel := newMachine(t, map[string]string{"etc/selinux/config": "SELINUX=permissive\n", "sys/fs/selinux/enforce": "0"})
+		s.Sessions = sessions{}
+		kernel.relabels, kernel.noLabeler = test.says, test.err
+		k := newKind(t, s, `system.selinux = "enforcing"`)
+		r := check(t, k)
+		r.Cause = test.cause
+		outcomes := k.Repair(t.Context(), []converge.Resource{r})
+		config, _ := s.FS.ReadFile("/etc/selinux/config")
+		if test.refused == "" {
+			if len(outcomes) > 0 || len(kernel.ran) != 1 || string(config) != "SELINUX=enforcing\n" {
+				t.Errorf("%s: %v, ran %q, %s", name, outcomes, kernel.ran, config)
+			}
+			continue
+		}
+		if len(outcomes) != 1 || !strings.Contains(fmt.Sprint(outcomes[0].Err), test.refused) || len(kernel.ran) > 0 || string(config) != "SELINUX=permissive\n" {
+			t.Errorf("%s: %v, ran %q, %s", name, outcomes, kernel.ran, config)
 		}
 	}
 }

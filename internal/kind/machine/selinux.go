@@ -114,14 +114,19 @@ func (k *Kind) compareSELinux(r *converge.Resource, want string, modes selinuxMo
 
 // setSELinux sets the mode for the next boot, and the one in effect if that is
 // safe: a machine that was enforcing under this policy goes back to it at once,
-// whoever turned it off; one that never was waits until nobody is logged in, for
-// wrong labels would take open programs away from under a person's hands.
+// whoever turned it off; one that never was must have labels, and waits until nobody
+// is logged in, for wrong ones would take open programs away from under a person's hands.
 func (k *Kind) setSELinux(ctx context.Context, r converge.Resource, want string) converge.Outcome {
 	outcome := converge.Outcome{ID: r.ID}
 	modes, err := k.selinux()
 	if err != nil {
 		outcome.Err = err
 		return outcome
+	}
+	if want == enforcing && modes.running == permissive && r.Cause != converge.Corrective {
+		if outcome.Err = k.labelled(ctx); outcome.Err != nil {
+			return outcome
+		}
 	}
 	if modes.configured != want {
 		if outcome.Err = k.configureSELinux(want); outcome.Err != nil {
@@ -145,6 +150,22 @@ func (k *Kind) setSELinux(ctx context.Context, r converge.Resource, want string)
 	}
 	outcome.Err = k.setenforce(ctx, want)
 	return outcome
+}
+
+// labelled returns an error when a file that a login needs has not the label of the
+// policy of SELinux: with that in force nobody could log in.
+func (k *Kind) labelled(ctx context.Context) error {
+	out, err := k.system.Runner.Run(ctx, system.Command{ReadOnly: true, Argv: []string{
+		"restorecon", "-i", "-n", "-v", "/etc/passwd", "/etc/shadow", "/usr/bin/bash", "/usr/sbin/sshd", "/usr/lib/systemd/systemd",
+	}})
+	if err != nil {
+		return fmt.Errorf("it cannot be told whether files have labels: %w", err)
+	}
+	if len(out.Stdout) > 0 || out.ExitCode != 0 {
+		return fmt.Errorf("files that a login needs have other labels than the policy of SELinux wants, so that nobody could log in; "+
+			"relabel (fixfiles onboot) and reboot (%s)", out.LastLine())
+	}
+	return nil
 }
 
 func (k *Kind) configureSELinux(mode string) error {

@@ -26,6 +26,8 @@ type streaming struct {
 	unit   string
 	since  time.Time // since when it runs; zero when it does not
 	failed string    // the unit that has failed, where none runs
+
+	starting string // a unit that systemd is about to start
 }
 
 // agent finds the unit of the agent. On a machine that does not run there is none.
@@ -44,6 +46,8 @@ func (k *Kind) agent(ctx context.Context) (streaming, error) {
 		switch unit.ActiveState {
 		case "failed":
 			found.failed = name
+		case "activating":
+			found.starting = name
 		case "active":
 			running = append(running, name)
 			if k.runsTheAgent(name) {
@@ -57,6 +61,9 @@ func (k *Kind) agent(ctx context.Context) (streaming, error) {
 	}
 	if len(running) > 0 {
 		found.failed = ""
+	}
+	if k.system.Clock.Now().Sub(k.restarted) < trial && k.failing != "" {
+		found.failed = k.failing // though it may be up at the moment, to fail again
 	}
 	switch {
 	case len(running) == 1:
@@ -97,6 +104,7 @@ func (k *Kind) checkEffect(ctx context.Context, resources []converge.Resource, a
 			continue
 		}
 		if agent == nil {
+			k.seeWhetherItStays(ctx)
 			found, err := k.agent(ctx)
 			if err != nil {
 				return fmt.Errorf("cannot tell whether the PCoIP agent has read its configuration: %w", err)
@@ -105,6 +113,11 @@ func (k *Kind) checkEffect(ctx context.Context, resources []converge.Resource, a
 				return err
 			}
 			agent = &found
+			k.seenUp = k.seenUp || agent.failed == ""
+		}
+		if agent.failed != "" && k.onTrial(r.ID) {
+			r.Differs(aspectStart, "the PCoIP agent runs", agent.failed+" has failed since "+directive(r.ID)+" was changed")
+			continue
 		}
 		agent.judge(r, changed, person)
 	}
@@ -141,5 +154,33 @@ func (k *Kind) restart(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
 	defer cancel()
-	return k.system.Units.Restart(ctx, agent.unit)
+	err = k.system.Units.Restart(ctx, agent.unit)
+	k.restarted, k.failing, k.unsure = k.system.Clock.Now(), "", agent.unit
+	if err != nil {
+		if k.seeWhetherItStays(ctx); k.failing != "" {
+			return nil // the next look finds that, and what to put back
+		}
+	}
+	return err
+}
+
+// settling is how long an agent that was just started may take to read the file and
+// fail: systemd may hold it to be up before.
+const settling = time.Second
+
+// seeWhetherItStays waits for an agent that was just restarted, until it has failed
+// or settled. The next look does so, for meanwhile there is other work to do.
+func (k *Kind) seeWhetherItStays(ctx context.Context) {
+	unit := k.unsure
+	k.unsure = ""
+	for unit != "" {
+		agent, err := k.agent(ctx)
+		if err == nil && (agent.failed != "" || agent.starting == unit) { // for the start has been waited for
+			k.failing = unit
+			return
+		}
+		if k.system.Clock.Now().Sub(k.restarted) >= settling || k.system.Clock.Sleep(ctx, settling/5) != nil {
+			return
+		}
+	}
 }

@@ -52,7 +52,12 @@ func (s *streamer) List(context.Context) ([]system.Session, error) {
 	return sessions, nil
 }
 
-func livePass(t *testing.T, root, toml string, units *streamer) map[policy.ID]converge.Resource {
+type machine interface {
+	system.Units
+	system.Sessions
+}
+
+func liveKind(t *testing.T, root, toml string, units machine) *Kind {
 	t.Helper()
 	fragment, err := policy.Parse(policy.Source{Name: "test", Text: toml})
 	if err != nil {
@@ -73,8 +78,14 @@ func livePass(t *testing.T, root, toml string, units *streamer) map[policy.ID]co
 	if s, err = system.Open(system.Options{Root: root, Keeper: ledger}); err != nil {
 		t.Fatal(err)
 	}
-	s.Root, s.Units, s.Sessions = "/", units, units
-	engine := converge.New(p, []converge.Kind{New(p, s, ledger)}, ledger, s.Clock, slog.New(slog.DiscardHandler))
+	s.Root, s.Units, s.Sessions, s.Clock = "/", units, units, later{}
+	return New(p, s, ledger)
+}
+
+func livePass(t *testing.T, root, toml string, units machine) map[policy.ID]converge.Resource {
+	t.Helper()
+	k := liveKind(t, root, toml, units)
+	engine := converge.New(k.policy, []converge.Kind{k}, k.ledger, k.system.Clock, slog.New(slog.DiscardHandler))
 	found := map[policy.ID]converge.Resource{}
 	for _, r := range engine.Pass(t.Context()).Resources {
 		found[r.ID] = r

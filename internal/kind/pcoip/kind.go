@@ -14,11 +14,13 @@
 // the window manager with it (WorkSpaces Administration Guide, "Manage your Amazon
 // Linux 2 WorkSpaces"). So a directive that a running agent has not read yet is
 // pending while anybody is logged in, connected or not; then the agent's unit is
-// restarted.
+// restarted. Should the agent fail with it, the directive becomes what it was, and
+// the agent is started again.
 package pcoip
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -45,6 +47,11 @@ type Kind struct {
 	policy *policy.Policy
 	system *system.System
 	ledger *converge.Ledger
+
+	seenUp    bool      // the agent has been seen, and had not failed
+	restarted time.Time // when the agent was last restarted
+	unsure    string    // the unit, until somebody has looked whether it stays up
+	failing   string    // the unit, if it did not
 }
 
 // New returns the kind for a policy.
@@ -117,7 +124,8 @@ func (k *Kind) wishes(m manual) wishes {
 			w.values[want.ID], w.errs[want.ID] = m.aes256()
 			continue
 		}
-		w.values[want.ID] = map[string]string{directive(want.ID): want.Spec.Value}
+		// The agent reads the value without blanks around it.
+		w.values[want.ID] = map[string]string{directive(want.ID): strings.TrimSpace(want.Spec.Value)}
 	}
 	demanded := w.values[encryption()]
 	w.values[encryption()] = map[string]string{}
@@ -208,8 +216,13 @@ func (k *Kind) checkWish(r *converge.Resource, want policy.PCoIP, f found, m man
 		r.Fail(fmt.Sprintf("cannot set %s: %v", what, err))
 		return
 	}
+	if why := k.refusedBefore(r.ID); why != "" {
+		r.Fail(fmt.Sprintf("cannot set %s: %s", what, why))
+		return
+	}
 	if r.ID != encryption() {
-		if why := m.refuses(r.ID.Name(), want.Value); why != "" {
+		value := w.values[r.ID][directive(r.ID)]
+		if why := cmp.Or(m.refuses(r.ID.Name(), value), k.endsDesktop(r.ID.Name(), value, f)); why != "" {
 			r.Fail(fmt.Sprintf("cannot set %s: %s", what, why))
 			return
 		}
@@ -227,6 +240,30 @@ func (k *Kind) checkWish(r *converge.Resource, want policy.PCoIP, f found, m man
 	if _, named := m[r.ID.Name()]; want.Unchecked && !named {
 		r.Reason = "not validated: it is not known whether the installed agent takes this; the policy says allow_unknown"
 	}
+}
+
+const xsessionsDir = "/usr/share/xsessions"
+
+// endsDesktop says why a value would leave nobody a desktop to connect to, or "".
+// What the file says already is left to whoever put it there.
+func (k *Kind) endsDesktop(name, value string, f found) string {
+	if value == "" {
+		return "a directive without a value is none"
+	}
+	if name != "desktop_session" || slices.Contains(f.values("pcoip."+name), value) {
+		return ""
+	}
+	files, _ := k.system.FS.ReadDir(xsessionsDir) // where there are none, nothing is known of them
+	var sessions []string
+	for _, file := range files {
+		if session, is := strings.CutSuffix(file, ".desktop"); is {
+			sessions = append(sessions, session)
+		}
+	}
+	if len(sessions) == 0 || slices.Contains(sessions, value) {
+		return ""
+	}
+	return fmt.Sprintf("no session %s is installed, so that nobody would get a desktop; in %s there is %s", value, xsessionsDir, strings.Join(sessions, ", "))
 }
 
 func (f found) compare(r *converge.Resource, aspect, name, want string) {
@@ -286,6 +323,23 @@ func said(lines string) string {
 // Repair implements converge.Kind. The file is written once for all directives,
 // and the agent is restarted at most once.
 func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
+	failed := slices.DeleteFunc(slices.Clone(drifted), func(r converge.Resource) bool { return !failedTrial(r) })
+	drifted = slices.DeleteFunc(slices.Clone(drifted), failedTrial)
+	var outcomes []converge.Outcome
+	if len(failed) > 0 {
+		if err := k.putBack(ctx, failed); err != nil {
+			for _, r := range failed {
+				outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: fmt.Errorf("cannot put %s back: %w", directive(r.ID), err)})
+			}
+		}
+	}
+	return append(outcomes, k.set(ctx, drifted)...)
+}
+
+func (k *Kind) set(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
+	if len(drifted) == 0 {
+		return nil
+	}
 	err := k.repair(drifted)
 	if err == nil && slices.ContainsFunc(drifted, waitsForRestart) {
 		err = k.restart(ctx)

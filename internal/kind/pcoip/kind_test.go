@@ -176,3 +176,33 @@ func TestALinkInPlaceOfTheFileIsNotFollowed(t *testing.T) {
 		t.Errorf("what it points at is %q, %v", content, err)
 	}
 }
+
+func TestADirectiveThatWouldLeaveNobodyADesktopIsNotWritten(t *testing.T) {
+	root := newImage(t, before)
+	sessions := filepath.Join(root, xsessionsDir)
+	if err := os.MkdirAll(sessions, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"mate.desktop", "gnome.desktop"} {
+		if err := os.WriteFile(filepath.Join(sessions, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for value, want := range map[string]converge.State{
+		"xfce": converge.Failed, "": converge.Failed, " ": converge.Failed, "mate": converge.Compliant, " mate ": converge.Compliant,
+	} {
+		r := pass(t, root, "schema = 1\n[pcoip]\ndesktop_session = \""+value+"\"\n", nil)[0]
+		if r.State != want || read(t, root) != before {
+			t.Errorf("%q: %s: %s\n%s", value, r.State, r.Reason, read(t, root))
+		}
+		if value == "xfce" && !strings.Contains(r.Reason, "no session xfce is installed, so that nobody would get a desktop; in /usr/share/xsessions there is gnome, mate") {
+			t.Error(r.Reason)
+		}
+	}
+	const gnome = "schema = 1\n[pcoip]\ndesktop_session = \" gnome \"\n"
+	for _, want := range []converge.State{converge.Corrected, converge.Compliant} {
+		if r := pass(t, root, gnome, nil)[0]; r.State != want || !strings.Contains(read(t, root), "\npcoip.desktop_session = gnome\n") {
+			t.Errorf("%s: %v\n%s", r.State, r.Diff, read(t, root))
+		}
+	}
+}

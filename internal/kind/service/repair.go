@@ -24,17 +24,22 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	ctx, cancel := context.WithTimeout(ctx, jobTimeout)
 	defer cancel()
 	outcomes := make([]converge.Outcome, len(drifted))
-	k.reloadForNew(ctx, drifted)
+	units, isImage := k.units(ctx, drifted[0].ID.Name())
+	if !isImage {
+		k.reloadForNew(ctx, drifted)
+	}
 	for i, r := range drifted {
 		outcomes[i].ID = r.ID
-		outcomes[i].Err = k.link(ctx, r.ID)
+		outcomes[i].Err = k.link(ctx, units, r.ID)
 	}
-	person, personErr := facts.LoggedIn(ctx, k.system)
-	each(drifted, func(i int, _ converge.Resource) {
-		if !errors.Is(outcomes[i].Err, errNotFound) {
-			k.run(ctx, &outcomes[i], person, personErr)
-		}
-	})
+	if !isImage {
+		person, personErr := facts.LoggedIn(ctx, k.system)
+		each(drifted, func(i int, _ converge.Resource) {
+			if !errors.Is(outcomes[i].Err, errNotFound) {
+				k.run(ctx, &outcomes[i], person, personErr)
+			}
+		})
+	}
 	var troubled []converge.Outcome
 	for _, outcome := range outcomes {
 		if outcome.Err != nil || outcome.Postponed != "" {
@@ -64,9 +69,8 @@ func (k *Kind) spec(id policy.ID) policy.Service {
 }
 
 // link brings the links of a unit's file into line: masked, enabled.
-func (k *Kind) link(ctx context.Context, id policy.ID) error {
+func (k *Kind) link(ctx context.Context, units system.Units, id policy.ID) error {
 	name, want := id.Name(), k.spec(id)
-	units := k.system.Units
 	unit, err := units.Unit(ctx, name)
 	if err != nil {
 		return err

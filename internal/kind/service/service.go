@@ -2,7 +2,8 @@
 // "service".
 //
 // Where a unit stands is what systemd says and nothing else; nothing is remembered
-// between two looks. What would end or disturb a live session is left until it has
+// between two looks. In an image that does not run its files are kept all the same:
+// enabled, disabled, masked. What would end or disturb a live session is left until it has
 // ended, and what carries the streaming session is never stopped.
 package service
 
@@ -57,15 +58,13 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		names[i] = want.ID.Name()
 	}
 	units, err := k.system.Units.States(ctx, names)
+	if errors.Is(err, system.ErrNotRunning) {
+		k.checkImage(ctx, resources, wants)
+		return resources, nil
+	}
 	if err != nil {
 		for i := range resources {
 			resources[i].Doubt(err.Error())
-			if errors.Is(err, system.ErrNotRunning) {
-				resources[i].Doubt("it can only be told on a running machine")
-			}
-		}
-		if errors.Is(err, system.ErrNotRunning) {
-			err = nil
 		}
 		return resources, err
 	}
@@ -196,7 +195,7 @@ func cannotEnable(u system.Unit) string {
 		return "it is linked: its file is elsewhere, and the link is all that systemd knows; put the file into /etc/systemd/system"
 	case "":
 		return "it has no unit file that could be enabled"
-	case "bad":
+	case "bad", "invalid": // as systemd 219 calls it
 		return "systemd cannot read its unit file; see: systemctl status " + u.Name
 	}
 	return ""

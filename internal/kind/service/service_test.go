@@ -212,6 +212,8 @@ func TestWhatCannotBeSaysWhy(t *testing.T) {
 		{"enabled = true", "loaded generated active", "", "it is generated"},
 		{"enabled = true", "loaded transient active", "", "it is transient"},
 		{"enabled = true", "loaded linked active", "", "it is linked"},
+		{"enabled = true", "loaded bad inactive", "", "cannot read its unit file"},
+		{"enabled = true", "loaded invalid inactive", "", "cannot read its unit file"},
 		{"enabled = true, running = true", "loaded static inactive", "", "cannot enable x.service: it is static"},
 		{"running = true", "loaded enabled inactive", "inactive", "it starts, does its work and ends"},
 		{"running = true", "loaded enabled inactive", "failed", "it failed as soon as it was started"},
@@ -311,9 +313,10 @@ func TestSystemdIsNotAskedForWhatTheLinksTell(t *testing.T) {
 	}
 }
 
-func TestAnImageIsInDoubt(t *testing.T) {
+// The units of an image are shown in test/e2e; here there is no systemctl.
+func TestAnImageWithoutSystemdIsInDoubt(t *testing.T) {
 	m := &manager{err: system.ErrNotRunning}
-	if r := check(t, newKind(t, `services."x.service" = { enabled = true }`, m, sessions{})); r.State != converge.Unknown {
+	if r := check(t, newKind(t, `services."x.service" = { enabled = true }`, m, sessions{})); r.State != converge.Unknown || !strings.Contains(r.Reason, "not installed") {
 		t.Error(r.State, r.Reason)
 	}
 }

@@ -1,7 +1,11 @@
 package sudo
 
 import (
+	"errors"
+	"os"
+	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -48,15 +52,20 @@ func TestEntriesOfTheLocalAuthorityThatMakeAdministratorsBecomeComments(t *testi
 }
 
 func TestFilesThatNameAdministratorsBeforeTheAgentsOwnBecomeComments(t *testing.T) {
-	const early, late = "/etc/polkit-1/rules.d/00-a.rules", "/etc/polkit-1/localauthority.conf.d/99-z.conf"
+	const (
+		early    = "/etc/polkit-1/rules.d/00-a.rules"
+		late     = "/etc/polkit-1/localauthority.conf.d/99-z.conf"
+		indented = "/etc/polkit-1/localauthority.conf.d/99-zz.conf"
+	)
 	root := machine(t, map[string]string{
-		early: "polkit.addAdminRule(function(a, s) {\n  return [\"unix-user:bob\"];\n});\n",
-		late:  "[Configuration]\nAdminIdentities=unix-user:bob",
+		early:    "polkit.addAdminRule(function(a, s) {\n  return [\"unix-user:bob\"];\n});\n",
+		late:     "[Configuration]\nAdminIdentities=unix-user:bob",
+		indented: "[Configuration]\n\t AdminIdentities = unix-user:bob\n",
 	})
 	if _, polkit := pass(t, root, []string{"%admins"}, nil); polkit.State != converge.Corrected {
 		t.Errorf("it is %s: %s", polkit.State, polkit.Reason)
 	}
-	for name, mark := range map[string]string{early: string(comment), late: string(pklaMark)} {
+	for name, mark := range map[string]string{early: string(comment), late: string(pklaMark), indented: string(pklaMark)} {
 		for line := range strings.Lines(read(t, root, name)) {
 			if !strings.HasPrefix(line, mark) {
 				t.Errorf("%s: a line is in force: %s", name, line)
@@ -65,6 +74,25 @@ func TestFilesThatNameAdministratorsBeforeTheAgentsOwnBecomeComments(t *testing.
 	}
 	if _, polkit := pass(t, root, []string{"%admins"}, nil); polkit.State != converge.Compliant {
 		t.Errorf("the second time it is %s: %s %v", polkit.State, polkit.Reason, polkit.Diff)
+	}
+}
+
+// polkitd is not root: a file that only root can read is none to it.
+func TestAPolkitFileThatOnlyRootCanReadIsMended(t *testing.T) {
+	root := machine(t, map[string]string{"/etc/polkit-1/localauthority.conf.d/50-x.conf": ""})
+	pass(t, root, []string{"%admins"}, nil)
+	for _, name := range []string{rulesPath, authority} {
+		file := filepath.Join(root, name)
+		if err := errors.Join(os.Chmod(file, 0o600), os.Chown(file, 1000, 1000)); err != nil {
+			t.Fatal(err)
+		}
+		if _, polkit := pass(t, root, []string{"%admins"}, nil); polkit.State != converge.Corrected {
+			t.Errorf("%s: it is %s: %s", name, polkit.State, polkit.Reason)
+		}
+		info, err := os.Stat(file)
+		if err != nil || info.Mode() != 0o644 || info.Sys().(*syscall.Stat_t).Uid != 0 {
+			t.Errorf("%s: %v %v", name, info.Mode(), err)
+		}
 	}
 }
 

@@ -84,6 +84,7 @@ func (k *Kind) editable(name string) bool {
 
 var (
 	namesAdmins = regexp.MustCompile(`\baddAdminRule\b`)
+	setsAdmins  = regexp.MustCompile(`(?m)^[ \t]*AdminIdentities`) // GLib's key files may be indented
 	// mayGrant is in every rule that lets somebody do something without a password.
 	mayGrant  = regexp.MustCompile(`(?s)\baddRule\b.*(\bYES\b|["']yes["'])`)
 	actionID  = regexp.MustCompile(`["']([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+)\.?["']`)
@@ -113,7 +114,7 @@ func (k *Kind) polkitGrants(ctx context.Context, allow []string, people []facts.
 	}
 	if _, wanted := files[authority]; wanted {
 		for _, f := range k.list(authorityDir, ".conf") {
-			if path.Base(f.path) > path.Base(authority) && bytes.Contains(f.content, []byte("\nAdminIdentities")) {
+			if path.Base(f.path) > path.Base(authority) && setsAdmins.Match(f.content) {
 				g.neutralise(k, f, pklaMark, wantsNone)
 			}
 		}

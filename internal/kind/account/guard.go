@@ -1,0 +1,105 @@
+package account
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+var errLastAdministrator = errors.New("it would leave no administrator: nobody else of [sudo] allow is known to this machine")
+
+// keepsAdministrator returns an error when nobody could administer the machine any
+// more without an account, or a group, of those whom the policy lets use sudo. The
+// directory may not be there yet; root cannot log in to a desktop.
+func keepsAdministrator(ctx context.Context, s *system.System, p *policy.Policy, db database, account, group string) error {
+	g := guard{ctx: ctx, system: s, db: db, account: account, group: group}
+	for _, want := range policy.Of[policy.Sudo](p) {
+		concerned := false
+		for _, subject := range want.Spec.Allow {
+			if g.is(subject) {
+				concerned = true
+				continue
+			}
+			left, err := g.leaves(subject)
+			if err != nil {
+				return fmt.Errorf("cannot tell whether that leaves an administrator: %w", err)
+			}
+			if left {
+				return nil
+			}
+		}
+		if concerned || g.inAllowed(want.Spec.Allow) {
+			return errLastAdministrator
+		}
+	}
+	return nil
+}
+
+// A guard looks at a machine as it is without an account or a group.
+type guard struct {
+	ctx            context.Context //nolint:containedctx // lives no longer than the question
+	system         *system.System
+	db             database
+	account, group string // one of them is empty
+}
+
+// is says whether a subject of [sudo] allow is what goes.
+func (g guard) is(subject string) bool {
+	name, isGroup := strings.CutPrefix(subject, "%")
+	return isGroup && g.group != "" && name == g.group || !isGroup && g.account != "" && strings.EqualFold(name, g.account)
+}
+
+// leaves says whether somebody of a subject stays.
+func (g guard) leaves(subject string) (bool, error) {
+	name, isGroup := strings.CutPrefix(subject, "%")
+	if !isGroup {
+		return g.stays(name)
+	}
+	group, local := g.db.group(name)
+	if !local {
+		_, found, err := facts.LookupGroup(g.ctx, g.system, name)
+		return found, err
+	}
+	for _, member := range g.members(group) {
+		if stays, err := g.stays(member); stays || err != nil {
+			return stays, err
+		}
+	}
+	return false, nil
+}
+
+func (g guard) stays(name string) (bool, error) {
+	if name == "root" || name == g.account {
+		return false, nil
+	}
+	if _, local := g.db.account(name); local {
+		return true, nil
+	}
+	_, found, err := facts.LookupUser(g.ctx, g.system, name)
+	return found, err
+}
+
+func (g guard) members(group facts.Group) []string {
+	members := slices.Clone(group.Members)
+	for _, a := range g.db.accounts {
+		if a.GID == group.GID {
+			members = append(members, a.Name)
+		}
+	}
+	return members
+}
+
+// inAllowed says whether the account that goes is in a local group of the allowed.
+func (g guard) inAllowed(allow []string) bool {
+	return slices.ContainsFunc(allow, func(subject string) bool {
+		name, isGroup := strings.CutPrefix(subject, "%")
+		group, local := g.db.group(name)
+		return isGroup && local && g.account != "" && slices.Contains(g.members(group), g.account)
+	})
+}

@@ -1,0 +1,108 @@
+package account_test
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/account"
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+const workspaceFstab = "# /etc/fstab\nUUID=1 / xfs defaults 0 0\n/dev/xvdf1 /home ext4 defaults,nofail 0 2\n"
+
+// starting makes of a desk a WorkSpace that is starting and whose user volume is
+// not there yet. What it returns brings the volume.
+func (d *desk) starting(t *testing.T) (mount func()) {
+	t.Helper()
+	root := d.system.Root
+	put := func(name, content string) {
+		file := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const disk = "/dev/xvda1 / xfs rw 0 0\n"
+	put("etc/fstab", workspaceFstab)
+	put("proc/self/mounts", disk)
+	d.system.Root = "/" // it runs
+	return func() { put("proc/self/mounts", disk+"/dev/xvdf1 /home ext4 rw 0 0\n") }
+}
+
+func TestNothingThatConcernsAHomeIsDoneBeforeItsVolumeIsMounted(t *testing.T) {
+	const away = ": /home is a volume that is not mounted yet"
+	for toml, refused := range map[string]string{
+		`users.bob = {}`:                                    "cannot create user bob" + away,
+		`users.bob = { home = "/home/bob" }`:                "cannot create user bob" + away,
+		`users.bob = { home = "/srv/bob" }`:                 "",
+		`users.bob = { system = true }`:                     "",
+		`users.alice = { uid = 5200 }`:                      "cannot change user alice" + away,
+		`users.alice = { uid = 5200, shell = "/bin/sh" }`:   "cannot change user alice" + away,
+		`users.alice = { shell = "/bin/sh" }`:               "",
+		`groups.docker = { gid = 5300 }`:                    "cannot change group docker" + away,
+		`groups.staff = { gid = 5300 }`:                     "",
+		`users.soe-scan = { ensure = "absent" }`:            "",
+		`users.alice = { groups = ["docker"], uid = 5200 }`: "cannot change user alice" + away,
+	} {
+		d := newDesk(t, toml)
+		mount := d.starting(t)
+		_, outcomes := d.walk(t)
+		if got := errorOf(outcomes); (got == "") != (refused == "") || !strings.HasPrefix(got, refused) {
+			t.Errorf("%s: %s", toml, got)
+		}
+		for _, command := range d.tools.ran {
+			if refused != "" && (strings.HasPrefix(command, "useradd") || strings.Contains(command, "5200") || strings.Contains(command, "5300")) {
+				t.Errorf("%s: ran %s", toml, command)
+			}
+		}
+		mount()
+		if _, outcomes := d.walk(t); errorOf(outcomes) != "" {
+			t.Errorf("%s, with the volume: %v", toml, outcomes)
+		}
+	}
+}
+
+func errorOf(outcomes []converge.Outcome) string {
+	for _, o := range outcomes {
+		if o.Err != nil {
+			return o.Err.Error()
+		}
+	}
+	return ""
+}
+
+// The files of an id that was given up are not held to be all seen without them.
+func TestAWalkWaitsForTheVolumeOfTheHomes(t *testing.T) {
+	d, walks := renumbered(t, "users.alice = { uid = 5200 }")
+	walks.err = context.Canceled
+	d.walk(t)
+	walks.err, walks.asked = nil, nil
+	mount := d.starting(t)
+	found, outcomes := d.walk(t)
+	if len(walks.asked) > 0 || len(outcomes) != 1 || !strings.Contains(errorOf(outcomes), "files there would keep the old id") || found[0].State != converge.Drifted {
+		t.Errorf("%+v, %v, walked %+v", found, outcomes, walks.asked)
+	}
+	mount()
+	d.walk(t)
+	if len(walks.asked) != 2 || walks.asked[0].Dir != "/" || walks.asked[1].Dir != "/home" {
+		t.Errorf("walked %+v", walks.asked)
+	}
+	if found, _ := d.walk(t); found[0].State != converge.Compliant {
+		t.Errorf("%+v", found)
+	}
+	for _, kind := range []converge.Watcher{account.NewUsers(&policy.Policy{}, d.system, d.ledger), account.NewGroups(&policy.Policy{}, d.system, d.ledger)} {
+		watched := false
+		for _, w := range kind.Watches() {
+			watched = watched || w.Unit == "home.mount"
+		}
+		if !watched {
+			t.Error("nobody notices that the volume is mounted")
+		}
+	}
+}

@@ -1,0 +1,76 @@
+package dconf
+
+import (
+	"bytes"
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/dconf/gvdb"
+)
+
+// below are the databases that the profile names after the agent's own, in order.
+// As a rule their values do not count, but of several databases that lock a key
+// dconf reads it from the lowest, and from those below that.
+type below []lower
+
+type lower struct {
+	file         string
+	table, locks gvdb.Table
+}
+
+func (k *Kind) below() (below, error) {
+	profile, _, _, err := k.currentProfile()
+	if err != nil {
+		return nil, err
+	}
+	all := sources(withDatabase(profile))
+	var found below
+	for _, source := range all[slices.Index(all, ourSource)+1:] {
+		file, isFile := strings.CutPrefix(source, "file-db:")
+		if name, isSystem := strings.CutPrefix(source, "system-db:"); isSystem {
+			file, isFile = path.Join(databasesDir, name), true
+		}
+		if !isFile {
+			continue
+		}
+		content, _, err := k.read(file, "")
+		if err != nil {
+			return nil, err
+		}
+		if table, err := gvdb.Parse(content.content); err == nil { // dconf passes over others
+			found = append(found, lower{file, table, table.Table(locksTable)})
+		}
+	}
+	return found, nil
+}
+
+// overrule says of a key that is in force in the agent's database whether another
+// one takes its place.
+func (b below) overrule(r *converge.Resource, ours gvdb.Table, lock bool) {
+	key := pathOf(r.ID)
+	lowest := -1
+	for i, database := range b {
+		if _, locked := database.locks.Value(key); locked {
+			lowest = i
+		}
+	}
+	if lowest < 0 || lock && b[lowest:].sameValue(key, ours) {
+		return
+	}
+	r.Fail(fmt.Sprintf("cannot put %s in force: %s locks it too, and of several databases that do dconf reads the lowest; "+
+		"take the lock out of that one, and run: dconf update", r.ID.Name(), b[lowest].file))
+}
+
+// sameValue says whether dconf finds the value of ours here as well.
+func (b below) sameValue(key string, ours gvdb.Table) bool {
+	want, set := ours.Value(key)
+	for _, database := range b {
+		if got, there := database.table.Value(key); there {
+			return set && got.Type == want.Type && bytes.Equal(got.Data, want.Data)
+		}
+	}
+	return false
+}

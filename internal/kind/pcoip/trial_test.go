@@ -1,0 +1,121 @@
+package pcoip
+
+import (
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// picky is an agent that does not start with one line in its file.
+type picky struct {
+	*streamer
+	root, bad string
+	fate      string // what becomes of it with that
+}
+
+func (p picky) Restart(ctx context.Context, name string) error {
+	content, err := os.ReadFile(filepath.Join(p.root, confPath))
+	if err == nil && strings.Contains(string(content), p.bad) {
+		p.did = append(p.did, name)
+		p.units[name] = system.Unit{LoadState: "loaded", ActiveState: p.fate}
+		if p.fate == "activating" { // systemd holds it to be up until its program has read the file
+			return nil
+		}
+		return errors.New("systemd says \"failed\"")
+	}
+	return p.streamer.Restart(ctx, name)
+}
+
+func TestADirectiveWithWhichTheAgentDoesNotStartIsPutBack(t *testing.T) {
+	for _, fate := range []string{"failed", "activating"} {
+		t.Run(fate, func(t *testing.T) { isPutBack(t, fate) })
+	}
+}
+
+func isPutBack(t *testing.T, fate string) {
+	const bad = "schema = 1\n[pcoip]\nserver_clipboard_state = 0\nenable_build_to_lossless = 1\n"
+	root := newImage(t, before)
+	agent := picky{&streamer{units: map[string]system.Unit{"pcoip.service": running()}}, root, "pcoip.server_clipboard_state = 0", fate}
+	found := livePass(t, root, bad, agent)
+	if r := found[clipboard]; r.State != converge.Failed || !strings.Contains(r.Reason, "failed with it, so it was put back to what it was before (pcoip.server_clipboard_state = 1)") {
+		t.Errorf("%s: %s %v", r.State, r.Reason, r.Diff)
+	}
+	if r := found["pcoip/enable_build_to_lossless"]; r.State != converge.Corrected {
+		t.Errorf("what the agent heeds without a start: %s: %s", r.State, r.Reason)
+	}
+	want := before + "pcoip.enable_build_to_lossless = 1\n"
+	if got := read(t, root); got != want || agent.units["pcoip.service"].ActiveState != "active" || len(agent.did) != 2 {
+		t.Errorf("the agent is %s, after %v, with\n%s", agent.units["pcoip.service"].ActiveState, agent.did, got)
+	}
+	if r := livePass(t, root, bad, agent)[clipboard]; r.State != converge.Failed || read(t, root) != want || len(agent.did) != 2 {
+		t.Errorf("it is tried again: %s: %s, %v", r.State, r.Reason, agent.did)
+	}
+	program := filepath.Join(root, "usr/sbin/pcoip-agent")
+	if err := os.MkdirAll(filepath.Dir(program), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(program, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := livePass(t, root, bad, agent)[clipboard]; r.State != converge.Failed || len(agent.did) != 4 {
+		t.Errorf("a new agent: %s: %s, %v", r.State, r.Reason, agent.did)
+	}
+	const good = "schema = 1\n[pcoip]\nserver_clipboard_state = 3\nenable_build_to_lossless = 1\n"
+	if r := livePass(t, root, good, agent)[clipboard]; r.State != converge.Corrected {
+		t.Errorf("another value: %s: %s %v", r.State, r.Reason, r.Diff)
+	}
+}
+
+func TestAFileIsPutBackUnderASessionAndTheAgentStartedAfterIt(t *testing.T) {
+	const off = "schema = 1\npcoip.server_clipboard_state = 0\n"
+	root := newImage(t, before)
+	agent := picky{&streamer{units: map[string]system.Unit{"pcoip.service": running()}}, root, "none", ""}
+	agent.sessions = []system.Session{{User: "alice", State: "active"}}
+	if r := livePass(t, root, off, agent)[clipboard]; r.State != converge.Pending {
+		t.Fatalf("%s: %s", r.State, r.Reason)
+	}
+	k := liveKind(t, root, off, agent)
+	if _, err := k.Check(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	agent.units["pcoip.service"] = system.Unit{LoadState: "loaded", ActiveState: "failed"} // it has crashed and read the file
+	found, err := k.Check(t.Context())
+	if err != nil || !failedTrial(found[0]) {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	if outcomes := k.Repair(t.Context(), found); len(outcomes) > 0 || read(t, root) != before || len(agent.did) > 0 {
+		t.Errorf("%v, started %v, with\n%s", outcomes, agent.did, read(t, root))
+	}
+}
+
+// What the agent has long run with is not why it fails, nor is what was changed
+// when it had failed already.
+func TestAnAgentThatFailsForAnotherReasonKeepsItsDirectives(t *testing.T) {
+	const off = "schema = 1\npcoip.server_clipboard_state = 0\n"
+	root := newImage(t, before)
+	agent := picky{&streamer{units: map[string]system.Unit{"pcoip.service": running()}}, root, "none", ""}
+	livePass(t, root, off, agent)
+	k := liveKind(t, root, off, agent)
+	if found, err := k.Check(t.Context()); err != nil || found[0].State != converge.Compliant {
+		t.Fatalf("%+v, %v", found, err)
+	}
+	k.system.Clock = later{3 * time.Minute}
+	agent.units["pcoip.service"] = system.Unit{LoadState: "loaded", ActiveState: "failed"}
+	found, err := k.Check(t.Context())
+	if err != nil || found[0].State != converge.Failed || !strings.Contains(found[0].Reason, "has failed, so that nobody can connect") {
+		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+type later struct{ by time.Duration }
+
+func (l later) Now() time.Time { return time.Now().Add(l.by) }
+
+func (later) Sleep(context.Context, time.Duration) error { return nil }

@@ -1,0 +1,82 @@
+package service
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// An image does not run: there is no manager to ask, and nothing to start. Which
+// units it will start are links below /etc, which systemctl(1) reads and changes
+// there by itself. Its other methods are those of a machine without systemd.
+type image struct {
+	system.Units
+	runner system.Runner
+}
+
+// units are those of the machine, or of an image.
+func (k *Kind) units(ctx context.Context, name string) (units system.Units, isImage bool) {
+	if _, err := k.system.Units.Unit(ctx, name); errors.Is(err, system.ErrNotRunning) {
+		return image{k.system.Units, k.system.Runner}, true
+	}
+	return k.system.Units, false
+}
+
+// checkImage judges all but whether units run.
+func (k *Kind) checkImage(ctx context.Context, resources []converge.Resource, wants []policy.Want[policy.Service]) {
+	units := image{k.system.Units, k.system.Runner}
+	for i, want := range wants {
+		unit, err := units.Unit(ctx, want.ID.Name())
+		if err != nil {
+			resources[i].Doubt(err.Error())
+			continue
+		}
+		if want.Spec.Running != nil {
+			unit.ActiveState = map[bool]string{true: "active", false: "inactive"}[*want.Spec.Running]
+		}
+		judge(&resources[i], want.Spec, unit)
+		if want.Spec.Running != nil && resources[i].State == converge.Compliant {
+			resources[i].Reason = "whether it runs is seen when the machine runs"
+		}
+	}
+}
+
+// Unit tells of a unit what its files do.
+func (i image) Unit(ctx context.Context, name string) (system.Unit, error) {
+	out, err := i.runner.Run(ctx, system.Command{Argv: []string{"systemctl", "is-enabled", name}, ReadOnly: true})
+	if err != nil {
+		return system.Unit{}, fmt.Errorf("cannot tell whether %s is enabled: %w", name, err)
+	}
+	unit := system.Unit{Name: name, LoadState: "loaded", UnitFileState: strings.TrimSpace(string(out.Stdout))}
+	switch {
+	case unit.UnitFileState == "" || unit.UnitFileState == "not-found":
+		unit.LoadState, unit.UnitFileState = "not-found", ""
+	case strings.HasPrefix(unit.UnitFileState, "masked"):
+		unit.LoadState = "masked"
+	}
+	return unit, nil
+}
+
+func (i image) Enable(ctx context.Context, name string) error { return i.change(ctx, "enable", name) }
+
+func (i image) Disable(ctx context.Context, name string) error { return i.change(ctx, "disable", name) }
+
+func (i image) Mask(ctx context.Context, name string) error { return i.change(ctx, "mask", name) }
+
+func (i image) Unmask(ctx context.Context, name string) error { return i.change(ctx, "unmask", name) }
+
+func (i image) change(ctx context.Context, verb, name string) error {
+	out, err := i.runner.Run(ctx, system.Command{Argv: []string{"systemctl", "--quiet", verb, name}})
+	if err == nil && out.ExitCode != 0 {
+		err = errors.New(out.LastLine())
+	}
+	if err != nil {
+		return fmt.Errorf("cannot %s %s: %w", verb, name, err)
+	}
+	return nil
+}

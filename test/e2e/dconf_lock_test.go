@@ -1,0 +1,53 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/test/box"
+)
+
+// Of several databases that lock a key, dconf reads it from the lowest: whatever
+// stands above is passed over.
+func TestALockOfADatabaseBelowIsNotTakenForOurs(t *testing.T) {
+	d := newDesktop(t)
+	const key, free = "dconf/org/mate/desktop/background/picture-filename", "dconf/org/mate/desktop/background/picture-options"
+	site := func(keyfile, locks string) {
+		d.MustWriteFile(t, "/etc/dconf/db/site.d/00-site", box.File{Content: keyfile})
+		d.MustWriteFile(t, "/etc/dconf/db/site.d/locks/00-site", box.File{Content: locks})
+		d.MustExec(t, "sh", "-c", "touch /etc/dconf/db/site.d && dconf update")
+	}
+	d.MustWriteFile(t, "/etc/dconf/profile/user", box.File{Content: "user-db:user\nsystem-db:local\nsystem-db:site\n"})
+	site("[org/mate/desktop/background]\npicture-filename='/usr/share/backgrounds/site.png'\n", "/org/mate/desktop/background/picture-filename\n")
+	o := d.apply(t, desktopSettings)
+	o.wants(t, map[policy.ID]converge.State{key: converge.Failed, free: converge.Corrected})
+	if r := o.resource(key); !strings.Contains(r.Reason, "/etc/dconf/db/site") {
+		t.Errorf("the reason does not name the database: %s", r.Reason)
+	}
+	if got := d.asUser(t, "gsettings", "get", "org.mate.background", "picture-filename"); got != "'/usr/share/backgrounds/site.png'" {
+		t.Fatalf("the user's background is %s, so that this test tests nothing", got)
+	}
+	site("[org/mate/desktop/background]\npicture-filename='/usr/share/backgrounds/soe.png'\n", "/org/mate/desktop/background/picture-filename\n")
+	d.converged(t) // the same, so that it does not matter whose it is
+	site("", "/org/mate/desktop/background/picture-filename\n/org/mate/desktop/background/picture-options\n")
+	// Locked without a value is locked to the default of the schema.
+	d.plan(t).wants(t, map[policy.ID]converge.State{key: converge.Failed, free: converge.Failed})
+	d.MustExec(t, "sh", "-c", "rm -r /etc/dconf/db/site.d /etc/dconf/db/site")
+	d.converged(t)
+}
+
+func TestAProfileInTheRuntimeDirectoryDoesNotWalkAroundALock(t *testing.T) {
+	d := newDesktop(t)
+	d.MustExecAs(t, box.DesktopUser, "sh", "-c", "mkdir -p ~/run/dconf && echo user-db:user > ~/run/dconf/profile")
+	bypass := "XDG_RUNTIME_DIR=/home/" + box.DesktopUser + "/run"
+	d.apply(t, desktopSettings)
+	if d.isWritable(t, "org.mate.background", "picture-filename", bypass) {
+		t.Error("with a profile of the user's own the user can change the locked background")
+	}
+	d.MustExec(t, "rm", "-r", "/run/dconf")
+	if !d.isWritable(t, "org.mate.background", "picture-filename", bypass) {
+		t.Fatal("the bypass does not work at all, so that this test tests nothing")
+	}
+}
