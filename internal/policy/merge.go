@@ -100,7 +100,7 @@ func (r Resource) Digest() string {
 	if d, ok := wanted.(Dropin); ok {
 		fmt.Fprintf(hash, "%s\n", d.Content)
 	}
-	return hex.EncodeToString(hash.Sum(nil))
+	return hex.EncodeToString(hash.Sum(nil)[:8])
 }
 
 // Merge puts together the fragments that are for any of a machine's personas.

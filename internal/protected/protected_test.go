@@ -1,6 +1,8 @@
 package protected_test
 
 import (
+	"os"
+	"strings"
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/protected"
@@ -78,5 +80,30 @@ func TestAccountsAndPackagesThatAreTheWayInAreProtected(t *testing.T) {
 	}
 	if protected.Package("firefox") != "" || protected.Account("soe-scan") != "" {
 		t.Error("what is free is protected")
+	}
+}
+
+// The vendor's list, which nobody may change, delete or block.
+func TestEveryComponentThatWorkSpacesRequiresIsProtected(t *testing.T) {
+	content, err := os.ReadFile("testdata/required.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := 0
+	for line := range strings.Lines(string(content)) {
+		system, path, found := strings.Cut(strings.TrimSpace(line), " | ")
+		if !found || strings.HasPrefix(line, "#") {
+			continue
+		}
+		count++
+		if strings.HasSuffix(path, "/etc/pcoip-agent") {
+			path += "/anything" // all in it but its one configuration file
+		}
+		if protected.Path(path) == "" || protected.Path(path+"/below") == "" {
+			t.Errorf("on %s a policy may change %s", system, path)
+		}
+	}
+	if count < 50 {
+		t.Errorf("there are only %d in the list", count)
 	}
 }
