@@ -154,6 +154,7 @@ func (k *Kind) restart(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
 	defer cancel()
+	k.seenUp = true
 	err = k.system.Units.Restart(ctx, agent.unit)
 	k.restarted, k.failing, k.unsure = k.system.Clock.Now(), "", agent.unit
 	if err != nil {

@@ -340,8 +340,8 @@ func (k *Kind) set(ctx context.Context, drifted []converge.Resource) []converge.
 	if len(drifted) == 0 {
 		return nil
 	}
-	err := k.repair(drifted)
-	if err == nil && slices.ContainsFunc(drifted, waitsForRestart) {
+	unread, err := k.repair(drifted)
+	if err == nil && (unread || slices.ContainsFunc(drifted, waitsForRestart)) {
 		err = k.restart(ctx)
 	}
 	if err == nil {
@@ -359,14 +359,16 @@ func waitsForRestart(r converge.Resource) bool {
 	return slices.ContainsFunc(r.Diff, func(d converge.Difference) bool { return d.Aspect == "effect" })
 }
 
-func (k *Kind) repair(drifted []converge.Resource) error {
+// repair writes the file, and says whether the agent has now something to read that it
+// reads only when it starts.
+func (k *Kind) repair(drifted []converge.Resource) (unread bool, err error) {
 	f, err := k.look()
 	if err != nil {
-		return err
+		return false, err
 	}
 	m, err := readManual(k.system.FS)
 	if err != nil {
-		return err
+		return false, err
 	}
 	w := k.wishes(m)
 	before := f.String()
@@ -376,6 +378,7 @@ func (k *Kind) repair(drifted []converge.Resource) error {
 		k.amend(&f.conf, r.ID, w)
 		if f.String() != unchanged {
 			changed = true
+			unread = unread || applies(r.ID, m) != policy.Immediately
 			k.ledger.MarkChanged(r.ID, k.system.Clock.Now())
 		} else if !waitsForRestart(r) && !k.wanted(r.ID, w) && r.ID != encryption() {
 			k.ledger.Disown(r.ID)
@@ -384,24 +387,24 @@ func (k *Kind) repair(drifted []converge.Resource) error {
 	switch {
 	case f.absent != "":
 		if slices.ContainsFunc(drifted, func(r converge.Resource) bool { return k.wanted(r.ID, w) }) {
-			return errors.New(f.absent)
+			return false, errors.New(f.absent)
 		}
-		return k.ledger.Flush()
+		return false, k.ledger.Flush()
 	case !changed && !f.missing:
 		if f.info.Attr == (system.Attr{Mode: confMode}) {
-			return k.ledger.Flush()
+			return false, k.ledger.Flush()
 		}
-		return k.system.FS.SetAttr(confPath, system.Attr{Mode: confMode})
+		return false, k.system.FS.SetAttr(confPath, system.Attr{Mode: confMode})
 	}
 	after := f.String()
 	if after == before {
-		return k.ledger.Flush()
+		return false, k.ledger.Flush()
 	}
 	// First, so that a crash after the write does not hide what is pending.
 	if err := k.ledger.Flush(); err != nil {
-		return err
+		return false, err
 	}
-	return k.system.FS.WriteFile(confPath, []byte(after), system.Attr{Mode: confMode})
+	return unread, k.system.FS.WriteFile(confPath, []byte(after), system.Attr{Mode: confMode})
 }
 
 // amend makes the directives of a resource what the policy wants, or what they
