@@ -108,6 +108,7 @@ func (e *Engine) begin(only []string) *pass {
 
 // check looks at kinds, all at once, and replaces what was found of them.
 func (p *pass) check(ctx context.Context, kinds []Kind) {
+	ctx = system.OneLook(ctx)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, kind := range kinds {

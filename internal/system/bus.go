@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -20,6 +21,7 @@ type bus struct {
 
 	mu      sync.Mutex
 	manager *systemd.Conn
+	system  *dbus.Conn
 }
 
 func (b *bus) systemd(ctx context.Context) (*systemd.Conn, error) {
@@ -239,27 +241,85 @@ func isPersons(class, service string, uid uint32) bool {
 	return true
 }
 
-// List implements Sessions. It uses a connection of its own for each look: looks
-// are rare, and a connection that idles for days is one more thing to break.
+// systemBus is a connection to the system bus, a new one if need be.
+func (b *bus) systemBus(ctx context.Context, anew bool) (*dbus.Conn, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.system != nil && (anew || !b.system.Connected()) {
+		_ = b.system.Close() // it is of no use any more
+		b.system = nil
+	}
+	if b.system == nil {
+		// The connection must outlive the request that happens to need it first.
+		conn, err := dbus.ConnectSystemBus(dbus.WithContext(context.WithoutCancel(ctx)))
+		if err != nil {
+			return nil, fmt.Errorf("cannot reach logind: %w", err)
+		}
+		b.system = conn
+	}
+	return b.system, nil
+}
+
+type listedSession struct {
+	ID   string
+	UID  uint32
+	User string
+	Seat string
+	Path dbus.ObjectPath
+}
+
+// listed are the sessions that logind tells of. A connection that has idled for days
+// may be broken, and nobody know it: then the question is asked again over another.
+func (b *bus) listed(ctx context.Context) (conn *dbus.Conn, listed []listedSession, err error) {
+	for _, anew := range []bool{false, true} {
+		if conn, err = b.systemBus(ctx, anew); err != nil {
+			return nil, nil, err
+		}
+		err = conn.Object(logindName, logindPath).CallWithContext(ctx, logindManager+".ListSessions", 0).Store(&listed)
+		var answered dbus.Error
+		if err == nil || errors.As(err, &answered) || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot ask logind who is logged in: %w", err)
+	}
+	return conn, listed, nil
+}
+
+// lookKey is that of a *look in a context.
+type lookKey struct{}
+
+type look struct {
+	once     sync.Once
+	sessions []Session
+	err      error
+}
+
+// OneLook returns a context in which it is asked once who is logged in, so that all
+// that is judged with it is judged by the same answer. It is for looking alone: what
+// may end a session has to ask right before.
+func OneLook(ctx context.Context) context.Context {
+	return context.WithValue(ctx, lookKey{}, &look{})
+}
+
+// List implements Sessions.
 func (b *bus) List(ctx context.Context) ([]Session, error) {
+	l, shared := ctx.Value(lookKey{}).(*look)
+	if !shared {
+		return b.list(ctx)
+	}
+	l.once.Do(func() { l.sessions, l.err = b.list(ctx) })
+	return slices.Clone(l.sessions), l.err
+}
+
+func (b *bus) list(ctx context.Context) ([]Session, error) {
 	if _, err := os.Lstat("/run/systemd/seats"); err != nil {
 		return nil, nil // no logind has ever run, so nobody has logged in
 	}
-	conn, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+	conn, listed, err := b.listed(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("cannot reach logind: %w", err)
-	}
-	defer conn.Close()
-	var listed []struct {
-		ID   string
-		UID  uint32
-		User string
-		Seat string
-		Path dbus.ObjectPath
-	}
-	manager := conn.Object(logindName, logindPath)
-	if err := manager.CallWithContext(ctx, logindManager+".ListSessions", 0).Store(&listed); err != nil {
-		return nil, fmt.Errorf("cannot ask logind who is logged in: %w", err)
+		return nil, err
 	}
 	var sessions []Session
 	for _, l := range listed {

@@ -141,12 +141,17 @@ func (k *Kind) lookAtHolds() (lockList, error) {
 // cannot though it may.
 func (k *Kind) judgeHold(r *converge.Resource, want policy.Want[policy.Package], list lockList, instances []instance) {
 	name := want.ID.Name()
-	got, wanted := list.of(name), k.manager.entries(name, instances)
-	switch {
-	case want.Spec.Hold && !slices.Equal(got, wanted):
-		r.Differs("hold", strings.Join(wanted, ", "), cmp.Or(strings.Join(got, ", "), "none"))
-	case !want.Spec.Hold && k.ledger.Owns(policy.NewID(hold, name)) && len(got) > 0:
-		r.Differs("hold", "none", strings.Join(got, ", "))
+	held := k.ledger.Owns(policy.NewID(hold, name))
+	if !want.Spec.Hold && !held {
+		return
+	}
+	got := list.of(name)
+	var wanted []string
+	if want.Spec.Hold {
+		wanted = k.manager.entries(name, instances)
+	}
+	if !slices.Equal(got, wanted) {
+		r.Differs("hold", cmp.Or(strings.Join(wanted, ", "), "none"), cmp.Or(strings.Join(got, ", "), "none"))
 	}
 }
 
