@@ -3,7 +3,6 @@ package system
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -58,23 +57,23 @@ func cannot(verb, name string, err error) error {
 }
 
 func (d *disk) ReadFile(name string) ([]byte, error) {
-	f, err := d.open(name, os.O_RDONLY|syscall.O_NONBLOCK) // a FIFO must not hold us up
+	fd, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK) // a FIFO must not hold us up
 	if err != nil {
 		return nil, cannot("read", name, err)
 	}
-	defer f.Close()
-	info, err := f.Stat()
+	defer unix.Close(fd)
+	info, err := fstat(fd)
 	if err != nil {
 		return nil, cannot("read", name, err)
 	}
-	if !info.Mode().IsRegular() {
+	if !info.IsRegular() {
 		return nil, fmt.Errorf("cannot read %s: it is not a regular file", name)
 	}
-	return readAll(f, name, info)
+	return readAll(fd, name, info.Size)
 }
 
 func (d *disk) Inspect(name string) ([]byte, Info, error) {
-	f, err := d.enter(name, os.O_RDONLY|syscall.O_NONBLOCK|syscall.O_NOFOLLOW)
+	fd, err := d.enter(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, Info{}, cannot("look at", name, err)
 	}
@@ -83,36 +82,36 @@ func (d *disk) Inspect(name string) ([]byte, Info, error) {
 		if err != nil || !info.IsRegular() {
 			return nil, info, err
 		}
-		if f, err = d.open(name, os.O_RDONLY|syscall.O_NONBLOCK); err != nil {
+		if fd, err = d.open(name, unix.O_RDONLY|unix.O_NONBLOCK); err != nil {
 			return nil, info, cannot("read", name, err)
 		}
 	}
-	defer f.Close()
-	there, err := f.Stat()
+	defer unix.Close(fd)
+	info, err := fstat(fd)
 	if err != nil {
 		return nil, Info{}, cannot("look at", name, err)
 	}
-	info := toInfo(there)
 	if !info.IsRegular() {
 		return nil, info, nil
 	}
-	info.ACL = hasACL(f)
-	content, err := readAll(f, name, there)
+	info.ACL = hasACL(fd)
+	content, err := readAll(fd, name, info.Size)
 	return content, info, err
 }
 
-func readAll(f *os.File, name string, info fs.FileInfo) ([]byte, error) {
-	content := make([]byte, 0, min(info.Size(), maxFileSize)+1)
+func readAll(fd int, name string, size int64) ([]byte, error) {
+	content := make([]byte, 0, min(size, maxFileSize)+1)
 	for len(content) <= maxFileSize {
-		n, err := f.Read(content[len(content):cap(content)])
-		content = content[:len(content)+n]
-		if errors.Is(err, io.EOF) {
+		n, err := unix.Read(fd, content[len(content):cap(content)])
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return nil, cannot("read", name, err)
+		case n == 0:
 			return content, nil
 		}
-		if err != nil {
-			return nil, cannot("read", name, err)
-		}
-		content = slices.Grow(content, 1)
+		content = slices.Grow(content[:len(content)+n], 1)
 	}
 	return nil, fmt.Errorf("cannot read %s: it is larger than %d MiB", name, maxFileSize>>20)
 }
@@ -122,7 +121,7 @@ func (d *disk) Stat(name string) (Info, error) {
 	if err != nil {
 		return Info{}, cannot("look at", name, err)
 	}
-	return toInfo(info), nil
+	return info, nil
 }
 
 func toInfo(info fs.FileInfo) Info {
@@ -135,10 +134,11 @@ func toInfo(info fs.FileInfo) Info {
 }
 
 func (d *disk) ReadDir(name string) ([]string, error) {
-	f, err := d.open(name, os.O_RDONLY|syscall.O_DIRECTORY)
+	fd, err := d.open(name, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, cannot("list", name, err)
 	}
+	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
 	names, err := f.Readdirnames(-1)
 	if err != nil {
@@ -303,13 +303,8 @@ func setMode(f *os.File, mode fs.FileMode) error {
 // says no more than the mode.
 const accessACL = "system.posix_acl_access"
 
-func hasACL(f *os.File) bool {
-	raw, err := f.SyscallConn() // Fd would cost two more system calls
-	if err != nil {
-		return false
-	}
-	size := 0
-	_ = raw.Control(func(fd uintptr) { size, err = unix.Fgetxattr(int(fd), accessACL, nil) })
+func hasACL(fd int) bool {
+	size, err := unix.Fgetxattr(fd, accessACL, nil)
 	return err == nil && size > 0
 }
 

@@ -5,8 +5,10 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"runtime"
 	"strings"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -19,7 +21,7 @@ func oneStep(r *os.Root) *os.File {
 	if err != nil {
 		return nil
 	}
-	if f, err := enter(top, ".", unix.O_PATH); err != nil || f.Close() != nil {
+	if fd, err := enter(top, ".", unix.O_PATH); err != nil || unix.Close(fd) != nil {
 		_ = top.Close() // nothing was written
 		return nil
 	}
@@ -29,54 +31,93 @@ func oneStep(r *os.Root) *os.File {
 // errSteps is the error of enter when the way has to be gone step by step.
 var errSteps = errors.New("cannot be opened in one step")
 
-func (d *disk) enter(name string, flags int) (*os.File, error) {
+// enter opens what is at name in one step. What it returns is a bare descriptor, for
+// thousands of files are looked at in a walk, and an os.File costs three system calls.
+func (d *disk) enter(name string, flags int) (fd int, err error) {
 	if d.top == nil {
-		return nil, errSteps
+		return -1, errSteps
 	}
-	f, err := enter(d.top, rel(name), flags)
+	fd, err = enter(d.top, rel(name), flags)
 	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) { // something was renamed while it looked
-		return nil, errSteps
+		return -1, errSteps
 	}
-	return f, err
+	return fd, err
 }
 
-func enter(top *os.File, relative string, flags int) (*os.File, error) {
-	fd, err := unix.Openat2(int(top.Fd()), relative, &unix.OpenHow{
+func enter(top *os.File, relative string, flags int) (fd int, err error) {
+	fd, err = unix.Openat2(int(top.Fd()), relative, &unix.OpenHow{
 		Flags: uint64(flags | unix.O_CLOEXEC), Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_MAGICLINKS,
 	})
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), relative), nil
+	runtime.KeepAlive(top)
+	return fd, err
 }
 
 // open opens what is at name, or where a link there leads, to read it.
-func (d *disk) open(name string, flags int) (f *os.File, err error) {
-	if f, err = d.enter(name, flags); !errors.Is(err, errSteps) {
-		return f, err
+func (d *disk) open(name string, flags int) (fd int, err error) {
+	if fd, err = d.enter(name, flags); !errors.Is(err, errSteps) {
+		return fd, err
 	}
-	err = d.reach(name, true, func(relative string) (err error) {
-		f, err = d.root.OpenFile(relative, flags, 0)
+	err = d.reach(name, true, func(relative string) error {
+		f, err := d.root.OpenFile(relative, flags, 0)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		fd, err = unix.FcntlInt(f.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 		return err
 	})
-	return f, err
+	return fd, err
 }
 
 // lstat describes what is at name itself.
-func (d *disk) lstat(name string) (info fs.FileInfo, err error) {
-	f, err := d.enter(name, unix.O_PATH|unix.O_NOFOLLOW)
+func (d *disk) lstat(name string) (Info, error) {
+	fd, err := d.enter(name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err == nil {
-		defer f.Close()
-		return f.Stat()
+		defer unix.Close(fd)
+		return fstat(fd)
 	}
 	if !errors.Is(err, errSteps) {
-		return nil, err
+		return Info{}, err
 	}
+	var info fs.FileInfo
 	err = d.reach(name, false, func(relative string) (err error) {
 		info, err = d.root.Lstat(relative)
 		return err
 	})
-	return info, err
+	if err != nil {
+		return Info{}, err
+	}
+	return toInfo(info), nil
+}
+
+// fstat describes an open file.
+func fstat(fd int) (Info, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return Info{}, err
+	}
+	return Info{
+		Attr: Attr{Mode: fs.FileMode(st.Mode & 0o7777), UID: int(st.Uid), GID: int(st.Gid)},
+		Type: typeOf(st.Mode), Size: st.Size, ModTime: time.Unix(st.Mtim.Unix()), Inode: st.Ino,
+	}, nil
+}
+
+func typeOf(mode uint32) fs.FileMode {
+	switch mode & unix.S_IFMT {
+	case unix.S_IFDIR:
+		return fs.ModeDir
+	case unix.S_IFLNK:
+		return fs.ModeSymlink
+	case unix.S_IFIFO:
+		return fs.ModeNamedPipe
+	case unix.S_IFSOCK:
+		return fs.ModeSocket
+	case unix.S_IFCHR:
+		return fs.ModeDevice | fs.ModeCharDevice
+	case unix.S_IFBLK:
+		return fs.ModeDevice
+	}
+	return 0
 }
 
 // maxLinks is how many absolute links are followed on the way to a file.

@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"golang.org/x/sys/unix"
 )
 
 // Linux before 5.6 has no openat2(2).
@@ -24,6 +26,8 @@ func TestAnOlderKernelIsReadTheSameWay(t *testing.T) {
 	must(os.Symlink("../../../../../../usr/lib", filepath.Join(root, "usr/up")))
 	must(os.Symlink("loop", filepath.Join(root, "loop")))
 	must(os.Symlink("/none", filepath.Join(root, "dangling")))
+	must(unix.Mkfifo(filepath.Join(root, "fifo"), 0o600))
+	must(unix.Mknod(filepath.Join(root, "socket"), unix.S_IFSOCK|0o600, 0))
 	now, err := openDisk(root, nil, nil)
 	must(err)
 	if now.top == nil {
@@ -32,7 +36,7 @@ func TestAnOlderKernelIsReadTheSameWay(t *testing.T) {
 	older := &disk{root: now.root}
 	for _, name := range []string{
 		"/", "/usr/lib/systemd/a", "/lib/systemd/a", "/lib", "/usr/relative", "/usr/relative/a",
-		"/usr/lib/systemd/a/below", "/loop", "/loop/a", "/dangling", "/none", "/lib/none/a",
+		"/usr/lib/systemd/a/below", "/loop", "/loop/a", "/dangling", "/none", "/lib/none/a", "/fifo", "/socket",
 	} {
 		content, err := now.ReadFile(name)
 		contentThen, errThen := older.ReadFile(name)
