@@ -38,8 +38,8 @@ type Source struct {
 
 // Parse reads a fragment. Its error is Problems: all of them.
 func Parse(source Source) (Fragment, error) {
-	var values map[string]any
-	if _, err := toml.Decode(source.Text, &values); err != nil {
+	var document any // not a map, into which all would be copied
+	if _, err := toml.Decode(source.Text, &document); err != nil {
 		p := Problem{File: source.Name, Message: "cannot read the fragment: " + strings.TrimPrefix(err.Error(), "toml: ")}
 		var parse toml.ParseError
 		if errors.As(err, &parse) {
@@ -49,6 +49,7 @@ func Parse(source Source) (Fragment, error) {
 		}
 		return Fragment{}, Problems{p}
 	}
+	values, _ := document.(map[string]any) // a document is always a table
 	d := decoder{file: source.Name, lines: locate(source.Text)}
 	f := Fragment{Name: source.Name, Layer: source.Layer}
 	f.Personas, f.Description = d.document(&table{d: &d, values: values})
