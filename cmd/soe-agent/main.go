@@ -16,9 +16,9 @@ import (
 )
 
 func main() {
-	// The memory belongs to whoever works on the machine: the heap may grow by a third
+	// The memory belongs to whoever works on the machine: the heap may grow by a fifth
 	// before it is swept, which costs a few milliseconds.
-	debug.SetGCPercent(33)
+	debug.SetGCPercent(20)
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -383,6 +383,11 @@ func (p *pass) reclaimed(r Resource) {
 func (p *pass) end() Result {
 	now := p.clock.Now()
 	result := Result{Started: p.started, Took: now.Sub(p.started), Rounds: p.rounds, Timing: p.timing}
+	n := 0
+	for _, resources := range p.found {
+		n += len(resources)
+	}
+	result.Resources = make([]Resource, 0, n)
 	for _, kind := range p.kinds {
 		resources := p.found[kind.Name()]
 		slices.SortFunc(resources, func(a, b Resource) int { return cmp.Compare(a.ID, b.ID) })

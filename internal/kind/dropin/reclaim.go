@@ -14,17 +14,9 @@ import (
 // unwanted are the files that an earlier policy brought and this one does not
 // name. One that has become protected since is not touched again.
 func (k *Kind) unwanted() []policy.ID {
-	owned := k.ledger.Owned(k.Name())
-	if len(owned) == 0 {
-		return nil
-	}
-	named := make(map[policy.ID]bool, len(k.policy.Resources))
-	for _, want := range k.policy.Resources {
-		named[want.ID] = true
-	}
 	var ids []policy.ID
-	for _, id := range owned {
-		if !named[id] && protected.Path(fileOf(id)) == "" && policy.ForbiddenDropin(fileOf(id)) == "" {
+	for _, id := range k.ledger.Owned(k.Name()) {
+		if _, named := k.policy.Lookup(id); !named && protected.Path(fileOf(id)) == "" && policy.ForbiddenDropin(fileOf(id)) == "" {
 			ids = append(ids, id)
 		}
 	}
