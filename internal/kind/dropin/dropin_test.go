@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -56,6 +57,7 @@ func files(dropins map[string]policy.Dropin) *policy.Policy {
 		}
 		p.Resources = append(p.Resources, policy.Resource{ID: policy.NewID("dropin", name), Spec: dropin})
 	}
+	slices.SortFunc(p.Resources, func(a, b policy.Resource) int { return strings.Compare(string(a.ID), string(b.ID)) }) // as Merge leaves them
 	return p
 }
 
