@@ -216,10 +216,10 @@ func (d *daemon) walked(w *worker, result converge.Result) {
 			w.mark(r.ID.Kind()) // it is a long way, and nothing stands in it
 		}
 	}
-	first := d.settle()
+	d.settle()
 	d.publish()
-	if first {
-		debug.FreeOSMemory() // to begin takes more than to go on
+	if w.all(result) && d.quick.idle() && d.slow.idle() {
+		debug.FreeOSMemory() // nothing is to be done for a while
 	}
 }
 
@@ -252,20 +252,19 @@ func (d *daemon) record(result converge.Result) {
 // settle announces that the machine is as its policy wants it, the first time
 // that everything has been walked: its published policy, unless none is meant
 // for it.
-func (d *daemon) settle() (first bool) {
+func (d *daemon) settle() {
 	d.mu.Lock()
-	first = d.phase() == Keeping && !d.announced
+	first := d.phase() == Keeping && !d.announced
 	d.announced = d.announced || first
 	d.mu.Unlock()
 	if !first {
-		return false
+		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := d.System.Units.Start(ctx, configuredTarget); err != nil && !errors.Is(err, system.ErrNotRunning) {
 		d.Log.Warn("cannot announce that the machine is configured", "err", err)
 	}
-	return true
 }
 
 // phase is where in its life the daemon is, mu being held.

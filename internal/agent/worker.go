@@ -65,6 +65,13 @@ func (w *worker) signal() {
 	}
 }
 
+// all says whether a walk went over all of the worker's kinds.
+func (w *worker) all(walk converge.Result) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return len(walk.Kinds) == len(w.kinds)
+}
+
 // idle says whether nothing is under way or waiting.
 func (w *worker) idle() bool {
 	w.mu.Lock()
