@@ -80,6 +80,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	close(next)
 	wg.Wait()
+	k.checkLabels(ctx, resources)
 	for _, id := range k.unwanted() {
 		resources = append(resources, converge.Unwanted(id, "the policy wanted it once, and no longer names it"))
 	}

@@ -105,7 +105,7 @@ func (b *batch) expect(name string) error {
 // SELinux is on: a new file has that of its directory, and a replaced one that of
 // the old, which may have been moved there from somewhere else.
 func (b *batch) relabel(ctx context.Context) {
-	if _, err := b.system.FS.Stat("/sys/fs/selinux/enforce"); err != nil || !b.system.Running() {
+	if !b.hasLabels() {
 		return
 	}
 	there := slices.DeleteFunc(slices.Clone(b.touched), func(name string) bool {

@@ -24,8 +24,10 @@ type running struct {
 	root  string
 	calls []string
 	fails map[string]string // program → what it says
-	reads func(system.Command) (system.Output, error)
-	gate  system.Gate
+	// labels is what restorecon would do.
+	labels string
+	reads  func(system.Command) (system.Output, error)
+	gate   system.Gate
 
 	active   []string // units
 	sessions system.Sessions
@@ -52,8 +54,13 @@ func (m *running) Run(_ context.Context, c system.Command) (system.Output, error
 	if c.ReadOnly && m.reads != nil {
 		return m.reads(c)
 	}
-	if c.ReadOnly {
+	switch {
+	case c.ReadOnly && c.Argv[0] == "restorecon":
+		return system.Output{Stdout: []byte(m.labels)}, nil
+	case c.ReadOnly:
 		return system.Output{}, system.ErrNotInstalled
+	case c.Argv[0] == "restorecon":
+		m.labels = ""
 	}
 	m.calls = append(m.calls, c.String())
 	if says, fails := m.fails[c.Argv[0]]; fails {

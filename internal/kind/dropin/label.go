@@ -1,0 +1,61 @@
+package dropin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// labelled is how many files restorecon is asked about at once.
+const labelled = 1000
+
+// relabelled is what restorecon says of a file: policycoreutils 3 and 2.5 in turn.
+var relabelled = regexp.MustCompile(`^(?:Would relabel (.+) from (\S+) to (\S+)|restorecon reset (.+) context (\S+)->(\S+))$`)
+
+// hasLabels says whether SELinux is on, so that a reader may be kept from a file by
+// its label.
+func (k *Kind) hasLabels() bool {
+	_, err := k.system.FS.Stat("/sys/fs/selinux/enforce")
+	return err == nil && k.system.Running()
+}
+
+// checkLabels judges the labels of files that are right otherwise, by what the
+// machine's own policy wants of their paths (restorecon(8)).
+func (k *Kind) checkLabels(ctx context.Context, resources []converge.Resource) {
+	if !k.hasLabels() {
+		return
+	}
+	byName := map[string]*converge.Resource{}
+	var names []string
+	for i := range resources {
+		if r := &resources[i]; r.State == converge.Compliant {
+			byName[fileOf(r.ID)] = r
+			names = append(names, fileOf(r.ID))
+		}
+	}
+	for some := range slices.Chunk(names, labelled) {
+		out, err := k.system.Runner.Run(ctx, system.Command{Argv: append([]string{"restorecon", "-i", "-n", "-v", "--"}, some...), ReadOnly: true})
+		if errors.Is(err, system.ErrNotInstalled) {
+			return
+		}
+		if err != nil {
+			for _, name := range some {
+				byName[name].Doubt(fmt.Sprintf("cannot tell whether its SELinux label is right: %v", err))
+			}
+			continue
+		}
+		for line := range strings.Lines(string(out.Stdout)) {
+			if match := relabelled.FindStringSubmatch(strings.TrimSpace(line)); match != nil {
+				if r := byName[match[1]+match[4]]; r != nil {
+					r.Differs("label", match[3]+match[6], match[2]+match[5])
+				}
+			}
+		}
+	}
+}
