@@ -172,8 +172,10 @@ func (k *Kind) released() []string {
 // done with the packages, or afterwards, with all of them as they are, such that
 // they stay so. What is not held by the policy and was not by the agent is left
 // alone.
-func (k *Kind) setHolds(ctx context.Context, wants []policy.Want[policy.Package], afterwards bool) error {
-	released := k.released()
+func (k *Kind) setHolds(ctx context.Context, drifted []converge.Resource, wants []policy.Want[policy.Package], afterwards bool) error {
+	released := slices.DeleteFunc(k.released(), func(name string) bool {
+		return !slices.ContainsFunc(drifted, func(r converge.Resource) bool { return r.ID == policy.NewID(k.Name(), name) })
+	})
 	if len(released) == 0 && !slices.ContainsFunc(wants, func(w policy.Want[policy.Package]) bool { return w.Spec.Hold }) {
 		return nil
 	}

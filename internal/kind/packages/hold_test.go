@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
@@ -74,6 +75,21 @@ func TestAHoldThatThePolicyNoLongerNamesEndsAndThePackageStays(t *testing.T) {
 	same(t, "what is left", slices.Sorted(maps.Keys(d.installed)), []string{"tool"})
 	_, states = check(t, d.kind(nil))
 	same(t, "afterwards", states, map[string]string{})
+}
+
+// A part of the policy may not be known yet: then nothing unwanted has drifted.
+func TestAHoldEndsOnlyWhenThatHasDrifted(t *testing.T) {
+	d := newDesk(t, world{installed: map[string]string{"tool": "1.0-1"}, repository: map[string][]string{"new": {"1.0-1"}}})
+	d.write("/etc/yum/pluginconf.d/versionlock.conf", "[main]\nenabled = 1\n")
+	repair(t, d.kind(map[string]policy.Package{"tool": {Ensure: "present", Hold: true}}))
+	k := d.kind(map[string]policy.Package{"new": {Ensure: "present"}})
+	drifted, _ := check(t, k)
+	drifted = slices.DeleteFunc(drifted, func(r converge.Resource) bool { return r.ID == "package/tool" })
+	k.Repair(t.Context(), drifted)
+	same(t, "what is left", slices.Sorted(maps.Keys(d.installed)), []string{"new", "tool"})
+	same(t, "the list", d.locks(t), "0:tool-1.0-1.*\n")
+	same(t, "the reasons", repair(t, k), map[string]string{})
+	same(t, "the list", d.locks(t), "")
 }
 
 func TestWithoutThePluginAHoldFailsAndTheReasonSaysWhatToInstall(t *testing.T) {

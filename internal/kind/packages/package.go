@@ -53,7 +53,7 @@ func (k *Kind) survey() {
 	if !k.groups.unknown() {
 		k.reclaim = k.reclaimable()
 	}
-	for _, id := range append(k.reclaim, k.ledger.Owned(hold)...) {
+	for _, id := range slices.Concat(k.reclaim, k.ledger.Owned(hold)) {
 		names = append(names, id.Name())
 	}
 	if !slices.Equal(names, k.names) {

@@ -35,11 +35,11 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	}
 	wants, outcomes := k.postpone(ctx, k.drifted(drifted), before)
 	m := &mending{Kind: k, before: before, failed: k.enableTopics(ctx, wants)}
-	if err := k.setHolds(ctx, wants, false); err != nil {
+	if err := k.setHolds(ctx, drifted, wants, false); err != nil {
 		slog.Error("cannot let go of versions that are held", "kind", "package", "err", err)
 	}
 	m.mend(ctx, slices.DeleteFunc(slices.Clone(wants), func(w policy.Want[policy.Package]) bool { return m.failed[w.ID] != nil }))
-	if err := k.setHolds(ctx, wants, true); err != nil {
+	if err := k.setHolds(ctx, drifted, wants, true); err != nil {
 		m.failHolds(drifted, err)
 	}
 	if err := m.note(ctx, wants); err != nil {
