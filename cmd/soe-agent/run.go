@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"log/slog"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 
@@ -25,8 +24,6 @@ machine into line with it and keeps it so. SIGHUP makes it read everything again
 			if err := a.needsRoot(); err != nil {
 				return err
 			}
-			// It walks often, and its heap is small but when there are thousands of files.
-			debug.SetGCPercent(60)
 			m, err := agent.Open(c.Context(), "", nil, slog.Default())
 			if err != nil {
 				return err

@@ -120,6 +120,7 @@ func (d *daemon) enforce(p *policy.Policy, refused []string) {
 	}
 	maps.DeleteFunc(d.resources, func(kind string, _ []converge.Resource) bool { return !wanted[kind] })
 	d.mu.Unlock()
+	debug.SetGCPercent(growth(len(p.Resources)))
 
 	quick := append(d.Machine.quick(p), d.last(p)...)
 	slow := d.Machine.slow(p)
@@ -130,6 +131,10 @@ func (d *daemon) enforce(p *policy.Policy, refused []string) {
 	d.slow.assign(converge.New(p, slow, d.Ledger, d.System.Clock, d.Log), slow)
 	d.publish()
 }
+
+// growth is by how many percent the heap may grow before it is swept: by some 4 MiB,
+// however many resources there are, of which each holds about 1.4 KiB.
+func growth(resources int) int { return max(20, 400*1024/(5*1024+resources*14/10)) }
 
 // refuse records why a newer policy is not in force. The one that is stays.
 func (d *daemon) refuse(problems []string) {

@@ -40,3 +40,11 @@ func TestWhatAPassLeftForTheNextOneIsGoneOnWithAtOnce(t *testing.T) {
 		}
 	}
 }
+
+func TestTheHeapGrowsByTheSameWhateverThePolicysSize(t *testing.T) {
+	for resources, want := range map[int]int{0: 80, 280: 74, 10_000: 21, 100_000: 20} {
+		if got := growth(resources); got != want {
+			t.Errorf("with %d resources it is %d %% and not %d %%", resources, got, want)
+		}
+	}
+}
