@@ -67,9 +67,11 @@ func allowed() [][]string {
 	return [][]string{
 		{"internal/protected", "internal/schedule"},
 		{"internal/policy"},
+		{"internal/manifest"},
 		{"internal/system"},
-		{"internal/facts", "internal/sudoers"},
-		{"internal/resolve", "internal/source"},
+		{"internal/facts", "internal/sudoers", "internal/credentials"},
+		{"internal/persona", "internal/publish", "internal/resolve", "internal/source"},
+		{"internal/follow"},
 		{"internal/converge"},
 		{"internal/kind"},
 		{"internal/watch", "internal/report"},

@@ -1,0 +1,155 @@
+package manifest
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"regexp"
+	"strconv"
+	"strings"
+)
+
+// Compressed is the encoding of fragments that Parameter Store would refuse as they
+// are: the large ones, and those with references in them, since it takes {{…}} for
+// its own.
+const Compressed = "gzip+base64"
+
+// ErrHalfPublished is wrapped by the error of a published policy that is not
+// whole: its author is writing it, or has stopped in the middle.
+var ErrHalfPublished = errors.New("the policy is half published")
+
+// Digest is the SHA-256 of a text, in hexadecimal.
+func Digest(text string) string {
+	sum := sha256.Sum256([]byte(text))
+	return hex.EncodeToString(sum[:])
+}
+
+// Parameters are the names of the parameters that hold the fragment, in their order.
+func (e Entry) Parameters() []string {
+	if e.Parts <= 1 {
+		return []string{e.Parameter}
+	}
+	names := make([]string, e.Parts)
+	for i := range names {
+		names[i] = e.Parameter + "/" + strconv.Itoa(i+1)
+	}
+	return names
+}
+
+// Assemble returns the fragment's text out of the values of its parameters, by
+// name. What is not there or not right is ErrHalfPublished. whose says of a digest
+// whose text that is, as far as it is known, so that the message can tell a swapped
+// fragment from a stale one; it may be nil.
+func (e Entry) Assemble(values map[string]string, whose func(digest string) string) (string, error) {
+	var whole strings.Builder
+	for _, name := range e.Parameters() {
+		value, there := values[name]
+		if !there {
+			return "", e.half("there is no parameter %s", name)
+		}
+		whole.WriteString(value)
+	}
+	text, err := decode(whole.String(), e.Encoding)
+	found := Digest(text)
+	switch {
+	case err == nil && found == e.SHA256:
+		return text, nil
+	case err == nil && whose != nil && whose(found) != "":
+		return "", e.half("%s holds %s", e.Parameter, whose(found))
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return "", e.half("%s is cut off", e.Parameter)
+	case err == nil && len(text) < e.Size:
+		return "", e.half("%s is cut off: it has %d bytes of %d", e.Parameter, len(text), e.Size)
+	}
+	return "", e.half("%s is not what the manifest lists", e.Parameter)
+}
+
+func (e Entry) half(format string, args ...any) error {
+	return fmt.Errorf("cannot read the fragment %s: %w: %s", e.Name, ErrHalfPublished, fmt.Sprintf(format, args...))
+}
+
+// largestText bounds what a compressed fragment may become, in bytes.
+const largestText = 1 << 20
+
+// decode returns the text of a value. That of one that is cut off comes with
+// io.ErrUnexpectedEOF.
+func decode(value, encoding string) (string, error) {
+	if encoding != Compressed {
+		return value, nil
+	}
+	unzipped, err := gzip.NewReader(base64.NewDecoder(base64.StdEncoding, strings.NewReader(value)))
+	if err != nil {
+		return "", err
+	}
+	text, err := io.ReadAll(io.LimitReader(unzipped, largestText+1))
+	if err == nil && len(text) > largestText {
+		err = fmt.Errorf("it is larger than %d bytes", largestText)
+	}
+	return string(text), err
+}
+
+// A Parameter is what is to be written to Parameter Store.
+type Parameter struct{ Name, Value string }
+
+// LargestValue is what a standard parameter holds, in bytes (Systems Manager API
+// Reference, PutParameter).
+const LargestValue = 4096
+
+// parameterName is what a fragment's name may be made of, so that it can be part of
+// a parameter's.
+var parameterName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
+
+// Pack makes of a fragment its entry and the parameters that hold it, below the
+// path at which the policy is published. Each fits a standard parameter. Their
+// names come from their content: another text never has the same.
+func Pack(path, name, text string, personas []string) (Entry, []Parameter, error) {
+	if !parameterName.MatchString(name) {
+		return Entry{}, nil, fmt.Errorf("cannot publish the fragment %q: its name becomes part of a parameter's; use letters, digits, and ._- only", name)
+	}
+	if len(text) > largestText {
+		return Entry{}, nil, fmt.Errorf("cannot publish the fragment %s: it has %d bytes, and an agent takes %d; split it", name, len(text), largestText)
+	}
+	e := Entry{Name: name, SHA256: Digest(text), Size: len(text), Personas: personas}
+	value := text
+	if len(text) > LargestValue || text == "" || strings.Contains(text, "{{") {
+		var err error
+		if value, err = compress(text); err != nil {
+			return e, nil, fmt.Errorf("cannot publish the fragment %s: %w", name, err)
+		}
+		e.Encoding = Compressed
+	}
+	e.Parameter = fmt.Sprintf("%s/policy/%s/%s", strings.TrimSuffix(path, "/"), name, Digest(value)[:12])
+	if parts := (len(value) + LargestValue - 1) / LargestValue; parts > 1 {
+		e.Parts = parts
+	}
+	if e.Parts > mostParts {
+		return e, nil, fmt.Errorf("cannot publish the fragment %s: it would take %d parameters; split it", name, e.Parts)
+	}
+	var parameters []Parameter
+	for _, parameter := range e.Parameters() {
+		n := min(len(value), LargestValue)
+		parameters = append(parameters, Parameter{Name: parameter, Value: value[:n]})
+		value = value[n:]
+	}
+	return e, parameters, nil
+}
+
+func compress(text string) (string, error) {
+	var packed bytes.Buffer
+	zip, err := gzip.NewWriterLevel(&packed, gzip.BestCompression)
+	if err != nil {
+		return "", err
+	}
+	if _, err := io.WriteString(zip, text); err != nil {
+		return "", err
+	}
+	if err := zip.Close(); err != nil {
+		return "", err
+	}
+	return base64.StdEncoding.EncodeToString(packed.Bytes()), nil
+}

@@ -1,0 +1,190 @@
+package manifest
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/BurntSushi/toml"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+// Schema is the only version of the format so far.
+const Schema = 1
+
+// A Manifest lists what is published.
+type Manifest struct {
+	Schema int  `toml:"schema"`
+	Pause  bool `toml:"pause,omitempty"` // every machine stays at the serial that it has
+	Generation
+	Rollout *Rollout `toml:"rollout,omitempty"`
+}
+
+// A Generation is one policy, whole.
+type Generation struct {
+	Serial    int64   `toml:"serial"` // 1 or more; a newer policy has a greater one
+	Fragments []Entry `toml:"fragment,omitempty"`
+}
+
+// A Rollout is a newer generation, for a share of the fleet.
+type Rollout struct {
+	Generation
+	Percent float64 `toml:"percent"` // of the fleet, from 0 to 100
+	Salt    string  `toml:"salt"`    // another one makes another share
+}
+
+// An Entry is one published fragment.
+type Entry struct {
+	Name      string   `toml:"name"`
+	Parameter string   `toml:"parameter"`
+	SHA256    string   `toml:"sha256"` // of the text, in hexadecimal
+	Size      int      `toml:"size,omitzero"`
+	Encoding  string   `toml:"encoding,omitempty"` // Compressed, or absent
+	Parts     int      `toml:"parts,omitzero"`     // how many parameters hold it, if more than one
+	Personas  []string `toml:"personas,omitempty"`
+}
+
+// Name is the name of the parameter that holds the manifest of a policy that is
+// published below a path.
+func Name(path string) string { return strings.TrimSuffix(path, "/") + "/manifest" }
+
+// Parse reads a manifest, which is refused whole if anything is wrong with it: its
+// error is policy.Problems. name is the parameter's, for messages.
+func Parse(name, text string) (Manifest, error) {
+	var m Manifest
+	meta, err := toml.Decode(text, &m)
+	if err != nil {
+		p := policy.Problem{File: name, Message: "cannot read the manifest: " + strings.TrimPrefix(err.Error(), "toml: ")}
+		var parse toml.ParseError
+		if errors.As(err, &parse) {
+			p.Line, p.Message = parse.Position.Line, "cannot read the manifest: "+parse.Message
+		}
+		return m, policy.Problems{p}
+	}
+	var problems policy.Problems
+	refuse := func(format string, args ...any) {
+		problems = append(problems, policy.Problem{File: name, Message: "cannot use the manifest: " + fmt.Sprintf(format, args...)})
+	}
+	if m.Schema != Schema {
+		refuse("this agent knows schema %d and not %d", Schema, m.Schema)
+		return m, problems // whatever else is strange about it is due to that
+	}
+	for _, key := range meta.Undecoded() {
+		refuse("unknown key %s", key)
+	}
+	m.Generation.check(refuse)
+	if r := m.Rollout; r != nil {
+		r.check(refuse)
+		if r.Serial <= m.Serial {
+			refuse("the rollout's serial is %d, and not greater than %d", r.Serial, m.Serial)
+		}
+		if !(r.Percent >= 0 && r.Percent <= 100) { // neither is NaN
+			refuse("the rollout is for %v percent, and not for 0 to 100", r.Percent)
+		}
+		if r.Salt == "" {
+			refuse("the rollout has no salt")
+		}
+	}
+	if len(problems) > 0 {
+		return m, problems
+	}
+	return m, nil
+}
+
+// mostParts bounds how many parameters a fragment may take.
+const mostParts = 100
+
+func (g Generation) check(refuse func(format string, args ...any)) {
+	if g.Serial < 1 {
+		refuse("its serial is %d, and not 1 or more", g.Serial)
+	}
+	names := map[string]bool{}
+	for _, f := range g.Fragments {
+		if names[f.Name] {
+			refuse("two fragments are called %q", f.Name)
+		}
+		names[f.Name] = true
+		if f.Name == "" || f.Parameter == "" || len(f.SHA256) != sha256.Size*2 {
+			refuse("the fragment %q lacks its name, parameter or sha256", f.Name)
+		}
+		if f.Encoding != "" && f.Encoding != Compressed {
+			refuse("the fragment %q has the encoding %q, which this agent does not know", f.Name, f.Encoding)
+		}
+		if f.Parts < 0 || f.Parts > mostParts {
+			refuse("the fragment %q has %d parts, and not 1 to %d", f.Name, f.Parts, mostParts)
+		}
+	}
+}
+
+// Text is the manifest as it is published.
+func (m Manifest) Text() (string, error) {
+	var text bytes.Buffer
+	encoder := toml.NewEncoder(&text)
+	encoder.Indent = ""
+	if err := encoder.Encode(m); err != nil {
+		return "", fmt.Errorf("cannot write the manifest: %w", err)
+	}
+	return text.String(), nil
+}
+
+// Newest is the greatest serial in the manifest.
+func (m Manifest) Newest() int64 {
+	if m.Rollout != nil {
+		return m.Rollout.Serial
+	}
+	return m.Serial
+}
+
+// Place is where a machine stands in a rollout, from 0 up to 100: a rollout to
+// percent has reached it when its place is below that. It depends on the salt and
+// on the machine's identity alone.
+func Place(salt, identity string) float64 {
+	sum := sha256.Sum256([]byte(salt + "\x00" + identity))
+	return float64(binary.BigEndian.Uint64(sum[:])>>11) / (1 << 53) * 100
+}
+
+// For is the generation that a machine is to go by, when it goes by the serial
+// current now, or by none, which is 0. ok is false when the machine is to stay at
+// what it has, and that is not in the manifest any more: everything is paused.
+func (m Manifest) For(identity string, current int64) (g Generation, ok bool) {
+	switch {
+	case m.Pause && m.Rollout != nil && current == m.Rollout.Serial:
+		return m.Rollout.Generation, true
+	case m.Pause:
+		return m.Generation, current == 0 || current == m.Serial
+	case m.Rollout != nil && Place(m.Rollout.Salt, identity) < m.Rollout.Percent:
+		return m.Rollout.Generation, true
+	}
+	return m.Generation, true
+}
+
+// Described says in a few words what is rolled out or paused, for a machine of this
+// identity; "" when the manifest is the same for all.
+func (m Manifest) Described(identity string) string {
+	var text string
+	if r := m.Rollout; r != nil {
+		text = fmt.Sprintf("serial %d is for %s %% of the machines; this one's place is %.2f",
+			r.Serial, strconv.FormatFloat(r.Percent, 'f', -1, 64), Place(r.Salt, identity))
+	}
+	if m.Pause {
+		text = strings.TrimPrefix(text+"; paused: every machine stays at the serial that it has", "; ")
+	}
+	return text
+}
+
+// Of are the entries for a machine of these personas, in their order.
+func (g Generation) Of(personas []string) []Entry {
+	var of []Entry
+	for _, e := range g.Fragments {
+		if len(e.Personas) == 0 || slices.ContainsFunc(e.Personas, func(p string) bool { return slices.Contains(personas, p) }) {
+			of = append(of, e)
+		}
+	}
+	return of
+}
