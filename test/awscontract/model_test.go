@@ -1,6 +1,7 @@
 package awscontract
 
 import (
+	"bytes"
 	"encoding/json"
 	"os/exec"
 	"strings"
@@ -14,11 +15,13 @@ import (
 	"github.com/soe-agent/soe-agent/test/awsfake"
 )
 
+const node = "mi-0123456789abcdef0"
+
 func TestWhatTheSDKSendsIsWithinTheServiceModel(t *testing.T) {
 	s := awsfake.New(t)
 	ssmClient, secretsClient := clients(s.URL)
 	_, err := ssmClient.PutComplianceItems(t.Context(), &ssm.PutComplianceItemsInput{
-		ResourceId: aws.String("mi-0123456789abcdef0"), ResourceType: aws.String("ManagedInstance"), ComplianceType: aws.String("Custom:SoeAgent"),
+		ResourceId: aws.String(node), ResourceType: aws.String("ManagedInstance"), ComplianceType: aws.String("Custom:SoeAgent"),
 		ExecutionSummary: &types.ComplianceExecutionSummary{ExecutionTime: aws.Time(time.Now())},
 		Items: []types.ComplianceItemEntry{{
 			Id: aws.String("package/firefox"), Severity: types.ComplianceSeverityHigh, Status: types.ComplianceStatusCompliant,
@@ -31,10 +34,37 @@ func TestWhatTheSDKSendsIsWithinTheServiceModel(t *testing.T) {
 	if _, err := readSecret(t.Context(), secretsClient, "soe/none", "", ""); err == nil {
 		t.Fatal("there is a secret")
 	}
-	services := map[string]string{"PutComplianceItems": "ssm", "GetSecretValue": "secretsmanager"}
-	for _, request := range s.Requests() {
-		awsfake.CheckAgainstServiceModel(t, services[request.Action], request.Action, request.Body)
+	for _, p := range publisherProbes() {
+		p.do(t.Context(), ssmClient, secretsClient)
 	}
+	s.SetTags(node, nil)
+	if _, err := listTags("ManagedInstance", node)(t.Context(), ssmClient, nil); err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	for _, request := range s.Requests() {
+		service := "ssm"
+		if strings.Contains(request.Action, "Secret") {
+			service = "secretsmanager"
+		}
+		if !seen[request.Action] {
+			awsfake.CheckAgainstServiceModel(t, service, request.Action, request.Body)
+		}
+		seen[request.Action] = true
+	}
+}
+
+// checkAgainstModel returns what the model forbids of a request to Systems Manager: nothing, if it is as it should be.
+func checkAgainstModel(t *testing.T, operation string, body []byte) string {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "/usr/bin/python3", "../awsfake/botocheck.py", "ssm", operation)
+	cmd.Stdin = bytes.NewReader(body)
+	out, err := cmd.CombinedOutput()
+	if forbidden := strings.TrimSpace(string(out)); forbidden != "" || err == nil {
+		return forbidden
+	}
+	t.Fatal(err)
+	return ""
 }
 
 func TestTheServiceModelForbidsWhatAwsfakeRefuses(t *testing.T) {
@@ -60,7 +90,7 @@ func TestTheServiceModelForbidsWhatAwsfakeRefuses(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			item := map[string]any{"Id": "a", "Severity": "HIGH", "Status": "COMPLIANT"}
 			body := map[string]any{
-				"ResourceId": "mi-0123456789abcdef0", "ResourceType": "ManagedInstance", "ComplianceType": "Custom:SoeAgent",
+				"ResourceId": node, "ResourceType": "ManagedInstance", "ComplianceType": "Custom:SoeAgent",
 				"ExecutionSummary": map[string]any{"ExecutionTime": 1.5e9}, "Items": []any{item},
 			}
 			test.change(body, item)
@@ -68,11 +98,9 @@ func TestTheServiceModelForbidsWhatAwsfakeRefuses(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			cmd := exec.CommandContext(t.Context(), "/usr/bin/python3", "../awsfake/botocheck.py", "ssm", "PutComplianceItems")
-			cmd.Stdin = strings.NewReader(string(text))
-			out, err := cmd.CombinedOutput()
-			if forbidden := err != nil; forbidden != (test.about != "") || !strings.Contains(string(out), test.about) {
-				t.Errorf("got %v, %s, want %q", err, out, test.about)
+			out := checkAgainstModel(t, "PutComplianceItems", text)
+			if forbidden := out != ""; forbidden != (test.about != "") || !strings.Contains(out, test.about) {
+				t.Errorf("got %q, want %q", out, test.about)
 			}
 		})
 	}

@@ -16,6 +16,7 @@ import (
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	smtypes "github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/aws/smithy-go"
@@ -25,7 +26,7 @@ import (
 )
 
 func clients(url string) (*ssm.Client, *secretsmanager.Client) {
-	provider := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return awsfake.DefaultCredentials(), nil })
+	provider := aws.CredentialsProviderFunc(func(context.Context) (aws.Credentials, error) { return awsfake.PublisherCredentials(), nil })
 	return ssm.New(ssm.Options{BaseEndpoint: &url, Region: awsfake.Region, Retryer: aws.NopRetryer{}, Credentials: provider}),
 		secretsmanager.New(secretsmanager.Options{BaseEndpoint: &url, Region: awsfake.Region, Retryer: aws.NopRetryer{}, Credentials: provider})
 }
@@ -204,17 +205,25 @@ func probes() []probe {
 		{"secret, missing version", getSecret("soe/bind", "33333333-3333-3333-3333-333333333333", "")},
 		{"secret, missing", getSecret("soe/none", "", "")},
 		{"secret, binary", getSecret("soe/binary", "", "")},
-		{"batch", func(ctx context.Context, _ *ssm.Client, c *secretsmanager.Client) (string, error) {
-			out, err := c.BatchGetSecretValue(ctx, &secretsmanager.BatchGetSecretValueInput{SecretIdList: []string{"soe/bind"}})
-			if err != nil {
-				return "", err
-			}
-			var values []string
-			for _, v := range out.SecretValues {
-				values = append(values, fmt.Sprintf("%s %s %q %s", *v.Name, *v.SecretString, v.VersionStages, *v.VersionId))
-			}
-			return fmt.Sprint(values, len(out.Errors)), nil
-		}},
+		{"batch", getSecrets(secretsmanager.BatchGetSecretValueInput{SecretIdList: []string{"soe/bind", "soe/binary"}})},
+		{"batch and filters", getSecrets(secretsmanager.BatchGetSecretValueInput{SecretIdList: []string{"soe/bind"}, Filters: byName})},
+		{"batch and pages", getSecrets(secretsmanager.BatchGetSecretValueInput{SecretIdList: []string{"soe/bind"}, MaxResults: aws.Int32(5)})},
+	}
+}
+
+var byName = []smtypes.Filter{{Key: smtypes.FilterNameStringTypeName, Values: []string{"soe/"}}}
+
+func getSecrets(in secretsmanager.BatchGetSecretValueInput) step {
+	return func(ctx context.Context, _ *ssm.Client, c *secretsmanager.Client) (string, error) {
+		out, err := c.BatchGetSecretValue(ctx, &in)
+		if err != nil {
+			return "", err
+		}
+		var values []string
+		for _, v := range out.SecretValues {
+			values = append(values, fmt.Sprintf("%s %s %v %q %s", *v.Name, aws.ToString(v.SecretString), v.SecretBinary, v.VersionStages, *v.VersionId))
+		}
+		return fmt.Sprint(values, len(out.Errors)), nil
 	}
 }
 
@@ -241,7 +250,7 @@ func rotateSecret(token, value string) step {
 func TestAwsfakeAndMotoAnswerAlike(t *testing.T) {
 	fakeSSM, fakeSecrets := clients(awsfake.New(t).URL)
 	motoSSM, motoSecrets := clients(startMoto(t))
-	for _, p := range probes() {
+	for _, p := range append(probes(), publisherProbes()...) {
 		t.Run(p.name, func(t *testing.T) {
 			fake := outcome(p.do(t.Context(), fakeSSM, fakeSecrets))
 			moto := outcome(p.do(t.Context(), motoSSM, motoSecrets))

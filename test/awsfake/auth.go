@@ -11,16 +11,25 @@ import (
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
-// DefaultCredentials returns the credentials that a new server accepts: those of AWS's own examples,
+// DefaultCredentials returns a node's credentials that a new server accepts: those of AWS's own examples,
 // with a session token.
 func DefaultCredentials() aws.Credentials {
 	return aws.Credentials{
 		AccessKeyID:     "ASIAIOSFODNN7EXAMPLE",
 		SecretAccessKey: "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY",
 		SessionToken:    "IQoJb3JpZ2luX2VjEXAMPLETOKEN",
+	}
+}
+
+// PublisherCredentials returns the credentials of one who publishes policies, which a new server accepts. They
+// are allowed everything; all others are allowed what a node is.
+func PublisherCredentials() aws.Credentials {
+	return aws.Credentials{
+		AccessKeyID:     "ASIAI44QH8DHBEXAMPLE",
+		SecretAccessKey: "je7MtGbClwBF/2Zp9Utk/h3yCo8nvbEXAMPLEKEY",
+		SessionToken:    "IQoJb3JpZ2luX2VjPUBLISHEREXAMPLETOKEN",
 	}
 }
 
@@ -55,32 +64,42 @@ func parseAuthorization(r *http.Request) (authorization, bool) {
 	return authorization{m[1], m[2], m[3], m[4], strings.Split(m[5], ";"), m[6]}, true
 }
 
-// authenticate judges who sent the request and whether it may be believed. s.mu is held.
-func (s *Server) authenticate(r *http.Request, body []byte) *APIError {
+// authenticate judges who sent the request and whether it may be believed.
+func (s *Server) authenticate(r *http.Request, body []byte) (role, *APIError) {
 	if r.Header.Get("Authorization") == "" {
-		return Error(http.StatusBadRequest, "MissingAuthenticationTokenException", "Missing Authentication Token")
+		return role{}, Error(http.StatusBadRequest, "MissingAuthenticationTokenException", "Missing Authentication Token")
 	}
 	a, ok := parseAuthorization(r)
 	date, err := time.Parse("20060102T150405Z", r.Header.Get("X-Amz-Date"))
 	if !ok || err != nil {
-		return Error(http.StatusBadRequest, "IncompleteSignatureException", "Authorization header and X-Amz-Date must be those of Signature Version 4.")
+		return role{}, Error(http.StatusBadRequest, "IncompleteSignatureException", "Authorization header and X-Amz-Date must be those of Signature Version 4.")
 	}
-	credentials, known := s.credentials[a.accessKeyID]
+	credentials, known := s.findCredentials(a.accessKeyID)
 	if !known || r.Header.Get("X-Amz-Security-Token") != credentials.SessionToken {
-		return Error(http.StatusBadRequest, "UnrecognizedClientException", "The security token included in the request is invalid.")
+		return role{}, Error(http.StatusBadRequest, "UnrecognizedClientException", "The security token included in the request is invalid.")
 	}
 	now := s.now()
 	if credentials.CanExpire && !now.Before(credentials.Expires) {
-		return expiredToken()
+		return role{}, expiredToken()
 	}
 	if err := checkScope(a, r, date, now); err != nil {
-		return err
+		return role{}, err
 	}
-	if !signatureMatches(a, r, body, credentials, date) {
-		return badSignature("The request signature we calculated does not match the signature you provided. " +
+	if !s.signatureMatches(a, r, body, credentials, date) {
+		return role{}, badSignature("The request signature we calculated does not match the signature you provided. " +
 			"Check your AWS Secret Access Key and signing method. Consult the service documentation for details.")
 	}
-	return nil
+	if credentials.AccessKeyID == PublisherCredentials().AccessKeyID {
+		return publisherRole, nil
+	}
+	return nodeRole, nil
+}
+
+func (s *Server) findCredentials(accessKeyID string) (found aws.Credentials, known bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	found, known = s.credentials[accessKeyID]
+	return found, known
 }
 
 func checkScope(a authorization, r *http.Request, date, now time.Time) *APIError {
@@ -112,7 +131,7 @@ func checkScope(a authorization, r *http.Request, date, now time.Time) *APIError
 }
 
 // signatureMatches signs the request again, with what the client says that it signed, and compares.
-func signatureMatches(a authorization, r *http.Request, body []byte, credentials aws.Credentials, date time.Time) bool {
+func (s *Server) signatureMatches(a authorization, r *http.Request, body []byte, credentials aws.Credentials, date time.Time) bool {
 	target := *r.URL // SignHTTP writes into it
 	again := &http.Request{Method: r.Method, URL: &target, Host: r.Host, Header: http.Header{}}
 	for _, name := range a.signedHeaders {
@@ -125,7 +144,7 @@ func signatureMatches(a authorization, r *http.Request, body []byte, credentials
 		}
 	}
 	hash := sha256.Sum256(body)
-	if err := v4.NewSigner().SignHTTP(r.Context(), credentials, again, hex.EncodeToString(hash[:]), a.service, a.region, date); err != nil {
+	if err := s.signer.SignHTTP(r.Context(), credentials, again, hex.EncodeToString(hash[:]), a.service, a.region, date); err != nil {
 		return false
 	}
 	return strings.HasSuffix(again.Header.Get("Authorization"), "Signature="+a.signature)

@@ -32,12 +32,15 @@ func ssmClient(s *awsfake.Server, options ...func(*ssm.Options)) *ssm.Client {
 	}, options...)
 }
 
-func secretsClient(s *awsfake.Server) *secretsmanager.Client {
+func secretsClient(s *awsfake.Server, options ...func(*secretsmanager.Options)) *secretsmanager.Client {
 	return secretsmanager.New(secretsmanager.Options{
 		BaseEndpoint: &s.URL, Region: awsfake.Region, Retryer: aws.NopRetryer{},
 		Credentials: provide(awsfake.DefaultCredentials()),
-	})
+	}, options...)
 }
+
+// publishing makes a client a publisher's.
+func publishing(o *ssm.Options) { o.Credentials = provide(awsfake.PublisherCredentials()) }
 
 // code returns the error code of the service, "" without an error.
 func code(t *testing.T, err error) string {
@@ -68,7 +71,7 @@ func TestAParameterIsReadInTheVersionAskedFor(t *testing.T) {
 		s.PutParameter("/soe/prod/host", value)
 	}
 	label := &ssm.LabelParameterVersionInput{Name: aws.String("/soe/prod/host"), ParameterVersion: aws.Int64(2), Labels: []string{"stable"}}
-	if _, err := client.LabelParameterVersion(t.Context(), label); err != nil {
+	if _, err := ssmClient(s, publishing).LabelParameterVersion(t.Context(), label); err != nil {
 		t.Fatal(err)
 	}
 	tests := []struct {
@@ -134,13 +137,6 @@ func TestAtMostTenParametersAreReadAtOnce(t *testing.T) {
 	}
 }
 
-func TestANodeMayNotListParameters(t *testing.T) {
-	_, err := ssmClient(awsfake.New(t)).GetParametersByPath(t.Context(), &ssm.GetParametersByPathInput{Path: aws.String("/soe")})
-	if code(t, err) != "AccessDeniedException" {
-		t.Error(err)
-	}
-}
-
 func TestASecureStringIsCiphertextUnlessDecrypted(t *testing.T) {
 	s := awsfake.New(t)
 	s.PutSecureParameter("/soe/password", "hunter2")
@@ -186,7 +182,7 @@ func TestWhatParameterStoreRefusesToPut(t *testing.T) {
 			if test.in.Type == "" {
 				test.in.Type = types.ParameterTypeString
 			}
-			_, err := ssmClient(s).PutParameter(t.Context(), &test.in)
+			_, err := ssmClient(s, publishing).PutParameter(t.Context(), &test.in)
 			if got := code(t, err); got != test.code || err != nil && !strings.Contains(err.Error(), test.about) {
 				t.Errorf("got %v, want %q with %q", err, test.code, test.about)
 			}
@@ -194,9 +190,52 @@ func TestWhatParameterStoreRefusesToPut(t *testing.T) {
 	}
 }
 
+func TestAPublisherWritesAndDeletes(t *testing.T) {
+	s := awsfake.New(t)
+	client, ctx := ssmClient(s, publishing), t.Context()
+	for i, overwrite := range []bool{false, true} {
+		out, err := client.PutParameter(ctx, &ssm.PutParameterInput{Name: aws.String("/a"), Value: aws.String("1"), Type: "String", Overwrite: &overwrite})
+		if err != nil || out.Version != int64(i+1) || out.Tier != "Standard" {
+			t.Errorf("got %+v, %v", out, err)
+		}
+	}
+	_, err := client.PutParameter(ctx, &ssm.PutParameterInput{Name: aws.String("/a"), Value: aws.String("3"), Type: "String"})
+	if code(t, err) != "ParameterAlreadyExists" {
+		t.Error(err)
+	}
+	s.PutParameter("/b", "1")
+	out, err := client.DeleteParameters(ctx, &ssm.DeleteParametersInput{Names: []string{"/b", "/none", "/a"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([][]string{{"/b", "/a"}, {"/none"}}, [][]string{out.DeletedParameters, out.InvalidParameters}); diff != "" {
+		t.Error(diff)
+	}
+	if names := list(t, client, "/"); len(names) != 0 {
+		t.Errorf("left: %q", names)
+	}
+	_, err = client.DeleteParameters(ctx, &ssm.DeleteParametersInput{Names: slices.Repeat([]string{"/a"}, 11)})
+	if code(t, err) != "ValidationException" {
+		t.Errorf("eleven: %v", err)
+	}
+}
+
+func TestAParameterCanLookOld(t *testing.T) {
+	s := awsfake.New(t)
+	s.PutParameter("/a", "1")
+	s.Age("/a", 240*time.Hour)
+	out, err := ssmClient(s).GetParameter(t.Context(), &ssm.GetParameterInput{Name: aws.String("/a")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if age := time.Since(*out.Parameter.LastModifiedDate).Round(time.Hour); age != 240*time.Hour {
+		t.Errorf("it looks %v old", age)
+	}
+}
+
 func TestASecretIsReadByNameARNVersionAndStage(t *testing.T) {
 	s := awsfake.New(t)
-	client := secretsClient(s)
+	client := secretsClient(s, func(o *secretsmanager.Options) { o.Credentials = provide(awsfake.PublisherCredentials()) })
 	first, err := client.CreateSecret(t.Context(), &secretsmanager.CreateSecretInput{Name: aws.String("soe/bind"), SecretString: aws.String("one")})
 	if err != nil {
 		t.Fatal(err)

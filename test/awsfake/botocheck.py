@@ -18,6 +18,8 @@ def walk(value, shape, path):
     limit = shape.metadata.get("max")
     if limit is not None and hasattr(value, "__len__") and len(value) > limit:
         yield f"{path}: length {len(value)}, at most {limit}"
+    if limit is not None and isinstance(value, int) and value > limit:
+        yield f"{path}: {value}, at most {limit}"
     if shape.type_name == "structure" and isinstance(value, dict):
         for name, member in value.items():
             if name in shape.members:

@@ -1,9 +1,11 @@
 package awsfake
 
 import (
-	"fmt"
+	"encoding/json"
+	"math"
 	"net"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -12,7 +14,8 @@ import (
 const Any = "*"
 
 // A Fault answers a request in the server's stead, or does not answer it. carryOut does what was asked
-// and returns the reply that would have been sent; a fault may call it, once, or not.
+// and returns the reply that would have been sent; a fault may call it, once, or not. The request's body
+// can be read.
 type Fault func(w http.ResponseWriter, r *http.Request, carryOut func() Reply)
 
 type scheduledFault struct {
@@ -33,11 +36,12 @@ func (s *Server) FailAlways(action string, fault Fault) {
 	s.schedule(action, scheduledFault{fault, -1})
 }
 
-// Heal forgets all faults, those of single secrets too. A request that hangs goes on hanging.
+// Heal forgets all faults, those of single secrets too, and all denials. A request that hangs goes on hanging.
 func (s *Server) Heal() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.faults)
+	clear(s.denials)
 	for _, secret := range s.secrets {
 		secret.failure = nil
 	}
@@ -49,10 +53,11 @@ func (s *Server) schedule(action string, f scheduledFault) {
 	s.faults[action] = append(s.faults[action], f)
 }
 
-// takeFault returns the fault for a request, or nil.
+// takeFault counts a request and returns its fault, or nil.
 func (s *Server) takeFault(action string) Fault {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.count(action, 1, 0)
 	for _, key := range []string{action, Any} {
 		queue := s.faults[key]
 		if len(queue) == 0 {
@@ -70,9 +75,9 @@ func (s *Server) takeFault(action string) Fault {
 	return nil
 }
 
-// Throttled says that the account's rate of calls is exceeded.
+// Throttled says that the account's rate of calls is exceeded, whatever SetQuota says.
 func Throttled(w http.ResponseWriter, r *http.Request, carryOut func() Reply) {
-	Error(http.StatusBadRequest, "ThrottlingException", "Rate exceeded").Fault(w, r, carryOut)
+	throttled().Fault(w, r, carryOut)
 }
 
 // ExpiredToken says that the session token has expired, whatever SetCredentials says.
@@ -96,19 +101,29 @@ func ServiceUnavailable(w http.ResponseWriter, _ *http.Request, _ func() Reply) 
 	Reply{http.StatusServiceUnavailable, header, []byte("<html><body><b>Http/1.1 Service Unavailable</b></body> </html>")}.Write(w)
 }
 
-// AccessDenied says that the role is not allowed an action such as ssm:GetParameter on a resource, an ARN.
-func AccessDenied(action, resource string) Fault { return accessDenied(action, resource).Fault }
-
-func accessDenied(action, resource string) *APIError {
-	return Error(http.StatusBadRequest, "AccessDeniedException", fmt.Sprintf(
-		"User: arn:aws:sts::%s:assumed-role/SoeNode/mi-0123456789abcdef0 is not authorized to perform: %s on resource: %s because no identity-based policy allows the %s action",
-		Account, action, resource, action))
-}
-
 // GarbledJSON carries the request out, but the reply ends in the middle, with a length that fits.
 func GarbledJSON(w http.ResponseWriter, _ *http.Request, carryOut func() Reply) {
 	reply := carryOut()
 	reply.Body = reply.Body[:(len(reply.Body)+1)/2]
+	reply.Write(w)
+}
+
+// TruncatedBody carries the request out, but the connection ends in the middle of the reply's body.
+func TruncatedBody(w http.ResponseWriter, _ *http.Request, carryOut func() Reply) {
+	reply := carryOut()
+	reply.writeHeader(w)
+	w.Write(reply.Body[:len(reply.Body)/2]) // net/http closes the connection when less comes than was promised
+}
+
+// EmptyPage carries a GetParametersByPath out, but what comes is a page without items and a token, with which the
+// same is asked again. AWS documents that pages can be empty before the last.
+func EmptyPage(w http.ResponseWriter, r *http.Request, carryOut func() Reply) {
+	reply := carryOut()
+	var in struct{ NextToken string }
+	if err := json.NewDecoder(r.Body).Decode(&in); err == nil && reply.Status == http.StatusOK {
+		after, _ := readToken(in.NextToken)
+		reply = jsonReply(http.StatusOK, map[string]any{"Parameters": []any{}, "NextToken": newToken(after)})
+	}
 	reply.Write(w)
 }
 
@@ -136,6 +151,23 @@ func Latency(d time.Duration) Fault {
 		if waited(r, d) {
 			carryOut().Write(w)
 		}
+	}
+}
+
+// Before does something, such as to change what is stored, before the request is carried out.
+func Before(do func()) Fault {
+	return func(w http.ResponseWriter, _ *http.Request, carryOut func() Reply) {
+		do()
+		carryOut().Write(w)
+	}
+}
+
+// RetryAfter makes a fault such as ServiceUnavailable or Throttled say after how many seconds, rounded up, it wants
+// to be asked again.
+func RetryAfter(d time.Duration, fault Fault) Fault {
+	return func(w http.ResponseWriter, r *http.Request, carryOut func() Reply) {
+		w.Header().Set("Retry-After", strconv.Itoa(int(math.Ceil(d.Seconds()))))
+		fault(w, r, carryOut)
 	}
 }
 

@@ -3,6 +3,7 @@ package awsfake_test
 import (
 	"context"
 	"errors"
+	"io"
 	"net/http"
 	"strings"
 	"syscall"
@@ -90,11 +91,46 @@ func TestAGarbledReplyIsCarriedOutButCannotBeRead(t *testing.T) {
 	s := awsfake.New(t)
 	s.FailAlways("PutParameter", awsfake.GarbledJSON)
 	in := &ssm.PutParameterInput{Name: aws.String("/a"), Value: aws.String("1"), Type: "String"}
-	if _, err := ssmClient(s).PutParameter(t.Context(), in); err == nil {
+	if _, err := ssmClient(s, publishing).PutParameter(t.Context(), in); err == nil {
 		t.Error("was read")
 	}
 	if value, err := get(t, ssmClient(s), "/a"); value != "1" {
 		t.Error(err)
+	}
+}
+
+func TestATruncatedBodyEndsBeforeItsLength(t *testing.T) {
+	s := awsfake.New(t)
+	s.PutParameter("/a", "1")
+	s.Fail("GetParameter", 1, awsfake.TruncatedBody)
+	client := ssmClient(s)
+	if _, err := get(t, client, "/a"); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := get(t, client, "/a"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestWhatIsStoredCanChangeBeforeItIsRead(t *testing.T) {
+	s := awsfake.New(t)
+	s.PutParameter("/a", "1")
+	s.Fail("GetParameter", 1, awsfake.Before(func() { s.PutParameter("/a", "2") }))
+	if value, err := get(t, ssmClient(s), "/a"); value != "2" {
+		t.Errorf("%q, %v", value, err)
+	}
+}
+
+func TestAFaultSaysWhenToComeBack(t *testing.T) {
+	s := awsfake.New(t)
+	client := ssmClient(s)
+	for want, fault := range map[int]awsfake.Fault{http.StatusServiceUnavailable: awsfake.ServiceUnavailable, http.StatusBadRequest: awsfake.Throttled} {
+		s.Fail("GetParameter", 1, awsfake.RetryAfter(89*time.Second+time.Millisecond, fault))
+		_, err := get(t, client, "/a")
+		var response *smithyhttp.ResponseError
+		if !errors.As(err, &response) || response.HTTPStatusCode() != want || response.Response.Header.Get("Retry-After") != "90" {
+			t.Errorf("got %v", err)
+		}
 	}
 }
 

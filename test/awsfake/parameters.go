@@ -66,7 +66,21 @@ func (s *Server) put(name, value, kind string) error {
 func (s *Server) DeleteParameter(name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	delete(s.parameters, name)
+	s.forget(name)
+}
+
+// Age makes a parameter look older: its versions were all written so much earlier. It panics if there is no
+// such parameter.
+func (s *Server) Age(name string, d time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.parameters[name]
+	if p == nil {
+		panic(fmt.Errorf("cannot age the parameter %s: there is none", name))
+	}
+	for i := range p.versions {
+		p.versions[i].modified = p.versions[i].modified.Add(-d)
+	}
 }
 
 type putParameterInput struct {
@@ -196,20 +210,18 @@ type getParametersInput struct {
 }
 
 func (s *Server) getParameters(in getParametersInput) (any, *APIError) {
-	var v violations
-	v.required(in.Names != nil, "names")
-	if in.Names != nil {
-		v.constraint(len(in.Names) >= 1, in.Names, "names", "have length greater than or equal to 1")
-		v.constraint(len(in.Names) <= maxNames, in.Names, "names", "have length less than or equal to 10")
-	}
-	if err := v.err(); err != nil {
+	if err := checkNames(in.Names); err != nil {
 		return nil, err
 	}
 	found, missing := []parameterOutput{}, []string{}
 	for _, name := range in.Names {
-		if out, err := s.read(name, in.WithDecryption); err == nil {
+		out, err := s.read(name, in.WithDecryption)
+		switch {
+		case err == nil:
 			found = append(found, out)
-		} else {
+		case err.Code == accessDenied:
+			return nil, err
+		default:
 			missing = append(missing, name)
 		}
 	}
@@ -217,16 +229,33 @@ func (s *Server) getParameters(in getParametersInput) (any, *APIError) {
 	return map[string]any{"Parameters": found, "InvalidParameters": missing}, nil
 }
 
-func (s *Server) getParametersByPath(in struct{ Path string }) (any, *APIError) {
-	return nil, accessDenied("ssm:GetParametersByPath", arn("ssm", "parameter"+in.Path))
-}
-
 func (s *Server) deleteParameter(in struct{ Name string }) (any, *APIError) {
 	if _, exists := s.parameters[in.Name]; !exists {
 		return nil, Error(http.StatusBadRequest, "ParameterNotFound", "")
 	}
-	delete(s.parameters, in.Name)
+	s.forget(in.Name)
 	return map[string]any{}, nil
+}
+
+func (s *Server) deleteParameters(in struct{ Names []string }) (any, *APIError) {
+	if err := checkNames(in.Names); err != nil {
+		return nil, err
+	}
+	deleted, missing := []string{}, []string{}
+	for _, name := range in.Names {
+		if _, exists := s.parameters[name]; !exists {
+			missing = append(missing, name)
+			continue
+		}
+		s.forget(name)
+		deleted = append(deleted, name)
+	}
+	return map[string]any{"DeletedParameters": deleted, "InvalidParameters": missing}, nil
+}
+
+func (s *Server) forget(name string) {
+	delete(s.parameters, name)
+	delete(s.tags, resource{parameterResource, name})
 }
 
 func (s *Server) labelParameterVersion(in struct {
@@ -257,6 +286,16 @@ func (s *Server) labelParameterVersion(in struct {
 	return map[string]any{"InvalidLabels": []string{}, "ParameterVersion": number}, nil
 }
 
+func checkNames(names []string) *APIError {
+	var v violations
+	v.required(names != nil, "names")
+	if names != nil {
+		v.constraint(len(names) >= 1, names, "names", "have length greater than or equal to 1")
+		v.constraint(len(names) <= maxNames, names, "names", "have length less than or equal to 10")
+	}
+	return v.err()
+}
+
 type parameterOutput struct {
 	Name, Type, Value, ARN, DataType string
 	Version                          int64
@@ -281,14 +320,18 @@ func (s *Server) read(nameAndSelector string, decrypt bool) (parameterOutput, *A
 	}
 	out := parameterOutput{
 		Name: name, Type: p.kind, Value: version.value, DataType: "text",
-		ARN:     arn("ssm", "parameter/"+strings.TrimPrefix(name, "/")),
+		ARN:     parameterARN(name),
 		Version: version.number, LastModifiedDate: epoch(version.modified),
 	}
 	if selected {
 		out.Selector = ":" + selector
 	}
-	if p.kind == "SecureString" && !decrypt {
+	switch {
+	case p.kind != "SecureString":
+	case !decrypt:
 		out.Value = ciphertext(name, version)
+	case s.denied(decryption, out.ARN):
+		return parameterOutput{}, nodeRole.mayNot(decryption, keyARN)
 	}
 	return out, nil
 }
@@ -309,6 +352,12 @@ func ciphertext(name string, v *parameterVersion) string {
 	sum := sha256.Sum256(fmt.Appendf(nil, "%s:%d", name, v.number))
 	blob := append([]byte{0x01, 0x02, 0x02, 0x00, 0x78}, slices.Repeat(sum[:], 5)...)
 	return base64.StdEncoding.EncodeToString(blob)
+}
+
+// parameterARN returns the ARN of the parameter that a name with or without a selector stands for.
+func parameterARN(name string) string {
+	name, _, _ = strings.Cut(name, ":")
+	return arn("ssm", "parameter/"+strings.TrimPrefix(name, "/"))
 }
 
 func arn(service, resource string) string {

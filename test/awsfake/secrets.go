@@ -293,11 +293,11 @@ func (s *Server) batchGetSecretValue(in struct {
 	case in.SecretIDList != nil && in.MaxResults != nil:
 		return nil, Error(http.StatusBadRequest, "InvalidParameterException", "'Filters' not specified. 'Filters' must also be specified when 'MaxResults' is provided.")
 	case in.Filters != nil:
-		return nil, accessDenied("secretsmanager:ListSecrets", "*")
+		return nil, nodeRole.mayNot("secretsmanager:ListSecrets", "*")
 	}
 	values, errs := []any{}, []any{}
 	for _, id := range in.SecretIDList {
-		value, err := s.readSecret(id, "", "")
+		value, err := s.readOfBatch(id)
 		if err != nil {
 			errs = append(errs, map[string]string{"SecretId": id, "ErrorCode": err.Code, "Message": err.Message})
 			continue
@@ -305,4 +305,13 @@ func (s *Server) batchGetSecretValue(in struct {
 		values = append(values, value)
 	}
 	return map[string]any{"SecretValues": values, "Errors": errs}, nil
+}
+
+// readOfBatch reads a secret as somebody who needs the permission for it alone too.
+func (s *Server) readOfBatch(id string) (any, *APIError) {
+	const action = "secretsmanager:GetSecretValue"
+	if secret := s.secretARN(id); s.denied(action, secret) {
+		return nil, nodeRole.mayNot(action, secret)
+	}
+	return s.readSecret(id, "", "")
 }

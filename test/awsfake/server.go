@@ -1,18 +1,21 @@
 package awsfake
 
 import (
+	"bytes"
 	"context"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"log"
 	"net"
 	"net/http"
-	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	v4 "github.com/aws/aws-sdk-go-v2/aws/signer/v4"
 )
 
 const (
@@ -22,27 +25,38 @@ const (
 	Account = "123456789012"
 )
 
-// A Server is the endpoint. It starts with nothing stored and with one set of credentials, DefaultCredentials.
+// A Server is the endpoint. It starts with nothing stored and with two sets of credentials: DefaultCredentials,
+// a node's, and PublisherCredentials.
 type Server struct {
 	// URL is the endpoint, without a slash at the end. It stays the same through Down and Up.
 	URL string
 
-	operations map[string]operation
+	operations  map[string]operation
+	signer      *v4.Signer
+	certificate *tls.Certificate // nil: no TLS
 
-	listening sync.Mutex // guards the next two
+	listening sync.Mutex // guards the next four
 	listener  net.Listener
-	http      *http.Server // nil when down
+	http      *http.Server    // nil when down or in memory
+	up        context.Context // until it is down, by cut
+	cut       context.CancelFunc
+
+	skew atomic.Int64 // of the clock, a time.Duration
 
 	mu          sync.Mutex
-	skew        time.Duration
 	credentials map[string]aws.Credentials // by access key ID
+	quota       *quota                     // nil: none
+	denials     map[denial]bool
 	parameters  map[string]*parameter
 	secrets     map[string]*secret
+	tags        map[resource]map[string]string
 	compliance  map[complianceKey]ComplianceReport
 	faults      map[string][]scheduledFault
+	calls       map[string]Calls // by action
+	unrecorded  bool             // requests are not kept
 	requests    []Request
 	waited      map[string]int // by action: how many requests WaitForRequest has looked at
-	arrived     chan struct{}  // closed and replaced when a request is recorded
+	arrived     chan struct{}  // closed when a request is recorded; nil: nobody waits
 }
 
 // New starts a server on a free port of loopback. It is closed when the test ends.
@@ -58,29 +72,7 @@ func New(t testing.TB) *Server {
 
 // Start starts a server that listens on a TCP address such as 127.0.0.1:4566, until Down.
 func Start(addr string) (*Server, error) {
-	s := &Server{
-		credentials: map[string]aws.Credentials{},
-		parameters:  map[string]*parameter{},
-		secrets:     map[string]*secret{},
-		compliance:  map[complianceKey]ComplianceReport{},
-		faults:      map[string][]scheduledFault{},
-		waited:      map[string]int{},
-		arrived:     make(chan struct{}),
-	}
-	s.operations = map[string]operation{
-		"AmazonSSM.GetParameter":             decoding(s.getParameter),
-		"AmazonSSM.GetParameters":            decoding(s.getParameters),
-		"AmazonSSM.GetParametersByPath":      decoding(s.getParametersByPath),
-		"AmazonSSM.PutParameter":             decoding(s.putParameter),
-		"AmazonSSM.DeleteParameter":          decoding(s.deleteParameter),
-		"AmazonSSM.LabelParameterVersion":    decoding(s.labelParameterVersion),
-		"AmazonSSM.PutComplianceItems":       decoding(s.putComplianceItems),
-		"secretsmanager.CreateSecret":        decoding(s.createSecret),
-		"secretsmanager.PutSecretValue":      decoding(s.putSecretValue),
-		"secretsmanager.GetSecretValue":      decoding(s.getSecretValue),
-		"secretsmanager.BatchGetSecretValue": decoding(s.batchGetSecretValue),
-	}
-	s.SetCredentials(DefaultCredentials())
+	s := newServer()
 	listener, err := net.Listen("tcp", addr)
 	if err != nil {
 		return nil, fmt.Errorf("cannot start the AWS endpoint: %w", err)
@@ -90,11 +82,50 @@ func Start(addr string) (*Server, error) {
 	return s, nil
 }
 
+func newServer() *Server {
+	s := &Server{
+		signer:     v4.NewSigner(),
+		denials:    map[denial]bool{},
+		parameters: map[string]*parameter{},
+		secrets:    map[string]*secret{},
+		tags:       map[resource]map[string]string{},
+		compliance: map[complianceKey]ComplianceReport{},
+		faults:     map[string][]scheduledFault{},
+		calls:      map[string]Calls{},
+		waited:     map[string]int{},
+	}
+	s.operations = map[string]operation{
+		"AmazonSSM.GetParameter":             decoding(s.getParameter),
+		"AmazonSSM.GetParameters":            decoding(s.getParameters),
+		"AmazonSSM.GetParametersByPath":      decoding(s.getParametersByPath),
+		"AmazonSSM.PutParameter":             decoding(s.putParameter),
+		"AmazonSSM.DeleteParameter":          decoding(s.deleteParameter),
+		"AmazonSSM.DeleteParameters":         decoding(s.deleteParameters),
+		"AmazonSSM.LabelParameterVersion":    decoding(s.labelParameterVersion),
+		"AmazonSSM.AddTagsToResource":        decoding(s.addTagsToResource),
+		"AmazonSSM.ListTagsForResource":      decoding(s.listTagsForResource),
+		"AmazonSSM.PutComplianceItems":       decoding(s.putComplianceItems),
+		"secretsmanager.CreateSecret":        decoding(s.createSecret),
+		"secretsmanager.PutSecretValue":      decoding(s.putSecretValue),
+		"secretsmanager.GetSecretValue":      decoding(s.getSecretValue),
+		"secretsmanager.BatchGetSecretValue": decoding(s.batchGetSecretValue),
+	}
+	s.credentials = map[string]aws.Credentials{}
+	s.SetCredentials(DefaultCredentials(), PublisherCredentials())
+	return s
+}
+
 func (s *Server) serve(listener net.Listener) {
-	// Handlers that a fault aborts are meant to be aborted: nothing to log.
+	// Handlers that a fault aborts, and clients that do not believe a certificate, are meant: nothing to log.
 	server := &http.Server{Handler: s, ReadHeaderTimeout: time.Minute, ErrorLog: log.New(io.Discard, "", 0)}
 	s.http, s.listener = server, listener
-	go server.Serve(listener) // ends with ErrServerClosed, by Down
+	s.up, s.cut = connected()
+	if s.certificate == nil {
+		go server.Serve(listener) // ends with ErrServerClosed, by Down
+		return
+	}
+	server.TLSConfig = &tls.Config{Certificates: []tls.Certificate{*s.certificate}}
+	go server.ServeTLS(listener, "", "") // as above
 }
 
 // Down makes AWS unreachable: connections are refused, and those that are open are closed, in whatever
@@ -102,6 +133,7 @@ func (s *Server) serve(listener net.Listener) {
 func (s *Server) Down() {
 	s.listening.Lock()
 	defer s.listening.Unlock()
+	s.cut()
 	if s.http != nil {
 		s.listener.Close() // the server may not have taken it over yet
 		s.http.Close()
@@ -113,10 +145,14 @@ func (s *Server) Down() {
 func (s *Server) Up() error {
 	s.listening.Lock()
 	defer s.listening.Unlock()
-	if s.http != nil {
+	if s.up.Err() == nil {
 		return nil
 	}
-	listener, err := net.Listen("tcp", strings.TrimPrefix(s.URL, "http://"))
+	if s.listener == nil {
+		s.up, s.cut = connected()
+		return nil
+	}
+	listener, err := net.Listen("tcp", s.listener.Addr().String())
 	if err != nil {
 		return fmt.Errorf("cannot bring the AWS endpoint up again: %w", err)
 	}
@@ -126,14 +162,10 @@ func (s *Server) Up() error {
 
 // SetClockSkew makes the server's clock run ahead of the host's by d, or behind it if d is negative.
 // It is the clock that signatures, credentials and the Date header are judged and made by.
-func (s *Server) SetClockSkew(d time.Duration) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.skew = d
-}
+func (s *Server) SetClockSkew(d time.Duration) { s.skew.Store(int64(d)) }
 
-// now returns the server's time. s.mu is held.
-func (s *Server) now() time.Time { return time.Now().Add(s.skew).UTC() }
+// now returns the server's time.
+func (s *Server) now() time.Time { return time.Now().Add(time.Duration(s.skew.Load())).UTC() }
 
 // roundTrip is how long a reply is on its way at least. The SDK closes a request's body when the reply's
 // header arrives, and if net/http is not done with that body yet, it breaks the connection in the middle
@@ -147,21 +179,24 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return // the client went away
 	}
 	time.Sleep(roundTrip)
-	request := newRequest(r, body)
+	s.handle(w, r, body)
+}
+
+func (s *Server) handle(w http.ResponseWriter, r *http.Request, body []byte) {
+	arrival := time.Now()
 	carryOut := func() Reply { return s.carryOut(r, body) }
-	if fault := s.takeFault(request.Action); fault != nil {
-		s.record(request)
+	if fault := s.takeFault(action(r)); fault != nil {
+		s.record(r, arrival, body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
 		fault(w, r, carryOut)
 		return
 	}
 	reply := carryOut()
-	s.record(request)
+	s.record(r, arrival, body)
 	reply.Write(w)
 }
 
 func (s *Server) carryOut(r *http.Request, body []byte) Reply {
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	reply := s.answer(r, body)
 	reply.Header.Set("Date", s.now().Format(http.TimeFormat))
 	return reply
@@ -173,7 +208,16 @@ func (s *Server) answer(r *http.Request, body []byte) Reply {
 	if r.Method != http.MethodPost || r.URL.Path != "/" || !known {
 		return Error(http.StatusBadRequest, "UnknownOperationException", "").reply()
 	}
-	if err := s.authenticate(r, body); err != nil {
+	caller, err := s.authenticate(r, body)
+	if err != nil {
+		return err.reply()
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.throttle(target); err != nil {
+		return err.reply()
+	}
+	if err := s.authorize(caller, target, body); err != nil {
 		return err.reply()
 	}
 	out, err := operation(body)
@@ -181,75 +225,4 @@ func (s *Server) answer(r *http.Request, body []byte) Reply {
 		return err.reply()
 	}
 	return jsonReply(http.StatusOK, out)
-}
-
-// A Request is what the server recorded of a request.
-type Request struct {
-	Time        time.Time // of arrival, by the host's clock
-	Action      string    // such as GetParameter
-	AccessKeyID string    // empty: not signed
-	Body        []byte    // JSON, as it arrived
-}
-
-func newRequest(r *http.Request, body []byte) Request {
-	_, action, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
-	request := Request{Time: time.Now(), Action: action, Body: body}
-	if a, ok := parseAuthorization(r); ok {
-		request.AccessKeyID = a.accessKeyID
-	}
-	return request
-}
-
-func (s *Server) record(request Request) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests = append(s.requests, request)
-	close(s.arrived)
-	s.arrived = make(chan struct{})
-}
-
-// Requests returns all requests since the start or ForgetRequests, also those that failed. A request is
-// recorded after it was carried out and before it is answered; one that a fault gets is recorded before that.
-func (s *Server) Requests() []Request {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return append([]Request(nil), s.requests...)
-}
-
-// ForgetRequests empties the record that Requests and WaitForRequest look at.
-func (s *Server) ForgetRequests() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.requests = nil
-	clear(s.waited)
-}
-
-// WaitForRequest returns the first request for an action (or Any) that no earlier call with the same
-// action has returned, and waits for it if need be. What the request changed can then be seen, unless it
-// got a fault. The error is that of the context.
-func (s *Server) WaitForRequest(ctx context.Context, action string) (Request, error) {
-	for {
-		request, found, arrived := s.nextRequest(action)
-		if found {
-			return request, nil
-		}
-		select {
-		case <-arrived:
-		case <-ctx.Done():
-			return Request{}, fmt.Errorf("cannot see a request for %s at the AWS endpoint: %w", action, ctx.Err())
-		}
-	}
-}
-
-func (s *Server) nextRequest(action string) (request Request, found bool, arrived <-chan struct{}) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for i := s.waited[action]; i < len(s.requests); i++ {
-		if action == Any || s.requests[i].Action == action {
-			s.waited[action] = i + 1
-			return s.requests[i], true, nil
-		}
-	}
-	s.waited[action] = len(s.requests)
-	return Request{}, false, s.arrived
 }
