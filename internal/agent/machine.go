@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
+	"path"
 	"slices"
 	"strings"
 
@@ -44,7 +46,7 @@ func Open(ctx context.Context, root string, gate system.Gate, log *slog.Logger) 
 	if err != nil {
 		return nil, err
 	}
-	ledger, err := openLedger(state, f.MachineID, log)
+	ledger, err := openLedger(state, f.Identity(), log)
 	if err != nil {
 		return nil, err
 	}
@@ -55,25 +57,40 @@ func Open(ctx context.Context, root string, gate system.Gate, log *slog.Logger) 
 	return &Machine{System: s, Ledger: ledger, Facts: f, Schedule: Default().Schedule, Log: log}, nil
 }
 
-// openLedger opens the machine's ledger. One that came with an image from
-// another machine is put aside, and the machine starts afresh.
-func openLedger(s *system.System, machineID string, log *slog.Logger) (*converge.Ledger, error) {
-	ledger, err := converge.OpenLedger(s.FS, StateDir, machineID)
+// openLedger opens the machine's ledger. State that came with an image from another
+// machine is done away with, all of it, and the machine starts afresh.
+func openLedger(s *system.System, now facts.Identity, log *slog.Logger) (*converge.Ledger, error) {
+	ledger, err := converge.OpenLedger(s.FS, StateDir, now)
 	if !errors.Is(err, converge.ErrOtherMachine) {
 		return ledger, err
 	}
 	log.Warn("starting afresh: the state in "+StateDir+" belongs to another machine", "err", err)
-	names := []string{"ledger.jsonl", "lastgood.json"}
-	backups, _ := s.FS.ReadDir(StateDir + "/backups") // there may be none
-	for _, backup := range backups {
-		names = append(names, "backups/"+backup)
-	}
-	for _, name := range names {
-		if err := s.FS.Remove(StateDir + "/" + name); err != nil {
+	// The ledger goes last: it is what tells, after a crash, that the rest is foreign.
+	for _, dir := range []string{StateDir + "/backups", StateDir} {
+		if err := empty(s.FS, dir, "ledger.jsonl"); err != nil {
 			return nil, fmt.Errorf("cannot start afresh: %w", err)
 		}
 	}
-	return converge.OpenLedger(s.FS, StateDir, machineID)
+	if err := s.FS.Remove(StateDir + "/ledger.jsonl"); err != nil {
+		return nil, fmt.Errorf("cannot start afresh: %w", err)
+	}
+	return converge.OpenLedger(s.FS, StateDir, now)
+}
+
+// empty removes the files in a directory but one.
+func empty(files system.FS, dir, but string) error {
+	names, err := files.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	errs := []error{err}
+	for _, name := range names {
+		file := path.Join(dir, name)
+		if info, err := files.Stat(file); name != but && err == nil && !info.IsDir() {
+			errs = append(errs, files.Remove(file))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // quick and slow are the kinds of the two workers. A slow kind may take minutes.

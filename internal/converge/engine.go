@@ -182,7 +182,7 @@ func (p *pass) unaccounted(kind string, resources []Resource, err error) []Resou
 		r := Wanted(want)
 		switch {
 		case len(want.Missing) > 0:
-			r.Doubt(fmt.Sprintf("the value of %s is not known yet", want.Missing[0]))
+			r.Doubt(p.unresolved(want.Missing[0]))
 		case err != nil:
 			r.Doubt(err.Error())
 			told = true
@@ -195,6 +195,15 @@ func (p *pass) unaccounted(kind string, resources []Resource, err error) []Resou
 		rest = append(rest, Resource{ID: policy.ID(kind), State: Unknown, Reason: err.Error()})
 	}
 	return rest
+}
+
+// unresolved says of a resource that it stays as it is, for want of a value.
+func (p *pass) unresolved(missing policy.Reference) string {
+	text := fmt.Sprintf("left as it is: the value of %s is not known yet", missing)
+	if why := p.policy.Why[missing.String()]; why != "" {
+		text += ": " + why
+	}
+	return text
 }
 
 // rule applies what the policy's rules say, and settles why there is drift.

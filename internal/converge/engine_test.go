@@ -15,6 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -129,7 +130,7 @@ func newMachine(t *testing.T) *machine {
 
 func openLedger(t *testing.T, root string, gate system.Gate) *converge.Ledger {
 	t.Helper()
-	l, err := converge.OpenLedger(files(t, root, gate, nil), stateDir, "machine-1")
+	l, err := converge.OpenLedger(files(t, root, gate, nil), stateDir, facts.Identity{MachineID: "machine-1"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -384,7 +385,7 @@ func TestNothingThatIsWantedGoesUnreported(t *testing.T) {
 		"user/d": converge.Compliant, "user": converge.Unknown,
 	})
 	for id, reason := range map[policy.ID]string{
-		"dropin/b": "its check said nothing about it", "dropin/c": "the value of {{resolve:ssm:/host}} is not known yet", "user": unreadable.Error(),
+		"dropin/b": "its check said nothing about it", "dropin/c": "left as it is: the value of {{resolve:ssm:/host}} is not known yet", "user": unreadable.Error(),
 	} {
 		if r := the(t, result, id); r.Reason != reason {
 			t.Errorf("%s: %q", id, r.Reason)

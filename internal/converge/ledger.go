@@ -14,6 +14,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -23,14 +24,15 @@ import (
 //
 // It lives in two places below its directory: ledger.jsonl, to which a line is
 // added for each thing learnt, and backups/, one file for each path that was
-// somebody else's. It is tied to the machine: a ledger that another machine
-// wrote, of which this one is a clone, is put aside. A Ledger may be used by
-// several goroutines.
+// somebody else's. It is tied to the machine (facts.Identity): one that another
+// machine wrote, of which this one is a clone, is refused. A Ledger may be used
+// by several goroutines.
 type Ledger struct {
 	files system.FS
 	dir   string
 
 	mu        sync.Mutex
+	machine   facts.Identity // the one that wrote it, as it was known last
 	resources map[policy.ID]standing
 	made      map[string]bool // paths that the agent created
 	owned     map[policy.ID]bool
@@ -49,19 +51,20 @@ type standing struct {
 
 // line is one line of the file; one field is set.
 type line struct {
-	Machine  string    `json:"machine,omitempty"`
-	Made     string    `json:"made,omitempty"`
-	Unmade   string    `json:"unmade,omitempty"`
-	Owned    policy.ID `json:"owned,omitempty"`
-	Disowned policy.ID `json:"disowned,omitempty"`
-	Resource policy.ID `json:"resource,omitempty"`
-	Standing *standing `json:"standing,omitempty"`
+	Machine  string          `json:"machine,omitempty"` // the id alone, as old ledgers have it
+	Identity *facts.Identity `json:"identity,omitempty"`
+	Made     string          `json:"made,omitempty"`
+	Unmade   string          `json:"unmade,omitempty"`
+	Owned    policy.ID       `json:"owned,omitempty"`
+	Disowned policy.ID       `json:"disowned,omitempty"`
+	Resource policy.ID       `json:"resource,omitempty"`
+	Standing *standing       `json:"standing,omitempty"`
 }
 
-// OpenLedger reads the ledger in dir, or begins one for the machine that is
-// identified by machine. A damaged line, such as the last one after a crash, is
-// passed over.
-func OpenLedger(files system.FS, dir, machine string) (*Ledger, error) {
+// OpenLedger reads the ledger in dir, or begins one for the machine that is now.
+// What is new of the machine's identity is written with the next Flush. A damaged
+// line, such as the last one after a crash, is passed over.
+func OpenLedger(files system.FS, dir string, now facts.Identity) (*Ledger, error) {
 	l := &Ledger{
 		files: files, dir: dir,
 		resources: map[policy.ID]standing{}, made: map[string]bool{}, owned: map[policy.ID]bool{},
@@ -78,13 +81,17 @@ func OpenLedger(files system.FS, dir, machine string) (*Ledger, error) {
 			continue
 		}
 		lines++
-		if entry.Machine != "" && entry.Machine != machine {
-			return nil, fmt.Errorf("cannot use the ledger in %s: %w", dir, ErrOtherMachine)
-		}
 		l.learn(entry)
 	}
+	if !l.machine.Same(now) {
+		return nil, fmt.Errorf("cannot use the ledger in %s: %w: it is of %s, and this is %s", dir, ErrOtherMachine, l.machine, now)
+	}
+	renewed := l.machine.Renewed(now)
 	if lines == 0 || lines > 1000+4*(len(l.resources)+len(l.made)+len(l.owned)) {
-		l.compact(machine)
+		l.machine = renewed
+		l.compact()
+	} else if renewed != l.machine {
+		l.note(line{Identity: &renewed})
 	}
 	return l, nil
 }
@@ -100,6 +107,10 @@ func (l *Ledger) path() string { return path.Join(l.dir, "ledger.jsonl") }
 
 func (l *Ledger) learn(entry line) {
 	switch {
+	case entry.Machine != "":
+		l.machine = facts.Identity{MachineID: entry.Machine}
+	case entry.Identity != nil:
+		l.machine = *entry.Identity
 	case entry.Made != "":
 		l.made[entry.Made] = true
 	case entry.Unmade != "":
@@ -123,9 +134,9 @@ func (l *Ledger) note(entry line) {
 }
 
 // compact makes the next Flush begin the file anew.
-func (l *Ledger) compact(machine string) {
+func (l *Ledger) compact() {
 	l.pending.Reset()
-	l.note(line{Machine: machine})
+	l.note(line{Identity: &l.machine})
 	for name := range l.made {
 		l.note(line{Made: name})
 	}
@@ -245,9 +256,8 @@ func (l *Ledger) Made(name string) bool {
 
 // Release gives a file back to the machine that the policy no longer wants: what
 // was there before the agent is put back, and what the agent created is removed.
-// A file that is neither is left
-// alone. The ledger forgets the file then. restore and remove make the change,
-// and are not called more than once.
+// A file that is neither is left alone. The ledger forgets the file then. restore
+// and remove make the change, and are not called more than once.
 func (l *Ledger) Release(name string, restore func(system.Kept) error, remove func() error) error {
 	original, kept := l.Original(name)
 	switch {

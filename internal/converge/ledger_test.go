@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -223,8 +224,59 @@ func TestALedgerOfAnotherMachineIsRefused(t *testing.T) {
 	if err := ledger.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := converge.OpenLedger(files(t, root, nil, nil), stateDir, "machine-2"); !errors.Is(err, converge.ErrOtherMachine) {
+	if _, err := converge.OpenLedger(files(t, root, nil, nil), stateDir, facts.Identity{MachineID: "machine-2"}); !errors.Is(err, converge.ErrOtherMachine) {
 		t.Errorf("got %v", err)
+	}
+}
+
+// What became known of the machine after its ledger was begun tells its clones from
+// it, though they have its machine-id.
+func TestALedgerIsBoundToWhatBecomesKnownOfItsMachine(t *testing.T) {
+	root := t.TempDir()
+	for _, begun := range []string{
+		"", // here and now
+		`{"machine":"m"}` + "\n" + `{"owned":"package/a"}`, // with the id alone, as old ledgers are
+		`{"owned":"package/a"}`,                            // in an image that did not run
+	} {
+		put(t, root, stateDir+"/ledger.jsonl", begun)
+		for _, now := range []facts.Identity{
+			{MachineID: "m"},
+			{MachineID: "m", Hostname: "A-1"},
+			{MachineID: "m", Hostname: "A-1", ManagedNode: "mi-1"},
+			{MachineID: "m", ManagedNode: "mi-1"},
+			{MachineID: "m", Hostname: "A-3", ManagedNode: "mi-1"},
+		} {
+			ledger, err := converge.OpenLedger(files(t, root, nil, nil), stateDir, now)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if begun != "" && !ledger.Owns("package/a") {
+				t.Errorf("%q: %v begins afresh", begun, now)
+			}
+			if err := ledger.Flush(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		clone := facts.Identity{MachineID: "m", Hostname: "A-2", ManagedNode: "mi-2"}
+		_, err := converge.OpenLedger(files(t, root, nil, nil), stateDir, clone)
+		if want := "it is of A-3 (machine-id m, mi-1), and this is A-2 (machine-id m, mi-2)"; !errors.Is(err, converge.ErrOtherMachine) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: a clone is met with %v", begun, err)
+		}
+	}
+}
+
+func TestNothingIsWrittenOfAMachineThatIsAsItWas(t *testing.T) {
+	root := t.TempDir()
+	now := facts.Identity{MachineID: "m", Hostname: "A-1", ManagedNode: "mi-1", Disk: "vol1"}
+	open := func(gate system.Gate) error {
+		ledger, err := converge.OpenLedger(files(t, root, gate, nil), stateDir, now)
+		return errors.Join(err, ledger.Flush())
+	}
+	if err := open(nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := open(system.ReadOnly); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -233,7 +285,7 @@ func TestALedgerThatCannotBeReadIsAnError(t *testing.T) {
 	if err := os.MkdirAll(ledgerFile(root), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := converge.OpenLedger(files(t, root, nil, nil), stateDir, "machine-1"); err == nil || !strings.HasPrefix(err.Error(), "cannot read the ledger") {
+	if _, err := converge.OpenLedger(files(t, root, nil, nil), stateDir, facts.Identity{MachineID: "machine-1"}); err == nil || !strings.HasPrefix(err.Error(), "cannot read the ledger") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -264,7 +316,7 @@ func TestALedgerThatHasGrownLongIsWrittenAnewAndForgetsNothing(t *testing.T) {
 	if !again.Owns("package/a") || again.Changed("service/b").Unix() != 1999 {
 		t.Errorf("a %v, b %s", again.Owns("package/a"), again.Changed("service/b"))
 	}
-	if _, err := converge.OpenLedger(files(t, root, nil, nil), stateDir, "machine-2"); !errors.Is(err, converge.ErrOtherMachine) {
+	if _, err := converge.OpenLedger(files(t, root, nil, nil), stateDir, facts.Identity{MachineID: "machine-2"}); !errors.Is(err, converge.ErrOtherMachine) {
 		t.Errorf("it forgot its machine: %v", err)
 	}
 }

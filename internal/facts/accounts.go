@@ -76,17 +76,27 @@ func LookupGroup(ctx context.Context, s *system.System, key string) (Group, bool
 	return groups[0], true, nil
 }
 
-// getent's exit code 2 means that there is no such key.
-func getent(ctx context.Context, s *system.System, database, key string) ([]byte, error) {
-	if key == "" {
+// GroupsByID are those of the groups with these ids that have a name.
+func GroupsByID(ctx context.Context, s *system.System, gids []int) ([]Group, error) {
+	keys := make([]string, len(gids))
+	for i, gid := range gids {
+		keys[i] = strconv.Itoa(gid)
+	}
+	content, err := getent(ctx, s, "group", keys...)
+	return parseGroups(content), err
+}
+
+// getent's exit code 2 means that there is none for one of the keys.
+func getent(ctx context.Context, s *system.System, database string, keys ...string) ([]byte, error) {
+	if len(keys) == 0 || slices.Contains(keys, "") {
 		return nil, nil // getent would list everybody
 	}
-	out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"getent", database, "--", key}, ReadOnly: true})
+	out, err := s.Runner.Run(ctx, system.Command{Argv: append([]string{"getent", database, "--"}, keys...), ReadOnly: true})
 	switch {
 	case err != nil:
-		return nil, fmt.Errorf("cannot look up %s %q: %w", database, key, err)
+		return nil, fmt.Errorf("cannot look up %s %q: %w", database, strings.Join(keys, " "), err)
 	case out.ExitCode != 0 && out.ExitCode != 2:
-		return nil, fmt.Errorf("cannot look up %s %q: %s", database, key, out.LastLine())
+		return nil, fmt.Errorf("cannot look up %s %q: %s", database, strings.Join(keys, " "), out.LastLine())
 	}
 	return out.Stdout, nil
 }
@@ -102,6 +112,27 @@ func GroupsOf(ctx context.Context, s *system.System, name string) ([]string, err
 		return nil, fmt.Errorf("cannot tell the groups of %q: %s", name, out.LastLine())
 	}
 	return strings.FieldsFunc(string(out.Stdout), func(r rune) bool { return r == 0 }), nil
+}
+
+// GroupIDs are the ids of all groups that an account is in (id(1)). No group is
+// looked up for it: a large one of a directory may take its time.
+func GroupIDs(ctx context.Context, s *system.System, name string) ([]int, error) {
+	out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"id", "-G", "--", name}, ReadOnly: true})
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell the groups of %q: %w", name, err)
+	}
+	if out.ExitCode != 0 {
+		return nil, fmt.Errorf("cannot tell the groups of %q: %s", name, out.LastLine())
+	}
+	var gids []int
+	for field := range strings.FieldsSeq(string(out.Stdout)) {
+		gid, err := strconv.Atoi(field)
+		if err != nil {
+			return nil, fmt.Errorf("cannot tell the groups of %q: id -G says %q", name, field)
+		}
+		gids = append(gids, gid)
+	}
+	return gids, nil
 }
 
 // The ids of people begin at UID_MIN of login.defs(5); 65534 is nobody.
@@ -171,6 +202,16 @@ func PersonalUIDs(ctx context.Context, s *system.System) ([]int, error) {
 	uids = slices.DeleteFunc(uids, func(uid int) bool { return !isPersonal(uid) })
 	slices.Sort(uids)
 	return slices.Compact(uids), nil
+}
+
+// DesktopUIDs are the uids of those who have used the desktop, or are about to:
+// the owners of homes in /home, and whoever is logged in; ascending. There are
+// none before the user's volume is mounted. Nothing is asked of the directory.
+func DesktopUIDs(ctx context.Context, s *system.System) ([]int, error) {
+	uids, err := elsewhere(ctx, s)
+	uids = slices.DeleteFunc(uids, func(uid int) bool { return !isPersonal(uid) })
+	slices.Sort(uids)
+	return slices.Compact(uids), err
 }
 
 // elsewhere are uids of people as homes and sessions show them.

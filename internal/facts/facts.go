@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -15,6 +17,7 @@ import (
 type Facts struct {
 	Hostname    string
 	MachineID   string // machine-id(5)
+	Disk        string // serial number of the disk that holds /
 	BootID      string // a new one each boot
 	OSID        string // os-release(5): ID, such as "amzn"
 	OSVersion   string // VERSION_ID
@@ -26,23 +29,23 @@ type Facts struct {
 
 // Lookup returns the fact that a policy calls name in {{fact:NAME}}.
 func (f Facts) Lookup(name string) (string, bool) {
-	switch name {
-	case "hostname":
-		return f.Hostname, true
-	case "machine-id":
-		return f.MachineID, true
-	case "os.id":
-		return f.OSID, true
-	case "os.version":
-		return f.OSVersion, true
-	case "managed-node":
-		return f.ManagedNode, true
-	case "region":
-		return f.Region, true
-	case "locale":
-		return f.Locale, true
+	value, known := f.named()[name]
+	return value, known
+}
+
+// Names are those that Lookup knows, sorted.
+func Names() []string { return slices.Sorted(maps.Keys(Facts{}.named())) }
+
+func (f Facts) named() map[string]string {
+	return map[string]string{
+		"hostname":     f.Hostname,
+		"machine-id":   f.MachineID,
+		"os.id":        f.OSID,
+		"os.version":   f.OSVersion,
+		"managed-node": f.ManagedNode,
+		"region":       f.Region,
+		"locale":       f.Locale,
 	}
-	return "", false
 }
 
 // registration is where amazon-ssm-agent keeps the outcome of a hybrid
@@ -61,6 +64,7 @@ func Gather(_ context.Context, s *system.System) (Facts, error) {
 	f.addRelease(s.FS, "/etc/os-release")
 	f.addRegistration(s.FS)
 	f.addLocale(s.FS)
+	f.Disk = rootDisk(s.FS)
 	f.MachineID = firstLine(s.FS, "/etc/machine-id")
 	if f.MachineID == "" && s.Running() {
 		return f, errors.New("cannot tell which machine this is: /etc/machine-id is empty or not there; see systemd-machine-id-setup(1)")

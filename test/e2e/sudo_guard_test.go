@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/kind/sudo"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -90,7 +91,7 @@ func TestNoFaultLeavesATreeThatSudoCannotRead(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		ledger, err := converge.OpenLedger(quiet.FS, "/var/lib/soe-agent", "machine")
+		ledger, err := converge.OpenLedger(quiet.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/kind/account"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -97,7 +98,7 @@ func newDesk(t *testing.T, toml string) *desk {
 	if err != nil {
 		t.Fatal(err)
 	}
-	l, err := converge.OpenLedger(s.FS, "/var/lib/soe-agent", "test")
+	l, err := converge.OpenLedger(s.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/kind/account"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -63,7 +64,7 @@ func (d *desk) put(t *testing.T, name, content string) {
 // again is the desk after the agent has been started anew.
 func (d *desk) again(t *testing.T) *desk {
 	t.Helper()
-	l, err := converge.OpenLedger(d.system.FS, "/var/lib/soe-agent", "test")
+	l, err := converge.OpenLedger(d.system.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "test"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -72,7 +73,7 @@ func open(t *testing.T, root string, gate system.Gate) *system.System {
 
 func pass(t *testing.T, p *policy.Policy, root string, gate system.Gate) map[policy.ID]converge.Resource {
 	t.Helper()
-	ledger, err := converge.OpenLedger(open(t, root, nil).FS, "/var/lib/soe-agent", "machine")
+	ledger, err := converge.OpenLedger(open(t, root, nil).FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -135,10 +136,12 @@ func TestModesFollowTheFamilyThePolicyAndSecrets(t *testing.T) {
 		{"/etc/cron.hourly/a", nil, nil, 0o755},
 		{"/etc/profile.d/a.sh", nil, nil, 0o644},
 		{"/etc/profile.d/a.sh", mode(0o600), nil, 0o600},
-		{"/etc/sysctl.d/a.conf", nil, []string{"s"}, 0o600},
-		{"/etc/sysctl.d/a.conf", mode(0o640), []string{"s"}, 0o640},
-		{"/etc/sysctl.d/a.conf", mode(0o400), []string{"s"}, 0o400},
-		{"/etc/sudoers.d/a", nil, []string{"s"}, 0o440},
+		{"/etc/rsyslog.d/a.conf", nil, []string{"s"}, 0o600},
+		{"/etc/rsyslog.d/a.conf", mode(0o640), []string{"s"}, 0o640},
+		{"/etc/rsyslog.d/a.conf", mode(0o400), []string{"s"}, 0o400},
+		{"/etc/rsyslog.d/a.conf", mode(0o644), []string{"s"}, 0o640},
+		{"/etc/cron.daily/a", nil, []string{"s"}, 0o700},
+		{"/etc/audit/rules.d/a.rules", nil, []string{"s"}, 0o640},
 	} {
 		want := policy.Want[policy.Dropin]{Spec: policy.Dropin{Mode: test.mode}}
 		want.ID, want.Secrets = policy.NewID("dropin", test.name), test.secrets
@@ -343,7 +346,7 @@ func BenchmarkCheckOf208FilesInLine(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	ledger, err := converge.OpenLedger(s.FS, "/var/lib/soe-agent", "machine")
+	ledger, err := converge.OpenLedger(s.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
 	if err != nil {
 		b.Fatal(err)
 	}

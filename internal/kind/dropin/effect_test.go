@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -90,7 +91,7 @@ func (m *running) sysctl(key, value string) {
 func (m *running) pass(t *testing.T, p *policy.Policy) map[policy.ID]converge.Resource {
 	t.Helper()
 	m.calls = nil
-	ledger, err := converge.OpenLedger(open(t, m.root, nil).FS, "/var/lib/soe-agent", "machine")
+	ledger, err := converge.OpenLedger(open(t, m.root, nil).FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
@@ -44,7 +45,7 @@ func TestWhatThePolicyNoLongerNamesIsGivenBack(t *testing.T) {
 
 func TestAFileThatIsNowProtectedIsNotGivenBack(t *testing.T) {
 	root := machine(t, map[string]string{"/etc/pam.d/x.d/y": "y\n"})
-	ledger, err := converge.OpenLedger(open(t, root, nil).FS, "/var/lib/soe-agent", "machine")
+	ledger, err := converge.OpenLedger(open(t, root, nil).FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
 	if err != nil {
 		t.Fatal(err)
 	}

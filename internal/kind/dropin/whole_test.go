@@ -104,3 +104,46 @@ func TestWhatBreaksAWholeThatWasWellIsToBlame(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatLiesBesideASecretIsNotStagedNorIsItWhenTheSecretIsToGo(t *testing.T) {
+	const token, beside = "/etc/rsyslog.d/60-token.conf", "/etc/rsyslog.d/70-beside.conf"
+	m := &running{root: machine(t, map[string]string{"/etc/rsyslog.conf": "fine\n$IncludeConfig /etc/rsyslog.d/*.conf\n"})}
+	staged := 0
+	m.reads = func(c system.Command) (system.Output, error) {
+		staged++
+		if strings.Contains(read(t, m.root, c.Argv[len(c.Argv)-1]), "hunter2") {
+			t.Errorf("%q has seen the secret", c.Argv)
+		}
+		return system.Output{}, nil
+	}
+	with := func(dropins map[string]policy.Dropin) *policy.Policy {
+		p := files(dropins)
+		for i, r := range p.Resources {
+			if strings.Contains(r.Spec.(policy.Dropin).Content, "hunter2") {
+				p.Resources[i].Secrets = []string{"hunter2"}
+			}
+		}
+		return p
+	}
+	for _, step := range []struct {
+		dropins map[string]policy.Dropin
+		staged  bool
+	}{
+		{map[string]policy.Dropin{token: {Content: "hunter2\n"}, beside: {Content: "1\n"}}, false},
+		{map[string]policy.Dropin{token: {Content: "none\n"}, beside: {Content: "2\n"}}, false},
+		{map[string]policy.Dropin{token: {Content: "none\n"}, beside: {Content: "3\n"}}, true},
+		{map[string]policy.Dropin{token: {Content: "hunter2\n"}, beside: {Content: "4\n"}}, false},
+		{map[string]policy.Dropin{beside: {Content: "5\n"}}, false},
+		{map[string]policy.Dropin{beside: {Content: "6\n"}}, true},
+	} {
+		staged = 0
+		for id, r := range m.pass(t, with(step.dropins)) {
+			if !r.State.InLine() {
+				t.Errorf("%s is %s: %s", id, r.State, r.Reason)
+			}
+		}
+		if (staged > 0) != step.staged {
+			t.Errorf("with %+v, %d commands were shown what is there", step.dropins, staged)
+		}
+	}
+}

@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -62,7 +63,7 @@ func newDesk(t *testing.T, w world) *desk {
 	}
 	d.touch()
 	s.Runner, s.Clock, s.Units = d.yum, d.clock, d.units
-	if d.ledger, err = converge.OpenLedger(s.FS, "/var/lib/soe-agent", "machine"); err != nil {
+	if d.ledger, err = converge.OpenLedger(s.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"}); err != nil {
 		t.Fatal(err)
 	}
 	return d

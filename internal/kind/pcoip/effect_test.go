@@ -12,6 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -71,7 +72,7 @@ func liveKind(t *testing.T, root, toml string, units machine) *Kind {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ledger, err := converge.OpenLedger(s.FS, "/var/lib/soe-agent", "machine")
+	ledger, err := converge.OpenLedger(s.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -51,7 +52,7 @@ func pass(t *testing.T, root, toml string, gate system.Gate) []converge.Resource
 		}
 		return s
 	}
-	ledger, err := converge.OpenLedger(open(nil).FS, "/var/lib/soe-agent", "machine")
+	ledger, err := converge.OpenLedger(open(nil).FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -102,7 +103,7 @@ func pass(t *testing.T, root string, allow []string, gate system.Gate) (sudo, po
 	if err != nil {
 		t.Fatal(err)
 	}
-	ledger, err := converge.OpenLedger(state.FS, "/var/lib/soe-agent", "machine")
+	ledger, err := converge.OpenLedger(state.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,0 +1,114 @@
+package persona
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+)
+
+// A kind is what a condition asks for.
+type kind string
+
+const (
+	hostname kind = "host name"
+	fact     kind = "fact"
+	tag      kind = "tag"
+	group    kind = "group"
+)
+
+// A condition is one of those of a rule.
+type condition struct {
+	kind   kind
+	key    string // of a tag or fact
+	values []string
+}
+
+func (c condition) String() string {
+	if c.key == "" {
+		return string(c.kind)
+	}
+	return string(c.kind) + " " + c.key
+}
+
+// inOrder are the conditions, those first that take no asking around.
+func (c Conditions) inOrder() []condition {
+	var all []condition
+	if c.Hostname != nil {
+		all = append(all, condition{hostname, "", c.Hostname})
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Fact)) {
+		all = append(all, condition{fact, name, c.Fact[name]})
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.Tag)) {
+		all = append(all, condition{tag, key, c.Tag[key]})
+	}
+	if c.Group != nil {
+		all = append(all, condition{group, "", c.Group})
+	}
+	return all
+}
+
+// An answer is whether a condition holds, and why, for people. The zero answer is
+// that it does not hold.
+type answer struct {
+	verdict verdict
+	why     string
+}
+
+type verdict int
+
+const (
+	no verdict = iota
+	yes
+	unknown // it cannot be told now
+)
+
+func holds(format string, args ...any) answer { return answer{yes, fmt.Sprintf(format, args...)} }
+
+func untellable(format string, args ...any) answer {
+	return answer{unknown, fmt.Sprintf(format, args...)}
+}
+
+// ask finds out whether a condition holds.
+func (l *look) ask(ctx context.Context, c condition) answer {
+	switch c.kind {
+	case hostname:
+		return l.named(c)
+	case fact:
+		value, _ := l.facts.Lookup(c.key)
+		switch {
+		case slices.Contains(c.values, value):
+			return holds("%s is %s", c, value)
+		case value == "":
+			return untellable("%s is not known yet", c)
+		}
+	case tag:
+		tags, err := l.tags()
+		if err != nil {
+			return untellable("%s: %v", c, err)
+		}
+		if value, tagged := tags[c.key]; tagged && slices.Contains(c.values, value) {
+			return holds("%s is %s", c, value)
+		}
+	case group:
+		return l.member(ctx, c.values)
+	}
+	return answer{}
+}
+
+// named matches the host name. Before a machine is given its own it has one that
+// says nothing of it.
+func (l *look) named(c condition) answer {
+	for _, pattern := range c.values {
+		if ok, _ := path.Match(strings.ToLower(pattern), strings.ToLower(l.facts.Hostname)); ok {
+			return holds("%s %s is as in %s", c, l.facts.Hostname, pattern)
+		}
+	}
+	if l.facts.Identity().Hostname == "" {
+		return untellable("%s: the machine has none of its own yet", c)
+	}
+	return answer{}
+}
