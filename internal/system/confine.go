@@ -48,6 +48,9 @@ func startConfined(cmd *exec.Cmd, c Confinement) error {
 			err = fmt.Errorf("cannot confine it: %w", err)
 		} else {
 			err = cmd.Start()
+			// The child has still shared this memory when it became another user, upon
+			// which the kernel makes that as dumpable as fs.suid_dumpable says (proc(5)).
+			_ = undumpable() // it cannot fail
 		}
 		started <- err
 	}()

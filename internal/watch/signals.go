@@ -3,6 +3,7 @@ package watch
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/godbus/dbus/v5"
@@ -13,50 +14,77 @@ type signals struct {
 	conn    *dbus.Conn
 	unit    chan string   // names of units that changed
 	session chan struct{} // somebody logged in or out
+	woken   chan struct{} // the machine has woken from sleep or hibernation
+
+	owners map[string]string // well-known name → who has it now; of sort alone once that runs
 
 	mu       sync.Mutex
 	followed map[dbus.ObjectPath]string // path of a unit → its name
 }
 
 const (
+	busName        = "org.freedesktop.DBus"
 	systemdName    = "org.freedesktop.systemd1"
+	logindName     = "org.freedesktop.login1"
 	systemdManager = "org.freedesktop.systemd1.Manager"
 	logindManager  = "org.freedesktop.login1.Manager"
 	properties     = "org.freedesktop.DBus.Properties"
 )
 
-// connect subscribes to the signals. The bus checks for us who sends them: a
-// match on the sender's well-known name is kept by the daemon, and a forged
-// signal would make a kind look once more, no more than that.
+// connect subscribes to the signals. A match on a sender's well-known name is kept by
+// the bus, but for signals that somebody sends to this very connection, which
+// everybody may and no match holds back. So each is looked at once more when it is here.
 func connect(ctx context.Context) (*signals, error) {
-	conn, err := dbus.ConnectSystemBus(dbus.WithContext(context.WithoutCancel(ctx)))
+	conn, err := dbus.ConnectSystemBus(dbus.WithContext(context.WithoutCancel(ctx)),
+		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler())) // who has a name is told in time
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach the system bus: %w", err)
 	}
 	s := &signals{
-		conn: conn, unit: make(chan string), session: make(chan struct{}),
-		followed: map[dbus.ObjectPath]string{},
+		conn: conn, unit: make(chan string), session: make(chan struct{}), woken: make(chan struct{}),
+		owners: map[string]string{}, followed: map[dbus.ObjectPath]string{},
 	}
 	incoming := make(chan *dbus.Signal, 256)
 	conn.Signal(incoming)
-	matches := [][]dbus.MatchOption{
-		{dbus.WithMatchSender("org.freedesktop.login1"), dbus.WithMatchInterface(logindManager), dbus.WithMatchMember("SessionNew")},
-		{dbus.WithMatchSender("org.freedesktop.login1"), dbus.WithMatchInterface(logindManager), dbus.WithMatchMember("SessionRemoved")},
-		{dbus.WithMatchSender(systemdName), dbus.WithMatchInterface(systemdManager), dbus.WithMatchMember("UnitFilesChanged")},
-	}
-	for _, match := range matches {
-		if err := conn.AddMatchSignalContext(ctx, match...); err != nil {
-			conn.Close()
-			return nil, fmt.Errorf("cannot subscribe to signals: %w", err)
-		}
-	}
-	// systemd sends signals about units only while somebody has subscribed.
-	if err := conn.Object(systemdName, "/org/freedesktop/systemd1").CallWithContext(ctx, systemdManager+".Subscribe", 0).Err; err != nil {
+	if err := s.subscribe(ctx); err != nil {
 		conn.Close()
-		return nil, fmt.Errorf("cannot subscribe to systemd: %w", err)
+		return nil, err
 	}
 	go s.sort(incoming)
 	return s, nil
+}
+
+func (s *signals) subscribe(ctx context.Context) error {
+	for _, name := range []string{systemdName, logindName} {
+		if err := s.conn.AddMatchSignalContext(ctx, ownerMatch(name)...); err != nil {
+			return fmt.Errorf("cannot subscribe to signals: %w", err)
+		}
+		var owner string
+		if s.conn.BusObject().CallWithContext(ctx, busName+".GetNameOwner", 0, name).Store(&owner) == nil {
+			s.owners[name] = owner // otherwise nobody has it yet
+		}
+	}
+	for _, match := range [][]dbus.MatchOption{
+		{dbus.WithMatchSender(logindName), dbus.WithMatchInterface(logindManager), dbus.WithMatchMember("SessionNew")},
+		{dbus.WithMatchSender(logindName), dbus.WithMatchInterface(logindManager), dbus.WithMatchMember("SessionRemoved")},
+		{dbus.WithMatchSender(logindName), dbus.WithMatchInterface(logindManager), dbus.WithMatchMember("PrepareForSleep")},
+		{dbus.WithMatchSender(systemdName), dbus.WithMatchInterface(systemdManager), dbus.WithMatchMember("UnitFilesChanged")},
+	} {
+		if err := s.conn.AddMatchSignalContext(ctx, match...); err != nil {
+			return fmt.Errorf("cannot subscribe to signals: %w", err)
+		}
+	}
+	// systemd sends signals about units only while somebody has subscribed.
+	if err := s.conn.Object(systemdName, "/org/freedesktop/systemd1").CallWithContext(ctx, systemdManager+".Subscribe", 0).Err; err != nil {
+		return fmt.Errorf("cannot subscribe to systemd: %w", err)
+	}
+	return nil
+}
+
+func ownerMatch(name string) []dbus.MatchOption {
+	return []dbus.MatchOption{
+		dbus.WithMatchSender(busName), dbus.WithMatchInterface(busName), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, name),
+	}
 }
 
 func (s *signals) close() { s.conn.Close() }
@@ -65,6 +93,7 @@ func (s *signals) close() { s.conn.Close() }
 func (s *signals) sort(incoming <-chan *dbus.Signal) {
 	defer close(s.unit)
 	defer close(s.session)
+	defer close(s.woken)
 	for {
 		select {
 		case <-s.conn.Context().Done():
@@ -80,20 +109,39 @@ func (s *signals) sort(incoming <-chan *dbus.Signal) {
 
 func (s *signals) hand(signal *dbus.Signal) {
 	done := s.conn.Context().Done()
-	switch signal.Name {
-	case logindManager + ".SessionNew", logindManager + ".SessionRemoved":
+	from := func(name string) bool { return signal.Sender != "" && signal.Sender == s.owners[name] }
+	switch {
+	case signal.Sender == busName: // which the bus alone can be
+		s.ownerChanged(signal)
+	case from(logindName) && (signal.Name == logindManager+".SessionNew" || signal.Name == logindManager+".SessionRemoved"):
 		select {
 		case s.session <- struct{}{}:
 		case <-done:
 		}
-	case properties + ".PropertiesChanged":
+	case from(logindName) && signal.Name == logindManager+".PrepareForSleep" && slices.Equal(signal.Body, []any{false}):
+		select {
+		case s.woken <- struct{}{}:
+		case <-done:
+		}
+	case from(systemdName) && signal.Name == properties+".PropertiesChanged":
 		if name, ok := s.name(signal.Path); ok {
 			s.tell(name, done)
 		}
-	case systemdManager + ".UnitFilesChanged":
+	case from(systemdName) && signal.Name == systemdManager+".UnitFilesChanged":
 		for _, name := range s.names() {
 			s.tell(name, done)
 		}
+	}
+}
+
+// ownerChanged notes who has a name now; "" is nobody.
+func (s *signals) ownerChanged(signal *dbus.Signal) {
+	var name, before, after string
+	if signal.Name != busName+".NameOwnerChanged" || dbus.Store(signal.Body, &name, &before, &after) != nil {
+		return
+	}
+	if name == systemdName || name == logindName {
+		s.owners[name] = after
 	}
 }
 
@@ -144,7 +192,8 @@ func (s *signals) follow(units map[string][]string) {
 
 func unitMatch(path dbus.ObjectPath) []dbus.MatchOption {
 	return []dbus.MatchOption{
-		dbus.WithMatchObjectPath(path), dbus.WithMatchInterface(properties), dbus.WithMatchMember("PropertiesChanged"),
+		dbus.WithMatchSender(systemdName), dbus.WithMatchObjectPath(path),
+		dbus.WithMatchInterface(properties), dbus.WithMatchMember("PropertiesChanged"),
 	}
 }
 

@@ -1,10 +1,12 @@
 // Package watch tells which kinds to look at again because something on the
 // machine has changed: a file, by inotify; a unit, by systemd's signals; a login
-// or logout, by logind's.
+// or logout, by logind's. And it tells when the machine has woken from a sleep, by
+// logind's signal or by the jump of the clock.
 //
 // It only ever says "look again": what is seen is never trusted, and a kind that
-// finds nothing wrong does nothing. What cannot be watched is left to the full
-// verify that happens from time to time.
+// finds nothing wrong does nothing. Signals count that come from systemd and logind
+// themselves; everybody on the machine can send others. What cannot be watched is
+// left to the full verify that happens from time to time.
 package watch
 
 import (
@@ -33,6 +35,9 @@ type Watcher struct {
 	notes *fsnotify.Watcher
 	dirty func(kind string)
 
+	jumper  system.Jumper // nil: none is followed
+	resumes resumes       // of Run alone
+
 	mu       sync.Mutex
 	dirs     map[string][]string // directory → kinds
 	units    map[string][]string // unit → kinds
@@ -41,7 +46,8 @@ type Watcher struct {
 }
 
 // New returns a watcher that follows nothing yet. dirty is called, from any
-// goroutine, with the name of each kind that should look again.
+// goroutine, with the name of each kind that should look again, and with LocalPolicy
+// and Resumed.
 func New(files system.FS, log *slog.Logger, dirty func(kind string)) (*Watcher, error) {
 	notes, err := fsnotify.NewWatcher()
 	if err != nil {
@@ -128,6 +134,12 @@ func (w *Watcher) Run(ctx context.Context) {
 		bus.follow(w.units)
 		w.mu.Unlock()
 	}
+	w.loop(ctx, bus)
+}
+
+func (w *Watcher) loop(ctx context.Context, bus *signals) {
+	jumps, stop := w.followClock(ctx)
+	defer stop()
 	var settled <-chan time.Time
 	for {
 		select {
@@ -158,7 +170,17 @@ func (w *Watcher) Run(ctx context.Context) {
 				bus.session = nil
 				continue
 			}
-			w.mark(w.sessions)
+			w.session()
+		case _, ok := <-bus.woken:
+			if !ok {
+				bus.woken = nil
+				continue
+			}
+			w.resumed(byLogind, 0)
+		case ahead := <-jumps:
+			if ahead >= shortestSleep {
+				w.resumed(byClock, ahead)
+			}
 		}
 	}
 }
@@ -173,6 +195,12 @@ func (w *Watcher) unit(name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.mark(w.units[name])
+}
+
+func (w *Watcher) session() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.mark(w.sessions)
 }
 
 // everything places all watches anew and has all kinds look again.

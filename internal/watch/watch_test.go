@@ -32,6 +32,11 @@ func (k kind) Watches() (watches []converge.Watch) {
 // following returns a watcher that runs, and the kinds that it calls dirty.
 func following(t *testing.T, kinds ...converge.Kind) <-chan string {
 	t.Helper()
+	return followingClock(t, nil, kinds...)
+}
+
+func followingClock(t *testing.T, clock system.Clock, kinds ...converge.Kind) <-chan string {
+	t.Helper()
 	s, err := system.Open(system.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -42,6 +47,7 @@ func following(t *testing.T, kinds ...converge.Kind) <-chan string {
 		t.Fatal(err)
 	}
 	w.Follow(kinds, filepath.Join(t.TempDir(), "policy.d"))
+	w.FollowClock(clock)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
