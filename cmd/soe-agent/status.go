@@ -83,7 +83,13 @@ func (a *app) printStatus(s agent.Status, now time.Time) {
 		published = fmt.Sprintf("serial %d, %s", s.Serial, s.Digest)
 	}
 	row("policy", published)
+	if s.Rollout != "" {
+		row("rollout", s.Rollout)
+	}
 	row("personas", strings.Join(s.Personas, ", "))
+	for _, doubt := range s.PersonaDoubts {
+		row("not known", doubt)
+	}
 	for _, problem := range s.Refused {
 		row("refused", problem)
 	}

@@ -3,48 +3,37 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/follow"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/internal/source"
 )
 
-// attemptTimeout bounds one attempt to get the published policy.
-const attemptTimeout = time.Minute
+// deliveryTimeout bounds one attempt to deliver a report.
+const deliveryTimeout = time.Minute
 
-// bootstrap gets the published policy, and looks for a newer one ever after: when
-// it is time, and when something on the machine asks for it.
+// bootstrap gets the published policy, and looks for a newer one ever after.
 func (d *daemon) bootstrap(ctx context.Context) {
-	for ctx.Err() == nil {
-		config := d.configuration()
-		if config.AWS.Path == "" {
-			d.byOwnLayers(ctx, config)
-			d.sleep(ctx, 0)
-			continue
-		}
-		_ = source.Retry(ctx, d.System.Clock, d.reload, d.waits, func(ctx context.Context) error {
-			return d.attempt(ctx, d.configuration())
-		})
-		d.sleep(ctx, spread(config.Schedule.Poll.Duration))
+	follower := follow.Follower{
+		Look: d.look, Poll: d.poll, Failed: d.waits, Hurry: d.reload, Resumed: d.resumed,
 	}
+	follower.Run(ctx)
 }
 
-// sleep waits for d, for ever if it is 0, or until a reload is asked for.
-func (d *daemon) sleep(ctx context.Context, pause time.Duration) {
-	var up <-chan time.Time
-	if pause > 0 {
-		timer := time.NewTimer(pause)
-		defer timer.Stop()
-		up = timer.C
+// poll is how often to look; 0 when nothing is published to this machine.
+func (d *daemon) poll() time.Duration {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.config.AWS.Path == "" {
+		return 0
 	}
-	select {
-	case <-ctx.Done():
-	case <-up:
-	case <-d.reload:
-	}
+	return d.config.Schedule.Poll.Duration
 }
 
 // configuration reads agent.toml again. One that cannot be read leaves the last
@@ -56,31 +45,16 @@ func (d *daemon) configuration() Config {
 	d.configProblems = nil
 	if err != nil {
 		d.Log.Error("cannot use the configuration", "err", err)
-		d.configProblems = problems(err)
+		d.configProblems = follow.Problems(err)
 		return d.config
 	}
 	d.config, d.Schedule = config, config.Schedule
 	return config
 }
 
-// byOwnLayers enforces what is on the machine: nothing is published to it.
-func (d *daemon) byOwnLayers(ctx context.Context, config Config) {
-	p, refused, err := d.Known(ctx, config)
-	if err != nil {
-		d.refuse(problems(err))
-		return
-	}
-	d.mu.Lock()
-	d.status.Waiting = ""
-	d.mu.Unlock()
-	d.enforce(p, refused)
-}
-
-// attempt looks once for the published policy and enforces it if it is new. A
-// policy that is refused is no reason to try again soon: its author has to act.
-func (d *daemon) attempt(ctx context.Context, config Config) error {
-	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-	defer cancel()
+// look looks once for the policy and enforces it if it is new.
+func (d *daemon) look(ctx context.Context) error {
+	config := d.configuration()
 	f, err := facts.Gather(ctx, d.System)
 	if err != nil {
 		return err
@@ -88,38 +62,84 @@ func (d *daemon) attempt(ctx context.Context, config Config) error {
 	d.mu.Lock()
 	d.Facts = f // the activation comes late, and names the node and its region
 	d.mu.Unlock()
-	aws, err := d.connect(config)
+	if config.AWS.Path == "" {
+		d.byOwnLayers(ctx, config)
+		return nil
+	}
+	aws, err := d.connection(config)
 	if err != nil {
 		return err
 	}
-	p, good, err := d.fetch(ctx, config, aws)
-	switch {
-	case isRefusal(err) && !errors.Is(err, source.ErrHalfPublished):
-		d.Log.Error("the published policy is refused; the last good one stays in force", "err", err)
-		d.contacted()
-		d.refuse(problems(err))
-		return nil
-	case err != nil:
+	subject, selection := d.subject(ctx, config, d.tagsOf(aws))
+	d.mu.Lock()
+	d.status.PersonaRules, d.status.PersonaDoubts = selection.Why, selection.Unknown
+	d.mu.Unlock()
+	found, err := d.layers().Look(ctx, subject, aws)
+	if err != nil {
 		return err
 	}
-	if err := source.WriteLastGood(d.System.FS, StateDir, good); err != nil {
+	if err := d.layers().Keep(found); err != nil {
 		d.Log.Error("cannot keep the policy for the next boot", "err", err)
 	}
-	d.contacted()
-	d.take(p)
+	d.contacted(found)
+	d.take(found.Policy)
+	if len(found.Missing) > 0 {
+		return found.Missing
+	}
 	return nil
 }
 
-// contacted notes that the service answered with a policy.
-func (d *daemon) contacted() {
+// byOwnLayers enforces what is on the machine: nothing is published to it.
+func (d *daemon) byOwnLayers(ctx context.Context, config Config) {
+	p, refused, err := d.Known(ctx, config)
+	if err != nil {
+		d.refuse(follow.Problems(err))
+		return
+	}
+	d.mu.Lock()
+	d.status.Waiting, d.status.Trouble = "", ""
+	d.mu.Unlock()
+	d.enforce(p, refused)
+}
+
+// A connection is kept for as long as what it was made for stays.
+type connection struct {
+	*source.AWS
+	config source.Config
+	region string
+}
+
+// connection is the one to AWS. It is made anew when the configuration changes, and
+// starts afresh when the machine has slept or somebody asks.
+func (d *daemon) connection(config Config) (*source.AWS, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.status.Waiting, d.status.NextAttempt = "", time.Time{}
-	d.status.LastContact = d.System.Clock.Now()
+	was, region := d.aws, d.Facts.Region
+	if was.AWS == nil || was.region != region || !reflect.DeepEqual(was.config, config.AWS) {
+		aws, err := d.connect(config, source.Client(), source.Retry{Waiting: d.waits})
+		if err != nil {
+			return nil, err
+		}
+		d.aws = connection{aws, config.AWS, region}
+	} else if d.afresh {
+		was.Reset()
+	}
+	d.afresh = false
+	return d.aws.AWS, nil
+}
+
+
+
+// contacted notes that the service answered with a policy.
+func (d *daemon) contacted(found follow.Found) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.status.Waiting, d.status.Trouble, d.status.NextAttempt = "", "", time.Time{}
+	d.status.LastContact, d.status.Rollout = d.System.Clock.Now(), found.Rollout
 }
 
 // take enforces a policy that was fetched, if it is another one, or if values in
-// it are now known that were missing.
+// it are now known that were missing, or the other way round.
 func (d *daemon) take(p *policy.Policy) {
 	d.mu.Lock()
 	same := d.fetched != nil && sameWish(d.fetched, p) && len(d.status.Refused) == 0 && reflect.DeepEqual(d.Schedule, d.enforced)
@@ -134,34 +154,41 @@ func (d *daemon) take(p *policy.Policy) {
 	d.enforce(p, nil)
 }
 
-// sameWish says whether two policies want the same, secrets included.
+// sameWish says whether two policies want the same, secrets included, and know as
+// much of it.
 func sameWish(a, b *policy.Policy) bool {
-	if a.Serial != b.Serial || a.Digest() != b.Digest() || len(a.Resources) != len(b.Resources) {
+	if a.Serial != b.Serial || a.Partial != b.Partial || a.Digest() != b.Digest() || len(a.Resources) != len(b.Resources) || !maps.Equal(a.Why, b.Why) {
 		return false
 	}
 	for i := range a.Resources {
 		before, after := a.Resources[i], b.Resources[i]
-		if len(before.Secrets) != len(after.Secrets) {
+		if !slices.Equal(before.Secrets, after.Secrets) || !slices.Equal(before.Missing, after.Missing) {
 			return false
-		}
-		for j := range before.Secrets {
-			if before.Secrets[j] != after.Secrets[j] {
-				return false
-			}
 		}
 	}
 	return true
 }
 
-// waits notes what is waited for, for all who ask.
+// waits notes what is waited for, for all who ask. A policy that its author has to
+// mend is refused, and that is no wait for AWS.
 func (d *daemon) waits(err error, next time.Time) {
-	reason := source.Reason(err)
+	trouble := source.TroubleOf(err)
+	var missing source.Missing
+	refused := isRefusal(err) && !errors.As(err, &missing)
 	d.mu.Lock()
-	news := d.status.Waiting != reason
-	d.status.Waiting, d.status.NextAttempt = reason, next
+	news := d.status.Trouble != trouble.Name
+	d.status.Waiting, d.status.Trouble, d.status.NextAttempt = trouble.String(), trouble.Name, next
+	if refused {
+		d.status.Waiting = "a policy that can be used: " + trouble.Name
+		d.status.Refused = follow.Problems(err)
+		d.status.LastContact = d.System.Clock.Now()
+	}
 	d.mu.Unlock()
-	if news {
-		d.Log.Warn("waiting", "for", reason, "err", err)
+	switch {
+	case news && refused:
+		d.Log.Error("the published policy is refused; the last good one stays in force", "for", trouble.Name, "err", err)
+	case news:
+		d.Log.Warn("waiting", "for", trouble.Name, "err", err)
 	}
 	d.publish()
 }
@@ -170,15 +197,11 @@ func (d *daemon) waits(err error, next time.Time) {
 // that is no managed node yet has no place there: the next report may.
 func (d *daemon) deliver(ctx context.Context, r report.Report) error {
 	d.mu.Lock()
-	config, region := d.config, d.Facts.Region
+	config, aws := d.config, d.aws.AWS
 	d.mu.Unlock()
-	if config.AWS.Path == "" || !config.Report.SSM || r.Machine.ManagedNode == "" {
+	if config.AWS.Path == "" || !config.Report.SSM || r.Machine.ManagedNode == "" || aws == nil {
 		return nil
 	}
-	aws, err := source.Connect(config.AWS, region, d.System)
-	if err != nil {
-		return err
-	}
-	_, err = aws.SSM().PutComplianceItems(ctx, r.ComplianceItems())
+	_, err := aws.SSM().PutComplianceItems(ctx, r.ComplianceItems())
 	return err
 }

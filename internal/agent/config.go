@@ -8,6 +8,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"github.com/soe-agent/soe-agent/internal/persona"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/source"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -30,7 +31,8 @@ const (
 // Config is the agent's own configuration, agent.toml. The zero Config, with
 // Default's personas, enforces the seed policy.
 type Config struct {
-	Personas []string      `toml:"personas"`
+	Personas []string       `toml:"personas"`
+	Rules    []persona.Rule `toml:"persona"` // give more personas
 	AWS      source.Config `toml:"aws"`
 	Schedule Schedule      `toml:"schedule"`
 	Report   Reporting     `toml:"report"`
@@ -99,5 +101,13 @@ func ReadConfig(files system.FS, name string) (Config, error) {
 	if len(c.Personas) == 0 {
 		errs = append(errs, fmt.Errorf("%s: cannot use personas: it names none; leave it out for [\"base\"]", name))
 	}
+	errs = append(errs, inFile(name, persona.Validate(c.Rules)), inFile(name, c.AWS.Credentials.Validate()))
 	return c, errors.Join(errs...)
+}
+
+func inFile(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%s: %w", name, err)
 }

@@ -40,9 +40,12 @@ type daemon struct {
 	watcher     *watch.Watcher
 	reports     *sender
 	reload      chan struct{} // holds one: the configuration or a local fragment may have changed
+	resumed     chan struct{} // holds one: the machine has slept
 
 	mu             sync.Mutex // guards what follows
 	config         Config
+	aws            connection
+	afresh         bool           // the connection is to forget what it has learnt
 	policy         *policy.Policy // in force
 	fetched        *policy.Policy // the last one that was published; nil in this life of the daemon
 	enforced       Schedule       // that the kinds go by
@@ -58,7 +61,7 @@ type daemon struct {
 // down: it goes by the default, and says so.
 func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	d := &daemon{
-		Machine: m, configFile: configFile, version: version, reload: make(chan struct{}, 1),
+		Machine: m, configFile: configFile, version: version, reload: make(chan struct{}, 1), resumed: make(chan struct{}, 1),
 		resources: map[string][]converge.Resource{}, timing: map[string]time.Duration{}, config: Default(),
 		status: Status{Version: version, PID: os.Getpid(), Started: m.System.Clock.Now(), Phase: LockingDown},
 	}
@@ -75,7 +78,7 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 		m.Log.Error("drift is found by the next verify only", "err", err)
 	}
 	d.watcher = watcher
-	d.reports = newSender(m.System.Clock, d.deliver, d.reportSent)
+	d.reports = newSender(d.deliver, d.reportSent)
 	known := d.policy
 	d.enforce(known, d.status.Refused)
 
@@ -96,12 +99,14 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 // quick and need no network. Whatever of it fails, the desktop comes up: the
 // report says what is not in line.
 func (d *daemon) lockDown(ctx context.Context) error {
-	p, refused, err := d.Known(ctx, d.configuration())
+	subject, _ := d.subject(ctx, d.configuration(), noTags)
+	known, err := d.layers().Known(subject)
 	if err != nil {
 		return err
 	}
+	p := known.Policy
 	d.policy = p
-	d.status.Serial, d.status.Digest, d.status.Refused = p.Serial, p.Digest(), refused
+	d.status.Serial, d.status.Digest, d.status.Refused, d.status.LastContact = p.Serial, p.Digest(), known.Refused, known.Saved
 	kinds := d.Machine.quick(p)
 	result := converge.New(p, kinds, d.Ledger, d.System.Clock, d.Log).Pass(ctx)
 	d.record(result)
@@ -146,17 +151,29 @@ func (d *daemon) refuse(problems []string) {
 
 // changed is told by the watcher which kind should look again.
 func (d *daemon) changed(kind string) {
-	if kind == watch.LocalPolicy {
+	switch kind {
+	case watch.LocalPolicy:
 		d.askReload()
-		return
+	case watch.Resumed:
+		d.Log.Info("the machine has slept: looking at everything again")
+		d.quick.markAll()
+		d.slow.markAll()
+		d.signal(d.resumed)
+	default:
+		d.quick.mark(kind)
+		d.slow.mark(kind)
 	}
-	d.quick.mark(kind)
-	d.slow.mark(kind)
 }
 
-func (d *daemon) askReload() {
+func (d *daemon) askReload() { d.signal(d.reload) }
+
+// signal has the follower look again, with a connection that trusts nothing it knew.
+func (d *daemon) signal(to chan struct{}) {
+	d.mu.Lock()
+	d.afresh = true
+	d.mu.Unlock()
 	select {
-	case d.reload <- struct{}{}:
+	case to <- struct{}{}:
 	default:
 	}
 }

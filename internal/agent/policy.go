@@ -3,19 +3,49 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
+	"net/http"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/credentials"
+	"github.com/soe-agent/soe-agent/internal/follow"
+	"github.com/soe-agent/soe-agent/internal/persona"
 	"github.com/soe-agent/soe-agent/internal/policy"
-	"github.com/soe-agent/soe-agent/internal/resolve"
 	"github.com/soe-agent/soe-agent/internal/source"
 )
 
 // lookTimeout is how long a command waits for AWS before it goes on with what is
 // known. The daemon has more patience.
 const lookTimeout = 10 * time.Second
+
+// layers is the machine's policy in its layers.
+func (m *Machine) layers() *follow.Machine {
+	return &follow.Machine{System: m.System, SeedDir: SeedDir, LocalDir: LocalDir, StateDir: StateDir, Log: m.Log}
+}
+
+// connect prepares a connection to AWS; it sends nothing.
+func (m *Machine) connect(c Config, client *http.Client, retry source.Retry) (*source.AWS, error) {
+	return source.Connect(c.AWS, m.Facts.Region, credentials.New(c.AWS.Credentials, m.System), client, retry)
+}
+
+// subject is whom a policy is for. tags are those of the managed node; they are
+// asked for only if a persona depends on them.
+func (m *Machine) subject(ctx context.Context, c Config, tags func(context.Context) (map[string]string, error)) (follow.Subject, persona.Selection) {
+	s := follow.Subject{Facts: m.Facts, Path: c.AWS.Path}
+	selection := persona.Select(ctx, c.Personas, c.Rules, persona.Subject{
+		System: m.System, Facts: m.Facts, Tags: tags, Previous: m.layers().Previous(s),
+	})
+	s.Personas, s.Unsure = selection.Personas, len(selection.Unknown) > 0
+	return s, selection
+}
+
+var errNoTags = errors.New("AWS was not asked")
+
+func noTags(context.Context) (map[string]string, error) { return nil, errNoTags }
+
+// tagsOf asks AWS for the tags of this machine as a managed node.
+func (m *Machine) tagsOf(aws *source.AWS) func(context.Context) (map[string]string, error) {
+	return func(ctx context.Context) (map[string]string, error) { return aws.Tags(ctx, m.Facts.ManagedNode) }
+}
 
 // Policy is the policy for one walk: that which the daemon would enforce, fetched
 // if it can be and as it was last known if not. refused is why it is not newer.
@@ -25,163 +55,44 @@ func (m *Machine) Policy(ctx context.Context, c Config) (p *policy.Policy, refus
 	}
 	looking, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	aws, err := m.connect(c)
+	aws, err := m.connect(c, source.Client(), source.Retry{})
 	if err != nil {
 		return nil, nil, err
 	}
-	p, _, err = m.fetch(looking, c, aws)
+	s, _ := m.subject(looking, c, m.tagsOf(aws))
+	found, err := m.layers().Look(looking, s, aws)
 	if err == nil {
-		return p, nil, nil
+		return found.Policy, nil, nil
 	}
-	m.Log.Warn("going by the last good policy", "err", err)
+	m.Log.Warn("going by the last good policy", "for", source.TroubleOf(err).Name, "err", err)
 	known, refused, knownErr := m.Known(ctx, c)
 	if isRefusal(err) {
-		refused = append(refused, problems(err)...)
+		refused = append(refused, follow.Problems(err)...)
 	}
 	return known, refused, knownErr
+}
+
+// Known is the policy that can be had without the network.
+func (m *Machine) Known(ctx context.Context, c Config) (p *policy.Policy, refused []string, err error) {
+	s, _ := m.subject(ctx, c, noTags)
+	known, err := m.layers().Known(s)
+	return known.Policy, known.Refused, err
 }
 
 // isRefusal says whether a published policy is there and cannot be used, so that
 // its author has to act.
 func isRefusal(err error) bool {
-	return len(policy.AsProblems(err)) > 0 || errors.Is(err, source.ErrNoValue) || errors.Is(err, source.ErrHalfPublished)
-}
-
-func (m *Machine) connect(c Config) (*source.AWS, error) {
-	return source.Connect(c.AWS, m.Facts.Region, m.System)
+	switch source.Classify(err) {
+	case source.Half, source.People:
+		return !errors.Is(err, source.ErrNothingPublished)
+	}
+	return false
 }
 
 // Only is a policy of these fragments alone, in the machine's personas.
 func (m *Machine) Only(ctx context.Context, c Config, sources []policy.Source) (*policy.Policy, error) {
-	p, err := merged(sources, c.Personas)
-	if err != nil {
-		return nil, err
-	}
-	p, _, err = resolve.Resolve(ctx, p, m.Facts, lazily{m, c})
-	return p, err
-}
-
-// lazily connects to AWS only when a value is wanted from it.
-type lazily struct {
-	machine *Machine
-	config  Config
-}
-
-func (l lazily) Fetch(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, error) {
-	aws, err := l.machine.connect(l.config)
-	if err != nil {
-		return nil, err
-	}
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
-	return aws.Fetch(ctx, references)
-}
-
-func merged(sources []policy.Source, personas []string) (*policy.Policy, error) {
-	fragments, err := policy.ParseAll(sources)
-	if err != nil {
-		return nil, err
-	}
-	return policy.Merge(fragments, personas)
-}
-
-// onMachine are the fragments of the layers that are on the machine.
-func (m *Machine) onMachine() ([]policy.Source, error) {
-	seed, err1 := source.ReadDir(m.System.FS, SeedDir, policy.Seed)
-	local, err2 := source.ReadDir(m.System.FS, LocalDir, policy.Local)
-	return append(seed, local...), errors.Join(err1, err2)
-}
-
-// fetch gets the published policy, puts it together with the machine's own
-// layers, resolves it, and keeps it as the last good one.
-func (m *Machine) fetch(ctx context.Context, c Config, aws *source.AWS) (*policy.Policy, source.LastGood, error) {
-	last, _, err := source.ReadLastGood(m.System.FS, StateDir, m.Facts.MachineID)
-	if err != nil {
-		m.Log.Warn("cannot use what was kept of the last policy", "err", err)
-	}
-	own, err := m.onMachine()
-	if err != nil {
-		return nil, last, err
-	}
-	published, serial, err := aws.Published(ctx, c.Personas, last.Sources)
-	if err != nil {
-		return nil, last, err
-	}
-	good := source.LastGood{
-		Machine: m.Facts.MachineID, Saved: m.System.Clock.Now(), Serial: serial,
-		Personas: c.Personas, Sources: append(own, published...),
-	}
-	p, err := merged(good.Sources, c.Personas)
-	if err != nil {
-		return nil, last, fmt.Errorf("cannot use the published policy, serial %d: %w", serial, err)
-	}
-	p.Serial = serial
-	p, good.Values, err = resolve.Resolve(ctx, p, m.Facts, aws)
-	if err != nil {
-		return nil, last, fmt.Errorf("cannot use the published policy, serial %d: %w", serial, err)
-	}
-	return p, good, nil
-}
-
-// Known is the policy that can be had without the network: the machine's own
-// layers with what was last published. If those do not go together, it is the
-// last good policy as it was kept, and if there is none the seed; refused says why.
-func (m *Machine) Known(_ context.Context, c Config) (p *policy.Policy, refused []string, err error) {
-	last, kept, err := source.ReadLastGood(m.System.FS, StateDir, m.Facts.MachineID)
-	if err != nil {
-		refused = append(refused, err.Error())
-	}
-	own, err := m.onMachine()
-	if err != nil {
-		refused = append(refused, problems(err)...)
-	}
-	attempts := [][]policy.Source{own}
-	if kept {
-		attempts[0] = append(own, layer(last.Sources, policy.Remote)...)
-		attempts = append(attempts, last.Sources)
-	}
-	attempts = append(attempts, layer(own, policy.Seed), nil)
-	for i, sources := range attempts {
-		personas := c.Personas
-		if kept && i == 1 {
-			personas = last.Personas
-		}
-		p, err := merged(sources, personas)
-		if err == nil {
-			p, err = resolve.Offline(p, m.Facts, last.Value)
-		}
-		if err != nil {
-			refused = append(refused, problems(err)...)
-			continue
-		}
-		whole := i == 0 && c.AWS.Path == ""
-		if kept && i < 2 {
-			p.Serial, whole = last.Serial, slices.Equal(personas, last.Personas)
-		}
-		p.Partial = !whole
-		return p, refused, nil
-	}
-	return nil, refused, fmt.Errorf("cannot find a policy to enforce: %s", strings.Join(refused, "; "))
-}
-
-func layer(sources []policy.Source, l policy.Layer) []policy.Source {
-	var of []policy.Source
-	for _, s := range sources {
-		if s.Layer == l {
-			of = append(of, s)
-		}
-	}
-	return of
-}
-
-// problems are an error in its parts, one line each.
-func problems(err error) []string {
-	if ps := policy.AsProblems(err); len(ps) > 0 {
-		lines := make([]string, len(ps))
-		for i, p := range ps {
-			lines[i] = p.Error()
-		}
-		return lines
-	}
-	return strings.Split(err.Error(), "\n")
+	s, _ := m.subject(ctx, c, noTags)
+	return m.layers().Only(ctx, s, sources, func() (*source.AWS, error) { return m.connect(c, source.Client(), source.Retry{}) })
 }

@@ -2,20 +2,17 @@ package agent
 
 import (
 	"context"
-	"fmt"
+	"errors"
 	"sync"
-	"time"
 
 	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/internal/source"
-	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // A sender takes reports to SSM Compliance, the newest first: while one cannot be
 // delivered, those that come after it replace it. What says nothing new is not
 // sent again.
 type sender struct {
-	clock   system.Clock
 	deliver func(context.Context, report.Report) error // one attempt
 	done    func(error)                                // told what became of each attempt
 
@@ -25,8 +22,8 @@ type sender struct {
 	newest report.Report
 }
 
-func newSender(clock system.Clock, deliver func(context.Context, report.Report) error, done func(error)) *sender {
-	return &sender{clock: clock, deliver: deliver, done: done, wake: make(chan struct{}, 1)}
+func newSender(deliver func(context.Context, report.Report) error, done func(error)) *sender {
+	return &sender{deliver: deliver, done: done, wake: make(chan struct{}, 1)}
 }
 
 // offer hands in a report.
@@ -49,27 +46,38 @@ func (s *sender) peek() report.Report {
 // run delivers until ctx is done.
 func (s *sender) run(ctx context.Context) {
 	delivered := ""
-	failed := func(err error, _ time.Time) { s.done(fmt.Errorf("%s", source.Reason(err))) }
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-s.wake:
 		}
-		_ = source.Retry(ctx, s.clock, nil, failed, func(ctx context.Context) error {
+		backoff := source.Retry{}.Backoff()
+		for {
 			r := s.peek()
 			content := r.ContentHash()
 			if content == delivered {
-				return nil
+				break
 			}
-			ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
-			defer cancel()
-			if err := s.deliver(ctx, r); err != nil {
-				return err
+			err := s.attempt(ctx, r)
+			if err == nil {
+				delivered = content
+				s.done(nil)
+				break
 			}
-			delivered = content
-			s.done(nil)
-			return nil
-		})
+			if ctx.Err() != nil {
+				return
+			}
+			s.done(errors.New(source.TroubleOf(err).String()))
+			if source.Classify(err) == source.Hopeless || !source.Sleep(ctx, backoff(err)) {
+				break // the next report may be another matter
+			}
+		}
 	}
+}
+
+func (s *sender) attempt(ctx context.Context, r report.Report) error {
+	ctx, cancel := context.WithTimeout(ctx, deliveryTimeout)
+	defer cancel()
+	return s.deliver(ctx, r)
 }

@@ -4,7 +4,6 @@ package resolve
 
 import (
 	"context"
-	"errors"
 	"fmt"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -13,43 +12,46 @@ import (
 
 // Values is where the values of references are found, other than facts.
 type Values interface {
-	// Fetch returns the values of all references, or an error that names those that
-	// have none.
-	Fetch(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, error)
+	// Fetch returns the values of references, and of those that could not be had why
+	// not. Each reference is in one of the two.
+	Fetch(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, map[policy.Reference]error)
 }
 
-// Resolve returns the policy with its values in place, and the values that may be
-// kept: those that are no secrets, by reference. One value that cannot be had
-// means that there is no policy.
-func Resolve(ctx context.Context, p *policy.Policy, f facts.Facts, values Values) (*policy.Policy, map[string]string, error) {
+// A Resolution is a policy with its values in place.
+type Resolution struct {
+	Policy  *policy.Policy
+	Keep    map[string]string          // the values that may be kept, being no secrets, by reference
+	Missing map[policy.Reference]error // the values that could not be had; what needs them says so
+}
+
+// Resolve puts the values in place. Those that cannot be had are noted on the
+// resources that need them. Its error is policy.Problems: facts that no machine
+// has, and values that break the rules of the place where they are used.
+func Resolve(ctx context.Context, p *policy.Policy, f facts.Facts, values Values) (Resolution, error) {
+	if err := unknownFacts(p, f); err != nil {
+		return Resolution{}, err
+	}
 	var elsewhere []policy.Reference
-	found := map[policy.Reference]string{}
-	errs := []error{unknownFacts(p, f)}
 	for _, r := range p.References() {
 		if r.Service != "fact" {
 			elsewhere = append(elsewhere, r)
-			continue
 		}
-		found[r], _ = f.Lookup(r.Name)
 	}
+	found, missing := map[policy.Reference]string{}, map[policy.Reference]error{}
 	if len(elsewhere) > 0 {
-		fetched, err := values.Fetch(ctx, elsewhere)
-		errs = append(errs, err)
-		for r, value := range fetched {
-			found[r] = value
-		}
+		found, missing = values.Fetch(ctx, elsewhere)
 	}
-	if err := errors.Join(errs...); err != nil {
-		return nil, nil, err
+	expanded, err := Offline(p, f, func(r policy.Reference) (string, bool) { value, ok := found[r]; return value, ok })
+	if err != nil {
+		return Resolution{}, err
 	}
-	expanded, err := p.Expand(func(r policy.Reference) (string, bool) { value, ok := found[r]; return value, ok })
 	keep := map[string]string{}
 	for r, value := range found {
-		if !r.Secret() && r.Service != "fact" {
+		if !r.Secret() {
 			keep[r.String()] = value
 		}
 	}
-	return expanded, keep, err
+	return Resolution{Policy: expanded, Keep: keep, Missing: missing}, nil
 }
 
 // unknownFacts are the facts that no machine has. Its error is policy.Problems:
@@ -74,12 +76,14 @@ func unknownFacts(p *policy.Policy, f facts.Facts) error {
 }
 
 // Offline returns the policy with what is known without asking anybody: facts,
-// and values that were kept. What is missing is noted on each resource.
+// and values that were kept. What is missing is noted on each resource, as is a
+// fact that this machine does not know yet: its managed node, before the activation.
 func Offline(p *policy.Policy, f facts.Facts, kept func(policy.Reference) (string, bool)) (*policy.Policy, error) {
 	return p.Expand(func(r policy.Reference) (string, bool) {
-		if r.Service == "fact" {
-			return f.Lookup(r.Name)
+		if r.Service != "fact" {
+			return kept(r)
 		}
-		return kept(r)
+		value, _ := f.Lookup(r.Name)
+		return value, value != ""
 	})
 }

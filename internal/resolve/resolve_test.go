@@ -3,7 +3,6 @@ package resolve_test
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -16,18 +15,16 @@ import (
 // values are those of a service that has no others.
 type values map[string]string
 
-func (v values) Fetch(_ context.Context, references []policy.Reference) (map[policy.Reference]string, error) {
-	found := map[policy.Reference]string{}
-	var errs []error
+func (v values) Fetch(_ context.Context, references []policy.Reference) (map[policy.Reference]string, map[policy.Reference]error) {
+	found, missing := map[policy.Reference]string{}, map[policy.Reference]error{}
 	for _, r := range references {
-		value, ok := v[r.String()]
-		if !ok {
-			errs = append(errs, errors.New("cannot resolve "+r.String()))
-			continue
+		if value, ok := v[r.String()]; ok {
+			found[r] = value
+		} else {
+			missing[r] = errors.New("cannot resolve " + r.String())
 		}
-		found[r] = value
 	}
-	return found, errors.Join(errs...)
+	return found, missing
 }
 
 func policyOf(t *testing.T, content string) *policy.Policy {
@@ -45,34 +42,50 @@ func policyOf(t *testing.T, content string) *policy.Policy {
 
 func TestValuesAndFactsAreInPlaceAndOnlyWhatIsNoSecretMayBeKept(t *testing.T) {
 	p := policyOf(t, "{{fact:hostname}} {{resolve:ssm:/p}} {{resolve:secretsmanager:s}} {{other}}")
-	got, keep, err := resolve.Resolve(t.Context(), p, facts.Facts{Hostname: "A-1"}, values{
+	got, err := resolve.Resolve(t.Context(), p, facts.Facts{Hostname: "A-1"}, values{
 		"{{resolve:ssm:/p}}": "plain", "{{resolve:secretsmanager:s}}": "secret",
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := policy.Of[policy.Dropin](got)
+	want := policy.Of[policy.Dropin](got.Policy)
 	if len(want) != 1 || want[0].Spec.Content != "A-1 plain secret {{other}}" {
 		t.Errorf("%+v", want)
 	}
-	if diff := cmp.Diff(map[string]string{"{{resolve:ssm:/p}}": "plain"}, keep); diff != "" {
+	if diff := cmp.Diff(map[string]string{"{{resolve:ssm:/p}}": "plain"}, got.Keep); diff != "" {
 		t.Error(diff)
 	}
 }
 
-func TestEverythingThatCannotBeResolvedIsNamed(t *testing.T) {
-	p := policyOf(t, "{{fact:colour}} {{resolve:ssm:/p}} {{resolve:ssm:/q}}")
-	_, _, err := resolve.Resolve(t.Context(), p, facts.Facts{}, values{})
-	for _, name := range []string{"{{fact:colour}}", "{{resolve:ssm:/p}}", "{{resolve:ssm:/q}}"} {
-		if err == nil || !strings.Contains(err.Error(), name) {
-			t.Errorf("%s is not named in %v", name, err)
+func TestEveryValueThatCannotBeHadIsNamedAndWhatNeedsItIsNotEnforced(t *testing.T) {
+	p := policyOf(t, "{{resolve:ssm:/p}} {{resolve:ssm:/q}} {{resolve:ssm:/r}}")
+	got, err := resolve.Resolve(t.Context(), p, facts.Facts{}, values{"{{resolve:ssm:/p}}": "x"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"/q", "/r"} {
+		if got.Missing[policy.Reference{Service: "ssm", Name: name}] == nil {
+			t.Errorf("%s is not named", name)
 		}
+	}
+	if n := len(policy.Of[policy.Dropin](got.Policy)); n != 0 || len(got.Missing) != 2 {
+		t.Errorf("%d drop-ins would be enforced without %v", n, got.Missing)
+	}
+}
+
+func TestAFactThatThisMachineDoesNotKnowYetIsMissingAndNotEmpty(t *testing.T) {
+	got, err := resolve.Resolve(t.Context(), policyOf(t, "{{fact:managed-node}}"), facts.Facts{}, values{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r, _ := got.Policy.Lookup("dropin/etc/x.d/y"); len(r.Missing) != 1 || len(got.Missing) != 0 {
+		t.Errorf("%+v", r)
 	}
 }
 
 func TestOfflineWhatIsMissingIsNotedAndNotEnforced(t *testing.T) {
 	p := policyOf(t, "{{fact:hostname}} {{resolve:secretsmanager:s}}")
-	got, err := resolve.Offline(p, facts.Facts{}, func(policy.Reference) (string, bool) { return "", false })
+	got, err := resolve.Offline(p, facts.Facts{Hostname: "A-1"}, func(policy.Reference) (string, bool) { return "", false })
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -85,7 +98,7 @@ func TestOfflineWhatIsMissingIsNotedAndNotEnforced(t *testing.T) {
 }
 
 func TestAFactThatNoMachineHasIsAProblemOfThePolicy(t *testing.T) {
-	_, _, err := resolve.Resolve(t.Context(), policyOf(t, "{{fact:hostname}} {{fact:colour}}"), facts.Facts{}, values{})
+	_, err := resolve.Resolve(t.Context(), policyOf(t, "{{fact:hostname}} {{fact:colour}}"), facts.Facts{}, values{})
 	problems := policy.AsProblems(err)
 	if len(problems) != 1 || problems[0].File != "x.toml" || problems[0].Line != 2 {
 		t.Errorf("%v", err)

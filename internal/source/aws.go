@@ -1,273 +1,184 @@
 package source
 
 import (
-	"compress/gzip"
 	"context"
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
+	"net"
 	"net/http"
-	"slices"
-	"strings"
+	"time"
 
-	"github.com/BurntSushi/toml"
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 
-	"github.com/soe-agent/soe-agent/internal/policy"
-	"github.com/soe-agent/soe-agent/internal/system"
+	"github.com/soe-agent/soe-agent/internal/credentials"
 )
 
-// Config says where in AWS a policy is published.
+// Config says where in AWS a policy is published, and whose word opens it.
 type Config struct {
-	Region   string `toml:"region"`   // absent: that of the managed node's registration
-	Path     string `toml:"path"`     // absent: nothing is published
-	Endpoint string `toml:"endpoint"` // of a VPC endpoint or an emulator; absent: the region's own
+	Region      string             `toml:"region"`      // absent: that of the managed node's registration
+	Path        string             `toml:"path"`        // absent: nothing is published
+	Endpoint    string             `toml:"endpoint"`    // of a VPC endpoint or an emulator; absent: the region's own
+	Credentials credentials.Config `toml:"credentials"` // absent: those of amazon-ssm-agent
 }
 
-// AWS is a connection to SSM and Secrets Manager.
+// A Provider gives credentials, and reads them again after Forget.
+type Provider interface {
+	aws.CredentialsProvider
+	Forget()
+}
+
+// AWS is a connection to SSM and Secrets Manager. It is meant to be kept: it
+// learns how wrong this machine's clock is, and what it may not read. Its methods
+// are for one goroutine at a time; that of SSM is for all.
 type AWS struct {
 	path        string
 	http        *http.Client
-	credentials *aws.CredentialsCache
+	credentials Provider
+	retry       Retry
 	ssm         *ssm.Client
 	secrets     *secretsmanager.Client
+
+	// refused are parameters that made a call for several fail: they are asked for
+	// alone, and only when the time has come.
+	refused map[string]refusal
+	// batchRefused is until when secrets are read one by one, because the role does
+	// not allow to read several at once.
+	batchRefused time.Time
+
+	tags      map[string]string
+	tagsErr   error
+	tagsUntil time.Time
 }
 
-// Connect prepares a connection; it sends nothing. The region is the configured
-// one, or else that of the registration.
-func Connect(c Config, region string, s *system.System) (*AWS, error) {
+// A refusal is why something cannot be read, and when to ask again.
+type refusal struct {
+	err   error
+	until time.Time
+}
+
+// refusalLasts is how long what was refused is not asked for again: it is one call
+// for each such parameter then, of forty a second for the whole account.
+const refusalLasts = time.Hour
+
+// Connect prepares a connection; it sends nothing. region is used where the
+// configuration names none.
+func Connect(c Config, region string, credentials Provider, client *http.Client, retry Retry) (*AWS, error) {
 	if c.Region != "" {
 		region = c.Region
 	}
 	if region == "" {
-		return nil, errors.New("cannot reach AWS: the region is not known; set region in [aws] of agent.toml")
+		return nil, errNoRegion
 	}
-	a := &AWS{path: strings.TrimSuffix(c.Path, "/"), http: client(), credentials: newProvider(s.FS, s.Clock)}
 	config := aws.Config{
-		Region: region, Credentials: a.credentials, HTTPClient: a.http,
+		Region: region, Credentials: credentials, HTTPClient: client,
 		Retryer: func() aws.Retryer { return aws.NopRetryer{} }, // Retry does, in one place
 	}
 	if c.Endpoint != "" {
 		config.BaseEndpoint = aws.String(c.Endpoint)
 	}
-	a.ssm, a.secrets = ssm.NewFromConfig(config), secretsmanager.NewFromConfig(config)
+	a := &AWS{
+		path: c.Path, http: client, credentials: credentials, retry: retry,
+		ssm: ssm.NewFromConfig(config), secrets: secretsmanager.NewFromConfig(config),
+	}
+	a.Reset()
 	return a, nil
 }
+
+var errNoRegion = errors.New("cannot reach AWS: the region is not known; set region in [aws] of agent.toml")
 
 // SSM is the client for other calls to the same place.
 func (a *AWS) SSM() *ssm.Client { return a.ssm }
 
-// Forget makes the next call read the credentials again and use a new connection.
-func (a *AWS) Forget() {
-	a.credentials.Invalidate()
+// Reset forgets what was learnt of the machine's surroundings: connections that
+// died in its sleep, credentials, what may not be read.
+func (a *AWS) Reset() {
+	a.forget()
+	a.refused = map[string]refusal{}
+	a.batchRefused, a.tagsUntil = time.Time{}, time.Time{}
+}
+
+func (a *AWS) forget() {
+	a.credentials.Forget()
 	a.http.CloseIdleConnections()
 }
 
-// A Manifest lists what is published. Its format is part of the policy's.
-type Manifest struct {
-	Schema    int             `toml:"schema"`
-	Serial    int64           `toml:"serial"`
-	Fragments []ManifestEntry `toml:"fragment"`
+// Call carries out a call to AWS, and again while it fails for a reason that passes
+// by itself, until ctx is done. The error is that of the last attempt.
+func (a *AWS) Call(ctx context.Context, call func(context.Context) error) error {
+	return a.retry.Do(ctx, a.forget, call)
 }
 
-// A ManifestEntry is one published fragment.
-type ManifestEntry struct {
-	Name      string   `toml:"name"`
-	Parameter string   `toml:"parameter"`
-	SHA256    string   `toml:"sha256"`   // of the text, in hexadecimal
-	Encoding  string   `toml:"encoding"` // "gzip+base64", or absent
-	Personas  []string `toml:"personas"`
+// Client is how requests are sent: with a deadline each, and with connections that
+// are not kept for long.
+func Client() *http.Client {
+	return &http.Client{
+		Timeout: 20 * time.Second,
+		Transport: &http.Transport{
+			Proxy:                 http.ProxyFromEnvironment,
+			DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
+			TLSHandshakeTimeout:   5 * time.Second,
+			ResponseHeaderTimeout: 15 * time.Second,
+			IdleConnTimeout:       30 * time.Second,
+			MaxIdleConnsPerHost:   2,
+			ForceAttemptHTTP2:     true,
+		},
+	}
 }
 
-// ErrHalfPublished is wrapped by the error of a published policy that is not
-// whole: its author is writing it, or has stopped in the middle.
-var ErrHalfPublished = errors.New("the policy is half published")
+// Errors of what is there, or not, other than the services' own.
+var (
+	// ErrNothingPublished is wrapped by the error of a path without a manifest.
+	ErrNothingPublished = errors.New("nothing is published")
+	// ErrOlder is wrapped by the error of a manifest that is older than the policy in
+	// force: somebody, or a backup, has put it there again.
+	ErrOlder = errors.New("an older policy is published")
+	// ErrNoValue is wrapped by the error about a reference to something that is not
+	// there, or that is not what the reference says.
+	ErrNoValue = errors.New("there is no such value")
 
-// Published returns the remote layer for a machine of these personas, and its
-// serial. The fragments are in the manifest's order. Those that are among known,
-// with the same digest, are not fetched again: a look that finds nothing new
-// costs one call. What only the policy's author can mend is policy.Problems.
-func (a *AWS) Published(ctx context.Context, personas []string, known []policy.Source) ([]policy.Source, int64, error) {
-	name := a.path + "/manifest"
-	out, err := a.ssm.GetParameter(ctx, &ssm.GetParameterInput{Name: &name})
-	if err != nil {
-		return nil, 0, fmt.Errorf("cannot read the manifest %s: %w", name, err)
-	}
-	if out.Parameter == nil {
-		return nil, 0, fmt.Errorf("cannot read the manifest %s: %w", name, errNonsense)
-	}
-	manifest, err := parseManifest(name, aws.ToString(out.Parameter.Value))
-	if err != nil {
-		return nil, 0, err
-	}
-	have := map[string]policy.Source{}
-	for _, s := range known {
-		if s.Layer == policy.Remote {
-			have[s.Name+digest(s.Text)] = s
-		}
-	}
-	var wanted, missing []ManifestEntry
-	for _, entry := range manifest.Fragments {
-		if len(entry.Personas) > 0 && !slices.ContainsFunc(entry.Personas, func(p string) bool { return slices.Contains(personas, p) }) {
-			continue
-		}
-		wanted = append(wanted, entry)
-		if _, ok := have[entry.Name+entry.SHA256]; !ok {
-			missing = append(missing, entry)
-		}
-	}
-	fetched, err := a.fragments(ctx, missing)
-	if err != nil {
-		return nil, 0, err
-	}
-	for _, s := range fetched {
-		have[s.Name+digest(s.Text)] = s
-	}
-	sources := make([]policy.Source, len(wanted))
-	for i, entry := range wanted {
-		sources[i] = have[entry.Name+entry.SHA256]
-	}
-	return sources, manifest.Serial, agree(wanted, sources)
-}
+	// errNonsense is wrapped by the error of an answer that is whole and says nothing.
+	errNonsense = errors.New("the answer is empty")
+)
 
-// agree says which fragments are for other personas than the manifest has it: a
-// machine that goes by the manifest would not even fetch one that is for it.
-func agree(entries []ManifestEntry, sources []policy.Source) error {
-	var problems policy.Problems
-	for i, entry := range entries {
-		fragment, err := policy.Parse(sources[i])
+// tagsLast is how long tags are believed. They rarely change, and their permission
+// is not part of a node's standard role.
+const tagsLast = time.Hour
+
+// tagsPatience is how long tags may hold up the policy.
+const tagsPatience = 20 * time.Second
+
+// Tags returns the tags of a managed node.
+func (a *AWS) Tags(ctx context.Context, node string) (map[string]string, error) {
+	if node == "" {
+		return nil, errors.New("cannot read the tags: this machine is no managed node yet")
+	}
+	if time.Now().Before(a.tagsUntil) {
+		return a.tags, a.tagsErr
+	}
+	ctx, cancel := context.WithTimeout(ctx, tagsPatience)
+	defer cancel()
+	var tags map[string]string
+	err := a.Call(ctx, func(ctx context.Context) error {
+		out, err := a.ssm.ListTagsForResource(ctx, &ssm.ListTagsForResourceInput{
+			ResourceType: types.ResourceTypeForTaggingManagedInstance, ResourceId: &node,
+		})
 		if err != nil {
-			continue // whoever parses it next says what is wrong
+			return err
 		}
-		listed, said := slices.Sorted(slices.Values(entry.Personas)), slices.Sorted(slices.Values(fragment.Personas))
-		if !slices.Equal(listed, said) {
-			problems = append(problems, policy.Problem{File: entry.Name, Message: fmt.Sprintf(
-				"cannot use the fragment: its personas are %q, and in the manifest %q; publish it again", said, listed)})
+		tags = map[string]string{}
+		for _, tag := range out.TagList {
+			tags[aws.ToString(tag.Key)] = aws.ToString(tag.Value)
 		}
-	}
-	if len(problems) > 0 {
-		return problems
-	}
-	return nil
-}
-
-func digest(text string) string {
-	sum := sha256.Sum256([]byte(text))
-	return hex.EncodeToString(sum[:])
-}
-
-func parseManifest(name, text string) (Manifest, error) {
-	var m Manifest
-	meta, err := toml.Decode(text, &m)
+		return nil
+	})
 	if err != nil {
-		p := policy.Problem{File: name, Message: "cannot read the manifest: " + strings.TrimPrefix(err.Error(), "toml: ")}
-		var parse toml.ParseError
-		if errors.As(err, &parse) {
-			p.Line, p.Message = parse.Position.Line, "cannot read the manifest: "+parse.Message
-		}
-		return m, policy.Problems{p}
+		err = fmt.Errorf("cannot read the tags of %s: %w", node, err)
 	}
-	var problems policy.Problems
-	refuse := func(format string, args ...any) {
-		problems = append(problems, policy.Problem{File: name, Message: "cannot use the manifest: " + fmt.Sprintf(format, args...)})
+	if !Classify(err).passes() || err == nil {
+		a.tags, a.tagsErr, a.tagsUntil = tags, err, time.Now().Add(tagsLast)
 	}
-	for _, key := range meta.Undecoded() {
-		refuse("unknown key %s", key)
-	}
-	if m.Schema != 1 {
-		refuse("this agent knows schema 1 and not %d", m.Schema)
-	}
-	if m.Serial < 1 {
-		refuse("its serial is %d, and not 1 or more", m.Serial)
-	}
-	names := map[string]bool{}
-	for _, f := range m.Fragments {
-		if names[f.Name] {
-			refuse("two fragments are called %q", f.Name)
-		}
-		names[f.Name] = true
-		if f.Name == "" || f.Parameter == "" || len(f.SHA256) != sha256.Size*2 {
-			refuse("the fragment %q lacks its name, parameter or sha256", f.Name)
-		}
-		if f.Encoding != "" && f.Encoding != compressed {
-			refuse("the fragment %q has the encoding %q, which this agent does not know", f.Name, f.Encoding)
-		}
-	}
-	if len(problems) > 0 {
-		return m, problems
-	}
-	return m, nil
-}
-
-// compressed is the encoding of fragments that Parameter Store would refuse as
-// they are: those with references in them.
-const compressed = "gzip+base64"
-
-// fragments fetches what a manifest lists.
-func (a *AWS) fragments(ctx context.Context, entries []ManifestEntry) ([]policy.Source, error) {
-	names := make([]string, len(entries))
-	for i, e := range entries {
-		names[i] = e.Parameter
-	}
-	values, err := a.parameters(ctx, names, false)
-	if err != nil {
-		return nil, err
-	}
-	var sources []policy.Source
-	var errs []error
-	for _, e := range entries {
-		p, there := values[e.Parameter]
-		if !there {
-			errs = append(errs, fmt.Errorf("cannot read the fragment %s: %w: there is no parameter %s", e.Name, ErrHalfPublished, e.Parameter))
-			continue
-		}
-		text, err := decode(aws.ToString(p.Value), e.Encoding)
-		if err != nil || digest(text) != e.SHA256 {
-			errs = append(errs, fmt.Errorf("cannot read the fragment %s: %w: %s is not what the manifest lists", e.Name, ErrHalfPublished, e.Parameter))
-			continue
-		}
-		sources = append(sources, policy.Source{Name: e.Name, Layer: policy.Remote, Text: text})
-	}
-	return sources, errors.Join(errs...)
-}
-
-// largestText bounds what a compressed fragment may become.
-const largestText = 1 << 20
-
-func decode(value, encoding string) (string, error) {
-	if encoding != compressed {
-		return value, nil
-	}
-	unzipped, err := gzip.NewReader(base64.NewDecoder(base64.StdEncoding, strings.NewReader(value)))
-	if err != nil {
-		return "", err
-	}
-	text, err := io.ReadAll(io.LimitReader(unzipped, largestText+1))
-	if err == nil && len(text) > largestText {
-		err = fmt.Errorf("it is larger than %d bytes", largestText)
-	}
-	return string(text), err
-}
-
-// parameters reads parameters by name or ARN, ten a call, which is what the
-// service allows. Those that are not there are left out.
-func (a *AWS) parameters(ctx context.Context, names []string, decrypt bool) (map[string]types.Parameter, error) {
-	found := map[string]types.Parameter{}
-	for batch := range slices.Chunk(names, 10) {
-		out, err := a.ssm.GetParameters(ctx, &ssm.GetParametersInput{Names: batch, WithDecryption: &decrypt})
-		if err != nil {
-			return nil, fmt.Errorf("cannot read the parameters %s: %w", strings.Join(batch, ", "), err)
-		}
-		for _, p := range out.Parameters {
-			found[aws.ToString(p.Name)+aws.ToString(p.Selector)] = p
-			found[aws.ToString(p.ARN)+aws.ToString(p.Selector)] = p // asked by ARN, the service answers with the bare name
-		}
-	}
-	return found, nil
+	return tags, err
 }

@@ -30,13 +30,13 @@ func TestFragmentsAreInTheOrderOfTheManifestWhicheverAreKnownAlready(t *testing.
 	fragments := map[string]string{"10": "schema = 1\n", "20": "schema = 1\n# 20\n", "30": "schema = 1\n# 30\n"}
 	a.publish(t, 1, fragments)
 	aws := a.connect(t)
-	known, _, err := aws.Published(t.Context(), nil, nil)
+	known, _, err := published(t.Context(), aws, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	fragments["10"] = "schema = 1\n# changed\n"
 	a.publish(t, 2, fragments)
-	again, _, err := aws.Published(t.Context(), nil, known)
+	again, _, err := published(t.Context(), aws, nil, known)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,7 +50,7 @@ func TestAManifestThatNamesOtherPersonasThanTheFragmentIsRefused(t *testing.T) {
 	a := newActivated(t)
 	a.publish(t, 1, map[string]string{"10-base": "schema = 1\npersonas = [\"kiosk\", \"base\"]\n"})
 	aws := a.connect(t)
-	known, _, err := aws.Published(t.Context(), []string{"base"}, nil)
+	known, _, err := published(t.Context(), aws, []string{"base"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -64,12 +64,12 @@ func TestAManifestThatNamesOtherPersonasThanTheFragmentIsRefused(t *testing.T) {
 		a.fake.PutParameter("/soe/prod/manifest", strings.Replace(manifest, `["kiosk", "base"]`, personas, 1))
 	}
 	change(`["base", "kiosk"]`)
-	if _, _, err := aws.Published(t.Context(), []string{"base"}, nil); err != nil {
+	if _, _, err := published(t.Context(), aws, []string{"base"}, nil); err != nil {
 		t.Errorf("another order: %v", err)
 	}
 	for _, cached := range [][]policy.Source{nil, known} {
 		change(`["base"]`)
-		_, _, err = aws.Published(t.Context(), []string{"base"}, cached)
+		_, _, err = published(t.Context(), aws, []string{"base"}, cached)
 		if problems := policy.AsProblems(err); len(problems) != 1 || problems[0].File != "10-base" {
 			t.Errorf("with %d known: %v", len(cached), err)
 		}
@@ -85,7 +85,7 @@ func TestWhatIsWrongWithAManifestIsAProblemOfThePolicyWithItsPlace(t *testing.T)
 		"schema = 1\nserial = 1\n" + entry + entry: {File: "/soe/prod/manifest"},
 	} {
 		a.fake.PutParameter("/soe/prod/manifest", text)
-		_, _, err := a.connect(t).Published(t.Context(), nil, nil)
+		_, _, err := published(t.Context(), a.connect(t), nil, nil)
 		problems := policy.AsProblems(err)
 		if len(problems) != 1 || problems[0].File != want.File || problems[0].Line != want.Line {
 			t.Errorf("%q: %v", text, err)
@@ -100,14 +100,16 @@ func TestAnAnswerThatMakesNoSenseIsAnErrorAndNoSecretIsInIt(t *testing.T) {
 	a.fake.PutSecureParameter("/s", canary)
 	for _, answer := range []awsfake.Fault{awsfake.GarbledJSON, answers(""), answers("{}"), answers("<html>log in first</html>")} {
 		a.fake.FailAlways(awsfake.Any, answer)
-		aws := a.connect(t)
-		_, _, err := aws.Published(t.Context(), nil, nil)
-		if err == nil || source.Classify(err) != source.Soon || !strings.HasPrefix(source.Reason(err), "the answer makes no sense") {
-			t.Errorf("%v: %q", err, source.Reason(err))
+		ctx, aws := a.impatient(t)
+		_, _, err := published(ctx, aws, nil, nil)
+		if err == nil || source.Classify(err) != source.Passing || source.TroubleOf(err).Name != source.NoSense {
+			t.Errorf("%v: %q", err, source.TroubleOf(err))
 		}
 		for _, text := range []string{"{{resolve:secretsmanager:s}}", "{{resolve:ssm-secure:/s}}"} {
-			if _, err := aws.Fetch(t.Context(), []policy.Reference{reference(t, text)}); err == nil || strings.Contains(err.Error()+source.Reason(err), canary) {
-				t.Errorf("%s: %v", text, err)
+			ctx, aws := a.impatient(t)
+			_, missing := aws.Fetch(ctx, []policy.Reference{reference(t, text)})
+			if why := source.Missing(missing); len(why) != 1 || strings.Contains(why.Error()+source.TroubleOf(why).String(), canary) {
+				t.Errorf("%s: %v", text, why)
 			}
 		}
 		a.fake.Heal()
@@ -124,9 +126,9 @@ func TestAParameterNamedByItsARNIsFound(t *testing.T) {
 	}})
 	a.fake.FailAlways("GetParameters", answers(string(body)))
 	newest, second := reference(t, "{{resolve:ssm:"+arn+"}}"), reference(t, "{{resolve:ssm:"+arn+":2}}")
-	got, err := a.connect(t).Fetch(t.Context(), []policy.Reference{newest, second})
-	if err != nil {
-		t.Fatal(err)
+	got, missing := a.connect(t).Fetch(t.Context(), []policy.Reference{newest, second})
+	if len(missing) > 0 {
+		t.Fatal(source.Missing(missing))
 	}
 	if diff := cmp.Diff(map[policy.Reference]string{newest: "newest", second: "second"}, got); diff != "" {
 		t.Error(diff)
@@ -140,63 +142,43 @@ func TestEachSecretIsReadOnceHoweverManyOfItsKeysAreWantedAndThoughItCannotBeRea
 	for _, text := range []string{"json:SecretString:a", "json:SecretString:b", "none:SecretString:a", "none:SecretString:b"} {
 		references = append(references, reference(t, "{{resolve:secretsmanager:"+text+"}}"))
 	}
-	values, err := a.connect(t).Fetch(t.Context(), references)
-	if !errors.Is(err, source.ErrNoValue) || values[references[1]] != "2" {
-		t.Errorf("%v, %v", values, err)
+	values, missing := a.connect(t).Fetch(t.Context(), references)
+	if !errors.Is(missing[references[2]], source.ErrNoValue) || !errors.Is(missing[references[3]], source.ErrNoValue) || values[references[1]] != "2" {
+		t.Errorf("%v, %v", values, missing)
 	}
-	if diff := cmp.Diff([]string{"GetSecretValue", "GetSecretValue"}, a.actions()); diff != "" {
+	if diff := cmp.Diff([]string{"BatchGetSecretValue"}, a.actions()); diff != "" {
 		t.Error(diff)
-	}
-}
-
-func TestCredentialsAreReadAgainBeforeTheyExpire(t *testing.T) {
-	a := newActivated(t)
-	a.publish(t, 1, map[string]string{"10": "schema = 1\n"})
-	aws := a.connect(t)
-	a.activate(t, awsfake.DefaultCredentials().AccessKeyID, time.Now().Add(300*time.Millisecond))
-	if _, _, err := aws.Published(t.Context(), nil, nil); err != nil {
-		t.Fatal(err)
-	}
-	rotated := awsfake.DefaultCredentials()
-	rotated.AccessKeyID = "ASIAROTATED"
-	a.activate(t, rotated.AccessKeyID, time.Now().Add(time.Hour))
-	a.fake.SetCredentials(rotated)
-	for deadline := time.Now().Add(10 * time.Second); ; {
-		_, _, err := aws.Published(t.Context(), nil, nil)
-		if err == nil {
-			return
-		}
-		if source.Classify(err) != source.Credentials || time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-	}
-}
-
-func TestTheEnvironmentsCredentialsComeFirst(t *testing.T) {
-	a := newActivated(t)
-	a.publish(t, 1, map[string]string{"10": "schema = 1\n"})
-	a.activate(t, "ASIAUNKNOWN", time.Now().Add(time.Hour))
-	c := awsfake.DefaultCredentials()
-	t.Setenv("AWS_ACCESS_KEY_ID", c.AccessKeyID)
-	t.Setenv("AWS_SECRET_ACCESS_KEY", c.SecretAccessKey)
-	t.Setenv("AWS_SESSION_TOKEN", c.SessionToken)
-	if _, _, err := a.connect(t).Published(t.Context(), nil, nil); err != nil {
-		t.Error(err)
 	}
 }
 
 func TestAWrongClockIsToldFromWrongCredentials(t *testing.T) {
 	a := newActivated(t)
 	a.fake.SetClockSkew(2 * time.Hour)
-	_, _, err := a.connect(t).Published(t.Context(), nil, nil)
-	if reason := source.Reason(err); !strings.HasPrefix(reason, "the clock is wrong by 2h0m") && !strings.HasPrefix(reason, "the clock is wrong by 1h59m") {
-		t.Errorf("%q: %v", reason, err)
+	ctx, aws := a.impatient(t)
+	_, _, err := published(ctx, aws, nil, nil)
+	if said := source.TroubleOf(err).String(); !strings.HasPrefix(said, "clock wrong: by 2h0m") && !strings.HasPrefix(said, "clock wrong: by 1h59m") {
+		t.Errorf("%q: %v", said, err)
 	}
 	a.fake.SetClockSkew(0)
 	a.put(t, "root/.aws/credentials", "[default]\naws_access_key_id = "+awsfake.DefaultCredentials().AccessKeyID+
 		"\naws_secret_access_key = half\naws_session_token = "+awsfake.DefaultCredentials().SessionToken+"\n")
-	_, _, err = a.connect(t).Published(t.Context(), nil, nil)
-	if reason := source.Reason(err); !strings.HasPrefix(reason, "credentials refused") || strings.Contains(reason, "half") {
-		t.Errorf("%q: %v", reason, err)
+	ctx, aws = a.impatient(t)
+	_, _, err = published(ctx, aws, nil, nil)
+	if trouble := source.TroubleOf(err); trouble.Name != source.CredentialsRefused || strings.Contains(trouble.Detail, "half") {
+		t.Errorf("%q: %v", trouble, err)
+	}
+}
+
+func TestAConnectionLearnsHowWrongTheClockIsAndGoesOn(t *testing.T) {
+	a := newActivated(t)
+	a.publish(t, 1, map[string]string{"10": "schema = 1\n"})
+	a.fake.SetClockSkew(2 * time.Hour)
+	waits := 0
+	aws := a.connectWith(t, source.Retry{Waiting: func(error, time.Time) { waits++ }, Jitter: func(time.Duration) time.Duration { return 0 }})
+	if _, _, err := published(t.Context(), aws, nil, nil); err != nil || waits != 1 {
+		t.Errorf("%v after %d waits", err, waits)
+	}
+	if _, _, err := published(t.Context(), aws, nil, nil); err != nil || waits != 1 {
+		t.Errorf("%v after %d waits in all", err, waits)
 	}
 }

@@ -3,198 +3,217 @@ package source
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net"
+	"math/rand/v2"
 	"net/http"
-	"strings"
+	"strconv"
 	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/smithy-go"
 	"github.com/cenkalti/backoff/v4"
 
-	"github.com/soe-agent/soe-agent/internal/system"
+	"github.com/soe-agent/soe-agent/internal/manifest"
+	"github.com/soe-agent/soe-agent/internal/policy"
 )
-
-// errNonsense is wrapped by the error of an answer that is whole and says nothing.
-var errNonsense = errors.New("the answer is empty")
 
 // A Class says what to do about an error.
 type Class int
 
-// The classes.
+// The classes, the most patient last.
 const (
-	Soon        Class = iota // it passes: throttling, a failing service, no network
+	Passing     Class = iota // try again: a failing service, no network
+	Throttled                // try again: the account's calls are used up
 	Credentials              // read the credentials again, and try
-	Later                    // somebody has to act; it heals without us: permissions, a missing parameter
+	Half                     // the policy is being published; look again soon
+	Denied                   // try again, slowly: it heals when somebody allows it
+	People                   // somebody has to act: a name that is not there, a policy that is wrong
+	Hopeless                 // the same request will never do
 )
 
 // classes is the table of error codes (Systems Manager and Secrets Manager API
-// References, "Common Errors"). What is not in it is Soon.
+// References, "Common Errors"; retry.DefaultThrottleErrorCodes of the SDK). What is
+// not in it is Passing.
 func classes() map[string]Class {
 	return map[string]Class{
+		"Throttling": Throttled, "ThrottlingException": Throttled, "ThrottledException": Throttled,
+		"RequestThrottledException": Throttled, "RequestThrottled": Throttled, "TooManyRequestsException": Throttled,
+		"RequestLimitExceeded": Throttled, "BandwidthLimitExceeded": Throttled, "LimitExceededException": Throttled,
+		"ProvisionedThroughputExceededException": Throttled, "SlowDown": Throttled, "PriorRequestNotComplete": Throttled,
+		"TransactionInProgressException": Throttled, "EC2ThrottledException": Throttled,
+
+		"InternalServerError": Passing, "InternalServiceError": Passing, "InternalFailure": Passing,
+		"ServiceUnavailable": Passing, "RequestTimeout": Passing, "RequestTimeoutException": Passing,
+
 		"ExpiredToken": Credentials, "ExpiredTokenException": Credentials, "UnrecognizedClientException": Credentials,
 		"InvalidClientTokenId": Credentials, "InvalidSignatureException": Credentials, "SignatureDoesNotMatch": Credentials,
 		"RequestExpired": Credentials,
 
-		"AccessDeniedException": Later, "AccessDenied": Later, "NotAuthorized": Later, "OptInRequired": Later,
-		"ParameterNotFound": Later, "ParameterVersionNotFound": Later, "ResourceNotFoundException": Later,
-		"InvalidKeyId": Later, "DecryptionFailure": Later, "ValidationException": Later, "ValidationError": Later,
-		"InvalidRequestException": Later, "InvalidParameterException": Later,
+		"AccessDeniedException": Denied, "AccessDenied": Denied, "NotAuthorized": Denied, "OptInRequired": Denied,
+
+		"ParameterNotFound": People, "ParameterVersionNotFound": People, "ResourceNotFoundException": People,
+		"InvalidKeyId": People, "DecryptionFailure": People, "InvalidRequestException": People, "InvalidParameterException": People,
+
+		"ValidationException": Hopeless, "ValidationError": Hopeless, "InvalidFilterKey": Hopeless, "InvalidFilterOption": Hopeless,
+		"InvalidFilterValue": Hopeless, "InvalidNextToken": Hopeless, "InvalidNextTokenException": Hopeless,
+		"RequestEntityTooLargeException": Hopeless, "ItemSizeLimitExceededException": Hopeless, "TotalSizeLimitExceededException": Hopeless,
 	}
 }
 
-// Classify returns the class of an error.
+// Classify returns the class of an error: of values that are missing, that of the
+// one for which to try again the soonest.
 func Classify(err error) Class {
-	var api smithy.APIError
-	switch {
-	case errors.Is(err, ErrNoCredentials), errors.Is(err, ErrExpired):
-		return Credentials
-	case errors.Is(err, ErrHalfPublished):
-		return Soon
-	case errors.As(err, &api):
-		return classes()[api.ErrorCode()]
+	var missing Missing
+	if !errors.As(err, &missing) {
+		return classifyOne(err)
 	}
-	return Soon
+	soonest := Hopeless
+	for _, why := range missing {
+		soonest = min(soonest, classifyOne(why))
+	}
+	return soonest
 }
 
-// Reason says in a few words what an error means for whoever looks at the status.
-func Reason(err error) string {
+func classifyOne(err error) Class {
 	var api smithy.APIError
-	var network net.Error
 	var status *awshttp.ResponseError
 	switch {
-	case errors.Is(err, ErrNoCredentials):
-		return "no credentials yet: the hybrid activation has not happened"
-	case errors.Is(err, ErrExpired):
-		return "credentials expired: amazon-ssm-agent has not refreshed them"
-	case errors.Is(err, ErrHalfPublished):
-		return err.Error()
+	case isCredentialTrouble(err):
+		return Credentials
+	case errors.Is(err, manifest.ErrHalfPublished):
+		return Half
+	case errors.Is(err, ErrNoValue), errors.Is(err, ErrNothingPublished), errors.Is(err, ErrOlder), len(policy.AsProblems(err)) > 0:
+		return People
 	case errors.As(err, &api):
-		return apiReason(api, wrongBy(err))
-	case errors.Is(err, errNonsense), errors.As(err, &status) && status.HTTPStatusCode() == http.StatusOK:
-		return "the answer makes no sense: does a proxy answer instead of AWS?"
-	case errors.As(err, &status) && status.HTTPStatusCode() > 0:
-		return fmt.Sprintf("the service fails (HTTP %d)", status.HTTPStatusCode())
-	case errors.As(err, &network), errors.Is(err, context.DeadlineExceeded):
-		return "no network: " + innermost(err)
+		return classes()[api.ErrorCode()]
+	case errors.As(err, &status) && status.HTTPStatusCode() == http.StatusTooManyRequests:
+		return Throttled
 	}
-	return err.Error()
+	return Passing
 }
 
-// mostSkew is what Signature Version 4 allows between two clocks, less what an
-// answer may take.
-const mostSkew = 4 * time.Minute
+// A Pace is how long the waits between attempts are: each is a random part of a
+// bound, which doubles from First to Longest.
+type Pace struct{ First, Longest time.Duration }
 
-// wrongBy is how far this machine's clock is from that of the service, as its
-// answer has just told; 0 when it did not tell.
-func wrongBy(err error) time.Duration {
-	var answer *awshttp.ResponseError
-	if !errors.As(err, &answer) || answer.Response == nil || answer.Response.Response == nil {
-		return 0
+// Pace is that at which to try again after an error of a class.
+//
+// That for Throttled is the shortest: while ten thousand machines share forty calls
+// a second, calls must not be left unused because all wait, least of all towards
+// the end, when few are left.
+func (c Class) Pace() Pace {
+	switch c {
+	case Throttled:
+		return Pace{time.Second, 40 * time.Second}
+	case Credentials:
+		return Pace{time.Second, time.Minute} // amazon-ssm-agent may write them at any moment
+	case Denied:
+		return Pace{30 * time.Second, 15 * time.Minute}
+	case People, Hopeless:
+		return Pace{time.Minute, 15 * time.Minute}
+	default:
+		return Pace{time.Second, 5 * time.Minute}
 	}
-	theirs, err := http.ParseTime(answer.Response.Header.Get("Date"))
-	if err != nil {
-		return 0
-	}
-	return time.Since(theirs).Abs().Round(time.Second)
 }
 
-func apiReason(err smithy.APIError, skew time.Duration) string {
-	code, message := err.ErrorCode(), err.ErrorMessage()
-	switch {
-	case strings.HasPrefix(code, "AccessDenied"), code == "NotAuthorized":
-		return "denied: " + message
-	case strings.Contains(code, "Throttl"), code == "TooManyRequestsException", code == "RequestLimitExceeded":
-		return "throttled"
-	case classes()[code] == Credentials && skew > mostSkew:
-		return fmt.Sprintf("the clock is wrong by %s: %s", skew, message)
-	case classes()[code] == Credentials:
-		return "credentials refused: " + message
-	case err.ErrorFault() == smithy.FaultServer:
-		return "the service fails: " + code
-	}
-	return code + ": " + message
+// passes says whether a call is made again and again until it succeeds.
+func (c Class) passes() bool { return c == Passing || c == Throttled || c == Credentials }
+
+// FullJitter is a random part of a bound, so that machines that failed together do
+// not come back together.
+func FullJitter(bound time.Duration) time.Duration {
+	return rand.N(max(bound, 1)) //nolint:gosec // no secret depends on it
 }
 
-// innermost is the end of a chain of errors, where a network error says what it is.
-func innermost(err error) string {
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil {
-			return err.Error()
+// A Retry makes calls again. The zero Retry is ready.
+type Retry struct {
+	// Waiting is told of each wait, if it is set.
+	Waiting func(err error, next time.Time)
+	// Jitter is how much of a bound is waited; nil is FullJitter.
+	Jitter func(bound time.Duration) time.Duration
+}
+
+// Backoff returns how long to wait after an error, ever longer the more often it is
+// asked about errors of one class. The services' own word, Retry-After, is obeyed.
+func (r Retry) Backoff() func(err error) time.Duration {
+	jitter := r.Jitter
+	if jitter == nil {
+		jitter = FullJitter
+	}
+	bounds := map[Class]*backoff.ExponentialBackOff{}
+	return func(err error) time.Duration {
+		class := Classify(err)
+		if bounds[class] == nil {
+			bounds[class] = doubling(class.Pace())
 		}
-		err = inner
-	}
-}
-
-// The longest waits between attempts.
-const (
-	longestCredentials = time.Minute // amazon-ssm-agent may write them at any moment
-	longestSoon        = 5 * time.Minute
-	longestLater       = 15 * time.Minute
-)
-
-// Retry calls op until it succeeds or ctx is done, whose error it then returns. Between
-// attempts it waits as long as the error's class asks for: exponentially longer,
-// and each time a random part of that ("full jitter"), so that machines that
-// failed together do not come back together. waiting is told of each wait. A
-// signal on hurry ends a wait.
-func Retry(ctx context.Context, clock system.Clock, hurry <-chan struct{}, waiting func(err error, next time.Time), op func(context.Context) error) error {
-	pauses := map[Class]*backoff.ExponentialBackOff{
-		Credentials: fullJitter(time.Second, longestCredentials),
-		Soon:        fullJitter(time.Second, longestSoon),
-		Later:       fullJitter(30*time.Second, longestLater),
-	}
-	for {
-		err := op(ctx)
-		if err == nil || ctx.Err() != nil {
-			return ctx.Err()
+		bound := bounds[class].NextBackOff()
+		if told := retryAfter(err); told > 0 {
+			return told + jitter(bound) // those who were told the same do not come at the same time
 		}
-		pause := pauses[Classify(err)].NextBackOff()
-		waiting(err, clock.Now().Add(pause))
-		pausing, cancel := context.WithCancel(ctx)
-		stop, ended := make(chan struct{}), make(chan struct{})
-		go func() {
-			defer close(ended)
-			select {
-			case <-hurry:
-			case <-stop:
-			}
-			cancel()
-		}()
-		_ = clock.Sleep(pausing, pause) // it ends early only for those who want it to
-		close(stop)
-		<-ended // or a signal meant for the next attempt could be lost
+		return jitter(bound)
 	}
 }
 
-// fullJitter returns waits that are uniform between 0 and a bound, which doubles
-// from first to longest. The library spreads its interval by a factor to both
-// sides; with the factor 1, half the bound is spread from 0 to the bound.
-func fullJitter(first, longest time.Duration) *backoff.ExponentialBackOff {
+func doubling(p Pace) *backoff.ExponentialBackOff {
 	return backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(first/2),
-		backoff.WithMaxInterval(longest/2),
+		backoff.WithInitialInterval(p.First),
+		backoff.WithMaxInterval(p.Longest),
 		backoff.WithMultiplier(2),
-		backoff.WithRandomizationFactor(1),
+		backoff.WithRandomizationFactor(0), // the whole bound is random, not a part around it
 		backoff.WithMaxElapsedTime(0),
 	)
 }
 
-// client is how requests are sent: with a deadline each, and connections that do
-// not outlive a suspend.
-func client() *http.Client {
-	return &http.Client{
-		Timeout: 20 * time.Second,
-		Transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-			TLSHandshakeTimeout:   5 * time.Second,
-			ResponseHeaderTimeout: 15 * time.Second,
-			IdleConnTimeout:       30 * time.Second,
-			MaxIdleConnsPerHost:   2,
-			ForceAttemptHTTP2:     true,
-		},
+// longestTold bounds what a service, or whoever answers in its place, may ask for.
+const longestTold = 15 * time.Minute
+
+// retryAfter is how long the answer asks to wait (RFC 9110, section 10.2.3).
+func retryAfter(err error) time.Duration {
+	var answer *awshttp.ResponseError
+	if !errors.As(err, &answer) || answer.Response == nil || answer.Response.Response == nil {
+		return 0
+	}
+	value := answer.Response.Header.Get("Retry-After")
+	told := time.Duration(0)
+	if seconds, err := strconv.Atoi(value); err == nil {
+		told = time.Duration(min(seconds, int(longestTold/time.Second))) * time.Second
+	} else if at, err := http.ParseTime(value); err == nil {
+		told = time.Until(at)
+	}
+	return min(max(told, 0), longestTold)
+}
+
+// Do calls op until it succeeds, or fails for a reason that does not pass by
+// itself, or ctx is done. The error is that of the last attempt. forget is called
+// before an attempt that needs other credentials.
+func (r Retry) Do(ctx context.Context, forget func(), op func(context.Context) error) error {
+	pause := r.Backoff()
+	for {
+		err := op(ctx)
+		class := Classify(err)
+		if err == nil || !class.passes() || ctx.Err() != nil {
+			return err
+		}
+		if class == Credentials {
+			forget()
+		}
+		wait := pause(err)
+		if r.Waiting != nil {
+			r.Waiting(err, time.Now().Add(wait))
+		}
+		if !Sleep(ctx, wait) {
+			return err
+		}
+	}
+}
+
+// Sleep waits for d and says whether ctx was not done before.
+func Sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return true
 	}
 }

@@ -1,6 +1,7 @@
 package source_test
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -11,8 +12,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
+	gocmp "github.com/google/go-cmp/cmp"
 
+	"github.com/soe-agent/soe-agent/internal/credentials"
+	"github.com/soe-agent/soe-agent/internal/manifest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/source"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -25,7 +28,8 @@ const canary = "c4n4ry-value"
 type activated struct {
 	root string
 	*system.System
-	fake *awsfake.Server
+	fake     *awsfake.Server
+	endpoint string // the fake's, unless a test has it elsewhere
 }
 
 func newActivated(t *testing.T) *activated {
@@ -62,11 +66,36 @@ func (a *activated) activate(t *testing.T, key string, expires time.Time) {
 
 func (a *activated) connect(t *testing.T) *source.AWS {
 	t.Helper()
-	aws, err := source.Connect(source.Config{Path: "/soe/prod", Endpoint: a.fake.URL}, awsfake.Region, a.System)
+	return a.connectWith(t, source.Retry{})
+}
+
+func (a *activated) connectWith(t *testing.T, retry source.Retry) *source.AWS {
+	t.Helper()
+	c := source.Config{Path: "/soe/prod", Endpoint: cmp.Or(a.endpoint, a.fake.URL)}
+	aws, err := source.Connect(c, awsfake.Region, credentials.New(c.Credentials, a.System), source.Client(), retry)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return aws
+}
+
+// impatient is a connection, with a context that ends when the first call fails for
+// a reason that passes.
+func (a *activated) impatient(t *testing.T) (context.Context, *source.AWS) {
+	t.Helper()
+	ctx, cancel := context.WithCancel(t.Context())
+	t.Cleanup(cancel)
+	return ctx, a.connectWith(t, source.Retry{Waiting: func(error, time.Time) { cancel() }})
+}
+
+// published is the policy for these personas as it is published.
+func published(ctx context.Context, aws *source.AWS, personas []string, known []policy.Source) ([]policy.Source, int64, error) {
+	m, _, err := aws.Manifest(ctx, nil)
+	if err != nil {
+		return nil, 0, err
+	}
+	sources, err := aws.Fragments(ctx, m.Of(personas), known)
+	return sources, m.Serial, err
 }
 
 func (a *activated) publish(t *testing.T, serial int, fragments map[string]string) {
@@ -93,7 +122,7 @@ func TestOnlyTheFragmentsOfTheMachinesPersonasAreFetchedAndALookThatFindsNothing
 	})
 	a.fake.ForgetRequests()
 	aws := a.connect(t)
-	sources, serial, err := aws.Published(t.Context(), []string{"base", "developer"}, nil)
+	sources, serial, err := published(t.Context(), aws, []string{"base", "developer"}, nil)
 	if err != nil || serial != 3 {
 		t.Fatalf("serial %d, %v", serial, err)
 	}
@@ -104,15 +133,15 @@ func TestOnlyTheFragmentsOfTheMachinesPersonasAreFetchedAndALookThatFindsNothing
 			t.Error(err)
 		}
 	}
-	if diff := cmp.Diff([]string{"10-base", "30-devel"}, names); diff != "" {
+	if diff := gocmp.Diff([]string{"10-base", "30-devel"}, names); diff != "" {
 		t.Error(diff)
 	}
 	a.fake.ForgetRequests()
-	again, _, err := aws.Published(t.Context(), []string{"base", "developer"}, sources)
+	again, _, err := published(t.Context(), aws, []string{"base", "developer"}, sources)
 	if err != nil || len(again) != 2 {
 		t.Errorf("%d sources, %v", len(again), err)
 	}
-	if diff := cmp.Diff([]string{"GetParameter"}, a.actions()); diff != "" {
+	if diff := gocmp.Diff([]string{"GetParameters"}, a.actions()); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -124,7 +153,7 @@ func TestMoreFragmentsThanACallTakesComeInSeveral(t *testing.T) {
 		fragments[fmt.Sprintf("%02d", i)] = fmt.Sprintf("schema = 1\ndescription = \"%d\"\n", i)
 	}
 	a.publish(t, 1, fragments)
-	sources, _, err := a.connect(t).Published(t.Context(), []string{"base"}, nil)
+	sources, _, err := published(t.Context(), a.connect(t), []string{"base"}, nil)
 	if err != nil || len(sources) != 23 {
 		t.Errorf("%d fragments, %v", len(sources), err)
 	}
@@ -134,28 +163,12 @@ func TestAPolicyThatIsNotWholeIsHalfPublished(t *testing.T) {
 	a := newActivated(t)
 	a.publish(t, 1, map[string]string{"10-base": "schema = 1\n"})
 	a.fake.PutParameter("/soe/prod/manifest", "schema = 1\nserial = 2\n[[fragment]]\nname = \"x\"\nparameter = \"/soe/prod/none\"\nsha256 = \""+strings.Repeat("0", 64)+"\"\n")
-	if _, _, err := a.connect(t).Published(t.Context(), []string{"base"}, nil); !errors.Is(err, source.ErrHalfPublished) || source.Classify(err) != source.Soon {
+	if _, _, err := published(t.Context(), a.connect(t), []string{"base"}, nil); !errors.Is(err, manifest.ErrHalfPublished) || source.Classify(err) != source.Half {
 		t.Errorf("a missing fragment: %v", err)
 	}
 	a.fake.PutParameter("/soe/prod/none", "something else")
-	if _, _, err := a.connect(t).Published(t.Context(), []string{"base"}, nil); !errors.Is(err, source.ErrHalfPublished) {
+	if _, _, err := published(t.Context(), a.connect(t), []string{"base"}, nil); !errors.Is(err, manifest.ErrHalfPublished) {
 		t.Errorf("a fragment of another digest: %v", err)
-	}
-}
-
-func TestAManifestThatCannotBeRightIsRefused(t *testing.T) {
-	a := newActivated(t)
-	for text, says := range map[string]string{
-		"serial = ":                            "cannot read the manifest",
-		"schema = 2\nserial = 1\n":             "schema 1 and not 2",
-		"schema = 1\n":                         "its serial is 0",
-		"schema = 1\nserial = 1\nserail = 2":   "unknown key serail",
-		"schema = 1\nserial = 1\n[[fragment]]": "lacks its name",
-	} {
-		a.fake.PutParameter("/soe/prod/manifest", text)
-		if _, _, err := a.connect(t).Published(t.Context(), nil, nil); err == nil || !strings.Contains(err.Error(), says) {
-			t.Errorf("%q: %v, want %q", text, err, says)
-		}
 	}
 }
 
@@ -190,11 +203,11 @@ func TestValuesComeFromWhereTheReferenceSays(t *testing.T) {
 	for r := range want {
 		references = append(references, r)
 	}
-	got, err := a.connect(t).Fetch(t.Context(), references)
-	if err != nil {
-		t.Fatal(err)
+	got, missing := a.connect(t).Fetch(t.Context(), references)
+	if len(missing) > 0 {
+		t.Fatal(source.Missing(missing))
 	}
-	if diff := cmp.Diff(want, got); diff != "" {
+	if diff := gocmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
 }
@@ -213,13 +226,11 @@ func TestWhatIsNotThereIsNamedAllOfItAndNoSecretIsInTheErrors(t *testing.T) {
 	for _, text := range bad {
 		references = append(references, reference(t, text))
 	}
-	_, err := a.connect(t).Fetch(t.Context(), references)
-	if !errors.Is(err, source.ErrNoValue) {
-		t.Fatal(err)
-	}
-	for _, text := range bad {
-		if !strings.Contains(err.Error(), text) {
-			t.Errorf("%s is not named in %v", text, err)
+	_, missing := a.connect(t).Fetch(t.Context(), references)
+	err := source.Missing(missing)
+	for _, r := range references {
+		if why := missing[r]; !errors.Is(why, source.ErrNoValue) || !strings.Contains(err.Error(), r.String()) {
+			t.Errorf("%s is not named in %v", r, err)
 		}
 	}
 	if strings.Contains(err.Error(), canary) {
@@ -227,36 +238,52 @@ func TestWhatIsNotThereIsNamedAllOfItAndNoSecretIsInTheErrors(t *testing.T) {
 	}
 }
 
-func TestEachTroubleHasANameThatPeopleUnderstandAndAClass(t *testing.T) {
+func TestEachTroubleHasANameThatPeopleSeeAndAClass(t *testing.T) {
+	denied := awsfake.AccessDenied("ssm:GetParameters", "arn:aws:ssm:eu-west-1:123456789012:parameter/soe/prod/manifest")
+	failing := func(fault awsfake.Fault) func(*testing.T, *activated) {
+		return func(_ *testing.T, a *activated) { a.fake.FailAlways("GetParameters", fault) }
+	}
 	for name, trouble := range map[string]struct {
-		make  func(a *activated)
+		make  func(t *testing.T, a *activated)
 		says  string
 		class source.Class
 	}{
-		"not activated": {func(a *activated) { os.RemoveAll(filepath.Join(a.root, "var")) }, "no credentials yet", source.Credentials},
-		"half written":  {func(a *activated) { a.put(t, "root/.aws/credentials", "[default]\naws_access") }, "no credentials yet", source.Credentials},
-		"expired":       {func(a *activated) { a.activate(t, "x", time.Now().Add(-time.Minute)) }, "credentials expired", source.Credentials},
-		"unknown key":   {func(a *activated) { a.activate(t, "ASIAUNKNOWN", time.Now().Add(time.Hour)) }, "credentials refused", source.Credentials},
-		"denied": {func(a *activated) {
-			a.fake.FailAlways("GetParameter", awsfake.AccessDenied("ssm:GetParameter", "parameter/soe/prod/manifest"))
-		}, "denied: ", source.Later},
-		"throttled":         {func(a *activated) { a.fake.FailAlways("GetParameter", awsfake.Throttled) }, "throttled", source.Soon},
-		"failing":           {func(a *activated) { a.fake.FailAlways("GetParameter", awsfake.InternalError) }, "the service fails", source.Soon},
-		"overloaded":        {func(a *activated) { a.fake.FailAlways("GetParameter", awsfake.ServiceUnavailable) }, "the service fails", source.Soon},
-		"reset":             {func(a *activated) { a.fake.FailAlways("GetParameter", awsfake.Reset) }, "no network", source.Soon},
-		"unreachable":       {func(a *activated) { a.fake.Down() }, "no network", source.Soon},
-		"wrong clock":       {func(a *activated) { a.fake.SetClockSkew(time.Hour) }, "the clock is wrong", source.Credentials},
-		"nothing published": {func(*activated) {}, "ParameterNotFound", source.Later},
+		"not activated":   {func(_ *testing.T, a *activated) { os.RemoveAll(filepath.Join(a.root, "var")) }, "waiting for activation: ", source.Credentials},
+		"half written":    {func(t *testing.T, a *activated) { a.put(t, "root/.aws/credentials", "[default]\naws_access") }, "no credentials: ", source.Credentials},
+		"expired":         {func(t *testing.T, a *activated) { a.activate(t, "x", time.Now().Add(-time.Minute)) }, "expired: ", source.Credentials},
+		"expired for AWS": {failing(awsfake.ExpiredToken), "refused: ", source.Credentials},
+		"unknown key":     {func(t *testing.T, a *activated) { a.activate(t, "ASIAUNKNOWN", time.Now().Add(time.Hour)) }, "refused: ", source.Credentials},
+		"denied":          {failing(denied), "denied: ssm:GetParameters on arn:aws:ssm:eu-west-1:123456789012:parameter/soe/prod/manifest", source.Denied},
+		"throttled":       {failing(awsfake.Throttled), "throttled: ThrottlingException", source.Throttled},
+		"failing":         {failing(awsfake.InternalError), "service failing: InternalServerError", source.Passing},
+		"overloaded":      {failing(awsfake.ServiceUnavailable), "service failing: HTTP 503", source.Passing},
+		"reset":           {failing(awsfake.Reset), "no network: ", source.Passing},
+		"cut off":         {failing(awsfake.TruncatedBody), "makes no sense: the answer is cut off", source.Passing},
+		"unreachable":     {func(_ *testing.T, a *activated) { a.fake.Down() }, "no network: connection refused", source.Passing},
+		"no name":         {func(_ *testing.T, a *activated) { a.endpoint = "http://aws.invalid" }, "no network: ", source.Passing},
+		"unknown issuer":  {func(t *testing.T, a *activated) { a.endpoint = awsfake.NewTLS(t, awsfake.Certificate{}).URL }, "not trusted: ", source.Passing},
+		"another's name": {func(t *testing.T, a *activated) {
+			a.endpoint = awsfake.NewTLS(t, awsfake.Certificate{Host: "proxy.example.com"}).URL
+		}, "not trusted: ", source.Passing},
+		"its time is over": {func(t *testing.T, a *activated) {
+			a.endpoint = awsfake.NewTLS(t, awsfake.Certificate{Expires: time.Now().Add(-time.Hour)}).URL
+		}, "not trusted: ", source.Passing},
+		"no TLS at all":    {func(_ *testing.T, a *activated) { a.endpoint = strings.Replace(a.fake.URL, "http:", "https:", 1) }, "no network: ", source.Passing},
+		"wrong clock":      {func(_ *testing.T, a *activated) { a.fake.SetClockSkew(time.Hour) }, "clock wrong: by ", source.Credentials},
+		"nothing there":    {func(*testing.T, *activated) {}, "nothing published: ", source.People},
+		"a proxy's page":   {failing(answers("<html>log in first</html>")), "makes no sense: ", source.Passing},
+		"a garbled answer": {failing(awsfake.GarbledJSON), "makes no sense: ", source.Passing},
 	} {
 		t.Run(name, func(t *testing.T) {
 			a := newActivated(t)
-			trouble.make(a)
-			_, _, err := a.connect(t).Published(t.Context(), []string{"base"}, nil)
+			trouble.make(t, a)
+			ctx, aws := a.impatient(t)
+			_, _, err := aws.Manifest(ctx, nil)
 			if err == nil {
 				t.Fatal("no error")
 			}
-			if reason := source.Reason(err); !strings.HasPrefix(reason, trouble.says) {
-				t.Errorf("the reason is %q, want %q…; error: %v", reason, trouble.says, err)
+			if said := source.TroubleOf(err).String(); !strings.HasPrefix(said, trouble.says) {
+				t.Errorf("it is called %q, want %q…; error: %v", said, trouble.says, err)
 			}
 			if class := source.Classify(err); class != trouble.class {
 				t.Errorf("class %d, want %d", class, trouble.class)
@@ -266,109 +293,32 @@ func TestEachTroubleHasANameThatPeopleUnderstandAndAClass(t *testing.T) {
 }
 
 func TestAServerThatHangsHoldsNobodyLongerThanTheContext(t *testing.T) {
-	a := newActivated(t)
-	a.fake.FailAlways("GetParameter", awsfake.Hang)
-	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)
-	defer cancel()
-	_, _, err := a.connect(t).Published(ctx, nil, nil)
-	if reason := source.Reason(err); !strings.HasPrefix(reason, "no network") {
-		t.Errorf("%q: %v", reason, err)
+	for name, hang := range map[string]func(*activated){
+		"it answers nothing":        func(a *activated) { a.fake.FailAlways("GetParameters", awsfake.Hang) },
+		"it answers ever so slowly": func(a *activated) { a.fake.FailAlways("GetParameters", awsfake.SlowBody(time.Hour)) },
+		"it is a black hole":        func(a *activated) { a.endpoint = awsfake.BlackHole(t) },
+	} {
+		a := newActivated(t)
+		hang(a)
+		ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+		_, _, err := a.connect(t).Manifest(ctx, nil)
+		cancel()
+		if trouble := source.TroubleOf(err); trouble.Name != source.NoNetwork {
+			t.Errorf("%s: %q: %v", name, trouble, err)
+		}
 	}
 }
 
-func TestCredentialsAreReadAgainWhenTheyAreForgotten(t *testing.T) {
+func TestCredentialsAreReadAgainWhenTheyWereRefused(t *testing.T) {
 	a := newActivated(t)
 	a.publish(t, 1, map[string]string{"10": "schema = 1\n"})
 	a.activate(t, "ASIAUNKNOWN", time.Now().Add(time.Hour))
-	aws := a.connect(t)
-	if _, _, err := aws.Published(t.Context(), nil, nil); err == nil {
+	ctx, aws := a.impatient(t)
+	if _, _, err := published(ctx, aws, nil, nil); err == nil {
 		t.Fatal("unknown credentials were accepted")
 	}
 	a.activate(t, awsfake.DefaultCredentials().AccessKeyID, time.Now().Add(time.Hour))
-	aws.Forget()
-	if _, _, err := aws.Published(t.Context(), nil, nil); err != nil {
+	if _, _, err := published(t.Context(), aws, nil, nil); err != nil {
 		t.Error(err)
-	}
-}
-
-// jumps is a clock on which sleeping takes no time.
-type jumps struct {
-	now   time.Time
-	slept []time.Duration
-}
-
-func (j *jumps) Now() time.Time { return j.now }
-
-func (j *jumps) Sleep(ctx context.Context, d time.Duration) error {
-	j.slept = append(j.slept, d)
-	j.now = j.now.Add(d)
-	return ctx.Err()
-}
-
-func TestRetryNeverGivesUpAndWaitsLongerButNeverTooLong(t *testing.T) {
-	clock := &jumps{now: time.Now()}
-	attempts := 0
-	err := source.Retry(t.Context(), clock, nil, func(error, time.Time) {}, func(context.Context) error {
-		if attempts++; attempts == 200 {
-			return nil
-		}
-		return errors.New("not yet")
-	})
-	if err != nil || attempts != 200 || len(clock.slept) != 199 {
-		t.Fatalf("%v after %d attempts", err, attempts)
-	}
-	var total time.Duration
-	for i, d := range clock.slept {
-		if d < 0 || d > 5*time.Minute {
-			t.Errorf("wait %d is %s", i, d)
-		}
-		total += d
-	}
-	if clock.slept[0] > time.Second {
-		t.Errorf("the first wait is %s", clock.slept[0])
-	}
-	// Uniform between 0 and the bound: on average half of it.
-	if average := total / 199; average < 90*time.Second || average > 200*time.Second {
-		t.Errorf("the waits are %s on average", average)
-	}
-}
-
-func TestRetryEndsWithItsContext(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	err := source.Retry(ctx, &jumps{}, nil, func(error, time.Time) { cancel() }, func(context.Context) error { return errors.New("no") })
-	if !errors.Is(err, context.Canceled) {
-		t.Error(err)
-	}
-}
-
-func TestTheLastGoodPolicyIsKeptWithoutSecretsAndForThisMachineOnly(t *testing.T) {
-	var recorder system.Recorder
-	s, err := system.Open(system.Options{Root: t.TempDir(), Gate: recorder.Gate})
-	if err != nil {
-		t.Fatal(err)
-	}
-	const dir = "/var/lib/soe-agent"
-	good := source.LastGood{
-		Machine: "m1", Serial: 4, Personas: []string{"base"}, Sources: []policy.Source{{Name: "a", Layer: policy.Remote, Text: "schema = 1\n"}},
-		Values: map[string]string{"{{resolve:ssm:/p}}": "v"},
-	}
-	if err := source.WriteLastGood(s.FS, dir, good); err != nil {
-		t.Fatal(err)
-	}
-	got, ok, err := source.ReadLastGood(s.FS, dir, "m1")
-	if diff := cmp.Diff(good, got); diff != "" || !ok || err != nil {
-		t.Errorf("%v %v %s", ok, err, diff)
-	}
-	if _, ok, _ := source.ReadLastGood(s.FS, dir, "m2"); ok {
-		t.Error("another machine's policy is taken for good")
-	}
-	recorder.Changes()
-	good.Saved = time.Now()
-	if err := source.WriteLastGood(s.FS, dir, good); err != nil || len(recorder.Changes()) > 0 {
-		t.Errorf("what is kept already was written again (%v)", err)
-	}
-	good.Values["{{resolve:ssm-secure:/s}}"] = canary
-	if err := source.WriteLastGood(s.FS, dir, good); err == nil || strings.Contains(err.Error(), canary) {
-		t.Errorf("a secret: %v", err)
 	}
 }

@@ -2,49 +2,67 @@ package source
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
+	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
-	"github.com/aws/smithy-go"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// ErrNoValue is wrapped by the error about a reference to something that is not
-// there, or that is not what the reference says.
-var ErrNoValue = errors.New("there is no such value")
+// Missing are the values that could not be had, and why not.
+type Missing map[policy.Reference]error
 
-// Fetch returns the values of references. A reference to what is not there is an
-// error that names it; all of them are reported. Values are as the services have
-// them at the moment; nothing is kept.
-func (a *AWS) Fetch(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, error) {
-	values := map[policy.Reference]string{}
-	var errs []error
+// Error names all of them.
+func (m Missing) Error() string {
+	lines := make([]string, 0, len(m))
+	for _, why := range m {
+		lines = append(lines, why.Error())
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+// first is the one that Error names first.
+func (m Missing) first() error {
+	var first error
+	for _, why := range m {
+		if first == nil || why.Error() < first.Error() {
+			first = why
+		}
+	}
+	return first
+}
+
+// Fetch returns the values of references as the services have them at the moment,
+// and why those that could not be had could not. One that cannot be had is no
+// reason not to have the others.
+func (a *AWS) Fetch(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, map[policy.Reference]error) {
+	values, missing := map[policy.Reference]string{}, Missing{}
 	for _, service := range []struct {
 		name  string
-		fetch func(context.Context, []policy.Reference, map[policy.Reference]string) error
+		fetch func(context.Context, []policy.Reference) (map[policy.Reference]string, Missing)
 	}{
 		{"ssm", a.plain}, {"ssm-secure", a.secure}, {"secretsmanager", a.secretValues},
 	} {
 		of := slices.DeleteFunc(slices.Clone(references), func(r policy.Reference) bool { return r.Service != service.name })
-		if len(of) > 0 {
-			errs = append(errs, service.fetch(ctx, of, values))
+		if len(of) == 0 {
+			continue
 		}
+		found, not := service.fetch(ctx, of)
+		maps.Copy(values, found)
+		maps.Copy(missing, not)
 	}
-	return values, errors.Join(errs...)
+	return values, missing
 }
 
-func (a *AWS) plain(ctx context.Context, references []policy.Reference, values map[policy.Reference]string) error {
-	return a.parameterValues(ctx, references, values, false)
-}
-
-func (a *AWS) secure(ctx context.Context, references []policy.Reference, values map[policy.Reference]string) error {
-	return a.parameterValues(ctx, references, values, true)
+func parametersInput(names []string, decrypt bool) *ssm.GetParametersInput {
+	return &ssm.GetParametersInput{Names: names, WithDecryption: &decrypt}
 }
 
 // selector is how Parameter Store names a version of a parameter.
@@ -55,99 +73,102 @@ func selector(r policy.Reference) string {
 	return r.Name + ":" + r.Version
 }
 
-func (a *AWS) parameterValues(ctx context.Context, references []policy.Reference, values map[policy.Reference]string, secure bool) error {
-	names := make([]string, len(references))
-	for i, r := range references {
-		names[i] = selector(r)
-	}
-	found, err := a.parameters(ctx, names, secure)
-	if err != nil {
-		return err
-	}
-	var errs []error
-	for _, r := range references {
-		p, there := found[selector(r)]
-		switch {
-		case !there:
-			errs = append(errs, fmt.Errorf("cannot resolve %s: %w", r, ErrNoValue))
-		case !secure && p.Type == types.ParameterTypeSecureString:
-			errs = append(errs, fmt.Errorf("cannot resolve %s: it is a SecureString; write resolve:ssm-secure: %w", r, ErrNoValue))
-		default:
-			values[r] = aws.ToString(p.Value)
-		}
-	}
-	return errors.Join(errs...)
+func (a *AWS) plain(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, Missing) {
+	return a.parameterValues(ctx, references, false, plainValues)
 }
 
-// secretValues reads each secret once, whatever number of its keys are wanted.
-func (a *AWS) secretValues(ctx context.Context, references []policy.Reference, values map[policy.Reference]string) error {
-	type secret struct {
-		text string
-		err  error
-	}
-	secrets := map[policy.Reference]secret{}
-	var errs []error
-	for _, r := range references {
-		whole := r
-		whole.JSONKey = ""
-		s, read := secrets[whole]
-		if !read {
-			s.text, s.err = a.secret(ctx, whole)
-			secrets[whole] = s
-			errs = append(errs, s.err)
+func (a *AWS) secure(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, Missing) {
+	return a.parameterValues(ctx, references, true, secureValues)
+}
+
+// A sorter takes the values of references from the parameters that were found.
+type sorter func(references []policy.Reference, found map[string]types.Parameter) (map[policy.Reference]string, Missing)
+
+// parameterValues reads parameters, ten a call. When a call is refused, each of its
+// parameters is asked for alone, once: IAM and KMS refuse the whole for one of them.
+func (a *AWS) parameterValues(ctx context.Context, references []policy.Reference, decrypt bool, sorted sorter) (map[policy.Reference]string, Missing) {
+	values, missing := map[policy.Reference]string{}, Missing{}
+	take := func(batch []policy.Reference) error {
+		names := make([]string, len(batch))
+		for i, r := range batch {
+			names[i] = selector(r)
 		}
-		if s.err != nil {
-			continue
-		}
-		value, err := pick(r, s.text)
+		found, err := a.getParameters(ctx, names, decrypt)
 		if err != nil {
-			errs = append(errs, err)
-			continue
+			return err
 		}
-		values[r] = value
+		had, not := sorted(batch, found)
+		maps.Copy(values, had)
+		maps.Copy(missing, not)
+		return nil
 	}
-	return errors.Join(errs...)
+	alone := func(r policy.Reference) {
+		why := a.refusalOf(selector(r))
+		if why == nil {
+			if why = take([]policy.Reference{r}); why != nil && !Classify(why).passes() {
+				a.refused[selector(r)] = refusal{why, time.Now().Add(refusalLasts)}
+			}
+		}
+		if why != nil {
+			missing[r] = fmt.Errorf("cannot resolve %s: %w", r, why)
+		}
+	}
+	var together []policy.Reference
+	for _, r := range references {
+		if a.wasRefused(selector(r)) {
+			alone(r)
+		} else {
+			together = append(together, r)
+		}
+	}
+	for batch := range slices.Chunk(together, mostParameters) {
+		err := take(batch)
+		for _, r := range batch {
+			switch {
+			case err == nil:
+			case len(batch) > 1 && !Classify(err).passes():
+				alone(r)
+			default:
+				missing[r] = fmt.Errorf("cannot resolve %s: %w", r, err)
+			}
+		}
+	}
+	return values, missing
 }
 
-func (a *AWS) secret(ctx context.Context, r policy.Reference) (string, error) {
-	in := &secretsmanager.GetSecretValueInput{SecretId: &r.Name}
-	if r.Stage != "" {
-		in.VersionStage = &r.Stage
-	}
-	if r.Version != "" {
-		in.VersionId = &r.Version
-	}
-	out, err := a.secrets.GetSecretValue(ctx, in)
-	if err != nil {
-		var api smithy.APIError
-		if errors.As(err, &api) && api.ErrorCode() == "ResourceNotFoundException" {
-			return "", fmt.Errorf("cannot resolve %s: %w", r, ErrNoValue)
-		}
-		return "", fmt.Errorf("cannot resolve %s: %w", r, err)
-	}
-	if out.SecretString == nil {
-		return "", fmt.Errorf("cannot resolve %s: the secret is binary, and no text: %w", r, ErrNoValue)
-	}
-	return *out.SecretString, nil
+// wasRefused says whether a parameter once made a call fail.
+func (a *AWS) wasRefused(name string) bool {
+	_, was := a.refused[name]
+	return was
 }
 
-// pick returns the part of a secret that a reference means. Its errors say
-// nothing of the text.
-func pick(r policy.Reference, text string) (string, error) {
-	if r.JSONKey == "" {
-		return text, nil
+// refusalOf is why a parameter is not asked for now, or nil.
+func (a *AWS) refusalOf(name string) error {
+	if r, was := a.refused[name]; was && time.Now().Before(r.until) {
+		return r.err
 	}
-	var object map[string]any
-	if json.Unmarshal([]byte(text), &object) != nil {
-		return "", fmt.Errorf("cannot resolve %s: the secret is no JSON object: %w", r, ErrNoValue)
+	return nil
+}
+
+func plainValues(references []policy.Reference, found map[string]types.Parameter) (map[policy.Reference]string, Missing) {
+	values, missing := secureValues(references, found)
+	for r := range values {
+		if found[selector(r)].Type == types.ParameterTypeSecureString {
+			delete(values, r)
+			missing[r] = fmt.Errorf("cannot resolve %s: it is a SecureString; write resolve:ssm-secure: %w", r, ErrNoValue)
+		}
 	}
-	switch value := object[r.JSONKey].(type) {
-	case string:
-		return value, nil
-	case nil:
-		return "", fmt.Errorf("cannot resolve %s: the secret has no such key: %w", r, ErrNoValue)
-	default:
-		raw, _ := json.Marshal(value) // it has just been unmarshalled
-		return string(raw), nil
+	return values, missing
+}
+
+func secureValues(references []policy.Reference, found map[string]types.Parameter) (map[policy.Reference]string, Missing) {
+	values, missing := map[policy.Reference]string{}, Missing{}
+	for _, r := range references {
+		if p, there := found[selector(r)]; there {
+			values[r] = aws.ToString(p.Value)
+		} else {
+			missing[r] = fmt.Errorf("cannot resolve %s: %w", r, ErrNoValue)
+		}
 	}
+	return values, missing
 }

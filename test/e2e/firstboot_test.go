@@ -20,7 +20,7 @@ import (
 // other byte of the machine.
 const canary = "c4n4ry-5ecret-8d1f0e"
 
-var denied = awsfake.AccessDenied("ssm:GetParameter", "parameter/soe/prod/manifest")
+var denied = awsfake.AccessDenied("ssm:GetParameters", "arn:aws:ssm:eu-west-1:123456789012:parameter/soe/prod/manifest")
 
 const tokenFile = "/etc/soe-scan.d/token.conf"
 
@@ -349,7 +349,7 @@ func TestWithoutCredentialsTheSeedLocksDownAndStatusSaysWhatIsWaitedFor(t *testi
 	w.boot(t)
 	w.until(t, "the daemon waits", func() bool { s, _ := w.status(t); return s.Waiting != "" })
 	s, _ := w.status(t)
-	if s.Phase != agent.Bootstrapping || !strings.Contains(s.Waiting, "no credentials yet") {
+	if s.Phase != agent.Bootstrapping || !strings.Contains(s.Waiting, "waiting for activation") {
 		t.Errorf("status: %s, waiting for %q", s.Phase, s.Waiting)
 	}
 	if !w.fails(t, "sudo", "-l", "-U", box.DesktopUser, "/usr/bin/id") {
@@ -367,7 +367,7 @@ func TestDeniedAndUnreachableAreToldApart(t *testing.T) {
 	w := newWorkspace(t)
 	w.publish(t, 1, w.fleetPolicy())
 	w.activate(t)
-	w.aws.FailAlways("GetParameter", denied)
+	w.aws.FailAlways("GetParameters", denied)
 	w.boot(t)
 	w.until(t, "status says denied", func() bool { s, _ := w.status(t); return strings.Contains(s.Waiting, "denied") })
 	w.aws.Down()

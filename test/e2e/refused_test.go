@@ -23,8 +23,6 @@ func TestABadPolicyIsRefusedWholeAndTheLastGoodOneStaysInForce(t *testing.T) {
 		{"a fragment that does not parse", "schema = 1\n[packages\n", "99-bad:2"},
 		{"an unknown key", "schema = 1\n[users.x]\nuuid = 5\n", `did you mean "uid"`},
 		{"a value out of range", "schema = 1\n[pcoip]\nserver_clipboard_state = 9\n", "between 0 and 3"},
-		{"a parameter that does not exist", "schema = 1\n[dropins.\"/etc/x.d/y\"]\ncontent = \"{{resolve:ssm:/soe/none}}\"\n", "{{resolve:ssm:/soe/none}}"},
-		{"a secret that does not exist", "schema = 1\n[dropins.\"/etc/x.d/y\"]\ncontent = \"{{resolve:secretsmanager:none}}\"\n", "{{resolve:secretsmanager:none}}"},
 		{"a protected path", "schema = 1\n[dropins.\"/etc/pam.d/sudo\"]\ncontent = \"\"\n", "protected"},
 		{"a policy without an administrator", "schema = 1\npersonas = [\"developer\"]\n[sudo]\nallow = [\"root\"]\n", "no administrator"},
 	} {

@@ -1,0 +1,119 @@
+package follow
+
+import (
+	"context"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/source"
+)
+
+// resumeSplay is over how long the machines that wake together spread their looks:
+// ten thousand looks at forty calls a second, which is what Parameter Store allows
+// an account, take 250 seconds.
+const resumeSplay = 270 * time.Second
+
+// A Follower decides when to look for a newer policy. Its fields are set before Run.
+type Follower struct {
+	// Look is one look. What it finds it hands on itself. A value that could not be
+	// had is an error, although the rest of the policy was.
+	Look func(context.Context) error
+	// Poll is how long to wait after a look that found nothing wrong, on average; 0
+	// is until somebody asks.
+	Poll func() time.Duration
+	// Failed is told of each look that failed, and when the next is.
+	Failed func(err error, next time.Time)
+	// Hurry asks for a look now: what the machine itself says has changed.
+	Hurry <-chan struct{}
+	// Resumed tells that the machine has slept: what is under way is pointless.
+	Resumed <-chan struct{}
+
+	Retry source.Retry
+}
+
+// Run looks until ctx is done.
+func (f *Follower) Run(ctx context.Context) {
+	backoff := f.Retry.Backoff()
+	for ctx.Err() == nil {
+		interrupted, err := f.look(ctx)
+		pause := f.pause(err, backoff)
+		if interrupted == none && err != nil {
+			f.Failed(err, time.Now().Add(pause))
+		}
+		if interrupted == none {
+			interrupted = f.wait(ctx, pause)
+		}
+		for interrupted == resumed {
+			interrupted = f.wait(ctx, f.jitter(resumeSplay))
+		}
+		if interrupted == hurried || err == nil {
+			backoff = f.Retry.Backoff()
+		}
+	}
+}
+
+// pause is how long to wait after a look. For people there is no hurry: they are
+// looked after as often as if nothing was wrong.
+func (f *Follower) pause(err error, backoff func(error) time.Duration) time.Duration {
+	if err != nil && source.Classify(err) < source.People {
+		return backoff(err)
+	}
+	poll := f.Poll()
+	if poll == 0 {
+		return forever
+	}
+	return poll/2 + f.jitter(poll)
+}
+
+func (f *Follower) jitter(bound time.Duration) time.Duration {
+	if f.Retry.Jitter == nil {
+		return source.FullJitter(bound)
+	}
+	return f.Retry.Jitter(bound)
+}
+
+// forever is longer than a machine runs.
+const forever = 100 * 365 * 24 * time.Hour
+
+// An interruption is why a look or a wait ended before its time.
+type interruption int
+
+const (
+	none interruption = iota
+	hurried
+	resumed
+)
+
+// look looks once, unless it is interrupted.
+func (f *Follower) look(ctx context.Context) (interruption, error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- f.Look(ctx) }()
+	why := none
+	select {
+	case err := <-ended:
+		return none, err
+	case <-f.Hurry:
+		why = hurried
+	case <-f.Resumed:
+		why = resumed
+	}
+	cancel()
+	<-ended
+	return why, nil
+}
+
+// wait waits for d, unless it is interrupted.
+func (f *Follower) wait(ctx context.Context, d time.Duration) interruption {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	case <-f.Hurry:
+		return hurried
+	case <-f.Resumed:
+		return resumed
+	}
+	return none
+}

@@ -1,0 +1,82 @@
+package follow
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/resolve"
+)
+
+// Known is a policy that was had without the network.
+type Known struct {
+	Policy  *policy.Policy
+	Refused []string  // why it is not another one
+	Saved   time.Time // when what was published was last confirmed; zero: never
+}
+
+// Previous are the personas that the machine had when its last good policy was kept.
+func (m *Machine) Previous(s Subject) []string {
+	last, _, _ := m.lastGood(s.Facts.Identity()) // without it, there were none
+	return last.Personas
+}
+
+// Known is the policy that can be had without the network: the machine's own
+// layers with what was last published. If those do not go together, it is the
+// last good policy as it was kept, and if there is none the seed.
+func (m *Machine) Known(s Subject) (Known, error) {
+	var known Known
+	last, kept, err := m.lastGood(s.Facts.Identity())
+	if err != nil {
+		known.Refused = append(known.Refused, err.Error())
+	}
+	if kept = kept && s.Path == last.Path; kept {
+		known.Saved = last.Saved
+	}
+	own, err := m.own()
+	if err != nil {
+		known.Refused = append(known.Refused, Problems(err)...)
+	}
+	attempts := [][]policy.Source{own}
+	if kept {
+		attempts[0] = append(own, layer(last.Sources, policy.Remote)...)
+		attempts = append(attempts, last.Sources)
+	}
+	attempts = append(attempts, layer(own, policy.Seed), nil)
+	for i, sources := range attempts {
+		personas := s.Personas
+		if kept && i == 1 {
+			personas = last.Personas
+		}
+		p, err := merged(sources, personas)
+		if err == nil {
+			p, err = resolve.Offline(p, s.Facts, last.Value)
+		}
+		if err != nil {
+			known.Refused = append(known.Refused, Problems(err)...)
+			continue
+		}
+		whole := i == 0 && s.Path == ""
+		if kept && i < 2 {
+			p.Serial, whole = last.Serial, slices.Equal(personas, last.Personas)
+		}
+		p.Partial = !whole || s.Unsure
+		known.Policy = p
+		return known, nil
+	}
+	return known, fmt.Errorf("cannot find a policy to enforce: %s", strings.Join(known.Refused, "; "))
+}
+
+// Problems are an error in its parts, one line each.
+func Problems(err error) []string {
+	if ps := policy.AsProblems(err); len(ps) > 0 {
+		lines := make([]string, len(ps))
+		for i, p := range ps {
+			lines[i] = p.Error()
+		}
+		return lines
+	}
+	return strings.Split(err.Error(), "\n")
+}

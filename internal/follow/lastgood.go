@@ -1,0 +1,92 @@
+package follow
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"reflect"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// LastGood is a policy that was in force: what is enforced at boot, and while a
+// newer one is refused or cannot be had. Secrets are not in it.
+type LastGood struct {
+	Machine  facts.Identity    `json:"machine"` // the machine that wrote it
+	Path     string            `json:"path"`    // where it was published
+	Saved    time.Time         `json:"saved"`   // when it was last confirmed, to the hour
+	Serial   int64             `json:"serial"`
+	Personas []string          `json:"personas"`
+	Sources  []policy.Source   `json:"sources"` // of all layers
+	Values   map[string]string `json:"values"`  // by reference, as it is written
+}
+
+// Value returns the value that a reference had.
+func (l LastGood) Value(r policy.Reference) (string, bool) {
+	value, ok := l.Values[r.String()]
+	return value, ok
+}
+
+// references are those whose values are kept.
+func (l LastGood) references() []policy.Reference {
+	var references []policy.Reference
+	for text := range l.Values {
+		if r, err := policy.ParseReference(text); err == nil {
+			references = append(references, r)
+		}
+	}
+	return references
+}
+
+func (m *Machine) lastGoodFile() string { return path.Join(m.StateDir, "lastgood.json") }
+
+// lastGood returns the last good policy of this machine; ok is false when there is
+// none, or when another machine wrote it.
+func (m *Machine) lastGood(identity facts.Identity) (last LastGood, ok bool, err error) {
+	content, err := m.System.FS.ReadFile(m.lastGoodFile())
+	if errors.Is(err, fs.ErrNotExist) {
+		return LastGood{}, false, nil
+	}
+	if err != nil {
+		return LastGood{}, false, err
+	}
+	if err := json.Unmarshal(content, &last); err != nil {
+		return LastGood{}, false, fmt.Errorf("cannot read %s: %w", m.lastGoodFile(), err)
+	}
+	if !last.Machine.Same(identity) {
+		return LastGood{}, false, nil
+	}
+	return last, true, nil
+}
+
+// freshness is how old the time at which a policy was confirmed may be on disk.
+// Without it there would be a write at every look.
+const freshness = time.Hour
+
+// keep writes a policy down, unless it is there already.
+func (m *Machine) keep(last LastGood) error {
+	for reference := range last.Values {
+		if r, err := policy.ParseReference(reference); err != nil || r.Secret() {
+			return fmt.Errorf("cannot keep the policy: %s must not be kept", reference)
+		}
+	}
+	if old, ok, err := m.lastGood(last.Machine); err == nil && ok && last.Saved.Sub(old.Saved).Abs() < freshness {
+		old.Saved = last.Saved
+		if reflect.DeepEqual(old, last) {
+			return nil
+		}
+	}
+	content, err := json.Marshal(last)
+	if err != nil {
+		return fmt.Errorf("cannot keep the policy: %w", err)
+	}
+	if err := m.System.FS.MkdirAll(m.StateDir, 0o700); err != nil {
+		return err
+	}
+	return m.System.FS.WriteFile(m.lastGoodFile(), content, system.Attr{Mode: 0o600})
+}

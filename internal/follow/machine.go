@@ -1,0 +1,213 @@
+package follow
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/resolve"
+	"github.com/soe-agent/soe-agent/internal/source"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A Machine is what there is of a policy on a machine.
+type Machine struct {
+	System   *system.System
+	SeedDir  string // the seed layer
+	LocalDir string // the local layer
+	StateDir string // where the last good policy is kept
+	Log      *slog.Logger
+}
+
+// A Subject is whom a policy is for, at the moment.
+type Subject struct {
+	Facts    facts.Facts
+	Path     string // where its policy is published; empty: nowhere
+	Personas []string
+	Unsure   bool // there may be more personas: not everything could be told
+}
+
+// ring is what decides the machine's place in a rollout. The host name is the one
+// thing that differs between clones of an image and stays through a rebuild.
+func (s Subject) ring() string { return s.Facts.Hostname + "\x00" + s.Facts.MachineID }
+
+// Found is what a look has found.
+type Found struct {
+	Policy  *policy.Policy
+	Rollout string         // what is rolled out or paused, in words
+	Missing source.Missing // values that could not be had
+	good    LastGood
+}
+
+// Look gets the published policy, puts it together with the machine's own layers,
+// and resolves it. A policy with Missing values is returned all the same: what
+// needs them is left alone.
+func (m *Machine) Look(ctx context.Context, s Subject, aws *source.AWS) (Found, error) {
+	last, _, err := m.lastGood(s.Facts.Identity())
+	if err != nil {
+		m.Log.Warn("cannot use what was kept of the last policy", "err", err)
+	}
+	own, err := m.own()
+	if err != nil {
+		return Found{}, err
+	}
+	if last.Path != s.Path {
+		last = LastGood{} // serials of another path say nothing here
+	}
+	listed, values, err := aws.Manifest(ctx, last.references())
+	if err != nil {
+		return Found{}, err
+	}
+	if newest := listed.Newest(); newest < last.Serial {
+		return Found{}, fmt.Errorf("cannot use the manifest below %s: %w: its serial is %d, and serial %d is in force; publish again, as serial %d or later",
+			s.Path, source.ErrOlder, newest, last.Serial, last.Serial+1)
+	}
+	serial, published := last.Serial, layer(last.Sources, policy.Remote)
+	if generation, ok := listed.For(s.ring(), last.Serial); ok {
+		serial = generation.Serial
+		if published, err = aws.Fragments(ctx, generation.Of(s.Personas), last.Sources); err != nil {
+			return Found{}, fmt.Errorf("cannot use the published policy, serial %d: %w", serial, err)
+		}
+	}
+	good := LastGood{
+		Machine: s.Facts.Identity(), Path: s.Path, Saved: m.System.Clock.Now().Truncate(time.Second), Serial: serial,
+		Personas: s.Personas, Sources: append(own, published...),
+	}
+	p, err := merged(good.Sources, s.Personas)
+	if err != nil {
+		return Found{}, fmt.Errorf("cannot use the published policy, serial %d: %w", serial, err)
+	}
+	p.Serial, p.Partial = serial, s.Unsure
+	resolved, err := m.resolved(ctx, p, s, values, aws)
+	if err != nil {
+		return Found{}, fmt.Errorf("cannot use the published policy, serial %d: %w", serial, err)
+	}
+	good.Values = resolved.Keep
+	return Found{Policy: resolved.Policy, Rollout: listed.Described(s.ring()), Missing: resolved.Missing, good: good}, nil
+}
+
+// Keep makes what was found the last good policy, for the next boot.
+func (m *Machine) Keep(f Found) error { return m.keep(f.good) }
+
+// resolved puts the values in place: those that were read along with the manifest,
+// and for the rest what AWS has.
+func (m *Machine) resolved(ctx context.Context, p *policy.Policy, s Subject, along map[policy.Reference]string, aws *source.AWS) (resolve.Resolution, error) {
+	r, err := resolve.Resolve(ctx, p, s.Facts, remaining{along, aws})
+	if err == nil {
+		r.Policy.Why = reasons(r.Missing)
+	}
+	return r, err
+}
+
+// remaining asks AWS for the values that are not known yet.
+type remaining struct {
+	known map[policy.Reference]string
+	aws   resolve.Values
+}
+
+func (r remaining) Fetch(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, map[policy.Reference]error) {
+	unknown := slices.DeleteFunc(slices.Clone(references), func(ref policy.Reference) bool { _, known := r.known[ref]; return known })
+	values, missing := r.aws.Fetch(ctx, unknown)
+	maps.Copy(values, r.known)
+	return values, missing
+}
+
+// reasons are why values are missing, for people.
+func reasons(missing source.Missing) map[string]string {
+	why := map[string]string{}
+	for reference, err := range missing {
+		why[reference.String()] = source.TroubleOf(err).String()
+	}
+	return why
+}
+
+// Only is the policy of these fragments alone, with the values that connect leads to.
+// It connects only if a value is wanted from there.
+func (m *Machine) Only(ctx context.Context, s Subject, sources []policy.Source, connect func() (*source.AWS, error)) (*policy.Policy, error) {
+	p, err := merged(sources, s.Personas)
+	if err != nil {
+		return nil, err
+	}
+	r, err := resolve.Resolve(ctx, p, s.Facts, lazily(connect))
+	if err != nil {
+		return nil, err
+	}
+	r.Policy.Why = reasons(r.Missing)
+	return r.Policy, nil
+}
+
+// lazily connects to AWS when a value is wanted from it.
+type lazily func() (*source.AWS, error)
+
+func (connect lazily) Fetch(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, map[policy.Reference]error) {
+	aws, err := connect()
+	if err == nil {
+		return aws.Fetch(ctx, references)
+	}
+	missing := map[policy.Reference]error{}
+	for _, r := range references {
+		missing[r] = err
+	}
+	return nil, missing
+}
+
+func merged(sources []policy.Source, personas []string) (*policy.Policy, error) {
+	fragments, err := policy.ParseAll(sources)
+	if err != nil {
+		return nil, err
+	}
+	return policy.Merge(fragments, personas)
+}
+
+// own are the fragments of the layers that are on the machine.
+func (m *Machine) own() ([]policy.Source, error) {
+	seed, err1 := m.readDir(m.SeedDir, policy.Seed)
+	local, err2 := m.readDir(m.LocalDir, policy.Local)
+	return append(seed, local...), errors.Join(err1, err2)
+}
+
+// readDir returns the fragments in a directory of the machine: the files that end
+// in ".toml" and do not begin with a dot, by name. A directory that is not there
+// has none.
+func (m *Machine) readDir(dir string, l policy.Layer) ([]policy.Source, error) {
+	names, err := m.System.FS.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("cannot read the policy: %w", err)
+	}
+	var sources []policy.Source
+	var errs []error
+	for _, name := range names {
+		if !strings.HasSuffix(name, ".toml") || strings.HasPrefix(name, ".") {
+			continue
+		}
+		text, err := m.System.FS.ReadFile(path.Join(dir, name))
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		sources = append(sources, policy.Source{Name: path.Join(dir, name), Layer: l, Text: string(text)})
+	}
+	return sources, errors.Join(errs...)
+}
+
+func layer(sources []policy.Source, l policy.Layer) []policy.Source {
+	var of []policy.Source
+	for _, s := range sources {
+		if s.Layer == l {
+			of = append(of, s)
+		}
+	}
+	return of
+}

@@ -1,0 +1,215 @@
+package source
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
+	"github.com/aws/aws-sdk-go-v2/service/secretsmanager/types"
+	"github.com/aws/smithy-go"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+const (
+	// mostSecrets is how many secrets one call reads (Secrets Manager API Reference,
+	// BatchGetSecretValue).
+	mostSecrets = 20
+	// secretsPatience is how long secrets may hold up everything else: Secrets Manager
+	// is another service, and its trouble is not that of the rest of the policy.
+	secretsPatience = time.Minute
+	// currentStage is what a reference without a stage means.
+	currentStage = "AWSCURRENT"
+)
+
+// secretValues reads each secret once, whatever number of its keys are wanted: those
+// that are wanted as they are now, twenty a call.
+func (a *AWS) secretValues(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, Missing) {
+	ctx, cancel := context.WithTimeout(ctx, secretsPatience)
+	defer cancel()
+	var current, others []policy.Reference // whole secrets, each once
+	for _, r := range references {
+		switch r = wholeSecret(r); {
+		case r.Stage == "" && r.Version == "":
+			current = append(current, r)
+		default:
+			others = append(others, r)
+		}
+	}
+	texts, whys := map[policy.Reference]string{}, Missing{}
+	alone := func(r policy.Reference) {
+		text, err := a.secret(ctx, r)
+		if err != nil {
+			whys[r] = err
+			return
+		}
+		texts[r] = text
+	}
+	for batch := range slices.Chunk(unique(current), mostSecrets) {
+		if time.Now().Before(a.batchRefused) || !a.secretBatch(ctx, batch, texts, whys) {
+			for _, r := range batch {
+				alone(r)
+			}
+		}
+	}
+	for _, r := range unique(others) {
+		alone(r)
+	}
+
+	values, missing := map[policy.Reference]string{}, Missing{}
+	for _, r := range references {
+		why := whys[wholeSecret(r)]
+		if why == nil {
+			values[r], why = pick(r, texts[wholeSecret(r)])
+		}
+		if why != nil {
+			delete(values, r)
+			missing[r] = fmt.Errorf("cannot resolve %s: %w", r, why)
+		}
+	}
+	return values, missing
+}
+
+// wholeSecret is a reference to all of a secret, whatever part of it r means.
+func wholeSecret(r policy.Reference) policy.Reference {
+	r.JSONKey = ""
+	if r.Stage == currentStage && r.Version == "" {
+		r.Stage = ""
+	}
+	return r
+}
+
+// unique are the references, each once.
+func unique(references []policy.Reference) []policy.Reference {
+	var once []policy.Reference
+	for _, r := range references {
+		if !slices.Contains(once, r) {
+			once = append(once, r)
+		}
+	}
+	return once
+}
+
+// secretBatch reads secrets with one call. ok is false when that is not allowed:
+// they are to be read one by one then.
+func (a *AWS) secretBatch(ctx context.Context, batch []policy.Reference, texts map[policy.Reference]string, whys Missing) (ok bool) {
+	in := &secretsmanager.BatchGetSecretValueInput{}
+	for _, r := range batch {
+		in.SecretIdList = append(in.SecretIdList, r.Name)
+	}
+	var found []types.SecretValueEntry
+	var failed []types.APIErrorType
+	err := a.Call(ctx, func(ctx context.Context) error {
+		found, failed, in.NextToken = nil, nil, nil
+		for pages := secretsmanager.NewBatchGetSecretValuePaginator(a.secrets, in, onceEach); pages.HasMorePages(); {
+			out, err := pages.NextPage(ctx)
+			if err != nil {
+				return err
+			}
+			found, failed = append(found, out.SecretValues...), append(failed, out.Errors...)
+		}
+		return nil
+	})
+	switch {
+	case err != nil && !Classify(err).passes():
+		a.batchRefused = time.Now().Add(refusalLasts)
+		return false
+	case err != nil:
+		for _, r := range batch {
+			whys[r] = err
+		}
+		return true
+	}
+	for _, r := range batch {
+		whys[r] = errNonsense
+		for _, entry := range found {
+			if isSecret(r.Name, entry) {
+				delete(whys, r)
+				if entry.SecretString == nil {
+					whys[r] = errBinary
+				}
+				texts[r] = aws.ToString(entry.SecretString)
+			}
+		}
+		for _, failure := range failed {
+			if aws.ToString(failure.SecretId) == r.Name {
+				whys[r] = secretError(&smithy.GenericAPIError{Code: aws.ToString(failure.ErrorCode), Message: aws.ToString(failure.Message)})
+			}
+		}
+	}
+	return true
+}
+
+// onceEach ends a listing that comes back to where it was.
+func onceEach(o *secretsmanager.BatchGetSecretValuePaginatorOptions) { o.StopOnDuplicateToken = true }
+
+// isSecret says whether id, a name, an ARN or one without the six characters at its
+// end, means the secret of an entry.
+func isSecret(id string, entry types.SecretValueEntry) bool {
+	arn := aws.ToString(entry.ARN)
+	return id == aws.ToString(entry.Name) || id == arn || len(arn) > 7 && id == arn[:len(arn)-7] && strings.HasPrefix(id, "arn:")
+}
+
+var errBinary = fmt.Errorf("the secret is binary, and no text: %w", ErrNoValue)
+
+// secret reads one secret.
+func (a *AWS) secret(ctx context.Context, r policy.Reference) (string, error) {
+	in := &secretsmanager.GetSecretValueInput{SecretId: &r.Name}
+	if r.Stage != "" {
+		in.VersionStage = &r.Stage
+	}
+	if r.Version != "" {
+		in.VersionId = &r.Version
+	}
+	var text *string
+	err := a.Call(ctx, func(ctx context.Context) error {
+		out, err := a.secrets.GetSecretValue(ctx, in)
+		if err == nil {
+			text = out.SecretString
+		}
+		return err
+	})
+	switch {
+	case err != nil:
+		return "", secretError(err)
+	case text == nil:
+		return "", errBinary
+	}
+	return *text, nil
+}
+
+// secretError says that a secret that is not there is a value that is not there.
+func secretError(err error) error {
+	var api smithy.APIError
+	if errors.As(err, &api) && api.ErrorCode() == "ResourceNotFoundException" {
+		return ErrNoValue
+	}
+	return err
+}
+
+// pick returns the part of a secret that a reference means. Its errors say
+// nothing of the text.
+func pick(r policy.Reference, text string) (string, error) {
+	if r.JSONKey == "" {
+		return text, nil
+	}
+	var object map[string]any
+	if json.Unmarshal([]byte(text), &object) != nil {
+		return "", fmt.Errorf("the secret is no JSON object: %w", ErrNoValue)
+	}
+	switch value := object[r.JSONKey].(type) {
+	case string:
+		return value, nil
+	case nil:
+		return "", fmt.Errorf("the secret has no such key: %w", ErrNoValue)
+	default:
+		raw, _ := json.Marshal(value) // it has just been unmarshalled
+		return string(raw), nil
+	}
+}

@@ -1,0 +1,191 @@
+package source
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"regexp"
+	"time"
+
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
+	"github.com/aws/smithy-go"
+
+	"github.com/soe-agent/soe-agent/internal/credentials"
+	"github.com/soe-agent/soe-agent/internal/manifest"
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+// Trouble is what stands between a machine and its policy, as people see it.
+type Trouble struct {
+	Name   string `json:"name"`             // one of the names below, which do not change
+	Detail string `json:"detail,omitempty"` // whatever else is known
+}
+
+// String is the name, with what else is known.
+func (t Trouble) String() string {
+	if t.Detail == "" {
+		return t.Name
+	}
+	return t.Name + ": " + t.Detail
+}
+
+// The names of trouble.
+const (
+	WaitingForActivation = "waiting for activation" // no registration, no credentials yet
+	NoCredentials        = "no credentials"         // the configured source has none
+	CredentialsExpired   = "expired"                // and amazon-ssm-agent has not renewed them
+	CredentialsRefused   = "refused"
+	ClockWrong           = "clock wrong"
+	AccessDenied         = "denied"
+	Throttling           = "throttled"
+	ServiceFails         = "service failing"
+	NoNetwork            = "no network"
+	NotTrusted           = "not trusted" // TLS: somebody else answers, or the clock is wrong
+	NoSense              = "makes no sense"
+	NothingPublished     = "nothing published"
+	HalfPublished        = "half published"
+	OlderPublished       = "older policy published"
+	PolicyRefused        = "policy refused"
+	ValueMissing         = "value missing"
+	Other                = "failing"
+)
+
+// TroubleOf says what an error means for whoever looks at the status.
+func TroubleOf(err error) Trouble {
+	var missing Missing
+	if errors.As(err, &missing) {
+		err = missing.first()
+	}
+	if t, ok := credentialTrouble(err); ok {
+		return t
+	}
+	switch {
+	case errors.Is(err, manifest.ErrHalfPublished):
+		return Trouble{HalfPublished, err.Error()}
+	case errors.Is(err, ErrOlder):
+		return Trouble{OlderPublished, err.Error()}
+	case errors.Is(err, ErrNothingPublished):
+		return Trouble{NothingPublished, err.Error()}
+	case len(policy.AsProblems(err)) > 0:
+		return Trouble{PolicyRefused, err.Error()}
+	}
+	var api smithy.APIError
+	if errors.As(err, &api) {
+		return serviceTrouble(api, err)
+	}
+	if errors.Is(err, ErrNoValue) {
+		return Trouble{ValueMissing, err.Error()}
+	}
+	return transportTrouble(err)
+}
+
+func isCredentialTrouble(err error) bool {
+	_, is := credentialTrouble(err)
+	return is
+}
+
+// credentialTrouble says what is wrong with the credentials, before AWS was asked.
+func credentialTrouble(err error) (t Trouble, is bool) {
+	switch {
+	case errors.Is(err, credentials.ErrNotActivated):
+		return Trouble{WaitingForActivation, err.Error()}, true
+	case errors.Is(err, credentials.ErrExpired):
+		return Trouble{CredentialsExpired, err.Error()}, true
+	case errors.Is(err, credentials.ErrNoCredentials), errors.Is(err, credentials.ErrHalfWritten), errors.Is(err, credentials.ErrUnsafe):
+		return Trouble{NoCredentials, err.Error()}, true
+	}
+	return Trouble{}, false
+}
+
+func serviceTrouble(api smithy.APIError, err error) Trouble {
+	code, message := api.ErrorCode(), api.ErrorMessage()
+	switch class := classes()[code]; {
+	case class == Denied:
+		return Trouble{AccessDenied, denial(message)}
+	case class == Throttled:
+		return Trouble{Throttling, code}
+	case class == Credentials:
+		if skew := wrongBy(err); skew > mostSkew {
+			return Trouble{ClockWrong, fmt.Sprintf("by %s; AWS says: %s", skew, message)}
+		}
+		return Trouble{CredentialsRefused, message}
+	case class == People:
+		return Trouble{ValueMissing, code + ": " + message}
+	case api.ErrorFault() == smithy.FaultServer:
+		return Trouble{ServiceFails, code}
+	}
+	return Trouble{Other, code + ": " + message}
+}
+
+// notAuthorized is how IAM says what is denied (IAM User Guide, "Troubleshoot
+// access denied error messages").
+var notAuthorized = regexp.MustCompile(`is not authorized to perform: (\S+) on resource: (\S+)`)
+
+// denial is what is denied, action and resource, if the message has it.
+func denial(message string) string {
+	if m := notAuthorized.FindStringSubmatch(message); m != nil {
+		return m[1] + " on " + m[2]
+	}
+	return message
+}
+
+func transportTrouble(err error) Trouble {
+	var network net.Error
+	var status *awshttp.ResponseError
+	var certificate *tls.CertificateVerificationError
+	var record tls.RecordHeaderError
+	var expired x509.CertificateInvalidError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return Trouble{NoNetwork, innermost(err)}
+	case errors.As(err, &expired) && expired.Reason == x509.Expired:
+		return Trouble{NotTrusted, innermost(err) + "; or is this machine's clock wrong?"}
+	case errors.As(err, &certificate), errors.As(err, &record):
+		return Trouble{NotTrusted, innermost(err) + "; does a proxy answer instead of AWS?"}
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return Trouble{NoSense, "the answer is cut off"}
+	case errors.Is(err, errNonsense), errors.As(err, &status) && status.HTTPStatusCode() == http.StatusOK:
+		return Trouble{NoSense, "does a proxy answer instead of AWS?"}
+	case errors.As(err, &status) && status.HTTPStatusCode() == http.StatusTooManyRequests:
+		return Trouble{Throttling, "HTTP 429"}
+	case errors.As(err, &status) && status.HTTPStatusCode() > 0:
+		return Trouble{ServiceFails, fmt.Sprintf("HTTP %d", status.HTTPStatusCode())}
+	case errors.As(err, &network):
+		return Trouble{NoNetwork, innermost(err)}
+	}
+	return Trouble{Other, err.Error()}
+}
+
+// mostSkew is what Signature Version 4 allows between two clocks, less what an
+// answer may take.
+const mostSkew = 4 * time.Minute
+
+// wrongBy is how far this machine's clock is from that of the service, as its
+// answer has just told; 0 when it did not tell.
+func wrongBy(err error) time.Duration {
+	var answer *awshttp.ResponseError
+	if !errors.As(err, &answer) || answer.Response == nil || answer.Response.Response == nil {
+		return 0
+	}
+	theirs, err := http.ParseTime(answer.Response.Header.Get("Date"))
+	if err != nil {
+		return 0
+	}
+	return time.Since(theirs).Abs().Round(time.Second)
+}
+
+// innermost is the end of a chain of errors, where a network error says what it is.
+func innermost(err error) string {
+	for {
+		inner := errors.Unwrap(err)
+		if inner == nil {
+			return err.Error()
+		}
+		err = inner
+	}
+}
