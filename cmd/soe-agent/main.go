@@ -13,12 +13,17 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"syscall"
+
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 func main() {
 	// The memory belongs to whoever works on the machine: the heap may grow by a fifth
 	// before it is swept, which costs a few milliseconds.
 	debug.SetGCPercent(20)
+	if err := system.KeepMemoryIn(); err != nil {
+		fmt.Fprintln(os.Stderr, err) // and that is no reason to leave the machine as it is
+	}
 	os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 }
 

@@ -18,9 +18,9 @@ import (
 func (a *app) policyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "policy",
-		Short: "For the policy's author: check and look at fragments, on any machine",
+		Short: "For the policy's author: check, look at and publish fragments, on any machine",
 	}
-	c.AddCommand(a.lintCommand(), a.showCommand())
+	c.AddCommand(a.lintCommand(), a.showCommand(), a.publishCommand())
 	return c
 }
 
@@ -103,6 +103,37 @@ func readSchemas(name string) ([]byte, error) {
 	return content, err
 }
 
+// problemsDocument is what lint prints for programs.
+type problemsDocument struct {
+	Problems policy.Problems `json:"problems"`
+}
+
+// linted reads the fragments in directories. If anything is wrong with them, it
+// prints all of it and returns an error.
+func (a *app) linted(dirs []string, schemasName string) ([]policy.Source, []policy.Fragment, error) {
+	if len(dirs) == 0 {
+		return nil, nil, errNoPolicy
+	}
+	sources, err := readFragments(dirs)
+	if err != nil {
+		return nil, nil, err
+	}
+	schemas, err := readSchemas(schemasName)
+	if err != nil {
+		return nil, nil, err
+	}
+	fragments, problems := lint(sources, schemas)
+	if len(problems) == 0 {
+		return sources, fragments, nil
+	}
+	if !a.json {
+		a.printf("%s\n", problems.Error())
+	} else if err := a.printJSON(problemsDocument{problems}); err != nil {
+		return nil, nil, err
+	}
+	return nil, nil, fmt.Errorf("cannot accept the policy: %s in %s", counted(len(problems), "problem"), counted(len(sources), "fragment"))
+}
+
 func (a *app) lintCommand() *cobra.Command {
 	var dirs []string
 	var schemasName string
@@ -111,34 +142,14 @@ func (a *app) lintCommand() *cobra.Command {
 		Short: "Report everything that is wrong with the fragments in DIR",
 		Args:  cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			if len(dirs) == 0 {
-				return errNoPolicy
-			}
-			sources, err := readFragments(dirs)
-			if err != nil {
+			_, fragments, err := a.linted(dirs, schemasName)
+			switch {
+			case err != nil:
 				return err
+			case a.json:
+				return a.printJSON(problemsDocument{policy.Problems{}})
 			}
-			schemas, err := readSchemas(schemasName)
-			if err != nil {
-				return err
-			}
-			fragments, problems := lint(sources, schemas)
-			if a.json {
-				document := struct {
-					Problems policy.Problems `json:"problems"`
-				}{append(policy.Problems{}, problems...)}
-				if err := a.printJSON(document); err != nil {
-					return err
-				}
-			} else if len(problems) > 0 {
-				a.printf("%s\n", problems.Error())
-			}
-			if len(problems) > 0 {
-				return fmt.Errorf("cannot accept the policy: %s in %s", counted(len(problems), "problem"), counted(len(sources), "fragment"))
-			}
-			if !a.json {
-				a.printf("%s, nothing wrong%s.\n", counted(len(fragments), "fragment"), forPersonas(personasOf(fragments)))
-			}
+			a.printf("%s, nothing wrong%s.\n", counted(len(fragments), "fragment"), forPersonas(personasOf(fragments)))
 			return nil
 		},
 	}

@@ -22,6 +22,9 @@
 //	[[rollout.fragment]]
 //	…
 //
+// A manifest that does not fit a standard parameter as it is, is packed: gzip, then
+// base64.
+//
 // A machine's place in a rollout comes from a hash of its identity, so that ten
 // percent are the same tenth at every look, and eleven percent are those and some
 // more. With pause = true every machine stays at the serial that it has.

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -45,6 +46,28 @@ func TestAManifestIsReadAsItWasWritten(t *testing.T) {
 		if diff := cmp.Diff(m, read); diff != "" {
 			t.Error(diff)
 		}
+	}
+}
+
+func TestAManifestThatIsTooLargeIsPackedAndFortyFragmentsInTwoGenerationsFitAStandardParameter(t *testing.T) {
+	m := manifest.Manifest{Schema: 1, Generation: manifest.Generation{Serial: 42}}
+	for i := range 40 {
+		m.Fragments = append(m.Fragments, entry(t, fmt.Sprintf("%02d-of-the-fleet", i), fmt.Sprintf("schema = 1\n# %d\n", i), "developer"))
+	}
+	newer := slices.Clone(m.Fragments)
+	newer[7] = entry(t, "07-of-the-fleet", "schema = 1\n# newer\n", "developer")
+	m.Rollout = &manifest.Rollout{Generation: manifest.Generation{Serial: 43, Fragments: newer}, Percent: 10, Salt: "x"}
+	text, err := m.Text()
+	if err != nil || len(text) > manifest.LargestValue {
+		t.Fatalf("%d bytes, %v", len(text), err)
+	}
+	read, err := manifest.Parse("/m", text)
+	if diff := cmp.Diff(m, read); diff != "" || err != nil {
+		t.Errorf("%v\n%s", err, diff)
+	}
+	_, err = manifest.Parse("/m", text[:len(text)/2])
+	if problems := policy.AsProblems(err); len(problems) != 1 || !strings.HasPrefix(problems[0].Message, "cannot read the manifest: it is packed, and ") {
+		t.Error(err)
 	}
 }
 

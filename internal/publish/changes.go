@@ -1,0 +1,140 @@
+package publish
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+
+	"github.com/soe-agent/soe-agent/internal/manifest"
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+// A Change is what becomes different for the machines of one persona.
+type Change struct {
+	Persona   string       `json:"persona"`
+	Resources []Difference `json:"resources"`       // by ID
+	Rules     bool         `json:"rules,omitempty"` // the rules differ
+}
+
+// Nothing says whether nothing becomes different.
+func (c Change) Nothing() bool { return len(c.Resources) == 0 && !c.Rules }
+
+// A Difference is one resource that becomes another.
+type Difference struct {
+	ID     policy.ID `json:"id"`
+	Change string    `json:"change"` // "added", "removed" or "changed"
+	// Fragment and Line are the place that sets it, or for a removed one has set it.
+	Fragment string `json:"fragment"`
+	Line     int    `json:"line"`
+	// Was and Is are what was and is wanted. They are left out of what may hold a
+	// secret or is long: the content of files above all.
+	Was policy.Spec `json:"was,omitempty"`
+	Is  policy.Spec `json:"is,omitempty"`
+}
+
+// errUnreadable is wrapped by the error of a published policy that cannot be
+// compared with. That is no reason not to publish a better one.
+var errUnreadable = errors.New("what is published now cannot be read")
+
+// texts are the published fragments.
+func texts(entries []manifest.Entry, values map[string]string) ([]policy.Source, error) {
+	var sources []policy.Source
+	var errs []error
+	for _, e := range entries {
+		text, err := e.Assemble(values, nil)
+		errs = append(errs, err)
+		sources = append(sources, policy.Source{Name: e.Name, Layer: policy.Remote, Text: text})
+	}
+	if err := errors.Join(errs...); err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	return sources, nil
+}
+
+// changes compares two policies persona by persona, and first for machines that
+// have none but base. The error is errUnreadable if it is that of the old one, and
+// otherwise policy.Problems.
+func changes(before, after []policy.Source) ([]Change, error) {
+	old, err := policy.ParseAll(before)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	young, err := policy.ParseAll(after)
+	if err != nil {
+		return nil, err
+	}
+	var personas []string
+	for _, f := range append(slices.Clone(old), young...) {
+		personas = append(personas, f.Personas...)
+	}
+	slices.Sort(personas)
+	personas = slices.DeleteFunc(slices.Compact(personas), func(p string) bool { return p == "base" })
+	all := []Change{}
+	for _, persona := range append([]string{"base"}, personas...) {
+		was, err := policy.Merge(old, []string{persona})
+		if err != nil {
+			return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+		}
+		is, err := policy.Merge(young, []string{persona})
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, Change{Persona: persona, Resources: differences(was, is), Rules: !sameRules(was.Rules, is.Rules)})
+	}
+	return all, nil
+}
+
+// differences compares two policies, whose resources are sorted by ID.
+func differences(was, is *policy.Policy) []Difference {
+	found := []Difference{}
+	for _, r := range was.Resources {
+		if _, stays := is.Lookup(r.ID); !stays {
+			found = append(found, difference(r, "removed", r.Spec, nil))
+		}
+	}
+	for _, r := range is.Resources {
+		old, known := was.Lookup(r.ID)
+		switch {
+		case !known:
+			found = append(found, difference(r, "added", nil, r.Spec))
+		case !reflect.DeepEqual(old.Spec, r.Spec):
+			found = append(found, difference(r, "changed", old.Spec, r.Spec))
+		}
+	}
+	slices.SortFunc(found, func(a, b Difference) int {
+		if a.ID < b.ID {
+			return -1
+		}
+		return 1
+	})
+	return found
+}
+
+// longest is how long a wish may be to be shown, in bytes of JSON.
+const longest = 200
+
+func difference(r policy.Resource, change string, was, is policy.Spec) Difference {
+	d := Difference{ID: r.ID, Change: change, Fragment: r.Origin.Fragment, Line: r.Origin.Line}
+	for _, spec := range []policy.Spec{was, is} {
+		if _, file := spec.(policy.Dropin); file || len(written(spec)) > longest {
+			return d
+		}
+	}
+	d.Was, d.Is = was, is
+	return d
+}
+
+// written is a spec as it is shown.
+func written(spec policy.Spec) string {
+	text, _ := json.Marshal(spec) // specs are plain data and always marshal
+	return string(text)
+}
+
+func sameRules(a, b []policy.Rule) bool {
+	return slices.EqualFunc(a, b, func(a, b policy.Rule) bool {
+		a.Origin, b.Origin = policy.Origin{}, policy.Origin{}
+		return reflect.DeepEqual(a, b)
+	})
+}
