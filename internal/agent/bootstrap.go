@@ -91,15 +91,23 @@ func (d *daemon) look(ctx context.Context) error {
 
 // byOwnLayers enforces what is on the machine: nothing is published to it.
 func (d *daemon) byOwnLayers(ctx context.Context, config Config) {
-	p, refused, err := d.Known(ctx, config)
+	subject, selection := d.subject(ctx, config, noTags)
+	known, err := d.layers().Known(subject)
 	if err != nil {
 		d.refuse(follow.Problems(err))
 		return
 	}
+	if len(known.Refused) == 0 {
+		err = d.layers().KeepOwn(subject)
+	}
+	if err != nil {
+		d.Log.Error("cannot keep the policy for the next boot", "err", err)
+	}
 	d.mu.Lock()
 	d.status.Waiting, d.status.Trouble = "", ""
+	d.status.PersonaRules, d.status.PersonaDoubts = selection.Why, selection.Unknown
 	d.mu.Unlock()
-	d.enforce(p, refused)
+	d.enforce(known.Policy, known.Refused)
 }
 
 // A connection is kept for as long as what it was made for stays.
@@ -127,8 +135,6 @@ func (d *daemon) connection(config Config) (*source.AWS, error) {
 	d.afresh = false
 	return d.aws.AWS, nil
 }
-
-
 
 // contacted notes that the service answered with a policy.
 func (d *daemon) contacted(found follow.Found) {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"strings"
 	"time"
 
 	"github.com/BurntSushi/toml"
@@ -33,9 +34,9 @@ const (
 type Config struct {
 	Personas []string       `toml:"personas"`
 	Rules    []persona.Rule `toml:"persona"` // give more personas
-	AWS      source.Config `toml:"aws"`
-	Schedule Schedule      `toml:"schedule"`
-	Report   Reporting     `toml:"report"`
+	AWS      source.Config  `toml:"aws"`
+	Schedule Schedule       `toml:"schedule"`
+	Report   Reporting      `toml:"report"`
 }
 
 // Schedule says when the agent does something, and how long it waits.
@@ -89,7 +90,7 @@ func ReadConfig(files system.FS, name string) (Config, error) {
 	meta, err := toml.Decode(string(content), &c)
 	if err != nil {
 		var parse toml.ParseError
-		if errors.As(err, &parse) {
+		if errors.As(err, &parse) && parse.Position.Line > 0 {
 			return c, fmt.Errorf("%s:%d: cannot read the configuration: %s", name, parse.Position.Line, parse.Message)
 		}
 		return c, fmt.Errorf("%s: cannot read the configuration: %w", name, err)
@@ -105,9 +106,14 @@ func ReadConfig(files system.FS, name string) (Config, error) {
 	return c, errors.Join(errs...)
 }
 
+// inFile says of each line of an error in which file that is.
 func inFile(name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return fmt.Errorf("%s: %w", name, err)
+	var errs []error
+	for line := range strings.SplitSeq(err.Error(), "\n") {
+		errs = append(errs, fmt.Errorf("%s: %s", name, line))
+	}
+	return errors.Join(errs...)
 }

@@ -28,29 +28,29 @@ const (
 // Status is what the daemon is doing, as it writes it to StatusFile for all to
 // read; Packages is the transaction's own word.
 type Status struct {
-	Version     string                 `json:"version"`
-	PID         int                    `json:"pid"`
-	Started     time.Time              `json:"started"`
-	Phase       Phase                  `json:"phase"`
-	Busy        []string               `json:"busy,omitempty"`         // kinds being walked now
-	Packages    string                 `json:"packages,omitempty"`     // how far the package transaction under way is
-	Waiting     string                 `json:"waiting,omitempty"`      // what it waits for before it can have the published policy
-	Trouble     string                 `json:"trouble,omitempty"`      // the name of that, which does not change (source.Trouble)
-	NextAttempt time.Time              `json:"next_attempt,omitzero"`  // of that
-	LastContact time.Time              `json:"last_contact,omitzero"`  // when the published policy was last confirmed
-	ReportError string                 `json:"report_error,omitempty"` // why the last report was not delivered
-	Serial      int64                  `json:"serial,omitempty"`
-	Digest      string                 `json:"digest"`
-	Rollout     string                 `json:"rollout,omitempty"` // what is rolled out or paused
-	Personas    []string               `json:"personas"`
+	Version     string    `json:"version"`
+	PID         int       `json:"pid"`
+	Started     time.Time `json:"started"`
+	Phase       Phase     `json:"phase"`
+	Busy        []string  `json:"busy,omitempty"`         // kinds being walked now
+	Packages    string    `json:"packages,omitempty"`     // how far the package transaction under way is
+	Waiting     string    `json:"waiting,omitempty"`      // what it waits for before it can have the published policy
+	Trouble     string    `json:"trouble,omitempty"`      // the name of that, which does not change (source.Trouble)
+	NextAttempt time.Time `json:"next_attempt,omitzero"`  // of that
+	LastContact time.Time `json:"last_contact,omitzero"`  // when the published policy was last confirmed
+	ReportError string    `json:"report_error,omitempty"` // why the last report was not delivered
+	Serial      int64     `json:"serial,omitempty"`
+	Digest      string    `json:"digest"`
+	Rollout     string    `json:"rollout,omitempty"` // what is rolled out or paused
+	Personas    []string  `json:"personas"`
 
 	PersonaRules  []string `json:"persona_rules,omitempty"`  // which rule gave which persona
 	PersonaDoubts []string `json:"persona_doubts,omitempty"` // what could not be told about personas
 
-	Refused     []string               `json:"refused,omitempty"`
-	LastPass    time.Time              `json:"last_pass,omitzero"`
-	Compliant   bool                   `json:"compliant"`
-	Summary     map[converge.State]int `json:"summary,omitempty"`
+	Refused   []string               `json:"refused,omitempty"`
+	LastPass  time.Time              `json:"last_pass,omitzero"`
+	Compliant bool                   `json:"compliant"`
+	Summary   map[converge.State]int `json:"summary,omitempty"`
 }
 
 // ErrNotUp is the error of ReadStatus when the daemon is not running.

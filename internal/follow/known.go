@@ -59,7 +59,7 @@ func (m *Machine) Known(s Subject) (Known, error) {
 			continue
 		}
 		whole := i == 0 && s.Path == ""
-		if kept && i < 2 {
+		if kept && i < 2 && s.Path != "" {
 			p.Serial, whole = last.Serial, slices.Equal(personas, last.Personas)
 		}
 		p.Partial = !whole || s.Unsure
@@ -67,6 +67,20 @@ func (m *Machine) Known(s Subject) (Known, error) {
 		return known, nil
 	}
 	return known, fmt.Errorf("cannot find a policy to enforce: %s", strings.Join(known.Refused, "; "))
+}
+
+// KeepOwn makes the machine's own layers the last good policy, for a machine to which
+// nothing is published. Its personas decide while it cannot be told which it has.
+func (m *Machine) KeepOwn(s Subject) error {
+	last, _, _ := m.lastGood(s.Facts.Identity()) // without it, there was none
+	own, err := m.own()
+	if err != nil {
+		return err
+	}
+	return m.keep(LastGood{
+		Machine: last.Machine.Renewed(s.Facts.Identity()), Saved: m.System.Clock.Now().Truncate(time.Second),
+		Personas: s.Personas, Sources: own,
+	})
 }
 
 // Problems are an error in its parts, one line each.

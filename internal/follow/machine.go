@@ -60,6 +60,7 @@ func (m *Machine) Look(ctx context.Context, s Subject, aws *source.AWS) (Found, 
 	if err != nil {
 		return Found{}, err
 	}
+	identity := last.Machine.Renewed(s.Facts.Identity())
 	if last.Path != s.Path {
 		last = LastGood{} // serials of another path say nothing here
 	}
@@ -79,7 +80,7 @@ func (m *Machine) Look(ctx context.Context, s Subject, aws *source.AWS) (Found, 
 		}
 	}
 	good := LastGood{
-		Machine: s.Facts.Identity(), Path: s.Path, Saved: m.System.Clock.Now().Truncate(time.Second), Serial: serial,
+		Machine: identity, Path: s.Path, Saved: m.System.Clock.Now().Truncate(time.Second), Serial: serial,
 		Personas: s.Personas, Sources: append(own, published...),
 	}
 	p, err := merged(good.Sources, s.Personas)
@@ -137,6 +138,7 @@ func (m *Machine) Only(ctx context.Context, s Subject, sources []policy.Source, 
 	if err != nil {
 		return nil, err
 	}
+	p.Partial = s.Unsure
 	r, err := resolve.Resolve(ctx, p, s.Facts, lazily(connect))
 	if err != nil {
 		return nil, err

@@ -52,6 +52,8 @@ func classes() map[string]Class {
 
 		"ParameterNotFound": People, "ParameterVersionNotFound": People, "ResourceNotFoundException": People,
 		"InvalidKeyId": People, "DecryptionFailure": People, "InvalidRequestException": People, "InvalidParameterException": People,
+		"ParameterAlreadyExists": People, "ParameterLimitExceeded": People, "ParameterMaxVersionLimitExceeded": People,
+		"HierarchyLevelLimitExceededException": People, "HierarchyTypeMismatchException": People,
 
 		"ValidationException": Hopeless, "ValidationError": Hopeless, "InvalidFilterKey": Hopeless, "InvalidFilterOption": Hopeless,
 		"InvalidFilterValue": Hopeless, "InvalidNextToken": Hopeless, "InvalidNextTokenException": Hopeless,
@@ -97,13 +99,13 @@ type Pace struct{ First, Longest time.Duration }
 
 // Pace is that at which to try again after an error of a class.
 //
-// That for Throttled is the shortest: while ten thousand machines share forty calls
-// a second, calls must not be left unused because all wait, least of all towards
-// the end, when few are left.
+// That for Throttled is a balance, which test/herd holds: when ten thousand machines
+// share forty calls a second, longer waits leave calls unused towards the end, when
+// few machines are left, and shorter ones make more calls that are refused.
 func (c Class) Pace() Pace {
 	switch c {
 	case Throttled:
-		return Pace{time.Second, 40 * time.Second}
+		return Pace{4 * time.Second, 2 * time.Minute}
 	case Credentials:
 		return Pace{time.Second, time.Minute} // amazon-ssm-agent may write them at any moment
 	case Denied:

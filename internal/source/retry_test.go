@@ -28,7 +28,7 @@ func TestHowLongIsWaitedDependsOnWhatIsWaitedFor(t *testing.T) {
 	}{
 		"credentials":  {credentials.ErrNotActivated, time.Second, time.Minute},
 		"the network":  {errors.New("unreachable"), time.Second, 5 * time.Minute},
-		"less traffic": {apiError("ThrottlingException"), time.Second, 40 * time.Second},
+		"less traffic": {apiError("ThrottlingException"), 4 * time.Second, 2 * time.Minute},
 		"permission":   {apiError("AccessDeniedException"), 30 * time.Second, 15 * time.Minute},
 		"the author":   {manifest.ErrHalfPublished, time.Second, 5 * time.Minute},
 		"people":       {policy.Problems{{Message: "wrong"}}, time.Minute, 15 * time.Minute},
