@@ -158,21 +158,22 @@ func unreadable(err error) error {
 	return fmt.Errorf("%w: %w", ErrNoCredentials, err)
 }
 
-// still says whether the files are as they were read: the content too, for there
-// are changes that show in nothing else.
-func (s *snapshot) still(ctx context.Context) (bool, error) {
-	if s.young() {
+// still says whether the content of the files is as it was read, for there are
+// changes that show in nothing else. Files that nobody could make sense of get
+// a moment: one that is being truncated is empty before it is young.
+func (s *snapshot) still(ctx context.Context, sense error) (bool, error) {
+	if sense != nil || s.young() {
 		if err := s.provider.system.Clock.Sleep(ctx, settle); err != nil {
 			return false, err
 		}
 	}
 	second := snapshot{s.provider, map[string]file{}, map[string][]byte{}}
-	for name, was := range s.files {
+	for name := range s.files {
 		content, err := second.read(name)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return false, err
 		}
-		if second.files[name] != was || !bytes.Equal(content, s.contents[name]) {
+		if !bytes.Equal(content, s.contents[name]) {
 			return false, nil
 		}
 	}
@@ -185,7 +186,7 @@ func steady[T any](ctx context.Context, p *Provider, read func(*snapshot) (T, er
 	for range looks {
 		s := &snapshot{p, map[string]file{}, map[string][]byte{}}
 		made, err := read(s)
-		still, lookErr := s.still(ctx)
+		still, lookErr := s.still(ctx, err)
 		if lookErr != nil {
 			return none, nil, lookErr
 		}

@@ -29,7 +29,7 @@ func TestAProfileIsReadAsAWSsToolsReadIt(t *testing.T) {
 		"with blanks and comments":    {credentials: "# c\n; c\n\n" + strings.ReplaceAll(strings.ReplaceAll(keys(" soe ", "1"), "\naws", "\n  aws"), "1\n", "1 # c\n"), want: "1"},
 		"with colons and capitals":    {credentials: strings.ReplaceAll(strings.ReplaceAll(keys("soe", "1"), " = ", ": "), "aws_access", "AWS_Access"), want: "1"},
 		"with quotes":                 {config: strings.Replace(strings.Replace(keys(`profile "soe"`, "1"), "ASIA1", `"ASIA1"`, 1), "[profile", "[profile  ", 1), want: "1"},
-		"with settings in a setting":  {config: "[profile soe]\ns3 =\n  aws_access_key_id = X\n" + keys("profile soe", "1"), want: "1"},
+		"with settings in a setting":  {config: keys("profile soe", "1") + "s3 =\n  aws_access_key_id = X\n", want: "1"},
 		"with a program":              {config: "[profile soe]\ncredential_process = " + helper + "\n", want: "9"},
 		"with a program in a comment": {credentials: keys("soe", "1"), config: "[profile soe]\n# credential_process = /no\n", want: "1"},
 		"with keys and a program":     {credentials: "[soe]\ncredential_process = " + helper + "\n", config: keys("profile soe", "1"), want: "1"},

@@ -61,10 +61,19 @@ func (w *writer) write(t *testing.T, set int, expires time.Time) {
 	}
 }
 
+// hasty is the clock of somebody who never waits.
+type hasty struct{}
+
+func (hasty) Now() time.Time                                   { return time.Now() }
+func (hasty) Sleep(ctx context.Context, _ time.Duration) error { return ctx.Err() }
+
 func TestReadersNeverGetAMixedPairWhileTheFilesAreRewrittenThousandsOfTimes(t *testing.T) {
 	const bursts, each, readers = 30, 100, 2
 	m := newMachine(t)
 	m.activate(t, "0", m.clock.Now().Add(time.Hour))
+	m.age(t, shared, 0) // truncating a file makes it empty before it makes it young
+	m.age(t, identity, 0)
+	m.Clock = hasty{}
 	var w writer
 	for i, name := range []string{shared, identity} {
 		f, err := os.OpenFile(filepath.Join(m.root, name), os.O_WRONLY, 0)
@@ -99,13 +108,14 @@ func TestReadersNeverGetAMixedPairWhileTheFilesAreRewrittenThousandsOfTimes(t *t
 					case ctx.Err() == nil:
 						t.Errorf("it is neither given nor half written: %v", err)
 					}
+					runtime.Gosched()
 				}
 			}
 		})
 	}
 	for burst := range bursts {
 		for i := range each {
-			w.write(t, burst*each+i+1, m.clock.Now().Add(time.Hour))
+			w.write(t, burst*each+i+1, time.Now().Add(time.Hour))
 		}
 		// At rest, the set that is whole is what everybody gets.
 		for deadline := time.Now().Add(10 * time.Second); given.Load() != int64((burst+1)*each); runtime.Gosched() {
@@ -141,18 +151,27 @@ func TestEveryPlaceAtWhichTheFileCanBeCutGivesNothingOrAllOfIt(t *testing.T) {
 	}
 }
 
-func TestAYoungFileIsLookedAtAgainAfterAMoment(t *testing.T) {
-	m := newMachine(t)
-	m.put(t, shared, strings.SplitAfter(keys("soe", "1"), "secret")[0])
-	m.put(t, shared, strings.Split(keys("soe", "1"), "aws_session")[0]) // what follows is being written
-	m.age(t, shared, 0)
-	p := m.provider(t, credentials.Config{Source: "profile", Profile: "soe", File: shared})
-	m.Clock = &completes{m.clock, func() {
-		m.put(t, shared, keys("soe", "1"))
-		m.age(t, shared, 0)
-	}}
-	if c := gives(t, p, "1"); c.SessionToken == "" {
-		t.Error("the token that was about to be written is missing")
+func TestAYoungFileAndOneThatLacksSomethingAreLookedAtAgainAfterAMoment(t *testing.T) {
+	for name, now := range map[string]struct {
+		text string
+		age  time.Duration
+	}{
+		"young, and its token is being written": {strings.Split(keys("soe", "1"), "aws_session")[0], 0},
+		"truncated, and as old as it was":       {"", time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := newMachine(t)
+			m.put(t, shared, now.text)
+			m.age(t, shared, now.age)
+			p := m.provider(t, credentials.Config{Source: "profile", Profile: "soe", File: shared})
+			m.Clock = &completes{m.clock, func() {
+				m.put(t, shared, keys("soe", "1"))
+				m.age(t, shared, 0)
+			}}
+			if c := gives(t, p, "1"); c.SessionToken == "" {
+				t.Error("the token that was about to be written is missing")
+			}
+		})
 	}
 }
 

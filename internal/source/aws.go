@@ -65,7 +65,7 @@ const refusalLasts = time.Hour
 
 // Connect prepares a connection; it sends nothing. region is used where the
 // configuration names none.
-func Connect(c Config, region string, credentials Provider, client *http.Client, retry Retry) (*AWS, error) {
+func Connect(c Config, region string, provider Provider, client *http.Client, retry Retry) (*AWS, error) {
 	if c.Region != "" {
 		region = c.Region
 	}
@@ -73,15 +73,16 @@ func Connect(c Config, region string, credentials Provider, client *http.Client,
 		return nil, errNoRegion
 	}
 	config := aws.Config{
-		Region: region, Credentials: credentials, HTTPClient: client,
+		Region: region, Credentials: provider, HTTPClient: client,
 		Retryer: func() aws.Retryer { return aws.NopRetryer{} }, // Retry does, in one place
 	}
 	if c.Endpoint != "" {
 		config.BaseEndpoint = aws.String(c.Endpoint)
 	}
 	a := &AWS{
-		path: c.Path, http: client, credentials: credentials, retry: retry,
-		ssm: ssm.NewFromConfig(config), secrets: secretsmanager.NewFromConfig(config),
+		path: c.Path, http: client, credentials: provider, retry: retry,
+		ssm:     ssm.NewFromConfig(config, func(o *ssm.Options) { o.HTTPSignerV4 = credentials.Signer{} }),
+		secrets: secretsmanager.NewFromConfig(config, func(o *secretsmanager.Options) { o.HTTPSignerV4 = credentials.Signer{} }),
 	}
 	a.Reset()
 	return a, nil

@@ -12,6 +12,7 @@ import (
 	"github.com/aws/smithy-go"
 	"github.com/cenkalti/backoff/v4"
 
+	"github.com/soe-agent/soe-agent/internal/credentials"
 	"github.com/soe-agent/soe-agent/internal/manifest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
@@ -79,6 +80,8 @@ func classifyOne(err error) Class {
 	var api smithy.APIError
 	var status *awshttp.ResponseError
 	switch {
+	case errors.Is(err, credentials.ErrUnsafe):
+		return People
 	case isCredentialTrouble(err):
 		return Credentials
 	case errors.Is(err, manifest.ErrHalfPublished):

@@ -322,3 +322,37 @@ func TestCredentialsAreReadAgainWhenTheyWereRefused(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A client remembers what it has derived from a secret by the ID of its key.
+func TestASecretThatIsMendedUnderTheSameKeyIsUsedAtOnce(t *testing.T) {
+	a := newActivated(t)
+	a.publish(t, 1, map[string]string{"10": "schema = 1\n"})
+	a.fake.PutSecret("s", "v")
+	wanted := []policy.Reference{reference(t, "{{resolve:secretsmanager:s}}")}
+	credentials := filepath.Join(a.root, "root/.aws/credentials")
+	right, err := os.ReadFile(credentials)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := awsfake.DefaultCredentials().SecretAccessKey
+	a.put(t, "root/.aws/credentials", strings.Replace(string(right), secret, strings.ToLower(secret), 1))
+	var giveUp context.CancelFunc
+	aws := a.connectWith(t, source.Retry{Waiting: func(error, time.Time) { giveUp() }})
+	refused := func(service string, call func(context.Context) error) {
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		giveUp = cancel
+		if err := call(ctx); err == nil || source.TroubleOf(err).Name != source.CredentialsRefused {
+			t.Errorf("%s: %v", service, err)
+		}
+	}
+	refused("Systems Manager", func(ctx context.Context) error { _, _, err := aws.Manifest(ctx, nil); return err })
+	refused("Secrets Manager", func(ctx context.Context) error { _, missing := aws.Fetch(ctx, wanted); return missing[wanted[0]] })
+	a.put(t, "root/.aws/credentials", string(right))
+	if _, _, err := published(t.Context(), aws, nil, nil); err != nil {
+		t.Error(err)
+	}
+	if _, missing := aws.Fetch(t.Context(), wanted); len(missing) > 0 {
+		t.Error(source.Missing(missing))
+	}
+}
