@@ -27,11 +27,13 @@ type Engine struct {
 	clock  system.Clock
 	log    *slog.Logger
 	fights fights
+
+	secrets Secrets
 }
 
 // New returns an engine. The kinds are repaired in the order given.
 func New(p *policy.Policy, kinds []Kind, ledger *Ledger, clock system.Clock, log *slog.Logger) *Engine {
-	return &Engine{policy: p, kinds: kinds, ledger: ledger, clock: clock, log: log, fights: fights{}}
+	return &Engine{policy: p, kinds: kinds, ledger: ledger, clock: clock, log: log, fights: fights{}, secrets: SecretsOf(p)}
 }
 
 // A Result is what a pass found and did.
@@ -119,6 +121,7 @@ func (p *pass) check(ctx context.Context, kinds []Kind) {
 			resources = append(resources, p.unaccounted(kind.Name(), resources, err)...)
 			for i := range resources {
 				p.rule(&resources[i])
+				p.secrets.hideIn(&resources[i])
 			}
 			mu.Lock()
 			defer mu.Unlock()
@@ -294,6 +297,7 @@ func (p *pass) repair(ctx context.Context) (touched []Kind) {
 			delete(p.outcomes, r.ID)
 		}
 		for _, outcome := range p.mend(ctx, kind, drifted) {
+			p.secrets.hideInOutcome(&outcome)
 			p.outcomes[outcome.ID] = outcome
 			if outcome.Err != nil {
 				p.log.Error("cannot repair", "resource", outcome.ID, "kind", kind.Name(), "err", outcome.Err)

@@ -125,6 +125,9 @@ func (v *validator) dropin(d Dropin, secret bool) {
 	if why := passedOver(file); why != "" && d.Ensure != Absent {
 		v.wrong("%s", why)
 	}
+	if why := noPlaceForSecrets(file); why != "" {
+		v.refuse(secret, "no secret can be in it: %s; %s", why, whereSecretsGo)
+	}
 	if d.Mode != nil {
 		v.refuse(*d.Mode&0o7000 != 0, "mode %04o has setuid, setgid or the sticky bit, which no drop-in needs", *d.Mode)
 		v.refuse(*d.Mode&0o002 != 0, "mode %04o lets everybody write it", *d.Mode)

@@ -22,7 +22,7 @@ func (d *decoder) document(t *table) (personas []string, description string) {
 		t.problem("personas", "it names nobody; leave it out to mean every persona")
 	}
 	for _, p := range personas {
-		if !personaName.MatchString(p) {
+		if !IsPersona(p) {
 			t.problem("personas", "%q is not a persona's name (small letters, digits and hyphens)", p)
 		}
 	}

@@ -31,6 +31,10 @@ var (
 	checkName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 )
 
+// IsPersona says whether a persona may be called so: in small letters, digits and
+// hyphens.
+func IsPersona(name string) bool { return personaName.MatchString(name) }
+
 // validate returns what is wrong with the values of a resource, as far as can be
 // told without a machine. A value that holds a reference is not looked at until
 // it is resolved. From then on braces are text like any other: what a value
@@ -86,7 +90,7 @@ func (v *validator) references(id ID, spec Spec) []Reference {
 	}
 	if _, isDropin := spec.(Dropin); !isDropin {
 		for _, r := range references {
-			v.refuse(r.Secret(), "%s is a secret, and what is written here can be read by everybody; only the content of a drop-in can hold one", r)
+			v.refuse(r.Secret(), "%s is a secret, and what is written here can be read by everybody; %s", r, whereSecretsGo)
 		}
 	}
 	fixed, _ := json.Marshal(spec.Expand(func(string) string { return "" }))

@@ -5,7 +5,8 @@
 // repair could try. One that cannot be run, or does not end in time, is unknown.
 // Checks also run for a plan, as root unless they name a user, and can change
 // nothing: no file can be written (see system.Confinement). The beginning of what a
-// failed check prints is in the report, which everybody may read.
+// failed check prints is in the report, which everybody may read; the policy's secrets
+// are taken out of it.
 package check
 
 import (
@@ -48,20 +49,21 @@ func (k *Kind) Name() string { return "check" }
 func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	wants := policy.Of[policy.Check](k.policy)
 	resources := make([]converge.Resource, len(wants))
+	secrets := k.secrets()
 	slots := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
 	for i, want := range wants {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			resources[i] = k.check(ctx, want)
+			resources[i] = k.check(ctx, want, secrets)
 		})
 	}
 	wg.Wait()
 	return resources, ctx.Err()
 }
 
-func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check]) converge.Resource {
+func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secrets converge.Secrets) converge.Resource {
 	r := converge.Wanted(want.Resource)
 	spec := want.Spec
 	command := system.Command{Argv: spec.Run, Timeout: spec.Timeout, ReadOnly: true, Confined: &system.Confinement{}}
@@ -79,7 +81,7 @@ func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check]) conver
 	var broken []string
 	if out.ExitCode != spec.Exit {
 		r.Differs("exit", strconv.Itoa(spec.Exit), strconv.Itoa(out.ExitCode))
-		broken = append(broken, fmt.Sprintf("%s exited with %d: %s", spec.Run[0], out.ExitCode, excerpt(out.LastLine())))
+		broken = append(broken, fmt.Sprintf("%s exited with %d: %s", spec.Run[0], out.ExitCode, excerpt(secrets.Hide(out.LastLine()))))
 	}
 	for _, output := range []struct {
 		name, pattern string
@@ -93,7 +95,7 @@ func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check]) conver
 		// Without the last line break, as in a shell's $(…), so that "$" means the end.
 		printed := strings.TrimRight(string(output.printed), "\n")
 		if !pattern.MatchString(printed) {
-			shown := strconv.Quote(excerpt(printed))
+			shown := strconv.Quote(excerpt(secrets.Hide(printed)))
 			r.Differs(output.name, "/"+output.pattern+"/", shown)
 			broken = append(broken, fmt.Sprintf("its %s is %s", output.name, shown))
 		}

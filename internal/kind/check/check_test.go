@@ -79,6 +79,47 @@ func TestWhatAReportShowsOfALongOutputIsBounded(t *testing.T) {
 	}
 }
 
+func TestASecretThatACheckPrintsIsNotShownNotEvenAPartOfItNorTheOneBefore(t *testing.T) {
+	s, err := system.Open(system.Options{Gate: system.ReadOnly})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(file, []byte("# of the scanner\ntoken=\"staple&1\" # old\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	run := []string{"/bin/sh", "-c", `printf %150s; echo "correct \"horse\" battery"; cat ` + file + ` >&2`}
+	p := &policy.Policy{Resources: []policy.Resource{
+		{ID: "check/prints", Spec: policy.Check{Run: run, Stdout: "^no", Stderr: "^no"}},
+		{ID: "check/uses", Spec: policy.Check{Run: []string{"/bin/echo", "the scanner said staple&1"}, Stdout: "^no"}},
+		{
+			ID: policy.NewID("dropin", file), Secrets: []string{`correct "horse" battery`},
+			Spec:  policy.Dropin{Content: "# of the scanner\ntoken=\"correct \"horse\" battery\"\n"},
+			Shown: policy.Dropin{Content: "# of the scanner\ntoken=\"{{resolve:ssm-secure:/x}}\"\n"},
+		},
+	}}
+	resources, err := check.New(p, s).Check(t.Context())
+	if err != nil || len(resources) != 2 {
+		t.Fatal(resources, err)
+	}
+	p.Resources[2] = policy.Resource{
+		ID: p.Resources[2].ID, Spec: p.Resources[2].Shown, Missing: []policy.Reference{{Service: "ssm-secure", Name: "/x"}},
+	}
+	offline, err := check.New(p, s).Check(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range append(resources, offline[1]) {
+		text := fmt.Sprint(r)
+		if r.State != converge.Failed || strings.Contains(text, "corr") || strings.Contains(text, "staple") || !strings.Contains(text, "‹secret") {
+			t.Errorf("it shows %s", text)
+		}
+	}
+	if text := fmt.Sprint(resources[0]); !strings.Contains(text, "of the scanner") {
+		t.Errorf("what is no secret is not shown: %s", text)
+	}
+}
+
 func TestChecksRunAtTheSameTime(t *testing.T) {
 	start := time.Now()
 	found := results(t, `

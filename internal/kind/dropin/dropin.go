@@ -202,6 +202,13 @@ func readableByAll(name string, info system.Info) bool {
 	return info.Mode&0o004 != 0 || path.Dir(name) == sudoersDir
 }
 
+// isClosed says whether not everybody may read a file: if the policy does not have it
+// so, an earlier one had put a secret in it.
+func (k *Kind) isClosed(name string) bool {
+	info, err := k.system.FS.Stat(name)
+	return err == nil && !readableByAll(name, info)
+}
+
 const secret = "‹secret›" //nolint:gosec // it stands in the place of one
 
 // shown is the content as a report may show it.
@@ -228,7 +235,7 @@ func modeOf(want policy.Want[policy.Dropin]) fs.FileMode {
 	if want.Spec.Mode != nil {
 		mode = *want.Spec.Mode
 	} else if len(want.Secrets) > 0 && mode&0o007 != 0 {
-		mode = 0o600
+		mode &= 0o700
 	}
 	if len(want.Secrets) > 0 {
 		mode &^= 0o007
@@ -241,10 +248,21 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	wanted, secretDirs := map[policy.ID]policy.Want[policy.Dropin]{}, map[string]bool{}
 	for _, want := range policy.Of[policy.Dropin](k.policy) {
 		wanted[want.ID] = want
-		if len(want.Secrets) > 0 {
+		if len(want.Secrets) > 0 || modeOf(want)&0o004 != 0 && k.isClosed(fileOf(want.ID)) {
 			secretDirs[path.Dir(fileOf(want.ID))] = true
 		}
 	}
+	for _, r := range k.policy.Resources {
+		if r.ID.Kind() == k.Name() && slices.ContainsFunc(r.Missing, policy.Reference.Secret) {
+			secretDirs[path.Dir(fileOf(r.ID))] = true // it is on disk as it was, and not known
+		}
+	}
+	for _, id := range k.unwanted() {
+		if k.isClosed(fileOf(id)) {
+			secretDirs[path.Dir(fileOf(id))] = true
+		}
+	}
+	delete(secretDirs, sshdDir) // no policy can have one there, whatever the modes are
 	b := &batch{
 		Kind: k, accounts: newAccounts(k.system), wants: wanted, secretDirs: secretDirs, awaiting: k.readNames(awaiting),
 		memory: k.recall(), before: map[string][]byte{}, broken: map[string]error{},
@@ -285,7 +303,7 @@ type batch struct {
 	wants    map[policy.ID]policy.Want[policy.Dropin]
 	awaiting map[string]bool
 
-	secretDirs map[string]bool // that hold a file of the policy with a secret in it
+	secretDirs map[string]bool // that hold a file of the policy with a secret in it, or one that had one
 
 	memory   *memory
 	touched  []string          // files that were written, replaced, removed, or got another mode or owner
@@ -373,5 +391,6 @@ func (b *batch) vetFile(ctx context.Context, name string, content []byte) error 
 	return err
 }
 
-// holdsSecrets says whether a file of the policy in the directory holds a secret.
+// holdsSecrets says whether a file in the directory holds a secret of this policy, or
+// of one before it.
 func (b *batch) holdsSecrets(dir string) bool { return b.secretDirs[dir] }

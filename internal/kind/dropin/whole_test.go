@@ -119,8 +119,11 @@ func TestWhatLiesBesideASecretIsNotStagedNorIsItWhenTheSecretIsToGo(t *testing.T
 	with := func(dropins map[string]policy.Dropin) *policy.Policy {
 		p := files(dropins)
 		for i, r := range p.Resources {
-			if strings.Contains(r.Spec.(policy.Dropin).Content, "hunter2") {
+			switch content := r.Spec.(policy.Dropin).Content; {
+			case strings.Contains(content, "hunter2"):
 				p.Resources[i].Secrets = []string{"hunter2"}
+			case strings.Contains(content, "not known"):
+				p.Resources[i].Missing = []policy.Reference{{Service: "ssm-secure", Name: "/token"}}
 			}
 		}
 		return p
@@ -133,17 +136,33 @@ func TestWhatLiesBesideASecretIsNotStagedNorIsItWhenTheSecretIsToGo(t *testing.T
 		{map[string]policy.Dropin{token: {Content: "none\n"}, beside: {Content: "2\n"}}, false},
 		{map[string]policy.Dropin{token: {Content: "none\n"}, beside: {Content: "3\n"}}, true},
 		{map[string]policy.Dropin{token: {Content: "hunter2\n"}, beside: {Content: "4\n"}}, false},
+		{map[string]policy.Dropin{token: {Content: "not known\n"}, beside: {Content: "5\n"}}, false},
 		{map[string]policy.Dropin{beside: {Content: "5\n"}}, false},
 		{map[string]policy.Dropin{beside: {Content: "6\n"}}, true},
 	} {
 		staged = 0
 		for id, r := range m.pass(t, with(step.dropins)) {
-			if !r.State.InLine() {
+			if !r.State.InLine() && r.State != converge.Unknown {
 				t.Errorf("%s is %s: %s", id, r.State, r.Reason)
 			}
 		}
 		if (staged > 0) != step.staged {
 			t.Errorf("with %+v, %d commands were shown what is there", step.dropins, staged)
 		}
+	}
+}
+
+func TestAClosedFileOfSSHDKeepsNothingFromBeingChecked(t *testing.T) {
+	const closed, wrong = "/etc/ssh/sshd_config.d/10-closed.conf", "/etc/ssh/sshd_config.d/20-wrong.conf"
+	m := &running{root: machine(t, map[string]string{"/etc/ssh/sshd_config": "Include /etc/ssh/sshd_config.d/*.conf\n"})}
+	m.reads = refusing(m.root)
+	m.pass(t, files(map[string]policy.Dropin{closed: {Content: "fine\n"}}))
+	if err := os.Chmod(filepath.Join(m.root, closed), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	found := m.pass(t, files(map[string]policy.Dropin{closed: {Content: "fine\n"}, wrong: {Content: "BAD\n"}}))
+	wants(t, found, map[policy.ID]converge.State{policy.NewID("dropin", closed): converge.Corrected, policy.NewID("dropin", wrong): converge.Failed})
+	if _, err := os.Lstat(filepath.Join(m.root, wrong)); !os.IsNotExist(err) {
+		t.Errorf("the wrong file is there: %v", err)
 	}
 }
