@@ -1,12 +1,16 @@
 package agent
 
 import (
+	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/follow"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -36,6 +40,33 @@ func TestTheConfigurationSaysWhenAndHowLong(t *testing.T) {
 	}
 }
 
+// The directory, which knows the groups of people, may be as far away as AWS.
+func TestAtBootAMachineHasThePersonasThatItHadAndAsksNobody(t *testing.T) {
+	s, err := system.Open(system.Options{Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m := &Machine{System: s, Facts: facts.Facts{MachineID: "m1", Hostname: "A-1"}, Log: slog.New(slog.DiscardHandler)}
+	c, err := readConfig(t, "personas = [\"base\"]\n[[persona]]\nname = \"finance\"\nwhen = { group = \"EXAMPLE\\\\Finance\" }\n")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := m.subjectAtBoot(c); !got.Unsure || !slices.Equal(got.Personas, []string{"base"}) {
+		t.Errorf("the first time: %+v", got)
+	}
+	last := follow.Subject{Facts: m.Facts, Personas: []string{"base", "finance"}}
+	if err := m.layers().KeepOwn(last); err != nil {
+		t.Fatal(err)
+	}
+	if got := m.subjectAtBoot(c); !got.Unsure || !slices.Equal(got.Personas, last.Personas) {
+		t.Errorf("later: %+v", got)
+	}
+	c.Rules = nil
+	if got := m.subjectAtBoot(c); got.Unsure || !slices.Equal(got.Personas, []string{"base"}) {
+		t.Errorf("without rules: %+v", got)
+	}
+}
+
 func TestAConfigurationThatCannotBeMeantIsRefusedWithItsLine(t *testing.T) {
 	for text, want := range map[string]string{
 		"[schedule]\nlock_timeout = \"long\"\n":                  "agent.toml:2: cannot read the configuration: \"long\" is not a duration",
@@ -44,6 +75,8 @@ func TestAConfigurationThatCannotBeMeantIsRefusedWithItsLine(t *testing.T) {
 		"[schedule]\nwindow = { from = \"02:00\", until = 3 }\n": "cannot use schedule.window.until: no such setting",
 		"[schedule]\nwindows = {}\n":                             "cannot use schedule.windows: no such setting",
 		"personas = []\n":                                        "cannot use personas",
+		"[aws.credentials]\nsource = \"imds\"\n":                 "agent.toml: cannot use aws.credentials.source",
+		"[[persona]]\nname = \"x\"\n":                            "agent.toml: cannot use persona rule 1 (x)",
 	} {
 		if _, err := readConfig(t, text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)

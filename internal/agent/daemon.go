@@ -76,6 +76,8 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	watcher, err := watch.New(m.System.FS, m.Log, d.changed)
 	if err != nil {
 		m.Log.Error("drift is found by the next verify only", "err", err)
+	} else {
+		watcher.FollowClock(m.System.Clock)
 	}
 	d.watcher = watcher
 	d.reports = newSender(d.deliver, d.reportSent)
@@ -99,8 +101,7 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 // quick and need no network. Whatever of it fails, the desktop comes up: the
 // report says what is not in line.
 func (d *daemon) lockDown(ctx context.Context) error {
-	subject, _ := d.subject(ctx, d.configuration(), noTags)
-	known, err := d.layers().Known(subject)
+	known, err := d.layers().Known(d.subjectAtBoot(d.configuration()))
 	if err != nil {
 		return err
 	}
@@ -158,11 +159,22 @@ func (d *daemon) changed(kind string) {
 		d.Log.Info("the machine has slept: looking at everything again")
 		d.quick.markAll()
 		d.slow.markAll()
-		d.signal(d.resumed)
+		if d.bootstrapped() {
+			d.signal(d.resumed)
+		} else {
+			d.askReload() // the clock was set for the first time, more likely; nothing is to be spread yet
+		}
 	default:
 		d.quick.mark(kind)
 		d.slow.mark(kind)
 	}
+}
+
+// bootstrapped says whether there was a published policy in this life of the daemon.
+func (d *daemon) bootstrapped() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.fetched != nil
 }
 
 func (d *daemon) askReload() { d.signal(d.reload) }

@@ -38,6 +38,16 @@ func (m *Machine) subject(ctx context.Context, c Config, tags func(context.Conte
 	return s, selection
 }
 
+// subjectAtBoot is the subject as it was last known: the directory, which knows the
+// groups of the desktop user, may be as far away as AWS, and boot waits for neither.
+func (m *Machine) subjectAtBoot(c Config) follow.Subject {
+	s := follow.Subject{Facts: m.Facts, Path: c.AWS.Path, Personas: c.Personas, Unsure: len(c.Rules) > 0}
+	if previous := m.layers().Previous(s); s.Unsure && len(previous) > 0 {
+		s.Personas = previous
+	}
+	return s
+}
+
 var errNoTags = errors.New("AWS was not asked")
 
 func noTags(context.Context) (map[string]string, error) { return nil, errNoTags }

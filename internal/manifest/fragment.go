@@ -63,6 +63,8 @@ func (e Entry) Assemble(values map[string]string, whose func(digest string) stri
 		return "", e.half("%s holds %s", e.Parameter, whose(found))
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return "", e.half("%s is cut off", e.Parameter)
+	case errors.Is(err, errTooLarge):
+		return "", e.half("%s %s", e.Parameter, err)
 	case err == nil && len(text) < e.Size:
 		return "", e.half("%s is cut off: it has %d bytes of %d", e.Parameter, len(text), e.Size)
 	}
@@ -76,8 +78,10 @@ func (e Entry) half(format string, args ...any) error {
 // largestText bounds what a compressed fragment may become, in bytes.
 const largestText = 1 << 20
 
+var errTooLarge = fmt.Errorf("unpacks to more than %d bytes; split it", largestText)
+
 // decode returns the text of a value. That of one that is cut off comes with
-// io.ErrUnexpectedEOF.
+// io.ErrUnexpectedEOF, and the beginning of one that is too large with errTooLarge.
 func decode(value, encoding string) (string, error) {
 	if encoding != Compressed {
 		return value, nil
@@ -88,7 +92,7 @@ func decode(value, encoding string) (string, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(unzipped, largestText+1))
 	if err == nil && len(text) > largestText {
-		err = fmt.Errorf("it is larger than %d bytes", largestText)
+		err = errTooLarge
 	}
 	return string(text), err
 }

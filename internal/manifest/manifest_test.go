@@ -1,6 +1,9 @@
 package manifest_test
 
 import (
+	"bytes"
+	"compress/gzip"
+	"encoding/base64"
 	"errors"
 	"fmt"
 	"math"
@@ -181,6 +184,7 @@ func TestAFragmentThatIsNotWhatIsListedIsHalfPublishedAndTheMessageTellsHow(t *t
 		{"truncated to an odd length, packed", packed, value[:len(value)/8*4+1], packed.Parameter + " is cut off"},
 		{"altered", plain, "schema = 1\n[sytsem]\n", plain.Parameter + " is not what the manifest lists"},
 		{"no base64", packed, "<html>", packed.Parameter + " is not what the manifest lists"},
+		{"as large as somebody likes", packed, bomb(t), packed.Parameter + " unpacks to more than 1048576 bytes; split it"},
 	} {
 		values := map[string]string{}
 		if test.value != "-" {
@@ -192,6 +196,20 @@ func TestAFragmentThatIsNotWhatIsListedIsHalfPublishedAndTheMessageTellsHow(t *t
 			t.Errorf("%s:\n%v, not\n%s", test.name, err, want)
 		}
 	}
+}
+
+// bomb is a value that is a kilobyte, and many more when it is unpacked.
+func bomb(t *testing.T) string {
+	t.Helper()
+	var packed bytes.Buffer
+	zip := gzip.NewWriter(&packed)
+	if _, err := zip.Write(make([]byte, 1<<20+1)); err != nil {
+		t.Fatal(err)
+	}
+	if err := zip.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return base64.StdEncoding.EncodeToString(packed.Bytes())
 }
 
 func TestARolloutReachesTheSameMachinesAtEveryLookAndMoreWhenItGrows(t *testing.T) {
