@@ -2,15 +2,24 @@
 package policies_test
 
 import (
-	"os"
+	"path/filepath"
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 func fragments(t *testing.T, dir string) []policy.Fragment {
 	t.Helper()
-	sources, err := policy.ReadDir(os.DirFS(dir), ".", dir, policy.Seed)
+	root, err := filepath.Abs(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	files, err := system.Open(system.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	sources, err := policy.ReadDir(files.FS, "/", policy.Seed)
 	if err != nil {
 		t.Fatal(err)
 	}

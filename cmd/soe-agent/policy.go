@@ -26,6 +26,20 @@ func (a *app) policyCommand() *cobra.Command {
 
 var errNoPolicy = errors.New("cannot tell which policy is meant: name its directory with --policy DIR")
 
+// laptop are the files of the author's machine, which may be any.
+type laptop struct{}
+
+func (laptop) ReadFile(name string) ([]byte, error) { return os.ReadFile(name) }
+
+func (laptop) ReadDir(dir string) ([]string, error) {
+	entries, err := os.ReadDir(dir)
+	names := make([]string, len(entries))
+	for i, entry := range entries {
+		names[i] = entry.Name()
+	}
+	return names, err
+}
+
 // readFragments reads the fragments in directories of the author's machine.
 func readFragments(dirs []string) ([]policy.Source, error) {
 	var sources []policy.Source
@@ -35,7 +49,7 @@ func readFragments(dirs []string) ([]policy.Source, error) {
 			errs = append(errs, fmt.Errorf("cannot read the policy in %s: %w", dir, err))
 			continue
 		}
-		found, err := policy.ReadDir(os.DirFS(dir), ".", dir, policy.Local)
+		found, err := policy.ReadDir(laptop{}, dir, policy.Local)
 		sources, errs = append(sources, found...), append(errs, err)
 		if err == nil && len(found) == 0 {
 			errs = append(errs, fmt.Errorf("cannot find a policy in %s: no file there ends in .toml", dir))

@@ -140,7 +140,9 @@ func (d *daemon) connection(config Config) (*source.AWS, error) {
 func (d *daemon) contacted(found follow.Found) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.status.Waiting, d.status.Trouble, d.status.NextAttempt = "", "", time.Time{}
+	if len(found.Missing) == 0 { // a value that is missing is trouble, and said by whoever looks
+		d.status.Waiting, d.status.Trouble, d.status.NextAttempt = "", "", time.Time{}
+	}
 	d.status.LastContact, d.status.Rollout = d.System.Clock.Now(), found.Rollout
 }
 

@@ -3,11 +3,14 @@ package agent
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/follow"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/source"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -46,5 +49,32 @@ func TestTheHeapGrowsByTheSameWhateverThePolicysSize(t *testing.T) {
 		if got := growth(resources); got != want {
 			t.Errorf("with %d resources it is %d %% and not %d %%", resources, got, want)
 		}
+	}
+}
+
+func TestTroubleWithAValueIsSaidOnceAndForAsLongAsItLasts(t *testing.T) {
+	s, err := system.Open(system.Options{Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var log strings.Builder
+	d := &daemon{
+		Machine: &Machine{System: s, Log: slog.New(slog.NewTextHandler(&log, nil))}, config: Default(), policy: &policy.Policy{},
+	}
+	d.quick, d.slow = newWorker(d.walked), newWorker(d.walked)
+	missing := source.Missing{{Service: "ssm", Name: "/host"}: source.ErrNoValue}
+	for range 3 {
+		d.contacted(follow.Found{Missing: missing})
+		d.waits(missing, time.Now())
+		d.contacted(follow.Found{Missing: missing})
+		if d.status.Trouble != source.ValueMissing || d.status.Waiting == "" {
+			t.Errorf("the trouble is %q", d.status.Trouble)
+		}
+	}
+	if n := strings.Count(log.String(), "msg=waiting"); n != 1 {
+		t.Errorf("it is said %d times:\n%s", n, log.String())
+	}
+	if d.contacted(follow.Found{}); d.status.Trouble != "" || d.status.Waiting != "" {
+		t.Errorf("the trouble is %q still", d.status.Trouble)
 	}
 }

@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"maps"
-	"path"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -172,36 +169,9 @@ func merged(sources []policy.Source, personas []string) (*policy.Policy, error) 
 
 // own are the fragments of the layers that are on the machine.
 func (m *Machine) own() ([]policy.Source, error) {
-	seed, err1 := m.readDir(m.SeedDir, policy.Seed)
-	local, err2 := m.readDir(m.LocalDir, policy.Local)
+	seed, err1 := policy.ReadDir(m.System.FS, m.SeedDir, policy.Seed)
+	local, err2 := policy.ReadDir(m.System.FS, m.LocalDir, policy.Local)
 	return append(seed, local...), errors.Join(err1, err2)
-}
-
-// readDir returns the fragments in a directory of the machine: the files that end
-// in ".toml" and do not begin with a dot, by name. A directory that is not there
-// has none.
-func (m *Machine) readDir(dir string, l policy.Layer) ([]policy.Source, error) {
-	names, err := m.System.FS.ReadDir(dir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	}
-	if err != nil {
-		return nil, fmt.Errorf("cannot read the policy: %w", err)
-	}
-	var sources []policy.Source
-	var errs []error
-	for _, name := range names {
-		if !strings.HasSuffix(name, ".toml") || strings.HasPrefix(name, ".") {
-			continue
-		}
-		text, err := m.System.FS.ReadFile(path.Join(dir, name))
-		if err != nil {
-			errs = append(errs, err)
-			continue
-		}
-		sources = append(sources, policy.Source{Name: path.Join(dir, name), Layer: l, Text: string(text)})
-	}
-	return sources, errors.Join(errs...)
 }
 
 func layer(sources []policy.Source, l policy.Layer) []policy.Source {

@@ -70,30 +70,36 @@ func ParseAll(sources []Source) ([]Fragment, error) {
 	return fragments, problems.asError()
 }
 
+// Files is where fragments are read.
+type Files interface {
+	// ReadDir returns the names in a directory, sorted; fs.ErrNotExist is the error of
+	// one that is not there.
+	ReadDir(name string) ([]string, error)
+	ReadFile(name string) ([]byte, error)
+}
+
 // ReadDir returns the fragments of a directory: its files that end in ".toml"
 // and do not begin with a dot, by name. A directory that is not there has none.
-// The names of the sources are those of the files, below display.
-func ReadDir(fsys fs.FS, dir, display string, layer Layer) ([]Source, error) {
-	entries, err := fs.ReadDir(fsys, dir)
+func ReadDir(files Files, dir string, layer Layer) ([]Source, error) {
+	names, err := files.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil, nil
-		}
-		return nil, fmt.Errorf("cannot read the policy in %s: %w", display, err)
+		return nil, fmt.Errorf("cannot read the policy in %s: %w", dir, err)
 	}
 	var sources []Source
 	var errs []error
-	for _, entry := range entries {
-		name := entry.Name()
+	for _, name := range names {
 		if !strings.HasSuffix(name, ".toml") || strings.HasPrefix(name, ".") {
 			continue
 		}
-		text, err := fs.ReadFile(fsys, path.Join(dir, name))
+		text, err := files.ReadFile(path.Join(dir, name))
 		if err != nil {
-			errs = append(errs, fmt.Errorf("cannot read the policy fragment %s: %w", path.Join(display, name), err))
+			errs = append(errs, fmt.Errorf("cannot read the policy fragment %s: %w", path.Join(dir, name), err))
 			continue
 		}
-		sources = append(sources, Source{Name: path.Join(display, name), Layer: layer, Text: string(text)})
+		sources = append(sources, Source{Name: path.Join(dir, name), Layer: layer, Text: string(text)})
 	}
 	return sources, errors.Join(errs...)
 }

@@ -238,27 +238,39 @@ func TestTheSameFragmentMayBeWrittenInManyWays(t *testing.T) {
 	}
 }
 
+// mapped are files of a test.
+type mapped struct{ fstest.MapFS }
+
+func (m mapped) ReadDir(dir string) ([]string, error) {
+	entries, err := m.MapFS.ReadDir(dir)
+	var names []string
+	for _, entry := range entries {
+		names = append(names, entry.Name())
+	}
+	return names, err
+}
+
 func TestADirectoryGivesItsFragmentsInOrderOfName(t *testing.T) {
-	fsys := fstest.MapFS{
+	files := mapped{fstest.MapFS{
 		"p/20-b.toml": {Data: []byte("b")}, "p/10-a.toml": {Data: []byte("a")},
 		"p/.hidden.toml": {}, "p/README": {}, "p/30.toml.rpmsave": {},
-	}
-	got, err := ReadDir(fsys, "p", "/etc/soe-agent/policy.d", Local)
+	}}
+	got, err := ReadDir(files, "p", Local)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []Source{
-		{Name: "/etc/soe-agent/policy.d/10-a.toml", Layer: Local, Text: "a"},
-		{Name: "/etc/soe-agent/policy.d/20-b.toml", Layer: Local, Text: "b"},
+		{Name: "p/10-a.toml", Layer: Local, Text: "a"},
+		{Name: "p/20-b.toml", Layer: Local, Text: "b"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
-	if got, err := ReadDir(fsys, "missing", "x", Seed); got != nil || err != nil {
+	if got, err := ReadDir(files, "missing", Seed); got != nil || err != nil {
 		t.Errorf("a directory that is not there: %v, %v", got, err)
 	}
-	fsys["p/40.toml/x"] = &fstest.MapFile{}
-	if got, err := ReadDir(fsys, "p", "x", Seed); err == nil || len(got) != 2 {
+	files.MapFS["p/40.toml/x"] = &fstest.MapFile{}
+	if got, err := ReadDir(files, "p", Seed); err == nil || len(got) != 2 {
 		t.Errorf("a directory in the place of a fragment: %v, %v", got, err)
 	}
 }

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/http"
 	"regexp"
+	"strings"
 	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -91,15 +92,22 @@ func isCredentialTrouble(err error) bool {
 
 // credentialTrouble says what is wrong with the credentials, before AWS was asked.
 func credentialTrouble(err error) (t Trouble, is bool) {
+	name := ""
 	switch {
 	case errors.Is(err, credentials.ErrNotActivated):
-		return Trouble{WaitingForActivation, err.Error()}, true
+		name = WaitingForActivation
 	case errors.Is(err, credentials.ErrExpired):
-		return Trouble{CredentialsExpired, err.Error()}, true
+		name = CredentialsExpired
 	case errors.Is(err, credentials.ErrNoCredentials), errors.Is(err, credentials.ErrHalfWritten), errors.Is(err, credentials.ErrUnsafe):
-		return Trouble{NoCredentials, err.Error()}, true
+		name = NoCredentials
+	default:
+		return Trouble{}, false
 	}
-	return Trouble{}, false
+	detail := err.Error()
+	if _, said, ok := strings.Cut(detail, "cannot get credentials: "); ok {
+		detail = said // without the call that they were for
+	}
+	return Trouble{name, strings.TrimPrefix(detail, name+": ")}, true
 }
 
 func serviceTrouble(api smithy.APIError, err error) Trouble {
@@ -136,13 +144,14 @@ func denial(message string) string {
 
 func transportTrouble(err error) Trouble {
 	var network net.Error
+	var op *net.OpError
 	var status *awshttp.ResponseError
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
 	var expired x509.CertificateInvalidError
 	switch {
 	case errors.Is(err, context.DeadlineExceeded):
-		return Trouble{NoNetwork, innermost(err)}
+		return Trouble{NoNetwork, "no answer in time"}
 	case errors.As(err, &expired) && expired.Reason == x509.Expired:
 		return Trouble{NotTrusted, innermost(err) + "; or is this machine's clock wrong?"}
 	case errors.As(err, &certificate), errors.As(err, &record):
@@ -155,6 +164,8 @@ func transportTrouble(err error) Trouble {
 		return Trouble{Throttling, "HTTP 429"}
 	case errors.As(err, &status) && status.HTTPStatusCode() > 0:
 		return Trouble{ServiceFails, fmt.Sprintf("HTTP %d", status.HTTPStatusCode())}
+	case errors.As(err, &op) && op.Addr != nil:
+		return Trouble{NoNetwork, op.Addr.String() + ": " + innermost(op)}
 	case errors.As(err, &network):
 		return Trouble{NoNetwork, innermost(err)}
 	}
