@@ -76,7 +76,7 @@ func (a *app) printStatus(s agent.Status, now time.Time) {
 		if s.NextAttempt.After(now) {
 			next = fmt.Sprintf("; next attempt in %s", s.NextAttempt.Sub(now).Round(time.Second))
 		}
-		row("waiting for", s.Waiting+next)
+		row("trouble", s.Waiting+next)
 	}
 	published := "none published to this machine yet: the seed is in force"
 	if s.Serial > 0 {

@@ -140,6 +140,9 @@ func (d *daemon) connection(config Config) (*source.AWS, error) {
 func (d *daemon) contacted(found follow.Found) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	if len(found.Missing) == 0 && d.status.Trouble != "" {
+		d.Log.Info("the wait is over", "for", d.status.Trouble)
+	}
 	if len(found.Missing) == 0 { // a value that is missing is trouble, and said by whoever looks
 		d.status.Waiting, d.status.Trouble, d.status.NextAttempt = "", "", time.Time{}
 	}
@@ -183,12 +186,13 @@ func (d *daemon) waits(err error, next time.Time) {
 	trouble := source.TroubleOf(err)
 	var missing source.Missing
 	refused := isRefusal(err) && !errors.As(err, &missing)
+	problems := follow.Problems(err)
 	d.mu.Lock()
-	news := d.status.Trouble != trouble.Name
+	news := d.status.Trouble != trouble.Name || refused && !slices.Equal(d.status.Refused, problems)
 	d.status.Waiting, d.status.Trouble, d.status.NextAttempt = trouble.String(), trouble.Name, next
 	if refused {
 		d.status.Waiting = "a policy that can be used: " + trouble.Name
-		d.status.Refused = follow.Problems(err)
+		d.status.Refused = problems
 		d.status.LastContact = d.System.Clock.Now()
 	}
 	d.mu.Unlock()

@@ -283,8 +283,8 @@ func (d *daemon) record(result converge.Result) {
 	d.status.LastPass = result.Started.Add(result.Took)
 }
 
-// settle announces that the machine is as its policy wants it, the first time
-// that everything has been walked: its published policy, unless none is meant
+// settle announces that the machine is as far as it gets, the first time that
+// everything has been walked: its published policy, unless none is meant
 // for it.
 func (d *daemon) settle() {
 	d.mu.Lock()

@@ -60,7 +60,7 @@ const (
 func TroubleOf(err error) Trouble {
 	var missing Missing
 	if errors.As(err, &missing) {
-		err = missing.first()
+		return missing.trouble()
 	}
 	if t, ok := credentialTrouble(err); ok {
 		return t
@@ -85,6 +85,17 @@ func TroubleOf(err error) Trouble {
 	return transportTrouble(err)
 }
 
+// trouble is that of the first value. What AWS says of a key, or of a secret that is
+// to be deleted, does not name the value.
+func (m Missing) trouble() Trouble {
+	r, why := m.first()
+	t := TroubleOf(why)
+	if (t.Name == AccessDenied || t.Name == ValueMissing) && !strings.Contains(t.Detail, r.Name) {
+		t.Detail = r.String() + ": " + t.Detail
+	}
+	return t
+}
+
 func isCredentialTrouble(err error) bool {
 	_, is := credentialTrouble(err)
 	return is
@@ -106,6 +117,9 @@ func credentialTrouble(err error) (t Trouble, is bool) {
 	detail := err.Error()
 	if _, said, ok := strings.Cut(detail, "cannot get credentials: "); ok {
 		detail = said // without the call that they were for
+	}
+	if name == CredentialsExpired {
+		detail += "; or is this machine's clock wrong?"
 	}
 	return Trouble{name, strings.TrimPrefix(detail, name+": ")}, true
 }
@@ -143,15 +157,17 @@ func denial(message string) string {
 }
 
 func transportTrouble(err error) Trouble {
+	var name *net.DNSError
 	var network net.Error
-	var op *net.OpError
 	var status *awshttp.ResponseError
 	var certificate *tls.CertificateVerificationError
 	var record tls.RecordHeaderError
 	var expired x509.CertificateInvalidError
 	switch {
-	case errors.Is(err, context.DeadlineExceeded):
-		return Trouble{NoNetwork, "no answer in time"}
+	case errors.As(err, &name):
+		return Trouble{NoNetwork, name.Error()}
+	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
+		return Trouble{NoNetwork, at(err) + "no answer in time"}
 	case errors.As(err, &expired) && expired.Reason == x509.Expired:
 		return Trouble{NotTrusted, innermost(err) + "; or is this machine's clock wrong?"}
 	case errors.As(err, &certificate), errors.As(err, &record):
@@ -164,12 +180,19 @@ func transportTrouble(err error) Trouble {
 		return Trouble{Throttling, "HTTP 429"}
 	case errors.As(err, &status) && status.HTTPStatusCode() > 0:
 		return Trouble{ServiceFails, fmt.Sprintf("HTTP %d", status.HTTPStatusCode())}
-	case errors.As(err, &op) && op.Addr != nil:
-		return Trouble{NoNetwork, op.Addr.String() + ": " + innermost(op)}
 	case errors.As(err, &network):
-		return Trouble{NoNetwork, innermost(err)}
+		return Trouble{NoNetwork, at(err) + innermost(err)}
 	}
 	return Trouble{Other, err.Error()}
+}
+
+// at is the address at which something went wrong, if that is known, and a colon.
+func at(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) && op.Addr != nil {
+		return op.Addr.String() + ": "
+	}
+	return ""
 }
 
 // mostSkew is what Signature Version 4 allows between two clocks, less what an

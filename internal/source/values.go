@@ -29,14 +29,13 @@ func (m Missing) Error() string {
 }
 
 // first is the one that Error names first.
-func (m Missing) first() error {
-	var first error
-	for _, why := range m {
-		if first == nil || why.Error() < first.Error() {
-			first = why
+func (m Missing) first() (r policy.Reference, why error) {
+	for reference, err := range m {
+		if why == nil || err.Error() < why.Error() {
+			r, why = reference, err
 		}
 	}
-	return first
+	return r, why
 }
 
 // Fetch returns the values of references as the services have them at the moment,

@@ -99,6 +99,9 @@ func TestAParameterWhoseKeyMayNotBeUsedHoldsUpNoneOfTheOthers(t *testing.T) {
 	if trouble := source.TroubleOf(missing[wanted[1]]); trouble.Name != source.AccessDenied || !strings.Contains(trouble.Detail, "kms:Decrypt") {
 		t.Errorf("%s", trouble)
 	}
+	if said := source.TroubleOf(source.Missing(missing)).String(); !strings.HasPrefix(said, "denied: {{resolve:ssm-secure:/s1}}: kms:Decrypt on ") {
+		t.Errorf("people would not know for what: %s", said)
+	}
 }
 
 func TestTwentySecretsAreOneCallAndOneThatIsDeniedHoldsUpNoneOfTheOthers(t *testing.T) {

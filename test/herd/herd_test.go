@@ -254,7 +254,7 @@ func (h *herd) measure(do func()) result {
 func live(t *testing.T, n int, jitter func(time.Duration) time.Duration) (start, steady, wake result) {
 	t.Helper()
 	defer debug.SetGCPercent(debug.SetGCPercent(400)) // there is memory, and little time
-	defer debug.SetMemoryLimit(debug.SetMemoryLimit(10 << 30))
+	defer debug.SetMemoryLimit(debug.SetMemoryLimit(14 << 30))
 	dir := root(t)
 	synctest.Test(t, func(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
