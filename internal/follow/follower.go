@@ -84,14 +84,16 @@ const (
 )
 
 // look looks once, unless it is interrupted.
-func (f *Follower) look(ctx context.Context) (interruption, error) {
+func (f *Follower) look(ctx context.Context) (why interruption, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	ended := make(chan error, 1)
-	go func() { ended <- f.Look(ctx) }()
-	why := none
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		err = f.Look(ctx)
+	}()
 	select {
-	case err := <-ended:
+	case <-ended:
 		return none, err
 	case <-f.Hurry:
 		why = hurried
@@ -100,7 +102,7 @@ func (f *Follower) look(ctx context.Context) (interruption, error) {
 	}
 	cancel()
 	<-ended
-	return why, nil
+	return why, nil // an interrupted look says nothing
 }
 
 // wait waits for d, unless it is interrupted.

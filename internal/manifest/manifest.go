@@ -85,7 +85,7 @@ func Parse(name, text string) (Manifest, error) {
 	for _, key := range meta.Undecoded() {
 		refuse("unknown key %s", key)
 	}
-	m.Generation.check(refuse)
+	m.check(refuse)
 	if r := m.Rollout; r != nil {
 		r.check(refuse)
 		if r.Serial <= m.Serial {

@@ -169,7 +169,7 @@ func TestWhatTheServiceSaysAboutWhenToComeAgainIsObeyed(t *testing.T) {
 
 func TestATooManyRequestsOfAProxyIsThrottling(t *testing.T) {
 	err := &awshttp.ResponseError{ResponseError: &smithyhttp.ResponseError{
-		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: 429}}, Err: errors.New("no JSON"),
+		Response: &smithyhttp.Response{Response: &http.Response{StatusCode: http.StatusTooManyRequests}}, Err: errors.New("no JSON"),
 	}}
 	if class, trouble := source.Classify(err), source.TroubleOf(err); class != source.Throttled || trouble.Name != source.Throttling {
 		t.Errorf("class %d, %s", class, trouble)
