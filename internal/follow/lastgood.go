@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"reflect"
+	"slices"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -32,10 +34,10 @@ func (l LastGood) Value(r policy.Reference) (string, bool) {
 	return value, ok
 }
 
-// references are those whose values are kept.
+// references are those whose values are kept, in order.
 func (l LastGood) references() []policy.Reference {
 	var references []policy.Reference
-	for text := range l.Values {
+	for _, text := range slices.Sorted(maps.Keys(l.Values)) {
 		if r, err := policy.ParseReference(text); err == nil {
 			references = append(references, r)
 		}

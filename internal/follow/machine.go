@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"slices"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -113,9 +112,17 @@ type remaining struct {
 }
 
 func (r remaining) Fetch(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, map[policy.Reference]error) {
-	unknown := slices.DeleteFunc(slices.Clone(references), func(ref policy.Reference) bool { _, known := r.known[ref]; return known })
+	known := map[policy.Reference]string{}
+	var unknown []policy.Reference
+	for _, reference := range references {
+		if value, ok := r.known[reference]; ok {
+			known[reference] = value
+		} else {
+			unknown = append(unknown, reference)
+		}
+	}
 	values, missing := r.aws.Fetch(ctx, unknown)
-	maps.Copy(values, r.known)
+	maps.Copy(values, known)
 	return values, missing
 }
 

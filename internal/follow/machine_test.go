@@ -195,6 +195,21 @@ func TestAPolicyIsFetchedOnceAndThenEachLookIsOneCall(t *testing.T) {
 	}
 }
 
+func TestAParameterThatIsWantedNoMoreIsReadNoMore(t *testing.T) {
+	d := newDesktop(t)
+	d.fake.PutParameter("/host", "logs.example.com")
+	d.fake.PutParameter("/port", "6514")
+	d.everywhere(t, 1, map[string]string{"10": dropin("x", "@{{resolve:ssm:/host}}:{{resolve:ssm:/port}}")})
+	d.follows(t)
+	d.everywhere(t, 2, map[string]string{"10": dropin("x", "@elsewhere:{{resolve:ssm:/port}}")})
+	d.follows(t)
+	d.fake.ForgetRequests()
+	d.follows(t)
+	if requests := d.fake.Requests(); len(requests) != 1 || strings.Contains(string(requests[0].Body), "/host") {
+		t.Errorf("%d calls; the first: %s", len(requests), requests[0].Body)
+	}
+}
+
 func TestANewerPolicyCostsOnlyTheFragmentsThatChanged(t *testing.T) {
 	d := newDesktop(t)
 	fragments := map[string]string{}
