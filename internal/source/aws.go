@@ -88,7 +88,8 @@ func Connect(c Config, region string, provider Provider, client *http.Client, re
 	return a, nil
 }
 
-var errNoRegion = errors.New("cannot reach AWS: the region is not known; set region in [aws] of agent.toml")
+// errNoRegion passes when the machine is activated: its registration names a region.
+var errNoRegion = fmt.Errorf("cannot get credentials: %w: the region is not known before that; or set region in [aws] of agent.toml", credentials.ErrNotActivated)
 
 // SSM is the client for other calls to the same place.
 func (a *AWS) SSM() *ssm.Client { return a.ssm }

@@ -292,6 +292,15 @@ func TestEachTroubleHasANameThatPeopleSeeAndAClass(t *testing.T) {
 	}
 }
 
+func TestWithoutARegionTheActivationIsWaitedForWhichNamesOne(t *testing.T) {
+	a := newActivated(t)
+	_, err := source.Connect(source.Config{Path: "/soe/prod"}, "", credentials.New(credentials.Config{}, a.System), source.Client(), source.Retry{})
+	want := "waiting for activation: the region is not known before that; or set region in [aws] of agent.toml"
+	if said := source.TroubleOf(err).String(); said != want || source.Classify(err) != source.Credentials {
+		t.Errorf("%q, class %d", said, source.Classify(err))
+	}
+}
+
 func TestAServerThatHangsHoldsNobodyLongerThanTheContext(t *testing.T) {
 	for name, hang := range map[string]func(*activated){
 		"it answers nothing":        func(a *activated) { a.fake.FailAlways("GetParameters", awsfake.Hang) },
