@@ -76,8 +76,9 @@ func allowed() [][]string {
 		{"internal/persona", "internal/publish", "internal/resolve", "internal/source"},
 		{"internal/follow"},
 		{"internal/converge"},
+		{"internal/gently"},
 		{"internal/kind"},
-		{"internal/watch", "internal/report"},
+		{"internal/watch", "internal/report", "internal/bus"},
 		{"internal/agent"},
 		{"cmd"},
 	}

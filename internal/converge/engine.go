@@ -26,14 +26,26 @@ type Engine struct {
 	ledger *Ledger
 	clock  system.Clock
 	log    *slog.Logger
-	fights fights
 
 	secrets Secrets
+
+	// Attend, if set, is called before each look with the kinds that are about to be
+	// looked at: whatever has changed until it returns, the look sees.
+	Attend func(ctx context.Context, kinds []string)
+	// Writer, if set, names who else was seen to change a contested resource; "" is
+	// nobody.
+	Writer func(id policy.ID) string
+	// Patience is how long a pass waits for one kind's Check before it sets the kind
+	// aside and goes on with the others; 0 is for ever.
+	Patience time.Duration
+	// Answered, if set, is told of a kind that was set aside and can be asked again.
+	Answered func(kind string)
+	hangs    hangs
 }
 
 // New returns an engine. The kinds are repaired in the order given.
 func New(p *policy.Policy, kinds []Kind, ledger *Ledger, clock system.Clock, log *slog.Logger) *Engine {
-	return &Engine{policy: p, kinds: kinds, ledger: ledger, clock: clock, log: log, fights: fights{}, secrets: SecretsOf(p)}
+	return &Engine{policy: p, kinds: kinds, ledger: ledger, clock: clock, log: log, secrets: SecretsOf(p)}
 }
 
 // A Result is what a pass found and did.
@@ -76,7 +88,7 @@ func (e *Engine) Pass(ctx context.Context, only ...string) Result {
 	}
 	p.judge(first)
 	result := p.end()
-	p.remember(result.Resources, ctx.Err() != nil)
+	p.remember(result, ctx.Err() != nil)
 	p.log.Debug("walked", "kinds", result.Kinds, "rounds", result.Rounds, "took", result.Took)
 	return result
 }
@@ -89,7 +101,8 @@ type pass struct {
 	rounds   int
 	found    map[string][]Resource // by kind
 	outcomes map[policy.ID]Outcome
-	mended   map[string]bool // kinds of which the last round brought something into line
+	tried    map[policy.ID]int // in which round last
+	mended   map[string]bool   // kinds of which the last round brought something into line
 	timing   map[string]time.Duration
 	halfSeen map[string]bool // kinds of which the last check could not tell everything
 }
@@ -97,7 +110,7 @@ type pass struct {
 func (e *Engine) begin(only []string) *pass {
 	p := &pass{
 		Engine: e, started: e.clock.Now(),
-		found: map[string][]Resource{}, outcomes: map[policy.ID]Outcome{}, timing: map[string]time.Duration{},
+		found: map[string][]Resource{}, outcomes: map[policy.ID]Outcome{}, tried: map[policy.ID]int{}, timing: map[string]time.Duration{},
 		halfSeen: map[string]bool{},
 	}
 	for _, k := range e.kinds {
@@ -110,13 +123,18 @@ func (e *Engine) begin(only []string) *pass {
 
 // check looks at kinds, all at once, and replaces what was found of them.
 func (p *pass) check(ctx context.Context, kinds []Kind) {
+	// What has changed since a step was postponed may be what it waits for, and is news
+	// for another pass.
+	if p.Attend != nil && !p.postponed() {
+		p.Attend(ctx, namesOf(kinds))
+	}
 	ctx = system.OneLook(ctx)
 	var mu sync.Mutex
 	var wg sync.WaitGroup
 	for _, kind := range kinds {
 		wg.Go(func() {
 			start := p.clock.Now()
-			resources, err := p.look(ctx, kind)
+			resources, err := p.patiently(ctx, kind)
 			resources = slices.DeleteFunc(resources, p.mayBeWanted)
 			resources = append(resources, p.unaccounted(kind.Name(), resources, err)...)
 			for i := range resources {
@@ -131,6 +149,24 @@ func (p *pass) check(ctx context.Context, kinds []Kind) {
 		})
 	}
 	wg.Wait()
+}
+
+// postponed says whether a step of the pass was.
+func (p *pass) postponed() bool {
+	for _, outcome := range p.outcomes {
+		if outcome.Postponed != "" {
+			return true
+		}
+	}
+	return false
+}
+
+func namesOf(kinds []Kind) []string {
+	names := make([]string, len(kinds))
+	for i, kind := range kinds {
+		names[i] = kind.Name()
+	}
+	return names
 }
 
 // mayBeWanted says of what a kind calls unwanted that the policy may want it all
@@ -217,9 +253,11 @@ func (p *pass) rule(r *Resource) {
 	if r.State != Drifted && r.State != Failed {
 		return
 	}
-	r.Cause = Intentional
-	if p.ledger.WasInLine(r.ID, r.digest) {
-		r.Cause = Corrective
+	if r.Cause, r.awaited = p.ledger.awaited(*r); !r.awaited {
+		r.Cause = Intentional
+		if p.ledger.WasInLine(r.ID, r.digest) {
+			r.Cause = Corrective
+		}
 	}
 	switch {
 	case ruling.Waived:
@@ -231,15 +269,25 @@ func (p *pass) rule(r *Resource) {
 		if !ruling.Until.IsZero() {
 			r.Reason = fmt.Sprintf("its waiver ended after %s: %s", ruling.Until.AddDate(0, 0, -1).Format(time.DateOnly), ruling.Reason)
 		}
-		if until, contested := p.fights.paused(r.ID, now); contested {
+		if until, contested := p.ledger.fights.paused(r.ID, now); contested {
 			r.State = Contested
-			r.Reason = fmt.Sprintf("it does not stay as it is set: something else keeps changing it, or repairing it has no effect; it is left alone until %s", until.Format(time.TimeOnly))
+			r.Reason = p.opponent(r.ID) + "; it is left alone until " + until.Format(time.TimeOnly)
 		}
 	}
 }
 
+// opponent says why a resource does not stay as it is set.
+func (p *pass) opponent(id policy.ID) string {
+	if p.Writer != nil {
+		if who := p.Writer(id); who != "" {
+			return "something else keeps changing it back: " + who
+		}
+	}
+	return "it does not stay as it is set: something else keeps changing it, or repairing it has no effect"
+}
+
 // worthTrying says whether repairing the resource may work: it was not tried, or
-// a kind that comes after its own has since made something that it may need.
+// the last round has since made something that it may need.
 func (p *pass) worthTrying(id policy.ID) bool {
 	outcome, tried := p.outcomes[id]
 	switch {
@@ -248,8 +296,12 @@ func (p *pass) worthTrying(id policy.ID) bool {
 	case outcome.Postponed != "":
 		return false
 	}
-	own := slices.IndexFunc(p.kinds, func(k Kind) bool { return k.Name() == id.Kind() })
-	return slices.ContainsFunc(p.kinds[own+1:], func(k Kind) bool { return p.mended[k.Name()] })
+	since := p.kinds
+	if p.tried[id] == p.rounds-1 { // in the last round: what came before its own kind it had
+		own := slices.IndexFunc(p.kinds, func(k Kind) bool { return k.Name() == id.Kind() })
+		since = p.kinds[own+1:]
+	}
+	return slices.ContainsFunc(since, func(k Kind) bool { return p.mended[k.Name()] })
 }
 
 // doubt says of what was drifted in kinds that a repair has begun and nobody has
@@ -295,12 +347,13 @@ func (p *pass) repair(ctx context.Context) (touched []Kind) {
 		start := p.clock.Now()
 		for _, r := range drifted {
 			delete(p.outcomes, r.ID)
+			p.tried[r.ID] = p.rounds
 		}
 		for _, outcome := range p.mend(ctx, kind, drifted) {
 			p.secrets.hideInOutcome(&outcome)
 			p.outcomes[outcome.ID] = outcome
 			if outcome.Err != nil {
-				p.log.Error("cannot repair", "resource", outcome.ID, "kind", kind.Name(), "err", outcome.Err)
+				p.log.Error("cannot repair", "resource", outcome.ID, "kind", kind.Name(), "state", Failed, "err", outcome.Err)
 			}
 		}
 		p.timing[kind.Name()] += p.clock.Now().Sub(start)
@@ -360,13 +413,14 @@ func (p *pass) judge(first map[policy.ID]Resource) {
 			outcome := p.outcomes[r.ID]
 			switch {
 			case r.State == Compliant && was.State == Drifted:
-				r.State, r.Diff, r.Cause, r.Reason = Corrected, was.Diff, was.Cause, was.Reason
-				p.log.Info("corrected", "resource", r.ID, "kind", r.ID.Kind(), "cause", r.Cause)
+				r.State, r.Diff, r.Cause, r.Reason, r.mended = Corrected, was.Diff, was.Cause, was.Reason, !was.awaited
+				p.log.Info("corrected", "resource", r.ID, "kind", r.ID.Kind(), "state", r.State, "cause", r.Cause)
 			case r.State == Pending && was.State == Drifted:
-				r.Diff, r.Cause = was.Diff, was.Cause
+				r.Diff, r.Cause, r.mended = was.Diff, was.Cause, !was.awaited
 			case !r.repairable():
 			case outcome.Postponed != "":
 				r.Wait(outcome.Postponed, outcome.Reason)
+				r.held = true
 			case outcome.Err != nil:
 				r.Fail(outcome.Err.Error())
 			case p.rounds >= maxRounds:
@@ -389,7 +443,7 @@ func (p *pass) reclaimed(r Resource) {
 		return
 	}
 	r.State = Corrected
-	p.log.Info("corrected", "resource", r.ID, "kind", kind, "cause", r.Cause)
+	p.log.Info("corrected", "resource", r.ID, "kind", kind, "state", r.State, "cause", r.Cause)
 	p.found[kind] = append(p.found[kind], r)
 }
 
@@ -406,6 +460,7 @@ func (p *pass) end() Result {
 		slices.SortFunc(resources, func(a, b Resource) int { return cmp.Compare(a.ID, b.ID) })
 		for i := range resources {
 			resources[i].Since = p.ledger.Since(resources[i].ID, resources[i].State, now)
+			resources[i].age(now, p.policy.Ruling(resources[i].ID, now).Pending)
 		}
 		result.Resources = append(result.Resources, resources...)
 		result.Kinds = append(result.Kinds, kind.Name())
@@ -415,15 +470,16 @@ func (p *pass) end() Result {
 
 // remember writes down where things stand. Of a pass that was interrupted, what
 // it could not tell is not news.
-func (e *Engine) remember(resources []Resource, interrupted bool) {
+func (e *Engine) remember(result Result, interrupted bool) {
 	now := e.clock.Now()
-	for _, r := range resources {
+	for _, r := range result.Resources {
+		took := result.Timing[r.ID.Kind()]
 		switch {
-		case r.State == Corrected && r.Cause == Corrective:
-			e.fights.corrected(r.ID, now)
+		case r.mended && r.Cause == Corrective:
+			e.ledger.fights.corrected(r.ID, now, took)
 		case r.restless:
 			for range maxRounds {
-				e.fights.corrected(r.ID, now)
+				e.ledger.fights.corrected(r.ID, now, took)
 			}
 		}
 		if r.State != Unknown || !interrupted {

@@ -1,60 +1,116 @@
 package converge
 
 import (
+	"slices"
+	"sync"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
 // When something else changes a resource back again and again, repairing it at
-// once helps nobody. After contestedAfter corrections within contestedWithin it
-// is left alone, first for firstPause and then for twice as long each time.
+// once helps nobody. After contestedAfter corrections within contestedWithin it is
+// left alone for firstPause. Then it is tried again; if it is changed back once more
+// the next pause is twice as long, up to longestPause, so that it is mended soon after
+// the other side has stopped. What AWS itself grants anew while it sets up a machine
+// comes a few times within minutes, and is no fight.
 const (
 	contestedAfter  = 8
 	contestedWithin = 5 * time.Minute
-	firstPause      = time.Minute
-	longestPause    = time.Hour
+	firstPause      = 10 * time.Second
+	longestPause    = 5 * time.Minute
+	// What takes long is tried less often: pauses may grow to this many times what an
+	// attempt takes, and an hour at the most.
+	pauseForAttempt    = 200
+	longestPauseOfSlow = time.Hour
 )
 
-// fights remembers how often each resource had to be corrected of late.
-type fights map[policy.ID]*fight
-
-type fight struct {
-	corrections []time.Time
-	pause       time.Duration
-	until       time.Time
+// fights remembers how often each resource had to be corrected of late, whatever
+// the policy was.
+type fights struct {
+	mu sync.Mutex
+	by map[policy.ID]*fight
 }
 
-// corrected counts a correction, and begins a pause when it is one too many.
-func (f fights) corrected(id policy.ID, now time.Time) {
-	fought := f[id]
+type fight struct {
+	corrections []time.Time   // of late, since the last pause
+	pause       time.Duration // the last one; 0 when there was none of late
+	until       time.Time     // its end
+	within      time.Duration // how long a correction counts
+}
+
+// corrected counts a correction, which took so long, and begins a pause when it is
+// one too many.
+func (f *fights) corrected(id policy.ID, now time.Time, took time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.by == nil {
+		f.by = map[policy.ID]*fight{}
+	}
+	f.forget(now)
+	fought := f.by[id]
 	if fought == nil {
 		fought = &fight{}
-		f[id] = fought
+		f.by[id] = fought
 	}
-	if now.Sub(fought.until) > longestPause {
-		fought.pause = 0 // it has been quiet: the other side has stopped
+	fought.within = max(contestedWithin, contestedAfter*took)
+	fought.corrections = append(slices.DeleteFunc(fought.corrections, func(at time.Time) bool {
+		return now.Sub(at) >= fought.within
+	}), now)
+	enough := contestedAfter
+	if fought.pause > 0 {
+		enough = 2 // the attempt after the pause, and this one
 	}
-	recent := fought.corrections[:0]
-	for _, at := range fought.corrections {
-		if now.Sub(at) < contestedWithin {
-			recent = append(recent, at)
-		}
-	}
-	fought.corrections = append(recent, now)
-	if len(fought.corrections) < contestedAfter {
+	if len(fought.corrections) < enough {
 		return
 	}
-	fought.pause = min(max(2*fought.pause, firstPause), longestPause)
+	longest := min(max(longestPause, pauseForAttempt*took), longestPauseOfSlow)
+	fought.pause = min(max(2*fought.pause, firstPause), longest)
 	fought.until = now.Add(fought.pause)
 	fought.corrections = nil
 }
 
+// forget drops the fights that are over: it has been quiet for a while.
+func (f *fights) forget(now time.Time) {
+	for id, fought := range f.by {
+		last := fought.until
+		if n := len(fought.corrections); n > 0 && fought.corrections[n-1].After(last) {
+			last = fought.corrections[n-1]
+		}
+		if now.Sub(last) >= fought.within {
+			delete(f.by, id)
+		}
+	}
+}
+
 // paused says whether the resource is to be left alone, and until when.
-func (f fights) paused(id policy.ID, now time.Time) (until time.Time, yes bool) {
-	fought := f[id]
+func (f *fights) paused(id policy.ID, now time.Time) (until time.Time, yes bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	fought := f.by[id]
 	if fought == nil || !now.Before(fought.until) {
 		return time.Time{}, false
 	}
 	return fought.until, true
+}
+
+// Fought are the resources that are contested, or soon will be if it goes on so.
+func (l *Ledger) Fought(now time.Time) []policy.ID {
+	l.fights.mu.Lock()
+	defer l.fights.mu.Unlock()
+	l.fights.forget(now)
+	var ids []policy.ID
+	for id, fought := range l.fights.by {
+		if fought.pause > 0 || len(fought.corrections) >= contestedAfter/2 {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+// ContestedUntil is when a contested resource is tried again; zero when it is not.
+func (l *Ledger) ContestedUntil(id policy.ID, now time.Time) time.Time {
+	until, _ := l.fights.paused(id, now)
+	return until
 }

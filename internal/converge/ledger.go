@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"sync"
@@ -39,6 +40,8 @@ type Ledger struct {
 	pending   bytes.Buffer // lines not yet written
 	anew      bool         // the next write begins the file anew
 	unsynced  bool         // something was written that may not survive the machine
+
+	fights fights // of this life of the agent
 }
 
 // standing is where a resource stood.
@@ -47,6 +50,8 @@ type standing struct {
 	Since   time.Time `json:"since"`
 	Digest  string    `json:"digest,omitempty"` // of what was wanted when it was last in line; noDigest when nothing was
 	Changed time.Time `json:"changed,omitzero"` // when the agent last changed it
+	Cause   Cause     `json:"cause,omitempty"`  // of what is pending
+	Held    bool      `json:"held,omitempty"`   // it is pending since a step of its repair was postponed
 }
 
 // line is one line of the file; one field is set.
@@ -247,6 +252,28 @@ func (l *Ledger) Original(name string) (system.Kept, bool) {
 	return b.Kept, true
 }
 
+// Files are the paths of which the ledger knows what to give back: what the agent
+// created, and what it keeps the original of.
+func (l *Ledger) Files() ([]string, error) {
+	dir := path.Join(l.dir, "backups")
+	kept, err := l.files.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot tell which files are kept: %w", err)
+	}
+	l.mu.Lock()
+	names := slices.Collect(maps.Keys(l.made))
+	l.mu.Unlock()
+	for _, name := range kept {
+		raw, err := l.files.ReadFile(path.Join(dir, name))
+		var b backup
+		if err == nil && json.Unmarshal(raw, &b) == nil {
+			names = append(names, b.Path)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
 // Made says whether the agent created the file at name.
 func (l *Ledger) Made(name string) bool {
 	l.mu.Lock()
@@ -344,6 +371,18 @@ func (l *Ledger) WasInLine(id policy.ID, digest string) bool {
 	return ok && s.Digest == cmp.Or(digest, noDigest)
 }
 
+// awaited says of a resource that has drifted whether it has been pending so far and
+// nothing else has changed, and what was the cause of that.
+func (l *Ledger) awaited(r Resource) (cause Cause, yes bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.resources[r.ID]
+	if s.State != Pending || s.Digest != cmp.Or(r.digest, noDigest) || !s.Held && !r.onlyEffect() {
+		return "", false
+	}
+	return cmp.Or(s.Cause, Intentional), true
+}
+
 // EverInLine says whether the resource has been in line, whatever was wanted of it.
 func (l *Ledger) EverInLine(id policy.ID) bool {
 	l.mu.Lock()
@@ -376,8 +415,12 @@ func (l *Ledger) stands(r Resource) {
 	old := l.resources[r.ID]
 	now := old
 	now.State, now.Since = settled(r.State), r.Since
+	now.Cause, now.Held = "", false
 	switch r.State {
-	case Compliant, Corrected, Pending:
+	case Pending:
+		now.Cause, now.Held = cmp.Or(r.Cause, old.Cause), r.held
+		now.Digest = cmp.Or(r.digest, noDigest)
+	case Compliant, Corrected:
 		now.Digest = cmp.Or(r.digest, noDigest)
 	}
 	if now != old {

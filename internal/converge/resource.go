@@ -2,6 +2,8 @@ package converge
 
 import (
 	"context"
+	"fmt"
+	"slices"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -26,11 +28,18 @@ type Kind interface {
 // resources drift.
 type Watcher interface{ Watches() []Watch }
 
-// A Watch is something whose change may be drift. One field is set.
+// A Watch is something whose change may be drift: a directory, a unit or the
+// sessions.
 type Watch struct {
 	// Dir is a directory, there already or not: any change of an entry in it. Single
 	// files are never watched, for a rename would lose them.
-	Dir      string
+	Dir string
+	// Names are those of the entries in Dir that matter; all do when there is none.
+	Names []string
+	// Settle is how long Dir must be quiet before its changes are told of, as one. 0
+	// tells of each at once. It is for what is written many times for one change.
+	Settle time.Duration
+
 	Unit     string // a systemd unit: its state or its file
 	Sessions bool   // somebody logs in or out
 }
@@ -94,8 +103,11 @@ type Resource struct {
 	Diff   []Difference `json:"diff,omitempty"`
 	Reason string       `json:"reason,omitempty"` // why it is pending, failed, contested, waived or unknown, or was not in line
 	Effect Effect       `json:"effect,omitempty"` // of what is pending
-	Cause  Cause        `json:"cause,omitempty"`  // of what is or was not in line
-	Since  time.Time    `json:"since"`            // when it came into this state
+	// Overdue says that it has been pending for longer than the policy allows.
+	Overdue bool `json:"overdue,omitempty"`
+
+	Cause Cause     `json:"cause,omitempty"` // of what is or was not in line
+	Since time.Time `json:"since"`           // when it came into this state
 
 	Severity policy.Severity `json:"severity"`
 	Controls []string        `json:"controls,omitempty"`
@@ -105,15 +117,41 @@ type Resource struct {
 	audit    bool   // the policy says to report it and not to touch it
 	unwanted bool   // the policy does not name it
 	restless bool   // was repaired as often as a pass may, in vain
+	awaited  bool   // has drifted only as far as it has been pending
+	held     bool   // a step of its repair was postponed
+	mended   bool   // something that had changed was changed back, or as the policy wants it
 }
 
 // repairable says whether a pass may touch the resource.
 func (r *Resource) repairable() bool { return r.State == Drifted && !r.audit }
 
+// Tolerable says whether a report with the resource may be called compliant: what
+// waits for its effect is not held against the machine until that is overdue.
+func (r *Resource) Tolerable() bool {
+	return r.State.InLine() || r.State == Pending && !r.Overdue
+}
+
+// age says of what is pending that it has been so for too long.
+func (r *Resource) age(now time.Time, limit time.Duration) {
+	if r.State == Pending && now.Sub(r.Since) > limit {
+		r.Overdue = true
+		r.Reason += fmt.Sprintf("; overdue: it has been pending since %s, longer than %s", r.Since.Local().Format(time.DateTime), policy.Days(limit))
+	}
+}
+
 // Wanted begins the description of a resource that the policy wants: compliant,
 // until Differs or another method says otherwise.
 func Wanted(want policy.Resource) Resource {
 	return Resource{ID: want.ID, State: Compliant, Origin: want.Origin, digest: want.Digest()}
+}
+
+// AspectEffect is that of a difference which says that the resource is right on disk
+// and has not taken effect, though nothing keeps it any longer.
+const AspectEffect = "effect"
+
+// onlyEffect says whether nothing but the effect is missing.
+func (r *Resource) onlyEffect() bool {
+	return !slices.ContainsFunc(r.Diff, func(d Difference) bool { return d.Aspect != AspectEffect })
 }
 
 // Unwanted begins the description of something that the policy does not name and

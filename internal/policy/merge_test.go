@@ -199,20 +199,26 @@ controls = ["B", "C"]
 [[rules]]
 match = ["service/*"]
 mode = "audit"
+pending = "36h"
+[[rules]]
+match = ["service/a*"]
+pending = "2d"
 `
 	p := mustMerge(t, nil, mustParse(t, "f", text))
 	end := time.Date(2027, 1, 1, 0, 0, 0, 0, time.UTC)
 	lastMoment := end.Add(-time.Nanosecond)
+	const week = 7 * 24 * time.Hour
 	for _, test := range []struct {
 		id   ID
 		at   time.Time
 		want Ruling
 	}{
-		{"pcoip/x", end, Ruling{Severity: Medium}},
-		{"sudo/allow", end, Ruling{Severity: Critical, Controls: []string{"A", "B"}}},
-		{"package/git", lastMoment, Ruling{Severity: Low, Controls: []string{"A", "B", "C"}, Audit: true, Waived: true, Until: end, Reason: "TICKET-123"}},
-		{"package/git", end, Ruling{Severity: Low, Controls: []string{"A", "B", "C"}, Until: end, Reason: "TICKET-123"}},
-		{"service/a.service", end, Ruling{Severity: Medium, Audit: true}},
+		{"pcoip/x", end, Ruling{Severity: Medium, Pending: week}},
+		{"sudo/allow", end, Ruling{Severity: Critical, Controls: []string{"A", "B"}, Pending: week}},
+		{"package/git", lastMoment, Ruling{Severity: Low, Controls: []string{"A", "B", "C"}, Audit: true, Waived: true, Until: end, Reason: "TICKET-123", Pending: week}},
+		{"package/git", end, Ruling{Severity: Low, Controls: []string{"A", "B", "C"}, Until: end, Reason: "TICKET-123", Pending: week}},
+		{"service/a.service", end, Ruling{Severity: Medium, Audit: true, Pending: 48 * time.Hour}},
+		{"service/b.service", end, Ruling{Severity: Medium, Audit: true, Pending: 36 * time.Hour}},
 	} {
 		if diff := cmp.Diff(test.want, p.Ruling(test.id, test.at)); diff != "" {
 			t.Errorf("%s at %s (-want +got):\n%s", test.id, test.at, diff)
@@ -328,5 +334,16 @@ func BenchmarkRulingOfAPolicyWithManyRules(b *testing.B) {
 	}
 	for b.Loop() {
 		p.Ruling("dconf/org/mate/screensaver/lock-enabled", time.Time{})
+	}
+}
+
+func TestHowLongSomethingMayBePendingIsATime(t *testing.T) {
+	for text, ok := range map[string]bool{
+		"7d": true, "90m": true, "24h": true, "": false, "0d": false, "-1d": false, "1s": false, "d": false, "7 days": false, "9999999d": false,
+	} {
+		_, err := Parse(Source{Name: "f", Text: fmt.Sprintf("schema = 1\n[[rules]]\nmatch = [\"*\"]\npending = %q\n", text)})
+		if (err == nil) != ok {
+			t.Errorf("%q: %v", text, err)
+		}
 	}
 }

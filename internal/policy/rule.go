@@ -1,7 +1,9 @@
 package policy
 
 import (
+	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -24,13 +26,16 @@ func severities() []Severity { return []Severity{Critical, High, Medium, Low, In
 // A Rule says more about the resources that it matches. Of several rules that
 // match, the last one that says a thing is believed.
 type Rule struct {
-	Match    []string  `json:"match"` // globs over IDs; * matches slashes too
-	Severity Severity  `json:"severity,omitempty"`
-	Controls []string  `json:"controls,omitempty"`
-	Audit    bool      `json:"audit,omitempty"` // report drift, do not touch it
-	Until    time.Time `json:"until,omitzero"`  // the first moment at which Audit has ended; zero: it does not end
-	Reason   string    `json:"reason,omitempty"`
-	Origin   Origin    `json:"origin"`
+	Match    []string `json:"match"` // globs over IDs; * matches slashes too
+	Severity Severity `json:"severity,omitempty"`
+	Controls []string `json:"controls,omitempty"`
+	Audit    bool     `json:"audit,omitempty"` // report drift, do not touch it
+	// Pending is how long what is right on disk may wait for its effect before that is
+	// held against the machine; 0: the rule does not say.
+	Pending time.Duration `json:"pending,omitempty"`
+	Until   time.Time     `json:"until,omitzero"` // the first moment at which Audit has ended; zero: it does not end
+	Reason  string        `json:"reason,omitempty"`
+	Origin  Origin        `json:"origin"`
 }
 
 // Matches says whether the rule is about the resource.
@@ -76,18 +81,26 @@ type Ruling struct {
 	Waived   bool // Audit, and for a limited time
 	Until    time.Time
 	Reason   string
+	Pending  time.Duration // how long it may wait for its effect
 }
+
+// patience is how long a change may wait for its effect where no rule says: a week,
+// in which AWS reboots most WorkSpaces for their maintenance.
+const patience = 7 * 24 * time.Hour
 
 // Ruling returns what the rules say of a resource at a moment. Without a rule a
 // resource is of medium severity.
 func (p *Policy) Ruling(id ID, now time.Time) Ruling {
-	ruling := Ruling{Severity: Medium}
+	ruling := Ruling{Severity: Medium, Pending: patience}
 	for _, r := range p.Rules {
 		if !r.Matches(id) {
 			continue
 		}
 		if r.Severity != "" {
 			ruling.Severity = r.Severity
+		}
+		if r.Pending > 0 {
+			ruling.Pending = r.Pending
 		}
 		for _, c := range r.Controls {
 			if !slices.Contains(ruling.Controls, c) {
@@ -101,6 +114,26 @@ func (p *Policy) Ruling(id ID, now time.Time) Ruling {
 		}
 	}
 	return ruling
+}
+
+// parseDays reads a time such as "7d" or "12h".
+func parseDays(text string) (time.Duration, error) {
+	number, isDays := strings.CutSuffix(text, "d")
+	if days, err := strconv.Atoi(number); isDays && err == nil && days > 0 && days <= 3650 {
+		return time.Duration(days) * 24 * time.Hour, nil
+	}
+	if d, err := time.ParseDuration(text); err == nil && d >= time.Minute {
+		return d, nil
+	}
+	return 0, fmt.Errorf("%q is not a time such as \"7d\" or \"12h\", of a minute or more", text)
+}
+
+// Days is how long a time is, for a person: "7d", or "36h0m0s".
+func Days(d time.Duration) string {
+	if day := 24 * time.Hour; d >= day && d%day == 0 {
+		return fmt.Sprintf("%dd", d/day)
+	}
+	return d.String()
 }
 
 // localDate is how the TOML decoder marks a date that has no time.
@@ -134,6 +167,12 @@ func (d *decoder) rule(t *table) {
 		r.Audit = true
 	default:
 		t.problem("mode", `%q is not a mode; the only one is "audit"`, mode)
+	}
+	if t.has("pending") {
+		var err error
+		if r.Pending, err = parseDays(t.text("pending")); err != nil {
+			t.problem("pending", "%v", err)
+		}
 	}
 	if until, ok := t.value("until"); ok {
 		day, isDate := until.(time.Time)

@@ -234,21 +234,44 @@ func EndsAll(unit string) bool {
 	}, strings.TrimPrefix(stem(unit), "systemd-"))
 }
 
-// Disruptive says whether stopping or restarting a unit ends or disturbs a live
-// session, so that it must wait until nobody is logged in.
-func Disruptive(unit string) bool {
-	if Unit(unit) != "" {
-		return true
-	}
+// A Load is whose sessions a unit carries.
+type Load int
+
+// The loads.
+const (
+	Nobody    Load = iota
+	Desktops       // those at the desktop, and not those of ssh
+	Everybody      // all, or much else
+)
+
+// Carries says whose sessions would end or be disturbed if a unit stopped.
+func Carries(unit string) Load {
 	switch path.Ext(unit) {
 	case ".slice", ".target", ".mount":
-		return true // much may end with it
+		return Everybody // much may end with it
+	case ".scope":
+		if strings.HasPrefix(unit, "session-") {
+			return Everybody
+		}
 	}
-	return slices.Contains([]string{
-		"systemd-logind", "dbus", "dbus-broker", "display-manager", "lightdm", "gdm", "gdm3", "sddm", "polkit",
-		"accounts-daemon", "user", "session", "NetworkManager", "network", "systemd-networkd",
-	}, stem(unit))
+	switch stem(unit) {
+	case "pcoip", "pcoip-agent", "dcvserver", "dcvsessionlauncher", "wspdcvhostadapter", "skylight-agent",
+		"euc-analytic-agent", "xdcv-console", "xdcv-console-update",
+		"display-manager", "lightdm", "gdm", "gdm3", "sddm", "accounts-daemon":
+		return Desktops
+	case "systemd-logind", "dbus", "dbus-broker", "polkit", "user", "session",
+		"NetworkManager", "network", "networking", "systemd-networkd", "dhclient":
+		return Everybody
+	}
+	if Unit(unit) != "" {
+		return Everybody
+	}
+	return Nobody
 }
+
+// Disruptive says whether stopping or restarting a unit ends or disturbs a live
+// session, so that it must wait until nobody is logged in.
+func Disruptive(unit string) bool { return Carries(unit) != Nobody }
 
 // stem is a unit's name without instance and type: a service and the socket that
 // starts it go together.

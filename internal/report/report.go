@@ -60,7 +60,7 @@ func New(version string, f facts.Facts, p *policy.Policy, refused []string, at t
 	}
 	for _, resource := range resources {
 		r.Summary[resource.State]++
-		if !resource.State.InLine() && resource.State != converge.Pending {
+		if !resource.Tolerable() {
 			r.Compliant = false
 		}
 	}

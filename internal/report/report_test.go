@@ -38,6 +38,11 @@ func TestAReportIsCompliantWhenNothingIsOutOfLineAndNoPolicyIsRefused(t *testing
 			t.Errorf("with something %s the report is compliant: %v", state, r.Compliant)
 		}
 	}
+	overdue := resource("package/b", converge.Pending)
+	overdue.Overdue = true
+	if of(nil, overdue).Compliant {
+		t.Error("a machine on which something has been pending for too long is called compliant")
+	}
 	if of([]string{"x:1: cannot read the fragment"}).Compliant {
 		t.Error("a machine whose policy was refused is called compliant")
 	}

@@ -43,6 +43,30 @@ func (w Window) Open(at time.Time) bool {
 	return w.IsSet() && (w.on(today) && !clock.before(w.From) || w.on(yesterday) && clock.before(w.To))
 }
 
+// Next is when the window opens next, later than at; the zero time when it never does.
+func (w Window) Next(at time.Time) time.Time {
+	if !w.IsSet() {
+		return time.Time{}
+	}
+	zone := w.Zone.location
+	if zone == nil {
+		zone = time.Local
+	}
+	today := at.In(zone)
+	for days := range 8 {
+		opens := time.Date(today.Year(), today.Month(), today.Day()+days, w.From.minutes/60, w.From.minutes%60, 0, 0, zone)
+		if opens.After(at) && w.on(Day(opens.Weekday())) {
+			return opens
+		}
+	}
+	return time.Time{}
+}
+
+// Length is how long the window stays open.
+func (w Window) Length() time.Duration {
+	return time.Duration((w.To.minutes-w.From.minutes+24*60)%(24*60)) * time.Minute
+}
+
 func (w Window) on(day Day) bool { return len(w.Days) == 0 || slices.Contains(w.Days, day) }
 
 // String is the window for a person: "Sun 02:00–05:00 UTC".

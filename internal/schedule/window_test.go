@@ -82,3 +82,30 @@ func TestWhatIsNoWindowIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestItIsKnownWhenAWindowOpensNext(t *testing.T) {
+	for _, c := range []struct{ window, at, next string }{
+		{`days = ["Sun"], from = "02:00", to = "05:00", timezone = "UTC"`, "2026-11-21T12:00:00Z", "2026-11-22T02:00:00Z"},
+		{`days = ["Sun"], from = "02:00", to = "05:00", timezone = "UTC"`, "2026-11-22T02:00:00Z", "2026-11-29T02:00:00Z"},
+		{`days = ["Sat", "Wed"], from = "22:00", to = "03:00", timezone = "UTC"`, "2026-11-21T23:00:00Z", "2026-11-25T22:00:00Z"},
+		{`from = "23:00", to = "00:00", timezone = "UTC"`, "2026-11-21T22:59:59Z", "2026-11-21T23:00:00Z"},
+		{`days = ["Sun"], from = "00:00", to = "04:00", timezone = "America/New_York"`, "2026-11-21T12:00:00Z", "2026-11-22T05:00:00Z"},
+		{``, "2026-11-21T12:00:00Z", "0001-01-01T00:00:00Z"},
+	} {
+		w, err := read(t, c.window)
+		if err != nil {
+			t.Fatal(err)
+		}
+		at, err := time.Parse(time.RFC3339, c.at)
+		if err != nil {
+			t.Fatal(err)
+		}
+		next := w.Next(at)
+		if got := next.UTC().Format(time.RFC3339); got != c.next {
+			t.Errorf("%s: after %s it opens at %s, not %s", c.window, c.at, got, c.next)
+		}
+		if w.IsSet() && (!w.Open(next) || !w.Open(next.Add(w.Length()-time.Second)) || w.Open(next.Add(w.Length()))) {
+			t.Errorf("%s: it is not open from %s for %s", c.window, next, w.Length())
+		}
+	}
+}

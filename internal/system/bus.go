@@ -33,8 +33,10 @@ func (b *bus) systemd(ctx context.Context) (*systemd.Conn, error) {
 	if !systemdRuns() {
 		return nil, ErrNotRunning
 	}
-	// The connection must outlive the request that happens to need it first.
-	conn, err := systemd.NewWithContext(context.WithoutCancel(ctx))
+	conn, err := systemd.NewConnection(func() (*dbus.Conn, error) { return DialBus(ctx, MaxAnswer, nil) })
+	if err != nil { // systemd can be spoken to without a bus
+		conn, err = systemd.NewSystemdConnectionContext(context.WithoutCancel(ctx))
+	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach systemd: %w", err)
 	}
@@ -55,6 +57,17 @@ func (b *bus) Unit(ctx context.Context, name string) (Unit, error) {
 	u := Unit{Name: name, LoadState: text("LoadState"), ActiveState: text("ActiveState"), UnitFileState: text("UnitFileState")}
 	u.ActiveSince = moment(properties["ActiveEnterTimestamp"])
 	u.Result = result(ctx, conn, u)
+	names := func(keys ...string) (all []string) {
+		for _, key := range keys {
+			some, _ := properties[key].([]string) // none, where systemd is too old to know it
+			all = append(all, some...)
+		}
+		return all
+	}
+	u.Dependents = names("RequiredBy", "RequiredByOverridable", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo")
+	u.Excluded = names("Conflicts", "ConflictedBy")
+	u.Needs = names("Requires", "RequiresOverridable", "BindsTo", "Wants", "Upholds")
+	u.Unstoppable, _ = properties["RefuseManualStop"].(bool)
 	return u, nil
 }
 
@@ -250,14 +263,23 @@ func (b *bus) systemBus(ctx context.Context, anew bool) (*dbus.Conn, error) {
 		b.system = nil
 	}
 	if b.system == nil {
-		// The connection must outlive the request that happens to need it first.
-		conn, err := dbus.ConnectSystemBus(dbus.WithContext(context.WithoutCancel(ctx)))
+		conn, err := DialBus(ctx, MaxAnswer, nil)
 		if err != nil {
 			return nil, fmt.Errorf("cannot reach logind: %w", err)
 		}
 		b.system = conn
 	}
 	return b.system, nil
+}
+
+// hasEnded says whether that is why logind does not describe a session that it has
+// just listed.
+func hasEnded(err error) bool {
+	var answer dbus.Error
+	return errors.As(err, &answer) && slices.Contains([]string{
+		"org.freedesktop.DBus.Error.UnknownObject", "org.freedesktop.DBus.Error.UnknownMethod", // of systemd 219
+		logindName + ".NoSuchSession",
+	}, answer.Name)
 }
 
 type listedSession struct {
@@ -325,16 +347,19 @@ func (b *bus) list(ctx context.Context) ([]Session, error) {
 	for _, l := range listed {
 		var properties map[string]dbus.Variant
 		err := conn.Object(logindName, l.Path).CallWithContext(ctx, propertiesAll, 0, logindSession).Store(&properties)
-		if err != nil {
-			continue // it has just ended
+		if hasEnded(err) {
+			continue
+		}
+		if err != nil { // it may be anybody's
+			return nil, fmt.Errorf("cannot ask logind about session %s: %w", l.ID, err)
 		}
 		text := func(key string) string { s, _ := properties[key].Value().(string); return s }
 		if isPersons(text("Class"), text("Service"), l.UID) {
-			since, _ := properties["Timestamp"].Value().(uint64)
+			flag := func(key string) bool { b, _ := properties[key].Value().(bool); return b }
 			sessions = append(sessions, Session{
 				ID: l.ID, UID: l.UID, User: l.User,
-				Service: text("Service"), Type: text("Type"), State: text("State"),
-				Since: time.UnixMicro(int64(since)), // microseconds fit for 290,000 years
+				Service: text("Service"), Type: text("Type"), Class: text("Class"), State: text("State"),
+				Idle: flag("IdleHint"), Locked: flag("LockedHint"), Since: moment(properties["Timestamp"].Value()),
 			})
 		}
 	}

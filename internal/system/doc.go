@@ -3,7 +3,7 @@
 // an image that is not running, fault injection and a record of every change
 // come for free, and no kind can forget them.
 //
-// A System bundles five narrow interfaces: FS, Runner, Clock, Units, Sessions.
+// A System bundles six narrow interfaces: FS, Runner, Clock, Units, Sessions, Witness.
 // Open returns the real ones, below a root: "/" for the running machine, or the
 // root directory of an image, in which commands then run by chroot.
 //
@@ -30,6 +30,7 @@ type System struct {
 	Clock    Clock
 	Units    Units
 	Sessions Sessions
+	Witness  Witness
 }
 
 // Running says whether the machine below Root is the one that runs, so that
@@ -63,9 +64,9 @@ func Open(options Options) (*System, error) {
 	s := &System{Root: root, FS: disk, Runner: &runner{root: root, gate: gate}, Clock: wallClock{}}
 	if s.Running() {
 		bus := &bus{gate: gate}
-		s.Units, s.Sessions = bus, bus
+		s.Units, s.Sessions, s.Witness = bus, bus, fanotify{}
 	} else {
-		s.Units, s.Sessions = notRunning{}, notRunning{}
+		s.Units, s.Sessions, s.Witness = notRunning{}, notRunning{}, noWitness{}
 	}
 	return s, nil
 }

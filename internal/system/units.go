@@ -40,6 +40,14 @@ type Unit struct {
 	UnitFileState string // "enabled", "disabled", "static", "masked", …; empty without a file
 	ActiveSince   time.Time
 	Result        string // of a service that has failed: "exit-code", "timeout", …
+
+	// What systemd does to other units along with this one (systemd.unit(5)); States
+	// does not tell.
+	Dependents []string // are stopped with it, and restarted
+	Excluded   []string // are stopped when it is started
+	Needs      []string // are started with it
+
+	Unstoppable bool // by hand, says its file (RefuseManualStop=); States does not tell
 }
 
 // Sessions is logind.
@@ -57,13 +65,23 @@ type Session struct {
 	User    string
 	Service string    // the PAM service: "pcoip-session", "sshd", …
 	Type    string    // "x11", "wayland", "tty", …
+	Class   string    // "user", "background", …
 	State   string    // "online", "active", "closing"
+	Idle    bool      // nothing has been typed for a while, says the desktop
+	Locked  bool      // the screen is, says the desktop
 	Since   time.Time // of the login
 }
 
 // Live says whether something of the person's would be lost if the session ended
-// now.
+// now. In one that is closing the person has logged out, and only what was left
+// running keeps it. An idle or locked one is live, and so is that of somebody who has
+// disconnected from the stream: the programs are open.
 func (s Session) Live() bool { return s.State != "closing" }
+
+// Desktop says whether the session may be one at the desktop. All are taken for that
+// but those of ssh, which do not end with the desktop: a type that PAM was not told
+// says nothing.
+func (s Session) Desktop() bool { return s.Service != "sshd" }
 
 // notRunning stands for systemd and logind of a machine that does not run.
 type notRunning struct{}

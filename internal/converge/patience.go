@@ -1,0 +1,101 @@
+package converge
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"sync"
+	"time"
+)
+
+// grace is how long a Check may take to notice that its context has ended.
+const grace = 2 * time.Second
+
+// hangs are the kinds whose Check a pass has given up and that has not ended since,
+// with when it began. A thread that hangs in the kernel, as with a file server that
+// does not answer, cannot be ended; nothing else has to wait for it.
+type hangs struct {
+	mu    sync.Mutex
+	since map[string]time.Time
+}
+
+// Hanging are the kinds whose Check has not ended for longer than the engine's
+// patience, and since when. They are left alone until it does.
+func (e *Engine) Hanging() map[string]time.Time {
+	e.hangs.mu.Lock()
+	defer e.hangs.mu.Unlock()
+	return maps.Clone(e.hangs.since)
+}
+
+// answer is what came of a Check.
+type answer struct {
+	resources []Resource
+	err       error
+}
+
+// patiently calls a kind's Check and waits for it as long as the engine's patience
+// lasts.
+func (p *pass) patiently(ctx context.Context, kind Kind) ([]Resource, error) {
+	if p.Patience == 0 {
+		return p.look(ctx, kind)
+	}
+	name, start := kind.Name(), p.clock.Now()
+	if since, hangs := p.Hanging()[name]; hangs {
+		return nil, p.noAnswer(name, since)
+	}
+	bounded, cancel := context.WithTimeout(ctx, p.Patience)
+	defer cancel()
+	answered := make(chan answer, 1)
+	go func() {
+		resources, err := p.look(bounded, kind)
+		if p.answered(name, answered, answer{resources, err}) && p.Answered != nil {
+			p.Answered(name)
+		}
+	}()
+	select {
+	case a := <-answered:
+		return a.resources, a.err
+	case <-bounded.Done():
+	}
+	timer := time.NewTimer(min(grace, p.Patience))
+	defer timer.Stop()
+	select {
+	case a := <-answered:
+		return a.resources, a.err
+	case <-timer.C:
+		return p.giveUp(name, answered, start)
+	}
+}
+
+// answered hands in the answer of a Check, and says whether that was given up.
+func (e *Engine) answered(kind string, to chan<- answer, a answer) (late bool) {
+	e.hangs.mu.Lock()
+	defer e.hangs.mu.Unlock()
+	if _, late = e.hangs.since[kind]; late {
+		delete(e.hangs.since, kind)
+		return true
+	}
+	to <- a // it holds one
+	return false
+}
+
+// giveUp sets a kind aside until its Check ends, unless it has at the last moment.
+func (e *Engine) giveUp(kind string, answered <-chan answer, start time.Time) ([]Resource, error) {
+	e.hangs.mu.Lock()
+	defer e.hangs.mu.Unlock()
+	select {
+	case a := <-answered:
+		return a.resources, a.err
+	default:
+	}
+	if e.hangs.since == nil {
+		e.hangs.since = map[string]time.Time{}
+	}
+	e.hangs.since[kind] = start
+	e.log.Error("a check does not end; its kind is left alone until it does", "kind", kind, "since", start)
+	return nil, e.noAnswer(kind, start)
+}
+
+func (e *Engine) noAnswer(kind string, since time.Time) error {
+	return fmt.Errorf("cannot look at %s: that has hung since %s; it is left alone until it ends", kind, since.Local().Format(time.TimeOnly))
+}
