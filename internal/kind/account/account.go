@@ -191,3 +191,13 @@ func needed(name string) string {
 	}
 	return ""
 }
+
+// watches are what changes with the accounts: their files, who is logged in, and
+// where homes are.
+func watches() []converge.Watch {
+	return []converge.Watch{
+		{Dir: "/etc", Names: []string{"passwd", "group", "shadow", "gshadow", "login.defs", "nsswitch.conf", "fstab"}},
+		{Sessions: true},
+		{Unit: homeUnit},
+	}
+}

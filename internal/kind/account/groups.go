@@ -33,7 +33,7 @@ func (g *Groups) Name() string { return "group" }
 
 // Watches implements converge.Watcher.
 func (g *Groups) Watches() []converge.Watch {
-	return []converge.Watch{{Dir: "/etc"}, {Sessions: true}, {Unit: homeUnit}}
+	return watches()
 }
 
 // Check implements converge.Kind.

@@ -34,7 +34,7 @@ func (u *Users) Name() string { return "user" }
 
 // Watches implements converge.Watcher.
 func (u *Users) Watches() []converge.Watch {
-	return []converge.Watch{{Dir: "/etc"}, {Sessions: true}, {Unit: homeUnit}}
+	return watches()
 }
 
 // Check implements converge.Kind.

@@ -52,7 +52,10 @@ func (k *Kind) Watches() []converge.Watch {
 	for dir := range k.purged() {
 		dirs[dir] = true
 	}
-	var watches []converge.Watch
+	if len(dirs) == 0 {
+		return nil
+	}
+	watches := []converge.Watch{{Sessions: true}}
 	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
 		watches = append(watches, converge.Watch{Dir: dir})
 	}
@@ -95,6 +98,8 @@ type scene struct {
 	leftovers map[string]bool   // files of which a temporary one was left behind
 	awaiting  map[string]bool
 
+	untilRestart map[string]start
+
 	untilReboot map[string]bool
 	untilLogin  map[string]bool
 	oldestLogin func(context.Context) (time.Time, error) // asked once, if at all
@@ -104,7 +109,7 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin]) *scene {
 	s := &scene{
 		accounts: newAccounts(k.system), sysctls: map[string]string{},
 		leftovers: map[string]bool{}, awaiting: k.readNames(awaiting),
-		untilReboot: k.readNames(untilReboot), untilLogin: k.readNames(untilLogin),
+		untilReboot: k.readNames(untilReboot), untilLogin: k.readNames(untilLogin), untilRestart: k.readStarts(),
 	}
 	var once sync.Once
 	var oldest time.Time
@@ -143,7 +148,7 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 		r.Differs("leftover", "", system.Temporary(name))
 	}
 	if scene.awaiting[name] {
-		r.Differs("effect", "in effect", "written, and not yet in effect")
+		r.Differs(converge.AspectEffect, "in effect", "written, and not yet in effect")
 	}
 	content, info, err := k.system.FS.Inspect(name)
 	missing := errors.Is(err, fs.ErrNotExist)
@@ -246,9 +251,16 @@ func modeOf(want policy.Want[policy.Dropin]) fs.FileMode {
 // Repair implements converge.Kind.
 func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
 	wanted, secretDirs := map[policy.ID]policy.Want[policy.Dropin]{}, map[string]bool{}
+	touched, waiting := map[string]bool{}, k.readNames(awaiting) // of no other directory it will be asked
+	for _, r := range drifted {
+		touched[path.Dir(fileOf(r.ID))] = true
+	}
+	for name := range waiting {
+		touched[path.Dir(name)] = true
+	}
 	for _, want := range policy.Of[policy.Dropin](k.policy) {
 		wanted[want.ID] = want
-		if len(want.Secrets) > 0 || modeOf(want)&0o004 != 0 && k.isClosed(fileOf(want.ID)) {
+		if len(want.Secrets) > 0 || touched[path.Dir(fileOf(want.ID))] && modeOf(want)&0o004 != 0 && k.isClosed(fileOf(want.ID)) {
 			secretDirs[path.Dir(fileOf(want.ID))] = true
 		}
 	}
@@ -264,7 +276,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	}
 	delete(secretDirs, sshdDir) // no policy can have one there, whatever the modes are
 	b := &batch{
-		Kind: k, accounts: newAccounts(k.system), wants: wanted, secretDirs: secretDirs, awaiting: k.readNames(awaiting),
+		Kind: k, accounts: newAccounts(k.system), wants: wanted, secretDirs: secretDirs, awaiting: waiting, starts: k.readStarts(),
 		memory: k.recall(), before: map[string][]byte{}, broken: map[string]error{},
 	}
 	if err := b.remember(drifted); err != nil {
@@ -302,6 +314,7 @@ type batch struct {
 	accounts *accounts
 	wants    map[policy.ID]policy.Want[policy.Dropin]
 	awaiting map[string]bool
+	starts   map[string]start // of services that have not read a file
 
 	secretDirs map[string]bool // that hold a file of the policy with a secret in it, or one that had one
 

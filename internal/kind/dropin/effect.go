@@ -12,7 +12,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -174,7 +174,7 @@ func (b *batch) stillBroken(ctx context.Context, name string) error {
 }
 
 func (b *batch) fail(name string, err error) {
-	b.outcomes = append(b.outcomes, converge.Outcome{ID: policy.NewID(b.Name(), name), Err: err})
+	b.outcomes = append(b.outcomes, gently.Outcome(policy.NewID(b.Name(), name), err))
 }
 
 // take does one step for files, and says for which it failed.
@@ -186,6 +186,8 @@ func (b *batch) take(ctx context.Context, s step, names []string) map[string]err
 		return b.await(untilReboot, names)
 	case s.activation == awaitLogin:
 		return b.await(untilLogin, names)
+	case s.activation == reloadSystemd:
+		return b.takeUnits(ctx, names)
 	}
 	failures := s.activation.activate(ctx, b.system, names)
 	if s.activation == loadSysctls && b.system.Running() {
@@ -214,6 +216,9 @@ func (b *batch) runOwn(ctx context.Context, argv, names []string) error {
 		return nil
 	}
 	shown := strings.Join(argv, " ")
+	if err := gently.MayRun(ctx, b.system, argv); err != nil {
+		return fmt.Errorf("cannot activate it with %s: %w", shown, err)
+	}
 	out, err := b.system.Runner.Run(ctx, system.Command{Argv: argv})
 	switch {
 	case err != nil:

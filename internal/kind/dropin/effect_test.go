@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -31,6 +32,7 @@ type running struct {
 	gate   system.Gate
 
 	active   []string // units
+	since    time.Time
 	sessions system.Sessions
 }
 
@@ -41,7 +43,7 @@ func (m *running) Reload(context.Context) error {
 
 func (m *running) Unit(_ context.Context, name string) (system.Unit, error) {
 	if slices.Contains(m.active, name) {
-		return system.Unit{ActiveState: "active"}, nil
+		return system.Unit{ActiveState: "active", ActiveSince: m.since, Unstoppable: name == "auditd.service"}, nil
 	}
 	return system.Unit{ActiveState: "inactive"}, nil
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -49,8 +50,8 @@ var families = []family{
 	{"/etc/logrotate.d", 0o644, checkLogrotate, none},
 	{rsyslogDir, 0o644, checkRsyslog, restartRsyslog},
 	{sshdDir, 0o644, checkSSHD, reloadSSHD},
-	{"/etc/systemd/system", 0o644, checkUnit, reloadSystemd},
-	{"/etc/systemd/system/*.d", 0o644, checkUnitSyntax, reloadSystemd},
+	{unitDir, 0o644, checkUnit, reloadSystemd},
+	{unitDir + "/*.d", 0o644, checkUnitSyntax, reloadSystemd},
 	{logindDir, 0o644, checkUnitSyntax, awaitReboot},
 	{"/etc/systemd/system.conf.d", 0o644, checkUnitSyntax, awaitReboot},
 	{"/etc/systemd/user.conf.d", 0o644, checkUnitSyntax, awaitLogin},
@@ -89,7 +90,7 @@ const (
 	none activation = iota // their reader looks by itself
 	loadSysctls
 	createTmpfiles
-	reloadSystemd
+	reloadSystemd // and restart the service, when nobody is disturbed
 	reloadUdev
 	restartRsyslog
 	runLdconfig
@@ -148,8 +149,6 @@ func (a activation) run(ctx context.Context, s *system.System, names []string) e
 		return command(ctx, s, "update-ca-trust", "extract")
 	case updateCACertificates:
 		return command(ctx, s, "update-ca-certificates")
-	case reloadSystemd:
-		return unlessNotRunning(s.Units.Reload(ctx))
 	case restartRsyslog:
 		return restart(ctx, s, "rsyslog.service")
 	case restartJournald:
@@ -188,7 +187,7 @@ func restart(ctx context.Context, s *system.System, units ...string) error {
 	if unit == "" {
 		return err
 	}
-	return s.Units.Restart(ctx, unit)
+	return gently.Restart(ctx, s, unit)
 }
 
 // reloadService makes a service read its configuration, if it runs and the check says that

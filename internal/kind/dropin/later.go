@@ -21,6 +21,9 @@ var errLocked = errors.New("the kernel takes no more changes until the reboot")
 
 // rebootReason says why the effect of a file waits for the reboot.
 func rebootReason(name string) string {
+	if service := serviceOf(name); service != "" {
+		return service + " reads it when it starts, and is not restarted while the machine runs: every session hangs on it, or it refuses"
+	}
 	switch path.Dir(name) {
 	case sysctlDir:
 		return "the kernel keeps what the file once set, and nobody knows what it was before"
@@ -65,6 +68,8 @@ func (k *Kind) waits(ctx context.Context, scene *scene, name string, r *converge
 	switch {
 	case scene.untilReboot[name]:
 		r.Wait(converge.Reboot, rebootReason(name))
+	case scene.untilRestart[name] != (start{}):
+		k.awaitsRestart(ctx, scene.untilRestart[name], r)
 	case scene.untilLogin[name]:
 		oldest, err := scene.oldestLogin(ctx)
 		switch {
@@ -99,7 +104,7 @@ func oldestLogin(ctx context.Context, sessions system.Sessions) (oldest time.Tim
 // gone are the files that are no longer there nor named, and of which that has
 // not taken effect.
 func (k *Kind) gone(ctx context.Context, scene *scene, seen []converge.Resource) []converge.Resource {
-	if len(scene.awaiting)+len(scene.untilReboot)+len(scene.untilLogin) == 0 {
+	if len(scene.awaiting)+len(scene.untilReboot)+len(scene.untilLogin)+len(scene.untilRestart) == 0 {
 		return nil
 	}
 	known := map[policy.ID]bool{}
@@ -114,15 +119,16 @@ func (k *Kind) gone(ctx context.Context, scene *scene, seen []converge.Resource)
 			resources = append(resources, converge.Unwanted(id, "the policy no longer names it, and that is yet to take effect"))
 		}
 	}
-	for _, list := range []map[string]bool{scene.untilReboot, scene.untilLogin} {
-		for _, name := range slices.Sorted(maps.Keys(list)) {
-			r := converge.Unwanted(policy.NewID(k.Name(), name), "")
-			r.State, r.Diff = converge.Compliant, nil
-			k.waits(ctx, scene, name, &r)
-			if !known[r.ID] && r.State != converge.Compliant {
-				known[r.ID] = true
-				resources = append(resources, r)
-			}
+	later := slices.Concat(slices.Collect(maps.Keys(scene.untilReboot)), slices.Collect(maps.Keys(scene.untilRestart)), slices.Collect(maps.Keys(scene.untilLogin)))
+	slices.Sort(later)
+	for _, name := range slices.Compact(later) {
+		r := converge.Unwanted(policy.NewID(k.Name(), name), "")
+		r.State, r.Diff = converge.Compliant, nil
+		if known[r.ID] {
+			continue
+		}
+		if k.waits(ctx, scene, name, &r); r.State != converge.Compliant {
+			resources = append(resources, r)
 		}
 	}
 	return resources

@@ -59,8 +59,9 @@ func (b *batch) giveBack(ctx context.Context, id policy.ID) error {
 	if err != nil && !errors.Is(err, errOriginalUnfit) {
 		return err
 	}
-	if b.awaiting[name] && !slices.Contains(b.changed, name) {
-		b.changed = append(b.changed, name) // it went, and the agent died before that took effect
+	_, unread := b.starts[name]
+	if (b.awaiting[name] || unread) && !slices.Contains(b.changed, name) {
+		b.changed = append(b.changed, name) // it went, and that has not taken effect
 	}
 	b.ledger.Disown(id)
 	return nil

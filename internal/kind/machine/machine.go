@@ -11,6 +11,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -33,7 +34,11 @@ func (k *Kind) Name() string { return "system" }
 
 // Watches implements converge.Watcher.
 func (k *Kind) Watches() []converge.Watch {
-	return []converge.Watch{{Dir: "/etc"}, {Dir: "/etc/selinux"}, {Sessions: true}}
+	return []converge.Watch{
+		{Dir: path.Dir(localtimeLink), Names: []string{path.Base(localtimeLink), path.Base(timezoneFile)}},
+		{Dir: path.Dir(selinuxConfig)},
+		{Sessions: true},
+	}
 }
 
 // Check implements converge.Kind.

@@ -71,10 +71,7 @@ func (k *Kind) Watches() []converge.Watch {
 	if len(k.wants)+len(k.names) == 0 {
 		return nil
 	}
-	var watches []converge.Watch
-	for _, dir := range databaseDirs(k.system.FS) {
-		watches = append(watches, converge.Watch{Dir: dir})
-	}
+	watches := databaseWatches(k.system.FS)
 	if list, err := k.manager.readLockList(); err == nil && k.holds() {
 		watches = append(watches, converge.Watch{Dir: path.Dir(list.file)})
 	}

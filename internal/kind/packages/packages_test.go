@@ -393,7 +393,7 @@ func TestWhatCarriesASessionIsNotReplacedDuringOne(t *testing.T) {
 		Reason: "alice is logged in, whose session may end when pcoip-agent-standard is replaced",
 	}})
 	same(t, "the transactions", d.transactions, [][]string{{"install git"}})
-	if !slices.Contains(k.Watches(), converge.Watch{Sessions: true}) {
+	if !slices.ContainsFunc(k.Watches(), func(w converge.Watch) bool { return w.Sessions }) {
 		t.Error("nobody waits for the end of the session")
 	}
 	d.system.Sessions = sessions{}

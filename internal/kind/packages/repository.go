@@ -47,11 +47,7 @@ func (k *Repositories) Watches() []converge.Watch {
 	if len(k.wants)+len(k.ledger.Owned(k.Name())) == 0 {
 		return nil
 	}
-	watches := []converge.Watch{{Dir: repositoryDir}, {Dir: keyDir}}
-	for _, dir := range databaseDirs(k.system.FS) {
-		watches = append(watches, converge.Watch{Dir: dir})
-	}
-	return watches
+	return append(databaseWatches(k.system.FS), converge.Watch{Dir: repositoryDir}, converge.Watch{Dir: keyDir})
 }
 
 func repositoryFile(name string) string { return path.Join(repositoryDir, name+".repo") }

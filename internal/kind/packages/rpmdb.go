@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -65,6 +66,24 @@ func databaseDirs(files system.FS) []string {
 		}
 	}
 	return dirs
+}
+
+// transactionSettles is how long nothing is written to the database when a
+// transaction is over. One that takes longer over a step is looked at in the
+// middle, which does no harm.
+const transactionSettles = 150 * time.Millisecond
+
+// databaseWatches are those of what a change of the database shows in.
+func databaseWatches(files system.FS) []converge.Watch {
+	var names []string
+	for _, name := range databaseFiles() {
+		names = append(names, path.Base(name))
+	}
+	var watches []converge.Watch
+	for _, dir := range databaseDirs(files) {
+		watches = append(watches, converge.Watch{Dir: dir, Names: names, Settle: transactionSettles})
+	}
+	return watches
 }
 
 func (d *rpmdb) ask(ctx context.Context) (system.Output, error) {

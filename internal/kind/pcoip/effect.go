@@ -11,6 +11,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -109,7 +110,7 @@ func (k *Kind) checkEffect(ctx context.Context, resources []converge.Resource, a
 			if err != nil {
 				return fmt.Errorf("cannot tell whether the PCoIP agent has read its configuration: %w", err)
 			}
-			if person, err = facts.LoggedIn(ctx, k.system); err != nil {
+			if person, err = facts.AtDesktop(ctx, k.system); err != nil {
 				return err
 			}
 			agent = &found
@@ -137,7 +138,7 @@ func (a *streaming) judge(r *converge.Resource, changed time.Time, person string
 		r.Wait(converge.NextSession, fmt.Sprintf("the PCoIP agent, which has been running since %s, reads it only when it starts, "+
 			"and %s is logged in: %s is restarted when nobody is, or the WorkSpace is rebooted", since, person, a.unit))
 	default:
-		r.Differs("effect", "read by the PCoIP agent", "it has been running since "+since)
+		r.Differs(converge.AspectEffect, "read by the PCoIP agent", "it has been running since "+since)
 	}
 }
 
@@ -147,15 +148,13 @@ func (k *Kind) restart(ctx context.Context) error {
 	if err != nil || agent.unit == "" {
 		return err
 	}
-	// Nothing comes between this question and the restart.
-	person, err := facts.LoggedIn(ctx, k.system)
-	if err != nil || person != "" {
-		return err
-	}
 	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
 	defer cancel()
+	err = gently.Restart(ctx, k.system, agent.unit)
+	if held := (*gently.Held)(nil); errors.As(err, &held) {
+		return err
+	}
 	k.seenUp = true
-	err = k.system.Units.Restart(ctx, agent.unit)
 	k.restarted, k.failing, k.unsure = k.system.Clock.Now(), "", agent.unit
 	if err != nil {
 		if k.seeWhetherItStays(ctx); k.failing != "" {

@@ -39,6 +39,11 @@ func (s *streamer) States(_ context.Context, names []string) ([]system.Unit, err
 	return units, nil
 }
 
+func (s *streamer) Unit(ctx context.Context, name string) (system.Unit, error) {
+	units, err := s.States(ctx, []string{name})
+	return units[0], err
+}
+
 func (s *streamer) Restart(_ context.Context, name string) error {
 	s.did = append(s.did, name)
 	s.units[name] = system.Unit{LoadState: "loaded", ActiveState: "active", ActiveSince: time.Now()}

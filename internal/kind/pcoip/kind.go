@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -349,14 +350,14 @@ func (k *Kind) set(ctx context.Context, drifted []converge.Resource) []converge.
 	}
 	outcomes := make([]converge.Outcome, len(drifted))
 	for i, r := range drifted {
-		outcomes[i] = converge.Outcome{ID: r.ID, Err: fmt.Errorf("cannot set %s: %w", directive(r.ID), err)}
+		outcomes[i] = gently.Outcome(r.ID, fmt.Errorf("cannot set %s: %w", directive(r.ID), err))
 	}
 	return outcomes
 }
 
 // waitsForRestart says whether the file has long been right.
 func waitsForRestart(r converge.Resource) bool {
-	return slices.ContainsFunc(r.Diff, func(d converge.Difference) bool { return d.Aspect == "effect" })
+	return slices.ContainsFunc(r.Diff, func(d converge.Difference) bool { return d.Aspect == converge.AspectEffect })
 }
 
 // repair writes the file, and says whether the agent has now something to read that it

@@ -81,7 +81,7 @@ func (k *Kind) putBack(ctx context.Context, failed []converge.Resource) error {
 		return err
 	}
 	// Programs may be open in a session that has lost its stream.
-	if person, err := facts.LoggedIn(ctx, k.system); err != nil || person != "" {
+	if person, err := facts.AtDesktop(ctx, k.system); err != nil || person != "" {
 		return err
 	}
 	// After some failures systemd does not start a unit any more. Should that remain

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -33,11 +33,13 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 		outcomes[i].Err = k.link(ctx, units, r.ID)
 	}
 	if !isImage {
-		person, personErr := facts.LoggedIn(ctx, k.system)
 		each(drifted, func(i int, _ converge.Resource) {
-			if !errors.Is(outcomes[i].Err, errNotFound) {
-				k.run(ctx, &outcomes[i], person, personErr)
+			if errors.Is(outcomes[i].Err, errNotFound) {
+				return
 			}
+			outcome := gently.Outcome(drifted[i].ID, k.run(ctx, drifted[i].ID))
+			outcome.Err = errors.Join(outcomes[i].Err, outcome.Err)
+			outcomes[i] = outcome
 		})
 	}
 	var troubled []converge.Outcome
@@ -104,27 +106,30 @@ func (k *Kind) link(ctx context.Context, units system.Units, id policy.ID) error
 	return err
 }
 
-// run starts or stops a unit, if that is wanted and not so, and adds to its
-// outcome what came of it.
-func (k *Kind) run(ctx context.Context, outcome *converge.Outcome, person string, personErr error) {
-	name, want := outcome.ID.Name(), k.spec(outcome.ID)
+// run starts or stops a unit, if that is wanted and not so.
+func (k *Kind) run(ctx context.Context, id policy.ID) error {
+	name, want := id.Name(), k.spec(id)
 	if want.Running == nil {
-		return
+		return nil
 	}
 	unit, err := k.system.Units.Unit(ctx, name)
 	switch {
 	case err != nil:
-		outcome.Err = errors.Join(outcome.Err, err)
+		return err
 	case *want.Running && !running(unit):
-		outcome.Err = errors.Join(outcome.Err, k.start(ctx, name))
+		return k.start(ctx, name)
 	case !*want.Running && !stopped(unit):
-		k.stop(ctx, outcome, person, personErr)
+		return gently.Stop(ctx, k.system, name)
 	}
+	return nil
 }
 
 // start starts a unit, or waits until it has come up by itself, and looks whether
 // it stays: a job is done also when the unit has ended already.
 func (k *Kind) start(ctx context.Context, name string) error {
+	if err := gently.MayStart(ctx, k.system, name); err != nil {
+		return err
+	}
 	err := k.system.Units.Start(ctx, name)
 	if errors.Is(err, context.DeadlineExceeded) {
 		return fmt.Errorf("%w: it was not up after %s; systemd goes on starting it", err, jobTimeout)
@@ -162,24 +167,4 @@ func (k *Kind) lastWords(ctx context.Context, name string) string {
 		}
 	}
 	return words
-}
-
-func (k *Kind) stop(ctx context.Context, outcome *converge.Outcome, person string, personErr error) {
-	name := outcome.ID.Name()
-	if why := protected.Service(name); why != "" {
-		outcome.Err = errors.Join(outcome.Err, fmt.Errorf("cannot stop %s: %s", name, why))
-		return
-	}
-	if protected.Disruptive(name) {
-		if personErr != nil {
-			outcome.Err = errors.Join(outcome.Err, fmt.Errorf("cannot stop %s: %w", name, personErr))
-			return
-		}
-		if person != "" {
-			outcome.Postponed = converge.NextSession
-			outcome.Reason = fmt.Sprintf("%s is logged in, whose session would end with %s", person, name)
-			return
-		}
-	}
-	outcome.Err = errors.Join(outcome.Err, k.system.Units.Stop(ctx, name))
 }

@@ -1,0 +1,173 @@
+package gently_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/gently"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A graph stands in for systemd and logind: units and what they do to each other.
+type graph struct {
+	system.Units
+	units    map[string]system.Unit
+	unasked  string // a unit of which systemd does not tell
+	sessions []system.Session
+	err      error // of logind
+	did      []string
+}
+
+func (g *graph) Unit(_ context.Context, name string) (system.Unit, error) {
+	if name == g.unasked {
+		return system.Unit{}, errors.New("no answer")
+	}
+	u, there := g.units[name]
+	if u.Name = name; !there {
+		u.ActiveState = "inactive"
+	}
+	return u, nil
+}
+
+func (g *graph) do(verb, name string) error {
+	g.did = append(g.did, verb+" "+name)
+	return nil
+}
+
+func (g *graph) Start(_ context.Context, name string) error   { return g.do("start", name) }
+func (g *graph) Stop(_ context.Context, name string) error    { return g.do("stop", name) }
+func (g *graph) Restart(_ context.Context, name string) error { return g.do("restart", name) }
+
+func (g *graph) List(context.Context) ([]system.Session, error) { return g.sessions, g.err }
+
+func on(u system.Unit) system.Unit {
+	u.ActiveState = "active"
+	return u
+}
+
+// world has a helper on which the streaming agent hangs by way of another unit, a
+// rival that conflicts with accounts-daemon, and one that starts it.
+func world(sessions ...system.Session) *graph {
+	return &graph{sessions: sessions, units: map[string]system.Unit{
+		"helper.service":          on(system.Unit{Dependents: []string{"middle.service", "asleep.service"}}),
+		"middle.service":          on(system.Unit{Dependents: []string{"pcoip.service", "helper.service"}}), // a circle, too
+		"pcoip.service":           on(system.Unit{}),
+		"asleep.service":          {ActiveState: "inactive", Dependents: []string{"dbus.service"}},
+		"accounts-daemon.service": on(system.Unit{Dependents: []string{"settings.service"}}),
+		"settings.service":        on(system.Unit{}),
+		"rival.service":           {ActiveState: "inactive", Excluded: []string{"accounts-daemon.service", "shutdown.target"}},
+		"starter.service":         {ActiveState: "failed", Needs: []string{"rival.service", "basic.target"}},
+		"running.service":         on(system.Unit{Needs: []string{"rival.service"}}),
+		"greedy.service":          {ActiveState: "inactive", Excluded: []string{"lightdm.service"}},
+		"lightdm.service":         on(system.Unit{}),
+		"cups.service":            on(system.Unit{}),
+		"broker.service":          on(system.Unit{Dependents: []string{"dbus.service"}}),
+		"dbus.service":            on(system.Unit{}),
+		"auditd.service":          on(system.Unit{Unstoppable: true}),
+		"cloudy.service":          on(system.Unit{Dependents: []string{"foggy.service"}}),
+	}, unasked: "foggy.service"}
+}
+
+func TestAStepIsTakenOnlyWhenNoSessionEndsWithIt(t *testing.T) {
+	desktop := system.Session{User: "alice", Service: "pcoip-session", State: "online", Type: "x11"}
+	locked, closing, ssh := desktop, desktop, desktop
+	locked.Idle, locked.Locked = true, true
+	closing.State = "closing"
+	ssh.Service, ssh.Type = "sshd", "tty"
+	people := map[string][]system.Session{"nobody": nil, "desktop": {desktop}, "locked": {locked}, "left": {closing}, "ssh": {ssh}, "both": {ssh, desktop}}
+	const taken, later, reboot, refused = "", "next-session", "reboot", "refused"
+	for _, test := range []struct {
+		verb, unit string
+		by         string // people who are logged in, or "*": all the same
+		want       string
+	}{
+		{"restart", "pcoip.service", "nobody left ssh", taken},
+		{"restart", "pcoip.service", "desktop locked both", later},
+		{"restart", "helper.service", "desktop locked both", later},
+		{"restart", "helper.service", "nobody left ssh", taken},
+		{"stop", "helper.service", "*", refused}, // the streaming agent would not come back
+		{"stop", "accounts-daemon.service", "nobody left ssh", taken},
+		{"stop", "accounts-daemon.service", "desktop", later},
+		{"stop", "dbus.service", "*", refused},
+		{"restart", "dbus.service", "*", reboot},
+		{"restart", "broker.service", "*", reboot},
+		{"restart", "user@1000.service", "*", reboot},
+		{"stop", "session-3.scope", "ssh desktop", later},
+		{"stop", "session-3.scope", "nobody left", taken},
+		{"restart", "auditd.service", "*", reboot},
+		{"start", "rival.service", "desktop", later},
+		{"start", "rival.service", "nobody ssh", taken},
+		{"start", "starter.service", "desktop", later}, // it starts the rival
+		{"start", "running.service", "*", taken},
+		{"start", "greedy.service", "*", refused},
+		{"start", "rescue.target", "*", refused},
+		{"stop", "cups.service", "*", taken},
+		{"restart", "cups.service", "*", taken},
+		{"stop", "asleep.service", "*", taken}, // what hangs on it hangs on nothing
+		{"restart", "cloudy.service", "*", refused},
+	} {
+		for name, sessions := range people {
+			if test.by != "*" && !slices.Contains(strings.Fields(test.by), name) {
+				continue
+			}
+			g := world(sessions...)
+			if test.unit == "asleep.service" {
+				delete(g.units, "dbus.service")
+			}
+			s := &system.System{Root: "/", Units: g, Sessions: g}
+			step := map[string]func(context.Context, *system.System, string) error{"start": gently.Start, "stop": gently.Stop, "restart": gently.Restart}[test.verb]
+			err := step(t.Context(), s, test.unit)
+			o := gently.Outcome("service/x", err)
+			got := string(o.Postponed)
+			if o.Err != nil {
+				got = refused
+			}
+			if got != test.want || (len(g.did) == 1) != (test.want == taken) || test.want == later && !strings.Contains(o.Reason, "alice is logged in") {
+				t.Errorf("%s %s with %s logged in: %q, not %q: %v", test.verb, test.unit, name, got, test.want, err)
+			}
+			if byHand := gently.MayRun(t.Context(), s, []string{"/usr/bin/systemctl", "--no-block", test.verb, test.unit}); (byHand == nil) != (err == nil) {
+				t.Errorf("%s %s with %s logged in: by systemctl %v, and otherwise %v", test.verb, test.unit, name, byHand, err)
+			}
+		}
+	}
+}
+
+func TestWhileLogindDoesNotAnswerNothingIsRestarted(t *testing.T) {
+	g := world()
+	g.err = errors.New("no answer")
+	s := &system.System{Root: "/", Units: g, Sessions: g}
+	for _, unit := range []string{"pcoip.service", "helper.service"} {
+		if o := gently.Outcome("pcoip/x", gently.Restart(t.Context(), s, unit)); o.Err == nil || o.Postponed != converge.Effect("") || len(g.did) > 0 {
+			t.Errorf("%s: %v, %q", unit, o, g.did)
+		}
+	}
+	if err := gently.Restart(t.Context(), s, "cups.service"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestCommandsThatStopUnitsAreKnown(t *testing.T) {
+	alice := system.Session{User: "alice", Service: "pcoip-session", State: "active"}
+	for command, held := range map[string]bool{
+		"/usr/bin/systemctl restart helper":                     true,
+		"/usr/bin/systemctl -q try-restart cups.service helper": true,
+		"/bin/systemctl kill --signal=HUP pcoip.service":        true,
+		"/usr/bin/systemctl reload-or-restart helper.service":   true,
+		"/usr/sbin/service helper restart":                      true,
+		"/usr/bin/systemctl reload helper":                      false,
+		"/usr/bin/systemctl restart cups":                       false,
+		"/usr/bin/systemctl daemon-reload":                      false,
+		"/usr/bin/chronyc reload sources":                       false,
+		"/usr/bin/true":                                         false,
+	} {
+		g := world(alice)
+		s := &system.System{Root: "/", Units: g, Sessions: g}
+		if err := gently.MayRun(t.Context(), s, strings.Fields(command)); (err != nil) != held {
+			t.Errorf("%s: %v", command, err)
+		}
+	}
+}
