@@ -40,7 +40,7 @@ func told(t *testing.T, happen func(jumps chan<- time.Duration, wake func())) []
 	var told []string
 	synctest.Test(t, func(t *testing.T) {
 		c := clock{jumps: make(chan time.Duration)}
-		bus := &signals{woken: make(chan struct{})}
+		bus := makeNews()
 		w := &Watcher{
 			log: slog.New(slog.DiscardHandler), notes: &fsnotify.Watcher{},
 			dirty: func(kind string) { told = append(told, kind) },

@@ -5,16 +5,31 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/godbus/dbus/v5"
+
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// signals are those of systemd and logind that matter.
-type signals struct {
-	conn    *dbus.Conn
+// news is what the bus tells, by whichever connection.
+type news struct {
 	unit    chan string   // names of units that changed
 	session chan struct{} // somebody logged in or out
 	woken   chan struct{} // the machine has woken from sleep or hibernation
+	joined  chan struct{} // there is a connection, and was none before
+}
+
+func makeNews() news {
+	return news{unit: make(chan string), session: make(chan struct{}), woken: make(chan struct{}), joined: make(chan struct{})}
+}
+
+// signals are those of systemd and logind that matter, by one connection.
+type signals struct {
+	news
+	conn  *dbus.Conn
+	ended chan struct{}
 
 	owners map[string]string // well-known name → who has it now; of sort alone once that runs
 
@@ -31,28 +46,82 @@ const (
 	properties     = "org.freedesktop.DBus.Properties"
 )
 
-// connect subscribes to the signals. A match on a sender's well-known name is kept by
-// the bus, but for signals that somebody sends to this very connection, which
-// everybody may and no match holds back. So each is looked at once more when it is here.
-func connect(ctx context.Context) (*signals, error) {
-	conn, err := dbus.ConnectSystemBus(dbus.WithContext(context.WithoutCancel(ctx)),
+// Pauses between attempts to reach the bus. dbus-daemon is back soon when it is
+// restarted; without it little else works.
+const (
+	firstPause   = 50 * time.Millisecond
+	longestPause = time.Minute
+)
+
+// followBus hands on what the bus tells until ctx is done, and connects again when
+// the bus has gone away.
+func (w *Watcher) followBus(ctx context.Context, news news) {
+	pauses := backoff.NewExponentialBackOff(
+		backoff.WithInitialInterval(firstPause), backoff.WithMaxInterval(longestPause), backoff.WithMaxElapsedTime(0))
+	said := false
+	for ctx.Err() == nil {
+		bus, err := connect(ctx, news)
+		switch {
+		case err == nil:
+			pauses.Reset()
+			said = false
+			w.join(ctx, bus)
+			if ctx.Err() == nil {
+				w.log.Warn("the system bus has gone away; connecting again")
+			}
+		case !said && ctx.Err() == nil:
+			w.log.Warn("cannot follow services and sessions; drift of them is found by the next verify", "err", err)
+			said = true
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(pauses.NextBackOff()):
+		}
+	}
+}
+
+// join follows the units by a new connection until it ends.
+func (w *Watcher) join(ctx context.Context, bus *signals) {
+	defer bus.conn.Close()
+	w.mu.Lock()
+	w.bus = bus
+	w.mu.Unlock()
+	w.followUnits(bus)
+	select {
+	case bus.joined <- struct{}{}:
+	case <-ctx.Done():
+	}
+	<-bus.ended
+	w.mu.Lock()
+	w.bus = nil
+	w.mu.Unlock()
+}
+
+// connect subscribes to the signals, until ctx is done. A match on a sender's
+// well-known name is kept by the bus, but for signals that somebody sends to this
+// very connection, which everybody may and no match holds back. So each is looked at
+// once more when it is here.
+func connect(ctx context.Context, news news) (*signals, error) {
+	conn, err := system.DialBus(ctx, system.MaxAnswer, nil, dbus.WithContext(ctx),
 		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler())) // who has a name is told in time
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach the system bus: %w", err)
 	}
-	s := &signals{
-		conn: conn, unit: make(chan string), session: make(chan struct{}), woken: make(chan struct{}),
-		owners: map[string]string{}, followed: map[dbus.ObjectPath]string{},
-	}
+	s := &signals{news: news, conn: conn, ended: make(chan struct{}), owners: map[string]string{}, followed: map[dbus.ObjectPath]string{}}
 	incoming := make(chan *dbus.Signal, 256)
 	conn.Signal(incoming)
-	if err := s.subscribe(ctx); err != nil {
+	subscribing, cancel := context.WithTimeout(ctx, busTimeout)
+	defer cancel()
+	if err := s.subscribe(subscribing); err != nil {
 		conn.Close()
 		return nil, err
 	}
 	go s.sort(incoming)
 	return s, nil
 }
+
+// busTimeout is how long the bus and systemd may take over an answer.
+const busTimeout = 10 * time.Second
 
 func (s *signals) subscribe(ctx context.Context) error {
 	for _, name := range []string{systemdName, logindName} {
@@ -87,13 +156,9 @@ func ownerMatch(name string) []dbus.MatchOption {
 	}
 }
 
-func (s *signals) close() { s.conn.Close() }
-
 // sort hands the signals on until the connection ends.
 func (s *signals) sort(incoming <-chan *dbus.Signal) {
-	defer close(s.unit)
-	defer close(s.session)
-	defer close(s.woken)
+	defer close(s.ended)
 	for {
 		select {
 		case <-s.conn.Context().Done():
@@ -169,22 +234,27 @@ func (s *signals) names() []string {
 	return names
 }
 
-// follow makes the units followed these.
-func (s *signals) follow(units map[string][]string) {
+// followUnits makes the units followed by a connection those of the kinds. The
+// watcher's lock is not held meanwhile: the bus may take its time.
+func (w *Watcher) followUnits(s *signals) {
+	ctx, cancel := context.WithTimeout(s.conn.Context(), busTimeout)
+	defer cancel()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	wanted := map[dbus.ObjectPath]string{}
-	for name := range units {
+	w.mu.Lock()
+	for name := range w.units {
 		wanted[unitPath(name)] = name
 	}
+	w.mu.Unlock()
 	for path := range s.followed {
 		if _, keep := wanted[path]; !keep {
-			_ = s.conn.RemoveMatchSignal(unitMatch(path)...) // a signal too many does no harm
+			_ = s.conn.RemoveMatchSignalContext(ctx, unitMatch(path)...) // a signal too many does no harm
 		}
 	}
 	for path := range wanted {
 		if _, already := s.followed[path]; !already {
-			_ = s.conn.AddMatchSignal(unitMatch(path)...) // without it, the next verify finds out
+			_ = s.conn.AddMatchSignalContext(ctx, unitMatch(path)...) // without it, the next verify finds out
 		}
 	}
 	s.followed = wanted

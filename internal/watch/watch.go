@@ -7,13 +7,16 @@
 // finds nothing wrong does nothing. Signals count that come from systemd and logind
 // themselves; everybody on the machine can send others. What cannot be watched is
 // left to the full verify that happens from time to time.
+//
+// Nothing that changes is lost. When the kernel's queue of events overflows, or the
+// bus has been away, all is looked at. And a look answers all that was told before
+// it began: CatchUp, called right before, has told of everything by then, so that
+// what the agent has just written itself need not be looked at twice.
 package watch
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"path"
 	"slices"
@@ -37,13 +40,26 @@ type Watcher struct {
 
 	jumper  system.Jumper // nil: none is followed
 	resumes resumes       // of Run alone
+	lost    time.Time     // when events were lost last; of Run alone
+	marks   marks
 
-	mu       sync.Mutex
-	dirs     map[string][]string // directory → kinds
-	units    map[string][]string // unit → kinds
-	sessions []string            // kinds
-	bus      *signals
+	mu        sync.Mutex
+	dirs      map[string][]interest
+	units     map[string][]string // unit → kinds
+	sessions  []string            // kinds
+	unsettled bursts
+	unwatched string // the directories that could not be watched last
+	bus       *signals
 }
+
+// An interest is what a kind cares for in a directory.
+type interest struct {
+	kind   string
+	names  []string // of entries; empty: all
+	settle time.Duration
+}
+
+func (i interest) in(name string) bool { return len(i.names) == 0 || slices.Contains(i.names, name) }
 
 // New returns a watcher that follows nothing yet. dirty is called, from any
 // goroutine, with the name of each kind that should look again, and with LocalPolicy
@@ -53,19 +69,21 @@ func New(files system.FS, log *slog.Logger, dirty func(kind string)) (*Watcher, 
 	if err != nil {
 		return nil, fmt.Errorf("cannot watch files: %w; see fs.inotify.max_user_instances", err)
 	}
-	return &Watcher{files: files, log: log, notes: notes, dirty: dirty}, nil
+	return &Watcher{files: files, log: log, notes: notes, dirty: dirty, unsettled: bursts{}}, nil
 }
 
 // LocalPolicy is what dirty is called with when the local policy may have
 // changed. It is the name of no kind.
 const LocalPolicy = "local policy"
 
+// sessionsDir is where logind keeps what it knows of sessions. It sends no signal when
+// somebody logs out and leaves something running.
+const sessionsDir = "/run/systemd/sessions"
+
 // Follow makes the watcher follow what these kinds watch and the local policy in
 // localDir, and nothing else.
 func (w *Watcher) Follow(kinds []converge.Kind, localDir string) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.dirs, w.units, w.sessions = map[string][]string{localDir: {LocalPolicy}}, map[string][]string{}, nil
+	dirs, units, sessions := map[string][]interest{localDir: {{kind: LocalPolicy}}}, map[string][]string{}, []string(nil)
 	for _, kind := range kinds {
 		watcher, ok := kind.(converge.Watcher)
 		if !ok {
@@ -74,73 +92,39 @@ func (w *Watcher) Follow(kinds []converge.Kind, localDir string) {
 		for _, watch := range watcher.Watches() {
 			switch {
 			case watch.Dir != "":
-				w.dirs[watch.Dir] = append(w.dirs[watch.Dir], kind.Name())
+				dirs[watch.Dir] = append(dirs[watch.Dir], interest{kind.Name(), watch.Names, watch.Settle})
 			case watch.Unit != "":
-				w.units[watch.Unit] = append(w.units[watch.Unit], kind.Name())
+				units[watch.Unit] = append(units[watch.Unit], kind.Name())
 			case watch.Sessions:
-				w.sessions = append(w.sessions, kind.Name())
+				sessions = append(sessions, kind.Name())
+				dirs[sessionsDir] = append(dirs[sessionsDir], interest{kind.Name(), nil, 100 * time.Millisecond})
 			}
 		}
 	}
+	w.mu.Lock()
+	w.dirs, w.units, w.sessions = dirs, units, sessions
 	w.place()
-	if w.bus != nil {
-		w.bus.follow(w.units)
+	bus := w.bus
+	w.mu.Unlock()
+	if bus != nil {
+		w.followUnits(bus)
 	}
-}
-
-// place makes the inotify watches those that the directories need: the
-// directory itself, and while it is not there the nearest one above, so that it
-// is noticed when it comes.
-func (w *Watcher) place() {
-	needed := map[string]bool{}
-	for dir := range w.dirs {
-		needed[w.nearest(dir)] = true
-	}
-	for _, placed := range w.notes.WatchList() {
-		if !needed[placed] {
-			_ = w.notes.Remove(placed) // it may have gone with its directory
-		}
-	}
-	for dir := range needed {
-		// Adding one again is nothing to inotify, and needed when the directory was
-		// replaced by another of the same name.
-		if err := w.notes.Add(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			w.log.Warn("cannot watch a directory; drift in it is found by the next verify", "dir", dir, "err", err)
-		}
-	}
-}
-
-func (w *Watcher) nearest(dir string) string {
-	for dir != "/" {
-		if info, err := w.files.Stat(dir); err == nil && info.IsDir() {
-			return dir
-		}
-		dir = path.Dir(dir)
-	}
-	return dir
 }
 
 // Run follows changes until ctx is done.
 func (w *Watcher) Run(ctx context.Context) {
 	defer w.notes.Close()
-	bus, err := connect(ctx)
-	if err != nil {
-		w.log.Warn("cannot follow services and sessions; drift of them is found by the next verify", "err", err)
-		bus = &signals{}
-	} else {
-		defer bus.close()
-		w.mu.Lock()
-		w.bus = bus
-		bus.follow(w.units)
-		w.mu.Unlock()
-	}
-	w.loop(ctx, bus)
+	news := makeNews()
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { w.followBus(ctx, news) })
+	w.loop(ctx, news)
 }
 
-func (w *Watcher) loop(ctx context.Context, bus *signals) {
+func (w *Watcher) loop(ctx context.Context, bus news) {
 	jumps, stop := w.followClock(ctx)
 	defer stop()
-	var settled <-chan time.Time
+	var moves, quiet <-chan time.Time
 	for {
 		select {
 		case <-ctx.Done():
@@ -150,33 +134,26 @@ func (w *Watcher) loop(ctx context.Context, bus *signals) {
 				return
 			}
 			if w.file(event) {
-				settled = time.After(settleTime)
+				moves = time.After(settleTime)
 			}
-		case <-settled:
-			settled = nil
+			if quiet == nil {
+				quiet = w.settled()
+			}
+		case <-moves:
+			moves = nil
 			w.everything()
+		case <-quiet:
+			quiet = w.settled()
 		case err := <-w.notes.Errors:
-			// An overflow has lost events: everything may have changed.
-			w.log.Warn("inotify lost events; looking at everything", "err", err)
-			w.everything()
-		case signal, ok := <-bus.unit:
-			if !ok {
-				bus.unit = nil // the bus went away; the next verify makes up for it
-				continue
-			}
-			w.unit(signal)
-		case _, ok := <-bus.session:
-			if !ok {
-				bus.session = nil
-				continue
-			}
+			w.overflown(err)
+		case name := <-bus.unit:
+			w.unit(name)
+		case <-bus.session:
 			w.session()
-		case _, ok := <-bus.woken:
-			if !ok {
-				bus.woken = nil
-				continue
-			}
+		case <-bus.woken:
 			w.resumed(byLogind, 0)
+		case <-bus.joined:
+			w.joined() // nobody has told of what happened until now
 		case ahead := <-jumps:
 			if ahead >= shortestSleep {
 				w.resumed(byClock, ahead)
@@ -185,34 +162,65 @@ func (w *Watcher) loop(ctx context.Context, bus *signals) {
 	}
 }
 
-func (w *Watcher) mark(kinds []string) {
-	for _, kind := range kinds {
-		w.dirty(kind)
+// sayLostAgain is how long no events must have been lost for it to be worth a
+// warning when some are.
+const sayLostAgain = time.Minute
+
+// overflown looks at everything, for an overflow has lost events.
+func (w *Watcher) overflown(err error) {
+	level := slog.LevelDebug
+	if now := time.Now(); now.Sub(w.lost) > sayLostAgain {
+		level, w.lost = slog.LevelWarn, now
 	}
+	w.log.Log(context.Background(), level, "inotify lost events; looking at everything", "err", err)
+	w.everything()
+	w.marks.reached() // the mark may be lost too
 }
 
 func (w *Watcher) unit(name string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.mark(w.units[name])
+	for _, kind := range w.units[name] {
+		w.dirty(kind)
+	}
 }
 
 func (w *Watcher) session() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.mark(w.sessions)
+	for _, kind := range w.sessions {
+		w.dirty(kind)
+	}
 }
 
-// everything places all watches anew and has all kinds look again.
+// joined has all kinds look again that follow anything by the bus.
+func (w *Watcher) joined() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, kinds := range w.units {
+		for _, kind := range kinds {
+			w.dirty(kind)
+		}
+	}
+	for _, kind := range w.sessions {
+		w.dirty(kind)
+	}
+}
+
+// everything places all watches anew and has all kinds look again that watch files.
 func (w *Watcher) everything() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, placed := range w.notes.WatchList() {
-		_ = w.notes.Remove(placed) // it may be another directory's by now
+		if placed != w.marks.file {
+			_ = w.notes.Remove(placed) // it may be another directory's by now
+		}
 	}
 	w.place()
-	for _, kinds := range w.dirs {
-		w.mark(kinds)
+	for _, interests := range w.dirs {
+		for _, i := range interests {
+			w.dirty(i.kind)
+		}
 	}
 }
 
@@ -224,22 +232,34 @@ const settleTime = 50 * time.Millisecond
 // file takes an event in. It says whether a directory that is followed has come
 // or gone.
 func (w *Watcher) file(event fsnotify.Event) (moved bool) {
+	if event.Name == w.marks.file && event.Name != "" {
+		w.marks.reached()
+		return false
+	}
 	dir, base := path.Split(event.Name)
 	if strings.HasPrefix(base, ".") && strings.HasSuffix(base, ".soe.swp") {
 		return false // a file that is being written here, see system.Temporary
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.mark(w.dirs[path.Clean(dir)])
-	w.mark(w.dirs[event.Name]) // the mode or owner of the directory itself
+	for _, i := range w.dirs[path.Clean(dir)] {
+		if i.in(base) {
+			w.notice(i)
+		}
+	}
+	for _, i := range w.dirs[event.Name] { // the mode or owner of the directory itself
+		w.notice(i)
+	}
 	if event.Op == fsnotify.Write || event.Op == fsnotify.Chmod {
 		return false
 	}
 	// Something came or went: perhaps a directory that is waited for.
-	for watched, kinds := range w.dirs {
+	for watched, interests := range w.dirs {
 		if watched == event.Name || strings.HasPrefix(watched, event.Name+"/") {
 			moved = true
-			w.mark(kinds)
+			for _, i := range interests {
+				w.dirty(i.kind)
+			}
 		}
 	}
 	if moved {
@@ -248,9 +268,25 @@ func (w *Watcher) file(event fsnotify.Event) (moved bool) {
 	return moved
 }
 
-// Watched are the directories with an inotify watch, sorted.
-func (w *Watcher) Watched() []string {
-	list := w.notes.WatchList()
-	slices.Sort(list)
-	return list
+// notice tells of a change at once, or when no more come with it.
+func (w *Watcher) notice(i interest) {
+	if i.settle == 0 {
+		w.dirty(i.kind)
+		return
+	}
+	w.unsettled.add(i.kind, i.settle, time.Now())
+}
+
+// settled tells of the bursts that are over, and returns when to ask again.
+func (w *Watcher) settled() <-chan time.Time {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	over, wait := w.unsettled.over(time.Now())
+	for _, kind := range over {
+		w.dirty(kind)
+	}
+	if wait == 0 {
+		return nil
+	}
+	return time.After(wait)
 }

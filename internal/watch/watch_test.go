@@ -19,6 +19,14 @@ type kind struct {
 	dirs []string
 }
 
+// watching watches what it is told.
+type watching struct {
+	kind
+	watches []converge.Watch
+}
+
+func (w watching) Watches() []converge.Watch { return w.watches }
+
 func (k kind) Name() string                                                   { return k.name }
 func (k kind) Check(context.Context) ([]converge.Resource, error)             { return nil, nil }
 func (k kind) Repair(context.Context, []converge.Resource) []converge.Outcome { return nil }
@@ -29,25 +37,30 @@ func (k kind) Watches() (watches []converge.Watch) {
 	return watches
 }
 
-// following returns a watcher that runs, and the kinds that it calls dirty.
+// following returns the kinds that a watcher calls dirty that follows what these
+// watch.
 func following(t *testing.T, kinds ...converge.Kind) <-chan string {
 	t.Helper()
-	return followingClock(t, nil, kinds...)
+	dirty := make(chan string, 1000)
+	run(t, slog.New(slog.DiscardHandler), func(kind string) { dirty <- kind }, kinds...)
+	return dirty
 }
 
-func followingClock(t *testing.T, clock system.Clock, kinds ...converge.Kind) <-chan string {
+// run runs a watcher for the time of the test.
+func run(t *testing.T, log *slog.Logger, dirty func(kind string), kinds ...converge.Kind) *watch.Watcher {
 	t.Helper()
 	s, err := system.Open(system.Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
-	dirty := make(chan string, 1000)
-	w, err := watch.New(s.FS, slog.New(slog.DiscardHandler), func(kind string) { dirty <- kind })
+	w, err := watch.New(s.FS, log, dirty)
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := w.MarkWith(filepath.Join(t.TempDir(), "mark")); err != nil {
+		t.Fatal(err)
+	}
 	w.Follow(kinds, filepath.Join(t.TempDir(), "policy.d"))
-	w.FollowClock(clock)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -58,7 +71,7 @@ func followingClock(t *testing.T, clock system.Clock, kinds ...converge.Kind) <-
 		cancel()
 		<-ended
 	})
-	return dirty
+	return w
 }
 
 func wants(t *testing.T, dirty <-chan string, kind string) {
