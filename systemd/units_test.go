@@ -17,7 +17,7 @@ func known() map[string][]string {
 		"Unit": {"Description", "Documentation", "After", "Before", "Wants", "Requires", "Conflicts", "DefaultDependencies", "ConditionPathExists", "RequiresMountsFor", "OnFailure"},
 		"Service": {
 			"Type", "ExecStart", "ExecReload", "ExecStartPre", "ExecStop", "Restart", "RestartSec", "TimeoutStartSec", "TimeoutStopSec", "WatchdogSec",
-			"StartLimitInterval", "StartLimitBurst", "KillMode", "SendSIGHUP", "UMask", "LimitCORE", "LimitNOFILE", "OOMScoreAdjust", "Nice",
+			"StartLimitInterval", "StartLimitBurst", "KillMode", "SendSIGHUP", "UMask", "LimitCORE", "LimitNOFILE", "OOMScoreAdjust", "Nice", "TasksMax",
 			"IOSchedulingClass", "IOSchedulingPriority", "Environment", "EnvironmentFile", "NotifyAccess", "CapabilityBoundingSet", "NoNewPrivileges",
 		},
 		"Install": {"WantedBy", "RequiredBy", "Alias", "Also"},
@@ -71,9 +71,64 @@ func TestTheAgentIsOrderedBeforeTheDesktopAndNeverAfterTheNetwork(t *testing.T) 
 			t.Errorf("it waits for the network: %s", line)
 		}
 	}
-	for _, desktop := range []string{"display-manager.service", "pcoip.service", "dcvserver.service"} {
+	if !strings.Contains(unit, "After=local-fs.target") {
+		t.Error("it does not wait for the file systems of this machine")
+	}
+	for _, desktop := range []string{"systemd-user-sessions.service", "display-manager.service", "pcoip.service", "dcvserver.service"} {
 		if !strings.Contains(unit, desktop) {
 			t.Errorf("it is not ordered before %s", desktop)
+		}
+	}
+}
+
+// A name with dashes has drop-ins in soe-.service.d since systemd 239, and 219 warns
+// of directives it does not know: whatever is newer is there and nowhere else.
+func TestWhatSystemd219DoesNotKnowIsWhereItDoesNotLook(t *testing.T) {
+	dirs, err := filepath.Glob("*.d")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !slices.Equal(dirs, []string{"soe-.service.d"}) {
+		t.Errorf("drop-ins are in %v", dirs)
+	}
+}
+
+// Package transactions inherit what is set here, and with them the scripts of packages.
+func TestNothingIsHardenedThatKeepsAPackageFromBeingInstalled(t *testing.T) {
+	files, err := filepath.Glob("soe-.service.d/*.conf")
+	if err != nil || len(files) == 0 {
+		t.Fatal(files, err)
+	}
+	harmful := []string{
+		"NoNewPrivileges", "Private", "Protect", "ReadOnly", "Inaccessible", "Bind", "RootDirectory", "MemoryDenyWriteExecute",
+		"RestrictSUIDSGID", "RestrictNamespaces", "SystemCallArchitectures", "DynamicUser", "User", "Group", "SecureBits", "AmbientCapabilities",
+	}
+	needed := []string{
+		"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_SETUID", "CAP_SETGID", "CAP_SETFCAP", "CAP_SETPCAP",
+		"CAP_MKNOD", "CAP_SYS_CHROOT", "CAP_SYS_ADMIN", "CAP_MAC_ADMIN", "CAP_MAC_OVERRIDE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL", "CAP_SYS_MODULE",
+		"CAP_SYS_PTRACE", "CAP_KILL", "CAP_NET_ADMIN", "CAP_LINUX_IMMUTABLE", "CAP_SYS_RESOURCE", "CAP_SYS_NICE",
+	}
+	for _, file := range append(files, "soe-agent.service") {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for line := range strings.Lines(string(content)) {
+			directive, value, _ := strings.Cut(strings.TrimSpace(line), "=")
+			for _, word := range harmful {
+				if strings.HasPrefix(directive, word) {
+					t.Errorf("%s: %s", file, line)
+				}
+			}
+			if directive != "CapabilityBoundingSet" {
+				continue
+			}
+			without, isTakenAway := strings.CutPrefix(value, "~")
+			for _, capability := range needed {
+				if !isTakenAway || slices.Contains(strings.Fields(without), capability) {
+					t.Errorf("%s: %s is taken away", file, capability)
+				}
+			}
 		}
 	}
 }

@@ -28,6 +28,7 @@ type app struct {
 	json       bool
 	noColor    bool
 	verbose    bool
+	level      slog.LevelVar // of what is logged
 }
 
 func (a *app) root() *cobra.Command {
@@ -47,11 +48,10 @@ Keep it so:   systemctl enable --now soe-agent
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
 		PersistentPreRunE: func(*cobra.Command, []string) error {
-			level := slog.LevelInfo
 			if a.verbose {
-				level = slog.LevelDebug
+				a.level.Set(slog.LevelDebug)
 			}
-			slog.SetDefault(slog.New(slog.NewTextHandler(a.stderr, &slog.HandlerOptions{Level: level, ReplaceAttr: withoutTimeInJournal})))
+			slog.SetDefault(slog.New(system.LogTo(a.stderr, &a.level)))
 			if a.rootDir == "" {
 				return nil
 			}
@@ -71,7 +71,7 @@ Keep it so:   systemctl enable --now soe-agent
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more")
 	c.AddCommand(
 		a.planCommand(), a.applyCommand(), a.statusCommand(), a.reportCommand(), a.explainCommand(),
-		a.policyCommand(), a.runCommand(), a.versionCommand(),
+		a.policyCommand(), a.runCommand(), a.purgeCommand(), a.versionCommand(),
 	)
 	return c
 }
@@ -85,15 +85,6 @@ func (a *app) needsRoot() error {
 	return nil
 }
 
-// withoutTimeInJournal leaves out the time where the journal adds its own
-// (systemd.exec(5), JOURNAL_STREAM).
-func withoutTimeInJournal(groups []string, attr slog.Attr) slog.Attr {
-	if len(groups) == 0 && attr.Key == slog.TimeKey && os.Getenv("JOURNAL_STREAM") != "" {
-		return slog.Attr{}
-	}
-	return attr
-}
-
 // style is how reports are written here: coloured only for a person who looks on.
 func (a *app) style() report.Style {
 	return report.Style{Color: a.colored(), Verbose: a.verbose}
@@ -103,6 +94,11 @@ func (a *app) colored() bool {
 	if _, set := os.LookupEnv("NO_COLOR"); set || a.noColor || os.Getenv("TERM") == "dumb" {
 		return false
 	}
+	return a.onTerminal()
+}
+
+// onTerminal says whether a person looks on.
+func (a *app) onTerminal() bool {
 	file, ok := a.stdout.(*os.File)
 	if !ok {
 		return false

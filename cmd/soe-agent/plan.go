@@ -2,12 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 
 	"github.com/spf13/cobra"
 
 	"github.com/soe-agent/soe-agent/internal/agent"
+	"github.com/soe-agent/soe-agent/internal/bus"
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/report"
@@ -47,6 +49,9 @@ func (a *app) applyCommand() *cobra.Command {
 		Long: `Apply walks the machine once: it checks everything, repairs what has drifted, and
 checks again. It never disrupts a live session: what would is left pending.
 
+When the daemon runs, the daemon does it. A policy of one's own (--policy, --config) it
+would undo at once: stop it first.
+
 Exit code: 0 when everything is in line or pending, 2 when something is not, 1 when
 it could not run.`,
 		Args: cobra.NoArgs,
@@ -54,9 +59,12 @@ it could not run.`,
 			if err := agent.KnownKinds(only); err != nil {
 				return err
 			}
-			r, err := a.walk(c.Context(), nil, dirs, func(ctx context.Context, e *converge.Engine) converge.Result {
-				return e.Pass(ctx, only...)
-			})
+			r, err := a.haveApplied(c.Context(), dirs, only)
+			if errors.Is(err, bus.ErrNotServed) {
+				r, err = a.walk(c.Context(), nil, dirs, func(ctx context.Context, e *converge.Engine) converge.Result {
+					return e.Pass(ctx, only...)
+				})
+			}
 			if err != nil {
 				return err
 			}
@@ -66,6 +74,23 @@ it could not run.`,
 	policyFlag(c, &dirs)
 	c.Flags().StringSliceVar(&only, "only", nil, "walk these `KINDS` only, such as dropin,sudo")
 	return c
+}
+
+// haveApplied has the daemon apply its policy. The error is bus.ErrNotServed when it
+// does not run, or when it is not its policy that is to be applied.
+func (a *app) haveApplied(ctx context.Context, dirs, only []string) (report.Report, error) {
+	if a.rootDir != "" || len(dirs) > 0 || a.configFile != agent.ConfigFile {
+		return report.Report{}, bus.ErrNotServed
+	}
+	client, err := bus.Dial(ctx)
+	if err != nil {
+		return report.Report{}, err
+	}
+	defer client.Close()
+	if err := client.Apply(ctx, only); err != nil {
+		return report.Report{}, err
+	}
+	return a.lastReport(ctx)
 }
 
 func policyFlag(c *cobra.Command, dirs *[]string) {
@@ -80,6 +105,13 @@ func (a *app) walk(ctx context.Context, gate system.Gate, dirs []string, step fu
 	}
 	if err != nil {
 		return report.Report{}, err
+	}
+	if gate == nil {
+		release, err := a.claim(ctx)
+		if err != nil {
+			return report.Report{}, err
+		}
+		defer release()
 	}
 	m, err := agent.Open(ctx, a.rootDir, gate, slog.Default())
 	if err != nil {
@@ -105,6 +137,15 @@ func (a *app) walk(ctx context.Context, gate system.Gate, dirs []string, step fu
 		return report.Report{}, err
 	}
 	return report.New(version, m.Facts, p, refused, result.Started, result.Resources, result.Timing), nil
+}
+
+// claim sees to it that nobody else works on the machine meanwhile.
+func (a *app) claim(ctx context.Context) (release func(), err error) {
+	s, err := system.Open(system.Options{Root: a.rootDir})
+	if err != nil {
+		return nil, err
+	}
+	return agent.Claim(ctx, s, "apply")
 }
 
 // conclude prints a report and turns it into the command's outcome.

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/soe-agent/soe-agent/internal/agent"
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 func (a *app) runCommand() *cobra.Command {
@@ -15,7 +16,8 @@ func (a *app) runCommand() *cobra.Command {
 		Short: "Be the daemon: lock down, bootstrap, converge, keep",
 		Long: `Run is what soe-agent.service starts. It enforces the last good policy, or the seed,
 tells systemd that it is ready, fetches the published policy with patience, brings the
-machine into line with it and keeps it so. SIGHUP makes it read everything again.`,
+machine into line with it and keeps it so. SIGHUP makes it read everything again,
+SIGUSR1 makes it say more, and less again.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if a.rootDir != "" {
@@ -24,10 +26,20 @@ machine into line with it and keeps it so. SIGHUP makes it read everything again
 			if err := a.needsRoot(); err != nil {
 				return err
 			}
+			s, err := system.Open(system.Options{})
+			if err != nil {
+				return err
+			}
+			release, err := agent.Claim(c.Context(), s, "run")
+			if err != nil {
+				return err
+			}
+			defer release()
 			m, err := agent.Open(c.Context(), "", nil, slog.Default())
 			if err != nil {
 				return err
 			}
+			m.Level = &a.level
 			return agent.Run(c.Context(), m, a.configFile, version)
 		},
 	}

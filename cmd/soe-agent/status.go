@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/soe-agent/soe-agent/internal/agent"
+	"github.com/soe-agent/soe-agent/internal/bus"
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/report"
@@ -22,29 +24,66 @@ func (a *app) look() (*system.System, error) {
 	return system.Open(system.Options{Root: a.rootDir, Gate: system.ReadOnly})
 }
 
+// document asks the daemon for one of its documents. there is false when it cannot be
+// asked, or does not answer: then its files say what it wrote last.
+func (a *app) document(ctx context.Context, ask func(*bus.Client, context.Context) ([]byte, error), into any) (there bool) {
+	if a.rootDir != "" {
+		return false
+	}
+	ctx, cancel := context.WithTimeout(ctx, answerTimeout)
+	defer cancel()
+	client, err := bus.Dial(ctx)
+	if err != nil {
+		return false
+	}
+	defer client.Close()
+	content, err := ask(client, ctx)
+	return err == nil && json.Unmarshal(content, into) == nil
+}
+
+// answerTimeout is for a daemon that hangs.
+const answerTimeout = 3 * time.Second
+
+func (a *app) status(ctx context.Context) (agent.Status, error) {
+	var status agent.Status
+	if a.document(ctx, (*bus.Client).Status, &status) {
+		return status, nil
+	}
+	s, err := a.look()
+	if err != nil {
+		return status, err
+	}
+	status, err = agent.ReadStatus(ctx, s)
+	if err != nil {
+		return status, fmt.Errorf("cannot tell the status: %w", err)
+	}
+	return status, nil
+}
+
 func (a *app) statusCommand() *cobra.Command {
-	return &cobra.Command{
+	var watch bool
+	c := &cobra.Command{
 		Use:   "status",
 		Short: "Say what the daemon is doing, and what it waits for",
 		Long: `Status says at a glance where the machine stands: compliant or not, what is pending,
-what the daemon waits for, which policy is in force.
+what the daemon waits for, which policy is in force. With --watch it says it again when
+something changes, until it is interrupted; with --json too, one document a line.
 
 Exit code: 0 when everything is in line or pending, 2 when something is not, 1 when
 the daemon is not running.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			s, err := a.look()
+			if watch {
+				return a.watch(c.Context())
+			}
+			status, err := a.status(c.Context())
 			if err != nil {
 				return err
-			}
-			status, err := agent.ReadStatus(c.Context(), s)
-			if err != nil {
-				return fmt.Errorf("cannot tell the status: %w", err)
 			}
 			if a.json {
 				err = a.printJSON(status)
 			} else {
-				a.printStatus(status, s.Clock.Now())
+				a.printStatus(status, time.Now())
 			}
 			if err == nil && !status.Compliant {
 				return errNotCompliant
@@ -52,6 +91,8 @@ the daemon is not running.`,
 			return err
 		},
 	}
+	c.Flags().BoolVar(&watch, "watch", false, "go on, and say what changes")
+	return c
 }
 
 func (a *app) printStatus(s agent.Status, now time.Time) {
@@ -70,6 +111,9 @@ func (a *app) printStatus(s agent.Status, now time.Time) {
 	}
 	if s.Packages != "" {
 		row("packages", s.Packages)
+	}
+	if s.SafeMode != "" {
+		row("trouble", s.SafeMode)
 	}
 	if s.Waiting != "" {
 		next := ""
@@ -106,9 +150,13 @@ func (a *app) printStatus(s agent.Status, now time.Time) {
 
 func ago(now, then time.Time) string { return now.Sub(then).Round(time.Second).String() }
 
-// lastReport reads the report that the daemon wrote last.
-func (a *app) lastReport() (report.Report, error) {
+// lastReport is the report that the daemon made last.
+func (a *app) lastReport(ctx context.Context) (report.Report, error) {
 	var r report.Report
+	if a.document(ctx, (*bus.Client).Report, &r) {
+		return r, nil
+	}
+	r = report.Report{}
 	s, err := a.look()
 	if err != nil {
 		return r, err
@@ -137,7 +185,7 @@ the resources that are in line.
 Exit code: 0 when everything is in line or pending, 2 when something is not, 1 when
 there is no report.`,
 		Args: cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
+		RunE: func(c *cobra.Command, _ []string) error {
 			switch format {
 			case "text":
 			case "json":
@@ -145,7 +193,7 @@ there is no report.`,
 			default:
 				return fmt.Errorf("cannot write a report as %q: known formats are text, json", format)
 			}
-			r, err := a.lastReport()
+			r, err := a.lastReport(c.Context())
 			if err != nil {
 				return err
 			}
@@ -161,8 +209,8 @@ func (a *app) explainCommand() *cobra.Command {
 		Use:   "explain ID",
 		Short: "Say why a resource is as it is: who set it, what that replaced, where it stands",
 		Args:  cobra.ExactArgs(1),
-		RunE: func(_ *cobra.Command, args []string) error {
-			r, err := a.lastReport()
+		RunE: func(c *cobra.Command, args []string) error {
+			r, err := a.lastReport(c.Context())
 			if err != nil {
 				return err
 			}

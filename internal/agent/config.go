@@ -23,6 +23,7 @@ const (
 	StateDir    = "/var/lib/soe-agent"
 	ReportFile  = "/run/soe-agent/report.json"
 	StatusFile  = "/run/soe-agent/status.json"
+	markFile    = "/run/soe-agent/watched" // see watch.Watcher.MarkWith
 	defaultPoll = 15 * time.Minute
 	defaultScan = 30 * time.Minute
 	defaultLock = 2 * time.Minute

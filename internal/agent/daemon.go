@@ -5,7 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
+	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
@@ -39,8 +39,14 @@ type daemon struct {
 	quick, slow *worker
 	watcher     *watch.Watcher
 	reports     *sender
+	witness     *witness
+	api         api
 	reload      chan struct{} // holds one: the configuration or a local fragment may have changed
 	resumed     chan struct{} // holds one: the machine has slept
+	freed       chan struct{} // holds one: safe mode is over
+	begun       chan struct{} // holds one: a walk has begun
+	life        *life
+	rhythm      rhythm
 
 	mu             sync.Mutex // guards what follows
 	config         Config
@@ -54,19 +60,27 @@ type daemon struct {
 	resources      map[string][]converge.Resource // by kind
 	timing         map[string]time.Duration
 	announced      bool // that the machine is configured
+	lockedDown     bool
 }
 
 // Run is the daemon: it returns when ctx is done, or when it cannot begin. A
 // configuration that cannot be read does not keep it from locking the machine
 // down: it goes by the default, and says so.
 func Run(ctx context.Context, m *Machine, configFile, version string) error {
-	d := &daemon{
-		Machine: m, configFile: configFile, version: version, reload: make(chan struct{}, 1), resumed: make(chan struct{}, 1),
-		resources: map[string][]converge.Resource{}, timing: map[string]time.Duration{}, config: Default(),
-		status: Status{Version: version, PID: os.Getpid(), Started: m.System.Clock.Now(), Phase: LockingDown},
+	watchdog, err := notify.SdWatchdogEnabled(false)
+	if err != nil {
+		m.Log.Warn("cannot tell how often systemd wants a sign of life", "err", err)
 	}
-	d.quick, d.slow = newWorker(d.walked), newWorker(d.walked)
-	if err := d.lockDown(ctx); err != nil {
+	d := newDaemon(m, configFile, version, rhythmOf(watchdog))
+	defer d.life.endsWell()
+	signals := make(chan os.Signal, 8)
+	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
+	defer signal.Stop(signals)
+	goesOn, err := d.lockDown(ctx)
+	if ctx.Err() != nil {
+		return nil // it was asked to stop: that is no failure
+	}
+	if err != nil {
 		return err
 	}
 	d.tell(notify.SdNotifyReady)
@@ -78,41 +92,87 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 		m.Log.Error("drift is found by the next verify only", "err", err)
 	} else {
 		watcher.FollowClock(m.System.Clock)
+		if err := watcher.MarkWith(markFile); err != nil {
+			m.Log.Warn("what is written here is looked at twice", "err", err)
+		}
+		d.quick.catchUp, d.slow.catchUp = watcher.CatchUp, watcher.CatchUp
 	}
 	d.watcher = watcher
 	d.reports = newSender(d.deliver, d.reportSent)
 	known := d.policy
 	d.enforce(known, d.status.Refused)
 
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	for _, part := range []func(context.Context){d.quick.run, d.slow.run, d.bootstrap, d.verify, d.reports.run, d.hangups} {
-		wg.Go(func() { part(ctx) })
+	parts := []func(context.Context){
+		func(ctx context.Context) { d.endLockDown(ctx, goesOn); d.quick.run(ctx) },
+		d.slow.run, d.bootstrap, d.verify, d.reports.run, d.narrate, d.grow, d.feedWatchdog, d.serve,
+		func(ctx context.Context) { d.obey(ctx, signals) },
+		func(ctx context.Context) { packages.FollowEarlier(ctx, known, d.System) },
 	}
 	if watcher != nil {
-		wg.Go(func() { watcher.Run(ctx) })
+		parts = append(parts, func(ctx context.Context) { watcher.Run(ctx) })
 	}
-	wg.Go(func() { packages.FollowEarlier(ctx, known, d.System) })
-	<-ctx.Done()
+	d.live(ctx, parts)
+	d.witness.rest()
 	return nil
 }
 
-// lockDown enforces the last good policy, or the seed, with the kinds that are
-// quick and need no network. Whatever of it fails, the desktop comes up: the
-// report says what is not in line.
-func (d *daemon) lockDown(ctx context.Context) error {
-	known, err := d.layers().Known(d.subjectAtBoot(d.configuration()))
-	if err != nil {
-		return err
+// live runs the parts of the daemon until ctx is done.
+func (d *daemon) live(ctx context.Context, parts []func(context.Context)) {
+	var wg sync.WaitGroup
+	for _, part := range parts {
+		wg.Go(func() { part(ctx) })
 	}
-	p := known.Policy
-	d.policy = p
-	d.status.Serial, d.status.Digest, d.status.Refused, d.status.LastContact = p.Serial, p.Digest(), known.Refused, known.Saved
-	kinds := d.Machine.quick(p)
-	result := converge.New(p, kinds, d.Ledger, d.System.Clock, d.Log).Pass(ctx)
-	d.record(result)
-	d.Log.Info("locked down", "policy", p.Digest(), "took", result.Took)
-	return ctx.Err()
+	<-ctx.Done()
+	ended := make(chan struct{})
+	go func() { wg.Wait(); close(ended) }()
+	d.stop(ended)
+}
+
+// How long what is under way may take to end when the agent is to stop, and how long
+// the writing of one file.
+const (
+	stopPatience  = time.Second
+	writePatience = 3 * time.Second
+)
+
+// stop returns when all has ended, or when it may be left as it is: no file is half
+// written, and what is not done is done by the next agent.
+func (d *daemon) stop(ended <-chan struct{}) {
+	timer := time.NewTimer(stopPatience)
+	defer timer.Stop()
+	select {
+	case <-ended:
+		return
+	case <-timer.C:
+	}
+	d.Log.Info("stopping in the middle of what does not end at once", "kinds", append(d.quick.walking(), d.slow.walking()...))
+	halted := make(chan struct{})
+	go func() {
+		d.quick.pulse.halt()
+		d.slow.pulse.halt()
+		close(halted)
+	}()
+	timer.Reset(writePatience)
+	select {
+	case <-halted:
+	case <-timer.C:
+	}
+}
+
+func newDaemon(m *Machine, configFile, version string, r rhythm) *daemon {
+	now := m.System.Clock.Now()
+	d := &daemon{
+		Machine: m, configFile: configFile, version: version, rhythm: r,
+		reload: make(chan struct{}, 1), resumed: make(chan struct{}, 1), freed: make(chan struct{}, 1), begun: make(chan struct{}, 1),
+		resources: map[string][]converge.Resource{}, timing: map[string]time.Duration{}, config: Default(),
+		status:  Status{Version: version, PID: os.Getpid(), Started: now, Phase: LockingDown},
+		life:    begin(m.System.FS, m.Log, now, version),
+		witness: &witness{machine: m},
+	}
+	d.quick, d.slow = newWorker(d.walked), newWorker(d.walked)
+	d.quick.begun, d.slow.begun = d.begun, d.begun
+	d.api.changed = make(chan struct{}, 1)
+	return d
 }
 
 // enforce makes a policy the one that the machine is held to from now on.
@@ -128,13 +188,16 @@ func (d *daemon) enforce(p *policy.Policy, refused []string) {
 	d.mu.Unlock()
 	debug.SetGCPercent(growth(len(p.Resources)))
 
-	quick := append(d.Machine.quick(p), d.last(p)...)
-	slow := d.Machine.slow(p)
+	through := d.felt(&d.quick.pulse)
+	quick := d.kept(p, append(through.quick(p), through.last(p)...))
+	slow := d.kept(p, d.felt(&d.slow.pulse).slow(p))
 	if d.watcher != nil {
 		d.watcher.Follow(append(slices.Clone(quick), slow...), LocalDir)
 	}
-	d.quick.assign(converge.New(p, quick, d.Ledger, d.System.Clock, d.Log), quick)
-	d.slow.assign(converge.New(p, slow, d.Ledger, d.System.Clock, d.Log), slow)
+	engine := d.engine(p, quick)
+	engine.Patience, engine.Answered = d.rhythm.patience, d.quick.mark
+	d.quick.assign(engine, quick)
+	d.slow.assign(d.engine(p, slow), slow) // what takes it long may take it long
 	d.publish()
 }
 
@@ -154,7 +217,7 @@ func (d *daemon) refuse(problems []string) {
 func (d *daemon) changed(kind string) {
 	switch kind {
 	case watch.LocalPolicy:
-		d.askReload()
+		d.readAgain("a local fragment has changed")
 	case watch.Resumed:
 		d.Log.Info("the machine has slept: looking at everything again")
 		d.quick.markAll()
@@ -177,6 +240,12 @@ func (d *daemon) bootstrapped() bool {
 	return d.fetched != nil
 }
 
+// readAgain reads configuration and policy again, and tries all of that.
+func (d *daemon) readAgain(why string) {
+	d.leaveSafeMode(why)
+	d.askReload()
+}
+
 func (d *daemon) askReload() { d.signal(d.reload) }
 
 // signal has the follower look again, with a connection that trusts nothing it knew.
@@ -190,35 +259,54 @@ func (d *daemon) signal(to chan struct{}) {
 	}
 }
 
-// hangups reads everything again on SIGHUP.
-func (d *daemon) hangups(ctx context.Context) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+// obey reads everything again on SIGHUP, and says more, or less again, on SIGUSR1.
+func (d *daemon) obey(ctx context.Context, signals <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-hangup:
-			d.askReload()
+		case s := <-signals:
+			if s == syscall.SIGUSR1 {
+				d.setDebug(d.Level == nil || d.Level.Level() > slog.LevelDebug)
+				continue
+			}
+			d.readAgain("somebody asks for it")
 		}
 	}
+}
+
+// setDebug has the agent say everything, or what people want to know, from now on.
+func (d *daemon) setDebug(on bool) {
+	if d.Level == nil {
+		return
+	}
+	d.Level.Set(slog.LevelInfo)
+	if on {
+		d.Level.Set(slog.LevelDebug)
+	}
+	d.Log.Info("what is said has changed", "debug", on)
 }
 
 // verify looks at everything from time to time, for what cannot be watched. The
 // times are spread, so that desktops that woke together do not stay together.
 func (d *daemon) verify(ctx context.Context) {
-	for d.System.Clock.Sleep(ctx, spread(d.verifyEvery())) == nil {
+	for d.System.Clock.Sleep(ctx, d.untilVerify()) == nil {
 		d.settleCorrections()
 		d.quick.markAll()
 		d.slow.markAll()
 	}
 }
 
-func (d *daemon) verifyEvery() time.Duration {
+// untilVerify is how long it is to the next verify: one falls in the beginning of
+// each maintenance window, for what waits for that.
+func (d *daemon) untilVerify() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	return d.config.Schedule.Verify.Duration
+	wait, window, now := spread(d.config.Schedule.Verify.Duration), d.config.Schedule.Window, d.System.Clock.Now()
+	if opens := window.Next(now); !opens.IsZero() {
+		wait = min(wait, opens.Sub(now)+rand.N(window.Length()/4)) //nolint:gosec // no secret depends on it
+	}
+	return wait
 }
 
 // settleCorrections makes what was corrected compliant like everything else.
@@ -249,9 +337,14 @@ func (d *daemon) walked(w *worker, result converge.Result) {
 		if r.State == converge.Pending && r.Effect == converge.Now {
 			w.mark(r.ID.Kind()) // it is a long way, and nothing stands in it
 		}
+		if r.State == converge.Contested {
+			w.markAt(r.ID.Kind(), d.Ledger.ContestedUntil(r.ID, result.Started))
+		}
 	}
+	d.witness.follow(w.given())
 	d.settle()
 	d.publish()
+	d.api.walked(result, d.settled)
 	if w.all(result) && d.quick.idle() && d.slow.idle() {
 		debug.FreeOSMemory() // nothing is to be done for a while
 	}
@@ -304,6 +397,10 @@ func (d *daemon) settle() {
 // phase is where in its life the daemon is, mu being held.
 func (d *daemon) phase() Phase {
 	switch {
+	case !d.lockedDown:
+		return LockingDown
+	case d.status.SafeMode != "":
+		return SafeMode
 	case d.config.AWS.Path != "" && d.status.Serial == 0:
 		return Bootstrapping
 	case !d.quick.idle() || !d.slow.idle():
@@ -321,14 +418,12 @@ func (d *daemon) publish() {
 	for _, kind := range slices.Sorted(maps.Keys(d.resources)) {
 		byKind = append(byKind, d.resources[kind])
 	}
-	resources := slices.Concat(byKind...)
+	resources := append(slices.Concat(byKind...), d.own()...)
 	refused := append(slices.Clone(d.configProblems), d.status.Refused...)
 	r := report.New(d.version, d.Facts, d.policy, refused, d.System.Clock.Now(), resources, maps.Clone(d.timing))
-	d.status.Phase, d.status.Compliant, d.status.Summary = d.phase(), r.Compliant, r.Summary
-	d.status.Busy = slices.Sorted(slices.Values(append(d.quick.walking(), d.slow.walking()...)))
+	d.status.Compliant, d.status.Summary = r.Compliant, r.Summary
 	d.write(ReportFile, r)
-	d.write(StatusFile, d.status)
-	d.tell("STATUS=" + d.status.line())
+	d.say()
 	if d.reports != nil {
 		d.reports.offer(r)
 	}
@@ -362,28 +457,4 @@ func (d *daemon) tell(state string) {
 	if _, err := notify.SdNotify(false, state); err != nil {
 		d.Log.Warn("cannot tell systemd", "state", state, "err", err)
 	}
-}
-
-// line is the status in one line, for systemctl status.
-func (s Status) line() string {
-	text := string(s.Phase)
-	if s.Waiting != "" {
-		text += "; waiting: " + s.Waiting
-	}
-	if !s.LastPass.IsZero() {
-		verdict := "compliant"
-		if !s.Compliant {
-			verdict = "not compliant"
-		}
-		text += fmt.Sprintf("; %s (%d resources)", verdict, total(s.Summary))
-	}
-	return text
-}
-
-func total(summary map[converge.State]int) int {
-	n := 0
-	for _, count := range summary {
-		n += count
-	}
-	return n
 }

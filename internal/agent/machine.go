@@ -32,6 +32,7 @@ type Machine struct {
 	Facts    facts.Facts
 	Schedule Schedule
 	Log      *slog.Logger
+	Level    *slog.LevelVar // of what is said; nil when that cannot be changed
 }
 
 // Open opens the machine below a root. gate is asked before every change of it;

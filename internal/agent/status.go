@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -20,6 +22,7 @@ type Phase string
 // The phases.
 const (
 	LockingDown   Phase = "locking down"
+	SafeMode      Phase = "safe mode"     // keeps sudo alone
 	Bootstrapping Phase = "bootstrapping" // has never had a published policy
 	Converging    Phase = "converging"
 	Keeping       Phase = "keeping"
@@ -34,6 +37,7 @@ type Status struct {
 	Phase       Phase     `json:"phase"`
 	Busy        []string  `json:"busy,omitempty"`         // kinds being walked now
 	Packages    string    `json:"packages,omitempty"`     // how far the package transaction under way is
+	SafeMode    string    `json:"safe_mode,omitempty"`    // since when and why the agent keeps nothing but sudo
 	Waiting     string    `json:"waiting,omitempty"`      // what it waits for before it can have the published policy
 	Trouble     string    `json:"trouble,omitempty"`      // the name of that, which does not change (source.Trouble)
 	NextAttempt time.Time `json:"next_attempt,omitzero"`  // of that
@@ -77,4 +81,83 @@ func ReadStatus(ctx context.Context, s *system.System) (Status, error) {
 		status.Packages = progress.String()
 	}
 	return status, nil
+}
+
+// say writes the status for all to read, mu being held.
+func (d *daemon) say() {
+	d.status.Phase = d.phase()
+	d.status.Busy = slices.Sorted(slices.Values(append(d.quick.walking(), d.slow.walking()...)))
+	d.write(StatusFile, d.status)
+	d.tell("STATUS=" + d.status.line())
+	d.api.published()
+}
+
+// Only of what takes longer than this is said how far it is, and how often.
+const (
+	worthSaying = time.Second
+	sayAgain    = 2 * time.Second
+)
+
+// narrate says what the agent is doing for as long as that takes long. While nothing
+// is done it sleeps.
+func (d *daemon) narrate(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-d.begun:
+		}
+		said := ""
+		for pause := worthSaying; d.System.Clock.Sleep(ctx, pause) == nil; pause = sayAgain {
+			progress := ""
+			if p, there := packages.ReadProgress(ctx, d.System); there {
+				progress = p.String()
+			}
+			d.mu.Lock()
+			idle := d.quick.idle() && d.slow.idle()
+			d.status.Packages = progress
+			if now := fmt.Sprint(d.quick.walking(), d.slow.walking(), progress); !idle && now != said {
+				d.say()
+				said = now
+			}
+			d.status.Packages = "" // whoever reads the file asks for what is true then
+			d.mu.Unlock()
+			if idle {
+				break
+			}
+		}
+	}
+}
+
+// line is the status in one line, for systemctl status.
+func (s Status) line() string {
+	text := string(s.Phase)
+	if len(s.Busy) > 0 {
+		text += ": " + strings.Join(s.Busy, ", ")
+	}
+	if s.Packages != "" {
+		text += " (" + s.Packages + ")"
+	}
+	if s.SafeMode != "" {
+		text = s.SafeMode
+	}
+	if s.Waiting != "" {
+		text += "; waiting: " + s.Waiting
+	}
+	if !s.LastPass.IsZero() {
+		verdict := "compliant"
+		if !s.Compliant {
+			verdict = "not compliant"
+		}
+		text += fmt.Sprintf("; %s (%d resources)", verdict, total(s.Summary))
+	}
+	return text
+}
+
+func total(summary map[converge.State]int) int {
+	n := 0
+	for _, count := range summary {
+		n += count
+	}
+	return n
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 )
@@ -15,27 +16,54 @@ import (
 type worker struct {
 	// done is told of each walk, from the worker's goroutine.
 	done func(*worker, converge.Result)
+	// catchUp returns when all that has changed in files before has been marked. It
+	// may be nil.
+	catchUp func(ctx context.Context, kinds []string)
 
-	wake chan struct{} // holds one: there is something to do
+	// begun, if not nil, holds one: a walk has begun.
+	begun chan struct{}
+
+	wake  chan struct{} // holds one: there is something to do
+	poke  chan struct{} // taken by a worker that has nothing to do
+	pulse pulse
 
 	mu     sync.Mutex
 	engine *converge.Engine
 	kinds  []converge.Kind
 	dirty  map[string]bool
-	busy   []string // the kinds of the walk under way
+	busy   []string             // the kinds of the walk under way
+	later  map[string]time.Time // when a kind is to be walked at the latest
 }
 
 func newWorker(done func(*worker, converge.Result)) *worker {
-	return &worker{done: done, wake: make(chan struct{}, 1), dirty: map[string]bool{}}
+	return &worker{done: done, wake: make(chan struct{}, 1), poke: make(chan struct{}), dirty: map[string]bool{}, later: map[string]time.Time{}}
 }
 
 // assign gives the worker another engine, whose kinds it then walks all.
 func (w *worker) assign(engine *converge.Engine, kinds []converge.Kind) {
+	if engine != nil && w.catchUp != nil {
+		engine.Attend = func(ctx context.Context, kinds []string) { w.attend(ctx, engine, kinds) }
+	}
 	w.mu.Lock()
 	w.engine, w.kinds = engine, kinds
 	w.dirty = map[string]bool{}
 	w.mu.Unlock()
 	w.markAll()
+}
+
+// attend takes the marks off kinds that the engine is about to look at: it sees all
+// that they tell of, what it has itself just written too. The marks of those that a
+// newer engine is to look at stay.
+func (w *worker) attend(ctx context.Context, engine *converge.Engine, kinds []string) {
+	w.catchUp(ctx, kinds)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.engine != engine {
+		return
+	}
+	for _, kind := range kinds {
+		delete(w.dirty, kind)
+	}
 }
 
 // mark has a kind walked, if it is one of this worker's.
@@ -46,6 +74,31 @@ func (w *worker) mark(kind string) {
 		w.dirty[kind] = true
 		w.signal()
 	}
+}
+
+// markAt has a kind walked at a time.
+func (w *worker) markAt(kind string, at time.Time) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if next, waits := w.later[kind]; waits && !at.Before(next) {
+		return
+	}
+	w.later[kind] = at
+	time.AfterFunc(time.Until(at), func() {
+		w.mu.Lock()
+		if w.later[kind].Equal(at) {
+			delete(w.later, kind)
+		}
+		w.mu.Unlock()
+		w.mark(kind)
+	})
+}
+
+// given are the kinds that the worker walks.
+func (w *worker) given() []converge.Kind {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.kinds
 }
 
 // markAll has all kinds walked.
@@ -95,25 +148,81 @@ func (w *worker) take() (*converge.Engine, []string) {
 	return w.engine, w.busy
 }
 
+// answers says whether the worker lives: it takes a poke, or has given a sign of life
+// within patience.
+func (w *worker) answers(patience time.Duration) bool {
+	if still, walking := w.pulse.isWalking(); walking {
+		return still <= patience
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case w.poke <- struct{}{}:
+		return true
+	case <-timer.C:
+		still, walking := w.pulse.isWalking()
+		return walking && still <= patience
+	}
+}
+
+// hanging are the kinds of which a look does not end, and since when.
+func (w *worker) hanging() map[string]time.Time {
+	w.mu.Lock()
+	engine := w.engine
+	w.mu.Unlock()
+	if engine == nil {
+		return nil
+	}
+	return engine.Hanging()
+}
+
 // run walks until ctx is done.
 func (w *worker) run(ctx context.Context) {
 	for {
 		select {
 		case <-ctx.Done():
 			return
+		case <-w.poke:
+			continue
 		case <-w.wake:
 		}
-		engine, kinds := w.take()
-		if len(kinds) == 0 {
-			continue
-		}
-		result := engine.Pass(ctx, kinds...)
-		if ctx.Err() != nil {
+		result, whole := w.walk(ctx)
+		if !whole {
 			return // what was cut short says nothing
 		}
-		w.mu.Lock()
-		w.busy = nil
-		w.mu.Unlock()
-		w.done(w, result)
+		if slices.ContainsFunc(result.Resources, func(r converge.Resource) bool { return r.State == converge.Contested }) {
+			select { // each change by the other side wakes the worker, and is in vain
+			case <-ctx.Done():
+			case <-time.After(restInFights):
+			}
+		}
 	}
+}
+
+// restInFights is how long a worker rests after a walk that met what is contested.
+const restInFights = 100 * time.Millisecond
+
+// walk walks what is dirty, to the end.
+func (w *worker) walk(ctx context.Context) (result converge.Result, whole bool) {
+	engine, kinds := w.take()
+	if len(kinds) == 0 {
+		return result, true
+	}
+	w.pulse.walk(true)
+	defer w.pulse.walk(false)
+	if w.begun != nil {
+		select {
+		case w.begun <- struct{}{}:
+		default:
+		}
+	}
+	result = engine.Pass(ctx, kinds...)
+	if ctx.Err() != nil {
+		return result, false
+	}
+	w.mu.Lock()
+	w.busy = nil
+	w.mu.Unlock()
+	w.done(w, result)
+	return result, true
 }

@@ -1,0 +1,132 @@
+package agent
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/bus"
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+// api is what the bus has of the daemon.
+type api struct {
+	changed chan struct{} // holds one: what is published may be another
+
+	mu   sync.Mutex
+	asks []*ask
+}
+
+// An ask is for walks that begin after it was made.
+type ask struct {
+	at    time.Time
+	kinds []string // not walked yet
+	done  chan struct{}
+}
+
+// served is the daemon as a bus.Agent.
+type served struct{ *daemon }
+
+func (d *daemon) serve(ctx context.Context) {
+	server := bus.Server{Agent: served{d}, Kinds: policy.Kinds(), Changed: d.api.changed, Clock: d.System.Clock, Log: d.Log}
+	server.Run(ctx)
+}
+
+// published is told that report and status have been written.
+func (a *api) published() {
+	select {
+	case a.changed <- struct{}{}:
+	default:
+	}
+}
+
+// walked is told of each walk, and ends those asks that have got what they wait for:
+// a walk that began since, or one under way that could take in what had changed.
+func (a *api) walked(result converge.Result, settled func(kind string) bool) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.asks = slices.DeleteFunc(a.asks, func(one *ask) bool {
+		one.kinds = slices.DeleteFunc(one.kinds, func(kind string) bool {
+			return !result.Started.Before(one.at) && slices.Contains(result.Kinds, kind) || settled(kind)
+		})
+		if len(one.kinds) == 0 {
+			close(one.done)
+		}
+		return len(one.kinds) == 0
+	})
+}
+
+// settled says whether nothing is to be looked at for a kind.
+func (d *daemon) settled(kind string) bool { return d.quick.settled(kind) && d.slow.settled(kind) }
+
+func (w *worker) settled(kind string) bool {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return !w.dirty[kind] && !slices.Contains(w.busy, kind)
+}
+
+// State implements bus.Agent.
+func (s served) State() bus.State {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bus.State{Version: s.version, Phase: string(s.status.Phase), Compliant: s.status.Compliant, Serial: s.status.Serial}
+}
+
+// Status implements bus.Agent.
+func (s served) Status(ctx context.Context) ([]byte, error) {
+	status, err := ReadStatus(ctx, s.System)
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell the status: %w", err)
+	}
+	return json.Marshal(status)
+}
+
+// Report implements bus.Agent. The report is made when something changes, and is in
+// memory only while it is sent.
+func (s served) Report(context.Context) ([]byte, error) {
+	content, err := s.System.FS.ReadFile(ReportFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.New("cannot show the last report: there is none yet")
+	}
+	return content, err
+}
+
+// Apply implements bus.Agent.
+func (s served) Apply(ctx context.Context, kinds []string) error {
+	one := &ask{at: s.System.Clock.Now(), kinds: slices.Clone(kinds), done: make(chan struct{})}
+	if len(kinds) == 0 {
+		one.kinds = policy.Kinds()
+	}
+	wanted := slices.Clone(one.kinds)
+	s.api.mu.Lock()
+	s.api.asks = append(s.api.asks, one)
+	s.api.mu.Unlock()
+	for _, kind := range wanted {
+		s.quick.mark(kind)
+		s.slow.mark(kind)
+	}
+	s.api.walked(converge.Result{}, s.settled) // kinds that nobody walks are done
+	select {
+	case <-one.done:
+		return nil
+	case <-ctx.Done():
+		return errors.New("cannot tell what became of it: the daemon or the bus stops; it starts with a walk over everything")
+	}
+}
+
+// Reload implements bus.Agent.
+func (s served) Reload() {
+	s.readAgain("somebody asks over the bus for it")
+}
+
+// CarryOutPending implements bus.Agent: each walk carries out what may be.
+func (s served) CarryOutPending(ctx context.Context) error { return s.Apply(ctx, nil) }
+
+// SetDebug implements bus.Agent.
+func (s served) SetDebug(on bool) { s.setDebug(on) }

@@ -1,0 +1,93 @@
+package agent
+
+import (
+	"context"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+// lockDownPatience is how long the desktop waits for the machine to be locked down,
+// and checkPatience how long that waits for one kind.
+const (
+	lockDownPatience = 10 * time.Second
+	checkPatience    = 5 * time.Second
+)
+
+// lockDown enforces the last good policy, or the seed, with the kinds that are
+// quick and need no network. Whatever of it fails, the desktop comes up: the
+// report says what is not in line. When the desktop should wait no longer it goes on,
+// and endLockDown takes what comes of it.
+func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, err error) {
+	known, err := d.layers().Known(d.subjectAtBoot(d.configuration()))
+	if err != nil {
+		return nil, err
+	}
+	p := known.Policy
+	d.policy = p
+	d.status.Serial, d.status.Digest, d.status.Refused, d.status.LastContact = p.Serial, p.Digest(), known.Refused, known.Saved
+	d.beSafe(p.Serial)
+	engine := d.engine(p, d.kept(p, d.felt(&d.quick.pulse).quick(p)))
+	engine.Patience = min(checkPatience, d.rhythm.patience)
+	ended := make(chan converge.Result, 1)
+	stopped := make(chan struct{})
+	d.quick.pulse.walk(true)
+	go func() { ended <- engine.Pass(ctx); close(stopped) }()
+	timer := time.NewTimer(lockDownPatience)
+	defer timer.Stop()
+	select {
+	case result := <-ended:
+		d.lockedDownWith(result)
+		return nil, nil
+	case <-timer.C:
+		d.Log.Error("locking down takes long and goes on; the desktop waits no longer", "policy", p.Digest(), "after", lockDownPatience)
+	case <-ctx.Done():
+		d.stop(stopped)
+	}
+	return ended, nil
+}
+
+// endLockDown waits until the machine is locked down, if it goes on.
+func (d *daemon) endLockDown(ctx context.Context, goesOn <-chan converge.Result) {
+	if goesOn == nil {
+		return
+	}
+	select {
+	case result := <-goesOn:
+		d.lockedDownWith(result)
+		d.publish()
+	case <-ctx.Done():
+	}
+}
+
+func (d *daemon) lockedDownWith(result converge.Result) {
+	d.quick.pulse.walk(false)
+	d.record(result)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.lockedDown = true
+	d.Log.Info("locked down", "policy", d.policy.Digest(), "took", result.Took)
+}
+
+// engine is one for kinds of a policy.
+func (d *daemon) engine(p *policy.Policy, kinds []converge.Kind) *converge.Engine {
+	engine := converge.New(p, kinds, d.Ledger, d.System.Clock, d.Log.With("policy", p.Digest()))
+	engine.Writer = d.witness.writer
+	return engine
+}
+
+// own is what the report has to say of the agent itself, mu being held: a machine
+// of which it has not seen, or does not keep, everything is not compliant.
+func (d *daemon) own() []converge.Resource {
+	r := converge.Resource{ID: "agent", State: converge.Failed, Severity: policy.Critical, Since: d.status.Started}
+	switch {
+	case d.status.SafeMode != "":
+		r.Fail(d.status.SafeMode)
+	case !d.lockedDown:
+		r.Doubt("locking down takes long and goes on")
+	default:
+		return nil
+	}
+	return []converge.Resource{r}
+}

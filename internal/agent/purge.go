@@ -1,0 +1,128 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// An Undoing is one thing that is, or would be, undone.
+type Undoing struct {
+	What string `json:"what"`           // as in "remove /etc/modprobe.d/soe.conf"
+	Left string `json:"left,omitempty"` // why it is not done, or not yet
+}
+
+// Undo says what a purge would undo: everything that the ledger says is there because
+// of the agent. Accounts stay, for files belong to them; so do services as they are,
+// and packages that were there before.
+func (m *Machine) Undo(ctx context.Context) ([]Undoing, error) {
+	files, err := m.Ledger.Files()
+	if err != nil {
+		return nil, err
+	}
+	var all []Undoing
+	said := map[policy.ID]bool{}
+	for _, name := range files {
+		said[policy.ID("dropin"+name)] = true
+		if what := m.release(name); what != "" {
+			all = append(all, Undoing{What: what})
+		}
+	}
+	for _, r := range m.Engine(&policy.Policy{}).Check(ctx).Resources {
+		if r.State != converge.Compliant && !said[r.ID] {
+			all = append(all, Undoing{What: "give up " + string(r.ID), Left: r.Reason})
+		}
+	}
+	return all, nil
+}
+
+// Purge gives the machine back: it keeps it as a policy would have it that wants
+// nothing, gives back the files that are left then, and forgets all it knew, unless
+// something is left to be done.
+func (m *Machine) Purge(ctx context.Context) ([]Undoing, error) {
+	files, err := m.Ledger.Files() // before the pass takes away what the agent made
+	if err != nil {
+		return nil, err
+	}
+	var all []Undoing
+	left := false
+	for _, r := range m.Engine(&policy.Policy{}).Pass(ctx).Resources {
+		u := Undoing{What: "give up " + string(r.ID)}
+		if !r.State.InLine() {
+			u.Left, left = r.Reason, true
+		}
+		if r.State != converge.Compliant {
+			all = append(all, u)
+		}
+	}
+	for _, name := range files {
+		u := Undoing{What: m.release(name)}
+		if u.What == "" {
+			continue
+		}
+		if err := m.giveBack(ctx, name); err != nil {
+			u.Left, left = err.Error(), true
+		}
+		all = append(all, u)
+	}
+	if err := m.Ledger.Flush(); err != nil || left || ctx.Err() != nil {
+		return all, errors.Join(err, ctx.Err())
+	}
+	return all, errors.Join(empty(m.System.FS, StateDir+"/backups", ""), empty(m.System.FS, StateDir, ""))
+}
+
+// release says what giving back a file comes to; nothing when it is gone already.
+func (m *Machine) release(name string) string {
+	original, kept := m.Ledger.Original(name)
+	_, err := m.System.FS.Stat(name)
+	gone := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case strings.HasPrefix(name, "/run/"): // the next boot gives that back
+		return ""
+	case kept && (original.Link != "" || !original.Info.IsDir() || !gone):
+		return "give back " + name
+	case !kept && !gone && m.Ledger.Made(name):
+		return "remove " + name
+	}
+	return ""
+}
+
+// giveBack puts back what was at a path before the agent, or removes what is there.
+// What would break sudo is not put back.
+func (m *Machine) giveBack(ctx context.Context, name string) error {
+	files := m.System.FS
+	return m.Ledger.Release(name, func(original system.Kept) error {
+		if original.Link != "" {
+			return files.Symlink(original.Link, name)
+		}
+		if original.Info.IsDir() {
+			return files.SetAttr(name, original.Info.Attr)
+		}
+		if !original.Info.IsRegular() {
+			return fmt.Errorf("cannot give back %s: it was neither a file nor a link", name)
+		}
+		before, info, lookErr := files.Inspect(name)
+		if err := files.WriteFile(name, original.Content, original.Info.Attr); err != nil {
+			return err
+		}
+		if !strings.HasPrefix(name, "/etc/sudoers") {
+			return nil
+		}
+		out, err := m.System.Runner.Run(ctx, system.Command{Argv: []string{"visudo", "-c"}, ReadOnly: true})
+		if err == nil && out.ExitCode == 0 {
+			return nil
+		}
+		if lookErr == nil && info.IsRegular() {
+			err = errors.Join(err, files.WriteFile(name, before, info.Attr))
+		} else {
+			err = errors.Join(err, files.Remove(name))
+		}
+		return errors.Join(fmt.Errorf("cannot give back %s: sudo would not take it: %s", name, out.LastLine()), err)
+	}, func() error { return files.Remove(name) })
+}

@@ -1,0 +1,132 @@
+package agent
+
+import (
+	"context"
+	"errors"
+	"path"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A witness finds out who changes what is fought over, and rests while nothing is.
+type witness struct {
+	machine *Machine
+
+	mu     sync.Mutex
+	places map[policy.ID][]converge.Watch // where the resources that are fought over change
+	dirs   []string                       // that are followed
+	stop   context.CancelFunc             // ends that; nil when nothing is followed
+	byName map[string]system.Writer       // who was seen last, by file
+	byDir  map[string]system.Writer       // and in which directory
+}
+
+// follow makes the witness follow what is fought over now.
+func (w *witness) follow(kinds []converge.Kind) {
+	if w == nil {
+		return
+	}
+	fought := w.machine.Ledger.Fought(w.machine.System.Clock.Now())
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	places := map[policy.ID][]converge.Watch{}
+	var dirs []string
+	for _, id := range fought {
+		if i := slices.IndexFunc(kinds, func(k converge.Kind) bool { return k.Name() == id.Kind() }); i >= 0 {
+			places[id] = whereOf(id, kinds[i])
+		} else {
+			places[id] = w.places[id] // another worker's
+		}
+		for _, place := range places[id] {
+			dirs = append(dirs, place.Dir)
+		}
+	}
+	w.places = places
+	slices.Sort(dirs)
+	dirs = slices.Compact(dirs)
+	if slices.Equal(dirs, w.dirs) {
+		return
+	}
+	if w.stop != nil {
+		w.stop()
+		w.stop = nil
+	}
+	if w.dirs = dirs; len(dirs) == 0 {
+		w.byName, w.byDir = nil, nil
+		return
+	}
+	if w.byName == nil {
+		w.byName, w.byDir = map[string]system.Writer{}, map[string]system.Writer{}
+	}
+	var ctx context.Context
+	ctx, w.stop = context.WithCancel(context.Background())
+	go func() {
+		if err := w.machine.System.Witness.Witness(ctx, dirs, w.saw); !errors.Is(err, context.Canceled) {
+			w.machine.Log.Info("who else changes what is contested stays unknown", "err", err)
+		}
+	}()
+}
+
+// rest ends the following.
+func (w *witness) rest() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.stop != nil {
+		w.stop()
+		w.stop = nil
+	}
+}
+
+// whereOf are the directories in which a resource changes. A drop-in is one file.
+// Where a kind cares for all of /etc, anybody may have been there for anything.
+func whereOf(id policy.ID, kind converge.Kind) []converge.Watch {
+	if id.Kind() == (policy.Dropin{}).Kind() {
+		file := "/" + id.Name()
+		return []converge.Watch{{Dir: path.Dir(file), Names: []string{path.Base(file)}}}
+	}
+	watcher, ok := kind.(converge.Watcher)
+	if !ok {
+		return nil
+	}
+	return slices.DeleteFunc(watcher.Watches(), func(w converge.Watch) bool {
+		return w.Dir == "" || w.Dir == "/etc" && len(w.Names) == 0
+	})
+}
+
+func (w *witness) saw(name string, by system.Writer) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.byName == nil || strings.HasSuffix(name, ".soe.swp") {
+		return
+	}
+	if len(w.byName) > 1000 {
+		clear(w.byName) // somebody makes many files; the last ones matter
+	}
+	w.byName[name], w.byDir[path.Dir(name)] = by, by
+}
+
+// writer names who was seen to change a resource; "" when nobody was.
+func (w *witness) writer(id policy.ID) string {
+	if w == nil {
+		return ""
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, place := range w.places[id] {
+		if len(place.Names) == 0 {
+			if by, seen := w.byDir[place.Dir]; seen {
+				return by.String()
+			}
+		}
+		for _, name := range place.Names {
+			if by, seen := w.byName[path.Join(place.Dir, name)]; seen {
+				return by.String()
+			}
+		}
+	}
+	return ""
+}
