@@ -11,7 +11,7 @@ BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X mai
 # their own, in which that can be tested.
 AS_ROOT := $(if $(filter-out 0,$(shell id -u)),unshare --user --map-root-user --)
 
-.PHONY: help build check test lint fmt bench bench-peers demo rpm clean go setup
+.PHONY: help build check test lint fmt bench bench-herd bench-peers demo rpm clean go setup
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -55,6 +55,9 @@ demo: setup rpm ## the whole job, before your eyes: a thin machine boots, conver
 
 bench: setup build ## measure, and print the figures that test/bench/RESULTS.md keeps
 	go test -count=1 -timeout 20m -run '^$$' -bench . ./test/bench
+
+bench-herd: ## have a hundred thousand agents start and wake together, in virtual time (half an hour, 16 GiB)
+	go test -count=1 -timeout 3h -v -run TestAHerd ./test/herd -agents 100000
 
 bench-peers: build ## measure side by side with puppet and cfengine, and write the figures to test/bench/RESULTS.md (a quarter of an hour)
 	@test/setup.sh peers

@@ -18,9 +18,14 @@ type Session struct {
 // Login opens a session through PAM, as a display manager would, and returns when it is there.
 // env goes to PAM: XDG_SESSION_TYPE=x11, for one, makes it a graphical session.
 func (b *Box) Login(ctx context.Context, user string, env ...string) (*Session, error) {
+	return b.LoginBy(ctx, "login", user, env...)
+}
+
+// LoginBy is Login with another PAM service, such as sshd.
+func (b *Box) LoginBy(ctx context.Context, service, user string, env ...string) (*Session, error) {
 	s := &Session{box: b, unit: "login-" + user + "-" + strconv.FormatUint(b.logins.Add(1), 10) + ".service"}
 	args := []string{
-		"systemd-run", "--quiet", "--unit=" + s.unit, "--property=PAMName=login", "--property=User=" + user,
+		"systemd-run", "--quiet", "--unit=" + s.unit, "--property=PAMName=" + service, "--property=User=" + user,
 		"--property=Type=simple", // exec would wait for a file descriptor that PAM keeps
 	}
 	for _, e := range env {
@@ -52,6 +57,20 @@ for i in $(seq 500); do [ -e "/run/systemd/sessions/$2" ] || exit 0; sleep 0.02;
 loginctl session-status "$2"; exit 1`
 	if _, err := s.box.run(ctx, "sh", "-c", logout, "sh", s.unit, s.ID); err != nil {
 		return fmt.Errorf("cannot log out of session %s: %w", s.ID, err)
+	}
+	return nil
+}
+
+// Leave ends the session and leaves a process running in it, so that logind calls it closing and keeps it as long as
+// that runs.
+func (s *Session) Leave(ctx context.Context) error {
+	const leave = `for procs in $(find /sys/fs/cgroup -path "*/session-$2.scope/cgroup.procs"); do echo $$ >"$procs"; done
+setsid sleep infinity </dev/null >/dev/null 2>&1 &
+systemctl stop "$1"
+for i in $(seq 500); do [ "$(loginctl show-session -p State --value "$2")" != closing ] || exit 0; sleep 0.02; done
+loginctl session-status "$2"; exit 1`
+	if _, err := s.box.run(ctx, "sh", "-c", leave, "sh", s.unit, s.ID); err != nil {
+		return fmt.Errorf("cannot leave session %s: %w", s.ID, err)
 	}
 	return nil
 }

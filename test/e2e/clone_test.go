@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"fmt"
 	"strings"
 	"testing"
 
@@ -112,28 +111,5 @@ func TestAMachineThatIsRestoredToAnOlderStateGoesToTheNewestPolicy(t *testing.T)
 	}
 	if log := w.journal(t); strings.Contains(log, "starting afresh") {
 		t.Errorf("the journal says:\n%s", log)
-	}
-}
-
-// Whatever moment the agent dies in, the next one finds files whole and goes on.
-func TestAnAgentThatIsKilledAgainAndAgainConvergesInTheEnd(t *testing.T) {
-	t.Parallel()
-	w := newWorkspace(t)
-	w.publish(t, 1, w.fleetPolicy())
-	w.activate(t)
-	w.boot(t)
-	for moment := range 15 {
-		// A little later in its life each time.
-		w.MustExec(t, "sh", "-c", fmt.Sprintf(
-			"systemctl reset-failed soe-agent; systemctl restart --no-block soe-agent; sleep 0.%02d; systemctl kill -s KILL soe-agent", 3*moment))
-	}
-	w.MustExec(t, "sh", "-c", "systemctl reset-failed soe-agent; systemctl restart soe-agent")
-	w.converged(t, 1)
-	w.MustExec(t, "visudo", "-c")
-	if left := w.MustExec(t, "sh", "-c", "find /etc /var/lib -name '*.soe.swp'"); left != "" {
-		t.Errorf("left behind: %s", left)
-	}
-	if result, err := w.Exec(t.Context(), "soe-agent", "plan"); err != nil || result.Code != 0 {
-		t.Errorf("plan: %v, exit code %d\n%s%s", err, result.Code, result.Stdout, result.Stderr)
 	}
 }

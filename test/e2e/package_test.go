@@ -43,6 +43,9 @@ func TestThePackageComesIsRenewedAndGoesAndTheDesktopStaysAsItIs(t *testing.T) {
 			t.Errorf("%s is still there", gone)
 		}
 	}
+	if left := w.MustExec(t, "sh", "-c", "find /var/lib/soe-agent -type f ! -path '*/backups/*'"); left != "" {
+		t.Errorf("of what it knew there is still %s", left)
+	}
 	w.MustExec(t, "test", "-e", "/etc/sysctl.d/60-soe-seed.conf")
 	w.MustExec(t, "visudo", "-c")
 }
@@ -58,6 +61,22 @@ func TestTheUnitIsOneThatSystemdAcceptsWithoutAWord(t *testing.T) {
 	}
 	if about := result.Stdout + result.Stderr; strings.Contains(about, "soe-") {
 		t.Errorf("systemd says:\n%s", about)
+	}
+	loaded := w.MustExec(t, "journalctl", "--no-pager", "--output=cat", "_PID=1")
+	for line := range strings.Lines(loaded) {
+		if strings.Contains(line, "/soe-") {
+			t.Errorf("systemd says: %s", line)
+		}
+	}
+	const key = "Overall exposure level for soe-agent.service: "
+	_, rated, _ := strings.Cut(w.MustExec(t, "systemd-analyze", "security", "--no-pager", "soe-agent.service"), key)
+	figure := strings.Fields(rated + " none")[0]
+	recorded, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "`systemd-analyze security`: " + figure; !strings.Contains(string(recorded), want) {
+		t.Errorf("docs/operations.md does not say %s", want)
 	}
 }
 

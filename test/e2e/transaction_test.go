@@ -86,10 +86,11 @@ func newerRPM(t *testing.T) string {
 	return string(content)
 }
 
-func TestTheAgentUpgradesItselfByItsOwnPolicyAndComesBack(t *testing.T) {
+func TestTheAgentUpgradesAndDowngradesItselfByItsOwnPolicyAndComesBack(t *testing.T) {
 	t.Parallel()
 	w := alone(t, "[packages]\nsoe-agent = \"99.0.0\"\n")
 	w.MustWriteFile(t, "/root/newer/soe-agent.rpm", box.File{Content: newerRPM(t)})
+	w.MustExec(t, "cp", "/root/soe-agent.rpm", "/root/newer/older.rpm")
 	w.MustExec(t, "createrepo_c", "--quiet", "/root/newer")
 	w.MustWriteFile(t, "/etc/yum.repos.d/newer.repo", box.File{Content: "[newer]\nname=newer\nbaseurl=file:///root/newer\ngpgcheck=0\n"})
 	w.boot(t)
@@ -106,6 +107,14 @@ func TestTheAgentUpgradesItselfByItsOwnPolicyAndComesBack(t *testing.T) {
 	}
 	if r := w.report(t).resource("package/soe-agent"); !r.State.InLine() {
 		t.Error(fmt.Sprint(r))
+	}
+	w.MustWriteFile(t, localPolicy, box.File{Content: "schema = 1\n[packages]\nsoe-agent = \"0.1.0\"\n"})
+	w.until(t, "the older agent runs and everything is in line", func() bool {
+		s, code := w.status(t)
+		return code == 0 && s.Version == "0.1.0" && s.Phase == agent.Keeping && s.Packages == ""
+	})
+	if s, _ := w.status(t); s.SafeMode != "" {
+		t.Errorf("it is in %s", s.SafeMode)
 	}
 }
 

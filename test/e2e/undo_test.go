@@ -1,0 +1,75 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/test/box"
+)
+
+// configuration describes every file that configures the machine, with its content.
+func (d *desktop) configuration(t *testing.T) string {
+	t.Helper()
+	const list = `cd /etc; find . -type f ! -name 'passwd*' ! -name 'group*' ! -name '*shadow*' ! -name 'sub?id*' -printf '%p %m %u %g ' -exec sha256sum {} \;
+find . -type l -printf '%p -> %l\n'`
+	return d.MustExec(t, "sh", "-c", list+" | sort")
+}
+
+func TestAPurgeShowsWhatTheAgentDidAndThenUndoesIt(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.MustWriteFile(t, "/etc/modprobe.d/soe-was.conf", box.File{Content: "# somebody's\n", Mode: 0o640})
+	before := d.configuration(t)
+	d.apply(t, d.repository()+`
+[packages]
+soe-pkg-01 = "present"
+[sudo]
+allow = ["root", "%wheel"]
+[groups.wheel]
+[users.ann]
+group = "wheel"
+[pcoip]
+maximum_frame_rate = 30
+[dconf."org/mate/screensaver"]
+lock-enabled = true
+[dropins."/etc/modprobe.d/soe-was.conf"]
+content = "# managed\n"
+[dropins."/etc/modprobe.d/soe-is.conf"]
+content = "# managed\n"
+`).wants(t, map[policy.ID]converge.State{"sudo/allow": converge.Corrected, "package/soe-pkg-01": converge.Corrected, "pcoip/maximum_frame_rate": converge.Corrected})
+
+	result, err := d.Exec(t.Context(), "soe-agent", "purge")
+	if err != nil || result.Code != 2 {
+		t.Fatalf("%v, exit code %d: %s%s", err, result.Code, result.Stdout, result.Stderr)
+	}
+	for _, want := range []string{
+		"would give back /etc/modprobe.d/soe-was.conf\n", "would remove /etc/modprobe.d/soe-is.conf\n", "would give back /etc/sudoers.d/01-ws-admin-user\n",
+		"would give up package/soe-pkg-01\n", "would give up repository/soe-test\n", "nothing is done; soe-agent purge --yes does it\n",
+	} {
+		if !strings.Contains(result.Stdout, want) {
+			t.Errorf("it does not say %q:\n%s", want, result.Stdout)
+		}
+	}
+	d.converged(t)
+
+	result, err = d.Exec(t.Context(), "soe-agent", "purge", "--yes")
+	if err != nil || result.Code != 0 {
+		t.Fatalf("%v, exit code %d: %s%s", err, result.Code, result.Stdout, result.Stderr)
+	}
+	if after := d.configuration(t); after != before {
+		t.Errorf("it is not as it was: %s; and the other way round %s", firstDifference(before, after), firstDifference(after, before))
+	}
+	if got := d.rpms(t, "soe-pkg-01"); got != "" {
+		t.Errorf("there is %s", got)
+	}
+	if left := strings.TrimSpace(d.MustExec(t, "find", "/var/lib/soe-agent", "-type", "f")); left != "" {
+		t.Errorf("it has not forgotten %s", left)
+	}
+	d.MustExec(t, "visudo", "-c")
+	d.MustExec(t, "id", "ann") // files may belong to her
+	if out := d.MustExec(t, "soe-agent", "purge", "--yes"); out != "nothing is to be undone\n" {
+		t.Errorf("the second purge says %s", out)
+	}
+}
