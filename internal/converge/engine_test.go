@@ -530,7 +530,7 @@ func TestAFightGoesOnUnderAnotherPolicyAndItsEndIsKnown(t *testing.T) {
 		t.Errorf("it is tried again at %s", until)
 	}
 	e := m.engine(p, k)
-	e.Writer = func(id policy.ID) string { return "crond.service (pid 812, /usr/bin/cp)" }
+	e.Writer = func(policy.ID) string { return "crond.service (pid 812, /usr/bin/cp)" }
 	if r := the(t, e.Pass(t.Context()), "dropin/a"); !strings.HasPrefix(r.Reason, "something else keeps changing it back: crond.service (pid 812, /usr/bin/cp); ") {
 		t.Errorf("the reason is %q", r.Reason)
 	}
