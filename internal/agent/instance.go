@@ -25,6 +25,13 @@ var ErrAtWork = errors.New("another soe-agent is at work")
 // the error says who is before it; the daemon, whose command is "run", waits a while
 // for a command to end.
 func Claim(ctx context.Context, s *system.System, command string) (release func(), err error) {
+	if !s.Running() {
+		release, err := s.LockImage()
+		if errors.Is(err, system.ErrLocked) {
+			err = fmt.Errorf("cannot %s: %w on the system below %s; wait until it has ended", command, ErrAtWork, s.Root)
+		}
+		return release, err
+	}
 	deadline := s.Clock.Now().Add(claimPatience)
 	for {
 		release, holder, err := s.Lock(lockFile, fmt.Sprintf("pid %d, %s", os.Getpid(), command))

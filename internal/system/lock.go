@@ -17,7 +17,7 @@ var ErrLocked = errors.New("another process has the lock")
 // Lock takes the lock of a name in a directory of the machine's own and writes note
 // into it, for whoever comes second. It is gone when release is called, and with
 // the process however that ends. With ErrLocked comes the note of the one that has
-// it. An image has its own, which leaves nothing in it but the directory.
+// it.
 func (s *System) Lock(name, note string) (release func(), holder string, err error) {
 	file := filepath.Join(s.Root, name)
 	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
@@ -55,6 +55,23 @@ func (s *System) Lock(name, note string) (release func(), holder string, err err
 			f.Close()
 		}, "", nil
 	}
+}
+
+// LockImage takes the lock of a system that is not running. Nothing is written: the
+// lock is on its root directory.
+func (s *System) LockImage() (release func(), err error) {
+	dir, err := os.Open(s.Root)
+	if err != nil {
+		return nil, fmt.Errorf("cannot lock %s: %w", s.Root, err)
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		dir.Close()
+		if errors.Is(err, unix.EWOULDBLOCK) {
+			err = ErrLocked
+		}
+		return nil, fmt.Errorf("cannot lock %s: %w", s.Root, err)
+	}
+	return func() { dir.Close() }, nil
 }
 
 // isAt says whether an open file is still the one at its name.

@@ -44,6 +44,29 @@ func TestALockIsHeldByOneAndSaysByWhom(t *testing.T) {
 	}
 }
 
+func TestTheLockOfAnImageIsHeldByOneAndLeavesNothing(t *testing.T) {
+	root := t.TempDir()
+	s, err := system.Open(system.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	release, err := s.LockImage()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.LockImage(); !errors.Is(err, system.ErrLocked) {
+		t.Errorf("there is a second: %v", err)
+	}
+	release()
+	if release, err = s.LockImage(); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if left, _ := os.ReadDir(root); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
+}
+
 func TestTheJournalHasFieldsToFindALineBy(t *testing.T) {
 	type line struct {
 		Message  string

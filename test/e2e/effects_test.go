@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/agent"
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/test/box"
@@ -122,7 +123,11 @@ func anybody(*login) bool     { return true }
 
 // missing is what is not yet in effect of what may be: "" when all is.
 func (s *stage) missing() string {
-	if s.read("/etc/modprobe.d/serial.conf") != fmt.Sprintf("# %d", s.serial) || !strings.Contains(s.read("/run/soe-agent/status.json"), `"phase":"keeping"`) {
+	var status agent.Status // that of one which was killed says nothing
+	if err := json.Unmarshal([]byte(s.read("/run/soe-agent/status.json")), &status); err != nil || s.read(fmt.Sprintf("/proc/%d/comm", status.PID)) != "soe-agent" {
+		return "it is not there"
+	}
+	if s.read("/etc/modprobe.d/serial.conf") != fmt.Sprintf("# %d", s.serial) || status.Phase != agent.Keeping {
 		return "it has not looked at everything"
 	}
 	if !strings.Contains(s.read(box.PCoIPConf), fmt.Sprintf("server_clipboard_state = %d", s.want.clipboard)) {
