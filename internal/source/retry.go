@@ -145,18 +145,33 @@ func (r Retry) Backoff() func(err error) time.Duration {
 		jitter = FullJitter
 	}
 	bounds := map[Class]*backoff.ExponentialBackOff{}
+	var throttled time.Time
 	return func(err error) time.Duration {
 		class := Classify(err)
 		if bounds[class] == nil {
 			bounds[class] = doubling(class.Pace())
 		}
 		bound := bounds[class].NextBackOff()
+		if class == Throttled {
+			if throttled.IsZero() {
+				throttled = time.Now()
+			}
+			bound = max(bound, min(time.Since(throttled)/herdShare, longestThrottled))
+		}
 		if told := retryAfter(err); told > 0 {
 			return told + jitter(bound) // those who were told the same do not come at the same time
 		}
 		return jitter(bound)
 	}
 }
+
+// The longer calls have been throttled, the larger is the herd, and the longer it
+// takes: waits of up to a sixth of that time cost it little, and keep the number of
+// calls that are refused the same for each machine, however large the herd is.
+const (
+	herdShare        = 6
+	longestThrottled = 30 * time.Minute
+)
 
 func doubling(p Pace) *backoff.ExponentialBackOff {
 	return backoff.NewExponentialBackOff(

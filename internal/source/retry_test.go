@@ -55,6 +55,28 @@ func TestHowLongIsWaitedDependsOnWhatIsWaitedFor(t *testing.T) {
 	}
 }
 
+func TestTheLongerCallsAreThrottledTheLongerTheWaitsUpToHalfAnHour(t *testing.T) {
+	for after, bound := range map[time.Duration]time.Duration{
+		10 * time.Minute: 2 * time.Minute, time.Hour: 10 * time.Minute, 24 * time.Hour: 30 * time.Minute,
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			backoff := source.Retry{}.Backoff()
+			throttled := apiError("ThrottlingException")
+			for range 10 {
+				backoff(throttled)
+			}
+			time.Sleep(after)
+			var longest time.Duration
+			for range 1000 {
+				longest = max(longest, backoff(throttled))
+			}
+			if longest > bound || longest < bound*19/20 {
+				t.Errorf("after %s the longest wait was %s, and the bound is %s", after, longest, bound)
+			}
+		})
+	}
+}
+
 func TestEveryCodeThatTheServicesKnowHasItsClass(t *testing.T) {
 	for class, codes := range map[source.Class][]string{
 		source.Throttled: {
