@@ -111,7 +111,11 @@ func readAll(fd int, name string, size int64) ([]byte, error) {
 		case n == 0:
 			return content, nil
 		}
-		content = slices.Grow(content[:len(content)+n], 1)
+		content = content[:len(content)+n]
+		if 0 < size && size <= maxFileSize && int64(len(content)) == size {
+			return content, nil // there was room for more
+		}
+		content = slices.Grow(content, 1)
 	}
 	return nil, fmt.Errorf("cannot read %s: it is larger than %d MiB", name, maxFileSize>>20)
 }

@@ -261,8 +261,10 @@ func live(t *testing.T, n int, jitter func(time.Duration) time.Duration) (start,
 		h := newHerd(t, dir, n, jitter)
 		var wg sync.WaitGroup
 		start = h.measure(func() { h.start(ctx, &wg, time.Minute) })
+		t.Log("start: ", start)
 		steady = h.measure(func() { time.Sleep(time.Hour) })
 		wake = h.measure(h.wake)
+		t.Log("wake:  ", wake)
 		cancel()
 		wg.Wait()
 		for _, a := range h.agents {
@@ -271,8 +273,6 @@ func live(t *testing.T, n int, jitter func(time.Duration) time.Duration) (start,
 			}
 		}
 	})
-	t.Log("start: ", start)
-	t.Log("wake:  ", wake)
 	return start, steady, wake
 }
 
