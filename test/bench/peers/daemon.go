@@ -101,7 +101,7 @@ func (m *machine) walks(ctx context.Context) ([]time.Duration, error) {
 		}
 		var quick, slow []time.Duration
 		for line := range strings.Lines(journal) {
-			if !strings.Contains(line, "msg=walked") {
+			if !strings.HasPrefix(line, "walked ") {
 				continue
 			}
 			_, value, _ := strings.Cut(line, " took=")
