@@ -11,15 +11,15 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// setACL lets uid 4711 read and write what is at name, by the form that acl(5) has
-// in an attribute.
+// setACL lets one more user read and write what is at name, by the form that acl(5)
+// has in an attribute: root, whom every user namespace knows.
 func setACL(t *testing.T, name, attribute string) {
 	t.Helper()
 	acl := binary.LittleEndian.AppendUint32(nil, 2)
 	for _, entry := range []struct {
 		tag, perm uint16
 		id        uint32
-	}{{1, 6, ^uint32(0)}, {2, 6, 4711}, {4, 4, ^uint32(0)}, {16, 6, ^uint32(0)}, {32, 4, ^uint32(0)}} {
+	}{{1, 6, ^uint32(0)}, {2, 6, 0}, {4, 4, ^uint32(0)}, {16, 6, ^uint32(0)}, {32, 4, ^uint32(0)}} {
 		acl = binary.LittleEndian.AppendUint16(acl, entry.tag)
 		acl = binary.LittleEndian.AppendUint16(acl, entry.perm)
 		acl = binary.LittleEndian.AppendUint32(acl, entry.id)
