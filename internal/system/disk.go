@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"os"
 	"path"
-	"slices"
 	"strings"
 	"syscall"
 
@@ -14,8 +13,6 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/protected"
 )
-
-const maxFileSize = 64 << 20
 
 // disk is the FS below a directory. os.Root holds every path inside it, whatever
 // links a hostile user makes while it is walked.
@@ -54,114 +51,6 @@ func cannot(verb, name string, err error) error {
 		err = linkError.Err
 	}
 	return fmt.Errorf("cannot %s %s: %w", verb, name, err)
-}
-
-func (d *disk) ReadFile(name string) ([]byte, error) {
-	fd, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK) // a FIFO must not hold us up
-	if err != nil {
-		return nil, cannot("read", name, err)
-	}
-	defer unix.Close(fd)
-	info, err := fstat(fd)
-	if err != nil {
-		return nil, cannot("read", name, err)
-	}
-	if !info.IsRegular() {
-		return nil, fmt.Errorf("cannot read %s: it is not a regular file", name)
-	}
-	return readAll(fd, name, info.Size)
-}
-
-func (d *disk) Inspect(name string) ([]byte, Info, error) {
-	fd, err := d.enter(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, Info{}, cannot("look at", name, err)
-	}
-	if err != nil { // there is a link, a socket, or no opening in one step
-		info, err := d.Stat(name)
-		if err != nil || !info.IsRegular() {
-			return nil, info, err
-		}
-		if fd, err = d.open(name, unix.O_RDONLY|unix.O_NONBLOCK); err != nil {
-			return nil, info, cannot("read", name, err)
-		}
-	}
-	defer unix.Close(fd)
-	info, err := fstat(fd)
-	if err != nil {
-		return nil, Info{}, cannot("look at", name, err)
-	}
-	if !info.IsRegular() {
-		return nil, info, nil
-	}
-	info.ACL = hasACL(fd)
-	content, err := readAll(fd, name, info.Size)
-	return content, info, err
-}
-
-func readAll(fd int, name string, size int64) ([]byte, error) {
-	content := make([]byte, 0, min(size, maxFileSize)+1)
-	for len(content) <= maxFileSize {
-		n, err := unix.Read(fd, content[len(content):cap(content)])
-		switch {
-		case errors.Is(err, unix.EINTR):
-			continue
-		case err != nil:
-			return nil, cannot("read", name, err)
-		case n == 0:
-			return content, nil
-		}
-		content = content[:len(content)+n]
-		if 0 < size && size <= maxFileSize && int64(len(content)) == size {
-			return content, nil // there was room for more
-		}
-		content = slices.Grow(content, 1)
-	}
-	return nil, fmt.Errorf("cannot read %s: it is larger than %d MiB", name, maxFileSize>>20)
-}
-
-func (d *disk) Stat(name string) (Info, error) {
-	info, err := d.lstat(name)
-	if err != nil {
-		return Info{}, cannot("look at", name, err)
-	}
-	return info, nil
-}
-
-func toInfo(info fs.FileInfo) Info {
-	i := Info{Type: info.Mode().Type(), Size: info.Size(), ModTime: info.ModTime()}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		i.Attr = Attr{Mode: fs.FileMode(st.Mode & 0o7777), UID: int(st.Uid), GID: int(st.Gid)}
-		i.Inode = st.Ino
-	}
-	return i
-}
-
-func (d *disk) ReadDir(name string) ([]string, error) {
-	fd, err := d.open(name, unix.O_RDONLY|unix.O_DIRECTORY)
-	if err != nil {
-		return nil, cannot("list", name, err)
-	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
-	names, err := f.Readdirnames(-1)
-	if err != nil {
-		return nil, cannot("list", name, err)
-	}
-	slices.Sort(names)
-	return names, nil
-}
-
-func (d *disk) Readlink(name string) (string, error) {
-	var target string
-	err := d.reach(name, false, func(relative string) (err error) {
-		target, err = d.root.Readlink(relative)
-		return err
-	})
-	if err != nil {
-		return "", cannot("read the link", name, err)
-	}
-	return target, nil
 }
 
 // own says whether a path is the agent's own state, which is neither protected
