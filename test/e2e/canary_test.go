@@ -257,10 +257,8 @@ func wantsDecoyFound(t *testing.T, w *workspace) {
 	w.MustExec(t, "systemd-run", "--quiet", "--setenv=DECOY="+decoy, "--unit=decoy-environment", "sleep", "infinity")
 	w.MustExec(t, "systemd-run", "--quiet", "--unit=decoy-arguments", "sh", "-c", "sleep infinity; :", decoy)
 	w.MustExec(t, "busctl", "call", "org.freedesktop.DBus", "/org/freedesktop/DBus", "org.freedesktop.DBus", "NameHasOwner", "s", decoy)
-	h.sweep()
-	if len(h.seen) < 2 {
-		t.Errorf("of processes it has found %v", h.seen)
-	}
+	// systemd-run returns before the new process has its own arguments and environment.
+	w.until(t, "both processes are found", func() bool { h.sweep(); return len(h.seen) >= 2 })
 	w.until(t, "the bus is recorded", func() bool { return len(h.in([]byte(w.MustReadFile(t, "/var/bus.pcap")))) > 0 })
 	w.MustExec(t, "systemctl", "stop", "bus-record.service")
 	encoded := base64.StdEncoding.EncodeToString([]byte("a " + decoy + "\n"))

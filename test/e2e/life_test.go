@@ -107,13 +107,11 @@ func TestAnAgentThatDiesYoungAgainAndAgainKeepsSudoAloneUntilSomebodyAsks(t *tes
 	if got := w.MustReadFile(t, name); got != "changed\n" {
 		t.Errorf("the drop-in was touched: %q", got)
 	}
+	w.until(t, "the report says so", func() bool { return w.report(t).resource("sudo/allow").State.InLine() })
 	r := w.report(t)
 	r.wants(t, map[policy.ID]converge.State{
 		"agent": converge.Failed, "dropin" + name: converge.Unknown, "pcoip/maximum_frame_rate": converge.Unknown,
 	})
-	if sudo := r.resource("sudo/allow"); !sudo.State.InLine() {
-		t.Errorf("sudo is %s: %s", sudo.State, sudo.Reason)
-	}
 	const why = "the agent has died 4 times within 10 minutes, each time before it was a minute old"
 	if got := r.resource("dropin" + name).Reason; !strings.Contains(got, why) || r.Compliant {
 		t.Errorf("compliant: %v; the reason is %q", r.Compliant, got)
