@@ -92,6 +92,7 @@ type life struct {
 
 	mu     sync.Mutex
 	record record
+	bitten []string // kinds for which the watchdog bit in earlier lives of this boot
 }
 
 // begin begins a life.
@@ -110,6 +111,7 @@ func begin(files system.FS, log *slog.Logger, now time.Time, version string) *li
 		log.Warn("cannot tell this boot from others", "err", err)
 	}
 	l.change(func(r *record) { *r = r.born(now, strings.TrimSpace(string(boot)), version) })
+	l.bitten = slices.Clone(l.record.Bitten)
 	return l
 }
 
@@ -145,15 +147,19 @@ func (l *life) endsWell() {
 }
 
 // mayBite says whether the watchdog may bite because of a kind, and notes that it
-// does: once in a boot is enough to see that it does not help.
+// does: once in a boot is enough to see that it does not help. The answer holds for
+// all of this life, since the watchdog takes more than one silence to bite.
 func (l *life) mayBite(kind string) bool {
+	if slices.Contains(l.bitten, kind) {
+		return false
+	}
 	l.mu.Lock()
-	bitten := slices.Contains(l.record.Bitten, kind)
+	noted := slices.Contains(l.record.Bitten, kind)
 	l.mu.Unlock()
-	if !bitten {
+	if !noted {
 		l.change(func(r *record) { r.Bitten = append(r.Bitten, kind) })
 	}
-	return !bitten
+	return true
 }
 
 // grow notes when this life has lasted long enough, and ends safe mode in time.
