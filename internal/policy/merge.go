@@ -39,6 +39,8 @@ type Resource struct {
 	// Shown is the spec as it may be shown: with the references to its secrets
 	// in their places. Nil when it holds no secret: Spec itself may be shown.
 	Shown Spec
+
+	digest string // once Expand has made it: it is asked for at every look
 }
 
 // A Want is a resource with the type of its spec.
@@ -93,6 +95,9 @@ func (p *Policy) Digest() string {
 // Digest identifies what is wanted of the resource. A secret counts by name, not
 // by value: its rotation is not a change of policy.
 func (r Resource) Digest() string {
+	if r.digest != "" {
+		return r.digest
+	}
 	wanted := r.Spec
 	if r.Shown != nil {
 		wanted = r.Shown
@@ -218,12 +223,14 @@ func (p *Policy) Expand(value func(Reference) (string, bool)) (*Policy, error) {
 	var problems Problems
 	for i := range expanded.Resources {
 		r := &expanded.Resources[i]
+		r.digest = "" // of what it was before
 		for _, message := range r.expand(value) {
 			problems = append(problems, Problem{
 				File: r.Origin.Fragment, Line: r.Origin.Line,
 				Message: fmt.Sprintf("cannot use %s once its references are resolved: %s", r.ID, message),
 			})
 		}
+		r.digest = r.Digest()
 	}
 	problems = append(problems, expanded.sudoProblems()...)
 	return &expanded, problems.asError()

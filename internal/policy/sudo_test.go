@@ -23,11 +23,14 @@ groups = ["docker"]
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []Want[Sudo]{{Spec: Sudo{Allow: []string{"root", "alice", "%ops"}, RootGroups: []string{"docker", "disk"}}}}
-	got := Of[Sudo](p)
-	got[0].Resource = Resource{}
-	if diff := cmp.Diff(want, got); diff != "" {
-		t.Error(diff)
+	want := Sudo{Allow: []string{"root", "alice", "%ops"}, RootGroups: []string{"docker", "disk"}}
+	for _, got := range Of[Sudo](p) {
+		if diff := cmp.Diff(want, got.Spec); diff != "" {
+			t.Error(diff)
+		}
+	}
+	if n := len(Of[Sudo](p)); n != 1 {
+		t.Errorf("%d sudo resources", n)
 	}
 }
 

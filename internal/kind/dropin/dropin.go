@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -69,19 +70,15 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	wants := policy.Of[policy.Dropin](k.policy)
 	resources := make([]converge.Resource, len(wants))
 	scene := k.survey(wants)
-	next := make(chan int)
+	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(readers, len(wants)) {
 		wg.Go(func() {
-			for i := range next {
+			for i := next.Add(1) - 1; i < int64(len(wants)); i = next.Add(1) - 1 {
 				resources[i] = k.judge(ctx, scene, wants[i])
 			}
 		})
 	}
-	for i := range wants {
-		next <- i
-	}
-	close(next)
 	wg.Wait()
 	k.checkLabels(ctx, resources)
 	for _, id := range k.unwanted() {

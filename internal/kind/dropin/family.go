@@ -76,6 +76,12 @@ var families = []family{
 func familyOf(name string) family {
 	dir := path.Dir(name)
 	for _, f := range families {
+		if f.dir == dir {
+			return f
+		}
+		if !strings.Contains(f.dir, "*") {
+			continue
+		}
 		if matched, _ := path.Match(f.dir, dir); matched {
 			return f
 		}
