@@ -16,6 +16,10 @@ import (
 	"github.com/soe-agent/soe-agent/test/box"
 )
 
+// apart is how long after one drift was reported the next one comes. What comes at
+// once is measured as a storm.
+const apart = 20 * time.Millisecond
+
 // resolution is how often it is looked whether drift is mended.
 const resolution = 100 * time.Microsecond
 
@@ -80,17 +84,20 @@ func (k kept) settled(b *testing.B) {
 	}
 }
 
-// overwrite replaces the content of a file of the machine in place.
-func (k kept) overwrite(b *testing.B, name, content string) {
+// overwrite replaces the content of a file of the machine in place, and returns when
+// it began to.
+func (k kept) overwrite(b *testing.B, name, content string) (at time.Time) {
 	b.Helper()
 	f, err := os.OpenFile(filepath.Join(k.Root, name), os.O_WRONLY|os.O_APPEND, 0)
 	if err != nil {
 		b.Fatal(err)
 	}
+	at = time.Now()
 	if _, err := f.WriteString(content); err != nil {
 		b.Fatal(err)
 	}
 	f.Close()
+	return at
 }
 
 // BenchmarkDrift measures, for the sorts of drift that people meet, from the moment
@@ -103,38 +110,44 @@ func BenchmarkDrift(b *testing.B) {
 	for _, drift := range []struct {
 		name     string
 		distinct int // resources that are broken in turn
-		harm     func(i int)
+		harm     func(i int) (at time.Time)
 		id       func(i int) policy.ID
 	}{
 		{
 			"file", 100,
-			func(i int) { k.overwrite(b, dropinPath(unchecked(i)), "drifted\n") },
+			func(i int) time.Time { return k.overwrite(b, dropinPath(unchecked(i)), "drifted\n") },
 			func(i int) policy.ID { return policy.ID("dropin" + dropinPath(unchecked(i))) },
 		},
 		{
 			"file-with-checker", 100,
-			func(i int) { k.overwrite(b, dropinPath(checked(i)), "drifted\n") },
+			func(i int) time.Time { return k.overwrite(b, dropinPath(checked(i)), "drifted\n") },
 			func(i int) policy.ID { return policy.ID("dropin" + dropinPath(checked(i))) },
 		},
 		{
 			"sudo", 1,
-			func(int) { k.overwrite(b, userSudo, box.DesktopUser+" ALL=(ALL) NOPASSWD: ALL\n") },
+			func(int) time.Time { return k.overwrite(b, userSudo, box.DesktopUser+" ALL=(ALL) NOPASSWD: ALL\n") },
 			func(int) policy.ID { return "sudo/allow" },
 		},
 		{
 			"dconf", 1,
-			func(int) { k.overwrite(b, "/etc/dconf/db/soe.d/50-soe", "[org/x]\ny=true\n") },
+			func(int) time.Time { return k.overwrite(b, "/etc/dconf/db/soe.d/50-soe", "[org/x]\ny=true\n") },
 			func(int) policy.ID { return "dconf/database" },
 		},
 		{
 			"service", instances,
 			// Of a job that the agent is too fast for, systemctl says that it was cancelled.
-			func(i int) { _, _ = k.Exec(b.Context(), "systemctl", "stop", fmt.Sprintf("soe-bench@%d.service", i)) },
+			func(i int) time.Time {
+				_, _ = k.Exec(b.Context(), "systemctl", "stop", fmt.Sprintf("soe-bench@%d.service", i))
+				return time.Now()
+			},
 			func(i int) policy.ID { return policy.ID(fmt.Sprintf("service/soe-bench@%d.service", i)) },
 		},
 		{
 			"package", packages,
-			func(i int) { k.MustExec(b, "rpm", "-e", packageName(i)) },
+			func(i int) time.Time {
+				k.MustExec(b, "rpm", "-e", packageName(i))
+				return time.Now()
+			},
 			func(i int) policy.ID { return policy.ID("package/" + packageName(i)) },
 		},
 	} {
@@ -146,9 +159,9 @@ func BenchmarkDrift(b *testing.B) {
 					k.restart(b)
 					b.StartTimer()
 				}
+				time.Sleep(apart) // that another drift comes is no part of this one
 				start := time.Now()
-				drift.harm(n % drift.distinct)
-				there := time.Now()
+				there := drift.harm(n % drift.distinct)
 				mended, said := k.mended(b, drift.id(n%drift.distinct), start)
 				took, toSay = append(took, mended.Sub(there)), append(toSay, said.Sub(there))
 			}
