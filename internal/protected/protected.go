@@ -169,16 +169,35 @@ func Package(name string) string {
 	case slices.Contains([]string{"systemd", "dbus", "sudo", "polkit", "rpm", "yum", "dnf", "glibc", "bash", "kernel", "kernel-core", "kernel-modules", "kernel-modules-core"}, name):
 		return "the machine does not work without it"
 	}
-	for _, family := range []string{
-		"pcoip-agent", "skylight", "workspaces", "nice-dcv", "samba", "sssd", "krb5", "cloud-init", "dhclient",
-		"ec2-net-utils", "NetworkManager", "xorg-x11", "lightdm", "gdm", "mate-session-manager", "mate-panel", "marco", "caja",
-		"amazon-ssm-agent",
-	} {
-		if strings.HasPrefix(name, family) {
-			return "the desktop cannot be reached without it"
-		}
+	if begins(name, desktopPackages()) || begins(name, []string{
+		"samba", "sssd", "krb5", "cloud-init", "dhclient", "ec2-net-utils", "NetworkManager", "amazon-ssm-agent",
+	}) {
+		return "the desktop cannot be reached without it"
 	}
 	return ""
+}
+
+// PackageCarries says whose sessions may end or be disturbed when another version of
+// a package is installed: its scripts restart what the sessions run on.
+func PackageCarries(name string) Load {
+	switch {
+	case name == "soe-agent" || Package(name) == "":
+		return Nobody
+	case begins(name, desktopPackages()):
+		return Desktops
+	}
+	return Everybody
+}
+
+func desktopPackages() []string {
+	return []string{
+		"pcoip-agent", "skylight", "workspaces", "nice-dcv", "xorg-x11", "lightdm", "gdm",
+		"mate-session-manager", "mate-panel", "marco", "caja",
+	}
+}
+
+func begins(name string, families []string) bool {
+	return slices.ContainsFunc(families, func(family string) bool { return strings.HasPrefix(name, family) })
 }
 
 // Unit says why a unit must not be stopped, restarted, disabled or masked by a

@@ -134,7 +134,11 @@ func result(ctx context.Context, conn *systemd.Conn, u Unit) string {
 
 type job func(ctx context.Context, name, mode string, result chan<- string) (int, error)
 
-// runJob starts a job and waits for its end. "replace" is what systemctl(1) does.
+// destructive is the error of systemd for a job that would cancel another one.
+const destructive = "org.freedesktop.systemd1.TransactionIsDestructive"
+
+// runJob starts a job and waits for its end. One that somebody else has asked for is
+// never cancelled by it: the mode "fail" (org.freedesktop.systemd1(5)).
 func (b *bus) runJob(ctx context.Context, verb, name string, method func(*systemd.Conn) job) error {
 	conn, err := b.systemd(ctx)
 	if err != nil {
@@ -144,7 +148,10 @@ func (b *bus) runJob(ctx context.Context, verb, name string, method func(*system
 		return fmt.Errorf("cannot %s %s: %w", verb, name, err)
 	}
 	result := make(chan string, 1)
-	if _, err := method(conn)(ctx, name, "replace", result); err != nil {
+	if _, err := method(conn)(ctx, name, "fail", result); err != nil {
+		if answer := (dbus.Error{}); errors.As(err, &answer) && answer.Name == destructive {
+			err = fmt.Errorf("%w: %w", ErrBusy, err)
+		}
 		return fmt.Errorf("cannot %s %s: %w", verb, name, err)
 	}
 	select {

@@ -21,7 +21,8 @@ import (
 // the capabilities that change the machine, and in a process namespace of its own,
 // so that whatever it has started ends with it. It may read as much as the user
 // that it runs as, and talk to services. Mounts from other machines are left as
-// they are: to touch one whose server is gone would hang.
+// they are: to touch one whose server is gone would hang. So are those to which there
+// is no way for who runs it, if that is not the machine's own root.
 type Confinement struct {
 	UID, GID int
 	Groups   []int // supplementary
@@ -110,11 +111,18 @@ func makeReadOnly(mountinfo io.Reader) error {
 		switch {
 		case err == nil:
 		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT): // another mount hides it
+		case errors.Is(err, unix.EACCES) && outOfReach(point): // so it is for the command
 		default:
 			return fmt.Errorf("cannot make %s read-only: %w", point, err)
 		}
 	}
 	return nil
+}
+
+// outOfReach says whether there is no way to a file even for us, who may go wherever
+// the command may: it is so for who is root of a user namespace only.
+func outOfReach(name string) bool {
+	return errors.Is(unix.Access(name, unix.F_OK), unix.EACCES)
 }
 
 var mountPoint = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)

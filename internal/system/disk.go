@@ -21,6 +21,8 @@ type disk struct {
 	top    *os.File // the same directory; nil where names below it cannot be opened in one step
 	keeper Keeper
 	gate   Gate
+
+	unregister bool // see Options
 }
 
 func openDisk(root string, keeper Keeper, gate Gate) (*disk, error) {
@@ -75,7 +77,8 @@ func (d *disk) admit(verb, name string, replaceable func(Info) bool) error {
 	if own(name) {
 		return nil
 	}
-	if why := protected.Path(name); why != "" {
+	registered := d.unregister && strings.HasPrefix(name, "/var/lib/amazon/ssm/")
+	if why := protected.Path(name); why != "" && !registered {
 		return fmt.Errorf("cannot %s %s: %s", verb, name, why)
 	}
 	old, err := d.current(name)

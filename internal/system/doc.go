@@ -42,6 +42,9 @@ type Options struct {
 	Root   string // absolute; "" means "/"
 	Keeper Keeper // nil: nothing is kept
 	Gate   Gate   // nil: every change may pass
+	// Unregister lifts the protection of the state of amazon-ssm-agent, for whoever
+	// seals an image.
+	Unregister bool
 }
 
 // Open returns the machine below a root.
@@ -61,6 +64,7 @@ func Open(options Options) (*System, error) {
 	if err != nil {
 		return nil, err
 	}
+	disk.unregister = options.Unregister
 	s := &System{Root: root, FS: disk, Runner: &runner{root: root, gate: gate}, Clock: wallClock{}}
 	if s.Running() {
 		bus := &bus{gate: gate}

@@ -66,6 +66,9 @@ type Info struct {
 	Type    fs.FileMode // as fs.FileMode.Type
 	Size    int64
 	ModTime time.Time
+	// Changed is when content, owner, mode or name last changed: the kernel's own
+	// time, which nobody sets.
+	Changed time.Time
 	Inode   uint64
 	ACL     bool // it has an access control list, by which more may be allowed or denied than by its mode (acl(5))
 }

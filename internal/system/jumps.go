@@ -66,3 +66,22 @@ func cancelledWhenSet() (*os.File, error) {
 	}
 	return timer, nil
 }
+
+// Uptime is how long the machine has been up, without the time that it slept
+// (CLOCK_MONOTONIC): nobody can set it, and all that runs since the boot sees the
+// same. Of a clock that does not tell it is the wall time.
+func Uptime(clock Clock) time.Duration {
+	if c, tells := clock.(interface{ Uptime() time.Duration }); tells {
+		return c.Uptime()
+	}
+	return time.Duration(clock.Now().UnixNano())
+}
+
+// Uptime is for the function of that name.
+func (wallClock) Uptime() time.Duration {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return 0
+	}
+	return time.Duration(now.Nano())
+}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"slices"
 	"syscall"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -90,6 +91,7 @@ func toInfo(info fs.FileInfo) Info {
 	if st, ok := info.Sys().(*syscall.Stat_t); ok {
 		i.Attr = Attr{Mode: fs.FileMode(st.Mode & 0o7777), UID: int(st.Uid), GID: int(st.Gid)}
 		i.Inode = st.Ino
+		i.Changed = time.Unix(st.Ctim.Unix())
 	}
 	return i
 }

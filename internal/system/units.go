@@ -10,6 +10,10 @@ import (
 // that does not run: an image, or a machine without systemd or logind.
 var ErrNotRunning = errors.New("the machine does not run systemd")
 
+// ErrBusy is wrapped by the error of a job that would cancel another one, which has not
+// ended yet.
+var ErrBusy = errors.New("systemd is still busy with what somebody else has asked of it")
+
 // Units is systemd's service manager.
 type Units interface {
 	// Unit describes a unit. One that systemd cannot find has LoadState
@@ -19,7 +23,8 @@ type Units interface {
 	// work that out takes systemd a millisecond for each, and States needs little
 	// more for all.
 	States(ctx context.Context, names []string) ([]Unit, error)
-	// Start, Stop and Restart return when systemd's job has ended.
+	// Start, Stop and Restart return when systemd's job has ended. Their error is ErrBusy
+	// when there is another job in the way.
 	Start(ctx context.Context, name string) error
 	Stop(ctx context.Context, name string) error
 	Restart(ctx context.Context, name string) error

@@ -1,0 +1,44 @@
+package system
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// Containers, say, are mounted where only the machine's own root gets to.
+func TestAMountThatIsOutOfReachHoldsUpNoCheckAndAnyOtherThatStaysWritableDoes(t *testing.T) {
+	dir := t.TempDir()
+	for _, name := range []string{filepath.Dir(dir), dir} {
+		if err := os.Chmod(name, 0o755); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, mode := range map[string]os.FileMode{"closed": 0o700, "open": 0o755} {
+		err := errors.Join(os.MkdirAll(filepath.Join(dir, name, "mount"), 0o755), os.Chmod(filepath.Join(dir, name), mode))
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]error{"closed": nil, "open": unix.EPERM} {
+		mountinfo := fmt.Sprintf("36 35 98:0 / %s/%s/mount rw,noatime master:1 - ext4 /dev/root rw\n", dir, name)
+		result := make(chan error)
+		go func() {
+			runtime.LockOSThread() // and never unlocked: the thread stays somebody else
+			if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 1, 1, 1); errno != 0 {
+				result <- errno
+				return
+			}
+			result <- makeReadOnly(strings.NewReader(mountinfo))
+		}()
+		if err := <-result; !errors.Is(err, want) {
+			t.Errorf("%s: got %v, want %v", name, err, want)
+		}
+	}
+}

@@ -1,0 +1,105 @@
+package system
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// WriteNew makes a file that only its owner, who calls, may read, wherever that is: in
+// a directory of somebody hostile, too. It replaces nothing, follows no link that
+// another than root or the caller could have made, and is there whole or not at all,
+// unless the machine dies meanwhile.
+func WriteNew(name string, content []byte) error {
+	name, err := filepath.Abs(name)
+	if err != nil {
+		return cannot("write", name, err)
+	}
+	dir, err := enterTrusted(filepath.Dir(name))
+	if err != nil {
+		return cannot("write", name, err)
+	}
+	defer unix.Close(dir)
+	base := filepath.Base(name)
+	fd, err := unix.Openat(dir, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	if errors.Is(err, fs.ErrExist) {
+		return fmt.Errorf("cannot write %s: something is there already, and it is not replaced; name another file: %w", name, fs.ErrExist)
+	}
+	if err != nil {
+		return cannot("write", name, err)
+	}
+	f := os.NewFile(uintptr(fd), name)
+	_, err = f.Write(content)
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return cannot("write", name, errors.Join(err, unix.Unlinkat(dir, base, 0)))
+	}
+	return nil
+}
+
+// enterTrusted opens a directory, step by step. Links it follows only from
+// directories in which none but root and the caller can make any.
+func enterTrusted(dir string) (fd int, err error) {
+	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err = unix.Open("/", flags, 0)
+	rest := strings.Split(dir, "/")
+	for links := 0; err == nil && len(rest) > 0; {
+		part := rest[0]
+		if rest = rest[1:]; part == "" || part == "." {
+			continue
+		}
+		var at int
+		target := ""
+		at, err = unix.Openat(fd, part, flags, 0)
+		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) { // which of the two a link is depends on the kernel
+			target, err = trustedLink(fd, part)
+		}
+		if err != nil {
+			break
+		}
+		if target != "" {
+			if links++; links > maxLinks {
+				err = unix.ELOOP
+				break
+			}
+			rest = append(strings.Split(target, "/"), rest...)
+			if !filepath.IsAbs(target) {
+				continue
+			}
+			if at, err = unix.Open("/", flags, 0); err != nil {
+				break
+			}
+		}
+		unix.Close(fd)
+		fd = at
+	}
+	if err != nil && fd >= 0 {
+		unix.Close(fd)
+		fd = -1
+	}
+	return fd, err
+}
+
+// trustedLink is where a link leads that nobody but root or the caller has made.
+func trustedLink(dir int, name string) (target string, err error) {
+	buffer := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(dir, name, buffer)
+	if errors.Is(err, unix.EINVAL) {
+		return "", unix.ENOTDIR
+	}
+	if err != nil {
+		return "", err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(dir, &st); err != nil {
+		return "", err
+	}
+	if st.Uid != 0 && int(st.Uid) != os.Geteuid() || st.Mode&0o022 != 0 {
+		return "", fmt.Errorf("%s on the way is a link, and others than root may have made it; name the directory itself", name)
+	}
+	return string(buffer[:n]), nil
+}
