@@ -4,6 +4,7 @@ package policies_test
 import (
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -37,6 +38,14 @@ func TestEveryPersonaOfTheExamplesHasAPolicy(t *testing.T) {
 	for _, personas := range [][]string{{"base"}, {"base", "developer"}, {"base", "finance"}, {"base", "kiosk"}, {"base", "developer", "finance"}} {
 		if _, err := policy.Merge(fragments(t, "example"), personas); err != nil {
 			t.Errorf("%v: %v", personas, err)
+		}
+	}
+}
+
+func TestNothingInTheExamplesIsWithoutEffect(t *testing.T) {
+	for _, dir := range []string{"example", "seed"} {
+		for _, p := range policy.Advise(fragments(t, dir), time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)) {
+			t.Error(p)
 		}
 	}
 }

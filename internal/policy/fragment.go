@@ -44,7 +44,7 @@ func Parse(source Source) (Fragment, error) {
 		var parse toml.ParseError
 		if errors.As(err, &parse) {
 			// The parser's own line is the next one when it stumbles over a line's end.
-			p.Line = 1 + strings.Count(source.Text[:min(parse.Position.Start, len(source.Text))], "\n")
+			p.Line = 1 + strings.Count(source.Text[:max(0, min(parse.Position.Start, len(source.Text)))], "\n")
 			p.Message = "cannot read the fragment: " + parse.Message
 		}
 		return Fragment{}, Problems{p}
@@ -52,7 +52,7 @@ func Parse(source Source) (Fragment, error) {
 	values, _ := document.(map[string]any) // a document is always a table
 	d := decoder{file: source.Name, lines: locate(source.Text)}
 	f := Fragment{Name: source.Name, Layer: source.Layer}
-	f.Personas, f.Description = d.document(&table{d: &d, values: values})
+	f.Personas, f.Description = d.document(&table{d: &d, form: language(), values: values})
 	f.Settings, f.Rules = d.settings, d.rules
 	slices.SortStableFunc(d.problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
 	return f, d.problems.asError()

@@ -347,3 +347,25 @@ func TestHowLongSomethingMayBePendingIsATime(t *testing.T) {
 		}
 	}
 }
+
+func TestOnlyTheWindowIsATimeAtWhichSessionsMayBeDisrupted(t *testing.T) {
+	const text = "schema = 1\n[[rules]]\nmatch = [\"pcoip/*\"]\ndisrupt = "
+	for value, refused := range map[string]bool{`"window"`: false, `"now"`: true, `"always"`: true, `""`: true, "true": true} {
+		f, err := Parse(Source{Name: "f", Text: text + value})
+		if (err != nil) != refused || refused && !strings.Contains(err.Error(), "f:4: ") {
+			t.Errorf("%s: %v", value, err)
+		}
+		if refused {
+			continue
+		}
+		p := mustMerge(t, nil, f)
+		for id, want := range map[ID]string{"pcoip/x": DisruptInWindow, "service/x": ""} {
+			if got := p.Ruling(id, time.Time{}).Disrupt; got != want {
+				t.Errorf("%s: %q", id, got)
+			}
+		}
+		if plain := mustMerge(t, nil, mustParse(t, "f", "schema = 1\n[[rules]]\nmatch = [\"pcoip/*\"]\n")); plain.Digest() == p.Digest() {
+			t.Error("it is no change of policy")
+		}
+	}
+}

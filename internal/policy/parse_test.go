@@ -138,6 +138,14 @@ func TestAnAuthorIsToldOfEveryProblemWhereItIs(t *testing.T) {
 	}
 }
 
+// The TOML decoder gives a place before the beginning there.
+func TestAFragmentThatBeginsWithAControlCharacterIsRefusedLikeAnyOther(t *testing.T) {
+	_, err := Parse(Source{Name: "a.toml", Text: "\x02schema = 1\n"})
+	if problems := AsProblems(err); len(problems) != 1 || problems[0].Line != 1 {
+		t.Errorf("the problems are %v", err)
+	}
+}
+
 func TestTheProblemsOfAllFragmentsAreReportedAtOnce(t *testing.T) {
 	_, err := ParseAll([]Source{
 		{Name: "a.toml", Text: "schema = 1\nfoo = 1\n"},
@@ -286,6 +294,7 @@ func FuzzParse(f *testing.F) {
 	}
 	f.Add("[ }")
 	f.Add("a = { ]")
+	f.Add("\x02")
 	f.Fuzz(func(t *testing.T, text string) {
 		lineCount := strings.Count(text, "\n") + 1
 		for path, line := range locate(text) { // of invalid documents too
@@ -309,6 +318,7 @@ func FuzzParse(f *testing.F) {
 		if !slices.IsSorted(ids(p)) {
 			t.Error("not sorted")
 		}
+		readAgain(t, p)
 		for _, s := range fragment.Settings {
 			if s.Line < 1 || s.ID.Kind() != s.Spec.Kind() || s.ID.Name() == "" {
 				t.Errorf("setting %+v", s)

@@ -6,18 +6,52 @@ import (
 	"strings"
 )
 
-// A Problem is one thing that is wrong with a fragment, at a place.
-type Problem struct {
-	File    string `json:"file"`
-	Line    int    `json:"line,omitempty"` // counted from 1; 0 when the whole file is meant
-	Message string `json:"message"`        // begins with "cannot"
+// A Gravity says what a problem means for the policy.
+type Gravity int
+
+// The gravities, gravest first.
+const (
+	Error   Gravity = iota // the policy is refused
+	Warning                // something that it says has no effect
+	Notice                 // something is to be done before long
+)
+
+func (g Gravity) String() string {
+	switch g {
+	case Warning:
+		return "warning"
+	case Notice:
+		return "notice"
+	}
+	return "error"
 }
 
+// MarshalText writes the gravity as its name.
+func (g Gravity) MarshalText() ([]byte, error) { return []byte(g.String()), nil }
+
+// A Problem is one thing that is wrong with a fragment, at a place.
+type Problem struct {
+	File    string  `json:"file"`
+	Line    int     `json:"line,omitempty"` // counted from 1; 0 when the whole file is meant
+	Gravity Gravity `json:"severity"`
+	Message string  `json:"message"`        // an error begins with "cannot"
+	Hint    string  `json:"hint,omitempty"` // what to do, or what was probably meant
+}
+
+// Error is the problem on one line, as compilers write theirs.
 func (p Problem) Error() string {
-	if p.Line == 0 {
-		return fmt.Sprintf("%s: %s", p.File, p.Message)
+	text := p.File + ": "
+	if p.Line > 0 {
+		text = fmt.Sprintf("%s:%d: ", p.File, p.Line)
 	}
-	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Message)
+	if p.Gravity != Error {
+		text += p.Gravity.String() + ": "
+	}
+	text += p.Message
+	if p.Hint != "" {
+		text += "; " + p.Hint
+	}
+	return text
 }
 
 // Problems is everything that is wrong, in the order of the files and lines. It
@@ -30,6 +64,17 @@ func (ps Problems) Error() string {
 		lines[i] = p.Error()
 	}
 	return strings.Join(lines, "\n")
+}
+
+// Count is how many are of a gravity.
+func (ps Problems) Count(gravity Gravity) int {
+	n := 0
+	for _, p := range ps {
+		if p.Gravity == gravity {
+			n++
+		}
+	}
+	return n
 }
 
 // asError avoids an error that is not nil and holds nothing.

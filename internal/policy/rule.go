@@ -23,6 +23,10 @@ const (
 
 func severities() []Severity { return []Severity{Critical, High, Medium, Low, Informational} }
 
+// DisruptInWindow consents to a step that ends or disturbs the session of somebody at
+// the desktop, in the maintenance window.
+const DisruptInWindow = "window"
+
 // A Rule says more about the resources that it matches. Of several rules that
 // match, the last one that says a thing is believed.
 type Rule struct {
@@ -33,14 +37,24 @@ type Rule struct {
 	// Pending is how long what is right on disk may wait for its effect before that is
 	// held against the machine; 0: the rule does not say.
 	Pending time.Duration `json:"pending,omitempty"`
-	Until   time.Time     `json:"until,omitzero"` // the first moment at which Audit has ended; zero: it does not end
-	Reason  string        `json:"reason,omitempty"`
-	Origin  Origin        `json:"origin"`
+	// Disrupt is DisruptInWindow, or empty: the rule does not say.
+	Disrupt string    `json:"disrupt,omitempty"`
+	Until   time.Time `json:"until,omitzero"` // the first moment at which Audit has ended; zero: it does not end
+	Reason  string    `json:"reason,omitempty"`
+	Origin  Origin    `json:"origin"`
 }
 
 // Matches says whether the rule is about the resource.
 func (r Rule) Matches(id ID) bool {
 	return slices.ContainsFunc(r.Match, func(glob string) bool { return matchGlob(glob, string(id)) })
+}
+
+// LastDay is the day after which Audit ends, as it is written; "" when it does not end.
+func (r Rule) LastDay() string {
+	if r.Until.IsZero() {
+		return ""
+	}
+	return r.Until.AddDate(0, 0, -1).Format(time.DateOnly)
 }
 
 // matchGlob knows one special character: * is any text, slashes included.
@@ -82,6 +96,7 @@ type Ruling struct {
 	Until    time.Time
 	Reason   string
 	Pending  time.Duration // how long it may wait for its effect
+	Disrupt  string        // when a desktop's session may end for it: DisruptInWindow, or "", which is never
 }
 
 // patience is how long a change may wait for its effect where no rule says: a week,
@@ -102,6 +117,9 @@ func (p *Policy) Ruling(id ID, now time.Time) Ruling {
 		if r.Pending > 0 {
 			ruling.Pending = r.Pending
 		}
+		if r.Disrupt != "" {
+			ruling.Disrupt = r.Disrupt
+		}
 		for _, c := range r.Controls {
 			if !slices.Contains(ruling.Controls, c) {
 				ruling.Controls = append(ruling.Controls, c)
@@ -114,6 +132,21 @@ func (p *Policy) Ruling(id ID, now time.Time) Ruling {
 		}
 	}
 	return ruling
+}
+
+// NextWaiverEnd is when the first waiver of a resource of a kind ends after a moment; the
+// zero time when none does.
+func (p *Policy) NextWaiverEnd(kind string, after time.Time) time.Time {
+	var next time.Time
+	for _, r := range p.Rules {
+		if !r.Until.After(after) || !next.IsZero() && !r.Until.Before(next) {
+			continue
+		}
+		if slices.ContainsFunc(p.Resources, func(resource Resource) bool { return resource.ID.Kind() == kind && r.Matches(resource.ID) }) {
+			next = r.Until
+		}
+	}
+	return next
 }
 
 // parseDays reads a time such as "7d" or "12h".
@@ -142,7 +175,7 @@ const localDate = "date-local"
 func (d *decoder) rule(t *table) {
 	r := Rule{
 		Match: t.texts("match"), Severity: Severity(t.text("severity")), Controls: t.texts("controls"),
-		Reason: t.text("reason"),
+		Reason: t.text("reason"), Disrupt: t.text("disrupt"),
 	}
 	r.Origin.Line = d.lines.at(t.path)
 	if len(r.Match) == 0 {
@@ -167,6 +200,9 @@ func (d *decoder) rule(t *table) {
 		r.Audit = true
 	default:
 		t.problem("mode", `%q is not a mode; the only one is "audit"`, mode)
+	}
+	if t.has("disrupt") && r.Disrupt != DisruptInWindow {
+		t.problem("disrupt", `%q is not a time at which sessions may be disrupted; the only one is "window", the maintenance window`, r.Disrupt)
 	}
 	if t.has("pending") {
 		var err error

@@ -84,14 +84,6 @@ func (t *table) ensure() Ensure {
 }
 
 func (d *decoder) system(t *table) {
-	for key, why := range map[string]string{
-		"hostname": "AWS gives a WorkSpace its name, by which the directory knows it; {{fact:hostname}} tells it",
-		"locale":   "people choose the language of their desktop; for a default, use a drop-in such as /etc/profile.d/lang.sh",
-	} {
-		if _, there := t.value(key); there {
-			t.problem(key, "it is not kept: %s", why)
-		}
-	}
 	for _, key := range []string{"timezone", "selinux"} {
 		if value, ok := read[string](t, key, "a string"); ok {
 			d.set(t, key, NewID("system", key), System{Value: value})

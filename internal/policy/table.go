@@ -25,13 +25,12 @@ func (d *decoder) problem(path []string, format string, args ...any) {
 	})
 }
 
-// A table is a TOML table that is being read. It remembers which keys it was
-// asked for, so that close can point out those that nobody knows.
+// A table is a TOML table that is being read, and the form that it must have.
 type table struct {
 	d      *decoder
+	form   *form
 	path   []string
 	values map[string]any
-	asked  []string
 }
 
 // name is a key as its author would write it in full, for messages.
@@ -59,13 +58,18 @@ func (t *table) problem(key, format string, args ...any) {
 	t.d.problem(append(slices.Clone(t.path), key), "cannot use "+t.name(key)+": "+format, args...)
 }
 
+// unknown points out a key that nobody knows.
+func (t *table) unknown(key, hint string) {
+	t.problem(key, "unknown key")
+	t.d.problems[len(t.d.problems)-1].Hint = hint
+}
+
 func (t *table) has(key string) bool {
 	_, ok := t.values[key]
 	return ok
 }
 
 func (t *table) value(key string) (any, bool) {
-	t.asked = append(t.asked, key)
 	v, ok := t.values[key]
 	return v, ok
 }
@@ -129,7 +133,7 @@ func (t *table) texts(key string) []string {
 // child is the table under key, or nil.
 func (t *table) child(key string) *table {
 	if values, ok := read[map[string]any](t, key, "a table"); ok {
-		return &table{d: t.d, path: append(slices.Clone(t.path), key), values: values}
+		return &table{d: t.d, form: t.form.under(key).table(), path: append(slices.Clone(t.path), key), values: values}
 	}
 	return nil
 }
@@ -147,7 +151,7 @@ func (t *table) children(key string) []*table {
 	}
 	children := make([]*table, len(elements))
 	for i, values := range elements {
-		children[i] = &table{d: t.d, path: append(slices.Clone(t.path), key, element(i)), values: values}
+		children[i] = &table{d: t.d, form: t.form.under(key).items, path: append(slices.Clone(t.path), key, element(i)), values: values}
 	}
 	return children
 }
@@ -157,18 +161,21 @@ func (t *table) keys() []string {
 	return slices.Sorted(maps.Keys(t.values))
 }
 
-// close reports the keys that were not asked for.
+// close reports the keys that its form does not have.
 func (t *table) close() {
+	known := t.form.known()
 	for _, key := range t.keys() {
-		if slices.Contains(t.asked, key) {
+		if slices.Contains(known, key) {
 			continue
 		}
-		if meant := Nearest(key, t.asked); meant != "" {
-			t.problem(key, "unknown key; did you mean %q?", meant)
+		if why := t.form.why(key); why != "" {
+			t.problem(key, "it is not kept: %s", why)
+		} else if meant := Nearest(key, known); meant != "" {
+			t.unknown(key, fmt.Sprintf("did you mean %q?", meant))
 		} else if _, isTable := t.values[key].(map[string]any); isTable && len(t.path) > 0 {
-			t.problem(key, "unknown key; a name with a dot or a slash in it is written in quotes")
+			t.unknown(key, "a name with a dot or a slash in it is written in quotes")
 		} else {
-			t.problem(key, "unknown key; known here are %s", strings.Join(slices.Sorted(slices.Values(t.asked)), ", "))
+			t.unknown(key, "known here are "+strings.Join(known, ", "))
 		}
 	}
 }

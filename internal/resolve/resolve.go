@@ -5,6 +5,8 @@ package resolve
 import (
 	"context"
 	"fmt"
+	"slices"
+	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -28,7 +30,7 @@ type Resolution struct {
 // resources that need them. Its error is policy.Problems: facts that no machine
 // has, and values that break the rules of the place where they are used.
 func Resolve(ctx context.Context, p *policy.Policy, f facts.Facts, values Values) (Resolution, error) {
-	if err := unknownFacts(p, f); err != nil {
+	if err := UnknownFacts(p); err != nil {
 		return Resolution{}, err
 	}
 	var elsewhere []policy.Reference
@@ -54,19 +56,25 @@ func Resolve(ctx context.Context, p *policy.Policy, f facts.Facts, values Values
 	return Resolution{Policy: expanded, Keep: keep, Missing: missing}, nil
 }
 
-// unknownFacts are the facts that no machine has. Its error is policy.Problems:
-// the author has to act.
-func unknownFacts(p *policy.Policy, f facts.Facts) error {
+// UnknownFacts are the references to facts that no machine has. Its error is
+// policy.Problems: the author has to act.
+func UnknownFacts(p *policy.Policy) error {
+	known := facts.Names()
 	var problems policy.Problems
 	for _, resource := range p.Resources {
 		references, _ := policy.References(resource.Spec) // Parse has refused what cannot be read
 		for _, r := range references {
-			if _, known := f.Lookup(r.Name); r.Service == "fact" && !known {
-				problems = append(problems, policy.Problem{
-					File: resource.Origin.Fragment, Line: resource.Origin.Line,
-					Message: fmt.Sprintf("cannot use %s: cannot resolve %s: there is no such fact", resource.ID, r),
-				})
+			if r.Service != "fact" || slices.Contains(known, r.Name) {
+				continue
 			}
+			hint := "facts are " + strings.Join(known, ", ")
+			if near := policy.Nearest(r.Name, known); near != "" {
+				hint = fmt.Sprintf("did you mean %q?", near)
+			}
+			problems = append(problems, policy.Problem{
+				File: resource.Origin.Fragment, Line: resource.Origin.Line, Hint: hint,
+				Message: fmt.Sprintf("cannot use %s: cannot resolve %s: there is no such fact", resource.ID, r),
+			})
 		}
 	}
 	if len(problems) > 0 {

@@ -1,0 +1,168 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// soon is how long before the end of a waiver its author is told.
+const soon = 30 * 24 * time.Hour
+
+// Advise says of fragments that Parse accepts what has no effect, whatever the machine:
+// warnings. And which waivers end soon: notices. now is the moment that counts.
+//
+// A rule may be about what another fragment sets, of any persona, for a machine may have
+// several; so all fragments of a policy belong together here.
+func Advise(fragments []Fragment, now time.Time) Problems {
+	a := adviser{now: now}
+	for _, f := range fragments {
+		for _, s := range f.Settings {
+			a.know(s)
+		}
+	}
+	for _, f := range fragments {
+		a.file = f.Name
+		if len(f.Settings)+len(f.Rules) == 0 {
+			a.warn(0, "it sets nothing and has no rules", "")
+		}
+		for _, s := range f.Settings {
+			a.absent(s)
+		}
+		for i, r := range f.Rules {
+			a.rule(r)
+			a.overruled(r, f.Rules[i+1:])
+		}
+	}
+	slices.SortStableFunc(a.problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
+	})
+	return a.problems
+}
+
+// An adviser collects what is to be said of fragments.
+type adviser struct {
+	now      time.Time
+	file     string   // the fragment that is looked at
+	ids      []string // of all that is set
+	purged   []string // directories of which any file may be a resource
+	problems Problems
+}
+
+func (a *adviser) know(s Setting) {
+	a.ids = append(a.ids, string(s.ID))
+	switch s.Spec.(type) {
+	case Directory:
+		a.purged = append(a.purged, string(s.ID)+"/")
+	case Dconf: // what keeps all settings stands beside them in the report
+		a.ids = append(a.ids, "dconf/database", "dconf/profile")
+	}
+}
+
+func (a *adviser) say(gravity Gravity, line int, message, hint string) {
+	a.problems = append(a.problems, Problem{File: a.file, Line: line, Gravity: gravity, Message: message, Hint: hint})
+}
+
+func (a *adviser) warn(line int, message, hint string) { a.say(Warning, line, message, hint) }
+
+// absent tells of what is said of something that is not to be there.
+func (a *adviser) absent(s Setting) {
+	var needed Spec
+	switch spec := s.Spec.(type) {
+	case Group:
+		needed = Group{Ensure: Absent}
+	case User:
+		needed = User{Ensure: Absent}
+	case Dropin:
+		needed = Dropin{Ensure: Absent, Activate: spec.Activate}
+	case Repository:
+		needed = Repository{Ensure: Absent}
+	default:
+		return
+	}
+	if ensured(s.Spec) == Absent && !reflect.DeepEqual(s.Spec, needed) {
+		a.warn(s.Line, fmt.Sprintf("%s is to be absent, and what else is said of it has no effect", s.ID), "")
+	}
+}
+
+func ensured(spec Spec) Ensure {
+	switch spec := spec.(type) {
+	case Group:
+		return spec.Ensure
+	case User:
+		return spec.Ensure
+	case Dropin:
+		return spec.Ensure
+	case Repository:
+		return spec.Ensure
+	case Package:
+		return spec.Ensure
+	}
+	return ""
+}
+
+func (a *adviser) rule(r Rule) {
+	line := r.Origin.Line
+	for _, glob := range r.Match {
+		if a.matched(glob) {
+			continue
+		}
+		hint := "look at the IDs with: soe-agent policy show"
+		if near := Nearest(glob, a.ids); near != "" && !strings.Contains(glob, "*") {
+			hint = fmt.Sprintf("did you mean %q?", near)
+		}
+		a.warn(line, fmt.Sprintf("the rule matches nothing by %q: no fragment sets such a resource", glob), hint)
+	}
+	if r.Severity == "" && len(r.Controls) == 0 && !r.Audit && r.Pending == 0 && r.Disrupt == "" {
+		a.warn(line, "the rule says nothing of what it matches", "")
+	} else if r.Reason != "" && !r.Audit {
+		a.warn(line, `the reason has no effect: it is that of mode = "audit"`, "")
+	}
+	lastDay := r.LastDay()
+	switch left := r.Until.Sub(a.now); {
+	case r.Until.IsZero():
+	case left <= 0:
+		a.warn(line, fmt.Sprintf("the waiver has ended: %s was its last day", lastDay), "take the rule out, or give it another day")
+	case left <= soon:
+		a.say(Notice, line, fmt.Sprintf("the waiver ends soon: %s is its last day", lastDay), "")
+	}
+}
+
+// matched says whether a glob may match a resource of a machine.
+func (a *adviser) matched(glob string) bool {
+	literal, _, more := strings.Cut(glob, "*")
+	return slices.ContainsFunc(a.ids, func(id string) bool { return matchGlob(glob, id) }) ||
+		slices.ContainsFunc(a.purged, func(dir string) bool {
+			return strings.HasPrefix(literal, dir) || more && strings.HasPrefix(dir, literal)
+		})
+}
+
+// overruled tells of what a rule says in vain, since one of those that follow it in the
+// fragment says it anew of all that it matches.
+func (a *adviser) overruled(r Rule, later []Rule) {
+	for _, aspect := range []struct {
+		name string
+		says func(Rule) bool
+	}{
+		{"severity", func(r Rule) bool { return r.Severity != "" }},
+		{"pending", func(r Rule) bool { return r.Pending != 0 }},
+		{"disrupt", func(r Rule) bool { return r.Disrupt != "" }},
+		{"mode", func(r Rule) bool { return r.Audit }},
+	} {
+		by := slices.IndexFunc(later, func(other Rule) bool { return aspect.says(other) && other.covers(r) })
+		if aspect.says(r) && by >= 0 {
+			a.warn(r.Origin.Line, "the rule's "+aspect.name+" has no effect: the rule in line "+strconv.Itoa(later[by].Origin.Line)+
+				" says another of all that it matches, and the later one is believed", "")
+		}
+	}
+}
+
+// covers says whether the rule surely matches all that another matches.
+func (r Rule) covers(other Rule) bool {
+	// A glob that matches another as if its stars were letters matches all that it does.
+	return !slices.ContainsFunc(other.Match, func(glob string) bool { return !r.Matches(ID(glob)) })
+}
