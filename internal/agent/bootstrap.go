@@ -11,12 +11,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/follow"
 	"github.com/soe-agent/soe-agent/internal/policy"
-	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/internal/source"
 )
-
-// deliveryTimeout bounds one attempt to deliver a report.
-const deliveryTimeout = time.Minute
 
 // bootstrap gets the published policy, and looks for a newer one ever after.
 func (d *daemon) bootstrap(ctx context.Context) {
@@ -42,12 +38,15 @@ func (d *daemon) configuration() Config {
 	config, err := ReadConfig(d.System.FS, d.configFile)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.configProblems = nil
 	if err != nil {
-		d.Log.Error("cannot use the configuration", "err", err)
-		d.configProblems = follow.Problems(err)
+		problems := follow.Problems(err)
+		if !slices.Equal(problems, d.configProblems) {
+			d.Log.Error("the configuration is refused; the last good one stays in force", "err", err)
+		}
+		d.configProblems = problems
 		return d.config
 	}
+	d.configProblems = nil
 	d.config, d.Schedule = config, config.Schedule
 	return config
 }
@@ -203,17 +202,4 @@ func (d *daemon) waits(err error, next time.Time) {
 		d.Log.Warn("waiting", "for", trouble.Name, "err", err)
 	}
 	d.publish()
-}
-
-// deliver takes one report to SSM Compliance, if it is wanted there. A machine
-// that is no managed node yet has no place there: the next report may.
-func (d *daemon) deliver(ctx context.Context, r report.Report) error {
-	d.mu.Lock()
-	config, aws := d.config, d.aws.AWS
-	d.mu.Unlock()
-	if config.AWS.Path == "" || !config.Report.SSM || r.Machine.ManagedNode == "" || aws == nil {
-		return nil
-	}
-	_, err := aws.SSM().PutComplianceItems(ctx, r.ComplianceItems())
-	return err
 }

@@ -21,6 +21,7 @@ const (
 	SeedDir     = "/usr/share/soe-agent/policy.d"
 	LocalDir    = "/etc/soe-agent/policy.d"
 	StateDir    = "/var/lib/soe-agent"
+	HistoryDir  = StateDir + "/history"
 	ReportFile  = "/run/soe-agent/report.json"
 	StatusFile  = "/run/soe-agent/status.json"
 	markFile    = "/run/soe-agent/watched" // see watch.Watcher.MarkWith

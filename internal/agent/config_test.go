@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"encoding/json"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -81,5 +82,53 @@ func TestAConfigurationThatCannotBeMeantIsRefusedWithItsLine(t *testing.T) {
 		if _, err := readConfig(t, text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%q: %v", text, err)
 		}
+	}
+}
+
+func TestAConfigurationThatIsRefusedIsShownAndTheOldOneStaysInForce(t *testing.T) {
+	root := t.TempDir()
+	d := newTestDaemon(t, root, "1.0")
+	var log strings.Builder
+	d.Log = slog.New(slog.NewTextHandler(&log, nil))
+	configure := func(text string) Config {
+		t.Helper()
+		if err := d.System.FS.MkdirAll("/etc/soe-agent", 0o755); err != nil {
+			t.Fatal(err)
+		}
+		if err := d.System.FS.WriteFile(ConfigFile, []byte(text), system.Attr{Mode: 0o600}); err != nil {
+			t.Fatal(err)
+		}
+		return d.configuration()
+	}
+	refused := func() []string {
+		t.Helper()
+		d.publish()
+		var s Status
+		content, err := d.System.FS.ReadFile(StatusFile)
+		if err == nil {
+			err = json.Unmarshal(content, &s)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s.Refused
+	}
+	const good = "personas = [\"finance\"]\n[schedule]\nverify = \"1h\"\n"
+	configure(good)
+	for range 2 {
+		c := configure("personas = [\"developer\"]\n[schedule]\nverify = \"often\"\n")
+		if !slices.Equal(c.Personas, []string{"finance"}) || c.Schedule.Verify.Duration != time.Hour || d.Schedule.Verify.Duration != time.Hour {
+			t.Errorf("in force is %+v", c)
+		}
+		if got := refused(); len(got) != 1 || !strings.HasPrefix(got[0], ConfigFile+":3: cannot read the configuration") {
+			t.Errorf("the status says %q", got)
+		}
+	}
+	if n := strings.Count(log.String(), "the configuration is refused"); n != 1 {
+		t.Errorf("it is logged %d times:\n%s", n, log.String())
+	}
+	configure(good)
+	if got := refused(); len(got) > 0 {
+		t.Errorf("when it is mended the status says %q", got)
 	}
 }

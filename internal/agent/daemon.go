@@ -5,11 +5,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"log/slog"
 	"maps"
 	"math/rand/v2"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -38,7 +40,7 @@ type daemon struct {
 
 	quick, slow *worker
 	watcher     *watch.Watcher
-	reports     *sender
+	reports     *reporting
 	witness     *witness
 	api         api
 	reload      chan struct{} // holds one: the configuration or a local fragment may have changed
@@ -47,6 +49,7 @@ type daemon struct {
 	begun       chan struct{} // holds one: a walk has begun
 	life        *life
 	rhythm      rhythm
+	rest        *time.Timer // gives memory back when nothing has been done for a while
 
 	mu             sync.Mutex // guards what follows
 	config         Config
@@ -67,6 +70,10 @@ type daemon struct {
 // configuration that cannot be read does not keep it from locking the machine
 // down: it goes by the default, and says so.
 func Run(ctx context.Context, m *Machine, configFile, version string) error {
+	configFile, err := filepath.Abs(configFile)
+	if err != nil {
+		return fmt.Errorf("cannot follow the configuration %s: %w", configFile, err)
+	}
 	watchdog, err := notify.SdWatchdogEnabled(false)
 	if err != nil {
 		m.Log.Warn("cannot tell how often systemd wants a sign of life", "err", err)
@@ -98,7 +105,7 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 		d.quick.catchUp, d.slow.catchUp = watcher.CatchUp, watcher.CatchUp
 	}
 	d.watcher = watcher
-	d.reports = newSender(d.deliver, d.reportSent)
+	d.reports = d.newReporting()
 	known := d.policy
 	d.enforce(known, d.status.Refused)
 
@@ -171,6 +178,7 @@ func newDaemon(m *Machine, configFile, version string, r rhythm) *daemon {
 	}
 	d.quick, d.slow = newWorker(d.walked), newWorker(d.walked)
 	d.quick.begun, d.slow.begun = d.begun, d.begun
+	d.rest = time.AfterFunc(untilRest, debug.FreeOSMemory)
 	d.api.changed = make(chan struct{}, 1)
 	return d
 }
@@ -192,7 +200,7 @@ func (d *daemon) enforce(p *policy.Policy, refused []string) {
 	quick := d.kept(p, append(through.quick(p), through.last(p)...))
 	slow := d.kept(p, d.felt(&d.slow.pulse).slow(p))
 	if d.watcher != nil {
-		d.watcher.Follow(append(slices.Clone(quick), slow...), LocalDir)
+		d.watcher.Follow(append(slices.Clone(quick), slow...), LocalDir, d.configFile)
 	}
 	engine := d.engine(p, quick)
 	engine.Patience, engine.Answered = d.rhythm.patience, d.quick.mark
@@ -200,6 +208,10 @@ func (d *daemon) enforce(p *policy.Policy, refused []string) {
 	d.slow.assign(d.engine(p, slow), slow) // what takes it long may take it long
 	d.publish()
 }
+
+// untilRest is how long after the last walk memory is given back: by then all has been
+// told that there was to tell.
+const untilRest = 3 * time.Second
 
 // growth is by how many percent the heap may grow before it is swept: by some 4 MiB,
 // however many resources there are, of which each holds about 1.4 KiB.
@@ -218,6 +230,8 @@ func (d *daemon) changed(kind string) {
 	switch kind {
 	case watch.LocalPolicy:
 		d.readAgain("a local fragment has changed")
+	case watch.Configuration:
+		d.readAgain("the configuration has been written")
 	case watch.Resumed:
 		d.Log.Info("the machine has slept: looking at everything again")
 		d.quick.markAll()
@@ -243,6 +257,7 @@ func (d *daemon) bootstrapped() bool {
 // readAgain reads configuration and policy again, and tries all of that.
 func (d *daemon) readAgain(why string) {
 	d.leaveSafeMode(why)
+	d.reports.again()
 	d.askReload()
 }
 
@@ -341,12 +356,17 @@ func (d *daemon) walked(w *worker, result converge.Result) {
 			w.markAt(r.ID.Kind(), d.Ledger.ContestedUntil(r.ID, result.Started))
 		}
 	}
+	d.mu.Lock()
+	verify, p := d.config.Schedule.Verify.Duration, d.policy
+	d.mu.Unlock()
+	w.retry(result, verify)
+	w.awaitWaivers(p, result, verify)
 	d.witness.follow(w.given())
 	d.settle()
 	d.publish()
 	d.api.walked(result, d.settled)
-	if w.all(result) && d.quick.idle() && d.slow.idle() {
-		debug.FreeOSMemory() // nothing is to be done for a while
+	if d.quick.idle() && d.slow.idle() {
+		d.rest.Reset(untilRest)
 	}
 }
 
@@ -419,14 +439,18 @@ func (d *daemon) publish() {
 		byKind = append(byKind, d.resources[kind])
 	}
 	resources := append(slices.Concat(byKind...), d.own()...)
-	refused := append(slices.Clone(d.configProblems), d.status.Refused...)
-	r := report.New(d.version, d.Facts, d.policy, refused, d.System.Clock.Now(), resources, maps.Clone(d.timing))
+	r := report.New(d.version, d.Facts, d.policy, d.refused(), d.System.Clock.Now(), resources, maps.Clone(d.timing))
 	d.status.Compliant, d.status.Summary = r.Compliant, r.Summary
 	d.write(ReportFile, r)
 	d.say()
 	if d.reports != nil {
-		d.reports.offer(r)
+		d.reports.offer(r, d.whole())
 	}
+}
+
+// refused is what people have to mend for it to be in force, mu being held.
+func (d *daemon) refused() []string {
+	return append(slices.Clone(d.configProblems), d.status.Refused...)
 }
 
 func (d *daemon) write(name string, document any) {
@@ -437,19 +461,6 @@ func (d *daemon) write(name string, document any) {
 	}
 	if err != nil {
 		d.Log.Error("cannot say where the machine stands", "err", err)
-	}
-}
-
-// reportSent is told by the sender what became of a report.
-func (d *daemon) reportSent(err error) {
-	d.mu.Lock()
-	d.status.ReportError = ""
-	if err != nil {
-		d.status.ReportError = err.Error()
-	}
-	d.mu.Unlock()
-	if err != nil {
-		d.publish()
 	}
 }
 

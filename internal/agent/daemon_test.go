@@ -29,6 +29,7 @@ func TestWhatAPassLeftForTheNextOneIsGoneOnWithAtOnce(t *testing.T) {
 	d := &daemon{
 		Machine:   &Machine{System: s, Log: slog.New(slog.DiscardHandler)},
 		resources: map[string][]converge.Resource{}, timing: map[string]time.Duration{}, config: Default(), policy: &policy.Policy{},
+		rest: time.NewTimer(time.Hour),
 	}
 	d.quick, d.slow = newWorker(d.walked), newWorker(d.walked)
 	d.quick.assign(nil, []converge.Kind{users{}})

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/history"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -84,7 +85,7 @@ func newTestDaemon(t *testing.T, root, version string) *daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := newDaemon(&Machine{System: s, Ledger: ledger, Log: slog.New(slog.DiscardHandler)}, ConfigFile, version, rhythmOf(0))
+	d := newDaemon(&Machine{System: s, Ledger: ledger, History: history.Open(s.FS, HistoryDir), Log: slog.New(slog.DiscardHandler)}, ConfigFile, version, rhythmOf(0))
 	d.policy, d.lockedDown, d.announced = &policy.Policy{}, true, true
 	return d
 }

@@ -72,7 +72,7 @@ func (d *daemon) lockedDownWith(result converge.Result) {
 
 // engine is one for kinds of a policy.
 func (d *daemon) engine(p *policy.Policy, kinds []converge.Kind) *converge.Engine {
-	engine := converge.New(p, kinds, d.Ledger, d.System.Clock, d.Log.With("policy", p.Digest()))
+	engine := d.remembered(converge.New(p, kinds, d.Ledger, d.System.Clock, d.Log.With("policy", p.Digest())), p)
 	engine.Writer = d.witness.writer
 	return engine
 }

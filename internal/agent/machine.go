@@ -12,6 +12,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/history"
 	"github.com/soe-agent/soe-agent/internal/kind/account"
 	"github.com/soe-agent/soe-agent/internal/kind/check"
 	"github.com/soe-agent/soe-agent/internal/kind/dconf"
@@ -29,6 +30,7 @@ import (
 type Machine struct {
 	System   *system.System
 	Ledger   *converge.Ledger
+	History  *history.Log
 	Facts    facts.Facts
 	Schedule Schedule
 	Log      *slog.Logger
@@ -55,7 +57,7 @@ func Open(ctx context.Context, root string, gate system.Gate, log *slog.Logger) 
 	if err != nil {
 		return nil, err
 	}
-	return &Machine{System: s, Ledger: ledger, Facts: f, Schedule: Default().Schedule, Log: log}, nil
+	return &Machine{System: s, Ledger: ledger, History: history.Open(s.FS, HistoryDir), Facts: f, Schedule: Default().Schedule, Log: log}, nil
 }
 
 // openLedger opens the machine's ledger. State that came with an image from another
@@ -67,7 +69,7 @@ func openLedger(s *system.System, now facts.Identity, log *slog.Logger) (*conver
 	}
 	log.Warn("starting afresh: the state in "+StateDir+" belongs to another machine", "err", err)
 	// The ledger goes last: it is what tells, after a crash, that the rest is foreign.
-	for _, dir := range []string{StateDir + "/backups", StateDir} {
+	for _, dir := range []string{StateDir + "/backups", HistoryDir, StateDir} {
 		if err := empty(s.FS, dir, "ledger.jsonl"); err != nil {
 			return nil, fmt.Errorf("cannot start afresh: %w", err)
 		}
@@ -96,14 +98,14 @@ func empty(files system.FS, dir, but string) error {
 
 // quick and slow are the kinds of the two workers. A slow kind may take minutes.
 func (m *Machine) quick(p *policy.Policy) []converge.Kind {
-	s, l := m.System, m.Ledger
+	s, l, window := m.System, m.Ledger, m.Schedule.Window
 	return []converge.Kind{
 		machine.New(p, s),
 		account.NewGroups(p, s, l),
 		account.NewUsers(p, s, l),
 		sudo.New(p, s),
-		dropin.New(p, s, l),
-		pcoip.New(p, s, l),
+		dropin.New(p, s, l, window),
+		pcoip.New(p, s, l, window),
 		dconf.New(p, s, l),
 	}
 }
@@ -112,14 +114,14 @@ func (m *Machine) slow(p *policy.Policy) []converge.Kind {
 	patience := m.Schedule.LockTimeout.Duration
 	return []converge.Kind{
 		packages.NewRepositories(p, m.System, m.Ledger, patience),
-		packages.New(p, m.System, m.Ledger, patience),
+		packages.New(p, m.System, m.Ledger, patience, m.Schedule.Window),
 		packages.NewPatches(p, m.System, m.Ledger, patience, m.Schedule.Window),
 	}
 }
 
 func (m *Machine) last(p *policy.Policy) []converge.Kind {
 	return []converge.Kind{
-		service.New(p, m.System),
+		service.New(p, m.System, m.Schedule.Window),
 		check.New(p, m.System),
 	}
 }
@@ -128,7 +130,17 @@ func (m *Machine) last(p *policy.Policy) []converge.Kind {
 // repaired: lock down first, slow things last.
 func (m *Machine) Engine(p *policy.Policy) *converge.Engine {
 	kinds := append(append(m.quick(p), m.slow(p)...), m.last(p)...)
-	return converge.New(p, kinds, m.Ledger, m.System.Clock, m.Log)
+	return m.remembered(converge.New(p, kinds, m.Ledger, m.System.Clock, m.Log), p)
+}
+
+// remembered has what an engine changes written into the history.
+func (m *Machine) remembered(engine *converge.Engine, p *policy.Policy) *converge.Engine {
+	engine.Changed = func(changes []converge.Change) {
+		if err := m.History.Append(history.Of(changes, p)); err != nil {
+			m.Log.Error("what has been changed is not remembered", "err", err)
+		}
+	}
+	return engine
 }
 
 // KnownKinds returns an error that names what is no kind among names.

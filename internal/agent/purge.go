@@ -74,7 +74,7 @@ func (m *Machine) Purge(ctx context.Context) ([]Undoing, error) {
 	if err := m.Ledger.Flush(); err != nil || left || ctx.Err() != nil {
 		return all, errors.Join(err, ctx.Err())
 	}
-	return all, errors.Join(empty(m.System.FS, StateDir+"/backups", ""), empty(m.System.FS, StateDir, ""))
+	return all, errors.Join(empty(m.System.FS, StateDir+"/backups", ""), empty(m.System.FS, HistoryDir, ""), empty(m.System.FS, StateDir, ""))
 }
 
 // release says what giving back a file comes to; nothing when it is gone already.

@@ -2,82 +2,335 @@ package agent
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
+	"io/fs"
+	"log/slog"
 	"sync"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/internal/source"
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A sender takes reports to SSM Compliance, the newest first: while one cannot be
-// delivered, those that come after it replace it. What says nothing new is not
-// sent again.
-type sender struct {
-	deliver func(context.Context, report.Report) error // one attempt
-	done    func(error)                                // told what became of each attempt
+// How often AWS is told the same, how long a machine with something new waits at most
+// before it tells, so that a fleet that changes at once does not tell at once, and how
+// long before it asks again for what it may not do.
+const (
+	refreshAfter  = 20 * time.Hour
+	refreshSpread = 8 * time.Hour
+	longestSplay  = time.Minute
+	askAgain      = time.Hour
+)
 
-	wake chan struct{} // holds one
+// leastRoom is the size below which a report is not made smaller.
+const leastRoom = 50_000
+
+// Reasons for which a report is not sent that are no failures.
+var (
+	// errUnwanted is said to nobody: reports are not wanted, or nothing is known of AWS yet.
+	errUnwanted = errors.New("reports are not wanted")
+	errNoNode   = errors.New("this machine is no managed node yet, and AWS takes reports of managed nodes alone")
+)
+
+// A sender takes reports to one place in AWS, the newest alone: while one cannot be
+// delivered, those that come after it replace it. One that says nothing new is not
+// sent again until a day has gone. What was delivered last is kept on disk, and so is
+// what could not be: if the machine is started anew it is sent, unless there is
+// something newer.
+type sender struct {
+	file    string // where that is kept
+	node    string // whose reports
+	files   system.FS
+	clock   system.Clock
+	log     *slog.Logger
+	compose func(r report.Report, room int) letter
+	deliver func(context.Context, letter) error // one attempt
+	// done is told what became of each attempt, and when the last report was delivered.
+	done  func(delivered time.Time, err error)
+	splay func() time.Duration // the longest
+
+	wake  chan struct{} // holds one
+	hurry chan struct{} // holds one: what was refused may be granted now
 
 	mu     sync.Mutex
-	newest report.Report
+	newest *report.Report // nil when it has been delivered
+
+	// Those that follow are run's own.
+	box     outbox
+	earlier *letter   // from an earlier life; nil as soon as there is a newer report
+	room    int       // for a report, in bytes
+	tried   time.Time // when the last attempt was made
+	refused time.Time // until when no other is made, after one that was refused
 }
 
-func newSender(deliver func(context.Context, report.Report) error, done func(error)) *sender {
-	return &sender{deliver: deliver, done: done, wake: make(chan struct{}, 1)}
+// An outbox is what a sender keeps on disk.
+type outbox struct {
+	Delivered receipt `json:"delivered"`
+	Waiting   *letter `json:"waiting,omitempty"`
+}
+
+// A receipt is about the last report that was delivered.
+type receipt struct {
+	Digest    string    `json:"digest"`
+	Compliant bool      `json:"compliant"`
+	Time      time.Time `json:"time"`  // that it bears
+	At        time.Time `json:"at"`    // when it was delivered
+	Again     time.Time `json:"again"` // when it is sent again if nothing changes
+}
+
+// stale says whether what was delivered should be said again: also when the clock was
+// ahead then, of which no good can come.
+func (r receipt) stale(now time.Time) bool {
+	return !now.Before(r.Again) || now.Before(r.At.Add(-time.Hour))
 }
 
 // offer hands in a report.
 func (s *sender) offer(r report.Report) {
 	s.mu.Lock()
-	s.newest = r
+	s.newest = &r
 	s.mu.Unlock()
+	s.nudge()
+}
+
+// nudge has the sender see to what it has.
+func (s *sender) nudge() { post(s.wake) }
+
+// again has what was refused tried again.
+func (s *sender) again() { post(s.hurry) }
+
+func post(to chan struct{}) {
 	select {
-	case s.wake <- struct{}{}:
+	case to <- struct{}{}:
 	default:
 	}
 }
 
-func (s *sender) peek() report.Report {
+// run delivers until ctx is done.
+func (s *sender) run(ctx context.Context) {
+	s.load()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.hurry:
+			s.refused = time.Time{}
+		case <-s.wake:
+		}
+		if s.gather(ctx) {
+			s.send(ctx)
+		}
+	}
+}
+
+// gather waits for a random part of the splay, so that reports which follow each other
+// become one, and says whether to send then. What ends a good state is told sooner.
+func (s *sender) gather(ctx context.Context) bool {
+	longest := s.splay()
+	urgent := s.urgent()
+	due := time.Now().Add(source.FullJitter(splayOf(longest, urgent)))
+	for {
+		earliest := s.tried.Add(longest)
+		if s.refused.After(earliest) {
+			earliest = s.refused
+		}
+		if due.After(earliest) {
+			earliest = due
+		}
+		timer := time.NewTimer(time.Until(earliest))
+		select {
+		case <-ctx.Done():
+		case <-timer.C:
+			return true
+		case <-s.hurry:
+			s.refused = time.Time{}
+		case <-s.wake:
+			if soon := time.Now().Add(source.FullJitter(splayOf(longest, true))); !urgent && s.urgent() {
+				urgent = true
+				due = earlierOf(due, soon)
+			}
+		}
+		timer.Stop()
+		if ctx.Err() != nil {
+			return false
+		}
+	}
+}
+
+func splayOf(longest time.Duration, urgent bool) time.Duration {
+	if urgent {
+		return longest / 4
+	}
+	return longest
+}
+
+func earlierOf(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+// urgent says whether nothing good is known of the machine any more, or nothing yet.
+func (s *sender) urgent() bool {
+	r := s.peek()
+	return r != nil && (s.box.Delivered.Digest == "" || s.box.Delivered.Compliant && !r.Compliant)
+}
+
+func (s *sender) peek() *report.Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.newest
 }
 
-// run delivers until ctx is done.
-func (s *sender) run(ctx context.Context) {
-	delivered := ""
+// send delivers the newest report, however long that takes, unless it is refused.
+func (s *sender) send(ctx context.Context) {
+	backoff := source.Retry{}.Backoff()
 	for {
-		select {
-		case <-ctx.Done():
+		r, l := s.next()
+		if l == nil {
 			return
-		case <-s.wake:
 		}
-		backoff := source.Retry{}.Backoff()
-		for {
-			r := s.peek()
-			content := r.ContentHash()
-			if content == delivered {
-				break
-			}
-			err := s.attempt(ctx, r)
-			if err == nil {
-				delivered = content
-				s.done(nil)
-				break
-			}
-			if ctx.Err() != nil {
-				return
-			}
-			s.done(errors.New(source.TroubleOf(err).String()))
-			if source.Classify(err) == source.Hopeless || !source.Sleep(ctx, backoff(err)) {
-				break // the next report may be another matter
-			}
+		err := s.attempt(ctx, *l)
+		s.tried = time.Now()
+		switch {
+		case errors.Is(err, errUnwanted), errors.Is(err, errNoNode):
+			s.tell(err)
+			return
+		case err == nil:
+			s.delivered(r, *l)
+			s.tell(nil)
+			return
+		case source.TooLarge(err) && s.room > leastRoom:
+			s.room /= 2
+			s.earlier = nil // it was made for more room
+			continue
+		}
+		s.keep(l)
+		if ctx.Err() != nil {
+			return
+		}
+		s.tell(err)
+		if source.Classify(err) >= source.Denied {
+			s.refused = time.Now().Add(askAgain/2 + source.FullJitter(askAgain))
+			return
+		}
+		if !s.wait(ctx, backoff(err)) {
+			return
 		}
 	}
 }
 
-func (s *sender) attempt(ctx context.Context, r report.Report) error {
+// wait waits before another attempt, and says whether there should be one.
+func (s *sender) wait(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-s.hurry:
+	case <-timer.C:
+	}
+	return true
+}
+
+// next is what is to be delivered, and the report that it was made of; nil if that is
+// nothing. No report bears an earlier time than one before it, whatever the clock does:
+// the service would ignore it.
+func (s *sender) next() (*report.Report, *letter) {
+	newest := s.peek()
+	if newest == nil {
+		return nil, s.earlier
+	}
+	r := *newest
+	if least := s.box.Delivered.Time.Add(time.Second); r.Time.Before(least) && s.box.Delivered.Digest != "" {
+		r.Time = least
+	}
+	if w := s.box.Waiting; w != nil && r.Time.Before(w.Time) {
+		r.Time = w.Time
+	}
+	l := s.compose(r, s.room)
+	s.earlier = nil
+	if l.Digest == s.box.Delivered.Digest && !s.box.Delivered.stale(s.clock.Now()) {
+		s.settled(newest)
+		if s.box.Waiting != nil {
+			s.box.Waiting = nil
+			s.save()
+		}
+		s.tell(nil)
+		return nil, nil
+	}
+	return newest, &l
+}
+
+func (s *sender) attempt(ctx context.Context, l letter) error {
 	ctx, cancel := context.WithTimeout(ctx, deliveryTimeout)
 	defer cancel()
-	return s.deliver(ctx, r)
+	return s.deliver(ctx, l)
+}
+
+// settled forgets a report, unless there is a newer one.
+func (s *sender) settled(r *report.Report) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.newest == r {
+		s.newest = nil
+	}
+}
+
+func (s *sender) delivered(r *report.Report, l letter) {
+	now := s.clock.Now()
+	s.earlier = nil
+	s.settled(r)
+	s.box = outbox{Delivered: receipt{
+		Digest: l.Digest, Compliant: l.Compliant, Time: l.Time, At: now,
+		Again: now.Add(refreshAfter + source.FullJitter(refreshSpread)),
+	}}
+	s.save()
+}
+
+// keep keeps on disk what could not be delivered.
+func (s *sender) keep(l *letter) {
+	if s.box.Waiting != nil && s.box.Waiting.Digest == l.Digest {
+		return
+	}
+	s.box.Waiting = l
+	s.save()
+	s.box.Waiting = &letter{Digest: l.Digest, Time: l.Time} // the disk has it, and memory the report
+}
+
+func (s *sender) tell(err error) {
+	switch {
+	case errors.Is(err, errUnwanted):
+		err = nil
+	case err != nil && !errors.Is(err, errNoNode):
+		err = errors.New(source.TroubleOf(err).String())
+	}
+	s.done(s.box.Delivered.At, err)
+}
+
+func (s *sender) load() {
+	content, err := s.files.ReadFile(s.file)
+	if err == nil {
+		err = json.Unmarshal(content, &s.box)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		s.log.Warn("cannot tell what was reported last: it is reported again", "err", err)
+		s.box = outbox{}
+	}
+	if w := s.box.Waiting; w != nil && w.node() == s.node {
+		s.earlier = w
+	}
+	s.done(s.box.Delivered.At, nil)
+}
+
+func (s *sender) save() {
+	content, err := json.Marshal(s.box)
+	if err == nil {
+		err = s.files.WriteFile(s.file, content, system.Attr{Mode: 0o600})
+	}
+	if err != nil {
+		s.log.Warn("cannot keep what was reported last", "err", err)
+	}
 }

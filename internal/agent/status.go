@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"runtime/metrics"
 	"slices"
 	"strconv"
 	"strings"
@@ -42,7 +43,9 @@ type Status struct {
 	Trouble     string    `json:"trouble,omitempty"`      // the name of that, which does not change (source.Trouble)
 	NextAttempt time.Time `json:"next_attempt,omitzero"`  // of that
 	LastContact time.Time `json:"last_contact,omitzero"`  // when the published policy was last confirmed
+	LastReport  time.Time `json:"last_report,omitzero"`   // when the last report was delivered to SSM Compliance
 	ReportError string    `json:"report_error,omitempty"` // why the last report was not delivered
+	LineError   string    `json:"line_error,omitempty"`   // why the line in SSM Inventory was not
 	Serial      int64     `json:"serial,omitempty"`
 	Digest      string    `json:"digest"`
 	Rollout     string    `json:"rollout,omitempty"` // what is rolled out or paused
@@ -51,10 +54,27 @@ type Status struct {
 	PersonaRules  []string `json:"persona_rules,omitempty"`  // which rule gave which persona
 	PersonaDoubts []string `json:"persona_doubts,omitempty"` // what could not be told about personas
 
-	Refused   []string               `json:"refused,omitempty"`
+	Refused   []string               `json:"refused,omitempty"` // what of policy and configuration cannot be used
+	Retries   map[string]time.Time   `json:"retries,omitempty"` // when kinds are walked again of which something has failed
 	LastPass  time.Time              `json:"last_pass,omitzero"`
 	Compliant bool                   `json:"compliant"`
 	Summary   map[converge.State]int `json:"summary,omitempty"`
+
+	Upkeep Upkeep `json:"upkeep"`
+}
+
+// Upkeep is what the daemon took of its own runtime when it wrote its status. What
+// grows without end leaks.
+type Upkeep struct {
+	Goroutines uint64 `json:"goroutines"`
+	Heap       uint64 `json:"heap_bytes"` // of objects: those in use, and those that are yet to be swept
+}
+
+// upkeep takes no part of what it measures: nothing is stopped for it.
+func upkeep() Upkeep {
+	samples := []metrics.Sample{{Name: "/sched/goroutines:goroutines"}, {Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(samples)
+	return Upkeep{Goroutines: samples[0].Value.Uint64(), Heap: samples[1].Value.Uint64()}
 }
 
 // ErrNotUp is the error of ReadStatus when the daemon is not running.
@@ -87,7 +107,9 @@ func ReadStatus(ctx context.Context, s *system.System) (Status, error) {
 func (d *daemon) say() {
 	d.status.Phase = d.phase()
 	d.status.Busy = slices.Sorted(slices.Values(append(d.quick.walking(), d.slow.walking()...)))
-	d.write(StatusFile, d.status)
+	status := d.status
+	status.Refused, status.Retries, status.Upkeep = d.refused(), d.retries(), upkeep()
+	d.write(StatusFile, status)
 	d.tell("STATUS=" + d.status.line())
 	d.api.published()
 }

@@ -3,10 +3,12 @@ package agent
 import (
 	"context"
 	"errors"
+	"maps"
 	"path"
 	"slices"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -23,6 +25,7 @@ type witness struct {
 	stop   context.CancelFunc             // ends that; nil when nothing is followed
 	byName map[string]system.Writer       // who was seen last, by file
 	byDir  map[string]system.Writer       // and in which directory
+	owners map[policy.ID]string           // the packages of files that are fought over; "" is none
 }
 
 // follow makes the witness follow what is fought over now.
@@ -46,6 +49,7 @@ func (w *witness) follow(kinds []converge.Kind) {
 		}
 	}
 	w.places = places
+	w.askOwners()
 	slices.Sort(dirs)
 	dirs = slices.Compact(dirs)
 	if slices.Equal(dirs, w.dirs) {
@@ -97,6 +101,40 @@ func whereOf(id policy.ID, kind converge.Kind) []converge.Watch {
 	})
 }
 
+// askOwners has rpm asked, once for each fight over a file, whose it is: a package's
+// script or update may be what puts it back.
+func (w *witness) askOwners() {
+	maps.DeleteFunc(w.owners, func(id policy.ID, _ string) bool { _, fought := w.places[id]; return !fought })
+	for id := range w.places {
+		if _, asked := w.owners[id]; asked || id.Kind() != (policy.Dropin{}).Kind() {
+			continue
+		}
+		if w.owners == nil {
+			w.owners = map[policy.ID]string{}
+		}
+		w.owners[id] = ""
+		go func() { // meanwhile the agent goes on
+			owner := w.owner("/" + id.Name())
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			if _, fought := w.owners[id]; fought {
+				w.owners[id] = owner
+			}
+		}()
+	}
+}
+
+// owner is the package that a file is of; "" when it is none's, or cannot be told.
+func (w *witness) owner(file string) string {
+	out, err := w.machine.System.Runner.Run(context.Background(), system.Command{
+		Argv: []string{"rpm", "-qf", "--qf", `%{NAME}\n`, file}, Timeout: time.Minute, ReadOnly: true,
+	})
+	if err != nil || out.ExitCode != 0 {
+		return ""
+	}
+	return strings.Join(strings.Fields(string(out.Stdout)), ", ")
+}
+
 func (w *witness) saw(name string, by system.Writer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -109,13 +147,25 @@ func (w *witness) saw(name string, by system.Writer) {
 	w.byName[name], w.byDir[path.Dir(name)] = by, by
 }
 
-// writer names who was seen to change a resource; "" when nobody was.
+// writer names who was seen to change a resource, and whose the file is; "" when
+// neither is known.
 func (w *witness) writer(id policy.ID) string {
 	if w == nil {
 		return ""
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	by, owner := w.seen(id), w.owners[id]
+	switch {
+	case owner == "":
+		return by
+	case by == "":
+		return "nobody was seen, but the file is of the package " + owner
+	}
+	return by + ", and the file is of the package " + owner
+}
+
+func (w *witness) seen(id policy.ID) string {
 	for _, place := range w.places[id] {
 		if len(place.Names) == 0 {
 			if by, seen := w.byDir[place.Dir]; seen {

@@ -33,10 +33,11 @@ type worker struct {
 	dirty  map[string]bool
 	busy   []string             // the kinds of the walk under way
 	later  map[string]time.Time // when a kind is to be walked at the latest
+	failed map[string]*retry    // by kind
 }
 
 func newWorker(done func(*worker, converge.Result)) *worker {
-	return &worker{done: done, wake: make(chan struct{}, 1), poke: make(chan struct{}), dirty: map[string]bool{}, later: map[string]time.Time{}}
+	return &worker{done: done, wake: make(chan struct{}, 1), poke: make(chan struct{}), dirty: map[string]bool{}, later: map[string]time.Time{}, failed: map[string]*retry{}}
 }
 
 // assign gives the worker another engine, whose kinds it then walks all.
@@ -47,6 +48,9 @@ func (w *worker) assign(engine *converge.Engine, kinds []converge.Kind) {
 	w.mu.Lock()
 	w.engine, w.kinds = engine, kinds
 	w.dirty = map[string]bool{}
+	for kind := range w.failed {
+		w.forget(kind)
+	}
 	w.mu.Unlock()
 	w.markAll()
 }
@@ -116,13 +120,6 @@ func (w *worker) signal() {
 	case w.wake <- struct{}{}:
 	default:
 	}
-}
-
-// all says whether a walk went over all of the worker's kinds.
-func (w *worker) all(walk converge.Result) bool {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return len(walk.Kinds) == len(w.kinds)
 }
 
 // idle says whether nothing is under way or waiting.

@@ -89,7 +89,7 @@ func keep(t *testing.T, k oneFile) (w *worker, walks *atomic.Int64) {
 		t.Fatal(err)
 	}
 	w.catchUp = watcher.CatchUp
-	watcher.Follow([]converge.Kind{k}, filepath.Join(t.TempDir(), "policy.d"))
+	watcher.Follow([]converge.Kind{k}, filepath.Join(t.TempDir(), "policy.d"), filepath.Join(t.TempDir(), "agent.toml"))
 	w.assign(converge.New(&policy.Policy{}, []converge.Kind{k}, ledger, s.Clock, log), []converge.Kind{k})
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup

@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"sync"
 	"time"
 
+	"github.com/cenkalti/backoff/v4"
 	"github.com/godbus/dbus/v5"
 
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -25,30 +27,36 @@ type Server struct {
 }
 
 const (
-	firstPause = 100 * time.Millisecond // before the next attempt to have the name
-	lastPause  = time.Minute
+	firstPause = time.Second // before the next attempt to have the name, on average
+	lastPause  = 5 * time.Minute
 	quiet      = time.Second // between two signals at least
 )
 
 // Run serves until ctx is done. When the bus goes, it comes back with the bus.
-func (s *Server) Run(ctx context.Context) {
-	pause, said := firstPause, ""
-	for {
-		served, err := s.serve(ctx)
+func (s *Server) Run(ctx context.Context) { s.retry(ctx, s.serve) }
+
+// retry serves again and again. Without the bus, or the leave to have the name, it says
+// so of the first attempt, the second, the fourth and so on: the errors differ, by the
+// name that each connection has, and say the same.
+func (s *Server) retry(ctx context.Context, serve func(context.Context) (served bool, err error)) {
+	pauses := backoff.NewExponentialBackOff(backoff.WithInitialInterval(firstPause),
+		backoff.WithMultiplier(2), backoff.WithMaxInterval(lastPause), backoff.WithMaxElapsedTime(0))
+	for attempts := uint(1); ; attempts++ {
+		served, err := serve(ctx)
 		if ctx.Err() != nil {
 			return
 		}
 		if served {
-			pause, said = firstPause, ""
+			pauses.Reset()
+			attempts = 1
 		}
-		if text := err.Error(); text != said {
-			s.Log.Warn("not on the system bus; trying again", "err", err)
-			said = text
+		pause := pauses.NextBackOff()
+		if bits.OnesCount(attempts) == 1 {
+			s.Log.Warn("not on the system bus; trying again", "err", err, "attempts", attempts, "next", pause.Round(time.Second))
 		}
 		if s.Clock.Sleep(ctx, pause) != nil {
 			return
 		}
-		pause = min(2*pause, lastPause)
 	}
 }
 

@@ -40,7 +40,9 @@ type Engine struct {
 	Patience time.Duration
 	// Answered, if set, is told of a kind that was set aside and can be asked again.
 	Answered func(kind string)
-	hangs    hangs
+	// Changed, if set, is told of what became of resources in a pass.
+	Changed func(changes []Change)
+	hangs   hangs
 }
 
 // New returns an engine. The kinds are repaired in the order given.
@@ -248,8 +250,12 @@ func (p *pass) unresolved(missing policy.Reference) string {
 // rule applies what the policy's rules say, and settles why there is drift.
 func (p *pass) rule(r *Resource) {
 	now := p.clock.Now()
+	r.seen = now
+	if r.State != Compliant {
+		r.noticed = now
+	}
 	ruling := p.policy.Ruling(r.ID, now)
-	r.Severity, r.Controls, r.audit = ruling.Severity, ruling.Controls, ruling.Audit
+	r.Severity, r.Controls, r.Disrupt, r.audit = ruling.Severity, ruling.Controls, ruling.Disrupt, ruling.Audit
 	if r.State != Drifted && r.State != Failed {
 		return
 	}
@@ -411,6 +417,9 @@ func (p *pass) judge(first map[policy.ID]Resource) {
 			was := first[r.ID]
 			delete(first, r.ID)
 			outcome := p.outcomes[r.ID]
+			if was.State != "" && was.State != Unknown {
+				r.noticed, r.Happened = was.noticed, was.Happened
+			}
 			switch {
 			case r.State == Compliant && was.State == Drifted:
 				r.State, r.Diff, r.Cause, r.Reason, r.mended = Corrected, was.Diff, was.Cause, was.Reason, !was.awaited
@@ -442,7 +451,7 @@ func (p *pass) reclaimed(r Resource) {
 	if !r.repairable() || p.halfSeen[kind] || outcome.Err != nil || outcome.Postponed != "" {
 		return
 	}
-	r.State = Corrected
+	r.State, r.seen = Corrected, p.clock.Now()
 	p.log.Info("corrected", "resource", r.ID, "kind", kind, "state", r.State, "cause", r.Cause)
 	p.found[kind] = append(p.found[kind], r)
 }
@@ -472,6 +481,7 @@ func (p *pass) end() Result {
 // it could not tell is not news.
 func (e *Engine) remember(result Result, interrupted bool) {
 	now := e.clock.Now()
+	var changes []Change
 	for _, r := range result.Resources {
 		took := result.Timing[r.ID.Kind()]
 		switch {
@@ -483,8 +493,13 @@ func (e *Engine) remember(result Result, interrupted bool) {
 			}
 		}
 		if r.State != Unknown || !interrupted {
-			e.ledger.stands(r)
+			if change, changed := changeOf(r, e.ledger.stands(r)); changed {
+				changes = append(changes, change)
+			}
 		}
+	}
+	if e.Changed != nil && len(changes) > 0 {
+		e.Changed(changes)
 	}
 	if err := e.ledger.Flush(); err != nil {
 		e.log.Error("cannot write the ledger", "err", err)

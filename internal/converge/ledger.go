@@ -52,6 +52,7 @@ type standing struct {
 	Changed time.Time `json:"changed,omitzero"` // when the agent last changed it
 	Cause   Cause     `json:"cause,omitempty"`  // of what is pending
 	Held    bool      `json:"held,omitempty"`   // it is pending since a step of its repair was postponed
+	Astray  time.Time `json:"astray,omitzero"`  // since when it is not in line
 }
 
 // line is one line of the file; one field is set.
@@ -408,8 +409,9 @@ func settled(state State) State {
 	return state
 }
 
-// stands writes down where a resource stands, if that is news.
-func (l *Ledger) stands(r Resource) {
+// stands writes down where a resource stands, if that is news, and returns where it
+// stood.
+func (l *Ledger) stands(r Resource) (was standing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	old := l.resources[r.ID]
@@ -423,7 +425,14 @@ func (l *Ledger) stands(r Resource) {
 	case Compliant, Corrected:
 		now.Digest = cmp.Or(r.digest, noDigest)
 	}
+	switch {
+	case r.State == Compliant || r.State == Corrected:
+		now.Astray = time.Time{}
+	case r.State != Unknown && now.Astray.IsZero():
+		now.Astray = r.noticed.Round(0) // as it is read again
+	}
 	if now != old {
 		l.note(line{Resource: r.ID, Standing: &now})
 	}
+	return old
 }

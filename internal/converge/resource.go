@@ -77,6 +77,7 @@ const (
 	NextSession Effect = "next-session"
 	Maintenance Effect = "maintenance-window"
 	Reboot      Effect = "reboot"
+	RunningJob  Effect = "running-job" // what somebody else has asked systemd to do with a unit
 )
 
 // A Cause is why a resource was not in line.
@@ -111,7 +112,12 @@ type Resource struct {
 
 	Severity policy.Severity `json:"severity"`
 	Controls []string        `json:"controls,omitempty"`
+	Disrupt  string          `json:"disrupt,omitempty"` // when a session may end for it, as the policy's rules say
 	Origin   policy.Origin   `json:"origin"`
+
+	// Happened is when the machine was changed so that the resource is not in line, if
+	// that can be told.
+	Happened time.Time `json:"-"`
 
 	digest   string // of what is wanted, to tell one policy's wish from the next one's
 	audit    bool   // the policy says to report it and not to touch it
@@ -120,6 +126,9 @@ type Resource struct {
 	awaited  bool   // has drifted only as far as it has been pending
 	held     bool   // a step of its repair was postponed
 	mended   bool   // something that had changed was changed back, or as the policy wants it
+
+	seen    time.Time // when it was looked at
+	noticed time.Time // when it was first seen not to be in line, in this pass
 }
 
 // repairable says whether a pass may touch the resource.

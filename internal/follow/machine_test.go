@@ -2,7 +2,6 @@ package follow_test
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -56,11 +55,9 @@ func newDesktop(t *testing.T) *desktop {
 	d.subject = follow.Subject{
 		Facts: facts.Facts{Hostname: "A-1", MachineID: "m1"}, Path: path, Personas: []string{"base", "developer"},
 	}
-	c := awsfake.DefaultCredentials()
-	identity, _ := json.Marshal(map[string]any{"ShareFile": "/root/.aws/credentials", "CredentialsExpiresAt": time.Now().Add(time.Hour)})
-	d.write(t, "var/lib/amazon/ssm/runtimeconfig/identity_config.json", string(identity))
-	d.write(t, "root/.aws/credentials", fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\naws_session_token = %s\n",
-		c.AccessKeyID, c.SecretAccessKey, c.SessionToken))
+	if err := awsfake.Activate(root, awsfake.DefaultCredentials(), time.Now().Add(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
 	config := source.Config{Region: awsfake.Region, Path: path, Endpoint: d.fake.URL}
 	if d.aws, err = source.Connect(config, "", credentials.New(config.Credentials, s), source.Client(), source.Retry{}); err != nil {
 		t.Fatal(err)

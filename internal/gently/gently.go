@@ -11,12 +11,16 @@
 // one, connected or not; who has come by ssh keeps the session and holds up nothing.
 // What everybody hangs on (protected.Everybody) is not restarted at all, which is
 // left to the reboot, and what nobody could log in without is never stopped.
+//
+// A policy may consent to the end of desktops in the maintenance window (Consent).
+// That changes who is waited for and nothing else.
 package gently
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -35,8 +39,11 @@ type Held struct {
 func (h *Held) Error() string { return h.Reason }
 
 // Outcome is what became of the repair of a resource: of what is held, a
-// postponement.
+// postponement, and so of what would cancel a job of somebody else's.
 func Outcome(id policy.ID, err error) converge.Outcome {
+	if errors.Is(err, system.ErrBusy) {
+		return converge.Outcome{ID: id, Postponed: converge.RunningJob, Reason: err.Error() + "; when that has ended it is tried again"}
+	}
 	if held := (*Held)(nil); errors.As(err, &held) {
 		return converge.Outcome{ID: id, Postponed: held.Until, Reason: held.Reason}
 	}
@@ -44,31 +51,31 @@ func Outcome(id policy.ID, err error) converge.Outcome {
 }
 
 // Start starts a unit.
-func Start(ctx context.Context, s *system.System, unit string) error {
-	if err := MayStart(ctx, s, unit); err != nil {
+func Start(ctx context.Context, s *system.System, unit string, consent Consent) error {
+	if err := MayStart(ctx, s, unit, consent); err != nil {
 		return err
 	}
 	return s.Units.Start(ctx, unit)
 }
 
 // Stop stops a unit.
-func Stop(ctx context.Context, s *system.System, unit string) error {
-	if err := MayStop(ctx, s, unit); err != nil {
+func Stop(ctx context.Context, s *system.System, unit string, consent Consent) error {
+	if err := MayStop(ctx, s, unit, consent); err != nil {
 		return err
 	}
 	return s.Units.Stop(ctx, unit)
 }
 
 // Restart restarts a unit.
-func Restart(ctx context.Context, s *system.System, unit string) error {
-	if err := MayRestart(ctx, s, unit); err != nil {
+func Restart(ctx context.Context, s *system.System, unit string, consent Consent) error {
+	if err := MayRestart(ctx, s, unit, consent); err != nil {
 		return err
 	}
 	return s.Units.Restart(ctx, unit)
 }
 
 // MayStart returns an error, Held or another, when the unit must not be started now.
-func MayStart(ctx context.Context, s *system.System, unit string) error {
+func MayStart(ctx context.Context, s *system.System, unit string, consent Consent) error {
 	if protected.EndsAll(unit) {
 		return fmt.Errorf("cannot start %s: that is to end everything that runs", unit)
 	}
@@ -77,22 +84,22 @@ func MayStart(ctx context.Context, s *system.System, unit string) error {
 	if err != nil {
 		return fmt.Errorf("cannot start %s: %w", unit, err)
 	}
-	return mayEnd(ctx, s, "start", unit, stopped)
+	return mayEnd(ctx, s, "start", unit, stopped, consent)
 }
 
 // MayStop returns an error, Held or another, when the unit must not be stopped now.
-func MayStop(ctx context.Context, s *system.System, unit string) error {
+func MayStop(ctx context.Context, s *system.System, unit string, consent Consent) error {
 	w := walk{units: s.Units, seen: map[string]system.Unit{}}
 	stopped, err := w.stoppedWith(ctx, unit)
 	if err != nil {
 		return fmt.Errorf("cannot stop %s: %w", unit, err)
 	}
-	return mayEnd(ctx, s, "stop", unit, append(stopped, unit))
+	return mayEnd(ctx, s, "stop", unit, append(stopped, unit), consent)
 }
 
 // MayRestart returns an error, Held or another, when the unit must not be restarted
 // now. That no policy may stop a unit does not matter: it comes back.
-func MayRestart(ctx context.Context, s *system.System, unit string) error {
+func MayRestart(ctx context.Context, s *system.System, unit string, consent Consent) error {
 	w := walk{units: s.Units, seen: map[string]system.Unit{}}
 	stopped, err := w.stoppedWith(ctx, unit)
 	if err != nil {
@@ -107,7 +114,7 @@ func MayRestart(ctx context.Context, s *system.System, unit string) error {
 	if w.seen[unit].Unstoppable {
 		return &Held{converge.Reboot, unit + " refuses to be restarted by hand, so it waits for the reboot"}
 	}
-	return sessionsAllow(ctx, s, "restart", unit, stopped)
+	return sessionsAllow(ctx, s, "restart", unit, stopped, consent)
 }
 
 // along names a unit, and by way of which other one it is concerned.
@@ -119,7 +126,7 @@ func along(unit, other string) string {
 }
 
 // mayEnd returns an error when one of the units that a step would stop must stay.
-func mayEnd(ctx context.Context, s *system.System, verb, unit string, stopped []string) error {
+func mayEnd(ctx context.Context, s *system.System, verb, unit string, stopped []string, consent Consent) error {
 	for _, other := range stopped {
 		if why := protected.Service(other); why != "" {
 			if other != unit {
@@ -128,26 +135,30 @@ func mayEnd(ctx context.Context, s *system.System, verb, unit string, stopped []
 			return fmt.Errorf("cannot %s %s: %s", verb, unit, why)
 		}
 	}
-	return sessionsAllow(ctx, s, verb, unit, stopped)
+	return sessionsAllow(ctx, s, verb, unit, stopped, consent)
 }
 
 // sessionsAllow returns an error while somebody is logged in whose session a step
 // would end or disturb. Nothing must come between it and the step.
-func sessionsAllow(ctx context.Context, s *system.System, verb, unit string, stopped []string) error {
+func sessionsAllow(ctx context.Context, s *system.System, verb, unit string, stopped []string, consent Consent) error {
 	for _, other := range stopped {
 		carries := protected.Carries(other)
 		if carries == protected.Nobody {
 			continue
 		}
-		person, err := facts.LoggedIn(ctx, s)
-		if carries == protected.Desktops {
-			person, err = facts.AtDesktop(ctx, s)
+		ask, agreed := facts.AtDesktop, consent
+		if carries == protected.Everybody {
+			ask, agreed = facts.LoggedIn, Consent{} // no policy may consent to that
 		}
+		person, err := ask(ctx, s)
 		if err != nil {
 			return fmt.Errorf("cannot %s %s: %w", verb, unit, err)
 		}
+		if err := agreed.Hold(s, person, "whose session would end with "+along(unit, other)); err != nil {
+			return err
+		}
 		if person != "" {
-			return &Held{converge.NextSession, fmt.Sprintf("%s is logged in, whose session would end with %s", person, along(unit, other))}
+			slog.Warn("a session ends with a step that the policy wants taken in the maintenance window", "resource", agreed.to, "step", verb+" "+unit, "person", person)
 		}
 	}
 	return nil

@@ -6,9 +6,14 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
+
+	"github.com/BurntSushi/toml"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/gently"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -119,8 +124,8 @@ func TestAStepIsTakenOnlyWhenNoSessionEndsWithIt(t *testing.T) {
 				delete(g.units, "dbus.service")
 			}
 			s := &system.System{Root: "/", Units: g, Sessions: g}
-			step := map[string]func(context.Context, *system.System, string) error{"start": gently.Start, "stop": gently.Stop, "restart": gently.Restart}[test.verb]
-			err := step(t.Context(), s, test.unit)
+			step := map[string]func(context.Context, *system.System, string, gently.Consent) error{"start": gently.Start, "stop": gently.Stop, "restart": gently.Restart}[test.verb]
+			err := step(t.Context(), s, test.unit, gently.Consent{})
 			o := gently.Outcome("service/x", err)
 			got := string(o.Postponed)
 			if o.Err != nil {
@@ -129,7 +134,7 @@ func TestAStepIsTakenOnlyWhenNoSessionEndsWithIt(t *testing.T) {
 			if got != test.want || (len(g.did) == 1) != (test.want == taken) || test.want == later && !strings.Contains(o.Reason, "alice is logged in") {
 				t.Errorf("%s %s with %s logged in: %q, not %q: %v", test.verb, test.unit, name, got, test.want, err)
 			}
-			if byHand := gently.MayRun(t.Context(), s, []string{"/usr/bin/systemctl", "--no-block", test.verb, test.unit}); (byHand == nil) != (err == nil) {
+			if byHand := gently.MayRun(t.Context(), s, []string{"/usr/bin/systemctl", "--no-block", test.verb, test.unit}, gently.Consent{}); (byHand == nil) != (err == nil) {
 				t.Errorf("%s %s with %s logged in: by systemctl %v, and otherwise %v", test.verb, test.unit, name, byHand, err)
 			}
 		}
@@ -141,11 +146,11 @@ func TestWhileLogindDoesNotAnswerNothingIsRestarted(t *testing.T) {
 	g.err = errors.New("no answer")
 	s := &system.System{Root: "/", Units: g, Sessions: g}
 	for _, unit := range []string{"pcoip.service", "helper.service"} {
-		if o := gently.Outcome("pcoip/x", gently.Restart(t.Context(), s, unit)); o.Err == nil || o.Postponed != converge.Effect("") || len(g.did) > 0 {
+		if o := gently.Outcome("pcoip/x", gently.Restart(t.Context(), s, unit, gently.Consent{})); o.Err == nil || o.Postponed != converge.Effect("") || len(g.did) > 0 {
 			t.Errorf("%s: %v, %q", unit, o, g.did)
 		}
 	}
-	if err := gently.Restart(t.Context(), s, "cups.service"); err != nil {
+	if err := gently.Restart(t.Context(), s, "cups.service", gently.Consent{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -166,8 +171,67 @@ func TestCommandsThatStopUnitsAreKnown(t *testing.T) {
 	} {
 		g := world(alice)
 		s := &system.System{Root: "/", Units: g, Sessions: g}
-		if err := gently.MayRun(t.Context(), s, strings.Fields(command)); (err != nil) != held {
+		if err := gently.MayRun(t.Context(), s, strings.Fields(command), gently.Consent{}); (err != nil) != held {
 			t.Errorf("%s: %v", command, err)
+		}
+	}
+}
+
+// windows are one that is open at noon of every day and one that is not, and none.
+func windows(t *testing.T) (open, shut schedule.Window) {
+	t.Helper()
+	var document struct{ Open, Shut schedule.Window }
+	const text = "open = { from = \"11:00\", to = \"13:00\", timezone = \"UTC\" }\nshut = { from = \"02:00\", to = \"05:00\", timezone = \"UTC\" }\n"
+	if _, err := toml.Decode(text, &document); err != nil {
+		t.Fatal(err)
+	}
+	return document.Open, document.Shut
+}
+
+type noon struct{ system.Clock }
+
+func (noon) Now() time.Time { return time.Date(2026, 1, 7, 12, 0, 0, 0, time.UTC) }
+
+func TestASessionEndsForAStepOnlyInTheWindowAndWhereThePolicyConsents(t *testing.T) {
+	p := &policy.Policy{Rules: []policy.Rule{{Match: []string{"pcoip/*"}, Disrupt: policy.DisruptInWindow}, {Match: []string{"*"}, Severity: policy.High}}}
+	open, shut := windows(t)
+	desktop := system.Session{User: "alice", Service: "pcoip-session", State: "online", Type: "x11"}
+	const taken, refused = "", "refused"
+	for _, test := range []struct {
+		verb, unit string
+		ids        []policy.ID
+		window     schedule.Window
+		want       string
+		reason     string
+	}{
+		{"restart", "pcoip.service", []policy.ID{"pcoip/a"}, open, taken, ""},
+		{"restart", "helper.service", []policy.ID{"dropin/b", "pcoip/a"}, open, taken, ""},
+		{"restart", "pcoip.service", []policy.ID{"dropin/b"}, open, "next-session", "with pcoip.service"},
+		{"restart", "pcoip.service", nil, open, "next-session", "with pcoip.service"},
+		{"restart", "pcoip.service", []policy.ID{"pcoip/a"}, shut, "maintenance-window", "in the maintenance window 02:00–05:00 UTC"},
+		{"restart", "pcoip.service", []policy.ID{"pcoip/a"}, schedule.Window{}, "next-session", "none is set: say window in [schedule]"},
+		{"stop", "accounts-daemon.service", []policy.ID{"pcoip/a"}, open, taken, ""},
+		{"start", "rival.service", []policy.ID{"pcoip/a"}, open, taken, ""},
+		// What everybody hangs on, and what nobody could log in without.
+		{"restart", "dbus.service", []policy.ID{"pcoip/a"}, open, "reboot", ""},
+		{"restart", "broker.service", []policy.ID{"pcoip/a"}, open, "reboot", ""},
+		{"stop", "session-3.scope", []policy.ID{"pcoip/a"}, open, "next-session", "alice"},
+		{"stop", "pcoip.service", []policy.ID{"pcoip/a"}, open, refused, ""},
+		{"stop", "helper.service", []policy.ID{"pcoip/a"}, open, refused, ""},
+		{"stop", "dbus.service", []policy.ID{"pcoip/a"}, open, refused, ""},
+		{"start", "greedy.service", []policy.ID{"pcoip/a"}, open, refused, ""},
+		{"start", "rescue.target", []policy.ID{"pcoip/a"}, open, refused, ""},
+	} {
+		g := world(desktop)
+		s := &system.System{Root: "/", Units: g, Sessions: g, Clock: noon{}}
+		step := map[string]func(context.Context, *system.System, string, gently.Consent) error{"start": gently.Start, "stop": gently.Stop, "restart": gently.Restart}[test.verb]
+		o := gently.Outcome("pcoip/a", step(t.Context(), s, test.unit, gently.ConsentTo(p, test.window, test.ids...)))
+		got := string(o.Postponed)
+		if o.Err != nil {
+			got = refused
+		}
+		if got != test.want || !strings.Contains(o.Reason, test.reason) || (len(g.did) == 1) != (test.want == taken) {
+			t.Errorf("%s %s for %v, window %s: %q, not %q: %s %v", test.verb, test.unit, test.ids, test.window, got, test.want, o.Reason, o.Err)
 		}
 	}
 }

@@ -12,9 +12,9 @@ import (
 // MayRun returns an error, Held or another, when a command is one of systemctl(1) or
 // service(8) that must not be run now. What another program does to sessions nobody
 // can know.
-func MayRun(ctx context.Context, s *system.System, argv []string) error {
+func MayRun(ctx context.Context, s *system.System, argv []string, consent Consent) error {
 	verb, units := asked(argv)
-	may := map[string]func(context.Context, *system.System, string) error{
+	may := map[string]func(context.Context, *system.System, string, Consent) error{
 		"start": MayStart, "stop": MayStop, "kill": MayStop, "restart": MayRestart, "try-restart": MayRestart, "condrestart": MayRestart,
 		"reload-or-restart": MayRestart, "try-reload-or-restart": MayRestart, "force-reload": MayRestart,
 		"reload-or-try-restart": MayRestart, // as systemd 219 calls it
@@ -23,7 +23,7 @@ func MayRun(ctx context.Context, s *system.System, argv []string) error {
 		return nil
 	}
 	for _, unit := range units {
-		if err := may(ctx, s, unit); err != nil {
+		if err := may(ctx, s, unit, consent); err != nil {
 			return err
 		}
 	}

@@ -2,13 +2,10 @@ package report_test
 
 import (
 	"encoding/json"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -117,55 +114,5 @@ func TestOnlyThoseWhoAskForColourGetIt(t *testing.T) {
 		if strings.Contains(text.String(), "\x1b[") != colour {
 			t.Errorf("colour %v: %q", colour, text.String())
 		}
-	}
-}
-
-// The limits are those of PutComplianceItems; an endpoint that enforces them takes
-// whole reports in test/e2e.
-func TestComplianceItemsKeepToTheLimitsOfTheService(t *testing.T) {
-	long := resource(policy.ID("dropin/etc/x.d/"+strings.Repeat("ä", 100)), converge.Drifted)
-	long.Reason = strings.Repeat("ü", 5000)
-	long.Differs("content", strings.Repeat("w", 9000), "\xff\xfe"+strings.Repeat("g", 9000))
-	other := resource(long.ID+"2", converge.Compliant)
-	in := of([]string{"first problem", "second problem"}, long, other).ComplianceItems()
-	seen := map[string]bool{}
-	for _, item := range in.Items {
-		id := aws.ToString(item.Id)
-		if len(id) > 100 || seen[id] || !utf8.ValidString(id) {
-			t.Errorf("id %q", id)
-		}
-		seen[id] = true
-		if len(aws.ToString(item.Title)) > 500 {
-			t.Errorf("title of %d bytes", len(*item.Title))
-		}
-		for key, value := range item.Details {
-			if len(key) > 64 || len(value) > 4096 || !utf8.ValidString(value) {
-				t.Errorf("detail %s of %d bytes", key, len(value))
-			}
-		}
-	}
-	if len(in.Items) != 3 || in.Items[0].Details["reason"] != "first problem" {
-		t.Errorf("%d items", len(in.Items))
-	}
-}
-
-func TestAReportOfManyThousandResourcesHasNoMoreItemsThanTheServiceTakes(t *testing.T) {
-	var resources []converge.Resource
-	for i := range 12000 {
-		resources = append(resources, resource(policy.ID(fmt.Sprintf("check/%d", i)), converge.Compliant))
-	}
-	if n := len(of(nil, resources...).ComplianceItems().Items); n != 10000 {
-		t.Errorf("%d items", n)
-	}
-}
-
-func TestTheContentHashChangesWithTheContentAndWithNothingElse(t *testing.T) {
-	a, b := of(nil, resource("package/a", converge.Compliant)), of(nil, resource("package/a", converge.Compliant))
-	b.Time = at.Add(time.Hour)
-	if a.ContentHash() != b.ContentHash() {
-		t.Error("the hash depends on the time of the report")
-	}
-	if c := of(nil, resource("package/a", converge.Failed)); a.ContentHash() == c.ContentHash() {
-		t.Error("the hash does not tell compliant from failed")
 	}
 }

@@ -3,9 +3,10 @@ package report
 import (
 	"fmt"
 	"io"
-	"slices"
 	"strings"
 	"time"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 )
@@ -102,6 +103,7 @@ func (r Report) Text(w io.Writer, style Style) error {
 			p.resource(resource, style)
 		}
 	}
+	p.rules(r, style)
 	p.refused(r, style)
 	p.verdict(r, style)
 	return p.err
@@ -133,7 +135,28 @@ func (p *printer) verdict(r Report, style Style) {
 
 func (p *printer) refused(r Report, style Style) {
 	for _, problem := range r.Policy.Refused {
-		p.printf("%s %s\n", style.paint(red, "✗ policy refused:"), problem)
+		p.printf("%s %s\n", style.paint(red, "✗ policy refused:"), clean(problem))
+	}
+}
+
+// rules says which waivers have ended; with Verbose also which there are, and which
+// rules are about nothing.
+func (p *printer) rules(r Report, style Style) {
+	for _, w := range r.Waivers {
+		origin := style.paint(dim, clean(w.Origin.String()))
+		switch {
+		case w.Expired:
+			p.printf("%s %s  %s\n", style.paint(yellow, "! expired waiver:"), clean(w.String()), origin)
+		case style.Verbose:
+			p.printf("%s %s; holds %s  %s\n", style.paint(dim, "○ waiver:"), clean(w.String()), counted(w.Holds), origin)
+		}
+	}
+	if !style.Verbose {
+		return
+	}
+	for _, rule := range r.Policy.Idle {
+		p.printf("%s %s  %s\n", style.paint(dim, "○ rule about nothing here:"),
+			clean(strings.Join(rule.Match, ", ")), style.paint(dim, clean(rule.Origin.String())))
 	}
 }
 
@@ -165,7 +188,7 @@ func (p *printer) resource(r converge.Resource, style Style) {
 		notes = append(notes, "in effect after "+strings.ReplaceAll(string(r.Effect), "-", " "))
 	}
 	if r.Origin.Fragment != "" {
-		notes = append(notes, r.Origin.String())
+		notes = append(notes, clean(r.Origin.String()))
 	}
 	p.printf("%s %s  %s\n", style.mark(r.State), style.paint(bold, clean(string(r.ID))), style.paint(dim, strings.Join(notes, " · ")))
 	if r.Reason != "" {
@@ -212,22 +235,39 @@ func orNothing(text string) string {
 }
 
 // clean keeps what stood in a file or came from a directory from speaking to the
-// terminal: control characters become visible.
+// terminal, the parser or the reader's eye: what is no text, and what would turn the
+// direction of what follows, becomes visible.
 func clean(text string) string {
-	if !strings.ContainsFunc(text, isControl) {
+	if utf8.ValidString(text) && !strings.ContainsFunc(text, hidden) {
 		return text
 	}
 	var b strings.Builder
-	for _, r := range text {
-		if isControl(r) {
-			fmt.Fprintf(&b, `\x%02x`, r)
-		} else {
+	for i, r := range text {
+		_, size := utf8.DecodeRuneInString(text[i:])
+		switch {
+		case r == utf8.RuneError && size == 1:
+			fmt.Fprintf(&b, `\x%02x`, text[i])
+		case !hidden(r):
 			b.WriteRune(r)
+		case r < 0x100:
+			fmt.Fprintf(&b, `\x%02x`, r)
+		case r < 0x10000:
+			fmt.Fprintf(&b, `\u%04x`, r)
+		default:
+			fmt.Fprintf(&b, `\U%08x`, r)
 		}
 	}
 	return b.String()
 }
 
-func isControl(r rune) bool {
-	return (r < 0x20 && !slices.Contains([]rune{'\n', '\t'}, r)) || r == 0x7f || (r >= 0x80 && r < 0xa0)
+// hidden says of a character that it is none that one sees: a control, a mark of
+// direction (UAX #9), or one that XML 1.0 and HTML do not allow.
+func hidden(r rune) bool {
+	switch {
+	case r == '\n', r == '\t':
+		return false
+	case r == 0xfffe, r == 0xffff, r > 0xffff && r&0xfffe == 0xfffe, r >= 0xfdd0 && r <= 0xfdef:
+		return true
+	}
+	return unicode.Is(unicode.Cc, r) || unicode.Is(unicode.Bidi_Control, r) || r == '\u2028' || r == '\u2029' || r == '\ufeff'
 }

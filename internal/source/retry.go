@@ -59,6 +59,10 @@ func classes() map[string]Class {
 		"ValidationException": Hopeless, "ValidationError": Hopeless, "InvalidFilterKey": Hopeless, "InvalidFilterOption": Hopeless,
 		"InvalidFilterValue": Hopeless, "InvalidNextToken": Hopeless, "InvalidNextTokenException": Hopeless,
 		"RequestEntityTooLargeException": Hopeless, "ItemSizeLimitExceededException": Hopeless, "TotalSizeLimitExceededException": Hopeless,
+		"InvalidItemContentException": Hopeless, "ItemContentMismatchException": Hopeless, "InvalidTypeNameException": Hopeless,
+		"InvalidResourceId": Hopeless, "InvalidResourceType": Hopeless, "InvalidInstanceId": Hopeless,
+		"ComplianceTypeCountLimitExceededException": Hopeless, "CustomSchemaCountLimitExceededException": Hopeless,
+		"SubTypeCountLimitExceededException": Hopeless, "UnsupportedInventorySchemaVersionException": Hopeless,
 	}
 }
 

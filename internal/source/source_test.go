@@ -3,7 +3,6 @@ package source_test
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -58,10 +57,10 @@ func (a *activated) put(t *testing.T, name, content string) {
 func (a *activated) activate(t *testing.T, key string, expires time.Time) {
 	t.Helper()
 	c := awsfake.DefaultCredentials()
-	identity, _ := json.Marshal(map[string]any{"ShareFile": "/root/.aws/credentials", "CredentialsExpiresAt": expires})
-	a.put(t, "var/lib/amazon/ssm/runtimeconfig/identity_config.json", string(identity))
-	a.put(t, "root/.aws/credentials", fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\naws_session_token = %s\n",
-		key, c.SecretAccessKey, c.SessionToken))
+	c.AccessKeyID = key
+	if err := awsfake.Activate(a.root, c, expires); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (a *activated) connect(t *testing.T) *source.AWS {

@@ -73,7 +73,7 @@ func (w *Watcher) waitForMark(ctx context.Context) {
 		w.log.Debug("cannot tell how far events have been read", "err", err)
 		return
 	}
-	timeout := time.NewTimer(longestCatchUp)
+	timeout := time.NewTimer(w.patience)
 	defer timeout.Stop()
 	select {
 	case <-reached:

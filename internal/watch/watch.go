@@ -38,6 +38,8 @@ type Watcher struct {
 	notes *fsnotify.Watcher
 	dirty func(kind string)
 
+	patience time.Duration // of CatchUp
+
 	jumper  system.Jumper // nil: none is followed
 	resumes resumes       // of Run alone
 	lost    time.Time     // when events were lost last; of Run alone
@@ -62,28 +64,38 @@ type interest struct {
 func (i interest) in(name string) bool { return len(i.names) == 0 || slices.Contains(i.names, name) }
 
 // New returns a watcher that follows nothing yet. dirty is called, from any
-// goroutine, with the name of each kind that should look again, and with LocalPolicy
-// and Resumed.
+// goroutine, with the name of each kind that should look again, and with LocalPolicy,
+// Configuration and Resumed.
 func New(files system.FS, log *slog.Logger, dirty func(kind string)) (*Watcher, error) {
 	notes, err := fsnotify.NewWatcher()
 	if err != nil {
 		return nil, fmt.Errorf("cannot watch files: %w; see fs.inotify.max_user_instances", err)
 	}
-	return &Watcher{files: files, log: log, notes: notes, dirty: dirty, unsettled: bursts{}}, nil
+	return &Watcher{files: files, log: log, notes: notes, dirty: dirty, unsettled: bursts{}, patience: longestCatchUp}, nil
 }
 
-// LocalPolicy is what dirty is called with when the local policy may have
-// changed. It is the name of no kind.
-const LocalPolicy = "local policy"
+// What dirty is called with when the local policy, or the agent's configuration, may
+// have changed. They are the names of no kinds.
+const (
+	LocalPolicy   = "local policy"
+	Configuration = "configuration"
+)
+
+// half is how long nothing more must be written to the configuration for it to be
+// taken for whole: one that has just been emptied to be written anew can be read, and
+// says that no policy is published to this machine.
+const half = 500 * time.Millisecond
 
 // sessionsDir is where logind keeps what it knows of sessions. It sends no signal when
 // somebody logs out and leaves something running.
 const sessionsDir = "/run/systemd/sessions"
 
-// Follow makes the watcher follow what these kinds watch and the local policy in
-// localDir, and nothing else.
-func (w *Watcher) Follow(kinds []converge.Kind, localDir string) {
+// Follow makes the watcher follow what these kinds watch, the local policy in
+// localDir and the agent's configuration, and nothing else. Names are absolute.
+func (w *Watcher) Follow(kinds []converge.Kind, localDir, configFile string) {
 	dirs, units, sessions := map[string][]interest{localDir: {{kind: LocalPolicy}}}, map[string][]string{}, []string(nil)
+	configDir := path.Dir(configFile) // editors put another file in its place
+	dirs[configDir] = append(dirs[configDir], interest{Configuration, []string{path.Base(configFile)}, half})
 	for _, kind := range kinds {
 		watcher, ok := kind.(converge.Watcher)
 		if !ok {

@@ -2,9 +2,13 @@ package watch_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -60,7 +64,8 @@ func run(t *testing.T, log *slog.Logger, dirty func(kind string), kinds ...conve
 	if err := w.MarkWith(filepath.Join(t.TempDir(), "mark")); err != nil {
 		t.Fatal(err)
 	}
-	w.Follow(kinds, filepath.Join(t.TempDir(), "policy.d"))
+	w.CatchUpWithin(10 * time.Second)
+	w.Follow(kinds, filepath.Join(t.TempDir(), "policy.d"), filepath.Join(t.TempDir(), "agent.toml"))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -174,5 +179,60 @@ func TestAFileThatIsBeingWrittenHereIsNoNews(t *testing.T) {
 	case got := <-dirty:
 		t.Errorf("%s is to look again", got)
 	case <-time.After(200 * time.Millisecond): // an event would have come
+	}
+}
+
+func TestAConfigurationIsTakenUpOnceItIsWholeHoweverItIsWritten(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "agent.toml")
+	write(t, name, "personas = [\"base\"]\n")
+	s, err := system.Open(system.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var seen []string // what the file held whenever it was to be read
+	w, err := watch.New(s.FS, slog.New(slog.DiscardHandler), func(what string) {
+		content, err := os.ReadFile(name)
+		mu.Lock()
+		defer mu.Unlock()
+		seen = append(seen, fmt.Sprint(what, ": ", string(content), err))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Follow(nil, filepath.Join(dir, "policy.d"), name)
+	go w.Run(t.Context())
+	for how, change := range map[string]func(content string){
+		"in place": func(content string) {
+			write(t, name, "")
+			time.Sleep(20 * time.Millisecond) // while it is empty it says something else
+			write(t, name, content)
+		},
+		"by an editor": func(content string) {
+			if err := errors.Join(os.Rename(name, name+"~"), os.WriteFile(name+".new", []byte(content), 0o600), os.Rename(name+".new", name)); err != nil {
+				t.Fatal(err)
+			}
+		},
+	} {
+		write(t, filepath.Join(dir, "other.toml"), "")
+		start := time.Now()
+		change(how)
+		quick := time.Since(start) < 250*time.Millisecond // on a machine that was not too busy for it
+		want, empty := "configuration: "+how+"<nil>", "configuration: <nil>"
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			mu.Lock()
+			got := slices.Clone(seen)
+			mu.Unlock()
+			if quick && slices.Contains(got, empty) {
+				t.Errorf("written %s it is read while it is empty", how)
+			}
+			if slices.Contains(got, want) {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("written %s it is read as %q", how, got)
+			}
+		}
 	}
 }

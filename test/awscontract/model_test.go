@@ -4,14 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"os/exec"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/aws/aws-sdk-go-v2/aws"
-	"github.com/aws/aws-sdk-go-v2/service/ssm"
-	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
-
+	"github.com/soe-agent/soe-agent/internal/report"
+	"github.com/soe-agent/soe-agent/internal/report/example"
 	"github.com/soe-agent/soe-agent/test/awsfake"
 )
 
@@ -20,15 +19,13 @@ const node = "mi-0123456789abcdef0"
 func TestWhatTheSDKSendsIsWithinTheServiceModel(t *testing.T) {
 	s := awsfake.New(t)
 	ssmClient, secretsClient := clients(s.URL)
-	_, err := ssmClient.PutComplianceItems(t.Context(), &ssm.PutComplianceItemsInput{
-		ResourceId: aws.String(node), ResourceType: aws.String("ManagedInstance"), ComplianceType: aws.String("Custom:SoeAgent"),
-		ExecutionSummary: &types.ComplianceExecutionSummary{ExecutionTime: aws.Time(time.Now())},
-		Items: []types.ComplianceItemEntry{{
-			Id: aws.String("package/firefox"), Severity: types.ComplianceSeverityHigh, Status: types.ComplianceStatusCompliant,
-			Details: map[string]string{"want": "present"},
-		}},
-	})
-	if err != nil {
+	made := example.Report(3000) // some of it is cut
+	items, _ := made.ComplianceItems(report.Room)
+	if _, err := ssmClient.PutComplianceItems(t.Context(), items); err != nil {
+		t.Fatal(err)
+	}
+	line, _ := made.Inventory(time.Now())
+	if _, err := ssmClient.PutInventory(t.Context(), line); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := readSecret(t.Context(), secretsClient, "soe/none", "", ""); err == nil {
@@ -99,6 +96,48 @@ func TestTheServiceModelForbidsWhatAwsfakeRefuses(t *testing.T) {
 				t.Fatal(err)
 			}
 			out := checkAgainstModel(t, "PutComplianceItems", text)
+			if forbidden := out != ""; forbidden != (test.about != "") || !strings.Contains(out, test.about) {
+				t.Errorf("got %q, want %q", out, test.about)
+			}
+		})
+	}
+}
+
+func TestTheServiceModelForbidsOfInventoryWhatAwsfakeRefuses(t *testing.T) {
+	tests := []struct {
+		name   string
+		change func(body, item map[string]any)
+		about  string
+	}{
+		{"nothing", func(_, _ map[string]any) {}, ""},
+		{"a node that is none", func(body, _ map[string]any) { body["InstanceId"] = "ws-0123456789" }, "does not match"},
+		{"no items", func(body, _ map[string]any) { body["Items"] = []any{} }, "min length: 1"},
+		{"a type of nobody", func(_, item map[string]any) { item["TypeName"] = "SoeAgent" }, "does not match"},
+		{"a version with three parts", func(_, item map[string]any) { item["SchemaVersion"] = "1.0.0" }, "does not match"},
+		{"a time with a fraction", func(_, item map[string]any) { item["CaptureTime"] = "2026-11-21T09:00:00.5Z" }, "does not match"},
+		{"a long value", func(_, item map[string]any) {
+			item["Content"] = []any{map[string]any{"x": strings.Repeat("x", 4097)}}
+		}, "at most 4096"},
+		{"51 attributes", func(_, item map[string]any) {
+			entry := map[string]any{}
+			for i := range 51 {
+				entry[strconv.Itoa(i)] = ""
+			}
+			item["Content"] = []any{entry}
+		}, "at most 50"},
+	}
+	for _, test := range tests {
+		t.Run(test.name, func(t *testing.T) {
+			item := map[string]any{
+				"TypeName": "Custom:SoeAgent", "SchemaVersion": "1.0", "CaptureTime": "2026-11-21T09:00:00Z", "Content": []any{map[string]any{"x": "y"}},
+			}
+			body := map[string]any{"InstanceId": node, "Items": []any{item}}
+			test.change(body, item)
+			text, err := json.Marshal(body)
+			if err != nil {
+				t.Fatal(err)
+			}
+			out := checkAgainstModel(t, "PutInventory", text)
 			if forbidden := out != ""; forbidden != (test.about != "") || !strings.Contains(out, test.about) {
 				t.Errorf("got %q, want %q", out, test.about)
 			}

@@ -113,6 +113,7 @@ func TestWhatComplianceRefuses(t *testing.T) {
 		{"a long hash", func(in *ssm.PutComplianceItemsInput) { in.ItemContentHash = aws.String(strings.Repeat("x", 257)) }, "ValidationException"},
 		{"another type of resource", func(in *ssm.PutComplianceItemsInput) { in.ResourceType = aws.String("WorkSpace") }, "InvalidResourceType"},
 		{"a resource that is no node", func(in *ssm.PutComplianceItemsInput) { in.ResourceId = aws.String("ws-0123456789") }, "InvalidResourceId"},
+		{"a long ID", func(in *ssm.PutComplianceItemsInput) { in.Items[0].Id = aws.String(strings.Repeat("x", 101)) }, "ValidationException"},
 		{"two items with one ID", func(in *ssm.PutComplianceItemsInput) { in.Items = append(in.Items, in.Items[0]) }, "InvalidItemContentException"},
 		{"a partial upload", func(in *ssm.PutComplianceItemsInput) { in.UploadType = types.ComplianceUploadTypePartial }, "ValidationException"},
 	}

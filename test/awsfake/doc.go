@@ -1,5 +1,5 @@
 // Package awsfake is an AWS endpoint on loopback, or in memory, for tests: Systems Manager (Parameter Store,
-// Compliance, tags) and Secrets Manager, as far as the agent uses them, which throttles, fails and lies on demand.
+// Compliance, Inventory, tags) and Secrets Manager, as far as the agent uses them, which throttles, fails and lies on demand.
 //
 //	aws := awsfake.New(t)
 //	aws.PutParameter("/soe/prod/syslog/host", "logs.example.com")

@@ -18,7 +18,7 @@ var (
 	// nodeRole is AmazonSSMManagedInstanceCore, as far as the endpoint has its actions, and what an agent
 	// needs beyond it: the tags of its own node and the secrets.
 	nodeRole = role{session: "SoeNode/mi-0123456789abcdef0", actions: []string{
-		"ssm:GetParameter", "ssm:GetParameters", "ssm:PutComplianceItems", "ssm:ListTagsForResource",
+		"ssm:GetParameter", "ssm:GetParameters", "ssm:PutComplianceItems", "ssm:PutInventory", "ssm:ListTagsForResource",
 		"secretsmanager:GetSecretValue", "secretsmanager:BatchGetSecretValue",
 	}}
 	publisherRole = role{session: "SoePublisher/ci"}
@@ -89,6 +89,7 @@ func (s *Server) resources(target string, body []byte) []string {
 		Name, Path, ResourceType string
 		Names                    []string
 		ResourceID               string `json:"ResourceId"`
+		InstanceID               string `json:"InstanceId"`
 		SecretID                 string `json:"SecretId"`
 	}
 	if err := json.Unmarshal(body, &in); err != nil {
@@ -100,6 +101,8 @@ func (s *Server) resources(target string, body []byte) []string {
 		arns = []string{parameterARN(in.ResourceID)}
 	case in.ResourceType != "":
 		arns = []string{arn("ssm", "managed-instance/"+in.ResourceID)}
+	case in.InstanceID != "":
+		arns = []string{arn("ssm", "managed-instance/"+in.InstanceID)}
 	case in.SecretID != "":
 		arns = []string{s.secretARN(in.SecretID)}
 	case strings.HasPrefix(target, "secretsmanager.") && in.Name != "":

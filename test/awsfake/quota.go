@@ -28,8 +28,20 @@ func (s *Server) SetQuota(callsPerSecond float64, burst int) {
 		s.quota = nil
 		return
 	}
+	s.quota = newQuota(callsPerSecond, burst)
+}
+
+// SetQuotaOf sets the account's quota of calls to one other action such as PutComplianceItems, whose own is not
+// published. At the start it has none.
+func (s *Server) SetQuotaOf(action string, callsPerSecond float64, burst int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.quotas[action] = newQuota(callsPerSecond, burst)
+}
+
+func newQuota(callsPerSecond float64, burst int) *quota {
 	interval := time.Duration(float64(time.Second) / callsPerSecond)
-	s.quota = &quota{interval: interval, slack: time.Duration(burst-1) * interval}
+	return &quota{interval: interval, slack: time.Duration(burst-1) * interval}
 }
 
 func (q *quota) take(now time.Time) bool {
@@ -49,10 +61,14 @@ var sharingQuota = []string{"AmazonSSM.GetParameter", "AmazonSSM.GetParameters",
 
 // throttle answers a call that is beyond the account's quota. s.mu is held.
 func (s *Server) throttle(target string) *APIError {
-	if s.quota == nil || !slices.Contains(sharingQuota, target) || s.quota.take(time.Now()) {
+	_, action, _ := strings.Cut(target, ".")
+	quota := s.quotas[action]
+	if slices.Contains(sharingQuota, target) {
+		quota = s.quota
+	}
+	if quota == nil || quota.take(time.Now()) {
 		return nil
 	}
-	_, action, _ := strings.Cut(target, ".")
 	s.count(action, -1, 1)
 	return throttled()
 }

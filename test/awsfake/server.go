@@ -46,11 +46,14 @@ type Server struct {
 	mu          sync.Mutex
 	credentials map[string]aws.Credentials // by access key ID
 	quota       *quota                     // nil: none
+	quotas      map[string]*quota          // by action
 	denials     map[denial]bool
 	parameters  map[string]*parameter
 	secrets     map[string]*secret
 	tags        map[resource]map[string]string
 	compliance  map[complianceKey]ComplianceReport
+	inventory   map[inventoryKey]InventoryItem
+	traffic     map[string]traffic // by node
 	faults      map[string][]scheduledFault
 	calls       map[string]Calls // by action
 	unrecorded  bool             // requests are not kept
@@ -90,6 +93,9 @@ func newServer() *Server {
 		secrets:    map[string]*secret{},
 		tags:       map[resource]map[string]string{},
 		compliance: map[complianceKey]ComplianceReport{},
+		inventory:  map[inventoryKey]InventoryItem{},
+		traffic:    map[string]traffic{},
+		quotas:     map[string]*quota{},
 		faults:     map[string][]scheduledFault{},
 		calls:      map[string]Calls{},
 		waited:     map[string]int{},
@@ -105,6 +111,7 @@ func newServer() *Server {
 		"AmazonSSM.AddTagsToResource":        decoding(s.addTagsToResource),
 		"AmazonSSM.ListTagsForResource":      decoding(s.listTagsForResource),
 		"AmazonSSM.PutComplianceItems":       decoding(s.putComplianceItems),
+		"AmazonSSM.PutInventory":             decoding(s.putInventory),
 		"secretsmanager.CreateSecret":        decoding(s.createSecret),
 		"secretsmanager.PutSecretValue":      decoding(s.putSecretValue),
 		"secretsmanager.GetSecretValue":      decoding(s.getSecretValue),

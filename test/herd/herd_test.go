@@ -2,14 +2,12 @@ package herd
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
 	"os"
-	"path/filepath"
 	"runtime/debug"
 	"slices"
 	"sync"
@@ -31,8 +29,11 @@ const (
 	// pays for more (AWS General Reference).
 	quota      = 40
 	policyPath = "/soe/prod"
-	poll       = 15 * time.Minute
 )
+
+// pollOf is how often so many look: every 15 minutes, or as seldom as 40 calls a second
+// ask of a larger fleet (docs/publishing.md).
+func pollOf(agents int) time.Duration { return 15 * time.Minute * time.Duration(max(1, agents/10_000)) }
 
 // fragments are a policy that wants a parameter and a secret.
 func fragments() map[string]string {
@@ -96,16 +97,6 @@ func root(t *testing.T) string {
 	return dir
 }
 
-func write(t *testing.T, name, content string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, []byte(content), 0o600); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // newHerd makes n agents. It is called in the bubble in which they live.
 func newHerd(t *testing.T, dir string, n int, jitter func(time.Duration) time.Duration) *herd {
 	t.Helper()
@@ -117,11 +108,9 @@ func newHerd(t *testing.T, dir string, n int, jitter func(time.Duration) time.Du
 	if err := h.aws.PublishPolicy(policyPath, 1, fragments()); err != nil {
 		t.Fatal(err)
 	}
-	c := awsfake.DefaultCredentials()
-	identity, _ := json.Marshal(map[string]any{"ShareFile": "/root/.aws/credentials", "CredentialsExpiresAt": time.Now().AddDate(1, 0, 0)})
-	write(t, filepath.Join(dir, "var/lib/amazon/ssm/runtimeconfig/identity_config.json"), string(identity))
-	write(t, filepath.Join(dir, "root/.aws/credentials"), fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\naws_session_token = %s\n",
-		c.AccessKeyID, c.SecretAccessKey, c.SessionToken))
+	if err := awsfake.Activate(dir, awsfake.DefaultCredentials(), time.Now().AddDate(1, 0, 0)); err != nil {
+		t.Fatal(err)
+	}
 	s, err := system.Open(system.Options{Root: dir})
 	if err != nil {
 		t.Fatal(err)
@@ -151,6 +140,7 @@ func newHerd(t *testing.T, dir string, n int, jitter func(time.Duration) time.Du
 // is published. They live on until ctx is done, which wg tells.
 func (h *herd) start(ctx context.Context, wg *sync.WaitGroup, over time.Duration) {
 	h.await()
+	poll := pollOf(len(h.agents))
 	for _, a := range h.agents {
 		delay := rand.N(over)
 		wg.Go(func() {

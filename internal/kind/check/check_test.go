@@ -1,6 +1,7 @@
 package check_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -172,10 +173,14 @@ func TestACheckThatTriesToWriteCannot(t *testing.T) {
 }
 
 func TestACheckRunsAsItsUserAndGainsNothing(t *testing.T) {
+	secret := filepath.Join(t.TempDir(), "shadow")
+	if err := errors.Join(os.WriteFile(secret, []byte("root:*:"), 0), os.Chown(secret, 1, 1)); err != nil {
+		t.Fatal(err)
+	}
 	found := results(t, `
 [checks]
 is-root       = { run = ["/usr/bin/id", "-u"], stdout = "^0$" }
-reads-shadow  = { run = ["/bin/grep", "-q", "^root:", "/etc/shadow"] }
+reads-all     = { run = ["/bin/grep", "-q", "^root:", "`+secret+`"] }
 is-nobody     = { run = ["/bin/sh", "-c", "echo $(id -un) $USER"], user = "nobody", stdout = "^nobody nobody$" }
 gains-nothing = { run = ["/bin/grep", "NoNewPrivs", "/proc/self/status"], user = "nobody", stdout = '\s1$' }
 has-little    = { run = ["/bin/grep", "CapEff", "/proc/self/status"], stdout = '^CapEff:\s*0000000400080004$' }
@@ -187,7 +192,7 @@ writes-to-null = { run = ["/bin/sh", "-c", "echo > /dev/null"] }
 		state  converge.State
 		reason string
 	}{
-		"is-root": {converge.Compliant, ""}, "reads-shadow": {converge.Compliant, ""}, "is-nobody": {converge.Compliant, ""},
+		"is-root": {converge.Compliant, ""}, "reads-all": {converge.Compliant, ""}, "is-nobody": {converge.Compliant, ""},
 		"gains-nothing": {converge.Compliant, ""}, "has-little": {converge.Compliant, ""}, "writes-to-null": {converge.Compliant, ""},
 		"nobody-there": {converge.Unknown, "cannot run the check as no-such-user: there is no such user"},
 		"its-errors":   {converge.Failed, `the check does not hold: its stderr is "warning: old"`},

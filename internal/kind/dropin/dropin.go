@@ -15,6 +15,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -30,12 +31,13 @@ type Kind struct {
 	policy *policy.Policy
 	system *system.System
 	ledger *converge.Ledger
+	window schedule.Window
 }
 
 // New returns the kind for a policy on a machine, of which the ledger knows what
 // an earlier policy brought there.
-func New(p *policy.Policy, s *system.System, l *converge.Ledger) *Kind {
-	return &Kind{policy: p, system: s, ledger: l}
+func New(p *policy.Policy, s *system.System, l *converge.Ledger, window schedule.Window) *Kind {
+	return &Kind{policy: p, system: s, ledger: l, window: window}
 }
 
 // Name implements converge.Kind.
@@ -148,6 +150,7 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 		r.Differs(converge.AspectEffect, "in effect", "written, and not yet in effect")
 	}
 	content, info, err := k.system.FS.Inspect(name)
+	r.Happened = info.Changed
 	missing := errors.Is(err, fs.ErrNotExist)
 	switch {
 	case err != nil && !missing:

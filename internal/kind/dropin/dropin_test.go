@@ -16,6 +16,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -81,7 +82,7 @@ func pass(t *testing.T, p *policy.Policy, root string, gate system.Gate) map[pol
 	if err != nil {
 		t.Fatal(err)
 	}
-	result := converge.New(p, []converge.Kind{New(p, s, ledger)}, ledger, s.Clock, slog.New(slog.DiscardHandler)).Pass(t.Context())
+	result := converge.New(p, []converge.Kind{New(p, s, ledger, schedule.Window{})}, ledger, s.Clock, slog.New(slog.DiscardHandler)).Pass(t.Context())
 	found := map[policy.ID]converge.Resource{}
 	for _, r := range result.Resources {
 		found[r.ID] = r
@@ -350,7 +351,7 @@ func BenchmarkCheckOf208FilesInLine(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	k := New(files(dropins), s, ledger)
+	k := New(files(dropins), s, ledger, schedule.Window{})
 	for b.Loop() {
 		resources, _ := k.Check(context.Background())
 		for _, r := range resources {

@@ -216,7 +216,7 @@ func (b *batch) runOwn(ctx context.Context, argv, names []string) error {
 		return nil
 	}
 	shown := strings.Join(argv, " ")
-	if err := gently.MayRun(ctx, b.system, argv); err != nil {
+	if err := gently.MayRun(ctx, b.system, argv, b.consentTo(names)); err != nil {
 		return fmt.Errorf("cannot activate it with %s: %w", shown, err)
 	}
 	out, err := b.system.Runner.Run(ctx, system.Command{Argv: argv})

@@ -16,6 +16,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -106,7 +107,7 @@ func (m *running) pass(t *testing.T, p *policy.Policy) map[policy.ID]converge.Re
 		s.Sessions = m.sessions
 	}
 	found := map[policy.ID]converge.Resource{}
-	for _, r := range converge.New(p, []converge.Kind{New(p, s, ledger)}, ledger, s.Clock, slog.New(slog.DiscardHandler)).Pass(t.Context()).Resources {
+	for _, r := range converge.New(p, []converge.Kind{New(p, s, ledger, schedule.Window{})}, ledger, s.Clock, slog.New(slog.DiscardHandler)).Pass(t.Context()).Resources {
 		found[r.ID] = r
 	}
 	return found

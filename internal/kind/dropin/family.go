@@ -193,7 +193,7 @@ func restart(ctx context.Context, s *system.System, units ...string) error {
 	if unit == "" {
 		return err
 	}
-	return gently.Restart(ctx, s, unit)
+	return gently.Restart(ctx, s, unit, gently.Consent{})
 }
 
 // reloadService makes a service read its configuration, if it runs and the check says that

@@ -13,6 +13,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/gently"
+	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -91,23 +92,37 @@ func (k *Kind) awaitsRestart(ctx context.Context, old start, r *converge.Resourc
 	if !up(unit) || startOf(unit, old.unit) != old {
 		return // it was started since
 	}
-	person, err := k.mayNotice(ctx, old.unit)
+	err = k.unnoticed(ctx, old.unit, gently.ConsentTo(k.policy, k.window, r.ID))
+	held := (*gently.Held)(nil)
 	switch {
+	case errors.As(err, &held):
+		r.Wait(held.Until, old.unit+" has been running since before it changed, and "+held.Reason)
 	case err != nil:
 		r.Doubt(fmt.Sprintf("cannot tell whether %s may be restarted: %v", old.unit, err))
-	case person != "":
-		r.Wait(converge.NextSession, fmt.Sprintf("%s has been running since before it changed, and %s is logged in, who may be using it: it is restarted when nobody is", old.unit, person))
 	default:
 		r.Differs(converge.AspectEffect, "read by "+old.unit, "it has been running since before")
 	}
 }
 
-// mayNotice is who may notice that a service is restarted.
-func (k *Kind) mayNotice(ctx context.Context, unit string) (person string, err error) {
+// unnoticed returns an error, Held or another, while somebody may notice that a
+// service is restarted.
+func (k *Kind) unnoticed(ctx context.Context, unit string, consent gently.Consent) error {
 	if readsQuietly(unit) {
-		return "", nil
+		return nil
 	}
-	return facts.LoggedIn(ctx, k.system)
+	person, err := facts.LoggedIn(ctx, k.system)
+	if err != nil {
+		return err
+	}
+	return consent.Hold(k.system, person, "who may be using it: it is restarted when nobody is")
+}
+
+func (k *Kind) consentTo(names []string) gently.Consent {
+	ids := make([]policy.ID, len(names))
+	for i, name := range names {
+		ids[i] = policy.NewID(k.Name(), name)
+	}
+	return gently.ConsentTo(k.policy, k.window, ids...)
 }
 
 func up(u system.Unit) bool {
@@ -171,16 +186,17 @@ func (b *batch) takeUnits(ctx context.Context, names []string) map[string]error 
 func (b *batch) restartService(ctx context.Context, service string, names []string) error {
 	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
 	defer cancel()
-	err := gently.MayRestart(ctx, b.system, service)
-	if held := (*gently.Held)(nil); errors.As(err, &held) && held.Until == converge.Reboot {
+	consent := b.consentTo(names)
+	err := gently.MayRestart(ctx, b.system, service, consent)
+	held := (*gently.Held)(nil)
+	switch noticed := b.unnoticed(ctx, service, consent); {
+	case errors.As(err, &held) && held.Until == converge.Reboot:
 		err = b.await(untilReboot, names)[names[0]]
-	} else {
-		person, unsure := b.mayNotice(ctx, service)
-		if person != "" {
-			return nil
-		}
-		if err = errors.Join(err, unsure); err == nil {
-			err = gently.Restart(ctx, b.system, service)
+	case errors.As(noticed, &held):
+		return nil
+	default:
+		if err = errors.Join(err, noticed); err == nil {
+			err = gently.Restart(ctx, b.system, service, consent)
 		}
 	}
 	if err == nil {

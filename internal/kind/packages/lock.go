@@ -47,6 +47,11 @@ func (m manager) unlocked(ctx context.Context, c system.Command) (system.Output,
 		}
 		holder := m.lockHolder()
 		if holder == 0 {
+			if m.may != nil {
+				if err := m.may(ctx); err != nil {
+					return system.Output{}, err
+				}
+			}
 			c.Scope = free
 			out, err := m.follow(ctx, c)
 			if err != nil {

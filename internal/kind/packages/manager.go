@@ -3,6 +3,7 @@ package packages
 import (
 	"bytes"
 	"context"
+	"errors"
 	"log/slog"
 	"regexp"
 	"slices"
@@ -26,7 +27,19 @@ type manager struct {
 	secrets  []string      // that it may print, as part of a repository's URL
 	patience time.Duration // how long a transaction waits for another package manager
 	down     map[string]outage
+	may      func(context.Context) error // asked before a transaction starts; nil: it may
 }
+
+// ifStill makes the manager ask whether a transaction may still start, right before
+// it does: who was not logged in may be after the wait for another package manager.
+func (m manager) ifStill(may func(context.Context) error) manager {
+	m.may = may
+	return m
+}
+
+// errPostponed is wrapped by the error of a transaction that did not start since
+// somebody has logged in.
+var errPostponed = errors.New("somebody has logged in meanwhile")
 
 func newManager(p *policy.Policy, s *system.System, patience time.Duration) manager {
 	m := manager{system: s, patience: patience, down: map[string]outage{}}

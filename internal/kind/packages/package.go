@@ -10,6 +10,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -21,6 +22,7 @@ type Kind struct {
 	wants   []policy.Want[policy.Package]
 	groups  *groups
 	manager manager
+	window  schedule.Window
 	updates updates
 
 	reclaim []policy.ID // what the agent has installed and the policy no longer wants
@@ -29,9 +31,13 @@ type Kind struct {
 }
 
 // New returns the kind "package". Another package manager is waited for as long as
-// patience lasts.
-func New(p *policy.Policy, s *system.System, l *converge.Ledger, patience time.Duration) *Kind {
-	k := &Kind{policy: p, system: s, ledger: l, wants: policy.Of[policy.Package](p), manager: newManager(p, s, patience), db: &rpmdb{system: s}}
+// patience lasts. In the maintenance window what the policy consents to may disrupt
+// sessions.
+func New(p *policy.Policy, s *system.System, l *converge.Ledger, patience time.Duration, window schedule.Window) *Kind {
+	k := &Kind{
+		policy: p, system: s, ledger: l, window: window,
+		wants: policy.Of[policy.Package](p), manager: newManager(p, s, patience), db: &rpmdb{system: s},
+	}
 	k.groups = newGroups(s, k.wants)
 	k.updates.manager = &k.manager
 	k.survey()

@@ -14,6 +14,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -48,6 +49,8 @@ type desk struct {
 	clock  *clock
 	units  *units
 	ledger *converge.Ledger
+	window schedule.Window
+	rules  []policy.Rule
 }
 
 func newDesk(t *testing.T, w world) *desk {
@@ -70,12 +73,12 @@ func newDesk(t *testing.T, w world) *desk {
 }
 
 func (d *desk) kind(wants map[string]policy.Package) *Kind {
-	p := &policy.Policy{}
+	p := &policy.Policy{Rules: d.rules}
 	for name, want := range wants {
 		p.Resources = append(p.Resources, policy.Resource{ID: policy.NewID("package", name), Spec: want})
 	}
 	slices.SortFunc(p.Resources, func(a, b policy.Resource) int { return strings.Compare(string(a.ID), string(b.ID)) })
-	return New(p, d.system, d.ledger, patience)
+	return New(p, d.system, d.ledger, patience, d.window)
 }
 
 func check(t *testing.T, k converge.Kind) (drifted []converge.Resource, states map[string]string) {
@@ -362,7 +365,7 @@ func TestAPasswordThatYumPrintsIsNotRepeated(t *testing.T) {
 	k := New(&policy.Policy{Resources: []policy.Resource{
 		{ID: "package/git", Spec: policy.Package{Ensure: policy.Latest}},
 		{ID: "repository/corp", Spec: policy.Repository{}, Secrets: []string{"t0ken"}},
-	}}, d.system, d.ledger, patience)
+	}}, d.system, d.ledger, patience, schedule.Window{})
 	d.system.Runner = runner(func(c system.Command) (system.Output, error) {
 		if c.Argv[0] == "rpm" {
 			return d.query([]string{"git"}), nil

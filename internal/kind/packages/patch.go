@@ -12,6 +12,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
 	"github.com/soe-agent/soe-agent/internal/schedule"
@@ -22,6 +23,7 @@ import (
 // maintenance window. While somebody is logged in, what the session runs on stays as
 // it is.
 type Patches struct {
+	policy  *policy.Policy
 	system  *system.System
 	ledger  *converge.Ledger
 	wants   []policy.Want[policy.Patch]
@@ -43,7 +45,7 @@ type answer struct {
 // NewPatches returns the kind "patch". Another package manager is waited for as long
 // as patience lasts.
 func NewPatches(p *policy.Policy, s *system.System, l *converge.Ledger, patience time.Duration, window schedule.Window) *Patches {
-	return &Patches{system: s, ledger: l, wants: policy.Of[policy.Patch](p), window: window, manager: newManager(p, s, patience)}
+	return &Patches{policy: p, system: s, ledger: l, wants: policy.Of[policy.Patch](p), window: window, manager: newManager(p, s, patience)}
 }
 
 // Name implements converge.Kind.
@@ -85,22 +87,18 @@ func (k *Patches) judge(ctx context.Context, r *converge.Resource, want policy.W
 		r.Wait(converge.Maintenance, "there are updates, which wait for the maintenance window "+k.window.String())
 		return nil
 	}
-	spared, person, err := k.spared(ctx)
+	spared, why, err := k.spared(ctx, want.ID)
 	if err != nil {
 		return err
 	}
 	if len(spared) > 0 {
 		if more, _ := k.ask(ctx, want.Spec, spared); !more {
-			r.Wait(converge.NextSession, awaitLogout(person))
+			r.Wait(why.Until, why.Reason)
 			return nil
 		}
 	}
 	r.Differs("updates", "none left", "there are")
 	return nil
-}
-
-func awaitLogout(person string) string {
-	return fmt.Sprintf("%s is logged in, whose session may end when what is left is updated", person)
 }
 
 func (k *Patches) judgeKernel(ctx context.Context, r *converge.Resource) error {
@@ -129,22 +127,26 @@ func (k *Patches) mayNow(id policy.ID) bool {
 }
 
 // spared are the installed packages that are not touched while somebody is logged
-// in, and who that is.
-func (k *Patches) spared(ctx context.Context) (names []string, person string, err error) {
-	person, err = facts.LoggedIn(ctx, k.system)
+// in, and why.
+func (k *Patches) spared(ctx context.Context, id policy.ID) (names []string, why *gently.Held, err error) {
+	person, err := facts.LoggedIn(ctx, k.system)
 	if err != nil || person == "" {
-		return nil, "", err
+		return nil, nil, err
 	}
 	there, err := k.manager.recorded(ctx)
 	if err != nil {
-		return nil, "", err
+		return nil, nil, err
 	}
 	for _, name := range slices.Sorted(maps.Keys(there)) {
-		if protected.Package(name) != "" && name != "soe-agent" {
-			names = append(names, name)
+		if protected.PackageCarries(name) == protected.Nobody {
+			continue
+		}
+		held := (*gently.Held)(nil)
+		if err := consentTo(k.policy, k.window, id, name).Hold(k.system, person, "whose session may end when what is left is updated"); errors.As(err, &held) {
+			names, why = append(names, name), held
 		}
 	}
-	return names, person, nil
+	return names, why, nil
 }
 
 // ask says whether there are updates for other packages than the spared ones, and
@@ -200,13 +202,26 @@ func (k *Patches) Repair(ctx context.Context, drifted []converge.Resource) []con
 	return outcomes
 }
 
-// install installs the updates, and when not all can be, those that can.
+// install installs the updates, and when not all can be, those that can. Whoever logs
+// in before that begins is spared what disturbs.
 func (k *Patches) install(ctx context.Context, want policy.Want[policy.Patch], there installed) []converge.Outcome {
-	spared, person, err := k.spared(ctx)
+	spared, why, err := k.spared(ctx, want.ID)
 	if err != nil {
 		return []converge.Outcome{{ID: want.ID, Err: err}}
 	}
-	out, err := k.manager.update(ctx, guarded(there), options(want.Spec, spared)...)
+	update := func(options ...string) (system.Output, error) {
+		return k.manager.ifStill(func(ctx context.Context) error {
+			now, _, err := k.spared(ctx, want.ID)
+			if err == nil && slices.ContainsFunc(now, func(name string) bool { return !slices.Contains(spared, name) }) {
+				err = errPostponed
+			}
+			return err
+		}).update(ctx, guarded(there), options...)
+	}
+	out, err := update(options(want.Spec, spared)...)
+	if errors.Is(err, errPostponed) {
+		return k.install(ctx, want, there)
+	}
 	if err != nil {
 		return []converge.Outcome{{ID: want.ID, Err: fmt.Errorf("cannot install updates: %w", err)}}
 	}
@@ -218,7 +233,11 @@ func (k *Patches) install(ctx context.Context, want policy.Want[policy.Patch], t
 		if k.manager.program() == "dnf" {
 			lenient = append(lenient, "--nobest")
 		}
-		if _, err := k.manager.update(ctx, guarded(there), append(options(want.Spec, spared), lenient...)...); err != nil {
+		_, err := update(append(options(want.Spec, spared), lenient...)...)
+		if errors.Is(err, errPostponed) {
+			return k.install(ctx, want, there)
+		}
+		if err != nil {
 			said = err.Error()
 		}
 		k.answers = nil
@@ -227,7 +246,7 @@ func (k *Patches) install(ctx context.Context, want policy.Want[policy.Patch], t
 		}
 	}
 	if rest, _ := k.ask(ctx, want.Spec, nil); rest && len(spared) > 0 {
-		return []converge.Outcome{{ID: want.ID, Postponed: converge.NextSession, Reason: awaitLogout(person)}}
+		return []converge.Outcome{gently.Outcome(want.ID, why)}
 	}
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 // patched walks a machine that is to have updates, and returns what became of it.
 func (d *desk) patched(t *testing.T, updates string, window schedule.Window) converge.Resource {
 	t.Helper()
-	p := &policy.Policy{Resources: []policy.Resource{{ID: "patch/updates", Spec: policy.Patch{Updates: updates}}}}
+	p := &policy.Policy{Rules: d.rules, Resources: []policy.Resource{{ID: "patch/updates", Spec: policy.Patch{Updates: updates}}}}
 	kind := NewPatches(p, d.system, d.ledger, patience, window)
 	result := converge.New(p, []converge.Kind{kind}, d.ledger, d.clock, slog.New(slog.DiscardHandler)).Pass(t.Context())
 	if len(result.Resources) != 1 {
@@ -128,7 +128,7 @@ func TestWhereUpdatesCannotBeAskedForItIsNotKnownWhetherThereAreAny(t *testing.T
 func TestUpdatesAreAskedForRarely(t *testing.T) {
 	d := newDesk(t, world{installed: map[string]string{"tool": "1.0-1"}})
 	d.system.Sessions = sessions{}
-	p := &policy.Policy{Resources: []policy.Resource{{ID: "patch/updates", Spec: policy.Patch{Updates: "all"}}}}
+	p := &policy.Policy{Rules: d.rules, Resources: []policy.Resource{{ID: "patch/updates", Spec: policy.Patch{Updates: "all"}}}}
 	k := NewPatches(p, d.system, d.ledger, patience, schedule.Window{})
 	asked := func() int {
 		d.ran = nil

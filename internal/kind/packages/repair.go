@@ -11,8 +11,10 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -52,6 +54,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 			slog.Error("what only reclaimed packages needed stays", "kind", "package", "err", err)
 		}
 	}
+	outcomes = append(outcomes, m.later...)
 	for _, id := range slices.Sorted(maps.Keys(m.failed)) {
 		outcomes = append(outcomes, converge.Outcome{ID: id, Err: m.failed[id]})
 	}
@@ -80,8 +83,16 @@ func (k *Kind) drifted(resources []converge.Resource) []policy.Want[policy.Packa
 // disruptive says whether another version of a package may end a session: its
 // scripts restart what the session runs on.
 func disruptive(want policy.Want[policy.Package]) bool {
-	name := want.ID.Name()
-	return want.Spec.Ensure != policy.Present && protected.Package(name) != "" && name != "soe-agent"
+	return want.Spec.Ensure != policy.Present && protected.PackageCarries(want.ID.Name()) != protected.Nobody
+}
+
+// consentTo is the policy's to replace a package during a session, which it may give
+// only for one that nobody but desktops hang on.
+func consentTo(p *policy.Policy, window schedule.Window, id policy.ID, name string) gently.Consent {
+	if protected.PackageCarries(name) != protected.Desktops {
+		return gently.Consent{}
+	}
+	return gently.ConsentTo(p, window, id)
 }
 
 // postpone leaves until nobody is logged in what may end a session.
@@ -93,17 +104,16 @@ func (k *Kind) postpone(ctx context.Context, wants []policy.Want[policy.Package]
 			continue
 		}
 		person, err := facts.LoggedIn(ctx, k.system)
-		switch {
-		case err != nil:
-			later = append(later, converge.Outcome{ID: want.ID, Err: fmt.Errorf("cannot change %s: %w", name, err)})
-		case person != "":
-			later = append(later, converge.Outcome{
-				ID: want.ID, Postponed: converge.NextSession,
-				Reason: fmt.Sprintf("%s is logged in, whose session may end when %s is replaced", person, name),
-			})
-		default:
-			now = append(now, want)
+		if err != nil {
+			err = fmt.Errorf("cannot change %s: %w", name, err)
+		} else {
+			err = consentTo(k.policy, k.window, want.ID, name).Hold(k.system, person, fmt.Sprintf("whose session may end when %s is replaced", name))
 		}
+		if err != nil {
+			later = append(later, gently.Outcome(want.ID, err))
+			continue
+		}
+		now = append(now, want)
 	}
 	return now, later
 }
@@ -121,7 +131,8 @@ type mending struct {
 	*Kind
 	before installed
 	failed map[policy.ID]error
-	fresh  bool // the repositories' data has been looked at anew
+	later  []converge.Outcome // of what has to wait since somebody has logged in
+	fresh  bool               // the repositories' data has been looked at anew
 }
 
 // failHolds says why versions that have drifted are not held, or still are.
@@ -246,8 +257,21 @@ func (m *mending) mend(ctx context.Context, wants []policy.Want[policy.Package])
 	for _, t := range tasks {
 		lines, tried = append(lines, t.line), append(tried, t.Want)
 	}
-	out, err := m.manager.transact(ctx, lines, guarded(m.before))
+	var later []converge.Outcome
+	out, err := m.manager.ifStill(func(ctx context.Context) error {
+		if _, later = m.postpone(ctx, tried, m.before); len(later) > 0 {
+			return errPostponed
+		}
+		return nil
+	}).transact(ctx, lines, guarded(m.before))
 	m.db.forget()
+	if errors.Is(err, errPostponed) {
+		m.later = append(m.later, later...)
+		m.mend(ctx, slices.DeleteFunc(tried, func(w policy.Want[policy.Package]) bool {
+			return slices.ContainsFunc(later, func(o converge.Outcome) bool { return o.ID == w.ID })
+		}))
+		return
+	}
 	if err != nil {
 		m.fail(tried, err)
 		return

@@ -25,15 +25,16 @@ type streaming struct {
 	// unit is the one to restart: the one that runs, of two the one whose program
 	// is the agent. Empty when none runs, or when it cannot be told.
 	unit   string
-	since  time.Time // since when it runs; zero when it does not
-	failed string    // the unit that has failed, where none runs
+	since  time.Time        // since when it runs, for people; zero when it does not
+	failed string           // the unit that has failed, where none runs
+	starts map[string]int64 // of the units that run, in systemd's µs
 
 	starting string // a unit that systemd is about to start
 }
 
 // agent finds the unit of the agent. On a machine that does not run there is none.
 func (k *Kind) agent(ctx context.Context) (streaming, error) {
-	var found streaming
+	found := streaming{starts: map[string]int64{}}
 	var running, ours []string
 	units, err := k.system.Units.States(ctx, agentUnits())
 	if errors.Is(err, system.ErrNotRunning) {
@@ -51,6 +52,7 @@ func (k *Kind) agent(ctx context.Context) (streaming, error) {
 			found.starting = name
 		case "active":
 			running = append(running, name)
+			found.starts[name] = unit.ActiveSince.UnixMicro()
 			if k.runsTheAgent(name) {
 				ours = append(ours, name)
 			}
@@ -96,12 +98,13 @@ func (k *Kind) runsTheAgent(unit string) bool {
 // checkEffect judges directives that are right in the file and that the agent
 // heeds only when it starts: those that it has not read since they were changed.
 func (k *Kind) checkEffect(ctx context.Context, resources []converge.Resource, at map[policy.ID]policy.PCoIPEffect) error {
+	noted := k.readNotes()
 	var agent *streaming
 	person := ""
 	for i := range resources {
 		r := &resources[i]
-		changed := k.ledger.Changed(r.ID)
-		if r.State != converge.Compliant || changed.IsZero() || at[r.ID] == policy.Immediately {
+		owed := len(noted.Owed) > 0 && r.State == converge.Failed && k.ledger.Owns(k.refusal(r.ID))
+		if !owed && (r.State != converge.Compliant || k.ledger.Changed(r.ID).IsZero() || at[r.ID] == policy.Immediately) {
 			continue
 		}
 		if agent == nil {
@@ -116,41 +119,63 @@ func (k *Kind) checkEffect(ctx context.Context, resources []converge.Resource, a
 			agent = &found
 			k.seenUp = k.seenUp || agent.failed == ""
 		}
-		if agent.failed != "" && k.onTrial(r.ID) {
+		consent := gently.ConsentTo(k.policy, k.window, r.ID)
+		if owed {
+			if err := k.judgeOwed(ctx, r, noted, agent.failed, person, consent); err != nil {
+				return err
+			}
+			continue
+		}
+		unread := agent.unread(noted.Changes[r.ID])
+		k.follow(r.ID, unread)
+		if agent.failed != "" && k.onTrial(r.ID, noted) {
 			r.Differs(aspectStart, "the PCoIP agent runs", agent.failed+" has failed since "+directive(r.ID)+" was changed")
 			continue
 		}
-		agent.judge(r, changed, person)
+		agent.judge(r, unread, consent.Hold(k.system, person, "whose session would end with "+agent.unit))
 	}
 	return nil
 }
 
-func (a *streaming) judge(r *converge.Resource, changed time.Time, person string) {
+func (a *streaming) judge(r *converge.Resource, unread bool, hold error) {
 	since := a.since.Local().Format("2006-01-02 15:04:05")
+	held := (*gently.Held)(nil)
 	switch {
 	case a.failed != "":
 		r.Fail(fmt.Sprintf("it is set, but %s has failed, so that nobody can connect; see: journalctl -u %s", a.failed, a.failed))
-	case a.since.IsZero() || !a.since.Before(changed):
+	case !unread:
 	case a.unit == "":
 		r.Wait(converge.Reboot, fmt.Sprintf("the PCoIP agent, which has been running since %s, reads it only when it starts: "+
 			"it takes effect when the WorkSpace is rebooted (which of %s is the agent cannot be told)", since, strings.Join(agentUnits(), " and ")))
-	case person != "":
-		r.Wait(converge.NextSession, fmt.Sprintf("the PCoIP agent, which has been running since %s, reads it only when it starts, "+
-			"and %s is logged in: %s is restarted when nobody is, or the WorkSpace is rebooted", since, person, a.unit))
+	case errors.As(hold, &held):
+		r.Wait(held.Until, fmt.Sprintf("the PCoIP agent, which has been running since %s, reads it only when it starts: "+
+			"%s is restarted when nobody is at the desktop, or the WorkSpace is rebooted; %s", since, a.unit, held.Reason))
 	default:
 		r.Differs(converge.AspectEffect, "read by the PCoIP agent", "it has been running since "+since)
 	}
 }
 
+// consentTo is the policy's to the restart that resources wait for.
+func (k *Kind) consentTo(resources []converge.Resource) gently.Consent {
+	ids := make([]policy.ID, len(resources))
+	for i, r := range resources {
+		ids[i] = r.ID
+	}
+	return gently.ConsentTo(k.policy, k.window, ids...)
+}
+
 // restart makes the agent read its file, unless that would end a session.
-func (k *Kind) restart(ctx context.Context) error {
+func (k *Kind) restart(ctx context.Context, consent gently.Consent) error {
 	agent, err := k.agent(ctx)
 	if err != nil || agent.unit == "" {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
 	defer cancel()
-	err = gently.Restart(ctx, k.system, agent.unit)
+	if err := k.noteStart(agent); err != nil {
+		return err
+	}
+	err = gently.Restart(ctx, k.system, agent.unit, consent)
 	if held := (*gently.Held)(nil); errors.As(err, &held) {
 		return err
 	}

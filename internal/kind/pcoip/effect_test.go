@@ -2,6 +2,7 @@ package pcoip
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -9,11 +10,13 @@ import (
 	"testing"
 	"time"
 
+	tomlformat "github.com/BurntSushi/toml"
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -85,7 +88,7 @@ func liveKind(t *testing.T, root, toml string, units machine) *Kind {
 		t.Fatal(err)
 	}
 	s.Root, s.Units, s.Sessions, s.Clock = "/", units, units, later{}
-	return New(p, s, ledger)
+	return New(p, s, ledger, schedule.Window{})
 }
 
 func livePass(t *testing.T, root, toml string, units machine) map[policy.ID]converge.Resource {
@@ -238,6 +241,37 @@ func TestABrokenFileIsNotMadeWorse(t *testing.T) {
 	for id, r := range livePass(t, root, toml, &streamer{units: map[string]system.Unit{}}) {
 		if r.State != converge.Failed || !strings.Contains(r.Reason, "not a regular file") {
 			t.Errorf("a directory: %s is %s: %s", id, r.State, r.Reason)
+		}
+	}
+}
+
+func TestTheAgentIsRestartedUnderASessionInTheWindowAlone(t *testing.T) {
+	const off = "schema = 1\npcoip.server_clipboard_state = 0\n[[rules]]\nmatch = [\"pcoip/*\"]\ndisrupt = \"window\"\n"
+	root := newImage(t, before)
+	agent := &streamer{units: map[string]system.Unit{"pcoip.service": running()}, sessions: []system.Session{{User: "alice", State: "active"}}}
+	now := time.Now().UTC()
+	for _, step := range []struct {
+		from, to time.Duration
+		state    converge.State
+		effect   converge.Effect
+		restarts int
+	}{
+		{0, 0, converge.Pending, converge.NextSession, 0}, // no window
+		{time.Hour, 2 * time.Hour, converge.Pending, converge.Maintenance, 0},
+		{-time.Hour, time.Hour, converge.Corrected, "", 1},
+		{-time.Hour, time.Hour, converge.Compliant, "", 1},
+	} {
+		k := liveKind(t, root, off, agent)
+		if step.to != 0 {
+			text := fmt.Sprintf("from = %q\nto = %q\ntimezone = \"UTC\"", now.Add(step.from).Format("15:04"), now.Add(step.to).Format("15:04"))
+			if err := tomlformat.Unmarshal([]byte(text), &k.window); err != nil {
+				t.Fatal(err)
+			}
+		}
+		engine := converge.New(k.policy, []converge.Kind{k}, k.ledger, k.system.Clock, slog.New(slog.DiscardHandler))
+		r := engine.Pass(t.Context()).Resources[0]
+		if r.State != step.state || r.Effect != step.effect || r.Disrupt != policy.DisruptInWindow || len(agent.did) != step.restarts {
+			t.Errorf("%+v: it is %s until %s (%s): %s; restarted %v", step, r.State, r.Effect, r.Disrupt, r.Reason, agent.did)
 		}
 	}
 }

@@ -25,6 +25,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -32,6 +33,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -48,16 +50,21 @@ type Kind struct {
 	policy *policy.Policy
 	system *system.System
 	ledger *converge.Ledger
+	window schedule.Window
 
 	seenUp    bool      // the agent has been seen, and had not failed
 	restarted time.Time // when the agent was last restarted
 	unsure    string    // the unit, until somebody has looked whether it stays up
 	failing   string    // the unit, if it did not
+
+	waits map[policy.ID]bool          // the agent has not read it, when that was last looked at
+	read  map[policy.ID]time.Duration // since the boot, when it then had
 }
 
-// New returns the kind for a policy.
-func New(p *policy.Policy, s *system.System, l *converge.Ledger) *Kind {
-	return &Kind{policy: p, system: s, ledger: l}
+// New returns the kind for a policy. In the maintenance window what the policy
+// consents to may disrupt sessions.
+func New(p *policy.Policy, s *system.System, l *converge.Ledger, window schedule.Window) *Kind {
+	return &Kind{policy: p, system: s, ledger: l, window: window, waits: map[policy.ID]bool{}, read: map[policy.ID]time.Duration{}}
 }
 
 // Name implements converge.Kind.
@@ -330,7 +337,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	if len(failed) > 0 {
 		if err := k.putBack(ctx, failed); err != nil {
 			for _, r := range failed {
-				outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: fmt.Errorf("cannot put %s back: %w", directive(r.ID), err)})
+				outcomes = append(outcomes, gently.Outcome(r.ID, fmt.Errorf("cannot put %s back: %w", directive(r.ID), err)))
 			}
 		}
 	}
@@ -341,9 +348,9 @@ func (k *Kind) set(ctx context.Context, drifted []converge.Resource) []converge.
 	if len(drifted) == 0 {
 		return nil
 	}
-	unread, err := k.repair(drifted)
+	unread, err := k.repair(ctx, drifted)
 	if err == nil && (unread || slices.ContainsFunc(drifted, waitsForRestart)) {
-		err = k.restart(ctx)
+		err = k.restart(ctx, k.consentTo(drifted))
 	}
 	if err == nil {
 		return nil
@@ -362,7 +369,7 @@ func waitsForRestart(r converge.Resource) bool {
 
 // repair writes the file, and says whether the agent has now something to read that it
 // reads only when it starts.
-func (k *Kind) repair(drifted []converge.Resource) (unread bool, err error) {
+func (k *Kind) repair(ctx context.Context, drifted []converge.Resource) (unread bool, err error) {
 	f, err := k.look()
 	if err != nil {
 		return false, err
@@ -373,12 +380,12 @@ func (k *Kind) repair(drifted []converge.Resource) (unread bool, err error) {
 	}
 	w := k.wishes(m)
 	before := f.String()
-	changed := false
+	var changed []policy.ID
 	for _, r := range drifted {
 		unchanged := f.String()
 		k.amend(&f.conf, r.ID, w)
 		if f.String() != unchanged {
-			changed = true
+			changed = append(changed, r.ID)
 			unread = unread || applies(r.ID, m) != policy.Immediately
 			k.ledger.MarkChanged(r.ID, k.system.Clock.Now())
 		} else if !waitsForRestart(r) && !k.wanted(r.ID, w) && r.ID != encryption() {
@@ -391,7 +398,7 @@ func (k *Kind) repair(drifted []converge.Resource) (unread bool, err error) {
 			return false, errors.New(f.absent)
 		}
 		return false, k.ledger.Flush()
-	case !changed && !f.missing:
+	case len(changed) == 0 && !f.missing:
 		if f.info.Attr == (system.Attr{Mode: confMode}) {
 			return false, k.ledger.Flush()
 		}
@@ -405,7 +412,27 @@ func (k *Kind) repair(drifted []converge.Resource) (unread bool, err error) {
 	if err := k.ledger.Flush(); err != nil {
 		return false, err
 	}
-	return unread, k.system.FS.WriteFile(confPath, []byte(after), system.Attr{Mode: confMode})
+	return unread, k.write(ctx, after, changed)
+}
+
+// write writes the file, and notes which start of the agent was before that; should it
+// have been started in that very moment, the later one.
+func (k *Kind) write(ctx context.Context, content string, changed []policy.ID) error {
+	agent, err := k.agent(ctx)
+	if err != nil {
+		return err
+	}
+	if err := k.noteChanges(changed, agent.starts); err != nil {
+		return err
+	}
+	if err := k.system.FS.WriteFile(confPath, []byte(content), system.Attr{Mode: confMode}); err != nil {
+		return err
+	}
+	later, err := k.agent(ctx)
+	if err != nil || maps.Equal(agent.starts, later.starts) {
+		return err
+	}
+	return k.noteChanges(changed, later.starts)
 }
 
 // amend makes the directives of a resource what the policy wants, or what they

@@ -12,6 +12,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -57,7 +58,7 @@ func pass(t *testing.T, root, toml string, gate system.Gate) []converge.Resource
 		t.Fatal(err)
 	}
 	s := open(ledger)
-	engine := converge.New(p, []converge.Kind{New(p, s, ledger)}, ledger, s.Clock, slog.New(slog.DiscardHandler))
+	engine := converge.New(p, []converge.Kind{New(p, s, ledger, schedule.Window{})}, ledger, s.Clock, slog.New(slog.DiscardHandler))
 	return engine.Pass(t.Context()).Resources
 }
 

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -23,16 +23,21 @@ const trial = 2 * time.Minute
 const aspectStart = "start"
 
 // onTrial says whether a directive may be why the agent has failed.
-func (k *Kind) onTrial(id policy.ID) bool {
-	if _, named := k.policy.Lookup(id); !named || !k.seenUp {
+func (k *Kind) onTrial(id policy.ID, noted notes) bool {
+	c, changed := noted.Changes[id]
+	if _, named := k.policy.Lookup(id); !named || !changed || !k.seenUp {
 		return false
 	}
-	now := k.system.Clock.Now()
-	from := k.ledger.Since(id, converge.Compliant, now)
-	if changed := k.ledger.Changed(id); changed.After(from) {
-		from = changed
+	return system.Uptime(k.system.Clock)-max(c.At, k.read[id]) < trial
+}
+
+// follow notices when the agent has begun to run with a directive for another reason
+// than that it was restarted for it: the trial begins then.
+func (k *Kind) follow(id policy.ID, unread bool) {
+	if k.waits[id] && !unread {
+		k.read[id] = system.Uptime(k.system.Clock)
 	}
-	return now.Sub(from) < trial
+	k.waits[id] = unread
 }
 
 // refusal notes that this agent does not start with a value; another one may.
@@ -59,7 +64,7 @@ func (k *Kind) putBack(ctx context.Context, failed []converge.Resource) error {
 	if err != nil {
 		return err
 	}
-	w := k.wishes(m)
+	w, before := k.wishes(m), f.String()
 	for _, r := range failed {
 		for _, name := range sorted(w.values[r.ID]) {
 			f.put(name, k.original().lines(name))
@@ -72,24 +77,59 @@ func (k *Kind) putBack(ctx context.Context, failed []converge.Resource) error {
 	if f.absent != "" {
 		return errors.New(f.absent)
 	}
-	if err := k.system.FS.WriteFile(confPath, []byte(f.String()), system.Attr{Mode: confMode}); err != nil {
-		return err
+	if f.String() != before {
+		if err := k.system.FS.WriteFile(confPath, []byte(f.String()), system.Attr{Mode: confMode}); err != nil {
+			return err
+		}
 	}
 	agent, err := k.agent(ctx)
 	k.failing = ""
 	if err != nil || agent.failed == "" {
 		return err
 	}
-	// Programs may be open in a session that has lost its stream.
-	if person, err := facts.AtDesktop(ctx, k.system); err != nil || person != "" {
+	return k.startAgain(ctx, agent.failed, k.consentTo(failed))
+}
+
+// startAgain starts an agent that has failed, and has read what it fails with. The
+// programs of a session that has lost its stream may be open: they come first, and
+// the start is owed until they have ended.
+func (k *Kind) startAgain(ctx context.Context, unit string, consent gently.Consent) error {
+	err := gently.MayRestart(ctx, k.system, unit, consent)
+	if err == nil {
+		// After some failures systemd does not start a unit any more. Should that remain
+		// so, the restart says it.
+		_, _ = k.system.Runner.Run(ctx, system.Command{Argv: []string{"systemctl", "reset-failed", unit}})
+		ctx, cancel := context.WithTimeout(ctx, restartTimeout)
+		defer cancel()
+		err = gently.Restart(ctx, k.system, unit, consent)
+	}
+	if held := (*gently.Held)(nil); !errors.As(err, &held) {
+		return errors.Join(err, k.noteOwed(nil))
+	}
+	failed, unsure := k.system.Units.Unit(ctx, unit)
+	if unsure != nil {
+		return unsure
+	}
+	return errors.Join(err, k.noteOwed(map[string]int64{unit: failed.ActiveSince.UnixMicro()}))
+}
+
+// judgeOwed judges a directive that was put back under a session, whether the agent
+// can be started now. Whoever has started it meanwhile has paid.
+func (k *Kind) judgeOwed(ctx context.Context, r *converge.Resource, noted notes, failed, person string, consent gently.Consent) error {
+	at, owed := noted.Owed[failed]
+	if !owed {
+		return nil
+	}
+	unit, err := k.system.Units.Unit(ctx, failed)
+	if err != nil || unit.ActiveSince.UnixMicro() != at {
 		return err
 	}
-	// After some failures systemd does not start a unit any more. Should that remain
-	// so, the restart says it.
-	_, _ = k.system.Runner.Run(ctx, system.Command{Argv: []string{"systemctl", "reset-failed", agent.failed}})
-	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
-	defer cancel()
-	return k.system.Units.Restart(ctx, agent.failed)
+	if held := consent.Hold(k.system, person, "whose programs may be open: "+failed+" is started again when nobody is at the desktop"); held != nil {
+		r.Reason += "; " + held.Error()
+		return nil
+	}
+	r.Differs(aspectStart, "the PCoIP agent runs", failed+" has failed and was not started again yet")
+	return nil
 }
 
 // refusedBefore says why a value is not tried again, or "".

@@ -90,8 +90,98 @@ func TestAFileIsPutBackUnderASessionAndTheAgentStartedAfterIt(t *testing.T) {
 	if err != nil || !failedTrial(found[0]) {
 		t.Fatalf("%+v, %v", found, err)
 	}
-	if outcomes := k.Repair(t.Context(), found); len(outcomes) > 0 || read(t, root) != before || len(agent.did) > 0 {
+	outcomes := k.Repair(t.Context(), found)
+	if len(outcomes) != 1 || outcomes[0].Postponed != converge.NextSession || read(t, root) != before || len(agent.did) > 0 {
 		t.Errorf("%v, started %v, with\n%s", outcomes, agent.did, read(t, root))
+	}
+	if r := livePass(t, root, off, agent)[clipboard]; r.State != converge.Failed || !strings.Contains(r.Reason, "alice is logged in, whose programs may be open") || len(agent.did) > 0 {
+		t.Errorf("under the session it is %s: %s, after %v", r.State, r.Reason, agent.did)
+	}
+	agent.sessions = nil
+	for range 2 {
+		if r := livePass(t, root, off, agent)[clipboard]; r.State != converge.Failed || strings.Contains(r.Reason, "alice") || len(agent.did) != 1 {
+			t.Errorf("after the logout it is %s: %s, after %v", r.State, r.Reason, agent.did)
+		}
+		agent.units["pcoip.service"] = system.Unit{LoadState: "loaded", ActiveState: "failed", ActiveSince: time.Now()} // for a reason of its own
+	}
+}
+
+// A settable clock can be set while time goes on.
+type settable struct {
+	uptime time.Duration
+	set    time.Duration // so far from where it was
+}
+
+func (s *settable) Now() time.Time { return time.Unix(1_700_000_000, 0).Add(s.uptime + s.set) }
+
+func (s *settable) Uptime() time.Duration { return s.uptime }
+
+func (s *settable) Sleep(_ context.Context, d time.Duration) error {
+	s.uptime += d
+	return nil
+}
+
+func TestAClockThatIsSetNeitherBlamesADirectiveNorAcquitsIt(t *testing.T) {
+	const off = "schema = 1\npcoip.server_clipboard_state = 0\n"
+	for name, test := range map[string]struct {
+		runs, set time.Duration
+		blamed    bool
+	}{
+		"soon, set forward":    {time.Minute, 24 * time.Hour, true},
+		"soon, set back":       {time.Minute, -24 * time.Hour, true},
+		"soon":                 {time.Minute, 0, true},
+		"much later, set back": {time.Hour, -time.Hour, false},
+		"much later":           {time.Hour, 0, false},
+	} {
+		root := newImage(t, before)
+		agent := &streamer{units: map[string]system.Unit{"pcoip.service": running()}}
+		k := liveKind(t, root, off, agent)
+		clock := &settable{uptime: time.Hour}
+		k.system.Clock = clock
+		mendAll(t, k)
+		clock.uptime += test.runs
+		clock.set = test.set
+		agent.units["pcoip.service"] = system.Unit{LoadState: "loaded", ActiveState: "failed"}
+		found, err := k.Check(t.Context())
+		if err != nil || failedTrial(found[0]) != test.blamed {
+			t.Errorf("%s: %s %v %s, %v", name, found[0].State, found[0].Diff, found[0].Reason, err)
+		}
+	}
+}
+
+// mendAll is a pass whose clock the engine does not ask.
+func mendAll(t *testing.T, k *Kind) {
+	t.Helper()
+	found, err := k.Check(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if outcomes := k.Repair(t.Context(), found); len(outcomes) > 0 {
+		t.Fatal(outcomes)
+	}
+	if found, err = k.Check(t.Context()); err != nil || found[0].State != converge.Compliant {
+		t.Fatal(found, err)
+	}
+}
+
+func TestWhetherTheAgentHasReadItsFileDoesNotDependOnTheClock(t *testing.T) {
+	const off = "schema = 1\npcoip.server_clipboard_state = 0\n"
+	for _, started := range []time.Duration{-time.Hour, time.Hour} { // by a clock that was wrong then, or is now
+		root := newImage(t, before)
+		old := system.Unit{LoadState: "loaded", ActiveState: "active", ActiveSince: time.Now().Add(started)}
+		agent := &streamer{units: map[string]system.Unit{"pcoip.service": old}}
+		agent.sessions = []system.Session{{User: "alice", State: "active"}}
+		for range 2 {
+			if r := livePass(t, root, off, agent)[clipboard]; r.State != converge.Pending || len(agent.did) > 0 {
+				t.Errorf("an agent of %s: %s: %s", started, r.State, r.Reason)
+			}
+		}
+		old.ActiveSince = time.Now().Add(-started)
+		agent.units["pcoip.service"] = old
+		agent.sessions = nil
+		if r := livePass(t, root, off, agent)[clipboard]; r.State != converge.Compliant || len(agent.did) > 0 {
+			t.Errorf("an agent that was started again, at %s by its clock: %s: %s, after %v", -started, r.State, r.Reason, agent.did)
+		}
 	}
 }
 

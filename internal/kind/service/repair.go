@@ -117,17 +117,17 @@ func (k *Kind) run(ctx context.Context, id policy.ID) error {
 	case err != nil:
 		return err
 	case *want.Running && !running(unit):
-		return k.start(ctx, name)
+		return k.start(ctx, name, gently.ConsentTo(k.policy, k.window, id))
 	case !*want.Running && !stopped(unit):
-		return gently.Stop(ctx, k.system, name)
+		return gently.Stop(ctx, k.system, name, gently.ConsentTo(k.policy, k.window, id))
 	}
 	return nil
 }
 
 // start starts a unit, or waits until it has come up by itself, and looks whether
 // it stays: a job is done also when the unit has ended already.
-func (k *Kind) start(ctx context.Context, name string) error {
-	if err := gently.MayStart(ctx, k.system, name); err != nil {
+func (k *Kind) start(ctx context.Context, name string, consent gently.Consent) error {
+	if err := gently.MayStart(ctx, k.system, name, consent); err != nil {
 		return err
 	}
 	err := k.system.Units.Start(ctx, name)

@@ -16,6 +16,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -26,11 +27,13 @@ const atOnce = 8
 type Kind struct {
 	policy *policy.Policy
 	system *system.System
+	window schedule.Window
 }
 
-// New returns the kind "service".
-func New(p *policy.Policy, s *system.System) *Kind {
-	return &Kind{policy: p, system: s}
+// New returns the kind "service". In the maintenance window what the policy consents
+// to may disrupt sessions.
+func New(p *policy.Policy, s *system.System, window schedule.Window) *Kind {
+	return &Kind{policy: p, system: s, window: window}
 }
 
 // Name implements converge.Kind.

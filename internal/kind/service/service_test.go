@@ -18,6 +18,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/service"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -28,6 +29,7 @@ type manager struct {
 	fate  string // the state of what was started; "active" when empty
 	err   error  // of every question
 	hangs string // a unit that is never up
+	busy  string // a unit of which somebody else has asked something
 
 	mu    sync.Mutex
 	asked int
@@ -69,6 +71,9 @@ func (m *manager) States(ctx context.Context, names []string) ([]system.Unit, er
 }
 
 func (m *manager) Start(ctx context.Context, name string) error {
+	if name == m.busy {
+		return fmt.Errorf("cannot start %s: %w", name, system.ErrBusy)
+	}
 	if name == m.hangs {
 		<-ctx.Done()
 		return fmt.Errorf("cannot start %s: %w", name, ctx.Err())
@@ -135,7 +140,7 @@ func newKind(t *testing.T, toml string, m *manager, s sessions, link ...string) 
 		t.Fatal(err)
 	}
 	machine.Root, machine.Units, machine.Sessions = "/", m, s
-	return service.New(p, machine)
+	return service.New(p, machine, schedule.Window{})
 }
 
 func check(t *testing.T, k *service.Kind) converge.Resource {
@@ -318,5 +323,22 @@ func TestAnImageWithoutSystemdIsInDoubt(t *testing.T) {
 	m := &manager{err: system.ErrNotRunning}
 	if r := check(t, newKind(t, `services."x.service" = { enabled = true }`, m, sessions{})); r.State != converge.Unknown || !strings.Contains(r.Reason, "not installed") {
 		t.Error(r.State, r.Reason)
+	}
+}
+
+func TestWhatSomebodyElseHasAskedOfAUnitEndsFirst(t *testing.T) {
+	m := &manager{units: map[string]system.Unit{"x.service": unit("loaded disabled deactivating")}, busy: "x.service"}
+	k := newKind(t, "services.\"x.service\" = { enabled = true, running = true }", m, sessions{})
+	outcomes := k.Repair(t.Context(), []converge.Resource{check(t, k)})
+	if len(outcomes) != 1 || outcomes[0].Postponed != converge.RunningJob || outcomes[0].Err != nil || !strings.Contains(outcomes[0].Reason, "busy") {
+		t.Error(outcomes)
+	}
+	if diff := cmp.Diff([]string{"enable x.service"}, m.did); diff != "" {
+		t.Error(diff)
+	}
+	m.busy = ""
+	m.units["x.service"] = unit("loaded enabled inactive")
+	if outcomes := k.Repair(t.Context(), []converge.Resource{check(t, k)}); len(outcomes) > 0 {
+		t.Error(outcomes)
 	}
 }

@@ -3,11 +3,9 @@
 package desktop
 
 import (
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -41,7 +39,7 @@ type Desktop struct {
 func New(t testing.TB, hostname, endpoint string, client *http.Client, retry source.Retry) *Desktop {
 	t.Helper()
 	root := t.TempDir()
-	if err := activate(root); err != nil {
+	if err := awsfake.Activate(root, awsfake.DefaultCredentials(), time.Now().Add(time.Hour)); err != nil {
 		t.Fatal(err)
 	}
 	s, err := system.Open(system.Options{Root: root})
@@ -61,26 +59,6 @@ func New(t testing.TB, hostname, endpoint string, client *http.Client, retry sou
 		Subject: follow.Subject{Facts: facts.Facts{Hostname: hostname, MachineID: MachineID}, Path: Path},
 		AWS:     aws,
 	}
-}
-
-// activate leaves credentials as amazon-ssm-agent does.
-func activate(root string) error {
-	c := awsfake.DefaultCredentials()
-	identity, err := json.Marshal(map[string]any{"ShareFile": "/root/.aws/credentials", "CredentialsExpiresAt": time.Now().Add(time.Hour)})
-	if err != nil {
-		return err
-	}
-	shared := fmt.Sprintf("[default]\naws_access_key_id = %s\naws_secret_access_key = %s\naws_session_token = %s\n", c.AccessKeyID, c.SecretAccessKey, c.SessionToken)
-	for name, content := range map[string]string{"var/lib/amazon/ssm/runtimeconfig/identity_config.json": string(identity), "root/.aws/credentials": shared} {
-		file := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			return err
-		}
-		if err := os.WriteFile(file, []byte(content), 0o600); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // Dropin is a fragment with one drop-in of this name, for personas.

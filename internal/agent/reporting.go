@@ -1,0 +1,173 @@
+package agent
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/aws"
+	"github.com/aws/aws-sdk-go-v2/service/ssm"
+
+	"github.com/soe-agent/soe-agent/internal/report"
+	"github.com/soe-agent/soe-agent/internal/source"
+)
+
+// Where is kept what AWS was told last, and what it could not be told.
+const (
+	complianceFile = StateDir + "/compliance.json"
+	inventoryFile  = StateDir + "/inventory.json"
+)
+
+// deliveryTimeout bounds one attempt to deliver a report.
+const deliveryTimeout = time.Minute
+
+// A letter is what one place in AWS is told of a report: one of the two.
+type letter struct {
+	Digest     string                       `json:"digest"` // the same for two that say the same
+	Time       time.Time                    `json:"time"`
+	Compliant  bool                         `json:"compliant"`
+	Compliance *ssm.PutComplianceItemsInput `json:"compliance,omitempty"`
+	Inventory  *ssm.PutInventoryInput       `json:"inventory,omitempty"`
+}
+
+func complianceLetter(r report.Report, room int) letter {
+	in, digest := r.ComplianceItems(room)
+	return letter{Digest: digest, Time: r.Time, Compliant: r.Compliant, Compliance: in}
+}
+
+func inventoryLetter(r report.Report, contact time.Time) letter {
+	in, digest := r.Inventory(contact)
+	return letter{Digest: digest, Time: r.Time, Compliant: r.Compliant, Inventory: in}
+}
+
+// node is whom the letter is about.
+func (l letter) node() string {
+	switch {
+	case l.Compliance != nil:
+		return aws.ToString(l.Compliance.ResourceId)
+	case l.Inventory != nil:
+		return aws.ToString(l.Inventory.InstanceId)
+	}
+	return ""
+}
+
+// put takes the letter to AWS.
+func (l letter) put(ctx context.Context, to *source.AWS) error {
+	if l.Inventory != nil {
+		return to.PutInventory(ctx, l.Inventory)
+	}
+	return to.PutCompliance(ctx, l.Compliance)
+}
+
+// reporting is all that takes reports to AWS. Its parts do not wait for each other.
+type reporting struct{ compliance, inventory *sender }
+
+func (d *daemon) newReporting() *reporting {
+	compliance := d.newSender(complianceFile, complianceLetter, func(delivered time.Time, err error) {
+		d.told(func(s *Status) { s.LastReport, s.ReportError = delivered, text(err) })
+	})
+	inventory := d.newSender(inventoryFile, func(r report.Report, _ int) letter { return inventoryLetter(r, d.lastContact()) }, func(_ time.Time, err error) {
+		if err == errNoNode { //nolint:errorlint // the other sender says so
+			err = nil
+		}
+		d.told(func(s *Status) { s.LineError = text(err) })
+	})
+	return &reporting{compliance, inventory}
+}
+
+func (d *daemon) newSender(file string, compose func(report.Report, int) letter, done func(time.Time, error)) *sender {
+	return &sender{
+		file: file, node: d.Facts.ManagedNode, files: d.System.FS, clock: d.System.Clock, log: d.Log, room: report.Room,
+		compose: compose, deliver: d.deliver, done: done, splay: d.splay,
+		wake: make(chan struct{}, 1), hurry: make(chan struct{}, 1),
+	}
+}
+
+func (r *reporting) all() []*sender { return []*sender{r.compliance, r.inventory} }
+
+// run delivers until ctx is done.
+func (r *reporting) run(ctx context.Context) {
+	var wg sync.WaitGroup
+	for _, s := range r.all() {
+		wg.Go(func() { s.run(ctx) })
+	}
+	wg.Wait()
+}
+
+// offer hands in a report. One that is not about everything yet would take away what
+// AWS knows of the rest, and is not sent.
+func (r *reporting) offer(made report.Report, whole bool) {
+	for _, s := range r.all() {
+		if whole {
+			s.offer(made)
+		} else {
+			s.nudge()
+		}
+	}
+}
+
+// again has what was refused tried again.
+func (r *reporting) again() {
+	for _, s := range r.all() {
+		s.again()
+	}
+}
+
+// whole says whether there is a result of every kind of the policy, mu being held.
+func (d *daemon) whole() bool {
+	for _, r := range d.policy.Resources {
+		if _, walked := d.resources[r.ID.Kind()]; !walked {
+			return false
+		}
+	}
+	return true
+}
+
+// splay is how long a report waits at most, so that not all machines send theirs at
+// once. Whoever looks for the policy more often has fewer machines.
+func (d *daemon) splay() time.Duration {
+	if poll := d.poll(); poll > 0 {
+		return min(longestSplay, poll)
+	}
+	return longestSplay
+}
+
+func (d *daemon) lastContact() time.Time {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.status.LastContact
+}
+
+// deliver takes one letter to AWS, if it is wanted there.
+func (d *daemon) deliver(ctx context.Context, l letter) error {
+	d.mu.Lock()
+	config, to := d.config, d.aws.AWS
+	d.mu.Unlock()
+	switch {
+	case config.AWS.Path == "" || !config.Report.SSM:
+		return errUnwanted
+	case l.node() == "":
+		return errNoNode
+	case to == nil:
+		return errUnwanted
+	}
+	return l.put(ctx, to)
+}
+
+// told says for all to read what became of reports, if that is news.
+func (d *daemon) told(how func(*Status)) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	was := d.status
+	how(&d.status)
+	if was.ReportError != d.status.ReportError || was.LineError != d.status.LineError || !was.LastReport.Equal(d.status.LastReport) {
+		d.say()
+	}
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

@@ -1,0 +1,90 @@
+package report
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/history"
+)
+
+// History writes what has changed, in local time; verbosely also how long it took,
+// and which policy was in force.
+func History(w io.Writer, changes []history.Change, style Style) error {
+	p := &printer{w: w}
+	for _, c := range changes {
+		p.change(c, style)
+	}
+	return p.err
+}
+
+func (p *printer) change(c history.Change, style Style) {
+	at := c.Time.Local().Format(time.DateTime)
+	if c.Omitted > 0 {
+		p.printf("%s  %s\n", at, style.paint(dim, fmt.Sprintf("and %d more at that time, of which nothing is kept", c.Omitted)))
+		return
+	}
+	notes := []string{clean(string(c.Event))}
+	if c.Cause != "" {
+		notes = append(notes, clean(string(c.Cause)))
+	}
+	if c.Effect != "" {
+		notes = append(notes, "in effect after "+strings.ReplaceAll(clean(string(c.Effect)), "-", " "))
+	}
+	if c.Origin.Fragment != "" {
+		notes = append(notes, clean(c.Origin.String()))
+	}
+	p.printf("%s  %s %s  %s\n", at, style.eventMark(c.Event), style.paint(bold, clean(string(c.ID))), style.paint(dim, strings.Join(notes, " · ")))
+	if c.Reason != "" {
+		p.printf("    %s\n", strings.ReplaceAll(clean(c.Reason), "\n", "\n    "))
+	}
+	for _, d := range c.Diff {
+		d.Aspect = clean(d.Aspect)
+		p.difference(d, style)
+	}
+	if style.Verbose {
+		p.printf("    %s\n", style.paint(dim, strings.Join(circumstances(c), " · ")))
+	}
+}
+
+// circumstances are how long a change took, and under which policy.
+func circumstances(c history.Change) []string {
+	var all []string
+	if c.Unnoticed > 0 {
+		all = append(all, "noticed after "+brief(c.Unnoticed))
+	}
+	if !c.Noticed.IsZero() {
+		all = append(all, fmt.Sprintf("%s %s after that was noticed", clean(string(c.Event)), brief(c.Took)))
+	}
+	text := "policy " + clean(c.Policy)
+	if c.Serial > 0 {
+		text += fmt.Sprintf(" serial %d", c.Serial)
+	}
+	if c.Origin.Persona != "" {
+		text += " for " + clean(c.Origin.Persona)
+	}
+	return append(all, text)
+}
+
+// brief is a duration as precise as it is of interest.
+func brief(d time.Duration) string {
+	switch {
+	case d > time.Minute:
+		return d.Round(time.Second).String()
+	case d > time.Second:
+		return d.Round(10 * time.Millisecond).String()
+	}
+	return d.Round(100 * time.Microsecond).String()
+}
+
+func (s Style) eventMark(event converge.Event) string {
+	switch event {
+	case converge.WasCorrected, converge.WasReclaimed:
+		return s.mark(converge.Corrected)
+	case converge.WasCarriedOut, converge.IsInLineAgain:
+		return s.mark(converge.Compliant)
+	}
+	return s.mark(converge.State(event))
+}
