@@ -7,11 +7,7 @@ ARCH    := $(shell uname -m)
 # The exact bytes of the binary depend on nothing but the sources and Go.
 BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
-# Files of a desktop are root's. Who is not root is root of a user namespace of
-# their own, in which that can be tested.
-AS_ROOT := $(if $(filter-out 0,$(shell id -u)),unshare --user --map-root-user --)
-
-.PHONY: help build check test lint fmt bench bench-herd bench-peers demo rpm clean go setup
+.PHONY: help build pages check test lint fmt bench bench-herd bench-peers demo rpm clean go setup
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -27,7 +23,7 @@ build: go ## build dist/soe-agent, static
 
 check: go ## the fast tests; they need no root
 	go vet ./...
-	$(AS_ROOT) go test ./cmd/... ./internal/... ./policies/... ./systemd/... ./docs/... ./test/awsfake/...
+	test/as-root.sh go test ./cmd/... ./internal/... ./policies/... ./systemd/... ./docs/... ./test/awsfake/...
 
 test: setup rpm ## all tests, throw-away machines included (root; installs Debian packages that it misses)
 	@test/moto.sh
@@ -43,7 +39,14 @@ fmt: go ## format the Go sources
 	cd .ci/lint && go build -o ../../dist/gofumpt mvdan.cc/gofumpt
 	dist/gofumpt -w cmd internal policies test
 
-rpm: build ## build dist/soe-agent-VERSION-RELEASE.ARCH.rpm
+# The date of the manual is that of the last change: the same sources make the same pages.
+pages: go
+	@rm -rf dist/pages
+	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)} \
+		go run -tags pages -ldflags '-X main.version=$(VERSION)' ./cmd/soe-agent dist/pages
+	@gzip -n9 dist/pages/man?/*
+
+rpm: build pages ## build dist/soe-agent-VERSION-RELEASE.ARCH.rpm
 	@command -v rpmbuild >/dev/null || { echo "rpmbuild is missing: install rpm-build (yum, dnf) or rpm (apt)" >&2; exit 1; }
 	@rpmbuild -bb --quiet --target $(ARCH)-linux --define '_topdir $(CURDIR)/dist/rpmbuild' --define '_rpmdir $(CURDIR)/dist' \
 		--define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' --define 'soe_source $(CURDIR)' \

@@ -76,9 +76,9 @@ func allowed() [][]string {
 		{"internal/persona", "internal/publish", "internal/resolve", "internal/source"},
 		{"internal/follow"},
 		{"internal/converge"},
-		{"internal/gently"},
+		{"internal/gently", "internal/history", "internal/scrub"},
 		{"internal/kind"},
-		{"internal/watch", "internal/report", "internal/bus"},
+		{"internal/watch", "internal/report", "internal/bus", "internal/image", "internal/support"},
 		{"internal/agent"},
 		{"cmd"},
 	}

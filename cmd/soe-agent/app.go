@@ -70,8 +70,8 @@ Keep it so:   systemctl enable --now soe-agent
 	flags.BoolVar(&a.noColor, "no-color", false, "print without colours (also with NO_COLOR set)")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more")
 	c.AddCommand(
-		a.planCommand(), a.applyCommand(), a.statusCommand(), a.reportCommand(), a.explainCommand(),
-		a.policyCommand(), a.runCommand(), a.purgeCommand(), a.versionCommand(),
+		a.planCommand(), a.applyCommand(), a.statusCommand(), a.reportCommand(), a.explainCommand(), a.historyCommand(),
+		a.policyCommand(), a.imageCommand(), a.supportBundleCommand(), a.runCommand(), a.purgeCommand(), a.versionCommand(),
 	)
 	return c
 }
@@ -109,13 +109,17 @@ func (a *app) onTerminal() bool {
 
 // printJSON prints one document.
 func (a *app) printJSON(document any) error {
-	encoder := json.NewEncoder(a.stdout)
-	encoder.SetIndent("", "  ")
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(document); err != nil {
+	if err := encodeJSON(a.stdout, document); err != nil {
 		return fmt.Errorf("cannot print: %w", err)
 	}
 	return nil
+}
+
+func encodeJSON(w io.Writer, document any) error {
+	encoder := json.NewEncoder(w)
+	encoder.SetIndent("", "  ")
+	encoder.SetEscapeHTML(false)
+	return encoder.Encode(document)
 }
 
 func (a *app) printf(format string, args ...any) {

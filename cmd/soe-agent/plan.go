@@ -73,6 +73,7 @@ it could not run.`,
 	}
 	policyFlag(c, &dirs)
 	c.Flags().StringSliceVar(&only, "only", nil, "walk these `KINDS` only, such as dropin,sudo")
+	completeFlag(c, "only", completeKinds)
 	return c
 }
 

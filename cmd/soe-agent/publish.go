@@ -83,7 +83,7 @@ func (a *app) publish(ctx context.Context, asked publication) error {
 	var sources []policy.Source
 	if len(asked.dirs) > 0 {
 		var err error
-		if sources, _, err = a.linted(asked.dirs, asked.schemas); err != nil {
+		if sources, err = a.publishable(asked.dirs, asked.schemas); err != nil {
 			return err
 		}
 	}
@@ -126,6 +126,25 @@ func (a *app) publish(ctx context.Context, asked publication) error {
 		return a.printJSON(document)
 	}
 	return nil
+}
+
+// publishable are the fragments in directories, if lint has nothing against them. What it
+// finds is printed.
+func (a *app) publishable(dirs []string, schemasName string) ([]policy.Source, error) {
+	found, err := linted(dirs, schemasName)
+	if err != nil {
+		return nil, err
+	}
+	refused := found.refusal()
+	switch {
+	case !a.json:
+		for _, p := range found.problems {
+			a.printf("%s\n", p.Error())
+		}
+	case refused != nil:
+		err = a.printJSON(found.document())
+	}
+	return found.sources, errors.Join(err, refused)
 }
 
 // longestCall is how long one call to AWS is repeated: somebody waits for it.

@@ -32,6 +32,11 @@ func TestTheCommandLine(t *testing.T) {
 		env.Setenv("AWS_SECRET_ACCESS_KEY", author.SecretAccessKey)
 		env.Setenv("AWS_SESSION_TOKEN", author.SessionToken)
 		env.Setenv("AWS_REGION", awsfake.Region)
+		documents, err := filepath.Abs("../../docs")
+		if err != nil {
+			return err
+		}
+		env.Setenv("DOCS", documents)
 		config := fmt.Sprintf("[aws]\npath = \"/soe/prod\"\nendpoint = %q\n", server.URL)
 		return os.WriteFile(filepath.Join(env.WorkDir, "agent.toml"), []byte(config), 0o600)
 	}})

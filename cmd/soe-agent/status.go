@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -14,7 +16,6 @@ import (
 	"github.com/soe-agent/soe-agent/internal/agent"
 	"github.com/soe-agent/soe-agent/internal/bus"
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -137,11 +138,20 @@ func (a *app) printStatus(s agent.Status, now time.Time) {
 	for _, problem := range s.Refused {
 		row("refused", problem)
 	}
+	for _, kind := range slices.Sorted(maps.Keys(s.Retries)) {
+		row("failed", fmt.Sprintf("of %s: tried again in %s", kind, max(0, s.Retries[kind].Sub(now)).Round(time.Second)))
+	}
 	if !s.LastContact.IsZero() {
 		row("last contact", ago(now, s.LastContact)+" ago")
 	}
+	if !s.LastReport.IsZero() {
+		row("reported", ago(now, s.LastReport)+" ago")
+	}
 	if s.ReportError != "" {
 		row("report", "not delivered: "+s.ReportError)
+	}
+	if s.LineError != "" {
+		row("inventory", "not delivered: "+s.LineError)
 	}
 	if n := s.Summary[converge.Pending]; n > 0 {
 		row("pending", fmt.Sprintf("%d: soe-agent report says until when", n))
@@ -172,82 +182,4 @@ func (a *app) lastReport(ctx context.Context) (report.Report, error) {
 		return r, fmt.Errorf("cannot read the report in %s: %w", agent.ReportFile, err)
 	}
 	return r, nil
-}
-
-func (a *app) reportCommand() *cobra.Command {
-	var format string
-	c := &cobra.Command{
-		Use:   "report",
-		Short: "Show the last compliance report",
-		Long: `Report shows the last compliance report, resource by resource; with --verbose also
-the resources that are in line.
-
-Exit code: 0 when everything is in line or pending, 2 when something is not, 1 when
-there is no report.`,
-		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error {
-			switch format {
-			case "text":
-			case "json":
-				a.json = true
-			default:
-				return fmt.Errorf("cannot write a report as %q: known formats are text, json", format)
-			}
-			r, err := a.lastReport(c.Context())
-			if err != nil {
-				return err
-			}
-			return a.conclude(r, report.Report.Text)
-		},
-	}
-	c.Flags().StringVar(&format, "format", "text", "text or json")
-	return c
-}
-
-func (a *app) explainCommand() *cobra.Command {
-	return &cobra.Command{
-		Use:   "explain ID",
-		Short: "Say why a resource is as it is: who set it, what that replaced, where it stands",
-		Args:  cobra.ExactArgs(1),
-		RunE: func(c *cobra.Command, args []string) error {
-			r, err := a.lastReport(c.Context())
-			if err != nil {
-				return err
-			}
-			id := policy.ID(args[0])
-			for _, resource := range r.Resources {
-				if resource.ID == id {
-					if a.json {
-						return a.printJSON(resource)
-					}
-					a.explain(resource)
-					return nil
-				}
-			}
-			return fmt.Errorf("cannot explain %s: the policy in force says nothing of it; soe-agent report --verbose lists what there is", id)
-		},
-	}
-}
-
-func (a *app) explain(r converge.Resource) {
-	row := func(name, value string) {
-		if value != "" {
-			a.printf("%-10s %s\n", name, value)
-		}
-	}
-	row("resource", string(r.ID))
-	row("state", fmt.Sprintf("%s since %s", r.State, r.Since.Local().Format(time.DateTime)))
-	row("why", r.Reason)
-	if r.Origin.Fragment != "" {
-		row("set by", r.Origin.String())
-	}
-	row("persona", r.Origin.Persona)
-	for _, lower := range r.Origin.Overrode {
-		row("instead of", lower.String())
-	}
-	row("severity", string(r.Severity))
-	row("controls", strings.Join(r.Controls, ", "))
-	for _, d := range r.Diff {
-		row(d.Aspect, fmt.Sprintf("want %q, got %q", d.Want, d.Got))
-	}
 }

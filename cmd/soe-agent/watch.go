@@ -109,6 +109,6 @@ func oneLine(s agent.Status) string {
 	add(len(s.Busy) > 0, "busy with %s", strings.Join(s.Busy, ", "))
 	add(s.Packages != "", "packages: %s", s.Packages)
 	add(s.Waiting != "", "waiting: %s", s.Waiting)
-	add(len(s.Refused) > 0, "%d problems with a policy that is refused", len(s.Refused))
+	add(len(s.Refused) > 0, "%d problems with a policy or configuration that is refused", len(s.Refused))
 	return strings.Join(parts, "; ")
 }

@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/agent"
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
@@ -22,6 +24,8 @@ type usage struct {
 	Threads     int
 	Descriptors int
 	Watches     int // of inotify
+	Goroutines  int
+	Heap        float64 // of objects, in MiB
 }
 
 // pid is the daemon's.
@@ -60,6 +64,11 @@ func (k kept) usage(b *testing.B, pid string) (u usage) {
 			u.Watches += strings.Count(string(info), "inotify wd:")
 		}
 	}
+	var said agent.Status
+	if err := json.Unmarshal([]byte(read(b, fmt.Sprintf("/proc/%d/root%s", k.Leader(), agent.StatusFile))), &said); err != nil {
+		b.Fatal(err)
+	}
+	u.Goroutines, u.Heap = int(said.Upkeep.Goroutines), float64(said.Upkeep.Heap)/(1<<20)
 	return u
 }
 
@@ -190,6 +199,7 @@ func BenchmarkEndurance(b *testing.B) {
 	for name, of := range map[string]func(usage) float64{
 		"MiB": func(u usage) float64 { return u.Resident }, "threads": func(u usage) float64 { return float64(u.Threads) },
 		"descriptors": func(u usage) float64 { return float64(u.Descriptors) }, "watches": func(u usage) float64 { return float64(u.Watches) },
+		"goroutines": func(u usage) float64 { return float64(u.Goroutines) }, "MiB of heap": func(u usage) float64 { return u.Heap },
 	} {
 		b.Logf("%s: %.1f in the first tenth of the time, %.1f in the last", name, median(samples[:tenth], of), median(samples[len(samples)-tenth:], of))
 	}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/agent"
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/test/box"
 )
@@ -289,6 +290,76 @@ func (s *stage) scenario(t *testing.T) {
 	}
 	s.settled = true
 	s.MustExec(t, "sh", "-c", "systemctl stop 'session-*.scope'")
+}
+
+// window makes the maintenance window one that is open from and to so long from now.
+func (d *desktop) window(t *testing.T, from, to time.Duration) {
+	t.Helper()
+	now := time.Now().UTC()
+	d.MustWriteFile(t, "/etc/soe-agent/agent.toml", box.File{Content: fmt.Sprintf("[schedule]\nwindow = { from = %q, to = %q, timezone = \"UTC\" }\n",
+		now.Add(from).Format("15:04"), now.Add(to).Format("15:04"))})
+}
+
+func TestWhereThePolicyConsentsASessionIsDisruptedInTheWindowOnceAndNeverBefore(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t, box.WithFiles(map[string]box.File{
+		unitDir + "accounts-daemon.service": unit(stays, wanted), unitDir + "gadget.service": unit(stays, wanted),
+	}))
+	d.MustExec(t, "systemctl", "--quiet", "start", "accounts-daemon.service", "gadget.service")
+	if _, err := d.Login(t.Context(), box.DesktopUser, "XDG_SESSION_TYPE=x11"); err != nil {
+		t.Fatal(err)
+	}
+	const (
+		clipboard, gadget, accounts = "pcoip/server_clipboard_state", "dropin/etc/systemd/system/gadget.service.d/10-soe.conf", "service/accounts-daemon.service"
+
+		toml = `
+pcoip.server_clipboard_state = 0
+services."accounts-daemon.service" = { running = false }
+[dropins."/etc/systemd/system/gadget.service.d/10-soe.conf"]
+content = "[Service]\nEnvironment=A=1\n"
+`
+		rule = "[[rules]]\nmatch = [\"*\"]\ndisrupt = \"window\"\n"
+	)
+	processes := func() string {
+		return d.MustExec(t, "systemctl", "show", "-p", "MainPID", box.PCoIPService, "accounts-daemon.service", "gadget.service")
+	}
+	before := processes()
+	pending := map[policy.ID]converge.State{clipboard: converge.Pending, gadget: converge.Pending, accounts: converge.Pending}
+	waits := func(o outcome, effect converge.Effect, reason string) {
+		t.Helper()
+		o.wants(t, pending)
+		for id := range pending {
+			if r := o.resource(id); r.Effect != effect || !strings.Contains(r.Reason, reason) {
+				t.Errorf("%s waits for %s: %s", id, r.Effect, r.Reason)
+			}
+		}
+		if now := processes(); now != before {
+			t.Fatalf("a session was disrupted: %s, and before %s", now, before)
+		}
+	}
+	waits(d.apply(t, toml+rule), converge.NextSession, "none is set: say window in [schedule] of agent.toml")
+	d.window(t, 2*time.Hour, 3*time.Hour)
+	waits(d.apply(t, toml+rule), converge.Maintenance, "in the maintenance window")
+	d.window(t, -time.Hour, time.Hour)
+	waits(d.apply(t, toml), converge.NextSession, "user is logged in")
+	d.apply(t, toml+rule).wants(t, map[policy.ID]converge.State{clipboard: converge.Corrected, gadget: converge.Corrected, accounts: converge.Corrected})
+	after := processes()
+	was, is := strings.Fields(before), strings.Fields(after)
+	for i := range was {
+		if was[i] == is[i] {
+			t.Errorf("%s goes on", was[i])
+		}
+	}
+	if r := d.apply(t, toml+rule).resource(clipboard); r.Disrupt != policy.DisruptInWindow {
+		t.Errorf("the report says of disruption %q", r.Disrupt)
+	}
+	d.converged(t)
+	if again := processes(); again != after {
+		t.Errorf("it was disrupted twice: %s, and before %s", again, after)
+	}
+	if sessions := d.MustExec(t, "loginctl", "list-sessions", "--no-legend"); !strings.Contains(sessions, box.DesktopUser) {
+		t.Errorf("the sessions are %q", sessions)
+	}
 }
 
 func TestNothingIsEverRestartedInALiveSessionAndEverythingAfterIt(t *testing.T) {

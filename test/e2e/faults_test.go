@@ -92,7 +92,7 @@ func (o *outage) answers() []fault {
 		{name: "errors", begin: fails(awsfake.InternalError), trouble: source.ServiceFails, says: "service failing: InternalServerError"},
 		{name: "a load balancer's page", begin: fails(awsfake.ServiceUnavailable), trouble: source.ServiceFails, says: "service failing: HTTP 503"},
 		{name: "an answer that is cut off", begin: fails(awsfake.TruncatedBody), trouble: source.NoSense, says: "makes no sense: the answer is cut off"},
-		{name: "an answer that is garbled", begin: fails(awsfake.GarbledJSON), trouble: source.NoSense, says: "makes no sense: does a proxy answer instead of AWS?"},
+		{name: "an answer that is garbled", begin: fails(awsfake.GarbledJSON), trouble: source.NoSense, says: "makes no sense: the answer is cut off"},
 		{
 			name: "a clock that is never the same", begin: fails(awsfake.Before(func() { o.aws.SetClockSkew(time.Duration(skew.Add(int64(2 * time.Hour)))) })),
 			end:     func() { o.aws.SetClockSkew(0) },

@@ -110,6 +110,7 @@ func (d *desktop) command(t *testing.T, args ...string) outcome {
 		if err := json.Unmarshal([]byte(result.Stdout), &o.Report); err != nil {
 			t.Fatalf("soe-agent %s printed no report: %v\n%s\n%s", strings.Join(args, " "), err, result.Stdout, result.Stderr)
 		}
+		keepsToSchema(t, result.Stdout)
 	}
 	return o
 }

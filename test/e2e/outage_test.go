@@ -10,6 +10,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/agent"
 	"github.com/soe-agent/soe-agent/internal/manifest"
+	"github.com/soe-agent/soe-agent/internal/source"
 	"github.com/soe-agent/soe-agent/test/box"
 )
 
@@ -171,4 +172,34 @@ func (o *outage) endpoint(t *testing.T, url string) {
 	before, rest, _ := strings.Cut(config, "endpoint = \"")
 	_, after, _ := strings.Cut(rest, "\"")
 	o.MustWriteFile(t, agent.ConfigFile, box.File{Content: before + "endpoint = \"" + url + "\"" + after})
+}
+
+func TestAMendedConfigurationIsTakenUpWithoutBeingAskedTo(t *testing.T) {
+	t.Parallel()
+	o := newOutage(t)
+	o.put(t, o.publication(t, 1))
+	o.activate(t)
+	config := o.MustReadFile(t, agent.ConfigFile)
+	o.MustWriteFile(t, agent.ConfigFile, box.File{Content: strings.Replace(config, `poll = "1s"`, `poll = "6h"`, 1)})
+	o.endpoint(t, "http://no-such-host.invalid")
+	o.boot(t)
+	o.troubled(t, source.NoNetwork)
+
+	wrong := o.MustReadFile(t, agent.ConfigFile)
+	o.MustWriteFile(t, agent.ConfigFile, box.File{Content: wrong + "verify = \"often\"\n"})
+	o.says(t, agent.ConfigFile+":8: cannot read the configuration: \"often\" is not a duration")
+	if s, _ := o.status(t); s.Trouble != source.NoNetwork {
+		t.Errorf("the configuration that was in force is not: the trouble is %q", s.Trouble)
+	}
+
+	// As editors do it.
+	mended := strings.Replace(wrong, "http://no-such-host.invalid", o.aws.URL, 1)
+	o.MustWriteFile(t, agent.ConfigFile+".new", box.File{Content: mended})
+	o.MustExec(t, "mv", agent.ConfigFile+".new", agent.ConfigFile)
+	o.healed(t, 1)
+
+	// And as a shell does.
+	o.put(t, o.publication(t, 2))
+	o.MustExec(t, "sh", "-c", "sed 's/6h/1h/' "+agent.ConfigFile+" > /tmp/agent.toml; cat /tmp/agent.toml > "+agent.ConfigFile)
+	o.healed(t, 2)
 }

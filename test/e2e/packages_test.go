@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -290,17 +291,12 @@ func TestUpdatesAreInstalledOnANewMachineAndThenInTheWindow(t *testing.T) {
 	if r := o.resource("patch/updates"); r.Effect != converge.Maintenance || !strings.Contains(r.Reason, "no maintenance window is set") {
 		t.Errorf("it waits for %s: %s", r.Effect, r.Reason)
 	}
-	window := func(from, to time.Duration) {
-		now := time.Now().UTC()
-		d.MustWriteFile(t, "/etc/soe-agent/agent.toml", box.File{Content: "[schedule]\nwindow = { from = \"" +
-			now.Add(from).Format("15:04") + "\", to = \"" + now.Add(to).Format("15:04") + "\", timezone = \"UTC\" }\n"})
-	}
-	window(time.Hour, 2*time.Hour)
+	d.window(t, time.Hour, 2*time.Hour)
 	d.apply(t, patch("all")).wants(t, map[policy.ID]converge.State{"patch/updates": converge.Pending})
 	if got := d.rpms(t, "soe-pkg-35"); got != "soe-pkg-35-1.0" {
 		t.Errorf("outside of the window there is %q", got)
 	}
-	window(-time.Hour, time.Hour)
+	d.window(t, -time.Hour, time.Hour)
 	d.apply(t, patch("all")).wants(t, map[policy.ID]converge.State{"patch/updates": converge.Corrected})
 	if got := d.rpms(t, "soe-pkg-35"); got != "soe-pkg-35-2.0" {
 		t.Errorf("in the window there is %q", got)
@@ -473,5 +469,29 @@ func TestARepositoryThatCannotBeReachedLeavesInDoubtOnlyWhatItConcerns(t *testin
 	})
 	if r := o.resource("package/soe-pkg-02"); !strings.Contains(r.Reason, "whether there is a newer one: ") {
 		t.Error(r.Reason)
+	}
+}
+
+func TestAFightOverAFileOfAPackageNamesThePackageAndAsksForItOnce(t *testing.T) {
+	t.Parallel()
+	const id, file = "dropin/etc/sudoers.d/zz-soe-sudoers", "/etc/sudoers.d/zz-soe-sudoers"
+	d := newDesktop(t, box.WithFiles(map[string]box.File{
+		unitDir + "other.service": unit("ExecStart=/bin/sh -c 'while sleep 0.1; do cp /root/theirs "+file+"; done'", ""),
+		"/root/theirs":            {Content: "# theirs\n"},
+		"/root/rpm":               {Mode: 0o755, Content: "#!/bin/sh\necho \"$*\" >>/root/asked\nexec /root/real/rpm \"$@\"\n"},
+	}))
+	d.MustExec(t, "sh", "-c", "rpm -i --nosignature $(find /repo -name 'soe-sudoers-*.noarch.rpm') && "+
+		"mkdir /root/real && mv /usr/bin/rpm /root/real && mv /root/rpm /usr/bin/rpm && systemctl start other.service")
+	d.MustWriteFile(t, "/etc/soe-agent/policy.d/50-test.toml", box.File{Content: "schema = 1\n[dropins.\"" + file + "\"]\ncontent = \"# ours\\n\"\n"})
+	d.MustExec(t, "systemd-run", "--quiet", "--unit=agent-under-test", "soe-agent", "run")
+	reason := regexp.MustCompile(`^something else keeps changing it back: other\.service \(pid \d+, /usr/bin/cp\), and the file is of the package soe-sudoers; it is left alone until`)
+	deadline := time.Now().Add(60 * time.Second)
+	for o := (outcome{}); !reason.MatchString(o.resource(id).Reason); o = d.command(t, "report") {
+		if time.Now().After(deadline) {
+			t.Fatalf("it is %s: %s\n%s", o.resource(id).State, o.resource(id).Reason, o.Stderr)
+		}
+	}
+	if asked := d.MustReadFile(t, "/root/asked"); strings.Count(asked, "-qf --qf") != 1 {
+		t.Errorf("rpm was asked\n%s", asked)
 	}
 }

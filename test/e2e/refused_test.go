@@ -76,7 +76,18 @@ func TestABadLocalFragmentIsRefusedAndTakenUpOnceItIsMended(t *testing.T) {
 	})
 	w.converged(t, 1)
 	explained := w.MustExec(t, "soe-agent", "explain", "dropin/etc/here.d/x")
-	if !strings.Contains(explained, local+":2 (local)") {
-		t.Errorf("explain does not say who set it:\n%s", explained)
+	for _, part := range []string{local + ":2 (local)", "state      corrected", `content = "here\n"`} {
+		if !strings.Contains(explained, part) {
+			t.Errorf("explain does not say %q:\n%s", part, explained)
+		}
+	}
+	explained = w.MustExec(t, "runuser", "-u", "nobody", "--", "soe-agent", "explain", "dropin/etc/here.d/x")
+	for _, part := range []string{local + ":2 (local)", "state      corrected", "wanted     root may see it", "history    root may see it"} {
+		if !strings.Contains(explained, part) {
+			t.Errorf("explain does not say %q to everybody:\n%s", part, explained)
+		}
+	}
+	if strings.Contains(explained, "[dropins") {
+		t.Errorf("explain tells everybody what only root may see:\n%s", explained)
 	}
 }

@@ -73,7 +73,7 @@ func followBus(t *testing.T, b *box.Box) (told <-chan string, bystander *dbus.Co
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.Follow([]converge.Kind{watcher{}}, t.TempDir())
+	w.Follow([]converge.Kind{watcher{}}, t.TempDir(), "/etc/soe-agent/agent.toml")
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {

@@ -3,6 +3,7 @@ package e2e
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -116,4 +117,40 @@ func TestWhatWouldEndALiveSessionWaitsForIt(t *testing.T) {
 	}
 	d.apply(t, off).wants(t, map[policy.ID]converge.State{"service/accounts-daemon.service": converge.Corrected})
 	d.converged(t)
+}
+
+func TestAStopThatSomebodyHasAskedForEndsBeforeTheUnitIsStartedAgain(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t, box.WithFiles(map[string]box.File{
+		unitDir + "slow.service": unit(stays+"\nExecStartPre=/bin/sh -c 'echo start >>/root/slow'\n"+
+			"ExecStop=/bin/sh -c 'echo stopping >>/root/slow; sleep 2; echo stopped >>/root/slow'", wanted),
+		"/etc/soe-agent/policy.d/50-slow.toml": {Content: "schema = 1\nservices.\"slow.service\" = { running = true }\n"},
+	}))
+	d.MustExec(t, "systemd-run", "--quiet", "--unit=agent-under-test", "soe-agent", "run")
+	eventually := func(what, lines string) {
+		t.Helper()
+		const patience = 30 * time.Second
+		var got string
+		for start := time.Now(); time.Since(start) < patience; time.Sleep(10 * time.Millisecond) {
+			content, _ := d.ReadFile("/root/slow")
+			if got = strings.Join(strings.Fields(content), " "); got == lines {
+				return
+			}
+		}
+		journal, _ := d.Exec(t.Context(), "journalctl", "--no-pager", "-u", "agent-under-test", "-u", "slow")
+		t.Fatalf("%s, %q, is not so after %s: %q\n%s", what, lines, patience, got, journal.Stdout)
+	}
+	eventually("the daemon starts it", "start")
+	d.MustExec(t, "systemctl", "start", "slow.service") // which waits until it is up
+	if out, err := d.Exec(t.Context(), "systemctl", "stop", "slow.service"); err != nil || out.Code != 0 {
+		t.Errorf("the stop failed: %+v, %v", out, err)
+	}
+	eventually("the stop runs to its end, and then it is started again", "start stopping stopped start")
+	d.MustExec(t, "systemctl", "start", "slow.service")
+	d.MustExec(t, "systemctl", "stop", "--no-block", "slow.service")
+	eventually("it is stopping", "start stopping stopped start stopping")
+	if r := d.command(t, "apply").resource("service/slow.service"); r.State == converge.Failed {
+		t.Errorf("meanwhile it is %s: %s", r.State, r.Reason)
+	}
+	eventually("it is started again after that", "start stopping stopped start stopping stopped start")
 }

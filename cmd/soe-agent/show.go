@@ -1,0 +1,86 @@
+package main
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+func (a *app) showCommand() *cobra.Command {
+	var dirs, personas []string
+	c := &cobra.Command{
+		Use:   "show --policy DIR --persona NAME",
+		Short: "Show the policy as a machine of these personas has it, and who set what",
+		Long: `Show puts the fragments in DIR together as a machine of these personas does, and prints
+the policy as one fragment, with a comment for each resource and rule that says who set
+it and what that replaced. Lint accepts it as it is, and it is the same policy; so two of
+them can be compared. References are not resolved.`,
+		Args: cobra.NoArgs,
+		RunE: func(*cobra.Command, []string) error {
+			_, p, err := readPolicy(dirs, personas)
+			if err != nil {
+				return err
+			}
+			if a.json {
+				return a.printJSON(shown(p))
+			}
+			a.printf("%s", p.Text())
+			return nil
+		},
+	}
+	policyFlag(c, &dirs)
+	personaFlag(c, &personas)
+	return c
+}
+
+func personaFlag(c *cobra.Command, personas *[]string) {
+	c.Flags().StringSliceVar(personas, "persona", []string{"base"}, "the machine's personas, the weakest first")
+}
+
+// readPolicy reads the fragments in directories and puts them together for personas.
+func readPolicy(dirs, personas []string) ([]policy.Fragment, *policy.Policy, error) {
+	if len(dirs) == 0 {
+		return nil, nil, errNoPolicy
+	}
+	sources, err := readFragments(dirs)
+	if err != nil {
+		return nil, nil, err
+	}
+	fragments, err := policy.ParseAll(sources)
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, p := range personas {
+		if known := personasOf(fragments); p != "base" && !slices.Contains(known, p) {
+			return nil, nil, fmt.Errorf("cannot use persona %q: no fragment is for it; personas here are %s", p, strings.Join(known, ", "))
+		}
+	}
+	p, err := policy.Merge(fragments, personas)
+	return fragments, p, err
+}
+
+// shownResource is one resource as the policy has it, references unresolved.
+type shownResource struct {
+	ID      policy.ID     `json:"id"`
+	Want    policy.Spec   `json:"want"`
+	Content string        `json:"content,omitempty"` // of a drop-in
+	Origin  policy.Origin `json:"origin"`
+}
+
+func shown(p *policy.Policy) []shownResource {
+	resources := make([]shownResource, len(p.Resources))
+	for i, r := range p.Resources {
+		resources[i] = shownResource{ID: r.ID, Want: r.Spec, Origin: r.Origin}
+		if d, ok := r.Spec.(policy.Dropin); ok {
+			resources[i].Content = d.Content
+		}
+	}
+	return resources
+}
+
+func sorted(set map[string]bool) []string { return slices.Sorted(maps.Keys(set)) }
