@@ -7,7 +7,7 @@ ARCH    := $(shell uname -m)
 # The exact bytes of the binary depend on nothing but the sources and Go.
 BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
 
-.PHONY: help build pages check test lint fmt bench bench-herd bench-peers demo rpm clean go setup
+.PHONY: help build check test lint fmt pages package bench bench-herd bench-peers demo rpm clean go setup
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -46,7 +46,10 @@ pages: go
 		go run -tags pages -ldflags '-X main.version=$(VERSION)' ./cmd/soe-agent dist/pages
 	@gzip -n9 dist/pages/man?/*
 
-rpm: build pages ## build dist/soe-agent-VERSION-RELEASE.ARCH.rpm
+rpm: go ## build dist/soe-agent-VERSION-RELEASE.ARCH.rpm
+	@mkdir -p dist && flock dist/.lock $(MAKE) --no-print-directory package
+
+package: build pages
 	@command -v rpmbuild >/dev/null || { echo "rpmbuild is missing: install rpm-build (yum, dnf) or rpm (apt)" >&2; exit 1; }
 	@rpmbuild -bb --quiet --target $(ARCH)-linux --define '_topdir $(CURDIR)/dist/rpmbuild' --define '_rpmdir $(CURDIR)/dist' \
 		--define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' --define 'soe_source $(CURDIR)' \

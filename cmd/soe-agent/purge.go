@@ -48,8 +48,12 @@ not run.`,
 			if err != nil {
 				return err
 			}
-			all, err := undo(m, c.Context())
-			return errors.Join(a.printUndoings(all, yes), err)
+			all, failed := undo(m, c.Context())
+			err = a.printUndoings(all, yes)
+			if failed != nil {
+				return failed
+			}
+			return err
 		},
 	}
 	c.Flags().BoolVar(&yes, "yes", false, "do it")

@@ -15,7 +15,6 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/agent"
 	"github.com/soe-agent/soe-agent/internal/bus"
-	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -66,8 +65,9 @@ func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Say what the daemon is doing, and what it waits for",
-		Long: `Status says at a glance where the machine stands: compliant or not, what is pending,
-what the daemon waits for, which policy is in force. With --watch it says it again when
+		Long: `Status says at a glance where the machine stands: compliant or not, what is not in line
+or pending and until when, what the daemon does and waits for, which policy is in force
+and for how long, and when AWS was reached last. With --watch it says it again when
 something changes, until it is interrupted; with --json too, one document a line.
 
 Exit code: 0 when everything is in line or pending, 2 when something is not, 1 when
@@ -84,7 +84,7 @@ the daemon is not running.`,
 			if a.json {
 				err = a.printJSON(status)
 			} else {
-				a.printStatus(status, time.Now())
+				a.printStatus(c.Context(), status, time.Now())
 			}
 			if err == nil && !status.Compliant {
 				return errNotCompliant
@@ -96,41 +96,42 @@ the daemon is not running.`,
 	return c
 }
 
-func (a *app) printStatus(s agent.Status, now time.Time) {
-	verdict := "compliant"
+// atAGlance is how many resources a status names.
+const atAGlance = 6
+
+func (a *app) printStatus(ctx context.Context, s agent.Status, now time.Time) {
+	row := func(name, value string) {
+		if value != "" {
+			a.printf("%-12s %s\n", name, value)
+		}
+	}
+	verdict := "✓ compliant"
 	switch {
 	case s.LastPass.IsZero():
 		verdict = "not known yet"
 	case !s.Compliant:
-		verdict = "not compliant: soe-agent report says why"
+		verdict = "✗ not compliant"
 	}
-	row := func(name, value string) { a.printf("%-12s %s\n", name, value) }
+	if counts := report.Counts(s.Summary); counts != "" {
+		verdict += ": " + counts
+	}
 	row("compliance", verdict)
-	row("daemon", fmt.Sprintf("%s, pid %d, up %s, version %s", s.Phase, s.PID, ago(now, s.Started), s.Version))
-	if len(s.Busy) > 0 {
-		row("busy with", strings.Join(s.Busy, ", "))
+	if !s.LastPass.IsZero() {
+		a.printMatters(ctx, now)
 	}
-	if s.Packages != "" {
-		row("packages", s.Packages)
-	}
-	if s.SafeMode != "" {
-		row("trouble", s.SafeMode)
-	}
+	row("daemon", fmt.Sprintf("%s, pid %d, up %s, version %s", s.Phase, s.PID, report.Age(now.Sub(s.Started)), s.Version))
+	row("busy with", strings.Join(s.Busy, ", "))
+	row("packages", s.Packages)
+	row("trouble", s.SafeMode)
 	if s.Waiting != "" {
-		next := ""
-		if s.NextAttempt.After(now) {
-			next = fmt.Sprintf("; next attempt in %s", s.NextAttempt.Sub(now).Round(time.Second))
-		}
-		row("trouble", s.Waiting+next)
+		row("trouble", s.Waiting+upTo(now, "; next attempt in ", s.NextAttempt))
 	}
 	published := "none published to this machine yet: the seed is in force"
 	if s.Serial > 0 {
-		published = fmt.Sprintf("serial %d, %s", s.Serial, s.Digest)
+		published = fmt.Sprintf("serial %d%s, %s", s.Serial, since(now, ", here for ", s.PolicySince), s.Digest)
 	}
 	row("policy", published)
-	if s.Rollout != "" {
-		row("rollout", s.Rollout)
-	}
+	row("rollout", s.Rollout)
 	row("personas", strings.Join(s.Personas, ", "))
 	for _, doubt := range s.PersonaDoubts {
 		row("not known", doubt)
@@ -139,13 +140,13 @@ func (a *app) printStatus(s agent.Status, now time.Time) {
 		row("refused", problem)
 	}
 	for _, kind := range slices.Sorted(maps.Keys(s.Retries)) {
-		row("failed", fmt.Sprintf("of %s: tried again in %s", kind, max(0, s.Retries[kind].Sub(now)).Round(time.Second)))
+		row("failed", fmt.Sprintf("of %s: tried again in %s", kind, report.Age(s.Retries[kind].Sub(now))))
 	}
 	if !s.LastContact.IsZero() {
-		row("last contact", ago(now, s.LastContact)+" ago")
+		row("last contact", report.Age(now.Sub(s.LastContact))+" ago")
 	}
 	if !s.LastReport.IsZero() {
-		row("reported", ago(now, s.LastReport)+" ago")
+		row("reported", report.Age(now.Sub(s.LastReport))+" ago")
 	}
 	if s.ReportError != "" {
 		row("report", "not delivered: "+s.ReportError)
@@ -153,12 +154,39 @@ func (a *app) printStatus(s agent.Status, now time.Time) {
 	if s.LineError != "" {
 		row("inventory", "not delivered: "+s.LineError)
 	}
-	if n := s.Summary[converge.Pending]; n > 0 {
-		row("pending", fmt.Sprintf("%d: soe-agent report says until when", n))
+}
+
+// printMatters says which resources are not in line, or wait for what. A daemon that is
+// too busy for a report has said how many there are.
+func (a *app) printMatters(ctx context.Context, now time.Time) {
+	r, err := a.lastReport(ctx)
+	if err != nil {
+		return
+	}
+	var lines strings.Builder
+	if r.Glance(&lines, a.style(), atAGlance, now) != nil {
+		return
+	}
+	for line := range strings.Lines(lines.String()) {
+		a.printf("%13s%s", "", line)
 	}
 }
 
-func ago(now, then time.Time) string { return now.Sub(then).Round(time.Second).String() }
+// since and upTo say how long ago, or how far away, a time is; nothing of one that is
+// not known, or over.
+func since(now time.Time, before string, then time.Time) string {
+	if then.IsZero() {
+		return ""
+	}
+	return before + report.Age(now.Sub(then))
+}
+
+func upTo(now time.Time, before string, then time.Time) string {
+	if !then.After(now) {
+		return ""
+	}
+	return before + report.Age(then.Sub(now))
+}
 
 // lastReport is the report that the daemon made last.
 func (a *app) lastReport(ctx context.Context) (report.Report, error) {

@@ -27,7 +27,7 @@ func (a *app) watch(ctx context.Context) error {
 			client.Close()
 		}
 		if ctx.Err() == nil {
-			said = a.say(agent.Status{Phase: notRunning}, said)
+			said = a.say(ctx, agent.Status{Phase: notRunning}, said)
 		}
 		select {
 		case <-ctx.Done():
@@ -47,7 +47,7 @@ func (a *app) follow(ctx context.Context, client *bus.Client, said string) strin
 		var status agent.Status
 		content, err := client.Status(ctx)
 		if err == nil && json.Unmarshal(content, &status) == nil {
-			said = a.say(status, said)
+			said = a.say(ctx, status, said)
 		}
 		select {
 		case <-ctx.Done():
@@ -62,7 +62,7 @@ func (a *app) follow(ctx context.Context, client *bus.Client, said string) strin
 
 // say shows a status: anew on a terminal, and elsewhere as one line if that differs
 // from what was said before. It returns what was said.
-func (a *app) say(s agent.Status, before string) string {
+func (a *app) say(ctx context.Context, s agent.Status, before string) string {
 	line := oneLine(s)
 	if a.json {
 		document, err := json.Marshal(s)
@@ -81,7 +81,7 @@ func (a *app) say(s agent.Status, before string) string {
 		if s.Phase == notRunning {
 			a.printf("%s\n", line)
 		} else {
-			a.printStatus(s, time.Now())
+			a.printStatus(ctx, s, time.Now())
 		}
 	case line != before:
 		a.printf("%s %s\n", time.Now().Format(time.TimeOnly), line)

@@ -65,6 +65,21 @@ func (d *daemon) look(ctx context.Context) error {
 		d.byOwnLayers(ctx, config)
 		return nil
 	}
+	away := d.troubled()
+	if away {
+		d.byLastContact(config)
+	}
+	if err := d.ask(ctx, config); err != nil {
+		if !away {
+			d.byLastContact(config)
+		}
+		return err
+	}
+	return nil
+}
+
+// ask asks AWS for the policy and enforces it if it is new.
+func (d *daemon) ask(ctx context.Context, config Config) error {
 	aws, err := d.connection(config)
 	if err != nil {
 		return err
@@ -86,6 +101,32 @@ func (d *daemon) look(ctx context.Context) error {
 		return found.Missing
 	}
 	return nil
+}
+
+// byLastContact enforces what the machine's own layers say by now together with what was
+// last published: a fragment that somebody writes here may be wanted because AWS is away.
+func (d *daemon) byLastContact(config Config) {
+	known, err := d.layers().Known(d.subjectAtBoot(config))
+	if err != nil || len(known.Refused) > 0 {
+		return // whoever looks says what is wrong with them
+	}
+	d.mu.Lock()
+	same, refused := d.policy.Digest() == known.Policy.Digest(), d.status.Refused
+	if !same && d.fetched != nil {
+		d.fetched = known.Policy // it has no secrets, and is another one than what is fetched next
+	}
+	d.mu.Unlock()
+	if !same {
+		d.Log.Info("enforcing the machine's own fragments with the policy that was published last", "policy", known.Policy.Digest(), "serial", known.Policy.Serial)
+		d.enforce(known.Policy, refused)
+	}
+}
+
+// troubled says whether AWS could not be asked the last time.
+func (d *daemon) troubled() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.status.Trouble != ""
 }
 
 // byOwnLayers enforces what is on the machine: nothing is published to it.
@@ -145,7 +186,7 @@ func (d *daemon) contacted(found follow.Found) {
 	if len(found.Missing) == 0 { // a value that is missing is trouble, and said by whoever looks
 		d.status.Waiting, d.status.Trouble, d.status.NextAttempt = "", "", time.Time{}
 	}
-	d.status.LastContact, d.status.Rollout = d.System.Clock.Now(), found.Rollout
+	d.status.LastContact, d.status.Rollout, d.status.PolicySince = d.System.Clock.Now(), found.Rollout, found.Since
 }
 
 // take enforces a policy that was fetched, if it is another one, or if values in

@@ -51,7 +51,7 @@ type Schedule struct {
 
 // Reporting says where reports go besides the machine itself.
 type Reporting struct {
-	SSM bool `toml:"ssm"` // to SSM Compliance
+	SSM bool `toml:"ssm"` // to SSM Compliance and Inventory
 }
 
 // duration is written as in "15m".

@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -67,8 +68,8 @@ func (d *daemon) newReporting() *reporting {
 		d.told(func(s *Status) { s.LastReport, s.ReportError = delivered, text(err) })
 	})
 	inventory := d.newSender(inventoryFile, func(r report.Report, _ int) letter { return inventoryLetter(r, d.lastContact()) }, func(_ time.Time, err error) {
-		if err == errNoNode { //nolint:errorlint // the other sender says so
-			err = nil
+		if errors.Is(err, errNoNode) {
+			err = nil // said of the report
 		}
 		d.told(func(s *Status) { s.LineError = text(err) })
 	})

@@ -128,48 +128,26 @@ func (s *sender) run(ctx context.Context) {
 // become one, and says whether to send then. What ends a good state is told sooner.
 func (s *sender) gather(ctx context.Context) bool {
 	longest := s.splay()
-	urgent := s.urgent()
-	due := time.Now().Add(source.FullJitter(splayOf(longest, urgent)))
-	for {
-		earliest := s.tried.Add(longest)
-		if s.refused.After(earliest) {
-			earliest = s.refused
+	start, splay := time.Now(), source.FullJitter(longest)
+	for urgent := false; ; {
+		if !urgent && s.urgent() {
+			urgent = true
+			splay = min(splay, time.Since(start)+source.FullJitter(longest/4))
 		}
-		if due.After(earliest) {
-			earliest = due
-		}
-		timer := time.NewTimer(time.Until(earliest))
+		pause := max(time.Until(start.Add(splay)), time.Until(s.tried.Add(longest)), time.Until(s.refused))
+		timer := time.NewTimer(pause)
 		select {
 		case <-ctx.Done():
+			timer.Stop()
+			return false
 		case <-timer.C:
 			return true
 		case <-s.hurry:
 			s.refused = time.Time{}
 		case <-s.wake:
-			if soon := time.Now().Add(source.FullJitter(splayOf(longest, true))); !urgent && s.urgent() {
-				urgent = true
-				due = earlierOf(due, soon)
-			}
 		}
 		timer.Stop()
-		if ctx.Err() != nil {
-			return false
-		}
 	}
-}
-
-func splayOf(longest time.Duration, urgent bool) time.Duration {
-	if urgent {
-		return longest / 4
-	}
-	return longest
-}
-
-func earlierOf(a, b time.Time) time.Time {
-	if a.Before(b) {
-		return a
-	}
-	return b
 }
 
 // urgent says whether nothing good is known of the machine any more, or nothing yet.

@@ -48,7 +48,8 @@ type Status struct {
 	LineError   string    `json:"line_error,omitempty"`   // why the line in SSM Inventory was not
 	Serial      int64     `json:"serial,omitempty"`
 	Digest      string    `json:"digest"`
-	Rollout     string    `json:"rollout,omitempty"` // what is rolled out or paused
+	PolicySince time.Time `json:"policy_since,omitzero"` // when this machine first had this serial
+	Rollout     string    `json:"rollout,omitempty"`     // what is rolled out or paused
 	Personas    []string  `json:"personas"`
 
 	PersonaRules  []string `json:"persona_rules,omitempty"`  // which rule gave which persona

@@ -15,6 +15,7 @@ type Known struct {
 	Policy  *policy.Policy
 	Refused []string  // why it is not another one
 	Saved   time.Time // when what was published was last confirmed; zero: never
+	Since   time.Time // when this machine first had this serial; zero: never
 }
 
 // Previous are the personas that the machine had when its last good policy was kept.
@@ -33,7 +34,7 @@ func (m *Machine) Known(s Subject) (Known, error) {
 		known.Refused = append(known.Refused, err.Error())
 	}
 	if kept = kept && s.Path == last.Path; kept {
-		known.Saved = last.Saved
+		known.Saved, known.Since = last.Saved, last.since(last.Serial, last.Saved)
 	}
 	own, err := m.own()
 	if err != nil {

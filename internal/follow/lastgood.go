@@ -19,13 +19,25 @@ import (
 // LastGood is a policy that was in force: what is enforced at boot, and while a
 // newer one is refused or cannot be had. Secrets are not in it.
 type LastGood struct {
-	Machine  facts.Identity    `json:"machine"` // the machine that wrote it
-	Path     string            `json:"path"`    // where it was published
-	Saved    time.Time         `json:"saved"`   // when it was last confirmed, to the hour
+	Machine  facts.Identity    `json:"machine"`        // the machine that wrote it
+	Path     string            `json:"path"`           // where it was published
+	Saved    time.Time         `json:"saved"`          // when it was last confirmed, to the hour
+	Since    time.Time         `json:"since,omitzero"` // when this serial was first kept here
 	Serial   int64             `json:"serial"`
 	Personas []string          `json:"personas"`
 	Sources  []policy.Source   `json:"sources"` // of all layers
 	Values   map[string]string `json:"values"`  // by reference, as it is written
+}
+
+// since is when the machine was first found to have a serial.
+func (l LastGood) since(serial int64, now time.Time) time.Time {
+	switch {
+	case l.Serial != serial:
+		return now
+	case l.Since.IsZero(): // an agent wrote it that did not note this
+		return l.Saved
+	}
+	return l.Since
 }
 
 // Value returns the value that a reference had.

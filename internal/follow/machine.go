@@ -40,6 +40,7 @@ func (s Subject) ring() string { return s.Facts.Hostname + "\x00" + s.Facts.Mach
 type Found struct {
 	Policy  *policy.Policy
 	Rollout string         // what is rolled out or paused, in words
+	Since   time.Time      // when this machine first had this serial
 	Missing source.Missing // values that could not be had
 	good    LastGood
 }
@@ -75,8 +76,9 @@ func (m *Machine) Look(ctx context.Context, s Subject, aws *source.AWS) (Found, 
 			return Found{}, fmt.Errorf("cannot use the published policy, serial %d: %w", serial, err)
 		}
 	}
+	now := m.System.Clock.Now().Truncate(time.Second)
 	good := LastGood{
-		Machine: identity, Path: s.Path, Saved: m.System.Clock.Now().Truncate(time.Second), Serial: serial,
+		Machine: identity, Path: s.Path, Saved: now, Since: last.since(serial, now), Serial: serial,
 		Personas: s.Personas, Sources: append(own, published...),
 	}
 	p, err := merged(good.Sources, s.Personas)
@@ -89,7 +91,7 @@ func (m *Machine) Look(ctx context.Context, s Subject, aws *source.AWS) (Found, 
 		return Found{}, fmt.Errorf("cannot use the published policy, serial %d: %w", serial, err)
 	}
 	good.Values = resolved.Keep
-	return Found{Policy: resolved.Policy, Rollout: listed.Described(s.ring()), Missing: resolved.Missing, good: good}, nil
+	return Found{Policy: resolved.Policy, Rollout: listed.Described(s.ring()), Since: good.Since, Missing: resolved.Missing, good: good}, nil
 }
 
 // Keep makes what was found the last good policy, for the next boot.

@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -441,6 +442,10 @@ func TestWithoutTheNetworkThePolicyIsWhatWasPublishedLastAndHowOldThatIsIsKnown(
 	}
 	wants(t, "offline", contents(known.Policy), map[string]string{"x": "plain"})
 
+	if time.Since(known.Since) > time.Minute {
+		t.Errorf("it has serial 7 since %s", known.Since)
+	}
+
 	d.write(t, "etc/soe-agent/policy.d/50-local.toml", "schema = 1\n[dropins\n")
 	if known, err = d.Known(d.subject); err != nil || len(known.Refused) != 1 || known.Policy.Serial != 7 {
 		t.Errorf("with a local fragment that is wrong: %+v, %v", known, err)
@@ -490,4 +495,24 @@ func TestAPolicyOfTheAuthorsOwnIsResolvedAndAWSAskedOnlyIfNeedBe(t *testing.T) {
 	if p, err = d.Only(t.Context(), d.subject, text("{{fact:hostname}}"), nil); err != nil || contents(p)["x"] != "A-1" {
 		t.Errorf("%v, %v", p, err)
 	}
+}
+
+func TestHowLongTheMachineHasHadItsPolicyIsKnown(t *testing.T) {
+	d := newDesktop(t)
+	d.everywhere(t, 1, map[string]string{"10": dropin("x", "one")})
+	d.follows(t)
+	d.write(t, stateFile, regexp.MustCompile(`"since":"[^"]*"`).ReplaceAllString(d.read(t, stateFile), `"since":"2001-02-03T04:05:06Z"`))
+	year := func(want int) {
+		t.Helper()
+		d.follows(t)
+		if known, err := d.Known(d.subject); err != nil || known.Since.Year() != want {
+			t.Errorf("serial %d is there since %s, %v", known.Policy.Serial, known.Since, err)
+		}
+	}
+	year(2001) // and the next look does not change it
+	d.everywhere(t, 2, map[string]string{"10": dropin("x", "two")})
+	year(time.Now().Year())
+	// An agent that did not note it has noted when the policy was confirmed.
+	d.write(t, stateFile, regexp.MustCompile(`"since":"[^"]*",?`).ReplaceAllString(regexp.MustCompile(`"saved":"[^"]*"`).ReplaceAllString(d.read(t, stateFile), `"saved":"2002-02-03T04:05:06Z"`), ""))
+	year(2002)
 }

@@ -136,7 +136,7 @@ func registered(_ context.Context, o Options) ([]Finding, error) {
 			return []Finding{{
 				What: mark + " is there: amazon-ssm-agent is registered as a managed node",
 				Why:  "the capture keeps it: all desktops would be one managed node and fight over its key",
-				Do:   "systemctl disable --now amazon-ssm-agent; soe-agent image seal --ssm-registration --yes; the desktops need an activation of their own",
+				Do:   "systemctl stop amazon-ssm-agent; soe-agent image seal --ssm-registration --yes; the desktops need an activation of their own",
 			}}, nil
 		}
 	}

@@ -103,7 +103,7 @@ func ssmAgentRests(ctx context.Context, s *system.System) error {
 		case err != nil:
 			return fmt.Errorf("cannot seal: %w", err)
 		case u.ActiveState == "active" || u.ActiveState == "activating" || u.ActiveState == "reloading":
-			return fmt.Errorf("cannot remove the registration: %s runs, and would write its state anew; stop it first with: systemctl disable --now %s", unit, unit)
+			return fmt.Errorf("cannot remove the registration: %s runs, and would write its state anew; stop it first with: systemctl stop %s", unit, unit)
 		}
 	}
 	return nil

@@ -115,16 +115,7 @@ func (p *printer) verdict(r Report, style Style) {
 	} else {
 		p.printf("%s  ", style.paint(red, "✗ not compliant"))
 	}
-	var parts []string
-	for _, state := range []converge.State{
-		converge.Compliant, converge.Corrected, converge.Pending, converge.Waived, converge.Drifted,
-		converge.Failed, converge.Contested, converge.Unknown,
-	} {
-		if n := r.Summary[state]; n > 0 {
-			parts = append(parts, fmt.Sprintf("%d %s", n, state))
-		}
-	}
-	p.printf("%s: %s\n", counted(len(r.Resources)), strings.Join(parts, ", "))
+	p.printf("%s: %s\n", counted(len(r.Resources)), Counts(r.Summary))
 	serial := ""
 	if r.Policy.Serial > 0 {
 		serial = fmt.Sprintf(" serial %d", r.Policy.Serial)

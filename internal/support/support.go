@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"io"
 	"regexp"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,7 +83,8 @@ func Collect(ctx context.Context, o Options) Bundle {
 		content, err := d.read(ctx)
 		content = d.shorten(clean.Text(content))
 		if err != nil {
-			b.Missing = append(b.Missing, d.name+": "+string(clean.Text([]byte(err.Error()))))
+			lines := strings.Split(string(clean.Text([]byte(err.Error()))), "\n")
+			b.Missing = append(b.Missing, d.name+": "+strings.Join(slices.Compact(lines), "; "))
 		}
 		if len(content) > 0 {
 			b.files = append(b.files, file{d.name, content})
@@ -121,7 +123,7 @@ func (b Bundle) index(c collector, documents []document) []byte {
 	}
 	fmt.Fprintf(&text, "\nNot to be had:\n\n")
 	for _, why := range b.Missing {
-		fmt.Fprintf(&text, "  %s\n", strings.ReplaceAll(why, "\n", "\n    "))
+		fmt.Fprintf(&text, "  %s\n", why)
 	}
 	if len(b.Missing) == 0 {
 		fmt.Fprintf(&text, "  nothing: it is complete\n")

@@ -203,3 +203,47 @@ func TestAMendedConfigurationIsTakenUpWithoutBeingAskedTo(t *testing.T) {
 	o.MustExec(t, "sh", "-c", "sed 's/6h/1h/' "+agent.ConfigFile+" > /tmp/agent.toml; cat /tmp/agent.toml > "+agent.ConfigFile)
 	o.healed(t, 2)
 }
+
+// Break-glass is a fragment on the machine, and the day on which somebody needs it may
+// be the one on which nobody reaches AWS.
+func TestALocalFragmentIsEnforcedWhileAWSIsAway(t *testing.T) {
+	t.Parallel()
+	const local, hereFile = "/etc/soe-agent/policy.d/90-here.toml", "/etc/modprobe.d/soe-here.conf"
+	o := newOutage(t)
+	o.put(t, o.publication(t, 1))
+	o.activate(t)
+	o.boot(t)
+	o.healed(t, 1)
+	here := func(content string) func() bool {
+		return func() bool {
+			got, _ := o.ReadFile(hereFile)
+			return got == content
+		}
+	}
+
+	o.aws.Down()
+	o.troubled(t, source.NoNetwork)
+	o.MustWriteFile(t, local, box.File{Content: fmt.Sprintf("schema = 1\n[dropins.%q]\ncontent = \"# here\\n\"\n", hereFile)})
+	o.until(t, "the fragment is enforced", here("# here\n"))
+	for name, want := range map[string]string{serialFile: "# serial 1\n", hostFile: "# logs.example.com\n", tokenFile: "first token\n"} {
+		if got := o.MustReadFile(t, name); got != want {
+			t.Errorf("%s has %q", name, got)
+		}
+	}
+	if s, _ := o.status(t); s.Trouble != source.NoNetwork || s.Serial != 1 {
+		t.Errorf("the trouble is %q, the serial %d", s.Trouble, s.Serial)
+	}
+
+	// What it replaces comes back with the last good policy.
+	o.MustWriteFile(t, local, box.File{Content: fmt.Sprintf("schema = 1\n[dropins.%q]\ncontent = \"# mine\\n\"\n", serialFile)})
+	o.until(t, "the other fragment is enforced", func() bool { return o.MustReadFile(t, serialFile) == "# mine\n" })
+	o.MustExec(t, "rm", local)
+	o.until(t, "the published fragment is in force", func() bool { return o.MustReadFile(t, serialFile) == "# serial 1\n" })
+
+	if err := o.aws.Up(); err != nil {
+		t.Fatal(err)
+	}
+	o.healed(t, 1)
+	o.until(t, "what is no longer wanted is gone", here(""))
+	o.until(t, "the secret is known again", func() bool { return o.report(t).resource("dropin" + tokenFile).State.InLine() })
+}

@@ -36,6 +36,10 @@ func TestAWSHearsOfEveryChangeAndOfNothingTwice(t *testing.T) {
 		w.MustExec(t, "systemctl", "restart", "soe-agent")
 	}
 
+	w.until(t, "the status says that the machine is no managed node", func() bool {
+		s, _ := w.status(t)
+		return strings.Contains(s.ReportError, "no managed node") && s.LastReport.IsZero()
+	})
 	w.activate(t)
 	w.converged(t, 1)
 	w.wantsDelivered(t)
