@@ -108,8 +108,8 @@ func (s served) Apply(ctx context.Context, kinds []string) error {
 	s.api.asks = append(s.api.asks, one)
 	s.api.mu.Unlock()
 	for _, kind := range wanted {
-		s.quick.mark(kind)
-		s.slow.mark(kind)
+		s.quick.markAfresh(kind)
+		s.slow.markAfresh(kind)
 	}
 	s.api.walked(converge.Result{}, s.settled) // kinds that nobody walks are done
 	select {

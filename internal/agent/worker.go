@@ -105,14 +105,31 @@ func (w *worker) given() []converge.Kind {
 	return w.kinds
 }
 
-// markAll has all kinds walked.
+// markAll has all kinds walked, and nothing be gone by that they remember.
 func (w *worker) markAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, kind := range w.kinds {
+		forget(kind)
 		w.dirty[kind.Name()] = true
 	}
 	w.signal()
+}
+
+// markAfresh has a kind walked, and nothing be gone by that it remembers.
+func (w *worker) markAfresh(name string) {
+	for _, kind := range w.given() {
+		if kind.Name() == name {
+			forget(kind)
+		}
+	}
+	w.mark(name)
+}
+
+func forget(kind converge.Kind) {
+	if r, remembers := kind.(converge.Rememberer); remembers {
+		r.Forget()
+	}
 }
 
 func (w *worker) signal() {

@@ -24,6 +24,13 @@ type Kind interface {
 	Repair(ctx context.Context, drifted []Resource) []Outcome
 }
 
+// Rememberer is implemented by a Kind whose Check goes by what an earlier one saw, of
+// what has not changed since as far as that can be told without reading it.
+type Rememberer interface {
+	// Forget has the next Check read everything.
+	Forget()
+}
+
 // Watcher is implemented by a Kind that can name what may change when its
 // resources drift.
 type Watcher interface{ Watches() []Watch }

@@ -20,6 +20,10 @@ type FS interface {
 	Inspect(name string) (content []byte, info Info, err error)
 	// ReadDir returns the names in a directory, sorted by bytes.
 	ReadDir(name string) ([]string, error)
+
+	// Entries describes what is in a directory, by name: links themselves and not what
+	// they lead to, access control lists left out. It opens nothing that is there.
+	Entries(dir string) (map[string]Info, error)
 	// Readlink returns where the symbolic link at name points.
 	Readlink(name string) (string, error)
 

@@ -96,10 +96,14 @@ func fstat(fd int) (Info, error) {
 	if err := unix.Fstat(fd, &st); err != nil {
 		return Info{}, err
 	}
+	return infoOf(st), nil
+}
+
+func infoOf(st unix.Stat_t) Info {
 	return Info{
 		Attr: Attr{Mode: fs.FileMode(st.Mode & 0o7777), UID: int(st.Uid), GID: int(st.Gid)},
 		Type: typeOf(st.Mode), Size: st.Size, ModTime: time.Unix(st.Mtim.Unix()), Changed: time.Unix(st.Ctim.Unix()), Inode: st.Ino,
-	}, nil
+	}
 }
 
 func typeOf(mode uint32) fs.FileMode {

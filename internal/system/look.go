@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"syscall"
 	"time"
@@ -109,6 +110,31 @@ func (d *disk) ReadDir(name string) ([]string, error) {
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+func (d *disk) Entries(dir string) (map[string]Info, error) {
+	fd, err := d.open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, cannot("list", dir, err)
+	}
+	f := os.NewFile(uintptr(fd), dir)
+	defer f.Close()
+	names, err := f.Readdirnames(-1)
+	if err != nil {
+		return nil, cannot("list", dir, err)
+	}
+	entries := make(map[string]Info, len(names))
+	for _, name := range names {
+		var st unix.Stat_t
+		switch err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); {
+		case errors.Is(err, fs.ErrNotExist): // it went while they were listed
+		case err != nil:
+			return nil, cannot("look at", path.Join(dir, name), err)
+		default:
+			entries[name] = infoOf(st)
+		}
+	}
+	return entries, nil
 }
 
 func (d *disk) Readlink(name string) (string, error) {

@@ -32,6 +32,8 @@ type Kind struct {
 	system *system.System
 	ledger *converge.Ledger
 	window schedule.Window
+
+	sights atomic.Pointer[[]sight] // of the files, in the order of the policy; nil: all is forgotten
 }
 
 // New returns the kind for a policy on a machine, of which the ledger knows what
@@ -72,12 +74,13 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	wants := policy.Of[policy.Dropin](k.policy)
 	resources := make([]converge.Resource, len(wants))
 	scene := k.survey(wants)
+	sights := k.remembered(len(wants))
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(readers, len(wants)) {
 		wg.Go(func() {
 			for i := next.Add(1) - 1; i < int64(len(wants)); i = next.Add(1) - 1 {
-				resources[i] = k.judge(ctx, scene, wants[i])
+				resources[i] = k.judge(ctx, scene, wants[i], &sights[i])
 			}
 		})
 	}
@@ -92,6 +95,8 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 
 // scene is what is looked up once for all files of a check.
 type scene struct {
+	at        time.Time                         // from when on it is looked at
+	entries   map[string]map[string]system.Info // directory → name → what is there
 	accounts  *accounts
 	sysctls   map[string]string // key → the last of the policy's files that sets it
 	leftovers map[string]bool   // files of which a temporary one was left behind
@@ -106,6 +111,7 @@ type scene struct {
 
 func (k *Kind) survey(wants []policy.Want[policy.Dropin]) *scene {
 	s := &scene{
+		at: k.system.Clock.Now(), entries: map[string]map[string]system.Info{},
 		accounts: newAccounts(k.system), sysctls: map[string]string{},
 		leftovers: map[string]bool{}, awaiting: k.readNames(awaiting),
 		untilReboot: k.readNames(untilReboot), untilLogin: k.readNames(untilLogin), untilRestart: k.readStarts(),
@@ -129,8 +135,8 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin]) *scene {
 		}
 	}
 	for dir := range dirs {
-		names, _ := k.system.FS.ReadDir(dir)
-		for _, base := range names {
+		s.entries[dir], _ = k.system.FS.Entries(dir) // a file of which nothing is known is looked at
+		for base := range s.entries[dir] {
 			if inner, found := strings.CutSuffix(base, ".soe.swp"); found && strings.HasPrefix(inner, ".") {
 				s.leftovers[path.Join(dir, inner[1:])] = true
 			}
@@ -140,7 +146,7 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin]) *scene {
 }
 
 // judge compares one file with what is wanted of it.
-func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.Dropin]) converge.Resource {
+func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], last *sight) converge.Resource {
 	r := converge.Wanted(want.Resource)
 	name := fileOf(want.ID)
 	if scene.leftovers[name] {
@@ -149,7 +155,12 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 	if scene.awaiting[name] {
 		r.Differs(converge.AspectEffect, "in effect", "written, and not yet in effect")
 	}
-	content, info, err := k.system.FS.Inspect(name)
+	info, there := scene.entries[path.Dir(name)][path.Base(name)]
+	content, err := []byte(nil), error(nil)
+	read := !there || !last.shows(info)
+	if read {
+		content, info, err = k.system.FS.Inspect(name)
+	}
 	r.Happened = info.Changed
 	missing := errors.Is(err, fs.ErrNotExist)
 	switch {
@@ -167,7 +178,13 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 	case !info.IsRegular():
 		r.Fail(name + " is there and not a regular file; remove it by hand if that is right")
 	default:
-		k.compare(ctx, scene, want, content, info, &r)
+		if read {
+			k.compareContent(want, content, info, &r)
+		}
+		k.compare(ctx, scene, want, info, &r)
+		if read && r.State == converge.Compliant {
+			last.remember(info, scene.at)
+		}
 	}
 	if r.State == converge.Compliant {
 		k.waits(ctx, scene, name, &r)
@@ -175,7 +192,8 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 	return r
 }
 
-func (k *Kind) compare(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], content []byte, info system.Info, r *converge.Resource) {
+// compareContent compares what takes reading a file.
+func (k *Kind) compareContent(want policy.Want[policy.Dropin], content []byte, info system.Info, r *converge.Resource) {
 	name := fileOf(want.ID)
 	if string(content) != want.Spec.Content {
 		got := shown(want, string(content))
@@ -184,6 +202,13 @@ func (k *Kind) compare(ctx context.Context, scene *scene, want policy.Want[polic
 		}
 		r.Differs("content", shown(want, want.Spec.Content), got)
 	}
+	if info.ACL {
+		r.Differs("acl", "none", "one that lets others in, or keeps them out")
+	}
+}
+
+func (k *Kind) compare(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], info system.Info, r *converge.Resource) {
+	name := fileOf(want.ID)
 	if mode := modeOf(want); info.Mode != mode {
 		r.Differs("mode", fmt.Sprintf("%04o", mode), fmt.Sprintf("%04o", info.Mode))
 	}
@@ -192,9 +217,6 @@ func (k *Kind) compare(ctx context.Context, scene *scene, want policy.Want[polic
 	}
 	if gid, err := scene.accounts.gid(ctx, want.Spec.Group); err != nil || gid != info.GID {
 		r.Differs("group", orRoot(want.Spec.Group), fmt.Sprint(info.GID))
-	}
-	if info.ACL {
-		r.Differs("acl", "none", "one that lets others in, or keeps them out")
 	}
 	if path.Dir(name) == sysctlDir && want.Spec.Activate == nil && k.system.Running() {
 		k.compareSysctls(scene, name, want.Spec.Content, r)

@@ -1,0 +1,51 @@
+package dropin
+
+import (
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A sight is what a file was like when it was read last and was as the policy wants it.
+// As long as the kernel says that nothing of it has changed since, it need not be read
+// again. Nobody but who may set the clock, and is root, can make it say so.
+type sight struct {
+	inode   uint64
+	size    int64
+	changed int64 // in nanoseconds; 0: there is none
+}
+
+// tick is well above what the kernel's times are exact to: what was changed so shortly
+// before a look may be changed right after it too, and bear the same time.
+const tick = time.Second
+
+// shows says whether what is there is what was seen.
+func (s *sight) shows(info system.Info) bool {
+	return s.changed != 0 && info.IsRegular() && *s == sightOf(info)
+}
+
+// remember takes note of a file that was read after a time.
+func (s *sight) remember(info system.Info, looked time.Time) {
+	*s = sight{}
+	if looked.Sub(info.Changed) > tick {
+		*s = sightOf(info)
+	}
+}
+
+func sightOf(info system.Info) sight {
+	return sight{inode: info.Inode, size: info.Size, changed: info.Changed.UnixNano()}
+}
+
+// remembered are the sights of so many files.
+func (k *Kind) remembered(files int) []sight {
+	sights := k.sights.Load()
+	if sights == nil || len(*sights) != files {
+		fresh := make([]sight, files)
+		sights = &fresh
+		k.sights.Store(sights)
+	}
+	return *sights
+}
+
+// Forget implements converge.Rememberer.
+func (k *Kind) Forget() { k.sights.Store(nil) }
