@@ -20,8 +20,10 @@ import (
 )
 
 const (
-	// readers is how many files are compared at once.
-	readers = 4
+	// readers is how many files are read at once, besides one, where there are several
+	// times fewFiles to read.
+	readers  = 3
+	fewFiles = 8
 	// maxShown bounds the content of one file in a report.
 	maxShown = 16 << 10
 )
@@ -76,14 +78,16 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	scene := k.survey(wants)
 	sights := k.remembered(len(wants))
 	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(readers, len(wants)) {
-		wg.Go(func() {
-			for i := next.Add(1) - 1; i < int64(len(wants)); i = next.Add(1) - 1 {
-				resources[i] = k.judge(ctx, scene, wants[i], &sights[i])
-			}
-		})
+	judge := func() {
+		for i := next.Add(1) - 1; i < int64(len(wants)); i = next.Add(1) - 1 {
+			resources[i] = k.judge(ctx, scene, wants[i], &sights[i])
+		}
 	}
+	var wg sync.WaitGroup
+	for range min(readers, scene.unread(wants, sights)/fewFiles) {
+		wg.Go(judge) // with few files to read, to wake others would take longer
+	}
+	judge()
 	wg.Wait()
 	k.checkLabels(ctx, resources)
 	for _, id := range k.unwanted() {

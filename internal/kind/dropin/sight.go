@@ -1,8 +1,10 @@
 package dropin
 
 import (
+	"path"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -34,6 +36,17 @@ func (s *sight) remember(info system.Info, looked time.Time) {
 
 func sightOf(info system.Info) sight {
 	return sight{inode: info.Inode, size: info.Size, changed: info.Changed.UnixNano()}
+}
+
+// unread is how many files have to be read.
+func (s *scene) unread(wants []policy.Want[policy.Dropin], sights []sight) (n int) {
+	for i, want := range wants {
+		name := fileOf(want.ID)
+		if info, there := s.entries[path.Dir(name)][path.Base(name)]; there && !sights[i].shows(info) {
+			n++
+		}
+	}
+	return n
 }
 
 // remembered are the sights of so many files.
