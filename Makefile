@@ -51,9 +51,10 @@ rpm: go ## build dist/soe-agent-VERSION-RELEASE.ARCH.rpm
 
 package: build pages
 	@command -v rpmbuild >/dev/null || { echo "rpmbuild is missing: install rpm-build (yum, dnf) or rpm (apt)" >&2; exit 1; }
-	@rpmbuild -bb --quiet --target $(ARCH)-linux --define '_topdir $(CURDIR)/dist/rpmbuild' --define '_rpmdir $(CURDIR)/dist' \
+	@rpmbuild -bb --quiet --target $(ARCH)-linux --define '_topdir $(CURDIR)/dist/rpmbuild' --define '_rpmdir $(CURDIR)/dist/rpmbuild' \
 		--define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' --define 'soe_source $(CURDIR)' \
 		--define 'soe_version $(VERSION)' --define 'soe_release $(RELEASE)' packaging/rpm/soe-agent.spec >/dev/null
+	@mv dist/rpmbuild/soe-agent-$(VERSION)-$(RELEASE).$(ARCH).rpm dist/
 	@echo dist/soe-agent-$(VERSION)-$(RELEASE).$(ARCH).rpm
 
 demo: setup rpm ## the whole job, before your eyes: a thin machine boots, converges, is broken and mended

@@ -122,8 +122,10 @@ func encodeJSON(w io.Writer, document any) error {
 	return encoder.Encode(document)
 }
 
+// printf prints for people. What it is about may quote strangers, who must not speak to
+// the terminal.
 func (a *app) printf(format string, args ...any) {
-	fmt.Fprintf(a.stdout, format, args...)
+	fmt.Fprint(a.stdout, report.Clean(fmt.Sprintf(format, args...)))
 }
 
 // readConfig reads the configuration of the machine below --root.

@@ -3,6 +3,7 @@ package main
 import (
 	"slices"
 	"strings"
+	"unicode"
 
 	"github.com/spf13/cobra"
 
@@ -29,7 +30,9 @@ func (a *app) completeIDs(c *cobra.Command, args []string, begun string) ([]cobr
 
 // isOneWord keeps from the shell what a hostile name could have it misread.
 func isOneWord(id string) bool {
-	return !strings.ContainsFunc(id, func(r rune) bool { return r <= ' ' || r == 0x7f || strings.ContainsRune("\"'`$\\;&|<>(){}*?!#~:", r) })
+	return !strings.ContainsFunc(id, func(r rune) bool {
+		return r == ' ' || !unicode.IsPrint(r) || strings.ContainsRune("\"'`$\\;&|<>(){}*?!#~:", r)
+	})
 }
 
 // completeKinds offers the kinds to a shell, in a list with commas.

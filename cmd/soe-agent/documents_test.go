@@ -49,6 +49,49 @@ func TestEveryCommandOfTheDocumentsExists(t *testing.T) {
 	}
 }
 
+// Scripts go by what the table says: it has every command, and a 2 for those alone that
+// say of themselves that they exit with 2.
+func TestTheTableOfExitCodesHasEveryCommand(t *testing.T) {
+	content, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	twos := map[string]bool{}
+	_, table, _ := strings.Cut(string(content), "| command | 0 | 1 | 2 |\n")
+	table, _, _ = strings.Cut(table, "\n\n")
+	for row := range strings.Lines(table) {
+		cells := strings.Split(row, "|")
+		if len(cells) != 6 {
+			t.Fatalf("a row of %d cells: %s", len(cells)-2, row)
+		}
+		for _, name := range strings.Split(cells[1], ",") {
+			twos[strings.Trim(name, " `")] = strings.TrimSpace(cells[4]) != ""
+		}
+	}
+	if table == "" || twos["status --watch"] {
+		t.Fatalf("the table has %v", twos)
+	}
+	for _, c := range leaves((&app{}).root()) {
+		name := strings.TrimPrefix(c.CommandPath(), "soe-agent ")
+		two, there := twos[name]
+		if says := strings.Contains(c.Long, ", 2 "); !there || two != says {
+			t.Errorf("%s: in the table: %v, with a 2: %v, and it says so itself: %v", name, there, two, says)
+		}
+	}
+}
+
+// leaves are the commands that do something.
+func leaves(c *cobra.Command) []*cobra.Command {
+	var all []*cobra.Command
+	if c.Runnable() {
+		all = append(all, c)
+	}
+	for _, sub := range c.Commands() {
+		all = append(all, leaves(sub)...)
+	}
+	return all
+}
+
 // unknownIn returns the first word of a command line that the program does not know.
 func unknownIn(args []string) string {
 	command := (&app{}).root()

@@ -8,6 +8,8 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/soe-agent/soe-agent/internal/report"
 )
 
 // Exit codes besides 0, the same for all commands.
@@ -36,7 +38,7 @@ func run(args []string, stdout, stderr io.Writer) int {
 	case errors.Is(err, errNotCompliant):
 		return exitNotInSet
 	default:
-		fmt.Fprintln(stderr, err)
+		fmt.Fprintln(stderr, report.Clean(err.Error()))
 		return exitError
 	}
 }

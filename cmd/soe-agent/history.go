@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -48,18 +49,15 @@ It is kept for as long as it fits into 4 MiB, needs no daemon, and holds no secr
 			if err := a.needsRoot(); err != nil {
 				return err
 			}
-			changes, err := a.history(q)
-			if err != nil {
-				return err
-			}
+			changes, err := a.history(q) // with an error, too, there may be some
 			switch {
 			case a.json:
-				return a.printJSON(historyDocument{Schema: report.Schema, Changes: append([]history.Change{}, changes...)})
-			case len(changes) == 0:
+				return errors.Join(err, a.printJSON(historyDocument{Schema: report.Schema, Changes: append([]history.Change{}, changes...)}))
+			case err == nil && len(changes) == 0:
 				a.printf("Nothing of that kind is remembered.\n")
 				return nil
 			}
-			return report.History(a.stdout, changes, a.style())
+			return errors.Join(err, report.History(a.stdout, changes, a.style()))
 		},
 	}
 	c.Flags().StringVar(&since, "since", "", "what happened since `TIME`: 2h or 7d ago, 2026-11-20, or 2026-11-20T09:00:00Z")
@@ -76,7 +74,7 @@ func (a *app) history(q history.Query) ([]history.Change, error) {
 	return history.Read(s.FS, agent.HistoryDir, q)
 }
 
-// parseSince reads a point in time: so long ago, a day here, or RFC 3339.
+// parseSince reads a point in time: so long ago, a day or a time here, or RFC 3339.
 func parseSince(text string, now time.Time) (time.Time, error) {
 	if text == "" {
 		return time.Time{}, nil
@@ -89,11 +87,13 @@ func parseSince(text string, now time.Time) (time.Time, error) {
 			return now.AddDate(0, 0, -int(days)), nil
 		}
 	}
-	if day, err := time.ParseInLocation(time.DateOnly, text, time.Local); err == nil {
-		return day, nil
+	for _, here := range []string{time.DateOnly, time.DateTime} { // the latter as it is shown
+		if at, err := time.ParseInLocation(here, text, time.Local); err == nil {
+			return at, nil
+		}
 	}
 	if at, err := time.Parse(time.RFC3339, text); err == nil {
 		return at, nil
 	}
-	return time.Time{}, fmt.Errorf("cannot tell since when: %q is neither a duration such as 90m, 2h or 7d, nor a day such as 2026-11-20, nor a time such as 2026-11-20T09:00:00Z", text)
+	return time.Time{}, fmt.Errorf("cannot tell since when: %q is neither a duration such as 90m, 2h or 7d, nor a day such as 2026-11-20, nor a time such as '2026-11-20 09:00:00' or 2026-11-20T09:00:00Z", text)
 }

@@ -2,7 +2,6 @@ package main
 
 import (
 	"errors"
-	"fmt"
 	"path"
 
 	"github.com/spf13/cobra"
@@ -125,7 +124,7 @@ not run.`,
 				if err != nil {
 					return err
 				}
-				return a.printSealed(all, false)
+				return a.printSealed(all, false, registration)
 			}
 			release, err := agent.Claim(c.Context(), s, "image seal")
 			if err != nil {
@@ -133,7 +132,7 @@ not run.`,
 			}
 			defer release()
 			all, err := image.Seal(c.Context(), a.imageOptions(s), registration)
-			if printErr := a.printSealed(all, true); err == nil {
+			if printErr := a.printSealed(all, true, registration); err == nil {
 				err = printErr
 			}
 			return err
@@ -146,7 +145,7 @@ not run.`,
 
 // printSealed prints what was or would be removed. The error is errNotCompliant when
 // something of it is still there.
-func (a *app) printSealed(all []image.Removal, done bool) error {
+func (a *app) printSealed(all []image.Removal, done, registration bool) error {
 	var err error
 	for _, r := range all {
 		if !done || r.Left != "" {
@@ -168,9 +167,11 @@ func (a *app) printSealed(all []image.Removal, done bool) error {
 	}
 	switch {
 	case len(all) == 0:
-		fmt.Fprintln(a.stdout, "nothing is to be removed")
+		a.printf("nothing is to be removed\n")
+	case !done && registration:
+		a.printf("nothing is done; soe-agent image seal --ssm-registration --yes does it\n")
 	case !done:
-		fmt.Fprintln(a.stdout, "nothing is done; soe-agent image seal --yes does it")
+		a.printf("nothing is done; soe-agent image seal --yes does it\n")
 	}
 	return err
 }

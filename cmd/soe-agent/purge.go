@@ -70,7 +70,7 @@ func (a *app) printUndoings(all []agent.Undoing, done bool) error {
 		}
 	}
 	if a.json {
-		return errors.Join(a.printJSON(all), err)
+		return errors.Join(a.printJSON(append([]agent.Undoing{}, all...)), err)
 	}
 	for _, u := range all {
 		switch {

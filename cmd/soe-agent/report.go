@@ -7,13 +7,13 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
-	"os"
 
 	"github.com/spf13/cobra"
 
 	"github.com/soe-agent/soe-agent/docs"
 	"github.com/soe-agent/soe-agent/internal/history"
 	"github.com/soe-agent/soe-agent/internal/report"
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 func (a *app) reportCommand() *cobra.Command {
@@ -85,7 +85,7 @@ func (a *app) writeReport(r report.Report, write reportWriter, output string) er
 	var content bytes.Buffer
 	err := write(r, &content)
 	if err == nil {
-		err = os.WriteFile(output, content.Bytes(), 0o644)
+		err = system.Replace(output, content.Bytes())
 	}
 	if err != nil {
 		return fmt.Errorf("cannot write the report to %s: %w", output, err)

@@ -29,7 +29,7 @@ them can be compared. References are not resolved.`,
 			if a.json {
 				return a.printJSON(shown(p))
 			}
-			a.printf("%s", p.Text())
+			fmt.Fprint(a.stdout, p.Text())
 			return nil
 		},
 	}
@@ -55,8 +55,12 @@ func readPolicy(dirs, personas []string) ([]policy.Fragment, *policy.Policy, err
 	if err != nil {
 		return nil, nil, err
 	}
+	known := personasOf(fragments)
+	if !slices.Contains(known, "base") { // which every machine is
+		known = append([]string{"base"}, known...)
+	}
 	for _, p := range personas {
-		if known := personasOf(fragments); p != "base" && !slices.Contains(known, p) {
+		if !slices.Contains(known, p) {
 			return nil, nil, fmt.Errorf("cannot use persona %q: no fragment is for it; personas here are %s", p, strings.Join(known, ", "))
 		}
 	}

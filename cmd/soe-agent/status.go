@@ -168,7 +168,7 @@ func (a *app) printMatters(ctx context.Context, now time.Time) {
 		return
 	}
 	for line := range strings.Lines(lines.String()) {
-		a.printf("%13s%s", "", line)
+		fmt.Fprintf(a.stdout, "%13s%s", "", line)
 	}
 }
 
@@ -201,7 +201,7 @@ func (a *app) lastReport(ctx context.Context) (report.Report, error) {
 	}
 	content, err := s.FS.ReadFile(agent.ReportFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		return r, errors.New("cannot show the last report: there is none yet; the daemon writes one, and so does: soe-agent apply")
+		return r, errors.New("cannot show the last report: there is none yet; only the daemon writes one: systemctl start soe-agent; without it soe-agent plan says where the machine stands")
 	}
 	if err != nil {
 		return r, err

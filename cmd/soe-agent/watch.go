@@ -73,11 +73,11 @@ func (a *app) say(ctx context.Context, s agent.Status, before string) string {
 	}
 	switch {
 	case a.json && line != before:
-		a.printf("%s\n", line)
+		fmt.Fprintln(a.stdout, line)
 	case a.json:
 	case a.onTerminal():
 		const home, clear = "\x1b[H", "\x1b[J"
-		a.printf(home + clear)
+		fmt.Fprint(a.stdout, home+clear)
 		if s.Phase == notRunning {
 			a.printf("%s\n", line)
 		} else {

@@ -67,15 +67,13 @@ func (d *daemon) look(ctx context.Context) error {
 	}
 	away := d.troubled()
 	if away {
-		d.byLastContact(config)
+		d.byLastContact()
 	}
-	if err := d.ask(ctx, config); err != nil {
-		if !away {
-			d.byLastContact(config)
-		}
-		return err
+	err = d.ask(ctx, config)
+	if err != nil && !away {
+		d.byLastContact()
 	}
-	return nil
+	return err
 }
 
 // ask asks AWS for the policy and enforces it if it is new.
@@ -92,9 +90,13 @@ func (d *daemon) ask(ctx context.Context, config Config) error {
 	if err != nil {
 		return err
 	}
-	if err := d.layers().Keep(found); err != nil {
+	err = d.layers().Keep(found)
+	if err != nil {
 		d.Log.Error("cannot keep the policy for the next boot", "err", err)
 	}
+	d.mu.Lock()
+	d.unkept = err != nil
+	d.mu.Unlock()
 	d.contacted(found)
 	d.take(found.Policy)
 	if len(found.Missing) > 0 {
@@ -105,21 +107,47 @@ func (d *daemon) ask(ctx context.Context, config Config) error {
 
 // byLastContact enforces what the machine's own layers say by now together with what was
 // last published: a fragment that somebody writes here may be wanted because AWS is away.
-func (d *daemon) byLastContact(config Config) {
+// What is in force stays if what it was made of is not on disk: there was no room for it,
+// or it was published below another path.
+func (d *daemon) byLastContact() {
+	d.mu.Lock()
+	config := d.config
+	d.mu.Unlock()
 	known, err := d.layers().Known(d.subjectAtBoot(config))
+	d.ownRefused(known.Refused)
 	if err != nil || len(known.Refused) > 0 {
-		return // whoever looks says what is wrong with them
+		return
 	}
 	d.mu.Lock()
-	same, refused := d.policy.Digest() == known.Policy.Digest(), d.status.Refused
-	if !same && d.fetched != nil {
+	stays := d.unkept || d.policy.Serial != known.Policy.Serial || d.policy.Digest() == known.Policy.Digest()
+	refused := d.status.Refused
+	if !stays && d.fetched != nil {
 		d.fetched = known.Policy // it has no secrets, and is another one than what is fetched next
 	}
 	d.mu.Unlock()
-	if !same {
+	if !stays {
 		d.Log.Info("enforcing the machine's own fragments with the policy that was published last", "policy", known.Policy.Digest(), "serial", known.Policy.Serial)
 		d.enforce(known.Policy, refused)
 	}
+}
+
+// ownRefused notes what of the machine's own layers cannot be used, while AWS does not
+// say what is in force.
+func (d *daemon) ownRefused(problems []string) {
+	d.mu.Lock()
+	before := d.ownProblems
+	d.ownProblems = problems
+	d.status.Refused = slices.DeleteFunc(slices.Clone(d.status.Refused), func(problem string) bool {
+		return slices.Contains(before, problem) && !slices.Contains(problems, problem)
+	})
+	d.mu.Unlock()
+	if slices.Equal(before, problems) {
+		return
+	}
+	if len(problems) > 0 {
+		d.Log.Error("the machine's own fragments are refused; the last good policy stays in force", "problems", problems)
+	}
+	d.publish()
 }
 
 // troubled says whether AWS could not be asked the last time.
@@ -137,6 +165,10 @@ func (d *daemon) byOwnLayers(ctx context.Context, config Config) {
 		d.refuse(follow.Problems(err))
 		return
 	}
+	if known.Damaged { // and nothing was published that could be missed
+		d.Log.Warn("what was kept of the last policy is made anew", "err", known.Refused[0])
+		known.Refused = known.Refused[1:]
+	}
 	if len(known.Refused) == 0 {
 		err = d.layers().KeepOwn(subject)
 	}
@@ -144,7 +176,7 @@ func (d *daemon) byOwnLayers(ctx context.Context, config Config) {
 		d.Log.Error("cannot keep the policy for the next boot", "err", err)
 	}
 	d.mu.Lock()
-	d.status.Waiting, d.status.Trouble = "", ""
+	d.status.Waiting, d.status.Trouble, d.ownProblems = "", "", nil
 	d.status.PersonaRules, d.status.PersonaDoubts = selection.Why, selection.Unknown
 	d.mu.Unlock()
 	d.enforce(known.Policy, known.Refused)
@@ -164,7 +196,7 @@ func (d *daemon) connection(config Config) (*source.AWS, error) {
 	defer d.mu.Unlock()
 	was, region := d.aws, d.Facts.Region
 	if was.AWS == nil || was.region != region || !reflect.DeepEqual(was.config, config.AWS) {
-		aws, err := d.connect(config, source.Client(), source.Retry{Waiting: d.waits})
+		aws, err := d.connect(config, source.Client(), source.Retry{Waiting: d.waitsMeanwhile})
 		if err != nil {
 			return nil, err
 		}
@@ -186,6 +218,7 @@ func (d *daemon) contacted(found follow.Found) {
 	if len(found.Missing) == 0 { // a value that is missing is trouble, and said by whoever looks
 		d.status.Waiting, d.status.Trouble, d.status.NextAttempt = "", "", time.Time{}
 	}
+	d.ownProblems = nil
 	d.status.LastContact, d.status.Rollout, d.status.PolicySince = d.System.Clock.Now(), found.Rollout, found.Since
 }
 
@@ -218,6 +251,16 @@ func sameWish(a, b *policy.Policy) bool {
 		}
 	}
 	return true
+}
+
+// waitsMeanwhile is told of each wait of a look, which goes on until AWS answers: when
+// the first begins, nobody knows yet that it is away.
+func (d *daemon) waitsMeanwhile(err error, next time.Time) {
+	away := d.troubled()
+	d.waits(err, next)
+	if !away {
+		d.byLastContact()
+	}
 }
 
 // waits notes what is waited for, for all who ask. A policy that its author has to

@@ -99,7 +99,7 @@ func ReadConfig(files system.FS, name string) (Config, error) {
 	}
 	var errs []error
 	for _, key := range meta.Undecoded() {
-		errs = append(errs, fmt.Errorf("%s: cannot use %s: no such setting is known; see soe-agent(8)", name, key))
+		errs = append(errs, fmt.Errorf("%s: cannot use %s: no such setting is known; see soe-agent.toml(5)", name, key))
 	}
 	if len(c.Personas) == 0 {
 		errs = append(errs, fmt.Errorf("%s: cannot use personas: it names none; leave it out for [\"base\"]", name))

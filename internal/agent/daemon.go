@@ -50,6 +50,7 @@ type daemon struct {
 	life        *life
 	rhythm      rhythm
 	rest        *time.Timer // gives memory back when nothing has been done for a while
+	enforcing   sync.Mutex  // one at a time; it is taken before mu
 
 	mu             sync.Mutex // guards what follows
 	config         Config
@@ -57,8 +58,10 @@ type daemon struct {
 	afresh         bool           // the connection is to forget what it has learnt
 	policy         *policy.Policy // in force
 	fetched        *policy.Policy // the last one that was published; nil in this life of the daemon
+	unkept         bool           // it could not be kept for the next boot
 	enforced       Schedule       // that the kinds go by
 	configProblems []string
+	ownProblems    []string // of the machine's own layers, while AWS does not say what is in force
 	status         Status
 	resources      map[string][]converge.Resource // by kind
 	timing         map[string]time.Duration
@@ -185,7 +188,25 @@ func newDaemon(m *Machine, configFile, version string, r rhythm) *daemon {
 
 // enforce makes a policy the one that the machine is held to from now on.
 func (d *daemon) enforce(p *policy.Policy, refused []string) {
+	d.enforcing.Lock()
+	defer d.enforcing.Unlock()
+	d.hold(p, refused)
+}
+
+// enforceAgain does so with the one that is in force, in the way that is right by now.
+func (d *daemon) enforceAgain() {
+	d.enforcing.Lock()
+	defer d.enforcing.Unlock()
 	d.mu.Lock()
+	p, refused := d.policy, d.status.Refused
+	d.mu.Unlock()
+	d.hold(p, refused)
+}
+
+// hold holds the machine to a policy, enforcing being held.
+func (d *daemon) hold(p *policy.Policy, refused []string) {
+	d.mu.Lock()
+	machine := *d.Machine // its schedule and facts change
 	d.policy, d.enforced = p, d.Schedule
 	d.status.Serial, d.status.Digest, d.status.Refused, d.status.Personas = p.Serial, p.Digest(), refused, p.Personas
 	wanted := map[string]bool{}
@@ -196,9 +217,9 @@ func (d *daemon) enforce(p *policy.Policy, refused []string) {
 	d.mu.Unlock()
 	debug.SetGCPercent(growth(len(p.Resources)))
 
-	through := d.felt(&d.quick.pulse)
+	through := machine.felt(&d.quick.pulse)
 	quick := d.kept(p, append(through.quick(p), through.last(p)...))
-	slow := d.kept(p, d.felt(&d.slow.pulse).slow(p))
+	slow := d.kept(p, machine.felt(&d.slow.pulse).slow(p))
 	if d.watcher != nil {
 		d.watcher.Follow(append(slices.Clone(quick), slow...), LocalDir, d.configFile)
 	}
@@ -225,13 +246,14 @@ func (d *daemon) refuse(problems []string) {
 	d.publish()
 }
 
-// changed is told by the watcher which kind should look again.
+// changed is told by the watcher which kind should look again. The watcher is not to be
+// held up, least of all by what makes it follow something else.
 func (d *daemon) changed(kind string) {
 	switch kind {
 	case watch.LocalPolicy:
-		d.readAgain("a local fragment has changed")
+		go d.readAgain("a local fragment has changed")
 	case watch.Configuration:
-		d.readAgain("the configuration has been written")
+		go d.readAgain("the configuration has been written")
 	case watch.Resumed:
 		d.Log.Info("the machine has slept: looking at everything again")
 		d.quick.markAll()
@@ -450,7 +472,13 @@ func (d *daemon) publish() {
 
 // refused is what people have to mend for it to be in force, mu being held.
 func (d *daemon) refused() []string {
-	return append(slices.Clone(d.configProblems), d.status.Refused...)
+	var refused []string
+	for _, problem := range slices.Concat(d.configProblems, d.ownProblems, d.status.Refused) {
+		if !slices.Contains(refused, problem) {
+			refused = append(refused, problem)
+		}
+	}
+	return refused
 }
 
 func (d *daemon) write(name string, document any) {

@@ -190,13 +190,12 @@ func (d *daemon) leaveSafeMode(why string) {
 	d.life.change(func(r *record) { r.Safe, r.Deaths, r.Started = nil, nil, d.System.Clock.Now() })
 	d.mu.Lock()
 	d.status.SafeMode = ""
-	p, refused := d.policy, d.status.Refused
 	d.mu.Unlock()
 	select {
 	case d.freed <- struct{}{}:
 	default:
 	}
-	d.enforce(p, refused)
+	d.enforceAgain()
 }
 
 // beSafe says that the agent is in safe mode, if earlier lives are a reason to be. A

@@ -16,6 +16,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/history"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
+	"github.com/soe-agent/soe-agent/internal/watch"
 )
 
 func TestOnlyWhoDiesYoungAgainAndAgainInOneBootComesIntoSafeMode(t *testing.T) {
@@ -278,4 +279,47 @@ func TestTheDesktopWaitsForTheLockDownTenSecondsAndNoLonger(t *testing.T) {
 			t.Errorf("after %s: %s", took, d.phase())
 		}
 	})
+}
+
+// What the watcher tells is told with its lock held.
+func TestALocalFragmentThatEndsSafeModeDoesNotHoldUpTheWatcher(t *testing.T) {
+	root := t.TempDir()
+	var d *daemon
+	for range tooMany + 1 {
+		d = newTestDaemon(t, root, "1.0")
+	}
+	d.beSafe(7)
+	if d.status.SafeMode == "" {
+		t.Fatal("it is not in safe mode")
+	}
+	d.reports = d.newReporting()
+	host, err := system.Open(system.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d.watcher, err = watch.New(host.FS, d.Log, d.changed); err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	d.watcher.Follow(nil, dir, filepath.Join(dir, "agent.toml"))
+	go d.watcher.Run(t.Context())
+	if err := os.WriteFile(filepath.Join(dir, "50-here.toml"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		<-d.reload
+		d.watcher.CatchUp(t.Context(), nil)
+	}()
+	select {
+	case <-ended:
+	case <-time.After(10 * time.Second):
+		t.Fatal("whoever follows changes hangs")
+	}
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.status.SafeMode != "" {
+		t.Errorf("it is in safe mode still: %s", d.status.SafeMode)
+	}
 }

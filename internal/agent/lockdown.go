@@ -27,7 +27,7 @@ func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, e
 	p := known.Policy
 	d.policy = p
 	d.status.Serial, d.status.Digest, d.status.Refused, d.status.LastContact = p.Serial, p.Digest(), known.Refused, known.Saved
-	d.status.PolicySince = known.Since
+	d.status.PolicySince, d.ownProblems = known.Since, known.Refused
 	d.beSafe(p.Serial)
 	engine := d.engine(p, d.kept(p, d.felt(&d.quick.pulse).quick(p)))
 	engine.Patience = min(checkPatience, d.rhythm.patience)

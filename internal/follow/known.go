@@ -14,6 +14,7 @@ import (
 type Known struct {
 	Policy  *policy.Policy
 	Refused []string  // why it is not another one
+	Damaged bool      // what was kept of the last one cannot be read: the first of Refused
 	Saved   time.Time // when what was published was last confirmed; zero: never
 	Since   time.Time // when this machine first had this serial; zero: never
 }
@@ -31,7 +32,7 @@ func (m *Machine) Known(s Subject) (Known, error) {
 	var known Known
 	last, kept, err := m.lastGood(s.Facts.Identity())
 	if err != nil {
-		known.Refused = append(known.Refused, err.Error())
+		known.Refused, known.Damaged = []string{err.Error()}, true
 	}
 	if kept = kept && s.Path == last.Path; kept {
 		known.Saved, known.Since = last.Saved, last.since(last.Serial, last.Saved)

@@ -249,7 +249,7 @@ func quoted(text string) int {
 // shortID makes an ID fit: the end of a path tells more than its beginning, and a
 // hash keeps two apart of which not all can be shown.
 func shortID(id string) string {
-	shown := clean(id)
+	shown := Clean(id)
 	if shown == id && len(id) > 0 && len(id) <= maxID {
 		return id
 	}
@@ -270,7 +270,7 @@ func shortID(id string) string {
 const mark = "…"
 
 // tidy makes a text of at most n bytes that is fit to be seen.
-func tidy(text string, n int) string { return shorten(clean(shorten(text, n)), n) }
+func tidy(text string, n int) string { return shorten(Clean(shorten(text, n)), n) }
 
 // shorten cuts a text to at most n bytes, with a mark where something was cut.
 func shorten(text string, n int) string {

@@ -23,7 +23,7 @@ func (r Report) Glance(w io.Writer, style Style, most int, now time.Time) error 
 	}
 	slices.SortStableFunc(matters, func(a, b converge.Resource) int { return cmp.Compare(urgency(a), urgency(b)) })
 	for _, resource := range matters[:min(most, len(matters))] {
-		p.printf("%s %s  %s\n", style.mark(resource.State), style.paint(bold, clean(string(resource.ID))), clean(outlook(resource, now)))
+		p.printf("%s %s  %s\n", style.mark(resource.State), style.paint(bold, name(resource.ID)), Clean(outlook(resource, now)))
 	}
 	if more := len(matters) - most; more > 0 {
 		p.printf("  and %d more: soe-agent report\n", more)

@@ -26,22 +26,21 @@ func (p *printer) change(c history.Change, style Style) {
 		p.printf("%s  %s\n", at, style.paint(dim, fmt.Sprintf("and %d more at that time, of which nothing is kept", c.Omitted)))
 		return
 	}
-	notes := []string{clean(string(c.Event))}
+	notes := []string{Clean(string(c.Event))}
 	if c.Cause != "" {
-		notes = append(notes, clean(string(c.Cause)))
+		notes = append(notes, Clean(string(c.Cause)))
 	}
 	if c.Effect != "" {
-		notes = append(notes, "in effect after "+strings.ReplaceAll(clean(string(c.Effect)), "-", " "))
+		notes = append(notes, "in effect after "+strings.ReplaceAll(Clean(string(c.Effect)), "-", " "))
 	}
 	if c.Origin.Fragment != "" {
-		notes = append(notes, clean(c.Origin.String()))
+		notes = append(notes, Clean(c.Origin.String()))
 	}
-	p.printf("%s  %s %s  %s\n", at, style.eventMark(c.Event), style.paint(bold, clean(string(c.ID))), style.paint(dim, strings.Join(notes, " · ")))
+	p.printf("%s  %s %s  %s\n", at, style.eventMark(c.Event), style.paint(bold, name(c.ID)), style.paint(dim, strings.Join(notes, " · ")))
 	if c.Reason != "" {
-		p.printf("    %s\n", strings.ReplaceAll(clean(c.Reason), "\n", "\n    "))
+		p.printf("    %s\n", strings.ReplaceAll(Clean(c.Reason), "\n", "\n    "))
 	}
 	for _, d := range c.Diff {
-		d.Aspect = clean(d.Aspect)
 		p.difference(d, style)
 	}
 	if style.Verbose {
@@ -56,14 +55,14 @@ func circumstances(c history.Change) []string {
 		all = append(all, "noticed after "+brief(c.Unnoticed))
 	}
 	if !c.Noticed.IsZero() {
-		all = append(all, fmt.Sprintf("%s %s after that was noticed", clean(string(c.Event)), brief(c.Took)))
+		all = append(all, fmt.Sprintf("%s %s after that was noticed", Clean(string(c.Event)), brief(c.Took)))
 	}
-	text := "policy " + clean(c.Policy)
+	text := "policy " + Clean(c.Policy)
 	if c.Serial > 0 {
 		text += fmt.Sprintf(" serial %d", c.Serial)
 	}
 	if c.Origin.Persona != "" {
-		text += " for " + clean(c.Origin.Persona)
+		text += " for " + Clean(c.Origin.Persona)
 	}
 	return append(all, text)
 }

@@ -74,11 +74,11 @@ func (r Report) JUnit(w io.Writer) error {
 		s.Cases = append(s.Cases, c)
 	}
 	for _, problem := range r.Policy.Refused {
-		message := &junitMessage{Type: "refused", Message: clean(problem)}
+		message := &junitMessage{Type: "refused", Message: Clean(problem)}
 		add("policy", junitCase{Name: message.Message, Error: message})
 	}
 	for _, resource := range r.Resources {
-		add(clean(resource.ID.Kind()), junitResource(resource))
+		add(Clean(resource.ID.Kind()), junitResource(resource))
 	}
 	for _, waiver := range r.Waivers {
 		add("waivers", junitWaiver(waiver))
@@ -104,7 +104,7 @@ func (r Report) JUnit(w io.Writer) error {
 }
 
 func (r Report) junitSuite(name string) *junitSuite {
-	s := &junitSuite{Name: name, Timestamp: r.Time.UTC().Format("2006-01-02T15:04:05"), Hostname: clean(r.Machine.Hostname)}
+	s := &junitSuite{Name: name, Timestamp: r.Time.UTC().Format("2006-01-02T15:04:05"), Hostname: Clean(r.Machine.Hostname)}
 	s.Time = seconds(r.Timing[name])
 	for _, p := range []junitProperty{
 		{"machine_id", r.Machine.MachineID},
@@ -116,7 +116,7 @@ func (r Report) junitSuite(name string) *junitSuite {
 		{"personas", strings.Join(r.Policy.Personas, " ")},
 	} {
 		if p.Value != "" {
-			s.Properties = append(s.Properties, junitProperty{p.Name, clean(p.Value)})
+			s.Properties = append(s.Properties, junitProperty{p.Name, Clean(p.Value)})
 		}
 	}
 	return s
@@ -138,7 +138,7 @@ func (s *junitSuite) count(c junitCase) {
 func seconds(d time.Duration) string { return fmt.Sprintf("%.6f", d.Seconds()) }
 
 func junitResource(r converge.Resource) junitCase {
-	c := junitCase{Name: clean(string(r.ID))}
+	c := junitCase{Name: Clean(string(r.ID))}
 	reason := r.Reason
 	if reason == "" {
 		reason = string(r.State)
@@ -146,7 +146,7 @@ func junitResource(r converge.Resource) junitCase {
 			reason += ": " + strings.Join(aspects(r.Diff), ", ")
 		}
 	}
-	message := &junitMessage{Type: string(r.State), Message: clean(reason), Text: junitText(r)}
+	message := &junitMessage{Type: string(r.State), Message: Clean(reason), Text: junitText(r)}
 	switch {
 	case r.State == converge.Compliant:
 	case r.State == converge.Corrected:
@@ -177,19 +177,19 @@ func junitText(r converge.Resource) string {
 	p.resource(r, Style{})
 	p.printf("    severity %s, since %s", r.Severity, r.Since.UTC().Format(time.RFC3339))
 	if len(r.Controls) > 0 {
-		p.printf(", controls %s", clean(strings.Join(r.Controls, ", ")))
+		p.printf(", controls %s", Clean(strings.Join(r.Controls, ", ")))
 	}
 	p.printf("\n")
 	return text.String()
 }
 
 func junitWaiver(w Waiver) junitCase {
-	c := junitCase{Name: clean(strings.Join(w.Match, ", "))}
+	c := junitCase{Name: Clean(strings.Join(w.Match, ", "))}
 	message := fmt.Sprintf("%s; holds %s; %s", w, counted(w.Holds), w.Origin)
 	if w.Expired {
-		c.Skipped = &junitMessage{Type: "expired", Message: clean(message)}
+		c.Skipped = &junitMessage{Type: "expired", Message: Clean(message)}
 	} else {
-		c.Output = clean(message)
+		c.Output = Clean(message)
 	}
 	return c
 }

@@ -25,7 +25,7 @@ func newPage(w io.Writer) page { return page{bufio.NewWriterSize(w, 64<<10)} }
 
 func (p page) markup(m markup) { _, _ = p.WriteString(string(m)) }
 
-func (p page) text(text string) { _, _ = p.WriteString(html.EscapeString(clean(text))) }
+func (p page) text(text string) { _, _ = p.WriteString(html.EscapeString(Clean(text))) }
 
 func (p page) open(name markup, attributes ...attribute) {
 	p.markup("<")

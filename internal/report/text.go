@@ -9,6 +9,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
 // A Style says how a report is written for people.
@@ -121,12 +122,12 @@ func (p *printer) verdict(r Report, style Style) {
 		serial = fmt.Sprintf(" serial %d", r.Policy.Serial)
 	}
 	p.printf("%s\n", style.paint(dim, fmt.Sprintf("%s · policy %s%s · personas %s · %s",
-		r.Machine.Hostname, r.Policy.Digest, serial, strings.Join(r.Policy.Personas, ", "), r.Time.Format(time.DateTime))))
+		Clean(r.Machine.Hostname), Clean(r.Policy.Digest), serial, Clean(strings.Join(r.Policy.Personas, ", ")), r.Time.Format(time.DateTime))))
 }
 
 func (p *printer) refused(r Report, style Style) {
 	for _, problem := range r.Policy.Refused {
-		p.printf("%s %s\n", style.paint(red, "✗ policy refused:"), clean(problem))
+		p.printf("%s %s\n", style.paint(red, "✗ policy refused:"), Clean(problem))
 	}
 }
 
@@ -134,12 +135,12 @@ func (p *printer) refused(r Report, style Style) {
 // rules are about nothing.
 func (p *printer) rules(r Report, style Style) {
 	for _, w := range r.Waivers {
-		origin := style.paint(dim, clean(w.Origin.String()))
+		origin := style.paint(dim, Clean(w.Origin.String()))
 		switch {
 		case w.Expired:
-			p.printf("%s %s  %s\n", style.paint(yellow, "! expired waiver:"), clean(w.String()), origin)
+			p.printf("%s %s  %s\n", style.paint(yellow, "! expired waiver:"), Clean(w.String()), origin)
 		case style.Verbose:
-			p.printf("%s %s; holds %s  %s\n", style.paint(dim, "○ waiver:"), clean(w.String()), counted(w.Holds), origin)
+			p.printf("%s %s; holds %s  %s\n", style.paint(dim, "○ waiver:"), Clean(w.String()), counted(w.Holds), origin)
 		}
 	}
 	if !style.Verbose {
@@ -147,7 +148,7 @@ func (p *printer) rules(r Report, style Style) {
 	}
 	for _, rule := range r.Policy.Idle {
 		p.printf("%s %s  %s\n", style.paint(dim, "○ rule about nothing here:"),
-			clean(strings.Join(rule.Match, ", ")), style.paint(dim, clean(rule.Origin.String())))
+			Clean(strings.Join(rule.Match, ", ")), style.paint(dim, Clean(rule.Origin.String())))
 	}
 }
 
@@ -179,11 +180,11 @@ func (p *printer) resource(r converge.Resource, style Style) {
 		notes = append(notes, "in effect after "+strings.ReplaceAll(string(r.Effect), "-", " "))
 	}
 	if r.Origin.Fragment != "" {
-		notes = append(notes, clean(r.Origin.String()))
+		notes = append(notes, Clean(r.Origin.String()))
 	}
-	p.printf("%s %s  %s\n", style.mark(r.State), style.paint(bold, clean(string(r.ID))), style.paint(dim, strings.Join(notes, " · ")))
+	p.printf("%s %s  %s\n", style.mark(r.State), style.paint(bold, name(r.ID)), style.paint(dim, strings.Join(notes, " · ")))
 	if r.Reason != "" {
-		p.printf("    %s\n", strings.ReplaceAll(clean(r.Reason), "\n", "\n    "))
+		p.printf("    %s\n", strings.ReplaceAll(Clean(r.Reason), "\n", "\n    "))
 	}
 	if r.State == converge.Compliant {
 		return
@@ -194,8 +195,9 @@ func (p *printer) resource(r converge.Resource, style Style) {
 }
 
 func (p *printer) difference(d converge.Difference, style Style) {
+	d.Aspect = Clean(d.Aspect)
 	if !strings.Contains(d.Want+d.Got, "\n") {
-		p.printf("    %-8s %s → %s\n", d.Aspect, style.paint(red, orNothing(clean(d.Got))), style.paint(green, orNothing(clean(d.Want))))
+		p.printf("    %-8s %s → %s\n", d.Aspect, style.paint(red, orNothing(Clean(d.Got))), style.paint(green, orNothing(Clean(d.Want))))
 		return
 	}
 	changes, ok := lineDiff(d.Got, d.Want)
@@ -207,11 +209,11 @@ func (p *printer) difference(d converge.Difference, style Style) {
 	for _, c := range aroundChanges(changes, 2) {
 		switch c.mark {
 		case '-':
-			p.printf("      %s\n", style.paint(red, "- "+clean(c.text)))
+			p.printf("      %s\n", style.paint(red, "- "+Clean(c.text)))
 		case '+':
-			p.printf("      %s\n", style.paint(green, "+ "+clean(c.text)))
+			p.printf("      %s\n", style.paint(green, "+ "+Clean(c.text)))
 		case ' ':
-			p.printf("        %s\n", clean(c.text))
+			p.printf("        %s\n", Clean(c.text))
 		default:
 			p.printf("      %s\n", style.paint(dim, "…"))
 		}
@@ -225,10 +227,10 @@ func orNothing(text string) string {
 	return text
 }
 
-// clean keeps what stood in a file or came from a directory from speaking to the
+// Clean keeps what stood in a file or came from a directory from speaking to the
 // terminal, the parser or the reader's eye: what is no text, and what would turn the
 // direction of what follows, becomes visible.
-func clean(text string) string {
+func Clean(text string) string {
 	if utf8.ValidString(text) && !strings.ContainsFunc(text, hidden) {
 		return text
 	}
@@ -249,6 +251,11 @@ func clean(text string) string {
 		}
 	}
 	return b.String()
+}
+
+// name is an ID on one line: no name may look like a line of its own.
+func name(id policy.ID) string {
+	return strings.NewReplacer("\n", `\n`, "\t", `\t`).Replace(Clean(string(id)))
 }
 
 // hidden says of a character that it is none that one sees: a control, a mark of

@@ -70,12 +70,11 @@ var (
 	flag = regexp.MustCompile(`(?i)((?:^|\s)--?[\w-]*` + secretive + `[\w-]*[ \t]+|["']--?[\w-]*` + secretive + `[\w-]*["'],\s*)("[^"]*"|'[^']*'|[^\s"',]+)`)
 	// hint is where an assignment may begin. It is looked for first, for a journal is long.
 	hint = regexp.MustCompile(`(?i)\{\{|arn:aws|` + secretive)
-	// assignment is the end of a name, and its value. What is no secret though it looks
-	// like one is passed over: references and ARNs, which name secrets, actions of IAM,
-	// tags of sudo.
-	assignment = regexp.MustCompile(`\A(?i:\{\{(?:resolve|fact):[^{}\s]*\}\}|arn:aws[\w-]*:[\w:/+.@-]*|secretsmanager:[\w*]+|(?-i:PASSWD:[ \t]*(?:ALL\b|[/!]))` +
-		`|(` + secretive + `[\w.-]*\\*["']?[ \t]*(?:[:=]|=>|:=)[ \t]*)` +
-		`("""(?s:.*?)"""|'''(?s:.*?)'''|"(?:[^"\\]|\\.)*"|'[^']*'|\\+"[^"]*"|\[[^\]]*\]|(?:\{\{[^{}]*\}\}|[^\s"'{\[])(?:\{\{[^{}]*\}\}|[^\s"])*))`)
+	// assignment is the end of a name, and its value.
+	assignment = assigned(`\[[^\]]*\]`)
+	// unclosed is the same where no list ends any more: to look for its end after each
+	// name would take time that grows with the square of the text.
+	unclosed = assigned(`\[[^"\r\n]*`)
 	// setting is a line of a file of settings, whose value may have blanks.
 	setting = regexp.MustCompile(`(?im)^([ \t]*[#;]*[ \t]*(?:export[ \t]+)?[\w.-]*` + secretive + `[\w.-]*[ \t]*=[ \t]*)([^\r\n]+)`)
 
@@ -85,9 +84,23 @@ var (
 	ending    = regexp.MustCompile(`-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----`)
 )
 
+// assigned is the end of a name, and its value, which may be a list. What is no secret
+// though it looks like one is passed over: references and ARNs, which name secrets,
+// actions of IAM, tags of sudo. A quote that nothing closes is as good as one that is,
+// for texts are cut short.
+func assigned(list string) *regexp.Regexp {
+	return regexp.MustCompile(`\A(?i:\{\{(?:resolve|fact):[^{}\s]*\}\}|arn:aws[\w-]*:[\w:/+.@-]*|secretsmanager:[\w*]+|(?-i:PASSWD:[ \t]*(?:ALL\b|[/!]))` +
+		`|(` + secretive + `[\w.-]*\\*["']?[ \t]*(?:[:=]|=>|:=)[ \t]*)` +
+		`("""(?s:.*?)"""|'''(?s:.*?)'''|"(?:[^"\\]|\\.)*"|'[^']*'|\\+"[^"]*"|` + list + `|(?:\{\{[^{}]*\}\}|[^\s"'{\[])(?:\{\{[^{}]*\}\}|[^\s"])*` +
+		`|"[^"\r\n]+|'[^"\\\r\n]+))`)
+}
+
+var inName = regexp.MustCompile(`\A[\w.-]*`)
+
 // withoutAssigned takes away the values of names that look secretive.
 func withoutAssigned(text []byte) []byte {
 	clean := make([]byte, 0, len(text))
+	afterLists := len(text) - 1 - bytes.LastIndexByte(text, ']')
 	for {
 		at := hint.FindIndex(text)
 		if at == nil {
@@ -95,7 +108,12 @@ func withoutAssigned(text []byte) []byte {
 		}
 		clean, text = append(clean, text[:at[0]]...), text[at[0]:]
 		end := at[1] - at[0]
-		if match := assignment.FindSubmatch(text); match == nil {
+		pattern := assignment
+		if len(text) <= afterLists {
+			pattern = unclosed
+		}
+		if match := pattern.FindSubmatch(text); match == nil {
+			end += len(inName.Find(text[end:])) // what else the name has in it is not assigned either
 			clean = append(clean, text[:end]...)
 		} else if end = len(match[0]); match[1] == nil {
 			clean = append(clean, match[0]...)

@@ -72,6 +72,28 @@ func TestAKnownSecretIsHiddenHoweverItIsWritten(t *testing.T) {
 	}
 }
 
+func TestAQuoteThatNothingClosesHidesNothing(t *testing.T) {
+	for _, text := range []string{
+		`said token: "c4n4ry`, `said token: 'c4n4ry and more`, `{"reason":"token: 'c4n4ry"}`, `{"reason":"token: 'c4n4ry\"x"}`,
+		`{"reason":"token=[c4n4ry"}`, `said tokens: [c4n4ry, c4n4ry`, "said secret: \"c4n4ry\\\nmore",
+	} {
+		got := string(Scrubber{}.Text([]byte(text)))
+		if strings.Contains(got, "c4n4ry") || json.Valid([]byte(text)) != json.Valid([]byte(got)) {
+			t.Errorf("%s\nbecame %s", text, got)
+		}
+	}
+}
+
+// If the time grew with the square of the text these would take minutes.
+func TestALongTextIsScrubbedInTimeThatGrowsAsItDoes(t *testing.T) {
+	for _, text := range []string{"password=[ ", "password=[\n", "token", "token = '", "token = \"\"\"\n", "{{resolve:", "a://b@", "-----BEGIN PRIVATE KEY-----\n"} {
+		text = strings.Repeat(text, (1<<18)/len(text))
+		if got := string(Scrubber{}.Text([]byte(text))); strings.Contains(strings.ReplaceAll(got, Removed, ""), "=[") {
+			t.Errorf("%.20q… became %.60q…", text, got)
+		}
+	}
+}
+
 func FuzzScrub(f *testing.F) {
 	for _, seed := range []string{`{"password": "x"}`, "token = [\n'''", "-----BEGIN PRIVATE KEY-----", "a://b:c@d", `x="{{resolve:ssm:/a}}`} {
 		f.Add(seed)

@@ -94,9 +94,14 @@ func confineThread() error {
 	return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 }
 
+// longestMount is more than the kernel writes of one mount, of many layers even.
+const longestMount = 1 << 20
+
 // makeReadOnly makes all mounts of mountinfo (proc_pid_mountinfo(5)) read-only.
 func makeReadOnly(mountinfo io.Reader) error {
-	for lines := bufio.NewScanner(mountinfo); lines.Scan(); {
+	lines := bufio.NewScanner(mountinfo)
+	lines.Buffer(nil, longestMount)
+	for lines.Scan() {
 		fields := strings.Fields(lines.Text())
 		separator := slices.Index(fields, "-")
 		if separator < 6 || separator+1 >= len(fields) || isRemote(fields[separator+1]) {
@@ -115,6 +120,9 @@ func makeReadOnly(mountinfo io.Reader) error {
 		default:
 			return fmt.Errorf("cannot make %s read-only: %w", point, err)
 		}
+	}
+	if err := lines.Err(); err != nil { // the mounts that follow could be written to
+		return fmt.Errorf("cannot tell what is mounted: %w", err)
 	}
 	return nil
 }

@@ -12,6 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+func TestMountsThatCannotBeReadAreNoneThatMayStayWritable(t *testing.T) {
+	mountinfo := "36 35 0:5 / /over rw - overlay overlay rw,lowerdir=" + strings.Repeat("/layer:", 200_000) + "\n"
+	if err := makeReadOnly(strings.NewReader(mountinfo)); err == nil {
+		t.Error("the rest of the mounts was passed over")
+	}
+}
+
 // Containers, say, are mounted where only the machine's own root gets to.
 func TestAMountThatIsOutOfReachHoldsUpNoCheckAndAnyOtherThatStaysWritableDoes(t *testing.T) {
 	dir := t.TempDir()

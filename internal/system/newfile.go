@@ -1,6 +1,7 @@
 package system
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -25,18 +26,59 @@ func WriteNew(name string, content []byte) error {
 		return cannot("write", name, err)
 	}
 	defer unix.Close(dir)
-	base := filepath.Base(name)
-	fd, err := unix.Openat(dir, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
+	err = create(dir, filepath.Base(name), content, 0o600)
 	if errors.Is(err, fs.ErrExist) {
 		return fmt.Errorf("cannot write %s: something is there already, and it is not replaced; name another file: %w", name, fs.ErrExist)
 	}
 	if err != nil {
 		return cannot("write", name, err)
 	}
-	f := os.NewFile(uintptr(fd), name)
+	return nil
+}
+
+// Replace makes a file that everybody may read, or puts it in the place of another
+// one, wherever that is, as WriteNew. What is there is never written to: a link that
+// somebody else has put there leads nowhere. It replaces nothing but regular files.
+func Replace(name string, content []byte) error {
+	name, err := filepath.Abs(name)
+	if err != nil {
+		return cannot("write", name, err)
+	}
+	dir, err := enterTrusted(filepath.Dir(name))
+	if err != nil {
+		return cannot("write", name, err)
+	}
+	defer unix.Close(dir)
+	base := filepath.Base(name)
+	var there unix.Stat_t
+	err = unix.Fstatat(dir, base, &there, unix.AT_SYMLINK_NOFOLLOW)
+	switch {
+	case err == nil && there.Mode&unix.S_IFMT != unix.S_IFREG:
+		return fmt.Errorf("cannot write %s: what is there is not a regular file; name another one", name)
+	case err != nil && !errors.Is(err, fs.ErrNotExist):
+		return cannot("write", name, err)
+	}
+	temporary := fmt.Sprintf(".soe-agent-%s", rand.Text())
+	err = create(dir, temporary, content, 0o644)
+	if err != nil {
+		return cannot("write", name, err)
+	}
+	if err := unix.Renameat(dir, temporary, dir, base); err != nil {
+		return cannot("write", name, errors.Join(err, unix.Unlinkat(dir, temporary, 0)))
+	}
+	return nil
+}
+
+// create makes a file that is not there yet, whole or not at all.
+func create(dir int, base string, content []byte, mode uint32) error {
+	fd, err := unix.Openat(dir, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), base)
 	_, err = f.Write(content)
 	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return cannot("write", name, errors.Join(err, unix.Unlinkat(dir, base, 0)))
+		return errors.Join(err, unix.Unlinkat(dir, base, 0))
 	}
 	return nil
 }

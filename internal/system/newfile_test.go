@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -27,6 +29,40 @@ func TestANewFileIsItsOwnersAloneAndReplacesNothing(t *testing.T) {
 	}
 	if err := system.WriteNew(filepath.Join(file, "below"), nil); err == nil {
 		t.Error("a file was made below a file")
+	}
+}
+
+func TestWhatIsReplacedIsNeverWrittenThrough(t *testing.T) {
+	top := t.TempDir()
+	file, theirs := filepath.Join(top, "report"), filepath.Join(top, "sudoers")
+	for range 2 { // a new one, and another in its place
+		if err := system.Replace(file, []byte("one")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err := os.Stat(file); err != nil || info.Mode() != 0o644 {
+		t.Errorf("it is %v, %v", info, err)
+	}
+	if err := os.WriteFile(theirs, []byte("root"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	link, hard, fifo := filepath.Join(top, "link"), filepath.Join(top, "hard"), filepath.Join(top, "fifo")
+	if err := errors.Join(os.Symlink(theirs, link), os.Link(theirs, hard), unix.Mkfifo(fifo, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{link, fifo, top} {
+		if err := system.Replace(name, []byte("two")); err == nil || !strings.Contains(err.Error(), "not a regular file") {
+			t.Errorf("over %s: %v", name, err)
+		}
+	}
+	if err := system.Replace(hard, []byte("two")); err != nil {
+		t.Error(err)
+	}
+	if content, err := os.ReadFile(theirs); err != nil || string(content) != "root" {
+		t.Errorf("%q was written to, %v", content, err)
+	}
+	if entries, err := os.ReadDir(top); err != nil || len(entries) != 5 {
+		t.Errorf("something is left: %v, %v", entries, err)
 	}
 }
 

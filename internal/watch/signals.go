@@ -51,6 +51,9 @@ const (
 const (
 	firstPause   = 50 * time.Millisecond
 	longestPause = time.Minute
+	// goodJoin is how long a connection lasts that was worth having. A bus that ends
+	// each at once, as one does whose quota somebody has used up, is left in peace.
+	goodJoin = 10 * time.Second
 )
 
 // followBus hands on what the bus tells until ctx is done, and connects again when
@@ -63,9 +66,12 @@ func (w *Watcher) followBus(ctx context.Context, news news) {
 		bus, err := connect(ctx, news)
 		switch {
 		case err == nil:
-			pauses.Reset()
 			said = false
+			joined := time.Now()
 			w.join(ctx, bus)
+			if time.Since(joined) > goodJoin {
+				pauses.Reset()
+			}
 			if ctx.Err() == nil {
 				w.log.Warn("the system bus has gone away; connecting again")
 			}

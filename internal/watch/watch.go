@@ -81,9 +81,10 @@ const (
 	Configuration = "configuration"
 )
 
-// half is how long nothing more must be written to the configuration for it to be
-// taken for whole: one that has just been emptied to be written anew can be read, and
-// says that no policy is published to this machine.
+// half is how long nothing more must be written to the configuration or the local
+// policy for it to be taken for whole: what has just been emptied or moved away to be
+// written anew can be read, and says that no policy is published to this machine, or
+// that what the policy wanted here is wanted no longer.
 const half = 500 * time.Millisecond
 
 // sessionsDir is where logind keeps what it knows of sessions. It sends no signal when
@@ -93,7 +94,7 @@ const sessionsDir = "/run/systemd/sessions"
 // Follow makes the watcher follow what these kinds watch, the local policy in
 // localDir and the agent's configuration, and nothing else. Names are absolute.
 func (w *Watcher) Follow(kinds []converge.Kind, localDir, configFile string) {
-	dirs, units, sessions := map[string][]interest{localDir: {{kind: LocalPolicy}}}, map[string][]string{}, []string(nil)
+	dirs, units, sessions := map[string][]interest{localDir: {{kind: LocalPolicy, settle: half}}}, map[string][]string{}, []string(nil)
 	configDir := path.Dir(configFile) // editors put another file in its place
 	dirs[configDir] = append(dirs[configDir], interest{Configuration, []string{path.Base(configFile)}, half})
 	for _, kind := range kinds {
@@ -148,14 +149,11 @@ func (w *Watcher) loop(ctx context.Context, bus news) {
 			if w.file(event) {
 				moves = time.After(settleTime)
 			}
-			if quiet == nil {
-				quiet = w.settled()
-			}
 		case <-moves:
 			moves = nil
 			w.everything()
 		case <-quiet:
-			quiet = w.settled()
+			quiet = nil
 		case err := <-w.notes.Errors:
 			w.overflown(err)
 		case name := <-bus.unit:
@@ -170,6 +168,9 @@ func (w *Watcher) loop(ctx context.Context, bus news) {
 			if ahead >= shortestSleep {
 				w.resumed(byClock, ahead)
 			}
+		}
+		if quiet == nil {
+			quiet = w.settled()
 		}
 	}
 }
@@ -231,7 +232,7 @@ func (w *Watcher) everything() {
 	w.place()
 	for _, interests := range w.dirs {
 		for _, i := range interests {
-			w.dirty(i.kind)
+			w.notice(i)
 		}
 	}
 }
@@ -270,7 +271,7 @@ func (w *Watcher) file(event fsnotify.Event) (moved bool) {
 		if watched == event.Name || strings.HasPrefix(watched, event.Name+"/") {
 			moved = true
 			for _, i := range interests {
-				w.dirty(i.kind)
+				w.notice(i)
 			}
 		}
 	}

@@ -236,3 +236,76 @@ func TestAConfigurationIsTakenUpOnceItIsWholeHoweverItIsWritten(t *testing.T) {
 		}
 	}
 }
+
+// A directory swapped for another, or an editor that moves a fragment away before it
+// writes it anew, must not look like a policy that wants less.
+func TestLocalFragmentsAreReadOnceTheyAreAllThere(t *testing.T) {
+	root := t.TempDir()
+	dir := filepath.Join(root, "policy.d")
+	name := filepath.Join(dir, "50-here.toml")
+	if err := os.Mkdir(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	write(t, name, "whole")
+	s, err := system.Open(system.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var mu sync.Mutex
+	var seen []string // what the fragment held whenever it was to be read
+	w, err := watch.New(s.FS, slog.New(slog.DiscardHandler), func(what string) {
+		content, err := os.ReadFile(name)
+		mu.Lock()
+		defer mu.Unlock()
+		if what == watch.LocalPolicy {
+			seen = append(seen, fmt.Sprint(string(content), err))
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Follow(nil, dir, filepath.Join(root, "agent.toml"))
+	go w.Run(t.Context())
+	for how, change := range map[string]func(content string, pause func()) error{
+		"in place": func(content string, pause func()) error {
+			err := os.WriteFile(name, nil, 0o644)
+			pause()
+			return errors.Join(err, os.WriteFile(name, []byte(content), 0o644))
+		},
+		"by an editor": func(content string, pause func()) error {
+			err := os.Rename(name, name+"~")
+			pause()
+			return errors.Join(err, os.WriteFile(name, []byte(content), 0o644))
+		},
+		"with its directory": func(content string, pause func()) error {
+			err := errors.Join(os.Mkdir(dir+".new", 0o755), os.WriteFile(filepath.Join(dir+".new", "50-here.toml"), []byte(content), 0o644),
+				os.RemoveAll(dir+".old"), os.Rename(dir, dir+".old"))
+			pause()
+			return errors.Join(err, os.Rename(dir+".new", dir))
+		},
+	} {
+		mu.Lock()
+		seen = nil
+		mu.Unlock()
+		start := time.Now()
+		if err := change(how, func() { time.Sleep(20 * time.Millisecond) }); err != nil { // while it says something else
+			t.Fatal(err)
+		}
+		quick := time.Since(start) < 250*time.Millisecond // on a machine that was not too busy for it
+		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+			mu.Lock()
+			got := slices.Clone(seen)
+			mu.Unlock()
+			if quick && len(got) > 0 && got[0] != how+"<nil>" {
+				t.Errorf("written %s it is read as %q", how, got[0])
+				break
+			}
+			if slices.Contains(got, how+"<nil>") {
+				break
+			}
+			if time.Now().After(deadline) {
+				t.Fatalf("written %s it is read as %q", how, got)
+			}
+		}
+	}
+}

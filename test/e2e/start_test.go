@@ -50,18 +50,11 @@ func TestTheStartGuideWorksAsItIsWritten(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := rpm()
-	if err != nil {
-		t.Fatal(err)
-	}
-	content, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	file, content := agentPackage(t)
 	aws := awsfake.New(t)
 	publisher := awsfake.PublisherCredentials()
 	machine := box.New(t, box.ThinImage(), box.WithBind(repo.Dir, rpmrepo.MountPoint), box.WithFiles(map[string]box.File{
-		"/root/" + filepath.Base(file): {Content: string(content)},
+		"/root/" + file: {Content: content},
 	}))
 	machine.MustExec(t, "ln", "-sf", "dnf", "/usr/bin/yum") // successors have it so
 	credentials := awsfake.DefaultCredentials()

@@ -45,6 +45,20 @@ type workspace struct {
 	repo rpmrepo.Repo
 }
 
+// agentPackage is the name and the content of the agent's package.
+func agentPackage(t *testing.T) (name, content string) {
+	t.Helper()
+	file, err := rpm()
+	if err != nil {
+		t.Fatal(err)
+	}
+	bytes, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Base(file), string(bytes)
+}
+
 // newWorkspace installs the package in an image that is not yet running, as an
 // image's maker does. Boot it when the endpoint holds what it should.
 func newWorkspace(t *testing.T, options ...box.Option) *workspace {
@@ -53,20 +67,13 @@ func newWorkspace(t *testing.T, options ...box.Option) *workspace {
 	if err != nil {
 		t.Fatal(err)
 	}
-	file, err := rpm()
-	if err != nil {
-		t.Fatal(err)
-	}
-	content, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, content := agentPackage(t)
 	w := &workspace{aws: awsfake.New(t), repo: repo}
 	config := fmt.Sprintf("personas = [\"base\", \"developer\"]\n[aws]\nregion = %q\npath = %q\nendpoint = %q\n[schedule]\npoll = \"1s\"\n",
 		region, policyPath, w.aws.URL)
 	options = append([]box.Option{
 		box.ThinImage(), box.NotBooted(), box.WithBind(repo.Dir, rpmrepo.MountPoint),
-		box.WithFiles(map[string]box.File{"/root/soe-agent.rpm": {Content: string(content)}}),
+		box.WithFiles(map[string]box.File{"/root/soe-agent.rpm": {Content: content}}),
 	}, options...)
 	w.Box = box.New(t, options...)
 	w.MustExec(t, "dnf", "-y", "--nogpgcheck", "--disablerepo=*", "install", "/root/soe-agent.rpm")
