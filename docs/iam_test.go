@@ -2,7 +2,7 @@ package docs_test
 
 import (
 	"encoding/json"
-	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"slices"
@@ -39,12 +39,9 @@ type statement struct {
 // iamPolicies are those of a document, by the Sid of their first statement.
 func iamPolicies(t *testing.T, file string) map[string][]statement {
 	t.Helper()
-	content, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
+	content := read(t, file)
 	policies := map[string][]statement{}
-	for _, block := range jsonBlock.FindAllStringSubmatch(string(content), -1) {
+	for _, block := range jsonBlock.FindAllStringSubmatch(content, -1) {
 		var p struct {
 			Version   string
 			Statement []statement
@@ -59,11 +56,11 @@ func iamPolicies(t *testing.T, file string) map[string][]statement {
 	return policies
 }
 
-func TestThePoliciesOfPublishingAreOnesThatIAMCanRead(t *testing.T) {
+func TestThePermissionsAreOnesThatIAMCanRead(t *testing.T) {
 	sid := regexp.MustCompile(`^[A-Za-z0-9]+$`)
 	action := regexp.MustCompile(`^(ssm|secretsmanager|kms|sts):[A-Z][A-Za-z]+$`)
 	resource := regexp.MustCompile(`^(\*|arn:aws:(ssm|secretsmanager|kms):eu-west-1:111122223333:(parameter/soe/prod/|secret:soe/prod/|key/|managed-instance/).+)$`)
-	policies := iamPolicies(t, "publishing.md")
+	policies := iamPolicies(t, "iam.md")
 	if len(policies) != 4 {
 		t.Fatalf("there are %d policies", len(policies))
 	}
@@ -91,7 +88,7 @@ func TestWhoPublishesIsAllowedWhatPublishCallsAndNothingElse(t *testing.T) {
 	for store, i := reflect.TypeFor[publish.Store](), 0; i < store.NumMethod(); i++ {
 		calls = append(calls, "ssm:"+store.Method(i).Name)
 	}
-	for _, s := range iamPolicies(t, "publishing.md")["Publish"] {
+	for _, s := range iamPolicies(t, "iam.md")["Publish"] {
 		if s.Effect == "Allow" {
 			allowed = append(allowed, s.Action...)
 		}
@@ -101,4 +98,29 @@ func TestWhoPublishesIsAllowedWhatPublishCallsAndNothingElse(t *testing.T) {
 	if diff := cmp.Diff(calls, allowed); diff != "" {
 		t.Error(diff)
 	}
+}
+
+// An input of a call to AWS is named after the call.
+var input = regexp.MustCompile(`\b(ssm|secretsmanager)\.([A-Z]\w+)Input\b`)
+
+func TestTheAgentsAreAllowedWhatTheyCallAndNothingElse(t *testing.T) {
+	allowed := []string{}
+	for _, s := range iamPolicies(t, "iam.md")["PolicyAndItsValues"] {
+		allowed = append(allowed, s.Action...)
+	}
+	calls := []string{"kms:Decrypt"} // by the services, on behalf of who asks for a secret
+	for _, pattern := range []string{"../internal/source/*.go", "../internal/report/*.go", "../internal/agent/*.go"} {
+		files, err := filepath.Glob(pattern)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, file := range files {
+			for _, match := range input.FindAllStringSubmatch(read(t, file), -1) {
+				if call := match[1] + ":" + match[2]; !strings.HasSuffix(file, "_test.go") && !slices.Contains(calls, call) {
+					calls = append(calls, call)
+				}
+			}
+		}
+	}
+	same(t, "calls", calls, allowed)
 }
