@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -41,17 +42,17 @@ func Knowing(p *policy.Policy, others ...string) Scrubber {
 func (s Scrubber) Text(text []byte) []byte {
 	clean := withoutKeys(bytes.ToValidUTF8(text, []byte("\uFFFD")))
 	clean = []byte(s.known.Hide(string(clean)))
-	clean = accessKey.ReplaceAll(clean, []byte(Removed))
-	clean = inURL.ReplaceAll(clean, []byte("${1}"+Removed+"@"))
-	clean = authorization.ReplaceAll(clean, []byte("${1}"+Removed))
-	clean = bearer.ReplaceAll(clean, []byte("${1} "+Removed))
+	clean = accessKey().ReplaceAll(clean, []byte(Removed))
+	clean = inURL().ReplaceAll(clean, []byte("${1}"+Removed+"@"))
+	clean = authorization().ReplaceAll(clean, []byte("${1}"+Removed))
+	clean = bearer().ReplaceAll(clean, []byte("${1} "+Removed))
 	clean = withoutAssigned(clean)
-	clean = setting.ReplaceAllFunc(clean, func(match []byte) []byte {
-		parts := setting.FindSubmatch(match)
+	clean = setting().ReplaceAllFunc(clean, func(match []byte) []byte {
+		parts := setting().FindSubmatch(match)
 		return append(bytes.Clone(parts[1]), valueless(parts[2])...)
 	})
-	return flag.ReplaceAllFunc(clean, func(match []byte) []byte {
-		parts := flag.FindSubmatch(match)
+	return flag().ReplaceAllFunc(clean, func(match []byte) []byte {
+		parts := flag().FindSubmatch(match)
 		return append(bytes.Clone(parts[1]), valueless(parts[2])...)
 	})
 }
@@ -61,48 +62,54 @@ const secretive = `(?:pass(?:word|wd|phrase|code)|secret|token|private[_-]?key|a
 var (
 	// accessKey is that of an AWS user or of a session (IAM User Guide, unique
 	// identifiers).
-	accessKey = regexp.MustCompile(`\b(?:AKIA|ASIA)[A-Z0-9]{12,}`)
+	accessKey = lazily(`\b(?:AKIA|ASIA)[A-Z0-9]{12,}`)
 	// inURL is user and password, or a token, before the host.
-	inURL         = regexp.MustCompile(`(://)[^\s/"'<>]+@`)
-	authorization = regexp.MustCompile(`(?i)(authorization\\*["']?[ \t]*[:=][ \t]*\\*"?)[^\s"][^\r\n"]*`)
-	bearer        = regexp.MustCompile(`(?i)\b(bearer)[ \t]+[^\s"',;]+`)
+	inURL         = lazily(`(://)[^\s/"'<>]+@`)
+	authorization = lazily(`(?i)(authorization\\*["']?[ \t]*[:=][ \t]*\\*"?)[^\s"][^\r\n"]*`)
+	bearer        = lazily(`(?i)\b(bearer)[ \t]+[^\s"',;]+`)
 	// flag is a word of a command line, of a shell or of a list, and the one after it.
-	flag = regexp.MustCompile(`(?i)((?:^|\s)--?[\w-]*` + secretive + `[\w-]*[ \t]+|["']--?[\w-]*` + secretive + `[\w-]*["'],\s*)("[^"]*"|'[^']*'|[^\s"',]+)`)
+	flag = lazily(`(?i)((?:^|\s)--?[\w-]*` + secretive + `[\w-]*[ \t]+|["']--?[\w-]*` + secretive + `[\w-]*["'],\s*)("[^"]*"|'[^']*'|[^\s"',]+)`)
 	// hint is where an assignment may begin. It is looked for first, for a journal is long.
-	hint = regexp.MustCompile(`(?i)\{\{|arn:aws|` + secretive)
+	hint = lazily(`(?i)\{\{|arn:aws|` + secretive)
 	// assignment is the end of a name, and its value.
-	assignment = assigned(`\[[^\]]*\]`)
+	assignment = lazily(assigned(`\[[^\]]*\]`))
 	// unclosed is the same where no list ends any more: to look for its end after each
 	// name would take time that grows with the square of the text.
-	unclosed = assigned(`\[[^"\r\n]*`)
+	unclosed = lazily(assigned(`\[[^"\r\n]*`))
 	// setting is a line of a file of settings, whose value may have blanks.
-	setting = regexp.MustCompile(`(?im)^([ \t]*[#;]*[ \t]*(?:export[ \t]+)?[\w.-]*` + secretive + `[\w.-]*[ \t]*=[ \t]*)([^\r\n]+)`)
+	setting = lazily(`(?im)^([ \t]*[#;]*[ \t]*(?:export[ \t]+)?[\w.-]*` + secretive + `[\w.-]*[ \t]*=[ \t]*)([^\r\n]+)`)
 
-	lineBreak = regexp.MustCompile(`\\[nrt]`) // as documents have it
-	reference = regexp.MustCompile(`\{\{(?:resolve|fact):[^{}\s]*\}\}`)
-	beginning = regexp.MustCompile(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----`)
-	ending    = regexp.MustCompile(`-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----`)
+	lineBreak = lazily(`\\[nrt]`) // as documents have it
+	reference = lazily(`\{\{(?:resolve|fact):[^{}\s]*\}\}`)
+	beginning = lazily(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----`)
+	ending    = lazily(`-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----`)
 )
+
+// lazily compiles an expression when it is asked for: most runs of the agent, and the
+// daemon, have nothing to scrub.
+func lazily(expression string) func() *regexp.Regexp {
+	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
+}
 
 // assigned is the end of a name, and its value, which may be a list. What is no secret
 // though it looks like one is passed over: references and ARNs, which name secrets,
 // actions of IAM, tags of sudo. A quote that nothing closes is as good as one that is,
 // for texts are cut short.
-func assigned(list string) *regexp.Regexp {
-	return regexp.MustCompile(`\A(?i:\{\{(?:resolve|fact):[^{}\s]*\}\}|arn:aws[\w-]*:[\w:/+.@-]*|secretsmanager:[\w*]+|(?-i:PASSWD:[ \t]*(?:ALL\b|[/!]))` +
+func assigned(list string) string {
+	return `\A(?i:\{\{(?:resolve|fact):[^{}\s]*\}\}|arn:aws[\w-]*:[\w:/+.@-]*|secretsmanager:[\w*]+|(?-i:PASSWD:[ \t]*(?:ALL\b|[/!]))` +
 		`|(` + secretive + `[\w.-]*\\*["']?[ \t]*(?:[:=]|=>|:=)[ \t]*)` +
 		`("""(?s:.*?)"""|'''(?s:.*?)'''|"(?:[^"\\]|\\.)*"|'[^']*'|\\+"[^"]*"|` + list + `|(?:\{\{[^{}]*\}\}|[^\s"'{\[])(?:\{\{[^{}]*\}\}|[^\s"])*` +
-		`|"[^"\r\n]+|'[^"\\\r\n]+))`)
+		`|"[^"\r\n]+|'[^"\\\r\n]+))`
 }
 
-var inName = regexp.MustCompile(`\A[\w.-]*`)
+var inName = lazily(`\A[\w.-]*`)
 
 // withoutAssigned takes away the values of names that look secretive.
 func withoutAssigned(text []byte) []byte {
 	clean := make([]byte, 0, len(text))
 	afterLists := len(text) - 1 - bytes.LastIndexByte(text, ']')
 	for {
-		at := hint.FindIndex(text)
+		at := hint().FindIndex(text)
 		if at == nil {
 			return append(clean, text...)
 		}
@@ -112,8 +119,8 @@ func withoutAssigned(text []byte) []byte {
 		if len(text) <= afterLists {
 			pattern = unclosed
 		}
-		if match := pattern.FindSubmatch(text); match == nil {
-			end += len(inName.Find(text[end:])) // what else the name has in it is not assigned either
+		if match := pattern().FindSubmatch(text); match == nil {
+			end += len(inName().Find(text[end:])) // what else the name has in it is not assigned either
 			clean = append(clean, text[:end]...)
 		} else if end = len(match[0]); match[1] == nil {
 			clean = append(clean, match[0]...)
@@ -127,12 +134,12 @@ func withoutAssigned(text []byte) []byte {
 // valueless is a value without what is secret in it: only its quotes stay, and its
 // references.
 func valueless(value []byte) []byte {
-	rest := lineBreak.ReplaceAll(reference.ReplaceAll(value, nil), nil)
+	rest := lineBreak().ReplaceAll(reference().ReplaceAll(value, nil), nil)
 	if len(bytes.Trim(rest, ` "',;\`)) == 0 || bytes.Contains(rest, []byte(Removed)) && len(rest) <= len(Removed)+3 {
 		return value
 	}
 	clean := []byte(Removed)
-	for _, r := range reference.FindAll(value, -1) {
+	for _, r := range reference().FindAll(value, -1) {
 		clean = append(clean, r...)
 	}
 	if value[0] == '"' || value[0] == '\'' {
@@ -149,19 +156,19 @@ const longestKey = 64 << 10
 // beginning or the end.
 func withoutKeys(text []byte) []byte {
 	var clean []byte
-	if end := ending.FindIndex(text); end != nil && end[0] < longestKey {
-		if begin := beginning.FindIndex(text); begin == nil || begin[0] > end[0] {
+	if end := ending().FindIndex(text); end != nil && end[0] < longestKey {
+		if begin := beginning().FindIndex(text); begin == nil || begin[0] > end[0] {
 			clean, text = append(clean, Removed...), text[end[1]:]
 		}
 	}
 	for {
-		begin := beginning.FindIndex(text)
+		begin := beginning().FindIndex(text)
 		if begin == nil {
 			return append(clean, text...)
 		}
 		clean = append(append(clean, text[:begin[0]]...), Removed...)
 		text = text[begin[1]:]
-		if end := ending.FindIndex(text); end != nil && end[0] < longestKey {
+		if end := ending().FindIndex(text); end != nil && end[0] < longestKey {
 			text = text[end[1]:]
 		} else {
 			text = text[min(len(text), longestKey):]

@@ -75,8 +75,8 @@ func fileOf(id policy.ID) string { return "/" + id.Name() }
 func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	wants := policy.Of[policy.Dropin](k.policy)
 	resources := make([]converge.Resource, len(wants))
-	scene := k.survey(wants)
-	sights := k.remembered(len(wants))
+	sights, some := k.remembered(len(wants))
+	scene := k.survey(wants, some)
 	var next atomic.Int64
 	judge := func() {
 		for i := next.Add(1) - 1; i < int64(len(wants)); i = next.Add(1) - 1 {
@@ -113,7 +113,9 @@ type scene struct {
 	oldestLogin func(context.Context) (time.Time, error) // asked once, if at all
 }
 
-func (k *Kind) survey(wants []policy.Want[policy.Dropin]) *scene {
+// survey looks once at what several files need: at the entries of their directories only
+// where some may be known by them.
+func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) *scene {
 	s := &scene{
 		at: k.system.Clock.Now(), entries: map[string]map[string]system.Info{},
 		accounts: newAccounts(k.system), sysctls: map[string]string{},
@@ -139,8 +141,14 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin]) *scene {
 		}
 	}
 	for dir := range dirs {
-		s.entries[dir], _ = k.system.FS.Entries(dir) // a file of which nothing is known is looked at
-		for base := range s.entries[dir] {
+		var names []string // a file of which nothing is known is looked at
+		if some {
+			s.entries[dir], _ = k.system.FS.Entries(dir)
+			names = slices.Collect(maps.Keys(s.entries[dir]))
+		} else {
+			names, _ = k.system.FS.ReadDir(dir)
+		}
+		for _, base := range names {
 			if inner, found := strings.CutSuffix(base, ".soe.swp"); found && strings.HasPrefix(inner, ".") {
 				s.leftovers[path.Join(dir, inner[1:])] = true
 			}

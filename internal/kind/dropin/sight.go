@@ -42,22 +42,21 @@ func sightOf(info system.Info) sight {
 func (s *scene) unread(wants []policy.Want[policy.Dropin], sights []sight) (n int) {
 	for i, want := range wants {
 		name := fileOf(want.ID)
-		if info, there := s.entries[path.Dir(name)][path.Base(name)]; there && !sights[i].shows(info) {
+		if info, there := s.entries[path.Dir(name)][path.Base(name)]; !there || !sights[i].shows(info) {
 			n++
 		}
 	}
 	return n
 }
 
-// remembered are the sights of so many files.
-func (k *Kind) remembered(files int) []sight {
-	sights := k.sights.Load()
-	if sights == nil || len(*sights) != files {
-		fresh := make([]sight, files)
-		sights = &fresh
-		k.sights.Store(sights)
+// remembered are the sights of so many files. There may be none in them.
+func (k *Kind) remembered(files int) (sights []sight, some bool) {
+	if last := k.sights.Load(); last != nil && len(*last) == files {
+		return *last, true
 	}
-	return *sights
+	sights = make([]sight, files)
+	k.sights.Store(&sights)
+	return sights, false
 }
 
 // Forget implements converge.Rememberer.
