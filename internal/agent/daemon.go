@@ -232,7 +232,7 @@ func (d *daemon) hold(p *policy.Policy, refused []string) {
 
 // untilRest is how long after the last walk memory is given back: by then all has been
 // told that there was to tell.
-const untilRest = 3 * time.Second
+const untilRest = time.Second
 
 // growth is by how many percent the heap may grow before it is swept: by some 4 MiB,
 // however many resources there are, of which each holds about 1.4 KiB.
