@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 // and again when the connection is lost: the agent starts early and lives long.
 type bus struct {
 	gate Gate
+	look Looker
 
 	mu      sync.Mutex
 	manager *systemd.Conn
@@ -30,7 +30,9 @@ func (b *bus) systemd(ctx context.Context) (*systemd.Conn, error) {
 	if b.manager != nil && b.manager.Connected() {
 		return b.manager, nil
 	}
-	if !systemdRuns() {
+	if runs, err := b.look.exists(systemdRuns); err != nil {
+		return nil, err
+	} else if !runs {
 		return nil, ErrNotRunning
 	}
 	conn, err := systemd.NewConnection(func() (*dbus.Conn, error) { return DialBus(ctx, MaxAnswer, nil) })
@@ -48,6 +50,10 @@ func (b *bus) Unit(ctx context.Context, name string) (Unit, error) {
 	conn, err := b.systemd(ctx)
 	if err != nil {
 		return Unit{}, err
+	}
+	err = b.look.at("ask", name)
+	if err != nil {
+		return Unit{}, fmt.Errorf("cannot ask systemd about %s: %w", name, err)
 	}
 	properties, err := conn.GetUnitPropertiesContext(ctx, name)
 	if err != nil {
@@ -86,7 +92,11 @@ func (b *bus) States(ctx context.Context, names []string) ([]Unit, error) {
 	for i, name := range names {
 		wg.Go(func() {
 			get := func(property string) any {
-				p, err := conn.GetUnitPropertyContext(ctx, name, property)
+				var p *systemd.Property
+				err := b.look.at("ask", name)
+				if err == nil {
+					p, err = conn.GetUnitPropertyContext(ctx, name, property)
+				}
 				if err != nil {
 					errs[i] = fmt.Errorf("cannot ask systemd about %s: %w", name, err)
 					return nil
@@ -343,8 +353,14 @@ func (b *bus) List(ctx context.Context) ([]Session, error) {
 }
 
 func (b *bus) list(ctx context.Context) ([]Session, error) {
-	if _, err := os.Lstat("/run/systemd/seats"); err != nil {
+	switch ran, err := b.look.exists("/run/systemd/seats"); {
+	case err != nil:
+		return nil, fmt.Errorf("cannot tell who is logged in: %w", err)
+	case !ran:
 		return nil, nil // no logind has ever run, so nobody has logged in
+	}
+	if err := b.look.at("ask", "logind"); err != nil {
+		return nil, fmt.Errorf("cannot ask logind who is logged in: %w", err)
 	}
 	conn, listed, err := b.listed(ctx)
 	if err != nil {

@@ -21,16 +21,17 @@ type disk struct {
 	top    *os.File // the same directory; nil where names below it cannot be opened in one step
 	keeper Keeper
 	gate   Gate
+	look   Looker
 
 	unregister bool // see Options
 }
 
-func openDisk(root string, keeper Keeper, gate Gate) (*disk, error) {
+func openDisk(root string, keeper Keeper, gate Gate, look Looker) (*disk, error) {
 	r, err := os.OpenRoot(root)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the root directory %s: %w", root, err)
 	}
-	return &disk{root: r, top: oneStep(r), keeper: keeper, gate: gate}, nil
+	return &disk{root: r, top: oneStep(r), keeper: keeper, gate: gate, look: look}, nil
 }
 
 // rel makes of an absolute name one that os.Root takes.
@@ -199,25 +200,27 @@ func setMode(f *os.File, mode fs.FileMode) error {
 // says no more than the mode.
 const accessACL = "system.posix_acl_access"
 
-func hasACL(fd int) bool {
-	size, err := unix.Fgetxattr(fd, accessACL, nil)
-	return err == nil && size > 0
-}
-
 const selinuxLabel = "security.selinux"
 
 // copyLabel gives f the SELinux label of the file that it replaces. A new file
 // has the label that the loaded SELinux policy gives in its directory.
 func (d *disk) copyLabel(f *os.File, name string) error {
+	if _, err := d.lstat(name); errors.Is(err, fs.ErrNotExist) {
+		return nil // there is none to copy from
+	}
+	err := d.look.at("open", name)
+	if err != nil {
+		return err
+	}
 	old, err := d.root.OpenFile(rel(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
 	if err != nil {
-		return nil // there is none to copy from
+		return err
 	}
 	defer old.Close()
 	label := make([]byte, 256)
-	n, err := unix.Fgetxattr(int(old.Fd()), selinuxLabel, label)
-	if err != nil {
-		return nil // no SELinux, or a file without a label
+	n, err := d.attribute(int(old.Fd()), name, selinuxLabel, label)
+	if err != nil || n == 0 { // no SELinux, or a file without a label
+		return err
 	}
 	return unix.Fsetxattr(int(f.Fd()), selinuxLabel, label[:n], 0)
 }
@@ -236,8 +239,15 @@ func (d *disk) replace(temporary, name string) error {
 
 // discard removes a temporary file, if there is one.
 func (d *disk) discard(temporary string) error {
-	if _, err := d.root.Lstat(rel(temporary)); errors.Is(err, fs.ErrNotExist) {
+	err := d.look.at("stat", temporary)
+	if err == nil {
+		_, err = d.root.Lstat(rel(temporary))
+	}
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
+	}
+	if err != nil {
+		return cannot("remove", temporary, err)
 	}
 	if err := d.gate(Change{"discard", temporary}); err != nil {
 		return cannot("remove", temporary, err)
@@ -326,7 +336,11 @@ func (d *disk) SetAttr(name string, attr Attr) error {
 	if err != nil {
 		return cannot("change mode or owner of", name, err)
 	}
-	if opened, err := f.Stat(); err != nil || !os.SameFile(there, opened) {
+	opened, err := f.Stat()
+	if err != nil {
+		return cannot("change mode or owner of", name, err)
+	}
+	if !os.SameFile(there, opened) {
 		return fmt.Errorf("cannot change mode or owner of %s: it was replaced meanwhile", name)
 	}
 	if err := errors.Join(f.Chown(attr.UID, attr.GID), setMode(f, attr.Mode), f.Sync()); err != nil {
@@ -375,7 +389,7 @@ func (d *disk) MkdirAll(name string, perm fs.FileMode) error {
 		return cannot("make the directory", name, err)
 	}
 	if err := d.root.Mkdir(rel(name), perm); err != nil {
-		if there, _ := d.isDir(name); there {
+		if there, looked := d.isDir(name); looked == nil && there {
 			return nil // somebody else was faster
 		}
 		return cannot("make the directory", name, err)
@@ -389,6 +403,10 @@ func (d *disk) MkdirAll(name string, perm fs.FileMode) error {
 // isDir says whether there is a directory, or a link to one, at name. That
 // something else is there is an error.
 func (d *disk) isDir(name string) (bool, error) {
+	err := d.look.at("stat", name)
+	if err != nil {
+		return false, cannot("make the directory", name, err)
+	}
 	info, err := d.root.Stat(rel(name))
 	switch {
 	case err == nil && info.IsDir():

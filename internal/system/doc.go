@@ -10,7 +10,8 @@
 // Every change passes a Gate first, at the granularity at which a machine can
 // die: creating a temporary file, writing it, each fsync, the rename, starting a
 // command that changes something. ReadOnly refuses all changes, FailNth one,
-// FailFrom all from one on (a crash), and a Recorder notes them.
+// FailFrom all from one on (a crash), and a Recorder notes them. Every look passes a
+// Looker, in the same way.
 package system
 
 import (
@@ -42,6 +43,7 @@ type Options struct {
 	Root   string // absolute; "" means "/"
 	Keeper Keeper // nil: nothing is kept
 	Gate   Gate   // nil: every change may pass
+	Look   Looker // nil: every look is taken
 	// Unregister lifts the protection of the state of amazon-ssm-agent, for whoever
 	// seals an image.
 	Unregister bool
@@ -60,14 +62,14 @@ func Open(options Options) (*System, error) {
 	if gate == nil {
 		gate = func(Change) error { return nil }
 	}
-	disk, err := openDisk(root, options.Keeper, gate)
+	disk, err := openDisk(root, options.Keeper, gate, options.Look)
 	if err != nil {
 		return nil, err
 	}
 	disk.unregister = options.Unregister
-	s := &System{Root: root, FS: disk, Runner: &runner{root: root, gate: gate}, Clock: wallClock{}}
+	s := &System{Root: root, FS: disk, Runner: &runner{root: root, gate: gate, look: options.Look}, Clock: wallClock{}}
 	if s.Running() {
-		bus := &bus{gate: gate}
+		bus := &bus{gate: gate, look: options.Look}
 		s.Units, s.Sessions, s.Witness = bus, bus, fanotify{}
 	} else {
 		s.Units, s.Sessions, s.Witness = notRunning{}, notRunning{}, noWitness{}

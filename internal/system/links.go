@@ -34,6 +34,9 @@ var errSteps = errors.New("cannot be opened in one step")
 // enter opens what is at name in one step. What it returns is a bare descriptor, for
 // thousands of files are looked at in a walk, and an os.File costs three system calls.
 func (d *disk) enter(name string, flags int) (fd int, err error) {
+	if err := d.look.at("open", name); err != nil {
+		return -1, err
+	}
 	if d.top == nil {
 		return -1, errSteps
 	}
@@ -74,7 +77,7 @@ func (d *disk) lstat(name string) (Info, error) {
 	fd, err := d.enter(name, unix.O_PATH|unix.O_NOFOLLOW)
 	if err == nil {
 		defer unix.Close(fd)
-		return fstat(fd)
+		return d.fstat(fd, name)
 	}
 	if !errors.Is(err, errSteps) {
 		return Info{}, err
@@ -91,7 +94,10 @@ func (d *disk) lstat(name string) (Info, error) {
 }
 
 // fstat describes an open file.
-func fstat(fd int) (Info, error) {
+func (d *disk) fstat(fd int, name string) (Info, error) {
+	if err := d.look.at("stat", name); err != nil {
+		return Info{}, err
+	}
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return Info{}, err

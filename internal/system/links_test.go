@@ -28,7 +28,7 @@ func TestAnOlderKernelIsReadTheSameWay(t *testing.T) {
 	must(os.Symlink("/none", filepath.Join(root, "dangling")))
 	must(unix.Mkfifo(filepath.Join(root, "fifo"), 0o600))
 	must(unix.Mknod(filepath.Join(root, "socket"), unix.S_IFSOCK|0o600, 0))
-	now, err := openDisk(root, nil, nil)
+	now, err := openDisk(root, nil, nil, nil)
 	must(err)
 	if now.top == nil {
 		t.Fatal("this kernel is older than 5.6, or what confines the test is")

@@ -21,14 +21,14 @@ func (d *disk) ReadFile(name string) ([]byte, error) {
 		return nil, cannot("read", name, err)
 	}
 	defer unix.Close(fd)
-	info, err := fstat(fd)
+	info, err := d.fstat(fd, name)
 	if err != nil {
 		return nil, cannot("read", name, err)
 	}
 	if !info.IsRegular() {
 		return nil, fmt.Errorf("cannot read %s: it is not a regular file", name)
 	}
-	return readAll(fd, name, info.Size)
+	return d.readAll(fd, name, info.Size)
 }
 
 func (d *disk) Inspect(name string) ([]byte, Info, error) {
@@ -46,19 +46,26 @@ func (d *disk) Inspect(name string) ([]byte, Info, error) {
 		}
 	}
 	defer unix.Close(fd)
-	info, err := fstat(fd)
+	info, err := d.fstat(fd, name)
 	if err != nil {
 		return nil, Info{}, cannot("look at", name, err)
 	}
 	if !info.IsRegular() {
 		return nil, info, nil
 	}
-	info.ACL = hasACL(fd)
-	content, err := readAll(fd, name, info.Size)
+	size, err := d.attribute(fd, name, accessACL, nil)
+	if err != nil {
+		return nil, Info{}, cannot("read the access control list of", name, err)
+	}
+	info.ACL = size > 0
+	content, err := d.readAll(fd, name, info.Size)
 	return content, info, err
 }
 
-func readAll(fd int, name string, size int64) ([]byte, error) {
+func (d *disk) readAll(fd int, name string, size int64) ([]byte, error) {
+	if err := d.look.at("read", name); err != nil {
+		return nil, cannot("read", name, err)
+	}
 	content := make([]byte, 0, min(size, maxFileSize)+1)
 	for len(content) <= maxFileSize {
 		n, err := unix.Read(fd, content[len(content):cap(content)])
@@ -102,9 +109,8 @@ func (d *disk) ReadDir(name string) ([]string, error) {
 	if err != nil {
 		return nil, cannot("list", name, err)
 	}
-	f := os.NewFile(uintptr(fd), name)
+	names, f, err := d.list(fd, name)
 	defer f.Close()
-	names, err := f.Readdirnames(-1)
 	if err != nil {
 		return nil, cannot("list", name, err)
 	}
@@ -112,21 +118,34 @@ func (d *disk) ReadDir(name string) ([]string, error) {
 	return names, nil
 }
 
+// list returns what is in an open directory, and the directory, to be closed.
+func (d *disk) list(fd int, name string) ([]string, *os.File, error) {
+	f := os.NewFile(uintptr(fd), name)
+	if err := d.look.at("list", name); err != nil {
+		return nil, f, err
+	}
+	names, err := f.Readdirnames(-1)
+	return names, f, err
+}
+
 func (d *disk) Entries(dir string) (map[string]Info, error) {
 	fd, err := d.open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return nil, cannot("list", dir, err)
 	}
-	f := os.NewFile(uintptr(fd), dir)
+	names, f, err := d.list(fd, dir)
 	defer f.Close()
-	names, err := f.Readdirnames(-1)
 	if err != nil {
 		return nil, cannot("list", dir, err)
 	}
 	entries := make(map[string]Info, len(names))
 	for _, name := range names {
 		var st unix.Stat_t
-		switch err := unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW); {
+		err := d.look.at("stat", path.Join(dir, name))
+		if err == nil {
+			err = unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		}
+		switch {
 		case errors.Is(err, fs.ErrNotExist): // it went while they were listed
 		case err != nil:
 			return nil, cannot("look at", path.Join(dir, name), err)
@@ -139,10 +158,13 @@ func (d *disk) Entries(dir string) (map[string]Info, error) {
 
 func (d *disk) Readlink(name string) (string, error) {
 	var target string
-	err := d.reach(name, false, func(relative string) (err error) {
-		target, err = d.root.Readlink(relative)
-		return err
-	})
+	err := d.look.at("readlink", name)
+	if err == nil {
+		err = d.reach(name, false, func(relative string) (err error) {
+			target, err = d.root.Readlink(relative)
+			return err
+		})
+	}
 	if err != nil {
 		return "", cannot("read the link", name, err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"os/exec"
@@ -72,6 +73,7 @@ const (
 type runner struct {
 	root string
 	gate Gate
+	look Looker
 }
 
 func (r *runner) Run(ctx context.Context, c Command) (Output, error) {
@@ -82,11 +84,21 @@ func (r *runner) Run(ctx context.Context, c Command) (Output, error) {
 		if err := r.gate(Change{"run", c.String()}); err != nil {
 			return Output{}, fmt.Errorf("cannot run %s: %w", c.Argv[0], err)
 		}
+	} else if err := r.look.at("run", c.String()); err != nil {
+		return Output{}, fmt.Errorf("cannot run %s: %w", c.Argv[0], err)
+	}
+	scoped := c.Scope != "" && r.root == "/"
+	if scoped {
+		runs, err := r.look.exists(systemdRuns)
+		if err != nil {
+			return Output{}, fmt.Errorf("cannot run %s: %w", c.Argv[0], err)
+		}
+		scoped = runs
 	}
 	start := time.Now()
 	var out Output
 	var err error
-	if c.Scope != "" && r.root == "/" && systemdRuns() {
+	if scoped {
 		out, err = r.runInScope(ctx, c)
 	} else {
 		out, err = r.run(ctx, c)
@@ -98,11 +110,8 @@ func (r *runner) Run(ctx context.Context, c Command) (Output, error) {
 	return out, nil
 }
 
-// systemdRuns is sd_booted(3).
-func systemdRuns() bool {
-	_, err := os.Lstat("/run/systemd/system")
-	return err == nil
-}
+// systemdRuns is there when systemd does: sd_booted(3).
+const systemdRuns = "/run/systemd/system"
 
 func (r *runner) command(ctx context.Context, c Command) (*exec.Cmd, error) {
 	program, err := r.lookPath(c.Argv[0])
@@ -123,7 +132,7 @@ func (r *runner) command(ctx context.Context, c Command) (*exec.Cmd, error) {
 }
 
 // lookPath finds a program below the root in the fixed path, not in the
-// agent's environment.
+// agent's environment. Only where all places could be looked at is there none.
 func (r *runner) lookPath(program string) (string, error) {
 	candidates := []string{program}
 	if !strings.Contains(program, "/") {
@@ -133,12 +142,28 @@ func (r *runner) lookPath(program string) (string, error) {
 		}
 	}
 	for _, candidate := range candidates {
-		info, err := os.Stat(filepath.Join(r.root, candidate))
-		if err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0 {
+		switch is, err := r.isProgram(candidate); {
+		case err != nil:
+			return "", fmt.Errorf("cannot tell whether there is %s: %w", candidate, err)
+		case is:
 			return candidate, nil
 		}
 	}
 	return "", ErrNotInstalled
+}
+
+func (r *runner) isProgram(name string) (bool, error) {
+	if err := r.look.at("find", name); err != nil {
+		return false, err
+	}
+	info, err := os.Stat(filepath.Join(r.root, name))
+	switch {
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
+		return false, nil
+	case err != nil:
+		return false, err
+	}
+	return info.Mode().IsRegular() && info.Mode()&0o111 != 0, nil
 }
 
 func (r *runner) run(parent context.Context, c Command) (Output, error) {

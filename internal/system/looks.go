@@ -1,0 +1,74 @@
+package system
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Look is one step by which something is learnt of the machine, and nothing of it
+// altered.
+type Look struct {
+	Op     string // "open", "stat", "read", "list", "readlink", "attribute", "find" (a program), "run", "ask" (systemd, logind)
+	Target string // a path, a program, a command line or a unit
+}
+
+func (l Look) String() string { return l.Op + " " + l.Target }
+
+// A Looker is asked before every look; an error is what comes of the look instead.
+// With it a sick machine is played: only "there is none" may be taken for absence. It
+// may be called by several goroutines at once.
+type Looker func(Look) error
+
+// FailNthLook lets all looks pass but the n-th, counted from 1, which fails with err.
+func FailNthLook(n int, err error) Looker {
+	var mu sync.Mutex
+	count := 0
+	return func(l Look) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if count++; count == n {
+			return fmt.Errorf("%w (%w at look %d: %s)", err, ErrInjected, count, l)
+		}
+		return nil
+	}
+}
+
+func (look Looker) at(op, target string) error {
+	if look == nil {
+		return nil
+	}
+	return look(Look{op, target})
+}
+
+// exists says whether there is something at a name outside every root: that it cannot
+// be told is an error.
+func (look Looker) exists(name string) (bool, error) {
+	err := look.at("stat", name)
+	if err == nil {
+		_, err = os.Lstat(name)
+	}
+	switch {
+	case err == nil:
+		return true, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return false, nil
+	}
+	return false, fmt.Errorf("cannot look at %s: %w", name, err)
+}
+
+// attribute reads an extended attribute of an open file; without one it is empty.
+func (d *disk) attribute(fd int, file, name string, value []byte) (size int, err error) {
+	if err := d.look.at("attribute", file); err != nil {
+		return 0, err
+	}
+	size, err = unix.Fgetxattr(fd, name, value)
+	if errors.Is(err, unix.ENODATA) || errors.Is(err, unix.ENOTSUP) {
+		return 0, nil
+	}
+	return size, err
+}
