@@ -2,10 +2,12 @@
 package docs_test
 
 import (
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -35,22 +37,78 @@ func tests(t *testing.T) map[string]bool {
 	return names
 }
 
-func TestEveryPitfallIsHeldByATestThatIsThere(t *testing.T) {
-	content, err := os.ReadFile("kinds.md")
-	if err != nil {
-		t.Fatal(err)
+// unheld are the rows of a document's tables that no test holds, which their last column
+// would name, and the tests it names that are not there. A table is passed over if its head
+// begins with one of the words of loose.
+func unheld(text string, known map[string]bool, loose ...string) (rows int, wrong []string) {
+	complain := func(number int, format string, args ...any) {
+		wrong = append(wrong, fmt.Sprintf("%d: "+format, append([]any{number + 1}, args...)...))
 	}
-	known := tests(t)
-	for number, line := range strings.Split(string(content), "\n") {
-		named := testNamed.FindAllStringSubmatch(line, -1)
-		for _, match := range named {
+	var head []string // of the table in which we are
+	for number, line := range strings.Split(text, "\n") {
+		for _, match := range testNamed.FindAllStringSubmatch(line, -1) {
 			if !known[match[1]] {
-				t.Errorf("kinds.md:%d: there is no %s", number+1, match[1])
+				complain(number, "there is no %s", match[1])
 			}
 		}
-		cells := strings.Split(line, "|")
-		if len(cells) == 5 && !strings.HasPrefix(cells[1], "---") && strings.TrimSpace(cells[1]) != "pitfall" && len(named) == 0 {
-			t.Errorf("kinds.md:%d: no test holds it", number+1)
+		row := strings.Split(strings.Trim(strings.TrimSpace(strings.ReplaceAll(line, `\|`, "")), "|"), "|")
+		switch {
+		case !strings.HasPrefix(line, "|"):
+			head = nil
+		case head == nil:
+			if head = row; !slices.Contains(loose, strings.TrimSpace(head[0])) && strings.TrimSpace(head[len(head)-1]) != "held by" {
+				complain(number, "its table does not say by what it is held")
+			}
+		case strings.HasPrefix(line, "|---") || slices.Contains(loose, strings.TrimSpace(head[0])):
+		case len(row) != len(head) || !testNamed.MatchString(row[len(row)-1]):
+			complain(number, "no test holds it")
+		default:
+			rows++
+		}
+	}
+	return rows, wrong
+}
+
+func TestEveryPitfallAndEveryPromiseIsHeldByATestThatIsThere(t *testing.T) {
+	known := tests(t)
+	for file, expected := range map[string]struct {
+		rows  int // at least
+		loose []string
+	}{
+		"kinds.md":    {rows: 100},
+		"security.md": {rows: 25, loose: []string{""}}, // who is trusted with what is no promise
+	} {
+		rows, wrong := unheld(read(t, file), known, expected.loose...)
+		for _, why := range wrong {
+			t.Errorf("%s:%s", file, why)
+		}
+		if rows < expected.rows {
+			t.Errorf("%s: %d rows are held, and there were %d", file, rows, expected.rows)
+		}
+	}
+}
+
+func TestARowThatNoTestHoldsIsFound(t *testing.T) {
+	known := map[string]bool{"TestIsThere": true}
+	const head = "| what | held by |\n|---|---|\n"
+	for text, rows := range map[string]int{
+		head + "| a | `TestIsThere` |\n": 1,
+		"| | loose |\n|---|---|\n| a | b |\n\n" + head + "| a \\| b | `TestIsThere` |\n": 1,
+	} {
+		if held, wrong := unheld(text, known, ""); held != rows || len(wrong) > 0 {
+			t.Errorf("%q: %d, %v", text, held, wrong)
+		}
+	}
+	for text, why := range map[string]string{
+		head + "| a | `TestIsGone` |\n":                                     "3: there is no TestIsGone",
+		head + "| a | a test |\n":                                           "3: no test holds it",
+		head + "| `TestIsThere` | |\n":                                      "3: no test holds it",
+		head + "| `TestIsThere` |\n":                                        "3: no test holds it",
+		"| what | why |\n|---|---|\n| a | `TestIsThere` |\n":                "1: its table does not say",
+		"| | loose |\n|---|---|\n| a | b |\n\n| what |\n|---|\n| a | b |\n": "5: its table does not say",
+	} {
+		if _, wrong := unheld(text, known, ""); len(wrong) == 0 || !strings.HasPrefix(wrong[0], why) {
+			t.Errorf("%q: %v, and not %q", text, wrong, why)
 		}
 	}
 }
