@@ -246,7 +246,7 @@ func sameWish(a, b *policy.Policy) bool {
 	}
 	for i := range a.Resources {
 		before, after := a.Resources[i], b.Resources[i]
-		if !slices.Equal(before.Secrets, after.Secrets) || !slices.Equal(before.Missing, after.Missing) {
+		if !slices.Equal(before.Secrets, after.Secrets) || !slices.Equal(before.Missing, after.Missing) || before.Unusable != after.Unusable {
 			return false
 		}
 	}

@@ -222,6 +222,8 @@ func (p *pass) unaccounted(kind string, resources []Resource, err error) []Resou
 		}
 		r := Wanted(want)
 		switch {
+		case want.Unusable != "":
+			r.Fail(want.Unusable)
 		case len(want.Missing) > 0:
 			r.Doubt(p.unresolved(want.Missing[0]))
 		case err != nil:

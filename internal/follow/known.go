@@ -53,13 +53,11 @@ func (m *Machine) Known(s Subject) (Known, error) {
 			personas = last.Personas
 		}
 		p, err := merged(sources, personas)
-		if err == nil {
-			p, err = resolve.Offline(p, s.Facts, last.Value)
-		}
 		if err != nil {
 			known.Refused = append(known.Refused, Problems(err)...)
 			continue
 		}
+		p = resolve.Offline(p, s.Facts, last.Value)
 		whole := i == 0 && s.Path == ""
 		if kept && i < 2 && s.Path != "" {
 			p.Serial, whole = last.Serial, slices.Equal(personas, last.Personas)

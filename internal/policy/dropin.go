@@ -115,12 +115,12 @@ func (v *validator) dropin(d Dropin, secret bool) {
 	v.ensure(d.Ensure)
 	file := "/" + v.name
 	dir, base := path.Split(file)
-	v.refuse(path.Clean(file) != file || strings.ContainsAny(file, "\n\x00"), "%q is not a clean absolute path", file)
+	v.refuse(path.Clean(file) != file || breaksLine(file), "%q is not a clean absolute path", file)
 	v.dropinPlace(file, d.Activate)
 	v.refuse(strings.HasPrefix(base, "."), "readers of %s skip files that begin with a dot", dir)
 	v.refuse(len(base) > 240, "its name is longer than 240 bytes")
 	for _, account := range []string{d.Owner, d.Group} {
-		v.refuse(strings.ContainsAny(account, ":\n\x00"), "%q is not the name of an account", account)
+		v.refuse(strings.Contains(account, ":") || breaksLine(account), "%q is not the name of an account", account)
 	}
 	if why := passedOver(file); why != "" && d.Ensure != Absent {
 		v.wrong("%s", why)
@@ -200,7 +200,7 @@ func dropinPlaces() []string {
 // directory refuses to have places cleared in which others put what is needed.
 func (v *validator) directory() {
 	dir := "/" + v.name
-	v.refuse(path.Clean(dir) != dir || strings.ContainsAny(dir, "\n\x00"), "%q is not a clean absolute path", dir)
+	v.refuse(path.Clean(dir) != dir || breaksLine(dir), "%q is not a clean absolute path", dir)
 	v.refuse(!isDropinDirectory(dir) || !strings.HasPrefix(dir, "/etc/") && !strings.HasPrefix(dir, "/usr/local/"),
 		"%s is not a directory of drop-ins below /etc or /usr/local", dir)
 	for _, place := range []struct{ dir, why string }{

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 )
 
 // A Policy is the whole desired state of one machine: every resource once, each
@@ -36,6 +37,9 @@ type Resource struct {
 	// Missing are the references for which there was no value, so that the spec
 	// cannot be enforced for now.
 	Missing []Reference
+	// Unusable is why the values of those in Missing are not put in their places though they
+	// are known; "": they are not known. It holds no value of a secret.
+	Unusable string
 	// Shown is the spec as it may be shown: with the references to its secrets
 	// in their places. Nil when it holds no secret: Spec itself may be shown.
 	Shown Spec
@@ -69,11 +73,15 @@ func Of[S Spec](p *Policy) []Want[S] {
 
 // Lookup returns the resource with an ID.
 func (p *Policy) Lookup(id ID) (Resource, bool) {
-	i, ok := slices.BinarySearchFunc(p.Resources, id, func(r Resource, id ID) int { return cmp.Compare(r.ID, id) })
+	i, ok := p.find(id)
 	if !ok {
 		return Resource{}, false
 	}
 	return p.Resources[i], true
+}
+
+func (p *Policy) find(id ID) (i int, ok bool) {
+	return slices.BinarySearchFunc(p.Resources, id, func(r Resource, id ID) int { return cmp.Compare(r.ID, id) })
 }
 
 // Digest identifies what the policy wants and its rules, so that two machines,
@@ -214,35 +222,38 @@ func (p *Policy) References() []Reference {
 
 // Expand returns the policy, which Merge has made, with each reference replaced
 // by what value returns for it; what that holds is never taken for a reference
-// again. A resource with a reference for which value returns false keeps its
-// spec and says what is missing. The error is Problems: values that break the
-// rules of the place where they are used.
-func (p *Policy) Expand(value func(Reference) (string, bool)) (*Policy, error) {
+// again. A resource with a reference for which value returns false keeps its spec and
+// says what is missing; so does one with a value that does not fit its place, and says
+// why it is Unusable.
+func (p *Policy) Expand(value func(Reference) (string, bool)) *Policy {
 	expanded := *p
 	expanded.Resources = slices.Clone(p.Resources)
-	var problems Problems
 	for i := range expanded.Resources {
 		r := &expanded.Resources[i]
 		r.digest = "" // of what it was before
-		for _, message := range r.expand(value) {
-			problems = append(problems, Problem{
-				File: r.Origin.Fragment, Line: r.Origin.Line,
-				Message: fmt.Sprintf("cannot use %s once its references are resolved: %s", r.ID, message),
-			})
-		}
-		r.digest = r.Digest()
+		r.expand(value)
 	}
-	problems = append(problems, expanded.sudoProblems()...)
-	return &expanded, problems.asError()
+	for _, problem := range expanded.sudoProblems() { // Merge has found those that are there without values
+		i, _ := expanded.find(NewID("sudo", "allow"))
+		before := p.Resources[i]
+		references, _ := References(before.Spec)
+		before.refuse(references, problem.Message)
+		expanded.Resources[i] = before
+	}
+	for i := range expanded.Resources {
+		expanded.Resources[i].digest = expanded.Resources[i].Digest()
+	}
+	return &expanded
 }
 
-// expand puts values in the places of the references and says what is wrong then.
-func (r *Resource) expand(value func(Reference) (string, bool)) []string {
+// expand puts values in the places of the references, if they fit there.
+func (r *Resource) expand(value func(Reference) (string, bool)) {
 	references, _ := References(r.Spec)
 	if len(references) == 0 {
-		return nil
+		return
 	}
 	public, all := map[Reference]string{}, map[Reference]string{}
+	var secrets []string
 	for _, ref := range references {
 		v, ok := value(ref)
 		if !ok {
@@ -253,18 +264,30 @@ func (r *Resource) expand(value func(Reference) (string, bool)) []string {
 		if !ref.Secret() {
 			public[ref] = v
 		} else if v != "" {
-			r.Secrets = append(r.Secrets, v)
+			secrets = append(secrets, v)
 		}
 	}
 	if len(r.Missing) > 0 {
-		r.Secrets = nil // the spec holds none yet
-		return nil
+		return
+	}
+	if why := unfit(r.Spec, all); why != "" {
+		r.refuse(references, fmt.Sprintf("cannot use %s: %s", r.ID, why))
+		return
+	}
+	put := r.Spec.Expand(replacing(all))
+	if wrong := validate(r.ID, put, true); len(wrong) > 0 {
+		r.refuse(references, fmt.Sprintf("cannot use %s once its references are resolved: %s", r.ID, strings.Join(wrong, "; ")))
+		return
 	}
 	if len(public) < len(all) {
 		r.Shown = r.Spec.Expand(replacing(public))
 	}
-	r.Spec = r.Spec.Expand(replacing(all))
-	return validate(r.ID, r.Spec, true)
+	r.Spec, r.Secrets = put, secrets
+}
+
+// refuse says why the values of references cannot be used.
+func (r *Resource) refuse(references []Reference, why string) {
+	r.Missing, r.Unusable = references, fmt.Sprintf("%s (set at %s)", why, r.Origin)
 }
 
 // replacing returns a function that puts values in the places of references and

@@ -79,10 +79,7 @@ func TestAPolicyThatRemovesAllItsAdministratorsIsRefused(t *testing.T) {
 
 func TestOfGivesTheKnownResourcesOfOneType(t *testing.T) {
 	p := mustMerge(t, nil, mustParse(t, "f", "schema = 1\n[packages]\nb = \"present\"\na = \"{{fact:a}}\"\n[groups.c]\n"))
-	p, err := p.Expand(func(Reference) (string, bool) { return "", false })
-	if err != nil {
-		t.Fatal(err)
-	}
+	p = p.Expand(func(Reference) (string, bool) { return "", false })
 	if wants := Of[Package](p); len(wants) != 1 || wants[0].ID != "package/b" || wants[0].Spec.Ensure != Present {
 		t.Errorf("got %+v", wants)
 	}
@@ -103,7 +100,7 @@ max_link_rate = "{{resolve:ssm:/rate:3}}"
 allow = ["%{{resolve:ssm:/admins}}"]
 `
 
-func expanded(t *testing.T, values map[string]string) (*Policy, error) {
+func expanded(t *testing.T, values map[string]string) *Policy {
 	t.Helper()
 	return mustMerge(t, nil, mustParse(t, "f.toml", withReferences)).Expand(func(r Reference) (string, bool) {
 		v, ok := values[r.String()]
@@ -118,10 +115,7 @@ func TestReferencesAreReplacedAndSecretsRemembered(t *testing.T) {
 		"{{resolve:ssm:/rate:3}}":                              "90000",
 		"{{resolve:ssm:/admins}}":                              "admins",
 	}
-	p, err := expanded(t, values)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := expanded(t, values)
 	r, _ := p.Lookup("dropin/etc/app.d/a.conf")
 	if got, want := r.Spec.(Dropin).Content, "host={{resolve:ssm:/rate:3}} password=hunter2 {{ansible}}"; got != want {
 		t.Errorf("content %q, want %q", got, want)
@@ -144,28 +138,38 @@ func TestReferencesAreReplacedAndSecretsRemembered(t *testing.T) {
 	}
 }
 
-func TestAValueThatDoesNotFitItsPlaceIsRefusedOnceItIsKnown(t *testing.T) {
-	_, err := expanded(t, map[string]string{
+func TestAValueThatBreaksARuleOfItsPlaceFailsThatOneResource(t *testing.T) {
+	p := expanded(t, map[string]string{
 		"{{resolve:ssm:/host}}": "h", "{{resolve:secretsmanager:app:SecretString:password}}": "hunter2",
 		"{{resolve:ssm:/rate:3}}": "{{fact:rate}}", "{{resolve:ssm:/admins}}": "",
 	})
-	want := `f.toml:5: cannot use pcoip/max_link_rate once its references are resolved: "{{fact:rate}}" is not a number between 104 and 900000, as far as is known; if pcoip-agent.conf(5) of the installed agent says otherwise, say allow_unknown = true
-f.toml:7: cannot use sudo/allow once its references are resolved: "%" is not a user or a %group`
-	if err == nil || err.Error() != want {
-		t.Errorf("got  %v\nwant %s", err, want)
+	for id, want := range map[ID]string{
+		"pcoip/max_link_rate": `cannot use pcoip/max_link_rate once its references are resolved: "{{fact:rate}}" is not a number between 104 and 900000, as far as is known; if pcoip-agent.conf(5) of the installed agent says otherwise, say allow_unknown = true (set at f.toml:5 (seed))`,
+		"sudo/allow":          `cannot use sudo/allow once its references are resolved: "%" is not a user or a %group (set at f.toml:7 (seed))`,
+	} {
+		if r, _ := p.Lookup(id); r.Unusable != want || len(r.Missing) != 1 {
+			t.Errorf("got  %s\nwant %s", r.Unusable, want)
+		}
+	}
+	if len(Of[Sudo](p))+len(Of[PCoIP](p)) != 0 || len(Of[Dropin](p)) != 1 {
+		t.Error("what cannot be used would be enforced, or what can be would not")
+	}
+}
+
+func TestAPolicyThatRemovesAllItsAdministratorsOnceValuesAreKnownLeavesSudoAsItIs(t *testing.T) {
+	p := mustMerge(t, nil, mustParse(t, "f.toml", withReferences+"[groups.admins]\nensure = \"absent\"\n")).
+		Expand(func(Reference) (string, bool) { return "admins", true })
+	if r, _ := p.Lookup("sudo/allow"); !strings.Contains(r.Unusable, "no administrator") || len(Of[Sudo](p)) != 0 {
+		t.Errorf("%+v", r)
 	}
 }
 
 func TestADigestIsOfWhatIsWantedAndNotOfSecretsOrPlaces(t *testing.T) {
 	values := func(host, password string) *Policy {
-		p, err := expanded(t, map[string]string{
+		return expanded(t, map[string]string{
 			"{{resolve:ssm:/host}}": host, "{{resolve:secretsmanager:app:SecretString:password}}": password,
 			"{{resolve:ssm:/rate:3}}": "90000", "{{resolve:ssm:/admins}}": "admins",
 		})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return p
 	}
 	if values("a", "hunter2").Digest() != values("a", "o").Digest() {
 		t.Error("a secret's rotation changes the digest")

@@ -173,7 +173,7 @@ func (d *decoder) pcoip(t *table) {
 }
 
 func (v *validator) pcoip(p PCoIP) {
-	v.refuse(strings.ContainsAny(p.Value, "\n\r\x00"), "the value has a line break or a zero byte")
+	v.refuse(breaksLine(p.Value), "the value has a line break or another control character")
 	if v.name == PCoIPEncryption {
 		v.refuse(!v.open(p.Value) && p.Value != PCoIPAES256, "%q is not %q, the one encryption that can be demanded", p.Value, PCoIPAES256)
 		return

@@ -10,7 +10,7 @@ func (v *validator) sudo(s Sudo) {
 	administrators := 0
 	for _, subject := range s.Allow {
 		name := strings.TrimPrefix(subject, "%")
-		v.refuse(name == "" || strings.TrimSpace(name) != name || strings.ContainsAny(name, "\"\n\r\x00") || strings.ContainsRune("!#+%", rune(name[0])),
+		v.refuse(name == "" || strings.TrimSpace(name) != name || strings.Contains(name, `"`) || breaksLine(name) || strings.ContainsRune("!#+%", rune(name[0])),
 			`%q is not a user or a %%group`, subject)
 		v.refuse(name == "ALL", "ALL would make everybody an administrator")
 		if name != "root" {
@@ -18,7 +18,7 @@ func (v *validator) sudo(s Sudo) {
 		}
 	}
 	for _, group := range s.RootGroups {
-		v.refuse(group == "" || strings.HasPrefix(group, "-") || strings.ContainsAny(group, "%:,\n\x00"),
+		v.refuse(group == "" || strings.HasPrefix(group, "-") || strings.ContainsAny(group, "%:,") || breaksLine(group),
 			"%q is not the name of a group; it is written without %%", group)
 		v.refuse(slices.Contains(s.Allow, "%"+group), "root_groups has %s, and allow has its members: whoever is in it is allowed", group)
 	}

@@ -157,18 +157,18 @@ func (v *validator) user(u User) {
 	if u.Shell != "" {
 		v.absolute("shell", u.Shell)
 	}
-	v.refuse(strings.ContainsAny(u.Comment, ":\n"), "the comment may hold neither a colon nor a line break")
+	v.refuse(strings.Contains(u.Comment, ":") || breaksLine(u.Comment), "the comment may hold neither a colon nor a line break")
 	groups := u.Groups
 	if u.Group != "" {
 		groups = append(slices.Clone(groups), u.Group)
 	}
 	for _, g := range groups {
-		v.refuse(g == "" || strings.ContainsAny(g, ",:\n") || strings.HasPrefix(g, "-"), "%q is not the name of a group", g)
+		v.refuse(g == "" || strings.ContainsAny(g, ",:") || breaksLine(g) || strings.HasPrefix(g, "-"), "%q is not the name of a group", g)
 	}
 }
 
 func (v *validator) absolute(what, value string) {
-	v.refuse(!path.IsAbs(value) || path.Clean(value) != value || strings.ContainsAny(value, ":\n"),
+	v.refuse(!path.IsAbs(value) || path.Clean(value) != value || strings.Contains(value, ":") || breaksLine(value),
 		"%s %q is not a clean absolute path", what, value)
 }
 
@@ -176,7 +176,7 @@ func (v *validator) dconf(d Dconf) {
 	v.match(dconfPath, v.name, "is not a dconf path: no slash at either end, no empty part")
 	v.refuse(d.Value != nil && !isPlain(d.Value),
 		"a value is a string, a number, true, false or an array of these; say anything else as a gvariant")
-	v.refuse(strings.ContainsAny(d.GVariant, "\n\r"), "the gvariant has a line break")
+	v.refuse(breaksLine(d.GVariant), "the gvariant has a line break or another control character")
 }
 
 // isPlain says whether a value is one that Dconf.Value may hold. What is not a
@@ -203,7 +203,7 @@ func (v *validator) repository(r Repository) {
 	v.refuse(r.GPGKey == "", "it needs a gpgkey: packages are only installed when they are signed")
 	v.match(fingerprint, r.Fingerprint, "is not a fingerprint: 40 hexadecimal digits, with which the gpgkey is recognised")
 	for _, text := range []string{r.Title, r.BaseURL, r.GPGKey} {
-		v.refuse(strings.ContainsAny(text, "\n\r"), "%q has a line break", text)
+		v.refuse(breaksLine(text), "%q has a line break or another control character", text)
 	}
 	for _, url := range []string{r.BaseURL, r.GPGKey} {
 		v.refuse(url != "" && !v.open(url) && !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "file:///"),
@@ -254,6 +254,6 @@ func (v *validator) check(c Check) {
 			v.wrong("%s is not a regular expression: %v", output.name, err)
 		}
 	}
-	v.refuse(strings.ContainsAny(c.User, ":\n\x00") || strings.HasPrefix(c.User, "-"), "%q is not the name of a user", c.User)
+	v.refuse(strings.Contains(c.User, ":") || breaksLine(c.User) || strings.HasPrefix(c.User, "-"), "%q is not the name of a user", c.User)
 	v.refuse(c.Exit < 0 || c.Exit > 255, "exit %d is not between 0 and 255", c.Exit)
 }

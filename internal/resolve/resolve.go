@@ -26,9 +26,9 @@ type Resolution struct {
 	Missing map[policy.Reference]error // the values that could not be had; what needs them says so
 }
 
-// Resolve puts the values in place. Those that cannot be had are noted on the
-// resources that need them. Its error is policy.Problems: facts that no machine
-// has, and values that break the rules of the place where they are used.
+// Resolve puts the values in place. Those that cannot be had, or do not fit their
+// places, are noted on the resources that need them. Its error is policy.Problems: facts
+// that no machine has.
 func Resolve(ctx context.Context, p *policy.Policy, f facts.Facts, values Values) (Resolution, error) {
 	if err := UnknownFacts(p); err != nil {
 		return Resolution{}, err
@@ -43,10 +43,7 @@ func Resolve(ctx context.Context, p *policy.Policy, f facts.Facts, values Values
 	if len(elsewhere) > 0 {
 		found, missing = values.Fetch(ctx, elsewhere)
 	}
-	expanded, err := Offline(p, f, func(r policy.Reference) (string, bool) { value, ok := found[r]; return value, ok })
-	if err != nil {
-		return Resolution{}, err
-	}
+	expanded := Offline(p, f, func(r policy.Reference) (string, bool) { value, ok := found[r]; return value, ok })
 	keep := map[string]string{}
 	for r, value := range found {
 		if !r.Secret() {
@@ -86,7 +83,7 @@ func UnknownFacts(p *policy.Policy) error {
 // Offline returns the policy with what is known without asking anybody: facts,
 // and values that were kept. What is missing is noted on each resource, as is a
 // fact that this machine does not know yet: its managed node, before the activation.
-func Offline(p *policy.Policy, f facts.Facts, kept func(policy.Reference) (string, bool)) (*policy.Policy, error) {
+func Offline(p *policy.Policy, f facts.Facts, kept func(policy.Reference) (string, bool)) *policy.Policy {
 	return p.Expand(func(r policy.Reference) (string, bool) {
 		if r.Service != "fact" {
 			return kept(r)

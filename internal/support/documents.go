@@ -214,6 +214,10 @@ func (c collector) policyText(context.Context) ([]byte, error) {
 	}
 	fmt.Fprintf(&text, "# serial %d, digest %s\n", c.policy.Serial, c.policy.Digest())
 	for _, r := range c.policy.Resources {
+		if r.Unusable != "" {
+			fmt.Fprintf(&text, "# %s\n", r.Unusable)
+			continue
+		}
 		for _, missing := range r.Missing {
 			fmt.Fprintf(&text, "# not known when this was made: %s of %s %s\n", missing, r.ID, c.policy.Why[missing.String()])
 		}

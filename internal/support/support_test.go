@@ -82,11 +82,7 @@ func expanded(t *testing.T, toml string, values map[string]string) *policy.Polic
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err = p.Expand(func(r policy.Reference) (string, bool) { value, ok := values[r.String()]; return value, ok })
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
+	return p.Expand(func(r policy.Reference) (string, bool) { value, ok := values[r.String()]; return value, ok })
 }
 
 func TestNoSecretIsInABundle(t *testing.T) {

@@ -18,6 +18,9 @@ var errLastAdministrator = errors.New("it would leave no administrator: nobody e
 // more without an account, or a group, of those whom the policy lets use sudo. The
 // directory may not be there yet; root cannot log in to a desktop.
 func keepsAdministrator(ctx context.Context, s *system.System, p *policy.Policy, db database, account, group string) error {
+	if r, _ := p.Lookup(policy.NewID("sudo", "allow")); len(r.Missing) > 0 {
+		return fmt.Errorf("cannot tell whether that leaves an administrator: %s is not known in full: the value of %s is not", r.ID, r.Missing[0])
+	}
 	g := guard{ctx: ctx, system: s, db: db, account: account, group: group}
 	for _, want := range policy.Of[policy.Sudo](p) {
 		concerned := false

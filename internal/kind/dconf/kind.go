@@ -109,7 +109,7 @@ func (k *Kind) whole(id policy.ID) (r policy.Resource, ok bool) {
 		}
 		hash.Write([]byte(want.Digest()))
 	}
-	r.ID, r.Missing = id, nil
+	r.ID, r.Missing, r.Unusable = id, nil, ""
 	r.Spec = policy.Dconf{GVariant: hex.EncodeToString(hash.Sum(nil))}
 	return r, ok
 }

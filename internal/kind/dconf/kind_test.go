@@ -188,11 +188,7 @@ func TestAMachineWithoutSettingsIsLeftAlone(t *testing.T) {
 
 func TestTheValueOfAKeyWhoseReferenceIsNotKnownYetStays(t *testing.T) {
 	i := newImage(t, examplePolicy+"picture-filename = \"{{resolve:ssm:/soe/picture}}\"\n")
-	p, err := i.kind.policy.Expand(func(policy.Reference) (string, bool) { return "", false })
-	if err != nil {
-		t.Fatal(err)
-	}
-	i.kind.policy = p
+	i.kind.policy = i.kind.policy.Expand(func(policy.Reference) (string, bool) { return "", false })
 	now := settings{"/org/example/background/picture-filename": {text: "'/a.png'", locked: true}, "/org/example/gone": {text: "1"}}
 	next := i.kind.next(now, map[policy.ID]bool{"dconf/org/example/lock-enabled": true})
 	want := settings{

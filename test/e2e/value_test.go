@@ -1,0 +1,66 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+// Somebody who may change a parameter and no policy, with a program at the desktop.
+func TestAParameterWithALineBreakMakesNoJobOfRoots(t *testing.T) {
+	t.Parallel()
+	const (
+		job      = "/etc/cron.d/soe-inventory"
+		evil     = "/tmp/evil"
+		password = "s3cr3t-of-two-lines"
+	)
+	w := newWorkspace(t)
+	w.aws.PutParameter("/soe/prod/contact", "x\n* * * * * root "+evil)
+	w.aws.PutSecureParameter("/soe/prod/password", password+"\nallow *")
+	w.publish(t, 1, map[string]string{"10-base": `schema = 1
+[dropins."` + job + `"]
+content = "# ask {{resolve:ssm:/soe/prod/contact}}\n@daily root /bin/true\n"
+[dropins."/etc/app.d/password"]
+content = "deny *\npassword = {{resolve:ssm-secure:/soe/prod/password}}\n"
+activate = []
+[dropins."/etc/profile.d/soe.sh"]
+content = "export SOE=1\n"
+`})
+	w.activate(t)
+	w.boot(t)
+	w.MustExecAs(t, "user", "sh", "-c", "printf '#!/bin/sh\\nid > /tmp/ran\\n' > "+evil+" && chmod 755 "+evil)
+	var r outcome
+	w.until(t, "the policy is enforced", func() bool {
+		r = w.report(t)
+		return r.resource("dropin/etc/profile.d/soe.sh").State.InLine()
+	})
+	for id, of := range map[policy.ID]string{
+		"dropin" + job: "{{resolve:ssm:/soe/prod/contact}}", "dropin/etc/app.d/password": "{{resolve:ssm-secure:/soe/prod/password}}",
+	} {
+		got := r.resource(id)
+		if got.State != converge.Failed || !strings.Contains(got.Reason, "the value of "+of+" holds a line break") {
+			t.Errorf("%s is %s: %s", id, got.State, got.Reason)
+		}
+		if !w.fails(t, "test", "-e", "/"+id.Name()) {
+			t.Errorf("%s was written", id)
+		}
+	}
+	told := w.journal(t) + w.MustExec(t, "sh", "-c", "cat /run/soe-agent/*.json /var/lib/soe-agent/history/*")
+	if strings.Contains(told, evil) || strings.Contains(told+w.MustExec(t, "sh", "-c", "cat /var/lib/soe-agent/*.json"), password) {
+		t.Error("a value is told of")
+	}
+	w.aws.PutParameter("/soe/prod/contact", "operations@example.com")
+	w.aws.PutSecureParameter("/soe/prod/password", password)
+	w.until(t, "the values that fit are in place", func() bool {
+		r = w.report(t)
+		return r.resource("dropin"+job).State.InLine() && r.resource("dropin/etc/app.d/password").State.InLine()
+	})
+	if got := w.MustReadFile(t, job); got != "# ask operations@example.com\n@daily root /bin/true\n" {
+		t.Errorf("the job is %q", got)
+	}
+	if !w.fails(t, "test", "-e", "/tmp/ran") {
+		t.Error("the user's program ran")
+	}
+}
