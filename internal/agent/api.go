@@ -63,7 +63,9 @@ func (a *api) walked(result converge.Result, settled func(kind string) bool) {
 }
 
 // settled says whether nothing is to be looked at for a kind.
-func (d *daemon) settled(kind string) bool { return d.quick.settled(kind) && d.slow.settled(kind) }
+func (d *daemon) settled(kind string) bool {
+	return !slices.ContainsFunc(d.workers(), func(w *worker) bool { return !w.settled(kind) })
+}
 
 func (w *worker) settled(kind string) bool {
 	w.mu.Lock()
@@ -108,8 +110,9 @@ func (s served) Apply(ctx context.Context, kinds []string) error {
 	s.api.asks = append(s.api.asks, one)
 	s.api.mu.Unlock()
 	for _, kind := range wanted {
-		s.quick.markAfresh(kind)
-		s.slow.markAfresh(kind)
+		for _, w := range s.workers() {
+			w.markAfresh(kind)
+		}
 	}
 	s.api.walked(converge.Result{}, s.settled) // kinds that nobody walks are done
 	select {

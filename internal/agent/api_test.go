@@ -50,7 +50,7 @@ func TestAnAskMarksItsKindsAndEndsWithItsContext(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := &daemon{Machine: &Machine{System: s}}
-	d.quick, d.slow = newWorker(nil), newWorker(nil)
+	d.quick, d.slow, d.checks = newWorker(nil), newWorker(nil), newWorker(nil)
 	d.quick.kinds = []converge.Kind{users{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan error, 1)

@@ -39,6 +39,7 @@ type daemon struct {
 	version    string
 
 	quick, slow *worker
+	checks      *worker // for the policy's own checks, of which nobody knows how long they take
 	watcher     *watch.Watcher
 	reports     *reporting
 	witness     *witness
@@ -105,7 +106,7 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 		if err := watcher.MarkWith(markFile); err != nil {
 			m.Log.Warn("what is written here is looked at twice", "err", err)
 		}
-		d.quick.catchUp, d.slow.catchUp = watcher.CatchUp, watcher.CatchUp
+		d.quick.catchUp, d.slow.catchUp, d.checks.catchUp = watcher.CatchUp, watcher.CatchUp, watcher.CatchUp
 	}
 	d.watcher = watcher
 	d.reports = d.newReporting()
@@ -114,7 +115,7 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 
 	parts := []func(context.Context){
 		func(ctx context.Context) { d.endLockDown(ctx, goesOn); d.quick.run(ctx) },
-		d.slow.run, d.bootstrap, d.verify, d.reports.run, d.narrate, d.grow, d.feedWatchdog, d.serve,
+		d.slow.run, d.checks.run, d.bootstrap, d.verify, d.reports.run, d.narrate, d.grow, d.feedWatchdog, d.serve,
 		func(ctx context.Context) { d.obey(ctx, signals) },
 		func(ctx context.Context) { packages.FollowEarlier(ctx, known, d.System) },
 	}
@@ -155,11 +156,12 @@ func (d *daemon) stop(ended <-chan struct{}) {
 		return
 	case <-timer.C:
 	}
-	d.Log.Info("stopping in the middle of what does not end at once", "kinds", append(d.quick.walking(), d.slow.walking()...))
+	d.Log.Info("stopping in the middle of what does not end at once", "kinds", d.walking())
 	halted := make(chan struct{})
 	go func() {
-		d.quick.pulse.halt()
-		d.slow.pulse.halt()
+		for _, w := range d.workers() {
+			w.pulse.halt()
+		}
 		close(halted)
 	}()
 	timer.Reset(writePatience)
@@ -179,8 +181,11 @@ func newDaemon(m *Machine, configFile, version string, r rhythm) *daemon {
 		life:    begin(m.System.FS, m.Log, now, version),
 		witness: &witness{machine: m},
 	}
-	d.quick, d.slow = newWorker(d.walked), newWorker(d.walked)
-	d.quick.begun, d.slow.begun = d.begun, d.begun
+	d.quick, d.slow, d.checks = newWorker(d.walked), newWorker(d.walked), newWorker(d.walked)
+	d.quick.brief = brief
+	for _, w := range d.workers() {
+		w.begun = d.begun
+	}
 	d.rest = time.AfterFunc(untilRest, debug.FreeOSMemory)
 	d.api.changed = make(chan struct{}, 1)
 	return d
@@ -220,13 +225,15 @@ func (d *daemon) hold(p *policy.Policy, refused []string) {
 	through := machine.felt(&d.quick.pulse)
 	quick := d.kept(p, append(through.quick(p), through.last(p)...))
 	slow := d.kept(p, machine.felt(&d.slow.pulse).slow(p))
+	checks := d.kept(p, machine.felt(&d.checks.pulse).checks(p))
 	if d.watcher != nil {
-		d.watcher.Follow(append(slices.Clone(quick), slow...), LocalDir, d.configFile)
+		d.watcher.Follow(slices.Concat(quick, slow, checks), LocalDir, d.configFile)
 	}
 	engine := d.engine(p, quick)
 	engine.Patience, engine.Answered = d.rhythm.patience, d.quick.mark
 	d.quick.assign(engine, quick)
 	d.slow.assign(d.engine(p, slow), slow) // what takes it long may take it long
+	d.checks.assign(d.engine(p, checks), checks)
 	d.publish()
 }
 
@@ -256,16 +263,16 @@ func (d *daemon) changed(kind string) {
 		go d.readAgain("the configuration has been written")
 	case watch.Resumed:
 		d.Log.Info("the machine has slept: looking at everything again")
-		d.quick.markAll()
-		d.slow.markAll()
+		d.markAll()
 		if d.bootstrapped() {
 			d.signal(d.resumed)
 		} else {
 			d.askReload() // the clock was set for the first time, more likely; nothing is to be spread yet
 		}
 	default:
-		d.quick.mark(kind)
-		d.slow.mark(kind)
+		for _, w := range d.workers() {
+			w.mark(kind)
+		}
 	}
 }
 
@@ -329,8 +336,7 @@ func (d *daemon) setDebug(on bool) {
 func (d *daemon) verify(ctx context.Context) {
 	for d.System.Clock.Sleep(ctx, d.untilVerify()) == nil {
 		d.settleCorrections()
-		d.quick.markAll()
-		d.slow.markAll()
+		d.markAll()
 	}
 }
 
@@ -364,60 +370,6 @@ func spread(d time.Duration) time.Duration {
 	return d/2 + rand.N(d) //nolint:gosec // no secret depends on it
 }
 
-// walked is told by the workers of each walk.
-func (d *daemon) walked(w *worker, result converge.Result) {
-	d.record(result)
-	if w == d.slow && result.Rounds > 0 {
-		d.quick.markAll() // packages bring units, schemas, sudoers files and users of their own
-	}
-	for _, r := range result.Resources {
-		if r.State == converge.Pending && r.Effect == converge.Now {
-			w.mark(r.ID.Kind()) // it is a long way, and nothing stands in it
-		}
-		if r.State == converge.Contested {
-			w.markAt(r.ID.Kind(), d.Ledger.ContestedUntil(r.ID, result.Started))
-		}
-	}
-	d.mu.Lock()
-	verify, p := d.config.Schedule.Verify.Duration, d.policy
-	d.mu.Unlock()
-	w.retry(result, verify)
-	w.awaitWaivers(p, result, verify)
-	d.witness.follow(w.given())
-	d.settle()
-	d.publish()
-	d.api.walked(result, d.settled)
-	if d.quick.idle() && d.slow.idle() {
-		d.rest.Reset(untilRest)
-	}
-}
-
-// record takes over what a walk found.
-func (d *daemon) record(result converge.Result) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	corrected := map[policy.ID]converge.Resource{}
-	for _, kind := range result.Kinds {
-		for _, r := range d.resources[kind] {
-			if r.State == converge.Corrected {
-				corrected[r.ID] = r
-			}
-		}
-		d.resources[kind] = nil
-		d.timing[kind] = result.Timing[kind]
-	}
-	for _, r := range result.Resources {
-		// A correction is worth being seen until the next verify, not only until the
-		// next look a moment later.
-		if was, ok := corrected[r.ID]; ok && r.State == converge.Compliant {
-			r.State, r.Diff, r.Cause, r.Since = was.State, was.Diff, was.Cause, was.Since
-		}
-		kind := r.ID.Kind()
-		d.resources[kind] = append(d.resources[kind], r)
-	}
-	d.status.LastPass = result.Started.Add(result.Took)
-}
-
 // settle announces that the machine is as far as it gets, the first time that
 // everything has been walked: its published policy, unless none is meant
 // for it.
@@ -445,7 +397,7 @@ func (d *daemon) phase() Phase {
 		return SafeMode
 	case d.config.AWS.Path != "" && d.status.Serial == 0:
 		return Bootstrapping
-	case !d.quick.idle() || !d.slow.idle():
+	case !d.idle():
 		return Converging
 	}
 	return Keeping

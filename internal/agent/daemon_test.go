@@ -31,7 +31,7 @@ func TestWhatAPassLeftForTheNextOneIsGoneOnWithAtOnce(t *testing.T) {
 		resources: map[string][]converge.Resource{}, timing: map[string]time.Duration{}, config: Default(), policy: &policy.Policy{},
 		rest: time.NewTimer(time.Hour),
 	}
-	d.quick, d.slow = newWorker(d.walked), newWorker(d.walked)
+	d.quick, d.slow, d.checks = newWorker(d.walked), newWorker(d.walked), newWorker(d.walked)
 	d.quick.assign(nil, []converge.Kind{users{}})
 	for effect, again := range map[converge.Effect]bool{converge.Now: true, converge.Reboot: false, converge.NextSession: false} {
 		d.quick.take()
@@ -62,7 +62,7 @@ func TestTroubleWithAValueIsSaidOnceAndForAsLongAsItLasts(t *testing.T) {
 	d := &daemon{
 		Machine: &Machine{System: s, Log: slog.New(slog.NewTextHandler(&log, nil))}, config: Default(), policy: &policy.Policy{},
 	}
-	d.quick, d.slow = newWorker(d.walked), newWorker(d.walked)
+	d.quick, d.slow, d.checks = newWorker(d.walked), newWorker(d.walked), newWorker(d.walked)
 	missing := source.Missing{{Service: "ssm", Name: "/host"}: source.ErrNoValue}
 	for range 3 {
 		d.contacted(follow.Found{Missing: missing})

@@ -194,6 +194,7 @@ func TestTheWatchdogIsFedForAsLongAsTheWorkersDoNotHang(t *testing.T) {
 			d.slow.assign(converge.New(d.policy, []converge.Kind{kind}, d.Ledger, d.System.Clock, d.Log), []converge.Kind{kind})
 			go d.quick.run(ctx)
 			go d.slow.run(ctx)
+			go d.checks.run(ctx)
 			time.Sleep(hour - time.Second)
 			if alive := d.alive(); alive != test.alive {
 				t.Errorf("%s: alive: %v", name, alive)
@@ -229,6 +230,7 @@ func TestTheWatchdogBitesOnceForACheckThatHasHungForLong(t *testing.T) {
 			ctx, cancel := context.WithCancel(t.Context())
 			go d.quick.run(ctx)
 			go d.slow.run(ctx)
+			go d.checks.run(ctx)
 			for range 4 { // 7½ and 10 minutes
 				time.Sleep(d.rhythm.stuck)
 				if time.Sleep(time.Second); time.Since(d.status.Started) < d.rhythm.lost && !d.alive() {

@@ -30,11 +30,16 @@ func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, e
 	d.status.PolicySince, d.ownProblems = known.Since, known.Refused
 	d.beSafe(p.Serial)
 	engine := d.engine(p, d.kept(p, d.felt(&d.quick.pulse).quick(p)))
-	engine.Patience = min(checkPatience, d.rhythm.patience)
+	engine.Patience, engine.Hangs = min(checkPatience, d.rhythm.patience), &d.quick.hangs
 	ended := make(chan converge.Result, 1)
 	stopped := make(chan struct{})
-	d.quick.pulse.walk(true)
-	go func() { ended <- engine.Pass(ctx); close(stopped) }()
+	walked := d.quick.pulse.walk()
+	go func() {
+		result := engine.Pass(ctx)
+		walked()
+		ended <- result
+		close(stopped)
+	}()
 	timer := time.NewTimer(lockDownPatience)
 	defer timer.Stop()
 	select {
@@ -63,7 +68,6 @@ func (d *daemon) endLockDown(ctx context.Context, goesOn <-chan converge.Result)
 }
 
 func (d *daemon) lockedDownWith(result converge.Result) {
-	d.quick.pulse.walk(false)
 	d.record(result)
 	d.mu.Lock()
 	defer d.mu.Unlock()

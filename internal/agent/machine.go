@@ -96,7 +96,8 @@ func empty(files system.FS, dir, but string) error {
 	return errors.Join(errs...)
 }
 
-// quick and slow are the kinds of the two workers. A slow kind may take minutes.
+// quick, slow, last and checks are all kinds. A slow kind may take minutes, and so may
+// a check.
 func (m *Machine) quick(p *policy.Policy) []converge.Kind {
 	s, l, window := m.System, m.Ledger, m.Schedule.Window
 	return []converge.Kind{
@@ -122,14 +123,17 @@ func (m *Machine) slow(p *policy.Policy) []converge.Kind {
 func (m *Machine) last(p *policy.Policy) []converge.Kind {
 	return []converge.Kind{
 		service.New(p, m.System, m.Schedule.Window),
-		check.New(p, m.System),
 	}
+}
+
+func (m *Machine) checks(p *policy.Policy) []converge.Kind {
+	return []converge.Kind{check.New(p, m.System)}
 }
 
 // Engine returns one engine for all kinds, in the order in which they are
 // repaired: lock down first, slow things last.
 func (m *Machine) Engine(p *policy.Policy) *converge.Engine {
-	kinds := append(append(m.quick(p), m.slow(p)...), m.last(p)...)
+	kinds := slices.Concat(m.quick(p), m.slow(p), m.last(p), m.checks(p))
 	return m.remembered(converge.New(p, kinds, m.Ledger, m.System.Clock, m.Log), p)
 }
 

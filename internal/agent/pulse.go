@@ -35,10 +35,10 @@ func rhythmOf(watchdog time.Duration) rhythm {
 // machine is a beat. It may wait for what ends by itself, or is somebody else's to
 // end: a command, a job of systemd's, another package manager.
 type pulse struct {
-	mu      sync.Mutex
-	walking bool
-	waits   int // under way
-	last    time.Time
+	mu    sync.Mutex
+	walks int // under way
+	waits int // under way
+	last  time.Time
 
 	// writing is held by whoever changes a file, and by who wants no more of that.
 	writing sync.RWMutex
@@ -50,12 +50,18 @@ func (p *pulse) beat() {
 	p.last = time.Now()
 }
 
-// walk says that a walk begins or has ended.
-func (p *pulse) walk(under bool) {
+// walk begins a walk, and returns what ends it.
+func (p *pulse) walk() (done func()) {
 	p.beat()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.walking = under
+	p.walks++
+	return func() {
+		p.beat()
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.walks--
+	}
 }
 
 // await begins a wait that is no hanging, and returns what ends it.
@@ -90,7 +96,7 @@ func (p *pulse) isWalking() (still time.Duration, yes bool) {
 	if p.waits == 0 {
 		still = time.Since(p.last)
 	}
-	return still, p.walking
+	return still, p.walks > 0
 }
 
 // felt is the machine through a door at which the pulse is felt.
@@ -202,7 +208,7 @@ func (d *daemon) alive() bool {
 	d.mu.Lock() // whoever hangs with it is not alive either
 	busy := d.status.Busy
 	d.mu.Unlock()
-	for _, w := range []*worker{d.quick, d.slow} {
+	for _, w := range d.workers() {
 		if !w.answers(d.rhythm.stuck) {
 			d.Log.Error("a worker hangs: the watchdog is left to start another agent", "kinds", w.walking(), "busy", busy)
 			return false

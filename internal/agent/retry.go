@@ -64,7 +64,7 @@ func (w *worker) forget(kind string) {
 // retries are when kinds are walked again of which something has failed.
 func (d *daemon) retries() map[string]time.Time {
 	retries := map[string]time.Time{}
-	for _, w := range []*worker{d.quick, d.slow} {
+	for _, w := range d.workers() {
 		w.mu.Lock()
 		for kind, next := range w.failed {
 			retries[kind] = next.at

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime/metrics"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -107,7 +106,7 @@ func ReadStatus(ctx context.Context, s *system.System) (Status, error) {
 // say writes the status for all to read, mu being held.
 func (d *daemon) say() {
 	d.status.Phase = d.phase()
-	d.status.Busy = slices.Sorted(slices.Values(append(d.quick.walking(), d.slow.walking()...)))
+	d.status.Busy = d.walking()
 	status := d.status
 	status.Refused, status.Retries, status.Upkeep = d.refused(), d.retries(), upkeep()
 	d.write(StatusFile, status)
@@ -137,9 +136,9 @@ func (d *daemon) narrate(ctx context.Context) {
 				progress = p.String()
 			}
 			d.mu.Lock()
-			idle := d.quick.idle() && d.slow.idle()
+			idle := d.idle()
 			d.status.Packages = progress
-			if now := fmt.Sprint(d.quick.walking(), d.slow.walking(), progress); !idle && now != said {
+			if now := fmt.Sprint(d.walking(), progress); !idle && now != said {
 				d.say()
 				said = now
 			}

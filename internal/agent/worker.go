@@ -12,7 +12,8 @@ import (
 
 // A worker walks its kinds whenever one of them may have drifted. What becomes
 // dirty during a walk is walked next: the first event is acted on at once, and
-// those that follow it meanwhile become one.
+// those that follow it meanwhile become one. With brief, a kind that takes long is
+// walked to its end apart, and the others go on.
 type worker struct {
 	// done is told of each walk, from the worker's goroutine.
 	done func(*worker, converge.Result)
@@ -20,18 +21,26 @@ type worker struct {
 	// may be nil.
 	catchUp func(ctx context.Context, kinds []string)
 
+	// brief is how long a walk waits for one of its kinds before it goes on without it;
+	// 0 is for ever.
+	brief time.Duration
+
 	// begun, if not nil, holds one: a walk has begun.
 	begun chan struct{}
 
-	wake  chan struct{} // holds one: there is something to do
-	poke  chan struct{} // taken by a worker that has nothing to do
+	walks sync.WaitGroup // under way apart
+	wake  chan struct{}  // holds one: there is something to do
+	poke  chan struct{}  // taken by a worker that has nothing to do
 	pulse pulse
+
+	hangs converge.Hangs // of all engines that it has had
 
 	mu     sync.Mutex
 	engine *converge.Engine
 	kinds  []converge.Kind
 	dirty  map[string]bool
-	busy   []string             // the kinds of the walk under way
+	busy   []string             // the kinds of the walks under way
+	apart  []string             // those of them for which no other kind waits
 	later  map[string]time.Time // when a kind is to be walked at the latest
 	failed map[string]*retry    // by kind
 }
@@ -44,6 +53,12 @@ func newWorker(done func(*worker, converge.Result)) *worker {
 func (w *worker) assign(engine *converge.Engine, kinds []converge.Kind) {
 	if engine != nil && w.catchUp != nil {
 		engine.Attend = func(ctx context.Context, kinds []string) { w.attend(ctx, engine, kinds) }
+	}
+	if engine != nil {
+		engine.Hangs = &w.hangs
+	}
+	if engine != nil && w.brief > 0 {
+		engine.Brief, engine.Apart = w.brief, w.overtake
 	}
 	w.mu.Lock()
 	w.engine, w.kinds = engine, kinds
@@ -153,13 +168,58 @@ func (w *worker) walking() []string {
 	return slices.Clone(w.busy)
 }
 
-// take begins a walk of what is dirty.
-func (w *worker) take() (*converge.Engine, []string) {
+// take begins a walk of what is dirty. A kind that is walked apart has to wait for that.
+func (w *worker) take() (engine *converge.Engine, kinds []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.busy = slices.Sorted(maps.Keys(w.dirty))
-	w.dirty = map[string]bool{}
-	return w.engine, w.busy
+	for _, kind := range slices.Sorted(maps.Keys(w.dirty)) {
+		if !slices.Contains(w.busy, kind) {
+			kinds = append(kinds, kind)
+			delete(w.dirty, kind)
+		}
+	}
+	w.busy = append(w.busy, kinds...)
+	return w.engine, kinds
+}
+
+// ended says of kinds that their walk has, unless it goes on apart.
+func (w *worker) ended(kinds []string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.busy = slices.DeleteFunc(w.busy, func(kind string) bool {
+		return slices.Contains(kinds, kind) && !slices.Contains(w.apart, kind)
+	})
+	if len(w.dirty) > 0 {
+		w.signal()
+	}
+}
+
+// overtake has the worker go on while what takes long in a walk takes its time. What that
+// has brought may be what others have waited for.
+func (w *worker) overtake(ctx context.Context, kinds []string, rest func() converge.Result) {
+	w.mu.Lock()
+	w.apart = append(w.apart, kinds...)
+	w.mu.Unlock()
+	w.walks.Go(func() {
+		defer w.pulse.walk()()
+		result := rest()
+		w.mu.Lock()
+		w.apart = slices.DeleteFunc(w.apart, func(kind string) bool { return slices.Contains(kinds, kind) })
+		w.mu.Unlock()
+		if ctx.Err() != nil {
+			return // what was cut short says nothing
+		}
+		w.ended(kinds)
+		w.done(w, result)
+		if result.Rounds == 0 {
+			return
+		}
+		for _, kind := range w.given() {
+			if !slices.Contains(kinds, kind.Name()) {
+				w.mark(kind.Name())
+			}
+		}
+	})
 }
 
 // answers says whether the worker lives: it takes a poke, or has given a sign of life
@@ -192,6 +252,7 @@ func (w *worker) hanging() map[string]time.Time {
 
 // run walks until ctx is done.
 func (w *worker) run(ctx context.Context) {
+	defer w.walks.Wait()
 	for {
 		select {
 		case <-ctx.Done():
@@ -222,8 +283,7 @@ func (w *worker) walk(ctx context.Context) (result converge.Result, whole bool) 
 	if len(kinds) == 0 {
 		return result, true
 	}
-	w.pulse.walk(true)
-	defer w.pulse.walk(false)
+	defer w.pulse.walk()()
 	if w.begun != nil {
 		select {
 		case w.begun <- struct{}{}:
@@ -234,9 +294,7 @@ func (w *worker) walk(ctx context.Context) (result converge.Result, whole bool) 
 	if ctx.Err() != nil {
 		return result, false
 	}
-	w.mu.Lock()
-	w.busy = nil
-	w.mu.Unlock()
+	w.ended(kinds)
 	w.done(w, result)
 	return result, true
 }

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"runtime/debug"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -18,8 +17,8 @@ import (
 // maxRounds is how often one pass repairs what it still finds drifted.
 const maxRounds = 3
 
-// An Engine keeps one machine as one policy wants it. Its methods must not be
-// called at the same time.
+// An Engine keeps one machine as one policy wants it. Check and Pass must not be called
+// for the same kind at the same time.
 type Engine struct {
 	policy *policy.Policy
 	kinds  []Kind
@@ -40,14 +39,22 @@ type Engine struct {
 	Patience time.Duration
 	// Answered, if set, is told of a kind that was set aside and can be asked again.
 	Answered func(kind string)
+	// Hangs are the kinds that were set aside. Engines that follow each other share
+	// them, so that what hangs under one policy is not begun again under the next.
+	Hangs *Hangs
+	// Apart, if set, is handed what a pass does not wait for: the rest of it, for kinds
+	// of which a Check or a Repair takes longer than Brief. The rest is to be called,
+	// from another goroutine; its result is what became of these kinds, and the pass's
+	// own does not speak of them. The context is the pass's.
+	Apart func(ctx context.Context, kinds []string, rest func() Result)
+	Brief time.Duration
 	// Changed, if set, is told of what became of resources in a pass.
 	Changed func(changes []Change)
-	hangs   hangs
 }
 
 // New returns an engine. The kinds are repaired in the order given.
 func New(p *policy.Policy, kinds []Kind, ledger *Ledger, clock system.Clock, log *slog.Logger) *Engine {
-	return &Engine{policy: p, kinds: kinds, ledger: ledger, clock: clock, log: log, secrets: SecretsOf(p)}
+	return &Engine{policy: p, kinds: kinds, ledger: ledger, clock: clock, log: log, secrets: SecretsOf(p), Hangs: &Hangs{}}
 }
 
 // A Result is what a pass found and did.
@@ -72,27 +79,39 @@ func (e *Engine) Check(ctx context.Context, only ...string) Result {
 func (e *Engine) Pass(ctx context.Context, only ...string) Result {
 	p := e.begin(only)
 	p.check(ctx, p.kinds)
-	first := p.notInLine()
+	return p.goOn(ctx)
+}
+
+// goOn repairs what the first check has found, and ends the pass.
+func (p *pass) goOn(ctx context.Context) Result {
+	if p.first == nil {
+		p.first = p.notInLine()
+	}
 	for p.rounds < maxRounds && ctx.Err() == nil {
-		earlier := maps.Clone(p.found)
+		p.earlier = maps.Clone(p.found)
 		touched := p.repair(ctx)
 		if len(touched) == 0 {
 			break
 		}
-		p.rounds++
-		if ctx.Err() != nil {
-			p.doubt(touched)
-			break
-		}
-		p.check(ctx, touched)
-		p.learn(first)
-		p.noteMended(touched, earlier)
+		p.lookAgain(ctx, touched)
 	}
-	p.judge(first)
+	p.judge(p.first)
 	result := p.end()
 	p.remember(result, ctx.Err() != nil)
 	p.log.Debug("walked", "kinds", result.Kinds, "rounds", result.Rounds, "took", result.Took)
 	return result
+}
+
+// lookAgain ends a round of repair.
+func (p *pass) lookAgain(ctx context.Context, touched []Kind) {
+	p.rounds++
+	if ctx.Err() != nil {
+		p.doubt(touched)
+		return
+	}
+	p.check(ctx, touched)
+	p.learn(p.first)
+	p.noteMended(touched, p.earlier)
 }
 
 // pass is one walk.
@@ -107,6 +126,10 @@ type pass struct {
 	mended   map[string]bool   // kinds of which the last round brought something into line
 	timing   map[string]time.Duration
 	halfSeen map[string]bool // kinds of which the last check could not tell everything
+
+	first   map[policy.ID]Resource // what was not in line at first; nil before that is known
+	earlier map[string][]Resource  // what was found before this round, by kind
+	apart   bool                   // another pass has gone on without it: it waits for what it does
 }
 
 func (e *Engine) begin(only []string) *pass {
@@ -131,26 +154,52 @@ func (p *pass) check(ctx context.Context, kinds []Kind) {
 		p.Attend(ctx, namesOf(kinds))
 	}
 	ctx = system.OneLook(ctx)
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	for _, kind := range kinds {
-		wg.Go(func() {
-			start := p.clock.Now()
-			resources, err := p.patiently(ctx, kind)
-			resources = slices.DeleteFunc(resources, p.mayBeWanted)
-			resources = append(resources, p.unaccounted(kind.Name(), resources, err)...)
-			for i := range resources {
-				p.rule(&resources[i])
-				p.secrets.hideIn(&resources[i])
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			p.found[kind.Name()] = resources
-			p.halfSeen[kind.Name()] = err != nil
-			p.timing[kind.Name()] += p.clock.Now().Sub(start)
-		})
+	answers := make([]chan looked, len(kinds))
+	for i, kind := range kinds {
+		answers[i] = make(chan looked, 1)
+		go func() { answers[i] <- p.lookAt(ctx, kind) }()
 	}
-	wg.Wait()
+	patience, cancel := p.briefly()
+	defer cancel()
+	for i, kind := range kinds {
+		select {
+		case a := <-answers[i]:
+			p.saw(kind, a)
+			continue
+		default:
+		}
+		select {
+		case a := <-answers[i]:
+			p.saw(kind, a)
+		case <-patience.Done():
+			p.leaveLook(ctx, kind, answers[i])
+		}
+	}
+}
+
+// looked is what came of one look at one kind.
+type looked struct {
+	resources []Resource
+	half      bool // it could not tell everything
+	took      time.Duration
+}
+
+func (p *pass) lookAt(ctx context.Context, kind Kind) looked {
+	start := p.clock.Now()
+	resources, err := p.patiently(ctx, kind)
+	resources = slices.DeleteFunc(resources, p.mayBeWanted)
+	resources = append(resources, p.unaccounted(kind.Name(), resources, err)...)
+	for i := range resources {
+		p.rule(&resources[i])
+		p.secrets.hideIn(&resources[i])
+	}
+	return looked{resources, err != nil, p.clock.Now().Sub(start)}
+}
+
+func (p *pass) saw(kind Kind, a looked) {
+	name := kind.Name()
+	p.found[name], p.halfSeen[name] = a.resources, a.half
+	p.timing[name] += a.took
 }
 
 // postponed says whether a step of the pass was.
@@ -191,20 +240,6 @@ func (p *pass) look(ctx context.Context, kind Kind) (resources []Resource, err e
 		}
 	}()
 	return kind.Check(ctx)
-}
-
-// mend calls a kind's Repair, as look does its Check.
-func (p *pass) mend(ctx context.Context, kind Kind, drifted []Resource) (outcomes []Outcome) {
-	defer func() {
-		if cause := recover(); cause != nil {
-			p.log.Error("a repair panicked; this is a bug of the agent", "kind", kind.Name(), "err", cause, "stack", string(debug.Stack()))
-			outcomes = nil
-			for _, r := range drifted {
-				outcomes = append(outcomes, Outcome{ID: r.ID, Err: fmt.Errorf("cannot repair %s: a bug of the agent: %v", r.ID, cause)})
-			}
-		}
-	}()
-	return kind.Repair(ctx, drifted)
 }
 
 // unaccounted are the resources that the policy wants of a kind and that its
@@ -249,24 +284,6 @@ func (p *pass) unresolved(missing policy.Reference) string {
 	return text
 }
 
-// worthTrying says whether repairing the resource may work: it was not tried, or
-// the last round has since made something that it may need.
-func (p *pass) worthTrying(id policy.ID) bool {
-	outcome, tried := p.outcomes[id]
-	switch {
-	case !tried:
-		return true
-	case outcome.Postponed != "":
-		return false
-	}
-	since := p.kinds
-	if p.tried[id] == p.rounds-1 { // in the last round: what came before its own kind it had
-		own := slices.IndexFunc(p.kinds, func(k Kind) bool { return k.Name() == id.Kind() })
-		since = p.kinds[own+1:]
-	}
-	return slices.ContainsFunc(since, func(k Kind) bool { return p.mended[k.Name()] })
-}
-
 // doubt says of what was drifted in kinds that a repair has begun and nobody has
 // looked again.
 func (p *pass) doubt(touched []Kind) {
@@ -293,53 +310,6 @@ func (p *pass) noteMended(touched []Kind, last map[string][]Resource) {
 			return r.State == Compliant && drifted[r.ID]
 		})
 	}
-}
-
-// repair mends what drifted, kind by kind, and returns the kinds to look at again.
-func (p *pass) repair(ctx context.Context) (touched []Kind) {
-	for _, kind := range p.kinds {
-		var drifted []Resource
-		for _, r := range p.found[kind.Name()] {
-			if r.repairable() && p.worthTrying(r.ID) {
-				drifted = append(drifted, r)
-			}
-		}
-		if len(drifted) == 0 || ctx.Err() != nil {
-			continue
-		}
-		start := p.clock.Now()
-		for _, r := range drifted {
-			delete(p.outcomes, r.ID)
-			p.tried[r.ID] = p.rounds
-		}
-		for _, outcome := range p.mend(ctx, kind, drifted) {
-			p.secrets.hideInOutcome(&outcome)
-			p.outcomes[outcome.ID] = outcome
-			if outcome.Err != nil {
-				p.log.Error("cannot repair", "resource", outcome.ID, "kind", kind.Name(), "state", Failed, "err", outcome.Err)
-			}
-		}
-		p.timing[kind.Name()] += p.clock.Now().Sub(start)
-		touched = append(touched, kind)
-	}
-	return p.affected(touched)
-}
-
-// affected are the kinds that may have changed with those touched.
-func (p *pass) affected(touched []Kind) []Kind {
-	names := map[string]bool{}
-	for _, kind := range touched {
-		names[kind.Name()] = true
-	}
-	switch {
-	case names["package"] || names["patch"]:
-		return p.kinds // packages bring sudoers files, schemas, users and units of their own
-	case names["repository"]: // it tells of packages
-		names["package"], names["patch"] = true, true
-	case names["group"] || names["user"]: // userdel(8) removes a group, groupmod(8) changes accounts
-		names["group"], names["user"] = true, true
-	}
-	return slices.DeleteFunc(slices.Clone(p.kinds), func(k Kind) bool { return !names[k.Name()] })
 }
 
 // notInLine is what was found and is not compliant.

@@ -11,10 +11,11 @@ import (
 // grace is how long a Check may take to notice that its context has ended.
 const grace = 2 * time.Second
 
-// hangs are the kinds whose Check a pass has given up and that has not ended since,
+// Hangs are the kinds whose Check a pass has given up and that has not ended since,
 // with when it began. A thread that hangs in the kernel, as with a file server that
-// does not answer, cannot be ended; nothing else has to wait for it.
-type hangs struct {
+// does not answer, cannot be ended; nothing else has to wait for it, and no other is
+// to join it.
+type Hangs struct {
 	mu    sync.Mutex
 	since map[string]time.Time
 }
@@ -22,9 +23,9 @@ type hangs struct {
 // Hanging are the kinds whose Check has not ended for longer than the engine's
 // patience, and since when. They are left alone until it does.
 func (e *Engine) Hanging() map[string]time.Time {
-	e.hangs.mu.Lock()
-	defer e.hangs.mu.Unlock()
-	return maps.Clone(e.hangs.since)
+	e.Hangs.mu.Lock()
+	defer e.Hangs.mu.Unlock()
+	return maps.Clone(e.Hangs.since)
 }
 
 // answer is what came of a Check.
@@ -69,10 +70,10 @@ func (p *pass) patiently(ctx context.Context, kind Kind) ([]Resource, error) {
 
 // answered hands in the answer of a Check, and says whether that was given up.
 func (e *Engine) answered(kind string, to chan<- answer, a answer) (late bool) {
-	e.hangs.mu.Lock()
-	defer e.hangs.mu.Unlock()
-	if _, late = e.hangs.since[kind]; late {
-		delete(e.hangs.since, kind)
+	e.Hangs.mu.Lock()
+	defer e.Hangs.mu.Unlock()
+	if _, late = e.Hangs.since[kind]; late {
+		delete(e.Hangs.since, kind)
 		return true
 	}
 	to <- a // it holds one
@@ -81,17 +82,17 @@ func (e *Engine) answered(kind string, to chan<- answer, a answer) (late bool) {
 
 // giveUp sets a kind aside until its Check ends, unless it has at the last moment.
 func (e *Engine) giveUp(kind string, answered <-chan answer, start time.Time) ([]Resource, error) {
-	e.hangs.mu.Lock()
-	defer e.hangs.mu.Unlock()
+	e.Hangs.mu.Lock()
+	defer e.Hangs.mu.Unlock()
 	select {
 	case a := <-answered:
 		return a.resources, a.err
 	default:
 	}
-	if e.hangs.since == nil {
-		e.hangs.since = map[string]time.Time{}
+	if e.Hangs.since == nil {
+		e.Hangs.since = map[string]time.Time{}
 	}
-	e.hangs.since[kind] = start
+	e.Hangs.since[kind] = start
 	e.log.Error("a check does not end; its kind is left alone until it does", "kind", kind, "since", start)
 	return nil, e.noAnswer(kind, start)
 }

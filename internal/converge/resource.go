@@ -31,6 +31,10 @@ type Rememberer interface {
 	Forget()
 }
 
+// Urgent is implemented by a Kind that is repaired at once, though a repair before it may
+// take long and make something that it needs: its own rules see to that.
+type Urgent interface{ Urgent() }
+
 // Watcher is implemented by a Kind that can name what may change when its
 // resources drift.
 type Watcher interface{ Watches() []Watch }

@@ -55,6 +55,10 @@ func New(p *policy.Policy, s *system.System) *Kind {
 // Name implements converge.Kind.
 func (k *Kind) Name() string { return policy.Sudo{}.Kind() }
 
+// Urgent implements converge.Urgent: a grant is not to live for as long as a program
+// runs. Whom others have yet to make an administrator is asked before each repair.
+func (k *Kind) Urgent() {}
+
 // Watches implements converge.Watcher. /etc holds the accounts and sudoers
 // itself, which are replaced and not written. With the services of the directory
 // come the administrators for whom a lock-down may have been waiting, and with a

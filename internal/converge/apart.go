@@ -1,0 +1,95 @@
+package converge
+
+import (
+	"context"
+	"maps"
+	"slices"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+// briefly is how long a pass waits for one of its kinds: for ever, unless there is
+// somebody to take what it does not wait for.
+func (p *pass) briefly() (context.Context, context.CancelFunc) {
+	if p.Apart == nil || p.apart {
+		return context.Background(), func() {}
+	}
+	return context.WithTimeout(context.Background(), p.Brief)
+}
+
+// leaveLook has the pass go on without a kind whose look takes long. What that finds is
+// judged and repaired when it is found.
+func (p *pass) leaveLook(ctx context.Context, kind Kind, answer <-chan looked) {
+	rest := p.without(kind)
+	p.Apart(ctx, []string{kind.Name()}, func() Result {
+		rest.saw(kind, <-answer)
+		if rest.first != nil { // it has been repaired
+			rest.learn(rest.first)
+			rest.noteMended(rest.kinds, rest.earlier)
+		}
+		return rest.goOn(ctx)
+	})
+}
+
+// leaveRepair has the pass go on without a kind whose repair takes long, and without
+// those that are repaired after it: they may need it. What is urgent stays.
+func (p *pass) leaveRepair(ctx context.Context, m mending, after []mending, done <-chan mended) {
+	kinds := []Kind{m.kind}
+	after = slices.DeleteFunc(slices.Clone(after), func(m mending) bool { return isUrgent(m.kind) })
+	for _, next := range after {
+		kinds = append(kinds, next.kind)
+	}
+	rest := p.without(kinds...)
+	p.Apart(ctx, namesOf(kinds), func() Result {
+		rest.take(m.kind, <-done)
+		touched := []Kind{m.kind}
+		for _, next := range after {
+			if ctx.Err() == nil && rest.mendOne(ctx, next, nil) {
+				touched = append(touched, next.kind)
+			}
+		}
+		rest.lookAgain(ctx, rest.affected(touched))
+		return rest.goOn(ctx)
+	})
+}
+
+// without takes kinds out of the pass, and returns one of them alone that stands where
+// the pass does.
+func (p *pass) without(kinds ...Kind) *pass {
+	names := namesOf(kinds)
+	of := func(id policy.ID) bool { return slices.Contains(names, id.Kind()) }
+	rest := &pass{
+		Engine: p.Engine, kinds: kinds, started: p.started, rounds: p.rounds, apart: true, mended: p.mended,
+		found: part(p.found, names), earlier: part(p.earlier, names), timing: part(p.timing, names), halfSeen: part(p.halfSeen, names),
+		outcomes: partOf(p.outcomes, of), tried: partOf(p.tried, of), first: partOf(p.first, of),
+	}
+	p.kinds = slices.DeleteFunc(slices.Clone(p.kinds), func(k Kind) bool { return slices.Contains(names, k.Name()) })
+	return rest
+}
+
+// part takes what is of the kinds named out of a map.
+func part[V any](all map[string]V, names []string) map[string]V {
+	taken := map[string]V{}
+	for _, name := range names {
+		if value, there := all[name]; there {
+			taken[name] = value
+			delete(all, name)
+		}
+	}
+	return taken
+}
+
+// partOf takes what is of some resources out of a map; of none it returns nil.
+func partOf[V any](all map[policy.ID]V, of func(policy.ID) bool) map[policy.ID]V {
+	if all == nil {
+		return nil
+	}
+	taken := map[policy.ID]V{}
+	for id, value := range all {
+		if of(id) {
+			taken[id] = value
+		}
+	}
+	maps.DeleteFunc(all, func(id policy.ID, _ V) bool { return of(id) })
+	return taken
+}

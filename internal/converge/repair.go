@@ -1,0 +1,136 @@
+package converge
+
+import (
+	"context"
+	"fmt"
+	"runtime/debug"
+	"slices"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+// repair mends what drifted, kind by kind, and returns the kinds to look at again.
+func (p *pass) repair(ctx context.Context) (touched []Kind) {
+	var toMend []mending
+	for _, kind := range p.kinds {
+		var drifted []Resource
+		for _, r := range p.found[kind.Name()] {
+			if r.repairable() && p.worthTrying(r.ID) {
+				drifted = append(drifted, r)
+			}
+		}
+		if len(drifted) > 0 {
+			toMend = append(toMend, mending{kind, drifted})
+		}
+	}
+	for len(toMend) > 0 && ctx.Err() == nil {
+		m := toMend[0]
+		if p.mendOne(ctx, m, toMend[1:]) {
+			touched = append(touched, m.kind)
+			toMend = toMend[1:]
+		} else {
+			toMend = slices.DeleteFunc(toMend[1:], func(m mending) bool { return !isUrgent(m.kind) })
+		}
+	}
+	return p.affected(touched)
+}
+
+// mending is what of a kind is to be repaired.
+type mending struct {
+	kind    Kind
+	drifted []Resource
+}
+
+func isUrgent(kind Kind) bool { _, urgent := kind.(Urgent); return urgent }
+
+// mendOne repairs one kind. It returns false when that takes long: then the kind has
+// left the pass, and with it those that are to be repaired after it and are not urgent.
+func (p *pass) mendOne(ctx context.Context, m mending, after []mending) bool {
+	for _, r := range m.drifted {
+		delete(p.outcomes, r.ID)
+		p.tried[r.ID] = p.rounds
+	}
+	done := make(chan mended, 1)
+	go func() {
+		start := p.clock.Now()
+		outcomes := p.mend(ctx, m.kind, m.drifted)
+		done <- mended{outcomes, p.clock.Now().Sub(start)}
+	}()
+	patience, cancel := p.briefly()
+	defer cancel()
+	select {
+	case what := <-done:
+		p.take(m.kind, what)
+		return true
+	case <-patience.Done():
+		p.leaveRepair(ctx, m, after, done)
+		return false
+	}
+}
+
+// mended is what came of one repair of one kind.
+type mended struct {
+	outcomes []Outcome
+	took     time.Duration
+}
+
+func (p *pass) take(kind Kind, what mended) {
+	for _, outcome := range what.outcomes {
+		p.secrets.hideInOutcome(&outcome)
+		p.outcomes[outcome.ID] = outcome
+		if outcome.Err != nil {
+			p.log.Error("cannot repair", "resource", outcome.ID, "kind", kind.Name(), "state", Failed, "err", outcome.Err)
+		}
+	}
+	p.timing[kind.Name()] += what.took
+}
+
+// affected are the kinds that may have changed with those touched.
+func (p *pass) affected(touched []Kind) []Kind {
+	names := map[string]bool{}
+	for _, kind := range touched {
+		names[kind.Name()] = true
+	}
+	switch {
+	case names["package"] || names["patch"]:
+		return p.kinds // packages bring sudoers files, schemas, users and units of their own
+	case names["repository"]: // it tells of packages
+		names["package"], names["patch"] = true, true
+	case names["group"] || names["user"]: // userdel(8) removes a group, groupmod(8) changes accounts
+		names["group"], names["user"] = true, true
+	}
+	return slices.DeleteFunc(slices.Clone(p.kinds), func(k Kind) bool { return !names[k.Name()] })
+}
+
+// mend calls a kind's Repair, as look does its Check.
+func (p *pass) mend(ctx context.Context, kind Kind, drifted []Resource) (outcomes []Outcome) {
+	defer func() {
+		if cause := recover(); cause != nil {
+			p.log.Error("a repair panicked; this is a bug of the agent", "kind", kind.Name(), "err", cause, "stack", string(debug.Stack()))
+			outcomes = nil
+			for _, r := range drifted {
+				outcomes = append(outcomes, Outcome{ID: r.ID, Err: fmt.Errorf("cannot repair %s: a bug of the agent: %v", r.ID, cause)})
+			}
+		}
+	}()
+	return kind.Repair(ctx, drifted)
+}
+
+// worthTrying says whether repairing the resource may work: it was not tried, or
+// the last round has since made something that it may need.
+func (p *pass) worthTrying(id policy.ID) bool {
+	outcome, tried := p.outcomes[id]
+	switch {
+	case !tried:
+		return true
+	case outcome.Postponed != "":
+		return false
+	}
+	since := p.kinds
+	if p.tried[id] == p.rounds-1 { // in the last round: what came before its own kind it had
+		own := slices.IndexFunc(p.kinds, func(k Kind) bool { return k.Name() == id.Kind() })
+		since = p.kinds[own+1:]
+	}
+	return slices.ContainsFunc(since, func(k Kind) bool { return p.mended[k.Name()] })
+}
