@@ -23,13 +23,19 @@ type Client struct {
 // nobody serves there.
 func Dial(ctx context.Context) (*Client, error) {
 	const carried = 32 << 20 // max_message_size of the system bus
-	conn, err := system.DialBus(ctx, carried, nil, dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
+	conn, err := system.DialBus(ctx, system.Link{Signals: Signals(), MaxMessage: carried},
+		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler()))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrNotServed, err)
 	}
 	c := &Client{conn: conn, object: conn.Object(Name, Path)}
+	ctx, cancel := context.WithTimeout(ctx, busTimeout)
+	defer cancel()
 	if err := c.object.CallWithContext(ctx, peerInterface+".Ping", dbus.FlagNoAutoStart).Err; err != nil {
 		conn.Close()
+		if errors.Is(err, context.DeadlineExceeded) {
+			err = fmt.Errorf("cannot ask the daemon, which does not answer: %w; see: systemctl status soe-agent", err)
+		}
 		return nil, plain(err)
 	}
 	return c, nil
@@ -73,26 +79,29 @@ func (c *Client) Apply(ctx context.Context, kinds []string) error {
 	return plain(call.Err)
 }
 
+// Signals are those that a Client hears.
+func Signals() []system.Signal { return []system.Signal{{From: Name, Name: Interface + ".Changed"}} }
+
 // Changes tells when the status may be another; what came meanwhile is told once. The
 // channel is closed when the daemon, or the bus, has gone.
 func (c *Client) Changes(ctx context.Context) (<-chan struct{}, error) {
 	signals := make(chan *dbus.Signal, 16)
 	c.conn.Signal(signals)
-	matches := [][]dbus.MatchOption{
-		{dbus.WithMatchSender(Name), dbus.WithMatchInterface(Interface), dbus.WithMatchMember("Changed")},
-		{dbus.WithMatchSender("org.freedesktop.DBus"), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, Name)},
-	}
-	for _, match := range matches {
-		if err := c.conn.AddMatchSignalContext(ctx, match...); err != nil {
-			return nil, fmt.Errorf("cannot follow the daemon: %w", err)
-		}
+	// Who has the name is told over every connection that hears of it.
+	err := c.conn.AddMatchSignalContext(ctx, dbus.WithMatchSender(Name), dbus.WithMatchInterface(Interface), dbus.WithMatchMember("Changed"))
+	if err != nil {
+		return nil, fmt.Errorf("cannot follow the daemon: %w", err)
 	}
 	changes := make(chan struct{}, 1)
 	go func() {
 		defer close(changes)
 		for signal := range signals {
-			if signal.Sender == "org.freedesktop.DBus" && signal.Name == "org.freedesktop.DBus.NameOwnerChanged" {
+			switch signal.Name {
+			case "org.freedesktop.DBus.NameOwnerChanged":
 				return
+			case Interface + ".Changed":
+			default:
+				continue
 			}
 			select {
 			case changes <- struct{}{}:

@@ -66,8 +66,7 @@ func (s *Server) serve(ctx context.Context) (served bool, err error) {
 		Server: s, methods: methods(), calls: make(chan call, maxWaiting),
 		waiting: map[string]int{}, working: map[uint32]int{},
 	}
-	options := []dbus.ConnOption{c.attach, dbus.WithIncomingInterceptor(c.takeIn)}
-	conn, err := system.DialBus(ctx, maxMessage, c.tooLarge, options...)
+	conn, err := system.DialBus(ctx, system.Link{Services: []string{polkitName}, Calls: c.takeIn, MaxMessage: maxMessage, TooLarge: c.tooLarge}, c.attach)
 	if err != nil {
 		return false, fmt.Errorf("cannot reach the system bus: %w", err)
 	}

@@ -3,7 +3,6 @@ package system
 import (
 	"bufio"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -14,39 +13,126 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// DialBus connects to the system bus, over a connection to which anybody may send:
+// A Link is what may go over a connection to the system bus, to which everybody on the
+// machine may send. A signal that is not here never arrives, so none can be forgotten.
+type Link struct {
+	// Services are called over it, by these names.
+	Services []string
+	// Signals are heard over it.
+	Signals []Signal
+	// Calls takes in what others call, before anything else is done with it. Without it
+	// what they call is passed over.
+	Calls func(*dbus.Message)
+	// MaxMessage is in bytes; 0 means MaxAnswer.
+	MaxMessage int
+	// TooLarge, unless nil, is told whose a call was that had more. It is called while
+	// nothing else is read; it may send.
+	TooLarge func(sender string, serial uint32)
+}
+
+// A Signal is one that somebody goes by, and whose it is.
+type Signal struct {
+	From string // the well-known name; only who has that at the time is believed
+	Name string // interface and member
+}
+
+// ErrSilent is wrapped by the error of a bus that takes a connection, or a question of
+// its own, and does not answer.
+var ErrSilent = errors.New("the bus takes what it is sent and does not answer")
+
+// DialBus connects to the system bus:
+//   - What arrives is the word of those named in link, as the bus says who they are, and
+//     answers come from who was asked; a match of the bus's holds back nothing that is
+//     sent to this very connection. That another has one of the names is handed on as
+//     the bus's NameOwnerChanged.
+//   - Connection, handshake, and whatever the bus itself is asked later, have a deadline,
+//     upon which the connection ends and the error is ErrSilent. How long a service may
+//     take is for whoever calls it to say.
 //   - File descriptors are never agreed on, so that the bus holds back messages with
 //     some. godbus leaves open what comes with a message that nobody asked for.
-//   - A message larger than max bytes is skipped without being kept; refused, unless
-//     it is nil, is told whose it was if it was a call.
+//   - A message that is too large is skipped without being kept.
 //   - What cannot be written for half a minute ends the connection: somebody who takes
 //     no answers has used up what the bus keeps for it.
-//
-// refused is called while nothing else is read; it may send.
-func DialBus(ctx context.Context, max int, refused func(sender string, serial uint32), options ...dbus.ConnOption) (*dbus.Conn, error) {
+func DialBus(ctx context.Context, link Link, options ...dbus.ConnOption) (*dbus.Conn, error) {
 	socket, err := busSocket()
 	if err != nil {
 		return nil, err
 	}
-	var dialer net.Dialer
+	return dialAt(ctx, socket, link, options...)
+}
+
+func dialAt(ctx context.Context, socket string, link Link, options ...dbus.ConnOption) (*dbus.Conn, error) {
+	guarded, err := dialGuarded(ctx, socket, link)
+	if err != nil {
+		return nil, err
+	}
+	keeper := newGatekeeper(link, guarded.fallSilent)
+	// The connection must outlive the request that happens to need it first.
+	options = append([]dbus.ConnOption{dbus.WithContext(context.WithoutCancel(ctx))}, options...)
+	options = append(options, dbus.WithIncomingInterceptor(keeper.in), dbus.WithOutgoingInterceptor(keeper.out))
+	return shakeHands(ctx, guarded, func(conn *dbus.Conn) error {
+		if err := conn.Hello(); err != nil {
+			return err
+		}
+		return keeper.follow(ctx, conn)
+	}, options)
+}
+
+// systemdSocket is systemd's own, which root alone may connect to.
+const systemdSocket = "/run/systemd/private"
+
+// dialSystemd connects to systemd without a bus.
+func dialSystemd(ctx context.Context) (*dbus.Conn, error) {
+	guarded, err := dialGuarded(ctx, systemdSocket, Link{})
+	if err != nil {
+		return nil, err
+	}
+	// Nobody else is at the other end, and messages have no sender.
+	keeper := &gatekeeper{silent: guarded.fallSilent, private: true, calls: map[uint32]pending{}}
+	return shakeHands(ctx, guarded, func(*dbus.Conn) error { return nil }, []dbus.ConnOption{
+		dbus.WithContext(context.WithoutCancel(ctx)), dbus.WithIncomingInterceptor(keeper.in), dbus.WithOutgoingInterceptor(keeper.out),
+	})
+}
+
+// shakeHands makes a connection of one that has been accepted; begin is what comes after
+// the authentication.
+func shakeHands(ctx context.Context, guarded *guardedConn, begin func(*dbus.Conn) error, options []dbus.ConnOption) (*dbus.Conn, error) {
+	if err := guarded.SetReadDeadline(time.Now().Add(busPatience)); err != nil {
+		return nil, errors.Join(err, guarded.Close())
+	}
+	goOn := context.AfterFunc(ctx, func() { _ = guarded.Close() })
+	conn, err := dbus.NewConn(guarded, options...)
+	if err != nil {
+		goOn()
+		return nil, errors.Join(err, guarded.Close())
+	}
+	if err = conn.Auth(nil); err == nil {
+		err = begin(conn)
+	}
+	if err == nil {
+		err = guarded.SetReadDeadline(time.Time{})
+	}
+	if !goOn() { // it was closed
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		_ = conn.Close() // it has failed already
+		return nil, err
+	}
+	return conn, nil
+}
+
+func dialGuarded(ctx context.Context, socket string, link Link) (*guardedConn, error) {
+	dialer := net.Dialer{Timeout: busPatience}
 	raw, err := dialer.DialContext(ctx, "unix", socket)
 	if err != nil {
 		return nil, err
 	}
-	guarded := &guardedConn{Conn: raw, in: bufio.NewReaderSize(raw, headerRoom), max: max, refused: refused}
-	// The connection must outlive the request that happens to need it first.
-	options = append([]dbus.ConnOption{dbus.WithContext(context.WithoutCancel(ctx))}, options...)
-	conn, err := dbus.NewConn(guarded, options...)
-	if err != nil {
-		return nil, errors.Join(err, raw.Close())
+	most := link.MaxMessage
+	if most == 0 {
+		most = MaxAnswer
 	}
-	if err = conn.Auth(nil); err == nil {
-		err = conn.Hello()
-	}
-	if err != nil {
-		return nil, errors.Join(err, conn.Close())
-	}
-	return conn, nil
+	return &guardedConn{Conn: raw, in: bufio.NewReaderSize(raw, headerRoom), max: most, refused: link.TooLarge}, nil
 }
 
 // busSocket is the address of the system bus as the D-Bus specification has it,
@@ -73,111 +159,5 @@ func busSocket() (string, error) {
 // anybody may have kept for a moment.
 const MaxAnswer = 1 << 20
 
-const (
-	headerRoom   = 4096 // of a message that is skipped, the header is looked at as far as that
-	writeTimeout = 30 * time.Second
-)
-
-// guardedConn is the connection below a dbus.Conn. See DialBus.
-type guardedConn struct {
-	net.Conn
-	in      *bufio.Reader
-	max     int
-	refused func(sender string, serial uint32)
-
-	begun bool // the lines of the handshake are over
-	left  int  // bytes of the message that is being handed on
-}
-
-func (c *guardedConn) Write(p []byte) (int, error) {
-	err := c.SetWriteDeadline(time.Now().Add(writeTimeout))
-	if err != nil {
-		return 0, err
-	}
-	n, err := c.Conn.Write(p)
-	if err != nil {
-		_ = c.Close() // half a message cannot be mended
-	}
-	return n, err
-}
-
-func (c *guardedConn) Read(p []byte) (int, error) {
-	for c.left == 0 {
-		first, err := c.in.Peek(1)
-		if err != nil {
-			return 0, err
-		}
-		// No line of a server's begins as a message does, with its byte order.
-		if c.begun = c.begun || first[0] == 'l' || first[0] == 'B'; !c.begun {
-			return c.in.Read(p)
-		}
-		if err := c.next(); err != nil {
-			return 0, err
-		}
-	}
-	n, err := c.in.Read(p[:min(len(p), c.left)])
-	c.left -= n
-	return n, err
-}
-
-// next begins a message: it is to be handed on, or skipped.
-func (c *guardedConn) next() error {
-	const fixed = 16 // bytes before the header fields
-	head, err := c.in.Peek(fixed)
-	if err != nil {
-		return err
-	}
-	var order binary.ByteOrder = binary.LittleEndian
-	if head[0] == 'B' {
-		order = binary.BigEndian
-	}
-	kind, serial := dbus.Type(head[1]), order.Uint32(head[8:])
-	fields := int(order.Uint32(head[12:]))
-	size := fixed + (fields+7)&^7 + int(order.Uint32(head[4:]))
-	if size <= c.max {
-		c.left = size
-		return nil
-	}
-	head, err = c.in.Peek(min(fixed+fields, headerRoom))
-	if err != nil {
-		return err
-	}
-	sender := senderIn(head, fixed, order)
-	if _, err := c.in.Discard(size); err != nil {
-		return err
-	}
-	if c.refused != nil && kind == dbus.TypeMethodCall && sender != "" {
-		c.refused(sender, serial)
-	}
-	return nil
-}
-
-// senderIn finds the sender among the header fields of a message, from pos on: each
-// is on a multiple of eight, and is its code, a signature, and a value of that.
-func senderIn(message []byte, pos int, order binary.ByteOrder) string {
-	for {
-		pos = (pos + 7) &^ 7
-		if pos+8 > len(message) {
-			return ""
-		}
-		code, kind := dbus.HeaderField(message[pos]), message[pos+2]
-		pos += 4
-		switch kind {
-		case 's', 'o':
-			end := pos + 4 + int(order.Uint32(message[pos:]))
-			if end >= len(message) {
-				return ""
-			}
-			if code == dbus.FieldSender {
-				return string(message[pos+4 : end])
-			}
-			pos = end + 1
-		case 'u':
-			pos += 4
-		case 'g':
-			pos += 2 + int(message[pos])
-		default:
-			return ""
-		}
-	}
-}
+// busPatience is how long the bus may take over an answer of its own.
+const busPatience = 10 * time.Second

@@ -69,7 +69,7 @@ func Open(options Options) (*System, error) {
 	disk.unregister = options.Unregister
 	s := &System{Root: root, FS: disk, Runner: &runner{root: root, gate: gate, look: options.Look}, Clock: wallClock{}}
 	if s.Running() {
-		bus := &bus{gate: gate, look: options.Look}
+		bus := &bus{gate: gate, look: options.Look, mute: map[string]muteness{}}
 		s.Units, s.Sessions, s.Witness = bus, bus, fanotify{}
 	} else {
 		s.Units, s.Sessions, s.Witness = notRunning{}, notRunning{}, noWitness{}

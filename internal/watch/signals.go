@@ -2,8 +2,10 @@ package watch
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,7 +20,7 @@ type news struct {
 	unit    chan string   // names of units that changed
 	session chan struct{} // somebody logged in or out
 	woken   chan struct{} // the machine has woken from sleep or hibernation
-	joined  chan struct{} // there is a connection, and was none before
+	joined  chan struct{} // there is somebody who tells, and was not before
 }
 
 func makeNews() news {
@@ -31,19 +33,23 @@ type signals struct {
 	conn  *dbus.Conn
 	ended chan struct{}
 
-	owners map[string]string // well-known name → who has it now; of sort alone once that runs
-
 	mu       sync.Mutex
 	followed map[dbus.ObjectPath]string // path of a unit → its name
 }
 
 const (
-	busName        = "org.freedesktop.DBus"
 	systemdName    = "org.freedesktop.systemd1"
 	logindName     = "org.freedesktop.login1"
-	systemdManager = "org.freedesktop.systemd1.Manager"
-	logindManager  = "org.freedesktop.login1.Manager"
+	systemdManager = systemdName + ".Manager"
+	logindManager  = logindName + ".Manager"
 	properties     = "org.freedesktop.DBus.Properties"
+
+	sessionNew        = logindManager + ".SessionNew"
+	sessionRemoved    = logindManager + ".SessionRemoved"
+	prepareForSleep   = logindManager + ".PrepareForSleep"
+	unitFilesChanged  = systemdManager + ".UnitFilesChanged"
+	propertiesChanged = properties + ".PropertiesChanged"
+	nameOwnerChanged  = "org.freedesktop.DBus.NameOwnerChanged"
 )
 
 // Pauses between attempts to reach the bus. dbus-daemon is back soon when it is
@@ -103,17 +109,26 @@ func (w *Watcher) join(ctx context.Context, bus *signals) {
 	w.mu.Unlock()
 }
 
-// connect subscribes to the signals, until ctx is done. A match on a sender's
-// well-known name is kept by the bus, but for signals that somebody sends to this
-// very connection, which everybody may and no match holds back. So each is looked at
-// once more when it is here.
+// Signals are those that are followed. system.DialBus lets no other pass, and these from
+// whose they are alone.
+func Signals() []system.Signal {
+	return []system.Signal{
+		{From: logindName, Name: sessionNew},
+		{From: logindName, Name: sessionRemoved},
+		{From: logindName, Name: prepareForSleep},
+		{From: systemdName, Name: unitFilesChanged},
+		{From: systemdName, Name: propertiesChanged},
+	}
+}
+
+// connect subscribes to the signals, until ctx is done.
 func connect(ctx context.Context, news news) (*signals, error) {
-	conn, err := system.DialBus(ctx, system.MaxAnswer, nil, dbus.WithContext(ctx),
-		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler())) // who has a name is told in time
+	conn, err := system.DialBus(ctx, system.Link{Signals: Signals()}, dbus.WithContext(ctx),
+		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler())) // in order
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach the system bus: %w", err)
 	}
-	s := &signals{news: news, conn: conn, ended: make(chan struct{}), owners: map[string]string{}, followed: map[dbus.ObjectPath]string{}}
+	s := &signals{news: news, conn: conn, ended: make(chan struct{}), followed: map[dbus.ObjectPath]string{}}
 	incoming := make(chan *dbus.Signal, 256)
 	conn.Signal(incoming)
 	subscribing, cancel := context.WithTimeout(ctx, busTimeout)
@@ -130,36 +145,35 @@ func connect(ctx context.Context, news news) (*signals, error) {
 const busTimeout = 10 * time.Second
 
 func (s *signals) subscribe(ctx context.Context) error {
-	for _, name := range []string{systemdName, logindName} {
-		if err := s.conn.AddMatchSignalContext(ctx, ownerMatch(name)...); err != nil {
-			return fmt.Errorf("cannot subscribe to signals: %w", err)
+	for _, signal := range Signals() {
+		if signal.Name == propertiesChanged {
+			continue // of units, each of which is asked for by itself
 		}
-		var owner string
-		if s.conn.BusObject().CallWithContext(ctx, busName+".GetNameOwner", 0, name).Store(&owner) == nil {
-			s.owners[name] = owner // otherwise nobody has it yet
-		}
-	}
-	for _, match := range [][]dbus.MatchOption{
-		{dbus.WithMatchSender(logindName), dbus.WithMatchInterface(logindManager), dbus.WithMatchMember("SessionNew")},
-		{dbus.WithMatchSender(logindName), dbus.WithMatchInterface(logindManager), dbus.WithMatchMember("SessionRemoved")},
-		{dbus.WithMatchSender(logindName), dbus.WithMatchInterface(logindManager), dbus.WithMatchMember("PrepareForSleep")},
-		{dbus.WithMatchSender(systemdName), dbus.WithMatchInterface(systemdManager), dbus.WithMatchMember("UnitFilesChanged")},
-	} {
-		if err := s.conn.AddMatchSignalContext(ctx, match...); err != nil {
+		at, member := split(signal.Name)
+		if err := s.conn.AddMatchSignalContext(ctx, dbus.WithMatchSender(signal.From), dbus.WithMatchInterface(at), dbus.WithMatchMember(member)); err != nil {
 			return fmt.Errorf("cannot subscribe to signals: %w", err)
 		}
 	}
-	// systemd sends signals about units only while somebody has subscribed.
-	if err := s.conn.Object(systemdName, "/org/freedesktop/systemd1").CallWithContext(ctx, systemdManager+".Subscribe", 0).Err; err != nil {
+	return s.subscribeToSystemd(ctx)
+}
+
+// subscribeToSystemd makes systemd send signals about units, which it does only while
+// somebody wants them.
+func (s *signals) subscribeToSystemd(ctx context.Context) error {
+	err := s.conn.Object(systemdName, "/org/freedesktop/systemd1").CallWithContext(ctx, systemdManager+".Subscribe", 0).Err
+	var answer dbus.Error
+	if errors.As(err, &answer) && answer.Name == systemdName+".AlreadySubscribed" {
+		return nil
+	}
+	if err != nil {
 		return fmt.Errorf("cannot subscribe to systemd: %w", err)
 	}
 	return nil
 }
 
-func ownerMatch(name string) []dbus.MatchOption {
-	return []dbus.MatchOption{
-		dbus.WithMatchSender(busName), dbus.WithMatchInterface(busName), dbus.WithMatchMember("NameOwnerChanged"), dbus.WithMatchArg(0, name),
-	}
+func split(name string) (at, member string) {
+	dot := strings.LastIndexByte(name, '.')
+	return name[:dot], name[dot+1:]
 }
 
 // sort hands the signals on until the connection ends.
@@ -180,39 +194,48 @@ func (s *signals) sort(incoming <-chan *dbus.Signal) {
 
 func (s *signals) hand(signal *dbus.Signal) {
 	done := s.conn.Context().Done()
-	from := func(name string) bool { return signal.Sender != "" && signal.Sender == s.owners[name] }
-	switch {
-	case signal.Sender == busName: // which the bus alone can be
+	switch signal.Name {
+	case nameOwnerChanged:
 		s.ownerChanged(signal)
-	case from(logindName) && (signal.Name == logindManager+".SessionNew" || signal.Name == logindManager+".SessionRemoved"):
-		select {
-		case s.session <- struct{}{}:
-		case <-done:
+	case sessionNew, sessionRemoved:
+		notify(s.session, done)
+	case prepareForSleep:
+		if slices.Equal(signal.Body, []any{false}) {
+			notify(s.woken, done)
 		}
-	case from(logindName) && signal.Name == logindManager+".PrepareForSleep" && slices.Equal(signal.Body, []any{false}):
-		select {
-		case s.woken <- struct{}{}:
-		case <-done:
-		}
-	case from(systemdName) && signal.Name == properties+".PropertiesChanged":
+	case propertiesChanged:
 		if name, ok := s.name(signal.Path); ok {
 			s.tell(name, done)
 		}
-	case from(systemdName) && signal.Name == systemdManager+".UnitFilesChanged":
+	case unitFilesChanged:
 		for _, name := range s.names() {
 			s.tell(name, done)
 		}
 	}
 }
 
-// ownerChanged notes who has a name now; "" is nobody.
+// ownerChanged goes on when systemd or logind has been started anew. Of what happened in
+// between nobody has told.
 func (s *signals) ownerChanged(signal *dbus.Signal) {
 	var name, before, after string
-	if signal.Name != busName+".NameOwnerChanged" || dbus.Store(signal.Body, &name, &before, &after) != nil {
+	if dbus.Store(signal.Body, &name, &before, &after) != nil || after == "" {
 		return
 	}
-	if name == systemdName || name == logindName {
-		s.owners[name] = after
+	if name == systemdName {
+		ctx, cancel := context.WithTimeout(s.conn.Context(), busTimeout)
+		defer cancel()
+		if s.subscribeToSystemd(ctx) != nil {
+			s.conn.Close() // a new connection tries again, and says why it cannot
+			return
+		}
+	}
+	notify(s.joined, s.conn.Context().Done())
+}
+
+func notify(who chan<- struct{}, done <-chan struct{}) {
+	select {
+	case who <- struct{}{}:
+	case <-done:
 	}
 }
 

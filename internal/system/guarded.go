@@ -1,0 +1,140 @@
+package system
+
+import (
+	"bufio"
+	"encoding/binary"
+	"errors"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+const (
+	headerRoom   = 4096 // of a message that is skipped, the header is looked at as far as that
+	writeTimeout = 30 * time.Second
+)
+
+// guardedConn is the connection below a dbus.Conn. See DialBus.
+type guardedConn struct {
+	net.Conn
+	in      *bufio.Reader
+	max     int
+	refused func(sender string, serial uint32) // may be nil
+
+	silent atomic.Bool // it was closed because nothing came that was waited for
+
+	begun bool // the lines of the handshake are over
+	left  int  // bytes of the message that is being handed on
+}
+
+// Write implements net.Conn.
+func (c *guardedConn) Write(p []byte) (int, error) {
+	err := c.SetWriteDeadline(time.Now().Add(writeTimeout))
+	if err != nil {
+		return 0, err
+	}
+	n, err := c.Conn.Write(p)
+	if err != nil {
+		_ = c.Close() // half a message cannot be mended
+	}
+	return n, err
+}
+
+// fallSilent ends the connection, for nothing comes that is waited for.
+func (c *guardedConn) fallSilent() {
+	c.silent.Store(true)
+	_ = c.Close()
+}
+
+// Read implements net.Conn. The error is ErrSilent when that is why there is one.
+func (c *guardedConn) Read(p []byte) (int, error) {
+	n, err := c.read(p)
+	if err != nil && (c.silent.Load() || errors.Is(err, os.ErrDeadlineExceeded)) {
+		err = ErrSilent
+	}
+	return n, err
+}
+
+func (c *guardedConn) read(p []byte) (int, error) {
+	for c.left == 0 {
+		first, err := c.in.Peek(1)
+		if err != nil {
+			return 0, err
+		}
+		// No line of a server's begins as a message does, with its byte order.
+		if c.begun = c.begun || first[0] == 'l' || first[0] == 'B'; !c.begun {
+			return c.in.Read(p)
+		}
+		if err := c.next(); err != nil {
+			return 0, err
+		}
+	}
+	n, err := c.in.Read(p[:min(len(p), c.left)])
+	c.left -= n
+	return n, err
+}
+
+// next begins a message: it is to be handed on, or skipped.
+func (c *guardedConn) next() error {
+	const fixed = 16 // bytes before the header fields
+	head, err := c.in.Peek(fixed)
+	if err != nil {
+		return err
+	}
+	var order binary.ByteOrder = binary.LittleEndian
+	if head[0] == 'B' {
+		order = binary.BigEndian
+	}
+	kind, serial := dbus.Type(head[1]), order.Uint32(head[8:])
+	fields := int(order.Uint32(head[12:]))
+	size := fixed + (fields+7)&^7 + int(order.Uint32(head[4:]))
+	if size <= c.max {
+		c.left = size
+		return nil
+	}
+	head, err = c.in.Peek(min(fixed+fields, headerRoom))
+	if err != nil {
+		return err
+	}
+	sender := senderIn(head, fixed, order)
+	if _, err := c.in.Discard(size); err != nil {
+		return err
+	}
+	if c.refused != nil && kind == dbus.TypeMethodCall && sender != "" {
+		c.refused(sender, serial)
+	}
+	return nil
+}
+
+// senderIn finds the sender among the header fields of a message, from pos on: each
+// is on a multiple of eight, and is its code, a signature, and a value of that.
+func senderIn(message []byte, pos int, order binary.ByteOrder) string {
+	for {
+		pos = (pos + 7) &^ 7
+		if pos+8 > len(message) {
+			return ""
+		}
+		code, kind := dbus.HeaderField(message[pos]), message[pos+2]
+		pos += 4
+		switch kind {
+		case 's', 'o':
+			end := pos + 4 + int(order.Uint32(message[pos:]))
+			if end >= len(message) {
+				return ""
+			}
+			if code == dbus.FieldSender {
+				return string(message[pos+4 : end])
+			}
+			pos = end + 1
+		case 'u':
+			pos += 4
+		case 'g':
+			pos += 2 + int(message[pos])
+		default:
+			return ""
+		}
+	}
+}

@@ -1,0 +1,151 @@
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/godbus/dbus/v5"
+)
+
+const (
+	logindName    = "org.freedesktop.login1"
+	logindPath    = "/org/freedesktop/login1"
+	logindManager = "org.freedesktop.login1.Manager"
+	logindSession = "org.freedesktop.login1.Session"
+	propertiesAll = "org.freedesktop.DBus.Properties.GetAll"
+)
+
+// isPersons says whether a session may be somebody's desktop or shell. Its class is
+// "user" if PAM was told its type; of an unspecified one pam_systemd(8) makes
+// "background", also for a streaming agent that does not tell. Then everything
+// counts that is not plainly a job of cron's or the like.
+func isPersons(class, service string, uid uint32) bool {
+	const firstPersonalUID, nobody = 1000, 65534 // UID_MIN of login.defs(5)
+	switch {
+	case strings.HasPrefix(class, "user"):
+		return true
+	case class != "background" || uid < firstPersonalUID || uid == nobody:
+		return false
+	}
+	switch service {
+	case "cron", "crond", "atd", "anacron", "systemd-user", "runuser", "runuser-l", "su", "su-l", "sudo":
+		return false
+	}
+	return true
+}
+
+// hasEnded says whether that is why logind does not describe a session that it has
+// just listed.
+func hasEnded(err error) bool {
+	var answer dbus.Error
+	return errors.As(err, &answer) && slices.Contains([]string{
+		"org.freedesktop.DBus.Error.UnknownObject", "org.freedesktop.DBus.Error.UnknownMethod", // of systemd 219
+		logindName + ".NoSuchSession",
+	}, answer.Name)
+}
+
+type listedSession struct {
+	ID   string
+	UID  uint32
+	User string
+	Seat string
+	Path dbus.ObjectPath
+}
+
+// listed are the sessions that logind tells of. A connection that has idled for days
+// may be broken, and nobody know it: then the question is asked again over another.
+func (b *bus) listed(ctx context.Context) (conn *dbus.Conn, listed []listedSession, err error) {
+	for _, anew := range []bool{false, true} {
+		if conn, err = b.logind(ctx, anew); err != nil {
+			return nil, nil, err
+		}
+		err = conn.Object(logindName, logindPath).CallWithContext(ctx, logindManager+".ListSessions", 0).Store(&listed)
+		var answered dbus.Error
+		if err == nil || errors.As(err, &answered) || ctx.Err() != nil {
+			break
+		}
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("cannot ask logind who is logged in: %w", err)
+	}
+	return conn, listed, nil
+}
+
+// lookKey is that of a *look in a context.
+type lookKey struct{}
+
+type look struct {
+	once     sync.Once
+	sessions []Session
+	err      error
+}
+
+// OneLook returns a context in which it is asked once who is logged in, so that all
+// that is judged with it is judged by the same answer. It is for looking alone: what
+// may end a session has to ask right before.
+func OneLook(ctx context.Context) context.Context {
+	return context.WithValue(ctx, lookKey{}, &look{})
+}
+
+// List implements Sessions.
+func (b *bus) List(ctx context.Context) ([]Session, error) {
+	l, shared := ctx.Value(lookKey{}).(*look)
+	if !shared {
+		return b.list(ctx)
+	}
+	l.once.Do(func() { l.sessions, l.err = b.list(ctx) })
+	return slices.Clone(l.sessions), l.err
+}
+
+func (b *bus) list(ctx context.Context) (sessions []Session, err error) {
+	switch ran, err := b.look.exists("/run/systemd/seats"); {
+	case err != nil:
+		return nil, fmt.Errorf("cannot tell who is logged in: %w", err)
+	case !ran:
+		return nil, nil // no logind has ever run, so nobody has logged in
+	}
+	if err := b.look.at("ask", "logind"); err != nil {
+		return nil, fmt.Errorf("cannot ask logind who is logged in: %w", err)
+	}
+	err = b.question(ctx, logindName, answerPatience, func(ctx context.Context) error {
+		conn, listed, err := b.listed(ctx)
+		if err != nil {
+			return err
+		}
+		sessions, err = describe(ctx, conn, listed)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return sessions, nil
+}
+
+// describe are those of the sessions that are people's.
+func describe(ctx context.Context, conn *dbus.Conn, listed []listedSession) ([]Session, error) {
+	var sessions []Session
+	for _, l := range listed {
+		var properties map[string]dbus.Variant
+		err := conn.Object(logindName, l.Path).CallWithContext(ctx, propertiesAll, 0, logindSession).Store(&properties)
+		if hasEnded(err) {
+			continue
+		}
+		if err != nil { // it may be anybody's
+			return nil, fmt.Errorf("cannot ask logind about session %s: %w", l.ID, err)
+		}
+		text := func(key string) string { s, _ := properties[key].Value().(string); return s }
+		if isPersons(text("Class"), text("Service"), l.UID) {
+			flag := func(key string) bool { b, _ := properties[key].Value().(bool); return b }
+			sessions = append(sessions, Session{
+				ID: l.ID, UID: l.UID, User: l.User,
+				Service: text("Service"), Type: text("Type"), Class: text("Class"), State: text("State"),
+				Idle: flag("IdleHint"), Locked: flag("LockedHint"), Since: moment(properties["Timestamp"].Value()),
+			})
+		}
+	}
+	return sessions, nil
+}

@@ -1,0 +1,282 @@
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+)
+
+// ask asks systemd something.
+func (b *bus) ask(ctx context.Context, patience time.Duration, what func(context.Context, *manager) error) error {
+	return b.question(ctx, systemdName, patience, func(ctx context.Context) error {
+		conn, err := b.systemd(ctx)
+		if err != nil {
+			return err
+		}
+		return what(ctx, conn)
+	})
+}
+
+// Unit implements Units.
+func (b *bus) Unit(ctx context.Context, name string) (u Unit, err error) {
+	err = b.ask(ctx, answerPatience, func(ctx context.Context, conn *manager) error {
+		if err = b.look.at("ask", name); err != nil {
+			return fmt.Errorf("cannot ask systemd about %s: %w", name, err)
+		}
+		u, err = unit(ctx, conn, name)
+		return err
+	})
+	return u, err
+}
+
+func unit(ctx context.Context, conn *manager, name string) (Unit, error) {
+	properties, err := conn.GetUnitPropertiesContext(ctx, name)
+	if err != nil {
+		return Unit{}, fmt.Errorf("cannot ask systemd about %s: %w", name, err)
+	}
+	text := func(key string) string { s, _ := properties[key].(string); return s }
+	u := Unit{Name: name, LoadState: text("LoadState"), ActiveState: text("ActiveState"), UnitFileState: text("UnitFileState")}
+	u.ActiveSince = moment(properties["ActiveEnterTimestamp"])
+	u.Result = result(ctx, conn, u)
+	names := func(keys ...string) (all []string) {
+		for _, key := range keys {
+			some, _ := properties[key].([]string) // none, where systemd is too old to know it
+			all = append(all, some...)
+		}
+		return all
+	}
+	u.Dependents = names("RequiredBy", "RequiredByOverridable", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo")
+	u.Excluded = names("Conflicts", "ConflictedBy")
+	u.Needs = names("Requires", "RequiresOverridable", "BindsTo", "Wants", "Upholds")
+	u.Unstoppable, _ = properties["RefuseManualStop"].(bool)
+	return u, nil
+}
+
+// States implements Units.
+func (b *bus) States(ctx context.Context, names []string) (units []Unit, err error) {
+	err = b.ask(ctx, answerPatience, func(ctx context.Context, conn *manager) error {
+		units, err = b.states(ctx, conn, names)
+		return err
+	})
+	return units, err
+}
+
+func (b *bus) states(ctx context.Context, conn *manager, names []string) ([]Unit, error) {
+	units := make([]Unit, len(names))
+	listed, err := conn.ListUnitsByNamesContext(ctx, names)
+	if err != nil || len(listed) != len(names) {
+		listed = nil // systemd before 230 has no such method
+	}
+	errs := make([]error, len(names))
+	var wg sync.WaitGroup
+	for i, name := range names {
+		wg.Go(func() {
+			get := func(property string) any {
+				var p *systemd.Property
+				err := b.look.at("ask", name)
+				if err == nil {
+					p, err = conn.GetUnitPropertyContext(ctx, name, property)
+				}
+				if err != nil {
+					errs[i] = fmt.Errorf("cannot ask systemd about %s: %w", name, err)
+					return nil
+				}
+				return p.Value.Value()
+			}
+			u := Unit{Name: name}
+			if listed != nil {
+				u.LoadState, u.ActiveState = listed[i].LoadState, listed[i].ActiveState
+			} else {
+				u.LoadState, _ = get("LoadState").(string)
+				u.ActiveState, _ = get("ActiveState").(string)
+			}
+			if u.ActiveState == "active" {
+				u.ActiveSince = moment(get("ActiveEnterTimestamp"))
+			}
+			u.Result = result(ctx, conn, u)
+			units[i] = u
+		})
+	}
+	wg.Wait()
+	return units, errors.Join(errs...)
+}
+
+// moment is a time of systemd's, in microseconds, which fit for 290,000 years.
+func moment(value any) time.Time {
+	if µs, ok := value.(uint64); ok && µs > 0 {
+		return time.UnixMicro(int64(µs))
+	}
+	return time.Time{}
+}
+
+// result is why a service has failed, if it has and it can be told.
+func result(ctx context.Context, conn *manager, u Unit) string {
+	if u.ActiveState != "failed" || !strings.HasSuffix(u.Name, ".service") {
+		return ""
+	}
+	p, err := conn.GetServicePropertyContext(ctx, u.Name, "Result")
+	if err != nil {
+		return ""
+	}
+	text, _ := p.Value.Value().(string)
+	return text
+}
+
+type job func(ctx context.Context, name, mode string, result chan<- string) (int, error)
+
+// destructive is the error of systemd for a job that would cancel another one.
+const destructive = "org.freedesktop.systemd1.TransactionIsDestructive"
+
+// runJob starts a job and waits for its end. One that somebody else has asked for is
+// never cancelled by it: the mode "fail" (org.freedesktop.systemd1(5)).
+func (b *bus) runJob(ctx context.Context, verb, name string, method func(*systemd.Conn) job) error {
+	ctx, cancel := context.WithTimeout(ctx, jobPatience)
+	defer cancel()
+	result := make(chan string, 1)
+	var lost <-chan struct{}
+	err := b.ask(ctx, answerPatience, func(ctx context.Context, conn *manager) error {
+		if err := b.gate(Change{verb, name}); err != nil {
+			return err
+		}
+		lost = conn.lost
+		_, err := method(conn.Conn)(ctx, name, "fail", result)
+		return err
+	})
+	if err == nil {
+		err = b.await(ctx, name, result, lost)
+	}
+	if err != nil {
+		if answer := (dbus.Error{}); errors.As(err, &answer) && answer.Name == destructive {
+			err = fmt.Errorf("%w: %w", ErrBusy, err)
+		}
+		return fmt.Errorf("cannot %s %s: %w", verb, name, err)
+	}
+	return nil
+}
+
+const (
+	// jobPatience is how long anybody waits for a job, which goes on after that. systemd
+	// itself gives most of them 90 s, and some all the time in the world.
+	jobPatience = 2 * time.Minute
+	// askAfterJob is how often systemd is asked whether there still is one: its word that
+	// a job has ended is lost when it is started anew itself, or the bus is.
+	askAfterJob = time.Second
+)
+
+// await waits for the end of a unit's job. When what became of that was lost, it is no
+// error: whoever wanted the job looks at the unit anyway.
+func (b *bus) await(ctx context.Context, name string, result <-chan string, lost <-chan struct{}) error {
+	ticker := time.NewTicker(askAfterJob)
+	defer ticker.Stop()
+	for gone := 0; gone < 2; {
+		select {
+		case r := <-result:
+			if r != "done" {
+				return fmt.Errorf("systemd says %q; see: journalctl -u %s", r, name)
+			}
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-lost:
+			lost = nil // it is asked after from now on
+			continue
+		case <-ticker.C:
+		}
+		if there, err := b.hasJob(ctx, name); err == nil && !there {
+			gone++ // its word may still be under way
+		}
+	}
+	return nil
+}
+
+// hasJob says whether there is a job for a unit.
+func (b *bus) hasJob(ctx context.Context, name string) (there bool, err error) {
+	err = b.ask(ctx, answerPatience, func(ctx context.Context, conn *manager) error {
+		property, err := conn.GetUnitPropertyContext(ctx, name, "Job")
+		if err != nil {
+			return err
+		}
+		var one struct {
+			ID   uint32
+			Path dbus.ObjectPath
+		}
+		err = dbus.Store([]any{property.Value.Value()}, &one)
+		there = one.ID != 0
+		return err
+	})
+	return there, err
+}
+
+func (b *bus) Start(ctx context.Context, name string) error {
+	return b.runJob(ctx, "start", name, func(c *systemd.Conn) job { return c.StartUnitContext })
+}
+
+func (b *bus) Stop(ctx context.Context, name string) error {
+	return b.runJob(ctx, "stop", name, func(c *systemd.Conn) job { return c.StopUnitContext })
+}
+
+func (b *bus) Restart(ctx context.Context, name string) error {
+	return b.runJob(ctx, "restart", name, func(c *systemd.Conn) job { return c.RestartUnitContext })
+}
+
+// changeFiles changes links of unit files and makes systemd notice.
+func (b *bus) changeFiles(ctx context.Context, verb, name string, change func(context.Context, *manager) error) error {
+	err := b.ask(ctx, reloadPatience, func(ctx context.Context, conn *manager) error {
+		if err := b.gate(Change{verb, name}); err != nil {
+			return err
+		}
+		return errors.Join(change(ctx, conn), conn.ReloadContext(ctx))
+	})
+	if err != nil {
+		return fmt.Errorf("cannot %s %s: %w", verb, name, err)
+	}
+	return nil
+}
+
+func (b *bus) Enable(ctx context.Context, name string) error {
+	return b.changeFiles(ctx, "enable", name, func(ctx context.Context, c *manager) error {
+		_, _, err := c.EnableUnitFilesContext(ctx, []string{name}, false, true)
+		return err
+	})
+}
+
+func (b *bus) Disable(ctx context.Context, name string) error {
+	return b.changeFiles(ctx, "disable", name, func(ctx context.Context, c *manager) error {
+		_, err := c.DisableUnitFilesContext(ctx, []string{name}, false)
+		return err
+	})
+}
+
+func (b *bus) Mask(ctx context.Context, name string) error {
+	return b.changeFiles(ctx, "mask", name, func(ctx context.Context, c *manager) error {
+		_, err := c.MaskUnitFilesContext(ctx, []string{name}, false, true)
+		return err
+	})
+}
+
+func (b *bus) Unmask(ctx context.Context, name string) error {
+	return b.changeFiles(ctx, "unmask", name, func(ctx context.Context, c *manager) error {
+		_, err := c.UnmaskUnitFilesContext(ctx, []string{name}, false)
+		return err
+	})
+}
+
+// Reload implements Units.
+func (b *bus) Reload(ctx context.Context) error {
+	err := b.ask(ctx, reloadPatience, func(ctx context.Context, conn *manager) error {
+		if err := b.gate(Change{"reload", "systemd"}); err != nil {
+			return err
+		}
+		return conn.ReloadContext(ctx)
+	})
+	if err != nil {
+		return fmt.Errorf("cannot reload systemd: %w", err)
+	}
+	return nil
+}
