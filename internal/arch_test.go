@@ -158,6 +158,30 @@ func TestTheMachineIsTouchedThroughTheDoorAlone(t *testing.T) {
 	}
 }
 
+// Everybody may send to a connection to the bus; what passes is decided where all are made.
+func TestTheBusIsReachedThroughTheDoorAlone(t *testing.T) {
+	makes := []string{"NewConn", "Dial", "DialHandler", "Connect", "ConnectSystemBus", "SystemBus", "SystemBusPrivate", "ConnectSessionBus", "SessionBus", "SessionBusPrivate"}
+	for _, s := range sources(t) {
+		if s.pkg == "internal/system" {
+			continue
+		}
+		if slices.Contains(s.imports, "github.com/coreos/go-systemd/v22/dbus") {
+			t.Errorf("%s asks systemd by a connection of its own", s.file)
+		}
+		if !slices.Contains(s.imports, "github.com/godbus/dbus/v5") {
+			continue
+		}
+		ast.Inspect(s.syntax, func(n ast.Node) bool {
+			if selector, ok := n.(*ast.SelectorExpr); ok {
+				if x, ok := selector.X.(*ast.Ident); ok && x.Name == "dbus" && slices.Contains(makes, selector.Sel.Name) {
+					t.Errorf("%s makes a connection of its own: dbus.%s", s.file, selector.Sel.Name)
+				}
+			}
+			return true
+		})
+	}
+}
+
 func TestNoPackageHasAnInit(t *testing.T) {
 	for _, s := range sources(t) {
 		for _, declaration := range s.syntax.Decls {
