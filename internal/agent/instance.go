@@ -4,15 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"log/slog"
+	"path"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/system"
 )
-
-// lockFile is held by the one agent that may change a machine.
-const lockFile = "/run/soe-agent/lock"
 
 // claimPatience is how long the daemon waits for a command that is at work.
 const claimPatience = 30 * time.Second
@@ -23,25 +22,23 @@ var ErrAtWork = errors.New("another soe-agent is at work")
 // Claim makes this process the only agent that changes a machine, until release is
 // called or the process ends. command is what it does, as in "apply". With ErrAtWork
 // the error says who is before it; the daemon, whose command is "run", waits a while
-// for a command to end.
+// for a command to end. The lock is the agent's own directory, which nobody without
+// root can open.
 func Claim(ctx context.Context, s *system.System, command string) (release func(), err error) {
-	if !s.Running() {
-		release, err := s.LockImage()
-		if errors.Is(err, system.ErrLocked) {
-			err = fmt.Errorf("cannot %s: %w on the system below %s; wait until it has ended", command, ErrAtWork, s.Root)
-		}
-		return release, err
-	}
 	deadline := s.Clock.Now().Add(claimPatience)
 	for {
-		release, holder, err := s.Lock(lockFile, fmt.Sprintf("pid %d, %s", os.Getpid(), command))
+		release, holders, err := s.Lock(StateDir)
 		if err == nil {
 			return release, nil
 		}
 		if !errors.Is(err, system.ErrLocked) {
-			return nil, err
+			return nil, fmt.Errorf("cannot %s: %w", command, err)
 		}
-		daemon := strings.HasSuffix(holder, ", run")
+		if s.Running() && nobodyOfRoots(holders) {
+			slog.Error("somebody without root holds the agent's lock, by a directory that was open to others; the agent goes on without it", "path", StateDir, "holder", atWork(holders))
+			return func() {}, nil
+		}
+		daemon := slices.ContainsFunc(holders, isDaemon)
 		if command == "run" && !daemon && s.Clock.Now().Before(deadline) {
 			if err := s.Clock.Sleep(ctx, 100*time.Millisecond); err != nil {
 				return nil, err
@@ -52,6 +49,49 @@ func Claim(ctx context.Context, s *system.System, command string) (release func(
 		if daemon {
 			advice = "stop it first with: systemctl stop soe-agent"
 		}
-		return nil, fmt.Errorf("cannot %s: %w (%s); %s", command, ErrAtWork, holder, advice)
+		where := ""
+		if !s.Running() {
+			where = " on the system below " + s.Root
+		}
+		return nil, fmt.Errorf("cannot %s: %w%s (%s); %s", command, ErrAtWork, where, atWork(holders), advice)
 	}
+}
+
+// nobodyOfRoots says that all who have the lock are seen, and none of them is an agent.
+func nobodyOfRoots(holders []system.Holder) bool {
+	return len(holders) > 0 && !slices.ContainsFunc(holders, func(h system.Holder) bool { return h.UID <= 0 })
+}
+
+func isAgent(h system.Holder) bool {
+	return len(h.Command) > 0 && path.Base(h.Command[0]) == "soe-agent"
+}
+
+func isDaemon(h system.Holder) bool { return isAgent(h) && slices.Contains(h.Command[1:], "run") }
+
+// atWork names who has the lock, for people.
+func atWork(holders []system.Holder) string {
+	var all []string
+	for _, h := range holders {
+		switch {
+		case isDaemon(h):
+			all = append(all, fmt.Sprintf("pid %d, run", h.PID))
+		case len(h.Command) == 0:
+			all = append(all, fmt.Sprintf("pid %d", h.PID))
+		default:
+			all = append(all, fmt.Sprintf("pid %d of %s, %s", h.PID, h.User(), path.Base(h.Command[0])+strings.Join(append([]string{""}, words(h)...), " ")))
+		}
+	}
+	if len(all) == 0 {
+		return "it cannot be told which process that is; as root: lslocks"
+	}
+	return strings.Join(all, "; ")
+}
+
+// words are the arguments of an agent's command line. Those of another program may be
+// anything, passwords too.
+func words(h system.Holder) []string {
+	if !isAgent(h) {
+		return nil
+	}
+	return h.Command[1:]
 }

@@ -26,6 +26,7 @@ type witness struct {
 	byName map[string]system.Writer       // who was seen last, by file
 	byDir  map[string]system.Writer       // and in which directory
 	owners map[policy.ID]string           // the packages of files that are fought over; "" is none
+	asking bool                           // rpm is being asked for one of them
 }
 
 // follow makes the witness follow what is fought over now.
@@ -79,6 +80,7 @@ func (w *witness) follow(kinds []converge.Kind) {
 func (w *witness) rest() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.places = nil
 	if w.stop != nil {
 		w.stop()
 		w.stop = nil
@@ -102,26 +104,47 @@ func whereOf(id policy.ID, kind converge.Kind) []converge.Watch {
 }
 
 // askOwners has rpm asked, once for each fight over a file, whose it is: a package's
-// script or update may be what puts it back.
+// script or update may be what puts it back. Meanwhile the agent goes on.
 func (w *witness) askOwners() {
 	maps.DeleteFunc(w.owners, func(id policy.ID, _ string) bool { _, fought := w.places[id]; return !fought })
-	for id := range w.places {
-		if _, asked := w.owners[id]; asked || id.Kind() != (policy.Dropin{}).Kind() {
-			continue
+	if !w.asking {
+		w.asking = true
+		go w.askInTurn()
+	}
+}
+
+// askInTurn asks for one file after the other: whoever fights over hundreds is not to
+// have as many processes started.
+func (w *witness) askInTurn() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	defer func() { w.asking = false }()
+	for {
+		id, there := w.unasked()
+		if !there {
+			return
 		}
 		if w.owners == nil {
 			w.owners = map[policy.ID]string{}
 		}
 		w.owners[id] = ""
-		go func() { // meanwhile the agent goes on
-			owner := w.owner("/" + id.Name())
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			if _, fought := w.owners[id]; fought {
-				w.owners[id] = owner
-			}
-		}()
+		w.mu.Unlock()
+		owner := w.owner("/" + id.Name())
+		w.mu.Lock()
+		if _, fought := w.owners[id]; fought {
+			w.owners[id] = owner
+		}
 	}
+}
+
+// unasked is a file that is fought over and for which rpm was not asked.
+func (w *witness) unasked() (id policy.ID, there bool) {
+	for id := range w.places {
+		if _, asked := w.owners[id]; !asked && id.Kind() == (policy.Dropin{}).Kind() {
+			return id, true
+		}
+	}
+	return "", false
 }
 
 // owner is the package that a file is of; "" when it is none's, or cannot be told.

@@ -6,35 +6,39 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"path/filepath"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/soe-agent/soe-agent/internal/protected"
 )
 
-// disk is the FS below a directory. os.Root holds every path inside it, whatever
-// links a hostile user makes while it is walked.
+// disk is the FS below a directory. Whatever links a hostile user makes while a way is
+// gone, it stays below that directory, and on the way that root has made: what is
+// changed is changed in a directory that is open.
 type disk struct {
-	root   *os.Root
-	top    *os.File // the same directory; nil where names below it cannot be opened in one step
+	top
+	root   string
 	keeper Keeper
 	gate   Gate
-	look   Looker
 
 	unregister bool // see Options
 }
 
 func openDisk(root string, keeper Keeper, gate Gate, look Looker) (*disk, error) {
-	r, err := os.OpenRoot(root)
+	root, err := filepath.EvalSymlinks(root)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the root directory %s: %w", root, err)
 	}
-	return &disk{root: r, top: oneStep(r), keeper: keeper, gate: gate, look: look}, nil
+	t, err := openTop(root, look)
+	if err != nil {
+		return nil, fmt.Errorf("cannot open the root directory %s: %w", root, err)
+	}
+	return &disk{top: t, root: root, keeper: keeper, gate: gate}, nil
 }
 
-// rel makes of an absolute name one that os.Root takes.
+// rel makes of an absolute name one below the root.
 func rel(name string) string {
 	if r := strings.TrimLeft(path.Clean(name), "/"); r != "" {
 		return r
@@ -78,9 +82,8 @@ func (d *disk) admit(verb, name string, replaceable func(Info) bool) error {
 	if own(name) {
 		return nil
 	}
-	registered := d.unregister && strings.HasPrefix(name, "/var/lib/amazon/ssm/")
-	if why := protected.Path(name); why != "" && !registered {
-		return fmt.Errorf("cannot %s %s: %s", verb, name, why)
+	if err := d.protects(verb, name); err != nil {
+		return err
 	}
 	old, err := d.current(name)
 	if err != nil {
@@ -94,6 +97,39 @@ func (d *disk) admit(verb, name string, replaceable func(Info) bool) error {
 		return nil
 	}
 	return d.keeper.Keep(name, old)
+}
+
+// protects refuses what is protected, under the name that is given and under all that
+// it comes to: where links on the way lead, and where else that is mounted.
+func (d *disk) protects(verb, name string) error {
+	if why := d.protected(name); why != "" {
+		return fmt.Errorf("cannot %s %s: %s", verb, name, why)
+	}
+	at, err := d.find(name)
+	if err == nil {
+		at.close()
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return cannot(verb, name, err)
+	} else if at.real == "" { // no link is on the way, as far as it goes
+		at.real = name
+	}
+	names, err := d.aliases(at.real)
+	if err != nil {
+		return cannot(verb, name, err)
+	}
+	for _, real := range names {
+		if why := d.protected(real); why != "" {
+			return fmt.Errorf("cannot %s %s: it is %s, and %s", verb, name, real, why)
+		}
+	}
+	return nil
+}
+
+func (d *disk) protected(name string) string {
+	if d.unregister && strings.HasPrefix(name, "/var/lib/amazon/ssm/") {
+		return ""
+	}
+	return protected.Path(name)
 }
 
 func (d *disk) current(name string) (*Kept, error) {
@@ -139,22 +175,27 @@ func (d *disk) WriteFile(name string, content []byte, attr Attr) error {
 	if err := d.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
-	temporary := Temporary(name)
-	if err := d.writeTemporary(temporary, name, content, attr); err != nil {
-		return errors.Join(cannot("write", name, err), d.discard(temporary))
+	at, err := d.find(name)
+	if err != nil {
+		return cannot("write", name, err)
 	}
-	return d.replace(temporary, name)
+	defer at.close()
+	if err := d.writeTemporary(at, name, content, attr); err != nil {
+		return errors.Join(cannot("write", name, err), d.discard(at, name))
+	}
+	return d.replace(at, name)
 }
 
-func (d *disk) writeTemporary(temporary, name string, content []byte, attr Attr) error {
-	if err := d.discard(temporary); err != nil { // one that a crash has left
+func (d *disk) writeTemporary(at spot, name string, content []byte, attr Attr) error {
+	if err := d.discard(at, name); err != nil { // one that a crash has left
 		return err
 	}
+	temporary := Temporary(name)
 	if err := d.gate(Change{"create", temporary}); err != nil {
 		return err
 	}
 	// Nobody but root sees the content until owner and mode are right.
-	f, err := d.root.OpenFile(rel(temporary), os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := at.openFile(Temporary(at.base), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -166,7 +207,7 @@ func (d *disk) writeTemporary(temporary, name string, content []byte, attr Attr)
 		{"write", func() error { _, err := f.Write(content); return err }},
 		{"chown", func() error { return f.Chown(attr.UID, attr.GID) }},
 		{"chmod", func() error { return setMode(f, attr.Mode) }},
-		{"label", func() error { return d.copyLabel(f, name) }},
+		{"label", func() error { return d.copyLabel(f, at, name) }},
 		{"sync", f.Sync},
 	}
 	for _, step := range steps {
@@ -178,6 +219,15 @@ func (d *disk) writeTemporary(temporary, name string, content []byte, attr Attr)
 		}
 	}
 	return f.Close()
+}
+
+// openFile opens a name in the directory of a spot, and no link.
+func (s spot) openFile(base string, flags int, perm uint32) (*os.File, error) {
+	fd, err := unix.Openat(s.dir, base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), base), nil
 }
 
 // setMode makes the mode of a file all that says who may do what: it may have an
@@ -204,16 +254,19 @@ const selinuxLabel = "security.selinux"
 
 // copyLabel gives f the SELinux label of the file that it replaces. A new file
 // has the label that the loaded SELinux policy gives in its directory.
-func (d *disk) copyLabel(f *os.File, name string) error {
-	if _, err := d.lstat(name); errors.Is(err, fs.ErrNotExist) {
-		return nil // there is none to copy from
-	}
+func (d *disk) copyLabel(f *os.File, at spot, name string) error {
 	err := d.look.at("open", name)
 	if err != nil {
 		return err
 	}
-	old, err := d.root.OpenFile(rel(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	old, err := at.openFile(at.base, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // there is none to copy from
+	}
 	if err != nil {
+		if info, looked := d.lstat(name); looked == nil && !info.IsRegular() {
+			return nil // and none is read from what is no file
+		}
 		return err
 	}
 	defer old.Close()
@@ -226,22 +279,45 @@ func (d *disk) copyLabel(f *os.File, name string) error {
 }
 
 // replace renames the temporary file over name and makes that last.
-func (d *disk) replace(temporary, name string) error {
+func (d *disk) replace(at spot, name string) error {
 	err := d.gate(Change{"rename", name})
 	if err == nil {
-		err = d.root.Rename(rel(temporary), rel(name))
+		err = d.still(at, name)
+	}
+	if err == nil {
+		err = unix.Renameat(at.dir, Temporary(at.base), at.dir, at.base)
 	}
 	if err != nil {
-		return errors.Join(cannot("write", name, err), d.discard(temporary))
+		return errors.Join(cannot("write", name, err), d.discard(at, name))
 	}
-	return d.syncDir(path.Dir(name))
+	return d.syncDir(at, path.Dir(name))
 }
 
-// discard removes a temporary file, if there is one.
-func (d *disk) discard(temporary string) error {
+// still says whether a name still leads where it led. Whoever may move the directory
+// would else get the file somewhere, and nobody would be told.
+func (d *disk) still(at spot, name string) error {
+	now, err := d.find(name)
+	if err != nil {
+		return err
+	}
+	defer now.close()
+	var before, after unix.Stat_t
+	if err := errors.Join(unix.Fstat(at.dir, &before), unix.Fstat(now.dir, &after)); err != nil {
+		return err
+	}
+	if before.Dev != after.Dev || before.Ino != after.Ino {
+		return errors.New("its directory was replaced meanwhile")
+	}
+	return nil
+}
+
+// discard removes the temporary file of a name, if there is one.
+func (d *disk) discard(at spot, name string) error {
+	temporary := Temporary(name)
+	var st unix.Stat_t
 	err := d.look.at("stat", temporary)
 	if err == nil {
-		_, err = d.root.Lstat(rel(temporary))
+		err = unix.Fstatat(at.dir, Temporary(at.base), &st, unix.AT_SYMLINK_NOFOLLOW)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -252,17 +328,29 @@ func (d *disk) discard(temporary string) error {
 	if err := d.gate(Change{"discard", temporary}); err != nil {
 		return cannot("remove", temporary, err)
 	}
-	if err := d.root.Remove(rel(temporary)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := at.remove(Temporary(at.base)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return cannot("remove", temporary, err)
 	}
 	return nil
 }
 
-func (d *disk) syncDir(dir string) error {
+// remove removes a file, a link or an empty directory.
+func (s spot) remove(base string) error {
+	err := unix.Unlinkat(s.dir, base, 0)
+	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EPERM) { // which of the two depends on the file system
+		if asDir := unix.Unlinkat(s.dir, base, unix.AT_REMOVEDIR); !errors.Is(asDir, unix.ENOTDIR) {
+			return asDir
+		}
+	}
+	return err
+}
+
+// syncDir makes what was changed in the directory of a spot last.
+func (d *disk) syncDir(at spot, dir string) error {
 	if err := d.gate(Change{"sync", dir}); err != nil {
 		return cannot("make lasting", dir, err)
 	}
-	f, err := d.root.Open(rel(dir))
+	f, err := at.openFile(".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
 		return cannot("open", dir, err)
 	}
@@ -283,7 +371,12 @@ func (d *disk) AppendFile(name string, content []byte) error {
 	if err := d.gate(Change{"append", name}); err != nil {
 		return cannot("write", name, err)
 	}
-	f, err := d.root.OpenFile(rel(name), os.O_WRONLY|os.O_CREATE|os.O_APPEND, 0o600)
+	at, err := d.find(name)
+	if err != nil {
+		return cannot("write", name, err)
+	}
+	defer at.close()
+	f, err := at.openFile(at.base, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND, 0o600)
 	if err != nil {
 		return cannot("write", name, err)
 	}
@@ -301,15 +394,15 @@ func (d *disk) Sync(name string) error {
 	if err := d.gate(Change{"sync", name}); err != nil {
 		return cannot("make lasting", name, err)
 	}
-	f, err := d.root.Open(rel(name))
+	fd, err := d.openItself(name, unix.O_RDONLY|unix.O_NONBLOCK)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // nothing was appended
 	}
 	if err != nil {
 		return cannot("make lasting", name, err)
 	}
-	defer f.Close()
-	if err := f.Sync(); err != nil {
+	defer unix.Close(fd)
+	if err := unix.Fsync(fd); err != nil {
 		return cannot("make lasting", name, err)
 	}
 	return nil
@@ -325,26 +418,45 @@ func (d *disk) SetAttr(name string, attr Attr) error {
 	if err := d.gate(Change{"chmod", name}); err != nil {
 		return cannot("change mode or owner of", name, err)
 	}
-	// Through a descriptor, so that what is changed is what was looked at. os.Root
-	// follows links within it whatever the flags, so ask what has been opened.
-	f, err := d.root.OpenFile(rel(name), os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	// Through a descriptor, so that what is changed is what was looked at.
+	fd, err := d.openItself(name, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return cannot("change mode or owner of", name, err)
 	}
+	f := os.NewFile(uintptr(fd), name)
 	defer f.Close()
-	there, err := d.root.Lstat(rel(name))
-	if err != nil {
+	if err := d.onlyName(fd, name); err != nil {
 		return cannot("change mode or owner of", name, err)
-	}
-	opened, err := f.Stat()
-	if err != nil {
-		return cannot("change mode or owner of", name, err)
-	}
-	if !os.SameFile(there, opened) {
-		return fmt.Errorf("cannot change mode or owner of %s: it was replaced meanwhile", name)
 	}
 	if err := errors.Join(f.Chown(attr.UID, attr.GID), setMode(f, attr.Mode), f.Sync()); err != nil {
 		return cannot("change mode or owner of", name, err)
+	}
+	return nil
+}
+
+// ErrNames is wrapped by the error of SetAttr when the file has another name too, and
+// is where others than root may have given it that of somebody else's file.
+var ErrNames = errors.New("the file has another name too, and others than root may have made this one; it is not changed, for it may be any file")
+
+// onlyName refuses a file that may be somebody else's under another name.
+func (d *disk) onlyName(fd int, name string) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return err
+	}
+	switch {
+	case st.Mode&unix.S_IFMT == unix.S_IFDIR || st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink <= 1:
+		return nil
+	case st.Mode&unix.S_IFMT != unix.S_IFREG:
+		return errors.New("it was replaced meanwhile")
+	}
+	at, err := d.walk(name, false)
+	if err != nil {
+		return err
+	}
+	at.close()
+	if !at.safe {
+		return ErrNames
 	}
 	return nil
 }
@@ -357,17 +469,21 @@ func (d *disk) Symlink(target, name string) error {
 	if err := d.MkdirAll(path.Dir(name), 0o755); err != nil {
 		return err
 	}
-	temporary := Temporary(name)
-	if err := d.discard(temporary); err != nil {
+	at, err := d.find(name)
+	if err != nil {
+		return cannot("link", name, err)
+	}
+	defer at.close()
+	if err := d.discard(at, name); err != nil {
 		return err
 	}
-	if err := d.gate(Change{"create", temporary}); err != nil {
+	if err := d.gate(Change{"create", Temporary(name)}); err != nil {
 		return cannot("link", name, err)
 	}
-	if err := d.root.Symlink(target, rel(temporary)); err != nil {
+	if err := unix.Symlinkat(target, at.dir, Temporary(at.base)); err != nil {
 		return cannot("link", name, err)
 	}
-	return d.replace(temporary, name)
+	return d.replace(at, name)
 }
 
 func (d *disk) MkdirAll(name string, perm fs.FileMode) error {
@@ -378,8 +494,10 @@ func (d *disk) MkdirAll(name string, perm fs.FileMode) error {
 	if err != nil || there {
 		return err
 	}
-	if why := protected.Path(name); why != "" && !own(name+"/") {
-		return fmt.Errorf("cannot make the directory %s: %s", name, why)
+	if !own(name + "/") {
+		if err := d.protects("make the directory", name); err != nil {
+			return err
+		}
 	}
 	parent := path.Dir(name)
 	if err := d.MkdirAll(parent, 0o755); err != nil {
@@ -388,35 +506,47 @@ func (d *disk) MkdirAll(name string, perm fs.FileMode) error {
 	if err := d.gate(Change{"mkdir", name}); err != nil {
 		return cannot("make the directory", name, err)
 	}
-	if err := d.root.Mkdir(rel(name), perm); err != nil {
+	at, err := d.find(name)
+	if err != nil {
+		return cannot("make the directory", name, err)
+	}
+	defer at.close()
+	if err := unix.Mkdirat(at.dir, at.base, uint32(perm)); err != nil {
 		if there, looked := d.isDir(name); looked == nil && there {
 			return nil // somebody else was faster
 		}
 		return cannot("make the directory", name, err)
 	}
-	if err := d.root.Chmod(rel(name), perm); err != nil { // whatever the umask
+	f, err := at.openFile(at.base, unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
 		return cannot("make the directory", name, err)
 	}
-	return d.syncDir(parent)
+	defer f.Close()
+	if err := f.Chmod(perm); err != nil { // whatever the umask
+		return cannot("make the directory", name, err)
+	}
+	return d.syncDir(at, parent)
 }
 
 // isDir says whether there is a directory, or a link to one, at name. That
 // something else is there is an error.
 func (d *disk) isDir(name string) (bool, error) {
-	err := d.look.at("stat", name)
+	fd, err := d.open(name, unix.O_PATH)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
 	if err != nil {
 		return false, cannot("make the directory", name, err)
 	}
-	info, err := d.root.Stat(rel(name))
-	switch {
-	case err == nil && info.IsDir():
-		return true, nil
-	case err == nil:
-		return false, fmt.Errorf("cannot make the directory %s: something else is there", name)
-	case errors.Is(err, fs.ErrNotExist):
-		return false, nil
+	defer unix.Close(fd)
+	info, err := d.fstat(fd, name)
+	if err != nil {
+		return false, cannot("make the directory", name, err)
 	}
-	return false, cannot("make the directory", name, err)
+	if !info.IsDir() {
+		return false, fmt.Errorf("cannot make the directory %s: something else is there", name)
+	}
+	return true, nil
 }
 
 func (d *disk) Remove(name string) error {
@@ -429,11 +559,19 @@ func (d *disk) Remove(name string) error {
 	if err := d.gate(Change{"remove", name}); err != nil {
 		return cannot("remove", name, err)
 	}
-	if err := d.root.Remove(rel(name)); err != nil {
+	at, err := d.find(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return cannot("remove", name, err)
+	}
+	defer at.close()
+	if err := at.remove(at.base); err != nil {
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil
 		}
 		return cannot("remove", name, err)
 	}
-	return d.syncDir(path.Dir(name))
+	return d.syncDir(at, path.Dir(name))
 }

@@ -7,9 +7,10 @@ import (
 )
 
 // FS is the machine's file system. Names are absolute, below the system's root;
-// no symbolic link leads out of it: to read, absolute links are followed from
-// the root; to write, the way must be free of them. Errors say what could not be done and wrap
-// those of the operating system, so that errors.Is finds fs.ErrNotExist.
+// no symbolic link leads out of it: absolute links are followed from the root, as in a
+// chroot. None is followed that others than root may turn: the error is ErrLink then,
+// of reads and of changes. Errors say what could not be done and wrap those of the
+// operating system, so that errors.Is finds fs.ErrNotExist.
 type FS interface {
 	// ReadFile returns a regular file's content, 64 MiB at the most.
 	ReadFile(name string) ([]byte, error)
@@ -39,6 +40,8 @@ type FS interface {
 	Sync(name string) error
 	// SetAttr changes owner and mode of a regular file or directory. A file has no
 	// ACL afterwards, as none has that WriteFile makes: the mode says who may do what.
+	// The error is ErrNames for a file that has another name too where others than
+	// root may have made this one.
 	SetAttr(name string, attr Attr) error
 	// Symlink makes name a symbolic link to target, replacing a link or a regular
 	// file at once.

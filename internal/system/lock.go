@@ -3,10 +3,9 @@ package system
 import (
 	"errors"
 	"fmt"
-	"io"
+	"io/fs"
+	"log/slog"
 	"os"
-	"path/filepath"
-	"strings"
 
 	"golang.org/x/sys/unix"
 )
@@ -14,72 +13,62 @@ import (
 // ErrLocked is wrapped by the error of Lock when another process has the lock.
 var ErrLocked = errors.New("another process has the lock")
 
-// Lock takes the lock of a name in a directory of the machine's own and writes note
-// into it, for whoever comes second. It is gone when release is called, and with
-// the process however that ends. With ErrLocked comes the note of the one that has
-// it.
-func (s *System) Lock(name, note string) (release func(), holder string, err error) {
-	file := filepath.Join(s.Root, name)
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		return nil, "", err
+// Lock takes the lock of a directory. It is gone when release is called, and with the
+// process however that ends. Nothing is written. The directory is made if it is not
+// there, and is root's alone afterwards: who cannot open it cannot hold it. With
+// ErrLocked come those that have it, as far as they are seen.
+func (s *System) Lock(dir string) (release func(), holders []Holder, err error) {
+	if err := s.FS.MkdirAll(dir, 0o700); err != nil {
+		return nil, nil, err
 	}
+	t, err := openTop(s.Root, nil)
+	if err != nil {
+		return nil, nil, cannot("lock", dir, err)
+	}
+	defer t.dir.Close()
 	for {
-		f, err := os.OpenFile(file, os.O_RDWR|os.O_CREATE|unix.O_NOFOLLOW, 0o644)
+		fd, err := t.open(dir, unix.O_RDONLY|unix.O_DIRECTORY)
 		if err != nil {
-			return nil, "", err
+			return nil, nil, cannot("lock", dir, err)
 		}
-		err = unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err = closeToOthers(fd, dir)
+		if err == nil {
+			err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
+		}
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			defer f.Close()
-			said, _ := io.ReadAll(io.LimitReader(f, 256))
-			return nil, strings.TrimSpace(string(said)), fmt.Errorf("cannot lock %s: %w", file, ErrLocked)
+			holders, lookErr := holdersOf(fd)
+			_ = unix.Close(fd)
+			return nil, holders, errors.Join(fmt.Errorf("cannot lock %s: %w", dir, ErrLocked), lookErr)
 		}
 		if err != nil {
-			f.Close()
-			return nil, "", fmt.Errorf("cannot lock %s: %w", file, err)
+			_ = unix.Close(fd)
+			return nil, nil, cannot("lock", dir, err)
 		}
-		if !isAt(f, file) { // whoever had it has removed it meanwhile
-			f.Close()
+		if !t.leadsTo(dir, fd) { // whoever had it has put another in its place meanwhile
+			_ = unix.Close(fd)
 			continue
 		}
-		err = f.Truncate(0)
-		if err == nil {
-			_, err = f.WriteString(note + "\n")
-		}
-		if err != nil {
-			f.Close()
-			return nil, "", fmt.Errorf("cannot write %s: %w", file, err)
-		}
-		return func() {
-			_ = os.Remove(file) // first, so that nobody locks what is about to go
-			f.Close()
-		}, "", nil
+		return func() { _ = unix.Close(fd) }, nil, nil
 	}
 }
 
-// LockImage takes the lock of a system that is not running. Nothing is written: the
-// lock is on its root directory.
-func (s *System) LockImage() (release func(), err error) {
-	dir, err := os.Open(s.Root)
-	if err != nil {
-		return nil, fmt.Errorf("cannot lock %s: %w", s.Root, err)
+// closeToOthers makes a directory that is open root's alone, if it is not.
+func closeToOthers(fd int, dir string) error {
+	info, err := fstat(fd)
+	if err != nil || info.UID == os.Geteuid() && info.Mode&0o077 == 0 {
+		return err
 	}
-	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		dir.Close()
-		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = ErrLocked
-		}
-		return nil, fmt.Errorf("cannot lock %s: %w", s.Root, err)
-	}
-	return func() { dir.Close() }, nil
+	slog.Warn("a directory that is to be root's alone was open to others; it is closed", "path", dir, "uid", info.UID, "mode", fmt.Sprintf("%04o", info.Mode))
+	return errors.Join(unix.Fchown(fd, os.Geteuid(), os.Getegid()), unix.Fchmod(fd, 0o700))
 }
 
-// isAt says whether an open file is still the one at its name.
-func isAt(f *os.File, name string) bool {
-	opened, err := f.Stat()
+// leadsTo says whether a name leads to what is open.
+func (t *top) leadsTo(name string, fd int) bool {
+	now, err := t.open(name, unix.O_PATH)
 	if err != nil {
-		return false
+		return !errors.Is(err, fs.ErrNotExist)
 	}
-	there, err := os.Lstat(name)
-	return err == nil && os.SameFile(opened, there)
+	defer unix.Close(now)
+	var a, b unix.Stat_t
+	return errors.Join(unix.Fstat(fd, &a), unix.Fstat(now, &b)) == nil && a.Dev == b.Dev && a.Ino == b.Ino
 }

@@ -2,6 +2,7 @@ package system_test
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -10,60 +11,116 @@ import (
 
 	"github.com/coreos/go-systemd/v22/journal"
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-func TestALockIsHeldByOneAndSaysByWhom(t *testing.T) {
+const state = "/var/lib/soe-agent"
+
+func TestALockIsHeldByOneWhoIsNamedAndLeavesNothing(t *testing.T) {
 	root := t.TempDir()
 	s, err := system.Open(system.Options{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}
-	release, _, err := s.Lock("/run/x/lock", "the first")
+	release, _, err := s.Lock(state)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, holder, err := s.Lock("/run/x/lock", "the second"); !errors.Is(err, system.ErrLocked) || holder != "the first" {
-		t.Errorf("%q has it: %v", holder, err)
+	_, holders, err := s.Lock(state)
+	if !errors.Is(err, system.ErrLocked) || len(holders) != 1 || holders[0].PID != os.Getpid() || !holders[0].Write {
+		t.Errorf("%+v have it: %v", holders, err)
 	}
 	release()
-	if left, _ := filepath.Glob(filepath.Join(root, "run/x/*")); len(left) > 0 {
+	if left, _ := filepath.Glob(filepath.Join(root, state, "*")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
 	}
-	if err := os.WriteFile(filepath.Join(root, "run/x/lock"), []byte("one that was killed, and whose words are long"), 0o644); err != nil {
+	if release, _, err = s.Lock(state); err != nil {
 		t.Fatal(err)
 	}
-	release, _, err = s.Lock("/run/x/lock", "the third")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer release()
-	if _, holder, _ := s.Lock("/run/x/lock", ""); holder != "the third" {
-		t.Errorf("%q has it", holder)
+	release()
+}
+
+func TestWhatIsLockedNobodyButRootCanOpen(t *testing.T) {
+	for _, spoil := range []func(dir string) error{
+		func(dir string) error { return os.Chmod(dir, 0o755) },
+		func(dir string) error { return os.Chmod(dir, 0o701) },
+		func(dir string) error { return os.Chown(dir, hostile, hostile) },
+		os.Remove,
+	} {
+		root := t.TempDir()
+		s, err := system.Open(system.Options{Root: root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir := filepath.Join(root, state)
+		if err := errors.Join(os.MkdirAll(dir, 0o700), spoil(dir)); err != nil {
+			t.Fatal(err)
+		}
+		release, _, err := s.Lock(state)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer release()
+		if info, err := s.FS.Stat(state); err != nil || info.Mode != 0o700 || info.UID != os.Geteuid() {
+			t.Errorf("%+v, %v", info, err)
+		}
 	}
 }
 
-func TestTheLockOfAnImageIsHeldByOneAndLeavesNothing(t *testing.T) {
+func TestALockIsNotTakenWhereALinkLeadsThatOthersMayTurn(t *testing.T) {
 	root := t.TempDir()
+	link(t, root, "../../home/u/state", state)
+	put(t, root, "/home/u/state/x", "")
+	give(t, hostile, root, state)
 	s, err := system.Open(system.Options{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}
-	release, err := s.LockImage()
+	if _, _, err := s.Lock(state); !errors.Is(err, system.ErrLink) {
+		t.Error(err)
+	}
+}
+
+func TestWhoHoldsALockIsNamedWhateverItsSort(t *testing.T) {
+	root := t.TempDir()
+	put(t, root, "/etc/x", "x")
+	s, err := system.Open(system.Options{Root: root})
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.LockImage(); !errors.Is(err, system.ErrLocked) {
-		t.Errorf("there is a second: %v", err)
+	hold := func(how func(fd int) error) func() {
+		f, err := os.OpenFile(filepath.Join(root, "etc/x"), os.O_RDWR, 0)
+		if err == nil {
+			err = how(int(f.Fd()))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return func() { f.Close() }
 	}
-	release()
-	if release, err = s.LockImage(); err != nil {
-		t.Fatal(err)
+	lock := func(cmd int, kind int16) func(int) error {
+		return func(fd int) error { return unix.FcntlFlock(uintptr(fd), cmd, &unix.Flock_t{Type: kind}) }
 	}
-	release()
-	if left, _ := os.ReadDir(root); len(left) > 0 {
-		t.Errorf("left behind: %v", left)
+	for want, how := range map[string]func(int) error{
+		"FLOCK true":   func(fd int) error { return unix.Flock(fd, unix.LOCK_EX) },
+		"FLOCK false":  func(fd int) error { return unix.Flock(fd, unix.LOCK_SH) },
+		"POSIX true":   lock(unix.F_SETLK, unix.F_WRLCK),
+		"POSIX false":  lock(unix.F_SETLK, unix.F_RDLCK),
+		"OFDLCK true":  lock(unix.F_OFD_SETLK, unix.F_WRLCK),
+		"OFDLCK false": lock(unix.F_OFD_SETLK, unix.F_RDLCK),
+	} {
+		release := hold(how)
+		holders, err := s.Holders("/etc/x")
+		if err != nil || len(holders) != 1 || holders[0].PID != os.Getpid() || len(holders[0].Command) == 0 ||
+			fmt.Sprint(holders[0].Lock, " ", holders[0].Write) != want {
+			t.Errorf("%s: %+v, %v", want, holders, err)
+		}
+		release()
+	}
+	if holders, err := s.Holders("/etc/x"); err != nil || len(holders) > 0 {
+		t.Errorf("%+v, %v", holders, err)
 	}
 }
 

@@ -7,8 +7,6 @@ import (
 	"os"
 	"path"
 	"slices"
-	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -32,18 +30,16 @@ func (d *disk) ReadFile(name string) ([]byte, error) {
 }
 
 func (d *disk) Inspect(name string) ([]byte, Info, error) {
-	fd, err := d.enter(name, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOFOLLOW)
+	fd, err := d.openItself(name, unix.O_RDONLY|unix.O_NONBLOCK)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, Info{}, cannot("look at", name, err)
 	}
-	if err != nil { // there is a link, a socket, or no opening in one step
-		info, err := d.Stat(name)
-		if err != nil || !info.IsRegular() {
-			return nil, info, err
+	if err != nil { // there is a link, or a socket
+		info, statErr := d.Stat(name)
+		if statErr != nil || !info.IsRegular() {
+			return nil, info, statErr
 		}
-		if fd, err = d.open(name, unix.O_RDONLY|unix.O_NONBLOCK); err != nil {
-			return nil, info, cannot("read", name, err)
-		}
+		return nil, info, cannot("read", name, err)
 	}
 	defer unix.Close(fd)
 	info, err := d.fstat(fd, name)
@@ -92,16 +88,6 @@ func (d *disk) Stat(name string) (Info, error) {
 		return Info{}, cannot("look at", name, err)
 	}
 	return info, nil
-}
-
-func toInfo(info fs.FileInfo) Info {
-	i := Info{Type: info.Mode().Type(), Size: info.Size(), ModTime: info.ModTime()}
-	if st, ok := info.Sys().(*syscall.Stat_t); ok {
-		i.Attr = Attr{Mode: fs.FileMode(st.Mode & 0o7777), UID: int(st.Uid), GID: int(st.Gid)}
-		i.Inode = st.Ino
-		i.Changed = time.Unix(st.Ctim.Unix())
-	}
-	return i
 }
 
 func (d *disk) ReadDir(name string) ([]string, error) {
@@ -157,16 +143,19 @@ func (d *disk) Entries(dir string) (map[string]Info, error) {
 }
 
 func (d *disk) Readlink(name string) (string, error) {
-	var target string
 	err := d.look.at("readlink", name)
-	if err == nil {
-		err = d.reach(name, false, func(relative string) (err error) {
-			target, err = d.root.Readlink(relative)
-			return err
-		})
-	}
 	if err != nil {
 		return "", cannot("read the link", name, err)
 	}
-	return target, nil
+	at, err := d.find(name)
+	if err != nil {
+		return "", cannot("read the link", name, err)
+	}
+	defer at.close()
+	buffer := make([]byte, unix.PathMax)
+	n, err := unix.Readlinkat(at.dir, at.base, buffer)
+	if err != nil {
+		return "", cannot("read the link", name, err)
+	}
+	return string(buffer[:n]), nil
 }

@@ -10,7 +10,6 @@ import (
 	"path"
 	"slices"
 	"strings"
-	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -52,10 +51,11 @@ func (d *disk) Reown(ctx context.Context, r Reown) (Reowned, error) {
 	if err := clean("change owners below", r.Dir); err != nil {
 		return Reowned{}, err
 	}
-	dir, err := d.root.OpenFile(rel(r.Dir), os.O_RDONLY|syscall.O_DIRECTORY, 0)
+	fd, err := d.open(r.Dir, unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
 		return Reowned{}, cannot("change owners below", r.Dir, err)
 	}
+	dir := os.NewFile(uintptr(fd), r.Dir)
 	defer dir.Close()
 	var st unix.Stat_t
 	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {

@@ -1,0 +1,58 @@
+package agent
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// slowRPM answers each question after a second, and notes how many are asked at once.
+type slowRPM struct {
+	mu        sync.Mutex
+	now, most int
+	asked     int
+}
+
+func (r *slowRPM) Run(context.Context, system.Command) (system.Output, error) {
+	r.mu.Lock()
+	r.now++
+	r.asked++
+	r.most = max(r.most, r.now)
+	r.mu.Unlock()
+	time.Sleep(time.Second)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.now--
+	return system.Output{Stdout: []byte("owner\n")}, nil
+}
+
+func TestHoweverManyFilesAreFoughtOverRpmIsAskedForOneAfterTheOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rpm := &slowRPM{}
+		w := &witness{machine: &Machine{System: &system.System{Runner: rpm}}, places: map[policy.ID][]converge.Watch{"sudo/x": nil}}
+		for i := range 300 {
+			w.places[policy.ID(fmt.Sprintf("dropin/etc/x.d/%d", i))] = nil
+		}
+		for range 3 { // each walk begins anew
+			w.mu.Lock()
+			w.askOwners()
+			w.mu.Unlock()
+			time.Sleep(time.Second / 3)
+		}
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if rpm.most != 1 || rpm.asked != 300 || w.owners["dropin/etc/x.d/299"] != "owner" {
+			t.Errorf("%d were asked, %d at once; the last is %q's", rpm.asked, rpm.most, w.owners["dropin/etc/x.d/299"])
+		}
+		w.askOwners()
+	})
+}

@@ -1,0 +1,77 @@
+package system
+
+import (
+	"fmt"
+	"os"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// A mount is one line of /proc/self/mountinfo.
+type mount struct {
+	device string // major:minor
+	root   string // of the file system, which is at point
+	point  string
+}
+
+// aliases are all names below the root of what has this one, which no link is on the
+// way to: the same file system may be mounted elsewhere, or a directory of it bound.
+// The name itself is the first.
+func (d *disk) aliases(name string) ([]string, error) {
+	content, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell what is mounted where: %w", err)
+	}
+	names := []string{name}
+	for _, alias := range aliasesOf(filepath.Join(d.root, name), mountsOf(string(content))) {
+		if below, is := under(alias, d.root); is && !slices.Contains(names, "/"+below) {
+			names = append(names, "/"+below)
+		}
+	}
+	return names, nil
+}
+
+func aliasesOf(name string, mounts []mount) []string {
+	var on mount
+	for _, m := range mounts { // of those at one point the last lies on top
+		if _, is := under(name, m.point); is && len(m.point) >= len(on.point) {
+			on = m
+		}
+	}
+	below, _ := under(name, on.point)
+	inside := path.Join(on.root, below)
+	var names []string
+	for _, m := range mounts {
+		if rest, is := under(inside, m.root); is && m.device == on.device && m != on {
+			names = append(names, path.Join(m.point, rest))
+		}
+	}
+	return names
+}
+
+// under says whether a name is that of a directory or of something below it, and what
+// it is there.
+func under(name, dir string) (below string, is bool) {
+	if dir == "/" {
+		return strings.TrimPrefix(name, "/"), strings.HasPrefix(name, "/")
+	}
+	below, is = strings.CutPrefix(name, dir)
+	if !is || below != "" && below[0] != '/' {
+		return "", false
+	}
+	return strings.TrimPrefix(below, "/"), true
+}
+
+// mountsOf reads mountinfo (proc_pid_mountinfo(5)).
+func mountsOf(text string) []mount {
+	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+	var mounts []mount
+	for line := range strings.Lines(text) {
+		if fields := strings.Fields(line); len(fields) > 5 {
+			mounts = append(mounts, mount{fields[2], unescape.Replace(fields[3]), unescape.Replace(fields[4])})
+		}
+	}
+	return mounts
+}
