@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -188,26 +187,19 @@ func upTo(now time.Time, before string, then time.Time) string {
 	return before + report.Age(then.Sub(now))
 }
 
-// lastReport is the report that the daemon made last.
+// lastReport is the report that was made last: root has the whole one.
 func (a *app) lastReport(ctx context.Context) (report.Report, error) {
 	var r report.Report
 	if a.document(ctx, (*bus.Client).Report, &r) {
 		return r, nil
 	}
-	r = report.Report{}
 	s, err := a.look()
 	if err != nil {
 		return r, err
 	}
-	content, err := s.FS.ReadFile(agent.ReportFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return r, errors.New("cannot show the last report: there is none yet; only the daemon writes one: systemctl start soe-agent; without it soe-agent plan says where the machine stands")
+	r, err = agent.LastReport(s)
+	if errors.Is(err, agent.ErrNoReport) {
+		return r, fmt.Errorf("cannot show the last report: %w; the daemon writes one, and so does soe-agent apply: systemctl start soe-agent; without them soe-agent plan says where the machine stands", err)
 	}
-	if err != nil {
-		return r, err
-	}
-	if err := json.Unmarshal(content, &r); err != nil {
-		return r, fmt.Errorf("cannot read the report in %s: %w", agent.ReportFile, err)
-	}
-	return r, nil
+	return r, err
 }

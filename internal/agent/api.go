@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io/fs"
 	"slices"
 	"sync"
 	"time"
@@ -87,16 +86,6 @@ func (s served) Status(ctx context.Context) ([]byte, error) {
 		return nil, fmt.Errorf("cannot tell the status: %w", err)
 	}
 	return json.Marshal(status)
-}
-
-// Report implements bus.Agent. The report is made when something changes, and is in
-// memory only while it is sent.
-func (s served) Report(context.Context) ([]byte, error) {
-	content, err := s.System.FS.ReadFile(ReportFile)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, errors.New("cannot show the last report: there is none yet")
-	}
-	return content, err
 }
 
 // Apply implements bus.Agent.

@@ -22,7 +22,8 @@ const (
 	LocalDir    = "/etc/soe-agent/policy.d"
 	StateDir    = "/var/lib/soe-agent"
 	HistoryDir  = StateDir + "/history"
-	ReportFile  = "/run/soe-agent/report.json"
+	ReportFile  = "/run/soe-agent/report.json" // for everybody
+	WholeReport = StateDir + "/report.json"    // root's
 	StatusFile  = "/run/soe-agent/status.json"
 	markFile    = "/run/soe-agent/watched" // see watch.Watcher.MarkWith
 	defaultPoll = 15 * time.Minute

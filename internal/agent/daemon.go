@@ -23,7 +23,6 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/packages"
 	"github.com/soe-agent/soe-agent/internal/policy"
-	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/internal/system"
 	"github.com/soe-agent/soe-agent/internal/watch"
 )
@@ -66,7 +65,8 @@ type daemon struct {
 	status         Status
 	resources      map[string][]converge.Resource // by kind
 	timing         map[string]time.Duration
-	announced      bool // that the machine is configured
+	announced      bool   // that the machine is configured
+	wholeDigest    string // the digest of the whole report that root has
 	lockedDown     bool
 }
 
@@ -403,22 +403,19 @@ func (d *daemon) phase() Phase {
 	return Keeping
 }
 
-// publish writes the report and the status for all to read, and hands the report
-// to the sender.
+// publish writes the report and the status for all to read, keeps the whole report for
+// root, and hands the one for everybody to the sender.
 func (d *daemon) publish() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	var byKind [][]converge.Resource
-	for _, kind := range slices.Sorted(maps.Keys(d.resources)) {
-		byKind = append(byKind, d.resources[kind])
-	}
-	resources := append(slices.Concat(byKind...), d.own()...)
-	r := report.New(d.version, d.Facts, d.policy, d.refused(), d.System.Clock.Now(), resources, maps.Clone(d.timing))
+	r := d.report()
 	d.status.Compliant, d.status.Summary = r.Compliant, r.Summary
-	d.write(ReportFile, r)
+	d.keepWhole(r)
+	public := r.ForEverybody()
+	d.write(ReportFile, public)
 	d.say()
 	if d.reports != nil {
-		d.reports.offer(r, d.whole())
+		d.reports.offer(public, d.whole())
 	}
 }
 

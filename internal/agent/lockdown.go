@@ -88,9 +88,9 @@ func (d *daemon) own() []converge.Resource {
 	r := converge.Resource{ID: "agent", State: converge.Failed, Severity: policy.Critical, Since: d.status.Started}
 	switch {
 	case d.status.SafeMode != "":
-		r.Fail(d.status.SafeMode)
+		r.Fail(d.status.SafeMode).Openly()
 	case !d.lockedDown:
-		r.Doubt("locking down takes long and goes on")
+		r.Doubt("locking down takes long and goes on").Openly()
 	default:
 		return nil
 	}

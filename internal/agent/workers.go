@@ -83,7 +83,7 @@ func (d *daemon) record(result converge.Result) {
 		// A correction is worth being seen until the next verify, not only until the
 		// next look a moment later.
 		if was, ok := corrected[r.ID]; ok && r.State == converge.Compliant {
-			r.State, r.Diff, r.Cause, r.Since = was.State, was.Diff, was.Cause, was.Since
+			r.Corrected(was)
 		}
 		kind := r.ID.Kind()
 		d.resources[kind] = append(d.resources[kind], r)

@@ -1,7 +1,8 @@
 // Package bus is the agent on the system bus: what programs and people on the machine
 // may ask of it, and who may.
 //
-// Everybody may read: Status, Report, the properties, the signal Changed. The rest is
+// Everybody may read: Status, Report, the properties, the signal Changed. Root's Report is
+// the whole one, with the details that not everybody on the machine may read. The rest is
 // for root, and for whoever polkit lets do one of the actions org.soeagent.agent1.*; a
 // user id is what the bus says about a connection and never what a message says.
 //
@@ -44,7 +45,8 @@ var Interfaces string
 type Agent interface {
 	// State is cheap.
 	State() State
-	// Status and Report are JSON, free of secrets.
+	// Status and Report are JSON, free of secrets. Status is for everybody; Report is the
+	// whole one, which quotes what not everybody may read, if it is ForRoot.
 	Status(ctx context.Context) ([]byte, error)
 	Report(ctx context.Context) ([]byte, error)
 	// Apply has these kinds walked, all if there are none, and returns when they have been.
@@ -57,6 +59,12 @@ type Agent interface {
 	// SetDebug makes the log say more, or no more than usual.
 	SetDebug(on bool)
 }
+
+// rootKey is that of a context in which it is root who asks.
+type rootKey struct{}
+
+// ForRoot says whether it is root who asks, as the bus tells.
+func ForRoot(ctx context.Context) bool { return ctx.Value(rootKey{}) != nil }
 
 // State is what the properties say.
 type State struct {

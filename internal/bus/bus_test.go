@@ -77,8 +77,11 @@ type agentDouble struct {
 	state  State
 	status string
 	report string
-	hold   chan struct{} // until it is closed, Status and Apply do not answer
-	log    strings.Builder
+
+	forRoot bool // the report was asked for by root
+
+	hold chan struct{} // until it is closed, Status and Apply do not answer
+	log  strings.Builder
 }
 
 // Write takes what the server logs.
@@ -110,9 +113,16 @@ func (a *agentDouble) Status(context.Context) ([]byte, error) {
 	return []byte(status), nil
 }
 
-func (a *agentDouble) Report(context.Context) ([]byte, error) {
+func (a *agentDouble) askedForRoot() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
+	return a.forRoot
+}
+
+func (a *agentDouble) Report(ctx context.Context) ([]byte, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.forRoot = ForRoot(ctx)
 	if a.report == "" {
 		return nil, errors.New("cannot show the last report: there is none yet")
 	}
@@ -589,6 +599,20 @@ func TestWhatIsTooLargeIsNeitherReadNorSent(t *testing.T) {
 	}
 	if got := ask(conn, Interface+".Report"); errorName(got) != Failed || !strings.Contains(got.Err.Error(), "/run/soe-agent/report.json") {
 		t.Errorf("a report of a megabyte: %v", got.Err)
+	}
+}
+
+func TestTheReportIsWholeForRootAlone(t *testing.T) {
+	for _, root := range []uint32{0, notRoot} {
+		startBus(t)
+		agent := &agentDouble{report: "{}"}
+		serve(t, agent, root)
+		if err := ask(caller(t), Interface+".Report").Err; err != nil {
+			t.Fatal(err)
+		}
+		if forRoot := agent.askedForRoot(); forRoot != (root == 0) {
+			t.Errorf("where %d is root, uid 0 is taken for root: %v", root, forRoot)
+		}
 	}
 }
 

@@ -52,8 +52,8 @@ type method struct {
 func methods() map[string]map[string]method {
 	return map[string]map[string]method{
 		Interface: {
-			"Status":          {answer: document(Agent.Status, "status")},
-			"Report":          {answer: document(Agent.Report, "report")},
+			"Status":          {answer: status},
+			"Report":          {answer: report},
 			"Apply":           {signature: "as", action: "apply", answer: apply},
 			"Reload":          {action: "reload", answer: reload},
 			"CarryOutPending": {action: "carry-out-pending", answer: carryOutPending},
@@ -241,20 +241,31 @@ func (c *connection) send(one call, kind dbus.Type, body []any, headers map[dbus
 	c.conn.Send(&dbus.Message{Type: kind, Flags: dbus.FlagNoReplyExpected, Headers: headers, Body: body}, nil)
 }
 
-// document answers with one of the agent's documents.
-func document(read func(Agent, context.Context) ([]byte, error), name string) func(context.Context, *connection, call) ([]any, error) {
-	return func(ctx context.Context, c *connection, _ call) ([]any, error) {
-		content, err := read(c.Agent, ctx)
-		if err != nil {
-			return nil, err
-		}
-		// The system bus carries 32 MiB and closes the connection of who sends more; and it
-		// keeps on its own account what its receiver does not take.
-		if len(content) > maxDocument {
-			return nil, fmt.Errorf("cannot send the %s: it has %d bytes, which is much for the bus; read /run/soe-agent/%s.json", name, len(content), name)
-		}
-		return []any{string(content)}, nil
+func status(ctx context.Context, c *connection, _ call) ([]any, error) {
+	return document(ctx, c.Agent.Status, "/run/soe-agent/status.json")
+}
+
+// report answers root with the whole report, and everybody else with theirs: who asks is
+// what the bus says of the connection.
+func report(ctx context.Context, c *connection, one call) ([]any, error) {
+	if user, err := c.user(ctx, one.sender); err == nil && user == c.root {
+		ctx = context.WithValue(ctx, rootKey{}, true)
 	}
+	return document(ctx, c.Agent.Report, "/run/soe-agent/report.json")
+}
+
+// document answers with one of the agent's documents, which is in a file too.
+func document(ctx context.Context, read func(context.Context) ([]byte, error), file string) ([]any, error) {
+	content, err := read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	// The system bus carries 32 MiB and closes the connection of who sends more; and it
+	// keeps on its own account what its receiver does not take.
+	if len(content) > maxDocument {
+		return nil, fmt.Errorf("cannot send what is asked for: it has %d bytes, which is much for the bus; read %s", len(content), file)
+	}
+	return []any{string(content)}, nil
 }
 
 func apply(ctx context.Context, c *connection, one call) ([]any, error) {

@@ -260,17 +260,19 @@ func (p *pass) unaccounted(kind string, resources []Resource, err error) []Resou
 		case want.Unusable != "":
 			r.Fail(want.Unusable)
 		case len(want.Missing) > 0:
-			r.Doubt(p.unresolved(want.Missing[0]))
+			r.Doubt(p.unresolved(want.Missing[0])).Openly()
 		case err != nil:
-			r.Doubt(err.Error())
+			r.DoubtFor(err)
 			told = true
 		default:
-			r.Doubt("its check said nothing about it")
+			r.Doubt("its check said nothing about it").Openly()
 		}
 		rest = append(rest, r)
 	}
 	if !told {
-		rest = append(rest, Resource{ID: policy.ID(kind), State: Unknown, Reason: err.Error()})
+		r := Resource{ID: policy.ID(kind)}
+		r.DoubtFor(err)
+		rest = append(rest, r)
 	}
 	return rest
 }
@@ -291,7 +293,7 @@ func (p *pass) doubt(touched []Kind) {
 		resources := slices.Clone(p.found[kind.Name()])
 		for i := range resources {
 			if resources[i].repairable() {
-				resources[i].Doubt("the pass was ended before its effect was seen")
+				resources[i].Doubt("the pass was ended before its effect was seen").Openly()
 			}
 		}
 		p.found[kind.Name()] = resources
@@ -350,17 +352,19 @@ func (p *pass) judge(first map[policy.ID]Resource) {
 			switch {
 			case r.State == Compliant && was.State == Drifted:
 				r.State, r.Diff, r.Cause, r.Reason, r.mended = Corrected, was.Diff, was.Cause, was.Reason, !was.awaited
+				r.open = was.open
 				p.log.Info("corrected", "resource", r.ID, "kind", r.ID.Kind(), "state", r.State, "cause", r.Cause)
 			case r.State == Pending && was.State == Drifted:
 				r.Diff, r.Cause, r.mended = was.Diff, was.Cause, !was.awaited
+				r.open.diff, r.open.aspects = was.open.diff, was.open.aspects
 			case !r.repairable():
 			case outcome.Postponed != "":
-				r.Wait(outcome.Postponed, outcome.Reason)
+				r.Wait(outcome.Postponed, outcome.Reason).Openly()
 				r.held = true
 			case outcome.Err != nil:
-				r.Fail(outcome.Err.Error())
+				r.FailFor(outcome.Err)
 			case p.rounds >= maxRounds:
-				r.Fail(fmt.Sprintf("it was repaired %d times and is still, or again, not in line", p.rounds))
+				r.Fail(fmt.Sprintf("it was repaired %d times and is still, or again, not in line", p.rounds)).Openly()
 				r.restless = true
 			}
 		}

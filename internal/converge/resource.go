@@ -1,12 +1,14 @@
 package converge
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 // A Kind keeps one sort of resource as the policy wants it.
@@ -117,6 +119,9 @@ type Resource struct {
 	Effect Effect       `json:"effect,omitempty"` // of what is pending
 	// Overdue says that it has been pending for longer than the policy allows.
 	Overdue bool `json:"overdue,omitempty"`
+	// Withheld names what was left out of what is made public: "reason", and the aspects
+	// of differences.
+	Withheld []string `json:"withheld,omitempty"`
 
 	Cause Cause     `json:"cause,omitempty"` // of what is or was not in line
 	Since time.Time `json:"since"`           // when it came into this state
@@ -130,6 +135,7 @@ type Resource struct {
 	// that can be told.
 	Happened time.Time `json:"-"`
 
+	open     open
 	digest   string // of what is wanted, to tell one policy's wish from the next one's
 	audit    bool   // the policy says to report it and not to touch it
 	unwanted bool   // the policy does not name it
@@ -155,7 +161,7 @@ func (r *Resource) Tolerable() bool {
 func (r *Resource) age(now time.Time, limit time.Duration) {
 	if r.State == Pending && now.Sub(r.Since) > limit {
 		r.Overdue = true
-		r.Reason += fmt.Sprintf("; overdue: it has been pending since %s, longer than %s", r.Since.Local().Format(time.DateTime), policy.Days(limit))
+		r.add(fmt.Sprintf("; overdue: it has been pending since %s, longer than %s", r.Since.Local().Format(time.DateTime), policy.Days(limit)))
 	}
 }
 
@@ -177,39 +183,125 @@ func (r *Resource) onlyEffect() bool {
 // Unwanted begins the description of something that the policy does not name and
 // that is there all the same, such as what it wanted once. It has drifted; a
 // check that no longer finds it returns nothing of it. While the policy is not
-// known in full the engine passes over it.
+// known in full the engine passes over it. Everybody may read the reason.
 func Unwanted(id policy.ID, reason string) Resource {
-	return Resource{
-		ID: id, State: Drifted, Reason: reason, unwanted: true,
-		Diff: []Difference{{Aspect: "ensure", Want: "absent", Got: "present"}},
-	}
+	r := Resource{ID: id, unwanted: true}
+	r.DiffersOpenly("ensure", "absent", "present")
+	r.Note(reason)
+	return r
 }
 
-// Differs records a difference, by which the resource has drifted.
-func (r *Resource) Differs(aspect, want, got string) {
-	r.State = Drifted
-	r.Diff = append(r.Diff, Difference{Aspect: aspect, Want: want, Got: got})
+// open is what everybody may read of a resource. What is not in it is root's, and so is
+// what is not the same as when it was put in.
+type open struct {
+	reason  string
+	diff    []Difference
+	aspects []string // of differences of which it is all that everybody may read
 }
+
+// Differs records a difference, by which the resource has drifted. What is wanted and
+// what was found are root's to read; the aspect is for everybody.
+func (r *Resource) Differs(aspect, want, got string) {
+	r.DiffersVeiled(aspect, want, got)
+	r.open.aspects = append(r.open.aspects, aspect)
+}
+
+// DiffersOpenly is Differs with what everybody may read.
+func (r *Resource) DiffersOpenly(aspect, want, got string) {
+	r.DiffersVeiled(aspect, want, got)
+	r.open.diff = append(r.open.diff, Difference{aspect, want, got})
+}
+
+// DiffersVeiled is Differs with an aspect that is root's to read as well.
+func (r *Resource) DiffersVeiled(aspect, want, got string) {
+	r.State = Drifted
+	r.Diff = append(r.Diff, Difference{aspect, want, got})
+}
+
+// DifferencesOpenly says that everybody may read the differences noted so far.
+func (r *Resource) DifferencesOpenly() { r.open.diff = slices.Clone(r.Diff) }
 
 // Fail says that the resource cannot be brought into line, and why; repairing it
-// is not tried.
-func (r *Resource) Fail(reason string) { r.State, r.Reason = Failed, reason }
+// is not tried. Why is root's to read, unless Openly follows.
+func (r *Resource) Fail(reason string) *Resource { return r.stand(Failed, r.Effect, reason) }
 
-// Wait says that the resource is right on disk, and what its effect waits for.
-func (r *Resource) Wait(effect Effect, reason string) {
-	r.State, r.Effect, r.Reason = Pending, effect, reason
+// FailFor is Fail for an error, of which everybody may read what is marked so.
+func (r *Resource) FailFor(err error) {
+	r.stand(Failed, r.Effect, err.Error()).open.reason = public.Text(err)
 }
 
-// Doubt says why it cannot be told where the resource stands.
-func (r *Resource) Doubt(reason string) { r.State, r.Reason = Unknown, reason }
+// Wait says that the resource is right on disk, and what its effect waits for. That is
+// root's to read, unless Openly follows.
+func (r *Resource) Wait(effect Effect, reason string) *Resource {
+	return r.stand(Pending, effect, reason)
+}
+
+// Doubt says why it cannot be told where the resource stands. That is root's to read,
+// unless Openly follows.
+func (r *Resource) Doubt(reason string) *Resource { return r.stand(Unknown, r.Effect, reason) }
+
+// DoubtFor is Doubt for an error, of which everybody may read what is marked so.
+func (r *Resource) DoubtFor(err error) {
+	r.stand(Unknown, r.Effect, err.Error()).open.reason = public.Text(err)
+}
+
+// Note says something of the resource that everybody may read, whatever its state.
+func (r *Resource) Note(reason string) { r.Reason, r.open.reason = reason, reason }
+
+// Openly says that everybody may read the reason as it stands.
+func (r *Resource) Openly() { r.open.reason = r.Reason }
+
+func (r *Resource) stand(state State, effect Effect, reason string) *Resource {
+	r.State, r.Effect, r.Reason, r.open.reason = state, effect, reason, ""
+	return r
+}
+
+// add adds to the reason what everybody may read.
+func (r *Resource) add(text string) {
+	if r.open.reason == "" && r.Reason != "" {
+		r.open.reason = public.Withheld
+	}
+	r.open.reason += text
+	r.Reason += text
+}
+
+// Corrected makes of a resource that is in line one that was corrected a while ago, as
+// was says.
+func (r *Resource) Corrected(was Resource) {
+	r.State, r.Diff, r.open.diff, r.open.aspects = was.State, was.Diff, was.open.diff, was.open.aspects
+	r.Cause, r.Since = was.Cause, was.Since
+}
+
+// Public is the resource as everybody may see it: what is root's to read is left out.
+func (r Resource) Public() Resource {
+	all := r.Diff
+	r.Diff, r.Withheld = nil, nil
+	for _, d := range all {
+		switch {
+		case slices.Contains(r.open.diff, d):
+			r.Diff = append(r.Diff, d)
+		case slices.Contains(r.open.aspects, d.Aspect):
+			r.Withheld = append(r.Withheld, d.Aspect)
+		default:
+			r.Withheld = append(r.Withheld, "a difference")
+		}
+	}
+	if r.Reason != r.open.reason {
+		r.Reason, r.Withheld = cmp.Or(r.open.reason, public.Withheld), append(r.Withheld, "reason")
+	}
+	slices.Sort(r.Withheld)
+	r.Withheld = slices.Compact(r.Withheld)
+	return r
+}
 
 // An Outcome is what became of a resource in a repair that did not simply work.
 type Outcome struct {
 	ID policy.ID
-	// Err is why it could not be brought into line.
+	// Err is why it could not be brought into line; everybody may read what is marked so.
 	Err error
-	// Postponed, with a Reason, is a step that would have disrupted a session; or
-	// Now, when there is more to do than a pass should take, and the next goes on.
+	// Postponed, with a Reason that everybody may read, is a step that would have
+	// disrupted a session; or Now, when there is more to do than a pass should take, and
+	// the next goes on.
 	Postponed Effect
 	Reason    string
 }

@@ -3,8 +3,6 @@ package converge
 import (
 	"fmt"
 	"time"
-
-	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
 // rule applies what the policy's rules say, and settles why there is drift.
@@ -27,27 +25,32 @@ func (p *pass) rule(r *Resource) {
 	}
 	switch {
 	case ruling.Waived:
-		r.State, r.Reason = Waived, fmt.Sprintf("waived until %s: %s", ruling.Until.AddDate(0, 0, -1).Format(time.DateOnly), ruling.Reason)
+		r.State = Waived
+		r.Note(fmt.Sprintf("waived until %s: %s", ruling.Until.AddDate(0, 0, -1).Format(time.DateOnly), ruling.Reason))
 	case r.State == Failed: // for its own reason
 	case ruling.Audit:
-		r.Reason = "audited only: the policy says to report it and not to touch it"
+		r.Note("audited only: the policy says to report it and not to touch it")
 	default:
 		if !ruling.Until.IsZero() {
-			r.Reason = fmt.Sprintf("its waiver ended after %s: %s", ruling.Until.AddDate(0, 0, -1).Format(time.DateOnly), ruling.Reason)
+			r.Note(fmt.Sprintf("its waiver ended after %s: %s", ruling.Until.AddDate(0, 0, -1).Format(time.DateOnly), ruling.Reason))
 		}
 		if until, contested := p.ledger.fights.paused(r.ID, now); contested {
 			r.State = Contested
-			r.Reason = p.opponent(r.ID) + "; it is left alone until " + until.Format(time.TimeOnly)
+			p.opponent(r)
+			r.add("; it is left alone until " + until.Format(time.TimeOnly))
 		}
 	}
 }
 
-// opponent says why a resource does not stay as it is set.
-func (p *pass) opponent(id policy.ID) string {
+// opponent says why a resource does not stay as it is set. Who else writes is root's to
+// know: not every machine lets its people see each other's processes.
+func (p *pass) opponent(r *Resource) {
 	if p.Writer != nil {
-		if who := p.Writer(id); who != "" {
-			return "something else keeps changing it back: " + who
+		if who := p.Writer(r.ID); who != "" {
+			r.Note("something else keeps changing it back")
+			r.Reason += ": " + who
+			return
 		}
 	}
-	return "it does not stay as it is set: something else keeps changing it, or repairing it has no effect"
+	r.Note("it does not stay as it is set: something else keeps changing it, or repairing it has no effect")
 }

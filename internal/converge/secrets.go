@@ -57,9 +57,11 @@ func (s Secrets) hideIn(r *Resource) {
 	if s.replacer == nil {
 		return
 	}
-	r.Reason = s.Hide(r.Reason)
-	for i, d := range r.Diff {
-		r.Diff[i].Want, r.Diff[i].Got = s.Hide(d.Want), s.Hide(d.Got)
+	r.Reason, r.open.reason = s.Hide(r.Reason), s.Hide(r.open.reason)
+	for _, diff := range [][]Difference{r.Diff, r.open.diff} {
+		for i, d := range diff {
+			diff[i].Want, diff[i].Got = s.Hide(d.Want), s.Hide(d.Got)
+		}
 	}
 }
 

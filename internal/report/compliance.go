@@ -204,7 +204,7 @@ func (f form) item(r converge.Resource) types.ComplianceItemEntry {
 func details(r converge.Resource, longest int) map[string]string {
 	all := map[string]string{
 		"state": string(r.State), "reason": r.Reason, "cause": string(r.Cause), "effect": string(r.Effect),
-		"disrupt": r.Disrupt, "controls": strings.Join(r.Controls, " "),
+		"disrupt": r.Disrupt, "controls": strings.Join(r.Controls, " "), "withheld": strings.Join(r.Withheld, ", "),
 	}
 	if !r.Since.IsZero() {
 		all["since"] = r.Since.UTC().Format(time.RFC3339)

@@ -121,6 +121,7 @@ func (p page) detail(r converge.Resource, now time.Time) {
 				lower = append(lower, origin.String())
 			}
 			p.fact("Instead of", strings.Join(lower, ", "))
+			p.fact("In root's report alone", strings.Join(r.Withheld, ", "))
 		}, class("facts"))
 		p.differences(r.Diff)
 	}, class(tone(r)))

@@ -4,11 +4,16 @@
 //
 // A Report is one document about one machine at one moment. Its JSON is described by
 // docs/report.schema.json, which grows with Schema. It holds no secret: what a kind
-// hands in is already free of them. It does hold what strangers wrote, in files and
+// hands in is already free of them. What it says may quote files that not everybody may
+// read, and programs that ran as root: it is root's, and everybody else has what Public
+// leaves of it. It does hold what strangers wrote, in files and
 // directories: no format lets that speak to the terminal, the parser or the browser.
 package report
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -23,6 +28,7 @@ const Schema = 1
 // A Report is the compliance of one machine.
 type Report struct {
 	Schema    int                      `json:"schema"`
+	Public    bool                     `json:"public,omitempty"` // what not everybody on the machine may read is left out
 	Time      time.Time                `json:"time"`
 	Agent     string                   `json:"agent"` // version of the agent
 	Machine   Machine                  `json:"machine"`
@@ -83,4 +89,41 @@ func New(version string, f facts.Facts, p *policy.Policy, refused []string, at t
 		}
 	}
 	return r
+}
+
+// ForEverybody is the report without the details that not everybody on the machine may
+// read: the same resources, states and counts. Which those are is known where the report
+// is made; one that was read from JSON knows no more, and keeps no detail.
+func (r Report) ForEverybody() Report {
+	all := r.Resources
+	r.Public, r.Resources = true, make([]converge.Resource, len(all))
+	for i, resource := range all {
+		r.Resources[i] = resource.Public()
+	}
+	return r
+}
+
+// Digest is the same for two reports that say the same, whenever they were made and
+// however long that took.
+func (r Report) Digest() string {
+	r.Time, r.Timing = time.Time{}, nil
+	content := sha256.New()
+	_ = json.NewEncoder(content).Encode(r) // plain data always marshals, and a hash takes all
+	return hex.EncodeToString(content.Sum(nil))
+}
+
+// Details is the report with the details of root's, if that is about the same: the same
+// policy and the same states, each since the same time.
+func (r Report) Details(roots Report) (whole Report, same bool) {
+	if r.Policy.Digest != roots.Policy.Digest || r.Compliant != roots.Compliant || len(r.Resources) != len(roots.Resources) {
+		return r, false
+	}
+	for i, resource := range r.Resources {
+		other := roots.Resources[i]
+		if resource.ID != other.ID || resource.State != other.State || !resource.Since.Equal(other.Since) {
+			return r, false
+		}
+	}
+	r.Public, r.Resources = false, roots.Resources
+	return r, true
 }

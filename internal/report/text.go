@@ -186,11 +186,13 @@ func (p *printer) resource(r converge.Resource, style Style) {
 	if r.Reason != "" {
 		p.printf("    %s\n", strings.ReplaceAll(Clean(r.Reason), "\n", "\n    "))
 	}
-	if r.State == converge.Compliant {
-		return
+	if r.State != converge.Compliant {
+		for _, d := range r.Diff {
+			p.difference(d, style)
+		}
 	}
-	for _, d := range r.Diff {
-		p.difference(d, style)
+	if len(r.Withheld) > 0 {
+		p.printf("    %s\n", style.paint(dim, "in root's report alone: "+Clean(strings.Join(r.Withheld, ", "))))
 	}
 }
 

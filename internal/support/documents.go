@@ -66,7 +66,7 @@ type collector struct {
 func (c collector) documents() []document {
 	return []document{
 		{"status.json", "what the daemon was doing last, and what it waits for", short, false, c.file(c.RunDir + "/status.json")},
-		{"report.json", "every resource and where it stands: begin with those that are not compliant", whole, false, c.file(c.RunDir + "/report.json")},
+		{"report.json", "every resource and where it stands: begin with those that are not compliant", whole, false, c.report},
 		{"machine.txt", "which machine it is, how long it has been up, who is logged in", short, false, c.machine},
 		{"journal.txt", "what the agent has said in the last week", long, true, c.journal},
 		{"history.jsonl", "what was changed, from what to what, and why; oldest first", long, true, c.history},
@@ -87,6 +87,15 @@ func (c collector) documents() []document {
 
 func (c collector) file(name string) func(context.Context) ([]byte, error) {
 	return func(context.Context) ([]byte, error) { return c.System.FS.ReadFile(name) }
+}
+
+// report is root's, or the one for everybody if there is no other.
+func (c collector) report(context.Context) ([]byte, error) {
+	whole, err := c.System.FS.ReadFile(c.StateDir + "/report.json")
+	if err == nil {
+		return whole, nil
+	}
+	return c.System.FS.ReadFile(c.RunDir + "/report.json")
 }
 
 // running leaves out what an image cannot tell.

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 // disk is the FS below a directory. Whatever links a hostile user makes while a way is
@@ -47,7 +48,7 @@ func rel(name string) string {
 }
 
 // cannot makes an error that says what could not be done to what, without
-// naming the path twice.
+// naming the path twice. Names, and what the kernel says of them, everybody may read.
 func cannot(verb, name string, err error) error {
 	var pathError *fs.PathError
 	if errors.As(err, &pathError) {
@@ -57,7 +58,7 @@ func cannot(verb, name string, err error) error {
 	if errors.As(err, &linkError) {
 		err = linkError.Err
 	}
-	return fmt.Errorf("cannot %s %s: %w", verb, name, err)
+	return public.Error(fmt.Errorf("cannot %s %s: %w", verb, name, err))
 }
 
 // own says whether a path is the agent's own state, which is neither protected
@@ -90,8 +91,8 @@ func (d *disk) admit(verb, name string, replaceable func(Info) bool) error {
 		return err
 	}
 	if old != nil && !replaceable(old.Info) {
-		return fmt.Errorf("cannot %s %s: it is there, and not a regular file but a %s; remove it by hand if that is right",
-			verb, name, typeName(old.Info.Type))
+		return public.Error(fmt.Errorf("cannot %s %s: it is there, and not a regular file but a %s; remove it by hand if that is right",
+			verb, name, typeName(old.Info.Type)))
 	}
 	if d.keeper == nil {
 		return nil
@@ -103,7 +104,7 @@ func (d *disk) admit(verb, name string, replaceable func(Info) bool) error {
 // it comes to: where links on the way lead, and where else that is mounted.
 func (d *disk) protects(verb, name string) error {
 	if why := d.protected(name); why != "" {
-		return fmt.Errorf("cannot %s %s: %s", verb, name, why)
+		return public.Error(fmt.Errorf("cannot %s %s: %s", verb, name, why))
 	}
 	at, err := d.find(name)
 	if err == nil {
@@ -119,7 +120,7 @@ func (d *disk) protects(verb, name string) error {
 	}
 	for _, real := range names {
 		if why := d.protected(real); why != "" {
-			return fmt.Errorf("cannot %s %s: it is %s, and %s", verb, name, real, why)
+			return public.Error(fmt.Errorf("cannot %s %s: it is %s, and %s", verb, name, real, why))
 		}
 	}
 	return nil

@@ -3,6 +3,7 @@ package system
 import (
 	"context"
 	"io/fs"
+	"path"
 	"time"
 )
 
@@ -99,4 +100,18 @@ type Kept struct {
 	Content []byte // of a regular file
 	Link    string // target of a symbolic link
 	Info    Info
+}
+
+// ReachedByAll says whether everybody may go through all directories on the way to a
+// file. One that cannot be told of lets nobody through.
+func ReachedByAll(files FS, name string) bool {
+	for dir := path.Dir(name); ; dir = path.Dir(dir) {
+		info, err := files.Stat(dir)
+		if err != nil || !info.IsDir() || info.Mode&0o001 == 0 || info.ACL {
+			return false
+		}
+		if dir == path.Dir(dir) {
+			return true
+		}
+	}
 }

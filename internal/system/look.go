@@ -9,6 +9,8 @@ import (
 	"slices"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 const maxFileSize = 64 << 20
@@ -24,7 +26,7 @@ func (d *disk) ReadFile(name string) ([]byte, error) {
 		return nil, cannot("read", name, err)
 	}
 	if !info.IsRegular() {
-		return nil, fmt.Errorf("cannot read %s: it is not a regular file", name)
+		return nil, public.Error(fmt.Errorf("cannot read %s: it is not a regular file", name))
 	}
 	return d.readAll(fd, name, info.Size)
 }
@@ -79,7 +81,7 @@ func (d *disk) readAll(fd int, name string, size int64) ([]byte, error) {
 		}
 		content = slices.Grow(content, 1)
 	}
-	return nil, fmt.Errorf("cannot read %s: it is larger than %d MiB", name, maxFileSize>>20)
+	return nil, public.Error(fmt.Errorf("cannot read %s: it is larger than %d MiB", name, maxFileSize>>20))
 }
 
 func (d *disk) Stat(name string) (Info, error) {

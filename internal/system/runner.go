@@ -13,6 +13,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 // A Command is a program with its arguments; no shell is involved.
@@ -105,7 +107,7 @@ func (r *runner) Run(ctx context.Context, c Command) (Output, error) {
 	}
 	slog.Debug("ran a command", "argv", c.Argv, "exit", out.ExitCode, "took", time.Since(start), "err", err)
 	if err != nil {
-		return out, fmt.Errorf("cannot run %s: %w", c.Argv[0], err)
+		return out, public.Error(fmt.Errorf("cannot run %s: %w", c.Argv[0], err)) // no word of what it said
 	}
 	return out, nil
 }

@@ -97,7 +97,7 @@ func (m *mover) describe(r *converge.Resource, now int) {
 		if g.name != r.ID.Name() || g.id == now {
 			continue
 		}
-		r.Differs("files", fmt.Sprintf("of %s %d", m.word(), now), fmt.Sprintf("some of %s %d", m.word(), g.id))
+		r.DiffersOpenly("files", fmt.Sprintf("of %s %d", m.word(), now), fmt.Sprintf("some of %s %d", m.word(), g.id))
 	}
 	if why, is := m.stuck[r.ID]; is && r.State == converge.Drifted {
 		r.Fail(why)
@@ -116,7 +116,8 @@ func (m *mover) leftOver(p *policy.Policy, db database) []converge.Resource {
 		if slices.ContainsFunc(resources, func(r converge.Resource) bool { return r.ID == id }) {
 			continue
 		}
-		r := converge.Resource{ID: id, Reason: "its id was changed, and its files follow"}
+		r := converge.Resource{ID: id}
+		r.Note("its id was changed, and its files follow")
 		m.describe(&r, now)
 		resources = append(resources, r)
 	}

@@ -54,12 +54,12 @@ func (g *Groups) Check(context.Context) ([]converge.Resource, error) {
 		gid := want.Spec.GID
 		switch {
 		case want.Spec.Ensure == policy.Absent && there:
-			r.Differs("ensure", "absent", "present")
+			r.DiffersOpenly("ensure", "absent", "present")
 		case want.Spec.Ensure == policy.Present && !there:
-			r.Differs("ensure", "present", "absent")
+			r.DiffersOpenly("ensure", "present", "absent")
 		case want.Spec.Ensure == policy.Present && gid != nil && *gid != have.GID:
-			r.Differs("gid", strconv.Itoa(*gid), strconv.Itoa(have.GID))
-			r.Reason = "its files follow"
+			r.DiffersOpenly("gid", strconv.Itoa(*gid), strconv.Itoa(have.GID))
+			r.Note("its files follow")
 		}
 		if there {
 			g.files.describe(&r, have.GID)

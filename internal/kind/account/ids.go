@@ -61,7 +61,7 @@ func unregistered(s *system.System, p *policy.Policy, want policy.Resource, ids 
 	}
 	if len(found) > 0 {
 		r.Fail(fmt.Sprintf("no %s is registered for %s: name them in [ids], so that they have the same one everywhere",
-			strings.ToLower(word), strings.Join(found, ", ")))
+			strings.ToLower(word), strings.Join(found, ", "))).Openly()
 	}
 	return r
 }

@@ -53,14 +53,14 @@ func (u *Users) Check(context.Context) ([]converge.Resource, error) {
 		have, there := db.account(want.ID.Name())
 		switch {
 		case want.Spec.Ensure == policy.Absent && there:
-			r.Differs("ensure", "absent", "present")
+			r.DiffersOpenly("ensure", "absent", "present")
 		case want.Spec.Ensure == policy.Present && !there:
-			r.Differs("ensure", "present", "absent")
+			r.DiffersOpenly("ensure", "present", "absent")
 		case want.Spec.Ensure == policy.Present:
 			for _, c := range changes(db, want.Spec, have) {
-				r.Differs(c.aspect, c.want, c.got)
+				r.DiffersOpenly(c.aspect, c.want, c.got)
 				if c.aspect == "uid" {
-					r.Reason = "its files follow"
+					r.Note("its files follow")
 				}
 			}
 		}

@@ -22,6 +22,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -69,18 +70,18 @@ func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secret
 	command := system.Command{Argv: spec.Run, Timeout: spec.Timeout, ReadOnly: true, Confined: &system.Confinement{}}
 	if spec.User != "" {
 		if err := k.runAs(ctx, &command, spec.User); err != nil {
-			r.Doubt(err.Error())
+			r.DoubtFor(err)
 			return r
 		}
 	}
 	out, err := k.system.Runner.Run(ctx, command)
 	if err != nil {
-		r.Doubt(err.Error())
+		r.DoubtFor(err)
 		return r
 	}
 	var broken []string
 	if out.ExitCode != spec.Exit {
-		r.Differs("exit", strconv.Itoa(spec.Exit), strconv.Itoa(out.ExitCode))
+		r.DiffersOpenly("exit", strconv.Itoa(spec.Exit), strconv.Itoa(out.ExitCode))
 		broken = append(broken, fmt.Sprintf("%s exited with %d: %s", spec.Run[0], out.ExitCode, excerpt(secrets.Hide(out.LastLine()))))
 	}
 	for _, output := range []struct {
@@ -101,7 +102,7 @@ func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secret
 		}
 	}
 	if len(broken) > 0 {
-		r.Fail("the check does not hold: " + strings.Join(broken, "; "))
+		r.FailFor(public.Because("the check does not hold", errors.New(strings.Join(broken, "; "))))
 	}
 	return r
 }
@@ -111,14 +112,14 @@ func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secret
 func (k *Kind) runAs(ctx context.Context, command *system.Command, user string) error {
 	account, there, err := facts.LookupUser(ctx, k.system, user)
 	if err == nil && !there {
-		err = errors.New("there is no such user")
+		err = public.Error(errors.New("there is no such user"))
 	}
 	if err != nil {
-		return fmt.Errorf("cannot run the check as %s: %w", user, err)
+		return public.Because("cannot run the check as "+user, err)
 	}
 	groups, err := k.groups(ctx, account.Name)
 	if err != nil {
-		return fmt.Errorf("cannot run the check as %s: %w", user, err)
+		return public.Because("cannot run the check as "+user, err)
 	}
 	command.Confined = &system.Confinement{UID: account.UID, GID: account.GID, Groups: groups}
 	command.Env = []string{"HOME=" + account.Home, "USER=" + account.Name, "LOGNAME=" + account.Name}

@@ -61,7 +61,7 @@ func (b below) overrule(r *converge.Resource, ours gvdb.Table, lock bool) {
 		return
 	}
 	r.Fail(fmt.Sprintf("cannot put %s in force: %s locks it too, and of several databases that do dconf reads the lowest; "+
-		"take the lock out of that one, and run: dconf update", r.ID.Name(), b[lowest].file))
+		"take the lock out of that one, and run: dconf update", r.ID.Name(), b[lowest].file)).Openly()
 }
 
 // sameValue says whether dconf finds the value of ours here as well.

@@ -38,6 +38,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/dconf/gvdb"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -147,14 +148,14 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		k.checkKey(&r, want.Spec, f)
 		if r.State == converge.Compliant {
 			if want.Spec.Value != nil && !k.schemas.areInstalled() {
-				r.Reason = "no schemas are installed that tell the type of its value, which is guessed"
+				r.Note("no schemas are installed that tell the type of its value, which is guessed")
 			}
 			inForce(&r, database, profile)
 		}
 		if r.State == converge.Compliant || r.State == converge.Pending {
 			others.overrule(&r, f.live, want.Spec.Lock)
 			if err := undone(k.policy, r.ID); err != nil {
-				r.Fail(fmt.Sprintf("cannot put %s in force: %v", r.ID.Name(), err))
+				r.Fail(fmt.Sprintf("cannot put %s in force: %v", r.ID.Name(), err)).Openly()
 			}
 		}
 		resources = append(resources, r)
@@ -181,19 +182,19 @@ func (k *Kind) text(id policy.ID, want policy.Dconf) (string, error) {
 func (k *Kind) checkKey(r *converge.Resource, want policy.Dconf, f *found) {
 	value, err := k.text(r.ID, want)
 	if err != nil {
-		r.Fail(fmt.Sprintf("cannot set %s: %v", r.ID.Name(), err))
+		r.FailFor(public.Because("cannot set "+r.ID.Name(), err))
 		return
 	}
 	path := pathOf(r.ID)
 	got, ok := f.settings[path]
 	switch {
 	case !ok:
-		r.Differs("value", value, "not set")
+		r.DiffersOpenly("value", value, "not set")
 	case got.text != value:
-		r.Differs("value", value, got.text)
+		f.keyfile.differs(r, "value", value, got.text)
 	}
 	if got.locked != want.Lock {
-		r.Differs("lock", lockWord(want.Lock), lockWord(got.locked))
+		r.DiffersOpenly("lock", lockWord(want.Lock), lockWord(got.locked))
 	}
 	if r.State != converge.Compliant || f.sealed {
 		return
@@ -201,15 +202,15 @@ func (k *Kind) checkKey(r *converge.Resource, want policy.Dconf, f *found) {
 	// The files are right, the database is not what dconf would make of them.
 	live, ok := f.live.Value(path)
 	if !ok {
-		r.Differs("value", value, "not in the database")
+		r.DiffersOpenly("value", value, "not in the database")
 		return
 	}
 	// How a gvariant was written cannot be told from the database.
 	if got, ok := live.Text(); ok && want.GVariant == "" && got != value {
-		r.Differs("value", value, got)
+		f.database.differs(r, "value", value, got)
 	}
 	if _, locked := f.live.Table(locksTable).Value(path); locked != want.Lock {
-		r.Differs("lock", lockWord(want.Lock), lockWord(locked))
+		r.DiffersOpenly("lock", lockWord(want.Lock), lockWord(locked))
 	}
 }
 
@@ -225,11 +226,11 @@ func inForce(r *converge.Resource, database, profile converge.Resource) {
 	bypassed := func(d converge.Difference) bool { return d.Aspect == aspectMandatory }
 	switch {
 	case slices.ContainsFunc(database.Diff, func(d converge.Difference) bool { return d.Aspect == aspectDatabase }):
-		r.Differs("effect", "in force", "not in force: see "+string(databaseID))
+		r.DiffersOpenly("effect", "in force", "not in force: see "+string(databaseID))
 	case slices.ContainsFunc(profile.Diff, func(d converge.Difference) bool { return !bypassed(d) }):
-		r.Differs("effect", "in force", "not in force: see "+string(profileID))
+		r.DiffersOpenly("effect", "in force", "not in force: see "+string(profileID))
 	case profile.State == converge.Pending:
-		r.Wait(profile.Effect, profile.Reason)
+		r.Wait(profile.Effect, profile.Reason).Openly()
 	}
 }
 
@@ -247,19 +248,19 @@ func (k *Kind) checkDatabase(r *converge.Resource, f *found) {
 	}
 	slices.Sort(stale)
 	if len(stale) > 0 {
-		r.Differs("keys", "those of the policy", "also "+strings.Join(stale, ", "))
+		f.keyfile.differs(r, "keys", "those of the policy", "also "+strings.Join(stale, ", "))
 	}
 	if len(f.foreign) > 0 {
 		r.Differs("files", keyfileName+" alone", "also "+strings.Join(f.foreign, ", "))
 	}
 	for _, w := range f.wrong {
-		r.Differs(w.aspect, w.want, w.got)
+		r.DiffersOpenly(w.aspect, w.want, w.got)
 	}
 	switch {
 	case f.database.content == nil:
-		r.Differs(aspectDatabase, "compiled", "missing")
+		r.DiffersOpenly(aspectDatabase, "compiled", "missing")
 	case !f.sealed:
-		r.Differs(aspectDatabase, "what dconf makes of "+keyfileDir, "not known to be that")
+		r.DiffersOpenly(aspectDatabase, "what dconf makes of "+keyfileDir, "not known to be that")
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/kind/dconf/gvdb"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -55,7 +56,19 @@ type found struct {
 
 // A file is one of root's that everybody can read; its content is nil if there is
 // none, or something else is there.
-type file struct{ content []byte }
+type file struct {
+	content []byte
+	open    bool // everybody may read it
+}
+
+// differs notes a difference that quotes the file.
+func (f file) differs(r *converge.Resource, aspect, want, got string) {
+	if f.open || f.content == nil {
+		r.DiffersOpenly(aspect, want, got)
+	} else {
+		r.Differs(aspect, want, got)
+	}
+}
 
 // A deviation is a respect in which a file or directory is not as it must be.
 type deviation struct{ aspect, want, got string }
@@ -112,7 +125,7 @@ func (k *Kind) read(name, aspect string) (file, []deviation, error) {
 	if content == nil {
 		content = []byte{}
 	}
-	return file{content}, attrDeviations(name, aspect, info, fileMode), nil
+	return file{content, public.May(info.Mode) && system.ReachedByAll(k.system.FS, name)}, attrDeviations(name, aspect, info, fileMode), nil
 }
 
 // isGone says whether there is nothing, and no directory where it would be.
@@ -193,7 +206,7 @@ func (k *Kind) packagedProfile() (string, error) {
 func (k *Kind) checkProfile(ctx context.Context, r *converge.Resource) {
 	text, f, deviations, err := k.currentProfile()
 	if err != nil {
-		r.Doubt(err.Error())
+		r.DoubtFor(err)
 		return
 	}
 	profile := withDatabase(text)
@@ -202,24 +215,24 @@ func (k *Kind) checkProfile(ctx context.Context, r *converge.Resource) {
 		if f.content == nil {
 			got = "no " + profilePath
 		}
-		r.Differs("sources", strings.Join(sources(profile), ", "), got)
+		f.differs(r, "sources", strings.Join(sources(profile), ", "), got)
 	}
 	for _, dir := range []string{"/etc/dconf", profileDir} {
 		more, err := k.lookAtDir(dir, "mode")
 		if err != nil {
-			r.Doubt(err.Error())
+			r.DoubtFor(err)
 			return
 		}
 		deviations = append(deviations, more...)
 	}
 	for _, d := range deviations {
-		r.Differs(d.aspect, d.want, d.got)
+		r.DiffersOpenly(d.aspect, d.want, d.got)
 	}
 	if !k.system.Running() {
 		return
 	}
 	if err := k.checkMandatory(ctx, r, profile); err != nil {
-		r.Doubt(err.Error())
+		r.DoubtFor(err)
 		return
 	}
 	if r.State == converge.Compliant {
@@ -256,7 +269,7 @@ func (k *Kind) checkMandatory(ctx context.Context, r *converge.Resource, profile
 		}
 	}
 	for _, d := range deviations {
-		r.Differs(d.aspect, d.want, d.got)
+		r.DiffersOpenly(d.aspect, d.want, d.got)
 	}
 	return nil
 }
@@ -295,13 +308,13 @@ func (k *Kind) checkSessions(ctx context.Context, r *converge.Resource) {
 	}
 	sessions, err := k.system.Sessions.List(ctx)
 	if err != nil {
-		r.Doubt(err.Error())
+		r.DoubtFor(err)
 		return
 	}
 	for _, s := range sessions {
 		if s.Live() && s.UID != 0 && s.Since.Before(changed) {
 			r.Wait(converge.NextSession, fmt.Sprintf(
-				"%s has been logged in since before the settings came into the profile, and programs read that when they start", s.User))
+				"%s has been logged in since before the settings came into the profile, and programs read that when they start", s.User)).Openly()
 			return
 		}
 	}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -162,10 +163,10 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 	r := converge.Wanted(want.Resource)
 	name := fileOf(want.ID)
 	if scene.leftovers[name] {
-		r.Differs("leftover", "", system.Temporary(name))
+		r.DiffersOpenly("leftover", "", system.Temporary(name))
 	}
 	if scene.awaiting[name] {
-		r.Differs(converge.AspectEffect, "in effect", "written, and not yet in effect")
+		r.DiffersOpenly(converge.AspectEffect, "in effect", "written, and not yet in effect")
 	}
 	info, there := scene.entries[path.Dir(name)][path.Base(name)]
 	content, err := []byte(nil), error(nil)
@@ -177,18 +178,18 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 	missing := errors.Is(err, fs.ErrNotExist)
 	switch {
 	case err != nil && !missing:
-		r.Doubt(err.Error())
+		r.DoubtFor(err)
 	case want.Spec.Ensure == policy.Absent && !missing:
 		if info.IsDir() {
-			r.Fail(name + " is a directory; remove it by hand if that is right")
+			r.Fail(name + " is a directory; remove it by hand if that is right").Openly()
 		} else {
-			r.Differs("ensure", "absent", "present")
+			r.DiffersOpenly("ensure", "absent", "present")
 		}
 	case want.Spec.Ensure == policy.Absent:
 	case missing:
-		r.Differs("content", shown(want, want.Spec.Content), "")
+		k.differs(&r, want, modeOf(want), "")
 	case !info.IsRegular():
-		r.Fail(name + " is there and not a regular file; remove it by hand if that is right")
+		r.Fail(name + " is there and not a regular file; remove it by hand if that is right").Openly()
 	default:
 		if read {
 			k.compareContent(want, content, info, &r)
@@ -212,23 +213,33 @@ func (k *Kind) compareContent(want policy.Want[policy.Dropin], content []byte, i
 		if got == secret || !readableByAll(name, info) {
 			got = "differs"
 		}
-		r.Differs("content", shown(want, want.Spec.Content), got)
+		k.differs(r, want, modeOf(want)&info.Mode, got)
 	}
 	if info.ACL {
-		r.Differs("acl", "none", "one that lets others in, or keeps them out")
+		r.DiffersOpenly("acl", "none", "one that lets others in, or keeps them out")
 	}
+}
+
+// differs notes another content than the wanted one. Everybody may read of it if the mode
+// of both lets everybody, and so do the directories on the way.
+func (k *Kind) differs(r *converge.Resource, want policy.Want[policy.Dropin], mode fs.FileMode, got string) {
+	differs := r.Differs
+	if public.May(mode) && system.ReachedByAll(k.system.FS, fileOf(want.ID)) {
+		differs = r.DiffersOpenly
+	}
+	differs("content", shown(want, want.Spec.Content), got)
 }
 
 func (k *Kind) compare(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], info system.Info, r *converge.Resource) {
 	name := fileOf(want.ID)
 	if mode := modeOf(want); info.Mode != mode {
-		r.Differs("mode", fmt.Sprintf("%04o", mode), fmt.Sprintf("%04o", info.Mode))
+		r.DiffersOpenly("mode", fmt.Sprintf("%04o", mode), fmt.Sprintf("%04o", info.Mode))
 	}
 	if uid, err := scene.accounts.uid(ctx, want.Spec.Owner); err != nil || uid != info.UID {
-		r.Differs("owner", orRoot(want.Spec.Owner), fmt.Sprint(info.UID))
+		r.DiffersOpenly("owner", orRoot(want.Spec.Owner), fmt.Sprint(info.UID))
 	}
 	if gid, err := scene.accounts.gid(ctx, want.Spec.Group); err != nil || gid != info.GID {
-		r.Differs("group", orRoot(want.Spec.Group), fmt.Sprint(info.GID))
+		r.DiffersOpenly("group", orRoot(want.Spec.Group), fmt.Sprint(info.GID))
 	}
 	if path.Dir(name) == sysctlDir && want.Spec.Activate == nil && k.system.Running() {
 		k.compareSysctls(scene, name, want.Spec.Content, r)
@@ -315,7 +326,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	}
 	if err := b.remember(drifted); err != nil {
 		for _, r := range drifted {
-			b.fail(fileOf(r.ID), fmt.Errorf("cannot bring %s into line: %w", fileOf(r.ID), err))
+			b.fail(fileOf(r.ID), public.Because(fmt.Sprintf("cannot bring %s into line", fileOf(r.ID)), err))
 		}
 		return b.outcomes
 	}
@@ -323,18 +334,18 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 		want, known := wanted[r.ID]
 		if !known && b.purgeable(r.ID) {
 			if err := b.clear(ctx, fileOf(r.ID)); err != nil {
-				b.fail(fileOf(r.ID), fmt.Errorf("cannot remove %s: %w", fileOf(r.ID), err))
+				b.fail(fileOf(r.ID), public.Because("cannot remove "+fileOf(r.ID), err))
 			}
 			continue
 		}
 		if !known {
 			if err := b.giveBack(ctx, r.ID); err != nil {
-				b.outcomes = append(b.outcomes, converge.Outcome{ID: r.ID, Err: fmt.Errorf("cannot give %s back: %w", fileOf(r.ID), err)})
+				b.outcomes = append(b.outcomes, converge.Outcome{ID: r.ID, Err: public.Because(fmt.Sprintf("cannot give %s back", fileOf(r.ID)), err)})
 			}
 			continue
 		}
 		if err := b.mend(ctx, want, r.Diff); err != nil {
-			b.outcomes = append(b.outcomes, converge.Outcome{ID: r.ID, Err: fmt.Errorf("cannot bring %s into line: %w", fileOf(r.ID), err)})
+			b.outcomes = append(b.outcomes, converge.Outcome{ID: r.ID, Err: public.Because(fmt.Sprintf("cannot bring %s into line", fileOf(r.ID)), err)})
 		}
 	}
 	b.relabel(ctx)

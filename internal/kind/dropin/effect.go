@@ -14,6 +14,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -115,7 +116,7 @@ func (b *batch) relabel(ctx context.Context) {
 	slices.Sort(there)
 	if err := runFor(ctx, b.system, there, "restorecon", "--"); err != nil && !errors.Is(err, system.ErrNotInstalled) {
 		for _, name := range there {
-			b.fail(name, fmt.Errorf("cannot give it its SELinux label: %w", err))
+			b.fail(name, public.Because("cannot give it its SELinux label", err))
 		}
 	}
 }
@@ -128,7 +129,7 @@ func (b *batch) activate(ctx context.Context) {
 	byStep := map[step][]string{}
 	for _, name := range b.changed {
 		if err := b.stillBroken(ctx, name); err != nil {
-			b.fail(name, fmt.Errorf("the change is made and cannot take effect: %w", err))
+			b.fail(name, public.Because("the change is made and cannot take effect", err))
 			continue
 		}
 		s := b.stepOf(name)

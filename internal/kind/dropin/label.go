@@ -3,12 +3,12 @@ package dropin
 import (
 	"context"
 	"errors"
-	"fmt"
 	"regexp"
 	"slices"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -46,14 +46,14 @@ func (k *Kind) checkLabels(ctx context.Context, resources []converge.Resource) {
 		}
 		if err != nil {
 			for _, name := range some {
-				byName[name].Doubt(fmt.Sprintf("cannot tell whether its SELinux label is right: %v", err))
+				byName[name].DoubtFor(public.Because("cannot tell whether its SELinux label is right", err))
 			}
 			continue
 		}
 		for line := range strings.Lines(string(out.Stdout)) {
 			if match := relabelled.FindStringSubmatch(strings.TrimSpace(line)); match != nil {
 				if r := byName[match[1]+match[4]]; r != nil {
-					r.Differs("label", match[3]+match[6], match[2]+match[5])
+					r.DiffersOpenly("label", match[3]+match[6], match[2]+match[5])
 				}
 			}
 		}

@@ -3,7 +3,6 @@ package dropin
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"path"
 	"slices"
@@ -12,6 +11,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -67,16 +67,16 @@ func (b *batch) unlessLocked(failures map[string]error) map[string]error {
 func (k *Kind) waits(ctx context.Context, scene *scene, name string, r *converge.Resource) {
 	switch {
 	case scene.untilReboot[name]:
-		r.Wait(converge.Reboot, rebootReason(name))
+		r.Wait(converge.Reboot, rebootReason(name)).Openly()
 	case scene.untilRestart[name] != (start{}):
 		k.awaitsRestart(ctx, scene.untilRestart[name], r)
 	case scene.untilLogin[name]:
 		oldest, err := scene.oldestLogin(ctx)
 		switch {
 		case err != nil:
-			r.Doubt(fmt.Sprintf("cannot tell who has logged in since it changed: %v", err))
+			r.DoubtFor(public.Because("cannot tell who has logged in since it changed", err))
 		case !oldest.IsZero() && oldest.Before(k.changed(name)):
-			r.Wait(converge.NextSession, "somebody is logged in since before it changed")
+			r.Wait(converge.NextSession, "somebody is logged in since before it changed").Openly()
 		}
 	}
 }

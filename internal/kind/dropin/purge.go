@@ -13,6 +13,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -57,7 +58,7 @@ func (k *Kind) purge(ctx context.Context, seen []converge.Resource) []converge.R
 		r := converge.Wanted(dirs[dir])
 		inside, err := k.strays(dir, known)
 		if err != nil {
-			r.Doubt(err.Error())
+			r.DoubtFor(err)
 		}
 		strays = append(strays, inside...)
 		resources = append(resources, r)
@@ -65,7 +66,7 @@ func (k *Kind) purge(ctx context.Context, seen []converge.Resource) []converge.R
 	unowned, err := k.unowned(ctx, strays)
 	for i := range resources {
 		if err != nil && slices.ContainsFunc(strays, func(name string) bool { return path.Dir(name) == fileOf(resources[i].ID) }) {
-			resources[i].Doubt(fmt.Sprintf("cannot tell what belongs to packages: %v", err))
+			resources[i].DoubtFor(public.Because("cannot tell what belongs to packages", err))
 		}
 	}
 	for _, name := range unowned {

@@ -14,6 +14,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -86,7 +87,7 @@ func (k *Kind) writeStarts(starts map[string]start) error {
 func (k *Kind) awaitsRestart(ctx context.Context, old start, r *converge.Resource) {
 	unit, err := k.system.Units.Unit(ctx, old.unit)
 	if err != nil {
-		r.Doubt(fmt.Sprintf("cannot tell whether %s has read it: %v", old.unit, err))
+		r.DoubtFor(public.Because(fmt.Sprintf("cannot tell whether %s has read it", old.unit), err))
 		return
 	}
 	if !up(unit) || startOf(unit, old.unit) != old {
@@ -96,11 +97,11 @@ func (k *Kind) awaitsRestart(ctx context.Context, old start, r *converge.Resourc
 	held := (*gently.Held)(nil)
 	switch {
 	case errors.As(err, &held):
-		r.Wait(held.Until, old.unit+" has been running since before it changed, and "+held.Reason)
+		r.Wait(held.Until, old.unit+" has been running since before it changed, and "+held.Reason).Openly()
 	case err != nil:
-		r.Doubt(fmt.Sprintf("cannot tell whether %s may be restarted: %v", old.unit, err))
+		r.DoubtFor(public.Because(fmt.Sprintf("cannot tell whether %s may be restarted", old.unit), err))
 	default:
-		r.Differs(converge.AspectEffect, "read by "+old.unit, "it has been running since before")
+		r.DiffersOpenly(converge.AspectEffect, "read by "+old.unit, "it has been running since before")
 	}
 }
 

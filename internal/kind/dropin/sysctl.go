@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -90,7 +91,11 @@ func (k *Kind) compareSysctls(scene *scene, name, content string, r *converge.Re
 			if len(r.Diff) > 0 && r.Diff[0].Aspect == "content" {
 				return // it follows from the content
 			}
-			r.Differs("effect", fmt.Sprintf("%s = %s", key, settings[key]), got)
+			differs := r.Differs
+			if info, err := k.system.FS.Stat("/proc/sys/" + key); err == nil && public.May(info.Mode) {
+				differs = r.DiffersOpenly
+			}
+			differs("effect", fmt.Sprintf("%s = %s", key, settings[key]), got)
 		}
 	}
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -77,7 +78,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 			outcome = k.setSELinux(ctx, r, spec.Value)
 		}
 		if outcome.Err != nil {
-			outcome.Err = fmt.Errorf("cannot set %s to %s: %w", r.ID.Name(), spec.Value, outcome.Err)
+			outcome.Err = public.Because(fmt.Sprintf("cannot set %s to %s", r.ID.Name(), spec.Value), outcome.Err)
 		}
 		if outcome.Err != nil || outcome.Postponed != "" {
 			outcomes = append(outcomes, outcome)

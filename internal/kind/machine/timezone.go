@@ -23,13 +23,13 @@ func (k *Kind) checkTimezone(r *converge.Resource, want string) error {
 		return err
 	}
 	if got != want {
-		r.Differs("timezone", want, got)
+		r.DiffersOpenly("timezone", want, got)
 	}
 	if noted, there := k.notedTimezone(); there && noted != want {
-		r.Differs(timezoneFile, want, noted)
+		r.DiffersOpenly(timezoneFile, want, noted)
 	}
 	if r.State == converge.Drifted && !k.isTimezone(want) {
-		r.Fail(fmt.Sprintf("there is no time zone %s in %s", want, zoneinfoDir))
+		r.Fail(fmt.Sprintf("there is no time zone %s in %s", want, zoneinfoDir)).Openly()
 	}
 	return nil
 }

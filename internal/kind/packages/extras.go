@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -32,7 +33,7 @@ func (k *Kind) enableTopics(ctx context.Context, wants []policy.Want[policy.Pack
 			enabled = enabled || err == nil
 		}
 		if err != nil {
-			failed[want.ID] = fmt.Errorf("cannot install %s: cannot enable the topic %s of amazon-linux-extras: %w", want.ID.Name(), topic, err)
+			failed[want.ID] = public.Because(fmt.Sprintf("cannot install %s: cannot enable the topic %s of amazon-linux-extras", want.ID.Name(), topic), err)
 		}
 	}
 	if enabled {

@@ -17,7 +17,7 @@ const kernel = "kernel"
 // runs.
 func (k *Kind) awaitReboot(r *converge.Resource, kernels []instance) {
 	if why := olderKernelRuns(runningKernel(k.system), kernels); why != "" {
-		r.Wait(converge.Reboot, why)
+		r.Wait(converge.Reboot, why).Openly()
 	}
 }
 

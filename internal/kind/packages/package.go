@@ -2,6 +2,7 @@ package packages
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -143,9 +145,9 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		switch said, asked := newer[name]; {
 		case !asked:
 		case said == updateThere:
-			r.Differs("version", "latest", versions(there[name])+", and there is a newer one")
+			r.DiffersOpenly("version", "latest", versions(there[name])+", and there is a newer one")
 		case doubt != "":
-			r.Doubt("it cannot be told whether there is a newer one: " + doubt)
+			r.DoubtFor(public.Because("it cannot be told whether there is a newer one", errors.New(doubt)))
 		case name == kernel:
 			k.awaitReboot(r, there[kernel])
 		}
@@ -169,7 +171,7 @@ func (k *Kind) unwanted(locks lockList, there installed) []converge.Resource {
 		}
 		r := converge.Unwanted(id, "the agent held its version for a policy that no longer names it")
 		r.Diff = nil
-		r.Differs("hold", "none", strings.Join(locks.of(name), ", "))
+		r.DiffersOpenly("hold", "none", strings.Join(locks.of(name), ", "))
 		resources = append(resources, r)
 	}
 	return resources
@@ -185,9 +187,9 @@ func (k *Kind) judge(r *converge.Resource, want policy.Want[policy.Package], the
 	missing := k.missing(group, there)
 	switch _, known := k.groups.members[group]; {
 	case !known:
-		r.Differs("members", "all installed", "not known yet")
+		r.DiffersOpenly("members", "all installed", "not known yet")
 	case len(missing) > 0:
-		r.Differs("members", "all installed", strings.Join(missing, ", ")+" missing")
+		r.DiffersOpenly("members", "all installed", strings.Join(missing, ", ")+" missing")
 	}
 }
 
@@ -205,15 +207,15 @@ func judge(r *converge.Resource, want policy.Want[policy.Package], instances []i
 	switch {
 	case want.Spec.Ensure == policy.Absent:
 		if len(instances) > 0 {
-			r.Differs("version", "absent", versions(instances))
+			r.DiffersOpenly("version", "absent", versions(instances))
 		}
 	case len(instances) == 0:
-		r.Differs("version", string(want.Spec.Ensure), "absent")
+		r.DiffersOpenly("version", string(want.Spec.Ensure), "absent")
 	case interrupted(want.ID.Name(), instances) != "":
-		r.Differs("version", string(want.Spec.Ensure), versions(instances))
-		r.Reason = interrupted(want.ID.Name(), instances)
+		r.DiffersOpenly("version", string(want.Spec.Ensure), versions(instances))
+		r.Note(interrupted(want.ID.Name(), instances))
 	case want.Spec.Version() != "" && !matches(want, instances):
-		r.Differs("version", want.Spec.Version(), versions(instances))
+		r.DiffersOpenly("version", want.Spec.Version(), versions(instances))
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -76,15 +77,15 @@ func (k *Patches) judge(ctx context.Context, r *converge.Resource, want policy.W
 	updates, doubt := k.ask(ctx, want.Spec, nil)
 	switch {
 	case !updates && doubt != "":
-		r.Doubt("it cannot be told whether there are updates: " + doubt)
+		r.DoubtFor(public.Because("it cannot be told whether there are updates", errors.New(doubt)))
 		return nil
 	case !updates:
 		return k.judgeKernel(ctx, r)
 	case !k.mayNow(want.ID) && !k.window.IsSet():
-		r.Wait(converge.Maintenance, "there are updates, and no maintenance window is set; say window in [schedule] of agent.toml")
+		r.Wait(converge.Maintenance, "there are updates, and no maintenance window is set; say window in [schedule] of agent.toml").Openly()
 		return nil
 	case !k.mayNow(want.ID):
-		r.Wait(converge.Maintenance, "there are updates, which wait for the maintenance window "+k.window.String())
+		r.Wait(converge.Maintenance, "there are updates, which wait for the maintenance window "+k.window.String()).Openly()
 		return nil
 	}
 	spared, why, err := k.spared(ctx, want.ID)
@@ -93,11 +94,11 @@ func (k *Patches) judge(ctx context.Context, r *converge.Resource, want policy.W
 	}
 	if len(spared) > 0 {
 		if more, _ := k.ask(ctx, want.Spec, spared); !more {
-			r.Wait(why.Until, why.Reason)
+			r.Wait(why.Until, why.Reason).Openly()
 			return nil
 		}
 	}
-	r.Differs("updates", "none left", "there are")
+	r.DiffersOpenly("updates", "none left", "there are")
 	return nil
 }
 
@@ -115,7 +116,7 @@ func (k *Patches) judgeKernel(ctx context.Context, r *converge.Resource) error {
 		return err
 	}
 	if why := olderKernelRuns(running, there[kernel]); why != "" {
-		r.Wait(converge.Reboot, why)
+		r.Wait(converge.Reboot, why).Openly()
 	}
 	return nil
 }
@@ -223,7 +224,7 @@ func (k *Patches) install(ctx context.Context, want policy.Want[policy.Patch], t
 		return k.install(ctx, want, there)
 	}
 	if err != nil {
-		return []converge.Outcome{{ID: want.ID, Err: fmt.Errorf("cannot install updates: %w", err)}}
+		return []converge.Outcome{{ID: want.ID, Err: public.Because("cannot install updates", err)}}
 	}
 	k.answers = nil
 	left, _ := k.ask(ctx, want.Spec, spared)
@@ -242,7 +243,7 @@ func (k *Patches) install(ctx context.Context, want policy.Want[policy.Patch], t
 		}
 		k.answers = nil
 		if left, _ = k.ask(ctx, want.Spec, spared); left {
-			return []converge.Outcome{{ID: want.ID, Err: errors.New("cannot install all updates: " + said)}}
+			return []converge.Outcome{{ID: want.ID, Err: public.Because("cannot install all updates", errors.New(said))}}
 		}
 	}
 	if rest, _ := k.ask(ctx, want.Spec, nil); rest && len(spared) > 0 {

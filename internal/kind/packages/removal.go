@@ -11,6 +11,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -27,7 +28,7 @@ var neededBy = regexp.MustCompile(`is needed by \(installed\) (\S+)`)
 func (k *Kind) refuses(ctx context.Context, id policy.ID) error {
 	name := id.Name()
 	if why := protected.Package(name); why != "" {
-		return errors.New(why)
+		return public.Error(errors.New(why))
 	}
 	_, named := k.policy.Lookup(id)
 	going := map[string]bool{name: true}
@@ -39,16 +40,16 @@ func (k *Kind) refuses(ctx context.Context, id policy.ID) error {
 		for _, dependent := range dependents {
 			switch why := protected.Package(dependent); {
 			case why != "":
-				return fmt.Errorf("%s needs it, and %s", dependent, why)
+				return public.Error(fmt.Errorf("%s needs it, and %s", dependent, why))
 			case k.keeps(dependent):
-				return fmt.Errorf("%s needs it, which the policy wants", dependent)
+				return public.Error(fmt.Errorf("%s needs it, which the policy wants", dependent))
 			case !named && !k.broughtHere(dependent):
-				return fmt.Errorf("%s needs it, which the agent has not installed", dependent)
+				return public.Error(fmt.Errorf("%s needs it, which the agent has not installed", dependent))
 			}
 			going[dependent] = true
 		}
 		if len(going) > maxDependents {
-			return fmt.Errorf("more than %d packages would be removed with it", maxDependents)
+			return public.Error(fmt.Errorf("more than %d packages would be removed with it", maxDependents))
 		}
 	}
 }

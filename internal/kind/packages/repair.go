@@ -14,6 +14,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -105,7 +106,7 @@ func (k *Kind) postpone(ctx context.Context, wants []policy.Want[policy.Package]
 		}
 		person, err := facts.LoggedIn(ctx, k.system)
 		if err != nil {
-			err = fmt.Errorf("cannot change %s: %w", name, err)
+			err = public.Because("cannot change "+name, err)
 		} else {
 			err = consentTo(k.policy, k.window, want.ID, name).Hold(k.system, person, fmt.Sprintf("whose session may end when %s is replaced", name))
 		}
@@ -121,7 +122,7 @@ func (k *Kind) postpone(ctx context.Context, wants []policy.Want[policy.Package]
 func all(drifted []converge.Resource, err error) []converge.Outcome {
 	var outcomes []converge.Outcome
 	for _, r := range drifted {
-		outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: fmt.Errorf("cannot bring %s into line: %w", r.ID, err)})
+		outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: public.Because(fmt.Sprintf("cannot bring %s into line", r.ID), err)})
 	}
 	return outcomes
 }
@@ -143,9 +144,9 @@ func (m *mending) failHolds(drifted []converge.Resource, err error) {
 		switch {
 		case m.failed[r.ID] != nil:
 		case named && spec.Hold:
-			m.failed[r.ID] = fmt.Errorf("cannot hold the version of %s: %w", r.ID.Name(), err)
+			m.failed[r.ID] = public.Because("cannot hold the version of "+r.ID.Name(), err)
 		case m.ledger.Owns(policy.NewID(hold, r.ID.Name())):
-			m.failed[r.ID] = fmt.Errorf("cannot let go of the version of %s: %w", r.ID.Name(), err)
+			m.failed[r.ID] = public.Because("cannot let go of the version of "+r.ID.Name(), err)
 		}
 	}
 }
@@ -190,7 +191,7 @@ func (m *mending) tasks(ctx context.Context, wants []policy.Want[policy.Package]
 			t.line = m.groupLines(group, there)
 		}
 		if twice := interrupted(want.ID.Name(), there[want.ID.Name()]); twice != "" && t.verb != "remove" {
-			m.failed[want.ID] = t.cannot(errors.New(twice))
+			m.failed[want.ID] = t.cannot(public.Error(errors.New(twice)))
 			continue
 		}
 		if t.verb == "remove" {
@@ -241,7 +242,7 @@ func (m *mending) groupLines(group string, there installed) string {
 }
 
 func (t task) cannot(err error) error {
-	return fmt.Errorf("cannot %s %s: %w", t.verb, t.ID.Name(), err)
+	return public.Because(fmt.Sprintf("cannot %s %s", t.verb, t.ID.Name()), err)
 }
 
 // mend does what is to be done together, and what then is not right in ever
@@ -318,7 +319,7 @@ func (m *mending) fail(wants []policy.Want[policy.Package], err error) {
 func (m *mending) why(ctx context.Context, t task, there installed, out system.Output) error {
 	group, isGroup := policy.PackageGroup(t.ID.Name())
 	if _, known := m.groups.members[group]; isGroup && !known && !unknownName(out) {
-		return errors.New("the package manager has kept no list of groups that tells who belongs to it")
+		return public.Error(errors.New("the package manager has kept no list of groups that tells who belongs to it"))
 	}
 	if t.verb != "install" || isGroup || len(there[t.ID.Name()]) > 0 {
 		return errors.New(reason(out))
@@ -327,7 +328,7 @@ func (m *mending) why(ctx context.Context, t task, there installed, out system.O
 		Argv: []string{"rpm", "-q", "--qf", `%{NAME}\n`, "--whatprovides", t.ID.Name()}, ReadOnly: true,
 	})
 	if err == nil && provides.ExitCode == 0 {
-		return fmt.Errorf("the installed %s provides it or has taken its place; name that one in the policy", provides.LastLine())
+		return public.Error(fmt.Errorf("the installed %s provides it or has taken its place; name that one in the policy", provides.LastLine()))
 	}
 	return errors.New(reason(out))
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -112,23 +113,23 @@ func (k *Repositories) Check(ctx context.Context) ([]converge.Resource, error) {
 		name := want.ID.Name()
 		if want.Spec.Ensure == policy.Absent {
 			if _, err := k.system.FS.Stat(repositoryFile(name)); err == nil {
-				r.Differs("file", "absent", "present")
+				r.DiffersOpenly("file", "absent", "present")
 			}
 			resources = append(resources, r)
 			continue
 		}
 		k.checkFile(&r, want)
 		if other := elsewhere[name]; other != "" {
-			r.Differs("defined in", repositoryFile(name)+" alone", other)
+			r.DiffersOpenly("defined in", repositoryFile(name)+" alone", other)
 		}
 		if !k.hasKey(want) {
-			r.Differs("key file", want.Spec.Fingerprint, "another, or none")
+			r.DiffersOpenly("key file", want.Spec.Fingerprint, "another, or none")
 		}
 		switch {
 		case keysErr == nil && !slices.ContainsFunc(imported, isKey(want.Spec.Fingerprint)):
-			r.Differs("key", want.Spec.Fingerprint, "not imported")
+			r.DiffersOpenly("key", want.Spec.Fingerprint, "not imported")
 		case keysErr != nil && r.State == converge.Compliant:
-			r.Doubt(keysErr.Error())
+			r.DoubtFor(keysErr)
 		}
 		resources = append(resources, r)
 	}
@@ -178,21 +179,24 @@ func (k *Repositories) checkFile(r *converge.Resource, want policy.Want[policy.R
 		got, err = k.system.FS.ReadFile(file)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		r.Differs("file", "present", "absent")
+		r.DiffersOpenly("file", "present", "absent")
 		return
 	}
 	if err != nil {
-		r.Doubt(err.Error())
+		r.DoubtFor(err)
 		return
 	}
 	if a := attr(want); info.Mode != a.Mode {
-		r.Differs("mode", fmt.Sprintf("%04o", a.Mode), fmt.Sprintf("%04o", info.Mode))
+		r.DiffersOpenly("mode", fmt.Sprintf("%04o", a.Mode), fmt.Sprintf("%04o", info.Mode))
 	}
 	if info.UID != 0 || info.GID != 0 {
-		r.Differs("owner", "0:0", fmt.Sprintf("%d:%d", info.UID, info.GID))
+		r.DiffersOpenly("owner", "0:0", fmt.Sprintf("%d:%d", info.UID, info.GID))
 	}
 	if string(got) != string(content(name, want.Spec)) {
 		compare(r, settings(name, want.Spec), parseINI(got)[name], attr(want).Mode == 0o600)
+		if public.May(attr(want).Mode & info.Mode) {
+			r.DifferencesOpenly()
+		}
 	}
 }
 
@@ -223,12 +227,12 @@ func compare(r *converge.Resource, want, got []setting, secret bool) {
 	}
 	for _, s := range got {
 		if value, extra := effective[s.key]; extra {
-			r.Differs(s.key, "not set", shown(s.key, value))
+			r.DiffersVeiled(s.key, "not set", shown(s.key, value))
 			delete(effective, s.key)
 		}
 	}
 	if len(r.Diff) == before {
-		r.Differs("content", "as the agent writes it", "otherwise, with the same settings")
+		r.DiffersOpenly("content", "as the agent writes it", "otherwise, with the same settings")
 	}
 }
 
@@ -288,11 +292,11 @@ func (k *Repositories) Repair(ctx context.Context, drifted []converge.Resource) 
 		} else {
 			err = errors.Join(k.setKey(ctx, want), k.setFile(want))
 			if other := elsewhere[name]; other != "" {
-				err = errors.Join(err, fmt.Errorf("%s defines it too; remove it there", other))
+				err = errors.Join(err, public.Error(fmt.Errorf("%s defines it too; remove it there", other)))
 			}
 		}
 		if err != nil {
-			outcomes = append(outcomes, converge.Outcome{ID: want.ID, Err: fmt.Errorf("cannot set up the repository %s: %w", name, err)})
+			outcomes = append(outcomes, converge.Outcome{ID: want.ID, Err: public.Because("cannot set up the repository "+name, err)})
 		}
 	}
 	for _, r := range k.unwanted() {
@@ -300,7 +304,7 @@ func (k *Repositories) Repair(ctx context.Context, drifted []converge.Resource) 
 			continue
 		}
 		if err := k.giveBack(r.ID); err != nil {
-			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: fmt.Errorf("cannot take the repository %s away: %w", r.ID.Name(), err)})
+			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: public.Because("cannot take the repository "+r.ID.Name()+" away", err)})
 		}
 	}
 	return outcomes
@@ -354,7 +358,7 @@ func (k *Repositories) setKey(ctx context.Context, want policy.Want[policy.Repos
 	if !k.hasKey(want) {
 		key, err := k.fetch(ctx, want.Spec)
 		if err != nil {
-			return errors.Join(fmt.Errorf("cannot use its key: %w", err), k.system.FS.Remove(file))
+			return errors.Join(public.Because("cannot use its key", err), k.system.FS.Remove(file))
 		}
 		if err := k.system.FS.WriteFile(file, key.armored(), system.Attr{Mode: 0o644}); err != nil {
 			return err
@@ -385,7 +389,7 @@ func (k *Repositories) fetch(ctx context.Context, want policy.Repository) (publi
 		return publicKey{}, err
 	}
 	if key.fingerprint != want.Fingerprint {
-		return publicKey{}, fmt.Errorf("its fingerprint is %s, and the policy says %s", key.fingerprint, want.Fingerprint)
+		return publicKey{}, public.Error(fmt.Errorf("its fingerprint is %s, and the policy says %s", key.fingerprint, want.Fingerprint))
 	}
 	return key, nil
 }

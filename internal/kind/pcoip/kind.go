@@ -193,7 +193,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	for i := len(wants); i < len(resources); i++ {
 		if resources[i].State == converge.Compliant { // only the ledger is left to be told
-			resources[i].Differs("ensure", "given back", "kept")
+			resources[i].DiffersOpenly("ensure", "given back", "kept")
 		}
 	}
 	return resources, nil
@@ -217,11 +217,11 @@ func (k *Kind) checkWish(r *converge.Resource, want policy.PCoIP, f found, m man
 		what = policy.PCoIPEncryption
 	}
 	if f.absent != "" {
-		r.Fail(fmt.Sprintf("cannot set %s: %s", what, f.absent))
+		r.Fail(fmt.Sprintf("cannot set %s: %s", what, f.absent)).Openly()
 		return
 	}
 	if err := w.errs[r.ID]; err != nil {
-		r.Fail(fmt.Sprintf("cannot set %s: %v", what, err))
+		r.Fail(fmt.Sprintf("cannot set %s: %v", what, err)).Openly()
 		return
 	}
 	if why := k.refusedBefore(r.ID); why != "" {
@@ -243,10 +243,10 @@ func (k *Kind) checkWish(r *converge.Resource, want policy.PCoIP, f found, m man
 		f.compare(r, aspect, name, w.values[r.ID][name])
 	}
 	if wanted := (system.Attr{Mode: confMode}); !f.missing && f.info.Attr != wanted {
-		r.Differs("mode", describe(wanted), describe(f.info.Attr))
+		r.DiffersOpenly("mode", describe(wanted), describe(f.info.Attr))
 	}
 	if _, named := m[r.ID.Name()]; want.Unchecked && !named {
-		r.Reason = "not validated: it is not known whether the installed agent takes this; the policy says allow_unknown"
+		r.Note("not validated: it is not known whether the installed agent takes this; the policy says allow_unknown")
 	}
 }
 

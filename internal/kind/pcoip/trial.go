@@ -125,10 +125,10 @@ func (k *Kind) judgeOwed(ctx context.Context, r *converge.Resource, noted notes,
 		return err
 	}
 	if held := consent.Hold(k.system, person, "whose programs may be open: "+failed+" is started again when nobody is at the desktop"); held != nil {
-		r.Reason += "; " + held.Error()
+		r.Note(r.Reason + "; " + held.Error())
 		return nil
 	}
-	r.Differs(aspectStart, "the PCoIP agent runs", failed+" has failed and was not started again yet")
+	r.DiffersOpenly(aspectStart, "the PCoIP agent runs", failed+" has failed and was not started again yet")
 	return nil
 }
 

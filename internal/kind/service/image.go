@@ -8,6 +8,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -33,7 +34,7 @@ func (k *Kind) checkImage(ctx context.Context, resources []converge.Resource, wa
 	for i, want := range wants {
 		unit, err := units.Unit(ctx, want.ID.Name())
 		if err != nil {
-			resources[i].Doubt(err.Error())
+			resources[i].DoubtFor(public.Error(err))
 			continue
 		}
 		if want.Spec.Running != nil {
@@ -41,7 +42,7 @@ func (k *Kind) checkImage(ctx context.Context, resources []converge.Resource, wa
 		}
 		judge(&resources[i], want.Spec, unit)
 		if want.Spec.Running != nil && resources[i].State == converge.Compliant {
-			resources[i].Reason = "whether it runs is seen when the machine runs"
+			resources[i].Note("whether it runs is seen when the machine runs")
 		}
 	}
 }

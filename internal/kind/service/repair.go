@@ -11,6 +11,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -45,6 +46,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	var troubled []converge.Outcome
 	for _, outcome := range outcomes {
 		if outcome.Err != nil || outcome.Postponed != "" {
+			outcome.Err = public.Error(outcome.Err) // whoever asks systemd is told the same
 			troubled = append(troubled, outcome)
 		}
 	}

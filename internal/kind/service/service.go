@@ -16,6 +16,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -67,7 +68,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	if err != nil {
 		for i := range resources {
-			resources[i].Doubt(err.Error())
+			resources[i].DoubtFor(public.Error(err))
 		}
 		return resources, err
 	}
@@ -77,7 +78,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		unit := units[i]
 		if !linked.tell(want.Spec, &unit) {
 			if unit, errs[i] = k.system.Units.Unit(ctx, unit.Name); errs[i] != nil {
-				resources[i].Doubt(errs[i].Error())
+				resources[i].DoubtFor(public.Error(errs[i]))
 				return
 			}
 		}
@@ -138,30 +139,30 @@ func absent(want policy.Service, u system.Unit) bool {
 func judge(r *converge.Resource, want policy.Service, u system.Unit) {
 	if absent(want, u) {
 		// Drift and not a failure: the repair of another kind may bring it.
-		r.Differs("unit", "present", "not found")
+		r.DiffersOpenly("unit", "present", "not found")
 		return
 	}
 	switch {
 	case is(want.Masked, true) && !maskedForGood(u):
-		r.Differs("masked", "masked", said(u.UnitFileState, "not masked"))
+		r.DiffersOpenly("masked", "masked", said(u.UnitFileState, "not masked"))
 	case mustUnmask(want) && masked(u):
-		r.Differs("masked", "not masked", said(u.UnitFileState, "masked"))
+		r.DiffersOpenly("masked", "not masked", said(u.UnitFileState, "masked"))
 	}
 	switch {
 	case is(want.Enabled, true) && !enabled(u):
-		r.Differs("enabled", "enabled", said(u.UnitFileState, "no unit file"))
+		r.DiffersOpenly("enabled", "enabled", said(u.UnitFileState, "no unit file"))
 	case is(want.Enabled, false) && !disabled(u):
-		r.Differs("enabled", "disabled", u.UnitFileState)
+		r.DiffersOpenly("enabled", "disabled", u.UnitFileState)
 	}
 	switch {
 	case is(want.Running, true) && !running(u):
-		r.Differs("running", "active", state(u))
+		r.DiffersOpenly("running", "active", state(u))
 	case is(want.Running, false) && !stopped(u):
-		r.Differs("running", "inactive", u.ActiveState)
+		r.DiffersOpenly("running", "inactive", u.ActiveState)
 	}
 	if len(r.Diff) == 1 && r.Diff[0].Aspect == "enabled" && *want.Enabled {
 		if why := cannotEnable(u); why != "" {
-			r.Fail(why) // and there is nothing else that a repair could try
+			r.Fail(why).Openly() // and there is nothing else that a repair could try
 		}
 	}
 }

@@ -125,19 +125,19 @@ func (k *Kind) directoryGroup(ctx context.Context, name string) (facts.Group, bo
 func (k *Kind) checkGroups(ctx context.Context, want policy.Sudo, people []facts.Account, r *converge.Resource) {
 	m, err := k.memberships(ctx, want, people)
 	if err != nil {
-		r.Doubt(err.Error())
+		r.DoubtFor(err)
 		return
 	}
 	for _, in := range m.local {
-		r.Differs("members of "+in.group, "without "+in.person, in.person)
+		r.DiffersOpenly("members of "+in.group, "without "+in.person, in.person)
 	}
 	switch {
 	case r.State == converge.Drifted:
 	case len(m.stuck) > 0:
-		r.Fail(strings.Join(m.stuck, "\n"))
+		r.Fail(strings.Join(m.stuck, "\n")).Openly()
 	default:
 		if holders := k.holders(ctx, want, m.gids); len(holders) > 0 {
-			r.Wait(converge.NextSession, strings.Join(holders, ", ")+"; it ends with the session")
+			r.Wait(converge.NextSession, strings.Join(holders, ", ")+"; it ends with the session").Openly()
 		}
 	}
 }

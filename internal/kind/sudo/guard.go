@@ -8,6 +8,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 // bringsAdministrator says whether the policy makes an account or group that may
@@ -40,7 +41,7 @@ func (k *Kind) administrated(ctx context.Context, allow []string) error {
 		}
 		reasons = append(reasons, reason)
 	}
-	return fmt.Errorf("it would leave no administrator: %s; nothing is changed until there is one", strings.Join(reasons, ", "))
+	return public.Error(fmt.Errorf("it would leave no administrator: %s; nothing is changed until there is one", strings.Join(reasons, ", ")))
 }
 
 // unknown says why a subject brings no administrator, or "" when it does.

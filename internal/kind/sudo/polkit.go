@@ -81,7 +81,7 @@ func (k *Kind) polkitFiles(allow []string) map[string][]byte {
 func (k *Kind) checkPolkit(ctx context.Context, allow []string, people []facts.Account, r *converge.Resource) {
 	files := k.polkitFiles(allow)
 	if len(files) == 0 {
-		r.Reason = "polkit is not installed, so there is nothing that it could allow"
+		r.Note("polkit is not installed, so there is nothing that it could allow")
 		return
 	}
 	for _, name := range []string{rulesPath, authority} {
@@ -100,20 +100,20 @@ func (k *Kind) checkPolkit(ctx context.Context, allow []string, people []facts.A
 		}
 		got, err2 := k.system.FS.ReadFile(name)
 		if err = errors.Join(err, err2); err != nil {
-			r.Doubt(err.Error())
+			r.DoubtFor(err)
 			return
 		}
 		if !bytes.Equal(got, want) {
 			r.Differs(name, string(want), string(got))
 		} else if info.Attr != polkitAttr() {
-			r.Differs("mode of "+name, "0644, owner 0, group 0", fmt.Sprintf("%04o, owner %d, group %d", info.Mode, info.UID, info.GID))
+			r.DiffersOpenly("mode of "+name, "0644, owner 0, group 0", fmt.Sprintf("%04o, owner %d, group %d", info.Mode, info.UID, info.GID))
 		}
 	}
 	if g := k.polkitGrants(ctx, allow, people); g.err != nil {
 		r.Doubt(g.err.Error())
 	} else if len(g.edits) > 0 {
 		for _, e := range g.edits {
-			r.Differs(e.path, "nobody is made an administrator", e.why)
+			r.DiffersVeiled(e.path, "nobody is made an administrator", e.why)
 		}
 	} else if r.State != converge.Drifted && len(g.stuck) > 0 {
 		r.Fail(strings.Join(g.stuck, "\n"))

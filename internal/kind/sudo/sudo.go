@@ -12,6 +12,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -102,7 +103,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 			continue
 		}
 		if err := k.administrated(ctx, allow); err != nil {
-			resources[i].Fail(err.Error())
+			resources[i].FailFor(err)
 		}
 	}
 	return resources, nil
@@ -121,7 +122,7 @@ func allowed(want policy.Sudo) []string {
 
 func (k *Kind) checkSudo(ctx context.Context, allow []string, people []facts.Account, peopleErr error, r *converge.Resource) {
 	if !k.installed() {
-		r.Reason = "sudo is not installed, so nobody can use it"
+		r.Note("sudo is not installed, so nobody can use it")
 		return
 	}
 	fingerprint := k.fingerprint(people)
@@ -130,11 +131,11 @@ func (k *Kind) checkSudo(ctx context.Context, allow []string, people []facts.Acc
 	}
 	p, err := k.plan(ctx, allow)
 	if err != nil {
-		r.Doubt(err.Error())
+		r.DoubtFor(err)
 		return
 	}
 	for _, d := range p.differences() {
-		r.Differs(d.Aspect, d.Want, d.Got)
+		r.DiffersVeiled(d.Aspect, d.Want, d.Got)
 	}
 	switch {
 	case p.dead != "":
@@ -149,7 +150,7 @@ func (k *Kind) checkSudo(ctx context.Context, allow []string, people []facts.Acc
 	case len(wrong) > 0:
 		r.Fail(strings.Join(wrong, "\n"))
 	case err != nil:
-		r.Doubt(err.Error())
+		r.DoubtFor(err)
 	default:
 		k.believe(fingerprint)
 	}
@@ -197,7 +198,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 			err = k.repairSudo(ctx, allow)
 		}
 		if err != nil {
-			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: fmt.Errorf("cannot bring %s into line: %w", r.ID, err)})
+			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: public.Because(fmt.Sprintf("cannot bring %s into line", r.ID), err)})
 		}
 	}
 	return outcomes

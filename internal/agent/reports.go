@@ -1,0 +1,118 @@
+package agent
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+
+	"github.com/soe-agent/soe-agent/internal/bus"
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/report"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// SaveReport writes what a walk has found: the whole report for root, and the one for
+// everybody where the machine runs. An image has no /run of its own.
+func (m *Machine) SaveReport(r report.Report) error {
+	err := m.saveWhole(r)
+	if !m.System.Running() {
+		return err
+	}
+	return errors.Join(err, m.saveFor(ReportFile, r.ForEverybody(), 0o644, 0o755))
+}
+
+func (m *Machine) saveWhole(r report.Report) error { return m.saveFor(WholeReport, r, 0o600, 0o700) }
+
+func (m *Machine) saveFor(name string, document any, mode, dirMode fs.FileMode) error {
+	var content bytes.Buffer
+	if err := json.NewEncoder(&content).Encode(document); err != nil {
+		return err
+	}
+	if err := m.System.FS.MkdirAll(path.Dir(name), dirMode); err != nil {
+		return err
+	}
+	return m.System.FS.WriteFile(name, content.Bytes(), system.Attr{Mode: mode})
+}
+
+// ErrNoReport is the error of LastReport when there is none of this boot.
+var ErrNoReport = errors.New("there is none yet")
+
+// LastReport is what was found last below a root, as the files say: the whole report for
+// whoever may read it, if it is about the same as the one for everybody. What another boot
+// has left says nothing of a machine that runs.
+func LastReport(s *system.System) (report.Report, error) {
+	public, err := readReport(s, ReportFile)
+	if s.Running() && err != nil {
+		return public, err
+	}
+	whole, wholeErr := readReport(s, WholeReport)
+	switch {
+	case wholeErr != nil:
+		return public, err
+	case err != nil:
+		return whole, nil
+	case !s.Running() && whole.Time.After(public.Time):
+		return whole, nil
+	}
+	r, _ := public.Details(whole)
+	return r, nil
+}
+
+func readReport(s *system.System, name string) (report.Report, error) {
+	var r report.Report
+	content, err := s.FS.ReadFile(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return r, ErrNoReport
+	}
+	if err != nil {
+		return r, err
+	}
+	if err := json.Unmarshal(content, &r); err != nil {
+		return r, fmt.Errorf("cannot read the report in %s: %w", name, err)
+	}
+	return r, nil
+}
+
+// keepWhole writes the whole report, if it says something new.
+func (d *daemon) keepWhole(r report.Report) {
+	digest := r.Digest()
+	if digest == d.wholeDigest {
+		return
+	}
+	if err := d.saveWhole(r); err != nil {
+		d.Log.Error("cannot keep the report for root", "err", err)
+		return
+	}
+	d.wholeDigest = digest
+}
+
+// report says where the machine stands, mu being held.
+func (d *daemon) report() report.Report {
+	var byKind [][]converge.Resource
+	for _, kind := range slices.Sorted(maps.Keys(d.resources)) {
+		byKind = append(byKind, d.resources[kind])
+	}
+	resources := append(slices.Concat(byKind...), d.own()...)
+	return report.New(d.version, d.Facts, d.policy, d.refused(), d.System.Clock.Now(), resources, maps.Clone(d.timing))
+}
+
+// Report implements bus.Agent. The report for everybody is in memory only while it is
+// sent.
+func (s served) Report(ctx context.Context) ([]byte, error) {
+	if bus.ForRoot(ctx) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		return json.Marshal(s.report())
+	}
+	content, err := s.System.FS.ReadFile(ReportFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, errors.New("cannot show the last report: there is none yet")
+	}
+	return content, err
+}
