@@ -13,6 +13,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -292,11 +293,11 @@ func (m *mover) each(outcome converge.Outcome) (outcomes []converge.Outcome) {
 // vacantUID says who holds a uid, if anybody does.
 func vacantUID(ctx context.Context, s *system.System, db database, uid int) error {
 	if holder, taken := db.accountOf(uid); taken {
-		return fmt.Errorf("uid %d is held by %s", uid, holder.Name)
+		return public.Error(fmt.Errorf("uid %d is held by %s", uid, holder.Name))
 	}
 	holder, taken, err := facts.LookupUser(ctx, s, strconv.Itoa(uid))
 	if err == nil && taken {
-		return fmt.Errorf("uid %d is held by %s of the directory", uid, holder.Name)
+		return public.Error(fmt.Errorf("uid %d is held by %s of the directory", uid, holder.Name))
 	}
 	return err
 }
@@ -304,11 +305,11 @@ func vacantUID(ctx context.Context, s *system.System, db database, uid int) erro
 // vacantGID says who holds a gid, if anybody does.
 func vacantGID(ctx context.Context, s *system.System, db database, gid int) error {
 	if holder, taken := db.groupOf(gid); taken {
-		return fmt.Errorf("gid %d is held by group %s", gid, holder.Name)
+		return public.Error(fmt.Errorf("gid %d is held by group %s", gid, holder.Name))
 	}
 	holder, taken, err := facts.LookupGroup(ctx, s, strconv.Itoa(gid))
 	if err == nil && taken {
-		return fmt.Errorf("gid %d is held by group %s of the directory", gid, holder.Name)
+		return public.Error(fmt.Errorf("gid %d is held by group %s of the directory", gid, holder.Name))
 	}
 	return err
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -111,7 +112,7 @@ func (g *Groups) repair(ctx context.Context, id policy.ID) error {
 		err = g.renumber(ctx, db, have, *spec.GID)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot %s group %s: %w", verb, name, err)
+		return public.Because(fmt.Sprintf("cannot %s group %s", verb, name), err)
 	}
 	return nil
 }
@@ -119,14 +120,14 @@ func (g *Groups) repair(ctx context.Context, id policy.ID) error {
 func (g *Groups) create(ctx context.Context, id policy.ID, db database, spec policy.Group) error {
 	name := id.Name()
 	if why := protected.Account(name); why != "" {
-		return errors.New(why)
+		return public.Error(errors.New(why))
 	}
 	other, found, err := facts.LookupGroup(ctx, g.system, name)
 	if err != nil {
 		return err
 	}
 	if found {
-		return fmt.Errorf("the directory has a group of that name, with gid %d, which a local one would hide", other.GID)
+		return public.Error(fmt.Errorf("the directory has a group of that name, with gid %d, which a local one would hide", other.GID))
 	}
 	argv := []string{"groupadd"}
 	if spec.System {
@@ -154,7 +155,7 @@ func (g *Groups) renumber(ctx context.Context, db database, have facts.Group, gi
 		return err
 	}
 	if twin, shared := first(db.groups, func(other facts.Group) bool { return other.GID == have.GID && other.Name != have.Name }); shared {
-		return fmt.Errorf("gid %d is that of group %s as well: whose files are whose cannot be told", have.GID, twin.Name)
+		return public.Error(fmt.Errorf("gid %d is that of group %s as well: whose files are whose cannot be told", have.GID, twin.Name))
 	}
 	if err := notWhileRunning(g.system, "group "+have.Name, have.GID, "Gid", "Groups"); err != nil {
 		return err
@@ -183,10 +184,10 @@ func (g *Groups) remove(ctx context.Context, id policy.ID, db database, have fac
 // mayTouch says why an existing group must not be changed, or not now.
 func (g *Groups) mayTouch(ctx context.Context, db database, have facts.Group) error {
 	if why := protected.Account(have.Name); why != "" {
-		return errors.New(why)
+		return public.Error(errors.New(why))
 	}
 	if have.GID == 0 {
-		return errors.New("it is another name of root's group")
+		return public.Error(errors.New("it is another name of root's group"))
 	}
 	return notWhileIn(ctx, g.system, func(session system.Session) bool {
 		person, _ := db.accountOf(int(session.UID))
@@ -197,7 +198,7 @@ func (g *Groups) mayTouch(ctx context.Context, db database, have facts.Group) er
 // free says why a group cannot take a gid, if it cannot.
 func (g *Groups) free(ctx context.Context, db database, name string, gid int) error {
 	if other := g.files.stillOf(db, gid); other != "" && other != name {
-		return fmt.Errorf("gid %d is still held by files of group %s", gid, other)
+		return public.Error(fmt.Errorf("gid %d is still held by files of group %s", gid, other))
 	}
 	return errors.Join(mayTakeID(ctx, g.system, "gid", name, gid, reservedGIDs()), vacantGID(ctx, g.system, db, gid))
 }

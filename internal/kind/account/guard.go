@@ -9,10 +9,11 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-var errLastAdministrator = errors.New("it would leave no administrator: nobody else of [sudo] allow is known to this machine")
+var errLastAdministrator = public.Error(errors.New("it would leave no administrator: nobody else of [sudo] allow is known to this machine"))
 
 // keepsAdministrator returns an error when nobody could administer the machine any
 // more without an account, or a group, of those whom the policy lets use sudo. The

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -13,7 +14,7 @@ const homeUnit = "home.mount"
 
 // errHomeIsAway is the state of a WorkSpace that is starting: /home is a volume
 // that is mounted late.
-var errHomeIsAway = errors.New("/home is a volume that is not mounted yet")
+var errHomeIsAway = public.Error(errors.New("/home is a volume that is not mounted yet"))
 
 func homeIsAway(s *system.System) bool {
 	if !s.Running() {

@@ -13,6 +13,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -20,10 +21,10 @@ import (
 // must not be removed.
 func mayLoseID(name string, id int, reserved map[string]int) error {
 	if why := needed(name); why != "" {
-		return errors.New(why)
+		return public.Error(errors.New(why))
 	}
 	if known, is := reserved[name]; is && known == id {
-		return fmt.Errorf("id %d is reserved for it in Amazon Linux, and software relies on that", id)
+		return public.Error(fmt.Errorf("id %d is reserved for it in Amazon Linux, and software relies on that", id))
 	}
 	return nil
 }
@@ -38,7 +39,7 @@ func mayTakeID(ctx context.Context, s *system.System, word, name string, id int,
 	}
 	for _, other := range slices.Sorted(maps.Keys(reserved)) {
 		if reserved[other] == id && other != name {
-			return fmt.Errorf("%s %d is reserved for %s in Amazon Linux, whose package needs it", word, id, other)
+			return public.Error(fmt.Errorf("%s %d is reserved for %s in Amazon Linux, whose package needs it", word, id, other))
 		}
 	}
 	return nil

@@ -12,6 +12,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -161,7 +162,7 @@ func (u *Users) repair(ctx context.Context, id policy.ID) error {
 		err = u.change(ctx, db, spec, have)
 	}
 	if err != nil {
-		return fmt.Errorf("cannot %s user %s: %w", verb, name, err)
+		return public.Because(fmt.Sprintf("cannot %s user %s", verb, name), err)
 	}
 	return nil
 }
@@ -169,14 +170,14 @@ func (u *Users) repair(ctx context.Context, id policy.ID) error {
 func (u *Users) create(ctx context.Context, id policy.ID, db database, spec policy.User) error {
 	name := id.Name()
 	if why := protected.Account(name); why != "" {
-		return errors.New(why)
+		return public.Error(errors.New(why))
 	}
 	other, found, err := facts.LookupUser(ctx, u.system, name)
 	if err != nil {
 		return err
 	}
 	if found {
-		return fmt.Errorf("the directory has an account of that name, with uid %d, which a local one would hide", other.UID)
+		return public.Error(fmt.Errorf("the directory has an account of that name, with uid %d, which a local one would hide", other.UID))
 	}
 	spec.Groups, err = split(db, spec.Groups)
 	argv, refused := u.useradd(ctx, db, name, spec)
@@ -298,7 +299,7 @@ func (u *Users) mayRenumber(ctx context.Context, db database, have facts.Account
 		return err
 	}
 	if twin, shared := first(db.accounts, func(other facts.Account) bool { return other.UID == have.UID && other.Name != have.Name }); shared {
-		return fmt.Errorf("uid %d is that of %s as well: whose files are whose cannot be told", have.UID, twin.Name)
+		return public.Error(fmt.Errorf("uid %d is that of %s as well: whose files are whose cannot be told", have.UID, twin.Name))
 	}
 	return notWhileRunning(u.system, have.Name, have.UID, "Uid")
 }
@@ -328,10 +329,10 @@ func (u *Users) remove(ctx context.Context, id policy.ID, db database, have fact
 // mayTouch says why an existing account must not be changed, or not now.
 func (u *Users) mayTouch(ctx context.Context, have facts.Account) error {
 	if why := protected.Account(have.Name); why != "" {
-		return errors.New(why)
+		return public.Error(errors.New(why))
 	}
 	if have.UID == 0 {
-		return errors.New("it is another name of root")
+		return public.Error(errors.New("it is another name of root"))
 	}
 	return notWhileIn(ctx, u.system, func(session system.Session) bool {
 		return int(session.UID) == have.UID || session.User == have.Name
@@ -341,7 +342,7 @@ func (u *Users) mayTouch(ctx context.Context, have facts.Account) error {
 // free says why an account cannot take a uid, if it cannot.
 func (u *Users) free(ctx context.Context, db database, name string, uid int) error {
 	if other := u.files.stillOf(db, uid); other != "" && other != name {
-		return fmt.Errorf("uid %d is still held by files of %s", uid, other)
+		return public.Error(fmt.Errorf("uid %d is still held by files of %s", uid, other))
 	}
 	return errors.Join(mayTakeID(ctx, u.system, "uid", name, uid, reservedUIDs()), vacantUID(ctx, u.system, db, uid))
 }
@@ -360,7 +361,7 @@ func split(db database, names []string) (local []string, missing error) {
 }
 
 func noLocalGroup(name string) error {
-	return fmt.Errorf("there is no local group %s", name)
+	return public.Error(fmt.Errorf("there is no local group %s", name))
 }
 
 // shellIsThere says why nobody could log in with a shell, if so.
@@ -369,7 +370,7 @@ func (u *Users) shellIsThere(shell string) error {
 		return nil
 	}
 	if _, err := u.system.FS.Stat(shell); err != nil {
-		return fmt.Errorf("there is no %s on this machine, without which a login ends at once; does a package bring it?", shell)
+		return public.Error(fmt.Errorf("there is no %s on this machine, without which a login ends at once; does a package bring it?", shell))
 	}
 	return nil
 }

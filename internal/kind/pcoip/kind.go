@@ -33,6 +33,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -225,13 +226,13 @@ func (k *Kind) checkWish(r *converge.Resource, want policy.PCoIP, f found, m man
 		return
 	}
 	if why := k.refusedBefore(r.ID); why != "" {
-		r.Fail(fmt.Sprintf("cannot set %s: %s", what, why))
+		r.FailFor(public.Because("cannot set "+what, errors.New(why)))
 		return
 	}
 	if r.ID != encryption() {
 		value := w.values[r.ID][directive(r.ID)]
 		if why := cmp.Or(m.refuses(r.ID.Name(), value), k.endsDesktop(r.ID.Name(), value, f)); why != "" {
-			r.Fail(fmt.Sprintf("cannot set %s: %s", what, why))
+			r.Fail(fmt.Sprintf("cannot set %s: %s", what, why)).Openly()
 			return
 		}
 	}
@@ -241,6 +242,9 @@ func (k *Kind) checkWish(r *converge.Resource, want policy.PCoIP, f found, m man
 			aspect = name
 		}
 		f.compare(r, aspect, name, w.values[r.ID][name])
+	}
+	if f.missing || public.May(f.info.Mode) && system.ReachedByAll(k.system.FS, confPath) {
+		r.DifferencesOpenly()
 	}
 	if wanted := (system.Attr{Mode: confMode}); !f.missing && f.info.Attr != wanted {
 		r.DiffersOpenly("mode", describe(wanted), describe(f.info.Attr))
@@ -337,7 +341,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	if len(failed) > 0 {
 		if err := k.putBack(ctx, failed); err != nil {
 			for _, r := range failed {
-				outcomes = append(outcomes, gently.Outcome(r.ID, fmt.Errorf("cannot put %s back: %w", directive(r.ID), err)))
+				outcomes = append(outcomes, gently.Outcome(r.ID, public.Because(fmt.Sprintf("cannot put %s back", directive(r.ID)), err)))
 			}
 		}
 	}
@@ -357,7 +361,7 @@ func (k *Kind) set(ctx context.Context, drifted []converge.Resource) []converge.
 	}
 	outcomes := make([]converge.Outcome, len(drifted))
 	for i, r := range drifted {
-		outcomes[i] = gently.Outcome(r.ID, fmt.Errorf("cannot set %s: %w", directive(r.ID), err))
+		outcomes[i] = gently.Outcome(r.ID, public.Because("cannot set "+directive(r.ID), err))
 	}
 	return outcomes
 }
