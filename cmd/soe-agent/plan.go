@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -52,8 +53,8 @@ checks again. It never disrupts a live session: what would is left pending.
 When the daemon runs, the daemon does it. A policy of one's own (--policy, --config) it
 would undo at once: stop it first.
 
-Exit code: 0 when everything is in line or pending, 2 when something is not, 1 when
-it could not run.`,
+Exit code: 0 when everything is in line or pending, 2 when something is not, or was not
+looked at, 1 when it could not run.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := agent.KnownKinds(only); err != nil {
@@ -137,7 +138,22 @@ func (a *app) walk(ctx context.Context, gate system.Gate, dirs []string, step fu
 	if err := ctx.Err(); err != nil {
 		return report.Report{}, err
 	}
-	return report.New(version, m.Facts, p, refused, result.Started, result.Resources, result.Timing), nil
+	r := report.New(version, m.Facts, p, refused, result.Started, whole(p, result), result.Timing)
+	if len(dirs) == 0 && config.AWS.Path != "" && p.Serial == 0 && len(refused) == 0 {
+		r.Await(agent.NothingPublished(config.AWS.Path))
+	}
+	return r, nil
+}
+
+// whole is what a walk found, and of the kinds that it did not walk that nothing is known.
+func whole(p *policy.Policy, result converge.Result) []converge.Resource {
+	resources := result.Resources
+	for _, kind := range policy.Kinds() {
+		if !slices.Contains(result.Kinds, kind) {
+			resources = append(resources, converge.Unseen(p, kind, result.Started)...)
+		}
+	}
+	return resources
 }
 
 // claim sees to it that nobody else works on the machine meanwhile.

@@ -64,7 +64,8 @@ func (a *app) statusCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "status",
 		Short: "Say what the daemon is doing, and what it waits for",
-		Long: `Status says at a glance where the machine stands: compliant or not, what is not in line
+		Long: `Status says at a glance where the machine stands: compliant, not compliant, or converging
+as long as not everything has been looked at yet, what is not in line
 or pending and until when, what the daemon does and waits for, which policy is in force
 and for how long, and when AWS was reached last. With --watch it says it again when
 something changes, until it is interrupted; with --json too, one document a line.
@@ -104,20 +105,12 @@ func (a *app) printStatus(ctx context.Context, s agent.Status, now time.Time) {
 			a.printf("%-12s %s\n", name, value)
 		}
 	}
-	verdict := "✓ compliant"
-	switch {
-	case s.LastPass.IsZero():
-		verdict = "not known yet"
-	case !s.Compliant:
-		verdict = "✗ not compliant"
-	}
+	verdict := s.Verdict.Or(s.Compliant).String()
 	if counts := report.Counts(s.Summary); counts != "" {
 		verdict += ": " + counts
 	}
 	row("compliance", verdict)
-	if !s.LastPass.IsZero() {
-		a.printMatters(ctx, now)
-	}
+	a.printMatters(ctx, now)
 	row("daemon", fmt.Sprintf("%s, pid %d, up %s, version %s", s.Phase, s.PID, report.Age(now.Sub(s.Started)), s.Version))
 	row("busy with", strings.Join(s.Busy, ", "))
 	row("packages", s.Packages)
@@ -132,8 +125,13 @@ func (a *app) printStatus(ctx context.Context, s agent.Status, now time.Time) {
 	row("policy", published)
 	row("rollout", s.Rollout)
 	row("personas", strings.Join(s.Personas, ", "))
-	for _, doubt := range s.PersonaDoubts {
-		row("not known", doubt)
+	for _, what := range s.Awaited {
+		row("awaited", what)
+	}
+	for i, doubt := range append(slices.Clone(s.Doubts), s.PersonaDoubts...) {
+		if i < len(s.Doubts) || !slices.Contains(s.Doubts, doubt) {
+			row("not known", doubt)
+		}
 	}
 	for _, problem := range s.Refused {
 		row("refused", problem)

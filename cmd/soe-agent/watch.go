@@ -100,8 +100,8 @@ func oneLine(s agent.Status) string {
 			parts = append(parts, fmt.Sprintf(format, args...))
 		}
 	}
-	add(!s.LastPass.IsZero() && s.Compliant, "compliant")
-	add(!s.LastPass.IsZero() && !s.Compliant, "not compliant")
+	verdict := string(s.Verdict.Or(s.Compliant))
+	add(verdict != string(s.Phase), "%s", verdict)
 	for _, state := range []converge.State{converge.Failed, converge.Contested, converge.Drifted, converge.Pending, converge.Corrected, converge.Unknown} {
 		add(s.Summary[state] > 0, "%d %s", s.Summary[state], state)
 	}

@@ -76,7 +76,7 @@ func (w *worker) settled(kind string) bool {
 func (s served) State() bus.State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return bus.State{Version: s.version, Phase: string(s.status.Phase), Compliant: s.status.Compliant, Serial: s.status.Serial}
+	return bus.State{Version: s.version, Phase: string(s.status.Phase), Verdict: string(s.status.Verdict), Compliant: s.status.Compliant, Serial: s.status.Serial}
 }
 
 // Status implements bus.Agent.

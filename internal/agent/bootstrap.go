@@ -3,9 +3,11 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -84,7 +86,7 @@ func (d *daemon) ask(ctx context.Context, config Config) error {
 	}
 	subject, selection := d.subject(ctx, config, d.tagsOf(aws))
 	d.mu.Lock()
-	d.status.PersonaRules, d.status.PersonaDoubts = selection.Why, selection.Unknown
+	d.status.PersonaRules, d.status.PersonaDoubts, d.selection = selection.Why, selection.Unknown, &selection
 	d.mu.Unlock()
 	found, err := d.layers().Look(ctx, subject, aws)
 	if err != nil {
@@ -113,13 +115,15 @@ func (d *daemon) byLastContact() {
 	d.mu.Lock()
 	config := d.config
 	d.mu.Unlock()
-	known, err := d.layers().Known(d.subjectAtBoot(config))
+	known, err := d.layers().Known(d.subjectMeanwhile(config))
 	d.ownRefused(known.Refused)
 	if err != nil || len(known.Refused) > 0 {
 		return
 	}
 	d.mu.Lock()
-	stays := d.unkept || d.policy.Serial != known.Policy.Serial || d.policy.Digest() == known.Policy.Digest()
+	p := known.Policy
+	stays := d.unkept || d.policy.Serial != p.Serial ||
+		d.policy.Digest() == p.Digest() && d.policy.Partial == p.Partial && slices.Equal(d.policy.Doubts, p.Doubts)
 	refused := d.status.Refused
 	if !stays && d.fetched != nil {
 		d.fetched = known.Policy // it has no secrets, and is another one than what is fetched next
@@ -129,6 +133,26 @@ func (d *daemon) byLastContact() {
 		d.Log.Info("enforcing the machine's own fragments with the policy that was published last", "policy", known.Policy.Digest(), "serial", known.Policy.Serial)
 		d.enforce(known.Policy, refused)
 	}
+}
+
+// subjectMeanwhile is the subject while AWS is away: as it was last known, until its
+// rules could be asked and give it what it had. What is published for other personas is
+// not on the machine.
+func (d *daemon) subjectMeanwhile(c Config) follow.Subject {
+	s := d.subjectAtBoot(c)
+	d.mu.Lock()
+	selection := d.selection
+	d.mu.Unlock()
+	switch {
+	case selection == nil || len(c.Rules) == 0:
+	case len(selection.Unknown) > 0:
+		s.Doubts = selection.Unknown
+	case slices.Equal(selection.Personas, s.Personas):
+		s.Unsure, s.Doubts = false, nil
+	default:
+		s.Doubts = []string{fmt.Sprintf("its personas are %s by now, and what is published for them has not been had yet", strings.Join(selection.Personas, ", "))}
+	}
+	return s
 }
 
 // ownRefused notes what of the machine's own layers cannot be used, while AWS does not
@@ -176,7 +200,7 @@ func (d *daemon) byOwnLayers(ctx context.Context, config Config) {
 		d.Log.Error("cannot keep the policy for the next boot", "err", err)
 	}
 	d.mu.Lock()
-	d.status.Waiting, d.status.Trouble, d.ownProblems = "", "", nil
+	d.status.Waiting, d.status.Trouble, d.ownProblems, d.heard = "", "", nil, true
 	d.status.PersonaRules, d.status.PersonaDoubts = selection.Why, selection.Unknown
 	d.mu.Unlock()
 	d.enforce(known.Policy, known.Refused)
@@ -218,7 +242,7 @@ func (d *daemon) contacted(found follow.Found) {
 	if len(found.Missing) == 0 { // a value that is missing is trouble, and said by whoever looks
 		d.status.Waiting, d.status.Trouble, d.status.NextAttempt = "", "", time.Time{}
 	}
-	d.ownProblems = nil
+	d.ownProblems, d.heard = nil, true
 	d.status.LastContact, d.status.Rollout, d.status.PolicySince = d.System.Clock.Now(), found.Rollout, found.Since
 }
 
@@ -241,7 +265,10 @@ func (d *daemon) take(p *policy.Policy) {
 // sameWish says whether two policies want the same, secrets included, and know as
 // much of it.
 func sameWish(a, b *policy.Policy) bool {
-	if a.Serial != b.Serial || a.Partial != b.Partial || a.Digest() != b.Digest() || len(a.Resources) != len(b.Resources) || !maps.Equal(a.Why, b.Why) {
+	if a == b {
+		return true
+	}
+	if a.Serial != b.Serial || !slices.Equal(a.Doubts, b.Doubts) || a.Partial != b.Partial || a.Digest() != b.Digest() || len(a.Resources) != len(b.Resources) || !maps.Equal(a.Why, b.Why) {
 		return false
 	}
 	for i := range a.Resources {
@@ -256,11 +283,10 @@ func sameWish(a, b *policy.Policy) bool {
 // waitsMeanwhile is told of each wait of a look, which goes on until AWS answers: when
 // the first begins, nobody knows yet that it is away.
 func (d *daemon) waitsMeanwhile(err error, next time.Time) {
-	away := d.troubled()
-	d.waits(err, next)
-	if !away {
+	if !d.troubled() {
 		d.byLastContact()
 	}
+	d.waits(err, next)
 }
 
 // waits notes what is waited for, for all who ask. A policy that its author has to
@@ -271,6 +297,7 @@ func (d *daemon) waits(err error, next time.Time) {
 	refused := isRefusal(err) && !errors.As(err, &missing)
 	problems := follow.Problems(err)
 	d.mu.Lock()
+	d.heard = true
 	news := d.status.Trouble != trouble.Name || refused && !slices.Equal(d.status.Refused, problems)
 	d.status.Waiting, d.status.Trouble, d.status.NextAttempt = trouble.String(), trouble.Name, next
 	if refused {

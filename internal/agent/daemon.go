@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"math/rand/v2"
 	"os"
 	"os/signal"
@@ -22,6 +21,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/packages"
+	"github.com/soe-agent/soe-agent/internal/persona"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 	"github.com/soe-agent/soe-agent/internal/watch"
@@ -63,7 +63,11 @@ type daemon struct {
 	configProblems []string
 	ownProblems    []string // of the machine's own layers, while AWS does not say what is in force
 	status         Status
-	resources      map[string][]converge.Resource // by kind
+	heard          bool                            // of what is published, or that it cannot be had, in this life
+	overtaken      bool                            // a package transaction that an earlier life has begun goes on
+	selection      *persona.Selection              // the last one in this life
+	resources      map[string][]converge.Resource  // by kind; of every kind and of all that the policy wants
+	corrected      map[policy.ID]converge.Resource // since the last verify; made by lookAnew
 	timing         map[string]time.Duration
 	announced      bool   // that the machine is configured
 	wholeDigest    string // the digest of the whole report that root has
@@ -111,13 +115,14 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	d.watcher = watcher
 	d.reports = d.newReporting()
 	known := d.policy
+	_, d.overtaken = packages.ReadProgress(ctx, d.System)
 	d.enforce(known, d.status.Refused)
 
 	parts := []func(context.Context){
 		func(ctx context.Context) { d.endLockDown(ctx, goesOn); d.quick.run(ctx) },
 		d.slow.run, d.checks.run, d.bootstrap, d.verify, d.reports.run, d.narrate, d.grow, d.feedWatchdog, d.serve,
 		func(ctx context.Context) { d.obey(ctx, signals) },
-		func(ctx context.Context) { packages.FollowEarlier(ctx, known, d.System) },
+		func(ctx context.Context) { d.followEarlier(ctx, known) },
 	}
 	if watcher != nil {
 		parts = append(parts, func(ctx context.Context) { watcher.Run(ctx) })
@@ -125,6 +130,20 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	d.live(ctx, parts)
 	d.witness.rest()
 	return nil
+}
+
+// followEarlier follows a package transaction that an earlier life of the agent has
+// begun. What is looked at before its end may be as it will not stay.
+func (d *daemon) followEarlier(ctx context.Context, p *policy.Policy) {
+	packages.FollowEarlier(ctx, p, d.System)
+	d.mu.Lock()
+	was := d.overtaken
+	d.overtaken = false
+	d.mu.Unlock()
+	if was && ctx.Err() == nil {
+		d.markAll()
+		d.publish()
+	}
 }
 
 // live runs the parts of the daemon until ctx is done.
@@ -176,7 +195,7 @@ func newDaemon(m *Machine, configFile, version string, r rhythm) *daemon {
 	d := &daemon{
 		Machine: m, configFile: configFile, version: version, rhythm: r,
 		reload: make(chan struct{}, 1), resumed: make(chan struct{}, 1), freed: make(chan struct{}, 1), begun: make(chan struct{}, 1),
-		resources: map[string][]converge.Resource{}, timing: map[string]time.Duration{}, config: Default(),
+		resources: map[string][]converge.Resource{}, corrected: map[policy.ID]converge.Resource{}, timing: map[string]time.Duration{}, config: Default(),
 		status:  Status{Version: version, PID: os.Getpid(), Started: now, Phase: LockingDown},
 		life:    begin(m.System.FS, m.Log, now, version),
 		witness: &witness{machine: m},
@@ -212,13 +231,11 @@ func (d *daemon) enforceAgain() {
 func (d *daemon) hold(p *policy.Policy, refused []string) {
 	d.mu.Lock()
 	machine := *d.Machine // its schedule and facts change
+	if !sameWish(d.policy, p) {
+		d.lookAnew(p)
+	}
 	d.policy, d.enforced = p, d.Schedule
 	d.status.Serial, d.status.Digest, d.status.Refused, d.status.Personas = p.Serial, p.Digest(), refused, p.Personas
-	wanted := map[string]bool{}
-	for _, r := range p.Resources {
-		wanted[r.ID.Kind()] = true
-	}
-	maps.DeleteFunc(d.resources, func(kind string, _ []converge.Resource) bool { return !wanted[kind] })
 	d.mu.Unlock()
 	debug.SetGCPercent(growth(len(p.Resources)))
 
@@ -226,6 +243,7 @@ func (d *daemon) hold(p *policy.Policy, refused []string) {
 	quick := d.kept(p, append(through.quick(p), through.last(p)...))
 	slow := d.kept(p, machine.felt(&d.slow.pulse).slow(p))
 	checks := d.kept(p, machine.felt(&d.checks.pulse).checks(p))
+	d.forgotten(slices.Concat(quick, slow, checks))
 	if d.watcher != nil {
 		d.watcher.Follow(slices.Concat(quick, slow, checks), LocalDir, d.configFile)
 	}
@@ -356,6 +374,7 @@ func (d *daemon) untilVerify() time.Duration {
 func (d *daemon) settleCorrections() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	clear(d.corrected)
 	for _, resources := range d.resources {
 		for i := range resources {
 			if resources[i].State == converge.Corrected {
@@ -375,7 +394,7 @@ func spread(d time.Duration) time.Duration {
 // for it.
 func (d *daemon) settle() {
 	d.mu.Lock()
-	first := d.phase() == Keeping && !d.announced
+	first := !d.announced && d.phase() == Keeping && !d.unseen()
 	d.announced = d.announced || first
 	d.mu.Unlock()
 	if !first {
@@ -409,13 +428,14 @@ func (d *daemon) publish() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	r := d.report()
-	d.status.Compliant, d.status.Summary = r.Compliant, r.Summary
+	d.status.Verdict, d.status.Compliant, d.status.Summary = r.Verdict, r.Compliant, r.Summary
+	d.status.Doubts, d.status.Awaited = r.Policy.Doubts, r.Awaited
 	d.keepWhole(r)
 	public := r.ForEverybody()
 	d.write(ReportFile, public)
 	d.say()
 	if d.reports != nil {
-		d.reports.offer(public, d.whole())
+		d.reports.offer(public)
 	}
 }
 

@@ -36,7 +36,7 @@ func TestWhatAPassLeftForTheNextOneIsGoneOnWithAtOnce(t *testing.T) {
 	for effect, again := range map[converge.Effect]bool{converge.Now: true, converge.Reboot: false, converge.NextSession: false} {
 		d.quick.take()
 		d.announced = true
-		result := converge.Result{Kinds: []string{"user"}, Resources: []converge.Resource{{ID: "user/scan", State: converge.Pending, Effect: effect}}}
+		result := converge.Result{Policy: d.policy, Kinds: []string{"user"}, Resources: []converge.Resource{{ID: "user/scan", State: converge.Pending, Effect: effect}}}
 		d.quick.busy = nil
 		d.walked(d.quick, result)
 		if d.quick.idle() == again {

@@ -26,9 +26,11 @@ func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, e
 	}
 	p := known.Policy
 	d.policy = p
+	d.lookAnew(p)
 	d.status.Serial, d.status.Digest, d.status.Refused, d.status.LastContact = p.Serial, p.Digest(), known.Refused, known.Saved
 	d.status.PolicySince, d.ownProblems = known.Since, known.Refused
 	d.beSafe(p.Serial)
+	d.publish() // the report of an earlier life says nothing about this one
 	engine := d.engine(p, d.kept(p, d.felt(&d.quick.pulse).quick(p)))
 	engine.Patience, engine.Hangs = min(checkPatience, d.rhythm.patience), &d.quick.hangs
 	ended := make(chan converge.Result, 1)
@@ -90,7 +92,7 @@ func (d *daemon) own() []converge.Resource {
 	case d.status.SafeMode != "":
 		r.Fail(d.status.SafeMode).Openly()
 	case !d.lockedDown:
-		r.Doubt("locking down takes long and goes on").Openly()
+		r.Doubt("the machine is being locked down").Openly()
 	default:
 		return nil
 	}

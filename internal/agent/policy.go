@@ -34,7 +34,7 @@ func (m *Machine) subject(ctx context.Context, c Config, tags func(context.Conte
 	selection := persona.Select(ctx, c.Personas, c.Rules, persona.Subject{
 		System: m.System, Facts: m.Facts, Tags: tags, Previous: m.layers().Previous(s),
 	})
-	s.Personas, s.Unsure = selection.Personas, len(selection.Unknown) > 0
+	s.Personas, s.Unsure, s.Doubts = selection.Personas, len(selection.Unknown) > 0, selection.Unknown
 	return s, selection
 }
 
@@ -42,7 +42,11 @@ func (m *Machine) subject(ctx context.Context, c Config, tags func(context.Conte
 // groups of the desktop user, may be as far away as AWS, and boot waits for neither.
 func (m *Machine) subjectAtBoot(c Config) follow.Subject {
 	s := follow.Subject{Facts: m.Facts, Path: c.AWS.Path, Personas: c.Personas, Unsure: len(c.Rules) > 0}
-	if previous := m.layers().Previous(s); s.Unsure && len(previous) > 0 {
+	if !s.Unsure {
+		return s
+	}
+	s.Doubts = []string{"which personas its rules give this machine has not been asked since the start"}
+	if previous := m.layers().Previous(s); len(previous) > 0 {
 		s.Personas = previous
 	}
 	return s

@@ -26,6 +26,7 @@ const deliveryTimeout = time.Minute
 type letter struct {
 	Digest     string                       `json:"digest"` // the same for two that say the same
 	Time       time.Time                    `json:"time"`
+	Serial     int64                        `json:"serial,omitempty"` // of the policy
 	Compliant  bool                         `json:"compliant"`
 	Compliance *ssm.PutComplianceItemsInput `json:"compliance,omitempty"`
 	Inventory  *ssm.PutInventoryInput       `json:"inventory,omitempty"`
@@ -33,12 +34,12 @@ type letter struct {
 
 func complianceLetter(r report.Report, room int) letter {
 	in, digest := r.ComplianceItems(room)
-	return letter{Digest: digest, Time: r.Time, Compliant: r.Compliant, Compliance: in}
+	return letter{Digest: digest, Time: r.Time, Serial: r.Policy.Serial, Compliant: r.Compliant, Compliance: in}
 }
 
 func inventoryLetter(r report.Report, contact time.Time) letter {
 	in, digest := r.Inventory(contact)
-	return letter{Digest: digest, Time: r.Time, Compliant: r.Compliant, Inventory: in}
+	return letter{Digest: digest, Time: r.Time, Serial: r.Policy.Serial, Compliant: r.Compliant, Inventory: in}
 }
 
 // node is whom the letter is about.
@@ -95,15 +96,10 @@ func (r *reporting) run(ctx context.Context) {
 	wg.Wait()
 }
 
-// offer hands in a report. One that is not about everything yet would take away what
-// AWS knows of the rest, and is not sent.
-func (r *reporting) offer(made report.Report, whole bool) {
+// offer hands in a report.
+func (r *reporting) offer(made report.Report) {
 	for _, s := range r.all() {
-		if whole {
-			s.offer(made)
-		} else {
-			s.nudge()
-		}
+		s.offer(made)
 	}
 }
 
@@ -112,16 +108,6 @@ func (r *reporting) again() {
 	for _, s := range r.all() {
 		s.again()
 	}
-}
-
-// whole says whether there is a result of every kind of the policy, mu being held.
-func (d *daemon) whole() bool {
-	for _, r := range d.policy.Resources {
-		if _, walked := d.resources[r.ID.Kind()]; !walked {
-			return false
-		}
-	}
-	return true
 }
 
 // splay is how long a report waits at most, so that not all machines send theirs at

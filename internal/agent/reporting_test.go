@@ -28,16 +28,19 @@ func reportingDaemon(t *testing.T) *daemon {
 	return d
 }
 
-func TestAReportThatIsNotAboutEverythingYetIsNotSent(t *testing.T) {
+func TestAReportThatIsNotAboutEverythingYetIsNotSentUnderAPolicyThatAWSKnows(t *testing.T) {
 	d := reportingDaemon(t)
+	for _, s := range d.reports.all() {
+		s.box.Delivered.Digest = "of an earlier life"
+	}
 	offered := func() bool { return d.reports.compliance.peek() != nil || d.reports.inventory.peek() != nil }
 	d.publish()
-	d.record(converge.Result{Kinds: []string{"user"}, Resources: []converge.Resource{{ID: "user/scan", State: converge.Compliant}}})
+	d.record(converge.Result{Policy: d.policy, Kinds: []string{"user"}, Resources: []converge.Resource{{ID: "user/scan", State: converge.Compliant}}})
 	d.publish()
 	if offered() {
 		t.Error("a part of the report is to be sent")
 	}
-	d.record(converge.Result{Kinds: []string{"package"}}) // of which there was nothing to tell
+	d.record(converge.Result{Policy: d.policy, Kinds: []string{"package"}, Resources: []converge.Resource{{ID: "package/git", State: converge.Unknown}}})
 	d.publish()
 	if !offered() {
 		t.Error("the whole report is not to be sent")

@@ -9,10 +9,8 @@ import (
 	"io/fs"
 	"maps"
 	"path"
-	"slices"
 
 	"github.com/soe-agent/soe-agent/internal/bus"
-	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -94,12 +92,9 @@ func (d *daemon) keepWhole(r report.Report) {
 
 // report says where the machine stands, mu being held.
 func (d *daemon) report() report.Report {
-	var byKind [][]converge.Resource
-	for _, kind := range slices.Sorted(maps.Keys(d.resources)) {
-		byKind = append(byKind, d.resources[kind])
-	}
-	resources := append(slices.Concat(byKind...), d.own()...)
-	return report.New(d.version, d.Facts, d.policy, d.refused(), d.System.Clock.Now(), resources, maps.Clone(d.timing))
+	r := report.New(d.version, d.Facts, d.policy, d.refused(), d.System.Clock.Now(), d.found(), maps.Clone(d.timing))
+	r.Await(d.awaited()...)
+	return r
 }
 
 // Report implements bus.Agent. The report for everybody is in memory only while it is

@@ -22,6 +22,9 @@ const (
 	refreshSpread = 8 * time.Hour
 	longestSplay  = time.Minute
 	askAgain      = time.Hour
+	// longestRise is how long AWS is not told that a machine converges under a policy of
+	// which it has been told: a fleet that is started at nine has nothing to tell.
+	longestRise = 10 * time.Minute
 )
 
 // leastRoom is the size below which a report is not made smaller.
@@ -56,6 +59,7 @@ type sender struct {
 
 	mu     sync.Mutex
 	newest *report.Report // nil when it has been delivered
+	rising time.Time      // since when each one says that the machine converges
 
 	// Those that follow are run's own.
 	box     outbox
@@ -74,6 +78,7 @@ type outbox struct {
 // A receipt is about the last report that was delivered.
 type receipt struct {
 	Digest    string    `json:"digest"`
+	Serial    int64     `json:"serial,omitempty"` // of the policy
 	Compliant bool      `json:"compliant"`
 	Time      time.Time `json:"time"`  // that it bears
 	At        time.Time `json:"at"`    // when it was delivered
@@ -90,6 +95,13 @@ func (r receipt) stale(now time.Time) bool {
 func (s *sender) offer(r report.Report) {
 	s.mu.Lock()
 	s.newest = &r
+	switch {
+	case r.Verdict != report.Converging:
+		s.rising = time.Time{}
+	case s.rising.IsZero():
+		s.rising = time.Now()
+		time.AfterFunc(longestRise, s.nudge)
+	}
 	s.mu.Unlock()
 	s.nudge()
 }
@@ -156,9 +168,15 @@ func (s *sender) urgent() bool {
 	return r != nil && (s.box.Delivered.Digest == "" || s.box.Delivered.Compliant && !r.Compliant)
 }
 
+// peek is the newest report, if AWS is to be told of it: that the machine converges is
+// news under a policy of which it has not been told, or when it takes long.
 func (s *sender) peek() *report.Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	known := s.box.Delivered
+	if r := s.newest; r != nil && r.Verdict == report.Converging && known.Digest != "" && r.Policy.Serial == known.Serial && time.Since(s.rising) < longestRise {
+		return nil
+	}
 	return s.newest
 }
 
@@ -262,7 +280,7 @@ func (s *sender) delivered(r *report.Report, l letter) {
 	s.earlier = nil
 	s.settled(r)
 	s.box = outbox{Delivered: receipt{
-		Digest: l.Digest, Compliant: l.Compliant, Time: l.Time, At: now,
+		Digest: l.Digest, Serial: l.Serial, Compliant: l.Compliant, Time: l.Time, At: now,
 		Again: now.Add(refreshAfter + source.FullJitter(refreshSpread)),
 	}}
 	s.save()

@@ -451,3 +451,68 @@ func TestAFleetThatChangesAtOnceTellsSpreadAndAllOfItArrives(t *testing.T) {
 		}
 	})
 }
+
+// converges hands in a report of a machine that has not looked at everything yet.
+func (r *reporter) converges(serial int64) {
+	p := &policy.Policy{Serial: serial, Resources: []policy.Resource{{ID: "package/slow"}}}
+	unseen := converge.Unseen(p, "package", time.Unix(0, 0))
+	r.offer(report.New("0.1.0", facts.Facts{Hostname: "A-1", MachineID: "m", ManagedNode: r.node}, p, nil, r.clock.Now(), unseen, nil))
+}
+
+func TestAfterARestartUnderTheSameSerialAWSIsToldNothingBeforeAllWasLookedAtOrTenMinutesHavePassed(t *testing.T) {
+	for name, test := range map[string]struct {
+		after  time.Duration
+		stored string
+		calls  int
+	}{
+		"all is looked at soon": {5 * time.Minute, "package/a compliant", 1},
+		"that takes long":       {11 * time.Minute, "package/slow unknown", 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newReporter(t)
+				end := r.live()
+				r.reports("package/a", converge.Compliant)
+				r.wants(time.Minute, "package/a compliant", 1)
+				end()
+				defer r.live()()
+				for range test.after / time.Second {
+					r.converges(7)
+					time.Sleep(time.Second)
+				}
+				r.wants(time.Minute, test.stored, test.calls)
+				r.reports("package/a", converge.Compliant)
+				r.wants(2*time.Minute, "package/a compliant", 2*test.calls-1)
+			})
+		})
+	}
+}
+
+func TestThatAMachineConvergesToANewSerialAWSIsToldAtOnceAndAfterARestartTooIfItWasNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newReporter(t)
+		end := r.live()
+		r.converges(6) // nothing is known of the machine
+		r.wants(longestSplay/4, "package/slow unknown", 1)
+		r.reports("package/a", converge.Compliant)
+		r.wants(2*time.Minute, "package/a compliant", 2)
+		r.converges(8)
+		r.wants(longestSplay/4, "package/slow unknown", 3)
+		r.reports("package/a", converge.Compliant) // serial 7
+		r.wants(2*time.Minute, "package/a compliant", 4)
+		r.aws.Down()
+		r.converges(8)
+		time.Sleep(time.Minute)
+		end()
+		if err := r.aws.Up(); err != nil {
+			t.Fatal(err)
+		}
+		defer r.live()()
+		r.converges(8)
+		time.Sleep(time.Minute)
+		synctest.Wait()
+		if got := r.stored(); got != "package/slow unknown" {
+			t.Errorf("the service knows of %s", got)
+		}
+	})
+}

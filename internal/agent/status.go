@@ -7,12 +7,15 @@ import (
 	"fmt"
 	"io/fs"
 	"runtime/metrics"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/packages"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -53,11 +56,14 @@ type Status struct {
 
 	PersonaRules  []string `json:"persona_rules,omitempty"`  // which rule gave which persona
 	PersonaDoubts []string `json:"persona_doubts,omitempty"` // what could not be told about personas
+	Doubts        []string `json:"doubts,omitempty"`         // why the policy in force may not be what is meant for the machine
+	Awaited       []string `json:"awaited,omitempty"`        // what of it is not here yet
 
 	Refused   []string               `json:"refused,omitempty"` // what of policy and configuration cannot be used
 	Retries   map[string]time.Time   `json:"retries,omitempty"` // when kinds are walked again of which something has failed
 	LastPass  time.Time              `json:"last_pass,omitzero"`
-	Compliant bool                   `json:"compliant"`
+	Verdict   report.Verdict         `json:"verdict"`
+	Compliant bool                   `json:"compliant"` // that the verdict is so
 	Summary   map[converge.State]int `json:"summary,omitempty"`
 
 	Upkeep Upkeep `json:"upkeep"`
@@ -129,14 +135,18 @@ func (d *daemon) narrate(ctx context.Context) {
 			return
 		case <-d.begun:
 		}
-		said := ""
+		said, mended := "", fmt.Sprint(idsOf(nil))
 		for pause := worthSaying; d.System.Clock.Sleep(ctx, pause) == nil; pause = sayAgain {
 			progress := ""
 			if p, there := packages.ReadProgress(ctx, d.System); there {
 				progress = p.String()
 			}
-			d.mu.Lock()
 			idle := d.idle()
+			if now := fmt.Sprint(idsOf(d.mending())); !idle && now != mended {
+				d.publish() // what is being mended for so long is not in line
+				mended = now
+			}
+			d.mu.Lock()
 			d.status.Packages = progress
 			if now := fmt.Sprint(d.walking(), progress); !idle && now != said {
 				d.say()
@@ -149,6 +159,15 @@ func (d *daemon) narrate(ctx context.Context) {
 			}
 		}
 	}
+}
+
+func idsOf(resources []converge.Resource) []policy.ID {
+	ids := make([]policy.ID, len(resources))
+	for i, r := range resources {
+		ids[i] = r.ID
+	}
+	slices.Sort(ids)
+	return ids
 }
 
 // line is the status in one line, for systemctl status.
@@ -166,12 +185,11 @@ func (s Status) line() string {
 	if s.Waiting != "" {
 		text += "; waiting: " + s.Waiting
 	}
-	if !s.LastPass.IsZero() {
-		verdict := "compliant"
-		if !s.Compliant {
-			verdict = "not compliant"
-		}
-		text += fmt.Sprintf("; %s (%d resources)", verdict, total(s.Summary))
+	if s.Verdict != "" && string(s.Verdict) != string(s.Phase) {
+		text += "; " + string(s.Verdict)
+	}
+	if n := total(s.Summary); n > 0 {
+		text += fmt.Sprintf(" (%d resources)", n)
 	}
 	return text
 }

@@ -39,14 +39,15 @@ type worker struct {
 	engine *converge.Engine
 	kinds  []converge.Kind
 	dirty  map[string]bool
-	busy   []string             // the kinds of the walks under way
-	apart  []string             // those of them for which no other kind waits
-	later  map[string]time.Time // when a kind is to be walked at the latest
-	failed map[string]*retry    // by kind
+	busy   []string                       // the kinds of the walks under way
+	apart  []string                       // those of them for which no other kind waits
+	mended map[string][]converge.Resource // what those are bringing into line, by kind
+	later  map[string]time.Time           // when a kind is to be walked at the latest
+	failed map[string]*retry              // by kind
 }
 
 func newWorker(done func(*worker, converge.Result)) *worker {
-	return &worker{done: done, wake: make(chan struct{}, 1), poke: make(chan struct{}), dirty: map[string]bool{}, later: map[string]time.Time{}, failed: map[string]*retry{}}
+	return &worker{done: done, wake: make(chan struct{}, 1), poke: make(chan struct{}), dirty: map[string]bool{}, later: map[string]time.Time{}, failed: map[string]*retry{}, mended: map[string][]converge.Resource{}}
 }
 
 // assign gives the worker another engine, whose kinds it then walks all.
@@ -56,6 +57,7 @@ func (w *worker) assign(engine *converge.Engine, kinds []converge.Kind) {
 	}
 	if engine != nil {
 		engine.Hangs = &w.hangs
+		engine.Mending = func(kind string, drifted []converge.Resource) { w.mends(engine, kind, drifted) }
 	}
 	if engine != nil && w.brief > 0 {
 		engine.Brief, engine.Apart = w.brief, w.overtake
@@ -63,6 +65,7 @@ func (w *worker) assign(engine *converge.Engine, kinds []converge.Kind) {
 	w.mu.Lock()
 	w.engine, w.kinds = engine, kinds
 	w.dirty = map[string]bool{}
+	clear(w.mended)
 	for kind := range w.failed {
 		w.forget(kind)
 	}
@@ -82,6 +85,16 @@ func (w *worker) attend(ctx context.Context, engine *converge.Engine, kinds []st
 	}
 	for _, kind := range kinds {
 		delete(w.dirty, kind)
+	}
+}
+
+// mends notes what of a kind is being brought into line, if it is the worker's engine that
+// does it.
+func (w *worker) mends(engine *converge.Engine, kind string, drifted []converge.Resource) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.engine == engine {
+		w.mended[kind] = drifted
 	}
 }
 
@@ -189,6 +202,11 @@ func (w *worker) ended(kinds []string) {
 	w.busy = slices.DeleteFunc(w.busy, func(kind string) bool {
 		return slices.Contains(kinds, kind) && !slices.Contains(w.apart, kind)
 	})
+	for _, kind := range kinds {
+		if !slices.Contains(w.busy, kind) {
+			delete(w.mended, kind)
+		}
+	}
 	if len(w.dirty) > 0 {
 		w.signal()
 	}

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
 // workers are all that walk. None waits for another.
@@ -36,13 +35,41 @@ func (d *daemon) markAll() {
 // without it.
 const brief = time.Second
 
+// mending is what is being brought into line.
+func (d *daemon) mending() (drifted []converge.Resource) {
+	for _, w := range d.workers() {
+		w.mu.Lock()
+		for _, resources := range w.mended {
+			drifted = append(drifted, resources...)
+		}
+		w.mu.Unlock()
+	}
+	return drifted
+}
+
 // walked is told by the workers of each walk.
 func (d *daemon) walked(w *worker, result converge.Result) {
-	d.record(result)
+	known := d.record(result)
 	if w == d.slow && result.Rounds > 0 {
 		d.quick.markAll() // packages bring units, schemas, sudoers files and users of their own
 		d.checks.markAll()
 	}
+	if known {
+		d.walkAgain(w, result)
+	}
+	d.witness.follow(w.given())
+	d.settle()
+	d.publish()
+	if known {
+		d.api.walked(result, d.settled)
+	}
+	if d.idle() {
+		d.rest.Reset(untilRest)
+	}
+}
+
+// walkAgain sees to it that what a walk left is walked again when its time has come.
+func (d *daemon) walkAgain(w *worker, result converge.Result) {
 	for _, r := range result.Resources {
 		if r.State == converge.Pending && r.Effect == converge.Now {
 			w.mark(r.ID.Kind()) // it is a long way, and nothing stands in it
@@ -56,37 +83,4 @@ func (d *daemon) walked(w *worker, result converge.Result) {
 	d.mu.Unlock()
 	w.retry(result, verify)
 	w.awaitWaivers(p, result, verify)
-	d.witness.follow(w.given())
-	d.settle()
-	d.publish()
-	d.api.walked(result, d.settled)
-	if d.idle() {
-		d.rest.Reset(untilRest)
-	}
-}
-
-// record takes over what a walk found.
-func (d *daemon) record(result converge.Result) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	corrected := map[policy.ID]converge.Resource{}
-	for _, kind := range result.Kinds {
-		for _, r := range d.resources[kind] {
-			if r.State == converge.Corrected {
-				corrected[r.ID] = r
-			}
-		}
-		d.resources[kind] = nil
-		d.timing[kind] = result.Timing[kind]
-	}
-	for _, r := range result.Resources {
-		// A correction is worth being seen until the next verify, not only until the
-		// next look a moment later.
-		if was, ok := corrected[r.ID]; ok && r.State == converge.Compliant {
-			r.Corrected(was)
-		}
-		kind := r.ID.Kind()
-		d.resources[kind] = append(d.resources[kind], r)
-	}
-	d.status.LastPass = result.Started.Add(result.Took)
 }

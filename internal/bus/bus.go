@@ -70,6 +70,7 @@ func ForRoot(ctx context.Context) bool { return ctx.Value(rootKey{}) != nil }
 type State struct {
 	Version   string
 	Phase     string
+	Verdict   string // report.Verdict
 	Compliant bool
 	Serial    int64 // of the published policy in force, 0 when there is none
 }
@@ -78,6 +79,7 @@ func (s State) properties() map[string]dbus.Variant {
 	return map[string]dbus.Variant{
 		"Version":   dbus.MakeVariant(s.Version),
 		"Phase":     dbus.MakeVariant(s.Phase),
+		"Verdict":   dbus.MakeVariant(s.Verdict),
 		"Compliant": dbus.MakeVariant(s.Compliant),
 		"Serial":    dbus.MakeVariant(s.Serial),
 	}

@@ -242,7 +242,7 @@ func errorName(c *dbus.Call) string {
 
 func TestEverybodyMayRead(t *testing.T) {
 	startBus(t)
-	agent := &agentDouble{status: `{"phase":"keeping"}`, report: `{"schema":1}`, state: State{"1.2", "keeping", true, 7}}
+	agent := &agentDouble{status: `{"phase":"keeping"}`, report: `{"schema":1}`, state: State{"1.2", "keeping", "compliant", true, 7}}
 	serve(t, agent, notRoot)
 	conn := caller(t)
 	var status, report, described string
@@ -258,7 +258,7 @@ func TestEverybodyMayRead(t *testing.T) {
 	}
 	want := map[string]dbus.Variant{
 		"Version": dbus.MakeVariant("1.2"), "Phase": dbus.MakeVariant("keeping"),
-		"Compliant": dbus.MakeVariant(true), "Serial": dbus.MakeVariant(int64(7)),
+		"Verdict": dbus.MakeVariant("compliant"), "Compliant": dbus.MakeVariant(true), "Serial": dbus.MakeVariant(int64(7)),
 	}
 	if diff := cmp.Diff(want, properties, cmp.Comparer(func(a, b dbus.Variant) bool { return a.String() == b.String() })); diff != "" {
 		t.Error(diff)
@@ -655,12 +655,12 @@ func TestAChangeIsSignalledAndNoChangeIsNot(t *testing.T) {
 			}
 		}
 	}
-	agent := &agentDouble{status: "1", state: State{"1.2", "converging", false, 7}}
+	agent := &agentDouble{status: "1", state: State{"1.2", "converging", "converging", false, 7}}
 	changed := serve(t, agent, notRoot)
-	properties := func(compliant bool, phase string) string {
-		return fmt.Sprintf("%s.PropertiesChanged[%s map[Compliant:%t Phase:%q Serial:@x 7] []]", propertiesInterface, Interface, compliant, phase)
+	properties := func(compliant bool, phase, verdict string) string {
+		return fmt.Sprintf("%s.PropertiesChanged[%s map[Compliant:%t Phase:%q Serial:@x 7 Verdict:%q] []]", propertiesInterface, Interface, compliant, phase, verdict)
 	}
-	for _, want := range []string{properties(false, "converging"), Interface + ".Changed[converging false]"} {
+	for _, want := range []string{properties(false, "converging", "converging"), Interface + ".Changed[converging false]"} {
 		if got := next(); got != want {
 			t.Errorf("it says %s, want %s", got, want)
 		}
@@ -671,8 +671,8 @@ func TestAChangeIsSignalledAndNoChangeIsNot(t *testing.T) {
 		agent.mu.Unlock()
 		changed <- struct{}{}
 	}
-	become("2", State{"1.2", "keeping", true, 7})
-	for _, want := range []string{properties(true, "keeping"), Interface + ".Changed[keeping true]"} {
+	become("2", State{"1.2", "keeping", "compliant", true, 7})
+	for _, want := range []string{properties(true, "keeping", "compliant"), Interface + ".Changed[keeping true]"} {
 		if got := next(); got != want {
 			t.Errorf("it says %s, want %s", got, want)
 		}
@@ -680,7 +680,7 @@ func TestAChangeIsSignalledAndNoChangeIsNot(t *testing.T) {
 	for range 3 {
 		changed <- struct{}{} // and nothing is
 	}
-	become("3", State{"1.2", "keeping", true, 7})
+	become("3", State{"1.2", "keeping", "compliant", true, 7})
 	if got := next(); got != Interface+".Changed[keeping true]" {
 		t.Errorf("it says %s", got)
 	}

@@ -50,6 +50,9 @@ type Engine struct {
 	Brief time.Duration
 	// Changed, if set, is told of what became of resources in a pass.
 	Changed func(changes []Change)
+	// Mending, if set, is told of what of a kind is about to be brought into line, which
+	// may take long: until the kind's pass has ended it is not.
+	Mending func(kind string, drifted []Resource)
 }
 
 // New returns an engine. The kinds are repaired in the order given.
@@ -59,6 +62,7 @@ func New(p *policy.Policy, kinds []Kind, ledger *Ledger, clock system.Clock, log
 
 // A Result is what a pass found and did.
 type Result struct {
+	Policy    *policy.Policy           `json:"-"` // under which it was found
 	Started   time.Time                `json:"started"`
 	Took      time.Duration            `json:"took"`
 	Rounds    int                      `json:"rounds"` // of repair; 0 when nothing had drifted
@@ -89,6 +93,7 @@ func (p *pass) goOn(ctx context.Context) Result {
 	}
 	for p.rounds < maxRounds && ctx.Err() == nil {
 		p.earlier = maps.Clone(p.found)
+		p.tellMending()
 		touched := p.repair(ctx)
 		if len(touched) == 0 {
 			break
@@ -389,7 +394,7 @@ func (p *pass) reclaimed(r Resource) {
 
 func (p *pass) end() Result {
 	now := p.clock.Now()
-	result := Result{Started: p.started, Took: now.Sub(p.started), Rounds: p.rounds, Timing: p.timing}
+	result := Result{Policy: p.policy, Started: p.started, Took: now.Sub(p.started), Rounds: p.rounds, Timing: p.timing}
 	n := 0
 	for _, resources := range p.found {
 		n += len(resources)

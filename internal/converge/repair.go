@@ -36,6 +36,26 @@ func (p *pass) repair(ctx context.Context) (touched []Kind) {
 	return p.affected(touched)
 }
 
+// tellMending tells what is about to be repaired, kind by kind.
+func (p *pass) tellMending() {
+	if p.Mending == nil {
+		return
+	}
+	for _, kind := range p.kinds {
+		var drifted []Resource
+		for _, r := range p.found[kind.Name()] {
+			if r.repairable() {
+				r.Since = p.ledger.Since(r.ID, r.State, r.seen)
+				if r.Reason == "" {
+					r.Note("it is being brought into line")
+				}
+				drifted = append(drifted, r)
+			}
+		}
+		p.Mending(kind.Name(), drifted)
+	}
+}
+
 // mending is what of a kind is to be repaired.
 type mending struct {
 	kind    Kind

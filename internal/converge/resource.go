@@ -117,6 +117,9 @@ type Resource struct {
 	Diff   []Difference `json:"diff,omitempty"`
 	Reason string       `json:"reason,omitempty"` // why it is pending, failed, contested, waived or unknown, or was not in line
 	Effect Effect       `json:"effect,omitempty"` // of what is pending
+	// Unseen says that it has not been looked at under the policy in force, in this life
+	// of the agent: it is Unknown, and may yet turn out to be anything.
+	Unseen bool `json:"unseen,omitempty"`
 	// Overdue says that it has been pending for longer than the policy allows.
 	Overdue bool `json:"overdue,omitempty"`
 	// Withheld names what was left out of what is made public: "reason", and the aspects
@@ -169,6 +172,32 @@ func (r *Resource) age(now time.Time, limit time.Duration) {
 // until Differs or another method says otherwise.
 func Wanted(want policy.Resource) Resource {
 	return Resource{ID: want.ID, State: Compliant, Origin: want.Origin, digest: want.Digest()}
+}
+
+// Unlooked is a resource that the policy wants and that has not been looked at since.
+func Unlooked(p *policy.Policy, want policy.Resource, since time.Time) Resource {
+	r := Wanted(want)
+	r.Doubt("not looked at yet").Openly()
+	r.Unseen, r.Since = true, since
+	ruling := p.Ruling(r.ID, since)
+	r.Severity, r.Controls, r.Disrupt = ruling.Severity, ruling.Controls, ruling.Disrupt
+	return r
+}
+
+// Unseen is what a report has of a kind that has not been looked at since the policy is
+// in force: all that this wants of it, and the kind itself where that is nothing. It may
+// find what is wanted no more.
+func Unseen(p *policy.Policy, kind string, since time.Time) []Resource {
+	var all []Resource
+	for _, want := range p.Resources {
+		if want.ID.Kind() == kind {
+			all = append(all, Unlooked(p, want, since))
+		}
+	}
+	if len(all) == 0 {
+		all = append(all, Unlooked(p, policy.Resource{ID: policy.ID(kind)}, since))
+	}
+	return all
 }
 
 // AspectEffect is that of a difference which says that the resource is right on disk

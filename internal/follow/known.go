@@ -63,10 +63,24 @@ func (m *Machine) Known(s Subject) (Known, error) {
 			p.Serial, whole = last.Serial, slices.Equal(personas, last.Personas)
 		}
 		p.Partial = !whole || s.Unsure
+		p.Doubts = append(known.doubts(p, s, kept, whole), s.Doubts...)
 		known.Policy = p
 		return known, nil
 	}
 	return known, fmt.Errorf("cannot find a policy to enforce: %s", strings.Join(known.Refused, "; "))
+}
+
+// doubts are why the policy may not be what is meant for the machine. Of one that is
+// not what was asked for, what was refused says so; of one that was never published to
+// it, that.
+func (known Known) doubts(p *policy.Policy, s Subject, kept, whole bool) []string {
+	switch {
+	case len(known.Refused) > 0 || s.Path != "" && !kept:
+		return nil
+	case !whole:
+		return []string{fmt.Sprintf("not all that is published for %s has been had yet", strings.Join(s.Personas, ", "))}
+	}
+	return p.Doubts
 }
 
 // KeepOwn makes the machine's own layers the last good policy, for a machine to which

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -29,7 +30,8 @@ type Subject struct {
 	Facts    facts.Facts
 	Path     string // where its policy is published; empty: nowhere
 	Personas []string
-	Unsure   bool // there may be more personas: not everything could be told
+	Unsure   bool     // there may be more personas: not everything could be told
+	Doubts   []string // what could not, for people
 }
 
 // ring is what decides the machine's place in a rollout. The host name is the one
@@ -85,7 +87,7 @@ func (m *Machine) Look(ctx context.Context, s Subject, aws *source.AWS) (Found, 
 	if err != nil {
 		return Found{}, fmt.Errorf("cannot use the published policy, serial %d: %w", serial, err)
 	}
-	p.Serial, p.Partial = serial, s.Unsure
+	p.Serial, p.Partial, p.Doubts = serial, s.Unsure, append(p.Doubts, s.Doubts...)
 	resolved, err := m.resolved(ctx, p, s, values, aws)
 	if err != nil {
 		return Found{}, fmt.Errorf("cannot use the published policy, serial %d: %w", serial, err)
@@ -144,7 +146,7 @@ func (m *Machine) Only(ctx context.Context, s Subject, sources []policy.Source, 
 	if err != nil {
 		return nil, err
 	}
-	p.Partial = s.Unsure
+	p.Partial, p.Doubts = s.Unsure, append(p.Doubts, s.Doubts...)
 	r, err := resolve.Resolve(ctx, p, s.Facts, lazily(connect))
 	if err != nil {
 		return nil, err
@@ -173,7 +175,27 @@ func merged(sources []policy.Source, personas []string) (*policy.Policy, error) 
 	if err != nil {
 		return nil, err
 	}
-	return policy.Merge(fragments, personas)
+	p, err := policy.Merge(fragments, personas)
+	if err == nil {
+		p.Doubts = forNobody(fragments, personas)
+	}
+	return p, err
+}
+
+// basic is the persona of a machine that is given no other. What is for everybody is
+// for it, and there need not be more.
+const basic = "base"
+
+// forNobody are the doubts about personas that no fragment is for: they are misspelled,
+// or what they should get is not published.
+func forNobody(fragments []policy.Fragment, personas []string) []string {
+	var doubts []string
+	for _, persona := range personas {
+		if persona != basic && !slices.ContainsFunc(fragments, func(f policy.Fragment) bool { return slices.Contains(f.Personas, persona) }) {
+			doubts = append(doubts, fmt.Sprintf("no fragment is for persona %s: it is misspelled, or nothing is published for it", persona))
+		}
+	}
+	return doubts
 }
 
 // own are the fragments of the layers that are on the machine.

@@ -21,6 +21,9 @@ type Policy struct {
 	// Partial is true while a layer could not be had: what is not named here may be
 	// wanted all the same, and is not taken away.
 	Partial bool
+	// Doubts are why the machine may be meant to be something else than this, one for
+	// each thing that cannot be told, for people.
+	Doubts []string
 	// Why says of references that are Missing, as they are written, why their values could not be had, as
 	// far as that is known.
 	Why map[string]string

@@ -77,10 +77,15 @@ func (r Report) ComplianceItems(room int) (in *ssm.PutComplianceItemsInput, dige
 // stands once.
 func (r Report) ranked() []converge.Resource {
 	all := slices.Clone(r.Resources)
-	if len(r.Policy.Refused) > 0 {
-		all = append(all, converge.Resource{
-			ID: refusedID, State: converge.Failed, Severity: policy.Critical, Reason: strings.Join(r.Policy.Refused, "\n"),
-		})
+	if questions := r.questions(); len(questions) > 0 {
+		state, texts := converge.Unknown, make([]string, len(questions))
+		for i, q := range questions {
+			texts[i] = q.text
+			if q.kind == "refused" {
+				state = converge.Failed
+			}
+		}
+		all = append(all, converge.Resource{ID: refusedID, State: state, Severity: policy.Critical, Reason: strings.Join(texts, "\n")})
 	}
 	slices.SortStableFunc(all, func(a, b converge.Resource) int {
 		return cmp.Or(concern(a)-concern(b), slices.Index(severities(), severity(a))-slices.Index(severities(), severity(b)))
@@ -94,7 +99,8 @@ func (r Report) ranked() []converge.Resource {
 	})
 }
 
-// refusedID is of the item about a newer policy that is not in force.
+// refusedID is of the item about what is amiss with the policy itself: a newer one that is
+// not in force, what is in doubt about it or not here yet.
 const refusedID = policy.ID("policy/current")
 
 // concern is the less the more a resource asks for somebody.

@@ -12,12 +12,17 @@ import (
 )
 
 // Glance writes a line for each resource that is not in line or waits for its effect,
-// what is worst first, and how many more there are than most.
+// what is worst first, and how many more there are than most, and of how many that cannot
+// be said yet.
 func (r Report) Glance(w io.Writer, style Style, most int, now time.Time) error {
 	p := &printer{w: w}
 	var matters []converge.Resource
+	unseen := 0
 	for _, resource := range r.Resources {
-		if !resource.State.InLine() {
+		switch {
+		case resource.Unseen:
+			unseen++
+		case !resource.State.InLine():
 			matters = append(matters, resource)
 		}
 	}
@@ -27,6 +32,9 @@ func (r Report) Glance(w io.Writer, style Style, most int, now time.Time) error 
 	}
 	if more := len(matters) - most; more > 0 {
 		p.printf("  and %d more: soe-agent report\n", more)
+	}
+	if unseen > 0 {
+		p.printf("%s %s not looked at yet\n", style.mark(converge.Unknown), counted(unseen))
 	}
 	return p.err
 }

@@ -62,7 +62,7 @@ func (p page) head(r Report, style, script markup) {
 		"default-src 'none'; style-src %s; script-src %s; base-uri 'none'; form-action 'none'", hash(style), hash(script))})
 	p.open("meta", attribute{"name", "viewport"}, attribute{"content", "width=device-width, initial-scale=1"})
 	p.open("meta", attribute{"name", "color-scheme"}, attribute{"content", "light dark"})
-	p.line("title", fmt.Sprintf("%s: %s", r.Machine.name(), verdict(r)))
+	p.line("title", fmt.Sprintf("%s: %s", r.Machine.name(), string(r.verdict())))
 	p.markup("<style>")
 	p.markup(style)
 	p.markup("</style>")
@@ -70,13 +70,6 @@ func (p page) head(r Report, style, script markup) {
 
 // name is what the machine is called; an image that is not running may have no name.
 func (m Machine) name() string { return cmp.Or(m.Hostname, m.MachineID, "a machine without a name") }
-
-func verdict(r Report) string {
-	if r.Compliant {
-		return "compliant"
-	}
-	return "not compliant"
-}
 
 // stateOrder is that in which states are told of: what asks for somebody first.
 func stateOrder() []converge.State {
@@ -89,7 +82,7 @@ func stateOrder() []converge.State {
 // tone is how a state is to be taken.
 func tone(r converge.Resource) string {
 	switch {
-	case r.State == converge.Pending && r.Tolerable(), r.State == converge.Waived:
+	case r.State == converge.Pending && r.Tolerable(), r.State == converge.Waived, r.Unseen:
 		return "wait"
 	case r.State.InLine():
 		return "good"
@@ -101,10 +94,9 @@ func tone(r converge.Resource) string {
 func signed(state converge.State) string { return Style{}.mark(state) + " " + string(state) }
 
 func (p page) header(r Report) {
-	sign, good := "✗ Not compliant", "bad"
-	if r.Compliant {
-		sign, good = "✓ Compliant", "good"
-	}
+	mark, _, good := r.verdict().sign()
+	word := string(r.verdict())
+	sign := mark + " " + strings.ToUpper(word[:1]) + word[1:]
 	p.element("header", func() {
 		p.element("div", func() {
 			p.line("h1", sign)

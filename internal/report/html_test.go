@@ -98,7 +98,7 @@ func TestThePageSaysTheVerdictFirstAndTheGravestFindingNext(t *testing.T) {
 		t.Errorf("%q", cards)
 	}
 	in := example.Report(0)
-	in.Resources, in.Waivers, in.Compliant = nil, nil, true
+	in.Resources, in.Waivers, in.Verdict = nil, nil, report.Compliant
 	if got := texts(page(t, in), "h1"); got[0] != "✓ Compliant" {
 		t.Errorf("%q", got)
 	}

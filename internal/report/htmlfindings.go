@@ -21,8 +21,12 @@ const (
 // findings writes what somebody has to look at, gravest first.
 func (p page) findings(r Report) {
 	var bad []converge.Resource
+	unseen := 0
 	for _, resource := range r.Resources {
-		if !resource.Tolerable() {
+		switch {
+		case resource.Unseen:
+			unseen++
+		case !resource.Tolerable():
 			bad = append(bad, resource)
 		}
 	}
@@ -38,25 +42,39 @@ func (p page) findings(r Report) {
 			expired = append(expired, w)
 		}
 	}
-	n := len(r.Policy.Refused) + len(bad) + len(expired)
+	questions := r.questions()
+	n := len(questions) + len(bad) + len(expired)
 	p.section("Findings", number(n), func() {
-		if n == 0 {
+		if n == 0 && unseen == 0 {
 			p.line("p", "None: everything is as the policy wants it, or is on its way there.")
 		}
-		for _, problem := range r.Policy.Refused {
-			p.element("article", func() {
-				p.element("h3", func() {
-					p.line("span", "✗ refused", class("state"))
-					p.text("Newer policy is not in force")
-				})
-				p.line("p", problem)
-			}, class("bad"))
+		if unseen > 0 {
+			p.line("p", fmt.Sprintf("%s not looked at yet: these are the findings among the others.", counted(unseen)), class("wait"))
+		}
+		for _, q := range questions {
+			p.question(q)
 		}
 		p.detailed(bad, r.Time)
 		for _, w := range expired {
 			p.expired(w)
 		}
 	})
+}
+
+func (p page) question(q question) {
+	tone := "bad"
+	if q.kind == "awaited" {
+		tone = "wait"
+	}
+	p.element("article", func() {
+		p.element("h3", func() {
+			p.line("span", q.mark+" "+q.kind, class("state"))
+			p.text(map[string]string{
+				"refused": "Newer policy is not in force", "doubt": "It may be meant to be something else", "awaited": "The last word cannot be said yet",
+			}[q.kind])
+		})
+		p.line("p", q.text)
+	}, class(tone))
 }
 
 func (p page) expired(w Waiver) {

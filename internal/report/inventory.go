@@ -31,6 +31,7 @@ func (r Report) Inventory(contact time.Time) (in *ssm.PutInventoryInput, digest 
 		"Refused":      strings.Join(r.Policy.Refused, "\n"),
 		"Personas":     strings.Join(r.Policy.Personas, " "),
 		"Compliant":    strconv.FormatBool(r.Compliant),
+		"Verdict":      string(r.verdict()),
 		"Resources":    strconv.Itoa(len(r.Resources)),
 	}
 	overdue := 0

@@ -54,10 +54,10 @@ type (
 )
 
 // JUnit writes the report as JUnit XML: a suite for each kind, a case for each
-// resource. What is pending and what is waived is skipped; what could not be told is an
-// error; all else that is not in line is a failure. There is a failure or an error
+// resource. What is pending and what is waived is skipped; what could not be told, or was
+// not looked at, is an error; all else that is not in line is a failure. There is a failure or an error
 // exactly when the report is not compliant. The suites "policy" and "waivers", which
-// are there when they have something to say, hold why newer policy is not in force, and
+// are there when they have something to say, hold what is amiss with the policy itself, and
 // the waivers: skipped when they have expired.
 func (r Report) JUnit(w io.Writer) error {
 	document := junitReport{Name: "soe-agent"}
@@ -73,8 +73,8 @@ func (r Report) JUnit(w io.Writer) error {
 		s.count(c)
 		s.Cases = append(s.Cases, c)
 	}
-	for _, problem := range r.Policy.Refused {
-		message := &junitMessage{Type: "refused", Message: Clean(problem)}
+	for _, q := range r.questions() {
+		message := &junitMessage{Type: q.kind, Message: Clean(q.text)}
 		add("policy", junitCase{Name: message.Message, Error: message})
 	}
 	for _, resource := range r.Resources {

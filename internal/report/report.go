@@ -14,6 +14,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -27,13 +28,17 @@ const Schema = 1
 
 // A Report is the compliance of one machine.
 type Report struct {
-	Schema    int                      `json:"schema"`
-	Public    bool                     `json:"public,omitempty"` // what not everybody on the machine may read is left out
-	Time      time.Time                `json:"time"`
-	Agent     string                   `json:"agent"` // version of the agent
-	Machine   Machine                  `json:"machine"`
-	Policy    Policy                   `json:"policy"`
-	Compliant bool                     `json:"compliant"`
+	Schema    int       `json:"schema"`
+	Public    bool      `json:"public,omitempty"` // what not everybody on the machine may read is left out
+	Time      time.Time `json:"time"`
+	Agent     string    `json:"agent"` // version of the agent
+	Machine   Machine   `json:"machine"`
+	Policy    Policy    `json:"policy"`
+	Verdict   Verdict   `json:"verdict"`
+	Compliant bool      `json:"compliant"` // that the verdict is Compliant
+	// Awaited is what has to come before there is another verdict than Converging, besides
+	// a look at what is Unseen: the policy that is published, above all.
+	Awaited   []string                 `json:"awaited,omitempty"`
 	Summary   map[converge.State]int   `json:"summary"`
 	Timing    map[string]time.Duration `json:"timing_ns"` // by kind
 	Waivers   []Waiver                 `json:"waivers,omitempty"`
@@ -56,22 +61,27 @@ type Policy struct {
 	// Refused is why newer policy is not in force, one problem each. While there
 	// is one the machine is not compliant, for nobody knows what it should be.
 	Refused []string `json:"refused,omitempty"`
+	// Doubts are why it may not be what is meant for the machine, such as a persona that
+	// cannot be told. While there is one the machine is not compliant, for the same reason.
+	Doubts []string `json:"doubts,omitempty"`
 	// Idle are the rules that are about nothing on this machine. They may be about
 	// another persona's resources; or misspelled.
 	Idle []Rule `json:"idle_rules,omitempty"`
 }
 
-// New makes a report of resources that were looked at at one time. refused are
-// the problems of a policy that is not in force, if any.
+// New makes a report of what was found. Every resource of the policy is in it: one that
+// is not among resources has not been looked at. refused are the problems of a policy
+// that is not in force, if any.
 func New(version string, f facts.Facts, p *policy.Policy, refused []string, at time.Time, resources []converge.Resource, timing map[string]time.Duration) Report {
+	resources = append(slices.Clip(resources), missing(p, at, resources)...)
 	r := Report{
 		Schema: Schema, Time: at, Agent: version,
 		Machine: Machine{Hostname: f.Hostname, MachineID: f.MachineID, ManagedNode: f.ManagedNode, OS: f.OSName},
 		Policy: Policy{
-			Digest: p.Digest(), Serial: p.Serial, Personas: p.Personas, Refused: refused, Idle: idleRules(p, resources),
+			Digest: p.Digest(), Serial: p.Serial, Personas: p.Personas, Refused: refused, Doubts: p.Doubts, Idle: idleRules(p, resources),
 		},
 		Summary: map[converge.State]int{}, Timing: timing, Resources: resources,
-		Waivers: waivers(p, at, resources), Compliant: len(refused) == 0,
+		Waivers: waivers(p, at, resources),
 	}
 	if r.Policy.Personas == nil { // a list without entries is [] in the document
 		r.Policy.Personas = []string{}
@@ -84,10 +94,8 @@ func New(version string, f facts.Facts, p *policy.Policy, refused []string, at t
 	}
 	for _, resource := range resources {
 		r.Summary[resource.State]++
-		if !resource.Tolerable() {
-			r.Compliant = false
-		}
 	}
+	r.judge()
 	return r
 }
 
@@ -115,7 +123,7 @@ func (r Report) Digest() string {
 // Details is the report with the details of root's, if that is about the same: the same
 // policy and the same states, each since the same time.
 func (r Report) Details(roots Report) (whole Report, same bool) {
-	if r.Policy.Digest != roots.Policy.Digest || r.Compliant != roots.Compliant || len(r.Resources) != len(roots.Resources) {
+	if r.Policy.Digest != roots.Policy.Digest || r.Verdict != roots.Verdict || len(r.Resources) != len(roots.Resources) {
 		return r, false
 	}
 	for i, resource := range r.Resources {
@@ -126,4 +134,19 @@ func (r Report) Details(roots Report) (whole Report, same bool) {
 	}
 	r.Public, r.Resources = false, roots.Resources
 	return r, true
+}
+
+// missing are the resources of the policy of which nothing was found.
+func missing(p *policy.Policy, at time.Time, resources []converge.Resource) []converge.Resource {
+	found := make(map[policy.ID]bool, len(resources))
+	for _, r := range resources {
+		found[r.ID] = true
+	}
+	var rest []converge.Resource
+	for _, want := range p.Resources {
+		if !found[want.ID] {
+			rest = append(rest, converge.Unlooked(p, want, at))
+		}
+	}
+	return rest
 }

@@ -54,7 +54,7 @@ func (r Report) Plan(w io.Writer, style Style) error {
 			p.resource(resource, style)
 		}
 	}
-	p.refused(r, style)
+	p.questions(r, style)
 	p.planSummary(r, style)
 	return p.err
 }
@@ -63,7 +63,7 @@ func (p *printer) planSummary(r Report, style Style) {
 	change := r.Summary[converge.Drifted]
 	rest := len(r.Resources) - change
 	switch {
-	case change == 0 && r.Compliant:
+	case change == 0 && r.verdict() == Compliant:
 		p.printf("%s %s in line%s; nothing would change.\n", style.paint(green, "✓"), counted(rest), p.asides(r))
 	case change == 0:
 		p.printf("Nothing would change, and yet not everything is in line%s.\n", p.asides(r))
@@ -105,17 +105,14 @@ func (r Report) Text(w io.Writer, style Style) error {
 		}
 	}
 	p.rules(r, style)
-	p.refused(r, style)
+	p.questions(r, style)
 	p.verdict(r, style)
 	return p.err
 }
 
 func (p *printer) verdict(r Report, style Style) {
-	if r.Compliant {
-		p.printf("%s  ", style.paint(green, "✓ compliant"))
-	} else {
-		p.printf("%s  ", style.paint(red, "✗ not compliant"))
-	}
+	_, colour, _ := r.verdict().sign()
+	p.printf("%s  ", style.paint(colour, r.verdict().String()))
 	p.printf("%s: %s\n", counted(len(r.Resources)), Counts(r.Summary))
 	serial := ""
 	if r.Policy.Serial > 0 {
@@ -125,9 +122,13 @@ func (p *printer) verdict(r Report, style Style) {
 		Clean(r.Machine.Hostname), Clean(r.Policy.Digest), serial, Clean(strings.Join(r.Policy.Personas, ", ")), r.Time.Format(time.DateTime))))
 }
 
-func (p *printer) refused(r Report, style Style) {
-	for _, problem := range r.Policy.Refused {
-		p.printf("%s %s\n", style.paint(red, "✗ policy refused:"), Clean(problem))
+func (p *printer) questions(r Report, style Style) {
+	for _, q := range r.questions() {
+		colour := yellow
+		if q.kind == "refused" {
+			colour = red
+		}
+		p.printf("%s %s\n", style.paint(colour, q.mark+" "+q.what+":"), Clean(q.text))
 	}
 }
 

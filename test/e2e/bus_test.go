@@ -71,9 +71,7 @@ func TestOverTheBusEverybodyMayReadAndOnlySomeMayDo(t *testing.T) {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	w := newWorkspace(t, box.WithBind(flood, "/usr/bin/flood"))
-	if err := w.aws.PublishPolicy(policyPath, 1, map[string]string{"10-base": onTheBus}); err != nil {
-		t.Fatal(err)
-	}
+	w.publishOnly(t, 1, map[string]string{"10-base": onTheBus})
 	w.MustWriteFile(t, "/root/flag", box.File{})
 	w.activate(t)
 	w.boot(t)

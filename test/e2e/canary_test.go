@@ -285,9 +285,7 @@ func TestASecretIsInTheFilesThatWantItAndInNothingElseForAllItsLife(t *testing.T
 	rest := fmt.Sprintf("schema = 1\n[repositories.soe-test]\nbaseurl = %q\ngpgkey = %q\nfingerprint = %q\n[packages]\nsoe-pkg-01 = \"present\"\n",
 		rpmrepo.BaseURL, rpmrepo.KeyURL, w.repo.Fingerprint)
 	publish := func(serial int, fragment string) {
-		if err := w.aws.PublishPolicy(policyPath, serial, map[string]string{"10-base": fragment}); err != nil {
-			t.Fatal(err)
-		}
+		w.publishOnly(t, serial, map[string]string{"10-base": fragment})
 		w.MustWriteFile(t, "/root/policy/10-base.toml", box.File{Content: fragment})
 	}
 	w.putCanaries(oldCanaries)

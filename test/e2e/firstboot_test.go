@@ -93,9 +93,7 @@ func (w *workspace) publish(t *testing.T, serial int, fragments map[string]strin
 	t.Helper()
 	w.aws.PutParameter("/soe/prod/repository", rpmrepo.BaseURL)
 	w.aws.PutSecret("soe/scanner", fmt.Sprintf(`{"token":%q}`, canary))
-	if err := w.aws.PublishPolicy(policyPath, serial, fragments); err != nil {
-		t.Fatal(err)
-	}
+	w.publishOnly(t, serial, fragments)
 }
 
 func TestAThinImageBecomesItsPersonasDesktopUnattendedAndStaysIt(t *testing.T) {

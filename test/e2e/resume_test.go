@@ -145,9 +145,7 @@ func TestAfterAResumeEverythingIsLookedAtAtOnce(t *testing.T) {
 	w := newWorkspace(t)
 	// Nobody watches what a check looks at: it runs when the agent starts and from time to time.
 	const fragment = "schema = 1\n[checks.flag]\nrun = [\"/usr/bin/test\", \"-e\", \"/root/flag\"]\n"
-	if err := w.aws.PublishPolicy(policyPath, 1, map[string]string{"10-base": fragment}); err != nil {
-		t.Fatal(err)
-	}
+	w.publishOnly(t, 1, map[string]string{"10-base": fragment})
 	w.MustWriteFile(t, "/root/flag", box.File{})
 	w.activate(t)
 	w.boot(t)

@@ -55,7 +55,7 @@ func TestASupportBundleHasWhatAnEngineerAsksForAndNoSecret(t *testing.T) {
 	w := newWorkspace(t)
 	w.putCanaries(oldCanaries)
 	secrets, _ := secretPolicy()
-	err := w.aws.PublishPolicy(policyPath, 1, map[string]string{"10-base": "schema = 1\n" + secrets + fmt.Sprintf(`
+	w.publishOnly(t, 1, map[string]string{"10-base": "schema = 1\n" + secrets + fmt.Sprintf(`
 [dropins."/etc/soe-scan.d/clear.conf"]
 content = "user = me\npassword = %s\n"
 [dropins."/etc/yum.repos.d/away.repo"]
@@ -63,9 +63,6 @@ content = "[away]\nname=away\nbaseurl=http://me:%s@127.0.0.1:9/\nenabled=1\nskip
 [packages]
 soe-none-such = "present"
 `, clear, inRepository)})
-	if err != nil {
-		t.Fatal(err)
-	}
 	w.MustWriteFile(t, agent.ConfigFile, box.File{Content: "# proxy: http://me:" + inConfig + "@proxy/\n# old_token = " + inConfig + "\n" + w.MustReadFile(t, agent.ConfigFile)})
 	w.MustWriteFile(t, "/etc/systemd/system/soe-agent.service.d/50-debug.conf", box.File{
 		Content: "[Service]\nEnvironment=SCANNER_PASSWORD=" + inJournal + "\nExecStartPre=/bin/echo the password=" + inJournal + " was used, and AKIA" + "C4N4RYC4N4RYC4N4\n",

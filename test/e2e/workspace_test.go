@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -79,6 +81,20 @@ func newWorkspace(t *testing.T, options ...box.Option) *workspace {
 	w.MustExec(t, "dnf", "-y", "--nogpgcheck", "--disablerepo=*", "install", "/root/soe-agent.rpm")
 	w.MustWriteFile(t, agent.ConfigFile, box.File{Content: config})
 	return w
+}
+
+// publishOnly publishes a policy. Where it has nothing for the developers that machines
+// are for, it says so: a persona that no fragment is for is a doubt.
+func (w *workspace) publishOnly(t *testing.T, serial int, fragments map[string]string) {
+	t.Helper()
+	fragments = maps.Clone(fragments)
+	named := func(text string) bool { return strings.Contains(text, "personas = [") && strings.Contains(text, "\"developer\"") }
+	if !slices.ContainsFunc(slices.Collect(maps.Values(fragments)), named) {
+		fragments["99-developer"] = "schema = 1\npersonas = [\"developer\"]\n"
+	}
+	if err := w.aws.PublishPolicy(policyPath, serial, fragments); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // activate makes the machine a managed node, as the activation of

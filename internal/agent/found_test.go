@@ -1,0 +1,259 @@
+package agent
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/report"
+)
+
+// everyKind is a policy with a resource of every kind.
+func everyKind(serial int64) *policy.Policy {
+	p := &policy.Policy{Serial: serial}
+	for _, kind := range policy.Kinds() {
+		p.Resources = append(p.Resources, policy.Resource{ID: policy.ID(kind + "/x")})
+	}
+	slices.SortFunc(p.Resources, func(a, b policy.Resource) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	return p
+}
+
+// looked is what a walk over kinds finds of a policy, all in one state.
+func looked(p *policy.Policy, state converge.State, kinds ...string) converge.Result {
+	result := converge.Result{Policy: p, Started: time.Now(), Kinds: kinds}
+	for _, want := range p.Resources {
+		if slices.Contains(kinds, want.ID.Kind()) {
+			r := converge.Wanted(want)
+			r.State = state
+			result.Resources = append(result.Resources, r)
+		}
+	}
+	return result
+}
+
+// written is what a daemon has written for all to read.
+func written(t *testing.T, d *daemon) (r report.Report, s Status) {
+	t.Helper()
+	for name, into := range map[string]any{ReportFile: &r, StatusFile: &s} {
+		content, err := d.System.FS.ReadFile(name)
+		if err == nil {
+			err = json.Unmarshal(content, into)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return r, s
+}
+
+// agrees fails the test unless everything that says where the machine stands says this.
+func agrees(t *testing.T, when string, d *daemon, want report.Verdict) report.Report {
+	t.Helper()
+	d.publish()
+	r, s := written(t, d)
+	good := want == report.Compliant
+	if r.Verdict != want || r.Compliant != good || s.Verdict != want || s.Compliant != good {
+		t.Errorf("%s the report says %q, %v and the status %q, %v; want %q", when, r.Verdict, r.Compliant, s.Verdict, s.Compliant, want)
+	}
+	if state := (served{d}).State(); state.Verdict != string(want) || state.Compliant != good {
+		t.Errorf("%s the bus says %q, %v", when, state.Verdict, state.Compliant)
+	}
+	var junit, text, html bytes.Buffer
+	if err := errors.Join(r.JUnit(&junit), r.Text(&text, report.Style{}), r.HTML(&html, nil)); err != nil {
+		t.Fatal(err)
+	}
+	if red := strings.Contains(junit.String(), "<error") || strings.Contains(junit.String(), "<failure"); red == good {
+		t.Errorf("%s JUnit is red: %v", when, red)
+	}
+	if !strings.Contains(text.String(), want.String()+"  ") || !strings.Contains(html.String(), "<h1>"+want.String()[:3]) {
+		t.Errorf("%s the text says %s", when, text.String())
+	}
+	items, _ := r.ComplianceItems(report.Room)
+	bad := slices.ContainsFunc(items.Items, func(item types.ComplianceItemEntry) bool { return item.Status != "COMPLIANT" })
+	if bad == good {
+		t.Errorf("%s SSM Compliance has findings: %v", when, bad)
+	}
+	line, _ := r.Inventory(time.Time{})
+	if said := line.Items[0].Content[0]; said["Verdict"] != string(want) || (said["Compliant"] == "true") != good {
+		t.Errorf("%s the inventory says %v", when, said)
+	}
+	return r
+}
+
+// Law 1: what has not been looked at is not compliant, whichever kind it is of, at
+// whichever moment of the agent's life.
+func TestNothingIsCompliantThatHasNotBeenLookedAtUnderThePolicyInForceInThisLife(t *testing.T) {
+	for _, last := range policy.Kinds() {
+		others := slices.DeleteFunc(policy.Kinds(), func(kind string) bool { return kind == last })
+		t.Run(last, func(t *testing.T) {
+			root := t.TempDir()
+			unseen := func(when string, d *daemon) {
+				t.Helper()
+				r := agrees(t, when, d, report.Converging)
+				if !slices.ContainsFunc(r.Resources, func(r converge.Resource) bool {
+					return r.ID == policy.ID(last+"/x") && r.State == converge.Unknown && r.Unseen && r.Reason != "" && !r.Since.IsZero() && r.Severity != ""
+				}) {
+					t.Errorf("%s the report does not say that %s has not been looked at", when, last)
+				}
+				if d.settle(); d.announced {
+					t.Errorf("%s the machine is announced to be configured", when)
+				}
+			}
+			born := func(p *policy.Policy) *daemon {
+				d := newTestDaemon(t, root, "1.0")
+				d.policy, d.announced, d.status.Serial = p, false, p.Serial
+				d.life.endsWell()
+				d.lookAnew(p)
+				return d
+			}
+			p := everyKind(1)
+			d := born(p)
+			unseen("at boot", d)
+			d.record(looked(p, converge.Compliant, others...))
+			unseen("with the other kinds looked at", d)
+			d.quick.mu.Lock()
+			d.quick.busy = []string{last}
+			d.quick.mu.Unlock()
+			unseen("while it is under way", d)
+			d.quick.mu.Lock()
+			d.quick.busy = nil
+			d.quick.mu.Unlock()
+			d.record(looked(p, converge.Compliant, last))
+			agrees(t, "when all has been looked at", d, report.Compliant)
+
+			d.slow.mended[last] = looked(p, converge.Drifted, last).Resources
+			agrees(t, "while what is missing of it is brought back by a tool that hangs", d, report.NotCompliant)
+			delete(d.slow.mended, last)
+			d.record(looked(p, converge.Unknown, last))
+			agrees(t, "when a look has failed", d, report.NotCompliant)
+			d.record(looked(p, converge.Compliant, last))
+
+			d.configProblems = []string{"agent.toml:1: no"}
+			agrees(t, "when something is refused", d, report.NotCompliant)
+			d.configProblems = nil
+			agrees(t, "when all is well again", d, report.Compliant)
+
+			newer := everyKind(2)
+			d.lookAnew(newer)
+			d.policy, d.status.Serial = newer, 2
+			unseen("under a new serial", d)
+			d.record(looked(p, converge.Compliant, policy.Kinds()...))
+			unseen("with all looked at under the older one", d)
+			d.record(looked(newer, converge.Compliant, others...))
+			unseen("with the others looked at under the new one", d)
+			d.record(looked(newer, converge.Corrected, last))
+			agrees(t, "when all has been looked at again", d, report.Compliant)
+
+			d = born(newer)
+			unseen("after a restart", d)
+			d.record(looked(newer, converge.Compliant, others...))
+			unseen("after a restart with the others looked at", d)
+		})
+	}
+}
+
+func TestAKindThatThePolicyWantsNothingOfIsLookedAtAllTheSameBeforeTheMachineIsCompliant(t *testing.T) {
+	p := &policy.Policy{Serial: 1, Resources: []policy.Resource{{ID: "sudo/allow"}}}
+	d := newTestDaemon(t, t.TempDir(), "1.0")
+	d.policy = p
+	d.lookAnew(p)
+	d.record(looked(p, converge.Compliant, "sudo"))
+	agrees(t, "when only sudo has been looked at", d, report.Converging) // what other kinds have to take away is not known
+	d.record(looked(p, converge.Compliant, policy.Kinds()...))
+	if r := agrees(t, "when all has been", d, report.Compliant); len(r.Resources) != 1 {
+		t.Errorf("the report has %v", r.Resources)
+	}
+}
+
+func TestEveryKindOfThePolicyIsOneOfTheEngineAndOfOneWorker(t *testing.T) {
+	d := newTestDaemon(t, t.TempDir(), "1.0")
+	p := &policy.Policy{Serial: 1}
+	result := d.Engine(p).Check(t.Context())
+	want := slices.Sorted(slices.Values(policy.Kinds()))
+	if got := slices.Sorted(slices.Values(result.Kinds)); !slices.Equal(got, want) {
+		t.Errorf("the engine has %q, and the policy %q", got, want)
+	}
+	d.enforce(p, nil)
+	var walked []string
+	for _, w := range d.workers() {
+		for _, kind := range w.given() {
+			walked = append(walked, kind.Name())
+		}
+	}
+	if slices.Sort(walked); !slices.Equal(walked, want) {
+		t.Errorf("the workers walk %q, and the policy has %q", walked, want)
+	}
+}
+
+func TestWhatIsOfAKindThatNothingLooksAtIsUnknownForEver(t *testing.T) {
+	for _, lost := range policy.Kinds() {
+		p := everyKind(1)
+		d := newTestDaemon(t, t.TempDir(), "1.0")
+		d.policy = p
+		d.lookAnew(p)
+		var kinds []converge.Kind
+		var names []string
+		for _, kind := range policy.Kinds() {
+			if kind != lost {
+				kinds, names = append(kinds, named(kind)), append(names, kind)
+			}
+		}
+		d.forgotten(kinds)
+		d.record(looked(p, converge.Compliant, names...))
+		r := agrees(t, "without "+lost, d, report.NotCompliant)
+		if r.Summary[converge.Unknown] != 1 || r.Summary[converge.Compliant] != len(names) {
+			t.Errorf("without %s the report has %v", lost, r.Summary)
+		}
+	}
+}
+
+func TestInSafeModeWhatIsLeftAloneIsUnknownAndTheMachineIsNotCompliant(t *testing.T) {
+	p := everyKind(1)
+	d := newTestDaemon(t, t.TempDir(), "1.0")
+	d.policy, d.status.SafeMode = p, "safe mode since today"
+	d.lookAnew(p)
+	for _, kind := range policy.Kinds() {
+		found, err := resting{kind, p, d.status.SafeMode}.Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		d.record(converge.Result{Policy: p, Kinds: []string{kind}, Resources: found})
+	}
+	agrees(t, "in safe mode", d, report.NotCompliant)
+}
+
+func TestUntilAPolicyHasBeenHadFromWhereItIsPublishedTheMachineConverges(t *testing.T) {
+	p := &policy.Policy{}
+	d := newTestDaemon(t, t.TempDir(), "1.0")
+	d.policy = p
+	d.lookAnew(p)
+	d.config.AWS.Path = "/soe/prod"
+	d.record(looked(p, converge.Compliant, policy.Kinds()...))
+	if r := agrees(t, "with the seed", d, report.Converging); len(r.Awaited) != 1 {
+		t.Errorf("it waits for %q", r.Awaited)
+	}
+	d.status.Refused = []string{"10-base:1: no"}
+	agrees(t, "when what is published is refused", d, report.NotCompliant)
+	d.status.Refused, d.status.Serial = nil, 7
+	agrees(t, "with a published policy", d, report.Compliant)
+}
+
+func TestAPolicyOfWhichNotAllIsKnownIsAwaitedAtFirstAndADoubtThen(t *testing.T) {
+	p := &policy.Policy{Serial: 7, Partial: true, Doubts: []string{"cannot tell whether persona kiosk applies"}}
+	d := newTestDaemon(t, t.TempDir(), "1.0")
+	d.policy = p
+	d.lookAnew(p)
+	d.config.AWS.Path, d.status.Serial = "/soe/prod", 7
+	d.record(looked(p, converge.Compliant, policy.Kinds()...))
+	agrees(t, "before anything was heard", d, report.Converging)
+	d.waits(errors.New("no network"), time.Now())
+	agrees(t, "when nothing can be heard", d, report.NotCompliant)
+}
