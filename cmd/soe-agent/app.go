@@ -29,6 +29,7 @@ type app struct {
 	noColor    bool
 	verbose    bool
 	level      slog.LevelVar // of what is logged
+	log        *system.Log   // nil until it is known what is to be done
 }
 
 func (a *app) root() *cobra.Command {
@@ -47,11 +48,12 @@ Keep it so:   systemctl enable --now soe-agent
 		SilenceUsage:      true,
 		SilenceErrors:     true,
 		CompletionOptions: cobra.CompletionOptions{HiddenDefaultCmd: true},
-		PersistentPreRunE: func(*cobra.Command, []string) error {
+		PersistentPreRunE: func(c *cobra.Command, _ []string) error {
 			if a.verbose {
 				a.level.Set(slog.LevelDebug)
 			}
-			slog.SetDefault(slog.New(system.LogTo(a.stderr, &a.level)))
+			a.log = system.LogTo(a.stderr, &a.level, c.Name() == daemonCommand)
+			slog.SetDefault(slog.New(a.log))
 			if a.rootDir == "" {
 				return nil
 			}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/report"
 )
@@ -17,6 +18,9 @@ const (
 	exitError    = 1 // it could not be done, or not be told
 	exitNotInSet = 2 // it was done, and something is not as it should be
 )
+
+// lastWords is how long what is still to be said is waited for in the end.
+const lastWords = 500 * time.Millisecond
 
 // errNotCompliant makes a command exit with exitNotInSet. What is not in line
 // has been said by then.
@@ -32,7 +36,11 @@ func run(args []string, stdout, stderr io.Writer) int {
 	root.SetArgs(args)
 	root.SetOut(stdout)
 	root.SetErr(stderr)
-	switch err := root.ExecuteContext(ctx); {
+	err := root.ExecuteContext(ctx)
+	if a.log != nil {
+		a.log.Flush(lastWords)
+	}
+	switch {
 	case err == nil:
 		return 0
 	case errors.Is(err, errNotCompliant):

@@ -3,6 +3,9 @@ package main
 import (
 	"errors"
 	"log/slog"
+	"os"
+	"os/signal"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
@@ -10,9 +13,12 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
+// daemonCommand is the command that is the daemon, which no line of its log may hold up.
+const daemonCommand = "run"
+
 func (a *app) runCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:   "run",
+		Use:   daemonCommand,
 		Short: "Be the daemon: lock down, bootstrap, converge, keep",
 		Long: `Run is what soe-agent.service starts. It enforces the last good policy, or the seed,
 tells systemd that it is ready, fetches the published policy with patience, brings the
@@ -26,6 +32,8 @@ SIGUSR1 makes it say more, and less again.`,
 			if err := a.needsRoot(); err != nil {
 				return err
 			}
+			// Whoever reads what it says may go. Commands that it runs end by that signal still.
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 			s, err := system.Open(system.Options{})
 			if err != nil {
 				return err

@@ -42,6 +42,7 @@ type daemon struct {
 	watcher     *watch.Watcher
 	reports     *reporting
 	witness     *witness
+	systemd     *system.Notifier
 	api         api
 	reload      chan struct{} // holds one: the configuration or a local fragment may have changed
 	resumed     chan struct{} // holds one: the machine has slept
@@ -98,8 +99,11 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	if err != nil {
 		return err
 	}
-	d.tell(notify.SdNotifyReady)
-	defer d.tell(notify.SdNotifyStopping)
+	d.systemd.Tell(notify.SdNotifyReady)
+	defer func() {
+		d.systemd.Tell(notify.SdNotifyStopping)
+		d.systemd.Flush(lastWords)
+	}()
 	m.Log.Info("ready")
 
 	watcher, err := watch.New(m.System.FS, m.Log, d.changed)
@@ -163,6 +167,7 @@ func (d *daemon) live(ctx context.Context, parts []func(context.Context)) {
 const (
 	stopPatience  = time.Second
 	writePatience = 3 * time.Second
+	lastWords     = 200 * time.Millisecond // to systemd
 )
 
 // stop returns when all has ended, or when it may be left as it is: no file is half
@@ -199,6 +204,7 @@ func newDaemon(m *Machine, configFile, version string, r rhythm) *daemon {
 		status:  Status{Version: version, PID: os.Getpid(), Started: now, Phase: LockingDown},
 		life:    begin(m.System.FS, m.Log, now, version),
 		witness: &witness{machine: m},
+		systemd: system.NewNotifier(),
 	}
 	d.quick, d.slow, d.checks = newWorker(d.walked), newWorker(d.walked), newWorker(d.walked)
 	d.quick.brief = brief
@@ -458,11 +464,5 @@ func (d *daemon) write(name string, document any) {
 	}
 	if err != nil {
 		d.Log.Error("cannot say where the machine stands", "err", err)
-	}
-}
-
-func (d *daemon) tell(state string) {
-	if _, err := notify.SdNotify(false, state); err != nil {
-		d.Log.Warn("cannot tell systemd", "state", state, "err", err)
 	}
 }

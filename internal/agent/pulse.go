@@ -198,7 +198,7 @@ func (d *daemon) feedWatchdog(ctx context.Context) {
 	}
 	for d.System.Clock.Sleep(ctx, d.rhythm.watchdog/2) == nil {
 		if d.alive() {
-			d.tell(notify.SdNotifyWatchdog)
+			d.systemd.Tell(notify.SdNotifyWatchdog)
 		}
 	}
 }

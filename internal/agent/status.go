@@ -116,7 +116,7 @@ func (d *daemon) say() {
 	status := d.status
 	status.Refused, status.Retries, status.Upkeep = d.refused(), d.retries(), upkeep()
 	d.write(StatusFile, status)
-	d.tell("STATUS=" + d.status.line())
+	d.systemd.Tell("STATUS=" + d.status.line())
 	d.api.published()
 }
 

@@ -32,6 +32,8 @@ type System struct {
 	Units    Units
 	Sessions Sessions
 	Witness  Witness
+
+	journal *journalBox // nil: what goes there is dropped
 }
 
 // Running says whether the machine below Root is the one that runs, so that
@@ -69,6 +71,7 @@ func Open(options Options) (*System, error) {
 	disk.unregister = options.Unregister
 	s := &System{Root: root, FS: disk, Runner: &runner{root: root, gate: gate, look: options.Look}, Clock: wallClock{}}
 	if s.Running() {
+		s.journal = newJournalBox(journalSocket, "soe-agent")
 		bus := &bus{gate: gate, look: options.Look, mute: map[string]muteness{}}
 		s.Units, s.Sessions, s.Witness = bus, bus, fanotify{}
 	} else {

@@ -1,17 +1,91 @@
 package system
 
-import "github.com/coreos/go-systemd/v22/journal"
+import (
+	"bytes"
+	"encoding/binary"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
 
-// Journal sends a line to the journal of the machine that runs, with fields of its
-// own beside the identifier (systemd.journal-fields(7)). Nobody waits for it, and
-// what cannot be sent is lost.
+	"github.com/coreos/go-systemd/v22/journal"
+)
+
+// journalSocket is where journald takes what it is told, field by field. systemd holds it
+// for journald, so that it is there while journald is started anew.
+const journalSocket = "/run/systemd/journal/socket"
+
+// longestLine is more than anybody reads of one line.
+const longestLine = 64 << 10
+
+// A journalBox posts lines to journald.
+type journalBox struct {
+	outbox
+	to *datagrams
+}
+
+func newJournalBox(socket, identifier string) *journalBox {
+	b := &journalBox{to: newDatagrams(socket)}
+	b.confess = func(lost, late tally) letter {
+		return b.letter(time.Now(), confession(lost, late), journal.PriWarning, map[string]string{"SYSLOG_IDENTIFIER": identifier})
+	}
+	return b
+}
+
+// letter is a line with fields of its own. When it comes late, it says of when it is: the
+// journal has the time at which it came.
+func (b *journalBox) letter(at time.Time, line string, priority journal.Priority, fields map[string]string) letter {
+	if len(line) > longestLine {
+		line = strings.ToValidUTF8(line[:longestLine], "") + "…"
+	}
+	return letter{at: at, size: len(line) + 200, send: func(late bool) error {
+		if late {
+			line := line + " (said at " + at.Format(time.TimeOnly) + ")"
+			return b.to.send(journalEntry(line, priority, fields))
+		}
+		return b.to.send(journalEntry(line, priority, fields))
+	}}
+}
+
+// journalEntry is a line in the native protocol of journald
+// (https://systemd.io/JOURNAL_NATIVE_PROTOCOL).
+func journalEntry(line string, priority journal.Priority, fields map[string]string) []byte {
+	var entry bytes.Buffer
+	add := func(name, value string) {
+		entry.WriteString(name)
+		if strings.ContainsRune(value, '\n') {
+			entry.WriteByte('\n')
+			entry.Write(binary.LittleEndian.AppendUint64(nil, uint64(len(value))))
+		} else {
+			entry.WriteByte('=')
+		}
+		entry.WriteString(value)
+		entry.WriteByte('\n')
+	}
+	add("PRIORITY", strconv.Itoa(int(priority)))
+	add("MESSAGE", line)
+	for _, name := range slices.Sorted(maps.Keys(fields)) {
+		add(name, fields[name])
+	}
+	return entry.Bytes()
+}
+
+// Journal sends a line to the journal of the machine that runs, with fields of its own
+// beside the identifier (systemd.journal-fields(7)). Nobody waits for it.
 func (s *System) Journal(identifier, line string, fields map[string]string) {
-	if !s.Running() {
+	if !s.Running() || s.journal == nil {
 		return
 	}
 	all := map[string]string{"SYSLOG_IDENTIFIER": identifier}
-	for name, value := range fields {
-		all[name] = value
+	maps.Copy(all, fields)
+	s.journal.post(s.journal.letter(time.Now(), line, journal.PriInfo, all))
+}
+
+// FlushJournal returns when the journal has all that Journal was given, or patience is
+// over.
+func (s *System) FlushJournal(patience time.Duration) {
+	if s.journal != nil {
+		s.journal.flush(patience)
 	}
-	_ = journal.Send(line, journal.PriInfo, all)
 }

@@ -156,13 +156,13 @@ func TestTheJournalHasFieldsToFindALineBy(t *testing.T) {
 func TestWhatIsNotTheJournalGetsText(t *testing.T) {
 	t.Setenv("JOURNAL_STREAM", "1:2") // of somebody who ran us from a service of theirs
 	var out strings.Builder
-	slog.New(system.LogTo(&out, slog.LevelInfo)).Info("said")
+	slog.New(system.LogTo(&out, slog.LevelInfo, false)).Info("said")
 	file, err := os.Create(filepath.Join(t.TempDir(), "log"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	slog.New(system.LogTo(file, slog.LevelInfo)).Info("said")
+	slog.New(system.LogTo(file, slog.LevelInfo, false)).Info("said")
 	content, err := os.ReadFile(file.Name())
 	if err != nil {
 		t.Fatal(err)

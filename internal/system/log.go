@@ -7,26 +7,91 @@ import (
 	"io"
 	"log/slog"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
+	"time"
 
 	"github.com/coreos/go-systemd/v22/journal"
+	"golang.org/x/sys/unix"
 )
 
-// LogTo returns the handler for what the agent says: fields and all to the journal
-// where w leads there, and text to w everywhere else.
-func LogTo(w io.Writer, level slog.Leveler) slog.Handler {
-	if !leadsToJournal(w, os.Getenv("JOURNAL_STREAM")) {
-		return slog.NewTextHandler(w, &slog.HandlerOptions{Level: level})
+// A Log is the handler for what the agent says: fields and all to the journal where its
+// writer leads there, and text to the writer everywhere else.
+type Log struct {
+	slog.Handler
+	box *outbox // nil: everything is said at once
+}
+
+// LogTo returns a log. What goes to the journal waits for nobody, and so does what a
+// daemon says, wherever that goes. Of what had no room, and of what came late, is said how
+// much it was and of when.
+func LogTo(w io.Writer, level slog.Leveler, daemon bool) *Log {
+	text := &slog.HandlerOptions{Level: level}
+	switch {
+	case leadsToJournal(w, os.Getenv("JOURNAL_STREAM")):
+		box := newJournalBox(journalSocket, "soe-agent")
+		return &Log{NewJournalHandler(level, func(message string, priority journal.Priority, fields map[string]string) error {
+			box.post(box.letter(time.Now(), message, priority, fields))
+			return nil
+		}), &box.outbox}
+	case daemon:
+		box := &outbox{confess: func(lost, late tally) letter {
+			var line bytes.Buffer
+			slog.New(slog.NewTextHandler(&line, text)).Warn(confession(lost, late))
+			return textLetter(w, line.Bytes())
+		}}
+		return &Log{slog.NewTextHandler(posting{w, box}, text), box}
 	}
-	return NewJournalHandler(level, func(message string, priority journal.Priority, fields map[string]string) error {
-		err := journal.Send(message, priority, fields)
-		if err != nil { // journald is being restarted: its stream waits for it
-			_, err = fmt.Fprintln(w, message)
-		}
+	return &Log{Handler: slog.NewTextHandler(w, text)}
+}
+
+// Flush returns when all has been said, or patience is over.
+func (l *Log) Flush(patience time.Duration) {
+	if l.box != nil {
+		l.box.flush(patience)
+	}
+}
+
+// posting posts each line of a text handler.
+type posting struct {
+	to  io.Writer
+	box *outbox
+}
+
+func (p posting) Write(line []byte) (int, error) {
+	p.box.post(textLetter(p.to, bytes.Clone(line)))
+	return len(line), nil
+}
+
+func textLetter(w io.Writer, line []byte) letter {
+	return letter{at: time.Now(), size: len(line), send: func(bool) error {
+		_, err := w.Write(line) // it has its time
 		return err
-	})
+	}}
+}
+
+// confession is what is said of lines that could not be said, or not when they were meant
+// to be.
+func confession(lost, late tally) string {
+	count := func(n int) string {
+		if n == 1 {
+			return "1 line"
+		}
+		return strconv.Itoa(n) + " lines"
+	}
+	between := func(t tally) string {
+		return "between " + t.first.Format(time.TimeOnly) + " and " + t.last.Format(time.TimeOnly)
+	}
+	var parts []string
+	if lost.count > 0 {
+		parts = append(parts, count(lost.count)+" could not be said "+between(lost))
+	}
+	if late.count > 0 {
+		parts = append(parts, count(late.count)+" of "+between(late)+" came late")
+	}
+	return strings.Join(parts, "; ") + ": nobody took them"
 }
 
 // leadsToJournal says whether w is the stream that systemd has connected with the
@@ -46,7 +111,9 @@ func leadsToJournal(w io.Writer, stream string) bool {
 		return false
 	}
 	if stream == "" {
-		return os.Getenv("NOTIFY_SOCKET") != "" && info.Mode()&os.ModeSocket != 0
+		// Where systemd finds no journald when it starts a service, that gets /dev/null.
+		nowhere := info.Mode()&os.ModeCharDevice != 0 && st.Rdev == unix.Mkdev(1, 3)
+		return os.Getenv("NOTIFY_SOCKET") != "" && (info.Mode()&os.ModeSocket != 0 || nowhere)
 	}
 	return stream == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }

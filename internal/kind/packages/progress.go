@@ -25,6 +25,10 @@ const journalIdentifier = "soe-agent-packages"
 // followPause is how often the output of a transaction is looked at.
 const followPause = 200 * time.Millisecond
 
+// journalPatience is how long the journal is waited for when a transaction has ended, for
+// who ran it may end with it.
+const journalPatience = 500 * time.Millisecond
+
 // Progress is how far a transaction is. It is for people: what came of a
 // transaction rpm says.
 type Progress struct {
@@ -160,6 +164,7 @@ func (f *follower) publish() {
 // end reads the rest. There is no more progress to show.
 func (f *follower) end() {
 	f.look()
+	f.system.FlushJournal(journalPatience)
 	if err := f.system.FS.Remove(ProgressFile); err != nil {
 		slog.Debug("cannot take away the progress of a transaction that has ended", "kind", "package", "err", err)
 	}

@@ -1,0 +1,57 @@
+package system
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// datagrams go to a socket of systemd's or journald's, each by its name: whoever has it
+// at the time gets them. net.UnixConn would ask the kernel again and again, without a
+// pause, while the receiver's queue is full.
+type datagrams struct {
+	to string
+
+	mu sync.Mutex
+	fd int // -1: none
+}
+
+func newDatagrams(to string) *datagrams { return &datagrams{to: to, fd: -1} }
+
+const (
+	sendBuffer = 8 << 20     // as large as sd-journal's
+	sendWait   = time.Second // for room in the receiver's queue; the kernel wakes us when there is some
+)
+
+// send sends one. The error is errLater when the receiver is not there, or does not take
+// it within a second.
+func (d *datagrams) send(content []byte) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.fd < 0 {
+		fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+		if err != nil {
+			return fmt.Errorf("%w: %w", errLater, err)
+		}
+		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer) != nil {
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer) // what fits will do
+		}
+		wait := unix.NsecToTimeval(sendWait.Nanoseconds())
+		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait); err != nil {
+			_ = unix.Close(fd)
+			return fmt.Errorf("%w: %w", errLater, err)
+		}
+		d.fd = fd
+	}
+	err := unix.Sendto(d.fd, content, unix.MSG_NOSIGNAL, &unix.SockaddrUnix{Name: d.to})
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, unix.EMSGSIZE): // it never fits
+		return err
+	}
+	return fmt.Errorf("%w: %w", errLater, err)
+}

@@ -1,0 +1,147 @@
+package system
+
+import (
+	"errors"
+	"sync"
+	"time"
+)
+
+// An outbox delivers what is posted, in order and in a goroutine of its own, which ends
+// when nothing is left. Whoever posts never waits: not for a receiver that has stopped,
+// and not for one that is gone. What has no room is counted, and so is what came late;
+// when it goes on, that is said.
+type outbox struct {
+	// confess makes a letter of what was lost and what came late, to be the last of those
+	// that waited. Without it nothing is said.
+	confess func(lost, late tally) letter
+
+	mu         sync.Mutex
+	queue      []letter
+	size       int
+	done       chan struct{} // closed when all is delivered; nil when it is
+	lost, late tally
+}
+
+// A letter is delivered by its send. The error errLater means that it may be later.
+type letter struct {
+	topic string // one that waits makes room for a newer one of the same topic, if it is the last
+	at    time.Time
+	size  int
+	send  func(late bool) error
+
+	uncounted bool // it tells of others
+}
+
+// A tally counts letters, and tells when the first and the last of them were posted.
+type tally struct {
+	count       int
+	first, last time.Time
+}
+
+func (t *tally) add(at time.Time) {
+	if t.count == 0 {
+		t.first = at
+	}
+	t.count++
+	t.last = at
+}
+
+var errLater = errors.New("nobody takes it now")
+
+const (
+	outboxLetters = 2000
+	outboxBytes   = 1 << 20
+
+	lateAfter    = 2 * time.Second
+	firstAttempt = 10 * time.Millisecond // after one that failed
+	lastAttempt  = time.Second
+)
+
+func (o *outbox) post(l letter) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if last := len(o.queue) - 1; l.topic != "" && last > 0 && o.queue[last].topic == l.topic { // the first may be on its way
+		o.size += l.size - o.queue[last].size
+		o.queue[last] = l
+		return
+	}
+	if len(o.queue) >= outboxLetters || o.size+l.size > outboxBytes {
+		o.lost.add(l.at)
+		return
+	}
+	o.queue = append(o.queue, l)
+	o.size += l.size
+	if o.done == nil {
+		o.done = make(chan struct{})
+		go o.deliver()
+	}
+}
+
+func (o *outbox) deliver() {
+	pause := firstAttempt
+	for {
+		l, left := o.next()
+		if !left {
+			return
+		}
+		late := time.Since(l.at) > lateAfter
+		err := l.send(late)
+		if errors.Is(err, errLater) {
+			time.Sleep(pause)
+			pause = min(2*pause, lastAttempt)
+			continue
+		}
+		pause = firstAttempt
+		o.sent(l, late, err)
+	}
+}
+
+// next is the letter that is to be delivered.
+func (o *outbox) next() (l letter, left bool) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if len(o.queue) == 0 && o.lost.count+o.late.count > 0 && o.confess != nil {
+		confession := o.confess(o.lost, o.late)
+		confession.uncounted = true
+		o.queue = append(o.queue, confession)
+		o.lost, o.late = tally{}, tally{}
+	}
+	if len(o.queue) == 0 {
+		o.queue = nil // which is large after a jam
+		close(o.done)
+		o.done = nil
+		return l, false
+	}
+	return o.queue[0], true
+}
+
+// sent takes a letter out that was delivered, or cannot be.
+func (o *outbox) sent(l letter, late bool, err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.queue = o.queue[1:]
+	o.size = max(0, o.size-l.size)
+	switch {
+	case l.uncounted:
+	case err != nil:
+		o.lost.add(l.at)
+	case late:
+		o.late.add(l.at)
+	}
+}
+
+// flush returns when all has been delivered, or patience is over.
+func (o *outbox) flush(patience time.Duration) {
+	o.mu.Lock()
+	done := o.done
+	o.mu.Unlock()
+	if done == nil {
+		return
+	}
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+	}
+}
