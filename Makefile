@@ -4,10 +4,14 @@ VERSION := 0.1.0
 RELEASE := 1
 ARCH    := $(shell uname -m)
 
-# The exact bytes of the binary depend on nothing but the sources and Go.
-BUILD := CGO_ENABLED=0 go build -trimpath -buildvcs=false -ldflags '-s -w -X main.version=$(VERSION)'
+# The exact bytes of the binary depend on nothing but the sources and Go: not on the folder, and not on
+# what its builder has set for other programs. Of the package they also depend on rpm, and on the date
+# of the last change, for which SOURCE_DATE_EPOCH stands where there is no git.
+BUILD := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false' GOAMD64=v1 GOARM64=v8.0 GOFIPS140=off \
+	go build -ldflags '-s -w -X main.version=$(VERSION)'
+EPOCH := $${SOURCE_DATE_EPOCH:-$$(GIT_CEILING_DIRECTORIES='$(dir $(CURDIR))' git -c safe.directory='*' log -1 --format=%ct --no-show-signature 2>/dev/null || echo 0)}
 
-.PHONY: help build check test lint fmt pages package bench bench-herd bench-peers demo rpm clean go setup
+.PHONY: help build check test lint vuln fmt pages package bench bench-herd bench-peers demo rpm clean go setup
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -33,17 +37,19 @@ test: setup rpm ## all tests, throw-away machines included (root; installs Debia
 lint: go ## the linters, pinned in .ci/lint
 	cd .ci/lint && go build -o ../../dist/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
 	dist/golangci-lint run ./...
-	@if command -v shellcheck >/dev/null; then git ls-files '*.sh' .ci/run | xargs shellcheck; fi
+	@if command -v shellcheck >/dev/null; then git ls-files '*.sh' .ci/run .ci/vuln | xargs shellcheck; fi
+
+vuln: go ## ask the Go vulnerability database; the checker is pinned in .ci/lint
+	cd .ci/lint && go build -o ../../dist/govulncheck golang.org/x/vuln/cmd/govulncheck
+	.ci/vuln dist/govulncheck
 
 fmt: go ## format the Go sources
 	cd .ci/lint && go build -o ../../dist/gofumpt mvdan.cc/gofumpt
 	dist/gofumpt -w cmd internal policies test
 
-# The date of the manual is that of the last change: the same sources make the same pages.
 pages: go
 	@rm -rf dist/pages
-	@SOURCE_DATE_EPOCH=$${SOURCE_DATE_EPOCH:-$$(git log -1 --format=%ct 2>/dev/null || echo 0)} \
-		go run -tags pages -ldflags '-X main.version=$(VERSION)' ./cmd/soe-agent dist/pages
+	@SOURCE_DATE_EPOCH=$(EPOCH) go run -tags pages -ldflags '-X main.version=$(VERSION)' ./cmd/soe-agent dist/pages
 	@gzip -n9 dist/pages/man?/*
 
 rpm: go ## build dist/soe-agent-VERSION-RELEASE.ARCH.rpm
@@ -51,7 +57,9 @@ rpm: go ## build dist/soe-agent-VERSION-RELEASE.ARCH.rpm
 
 package: build pages
 	@command -v rpmbuild >/dev/null || { echo "rpmbuild is missing: install rpm-build (yum, dnf) or rpm (apt)" >&2; exit 1; }
-	@rpmbuild -bb --quiet --target $(ARCH)-linux --define '_topdir $(CURDIR)/dist/rpmbuild' --define '_rpmdir $(CURDIR)/dist/rpmbuild' \
+	@rm -rf dist/rpmbuild && mkdir -p dist/rpmbuild
+	@SOURCE_DATE_EPOCH=$(EPOCH) HOME='$(CURDIR)/dist/rpmbuild' rpmbuild -bb --quiet --target $(ARCH)-linux \
+		--define 'use_source_date_epoch_as_buildtime 1' --define '_buildhost reproducible' --define '_topdir $(CURDIR)/dist/rpmbuild' --define '_rpmdir $(CURDIR)/dist/rpmbuild' \
 		--define '_rpmfilename %%{NAME}-%%{VERSION}-%%{RELEASE}.%%{ARCH}.rpm' --define 'soe_source $(CURDIR)' \
 		--define 'soe_version $(VERSION)' --define 'soe_release $(RELEASE)' packaging/rpm/soe-agent.spec >/dev/null
 	@mv dist/rpmbuild/soe-agent-$(VERSION)-$(RELEASE).$(ARCH).rpm dist/

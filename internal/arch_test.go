@@ -8,6 +8,7 @@ import (
 	"go/token"
 	"io/fs"
 	"maps"
+	"os/exec"
 	"path"
 	"path/filepath"
 	"slices"
@@ -200,6 +201,25 @@ func TestNoHeavyPackageIsImported(t *testing.T) {
 			if slices.Contains(heavy, imported) {
 				t.Errorf("%s imports %s", s.file, imported)
 			}
+		}
+	}
+}
+
+// Newer clients of AWS do, and go.mod says what that costs: an update of all modules
+// would bring them in without a word.
+func TestNoClientDescribesAllOfItsServiceAtStart(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), "go", "list", "-deps", "../cmd/soe-agent").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	packages := strings.Fields(string(out))
+	for _, client := range []string{"secretsmanager", "ssm"} {
+		name := "github.com/aws/aws-sdk-go-v2/service/" + client
+		if !slices.Contains(packages, name) {
+			t.Errorf("%s is not among the %d packages of the program", name, len(packages))
+		}
+		if slices.Contains(packages, name+"/schemas") {
+			t.Errorf("%s has been updated: it describes all operations of its service at start; go.mod says why it was pinned", client)
 		}
 	}
 }
