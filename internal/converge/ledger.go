@@ -37,6 +37,7 @@ type Ledger struct {
 	resources map[policy.ID]standing
 	made      map[string]bool // paths that the agent created
 	owned     map[policy.ID]bool
+	secret    map[string]bool // paths of files that hold a secret of the policy
 	pending   bytes.Buffer // lines not yet written
 	anew      bool         // the next write begins the file anew
 	unsynced  bool         // something was written that may not survive the machine
@@ -63,6 +64,8 @@ type line struct {
 	Unmade   string          `json:"unmade,omitempty"`
 	Owned    policy.ID       `json:"owned,omitempty"`
 	Disowned policy.ID       `json:"disowned,omitempty"`
+	Secret   string          `json:"secret,omitempty"`
+	Public   string          `json:"public,omitempty"` // undoes Secret
 	Resource policy.ID       `json:"resource,omitempty"`
 	Standing *standing       `json:"standing,omitempty"`
 }
@@ -73,7 +76,7 @@ type line struct {
 func OpenLedger(files system.FS, dir string, now facts.Identity) (*Ledger, error) {
 	l := &Ledger{
 		files: files, dir: dir,
-		resources: map[policy.ID]standing{}, made: map[string]bool{}, owned: map[policy.ID]bool{},
+		resources: map[policy.ID]standing{}, made: map[string]bool{}, owned: map[policy.ID]bool{}, secret: map[string]bool{},
 	}
 	content, err := files.ReadFile(l.path())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -93,7 +96,7 @@ func OpenLedger(files system.FS, dir string, now facts.Identity) (*Ledger, error
 		return nil, fmt.Errorf("cannot use the ledger in %s: %w: it is of %s, and this is %s", dir, ErrOtherMachine, l.machine, now)
 	}
 	renewed := l.machine.Renewed(now)
-	if lines == 0 || lines > 1000+4*(len(l.resources)+len(l.made)+len(l.owned)) {
+	if lines == 0 || lines > 1000+4*(len(l.resources)+len(l.made)+len(l.owned)+len(l.secret)) {
 		l.machine = renewed
 		l.compact()
 	} else if renewed != l.machine {
@@ -109,7 +112,9 @@ var ErrOtherMachine = errors.New("it was written on another machine, of which th
 // ownAttr is that of the agent's own files.
 func ownAttr() system.Attr { return system.Attr{Mode: 0o600, UID: -1, GID: -1} }
 
-func (l *Ledger) path() string { return path.Join(l.dir, "ledger.jsonl") }
+const ledgerFile = "ledger.jsonl"
+
+func (l *Ledger) path() string { return path.Join(l.dir, ledgerFile) }
 
 func (l *Ledger) learn(entry line) {
 	switch {
@@ -125,6 +130,10 @@ func (l *Ledger) learn(entry line) {
 		l.owned[entry.Owned] = true
 	case entry.Disowned != "":
 		delete(l.owned, entry.Disowned)
+	case entry.Secret != "":
+		l.secret[entry.Secret] = true
+	case entry.Public != "":
+		delete(l.secret, entry.Public)
 	case entry.Resource != "" && entry.Standing != nil:
 		l.resources[entry.Resource] = *entry.Standing
 	}
@@ -148,6 +157,9 @@ func (l *Ledger) compact() {
 	}
 	for id := range l.owned {
 		l.note(line{Owned: id})
+	}
+	for name := range l.secret {
+		l.note(line{Secret: name})
 	}
 	for id, s := range l.resources {
 		l.note(line{Resource: id, Standing: &s})
@@ -305,6 +317,9 @@ func (l *Ledger) Release(name string, restore func(system.Kept) error, remove fu
 	defer l.mu.Unlock()
 	if l.made[name] {
 		l.note(line{Unmade: name})
+	}
+	if l.secret[name] {
+		l.note(line{Public: name})
 	}
 	return nil
 }

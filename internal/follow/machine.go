@@ -102,11 +102,19 @@ func (m *Machine) Keep(f Found) error { return m.keep(f.good) }
 // resolved puts the values in place: those that were read along with the manifest,
 // and for the rest what AWS has.
 func (m *Machine) resolved(ctx context.Context, p *policy.Policy, s Subject, along map[policy.Reference]string, aws *source.AWS) (resolve.Resolution, error) {
-	r, err := resolve.Resolve(ctx, p, s.Facts, remaining{along, aws})
+	r, err := resolve.Resolve(ctx, p, s.Facts, m.fit(remaining{along, aws}))
 	if err == nil {
 		r.Policy.Why = reasons(r.Missing)
 	}
 	return r, err
+}
+
+// fit are those of the values that may be put on this system.
+func (m *Machine) fit(values resolve.Values) resolve.Values {
+	if m.System.Running() {
+		return values
+	}
+	return resolve.WithoutSecrets(values)
 }
 
 // remaining asks AWS for the values that are not known yet.
@@ -134,6 +142,10 @@ func (r remaining) Fetch(ctx context.Context, references []policy.Reference) (ma
 func reasons(missing source.Missing) map[string]string {
 	why := map[string]string{}
 	for reference, err := range missing {
+		if errors.Is(err, resolve.ErrInImage) {
+			why[reference.String()] = err.Error()
+			continue
+		}
 		why[reference.String()] = source.TroubleOf(err).String()
 	}
 	return why
@@ -147,7 +159,7 @@ func (m *Machine) Only(ctx context.Context, s Subject, sources []policy.Source, 
 		return nil, err
 	}
 	p.Partial, p.Doubts = s.Unsure, append(p.Doubts, s.Doubts...)
-	r, err := resolve.Resolve(ctx, p, s.Facts, lazily(connect))
+	r, err := resolve.Resolve(ctx, p, s.Facts, m.fit(lazily(connect)))
 	if err != nil {
 		return nil, err
 	}

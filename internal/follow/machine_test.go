@@ -48,6 +48,7 @@ func newDesktop(t *testing.T) *desktop {
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Root = "/" // it runs
 	d := &desktop{fake: awsfake.New(t), root: root}
 	d.Machine = follow.Machine{
 		System: s, SeedDir: "/usr/share/soe-agent/policy.d", LocalDir: "/etc/soe-agent/policy.d", StateDir: "/var/lib/soe-agent",
@@ -394,6 +395,31 @@ func TestASecretIsInThePolicyThatNeedsItAndInNoFile(t *testing.T) {
 	}
 	if info, err := os.Stat(filepath.Join(d.root, stateFile)); err != nil || info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
+	}
+}
+
+func TestForAnImageNoSecretIsFetched(t *testing.T) {
+	d := newDesktop(t)
+	d.System.Root = d.root // it does not run
+	d.fake.PutSecureParameter("/s", canary)
+	d.fake.PutSecret("json", `{"key":"`+canary+`"}`)
+	d.fake.PutParameter("/p", "plain")
+	d.everywhere(t, 1, map[string]string{
+		"10": dropin("x", "{{resolve:ssm-secure:/s}} {{resolve:ssm:/p}}"), "20": dropin("y", "{{resolve:secretsmanager:json:SecretString:key}}"), "30": dropin("z", "{{resolve:ssm:/p}}"),
+	})
+	found, err := d.Look(t.Context(), d.subject, d.aws)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, r := range found.Policy.Resources {
+		if secret := strings.HasSuffix(string(r.ID), "x.conf") || strings.HasSuffix(string(r.ID), "y.conf"); len(r.Secrets) > 0 || secret != (len(r.Missing) > 0) {
+			t.Errorf("%s: %d secrets, missing %v", r.ID, len(r.Secrets), r.Missing)
+		}
+	}
+	for _, request := range d.fake.Requests() {
+		if strings.Contains(request.Action, "Secret") || strings.Contains(string(request.Body), `"/s"`) {
+			t.Errorf("AWS was asked for a secret: %s %s", request.Action, request.Body)
+		}
 	}
 }
 

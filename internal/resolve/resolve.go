@@ -4,7 +4,9 @@ package resolve
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -17,6 +19,31 @@ type Values interface {
 	// Fetch returns the values of references, and of those that could not be had why
 	// not. Each reference is in one of the two.
 	Fetch(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, map[policy.Reference]error)
+}
+
+// WithoutSecrets are values of which no secret is ever fetched: those for an image, which
+// is given to many.
+func WithoutSecrets(values Values) Values { return withoutSecrets{values} }
+
+type withoutSecrets struct{ rest Values }
+
+// ErrInImage is why WithoutSecrets has no secret.
+var ErrInImage = errors.New("no secret is written into an image")
+
+func (w withoutSecrets) Fetch(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, map[policy.Reference]error) {
+	found, missing := map[policy.Reference]string{}, map[policy.Reference]error{}
+	plain := slices.DeleteFunc(slices.Clone(references), policy.Reference.Secret)
+	if len(plain) > 0 {
+		values, reasons := w.rest.Fetch(ctx, plain)
+		maps.Copy(found, values)
+		maps.Copy(missing, reasons)
+	}
+	for _, r := range references {
+		if r.Secret() {
+			missing[r] = ErrInImage
+		}
+	}
+	return found, missing
 }
 
 // A Resolution is a policy with its values in place.

@@ -51,7 +51,7 @@ func (k *Kind) Name() string { return policy.Dropin{}.Kind() }
 // Watches implements converge.Watcher: the directories of the files, as far as they are there.
 func (k *Kind) Watches() []converge.Watch {
 	dirs := map[string]bool{}
-	for _, want := range policy.Of[policy.Dropin](k.policy) {
+	for _, want := range k.wants() {
 		dirs[path.Dir(fileOf(want.ID))] = true
 	}
 	for _, id := range k.unwanted() {
@@ -74,7 +74,7 @@ func fileOf(id policy.ID) string { return "/" + id.Name() }
 
 // Check implements converge.Kind.
 func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
-	wants := policy.Of[policy.Dropin](k.policy)
+	wants := k.wants()
 	resources := make([]converge.Resource, len(wants))
 	sights, some := k.remembered(len(wants))
 	scene := k.survey(wants, some)
@@ -94,6 +94,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	for _, id := range k.unwanted() {
 		resources = append(resources, converge.Unwanted(id, "the policy wanted it once, and no longer names it"))
 	}
+	resources = append(resources, k.secretive()...)
 	resources = append(resources, k.gone(ctx, scene, resources)...)
 	return append(resources, k.purge(ctx, resources)...), nil
 }
@@ -303,7 +304,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	for name := range waiting {
 		touched[path.Dir(name)] = true
 	}
-	for _, want := range policy.Of[policy.Dropin](k.policy) {
+	for _, want := range k.wants() {
 		wanted[want.ID] = want
 		if len(want.Secrets) > 0 || touched[path.Dir(fileOf(want.ID))] && modeOf(want)&0o004 != 0 && k.isClosed(fileOf(want.ID)) {
 			secretDirs[path.Dir(fileOf(want.ID))] = true
@@ -395,12 +396,21 @@ func (b *batch) mend(ctx context.Context, want policy.Want[policy.Dropin], diff 
 			return err
 		}
 	}
+	if len(want.Secrets) > 0 {
+		if err := b.ledger.HoldsSecret(name); err != nil {
+			return err
+		}
+	}
 	switch {
 	case differs("content", "leftover"):
 		if err := b.expect(name); err != nil {
 			return err
 		}
-		return b.system.FS.WriteFile(name, []byte(want.Spec.Content), attr)
+		err := b.system.FS.WriteFile(name, []byte(want.Spec.Content), attr)
+		if err == nil && len(want.Secrets) == 0 {
+			b.ledger.HoldsNoSecret(name)
+		}
+		return err
 	case differs("mode", "owner", "group", "acl"):
 		if err := b.expect(name); err != nil {
 			return err
@@ -421,6 +431,7 @@ func (b *batch) remove(ctx context.Context, want policy.Want[policy.Dropin]) err
 	if err := errors.Join(b.system.FS.Remove(name), b.system.FS.Remove(system.Temporary(name))); err != nil {
 		return err
 	}
+	b.ledger.HoldsNoSecret(name)
 	if b.ledger.Owns(want.ID) {
 		b.ledger.Disown(want.ID)
 	}

@@ -164,11 +164,102 @@ func TestASecretIsNeverShown(t *testing.T) {
 			p.Resources[i].Secrets = []string{newSecret}
 		}
 	}
-	for _, r := range pass(t, p, root, nil) {
+	for _, r := range (&running{root: root}).pass(t, p) {
 		text := fmt.Sprintf("%+v", r)
 		if r.State != converge.Corrected || strings.Contains(text, newSecret) || strings.Contains(text, oldSecret) {
 			t.Errorf("got %s", text)
 		}
+	}
+}
+
+func TestIntoAnImageNoSecretIsWritten(t *testing.T) {
+	const secret, there, gone = "correct-horse", "/etc/scan.d/there", "/etc/scan.d/gone"
+	root := machine(t, map[string]string{there: "as it was"})
+	p := files(map[string]policy.Dropin{
+		there: {Content: secret, Activate: []string{}}, gone: {Content: secret, Activate: []string{}}, "/etc/scan.d/unknown": {Content: "{{}}", Activate: []string{}},
+		"/etc/scan.d/public": {Content: "public", Activate: []string{}},
+	})
+	for i, r := range p.Resources {
+		switch r.Spec.(policy.Dropin).Content {
+		case secret:
+			p.Resources[i].Secrets = []string{secret}
+		case "{{}}":
+			p.Resources[i].Missing = []policy.Reference{{Service: "secretsmanager", Name: "x"}}
+		}
+	}
+	found := pass(t, p, root, nil)
+	wants(t, found, map[policy.ID]converge.State{
+		"dropin" + gone: converge.Pending, "dropin" + there: converge.Failed, "dropin/etc/scan.d/unknown": converge.Pending, "dropin/etc/scan.d/public": converge.Corrected,
+	})
+	if r := found["dropin"+gone]; !strings.Contains(r.Reason, "none is written into an image") || !r.Tolerable() {
+		t.Errorf("%+v", r)
+	}
+	if r := found["dropin"+there]; !strings.Contains(r.Reason, "soe-agent --root "+root+" image seal") {
+		t.Errorf("%+v", r)
+	}
+	if got := read(t, root, there); got != "as it was" {
+		t.Errorf("it holds %q", got)
+	}
+	err := filepath.WalkDir(root, func(name string, entry os.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		content, err := os.ReadFile(name)
+		if strings.Contains(string(content), secret) {
+			t.Errorf("the secret is in %s", name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+}
+
+func TestTheLedgerKnowsWhichFilesHoldASecretWhateverBecomesOfThePolicy(t *testing.T) {
+	const name = "/etc/scan.d/token"
+	m := &running{root: machine(t, nil)}
+	known := func() []string {
+		t.Helper()
+		names, err := converge.SecretFiles(open(t, m.root, nil).FS, "/var/lib/soe-agent")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	with := func(content string, secrets ...string) *policy.Policy {
+		p := files(map[string]policy.Dropin{name: {Content: content, Activate: []string{}}})
+		p.Resources[0].Secrets = secrets
+		return p
+	}
+	m.pass(t, with("hunter2", "hunter2"))
+	if got := known(); !slices.Equal(got, []string{name}) {
+		t.Errorf("it is written, and known is %q", got)
+	}
+	refused := files(nil)
+	refused.Partial = true // so nothing is taken away
+	m.pass(t, refused)
+	if got := known(); !slices.Equal(got, []string{name}) {
+		t.Errorf("the policy no longer names it, and known is %q", got)
+	}
+	m.pass(t, with("nothing"))
+	if got := known(); len(got) > 0 {
+		t.Errorf("it holds none any more, and known is %q", got)
+	}
+	m.pass(t, with("hunter3", "hunter3"))
+	m.pass(t, files(nil))
+	if got := known(); len(got) > 0 {
+		t.Errorf("it has gone, and known is %q", got)
+	}
+	// What cannot be noted is not written.
+	m.gate = func(c system.Change) error {
+		if strings.HasSuffix(c.Target, "ledger.jsonl") {
+			return system.ErrInjected
+		}
+		return nil
+	}
+	m.pass(t, with("hunter4", "hunter4"))
+	if _, err := os.Stat(filepath.Join(m.root, name)); err == nil && len(known()) == 0 {
+		t.Error("a secret is on disk, and nobody knows of it")
 	}
 }
 

@@ -1,0 +1,46 @@
+package dropin
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+// withheld says whether a file is left alone: an image is given to many, so no secret is
+// written into one, whoever has it at hand.
+func (k *Kind) withheld(r policy.Resource) bool {
+	return !k.system.Running() && r.ID.Kind() == k.Name() &&
+		(len(r.Secrets) > 0 || slices.ContainsFunc(r.Missing, policy.Reference.Secret))
+}
+
+// wants are the files that the kind may write.
+func (k *Kind) wants() []policy.Want[policy.Dropin] {
+	return slices.DeleteFunc(policy.Of[policy.Dropin](k.policy), func(want policy.Want[policy.Dropin]) bool { return k.withheld(want.Resource) })
+}
+
+// secretive is where the files stand that are left alone.
+func (k *Kind) secretive() []converge.Resource {
+	var all []converge.Resource
+	for _, want := range k.policy.Resources {
+		if !k.withheld(want) {
+			continue
+		}
+		r := converge.Wanted(want)
+		name := fileOf(want.ID)
+		_, err := k.system.FS.Stat(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
+			r.Wait(converge.Reboot, "it holds a secret, and none is written into an image: each machine fetches it when it runs").Openly()
+		case err != nil:
+			r.DoubtFor(err)
+		default:
+			r.Fail(fmt.Sprintf("%s is in the image, and may hold a secret; soe-agent --root %s image seal takes it away", name, k.system.Root)).Openly()
+		}
+		all = append(all, r)
+	}
+	return all
+}
