@@ -7,8 +7,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/BurntSushi/toml"
-
+	"github.com/soe-agent/soe-agent/internal/document"
 	"github.com/soe-agent/soe-agent/internal/persona"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/source"
@@ -90,16 +89,16 @@ func ReadConfig(files system.FS, name string) (Config, error) {
 	if err != nil {
 		return c, err
 	}
-	meta, err := toml.Decode(string(content), &c)
+	unknown, err := document.Decode(string(content), &c)
 	if err != nil {
-		var parse toml.ParseError
-		if errors.As(err, &parse) && parse.Position.Line > 0 {
-			return c, fmt.Errorf("%s:%d: cannot read the configuration: %s", name, parse.Position.Line, parse.Message)
+		var e *document.Error
+		if errors.As(err, &e) && e.Line > 0 {
+			return c, fmt.Errorf("%s:%d: cannot read the configuration: %w", name, e.Line, err)
 		}
 		return c, fmt.Errorf("%s: cannot read the configuration: %w", name, err)
 	}
 	var errs []error
-	for _, key := range meta.Undecoded() {
+	for _, key := range unknown {
 		errs = append(errs, fmt.Errorf("%s: cannot use %s: no such setting is known; see soe-agent.toml(5)", name, key))
 	}
 	if len(c.Personas) == 0 {

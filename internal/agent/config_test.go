@@ -85,6 +85,35 @@ func TestAConfigurationThatCannotBeMeantIsRefusedWithItsLine(t *testing.T) {
 	}
 }
 
+func TestASettingInOtherLettersIsRefusedAndNotTakenForTheOneItIsLike(t *testing.T) {
+	for text, key := range map[string]string{
+		"personas = [\"base\"]\nPersonas = [\"developer\"]\n":                           "Personas",
+		"Personas = [\"developer\"]\n":                                                  "Personas",
+		"[aws]\npath = \"/a\"\nPath = \"/b\"\n":                                         "aws.Path",
+		"[aws]\npath = \"/a\"\n[AWS]\npath = \"/b\"\n":                                  "AWS",
+		"[aws.credentials]\nSource = \"profile\"\n":                                     "aws.credentials.Source",
+		"[[persona]]\nname = \"x\"\nwhen = { hostname = \"A\", Hostname = \"B\" }\n":    "persona.when.Hostname",
+		"[schedule]\nwindow = { from = \"02:00\", From = \"03:00\", to = \"05:00\" }\n": "schedule.window.From",
+		"[report]\nssm = false\nSSM = true\n":                                           "report.SSM",
+	} {
+		for range 20 { // which of the two was chance
+			if _, err := readConfig(t, text); err == nil || !strings.Contains(err.Error(), "cannot use "+key+": no such setting is known") {
+				t.Fatalf("%q: %v", text, err)
+			}
+		}
+	}
+	if _, err := readConfig(t, "[[persona]]\nname = \"x\"\nwhen = { tag.Persona = \"a\", tag.persona = \"b\" }\n"); err != nil {
+		t.Errorf("names of tags are AWS's: %v", err)
+	}
+}
+
+func TestAConfigurationThatIsNestedDeeplyIsRefusedWithItsLine(t *testing.T) {
+	text := "personas = [\"base\"]\nx = " + strings.Repeat("{a=", 2400) + "1" + strings.Repeat("}", 2400)
+	if _, err := readConfig(t, text); err == nil || !strings.Contains(err.Error(), "agent.toml:2: cannot read the configuration: tables and arrays are nested more than 32 deep") {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestAConfigurationThatIsRefusedIsShownAndTheOldOneStaysInForce(t *testing.T) {
 	root := t.TempDir()
 	d := newTestDaemon(t, root, "1.0")

@@ -12,6 +12,8 @@ import (
 	"regexp"
 	"strconv"
 	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/document"
 )
 
 // Compressed is the encoding of fragments that Parameter Store would refuse as they
@@ -76,7 +78,7 @@ func (e Entry) half(format string, args ...any) error {
 }
 
 // largestText bounds what a compressed fragment may become, in bytes.
-const largestText = 1 << 20
+const largestText = document.Largest
 
 var errTooLarge = fmt.Errorf("unpacks to more than %d bytes; split it", largestText)
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/BurntSushi/toml"
 
+	"github.com/soe-agent/soe-agent/internal/document"
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
@@ -65,14 +65,9 @@ func Parse(name, text string) (Manifest, error) {
 		}
 		text = plain
 	}
-	meta, err := toml.Decode(text, &m)
+	unknown, err := document.Decode(text, &m)
 	if err != nil {
-		p := policy.Problem{File: name, Message: "cannot read the manifest: " + strings.TrimPrefix(err.Error(), "toml: ")}
-		var parse toml.ParseError
-		if errors.As(err, &parse) {
-			p.Line, p.Message = parse.Position.Line, "cannot read the manifest: "+parse.Message
-		}
-		return m, policy.Problems{p}
+		return m, policy.Problems{policy.Unreadable(name, "the manifest", err)}
 	}
 	var problems policy.Problems
 	refuse := func(format string, args ...any) {
@@ -82,7 +77,7 @@ func Parse(name, text string) (Manifest, error) {
 		refuse("this agent knows schema %d and not %d", Schema, m.Schema)
 		return m, problems // whatever else is strange about it is due to that
 	}
-	for _, key := range meta.Undecoded() {
+	for _, key := range unknown {
 		refuse("unknown key %s", key)
 	}
 	m.check(refuse)

@@ -95,6 +95,11 @@ func TestEverythingThatIsWrongWithAManifestIsSaidWithItsPlace(t *testing.T) {
 				`/m: cannot use the manifest: the fragment "a" lacks its name, parameter or sha256`,
 			},
 		},
+		{"schema = 1\nserial = 4\nSerial = 5\n", []string{"/m: cannot use the manifest: unknown key Serial"}},
+		{"schema = 1\nserial = 4\n[[fragment]]\nname = \"a\"\nparameter = \"/a\"\nParameter = \"/b\"\nsha256 = \"" + digest + "\"\n", []string{
+			"/m: cannot use the manifest: unknown key fragment.Parameter",
+		}},
+		{"schema = 1\nx = " + strings.Repeat("[", 33), []string{"/m:2: cannot read the manifest: tables and arrays are nested more than 32 deep"}},
 		{"schema = 1\nserial = 4\n[rollout]\nserial = 4\npercent = 101", []string{
 			"/m: cannot use the manifest: the rollout's serial is 4, and not greater than 4",
 			"/m: cannot use the manifest: the rollout is for 101 percent, and not for 0 to 100",

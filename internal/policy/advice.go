@@ -20,11 +20,14 @@ const soon = 30 * 24 * time.Hour
 // several; so all fragments of a policy belong together here.
 func Advise(fragments []Fragment, now time.Time) Problems {
 	a := adviser{now: now}
+	var rules []Rule
 	for _, f := range fragments {
 		for _, s := range f.Settings {
 			a.know(s)
 		}
+		rules = append(rules, f.Rules...)
 	}
+	a.globs = indexOf(rules).matched(a.ids)
 	for _, f := range fragments {
 		a.file = f.Name
 		if len(f.Settings)+len(f.Rules) == 0 {
@@ -47,14 +50,16 @@ func Advise(fragments []Fragment, now time.Time) Problems {
 // An adviser collects what is to be said of fragments.
 type adviser struct {
 	now      time.Time
-	file     string   // the fragment that is looked at
-	ids      []string // of all that is set
-	purged   []string // directories of which any file may be a resource
+	file     string          // the fragment that is looked at
+	ids      []ID            // of all that is set
+	globs    map[string]bool // those of rules that match any of them
+	purged   []string        // directories of which any file may be a resource
+	guessed  int             // so many times it was looked what was meant
 	problems Problems
 }
 
 func (a *adviser) know(s Setting) {
-	a.ids = append(a.ids, string(s.ID))
+	a.ids = append(a.ids, s.ID)
 	switch s.Spec.(type) {
 	case Directory:
 		a.purged = append(a.purged, string(s.ID)+"/")
@@ -112,7 +117,7 @@ func (a *adviser) rule(r Rule) {
 			continue
 		}
 		hint := "look at the IDs with: soe-agent policy show"
-		if near := Nearest(glob, a.ids); near != "" && !strings.Contains(glob, "*") {
+		if near := a.nearest(glob); near != "" {
 			hint = fmt.Sprintf("did you mean %q?", near)
 		}
 		a.warn(line, fmt.Sprintf("the rule matches nothing by %q: no fragment sets such a resource", glob), hint)
@@ -132,10 +137,26 @@ func (a *adviser) rule(r Rule) {
 	}
 }
 
+// mostGuesses is how often it is looked, among all IDs, what a glob was meant to be.
+const mostGuesses = 20
+
+// nearest is the ID that a glob was most likely meant to be, or "".
+func (a *adviser) nearest(glob string) string {
+	if strings.Contains(glob, "*") || a.guessed == mostGuesses {
+		return ""
+	}
+	a.guessed++
+	known := make([]string, min(len(a.ids), 5000))
+	for i := range known {
+		known[i] = string(a.ids[i])
+	}
+	return Nearest(glob, known)
+}
+
 // matched says whether a glob may match a resource of a machine.
 func (a *adviser) matched(glob string) bool {
 	literal, _, more := strings.Cut(glob, "*")
-	return slices.ContainsFunc(a.ids, func(id string) bool { return matchGlob(glob, id) }) ||
+	return a.globs[glob] ||
 		slices.ContainsFunc(a.purged, func(dir string) bool {
 			return strings.HasPrefix(literal, dir) || more && strings.HasPrefix(dir, literal)
 		})
@@ -144,6 +165,7 @@ func (a *adviser) matched(glob string) bool {
 // overruled tells of what a rule says in vain, since one of those that follow it in the
 // fragment says it anew of all that it matches.
 func (a *adviser) overruled(r Rule, later []Rule) {
+	later = later[:min(len(later), 100)]
 	for _, aspect := range []struct {
 		name string
 		says func(Rule) bool
@@ -163,6 +185,9 @@ func (a *adviser) overruled(r Rule, later []Rule) {
 
 // covers says whether the rule surely matches all that another matches.
 func (r Rule) covers(other Rule) bool {
+	if len(r.Match)*len(other.Match) > 10000 {
+		return false // nobody would see it either
+	}
 	// A glob that matches another as if its stars were letters matches all that it does.
 	return !slices.ContainsFunc(other.Match, func(glob string) bool { return !r.Matches(ID(glob)) })
 }

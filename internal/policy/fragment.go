@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/BurntSushi/toml"
+	"github.com/soe-agent/soe-agent/internal/document"
 )
 
 // A Fragment is one parsed and valid TOML document of a policy.
@@ -38,24 +38,32 @@ type Source struct {
 
 // Parse reads a fragment. Its error is Problems: all of them.
 func Parse(source Source) (Fragment, error) {
-	var document any // not a map, into which all would be copied
-	if _, err := toml.Decode(source.Text, &document); err != nil {
-		p := Problem{File: source.Name, Message: "cannot read the fragment: " + strings.TrimPrefix(err.Error(), "toml: ")}
-		var parse toml.ParseError
-		if errors.As(err, &parse) {
-			// The parser's own line is the next one when it stumbles over a line's end.
-			p.Line = 1 + strings.Count(source.Text[:max(0, min(parse.Position.Start, len(source.Text)))], "\n")
-			p.Message = "cannot read the fragment: " + parse.Message
-		}
-		return Fragment{}, Problems{p}
+	values, err := document.Values(source.Text)
+	if err != nil {
+		return Fragment{}, Problems{Unreadable(source.Name, "the fragment", err)}
 	}
-	values, _ := document.(map[string]any) // a document is always a table
 	d := decoder{file: source.Name, lines: locate(source.Text)}
 	f := Fragment{Name: source.Name, Layer: source.Layer}
 	f.Personas, f.Description = d.document(&table{d: &d, form: language(), values: values})
 	f.Settings, f.Rules = d.settings, d.rules
+	if why := indexOf(f.Rules).tooMuch(); why != "" {
+		d.problem(nil, "cannot use the fragment: %s", why)
+	}
 	slices.SortStableFunc(d.problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
+	if d.untold {
+		d.problems = append(d.problems, Problem{File: source.Name, Message: fmt.Sprintf("cannot use the fragment: there are more problems than these %d", mostProblems)})
+	}
 	return f, d.problems.asError()
+}
+
+// Unreadable is the problem of a document that package document cannot read.
+func Unreadable(file, what string, err error) Problem {
+	p := Problem{File: file, Message: fmt.Sprintf("cannot read %s: %v", what, err)}
+	var e *document.Error
+	if errors.As(err, &e) {
+		p.Line = e.Line
+	}
+	return p
 }
 
 // ParseAll reads fragments, in order, and reports the problems of all of them.

@@ -42,11 +42,12 @@ type keyScanner struct {
 }
 
 func (s *keyScanner) note(path []string) {
-	for n := 1; n <= len(path); n++ {
+	for n := len(path); n > 0; n-- {
 		key := joinPath(path[:n])
-		if _, ok := s.found[key]; !ok {
-			s.found[key] = s.line
+		if _, ok := s.found[key]; ok {
+			return // and so are the tables above
 		}
+		s.found[key] = s.line
 	}
 }
 

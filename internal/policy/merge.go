@@ -27,6 +27,8 @@ type Policy struct {
 	// Why says of references that are Missing, as they are written, why their values could not be had, as
 	// far as that is known.
 	Why map[string]string
+
+	index *ruleIndex // of Rules
 }
 
 // A Resource is what a policy wants, and why.
@@ -188,6 +190,10 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 	for _, r := range rules {
 		p.Rules = append(p.Rules, r.Rule)
 	}
+	p.index = indexOf(p.Rules)
+	if why := p.index.tooMuch(); why != "" {
+		problems = append(problems, Problem{File: p.Rules[0].Origin.Fragment, Message: "cannot merge the policy: " + why})
+	}
 	slices.SortFunc(problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Message, b.Message))
 	})
@@ -212,10 +218,12 @@ func selects(f Fragment, personas []string) (persona string, ok bool) {
 // resources.
 func (p *Policy) References() []Reference {
 	var all []Reference
+	known := map[Reference]bool{}
 	for _, r := range p.Resources {
 		references, _ := References(r.Spec) // Parse has refused what cannot be read
 		for _, ref := range references {
-			if !slices.Contains(all, ref) {
+			if !known[ref] {
+				known[ref] = true
 				all = append(all, ref)
 			}
 		}

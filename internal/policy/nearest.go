@@ -5,6 +5,9 @@ package policy
 func Nearest(word string, known []string) string {
 	best, bestDistance := "", len(word)/3+2
 	for _, k := range known {
+		if d := len(k) - len(word); max(d, -d) >= bestDistance {
+			continue // so many letters would be to insert or to delete
+		}
 		if d := distance(word, k); d < bestDistance {
 			best, bestDistance = k, d
 		}

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // PCoIPEncryption is the one name in [pcoip] that is no directive: how the stream
@@ -63,7 +64,8 @@ func (d PCoIPDirective) Check(value string) string {
 	return ""
 }
 
-func pcoipDirectives() map[string]PCoIPDirective {
+// pcoipDirectives is never changed.
+var pcoipDirectives = sync.OnceValue(func() map[string]PCoIPDirective {
 	number := func(from, to int, applies PCoIPEffect) PCoIPDirective {
 		return PCoIPDirective{Min: from, Max: to, Applies: applies}
 	}
@@ -141,7 +143,7 @@ func pcoipDirectives() map[string]PCoIPDirective {
 		"udpport":                 forbidden(port),
 		"udpport_range":           forbidden(port),
 	}
-}
+})
 
 func (d *decoder) pcoip(t *table) {
 	const allowUnknown = "allow_unknown"

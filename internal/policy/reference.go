@@ -136,15 +136,20 @@ func References(spec Spec) ([]Reference, error) {
 }
 
 func findReferences(spec Spec) (found []Reference, errs []error) {
+	known := map[string]bool{}
 	spec.Expand(func(text string) string {
 		if !strings.Contains(text, "{{") {
 			return text
 		}
 		for _, match := range referenceSyntax.FindAllString(text, -1) {
-			r, err := ParseReference(match)
-			if err != nil {
+			if known[match] {
+				continue
+			}
+			known[match] = true
+			if r, err := ParseReference(match); err != nil {
 				errs = append(errs, err)
-			} else if !slices.Contains(found, r) {
+			} else if written := r.String(); written == match || !known[written] {
+				known[written] = true
 				found = append(found, r)
 			}
 		}

@@ -103,52 +103,6 @@ type Ruling struct {
 // in which AWS reboots most WorkSpaces for their maintenance.
 const patience = 7 * 24 * time.Hour
 
-// Ruling returns what the rules say of a resource at a moment. Without a rule a
-// resource is of medium severity.
-func (p *Policy) Ruling(id ID, now time.Time) Ruling {
-	ruling := Ruling{Severity: Medium, Pending: patience}
-	for _, r := range p.Rules {
-		if !r.Matches(id) {
-			continue
-		}
-		if r.Severity != "" {
-			ruling.Severity = r.Severity
-		}
-		if r.Pending > 0 {
-			ruling.Pending = r.Pending
-		}
-		if r.Disrupt != "" {
-			ruling.Disrupt = r.Disrupt
-		}
-		for _, c := range r.Controls {
-			if !slices.Contains(ruling.Controls, c) {
-				ruling.Controls = append(ruling.Controls, c)
-			}
-		}
-		if r.Audit {
-			ruling.Waived = !r.Until.IsZero() && now.Before(r.Until)
-			ruling.Audit = r.Until.IsZero() || ruling.Waived
-			ruling.Until, ruling.Reason = r.Until, r.Reason
-		}
-	}
-	return ruling
-}
-
-// NextWaiverEnd is when the first waiver of a resource of a kind ends after a moment; the
-// zero time when none does.
-func (p *Policy) NextWaiverEnd(kind string, after time.Time) time.Time {
-	var next time.Time
-	for _, r := range p.Rules {
-		if !r.Until.After(after) || !next.IsZero() && !r.Until.Before(next) {
-			continue
-		}
-		if slices.ContainsFunc(p.Resources, func(resource Resource) bool { return resource.ID.Kind() == kind && r.Matches(resource.ID) }) {
-			next = r.Until
-		}
-	}
-	return next
-}
-
 // parseDays reads a time such as "7d" or "12h".
 func parseDays(text string) (time.Duration, error) {
 	number, isDays := strings.CutSuffix(text, "d")

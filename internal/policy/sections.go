@@ -60,6 +60,10 @@ func (d *decoder) document(t *table) (personas []string, description string) {
 // set records a resource, unless its values break a rule.
 func (d *decoder) set(t *table, key string, id ID, spec Spec) {
 	path := append(slices.Clone(t.path), key)
+	if d.full() { // the fragment is refused already
+		d.untold = true
+		return
+	}
 	for _, message := range validate(id, spec, false) {
 		d.problem(path, "cannot use %s: %s", t.name(key), message)
 	}

@@ -17,10 +17,11 @@ func (v *validator) sudo(s Sudo) {
 			administrators++
 		}
 	}
+	allowed := setOf(s.Allow)
 	for _, group := range s.RootGroups {
 		v.refuse(group == "" || strings.HasPrefix(group, "-") || strings.ContainsAny(group, "%:,") || breaksLine(group),
 			"%q is not the name of a group; it is written without %%", group)
-		v.refuse(slices.Contains(s.Allow, "%"+group), "root_groups has %s, and allow has its members: whoever is in it is allowed", group)
+		v.refuse(allowed["%"+group], "root_groups has %s, and allow has its members: whoever is in it is allowed", group)
 	}
 	v.refuse(administrators == 0, "it would leave no administrator: root cannot log in to a WorkSpace; name a user or a %%group as well")
 }
@@ -42,23 +43,32 @@ func (p *Policy) sudoProblems() Problems {
 	if p.removesAll(sudo.Allow) {
 		problem("it would leave no administrator: the policy removes everybody whom it allows")
 	}
+	allowed, rootGroups := setOf(sudo.Allow), setOf(sudo.RootGroups)
 	for _, r := range p.Resources {
 		user, isUser := r.Spec.(User)
-		if !isUser || user.Ensure == Absent || slices.Contains(sudo.Allow, r.ID.Name()) {
+		if !isUser || user.Ensure == Absent || allowed[r.ID.Name()] {
 			continue
 		}
 		groups := append(slices.Clone(user.Groups), user.Group)
-		if slices.ContainsFunc(groups, func(g string) bool { return slices.Contains(sudo.Allow, "%"+g) }) {
+		if slices.ContainsFunc(groups, func(g string) bool { return allowed["%"+g] }) {
 			continue
 		}
 		for _, g := range groups {
-			if !user.System && slices.Contains(sudo.RootGroups, g) {
+			if !user.System && rootGroups[g] {
 				problem("root_groups keeps %s for the allowed, and %s puts %s there; allow the user, or leave the group out",
 					g, r.Origin, r.ID.Name())
 			}
 		}
 	}
 	return problems
+}
+
+func setOf(texts []string) map[string]bool {
+	set := make(map[string]bool, len(texts))
+	for _, text := range texts {
+		set[text] = true
+	}
+	return set
 }
 
 // removesAll says whether all subjects but root are accounts or groups that the

@@ -15,11 +15,22 @@ type decoder struct {
 	file     string
 	lines    lines
 	problems Problems
+	untold   bool // there are problems that are too many to tell
 	settings []Setting
 	rules    []Rule
 }
 
+// mostProblems is how many problems of one document are told: who mends these finds the
+// rest, and what is long is not made longer.
+const mostProblems = 200
+
+func (d *decoder) full() bool { return len(d.problems) >= mostProblems }
+
 func (d *decoder) problem(path []string, format string, args ...any) {
+	if d.full() {
+		d.untold = true
+		return
+	}
 	d.problems = append(d.problems, Problem{
 		File: d.file, Line: d.lines.at(path), Message: fmt.Sprintf(format, args...),
 	})
@@ -59,9 +70,11 @@ func (t *table) problem(key, format string, args ...any) {
 }
 
 // unknown points out a key that nobody knows.
-func (t *table) unknown(key, hint string) {
-	t.problem(key, "unknown key")
-	t.d.problems[len(t.d.problems)-1].Hint = hint
+func (t *table) unknown(key string, hint func() string) {
+	told := len(t.d.problems)
+	if t.problem(key, "unknown key"); told < len(t.d.problems) {
+		t.d.problems[told].Hint = hint()
+	}
 }
 
 func (t *table) has(key string) bool {
@@ -170,13 +183,17 @@ func (t *table) close() {
 		}
 		if why := t.form.why(key); why != "" {
 			t.problem(key, "it is not kept: %s", why)
-		} else if meant := Nearest(key, known); meant != "" {
-			t.unknown(key, fmt.Sprintf("did you mean %q?", meant))
-		} else if _, isTable := t.values[key].(map[string]any); isTable && len(t.path) > 0 {
-			t.unknown(key, "a name with a dot or a slash in it is written in quotes")
-		} else {
-			t.unknown(key, "known here are "+strings.Join(known, ", "))
+			continue
 		}
+		t.unknown(key, func() string {
+			if meant := Nearest(key, known); meant != "" {
+				return fmt.Sprintf("did you mean %q?", meant)
+			}
+			if _, isTable := t.values[key].(map[string]any); isTable && len(t.path) > 0 {
+				return "a name with a dot or a slash in it is written in quotes"
+			}
+			return "known here are " + strings.Join(known, ", ")
+		})
 	}
 }
 
@@ -184,7 +201,7 @@ func (t *table) close() {
 func describe(value any) string {
 	switch v := value.(type) {
 	case string:
-		return fmt.Sprintf("the string %q", v)
+		return fmt.Sprintf("the string %.200q", v)
 	case int64:
 		return fmt.Sprintf("the number %d", v)
 	case float64:

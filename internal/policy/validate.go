@@ -6,6 +6,7 @@ import (
 	"math"
 	"path"
 	"regexp"
+	"regexp/syntax"
 	"slices"
 	"strings"
 
@@ -250,7 +251,7 @@ func (v *validator) check(c Check) {
 		v.refuse(!path.IsAbs(c.Run[0]), "%q is not the absolute path of a program", c.Run[0])
 	}
 	for _, output := range []struct{ name, pattern string }{{"stdout", c.Stdout}, {"stderr", c.Stderr}} {
-		if _, err := regexp.Compile(output.pattern); err != nil && !v.open(output.pattern) {
+		if _, err := syntax.Parse(output.pattern, syntax.Perl); err != nil && !v.open(output.pattern) {
 			v.wrong("%s is not a regular expression: %v", output.name, err)
 		}
 	}

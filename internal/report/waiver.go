@@ -2,7 +2,6 @@ package report
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"time"
 
@@ -34,11 +33,8 @@ func waivers(p *policy.Policy, at time.Time, resources []converge.Resource) []Wa
 		if r.State != converge.Waived {
 			continue
 		}
-		for i, rule := range slices.Backward(p.Rules) { // the last one is believed
-			if rule.Audit && rule.Matches(r.ID) {
-				holds[i]++
-				break
-			}
+		if i := p.Auditing(r.ID); i >= 0 {
+			holds[i]++
 		}
 	}
 	var all []Waiver
@@ -59,12 +55,16 @@ func idleRules(p *policy.Policy, resources []converge.Resource) []Rule {
 	if p.Partial {
 		return nil
 	}
+	var ids []policy.ID
+	for _, r := range p.Resources {
+		ids = append(ids, r.ID)
+	}
+	for _, r := range resources {
+		ids = append(ids, r.ID)
+	}
 	var idle []Rule
-	for _, rule := range p.Rules {
-		wanted := slices.ContainsFunc(p.Resources, func(r policy.Resource) bool { return rule.Matches(r.ID) })
-		if !wanted && !slices.ContainsFunc(resources, func(r converge.Resource) bool { return rule.Matches(r.ID) }) {
-			idle = append(idle, Rule{Match: rule.Match, Origin: rule.Origin})
-		}
+	for _, i := range p.Idle(ids) {
+		idle = append(idle, Rule{Match: p.Rules[i].Match, Origin: p.Rules[i].Origin})
 	}
 	return idle
 }

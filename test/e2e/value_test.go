@@ -1,8 +1,11 @@
 package e2e
 
 import (
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -63,4 +66,39 @@ content = "export SOE=1\n"
 	if !w.fails(t, "test", "-e", "/tmp/ran") {
 		t.Error("the user's program ran")
 	}
+}
+
+// Ten kilobytes of it kept an agent busy for half a minute.
+func TestAFragmentThatIsNestedDeeplyIsRefusedAtOnceWithItsLine(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	w.publish(t, 1, map[string]string{"10-base": "schema = 1\n[dropins.\"/etc/profile.d/soe.sh\"]\ncontent = \"export SOE=1\\n\"\n"})
+	w.activate(t)
+	w.boot(t)
+	w.until(t, "the policy is enforced", func() bool {
+		return w.report(t).resource("dropin/etc/profile.d/soe.sh").State.InLine()
+	})
+	before := w.cpu(t)
+	deep := "schema = 1\n[packages]\nx = " + strings.Repeat("{a=", 2400) + "1" + strings.Repeat("}", 2400) + "\n"
+	w.publish(t, 2, map[string]string{"10-base": deep})
+	w.until(t, "the fragment is refused", func() bool {
+		s, _ := w.status(t)
+		return slices.ContainsFunc(s.Refused, func(why string) bool { return strings.Contains(why, "10-base:3: ") && strings.Contains(why, "nested more than 32 deep") })
+	})
+	if spent := w.cpu(t) - before; spent > 3*time.Second {
+		t.Errorf("that took %s", spent)
+	}
+	if got := w.MustReadFile(t, "/etc/profile.d/soe.sh"); got != "export SOE=1\n" {
+		t.Errorf("the last good policy is not in force: %q", got)
+	}
+}
+
+// cpu is how long the agent has kept the processor busy.
+func (w *workspace) cpu(t *testing.T) time.Duration {
+	t.Helper()
+	n, err := strconv.ParseInt(w.shows(t, "CPUUsageNSec"), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(n)
 }

@@ -1,0 +1,211 @@
+package policy
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+)
+
+// How much there may be in the rules of a policy. Each resource is compared with every
+// pattern, at each look, and shows every control of it.
+const (
+	mostPatterns = 1000 // different ones with a *
+	mostControls = 1000 // different ones
+)
+
+// A ruleIndex finds the rules that are about a resource: it is asked of every resource
+// at each look.
+type ruleIndex struct {
+	exact    map[string]*said
+	patterns []*said
+	globs    map[string]*said // all of them
+	controls map[string]bool
+}
+
+// said is what all rules with one glob say together: of each aspect the place of the
+// last rule that says it, counted from 1.
+type said struct {
+	glob                               string
+	severity, pending, disrupt, audits int
+	controls                           []control
+	has                                map[string]bool // of controls
+}
+
+type control struct {
+	name string
+	rule int
+}
+
+func indexOf(rules []Rule) *ruleIndex {
+	x := &ruleIndex{exact: map[string]*said{}, globs: map[string]*said{}, controls: map[string]bool{}}
+	for i, r := range rules {
+		x.add(i+1, r)
+	}
+	return x
+}
+
+func (x *ruleIndex) add(place int, r Rule) {
+	for _, c := range r.Controls {
+		x.controls[c] = true
+	}
+	for _, glob := range r.Match {
+		s := x.globs[glob]
+		if s == nil {
+			s = &said{glob: glob, has: map[string]bool{}}
+			x.globs[glob] = s
+			if strings.Contains(glob, "*") {
+				x.patterns = append(x.patterns, s)
+			} else {
+				x.exact[glob] = s
+			}
+		}
+		s.add(place, r)
+	}
+}
+
+func (s *said) add(place int, r Rule) {
+	if r.Severity != "" {
+		s.severity = place
+	}
+	if r.Pending > 0 {
+		s.pending = place
+	}
+	if r.Disrupt != "" {
+		s.disrupt = place
+	}
+	if r.Audit {
+		s.audits = place
+	}
+	for _, c := range r.Controls {
+		if !s.has[c] {
+			s.has[c] = true
+			s.controls = append(s.controls, control{c, place})
+		}
+	}
+}
+
+// about is what the rules that match an ID say together.
+func (x *ruleIndex) about(id ID) said {
+	var all said
+	take := func(s *said) {
+		all.severity, all.pending = max(all.severity, s.severity), max(all.pending, s.pending)
+		all.disrupt, all.audits = max(all.disrupt, s.disrupt), max(all.audits, s.audits)
+		all.controls = append(all.controls, s.controls...)
+	}
+	if s := x.exact[string(id)]; s != nil {
+		take(s)
+	}
+	for _, s := range x.patterns {
+		if matchGlob(s.glob, string(id)) {
+			take(s)
+		}
+	}
+	slices.SortStableFunc(all.controls, func(a, b control) int { return cmp.Compare(a.rule, b.rule) })
+	return all
+}
+
+// matched are the globs that match any of some IDs.
+func (x *ruleIndex) matched(ids []ID) map[string]bool {
+	matched := map[string]bool{}
+	var open []*said // patterns that have matched nothing yet
+	open = append(open, x.patterns...)
+	for _, id := range ids {
+		if x.exact[string(id)] != nil {
+			matched[string(id)] = true
+		}
+		open = slices.DeleteFunc(open, func(s *said) bool {
+			if matchGlob(s.glob, string(id)) {
+				matched[s.glob] = true
+			}
+			return matched[s.glob]
+		})
+	}
+	return matched
+}
+
+// rules is the index of the policy's rules. Merge has made it.
+func (p *Policy) rules() *ruleIndex {
+	if p.index == nil {
+		return indexOf(p.Rules)
+	}
+	return p.index
+}
+
+// Ruling returns what the rules say of a resource at a moment. Without a rule a
+// resource is of medium severity.
+func (p *Policy) Ruling(id ID, now time.Time) Ruling {
+	ruling := Ruling{Severity: Medium, Pending: patience}
+	all := p.rules().about(id)
+	if all.severity > 0 {
+		ruling.Severity = p.Rules[all.severity-1].Severity
+	}
+	if all.pending > 0 {
+		ruling.Pending = p.Rules[all.pending-1].Pending
+	}
+	if all.disrupt > 0 {
+		ruling.Disrupt = p.Rules[all.disrupt-1].Disrupt
+	}
+	seen := map[string]bool{}
+	for _, c := range all.controls {
+		if !seen[c.name] {
+			seen[c.name] = true
+			ruling.Controls = append(ruling.Controls, c.name)
+		}
+	}
+	if all.audits > 0 {
+		r := p.Rules[all.audits-1]
+		ruling.Waived = !r.Until.IsZero() && now.Before(r.Until)
+		ruling.Audit = r.Until.IsZero() || ruling.Waived
+		ruling.Until, ruling.Reason = r.Until, r.Reason
+	}
+	return ruling
+}
+
+// Auditing is the place in Rules of the one whose mode = "audit" is believed of a
+// resource; -1 when there is none.
+func (p *Policy) Auditing(id ID) int { return p.rules().about(id).audits - 1 }
+
+// NextWaiverEnd is when the first waiver of a resource of a kind ends after a moment; the
+// zero time when none does.
+func (p *Policy) NextWaiverEnd(kind string, after time.Time) time.Time {
+	var next time.Time
+	var ids []ID
+	for _, r := range p.Resources {
+		if r.ID.Kind() == kind {
+			ids = append(ids, r.ID)
+		}
+	}
+	ending := slices.DeleteFunc(slices.Clone(p.Rules), func(r Rule) bool { return !r.Until.After(after) })
+	matched := indexOf(ending).matched(ids)
+	for _, r := range ending {
+		if (next.IsZero() || r.Until.Before(next)) && slices.ContainsFunc(r.Match, func(glob string) bool { return matched[glob] }) {
+			next = r.Until
+		}
+	}
+	return next
+}
+
+// Idle are the places in Rules of those that match none of some IDs.
+func (p *Policy) Idle(ids []ID) []int {
+	var idle []int
+	matched := p.rules().matched(ids)
+	for i, r := range p.Rules {
+		if !slices.ContainsFunc(r.Match, func(glob string) bool { return matched[glob] }) {
+			idle = append(idle, i)
+		}
+	}
+	return idle
+}
+
+// tooMuch says what is too much in the rules, or "".
+func (x *ruleIndex) tooMuch() string {
+	switch {
+	case len(x.patterns) > mostPatterns:
+		return fmt.Sprintf("its rules have more than %d different patterns with a *", mostPatterns)
+	case len(x.controls) > mostControls:
+		return fmt.Sprintf("its rules have more than %d different controls", mostControls)
+	}
+	return ""
+}
