@@ -29,6 +29,9 @@ type Command struct {
 	// it then outlives the agent, and no signal is ever sent to it. When ctx ends
 	// first, Run returns and the command goes on. Its output is in ScopeOutput.
 	Scope string
+	// Staged, when set, is what the command sees in place of files that are there. Only
+	// root can have it see that.
+	Staged Staged
 	// Confined, when set, is how a command of somebody else's making runs. Only
 	// root can.
 	Confined *Confinement
@@ -184,9 +187,12 @@ func (r *runner) run(parent context.Context, c Command) (Output, error) {
 	cmd.WaitDelay = time.Second
 	var stdout, stderr bounded
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
-	if c.Confined != nil {
+	switch {
+	case c.Confined != nil:
 		err = startConfined(cmd, *c.Confined)
-	} else {
+	case c.Staged != nil:
+		err = startStaged(cmd, r.root, c.Staged)
+	default:
 		err = cmd.Start()
 	}
 	if err == nil {

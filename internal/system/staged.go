@@ -1,0 +1,251 @@
+package system
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path"
+	"runtime"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// A Staged is what a command sees in place of the files that are there: for each
+// path a file of root's with that content, or none where it is nil. Nobody else sees
+// it, nothing of it is on a disk, and it ends with the command: it is how to ask a
+// program what it would make of a change before the change is made.
+//
+// A directory that is not there is seen with what is staged in it. What is staged lies
+// in directories of which none is below another, unless only contents differ.
+type Staged map[string][]byte
+
+// stagedMode is that of the files, which no program refuses, sudo neither.
+const stagedMode = 0o440
+
+// startStaged starts a command in a thread with mounts of its own, in which the
+// staged files lie on top of those that are there (mount_namespaces(7)). The thread
+// ends with the call.
+func startStaged(cmd *exec.Cmd, root string, staged Staged) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // and never unlocked
+		err := stage(root, staged)
+		if err != nil {
+			err = fmt.Errorf("cannot show it the files that it is to judge: %w", err)
+		} else {
+			err = cmd.Start()
+		}
+		started <- err
+	}()
+	return <-started
+}
+
+func stage(root string, staged Staged) error {
+	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
+		return err
+	}
+	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
+		return err
+	}
+	top, err := os.Open(root) // anew: what was opened before is not of these mounts
+	if err != nil {
+		return err
+	}
+	defer top.Close()
+	byDir := map[string]Staged{}
+	for name, content := range staged {
+		dir, base, err := placeOf(top, path.Clean(name))
+		if err != nil {
+			return err
+		}
+		if byDir[dir] == nil {
+			byDir[dir] = Staged{}
+		}
+		byDir[dir][base] = content
+	}
+	for dir, files := range byDir {
+		if err := (layer{top, dir, files}).lay(); err != nil {
+			return fmt.Errorf("%s: %w", dir, err)
+		}
+	}
+	return nil
+}
+
+// placeOf splits the name of a file into the nearest directory that is there and the
+// rest.
+func placeOf(top *os.File, name string) (dir, rest string, err error) {
+	for dir = path.Dir(name); ; dir = path.Dir(dir) {
+		fd, err := enter(top, rel(dir), unix.O_PATH|unix.O_DIRECTORY)
+		if err == nil {
+			return dir, strings.TrimPrefix(strings.TrimPrefix(name, dir), "/"), unix.Close(fd)
+		}
+		if !errors.Is(err, unix.ENOENT) || dir == "/" {
+			return "", "", fmt.Errorf("%s: %w", dir, err)
+		}
+	}
+}
+
+// A layer is what lies on top of one directory.
+type layer struct {
+	top   *os.File
+	dir   string
+	files Staged
+}
+
+// lay covers the directory with a file system in memory that holds what is there, each
+// in its place by a mount of its own, and what is staged. Where no more than the
+// content of files differs, those are covered alone.
+func (l layer) lay() error {
+	below, err := l.open()
+	if err != nil {
+		return err
+	}
+	defer below.Close()
+	onlyContents, err := l.onlyContents(below)
+	if err != nil {
+		return err
+	}
+	var st unix.Stat_t
+	if err := unix.Fstat(int(below.Fd()), &st); err != nil {
+		return err
+	}
+	names, err := l.names(below)
+	if err != nil {
+		return err
+	}
+	// A mount needs a place; the directory itself is one, and what it hides stays
+	// within reach by the descriptor.
+	if err := unix.Mount("tmpfs", at(below, ""), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=64m,mode=0700"); err != nil {
+		return err
+	}
+	above, err := l.open()
+	if err != nil {
+		return err
+	}
+	defer above.Close()
+	for base, content := range l.files {
+		if content != nil {
+			if err := writeStaged(above, base, content); err != nil {
+				return err
+			}
+		}
+	}
+	if onlyContents {
+		return l.uncover(below, above)
+	}
+	for _, base := range names {
+		if _, covered := l.files[base]; !covered {
+			if err := show(below, above, base); err != nil {
+				return fmt.Errorf("%s: %w", base, err)
+			}
+		}
+	}
+	return errors.Join(
+		unix.Fchownat(int(above.Fd()), "", int(st.Uid), int(st.Gid), unix.AT_EMPTY_PATH),
+		unix.Fchmod(int(above.Fd()), st.Mode&0o7777))
+}
+
+func (l layer) open() (*os.File, error) {
+	fd, err := enter(l.top, rel(l.dir), unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), l.dir), nil
+}
+
+// onlyContents says whether each staged file is there, as a file of its own.
+func (l layer) onlyContents(below *os.File) (bool, error) {
+	for base, content := range l.files {
+		var st unix.Stat_t
+		err := unix.Fstatat(int(below.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err != nil && !errors.Is(err, unix.ENOENT) {
+			return false, err
+		}
+		if err != nil || content == nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Mode&0o7777 != stagedMode || st.Uid != 0 || st.Gid != 0 {
+			return false, nil
+		}
+	}
+	return true, nil
+}
+
+func (l layer) names(below *os.File) ([]string, error) {
+	dir, err := os.Open(at(below, ""))
+	if err != nil {
+		return nil, err
+	}
+	defer dir.Close()
+	return dir.Readdirnames(-1)
+}
+
+// uncover lays each of the layer's files over the one that it stands for, and takes
+// the rest of the layer off again.
+func (l layer) uncover(below, above *os.File) error {
+	for base := range l.files {
+		if err := unix.Mount(at(above, base), at(below, base), "", unix.MS_BIND, ""); err != nil {
+			return fmt.Errorf("%s: %w", base, err)
+		}
+	}
+	return unix.Unmount(at(above, ""), unix.MNT_DETACH)
+}
+
+func writeStaged(dir *os.File, base string, content []byte) error {
+	for i := range base {
+		if base[i] != '/' {
+			continue
+		}
+		if err := unix.Mkdirat(int(dir.Fd()), base[:i], 0o750); err != nil && !errors.Is(err, unix.EEXIST) {
+			return err
+		}
+	}
+	fd, err := unix.Openat(int(dir.Fd()), base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+	if err != nil {
+		return err
+	}
+	f := os.NewFile(uintptr(fd), base)
+	defer f.Close()
+	if _, err := f.Write(content); err != nil {
+		return err
+	}
+	return errors.Join(f.Chown(0, 0), f.Chmod(stagedMode))
+}
+
+// show has what is in one directory be in another too.
+func show(below, above *os.File, base string) error {
+	var st unix.Stat_t
+	if err := unix.Fstatat(int(below.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		if errors.Is(err, unix.ENOENT) {
+			return nil // gone meanwhile
+		}
+		return err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFLNK:
+		target, err := os.Readlink(at(below, base))
+		if err != nil {
+			return err
+		}
+		return unix.Symlinkat(target, int(above.Fd()), base)
+	case unix.S_IFDIR:
+		if err := unix.Mkdirat(int(above.Fd()), base, 0o700); err != nil {
+			return err
+		}
+	default:
+		fd, err := unix.Openat(int(above.Fd()), base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_CLOEXEC, 0o600)
+		if err != nil {
+			return err
+		}
+		if err := unix.Close(fd); err != nil {
+			return err
+		}
+	}
+	return unix.Mount(at(below, base), at(above, base), "", unix.MS_BIND|unix.MS_REC, "")
+}
+
+// at is a name for an entry of an open directory that stays right whatever is
+// mounted over the directory.
+func at(dir *os.File, base string) string {
+	return strings.TrimSuffix("/proc/thread-self/fd/"+strconv.Itoa(int(dir.Fd()))+"/"+base, "/")
+}
