@@ -16,14 +16,12 @@ type Spec struct {
 	Denies bool // each command of it is denied
 }
 
-// Opinion has cvtsudoers(1), which has come with sudo since 1.8.23, read the tree
+// Opinion has cvtsudoers(1), which has come with sudo since 1.8.23, read the files
 // and returns what is granted to whom, in order. It knows of grants to people who
 // have never logged in, of whom sudo cannot be asked. The error wraps
 // system.ErrNotInstalled where there is none.
-func (t *Tree) Opinion(ctx context.Context, runner system.Runner) ([]Spec, error) {
-	out, err := runner.Run(ctx, system.Command{
-		Argv: []string{"cvtsudoers", "-f", "json", "-"}, Stdin: t.joined.Bytes(), ReadOnly: true,
-	})
+func Opinion(ctx context.Context, runner system.Runner) ([]Spec, error) {
+	out, err := runner.Run(ctx, system.Command{Argv: []string{"cvtsudoers", "-f", "json", Main}, ReadOnly: true})
 	if err == nil && out.ExitCode != 0 {
 		err = errors.New(out.LastLine())
 	}

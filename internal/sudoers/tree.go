@@ -1,16 +1,11 @@
 package sudoers
 
 import (
-	"bytes"
-	"context"
-	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"path"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -22,8 +17,6 @@ type Tree struct {
 	Lines   []Placed
 	Missing []string // files that are included and that sudo cannot or does not read
 
-	joined   bytes.Buffer
-	origins  []string // of the lines of joined
 	circular bool
 }
 
@@ -106,7 +99,6 @@ func follow(files system.FS, name string) (string, system.Info, error) {
 }
 
 func (r reader) file(name string, content []byte, depth int) {
-	physical := bytes.SplitAfter(content, []byte("\n"))
 	for _, line := range Parse(content) {
 		r.tree.Lines = append(r.tree.Lines, Placed{name, line})
 		target := line.Path
@@ -118,34 +110,18 @@ func (r reader) file(name string, content []byte, depth int) {
 			r.include(target, depth)
 		case line.Sort == IncludeDir && r.deepens(depth):
 			r.directory(path.Clean(target), depth)
-		default:
-			for i := line.First; i <= line.Last; i++ {
-				r.join(name, i, physical[i-1])
-			}
 		}
 	}
-	// The last line must not run into the first one of the next file.
-	r.join(name, len(physical), []byte("\n"))
-	r.join(name, len(physical), []byte("\n"))
 }
 
 // deepens says whether to follow an include. After one circle none is followed
-// any more, or two in one file would be followed 2¹²⁸ times. The include stands
-// as it is in what visudo gets, which then finds the same.
+// any more, or two in one file would be followed 2¹²⁸ times.
 func (r reader) deepens(depth int) bool {
 	r.tree.circular = r.tree.circular || depth >= maxDepth
 	return !r.tree.circular
 }
 
-func (r reader) join(name string, number int, physical []byte) {
-	r.tree.joined.Write(physical)
-	if bytes.HasSuffix(physical, []byte("\n")) {
-		r.tree.origins = append(r.tree.origins, fmt.Sprintf("%s:%d", name, number))
-	}
-}
-
-// include reads a file that another one includes. What visudo gets to see does
-// not have the line of one that cannot be read: visudo would refuse all for it.
+// include reads a file that another one includes.
 func (r reader) include(name string, depth int) {
 	content, err := r.content(name)
 	if err != nil {
@@ -190,54 +166,4 @@ func (t *Tree) Aliases() map[string][]Subject {
 		maps.Copy(aliases, line.Aliases)
 	}
 	return aliases
-}
-
-// Old visudo says ">>> stdin: syntax error near line 3 <<<", later ones say
-// "stdin:3:9: syntax error".
-var reportedLine = regexp.MustCompile(`stdin:(\d+)(?::\d+)?: *| near line (\d+)`)
-
-// ErrInvalid is wrapped by Validate's error when visudo has read the files and
-// found fault with them.
-var ErrInvalid = errors.New("visudo refuses it")
-
-// Validate has visudo(8) judge the tree as a whole. It is handed over on
-// standard input with everything that is included in its place, so that nothing
-// need be written anywhere to ask about a change. The error says which file and
-// line is wrong.
-//
-// A copy of the tree in another directory would show no more: an alias that two
-// files define, or one that is used and defined nowhere, is in one text as in
-// many, and a circle of includes stands in it as it is. It would show less in one
-// respect: visudo reads the files that sudo passes over for their owner or mode,
-// and may refuse a tree for a file that does not count.
-func (t *Tree) Validate(ctx context.Context, runner system.Runner) error {
-	out, err := runner.Run(ctx, system.Command{
-		Argv: []string{"visudo", "-c", "-f", "-"}, Stdin: t.joined.Bytes(), ReadOnly: true,
-	})
-	switch {
-	case errors.Is(err, system.ErrNotInstalled):
-		return fmt.Errorf("cannot check the sudoers files: visudo: %w", err)
-	case err != nil:
-		return fmt.Errorf("cannot check the sudoers files: %w", err)
-	case out.ExitCode == 0:
-		return nil
-	}
-	said := string(out.Stderr) + string(out.Stdout)
-	for text := range strings.SplitSeq(said, "\n") {
-		if match := reportedLine.FindStringSubmatch(text); match != nil && !strings.Contains(text, "Warning") {
-			number, _ := strconv.Atoi(match[1] + match[2])
-			reason := strings.TrimPrefix(strings.Trim(reportedLine.ReplaceAllString(text, ""), "> <"), "stdin: ")
-			return fmt.Errorf("%w: %s: %s", ErrInvalid, t.place(number), reason)
-		}
-	}
-	return fmt.Errorf("%w: %s", ErrInvalid, out.LastLine())
-}
-
-// place names the file and line that stand in a line of the joined text. visudo
-// may name the one behind the culprit.
-func (t *Tree) place(number int) string {
-	if number < 1 || number > len(t.origins) {
-		return Main
-	}
-	return t.origins[number-1]
 }

@@ -1,0 +1,196 @@
+package sudoers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A Listing is what sudo says that somebody may do, whatever source it has that from:
+// the sudoers files, LDAP, the directory by way of SSSD.
+type Listing struct {
+	// Defaults are those that hold for whatever the user runs; of two the later one decides.
+	Defaults []Setting
+	Entries  []Entry // in the order in which they count: the last match decides
+}
+
+// An Entry is a grant, or a denial, in a Listing.
+type Entry struct {
+	Source   string   // as sudo names it: "Sudoers entry", "SSSD Role: admins", with the file and line since 1.9.15
+	As       []string // users; none is root
+	AsGroups []string
+	Options  []string // such as "!authenticate"
+	Commands []string // with a "!" in front where they are denied
+}
+
+// ErrUnknownUser is the error of List when the machine knows no such user, who can do
+// nothing.
+var ErrUnknownUser = errors.New("the machine does not know the user")
+
+var (
+	listHeading = regexp.MustCompile(`(?m)^User .* may run the following commands on .*:$`)
+	listRefusal = regexp.MustCompile(`(?m)^User .* is not allowed to run sudo on .*\.$`)
+)
+
+// List asks sudo what a user may do (sudo -ll -U, sudo(8)), as root only can. What it
+// says and cannot be understood is an error, and so is that it did not answer in time:
+// then it is not known what the user may do.
+func List(ctx context.Context, s *system.System, user string, changes map[string][]byte) (Listing, error) {
+	out, err := s.Runner.Run(ctx, system.Command{
+		Argv: []string{"sudo", "-n", "-ll", "-U", user}, ReadOnly: true, Staged: changes, Timeout: Patience,
+		Env: []string{"COLUMNS=1000000"}, // or it breaks long lines
+	})
+	if err != nil {
+		return Listing{}, fmt.Errorf("cannot ask sudo what %s may do: %w", user, err)
+	}
+	if strings.Contains(string(out.Stderr), "unknown user") {
+		return Listing{}, fmt.Errorf("cannot ask sudo what %s may do: %w", user, ErrUnknownUser)
+	}
+	listing, ok := parseListing(string(out.Stdout))
+	if !ok {
+		said := out.LastLine()
+		if len(out.Stderr) > 0 {
+			said = firstLine(string(out.Stderr))
+		}
+		return Listing{}, fmt.Errorf("cannot tell what %s may do from what sudo says: %s", user, said)
+	}
+	return listing, nil
+}
+
+// keys of an entry whose values are lists.
+func (e *Entry) list(key string) *[]string {
+	switch key {
+	case "RunAsUsers":
+		return &e.As
+	case "RunAsGroups":
+		return &e.AsGroups
+	case "Options":
+		return &e.Options
+	}
+	return nil
+}
+
+var (
+	sourceLine = regexp.MustCompile(`^(Sudoers entry|[A-Z]+ Role): ?(.*)$`)
+	keyLine    = regexp.MustCompile(`^    ([A-Za-z]+): ?(.*)$`)
+)
+
+// parseListing reads what "sudo -ll" prints. ok is false when something of it is not
+// understood.
+func parseListing(text string) (l Listing, ok bool) {
+	lines := strings.Split(text, "\n")
+	defaults, told, commands := false, false, false
+	for _, line := range lines {
+		last := len(l.Entries) - 1
+		switch key := keyLine.FindStringSubmatch(line); {
+		case strings.HasPrefix(line, "Matching Defaults entries for "):
+			defaults = true
+		case strings.HasPrefix(line, "Runas and Command-specific defaults for "):
+			defaults = false
+		case listHeading.MatchString(line), listRefusal.MatchString(line):
+			told, defaults = true, false
+		case line == "":
+			commands = false
+		case defaults:
+			d, understood := parseDefaults("Defaults " + strings.TrimSpace(line))
+			if !understood {
+				return l, false
+			}
+			l.Defaults = append(l.Defaults, d.Settings...)
+		case !told: // defaults bound to a command
+		case sourceLine.MatchString(line):
+			l.Entries = append(l.Entries, Entry{Source: strings.TrimSuffix(strings.TrimSpace(line), ":")})
+			commands = false
+		case last < 0:
+			return l, false
+		case commands && strings.HasPrefix(line, "\t"):
+			l.Entries[last].Commands = append(l.Entries[last].Commands, strings.TrimSpace(line))
+		case key != nil && key[1] == "Commands":
+			commands = true
+		case key != nil:
+			if list := l.Entries[last].list(key[1]); list != nil {
+				*list = strings.Split(key[2], ", ")
+			}
+		default:
+			return l, false
+		}
+	}
+	return l, told
+}
+
+// Everything is the command that stands for all of them.
+const Everything = "ALL"
+
+// Granted are the entries by which the user may do something, without the commands
+// that are denied: all that stand behind the last denial of everything.
+func (l Listing) Granted() []Entry {
+	var granted []Entry
+	for _, e := range l.Entries {
+		rest := e
+		rest.Commands = nil
+		for _, command := range e.Commands {
+			switch {
+			case command == "!"+Everything && slices.Contains(e.As, "ALL"):
+				granted, rest.Commands = nil, nil
+			case !strings.HasPrefix(command, "!"):
+				rest.Commands = append(rest.Commands, command)
+			}
+		}
+		if len(rest.Commands) > 0 {
+			granted = append(granted, rest)
+		}
+	}
+	return granted
+}
+
+// Administers says whether the user may do everything as root.
+func (l Listing) Administers() bool {
+	return slices.ContainsFunc(l.Granted(), func(e Entry) bool {
+		asRoot := len(e.As) == 0 || slices.Contains(e.As, "ALL") || slices.Contains(e.As, "root")
+		return asRoot && slices.Contains(e.Commands, Everything)
+	})
+}
+
+// Weak are the Defaults in force by which sudo asks less than it does by itself, as
+// sudoers(5) writes them. personal says of each whether it is about the password of the
+// one who asks alone.
+func (l Listing) Weak() map[string]bool {
+	decided := map[string]Setting{}
+	for _, s := range l.Defaults {
+		decided[s.Name] = s
+	}
+	weak := map[string]bool{}
+	for name, w := range weaknesses() {
+		if s, set := decided[name]; set && w.weak(s) {
+			weak[s.String()] = w.personal
+		}
+	}
+	return weak
+}
+
+func (s Setting) String() string {
+	text := s.Name
+	if s.Negated {
+		text = "!" + text
+	}
+	if s.Op != "" {
+		text += " " + s.Op + " " + s.Value
+	}
+	return text
+}
+
+func (e Entry) String() string {
+	as := strings.Join(e.As, ", ")
+	if len(e.AsGroups) > 0 {
+		as += " : " + strings.Join(e.AsGroups, ", ")
+	}
+	if as == "" {
+		as = "root"
+	}
+	return fmt.Sprintf("(%s) %s, by %s", as, strings.Join(e.Commands, ", "), e.Source)
+}
