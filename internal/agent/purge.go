@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,7 +9,9 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/sudo"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -85,6 +88,8 @@ func (m *Machine) release(name string) string {
 	switch {
 	case strings.HasPrefix(name, "/run/"): // the next boot gives that back
 		return ""
+	case sudo.Reads(name):
+		return m.releaseSudoers(name, gone)
 	case kept && (original.Link != "" || !original.Info.IsDir() || !gone):
 		return "give back " + name
 	case !kept && !gone && m.Ledger.Made(name):
@@ -94,9 +99,11 @@ func (m *Machine) release(name string) string {
 }
 
 // giveBack puts back what was at a path before the agent, or removes what is there.
-// What would break sudo is not put back.
 func (m *Machine) giveBack(ctx context.Context, name string) error {
 	files := m.System.FS
+	if sudo.Reads(name) {
+		return m.giveBackSudoers(ctx, name)
+	}
 	return m.Ledger.Release(name, func(original system.Kept) error {
 		if original.Link != "" {
 			return files.Symlink(original.Link, name)
@@ -107,22 +114,42 @@ func (m *Machine) giveBack(ctx context.Context, name string) error {
 		if !original.Info.IsRegular() {
 			return fmt.Errorf("cannot give back %s: it was neither a file nor a link", name)
 		}
-		before, info, lookErr := files.Inspect(name)
-		if err := files.WriteFile(name, original.Content, original.Info.Attr); err != nil {
-			return err
-		}
-		if !strings.HasPrefix(name, "/etc/sudoers") {
-			return nil
-		}
-		out, err := m.System.Runner.Run(ctx, system.Command{Argv: []string{"visudo", "-c"}, ReadOnly: true})
-		if err == nil && out.ExitCode == 0 {
-			return nil
-		}
-		if lookErr == nil && info.IsRegular() {
-			err = errors.Join(err, files.WriteFile(name, before, info.Attr))
-		} else {
-			err = errors.Join(err, files.Remove(name))
-		}
-		return errors.Join(fmt.Errorf("cannot give back %s: sudo would not take it: %s", name, out.LastLine()), err)
+		return files.WriteFile(name, original.Content, original.Info.Attr)
 	}, func() error { return files.Remove(name) })
+}
+
+// releaseSudoers is release for what sudo reads: there the agent's own files go, and
+// lines that it has made comments of count again. /etc/sudoers itself, where somebody
+// put a grant where it could not be denied, stays as it is; and what is gone stays gone.
+func (m *Machine) releaseSudoers(name string, gone bool) string {
+	switch {
+	case gone || name == sudoers.Main:
+		return ""
+	case sudo.Owns(name):
+		return "remove " + name
+	}
+	content, err := m.System.FS.ReadFile(name)
+	if original, kept := m.Ledger.Original(name); err == nil && (kept && original.Link != "" || !bytes.Equal(content, sudo.Revert(content))) {
+		return "give back " + name
+	}
+	return ""
+}
+
+// giveBackSudoers does so, if sudo would work with it.
+func (m *Machine) giveBackSudoers(ctx context.Context, name string) error {
+	if sudo.Owns(name) {
+		return m.System.FS.Remove(name)
+	}
+	content, info, err := m.System.FS.Inspect(name)
+	if err != nil {
+		return err
+	}
+	reverted := sudo.Revert(content)
+	if err := sudoers.Validate(ctx, m.System, map[string][]byte{name: reverted}); err != nil && !errors.Is(err, system.ErrNotInstalled) {
+		return fmt.Errorf("cannot give back %s: sudo would not take it: %w", name, err)
+	}
+	if original, kept := m.Ledger.Original(name); kept && original.Link != "" {
+		return m.System.FS.Symlink(original.Link, name)
+	}
+	return m.System.FS.WriteFile(name, reverted, info.Attr)
 }

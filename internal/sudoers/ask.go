@@ -70,7 +70,10 @@ func Ask(ctx context.Context, s *system.System, changes map[string][]byte) (Answ
 	}
 	answer.Works = listHeading.Match(listed.Stdout) || listRefusal.Match(listed.Stdout)
 	if !answer.Works {
-		answer.Said = firstLine(string(listed.Stderr))
+		answer.Said = strings.Trim(listed.LastLine(), "> <")
+		if len(listed.Stderr) > 0 {
+			answer.Said = firstLine(string(listed.Stderr))
+		}
 	}
 	return answer, nil
 }
@@ -152,7 +155,7 @@ func Validate(ctx context.Context, s *system.System, changes map[string][]byte) 
 		return err
 	}
 	for _, fault := range answer.Faults {
-		if _, changed := changes[fault.File]; changed || (err != nil && fault.fatal()) {
+		if _, changed := changes[fault.File]; changed || (err != nil && fault.Fatal()) {
 			return &InvalidError{fault}
 		}
 	}
@@ -165,8 +168,8 @@ func Validate(ctx context.Context, s *system.System, changes map[string][]byte) 
 	return &InvalidError{Fault{Text: answer.Said}}
 }
 
-// fatal says whether a sudo that does not recover from errors refuses everybody for it.
-func (f Fault) fatal() bool {
+// Fatal says whether a sudo that does not recover from errors refuses everybody for it.
+func (f Fault) Fatal() bool {
 	return !strings.Contains(f.Text, "defaults entry") && !strings.Contains(f.Text, "option \"") && !strings.Contains(f.Text, "values for \"") &&
 		!strings.Contains(f.Text, "no value specified")
 }

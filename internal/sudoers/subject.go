@@ -44,6 +44,31 @@ func subjectOf(word string) Subject {
 	return Subject{Form: User, Name: word}
 }
 
+// String writes the subject as sudoers(5) has it.
+func (s Subject) String() string {
+	text := ""
+	if s.Negated {
+		text = "!"
+	}
+	switch s.Form {
+	case All:
+		return text + "ALL"
+	case Named:
+		return text + s.Name
+	case UID:
+		return text + "#" + s.Name
+	case GID:
+		return text + "%#" + s.Name
+	case Group:
+		return text + Quote("%"+s.Name)
+	case NetGroup:
+		return text + "+" + s.Name
+	case Foreign:
+		return text + `"%:` + s.Name + `"`
+	}
+	return text + Quote(s.Name)
+}
+
 // parser reads a list of users from the front of a text.
 type parser struct{ rest string }
 

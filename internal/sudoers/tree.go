@@ -1,7 +1,7 @@
 package sudoers
 
 import (
-	"fmt"
+	"errors"
 	"io/fs"
 	"maps"
 	"path"
@@ -16,6 +16,7 @@ import (
 type Tree struct {
 	Lines   []Placed
 	Missing []string // files that are included and that sudo cannot or does not read
+	Unread  []error  // why files that sudo may read could not be read
 
 	circular bool
 }
@@ -56,11 +57,25 @@ func (r reader) content(name string) ([]byte, error) {
 		}
 		return content, nil
 	}
-	content, err := ReadFile(r.files, name)
-	if err == nil && name != Main && !Trusted(r.files, name) {
-		return nil, fmt.Errorf("sudo passes over %s: somebody else could write it", name)
+	_, info, err := follow(r.files, name)
+	switch {
+	case err != nil:
+		return nil, err
+	case !info.IsRegular(), name != Main && !trusted(info):
+		return nil, errPassedOver
 	}
-	return content, err
+	return ReadFile(r.files, name)
+}
+
+// errPassedOver is the error of content for what sudo does not read: it is no file, or
+// somebody else could write it.
+var errPassedOver = errors.New("sudo passes over it")
+
+// unread notes that a file which sudo may read could not be read.
+func (r reader) unread(err error) {
+	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errPassedOver) {
+		r.tree.Unread = append(r.tree.Unread, err)
+	}
 }
 
 // ReadFile reads a file as sudo does, through symbolic links.
@@ -76,7 +91,11 @@ func ReadFile(files system.FS, name string) ([]byte, error) {
 // but root can write it. sudo passes over others, with all that they grant.
 func Trusted(files system.FS, name string) bool {
 	_, info, err := follow(files, name)
-	return err == nil && info.UID == 0 && info.Mode&0o002 == 0 && (info.Mode&0o020 == 0 || info.GID == 0)
+	return err == nil && trusted(info)
+}
+
+func trusted(info system.Info) bool {
+	return info.UID == 0 && info.Mode&0o002 == 0 && (info.Mode&0o020 == 0 || info.GID == 0)
 }
 
 func follow(files system.FS, name string) (string, system.Info, error) {
@@ -125,6 +144,7 @@ func (r reader) deepens(depth int) bool {
 func (r reader) include(name string, depth int) {
 	content, err := r.content(name)
 	if err != nil {
+		r.unread(err)
 		r.tree.Missing = append(r.tree.Missing, name)
 		return
 	}
@@ -133,7 +153,10 @@ func (r reader) include(name string, depth int) {
 
 func (r reader) directory(dir string, depth int) {
 	names := map[string]bool{}
-	listed, _ := r.files.ReadDir(dir) // sudo does not mind a directory that is not there
+	listed, err := r.files.ReadDir(dir) // sudo does not mind a directory that is not there
+	if err != nil {
+		r.unread(err)
+	}
 	for _, name := range listed {
 		names[name] = true
 	}
@@ -148,6 +171,7 @@ func (r reader) directory(dir string, depth int) {
 		}
 		content, err := r.content(path.Join(dir, name))
 		if err != nil {
+			r.unread(err)
 			continue // nor a file there that it cannot read
 		}
 		r.file(path.Join(dir, name), content, depth+1)

@@ -25,6 +25,7 @@ type disk struct {
 	gate   Gate
 
 	unregister bool // see Options
+	rights     bool // see Rights
 }
 
 func openDisk(root string, keeper Keeper, gate Gate, look Looker) (*disk, error) {
@@ -97,7 +98,11 @@ func (d *disk) admit(verb, name string, replaceable func(Info) bool) error {
 	if d.keeper == nil {
 		return nil
 	}
-	return d.keeper.Keep(name, old)
+	err = d.keeper.Keep(name, old)
+	if d.rights && noRoom(err) {
+		return nil
+	}
+	return err
 }
 
 // protects refuses what is protected, under the name that is given and under all that
@@ -128,6 +133,9 @@ func (d *disk) protects(verb, name string) error {
 
 func (d *disk) protected(name string) string {
 	if d.unregister && strings.HasPrefix(name, "/var/lib/amazon/ssm/") {
+		return ""
+	}
+	if d.rights && name == "/etc/sudoers" {
 		return ""
 	}
 	return protected.Path(name)
@@ -188,6 +196,14 @@ func (d *disk) WriteFile(name string, content []byte, attr Attr) error {
 }
 
 func (d *disk) writeTemporary(at spot, name string, content []byte, attr Attr) error {
+	err := d.writeNew(at, name, content, attr)
+	if d.rights && noRoom(err) {
+		return d.writeSpare(at, name, content, attr)
+	}
+	return err
+}
+
+func (d *disk) writeNew(at spot, name string, content []byte, attr Attr) error {
 	if err := d.discard(at, name); err != nil { // one that a crash has left
 		return err
 	}
@@ -200,18 +216,28 @@ func (d *disk) writeTemporary(at spot, name string, content []byte, attr Attr) e
 	if err != nil {
 		return err
 	}
+	return d.fill(f, at, name, content, attr)
+}
+
+// fill writes an open file that is to take the place of name, and closes it.
+func (d *disk) fill(f *os.File, at spot, name string, content []byte, attr Attr) error {
 	defer f.Close()
+	temporary := Temporary(name)
 	steps := []struct {
 		op string
 		do func() error
 	}{
 		{"write", func() error { _, err := f.Write(content); return err }},
+		{"cut", func() error { return f.Truncate(int64(len(content))) }},
 		{"chown", func() error { return f.Chown(attr.UID, attr.GID) }},
 		{"chmod", func() error { return setMode(f, attr.Mode) }},
 		{"label", func() error { return d.copyLabel(f, at, name) }},
 		{"sync", f.Sync},
 	}
 	for _, step := range steps {
+		if step.op == "cut" && !d.rights {
+			continue // it is new, and no longer than this
+		}
 		if err := d.gate(Change{step.op, temporary}); err != nil {
 			return err
 		}

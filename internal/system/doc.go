@@ -27,6 +27,7 @@ import (
 type System struct {
 	Root     string // "/" for the running machine
 	FS       FS
+	Rights   Rights // the same, for who takes rights away
 	Runner   Runner
 	Clock    Clock
 	Units    Units
@@ -69,7 +70,7 @@ func Open(options Options) (*System, error) {
 		return nil, err
 	}
 	disk.unregister = options.Unregister
-	s := &System{Root: root, FS: disk, Runner: &runner{root: root, gate: gate, look: options.Look}, Clock: wallClock{}}
+	s := &System{Root: root, FS: disk, Rights: rightsOf(disk), Runner: &runner{root: root, gate: gate, look: options.Look}, Clock: wallClock{}}
 	if s.Running() {
 		s.journal = newJournalBox(journalSocket, "soe-agent")
 		bus := &bus{gate: gate, look: options.Look, mute: map[string]muteness{}}

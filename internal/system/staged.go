@@ -50,14 +50,14 @@ func stage(root string, staged Staged) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	top, err := os.Open(root) // anew: what was opened before is not of these mounts
+	below, err := openTop(root, nil) // anew: what was opened before is not of these mounts
 	if err != nil {
 		return err
 	}
-	defer top.Close()
+	defer below.dir.Close()
 	byDir := map[string]Staged{}
 	for name, content := range staged {
-		dir, base, err := placeOf(top, path.Clean(name))
+		dir, base, err := placeOf(&below, path.Clean(name))
 		if err != nil {
 			return err
 		}
@@ -67,7 +67,7 @@ func stage(root string, staged Staged) error {
 		byDir[dir][base] = content
 	}
 	for dir, files := range byDir {
-		if err := (layer{top, dir, files}).lay(); err != nil {
+		if err := (layer{&below, dir, files}).lay(); err != nil {
 			return fmt.Errorf("%s: %w", dir, err)
 		}
 	}
@@ -76,11 +76,11 @@ func stage(root string, staged Staged) error {
 
 // placeOf splits the name of a file into the nearest directory that is there and the
 // rest.
-func placeOf(top *os.File, name string) (dir, rest string, err error) {
+func placeOf(below *top, name string) (dir, rest string, err error) {
 	for dir = path.Dir(name); ; dir = path.Dir(dir) {
-		fd, err := enter(top, rel(dir), unix.O_PATH|unix.O_DIRECTORY)
+		there, err := openDir(below, dir)
 		if err == nil {
-			return dir, strings.TrimPrefix(strings.TrimPrefix(name, dir), "/"), unix.Close(fd)
+			return dir, strings.TrimPrefix(strings.TrimPrefix(name, dir), "/"), there.Close()
 		}
 		if !errors.Is(err, unix.ENOENT) || dir == "/" {
 			return "", "", fmt.Errorf("%s: %w", dir, err)
@@ -90,7 +90,7 @@ func placeOf(top *os.File, name string) (dir, rest string, err error) {
 
 // A layer is what lies on top of one directory.
 type layer struct {
-	top   *os.File
+	below *top
 	dir   string
 	files Staged
 }
@@ -99,7 +99,7 @@ type layer struct {
 // in its place by a mount of its own, and what is staged. Where no more than the
 // content of files differs, those are covered alone.
 func (l layer) lay() error {
-	below, err := l.open()
+	below, err := openDir(l.below, l.dir)
 	if err != nil {
 		return err
 	}
@@ -121,7 +121,7 @@ func (l layer) lay() error {
 	if err := unix.Mount("tmpfs", at(below, ""), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=64m,mode=0700"); err != nil {
 		return err
 	}
-	above, err := l.open()
+	above, err := openDir(l.below, l.dir)
 	if err != nil {
 		return err
 	}
@@ -148,12 +148,14 @@ func (l layer) lay() error {
 		unix.Fchmod(int(above.Fd()), st.Mode&0o7777))
 }
 
-func (l layer) open() (*os.File, error) {
-	fd, err := enter(l.top, rel(l.dir), unix.O_RDONLY|unix.O_DIRECTORY)
+// openDir opens a directory, through links that root has made.
+func openDir(below *top, dir string) (*os.File, error) {
+	at, err := below.walk(dir, true)
 	if err != nil {
 		return nil, err
 	}
-	return os.NewFile(uintptr(fd), l.dir), nil
+	defer at.close()
+	return at.openFile(at.base, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 }
 
 // onlyContents says whether each staged file is there, as a file of its own.

@@ -51,19 +51,19 @@ func tree(t *testing.T) string {
 	return dir
 }
 
-// describe lists a directory with what is in its files.
-const describe = `cd "$1"; stat -c '. %a %u' .; for f in $(find . -mindepth 1 ! -type d | sort); do stat -c '%N %a' $f; cat $f; done`
+// listing lists a directory with what is in its files.
+const listing = `cd "$1"; stat -c '. %a %u' .; for f in $(find . -mindepth 1 ! -type d | sort); do stat -c '%N %a' $f; cat $f; done`
 
 func TestACommandSeesStagedFilesAndEverythingElseAsItIs(t *testing.T) {
 	dir := tree(t)
-	before := stagedIn(t, nil, "sh", "-c", describe, "sh", dir)
+	before := stagedIn(t, nil, "sh", "-c", listing, "sh", dir)
 	got := stagedIn(t, Staged{
 		dir + "/a":       nil,
 		dir + "/b":       []byte("b as it would be\n"),
 		dir + "/new":     []byte("new\n"),
 		dir + "/gone":    nil,
 		dir + "/below/c": []byte("c as it would be\n"),
-	}, "sh", "-c", describe, "sh", dir)
+	}, "sh", "-c", listing, "sh", dir)
 	want := `. 750 0
 './b' 440
 b as it would be
@@ -77,7 +77,7 @@ new
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
 	}
-	if diff := cmp.Diff(before, stagedIn(t, nil, "sh", "-c", describe, "sh", dir)); diff != "" {
+	if diff := cmp.Diff(before, stagedIn(t, nil, "sh", "-c", listing, "sh", dir)); diff != "" {
 		t.Errorf("it is not as it was: %s", diff)
 	}
 }

@@ -55,12 +55,12 @@ func TestAChangeAfterWhichSudoDoesNotWorkIsPutBack(t *testing.T) {
 	d := newDesktop(t)
 	d.sh(t, "ln -s /opt/target /etc/sudoers.d/50-link; echo 'user ALL=(ALL) ALL' > /opt/target; chmod 640 /etc/sudoers.d/01-ws-admin-user")
 	const state = "cd /etc/sudoers.d; stat -c '%n %F %a %u %g %N' *; head -n 50 *"
+	const changed = "[ ! -e /etc/sudoers.d/zz-soe-sudo ] || grep -q ' /etc/sudoers.d ' /proc/self/mountinfo || "
 	before := d.sh(t, state)
 	for name, shim := range map[string]struct{ path, content string }{
-		// Both work as they do, until the change has been made.
-		"visudo refuses the tree":        {"/usr/local/sbin/visudo", "[ ! -e /etc/sudoers.d/zz-soe-sudo ] || { echo 'stdin:1:1: syntax error' >&2; exit 1; }\nexec /usr/sbin/visudo \"$@\"\n"},
-		"sudo refuses root":              {"/usr/local/bin/sudo", "[ ! -e /etc/sudoers.d/zz-soe-sudo ] || exit 1\nexec /usr/bin/sudo \"$@\"\n"},
-		"sudo refuses the administrator": {"/usr/local/bin/sudo", "case \"$*\" in *dadmin*) [ ! -e /etc/sudoers.d/zz-soe-sudo ] || exit 1 ;; esac\nexec /usr/bin/sudo \"$@\"\n"},
+		// It works as it does, and in what is asked beforehand too, until the change has been made.
+		"sudo refuses root":              {"/usr/local/bin/sudo", changed + "exit 1\nexec /usr/bin/sudo \"$@\"\n"},
+		"sudo refuses the administrator": {"/usr/local/bin/sudo", "case \"$*\" in *dadmin*) " + changed + "exit 1 ;; esac\nexec /usr/bin/sudo \"$@\"\n"},
 	} {
 		d.MustWriteFile(t, shim.path, box.File{Mode: 0o755, Content: "#!/bin/sh\n" + shim.content})
 		o := d.apply(t, onlyDomainAdmins)
@@ -186,8 +186,13 @@ sed -i '/^docker:/s/$/,EXAMPLE\\jane/' /etc/group`)
 // the test asks it for what that one reports as well.
 func TestSudosOwnParserGivesASecondOpinion(t *testing.T) {
 	d := newDesktop(t)
-	d.sh(t, knowsPerson+`printf '%s\n' '%EXAMPLE\\domain\ users ALL=(ALL) ALL' >> /etc/sudoers`)
-	o := d.apply(t, onlyDomainAdmins)
+	d.sh(t, knowsPerson+`echo '#includedir /opt/more.d' >> /etc/sudoers`)
+	o := d.apply(t, onlyDomainAdmins+`
+[dropins."/opt/more.d/x"]
+mode = "0440"
+content = '''%EXAMPLE\\\\domain\\ users ALL=(ALL) ALL
+'''
+`)
 	o.wants(t, map[policy.ID]converge.State{"sudo/allow": converge.Failed})
 	if reason := o.resource("sudo/allow").Reason; !strings.Contains(reason, `by cvtsudoers, a line behind /etc/sudoers.d/zz-soe-sudo grants something to group EXAMPLE\domain users`) {
 		t.Errorf("the reason is %q", reason)

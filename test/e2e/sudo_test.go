@@ -24,13 +24,19 @@ func (d *desktop) maySudo(t *testing.T, user string) bool {
 // sudo and the desktop's user cannot.
 func (d *desktop) wantsSudo(t *testing.T) {
 	t.Helper()
+	d.wantsWorkingSudo(t)
+	if out, err := d.Exec(t.Context(), "visudo", "-c"); err != nil || out.Code != 0 {
+		t.Errorf("visudo: %v %+v", err, out)
+	}
+}
+
+// wantsWorkingSudo does so, whatever visudo says.
+func (d *desktop) wantsWorkingSudo(t *testing.T) {
+	t.Helper()
 	for user, want := range map[string]bool{"root": true, box.DomainAdmin: true, box.DesktopUser: false} {
 		if got := d.maySudo(t, user); got != want {
 			t.Errorf("sudo for %s: %v, want %v", user, got, want)
 		}
-	}
-	if out, err := d.Exec(t.Context(), "visudo", "-c"); err != nil || out.Code != 0 {
-		t.Errorf("visudo: %v %+v", err, out)
 	}
 }
 
@@ -74,14 +80,25 @@ func TestWhatOthersGrantTheAllowedStays(t *testing.T) {
 	}
 }
 
-func TestASudoersFileThatCannotBeReadDoesNotTakeSudoFromTheAdministrator(t *testing.T) {
+func TestWhatVisudoRefusesAndSudoTakesStays(t *testing.T) {
 	d := newDesktop(t)
-	d.MustWriteFile(t, "/etc/sudoers.d/50-twice", box.File{Content: "User_Alias A = dadmin\nUser_Alias A = dadmin\n", Mode: 0o440})
-	if !d.fails(t.Context(), "visudo", "-c") {
-		t.Fatal("visudo takes no offence to begin with")
+	for name, content := range map[string]string{
+		"/etc/sudoers.d/50-twice": "User_Alias A = dadmin\nUser_Alias A = dadmin\ndadmin ALL=(ALL) NOPASSWD: ALL\n",
+		"/etc/sudoers.d/60-bogus": "Defaults bogus_setting\nDefaults timestamp_timeout=abc\n",
+		"/etc/sudoers.d/70-lost":  "#include /etc/sudoers.lost\n",
+	} {
+		d.MustWriteFile(t, name, box.File{Content: content, Mode: 0o440})
+		if !d.fails(t.Context(), "visudo", "-c") || d.fails(t.Context(), "sudo", "-n", "-l", "-U", "root") {
+			t.Fatalf("%s: visudo takes no offence, or sudo does not work, to begin with", name)
+		}
+		d.apply(t, onlyDomainAdmins)
+		d.wantsWorkingSudo(t)
+		if got := d.MustReadFile(t, name); got != content {
+			t.Errorf("%s holds\n%s", name, got)
+		}
+		d.converged(t)
+		d.sh(t, "rm "+name)
 	}
-	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
-	d.wantsSudo(t)
 }
 
 func TestAPolicyThatLeavesNoAdministratorChangesNothing(t *testing.T) {
@@ -97,18 +114,78 @@ func TestAPolicyThatLeavesNoAdministratorChangesNothing(t *testing.T) {
 	}
 }
 
-func TestAGrantBehindTheIncludeIsReportedAndNotEdited(t *testing.T) {
+func TestAGrantBehindTheIncludeOfTheMainFileIsTakenBackAndNotGivenAgain(t *testing.T) {
 	d := newDesktop(t)
-	main := d.MustReadFile(t, "/etc/sudoers") + "\nuser ALL=(ALL) ALL\n"
-	d.MustWriteFile(t, "/etc/sudoers", box.File{Content: main, Mode: 0o440})
-	o := d.apply(t, onlyDomainAdmins)
-	o.wants(t, map[policy.ID]converge.State{"sudo/allow": converge.Failed})
-	reason := o.resource("sudo/allow").Reason
-	if !strings.Contains(reason, "user can still use sudo") || !strings.Contains(reason, "/etc/sudoers line") {
-		t.Errorf("the reason is %q", reason)
+	main := d.MustReadFile(t, "/etc/sudoers")
+	d.MustWriteFile(t, "/etc/sudoers", box.File{Content: main + "user ALL=(ALL) ALL\nuser, dadmin ALL=(ALL) NOPASSWD: ALL\n", Mode: 0o440})
+	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
+	d.wantsSudo(t)
+	d.converged(t)
+	want := main + "# soe-agent: not in [sudo] allow: user ALL=(ALL) ALL\n" +
+		"# soe-agent: not all in [sudo] allow, who keep the next line: user, dadmin ALL=(ALL) NOPASSWD: ALL\ndadmin ALL=(ALL) NOPASSWD: ALL\n"
+	if got := d.MustReadFile(t, "/etc/sudoers"); got != want {
+		t.Errorf("it holds\n%s", got)
 	}
-	if got := d.MustReadFile(t, "/etc/sudoers"); got != main {
-		t.Error("the agent edited /etc/sudoers")
+	if out := d.MustExecAs(t, box.DomainAdmin, "sudo", "-n", "id", "-u"); strings.TrimSpace(out) != "0" {
+		t.Errorf("sudo without a password says %s", out)
+	}
+	if kept := d.sh(t, "cat /var/lib/soe-agent/backups/*"); !strings.Contains(kept, `"/etc/sudoers"`) {
+		t.Error("the original is not kept")
+	}
+	d.MustExec(t, "soe-agent", "purge", "--yes")
+	if got := d.MustReadFile(t, "/etc/sudoers"); got != want {
+		t.Errorf("after a purge it holds\n%s", got)
+	}
+}
+
+func TestAPurgeBringsBackNoGrantThatSomebodyHasDeletedOrChanged(t *testing.T) {
+	d := newDesktop(t)
+	for _, name := range []string{"50-deleted", "51-changed", "52-kept"} {
+		d.MustWriteFile(t, "/etc/sudoers.d/"+name, box.File{Content: "user, dadmin ALL=(ALL) ALL\nuser ALL=(bin) ALL\n", Mode: 0o440})
+	}
+	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
+	d.sh(t, "rm /etc/sudoers.d/50-deleted; sed -i 's/^dadmin .*/dadmin ALL=(ALL) NOPASSWD: ALL/' /etc/sudoers.d/51-changed")
+	d.MustExec(t, "soe-agent", "purge", "--yes")
+	if got := d.sh(t, "cd /etc/sudoers.d; ls -A; cat 51-changed 52-kept"); got != `00-domain-admins
+01-ws-admin-user
+51-changed
+52-kept
+README
+# soe-agent: not all in [sudo] allow, who keep the next line: user, dadmin ALL=(ALL) ALL
+dadmin ALL=(ALL) NOPASSWD: ALL
+user ALL=(bin) ALL
+user, dadmin ALL=(ALL) ALL
+user ALL=(bin) ALL
+` {
+		t.Errorf("there is\n%s", got)
+	}
+}
+
+func TestAGrantIsTakenWhereTheDiskHasNoRoom(t *testing.T) {
+	d := newDesktop(t)
+	d.sh(t, `cp -a /etc/sudoers.d /root/kept; mount -t tmpfs -o size=128k,mode=0750 none /etc/sudoers.d; cp -a /root/kept/. /etc/sudoers.d`)
+	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
+	const fill = "cat /dev/zero > /etc/sudoers.d/.fill 2>/dev/null || ! { echo x > /etc/sudoers.d/.more; } 2>/dev/null\n"
+	// Two: the room that is kept is for one of them.
+	d.sh(t, "for f in 50-x zzz; do echo 'user ALL=(ALL) ALL' > /etc/sudoers.d/$f; chmod 440 /etc/sudoers.d/$f; done\n"+fill)
+	d.apply(t, onlyDomainAdmins)
+	d.wantsWorkingSudo(t)
+	d.sh(t, "rm -f /etc/sudoers.d/.fill /etc/sudoers.d/.more")
+	d.apply(t, onlyDomainAdmins)
+	d.wantsSudo(t)
+	d.converged(t)
+	if got := d.sh(t, "cd /etc/sudoers.d; ls -A; cat 50-x zzz"); got != `.soe-agent.spare
+0-soe-sudo
+00-domain-admins
+01-ws-admin-user
+50-x
+README
+zz-soe-sudo
+zzz
+# soe-agent: not in [sudo] allow: user ALL=(ALL) ALL
+# soe-agent: not in [sudo] allow: user ALL=(ALL) ALL
+` {
+		t.Errorf("there is\n%s", got)
 	}
 }
 

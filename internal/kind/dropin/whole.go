@@ -17,35 +17,40 @@ import (
 )
 
 func checkSudoers(ctx context.Context, c candidate) error {
-	return c.checkIn(ctx, sudoersTree{c.system})
+	return c.checkIn(ctx, sudoersTree{c.system, c.name})
 }
 
 // sudoersTree is what sudo reads.
-type sudoersTree struct{ system *system.System }
+type sudoersTree struct {
+	system *system.System
+	name   string // of the candidate
+}
 
 func (w sudoersTree) with(ctx context.Context, changes map[string][]byte) error {
-	tree, err := sudoers.Read(w.system.FS, changes)
-	if errors.Is(err, fs.ErrNotExist) {
+	if _, err := w.system.FS.Stat(sudoers.Main); errors.Is(err, fs.ErrNotExist) {
 		return nil // there is no sudo to read it
 	}
-	if err != nil {
-		return err
-	}
-	err = tree.Validate(ctx, w.system.Runner)
+	err := sudoers.Validate(ctx, w.system, changes)
 	if errors.Is(err, system.ErrNotInstalled) {
 		return nil
 	}
 	return err
 }
 
+// alone has sudo read the file in place of all others.
 func (w sudoersTree) alone(ctx context.Context, content []byte) error {
-	return w.with(ctx, map[string][]byte{sudoers.Main: content})
+	err := w.with(ctx, map[string][]byte{sudoers.Main: content})
+	var invalid *sudoers.InvalidError
+	if errors.As(err, &invalid) && invalid.Fault.File == sudoers.Main {
+		invalid.Fault.File = w.name
+	}
+	return err
 }
 
 func (w sudoersTree) culprit(_ context.Context, _ map[string][]byte, err error) string {
-	place := strings.TrimPrefix(err.Error(), sudoers.ErrInvalid.Error()+": ")
-	if file, _, found := strings.Cut(place, ":"); found && path.IsAbs(file) {
-		return file
+	var invalid *sudoers.InvalidError
+	if errors.As(err, &invalid) && invalid.Fault.File != "" {
+		return invalid.Fault.File
 	}
 	return sudoers.Main
 }

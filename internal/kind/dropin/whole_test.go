@@ -2,8 +2,11 @@ package dropin
 
 import (
 	"bytes"
+	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,24 +18,54 @@ import (
 // refusing answers as a program that refuses whatever has "BAD" in it, or uses
 // "$X" where nothing says "X=".
 func refusing(root string) func(system.Command) (system.Output, error) {
-	return func(c system.Command) (system.Output, error) {
-		content := c.Stdin
-		if c.Argv[0] != "visudo" {
-			var err error
-			if content, err = os.ReadFile(filepath.Join(root, c.Argv[len(c.Argv)-1])); err != nil {
-				return system.Output{}, err
-			}
-		}
+	wrong := func(content []byte) (line int) {
 		for i, line := range bytes.Split(content, []byte("\n")) {
 			if bytes.Contains(line, []byte("BAD")) || bytes.Contains(line, []byte("$X")) && !bytes.Contains(content, []byte("X=")) {
-				return system.Output{ExitCode: 1, Stderr: []byte("stdin:" + string(rune('1'+i)) + ":1: syntax error\n")}, nil
+				return i + 1
 			}
+		}
+		return 0
+	}
+	return func(c system.Command) (system.Output, error) {
+		if c.Argv[0] == "visudo" || c.Argv[0] == "sudo" {
+			return oldSudo(root, c, wrong)
+		}
+		content, err := os.ReadFile(filepath.Join(root, c.Argv[len(c.Argv)-1]))
+		if err != nil {
+			return system.Output{}, err
+		}
+		if line := wrong(content); line > 0 {
+			return system.Output{ExitCode: 1, Stderr: fmt.Appendf(nil, "stdin:%d:1: syntax error\n", line)}, nil
 		}
 		if c.Argv[0] == "rsyslogd" && !bytes.Contains(content, []byte("fine")) {
 			return system.Output{ExitCode: 1, Stderr: []byte("rsyslogd: there are no active actions configured. Inputs would run\nrsyslogd: run failed with error -2103\n")}, nil
 		}
 		return system.Output{}, nil
 	}
+}
+
+// oldSudo answers as visudo and sudo before 1.9, which one wrong line of any file
+// keeps from working.
+func oldSudo(root string, c system.Command, wrong func([]byte) int) (system.Output, error) {
+	files := map[string][]byte{}
+	names, err := filepath.Glob(filepath.Join(root, "/etc/sudoers.d/*"))
+	for _, name := range append(names, filepath.Join(root, "/etc/sudoers")) {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			return system.Output{}, err
+		}
+		files[strings.TrimPrefix(name, root)] = content
+	}
+	if _, alone := c.Staged["/etc/sudoers"]; alone {
+		clear(files)
+	}
+	maps.Copy(files, c.Staged)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if line := wrong(files[name]); line > 0 {
+			return system.Output{ExitCode: 1, Stderr: fmt.Appendf(nil, ">>> %s: syntax error near line %d <<<\n", name, line)}, err
+		}
+	}
+	return system.Output{Stdout: []byte("User root may run the following commands on here:\n")}, err
 }
 
 func TestSomebodyElsesBrokenFileBlocksNoneOfOursAndIsNamed(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -17,11 +18,10 @@ import (
 )
 
 const (
-	// maxAsked bounds for how many users sudo is asked at one check, each of which
-	// costs some ten milliseconds.
-	maxAsked   = 64
+	// maxAsked bounds about how many users sudo is asked at one check, each of which
+	// costs some milliseconds.
+	maxAsked   = 1024
 	concurrent = 4
-	anyCommand = "/usr/bin/id"
 )
 
 // fingerprint identifies all that decides what sudo says: its files, the local accounts
@@ -53,44 +53,118 @@ func includesElsewhere(tree *sudoers.Tree) bool {
 	})
 }
 
-// inEffect asks sudo itself, and returns in words what it should not have said.
+// inEffect asks sudo itself what everybody may do, whatever source it has that from,
+// and returns in words what it should not have said.
 func (k *Kind) inEffect(ctx context.Context, p *plan, people []facts.Account) ([]string, error) {
 	if !k.system.Running() {
 		return nil, nil // in an image nothing is in effect
 	}
-	suspects := k.suspects(ctx, p, people)
-	asked := p.judge.users
-	if len(asked) > 1 {
-		asked = asked[1:] // when sudo works for another it works for root, its first
-	}
-	asked = slices.Concat(asked, suspects)
-	answers := make([]answer, len(asked))
+	asked, err := k.toAsk(ctx, p, people)
+	listings := make([]listing, len(asked))
+	ask, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	slots := make(chan struct{}, concurrent)
 	var wg sync.WaitGroup
 	for i, name := range asked {
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
-			answers[i] = k.ask(ctx, name)
+			listings[i] = k.ask(ask, name)
+			if errors.Is(listings[i].err, context.DeadlineExceeded) {
+				cancel(listings[i].err) // all the others would wait as long
+			}
 		})
 	}
 	wg.Wait()
-	wrong, err := k.secondOpinion(ctx, p)
-	errs := []error{err}
+	wrong, opinionErr := k.secondOpinion(ctx, p)
+	if silent := context.Cause(ask); silent != nil && ctx.Err() == nil {
+		return wrong, fmt.Errorf("%w; a source of sudoers in /etc/nsswitch.conf (%s) may not answer", silent, k.sources())
+	}
+	errs := []error{err, opinionErr}
 	for i, name := range asked {
-		a := answers[i]
-		errs = append(errs, a.err)
-		switch mayUse := a.mayUse; {
-		case a.err != nil:
-		case p.judge.namesUser(name):
-			if _, found, err := facts.LookupUser(ctx, k.system, name); !mayUse && err == nil && found {
-				wrong = append(wrong, fmt.Sprintf("%s is allowed, and sudo refuses all the same: %s; look at: sudo -l -U '%s'", name, a.said, name))
-			}
-		case mayUse && !p.judge.allowsUser(name):
-			wrong = append(wrong, fmt.Sprintf("%s can still use sudo; find out by what with: sudo -l -U '%s'", name, name))
+		if listings[i].err != nil {
+			errs = append(errs, listings[i].err)
+			continue
 		}
+		said, err := k.judgeListing(ctx, p, name, listings[i])
+		wrong = append(wrong, said...)
+		errs = append(errs, err)
 	}
 	return wrong, errors.Join(errs...)
+}
+
+// judgeListing says in words what is wrong with what somebody may do.
+func (k *Kind) judgeListing(ctx context.Context, p *plan, name string, l listing) (wrong []string, err error) {
+	allowed, err := p.judge.tell(name)
+	if err != nil {
+		return nil, err
+	}
+	if allowed {
+		if l.known && !l.Administers() {
+			wrong = append(wrong, fmt.Sprintf("%s is allowed, and sudo refuses all the same; look at: sudo -l -U '%s'", name, name))
+		}
+		for weakness, personal := range l.Weak() {
+			if personal && p.setsFor(name, weakness) {
+				continue
+			}
+			wrong = append(wrong, fmt.Sprintf("sudo asks less of %s than it should, by \"Defaults %s\" of a source that the agent cannot edit (%s)", name, weakness, k.sources()))
+		}
+		slices.Sort(wrong)
+		return wrong, nil
+	}
+	for _, entry := range l.Granted() {
+		wrong = append(wrong, fmt.Sprintf("%s can still use sudo: %s; the agent cannot take that away: look for it in the sources of sudoers (%s) with: sudo -ll -U '%s'",
+			name, entry, k.sources(), name))
+	}
+	return wrong, nil
+}
+
+// setsFor says whether a line of Defaults that binds only the allowed says so of
+// their own password: that is theirs to decide.
+func (p *plan) setsFor(name, weakness string) bool {
+	return slices.ContainsFunc(p.tree.Lines, func(line sudoers.Placed) bool {
+		d := line.Defaults
+		return line.Sort == sudoers.DefaultsLine && len(d.Users) > 0 && p.judge.allowsAll(d.Users) &&
+			slices.ContainsFunc(d.Settings, func(s sudoers.Setting) bool { return s.String() == weakness })
+	})
+}
+
+// sources names where sudo looks, as nsswitch.conf(5) has it: the files where it says
+// nothing; and what else sudo.conf(5) has it go by.
+func (k *Kind) sources() string {
+	named := "files"
+	content, err := k.system.FS.ReadFile("/etc/nsswitch.conf")
+	if err == nil {
+		for line := range strings.Lines(string(content)) {
+			if sources, found := strings.CutPrefix(strings.TrimSpace(line), "sudoers:"); found {
+				named = strings.TrimSpace(sources)
+			}
+		}
+	}
+	if plugins := k.foreignPlugins(); len(plugins) > 0 {
+		named += ", and by /etc/sudo.conf: " + strings.Join(plugins, "; ")
+	}
+	return named
+}
+
+// foreignPlugins are the lines of sudo.conf(5) by which sudo goes by something else than
+// /etc/sudoers.
+func (k *Kind) foreignPlugins() (lines []string) {
+	content, err := k.system.FS.ReadFile("/etc/sudo.conf")
+	if err != nil {
+		return nil
+	}
+	for line := range strings.Lines(string(content)) {
+		words := strings.Fields(line)
+		if len(words) < 3 || words[0] != "Plugin" || strings.HasSuffix(words[1], "_io") || strings.HasSuffix(words[1], "_audit") {
+			continue
+		}
+		ownFile := slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "sudoers_file=") && w != "sudoers_file="+sudoers.Main })
+		if path.Base(words[2]) != "sudoers.so" || ownFile {
+			lines = append(lines, strings.Join(words, " "))
+		}
+	}
+	return lines
 }
 
 // secondOpinion has sudo's own parser say what is granted behind the denial, and to
@@ -105,7 +179,7 @@ func (k *Kind) secondOpinion(ctx context.Context, p *plan) ([]string, error) {
 	if !something {
 		return nil, nil
 	}
-	specs, err := p.tree.Opinion(ctx, k.system.Runner)
+	specs, err := sudoers.Opinion(ctx, k.system.Runner)
 	if errors.Is(err, system.ErrNotInstalled) {
 		return nil, nil
 	}
@@ -132,46 +206,48 @@ func describe(users []sudoers.Subject) string {
 	return strings.Join(names, ", ")
 }
 
-type answer struct {
-	mayUse bool
-	said   string
-	err    error
+// A listing is what sudo says of somebody, or why that is not known.
+type listing struct {
+	sudoers.Listing
+	known bool // the machine knows the user
+	err   error
 }
 
-func (k *Kind) ask(ctx context.Context, name string) answer {
-	out, err := k.system.Runner.Run(ctx, system.Command{
-		Argv: []string{"sudo", "-n", "-l", "-U", name, anyCommand}, ReadOnly: true,
-	})
-	return answer{out.ExitCode == 0, out.LastLine(), err}
+func (k *Kind) ask(ctx context.Context, name string) listing {
+	l, err := sudoers.List(ctx, k.system, name, nil)
+	if errors.Is(err, sudoers.ErrUnknownUser) {
+		return listing{}
+	}
+	return listing{l, err == nil, err}
 }
 
-// suspects are the users of whom it matters that sudo refuses them: the people
-// of the machine, and whoever is named in some grant, in person or by group.
-func (k *Kind) suspects(ctx context.Context, p *plan, people []facts.Account) []string {
-	var names []string
-	add := func(name string) {
-		if len(names) < maxAsked && !p.judge.namesUser(name) && !slices.Contains(names, name) {
-			names = append(names, name)
+// toAsk are the users of whom sudo is asked: the people of the machine, those whom the
+// policy names, the members of its groups as far as they are known, and whoever is named in some
+// grant, in person or by group. Whom sudo was not asked about may do anything.
+func (k *Kind) toAsk(ctx context.Context, p *plan, people []facts.Account) (names []string, err error) {
+	add := func(all ...string) {
+		for _, name := range all {
+			if name != "" && !slices.Contains(names, name) {
+				names = append(names, name)
+			}
 		}
 	}
+	add(p.judge.administrators()...)
 	for _, person := range people {
 		add(person.Name)
 	}
+	subjects := slices.Collect(maps.Values(p.judge.aliases))
 	for _, line := range p.tree.Lines {
-		for _, s := range line.Users {
-			for _, name := range k.members(ctx, p, s) {
-				add(name)
-			}
-		}
+		subjects = append(subjects, line.Users)
 	}
-	for _, members := range p.judge.aliases {
-		for _, s := range members {
-			for _, name := range k.members(ctx, p, s) {
-				add(name)
-			}
-		}
+	for _, s := range slices.Concat(subjects...) {
+		add(k.members(ctx, p, s)...)
 	}
-	return names
+	if len(names) > maxAsked {
+		err = fmt.Errorf("cannot tell what everybody may do: sudo would have to be asked about %d people, and is about the first %d", len(names), maxAsked)
+		names = names[:maxAsked]
+	}
+	return names, err
 }
 
 // members are the users whom a subject stands for. Those of an allowed group

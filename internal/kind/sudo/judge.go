@@ -19,12 +19,13 @@ type judge struct {
 	groups  []string
 	aliases map[string][]sudoers.Subject
 	known   map[string]bool
-	local   []facts.Group // once read
+	failed  map[string]error // why it is not known in which groups somebody is
+	local   []facts.Group    // once read
 	read    bool
 }
 
 func newJudge(ctx context.Context, s *system.System, allow []string, aliases map[string][]sudoers.Subject) *judge {
-	j := &judge{ctx: ctx, system: s, aliases: aliases, known: map[string]bool{}}
+	j := &judge{ctx: ctx, system: s, aliases: aliases, known: map[string]bool{}, failed: map[string]error{}}
 	for _, subject := range allow {
 		if group, ok := strings.CutPrefix(subject, "%"); ok {
 			j.groups = append(j.groups, group)
@@ -86,13 +87,21 @@ func (j *judge) allowsUser(name string) bool {
 	if !known && len(j.groups) > 0 {
 		groups, err := facts.GroupsOf(j.ctx, j.system, name)
 		allowed = err == nil && slices.ContainsFunc(groups, func(g string) bool { return containsFold(j.groups, g) })
-		j.known[name] = allowed
+		j.known[name], j.failed[name] = allowed, err
 	}
 	return allowed
 }
 
-// administrators are some of the allowed, root first: those whom the policy names
-// and the local members of its groups.
+// tell is allowsUser, and says when that cannot be told.
+func (j *judge) tell(name string) (bool, error) {
+	if j.allowsUser(name) {
+		return true, nil
+	}
+	return false, j.failed[name]
+}
+
+// administrators are the allowed, root first: those whom the policy names and the local
+// members of its groups.
 func (j *judge) administrators() []string {
 	names := slices.Clone(j.users)
 	for _, g := range j.localGroups() {
@@ -100,11 +109,8 @@ func (j *judge) administrators() []string {
 			names = append(names, g.Members...)
 		}
 	}
-	return names[:min(len(names), maxAdministrators)]
+	return names
 }
-
-// maxAdministrators bounds for how many of the allowed sudo is asked at a repair.
-const maxAdministrators = 8
 
 // isLocalMember says whether /etc/group names a user in an allowed group, which
 // saves asking the directory.

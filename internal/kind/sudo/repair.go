@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
+	"path"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -18,46 +18,76 @@ func (k *Kind) repairSudo(ctx context.Context, allow []string) error {
 	if err != nil {
 		return err
 	}
-	if err := validate(ctx, k.system, p.changes()); err != nil {
-		return fmt.Errorf("nothing is changed, for sudo would not work after it: %w", err)
+	works, faults, err := k.works(ctx, p)
+	switch {
+	case err != nil:
+		return err
+	case !works:
+		return fmt.Errorf("nothing is changed, for sudo would not work after it: %s", faults[0])
 	}
-	administrators := k.working(ctx, p.judge.administrators())
+	administrators := k.working(ctx, p, p.judge.administrators(), nil)
+	if still := k.working(ctx, p, administrators, p.changes()); len(still) < len(administrators) {
+		return fmt.Errorf("nothing is changed, for of %s, whom sudo lets in, it would let in %q alone", strings.Join(administrators, ", "), still)
+	}
 	if p.openDir != "" {
-		if err := k.system.FS.SetAttr(sudoers.Dir, system.Attr{Mode: dirMode}); err != nil {
+		if err := k.system.Rights.SetAttr(sudoers.Dir, system.Attr{Mode: dirMode}); err != nil {
 			return err
 		}
 	}
-	if err := k.system.FS.MkdirAll(sudoers.Dir, dirMode); err != nil {
+	if err := k.system.Rights.MkdirAll(sudoers.Dir, dirMode); err != nil {
 		return err
 	}
 	before, err := k.before(p)
 	if err != nil {
 		return err
 	}
-	if err := k.write(p); err != nil {
-		return err
-	}
+	writeErr := k.write(p)
 	ctx = context.WithoutCancel(ctx) // what is begun is ended: nobody is left with a sudo that does not work
-	err = validate(ctx, k.system, nil)
-	if still := k.working(ctx, administrators); err == nil && len(still) < len(administrators) {
-		err = fmt.Errorf("of %s, whom it let in before, sudo lets in %q alone", strings.Join(administrators, ", "), still)
-	}
-	if err != nil {
+	if err := k.stillWorks(ctx, p, administrators); err != nil {
 		return errors.Join(fmt.Errorf("the files are put back as they were: %w", err), k.putBack(before))
 	}
+	if writeErr != nil {
+		return writeErr
+	}
 	k.forgetPasswords(ctx, p.judge)
+	return k.system.Rights.Reserve(sudoers.Dir)
+}
+
+// stillWorks returns an error when sudo does not work with the files as they are now,
+// or not for one of those whom it let in before.
+func (k *Kind) stillWorks(ctx context.Context, p *plan, administrators []string) error {
+	works, faults, err := k.works(ctx, &plan{silent: p.silent})
+	if err != nil {
+		return err
+	}
+	if !works {
+		return fmt.Errorf("sudo would work for nobody: %s", faults[0])
+	}
+	if still := k.working(ctx, p, administrators, nil); len(still) < len(administrators) {
+		return fmt.Errorf("of %s, whom it let in before, sudo lets in %q alone", strings.Join(administrators, ", "), still)
+	}
 	return nil
 }
 
+// write carries a plan out: the agent's own files first, for what follows takes away and
+// relies on them. Where there is no room for them, what grants something to somebody
+// else is taken out of force all the same.
 func (k *Kind) write(p *plan) error {
+	var errs []error
 	for _, e := range p.framing() {
-		if err := k.apply(e); err != nil {
-			return err // what follows takes away, and relies on this
+		if err := k.apply(e); err != nil && !system.NoRoom(err) {
+			return err
+		} else if err != nil {
+			errs = append(errs, err)
+			break // in this order alone nobody loses anything meanwhile
 		}
 	}
-	var errs []error
 	for _, e := range p.foreign {
-		errs = append(errs, k.apply(e))
+		err := k.apply(e)
+		if system.NoRoom(err) && path.Dir(e.path) == sudoers.Dir && e.takesAway {
+			err = k.system.Rights.SetAside(e.path)
+		}
+		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
@@ -65,23 +95,37 @@ func (k *Kind) write(p *plan) error {
 func (k *Kind) apply(e edit) error {
 	if e.link {
 		// The door replaces no links, and what the link leads to is not ours.
-		if err := k.system.FS.Remove(e.path); err != nil {
+		if err := k.system.Rights.Remove(e.path); err != nil {
 			return err
 		}
 	}
-	return k.system.FS.WriteFile(e.path, e.content, sudoersAttr())
+	if err := k.system.Rights.WriteFile(e.path, e.content, e.attr); err != nil || !e.aside {
+		return err
+	}
+	return k.system.Rights.Remove(system.Aside(e.path))
 }
 
-// working are those of the users whom sudo itself lets in. In an image nothing can
-// be asked.
-func (k *Kind) working(ctx context.Context, users []string) []string {
-	if !k.system.Running() {
+// maxAdministrators bounds for how many of the allowed sudo is asked at a repair.
+const maxAdministrators = 8
+
+// working are those of the users, of some at least, whom sudo itself lets administer, or
+// would if changes were made. Nobody is when it cannot be asked: in an image, and while it
+// waits for a directory.
+func (k *Kind) working(ctx context.Context, p *plan, users []string, changes map[string][]byte) (working []string) {
+	if !k.system.Running() || p.silent {
 		return nil
 	}
-	return slices.DeleteFunc(slices.Clone(users), func(name string) bool {
-		a := k.ask(ctx, name)
-		return a.err != nil || !a.mayUse
-	})
+	for _, name := range users[:min(len(users), maxAdministrators)] {
+		l, err := sudoers.List(ctx, k.system, name, changes)
+		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+			p.silent = true
+			return nil
+		}
+		if err == nil && l.Administers() {
+			working = append(working, name)
+		}
+	}
+	return working
 }
 
 // before are the files that a plan changes, as they are.
@@ -114,16 +158,25 @@ func (k *Kind) before(p *plan) (map[string]system.Kept, error) {
 func (k *Kind) putBack(before map[string]system.Kept) error {
 	var errs []error
 	for name, old := range before {
-		switch old.Info.Type {
-		case fs.ModeIrregular: // there was none
-			errs = append(errs, k.system.FS.Remove(name))
-		case fs.ModeSymlink:
-			errs = append(errs, k.system.FS.Symlink(old.Link, name))
+		_, err := k.system.FS.Stat(name)
+		gone := errors.Is(err, fs.ErrNotExist)
+		switch {
+		case old.Info.Type == fs.ModeIrregular: // there was none
+			errs = append(errs, k.system.Rights.Remove(name))
+		case gone && k.isAside(name):
+			errs = append(errs, k.system.Rights.Restore(name))
+		case old.Info.Type == fs.ModeSymlink:
+			errs = append(errs, k.system.Rights.Symlink(old.Link, name))
 		default:
-			errs = append(errs, k.system.FS.WriteFile(name, old.Content, old.Info.Attr))
+			errs = append(errs, k.system.Rights.WriteFile(name, old.Content, old.Info.Attr))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (k *Kind) isAside(name string) bool {
+	_, err := k.system.FS.Stat(system.Aside(name))
+	return err == nil
 }
 
 // forgetPasswords removes sudo's records of who has given the password lately

@@ -145,6 +145,9 @@ func (k *Kind) checkSudo(ctx context.Context, allow []string, people []facts.Acc
 		return
 	}
 	wrong, err := k.inEffect(ctx, p, people)
+	if plugins := k.foreignPlugins(); len(plugins) > 0 {
+		wrong = append(wrong, fmt.Sprintf("/etc/sudo.conf has sudo go by something else than %s: %s; take that line out", sudoers.Main, strings.Join(plugins, "; ")))
+	}
 	wrong = append(slices.Clone(p.stuck), wrong...)
 	switch err = errors.Join(peopleErr, err); {
 	case len(wrong) > 0:

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -17,9 +19,10 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// directory stands for the name service, and for a visudo that finds no fault
-// but with the word "broken". The real ones are asked in boxes.
+// directory stands for the name service, and for a visudo and a sudo before 1.9 that find no
+// fault but with the word "broken". The real ones are asked in boxes.
 type directory struct {
+	files  system.FS
 	users  map[string]string // name or uid → line of passwd
 	groups map[string]string // name or gid → line of group
 	member map[string]string // user → groups
@@ -34,13 +37,17 @@ func (d directory) Run(_ context.Context, c system.Command) (system.Output, erro
 		return system.Output{Stdout: []byte(line + "\n")}, nil
 	}
 	switch c.Argv[0] {
-	case "visudo":
-		for i, line := range strings.Split(string(c.Stdin), "\n") {
-			if strings.HasPrefix(line, "Defaults broken") {
-				return system.Output{ExitCode: 1, Stderr: fmt.Appendf(nil, ">>> stdin: syntax error near line %d <<<", i+1)}, nil
+	case "visudo", "sudo":
+		tree, err := sudoers.Read(d.files, c.Staged)
+		if err != nil {
+			return system.Output{}, err
+		}
+		for _, line := range tree.Lines {
+			if strings.HasPrefix(line.Text, "Defaults broken") {
+				return system.Output{ExitCode: 1, Stderr: fmt.Appendf(nil, ">>> %s: syntax error near line %d <<<", line.File, line.First)}, nil
 			}
 		}
-		return system.Output{}, nil
+		return system.Output{Stdout: []byte("User root may run the following commands on here:\n")}, nil
 	case "getent":
 		if c.Argv[1] == "passwd" {
 			line, found := d.users[key]
@@ -98,7 +105,9 @@ func pass(t *testing.T, root string, allow []string, gate system.Gate) (sudo, po
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Runner = people()
+	runner := people()
+	runner.files = s.FS
+	s.Runner = runner
 	state, err := system.Open(system.Options{Root: root})
 	if err != nil {
 		t.Fatal(err)
@@ -131,7 +140,7 @@ func TestOnlyGrantsToTheAllowedAreLeft(t *testing.T) {
 		"an allowed group by gid":         {"%#500 ALL=(ALL) NOPASSWD: ALL\n", "%#500 ALL=(ALL) NOPASSWD: ALL\n"},
 		"a member of an allowed group":    {"alice ALL=(ALL) NOPASSWD: ALL\n", "alice ALL=(ALL) NOPASSWD: ALL\n"},
 		"everybody":                       {"ALL ALL=NOPASSWD: /bin/mount\n", mark + "ALL ALL=NOPASSWD: /bin/mount\n"},
-		"a list with one who is not":      {"alice, bob ALL=ALL\n", mark + "alice, bob ALL=ALL\n"},
+		"a list with one who is not":      {"alice, bob ALL=ALL\n", partly + "alice, bob ALL=ALL\nalice ALL=ALL\n"},
 		"an alias with one who is not":    {"User_Alias A = alice, bob\nA ALL=ALL\n", "User_Alias A = alice, bob\n" + mark + "A ALL=ALL\n"},
 		"an alias of the allowed":         {"User_Alias A = alice, %admins\nA ALL=ALL\n", "User_Alias A = alice, %admins\nA ALL=ALL\n"},
 		"an alias of all but one":         {"User_Alias A = !alice\nA ALL=ALL\n", "User_Alias A = !alice\n" + mark + "A ALL=ALL\n"},
@@ -192,7 +201,6 @@ func TestNothingIsChangedWhenNobodyCouldAdminister(t *testing.T) {
 func TestWhatIsNotTheAgentsToMendIsReported(t *testing.T) {
 	for want, files := range map[string]map[string]string{
 		"does not include":       {"/etc/sudoers": "root ALL=(ALL) ALL\n"},
-		"comes after":            {"/etc/sudoers": mainFile + "%wheel ALL=(ALL) ALL\n"},
 		"does not edit":          {"/etc/sudoers": mainFile + "Defaults broken\n"},
 		"before the agent's own": {"/usr/share/polkit-1/rules.d/00-a.rules": "polkit.addAdminRule(f)"},
 	} {
@@ -204,18 +212,110 @@ func TestWhatIsNotTheAgentsToMendIsReported(t *testing.T) {
 	}
 }
 
-func TestAFileThatBreaksSudoBecomesAComment(t *testing.T) {
-	root := machine(t, map[string]string{"/etc/sudoers.d/50-x": "Defaults broken\nalice ALL=ALL\n", "/etc/sudoers.d/60-y": "alice ALL=ALL\n"})
+func TestOnlyTheLineThatBreaksSudoBecomesAComment(t *testing.T) {
+	root := machine(t, map[string]string{
+		"/etc/sudoers.d/50-x": "alice ALL=NOPASSWD: ALL\nDefaults broken\nalice ALL=ALL\n", "/etc/sudoers.d/60-y": "Defaults broken, \\\n x\n",
+	})
 	if r, _ := pass(t, root, []string{"%admins"}, nil); r.State != converge.Corrected {
 		t.Errorf("it is %s: %s", r.State, r.Reason)
 	}
-	for _, line := range sudoers.Parse([]byte(read(t, root, "/etc/sudoers.d/50-x"))) {
-		if line.Sort != sudoers.Idle {
-			t.Errorf("a line is left: %s", line.Text)
+	for name, want := range map[string]string{
+		"/etc/sudoers.d/50-x": "alice ALL=NOPASSWD: ALL\n" + broken + "Defaults broken\nalice ALL=ALL\n",
+		"/etc/sudoers.d/60-y": broken + "Defaults broken, \\\n" + broken + " x\n",
+	} {
+		if got := read(t, root, name); got != want {
+			t.Errorf("%s holds\n%s", name, got)
 		}
 	}
-	if got := read(t, root, "/etc/sudoers.d/60-y"); got != "alice ALL=ALL\n" {
-		t.Errorf("the other file holds %s", got)
+}
+
+func TestAGrantBehindTheIncludeBecomesACommentInTheMainFileTooAndNothingElseOfItChanges(t *testing.T) {
+	behind := "# carla's\nbob ALL=(ALL) ALL\nalice, bob ALL=(ALL) NOPASSWD: ALL\nDefaults !authenticate\n%admins ALL=(ALL) ALL\n#include /etc/sudoers.local\n"
+	root := machine(t, map[string]string{"/etc/sudoers": mainFile + behind, "/etc/sudoers.local": "bob ALL=ALL\n"})
+	if err := os.Chmod(filepath.Join(root, "etc/sudoers"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r, _ := pass(t, root, []string{"%admins"}, nil); r.State != converge.Corrected {
+		t.Errorf("it is %s: %s", r.State, r.Reason)
+	}
+	want := mainFile + "# carla's\n" + mark + "bob ALL=(ALL) ALL\n" + partly + "alice, bob ALL=(ALL) NOPASSWD: ALL\nalice ALL=(ALL) NOPASSWD: ALL\n" +
+		weak + "Defaults !authenticate\n%admins ALL=(ALL) ALL\n#include /etc/sudoers.local\n"
+	if got := read(t, root, "/etc/sudoers"); got != want {
+		t.Errorf("it holds\n%s", got)
+	}
+	if info, err := os.Stat(filepath.Join(root, "etc/sudoers")); err != nil || info.Mode() != 0o600 {
+		t.Errorf("%v, %v", info.Mode(), err)
+	}
+	if got := read(t, root, "/etc/sudoers.local"); got != mark+"bob ALL=ALL\n" {
+		t.Errorf("what it includes holds\n%s", got)
+	}
+	if r, _ := pass(t, root, []string{"%admins"}, nil); r.State != converge.Compliant {
+		t.Errorf("then it is %s: %s", r.State, r.Reason)
+	}
+}
+
+func TestWhatBecameACommentIsTakenBackUnlessSomebodyHasChangedIt(t *testing.T) {
+	for name, test := range map[string]struct{ after, reverted string }{
+		"a line":                        {"x ALL=ALL\n" + mark + "bob ALL=ALL\n# end", "x ALL=ALL\nbob ALL=ALL\n# end"},
+		"lines that go on":              {mark + "bob ALL= \\\n" + mark + " ALL\n" + weak + "Defaults !authenticate\n", "bob ALL= \\\n ALL\nDefaults !authenticate\n"},
+		"a part that was kept":          {partly + "alice, bob ALL= \\\n" + partly + " ALL\nalice ALL=   ALL\nx ALL=ALL\n", "alice, bob ALL= \\\n ALL\nx ALL=ALL\n"},
+		"two parts":                     {partly + "alice, bob ALL=ALL\nalice ALL=ALL\n" + partly + "x, y ALL=ALL\ny ALL=ALL\n", "alice, bob ALL=ALL\nx, y ALL=ALL\n"},
+		"a part that somebody changed":  {partly + "alice, bob ALL=ALL\nalice ALL=/bin/ls\n", partly + "alice, bob ALL=ALL\nalice ALL=/bin/ls\n"},
+		"a part that somebody deleted":  {partly + "alice, bob ALL=ALL\n", partly + "alice, bob ALL=ALL\n"},
+		"a part that names another one": {partly + "alice, bob ALL=ALL\ncarla ALL=ALL\n", partly + "alice, bob ALL=ALL\ncarla ALL=ALL\n"},
+		"one without a mark":            {"# a comment\n", "# a comment\n"},
+	} {
+		if got := string(Revert([]byte(test.after))); got != test.reverted {
+			t.Errorf("%s: it becomes\n%s", name, got)
+		}
+	}
+}
+
+// full is a disk without room, but for what replaces the reserved file.
+func full(c system.Change) error {
+	if c.Op == "create" || c.Op == "append" {
+		return unix.ENOSPC
+	}
+	return nil
+}
+
+func TestWithoutRoomOnTheDiskAGrantIsTakenAllTheSame(t *testing.T) {
+	const grant = "alice ALL=ALL\nbob ALL=ALL\n"
+	root := machine(t, nil)
+	pass(t, root, []string{"%admins"}, nil)
+	write := func(name string) {
+		if err := os.WriteFile(filepath.Join(root, name), []byte(grant), 0o440); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write("/etc/sudoers.d/zzz")
+	if err := os.WriteFile(filepath.Join(root, "/etc/sudoers"), []byte(mainFile+"bob ALL=ALL\n"), 0o440); err != nil {
+		t.Fatal(err)
+	}
+	// The room that is kept is for the main file; the other one is set aside.
+	if r, _ := pass(t, root, []string{"%admins"}, full); r.State == converge.Compliant || r.State == converge.Unknown {
+		t.Errorf("it is %s: %s", r.State, r.Reason)
+	}
+	if got := read(t, root, "/etc/sudoers"); got != mainFile+mark+"bob ALL=ALL\n" {
+		t.Errorf("the main file holds\n%s", got)
+	}
+	if _, err := os.Lstat(filepath.Join(root, "/etc/sudoers.d/zzz")); !os.IsNotExist(err) || read(t, root, "/etc/sudoers.d/zzz.soe-aside") != grant {
+		t.Errorf("the grant is not set aside: %v", err)
+	}
+	if r, _ := pass(t, root, []string{"%admins"}, full); r.State.InLine() || !strings.Contains(r.Reason, "no space") {
+		t.Errorf("then it is %s: %s", r.State, r.Reason)
+	}
+	if r, _ := pass(t, root, []string{"%admins"}, nil); r.State != converge.Corrected {
+		t.Errorf("with room again it is %s: %s", r.State, r.Reason)
+	}
+	if got := read(t, root, "/etc/sudoers.d/zzz"); got != "alice ALL=ALL\n"+mark+"bob ALL=ALL\n" {
+		t.Errorf("it holds\n%s", got)
+	}
+	if _, err := os.Lstat(filepath.Join(root, "/etc/sudoers.d/zzz.soe-aside")); !os.IsNotExist(err) {
+		t.Errorf("the old one is still there: %v", err)
+	}
+	if info, err := os.Lstat(filepath.Join(root, system.Spare("/etc/sudoers.d"))); err != nil || info.Size() != system.SpareSize {
+		t.Errorf("no room is kept again: %v", err)
 	}
 }
 

@@ -1,0 +1,185 @@
+package sudo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/sudoers"
+)
+
+// maxBroken is how many lines are made comments of so that sudo works again, before
+// whole files are.
+const maxBroken = 64
+
+// planBroken finds the lines because of which sudo works for nobody. They become
+// comments: an administrator must keep sudo. What sudo itself passes over with a
+// warning, such as Defaults that it does not know, stays.
+func (k *Kind) planBroken(ctx context.Context, p *plan) error {
+	works, culprit, err := k.works(ctx, p)
+	for range maxBroken {
+		if err != nil || works {
+			return err
+		}
+		if !k.planCulprit(p, culprit) {
+			break
+		}
+		works, culprit, err = k.works(ctx, p)
+	}
+	if err != nil || works {
+		return err
+	}
+	return k.planBrokenFiles(ctx, p)
+}
+
+// works says whether sudo would work with the plan carried out, and what keeps it from
+// doing so. Where sudo waits for a directory, visudo alone says so.
+func (k *Kind) works(ctx context.Context, p *plan) (bool, []sudoers.Fault, error) {
+	answer, err := sudoers.Ask(ctx, k.system, p.changes())
+	switch {
+	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
+		p.silent = true
+	case err != nil:
+		return false, nil, err
+	case answer.Works:
+		return true, nil, nil
+	}
+	fatal := slices.DeleteFunc(answer.Faults, func(f sudoers.Fault) bool { return !f.Fatal() })
+	if len(fatal) == 0 && !p.silent {
+		fatal = []sudoers.Fault{{Text: "sudo says: " + answer.Said}}
+	}
+	return len(fatal) == 0, fatal, nil
+}
+
+// planCulprit plans that the first line to blame for which there is one to edit
+// becomes a comment, and says whether there was any.
+func (k *Kind) planCulprit(p *plan, faults []sudoers.Fault) bool {
+	tree, err := sudoers.Read(k.system.FS, p.changes())
+	if err != nil {
+		return false
+	}
+	for _, fault := range faults {
+		line, found := culprit(tree, fault)
+		if found && editable(line.File) && k.comment(p, line, fault) {
+			return true
+		}
+	}
+	return false
+}
+
+// editable says whether the lines of a file may become comments because sudo cannot
+// read them.
+func editable(name string) bool {
+	return path.Dir(name) == sudoers.Dir && name != grantsPath && name != denialPath
+}
+
+// culprit is the line that visudo means: the one that it names or, where that says
+// nothing, the one before it; where it names a file alone, the last line of it that
+// includes another one, and where it names what is included, the line that does.
+func culprit(tree *sudoers.Tree, fault sudoers.Fault) (found sudoers.Placed, ok bool) {
+	for _, line := range tree.Lines {
+		switch {
+		case line.Sort == sudoers.Include && includes(line, fault.File):
+			return line, true
+		case line.File != fault.File || line.Sort == sudoers.Idle:
+		case fault.Line == 0 && line.Sort != sudoers.Include && line.Sort != sudoers.IncludeDir:
+		case fault.Line == 0 || line.First <= fault.Line:
+			found, ok = line, true
+		}
+	}
+	return found, ok
+}
+
+// includes says whether a line includes a file that visudo names: with its quotes and
+// backslashes, where an old one takes them for part of the name.
+func includes(line sudoers.Placed, name string) bool {
+	_, written, _ := strings.Cut(strings.TrimLeft(line.Text, "#@"), " ")
+	for _, target := range []string{line.Path, strings.TrimSpace(written)} {
+		if target == "" {
+			continue
+		}
+		if !path.IsAbs(target) {
+			target = path.Dir(line.File) + "/" + target
+		}
+		if target == name || path.Clean(target) == path.Clean(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// comment plans that a line becomes a comment.
+func (k *Kind) comment(p *plan, line sudoers.Placed, why sudoers.Fault) bool {
+	i := slices.IndexFunc(p.foreign, func(e edit) bool { return e.path == line.File })
+	if i < 0 {
+		e, err := k.editOf(line.File)
+		if err != nil {
+			p.stuck = append(p.stuck, err.Error())
+			return false
+		}
+		i = len(p.foreign)
+		p.foreign = append(p.foreign, e)
+	}
+	e := &p.foreign[i]
+	e.content = sudoers.Disable(e.content, []sudoers.Line{line.Line}, broken)
+	e.diff = append(e.diff, converge.Difference{Aspect: fmt.Sprintf("%s:%d", line.File, line.First), Want: "what sudo can read", Got: line.Text + " (" + why.Text + ")"})
+	return true
+}
+
+// planBrokenFiles finds the files because of which sudo works for nobody. Each becomes
+// a comment as a whole.
+func (k *Kind) planBrokenFiles(ctx context.Context, p *plan) error {
+	tree, err := sudoers.Read(k.system.FS, p.changes())
+	if err != nil {
+		return err
+	}
+	suspects := map[string]edit{}
+	for _, line := range tree.Lines {
+		if _, known := suspects[line.File]; !known && editable(line.File) {
+			e, err := k.editOf(line.File)
+			if err != nil {
+				return err
+			}
+			suspects[line.File] = e
+		}
+	}
+	planned := p.foreign
+	blank := func(names map[string]edit) {
+		p.foreign = slices.DeleteFunc(slices.Clone(planned), func(e edit) bool { _, is := names[e.path]; return is })
+		for _, name := range sortedKeys(names) {
+			e := names[name]
+			e.content = sudoers.Disable(e.content, sudoers.Parse(e.content), broken)
+			e.diff = []converge.Difference{{Aspect: name, Want: "a file that sudo can read", Got: "one for which it lets nobody in"}}
+			p.foreign = append(p.foreign, e)
+		}
+	}
+	blank(suspects)
+	works, faults, err := k.works(ctx, p)
+	if err != nil {
+		return err
+	}
+	if !works {
+		p.foreign = planned
+		p.dead = fmt.Sprintf("sudo works for nobody, and the agent does not edit what is wrong: %s; mend it with visudo", faults[0])
+		return nil
+	}
+	for _, name := range sortedKeys(suspects) {
+		without := maps.Clone(suspects)
+		delete(without, name)
+		blank(without)
+		if works, _, err := k.works(ctx, p); err != nil {
+			return err
+		} else if works {
+			suspects = without
+		}
+	}
+	blank(suspects)
+	return nil
+}
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,293 @@
+package sudo
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// What goes in front of lines that become comments.
+const (
+	// mark: they grant something to somebody else.
+	mark = "# soe-agent: not in [sudo] allow: "
+	// partly: they do so to the allowed as well, who keep the line below.
+	partly = "# soe-agent: not all in [sudo] allow, who keep the next line: "
+	// weak: Defaults by which sudo asks less than it does by itself.
+	weak = "# soe-agent: weakens sudo: "
+	// broken: sudo cannot read them, and lets nobody in for it.
+	broken = "# soe-agent: sudo cannot read this: "
+	// brokenFile is what an earlier agent put in front of each line of such a file.
+	brokenFile = "# soe-agent: sudo cannot read this file: "
+)
+
+// A rewrite is what is to become of one line of somebody else's.
+type rewrite struct {
+	line sudoers.Line
+	mark string
+	keep string // a line that stands below it
+}
+
+// rewrites are the lines of somebody else's that must not stay as they are, by file:
+// everywhere in /etc/sudoers.d, and elsewhere where they stand behind the denial.
+func (k *Kind) rewrites(p *plan, after *sudoers.Tree) map[string][]rewrite {
+	found := map[string][]rewrite{}
+	seen := map[string]bool{}
+	behind := false
+	for _, line := range after.Lines {
+		inDir := path.Dir(line.File) == sudoers.Dir
+		switch {
+		case line.File == denialPath:
+			behind = true
+			continue
+		case line.File == grantsPath, !inDir && !behind:
+			continue
+		}
+		r, offends := p.rewrite(line.Line, behind, inDir)
+		place := fmt.Sprintf("%s:%d", line.File, line.First)
+		if !offends || seen[place] {
+			continue
+		}
+		seen[place] = true
+		found[line.File] = append(found[line.File], r)
+	}
+	if !behind {
+		p.stuck = append(p.stuck, fmt.Sprintf("%s does not include %s; add the line \"#includedir %s\" at its end with visudo",
+			sudoers.Main, sudoers.Dir, sudoers.Dir))
+	}
+	return found
+}
+
+// rewrite says what is to become of a line. One that cannot be understood must not
+// stay; nor must one of /etc/sudoers.d that includes something where the denial is
+// over: what is there may change.
+func (p *plan) rewrite(line sudoers.Line, behind, inDir bool) (rewrite, bool) {
+	switch {
+	case line.Sort == sudoers.Unclear, inDir && behind && (line.Sort == sudoers.Include || line.Sort == sudoers.IncludeDir):
+		return rewrite{line: line, mark: mark}, true
+	case line.Sort == sudoers.Grant && !p.judge.allowsAll(line.Users) && !onlyDenies(line.Rest):
+		if rest := p.allowedOf(line); rest != "" {
+			return rewrite{line, partly, rest}, true
+		}
+		return rewrite{line: line, mark: mark}, true
+	case len(line.Weakens(p.judge.allowsAll)) > 0:
+		return rewrite{line: line, mark: weak}, true
+	}
+	return rewrite{}, false
+}
+
+// allowedOf is a grant without those of its users who are not allowed; "" when nobody
+// is left.
+func (p *plan) allowedOf(line sudoers.Line) string {
+	var users []string
+	granted := false
+	for _, subject := range line.Users {
+		if !subject.Negated && !p.judge.allowsOne(subject, 0) {
+			continue
+		}
+		granted = granted || !subject.Negated
+		users = append(users, subject.String())
+	}
+	if !granted {
+		return ""
+	}
+	return strings.Join(users, ", ") + " " + line.Rest
+}
+
+// onlyDenies says whether the commands of a grant are a list of denials.
+func onlyDenies(rest string) bool {
+	_, commands, _ := strings.Cut(rest, "=")
+	commands = strings.TrimLeft(commands, " \t")
+	if strings.HasPrefix(commands, "(") {
+		_, after, found := strings.Cut(commands, ")")
+		if !found {
+			return false
+		}
+		commands = after
+	}
+	for command := range strings.SplitSeq(commands, ",") {
+		command = strings.TrimLeft(command, " \t")
+		if !strings.HasPrefix(command, "!") || strings.HasPrefix(strings.TrimLeft(command[1:], " \t"), "!") {
+			return false
+		}
+	}
+	// A backslash may hide a comma, and a colon begins what is not a denial.
+	return !strings.ContainsAny(commands, `\:`)
+}
+
+// planForeign plans what becomes of the lines of somebody else's.
+func (k *Kind) planForeign(p *plan) error {
+	after, err := sudoers.Read(k.system.FS, p.changes())
+	if err != nil {
+		return err
+	}
+	for _, unread := range after.Unread {
+		p.stuck = append(p.stuck, unread.Error()+"; nobody can tell what it grants")
+	}
+	rewrites := k.rewrites(p, after)
+	for _, name := range sortedKeys(rewrites) {
+		if err := k.planFile(p, name, rewrites[name]); err != nil {
+			return err
+		}
+	}
+	// Others can be set aside where there is no room, and are not in need of what is kept.
+	slices.SortStableFunc(p.foreign, func(a, b edit) int { return strings.Compare(path.Dir(a.path), path.Dir(b.path)) })
+	return k.planAside(p)
+}
+
+// planAside plans that what was set aside for want of room comes back, without what
+// it granted to others.
+func (k *Kind) planAside(p *plan) error {
+	names, err := k.system.FS.ReadDir(sudoers.Dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, base := range names {
+		name := path.Join(sudoers.Dir, base)
+		original := strings.TrimSuffix(name, system.Aside(""))
+		if _, err := k.system.FS.Stat(original); original == name || !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		e, err := k.editOf(name)
+		if err != nil {
+			return err
+		}
+		var rewrites []rewrite
+		for _, line := range sudoers.Parse(e.content) {
+			if r, offends := p.rewrite(line, original > denialPath, true); offends {
+				rewrites = append(rewrites, r)
+			}
+		}
+		e.path, e.aside, e.content = original, true, rewritten(e.content, rewrites)
+		e.diff = []converge.Difference{{Aspect: original, Want: string(e.content), Got: "set aside, when there was no room on the disk"}}
+		p.foreign = append(p.foreign, e)
+	}
+	return nil
+}
+
+// planFile plans the rewrites of one file.
+func (k *Kind) planFile(p *plan, name string, rewrites []rewrite) error {
+	e, err := k.editOf(name)
+	if err != nil {
+		return err
+	}
+	if dropin, managed := k.policy.Lookup(policy.NewID("dropin", name)); managed {
+		for _, r := range rewrites {
+			if r.mark != weak {
+				p.stuck = append(p.stuck, fmt.Sprintf("the policy's own %s grants something to somebody whom [sudo] allow does not name: %s",
+					dropin.ID, r.line.Text))
+			}
+		}
+		return nil
+	}
+	for _, r := range rewrites {
+		e.takesAway = e.takesAway || r.mark != weak
+		e.diff = append(e.diff, converge.Difference{Aspect: fmt.Sprintf("%s:%d", name, r.line.First), Want: r.keep, Got: r.line.Text})
+	}
+	e.content = rewritten(e.content, rewrites)
+	p.foreign = append(p.foreign, e)
+	return nil
+}
+
+// editOf begins an edit of a file as it is.
+func (k *Kind) editOf(name string) (edit, error) {
+	info, err := k.system.FS.Stat(name)
+	if err != nil {
+		return edit{}, err
+	}
+	content, err := sudoers.ReadFile(k.system.FS, name)
+	e := edit{path: name, content: content, attr: info.Attr, link: info.Type == fs.ModeSymlink}
+	if e.link || name != sudoers.Main {
+		e.attr = sudoersAttr() // visudo minds other modes, and sudo before 1.9 some of them
+	}
+	return e, err
+}
+
+// rewritten makes comments of lines, and puts below each what is kept of it.
+func rewritten(content []byte, rewrites []rewrite) []byte {
+	slices.SortFunc(rewrites, func(a, b rewrite) int { return b.line.First - a.line.First }) // from the end, so that numbers stay right
+	for _, r := range rewrites {
+		content = sudoers.Disable(content, []sudoers.Line{r.line}, r.mark)
+		if r.keep == "" {
+			continue
+		}
+		physical := bytes.SplitAfter(content, []byte("\n"))
+		above := bytes.Join(physical[:r.line.Last], nil)
+		if !bytes.HasSuffix(above, []byte("\n")) {
+			above = append(above, '\n')
+		}
+		content = slices.Concat(above, []byte(r.keep+"\n"), bytes.Join(physical[r.line.Last:], nil))
+	}
+	return content
+}
+
+// Reads says whether a path is one of those at which the agent changes what sudo reads.
+func Reads(name string) bool { return name == sudoers.Main || path.Dir(name) == sudoers.Dir }
+
+// Owns says whether a file is the agent's own, with nothing of somebody else's in it.
+func Owns(name string) bool {
+	return name == grantsPath || name == denialPath || name == system.Spare(sudoers.Dir)
+}
+
+// Revert takes the agent's marks off a file again: each line that it has made a comment
+// of counts again, and what was kept of one goes, unless somebody has changed it since.
+func Revert(content []byte) []byte {
+	var out bytes.Buffer
+	lines := slices.Collect(bytes.Lines(content))
+	for i := 0; i < len(lines); i++ {
+		marked := markOf(lines[i])
+		if marked == "" {
+			out.Write(lines[i])
+			continue
+		}
+		first := i
+		var original bytes.Buffer
+		for ; i < len(lines) && bytes.HasPrefix(lines[i], []byte(marked)); i++ {
+			original.Write(bytes.TrimPrefix(lines[i], []byte(marked)))
+			if marked == partly && !goesOn(lines[i]) {
+				i++
+				break
+			}
+		}
+		switch {
+		case marked != partly:
+			out.Write(original.Bytes())
+			i--
+		case i < len(lines) && isPartOf(lines[i], original.Bytes()):
+			out.Write(original.Bytes())
+		default: // somebody has changed what was kept
+			out.Write(bytes.Join(lines[first:i], nil))
+			i--
+		}
+	}
+	return out.Bytes()
+}
+
+// goesOn says whether a logical line does not end with the physical one.
+func goesOn(line []byte) bool { return bytes.HasSuffix(bytes.TrimRight(line, "\r\n"), []byte(`\`)) }
+
+func markOf(line []byte) string {
+	for _, m := range []string{mark, partly, weak, broken, brokenFile} {
+		if bytes.HasPrefix(line, []byte(m)) {
+			return m
+		}
+	}
+	return ""
+}
+
+// isPartOf says whether a line is a grant to some of those of another, of the same.
+func isPartOf(line, whole []byte) bool {
+	part, of := sudoers.Parse(line), sudoers.Parse(whole)
+	if len(part) != 1 || len(of) != 1 || part[0].Sort != sudoers.Grant || part[0].Rest != of[0].Rest {
+		return false
+	}
+	return !slices.ContainsFunc(part[0].Users, func(s sudoers.Subject) bool { return !slices.Contains(of[0].Users, s) })
+}

@@ -1,0 +1,118 @@
+package sudoers
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// What sudo 1.8.23, 1.9.13p3 and 1.9.15p5 print of the same lines differs in the name
+// of the source alone.
+const listed = `Matching Defaults entries for daemon on vm:
+    env_reset, secure_path=/usr/sbin\:/bin, !authenticate, env_keep+="A B", bogus_setting
+
+Runas and Command-specific defaults for daemon:
+    Defaults!/bin/ls !requiretty
+
+User daemon may run the following commands on vm:
+
+Sudoers entry: /etc/sudoers.d/a
+    RunAsUsers: ALL
+    RunAsGroups: ALL
+    Options: !authenticate
+    Commands:
+	/bin/sh -c "a b"
+	!/bin/su
+	sudoedit /etc/x
+
+Sudoers entry:
+    RunAsUsers: ALL
+    RunAsGroups: ALL
+    Commands:
+	!ALL
+
+SSSD Role: admins
+    RunAsUsers: root
+    RunAsGroups: wheel, #5
+    Options: setenv
+    Cwd: /tmp
+    Commands:
+	ALL
+`
+
+func TestWhatSudoListsIsUnderstood(t *testing.T) {
+	l, ok := parseListing(listed)
+	want := Listing{
+		Defaults: []Setting{
+			{Name: "env_reset"}, {Name: "secure_path", Op: "=", Value: `/usr/sbin\:/bin`}, {Negated: true, Name: "authenticate"},
+			{Name: "env_keep", Op: "+=", Value: "A B"}, {Name: "bogus_setting"},
+		},
+		Entries: []Entry{
+			{"Sudoers entry: /etc/sudoers.d/a", []string{"ALL"}, []string{"ALL"}, []string{"!authenticate"}, []string{`/bin/sh -c "a b"`, "!/bin/su", "sudoedit /etc/x"}},
+			{"Sudoers entry", []string{"ALL"}, []string{"ALL"}, nil, []string{"!ALL"}},
+			{"SSSD Role: admins", []string{"root"}, []string{"wheel", "#5"}, []string{"setenv"}, []string{"ALL"}},
+		},
+	}
+	if diff := cmp.Diff(want, l); diff != "" || !ok {
+		t.Error(ok, diff)
+	}
+	if diff := cmp.Diff([]Entry{want.Entries[2]}, l.Granted()); diff != "" {
+		t.Errorf("granted is what stands behind the last denial of all: %s", diff)
+	}
+	if !l.Administers() {
+		t.Error("who may do everything as root does not administer")
+	}
+	if diff := cmp.Diff(map[string]bool{"!authenticate": true}, l.Weak()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatIsLeftIsWhatNoDenialOfAllIsBehind(t *testing.T) {
+	deny := Entry{As: []string{"ALL"}, AsGroups: []string{"ALL"}, Commands: []string{"!ALL"}}
+	grant := func(as string, commands ...string) Entry { return Entry{As: []string{as}, Commands: commands} }
+	for name, test := range map[string]struct {
+		entries     []Entry
+		left        int
+		administers bool
+	}{
+		"nothing":                          {nil, 0, false},
+		"a grant that is denied":           {[]Entry{grant("ALL", "ALL"), deny}, 0, false},
+		"a grant behind":                   {[]Entry{deny, grant("root", "/bin/ls")}, 1, false},
+		"all as somebody else":             {[]Entry{deny, grant("bin", "ALL")}, 1, false},
+		"a denial for another user":        {[]Entry{grant("root", "ALL"), {As: []string{"bin"}, Commands: []string{"!ALL"}}}, 1, true},
+		"a denial of one command":          {[]Entry{grant("root", "ALL"), {As: []string{"ALL"}, Commands: []string{"!/bin/su"}}}, 1, true},
+		"both in one":                      {[]Entry{grant("ALL", "ALL", "!ALL")}, 0, false},
+		"both in one, the other way round": {[]Entry{grant("ALL", "!ALL", "ALL")}, 1, true},
+		"only a denial":                    {[]Entry{grant("ALL", "!/bin/su")}, 0, false},
+	} {
+		l := Listing{Entries: test.entries}
+		if got := len(l.Granted()); got != test.left || l.Administers() != test.administers {
+			t.Errorf("%s: %d are left, administers is %t", name, got, l.Administers())
+		}
+	}
+}
+
+func TestWhatSudoSaysAndCannotBeUnderstoodIsNotTakenForNothing(t *testing.T) {
+	for name, test := range map[string]struct {
+		answer func() (system.Output, error)
+		err    bool
+		is     error
+	}{
+		"a refusal":           {says(0, "User daemon is not allowed to run sudo on vm.\n", ""), false, nil},
+		"a refusal, later on": {says(1, "User daemon is not allowed to run sudo on vm.\n", ""), false, nil},
+		"nothing":             {says(0, "", ""), true, nil},
+		"half of it":          {says(0, "Matching Defaults entries for daemon on vm:\n    env_reset\n", ""), true, nil},
+		"an error":            {says(1, "", "sudo: no valid sudoers sources found, quitting\n"), true, nil},
+		"an unknown user":     {says(1, "", "sudo: unknown user: x\n"), true, ErrUnknownUser},
+		"something new":       {says(0, "User daemon may run the following commands on vm:\n\nSudoers entry:\n  (ALL) ALL\n", ""), true, nil},
+		"another language":    {says(0, "Der Benutzer darf:\n", ""), true, nil},
+	} {
+		_, err := List(t.Context(), &system.System{Runner: answers{"sudo": test.answer}}, "daemon", nil)
+		if (err != nil) != test.err || (test.is != nil && !errors.Is(err, test.is)) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}

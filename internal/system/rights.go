@@ -1,0 +1,126 @@
+package system
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// Rights is the door by which rights are taken away from people: an FS by which
+// /etc/sudoers may be written too, and that works on a disk without room.
+//
+// Where there is no room to keep what is replaced, it is replaced all the same: who
+// takes a right away leaves the words of it in the file, as a comment.
+type Rights interface {
+	FS
+	// Reserve keeps room in a directory, so that one file of up to SpareSize that is
+	// later written there with Rights finds a place when there is no other; what is kept
+	// in /etc/sudoers.d is for /etc/sudoers too, on the same file system. It does
+	// nothing where room is kept already.
+	Reserve(dir string) error
+	// SetAside gives a regular file or a link another name in its directory, Aside(name), which
+	// needs no room. What has that name already is replaced.
+	SetAside(name string) error
+	// Restore undoes SetAside. It replaces nothing.
+	Restore(name string) error
+}
+
+// Spare is the name of the file in a directory that keeps room.
+func Spare(dir string) string { return path.Join(dir, ".soe-agent.spare") }
+
+// SpareSize is how much room is kept: no sudoers file was seen that has a tenth of it.
+const SpareSize = 64 << 10
+
+// Aside is the name that SetAside gives a file: sudo passes over it for the dot.
+func Aside(name string) string { return name + ".soe-aside" }
+
+// noRoom says whether an error is that of a full disk.
+func noRoom(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
+
+// NoRoom says whether something failed because the disk, or a quota, is full.
+func NoRoom(err error) bool { return noRoom(err) }
+
+// rightsOf is the same door with what Rights adds.
+func rightsOf(d *disk) *disk {
+	r := *d
+	r.rights = true
+	return &r
+}
+
+func (d *disk) Reserve(dir string) error {
+	name := Spare(dir)
+	if info, err := d.lstat(name); err == nil && info.IsRegular() && info.Size >= SpareSize {
+		return nil
+	}
+	// Zeros, and not a promise of the file system (fallocate(2)): some need room to turn
+	// that into blocks.
+	return d.WriteFile(name, make([]byte, SpareSize), Attr{Mode: 0o600})
+}
+
+// writeSpare makes the reserved room of the directory the temporary file. Its blocks
+// are the file's already, so that to write over them takes no others.
+func (d *disk) writeSpare(at spot, name string, content []byte, attr Attr) error {
+	if len(content) > SpareSize {
+		return fmt.Errorf("it is larger than the room that is kept: %w", unix.ENOSPC)
+	}
+	if err := d.discard(at, name); err != nil {
+		return err
+	}
+	spare := Spare(path.Dir(name))
+	if name == "/etc/sudoers" {
+		spare = Spare("/etc/sudoers.d")
+	}
+	from, err := d.find(spare)
+	if err != nil {
+		return fmt.Errorf("no room is kept for it in %s (%s): %w", spare, err.Error(), unix.ENOSPC)
+	}
+	defer from.close()
+	if err := d.gate(Change{"take the room of", spare}); err != nil {
+		return err
+	}
+	if err := unix.Renameat(from.dir, from.base, at.dir, Temporary(at.base)); err != nil {
+		return fmt.Errorf("no room is kept for it in %s (%s): %w", spare, err.Error(), unix.ENOSPC)
+	}
+	f, err := at.openFile(Temporary(at.base), unix.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return d.fill(f, at, name, content, attr)
+}
+
+func (d *disk) SetAside(name string) error {
+	movable := func(i Info) bool { return i.IsRegular() || i.Type == fs.ModeSymlink }
+	if err := d.admit("set aside", name, movable); err != nil {
+		return err
+	}
+	return d.move(name, Aside(name))
+}
+
+func (d *disk) Restore(name string) error {
+	if _, err := d.Stat(name); !errors.Is(err, fs.ErrNotExist) {
+		if err == nil {
+			err = errors.New("there is another one by now")
+		}
+		return cannot("give its name back to", name, err)
+	}
+	return d.move(Aside(name), name)
+}
+
+// move gives a file another name in its directory.
+func (d *disk) move(from, to string) error {
+	at, err := d.find(from)
+	if err != nil {
+		return cannot("rename", from, err)
+	}
+	defer at.close()
+	if err := d.gate(Change{"rename", from}); err != nil {
+		return cannot("rename", from, err)
+	}
+	if err := unix.Renameat(at.dir, at.base, at.dir, path.Base(to)); err != nil {
+		return cannot("rename", from, err)
+	}
+	return d.syncDir(at, path.Dir(from))
+}
