@@ -120,9 +120,9 @@ func faults(said string) (found []Fault) {
 			found = append(found, Fault{File: m[1], Text: m[2]})
 		case faultAfter.MatchString(text):
 			m := faultAfter.FindStringSubmatch(text)
-			// It repeats where the first one is, unless it was not said.
-			if number(m[2]) == 0 {
-				found = append(found, Fault{File: m[1], Text: "a file that it includes cannot be read"})
+			// It repeats where the first one is, unless that was in a file which it includes.
+			if last := len(found) - 1; number(m[2]) == 0 && last >= 0 {
+				found = append(found, Fault{File: m[1], Text: "it includes " + found[last].String()})
 			}
 		}
 	}

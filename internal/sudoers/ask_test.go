@@ -17,7 +17,7 @@ func TestWhatVisudoFindsIsUnderstoodOfEveryVersion(t *testing.T) {
 		">>> /etc/sudoers.d/a: Alias \"A\" already defined near line 2 <<<\nparse error in /etc/sudoers.d/a near line 2\n": {{"/etc/sudoers.d/a", 2, `Alias "A" already defined`}},
 		"visudo: /etc/sudoers:2 unknown defaults entry \"bogus\"\nparse error in /etc/sudoers near line 2\n":               {{"/etc/sudoers", 2, `unknown defaults entry "bogus"`}},
 		"visudo: /etc/sudoers.d/nowhere: No such file or directory\nparse error in /etc/sudoers.d/a near line 0\n": {
-			{"/etc/sudoers.d/nowhere", 0, "No such file or directory"}, {"/etc/sudoers.d/a", 0, "a file that it includes cannot be read"},
+			{"/etc/sudoers.d/nowhere", 0, "No such file or directory"}, {"/etc/sudoers.d/a", 0, "it includes /etc/sudoers.d/nowhere: No such file or directory"},
 		},
 		"/etc/sudoers.d/a:1:30: syntax error\ndaemon ALL = /bin/sh garbage = (\n                             ^\n": {{"/etc/sudoers.d/a", 1, "syntax error"}},
 		"visudo: /etc/sudoers.d/a:1:16: unknown defaults entry \"bogus\"\n":                                       {{"/etc/sudoers.d/a", 1, `unknown defaults entry "bogus"`}},

@@ -190,7 +190,7 @@ func TestSudosOwnParserGivesASecondOpinion(t *testing.T) {
 	o := d.apply(t, onlyDomainAdmins+`
 [dropins."/opt/more.d/x"]
 mode = "0440"
-content = '''%EXAMPLE\\\\domain\\ users ALL=(ALL) ALL
+content = '''%EXAMPLE\\domain\ users ALL=(ALL) ALL
 '''
 `)
 	o.wants(t, map[policy.ID]converge.State{"sudo/allow": converge.Failed})
