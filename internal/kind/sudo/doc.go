@@ -11,18 +11,19 @@
 //
 // Between them, lines that grant something to somebody else become comments, so
 // that the next reader sees what is in force, and so that a file that sorts
-// behind zz-soe-sudo cannot undo it. So do Defaults by which sudo asks less than
-// it does by itself; zz-soe-sudo undoes those that stand elsewhere. /etc/sudoers
-// itself is never edited; what stands there behind the include, or an include that
-// is not there, is reported. A file that sudo passes over, for its name, owner or
+// behind zz-soe-sudo cannot undo it; of a line that grants it to the allowed as well, the
+// part that is theirs stands below. So do Defaults by which sudo asks less than
+// it does by itself; zz-soe-sudo undoes those that stand elsewhere. Of
+// /etc/sudoers itself, and of what it includes, only lines behind the include of the
+// directory become comments. A file that sudo passes over, for its name, owner or
 // mode, is passed over here too: to write it would put it in force.
 //
 // Nobody must ever be locked out. Nothing is written while none of the allowed
-// but root is known to the machine, nor before visudo has accepted all files as
-// they will be, and between any two writes the allowed of before or of after,
-// and root always, can administer. When visudo refuses what is there afterwards,
-// or sudo one of the allowed whom it let in before, the files are put back.
-// Whether a person can use sudo is then asked of sudo itself.
+// but root is known to the machine, nor before sudo itself has been shown all files as
+// they will be (sudoers.Ask) and lets in whom it lets in now; and between any two
+// writes the allowed of before or of after, and root always, can administer. When sudo
+// does not work with what is there afterwards, the files are put back. What a person can
+// do with sudo is then asked of sudo itself, whatever source it has that from.
 //
 // sudo/polkit keeps the same for polkit(8): the allowed, by their own password, are
 // its administrators. A rule may let somebody be one without: polkit is asked with
@@ -34,8 +35,8 @@
 // sudo/root_groups keeps people who are not allowed out of groups that are as good
 // as root, if the policy names any.
 //
-// In an image that does not run nothing is in effect, and there is neither sudo nor
-// polkit to ask. It is judged by its files alone, as this package reads them and
-// visudo in the image accepts them. That is weaker: nobody says that a grant has
+// In an image that does not run nothing is in effect, and there is no polkit to ask.
+// It is judged by its files alone, as this package reads them and sudo in the image
+// works with them. That is weaker: nobody says that a grant has
 // no effect, and a rule of polkit that is one is found only once the machine runs.
 package sudo
