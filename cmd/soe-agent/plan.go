@@ -26,16 +26,22 @@ func (a *app) planCommand() *cobra.Command {
 It changes nothing.
 
 Exit code: 0 when everything is in line, 2 when something is not, 1 when it could
-not be told.`,
+not be told, or when nothing that is published was ever had.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			r, err := a.walk(c.Context(), system.ReadOnly, dirs, func(ctx context.Context, e *converge.Engine) converge.Result {
-				return e.Check(ctx)
-			})
+			sources, err := a.fragments(dirs)
 			if err != nil {
 				return err
 			}
-			return a.conclude(r, report.Report.Plan)
+			w, err := a.open(c.Context(), system.ReadOnly, sources)
+			if err != nil {
+				return err
+			}
+			r, err := w.walk(c.Context(), (*converge.Engine).Check, nil)
+			if err != nil {
+				return err
+			}
+			return w.instead(a.conclude(r, report.Report.Plan))
 		},
 	}
 	policyFlag(c, &dirs)
@@ -54,7 +60,7 @@ When the daemon runs, the daemon does it. A policy of one's own (--policy, --con
 would undo at once: stop it first.
 
 Exit code: 0 when everything is in line or pending, 2 when something is not, or was not
-looked at, 1 when it could not run.`,
+looked at, 1 when it could not run, or when nothing that is published was ever had.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := agent.KnownKinds(only); err != nil {
@@ -62,9 +68,7 @@ looked at, 1 when it could not run.`,
 			}
 			r, err := a.haveApplied(c.Context(), dirs, only)
 			if errors.Is(err, bus.ErrNotServed) {
-				r, err = a.walk(c.Context(), nil, dirs, func(ctx context.Context, e *converge.Engine) converge.Result {
-					return e.Pass(ctx, only...)
-				})
+				return a.applyHere(c.Context(), dirs, only)
 			}
 			if err != nil {
 				return err
@@ -99,50 +103,91 @@ func policyFlag(c *cobra.Command, dirs *[]string) {
 	c.Flags().StringArrayVar(dirs, "policy", nil, "use the fragments in `DIR` as the only policy (may be repeated)")
 }
 
-// walk opens the machine, finds the policy, and hands the engine to step.
-func (a *app) walk(ctx context.Context, gate system.Gate, dirs []string, step func(context.Context, *converge.Engine) converge.Result) (report.Report, error) {
+// applyHere applies without the daemon, and leaves the report of it.
+func (a *app) applyHere(ctx context.Context, dirs, only []string) error {
+	sources, err := a.fragments(dirs)
+	if err != nil {
+		return err
+	}
+	release, err := a.claim(ctx)
+	if err != nil {
+		return err
+	}
+	defer release()
+	w, err := a.open(ctx, nil, sources)
+	if err != nil {
+		return err
+	}
+	if err := w.Keep(); err != nil {
+		slog.Warn("the policy is not kept: without AWS the next walk goes by an older one", "err", err)
+	}
+	r, err := w.walk(ctx, (*converge.Engine).Pass, only)
+	if err != nil {
+		return err
+	}
+	if err := w.machine.SaveReport(r); err != nil {
+		slog.Warn("the report is not kept", "err", err)
+	}
+	return w.instead(a.conclude(r, report.Report.Text))
+}
+
+// A walk is one over a machine that is open, by the policy that was chosen for it.
+type walk struct {
+	agent.Choice
+	machine *agent.Machine
+}
+
+// fragments are those of --policy, nil without it. It takes root to go on.
+func (a *app) fragments(dirs []string) ([]policy.Source, error) {
 	sources, err := readFragments(dirs)
 	if err == nil {
 		err = a.needsRoot()
 	}
+	if len(dirs) == 0 {
+		sources = nil
+	}
+	return sources, err
+}
+
+// open opens the machine and finds the policy: these fragments, if they are not nil.
+func (a *app) open(ctx context.Context, gate system.Gate, sources []policy.Source) (w walk, err error) {
+	w.machine, err = agent.Open(ctx, a.rootDir, gate, slog.Default())
 	if err != nil {
-		return report.Report{}, err
+		return w, err
 	}
-	if gate == nil {
-		release, err := a.claim(ctx)
-		if err != nil {
-			return report.Report{}, err
-		}
-		defer release()
-	}
-	m, err := agent.Open(ctx, a.rootDir, gate, slog.Default())
+	config, err := a.readConfig(w.machine.System)
 	if err != nil {
-		return report.Report{}, err
+		return w, err
 	}
-	config, err := a.readConfig(m.System)
-	if err != nil {
-		return report.Report{}, err
-	}
-	m.Schedule = config.Schedule
-	var p *policy.Policy
-	var refused []string
-	if len(dirs) > 0 {
-		p, err = m.Only(ctx, config, sources)
+	w.machine.Schedule = config.Schedule
+	if sources != nil {
+		w.Policy, err = w.machine.Only(ctx, config, sources)
 	} else {
-		p, refused, err = m.Policy(ctx, config)
+		w.Choice, err = w.machine.Policy(ctx, config)
 	}
-	if err != nil {
-		return report.Report{}, err
-	}
-	result := step(ctx, m.Engine(p))
+	return w, err
+}
+
+// walk takes a step over these kinds, all when none is named.
+func (w walk) walk(ctx context.Context, step func(*converge.Engine, context.Context, ...string) converge.Result, only []string) (report.Report, error) {
+	result := step(w.machine.Engine(w.Policy), ctx, only...)
 	if err := ctx.Err(); err != nil {
 		return report.Report{}, err
 	}
-	r := report.New(version, m.Facts, p, refused, result.Started, whole(p, result), result.Timing)
-	if len(dirs) == 0 && config.AWS.Path != "" && p.Serial == 0 && len(refused) == 0 {
-		r.Await(agent.NothingPublished(config.AWS.Path))
+	r := report.New(version, w.machine.Facts, w.Policy, w.Refused, result.Started, whole(w.Policy, result), result.Timing)
+	if w.Never != nil {
+		r.Await(w.Never.Error())
 	}
 	return r, nil
+}
+
+// instead has a command fail that has gone by something else than what is published,
+// for there never was anything that is: whatever else it has to say has been said.
+func (w walk) instead(outcome error) error {
+	if w.Never != nil && (outcome == nil || errors.Is(outcome, errNotCompliant)) {
+		return w.Never
+	}
+	return outcome
 }
 
 // whole is what a walk found, and of the kinds that it did not walk that nothing is known.

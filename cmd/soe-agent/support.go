@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"log/slog"
 	"path"
@@ -85,15 +86,12 @@ func (a *app) collect(ctx context.Context) (support.Bundle, error) {
 			if err != nil {
 				return nil, nil, err
 			}
-			find := m.Policy
 			if a.rootDir != "" {
-				find = m.Known
+				p, refused, err := m.Known(ctx, config)
+				return p, refused, cmp.Or(err, configErr)
 			}
-			p, refused, err := find(ctx, config)
-			if err == nil {
-				err = configErr
-			}
-			return p, refused, err
+			choice, err := m.Policy(ctx, config)
+			return choice.Policy, choice.Refused, cmp.Or(err, configErr)
 		},
 	}), nil
 }

@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -61,36 +62,73 @@ func (m *Machine) tagsOf(aws *source.AWS) func(context.Context) (map[string]stri
 	return func(ctx context.Context) (map[string]string, error) { return aws.Tags(ctx, m.Facts.ManagedNode) }
 }
 
-// Policy is the policy for one walk: that which the daemon would enforce, fetched
-// if it can be and as it was last known if not. refused is why it is not newer.
-func (m *Machine) Policy(ctx context.Context, c Config) (p *policy.Policy, refused []string, err error) {
-	if c.AWS.Path == "" {
-		return m.Known(ctx, c)
+// A Choice is the policy for one walk.
+type Choice struct {
+	Policy  *policy.Policy
+	Refused []string // why it is not newer
+	// Never is why a published policy is not it though the machine should have one: it
+	// has never had any. nil otherwise.
+	Never error
+
+	keep func() error
+}
+
+// Keep makes a published policy the last good one, as the daemon does when it begins to
+// enforce it. Of another one it does nothing.
+func (c Choice) Keep() error {
+	if c.keep == nil {
+		return nil
 	}
-	looking, cancel := context.WithTimeout(ctx, lookTimeout)
+	return c.keep()
+}
+
+// Policy is the policy for one walk: that which the daemon would enforce, fetched
+// if it can be and as it was last known if not.
+func (m *Machine) Policy(ctx context.Context, c Config) (Choice, error) {
+	if c.AWS.Path == "" {
+		known, err := m.known(ctx, c)
+		return Choice{Policy: known.Policy, Refused: known.Refused}, err
+	}
+	found, err := m.published(ctx, c)
+	if err == nil {
+		return Choice{Policy: found.Policy, keep: func() error { return m.layers().Keep(found) }}, nil
+	}
+	known, knownErr := m.known(ctx, c)
+	choice := Choice{Policy: known.Policy, Refused: known.Refused}
+	if isRefusal(err) {
+		choice.Refused = append(choice.Refused, follow.Problems(err)...)
+	}
+	trouble := source.TroubleOf(err)
+	if known.Saved.IsZero() {
+		choice.Never = fmt.Errorf("cannot have the published policy, of which this machine has never had any: %s", trouble)
+		m.Log.Warn("there is no published policy: going by the machine's own layers", "for", trouble.Name, "err", err)
+	} else {
+		m.Log.Warn("going by the last good policy", "for", trouble.Name, "err", err)
+	}
+	return choice, knownErr
+}
+
+// published looks once for the published policy.
+func (m *Machine) published(ctx context.Context, c Config) (follow.Found, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	aws, err := m.connect(c, source.Client(), source.Retry{})
 	if err != nil {
-		return nil, nil, err
+		return follow.Found{}, err
 	}
-	s, _ := m.subject(looking, c, m.tagsOf(aws))
-	found, err := m.layers().Look(looking, s, aws)
-	if err == nil {
-		return found.Policy, nil, nil
-	}
-	m.Log.Warn("going by the last good policy", "for", source.TroubleOf(err).Name, "err", err)
-	known, refused, knownErr := m.Known(ctx, c)
-	if isRefusal(err) {
-		refused = append(refused, follow.Problems(err)...)
-	}
-	return known, refused, knownErr
+	s, _ := m.subject(ctx, c, m.tagsOf(aws))
+	return m.layers().Look(ctx, s, aws)
 }
 
 // Known is the policy that can be had without the network.
 func (m *Machine) Known(ctx context.Context, c Config) (p *policy.Policy, refused []string, err error) {
-	s, _ := m.subject(ctx, c, noTags)
-	known, err := m.layers().Known(s)
+	known, err := m.known(ctx, c)
 	return known.Policy, known.Refused, err
+}
+
+func (m *Machine) known(ctx context.Context, c Config) (follow.Known, error) {
+	s, _ := m.subject(ctx, c, noTags)
+	return m.layers().Known(s)
 }
 
 // isRefusal says whether a published policy is there and cannot be used, so that
