@@ -17,7 +17,15 @@ const shortestSecret = 6
 // Secrets hides the policy's secrets in what is reported. Kinds show none themselves;
 // but checks, activations and package managers are programs of others, which may say
 // what they have read.
-type Secrets struct{ replacer *strings.Replacer } // nil: there are none
+type Secrets struct {
+	replacer *strings.Replacer // nil: there are none
+	encoded  []string          // forms of them that a program may break into lines
+}
+
+const hiddenSecret = "‹secret›" //nolint:gosec // it stands in the place of one
+
+// mostEncoded is of how many texts the encoded forms are looked for, too.
+const mostEncoded = 256
 
 // SecretsOf are the secrets of a policy, and more.
 func SecretsOf(p *policy.Policy, more ...string) Secrets {
@@ -28,29 +36,34 @@ func SecretsOf(p *policy.Policy, more ...string) Secrets {
 			texts = append(texts, strings.Split(secret, "\n")...) // such as a key, of which a line is quoted
 		}
 	}
+	texts = slices.DeleteFunc(texts, func(text string) bool { return len(text) < shortestSecret })
+	var forms []string
+	for _, text := range texts[max(0, len(texts)-mostEncoded):] { // those of the policy are the last
+		forms = append(forms, encoded(text)...)
+	}
 	for _, text := range slices.Clone(texts) {
 		quoted := strconv.Quote(text)
 		texts = append(texts, quoted[1:len(quoted)-1])
 	}
-	texts = slices.DeleteFunc(texts, func(text string) bool { return len(text) < shortestSecret })
+	texts = append(texts, forms...)
 	if len(texts) == 0 {
 		return Secrets{}
 	}
 	slices.SortFunc(texts, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) })
 	var pairs []string
 	for _, text := range slices.Compact(texts) {
-		pairs = append(pairs, text, "‹secret›")
+		pairs = append(pairs, text, hiddenSecret)
 	}
-	return Secrets{strings.NewReplacer(pairs...)}
+	return Secrets{strings.NewReplacer(pairs...), forms}
 }
 
-// Hide returns the text without secrets. What is to be cut short has to be hidden
+// Hide returns the text without secrets, in whatever common encoding. What is to be cut short has to be hidden
 // before: a part of a secret is not found.
 func (s Secrets) Hide(text string) string {
 	if s.replacer == nil {
 		return text
 	}
-	return s.replacer.Replace(text)
+	return hideWrapped(s.replacer.Replace(text), s.encoded)
 }
 
 func (s Secrets) hideIn(r *Resource) {

@@ -1,8 +1,13 @@
 package converge_test
 
 import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
+	"html"
+	"net/url"
 	"strings"
 	"testing"
 
@@ -44,5 +49,41 @@ func TestWhateverAProgramSaysTheReportAndTheLogShowNoSecret(t *testing.T) {
 	}
 	if unknown := converge.SecretsOf(&policy.Policy{}).Hide("as it is"); unknown != "as it is" {
 		t.Errorf("got %q", unknown)
+	}
+}
+
+func TestASecretIsHiddenInWhateverFormItIsPrinted(t *testing.T) {
+	const secret = `c4n4ry+new/e85a&<0c46>"x`
+	p := wants("1", "a/x")
+	p.Resources[0].Secrets = []string{secret}
+	for _, former := range []string{"", `0ld+c4n4ry/71b2&<e0d9>`} {
+		hide := converge.SecretsOf(p, former).Hide
+		for _, value := range []string{secret, former} {
+			if value == "" {
+				continue
+			}
+			inJSON, _ := json.Marshal(map[string]string{"token": value})
+			forms := map[string]string{
+				"JSON": string(inJSON), "a URL": "http://u:" + url.QueryEscape(value) + "@h/", "a path": url.PathEscape(value), "HTML": html.EscapeString(value),
+				"hex": hex.EncodeToString([]byte("token=" + value)), "HEX": strings.ToUpper(hex.EncodeToString([]byte(value))),
+				"a lower URL": strings.ToLower(url.QueryEscape(value)),
+			}
+			for shift := range 3 {
+				whole := strings.Repeat("t", 60+shift) + value + "\n"
+				text := base64.StdEncoding.EncodeToString([]byte(whole))
+				forms[fmt.Sprint("base64 at ", shift)] = text
+				forms[fmt.Sprint("base64 for URLs at ", shift)] = base64.URLEncoding.EncodeToString([]byte(whole))
+				forms[fmt.Sprint("base64 in lines at ", shift)] = text[:76] + "\n" + text[76:]
+			}
+			for what, text := range forms {
+				got := hide("before " + text + " after")
+				if !strings.Contains(got, "‹secret›") || !strings.HasPrefix(got, "before ") || !strings.HasSuffix(got, " after") {
+					t.Errorf("%s: %q shows as %q", what, text, got)
+				}
+				if decoded, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(got, "\n", "")); err == nil && strings.Contains(string(decoded), value) {
+					t.Errorf("%s still tells it: %q", what, got)
+				}
+			}
+		}
 	}
 }

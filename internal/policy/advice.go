@@ -64,7 +64,7 @@ func (a *adviser) know(s Setting) {
 	case Directory:
 		a.purged = append(a.purged, string(s.ID)+"/")
 	case Dconf: // what keeps all settings stands beside them in the report
-		a.ids = append(a.ids, "dconf/database", "dconf/profile")
+		a.ids = append(a.ids, "dconf/database", "dconf/profile", "dconf/keyfiles")
 	}
 }
 

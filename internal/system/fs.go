@@ -29,6 +29,12 @@ type FS interface {
 	// Readlink returns where the symbolic link at name points.
 	Readlink(name string) (string, error)
 
+	// ReadPersonal returns a small regular file in the home of a person, who has this uid.
+	// Nothing there can be relied on, so no link is followed, nothing is waited for, and
+	// nothing is looked at on file systems where a look may hang. The error is
+	// fs.ErrNotExist only if there is no such file.
+	ReadPersonal(home string, uid int, name string) ([]byte, error)
+
 	// WriteFile makes name a regular file with this content and these attributes.
 	// Whoever reads it, and whoever finds it after a crash, sees the old or the
 	// new file whole. Missing parent directories are made, with mode 0755. It

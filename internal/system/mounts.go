@@ -14,6 +14,7 @@ type mount struct {
 	device string // major:minor
 	root   string // of the file system, which is at point
 	point  string
+	kind   string // of the file system, such as ext4
 }
 
 // aliases are all names below the root of what has this one, which no link is on the
@@ -69,9 +70,15 @@ func mountsOf(text string) []mount {
 	unescape := strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
 	var mounts []mount
 	for line := range strings.Lines(text) {
-		if fields := strings.Fields(line); len(fields) > 5 {
-			mounts = append(mounts, mount{fields[2], unescape.Replace(fields[3]), unescape.Replace(fields[4])})
+		fields := strings.Fields(line)
+		if len(fields) <= 5 {
+			continue
 		}
+		m := mount{device: fields[2], root: unescape.Replace(fields[3]), point: unescape.Replace(fields[4])}
+		if dash := slices.Index(fields[5:], "-"); dash >= 0 && len(fields) > 5+dash+1 {
+			m.kind = fields[5+dash+1]
+		}
+		mounts = append(mounts, m)
 	}
 	return mounts
 }

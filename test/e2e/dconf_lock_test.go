@@ -51,3 +51,39 @@ func TestAProfileInTheRuntimeDirectoryDoesNotWalkAroundALock(t *testing.T) {
 		t.Fatal("the bypass does not work at all, so that this test tests nothing")
 	}
 }
+
+// A program that is started with another backend asks dconf for nothing: no lock holds it.
+func TestSettingsOfSomebodysOwnInPlaceOfLockedOnesAreFoundAndReported(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	const finding, key = "dconf/keyfiles", "dconf/org/mate/desktop/background/picture-filename"
+	const file = "/home/" + box.DesktopUser + "/.config/glib-2.0/settings/keyfile"
+	d.apply(t, desktopSettings)
+	as := func(script string) { d.MustExecAs(t, box.DesktopUser, "sh", "-c", script) }
+	as("GSETTINGS_BACKEND=keyfile gsettings set org.mate.background picture-filename /home/user/mine.png")
+	if got := d.asUser(t, "env", "GSETTINGS_BACKEND=keyfile", "gsettings", "get", "org.mate.background", "picture-filename"); !strings.Contains(got, "mine.png") {
+		t.Fatalf("the lock holds for %s all the same, and this test shows nothing", got)
+	}
+	o := d.plan(t)
+	o.wants(t, map[policy.ID]converge.State{finding: converge.Failed, key: converge.Compliant})
+	if r := o.resource(finding); o.Code != 2 || !strings.Contains(r.Reason, file) || !strings.Contains(r.Reason, "picture-filename") || strings.Contains(r.Reason, "mine.png") {
+		t.Errorf("exit code %d: %s", o.Code, r.Reason)
+	}
+
+	// What stands there is believed of nobody else, and holds up nothing.
+	for hostile, script := range map[string]string{
+		"a link to what root alone may read": "ln -s /etc/shadow " + file,
+		"a pipe":                             "mkfifo " + file,
+		"a huge file":                        "truncate -s 1T " + file,
+		"a link in place of the directory":   "rm -r /home/user/.config/glib-2.0 && ln -s /etc /home/user/.config/glib-2.0",
+	} {
+		as("rm -rf /home/user/.config/glib-2.0 && mkdir -p /home/user/.config/glib-2.0/settings && " + script)
+		o := d.plan(t)
+		r := o.resource(finding)
+		if r.State != converge.Unknown && r.State != "" || strings.Contains(r.Reason, "root:") || o.resource(key).State != converge.Compliant || len(o.Resources) > 20 {
+			t.Errorf("%s: %s %s, and the key is %s", hostile, r.State, r.Reason, o.resource(key).State)
+		}
+	}
+	as("rm -rf /home/user/.config/glib-2.0")
+	d.converged(t)
+}

@@ -88,7 +88,9 @@ func newWorkspace(t *testing.T, options ...box.Option) *workspace {
 func (w *workspace) publishOnly(t *testing.T, serial int, fragments map[string]string) {
 	t.Helper()
 	fragments = maps.Clone(fragments)
-	named := func(text string) bool { return strings.Contains(text, "personas = [") && strings.Contains(text, "\"developer\"") }
+	named := func(text string) bool {
+		return strings.Contains(text, "personas = [") && strings.Contains(text, "\"developer\"")
+	}
 	if !slices.ContainsFunc(slices.Collect(maps.Values(fragments)), named) {
 		fragments["99-developer"] = "schema = 1\npersonas = [\"developer\"]\n"
 	}

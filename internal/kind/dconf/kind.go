@@ -24,7 +24,8 @@
 //
 // Besides the policy's keys there are two resources: dconf/database is the
 // database as a whole, and dconf/profile that it is in force for everybody. When
-// the policy has no keys any more, all of it goes.
+// the policy has no keys any more, all of it goes. A third one, dconf/keyfiles, is there
+// when somebody has settings in a keyfile at home in place of locked ones.
 package dconf
 
 import (
@@ -34,6 +35,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/dconf/gvdb"
@@ -57,6 +59,8 @@ type Kind struct {
 	schemas *schemas
 	// refused is why dconf, or the schema, would not have a text for a key.
 	refused map[refusal]string
+	// overridden says that somebody's own settings have been found in place of locked ones.
+	overridden atomic.Bool
 }
 
 type refusal struct{ path, text string }
@@ -160,7 +164,8 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		}
 		resources = append(resources, r)
 	}
-	return resources, nil
+	personal, err := k.checkPersonal(ctx)
+	return append(resources, personal...), err
 }
 
 // text is the value wanted of a key as it is written.

@@ -254,3 +254,24 @@ func TestSchemasAreReadAgainOnlyWhenTheyHaveChanged(t *testing.T) {
 		t.Error("new ones were not read")
 	}
 }
+
+func TestOwnSettingsInPlaceOfLockedOnesAreToldByKeyAndBounded(t *testing.T) {
+	locked := map[string]string{"/org/a/lock": "true", "/org/a/n": "uint32 5", "/org/a/same": "'x'", "/top": "1"}
+	for keyfile, want := range map[string]string{
+		"[org/a]\nlock=false\n":                      "org/a/lock",
+		"[org/a]\nlock=true\nsame='x'\nn=5\n":        "",
+		"[/org/a/]\r\n lock = false \r\n":            "org/a/lock",
+		"[org/a]\nlock=true\nlock=false\nn=6\n":      "org/a/lock, org/a/n",
+		"[/]\ntop=2\n":                               "top",
+		"lock=false\n[org/b]\nlock=false\n":          "",
+		"#[org/a]\n[org/a\nlock=false":               "org/a/lock",
+		"\x00\xff[org/a]\n[[[org/a]]]\n=\n[]\n=\x00": "",
+	} {
+		if got := few(overridden(personalSettings(keyfile), locked), maxKeys); got != want {
+			t.Errorf("%q says otherwise than %q, and not than %q", keyfile, got, want)
+		}
+	}
+	if got := few([]string{"a", "b", "c", "d", "e"}, 2); got != "a, b and 3 more" {
+		t.Error(got)
+	}
+}

@@ -1,0 +1,86 @@
+package converge
+
+import (
+	"encoding/base64"
+	"encoding/hex"
+	"encoding/json"
+	"html"
+	"net/url"
+	"slices"
+	"strings"
+)
+
+// encoded are the ways in which programs write a text otherwise: as hex, in base64
+// wherever it stands in the whole, in a URL, in JSON and in HTML.
+func encoded(text string) []string {
+	inJSON, _ := json.Marshal(text) // texts always marshal
+	inURL, inPath := url.QueryEscape(text), url.PathEscape(text)
+	inHex := hex.EncodeToString([]byte(text))
+	all := []string{
+		string(inJSON[1 : len(inJSON)-1]), inURL, inPath, lowerEscapes(inURL), lowerEscapes(inPath), inHex, strings.ToUpper(inHex), html.EscapeString(text),
+	}
+	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
+		for shift := range 3 { // the characters that come of this text alone
+			whole := encoding.EncodeToString([]byte(strings.Repeat("x", shift) + text))
+			all = append(all, whole[(8*shift+5)/6:8*(shift+len(text))/6])
+		}
+	}
+	slices.Sort(all)
+	return slices.DeleteFunc(slices.Compact(all), func(form string) bool { return form == text || len(form) < shortestSecret })
+}
+
+// lowerEscapes writes %2F as %2f.
+func lowerEscapes(escaped string) string {
+	b := []byte(escaped)
+	for i, c := range b {
+		if c == '%' && i+2 < len(b) {
+			copy(b[i+1:], strings.ToLower(escaped[i+1:i+3]))
+		}
+	}
+	return string(b)
+}
+
+// hideWrapped hides what is broken into lines or groups, as base64 and hex are.
+func hideWrapped(text string, forms []string) string {
+	if len(forms) == 0 || !strings.ContainsAny(text, " \t\r\n") {
+		return text
+	}
+	var compact strings.Builder
+	var at []int // of each byte of compact, where it is in text
+	for i := range len(text) {
+		if !strings.ContainsRune(" \t\r\n", rune(text[i])) {
+			compact.WriteByte(text[i])
+			at = append(at, i)
+		}
+	}
+	dense := compact.String()
+	hidden := []byte(nil) // of text, which bytes are
+	for _, form := range forms {
+		for from := 0; ; {
+			i := strings.Index(dense[from:], form)
+			if i < 0 {
+				break
+			}
+			if hidden == nil {
+				hidden = make([]byte, len(text))
+			}
+			for j := at[from+i]; j <= at[from+i+len(form)-1]; j++ {
+				hidden[j] = 1
+			}
+			from += i + len(form)
+		}
+	}
+	if hidden == nil {
+		return text
+	}
+	var b strings.Builder
+	for i := range len(text) {
+		switch {
+		case hidden[i] == 0:
+			b.WriteByte(text[i])
+		case i == 0 || hidden[i-1] == 0:
+			b.WriteString(hiddenSecret)
+		}
+	}
+	return b.String()
+}

@@ -1,0 +1,93 @@
+package system
+
+import (
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+func TestInAHomeNothingIsFollowedOpenedOrWaitedFor(t *testing.T) {
+	const name, none = ".config/settings/keyfile", "there is none"
+	secret := filepath.Join(t.TempDir(), "shadow")
+	if err := os.WriteFile(secret, []byte("s3cr3t"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	write := func(content string) func(file string) error {
+		return func(file string) error { return os.WriteFile(file, []byte(content), 0o600) }
+	}
+	for what, c := range map[string]struct {
+		make func(file string) error
+		want string // of the error; "" is none
+	}{
+		"a file":  {write("[a]\n"), ""},
+		"nothing": {func(string) error { return nil }, none},
+		"a file in place of a directory": {func(file string) error {
+			dir := filepath.Dir(file)
+			return errors.Join(os.Remove(dir), os.WriteFile(dir, nil, 0o600))
+		}, none},
+		"a link to a secret": {func(file string) error { return os.Symlink(secret, file) }, "it is not followed"},
+		"a link into /proc":  {func(file string) error { return os.Symlink("/proc/self/environ", file) }, "it is not followed"},
+		"a directory that is a link": {func(file string) error {
+			dir := filepath.Dir(file)
+			return errors.Join(os.Remove(dir), os.Symlink(filepath.Dir(secret), dir))
+		}, "it is not followed"},
+		"a FIFO":              {func(file string) error { return unix.Mkfifo(file, 0o600) }, "not a regular file"},
+		"a directory":         {func(file string) error { return os.Mkdir(file, 0o700) }, "not a regular file"},
+		"a huge file":         {func(file string) error { return errors.Join(write("")(file), os.Truncate(file, 1<<40)) }, "larger than 64 KiB"},
+		"a file of another's": {func(file string) error { return errors.Join(write("x")(file), os.Chown(file, 2, 2)) }, "somebody else"},
+		"a file with a lease": {func(file string) error {
+			if err := write("x")(file); err != nil {
+				return err
+			}
+			f, err := os.OpenFile(file, os.O_RDWR, 0)
+			if err != nil {
+				return err
+			}
+			t.Cleanup(func() { f.Close() })
+			_, err = unix.FcntlInt(f.Fd(), unix.F_SETLEASE, unix.F_WRLCK)
+			return err
+		}, "temporarily unavailable"},
+	} {
+		root := t.TempDir()
+		file := filepath.Join(root, "home/u", name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o700), c.make(file)); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		if info, err := os.Lstat(file); err == nil && info.Mode().IsRegular() && what != "a file of another's" {
+			if err := os.Chown(file, 1, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		s, err := Open(Options{Root: root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		start := time.Now()
+		content, err := s.FS.ReadPersonal("/home/u", 1, name)
+		switch {
+		case time.Since(start) > 5*time.Second:
+			t.Errorf("%s holds up the look for %s", what, time.Since(start))
+		case c.want == "" && (err != nil || string(content) != "[a]\n"):
+			t.Errorf("%s: %q, %v", what, content, err)
+		case c.want != "" && c.want != none && (err == nil || !strings.Contains(err.Error(), c.want) || len(content) > 0):
+			t.Errorf("%s: %q, %v", what, content, err)
+		case errors.Is(err, fs.ErrNotExist) != (c.want == none):
+			t.Errorf("%s is taken for nothing: %v", what, err)
+		}
+	}
+}
+
+func TestAHomeOnAServerIsNotLookedAt(t *testing.T) {
+	mounts := mountsOf("36 1 8:1 / / rw - ext4 /dev/root rw\n37 36 0:44 / /home/a rw,relatime shared:1 - nfs4 server:/a rw\n38 36 0:45 / /home/b rw - fuse.sshfs x rw\n")
+	for file, want := range map[string]string{"/home/a/.config/x": "nfs4", "/home/b/x": "fuse.sshfs", "/home/c/x": "", "/home/ab/x": ""} {
+		if got := remote(file, mounts); got.kind != want {
+			t.Errorf("%s is taken to be on %q", file, got.kind)
+		}
+	}
+}
