@@ -133,6 +133,9 @@ func (a *app) printStatus(ctx context.Context, s agent.Status, now time.Time) {
 			row("not known", doubt)
 		}
 	}
+	if s.Unwatched != "" {
+		row("not watched", fmt.Sprintf("%s; drift of that is found by the verify alone, every %s or so", s.Unwatched, s.Verify))
+	}
 	for _, problem := range s.Refused {
 		row("refused", problem)
 	}

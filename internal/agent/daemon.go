@@ -106,17 +106,14 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	}()
 	m.Log.Info("ready")
 
-	watcher, err := watch.New(m.System.FS, m.Log, d.changed)
-	if err != nil {
-		m.Log.Error("drift is found by the next verify only", "err", err)
-	} else {
-		watcher.FollowClock(m.System.Clock)
-		if err := watcher.MarkWith(markFile); err != nil {
-			m.Log.Warn("what is written here is looked at twice", "err", err)
-		}
-		d.quick.catchUp, d.slow.catchUp, d.checks.catchUp = watcher.CatchUp, watcher.CatchUp, watcher.CatchUp
+	d.watcher = watch.New(m.System.FS, m.Log, d.changed)
+	d.watcher.FollowClock(m.System.Clock)
+	if err := d.watcher.MarkWith(markFile); err != nil {
+		m.Log.Warn("what is written here is looked at twice", "err", err)
 	}
-	d.watcher = watcher
+	for _, w := range d.workers() {
+		w.catchUp = d.watcher.CatchUp
+	}
 	d.reports = d.newReporting()
 	known := d.policy
 	_, d.overtaken = packages.ReadProgress(ctx, d.System)
@@ -124,12 +121,9 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 
 	parts := []func(context.Context){
 		func(ctx context.Context) { d.endLockDown(ctx, goesOn); d.quick.run(ctx) },
-		d.slow.run, d.checks.run, d.bootstrap, d.verify, d.reports.run, d.narrate, d.grow, d.feedWatchdog, d.serve,
+		d.slow.run, d.checks.run, d.bootstrap, d.verify, d.reports.run, d.narrate, d.grow, d.feedWatchdog, d.serve, d.watcher.Run,
 		func(ctx context.Context) { d.obey(ctx, signals) },
 		func(ctx context.Context) { d.followEarlier(ctx, known) },
-	}
-	if watcher != nil {
-		parts = append(parts, func(ctx context.Context) { watcher.Run(ctx) })
 	}
 	d.live(ctx, parts)
 	d.witness.rest()
@@ -285,6 +279,8 @@ func (d *daemon) changed(kind string) {
 		go d.readAgain("a local fragment has changed")
 	case watch.Configuration:
 		go d.readAgain("the configuration has been written")
+	case watch.Sight:
+		go d.sighted()
 	case watch.Resumed:
 		d.Log.Info("the machine has slept: looking at everything again")
 		d.markAll()
@@ -297,6 +293,16 @@ func (d *daemon) changed(kind string) {
 		for _, w := range d.workers() {
 			w.mark(kind)
 		}
+	}
+}
+
+// sighted says for all to read what the watcher cannot watch.
+func (d *daemon) sighted() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if unwatched := d.watcher.Unwatched(); d.status.Unwatched != unwatched {
+		d.status.Unwatched = unwatched
+		d.say()
 	}
 }
 

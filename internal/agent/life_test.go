@@ -299,9 +299,7 @@ func TestALocalFragmentThatEndsSafeModeDoesNotHoldUpTheWatcher(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if d.watcher, err = watch.New(host.FS, d.Log, d.changed); err != nil {
-		t.Fatal(err)
-	}
+	d.watcher = watch.New(host.FS, d.Log, d.changed)
 	dir := t.TempDir()
 	d.watcher.Follow(nil, dir, filepath.Join(dir, "agent.toml"))
 	go d.watcher.Run(t.Context())

@@ -59,6 +59,9 @@ type Status struct {
 	Doubts        []string `json:"doubts,omitempty"`         // why the policy in force may not be what is meant for the machine
 	Awaited       []string `json:"awaited,omitempty"`        // what of it is not here yet
 
+	Unwatched string `json:"unwatched,omitempty"` // what cannot be watched, and why: drift of that is found by the verify alone
+	Verify    string `json:"verify,omitempty"`    // how often that is, on average
+
 	Refused   []string               `json:"refused,omitempty"` // what of policy and configuration cannot be used
 	Retries   map[string]time.Time   `json:"retries,omitempty"` // when kinds are walked again of which something has failed
 	LastPass  time.Time              `json:"last_pass,omitzero"`
@@ -114,6 +117,9 @@ func (d *daemon) say() {
 	d.status.Phase = d.phase()
 	d.status.Busy = d.walking()
 	status := d.status
+	if status.Unwatched != "" {
+		status.Verify = d.config.Schedule.Verify.String()
+	}
 	status.Refused, status.Retries, status.Upkeep = d.refused(), d.retries(), upkeep()
 	d.write(StatusFile, status)
 	d.systemd.Tell("STATUS=" + d.status.line())

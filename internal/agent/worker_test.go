@@ -81,10 +81,7 @@ func keep(t *testing.T, k oneFile) (w *worker, walks *atomic.Int64) {
 	}
 	walks = &atomic.Int64{}
 	w = newWorker(func(*worker, converge.Result) { walks.Add(1) })
-	watcher, err := watch.New(s.FS, log, w.mark)
-	if err != nil {
-		t.Fatal(err)
-	}
+	watcher := watch.New(s.FS, log, w.mark)
 	if err := watcher.MarkWith(filepath.Join(t.TempDir(), "mark")); err != nil {
 		t.Fatal(err)
 	}

@@ -5,17 +5,20 @@ import (
 	"sync"
 	"time"
 
+	"github.com/fsnotify/fsnotify"
+
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // marks are set in the stream of events, to know when it has been read so far.
 type marks struct {
-	file string // whose change is the mark; "" while there is none
+	file string // whose change is the mark; "" when there is to be none
 
 	setting sync.Mutex // one at a time
 
-	mu   sync.Mutex
-	next chan struct{} // closed when the mark is reached; nil when nobody waits
+	mu     sync.Mutex
+	placed bool          // it is watched
+	next   chan struct{} // closed when the mark is reached; nil when nobody waits
 }
 
 // reached lets go whoever waits for the mark.
@@ -28,6 +31,25 @@ func (m *marks) reached() {
 	}
 }
 
+// name is the file, while it is watched.
+func (m *marks) name() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.placed {
+		return ""
+	}
+	return m.file
+}
+
+// place has the file watched, if there is one.
+func (m *marks) place(notes *fsnotify.Watcher) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.file != "" && !m.placed {
+		m.placed = notes.Add(m.file) == nil
+	}
+}
+
 // MarkWith names a file, of the agent's own and on a file system in memory, by
 // whose changes the watcher finds out how far it has read. It must be called before
 // Run; without it CatchUp does not wait.
@@ -35,10 +57,7 @@ func (w *Watcher) MarkWith(file string) error {
 	if err := w.files.WriteFile(file, nil, system.Attr{Mode: 0o600}); err != nil {
 		return err
 	}
-	if err := w.notes.Add(file); err != nil {
-		return err
-	}
-	w.marks.file = file
+	w.marks.file = file // watched by the first Follow that can
 	return nil
 }
 
@@ -60,7 +79,7 @@ func (w *Watcher) CatchUp(ctx context.Context, kinds []string) {
 }
 
 func (w *Watcher) waitForMark(ctx context.Context) {
-	if w.marks.file == "" {
+	if w.marks.name() == "" {
 		return
 	}
 	w.marks.setting.Lock()

@@ -69,10 +69,7 @@ func TestALookWaitsOnlySoLongForAWatcherThatIsBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w, err := watch.New(s.FS, slog.New(slog.DiscardHandler), func(string) {}) // and it does not run
-	if err != nil {
-		t.Fatal(err)
-	}
+	w := watch.New(s.FS, slog.New(slog.DiscardHandler), func(string) {}) // and it does not run
 	if err := w.MarkWith(filepath.Join(t.TempDir(), "mark")); err != nil {
 		t.Fatal(err)
 	}

@@ -3,10 +3,14 @@ package watch
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io/fs"
 	"path"
 	"slices"
 	"strings"
+	"syscall"
+
+	"github.com/fsnotify/fsnotify"
 )
 
 // place makes the inotify watches those that the directories need: each one that
@@ -27,8 +31,15 @@ func (w *Watcher) place() {
 	slices.Sort(dirs)
 	slices.Sort(above)
 	above = slices.DeleteFunc(slices.Compact(above), func(dir string) bool { return slices.Contains(dirs, dir) })
-	for _, placed := range w.notes.WatchList() {
-		if placed != w.marks.file && !slices.Contains(dirs, placed) && !slices.Contains(above, placed) {
+	if w.closed {
+		return
+	}
+	if err := w.open(); err != nil {
+		w.say([]string{"all files"}, err)
+		return
+	}
+	for _, placed := range w.placed() {
+		if !slices.Contains(dirs, placed) && !slices.Contains(above, placed) {
 			_ = w.notes.Remove(placed) // it may have gone with its directory
 		}
 	}
@@ -55,14 +66,112 @@ func (w *Watcher) add(dirs []string) (failed []string, why error) {
 	return failed, why
 }
 
-// say says which directories are not watched, when that is news.
+// open sees to it that there is an inotify instance, and its mark if that can be: without
+// it what is written here is looked at twice, and no more. mu is held.
+func (w *Watcher) open() error {
+	if w.notes == nil {
+		notes, err := fsnotify.NewWatcher()
+		if err != nil {
+			return fmt.Errorf("%w; see fs.inotify.max_user_instances", err)
+		}
+		w.notes = notes
+		post(w.opened)
+	}
+	w.marks.place(w.notes)
+	return nil
+}
+
+func post(to chan struct{}) {
+	select {
+	case to <- struct{}{}:
+	default:
+	}
+}
+
+// placed are the directories with a watch. mu is held.
+func (w *Watcher) placed() []string {
+	if w.notes == nil {
+		return nil
+	}
+	mark := w.marks.name()
+	return slices.DeleteFunc(w.notes.WatchList(), func(name string) bool { return name == mark })
+}
+
+// placeMissing tries again what could not be watched. It says whether all is now; what
+// has happened there until then nobody has told of.
+func (w *Watcher) placeMissing() (all bool) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed || w.unwatched == "" {
+		return true
+	}
+	before := len(w.placed())
+	w.place()
+	if w.unwatched == "" {
+		w.log.Info("everything is watched now that should be")
+	}
+	if len(w.placed()) > before {
+		for _, interests := range w.dirs {
+			for _, i := range interests {
+				w.notice(i)
+			}
+		}
+	}
+	return w.unwatched == ""
+}
+
+// say says what is not watched, when that is news, and has it tried again.
 func (w *Watcher) say(failed []string, why error) {
-	unwatched := strings.Join(failed, " ")
-	if unwatched != "" && unwatched != w.unwatched {
-		w.log.Warn("cannot watch directories; drift in them is found by the next verify; see fs.inotify.max_user_watches",
-			"dirs", unwatched, "err", why)
+	unwatched := ""
+	if len(failed) > 0 {
+		unwatched = fmt.Sprintf("%s (%v)", some(failed), why)
+		if errors.Is(why, syscall.ENOSPC) {
+			unwatched = fmt.Sprintf("%s (%v; see fs.inotify.max_user_watches)", some(failed), why)
+		}
+		post(w.missed)
+	}
+	if unwatched == w.unwatched {
+		return
 	}
 	w.unwatched = unwatched
+	if unwatched != "" {
+		w.log.Warn("cannot watch everything; drift there is found by the next verify; it is tried again",
+			"unwatched", strings.Join(failed, " "), "err", why)
+	}
+	w.dirty(Sight)
+}
+
+// some names a few of many.
+func some(names []string) string {
+	const few = 3
+	if more := len(names) - few; more > 0 {
+		return fmt.Sprintf("%s and %d more", strings.Join(names[:few], ", "), more)
+	}
+	return strings.Join(names, ", ")
+}
+
+// Unwatched says what is not watched, and why, for people: drift of that is found by the
+// next verify alone. It is "" when everything is.
+func (w *Watcher) Unwatched() string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var parts []string
+	for _, part := range []string{w.unwatched, w.deaf} {
+		if part != "" {
+			parts = append(parts, part)
+		}
+	}
+	return strings.Join(parts, "; ")
+}
+
+// hears notes why units and sessions cannot be followed; "" when they are.
+func (w *Watcher) hears(deaf string) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.deaf != deaf {
+		w.deaf = deaf
+		w.dirty(Sight)
+	}
 }
 
 func (w *Watcher) isDir(name string) bool {
@@ -72,6 +181,11 @@ func (w *Watcher) isDir(name string) bool {
 
 // Watched are the directories with an inotify watch, sorted.
 func (w *Watcher) Watched() []string {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.notes == nil {
+		return nil
+	}
 	list := w.notes.WatchList()
 	slices.Sort(list)
 	return list

@@ -62,17 +62,22 @@ const (
 	goodJoin = 10 * time.Second
 )
 
+// newPauses are pauses between attempts at something, of which the first is so long.
+func newPauses(first time.Duration) *backoff.ExponentialBackOff {
+	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(first), backoff.WithMaxInterval(longestPause), backoff.WithMaxElapsedTime(0))
+}
+
 // followBus hands on what the bus tells until ctx is done, and connects again when
 // the bus has gone away.
 func (w *Watcher) followBus(ctx context.Context, news news) {
-	pauses := backoff.NewExponentialBackOff(
-		backoff.WithInitialInterval(firstPause), backoff.WithMaxInterval(longestPause), backoff.WithMaxElapsedTime(0))
+	pauses := newPauses(firstPause)
 	said := false
 	for ctx.Err() == nil {
 		bus, err := connect(ctx, news)
 		switch {
 		case err == nil:
 			said = false
+			w.hears("")
 			joined := time.Now()
 			w.join(ctx, bus)
 			if time.Since(joined) > goodJoin {
@@ -83,6 +88,7 @@ func (w *Watcher) followBus(ctx context.Context, news news) {
 			}
 		case !said && ctx.Err() == nil:
 			w.log.Warn("cannot follow services and sessions; drift of them is found by the next verify", "err", err)
+			w.hears(fmt.Sprintf("services and sessions (%v)", err))
 			said = true
 		}
 		select {

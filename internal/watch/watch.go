@@ -6,7 +6,9 @@
 // It only ever says "look again": what is seen is never trusted, and a kind that
 // finds nothing wrong does nothing. Signals count that come from systemd and logind
 // themselves; everybody on the machine can send others. What cannot be watched is
-// left to the full verify that happens from time to time.
+// left to the full verify that happens from time to time, is said (Unwatched), and is
+// tried again: the kernel gives each user so many inotify instances and watches, and
+// others may have them all for a time. Units and sessions do not hang on that.
 //
 // Nothing that changes is lost. When the kernel's queue of events overflows, or the
 // bus has been away, all is looked at. And a look answers all that was told before
@@ -16,7 +18,6 @@ package watch
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"path"
 	"slices"
@@ -35,7 +36,6 @@ import (
 type Watcher struct {
 	files system.FS
 	log   *slog.Logger
-	notes *fsnotify.Watcher
 	dirty func(kind string)
 
 	patience time.Duration // of CatchUp
@@ -45,12 +45,18 @@ type Watcher struct {
 	lost    time.Time     // when events were lost last; of Run alone
 	marks   marks
 
+	missed chan struct{} // holds one: something could not be watched
+	opened chan struct{} // holds one: there is an inotify instance
+
 	mu        sync.Mutex
+	notes     *fsnotify.Watcher // nil while there is none to be had
+	closed    bool
 	dirs      map[string][]interest
 	units     map[string][]string // unit → kinds
 	sessions  []string            // kinds
 	unsettled bursts
-	unwatched string // the directories that could not be watched last
+	unwatched string // the directories that could not be watched last, and why
+	deaf      string // why units and sessions cannot be followed
 	bus       *signals
 }
 
@@ -65,13 +71,9 @@ func (i interest) in(name string) bool { return len(i.names) == 0 || slices.Cont
 
 // New returns a watcher that follows nothing yet. dirty is called, from any
 // goroutine, with the name of each kind that should look again, and with LocalPolicy,
-// Configuration and Resumed.
-func New(files system.FS, log *slog.Logger, dirty func(kind string)) (*Watcher, error) {
-	notes, err := fsnotify.NewWatcher()
-	if err != nil {
-		return nil, fmt.Errorf("cannot watch files: %w; see fs.inotify.max_user_instances", err)
-	}
-	return &Watcher{files: files, log: log, notes: notes, dirty: dirty, unsettled: bursts{}, patience: longestCatchUp}, nil
+// Configuration, Resumed and Sight.
+func New(files system.FS, log *slog.Logger, dirty func(kind string)) *Watcher {
+	return &Watcher{files: files, log: log, dirty: dirty, unsettled: bursts{}, patience: longestCatchUp, missed: make(chan struct{}, 1), opened: make(chan struct{}, 1)}
 }
 
 // What dirty is called with when the local policy, or the agent's configuration, may
@@ -80,6 +82,10 @@ const (
 	LocalPolicy   = "local policy"
 	Configuration = "configuration"
 )
+
+// Sight is what dirty is called with when Unwatched says something else than before. It
+// is the name of no kind.
+const Sight = "sight"
 
 // half is how long nothing more must be written to the configuration or the local
 // policy for it to be taken for whole: what has just been emptied or moved away to be
@@ -126,7 +132,7 @@ func (w *Watcher) Follow(kinds []converge.Kind, localDir, configFile string) {
 
 // Run follows changes until ctx is done.
 func (w *Watcher) Run(ctx context.Context) {
-	defer w.notes.Close()
+	defer w.close()
 	news := makeNews()
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -134,15 +140,36 @@ func (w *Watcher) Run(ctx context.Context) {
 	w.loop(ctx, news)
 }
 
+func (w *Watcher) close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	if w.notes != nil {
+		w.notes.Close()
+	}
+}
+
+// inotify is what tells of files; while there is nothing, neither channel ever does.
+func (w *Watcher) inotify() (events chan fsnotify.Event, problems chan error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.notes == nil {
+		return nil, nil
+	}
+	return w.notes.Events, w.notes.Errors
+}
+
 func (w *Watcher) loop(ctx context.Context, bus news) {
 	jumps, stop := w.followClock(ctx)
 	defer stop()
-	var moves, quiet <-chan time.Time
+	var moves, quiet, again <-chan time.Time
+	pauses := newPauses(time.Second)
 	for {
+		events, problems := w.inotify()
 		select {
 		case <-ctx.Done():
 			return
-		case event, ok := <-w.notes.Events:
+		case event, ok := <-events:
 			if !ok {
 				return
 			}
@@ -154,8 +181,18 @@ func (w *Watcher) loop(ctx context.Context, bus news) {
 			w.everything()
 		case <-quiet:
 			quiet = nil
-		case err := <-w.notes.Errors:
+		case err := <-problems:
 			w.overflown(err)
+		case <-w.opened: // and that is what there is to listen to now
+		case <-w.missed:
+			if again == nil {
+				again = time.After(pauses.NextBackOff())
+			}
+		case <-again:
+			again = nil
+			if w.placeMissing() {
+				pauses.Reset()
+			}
 		case name := <-bus.unit:
 			w.unit(name)
 		case <-bus.session:
@@ -224,10 +261,8 @@ func (w *Watcher) joined() {
 func (w *Watcher) everything() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, placed := range w.notes.WatchList() {
-		if placed != w.marks.file {
-			_ = w.notes.Remove(placed) // it may be another directory's by now
-		}
+	for _, placed := range w.placed() {
+		_ = w.notes.Remove(placed) // it may be another directory's by now
 	}
 	w.place()
 	for _, interests := range w.dirs {
@@ -245,7 +280,7 @@ const settleTime = 50 * time.Millisecond
 // file takes an event in. It says whether a directory that is followed has come
 // or gone.
 func (w *Watcher) file(event fsnotify.Event) (moved bool) {
-	if event.Name == w.marks.file && event.Name != "" {
+	if event.Name != "" && event.Name == w.marks.name() {
 		w.marks.reached()
 		return false
 	}
