@@ -59,7 +59,11 @@ func followBus(t *testing.T, b *box.Box) (told <-chan string, bystander *dbus.Co
 		t.Fatal(err)
 	}
 	changes := make(chan string, 1000)
-	w := watch.New(s.FS, slog.New(slog.NewTextHandler(os.Stderr, nil)), func(kind string) { changes <- kind })
+	w := watch.New(s.FS, slog.New(slog.NewTextHandler(os.Stderr, nil)), func(kind string) {
+		if kind != watch.Sight { // the bus goes away and comes back
+			changes <- kind
+		}
+	})
 	w.Follow([]converge.Kind{watcher{}}, t.TempDir(), "/etc/soe-agent/agent.toml")
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
