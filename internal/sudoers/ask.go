@@ -5,24 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/system"
 )
-
-// An Answer is what sudo and visudo, as they are installed, make of the files.
-type Answer struct {
-	// Works says whether sudo reads the files and answers. What it passes over with a
-	// warning does no harm, whatever visudo says of it.
-	Works bool
-	// Said is what sudo said where it does not work.
-	Said string
-	// Faults are what visudo finds, in its order. Before 1.9 it ends with the first that
-	// it cannot read on from.
-	Faults []Fault
-}
 
 // A Fault is one thing that visudo finds wrong.
 type Fault struct {
@@ -45,37 +34,43 @@ func (f Fault) String() string {
 // one after the other, and a directory that does not answer holds it up.
 const Patience = 5 * time.Second
 
-// Ask has sudo and visudo read what they would read if changes were made: a file with
-// that content, or none where it is nil. Nothing is written anywhere. The error wraps
-// system.ErrNotInstalled when one of them is not there, and
-// context.DeadlineExceeded when sudo did not answer in time.
-func Ask(ctx context.Context, s *system.System, changes map[string][]byte) (Answer, error) {
-	var answer Answer
-	run := func(argv ...string) (system.Output, error) {
-		return s.Runner.Run(ctx, system.Command{Argv: argv, ReadOnly: true, Staged: changes, Timeout: Patience})
+// Works has sudo, as it is installed, read what it would read if changes were made: a file
+// with that content, or none where it is nil. Nothing is written anywhere. It returns
+// "" when sudo can say who may do what, and else what it says instead. What it passes over
+// with a warning does no harm, whatever visudo says of it. The error wraps
+// system.ErrNotInstalled where there is no sudo, and context.DeadlineExceeded when it
+// did not answer in time.
+func Works(ctx context.Context, s *system.System, changes map[string][]byte) (said string, err error) {
+	listed, err := s.Runner.Run(ctx, system.Command{
+		Argv: []string{"sudo", "-n", "-l", "-U", "root"}, ReadOnly: true, Staged: changes, Timeout: Patience,
+	})
+	switch {
+	case err != nil:
+		return "", fmt.Errorf("cannot ask sudo what it makes of the sudoers files: %w", err)
+	case listHeading.Match(listed.Stdout) || listRefusal.Match(listed.Stdout):
+		return "", nil
+	case len(listed.Stderr) > 0:
+		return firstLine(string(listed.Stderr)), nil
 	}
-	checked, err := run("visudo", "-c", "-f", Main)
-	if err != nil {
-		return answer, fmt.Errorf("cannot check the sudoers files: %w", err)
+	return listed.LastLine(), nil
+}
+
+// Faults are what visudo finds wrong with the files, were changes made, in its order.
+// Before 1.9 it ends with the first that it cannot read on from. The error wraps
+// system.ErrNotInstalled where there is no visudo.
+func Faults(ctx context.Context, s *system.System, changes map[string][]byte) ([]Fault, error) {
+	checked, err := s.Runner.Run(ctx, system.Command{Argv: []string{"visudo", "-c", "-f", Main}, ReadOnly: true, Staged: changes})
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("cannot check the sudoers files: %w", err)
+	case checked.ExitCode == 0:
+		return nil, nil
 	}
-	if checked.ExitCode != 0 {
-		answer.Faults = faults(string(checked.Stderr) + "\n" + string(checked.Stdout))
-		if len(answer.Faults) == 0 {
-			answer.Faults = []Fault{{Text: checked.LastLine()}}
-		}
+	found := faults(string(checked.Stderr) + "\n" + string(checked.Stdout))
+	if len(found) == 0 {
+		found = []Fault{{Text: checked.LastLine()}}
 	}
-	listed, err := run("sudo", "-n", "-l", "-U", "root")
-	if err != nil {
-		return answer, fmt.Errorf("cannot ask sudo what it makes of the sudoers files: %w", err)
-	}
-	answer.Works = listHeading.Match(listed.Stdout) || listRefusal.Match(listed.Stdout)
-	if !answer.Works {
-		answer.Said = strings.Trim(listed.LastLine(), "> <")
-		if len(listed.Stderr) > 0 {
-			answer.Said = firstLine(string(listed.Stderr))
-		}
-	}
-	return answer, nil
+	return found, nil
 }
 
 func firstLine(text string) string {
@@ -150,22 +145,28 @@ func (e *InvalidError) Unwrap() error { return ErrInvalid }
 // change, and sudo works afterwards. Faults of other files are theirs. The error is
 // an InvalidError when they may not.
 func Validate(ctx context.Context, s *system.System, changes map[string][]byte) error {
-	answer, err := Ask(ctx, s, changes)
-	if err != nil && !errors.Is(err, context.DeadlineExceeded) {
+	found, err := Faults(ctx, s, changes)
+	if err != nil {
 		return err
 	}
-	for _, fault := range answer.Faults {
-		if _, changed := changes[fault.File]; changed || (err != nil && fault.Fatal()) {
+	for _, fault := range found {
+		if _, changed := changes[fault.File]; changed {
 			return &InvalidError{fault}
 		}
 	}
+	said, err := Works(ctx, s, changes)
 	switch {
-	case err != nil || answer.Works: // sudo waits for another source, and visudo is content
+	case errors.Is(err, context.DeadlineExceeded): // it waits for another source, and visudo decides
+		if i := slices.IndexFunc(found, Fault.Fatal); i >= 0 {
+			return &InvalidError{found[i]}
+		}
 		return nil
-	case len(answer.Faults) > 0:
-		return &InvalidError{answer.Faults[0]}
+	case err != nil || said == "":
+		return err
+	case len(found) > 0:
+		return &InvalidError{found[0]}
 	}
-	return &InvalidError{Fault{Text: answer.Said}}
+	return &InvalidError{Fault{Text: said}}
 }
 
 // Fatal says whether a sudo that does not recover from errors refuses everybody for it.

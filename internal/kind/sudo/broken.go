@@ -38,22 +38,23 @@ func (k *Kind) planBroken(ctx context.Context, p *plan) error {
 }
 
 // works says whether sudo would work with the plan carried out, and what keeps it from
-// doing so. Where sudo waits for a directory, visudo alone says so.
+// doing so. Where sudo waits for a directory, visudo says so.
 func (k *Kind) works(ctx context.Context, p *plan) (bool, []sudoers.Fault, error) {
-	answer, err := sudoers.Ask(ctx, k.system, p.changes())
-	switch {
-	case errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil:
-		p.silent = true
-	case err != nil:
-		return false, nil, err
-	case answer.Works:
-		return true, nil, nil
+	said := ""
+	if !p.silent {
+		var err error
+		said, err = sudoers.Works(ctx, k.system, p.changes())
+		p.silent = errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil
+		if !p.silent && (err != nil || said == "") {
+			return err == nil, nil, err
+		}
 	}
-	fatal := slices.DeleteFunc(answer.Faults, func(f sudoers.Fault) bool { return !f.Fatal() })
+	faults, err := sudoers.Faults(ctx, k.system, p.changes())
+	fatal := slices.DeleteFunc(faults, func(f sudoers.Fault) bool { return !f.Fatal() })
 	if len(fatal) == 0 && !p.silent {
-		fatal = []sudoers.Fault{{Text: "sudo says: " + answer.Said}}
+		fatal = []sudoers.Fault{{Text: "sudo says: " + said}}
 	}
-	return len(fatal) == 0, fatal, nil
+	return len(fatal) == 0 && err == nil, fatal, err
 }
 
 // planCulprit plans that the first line to blame for which there is one to edit

@@ -117,6 +117,7 @@ func (p *plan) differences() []converge.Difference {
 	return differences
 }
 
+// plan plans all but what planBroken does, which takes asking sudo.
 func (k *Kind) plan(ctx context.Context, allow []string) (*plan, error) {
 	tree, err := sudoers.Read(k.system.FS, nil)
 	if err != nil {
@@ -136,7 +137,7 @@ func (k *Kind) plan(ctx context.Context, allow []string) (*plan, error) {
 	if err := k.planForeign(p); err != nil {
 		return nil, err
 	}
-	return p, k.planBroken(ctx, p)
+	return p, nil
 }
 
 // cures are the Defaults that undo those of files which the agent does not edit,

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -18,16 +19,9 @@ func (k *Kind) repairSudo(ctx context.Context, allow []string) error {
 	if err != nil {
 		return err
 	}
-	works, faults, err := k.works(ctx, p)
-	switch {
-	case err != nil:
+	administrators, err := k.keeping(ctx, p)
+	if err != nil {
 		return err
-	case !works:
-		return fmt.Errorf("nothing is changed, for sudo would not work after it: %s", faults[0])
-	}
-	administrators := k.working(ctx, p, p.judge.administrators(), nil)
-	if still := k.working(ctx, p, administrators, p.changes()); len(still) < len(administrators) {
-		return fmt.Errorf("nothing is changed, for of %s, whom sudo lets in, it would let in %q alone", strings.Join(administrators, ", "), still)
 	}
 	if p.openDir != "" {
 		if err := k.system.Rights.SetAttr(sudoers.Dir, system.Attr{Mode: dirMode}); err != nil {
@@ -53,18 +47,54 @@ func (k *Kind) repairSudo(ctx context.Context, allow []string) error {
 	return k.system.Rights.Reserve(sudoers.Dir)
 }
 
+// keeping makes the plan one after which sudo works, and returns whom it must let in then:
+// those of the administrators whom it lets in now, or else would.
+func (k *Kind) keeping(ctx context.Context, p *plan) ([]string, error) {
+	administrators := k.administrators(p)
+	would := k.working(ctx, p, administrators, p.changes())
+	if len(would) == len(administrators) && p.dead == "" {
+		return administrators, nil
+	}
+	if err := k.planBroken(ctx, p); err != nil {
+		return nil, err
+	}
+	if p.dead != "" {
+		return nil, errors.New(p.dead)
+	}
+	would = k.working(ctx, p, administrators, p.changes())
+	now := k.working(ctx, p, administrators, nil)
+	if lost := without(now, would); len(lost) > 0 {
+		return nil, fmt.Errorf("nothing is changed, for sudo, which lets in %s now, would not do so any more", strings.Join(lost, ", "))
+	}
+	return would, nil
+}
+
+// administrators are some of the allowed, root first, of whom sudo is asked at a repair.
+func (k *Kind) administrators(p *plan) []string {
+	names := p.judge.administrators()
+	return names[:min(len(names), maxAdministrators)]
+}
+
+// without are those of some who are not among others.
+func without(some, others []string) []string {
+	return slices.DeleteFunc(slices.Clone(some), func(name string) bool { return slices.Contains(others, name) })
+}
+
 // stillWorks returns an error when sudo does not work with the files as they are now,
 // or not for one of those whom it let in before.
 func (k *Kind) stillWorks(ctx context.Context, p *plan, administrators []string) error {
+	still := k.working(ctx, p, administrators, nil)
+	if len(still) == len(administrators) && len(still) > 0 {
+		return nil
+	}
 	works, faults, err := k.works(ctx, &plan{silent: p.silent})
-	if err != nil {
+	switch lost := without(administrators, still); {
+	case err != nil:
 		return err
-	}
-	if !works {
+	case !works:
 		return fmt.Errorf("sudo would work for nobody: %s", faults[0])
-	}
-	if still := k.working(ctx, p, administrators, nil); len(still) < len(administrators) {
-		return fmt.Errorf("of %s, whom it let in before, sudo lets in %q alone", strings.Join(administrators, ", "), still)
+	case len(lost) > 0 && !p.silent && k.system.Running():
+		return fmt.Errorf("sudo, which let in %s before, does not do so any more", strings.Join(lost, ", "))
 	}
 	return nil
 }
@@ -108,14 +138,14 @@ func (k *Kind) apply(e edit) error {
 // maxAdministrators bounds for how many of the allowed sudo is asked at a repair.
 const maxAdministrators = 8
 
-// working are those of the users, of some at least, whom sudo itself lets administer, or
+// working are those of the users whom sudo itself lets administer, or
 // would if changes were made. Nobody is when it cannot be asked: in an image, and while it
 // waits for a directory.
 func (k *Kind) working(ctx context.Context, p *plan, users []string, changes map[string][]byte) (working []string) {
 	if !k.system.Running() || p.silent {
 		return nil
 	}
-	for _, name := range users[:min(len(users), maxAdministrators)] {
+	for _, name := range users {
 		l, err := sudoers.List(ctx, k.system, name, changes)
 		if errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
 			p.silent = true

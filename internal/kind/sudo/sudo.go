@@ -134,17 +134,26 @@ func (k *Kind) checkSudo(ctx context.Context, allow []string, people []facts.Acc
 		r.DoubtFor(err)
 		return
 	}
-	for _, d := range p.differences() {
-		r.DiffersVeiled(d.Aspect, d.Want, d.Got)
+	differs := func() {
+		for _, d := range p.differences() {
+			r.DiffersVeiled(d.Aspect, d.Want, d.Got)
+		}
 	}
-	switch {
-	case p.dead != "":
-		r.Fail(p.dead)
-		return
-	case r.State == converge.Drifted:
+	if differs(); r.State == converge.Drifted {
 		return
 	}
 	wrong, err := k.inEffect(ctx, p, people)
+	if err != nil || !k.system.Running() {
+		// It may be that sudo works for nobody.
+		err = errors.Join(err, k.planBroken(ctx, p))
+		if differs(); r.State == converge.Drifted {
+			return
+		}
+	}
+	if p.dead != "" {
+		r.Fail(p.dead)
+		return
+	}
 	if plugins := k.foreignPlugins(); len(plugins) > 0 {
 		wrong = append(wrong, fmt.Sprintf("/etc/sudo.conf has sudo go by something else than %s: %s; take that line out", sudoers.Main, strings.Join(plugins, "; ")))
 	}
