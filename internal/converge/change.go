@@ -42,7 +42,7 @@ func changeOf(r Resource, was standing) (c Change, changed bool) {
 		}
 	case Unknown:
 	default:
-		if r.State != was.State || r.mended {
+		if r.State != was.State || r.mended && r.State != Contested {
 			event = Event(r.State)
 		}
 	}

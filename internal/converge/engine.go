@@ -372,6 +372,7 @@ func (p *pass) judge(first map[policy.ID]Resource) {
 				r.Fail(fmt.Sprintf("it was repaired %d times and is still, or again, not in line", p.rounds)).Openly()
 				r.restless = true
 			}
+			p.guarded(r)
 		}
 	}
 	for _, gone := range first {

@@ -508,6 +508,42 @@ func TestAFightIsNoticedLeftAloneAndTakenUpAgain(t *testing.T) {
 	}
 }
 
+func TestWhatGuardsRightsIsTakenBackEachTimeAndCalledContested(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "sudo/allow")
+	k := newKind(p, "sudo")
+	k.check = func(_ context.Context, found []converge.Resource) ([]converge.Resource, error) {
+		for i := range found {
+			found[i].GuardsRights()
+		}
+		return found, nil
+	}
+	e := m.engine(p, k)
+	var told []converge.Change
+	e.Changed = func(changes []converge.Change) { told = append(told, changes...) }
+	e.Pass(t.Context())
+	told = nil
+	for i := range 300 {
+		m.clock.pass(300 * time.Millisecond)
+		k.values["sudo/allow"] = "theirs"
+		r := the(t, e.Pass(t.Context()), "sudo/allow")
+		if want := map[bool]converge.State{true: converge.Corrected, false: converge.Contested}[i < 8]; r.State != want || k.values["sudo/allow"] != "x" || len(r.Diff) == 0 || r.Cause != converge.Corrective {
+			t.Fatalf("round %d: it is %+v", i, r)
+		}
+	}
+	if len(told) != 9 {
+		t.Errorf("of 300 rounds %d are told: not each correction of a fight is news", len(told))
+	}
+	m.clock.pass(time.Second)
+	if r := the(t, e.Pass(t.Context()), "sudo/allow"); r.State != converge.Contested || !strings.Contains(r.Reason, "taken back each time") {
+		t.Errorf("a second later it is %+v", r)
+	}
+	m.clock.pass(6 * time.Minute)
+	if r := the(t, e.Pass(t.Context()), "sudo/allow"); r.State != converge.Compliant {
+		t.Errorf("after minutes of peace it is %+v", r)
+	}
+}
+
 func TestAFightGoesOnUnderAnotherPolicyAndItsEndIsKnown(t *testing.T) {
 	m := newMachine(t)
 	p := wants("x", "dropin/a")

@@ -38,9 +38,9 @@ type Ledger struct {
 	made      map[string]bool // paths that the agent created
 	owned     map[policy.ID]bool
 	secret    map[string]bool // paths of files that hold a secret of the policy
-	pending   bytes.Buffer // lines not yet written
-	anew      bool         // the next write begins the file anew
-	unsynced  bool         // something was written that may not survive the machine
+	pending   bytes.Buffer    // lines not yet written
+	anew      bool            // the next write begins the file anew
+	unsynced  bool            // something was written that may not survive the machine
 
 	fights fights // of this life of the agent
 }

@@ -144,6 +144,7 @@ type Resource struct {
 	unwanted bool   // the policy does not name it
 	restless bool   // was repaired as often as a pass may, in vain
 	awaited  bool   // has drifted only as far as it has been pending
+	rights   bool   // whoever changes it gains rights: see GuardsRights
 	held     bool   // a step of its repair was postponed
 	mended   bool   // something that had changed was changed back, or as the policy wants it
 
@@ -199,6 +200,11 @@ func Unseen(p *policy.Policy, kind string, since time.Time) []Resource {
 	}
 	return all
 }
+
+// GuardsRights says that whoever changes the resource gives somebody rights, so that it
+// is never left alone, however often something else changes it back. That it is
+// contested is said all the same.
+func (r *Resource) GuardsRights() { r.rights = true }
 
 // AspectEffect is that of a difference which says that the resource is right on disk
 // and has not taken effect, though nothing keeps it any longer.

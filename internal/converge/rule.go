@@ -34,12 +34,24 @@ func (p *pass) rule(r *Resource) {
 		if !ruling.Until.IsZero() {
 			r.Note(fmt.Sprintf("its waiver ended after %s: %s", ruling.Until.AddDate(0, 0, -1).Format(time.DateOnly), ruling.Reason))
 		}
-		if until, contested := p.ledger.fights.paused(r.ID, now); contested {
+		if until, contested := p.ledger.fights.paused(r.ID, now); contested && !r.rights {
 			r.State = Contested
 			p.opponent(r)
 			r.add("; it is left alone until " + until.Format(time.TimeOnly))
 		}
 	}
+}
+
+// guarded says of what is in line, and guards rights, that something else keeps changing
+// it, as long as it would be left alone if it did not.
+func (p *pass) guarded(r *Resource) {
+	until, contested := p.ledger.fights.paused(r.ID, p.clock.Now())
+	if !r.rights || !contested || (r.State != Compliant && r.State != Corrected) {
+		return
+	}
+	r.State = Contested
+	p.opponent(r)
+	r.add("; it is taken back each time, and called contested until it has been quiet, at " + until.Format(time.TimeOnly) + " at the earliest")
 }
 
 // opponent says why a resource does not stay as it is set. Who else writes is root's to

@@ -83,7 +83,9 @@ func TestAFragmentThatIsNestedDeeplyIsRefusedAtOnceWithItsLine(t *testing.T) {
 	w.publish(t, 2, map[string]string{"10-base": deep})
 	w.until(t, "the fragment is refused", func() bool {
 		s, _ := w.status(t)
-		return slices.ContainsFunc(s.Refused, func(why string) bool { return strings.Contains(why, "10-base:3: ") && strings.Contains(why, "nested more than 32 deep") })
+		return slices.ContainsFunc(s.Refused, func(why string) bool {
+			return strings.Contains(why, "10-base:3: ") && strings.Contains(why, "nested more than 32 deep")
+		})
 	})
 	if spent := w.cpu(t) - before; spent > 3*time.Second {
 		t.Errorf("that took %s", spent)

@@ -88,7 +88,9 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	wanted := func(id policy.ID) converge.Resource {
 		like := want.Resource
 		like.ID = id
-		return converge.Wanted(like)
+		r := converge.Wanted(like)
+		r.GuardsRights()
+		return r
 	}
 	resources := []converge.Resource{wanted(want.ID), wanted(polkitID)}
 	k.checkSudo(ctx, allow, people, peopleErr, &resources[0])
