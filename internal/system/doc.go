@@ -73,7 +73,7 @@ func Open(options Options) (*System, error) {
 	s := &System{Root: root, FS: disk, Rights: rightsOf(disk), Runner: &runner{root: root, gate: gate, look: options.Look}, Clock: wallClock{}}
 	if s.Running() {
 		s.journal = newJournalBox(journalSocket, "soe-agent")
-		bus := &bus{gate: gate, look: options.Look, mute: map[string]muteness{}}
+		bus := &bus{gate: gate, look: options.Look, files: disk, mute: map[string]muteness{}}
 		s.Units, s.Sessions, s.Witness = bus, bus, fanotify{}
 	} else {
 		s.Units, s.Sessions, s.Witness = notRunning{}, notRunning{}, noWitness{}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
@@ -116,7 +117,7 @@ func (b *bus) list(ctx context.Context) (sessions []Session, err error) {
 		if err != nil {
 			return err
 		}
-		sessions, err = describe(ctx, conn, listed)
+		sessions, err = describe(ctx, conn, listed, b.files)
 		return err
 	})
 	if err != nil {
@@ -126,7 +127,7 @@ func (b *bus) list(ctx context.Context) (sessions []Session, err error) {
 }
 
 // describe are those of the sessions that are people's.
-func describe(ctx context.Context, conn *dbus.Conn, listed []listedSession) ([]Session, error) {
+func describe(ctx context.Context, conn *dbus.Conn, listed []listedSession, files FS) ([]Session, error) {
 	var sessions []Session
 	for _, l := range listed {
 		var properties map[string]dbus.Variant
@@ -138,7 +139,8 @@ func describe(ctx context.Context, conn *dbus.Conn, listed []listedSession) ([]S
 			return nil, fmt.Errorf("cannot ask logind about session %s: %w", l.ID, err)
 		}
 		text := func(key string) string { s, _ := properties[key].Value().(string); return s }
-		if isPersons(text("Class"), text("Service"), l.UID) {
+		leader, _ := properties["Leader"].Value().(uint32)
+		if isPersons(text("Class"), text("Service"), l.UID) && !isOver(files, l.UID, leader) {
 			flag := func(key string) bool { b, _ := properties[key].Value().(bool); return b }
 			sessions = append(sessions, Session{
 				ID: l.ID, UID: l.UID, User: l.User,
@@ -148,4 +150,35 @@ func describe(ctx context.Context, conn *dbus.Conn, listed []listedSession) ([]S
 		}
 	}
 	return sessions, nil
+}
+
+// isOver says whether nothing is left of a session that logind lists: the process that
+// opened it has ended, and nothing of the person's runs but what systemd runs for everybody
+// who is logged in. Such a session may be listed for ever, for logind waits for its scope
+// to end, and systemd is not always told of that. What cannot be told is no end.
+func isOver(files FS, uid, leader uint32) bool {
+	if leader == 0 || alive(files, strconv.FormatUint(uint64(leader), 10)) {
+		return false
+	}
+	names, err := files.ReadDir("/proc")
+	if err != nil {
+		return false
+	}
+	for _, name := range names {
+		if _, err := strconv.Atoi(name); err != nil {
+			continue
+		}
+		info, err := files.Stat("/proc/" + name)
+		if err != nil && !hasGone(err) {
+			return false
+		}
+		if err != nil || info.UID != int(uid) || !alive(files, name) {
+			continue
+		}
+		program, err := files.ReadFile("/proc/" + name + "/comm")
+		if text := strings.TrimSpace(string(program)); !hasGone(err) && text != "systemd" && text != "(sd-pam)" {
+			return false
+		}
+	}
+	return true
 }

@@ -87,35 +87,55 @@ func (m manager) awaitEarlier(ctx context.Context) error {
 // freeScope does as awaitEarlier, and returns the name of a scope that is free: the
 // usual one may still be taken by what a package's script has left running.
 func (m manager) freeScope(ctx context.Context) (free string, err error) {
-	deadline := m.system.Clock.Now().Add(earlierTimeout)
+	began := m.system.Clock.Now()
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
-		busy := ""
-		for i := range maxScopes {
-			name := scopeName(i)
-			state, err := m.scopeState(ctx, name)
-			if err != nil {
-				return "", err
-			}
-			if state == scopeBusy {
-				busy = name
-				break
-			}
-			if state == scopeFree && free == "" {
-				free = name
-			}
+		waited := m.system.Clock.Now().Sub(began)
+		busy, free, err := m.scopes(ctx, waited > emptyFor)
+		if err != nil {
+			return "", err
 		}
-		if busy == "" && free != "" {
+		if !busy && free != "" {
 			return free, nil
 		}
-		if !m.system.Clock.Now().Before(deadline) {
+		if waited >= earlierTimeout {
 			return "", fmt.Errorf("an earlier transaction does not end; see: systemctl status '%s*.scope'", scope)
 		}
-		free = ""
 		if err := m.system.Clock.Sleep(ctx, pause); err != nil {
 			return "", fmt.Errorf("an earlier transaction goes on as %s.scope: %w", scope, err)
 		}
 	}
 }
+
+// scopes says whether one of them is to be waited for, and which is free. Those in which
+// nothing runs are given up, or waited for: systemd may be about to learn of the end.
+func (m manager) scopes(ctx context.Context, givenUp bool) (busy bool, free string, err error) {
+	for i := range maxScopes {
+		name := scopeName(i)
+		state, err := m.scopeState(ctx, name)
+		if err != nil {
+			return false, "", err
+		}
+		if state == scopeEmpty && givenUp {
+			m.giveUp(ctx, name)
+			if state, err = m.scopeState(ctx, name); err != nil {
+				return false, "", err
+			}
+			if state == scopeEmpty {
+				state = scopeLingering
+			}
+		}
+		switch {
+		case state == scopeBusy || state == scopeEmpty:
+			return true, "", nil
+		case state == scopeFree && free == "":
+			free = name
+		}
+	}
+	return false, free, nil
+}
+
+// emptyFor is how long systemd is given to learn that a transaction has ended.
+const emptyFor = 3 * time.Second
 
 // maxScopes is how many transactions may leave processes behind.
 const maxScopes = 4
@@ -135,6 +155,7 @@ const (
 	scopeFree      scopeState = iota
 	scopeBusy                 // a package manager is at work in it
 	scopeLingering            // only what a package's script has started is
+	scopeEmpty                // systemd calls it active, and nothing runs in it
 )
 
 func (m manager) scopeState(ctx context.Context, name string) (scopeState, error) {
@@ -149,25 +170,30 @@ func (m manager) scopeState(ctx context.Context, name string) (scopeState, error
 		return scopeFree, err
 	case unit.ActiveState == "inactive" || unit.ActiveState == "":
 		return scopeFree, nil
-	case m.lingers(name):
+	}
+	switch pids, err := occupants(m.system, name); {
+	case err != nil: // it may be anything
+		return scopeBusy, nil
+	case len(pids) == 0:
+		return scopeEmpty, nil
+	case !slices.ContainsFunc(pids, m.managesPackages): // it was killed, or a package's script has left a daemon behind
 		return scopeLingering, nil
 	}
 	return scopeBusy, nil
 }
 
-// lingers says whether a scope has processes, and none of them is a package
-// manager: it was killed, or a package's script has left a daemon behind. When
-// that cannot be told, it does not.
-func (m manager) lingers(name string) bool {
-	for _, hierarchy := range []string{"/sys/fs/cgroup/systemd", "/sys/fs/cgroup/unified", "/sys/fs/cgroup"} {
-		content, err := m.system.FS.ReadFile(path.Join(hierarchy, "system.slice", name+".scope", "cgroup.procs"))
-		if err != nil {
-			continue
-		}
-		pids := strings.Fields(string(content))
-		return len(pids) > 0 && !slices.ContainsFunc(pids, m.managesPackages)
+// occupants are the processes in the scope of a transaction.
+func occupants(s *system.System, scope string) ([]string, error) {
+	return system.Members(s.FS, "system.slice/"+scope+".scope")
+}
+
+// giveUp has systemd forget a scope in which nothing runs. Should it not, the scope keeps
+// its name, and is not waited for.
+func (m manager) giveUp(ctx context.Context, name string) {
+	slog.Info("a transaction has ended that systemd takes for active", "kind", "package", "scope", name+".scope")
+	if err := m.system.Units.Stop(ctx, name+".scope"); err != nil {
+		slog.Debug("cannot end a scope in which nothing runs", "kind", "package", "err", err)
 	}
-	return false
 }
 
 var packageManagers = regexp.MustCompile(`^(systemd-run|rpm|rpmkeys|yum|dnf|dnf-3|dnf4|dnf5|microdnf|package-cleanup|yum-complete-transaction|yum-cron|yumdownloader|repoquery|reposync|yum-updatesd|yumBackend\.py|packagekitd)$`)

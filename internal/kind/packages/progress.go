@@ -61,7 +61,11 @@ func ReadProgress(ctx context.Context, s *system.System) (Progress, bool) {
 		return p, false
 	}
 	unit, err := s.Units.Unit(ctx, p.Scope+".scope")
-	return p, err == nil && unit.ActiveState == "active"
+	if err != nil || unit.ActiveState != "active" {
+		return p, false
+	}
+	pids, err := occupants(s, p.Scope)
+	return p, err != nil || len(pids) > 0
 }
 
 func lastProgress(files system.FS) (Progress, bool) {

@@ -115,26 +115,75 @@ func TestALockOfYumCountsOnlyWhileAPackageManagerHoldsIt(t *testing.T) {
 	}
 }
 
+// inGroups are processes as /proc shows them: number → control group and command.
+func inGroups(processes map[string][2]string) map[string]string {
+	files := map[string]string{"/proc/1/cgroup": "12:cpuset:/\n1:name=systemd:/init.scope\n0::/init.scope\n"}
+	for pid, p := range processes {
+		files["/proc/"+pid+"/cgroup"] = "12:cpuset:/\n1:name=systemd:" + p[0] + "\n0::" + p[0] + "\n"
+		files["/proc/"+pid+"/cmdline"] = p[1]
+		files["/proc/"+pid+"/stat"] = pid + " (a) b) S 1 1"
+	}
+	return files
+}
+
+const inScope = "/system.slice/soe-agent-packages.scope"
+
 func TestProcessesThatAScriptHasLeftBehindHoldUpNobody(t *testing.T) {
-	const procs = "/sys/fs/cgroup/systemd/system.slice/soe-agent-packages.scope/cgroup.procs"
 	d := newDesk(t, world{})
-	m := d.at(map[string]string{
-		procs:                "4077\n4078\n",
-		"/proc/4077/cmdline": "/bin/sh\x00/var/tmp/rpm-tmp.LvfBv9\x001\x00", "/proc/4078/cmdline": "sleep\x008\x00",
-	})
+	m := d.at(inGroups(map[string][2]string{
+		"4077": {inScope, "/bin/sh\x00/var/tmp/rpm-tmp.LvfBv9\x001\x00"}, "4078": {inScope + "/below", "sleep\x008\x00"},
+	}))
 	d.units.looks, d.units.state = 1<<30, "active"
-	if !m.lingers(scope) {
-		t.Error("a script is taken for a package manager")
+	state := func() scopeState {
+		t.Helper()
+		got, err := m.scopeState(t.Context(), scope)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := state(); got != scopeLingering {
+		t.Errorf("a script is taken for a package manager: %d", got)
 	}
 	d.write("/proc/4079/cmdline", "/usr/bin/python\x00/usr/bin/yum\x00-y\x00shell\x00")
-	d.write(procs, "4077\n4078\n4079\n")
-	if m.lingers(scope) {
-		t.Error("yum is taken for a script")
+	d.write("/proc/4079/stat", "4079 (yum) S 1 1")
+	d.write("/proc/4079/cgroup", "1:name=systemd:"+inScope+"/below\n")
+	if got := state(); got != scopeBusy {
+		t.Errorf("yum is taken for a script: %d", got)
 	}
-	d.write(procs, "4077\n4078\n")
+	d.write("/proc/4079/stat", "4079 (yum) Z 1 1") // it has ended, and nobody asks how
+	if got := state(); got != scopeLingering {
+		t.Errorf("a process that has ended is waited for: %d", got)
+	}
 	d.system.Units = &occupied{units: d.units, name: scope + ".scope"}
 	if free, err := m.freeScope(t.Context()); err != nil || free != scope+"-2" {
 		t.Errorf("the next transaction runs in %q, %v", free, err)
+	}
+}
+
+func TestAScopeThatIsActiveAndHasNoProcessIsWaitedForByNobody(t *testing.T) {
+	for name, process := range map[string][2]string{
+		"nothing runs at all":                  {"/system.slice/other.service", "other\x00"},
+		"a user has a group of the same name":  {"/user.slice/user-1000.slice/user@1000.service" + inScope, "yum\x00"},
+		"another scope has a longer name":      {inScope[:len(inScope)-len(".scope")] + "-other.scope", "yum\x00"},
+		"the one that ran in it is not reaped": {inScope, ""},
+	} {
+		d := newDesk(t, world{})
+		m := d.at(inGroups(map[string][2]string{"4077": process}))
+		if process[0] == inScope {
+			d.write("/proc/4077/stat", "4077 (yum) Z 1 1")
+		}
+		d.units.looks, d.units.state = 1<<30, "active"
+		d.system.Units = &occupied{units: d.units, name: scope + ".scope"}
+		began := d.clock.now
+		free, err := m.freeScope(t.Context())
+		if waited := d.clock.now.Sub(began); err != nil || free == "" || waited > time.Minute {
+			t.Errorf("where %s the next transaction runs in %q, %v, after %s", name, free, err, waited)
+		}
+		d.write(ProgressFile, `{"phase":"installing","scope":"`+scope+`"}`)
+		if p, there := ReadProgress(t.Context(), d.system); there {
+			t.Errorf("where %s a transaction is under way: %s", name, p)
+		}
 	}
 }
 
@@ -262,6 +311,8 @@ type occupied struct {
 	*units
 	name string
 }
+
+func (o *occupied) Stop(context.Context, string) error { return nil } // and it stays as it is
 
 func (o *occupied) Unit(_ context.Context, name string) (system.Unit, error) {
 	if name == o.name {

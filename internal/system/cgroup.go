@@ -1,0 +1,78 @@
+package system
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"strconv"
+	"strings"
+	"syscall"
+)
+
+// Members are the processes in a control group of systemd's, such as system.slice/a.scope,
+// and in those below it: in either version of the hierarchy, wherever that is mounted, by
+// what each process says of itself. One that has ended and is only yet to be reaped is
+// none. systemd itself may call a scope active that has no process: with the old hierarchy
+// it is not always told of the last one's end.
+func Members(files FS, group string) ([]string, error) {
+	first, err := files.ReadFile("/proc/1/cgroup")
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell what runs in %s: %w", group, err)
+	}
+	wanted := map[string]string{} // by hierarchy
+	for hierarchy, root := range groupsOf(first) {
+		// Process 1 is in the root of all groups, or just below.
+		wanted[hierarchy] = strings.TrimSuffix(strings.TrimSuffix(root, "/init.scope"), "/") + "/" + group
+	}
+	names, err := files.ReadDir("/proc")
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell what runs in %s: %w", group, err)
+	}
+	var members []string
+	for _, name := range names {
+		if _, err := strconv.Atoi(name); err != nil {
+			continue
+		}
+		content, err := files.ReadFile("/proc/" + name + "/cgroup")
+		if hasGone(err) {
+			continue
+		}
+		if err != nil {
+			return nil, fmt.Errorf("cannot tell what runs in %s: %w", group, err)
+		}
+		for hierarchy, in := range groupsOf(content) {
+			base, followed := wanted[hierarchy]
+			if followed && (in == base || strings.HasPrefix(in, base+"/")) && alive(files, name) {
+				members = append(members, name)
+				break
+			}
+		}
+	}
+	return members, nil
+}
+
+func hasGone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) }
+
+// groupsOf are the control groups of a process, by hierarchy, in those that systemd keeps
+// (proc_pid_cgroup in cgroups(7)).
+func groupsOf(content []byte) map[string]string {
+	groups := map[string]string{}
+	for line := range strings.Lines(string(content)) {
+		fields := strings.SplitN(strings.TrimSuffix(line, "\n"), ":", 3)
+		if len(fields) == 3 && (fields[1] == "name=systemd" || fields[0] == "0" && fields[1] == "") {
+			groups[fields[1]] = strings.TrimSuffix(fields[2], " (deleted)")
+		}
+	}
+	return groups
+}
+
+// alive says whether a process is there and has not ended; one of which that cannot be
+// told is.
+func alive(files FS, pid string) bool {
+	stat, err := files.ReadFile("/proc/" + pid + "/stat")
+	if err != nil {
+		return !hasGone(err)
+	}
+	_, rest, found := strings.Cut(string(stat[strings.LastIndexByte(string(stat), ')')+1:]), " ")
+	return !found || !strings.HasPrefix(rest, "Z") && !strings.HasPrefix(rest, "X")
+}
