@@ -20,14 +20,14 @@ type retry struct {
 	timer  *time.Timer
 }
 
-// retry has the kinds walked again of which something has failed, and forgets those of
+// retry has the kinds walked again of which something has failed or could not be told, and forgets those of
 // which nothing does any more. Walks that other events have made meanwhile change
 // nothing of when that is: what drifts often is not a reason to try often, nor seldom,
 // what fails beside it.
 func (w *worker) retry(walk converge.Result, longest time.Duration) {
 	failed := map[string]bool{}
 	for _, r := range walk.Resources {
-		if r.State == converge.Failed {
+		if r.State == converge.Failed || r.State == converge.Unknown { // who did not answer may do so soon, and nobody tells
 			failed[r.ID.Kind()] = true
 		}
 	}

@@ -91,7 +91,7 @@ func (k *repository) tried() []time.Time {
 
 // keeping has the daemon keep the repository's packages, and returns when it has walked
 // them for the first time. status is what it says of itself.
-func keeping(t *testing.T, d *daemon, k *repository) (status func() Status) {
+func keeping(t *testing.T, d *daemon, k converge.Kind) (status func() Status) {
 	t.Helper()
 	p := &policy.Policy{}
 	d.slow.assign(converge.New(p, []converge.Kind{k}, d.Ledger, d.System.Clock, slog.New(slog.DiscardHandler)), []converge.Kind{k})
@@ -184,6 +184,36 @@ func TestWhatIsContestedIsLeftAloneWhenSomethingBesideItIsTriedAgain(t *testing.
 		}
 		if k.beside == 0 {
 			t.Error("what failed is not tried again while something else is contested")
+		}
+	})
+}
+
+// silent is a kind that asks somebody who does not answer, until a time.
+type silent struct{ until time.Time }
+
+func (silent) Name() string { return "package" }
+
+func (k silent) Check(context.Context) ([]converge.Resource, error) {
+	r := converge.Resource{ID: unreachable, State: converge.Compliant}
+	if time.Now().Before(k.until) {
+		r.Doubt("nobody answers")
+	}
+	return []converge.Resource{r}, nil
+}
+
+func (silent) Repair(context.Context, []converge.Resource) []converge.Outcome { return nil }
+
+func TestWhatCouldNotBeToldIsLookedAtAgainWithoutAnybodyTelling(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newTestDaemon(t, t.TempDir(), "1.0")
+		status := keeping(t, d, silent{until: time.Now().Add(10 * time.Second)})
+		if n := status().Summary[converge.Unknown]; n != 1 {
+			t.Fatalf("%d resources are unknown", n)
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if s := status(); s.Summary[converge.Unknown] != 0 || len(s.Retries) > 0 {
+			t.Errorf("after it could be told it is %v, and to be tried again: %v", s.Summary, s.Retries)
 		}
 	})
 }
