@@ -89,7 +89,14 @@ func empty(files system.FS, dir, but string) error {
 	errs := []error{err}
 	for _, name := range names {
 		file := path.Join(dir, name)
-		if info, err := files.Stat(file); name != but && err == nil && !info.IsDir() {
+		if name == but {
+			continue
+		}
+		switch info, err := files.Stat(file); {
+		case errors.Is(err, fs.ErrNotExist):
+		case err != nil:
+			errs = append(errs, err)
+		case !info.IsDir():
 			errs = append(errs, files.Remove(file))
 		}
 	}

@@ -33,7 +33,11 @@ func (m *Machine) Undo(ctx context.Context) ([]Undoing, error) {
 	said := map[policy.ID]bool{}
 	for _, name := range files {
 		said[policy.ID("dropin"+name)] = true
-		if what := m.release(name); what != "" {
+		what, err := m.release(name)
+		if err != nil {
+			return nil, err
+		}
+		if what != "" {
 			all = append(all, Undoing{What: what})
 		}
 	}
@@ -65,7 +69,11 @@ func (m *Machine) Purge(ctx context.Context) ([]Undoing, error) {
 		}
 	}
 	for _, name := range files {
-		u := Undoing{What: m.release(name)}
+		what, err := m.release(name)
+		if err != nil {
+			return all, err
+		}
+		u := Undoing{What: what}
 		if u.What == "" {
 			continue
 		}
@@ -81,21 +89,24 @@ func (m *Machine) Purge(ctx context.Context) ([]Undoing, error) {
 }
 
 // release says what giving back a file comes to; nothing when it is gone already.
-func (m *Machine) release(name string) string {
-	original, kept := m.Ledger.Original(name)
-	_, err := m.System.FS.Stat(name)
+func (m *Machine) release(name string) (string, error) {
+	original, kept, err := m.Ledger.Original(name)
+	if err != nil {
+		return "", err
+	}
+	_, err = m.System.FS.Stat(name)
 	gone := errors.Is(err, fs.ErrNotExist)
 	switch {
 	case strings.HasPrefix(name, "/run/"): // the next boot gives that back
-		return ""
+		return "", nil
 	case sudo.Reads(name):
-		return m.releaseSudoers(name, gone)
+		return m.releaseSudoers(name, original, kept, gone)
 	case kept && (original.Link != "" || !original.Info.IsDir() || !gone):
-		return "give back " + name
+		return "give back " + name, nil
 	case !kept && !gone && m.Ledger.Made(name):
-		return "remove " + name
+		return "remove " + name, nil
 	}
-	return ""
+	return "", nil
 }
 
 // giveBack puts back what was at a path before the agent, or removes what is there.
@@ -121,18 +132,18 @@ func (m *Machine) giveBack(ctx context.Context, name string) error {
 // releaseSudoers is release for what sudo reads: there the agent's own files go, and
 // lines that it has made comments of count again. /etc/sudoers itself, where somebody
 // put a grant where it could not be denied, stays as it is; and what is gone stays gone.
-func (m *Machine) releaseSudoers(name string, gone bool) string {
+func (m *Machine) releaseSudoers(name string, original system.Kept, kept, gone bool) (string, error) {
 	switch {
 	case gone || name == sudoers.Main:
-		return ""
+		return "", nil
 	case sudo.Owns(name):
-		return "remove " + name
+		return "remove " + name, nil
 	}
 	content, err := m.System.FS.ReadFile(name)
-	if original, kept := m.Ledger.Original(name); err == nil && (kept && original.Link != "" || !bytes.Equal(content, sudo.Revert(content))) {
-		return "give back " + name
+	if err == nil && (kept && original.Link != "" || !bytes.Equal(content, sudo.Revert(content))) {
+		return "give back " + name, nil
 	}
-	return ""
+	return "", err
 }
 
 // giveBackSudoers does so, if sudo would work with it.
@@ -148,7 +159,11 @@ func (m *Machine) giveBackSudoers(ctx context.Context, name string) error {
 	if err := sudoers.Validate(ctx, m.System, map[string][]byte{name: reverted}); err != nil && !errors.Is(err, system.ErrNotInstalled) {
 		return fmt.Errorf("cannot give back %s: sudo would not take it: %w", name, err)
 	}
-	if original, kept := m.Ledger.Original(name); kept && original.Link != "" {
+	original, kept, err := m.Ledger.Original(name)
+	if err != nil {
+		return err
+	}
+	if kept && original.Link != "" {
 		return m.System.FS.Symlink(original.Link, name)
 	}
 	return m.System.FS.WriteFile(name, reverted, info.Attr)

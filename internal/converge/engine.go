@@ -3,11 +3,13 @@ package converge
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
 	"runtime/debug"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -244,7 +246,38 @@ func (p *pass) look(ctx context.Context, kind Kind) (resources []Resource, err e
 			resources, err = nil, fmt.Errorf("cannot check %s: a bug of the agent: %v", kind.Name(), cause)
 		}
 	}()
-	return kind.Check(ctx)
+	observer, observes := kind.(Observer)
+	if !observes {
+		return kind.Check(ctx)
+	}
+	_ = observer.Unanswered() // of a repair, which is judged by this look
+	resources, err = kind.Check(ctx)
+	for _, failure := range observer.Unanswered() {
+		if !spokenOf(failure, resources, err) {
+			return doubted(resources, failure), errors.Join(err, failure)
+		}
+	}
+	return resources, err
+}
+
+// spokenOf says whether a Check has said what a look that failed leaves open.
+func spokenOf(failure error, resources []Resource, err error) bool {
+	text := failure.Error()
+	return err != nil && strings.Contains(err.Error(), text) || slices.ContainsFunc(resources, func(r Resource) bool {
+		return (r.State == Unknown || r.State == Failed) && strings.Contains(r.Reason, text)
+	})
+}
+
+// doubted are resources of which one was judged without a look that has failed, and
+// nobody knows which: what is in line, or is to be taken away, may not be so.
+func doubted(resources []Resource, why error) []Resource {
+	resources = slices.DeleteFunc(resources, func(r Resource) bool { return r.unwanted })
+	for i := range resources {
+		if resources[i].Tolerable() {
+			resources[i].Doubt(why.Error())
+		}
+	}
+	return resources
 }
 
 // unaccounted are the resources that the policy wants of a kind and that its

@@ -215,18 +215,19 @@ func (l *Ledger) Keep(name string, old *system.Kept) error {
 	if l.made[name] {
 		return nil
 	}
+	_, err := l.files.Stat(l.backupPath(name))
+	if err == nil {
+		return nil // it was somebody else's first, and that is kept
+	}
+	if !errors.Is(err, fs.ErrNotExist) { // what is kept may be there, and is never replaced
+		return fmt.Errorf("cannot tell whether the old %s is kept: %w", name, err)
+	}
 	if old == nil {
-		if _, err := l.files.Stat(l.backupPath(name)); err == nil {
-			return nil // it was somebody else's first, and is being put back
-		}
 		l.note(line{Made: name})
 		if err := l.flush(); err != nil {
 			delete(l.made, name) // the change does not happen
 			return fmt.Errorf("cannot note that %s is new: %w", name, err)
 		}
-		return nil
-	}
-	if _, err := l.files.Stat(l.backupPath(name)); err == nil {
 		return nil
 	}
 	raw, err := json.Marshal(backup{Path: name, Kept: *old})
@@ -252,17 +253,21 @@ func (l *Ledger) backupPath(name string) string {
 	return path.Join(l.dir, "backups", hex.EncodeToString(sum[:8])+".json")
 }
 
-// Original returns what was at name before the agent first touched it.
-func (l *Ledger) Original(name string) (system.Kept, bool) {
+// Original returns what was at name before the agent first touched it, if that is kept.
+// An error says that it cannot be told.
+func (l *Ledger) Original(name string) (original system.Kept, kept bool, err error) {
 	raw, err := l.files.ReadFile(l.backupPath(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return system.Kept{}, false, nil
+	}
 	if err != nil {
-		return system.Kept{}, false
+		return system.Kept{}, false, fmt.Errorf("cannot tell what %s was before: %w", name, err)
 	}
 	var b backup
 	if json.Unmarshal(raw, &b) != nil || b.Path != name {
-		return system.Kept{}, false
+		return system.Kept{}, false, nil
 	}
-	return b.Kept, true
+	return b.Kept, true, nil
 }
 
 // Files are the paths of which the ledger knows what to give back: what the agent
@@ -278,6 +283,9 @@ func (l *Ledger) Files() ([]string, error) {
 	l.mu.Unlock()
 	for _, name := range kept {
 		raw, err := l.files.ReadFile(path.Join(dir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("cannot tell which files are kept: %w", err)
+		}
 		var b backup
 		if err == nil && json.Unmarshal(raw, &b) == nil {
 			names = append(names, b.Path)
@@ -299,8 +307,10 @@ func (l *Ledger) Made(name string) bool {
 // A file that is neither is left alone. The ledger forgets the file then. restore
 // and remove make the change, and are not called more than once.
 func (l *Ledger) Release(name string, restore func(system.Kept) error, remove func() error) error {
-	original, kept := l.Original(name)
+	original, kept, err := l.Original(name)
 	switch {
+	case err != nil:
+		return err
 	case kept:
 		if err := restore(original); err != nil {
 			return err

@@ -46,7 +46,7 @@ func TestTheFirstContentOfSomebodyElsesFileIsKeptForEver(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, l := range []*converge.Ledger{ledger, openLedger(t, root, nil)} {
-		kept, ok := l.Original(dropin)
+		kept, ok, _ := l.Original(dropin)
 		if !ok || string(kept.Content) != "theirs" || kept.Info.Mode != 0o644 || kept.Info.UID != os.Getuid() || l.Made(dropin) {
 			t.Errorf("kept %+v, %v; made by the agent: %v", kept, ok, l.Made(dropin))
 		}
@@ -67,7 +67,7 @@ func TestALinkOfSomebodyElsesIsKept(t *testing.T) {
 	if err := files(t, root, nil, ledger).Symlink("../usr/share/zoneinfo/Europe/Berlin", "/etc/localtime"); err != nil {
 		t.Fatal(err)
 	}
-	if kept, ok := ledger.Original("/etc/localtime"); !ok || kept.Link != "../usr/share/zoneinfo/UTC" {
+	if kept, ok, _ := ledger.Original("/etc/localtime"); !ok || kept.Link != "../usr/share/zoneinfo/UTC" {
 		t.Errorf("kept %+v, %v", kept, ok)
 	}
 }
@@ -86,7 +86,7 @@ func TestWhatTheAgentMadeIsKnownAndNotKept(t *testing.T) {
 	}
 	// Not even Flush was called: a crash now forgets nothing.
 	for _, l := range []*converge.Ledger{ledger, openLedger(t, root, nil)} {
-		if _, kept := l.Original(dropin); kept || !l.Made(dropin) || l.Made("/etc/sysctl.d/none.conf") {
+		if _, kept, _ := l.Original(dropin); kept || !l.Made(dropin) || l.Made("/etc/sysctl.d/none.conf") {
 			t.Errorf("kept: %v, made: %v, made what never was: %v", kept, l.Made(dropin), l.Made("/etc/sysctl.d/none.conf"))
 		}
 	}
@@ -153,7 +153,7 @@ func TestNothingIsReplacedBeforeItIsKeptWhateverFails(t *testing.T) {
 			err := files(t, root, gate, openLedger(t, root, gate)).WriteFile(dropin, []byte("ours"), own())
 			content, readErr := os.ReadFile(filepath.Join(root, dropin))
 			after := openLedger(t, root, nil)
-			kept, isKept := after.Original(dropin)
+			kept, isKept, _ := after.Original(dropin)
 			switch {
 			case string(content) == "ours" && old != "" && (!isKept || string(kept.Content) != old):
 				t.Errorf("crash %d: replaced, and kept is %+v", n, kept)

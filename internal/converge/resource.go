@@ -37,6 +37,11 @@ type Rememberer interface {
 // take long and make something that it needs: its own rules see to that.
 type Urgent interface{ Urgent() }
 
+// Observer is implemented by a Kind that notices which of its looks came to no answer
+// (system.Unanswered). When its Check says nothing of one, in its error or in the reason
+// of what is unknown or failed, all that it calls compliant is doubted.
+type Observer interface{ Unanswered() []error }
+
 // Watcher is implemented by a Kind that can name what may change when its
 // resources drift.
 type Watcher interface{ Watches() []Watch }
@@ -327,6 +332,13 @@ func (r Resource) Public() Resource {
 	slices.Sort(r.Withheld)
 	r.Withheld = slices.Compact(r.Withheld)
 	return r
+}
+
+// DoubtIf doubts what was called compliant, drifted or pending, if there is an error.
+func (r *Resource) DoubtIf(err error) {
+	if err != nil && r.State != Failed && r.State != Unknown {
+		r.Doubt(err.Error())
+	}
 }
 
 // An Outcome is what became of a resource in a repair that did not simply work.

@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 	"strconv"
@@ -57,10 +59,13 @@ func LookupUser(ctx context.Context, s *system.System, key string) (Account, boo
 		return Account{}, false, err
 	}
 	accounts := parseAccounts(content)
-	if len(accounts) == 0 {
-		return Account{}, false, nil
+	switch {
+	case len(accounts) > 0:
+		return accounts[0], true, nil
+	case len(bytes.TrimSpace(content)) > 0:
+		return Account{}, false, fmt.Errorf("cannot look up passwd %q: getent says %q", key, firstWords(content))
 	}
-	return accounts[0], true, nil
+	return Account{}, false, nil
 }
 
 // LookupGroup finds a group by name or decimal gid, as LookupUser does accounts.
@@ -70,10 +75,13 @@ func LookupGroup(ctx context.Context, s *system.System, key string) (Group, bool
 		return Group{}, false, err
 	}
 	groups := parseGroups(content)
-	if len(groups) == 0 {
-		return Group{}, false, nil
+	switch {
+	case len(groups) > 0:
+		return groups[0], true, nil
+	case len(bytes.TrimSpace(content)) > 0:
+		return Group{}, false, fmt.Errorf("cannot look up group %q: getent says %q", key, firstWords(content))
 	}
-	return groups[0], true, nil
+	return Group{}, false, nil
 }
 
 // GroupsByID are those of the groups with these ids that have a name.
@@ -84,6 +92,11 @@ func GroupsByID(ctx context.Context, s *system.System, gids []int) ([]Group, err
 	}
 	content, err := getent(ctx, s, "group", keys...)
 	return parseGroups(content), err
+}
+
+func firstWords(content []byte) string {
+	const enough = 80
+	return string(content[:min(len(content), enough)])
 }
 
 // getent's exit code 2 means that there is none for one of the keys.
@@ -97,6 +110,8 @@ func getent(ctx context.Context, s *system.System, database string, keys ...stri
 		return nil, fmt.Errorf("cannot look up %s %q: %w", database, strings.Join(keys, " "), err)
 	case out.ExitCode != 0 && out.ExitCode != 2:
 		return nil, fmt.Errorf("cannot look up %s %q: %s", database, strings.Join(keys, " "), out.LastLine())
+	case out.ExitCode == 0 && len(out.Stdout) == 0:
+		return nil, fmt.Errorf("cannot look up %s %q: getent found it and said nothing", database, strings.Join(keys, " "))
 	}
 	return out.Stdout, nil
 }
@@ -108,7 +123,8 @@ func GroupsOf(ctx context.Context, s *system.System, name string) ([]string, err
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell the groups of %q: %w", name, err)
 	}
-	if out.ExitCode != 0 && len(out.Stdout) == 0 {
+	// id exits with 1, too, when a group has no name; it then prints its number.
+	if len(out.Stdout) == 0 || out.Stdout[len(out.Stdout)-1] != 0 && strings.ContainsAny(string(out.Stdout), "\n") {
 		return nil, fmt.Errorf("cannot tell the groups of %q: %s", name, out.LastLine())
 	}
 	return strings.FieldsFunc(string(out.Stdout), func(r rune) bool { return r == 0 }), nil
@@ -131,6 +147,9 @@ func GroupIDs(ctx context.Context, s *system.System, name string) ([]int, error)
 			return nil, fmt.Errorf("cannot tell the groups of %q: id -G says %q", name, field)
 		}
 		gids = append(gids, gid)
+	}
+	if len(gids) == 0 { // everybody is in one
+		return nil, fmt.Errorf("cannot tell the groups of %q: id -G says nothing", name)
 	}
 	return gids, nil
 }
@@ -217,9 +236,16 @@ func DesktopUIDs(ctx context.Context, s *system.System) ([]int, error) {
 // elsewhere are uids of people as homes and sessions show them.
 func elsewhere(ctx context.Context, s *system.System) ([]int, error) {
 	var uids []int
-	homes, _ := s.FS.ReadDir("/home") // it is mounted late; without it there are no homes
+	homes, err := s.FS.ReadDir("/home") // it is mounted late; without it there are no homes
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	for _, name := range homes {
-		if info, err := s.FS.Stat(path.Join("/home", name)); err == nil && info.IsDir() {
+		switch info, err := s.FS.Stat(path.Join("/home", name)); {
+		case errors.Is(err, fs.ErrNotExist), system.HiddenByOwner(path.Join("/home", name), err): // its owner is a local account, or logged in
+		case err != nil:
+			return nil, err
+		case info.IsDir():
 			uids = append(uids, info.UID)
 		}
 	}

@@ -6,6 +6,8 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -53,7 +55,8 @@ func (f Facts) named() map[string]string {
 const registration = "/var/lib/amazon/ssm/registration"
 
 // Gather finds out what the machine is. Only a machine whose id cannot be told is
-// an error: without it, state could not be tied to the machine.
+// an error: without it, state could not be tied to the machine. A fact of which the look
+// has failed is empty, as one that is not known yet: nothing is concluded from it.
 func Gather(_ context.Context, s *system.System) (Facts, error) {
 	f := Facts{
 		Hostname: firstLine(s.FS, "/proc/sys/kernel/hostname", "/etc/hostname"),
@@ -65,20 +68,28 @@ func Gather(_ context.Context, s *system.System) (Facts, error) {
 	f.addRegistration(s.FS)
 	f.addLocale(s.FS)
 	f.Disk = rootDisk(s.FS)
-	f.MachineID = firstLine(s.FS, "/etc/machine-id")
+	content, err := s.FS.ReadFile("/etc/machine-id")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return f, fmt.Errorf("cannot tell which machine this is: %w", err) // and not that it is another one
+	}
+	first, _, _ := strings.Cut(string(content), "\n")
+	f.MachineID = strings.TrimSpace(first)
 	if f.MachineID == "" && s.Running() {
 		return f, errors.New("cannot tell which machine this is: /etc/machine-id is empty or not there; see systemd-machine-id-setup(1)")
 	}
 	return f, nil
 }
 
-// firstLine is the first line of the first of the files that can be read.
+// firstLine is the first line of the first of the files that is there. Of one that cannot
+// be read it is empty: another one may say something else.
 func firstLine(files system.FS, names ...string) string {
 	for _, name := range names {
-		if content, err := files.ReadFile(name); err == nil {
-			line, _, _ := strings.Cut(string(content), "\n")
-			return strings.TrimSpace(line)
+		content, err := files.ReadFile(name)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
 		}
+		line, _, _ := strings.Cut(string(content), "\n")
+		return strings.TrimSpace(line)
 	}
 	return ""
 }
@@ -86,6 +97,9 @@ func firstLine(files system.FS, names ...string) string {
 func (f *Facts) addRelease(files system.FS, name string) {
 	content, err := files.ReadFile(name)
 	if err != nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			f.OSID, f.OSVersion, f.OSName = "", "", "" // this file goes before the one that was read
+		}
 		return
 	}
 	for lines := bufio.NewScanner(bytes.NewReader(content)); lines.Scan(); {
@@ -106,8 +120,11 @@ func (f *Facts) addRelease(files system.FS, name string) {
 func (f *Facts) addLocale(files system.FS) {
 	for _, name := range []string{"/etc/locale.conf", "/etc/default/locale"} {
 		content, err := files.ReadFile(name)
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) {
 			continue
+		}
+		if err != nil {
+			return
 		}
 		for line := range strings.Lines(string(content)) {
 			if value, ok := strings.CutPrefix(strings.TrimSpace(line), "LANG="); ok {

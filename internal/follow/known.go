@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -37,9 +38,9 @@ func (m *Machine) Known(s Subject) (Known, error) {
 	if kept = kept && s.Path == last.Path; kept {
 		known.Saved, known.Since = last.Saved, last.since(last.Serial, last.Saved)
 	}
-	own, err := m.own()
-	if err != nil {
-		known.Refused = append(known.Refused, Problems(err)...)
+	own, ownErr := m.own()
+	if ownErr != nil {
+		known.Refused = append(known.Refused, Problems(ownErr)...)
 	}
 	attempts := [][]policy.Source{own}
 	if kept {
@@ -62,7 +63,8 @@ func (m *Machine) Known(s Subject) (Known, error) {
 		if kept && i < 2 && s.Path != "" {
 			p.Serial, whole = last.Serial, slices.Equal(personas, last.Personas)
 		}
-		p.Partial = !whole || s.Unsure
+		// Of a layer that could not be read it is not known what it wants.
+		p.Partial = !whole || s.Unsure || ownErr != nil && i != 1
 		p.Doubts = append(known.doubts(p, s, kept, whole), s.Doubts...)
 		known.Policy = p
 		return known, nil
@@ -86,7 +88,10 @@ func (known Known) doubts(p *policy.Policy, s Subject, kept, whole bool) []strin
 // KeepOwn makes the machine's own layers the last good policy, for a machine to which
 // nothing is published. Its personas decide while it cannot be told which it has.
 func (m *Machine) KeepOwn(s Subject) error {
-	last, _, _ := m.lastGood(s.Facts.Identity()) // without it, there was none
+	last, _, err := m.lastGood(s.Facts.Identity())
+	if err != nil && !errors.Is(err, errDamaged) {
+		return err
+	}
 	own, err := m.own()
 	if err != nil {
 		return err

@@ -59,6 +59,10 @@ func (l LastGood) references() []policy.Reference {
 
 func (m *Machine) lastGoodFile() string { return path.Join(m.StateDir, "lastgood.json") }
 
+// errDamaged is the error of a last good policy that makes no sense, and never will.
+// Any other one may be read the next time.
+var errDamaged = errors.New("it is damaged")
+
 // lastGood returns the last good policy of this machine; ok is false when there is
 // none, or when another machine wrote it.
 func (m *Machine) lastGood(identity facts.Identity) (last LastGood, ok bool, err error) {
@@ -70,7 +74,7 @@ func (m *Machine) lastGood(identity facts.Identity) (last LastGood, ok bool, err
 		return LastGood{}, false, err
 	}
 	if err := json.Unmarshal(content, &last); err != nil {
-		return LastGood{}, false, fmt.Errorf("cannot read %s: %w", m.lastGoodFile(), err)
+		return LastGood{}, false, fmt.Errorf("cannot read %s: %w: %w", m.lastGoodFile(), errDamaged, err)
 	}
 	if !last.Machine.Same(identity) {
 		return LastGood{}, false, nil

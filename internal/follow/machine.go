@@ -52,6 +52,9 @@ type Found struct {
 // needs them is left alone.
 func (m *Machine) Look(ctx context.Context, s Subject, aws *source.AWS) (Found, error) {
 	last, _, err := m.lastGood(s.Facts.Identity())
+	if err != nil && !errors.Is(err, errDamaged) {
+		return Found{}, fmt.Errorf("cannot tell which policy was in force last, and would take an older one: %w", err)
+	}
 	if err != nil {
 		m.Log.Warn("cannot use what was kept of the last policy", "err", err)
 	}

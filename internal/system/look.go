@@ -15,6 +15,12 @@ import (
 
 const maxFileSize = 64 << 20
 
+// What a file that is there can be read no further for.
+var (
+	errNotRegular = errors.New("it is not a regular file")
+	errLarge      = fmt.Errorf("it is larger than %d MiB", maxFileSize>>20)
+)
+
 func (d *disk) ReadFile(name string) ([]byte, error) {
 	fd, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK) // a FIFO must not hold us up
 	if err != nil {
@@ -26,7 +32,7 @@ func (d *disk) ReadFile(name string) ([]byte, error) {
 		return nil, cannot("read", name, err)
 	}
 	if !info.IsRegular() {
-		return nil, public.Error(fmt.Errorf("cannot read %s: it is not a regular file", name))
+		return nil, public.Error(fmt.Errorf("cannot read %s: %w", name, errNotRegular))
 	}
 	return d.readAll(fd, name, info.Size)
 }
@@ -81,7 +87,7 @@ func (d *disk) readAll(fd int, name string, size int64) ([]byte, error) {
 		}
 		content = slices.Grow(content, 1)
 	}
-	return nil, public.Error(fmt.Errorf("cannot read %s: it is larger than %d MiB", name, maxFileSize>>20))
+	return nil, public.Error(fmt.Errorf("cannot read %s: %w", name, errLarge))
 }
 
 func (d *disk) Stat(name string) (Info, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"slices"
 	"strconv"
@@ -222,7 +223,10 @@ func (m *mover) run(ctx context.Context, ids map[int]int) (done bool, err error)
 	defer func() {
 		slog.Info("files are given to the new id of their account or group", "kind", m.kind, "seen", w.seen, "changed", w.changed, "done", done)
 	}()
-	places := m.places()
+	places, err := m.places()
+	if err != nil {
+		return false, err
+	}
 	until := m.system.Clock.Now().Add(m.patience())
 	for w.place < len(places) {
 		found, err := m.system.FS.Reown(ctx, system.Reown{
@@ -246,17 +250,20 @@ func (m *mover) run(ctx context.Context, ids map[int]int) (done bool, err error)
 }
 
 // places are the system disk and, on a WorkSpace, the user's volume.
-func (m *mover) places() []string {
+func (m *mover) places() ([]string, error) {
 	if !m.system.Running() {
-		return []string{"/"}
+		return []string{"/"}, nil
 	}
-	mounts, _ := m.system.FS.ReadFile("/proc/self/mounts")
+	mounts, err := m.system.FS.ReadFile("/proc/self/mounts")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
 	for line := range strings.SplitSeq(string(mounts), "\n") {
 		if fields := strings.Fields(line); len(fields) > 2 && fields[1] == "/home" && strings.HasPrefix(fields[0], "/dev/") {
-			return []string{"/", "/home"}
+			return []string{"/", "/home"}, nil
 		}
 	}
-	return []string{"/"}
+	return []string{"/"}, nil
 }
 
 // settle ends a walk: what it could move is forgotten, what not is reported.

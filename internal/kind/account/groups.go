@@ -17,16 +17,19 @@ import (
 
 // Groups keeps the local groups of /etc/group.
 type Groups struct {
+	*system.Unanswered
 	policy *policy.Policy
 	system *system.System
 	ledger *converge.Ledger
 	files  *mover
+	mark   int // of what has been looked at for the repair under way
 }
 
 // NewGroups returns the kind "group".
 func NewGroups(p *policy.Policy, s *system.System, l *converge.Ledger) *Groups {
+	s, unanswered := s.Observe()
 	files := &mover{system: s, ledger: l, kind: "group", stuck: map[policy.ID]string{}}
-	return &Groups{policy: p, system: s, ledger: l, files: files}
+	return &Groups{Unanswered: unanswered, policy: p, system: s, ledger: l, files: files}
 }
 
 // Name implements converge.Kind.
@@ -69,7 +72,10 @@ func (g *Groups) Check(context.Context) ([]converge.Resource, error) {
 	}
 	for _, want := range registries {
 		if want.Spec.Of == g.Name() {
-			resources = append(resources, g.unregistered(want.Resource, groups))
+			mark := g.Mark()
+			r := g.unregistered(want.Resource, groups)
+			r.DoubtIf(g.Since(mark))
+			resources = append(resources, r)
 		}
 	}
 	return append(resources, g.files.leftOver(g.policy, db)...), nil
@@ -96,6 +102,7 @@ func (g *Groups) repair(ctx context.Context, id policy.ID) error {
 	if !ok {
 		return nil // but its files may need moving
 	}
+	g.mark = g.Mark()
 	db, err := readDatabase(g.system)
 	if err != nil {
 		return err
@@ -140,6 +147,9 @@ func (g *Groups) create(ctx context.Context, id policy.ID, db database, spec pol
 		// Never with -f, by which groupadd takes another id when this one is taken.
 		argv = append(argv, "-g", strconv.Itoa(*spec.GID))
 	}
+	if err := g.Since(g.mark); err != nil {
+		return err
+	}
 	if err := run(ctx, g.system, append(argv, name)...); err != nil {
 		return err
 	}
@@ -160,6 +170,9 @@ func (g *Groups) renumber(ctx context.Context, db database, have facts.Group, gi
 	if err := notWhileRunning(g.system, "group "+have.Name, have.GID, "Gid", "Groups"); err != nil {
 		return err
 	}
+	if err := g.Since(g.mark); err != nil {
+		return err
+	}
 	if err := g.files.remember(have.Name, have.GID); err != nil {
 		return err
 	}
@@ -171,6 +184,9 @@ func (g *Groups) remove(ctx context.Context, id policy.ID, db database, have fac
 		return err
 	}
 	if err := errors.Join(g.mayTouch(ctx, db, have), keepsAdministrator(ctx, g.system, g.policy, db, "", have.Name)); err != nil {
+		return err
+	}
+	if err := g.Since(g.mark); err != nil {
 		return err
 	}
 	if err := run(ctx, g.system, "groupdel", have.Name); err != nil {

@@ -1,10 +1,13 @@
 package account
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
+	"syscall"
 
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -26,8 +29,11 @@ func notWhileRunning(s *system.System, name string, id int, lines ...string) err
 			continue
 		}
 		status, err := s.FS.ReadFile("/proc/" + pid + "/status")
-		if err != nil {
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) {
 			continue // it has ended
+		}
+		if err != nil {
+			return fmt.Errorf("it cannot be told which processes run: %w", err)
 		}
 		if program, has := holds(string(status), strconv.Itoa(id), lines); has {
 			found = append(found, program+" ("+pid+")")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,16 +19,19 @@ import (
 
 // Users keeps the local accounts of /etc/passwd.
 type Users struct {
+	*system.Unanswered
 	policy *policy.Policy
 	system *system.System
 	ledger *converge.Ledger
 	files  *mover
+	mark   int // of what has been looked at for the repair under way
 }
 
 // NewUsers returns the kind "user".
 func NewUsers(p *policy.Policy, s *system.System, l *converge.Ledger) *Users {
+	s, unanswered := s.Observe()
 	files := &mover{system: s, ledger: l, kind: "user", stuck: map[policy.ID]string{}}
-	return &Users{policy: p, system: s, ledger: l, files: files}
+	return &Users{Unanswered: unanswered, policy: p, system: s, ledger: l, files: files}
 }
 
 // Name implements converge.Kind.
@@ -72,7 +76,10 @@ func (u *Users) Check(context.Context) ([]converge.Resource, error) {
 	}
 	for _, want := range registries {
 		if want.Spec.Of == u.Name() {
-			resources = append(resources, u.unregistered(want.Resource, db))
+			mark := u.Mark()
+			r := u.unregistered(want.Resource, db)
+			r.DoubtIf(u.Since(mark))
+			resources = append(resources, r)
 		}
 	}
 	return append(resources, u.files.leftOver(u.policy, db)...), nil
@@ -146,6 +153,7 @@ func (u *Users) repair(ctx context.Context, id policy.ID) error {
 	if !ok {
 		return nil // but its files may need moving
 	}
+	u.mark = u.Mark()
 	db, err := readDatabase(u.system)
 	if err != nil {
 		return err
@@ -183,6 +191,9 @@ func (u *Users) create(ctx context.Context, id policy.ID, db database, spec poli
 	argv, refused := u.useradd(ctx, db, name, spec)
 	if refused != nil {
 		return errors.Join(refused, err)
+	}
+	if unsure := u.Since(u.mark); unsure != nil {
+		return errors.Join(unsure, err)
 	}
 	if failed := u.add(ctx, argv); failed != nil {
 		return errors.Join(failed, err)
@@ -282,8 +293,8 @@ func (u *Users) change(ctx context.Context, db database, spec policy.User, have 
 		}
 		argv = append(argv, c.options...)
 	}
-	if len(argv) == 1 {
-		return missing
+	if unsure := u.Since(u.mark); unsure != nil || len(argv) == 1 {
+		return errors.Join(unsure, missing)
 	}
 	if slices.Contains(argv, "-u") {
 		if err := u.files.remember(have.Name, have.UID); err != nil {
@@ -315,6 +326,9 @@ func (u *Users) remove(ctx context.Context, id policy.ID, db database, have fact
 		return err
 	}
 	if err := notWhileRunning(u.system, have.Name, have.UID, "Uid"); err != nil {
+		return err
+	}
+	if err := u.Since(u.mark); err != nil {
 		return err
 	}
 	// Never with -r: what is in a home is a person's.
@@ -369,7 +383,9 @@ func (u *Users) shellIsThere(shell string) error {
 	if shell == "" {
 		return nil
 	}
-	if _, err := u.system.FS.Stat(shell); err != nil {
+	if _, err := u.system.FS.Stat(shell); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	} else if err != nil {
 		return public.Error(fmt.Errorf("there is no %s on this machine, without which a login ends at once; does a package bring it?", shell))
 	}
 	return nil

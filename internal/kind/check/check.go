@@ -34,13 +34,15 @@ const maxExcerpt = 160
 
 // Kind runs the policy's checks.
 type Kind struct {
+	*system.Unanswered
 	policy *policy.Policy
 	system *system.System
 }
 
 // New returns the kind "check".
 func New(p *policy.Policy, s *system.System) *Kind {
-	return &Kind{policy: p, system: s}
+	s, unanswered := s.Observe()
+	return &Kind{Unanswered: unanswered, policy: p, system: s}
 }
 
 // Name implements converge.Kind.
@@ -50,7 +52,11 @@ func (k *Kind) Name() string { return "check" }
 func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	wants := policy.Of[policy.Check](k.policy)
 	resources := make([]converge.Resource, len(wants))
+	mark := k.Mark()
 	secrets := k.secrets()
+	if err := k.Since(mark); err != nil { // a secret may stand in what could not be read, and a check show it
+		return nil, fmt.Errorf("cannot run the checks: %w", err)
+	}
 	slots := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
 	for i, want := range wants {
@@ -117,30 +123,13 @@ func (k *Kind) runAs(ctx context.Context, command *system.Command, user string) 
 	if err != nil {
 		return public.Because("cannot run the check as "+user, err)
 	}
-	groups, err := k.groups(ctx, account.Name)
+	groups, err := facts.GroupIDs(ctx, k.system, account.Name)
 	if err != nil {
 		return public.Because("cannot run the check as "+user, err)
 	}
 	command.Confined = &system.Confinement{UID: account.UID, GID: account.GID, Groups: groups}
 	command.Env = []string{"HOME=" + account.Home, "USER=" + account.Name, "LOGNAME=" + account.Name}
 	return nil
-}
-
-// groups are the ids of all groups that an account is in (id(1)).
-func (k *Kind) groups(ctx context.Context, name string) ([]int, error) {
-	out, err := k.system.Runner.Run(ctx, system.Command{Argv: []string{"id", "-G", "--", name}, ReadOnly: true})
-	if err != nil {
-		return nil, err
-	}
-	var ids []int
-	for field := range strings.FieldsSeq(string(out.Stdout)) {
-		id, err := strconv.Atoi(field)
-		if err != nil {
-			return nil, fmt.Errorf("id printed %q", field)
-		}
-		ids = append(ids, id)
-	}
-	return ids, nil
 }
 
 // excerpt is the beginning of a text, without what a terminal would obey.

@@ -1,6 +1,7 @@
 package dconf
 
 import (
+	"bytes"
 	"os"
 	"strings"
 	"testing"
@@ -13,25 +14,29 @@ import (
 func TestOfSeveralDatabasesThatLockAKeyTheLowestIsJudged(t *testing.T) {
 	const locked, free = policy.ID("dconf/org/example/background/opacity"), policy.ID("dconf/org/example/background/picture-options")
 	database, body, locks := example(t)
+	other := bytes.Replace(database, []byte("\x32\x00\x00\x00\x00i"), []byte("\x33\x00\x00\x00\x00i"), 1) // opacity is 51
+	if bytes.Equal(other, database) {
+		t.Fatal("the value was not found")
+	}
 	for _, c := range []struct {
 		name    string
 		profile string
-		ours    []byte // sealed, whatever it holds
+		site    []byte
 		want    converge.State
 	}{
-		{"none is below", "user-db:user\nsystem-db:soe\n", nil, converge.Compliant},
+		{"none is below", "user-db:user\nsystem-db:soe\n", other, converge.Compliant},
 		{"it is below and has the same value", "user-db:user\nsystem-db:soe\nsystem-db:site\n", database, converge.Compliant},
-		{"it has another value", "user-db:user\nsystem-db:soe\nsystem-db:site\n", nil, converge.Failed},
-		{"something else is between", "user-db:user\nsystem-db:soe\nservice-db:x\nsystem-db:local # none\nsystem-db:site\n", nil, converge.Failed},
-		{"it is a file elsewhere", "user-db:user\nsystem-db:soe\nfile-db:/etc/dconf/db/site\n", nil, converge.Failed},
-		{"it is no database", "user-db:user\nsystem-db:soe\nfile-db:/etc/passwd\n", nil, converge.Compliant},
+		{"it has another value", "user-db:user\nsystem-db:soe\nsystem-db:site\n", other, converge.Failed},
+		{"something else is between", "user-db:user\nsystem-db:soe\nservice-db:x\nsystem-db:local # none\nsystem-db:site\n", other, converge.Failed},
+		{"it is a file elsewhere", "user-db:user\nsystem-db:soe\nfile-db:/etc/dconf/db/site\n", other, converge.Failed},
+		{"it is no database", "user-db:user\nsystem-db:soe\nfile-db:/etc/passwd\n", other, converge.Compliant},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			i := newImage(t, examplePolicy)
-			i.write(t, keyfilePath, withSeal(body, sealOf(body, locks, c.ours)))
+			i.write(t, keyfilePath, withSeal(body, sealOf(body, locks, database)))
 			i.write(t, locksPath, locks)
-			i.write(t, databaseFile, c.ours)
-			i.write(t, databasesDir+"/site", database)
+			i.write(t, databaseFile, database)
+			i.write(t, databasesDir+"/site", c.site)
 			i.write(t, "/etc/passwd", []byte("root:x:0:0::/root:/bin/sh\n"))
 			i.write(t, profilePath, []byte(c.profile))
 			found := i.check(t)
@@ -57,9 +62,10 @@ func TestALockScreenThatTheSamePolicyDisablesIsNotCalledCompliant(t *testing.T) 
 		i := newImage(t, "schema = 1\n"+toml)
 		values := settings{"/org/mate/screensaver/lock-enabled": {"true", true}, "/org/mate/desktop/lockdown/disable-lock-screen": {"true", true}}
 		body, locks := values.keyfile(), values.locks()
-		i.write(t, keyfilePath, withSeal(body, sealOf(body, locks, nil)))
+		database := compiled(values)
+		i.write(t, keyfilePath, withSeal(body, sealOf(body, locks, database)))
 		i.write(t, locksPath, locks)
-		i.write(t, databaseFile, nil)
+		i.write(t, databaseFile, database)
 		i.write(t, profilePath, []byte("user-db:user\nsystem-db:soe\n"))
 		r := i.check(t)["dconf/org/mate/screensaver/lock-enabled"]
 		if r.State != want || (want == converge.Failed && !strings.Contains(r.Reason, "the screen is never locked")) {

@@ -53,6 +53,7 @@ const (
 
 // Kind keeps dconf/… resources.
 type Kind struct {
+	*system.Unanswered
 	policy  *policy.Policy
 	system  *system.System
 	ledger  *converge.Ledger
@@ -67,7 +68,8 @@ type refusal struct{ path, text string }
 
 // New returns the kind for a policy.
 func New(p *policy.Policy, s *system.System, l *converge.Ledger) *Kind {
-	return &Kind{policy: p, system: s, ledger: l, schemas: &schemas{}, refused: map[refusal]string{}}
+	s, unanswered := s.Observe()
+	return &Kind{Unanswered: unanswered, policy: p, system: s, ledger: l, schemas: &schemas{}, refused: map[refusal]string{}}
 }
 
 // Name implements converge.Kind.
@@ -201,11 +203,12 @@ func (k *Kind) checkKey(r *converge.Resource, want policy.Dconf, f *found) {
 	if got.locked != want.Lock {
 		r.DiffersOpenly("lock", lockWord(want.Lock), lockWord(got.locked))
 	}
-	if r.State != converge.Compliant || f.sealed {
+	if r.State != converge.Compliant {
 		return
 	}
-	// The files are right, the database is not what dconf would make of them.
-	live, ok := f.live.Value(path)
+	// The files are right. A seal says that dconf made the database of them, and not that
+	// it made all of them.
+	live, ok := f.values[path]
 	if !ok {
 		r.DiffersOpenly("value", value, "not in the database")
 		return
@@ -214,7 +217,7 @@ func (k *Kind) checkKey(r *converge.Resource, want policy.Dconf, f *found) {
 	if got, ok := live.Text(); ok && want.GVariant == "" && got != value {
 		f.database.differs(r, "value", value, got)
 	}
-	if _, locked := f.live.Table(locksTable).Value(path); locked != want.Lock {
+	if locked := f.locked[path]; locked != want.Lock {
 		r.DiffersOpenly("lock", lockWord(want.Lock), lockWord(locked))
 	}
 }

@@ -49,8 +49,10 @@ type found struct {
 
 	settings settings   // of keyfile and locks
 	live     gvdb.Table // of the database
-	sealed   bool       // the database is what dconf makes of the files
-	foreign  []string   // what else is in the directories, by path
+	values   map[string]gvdb.Variant
+	locked   map[string]bool
+	sealed   bool     // the database is what dconf makes of the files
+	foreign  []string // what else is in the directories, by path
 	wrong    []deviation
 }
 
@@ -103,7 +105,17 @@ func (k *Kind) look() (*found, error) {
 	f.settings = parse(body, f.locks.content)
 	f.sealed = seal != "" && seal == sealOf(body, f.locks.content, f.database.content)
 	f.live, _ = gvdb.Parse(f.database.content) // one that cannot be read has no values
+	f.values, f.locked = contents(f.live)
 	return &f, nil
+}
+
+// contents are the values of a database, and the paths that it locks.
+func contents(database gvdb.Table) (values map[string]gvdb.Variant, locked map[string]bool) {
+	values, locked = maps.Collect(database.Values()), map[string]bool{}
+	for path := range database.Table(locksTable).Values() {
+		locked[path] = true
+	}
+	return values, locked
 }
 
 // read returns a file, and how it deviates. That it is not there is no deviation.
@@ -161,7 +173,11 @@ func attrDeviations(name, aspect string, info system.Info, mode fs.FileMode) []d
 // agent's file: all but directories and what begins with a dot. What is there in
 // place of the directory is foreign, too.
 func (k *Kind) foreign(dir string) ([]string, error) {
-	if info, err := k.system.FS.Stat(dir); err == nil && !info.IsDir() {
+	info, err := k.system.FS.Stat(dir)
+	if err != nil && !isGone(err) {
+		return nil, err
+	}
+	if err == nil && !info.IsDir() {
 		return []string{dir}, nil
 	}
 	names, err := k.system.FS.ReadDir(dir)
@@ -177,6 +193,9 @@ func (k *Kind) foreign(dir string) ([]string, error) {
 			continue
 		}
 		info, err := k.system.FS.Stat(path.Join(dir, name))
+		if err != nil && !isGone(err) {
+			return nil, err
+		}
 		if err == nil && !info.IsDir() {
 			found = append(found, path.Join(dir, name))
 		}

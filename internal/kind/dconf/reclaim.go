@@ -114,7 +114,11 @@ func (k *Kind) giveBackProfile() error {
 		}
 		return k.system.FS.Remove(profilePath)
 	}
-	if _, kept := k.ledger.Original(profilePath); !kept && !k.ledger.Made(profilePath) {
+	_, kept, err := k.ledger.Original(profilePath)
+	if err != nil {
+		return err
+	}
+	if !kept && !k.ledger.Made(profilePath) {
 		return drop()
 	}
 	return k.ledger.Release(profilePath, restore, remove)

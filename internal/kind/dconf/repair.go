@@ -111,7 +111,7 @@ func (k *Kind) compile(ctx context.Context, next, before settings) ([]byte, erro
 			return nil, err
 		}
 		if len(refused) == 0 {
-			return database, nil
+			return database, k.holds(database, next)
 		}
 		for path, why := range refused {
 			bad := next[path]
@@ -123,6 +123,49 @@ func (k *Kind) compile(ctx context.Context, next, before settings) ([]byte, erro
 		}
 	}
 	return nil, errors.New("cannot compile the dconf settings: dconf refuses them, and then others again")
+}
+
+// holds returns an error unless a database holds these settings, each with its value
+// and its lock, and nothing else. dconf exits with 0, and not a word, also when it could
+// not read a file on the way, or had no memory left: what it makes then is half of it.
+func (k *Kind) holds(database []byte, want settings) error {
+	root, err := gvdb.Parse(database)
+	if err != nil {
+		return fmt.Errorf("cannot read what dconf has compiled: %w", err)
+	}
+	values, locks := contents(root)
+	for _, path := range slices.Sorted(maps.Keys(want)) {
+		value, there := values[path]
+		if !there {
+			return fmt.Errorf("cannot compile the dconf settings: dconf has left out %s, and says nothing of it", path)
+		}
+		if got, ok := value.Text(); ok && k.isPlain(path) && got != want[path].text {
+			return fmt.Errorf("cannot compile the dconf settings: dconf has made %s of %s = %s", got, path, want[path].text)
+		}
+		if locked := locks[path]; locked != want[path].locked {
+			return fmt.Errorf("cannot compile the dconf settings: dconf has made %s of %s, which is to be %s, and says nothing of it",
+				lockWord(locked), path, lockWord(want[path].locked))
+		}
+	}
+	for path := range values {
+		if _, wanted := want[path]; !wanted {
+			return fmt.Errorf("cannot compile the dconf settings: dconf has added %s", path)
+		}
+	}
+	for path := range locks {
+		if _, wanted := want[path]; !wanted {
+			return fmt.Errorf("cannot compile the dconf settings: dconf has locked %s", path)
+		}
+	}
+	return nil
+}
+
+// isPlain says whether the value of a path is written as the database shows it: of a
+// gvariant it is not known how its author has.
+func (k *Kind) isPlain(path string) bool {
+	want, _ := k.policy.Lookup(policy.NewID(kindName, path))
+	spec, named := want.Spec.(policy.Dconf)
+	return named && spec.GVariant == ""
 }
 
 // findRefused says which settings are at fault, by path, and why.
@@ -144,6 +187,12 @@ func (k *Kind) findRefused(ctx context.Context, next settings, database []byte, 
 	}
 	for path, s := range next {
 		_, why, err := k.tryCompile(ctx, settings{path: s})
+		if err == nil && why != "" { // twice the same: once it may have been short of something
+			_, again, err2 := k.tryCompile(ctx, settings{path: s})
+			if err = err2; again != why {
+				return nil, errors.Join(err, fmt.Errorf("cannot compile the dconf settings: of %s dconf says %q, and then %q", path, why, again))
+			}
+		}
 		if err != nil {
 			return nil, err
 		}

@@ -2,6 +2,7 @@ package dropin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"sync"
@@ -9,6 +10,9 @@ import (
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
+
+// errNoSuchID is the error of a name that nobody has.
+var errNoSuchID = errors.New("nobody has that name")
 
 // accounts resolves names of owners and groups, each once.
 type accounts struct {
@@ -64,7 +68,7 @@ func (a *accounts) id(known map[string]int, name, what string, lookUp func() (in
 	id, found, err := lookUp()
 	if err == nil && !found {
 		if id, err = strconv.Atoi(name); err != nil || id < 0 {
-			err = fmt.Errorf("there is no %s %s", what, name)
+			err = fmt.Errorf("%w: there is no %s %s", errNoSuchID, what, name)
 		}
 	}
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -102,6 +103,9 @@ var debianName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 // reads.
 func checkJobName(c candidate) error {
 	_, err := c.system.FS.Stat("/etc/debian_version")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if c.content == nil || err != nil || debianName.MatchString(path.Base(c.name)) {
 		return nil
 	}

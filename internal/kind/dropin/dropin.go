@@ -31,6 +31,7 @@ const (
 
 // A Kind keeps the drop-ins of a policy.
 type Kind struct {
+	*system.Unanswered
 	policy *policy.Policy
 	system *system.System
 	ledger *converge.Ledger
@@ -42,7 +43,8 @@ type Kind struct {
 // New returns the kind for a policy on a machine, of which the ledger knows what
 // an earlier policy brought there.
 func New(p *policy.Policy, s *system.System, l *converge.Ledger, window schedule.Window) *Kind {
-	return &Kind{policy: p, system: s, ledger: l, window: window}
+	s, unanswered := s.Observe()
+	return &Kind{Unanswered: unanswered, policy: p, system: s, ledger: l, window: window}
 }
 
 // Name implements converge.Kind.
@@ -77,7 +79,10 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	wants := k.wants()
 	resources := make([]converge.Resource, len(wants))
 	sights, some := k.remembered(len(wants))
-	scene := k.survey(wants, some)
+	scene, err := k.survey(wants, some)
+	if err != nil {
+		return nil, err
+	}
 	var next atomic.Int64
 	judge := func() {
 		for i := next.Add(1) - 1; i < int64(len(wants)); i = next.Add(1) - 1 {
@@ -90,7 +95,9 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	judge()
 	wg.Wait()
-	k.checkLabels(ctx, resources)
+	if err := k.checkLabels(ctx, resources); err != nil {
+		return nil, err
+	}
 	for _, id := range k.unwanted() {
 		resources = append(resources, converge.Unwanted(id, "the policy wanted it once, and no longer names it"))
 	}
@@ -102,6 +109,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 // scene is what is looked up once for all files of a check.
 type scene struct {
 	at        time.Time                         // from when on it is looked at
+	hidden    map[string]error                  // directories that could not be listed
 	entries   map[string]map[string]system.Info // directory → name → what is there
 	accounts  *accounts
 	sysctls   map[string]string // key → the last of the policy's files that sets it
@@ -117,12 +125,17 @@ type scene struct {
 
 // survey looks once at what several files need: at the entries of their directories only
 // where some may be known by them.
-func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) *scene {
+func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) (*scene, error) {
+	mark := k.Mark()
 	s := &scene{
-		at: k.system.Clock.Now(), entries: map[string]map[string]system.Info{},
+		hidden: map[string]error{},
+		at:     k.system.Clock.Now(), entries: map[string]map[string]system.Info{},
 		accounts: newAccounts(k.system), sysctls: map[string]string{},
 		leftovers: map[string]bool{}, awaiting: k.readNames(awaiting),
 		untilReboot: k.readNames(untilReboot), untilLogin: k.readNames(untilLogin), untilRestart: k.readStarts(),
+	}
+	if err := k.Since(mark); err != nil {
+		return nil, fmt.Errorf("cannot tell what is yet to take effect: %w", err)
 	}
 	var once sync.Once
 	var oldest time.Time
@@ -144,11 +157,15 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) *scene {
 	}
 	for dir := range dirs {
 		var names []string // a file of which nothing is known is looked at
+		var err error
 		if some {
-			s.entries[dir], _ = k.system.FS.Entries(dir)
+			s.entries[dir], err = k.system.FS.Entries(dir)
 			names = slices.Collect(maps.Keys(s.entries[dir]))
 		} else {
-			names, _ = k.system.FS.ReadDir(dir)
+			names, err = k.system.FS.ReadDir(dir)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			s.hidden[dir] = err
 		}
 		for _, base := range names {
 			if inner, found := strings.CutSuffix(base, ".soe.swp"); found && strings.HasPrefix(inner, ".") {
@@ -156,7 +173,7 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) *scene {
 			}
 		}
 	}
-	return s
+	return s, nil
 }
 
 // judge compares one file with what is wanted of it.
@@ -203,6 +220,7 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 	if r.State == converge.Compliant {
 		k.waits(ctx, scene, name, &r)
 	}
+	r.DoubtIf(scene.hidden[path.Dir(name)])
 	return r
 }
 
@@ -236,11 +254,17 @@ func (k *Kind) compare(ctx context.Context, scene *scene, want policy.Want[polic
 	if mode := modeOf(want); info.Mode != mode {
 		r.DiffersOpenly("mode", fmt.Sprintf("%04o", mode), fmt.Sprintf("%04o", info.Mode))
 	}
-	if uid, err := scene.accounts.uid(ctx, want.Spec.Owner); err != nil || uid != info.UID {
+	uid, uidErr := scene.accounts.uid(ctx, want.Spec.Owner)
+	if uidErr != nil || uid != info.UID {
 		r.DiffersOpenly("owner", orRoot(want.Spec.Owner), fmt.Sprint(info.UID))
 	}
-	if gid, err := scene.accounts.gid(ctx, want.Spec.Group); err != nil || gid != info.GID {
+	gid, gidErr := scene.accounts.gid(ctx, want.Spec.Group)
+	if gidErr != nil || gid != info.GID {
 		r.DiffersOpenly("group", orRoot(want.Spec.Group), fmt.Sprint(info.GID))
+	}
+	if err := errors.Join(uidErr, gidErr); err != nil && !errors.Is(err, errNoSuchID) {
+		r.Doubt(err.Error())
+		return
 	}
 	if path.Dir(name) == sysctlDir && want.Spec.Activate == nil && k.system.Running() {
 		k.compareSysctls(scene, name, want.Spec.Content, r)
@@ -257,7 +281,7 @@ func readableByAll(name string, info system.Info) bool {
 // so, an earlier one had put a secret in it.
 func (k *Kind) isClosed(name string) bool {
 	info, err := k.system.FS.Stat(name)
-	return err == nil && !readableByAll(name, info)
+	return err == nil && !readableByAll(name, info) || err != nil && !errors.Is(err, fs.ErrNotExist)
 }
 
 const secret = "‹secret›" //nolint:gosec // it stands in the place of one
@@ -296,6 +320,7 @@ func modeOf(want policy.Want[policy.Dropin]) fs.FileMode {
 
 // Repair implements converge.Kind.
 func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
+	mark := k.Mark()
 	wanted, secretDirs := map[policy.ID]policy.Want[policy.Dropin]{}, map[string]bool{}
 	touched, waiting := map[string]bool{}, k.readNames(awaiting) // of no other directory it will be asked
 	for _, r := range drifted {
@@ -325,7 +350,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 		Kind: k, accounts: newAccounts(k.system), wants: wanted, secretDirs: secretDirs, awaiting: waiting, starts: k.readStarts(),
 		memory: k.recall(), before: map[string][]byte{}, broken: map[string]error{},
 	}
-	if err := b.remember(drifted); err != nil {
+	if err := b.remember(drifted, mark); err != nil {
 		for _, r := range drifted {
 			b.fail(fileOf(r.ID), public.Because(fmt.Sprintf("cannot bring %s into line", fileOf(r.ID)), err))
 		}
@@ -448,10 +473,14 @@ func (b *batch) vetFile(ctx context.Context, name string, content []byte) error 
 	if check == nil {
 		return nil
 	}
+	mark := b.Mark()
 	err := check(ctx, candidate{
 		system: b.system, name: name, content: content, secret: b.holdsSecrets(path.Dir(name)),
 		named: func(other string) bool { _, named := b.wants[policy.NewID(b.Name(), other)]; return named },
 	})
+	if unanswered := b.Since(mark); unanswered != nil {
+		return unanswered // whatever the check says, it has not seen all
+	}
 	var broken *brokenError
 	if errors.As(err, &broken) {
 		b.broken[name] = err // to wait for whoever mends that would let one file block all

@@ -106,11 +106,20 @@ func (b *batch) expect(name string) error {
 // SELinux is on: a new file has that of its directory, and a replaced one that of
 // the old, which may have been moved there from somewhere else.
 func (b *batch) relabel(ctx context.Context) {
-	if !b.hasLabels() {
+	has, err := b.hasLabels()
+	if err != nil {
+		for _, name := range b.touched {
+			b.fail(name, err)
+		}
+	}
+	if !has {
 		return
 	}
 	there := slices.DeleteFunc(slices.Clone(b.touched), func(name string) bool {
 		_, err := b.system.FS.Stat(name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			b.fail(name, fmt.Errorf("cannot tell whether it needs an SELinux label: %w", err))
+		}
 		return err != nil
 	})
 	slices.Sort(there)
@@ -138,9 +147,14 @@ func (b *batch) activate(ctx context.Context) {
 	settled := false
 	for _, s := range slices.SortedFunc(maps.Keys(byStep), step.compare) {
 		names := byStep[s]
+		mark := b.Mark()
 		failures := b.take(ctx, s, names)
 		for _, name := range names {
-			if err := failures[name]; err != nil {
+			err := failures[name]
+			if err == nil {
+				err = b.Since(mark)
+			}
+			if err != nil {
 				b.fail(name, err)
 				continue
 			}

@@ -3,6 +3,8 @@ package dropin
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
 	"regexp"
 	"slices"
 	"strings"
@@ -20,16 +22,22 @@ var relabelled = regexp.MustCompile(`^(?:Would relabel (.+) from (\S+) to (\S+)|
 
 // hasLabels says whether SELinux is on, so that a reader may be kept from a file by
 // its label.
-func (k *Kind) hasLabels() bool {
+func (k *Kind) hasLabels() (bool, error) {
+	if !k.system.Running() {
+		return false, nil
+	}
 	_, err := k.system.FS.Stat("/sys/fs/selinux/enforce")
-	return err == nil && k.system.Running()
+	if err == nil || errors.Is(err, fs.ErrNotExist) {
+		return err == nil, nil
+	}
+	return false, fmt.Errorf("cannot tell whether SELinux is on: %w", err)
 }
 
 // checkLabels judges the labels of files that are right otherwise, by what the
 // machine's own policy wants of their paths (restorecon(8)).
-func (k *Kind) checkLabels(ctx context.Context, resources []converge.Resource) {
-	if !k.hasLabels() {
-		return
+func (k *Kind) checkLabels(ctx context.Context, resources []converge.Resource) error {
+	if has, err := k.hasLabels(); err != nil || !has {
+		return err
 	}
 	byName := map[string]*converge.Resource{}
 	var names []string
@@ -42,7 +50,10 @@ func (k *Kind) checkLabels(ctx context.Context, resources []converge.Resource) {
 	for some := range slices.Chunk(names, labelled) {
 		out, err := k.system.Runner.Run(ctx, system.Command{Argv: append([]string{"restorecon", "-i", "-n", "-v", "--"}, some...), ReadOnly: true})
 		if errors.Is(err, system.ErrNotInstalled) {
-			return
+			return nil
+		}
+		if err == nil && out.ExitCode != 0 {
+			err = fmt.Errorf("restorecon: %s", out.LastLine())
 		}
 		if err != nil {
 			for _, name := range some {
@@ -58,4 +69,5 @@ func (k *Kind) checkLabels(ctx context.Context, resources []converge.Resource) {
 			}
 		}
 	}
+	return nil
 }

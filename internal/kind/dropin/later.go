@@ -3,6 +3,7 @@ package dropin
 import (
 	"context"
 	"errors"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
@@ -40,11 +41,15 @@ func (b *batch) await(list string, names []string) map[string]error {
 	if !b.system.Running() {
 		return nil
 	}
+	mark := b.Mark()
 	waiting := b.readNames(list)
 	for _, name := range names {
 		waiting[name] = true
 	}
-	err := b.writeNames(list, waiting)
+	err := b.Since(mark) // a list that could not be read is not replaced
+	if err == nil {
+		err = b.writeNames(list, waiting)
+	}
 	failures := map[string]error{}
 	for _, name := range names {
 		failures[name] = err
@@ -75,19 +80,26 @@ func (k *Kind) waits(ctx context.Context, scene *scene, name string, r *converge
 		switch {
 		case err != nil:
 			r.DoubtFor(public.Because("cannot tell who has logged in since it changed", err))
-		case !oldest.IsZero() && oldest.Before(k.changed(name)):
-			r.Wait(converge.NextSession, "somebody is logged in since before it changed").Openly()
+		case oldest.IsZero():
+		default:
+			changed, err := k.changed(name)
+			switch {
+			case err != nil:
+				r.Doubt(err.Error())
+			case oldest.Before(changed):
+				r.Wait(converge.NextSession, "somebody is logged in since before it changed").Openly()
+			}
 		}
 	}
 }
 
 // changed is when a file came, or at the latest went.
-func (k *Kind) changed(name string) time.Time {
+func (k *Kind) changed(name string) (time.Time, error) {
 	info, err := k.system.FS.Stat(name)
-	if err != nil {
-		info, _ = k.system.FS.Stat(untilLogin)
+	if errors.Is(err, fs.ErrNotExist) {
+		info, err = k.system.FS.Stat(untilLogin)
 	}
-	return info.ModTime
+	return info.ModTime, err
 }
 
 // oldestLogin is when the first of those logged in did so; zero when nobody is.

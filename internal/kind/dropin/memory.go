@@ -26,8 +26,8 @@ type memory struct {
 	changed bool
 }
 
-// recall reads the memory. One that cannot be read is begun anew: what it held
-// comes with the next reboot.
+// recall reads the memory. One that makes no sense is begun anew: what it held comes
+// with the next reboot.
 func (k *Kind) recall() *memory {
 	m := &memory{}
 	if raw, err := k.system.FS.ReadFile(memoryFile); err == nil && json.Unmarshal(raw, m) != nil {
@@ -72,11 +72,15 @@ func (m *memory) original(key string) (string, bool) {
 }
 
 // remember notes, before the files are written, what will be needed when they go.
-func (b *batch) remember(drifted []converge.Resource) error {
+// What is known since mark must be all that there is, or it would be replaced by less.
+func (b *batch) remember(drifted []converge.Resource, mark int) error {
 	for _, r := range drifted {
 		if want, known := b.wants[r.ID]; known && want.Spec.Ensure != policy.Absent {
 			b.rememberFile(want)
 		}
+	}
+	if err := b.Since(mark); err != nil {
+		return err
 	}
 	return b.memory.save(b.system.FS)
 }

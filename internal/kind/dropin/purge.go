@@ -92,6 +92,9 @@ func (k *Kind) strays(dir string, known map[policy.ID]bool) ([]string, error) {
 			continue
 		}
 		info, err := k.system.FS.Stat(name)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 		if err == nil && (info.IsRegular() || info.Type == fs.ModeSymlink) {
 			names = append(names, name)
 		}
@@ -136,8 +139,10 @@ func (k *Kind) unowned(ctx context.Context, names []string) ([]string, error) {
 	}
 	trusted := false
 	for _, query := range packageQueries() {
-		if _, err := k.system.FS.Stat(query.database); err != nil {
+		if _, err := k.system.FS.Stat(query.database); errors.Is(err, fs.ErrNotExist) {
 			continue
+		} else if err != nil {
+			return nil, err
 		}
 		strays, err := query.unownedOf(ctx, k.system.Runner, append([]string{query.own}, names...))
 		if errors.Is(err, system.ErrNotInstalled) {
@@ -167,12 +172,18 @@ func (q packageQuery) unownedOf(ctx context.Context, runner system.Runner, names
 	if err != nil {
 		return nil, err
 	}
-	said := map[string]bool{}
+	said, answers := map[string]bool{}, 0
 	for line := range strings.SplitSeq(string(out.Stdout)+"\n"+string(out.Stderr), "\n") {
 		if strings.HasPrefix(line, q.trouble) {
 			return nil, errors.New(line)
 		}
 		said[line] = true
+		if line != "" {
+			answers++
+		}
+	}
+	if answers < len(names) { // of each it says at least one thing
+		return nil, fmt.Errorf("%s did not say of all files whose they are: exit code %d", q.argv[0], out.ExitCode)
 	}
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
 		return !said[fmt.Sprintf(q.unowned, q.quote.Replace(name))]

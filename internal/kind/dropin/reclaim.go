@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -32,6 +33,9 @@ var errOriginalUnfit = errors.New("what was there before is not fit to be put ba
 func (b *batch) giveBack(ctx context.Context, id policy.ID) error {
 	name := fileOf(id)
 	info, err := b.system.FS.Stat(name)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
 	if err == nil && !info.IsRegular() {
 		return fmt.Errorf("%s is no longer a regular file; remove it by hand if that is right", name)
 	}

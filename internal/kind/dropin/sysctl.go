@@ -72,8 +72,16 @@ func sysctlsHold(s *system.System, name string) bool {
 	return true
 }
 
-// sysctl is the value that the kernel has for a key, if it has the key.
+// sysctl is the value that the kernel has for a key, if it has the key, and one that
+// can be read: some are for writing alone, and one cannot be read before it is set.
 func sysctl(s *system.System, key string) (value string, known bool) {
+	const readable = 0o444
+	if path.Base(key) == "stable_secret" {
+		return "", false
+	}
+	if info, err := s.FS.Stat("/proc/sys/" + key); err != nil || info.Mode&readable == 0 {
+		return "", false
+	}
 	content, err := s.FS.ReadFile("/proc/sys/" + key)
 	return strings.Join(strings.Fields(string(content)), " "), err == nil
 }
@@ -82,6 +90,8 @@ func sysctl(s *system.System, key string) (value string, known bool) {
 // that a later file of the policy sets is that one's, and one that this kernel
 // does not have is nobody's.
 func (k *Kind) compareSysctls(scene *scene, name, content string, r *converge.Resource) {
+	mark := k.Mark()
+	defer func() { r.DoubtIf(k.Since(mark)) }()
 	settings := sysctlSettings(content)
 	for _, key := range slices.Sorted(maps.Keys(settings)) {
 		if scene.sysctls[key] != name {
@@ -105,6 +115,7 @@ func (k *Kind) compareSysctls(scene *scene, name, content string, r *converge.Re
 // key of which neither is known waits for the reboot.
 func (b *batch) restoreSysctls(ctx context.Context, names []string, failures map[string]error) map[string]error {
 	var remaining map[string]string
+	mark := b.Mark()
 	waiting := b.readNames(untilReboot)
 	before := len(waiting)
 	for _, name := range names {
@@ -130,7 +141,10 @@ func (b *batch) restoreSysctls(ctx context.Context, names []string, failures map
 				waiting[name] = true
 			}
 		}
-		err := runFor(ctx, b.system, assignments, "sysctl", "-e", "-q", "-w")
+		err := b.Since(mark) // another value may stand in what could not be read
+		if err == nil {
+			err = runFor(ctx, b.system, assignments, "sysctl", "-e", "-q", "-w")
+		}
 		if err != nil {
 			if failures == nil {
 				failures = map[string]error{}

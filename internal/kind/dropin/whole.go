@@ -149,8 +149,10 @@ func (w configuration) holding(ctx context.Context, changes map[string][]byte, n
 	for _, name := range names {
 		content, changed := changes[name]
 		if !changed {
-			if content, err = w.system.FS.ReadFile(name); err != nil {
-				continue // nor can it be read then
+			if content, err = w.system.FS.ReadFile(name); errors.Is(err, fs.ErrNotExist) {
+				continue // it went meanwhile, or is a link that leads nowhere
+			} else if err != nil {
+				return err
 			}
 		}
 		joined.Write(content)

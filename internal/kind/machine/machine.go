@@ -21,13 +21,15 @@ import (
 
 // Kind keeps the settings of the machine as a whole.
 type Kind struct {
+	*system.Unanswered
 	policy *policy.Policy
 	system *system.System
 }
 
 // New returns the kind "system".
 func New(p *policy.Policy, s *system.System) *Kind {
-	return &Kind{policy: p, system: s}
+	s, unanswered := s.Observe()
+	return &Kind{Unanswered: unanswered, policy: p, system: s}
 }
 
 // Name implements converge.Kind.

@@ -25,13 +25,21 @@ func (k *Kind) checkTimezone(r *converge.Resource, want string) error {
 	if got != want {
 		r.DiffersOpenly("timezone", want, got)
 	}
-	if noted, there := k.notedTimezone(); there && noted != want {
+	noted, there, err := k.notedTimezone()
+	if err != nil {
+		return err
+	}
+	if there && noted != want {
 		r.DiffersOpenly(timezoneFile, want, noted)
 	}
-	if r.State == converge.Drifted && !k.isTimezone(want) {
+	if r.State != converge.Drifted {
+		return nil
+	}
+	known, err := k.isTimezone(want)
+	if err == nil && !known {
 		r.Fail(fmt.Sprintf("there is no time zone %s in %s", want, zoneinfoDir)).Openly()
 	}
-	return nil
+	return err
 }
 
 // timezone is the name of the time zone in effect, or words in its place.
@@ -41,10 +49,11 @@ func (k *Kind) timezone() (string, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return "UTC", nil
 	case err != nil:
-		if _, statErr := k.system.FS.Stat(localtimeLink); statErr == nil {
+		info, statErr := k.system.FS.Stat(localtimeLink)
+		if statErr == nil && info.Type != fs.ModeSymlink {
 			return "a file without a name", nil // a copy, as some installers make
 		}
-		return "", err
+		return "", errors.Join(err, statErr)
 	}
 	if !path.IsAbs(target) {
 		target = path.Join(path.Dir(localtimeLink), target)
@@ -53,29 +62,49 @@ func (k *Kind) timezone() (string, error) {
 }
 
 // notedTimezone is what /etc/timezone says, where there is one.
-func (k *Kind) notedTimezone() (name string, there bool) {
+func (k *Kind) notedTimezone() (name string, there bool, err error) {
 	content, err := k.system.FS.ReadFile(timezoneFile)
-	return strings.TrimSpace(string(content)), err == nil
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", false, nil
+	}
+	return strings.TrimSpace(string(content)), err == nil, err
 }
 
 // isTimezone says whether the machine knows a time zone: its file is as in tzfile(5).
-func (k *Kind) isTimezone(name string) bool {
-	content, err := k.system.FS.ReadFile(path.Join(zoneinfoDir, name))
-	return err == nil && bytes.HasPrefix(content, []byte("TZif"))
+func (k *Kind) isTimezone(name string) (bool, error) {
+	file := path.Join(zoneinfoDir, name)
+	info, err := k.system.FS.Stat(file)
+	if errors.Is(err, fs.ErrNotExist) || err == nil && info.IsDir() {
+		return false, nil
+	}
+	content, err := k.system.FS.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) { // it is a link that leads nowhere
+		return false, nil
+	}
+	return bytes.HasPrefix(content, []byte("TZif")), err
 }
 
 func (k *Kind) setTimezone(name string) error {
-	if !k.isTimezone(name) {
+	known, err := k.isTimezone(name)
+	if err != nil {
+		return err
+	}
+	if !known {
 		return fmt.Errorf("there is no such time zone in %s", zoneinfoDir)
 	}
-	if got, err := k.timezone(); err != nil || got != name {
+	got, err := k.timezone()
+	if err != nil {
+		return err
+	}
+	if got != name {
 		// Relative, as timedatectl(1) makes it: right also in an image.
 		if err := k.system.FS.Symlink(path.Join("..", zoneinfoDir, name), localtimeLink); err != nil {
 			return err
 		}
 	}
-	if noted, there := k.notedTimezone(); !there || noted == name {
-		return nil
+	noted, there, err := k.notedTimezone()
+	if err != nil || !there || noted == name {
+		return err
 	}
 	info, err := k.system.FS.Stat(timezoneFile)
 	if err != nil {

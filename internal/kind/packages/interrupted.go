@@ -71,7 +71,13 @@ func (m manager) recorded(ctx context.Context) (installed, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot ask the rpm database: %w", err)
 	}
+	if err := trouble(out); err != nil {
+		return nil, fmt.Errorf("cannot ask the rpm database: %w", err)
+	}
 	there, err := parseQuery(nil, out)
+	if err == nil && len(there) == 0 && len(strings.TrimSpace(string(out.Stdout))) > 0 {
+		err = fmt.Errorf("cannot ask the rpm database: it says %q", out.LastLine())
+	}
 	if err == nil && out.ExitCode != 0 {
 		err = fmt.Errorf("cannot ask the rpm database: %s", out.LastLine())
 	}

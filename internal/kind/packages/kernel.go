@@ -1,7 +1,9 @@
 package packages
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 
@@ -15,19 +17,24 @@ const kernel = "kernel"
 
 // awaitReboot has a kernel that is installed wait for the reboot when an older one
 // runs.
-func (k *Kind) awaitReboot(r *converge.Resource, kernels []instance) {
-	if why := olderKernelRuns(runningKernel(k.system), kernels); why != "" {
+func (k *Kind) awaitReboot(r *converge.Resource, kernels []instance) error {
+	running, err := runningKernel(k.system)
+	if why := olderKernelRuns(running, kernels); why != "" {
 		r.Wait(converge.Reboot, why).Openly()
 	}
+	return err
 }
 
 // runningKernel is the release of the kernel that runs (uname(2)), or "" in an image.
-func runningKernel(s *system.System) string {
+func runningKernel(s *system.System) (string, error) {
 	if !s.Running() {
-		return ""
+		return "", nil
 	}
-	release, _ := s.FS.ReadFile("/proc/sys/kernel/osrelease")
-	return strings.TrimSpace(string(release))
+	release, err := s.FS.ReadFile("/proc/sys/kernel/osrelease")
+	if errors.Is(err, fs.ErrNotExist) {
+		return "", nil
+	}
+	return strings.TrimSpace(string(release)), err
 }
 
 // olderKernelRuns says that a newer kernel is installed than the one that runs, or

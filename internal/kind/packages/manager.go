@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io/fs"
 	"log/slog"
 	"regexp"
 	"slices"
@@ -72,11 +73,13 @@ func transaction(argv ...string) system.Command {
 	return system.Command{Argv: argv, Env: []string{"PYTHONUNBUFFERED=1"}, Timeout: transactionTimeout, Scope: scope}
 }
 
+// program is the package manager that is there. Where that cannot be told it is dnf:
+// what does not exist cannot be run, while yum may be another name of dnf.
 func (m manager) program() string {
-	if _, err := m.system.FS.Stat("/usr/bin/dnf"); err == nil {
-		return "dnf"
+	if _, err := m.system.FS.Stat("/usr/bin/dnf"); errors.Is(err, fs.ErrNotExist) {
+		return "yum"
 	}
-	return "yum"
+	return "dnf"
 }
 
 // transact carries out one transaction of the package manager's shell: a line for

@@ -18,6 +18,7 @@ import (
 
 // Kind keeps the policy's packages.
 type Kind struct {
+	*system.Unanswered
 	policy  *policy.Policy
 	system  *system.System
 	ledger  *converge.Ledger
@@ -27,17 +28,21 @@ type Kind struct {
 	window  schedule.Window
 	updates updates
 
-	reclaim []policy.ID // what the agent has installed and the policy no longer wants
-	names   []string    // of whom rpm is asked
-	db      *rpmdb
+	reclaim  []policy.ID // what the agent has installed and the policy no longer wants
+	names    []string    // of whom rpm is asked
+	unsound  error       // why what rpm calls missing may be there
+	believed string      // the database of which that was last found out
+	db       *rpmdb
 }
 
 // New returns the kind "package". Another package manager is waited for as long as
 // patience lasts. In the maintenance window what the policy consents to may disrupt
 // sessions.
 func New(p *policy.Policy, s *system.System, l *converge.Ledger, patience time.Duration, window schedule.Window) *Kind {
+	s, unanswered := s.Observe()
 	k := &Kind{
-		policy: p, system: s, ledger: l, window: window,
+		Unanswered: unanswered,
+		policy:     p, system: s, ledger: l, window: window,
 		wants: policy.Of[policy.Package](p), manager: newManager(p, s, patience), db: &rpmdb{system: s},
 	}
 	k.groups = newGroups(s, k.wants)
@@ -100,7 +105,11 @@ func (k *Kind) installed(ctx context.Context) (installed, error) {
 		return nil, err
 	}
 	there, err := parseQuery(k.names, out)
-	if err != nil {
+	if err == nil && (k.db.identity == "" || k.db.identity != k.believed) {
+		k.unsound = k.manager.believable(ctx, there)
+		k.believed = k.db.identity
+	}
+	if err != nil || k.unsound != nil {
 		k.db.forget() // a database that could not be read may be mended without changing
 	}
 	return there, err
@@ -108,6 +117,7 @@ func (k *Kind) installed(ctx context.Context) (installed, error) {
 
 // Check implements converge.Kind.
 func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
+	mark := k.Mark()
 	there, err := k.installed(ctx)
 	if err != nil {
 		return nil, err
@@ -116,12 +126,21 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := k.Since(mark); err != nil {
+		return nil, err
+	}
+	if k.unsound != nil && (!k.foreign() || len(k.reclaim) > 0) {
+		return nil, k.unsound
+	}
 	var resources []converge.Resource
 	var latest []string
 	for _, want := range k.wants {
 		r := converge.Wanted(want.Resource)
 		name := want.ID.Name()
 		k.judge(&r, want, there)
+		if k.unsound != nil && r.State == converge.Compliant {
+			r.Doubt(k.unsound.Error())
+		}
 		if r.State == converge.Compliant {
 			k.judgeHold(&r, want, locks, there[name])
 		}
@@ -130,7 +149,9 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		case want.Spec.Ensure == policy.Latest:
 			latest = append(latest, name)
 		case name == kernel:
-			k.awaitReboot(&r, there[kernel])
+			if err := k.awaitReboot(&r, there[kernel]); err != nil {
+				r.Doubt(err.Error())
+			}
 		}
 		resources = append(resources, r)
 	}
@@ -149,10 +170,19 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		case doubt != "":
 			r.DoubtFor(public.Because("it cannot be told whether there is a newer one", errors.New(doubt)))
 		case name == kernel:
-			k.awaitReboot(r, there[kernel])
+			if err := k.awaitReboot(r, there[kernel]); err != nil {
+				r.Doubt(err.Error())
+			}
 		}
 	}
 	return resources, nil
+}
+
+// foreign says whether the machine's own packages are dpkg's, so that a database of rpm
+// may hold none: there what is missing may be installed all the same.
+func (k *Kind) foreign() bool {
+	info, err := k.system.FS.Stat("/var/lib/dpkg/status")
+	return err == nil && info.Size > 0
 }
 
 // unwanted is what the policy no longer wants and is there because of the agent.

@@ -357,7 +357,7 @@ func TestATopicOfAmazonLinuxExtrasIsEnabledFirst(t *testing.T) {
 	same(t, "the reasons", repair(t, d.kind(map[string]policy.Package{
 		"libreoffice": {Ensure: "present", Topic: "libreoffice"}, "nginx": {Ensure: "present", Topic: "nginx1"},
 	})), map[string]string{})
-	same(t, "what ran before the transaction", d.ran[2:4], []string{"amazon-linux-extras enable libreoffice", "yum clean metadata"})
+	same(t, "what ran before the transaction", d.ran[3:5], []string{"amazon-linux-extras enable libreoffice", "yum clean metadata"})
 }
 
 func TestAPasswordThatYumPrintsIsNotRepeated(t *testing.T) {

@@ -24,6 +24,7 @@ import (
 // maintenance window. While somebody is logged in, what the session runs on stays as
 // it is.
 type Patches struct {
+	*system.Unanswered
 	policy  *policy.Policy
 	system  *system.System
 	ledger  *converge.Ledger
@@ -46,7 +47,8 @@ type answer struct {
 // NewPatches returns the kind "patch". Another package manager is waited for as long
 // as patience lasts.
 func NewPatches(p *policy.Policy, s *system.System, l *converge.Ledger, patience time.Duration, window schedule.Window) *Patches {
-	return &Patches{policy: p, system: s, ledger: l, wants: policy.Of[policy.Patch](p), window: window, manager: newManager(p, s, patience)}
+	s, unanswered := s.Observe()
+	return &Patches{Unanswered: unanswered, policy: p, system: s, ledger: l, wants: policy.Of[policy.Patch](p), window: window, manager: newManager(p, s, patience)}
 }
 
 // Name implements converge.Kind.
@@ -65,9 +67,11 @@ func (k *Patches) Check(ctx context.Context) ([]converge.Resource, error) {
 	var resources []converge.Resource
 	for _, want := range k.wants {
 		r := converge.Wanted(want.Resource)
+		mark := k.Mark()
 		if err := k.judge(ctx, &r, want); err != nil {
 			return resources, err
 		}
+		r.DoubtIf(k.Since(mark))
 		resources = append(resources, r)
 	}
 	return resources, nil
@@ -93,7 +97,11 @@ func (k *Patches) judge(ctx context.Context, r *converge.Resource, want policy.W
 		return err
 	}
 	if len(spared) > 0 {
-		if more, _ := k.ask(ctx, want.Spec, spared); !more {
+		switch more, doubt := k.ask(ctx, want.Spec, spared); {
+		case !more && doubt != "":
+			r.Doubt("it cannot be told whether there are updates that could be installed now: " + doubt)
+			return nil
+		case !more:
 			r.Wait(why.Until, why.Reason).Openly()
 			return nil
 		}
@@ -103,12 +111,15 @@ func (k *Patches) judge(ctx context.Context, r *converge.Resource, want policy.W
 }
 
 func (k *Patches) judgeKernel(ctx context.Context, r *converge.Resource) error {
-	running := runningKernel(k.system)
-	if running == "" {
-		return nil
+	running, err := runningKernel(k.system)
+	if err != nil || running == "" {
+		return err
 	}
 	out, err := k.system.Runner.Run(ctx, system.Command{Argv: append([]string{"rpm"}, query([]string{kernel})...), ReadOnly: true})
 	if err != nil {
+		return fmt.Errorf("cannot ask the rpm database: %w", err)
+	}
+	if err := trouble(out); err != nil {
 		return fmt.Errorf("cannot ask the rpm database: %w", err)
 	}
 	there, err := parseQuery([]string{kernel}, out)

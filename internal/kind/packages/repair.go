@@ -28,8 +28,12 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	if err := k.manager.awaitEarlier(ctx); err != nil {
 		return all(drifted, err)
 	}
+	mark := k.Mark()
 	before, err := k.manager.mendInterrupted(ctx)
 	k.db.forget()
+	if unsure := k.Since(mark); unsure != nil {
+		return all(drifted, unsure)
+	}
 	switch {
 	case before == nil:
 		return all(drifted, err)
@@ -248,6 +252,7 @@ func (t task) cannot(err error) error {
 // mend does what is to be done together, and what then is not right in ever
 // smaller parts.
 func (m *mending) mend(ctx context.Context, wants []policy.Want[policy.Package]) {
+	mark := m.Mark()
 	tasks, err := m.tasks(ctx, wants)
 	if err != nil || len(tasks) == 0 {
 		m.fail(wants, err)
@@ -263,7 +268,7 @@ func (m *mending) mend(ctx context.Context, wants []policy.Want[policy.Package])
 		if _, later = m.postpone(ctx, tried, m.before); len(later) > 0 {
 			return errPostponed
 		}
-		return nil
+		return m.Since(mark) // what was planned without all that there is may take too much along
 	}).transact(ctx, lines, guarded(m.before))
 	m.db.forget()
 	if errors.Is(err, errPostponed) {

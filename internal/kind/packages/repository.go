@@ -24,6 +24,7 @@ const (
 
 // Repositories keeps the policy's repositories.
 type Repositories struct {
+	*system.Unanswered
 	system  *system.System
 	ledger  *converge.Ledger
 	wants   []policy.Want[policy.Repository]
@@ -34,8 +35,10 @@ type Repositories struct {
 // NewRepositories returns the kind "repository". Another package manager is waited
 // for as long as patience lasts.
 func NewRepositories(p *policy.Policy, s *system.System, l *converge.Ledger, patience time.Duration) *Repositories {
+	s, unanswered := s.Observe()
 	return &Repositories{
-		system: s, ledger: l, wants: policy.Of[policy.Repository](p), manager: newManager(p, s, patience),
+		Unanswered: unanswered,
+		system:     s, ledger: l, wants: policy.Of[policy.Repository](p), manager: newManager(p, s, patience),
 		keys: &rpmdb{system: s, question: []string{"-q", "--qf", `%{VERSION}\n`, "gpg-pubkey"}},
 	}
 }
@@ -106,14 +109,20 @@ func (k *Repositories) Check(ctx context.Context) ([]converge.Resource, error) {
 		return unwanted, nil
 	}
 	imported, keysErr := k.imported(ctx)
-	elsewhere := k.elsewhere()
+	elsewhere, err := k.elsewhere()
+	if err != nil {
+		return nil, err
+	}
 	var resources []converge.Resource
 	for _, want := range k.wants {
 		r := converge.Wanted(want.Resource)
 		name := want.ID.Name()
 		if want.Spec.Ensure == policy.Absent {
-			if _, err := k.system.FS.Stat(repositoryFile(name)); err == nil {
+			switch _, err := k.system.FS.Stat(repositoryFile(name)); {
+			case err == nil:
 				r.DiffersOpenly("file", "absent", "present")
+			case !errors.Is(err, fs.ErrNotExist):
+				r.Doubt(err.Error())
 			}
 			resources = append(resources, r)
 			continue
@@ -122,10 +131,13 @@ func (k *Repositories) Check(ctx context.Context) ([]converge.Resource, error) {
 		if other := elsewhere[name]; other != "" {
 			r.DiffersOpenly("defined in", repositoryFile(name)+" alone", other)
 		}
-		if !k.hasKey(want) {
+		has, err := k.hasKey(want)
+		if err == nil && !has {
 			r.DiffersOpenly("key file", want.Spec.Fingerprint, "another, or none")
 		}
+		r.DoubtIf(err)
 		switch {
+		case r.State == converge.Unknown:
 		case keysErr == nil && !slices.ContainsFunc(imported, isKey(want.Spec.Fingerprint)):
 			r.DiffersOpenly("key", want.Spec.Fingerprint, "not imported")
 		case keysErr != nil && r.State == converge.Compliant:
@@ -159,7 +171,15 @@ func (k *Repositories) imported(ctx context.Context) ([]string, error) {
 		k.keys.forget()
 		return nil, fmt.Errorf("cannot ask the rpm database: %s", out.LastLine())
 	}
-	return strings.Fields(string(out.Stdout)), nil
+	if out.ExitCode != 0 {
+		return nil, nil
+	}
+	keys := strings.Fields(string(out.Stdout))
+	if slices.ContainsFunc(keys, func(key string) bool { return strings.Trim(key, "0123456789abcdefABCDEF") != "" }) || len(keys) == 0 {
+		k.keys.forget()
+		return nil, fmt.Errorf("cannot ask the rpm database: of its keys it says %q", out.LastLine())
+	}
+	return keys, nil
 }
 
 func isKey(fingerprint string) func(string) bool {
@@ -238,10 +258,13 @@ func compare(r *converge.Resource, want, got []setting, secret bool) {
 
 // elsewhere are the repositories that are defined in a file other than their own:
 // which of the two definitions counts is up to the order of the files.
-func (k *Repositories) elsewhere() map[string]string {
+func (k *Repositories) elsewhere() (map[string]string, error) {
 	names, err := k.system.FS.ReadDir(repositoryDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
 	if err != nil {
-		return nil
+		return nil, err
 	}
 	found := map[string]string{}
 	for _, base := range names {
@@ -250,8 +273,11 @@ func (k *Repositories) elsewhere() map[string]string {
 			continue
 		}
 		text, err := k.system.FS.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // it is a link that leads nowhere, or went meanwhile
+		}
 		if err != nil {
-			continue // the package manager cannot read it either
+			return nil, err
 		}
 		for section := range parseINI(text) {
 			if section != strings.TrimSuffix(base, ".repo") {
@@ -259,27 +285,29 @@ func (k *Repositories) elsewhere() map[string]string {
 			}
 		}
 	}
-	return found
+	return found, nil
 }
 
 // hasKey says whether the agent's copy of the key is the one wanted.
-func (k *Repositories) hasKey(want policy.Want[policy.Repository]) bool {
-	info, err := k.system.FS.Stat(keyFile(want.ID.Name()))
-	if err != nil || info.UID != 0 || info.Mode != 0o644 {
-		return false
+func (k *Repositories) hasKey(want policy.Want[policy.Repository]) (bool, error) {
+	content, info, err := k.system.FS.Inspect(keyFile(want.ID.Name()))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
 	}
-	content, err := k.system.FS.ReadFile(keyFile(want.ID.Name()))
-	if err != nil {
-		return false
+	if err != nil || info.UID != 0 || info.Mode != 0o644 {
+		return false, err
 	}
 	key, err := parseKey(content)
-	return err == nil && key.fingerprint == want.Spec.Fingerprint
+	return err == nil && key.fingerprint == want.Spec.Fingerprint, nil
 }
 
 // Repair implements converge.Kind.
 func (k *Repositories) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
 	var outcomes []converge.Outcome
-	elsewhere := k.elsewhere()
+	elsewhere, err := k.elsewhere()
+	if err != nil {
+		return all(drifted, err)
+	}
 	for _, want := range k.wants {
 		if !slices.ContainsFunc(drifted, func(r converge.Resource) bool { return r.ID == want.ID }) {
 			continue
@@ -355,7 +383,11 @@ func (k *Repositories) setFile(want policy.Want[policy.Repository]) error {
 // file says in any case.
 func (k *Repositories) setKey(ctx context.Context, want policy.Want[policy.Repository]) error {
 	file := keyFile(want.ID.Name())
-	if !k.hasKey(want) {
+	has, err := k.hasKey(want)
+	if err != nil {
+		return err
+	}
+	if !has {
 		key, err := k.fetch(ctx, want.Spec)
 		if err != nil {
 			return errors.Join(public.Because("cannot use its key", err), k.system.FS.Remove(file))

@@ -3,6 +3,7 @@ package packages
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"slices"
@@ -92,11 +93,43 @@ func (d *rpmdb) ask(ctx context.Context) (system.Output, error) {
 		return d.answer, nil
 	}
 	out, err := d.system.Runner.Run(ctx, system.Command{Argv: append([]string{"rpm"}, d.question...), ReadOnly: true})
+	if err == nil {
+		err = trouble(out)
+	}
 	if err != nil {
+		d.forget() // it may be mended without changing
 		return out, fmt.Errorf("cannot ask the rpm database: %w", err)
 	}
 	d.identity, d.answer = now, out
 	return out, nil
+}
+
+// trouble is what rpm says has gone wrong, if it does: it goes on without its database,
+// and then knows of no package.
+func trouble(out system.Output) (last error) {
+	for line := range strings.Lines(string(out.Stderr)) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "error:") || strings.HasPrefix(line, "rpmdb:") {
+			last = errors.New(line)
+		}
+	}
+	return last
+}
+
+// errNoDatabase is the error of a database that knows of no package at all. rpm tells
+// nobody when its files have gone or were cut short: it then begins an empty one.
+var errNoDatabase = errors.New("the rpm database is not there, or knows no package at all, not even rpm's own: it cannot be told what is installed")
+
+// believable says whether an answer by which packages are missing comes from a database
+// that has any. there is the answer.
+func (m manager) believable(ctx context.Context, there installed) error {
+	if len(there) > 0 {
+		return nil
+	}
+	all, err := m.recorded(ctx)
+	if err == nil && len(all) == 0 {
+		err = errNoDatabase
+	}
+	return err
 }
 
 // forget makes the next question be asked.

@@ -98,7 +98,10 @@ func (k *Kind) runsTheAgent(unit string) bool {
 // checkEffect judges directives that are right in the file and that the agent
 // heeds only when it starts: those that it has not read since they were changed.
 func (k *Kind) checkEffect(ctx context.Context, resources []converge.Resource, at map[policy.ID]policy.PCoIPEffect) error {
-	noted := k.readNotes()
+	noted, err := k.readNotes()
+	if err != nil {
+		return err
+	}
 	var agent *streaming
 	person := ""
 	for i := range resources {

@@ -48,6 +48,7 @@ const (
 
 // Kind keeps pcoip/… resources.
 type Kind struct {
+	*system.Unanswered
 	policy *policy.Policy
 	system *system.System
 	ledger *converge.Ledger
@@ -65,7 +66,8 @@ type Kind struct {
 // New returns the kind for a policy. In the maintenance window what the policy
 // consents to may disrupt sessions.
 func New(p *policy.Policy, s *system.System, l *converge.Ledger, window schedule.Window) *Kind {
-	return &Kind{policy: p, system: s, ledger: l, window: window, waits: map[policy.ID]bool{}, read: map[policy.ID]time.Duration{}}
+	s, unanswered := s.Observe()
+	return &Kind{Unanswered: unanswered, policy: p, system: s, ledger: l, window: window, waits: map[policy.ID]bool{}, read: map[policy.ID]time.Duration{}}
 }
 
 // Name implements converge.Kind.
@@ -97,7 +99,11 @@ type found struct {
 func (k *Kind) look() (found, error) {
 	info, err := k.system.FS.Stat(confPath)
 	if errors.Is(err, fs.ErrNotExist) {
-		if dir, err := k.system.FS.Stat(confDir); err != nil || !dir.IsDir() {
+		dir, err := k.system.FS.Stat(confDir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return found{}, err
+		}
+		if err != nil || !dir.IsDir() {
 			return found{absent: "the PCoIP agent is not installed, so that nothing here heeds the directive; " +
 				"where another protocol streams the desktop, leave it to the personas that use PCoIP"}, nil
 		}
@@ -167,11 +173,16 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	if len(wants) == 0 && len(owned) == 0 {
 		return nil, nil
 	}
+	mark := k.Mark()
 	f, err := k.look()
 	if err != nil {
 		return nil, err
 	}
 	m, err := readManual(k.system.FS)
+	if err != nil {
+		return nil, err
+	}
+	original, err := k.original()
 	if err != nil {
 		return nil, err
 	}
@@ -181,10 +192,10 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	for _, want := range wants {
 		r := converge.Wanted(want.Resource)
 		at[r.ID] = applies(r.ID, m)
-		k.checkWish(&r, want.Spec, f, m, w)
+		k.checkWish(&r, want.Spec, f, m, w, original)
 		resources = append(resources, r)
 	}
-	gone := k.unwanted(owned, f, w)
+	gone := k.unwanted(owned, f, w, original)
 	for _, r := range gone {
 		at[r.ID] = applies(r.ID, m)
 	}
@@ -196,6 +207,9 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		if resources[i].State == converge.Compliant { // only the ledger is left to be told
 			resources[i].DiffersOpenly("ensure", "given back", "kept")
 		}
+	}
+	if err := k.Since(mark); err != nil {
+		return nil, err
 	}
 	return resources, nil
 }
@@ -212,7 +226,7 @@ func applies(id policy.ID, m manual) policy.PCoIPEffect {
 	return policy.AtRestart
 }
 
-func (k *Kind) checkWish(r *converge.Resource, want policy.PCoIP, f found, m manual, w wishes) {
+func (k *Kind) checkWish(r *converge.Resource, want policy.PCoIP, f found, m manual, w wishes, original conf) {
 	what := directive(r.ID)
 	if r.ID == encryption() {
 		what = policy.PCoIPEncryption
@@ -225,7 +239,7 @@ func (k *Kind) checkWish(r *converge.Resource, want policy.PCoIP, f found, m man
 		r.Fail(fmt.Sprintf("cannot set %s: %v", what, err)).Openly()
 		return
 	}
-	if why := k.refusedBefore(r.ID); why != "" {
+	if why := k.refusedBefore(r.ID, original); why != "" {
 		r.FailFor(public.Because("cannot set "+what, errors.New(why)))
 		return
 	}
@@ -301,14 +315,14 @@ func sorted(values map[string]string) []string {
 func describe(a system.Attr) string { return fmt.Sprintf("%04o %d:%d", a.Mode, a.UID, a.GID) }
 
 // original is the file as it was before the agent first changed it.
-func (k *Kind) original() conf {
-	kept, _ := k.ledger.Original(confPath)
-	return parse(string(kept.Content))
+func (k *Kind) original() (conf, error) {
+	kept, _, err := k.ledger.Original(confPath)
+	return parse(string(kept.Content)), err
 }
 
 // unwanted are the directives that the policy named once and no longer does. One
 // that is already as it was before is compliant.
-func (k *Kind) unwanted(owned []policy.ID, f found, w wishes) []converge.Resource {
+func (k *Kind) unwanted(owned []policy.ID, f found, w wishes, original conf) []converge.Resource {
 	var resources []converge.Resource
 	for _, id := range owned {
 		if k.wanted(id, w) {
@@ -316,7 +330,7 @@ func (k *Kind) unwanted(owned []policy.ID, f found, w wishes) []converge.Resourc
 		}
 		r := converge.Unwanted(id, "the policy no longer names it, so it becomes what it was")
 		r.Diff = nil
-		was, is := k.original().lines(directive(id)), f.lines(directive(id))
+		was, is := original.lines(directive(id)), f.lines(directive(id))
 		if r.State = converge.Compliant; f.absent == "" && was != is {
 			r.Differs("value", said(was), said(is))
 		}
@@ -382,12 +396,16 @@ func (k *Kind) repair(ctx context.Context, drifted []converge.Resource) (unread 
 	if err != nil {
 		return false, err
 	}
+	original, err := k.original()
+	if err != nil {
+		return false, err
+	}
 	w := k.wishes(m)
 	before := f.String()
 	var changed []policy.ID
 	for _, r := range drifted {
 		unchanged := f.String()
-		k.amend(&f.conf, r.ID, w)
+		k.amend(&f.conf, r.ID, w, original)
 		if f.String() != unchanged {
 			changed = append(changed, r.ID)
 			unread = unread || applies(r.ID, m) != policy.Immediately
@@ -441,7 +459,7 @@ func (k *Kind) write(ctx context.Context, content string, changed []policy.ID) e
 
 // amend makes the directives of a resource what the policy wants, or what they
 // were before it.
-func (k *Kind) amend(c *conf, id policy.ID, w wishes) {
+func (k *Kind) amend(c *conf, id policy.ID, w wishes, original conf) {
 	if k.wanted(id, w) {
 		for _, name := range sorted(w.values[id]) {
 			k.ledger.Own(policy.NewID("pcoip", strings.TrimPrefix(name, "pcoip.")))
@@ -449,5 +467,5 @@ func (k *Kind) amend(c *conf, id policy.ID, w wishes) {
 		}
 		return
 	}
-	c.put(directive(id), k.original().lines(directive(id)))
+	c.put(directive(id), original.lines(directive(id)))
 }

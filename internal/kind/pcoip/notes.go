@@ -2,6 +2,8 @@ package pcoip
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"maps"
 	"time"
 
@@ -28,13 +30,16 @@ type change struct {
 	Unread map[string]int64 `json:"unread"` // the starts that were before it, by unit
 }
 
-func (k *Kind) readNotes() notes {
+func (k *Kind) readNotes() (notes, error) {
 	var n notes
 	content, err := k.system.FS.ReadFile(notesFile)
-	if err != nil || json.Unmarshal(content, &n) != nil {
-		return notes{}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return notes{}, err
 	}
-	return n
+	if err != nil || json.Unmarshal(content, &n) != nil {
+		return notes{}, nil
+	}
+	return n, nil
 }
 
 func (k *Kind) writeNotes(n notes) error {
@@ -50,7 +55,10 @@ func (k *Kind) noteChanges(ids []policy.ID, starts map[string]int64) error {
 	if !k.system.Running() || len(ids) == 0 {
 		return nil
 	}
-	n := k.readNotes()
+	n, err := k.readNotes()
+	if err != nil {
+		return err
+	}
 	if n.Changes == nil {
 		n.Changes = map[policy.ID]change{}
 	}
@@ -62,7 +70,10 @@ func (k *Kind) noteChanges(ids []policy.ID, starts map[string]int64) error {
 
 // noteStart notes that the agent is about to read the changes that it has not yet.
 func (k *Kind) noteStart(agent streaming) error {
-	n := k.readNotes()
+	n, err := k.readNotes()
+	if err != nil {
+		return err
+	}
 	for id, c := range n.Changes {
 		if agent.unread(c) {
 			c.At = system.Uptime(k.system.Clock)
@@ -74,7 +85,10 @@ func (k *Kind) noteStart(agent streaming) error {
 
 // noteOwed notes which start is owed for which failed one.
 func (k *Kind) noteOwed(owed map[string]int64) error {
-	n := k.readNotes()
+	n, err := k.readNotes()
+	if err != nil {
+		return err
+	}
 	if len(n.Owed) == 0 && len(owed) == 0 {
 		return nil
 	}

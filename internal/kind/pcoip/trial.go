@@ -56,6 +56,7 @@ func failedTrial(r converge.Resource) bool {
 // putBack makes the directives of failed trials what they were before the policy,
 // and starts the agent again.
 func (k *Kind) putBack(ctx context.Context, failed []converge.Resource) error {
+	mark := k.Mark()
 	f, err := k.look()
 	if err != nil {
 		return err
@@ -64,12 +65,19 @@ func (k *Kind) putBack(ctx context.Context, failed []converge.Resource) error {
 	if err != nil {
 		return err
 	}
+	original, err := k.original()
+	if err != nil {
+		return err
+	}
 	w, before := k.wishes(m), f.String()
 	for _, r := range failed {
 		for _, name := range sorted(w.values[r.ID]) {
-			f.put(name, k.original().lines(name))
+			f.put(name, original.lines(name))
 		}
 		k.ledger.Own(k.refusal(r.ID))
+	}
+	if err := k.Since(mark); err != nil {
+		return err
 	}
 	if err := k.ledger.Flush(); err != nil {
 		return err
@@ -133,9 +141,9 @@ func (k *Kind) judgeOwed(ctx context.Context, r *converge.Resource, noted notes,
 }
 
 // refusedBefore says why a value is not tried again, or "".
-func (k *Kind) refusedBefore(id policy.ID) string {
+func (k *Kind) refusedBefore(id policy.ID, original conf) string {
 	if !k.ledger.Owns(k.refusal(id)) {
 		return ""
 	}
-	return fmt.Sprintf("the installed PCoIP agent failed with it, so it was put back to what it was before (%s)", said(k.original().lines(directive(id))))
+	return fmt.Sprintf("the installed PCoIP agent failed with it, so it was put back to what it was before (%s)", said(original.lines(directive(id))))
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -54,6 +55,10 @@ func (i image) Unit(ctx context.Context, name string) (system.Unit, error) {
 		return system.Unit{}, fmt.Errorf("cannot tell whether %s is enabled: %w", name, err)
 	}
 	unit := system.Unit{Name: name, LoadState: "loaded", UnitFileState: strings.TrimSpace(string(out.Stdout))}
+	silent := unit.UnitFileState == "" && !strings.Contains(string(out.Stderr), "No such file or directory")
+	if silent || unit.UnitFileState != "" && !slices.Contains(fileStates(), unit.UnitFileState) {
+		return system.Unit{}, fmt.Errorf("cannot tell whether %s is enabled: systemctl exited with %d and says %q", name, out.ExitCode, out.LastLine())
+	}
 	switch {
 	case unit.UnitFileState == "" || unit.UnitFileState == "not-found":
 		unit.LoadState, unit.UnitFileState = "not-found", ""
@@ -61,6 +66,14 @@ func (i image) Unit(ctx context.Context, name string) (system.Unit, error) {
 		unit.LoadState = "masked"
 	}
 	return unit, nil
+}
+
+// fileStates are the words of systemctl(1), is-enabled.
+func fileStates() []string {
+	return []string{
+		"enabled", "enabled-runtime", "linked", "linked-runtime", "alias", "masked", "masked-runtime", "static",
+		"indirect", "disabled", "generated", "transient", "bad", "invalid", "not-found",
+	}
 }
 
 func (i image) Enable(ctx context.Context, name string) error { return i.change(ctx, "enable", name) }

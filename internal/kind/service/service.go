@@ -10,6 +10,7 @@ package service
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -26,6 +27,7 @@ const atOnce = 8
 
 // Kind keeps the policy's services.
 type Kind struct {
+	*system.Unanswered
 	policy *policy.Policy
 	system *system.System
 	window schedule.Window
@@ -34,7 +36,8 @@ type Kind struct {
 // New returns the kind "service". In the maintenance window what the policy consents
 // to may disrupt sessions.
 func New(p *policy.Policy, s *system.System, window schedule.Window) *Kind {
-	return &Kind{policy: p, system: s, window: window}
+	s, unanswered := s.Observe()
+	return &Kind{Unanswered: unanswered, policy: p, system: s, window: window}
 }
 
 // Name implements converge.Kind.
@@ -72,11 +75,17 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		}
 		return resources, err
 	}
+	mark := k.Mark()
 	linked := k.readLinks()
+	whole := k.Since(mark) == nil // else systemd is asked for each
 	errs := make([]error, len(wants))
 	each(wants, func(i int, want policy.Want[policy.Service]) {
 		unit := units[i]
-		if !linked.tell(want.Spec, &unit) {
+		if unit.LoadState == "" || unit.ActiveState == "" {
+			resources[i].Doubt(fmt.Sprintf("systemd does not say where %s stands", want.ID.Name()))
+			return
+		}
+		if !whole || !linked.tell(want.Spec, &unit) {
 			if unit, errs[i] = k.system.Units.Unit(ctx, unit.Name); errs[i] != nil {
 				resources[i].DoubtFor(public.Error(errs[i]))
 				return

@@ -200,8 +200,9 @@ func (k *Kind) repairGroups(ctx context.Context, want policy.Sudo) error {
 	if err != nil {
 		return err
 	}
+	mark := k.Mark()
 	m, err := k.memberships(ctx, want, people)
-	if err != nil {
+	if err = errors.Join(err, k.Since(mark)); err != nil {
 		return err
 	}
 	var errs []error

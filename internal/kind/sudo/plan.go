@@ -117,8 +117,10 @@ func (p *plan) differences() []converge.Difference {
 	return differences
 }
 
-// plan plans all but what planBroken does, which takes asking sudo.
+// plan plans all but what planBroken does, which takes asking sudo. It goes by a complete
+// view of the machine, or is none.
 func (k *Kind) plan(ctx context.Context, allow []string) (*plan, error) {
+	mark := k.Mark()
 	tree, err := sudoers.Read(k.system.FS, nil)
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell who may use sudo: %w", err)
@@ -137,7 +139,7 @@ func (k *Kind) plan(ctx context.Context, allow []string) (*plan, error) {
 	if err := k.planForeign(p); err != nil {
 		return nil, err
 	}
-	return p, nil
+	return p, k.Since(mark)
 }
 
 // cures are the Defaults that undo those of files which the agent does not edit,

@@ -122,7 +122,12 @@ func (k *Kind) checkPolkit(ctx context.Context, allow []string, people []facts.A
 
 func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 	var errs []error
-	for name, content := range k.polkitFiles(allow) {
+	mark := k.Mark()
+	files := k.polkitFiles(allow)
+	if err := k.Since(mark); err != nil {
+		return err
+	}
+	for name, content := range files {
 		errs = append(errs, k.system.FS.WriteFile(name, content, polkitAttr()))
 	}
 	if err := errors.Join(errs...); err != nil {
@@ -133,7 +138,9 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 		return err
 	}
 	g := k.polkitGrants(ctx, allow, people)
-	errs = append(errs, g.err)
+	if err := errors.Join(g.err, k.Since(mark)); err != nil {
+		return err // a judgement by half of what there is may take from the allowed
+	}
 	for _, e := range g.edits {
 		errs = append(errs, k.system.FS.WriteFile(e.path, e.content, polkitAttr()))
 	}

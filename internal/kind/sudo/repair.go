@@ -125,12 +125,21 @@ func (k *Kind) write(p *plan) error {
 func (k *Kind) apply(e edit) error {
 	if e.link {
 		// The door replaces no links, and what the link leads to is not ours.
+		target, err := k.system.FS.Readlink(e.path)
+		if err != nil {
+			return err
+		}
 		if err := k.system.Rights.Remove(e.path); err != nil {
 			return err
 		}
-	}
-	if err := k.system.Rights.WriteFile(e.path, e.content, e.attr); err != nil || !e.aside {
+		if err := k.system.Rights.WriteFile(e.path, e.content, e.attr); err != nil {
+			return errors.Join(err, k.system.Rights.Symlink(target, e.path))
+		}
+	} else if err := k.system.Rights.WriteFile(e.path, e.content, e.attr); err != nil {
 		return err
+	}
+	if !e.aside {
+		return nil
 	}
 	return k.system.Rights.Remove(system.Aside(e.path))
 }

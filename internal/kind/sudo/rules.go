@@ -159,6 +159,7 @@ func (k *Kind) askPolkit(ctx context.Context, g *polkitGrants, j *judge, people 
 	if len(suspects) == 0 || !k.system.Running() {
 		return // in an image there is nobody to ask
 	}
+	mark := k.Mark()
 	groups, _ := k.system.FS.ReadFile("/etc/group")
 	state := fmt.Sprintf("%q %q %q", suspects, people, groups)
 	if k.polkitBelieves(state) {
@@ -178,7 +179,9 @@ func (k *Kind) askPolkit(ctx context.Context, g *polkitGrants, j *judge, people 
 		}
 	}
 	if len(g.granted) == 0 {
-		k.polkitBelieve(state)
+		if k.Since(mark) == nil {
+			k.polkitBelieve(state)
+		}
 		return
 	}
 	for _, f := range suspects {

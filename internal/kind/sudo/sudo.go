@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strings"
 	"sync"
@@ -35,6 +36,7 @@ const trusted = 10 * time.Minute
 // A Kind keeps sudo/allow, sudo/polkit and, when the policy names groups that are
 // as good as root, sudo/root_groups.
 type Kind struct {
+	*system.Unanswered
 	policy *policy.Policy
 	system *system.System
 
@@ -50,7 +52,8 @@ type Kind struct {
 
 // New returns the kind for a policy on a machine.
 func New(p *policy.Policy, s *system.System) *Kind {
-	return &Kind{policy: p, system: s, lookups: map[string]lookup{}}
+	s, unanswered := s.Observe()
+	return &Kind{Unanswered: unanswered, policy: p, system: s, lookups: map[string]lookup{}}
 }
 
 // Name implements converge.Kind.
@@ -93,11 +96,17 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		return r
 	}
 	resources := []converge.Resource{wanted(want.ID), wanted(polkitID)}
+	mark := k.Mark()
 	k.checkSudo(ctx, allow, people, peopleErr, &resources[0])
+	resources[0].DoubtIf(k.Since(mark))
+	mark = k.Mark()
 	k.checkPolkit(ctx, allow, people, &resources[1])
+	resources[1].DoubtIf(errors.Join(peopleErr, k.Since(mark)))
 	if len(want.Spec.RootGroups) > 0 {
+		mark = k.Mark()
 		groups := wanted(groupsID)
 		k.checkGroups(ctx, want.Spec, people, &groups)
+		groups.DoubtIf(errors.Join(peopleErr, k.Since(mark)))
 		resources = append(resources, groups)
 	}
 	for i := range resources {
@@ -123,10 +132,15 @@ func allowed(want policy.Sudo) []string {
 }
 
 func (k *Kind) checkSudo(ctx context.Context, allow []string, people []facts.Account, peopleErr error, r *converge.Resource) {
-	if !k.installed() {
+	switch installed, err := k.installed(); {
+	case err != nil:
+		r.DoubtFor(err)
+		return
+	case !installed:
 		r.Note("sudo is not installed, so nobody can use it")
 		return
 	}
+	mark := k.Mark()
 	fingerprint := k.fingerprint(people)
 	if fingerprint != "" && k.believes(fingerprint) && peopleErr == nil {
 		return
@@ -165,18 +179,22 @@ func (k *Kind) checkSudo(ctx context.Context, allow []string, people []facts.Acc
 		r.Fail(strings.Join(wrong, "\n"))
 	case err != nil:
 		r.DoubtFor(err)
-	default:
+	case k.Since(mark) == nil:
 		k.believe(fingerprint)
 	}
 }
 
-func (k *Kind) installed() bool {
+func (k *Kind) installed() (bool, error) {
 	for _, dir := range []string{"/usr/bin", "/bin", "/usr/local/bin"} {
-		if info, err := k.system.FS.Stat(dir + "/sudo"); err == nil && !info.IsDir() {
-			return true
+		info, err := k.system.FS.Stat(dir + "/sudo")
+		switch {
+		case err == nil && !info.IsDir():
+			return true, nil
+		case err != nil && !errors.Is(err, fs.ErrNotExist):
+			return false, fmt.Errorf("cannot tell whether sudo is installed: %w", err)
 		}
 	}
-	return false
+	return false, nil
 }
 
 func (k *Kind) believes(fingerprint string) bool {

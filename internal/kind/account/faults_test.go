@@ -1,0 +1,105 @@
+package account_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/account"
+	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// files stands in for shadow-utils, and changes the files of a machine in the simplest
+// way in which they would.
+type files struct{ root string }
+
+func (f files) Run(_ context.Context, c system.Command) (system.Output, error) {
+	name := c.Argv[len(c.Argv)-1]
+	option := func(letter, otherwise string) string {
+		if i := slices.Index(c.Argv, letter); i >= 0 {
+			return c.Argv[i+1]
+		}
+		return otherwise
+	}
+	switch c.Argv[0] {
+	case "getent":
+		return system.Output{ExitCode: 2}, nil
+	case "useradd":
+		line := fmt.Sprintf("%s:x:%s:%s:%s:%s:%s", name, option("-u", "2000"), option("-u", "2000"), option("-c", ""), option("-d", "/home/"+name), option("-s", "/bin/sh"))
+		return f.edit("etc/passwd", name, line)
+	case "usermod":
+		return f.edit("etc/passwd", name, fmt.Sprintf("%s:x:%s:5101:%s:/var/lib/scan:%s", name, option("-u", "5101"), option("-c", "Scanner"), option("-s", "/usr/sbin/nologin")))
+	case "userdel":
+		return f.edit("etc/passwd", name, "")
+	case "groupadd":
+		return f.edit("etc/group", name, fmt.Sprintf("%s:x:%s:", name, option("-g", "2000")))
+	case "groupmod":
+		return f.edit("etc/group", name, fmt.Sprintf("%s:x:%s:", name, option("-g", "2000")))
+	case "groupdel":
+		return f.edit("etc/group", name, "")
+	}
+	return system.Output{}, system.ErrNotInstalled
+}
+
+func (f files) edit(file, name, line string) (system.Output, error) {
+	file = filepath.Join(f.root, file)
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return system.Output{}, err
+	}
+	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(content)), "\n"), func(l string) bool { return strings.HasPrefix(l, name+":") })
+	if line != "" {
+		lines = append(lines, line)
+	}
+	return system.Output{}, os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o644)
+}
+
+func sickScene(name, toml string, kind func(*policy.Policy, *system.System, *converge.Ledger) converge.Kind) faultwalk.Scene {
+	return faultwalk.Scene{Name: name, Build: func(t *testing.T, look system.Looker) faultwalk.Machine {
+		root := faultwalk.Root(t, map[string]string{
+			"etc/passwd": passwd, "etc/group": group, "usr/sbin/nologin": "", "bin/sh": "", "etc/login.defs": "SYS_UID_MIN 201\nSYS_UID_MAX 999\n",
+			"etc/fstab": "/dev/sda1 / ext4\n", "proc/self/mounts": "/dev/sda1 / ext4\n", "etc/machine-id": "0123\n", "etc/os-release": "ID=amzn\n",
+			"proc/1/status": "Name:\tinit\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\t\n",
+		})
+		s, err := system.Open(system.Options{Root: root, Look: look})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Root = "/"
+		s.Runner, s.Sessions = faultwalk.Runner(files{root}, look), faultwalk.Sessions(sessions{}, look)
+		ledger, p := faultwalk.Ledger(t, root), faultwalk.Policy(t, toml)
+		k := kind(p, s, ledger)
+		return faultwalk.Machine{Kind: k, Root: root, Engine: faultwalk.Engine(p, k, ledger, s.Clock)}
+	}}
+}
+
+func TestNoAccountIsJudgedByALookThatFailed(t *testing.T) {
+	users := func(p *policy.Policy, s *system.System, l *converge.Ledger) converge.Kind {
+		return account.NewUsers(p, s, l)
+	}
+	faultwalk.Walk(t, "user",
+		sickScene("in line", "[users.soe-scan]\nuid = 5101\nshell = \"/usr/sbin/nologin\"\n[users.nobody-here]\nensure = \"absent\"\n", users),
+		sickScene("drifted", "[users.soe-scan]\nuid = 5102\n", users),
+		sickScene("not there", "[users.kiosk]\nuid = 5200\nshell = \"/bin/sh\"\nhome = \"/srv/kiosk\"\n", users),
+		sickScene("there though wanted absent", "[users.soe-scan]\nensure = \"absent\"\n", users),
+	)
+}
+
+func TestNoGroupIsJudgedByALookThatFailed(t *testing.T) {
+	groups := func(p *policy.Policy, s *system.System, l *converge.Ledger) converge.Kind {
+		return account.NewGroups(p, s, l)
+	}
+	faultwalk.Walk(t, "group",
+		sickScene("in line", "[groups.soe-scan]\ngid = 5101\n[groups.none]\nensure = \"absent\"\n", groups),
+		sickScene("drifted", "[groups.soe-scan]\ngid = 5102\n", groups),
+		sickScene("not there", "[groups.kiosk]\ngid = 5200\n", groups),
+		sickScene("there though wanted absent", "[groups.docker]\nensure = \"absent\"\n", groups),
+	)
+}

@@ -1,0 +1,42 @@
+package check_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/kind/check"
+	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// answers are what commands say.
+type answers map[string]system.Output
+
+func (a answers) Run(_ context.Context, c system.Command) (system.Output, error) {
+	if out, known := a[c.Argv[0]]; known {
+		return out, nil
+	}
+	return system.Output{}, system.ErrNotInstalled
+}
+
+func TestNoCheckIsJudgedByALookThatFailed(t *testing.T) {
+	const wanted = "[checks.holds]\nrun = [\"/good\"]\nuser = \"scan\"\n[checks.fails]\nrun = [\"/bad\"]\n"
+	scene := faultwalk.Scene{
+		Name: "one holds and one does not",
+		Build: func(t *testing.T, look system.Looker) faultwalk.Machine {
+			root := faultwalk.Root(t, nil)
+			s, err := system.Open(system.Options{Root: root, Look: look})
+			if err != nil {
+				t.Fatal(err)
+			}
+			s.Runner = faultwalk.Runner(answers{
+				"/good": {}, "/bad": {ExitCode: 3}, "getent": {Stdout: []byte("scan:x:510:510::/:/bin/sh\n")}, "id": {Stdout: []byte("510\n")},
+			}, look)
+			p := faultwalk.Policy(t, wanted)
+			k := check.New(p, s)
+			return faultwalk.Machine{Kind: k, Root: root, Engine: faultwalk.Engine(p, k, faultwalk.Ledger(t, root), s.Clock)}
+		},
+		Believes: func(command string, _ system.Output) bool { return command == "/good" || command == "/bad" }, // it is the answer that is asked for
+	}
+	faultwalk.Walk(t, "check", scene)
+}

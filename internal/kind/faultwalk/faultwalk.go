@@ -1,0 +1,358 @@
+// Package faultwalk holds every kind to the law that only "there is none" means
+// absent: of a look that fails in any other way a kind says that it could not tell.
+//
+// Walk takes scenes of a machine, and has each look that a kind takes in one fail once,
+// in every way in which a sick machine makes looks fail: by the errors of the kernel,
+// and commands also by being killed, by an exit code of 1 without a word, and by
+// garbage. What is then said of the machine is never better than the truth, what is
+// done to it is nothing but what would have been done anyway, and once the machine is
+// well again it ends where it should. It is for tests.
+package faultwalk
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A Machine is one that has been prepared for a scene.
+type Machine struct {
+	Kind   converge.Kind
+	Engine *converge.Engine // with that kind alone
+	Root   string           // the directory that holds its files
+	// State is what there is besides files, a line for each thing; nil: nothing.
+	State func() string
+	// Ignore are files that differ each time, of which State tells.
+	Ignore []string
+	// Later lets the time pass for which a doubt is kept; nil: none is.
+	Later func()
+}
+
+// A Scene is a machine in one state.
+type Scene struct {
+	Name string
+	// Build prepares the machine, the same each time. look is asked before each look.
+	Build func(t *testing.T, look system.Looker) Machine
+	// Believes says of a command that such an answer of it is the truth by definition;
+	// nil: of none.
+	Believes func(command string, out system.Output) bool
+	// Passes says of a file that a repair takes it through other contents on the way to
+	// the last; nil: of none.
+	Passes func(name string) bool
+}
+
+// An answer is that of a command, in the place of its own.
+type answer struct{ system.Output }
+
+func (a answer) Error() string { return fmt.Sprintf("exit code %d, %q", a.ExitCode, a.Stdout) }
+
+func faults() []error {
+	return []error{
+		syscall.EIO, syscall.EACCES, errShort,
+		errors.New("signal: killed"),
+		answer{system.Output{ExitCode: 1}},
+		answer{system.Output{Stdout: []byte("\x7fgarbage: (:\n")}},
+	}
+}
+
+// errShort stands for errors that nobody has a reason to tell from one another: one look
+// after the other has another of them.
+var errShort = errors.New("short of something")
+
+func short(n int) error {
+	all := []error{syscall.EMFILE, syscall.ENOMEM, syscall.ETIMEDOUT}
+	return all[n%len(all)]
+}
+
+// inPasses says whether whole passes are walked with an error, which takes long: of those
+// of the kernel, one stands for all.
+func inPasses(err error) bool { return ofCommands(err) || errors.Is(err, syscall.EIO) }
+
+// ofCommands says whether a fault is one that only a command has.
+func ofCommands(fault error) bool {
+	var errno syscall.Errno
+	return !errors.As(fault, &errno) && !errors.Is(fault, errShort)
+}
+
+// A fault strikes once, at the n-th look that it can happen to.
+type fault struct {
+	err      error
+	n        int
+	believes func(string, system.Output) bool
+
+	mu     sync.Mutex
+	count  int
+	struck string
+}
+
+func (f *fault) look(l system.Look) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var instead answer
+	switch {
+	case ofCommands(f.err) && l.Op != "run":
+		return nil
+	case errors.As(f.err, &instead) && f.believes != nil && f.believes(l.Target, instead.Output):
+		return nil
+	}
+	if f.count++; f.count != f.n {
+		return nil
+	}
+	f.struck = l.String()
+	if errors.Is(f.err, errShort) {
+		f.err = short(f.n)
+	}
+	return f.err
+}
+
+// Walk walks the scenes of a kind. kind is its name.
+func Walk(t *testing.T, kind string, scenes ...Scene) {
+	t.Helper()
+	for _, scene := range scenes {
+		t.Run(kind+" "+scene.Name, func(t *testing.T) {
+			t.Parallel()
+			newWalk(t, kind, scene).all()
+		})
+	}
+}
+
+type walk struct {
+	t     *testing.T
+	scene Scene
+
+	truth         map[policy.ID]converge.Resource
+	before, after map[string]string
+	last          map[policy.ID]converge.State // when a pass without faults has ended
+	complaints    int
+}
+
+func newWalk(t *testing.T, kind string, scene Scene) *walk {
+	t.Helper()
+	w := &walk{t: t, scene: scene}
+	m := scene.Build(t, nil)
+	if m.Kind.Name() != kind {
+		t.Fatalf("this is the kind %q", m.Kind.Name())
+	}
+	w.before = snapshot(t, m)
+	resources, err := m.Kind.Check(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if w.truth = byID(resources); len(w.truth) == 0 {
+		t.Fatal("there is nothing to look at")
+	}
+	m = scene.Build(t, nil)
+	w.last = states(m.Engine.Pass(t.Context()))
+	w.after = snapshot(t, m)
+	return w
+}
+
+// endOfLooks is more than any scene has.
+const endOfLooks = 3000
+
+func (w *walk) all() {
+	looks := 0
+	for _, err := range faults() {
+		for n := 1; n < endOfLooks; n++ {
+			f := &fault{err: err, n: n, believes: w.scene.Believes}
+			w.check(f)
+			if f.struck == "" {
+				break
+			}
+			looks++
+		}
+		for n := 1; n < endOfLooks && inPasses(err); n++ {
+			f := &fault{err: err, n: n, believes: w.scene.Believes}
+			w.pass(f)
+			if f.struck == "" {
+				break
+			}
+			looks++
+		}
+		if w.complaints > 12 {
+			w.t.Fatal("and so on")
+		}
+	}
+	if looks == 0 {
+		w.t.Error("the kind never asks before it looks")
+	}
+}
+
+func (w *walk) complain(f *fault, format string, args ...any) {
+	w.t.Helper()
+	w.complaints++
+	w.t.Errorf("with %v of look %d, %s: %s", f.err, f.n, f.struck, fmt.Sprintf(format, args...))
+}
+
+// check holds what is said to the truth.
+func (w *walk) check(f *fault) {
+	m := w.scene.Build(w.t, f.look)
+	resources, err := m.Kind.Check(context.Background())
+	if f.struck == "" {
+		return
+	}
+	got := byID(resources)
+	doubts := slices.ContainsFunc(resources, func(r converge.Resource) bool {
+		return r.State == converge.Unknown && w.truth[r.ID].State != converge.Unknown
+	})
+	for id, truth := range w.truth {
+		r, told := got[id]
+		switch {
+		case !told && err == nil && !doubts:
+			w.complain(f, "nothing is said of %s, which is %s", id, truth.State)
+		case !told:
+		case r.State == converge.Unknown || r.State == converge.Failed:
+			if r.Reason == "" {
+				w.complain(f, "no reason is given why %s is %s", id, r.State)
+			}
+		case truth.State != r.State:
+			w.complain(f, "%s is called %s %v %s, and is %s %v %s", id, r.State, r.Diff, r.Reason, truth.State, truth.Diff, truth.Reason)
+		}
+	}
+	for id, r := range got {
+		if _, is := w.truth[id]; !is && r.State != converge.Unknown && r.State != converge.Failed {
+			w.complain(f, "%s is called %s, and is not there at all", id, r.State)
+		}
+	}
+}
+
+// pass holds what is done to what would have been done.
+func (w *walk) pass(f *fault) {
+	m := w.scene.Build(w.t, f.look)
+	result := m.Engine.Pass(context.Background())
+	if f.struck == "" {
+		return
+	}
+	now := snapshot(w.t, m)
+	for name := range all(now, w.before, w.after) {
+		passes := w.scene.Passes != nil && w.scene.Passes(name)
+		if now[name] != w.before[name] && now[name] != w.after[name] && !passes {
+			w.complain(f, "%s is now\n%q\nbefore it was\n%q\nand should become\n%q", name, now[name], w.before[name], w.after[name])
+		}
+	}
+	if !maps.Equal(now, w.after) {
+		for _, r := range result.Resources {
+			if r.State == converge.Corrected && w.last[r.ID] != converge.Corrected {
+				w.complain(f, "%s is called %s", r.ID, r.State)
+			}
+		}
+		if !slices.ContainsFunc(result.Resources, func(r converge.Resource) bool { return !r.State.InLine() }) {
+			w.complain(f, "all is called in line, and %v is not what it should be", slices.Collect(differing(now, w.after)))
+		}
+	}
+	if maps.Equal(now, w.after) {
+		return
+	}
+	if m.Later != nil {
+		m.Later()
+	}
+	result = m.Engine.Pass(context.Background())
+	if now := snapshot(w.t, m); !maps.Equal(now, w.after) {
+		w.complain(f, "when it is well again, %v is not what it should be: %+v", slices.Collect(differing(now, w.after)), states(result))
+	}
+	for id, state := range states(result) {
+		if wanted := w.last[id]; state.InLine() != wanted.InLine() && wanted != "" {
+			w.complain(f, "when it is well again, %s is called %s, and not %s", id, state, wanted)
+		}
+	}
+}
+
+func byID(resources []converge.Resource) map[policy.ID]converge.Resource {
+	m := map[policy.ID]converge.Resource{}
+	for _, r := range resources {
+		m[r.ID] = r
+	}
+	return m
+}
+
+func states(result converge.Result) map[policy.ID]converge.State {
+	m := map[policy.ID]converge.State{}
+	for _, r := range result.Resources {
+		m[r.ID] = r.State
+	}
+	return m
+}
+
+func all(maps ...map[string]string) map[string]bool {
+	names := map[string]bool{}
+	for _, m := range maps {
+		for name := range m {
+			names[name] = true
+		}
+	}
+	return names
+}
+
+func differing(a, b map[string]string) func(func(string) bool) {
+	return func(yield func(string) bool) {
+		for name := range all(a, b) {
+			if a[name] != b[name] && !yield(name) {
+				return
+			}
+		}
+	}
+}
+
+// snapshot is each file of a machine by name, with all that is to be seen of it, but
+// for the agent's own state; and each line of what there is besides.
+func snapshot(t *testing.T, m Machine) map[string]string {
+	t.Helper()
+	seen := map[string]string{}
+	err := filepath.WalkDir(m.Root, func(name string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		relative, err := filepath.Rel(m.Root, name)
+		if err != nil {
+			return err
+		}
+		if relative == "var/lib/soe-agent" || relative == "run/soe-agent" {
+			return filepath.SkipDir
+		}
+		info, err := entry.Info()
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		text := info.Mode().String()
+		switch {
+		case info.Mode().IsRegular():
+			content, err := os.ReadFile(name)
+			if err != nil {
+				return err
+			}
+			text += " " + string(content)
+		case info.Mode()&fs.ModeSymlink != 0:
+			target, err := os.Readlink(name)
+			if err != nil {
+				return err
+			}
+			text += " → " + target
+		}
+		if !slices.Contains(m.Ignore, "/"+relative) {
+			seen["/"+relative] = text
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m.State != nil {
+		for line := range strings.Lines(m.State()) {
+			seen["state: "+strings.TrimSpace(line)] = "so"
+		}
+	}
+	return seen
+}

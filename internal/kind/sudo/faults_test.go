@@ -1,0 +1,168 @@
+package sudo
+
+import (
+	"context"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// asked answers for sudo itself by the files of a machine, as far as they are as the
+// tests make them: who has a line that grants lives by the denial.
+type asked struct {
+	directory
+	root string
+}
+
+func (a asked) Run(ctx context.Context, c system.Command) (system.Output, error) {
+	switch c.Argv[0] {
+	case "sudo":
+		user := c.Argv[4]
+		if c.Argv[2] != "-ll" {
+			return a.directory.Run(ctx, c)
+		}
+		if a.mayUse(user, c.Staged) {
+			return system.Output{Stdout: []byte("User " + user + " may run the following commands on here:\n\nSudoers entry:\n    RunAsUsers: ALL\n    Commands:\n\tALL\n")}, nil
+		}
+		return system.Output{ExitCode: 1, Stdout: []byte("User " + user + " is not allowed to run sudo on here.\n")}, nil
+	case "setpriv":
+		rules, _ := os.ReadFile(filepath.Join(a.root, rulesDir, "50-theirs.rules"))
+		if strings.Contains(string(rules), "YES") && !strings.HasPrefix(string(rules), "//") {
+			return system.Output{Stdout: []byte("org.freedesktop.policykit.exec\n")}, nil
+		}
+		return system.Output{}, nil
+	case "gpasswd":
+		name := filepath.Join(a.root, "etc/group")
+		groups, err := os.ReadFile(name)
+		if err != nil {
+			return system.Output{}, err
+		}
+		person, group := c.Argv[2], c.Argv[3]
+		lines := strings.Split(string(groups), "\n")
+		for i, line := range lines {
+			if strings.HasPrefix(line, group+":") {
+				lines[i] = strings.Replace(line, ":"+person, ":", 1)
+			}
+		}
+		return system.Output{}, os.WriteFile(name, []byte(strings.Join(lines, "\n")), 0o440)
+	}
+	return a.directory.Run(ctx, c)
+}
+
+func (a asked) mayUse(user string, staged map[string][]byte) bool {
+	tree, err := sudoers.Read(a.files, staged)
+	if err != nil {
+		return false
+	}
+	may := false
+	for _, line := range tree.Lines {
+		if line.Sort != sudoers.Grant {
+			continue
+		}
+		matches := false
+		for _, s := range line.Users {
+			switch {
+			case s.Form == sudoers.All,
+				s.Form == sudoers.User && s.Name == user,
+				s.Form == sudoers.Group && strings.Contains(","+a.member[user]+",", ","+s.Name+","):
+				matches = !s.Negated
+			}
+		}
+		if matches {
+			may = !strings.Contains(line.Rest, "!ALL")
+		}
+	}
+	return may
+}
+
+func sickScene(name, toml string, files map[string]string) faultwalk.Scene {
+	build := func(t *testing.T, look system.Looker) faultwalk.Machine {
+		all := map[string]string{
+			"/usr/bin/sudo": "", "/etc/sudoers": mainFile, "/etc/sudoers.d/": "", rulesDir + "/": "", "/home/alice/": "",
+			"/etc/passwd": "root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/home/alice:/bin/sh\nbob:x:1000:1000::/home/bob:/bin/sh\n",
+			"/etc/group":  "root:x:0:\nwheel:x:10:bob\nadmins:x:500:alice\ndocker:x:600:bob\n",
+		}
+		for name, content := range files {
+			all[name] = content
+			if content == "none" {
+				delete(all, name)
+			}
+		}
+		root := faultwalk.Root(t, all)
+		for _, pattern := range []string{"/etc/sudoers", "/etc/sudoers.d/*"} {
+			found, _ := filepath.Glob(root + pattern)
+			for _, file := range found {
+				if info, err := os.Lstat(file); err != nil || !info.Mode().IsRegular() {
+					continue
+				}
+				if err := os.Chmod(file, 0o440); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		if err := os.Chmod(filepath.Join(root, sudoers.Dir), 0o750); err != nil {
+			t.Fatal(err)
+		}
+		s, err := system.Open(system.Options{Root: root, Look: look})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Root = "/"
+		well, err := system.Open(system.Options{Root: root})
+		if err != nil {
+			t.Fatal(err)
+		}
+		known := people()
+		known.files = well.FS
+		s.Runner = faultwalk.Runner(asked{known, root}, look)
+		s.Sessions = faultwalk.Sessions(sickSessions{}, look)
+		p := faultwalk.Policy(t, toml)
+		k := New(p, s)
+		return faultwalk.Machine{Kind: k, Root: root, Engine: faultwalk.Engine(p, k, faultwalk.Ledger(t, root), s.Clock)}
+	}
+	return faultwalk.Scene{Name: name, Build: build, Believes: func(command string, out system.Output) bool {
+		// No answer of polkit's is one, and visudo says yes by its exit code.
+		return strings.HasPrefix(command, "setpriv") || strings.HasPrefix(command, "visudo") && out.ExitCode == 0
+	}}
+}
+
+type sickSessions struct{}
+
+func (sickSessions) List(context.Context) ([]system.Session, error) { return nil, nil }
+
+func TestNobodysRightsAreJudgedByALookThatFailed(t *testing.T) {
+	const wanted = "[sudo]\nallow = [\"%admins\"]\nroot_groups = [\"docker\"]\n"
+	own := map[string]string{
+		grantsPath: string(grants([]string{"root", "%admins"})), denialPath: string(denial([]string{"root", "%admins"}, nil)),
+		rulesPath:    string(rules([]string{"root", "%admins"})),
+		"/etc/group": "root:x:0:\nwheel:x:10:bob\nadmins:x:500:alice\ndocker:x:600:\n",
+	}
+	own[grantsPath] = string(grants([]string{"%admins"})) // root has a line in mainFile
+	with := func(more ...string) map[string]string {
+		files := map[string]string{}
+		for name, content := range own {
+			files[name] = content
+		}
+		for i := 0; i < len(more); i += 2 {
+			files[more[i]] = more[i+1]
+		}
+		return files
+	}
+	faultwalk.Walk(t, "sudo",
+		sickScene("in line", wanted, own),
+		sickScene("never locked down", wanted, nil),
+		sickScene("a stray grant", wanted, with(sudoers.Dir+"/50-theirs", "bob ALL = (ALL) ALL\n")),
+		sickScene("a stray grant by a link", wanted, with(sudoers.Dir+"/50-theirs", "-> /srv/theirs", "/srv/theirs", "bob ALL = (ALL) ALL\n")),
+		sickScene("a grant behind the denial", wanted, with(sudoers.Dir+"/zzz-theirs", "bob ALL = (ALL) ALL\n")),
+		sickScene("a file that sudo cannot read", wanted, with(sudoers.Dir+"/50-theirs", "Defaults broken\n")),
+		sickScene("a member too many", wanted, with("/etc/group", "root:x:0:\nwheel:x:10:bob\nadmins:x:500:alice\ndocker:x:600:bob\n")),
+		sickScene("a rule of polkit's", wanted, with(rulesDir+"/50-theirs.rules", "polkit.addRule(function() { return polkit.Result.YES; });\n")),
+		sickScene("without sudo", wanted, with("/usr/bin/sudo", "none")),
+		sickScene("without an administrator", "[sudo]\nallow = [\"%empty\"]\n", nil),
+	)
+}

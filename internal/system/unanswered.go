@@ -1,0 +1,191 @@
+package system
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+	"sync"
+
+	"golang.org/x/sys/unix"
+)
+
+// Unanswered are the looks of one observer at a machine that came to no answer: not
+// "there is none", nor "it is something else", but that it could not be told. What is
+// concluded without them may be wrong.
+type Unanswered struct {
+	mu    sync.Mutex
+	errs  []error
+	total int
+	last  error
+}
+
+// enoughUnanswered bounds what is kept: a sick machine answers nothing.
+const enoughUnanswered = 32
+
+// Unanswered returns the errors of such looks since it was last called.
+func (u *Unanswered) Unanswered() []error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	errs := u.errs
+	u.errs = nil
+	return errs
+}
+
+// Mark is for Since.
+func (u *Unanswered) Mark() int {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	return u.total
+}
+
+// Since returns the last such look since a Mark, or nil: what was concluded since then
+// was concluded of all that there is.
+func (u *Unanswered) Since(mark int) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.total == mark {
+		return nil
+	}
+	return u.last
+}
+
+// HiddenByOwner says of a look that failed whether the owner of a home could have made it
+// fail: a file system of a person's own (fuse(4)), mounted where the person may, shows
+// root nothing. It must not keep anything from being judged.
+func HiddenByOwner(name string, err error) bool {
+	theirs := strings.HasPrefix(name, "/home/") || strings.HasPrefix(name, "/run/user/")
+	return theirs && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOTCONN))
+}
+
+func (u *Unanswered) notePath(name string, err error) {
+	if err != nil && !HiddenByOwner(name, err) {
+		u.note(err)
+	}
+}
+
+func (u *Unanswered) note(err error) {
+	if err == nil || isAnswer(err) {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.total, u.last = u.total+1, err
+	if len(u.errs) < enoughUnanswered {
+		u.errs = append(u.errs, err)
+	}
+}
+
+// isAnswer says whether an error tells how the machine is: there is none, or it is not
+// what it was asked as.
+func isAnswer(err error) bool {
+	var errno unix.Errno
+	if !errors.As(err, &errno) {
+		return slices.ContainsFunc([]error{fs.ErrNotExist, ErrNotInstalled, ErrNotRunning, errNotRegular, errLarge}, func(answer error) bool {
+			return errors.Is(err, answer)
+		})
+	}
+	switch errno {
+	case unix.ENOENT, unix.ENOTDIR, unix.EISDIR, unix.ELOOP, unix.ENXIO, // of a path
+		unix.EINVAL, // it is no link
+		unix.ESRCH,  // the process has ended
+		unix.EXDEV:  // it leads out of the root
+		return true
+	}
+	return false
+}
+
+// Observe returns the same machine, for one observer, and the looks of that observer
+// that came to no answer.
+func (s *System) Observe() (*System, *Unanswered) {
+	u := &Unanswered{}
+	observed := *s
+	observed.FS, observed.Runner = observedFS{s, u, s.FS}, observedRunner{s, u}
+	observed.Units, observed.Sessions = observedUnits{s, u, s.Units}, observedSessions{s, u}
+	return &observed, u
+}
+
+type observedFS struct {
+	s *System
+	u *Unanswered
+	FS
+}
+
+func (o observedFS) ReadFile(name string) ([]byte, error) {
+	content, err := o.s.FS.ReadFile(name)
+	o.u.notePath(name, err)
+	return content, err
+}
+
+func (o observedFS) Stat(name string) (Info, error) {
+	info, err := o.s.FS.Stat(name)
+	o.u.notePath(name, err)
+	return info, err
+}
+
+func (o observedFS) Inspect(name string) ([]byte, Info, error) {
+	content, info, err := o.s.FS.Inspect(name)
+	o.u.notePath(name, err)
+	return content, info, err
+}
+
+func (o observedFS) ReadDir(name string) ([]string, error) {
+	names, err := o.s.FS.ReadDir(name)
+	o.u.notePath(name, err)
+	return names, err
+}
+
+func (o observedFS) Entries(dir string) (map[string]Info, error) {
+	entries, err := o.s.FS.Entries(dir)
+	o.u.notePath(dir, err)
+	return entries, err
+}
+
+func (o observedFS) Readlink(name string) (string, error) {
+	target, err := o.s.FS.Readlink(name)
+	o.u.notePath(name, err)
+	return target, err
+}
+
+type observedRunner struct {
+	s *System
+	u *Unanswered
+}
+
+func (o observedRunner) Run(ctx context.Context, c Command) (Output, error) {
+	out, err := o.s.Runner.Run(ctx, c)
+	if c.ReadOnly {
+		o.u.note(err)
+	}
+	return out, err
+}
+
+type observedUnits struct {
+	s *System
+	u *Unanswered
+	Units
+}
+
+func (o observedUnits) Unit(ctx context.Context, name string) (Unit, error) {
+	unit, err := o.s.Units.Unit(ctx, name)
+	o.u.note(err)
+	return unit, err
+}
+
+func (o observedUnits) States(ctx context.Context, names []string) ([]Unit, error) {
+	units, err := o.s.Units.States(ctx, names)
+	o.u.note(err)
+	return units, err
+}
+
+type observedSessions struct {
+	s *System
+	u *Unanswered
+}
+
+func (o observedSessions) List(ctx context.Context) ([]Session, error) {
+	sessions, err := o.s.Sessions.List(ctx)
+	o.u.note(err)
+	return sessions, err
+}
