@@ -123,7 +123,10 @@ func sickScene(name, toml string, files map[string]string) faultwalk.Scene {
 		s.Sessions = faultwalk.Sessions(sickSessions{}, look)
 		p := faultwalk.Policy(t, toml)
 		k := New(p, s)
-		return faultwalk.Machine{Kind: k, Root: root, Engine: faultwalk.Engine(p, k, faultwalk.Ledger(t, root), s.Clock)}
+		return faultwalk.Machine{
+			Kind: k, Root: root, Engine: faultwalk.Engine(p, k, faultwalk.Ledger(t, root), s.Clock),
+			Ignore: []string{sudoers.Dir + "/.soe-agent.spare"}, // the room that is kept for a full disk
+		}
 	}
 	return faultwalk.Scene{Name: name, Build: build, Believes: func(command string, out system.Output) bool {
 		// No answer of polkit's is one, and visudo says yes by its exit code.
@@ -163,6 +166,5 @@ func TestNobodysRightsAreJudgedByALookThatFailed(t *testing.T) {
 		sickScene("a member too many", wanted, with("/etc/group", "root:x:0:\nwheel:x:10:bob\nadmins:x:500:alice\ndocker:x:600:bob\n")),
 		sickScene("a rule of polkit's", wanted, with(rulesDir+"/50-theirs.rules", "polkit.addRule(function() { return polkit.Result.YES; });\n")),
 		sickScene("without sudo", wanted, with("/usr/bin/sudo", "none")),
-		sickScene("without an administrator", "[sudo]\nallow = [\"%empty\"]\n", nil),
 	)
 }
