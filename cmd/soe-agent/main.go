@@ -15,6 +15,10 @@ import (
 )
 
 func main() {
+	if len(os.Args) == 2 && os.Args[1] == system.StartApart {
+		fmt.Fprintln(os.Stderr, system.RunApart())
+		os.Exit(exitError)
+	}
 	// The memory belongs to whoever works on the machine: the heap may grow by a fifth
 	// before it is swept, which costs a few milliseconds.
 	debug.SetGCPercent(20)

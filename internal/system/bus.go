@@ -14,9 +14,10 @@ import (
 // bus asks systemd and logind over the system bus. It connects when first asked
 // and again when the connection is lost: the agent starts early and lives long.
 type bus struct {
-	gate  Gate
-	look  Looker
-	files FS
+	gate   Gate
+	look   Looker
+	files  FS
+	scopes scopes
 
 	mu      sync.Mutex
 	manager *manager

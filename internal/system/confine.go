@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"os/exec"
 	"runtime"
@@ -26,6 +27,8 @@ import (
 type Confinement struct {
 	UID, GID int
 	Groups   []int // supplementary
+	// SharesPIDs leaves out the namespace, for what tells others its own process ID.
+	SharesPIDs bool
 }
 
 // readingCapabilities let root see what root may see (capabilities(7)).
@@ -34,17 +37,25 @@ func readingCapabilities() []int {
 }
 
 // startConfined starts a command in a thread that has been confined for it, and
-// that ends with the call: what a thread has given up it never gets back.
-func startConfined(cmd *exec.Cmd, c Confinement) error {
+// that ends with the call: what a thread has given up it never gets back. When the
+// command has ended, over is to be called.
+func startConfined(cmd *exec.Cmd, c Confinement) (over func(), err error) {
+	over = func() {}
 	if os.Geteuid() != 0 {
-		return errors.New("only root can confine a command")
+		return over, errors.New("only root can confine a command")
 	}
-	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID
+	if !c.SharesPIDs {
+		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID
+	}
 	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(c.UID), Gid: uint32(c.GID), Groups: wide(c.Groups)}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread() // and never unlocked
-		err := confineThread()
+		bus, err := confineThread(c)
+		if bus != nil {
+			over = func() { _ = bus.Close() }
+			go serveReading(bus)
+		}
 		if err != nil {
 			err = fmt.Errorf("cannot confine it: %w", err)
 		} else {
@@ -55,7 +66,8 @@ func startConfined(cmd *exec.Cmd, c Confinement) error {
 		}
 		started <- err
 	}()
-	return <-started
+	err = <-started
+	return over, err
 }
 
 func wide(ids []int) []uint32 {
@@ -66,21 +78,28 @@ func wide(ids []int) []uint32 {
 	return all
 }
 
-func confineThread() error {
+// confineThread confines the calling thread for a command. The bus that root gets is to
+// be served, and closed.
+func confineThread(c Confinement) (bus net.Listener, err error) {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
-		return err
+		return nil, err
 	}
 	// What the machine mounts from now on is seen, and nothing that happens here is.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
-		return err
+		return nil, err
+	}
+	if c.UID == 0 {
+		if bus, err = readBus(); err != nil {
+			return nil, err
+		}
 	}
 	mounts, err := os.Open("/proc/thread-self/mountinfo")
 	if err != nil {
-		return err
+		return bus, err
 	}
 	defer mounts.Close()
 	if err := makeReadOnly(mounts); err != nil {
-		return err
+		return bus, err
 	}
 	for capability := 0; capability <= unix.CAP_LAST_CAP; capability++ {
 		if slices.Contains(readingCapabilities(), capability) {
@@ -88,10 +107,10 @@ func confineThread() error {
 		}
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(capability), 0, 0, 0)
 		if err != nil && !errors.Is(err, unix.EINVAL) { // an older kernel does not know it
-			return err
+			return bus, err
 		}
 	}
-	return unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
+	return bus, unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 }
 
 // longestMount is more than the kernel writes of one mount, of many layers even.

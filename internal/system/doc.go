@@ -70,10 +70,12 @@ func Open(options Options) (*System, error) {
 		return nil, err
 	}
 	disk.unregister = options.Unregister
-	s := &System{Root: root, FS: disk, Rights: rightsOf(disk), Runner: &runner{root: root, gate: gate, look: options.Look}, Clock: wallClock{}}
+	runner := &runner{root: root, gate: gate, look: options.Look}
+	s := &System{Root: root, FS: disk, Rights: rightsOf(disk), Runner: runner, Clock: wallClock{}}
 	if s.Running() {
 		s.journal = newJournalBox(journalSocket, "soe-agent")
 		bus := &bus{gate: gate, look: options.Look, files: disk, mute: map[string]muteness{}}
+		runner.bus = bus
 		s.Units, s.Sessions, s.Witness = bus, bus, fanotify{}
 	} else {
 		s.Units, s.Sessions, s.Witness = notRunning{}, notRunning{}, noWitness{}

@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -33,8 +34,12 @@ type Command struct {
 	// root can have it see that.
 	Staged Staged
 	// Confined, when set, is how a command of somebody else's making runs. Only
-	// root can.
+	// root can. One that is another user's runs apart.
 	Confined *Confinement
+	// Apart runs a command in a transient scope of its own, out of the agent's cgroup,
+	// while systemd is there: one that may become another user, who could hold or stop
+	// it. It ends with its timeout, and all that it has started with it.
+	Apart bool
 }
 
 func (c Command) String() string { return strings.Join(c.Argv, " ") }
@@ -79,7 +84,15 @@ type runner struct {
 	root string
 	gate Gate
 	look Looker
+	bus  *bus // of a machine that runs
+
+	mu    sync.Mutex
+	stuck map[string]time.Time // the commands that could not be ended, and since when
 }
+
+// ErrStuck is wrapped by the error of a command whose last run could not be ended: as
+// long as it is there, no other joins it.
+var ErrStuck = errors.New("it could not be ended")
 
 func (r *runner) Run(ctx context.Context, c Command) (Output, error) {
 	if len(c.Argv) == 0 {
@@ -92,21 +105,21 @@ func (r *runner) Run(ctx context.Context, c Command) (Output, error) {
 	} else if err := r.look.at("run", c.String()); err != nil {
 		return Output{}, fmt.Errorf("cannot run %s: %w", c.Argv[0], err)
 	}
-	scoped := c.Scope != "" && r.root == "/"
-	if scoped {
+	booted := r.root == "/" && (c.Scope != "" || c.apart())
+	if booted {
 		runs, err := r.look.exists(systemdRuns)
 		if err != nil {
 			return Output{}, fmt.Errorf("cannot run %s: %w", c.Argv[0], err)
 		}
-		scoped = runs
+		booted = runs
 	}
 	start := time.Now()
 	var out Output
 	var err error
-	if scoped {
+	if booted && c.Scope != "" {
 		out, err = r.runInScope(ctx, c)
 	} else {
-		out, err = r.run(ctx, c)
+		out, err = r.run(ctx, c, booted && c.apart())
 	}
 	slog.Debug("ran a command", "argv", c.Argv, "exit", out.ExitCode, "took", time.Since(start), "err", err)
 	if err != nil {
@@ -171,7 +184,10 @@ func (r *runner) isProgram(name string) (bool, error) {
 	return info.Mode().IsRegular() && info.Mode()&0o111 != 0, nil
 }
 
-func (r *runner) run(parent context.Context, c Command) (Output, error) {
+func (r *runner) run(parent context.Context, c Command, apart bool) (Output, error) {
+	if since, is := r.isStuck(c); is {
+		return Output{}, fmt.Errorf("its run of %s is still there: %w", since.Local().Format(time.TimeOnly), ErrStuck)
+	}
 	timeout := c.Timeout
 	if timeout == 0 {
 		timeout = defaultTimeout
@@ -187,18 +203,34 @@ func (r *runner) run(parent context.Context, c Command) (Output, error) {
 	cmd.WaitDelay = time.Second
 	var stdout, stderr bounded
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	over := make(chan struct{})
 	switch {
+	case apart:
+		var scope string
+		scope, err = r.startApart(ctx, cmd, c, over)
+		if scope != "" {
+			defer r.bus.endScope(scope)
+		}
 	case c.Confined != nil:
-		err = startConfined(cmd, *c.Confined)
+		var end func()
+		end, err = startConfined(cmd, *c.Confined)
+		defer end()
 	case c.Staged != nil:
 		err = startStaged(cmd, r.root, c.Staged)
 	default:
 		err = cmd.Start()
 	}
-	if err == nil {
-		err = cmd.Wait()
+	out := Output{}
+	if cmd.Process != nil {
+		ended := r.wait(ctx, cmd, c, over)
+		if !errors.Is(ended, ErrStuck) { // or somebody writes them still
+			out = Output{Stdout: stdout.kept, Stderr: stderr.kept}
+		}
+		if err == nil {
+			err = ended
+		}
 	}
-	out, err := exited(Output{Stdout: stdout.kept, Stderr: stderr.kept}, err)
+	out, err = exited(out, err)
 	switch {
 	case err == nil:
 	case parent.Err() != nil:
@@ -207,6 +239,78 @@ func (r *runner) run(parent context.Context, c Command) (Output, error) {
 		err = fmt.Errorf("it did not end within %s: %w", timeout, ctx.Err())
 	}
 	return out, err
+}
+
+// untilStuck is how long a command may take to end when it has been killed. One that
+// waits in the kernel for a file server, or for a file system that is a person's own
+// program, does not.
+const untilStuck = 2 * time.Second
+
+// wait waits for the end of a command, and when that does not come leaves it behind.
+// When it has come, over is closed.
+func (r *runner) wait(ctx context.Context, cmd *exec.Cmd, c Command, over chan<- struct{}) error {
+	ended := make(chan error, 1)
+	go func() {
+		ended <- cmd.Wait()
+		close(over)
+	}()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+	}
+	timer := time.NewTimer(untilStuck)
+	defer timer.Stop()
+	select {
+	case err := <-ended:
+		return err
+	case <-timer.C:
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.stuck == nil {
+		r.stuck = map[string]time.Time{}
+	}
+	r.stuck[c.key()] = time.Now()
+	go func() {
+		<-ended
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		delete(r.stuck, c.key())
+	}()
+	return ErrStuck
+}
+
+// key is the same for the same command of the same user.
+func (c Command) key() string {
+	uid := 0
+	if c.Confined != nil {
+		uid = c.Confined.UID
+	}
+	return fmt.Sprintf("%d %q", uid, c.Argv)
+}
+
+// maxStuck bounds how many commands of one user are left behind: whoever holds one up
+// can hold up others.
+const maxStuck = 4
+
+// isStuck says whether a command is not to be run, since when the one is there for whose
+// sake that is so.
+func (r *runner) isStuck(c Command) (since time.Time, is bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if since, is = r.stuck[c.key()]; is {
+		return since, true
+	}
+	user, _, _ := strings.Cut(c.key(), " ")
+	theirs := 0
+	for key, at := range r.stuck {
+		if who, _, _ := strings.Cut(key, " "); who == user && c.Confined != nil {
+			theirs++
+			since = at
+		}
+	}
+	return since, theirs >= maxStuck
 }
 
 // exited makes an exit code of the error that says so.

@@ -23,6 +23,9 @@ import (
 // binary is the agent under test, built once.
 var binary string
 
+// watched is who gets into the agent's cgroup, in all boxes.
+var watched *strangers
+
 func TestMain(m *testing.M) {
 	dir, err := os.MkdirTemp("", "soe-agent-e2e")
 	if err != nil {
@@ -36,9 +39,21 @@ func TestMain(m *testing.M) {
 		fmt.Fprintf(os.Stderr, "cannot build the agent: %v\n%s", err, out)
 		os.Exit(1)
 	}
+	if watched, err = watchStrangers(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
 	code := m.Run()
 	os.RemoveAll(dir)
 	os.Exit(code)
+}
+
+// newBox is box.New. The test fails if somebody gets into the agent's cgroup meanwhile.
+func newBox(t *testing.T, options ...box.Option) *box.Box {
+	t.Helper()
+	b := box.New(t, options...)
+	t.Cleanup(func() { watched.fail(t, b.Name) })
+	return b
 }
 
 // policyDir is where tests put the policy in a machine.
@@ -65,7 +80,7 @@ func newDesktop(t *testing.T, options ...box.Option) *desktop {
 		return os.WriteFile(filepath.Join(root, "usr/bin/soe-agent"), content, 0o755)
 	})
 	options = append([]box.Option{box.ThinImage(), box.WithBind(repo.Dir, rpmrepo.MountPoint), install}, options...)
-	return &desktop{Box: box.New(t, options...), repo: repo}
+	return &desktop{Box: newBox(t, options...), repo: repo}
 }
 
 // repository is the fragment that declares the test packages' repository.

@@ -91,7 +91,7 @@ func next(t *testing.T, told <-chan string, want string) {
 }
 
 func TestAResumeIsWhatLogindSaysAndNobodyElse(t *testing.T) {
-	b := box.New(t, box.ThinImage(), withTool(t, "forge"), box.WithFiles(map[string]box.File{
+	b := newBox(t, box.ThinImage(), withTool(t, "forge"), box.WithFiles(map[string]box.File{
 		"/etc/systemd/system/soe-probe.service": {Content: "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"},
 	}))
 	b.MustExec(t, "sh", "-c", sleepless)

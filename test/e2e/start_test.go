@@ -53,7 +53,7 @@ func TestTheStartGuideWorksAsItIsWritten(t *testing.T) {
 	file, content := agentPackage(t)
 	aws := awsfake.New(t)
 	publisher := awsfake.PublisherCredentials()
-	machine := box.New(t, box.ThinImage(), box.WithBind(repo.Dir, rpmrepo.MountPoint), box.WithFiles(map[string]box.File{
+	machine := newBox(t, box.ThinImage(), box.WithBind(repo.Dir, rpmrepo.MountPoint), box.WithFiles(map[string]box.File{
 		"/root/" + file: {Content: content},
 	}))
 	machine.MustExec(t, "ln", "-sf", "dnf", "/usr/bin/yum") // successors have it so

@@ -79,7 +79,7 @@ func TestAChangeAfterWhichSudoDoesNotWorkIsPutBack(t *testing.T) {
 
 // Whichever write fails, and wherever the machine dies, visudo accepts the tree.
 func TestNoFaultLeavesATreeThatSudoCannotRead(t *testing.T) {
-	b := box.New(t, box.ThinImage(), box.NotBooted())
+	b := newBox(t, box.ThinImage(), box.NotBooted())
 	p := &policy.Policy{Resources: []policy.Resource{{ID: "sudo/allow", Spec: policy.Sudo{Allow: []string{"root", "%domain-admins"}}}}}
 	b.MustExec(t, "cp", "-a", "/etc/sudoers.d", "/root/kept")
 	pass := func(gate system.Gate) converge.Resource {

@@ -17,7 +17,7 @@ import (
 )
 
 func TestServicesAreFollowedOnAfterTheBusHasGoneAwayAndComeBack(t *testing.T) {
-	b := box.New(t, box.ThinImage(), box.WithFiles(map[string]box.File{
+	b := newBox(t, box.ThinImage(), box.WithFiles(map[string]box.File{
 		"/etc/systemd/system/soe-probe.service": {Content: "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n"},
 	}))
 	b.MustExec(t, "systemctl", "start", "soe-probe.service")

@@ -77,7 +77,7 @@ func newWorkspace(t *testing.T, options ...box.Option) *workspace {
 		box.ThinImage(), box.NotBooted(), box.WithBind(repo.Dir, rpmrepo.MountPoint),
 		box.WithFiles(map[string]box.File{"/root/soe-agent.rpm": {Content: content}}),
 	}, options...)
-	w.Box = box.New(t, options...)
+	w.Box = newBox(t, options...)
 	w.MustExec(t, "dnf", "-y", "--nogpgcheck", "--disablerepo=*", "install", "/root/soe-agent.rpm")
 	w.MustWriteFile(t, agent.ConfigFile, box.File{Content: config})
 	return w

@@ -234,7 +234,7 @@ func (b *batch) runOwn(ctx context.Context, argv, names []string) error {
 	if err := gently.MayRun(ctx, b.system, argv, b.consentTo(names)); err != nil {
 		return fmt.Errorf("cannot activate it with %s: %w", shown, err)
 	}
-	out, err := b.system.Runner.Run(ctx, system.Command{Argv: argv})
+	out, err := b.system.Runner.Run(ctx, system.Command{Argv: argv, Apart: true}) // what it becomes only the policy knows
 	switch {
 	case err != nil:
 		return fmt.Errorf("cannot activate it with %s: %w", shown, err)

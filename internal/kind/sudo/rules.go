@@ -7,7 +7,6 @@ import (
 	"path"
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -165,6 +164,9 @@ func (k *Kind) askPolkit(ctx context.Context, g *polkitGrants, j *judge, people 
 	if k.polkitBelieves(state) {
 		return
 	}
+	if g.err = k.polkitIsSilent(); g.err != nil {
+		return
+	}
 	for _, person := range people {
 		if j.allowsUser(person.Name) {
 			continue
@@ -172,6 +174,7 @@ func (k *Kind) askPolkit(ctx context.Context, g *polkitGrants, j *judge, people 
 		actions, err := k.mayDo(ctx, person)
 		if err != nil {
 			g.err = err
+			k.polkitSilent(err)
 			return
 		}
 		if len(actions) > 0 {
@@ -231,6 +234,25 @@ func (k *Kind) polkitBelieve(state string) {
 	k.polkitInLine, k.polkitAskedAt = state, k.system.Clock.Now()
 }
 
+// silence is how long nobody is asked again when an answer did not come: whoever keeps it
+// from coming is not to keep the agent from looking at sudo.
+const silence = 10 * time.Second
+
+func (k *Kind) polkitIsSilent() error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if k.system.Clock.Now().Sub(k.silentSince) < silence {
+		return k.silent
+	}
+	return nil
+}
+
+func (k *Kind) polkitSilent(why error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.silent, k.silentSince = why, k.system.Clock.Now()
+}
+
 // mayBeAbout says whether a rule may be the reason why an action is granted: it
 // names the action, or the beginning of it, or no action at all.
 func mayBeAbout(content []byte, action string) bool {
@@ -240,28 +262,59 @@ func mayBeAbout(content []byte, action string) bool {
 	})
 }
 
-// whatMayI prints the actions, of those given, that the process that runs it may
-// do without a password. Of those for which polkit asks for one, pkcheck does not
-// say whose.
+// whatMayI prints of each action what pkcheck(1) says of the process that runs it: 0 when
+// it may do that without a password, 1 to 3 when not, none when polkit does not know the
+// action. Of those for which polkit asks for
+// one, pkcheck does not say whose.
 const whatMayI = `for action; do
-pkcheck --action-id "$action" --process $$ >/dev/null 2>&1 && echo "$action"
+said=$(pkcheck --action-id "$action" --process $$ 2>&1 >/dev/null)
+code=$?
+case $said in *"is not registered"*) code=none ;; esac
+echo "$code $action"
 done; :`
 
+// polkitPatience is how long the programs may take that ask polkit. They are the person's,
+// who can stop them.
+const polkitPatience = 3 * time.Second
+
 // mayDo has polkit itself say which of the administrators' actions a process of
-// the person's may do.
+// the person's may do. That is the person's word, as long as it is the person's process
+// that asks; when it does not come, or not whole, nothing is known.
 func (k *Kind) mayDo(ctx context.Context, person facts.Account) ([]string, error) {
-	argv := []string{
-		"setpriv", "--reuid=" + strconv.Itoa(person.UID), "--regid=" + strconv.Itoa(person.GID), "--init-groups",
-		"sh", "-c", whatMayI, "sh",
-	}
-	out, err := k.system.Runner.Run(ctx, system.Command{Argv: append(argv, adminActions()...), ReadOnly: true})
-	switch {
-	case err != nil:
+	groups, err := facts.GroupIDs(ctx, k.system, person.Name)
+	if err != nil {
 		return nil, fmt.Errorf("cannot ask polkit what %s may do: %w", person.Name, err)
-	case out.ExitCode == 127 || len(out.Stderr) > 0:
+	}
+	out, err := k.system.Runner.Run(ctx, system.Command{
+		Argv: append([]string{"sh", "-c", whatMayI, "sh"}, adminActions()...), Timeout: polkitPatience, ReadOnly: true,
+		Confined: &system.Confinement{UID: person.UID, GID: person.GID, Groups: groups, SharesPIDs: true},
+	})
+	if err != nil {
+		return nil, fmt.Errorf("cannot ask polkit what %s may do: %w", person.Name, err)
+	}
+	if out.ExitCode != 0 || len(out.Stderr) > 0 {
 		return nil, fmt.Errorf("cannot ask polkit what %s may do: %s", person.Name, out.LastLine())
 	}
-	return strings.Fields(string(out.Stdout)), nil
+	return answersOf(person.Name, string(out.Stdout))
+}
+
+// answersOf are the actions that are granted by what whatMayI has printed.
+func answersOf(person, printed string) (granted []string, err error) {
+	lines := strings.Split(strings.TrimSuffix(printed, "\n"), "\n")
+	for i, action := range adminActions() {
+		code := ""
+		if len(lines) == len(adminActions()) {
+			code, _ = strings.CutSuffix(lines[i], " "+action)
+		}
+		switch code {
+		case "0":
+			granted = append(granted, action)
+		case "1", "2", "3", "none":
+		default:
+			return nil, fmt.Errorf("cannot ask polkit what %s may do: pkcheck did not answer, it was killed or polkit does not work", person)
+		}
+	}
+	return granted, nil
 }
 
 // awaitPolkit returns when polkit has noticed the change of its rules, which it

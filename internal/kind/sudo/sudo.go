@@ -46,6 +46,8 @@ type Kind struct {
 
 	polkitInLine  string // the rules that may grant, and to whom, when polkit last granted nobody anything
 	polkitAskedAt time.Time
+	silent        error // why it last did not answer
+	silentSince   time.Time
 
 	lookups map[string]lookup // of groups in the directory
 }

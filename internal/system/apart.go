@@ -1,0 +1,254 @@
+package system
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	systemd "github.com/coreos/go-systemd/v22/dbus"
+	"github.com/godbus/dbus/v5"
+	"golang.org/x/sys/unix"
+)
+
+// StartApart is the first argument with which the runner calls its own program for a
+// command that runs apart. No test's program and no command line takes it for anything
+// else.
+const StartApart = "--start-apart"
+
+// What the program that is to start a command apart gets from the runner. It is root,
+// and waits until it has read all of its errand: by then it is in its own scope.
+const (
+	errandFD  = 3
+	troubleFD = 4
+)
+
+// An errand is what to become.
+type errand struct {
+	Program  string
+	Argv     []string
+	Env      []string
+	Confined *Confinement
+}
+
+// apart says whether a command runs in a scope of its own, out of the agent's cgroup:
+// whatever is, or may become, another user, who could stop it, or what it starts, where
+// the agent lives.
+func (c Command) apart() bool { return c.Apart || c.Confined != nil && c.Confined.UID != 0 }
+
+// startApart starts a command in a transient scope. The process is in there, and nothing
+// of it has run, before it becomes somebody else. It ends with the agent; over is closed
+// when it has ended by itself.
+func (r *runner) startApart(ctx context.Context, cmd *exec.Cmd, c Command, over <-chan struct{}) (scope string, err error) {
+	if os.Geteuid() != 0 {
+		return "", errors.New("only root can start a command apart")
+	}
+	task, err := json.Marshal(errand{Program: cmd.Path, Argv: cmd.Args, Env: cmd.Env, Confined: c.Confined})
+	if err != nil {
+		return "", err
+	}
+	errands, give, err := os.Pipe()
+	if err != nil {
+		return "", err
+	}
+	defer give.Close()
+	trouble, tell, err := os.Pipe()
+	if err != nil {
+		return "", errors.Join(err, errands.Close())
+	}
+	defer trouble.Close()
+	// The image of this very process, whatever has become of its file.
+	cmd.Path, cmd.Args, cmd.Env = "/proc/self/exe", []string{cmd.Args[0], StartApart}, []string{"PATH=" + commandPath, "LC_ALL=C"}
+	cmd.ExtraFiles = []*os.File{errands, tell}
+	if c.Confined != nil && !c.Confined.SharesPIDs {
+		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID
+	}
+	err = errors.Join(startedBy(cmd, over, r.prepare(c)), errands.Close(), tell.Close())
+	if cmd.Process == nil {
+		return "", err
+	}
+	if err == nil {
+		scope, err = r.bus.scope(ctx, cmd.Process.Pid, c)
+	}
+	if err == nil {
+		err = send(ctx, give, trouble, task)
+	}
+	if err != nil {
+		_ = cmd.Cancel() // and its end is waited for all the same
+	}
+	return scope, err
+}
+
+// prepare is what has to be done in the thread that starts a command; nil is nothing.
+func (r *runner) prepare(c Command) func() error {
+	if c.Staged == nil {
+		return nil
+	}
+	return func() error { return stage(r.root, c.Staged) }
+}
+
+// startedBy starts a command in a thread that lives as long as the command does: the
+// kernel ends it with the thread (PR_SET_PDEATHSIG in prctl(2)).
+func startedBy(cmd *exec.Cmd, over <-chan struct{}, prepare func() error) error {
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread()
+		var err error
+		if prepare != nil { // and the thread is of no other use any more
+			err = prepare()
+		} else {
+			defer runtime.UnlockOSThread()
+		}
+		if err == nil {
+			err = cmd.Start()
+		}
+		started <- err
+		if err == nil {
+			<-over
+		}
+	}()
+	return <-started
+}
+
+// send gives the errand, and returns when it is being run, or why it is not.
+func send(ctx context.Context, give, trouble *os.File, task []byte) error {
+	// Whoever is to run it may be stopped by then, by whom it has become.
+	if deadline, ok := ctx.Deadline(); ok {
+		if err := errors.Join(give.SetDeadline(deadline), trouble.SetDeadline(deadline)); err != nil {
+			return err
+		}
+	}
+	if _, err := give.Write(task); err != nil {
+		return err
+	}
+	if err := give.Close(); err != nil {
+		return err
+	}
+	said, err := io.ReadAll(io.LimitReader(trouble, 4096))
+	if len(said) > 0 {
+		return errors.New(string(said))
+	}
+	return err
+}
+
+// RunApart is what the program does that StartApart calls: it takes its errand and
+// becomes the command. It returns only to say why it cannot.
+func RunApart() error {
+	runtime.LockOSThread()
+	unix.CloseOnExec(errandFD)
+	unix.CloseOnExec(troubleFD)
+	errands, trouble := os.NewFile(errandFD, "errand"), os.NewFile(troubleFD, "trouble")
+	err := runErrand(errands)
+	_, told := trouble.WriteString(err.Error())
+	return errors.Join(err, told)
+}
+
+func runErrand(from io.Reader) error {
+	var task errand
+	if err := json.NewDecoder(from).Decode(&task); err != nil {
+		return fmt.Errorf("cannot tell what to run: %w", err)
+	}
+	// The agent is spared when memory is short. This is not the agent.
+	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("0"), 0); err != nil {
+		return fmt.Errorf("cannot start it apart: %w", err)
+	}
+	if task.Confined != nil {
+		if _, err := confineThread(*task.Confined); err != nil {
+			return fmt.Errorf("cannot confine it: %w", err)
+		}
+		if err := become(*task.Confined); err != nil {
+			return fmt.Errorf("cannot become user %d: %w", task.Confined.UID, err)
+		}
+	}
+	// When it became another user the kernel has forgotten that it ends with the agent.
+	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+		return fmt.Errorf("cannot start it apart: %w", err)
+	}
+	return syscall.Exec(task.Program, task.Argv, task.Env)
+}
+
+// become makes another user of this thread.
+func become(c Confinement) error {
+	return errors.Join(
+		syscall.Setgroups(c.Groups), // of all threads, which end with the exec
+		syscall.Setresgid(c.GID, c.GID, c.GID),
+		syscall.Setresuid(c.UID, c.UID, c.UID),
+	)
+}
+
+// scopePatience is how long systemd may take to make a scope, and pollScope how often it
+// is looked whether it has. What systemd says of a job goes by a signal; where a process
+// is says the kernel.
+const (
+	scopePatience = 5 * time.Second
+	pollScope     = time.Millisecond
+)
+
+// scopes makes the names of scopes unique in this life of the agent.
+type scopes struct{ count atomic.Uint64 }
+
+// scope has systemd put a process into a transient scope of its own, and returns when it
+// is there.
+func (b *bus) scope(ctx context.Context, pid int, c Command) (name string, err error) {
+	name = fmt.Sprintf("soeagent-%d-%d.scope", os.Getpid(), b.scopes.count.Add(1))
+	properties := []systemd.Property{
+		systemd.PropDescription("of soe-agent: " + filepath.Base(c.Argv[0])),
+		systemd.PropPids(uint32(pid)),
+		{Name: "TimeoutStopUSec", Value: dbus.MakeVariant(uint64(time.Second / time.Microsecond))},
+	}
+	err = b.ask(ctx, answerPatience, func(ctx context.Context, conn *manager) error {
+		_, err := conn.StartTransientUnitContext(ctx, name, "fail", properties, nil)
+		return err
+	})
+	if err != nil {
+		return "", fmt.Errorf("cannot make a scope for it: %w", err)
+	}
+	ctx, cancel := context.WithTimeout(ctx, scopePatience)
+	defer cancel()
+	for pause := pollScope; ; pause = min(2*pause, 50*time.Millisecond) {
+		where, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
+		if err != nil {
+			return name, fmt.Errorf("cannot tell whether it is in its scope: %w", err)
+		}
+		if inScope(string(where), name) {
+			return name, nil
+		}
+		select {
+		case <-ctx.Done():
+			return name, fmt.Errorf("systemd has not put it into its scope: %w", ctx.Err())
+		case <-time.After(pause):
+		}
+	}
+}
+
+// inScope says whether systemd's own hierarchy has a process in a scope (cgroups(7)).
+func inScope(where, scope string) bool {
+	for line := range strings.Lines(where) {
+		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
+		if len(fields) == 3 && (fields[1] == "" || fields[1] == "name=systemd") && strings.HasSuffix(fields[2], "/"+scope) {
+			return true
+		}
+	}
+	return false
+}
+
+// endScope ends all that is left in a scope, and the scope. One that is over is gone
+// already, but where systemd is not told that a cgroup is empty.
+func (b *bus) endScope(name string) {
+	// With systemd went what it knew, and what it does not answer it may do later.
+	_ = b.ask(context.Background(), scopePatience, func(ctx context.Context, conn *manager) error {
+		_ = conn.KillUnitWithTarget(ctx, name, systemd.All, int32(unix.SIGKILL))
+		_, _ = conn.StopUnitContext(ctx, name, "replace", nil)
+		return nil
+	})
+}

@@ -1,0 +1,160 @@
+package e2e
+
+import (
+	bytes "encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// strangers are the processes of users in the agent's own cgroup. There is to be none,
+// in no test and at no moment: whoever is a process's user can stop it, trace it and
+// fork from it there. The kernel tells of each change of a user and of each exec on this
+// machine, those in boxes too (the process events connector), so that what lives for a
+// millisecond is seen.
+type strangers struct {
+	socket int
+
+	mu   sync.Mutex
+	seen []string // "BOX: what"
+	lost bool     // events, for want of room
+}
+
+const (
+	cnIdxProc    = 1
+	cnValProc    = 1
+	procListen   = 1
+	procEventUID = 0x4
+	procExec     = 0x2
+	room         = 32 << 20 // for events that are not taken yet
+)
+
+// watchStrangers begins to watch, until the tests end.
+func watchStrangers() (*strangers, error) {
+	socket, err := unix.Socket(unix.AF_NETLINK, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, unix.NETLINK_CONNECTOR)
+	if err != nil {
+		return nil, fmt.Errorf("cannot watch for processes: %w", err)
+	}
+	err = errors.Join(
+		unix.SetsockoptInt(socket, unix.SOL_SOCKET, unix.SO_RCVBUFFORCE, room),
+		unix.Bind(socket, &unix.SockaddrNetlink{Family: unix.AF_NETLINK, Groups: cnIdxProc}),
+	)
+	// struct nlmsghdr, struct cn_msg, enum proc_cn_mcast_op
+	message := make([]byte, 16+20+4)
+	order := bytes.NativeEndian
+	order.PutUint32(message[0:], uint32(len(message)))
+	order.PutUint16(message[4:], unix.NLMSG_DONE)
+	order.PutUint32(message[12:], uint32(os.Getpid()))
+	order.PutUint32(message[16:], cnIdxProc)
+	order.PutUint32(message[20:], cnValProc)
+	order.PutUint16(message[32:], 4)
+	order.PutUint32(message[36:], procListen)
+	if err == nil {
+		err = unix.Sendto(socket, message, 0, &unix.SockaddrNetlink{Family: unix.AF_NETLINK})
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("cannot watch for processes: %w", err), unix.Close(socket))
+	}
+	s := &strangers{socket: socket}
+	go s.watch()
+	return s, nil
+}
+
+func (s *strangers) watch() {
+	runtime.LockOSThread()
+	_ = unix.Setpriority(unix.PRIO_PROCESS, unix.Gettid(), -20) // it is only late without
+	order := bytes.NativeEndian
+	buffer := make([]byte, 4096)
+	for {
+		n, err := unix.Read(s.socket, buffer)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if errors.Is(err, unix.ENOBUFS) {
+			s.mu.Lock()
+			s.lost = true
+			s.mu.Unlock()
+			continue
+		}
+		const event = 16 + 20 // struct proc_event: what, cpu, a timestamp, and then the process
+		if err != nil || n < event+24 {
+			return
+		}
+		switch order.Uint32(buffer[event:]) {
+		case procEventUID: // pid, tgid, ruid, euid
+			if order.Uint32(buffer[event+24:]) != 0 || order.Uint32(buffer[event+28:]) != 0 {
+				s.look(order.Uint32(buffer[event+20:]), order.Uint32(buffer[event+28:]))
+			}
+		case procExec:
+			pid := order.Uint32(buffer[event+20:])
+			var stat unix.Stat_t
+			if err := unix.Stat(fmt.Sprintf("/proc/%d", pid), &stat); err == nil && stat.Uid != 0 {
+				s.look(pid, stat.Uid)
+			}
+		}
+	}
+}
+
+// look notes a process if it is in an agent's cgroup.
+func (s *strangers) look(pid, uid uint32) {
+	where, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", pid))
+	if err != nil || !strings.Contains(string(where), "/soe-agent.service\n") {
+		return
+	}
+	words, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.seen = append(s.seen, fmt.Sprintf("user %d runs %q in %s", uid, strings.ReplaceAll(string(words), "\x00", " "), where))
+}
+
+// of takes what was seen in a box.
+func (s *strangers) of(box string) (seen []string, lost bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var others []string
+	for _, one := range s.seen {
+		if strings.Contains(one, "/"+box+"/") {
+			seen = append(seen, one)
+		} else {
+			others = append(others, one)
+		}
+	}
+	s.seen = others
+	return seen, s.lost
+}
+
+// fail fails a test in whose box somebody was in the agent's cgroup.
+func (s *strangers) fail(t *testing.T, box string) {
+	t.Helper()
+	seen, lost := s.of(box)
+	for _, one := range seen {
+		t.Errorf("the agent's own cgroup has let somebody in: %s", one)
+	}
+	if lost {
+		t.Error("not every process was seen: there was no room for events")
+	}
+}
+
+func TestWhoeverIsInTheAgentsCgroupForAMomentIsSeen(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	w.boot(t)
+	w.MustExec(t, "sh", "-c", `
+for own in /sys/fs/cgroup/system.slice/soe-agent.service /sys/fs/cgroup/systemd/system.slice/soe-agent.service; do [ ! -d $own ] || echo $$ >$own/cgroup.procs; done
+setpriv --reuid=1000 --regid=1000 --clear-groups true`)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(10 * time.Millisecond) {
+		if seen, _ := watched.of(w.Name); len(seen) > 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("nobody was seen")
+		}
+	}
+}
