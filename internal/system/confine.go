@@ -27,6 +27,8 @@ import (
 type Confinement struct {
 	UID, GID int
 	Groups   []int // supplementary
+	// Capabilities are what root keeps besides those by which it reads files.
+	Capabilities []int
 	// SharesPIDs leaves out the namespace, for what tells others its own process ID.
 	SharesPIDs bool
 }
@@ -102,7 +104,7 @@ func confineThread(c Confinement) (bus net.Listener, err error) {
 		return bus, err
 	}
 	for capability := 0; capability <= unix.CAP_LAST_CAP; capability++ {
-		if slices.Contains(readingCapabilities(), capability) {
+		if slices.Contains(readingCapabilities(), capability) || slices.Contains(c.Capabilities, capability) {
 			continue
 		}
 		err := unix.Prctl(unix.PR_CAPBSET_DROP, uintptr(capability), 0, 0, 0)

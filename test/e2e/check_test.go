@@ -1,10 +1,13 @@
 package e2e
 
 import (
+	"fmt"
+	"strings"
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/test/box"
 )
 
 func TestChecksAreReportedAndNothingElse(t *testing.T) {
@@ -41,4 +44,64 @@ until  = 2999-12-31
 reason = "TICKET-1"
 `).wants(t, map[policy.ID]converge.State{"check/home-is-disk": converge.Waived})
 	d.converged(t)
+}
+
+// What the kernel and services tell is asked as on any machine, and nothing is changed
+// by the same ways, though it is root that asks.
+func TestACheckAsksServicesAndTheKernelAndChangesNothingThere(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	const standIn = "#!/bin/sh\ngrep CapEff /proc/self/status\n"
+	d.MustWriteFile(t, "/usr/sbin/nft", box.File{Content: standIn, Mode: 0o755})
+	d.MustWriteFile(t, "/usr/sbin/auditctl", box.File{Content: standIn, Mode: 0o755})
+	d.MustWriteFile(t, "/etc/systemd/system/victim.service", box.File{Content: "[Service]\nExecStart=/bin/sleep infinity\n"})
+	d.MustExec(t, "sh", "-c", "systemctl daemon-reload; systemctl start victim.service")
+	asks := map[string]string{
+		"is-active":  `run = ["/usr/bin/systemctl", "is-active", "victim.service"]` + "\nstdout = '^active$'",
+		"in-a-shell": `run = ["/bin/sh", "-c", "systemctl is-active victim.service; systemctl is-enabled victim.service; systemctl show -p MainPID victim.service"]` + "\nstdout = '(?s)^active.static.MainPID=[1-9]'",
+		"status":     `run = ["/usr/bin/systemctl", "status", "--no-pager", "victim.service"]`,
+		"lists":      `run = ["/usr/bin/systemctl", "list-units", "--no-pager"]` + "\nstdout = 'victim'",
+		"files":      `run = ["/usr/bin/systemctl", "list-unit-files", "--no-pager", "victim.service"]`,
+		"logins":     `run = ["/usr/bin/loginctl", "list-sessions", "--no-pager"]`,
+		"journal":    `run = ["/usr/bin/journalctl", "-n", "1", "--no-pager"]`,
+		"a-property": `run = ["/usr/bin/busctl", "get-property", "org.freedesktop.systemd1", "/org/freedesktop/systemd1", "org.freedesktop.systemd1.Manager", "Version"]`,
+		"nft":        `run = ["/usr/sbin/nft", "list", "ruleset"]` + "\nstdout = '0000000400081004$'",
+		"auditctl":   `run = ["/usr/sbin/auditctl", "-s"]` + "\nstdout = '0000000440080004$'",
+	}
+	changes := map[string]string{
+		"stops":         `systemctl stop victim.service`,
+		"restarts":      `systemctl restart victim.service`,
+		"kills":         `systemctl kill victim.service`,
+		"masks":         `systemctl mask --runtime victim.service`,
+		"sets":          `systemctl set-property --runtime victim.service CPUWeight=10`,
+		"sets-raw":      `busctl set-property org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager LogLevel s debug`,
+		"environment":   `systemctl set-environment A=b`,
+		"runs":          `systemd-run --quiet /bin/true`,
+		"powers-off":    `busctl call org.freedesktop.login1 /org/freedesktop/login1 org.freedesktop.login1.Manager PowerOff b false`,
+		"by-the-bus":    `busctl call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager StopUnit ss victim.service replace`,
+		"by-its-own":    `busctl --address=unix:path=/run/systemd/private call org.freedesktop.systemd1 /org/freedesktop/systemd1 org.freedesktop.systemd1.Manager StopUnit ss victim.service replace`,
+		"signals":       `kill $(systemctl show -p MainPID --value victim.service)`,
+		"asks-and-more": `/usr/sbin/nft list ruleset | grep -q 0000000400081004`,
+	}
+	var toml strings.Builder
+	toml.WriteString("[checks]\n")
+	for name, line := range asks {
+		fmt.Fprintf(&toml, "[checks.%s]\n%s\n", name, line)
+	}
+	for name, line := range changes {
+		fmt.Fprintf(&toml, "[checks.%s]\nrun = [\"/bin/sh\", \"-c\", %q]\n", name, line)
+	}
+	o := d.apply(t, toml.String())
+	states := map[policy.ID]converge.State{}
+	for name := range asks {
+		states[policy.NewID("check", name)] = converge.Compliant
+	}
+	for name := range changes {
+		states[policy.NewID("check", name)] = converge.Failed
+	}
+	o.wants(t, states)
+	if got := d.MustExec(t, "sh", "-c", "systemctl is-active victim.service; systemctl show -p UnitFileState --value victim.service; systemctl show-environment | grep -c ^A=b || :; ls /run/dbus/system_bus_socket"); got != "active\nstatic\n0\n/run/dbus/system_bus_socket\n" {
+		t.Errorf("a check has changed something: %q", got)
+	}
+	d.MustExec(t, "busctl", "--no-pager", "list") // the machine's own bus is as it was
 }

@@ -73,7 +73,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secrets converge.Secrets) converge.Resource {
 	r := converge.Wanted(want.Resource)
 	spec := want.Spec
-	command := system.Command{Argv: spec.Run, Timeout: spec.Timeout, ReadOnly: true, Confined: &system.Confinement{}}
+	command := system.Command{Argv: spec.Run, Timeout: spec.Timeout, ReadOnly: true, Confined: &system.Confinement{Capabilities: asks(spec.Run)}}
 	if spec.User != "" {
 		if err := k.runAs(ctx, &command, spec.User); err != nil {
 			r.DoubtFor(err)

@@ -1,0 +1,38 @@
+package check
+
+import (
+	"regexp"
+	"slices"
+
+	"golang.org/x/sys/unix"
+)
+
+// The kernel tells of packet filters and audit rules only who may change them too. So
+// the capability for that is a check's when all that it runs is a program that is known,
+// with words by which that only reads.
+
+var (
+	nftFlag = regexp.MustCompile(`^-[ajnNpsStuy]+$`) // how nft(8) prints; none reads a file or takes commands
+	nftWord = regexp.MustCompile(`^[A-Za-z0-9_./][A-Za-z0-9_./-]*$`)
+)
+
+// asks are the capabilities that a check of root's needs, beyond those that let read
+// files, for what it asks the kernel.
+func asks(run []string) []int {
+	switch run[0] {
+	case "/usr/sbin/nft", "/sbin/nft":
+		words := run[1:]
+		for len(words) > 0 && nftFlag.MatchString(words[0]) {
+			words = words[1:]
+		}
+		// nft joins its words: a semicolon or a line break in one begins another command.
+		if len(words) > 0 && words[0] == "list" && !slices.ContainsFunc(words, func(w string) bool { return !nftWord.MatchString(w) }) {
+			return []int{unix.CAP_NET_ADMIN}
+		}
+	case "/usr/sbin/auditctl", "/sbin/auditctl":
+		if len(run) == 2 && (run[1] == "-s" || run[1] == "-l") {
+			return []int{unix.CAP_AUDIT_CONTROL}
+		}
+	}
+	return nil
+}
