@@ -225,3 +225,36 @@ func TestNoClientDescribesAllOfItsServiceAtStart(t *testing.T) {
 		}
 	}
 }
+
+// What becomes another user does so where the runner has put it, out of the agent's cgroup.
+func TestNobodyButTheRunnerMakesAProcessAnotherUsers(t *testing.T) {
+	becoming := []string{"setpriv", "runuser", "su", "setuidgid", "chpst", "pkexec"}
+	calls := []string{"Setuid", "Setgid", "Setreuid", "Setresuid", "Seteuid", "Setfsuid", "Credential"}
+	door := []string{"internal/system/confine.go", "internal/system/apart.go"}
+	found := map[string]bool{}
+	for _, s := range sources(t) {
+		ast.Inspect(s.syntax, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.CompositeLit: // an argv
+				for _, element := range n.Elts {
+					word, ok := element.(*ast.BasicLit)
+					if ok && word.Kind == token.STRING && slices.Contains(becoming, strings.Trim(word.Value, "\"`")) {
+						t.Errorf("%s runs %s", s.file, word.Value)
+					}
+				}
+			case *ast.SelectorExpr:
+				x, ok := n.X.(*ast.Ident)
+				if !ok || x.Name != "syscall" && x.Name != "unix" || !slices.Contains(calls, n.Sel.Name) {
+					break
+				}
+				if found[s.file] = true; !slices.Contains(door, s.file) {
+					t.Errorf("%s makes a process another user's: %s.%s", s.file, x.Name, n.Sel.Name)
+				}
+			}
+			return true
+		})
+	}
+	if len(found) != len(door) {
+		t.Errorf("the runner is looked for in the wrong files: %v", found)
+	}
+}

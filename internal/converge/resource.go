@@ -127,6 +127,9 @@ type Resource struct {
 	Unseen bool `json:"unseen,omitempty"`
 	// Overdue says that it has been pending for longer than the policy allows.
 	Overdue bool `json:"overdue,omitempty"`
+	// WordOf is the user whose process said where it stands, "" when root's did. That is
+	// this user's word: no right is judged by it, and nothing is repaired because of it.
+	WordOf string `json:"word_of,omitempty"`
 	// Withheld names what was left out of what is made public: "reason", and the aspects
 	// of differences.
 	Withheld []string `json:"withheld,omitempty"`

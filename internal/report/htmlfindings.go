@@ -130,6 +130,7 @@ func (p page) detail(r converge.Resource, now time.Time) {
 			p.fact("Takes effect", effectText(r.Effect))
 			p.fact("Cause", causeText(r.Cause))
 			p.fact("Controls", strings.Join(r.Controls, ", "))
+			p.fact("By the word of", r.WordOf)
 			if r.Origin.Fragment != "" {
 				p.fact("Set by", r.Origin.String())
 			}

@@ -180,6 +180,9 @@ func (p *printer) resource(r converge.Resource, style Style) {
 	if r.Effect != "" {
 		notes = append(notes, "in effect after "+strings.ReplaceAll(string(r.Effect), "-", " "))
 	}
+	if r.WordOf != "" {
+		notes = append(notes, "by the word of "+Clean(r.WordOf))
+	}
 	if r.Origin.Fragment != "" {
 		notes = append(notes, Clean(r.Origin.String()))
 	}

@@ -233,6 +233,8 @@ func (r *runner) run(parent context.Context, c Command, apart bool) (Output, err
 	out, err = exited(out, err)
 	switch {
 	case err == nil:
+	case errors.Is(err, ErrStuck):
+		err = fmt.Errorf("it did not end within %s, and %w", timeout, err)
 	case parent.Err() != nil:
 		err = fmt.Errorf("it was stopped: %w", parent.Err())
 	case ctx.Err() != nil:

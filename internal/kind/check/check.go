@@ -80,6 +80,9 @@ func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secret
 			return r
 		}
 	}
+	if command.Confined.UID != 0 {
+		r.WordOf = spec.User
+	}
 	out, err := k.system.Runner.Run(ctx, command)
 	if err != nil {
 		r.DoubtFor(err)
