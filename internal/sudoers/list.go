@@ -43,7 +43,6 @@ var (
 func List(ctx context.Context, s *system.System, user string, changes map[string][]byte) (Listing, error) {
 	out, err := s.Runner.Run(ctx, system.Command{
 		Argv: []string{"sudo", "-n", "-ll", "-U", user}, ReadOnly: true, Staged: changes, Timeout: Patience,
-		Apart: true, // for a moment sudo is user 1, which reads its files
 		Env: []string{"COLUMNS=1000000"}, // or it breaks long lines
 	})
 	if err != nil {
