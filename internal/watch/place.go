@@ -44,7 +44,7 @@ func (w *Watcher) place() {
 		}
 	}
 	unwatched, why := w.add(dirs)
-	if len(unwatched) > 0 { // the kernel allows too few: those above go without
+	if errors.Is(why, syscall.ENOSPC) { // the kernel allows too few: those above go without
 		for _, dir := range above {
 			_ = w.notes.Remove(dir)
 		}
