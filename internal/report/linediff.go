@@ -1,9 +1,12 @@
 package report
 
-import "strings"
+import (
+	"slices"
+	"sort"
+	"strings"
+)
 
-// maxDiffLines bounds the work of a line diff, which grows with the product of
-// the two lengths.
+// maxDiffLines bounds what a diff shows.
 const maxDiffLines = 2000
 
 // A lineChange is one line of a diff: ' ' for one that stays, '-' and '+'.
@@ -12,43 +15,90 @@ type lineChange struct {
 	text string
 }
 
-// lineDiff turns old into new by a longest common subsequence of lines. ok is
-// false when the texts are too long to compare.
+// lineDiff turns old into new. Lines that both have once, in the same order, stay, and
+// with them what is the same around them: that takes a time and room in proportion to the
+// number of lines, and is what people see as the same. ok is false when the texts are too
+// long to show.
 func lineDiff(old, new string) (changes []lineChange, ok bool) {
 	a, b := splitLines(old), splitLines(new)
 	if len(a) > maxDiffLines || len(b) > maxDiffLines {
 		return nil, false
 	}
-	// common[i][j] is the length of the longest common subsequence of a[i:], b[j:].
-	common := make([][]int, len(a)+1)
-	for i := range common {
-		common[i] = make([]int, len(b)+1)
-	}
-	for i := len(a) - 1; i >= 0; i-- {
-		for j := len(b) - 1; j >= 0; j-- {
-			if a[i] == b[j] {
-				common[i][j] = common[i+1][j+1] + 1
-			} else {
-				common[i][j] = max(common[i+1][j], common[i][j+1])
-			}
+	told := place{}
+	for _, anchor := range anchors(a, b) {
+		if anchor.a < told.a || anchor.b < told.b {
+			continue // it is among what was the same around the one before
 		}
-	}
-	i, j := 0, 0
-	for i < len(a) || j < len(b) {
-		switch {
-		case i < len(a) && j < len(b) && a[i] == b[j]:
-			changes = append(changes, lineChange{' ', a[i]})
-			i++
-			j++
-		case i < len(a) && (j == len(b) || common[i+1][j] >= common[i][j+1]):
-			changes = append(changes, lineChange{'-', a[i]})
-			i++
-		default:
-			changes = append(changes, lineChange{'+', b[j]})
-			j++
+		begin, end := anchor, anchor
+		for begin.a > told.a && begin.b > told.b && a[begin.a-1] == b[begin.b-1] {
+			begin.a, begin.b = begin.a-1, begin.b-1
 		}
+		for end.a < len(a) && end.b < len(b) && a[end.a] == b[end.b] {
+			end.a, end.b = end.a+1, end.b+1
+		}
+		changes = add(changes, '-', a[told.a:begin.a])
+		changes = add(changes, '+', b[told.b:begin.b])
+		changes = add(changes, ' ', a[begin.a:end.a])
+		told = end
 	}
 	return changes, true
+}
+
+func add(changes []lineChange, mark byte, lines []string) []lineChange {
+	for _, line := range lines {
+		changes = append(changes, lineChange{mark, line})
+	}
+	return changes
+}
+
+// A place is one of a line in two texts.
+type place struct{ a, b int }
+
+// anchors are the places of a longest sequence of lines that both texts have once, and
+// the beginning and the end of both.
+func anchors(a, b []string) []place {
+	const none, often = -1, -2
+	of := func(lines []string) map[string]int {
+		at := make(map[string]int, len(lines))
+		for i, line := range lines {
+			if _, seen := at[line]; seen {
+				i = often
+			}
+			at[line] = i
+		}
+		return at
+	}
+	inA, inB := of(a), of(b)
+	var common []place
+	for i, line := range a {
+		if j, both := inB[line]; both && j >= 0 && inA[line] >= 0 {
+			common = append(common, place{i, j})
+		}
+	}
+	// The longest sequence that ascends in b: of each length so far, the one that ends first.
+	var ends []int // into common
+	before := make([]int, len(common))
+	for i, p := range common {
+		n := sort.Search(len(ends), func(n int) bool { return common[ends[n]].b > p.b })
+		before[i] = none
+		if n > 0 {
+			before[i] = ends[n-1]
+		}
+		if n == len(ends) {
+			ends = append(ends, i)
+		} else {
+			ends[n] = i
+		}
+	}
+	sequence := []place{{len(a), len(b)}}
+	if n := len(ends); n > 0 {
+		for i := ends[n-1]; i != none; i = before[i] {
+			sequence = append(sequence, common[i])
+		}
+	}
+	sequence = append(sequence, place{0, 0})
+	slices.Reverse(sequence)
+	return sequence
 }
 
 func splitLines(text string) []string {
