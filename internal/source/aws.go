@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"time"
 
@@ -111,23 +110,6 @@ func (a *AWS) forget() {
 // by itself, until ctx is done. The error is that of the last attempt.
 func (a *AWS) Call(ctx context.Context, call func(context.Context) error) error {
 	return a.retry.Do(ctx, a.forget, call)
-}
-
-// Client is how requests are sent: with a deadline each, and with connections that
-// are not kept for long.
-func Client() *http.Client {
-	return &http.Client{
-		Timeout: 20 * time.Second,
-		Transport: &http.Transport{
-			Proxy:                 http.ProxyFromEnvironment,
-			DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
-			TLSHandshakeTimeout:   5 * time.Second,
-			ResponseHeaderTimeout: 15 * time.Second,
-			IdleConnTimeout:       30 * time.Second,
-			MaxIdleConnsPerHost:   2,
-			ForceAttemptHTTP2:     true,
-		},
-	}
 }
 
 // Errors of what is there, or not, other than the services' own.
