@@ -364,10 +364,38 @@ func (d *daemon) setDebug(on bool) {
 // verify looks at everything from time to time, for what cannot be watched. The
 // times are spread, so that desktops that woke together do not stay together.
 func (d *daemon) verify(ctx context.Context) {
-	for d.System.Clock.Sleep(ctx, d.untilVerify()) == nil {
+	for d.sleepUntilVerify(ctx) == nil {
 		d.settleCorrections()
 		d.markAll()
 	}
+}
+
+// zoneLook is how often it is looked whether the maintenance window is at another time
+// meanwhile, because the machine is in another time zone.
+const zoneLook = 5 * time.Minute
+
+func (d *daemon) sleepUntilVerify(ctx context.Context) error {
+	wait, zone := d.untilVerify(), d.System.Clock.Now().Location()
+	for wait > 0 {
+		step := wait
+		if d.windowIsSet() {
+			step = min(wait, zoneLook)
+		}
+		if err := d.System.Clock.Sleep(ctx, step); err != nil {
+			return err
+		}
+		wait -= step
+		if now := d.System.Clock.Now().Location(); now.String() != zone.String() {
+			wait, zone = min(wait, d.untilVerify()), now
+		}
+	}
+	return ctx.Err()
+}
+
+func (d *daemon) windowIsSet() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.config.Schedule.Window.IsSet()
 }
 
 // untilVerify is how long it is to the next verify: one falls in the beginning of

@@ -47,9 +47,9 @@ type safeMode struct {
 	Serial int64     `json:"serial"` // of the policy with which it died
 }
 
-func (s safeMode) String() string {
+func (s safeMode) in(zone *time.Location) string {
 	return fmt.Sprintf("safe mode since %s, because %s; only sudo is kept, until %s, a newer policy or: systemctl reload soe-agent",
-		s.Since.Local().Format(time.DateTime), s.Why, s.Since.Add(safeFor).Local().Format(time.TimeOnly))
+		s.Since.In(zone).Format(time.DateTime), s.Why, s.Since.Add(safeFor).In(zone).Format(time.TimeOnly))
 }
 
 // born judges the earlier lives when another begins. A life that ended with its
@@ -211,7 +211,7 @@ func (d *daemon) beSafe(serial int64) {
 		d.life.change(func(r *record) { r.Safe, r.Deaths = nil, nil })
 		return
 	}
-	d.status.SafeMode = d.life.safe().String()
+	d.status.SafeMode = d.life.safe().in(d.System.Clock.Now().Location())
 	d.Log.Error(d.status.SafeMode)
 }
 
@@ -226,7 +226,7 @@ func (d *daemon) kept(p *policy.Policy, kinds []converge.Kind) []converge.Kind {
 	kept := slices.Clone(kinds)
 	for i, kind := range kept {
 		if kind.Name() != "sudo" {
-			kept[i] = resting{kind.Name(), p, safe.String()}
+			kept[i] = resting{kind.Name(), p, safe.in(d.System.Clock.Now().Location())}
 		}
 	}
 	return kept

@@ -98,5 +98,5 @@ func (e *Engine) giveUp(kind string, answered <-chan answer, start time.Time) ([
 }
 
 func (e *Engine) noAnswer(kind string, since time.Time) error {
-	return fmt.Errorf("cannot look at %s: that has hung since %s; it is left alone until it ends", kind, since.Local().Format(time.TimeOnly))
+	return fmt.Errorf("cannot look at %s: that has hung since %s; it is left alone until it ends", kind, since.In(e.clock.Now().Location()).Format(time.TimeOnly))
 }

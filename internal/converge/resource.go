@@ -173,7 +173,7 @@ func (r *Resource) Tolerable() bool {
 func (r *Resource) age(now time.Time, limit time.Duration) {
 	if r.State == Pending && now.Sub(r.Since) > limit {
 		r.Overdue = true
-		r.add(fmt.Sprintf("; overdue: it has been pending since %s, longer than %s", r.Since.Local().Format(time.DateTime), policy.Days(limit)))
+		r.add(fmt.Sprintf("; overdue: it has been pending since %s, longer than %s", r.Since.In(now.Location()).Format(time.DateTime), policy.Days(limit)))
 	}
 }
 

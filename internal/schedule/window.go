@@ -17,7 +17,7 @@ import (
 //
 // One that ends before it begins goes on after midnight, and belongs to the day on
 // which it began. Without days it is open on each; without a time zone the times are
-// those of the machine.
+// those of the machine, which are those of the moment that it is asked about.
 type Window struct {
 	Days []Day `toml:"days"`
 	From Time  `toml:"from"`
@@ -30,11 +30,7 @@ func (w Window) IsSet() bool { return w.From != w.To }
 
 // Open says whether the window is open at a moment.
 func (w Window) Open(at time.Time) bool {
-	if w.Zone.location == nil {
-		at = at.Local()
-	} else {
-		at = at.In(w.Zone.location)
-	}
+	at = at.In(w.zone(at))
 	clock := Time{at.Hour()*60 + at.Minute()}
 	today, yesterday := Day(at.Weekday()), Day((at.Weekday()+6)%7)
 	if w.From.minutes < w.To.minutes {
@@ -48,10 +44,7 @@ func (w Window) Next(at time.Time) time.Time {
 	if !w.IsSet() {
 		return time.Time{}
 	}
-	zone := w.Zone.location
-	if zone == nil {
-		zone = time.Local
-	}
+	zone := w.zone(at)
 	today := at.In(zone)
 	for days := range 8 {
 		opens := time.Date(today.Year(), today.Month(), today.Day()+days, w.From.minutes/60, w.From.minutes%60, 0, 0, zone)
@@ -65,6 +58,14 @@ func (w Window) Next(at time.Time) time.Time {
 // Length is how long the window stays open.
 func (w Window) Length() time.Duration {
 	return time.Duration((w.To.minutes-w.From.minutes+24*60)%(24*60)) * time.Minute
+}
+
+// zone is that in which the times are, for somebody in whose own it is now.
+func (w Window) zone(now time.Time) *time.Location {
+	if w.Zone.location != nil {
+		return w.Zone.location
+	}
+	return now.Location()
 }
 
 func (w Window) on(day Day) bool { return len(w.Days) == 0 || slices.Contains(w.Days, day) }
@@ -119,7 +120,7 @@ func (t *Time) UnmarshalText(text []byte) error {
 }
 
 // A Zone is a time zone, written by its name in the database of time zones; the zero
-// Zone is the machine's own.
+// Zone is that of the moment that a window is asked about: the machine's own.
 type Zone struct{ location *time.Location }
 
 // UnmarshalText implements encoding.TextUnmarshaler.

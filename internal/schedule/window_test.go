@@ -109,3 +109,24 @@ func TestItIsKnownWhenAWindowOpensNext(t *testing.T) {
 		}
 	}
 }
+
+func TestAWindowWithoutATimeZoneIsInTheOneThatTheMachineHasNow(t *testing.T) {
+	w, err := read(t, `from = "02:00", to = "05:00"`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tokyo, err := time.LoadLocation("Asia/Tokyo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 11, 21, 18, 0, 0, 0, time.UTC) // three o'clock in Tokyo
+	if w.Open(at) || !w.Open(at.In(tokyo)) {
+		t.Error("the window is open elsewhere")
+	}
+	if next := w.Next(at.In(tokyo)); !next.Equal(time.Date(2026, 11, 22, 17, 0, 0, 0, time.UTC)) {
+		t.Errorf("it opens next at %s", next)
+	}
+	if next := w.Next(at); !next.Equal(time.Date(2026, 11, 22, 2, 0, 0, 0, time.UTC)) {
+		t.Errorf("it opens next at %s", next)
+	}
+}

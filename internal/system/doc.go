@@ -71,7 +71,7 @@ func Open(options Options) (*System, error) {
 	}
 	disk.unregister = options.Unregister
 	runner := &runner{root: root, gate: gate, look: options.Look}
-	s := &System{Root: root, FS: disk, Rights: rightsOf(disk), Runner: runner, Clock: wallClock{}}
+	s := &System{Root: root, FS: disk, Rights: rightsOf(disk), Runner: runner, Clock: wallClock{&zone{file: localtime}}}
 	if s.Running() {
 		s.journal = newJournalBox(journalSocket, "soe-agent")
 		bus := &bus{gate: gate, look: options.Look, files: disk, mute: map[string]muteness{}}
@@ -149,16 +149,16 @@ func (r *Recorder) Changes() []Change {
 	return changes
 }
 
-// A Clock tells the time and lets it pass.
+// A Clock tells the time, in the time zone of the machine as that is now, and lets it pass.
 type Clock interface {
 	Now() time.Time
 	// Sleep waits for d, or until ctx is done, whose error it then returns.
 	Sleep(ctx context.Context, d time.Duration) error
 }
 
-type wallClock struct{}
+type wallClock struct{ zone *zone }
 
-func (wallClock) Now() time.Time { return time.Now() }
+func (c wallClock) Now() time.Time { return time.Now().In(c.zone.here()) }
 
 func (wallClock) Sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)

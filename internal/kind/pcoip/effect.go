@@ -58,7 +58,7 @@ func (k *Kind) agent(ctx context.Context) (streaming, error) {
 			}
 			// Of two units the earlier one counts.
 			if found.since.IsZero() || unit.ActiveSince.Before(found.since) {
-				found.since = unit.ActiveSince
+				found.since = unit.ActiveSince.In(k.system.Clock.Now().Location())
 			}
 		}
 	}
@@ -73,7 +73,7 @@ func (k *Kind) agent(ctx context.Context) (streaming, error) {
 		found.unit = running[0]
 	case len(ours) == 1:
 		found.unit = ours[0]
-		found.since = units[slices.IndexFunc(units, func(u system.Unit) bool { return u.Name == found.unit })].ActiveSince
+		found.since = units[slices.IndexFunc(units, func(u system.Unit) bool { return u.Name == found.unit })].ActiveSince.In(k.system.Clock.Now().Location())
 	}
 	return found, nil
 }
@@ -141,7 +141,7 @@ func (k *Kind) checkEffect(ctx context.Context, resources []converge.Resource, a
 }
 
 func (a *streaming) judge(r *converge.Resource, unread bool, hold error) {
-	since := a.since.Local().Format("2006-01-02 15:04:05")
+	since := a.since.Format("2006-01-02 15:04:05")
 	held := (*gently.Held)(nil)
 	switch {
 	case a.failed != "":

@@ -1,0 +1,66 @@
+package system
+
+import (
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// localtime says in which time zone the machine is, by being a link to it.
+const localtime = "/etc/localtime"
+
+// A zone is the machine's time zone, as it is at each moment. Go's time.Local is read
+// once in the life of a program, and a policy may set another zone.
+type zone struct {
+	file string // localtime, but in tests
+
+	mu       sync.Mutex
+	known    string // what the file was when location was read
+	location *time.Location
+	looked   time.Time
+}
+
+// zoneLasts is how long what the file says is believed: the time is asked for often.
+const zoneLasts = 100 * time.Millisecond
+
+// here is the zone. Where nothing says it, it is what Go takes it for.
+func (z *zone) here() *time.Location {
+	if _, given := os.LookupEnv("TZ"); given {
+		return time.Local
+	}
+	z.mu.Lock()
+	defer z.mu.Unlock()
+	now := time.Now()
+	if z.location != nil && now.Sub(z.looked) < zoneLasts {
+		return z.location
+	}
+	z.looked = now
+	target, _ := os.Readlink(z.file) // a copy has none
+	if is := target + "\n" + identities([]string{z.file}); z.location == nil || is != z.known {
+		if location := readZone(z.file, target); location != nil {
+			z.location, z.known = location, is
+		}
+	}
+	if z.location == nil {
+		return time.Local
+	}
+	return z.location
+}
+
+// readZone is nil when the file is no time zone, or not there.
+func readZone(file, target string) *time.Location {
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return nil
+	}
+	name := "Local"
+	if _, named, is := strings.Cut(target, "zoneinfo/"); is {
+		name = named
+	}
+	location, err := time.LoadLocationFromTZData(name, content)
+	if err != nil {
+		return nil
+	}
+	return location
+}

@@ -1,0 +1,50 @@
+package system
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+)
+
+// The policy may set another time zone while the agent runs.
+func TestTheClockTellsTheTimeInTheZoneThatTheMachineHasNow(t *testing.T) {
+	if zone, given := os.LookupEnv("TZ"); given {
+		t.Setenv("TZ", zone) // to have it back
+		os.Unsetenv("TZ")
+	}
+	file := filepath.Join(t.TempDir(), "localtime")
+	c := wallClock{&zone{file: file}}
+	set := func(name string) {
+		t.Helper()
+		if err := os.Symlink("/usr/share/zoneinfo/"+name, file+".new"); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(file+".new", file); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, name := range []string{"Asia/Tokyo", "America/New_York", "Asia/Tokyo", "UTC"} {
+		set(name)
+		deadline := time.Now().Add(10 * time.Second)
+		for c.Now().Location().String() != name {
+			if time.Now().After(deadline) {
+				t.Fatalf("it is %s, and not %s", c.Now().Location(), name)
+			}
+			time.Sleep(zoneLasts / 10)
+		}
+		want, err := time.LoadLocation(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if now := c.Now(); now.Format(time.RFC3339) != now.In(want).Format(time.RFC3339) {
+			t.Errorf("it is %s", now)
+		}
+	}
+	if err := os.Remove(file); err != nil { // somebody is changing it
+		t.Fatal(err)
+	}
+	if got := c.Now().Location().String(); got != "UTC" {
+		t.Errorf("without a zone it is %s", got)
+	}
+}
