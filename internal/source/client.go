@@ -28,7 +28,9 @@ type transport struct {
 }
 
 // RoundTrip implements http.RoundTripper.
-func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) { return t.current().RoundTrip(r) }
+func (t *transport) RoundTrip(r *http.Request) (*http.Response, error) {
+	return t.current().RoundTrip(r)
+}
 
 // CloseIdleConnections is called by http.Client.
 func (t *transport) CloseIdleConnections() {

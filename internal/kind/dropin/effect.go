@@ -156,6 +156,7 @@ func (b *batch) activate(ctx context.Context) {
 			}
 			if err != nil {
 				b.fail(name, err)
+				settled = s.command != "" && b.settleGone(name, err) || settled
 				continue
 			}
 			delete(b.awaiting, name)
@@ -169,6 +170,21 @@ func (b *batch) activate(ctx context.Context) {
 	if err != nil {
 		b.fail(b.changed[0], err)
 	}
+}
+
+// settleGone says whether nothing more is owed to a file whose command of the policy's has
+// failed: the policy does not name it any more, and no other policy could end that
+// failure. It was told once. One that only waits for a session is still to come, and the
+// agent's own steps are tried until they work, or the reboot.
+func (b *batch) settleGone(name string, err error) bool {
+	id := policy.NewID(b.Name(), name)
+	var held *gently.Held
+	if _, named := b.policy.Lookup(id); named || b.purgeable(id) || errors.As(err, &held) {
+		return false
+	}
+	delete(b.awaiting, name)
+	b.memory.forgetActivate(name)
+	return true
 }
 
 // stillBroken says what keeps a file from taking effect. What broke the whole may

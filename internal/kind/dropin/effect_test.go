@@ -2,7 +2,9 @@ package dropin
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -191,9 +193,6 @@ func TestAnActivationThatFailsIsTriedAgainUntilItWorks(t *testing.T) {
 func TestWhatActivatesAFileIsRunWhenItGoes(t *testing.T) {
 	m := &running{root: machine(t, nil)}
 	m.pass(t, files(map[string]policy.Dropin{"/etc/app/a": {Content: "x", Activate: []string{"/bin/app", "reload"}}}))
-	m.fails = map[string]string{"/bin/app": "it is broken"}
-	wants(t, m.pass(t, files(nil)), map[policy.ID]converge.State{"dropin/etc/app/a": converge.Failed})
-	m.fails = nil
 	wants(t, m.pass(t, files(nil)), map[policy.ID]converge.State{"dropin/etc/app/a": converge.Corrected})
 	if diff := cmp.Diff([]string{"/bin/app reload"}, m.calls); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
@@ -232,6 +231,34 @@ func TestASysctlIsWhatItWasOnceItsFileHasGone(t *testing.T) {
 			t.Errorf("%s: %q ran again", what, m.calls)
 		}
 	}
+}
+
+// Such as: systemctl try-restart dnsmasq.service, and it is not installed.
+func TestNothingIsOwedToAFileThatIsGoneWhenItsCommandFails(t *testing.T) {
+	const file, before = "/etc/app.d/x", "/etc/app.d/y"
+	argv := []string{"/usr/bin/reload-app", "now"}
+	m := &running{root: machine(t, map[string]string{before: "somebody's\n"})}
+	m.pass(t, files(map[string]policy.Dropin{file: {Content: "x\n", Activate: argv}, before: {Content: "y\n", Activate: argv}}))
+	m.fails = map[string]string{argv[0]: "Unit dnsmasq.service not found."}
+	for _, r := range m.pass(t, files(nil)) {
+		if r.State != converge.Failed && r.State != converge.Corrected {
+			t.Errorf("%s is %s: %s", r.ID, r.State, r.Reason)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(m.root, file)); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the file is there: %v", err)
+	}
+	if got := read(t, m.root, before); got != "somebody's\n" {
+		t.Errorf("it was not given back: %q", got)
+	}
+	for range 2 {
+		wants(t, m.pass(t, files(nil)), map[policy.ID]converge.State{})
+		if len(m.calls) > 0 {
+			t.Errorf("%q ran again", m.calls)
+		}
+	}
+	m.fails = nil
+	wants(t, m.pass(t, files(map[string]policy.Dropin{file: {Content: "x\n", Activate: argv}})), map[policy.ID]converge.State{"dropin" + file: converge.Corrected})
 }
 
 func TestASysctlOfWhichNobodyKnowsTheOldValueWaitsForTheReboot(t *testing.T) {
