@@ -447,6 +447,26 @@ func (p *pass) end() Result {
 	return result
 }
 
+// rememberLeft writes down what is not wanted any more, of the kinds of which all is known.
+func (e *Engine) rememberLeft(result Result) {
+	found, doubtful := map[policy.ID]bool{}, map[string]bool{}
+	for _, r := range result.Resources {
+		found[r.ID] = true
+		if r.State == Unknown {
+			doubtful[r.ID.Kind()] = true
+		}
+	}
+	for _, kind := range result.Kinds {
+		if doubtful[kind] {
+			continue
+		}
+		e.ledger.left(kind, func(id policy.ID) bool {
+			_, named := e.policy.Lookup(id)
+			return named || found[id]
+		})
+	}
+}
+
 // remember writes down where things stand. Of a pass that was interrupted, what
 // it could not tell is not news.
 func (e *Engine) remember(result Result, interrupted bool) {
@@ -467,6 +487,9 @@ func (e *Engine) remember(result Result, interrupted bool) {
 				changes = append(changes, change)
 			}
 		}
+	}
+	if !interrupted && !e.policy.Partial {
+		e.rememberLeft(result)
 	}
 	if e.Changed != nil && len(changes) > 0 {
 		e.Changed(changes)

@@ -689,6 +689,31 @@ func TestDriftIsIntentionalWhenThePolicyChangedAndCorrectiveWhenTheMachineDid(t 
 	}
 }
 
+func TestWhatLeavesThePolicyAndComesBackIsIntentional(t *testing.T) {
+	m := newMachine(t)
+	p := wants("1", "dropin/a", "dropin/b")
+	k := newKind(p, "dropin")
+	m.engine(p, k).Pass(t.Context())
+	k.policy = wants("1", "dropin/b")
+	k.policy.Partial = true // whether it has left is not known
+	m.engine(k.policy, k).Pass(t.Context())
+	k.policy, k.values["dropin/a"] = p, "theirs"
+	if r := the(t, m.engine(p, k).Pass(t.Context()), "dropin/a"); r.Cause != converge.Corrective {
+		t.Errorf("it had not left: %s", r.Cause)
+	}
+	k.policy = wants("1", "dropin/b")
+	m.engine(k.policy, k).Pass(t.Context())
+	m.ledger = openLedger(t, m.root, nil) // the agent is started again
+	k.policy, k.values["dropin/a"], k.values["dropin/b"] = p, "theirs", "theirs"
+	result := m.engine(p, k).Pass(t.Context())
+	if r := the(t, result, "dropin/a"); r.State != converge.Corrected || r.Cause != converge.Intentional {
+		t.Errorf("it came back: %+v", r)
+	}
+	if r := the(t, result, "dropin/b"); r.Cause != converge.Corrective {
+		t.Errorf("it was there all the time: %+v", r)
+	}
+}
+
 // A kind's own resources are in no policy and have no digest.
 func TestDriftOfAResourceOfAKindsOwnIsCorrectiveOnceItWasInLine(t *testing.T) {
 	m := newMachine(t)
@@ -943,7 +968,8 @@ func TestALedgerThatCannotBeWrittenDoesNotStopAPass(t *testing.T) {
 		}
 		k.values["dropin/b"] = "theirs"
 		e.Pass(t.Context())
-		if l := openLedger(t, m.root, nil); l.Since("dropin/a", converge.Compliant, time.Time{}).IsZero() {
+		later := m.clock.Now().Add(time.Hour)
+		if l := openLedger(t, m.root, nil); l.Since("dropin/a", converge.Compliant, later).Equal(later) {
 			t.Errorf("fault %d: after the next pass the ledger does not know dropin/a", n)
 		}
 		if !refused {

@@ -389,6 +389,23 @@ func (l *Ledger) MarkChanged(id policy.ID, now time.Time) {
 // noDigest stands for the digest of a resource that is a kind's own idea.
 const noDigest = "-"
 
+// notWanted stands for the digest of a resource that the policy does not name any more.
+const notWanted = "not wanted"
+
+// left notes of the resources of a kind that are neither wanted nor there any more that
+// what comes of them next is news: if the policy names one again, it has not been in line
+// with that.
+func (l *Ledger) left(kind string, known func(policy.ID) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, s := range l.resources {
+		if id.Kind() == kind && s.Digest != "" && s.Digest != noDigest && s.Digest != notWanted && !known(id) {
+			s.Digest = notWanted
+			l.note(line{Resource: id, Standing: &s})
+		}
+	}
+}
+
 // WasInLine says whether the resource was in line when this was last wanted of it.
 func (l *Ledger) WasInLine(id policy.ID, digest string) bool {
 	l.mu.Lock()
@@ -421,7 +438,8 @@ func (l *Ledger) EverInLine(id policy.ID) bool {
 func (l *Ledger) Since(id policy.ID, state State, now time.Time) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	if s, ok := l.resources[id]; ok && settled(s.State) == state {
+	// A time that has not come yet is of a clock that was wrong: it says nothing.
+	if s, ok := l.resources[id]; ok && settled(s.State) == state && !s.Since.After(now) {
 		return s.Since
 	}
 	return now

@@ -397,3 +397,17 @@ func TestAFileThatIsMadeAtTheSecondTryIsNotedToo(t *testing.T) {
 		t.Error("a crash now would make it somebody else's")
 	}
 }
+
+// At the first boot a clock may be days ahead, and then be set right.
+func TestATimeThatHasNotComeYetIsNotSinceWhen(t *testing.T) {
+	m := newMachine(t)
+	p := wants("1", "dropin/a")
+	k := newKind(p, "dropin")
+	right := m.clock.Now()
+	m.clock.now = right.Add(48 * time.Hour)
+	m.engine(p, k).Pass(t.Context())
+	m.clock.now = right
+	if r := the(t, m.engine(p, k).Pass(t.Context()), "dropin/a"); r.Since.After(m.clock.Now()) {
+		t.Errorf("since %s, and it is %s", r.Since, m.clock.Now())
+	}
+}

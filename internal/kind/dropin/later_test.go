@@ -149,3 +149,24 @@ func TestSSHDReadsItsFilesAgainUnlessThatWouldEndIt(t *testing.T) {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
+
+// At the first boot a clock may be days ahead, and then be set right.
+func TestAFileOfATimeThatHasNotComeYetWaitsForNobodyWhoLoggedInSince(t *testing.T) {
+	const name = "/etc/security/limits.d/a.conf"
+	id := policy.NewID("dropin", name)
+	p := files(map[string]policy.Dropin{name: {Content: "* soft nofile 10\n"}})
+	early := time.Now().Add(47 * time.Hour) // by the clock that was ahead
+	m := &running{root: machine(t, nil), sessions: &sessions{list: []system.Session{{Since: early}}}}
+	m.pass(t, p)
+	changed := time.Now().Add(48 * time.Hour)
+	if err := os.Chtimes(filepath.Join(m.root, name), changed, changed); err != nil {
+		t.Fatal(err)
+	}
+	if r := m.pass(t, p)[id]; r.State != converge.Pending {
+		t.Errorf("somebody logged in before it changed, by the same clock, and it is %s", r.State)
+	}
+	m.sessions = &sessions{list: []system.Session{{Since: time.Now().Add(-time.Minute)}}}
+	if r := m.pass(t, p)[id]; r.State != converge.Compliant {
+		t.Errorf("it is %s: %s", r.State, r.Reason)
+	}
+}
