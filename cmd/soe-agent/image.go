@@ -33,8 +33,14 @@ func (a *app) auditCommand() *cobra.Command {
 		Short: "Say what would go wrong if this machine were captured as an image, and what to do",
 		Long: `Audit looks for what would go wrong with the capture of this machine as an image, or with
 every desktop that is made of it: unfinished package transactions, a full volume, missing
-agents, a registration of amazon-ssm-agent, credentials, things in directories that the
-capture deletes, the agent's own state, and nobody to administer it. It changes nothing.
+agents, a registration of amazon-ssm-agent, things in directories that the capture deletes,
+the agent's own state, and nobody to administer it. It looks for credentials through all
+files below /etc, /home, /opt, /root, /srv and /usr/local: private keys, keys of AWS,
+passwords in settings and of local accounts, histories of shells. It names file and line
+and never the secret, and what it could not look at. It changes nothing.
+
+✗ has to be mended; • may be right, which the maker of the image knows; ? could not be
+looked at.
 
 Exit code: 0 when nothing was found, 2 when something was, 1 when it could not be told.`,
 		Args: cobra.NoArgs,
@@ -69,6 +75,9 @@ func (a *app) printAudit(found image.Audit) {
 	for _, f := range found.Findings {
 		a.printf("✗ %s: %s\n    why  %s\n    do   %s\n", f.Check, f.What, f.Why, f.Do)
 	}
+	for _, f := range found.Named {
+		a.printf("• %s: %s\n    why  %s\n    do   %s\n", f.Check, f.What, f.Why, f.Do)
+	}
 	for _, d := range found.Unknown {
 		a.printf("? %s: %s\n", d.Check, d.Why)
 	}
@@ -95,8 +104,9 @@ func (a *app) sealCommand() *cobra.Command {
 		Use:   "seal",
 		Short: "Show what of this machine an image must not keep, and with --yes remove it",
 		Long: `Seal removes what belongs to this machine alone, so that a desktop which is made of its
-image begins with the seed policy: the agent's state (last good policy, ledger, backups,
-history, report) and, with --ssm-registration, the registration of amazon-ssm-agent as
+image begins with the seed policy: the files in which the policy has put a secret, which
+each desktop gets anew; the agent's state (last good policy, ledger, backups, history,
+report); and, with --ssm-registration, the registration of amazon-ssm-agent as
 a managed node with its key and its credentials. The machine stays as it is configured,
 but what files were like before the agent is forgotten: purge cannot give them back.
 It never touches the machine-id. Without --yes it shows what it would do and does

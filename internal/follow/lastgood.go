@@ -82,6 +82,23 @@ func (m *Machine) lastGood(identity facts.Identity) (last LastGood, ok bool, err
 	return last, true, nil
 }
 
+// Fragments are those of the last good policy in a state directory, whichever machine
+// wrote it. One that cannot be understood has none.
+func Fragments(files system.FS, stateDir string) ([]policy.Source, error) {
+	content, err := files.ReadFile(path.Join(stateDir, "lastgood.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var last LastGood
+	if json.Unmarshal(content, &last) != nil {
+		return nil, nil
+	}
+	return last.Sources, nil
+}
+
 // freshness is how old the time at which a policy was confirmed may be on disk.
 // Without it there would be a write at every look.
 const freshness = time.Hour

@@ -33,6 +33,8 @@ type Finding struct {
 	What  string `json:"what"` // is found
 	Why   string `json:"why"`  // that is bad
 	Do    string `json:"do"`
+
+	named bool // and no more
 }
 
 // A Doubt is a check of which the outcome is not known.
@@ -44,9 +46,11 @@ type Doubt struct {
 // An Audit is what was found.
 type Audit struct {
 	Findings []Finding `json:"findings"`
-	Unknown  []Doubt   `json:"unknown"`
-	Fine     []string  `json:"fine"`    // the checks that have found nothing
-	Skipped  []Doubt   `json:"skipped"` // checks that only a machine that runs has, or one that has its own volume
+	// Named are what may be right in an image and is for its maker to decide.
+	Named   []Finding `json:"named"`
+	Unknown []Doubt   `json:"unknown"`
+	Fine    []string  `json:"fine"`    // the checks that have found nothing
+	Skipped []Doubt   `json:"skipped"` // checks that only a machine that runs has, or one that has its own volume
 }
 
 // errSkipped is wrapped by the error of a check that says nothing of this system.
@@ -74,13 +78,17 @@ func checks() []check {
 
 // Run makes an audit.
 func Run(ctx context.Context, o Options) Audit {
-	a := Audit{Findings: []Finding{}, Unknown: []Doubt{}, Fine: []string{}, Skipped: []Doubt{}}
+	a := Audit{Findings: []Finding{}, Named: []Finding{}, Unknown: []Doubt{}, Fine: []string{}, Skipped: []Doubt{}}
 	for _, c := range checks() {
 		found, err := c.find(ctx, o)
-		for i := range found {
-			found[i].Check = c.name
+		for _, f := range found {
+			f.Check = c.name
+			if f.named {
+				a.Named = append(a.Named, f)
+			} else {
+				a.Findings = append(a.Findings, f)
+			}
 		}
-		a.Findings = append(a.Findings, found...)
 		switch {
 		case errors.Is(err, errSkipped):
 			a.Skipped = append(a.Skipped, Doubt{c.name, err.Error()})

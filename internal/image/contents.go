@@ -14,7 +14,6 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
-	"github.com/soe-agent/soe-agent/internal/scrub"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -38,39 +37,6 @@ func leadsToFile(files system.FS, link string) bool {
 	}
 	_, err = files.ReadDir(link)
 	return err != nil
-}
-
-// credentials looks for those that would be in every desktop.
-func credentials(_ context.Context, o Options) ([]Finding, error) {
-	const why = "the image is given to many, and whoever may read it has them"
-	files := o.System.FS
-	var found []Finding
-	var errs []error
-	look := func(name string, holds func([]byte) bool, do string) {
-		content, err := files.ReadFile(name)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			errs = append(errs, err)
-		case holds(content):
-			found = append(found, Finding{What: name + " seems to hold credentials", Why: why, Do: do})
-		}
-	}
-	secretive := func(content []byte) bool { return !bytes.Equal(scrub.Scrubber{}.Text(content), content) }
-	hasKey := func(content []byte) bool { return bytes.Contains(content, []byte("PRIVATE KEY-----")) }
-	for _, name := range filesIn(files, "/root/.aws") {
-		look(name, secretive, "remove it; those of amazon-ssm-agent: soe-agent image seal --ssm-registration --yes")
-	}
-	own := append([]string{o.ConfigFile}, filesIn(files, o.LocalDir)...)
-	own = append(own, filesIn(files, o.SeedDir)...)
-	own = append(own, filesIn(files, "/etc/systemd/system/soe-agent.service.d")...)
-	for _, name := range own {
-		look(name, secretive, "take it out: secrets belong into Secrets Manager, and the credentials of a desktop come from its activation")
-	}
-	for _, name := range filesIn(files, "/root/.ssh") {
-		look(name, hasKey, "remove it")
-	}
-	return found, errors.Join(errs...)
 }
 
 // What the capture deletes and something in the image may need.

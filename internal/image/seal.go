@@ -9,8 +9,12 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/follow"
+	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -21,6 +25,7 @@ const ssmDir = "/var/lib/amazon/ssm"
 type Removal struct {
 	Path    string `json:"path"`
 	Section string `json:"section,omitempty"` // of the file, which stays with the others
+	Secret  bool   `json:"secret,omitempty"`  // a secret of the policy is in it
 	Left    string `json:"left,omitempty"`    // why it could not be
 
 	rest []byte // of the file
@@ -31,15 +36,19 @@ func (r Removal) String() string {
 	if r.Section != "" {
 		return fmt.Sprintf("remove [%s] from %s", r.Section, r.Path)
 	}
+	if r.Secret {
+		return "remove " + r.Path + ", which holds a secret of the policy"
+	}
 	return "remove " + r.Path
 }
 
 // Sealing lists what sealing takes away, in the order in which it does: what is in a
-// directory comes before the directory. With registration also what belongs to this
+// directory comes before the directory, and files with secrets come before the state that
+// knows of them. With registration also what belongs to this
 // machine as a managed node.
 func Sealing(o Options, registration bool) ([]Removal, error) {
-	var all []Removal
-	var errs []error
+	all, err := secretFiles(o)
+	errs := []error{err}
 	for _, dir := range []string{o.StateDir, o.RunDir} {
 		there, err := below(o.System.FS, dir)
 		errs = append(errs, err)
@@ -76,21 +85,72 @@ func Seal(ctx context.Context, o Options, registration bool) ([]Removal, error) 
 	if err != nil {
 		return nil, err
 	}
+	secretsLeft := false
 	for i, r := range all {
 		if err := ctx.Err(); err != nil {
 			return all[:i], err
 		}
 		err := error(nil)
-		if r.Section != "" {
+		switch {
+		case secretsLeft && strings.HasPrefix(r.Path, o.StateDir+"/"):
+			err = errKnowsOfSecret
+		case r.Section != "":
 			err = rewrite(o.System.FS, r)
-		} else {
+		default:
 			err = o.System.FS.Remove(r.Path)
 		}
 		if err != nil {
 			all[i].Left = err.Error()
+			secretsLeft = secretsLeft || r.Secret
 		}
 	}
 	return all, nil
+}
+
+// errKnowsOfSecret is why the state stays when not every secret could be taken away: the
+// next seal would not know of it.
+var errKnowsOfSecret = errors.New("it is needed to find the secret that could not be removed; mend that and seal again")
+
+// secretFiles are the files of the policy that hold a secret: those that the ledger knows,
+// and those of which the last good policy, the seed or a local fragment says so, for
+// whichever persona.
+func secretFiles(o Options) ([]Removal, error) {
+	names, err := converge.SecretFiles(o.System.FS, o.StateDir)
+	errs := []error{err}
+	sources, err := follow.Fragments(o.System.FS, o.StateDir)
+	errs = append(errs, err)
+	for dir, layer := range map[string]policy.Layer{o.SeedDir: policy.Seed, o.LocalDir: policy.Local} {
+		of, err := policy.ReadDir(o.System.FS, dir, layer)
+		errs = append(errs, err)
+		sources = append(sources, of...)
+	}
+	for _, source := range sources {
+		fragment, err := policy.Parse(source)
+		if err != nil {
+			continue // it is not in force, and what it was before the ledger knows
+		}
+		for _, setting := range fragment.Settings {
+			references, _ := policy.References(setting.Spec)
+			if _, isDropin := setting.Spec.(policy.Dropin); isDropin && slices.ContainsFunc(references, policy.Reference.Secret) {
+				names = append(names, "/"+setting.ID.Name())
+			}
+		}
+	}
+	slices.Sort(names)
+	var all []Removal
+	for _, name := range slices.Compact(names) {
+		for _, file := range []string{name, system.Temporary(name)} {
+			info, err := o.System.FS.Stat(file)
+			switch {
+			case errors.Is(err, fs.ErrNotExist):
+			case err != nil:
+				errs = append(errs, err)
+			case !info.IsDir():
+				all = append(all, Removal{Path: file, Secret: true})
+			}
+		}
+	}
+	return all, errors.Join(errs...)
 }
 
 // ssmAgentRests is an error while amazon-ssm-agent runs: it would write all of it anew.

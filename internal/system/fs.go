@@ -65,6 +65,9 @@ type FS interface {
 	// be changed is in Failed; the error is that of ctx or of Dir. Set-id bits and
 	// capabilities of a file are lost, as the kernel has it; nothing is kept.
 	Reown(ctx context.Context, r Reown) (Reowned, error)
+	// Survey goes through all files below a directory, and returns what it has not looked
+	// at. It ends with ctx, and says where. A directory that is not there has no files.
+	Survey(ctx context.Context, s Survey) []Unseen
 }
 
 // Attr is who owns a file and what they may do.

@@ -2,11 +2,17 @@ package e2e
 
 import (
 	"encoding/json"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/agent"
+	"github.com/soe-agent/soe-agent/internal/converge"
 	seal "github.com/soe-agent/soe-agent/internal/image"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/test/awsfake"
 	"github.com/soe-agent/soe-agent/test/box"
 )
 
@@ -33,10 +39,21 @@ func TestASealedImageIsFitToBeCapturedAndItsDesktopsBeginWithTheSeed(t *testing.
 		"/etc/sudoers.d/50-maker": {Content: "%makers ALL=(ALL) ALL\n", Mode: 0o440},
 	}))
 	w.MustExec(t, "systemctl", "enable", "cloud-init", "skylight-agent", "amazon-ssm-agent")
-	w.publish(t, 1, w.fleetPolicy())
+	fragments := w.fleetPolicy()
+	secrets, secretFiles := secretPolicy()
+	secrets, _, _ = strings.Cut(secrets, "[checks.")
+	fragments["60-secrets"] = "schema = 1\n" + secrets
+	w.putCanaries(oldCanaries)
+	h := newHunt(w, oldCanaries...)
+	w.publish(t, 1, fragments)
 	w.activate(t)
+	// No account of an image has a password; those of the box have.
+	w.MustExec(t, "sh", "-c", "usermod -p '*' "+box.DesktopUser+"; usermod -p '*' "+box.DomainAdmin+"; rm -f /etc/shadow- /etc/passwd-")
 	w.boot(t)
 	w.converged(t, 1)
+	if found := h.files(t); len(found) != len(secretFiles) {
+		t.Errorf("the secrets are in %v", found)
+	}
 	machineID := w.MustReadFile(t, "/etc/machine-id")
 
 	found, code := w.audit(t)
@@ -68,7 +85,15 @@ func TestASealedImageIsFitToBeCapturedAndItsDesktopsBeginWithTheSeed(t *testing.
 	if would, err := w.Exec(t.Context(), "soe-agent", "image", "seal", "--ssm-registration"); err != nil || would.Code != 2 || !strings.Contains(would.Stdout, "would remove "+agent.StateDir+"/ledger.jsonl\n") {
 		t.Errorf("it would %v, %+v", err, would)
 	}
-	w.MustExec(t, "soe-agent", "image", "seal", "--yes", "--ssm-registration")
+	said := w.MustExec(t, "soe-agent", "image", "seal", "--yes", "--ssm-registration")
+	for _, file := range secretFiles {
+		if !strings.Contains(said, "done: remove "+file+", which holds a secret of the policy\n") {
+			t.Errorf("of %s it says nothing:\n%s", file, said)
+		}
+	}
+	if found := h.files(t); len(found) > 0 {
+		t.Errorf("the secrets are still in %v", found)
+	}
 	if left := w.MustExec(t, "sh", "-c", "find "+agent.StateDir+" /var/lib/amazon/ssm /run/soe-agent /root/.aws -mindepth 1"); left != "" {
 		t.Errorf("left is %s", left)
 	}
@@ -106,4 +131,67 @@ func TestASealedImageIsFitToBeCapturedAndItsDesktopsBeginWithTheSeed(t *testing.
 	}
 	w.activate(t)
 	w.converged(t, 1)
+	for _, file := range secretFiles {
+		w.MustReadFile(t, file)
+	}
+}
+
+// Whoever makes an image from outside has credentials at hand, and the image gets nothing of it.
+func TestAnImageGetsNoSecretAndItsDesktopsFetchTheirs(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	secrets, files := secretPolicy()
+	secrets, _, _ = strings.Cut(secrets, "[checks.")
+	const plain = "/etc/motd.d/soe"
+	fragment := "schema = 1\n" + secrets + "[dropins.\"" + plain + "\"]\ncontent = \"{{resolve:ssm:/soe/prod/motd}}\\n\"\n"
+	w.putCanaries(oldCanaries)
+	w.aws.PutParameter("/soe/prod/motd", "welcome")
+	h := newHunt(w, oldCanaries...)
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "10-base.toml"), []byte(fragment), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	credentials := awsfake.DefaultCredentials()
+	cmd := exec.CommandContext(t.Context(), binary, "--json", "--root", w.Root, "apply", "--policy", dir)
+	cmd.Env = append(os.Environ(), "AWS_ACCESS_KEY_ID="+credentials.AccessKeyID, "AWS_SECRET_ACCESS_KEY="+credentials.SecretAccessKey, "AWS_SESSION_TOKEN="+credentials.SessionToken)
+	var stderr strings.Builder
+	cmd.Stderr = &stderr
+	out, err := cmd.Output()
+	var o outcome
+	if jsonErr := json.Unmarshal(out, &o.Report); err != nil || jsonErr != nil {
+		t.Fatalf("%v, %v: %s%s", err, jsonErr, out, stderr.String())
+	}
+	states := map[policy.ID]converge.State{"dropin" + plain: converge.Corrected}
+	for _, file := range files {
+		states[policy.ID("dropin"+file)] = converge.Pending
+	}
+	o.wants(t, states)
+	if got, err := w.ReadFile(plain); err != nil || got != "welcome\n" {
+		t.Errorf("what is no secret is %q, %v", got, err)
+	}
+	err = filepath.WalkDir(w.Root, func(name string, entry os.DirEntry, err error) error {
+		if err != nil || !entry.Type().IsRegular() {
+			return err
+		}
+		content, err := os.ReadFile(name)
+		if found := h.in(content); len(found) > 0 {
+			t.Errorf("%v is in %s", found, name)
+		}
+		return err
+	})
+	if err != nil {
+		t.Error(err)
+	}
+
+	if err := w.aws.PublishPolicy(policyPath, 1, map[string]string{"10-base": fragment}); err != nil {
+		t.Fatal(err)
+	}
+	w.activate(t)
+	w.boot(t)
+	w.converged(t, 1)
+	for _, file := range files {
+		if content := w.MustReadFile(t, file); len(h.in([]byte(content))) == 0 {
+			t.Errorf("a desktop of the image has no secret in %s", file)
+		}
+	}
 }

@@ -1,0 +1,118 @@
+package image
+
+import (
+	"bytes"
+	"path"
+	"slices"
+	"strings"
+)
+
+const secretName = `(?:pass(?:w(?:or)?d|phrase)|secret|token|psk|authtok|api[_-]?key|access[_-]?key|private[_-]?key|auth[_-]?key)` //nolint:gosec // words, and no secrets
+
+var (
+	// awsKey is the ID of an access key (IAM User Guide, unique identifiers).
+	awsKey = lazily(`\b(?:AKIA|ASIA)[A-Z2-7]{16}\b`)
+	// setting is a name and its value, as files of settings and of environments have them.
+	setting = lazily(`(?i)^\s*(?:export\s+|set\s+|Environment=\s*["']?)?["']?([\w.-]*` + secretName + `[\w.-]*)["']?\s*=\s*("[^"]+"|'[^']+'|[^\s"']+)["']?\s*(?:[#;].*)?$`)
+	// entry is the same in YAML.
+	entry = lazily(`(?i)^\s*(?:-\s+)?["']?([\w.-]*(?:` + secretName + `|client-key-data)[\w.-]*)["']?\s*:\s+("[^"]+"|'[^']+'|[^\s"'{\[&*|>!][^\s]*),?\s*$`)
+	// word is a password as netrc(5), apt_auth.conf(5) and others have it.
+	word = lazily(`(?i)(?:^|\s)password\s+(\S+)`)
+	// inURL is user and password before a host.
+	inURL = lazily(`\b[a-z][a-z0-9+.-]*://[^\s/:@"'<>]+:([^\s/@"'<>]+)@[\w\[]`)
+	// crypted is a hash of crypt(5).
+	crypted = lazily(`\$(?:1|5|6|7|y|gy|2[abxy])\$[./A-Za-z0-9$=,]{20,}`)
+	// auths are those of registries, in a docker config.json.
+	auths = lazily(`"(?:auth|identitytoken|registrytoken)"\s*:\s*"([^"]+)"`)
+	// noSecret is a value that only says where or how: a reference, a word, a path, a number.
+	noSecret = lazily(`(?i)^(?:|[$%@{<(].*|.*\{\{.*|/.*|\d{1,3}|x+|\*+|!+|\.\.\.|true|false|yes|no|on|off|none|null|nil|ask|always|never|required|optional|pass:insta|prompt|default|disabled|enabled|files|env|example|changeit|.*\(\).*)$`)
+	// notItself is the name of a setting about passwords, and not of one.
+	notItself = lazily(`(?i)(?:file|path|dir|url|uri|min|max|len|length|size|age|policy|type|timeout|tries|retries|warn|days|count|cmd|command|prompt|helper|store|storage|agent|method|mode|algorithm|format|bits|name|label|encoder|echo|expire|expiry|ttl|id)$|^(?:no|allow|require|enable|disable|use|try|min|max|permit)`)
+)
+
+// configuration says whether a file is one of settings, in which passwords are looked for. In
+// the sources of programs names such as "password" are everywhere.
+func configuration(name string) bool {
+	base := strings.ToLower(path.Base(name))
+	switch path.Ext(base) {
+	case ".conf", ".cfg", ".cnf", ".ini", ".env", ".properties", ".yaml", ".yml", ".toml", ".repo", ".service", ".nmconnection", ".list", ".sources", ".sh", ".cred", ".credentials":
+		return true
+	case ".pem", ".crt", ".js", ".py", ".html", ".md", ".so":
+		return false
+	}
+	return strings.HasPrefix(name, "/etc/") || strings.HasPrefix(name, "/var/lib/cloud/") || strings.HasPrefix(base, ".") || strings.HasPrefix(path.Base(path.Dir(name)), ".") ||
+		slices.Contains([]string{"credentials", "environment", "netrc", "_netrc", "my.cnf", "config", "user-data.txt", "user-data", "anaconda-ks.cfg", "original-ks.cfg"}, base)
+}
+
+// A hit is something in a file that looks like a secret.
+type hit struct {
+	line int // from 1; 0 is the whole file
+	sort string
+}
+
+// passwordsIn are the hits in the text of a file of settings, at most a few.
+func passwordsIn(name string, text []byte, fromLine int) []hit {
+	var found []hit
+	number := fromLine
+	base := path.Base(name)
+	for raw := range bytes.Lines(text) {
+		number++
+		if sort := secretOf(name, base, strings.TrimRight(string(raw), "\r\n")); sort != "" && len(found) < mostOfAFile {
+			found = append(found, hit{number, sort})
+		}
+	}
+	return found
+}
+
+// mostOfAFile is how many lines of one file are named.
+const mostOfAFile = 5
+
+// longestLine is the longest in which secrets are looked for, besides keys.
+const longestLine = 16 << 10
+
+// secretOf is what sort of secret a line holds, "" if none.
+func secretOf(name, base, line string) string {
+	if len(line) > longestLine {
+		line = line[:longestLine]
+	}
+	text := strings.TrimSpace(line)
+	comment := strings.HasPrefix(text, "#") || strings.HasPrefix(text, ";") || strings.HasPrefix(text, "//") && base != ".npmrc"
+	if id := awsKey().FindString(line); id != "" && !strings.HasSuffix(id, "EXAMPLE") {
+		return "an access key of AWS"
+	}
+	if comment {
+		return ""
+	}
+	switch {
+	case assigned(setting().FindStringSubmatch(line)), yaml(name, base) && assigned(entry().FindStringSubmatch(line)):
+		return "a password or another secret"
+	case meant(inURL().FindStringSubmatch(line)):
+		return "a password in a URL"
+	case crypted().MatchString(line):
+		return "the hash of a password"
+	case (strings.Contains(base, "netrc") || strings.HasPrefix(name, "/etc/apt/auth.conf")) && meant(word().FindStringSubmatch(line)):
+		return "a password"
+	case base == ".pgpass" && strings.Count(line, ":") >= 4:
+		return "a password of PostgreSQL"
+	case (base == "config.json" || base == ".dockercfg" || base == "auth.json") && meant(auths().FindStringSubmatch(line)):
+		return "the password of a registry"
+	case base == ".npmrc" && strings.Contains(line, "_auth") && strings.Contains(line, "=") && !strings.Contains(line, "${"):
+		return "a token of npm"
+	}
+	return ""
+}
+
+func yaml(name, base string) bool {
+	switch path.Ext(base) {
+	case ".yaml", ".yml", ".properties":
+		return true
+	}
+	return base == "config" && strings.Contains(name, "/.kube/") || strings.HasPrefix(name, "/etc/kubernetes/") || strings.HasPrefix(name, "/var/lib/cloud/")
+}
+
+func assigned(match []string) bool {
+	return match != nil && !notItself().MatchString(match[1]) && meant([]string{"", strings.Trim(match[2], `"'`)})
+}
+
+// meant says whether the last of a match is a value, and not only where to find one.
+func meant(match []string) bool { return match != nil && !noSecret().MatchString(match[len(match)-1]) }
