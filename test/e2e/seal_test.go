@@ -43,9 +43,9 @@ func TestASealedImageIsFitToBeCapturedAndItsDesktopsBeginWithTheSeed(t *testing.
 	secrets, secretFiles := secretPolicy()
 	secrets, _, _ = strings.Cut(secrets, "[checks.")
 	fragments["60-secrets"] = "schema = 1\n" + secrets
-	w.putCanaries(oldCanaries)
 	h := newHunt(w, oldCanaries...)
 	w.publish(t, 1, fragments)
+	w.putCanaries(oldCanaries)
 	w.activate(t)
 	// No account of an image has a password; those of the box have.
 	w.MustExec(t, "sh", "-c", "usermod -p '*' "+box.DesktopUser+"; usermod -p '*' "+box.DomainAdmin+"; rm -f /etc/shadow- /etc/passwd-")
@@ -143,6 +143,7 @@ func TestAnImageGetsNoSecretAndItsDesktopsFetchTheirs(t *testing.T) {
 	secrets, files := secretPolicy()
 	secrets, _, _ = strings.Cut(secrets, "[checks.")
 	const plain = "/etc/motd.d/soe"
+	w.MustWriteFile(t, agent.ConfigFile, box.File{Content: strings.Replace(w.MustReadFile(t, agent.ConfigFile), `, "developer"`, "", 1)})
 	fragment := "schema = 1\n" + secrets + "[dropins.\"" + plain + "\"]\ncontent = \"{{resolve:ssm:/soe/prod/motd}}\\n\"\n"
 	w.putCanaries(oldCanaries)
 	w.aws.PutParameter("/soe/prod/motd", "welcome")
