@@ -81,6 +81,7 @@ run = ["/bin/true"]
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Root = "/" // it runs: an image gets no secret
 	const file = "/etc/example.d/agent.conf"
 	if err := s.FS.MkdirAll("/etc/example.d", 0o755); err != nil {
 		t.Fatal(err)
