@@ -108,7 +108,7 @@ func (d *rpmdb) ask(ctx context.Context) (system.Output, error) {
 // and then knows of no package.
 func trouble(out system.Output) (last error) {
 	for line := range strings.Lines(string(out.Stderr)) {
-		if line = strings.TrimSpace(line); strings.HasPrefix(line, "error:") || strings.HasPrefix(line, "rpmdb:") {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "error:") || strings.HasPrefix(line, "rpmdb:") || strings.Contains(line, "dummy database") {
 			last = errors.New(line)
 		}
 	}

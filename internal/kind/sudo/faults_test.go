@@ -23,8 +23,8 @@ func (a asked) Run(ctx context.Context, c system.Command) (system.Output, error)
 	switch c.Argv[0] {
 	case "sudo":
 		user := c.Argv[4]
-		if c.Argv[2] != "-ll" {
-			return a.directory.Run(ctx, c)
+		if out, err := a.directory.Run(ctx, c); err != nil || out.ExitCode != 0 || c.Argv[2] != "-ll" {
+			return out, err
 		}
 		if a.mayUse(user, c.Staged) {
 			return system.Output{Stdout: []byte("User " + user + " may run the following commands on here:\n\nSudoers entry:\n    RunAsUsers: ALL\n    Commands:\n\tALL\n")}, nil
