@@ -311,7 +311,12 @@ func differing(a, b map[string]string) func(func(string) bool) {
 func snapshot(t *testing.T, m Machine) map[string]string {
 	t.Helper()
 	seen := map[string]string{}
-	err := filepath.WalkDir(m.Root, func(name string, entry fs.DirEntry, err error) error {
+	root, err := os.OpenRoot(m.Root)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer root.Close()
+	err = filepath.WalkDir(m.Root, func(name string, entry fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
@@ -329,13 +334,13 @@ func snapshot(t *testing.T, m Machine) map[string]string {
 		text := info.Mode().String()
 		switch {
 		case info.Mode().IsRegular():
-			content, err := os.ReadFile(name)
+			content, err := root.ReadFile(relative)
 			if err != nil {
 				return err
 			}
 			text += " " + string(content)
 		case info.Mode()&fs.ModeSymlink != 0:
-			target, err := os.Readlink(name)
+			target, err := root.Readlink(relative)
 			if err != nil {
 				return err
 			}

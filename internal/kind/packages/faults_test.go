@@ -55,7 +55,7 @@ func (d *desk) state() string {
 	for name, version := range d.installed {
 		lines = append(lines, name+" "+version)
 	}
-	return strings.Join(append(lines, d.yum.imported...), "\n")
+	return strings.Join(append(lines, d.imported...), "\n")
 }
 
 func (d *desk) walked(p *policy.Policy, k converge.Kind) faultwalk.Machine {
