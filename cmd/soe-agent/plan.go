@@ -155,7 +155,7 @@ func (a *app) open(ctx context.Context, gate system.Gate, sources []policy.Sourc
 	if err != nil {
 		return w, err
 	}
-	config, err := a.readConfig(w.machine.System)
+	config, err := agent.TrustedConfig(w.machine.System.FS, a.configFile)
 	if err != nil {
 		return w, err
 	}

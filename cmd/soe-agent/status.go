@@ -115,6 +115,7 @@ func (a *app) printStatus(ctx context.Context, s agent.Status, now time.Time) {
 	row("busy with", strings.Join(s.Busy, ", "))
 	row("packages", s.Packages)
 	row("trouble", s.SafeMode)
+	row("trouble", s.Room)
 	if s.Waiting != "" {
 		row("trouble", s.Waiting+upTo(now, "; next attempt in ", s.NextAttempt))
 	}

@@ -37,7 +37,7 @@ func (d *daemon) poll() time.Duration {
 // configuration reads agent.toml again. One that cannot be read leaves the last
 // one, or the default, in force, and is reported.
 func (d *daemon) configuration() Config {
-	config, err := ReadConfig(d.System.FS, d.configFile)
+	config, err := TrustedConfig(d.System.FS, d.configFile)
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
@@ -46,10 +46,25 @@ func (d *daemon) configuration() Config {
 			d.Log.Error("the configuration is refused; the last good one stays in force", "err", err)
 		}
 		d.configProblems = problems
+		if !d.configured {
+			d.config = d.lastConfig()
+		}
 		return d.config
 	}
-	d.configProblems = nil
+	d.configProblems, d.configured = nil, true
 	d.config, d.Schedule = config, config.Schedule
+	return config
+}
+
+// lastConfig is what is known of the configuration while none could be read in this life
+// of the agent, mu being held: whose policy the last good one was. Nothing is taken away
+// because of that.
+func (d *daemon) lastConfig() Config {
+	config := Default()
+	config.unsure = true
+	if last, kept := d.layers().Last(d.Facts); kept {
+		config.AWS.Path, config.Personas = last.Path, last.Personas
+	}
 	return config
 }
 
@@ -100,6 +115,7 @@ func (d *daemon) ask(ctx context.Context, config Config) error {
 	d.unkept = err != nil
 	d.mu.Unlock()
 	d.contacted(found)
+	d.ownRefused(found.Refused)
 	d.take(found.Policy)
 	if len(found.Missing) > 0 {
 		return found.Missing
@@ -115,7 +131,8 @@ func (d *daemon) byLastContact() {
 	d.mu.Lock()
 	config := d.config
 	d.mu.Unlock()
-	known, err := d.layers().Known(d.subjectMeanwhile(config))
+	subject := d.subjectMeanwhile(config)
+	known, err := d.layers().Known(subject)
 	d.ownRefused(known.Refused)
 	if err != nil || len(known.Refused) > 0 {
 		return
@@ -132,6 +149,9 @@ func (d *daemon) byLastContact() {
 	if !stays {
 		d.Log.Info("enforcing the machine's own fragments with the policy that was published last", "policy", known.Policy.Digest(), "serial", known.Policy.Serial)
 		d.enforce(known.Policy, refused)
+	}
+	if err := d.layers().KeepLocal(subject); err != nil {
+		d.Log.Error("cannot keep the machine's own fragments for the next boot", "err", err)
 	}
 }
 
@@ -155,8 +175,7 @@ func (d *daemon) subjectMeanwhile(c Config) follow.Subject {
 	return s
 }
 
-// ownRefused notes what of the machine's own layers cannot be used, while AWS does not
-// say what is in force.
+// ownRefused notes what of the machine's own layers cannot be used.
 func (d *daemon) ownRefused(problems []string) {
 	d.mu.Lock()
 	before := d.ownProblems
@@ -169,7 +188,7 @@ func (d *daemon) ownRefused(problems []string) {
 		return
 	}
 	if len(problems) > 0 {
-		d.Log.Error("the machine's own fragments are refused; the last good policy stays in force", "problems", problems)
+		d.Log.Error("the machine's own fragments are refused; what they said before stays in force, and nothing is taken away meanwhile", "problems", problems)
 	}
 	d.publish()
 }
@@ -242,7 +261,7 @@ func (d *daemon) contacted(found follow.Found) {
 	if len(found.Missing) == 0 { // a value that is missing is trouble, and said by whoever looks
 		d.status.Waiting, d.status.Trouble, d.status.NextAttempt = "", "", time.Time{}
 	}
-	d.ownProblems, d.heard = nil, true
+	d.heard = true
 	d.status.LastContact, d.status.Rollout, d.status.PolicySince = d.System.Clock.Now(), found.Rollout, found.Since
 }
 

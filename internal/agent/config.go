@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
+	"path"
 	"strings"
 	"time"
 
@@ -21,10 +23,11 @@ const (
 	LocalDir    = "/etc/soe-agent/policy.d"
 	StateDir    = "/var/lib/soe-agent"
 	HistoryDir  = StateDir + "/history"
-	ReportFile  = "/run/soe-agent/report.json" // for everybody
-	WholeReport = StateDir + "/report.json"    // root's
-	StatusFile  = "/run/soe-agent/status.json"
-	markFile    = "/run/soe-agent/watched" // see watch.Watcher.MarkWith
+	RunDir      = "/run/soe-agent"
+	ReportFile  = RunDir + "/report.json"   // for everybody
+	WholeReport = StateDir + "/report.json" // root's
+	StatusFile  = RunDir + "/status.json"
+	markFile    = RunDir + "/watched" // see watch.Watcher.MarkWith
 	defaultPoll = 15 * time.Minute
 	defaultScan = 30 * time.Minute
 	defaultLock = 2 * time.Minute
@@ -39,6 +42,8 @@ type Config struct {
 	AWS      source.Config  `toml:"aws"`
 	Schedule Schedule       `toml:"schedule"`
 	Report   Reporting      `toml:"report"`
+
+	unsure bool // it may be another one: the file cannot be used
 }
 
 // Schedule says when the agent does something, and how long it waits.
@@ -76,6 +81,16 @@ func Default() Config {
 		Schedule: Schedule{Poll: duration{defaultPoll}, Verify: duration{defaultScan}, LockTimeout: duration{defaultLock}},
 		Report:   Reporting{SSM: true},
 	}
+}
+
+// TrustedConfig is ReadConfig for whoever does as it says to a machine. One that others
+// than root could have written is refused: the error is system.ErrUnsafe.
+func TrustedConfig(files system.FS, name string) (Config, error) {
+	_, _, err := system.Trusted(files, path.Clean("/"+name), os.Geteuid())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return Default(), fmt.Errorf("%s: cannot use the configuration: %w", name, err)
+	}
+	return ReadConfig(files, name)
 }
 
 // ReadConfig reads the configuration. A file that is not there says nothing, and

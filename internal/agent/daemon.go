@@ -62,7 +62,8 @@ type daemon struct {
 	unkept         bool           // it could not be kept for the next boot
 	enforced       Schedule       // that the kinds go by
 	configProblems []string
-	ownProblems    []string // of the machine's own layers, while AWS does not say what is in force
+	configured     bool     // a configuration was read in this life of the daemon
+	ownProblems    []string // of the machine's own layers
 	status         Status
 	heard          bool                            // of what is published, or that it cannot be had, in this life
 	overtaken      bool                            // a package transaction that an earlier life has begun goes on
@@ -89,6 +90,7 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	}
 	d := newDaemon(m, configFile, version, rhythmOf(watchdog))
 	defer d.life.endsWell()
+	d.status.Room = room(m.System)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
 	defer signal.Stop(signals)
@@ -493,8 +495,16 @@ func (d *daemon) refused() []string {
 func (d *daemon) write(name string, document any) {
 	var content bytes.Buffer
 	err := json.NewEncoder(&content).Encode(document)
+	write := func() error { return d.System.FS.WriteFile(name, content.Bytes(), system.Attr{Mode: 0o644}) }
 	if err == nil {
-		err = d.System.FS.WriteFile(name, content.Bytes(), system.Attr{Mode: 0o644})
+		err = write()
+	}
+	if errors.Is(err, syscall.ENOSPC) {
+		d.status.Room = room(d.System)
+		err = write()
+		if err != nil && d.System.FS.Remove(name) == nil { // what it says is true no more, and takes room
+			err = write()
+		}
 	}
 	if err != nil {
 		d.Log.Error("cannot say where the machine stands", "err", err)

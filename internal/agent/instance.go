@@ -23,12 +23,15 @@ var ErrAtWork = errors.New("another soe-agent is at work")
 // called or the process ends. command is what it does, as in "apply". With ErrAtWork
 // the error says who is before it; the daemon, whose command is "run", waits a while
 // for a command to end. The lock is the agent's own directory, which nobody without
-// root can open.
+// root can open. Once it is had there is room in RunDir, if that can be.
 func Claim(ctx context.Context, s *system.System, command string) (release func(), err error) {
 	deadline := s.Clock.Now().Add(claimPatience)
 	for {
 		release, holders, err := s.Lock(StateDir)
 		if err == nil {
+			if said := room(s); said != "" {
+				slog.Warn(said)
+			}
 			return release, nil
 		}
 		if !errors.Is(err, system.ErrLocked) {
@@ -36,6 +39,7 @@ func Claim(ctx context.Context, s *system.System, command string) (release func(
 		}
 		if s.Running() && nobodyOfRoots(holders) {
 			slog.Error("somebody without root holds the agent's lock, by a directory that was open to others; the agent goes on without it", "path", StateDir, "holder", atWork(holders))
+			_ = room(s)
 			return func() {}, nil
 		}
 		daemon := slices.ContainsFunc(holders, isDaemon)
@@ -94,4 +98,16 @@ func words(h system.Holder) []string {
 		return nil
 	}
 	return h.Command[1:]
+}
+
+// room makes room in RunDir, and says what there is to say of that.
+func room(s *system.System) string {
+	alone, err := s.MakeRoom(RunDir)
+	switch {
+	case err != nil:
+		return "there is no room for what the agent notes until the next boot, and for packages: " + err.Error()
+	case alone:
+		return "the file system of " + path.Dir(RunDir) + " is full, or was: what the agent notes there is on one of its own until the next boot"
+	}
+	return ""
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/credentials"
@@ -35,15 +36,25 @@ func (m *Machine) subject(ctx context.Context, c Config, tags func(context.Conte
 	selection := persona.Select(ctx, c.Personas, c.Rules, persona.Subject{
 		System: m.System, Facts: m.Facts, Tags: tags, Previous: m.layers().Previous(s),
 	})
-	s.Personas, s.Unsure, s.Doubts = selection.Personas, len(selection.Unknown) > 0, selection.Unknown
+	s.Personas, s.Unsure, s.Doubts = selection.Personas, len(selection.Unknown) > 0 || c.unsure, selection.Unknown
+	if c.unsure {
+		s.Doubts = append(slices.Clone(s.Doubts), noConfig)
+	}
 	return s, selection
 }
+
+// noConfig is the doubt while the configuration cannot be used.
+const noConfig = "the configuration cannot be used, and may name others"
 
 // subjectAtBoot is the subject as it was last known: the directory, which knows the
 // groups of the desktop user, may be as far away as AWS, and boot waits for neither.
 func (m *Machine) subjectAtBoot(c Config) follow.Subject {
-	s := follow.Subject{Facts: m.Facts, Path: c.AWS.Path, Personas: c.Personas, Unsure: len(c.Rules) > 0}
-	if !s.Unsure {
+	s := follow.Subject{Facts: m.Facts, Path: c.AWS.Path, Personas: c.Personas, Unsure: len(c.Rules) > 0 || c.unsure}
+	switch {
+	case c.unsure:
+		s.Doubts = []string{noConfig}
+		return s
+	case !s.Unsure:
 		return s
 	}
 	s.Doubts = []string{"which personas its rules give this machine has not been asked since the start"}
@@ -91,7 +102,7 @@ func (m *Machine) Policy(ctx context.Context, c Config) (Choice, error) {
 	}
 	found, err := m.published(ctx, c)
 	if err == nil {
-		return Choice{Policy: found.Policy, keep: func() error { return m.layers().Keep(found) }}, nil
+		return Choice{Policy: found.Policy, Refused: found.Refused, keep: func() error { return m.layers().Keep(found) }}, nil
 	}
 	known, knownErr := m.known(ctx, c)
 	choice := Choice{Policy: known.Policy, Refused: known.Refused}

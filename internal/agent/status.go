@@ -41,6 +41,7 @@ type Status struct {
 	Busy        []string  `json:"busy,omitempty"`         // kinds being walked now
 	Packages    string    `json:"packages,omitempty"`     // how far the package transaction under way is
 	SafeMode    string    `json:"safe_mode,omitempty"`    // since when and why the agent keeps nothing but sudo
+	Room        string    `json:"room,omitempty"`         // that the file system of RunDir is full, and what that means
 	Waiting     string    `json:"waiting,omitempty"`      // what it waits for before it can have the published policy
 	Trouble     string    `json:"trouble,omitempty"`      // the name of that, which does not change (source.Trouble)
 	NextAttempt time.Time `json:"next_attempt,omitzero"`  // of that
@@ -95,6 +96,10 @@ func ReadStatus(ctx context.Context, s *system.System) (Status, error) {
 	var status Status
 	content, err := s.FS.ReadFile(StatusFile)
 	if errors.Is(err, fs.ErrNotExist) {
+		holders, _ := s.Holders(StateDir) // which root alone can see
+		if slices.ContainsFunc(holders, isDaemon) {
+			return status, fmt.Errorf("the daemon runs and has not written %s: see journalctl -u soe-agent", StatusFile)
+		}
 		return status, ErrNotUp
 	}
 	if err != nil {

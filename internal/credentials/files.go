@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
-	"strings"
 	"syscall"
 	"time"
 
@@ -22,66 +20,17 @@ type file struct {
 	inode   uint64
 }
 
-// look finds the file that a path leads to, link by link, and refuses it when
-// somebody other than root could change it, or what is on the way to it. Nobody
-// else can then change anything between this look and what follows it.
+// look finds the file that a path leads to, and refuses it when somebody other than
+// root could change it, or what is on the way to it (see system.Trusted).
 func (p *Provider) look(name string) (file, error) {
-	dir, rest := "/", strings.Split(name, "/")
-	for links := 0; len(rest) > 0; {
-		part := rest[0]
-		rest = rest[1:]
-		next := path.Join(dir, part) // "", "." and ".." too: dir is free of links
-		if next == dir || part == ".." {
-			dir = next
-			continue
-		}
-		info, err := p.system.FS.Stat(next)
-		if err != nil {
-			return file{}, err
-		}
-		if info.Type == fs.ModeSymlink {
-			target, err := p.system.FS.Readlink(next)
-			if err != nil {
-				return file{}, err
-			}
-			if links++; links > 40 {
-				return file{}, fmt.Errorf("cannot follow %s: %w", name, syscall.ELOOP)
-			}
-			if path.IsAbs(target) {
-				dir = "/"
-			}
-			rest = append(strings.Split(target, "/"), rest...)
-			continue
-		}
-		if err := p.trust(next, info); err != nil {
-			return file{}, err
-		}
-		if info.IsRegular() && len(rest) == 0 {
-			return file{path: next, modTime: info.ModTime, size: info.Size, inode: info.Inode}, nil
-		}
-		if !info.IsDir() {
-			break
-		}
-		dir = next
+	leads, info, err := system.Trusted(p.system.FS, name, p.uid)
+	if errors.Is(err, syscall.ENOTDIR) || err == nil && !info.IsRegular() {
+		return file{}, fmt.Errorf("cannot read %s: it is not a regular file", name)
 	}
-	return file{}, fmt.Errorf("cannot read %s: it is not a regular file", name)
-}
-
-// trust refuses what others may write. A list of who else may (acl(5)) shows in the
-// group's part of the mode. Who is not root has their own files, and a group of
-// their own as a rule.
-func (p *Provider) trust(name string, info system.Info) error {
-	others := fs.FileMode(0o022)
-	if p.uid != 0 {
-		others = 0o002
+	if err != nil {
+		return file{}, err
 	}
-	switch {
-	case info.UID != 0 && info.UID != p.uid:
-		return fmt.Errorf("cannot trust %s: %w: it belongs to user %d; make it root's, or use another", name, ErrUnsafe, info.UID)
-	case info.Mode&others != 0:
-		return fmt.Errorf("cannot trust %s: %w: its mode is %04o; do chmod %04o", name, ErrUnsafe, info.Mode, info.Mode&^others)
-	}
-	return nil
+	return file{path: leads, modTime: info.ModTime, size: info.Size, inode: info.Inode}, nil
 }
 
 // unchanged says whether files are as they were.

@@ -25,7 +25,7 @@ var (
 	// ErrHalfWritten: a file is being written; this passes soon.
 	ErrHalfWritten = errors.New("the credentials are being written")
 	// ErrUnsafe: a file or program could be somebody else's making.
-	ErrUnsafe = errors.New("others may change it")
+	ErrUnsafe = system.ErrUnsafe
 )
 
 const (

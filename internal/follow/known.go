@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/resolve"
 )
@@ -26,6 +27,12 @@ func (m *Machine) Previous(s Subject) []string {
 	return last.Personas
 }
 
+// Last is the last good policy of a machine, if it has one.
+func (m *Machine) Last(f facts.Facts) (last LastGood, kept bool) {
+	last, kept, err := m.lastGood(f.Identity())
+	return last, kept && err == nil
+}
+
 // Known is the policy that can be had without the network: the machine's own
 // layers with what was last published. If those do not go together, it is the
 // last good policy as it was kept, and if there is none the seed.
@@ -38,16 +45,14 @@ func (m *Machine) Known(s Subject) (Known, error) {
 	if kept = kept && s.Path == last.Path; kept {
 		known.Saved, known.Since = last.Saved, last.since(last.Serial, last.Saved)
 	}
-	own, ownErr := m.own()
-	if ownErr != nil {
-		known.Refused = append(known.Refused, Problems(ownErr)...)
-	}
-	attempts := [][]policy.Source{own}
+	own := m.own(last)
+	known.Refused = append(known.Refused, own.refused...)
+	attempts := [][]policy.Source{own.sources}
 	if kept {
-		attempts[0] = append(own, layer(last.Sources, policy.Remote)...)
+		attempts[0] = append(own.sources, layer(last.Sources, policy.Remote)...)
 		attempts = append(attempts, last.Sources)
 	}
-	attempts = append(attempts, layer(own, policy.Seed), nil)
+	attempts = append(attempts, layer(own.sources, policy.Seed), nil)
 	for i, sources := range attempts {
 		personas := s.Personas
 		if kept && i == 1 {
@@ -63,8 +68,7 @@ func (m *Machine) Known(s Subject) (Known, error) {
 		if kept && i < 2 && s.Path != "" {
 			p.Serial, whole = last.Serial, slices.Equal(personas, last.Personas)
 		}
-		// Of a layer that could not be read it is not known what it wants.
-		p.Partial = !whole || s.Unsure || ownErr != nil && i != 1
+		p.Partial = !whole || s.Unsure || len(own.refused) > 0
 		p.Doubts = append(known.doubts(p, s, kept, whole), s.Doubts...)
 		known.Policy = p
 		return known, nil
@@ -92,14 +96,21 @@ func (m *Machine) KeepOwn(s Subject) error {
 	if err != nil && !errors.Is(err, errDamaged) {
 		return err
 	}
-	own, err := m.own()
-	if err != nil {
-		return err
-	}
 	return m.keep(LastGood{
 		Machine: last.Machine.Renewed(s.Facts.Identity()), Saved: m.System.Clock.Now().Truncate(time.Second),
-		Personas: s.Personas, Sources: own,
+		Personas: s.Personas, Sources: m.own(last).sources,
 	})
+}
+
+// KeepLocal has the machine's own layers, as they are now, in the last good policy, next
+// to what was published last.
+func (m *Machine) KeepLocal(s Subject) error {
+	last, kept, err := m.lastGood(s.Facts.Identity())
+	if err != nil || !kept || s.Path != last.Path {
+		return err
+	}
+	last.Sources = append(m.own(last).sources, layer(last.Sources, policy.Remote)...)
+	return m.keep(last)
 }
 
 // Problems are an error in its parts, one line each.

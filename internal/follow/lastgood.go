@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"os"
 	"path"
 	"reflect"
 	"slices"
@@ -66,9 +67,16 @@ var errDamaged = errors.New("it is damaged")
 // lastGood returns the last good policy of this machine; ok is false when there is
 // none, or when another machine wrote it.
 func (m *Machine) lastGood(identity facts.Identity) (last LastGood, ok bool, err error) {
-	content, err := m.System.FS.ReadFile(m.lastGoodFile())
+	leads, _, err := system.Trusted(m.System.FS, m.lastGoodFile(), os.Geteuid())
+	var content []byte
+	if err == nil {
+		content, err = m.System.FS.ReadFile(leads)
+	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return LastGood{}, false, nil
+	}
+	if errors.Is(err, system.ErrUnsafe) { // somebody else may have written it
+		return LastGood{}, false, fmt.Errorf("%w: %w", errDamaged, err)
 	}
 	if err != nil {
 		return LastGood{}, false, err

@@ -44,6 +44,7 @@ type Found struct {
 	Rollout string         // what is rolled out or paused, in words
 	Since   time.Time      // when this machine first had this serial
 	Missing source.Missing // values that could not be had
+	Refused []string       // what of the machine's own layers is not used; what it said before stays
 	good    LastGood
 }
 
@@ -58,10 +59,7 @@ func (m *Machine) Look(ctx context.Context, s Subject, aws *source.AWS) (Found, 
 	if err != nil {
 		m.Log.Warn("cannot use what was kept of the last policy", "err", err)
 	}
-	own, err := m.own()
-	if err != nil {
-		return Found{}, err
-	}
+	own := m.own(last)
 	identity := last.Machine.Renewed(s.Facts.Identity())
 	if last.Path != s.Path {
 		last = LastGood{} // serials of another path say nothing here
@@ -84,19 +82,19 @@ func (m *Machine) Look(ctx context.Context, s Subject, aws *source.AWS) (Found, 
 	now := m.System.Clock.Now().Truncate(time.Second)
 	good := LastGood{
 		Machine: identity, Path: s.Path, Saved: now, Since: last.since(serial, now), Serial: serial,
-		Personas: s.Personas, Sources: append(own, published...),
+		Personas: s.Personas, Sources: append(own.sources, published...),
 	}
 	p, err := merged(good.Sources, s.Personas)
 	if err != nil {
 		return Found{}, fmt.Errorf("cannot use the published policy, serial %d: %w", serial, err)
 	}
-	p.Serial, p.Partial, p.Doubts = serial, s.Unsure, append(p.Doubts, s.Doubts...)
+	p.Serial, p.Partial, p.Doubts = serial, s.Unsure || len(own.refused) > 0, append(p.Doubts, s.Doubts...)
 	resolved, err := m.resolved(ctx, p, s, values, aws)
 	if err != nil {
 		return Found{}, fmt.Errorf("cannot use the published policy, serial %d: %w", serial, err)
 	}
 	good.Values = resolved.Keep
-	return Found{Policy: resolved.Policy, Rollout: listed.Described(s.ring()), Since: good.Since, Missing: resolved.Missing, good: good}, nil
+	return Found{Policy: resolved.Policy, Rollout: listed.Described(s.ring()), Since: good.Since, Missing: resolved.Missing, Refused: own.refused, good: good}, nil
 }
 
 // Keep makes what was found the last good policy, for the next boot.
@@ -211,13 +209,6 @@ func forNobody(fragments []policy.Fragment, personas []string) []string {
 		}
 	}
 	return doubts
-}
-
-// own are the fragments of the layers that are on the machine.
-func (m *Machine) own() ([]policy.Source, error) {
-	seed, err1 := policy.ReadDir(m.System.FS, m.SeedDir, policy.Seed)
-	local, err2 := policy.ReadDir(m.System.FS, m.LocalDir, policy.Local)
-	return append(seed, local...), errors.Join(err1, err2)
 }
 
 func layer(sources []policy.Source, l policy.Layer) []policy.Source {

@@ -89,6 +89,25 @@ type Files interface {
 // ReadDir returns the fragments of a directory: its files that end in ".toml"
 // and do not begin with a dot, by name. A directory that is not there has none.
 func ReadDir(files Files, dir string, layer Layer) ([]Source, error) {
+	names, err := Fragments(files, dir)
+	if err != nil {
+		return nil, err
+	}
+	var sources []Source
+	var errs []error
+	for _, name := range names {
+		text, err := files.ReadFile(name)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("cannot read the policy fragment %s: %w", name, err))
+			continue
+		}
+		sources = append(sources, Source{Name: name, Layer: layer, Text: string(text)})
+	}
+	return sources, errors.Join(errs...)
+}
+
+// Fragments are the files of a directory that ReadDir reads.
+func Fragments(files Files, dir string) ([]string, error) {
 	names, err := files.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -96,18 +115,11 @@ func ReadDir(files Files, dir string, layer Layer) ([]Source, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the policy in %s: %w", dir, err)
 	}
-	var sources []Source
-	var errs []error
+	var fragments []string
 	for _, name := range names {
-		if !strings.HasSuffix(name, ".toml") || strings.HasPrefix(name, ".") {
-			continue
+		if strings.HasSuffix(name, ".toml") && !strings.HasPrefix(name, ".") {
+			fragments = append(fragments, path.Join(dir, name))
 		}
-		text, err := files.ReadFile(path.Join(dir, name))
-		if err != nil {
-			errs = append(errs, fmt.Errorf("cannot read the policy fragment %s: %w", path.Join(dir, name), err))
-			continue
-		}
-		sources = append(sources, Source{Name: path.Join(dir, name), Layer: layer, Text: string(text)})
 	}
-	return sources, errors.Join(errs...)
+	return fragments, nil
 }

@@ -35,6 +35,7 @@ type System struct {
 	Witness  Witness
 
 	journal *journalBox // nil: what goes there is dropped
+	gate    Gate
 }
 
 // Running says whether the machine below Root is the one that runs, so that
@@ -71,7 +72,7 @@ func Open(options Options) (*System, error) {
 	}
 	disk.unregister = options.Unregister
 	runner := &runner{root: root, gate: gate, look: options.Look}
-	s := &System{Root: root, FS: disk, Rights: rightsOf(disk), Runner: runner, Clock: wallClock{&zone{file: localtime}}}
+	s := &System{Root: root, FS: disk, Rights: rightsOf(disk), Runner: runner, Clock: wallClock{&zone{file: localtime}}, gate: gate}
 	if s.Running() {
 		s.journal = newJournalBox(journalSocket, "soe-agent")
 		bus := &bus{gate: gate, look: options.Look, files: disk, mute: map[string]muteness{}}

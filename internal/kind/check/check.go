@@ -79,6 +79,9 @@ func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secret
 			r.DoubtFor(err)
 			return r
 		}
+	} else if err := k.system.TrustedCommand(spec.Run); err != nil {
+		r.Doubt(err.Error())
+		return r
 	}
 	if command.Confined.UID != 0 {
 		r.WordOf = spec.User

@@ -247,6 +247,9 @@ func (b *batch) runOwn(ctx context.Context, argv, names []string) error {
 		return nil
 	}
 	shown := strings.Join(argv, " ")
+	if err := b.system.TrustedCommand(argv); err != nil {
+		return fmt.Errorf("cannot activate it with %s: %w", shown, err)
+	}
 	if err := gently.MayRun(ctx, b.system, argv, b.consentTo(names)); err != nil {
 		return fmt.Errorf("cannot activate it with %s: %w", shown, err)
 	}

@@ -1,0 +1,73 @@
+package follow
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// own are the layers that are on the machine.
+type own struct {
+	sources []policy.Source
+	refused []string // what is not used, and why
+}
+
+// own reads the layers that are on the machine. What others than root could have written,
+// or what cannot be read, is refused and counts as unknown: what it said when it was last
+// used stays. Otherwise somebody could take the machine's exceptions away by a chmod.
+func (m *Machine) own(last LastGood) own {
+	var found own
+	for _, l := range []struct {
+		dir string
+		of  policy.Layer
+	}{{m.SeedDir, policy.Seed}, {m.LocalDir, policy.Local}} {
+		m.read(&found, l.dir, l.of, layer(last.Sources, l.of))
+	}
+	return found
+}
+
+// read reads one layer; before is what it was when it was last used.
+func (m *Machine) read(found *own, dir string, l policy.Layer, before []policy.Source) {
+	refuse := func(err error) { found.refused = append(found.refused, Problems(err)...) }
+	leads, _, err := system.Trusted(m.System.FS, dir, os.Geteuid())
+	if errors.Is(err, fs.ErrNotExist) {
+		return
+	}
+	var names []string
+	if err == nil {
+		names, err = policy.Fragments(m.System.FS, leads)
+	}
+	if err != nil {
+		refuse(fmt.Errorf("cannot use the policy in %s: %w", dir, err))
+		found.sources = append(found.sources, before...)
+		return
+	}
+	for _, file := range names {
+		source := policy.Source{Name: dir + file[len(leads):], Layer: l}
+		text, err := m.fragment(file)
+		if err != nil {
+			refuse(fmt.Errorf("cannot use the policy fragment %s: %w", source.Name, err))
+			for _, b := range before {
+				if b.Name == source.Name {
+					found.sources = append(found.sources, b)
+				}
+			}
+			continue
+		}
+		source.Text = text
+		found.sources = append(found.sources, source)
+	}
+}
+
+func (m *Machine) fragment(name string) (string, error) {
+	leads, _, err := system.Trusted(m.System.FS, name, os.Geteuid())
+	if err != nil {
+		return "", err
+	}
+	text, err := m.System.FS.ReadFile(leads)
+	return string(text), err
+}

@@ -1,0 +1,83 @@
+package system
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"golang.org/x/sys/unix"
+)
+
+// What a directory in memory must have free, and how much one of its own may hold.
+const (
+	leastBytes = 256 << 10
+	leastFiles = 16
+	roomOption = "mode=0755,size=64m"
+)
+
+// MakeRoom sees to it that there is room in a directory of the agent's own on a file
+// system in memory: when that is full, the directory becomes one of its own, with what
+// was in it, until the next boot. alone says whether it is one of its own, from now on or
+// since earlier. It is for the running machine.
+func (s *System) MakeRoom(dir string) (alone bool, err error) {
+	if !s.Running() {
+		return false, nil
+	}
+	if err := s.FS.MkdirAll(dir, 0o755); err != nil {
+		return false, err
+	}
+	old, err := os.Open(dir)
+	if err != nil {
+		return false, cannot("make room in", dir, err)
+	}
+	defer old.Close()
+	var volume unix.Statfs_t
+	if err := unix.Fstatfs(int(old.Fd()), &volume); err != nil {
+		return false, cannot("make room in", dir, err)
+	}
+	var here, above unix.Stat_t
+	if err := errors.Join(unix.Fstat(int(old.Fd()), &here), unix.Lstat(filepath.Dir(dir), &above)); err != nil {
+		return false, cannot("make room in", dir, err)
+	}
+	alone = here.Dev != above.Dev
+	if volume.Bfree*uint64(volume.Bsize) >= leastBytes && (volume.Files == 0 || volume.Ffree >= leastFiles) { //nolint:gosec // a block has a size
+		return alone, nil
+	}
+	if alone {
+		return true, fmt.Errorf("cannot make room in %s: it is a file system of its own, and full", dir)
+	}
+	if err := s.gate(Change{"mount", dir}); err != nil {
+		return false, cannot("make room in", dir, err)
+	}
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, roomOption); err != nil {
+		return false, cannot("make room in", dir, err)
+	}
+	return true, s.move(old, dir)
+}
+
+// move copies the files of a directory that something was mounted over, and gives back
+// the room that they took.
+func (s *System) move(old *os.File, dir string) error {
+	names, err := old.Readdirnames(-1)
+	errs := []error{err}
+	for _, name := range names {
+		fd, err := unix.Openat(int(old.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err != nil {
+			continue // nothing of the agent's
+		}
+		info, err := fstat(fd)
+		if err == nil && info.IsRegular() {
+			var content []byte
+			if content, err = (&disk{}).readAll(fd, name, info.Size); err == nil {
+				err = s.FS.WriteFile(filepath.Join(dir, name), content, info.Attr)
+			}
+			if err == nil {
+				err = unix.Unlinkat(int(old.Fd()), name, 0)
+			}
+		}
+		_ = unix.Close(fd)
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,118 @@
+package system
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"regexp"
+	"strings"
+	"syscall"
+)
+
+// ErrUnsafe is wrapped by the error of Trusted when somebody else could have written
+// what is there.
+var ErrUnsafe = errors.New("others may change it")
+
+// Trusted finds what a name leads to, link by link, and refuses it when somebody other
+// than root or uid could change it, or what is on the way to it. Nobody else can then
+// change anything between this look and what follows it.
+func Trusted(files FS, name string, uid int) (leads string, info Info, err error) {
+	dir, rest := "/", strings.Split(name, "/")
+	if info, err = files.Stat(dir); err == nil {
+		err = trust(dir, info, uid)
+	}
+	for links := 0; err == nil && len(rest) > 0; {
+		part := rest[0]
+		rest = rest[1:]
+		next := path.Join(dir, part) // "", "." and ".." too: dir is free of links
+		if next == dir {
+			continue
+		}
+		if info, err = files.Stat(next); err != nil {
+			break
+		}
+		if info.Type == fs.ModeSymlink {
+			info.Mode = 0 // a link's own says nothing
+			if err = trust(next, info, uid); err != nil {
+				break
+			}
+			var target string
+			if target, err = files.Readlink(next); err != nil {
+				break
+			}
+			if links++; links > maxLinks {
+				return "", Info{}, fmt.Errorf("cannot follow %s: %w", name, syscall.ELOOP)
+			}
+			if path.IsAbs(target) {
+				dir = "/"
+			}
+			rest = append(strings.Split(target, "/"), rest...)
+			continue
+		}
+		err = trust(next, info, uid)
+		dir = next
+		if err == nil && !info.IsDir() && strings.Trim(strings.Join(rest, ""), ".") != "" {
+			err = fmt.Errorf("cannot follow %s: %w", name, syscall.ENOTDIR)
+		}
+	}
+	if err != nil {
+		return "", Info{}, err
+	}
+	return dir, info, nil
+}
+
+// trust refuses what others may write. A list of who else may (acl(5)) shows in the
+// group's part of the mode. Who is not root has their own files, and a group of
+// their own as a rule.
+func trust(name string, info Info, uid int) error {
+	others := fs.FileMode(0o022)
+	if uid != 0 {
+		others = 0o002
+	}
+	switch {
+	case info.UID != 0 && info.UID != uid:
+		return fmt.Errorf("cannot trust %s: %w: it belongs to user %d; make it root's, or use another", name, ErrUnsafe, info.UID)
+	case info.Mode&others != 0 && info.Mode&0o1000 != 0:
+		return fmt.Errorf("cannot trust %s: %w: its mode is %04o; use another directory", name, ErrUnsafe, info.Mode)
+	case info.Mode&others != 0:
+		return fmt.Errorf("cannot trust %s: %w: its mode is %04o; do chmod %04o", name, ErrUnsafe, info.Mode, info.Mode&^others)
+	}
+	return nil
+}
+
+var interpreters = regexp.MustCompile(`^(sh|ash|bash|dash|ksh|zsh|perl|ruby|python[0-9.]*|platform-python)$`)
+
+// TrustedCommand refuses a command whose program, or the script that an interpreter is
+// to run, others than root could have written: as root it is not run. Of what is not
+// there it says nothing.
+func (s *System) TrustedCommand(argv []string) error {
+	programs := []string{argv[0]}
+	if !strings.Contains(argv[0], "/") {
+		programs = nil
+		for dir := range strings.SplitSeq(commandPath, ":") {
+			program := path.Join(dir, argv[0])
+			if _, err := s.FS.Stat(program); err == nil {
+				programs = []string{program}
+				break
+			}
+		}
+	}
+	if interpreters.MatchString(path.Base(argv[0])) {
+		for _, word := range argv[1:] {
+			if path.IsAbs(word) {
+				programs = append(programs, word)
+			}
+			if !strings.HasPrefix(word, "-") {
+				break
+			}
+		}
+	}
+	for _, program := range programs {
+		if _, _, err := Trusted(s.FS, path.Clean(program), os.Geteuid()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("cannot run %s as root: %w", program, err)
+		}
+	}
+	return nil
+}
