@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"path"
 	"regexp"
@@ -39,14 +40,15 @@ func (m manager) unlocked(ctx context.Context, c system.Command) (system.Output,
 	deadline := m.system.Clock.Now().Add(m.patience)
 	pause := backoff.NewExponentialBackOff(
 		backoff.WithInitialInterval(time.Second), backoff.WithMaxInterval(15*time.Second), backoff.WithMaxElapsedTime(0))
-	said := 0
+	said := ""
 	for {
 		free, err := m.freeScope(ctx)
 		if err != nil {
 			return system.Output{}, err
 		}
-		holder := m.lockHolder()
-		if holder == 0 {
+		m.freeLocks()
+		who := m.lockHolder()
+		if who == "" {
 			if m.may != nil {
 				if err := m.may(ctx); err != nil {
 					return system.Output{}, err
@@ -57,23 +59,37 @@ func (m manager) unlocked(ctx context.Context, c system.Command) (system.Output,
 			if err != nil {
 				return out, err
 			}
-			var locked bool
-			if holder, locked = lockedOut(out); !locked {
+			pid, locked := lockedOut(out)
+			if !locked {
 				return out, nil
 			}
+			if who = m.process(pid); pid == 0 {
+				who = m.whoLocks(append(lockFiles(m.system.FS), databaseLocks(m.system.FS)...))
+			}
+			if who == "" {
+				who = m.process(0)
+			}
 		}
-		who := m.process(holder)
 		if !m.system.Clock.Now().Before(deadline) {
 			return system.Output{}, fmt.Errorf("%w (%s); this is tried again at the next look", errBusy, who)
 		}
-		if holder != said || holder == 0 {
+		if who != said {
 			slog.Info("waiting for another package manager", "kind", "package", "holder", who)
-			said = holder
+			said = who
 		}
-		if err := m.system.Clock.Sleep(ctx, pause.NextBackOff()); err != nil {
+		if err := m.sayWaiting(ctx, who, pause.NextBackOff()); err != nil {
 			return system.Output{}, fmt.Errorf("%w (%s): %w", errBusy, who, err)
 		}
 	}
+}
+
+// sayWaiting waits, and has the status say for whom meanwhile.
+func (m manager) sayWaiting(ctx context.Context, who string, pause time.Duration) error {
+	f := m.newFollower("")
+	f.Phase, f.Waits = "waiting", who
+	f.publish()
+	defer f.end()
+	return m.system.Clock.Sleep(ctx, pause)
 }
 
 // awaitEarlier waits until no transaction of the agent's own goes on: one of an
@@ -233,21 +249,21 @@ func lockedOut(out system.Output) (pid int, locked bool) {
 	text := string(out.Stderr) + string(out.Stdout)
 	match := lockedBy.FindStringSubmatch(text)
 	if match == nil {
-		return 0, strings.Contains(text, "can't create transaction lock")
+		return 0, strings.Contains(text, "can't create transaction lock") || strings.Contains(text, "database is locked")
 	}
 	pid, _ = strconv.Atoi(match[1] + match[2])
 	return pid, true
 }
 
-// lockHolder is the process that has locked the rpm database or yum, or 0.
-func (m manager) lockHolder() int {
+// lockHolder names the process that has locked the rpm database or yum, or is "".
+func (m manager) lockHolder() string {
 	if !m.system.Running() {
-		return 0
+		return ""
 	}
 	if pid := m.yumHolder(); pid != 0 {
-		return pid
+		return m.process(pid)
 	}
-	return m.rpmHolder()
+	return m.whoLocks(rpmLocks(m.system.FS))
 }
 
 // yumHolder is the process that yum's lock names, or 0. yum forgets by itself a
@@ -266,7 +282,7 @@ func (m manager) yumHolder() int {
 	if _, err := m.system.FS.Stat("/proc/" + text); err != nil {
 		return 0
 	}
-	if m.managesPackages(text) {
+	if m.managesPackages(text) && m.userOf(pid) == 0 {
 		return pid
 	}
 	slog.Warn("took away a lock of yum that names a process which is no package manager",
@@ -277,28 +293,114 @@ func (m manager) yumHolder() int {
 	return 0
 }
 
-// rpmHolder is the process that has locked the rpm database, or 0. yum does not
-// mention this lock when it fails for it. PackageKit and dnf take it too. The locks
-// of a user are ignored: the user may hold one on another file of the same number.
-func (m manager) rpmHolder() int {
-	locks, err := m.system.FS.ReadFile("/proc/locks")
-	if err != nil {
-		return 0
+// rpmLocks are the files that rpm locks and that hold nothing: of the database, and of
+// the environment of Berkeley DB.
+func rpmLocks(files system.FS) []string {
+	var names []string
+	for _, dir := range databaseDirs(files) {
+		names = append(names, dir+"/.rpm.lock", dir+"/.dbenv.lock")
 	}
-	for _, dir := range databaseDirs(m.system.FS) {
-		info, err := m.system.FS.Stat(dir + "/.rpm.lock")
+	return names
+}
+
+// dnfLocks are dnf's own. dnf makes them anew each time, and tries without end, and
+// without a word, while somebody has one locked.
+func dnfLocks() []string {
+	return []string{"/var/cache/dnf/metadata_lock.pid", "/var/cache/dnf/download_lock.pid", "/var/lib/dnf/rpmdb_lock.pid", "/var/log/log_lock.pid"}
+}
+
+// lockFiles are all files that are there to be locked, and that nobody but root needs.
+func lockFiles(files system.FS) []string { return append(rpmLocks(files), dnfLocks()...) }
+
+// databaseLocks are files that are locked and that everybody may read, for rpm -q.
+func databaseLocks(files system.FS) []string {
+	names := []string{"/var/lib/dnf/history.sqlite"}
+	for _, name := range databaseFiles() {
+		names = append(names, name)
+		if strings.HasSuffix(name, ".sqlite") {
+			names = append(names, name+"-shm")
+		}
+	}
+	return names
+}
+
+// freeLocks sees to it that nobody without root can lock what a package manager waits
+// for: who can open a file, to read even, can do so. Who has a lock already keeps it, but
+// that on a file of dnf's which belongs to no dnf: it is made anew. The locks of rpm stay
+// as they are, with whom it is that they are waited for.
+func (m manager) freeLocks() {
+	if !m.system.Running() {
+		return
+	}
+	for _, name := range lockFiles(m.system.FS) {
+		closed, err := m.system.CloseToOthers(name)
+		switch {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, system.ErrReadOnly):
+		case err != nil:
+			slog.Debug("a lock of a package manager stays open to others", "kind", "package", "path", name, "err", err)
+		case closed:
+			slog.Info("closed a lock of a package manager to others: who can open it can hold it", "kind", "package", "path", name)
+		}
+	}
+	for _, name := range dnfLocks() {
+		content, err := m.system.FS.ReadFile(name)
 		if err != nil {
 			continue
 		}
-		suffix := ":" + strconv.FormatUint(info.Inode, 10)
-		for line := range strings.Lines(string(locks)) { // proc_locks(5): 1: POSIX ADVISORY WRITE PID MAJOR:MINOR:INODE 0 EOF
-			fields := strings.Fields(line)
-			if len(fields) < 6 || fields[3] != "WRITE" || !strings.HasSuffix(fields[5], suffix) {
-				continue
-			}
-			pid, _ := strconv.Atoi(fields[4])
-			if process, err := m.system.FS.Stat("/proc/" + fields[4]); err == nil && process.UID == 0 && pid > 0 {
-				return pid
+		holders, err := m.system.Holders(name)
+		foreign := slices.IndexFunc(holders, func(h system.Holder) bool { return h.UID > 0 })
+		if err != nil || foreign < 0 {
+			continue
+		}
+		pid, _ := strconv.Atoi(strings.TrimSpace(string(content)))
+		if pid > 0 && m.managesPackages(strconv.Itoa(pid)) && m.userOf(pid) == 0 {
+			continue // which takes it away at its end
+		}
+		if err := m.system.FS.Remove(name); err != nil {
+			slog.Warn("a lock of dnf that somebody without root holds stays", "kind", "package", "path", name, "holder", m.holder(holders[foreign]), "err", err)
+			continue
+		}
+		slog.Warn("took away a lock of dnf that somebody without root held", "kind", "package", "path", name, "holder", m.holder(holders[foreign]))
+	}
+}
+
+// whoLocks names who has locked one of these files, whatever the sort of lock, or is "".
+// yum does not mention rpm's lock when it fails for it. PackageKit and dnf take it too.
+func (m manager) whoLocks(names []string) string {
+	if !m.system.Running() {
+		return ""
+	}
+	for _, name := range names {
+		holders, err := m.system.Holders(name)
+		if err != nil || len(holders) == 0 {
+			continue
+		}
+		var all []string
+		for _, h := range holders {
+			all = append(all, m.holder(h))
+		}
+		return strings.Join(all, "; ") + ", which has locked " + name
+	}
+	return ""
+}
+
+// holder names a process and its user.
+func (m manager) holder(h system.Holder) string {
+	if h.UID < 0 {
+		return m.process(h.PID)
+	}
+	return m.process(h.PID) + " of user " + h.User()
+}
+
+// userOf is the user that a process acts as; 0, who may do anything, when that cannot be
+// told.
+func (m manager) userOf(pid int) int {
+	status, _ := m.system.FS.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	for line := range strings.Lines(string(status)) {
+		if said, is := strings.CutPrefix(line, "Uid:"); is {
+			if fields := strings.Fields(said); len(fields) == 4 {
+				uid, _ := strconv.Atoi(fields[1])
+				return uid
 			}
 		}
 	}

@@ -118,6 +118,9 @@ func (k *Kind) installed(ctx context.Context) (installed, error) {
 // Check implements converge.Kind.
 func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	mark := k.Mark()
+	if len(k.wants) > 0 {
+		k.manager.freeLocks() // before anybody needs them
+	}
 	there, err := k.installed(ctx)
 	if err != nil {
 		return nil, err

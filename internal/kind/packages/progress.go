@@ -38,11 +38,15 @@ type Progress struct {
 	Total   int       `json:"total,omitempty"`   // of how many
 	Since   time.Time `json:"since"`             // of the transaction
 	Scope   string    `json:"scope"`             // in which it runs
+	Waits   string    `json:"waits,omitempty"`   // for whom, who has a lock that it needs; it has not begun
 	Seen    [2]int    `json:"seen"`              // bytes of its output and errors that are in the journal
 }
 
 // String is the progress in a line.
 func (p Progress) String() string {
+	if p.Waits != "" {
+		return "waiting for " + p.Waits
+	}
 	text := p.Phase
 	if p.Package != "" {
 		text += " " + p.Package
@@ -57,8 +61,8 @@ func (p Progress) String() string {
 // is one: who followed it may have been killed.
 func ReadProgress(ctx context.Context, s *system.System) (Progress, bool) {
 	p, there := lastProgress(s.FS)
-	if !there {
-		return p, false
+	if !there || p.Waits != "" {
+		return p, there
 	}
 	unit, err := s.Units.Unit(ctx, p.Scope+".scope")
 	if err != nil || unit.ActiveState != "active" {
@@ -71,7 +75,7 @@ func ReadProgress(ctx context.Context, s *system.System) (Progress, bool) {
 func lastProgress(files system.FS) (Progress, bool) {
 	var p Progress
 	content, err := files.ReadFile(ProgressFile)
-	return p, err == nil && json.Unmarshal(content, &p) == nil && p.Scope != ""
+	return p, err == nil && json.Unmarshal(content, &p) == nil && (p.Scope != "" || p.Waits != "")
 }
 
 var (
@@ -127,6 +131,9 @@ func (m manager) newFollower(scope string) *follower {
 
 // look reads what has come since the last look. A line that is not whole waits.
 func (f *follower) look() {
+	if f.Scope == "" {
+		return
+	}
 	for i, name := range system.ScopeOutput(f.Scope) {
 		info, err := f.system.FS.Stat(name)
 		if err != nil || info.Size <= int64(f.Seen[i]) {
@@ -182,6 +189,10 @@ func FollowEarlier(ctx context.Context, p *policy.Policy, s *system.System) {
 		return
 	}
 	f := &follower{manager: newManager(p, s, 0), said: progress, Progress: progress}
+	if f.Waits != "" { // and waits no more
+		f.end()
+		return
+	}
 	for {
 		_, goesOn := ReadProgress(ctx, s)
 		if now, there := lastProgress(s.FS); ctx.Err() != nil || !there || !now.Since.Equal(f.Since) {
@@ -214,12 +225,15 @@ func (m manager) follow(ctx context.Context, c system.Command) (system.Output, e
 	followed := make(chan struct{})
 	go func() {
 		defer close(followed)
-		tick := time.NewTicker(followPause)
+		tick, guard := time.NewTicker(followPause), time.NewTicker(10*followPause)
 		defer tick.Stop()
+		defer guard.Stop()
 		for {
 			select {
 			case <-ended:
 				return
+			case <-guard.C:
+				m.freeLocks()
 			case <-tick.C:
 				f.look()
 			}
