@@ -37,9 +37,12 @@ func TestWhatAUserCouldHaveWrittenTellsTheAgentNothingAndTakesNothingAway(t *tes
 	published, kept := motd("kept")
 	local, glass := motd("glass")
 	wish, evil := motd("evil")
+	theirs, _ := motd("developer")
 	publish := func(serial int, toml string) {
 		t.Helper()
-		if err := w.aws.PublishPolicy(policyPath, serial, map[string]string{"10-base": "schema = 1\n" + toml}); err != nil {
+		if err := w.aws.PublishPolicy(policyPath, serial, map[string]string{
+			"10-base": "schema = 1\n" + toml, "20-developer": "schema = 1\npersonas = [\"developer\"]\n" + theirs,
+		}); err != nil {
 			t.Fatal(err)
 		}
 	}
