@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// A mount is one line of /proc/self/mountinfo.
+// A mount is one line of mountinfo.
 type mount struct {
 	device string // major:minor
 	root   string // of the file system, which is at point
@@ -21,7 +21,8 @@ type mount struct {
 // way to: the same file system may be mounted elsewhere, or a directory of it bound.
 // The name itself is the first.
 func (d *disk) aliases(name string) ([]string, error) {
-	content, err := os.ReadFile("/proc/self/mountinfo")
+	// Of this thread: another one may see other mounts, which runs what is confined.
+	content, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell what is mounted where: %w", err)
 	}
