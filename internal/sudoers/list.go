@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -15,7 +16,7 @@ import (
 // the sudoers files, LDAP, the directory by way of SSSD.
 type Listing struct {
 	// Defaults are those that hold for whatever the user runs; of two the later one decides.
-	Defaults []Setting
+	Defaults []sudotext.Setting
 	Entries  []Entry // in the order in which they count: the last match decides
 }
 
@@ -97,7 +98,7 @@ func parseListing(text string) (l Listing, ok bool) {
 		case line == "":
 			commands = false
 		case defaults:
-			d, understood := parseDefaults("Defaults " + strings.TrimSpace(line))
+			d, understood := sudotext.ParseDefaults("Defaults " + strings.TrimSpace(line))
 			if !understood {
 				return l, false
 			}
@@ -159,30 +160,7 @@ func (l Listing) Administers() bool {
 // Weak are the Defaults in force by which sudo asks less than it does by itself, as
 // sudoers(5) writes them. personal says of each whether it is about the password of the
 // one who asks alone.
-func (l Listing) Weak() map[string]bool {
-	decided := map[string]Setting{}
-	for _, s := range l.Defaults {
-		decided[s.Name] = s
-	}
-	weak := map[string]bool{}
-	for name, w := range weaknesses() {
-		if s, set := decided[name]; set && w.weak(s) {
-			weak[s.String()] = w.personal
-		}
-	}
-	return weak
-}
-
-func (s Setting) String() string {
-	text := s.Name
-	if s.Negated {
-		text = "!" + text
-	}
-	if s.Op != "" {
-		text += " " + s.Op + " " + s.Value
-	}
-	return text
-}
+func (l Listing) Weak() map[string]bool { return sudotext.Weak(l.Defaults) }
 
 func (e Entry) String() string {
 	as := strings.Join(e.As, ", ")

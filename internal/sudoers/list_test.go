@@ -6,6 +6,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -46,7 +47,7 @@ SSSD Role: admins
 func TestWhatSudoListsIsUnderstood(t *testing.T) {
 	l, ok := parseListing(listed)
 	want := Listing{
-		Defaults: []Setting{
+		Defaults: []sudotext.Setting{
 			{Name: "env_reset"}, {Name: "secure_path", Op: "=", Value: `/usr/sbin\:/bin`}, {Negated: true, Name: "authenticate"},
 			{Name: "env_keep", Op: "+=", Value: "A B"}, {Name: "bogus_setting"},
 		},

@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // A Spec is a grant, or a denial, as sudo's own parser reads it.
 type Spec struct {
-	Users  []Subject
+	Users  []sudotext.Subject
 	Denies bool // each command of it is denied
 }
 
@@ -57,18 +58,18 @@ func Opinion(ctx context.Context, runner system.Runner) ([]Spec, error) {
 // member is one of a list of cvtsudoers: a form with a name, and perhaps "negated".
 type member map[string]any
 
-func (m member) subject() Subject {
-	s := Subject{Negated: m["negated"] == true}
-	for key, form := range map[string]Form{
-		"username": User, "userid": UID, "usergroup": Group, "usergid": GID,
-		"netgroup": NetGroup, "nonunixgroup": Foreign, "nonunixgid": Foreign, "useralias": Named,
+func (m member) subject() sudotext.Subject {
+	s := sudotext.Subject{Negated: m["negated"] == true}
+	for key, form := range map[string]sudotext.Form{
+		"username": sudotext.User, "userid": sudotext.UID, "usergroup": sudotext.Group, "usergid": sudotext.GID,
+		"netgroup": sudotext.NetGroup, "nonunixgroup": sudotext.Foreign, "nonunixgid": sudotext.Foreign, "useralias": sudotext.Named,
 	} {
 		if name, ok := m[key]; ok {
 			s.Form, s.Name = form, fmt.Sprint(name)
 		}
 	}
-	if s.Form == User && s.Name == "ALL" {
-		s.Form, s.Name = All, ""
+	if s.Form == sudotext.User && s.Name == "ALL" {
+		s.Form, s.Name = sudotext.All, ""
 	}
 	return s
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -24,7 +25,7 @@ type Tree struct {
 // A Placed line is a line and the file it is in.
 type Placed struct {
 	File string
-	Line
+	sudotext.Line
 }
 
 // maxDepth is the depth of includes at which sudo gives up, and with it sudo for
@@ -118,16 +119,16 @@ func follow(files system.FS, name string) (string, system.Info, error) {
 }
 
 func (r reader) file(name string, content []byte, depth int) {
-	for _, line := range Parse(content) {
+	for _, line := range sudotext.Parse(content) {
 		r.tree.Lines = append(r.tree.Lines, Placed{name, line})
 		target := line.Path
 		if target != "" && !path.IsAbs(target) {
 			target = path.Join(path.Dir(name), target)
 		}
 		switch {
-		case line.Sort == Include && r.deepens(depth) && !strings.Contains(target, "%"):
+		case line.Sort == sudotext.Include && r.deepens(depth) && !strings.Contains(target, "%"):
 			r.include(target, depth)
-		case line.Sort == IncludeDir && r.deepens(depth):
+		case line.Sort == sudotext.IncludeDir && r.deepens(depth):
 			r.directory(path.Clean(target), depth)
 		}
 	}
@@ -184,8 +185,8 @@ func Skipped(name string) bool {
 }
 
 // Aliases are all aliases of users that the tree defines.
-func (t *Tree) Aliases() map[string][]Subject {
-	aliases := map[string][]Subject{}
+func (t *Tree) Aliases() map[string][]sudotext.Subject {
+	aliases := map[string][]sudotext.Subject{}
 	for _, line := range t.Lines {
 		maps.Copy(aliases, line.Aliases)
 	}

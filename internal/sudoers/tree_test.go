@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -107,8 +108,8 @@ func TestWhatCvtsudoersSaysIsUnderstood(t *testing.T) {
 {"User_List": [{"username": "ALL"}, {"username": "root", "negated": true}], "Cmnd_Specs": [{"Commands": [{"command": "ALL", "negated": true}]}]},
 {"User_List": [{"usergroup": "domain users"}, {"userid": 1000}, {"useralias": "A"}], "Cmnd_Specs": [{"Commands": [{"command": "ALL"}]}]}]}`))
 	want := []Spec{
-		{Users: []Subject{{Form: All}, {Form: User, Name: "root", Negated: true}}, Denies: true},
-		{Users: []Subject{{Form: Group, Name: "domain users"}, {Form: UID, Name: "1000"}, {Form: Named, Name: "A"}}},
+		{Users: []sudotext.Subject{{Form: sudotext.All}, {Form: sudotext.User, Name: "root", Negated: true}}, Denies: true},
+		{Users: []sudotext.Subject{{Form: sudotext.Group, Name: "domain users"}, {Form: sudotext.UID, Name: "1000"}, {Form: sudotext.Named, Name: "A"}}},
 	}
 	if diff := cmp.Diff(want, specs); diff != "" || err != nil {
 		t.Error(diff, err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/sudotext"
 )
 
 // maxBroken is how many lines are made comments of so that sudo works again, before
@@ -85,10 +86,10 @@ func editable(name string) bool {
 func culprit(tree *sudoers.Tree, fault sudoers.Fault) (found sudoers.Placed, ok bool) {
 	for _, line := range tree.Lines {
 		switch {
-		case line.Sort == sudoers.Include && includes(line, fault.File):
+		case line.Sort == sudotext.Include && includes(line, fault.File):
 			return line, true
-		case line.File != fault.File || line.Sort == sudoers.Idle:
-		case fault.Line == 0 && line.Sort != sudoers.Include && line.Sort != sudoers.IncludeDir:
+		case line.File != fault.File || line.Sort == sudotext.Idle:
+		case fault.Line == 0 && line.Sort != sudotext.Include && line.Sort != sudotext.IncludeDir:
 		case fault.Line == 0 || line.First <= fault.Line:
 			found, ok = line, true
 		}
@@ -127,7 +128,7 @@ func (k *Kind) comment(p *plan, line sudoers.Placed, why sudoers.Fault) bool {
 		p.foreign = append(p.foreign, e)
 	}
 	e := &p.foreign[i]
-	e.content = sudoers.Disable(e.content, []sudoers.Line{line.Line}, broken)
+	e.content = sudotext.Disable(e.content, []sudotext.Line{line.Line}, broken)
 	e.diff = append(e.diff, converge.Difference{Aspect: fmt.Sprintf("%s:%d", line.File, line.First), Want: "what sudo can read", Got: line.Text + " (" + why.Text + ")"})
 	return true
 }
@@ -154,7 +155,7 @@ func (k *Kind) planBrokenFiles(ctx context.Context, p *plan) error {
 		p.foreign = slices.DeleteFunc(slices.Clone(planned), func(e edit) bool { _, is := names[e.path]; return is })
 		for _, name := range sortedKeys(names) {
 			e := names[name]
-			e.content = sudoers.Disable(e.content, sudoers.Parse(e.content), broken)
+			e.content = sudotext.Disable(e.content, sudotext.Parse(e.content), broken)
 			e.diff = []converge.Difference{{Aspect: name, Want: "a file that sudo can read", Got: "one for which it lets nobody in"}}
 			p.foreign = append(p.foreign, e)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -49,7 +50,7 @@ func (k *Kind) fingerprint(people []facts.Account) string {
 // includesElsewhere says whether sudo reads files that the fingerprint is not made of.
 func includesElsewhere(tree *sudoers.Tree) bool {
 	return slices.ContainsFunc(tree.Lines, func(l sudoers.Placed) bool {
-		return l.Sort == sudoers.Include || (l.Sort == sudoers.IncludeDir && path.Clean(l.Path) != sudoers.Dir)
+		return l.Sort == sudotext.Include || (l.Sort == sudotext.IncludeDir && path.Clean(l.Path) != sudoers.Dir)
 	})
 }
 
@@ -124,8 +125,8 @@ func (k *Kind) judgeListing(ctx context.Context, p *plan, name string, l listing
 func (p *plan) setsFor(name, weakness string) bool {
 	return slices.ContainsFunc(p.tree.Lines, func(line sudoers.Placed) bool {
 		d := line.Defaults
-		return line.Sort == sudoers.DefaultsLine && len(d.Users) > 0 && p.judge.allowsAll(d.Users) &&
-			slices.ContainsFunc(d.Settings, func(s sudoers.Setting) bool { return s.String() == weakness })
+		return line.Sort == sudotext.DefaultsLine && len(d.Users) > 0 && p.judge.allowsAll(d.Users) &&
+			slices.ContainsFunc(d.Settings, func(s sudotext.Setting) bool { return s.String() == weakness })
 	})
 }
 
@@ -188,7 +189,7 @@ func (k *Kind) secondOpinion(ctx context.Context, p *plan) ([]string, error) {
 	}
 	var wrong []string
 	for _, spec := range slices.Backward(specs) {
-		if spec.Denies && len(spec.Users) > 0 && spec.Users[0] == (sudoers.Subject{Form: sudoers.All}) {
+		if spec.Denies && len(spec.Users) > 0 && spec.Users[0] == (sudotext.Subject{Form: sudotext.All}) {
 			break // the denial
 		}
 		if !spec.Denies && !p.judge.allowsAll(spec.Users) {
@@ -198,7 +199,7 @@ func (k *Kind) secondOpinion(ctx context.Context, p *plan) ([]string, error) {
 	return wrong, nil
 }
 
-func describe(users []sudoers.Subject) string {
+func describe(users []sudotext.Subject) string {
 	var names []string
 	for _, s := range users {
 		names = append(names, strings.TrimSpace(string(s.Form)+" "+s.Name))
@@ -252,15 +253,15 @@ func (k *Kind) toAsk(ctx context.Context, p *plan, people []facts.Account) (name
 
 // members are the users whom a subject stands for. Those of an allowed group
 // are allowed and not looked up.
-func (k *Kind) members(ctx context.Context, p *plan, s sudoers.Subject) []string {
+func (k *Kind) members(ctx context.Context, p *plan, s sudotext.Subject) []string {
 	switch s.Form {
-	case sudoers.User:
+	case sudotext.User:
 		return []string{s.Name}
-	case sudoers.UID:
+	case sudotext.UID:
 		if account, found, err := facts.LookupUser(ctx, k.system, s.Name); err == nil && found {
 			return []string{account.Name}
 		}
-	case sudoers.Group, sudoers.GID:
+	case sudotext.Group, sudotext.GID:
 		if p.judge.allowsOne(s, 0) {
 			return nil
 		}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -61,15 +62,15 @@ func (a asked) mayUse(user string, staged map[string][]byte) bool {
 	}
 	may := false
 	for _, line := range tree.Lines {
-		if line.Sort != sudoers.Grant {
+		if line.Sort != sudotext.Grant {
 			continue
 		}
 		matches := false
 		for _, s := range line.Users {
 			switch {
-			case s.Form == sudoers.All,
-				s.Form == sudoers.User && s.Name == user,
-				s.Form == sudoers.Group && strings.Contains(","+a.member[user]+",", ","+s.Name+","):
+			case s.Form == sudotext.All,
+				s.Form == sudotext.User && s.Name == user,
+				s.Form == sudotext.Group && strings.Contains(","+a.member[user]+",", ","+s.Name+","):
 				matches = !s.Negated
 			}
 		}

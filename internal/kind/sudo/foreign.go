@@ -12,6 +12,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -31,7 +32,7 @@ const (
 
 // A rewrite is what is to become of one line of somebody else's.
 type rewrite struct {
-	line sudoers.Line
+	line sudotext.Line
 	mark string
 	keep string // a line that stands below it
 }
@@ -69,11 +70,11 @@ func (k *Kind) rewrites(p *plan, after *sudoers.Tree) map[string][]rewrite {
 // rewrite says what is to become of a line. One that cannot be understood must not
 // stay; nor must one of /etc/sudoers.d that includes something where the denial is
 // over: what is there may change.
-func (p *plan) rewrite(line sudoers.Line, behind, inDir bool) (rewrite, bool) {
+func (p *plan) rewrite(line sudotext.Line, behind, inDir bool) (rewrite, bool) {
 	switch {
-	case line.Sort == sudoers.Unclear, inDir && behind && (line.Sort == sudoers.Include || line.Sort == sudoers.IncludeDir):
+	case line.Sort == sudotext.Unclear, inDir && behind && (line.Sort == sudotext.Include || line.Sort == sudotext.IncludeDir):
 		return rewrite{line: line, mark: mark}, true
-	case line.Sort == sudoers.Grant && !p.judge.allowsAll(line.Users) && !onlyDenies(line.Rest):
+	case line.Sort == sudotext.Grant && !p.judge.allowsAll(line.Users) && !onlyDenies(line.Rest):
 		if rest := p.allowedOf(line); rest != "" {
 			return rewrite{line, partly, rest}, true
 		}
@@ -86,7 +87,7 @@ func (p *plan) rewrite(line sudoers.Line, behind, inDir bool) (rewrite, bool) {
 
 // allowedOf is a grant without those of its users who are not allowed; "" when nobody
 // is left.
-func (p *plan) allowedOf(line sudoers.Line) string {
+func (p *plan) allowedOf(line sudotext.Line) string {
 	var users []string
 	granted := false
 	for _, subject := range line.Users {
@@ -161,7 +162,7 @@ func (k *Kind) planAside(p *plan) error {
 			return err
 		}
 		var rewrites []rewrite
-		for _, line := range sudoers.Parse(e.content) {
+		for _, line := range sudotext.Parse(e.content) {
 			if r, offends := p.rewrite(line, original > denialPath, true); offends {
 				rewrites = append(rewrites, r)
 			}
@@ -215,7 +216,7 @@ func (k *Kind) editOf(name string) (edit, error) {
 func rewritten(content []byte, rewrites []rewrite) []byte {
 	slices.SortFunc(rewrites, func(a, b rewrite) int { return b.line.First - a.line.First }) // from the end, so that numbers stay right
 	for _, r := range rewrites {
-		content = sudoers.Disable(content, []sudoers.Line{r.line}, r.mark)
+		content = sudotext.Disable(content, []sudotext.Line{r.line}, r.mark)
 		if r.keep == "" {
 			continue
 		}
@@ -285,9 +286,9 @@ func markOf(line []byte) string {
 
 // isPartOf says whether a line is a grant to some of those of another, of the same.
 func isPartOf(line, whole []byte) bool {
-	part, of := sudoers.Parse(line), sudoers.Parse(whole)
-	if len(part) != 1 || len(of) != 1 || part[0].Sort != sudoers.Grant || part[0].Rest != of[0].Rest {
+	part, of := sudotext.Parse(line), sudotext.Parse(whole)
+	if len(part) != 1 || len(of) != 1 || part[0].Sort != sudotext.Grant || part[0].Rest != of[0].Rest {
 		return false
 	}
-	return !slices.ContainsFunc(part[0].Users, func(s sudoers.Subject) bool { return !slices.Contains(of[0].Users, s) })
+	return !slices.ContainsFunc(part[0].Users, func(s sudotext.Subject) bool { return !slices.Contains(of[0].Users, s) })
 }

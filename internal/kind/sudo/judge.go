@@ -6,7 +6,7 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
-	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -17,14 +17,14 @@ type judge struct {
 	system  *system.System
 	users   []string
 	groups  []string
-	aliases map[string][]sudoers.Subject
+	aliases map[string][]sudotext.Subject
 	known   map[string]bool
 	failed  map[string]error // why it is not known in which groups somebody is
 	local   []facts.Group    // once read
 	read    bool
 }
 
-func newJudge(ctx context.Context, s *system.System, allow []string, aliases map[string][]sudoers.Subject) *judge {
+func newJudge(ctx context.Context, s *system.System, allow []string, aliases map[string][]sudotext.Subject) *judge {
 	j := &judge{ctx: ctx, system: s, aliases: aliases, known: map[string]bool{}, failed: map[string]error{}}
 	for _, subject := range allow {
 		if group, ok := strings.CutPrefix(subject, "%"); ok {
@@ -38,34 +38,34 @@ func newJudge(ctx context.Context, s *system.System, allow []string, aliases map
 
 // allowsAll says whether every subject that a list lets in is allowed. One that
 // it shuts out lets nobody in.
-func (j *judge) allowsAll(subjects []sudoers.Subject) bool {
+func (j *judge) allowsAll(subjects []sudotext.Subject) bool {
 	return j.allows(subjects, 0)
 }
 
-func (j *judge) allows(subjects []sudoers.Subject, depth int) bool {
-	return depth < 16 && !slices.ContainsFunc(subjects, func(s sudoers.Subject) bool {
+func (j *judge) allows(subjects []sudotext.Subject, depth int) bool {
+	return depth < 16 && !slices.ContainsFunc(subjects, func(s sudotext.Subject) bool {
 		return !s.Negated && !j.allowsOne(s, depth)
 	})
 }
 
-func (j *judge) allowsOne(s sudoers.Subject, depth int) bool {
+func (j *judge) allowsOne(s sudotext.Subject, depth int) bool {
 	switch s.Form {
-	case sudoers.Named:
+	case sudotext.Named:
 		if members, defined := j.aliases[s.Name]; defined {
-			return j.allows(members, depth+1) && !slices.ContainsFunc(members, func(m sudoers.Subject) bool { return m.Negated })
+			return j.allows(members, depth+1) && !slices.ContainsFunc(members, func(m sudotext.Subject) bool { return m.Negated })
 		}
 		return j.allowsUser(s.Name)
-	case sudoers.User:
+	case sudotext.User:
 		return j.allowsUser(s.Name)
-	case sudoers.UID:
+	case sudotext.UID:
 		if s.Name == "0" {
 			return true
 		}
 		account, found, err := facts.LookupUser(j.ctx, j.system, s.Name)
 		return err == nil && found && j.allowsUser(account.Name)
-	case sudoers.Group:
+	case sudotext.Group:
 		return containsFold(j.groups, s.Name)
-	case sudoers.GID:
+	case sudotext.GID:
 		group, found, err := facts.LookupGroup(j.ctx, j.system, s.Name)
 		return err == nil && found && containsFold(j.groups, group.Name)
 	}

@@ -6,7 +6,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/sudotext"
 )
 
 // localAuthority finds the entries of pklocalauthority(8), which polkit 0.105 reads
@@ -89,11 +89,11 @@ func (j *judge) allowsIdentity(identity string) bool {
 	isNumber := name != "" && strings.Trim(name, "0123456789") == ""
 	switch {
 	case sort == "unix-user" && isNumber:
-		return j.allowsOne(sudoers.Subject{Form: sudoers.UID, Name: name}, 0)
+		return j.allowsOne(sudotext.Subject{Form: sudotext.UID, Name: name}, 0)
 	case sort == "unix-user":
 		return j.allowsUser(name)
 	case sort == "unix-group" && isNumber:
-		return j.allowsOne(sudoers.Subject{Form: sudoers.GID, Name: name}, 0)
+		return j.allowsOne(sudotext.Subject{Form: sudotext.GID, Name: name}, 0)
 	case sort == "unix-group":
 		return containsFold(j.groups, name)
 	}

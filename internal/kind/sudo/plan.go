@@ -12,6 +12,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -26,7 +27,7 @@ func grants(subjects []string) []byte {
 	var b bytes.Buffer
 	b.WriteString(header)
 	for _, subject := range subjects {
-		b.WriteString(sudoers.Quote(subject) + grantSuffix + "\n")
+		b.WriteString(sudotext.Quote(subject) + grantSuffix + "\n")
 	}
 	return b.Bytes()
 }
@@ -42,7 +43,7 @@ func denial(allow, cures []string) []byte {
 	}
 	b.WriteString("ALL")
 	for _, subject := range allow {
-		b.WriteString(", !" + sudoers.Quote(subject))
+		b.WriteString(", !" + sudotext.Quote(subject))
 	}
 	b.WriteString(" ALL = (ALL:ALL) !ALL\n")
 	return b.Bytes()
@@ -164,9 +165,9 @@ func (p *plan) cures() (cures []string) {
 func grantedByMain(tree *sudoers.Tree, subject string) bool {
 	for _, line := range tree.Lines {
 		switch {
-		case line.Sort == sudoers.IncludeDir:
+		case line.Sort == sudotext.IncludeDir:
 			return false // what follows does not survive the denial, or is not before it
-		case line.File == sudoers.Main && line.Sort == sudoers.Grant && len(line.Users) == 1 &&
+		case line.File == sudoers.Main && line.Sort == sudotext.Grant && len(line.Users) == 1 &&
 			names(line.Users[0], subject) && grantsAll(line.Rest):
 			return true
 		}
@@ -174,11 +175,11 @@ func grantedByMain(tree *sudoers.Tree, subject string) bool {
 	return false
 }
 
-func names(s sudoers.Subject, subject string) bool {
+func names(s sudotext.Subject, subject string) bool {
 	switch s.Form {
-	case sudoers.User:
+	case sudotext.User:
 		return !s.Negated && s.Name == subject
-	case sudoers.Group:
+	case sudotext.Group:
 		return !s.Negated && "%"+s.Name == subject
 	}
 	return false
@@ -228,15 +229,15 @@ func (k *Kind) planInterim(p *plan, needed []string) {
 	both := slices.Clone(needed)
 	for line := range strings.SplitSeq(string(old), "\n") {
 		name, isGrant := strings.CutSuffix(line, grantSuffix)
-		parsed := sudoers.Parse([]byte(line))
+		parsed := sudotext.Parse([]byte(line))
 		if !isGrant || len(parsed) != 1 || len(parsed[0].Users) != 1 {
 			continue
 		}
 		subject := parsed[0].Users[0].Name
-		if parsed[0].Users[0].Form == sudoers.Group {
+		if parsed[0].Users[0].Form == sudotext.Group {
 			subject = "%" + subject
 		}
-		if sudoers.Quote(subject) == name && !slices.Contains(both, subject) {
+		if sudotext.Quote(subject) == name && !slices.Contains(both, subject) {
 			both = append(both, subject)
 		}
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -328,13 +329,13 @@ func administers(t *testing.T, s *system.System, subject string) bool {
 	}
 	may := false
 	for _, line := range tree.Lines {
-		if line.Sort != sudoers.Grant {
+		if line.Sort != sudotext.Grant {
 			continue
 		}
 		for _, s := range slices.Backward(line.Users) {
 			positive := s
 			positive.Negated = false
-			if s.Form == sudoers.All || names(positive, subject) {
+			if s.Form == sudotext.All || names(positive, subject) {
 				if !s.Negated {
 					may = !strings.Contains(line.Rest, "!")
 				}

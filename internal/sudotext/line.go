@@ -1,4 +1,4 @@
-package sudoers
+package sudotext
 
 import (
 	"bytes"
@@ -170,7 +170,7 @@ func includePath(text string) string {
 // that matters, is visudo's to judge.
 func (l *Line) defaults() {
 	var ok bool
-	if l.Defaults, ok = parseDefaults(l.Text); ok {
+	if l.Defaults, ok = ParseDefaults(l.Text); ok {
 		l.Sort = DefaultsLine
 	} else if mentionsWeakness(l.Text) {
 		l.Sort = Unclear

@@ -1,4 +1,4 @@
-package sudoers
+package sudotext
 
 import (
 	"regexp"
@@ -30,10 +30,10 @@ var (
 	settingOp   = regexp.MustCompile(`^[ \t]*([+-]?=)[ \t]*`)
 )
 
-// parseDefaults reads a line of Defaults; ok is false when some of it cannot be
+// ParseDefaults reads a line of Defaults; ok is false when some of it cannot be
 // made sense of. A scope follows the keyword at once: in "Defaults !insults" the
 // mark belongs to the setting.
-func parseDefaults(text string) (d Defaults, ok bool) {
+func ParseDefaults(text string) (d Defaults, ok bool) {
 	p := parser{strings.TrimPrefix(text, "Defaults")}
 	if before := p.rest; before != "" && strings.IndexByte(":@>!", before[0]) >= 0 {
 		p.rest = p.rest[1:]
@@ -185,4 +185,32 @@ func mentionsWeakness(text string) bool {
 		}
 	}
 	return false
+}
+
+// Weak are those of Defaults by which sudo asks less than it does by itself, as sudoers(5)
+// writes them; of two of the same name the later one decides. personal says of each whether
+// it is about the password of the one who asks alone.
+func Weak(settings []Setting) (personal map[string]bool) {
+	decided := map[string]Setting{}
+	for _, s := range settings {
+		decided[s.Name] = s
+	}
+	personal = map[string]bool{}
+	for name, w := range weaknesses() {
+		if s, set := decided[name]; set && w.weak(s) {
+			personal[s.String()] = w.personal
+		}
+	}
+	return personal
+}
+
+func (s Setting) String() string {
+	text := s.Name
+	if s.Negated {
+		text = "!" + text
+	}
+	if s.Op != "" {
+		text += " " + s.Op + " " + s.Value
+	}
+	return text
 }

@@ -1,4 +1,4 @@
-package sudoers
+package sudotext
 
 import (
 	"bytes"
