@@ -43,10 +43,10 @@ type errand struct {
 
 // apart says whether a command runs in a scope of its own, out of the agent's cgroup:
 // whatever is, or may become, another user, who could stop it, or what it starts, where
-// the agent lives. sudo is user 1 for a moment, which reads its files.
-func (c Command) apart() bool {
-	return c.Apart || c.Confined != nil && c.Confined.UID != 0 || filepath.Base(c.Argv[0]) == "sudo"
-}
+// the agent lives. sudo(8) reads its files with the effective user 1 for a moment; its real
+// and saved users stay root, by which alone anybody may signal or trace it (kill(2),
+// ptrace(2)).
+func (c Command) apart() bool { return c.Apart || c.Confined != nil && c.Confined.UID != 0 }
 
 // startApart starts a command in a transient scope. The process is in there, and nothing
 // of it has run, before it becomes somebody else. It ends with the agent; over is closed

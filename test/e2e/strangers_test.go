@@ -89,17 +89,31 @@ func (s *strangers) watch() {
 		}
 		switch order.Uint32(buffer[event:]) {
 		case procEventUID: // pid, tgid, ruid, euid
-			if order.Uint32(buffer[event+24:]) != 0 || order.Uint32(buffer[event+28:]) != 0 {
-				s.look(order.Uint32(buffer[event+20:]), order.Uint32(buffer[event+28:]))
+			// Who has no more than the effective user can neither signal nor trace it.
+			if ruid := order.Uint32(buffer[event+24:]); ruid != 0 {
+				s.look(order.Uint32(buffer[event+20:]), ruid)
 			}
 		case procExec:
 			pid := order.Uint32(buffer[event+20:])
-			var stat unix.Stat_t
-			if err := unix.Stat(fmt.Sprintf("/proc/%d", pid), &stat); err == nil && stat.Uid != 0 {
-				s.look(pid, stat.Uid)
+			if uid, known := realUser(pid); known && uid != 0 {
+				s.look(pid, uid)
 			}
 		}
 	}
+}
+
+// realUser is the first of the users of a process (proc_pid_status(5)).
+func realUser(pid uint32) (uid uint32, known bool) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, false
+	}
+	_, after, found := strings.Cut(string(status), "\nUid:")
+	if !found {
+		return 0, false
+	}
+	_, err = fmt.Sscan(after, &uid)
+	return uid, err == nil
 }
 
 // look notes a process if it is in an agent's cgroup.
