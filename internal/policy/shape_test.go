@@ -58,12 +58,12 @@ func shapes() map[string]func(n int) string {
 			return "schema=1\n" + fill(n, func(i int) string { return fmt.Sprintf("a%d%s=1\n", i, rep(".a", 31)) })
 		},
 		"rules": func(n int) string {
-			return "schema=1\n" + fill(n, func(i int) string { return "[[rules]]\nmatch=[\"*\"]\n" })
+			return "schema=1\n" + fill(n, func(int) string { return "[[rules]]\nmatch=[\"*\"]\n" })
 		},
-		"arrays of tables": func(n int) string { return "schema=1\n" + fill(n, func(i int) string { return "[[a]]\n" }) },
-		"nested aot":       func(n int) string { return "schema=1\n[[a]]\n" + fill(n, func(i int) string { return "[[a.b]]\n" }) },
-		"alternating aot":  func(n int) string { return "schema=1\n" + fill(n, func(i int) string { return "[[a]]\n[[a.b]]\n" }) },
-		"aot tables":       func(n int) string { return "schema=1\n" + fill(n, func(i int) string { return "[[a]]\n[a.b]\n" }) },
+		"arrays of tables": func(n int) string { return "schema=1\n" + fill(n, func(int) string { return "[[a]]\n" }) },
+		"nested aot":       func(n int) string { return "schema=1\n[[a]]\n" + fill(n, func(int) string { return "[[a.b]]\n" }) },
+		"alternating aot":  func(n int) string { return "schema=1\n" + fill(n, func(int) string { return "[[a]]\n[[a.b]]\n" }) },
+		"aot tables":       func(n int) string { return "schema=1\n" + fill(n, func(int) string { return "[[a]]\n[a.b]\n" }) },
 		"inline array":     func(n int) string { return "schema=1\na=[" + rep("{b=1},", n/6) + "]\n" },
 		"flat array":       func(n int) string { return "schema=1\na=[" + rep("1,", n/2) + "]\n" },
 		"flat array lines": func(n int) string { return "schema=1\na=[" + rep("1,\n", n/3) + "]\n" },

@@ -42,7 +42,7 @@ func allocated(do func()) int64 {
 	runtime.ReadMemStats(&before)
 	do()
 	runtime.ReadMemStats(&after)
-	return int64(after.TotalAlloc - before.TotalAlloc) //nolint:gosec // of a test
+	return int64(after.TotalAlloc - before.TotalAlloc)
 }
 
 func FuzzADiffMakesTheNewTextOfTheOld(f *testing.F) {

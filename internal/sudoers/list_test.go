@@ -48,8 +48,11 @@ func TestWhatSudoListsIsUnderstood(t *testing.T) {
 	l, ok := parseListing(listed)
 	want := Listing{
 		Defaults: []sudotext.Setting{
-			{Name: "env_reset"}, {Name: "secure_path", Op: "=", Value: `/usr/sbin\:/bin`}, {Negated: true, Name: "authenticate"},
-			{Name: "env_keep", Op: "+=", Value: "A B"}, {Name: "bogus_setting"},
+			{Name: "env_reset"},
+			{Name: "secure_path", Op: "=", Value: `/usr/sbin\:/bin`},
+			{Negated: true, Name: "authenticate"},
+			{Name: "env_keep", Op: "+=", Value: "A B"},
+			{Name: "bogus_setting"},
 		},
 		Entries: []Entry{
 			{"Sudoers entry: /etc/sudoers.d/a", []string{"ALL"}, []string{"ALL"}, []string{"!authenticate"}, []string{`/bin/sh -c "a b"`, "!/bin/su", "sudoedit /etc/x"}},

@@ -74,7 +74,7 @@ func Open(options Options) (*System, error) {
 	runner := &runner{root: root, gate: gate, look: options.Look}
 	s := &System{Root: root, FS: disk, Rights: rightsOf(disk), Runner: runner, Clock: wallClock{&zone{file: localtime}}, gate: gate}
 	if s.Running() {
-		s.journal = newJournalBox(journalSocket, "soe-agent")
+		s.journal = newJournalBox(journalSocket)
 		bus := &bus{gate: gate, look: options.Look, files: disk, mute: map[string]muteness{}}
 		runner.bus = bus
 		s.Units, s.Sessions, s.Witness = bus, bus, fanotify{}

@@ -38,8 +38,14 @@ func TestASignalPassesFromWhoHasTheNameAtThatMomentAndFromNobodyElse(t *testing.
 		owner, sender string
 		want          bool
 	}{
-		{"", ":1.5", false}, {"", "", false}, {":1.1", ":1.1", true}, {":1.1", ":1.5", false},
-		{":1.2", ":1.2", true}, {":1.2", ":1.1", false}, {"", ":1.2", false}, {"", "", false},
+		{"", ":1.5", false},
+		{"", "", false},
+		{":1.1", ":1.1", true},
+		{":1.1", ":1.5", false},
+		{":1.2", ":1.2", true},
+		{":1.2", ":1.1", false},
+		{"", ":1.2", false},
+		{"", "", false},
 	} {
 		isNow(g, systemdName, step.owner)
 		if got := passes(g, removed(step.sender)); got != step.want {

@@ -25,10 +25,10 @@ type journalBox struct {
 	to *datagrams
 }
 
-func newJournalBox(socket, identifier string) *journalBox {
+func newJournalBox(socket string) *journalBox {
 	b := &journalBox{to: newDatagrams(socket)}
 	b.confess = func(lost, late tally) letter {
-		return b.letter(time.Now(), confession(lost, late), journal.PriWarning, map[string]string{"SYSLOG_IDENTIFIER": identifier})
+		return b.letter(time.Now(), confession(lost, late), journal.PriWarning, map[string]string{"SYSLOG_IDENTIFIER": "soe-agent"})
 	}
 	return b
 }

@@ -31,7 +31,7 @@ func LogTo(w io.Writer, level slog.Leveler, daemon bool) *Log {
 	text := &slog.HandlerOptions{Level: level}
 	switch {
 	case leadsToJournal(w, os.Getenv("JOURNAL_STREAM")):
-		box := newJournalBox(journalSocket, "soe-agent")
+		box := newJournalBox(journalSocket)
 		return &Log{NewJournalHandler(level, func(message string, priority journal.Priority, fields map[string]string) error {
 			box.post(box.letter(time.Now(), message, priority, fields))
 			return nil

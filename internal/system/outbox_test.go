@@ -76,7 +76,7 @@ func say(b *journalBox, format string, args ...any) {
 func TestAJournalThatTakesNothingHoldsUpNobodyAndHearsLaterWhatWasNotSaid(t *testing.T) {
 	socket := socketIn(t)
 	stopped := startJournald(t, socket)
-	b := newJournalBox(socket, "soe-agent")
+	b := newJournalBox(socket)
 	const said = outboxLetters + 3000
 	start, before := time.Now(), cpu(t)
 	for i := range said {
@@ -114,7 +114,7 @@ func TestAJournalThatTakesNothingHoldsUpNobodyAndHearsLaterWhatWasNotSaid(t *tes
 
 func TestTheLogComesBackWithTheJournal(t *testing.T) {
 	socket := socketIn(t)
-	b := newJournalBox(socket, "soe-agent")
+	b := newJournalBox(socket)
 	say(b, "before there is one") // by now it has no socket
 	first := startJournald(t, socket)
 	if line := first.line(); line != "before there is one" {

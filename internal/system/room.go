@@ -41,7 +41,7 @@ func (s *System) MakeRoom(dir string) (alone bool, err error) {
 		return false, cannot("make room in", dir, err)
 	}
 	alone = here.Dev != above.Dev
-	if volume.Bfree*uint64(volume.Bsize) >= leastBytes && (volume.Files == 0 || volume.Ffree >= leastFiles) { //nolint:gosec // a block has a size
+	if volume.Bfree*uint64(volume.Bsize) >= leastBytes && (volume.Files == 0 || volume.Ffree >= leastFiles) {
 		return alone, nil
 	}
 	if alone {

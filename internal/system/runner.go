@@ -275,7 +275,7 @@ func (r *runner) wait(ctx context.Context, cmd *exec.Cmd, c Command, over chan<-
 	}
 	r.stuck[c.key()] = time.Now()
 	go func() {
-		<-ended
+		<-ended //nolint:errcheck // how it has ended is of no use any more
 		r.mu.Lock()
 		defer r.mu.Unlock()
 		delete(r.stuck, c.key())

@@ -53,11 +53,11 @@ func (s silentBus) speak(conn net.Conn) {
 		if err != nil {
 			return
 		}
-		switch word := strings.Trim(line, "\x00\r\n"); {
-		case word == "BEGIN":
+		switch strings.Trim(line, "\x00\r\n") {
+		case "BEGIN":
 			s.answer(conn, wire)
 			return
-		case word == "AUTH":
+		case "AUTH":
 			_, _ = conn.Write([]byte("REJECTED EXTERNAL\r\n"))
 		default:
 			_, _ = conn.Write([]byte("OK 0123456789abcdef0123456789abcdef\r\n"))

@@ -64,7 +64,7 @@ func (m manager) unlocked(ctx context.Context, c system.Command) (system.Output,
 				return out, nil
 			}
 			if who = m.process(pid); pid == 0 {
-				who = m.whoLocks(append(lockFiles(m.system.FS), databaseLocks(m.system.FS)...))
+				who = m.whoLocks(append(lockFiles(m.system.FS), databaseLocks()...))
 			}
 			if who == "" {
 				who = m.process(0)
@@ -313,7 +313,7 @@ func dnfLocks() []string {
 func lockFiles(files system.FS) []string { return append(rpmLocks(files), dnfLocks()...) }
 
 // databaseLocks are files that are locked and that everybody may read, for rpm -q.
-func databaseLocks(files system.FS) []string {
+func databaseLocks() []string {
 	names := []string{"/var/lib/dnf/history.sqlite"}
 	for _, name := range databaseFiles() {
 		names = append(names, name)

@@ -87,7 +87,7 @@ func (k *Kind) inEffect(ctx context.Context, p *plan, people []facts.Account) ([
 			errs = append(errs, listings[i].err)
 			continue
 		}
-		said, err := k.judgeListing(ctx, p, name, listings[i])
+		said, err := k.judgeListing(p, name, listings[i])
 		wrong = append(wrong, said...)
 		errs = append(errs, err)
 	}
@@ -95,7 +95,7 @@ func (k *Kind) inEffect(ctx context.Context, p *plan, people []facts.Account) ([
 }
 
 // judgeListing says in words what is wrong with what somebody may do.
-func (k *Kind) judgeListing(ctx context.Context, p *plan, name string, l listing) (wrong []string, err error) {
+func (k *Kind) judgeListing(p *plan, name string, l listing) (wrong []string, err error) {
 	allowed, err := p.judge.tell(name)
 	if err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func (k *Kind) judgeListing(ctx context.Context, p *plan, name string, l listing
 			wrong = append(wrong, fmt.Sprintf("%s is allowed, and sudo refuses all the same; look at: sudo -l -U '%s'", name, name))
 		}
 		for weakness, personal := range l.Weak() {
-			if personal && p.setsFor(name, weakness) {
+			if personal && p.setsForTheAllowed(weakness) {
 				continue
 			}
 			wrong = append(wrong, fmt.Sprintf("sudo asks less of %s than it should, by \"Defaults %s\" of a source that the agent cannot edit (%s)", name, weakness, k.sources()))
@@ -120,9 +120,9 @@ func (k *Kind) judgeListing(ctx context.Context, p *plan, name string, l listing
 	return wrong, nil
 }
 
-// setsFor says whether a line of Defaults that binds only the allowed says so of
+// setsForTheAllowed says whether a line of Defaults that binds only the allowed says so of
 // their own password: that is theirs to decide.
-func (p *plan) setsFor(name, weakness string) bool {
+func (p *plan) setsForTheAllowed(weakness string) bool {
 	return slices.ContainsFunc(p.tree.Lines, func(line sudoers.Placed) bool {
 		d := line.Defaults
 		return line.Sort == sudotext.DefaultsLine && len(d.Users) > 0 && p.judge.allowsAll(d.Users) &&
