@@ -13,6 +13,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/bus"
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -176,7 +177,7 @@ func (w walk) walk(ctx context.Context, step func(*converge.Engine, context.Cont
 	}
 	r := report.New(version, w.machine.Facts, w.Policy, w.Refused, result.Started, whole(w.Policy, result), result.Timing)
 	if w.Never != nil {
-		r.Await(w.Never.Error())
+		r.Await(public.Line{Whole: w.Never.Error(), Open: public.Text(w.Never)})
 	}
 	return r, nil
 }

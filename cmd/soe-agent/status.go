@@ -56,6 +56,9 @@ func (a *app) status(ctx context.Context) (agent.Status, error) {
 	if err != nil {
 		return status, fmt.Errorf("cannot tell the status: %w", err)
 	}
+	if r, err := agent.LastReport(s); err == nil && !r.Public { // which the file that everybody may read has not
+		status.Refused, status.Doubts, status.Awaited = r.Policy.Refused, r.Policy.Doubts, r.Awaited
+	}
 	return status, nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/agent"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/support"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -88,10 +89,10 @@ func (a *app) collect(ctx context.Context) (support.Bundle, error) {
 			}
 			if a.rootDir != "" {
 				p, refused, err := m.Known(ctx, config)
-				return p, refused, cmp.Or(err, configErr)
+				return p, public.Whole(refused), cmp.Or(err, configErr)
 			}
 			choice, err := m.Policy(ctx, config)
-			return choice.Policy, choice.Refused, cmp.Or(err, configErr)
+			return choice.Policy, public.Whole(choice.Refused), cmp.Or(err, configErr)
 		},
 	}), nil
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/bus"
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 // api is what the bus has of the daemon.
@@ -84,6 +85,13 @@ func (s served) Status(ctx context.Context) ([]byte, error) {
 	status, err := ReadStatus(ctx, s.System)
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell the status: %w", err)
+	}
+	if bus.ForRoot(ctx) {
+		s.mu.Lock()
+		whole := s.statusAs(public.Whole)
+		s.mu.Unlock()
+		status.Refused, status.Waiting, status.Doubts, status.Awaited = whole.Refused, whole.Waiting, whole.Doubts, whole.Awaited
+		status.PersonaRules, status.PersonaDoubts = whole.PersonaRules, whole.PersonaDoubts
 	}
 	return json.Marshal(status)
 }

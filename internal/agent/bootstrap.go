@@ -12,8 +12,11 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/follow"
+	"github.com/soe-agent/soe-agent/internal/persona"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/source"
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // bootstrap gets the published policy, and looks for a newer one ever after.
@@ -41,7 +44,7 @@ func (d *daemon) configuration() Config {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if err != nil {
-		problems := follow.Problems(err)
+		problems := d.configurationRefused(err)
 		if !slices.Equal(problems, d.configProblems) {
 			d.Log.Error("the configuration is refused; the last good one stays in force", "err", err)
 		}
@@ -54,6 +57,21 @@ func (d *daemon) configuration() Config {
 	d.configProblems, d.configured = nil, true
 	d.config, d.Schedule = config, config.Schedule
 	return config
+}
+
+// configurationRefused says what is wrong with agent.toml. What opening it says quotes
+// nothing of it.
+func (d *daemon) configurationRefused(err error) []public.Line {
+	open := errors.Is(err, system.ErrUnsafe) || system.MayBeReadByAll(d.System.FS, d.configFile)
+	var problems []public.Line
+	for text := range strings.SplitSeq(err.Error(), "\n") {
+		if open {
+			problems = append(problems, public.All(text))
+			continue
+		}
+		problems = append(problems, public.Line{Whole: text, Open: d.configFile + ": cannot use the configuration: " + public.Withheld})
+	}
+	return problems
 }
 
 // lastConfig is what is known of the configuration while none could be read in this life
@@ -101,7 +119,8 @@ func (d *daemon) ask(ctx context.Context, config Config) error {
 	}
 	subject, selection := d.subject(ctx, config, d.tagsOf(aws))
 	d.mu.Lock()
-	d.status.PersonaRules, d.status.PersonaDoubts, d.selection = selection.Why, selection.Unknown, &selection
+	d.selected(config, selection)
+	d.selection = &selection
 	d.mu.Unlock()
 	found, err := d.layers().Look(ctx, subject, aws)
 	if err != nil {
@@ -141,7 +160,7 @@ func (d *daemon) byLastContact() {
 	p := known.Policy
 	stays := d.unkept || d.policy.Serial != p.Serial ||
 		d.policy.Digest() == p.Digest() && d.policy.Partial == p.Partial && slices.Equal(d.policy.Doubts, p.Doubts)
-	refused := d.status.Refused
+	refused := d.problems
 	if !stays && d.fetched != nil {
 		d.fetched = known.Policy // it has no secrets, and is another one than what is fetched next
 	}
@@ -166,21 +185,21 @@ func (d *daemon) subjectMeanwhile(c Config) follow.Subject {
 	switch {
 	case selection == nil || len(c.Rules) == 0:
 	case len(selection.Unknown) > 0:
-		s.Doubts = selection.Unknown
+		s.Doubts = c.doubts(*selection)
 	case slices.Equal(selection.Personas, s.Personas):
 		s.Unsure, s.Doubts = false, nil
 	default:
-		s.Doubts = []string{fmt.Sprintf("its personas are %s by now, and what is published for them has not been had yet", strings.Join(selection.Personas, ", "))}
+		s.Doubts = []public.Line{public.All(fmt.Sprintf("its personas are %s by now, and what is published for them has not been had yet", strings.Join(selection.Personas, ", ")))}
 	}
 	return s
 }
 
 // ownRefused notes what of the machine's own layers cannot be used.
-func (d *daemon) ownRefused(problems []string) {
+func (d *daemon) ownRefused(problems []public.Line) {
 	d.mu.Lock()
 	before := d.ownProblems
 	d.ownProblems = problems
-	d.status.Refused = slices.DeleteFunc(slices.Clone(d.status.Refused), func(problem string) bool {
+	d.problems = slices.DeleteFunc(slices.Clone(d.problems), func(problem public.Line) bool {
 		return slices.Contains(before, problem) && !slices.Contains(problems, problem)
 	})
 	d.mu.Unlock()
@@ -188,7 +207,7 @@ func (d *daemon) ownRefused(problems []string) {
 		return
 	}
 	if len(problems) > 0 {
-		d.Log.Error("the machine's own fragments are refused; what they said before stays in force, and nothing is taken away meanwhile", "problems", problems)
+		d.Log.Error("the machine's own fragments are refused; what they said before stays in force, and nothing is taken away meanwhile", "problems", public.Whole(problems))
 	}
 	d.publish()
 }
@@ -205,11 +224,11 @@ func (d *daemon) byOwnLayers(ctx context.Context, config Config) {
 	subject, selection := d.subject(ctx, config, noTags)
 	known, err := d.layers().Known(subject)
 	if err != nil {
-		d.refuse(follow.Problems(err))
+		d.refuse(d.layers().Problems(err))
 		return
 	}
 	if known.Damaged { // and nothing was published that could be missed
-		d.Log.Warn("what was kept of the last policy is made anew", "err", known.Refused[0])
+		d.Log.Warn("what was kept of the last policy is made anew", "err", known.Refused[0].Whole)
 		known.Refused = known.Refused[1:]
 	}
 	if len(known.Refused) == 0 {
@@ -219,10 +238,19 @@ func (d *daemon) byOwnLayers(ctx context.Context, config Config) {
 		d.Log.Error("cannot keep the policy for the next boot", "err", err)
 	}
 	d.mu.Lock()
-	d.status.Waiting, d.status.Trouble, d.ownProblems, d.heard = "", "", nil, true
-	d.status.PersonaRules, d.status.PersonaDoubts = selection.Why, selection.Unknown
+	d.waiting, d.status.Trouble, d.ownProblems, d.heard = public.Line{}, "", nil, true
+	d.selected(config, selection)
 	d.mu.Unlock()
 	d.enforce(known.Policy, known.Refused)
+}
+
+// selected notes which personas the machine has and why, mu being held.
+func (d *daemon) selected(c Config, s persona.Selection) {
+	d.personaRules, d.personaDoubts = nil, c.doubts(s)
+	for _, why := range s.Why {
+		name, _, _ := strings.Cut(why, ": ")
+		d.personaRules = append(d.personaRules, c.line(why, name+": root's status says why"))
+	}
 }
 
 // A connection is kept for as long as what it was made for stays.
@@ -259,7 +287,7 @@ func (d *daemon) contacted(found follow.Found) {
 		d.Log.Info("the wait is over", "for", d.status.Trouble)
 	}
 	if len(found.Missing) == 0 { // a value that is missing is trouble, and said by whoever looks
-		d.status.Waiting, d.status.Trouble, d.status.NextAttempt = "", "", time.Time{}
+		d.waiting, d.status.Trouble, d.status.NextAttempt = public.Line{}, "", time.Time{}
 	}
 	d.heard = true
 	d.status.LastContact, d.status.Rollout, d.status.PolicySince = d.System.Clock.Now(), found.Rollout, found.Since
@@ -269,7 +297,7 @@ func (d *daemon) contacted(found follow.Found) {
 // it are now known that were missing, or the other way round.
 func (d *daemon) take(p *policy.Policy) {
 	d.mu.Lock()
-	same := d.fetched != nil && sameWish(d.fetched, p) && len(d.status.Refused) == 0 && reflect.DeepEqual(d.Schedule, d.enforced)
+	same := d.fetched != nil && sameWish(d.fetched, p) && len(d.problems) == 0 && reflect.DeepEqual(d.Schedule, d.enforced)
 	d.fetched = p
 	d.mu.Unlock()
 	if same {
@@ -314,14 +342,14 @@ func (d *daemon) waits(err error, next time.Time) {
 	trouble := source.TroubleOf(err)
 	var missing source.Missing
 	refused := isRefusal(err) && !errors.As(err, &missing)
-	problems := follow.Problems(err)
+	problems := d.layers().Problems(err)
 	d.mu.Lock()
 	d.heard = true
-	news := d.status.Trouble != trouble.Name || refused && !slices.Equal(d.status.Refused, problems)
-	d.status.Waiting, d.status.Trouble, d.status.NextAttempt = trouble.String(), trouble.Name, next
+	news := d.status.Trouble != trouble.Name || refused && !slices.Equal(d.problems, problems)
+	d.waiting, d.status.Trouble, d.status.NextAttempt = trouble.Line(d.config.hidden), trouble.Name, next
 	if refused {
-		d.status.Waiting = "a policy that can be used: " + trouble.Name
-		d.status.Refused = problems
+		d.waiting = public.All("a policy that can be used: " + trouble.Name)
+		d.problems = problems
 		d.status.LastContact = d.System.Clock.Now()
 	}
 	d.mu.Unlock()

@@ -245,8 +245,8 @@ func TestWhatIsDamagedOfTheLastPolicyIsMadeAnewWhereNothingIsPublished(t *testin
 	s.put(kept, string(whole[:len(whole)/2]))
 	s.looks()
 	s.wants("With a damaged state", "# here")
-	if len(s.status.Refused) > 0 {
-		t.Errorf("refused: %q", s.status.Refused)
+	if len(s.refused()) > 0 {
+		t.Errorf("refused: %q", s.refused())
 	}
 	if again, err := s.System.FS.ReadFile(kept); err != nil || len(again) < len(whole)/2+1 {
 		t.Errorf("%v: it is not made anew: %q", err, again)

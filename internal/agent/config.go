@@ -44,6 +44,7 @@ type Config struct {
 	Report   Reporting      `toml:"report"`
 
 	unsure bool // it may be another one: the file cannot be used
+	hidden bool // not everybody may read the file
 }
 
 // Schedule says when the agent does something, and how long it waits.
@@ -90,7 +91,10 @@ func TrustedConfig(files system.FS, name string) (Config, error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Default(), fmt.Errorf("%s: cannot use the configuration: %w", name, err)
 	}
-	return ReadConfig(files, name)
+	c, err := ReadConfig(files, name)
+	_, missing := files.Stat(name)
+	c.hidden = !errors.Is(missing, fs.ErrNotExist) && !system.MayBeReadByAll(files, name)
+	return c, err
 }
 
 // ReadConfig reads the configuration. A file that is not there says nothing, and

@@ -2,7 +2,10 @@ package agent
 
 import (
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"log/slog"
+	"net"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +15,8 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/follow"
+	"github.com/soe-agent/soe-agent/internal/persona"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -124,7 +129,7 @@ func TestAConfigurationThatIsRefusedIsShownAndTheOldOneStaysInForce(t *testing.T
 		if err := d.System.FS.MkdirAll("/etc/soe-agent", 0o755); err != nil {
 			t.Fatal(err)
 		}
-		if err := d.System.FS.WriteFile(ConfigFile, []byte(text), system.Attr{Mode: 0o600}); err != nil {
+		if err := d.System.FS.WriteFile(ConfigFile, []byte(text), system.Attr{Mode: 0o644}); err != nil {
 			t.Fatal(err)
 		}
 		return d.configuration()
@@ -159,5 +164,54 @@ func TestAConfigurationThatIsRefusedIsShownAndTheOldOneStaysInForce(t *testing.T
 	configure(good)
 	if got := refused(); len(got) > 0 {
 		t.Errorf("when it is mended the status says %q", got)
+	}
+}
+
+func TestOfWhatNotEverybodyMayReadTheStatusAndTheReportSayToEverybodyOnlyThatItIsSo(t *testing.T) {
+	const mark = "m4rk"
+	for mode, quoted := range map[fs.FileMode]bool{0o644: true, 0o600: false} {
+		d := newTestDaemon(t, t.TempDir(), "1.0")
+		configure := func(text string) Config {
+			t.Helper()
+			err := errors.Join(d.System.FS.MkdirAll("/etc/soe-agent", 0o755), d.System.FS.WriteFile(ConfigFile, []byte(text), system.Attr{Mode: mode}))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return d.configuration()
+		}
+		c := configure("[aws]\npath = \"/" + mark + "\"\n")
+		selection := persona.Selection{Personas: []string{"a"}, Why: []string{"a: tag " + mark}, Unknown: []string{"cannot tell tag " + mark}}
+		d.selected(c, selection)
+		d.policy.Doubts = c.doubts(selection)
+		if len(d.awaited()) == 0 {
+			t.Fatal("it waits for nothing")
+		}
+		d.waits(&net.DNSError{Err: "no such host", Name: mark}, time.Time{})
+		for _, moment := range []string{"it waits", "its configuration is refused"} {
+			d.publish()
+			var everybody, roots Status
+			status, err := d.System.FS.ReadFile(StatusFile)
+			reported, reportErr := d.System.FS.ReadFile(ReportFile)
+			whole, wholeErr := d.System.FS.ReadFile(WholeReport)
+			if err := errors.Join(err, reportErr, wholeErr, json.Unmarshal(status, &everybody)); err != nil {
+				t.Fatal(err)
+			}
+			roots = d.statusAs(public.Whole)
+			for what, text := range map[string]string{"status": string(status), "report": string(reported), "line": everybody.line()} {
+				if got := strings.Contains(text, mark); got != quoted {
+					t.Errorf("%s, mode %o: that the %s quotes what is in it: %v\n%s", moment, mode, what, got, text)
+				}
+			}
+			if !strings.Contains(string(whole), mark) || !strings.Contains(roots.Waiting, mark) || !strings.Contains(roots.PersonaRules[0], mark) || !strings.Contains(roots.Doubts[0], mark) {
+				t.Errorf("%s, mode %o: root reads %s and %+v", moment, mode, whole, roots)
+			}
+			if len(everybody.Refused) != len(roots.Refused) || len(everybody.Doubts) == 0 || len(everybody.PersonaDoubts) == 0 || len(everybody.PersonaRules) == 0 || everybody.Waiting == "" {
+				t.Errorf("%s, mode %o: the status does not say that there is something: %+v", moment, mode, everybody)
+			}
+			configure("[schedule]\n" + mark + " = 1\n")
+		}
+		if refused := d.statusAs(public.Open).Refused; len(refused) != 1 || !strings.HasPrefix(refused[0], ConfigFile) || strings.Contains(refused[0], mark) != quoted {
+			t.Errorf("mode %o: of the configuration that is refused everybody reads %q", mode, refused)
+		}
 	}
 }

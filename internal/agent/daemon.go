@@ -23,6 +23,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/kind/packages"
 	"github.com/soe-agent/soe-agent/internal/persona"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 	"github.com/soe-agent/soe-agent/internal/watch"
 )
@@ -61,9 +62,13 @@ type daemon struct {
 	fetched        *policy.Policy // the last one that was published; nil in this life of the daemon
 	unkept         bool           // it could not be kept for the next boot
 	enforced       Schedule       // that the kinds go by
-	configProblems []string
-	configured     bool     // a configuration was read in this life of the daemon
-	ownProblems    []string // of the machine's own layers
+	configProblems []public.Line
+	configured     bool          // a configuration was read in this life of the daemon
+	ownProblems    []public.Line // of the machine's own layers
+	problems       []public.Line // of the policy that is to be in force
+	waiting        public.Line   // what is waited for, as in Status.Waiting
+	personaRules   []public.Line // as in the status
+	personaDoubts  []public.Line
 	status         Status
 	heard          bool                            // of what is published, or that it cannot be had, in this life
 	overtaken      bool                            // a package transaction that an earlier life has begun goes on
@@ -119,7 +124,7 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	d.reports = d.newReporting()
 	known := d.policy
 	_, d.overtaken = packages.ReadProgress(ctx, d.System)
-	d.enforce(known, d.status.Refused)
+	d.enforce(known, d.problems)
 
 	parts := []func(context.Context){
 		func(ctx context.Context) { d.endLockDown(ctx, goesOn); d.quick.run(ctx) },
@@ -213,7 +218,7 @@ func newDaemon(m *Machine, configFile, version string, r rhythm) *daemon {
 }
 
 // enforce makes a policy the one that the machine is held to from now on.
-func (d *daemon) enforce(p *policy.Policy, refused []string) {
+func (d *daemon) enforce(p *policy.Policy, refused []public.Line) {
 	d.enforcing.Lock()
 	defer d.enforcing.Unlock()
 	d.hold(p, refused)
@@ -224,20 +229,20 @@ func (d *daemon) enforceAgain() {
 	d.enforcing.Lock()
 	defer d.enforcing.Unlock()
 	d.mu.Lock()
-	p, refused := d.policy, d.status.Refused
+	p, refused := d.policy, d.problems
 	d.mu.Unlock()
 	d.hold(p, refused)
 }
 
 // hold holds the machine to a policy, enforcing being held.
-func (d *daemon) hold(p *policy.Policy, refused []string) {
+func (d *daemon) hold(p *policy.Policy, refused []public.Line) {
 	d.mu.Lock()
 	machine := *d.Machine // its schedule and facts change
 	if !sameWish(d.policy, p) {
 		d.lookAnew(p)
 	}
 	d.policy, d.enforced = p, d.Schedule
-	d.status.Serial, d.status.Digest, d.status.Refused, d.status.Personas = p.Serial, p.Digest(), refused, p.Personas
+	d.status.Serial, d.status.Digest, d.problems, d.status.Personas = p.Serial, p.Digest(), refused, p.Personas
 	d.mu.Unlock()
 	debug.SetGCPercent(growth(len(p.Resources)))
 
@@ -266,9 +271,9 @@ const untilRest = time.Second
 func growth(resources int) int { return max(20, 400*1024/(5*1024+resources*14/10)) }
 
 // refuse records why a newer policy is not in force. The one that is stays.
-func (d *daemon) refuse(problems []string) {
+func (d *daemon) refuse(problems []public.Line) {
 	d.mu.Lock()
-	d.status.Refused = problems
+	d.problems = problems
 	d.mu.Unlock()
 	d.publish()
 }
@@ -471,7 +476,6 @@ func (d *daemon) publish() {
 	defer d.mu.Unlock()
 	r := d.report()
 	d.status.Verdict, d.status.Compliant, d.status.Summary = r.Verdict, r.Compliant, r.Summary
-	d.status.Doubts, d.status.Awaited = r.Policy.Doubts, r.Awaited
 	d.keepWhole(r)
 	public := r.ForEverybody()
 	d.write(ReportFile, public)
@@ -482,9 +486,9 @@ func (d *daemon) publish() {
 }
 
 // refused is what people have to mend for it to be in force, mu being held.
-func (d *daemon) refused() []string {
-	var refused []string
-	for _, problem := range slices.Concat(d.configProblems, d.ownProblems, d.status.Refused) {
+func (d *daemon) refused() []public.Line {
+	var refused []public.Line
+	for _, problem := range slices.Concat(d.configProblems, d.ownProblems, d.problems) {
 		if !slices.Contains(refused, problem) {
 			refused = append(refused, problem)
 		}

@@ -68,14 +68,14 @@ func TestTroubleWithAValueIsSaidOnceAndForAsLongAsItLasts(t *testing.T) {
 		d.contacted(follow.Found{Missing: missing})
 		d.waits(missing, time.Now())
 		d.contacted(follow.Found{Missing: missing})
-		if d.status.Trouble != source.ValueMissing || d.status.Waiting == "" {
+		if d.status.Trouble != source.ValueMissing || d.waiting.Whole == "" {
 			t.Errorf("the trouble is %q", d.status.Trouble)
 		}
 	}
 	if n := strings.Count(log.String(), "msg=waiting"); n != 1 {
 		t.Errorf("it is said %d times:\n%s", n, log.String())
 	}
-	if d.contacted(follow.Found{}); d.status.Trouble != "" || d.status.Waiting != "" {
+	if d.contacted(follow.Found{}); d.status.Trouble != "" || d.waiting.Whole != "" {
 		t.Errorf("the trouble is %q still", d.status.Trouble)
 	}
 }

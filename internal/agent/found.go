@@ -7,6 +7,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 // What was found of the machine, and under which policy: what has not been looked at
@@ -106,16 +107,16 @@ func (d *daemon) found() []converge.Resource {
 }
 
 // awaited is what has to come before a verdict can be given, for people, mu being held.
-func (d *daemon) awaited() []string {
+func (d *daemon) awaited() []public.Line {
 	if d.overtaken {
-		return []string{"a package transaction that an earlier life of the agent has begun goes on"}
+		return []public.Line{public.All("a package transaction that an earlier life of the agent has begun goes on")}
 	}
 	switch path := d.config.AWS.Path; {
 	case path == "" || len(d.refused()) > 0:
 	case d.status.Serial == 0:
-		return []string{NothingPublished(path)}
+		return []public.Line{d.config.line(NothingPublished(path), "nothing of what is published for this machine has been had yet: the seed is in force")}
 	case !d.heard && d.policy.Partial:
-		return []string{"nothing has been heard since the start of what is published by now"}
+		return []public.Line{public.All("nothing has been heard since the start of what is published by now")}
 	}
 	return nil
 }

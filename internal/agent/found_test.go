@@ -13,6 +13,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/report"
 )
 
@@ -136,7 +137,7 @@ func TestNothingIsCompliantThatHasNotBeenLookedAtUnderThePolicyInForceInThisLife
 			agrees(t, "when a look has failed", d, report.NotCompliant)
 			d.record(looked(p, converge.Compliant, last))
 
-			d.configProblems = []string{"agent.toml:1: no"}
+			d.configProblems = []public.Line{public.All("agent.toml:1: no")}
 			agrees(t, "when something is refused", d, report.NotCompliant)
 			d.configProblems = nil
 			agrees(t, "when all is well again", d, report.Compliant)
@@ -240,14 +241,14 @@ func TestUntilAPolicyHasBeenHadFromWhereItIsPublishedTheMachineConverges(t *test
 	if r := agrees(t, "with the seed", d, report.Converging); len(r.Awaited) != 1 {
 		t.Errorf("it waits for %q", r.Awaited)
 	}
-	d.status.Refused = []string{"10-base:1: no"}
+	d.problems = []public.Line{public.All("10-base:1: no")}
 	agrees(t, "when what is published is refused", d, report.NotCompliant)
-	d.status.Refused, d.status.Serial = nil, 7
+	d.problems, d.status.Serial = nil, 7
 	agrees(t, "with a published policy", d, report.Compliant)
 }
 
 func TestAPolicyOfWhichNotAllIsKnownIsAwaitedAtFirstAndADoubtThen(t *testing.T) {
-	p := &policy.Policy{Serial: 7, Partial: true, Doubts: []string{"cannot tell whether persona kiosk applies"}}
+	p := &policy.Policy{Serial: 7, Partial: true, Doubts: []public.Line{public.All("cannot tell whether persona kiosk applies")}}
 	d := newTestDaemon(t, t.TempDir(), "1.0")
 	d.policy = p
 	d.lookAnew(p)

@@ -27,7 +27,7 @@ func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, e
 	p := known.Policy
 	d.policy = p
 	d.lookAnew(p)
-	d.status.Serial, d.status.Digest, d.status.Refused, d.status.LastContact = p.Serial, p.Digest(), known.Refused, known.Saved
+	d.status.Serial, d.status.Digest, d.problems, d.status.LastContact = p.Serial, p.Digest(), known.Refused, known.Saved
 	d.status.PolicySince, d.ownProblems = known.Since, known.Refused
 	d.beSafe(p.Serial)
 	d.publish() // the report of an earlier life says nothing about this one

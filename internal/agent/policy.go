@@ -3,15 +3,14 @@ package agent
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/credentials"
 	"github.com/soe-agent/soe-agent/internal/follow"
 	"github.com/soe-agent/soe-agent/internal/persona"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/source"
 )
 
@@ -36,9 +35,9 @@ func (m *Machine) subject(ctx context.Context, c Config, tags func(context.Conte
 	selection := persona.Select(ctx, c.Personas, c.Rules, persona.Subject{
 		System: m.System, Facts: m.Facts, Tags: tags, Previous: m.layers().Previous(s),
 	})
-	s.Personas, s.Unsure, s.Doubts = selection.Personas, len(selection.Unknown) > 0 || c.unsure, selection.Unknown
+	s.Personas, s.Unsure, s.Doubts = selection.Personas, len(selection.Unknown) > 0 || c.unsure, c.doubts(selection)
 	if c.unsure {
-		s.Doubts = append(slices.Clone(s.Doubts), noConfig)
+		s.Doubts = append(s.Doubts, public.All(noConfig))
 	}
 	return s, selection
 }
@@ -46,18 +45,36 @@ func (m *Machine) subject(ctx context.Context, c Config, tags func(context.Conte
 // noConfig is the doubt while the configuration cannot be used.
 const noConfig = "the configuration cannot be used, and may name others"
 
+// doubts are what could not be told about personas. They quote the rules.
+func (c Config) doubts(s persona.Selection) []public.Line {
+	lines := make([]public.Line, len(s.Unknown))
+	for i, doubt := range s.Unknown {
+		lines[i] = c.line(doubt, "cannot tell which personas apply: "+public.Withheld)
+	}
+	return lines
+}
+
+// line is a text that quotes the configuration, and what everybody may read instead if
+// not everybody may read that.
+func (c Config) line(text, instead string) public.Line {
+	if c.hidden {
+		return public.Line{Whole: text, Open: instead}
+	}
+	return public.All(text)
+}
+
 // subjectAtBoot is the subject as it was last known: the directory, which knows the
 // groups of the desktop user, may be as far away as AWS, and boot waits for neither.
 func (m *Machine) subjectAtBoot(c Config) follow.Subject {
 	s := follow.Subject{Facts: m.Facts, Path: c.AWS.Path, Personas: c.Personas, Unsure: len(c.Rules) > 0 || c.unsure}
 	switch {
 	case c.unsure:
-		s.Doubts = []string{noConfig}
+		s.Doubts = []public.Line{public.All(noConfig)}
 		return s
 	case !s.Unsure:
 		return s
 	}
-	s.Doubts = []string{"which personas its rules give this machine has not been asked since the start"}
+	s.Doubts = []public.Line{public.All("which personas its rules give this machine has not been asked since the start")}
 	if previous := m.layers().Previous(s); len(previous) > 0 {
 		s.Personas = previous
 	}
@@ -76,7 +93,7 @@ func (m *Machine) tagsOf(aws *source.AWS) func(context.Context) (map[string]stri
 // A Choice is the policy for one walk.
 type Choice struct {
 	Policy  *policy.Policy
-	Refused []string // why it is not newer
+	Refused []public.Line // why it is not newer
 	// Never is why a published policy is not it though the machine should have one: it
 	// has never had any. nil otherwise.
 	Never error
@@ -107,16 +124,25 @@ func (m *Machine) Policy(ctx context.Context, c Config) (Choice, error) {
 	known, knownErr := m.known(ctx, c)
 	choice := Choice{Policy: known.Policy, Refused: known.Refused}
 	if isRefusal(err) {
-		choice.Refused = append(choice.Refused, follow.Problems(err)...)
+		choice.Refused = append(choice.Refused, m.layers().Problems(err)...)
 	}
 	trouble := source.TroubleOf(err)
 	if known.Saved.IsZero() {
-		choice.Never = fmt.Errorf("cannot have the published policy, of which this machine has never had any: %s", trouble)
+		choice.Never = never(trouble.Line(c.hidden))
 		m.Log.Warn("there is no published policy: going by the machine's own layers", "for", trouble.Name, "err", err)
 	} else {
 		m.Log.Warn("going by the last good policy", "for", trouble.Name, "err", err)
 	}
 	return choice, knownErr
+}
+
+// never says why a published policy was never had.
+func never(why public.Line) error {
+	cause := errors.New(why.Whole)
+	if why.Open == why.Whole {
+		cause = public.Error(cause)
+	}
+	return public.Because("cannot have the published policy, of which this machine has never had any", cause)
 }
 
 // published looks once for the published policy.
@@ -132,7 +158,7 @@ func (m *Machine) published(ctx context.Context, c Config) (follow.Found, error)
 }
 
 // Known is the policy that can be had without the network.
-func (m *Machine) Known(ctx context.Context, c Config) (p *policy.Policy, refused []string, err error) {
+func (m *Machine) Known(ctx context.Context, c Config) (p *policy.Policy, refused []public.Line, err error) {
 	known, err := m.known(ctx, c)
 	return known.Policy, known.Refused, err
 }

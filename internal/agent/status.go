@@ -15,6 +15,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/packages"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -121,14 +122,29 @@ func ReadStatus(ctx context.Context, s *system.System) (Status, error) {
 func (d *daemon) say() {
 	d.status.Phase = d.phase()
 	d.status.Busy = d.walking()
+	status := d.statusAs(public.Open)
+	d.write(StatusFile, status)
+	d.systemd.Tell("STATUS=" + status.line())
+	d.api.published()
+}
+
+// statusAs is the status with those parts of its texts that somebody may read, mu being
+// held.
+func (d *daemon) statusAs(part func([]public.Line) []string) Status {
 	status := d.status
 	if status.Unwatched != "" {
 		status.Verify = d.config.Schedule.Verify.String()
 	}
-	status.Refused, status.Retries, status.Upkeep = d.refused(), d.retries(), upkeep()
-	d.write(StatusFile, status)
-	d.systemd.Tell("STATUS=" + d.status.line())
-	d.api.published()
+	status.Refused, status.PersonaRules, status.PersonaDoubts = part(d.refused()), part(d.personaRules), part(d.personaDoubts)
+	status.Awaited = part(d.awaited())
+	if d.policy != nil {
+		status.Doubts = part(d.policy.Doubts)
+	}
+	if d.waiting != (public.Line{}) {
+		status.Waiting = part([]public.Line{d.waiting})[0]
+	}
+	status.Retries, status.Upkeep = d.retries(), upkeep()
+	return status
 }
 
 // Only of what takes longer than this is said how far it is, and how often.

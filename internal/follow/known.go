@@ -9,16 +9,18 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/resolve"
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // Known is a policy that was had without the network.
 type Known struct {
 	Policy  *policy.Policy
-	Refused []string  // why it is not another one
-	Damaged bool      // what was kept of the last one cannot be read: the first of Refused
-	Saved   time.Time // when what was published was last confirmed; zero: never
-	Since   time.Time // when this machine first had this serial; zero: never
+	Refused []public.Line // why it is not another one
+	Damaged bool          // what was kept of the last one cannot be read: the first of Refused
+	Saved   time.Time     // when what was published was last confirmed; zero: never
+	Since   time.Time     // when this machine first had this serial; zero: never
 }
 
 // Previous are the personas that the machine had when its last good policy was kept.
@@ -40,7 +42,7 @@ func (m *Machine) Known(s Subject) (Known, error) {
 	var known Known
 	last, kept, err := m.lastGood(s.Facts.Identity())
 	if err != nil {
-		known.Refused, known.Damaged = []string{err.Error()}, true
+		known.Refused, known.Damaged = []public.Line{{Whole: err.Error(), Open: "cannot use what was kept of the last policy: " + public.Withheld}}, true
 	}
 	if kept = kept && s.Path == last.Path; kept {
 		known.Saved, known.Since = last.Saved, last.since(last.Serial, last.Saved)
@@ -60,7 +62,7 @@ func (m *Machine) Known(s Subject) (Known, error) {
 		}
 		p, err := merged(sources, personas)
 		if err != nil {
-			known.Refused = append(known.Refused, Problems(err)...)
+			known.Refused = append(known.Refused, m.Problems(err)...)
 			continue
 		}
 		p = resolve.Offline(p, s.Facts, last.Value)
@@ -73,18 +75,18 @@ func (m *Machine) Known(s Subject) (Known, error) {
 		known.Policy = p
 		return known, nil
 	}
-	return known, fmt.Errorf("cannot find a policy to enforce: %s", strings.Join(known.Refused, "; "))
+	return known, fmt.Errorf("cannot find a policy to enforce: %s", strings.Join(public.Whole(known.Refused), "; "))
 }
 
 // doubts are why the policy may not be what is meant for the machine. Of one that is
 // not what was asked for, what was refused says so; of one that was never published to
 // it, that.
-func (known Known) doubts(p *policy.Policy, s Subject, kept, whole bool) []string {
+func (known Known) doubts(p *policy.Policy, s Subject, kept, whole bool) []public.Line {
 	switch {
 	case len(known.Refused) > 0 || s.Path != "" && !kept:
 		return nil
 	case !whole:
-		return []string{fmt.Sprintf("not all that is published for %s has been had yet", strings.Join(s.Personas, ", "))}
+		return []public.Line{public.All(fmt.Sprintf("not all that is published for %s has been had yet", strings.Join(s.Personas, ", ")))}
 	}
 	return p.Doubts
 }
@@ -113,14 +115,34 @@ func (m *Machine) KeepLocal(s Subject) error {
 	return m.keep(last)
 }
 
-// Problems are an error in its parts, one line each.
-func Problems(err error) []string {
-	if ps := policy.AsProblems(err); len(ps) > 0 {
-		lines := make([]string, len(ps))
-		for i, p := range ps {
-			lines[i] = p.Error()
+// Problems are an error in its parts, one line each. Everybody may read what is wrong in a
+// fragment of this machine that everybody may read. Of another one the open part says
+// which it is, and of what is published, which is root's, that it is refused.
+func (m *Machine) Problems(err error) []public.Line {
+	problems := policy.AsProblems(err)
+	if len(problems) == 0 {
+		open := public.Text(err)
+		if open == "" {
+			open = "cannot use the policy: " + public.Withheld
 		}
-		return lines
+		return []public.Line{{Whole: err.Error(), Open: open}}
 	}
-	return strings.Split(err.Error(), "\n")
+	lines := make([]public.Line, len(problems))
+	for i, p := range problems {
+		lines[i] = public.Line{Whole: p.Error(), Open: m.openly(p)}
+	}
+	return lines
+}
+
+// openly is what everybody may read of a problem. One without a line may be about several
+// fragments.
+func (m *Machine) openly(p policy.Problem) string {
+	local := strings.HasPrefix(p.File, m.SeedDir+"/") || strings.HasPrefix(p.File, m.LocalDir+"/")
+	switch {
+	case !local:
+		return "cannot use what is published: " + public.Withheld
+	case p.Line > 0 && system.MayBeReadByAll(m.System.FS, p.File):
+		return p.Error()
+	}
+	return policy.Problem{File: p.File, Line: p.Line, Message: "cannot use it: " + public.Withheld}.Error()
 }

@@ -11,6 +11,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/resolve"
 	"github.com/soe-agent/soe-agent/internal/source"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -30,8 +31,8 @@ type Subject struct {
 	Facts    facts.Facts
 	Path     string // where its policy is published; empty: nowhere
 	Personas []string
-	Unsure   bool     // there may be more personas: not everything could be told
-	Doubts   []string // what could not, for people
+	Unsure   bool          // there may be more personas: not everything could be told
+	Doubts   []public.Line // what could not, for people
 }
 
 // ring is what decides the machine's place in a rollout. The host name is the one
@@ -44,7 +45,7 @@ type Found struct {
 	Rollout string         // what is rolled out or paused, in words
 	Since   time.Time      // when this machine first had this serial
 	Missing source.Missing // values that could not be had
-	Refused []string       // what of the machine's own layers is not used; what it said before stays
+	Refused []public.Line  // what of the machine's own layers is not used; what it said before stays
 	good    LastGood
 }
 
@@ -201,11 +202,11 @@ const basic = "base"
 
 // forNobody are the doubts about personas that no fragment is for: they are misspelled,
 // or what they should get is not published.
-func forNobody(fragments []policy.Fragment, personas []string) []string {
-	var doubts []string
+func forNobody(fragments []policy.Fragment, personas []string) []public.Line {
+	var doubts []public.Line
 	for _, persona := range personas {
 		if persona != basic && !slices.ContainsFunc(fragments, func(f policy.Fragment) bool { return slices.Contains(f.Personas, persona) }) {
-			doubts = append(doubts, fmt.Sprintf("no fragment is for persona %s: it is misspelled, or nothing is published for it", persona))
+			doubts = append(doubts, public.All(fmt.Sprintf("no fragment is for persona %s: it is misspelled, or nothing is published for it", persona)))
 		}
 	}
 	return doubts

@@ -21,6 +21,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/follow"
 	"github.com/soe-agent/soe-agent/internal/manifest"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/source"
 	"github.com/soe-agent/soe-agent/internal/system"
 	"github.com/soe-agent/soe-agent/test/awsfake"
@@ -541,4 +542,35 @@ func TestHowLongTheMachineHasHadItsPolicyIsKnown(t *testing.T) {
 	// An agent that did not note it has noted when the policy was confirmed.
 	d.write(t, stateFile, regexp.MustCompile(`"since":"[^"]*",?`).ReplaceAllString(regexp.MustCompile(`"saved":"[^"]*"`).ReplaceAllString(d.read(t, stateFile), `"saved":"2002-02-03T04:05:06Z"`), ""))
 	year(2002)
+}
+
+func TestWhatIsWrongInAFragmentThatNotEverybodyMayReadIsRootsToRead(t *testing.T) {
+	d := newDesktop(t)
+	const name = "etc/soe-agent/policy.d/50-here.toml"
+	d.write(t, name, "schema = 1\n[dropins.\"/etc/profile.d/a.sh\"]\nensure = \"M4RK\"\n")
+	chmod := func(name string, mode os.FileMode) {
+		t.Helper()
+		if err := os.Chmod(filepath.Join(d.root, name), mode); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, scene := range []struct {
+		file, dir os.FileMode
+		quoted    bool
+	}{{0o644, 0o755, true}, {0o600, 0o755, false}, {0o640, 0o755, false}, {0o644, 0o700, false}} {
+		chmod(name, scene.file)
+		chmod(filepath.Dir(name), scene.dir)
+		known, err := d.Known(d.subject)
+		whole, open := strings.Join(public.Whole(known.Refused), "\n"), strings.Join(public.Open(known.Refused), "\n")
+		if err != nil || !strings.Contains(whole, "M4RK") || strings.Contains(open, "M4RK") != scene.quoted || !strings.Contains(open, "/"+name+":2: cannot use") {
+			t.Errorf("of a file of mode %o in a directory of mode %o root reads %q and everybody %q, %v", scene.file, scene.dir, whole, open, err)
+		}
+	}
+	// What is published is root's, though a file of this machine should bear the same name.
+	d.write(t, "soe/base/10.toml", "")
+	_, err := policy.Parse(policy.Source{Name: "/soe/base/10.toml", Layer: policy.Remote, Text: "schema = 1\n[dropins.M4RK]\n"})
+	lines := d.Problems(fmt.Errorf("cannot use the published policy: %w", err))
+	if err == nil || len(lines) == 0 || !strings.Contains(strings.Join(public.Whole(lines), ""), "M4RK") || strings.Contains(strings.Join(public.Open(lines), ""), "M4RK") {
+		t.Errorf("of a published fragment it says %q", lines)
+	}
 }

@@ -7,13 +7,14 @@ import (
 	"os"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // own are the layers that are on the machine.
 type own struct {
 	sources []policy.Source
-	refused []string // what is not used, and why
+	refused []public.Line // what is not used, and why
 }
 
 // own reads the layers that are on the machine. What others than root could have written,
@@ -32,7 +33,8 @@ func (m *Machine) own(last LastGood) own {
 
 // read reads one layer; before is what it was when it was last used.
 func (m *Machine) read(found *own, dir string, l policy.Layer, before []policy.Source) {
-	refuse := func(err error) { found.refused = append(found.refused, Problems(err)...) }
+	// what opening a file and its directories says quotes nothing that is in it
+	refuse := func(err error) { found.refused = append(found.refused, public.All(err.Error())) }
 	leads, _, err := system.Trusted(m.System.FS, dir, os.Geteuid())
 	if errors.Is(err, fs.ErrNotExist) {
 		return

@@ -70,7 +70,7 @@ func TestALayerThatOthersCouldHaveWrittenCountsAsUnknown(t *testing.T) {
 			if got := contents(known.Policy); got["glass"] != "before" || got["seed"] != "from the image" || !known.Policy.Partial {
 				t.Errorf("there is %v, and that may be all: %v", got, !known.Policy.Partial)
 			}
-			if len(known.Refused) != 1 || !strings.Contains(known.Refused[0], scene.says) {
+			if len(known.Refused) != 1 || !strings.Contains(known.Refused[0].Whole, scene.says) {
 				t.Errorf("it says %q", known.Refused)
 			}
 		})

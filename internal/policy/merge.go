@@ -9,6 +9,8 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 // A Policy is the whole desired state of one machine: every resource once, each
@@ -23,7 +25,7 @@ type Policy struct {
 	Partial bool
 	// Doubts are why the machine may be meant to be something else than this, one for
 	// each thing that cannot be told, for people.
-	Doubts []string
+	Doubts []public.Line
 	// Why says of references that are Missing, as they are written, why their values could not be had, as
 	// far as that is known.
 	Why map[string]string

@@ -8,6 +8,7 @@ package public
 
 import (
 	"io/fs"
+	"slices"
 	"strings"
 )
 
@@ -76,3 +77,27 @@ func joined(whole error, parts []error) string {
 // May says whether everybody may read a file with this mode, as far as the file itself
 // has a say.
 func May(mode fs.FileMode) bool { return mode&0o004 != 0 }
+
+// A Line is a line of text of which everybody may read what is open. The open part of one
+// that says something is never empty.
+type Line struct{ Whole, Open string }
+
+// All is a line that everybody may read.
+func All(text string) Line { return Line{text, text} }
+
+// Whole are the lines as root may read them.
+func Whole(lines []Line) []string { return each(lines, func(l Line) string { return l.Whole }) }
+
+// Open are the lines as everybody may read them.
+func Open(lines []Line) []string { return each(lines, func(l Line) string { return l.Open }) }
+
+// each is a text of each line, each text once; nil of none.
+func each(lines []Line, text func(Line) string) []string {
+	var texts []string
+	for _, l := range lines {
+		if t := text(l); !slices.Contains(texts, t) {
+			texts = append(texts, t)
+		}
+	}
+	return texts
+}

@@ -20,6 +20,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 // Schema is the version of the document. It grows when a field changes its
@@ -43,6 +44,8 @@ type Report struct {
 	Timing    map[string]time.Duration `json:"timing_ns"` // by kind
 	Waivers   []Waiver                 `json:"waivers,omitempty"`
 	Resources []converge.Resource      `json:"resources"`
+
+	open open
 }
 
 // Machine is whose report it is.
@@ -72,13 +75,13 @@ type Policy struct {
 // New makes a report of what was found. Every resource of the policy is in it: one that
 // is not among resources has not been looked at. refused are the problems of a policy
 // that is not in force, if any.
-func New(version string, f facts.Facts, p *policy.Policy, refused []string, at time.Time, resources []converge.Resource, timing map[string]time.Duration) Report {
+func New(version string, f facts.Facts, p *policy.Policy, refused []public.Line, at time.Time, resources []converge.Resource, timing map[string]time.Duration) Report {
 	resources = append(slices.Clip(resources), missing(p, at, resources)...)
 	r := Report{
 		Schema: Schema, Time: at, Agent: version,
 		Machine: Machine{Hostname: f.Hostname, MachineID: f.MachineID, ManagedNode: f.ManagedNode, OS: f.OSName},
 		Policy: Policy{
-			Digest: p.Digest(), Serial: p.Serial, Personas: p.Personas, Refused: refused, Doubts: p.Doubts, Idle: idleRules(p, resources),
+			Digest: p.Digest(), Serial: p.Serial, Personas: p.Personas, Refused: public.Whole(refused), Doubts: public.Whole(p.Doubts), Idle: idleRules(p, resources),
 		},
 		Summary: map[converge.State]int{}, Timing: timing, Resources: resources,
 		Waivers: waivers(p, at, resources),
@@ -95,9 +98,13 @@ func New(version string, f facts.Facts, p *policy.Policy, refused []string, at t
 	for _, resource := range resources {
 		r.Summary[resource.State]++
 	}
+	r.open = open{refused: public.Open(refused), doubts: public.Open(p.Doubts)}
 	r.judge()
 	return r
 }
+
+// open is what everybody may read of the report's own texts.
+type open struct{ refused, doubts, awaited []string }
 
 // ForEverybody is the report without the details that not everybody on the machine may
 // read: the same resources, states and counts. Which those are is known where the report
@@ -105,10 +112,21 @@ func New(version string, f facts.Facts, p *policy.Policy, refused []string, at t
 func (r Report) ForEverybody() Report {
 	all := r.Resources
 	r.Public, r.Resources = true, make([]converge.Resource, len(all))
+	r.Policy.Refused = openly(r.Policy.Refused, r.open.refused)
+	r.Policy.Doubts = openly(r.Policy.Doubts, r.open.doubts)
+	r.Awaited = openly(r.Awaited, r.open.awaited)
 	for i, resource := range all {
 		r.Resources[i] = resource.Public()
 	}
 	return r
+}
+
+// openly is what everybody may read of texts: at the least that there are some.
+func openly(texts, open []string) []string {
+	if len(texts) > 0 && len(open) == 0 {
+		return []string{public.Withheld}
+	}
+	return open
 }
 
 // Digest is the same for two reports that say the same, whenever they were made and
@@ -133,6 +151,7 @@ func (r Report) Details(roots Report) (whole Report, same bool) {
 		}
 	}
 	r.Public, r.Resources = false, roots.Resources
+	r.Policy.Refused, r.Policy.Doubts, r.Awaited = roots.Policy.Refused, roots.Policy.Doubts, roots.Awaited
 	return r, true
 }
 

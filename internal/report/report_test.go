@@ -11,6 +11,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/report"
 )
 
@@ -19,7 +20,7 @@ var at = time.Date(2026, 11, 21, 6, 0, 0, 0, time.UTC)
 func of(refused []string, resources ...converge.Resource) report.Report {
 	p := &policy.Policy{Personas: []string{"base"}, Serial: 7}
 	f := facts.Facts{Hostname: "A-1", MachineID: "m", ManagedNode: "mi-0123456789abcdef0", OSName: "Amazon Linux 2"}
-	return report.New("0.1.0", f, p, refused, at, resources, nil)
+	return report.New("0.1.0", f, p, open(refused...), at, resources, nil)
 }
 
 func resource(id policy.ID, state converge.State) converge.Resource {
@@ -115,4 +116,12 @@ func TestOnlyThoseWhoAskForColourGetIt(t *testing.T) {
 			t.Errorf("colour %v: %q", colour, text.String())
 		}
 	}
+}
+
+func open(texts ...string) []public.Line {
+	var lines []public.Line
+	for _, text := range texts {
+		lines = append(lines, public.All(text))
+	}
+	return lines
 }

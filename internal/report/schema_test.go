@@ -290,7 +290,7 @@ func everyState(t *testing.T) reports {
 	engine := converge.New(p, []converge.Kind{kind}, ledger, now, slog.New(slog.DiscardHandler))
 	var both reports
 	made := func(result converge.Result) report.Report {
-		return report.New("0.1.0", facts.Facts{MachineID: "m"}, p, []string{"f:9: refused"}, result.Started, result.Resources, result.Timing)
+		return report.New("0.1.0", facts.Facts{MachineID: "m"}, p, open("f:9: refused"), result.Started, result.Resources, result.Timing)
 	}
 	both.before = made(engine.Check(t.Context()))
 	delete(kind.broken, "check/corrected")

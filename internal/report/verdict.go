@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 // A Verdict is what a report says of the machine as a whole. Everything that tells
@@ -40,8 +41,8 @@ func (r *Report) judge() {
 
 // Await says what the machine is waiting for, for people; it is converging until that
 // has come.
-func (r *Report) Await(what ...string) {
-	r.Awaited = what
+func (r *Report) Await(what ...public.Line) {
+	r.Awaited, r.open.awaited = public.Whole(what), public.Open(what)
 	r.judge()
 }
 

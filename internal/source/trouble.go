@@ -19,6 +19,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/credentials"
 	"github.com/soe-agent/soe-agent/internal/manifest"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 // Trouble is what stands between a machine and its policy, as people see it.
@@ -33,6 +34,20 @@ func (t Trouble) String() string {
 		return t.Name
 	}
 	return t.Name + ": " + t.Detail
+}
+
+// Line is the trouble. Everybody may read what the way to AWS is like, and no text of what
+// is published, or of what gives credentials; and where the configuration is hidden from
+// some, no more than the name: what it says may be in the rest.
+func (t Trouble) Line(hidden bool) public.Line {
+	l := public.Line{Whole: t.String(), Open: t.Name + "; root's status says more"}
+	switch t.Name {
+	case WaitingForActivation, CredentialsExpired, ClockWrong, AccessDenied, Throttling, ServiceFails, NoNetwork, NotTrusted, NoSense, NothingPublished:
+		if !hidden {
+			l.Open = l.Whole
+		}
+	}
+	return l
 }
 
 // The names of trouble.

@@ -5,6 +5,8 @@ import (
 	"io/fs"
 	"path"
 	"time"
+
+	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 // FS is the machine's file system. Names are absolute, below the system's root;
@@ -109,6 +111,13 @@ type Kept struct {
 	Content []byte // of a regular file
 	Link    string // target of a symbolic link
 	Info    Info
+}
+
+// MayBeReadByAll says whether everybody may read a file. One that cannot be told of
+// nobody may.
+func MayBeReadByAll(files FS, name string) bool {
+	info, err := files.Stat(name)
+	return err == nil && info.IsRegular() && !info.ACL && public.May(info.Mode) && ReachedByAll(files, name)
 }
 
 // ReachedByAll says whether everybody may go through all directories on the way to a
