@@ -13,6 +13,9 @@ import (
 // long as from one verify to the next.
 const firstRetry = time.Minute
 
+// firstRetryOfGuard is that of what guards rights, which somebody may have meanwhile.
+const firstRetryOfGuard = 2 * time.Second
+
 // A retry is a walk of a kind to come, because something of it failed.
 type retry struct {
 	pauses *backoff.ExponentialBackOff
@@ -25,16 +28,25 @@ type retry struct {
 // nothing of when that is: what drifts often is not a reason to try often, nor seldom,
 // what fails beside it.
 func (w *worker) retry(walk converge.Result, longest time.Duration) {
-	failed := map[string]bool{}
+	failed := map[string]time.Duration{} // by kind, when it is first tried again
 	for _, r := range walk.Resources {
-		if r.State == converge.Failed || r.State == converge.Unknown { // who did not answer may do so soon, and nobody tells
-			failed[r.ID.Kind()] = true
+		if r.State != converge.Failed && r.State != converge.Unknown { // who did not answer may do so soon, and nobody tells
+			continue
 		}
+		first, known := failed[r.ID.Kind()]
+		if !known {
+			first = firstRetry
+		}
+		if r.IsGuard() {
+			first = firstRetryOfGuard
+		}
+		failed[r.ID.Kind()] = min(first, longest)
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, kind := range walk.Kinds {
-		if !failed[kind] {
+		first, hasFailed := failed[kind]
+		if !hasFailed {
 			w.forget(kind)
 			continue
 		}
@@ -43,7 +55,7 @@ func (w *worker) retry(walk converge.Result, longest time.Duration) {
 			continue
 		}
 		if !again {
-			next = &retry{pauses: backoff.NewExponentialBackOff(backoff.WithInitialInterval(min(firstRetry, longest)),
+			next = &retry{pauses: backoff.NewExponentialBackOff(backoff.WithInitialInterval(first),
 				backoff.WithMultiplier(2), backoff.WithMaxInterval(longest), backoff.WithMaxElapsedTime(0))}
 			w.failed[kind] = next
 		}

@@ -189,12 +189,18 @@ func TestWhatIsContestedIsLeftAloneWhenSomethingBesideItIsTriedAgain(t *testing.
 }
 
 // silent is a kind that asks somebody who does not answer, until a time.
-type silent struct{ until time.Time }
+type silent struct {
+	until  time.Time
+	guards bool // rights
+}
 
 func (silent) Name() string { return "package" }
 
 func (k silent) Check(context.Context) ([]converge.Resource, error) {
 	r := converge.Resource{ID: unreachable, State: converge.Compliant}
+	if k.guards {
+		r.GuardsRights()
+	}
 	if time.Now().Before(k.until) {
 		r.Doubt("nobody answers")
 	}
@@ -214,6 +220,18 @@ func TestWhatCouldNotBeToldIsLookedAtAgainWithoutAnybodyTelling(t *testing.T) {
 		synctest.Wait()
 		if s := status(); s.Summary[converge.Unknown] != 0 || len(s.Retries) > 0 {
 			t.Errorf("after it could be told it is %v, and to be tried again: %v", s.Summary, s.Retries)
+		}
+	})
+}
+
+func TestWhatGuardsRightsIsLookedAtAgainWithinSecondsWhenItCouldNotBeTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newTestDaemon(t, t.TempDir(), "1.0")
+		status := keeping(t, d, silent{until: time.Now().Add(10 * time.Second), guards: true})
+		time.Sleep(25 * time.Second) // after two seconds or so, and again after twice as long each
+		synctest.Wait()
+		if s := status(); s.Summary[converge.Unknown] != 0 || len(s.Retries) > 0 {
+			t.Errorf("15 s after it could be told it is %v, and to be tried again: %v", s.Summary, s.Retries)
 		}
 	})
 }

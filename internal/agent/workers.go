@@ -74,7 +74,10 @@ func (d *daemon) walkAgain(w *worker, result converge.Result) {
 		if r.State == converge.Pending && r.Effect == converge.Now {
 			w.mark(r.ID.Kind()) // it is a long way, and nothing stands in it
 		}
-		if r.State == converge.Contested {
+		switch {
+		case r.Unfinished():
+			w.mark(r.ID.Kind())
+		case r.State == converge.Contested:
 			w.markAt(r.ID.Kind(), d.Ledger.ContestedUntil(r.ID, result.Started))
 		}
 	}

@@ -401,6 +401,10 @@ func (p *pass) judge(first map[policy.ID]Resource) {
 				r.held = true
 			case outcome.Err != nil:
 				r.FailFor(outcome.Err)
+			case p.rounds >= maxRounds && r.rights:
+				r.State, r.restless = Contested, true
+				p.opponent(r)
+				r.add("; it has been taken back each time")
 			case p.rounds >= maxRounds:
 				r.Fail(fmt.Sprintf("it was repaired %d times and is still, or again, not in line", p.rounds)).Openly()
 				r.restless = true

@@ -534,8 +534,14 @@ func TestWhatGuardsRightsIsTakenBackEachTimeAndCalledContested(t *testing.T) {
 	if len(told) != 9 {
 		t.Errorf("of 300 rounds %d are told: not each correction of a fight is news", len(told))
 	}
+	k.repair = func(converge.Resource) *converge.Outcome { return nil } // changed back before it is looked at
+	k.values["sudo/allow"] = "theirs"
+	if r := the(t, e.Pass(t.Context()), "sudo/allow"); r.State != converge.Contested || !r.Unfinished() {
+		t.Errorf("when it is changed back faster than a pass repairs it, it is %+v", r)
+	}
+	k.repair = nil
 	m.clock.pass(time.Second)
-	if r := the(t, e.Pass(t.Context()), "sudo/allow"); r.State != converge.Contested || !strings.Contains(r.Reason, "taken back each time") {
+	if r := the(t, e.Pass(t.Context()), "sudo/allow"); r.State != converge.Contested || r.Unfinished() || !strings.Contains(r.Reason, "taken back each time") {
 		t.Errorf("a second later it is %+v", r)
 	}
 	m.clock.pass(6 * time.Minute)

@@ -214,6 +214,13 @@ func Unseen(p *policy.Policy, kind string, since time.Time) []Resource {
 // contested is said all the same.
 func (r *Resource) GuardsRights() { r.rights = true }
 
+// IsGuard says whether GuardsRights was said of the resource.
+func (r *Resource) IsGuard() bool { return r.rights }
+
+// Unfinished says whether a pass has mended the resource as often as it may, and another
+// one is to go on at once: it guards rights.
+func (r *Resource) Unfinished() bool { return r.rights && r.restless }
+
 // AspectEffect is that of a difference which says that the resource is right on disk
 // and has not taken effect, though nothing keeps it any longer.
 const AspectEffect = "effect"
