@@ -28,9 +28,26 @@ const (
 	whyCredentials = "the image is given to many, and whoever may read it has them"
 )
 
-// surveyed are the directories in which keys and passwords are looked for.
-func surveyed() []string {
-	return []string{"/etc", "/home", "/opt", "/root", "/srv", "/usr/local", "/var/lib/cloud"}
+// surveyed are the directories in which keys and passwords are looked for: those in which
+// people put them, and those in / that no system has of its own.
+func (s *searcher) surveyed() []string {
+	all := []string{"/etc", "/home", "/opt", "/root", "/srv", "/usr/local", "/var/lib/cloud", "/var/spool/cron", "/var/www"}
+	systems := []string{
+		"bin", "boot", "dev", "etc", "home", "lib", "lib32", "lib64", "libx32", "local", "lost+found", "media", "mnt", "opt", "proc", "root", "run",
+		"sbin", "srv", "sys", "tmp", "usr", "var",
+	}
+	names, err := s.files.ReadDir("/")
+	if err != nil {
+		s.errs = append(s.errs, err)
+	}
+	for _, name := range names {
+		if info, err := s.files.Stat("/" + name); err != nil {
+			s.errs = append(s.errs, err)
+		} else if info.IsDir() && !slices.Contains(systems, name) {
+			all = append(all, "/"+name)
+		}
+	}
+	return all
 }
 
 // credentials looks for those that would be in every desktop: in the places where they
@@ -47,7 +64,7 @@ func credentials(ctx context.Context, o Options) ([]Finding, error) {
 	ctx, cancel := context.WithTimeout(ctx, surveyTimeout)
 	defer cancel()
 	var unseen []system.Unseen
-	for _, dir := range surveyed() {
+	for _, dir := range s.surveyed() {
 		unseen = append(unseen, s.files.Survey(ctx, system.Survey{Dir: dir, Each: s.part, Overlap: overlap})...)
 	}
 	if err := context.Cause(ctx); err != nil && len(unseen) == 0 {
@@ -130,25 +147,41 @@ func (s *searcher) part(name string, info system.Info, part []byte, first bool) 
 	if sort, at := keyIn(part, first); sort != "" {
 		s.key(name, sort, s.lines+1+bytes.Count(part[:at], []byte("\n")))
 	}
+	text := bytes.IndexByte(part[:min(len(part), 8<<10)], 0) < 0
+	if at := accessKeyIn(part); text && at >= 0 && !example(name) {
+		s.accessKey(name, s.lines+1+bytes.Count(part[:at], []byte("\n")))
+	}
 	switch {
 	case first && info.Size > 0 && history(base):
 		s.tell(name, name+" is a history of what was typed, and passwords are typed", "remove it: rm "+name, false)
 	case first && base == "authorized_keys" && len(bytes.TrimSpace(part)) > 0:
 		s.tell(name, name+" lets whoever has the other half of its keys into every desktop", "remove it, if that is not meant", true)
 	case isShadow(name):
-	case configuration(name) && bytes.IndexByte(part[:min(len(part), 8<<10)], 0) < 0:
+	case configuration(name) && text:
 		for _, h := range passwordsIn(name, part, s.lines) {
 			if s.told[name] {
 				break // all of it has to be looked at anyway
 			}
-			do := "take it out: a file of the policy gets its secret when the desktop runs"
-			if strings.Contains(name, "/.aws/") {
-				do = "remove it; those of amazon-ssm-agent: soe-agent image seal --ssm-registration --yes"
-			}
-			s.tell(name, fmt.Sprintf("%s, line %d: %s", name, h.line, h.sort), do, false)
+			s.tell(name, fmt.Sprintf("%s, line %d: %s", name, h.line, h.sort), takeOut(name), false)
 		}
 	}
 	s.lines += bytes.Count(part[:max(0, len(part)-overlap)], []byte("\n"))
+}
+
+// takeOut is what to do with a secret in a file of settings.
+func takeOut(name string) string {
+	if strings.Contains(name, "/.aws/") {
+		return "remove it; those of amazon-ssm-agent: soe-agent image seal --ssm-registration --yes"
+	}
+	return "take it out: a file of the policy gets its secret when the desktop runs"
+}
+
+// accessKey notes an access key of AWS, once for each file: all of it has to be looked at anyway.
+func (s *searcher) accessKey(name string, line int) {
+	if !s.told[name] {
+		s.told[name] = true
+		s.tell(name, fmt.Sprintf("%s, line %d: an access key of AWS", name, line), takeOut(name), false)
+	}
 }
 
 // key notes a private key. Some are made anew on each desktop, or by each machine for itself.

@@ -6,6 +6,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/binary"
 	"encoding/json"
 	"encoding/pem"
@@ -109,6 +110,49 @@ func TestKeysAndPasswordsAreFoundWhereTheyAreAndNeverShown(t *testing.T) {
 	}
 }
 
+// Settings have more forms than a line of their own: the options of a mount or of a command,
+// several variables in a line, JSON, XML.
+func TestASecretIsFoundInWhateverFormASettingHas(t *testing.T) {
+	for name, content := range map[string]string{
+		"/etc/fstab": "//srv/a /mnt cifs username=x,password=" + hush + ",vers=3.0 0 0\n", "/etc/auto.srv": "a -fstype=cifs,user=x,pass=" + hush + " ://srv/a\n",
+		"/etc/cron.d/backup":                         "0 1 * * * root mysqldump --password=" + hush + " db >/dev/null\n",
+		"/etc/systemd/system/app.service":            "[Service]\nExecStart=/opt/app --user a --token=" + hush + " --port 80\n",
+		"/etc/systemd/system/app.service.d/env.conf": "[Service]\nEnvironment=A=1 \"DB_PASSWORD=" + hush + "\" B=2\n",
+		"/etc/profile.d/app.sh":                      "export A=1 API_KEY='" + hush + "' B=2\n",
+		"/etc/app/config.json":                       "{\"db\": {\"user\": \"a\", \"password\": \"" + hush + "\"}}\n",
+		"/opt/app/settings.json":                     "{\n  \"client_secret\": \"" + hush + "\",\n  \"a\": 1\n}\n",
+		"/opt/app/appsettings.json":                  "{\"apiToken\":\"" + hush + "\"}",
+		"/opt/tomcat/conf/tomcat-users.xml":          "<user username=\"a\" password=\"" + hush + "\" roles=\"manager\"/>\n",
+		"/root/.m2/settings.xml":                     "<server><id>a</id><password>" + hush + "</password></server>\n",
+		"/etc/httpd/conf/.htpasswd":                  "a:$apr1$abcdefgh$abcdefghijklmnopqrstu.\n",
+		"/etc/rsyncd.secrets":                        "backup:" + hush + "\n",
+		"/etc/ppp/chap-secrets":                      "# client server secret addresses\na * " + hush + " *\n",
+		"/etc/ipsec.secrets":                         ": PSK \"" + hush + "\"\n",
+		"/etc/grub.d/40_custom":                      "password_pbkdf2 root grub.pbkdf2.sha512.10000." + strings.Repeat("A", 128) + "." + strings.Repeat("B", 128) + "\n",
+		"/etc/app/two.xml":                           "<!-- <password>x</password>\n-->\n<password>" + hush + "</password>\n",
+		"/data/app/server.conf":                      "password = " + hush + "\n", "/var/www/html/.env": "DB_PASSWORD=" + hush + "\n",
+		"/var/spool/cron/root":  "0 1 * * * mysqldump --password=" + hush + " db\n",
+		"/opt/app/deploy.py":    "import boto3\nclient('s3', 'AKIAABCDEFGHIJKLMNOP')\n",
+		"/usr/local/bin/upload": "#!/bin/sh\ncurl -u AKIAABCDEFGHIJKLMNOP: https://example.com\n",
+		"/home/user/notes.txt":  strings.Repeat("x\n", 1<<20) + "AKIAABCDEFGHIJKLMNOP\n",
+		"/opt/app/k8s.yaml":     "data:\n  tls.key: " + base64.StdEncoding.EncodeToString(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: newKey(t)})) + "\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			files := good()
+			files[name] = content
+			write(t, root, files)
+			a := audit(t, root)
+			if len(a.Findings) != 1 || slices.Contains(a.Fine, "credentials") {
+				t.Fatalf("found %+v, named %+v, unknown %+v", a.Findings, a.Named, a.Unknown)
+			}
+			if f := a.Findings[0]; f.Check != "credentials" || !strings.HasPrefix(f.What, name) || strings.Contains(f.What, hush) {
+				t.Errorf("%+v", f)
+			}
+		})
+	}
+}
+
 func TestAnEmptyPasswordIsOne(t *testing.T) {
 	root := t.TempDir()
 	files := good()
@@ -127,6 +171,10 @@ func TestWhatEveryMachineHasIsNoFinding(t *testing.T) {
 		"/opt/app/lib/crypto.js": "const a = '-----BEGIN RSA PRIVATE KEY-----';\npassword = getPassword();\n", "/opt/tool": "\x7fELF\x00-----BEGIN RSA PRIVATE KEY-----\x00more",
 		"/etc/ssl/certs/a.pem": "-----BEGIN CERTIFICATE-----\nAAAA\n", "/root/.ssh/id.pub": "ssh-ed25519 AAAA\n", "/root/.bash_history": "", "/etc/ssl/openssl.cnf": "challengePassword\t\t= A challenge password\n",
 		"/opt/doc/key.txt": "-----BEGIN PRIVATE KEY-----\n...\n-----END PRIVATE KEY-----\n", "/etc/app/url.conf": "see https://example.com/a:b@c\n",
+		"/opt/app/locales/de.json": `{"password": "Passwort"}`, "/opt/app/form.json": `{"password": "Enter your password", "token": "Token", "password_file": "here"}`, "/etc/maven/settings.xml": "<servers>\n<!-- for example:\n<password>" + hush + "</password>\n-->\n</servers>\n", "/opt/app/strings.xml": "<password>Your password</password>",
+		"/etc/pam.d/common": "password requisite pam_pwquality.so retry=3 authtok_type= try_first_pass\n", "/etc/fstab": "//srv/a /mnt cifs credentials=/etc/samba/a 0 0\n",
+		"/opt/app/keys.py": "# AKIAIOSFODNN7EXAMPLE\n", "/opt/app/ca.yaml": "ca: " + base64.StdEncoding.EncodeToString([]byte("-----BEGIN CERTIFICATE-----\nAAAAAAAAAAAAAAAAAAAAAAAAAAAA\n")) + "\n",
+		"/etc/rsyncd.secrets": "# user:password\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			root := t.TempDir()

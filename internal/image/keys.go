@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/binary"
 	"regexp"
 	"sync"
@@ -27,6 +28,9 @@ func keyIn(part []byte, first bool) (sort string, at int) {
 			return sort, 0
 		}
 	}
+	if at := encodedKey(part); at >= 0 {
+		return "a private key (PEM, in base64)", at
+	}
 	if !bytes.Contains(part, pemHint) {
 		return "", 0
 	}
@@ -40,6 +44,37 @@ func keyIn(part []byte, first bool) (sort string, at int) {
 	default:
 		return "a private key (" + kind + ")", match[0]
 	}
+}
+
+// encodedPEM is how any PEM begins in base64, with what tells of which sort it is.
+var encodedPEM = lazily(`LS0tLS1CRUdJTi[A-Za-z0-9+/]{34}`)
+
+// encodedKey is where a private key in PEM is that is in base64 once more, as in what
+// Kubernetes calls a secret; below 0 is nowhere.
+func encodedKey(part []byte) int {
+	if !bytes.Contains(part, []byte("LS0tLS1CRUdJTi")) {
+		return -1
+	}
+	for _, at := range encodedPEM().FindAllIndex(part, -1) {
+		if text, err := base64.StdEncoding.DecodeString(string(part[at[0]:at[1]])); err == nil && bytes.Contains(text, pemHint) {
+			return at[0]
+		}
+	}
+	return -1
+}
+
+// accessKeyIn is where the ID of an access key of AWS is in a part of a file, but for those of
+// AWS's documents; below 0 is nowhere.
+func accessKeyIn(part []byte) int {
+	if !bytes.Contains(part, []byte("AKIA")) && !bytes.Contains(part, []byte("ASIA")) {
+		return -1
+	}
+	for _, at := range awsKey().FindAllIndex(part, -1) {
+		if !bytes.HasSuffix(part[at[0]:at[1]], []byte("EXAMPLE")) {
+			return at[0]
+		}
+	}
+	return -1
 }
 
 // keyFile is what sort of key a file is that begins so.

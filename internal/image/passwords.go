@@ -3,6 +3,7 @@ package image
 import (
 	"bytes"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -16,16 +17,27 @@ var (
 	setting = lazily(`(?i)^\s*(?:export\s+|set\s+|Environment=\s*["']?)?["']?([\w.-]*` + secretName + `[\w.-]*)["']?\s*=\s*("[^"]+"|'[^']+'|[^\s"']+)["']?\s*(?:[#;].*)?$`)
 	// entry is the same in YAML.
 	entry = lazily(`(?i)^\s*(?:-\s+)?["']?([\w.-]*(?:` + secretName + `|client-key-data)[\w.-]*)["']?\s*:\s+("[^"]+"|'[^']+'|[^\s"'{\[&*|>!][^\s]*),?\s*$`)
+	// option is the same among other words of a line: the options of a mount, the arguments
+	// of a command, several variables, attributes of XML.
+	option = lazily(`(?i)(?:^|[\s,;"'(?&])-{0,2}([\w.-]*` + secretName + `|pass)=("[^"]+"|'[^']+'|[^\s"',;)&]+)`)
+	// member is the same in JSON.
+	member = lazily(`(?i)["']([\w.-]*` + secretName + `[\w.-]*)["']\s*:\s*("[^"]+"|'[^']+')`)
+	// tag is the same in XML.
+	tag = lazily(`(?i)<([\w.:-]*` + secretName + `[\w.-]*)>\s*([^<\s][^<]*)</`)
+	// xmlComment is what XML does not say.
+	xmlComment = lazily(`(?s)<!--.*?-->`)
+	// shared is a secret that ipsec.secrets(5) has.
+	shared = lazily(`(?i):\s*(?:PSK|XAUTH|EAP)\s+("[^"]+"|\S+)`)
 	// word is a password as netrc(5), apt_auth.conf(5) and others have it.
 	word = lazily(`(?i)(?:^|\s)password\s+(\S+)`)
 	// inURL is user and password before a host.
 	inURL = lazily(`\b[a-z][a-z0-9+.-]*://[^\s/:@"'<>]+:([^\s/@"'<>]+)@[\w\[]`)
 	// crypted is a hash of crypt(5).
-	crypted = lazily(`\$(?:1|5|6|7|y|gy|2[abxy])\$[./A-Za-z0-9$=,]{20,}`)
+	crypted = lazily(`\$(?:1|5|6|7|y|gy|2[abxy]|apr1)\$[./A-Za-z0-9$=,]{20,}|\bgrub\.pbkdf2\.sha512\.\d+\.[0-9A-Fa-f]{32,}|\{S?SHA\d*\}[A-Za-z0-9+/=]{20,}`)
 	// auths are those of registries, in a docker config.json.
 	auths = lazily(`"(?:auth|identitytoken|registrytoken)"\s*:\s*"([^"]+)"`)
 	// noSecret is a value that only says where or how: a reference, a word, a path, a number.
-	noSecret = lazily(`(?i)^(?:|[$%@{<(].*|.*\{\{.*|/.*|\d{1,3}|x+|\*+|!+|\.\.\.|true|false|yes|no|on|off|none|null|nil|ask|always|never|required|optional|pass:insta|prompt|default|disabled|enabled|files|env|example|changeit|.*\(\).*)$`)
+	noSecret = lazily(`(?i)^(?:|-----BEGIN.*|[$%@{<(].*|.*\{\{.*|/.*|\d{1,3}|x+|\*+|!+|\.\.\.|true|false|yes|no|on|off|none|null|nil|ask|always|never|required|optional|pass:insta|prompt|default|disabled|enabled|files|env|example|changeit|.*\(\).*)$`)
 	// notItself is the name of a setting about passwords, and not of one.
 	notItself = lazily(`(?i)(?:file|path|dir|url|uri|min|max|len|length|size|age|policy|type|timeout|tries|retries|warn|days|count|cmd|command|prompt|helper|store|storage|agent|method|mode|algorithm|format|bits|name|label|encoder|echo|expire|expiry|ttl|id)$|^(?:no|allow|require|enable|disable|use|try|min|max|permit)`)
 )
@@ -35,13 +47,23 @@ var (
 func configuration(name string) bool {
 	base := strings.ToLower(path.Base(name))
 	switch path.Ext(base) {
-	case ".conf", ".cfg", ".cnf", ".ini", ".env", ".properties", ".yaml", ".yml", ".toml", ".repo", ".service", ".nmconnection", ".list", ".sources", ".sh", ".cred", ".credentials":
+	case ".conf", ".cfg", ".cnf", ".ini", ".env", ".properties", ".yaml", ".yml", ".toml", ".repo", ".service", ".nmconnection", ".list", ".sources", ".sh", ".cred", ".credentials", ".secrets":
 		return true
+	case ".json", ".xml":
+		return !words(name)
 	case ".pem", ".crt", ".js", ".py", ".html", ".md", ".so":
 		return false
 	}
-	return strings.HasPrefix(name, "/etc/") || strings.HasPrefix(name, "/var/lib/cloud/") || strings.HasPrefix(base, ".") || strings.HasPrefix(path.Base(path.Dir(name)), ".") ||
+	return strings.HasPrefix(name, "/etc/") || strings.HasPrefix(name, "/var/lib/cloud/") || strings.HasPrefix(name, "/var/spool/cron/") || strings.HasPrefix(base, ".") || strings.HasPrefix(path.Base(path.Dir(name)), ".") ||
 		slices.Contains([]string{"credentials", "environment", "netrc", "_netrc", "my.cnf", "config", "user-data.txt", "user-data", "anaconda-ks.cfg", "original-ks.cfg"}, base)
+}
+
+// words says of a file that it is about what a program says in some language, where the word
+// for "password" is a value.
+func words(name string) bool {
+	return slices.ContainsFunc(strings.Split(path.Dir(name), "/"), func(dir string) bool {
+		return slices.Contains([]string{"i18n", "l10n", "lang", "langs", "language", "languages", "locale", "locales", "_locales", "messages", "nls", "translations", "node_modules"}, strings.ToLower(dir))
+	})
 }
 
 // A hit is something in a file that looks like a secret.
@@ -55,6 +77,11 @@ func passwordsIn(name string, text []byte, fromLine int) []hit {
 	var found []hit
 	number := fromLine
 	base := path.Base(name)
+	if path.Ext(base) == ".xml" {
+		text = xmlComment().ReplaceAllFunc(text, func(comment []byte) []byte {
+			return bytes.Repeat([]byte("\n"), bytes.Count(comment, []byte("\n")))
+		})
+	}
 	for raw := range bytes.Lines(text) {
 		number++
 		if sort := secretOf(name, base, strings.TrimRight(string(raw), "\r\n")); sort != "" && len(found) < mostOfAFile {
@@ -76,16 +103,17 @@ func secretOf(name, base, line string) string {
 		line = line[:longestLine]
 	}
 	text := strings.TrimSpace(line)
-	comment := strings.HasPrefix(text, "#") || strings.HasPrefix(text, ";") || strings.HasPrefix(text, "//") && base != ".npmrc"
-	if id := awsKey().FindString(line); id != "" && !strings.HasSuffix(id, "EXAMPLE") {
-		return "an access key of AWS"
-	}
+	comment := strings.HasPrefix(text, "#") || strings.HasPrefix(text, ";") || strings.HasPrefix(text, "// ")
 	if comment {
 		return ""
 	}
 	switch {
 	case assigned(setting().FindStringSubmatch(line)), yaml(name, base) && assigned(entry().FindStringSubmatch(line)):
 		return "a password or another secret"
+	case anyAssigned(option(), line), anyValue(member(), line), anyValue(tag(), line):
+		return "a password or another secret"
+	case strings.HasSuffix(base, ".secrets") || strings.HasSuffix(base, "-secrets"):
+		return ofSecrets(base, text)
 	case meant(inURL().FindStringSubmatch(line)):
 		return "a password in a URL"
 	case crypted().MatchString(line):
@@ -100,6 +128,30 @@ func secretOf(name, base, line string) string {
 		return "a token of npm"
 	}
 	return ""
+}
+
+// ofSecrets is what a line holds of a file that is there for secrets: ipsec.secrets(5),
+// pppd(8), rsyncd.conf(5).
+func ofSecrets(base, text string) string {
+	if fields := strings.Fields(text); meant(shared().FindStringSubmatch(text)) ||
+		strings.HasSuffix(base, "-secrets") && len(fields) > 2 && meant(fields[:3]) ||
+		base != "ipsec.secrets" && len(fields) == 1 && strings.Contains(text, ":") && !strings.HasSuffix(text, ":") {
+		return "a password or another secret"
+	}
+	return ""
+}
+
+func anyAssigned(form *regexp.Regexp, line string) bool {
+	return slices.ContainsFunc(form.FindAllStringSubmatch(line, -1), assigned)
+}
+
+// anyValue is anyAssigned where names of things and texts for people are as frequent as settings: a
+// value of several words, or one that only repeats its name, is none.
+func anyValue(form *regexp.Regexp, line string) bool {
+	return slices.ContainsFunc(form.FindAllStringSubmatch(line, -1), func(match []string) bool {
+		value := strings.TrimSpace(strings.Trim(match[2], `"'`))
+		return assigned(match) && !strings.ContainsAny(value, " \t") && !strings.EqualFold(value, match[1])
+	})
 }
 
 func yaml(name, base string) bool {
