@@ -41,6 +41,8 @@ func unfit(spec Spec, values map[Reference]string) string {
 				note("the value of %s holds a line break or another control character, for which there is no place here; %s", ref, ofNoLine)
 			case breaksLine(value) && !isWholeLine(before, after):
 				note("the value of %s holds a line break or another control character, and would reach beyond its place in a line; %s", ref, ofItsLine)
+			case quoted(spec) && before+after != "" && strings.ContainsAny(value, `'"\`):
+				note("the value of %s holds a quote or a backslash, and would reach beyond the text in which it stands; set the key without gvariant, or have the value be all of it", ref)
 			case strings.HasSuffix(value, `\`) && endsLine(after) && after != "":
 				note(`the value of %s ends in a backslash, by which the next line would be a part of it; take it out of the value`, ref)
 			}
@@ -66,6 +68,13 @@ func takesLines(spec Spec) bool {
 		return s.GVariant == ""
 	}
 	return false
+}
+
+// quoted says whether the texts of a spec are written in the notation of their reader, in
+// which quotes and backslashes mean something.
+func quoted(spec Spec) bool {
+	s, is := spec.(Dconf)
+	return is && s.GVariant != ""
 }
 
 // isWholeLine says whether what stands between two texts is all of its line, and that

@@ -156,6 +156,23 @@ func TestNoValueReachesBeyondItsPlaceWhateverTheKind(t *testing.T) {
 	}
 }
 
+// In a GVariant a quote ends a text, and what follows is another value.
+func TestNoValueEndsTheTextOfAGVariantInWhichItStands(t *testing.T) {
+	for _, text := range []string{"['REF']", "[\\\"REF\\\", 'x']", "('a', 'b REF')", "'REF'", "[REF]"} {
+		for _, value := range []string{"x', 'evil", `x", "evil`, `evil\`, "evil'"} {
+			p := resolved(t, strings.ReplaceAll("[dconf.\"a/b\"]\nc.gvariant = \""+text+"\"\n", "REF", "{{resolve:ssm:/p}}"), value)
+			if !stays(t, p, "dconf/a/b/c", value) {
+				t.Errorf("%s goes into %s", value, text)
+			}
+		}
+	}
+	for _, value := range []string{"['a', 'b']", "@as []"} {
+		if p := resolved(t, "[dconf.\"a/b\"]\nc.gvariant = \"{{resolve:ssm:/p}}\"\n", value); stays(t, p, "dconf/a/b/c", value) {
+			t.Errorf("%s does not go in as the whole", value)
+		}
+	}
+}
+
 func TestAValueOfSeveralLinesMayBeTheWholeOfWhatIsQuotedForItsReader(t *testing.T) {
 	const value = "Welcome\nto the desktop"
 	p := resolved(t, "[dconf.\"org/gnome/login-screen\"]\nbanner-message-text = \"{{resolve:ssm:/p}}\"\n[checks.c]\nrun = [\"/bin/true\", \"{{resolve:ssm:/p}}\"]\n", value)
