@@ -14,6 +14,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -97,6 +98,9 @@ const agentsMark = "# Written by soe-agent"
 func lostGrants(files system.FS) []Finding {
 	var found []Finding
 	for _, name := range filesIn(files, "/etc/sudoers.d") {
+		if sudoers.Skipped(path.Base(name)) {
+			continue // it grants nothing, as the room that the agent keeps there
+		}
 		content, err := files.ReadFile(name)
 		if err != nil || slices.Contains(providedGrants(), path.Base(name)) || bytes.HasPrefix(content, []byte(agentsMark)) || !saysSomething(content) {
 			continue

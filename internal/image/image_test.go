@@ -153,6 +153,7 @@ func TestWhatIsNoTroubleIsNotFound(t *testing.T) {
 		"a public key":                            {"/root/.ssh/authorized_keys": "ssh-ed25519 AAAA\n"},
 		"a group of the directory":                {"/usr/share/soe-agent/policy.d/10-seed.toml": "schema = 1\n[sudo]\nallow = [\"root\", \"%EXAMPLE\\\\Linux_WorkSpaces_Admins\"]\n"},
 		"a seed that leaves sudo alone":           {"/usr/share/soe-agent/policy.d/10-seed.toml": "schema = 1\n"},
+		"what sudo passes over for its name":      {"/etc/sudoers.d/.soe-agent.spare": "\x00\x01room\n", "/etc/sudoers.d/50-x.rpmsave": "%helpdesk ALL=(ALL) ALL\n", "/etc/sudoers.d/50-x~": "%helpdesk ALL=(ALL) ALL\n"},
 		"a grant that is a comment":               {"/etc/sudoers.d/50-x": "# nothing\n"},
 		"a reference to a secret":                 {"/etc/soe-agent/policy.d/x.toml": "schema = 1\n[dropins.\"/etc/a.d/x\"]\ncontent = \"password = {{resolve:ssm-secure:/x}}\\n\"\n"},
 		"amazon-ssm-agent, unregistered":          {"/var/lib/amazon/ssm/daemons/x": ""},
