@@ -26,7 +26,8 @@ func (a *app) lintCommand() *cobra.Command {
 		Short: "Report everything that is wrong with the fragments in DIR",
 		Long: `Lint reports everything for which a machine would refuse the fragments in DIR, for any
 persona: errors, with file and line. It warns of what has no effect, such as a rule that
-matches nothing or a waiver that has ended, and notes waivers that end within 30 days.
+matches nothing or a waiver that has ended, and of commands for others by which they become
+root, and notes waivers that end within 30 days.
 All fragments of a policy belong together: a rule may be about what another one sets.
 
 Exit code: 0 when nothing is wrong, 1 when there are errors or the fragments could not
@@ -182,7 +183,7 @@ func lintMerged(fragments []policy.Fragment, personas []string, schemas []byte) 
 	if err != nil {
 		return policy.AsProblems(err), nil
 	}
-	problems := policy.AsProblems(resolve.UnknownFacts(merged))
+	problems := append(policy.AsProblems(resolve.UnknownFacts(merged)), merged.Doubtful()...)
 	if schemas == nil {
 		return problems, nil
 	}

@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -13,8 +14,8 @@ import (
 // soon is how long before the end of a waiver its author is told.
 const soon = 30 * 24 * time.Hour
 
-// Advise says of fragments that Parse accepts what has no effect, whatever the machine:
-// warnings. And which waivers end soon: notices. now is the moment that counts.
+// Advise says of fragments that Parse accepts what has no effect, whatever the machine, and
+// which commands of [sudo.commands] make whoever may run them root: warnings. And which waivers end soon: notices. now is the moment that counts.
 //
 // A rule may be about what another fragment sets, of any persona, for a machine may have
 // several; so all fragments of a policy belong together here.
@@ -35,7 +36,9 @@ func Advise(fragments []Fragment, now time.Time) Problems {
 		}
 		for _, s := range f.Settings {
 			a.absent(s)
+			a.allowedAnyway(s)
 		}
+		a.problems = append(a.problems, f.Advice...)
 		for i, r := range f.Rules {
 			a.rule(r)
 			a.overruled(r, f.Rules[i+1:])
@@ -91,6 +94,16 @@ func (a *adviser) absent(s Setting) {
 	}
 	if ensured(s.Spec) == Absent && !reflect.DeepEqual(s.Spec, needed) {
 		a.warn(s.Line, fmt.Sprintf("%s is to be absent, and what else is said of it has no effect", s.ID), "")
+	}
+}
+
+// allowedAnyway tells of commands that are granted to whom everything is.
+func (a *adviser) allowedAnyway(s Setting) {
+	sudo, _ := s.Spec.(Sudo)
+	for _, subject := range slices.Sorted(maps.Keys(sudo.Commands)) {
+		if slices.Contains(sudo.Allow, subject) || subject == "root" {
+			a.warn(s.Line, fmt.Sprintf("the commands of %s in [sudo.commands] have no effect: [sudo] allow lets %s run everything", subject, subject), "")
+		}
 	}
 }
 

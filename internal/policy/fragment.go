@@ -20,6 +20,8 @@ type Fragment struct {
 	Description string
 	Settings    []Setting
 	Rules       []Rule
+
+	Advice Problems // what Parse has seen and Advise tells
 }
 
 // A Setting is what a fragment says of one resource.
@@ -45,7 +47,7 @@ func Parse(source Source) (Fragment, error) {
 	d := decoder{file: source.Name, lines: locate(source.Text)}
 	f := Fragment{Name: source.Name, Layer: source.Layer}
 	f.Personas, f.Description = d.document(&table{d: &d, form: language(), values: values})
-	f.Settings, f.Rules = d.settings, d.rules
+	f.Settings, f.Rules, f.Advice = d.settings, d.rules, d.advice
 	if why := indexOf(f.Rules).tooMuch(); why != "" {
 		d.problem(nil, "cannot use the fragment: %s", why)
 	}

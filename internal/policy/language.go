@@ -93,6 +93,7 @@ func sudoForm() *form {
 	return record("who administers the machine, by sudo and by polkit",
 		key{name: "allow", form: texts("users, and groups with a `%`: these and nobody else. One at least besides root", value("")).eg(`["root", "%EXAMPLE\\Linux Admins"]`)},
 		key{name: "root_groups", form: texts("groups whose members are as good as root, in which only the allowed may be", text("")).eg(`["docker"]`)},
+		key{name: "commands", form: named("what users, and groups with a `%`, may run who are not allowed", `"SUBJECT"`, `^%?[^!#+%" ]`, texts("commands as in sudoers(5), one each, with whom they are run as and tags before them", text(""))).eg(`commands."%developers" = ["(root) NOPASSWD: /usr/bin/systemctl restart docker.service"]`)},
 	).needing([]string{"allow"})
 }
 

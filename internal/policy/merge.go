@@ -188,6 +188,7 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 	}
 	problems = append(problems, p.sudoProblems()...)
 	problems = append(problems, p.accountProblems()...)
+	problems = append(problems, p.contradictions()...)
 	slices.SortStableFunc(rules, func(a, b rankedRule) int { return cmp.Compare(a.rank, b.rank) })
 	for _, r := range rules {
 		p.Rules = append(p.Rules, r.Rule)
@@ -252,6 +253,15 @@ func (p *Policy) Expand(value func(Reference) (string, bool)) *Policy {
 		references, _ := References(before.Spec)
 		before.refuse(references, problem.Message)
 		expanded.Resources[i] = before
+	}
+	for _, c := range expanded.grants() { // what a value has made of a file, that file goes without
+		if i, _ := expanded.find(c.id); c.Gravity == Error {
+			before := p.Resources[i]
+			if references, _ := References(before.Spec); len(references) > 0 {
+				before.refuse(references, c.Message)
+				expanded.Resources[i] = before
+			}
+		}
 	}
 	for i := range expanded.Resources {
 		expanded.Resources[i].digest = expanded.Resources[i].Digest()

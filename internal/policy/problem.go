@@ -12,7 +12,7 @@ type Gravity int
 // The gravities, gravest first.
 const (
 	Error   Gravity = iota // the policy is refused
-	Warning                // something that it says has no effect
+	Warning                // something that it says has no effect, or gives more than it seems to
 	Notice                 // something is to be done before long
 )
 

@@ -1,11 +1,14 @@
 package policy
 
 import (
+	"fmt"
 	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/soe-agent/soe-agent/internal/sudotext"
 )
 
 // document reads the top level of a fragment.
@@ -139,9 +142,43 @@ func (d *decoder) ids(t *table) {
 func (d *decoder) sudo(t *table) {
 	groups := t.texts("root_groups")
 	if allow := t.texts("allow"); allow != nil || !t.has("allow") {
-		d.set(t, "allow", NewID("sudo", "allow"), Sudo{Allow: allow, RootGroups: groups})
+		d.set(t, "allow", NewID("sudo", "allow"), Sudo{Allow: allow, RootGroups: groups, Commands: d.commands(t)})
 	}
 	t.close()
+}
+
+// commands reads who may run what. Each subject has a line of its own, to which problems
+// lead.
+func (d *decoder) commands(sudo *table) map[string][]string {
+	t := sudo.child("commands")
+	if t == nil {
+		return nil
+	}
+	commands := map[string][]string{}
+	for _, subject := range t.keys() {
+		if why := notASubject(subject); why != "" {
+			t.problem(subject, "%s", why)
+		}
+		commands[subject] = t.texts(subject)
+		if len(commands[subject]) == 0 && t.isArray(subject) {
+			t.problem(subject, "it names no command")
+		}
+		for _, text := range commands[subject] {
+			command, err := sudotext.ParseCommand(text)
+			if err != nil {
+				t.problem(subject, "%q: %v", text, err)
+				continue
+			}
+			for _, why := range waysToRoot(command) {
+				d.advice = append(d.advice, Problem{
+					File: d.file, Line: d.lines.at(append(slices.Clone(t.path), subject)), Gravity: Warning,
+					Message: fmt.Sprintf("%s may become root by %q: %s", subject, text, why),
+					Hint:    "grant a program that does the one thing, with its arguments",
+				})
+			}
+		}
+	}
+	return commands
 }
 
 func (d *decoder) dropins(t *table) {

@@ -67,6 +67,9 @@ type Sudo struct {
 	// RootGroups are groups whose members are as good as root, such as "docker",
 	// in which only the allowed may be.
 	RootGroups []string `json:"root_groups,omitempty"`
+	// Commands are what subjects who are not allowed may run all the same, as
+	// sudotext.ParseCommand reads it.
+	Commands map[string][]string `json:"commands,omitempty"`
 }
 
 // Dropin is a file of a ".d" directory, whole.

@@ -9,11 +9,10 @@ import (
 func (v *validator) sudo(s Sudo) {
 	administrators := 0
 	for _, subject := range s.Allow {
-		name := strings.TrimPrefix(subject, "%")
-		v.refuse(name == "" || strings.TrimSpace(name) != name || strings.Contains(name, `"`) || breaksLine(name) || strings.ContainsRune("!#+%", rune(name[0])),
-			`%q is not a user or a %%group`, subject)
-		v.refuse(name == "ALL", "ALL would make everybody an administrator")
-		if name != "root" {
+		if why := notASubject(subject); why != "" {
+			v.wrong("%s", why)
+		}
+		if strings.TrimPrefix(subject, "%") != "root" {
 			administrators++
 		}
 	}
@@ -24,6 +23,18 @@ func (v *validator) sudo(s Sudo) {
 		v.refuse(allowed["%"+group], "root_groups has %s, and allow has its members: whoever is in it is allowed", group)
 	}
 	v.refuse(administrators == 0, "it would leave no administrator: root cannot log in to a WorkSpace; name a user or a %%group as well")
+}
+
+// notASubject says why a text does not name a user or, with a "%", a group; or "".
+func notASubject(subject string) string {
+	name := strings.TrimPrefix(subject, "%")
+	switch {
+	case name == "" || strings.TrimSpace(name) != name || strings.Contains(name, `"`) || breaksLine(name) || strings.ContainsRune("!#+%", rune(name[0])):
+		return fmt.Sprintf("%q is not a user or a %%group", subject)
+	case name == "ALL":
+		return "ALL would be everybody; name users and groups"
+	}
+	return ""
 }
 
 // sudoProblems finds what no fragment by itself shows about [sudo].

@@ -17,6 +17,7 @@ type decoder struct {
 	problems Problems
 	untold   bool // there are problems that are too many to tell
 	settings []Setting
+	advice   Problems // what an author is to be warned of
 	rules    []Rule
 }
 
@@ -141,6 +142,11 @@ func (t *table) texts(key string) []string {
 		texts = append(texts, text)
 	}
 	return texts
+}
+
+func (t *table) isArray(key string) bool {
+	_, is := t.values[key].([]any)
+	return is
 }
 
 // child is the table under key, or nil.

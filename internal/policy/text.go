@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -133,7 +134,11 @@ func (r Resource) entry() entry {
 	case Registry:
 		return among("ids", pair("report_unregistered", true))
 	case Sudo:
-		return among("sudo", pairs("allow", s.Allow, "root_groups", s.RootGroups)...)
+		lines := pairs("allow", s.Allow, "root_groups", s.RootGroups)
+		for _, subject := range slices.Sorted(maps.Keys(s.Commands)) {
+			lines = append(lines, "commands."+pair(subject, s.Commands[subject]))
+		}
+		return among("sudo", lines...)
 	case Dropin:
 		return one("dropins", "/"+name, s.lines()...)
 	case Directory:

@@ -59,6 +59,9 @@ report_unregistered = true
 [sudo]
 allow = ["root", "%EX\\Admins of it"]
 root_groups = ["docker"]
+[sudo.commands]
+'%EX\Devs' = ['(root) /usr/bin/dmesg ""', '(a:b) NOPASSWD: /usr/bin/x a\,b']
+bob = ["sudoedit /etc/motd"]
 [dropins."/etc/profile.d/a.sh"]
 content = "one\ntwo\tthree\n\nfour"
 mode = "0640"

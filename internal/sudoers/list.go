@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -147,6 +148,92 @@ func (l Listing) Granted() []Entry {
 		}
 	}
 	return granted
+}
+
+// Conceded has sudo say how it lists commands, were they all that its files grant a user.
+func Conceded(ctx context.Context, s *system.System, user string, commands []sudotext.Command) ([]Entry, error) {
+	content := "root ALL = (ALL) ALL\n"
+	for _, c := range commands {
+		content += sudotext.Quote(user) + " ALL = " + c.String() + "\n"
+	}
+	l, err := List(ctx, s, user, map[string][]byte{Main: []byte(content)})
+	if err != nil {
+		return nil, err
+	}
+	l.Entries = slices.DeleteFunc(l.Entries, func(e Entry) bool { return !strings.HasPrefix(e.Source, localSource) })
+	if len(l.Entries) != len(commands) {
+		return nil, fmt.Errorf("cannot tell how sudo lists what the policy grants to %s: it lists %d of %d commands", user, len(l.Entries), len(commands))
+	}
+	return l.Entries, nil
+}
+
+// localSource is how the source of an entry begins that stands in a file.
+const localSource = "Sudoers entry"
+
+// Compare says what a user may do more, and less, than is conceded: no entry behind the last
+// denial of everything may be missing, or be one too many, and none may be denied again.
+func Compare(l Listing, conceded []Entry) (more, less []Entry) {
+	wanted := map[string]int{}
+	for _, e := range single(conceded) {
+		wanted[e.key()]++
+	}
+	for _, e := range single(l.Granted()) {
+		if wanted[e.key()]--; wanted[e.key()] < 0 {
+			more = append(more, e)
+		}
+	}
+	denied := l.denied()
+	for _, e := range single(conceded) {
+		switch wanted[e.key()]--; {
+		case wanted[e.key()] >= 0:
+			less = append(less, e)
+		case slices.ContainsFunc(denied, func(command string) bool { return mayDeny(command, e.Commands[0]) }):
+			less = append(less, e)
+		}
+	}
+	return more, less
+}
+
+// single are entries with one command each.
+func single(entries []Entry) (singles []Entry) {
+	for _, e := range entries {
+		for _, command := range e.Commands {
+			one := e
+			one.Commands = []string{command}
+			singles = append(singles, one)
+		}
+	}
+	return singles
+}
+
+// key is the same for entries that grant the same, whatever their source.
+func (e Entry) key() string {
+	e.Source = ""
+	return fmt.Sprintf("%q %q %q %q", e.As, e.AsGroups, e.Options, e.Commands)
+}
+
+// denied are the commands that are denied behind the last denial of everything, without
+// their mark: where what the policy concedes stands directly behind that, they may be among it.
+func (l Listing) denied() (denied []string) {
+	for _, e := range l.Entries {
+		for _, command := range e.Commands {
+			switch text, negated := strings.CutPrefix(command, "!"); {
+			case negated && text == Everything && slices.Contains(e.As, "ALL"):
+				denied = nil
+			case negated:
+				denied = append(denied, text)
+			}
+		}
+	}
+	return denied
+}
+
+// mayDeny says whether a denial may be of a granted command: sudo compares files, and so
+// what has the same name in another directory may be the same.
+func mayDeny(denied, granted string) bool {
+	program := func(command string) string { p, _, _ := strings.Cut(command, " "); return p }
+	d, g := program(denied), program(granted)
+	return d == Everything || strings.HasSuffix(d, "/") || sudotext.IsPattern(d) || path.Base(d) == path.Base(g) || strings.HasSuffix(g, "/") || sudotext.IsPattern(g)
 }
 
 // Administers says whether the user may do everything as root.

@@ -120,3 +120,37 @@ func TestWhatSudoSaysAndCannotBeUnderstoodIsNotTakenForNothing(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatSomebodyMayRunIsNeitherMoreNorLessThanIsConceded(t *testing.T) {
+	denial := Entry{As: []string{"ALL"}, Commands: []string{"!ALL"}}
+	restart := Entry{As: []string{"root"}, Options: []string{"!authenticate"}, Commands: []string{"/usr/bin/systemctl restart x"}}
+	logs := Entry{Source: "here", As: []string{"root"}, Commands: []string{"/usr/bin/dmesg"}}
+	elsewhere, asked := logs, restart
+	elsewhere.Source = "SSSD Role: x"
+	asked.Options = nil
+	both := Entry{As: []string{"root"}, Commands: []string{"/usr/bin/dmesg", "/usr/bin/vi"}}
+	denied := func(command string) Entry { return Entry{As: []string{"root"}, Commands: []string{"!" + command}} }
+	for name, test := range map[string]struct {
+		entries, conceded []Entry
+		more, less        int
+	}{
+		"as it is to be":                  {[]Entry{denied("/bin/su"), logs, denial, restart, logs}, []Entry{restart, logs}, 0, 0},
+		"nothing":                         {[]Entry{logs, denial}, nil, 0, 0},
+		"from another source":             {[]Entry{denial, elsewhere}, []Entry{logs}, 0, 0},
+		"twice":                           {[]Entry{denial, logs, elsewhere}, []Entry{logs}, 1, 0},
+		"one more":                        {[]Entry{denial, both}, []Entry{logs}, 1, 0},
+		"one less":                        {[]Entry{denial, logs}, []Entry{restart, logs}, 0, 1},
+		"twice and once":                  {[]Entry{denial, logs}, []Entry{logs, logs}, 0, 1},
+		"a password that is asked for":    {[]Entry{denial, asked}, []Entry{restart}, 1, 1},
+		"all denied behind it":            {[]Entry{denial, logs, denial}, []Entry{logs}, 0, 1},
+		"denied behind it":                {[]Entry{denial, logs, denied("/bin/dmesg")}, []Entry{logs}, 0, 1},
+		"denied behind it by a directory": {[]Entry{denial, logs, denied("/usr/bin/")}, []Entry{logs}, 0, 1},
+		"denied behind it by a pattern":   {[]Entry{denial, logs, denied("/usr/bin/d*")}, []Entry{logs}, 0, 1},
+		"another one denied behind it":    {[]Entry{denial, logs, denied("/usr/bin/su")}, []Entry{logs}, 0, 0},
+	} {
+		more, less := Compare(Listing{Entries: test.entries}, test.conceded)
+		if len(more) != test.more || len(less) != test.less {
+			t.Errorf("%s: more %v, less %v", name, more, less)
+		}
+	}
+}

@@ -209,6 +209,27 @@ func (l *Line) alias() {
 	}
 }
 
+// OnlyDenies says whether the commands of a grant are a list of denials.
+func (l Line) OnlyDenies() bool {
+	_, commands, _ := strings.Cut(l.Rest, "=")
+	commands = strings.TrimLeft(commands, " \t")
+	if strings.HasPrefix(commands, "(") {
+		_, after, found := strings.Cut(commands, ")")
+		if !found {
+			return false
+		}
+		commands = after
+	}
+	for command := range strings.SplitSeq(commands, ",") {
+		command = strings.TrimLeft(command, " \t")
+		if !strings.HasPrefix(command, "!") || strings.HasPrefix(strings.TrimLeft(command[1:], " \t"), "!") {
+			return false
+		}
+	}
+	// A backslash may hide a comma, and a colon begins what is not a denial.
+	return !strings.ContainsAny(commands, `\:`)
+}
+
 // equals counts the equals signs that are neither escaped nor quoted nor in
 // parentheses.
 func equals(text string) int {

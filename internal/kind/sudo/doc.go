@@ -7,7 +7,8 @@
 //   - 0-soe-sudo sorts first and grants the allowed everything, as far as
 //     /etc/sudoers does not already: what others grant them later, such as
 //     NOPASSWD, stays as it is.
-//   - zz-soe-sudo sorts last and denies everything to all but the allowed.
+//   - zz-soe-sudo sorts last and denies everything to all but the allowed; behind that it
+//     grants the single commands of [sudo.commands].
 //
 // Between them, lines that grant something to somebody else become comments, so
 // that the next reader sees what is in force, and so that a file that sorts

@@ -87,7 +87,7 @@ func (k *Kind) inEffect(ctx context.Context, p *plan, people []facts.Account) ([
 			errs = append(errs, listings[i].err)
 			continue
 		}
-		said, err := k.judgeListing(p, name, listings[i])
+		said, err := k.judgeListing(ctx, p, name, listings[i])
 		wrong = append(wrong, said...)
 		errs = append(errs, err)
 	}
@@ -95,27 +95,40 @@ func (k *Kind) inEffect(ctx context.Context, p *plan, people []facts.Account) ([
 }
 
 // judgeListing says in words what is wrong with what somebody may do.
-func (k *Kind) judgeListing(p *plan, name string, l listing) (wrong []string, err error) {
+func (k *Kind) judgeListing(ctx context.Context, p *plan, name string, l listing) (wrong []string, err error) {
+	if !l.known {
+		return nil, nil
+	}
 	allowed, err := p.judge.tell(name)
 	if err != nil {
 		return nil, err
 	}
-	if allowed {
-		if l.known && !l.Administers() {
-			wrong = append(wrong, fmt.Sprintf("%s is allowed, and sudo refuses all the same; look at: sudo -l -U '%s'", name, name))
-		}
+	conceded, err := k.conceded(ctx, p, name, allowed)
+	if err != nil {
+		return nil, err
+	}
+	if allowed && !l.Administers() {
+		wrong = append(wrong, fmt.Sprintf("%s is allowed, and sudo refuses all the same; look at: sudo -l -U '%s'", name, name))
+	}
+	if allowed || len(conceded) > 0 {
 		for weakness, personal := range l.Weak() {
-			if personal && p.setsForTheAllowed(weakness) {
+			if allowed && personal && p.setsForTheAllowed(weakness) {
 				continue
 			}
 			wrong = append(wrong, fmt.Sprintf("sudo asks less of %s than it should, by \"Defaults %s\" of a source that the agent cannot edit (%s)", name, weakness, k.sources()))
 		}
 		slices.Sort(wrong)
+	}
+	if allowed {
 		return wrong, nil
 	}
-	for _, entry := range l.Granted() {
+	more, less := sudoers.Compare(l.Listing, conceded)
+	for _, entry := range more {
 		wrong = append(wrong, fmt.Sprintf("%s can still use sudo: %s; the agent cannot take that away: look for it in the sources of sudoers (%s) with: sudo -ll -U '%s'",
 			name, entry, k.sources(), name))
+	}
+	for _, entry := range less {
+		wrong = append(wrong, fmt.Sprintf("%s is allowed %s, and sudo refuses all the same: look for what denies it with: sudo -ll -U '%s'", name, entry, name))
 	}
 	return wrong, nil
 }
@@ -173,7 +186,11 @@ func (k *Kind) foreignPlugins() (lines []string) {
 // have nothing there.
 func (k *Kind) secondOpinion(ctx context.Context, p *plan) ([]string, error) {
 	behind, something := false, false
+	var own [][]sudotext.Subject // whom the agent's own lines behind the denial are for
 	for _, line := range p.tree.Lines {
+		if behind && line.File == denialPath {
+			own = append(own, line.Users)
+		}
 		something = something || (behind && line.File != denialPath)
 		behind = behind || line.File == denialPath
 	}
@@ -192,7 +209,9 @@ func (k *Kind) secondOpinion(ctx context.Context, p *plan) ([]string, error) {
 		if spec.Denies && len(spec.Users) > 0 && spec.Users[0] == (sudotext.Subject{Form: sudotext.All}) {
 			break // the denial
 		}
-		if !spec.Denies && !p.judge.allowsAll(spec.Users) {
+		if i := slices.IndexFunc(own, func(users []sudotext.Subject) bool { return slices.Equal(users, spec.Users) }); i >= 0 {
+			own = slices.Delete(own, i, i+1)
+		} else if !spec.Denies && !p.judge.allowsAll(spec.Users) {
 			wrong = append(wrong, fmt.Sprintf("by cvtsudoers, a line behind %s grants something to %s", denialPath, describe(spec.Users)))
 		}
 	}

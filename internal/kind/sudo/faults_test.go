@@ -142,7 +142,7 @@ func (sickSessions) List(context.Context) ([]system.Session, error) { return nil
 func TestNobodysRightsAreJudgedByALookThatFailed(t *testing.T) {
 	const wanted = "[sudo]\nallow = [\"%admins\"]\nroot_groups = [\"docker\"]\n"
 	own := map[string]string{
-		grantsPath: string(grants([]string{"root", "%admins"})), denialPath: string(denial([]string{"root", "%admins"}, nil)),
+		grantsPath: string(grants([]string{"root", "%admins"})), denialPath: string(denial([]string{"root", "%admins"}, nil, nil)),
 		rulesPath:    string(rules([]string{"root", "%admins"})),
 		"/etc/group": "root:x:0:\nwheel:x:10:bob\nadmins:x:500:alice\ndocker:x:600:\n",
 	}

@@ -74,7 +74,7 @@ func (p *plan) rewrite(line sudotext.Line, behind, inDir bool) (rewrite, bool) {
 	switch {
 	case line.Sort == sudotext.Unclear, inDir && behind && (line.Sort == sudotext.Include || line.Sort == sudotext.IncludeDir):
 		return rewrite{line: line, mark: mark}, true
-	case line.Sort == sudotext.Grant && !p.judge.allowsAll(line.Users) && !onlyDenies(line.Rest):
+	case line.Sort == sudotext.Grant && !p.judge.allowsAll(line.Users) && !line.OnlyDenies():
 		if rest := p.allowedOf(line); rest != "" {
 			return rewrite{line, partly, rest}, true
 		}
@@ -103,27 +103,6 @@ func (p *plan) allowedOf(line sudotext.Line) string {
 	return strings.Join(users, ", ") + " " + line.Rest
 }
 
-// onlyDenies says whether the commands of a grant are a list of denials.
-func onlyDenies(rest string) bool {
-	_, commands, _ := strings.Cut(rest, "=")
-	commands = strings.TrimLeft(commands, " \t")
-	if strings.HasPrefix(commands, "(") {
-		_, after, found := strings.Cut(commands, ")")
-		if !found {
-			return false
-		}
-		commands = after
-	}
-	for command := range strings.SplitSeq(commands, ",") {
-		command = strings.TrimLeft(command, " \t")
-		if !strings.HasPrefix(command, "!") || strings.HasPrefix(strings.TrimLeft(command[1:], " \t"), "!") {
-			return false
-		}
-	}
-	// A backslash may hide a comma, and a colon begins what is not a denial.
-	return !strings.ContainsAny(commands, `\:`)
-}
-
 // planForeign plans what becomes of the lines of somebody else's.
 func (k *Kind) planForeign(p *plan) error {
 	after, err := sudoers.Read(k.system.FS, p.changes())
@@ -139,6 +118,7 @@ func (k *Kind) planForeign(p *plan) error {
 			return err
 		}
 	}
+	k.planOwn(p)
 	// Others can be set aside where there is no room, and are not in need of what is kept.
 	slices.SortStableFunc(p.foreign, func(a, b edit) int { return strings.Compare(path.Dir(a.path), path.Dir(b.path)) })
 	return k.planAside(p)
@@ -174,20 +154,33 @@ func (k *Kind) planAside(p *plan) error {
 	return nil
 }
 
+// planOwn finds what the policy's own files would grant to others, whether they are written
+// yet or not: not even a first pass is to call that compliant.
+func (k *Kind) planOwn(p *plan) {
+	for _, dropin := range policy.Of[policy.Dropin](k.policy) {
+		name := "/" + dropin.ID.Name()
+		inDir := path.Dir(name) == sudoers.Dir && !sudoers.Skipped(path.Base(name))
+		read := inDir || slices.ContainsFunc(p.tree.Lines, func(l sudoers.Placed) bool { return l.File == name })
+		if !read || dropin.Spec.Ensure != policy.Present {
+			continue
+		}
+		for _, line := range sudotext.Parse([]byte(dropin.Spec.Content)) {
+			if r, offends := p.rewrite(line, name > denialPath, inDir); offends && r.mark != weak {
+				p.stuck = append(p.stuck, fmt.Sprintf("the policy's own %s grants something to somebody whom [sudo] allow does not name, in line %d: say in [sudo.commands] what they may run",
+					dropin.ID, line.First))
+			}
+		}
+	}
+}
+
 // planFile plans the rewrites of one file.
 func (k *Kind) planFile(p *plan, name string, rewrites []rewrite) error {
 	e, err := k.editOf(name)
 	if err != nil {
 		return err
 	}
-	if dropin, managed := k.policy.Lookup(policy.NewID("dropin", name)); managed {
-		for _, r := range rewrites {
-			if r.mark != weak {
-				p.stuck = append(p.stuck, fmt.Sprintf("the policy's own %s grants something to somebody whom [sudo] allow does not name: %s",
-					dropin.ID, r.line.Text))
-			}
-		}
-		return nil
+	if _, managed := k.policy.Lookup(policy.NewID("dropin", name)); managed {
+		return nil // planOwn judges what the policy wants there, and its own kind sees to the rest
 	}
 	for _, r := range rewrites {
 		e.takesAway = e.takesAway || r.mark != weak

@@ -13,19 +13,20 @@ import (
 // A judge tells whether a subject may have a grant. When it cannot be told, it
 // may not. It remembers, for it may have to ask the directory.
 type judge struct {
-	ctx     context.Context //nolint:containedctx // lives no longer than the check that made it
-	system  *system.System
-	users   []string
-	groups  []string
-	aliases map[string][]sudotext.Subject
-	known   map[string]bool
-	failed  map[string]error // why it is not known in which groups somebody is
-	local   []facts.Group    // once read
-	read    bool
+	ctx      context.Context //nolint:containedctx // lives no longer than the check that made it
+	system   *system.System
+	users    []string
+	groups   []string
+	aliases  map[string][]sudotext.Subject
+	known    map[string]bool
+	failed   map[string]error // why it is not known in which groups somebody is
+	groupsOf map[string][]string
+	local    []facts.Group // once read
+	read     bool
 }
 
 func newJudge(ctx context.Context, s *system.System, allow []string, aliases map[string][]sudotext.Subject) *judge {
-	j := &judge{ctx: ctx, system: s, aliases: aliases, known: map[string]bool{}, failed: map[string]error{}}
+	j := &judge{ctx: ctx, system: s, aliases: aliases, known: map[string]bool{}, failed: map[string]error{}, groupsOf: map[string][]string{}}
 	for _, subject := range allow {
 		if group, ok := strings.CutPrefix(subject, "%"); ok {
 			j.groups = append(j.groups, group)
@@ -85,11 +86,33 @@ func (j *judge) allowsUser(name string) bool {
 		return true
 	}
 	if !known && len(j.groups) > 0 {
-		groups, err := facts.GroupsOf(j.ctx, j.system, name)
+		groups, err := j.memberships(name)
 		allowed = err == nil && slices.ContainsFunc(groups, func(g string) bool { return containsFold(j.groups, g) })
 		j.known[name], j.failed[name] = allowed, err
 	}
 	return allowed
+}
+
+// memberships are the groups that somebody is in.
+func (j *judge) memberships(name string) ([]string, error) {
+	if groups, known := j.groupsOf[name]; known {
+		return groups, nil
+	}
+	groups, err := facts.GroupsOf(j.ctx, j.system, name)
+	if err == nil {
+		j.groupsOf[name] = groups
+	}
+	return groups, err
+}
+
+// isMeant says whether a subject of the policy's is somebody, or a group with somebody in it.
+func (j *judge) isMeant(name, subject string) (bool, error) {
+	group, isGroup := strings.CutPrefix(subject, "%")
+	if !isGroup {
+		return strings.EqualFold(name, subject), nil
+	}
+	groups, err := j.memberships(name)
+	return containsFold(groups, group), err
 }
 
 // tell is allowsUser, and says when that cannot be told.

@@ -11,13 +11,14 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 const (
-	header                  = "# Written by soe-agent: [sudo] allow of the policy. Changes here are undone.\n"
+	header                  = "# Written by soe-agent: [sudo] of the policy. Changes here are undone.\n"
 	grantSuffix             = " ALL = (ALL:ALL) ALL"
 	dirMode     fs.FileMode = 0o750
 )
@@ -34,18 +35,23 @@ func grants(subjects []string) []byte {
 
 // denial is the content of the file that sorts last: the Defaults that undo what
 // stands where the agent does not write, and the denial. In a list of users, too,
-// the last match decides, so that whoever is allowed does not match it.
-func denial(allow, cures []string) []byte {
+// the last match decides, so that whoever is allowed does not match it. Behind it stands
+// what some of the others may run all the same; the allowed, who may run it anyway and
+// perhaps without a password, do not match that either.
+func denial(allow, cures []string, concessions []concession) []byte {
 	var b bytes.Buffer
 	b.WriteString(header)
 	for _, cure := range cures {
 		b.WriteString(cure + "\n")
 	}
-	b.WriteString("ALL")
+	var but strings.Builder
 	for _, subject := range allow {
-		b.WriteString(", !" + sudotext.Quote(subject))
+		but.WriteString(", !" + sudotext.Quote(subject))
 	}
-	b.WriteString(" ALL = (ALL:ALL) !ALL\n")
+	b.WriteString("ALL" + but.String() + " ALL = (ALL:ALL) !ALL\n")
+	for _, c := range concessions {
+		b.WriteString(sudotext.Quote(c.subject) + but.String() + " ALL = " + c.command.String() + "\n")
+	}
 	return b.Bytes()
 }
 
@@ -64,16 +70,18 @@ type edit struct {
 
 // A plan is what it takes to bring the sudoers files into line.
 type plan struct {
-	tree    *sudoers.Tree // as it is
-	judge   *judge
-	openDir string // the mode of the directory, when sudo would not trust it
-	grants  *edit
-	interim []byte // grants for those of before as well, when it must be written
-	denial  *edit
-	foreign []edit
-	stuck   []string // what is wrong and not the agent's to mend
-	dead    string   // why sudo works for nobody and the agent cannot mend it
-	silent  bool     // sudo does not answer: it waits for a directory
+	tree        *sudoers.Tree // as it is
+	judge       *judge
+	concessions []concession
+	listed      map[string][]sudoers.Entry // how sudo lists some of them
+	openDir     string                     // the mode of the directory, when sudo would not trust it
+	grants      *edit
+	interim     []byte // grants for those of before as well, when it must be written
+	denial      *edit
+	foreign     []edit
+	stuck       []string // what is wrong and not the agent's to mend
+	dead        string   // why sudo works for nobody and the agent cannot mend it
+	silent      bool     // sudo does not answer: it waits for a directory
 }
 
 // framing are the edits of the agent's own files, in an order in which those who
@@ -120,13 +128,18 @@ func (p *plan) differences() []converge.Difference {
 
 // plan plans all but what planBroken does, which takes asking sudo. It goes by a complete
 // view of the machine, or is none.
-func (k *Kind) plan(ctx context.Context, allow []string) (*plan, error) {
+func (k *Kind) plan(ctx context.Context, want policy.Sudo) (*plan, error) {
 	mark := k.Mark()
+	allow := allowed(want)
+	concessions, err := concessionsOf(want)
+	if err != nil {
+		return nil, err
+	}
 	tree, err := sudoers.Read(k.system.FS, nil)
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell who may use sudo: %w", err)
 	}
-	p := &plan{tree: tree, judge: newJudge(ctx, k.system, allow, tree.Aliases())}
+	p := &plan{tree: tree, judge: newJudge(ctx, k.system, allow, tree.Aliases()), concessions: concessions, listed: map[string][]sudoers.Entry{}}
 	if !sudoers.Trusted(k.system.FS, sudoers.Main) {
 		p.dead = fmt.Sprintf("sudo works for nobody: others than root could write %s; give it to root with mode 0440", sudoers.Main)
 	}
@@ -135,7 +148,7 @@ func (k *Kind) plan(ctx context.Context, allow []string) (*plan, error) {
 	}
 	needed := slices.DeleteFunc(slices.Clone(allow), func(subject string) bool { return grantedByMain(tree, subject) })
 	p.grants = k.ownFile(grantsPath, grants(needed))
-	p.denial = k.ownFile(denialPath, denial(allow, p.cures()))
+	p.denial = k.ownFile(denialPath, denial(allow, p.cures(), concessions))
 	k.planInterim(p, needed)
 	if err := k.planForeign(p); err != nil {
 		return nil, err

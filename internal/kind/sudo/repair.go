@@ -10,12 +10,13 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-func (k *Kind) repairSudo(ctx context.Context, allow []string) error {
-	p, err := k.plan(ctx, allow)
+func (k *Kind) repairSudo(ctx context.Context, want policy.Sudo) error {
+	p, err := k.plan(ctx, want)
 	if err != nil {
 		return err
 	}

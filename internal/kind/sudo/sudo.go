@@ -99,7 +99,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	resources := []converge.Resource{wanted(want.ID), wanted(polkitID)}
 	mark := k.Mark()
-	k.checkSudo(ctx, allow, people, peopleErr, &resources[0])
+	k.checkSudo(ctx, want.Spec, people, peopleErr, &resources[0])
 	resources[0].DoubtIf(k.Since(mark))
 	mark = k.Mark()
 	k.checkPolkit(ctx, allow, people, &resources[1])
@@ -133,7 +133,7 @@ func allowed(want policy.Sudo) []string {
 	return allow
 }
 
-func (k *Kind) checkSudo(ctx context.Context, allow []string, people []facts.Account, peopleErr error, r *converge.Resource) {
+func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, people []facts.Account, peopleErr error, r *converge.Resource) {
 	switch installed, err := k.installed(); {
 	case err != nil:
 		r.DoubtFor(err)
@@ -147,7 +147,7 @@ func (k *Kind) checkSudo(ctx context.Context, allow []string, people []facts.Acc
 	if fingerprint != "" && k.believes(fingerprint) && peopleErr == nil {
 		return
 	}
-	p, err := k.plan(ctx, allow)
+	p, err := k.plan(ctx, want)
 	if err != nil {
 		r.DoubtFor(err)
 		return
@@ -229,7 +229,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 		case r.ID == groupsID:
 			err = k.repairGroups(ctx, wants[0].Spec)
 		default:
-			err = k.repairSudo(ctx, allow)
+			err = k.repairSudo(ctx, wants[0].Spec)
 		}
 		if err != nil {
 			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: public.Because(fmt.Sprintf("cannot bring %s into line", r.ID), err)})

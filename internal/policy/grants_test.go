@@ -1,0 +1,96 @@
+package policy
+
+import (
+	"strings"
+	"testing"
+)
+
+// merged are the problems of one fragment, and what else an author is told of it.
+func merged(t *testing.T, toml string) string {
+	t.Helper()
+	fragment, err := Parse(Source{Name: "f.toml", Text: "schema = 1\n" + toml})
+	if err != nil {
+		return err.Error()
+	}
+	p, err := Merge([]Fragment{fragment}, nil)
+	if err != nil {
+		return err.Error()
+	}
+	return p.Doubtful().Error()
+}
+
+func TestASudoersFileOfThePolicyThatGrantsWhatItsSudoSectionDeniesIsAContradictionWithBothPlaces(t *testing.T) {
+	const allow = "[sudo]\nallow = [\"root\", \"%domain-admins\"]\n"
+	dropin := func(name, content string) string {
+		return "[dropins.\"" + name + "\"]\nactivate = []\ncontent = '''\n" + content + "\n'''\n"
+	}
+	site := func(content string) string { return dropin("/etc/sudoers.d/60-site", content) }
+	for name, test := range map[string]struct{ toml, want string }{
+		"a group": {
+			allow + site("# x\n%developers ALL=(root) NOPASSWD: /usr/bin/dmesg"),
+			"f.toml:4: cannot merge dropin/etc/sudoers.d/60-site: line 2 of its content: it grants something to %developers, whom [sudo] allow at f.toml:3 (seed) does not name; say in [sudo.commands] what they may run",
+		},
+		"one of several":              {allow + site("%domain-admins, %developers ALL=ALL"), "grants something to %developers, whom"},
+		"everybody":                   {allow + site("ALL ALL=/usr/bin/dmesg"), "grants something to ALL"},
+		"a netgroup":                  {allow + site("+ops ALL=ALL"), "grants something to +ops"},
+		"an alias":                    {allow + site("User_Alias A = root, %developers\nA ALL=ALL"), "grants something to A"},
+		"an alias of another file":    {allow + site("A ALL=ALL") + dropin("/etc/sudoers.d/50-a", "User_Alias A = %developers"), "grants something to A"},
+		"a user where none can be in": {"[sudo]\nallow = [\"root\", \"alice\"]\n" + site("bob ALL=ALL"), "cannot merge dropin/etc/sudoers.d/60-site: line 1"},
+		"what it includes":            {allow + site("#include /etc/site.d/x") + dropin("/etc/site.d/x", "%developers ALL=ALL"), "cannot merge dropin/etc/site.d/x: line 1 of its content, which /etc/sudoers.d/60-site includes"},
+		"a directory that it includes": {
+			allow + site("@includedir /etc/site.d") + dropin("/etc/site.d/x", "%developers ALL=ALL"),
+			"which /etc/sudoers.d/60-site includes",
+		},
+		"what nobody can tell":         {allow + site("root ALL=ALL : ALL=ALL"), "nobody can tell"},
+		"an include behind the denial": {allow + dropin("/etc/sudoers.d/zzz", "#include /etc/x"), "sorts before"},
+		"a user who may be in a group": {allow + site("bob ALL=ALL"), "f.toml:4: warning: dropin/etc/sudoers.d/60-site: line 1 of its content: it grants something to bob"},
+		"a uid":                        {allow + site("#1000 ALL=ALL"), "warning"},
+		"the allowed":                  {allow + site("%Domain-Admins ALL=(ALL) NOPASSWD: ALL\nroot ALL=ALL\n#0 ALL=ALL"), ""},
+		"a member by the policy":       {allow + "[users.bob]\ngroups = [\"domain-admins\"]\n" + site("bob ALL=ALL"), ""},
+		"denials and settings":         {allow + site("ALL ALL=(ALL) !/usr/bin/su\nDefaults:bob !lecture\nUser_Alias A = bob"), ""},
+		"without a sudo section":       {site("%developers ALL=ALL"), ""},
+		"one that is to be absent":     {allow + "[dropins.\"/etc/sudoers.d/60-site\"]\nensure = \"absent\"\n", ""},
+		"a file elsewhere":             {allow + dropin("/etc/site.d/x", "%developers ALL=ALL"), ""},
+		"a name that is not known yet": {allow + site("{{resolve:ssm:/x}} ALL=ALL"), ""},
+		"those not known yet":          {"[sudo]\nallow = [\"root\", \"alice\", \"{{resolve:ssm:/x}}\"]\n" + site("%developers ALL=ALL"), "warning"},
+	} {
+		if got := merged(t, test.toml); !strings.Contains(got, test.want) || (test.want == "") != (got == "") {
+			t.Errorf("%s: want %q, got %q", name, test.want, got)
+		}
+	}
+}
+
+func TestWhatAValueMakesOfASudoersFileFailsThatFileAlone(t *testing.T) {
+	p, err := Merge([]Fragment{mustParse(t, "f.toml", "schema = 1\n[sudo]\nallow = [\"%ops\"]\n[dropins.\"/etc/sudoers.d/60-site\"]\ncontent = \"{{resolve:ssm:/x}} ALL=ALL\\n\"\n")}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p = p.Expand(func(Reference) (string, bool) { return "%developers", true })
+	if r, _ := p.Lookup("dropin/etc/sudoers.d/60-site"); !strings.Contains(r.Unusable, "%developers") || len(Of[Sudo](p)) != 1 || len(Of[Dropin](p)) != 0 {
+		t.Errorf("got %q", r.Unusable)
+	}
+}
+
+func TestTheCommandsOfSubjectsAreHeldToTheirLine(t *testing.T) {
+	const allow = "[sudo]\nallow = [\"%ops\"]\n"
+	for toml, want := range map[string]string{
+		"[sudo.commands]\n\"%dev\" = [\"/x\"]\nbob = [\n\"/x\",\n\"ALL\"]\n": `f.toml:6: cannot use sudo.commands.bob: "ALL": whoever may run ALL is an administrator`,
+		"[sudo.commands]\nbob = []\n":                                        "f.toml:5: cannot use sudo.commands.bob: it names no command",
+		"[sudo.commands]\nbob = \"/x\"\n":                                    "f.toml:5: cannot use sudo.commands.bob: it wants an array",
+		"[sudo.commands]\nbob = [\"/x\\nbob ALL=ALL\"]\n":                    "line break",
+		"[sudo.commands]\nALL = [\"/x\"]\n":                                  "everybody",
+		"[sudo.commands]\n\"#1000\" = [\"/x\"]\n":                            "not a user or a %group",
+		"[sudo.commands]\nbob = [\"/x {{resolve:ssm:/x}}\"]\n":               "reference where none is replaced",
+		"commands.\"{{fact:hostname}}\" = [\"/x\"]\n":                        "reference where none is replaced",
+		"commands.bob = [\"/x a, /y\"]\n":                                    "comma",
+	} {
+		if got := merged(t, allow+toml); !strings.Contains(got, want) {
+			t.Errorf("%s: want %q, got %q", toml, want, got)
+		}
+	}
+	if got := advised(t, "2026-11-21 12:00:00", allow+"[sudo.commands]\nbob = [\"/x\"]\n\"%dev\" = [\"NOPASSWD: /usr/bin/vi\"]\n\"%ops\" = [\"/x\"]\n"); got !=
+		"a.toml:3: warning: the commands of %ops in [sudo.commands] have no effect: [sudo] allow lets %ops run everything\n"+
+			"a.toml:6: warning: %dev may become root by \"NOPASSWD: /usr/bin/vi\": an editor writes any file, and starts a shell; and it asks for no password; grant a program that does the one thing, with its arguments\n" {
+		t.Errorf("got %s", got)
+	}
+}
