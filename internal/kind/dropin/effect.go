@@ -156,7 +156,7 @@ func (b *batch) activate(ctx context.Context) {
 			}
 			if err != nil {
 				b.fail(name, err)
-				settled = s.command != "" && b.settleGone(name, err) || settled
+				settled = b.settleGone(s, name, err) || settled
 				continue
 			}
 			delete(b.awaiting, name)
@@ -172,14 +172,20 @@ func (b *batch) activate(ctx context.Context) {
 	}
 }
 
-// settleGone says whether nothing more is owed to a file whose command of the policy's has
-// failed: the policy does not name it any more, and no other policy could end that
-// failure. It was told once. One that only waits for a session is still to come, and the
-// agent's own steps are tried until they work, or the reboot.
-func (b *batch) settleGone(name string, err error) bool {
+// settleGone says whether nothing more is owed to a file of which a step has failed: the
+// policy does not name it any more, and no other policy could end that failure. It was told
+// once. One that only waits for a session is still to come. The agent's own steps are tried
+// until they work, or the reboot, unless their program is not there: then nobody has read
+// the file, and nobody waits for it to be gone.
+func (b *batch) settleGone(s step, name string, err error) bool {
 	id := policy.NewID(b.Name(), name)
 	var held *gently.Held
-	if _, named := b.policy.Lookup(id); named || b.purgeable(id) || errors.As(err, &held) {
+	_, named := b.policy.Lookup(id)
+	switch {
+	case named || errors.As(err, &held):
+		return false
+	case errors.Is(err, system.ErrNotInstalled):
+	case s.command == "" || b.purgeable(id):
 		return false
 	}
 	delete(b.awaiting, name)

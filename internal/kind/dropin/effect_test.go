@@ -29,6 +29,7 @@ type running struct {
 	root  string
 	calls []string
 	fails map[string]string // program → what it says
+	bare  bool              // no program is installed
 	// labels is what restorecon would do.
 	labels string
 	reads  func(system.Command) (system.Output, error)
@@ -69,6 +70,9 @@ func (m *running) Run(_ context.Context, c system.Command) (system.Output, error
 		m.labels = ""
 	}
 	m.calls = append(m.calls, c.String())
+	if m.bare {
+		return system.Output{}, fmt.Errorf("cannot run %s: %w", c.Argv[0], system.ErrNotInstalled)
+	}
 	if says, fails := m.fails[c.Argv[0]]; fails {
 		return system.Output{ExitCode: 1, Stderr: []byte(says)}, nil
 	}
@@ -234,6 +238,36 @@ func TestASysctlIsWhatItWasOnceItsFileHasGone(t *testing.T) {
 }
 
 // Such as: systemctl try-restart dnsmasq.service, and it is not installed.
+// Whoever read the file has gone, or never was there: nobody waits for it to be gone.
+func TestNothingIsOwedToAFileThatIsGoneWhenNoProgramIsThereToTell(t *testing.T) {
+	for name, content := range map[string]string{
+		"/etc/sysctl.d/60-a.conf": "a.known = 1\n", "/etc/ld.so.conf.d/a.conf": "/opt/a\n", "/etc/tmpfiles.d/a.conf": "d /run/a\n",
+		"/etc/udev/rules.d/60-a.rules": "", "/etc/audit/rules.d/a.rules": "-w /etc/a\n", "/etc/modules-load.d/a.conf": "# none\n",
+		"/etc/systemd/system/a.service.d/a.conf": "[Service]\nNice=1\n",
+		"/etc/rsyslog.d/a.conf":                  "", "/etc/chrony.d/a.conf": "", "/etc/ssh/sshd_config.d/a.conf": "X11Forwarding no\n",
+	} {
+		id := policy.NewID("dropin", name)
+		m := &running{root: machine(t, nil), active: []string{"rsyslog.service", "chronyd.service", "sshd.service", "auditd.service"}}
+		m.sysctl("a/known", "0")
+		if r := m.pass(t, files(map[string]policy.Dropin{name: {Content: content}}))[id]; r.State == converge.Failed {
+			t.Fatalf("%s is failed: %s", name, r.Reason)
+		}
+		m.bare = true
+		m.pass(t, files(nil))
+		if _, err := os.Stat(filepath.Join(m.root, name)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is there: %v", name, err)
+		}
+		for id, r := range m.pass(t, files(nil)) {
+			if r.State != converge.Pending || r.Effect != converge.Reboot { // a sysctl that cannot be set back
+				t.Errorf("%s is %s: %s", id, r.State, r.Reason)
+			}
+		}
+		if len(m.calls) > 0 {
+			t.Errorf("of %s %q ran again", name, m.calls)
+		}
+	}
+}
+
 func TestNothingIsOwedToAFileThatIsGoneWhenItsCommandFails(t *testing.T) {
 	const file, before = "/etc/app.d/x", "/etc/app.d/y"
 	argv := []string{"/usr/bin/reload-app", "now"}

@@ -2,6 +2,7 @@ package dropin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -9,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -144,6 +146,9 @@ func (b *batch) restoreSysctls(ctx context.Context, names []string, failures map
 		err := b.Since(mark) // another value may stand in what could not be read
 		if err == nil {
 			err = runFor(ctx, b.system, assignments, "sysctl", "-e", "-q", "-w")
+		}
+		if _, named := b.wants[policy.NewID(b.Name(), name)]; !named && errors.Is(err, system.ErrNotInstalled) {
+			waiting[name], err = true, nil // there is nothing to try it with
 		}
 		if err != nil {
 			if failures == nil {
