@@ -6,6 +6,7 @@ import (
 	"io"
 	"log/slog"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -42,7 +43,7 @@ not be told, or when nothing that is published was ever had.`,
 			if err != nil {
 				return err
 			}
-			return w.instead(a.conclude(r, report.Report.Plan))
+			return w.instead(a.conclude(r, nil, report.Report.Plan))
 		},
 	}
 	policyFlag(c, &dirs)
@@ -60,8 +61,10 @@ checks again. It never disrupts a live session: what would is left pending.
 When the daemon runs, the daemon does it. A policy of one's own (--policy, --config) it
 would undo at once: stop it first.
 
-Exit code: 0 when everything is in line or pending, 2 when something is not, or was not
-looked at, 1 when it could not run, or when nothing that is published was ever had.`,
+With --only the report is of the whole machine all the same: what was not looked at is
+unknown there. The exit code goes by the kinds that were named.
+
+Exit code: 0 when everything is in line or pending, 2 when something is not, 1 when it could not run, or when nothing that is published was ever had.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if err := agent.KnownKinds(only); err != nil {
@@ -74,7 +77,7 @@ looked at, 1 when it could not run, or when nothing that is published was ever h
 			if err != nil {
 				return err
 			}
-			return a.conclude(r, report.Report.Text)
+			return a.conclude(r, only, report.Report.Text)
 		},
 	}
 	policyFlag(c, &dirs)
@@ -129,7 +132,7 @@ func (a *app) applyHere(ctx context.Context, dirs, only []string) error {
 	if err := w.machine.SaveReport(r); err != nil {
 		slog.Warn("the report is not kept", "err", err)
 	}
-	return w.instead(a.conclude(r, report.Report.Text))
+	return w.instead(a.conclude(r, only, report.Report.Text))
 }
 
 // A walk is one over a machine that is open, by the policy that was chosen for it.
@@ -211,15 +214,23 @@ func (a *app) claim(ctx context.Context) (release func(), err error) {
 	return agent.Claim(ctx, s, "apply")
 }
 
-// conclude prints a report and turns it into the command's outcome.
-func (a *app) conclude(r report.Report, write func(report.Report, io.Writer, report.Style) error) error {
+// conclude prints a report and turns it into the command's outcome: that of these kinds,
+// when some are named.
+func (a *app) conclude(r report.Report, only []string, write func(report.Report, io.Writer, report.Style) error) error {
 	var err error
 	if a.json {
 		err = a.printJSON(r)
 	} else {
 		err = write(r, a.stdout, a.style())
 	}
-	if err == nil && !r.Compliant {
+	asked := r
+	if len(only) > 0 {
+		asked = r.Of(only...)
+		if err == nil && !a.json {
+			a.printf("%s: %s; the exit code goes by that, and not by the rest of the machine\n", strings.Join(only, ", "), asked.Verdict)
+		}
+	}
+	if err == nil && !asked.Compliant {
 		return errNotCompliant
 	}
 	return err

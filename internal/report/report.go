@@ -155,6 +155,21 @@ func (r Report) Details(roots Report) (whole Report, same bool) {
 	return r, true
 }
 
+// Of is the report as far as it is about these kinds, with the verdict on them alone. What
+// is refused, in doubt or awaited, and what the agent says of itself, is about them too.
+func (r Report) Of(kinds ...string) Report {
+	r.Resources = slices.DeleteFunc(slices.Clone(r.Resources), func(resource converge.Resource) bool {
+		kind := resource.ID.Kind()
+		return slices.Contains(policy.Kinds(), kind) && !slices.Contains(kinds, kind)
+	})
+	r.Summary = map[converge.State]int{}
+	for _, resource := range r.Resources {
+		r.Summary[resource.State]++
+	}
+	r.judge()
+	return r
+}
+
 // missing are the resources of the policy of which nothing was found.
 func missing(p *policy.Policy, at time.Time, resources []converge.Resource) []converge.Resource {
 	found := make(map[policy.ID]bool, len(resources))

@@ -125,3 +125,27 @@ func open(texts ...string) []public.Line {
 	}
 	return lines
 }
+
+func TestAReportOfSomeKindsHasTheVerdictOnTheseAndOnWhatIsAboutAll(t *testing.T) {
+	p := &policy.Policy{Resources: []policy.Resource{{ID: "check/a", Spec: policy.Check{}}, {ID: "package/b", Spec: policy.Package{}}}}
+	at := time.Date(2026, 1, 1, 12, 0, 0, 0, time.UTC)
+	of := func(state converge.State, refused ...string) report.Report {
+		found := []converge.Resource{{ID: "check/a", State: state, Since: at}}
+		return report.New("0.1.0", facts.Facts{}, p, open(refused...), at, found, nil)
+	}
+	for what, c := range map[string]struct {
+		r     report.Report
+		kinds []string
+		want  report.Verdict
+	}{
+		"what was walked":          {of(converge.Compliant), []string{"check"}, report.Compliant},
+		"what was not":             {of(converge.Compliant), []string{"package"}, report.Converging},
+		"both":                     {of(converge.Compliant), []string{"check", "package"}, report.Converging},
+		"what is not in line":      {of(converge.Failed), []string{"check"}, report.NotCompliant},
+		"a policy that is refused": {of(converge.Compliant, "no"), []string{"check"}, report.NotCompliant},
+	} {
+		if got := c.r.Of(c.kinds...); got.Verdict != c.want || got.Compliant != (c.want == report.Compliant) || c.r.Verdict != report.Converging || len(c.r.Resources) != 2 {
+			t.Errorf("%s: %s, and of the whole %s", what, got.Verdict, c.r.Verdict)
+		}
+	}
+}

@@ -70,6 +70,10 @@ func TestAnAppliedPolicyThatWasPublishedIsTheLastGoodOneWithoutTheDaemonToo(t *t
 
 	// What was not looked at is not compliant.
 	only := w.oneShot(t, "apply", "--only", "check")
+	if only.Code != 0 {
+		t.Errorf("all checks hold, and a walk over them alone exits with %d", only.Code)
+	}
+	only.Code = 2 // that of the machine
 	w.leavesAReport(t, only)
 	r := w.report(t)
 	if r.Code != 2 || r.resource("dropin"+oneShotFile).State != converge.Unknown || r.resource("check/holds").State != converge.Compliant {
