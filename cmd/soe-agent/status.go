@@ -147,10 +147,10 @@ func (a *app) printStatus(ctx context.Context, s agent.Status, now time.Time) {
 		row("failed", fmt.Sprintf("of %s: tried again in %s", kind, report.Age(s.Retries[kind].Sub(now))))
 	}
 	if !s.LastContact.IsZero() {
-		row("last contact", report.Age(now.Sub(s.LastContact))+" ago")
+		row("last contact", ago(now, s.LastContact))
 	}
 	if !s.LastReport.IsZero() {
-		row("reported", report.Age(now.Sub(s.LastReport))+" ago")
+		row("reported", ago(now, s.LastReport))
 	}
 	if s.ReportError != "" {
 		row("report", "not delivered: "+s.ReportError)
@@ -174,6 +174,14 @@ func (a *app) printMatters(ctx context.Context, now time.Time) {
 	for line := range strings.Lines(lines.String()) {
 		fmt.Fprintf(a.stdout, "%13s%s", "", line)
 	}
+}
+
+// ago says how long ago something was.
+func ago(now, then time.Time) string {
+	if then.After(now.Add(time.Minute)) {
+		return "at " + then.In(now.Location()).Format(time.DateTime) + ", by a clock that was ahead"
+	}
+	return report.Age(now.Sub(then)) + " ago"
 }
 
 // since and upTo say how long ago, or how far away, a time is; nothing of one that is

@@ -382,7 +382,7 @@ func (d *daemon) verify(ctx context.Context) {
 const zoneLook = 5 * time.Minute
 
 func (d *daemon) sleepUntilVerify(ctx context.Context) error {
-	wait, zone := d.untilVerify(), d.System.Clock.Now().Location()
+	wait, zone := d.untilVerify(), system.Here(d.System.Clock).Location()
 	for wait > 0 {
 		step := wait
 		if d.windowIsSet() {
@@ -392,7 +392,7 @@ func (d *daemon) sleepUntilVerify(ctx context.Context) error {
 			return err
 		}
 		wait -= step
-		if now := d.System.Clock.Now().Location(); now.String() != zone.String() {
+		if now := system.Here(d.System.Clock).Location(); now.String() != zone.String() {
 			wait, zone = min(wait, d.untilVerify()), now
 		}
 	}
@@ -410,7 +410,7 @@ func (d *daemon) windowIsSet() bool {
 func (d *daemon) untilVerify() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	wait, window, now := spread(d.config.Schedule.Verify.Duration), d.config.Schedule.Window, d.System.Clock.Now()
+	wait, window, now := spread(d.config.Schedule.Verify.Duration), d.config.Schedule.Window, system.Here(d.System.Clock)
 	if opens := window.Next(now); !opens.IsZero() {
 		wait = min(wait, opens.Sub(now)+rand.N(window.Length()/4)) //nolint:gosec // no secret depends on it
 	}

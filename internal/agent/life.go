@@ -211,7 +211,7 @@ func (d *daemon) beSafe(serial int64) {
 		d.life.change(func(r *record) { r.Safe, r.Deaths = nil, nil })
 		return
 	}
-	d.status.SafeMode = d.life.safe().in(d.System.Clock.Now().Location())
+	d.status.SafeMode = d.life.safe().in(system.Here(d.System.Clock).Location())
 	d.Log.Error(d.status.SafeMode)
 }
 
@@ -226,7 +226,7 @@ func (d *daemon) kept(p *policy.Policy, kinds []converge.Kind) []converge.Kind {
 	kept := slices.Clone(kinds)
 	for i, kind := range kept {
 		if kind.Name() != "sudo" {
-			kept[i] = resting{kind.Name(), p, safe.in(d.System.Clock.Now().Location())}
+			kept[i] = resting{kind.Name(), p, safe.in(system.Here(d.System.Clock).Location())}
 		}
 	}
 	return kept

@@ -164,6 +164,8 @@ type feltClock struct {
 	pulse *pulse
 }
 
+func (c feltClock) Unwrap() system.Clock { return c.Clock }
+
 func (c feltClock) Sleep(ctx context.Context, d time.Duration) error {
 	defer c.pulse.await()()
 	return c.Clock.Sleep(ctx, d)

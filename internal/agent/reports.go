@@ -92,7 +92,7 @@ func (d *daemon) keepWhole(r report.Report) {
 
 // report says where the machine stands, mu being held.
 func (d *daemon) report() report.Report {
-	r := report.New(d.version, d.Facts, d.policy, d.refused(), d.System.Clock.Now(), d.found(), maps.Clone(d.timing))
+	r := report.New(d.version, d.Facts, d.policy, d.refused(), system.Here(d.System.Clock), d.found(), maps.Clone(d.timing))
 	r.Await(d.awaited()...)
 	return r
 }

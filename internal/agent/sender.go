@@ -276,7 +276,7 @@ func (s *sender) settled(r *report.Report) {
 }
 
 func (s *sender) delivered(r *report.Report, l letter) {
-	now := s.clock.Now()
+	now := s.clock.Now().Round(0) // by the clock, as it is read again in another life
 	s.earlier = nil
 	s.settled(r)
 	s.box = outbox{Delivered: receipt{

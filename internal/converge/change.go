@@ -47,7 +47,7 @@ func changeOf(r Resource, was standing) (c Change, changed bool) {
 		}
 	}
 	c = Change{Resource: r, Event: event, At: r.seen, Noticed: r.noticed}
-	if !was.Astray.IsZero() {
+	if !was.Astray.IsZero() && !was.Astray.After(r.seen) { // or the clock was wrong then
 		c.Noticed = was.Astray
 	}
 	return c, event != ""

@@ -150,3 +150,22 @@ func TestAFightIsToldBlowByBlowAndThenAsOne(t *testing.T) {
 		t.Errorf("%q", all)
 	}
 }
+
+// The clock was days ahead when something was first not in line, and is right when it is
+// mended.
+func TestWhatWasNoticedAtATimeThatHasNotComeYetWasNoticedWhenItWasSeenAgain(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "dropin/a")
+	k := newKind(p, "dropin")
+	k.repair = func(r converge.Resource) *converge.Outcome {
+		return &converge.Outcome{ID: r.ID, Err: errors.New("not now")}
+	}
+	e, told := m.changesOf(p, k)
+	m.clock.pass(48 * time.Hour)
+	e.Pass(t.Context())
+	told()
+	m.clock.pass(-47 * time.Hour)
+	k.repair = nil
+	e.Pass(t.Context())
+	expect(t, told(), "dropin/a corrected intentional: noticed after 1h0m0s, corrected after 1h0m0s")
+}

@@ -431,7 +431,7 @@ func (p *pass) reclaimed(r Resource) {
 }
 
 func (p *pass) end() Result {
-	now := p.clock.Now()
+	now, zone := p.clock.Now(), system.Here(p.clock).Location()
 	result := Result{Policy: p.policy, Started: p.started, Took: now.Sub(p.started), Rounds: p.rounds, Timing: p.timing}
 	n := 0
 	for _, resources := range p.found {
@@ -443,7 +443,7 @@ func (p *pass) end() Result {
 		slices.SortFunc(resources, func(a, b Resource) int { return cmp.Compare(a.ID, b.ID) })
 		for i := range resources {
 			resources[i].Since = p.ledger.Since(resources[i].ID, resources[i].State, now)
-			resources[i].age(now, p.policy.Ruling(resources[i].ID, now).Pending)
+			resources[i].age(now, zone, p.policy.Ruling(resources[i].ID, now).Pending)
 		}
 		result.Resources = append(result.Resources, resources...)
 		result.Kinds = append(result.Kinds, kind.Name())

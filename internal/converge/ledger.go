@@ -439,7 +439,7 @@ func (l *Ledger) Since(id policy.ID, state State, now time.Time) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// A time that has not come yet is of a clock that was wrong: it says nothing.
-	if s, ok := l.resources[id]; ok && settled(s.State) == state && !s.Since.After(now) {
+	if s, ok := l.resources[id]; ok && settled(s.State) == state && !s.Since.Round(0).After(now.Round(0)) {
 		return s.Since
 	}
 	return now

@@ -6,6 +6,8 @@ import (
 	"maps"
 	"sync"
 	"time"
+
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // grace is how long a Check may take to notice that its context has ended.
@@ -98,5 +100,5 @@ func (e *Engine) giveUp(kind string, answered <-chan answer, start time.Time) ([
 }
 
 func (e *Engine) noAnswer(kind string, since time.Time) error {
-	return fmt.Errorf("cannot look at %s: that has hung since %s; it is left alone until it ends", kind, since.In(e.clock.Now().Location()).Format(time.TimeOnly))
+	return fmt.Errorf("cannot look at %s: that has hung since %s; it is left alone until it ends", kind, since.In(system.Here(e.clock).Location()).Format(time.TimeOnly))
 }

@@ -32,7 +32,7 @@ func TestWhatIsNotMarkedForEverybodyIsRoots(t *testing.T) {
 		"an open one that became": func(r *Resource) { r.DiffersOpenly("value", "a", "b"); r.Diff[0].Got = mark },
 		"what is overdue": func(r *Resource) {
 			r.Wait(Reboot, mark)
-			r.age(time.Now(), time.Hour)
+			r.age(time.Now(), time.UTC, time.Hour)
 		},
 	} {
 		r := Resource{ID: "check/one", State: Compliant}

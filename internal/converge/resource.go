@@ -170,10 +170,10 @@ func (r *Resource) Tolerable() bool {
 }
 
 // age says of what is pending that it has been so for too long.
-func (r *Resource) age(now time.Time, limit time.Duration) {
+func (r *Resource) age(now time.Time, zone *time.Location, limit time.Duration) {
 	if r.State == Pending && now.Sub(r.Since) > limit {
 		r.Overdue = true
-		r.add(fmt.Sprintf("; overdue: it has been pending since %s, longer than %s", r.Since.In(now.Location()).Format(time.DateTime), policy.Days(limit)))
+		r.add(fmt.Sprintf("; overdue: it has been pending since %s, longer than %s", r.Since.In(zone).Format(time.DateTime), policy.Days(limit)))
 	}
 }
 

@@ -29,7 +29,7 @@ func ConsentTo(p *policy.Policy, window schedule.Window, ids ...policy.ID) Conse
 
 // Now says whether the policy consents to the step at this moment.
 func (c Consent) Now(s *system.System) bool {
-	return c.to != "" && c.window.Open(s.Clock.Now())
+	return c.to != "" && c.window.Open(system.Here(s.Clock))
 }
 
 // Hold returns a Held error when a step has to wait for the sake of person, "" being

@@ -150,8 +150,10 @@ func (r *Recorder) Changes() []Change {
 	return changes
 }
 
-// A Clock tells the time, in the time zone of the machine as that is now, and lets it pass.
+// A Clock tells the time and lets it pass.
 type Clock interface {
+	// Now is good for measuring: between two times of one life of the agent lies what has
+	// passed, whatever the clock was set to meanwhile. Here tells it in the machine's zone.
 	Now() time.Time
 	// Sleep waits for d, or until ctx is done, whose error it then returns.
 	Sleep(ctx context.Context, d time.Duration) error
@@ -159,7 +161,29 @@ type Clock interface {
 
 type wallClock struct{ zone *zone }
 
-func (c wallClock) Now() time.Time { return time.Now().In(c.zone.here()) }
+func (wallClock) Now() time.Time { return time.Now() }
+
+func (c wallClock) here() time.Time { return time.Now().In(c.zone.here()) }
+
+// Here is the time that a clock shows, in the time zone of the machine as that is now. It
+// is for people and for their hours; it measures nothing, for the clock may be set.
+func Here(c Clock) time.Time {
+	if placed, ok := c.(interface{ here() time.Time }); ok {
+		return placed.here()
+	}
+	if around, ok := c.(interface{ Unwrap() Clock }); ok {
+		return Here(around.Unwrap())
+	}
+	return c.Now()
+}
+
+// Earlier says whether one thing was before another, as far as the clock tells: both times
+// come from outside or from an earlier life. One that has not come yet is of a clock that
+// was wrong, and is comparable with none but its like.
+func Earlier(one, other, now time.Time) bool {
+	one, other, now = one.Round(0), other.Round(0), now.Round(0)
+	return one.Before(other) && one.After(now) == other.After(now)
+}
 
 func (wallClock) Sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)

@@ -331,7 +331,7 @@ func (k *Kind) checkSessions(ctx context.Context, r *converge.Resource) {
 		return
 	}
 	for _, s := range sessions {
-		if s.Live() && s.UID != 0 && s.Since.Before(changed) {
+		if s.Live() && s.UID != 0 && system.Earlier(s.Since, changed, k.system.Clock.Now()) {
 			r.Wait(converge.NextSession, fmt.Sprintf(
 				"%s has been logged in since before the settings came into the profile, and programs read that when they start", s.User)).Openly()
 			return

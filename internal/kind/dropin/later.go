@@ -86,17 +86,11 @@ func (k *Kind) waits(ctx context.Context, scene *scene, name string, r *converge
 			switch {
 			case err != nil:
 				r.Doubt(err.Error())
-			case isBefore(oldest, changed, k.system.Clock.Now()):
+			case system.Earlier(oldest, changed, k.system.Clock.Now()):
 				r.Wait(converge.NextSession, "somebody is logged in since before it changed").Openly()
 			}
 		}
 	}
-}
-
-// isBefore says whether one thing was before another. A time that has not come yet is of a
-// clock that was wrong, and is comparable with none but its like.
-func isBefore(one, other, now time.Time) bool {
-	return one.Before(other) && one.After(now) == other.After(now)
 }
 
 // changed is when a file came, or at the latest went.

@@ -161,7 +161,7 @@ func (m manager) finish(ctx context.Context, unfinished []string, twice bool) er
 func (m manager) unwanted(list string) bool {
 	name := path.Join(yumState, list)
 	info, err := m.system.FS.Stat(name)
-	if err != nil || m.system.Clock.Now().Sub(info.ModTime) > completable {
+	if err != nil || m.system.Clock.Now().Sub(info.ModTime).Abs() > completable {
 		return true
 	}
 	content, err := m.system.FS.ReadFile(name)

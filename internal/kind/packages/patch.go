@@ -135,7 +135,7 @@ func (k *Patches) judgeKernel(ctx context.Context, r *converge.Resource) error {
 // mayNow says whether updates may be installed now: the window is open, or this
 // machine has never yet had them.
 func (k *Patches) mayNow(id policy.ID) bool {
-	return k.window.Open(k.system.Clock.Now()) || !k.ledger.EverInLine(id)
+	return k.window.Open(system.Here(k.system.Clock)) || !k.ledger.EverInLine(id)
 }
 
 // spared are the installed packages that are not touched while somebody is logged

@@ -220,10 +220,11 @@ func TestAKilledTransactionIsCompletedUnlessThatWouldDoHarm(t *testing.T) {
 		age       time.Duration
 		installed map[string]string
 	}{
-		"an installation":         {"install 0:a-1.0-1.noarch\ninstall 0:b-1.0-1.noarch\n", time.Minute, map[string]string{"mate-panel": "1-1", "a": "1.0-1", "b": "1.0-1"}},
-		"what was meant long ago": {"install 0:b-1.0-1.noarch\n", 48 * time.Hour, map[string]string{"mate-panel": "1-1", "a": "1.0-1"}},
-		"removal of the desktop":  {"erase 0:mate-panel-1-1.noarch\n", time.Minute, map[string]string{"mate-panel": "1-1", "a": "1.0-1"}},
-		"update of the desktop":   {"install 0:mate-panel-2-1.noarch\nerase 0:mate-panel-1-1.noarch\n", time.Minute, nil},
+		"an installation":          {"install 0:a-1.0-1.noarch\ninstall 0:b-1.0-1.noarch\n", time.Minute, map[string]string{"mate-panel": "1-1", "a": "1.0-1", "b": "1.0-1"}},
+		"what was meant long ago":  {"install 0:b-1.0-1.noarch\n", 48 * time.Hour, map[string]string{"mate-panel": "1-1", "a": "1.0-1"}},
+		"what a clock ahead dates": {"install 0:b-1.0-1.noarch\n", -48 * time.Hour, map[string]string{"mate-panel": "1-1", "a": "1.0-1"}},
+		"removal of the desktop":   {"erase 0:mate-panel-1-1.noarch\n", time.Minute, map[string]string{"mate-panel": "1-1", "a": "1.0-1"}},
+		"update of the desktop":    {"install 0:mate-panel-2-1.noarch\nerase 0:mate-panel-1-1.noarch\n", time.Minute, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t, world{installed: map[string]string{"a": "1.0-1", "mate-panel": "1-1"}})

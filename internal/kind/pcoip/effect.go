@@ -58,7 +58,7 @@ func (k *Kind) agent(ctx context.Context) (streaming, error) {
 			}
 			// Of two units the earlier one counts.
 			if found.since.IsZero() || unit.ActiveSince.Before(found.since) {
-				found.since = unit.ActiveSince.In(k.system.Clock.Now().Location())
+				found.since = unit.ActiveSince.In(system.Here(k.system.Clock).Location())
 			}
 		}
 	}
@@ -73,7 +73,7 @@ func (k *Kind) agent(ctx context.Context) (streaming, error) {
 		found.unit = running[0]
 	case len(ours) == 1:
 		found.unit = ours[0]
-		found.since = units[slices.IndexFunc(units, func(u system.Unit) bool { return u.Name == found.unit })].ActiveSince.In(k.system.Clock.Now().Location())
+		found.since = units[slices.IndexFunc(units, func(u system.Unit) bool { return u.Name == found.unit })].ActiveSince.In(system.Here(k.system.Clock).Location())
 	}
 	return found, nil
 }
