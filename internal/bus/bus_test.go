@@ -103,8 +103,9 @@ func (a *agentDouble) State() State {
 	return a.state
 }
 
-func (a *agentDouble) Status(context.Context) ([]byte, error) {
+func (a *agentDouble) Status(ctx context.Context) ([]byte, error) {
 	a.mu.Lock()
+	a.forRoot = ForRoot(ctx)
 	status, hold := a.status, a.hold
 	a.mu.Unlock()
 	if hold != nil {
@@ -602,16 +603,18 @@ func TestWhatIsTooLargeIsNeitherReadNorSent(t *testing.T) {
 	}
 }
 
-func TestTheReportIsWholeForRootAlone(t *testing.T) {
-	for _, root := range []uint32{0, notRoot} {
-		startBus(t)
-		agent := &agentDouble{report: "{}"}
-		serve(t, agent, root)
-		if err := ask(caller(t), Interface+".Report").Err; err != nil {
-			t.Fatal(err)
-		}
-		if forRoot := agent.askedForRoot(); forRoot != (root == 0) {
-			t.Errorf("where %d is root, uid 0 is taken for root: %v", root, forRoot)
+func TestReportAndStatusAreWholeForRootAlone(t *testing.T) {
+	for _, document := range []string{".Report", ".Status"} {
+		for _, root := range []uint32{0, notRoot} {
+			startBus(t)
+			agent := &agentDouble{report: "{}"}
+			serve(t, agent, root)
+			if err := ask(caller(t), Interface+document).Err; err != nil {
+				t.Fatal(err)
+			}
+			if forRoot := agent.askedForRoot(); forRoot != (root == 0) {
+				t.Errorf("%s: where %d is root, uid 0 is taken for root: %v", document, root, forRoot)
+			}
 		}
 	}
 }

@@ -241,17 +241,21 @@ func (c *connection) send(one call, kind dbus.Type, body []any, headers map[dbus
 	c.conn.Send(&dbus.Message{Type: kind, Flags: dbus.FlagNoReplyExpected, Headers: headers, Body: body}, nil)
 }
 
-func status(ctx context.Context, c *connection, _ call) ([]any, error) {
-	return document(ctx, c.Agent.Status, "/run/soe-agent/status.json")
+func status(ctx context.Context, c *connection, one call) ([]any, error) {
+	return document(c.forWhoAsks(ctx, one), c.Agent.Status, "/run/soe-agent/status.json")
 }
 
-// report answers root with the whole report, and everybody else with theirs: who asks is
-// what the bus says of the connection.
 func report(ctx context.Context, c *connection, one call) ([]any, error) {
+	return document(c.forWhoAsks(ctx, one), c.Agent.Report, "/run/soe-agent/report.json")
+}
+
+// forWhoAsks has root answered with the whole document, and everybody else with theirs: who
+// asks is what the bus says of the connection.
+func (c *connection) forWhoAsks(ctx context.Context, one call) context.Context {
 	if user, err := c.user(ctx, one.sender); err == nil && user == c.root {
-		ctx = context.WithValue(ctx, rootKey{}, true)
+		return context.WithValue(ctx, rootKey{}, true)
 	}
-	return document(ctx, c.Agent.Report, "/run/soe-agent/report.json")
+	return ctx
 }
 
 // document answers with one of the agent's documents, which is in a file too.
