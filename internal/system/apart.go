@@ -72,7 +72,7 @@ func (r *runner) startApart(ctx context.Context, cmd *exec.Cmd, c Command, over 
 	// The image of this very process, whatever has become of its file.
 	cmd.Path, cmd.Args, cmd.Env = "/proc/self/exe", []string{cmd.Args[0], StartApart}, []string{"PATH=" + commandPath, "LC_ALL=C"}
 	cmd.ExtraFiles = []*os.File{errands, tell}
-	if c.Confined != nil && !c.Confined.SharesPIDs {
+	if c.Confined != nil {
 		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID
 	}
 	err = errors.Join(startedBy(cmd, over, r.prepare(c)), errands.Close(), tell.Close())

@@ -29,8 +29,6 @@ type Confinement struct {
 	Groups   []int // supplementary
 	// Capabilities are what root keeps besides those by which it reads files.
 	Capabilities []int
-	// SharesPIDs leaves out the namespace, for what tells others its own process ID.
-	SharesPIDs bool
 }
 
 // readingCapabilities let root see what root may see (capabilities(7)).
@@ -46,9 +44,7 @@ func startConfined(cmd *exec.Cmd, c Confinement) (over func(), err error) {
 	if os.Geteuid() != 0 {
 		return over, errors.New("only root can confine a command")
 	}
-	if !c.SharesPIDs {
-		cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID
-	}
+	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID
 	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(c.UID), Gid: uint32(c.GID), Groups: wide(c.Groups)}
 	started := make(chan error)
 	go func() {

@@ -1,9 +1,10 @@
 // Package system is the only door to the machine. Whatever the agent reads,
-// writes, runs or asks of systemd and logind goes through it, so that a dry run,
+// writes, runs or asks of systemd, logind and polkit goes through it, so that a dry run,
 // an image that is not running, fault injection and a record of every change
 // come for free, and no kind can forget them.
 //
-// A System bundles six narrow interfaces: FS, Runner, Clock, Units, Sessions, Witness.
+// A System bundles seven narrow interfaces: FS, Runner, Clock, Units, Sessions, Authority,
+// Witness.
 // Open returns the real ones, below a root: "/" for the running machine, or the
 // root directory of an image, in which commands then run by chroot.
 //
@@ -32,7 +33,9 @@ type System struct {
 	Clock    Clock
 	Units    Units
 	Sessions Sessions
-	Witness  Witness
+	// Authority is polkit.
+	Authority Authority
+	Witness   Witness
 
 	journal *journalBox // nil: what goes there is dropped
 	gate    Gate
@@ -78,8 +81,9 @@ func Open(options Options) (*System, error) {
 		bus := &bus{gate: gate, look: options.Look, files: disk, mute: map[string]muteness{}}
 		runner.bus = bus
 		s.Units, s.Sessions, s.Witness = bus, bus, fanotify{}
+		s.Authority = &authority{look: options.Look}
 	} else {
-		s.Units, s.Sessions, s.Witness = notRunning{}, notRunning{}, noWitness{}
+		s.Units, s.Sessions, s.Authority, s.Witness = notRunning{}, notRunning{}, notRunning{}, noWitness{}
 	}
 	return s, nil
 }

@@ -146,6 +146,7 @@ func describe(ctx context.Context, conn *dbus.Conn, listed []listedSession, file
 				ID: l.ID, UID: l.UID, User: l.User,
 				Service: text("Service"), Type: text("Type"), Class: text("Class"), State: text("State"),
 				Idle: flag("IdleHint"), Locked: flag("LockedHint"), Since: moment(properties["Timestamp"].Value()),
+				Leader: int(leader),
 			})
 		}
 	}

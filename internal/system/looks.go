@@ -13,7 +13,7 @@ import (
 // A Look is one step by which something is learnt of the machine, and nothing of it
 // altered.
 type Look struct {
-	Op     string // "open", "stat", "read", "list", "readlink", "attribute", "find" (a program), "run", "ask" (systemd, logind)
+	Op     string // "open", "stat", "read", "list", "readlink", "attribute", "find" (a program), "run", "ask" (systemd, logind, polkit)
 	Target string // a path, a program, a command line or a unit
 }
 

@@ -75,6 +75,7 @@ type Session struct {
 	Idle    bool      // nothing has been typed for a while, says the desktop
 	Locked  bool      // the screen is, says the desktop
 	Since   time.Time // of the login
+	Leader  int       // the process that opened it
 }
 
 // Live says whether something of the person's would be lost if the session ended
@@ -95,12 +96,17 @@ func (notRunning) Unit(context.Context, string) (Unit, error) { return Unit{}, E
 func (notRunning) States(context.Context, []string) ([]Unit, error) {
 	return nil, ErrNotRunning
 }
-func (notRunning) Start(context.Context, string) error     { return ErrNotRunning }
-func (notRunning) Stop(context.Context, string) error      { return ErrNotRunning }
-func (notRunning) Restart(context.Context, string) error   { return ErrNotRunning }
-func (notRunning) Enable(context.Context, string) error    { return ErrNotRunning }
-func (notRunning) Disable(context.Context, string) error   { return ErrNotRunning }
-func (notRunning) Mask(context.Context, string) error      { return ErrNotRunning }
-func (notRunning) Unmask(context.Context, string) error    { return ErrNotRunning }
-func (notRunning) Reload(context.Context) error            { return ErrNotRunning }
-func (notRunning) List(context.Context) ([]Session, error) { return nil, nil }
+func (notRunning) Start(context.Context, string) error       { return ErrNotRunning }
+func (notRunning) Stop(context.Context, string) error        { return ErrNotRunning }
+func (notRunning) Restart(context.Context, string) error     { return ErrNotRunning }
+func (notRunning) Enable(context.Context, string) error      { return ErrNotRunning }
+func (notRunning) Disable(context.Context, string) error     { return ErrNotRunning }
+func (notRunning) Mask(context.Context, string) error        { return ErrNotRunning }
+func (notRunning) Unmask(context.Context, string) error      { return ErrNotRunning }
+func (notRunning) Reload(context.Context) error              { return ErrNotRunning }
+func (notRunning) List(context.Context) ([]Session, error)   { return nil, nil }
+func (notRunning) Instance(context.Context) (string, error)  { return "", ErrNotRunning }
+func (notRunning) Actions(context.Context) ([]Action, error) { return nil, ErrNotRunning }
+func (notRunning) Authorized(context.Context, []Question) ([]bool, error) {
+	return nil, ErrNotRunning
+}

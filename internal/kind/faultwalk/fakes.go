@@ -92,6 +92,40 @@ func (s sessions) List(ctx context.Context) ([]system.Session, error) {
 	return s.Sessions.List(ctx)
 }
 
+// Authority has the questions to a stand-in for polkit pass a Looker.
+func Authority(a system.Authority, look system.Looker) system.Authority {
+	if look == nil {
+		return a
+	}
+	return authority{a, look}
+}
+
+type authority struct {
+	system.Authority
+	look system.Looker
+}
+
+func (a authority) Instance(ctx context.Context) (string, error) {
+	if err := a.look(system.Look{Op: "ask", Target: "polkit"}); err != nil {
+		return "", err
+	}
+	return a.Authority.Instance(ctx)
+}
+
+func (a authority) Actions(ctx context.Context) ([]system.Action, error) {
+	if err := a.look(system.Look{Op: "ask", Target: "polkit"}); err != nil {
+		return nil, err
+	}
+	return a.Authority.Actions(ctx)
+}
+
+func (a authority) Authorized(ctx context.Context, questions []system.Question) ([]bool, error) {
+	if err := a.look(system.Look{Op: "ask", Target: "polkit"}); err != nil {
+		return nil, err
+	}
+	return a.Authority.Authorized(ctx, questions)
+}
+
 // Ledger opens the ledger of the machine below a root, through a door that is well.
 func Ledger(t *testing.T, root string) *converge.Ledger {
 	t.Helper()

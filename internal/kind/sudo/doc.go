@@ -27,11 +27,11 @@
 // do with sudo is then asked of sudo itself, whatever source it has that from.
 //
 // sudo/polkit keeps the same for polkit(8): the allowed, by their own password, are
-// its administrators. A rule may let somebody be one without: polkit is asked with
-// a process of the person's, where the text of a rule gives a reason to. Rules that
-// let somebody do one thing are not the kind's business, nor those by which
-// somebody's own password is enough, which polkit does not tell from an
-// administrator's; nor are shells of root that are open already.
+// its administrators. A rule may let somebody be one without: root asks polkit what each
+// person may do of what makes root (rooting), without a session and with each one there is.
+// The texts of rules say only where the blame is. What a package gives is taken back
+// by the agent's own rule, which polkit asks first. Rules that let somebody do one thing are
+// not the kind's business, nor are shells of root that are open already.
 //
 // sudo/root_groups keeps people who are not allowed out of groups that are as good
 // as root, if the policy names any.

@@ -31,12 +31,6 @@ func (a asked) Run(ctx context.Context, c system.Command) (system.Output, error)
 			return system.Output{Stdout: []byte("User " + user + " may run the following commands on here:\n\nSudoers entry:\n    RunAsUsers: ALL\n    Commands:\n\tALL\n")}, nil
 		}
 		return system.Output{ExitCode: 1, Stdout: []byte("User " + user + " is not allowed to run sudo on here.\n")}, nil
-	case "setpriv":
-		rules, _ := os.ReadFile(filepath.Join(a.root, rulesDir, "50-theirs.rules"))
-		if strings.Contains(string(rules), "YES") && !strings.HasPrefix(string(rules), "//") {
-			return system.Output{Stdout: []byte("org.freedesktop.policykit.exec\n")}, nil
-		}
-		return system.Output{}, nil
 	case "gpasswd":
 		name := filepath.Join(a.root, "etc/group")
 		groups, err := os.ReadFile(name)
@@ -85,6 +79,7 @@ func sickScene(name, toml string, files map[string]string) faultwalk.Scene {
 	build := func(t *testing.T, look system.Looker) faultwalk.Machine {
 		all := map[string]string{
 			"/usr/bin/sudo": "", "/etc/sudoers": mainFile, "/etc/sudoers.d/": "", rulesDir + "/": "", "/home/alice/": "",
+			"/proc/1/stat": stat(1), "/proc/77/stat": stat(77),
 			"/etc/passwd": "root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/home/alice:/bin/sh\nbob:x:1000:1000::/home/bob:/bin/sh\n",
 			"/etc/group":  "root:x:0:\nwheel:x:10:bob\nadmins:x:500:alice\ndocker:x:600:bob\n",
 		}
@@ -122,6 +117,8 @@ func sickScene(name, toml string, files map[string]string) faultwalk.Scene {
 		known.files = well.FS
 		s.Runner = faultwalk.Runner(asked{known, root}, look)
 		s.Sessions = faultwalk.Sessions(sickSessions{}, look)
+		s.Authority = faultwalk.Authority(standIn{root}, look)
+		s.Clock = hasty{s.Clock}
 		p := faultwalk.Policy(t, toml)
 		k := New(p, s)
 		return faultwalk.Machine{
@@ -130,20 +127,23 @@ func sickScene(name, toml string, files map[string]string) faultwalk.Scene {
 		}
 	}
 	return faultwalk.Scene{Name: name, Build: build, Believes: func(command string, out system.Output) bool {
-		// No answer of polkit's is one, and visudo says yes by its exit code.
-		return strings.HasPrefix(command, "setpriv") || strings.HasPrefix(command, "visudo") && out.ExitCode == 0
+		// visudo says yes by its exit code.
+		return strings.HasPrefix(command, "visudo") && out.ExitCode == 0
 	}}
 }
 
+// sickSessions has one of bob's, opened by a process of root's.
 type sickSessions struct{}
 
-func (sickSessions) List(context.Context) ([]system.Session, error) { return nil, nil }
+func (sickSessions) List(context.Context) ([]system.Session, error) {
+	return []system.Session{{ID: "1", UID: 1000, User: "bob", Leader: 77, State: "active"}}, nil
+}
 
 func TestNobodysRightsAreJudgedByALookThatFailed(t *testing.T) {
 	const wanted = "[sudo]\nallow = [\"%admins\"]\nroot_groups = [\"docker\"]\n"
 	own := map[string]string{
 		grantsPath: string(grants([]string{"root", "%admins"})), denialPath: string(denial([]string{"root", "%admins"}, nil, nil)),
-		rulesPath:    string(rules([]string{"root", "%admins"})),
+		rulesPath:    string(rules([]string{"root", "%admins"}, nil, nil)),
 		"/etc/group": "root:x:0:\nwheel:x:10:bob\nadmins:x:500:alice\ndocker:x:600:\n",
 	}
 	own[grantsPath] = string(grants([]string{"%admins"})) // root has a line in mainFile

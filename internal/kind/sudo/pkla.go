@@ -13,42 +13,61 @@ import (
 // instead of rules, that let others than the allowed do what only administrators
 // may. Each becomes a comment, entry by entry.
 func (k *Kind) localAuthority(g *polkitGrants, j *judge) {
-	for _, top := range []string{"/etc/polkit-1/localauthority", "/var/lib/polkit-1/localauthority"} {
-		dirs, _ := k.system.FS.ReadDir(top)
-		for _, dir := range dirs {
-			for _, f := range k.list(path.Join(top, dir), ".pkla") {
-				content := withoutGrants(f.content, j)
-				switch {
-				case bytes.Equal(content, f.content):
-				case k.editable(f.path):
-					g.edits = append(g.edits, polkitEdit{f.path, content, "it lets others do what only administrators may"})
-				default:
-					g.stuck = append(g.stuck, "the policy's own "+f.path+" lets others than [sudo] allow do what only administrators may")
-				}
+	for _, dir := range k.entryDirs() {
+		for _, f := range k.list(dir, ".pkla") {
+			content := withoutGrants(f.content, j)
+			switch {
+			case bytes.Equal(content, f.content):
+			case k.editable(f.path):
+				g.edits = append(g.edits, polkitEdit{f.path, content, "it lets others do what only administrators may"})
+			default:
+				g.stuck = append(g.stuck, "the policy's own "+f.path+" lets others than [sudo] allow do what only administrators may")
 			}
 		}
 	}
 }
 
+// entryTops hold directories of entries.
+func entryTops() []string {
+	return []string{"/etc/polkit-1/localauthority", "/var/lib/polkit-1/localauthority"}
+}
+
+// entryDirs are the directories of entries that are there.
+func (k *Kind) entryDirs() (dirs []string) {
+	for _, top := range entryTops() {
+		names, _ := k.system.FS.ReadDir(top)
+		for _, name := range names {
+			dirs = append(dirs, path.Join(top, name))
+		}
+	}
+	return dirs
+}
+
 // withoutGrants makes comments of the entries of a .pkla file that make somebody
 // an administrator who is not allowed.
 func withoutGrants(content []byte, j *judge) []byte {
-	var out, entry bytes.Buffer
-	flush := func() {
-		if makesAdministrators(entry.Bytes(), j) {
-			out.Write(commented(entry.Bytes(), pklaMark))
-		} else {
-			out.Write(entry.Bytes())
-		}
-		entry.Reset()
+	var parts [][]byte           // each from a heading to the next
+	whole := map[string][]byte{} // by heading: GLib makes one of those that have the same
+	heading := func(part []byte) string {
+		first, _, _ := bytes.Cut(part, []byte("\n"))
+		return string(bytes.TrimSpace(first))
 	}
 	for line := range bytes.Lines(content) {
-		if bytes.HasPrefix(bytes.TrimSpace(line), []byte("[")) {
-			flush()
+		if bytes.HasPrefix(bytes.TrimSpace(line), []byte("[")) || len(parts) == 0 {
+			parts = append(parts, nil)
 		}
-		entry.Write(line)
+		parts[len(parts)-1] = append(parts[len(parts)-1], line...)
 	}
-	flush()
+	for _, part := range parts {
+		whole[heading(part)] = append(append(whole[heading(part)], part...), '\n')
+	}
+	var out bytes.Buffer
+	for _, part := range parts {
+		if makesAdministrators(whole[heading(part)], j) {
+			part = commented(part, pklaMark)
+		}
+		out.Write(part)
+	}
 	return out.Bytes()
 }
 
@@ -73,10 +92,13 @@ func makesAdministrators(entry []byte, j *judge) bool {
 // isAboutAdministrators says whether a pattern, in which * matches anything,
 // means one of their actions.
 func isAboutAdministrators(pattern string) bool {
-	return slices.ContainsFunc(adminActions(), func(action string) bool {
-		matched, err := path.Match(strings.TrimSpace(pattern), action)
-		return matched || (err != nil && pattern != "")
-	})
+	pattern = strings.TrimSpace(pattern)
+	for action := range rooting() {
+		if matched, err := path.Match(pattern, action); matched || (err != nil && pattern != "") {
+			return true
+		}
+	}
+	return false
 }
 
 // allowsIdentity says whether the policy allows a "unix-user:NAME" or a

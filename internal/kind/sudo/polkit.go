@@ -7,6 +7,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
+	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -19,10 +22,23 @@ import (
 // instead and takes the last.
 const (
 	rulesDir     = "/etc/polkit-1/rules.d"
-	rulesPath    = rulesDir + "/00-soe-admin.rules"
+	rulesPath    = rulesDir + "/00-0soe-admin.rules" // sorts before ADsys's, and nearly all
 	authorityDir = "/etc/polkit-1/localauthority.conf.d"
 	authority    = authorityDir + "/99-soe-admin.conf"
+	entriesPath  = "/etc/polkit-1/localauthority/90-mandatory.d/99-soe-admin.pkla"
+
+	// Those of Canonical's ADsys, which writes its administrators at each refresh.
+	adsysRules     = rulesDir + "/00-adsys-privilege-enforcement.rules"
+	adsysAuthority = authorityDir + "/99-adsys-privilege-enforcement.conf"
+
+	// formerRules is what rulesPath was called at first.
+	formerRules = rulesDir + "/00-soe-admin.rules"
 )
+
+// ownFiles are those that the agent writes, or wrote.
+func ownFiles() []string { return []string{rulesPath, authority, entriesPath, formerRules} }
+
+const polkitHeader = "Written by soe-agent: [sudo] allow of the policy. Changes here are undone.\n"
 
 func polkitAttr() system.Attr { return system.Attr{Mode: 0o644} } // polkitd is not root
 
@@ -34,20 +50,103 @@ func identity(subject string) string {
 	return "unix-user:" + subject
 }
 
-func rules(allow []string) []byte {
-	var identities []string
-	for _, subject := range allow {
+// quoted is a list of strings as JavaScript has it.
+func quoted(all []string) string {
+	var out []string
+	for _, one := range all {
 		var quoted bytes.Buffer
 		encoder := json.NewEncoder(&quoted)
 		encoder.SetEscapeHTML(false)
-		_ = encoder.Encode(identity(subject)) // a string always can be
-		identities = append(identities, strings.TrimSpace(quoted.String()))
+		_ = encoder.Encode(one) // a string always can be
+		out = append(out, strings.TrimSpace(quoted.String()))
 	}
-	return fmt.Appendf(nil, `// Written by soe-agent: [sudo] allow of the policy. Changes here are undone.
-polkit.addAdminRule(function(action, subject) {
+	return strings.Join(out, ", ")
+}
+
+// rules are the agent's own. What it takes back it takes from all but the allowed and the
+// accounts of services, whose rights are their packages' business.
+func rules(allow, over, services []string) []byte {
+	var identities, users, groups []string
+	for _, subject := range allow {
+		identities = append(identities, identity(subject))
+		if group, ok := strings.CutPrefix(subject, "%"); ok {
+			groups = append(groups, strings.ToLower(group))
+		} else {
+			users = append(users, strings.ToLower(subject))
+		}
+	}
+	out := fmt.Appendf(nil, `// %spolkit.addAdminRule(function(action, subject) {
     return [%s];
 });
-`, strings.Join(identities, ", "))
+`, polkitHeader, quoted(identities))
+	if len(over) == 0 {
+		return out
+	}
+	for _, service := range services {
+		users = append(users, strings.ToLower(service))
+	}
+	return fmt.Appendf(out, `polkit.addRule(function(action, subject) {
+    %s%s];
+    var program = action.id == "%s" ? action.id + " " + action.lookup("program") : "";
+    if (over.indexOf(action.id) < 0 && over.indexOf(program) < 0) return null;
+    if ([%s].indexOf(subject.user.toLowerCase()) >= 0) return null;
+    var groups = [%s];
+    for (var i = 0; i < subject.groups.length; i++) {
+        if (groups.indexOf(subject.groups[i].toLowerCase()) >= 0) return null;
+    }
+    return polkit.Result.AUTH_ADMIN;
+});
+`, overBegins, quoted(over), execAction, quoted(users), quoted(groups))
+}
+
+const overBegins = "var over = ["
+
+// entries is rules for polkit 0.105, for which the last entry decides.
+func entries(over []string) []byte {
+	var actions []string
+	for _, one := range over {
+		action, _, _ := strings.Cut(one, " ")
+		actions = appendNew(actions, action)
+	}
+	return fmt.Appendf(nil, "# %s[soe-agent]\nIdentity=unix-user:*\n%s%s\nResultAny=auth_admin\nResultInactive=auth_admin\nResultActive=auth_admin\n",
+		polkitHeader, entriesBegin, strings.Join(actions, ";"))
+}
+
+const entriesBegin = "Action="
+
+var overName = regexp.MustCompile(`^[A-Za-z0-9._-]+( /[^"\\]+)?$`)
+
+// overruled is what the agent's own files take back as they are. It stays so: whether the
+// reason is still there cannot be asked while they do.
+func (k *Kind) overruled() (over []string) {
+	content, _ := k.system.FS.ReadFile(rulesPath)
+	for line := range strings.Lines(string(content)) {
+		list, found := strings.CutPrefix(strings.TrimSpace(line), overBegins)
+		var named []string
+		if found && json.Unmarshal([]byte("["+strings.TrimSuffix(list, ";")), &named) == nil {
+			over = append(over, named...)
+		}
+	}
+	content, _ = k.system.FS.ReadFile(entriesPath)
+	for line := range strings.Lines(string(content)) {
+		if list, found := strings.CutPrefix(strings.TrimSpace(line), entriesBegin); found {
+			over = append(over, strings.Split(list, ";")...)
+		}
+	}
+	over = slices.DeleteFunc(over, func(one string) bool { return !overName.MatchString(one) })
+	slices.Sort(over)
+	return slices.Compact(over)
+}
+
+// services are the local accounts of services.
+func (k *Kind) services() (names []string) {
+	accounts, _ := facts.LocalAccounts(k.system)
+	for _, a := range accounts {
+		if a.UID != 0 && a.UID < 1000 {
+			names = append(names, a.Name)
+		}
+	}
+	return names
 }
 
 // authorities is a key file of GLib, in which a semicolon ends each of a list.
@@ -57,34 +156,41 @@ func authorities(allow []string) []byte {
 	for _, subject := range allow {
 		identities.WriteString(escape.Replace(identity(subject)) + ";")
 	}
-	return fmt.Appendf(nil, "# Written by soe-agent: [sudo] allow of the policy. Changes here are undone.\n[Configuration]\nAdminIdentities=%s\n",
-		strings.TrimSuffix(identities.String(), ";"))
+	return fmt.Appendf(nil, "# %s[Configuration]\nAdminIdentities=%s\n",
+		polkitHeader, strings.TrimSuffix(identities.String(), ";"))
 }
 
 // polkitFiles are the files that this machine's polkit wants, with their
 // contents.
-func (k *Kind) polkitFiles(allow []string) map[string][]byte {
+func (k *Kind) polkitFiles(allow, over []string) map[string][]byte {
 	isDir := func(name string) bool {
 		info, err := k.system.FS.Stat(name)
 		return err == nil && info.IsDir()
 	}
 	files := map[string][]byte{}
-	if isDir(rulesDir) || isDir("/usr/share/polkit-1/rules.d") {
-		files[rulesPath] = rules(allow)
+	if isDir(rulesDir) || isDir(vendorRules) {
+		files[rulesPath] = rules(allow, over, k.services())
 	}
 	if isDir(authorityDir) {
 		files[authority] = authorities(allow)
+	}
+	if len(over) > 0 && isDir(path.Dir(path.Dir(entriesPath))) {
+		files[entriesPath] = entries(over)
 	}
 	return files
 }
 
 func (k *Kind) checkPolkit(ctx context.Context, allow []string, people []facts.Account, r *converge.Resource) {
-	files := k.polkitFiles(allow)
+	files := k.polkitFiles(allow, k.overruled())
 	if len(files) == 0 {
 		r.Note("polkit is not installed, so there is nothing that it could allow")
 		return
 	}
-	for _, name := range []string{rulesPath, authority} {
+	k.noteADsys(r)
+	if k.former() {
+		r.DiffersOpenly(formerRules, "absent: the agent's own file has another name", "present")
+	}
+	for _, name := range []string{rulesPath, authority, entriesPath} {
 		want, wanted := files[name]
 		if !wanted {
 			continue
@@ -109,43 +215,97 @@ func (k *Kind) checkPolkit(ctx context.Context, allow []string, people []facts.A
 			r.DiffersOpenly("mode of "+name, "0644, owner 0, group 0", fmt.Sprintf("%04o, owner %d, group %d", info.Mode, info.UID, info.GID))
 		}
 	}
-	if g := k.polkitGrants(ctx, allow, people); g.err != nil && r.State != converge.Drifted {
-		r.Doubt(g.err.Error())
-	} else if len(g.edits) > 0 {
-		for _, e := range g.edits {
-			r.DiffersVeiled(e.path, "nobody is made an administrator", e.why)
-		}
-	} else if r.State != converge.Drifted && len(g.stuck) > 0 {
+	g := k.polkitGrants(ctx, allow, people)
+	for _, e := range g.edits {
+		r.DiffersVeiled(e.path, "nobody is made an administrator", e.why)
+	}
+	if len(g.over) > 0 {
+		r.DiffersVeiled("rights", "only [sudo] allow may do "+strings.Join(g.over, ", "), g.whyOver)
+	}
+	switch {
+	case r.State == converge.Drifted:
+	case len(g.stuck) > 0:
 		r.Fail(strings.Join(g.stuck, "\n"))
+	case g.err != nil:
+		r.Doubt(g.err.Error())
 	}
 }
 
+// noteADsys says how to live with ADsys: its files sort behind the agent's rules and before
+// its authorities, where they do nothing.
+func (k *Kind) noteADsys(r *converge.Resource) {
+	for _, name := range []string{adsysRules, adsysAuthority} {
+		content, err := k.system.FS.ReadFile(name)
+		if err == nil && (namesAdmins.Match(content) || setsAdmins.Match(content)) {
+			r.Note(name + " is written by ADsys and names administrators, which has no effect beside [sudo] allow: " +
+				"put them into [sudo] allow, or switch the privilege policy of ADsys off")
+		}
+	}
+}
+
+// former says whether there is the agent's own file of a former name.
+func (k *Kind) former() bool {
+	content, err := k.system.FS.ReadFile(formerRules)
+	return err == nil && bytes.HasPrefix(content, []byte("// "+polkitHeader))
+}
+
+// maxRounds bounds how many files of others may be made comments of in one repair: after
+// each, polkit is asked again.
+const maxRounds = 20
+
 func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
-	var errs []error
 	mark := k.Mark()
-	files := k.polkitFiles(allow)
+	over := k.overruled()
+	people, err := facts.People(ctx, k.system)
+	if err = errors.Join(err, k.writePolkit(allow, over, mark)); err != nil {
+		return err // the administrators must be named before others lose what they have
+	}
+	if k.former() {
+		if err := k.system.FS.Remove(formerRules); err != nil {
+			return err
+		}
+	}
+	for range maxRounds {
+		g := k.polkitGrants(ctx, allow, people)
+		if err := k.Since(mark); err != nil || !g.change() {
+			return errors.Join(g.err, err) // a judgement by half of what there is may take from the allowed
+		}
+		if len(g.over) > 0 {
+			over = slices.Compact(slices.Sorted(slices.Values(slices.Concat(over, g.over))))
+			if err := k.writePolkit(allow, over, mark); err != nil {
+				return err
+			}
+		}
+		var errs []error
+		for _, e := range g.edits {
+			errs = append(errs, k.system.FS.WriteFile(e.path, e.content, polkitAttr()))
+		}
+		if err := errors.Join(errs...); err != nil {
+			return err
+		}
+		if !k.system.Running() {
+			return g.err
+		}
+		k.awaitPolkit(ctx, g.granted)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+	return nil // the check that follows says what is so
+}
+
+// writePolkit writes the agent's own files, by what has been seen since a mark.
+func (k *Kind) writePolkit(allow, over []string, mark int) error {
+	files := k.polkitFiles(allow, over)
 	if err := k.Since(mark); err != nil {
 		return err
 	}
+	var errs []error
 	for name, content := range files {
+		if now, info, err := k.system.FS.Inspect(name); err == nil && bytes.Equal(now, content) && info.Attr == polkitAttr() {
+			continue
+		}
 		errs = append(errs, k.system.FS.WriteFile(name, content, polkitAttr()))
-	}
-	if err := errors.Join(errs...); err != nil {
-		return err // the administrators must be named before others lose what they have
-	}
-	people, err := facts.People(ctx, k.system)
-	if err != nil {
-		return err
-	}
-	g := k.polkitGrants(ctx, allow, people)
-	if err := errors.Join(g.err, k.Since(mark)); err != nil {
-		return err // a judgement by half of what there is may take from the allowed
-	}
-	for _, e := range g.edits {
-		errs = append(errs, k.system.FS.WriteFile(e.path, e.content, polkitAttr()))
-	}
-	if len(g.edits) > 0 {
-		k.awaitPolkit(ctx, g.granted)
 	}
 	return errors.Join(errs...)
 }

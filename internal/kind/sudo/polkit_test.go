@@ -1,6 +1,7 @@
 package sudo
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -9,6 +10,9 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // polkit 0.105 knows no rules: Ubuntu 22.04 has it.
@@ -97,7 +101,7 @@ func TestAPolkitFileThatOnlyRootCanReadIsMended(t *testing.T) {
 }
 
 func TestTheRuleThatExplainsMostIsTakenForTheReason(t *testing.T) {
-	all := []granted{{actions: adminActions()[:3]}}
+	all := []granted{{what: []question{{action: execAction}, {action: unitsAction}, {action: "org.freedesktop.systemd1.manage-unit-files"}}}}
 	everything := ruleFile{"everything", []byte(`addRule(YES)`)}
 	family := ruleFile{"family", []byte(`addRule(a.id.indexOf("org.freedesktop.systemd1.") YES)`)}
 	one := ruleFile{"one", []byte(`addRule(a.id == "org.freedesktop.systemd1.manage-units" YES)`)}
@@ -120,5 +124,90 @@ func TestTheRuleThatExplainsMostIsTakenForTheReason(t *testing.T) {
 		if got != test.want {
 			t.Errorf("got %q, want %q", got, test.want)
 		}
+	}
+}
+
+// inForce makes a pass over a machine that runs, with a stand-in for polkit.
+func inForce(t *testing.T, root string, authority system.Authority) converge.Resource {
+	t.Helper()
+	s, err := system.Open(system.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Root = "/"
+	runner := people()
+	runner.files = s.FS
+	s.Runner, s.Sessions, s.Authority, s.Clock = runner, sickSessions{}, authority, hasty{s.Clock}
+	p := &policy.Policy{Resources: []policy.Resource{{ID: "sudo/allow", Spec: policy.Sudo{Allow: []string{"%admins"}}}}}
+	k := New(p, s)
+	return faultwalk.Engine(p, k, faultwalk.Ledger(t, root), s.Clock).Pass(t.Context()).Resources[1]
+}
+
+func TestWhatNoTextExplainsIsTakenBackByTheAgentsOwnRule(t *testing.T) {
+	root := machine(t, map[string]string{
+		"/proc/1/stat": stat(1), "/proc/77/stat": stat(77),
+		vendorRules + "/50-x.rules":                        "polkit.addRule(function(a, s) { if (a.id == \"" + execAction + "\") return polkit.Result.YES; });\n",
+		"/usr/share/polkit-1/actions/open.policy":          "/usr/bin/bash\n",
+		rulesDir + "/30-active.rules":                      "polkit.addRule(function(a, s) { if (s.active && a.id == \"" + unitsAction + "\") return \"y\"+\"es\"; });\n",
+		rulesDir + "/40-shell.rules":                       "polkit.addRule(function(a, s) { if (a.lookup(\"program\") == \"/usr/bin/perl\") return polkit.Result.YES; });\n",
+		rulesDir + "/60-other.rules":                       "polkit.addRule(function(a, s) { if (a.id == \"org.example.print\") return polkit.Result.YES; });\n",
+		rulesDir + "/00-adsys-privilege-enforcement.rules": "polkit.addAdminRule(function(a, s) { return [\"unix-user:bob\"]; });\n",
+		formerRules: "// " + polkitHeader + "polkit.addAdminRule(f);\n",
+	})
+	if r := inForce(t, root, standIn{root}); r.State != converge.Corrected {
+		t.Errorf("it is %s: %s %v", r.State, r.Reason, r.Diff)
+	}
+	own := read(t, root, rulesPath)
+	for _, over := range []string{`"` + execAction + `"`, `"org.example.open"`} {
+		if !strings.Contains(own, over) {
+			t.Errorf("%s is not taken back by\n%s", over, own)
+		}
+	}
+	for name, gone := range map[string]bool{"/30-active.rules": true, "/60-other.rules": false, "/00-adsys-privilege-enforcement.rules": false} {
+		if got := strings.HasPrefix(read(t, root, rulesDir+name), string(comment)); got != gone {
+			t.Errorf("%s is a comment: %v", name, got)
+		}
+	}
+	if _, err := os.Stat(root + formerRules); !errors.Is(err, os.ErrNotExist) {
+		t.Error("the file of the former name is there")
+	}
+	r := inForce(t, root, standIn{root})
+	if r.State != converge.Compliant || !strings.Contains(r.Reason, "ADsys") {
+		t.Errorf("the second time it is %s: %s %v", r.State, r.Reason, r.Diff)
+	}
+}
+
+// deaf goes by nothing that it is asked about.
+type deaf struct{ standIn }
+
+func (deaf) Authorized(_ context.Context, questions []system.Question) ([]bool, error) {
+	return make([]bool, len(questions)), nil
+}
+
+func TestAPolkitThatCannotBeBelievedIsOverruledAndUnknown(t *testing.T) {
+	root := machine(t, map[string]string{"/proc/1/stat": stat(1), "/proc/77/stat": stat(77)})
+	inForce(t, root, deaf{standIn{root}})
+	own := read(t, root, rulesPath)
+	for action := range rooting() {
+		if !strings.Contains(own, `"`+action+`"`) {
+			t.Errorf("%s is not taken back", action)
+		}
+	}
+	if r := inForce(t, root, deaf{standIn{root}}); r.State != converge.Unknown || !strings.Contains(r.Reason, "does not let root") {
+		t.Errorf("it is %s: %s", r.State, r.Reason)
+	}
+}
+
+// GLib makes one entry of two that have the same heading.
+func TestEntriesOfOneHeadingAreOne(t *testing.T) {
+	s, err := system.Open(system.Options{Root: machine(t, nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Runner = people()
+	j := newJudge(t.Context(), s, []string{"root", "%admins"}, nil)
+	parts := "[x]\nIdentity=unix-user:bob\n[y]\nAction=org.example.*\n[x]\nAction=*\nResultAny=yes\n"
+	if got := string(withoutGrants([]byte(parts), j)); strings.Count(got, string(pklaMark)) != 5 || !strings.Contains(got, "\n[y]\n") {
+		t.Error(got)
 	}
 }

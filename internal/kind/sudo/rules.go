@@ -3,6 +3,7 @@ package sudo
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"path"
 	"regexp"
@@ -15,23 +16,6 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// adminActions are those by which whoever may do them is root. polkit asks for an
-// administrator's password before each, unless a rule says otherwise.
-func adminActions() []string {
-	return []string{
-		"org.freedesktop.policykit.exec",
-		"org.freedesktop.systemd1.manage-units",
-		"org.freedesktop.systemd1.manage-unit-files",
-		"org.freedesktop.accounts.user-administration",
-	}
-}
-
-// A granted action is one that polkit lets somebody do who is not allowed.
-type granted struct {
-	person  facts.Account
-	actions []string
-}
-
 // A polkitEdit makes comments of a file that makes administrators.
 type polkitEdit struct {
 	path    string
@@ -42,10 +26,15 @@ type polkitEdit struct {
 // polkitGrants is what other files of polkit give to those who are not allowed.
 type polkitGrants struct {
 	edits   []polkitEdit
+	over    []string // what the agent's own rule is to take back, besides what it does already
+	whyOver string
 	stuck   []string
 	granted []granted
 	err     error
 }
+
+// change says whether something is to be written.
+func (g *polkitGrants) change() bool { return len(g.edits)+len(g.over) > 0 }
 
 // ruleDirs are all directories of rules; polkit asks their files together, by
 // name. Those of the last are a package's, and are not edited.
@@ -55,17 +44,34 @@ func ruleDirs() []string {
 
 const vendorRules = "/usr/share/polkit-1/rules.d"
 
+// actionDirs are all directories in which some polkit looks for actions.
+func actionDirs() []string {
+	return []string{"/etc/polkit-1/actions", "/run/polkit-1/actions", "/usr/local/share/polkit-1/actions", "/usr/share/polkit-1/actions"}
+}
+
 // A ruleFile is a file of somebody else's.
 type ruleFile struct {
 	path    string
 	content []byte
 }
 
+// first says whether polkit asks the file before the agent's own; of two of a name
+// it asks that of /etc first.
+func (f ruleFile) first() bool { return path.Base(f.path) < path.Base(rulesPath) }
+
+// wantsFirst says whether the file, which names administrators, is first or named as
+// one that is to be, so that whoever reads it would take it for what is in force. That of
+// ADsys is written again and again, and left to stand behind the agent's.
+func (f ruleFile) wantsFirst() bool {
+	named := path.Base(f.path) < path.Base(formerRules) && f.path != adsysRules && path.Dir(f.path) != vendorRules
+	return f.first() || named
+}
+
 func (k *Kind) list(dir, suffix string) (files []ruleFile) {
 	names, _ := k.system.FS.ReadDir(dir)
 	for _, base := range names {
 		name := path.Join(dir, base)
-		if !strings.HasSuffix(base, suffix) || name == rulesPath || name == authority {
+		if !strings.HasSuffix(base, suffix) || slices.Contains(ownFiles(), name) {
 			continue
 		}
 		if content, err := k.system.FS.ReadFile(name); err == nil {
@@ -84,45 +90,232 @@ func (k *Kind) editable(name string) bool {
 var (
 	namesAdmins = regexp.MustCompile(`\baddAdminRule\b`)
 	setsAdmins  = regexp.MustCompile(`(?m)^[ \t]*AdminIdentities`) // GLib's key files may be indented
-	// mayGrant is in every rule that lets somebody do something without a password.
-	mayGrant  = regexp.MustCompile(`(?s)\baddRule\b.*(\bYES\b|["']yes["'])`)
-	actionID  = regexp.MustCompile(`["']([A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)+)\.?["']`)
-	comment   = []byte("// soe-agent: makes administrators of others than [sudo] allow: ")
-	pklaMark  = []byte("# soe-agent: makes administrators of others than [sudo] allow: ")
-	wantsNone = "polkit asks it before the agent's own file, and it names administrators too"
+	// saysYes is in most rules that let somebody do something without a password. A rule
+	// is a program, and need not have it.
+	saysYes = regexp.MustCompile(`\bYES\b|["']yes["']`)
+	// saysSelf is in rules by which one's own password is enough. polkit does not tell that
+	// from an administrator's.
+	saysSelf    = regexp.MustCompile(`AUTH_SELF|auth_self`)
+	actionID    = regexp.MustCompile(`["'/]([A-Za-z0-9_-]+(?:\\?\.[A-Za-z0-9_-]+)+)\\?\.?["'/]`)
+	programName = regexp.MustCompile(`["'](/[^"'\s]+)["']`)
+	addsRules   = regexp.MustCompile(`addRule|polkit\s*\[|_ruleFuncs|\beval\b|=\s*polkit\b`)
+	narrows     = regexp.MustCompile(`\blookup\b`)
+	jsComments  = regexp.MustCompile(`(?ms)^\s*//[^\n]*$`)
+	comment     = []byte("// soe-agent: makes administrators of others than [sudo] allow: ")
+	pklaMark    = []byte("# soe-agent: makes administrators of others than [sudo] allow: ")
+	wantsNone   = "polkit asks it before the agent's own file, and it names administrators too"
 )
 
-// polkitGrants looks for files that name administrators and win over the agent's
-// own, and for those that let people do what only administrators may. A rule is a
-// program: whether it does is asked of polkit itself, where one looks as if.
+// polkitGrants looks for files that name administrators and win over the agent's own,
+// and for what people may do that only administrators may. A rule is a program: what it
+// does is asked of polkit itself, and its text says only where the blame is.
 func (k *Kind) polkitGrants(ctx context.Context, allow []string, people []facts.Account) (g polkitGrants) {
-	files := k.polkitFiles(allow)
-	if _, wanted := files[rulesPath]; wanted {
-		var suspects []ruleFile
-		for _, dir := range ruleDirs() {
-			for _, f := range k.list(dir, ".rules") {
-				switch {
-				case namesAdmins.Match(f.content) && !isComment(f.content) && path.Base(f.path) < path.Base(rulesPath):
-					g.neutralise(k, f, comment, wantsNone)
-				case mayGrant.Match(f.content) && !isComment(f.content) && dir != vendorRules:
-					suspects = append(suspects, f)
-				}
+	j := newJudge(ctx, k.system, allow, nil)
+	var rules []ruleFile
+	for _, dir := range ruleDirs() {
+		for _, f := range k.list(dir, ".rules") {
+			switch {
+			case isComment(f.content):
+			case f.wantsFirst() && namesAdmins.Match(f.content):
+				g.neutralise(k, f, comment, wantsNone)
+			default:
+				rules = append(rules, f)
 			}
 		}
-		k.askPolkit(ctx, &g, newJudge(ctx, k.system, allow, nil), people, suspects)
 	}
-	if _, wanted := files[authority]; wanted {
-		for _, f := range k.list(authorityDir, ".conf") {
-			if path.Base(f.path) > path.Base(authority) && setsAdmins.Match(f.content) {
-				g.neutralise(k, f, pklaMark, wantsNone)
-			}
+	for _, f := range k.list(authorityDir, ".conf") {
+		if path.Base(f.path) > path.Base(authority) && setsAdmins.Match(f.content) {
+			g.neutralise(k, f, pklaMark, wantsNone)
 		}
-		k.localAuthority(&g, newJudge(ctx, k.system, allow, nil))
+	}
+	k.localAuthority(&g, j)
+	if k.system.Running() { // in an image there is nobody to ask
+		k.inForce(ctx, &g, j, people, rules)
 	}
 	return g
 }
 
+// inForce has polkit say what the people who are not allowed may do, and finds what to do
+// about it.
+func (k *Kind) inForce(ctx context.Context, g *polkitGrants, j *judge, people []facts.Account, rules []ruleFile) {
+	mark := k.Mark()
+	state := k.polkitState(ctx, people)
+	if k.polkitBelieves(state) {
+		return
+	}
+	pauses := []time.Duration{0}
+	if k.justChanged() {
+		// polkit learns of a change when the agent does, and may not have read it yet: what
+		// it grants may be gone, and what it will grant may not be there.
+		pauses = []time.Duration{100, 100, 150, 200}
+	}
+	var s survey
+	var err error
+	for _, pause := range pauses {
+		if err = k.system.Clock.Sleep(ctx, pause*time.Millisecond); err != nil {
+			break
+		}
+		if s, err = k.survey(ctx, j, people, rules); err != nil || len(s.granted) > 0 {
+			break
+		}
+	}
+	if errors.Is(err, system.ErrNotRunning) {
+		return // what is not installed allows nothing
+	}
+	if err != nil {
+		g.err = fmt.Errorf("cannot tell what polkit allows: %w", err)
+		return
+	}
+	g.granted = s.granted
+	had := k.overruled()
+	if s.strange != "" {
+		k.strictly(g, s, had, rules)
+		return
+	}
+	k.takeBack(g, s, had, rules)
+	if len(s.granted) > 0 && !g.change() && k.letsNobody(ctx, s) {
+		s.strange = "it lets everybody do everything, whatever its rules say"
+		k.strictly(g, s, had, rules)
+	}
+	if len(s.granted) == 0 && !g.change() && len(g.stuck) == 0 && k.Since(mark) == nil {
+		k.polkitBelieve(state)
+	}
+}
+
+// justChanged says whether rules or actions have changed a moment ago.
+func (k *Kind) justChanged() bool {
+	const moment = 2 * time.Second
+	now := k.system.Clock.Now()
+	for _, dir := range slices.Concat(ruleDirs(), actionDirs(), k.entryDirs()) {
+		info, err := k.system.FS.Stat(dir)
+		if err != nil {
+			continue
+		}
+		if now.Sub(info.Changed) < moment {
+			return true
+		}
+		entries, _ := k.system.FS.Entries(dir)
+		for _, e := range entries {
+			if now.Sub(e.Changed) < moment {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// strictly takes everything back, for polkit's word cannot be believed.
+func (k *Kind) strictly(g *polkitGrants, s survey, had []string, rules []ruleFile) {
+	g.overrule(had, s.all, "what polkit says cannot be believed: "+s.strange)
+	for _, f := range rules {
+		if f.first() && saysYes.Match(f.content) {
+			g.neutralise(k, f, comment, "it may let others do what only administrators may")
+		}
+	}
+	g.err = fmt.Errorf("cannot tell what polkit allows: %s; everything that makes root is taken back from all but the allowed", s.strange)
+}
+
+// takeBack finds what is to be done about what polkit allows: what an action's own file
+// or a package's rule gives is taken back by the agent's rule, what another rule gives
+// by making comments of it.
+func (k *Kind) takeBack(g *polkitGrants, s survey, had []string, rules []ruleFile) {
+	g.overrule(had, s.own, "the action asks for no administrator's password")
+	for _, f := range rules {
+		text := jsComments.ReplaceAll(f.content, nil)
+		if !saysSelf.Match(text) {
+			continue
+		}
+		for _, over := range s.all {
+			action, _, _ := strings.Cut(over, " ")
+			if action == over && mayBeAbout(text, action) {
+				if f.first() && slices.Contains(had, over) {
+					g.neutralise(k, f, comment, "by it one's own password is enough to do "+action)
+					break
+				}
+				g.overrule(had, []string{over}, "by "+f.path+" one's own password may be enough")
+			}
+		}
+	}
+	left := make([]granted, 0, len(s.granted)) // what no action's own file explains
+	for _, to := range s.granted {
+		one := granted{person: to.person}
+		for i, a := range to.what {
+			if !slices.Contains(g.over, a.action) {
+				one.what, one.where = append(one.what, a), append(one.where, to.where[i])
+			}
+		}
+		if len(one.what) > 0 {
+			left = append(left, one)
+		}
+	}
+	if len(left) > 0 && len(g.edits) == 0 {
+		k.blame(g, left, had, rules)
+	}
+}
+
+// blame finds the files that explain what is granted. What none explains is taken back by
+// the agent's own rule; if it is already, a file that polkit asks before it is at work.
+func (k *Kind) blame(g *polkitGrants, left []granted, had []string, rules []ruleFile) {
+	why := func(to granted) string {
+		return fmt.Sprintf("%s may do %s without an administrator's password", to.person.Name, strings.Join(to.actions(), ", "))
+	}
+	for _, suspects := range [][]ruleFile{matching(rules, saysYes), rules} {
+		for _, f := range suspects {
+			to, isLikely := likely(f, suspects, left)
+			switch {
+			case !isLikely:
+			case k.editable(f.path):
+				g.neutralise(k, f, comment, why(to))
+			default:
+				g.overrule(had, overs(to), why(to)+", by "+f.path)
+			}
+		}
+		if len(g.edits) > 0 || len(g.over) > 0 {
+			return
+		}
+	}
+	for _, to := range left {
+		g.overrule(had, overs(to), why(to))
+	}
+	if len(g.over) > 0 {
+		return
+	}
+	for _, f := range rules {
+		if f.first() {
+			g.neutralise(k, f, comment, "polkit asks it before the agent's own file, and "+why(left[0]))
+		}
+	}
+	if len(g.edits) == 0 && len(g.stuck) == 0 {
+		g.stuck = append(g.stuck, fmt.Sprintf("polkit lets %s do %s without an administrator's password; look for the rule that says so in %s",
+			left[0].person.Name, left[0].what[0].over(), strings.Join(ruleDirs(), ", ")))
+	}
+}
+
+func overs(to granted) (all []string) {
+	for _, a := range to.what {
+		all = appendNew(all, a.over())
+	}
+	return all
+}
+
+func matching(files []ruleFile, text *regexp.Regexp) []ruleFile {
+	return slices.DeleteFunc(slices.Clone(files), func(f ruleFile) bool { return !text.Match(f.content) })
+}
+
+// overrule has the agent's own rule take back what it does not yet.
+func (g *polkitGrants) overrule(had, what []string, why string) {
+	for _, over := range what {
+		action, _, _ := strings.Cut(over, " ")
+		if !slices.Contains(had, over) && !slices.Contains(had, action) && !slices.Contains(g.over, over) {
+			g.over, g.whyOver = append(g.over, over), why
+		}
+	}
+}
+
 func (g *polkitGrants) neutralise(k *Kind, f ruleFile, mark []byte, why string) {
+	if slices.ContainsFunc(g.edits, func(e polkitEdit) bool { return e.path == f.path }) {
+		return
+	}
 	if !k.editable(f.path) {
 		g.stuck = append(g.stuck, fmt.Sprintf("%s: %s; rename or remove it", f.path, why))
 		return
@@ -152,59 +345,15 @@ func isComment(content []byte) bool {
 	return true
 }
 
-// askPolkit asks what the people who are not allowed may do, if any rule may
-// grant it, and takes the rules that may be the reason out of force.
-func (k *Kind) askPolkit(ctx context.Context, g *polkitGrants, j *judge, people []facts.Account, suspects []ruleFile) {
-	if len(suspects) == 0 || !k.system.Running() {
-		return // in an image there is nobody to ask
-	}
-	mark := k.Mark()
-	groups, _ := k.system.FS.ReadFile("/etc/group")
-	state := fmt.Sprintf("%q %q %q", suspects, people, groups)
-	if k.polkitBelieves(state) {
-		return
-	}
-	if g.err = k.polkitIsSilent(); g.err != nil {
-		return
-	}
-	for _, person := range people {
-		if j.allowsUser(person.Name) {
-			continue
-		}
-		actions, err := k.mayDo(ctx, person)
-		if err != nil {
-			g.err = err
-			k.polkitSilent(err)
-			return
-		}
-		if len(actions) > 0 {
-			g.granted = append(g.granted, granted{person, actions})
-		}
-	}
-	if len(g.granted) == 0 {
-		if k.Since(mark) == nil {
-			k.polkitBelieve(state)
-		}
-		return
-	}
-	for _, f := range suspects {
-		if to, isLikely := likely(f, suspects, g.granted); isLikely {
-			g.neutralise(k, f, comment, fmt.Sprintf("%s may do %s without an administrator's password",
-				to.person.Name, strings.Join(to.actions, ", ")))
-		}
-	}
-	if len(g.edits) == 0 && len(g.stuck) == 0 {
-		g.stuck = append(g.stuck, fmt.Sprintf("polkit lets %s do %s without an administrator's password; look for the rule that says so in %s",
-			g.granted[0].person.Name, g.granted[0].actions[0], strings.Join(ruleDirs(), ", ")))
-	}
-}
-
 // likely says whether no other file explains more of what is granted to somebody.
 // Should it not have been the one, or not alone, the next round takes the others.
 func likely(f ruleFile, suspects []ruleFile, all []granted) (granted, bool) {
 	for _, to := range all {
 		explains := func(f ruleFile) (n int) {
-			for _, action := range to.actions {
+			if !addsRules.Match(f.content) || narrows.Match(f.content) && !to.mentioned(f.content) {
+				return 0 // it names administrators, or is about one unit, or one program
+			}
+			for _, action := range to.actions() {
 				if mayBeAbout(f.content, action) {
 					n++
 				}
@@ -222,111 +371,23 @@ func likely(f ruleFile, suspects []ruleFile, all []granted) (granted, bool) {
 	return granted{}, false
 }
 
-func (k *Kind) polkitBelieves(state string) bool {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	return k.polkitInLine == state && k.system.Clock.Now().Sub(k.polkitAskedAt) < trusted
+// mentioned says whether a text names a detail of something that is granted.
+func (g granted) mentioned(text []byte) bool {
+	return slices.ContainsFunc(g.what, func(q question) bool {
+		for _, value := range q.details {
+			if value != "root" && bytes.Contains(text, []byte(`"`+value+`"`)) {
+				return true
+			}
+		}
+		return false
+	})
 }
 
-func (k *Kind) polkitBelieve(state string) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.polkitInLine, k.polkitAskedAt = state, k.system.Clock.Now()
-}
-
-// silence is how long nobody is asked again when an answer did not come: whoever keeps it
-// from coming is not to keep the agent from looking at sudo.
-const silence = 10 * time.Second
-
-func (k *Kind) polkitIsSilent() error {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.system.Clock.Now().Sub(k.silentSince) < silence {
-		return k.silent
-	}
-	return nil
-}
-
-func (k *Kind) polkitSilent(why error) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.silent, k.silentSince = why, k.system.Clock.Now()
-}
-
-// mayBeAbout says whether a rule may be the reason why an action is granted: it
-// names the action, or the beginning of it, or no action at all.
+// mayBeAbout says whether a rule may be the reason why an action is granted: it names
+// the action, or a part of it, or no action at all.
 func mayBeAbout(content []byte, action string) bool {
 	named := actionID.FindAllSubmatch(content, -1)
 	return len(named) == 0 || slices.ContainsFunc(named, func(match [][]byte) bool {
-		return strings.HasPrefix(action, string(match[1]))
+		return strings.Contains(action, strings.ReplaceAll(string(match[1]), `\`, ""))
 	})
-}
-
-// whatMayI prints of each action what pkcheck(1) says of the process that runs it: 0 when
-// it may do that without a password, 1 to 3 when not, none when polkit does not know the
-// action. Of those for which polkit asks for
-// one, pkcheck does not say whose.
-const whatMayI = `for action; do
-said=$(pkcheck --action-id "$action" --process $$ 2>&1 >/dev/null)
-code=$?
-case $said in *"is not registered"*) code=none ;; esac
-echo "$code $action"
-done; :`
-
-// polkitPatience is how long the programs may take that ask polkit. They are the person's,
-// who can stop them.
-const polkitPatience = 3 * time.Second
-
-// mayDo has polkit itself say which of the administrators' actions a process of
-// the person's may do. That is the person's word, as long as it is the person's process
-// that asks; when it does not come, or not whole, nothing is known.
-func (k *Kind) mayDo(ctx context.Context, person facts.Account) ([]string, error) {
-	groups, err := facts.GroupIDs(ctx, k.system, person.Name)
-	if err != nil {
-		return nil, fmt.Errorf("cannot ask polkit what %s may do: %w", person.Name, err)
-	}
-	out, err := k.system.Runner.Run(ctx, system.Command{
-		Argv: append([]string{"sh", "-c", whatMayI, "sh"}, adminActions()...), Timeout: polkitPatience, ReadOnly: true,
-		Confined: &system.Confinement{UID: person.UID, GID: person.GID, Groups: groups, SharesPIDs: true},
-	})
-	if err != nil {
-		return nil, fmt.Errorf("cannot ask polkit what %s may do: %w", person.Name, err)
-	}
-	if out.ExitCode != 0 || len(out.Stderr) > 0 {
-		return nil, fmt.Errorf("cannot ask polkit what %s may do: %s", person.Name, out.LastLine())
-	}
-	return answersOf(person.Name, string(out.Stdout))
-}
-
-// answersOf are the actions that are granted by what whatMayI has printed.
-func answersOf(person, printed string) (granted []string, err error) {
-	lines := strings.Split(strings.TrimSuffix(printed, "\n"), "\n")
-	for i, action := range adminActions() {
-		code := ""
-		if len(lines) == len(adminActions()) {
-			code, _ = strings.CutSuffix(lines[i], " "+action)
-		}
-		switch code {
-		case "0":
-			granted = append(granted, action)
-		case "1", "2", "3", "none":
-		default:
-			return nil, fmt.Errorf("cannot ask polkit what %s may do: pkcheck did not answer, it was killed or polkit does not work", person)
-		}
-	}
-	return granted, nil
-}
-
-// awaitPolkit returns when polkit has noticed the change of its rules, which it
-// does by inotify, or after a while: the check that follows says what is so.
-func (k *Kind) awaitPolkit(ctx context.Context, was []granted) {
-	for range 30 {
-		left := slices.ContainsFunc(was, func(g granted) bool {
-			actions, err := k.mayDo(ctx, g.person)
-			return err == nil && len(actions) >= len(g.actions)
-		})
-		if !left || k.system.Clock.Sleep(ctx, 100*time.Millisecond) != nil {
-			return
-		}
-	}
 }

@@ -46,8 +46,6 @@ type Kind struct {
 
 	polkitInLine  string // the rules that may grant, and to whom, when polkit last granted nobody anything
 	polkitAskedAt time.Time
-	silent        error // why it last did not answer
-	silentSince   time.Time
 
 	lookups map[string]lookup // of groups in the directory
 }
@@ -70,15 +68,25 @@ func (k *Kind) Urgent() {}
 // come the administrators for whom a lock-down may have been waiting, and with a
 // login somebody of whom sudo was never asked.
 func (k *Kind) Watches() []converge.Watch {
-	return []converge.Watch{
+	watches := []converge.Watch{
 		{Dir: "/etc"},
 		{Dir: sudoers.Dir},
-		{Dir: rulesDir},
 		{Dir: authorityDir},
+		{Unit: "polkit.service"},
 		{Unit: "winbind.service"},
 		{Unit: "sssd.service"},
 		{Sessions: true},
 	}
+	dirs := slices.Concat(ruleDirs(), actionDirs())
+	for _, top := range entryTops() {
+		for _, name := range []string{"10-vendor.d", "20-org.d", "30-site.d", "50-local.d", "90-mandatory.d"} { // pklocalauthority(8)
+			dirs = append(dirs, top+"/"+name)
+		}
+	}
+	for _, dir := range dirs {
+		watches = append(watches, converge.Watch{Dir: dir})
+	}
+	return watches
 }
 
 // Check implements converge.Kind.

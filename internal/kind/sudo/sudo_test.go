@@ -203,7 +203,7 @@ func TestWhatIsNotTheAgentsToMendIsReported(t *testing.T) {
 	for want, files := range map[string]map[string]string{
 		"does not include":       {"/etc/sudoers": "root ALL=(ALL) ALL\n"},
 		"does not edit":          {"/etc/sudoers": mainFile + "Defaults broken\n"},
-		"before the agent's own": {"/usr/share/polkit-1/rules.d/00-a.rules": "polkit.addAdminRule(f)"},
+		"before the agent's own": {"/usr/share/polkit-1/rules.d/00-0a.rules": "polkit.addAdminRule(f)"},
 	} {
 		root := machine(t, files)
 		r, polkit := pass(t, root, []string{"%admins"}, nil)
@@ -389,7 +389,7 @@ func TestAGrantOfTheMainFileIsNotRepeated(t *testing.T) {
 }
 
 func TestPolkitNamesAreQuoted(t *testing.T) {
-	if got := string(rules([]string{"root", `%EXAMPLE\Linux "Admins"`})); !strings.Contains(got, `["unix-user:root", "unix-group:EXAMPLE\\Linux \"Admins\""]`) {
+	if got := string(rules([]string{"root", `%EXAMPLE\Linux "Admins"`}, nil, nil)); !strings.Contains(got, `["unix-user:root", "unix-group:EXAMPLE\\Linux \"Admins\""]`) {
 		t.Error(got)
 	}
 	if got := string(authorities([]string{"root", `%EXAMPLE\a;b`})); !strings.Contains(got, `AdminIdentities=unix-user:root;unix-group:EXAMPLE\\a\;b`) {

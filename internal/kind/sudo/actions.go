@@ -1,0 +1,136 @@
+package sudo
+
+import (
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A question is one way in which polkit is asked about an action.
+type question struct {
+	action  string
+	details map[string]string
+}
+
+// over is how the agent's own rule names what is asked: the action, and the program if
+// it is about one alone.
+func (a question) over() string {
+	if program := a.details["program"]; a.action == execAction && program != "" {
+		return a.action + " " + program
+	}
+	return a.action
+}
+
+const (
+	execAction  = "org.freedesktop.policykit.exec"
+	unitsAction = "org.freedesktop.systemd1.manage-units"
+)
+
+// rooting are the actions by which whoever may do them is root, each with the reason.
+//
+// Left out, for nobody becomes root by them: login1 and hostname1 (power, names),
+// timedate1, NetworkManager (what it runs as root, dispatcher scripts and plugins, are
+// root's files), mounting by udisks2 (set-user-ID and devices do not count there),
+// reload-daemon of systemd (it reads root's files), updates from sources that are
+// trusted already, and Flatpak (which runs as whoever starts it).
+func rooting() map[string]string {
+	return map[string]string{
+		execAction:  "pkexec runs any program as root",
+		unitsAction: "systemd-run starts any program as root",
+
+		"org.freedesktop.systemd1.manage-unit-files":           "units of one's own are linked and enabled",
+		"org.freedesktop.systemd1.set-environment":             "LD_PRELOAD for all services of root",
+		"org.freedesktop.portable1.attach-images":              "services of an image of one's own",
+		"org.freedesktop.machine1.host-shell":                  "a shell of root",
+		"org.freedesktop.machine1.host-login":                  "a login as root",
+		"org.freedesktop.machine1.shell":                       "a shell of root in a container, which is root's",
+		"org.freedesktop.machine1.login":                       "a login as root in a container",
+		"org.freedesktop.machine1.manage-images":               "a container's files are root's to write",
+		"org.freedesktop.home1.create-home":                    "an account in any group",
+		"org.freedesktop.accounts.user-administration":         "an administrator's account, and anybody's password",
+		"org.freedesktop.realmd.configure-realm":               "a directory of one's own says who is in which group",
+		"org.freedesktop.udisks2.open-device":                  "the disk is read and written past all rights",
+		"org.freedesktop.udisks2.open-device-system":           "the same, of the system's disk",
+		"org.freedesktop.udisks2.modify-system-configuration":  "/etc/fstab and /etc/crypttab",
+		"org.libvirt.unix.manage":                              "a machine with the host's disk in it",
+		"io.snapcraft.snapd.manage":                            "packages whose services and scripts run as root",
+		"org.freedesktop.packagekit.package-install":           "packages' scripts run as root",
+		"org.freedesktop.packagekit.package-install-untrusted": "and nobody has signed these",
+		"org.freedesktop.packagekit.package-reinstall":         "packages' scripts run as root",
+		"org.freedesktop.packagekit.package-downgrade":         "to a version with a known hole",
+		"org.freedesktop.packagekit.system-trust-signing-key":  "packages of one's own are trusted",
+		"org.freedesktop.packagekit.system-sources-configure":  "a source of one's own",
+		"org.debian.apt.install-file":                          "a package of one's own",
+		"org.debian.apt.install-or-remove-packages":            "packages' scripts run as root",
+		"org.debian.apt.change-repository":                     "a source of one's own",
+		"org.fedoraproject.FirewallD1.config.direct":           "iptables with arguments of one's own, as root",
+		"org.selinux.semanage":                                 "SELinux as one wants it",
+	}
+}
+
+// harmless are the programs of stock desktops that whoever sits there may run as root by
+// an action of theirs: they write a number to the hardware.
+func harmless(program string) bool {
+	base := path.Base(program)
+	return path.Dir(program) != "/usr/local/bin" && strings.HasPrefix(program, "/usr/") &&
+		(strings.HasSuffix(base, "-backlight-helper") || strings.HasSuffix(base, "-led-helper") || strings.HasSuffix(base, "-oled-helper"))
+}
+
+// opens says whether whoever runs a program as root is root: it runs what it is told to,
+// or writes any file. A program that only one thing can be done with is left alone.
+func opens(program string) bool {
+	base := path.Base(program)
+	bare := strings.TrimRight(base, "0123456789.-")
+	for _, names := range []string{
+		`sh bash dash zsh ksh mksh csh tcsh fish rbash busybox`,                           // shells
+		`python perl ruby node php lua tclsh wish expect gawk awk mawk nawk gdb irb java`, // interpreters
+		`env su sudo pkexec runuser setpriv chroot unshare nsenter nice nohup timeout time xargs find strace ltrace setsid stdbuf watch script screen tmux ssh systemd-run systemctl machinectl flock ionice taskset start-stop-daemon capsh ld.so doas`, // run another
+		`vi vim nvim nano pico emacs ed sed ex view rvim joe mcedit mc gedit pluma xed kate mousepad gnome-text-editor less more most man`,                                                                                                               // write files, or run a shell
+		`cp mv ln tee dd install rsync scp tar cpio unzip zip 7z chmod chown chgrp setfacl setcap mount patch curl wget`,                                                                                                                                 // write files
+		`visudo vipw vigr usermod useradd groupmod gpasswd passwd chpasswd crontab at`,                                                                                                                                                                   // make administrators
+		`yum dnf rpm apt apt-get aptitude dpkg snap pip pip3 gem npm zypper flatpak synaptic`,                                                                                                                                                            // scripts of packages
+		`docker podman virsh lxc lxd modprobe insmod caja nautilus thunar nemo mate-terminal gnome-terminal xterm git make gcc openssl`,                                                                                                                  // run or write what they are told to
+	} {
+		if all := strings.Fields(names); slices.Contains(all, base) || slices.Contains(all, bare) {
+			return true
+		}
+	}
+	return false
+}
+
+// questions are all that is asked about a person, of the actions that are installed.
+// programs are those that are asked about besides.
+func questions(installed []system.Action, programs []string) (all []question) {
+	ids := map[string]bool{}
+	rooting := rooting()
+	for _, a := range installed {
+		if _, is := rooting[a.ID]; is || (a.Program != "" && !harmless(a.Program)) {
+			ids[a.ID] = true
+		}
+	}
+	for _, a := range installed {
+		if slices.ContainsFunc(a.Implies, func(id string) bool { return ids[id] }) {
+			ids[a.ID] = true
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(ids)) {
+		all = append(all, question{action: id})
+		switch id {
+		case execAction:
+			for _, program := range programs {
+				all = append(all, question{id, map[string]string{"program": program, "command_line": program, "user": "root"}})
+			}
+		case unitsAction:
+			// That of systemd-run, and a shell of root that systemd has at hand.
+			for _, unit := range []string{"run-u1.service", "debug-shell.service"} {
+				all = append(all, question{id, map[string]string{"unit": unit, "verb": "start"}})
+			}
+		case "org.freedesktop.machine1.host-shell":
+			all = append(all, question{id, map[string]string{"machine": ".host", "user": "root", "program": "/bin/sh"}})
+		}
+	}
+	return all
+}

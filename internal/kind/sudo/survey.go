@@ -1,0 +1,310 @@
+package sudo
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"maps"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A granted is what polkit lets somebody do who is not allowed.
+type granted struct {
+	person facts.Account
+	what   []question
+	where  []place // of each
+}
+
+func (g granted) actions() (ids []string) {
+	for _, a := range g.what {
+		if !slices.Contains(ids, a.action) {
+			ids = append(ids, a.action)
+		}
+	}
+	return ids
+}
+
+// A place is where somebody is when polkit is asked: that of a process.
+type place struct {
+	pid   int
+	start uint64
+}
+
+// A survey is what polkit says.
+type survey struct {
+	granted []granted
+	own     []string // the actions, of those asked about, that need no administrator's word by their package
+	all     []string // all that is asked about
+	strange string   // why polkit's word cannot be believed, if so
+}
+
+// errAnew is that polkit was started anew while it was asked.
+var errAnew = errors.New("cannot tell what polkit allows: it was started again and again while it was asked")
+
+// survey asks polkit what the people who are not allowed may do.
+func (k *Kind) survey(ctx context.Context, j *judge, people []facts.Account, rules []ruleFile) (s survey, err error) {
+	programs := k.programs(rules)
+	for range 3 {
+		var before, after string
+		installed, err2 := k.system.Authority.Actions(ctx) // which starts it
+		if err = err2; err == nil {
+			before, err = k.system.Authority.Instance(ctx)
+		}
+		if err == nil {
+			s, err = k.askPolkit(ctx, j, people, installed, programs)
+		}
+		if ctx.Err() != nil {
+			return s, ctx.Err()
+		}
+		var failed error
+		if after, failed = k.system.Authority.Instance(ctx); failed != nil {
+			return s, errors.Join(err, failed)
+		}
+		if before == after {
+			return s, err
+		}
+		if err == nil {
+			err = errAnew
+		}
+	}
+	return s, err
+}
+
+func (k *Kind) askPolkit(ctx context.Context, j *judge, people []facts.Account, installed []system.Action, programs []string) (s survey, err error) {
+	all := questions(installed, programs)
+	for _, a := range all {
+		s.all = appendNew(s.all, a.over())
+	}
+	for _, a := range installed {
+		if slices.Contains(s.all, a.ID) && (a.Any.OwnWord() || a.Inactive.OwnWord() || a.Active.OwnWord()) {
+			s.own = append(s.own, a.ID)
+		}
+	}
+	outside, err := k.place(1)
+	if err != nil {
+		return s, err
+	}
+	if s.strange, err = k.testPolkit(ctx, outside, all); err != nil || s.strange != "" {
+		return s, err
+	}
+	sessions, err := k.system.Sessions.List(ctx)
+	if err != nil {
+		return s, err
+	}
+	var errs []error
+	for _, person := range people {
+		switch allowed, err := j.tell(person.Name); {
+		case err != nil:
+			errs = append(errs, err)
+			continue
+		case allowed:
+			continue
+		}
+		g := granted{person: person}
+		places := []place{outside}
+		for _, session := range sessions {
+			if int(session.UID) == person.UID {
+				if at, err := k.place(session.Leader); err == nil { // or it is over
+					places = append(places, at)
+				}
+			}
+		}
+		for _, at := range places {
+			if err := k.askAbout(ctx, &g, at, all); err != nil {
+				return s, err
+			}
+		}
+		if len(g.what) > 0 {
+			s.granted = append(s.granted, g)
+		}
+	}
+	return s, errors.Join(errs...)
+}
+
+// askAbout asks all questions about a person at a place, and notes what is granted.
+func (k *Kind) askAbout(ctx context.Context, g *granted, at place, all []question) error {
+	answers, err := k.system.Authority.Authorized(ctx, about(all, g.person.UID, at))
+	if err != nil {
+		if now, gone := k.place(at.pid); gone != nil || now != at {
+			return nil //nolint:nilerr // the session is over
+		}
+		return err
+	}
+	for i, yes := range answers {
+		if yes && !slices.ContainsFunc(g.what, func(a question) bool { return a.over() == all[i].over() }) {
+			g.what, g.where = append(g.what, all[i]), append(g.where, at)
+		}
+	}
+	return nil
+}
+
+func about(all []question, uid int, at place) []system.Question {
+	questions := make([]system.Question, len(all))
+	for i, a := range all {
+		questions[i] = system.Question{Action: a.action, Details: a.details, UID: uid, PID: at.pid, Start: at.start}
+	}
+	return questions
+}
+
+// place is where a process is. Process 1 is root's and in no session; that of a session is
+// the one that opened it.
+func (k *Kind) place(pid int) (place, error) {
+	if pid <= 0 {
+		return place{}, errors.New("there is no such process")
+	}
+	stat, err := k.system.FS.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return place{}, err
+	}
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // from the third of proc(5) on
+	if len(fields) < 20 {
+		return place{}, fmt.Errorf("cannot tell when process %d has begun", pid)
+	}
+	start, err := strconv.ParseUint(fields[19], 10, 64)
+	return place{pid, start}, err
+}
+
+const nobody = 65534
+
+// testPolkit says whether polkit goes by the user that it is asked about: root may do
+// everything. That nobody may is told by what polkit says of people; if it lets nobody do
+// all there is, it may be by a rule.
+func (k *Kind) testPolkit(ctx context.Context, at place, all []question) (strange string, err error) {
+	if len(all) == 0 {
+		return "", nil
+	}
+	answers, err := k.system.Authority.Authorized(ctx, about(all[:1], 0, at))
+	if err == nil && !answers[0] {
+		return "it does not let root do " + all[0].action, nil
+	}
+	return "", err
+}
+
+// letsNobody says whether polkit lets the user nobody do everything too.
+func (k *Kind) letsNobody(ctx context.Context, s survey) bool {
+	at, err := k.place(1)
+	if err != nil {
+		return false
+	}
+	var bare []question
+	for _, over := range s.all {
+		if !strings.Contains(over, " ") {
+			bare = append(bare, question{action: over})
+		}
+	}
+	answers, err := k.system.Authority.Authorized(ctx, about(bare, nobody, at))
+	return err == nil && len(bare) > 0 && !slices.Contains(answers, false)
+}
+
+// programs are those that pkexec is asked about: the shells, and those that open a way to
+// become root, of all that rules name.
+func (k *Kind) programs(rules []ruleFile) []string {
+	named := []string{"/bin/sh", "/usr/bin/sh", "/bin/bash", "/usr/bin/bash"}
+	shells, _ := k.system.FS.ReadFile("/etc/shells")
+	for line := range strings.Lines(string(shells)) {
+		if line = strings.TrimSpace(line); strings.HasPrefix(line, "/") {
+			named = appendNew(named, line)
+		}
+	}
+	for _, f := range rules {
+		for _, match := range programName.FindAllSubmatch(f.content, maxPrograms) {
+			if name := string(match[1]); opens(name) {
+				named = appendNew(named, name)
+			}
+		}
+	}
+	return named
+}
+
+// maxPrograms bounds how many programs of a rule are asked about.
+const maxPrograms = 256
+
+func appendNew(all []string, one string) []string {
+	if slices.Contains(all, one) {
+		return all
+	}
+	return append(all, one)
+}
+
+// polkitState identifies all that decides what polkit says, as far as the machine tells;
+// it is empty when that cannot be told.
+func (k *Kind) polkitState(ctx context.Context, people []facts.Account) string {
+	instance, err := k.system.Authority.Instance(ctx)
+	if err != nil || instance == "" {
+		return ""
+	}
+	hash := sha256.New()
+	fmt.Fprintf(hash, "%s %q\n", instance, people)
+	for _, dir := range actionDirs() {
+		entries, _ := k.system.FS.Entries(dir)
+		for _, name := range slices.Sorted(maps.Keys(entries)) {
+			e := entries[name]
+			fmt.Fprintf(hash, "%q %d %d %d\n", path.Join(dir, name), e.Size, e.Inode, e.Changed.UnixNano())
+		}
+	}
+	for _, dir := range slices.Concat(ruleDirs(), k.entryDirs(), []string{authorityDir}) {
+		names, _ := k.system.FS.ReadDir(dir)
+		for _, name := range names {
+			content, _ := k.system.FS.ReadFile(path.Join(dir, name))
+			fmt.Fprintf(hash, "%q %d\n", path.Join(dir, name), len(content))
+			hash.Write(content)
+		}
+	}
+	for _, name := range []string{"/etc/group", "/etc/passwd", "/etc/shells", "/etc/nsswitch.conf"} {
+		content, _ := k.system.FS.ReadFile(name)
+		fmt.Fprintf(hash, "%q %d\n", name, len(content))
+		hash.Write(content)
+	}
+	sessions, err := k.system.Sessions.List(ctx)
+	if err != nil {
+		return ""
+	}
+	for _, s := range sessions {
+		fmt.Fprintf(hash, "%q %d %d %q\n", s.ID, s.UID, s.Leader, s.State)
+	}
+	return hex.EncodeToString(hash.Sum(nil))
+}
+
+func (k *Kind) polkitBelieves(state string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return state != "" && k.polkitInLine == state && k.system.Clock.Now().Sub(k.polkitAskedAt) < trusted
+}
+
+func (k *Kind) polkitBelieve(state string) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.polkitInLine, k.polkitAskedAt = state, k.system.Clock.Now()
+}
+
+// awaitPolkit returns when polkit has noticed the change of its rules, which it
+// does by inotify, or after a while: what is asked then says what is so.
+func (k *Kind) awaitPolkit(ctx context.Context, was []granted) {
+	for range 40 {
+		for _, g := range was {
+			left := 0
+			for i, a := range g.what {
+				answers, err := k.system.Authority.Authorized(ctx, about([]question{a}, g.person.UID, g.where[i]))
+				if err != nil || answers[0] {
+					left++
+				}
+			}
+			if left < len(g.what) {
+				return
+			}
+		}
+		if k.system.Clock.Sleep(ctx, 50*time.Millisecond) != nil {
+			return
+		}
+	}
+}

@@ -1,0 +1,224 @@
+package system
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/godbus/dbus/v5"
+)
+
+// Authority is polkit, asked as root: nothing of the person's who is asked about runs. Where
+// none is installed, so that nobody is allowed anything, errors wrap ErrNotRunning.
+type Authority interface {
+	// Instance is the polkit that answers now, another one after each start; "" when
+	// none runs. One that is asked something is started for it.
+	Instance(ctx context.Context) (string, error)
+	// Actions are all that are installed.
+	Actions(ctx context.Context) ([]Action, error)
+	// Authorized says of each question whether polkit lets it be done without asking for a
+	// password. A password that was given lately does not count. Nobody is asked for one.
+	Authorized(ctx context.Context, questions []Question) ([]bool, error)
+}
+
+// An Action is what polkit can allow, as its package describes it.
+type Action struct {
+	ID      string
+	Program string   // what pkexec(1) runs by it
+	Implies []string // whoever may do this may do these
+	// Any, Inactive and Active are what is allowed to those without a session at this
+	// machine, with one, and with the one in front, where no rule says otherwise.
+	Any, Inactive, Active Default
+}
+
+// A Default is polkit's PolkitImplicitAuthorization.
+type Default uint32
+
+// OwnWord says whether no administrator is asked: it is allowed, or one's own password is
+// enough.
+func (d Default) OwnWord() bool { return d == 1 || d == 3 || d == 5 }
+
+// A Question is whether a user may do something who is where a process is. polkit looks at
+// the process only for its session.
+type Question struct {
+	Action  string
+	Details map[string]string
+	UID     int
+	PID     int
+	Start   uint64 // of the process, in ticks as in proc(5)
+}
+
+const (
+	polkitName      = "org.freedesktop.PolicyKit1"
+	polkitPath      = "/org/freedesktop/PolicyKit1/Authority"
+	polkitAuthority = polkitName + ".Authority."
+	// polkitPatience is how long polkit may take over what is asked at once.
+	polkitPatience = 5 * time.Second
+	// maxActions bounds what polkit may say in one message: some hundreds of actions
+	// are installed on a desktop, with half a kilobyte each.
+	maxActions = 16 << 20
+	atOnce     = 32
+)
+
+// authority asks polkit over a connection of its own.
+type authority struct {
+	look Looker
+
+	mu   sync.Mutex
+	conn *dbus.Conn
+	mute muteness
+}
+
+func (a *authority) Instance(ctx context.Context) (owner string, err error) {
+	err = a.ask(ctx, func(ctx context.Context, conn *dbus.Conn) error {
+		err := conn.BusObject().CallWithContext(ctx, busName+"."+getNameOwner, 0, polkitName).Store(&owner)
+		var answer dbus.Error
+		if errors.As(err, &answer) && answer.Name == "org.freedesktop.DBus.Error.NameHasNoOwner" {
+			return nil
+		}
+		return err
+	})
+	return owner, err
+}
+
+func (a *authority) Actions(ctx context.Context) (actions []Action, err error) {
+	var described []struct {
+		ID, Description, Message, Vendor, VendorURL, Icon string
+		Any, Inactive, Active                             uint32
+		Annotations                                       map[string]string
+	}
+	err = a.ask(ctx, func(ctx context.Context, conn *dbus.Conn) error {
+		return conn.Object(polkitName, polkitPath).CallWithContext(ctx, polkitAuthority+"EnumerateActions", 0, "").Store(&described)
+	})
+	for _, d := range described {
+		actions = append(actions, Action{
+			ID: d.ID, Program: d.Annotations[polkitExecPath], Implies: strings.Fields(d.Annotations[polkitImply]),
+			Any: Default(d.Any), Inactive: Default(d.Inactive), Active: Default(d.Active),
+		})
+	}
+	return actions, err
+}
+
+// The annotations of pkexec(1) and polkit(8).
+const (
+	polkitExecPath = "org.freedesktop.policykit.exec.path"
+	polkitImply    = "org.freedesktop.policykit.imply"
+)
+
+// polkitSubject is a subject as polkit's interface has it. One of the kind "unix-session"
+// must never be asked about: polkit 122 aborts.
+type polkitSubject struct {
+	Kind    string
+	Details map[string]dbus.Variant
+}
+
+type polkitResult struct {
+	Authorized, Challenge bool
+	Details               map[string]string
+}
+
+func (a *authority) Authorized(ctx context.Context, questions []Question) (answers []bool, err error) {
+	answers = make([]bool, len(questions))
+	err = a.ask(ctx, func(ctx context.Context, conn *dbus.Conn) error {
+		for from := 0; from < len(questions); from += atOnce {
+			to := min(from+atOnce, len(questions))
+			if err := authorized(ctx, conn, questions[from:to], answers[from:to]); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	return answers, err
+}
+
+func authorized(ctx context.Context, conn *dbus.Conn, questions []Question, answers []bool) error {
+	object := conn.Object(polkitName, polkitPath)
+	calls := make([]*dbus.Call, len(questions))
+	for i, q := range questions {
+		subject := polkitSubject{"unix-process", map[string]dbus.Variant{
+			"pid": dbus.MakeVariant(uint32(q.PID)), "start-time": dbus.MakeVariant(q.Start), "uid": dbus.MakeVariant(int32(q.UID)),
+		}}
+		details := q.Details
+		if details == nil {
+			details = map[string]string{}
+		}
+		calls[i] = object.GoWithContext(ctx, polkitAuthority+"CheckAuthorization", 0, make(chan *dbus.Call, 1), subject, q.Action, details, uint32(0), "")
+	}
+	for i, call := range calls {
+		<-call.Done
+		var result polkitResult
+		if err := call.Store(&result); err != nil {
+			return fmt.Errorf("about %s: %w", questions[i].Action, err)
+		}
+		answers[i] = result.Authorized && result.Details["polkit.temporary_authorization_id"] == ""
+	}
+	return nil
+}
+
+// ask has a connection at hand for what is asked, for as long as polkit may take.
+func (a *authority) ask(ctx context.Context, ask func(context.Context, *dbus.Conn) error) error {
+	err := a.look.at("ask", "polkit")
+	if err == nil {
+		err = a.question(ctx, ask)
+	}
+	var answer dbus.Error
+	switch {
+	case errors.As(err, &answer) && answer.Name == "org.freedesktop.DBus.Error.ServiceUnknown":
+		return fmt.Errorf("cannot ask polkit: %w", ErrNotRunning)
+	case err != nil:
+		return fmt.Errorf("cannot ask polkit: %w", err)
+	}
+	return nil
+}
+
+// question asks over the connection there is, and once more over another when no answer
+// comes: it may be the connection that is broken.
+func (a *authority) question(ctx context.Context, ask func(context.Context, *dbus.Conn) error) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if time.Now().Before(a.mute.until) {
+		return a.mute.err
+	}
+	silent, err := a.once(ctx, ask)
+	if silent {
+		silent, err = a.once(ctx, ask)
+	}
+	if silent {
+		a.mute = muteness{time.Now().Add(muteFor), err}
+	}
+	return err
+}
+
+// once says whether no answer came in time, mu being held.
+func (a *authority) once(ctx context.Context, ask func(context.Context, *dbus.Conn) error) (silent bool, err error) {
+	tooLong := fmt.Errorf("it has not answered within %s", polkitPatience)
+	asked, cancel := context.WithTimeoutCause(ctx, polkitPatience, tooLong)
+	defer cancel()
+	if a.conn != nil && !a.conn.Connected() {
+		a.hangUp()
+	}
+	if a.conn == nil {
+		conn, err := DialBus(asked, Link{Services: []string{polkitName}, MaxMessage: maxActions})
+		if err != nil {
+			return false, err
+		}
+		a.conn = conn
+	}
+	err = ask(asked, a.conn)
+	if err != nil && (asked.Err() != nil || errors.Is(err, ErrSilent)) {
+		a.hangUp()
+		return ctx.Err() == nil, fmt.Errorf("%w: %w", err, tooLong)
+	}
+	return false, err
+}
+
+// hangUp ends the connection, mu being held.
+func (a *authority) hangUp() {
+	if a.conn != nil {
+		_ = a.conn.Close() // it is of no use any more
+		a.conn = nil
+	}
+}
