@@ -208,7 +208,6 @@ func single(entries []Entry) (singles []Entry) {
 
 // key is the same for entries that grant the same, whatever their source.
 func (e Entry) key() string {
-	e.Source = ""
 	return fmt.Sprintf("%q %q %q %q", e.As, e.AsGroups, e.Options, e.Commands)
 }
 

@@ -121,7 +121,7 @@ func (c *Command) parseProgram(text string) error {
 	case text == "":
 		return errors.New("it names no command")
 	case commandOption.MatchString(text):
-		return errors.New("of what may stand before a command, only tags are taken, such as NOPASSWD:")
+		return errors.New("of what may stand before a command, only tags are taken, such as NOPASSWD: is")
 	case text == "ALL" || strings.HasPrefix(text, "ALL "):
 		return errors.New("whoever may run ALL is an administrator: name them in [sudo] allow")
 	case strings.HasPrefix(text, "!"):
