@@ -125,19 +125,19 @@ type machine struct {
 
 // counted counts the requests that it carries.
 type counted struct {
-	*http.Transport
+	http.RoundTripper
 	requests int
 }
 
 func (c *counted) RoundTrip(r *http.Request) (*http.Response, error) {
 	c.requests++
-	return c.Transport.RoundTrip(r)
+	return c.RoundTripper.RoundTrip(r)
 }
 
 func (s *scene) machine(hostname string, personas ...string) *machine {
 	s.Helper()
 	client := source.Client()
-	wire := &counted{Transport: client.Transport.(*http.Transport)}
+	wire := &counted{RoundTripper: client.Transport}
 	client.Transport = wire
 	m := &machine{scene: s, Desktop: desktop.New(s.T, hostname, s.url, client, source.Retry{}), wire: wire}
 	m.Subject.Personas = personas
