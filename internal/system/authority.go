@@ -55,8 +55,9 @@ const (
 	polkitName      = "org.freedesktop.PolicyKit1"
 	polkitPath      = "/org/freedesktop/PolicyKit1/Authority"
 	polkitAuthority = polkitName + ".Authority."
-	// polkitPatience is how long polkit may take over what is asked at once.
-	polkitPatience = 5 * time.Second
+	// polkitPatience is how long polkit may take over what is asked at once. It stops a rule
+	// that does not return after 15 seconds, and answers nobody until then.
+	polkitPatience = 20 * time.Second
 	// maxActions bounds what polkit may say in one message: some hundreds of actions
 	// are installed on a desktop, with half a kilobyte each.
 	maxActions = 16 << 20

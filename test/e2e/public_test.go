@@ -60,14 +60,14 @@ func TestWhatNotEverybodyMayReadIsInRootsReportAlone(t *testing.T) {
 	w.MustExec(t, "sh", "-c", "echo M4RKuser >/home/user/confidence; chown user: /home/user/confidence; chmod 600 /home/user/confidence")
 	w.MustExec(t, "mkdir", "-m", "0700", "/etc/soe-closed.d")
 	for name, file := range map[string]box.File{
-		"/etc/sudoers.d/90-stray":                  {Content: "user ALL=(ALL) NOPASSWD: /opt/M4RKsudoers\n", Mode: 0o440},
-		"/etc/profile.d/soe-open.sh":               {Content: "# M0PENfound\n", Mode: 0o644},
-		"/etc/modprobe.d/soe-closed.conf":          {Content: "# found\n", Mode: 0o600},
-		"/etc/soe-closed.d/inside.conf":            {Content: "# M4RKdir\n", Mode: 0o644},
-		"/root/confidence":                         {Content: "M4RKcheck\n", Mode: 0o600},
-		"/etc/yum.repos.d/stray.repo":              {Content: "[stray]\nname=stray\nbaseurl=http://user:M4RKrepo@127.0.0.1:9/\nenabled=1\nretries=1\ntimeout=1\n", Mode: 0o600},
-		"/etc/dconf/db/soe.d/50-soe":               {Content: "[org/mate/power-manager]\nsleep-computer-ac='M4RKdconf'\n", Mode: 0o600},
-		"/etc/polkit-1/rules.d/00-soe-admin.rules": {Content: "// M4RKrules\n", Mode: 0o600},
+		"/etc/sudoers.d/90-stray":                   {Content: "user ALL=(ALL) NOPASSWD: /opt/M4RKsudoers\n", Mode: 0o440},
+		"/etc/profile.d/soe-open.sh":                {Content: "# M0PENfound\n", Mode: 0o644},
+		"/etc/modprobe.d/soe-closed.conf":           {Content: "# found\n", Mode: 0o600},
+		"/etc/soe-closed.d/inside.conf":             {Content: "# M4RKdir\n", Mode: 0o644},
+		"/root/confidence":                          {Content: "M4RKcheck\n", Mode: 0o600},
+		"/etc/yum.repos.d/stray.repo":               {Content: "[stray]\nname=stray\nbaseurl=http://user:M4RKrepo@127.0.0.1:9/\nenabled=1\nretries=1\ntimeout=1\n", Mode: 0o600},
+		"/etc/dconf/db/soe.d/50-soe":                {Content: "[org/mate/power-manager]\nsleep-computer-ac='M4RKdconf'\n", Mode: 0o600},
+		"/etc/polkit-1/rules.d/00-0soe-admin.rules": {Content: "// M4RKrules\n", Mode: 0o600},
 	} {
 		w.MustWriteFile(t, name, file)
 	}

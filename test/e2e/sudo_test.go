@@ -215,9 +215,9 @@ func TestSudoReadsBackTheNamesThatThePolicyHas(t *testing.T) {
 func TestPolkitAsksTheAllowedForTheirPassword(t *testing.T) {
 	d := newDesktop(t)
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
-	rule := d.MustReadFile(t, "/etc/polkit-1/rules.d/00-soe-admin.rules")
+	rule := d.MustReadFile(t, "/etc/polkit-1/rules.d/00-0soe-admin.rules")
 	if !strings.Contains(rule, `["unix-user:root", "unix-group:domain-admins"]`) {
 		t.Errorf("the rule is %s", rule)
 	}
-	d.MustExec(t, "setpriv", "--reuid=polkitd", "--regid=polkitd", "--clear-groups", "cat", "/etc/polkit-1/rules.d/00-soe-admin.rules")
+	d.MustExec(t, "setpriv", "--reuid=polkitd", "--regid=polkitd", "--clear-groups", "cat", "/etc/polkit-1/rules.d/00-0soe-admin.rules")
 }

@@ -33,6 +33,11 @@ func sudoersAttr() system.Attr { return system.Attr{Mode: 0o440} }
 // that sudo would say the same again. Groups of the directory are in no file.
 const trusted = 10 * time.Minute
 
+// patienceBeforeRepair is how long polkit may take while sudo is to be mended. polkit 122
+// has been seen to answer nobody for 15 seconds, until it gives up a rule that has
+// long returned.
+const patienceBeforeRepair = 3 * time.Second
+
 // A Kind keeps sudo/allow, sudo/polkit and, when the policy names groups that are
 // as good as root, sudo/root_groups.
 type Kind struct {
@@ -110,7 +115,12 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	k.checkSudo(ctx, want.Spec, people, peopleErr, &resources[0])
 	resources[0].DoubtIf(k.Since(mark))
 	mark = k.Mark()
-	k.checkPolkit(ctx, allow, people, &resources[1])
+	inTime, cancel := ctx, func() {}
+	if resources[0].State == converge.Drifted { // that is not to wait for a polkit that takes its time
+		inTime, cancel = context.WithTimeout(ctx, patienceBeforeRepair)
+	}
+	k.checkPolkit(inTime, allow, people, &resources[1])
+	cancel()
 	resources[1].DoubtIf(errors.Join(peopleErr, k.Since(mark)))
 	if len(want.Spec.RootGroups) > 0 {
 		mark = k.Mark()
