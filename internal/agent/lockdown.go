@@ -37,7 +37,7 @@ func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, e
 	stopped := make(chan struct{})
 	walked := d.quick.pulse.walk()
 	go func() {
-		result := engine.Pass(ctx)
+		result := engine.Pass(converge.InHurry(ctx))
 		walked()
 		ended <- result
 		close(stopped)

@@ -70,12 +70,13 @@ func (o *outage) publication(t *testing.T, serial int64) publication {
 	} {
 		p.add(t, fragment[0], fragment[1])
 	}
+	p.add(t, "99-developer", "schema = 1\npersonas = [\"developer\"]\n", "developer") // or the desktop's persona is in doubt
 	return p
 }
 
-func (p *publication) add(t *testing.T, name, text string) {
+func (p *publication) add(t *testing.T, name, text string, personas ...string) {
 	t.Helper()
-	entry, parameters, err := manifest.Pack(policyPath, name, text, nil)
+	entry, parameters, err := manifest.Pack(policyPath, name, text, personas)
 	if err != nil {
 		t.Fatal(err)
 	}

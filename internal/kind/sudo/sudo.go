@@ -33,10 +33,14 @@ func sudoersAttr() system.Attr { return system.Attr{Mode: 0o440} }
 // that sudo would say the same again. Groups of the directory are in no file.
 const trusted = 10 * time.Minute
 
-// patienceBeforeRepair is how long polkit may take while sudo is to be mended. polkit 122
+// patienceBeforeRepair is how long polkit may take while sudo is to be mended, and
+// patienceInHurry while the desktop waits. polkit 122
 // has been seen to answer nobody for 15 seconds, until it gives up a rule that has
 // long returned.
-const patienceBeforeRepair = 3 * time.Second
+const (
+	patienceBeforeRepair = 3 * time.Second
+	patienceInHurry      = 200 * time.Millisecond
+)
 
 // A Kind keeps sudo/allow, sudo/polkit and, when the policy names groups that are
 // as good as root, sudo/root_groups.
@@ -116,7 +120,10 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	resources[0].DoubtIf(k.Since(mark))
 	mark = k.Mark()
 	inTime, cancel := ctx, func() {}
-	if resources[0].State == converge.Drifted { // that is not to wait for a polkit that takes its time
+	switch { // sudo is not to wait for a polkit that takes its time, and still less the desktop
+	case converge.Hurries(ctx):
+		inTime, cancel = context.WithTimeout(ctx, patienceInHurry)
+	case resources[0].State == converge.Drifted:
 		inTime, cancel = context.WithTimeout(ctx, patienceBeforeRepair)
 	}
 	k.checkPolkit(inTime, allow, people, &resources[1])
@@ -243,7 +250,12 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 		switch {
 		case err != nil:
 		case r.ID == polkitID:
-			err = k.repairPolkit(ctx, allow)
+			inTime, cancel := ctx, func() {}
+			if converge.Hurries(ctx) {
+				inTime, cancel = context.WithTimeout(ctx, patienceInHurry)
+			}
+			err = k.repairPolkit(inTime, allow)
+			cancel()
 		case r.ID == groupsID:
 			err = k.repairGroups(ctx, wants[0].Spec)
 		default:
