@@ -13,9 +13,7 @@ func TestTheDesktopUserCannotStopSignalOrTraceTheAgent(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
 	const motd = "/etc/motd.d/soe"
-	if err := w.aws.PublishPolicy(policyPath, 1, map[string]string{"10-base": "schema = 1\n" + onlyDomainAdmins + "[dropins.\"" + motd + "\"]\ncontent = \"kept\\n\"\n"}); err != nil {
-		t.Fatal(err)
-	}
+	w.publishOnly(t, 1, map[string]string{"10-base": "schema = 1\n" + onlyDomainAdmins + "[dropins.\"" + motd + "\"]\ncontent = \"kept\\n\"\n"})
 	w.activate(t)
 	w.boot(t)
 	w.converged(t, 1)
