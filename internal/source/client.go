@@ -51,7 +51,14 @@ func (t *transport) current() *http.Transport {
 	if t.inUse != nil {
 		t.inUse.CloseIdleConnections() // they are to whom was trusted before
 	}
-	t.pool, t.inUse = pool, &http.Transport{
+	t.pool, t.inUse = pool, Transport(pool)
+	return t.inUse
+}
+
+// Transport is how requests are sent while these authorities are trusted; nil are the
+// host's.
+func Transport(pool *x509.CertPool) *http.Transport {
+	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
 		DialContext:           (&net.Dialer{Timeout: 5 * time.Second}).DialContext,
 		TLSClientConfig:       &tls.Config{RootCAs: pool, MinVersion: tls.VersionTLS12},
@@ -61,5 +68,4 @@ func (t *transport) current() *http.Transport {
 		MaxIdleConnsPerHost:   2,
 		ForceAttemptHTTP2:     true,
 	}
-	return t.inUse
 }

@@ -115,6 +115,7 @@ func newHerd(t *testing.T, dir string, n int, jitter func(time.Duration) time.Du
 	if err != nil {
 		t.Fatal(err)
 	}
+	s.Root = "/" // it plays machines that run; an image gets no secret
 	for i := range n {
 		name := fmt.Sprintf("A-%07d", i)
 		config := source.Config{Region: awsfake.Region, Path: policyPath, Endpoint: h.aws.URL}

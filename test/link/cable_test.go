@@ -190,11 +190,8 @@ func (c cable) endpoint(t *testing.T) *awsfake.Server {
 // less patience: an answer must begin after this time, and end after twice as much.
 func (c cable) client(t *testing.T, patience time.Duration) *http.Client {
 	t.Helper()
-	client := source.Client()
-	transport, ok := client.Transport.(*http.Transport)
-	if !ok {
-		t.Fatalf("requests are sent by a %T", client.Transport)
-	}
+	client, transport := source.Client(), source.Transport(nil)
+	client.Transport = transport
 	transport.Proxy = nil // the host's
 	transport.ResponseHeaderTimeout, client.Timeout = patience, 2*patience
 	dial := transport.DialContext
