@@ -14,10 +14,21 @@ import (
 // under the one in force, in this life of the agent, is called so and nothing else.
 
 // lookAnew has nothing be known of the machine, mu being held: it is to be held to a
-// policy under which nothing has been looked at.
+// policy under which nothing has been looked at. That something was corrected stays
+// known where the policy wants the same of it as the one before: it is told of once the
+// resource has been looked at.
 func (d *daemon) lookAnew(p *policy.Policy) {
 	now := d.System.Clock.Now()
-	d.resources, d.corrected = map[string][]converge.Resource{}, map[policy.ID]converge.Resource{}
+	d.resources = map[string][]converge.Resource{}
+	corrected := map[policy.ID]converge.Resource{}
+	for id, r := range d.corrected {
+		before, was := d.policy.Lookup(id)
+		now, is := p.Lookup(id)
+		if was && is && before.Digest() == now.Digest() && slices.Equal(before.Secrets, now.Secrets) {
+			corrected[id] = r
+		}
+	}
+	d.corrected = corrected
 	clear(d.timing)
 	for _, kind := range policy.Kinds() {
 		d.resources[kind] = converge.Unseen(p, kind, now)

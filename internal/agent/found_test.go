@@ -258,3 +258,33 @@ func TestAPolicyOfWhichNotAllIsKnownIsAwaitedAtFirstAndADoubtThen(t *testing.T) 
 	d.waits(errors.New("no network"), time.Now())
 	agrees(t, "when nothing can be heard", d, report.NotCompliant)
 }
+
+func TestWhatWasCorrectedIsCalledSoUnderTheNextPolicyThatWantsTheSameOfItOnceItIsLookedAt(t *testing.T) {
+	const same, other = "dropin/etc/a.d/same", "dropin/etc/a.d/other"
+	wants := func(serial int64, content string) *policy.Policy {
+		return &policy.Policy{Serial: serial, Resources: []policy.Resource{
+			{ID: other, Spec: policy.Dropin{Content: content}}, {ID: same, Spec: policy.Dropin{Content: "same"}},
+		}}
+	}
+	d := newTestDaemon(t, t.TempDir(), "1.0")
+	look := func(p *policy.Policy, state converge.State) {
+		d.record(converge.Result{Policy: p, Kinds: []string{"dropin"}, Resources: []converge.Resource{{ID: same, State: state}, {ID: other, State: state}}})
+	}
+	d.policy = wants(1, "one")
+	d.lookAnew(d.policy)
+	look(d.policy, converge.Corrected)
+	newer := wants(2, "two")
+	d.lookAnew(newer)
+	d.policy = newer
+	for _, r := range d.resources["dropin"] {
+		if !r.Unseen {
+			t.Errorf("%s has not been looked at and is %s", r.ID, r.State)
+		}
+	}
+	look(newer, converge.Compliant)
+	for _, r := range d.resources["dropin"] {
+		if want := map[policy.ID]converge.State{same: converge.Corrected, other: converge.Compliant}[r.ID]; r.State != want {
+			t.Errorf("%s is %s, and not %s", r.ID, r.State, want)
+		}
+	}
+}

@@ -75,15 +75,14 @@ func TestABadLocalFragmentIsRefusedAndTakenUpOnceItIsMended(t *testing.T) {
 		return !w.fails(t, "grep", "-qx", "here", "/etc/here.d/x")
 	})
 	w.converged(t, 1)
-	// Corrected or, if the policy has been read once more since, compliant.
 	explained := w.MustExec(t, "soe-agent", "explain", "dropin/etc/here.d/x")
-	for _, part := range []string{local + ":2 (local)", "state      co", `content = "here\n"`} {
+	for _, part := range []string{local + ":2 (local)", "state      corrected", `content = "here\n"`} {
 		if !strings.Contains(explained, part) {
 			t.Errorf("explain does not say %q:\n%s", part, explained)
 		}
 	}
 	explained = w.MustExec(t, "runuser", "-u", "nobody", "--", "soe-agent", "explain", "dropin/etc/here.d/x")
-	for _, part := range []string{local + ":2 (local)", "state      co", "wanted     root may see it", "history    root may see it"} {
+	for _, part := range []string{local + ":2 (local)", "state      corrected", "wanted     root may see it", "history    root may see it"} {
 		if !strings.Contains(explained, part) {
 			t.Errorf("explain does not say %q to everybody:\n%s", part, explained)
 		}
