@@ -22,9 +22,7 @@ func (d *daemon) lookAnew(p *policy.Policy) {
 	d.resources = map[string][]converge.Resource{}
 	corrected := map[policy.ID]converge.Resource{}
 	for id, r := range d.corrected {
-		before, was := d.policy.Lookup(id)
-		now, is := p.Lookup(id)
-		if was && is && before.Digest() == now.Digest() && slices.Equal(before.Secrets, now.Secrets) {
+		if wantTheSame(d.policy, p, id) {
 			corrected[id] = r
 		}
 	}
@@ -33,6 +31,13 @@ func (d *daemon) lookAnew(p *policy.Policy) {
 	for _, kind := range policy.Kinds() {
 		d.resources[kind] = converge.Unseen(p, kind, now)
 	}
+}
+
+// wantTheSame says whether both policies want the same of a resource.
+func wantTheSame(a, b *policy.Policy, id policy.ID) bool {
+	before, was := a.Lookup(id)
+	after, is := b.Lookup(id)
+	return was && is && before.Digest() == after.Digest() && slices.Equal(before.Secrets, after.Secrets)
 }
 
 // forgotten says of the resources of kinds that no worker walks that nobody will ever
@@ -59,6 +64,11 @@ func (d *daemon) record(result converge.Result) (known bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if !sameWish(result.Policy, d.policy) {
+		for _, r := range result.Resources {
+			if r.State == converge.Corrected && wantTheSame(result.Policy, d.policy, r.ID) {
+				d.corrected[r.ID] = r // what it is now is still to be seen
+			}
+		}
 		return false
 	}
 	for _, kind := range result.Kinds {

@@ -281,6 +281,8 @@ func TestWhatWasCorrectedIsCalledSoUnderTheNextPolicyThatWantsTheSameOfItOnceItI
 			t.Errorf("%s has not been looked at and is %s", r.ID, r.State)
 		}
 	}
+	d.corrected = map[policy.ID]converge.Resource{}
+	look(wants(1, "one"), converge.Corrected) // it ends when the newer policy is in force already
 	look(newer, converge.Compliant)
 	for _, r := range d.resources["dropin"] {
 		if want := map[policy.ID]converge.State{same: converge.Corrected, other: converge.Compliant}[r.ID]; r.State != want {
