@@ -281,12 +281,17 @@ func TestWhatWasCorrectedIsCalledSoUnderTheNextPolicyThatWantsTheSameOfItOnceItI
 			t.Errorf("%s has not been looked at and is %s", r.ID, r.State)
 		}
 	}
-	d.corrected = map[policy.ID]converge.Resource{}
-	look(wants(1, "one"), converge.Corrected) // it ends when the newer policy is in force already
-	look(newer, converge.Compliant)
-	for _, r := range d.resources["dropin"] {
-		if want := map[policy.ID]converge.State{same: converge.Corrected, other: converge.Compliant}[r.ID]; r.State != want {
-			t.Errorf("%s is %s, and not %s", r.ID, r.State, want)
+	called := func(when string) {
+		t.Helper()
+		look(newer, converge.Compliant)
+		for _, r := range d.resources["dropin"] {
+			if want := map[policy.ID]converge.State{same: converge.Corrected, other: converge.Compliant}[r.ID]; r.State != want {
+				t.Errorf("%s %s is %s, and not %s", when, r.ID, r.State, want)
+			}
 		}
 	}
+	called("corrected before the newer policy was in force")
+	d.corrected = map[policy.ID]converge.Resource{}
+	look(wants(1, "one"), converge.Corrected)
+	called("corrected by a walk that ended when it was")
 }
