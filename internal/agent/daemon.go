@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"os"
 	"os/signal"
 	"path/filepath"
@@ -368,73 +367,9 @@ func (d *daemon) setDebug(on bool) {
 	d.Log.Info("what is said has changed", "debug", on)
 }
 
-// verify looks at everything from time to time, for what cannot be watched. The
-// times are spread, so that desktops that woke together do not stay together.
-func (d *daemon) verify(ctx context.Context) {
-	for d.sleepUntilVerify(ctx) == nil {
-		d.settleCorrections()
-		d.markAll()
-	}
-}
-
 // zoneLook is how often it is looked whether the maintenance window is at another time
 // meanwhile, because the machine is in another time zone.
 const zoneLook = 5 * time.Minute
-
-func (d *daemon) sleepUntilVerify(ctx context.Context) error {
-	wait, zone := d.untilVerify(), system.Here(d.System.Clock).Location()
-	for wait > 0 {
-		step := wait
-		if d.windowIsSet() {
-			step = min(wait, zoneLook)
-		}
-		if err := d.System.Clock.Sleep(ctx, step); err != nil {
-			return err
-		}
-		wait -= step
-		if now := system.Here(d.System.Clock).Location(); now.String() != zone.String() {
-			wait, zone = min(wait, d.untilVerify()), now
-		}
-	}
-	return ctx.Err()
-}
-
-func (d *daemon) windowIsSet() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.config.Schedule.Window.IsSet()
-}
-
-// untilVerify is how long it is to the next verify: one falls in the beginning of
-// each maintenance window, for what waits for that.
-func (d *daemon) untilVerify() time.Duration {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	wait, window, now := spread(d.config.Schedule.Verify.Duration), d.config.Schedule.Window, system.Here(d.System.Clock)
-	if opens := window.Next(now); !opens.IsZero() {
-		wait = min(wait, opens.Sub(now)+rand.N(window.Length()/4)) //nolint:gosec // no secret depends on it
-	}
-	return wait
-}
-
-// settleCorrections makes what was corrected compliant like everything else.
-func (d *daemon) settleCorrections() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	clear(d.corrected)
-	for _, resources := range d.resources {
-		for i := range resources {
-			if resources[i].State == converge.Corrected {
-				resources[i].State, resources[i].Diff, resources[i].Cause = converge.Compliant, nil, ""
-			}
-		}
-	}
-}
-
-// spread returns a duration of d on average, between half and one and a half.
-func spread(d time.Duration) time.Duration {
-	return d/2 + rand.N(d) //nolint:gosec // no secret depends on it
-}
 
 // settle announces that the machine is as far as it gets, the first time that
 // everything has been walked: its published policy, unless none is meant

@@ -1,0 +1,85 @@
+package converge
+
+import (
+	"fmt"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+// notInLine is what was found and is not compliant.
+func (p *pass) notInLine() map[policy.ID]Resource {
+	first := map[policy.ID]Resource{}
+	for _, resources := range p.found {
+		for _, r := range resources {
+			if r.State != Compliant {
+				first[r.ID] = r
+			}
+		}
+	}
+	return first
+}
+
+// learn adds to first what could not be told before something else was repaired.
+func (p *pass) learn(first map[policy.ID]Resource) {
+	for _, resources := range p.found {
+		for _, r := range resources {
+			if was, seen := first[r.ID]; was.State == Unknown || !seen && r.unwanted {
+				first[r.ID] = r
+			}
+		}
+	}
+}
+
+// judge compares what was not in line at first with what is found last.
+func (p *pass) judge(first map[policy.ID]Resource) {
+	for _, resources := range p.found {
+		for i := range resources {
+			r := &resources[i]
+			was := first[r.ID]
+			delete(first, r.ID)
+			outcome := p.outcomes[r.ID]
+			if was.State != "" && was.State != Unknown {
+				r.noticed, r.Happened = was.noticed, was.Happened
+			}
+			switch {
+			case r.State == Compliant && was.State == Drifted:
+				r.State, r.Diff, r.Cause, r.Reason, r.mended = Corrected, was.Diff, was.Cause, was.Reason, !was.awaited
+				r.open = was.open
+				p.log.Info("corrected", "resource", r.ID, "kind", r.ID.Kind(), "state", r.State, "cause", r.Cause)
+			case r.State == Pending && was.State == Drifted:
+				r.Diff, r.Cause, r.mended = was.Diff, was.Cause, !was.awaited
+				r.open.diff, r.open.aspects = was.open.diff, was.open.aspects
+			case !r.repairable():
+			case outcome.Postponed != "":
+				r.Wait(outcome.Postponed, outcome.Reason).Openly()
+				r.held = true
+			case outcome.Err != nil:
+				r.FailFor(outcome.Err)
+			case p.rounds >= maxRounds && r.rights:
+				r.State, r.restless = Contested, true
+				p.opponent(r)
+				r.add("; it has been taken back each time")
+			case p.rounds >= maxRounds:
+				r.Fail(fmt.Sprintf("it was repaired %d times and is still, or again, not in line", p.rounds)).Openly()
+				r.restless = true
+			}
+			p.guarded(r)
+		}
+	}
+	for _, gone := range first {
+		p.reclaimed(gone)
+	}
+}
+
+// reclaimed reports for the last time what the policy does not want, and what is
+// no longer there since the pass has mended that.
+func (p *pass) reclaimed(r Resource) {
+	kind := r.ID.Kind()
+	outcome := p.outcomes[r.ID]
+	if !r.repairable() || p.halfSeen[kind] || outcome.Err != nil || outcome.Postponed != "" {
+		return
+	}
+	r.State, r.seen = Corrected, p.clock.Now()
+	p.log.Info("corrected", "resource", r.ID, "kind", kind, "state", r.State, "cause", r.Cause)
+	p.found[kind] = append(p.found[kind], r)
+}

@@ -1,0 +1,219 @@
+package system
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+
+	"golang.org/x/sys/unix"
+)
+
+// Temporary is the name under which a file is written before it takes its
+// place: one that readers of ".d" directories skip, for it begins with a dot,
+// and that logrotate, which does not mind dots, has on its taboo list.
+func Temporary(name string) string {
+	dir, base := path.Split(name)
+	return dir + "." + base + ".soe.swp"
+}
+
+func (d *disk) WriteFile(name string, content []byte, attr Attr) error {
+	if err := d.admit("write", name, Info.IsRegular); err != nil {
+		return err
+	}
+	if err := d.MkdirAll(path.Dir(name), 0o755); err != nil {
+		return err
+	}
+	at, err := d.find(name)
+	if err != nil {
+		return cannot("write", name, err)
+	}
+	defer at.close()
+	if err := d.writeTemporary(at, name, content, attr); err != nil {
+		return errors.Join(cannot("write", name, err), d.discard(at, name))
+	}
+	return d.replace(at, name)
+}
+
+func (d *disk) writeTemporary(at spot, name string, content []byte, attr Attr) error {
+	err := d.writeNew(at, name, content, attr)
+	if d.rights && noRoom(err) {
+		return d.writeSpare(at, name, content, attr)
+	}
+	return err
+}
+
+func (d *disk) writeNew(at spot, name string, content []byte, attr Attr) error {
+	if err := d.discard(at, name); err != nil { // one that a crash has left
+		return err
+	}
+	temporary := Temporary(name)
+	if err := d.gate(Change{"create", temporary}); err != nil {
+		return err
+	}
+	// Nobody but root sees the content until owner and mode are right.
+	f, err := at.openFile(Temporary(at.base), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+	if err != nil {
+		return err
+	}
+	return d.fill(f, at, name, content, attr)
+}
+
+// fill writes an open file that is to take the place of name, and closes it.
+func (d *disk) fill(f *os.File, at spot, name string, content []byte, attr Attr) error {
+	defer f.Close()
+	temporary := Temporary(name)
+	steps := []struct {
+		op string
+		do func() error
+	}{
+		{"write", func() error { _, err := f.Write(content); return err }},
+		{"cut", func() error { return f.Truncate(int64(len(content))) }},
+		{"chown", func() error { return f.Chown(attr.UID, attr.GID) }},
+		{"chmod", func() error { return setMode(f, attr.Mode) }},
+		{"label", func() error { return d.copyLabel(f, at, name) }},
+		{"sync", f.Sync},
+	}
+	for _, step := range steps {
+		if step.op == "cut" && !d.rights {
+			continue // it is new, and no longer than this
+		}
+		if err := d.gate(Change{step.op, temporary}); err != nil {
+			return err
+		}
+		if err := step.do(); err != nil {
+			return err
+		}
+	}
+	return f.Close()
+}
+
+// openFile opens a name in the directory of a spot, and no link.
+func (s spot) openFile(base string, flags int, perm uint32) (*os.File, error) {
+	fd, err := unix.Openat(s.dir, base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(fd), base), nil
+}
+
+// setMode makes the mode of a file all that says who may do what: it may have an
+// ACL of its own, or one that its directory gives to new files.
+func setMode(f *os.File, mode fs.FileMode) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	if info.Mode().IsRegular() {
+		err = unix.Fremovexattr(int(f.Fd()), accessACL)
+		if err != nil && !errors.Is(err, unix.ENODATA) && !errors.Is(err, unix.ENOTSUP) {
+			return fmt.Errorf("cannot take its access control list away: %w", err)
+		}
+	}
+	return unix.Fchmod(int(f.Fd()), uint32(mode))
+}
+
+// accessACL is the attribute of an access control list. The kernel keeps none that
+// says no more than the mode.
+const accessACL = "system.posix_acl_access"
+
+const selinuxLabel = "security.selinux"
+
+// copyLabel gives f the SELinux label of the file that it replaces. A new file
+// has the label that the loaded SELinux policy gives in its directory.
+func (d *disk) copyLabel(f *os.File, at spot, name string) error {
+	err := d.look.at("open", name)
+	if err != nil {
+		return err
+	}
+	old, err := at.openFile(at.base, unix.O_RDONLY|unix.O_NONBLOCK, 0)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // there is none to copy from
+	}
+	if err != nil {
+		if info, looked := d.lstat(name); looked == nil && !info.IsRegular() {
+			return nil // and none is read from what is no file
+		}
+		return err
+	}
+	defer old.Close()
+	label := make([]byte, 256)
+	n, err := d.attribute(int(old.Fd()), name, selinuxLabel, label)
+	if err != nil || n == 0 { // no SELinux, or a file without a label
+		return err
+	}
+	return unix.Fsetxattr(int(f.Fd()), selinuxLabel, label[:n], 0)
+}
+
+// replace renames the temporary file over name and makes that last.
+func (d *disk) replace(at spot, name string) error {
+	err := d.gate(Change{"rename", name})
+	if err == nil {
+		err = d.still(at, name)
+	}
+	if err == nil {
+		err = unix.Renameat(at.dir, Temporary(at.base), at.dir, at.base)
+	}
+	if err != nil {
+		return errors.Join(cannot("write", name, err), d.discard(at, name))
+	}
+	return d.syncDir(at, path.Dir(name))
+}
+
+// still says whether a name still leads where it led. Whoever may move the directory
+// would else get the file somewhere, and nobody would be told.
+func (d *disk) still(at spot, name string) error {
+	now, err := d.find(name)
+	if err != nil {
+		return err
+	}
+	defer now.close()
+	var before, after unix.Stat_t
+	if err := errors.Join(unix.Fstat(at.dir, &before), unix.Fstat(now.dir, &after)); err != nil {
+		return err
+	}
+	if before.Dev != after.Dev || before.Ino != after.Ino {
+		return errors.New("its directory was replaced meanwhile")
+	}
+	return nil
+}
+
+// discard removes the temporary file of a name, if there is one.
+func (d *disk) discard(at spot, name string) error {
+	temporary := Temporary(name)
+	var st unix.Stat_t
+	err := d.look.at("stat", temporary)
+	if err == nil {
+		err = unix.Fstatat(at.dir, Temporary(at.base), &st, unix.AT_SYMLINK_NOFOLLOW)
+	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return cannot("remove", temporary, err)
+	}
+	if err := d.gate(Change{"discard", temporary}); err != nil {
+		return cannot("remove", temporary, err)
+	}
+	if err := at.remove(Temporary(at.base)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return cannot("remove", temporary, err)
+	}
+	return nil
+}
+
+// syncDir makes what was changed in the directory of a spot last.
+func (d *disk) syncDir(at spot, dir string) error {
+	if err := d.gate(Change{"sync", dir}); err != nil {
+		return cannot("make lasting", dir, err)
+	}
+	f, err := at.openFile(".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return cannot("open", dir, err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return cannot("make lasting", dir, err)
+	}
+	return nil
+}
