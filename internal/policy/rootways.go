@@ -35,8 +35,8 @@ const (
 func rootWays() []rootWay {
 	return []rootWay{
 		{"it is a shell", "sh bash rbash dash ash zsh ksh mksh pdksh csh tcsh fish busybox toybox", whenFile, "any"},
-		{"it opens a shell as somebody else", "su sudo runuser login newgrp sg pkexec doas run0 machinectl sulogin", never, ""},
-		{"an editor writes any file, and starts a shell", "vi vim vimdiff view rvim rview ex nvim nano rnano pico emacs emacsclient ed red joe jed mcedit mg micro editor gedit xed pluma kate kwrite mousepad vipw vigr visudo crontab select-editor", never, ""},
+		{"it opens a shell as somebody else", "su sudo runuser login newgrp sg pkexec doas run0 machinectl sulogin ld.so", never, ""},
+		{"an editor writes any file, and starts a shell", "vi vim vimdiff view rvim rview ex nvim nano rnano pico emacs emacsclient ed red joe jed mcedit mg micro editor gedit gnome-text-editor xed pluma kate kwrite mousepad vipw vigr visudo crontab select-editor", never, ""},
 		{"a pager starts a shell (!sh)", "less more most pg pager man info whatis lesspipe zless bzless xzless", never, "only"},
 		{"it shows what is long in a pager, which starts a shell (!sh)", "journalctl loginctl timedatectl hostnamectl localectl git", noPager, "only"},
 		{"its option -H shows what is long in a pager, which starts a shell (!sh)", "dmesg", always, "only"},
@@ -58,6 +58,13 @@ func rootWays() []rootWay {
 }
 
 var programVersion = regexp.MustCompile(`^([A-Za-z_+-]*?[A-Za-z_+])[-0-9.]*(\.(basic|tiny|nox|gtk|gtk3|athena|traditional|openbsd|ubuntu))?$`)
+
+// MakesRoot says whether whoever may run a program as root, with arguments of their own
+// choosing, may do anything as root, as far as that is known of it.
+func MakesRoot(program string) bool {
+	root := []sudotext.Subject{{Form: sudotext.User, Name: "root"}}
+	return len(waysToRoot(sudotext.Command{As: root, Program: program})) > 0
+}
 
 // waysToRoot says why whoever may run a command may run anything as root, each reason once.
 func waysToRoot(c sudotext.Command) []string {

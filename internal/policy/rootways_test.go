@@ -99,3 +99,15 @@ func TestEveryWayToRootHasAReasonAndItsProgramsStandInOneRowEach(t *testing.T) {
 		}
 	}
 }
+
+func TestAProgramMakesRootWhateverItsVersionAndWhereverPeopleMayPutIt(t *testing.T) {
+	for program, makes := range map[string]bool{
+		"/usr/bin/bash": true, "/usr/bin/python3.11": true, "/usr/bin/vim.tiny": true, "/bin/systemctl": true, "/usr/bin/ld.so": true,
+		"/home/user/helper": true, "/tmp/x": true,
+		"/usr/local/bin/helper": false, "/usr/bin/id": false, "/usr/sbin/lpadmin": false,
+	} {
+		if MakesRoot(program) != makes {
+			t.Errorf("%s: %t", program, !makes)
+		}
+	}
+}

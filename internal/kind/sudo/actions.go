@@ -79,28 +79,6 @@ func harmless(program string) bool {
 		(strings.HasSuffix(base, "-backlight-helper") || strings.HasSuffix(base, "-led-helper") || strings.HasSuffix(base, "-oled-helper"))
 }
 
-// opens says whether whoever runs a program as root is root: it runs what it is told to,
-// or writes any file. A program that only one thing can be done with is left alone.
-func opens(program string) bool {
-	base := path.Base(program)
-	bare := strings.TrimRight(base, "0123456789.-")
-	for _, names := range []string{
-		`sh bash dash zsh ksh mksh csh tcsh fish rbash busybox`,                           // shells
-		`python perl ruby node php lua tclsh wish expect gawk awk mawk nawk gdb irb java`, // interpreters
-		`env su sudo pkexec runuser setpriv chroot unshare nsenter nice nohup timeout time xargs find strace ltrace setsid stdbuf watch script screen tmux ssh systemd-run systemctl machinectl flock ionice taskset start-stop-daemon capsh ld.so doas`, // run another
-		`vi vim nvim nano pico emacs ed sed ex view rvim joe mcedit mc gedit pluma xed kate mousepad gnome-text-editor less more most man`,                                                                                                               // write files, or run a shell
-		`cp mv ln tee dd install rsync scp tar cpio unzip zip 7z chmod chown chgrp setfacl setcap mount patch curl wget`,                                                                                                                                 // write files
-		`visudo vipw vigr usermod useradd groupmod gpasswd passwd chpasswd crontab at`,                                                                                                                                                                   // make administrators
-		`yum dnf rpm apt apt-get aptitude dpkg snap pip pip3 gem npm zypper flatpak synaptic`,                                                                                                                                                            // scripts of packages
-		`docker podman virsh lxc lxd modprobe insmod caja nautilus thunar nemo mate-terminal gnome-terminal xterm git make gcc openssl`,                                                                                                                  // run or write what they are told to
-	} {
-		if all := strings.Fields(names); slices.Contains(all, base) || slices.Contains(all, bare) {
-			return true
-		}
-	}
-	return false
-}
-
 // questions are all that is asked about a person, of the actions that are installed.
 // programs are those that are asked about besides.
 func questions(installed []system.Action, programs []string) (all []question) {

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -218,7 +219,7 @@ func (k *Kind) programs(rules []ruleFile) []string {
 	}
 	for _, f := range rules {
 		for _, match := range programName.FindAllSubmatch(f.content, maxPrograms) {
-			if name := string(match[1]); opens(name) {
+			if name := string(match[1]); policy.MakesRoot(name) {
 				named = appendNew(named, name)
 			}
 		}
