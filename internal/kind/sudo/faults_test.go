@@ -6,7 +6,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/sudotext"
@@ -168,4 +171,41 @@ func TestNobodysRightsAreJudgedByALookThatFailed(t *testing.T) {
 		sickScene("a rule of polkit's", wanted, with(rulesDir+"/50-theirs.rules", "polkit.addRule(function() { return polkit.Result.YES; });\n")),
 		sickScene("without sudo", wanted, with("/usr/bin/sudo", "none")),
 	)
+}
+
+// stuckSessions is a logind behind a bus that stands still.
+type stuckSessions struct{}
+
+func (stuckSessions) List(ctx context.Context) ([]system.Session, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(20 * time.Second): // who asks a service waits no longer
+		return nil, context.DeadlineExceeded
+	}
+}
+
+func TestALogindThatDoesNotAnswerHoldsUpTheEndOfAGrantForSecondsAtMost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		m := sickScene("", "[sudo]\nallow = [\"%admins\"]\n", map[string]string{sudoers.Dir + "/50-theirs": "bob ALL = (ALL) ALL\n"}).Build(t, nil)
+		m.Kind.(*Kind).system.Sessions = stuckSessions{}
+		began := time.Now()
+		drifted, err := m.Kind.Check(t.Context())
+		if err != nil || drifted[0].State != converge.Drifted {
+			t.Fatalf("%v: %+v", err, drifted)
+		}
+		for _, outcome := range m.Kind.Repair(t.Context(), drifted[:1]) {
+			t.Errorf("%s: %v", outcome.ID, outcome.Err)
+		}
+		if took := time.Since(began); took > 2*patienceBeforeRepair {
+			t.Errorf("it took %s", took)
+		}
+		if got := read(t, m.Root, "/etc/sudoers.d/50-theirs"); got != mark+"bob ALL = (ALL) ALL\n" {
+			t.Errorf("the grant is\n%s", got)
+		}
+		found, err := m.Kind.Check(t.Context())
+		if err != nil || found[0].State != converge.Unknown {
+			t.Errorf("who has not been asked about may do anything: %v, %+v", err, found)
+		}
+	})
 }

@@ -256,7 +256,9 @@ const maxRounds = 20
 func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 	mark := k.Mark()
 	over := k.overruled()
-	people, err := facts.People(ctx, k.system)
+	soon, enough := context.WithTimeout(ctx, patienceBeforeRepair)
+	defer enough()
+	people, err := facts.People(soon, k.system)
 	if err = errors.Join(err, k.writePolkit(allow, over, mark)); err != nil {
 		return err // the administrators must be named before others lose what they have
 	}

@@ -33,7 +33,7 @@ func sudoersAttr() system.Attr { return system.Attr{Mode: 0o440} }
 // that sudo would say the same again. Groups of the directory are in no file.
 const trusted = 10 * time.Minute
 
-// patienceBeforeRepair is how long polkit may take while sudo is to be mended, and
+// patienceBeforeRepair is how long logind may take, and polkit while sudo is to be mended, and
 // patienceInHurry while the desktop waits. polkit 122
 // has been seen to answer nobody for 15 seconds, until it gives up a rule that has
 // long returned.
@@ -106,7 +106,9 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	want := wants[0]
 	allow := allowed(want.Spec)
-	people, peopleErr := facts.People(ctx, k.system)
+	soon, enough := context.WithTimeout(ctx, patienceBeforeRepair)
+	people, peopleErr := facts.People(soon, k.system)
+	enough()
 	wanted := func(id policy.ID) converge.Resource {
 		like := want.Resource
 		like.ID = id
