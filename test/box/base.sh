@@ -26,6 +26,12 @@ customize() {
   : >"$root/etc/resolv.conf"
   chroot "$root" systemctl mask --quiet "${masked[@]}"
 
+  # polkit 121 and 122 signal the end of a rule without holding the lock that the waiter checks under (mended in 123,
+  # commit 5615ed0): now and then the wake-up is lost, and polkitd stands still for 15 s. On one CPU, and
+  # without being preempted by what it has just started, the waiter waits by the time the rule ends.
+  mkdir -p "$root/etc/systemd/system/polkit.service.d"
+  printf '[Service]\nCPUAffinity=0\nCPUSchedulingPolicy=batch\n' >"$root/etc/systemd/system/polkit.service.d/one-cpu.conf"
+
   # Some schemas come with programs that would bring the desktop along.
   local package
   for package in mate-session-manager mate-panel; do
