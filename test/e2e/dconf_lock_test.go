@@ -12,6 +12,7 @@ import (
 // Of several databases that lock a key, dconf reads it from the lowest: whatever
 // stands above is passed over.
 func TestALockOfADatabaseBelowIsNotTakenForOurs(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	const key, free = "dconf/org/mate/desktop/background/picture-filename", "dconf/org/mate/desktop/background/picture-options"
 	site := func(keyfile, locks string) {
@@ -39,6 +40,7 @@ func TestALockOfADatabaseBelowIsNotTakenForOurs(t *testing.T) {
 }
 
 func TestAProfileInTheRuntimeDirectoryDoesNotWalkAroundALock(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.MustExecAs(t, box.DesktopUser, "sh", "-c", "mkdir -p ~/run/dconf && echo user-db:user > ~/run/dconf/profile")
 	bypass := "XDG_RUNTIME_DIR=/home/" + box.DesktopUser + "/run"

@@ -48,6 +48,7 @@ func (d *desktop) watchSession(t *testing.T) (until func(line string)) {
 }
 
 func TestARunningSessionSeesEveryChangeOfSettingsAndTheirEnd(t *testing.T) {
+	t.Parallel()
 	const lockEnabled = "\n[dconf.\"org/mate/screensaver\"]\nlock-enabled = true\n"
 	d := newDesktop(t)
 	d.asUser(t, "dbus-run-session", "dconf", "write", "/org/mate/screensaver/lock-enabled", "false")
@@ -101,6 +102,7 @@ func TestARunningSessionSeesEveryChangeOfSettingsAndTheirEnd(t *testing.T) {
 }
 
 func TestAProfileIsGivenBackAsItWas(t *testing.T) {
+	t.Parallel()
 	const (
 		profile = "/etc/dconf/profile/user"
 		site    = "# site\r\nuser-db:user   # people's own\r\nsystem-db:local\r\nfile-db:/opt/site/defaults\r\n"
@@ -134,6 +136,7 @@ func TestAProfileIsGivenBackAsItWas(t *testing.T) {
 }
 
 func TestWithoutDconfAndItsLedgerTheSettingsGoAllTheSame(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.apply(t, desktopSettings)
 	d.MustExec(t, "sh", "-c", "rm -r /var/lib/soe-agent; mv /usr/bin/dconf /usr/bin/dconf.away")
@@ -151,6 +154,7 @@ func TestWithoutDconfAndItsLedgerTheSettingsGoAllTheSame(t *testing.T) {
 }
 
 func TestWhoeverIsLoggedInHasAMandatoryProfileAndADirectoryIsNotRemoved(t *testing.T) {
+	t.Parallel()
 	const guest = "/run/dconf/user/990"
 	d := newDesktop(t)
 	d.MustExec(t, "useradd", "--system", "--uid", "990", "--create-home", "--home-dir", "/srv/guest", "--shell", "/bin/sh", "guest")
@@ -187,6 +191,7 @@ const laterSchema = `<schemalist><schema id="com.example.later" path="/com/examp
 `
 
 func TestAKeyWhoseSchemaComesWithAPackageIsSetInTheSameApply(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	settings := desktopSettings + "[dconf.\"com/example/later\"]\nsize = 7\n"
 	o := d.apply(t, settings)

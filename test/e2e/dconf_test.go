@@ -52,6 +52,7 @@ func (d *desktop) isWritable(t *testing.T, schema, key string, environment ...st
 }
 
 func TestASettingIsInForceAndLockedForTheUser(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.apply(t, desktopSettings).wants(t, allSettings(converge.Corrected))
 	d.converged(t)
@@ -74,6 +75,7 @@ func TestASettingIsInForceAndLockedForTheUser(t *testing.T) {
 }
 
 func TestASecondApplyOfSettingsWritesNothing(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.apply(t, desktopSettings).wants(t, allSettings(converge.Corrected))
 	const list = "find /etc/dconf /run/dconf -printf '%p %i %T@ %C@\n' | sort"
@@ -85,6 +87,7 @@ func TestASecondApplyOfSettingsWritesNothing(t *testing.T) {
 }
 
 func TestNoProfileOfTheUsersOwnWalksAroundALock(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.MustExecAs(t, box.DesktopUser, "sh", "-c", "echo user-db:user > ~/own")
 	bypass := []string{"DCONF_PROFILE=/home/" + box.DesktopUser + "/own"}
@@ -108,6 +111,7 @@ func TestNoProfileOfTheUsersOwnWalksAroundALock(t *testing.T) {
 }
 
 func TestWhateverHappensToTheDatabaseIsNoticedAndMended(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.apply(t, desktopSettings).wants(t, allSettings(converge.Corrected))
 	for _, harm := range []string{
@@ -154,6 +158,7 @@ func TestWhateverHappensToTheDatabaseIsNoticedAndMended(t *testing.T) {
 }
 
 func TestAnUmaskThatHidesEverythingHidesNoLocks(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.setPolicy(t, desktopSettings)
 	d.MustExec(t, "sh", "-c", "umask 077; soe-agent --json apply --policy "+policyDir)
@@ -164,6 +169,7 @@ func TestAnUmaskThatHidesEverythingHidesNoLocks(t *testing.T) {
 }
 
 func TestABrokenDatabaseOfSomebodyElsesDoesNotHoldUpOurs(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	for _, name := range []string{"aaa", "zzz"} {
 		d.MustWriteFile(t, "/etc/dconf/db/"+name+".d/00-broken", box.File{Content: "garbage\n"})
@@ -176,6 +182,7 @@ func TestABrokenDatabaseOfSomebodyElsesDoesNotHoldUpOurs(t *testing.T) {
 }
 
 func TestAProfileKeepsItsOtherSources(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.MustWriteFile(t, "/etc/dconf/profile/user", box.File{Content: "# ours\nuser-db:user\nsystem-db:local\nsystem-db:soe\nsystem-db:site"})
 	d.apply(t, desktopSettings).wants(t, allSettings(converge.Corrected))
@@ -188,6 +195,7 @@ func TestAProfileKeepsItsOtherSources(t *testing.T) {
 }
 
 func TestABadValueFailsAloneAndTheOthersAreSet(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	o := d.apply(t, `
 [dconf."org/mate/desktop/session"]
@@ -231,6 +239,7 @@ guess = ["a", "b"]
 }
 
 func TestAKeyThatLeavesThePolicyLeavesTheDatabase(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.apply(t, desktopSettings)
 	d.apply(t, `
@@ -248,6 +257,7 @@ idle-delay = 20
 }
 
 func TestARuleThatOnlyAuditsAKeyKeepsItAsItIs(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.apply(t, desktopSettings)
 	o := d.apply(t, strings.ReplaceAll(desktopSettings, "idle-delay = 10", "idle-delay = 20")+`
@@ -267,6 +277,7 @@ mode = "audit"
 }
 
 func TestSettingsThatComeIntoTheProfileDuringASessionArePending(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	session, err := d.Login(t.Context(), box.DesktopUser, "XDG_SESSION_TYPE=x11")
 	if err != nil {
@@ -302,6 +313,7 @@ exit 0
 `
 
 func TestAnOldDconfThatSkipsAndHidesItsFailuresIsNotTakenAtItsWord(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t, box.WithFiles(map[string]box.File{"/usr/local/bin/dconf": {Content: oldDconf, Mode: 0o755}}))
 	d.MustWriteFile(t, "/etc/dconf/db/aaa.d/00-broken", box.File{Content: "garbage\n"})
 	d.apply(t, desktopSettings).wants(t, allSettings(converge.Corrected))
@@ -324,6 +336,7 @@ func TestAnOldDconfThatSkipsAndHidesItsFailuresIsNotTakenAtItsWord(t *testing.T)
 }
 
 func TestWithoutDconfNothingIsWrittenAndTheReasonIsSaid(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.MustExec(t, "mv", "/usr/bin/dconf", "/usr/bin/dconf.away")
 	o := d.apply(t, desktopSettings)

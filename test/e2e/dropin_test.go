@@ -10,6 +10,7 @@ import (
 )
 
 func TestAFileThatItsReaderRefusesStaysOut(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	o := d.apply(t, `
 [dropins."/etc/sudoers.d/60-bad"]
@@ -42,6 +43,7 @@ content = "export GOOD=1\n"
 }
 
 func TestAUnitIsKnownToSystemdOnceItIsWritten(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	const toml = `
 [dropins."/etc/systemd/system/soe-test.service"]
@@ -57,6 +59,7 @@ content = "[Unit]\nDescription=two\n"
 }
 
 func TestSomebodyElsesFileIsKeptBeforeItIsReplaced(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.MustWriteFile(t, "/etc/rsyslog.d/60-token.conf", box.File{Content: "# somebody else's\n"})
 	d.apply(t, "[dropins.\"/etc/rsyslog.d/60-token.conf\"]\ncontent = \"# plain\\n\"\nmode = \"0640\"\n").wants(t,
@@ -70,6 +73,7 @@ func TestSomebodyElsesFileIsKeptBeforeItIsReplaced(t *testing.T) {
 }
 
 func TestABrokenFileOfSomebodyElsesIsNamedAndBlocksNoneOfThePolicy(t *testing.T) {
+	t.Parallel()
 	const theirs, id = "/etc/sudoers.d/50-theirs", "dropin/etc/sudoers.d/60-good"
 	const toml = "[dropins.\"/etc/sudoers.d/60-good\"]\ncontent = \"Defaults:dadmin !lecture\\n\"\n" +
 		"[dropins.\"/etc/sudoers.d/70-bad\"]\ncontent = \"dadmin ALL ALL\\n\"\n"
@@ -89,6 +93,7 @@ func TestABrokenFileOfSomebodyElsesIsNamedAndBlocksNoneOfThePolicy(t *testing.T)
 }
 
 func TestWhatTakesEffectLaterIsPendingUntilThen(t *testing.T) {
+	t.Parallel()
 	const logind, limits = "dropin/etc/systemd/logind.conf.d/60.conf", "dropin/etc/security/limits.d/60.conf"
 	d := newDesktop(t)
 	session, err := d.Login(t.Context(), box.DesktopUser)

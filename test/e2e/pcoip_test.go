@@ -112,6 +112,7 @@ done; soe-agent report; exit 1`, "sh", states)
 }
 
 func TestAChangeThatTheAgentHasNotStartedForYetIsInEffectAtOnce(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.MustExec(t, "systemctl", "stop", box.PCoIPService)
 	d.apply(t, clipboardOff).wants(t, map[policy.ID]converge.State{"pcoip/server_clipboard_state": converge.Corrected})
@@ -120,6 +121,7 @@ func TestAChangeThatTheAgentHasNotStartedForYetIsInEffectAtOnce(t *testing.T) {
 }
 
 func TestAPCoIPFileThatTheAgentCannotReadIsMended(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.MustExec(t, "systemctl", "stop", box.PCoIPService)
 	d.apply(t, clipboardOff)
@@ -131,6 +133,7 @@ func TestAPCoIPFileThatTheAgentCannotReadIsMended(t *testing.T) {
 }
 
 func TestWithoutAPCoIPAgentADirectiveIsNotCalledCompliant(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.MustExec(t, "rm", "-r", "/etc/pcoip-agent")
 	o := d.apply(t, clipboardOff)

@@ -62,6 +62,7 @@ func (d *desktop) untilPolkit(t *testing.T, user, question string, want bool) {
 }
 
 func TestWhatPolkitGivesByWhateverTextIsTakenBack(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.MustWriteFile(t, polkitRules+"30-helpdesk.rules", box.File{Content: helpDesk})
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
@@ -112,6 +113,7 @@ func TestWhatPolkitGivesByWhateverTextIsTakenBack(t *testing.T) {
 // An action that is allowed to whoever has the session in front gives root to whoever may
 // get one; a package's helpers that only set a lamp do not.
 func TestWhatAnActionsFileGivesToASessionCountsForThoseWithoutOne(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
 	exec := func(program string) string {
@@ -133,6 +135,7 @@ func TestWhatAnActionsFileGivesToASessionCountsForThoseWithoutOne(t *testing.T) 
 
 // With a process of root's that is in the person's session, what goes by that holds too.
 func TestWhatARuleGivesToASessionIsTakenBack(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
 	for name, condition := range map[string]string{
@@ -171,6 +174,7 @@ func TestWhatARuleGivesToASessionIsTakenBack(t *testing.T) {
 }
 
 func TestARuleByWhichOnesOwnPasswordIsEnoughIsOverruled(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
 	own := `polkit.addRule(function(a, s) { if (a.id == "org.freedesktop.systemd1.manage-units") return polkit.Result.AUTH_SELF; });
@@ -189,6 +193,7 @@ func TestARuleByWhichOnesOwnPasswordIsEnoughIsOverruled(t *testing.T) {
 // Nothing of the person's runs when polkit is asked, so nothing of it can be stopped,
 // killed or made to lie.
 func TestNothingOfThePersonsRunsWhenPolkitIsAsked(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.MustWriteFile(t, polkitRules+"50-x.rules", box.File{Content: rule("true")})
 	d.sh(t, `cat >/root/stop <<'E'
@@ -208,6 +213,7 @@ systemd-run --quiet --unit=stopper --uid=user sh /tmp/stop`)
 }
 
 func TestAPolkitThatIsStartedAnewOrStoppedIsNotBelievedByHalf(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
 	d.sh(t, `systemd-run --quiet --unit=restarter sh -c 'while :; do systemctl restart polkit; systemctl reset-failed polkit; sleep 0.3; done'`)
@@ -227,6 +233,7 @@ func TestAPolkitThatIsStartedAnewOrStoppedIsNotBelievedByHalf(t *testing.T) {
 }
 
 func TestADsysIsToldApartAndNotFoughtOver(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	const name = polkitRules + "00-adsys-privilege-enforcement.rules"
 	content := "// This file is managed by adsys.\npolkit.addAdminRule(function(action, subject){\n\treturn [\"unix-user:user\"];\n});\n"

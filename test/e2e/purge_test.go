@@ -10,6 +10,7 @@ import (
 )
 
 func TestADirectoryThatThePolicyOwnsHoldsOnlyWhatPackagesAndThePolicyPutThere(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	strays := []string{"/etc/modprobe.d/stray.conf", "/etc/modprobe.d/it's \"quoted\" [a]*?\\ b.conf", "/etc/logrotate.d/stray"}
 	for _, name := range strays {

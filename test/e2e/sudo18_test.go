@@ -29,6 +29,7 @@ func oldSudo(t *testing.T) *desktop {
 var onHost = regexp.MustCompile(` on [^ :]+([:.])`)
 
 func TestTheStandInForOldSudoDoesWhatTheRealOneWasRecordedToDo(t *testing.T) {
+	t.Parallel()
 	d := oldSudo(t)
 	d.sh(t, "rm /etc/sudoers.d/*; printf 'root ALL=(ALL) ALL\\n#includedir /etc/sudoers.d\\n' > /etc/sudoers")
 	records, err := sudo18.Records()
@@ -68,6 +69,7 @@ func firstLineOf(text string) string {
 // Each file stops sudo 1.8.23 for everybody, or makes visudo find fault. Somebody else's
 // loses the line that is to blame and no other; the policy's own is not written.
 func TestWhatStopsAnOldSudoIsFoundToTheLineAndNotWrittenByThePolicy(t *testing.T) {
+	t.Parallel()
 	d := oldSudo(t)
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
 	d.keep(t)

@@ -64,6 +64,7 @@ func (d *desktop) wantsWorkingSudoOf(t *testing.T) {
 }
 
 func TestWhoeverThePolicyNamesMayRunTheCommandsThatItNamesAndNoOther(t *testing.T) {
+	t.Parallel()
 	for name, make := range map[string]func(*testing.T) *desktop{
 		"the sudo that is installed": func(t *testing.T) *desktop { return newDesktop(t) },
 		"an old sudo":                oldSudo,
@@ -105,6 +106,7 @@ func (d *desktop) ask(t *testing.T, user string, argv ...string) bool {
 }
 
 func TestMoreOrLessThanThePolicysCommandsIsNotCompliant(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.sh(t, developers+knowsPerson)
 	d.apply(t, someCommands).wants(t, sudoInLine)
@@ -136,6 +138,7 @@ func TestMoreOrLessThanThePolicysCommandsIsNotCompliant(t *testing.T) {
 }
 
 func TestAPolicyWhoseOwnSudoersFileContradictsItIsRefused(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.sh(t, developers)
 	site := func(who string) string {
@@ -164,6 +167,7 @@ func TestAPolicyWhoseOwnSudoersFileContradictsItIsRefused(t *testing.T) {
 
 // The commands that lint takes are read by sudo as one grant each, whatever is in them.
 func TestEveryCommandThatThePolicyTakesIsOneGrantToSudo(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	parts := []string{
 		"/usr/bin/id", "/x", "/", " ", " ", " ", "a", "-x", `\,`, `\:`, `\=`, `\#`, `\\`, `\ `, `\*`, `\?`, `\[`, `\]`, `\!`, "*", "?", "[a-z]", "!", "(", ")", "%", "@", "+", "$", "~", "é", "{", "}", ";", "|", "&", "<", ">", "`", "^", "ALL", "NOPASSWD", "sudoedit", "sha256", `""`, "#", ",", "=", ":", `"`,

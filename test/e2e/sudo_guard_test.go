@@ -52,6 +52,7 @@ esac
 }
 
 func TestAChangeAfterWhichSudoDoesNotWorkIsPutBack(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.sh(t, "ln -s /opt/target /etc/sudoers.d/50-link; echo 'user ALL=(ALL) ALL' > /opt/target; chmod 640 /etc/sudoers.d/01-ws-admin-user")
 	const state = "cd /etc/sudoers.d; stat -c '%n %F %a %u %g %N' *; head -n 50 *"
@@ -79,6 +80,7 @@ func TestAChangeAfterWhichSudoDoesNotWorkIsPutBack(t *testing.T) {
 
 // Whichever write fails, and wherever the machine dies, visudo accepts the tree.
 func TestNoFaultLeavesATreeThatSudoCannotRead(t *testing.T) {
+	t.Parallel()
 	b := newBox(t, box.ThinImage(), box.NotBooted())
 	p := &policy.Policy{Resources: []policy.Resource{{ID: "sudo/allow", Spec: policy.Sudo{Allow: []string{"root", "%domain-admins"}}}}}
 	b.MustExec(t, "cp", "-a", "/etc/sudoers.d", "/root/kept")
@@ -125,6 +127,7 @@ func TestNoFaultLeavesATreeThatSudoCannotRead(t *testing.T) {
 }
 
 func TestAnImageThatDoesNotRunIsLockedDownByWhatItsFilesSay(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t, box.NotBooted())
 	d.MustWriteFile(t, "/etc/sudoers.d/zzz-stray", box.File{Content: "user ALL=(ALL) ALL\n", Mode: 0o440})
 	dir := t.TempDir()
@@ -152,6 +155,7 @@ func TestAnImageThatDoesNotRunIsLockedDownByWhatItsFilesSay(t *testing.T) {
 }
 
 func TestPeopleAreTakenOutOfTheGroupsThatAreAsGoodAsRoot(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.sh(t, `groupadd -g 990 docker; groupadd -g 991 disk2; useradd -r -u 980 builder
 for who in user dadmin ec2-user builder; do gpasswd -a $who docker; done; gpasswd -a user disk2
@@ -185,6 +189,7 @@ sed -i '/^docker:/s/$/,EXAMPLE\\jane/' /etc/group`)
 // It sees what the agent's own parser would have to be wrong about, which is why
 // the test asks it for what that one reports as well.
 func TestSudosOwnParserGivesASecondOpinion(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.sh(t, knowsPerson+`echo '#includedir /opt/more.d' >> /etc/sudoers`)
 	o := d.apply(t, onlyDomainAdmins+`

@@ -31,6 +31,7 @@ func (d *desktop) mayManageUnits(t *testing.T, user string) bool {
 }
 
 func TestPolkitTakesTheAdministratorsPasswordAndNotTheUsers(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	if got := d.whoIsAsked(t); !strings.Contains(got, "Authenticating as: user") {
 		t.Fatalf("the desktop user is no administrator to begin with: %s", got)
@@ -51,6 +52,7 @@ func TestPolkitTakesTheAdministratorsPasswordAndNotTheUsers(t *testing.T) {
 }
 
 func TestAPolkitRuleThatMakesTheUserAnAdministratorIsTakenOutOfForce(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
 	const dir = "/etc/polkit-1/rules.d/"

@@ -35,6 +35,7 @@ printf '%s\n' 'EXAMPLE\domain users:x:1500:' >> /etc/group
 `
 
 func TestWhateverGivesSudoIsTakenAway(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.keep(t)
 	dropin := func(name, content string) string {
@@ -90,6 +91,7 @@ func TestWhateverGivesSudoIsTakenAway(t *testing.T) {
 
 // What sudo passes over is not in effect, and to mend it would put it there.
 func TestAFileThatSudoPassesOverIsLeftAlone(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
 	const grant = "user ALL=(ALL) ALL\ndadmin ALL=(ALL) NOPASSWD: ALL\n"
@@ -115,6 +117,7 @@ func TestAFileThatSudoPassesOverIsLeftAlone(t *testing.T) {
 }
 
 func TestTheAgentsOwnFilesAreKeptSuchThatSudoReadsThem(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
 	for _, harm := range []string{
@@ -136,6 +139,7 @@ func TestTheAgentsOwnFilesAreKeptSuchThatSudoReadsThem(t *testing.T) {
 }
 
 func TestDefaultsThatWeakenSudoAreUndone(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.keep(t)
 	// By which the administrator is asked for no password.
@@ -188,6 +192,7 @@ func (d *desktop) asks(t *testing.T, user string) bool {
 }
 
 func TestWhoeverLosesSudoLosesThePasswordThatWasGivenToo(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.sh(t, "mkdir -p -m 700 /run/sudo/ts; for u in user dadmin 1000 5001; do echo record > /run/sudo/ts/$u; done")
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)

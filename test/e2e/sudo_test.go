@@ -41,6 +41,7 @@ func (d *desktop) wantsWorkingSudo(t *testing.T) {
 }
 
 func TestTheDesktopUserLosesSudoAndTheDomainAdministratorKeepsIt(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	if !d.maySudo(t, box.DesktopUser) {
 		t.Fatal("the desktop user cannot use sudo to begin with")
@@ -54,6 +55,7 @@ func TestTheDesktopUserLosesSudoAndTheDomainAdministratorKeepsIt(t *testing.T) {
 }
 
 func TestAStraySudoersFileThatSortsLastIsNeutralised(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
 	for _, grant := range []string{
@@ -72,6 +74,7 @@ func TestAStraySudoersFileThatSortsLastIsNeutralised(t *testing.T) {
 }
 
 func TestWhatOthersGrantTheAllowedStays(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.MustWriteFile(t, "/etc/sudoers.d/50-site", box.File{Content: "dadmin ALL=(ALL) NOPASSWD: ALL\n", Mode: 0o440})
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
@@ -81,6 +84,7 @@ func TestWhatOthersGrantTheAllowedStays(t *testing.T) {
 }
 
 func TestWhatVisudoRefusesAndSudoTakesStays(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	for name, content := range map[string]string{
 		"/etc/sudoers.d/50-twice": "User_Alias A = dadmin\nUser_Alias A = dadmin\ndadmin ALL=(ALL) NOPASSWD: ALL\n",
@@ -102,6 +106,7 @@ func TestWhatVisudoRefusesAndSudoTakesStays(t *testing.T) {
 }
 
 func TestAPolicyThatLeavesNoAdministratorChangesNothing(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	before := d.MustExec(t, "sh", "-c", "ls -la --time-style=full-iso /etc/sudoers.d /etc/polkit-1/rules.d")
 	o := d.apply(t, "[sudo]\nallow = [\"root\", \"%EXAMPLE\\\\Not Joined Yet\"]\n")
@@ -115,6 +120,7 @@ func TestAPolicyThatLeavesNoAdministratorChangesNothing(t *testing.T) {
 }
 
 func TestAGrantBehindTheIncludeOfTheMainFileIsTakenBackAndNotGivenAgain(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	main := d.MustReadFile(t, "/etc/sudoers")
 	d.MustWriteFile(t, "/etc/sudoers", box.File{Content: main + "user ALL=(ALL) ALL\nuser, dadmin ALL=(ALL) NOPASSWD: ALL\n", Mode: 0o440})
@@ -139,6 +145,7 @@ func TestAGrantBehindTheIncludeOfTheMainFileIsTakenBackAndNotGivenAgain(t *testi
 }
 
 func TestAPurgeBringsBackNoGrantThatSomebodyHasDeletedOrChanged(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	for _, name := range []string{"50-deleted", "51-changed", "52-kept"} {
 		d.MustWriteFile(t, "/etc/sudoers.d/"+name, box.File{Content: "user, dadmin ALL=(ALL) ALL\nuser ALL=(bin) ALL\n", Mode: 0o440})
@@ -162,6 +169,7 @@ user ALL=(bin) ALL
 }
 
 func TestAGrantIsTakenWhereTheDiskHasNoRoom(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.sh(t, `cp -a /etc/sudoers.d /root/kept; mount -t tmpfs -o size=128k,mode=0750 none /etc/sudoers.d; cp -a /root/kept/. /etc/sudoers.d`)
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
@@ -191,6 +199,7 @@ zzz
 
 // The names that the agent writes are those that sudo reads, by sudo's own word.
 func TestSudoReadsBackTheNamesThatThePolicyHas(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	names := []string{`EXAMPLE\Linux Admins`, "BOB", "ops@example.com", "a#b", "x=y", "a,b", "c:d", "ünï", "-dash", "sha256", "sudoedit", `tail\`}
 	allow := []string{`"root"`, `"%domain-admins"`}
@@ -213,6 +222,7 @@ func TestSudoReadsBackTheNamesThatThePolicyHas(t *testing.T) {
 }
 
 func TestPolkitAsksTheAllowedForTheirPassword(t *testing.T) {
+	t.Parallel()
 	d := newDesktop(t)
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
 	rule := d.MustReadFile(t, "/etc/polkit-1/rules.d/00-0soe-admin.rules")
