@@ -164,7 +164,8 @@ func (c *connection) answer(ctx context.Context, one call) {
 	}
 	c.mu.Unlock()
 	if one.action == "" {
-		c.reply(ctx, one)
+		result, refused := c.perform(ctx, one)
+		c.reply(one, result, refused)
 		return
 	}
 	user, err := c.user(ctx, one.sender)
@@ -176,13 +177,14 @@ func (c *connection) answer(ctx context.Context, one call) {
 		return
 	}
 	c.group.Go(func() {
-		defer c.end(user)
-		if err := c.authorize(ctx, user, one); err != nil {
-			c.refuse(one, err)
-			return
+		var result []any
+		refused := c.authorize(ctx, user, one)
+		if refused == nil {
+			c.Log.Info("asked over the bus", "for", one.action, "user", user)
+			result, refused = c.perform(ctx, one)
 		}
-		c.Log.Info("asked over the bus", "for", one.action, "user", user)
-		c.reply(ctx, one)
+		c.end(user) // before whoever called knows, and calls again
+		c.reply(one, result, refused)
 	})
 }
 
@@ -209,14 +211,22 @@ func (c *connection) end(user uint32) {
 	}
 }
 
-func (c *connection) reply(ctx context.Context, one call) {
+// perform does what a call asks for.
+func (c *connection) perform(ctx context.Context, one call) ([]any, *dbus.Error) {
 	result, err := one.answer(ctx, c, one)
-	if err != nil {
-		var ready *dbus.Error
-		if !errors.As(err, &ready) {
-			ready = refusal(Failed, "%s", err)
-		}
-		c.refuse(one, ready)
+	if err == nil {
+		return result, nil
+	}
+	var ready *dbus.Error
+	if !errors.As(err, &ready) {
+		ready = refusal(Failed, "%s", err)
+	}
+	return nil, ready
+}
+
+func (c *connection) reply(one call, result []any, refused *dbus.Error) {
+	if refused != nil {
+		c.refuse(one, refused)
 		return
 	}
 	c.send(one, dbus.TypeMethodReply, result, nil)
