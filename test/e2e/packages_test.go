@@ -279,8 +279,10 @@ func TestUpdatesAreInstalledOnANewMachineAndThenInTheWindow(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t)
 	d.MustExec(t, "sh", "-c", "rpm -i --nosignature $(find /repo -name 'soe-pkg-3[45]-1.0-1.noarch.rpm')")
-	patch := func(updates string) string { return d.repository() + "[patch]\nupdates = \"" + updates + "\"\n" }
-	d.apply(t, patch("security")).wants(t, map[policy.ID]converge.State{"patch/updates": converge.Corrected})
+	patch := func(updates string) string {
+		return d.repository() + "[packages]\nsoe-pkg-02 = \"1.0-1\"\nsoe-pkg-03 = \"absent\"\n[patch]\nupdates = \"" + updates + "\"\n"
+	}
+	d.apply(t, patch("security")).wants(t, map[policy.ID]converge.State{"patch/updates": converge.Corrected, "package/soe-pkg-02": converge.Corrected})
 	if got := d.rpms(t, "soe-pkg-34", "soe-pkg-35"); got != "soe-pkg-34-2.0 soe-pkg-35-1.0" {
 		t.Errorf("after security updates there is %q", got)
 	}
@@ -298,10 +300,14 @@ func TestUpdatesAreInstalledOnANewMachineAndThenInTheWindow(t *testing.T) {
 	}
 	d.window(t, -time.Hour, time.Hour)
 	d.apply(t, patch("all")).wants(t, map[policy.ID]converge.State{"patch/updates": converge.Corrected})
-	if got := d.rpms(t, "soe-pkg-35"); got != "soe-pkg-35-2.0" {
+	if got := d.rpms(t, "soe-pkg-35", "soe-pkg-02"); got != "soe-pkg-35-2.0 soe-pkg-02-1.0" {
 		t.Errorf("in the window there is %q", got)
 	}
+	before := d.transactions(t)
 	d.converged(t)
+	if n := d.transactions(t) - before; n != 0 {
+		t.Errorf("a pinned package and the updates have had %d transactions more", n)
+	}
 }
 
 func TestNoInstallationTakesThePlaceOfWhatIsProtected(t *testing.T) {

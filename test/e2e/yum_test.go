@@ -7,6 +7,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -131,13 +132,22 @@ func TestWithYumOneBadPackageStopsNoOtherOnARealRpm(t *testing.T) {
 	})
 }
 
-func TestWithYumSecurityUpdatesAreInstalled(t *testing.T) {
+func TestWithYumUpdatesAreInstalledAndLeaveOutWhatIsPinned(t *testing.T) {
 	t.Parallel()
 	d := newYumDesktop(t)
 	d.MustExec(t, "sh", "-c", "rpm -i --nosignature /repo/soe-pkg-34-1.0-1.noarch.rpm /repo/soe-pkg-35-1.0-1.noarch.rpm")
 	d.apply(t, d.repository()+"[patch]\nupdates = \"security\"\n").wants(t, map[policy.ID]converge.State{"patch/updates": converge.Corrected})
 	if got := d.rpms(t, "soe-pkg-34", "soe-pkg-35"); got != "soe-pkg-34-2.0 soe-pkg-35-1.0" {
 		t.Errorf("there is %s", got)
+	}
+	d.converged(t)
+
+	d.MustExec(t, "sh", "-c", "rpm -i --nosignature /repo/soe-pkg-36-1.0-1.noarch.rpm")
+	d.window(t, -time.Hour, time.Hour)
+	pinned := d.repository() + "[packages]\nsoe-pkg-02 = \"1.0-1\"\nsoe-pkg-35 = \"1.0\"\n[patch]\nupdates = \"all\"\n"
+	d.apply(t, pinned).wants(t, map[policy.ID]converge.State{"patch/updates": converge.Corrected, "package/soe-pkg-35": converge.Compliant})
+	if got := d.rpms(t, "soe-pkg-02", "soe-pkg-35", "soe-pkg-36"); got != "soe-pkg-02-1.0 soe-pkg-35-1.0 soe-pkg-36-2.0" {
+		t.Errorf("with two of them pinned there is %s", got)
 	}
 	d.converged(t)
 }

@@ -83,13 +83,13 @@ func (m manager) program() string {
 }
 
 // transact carries out one transaction of the package manager's shell: a line for
-// each package. What came of it the caller must ask rpm.
-func (m manager) transact(ctx context.Context, lines, guarded []string) (system.Output, error) {
+// each package, with options of the package manager. What came of it the caller must ask rpm.
+func (m manager) transact(ctx context.Context, lines, guarded []string, options ...string) (system.Output, error) {
 	script := strings.Join(lines, "\n") + "\nrun\n"
 	if err := m.system.FS.WriteFile(scriptFile, []byte(script), system.Attr{Mode: 0o600}); err != nil {
 		return system.Output{}, err
 	}
-	out, err := m.change(ctx, guarded, "shell", scriptFile)
+	out, err := m.change(ctx, guarded, append(options, "shell", scriptFile)...)
 	if err == nil {
 		err = m.system.FS.Remove(scriptFile)
 	}

@@ -378,6 +378,20 @@ func TestAPasswordThatYumPrintsIsNotRepeated(t *testing.T) {
 	})
 }
 
+func TestNoTransactionTakesAlongWhatThePolicyKeepsInAVersion(t *testing.T) {
+	d := newDesk(t, world{
+		installed:  map[string]string{"kept": "1.0-1", "held": "1.0-1", "late": "1.0-1", "up": "1.0-1"},
+		repository: map[string][]string{"up": {"2.0-1"}, "late": {"2.0-1"}, "new": {"1.0-1"}},
+	})
+	d.write("/etc/yum/pluginconf.d/versionlock.conf", "[main]\nenabled = 1\n")
+	same(t, "the reasons", repair(t, d.kind(map[string]policy.Package{
+		"kept": {Ensure: "1.0"}, "held": {Ensure: "present", Hold: true}, "late": {Ensure: "latest"}, "up": {Ensure: "2.0"}, "new": {Ensure: "present"},
+	})), map[string]string{})
+	if !slices.ContainsFunc(d.ran, func(c string) bool { return strings.Contains(c, " --exclude=held,kept shell ") }) {
+		t.Errorf("what ran: %q", d.ran)
+	}
+}
+
 type sessions []system.Session
 
 func (s sessions) List(context.Context) ([]system.Session, error) { return s, nil }

@@ -67,6 +67,11 @@ func (k *Patches) Check(ctx context.Context) ([]converge.Resource, error) {
 	var resources []converge.Resource
 	for _, want := range k.wants {
 		r := converge.Wanted(want.Resource)
+		if k.policy.Partial {
+			r.Doubt("a part of the policy could not be had, and it may keep packages in their versions: no update is installed before").Openly()
+			resources = append(resources, r)
+			continue
+		}
 		mark := k.Mark()
 		if err := k.judge(ctx, &r, want); err != nil {
 			return resources, err
@@ -174,22 +179,21 @@ func (k *Patches) ask(ctx context.Context, want policy.Patch, spared []string) (
 		return a.updates, a.doubt
 	}
 	a := answer{until: clock.Now().Add(updatesKept)}
-	if a.updates, a.doubt = k.manager.checkUpdate(ctx, options(want, spared)); a.doubt != "" {
+	if a.updates, a.doubt = k.manager.checkUpdate(ctx, k.options(want, spared)); a.doubt != "" {
 		a.until = clock.Now().Add(doubtKept)
 	}
 	k.answers[question] = a
 	return a.updates, a.doubt
 }
 
-func options(want policy.Patch, spared []string) []string {
+// options leave out of updates what is spared, and what the policy itself keeps as it is:
+// the two would change it to and fro.
+func (k *Patches) options(want policy.Patch, spared []string) []string {
 	var options []string
 	if want.Updates == policy.SecurityUpdates {
 		options = append(options, "--security")
 	}
-	if len(spared) > 0 {
-		options = append(options, "--exclude="+strings.Join(spared, ","))
-	}
-	return options
+	return append(options, excluding(append(pinned(k.policy), spared...))...)
 }
 
 // Repair implements converge.Kind.
@@ -230,7 +234,7 @@ func (k *Patches) install(ctx context.Context, want policy.Want[policy.Patch], t
 			return err
 		}).update(ctx, guarded(there), options...)
 	}
-	out, err := update(options(want.Spec, spared)...)
+	out, err := update(k.options(want.Spec, spared)...)
 	if errors.Is(err, errPostponed) {
 		return k.install(ctx, want, there)
 	}
@@ -245,7 +249,7 @@ func (k *Patches) install(ctx context.Context, want policy.Want[policy.Patch], t
 		if k.manager.program() == "dnf" {
 			lenient = append(lenient, "--nobest")
 		}
-		_, err := update(append(options(want.Spec, spared), lenient...)...)
+		_, err := update(append(k.options(want.Spec, spared), lenient...)...)
 		if errors.Is(err, errPostponed) {
 			return k.install(ctx, want, there)
 		}

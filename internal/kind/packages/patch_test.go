@@ -15,9 +15,9 @@ import (
 )
 
 // patched walks a machine that is to have updates, and returns what became of it.
-func (d *desk) patched(t *testing.T, updates string, window schedule.Window) converge.Resource {
+func (d *desk) patched(t *testing.T, updates string, window schedule.Window, others ...policy.Resource) converge.Resource {
 	t.Helper()
-	p := &policy.Policy{Rules: d.rules, Resources: []policy.Resource{{ID: "patch/updates", Spec: policy.Patch{Updates: updates}}}}
+	p := &policy.Policy{Rules: d.rules, Resources: append(others, policy.Resource{ID: "patch/updates", Spec: policy.Patch{Updates: updates}})}
 	kind := NewPatches(p, d.system, d.ledger, patience, window)
 	result := converge.New(p, []converge.Kind{kind}, d.ledger, d.clock, slog.New(slog.DiscardHandler)).Pass(t.Context())
 	if len(result.Resources) != 1 {
@@ -141,4 +141,41 @@ func TestUpdatesAreAskedForRarely(t *testing.T) {
 	d.touch()
 	d.write("/var/lib/rpm/Packages", "another")
 	same(t, "after a change", asked(), 1)
+}
+
+func TestWhatThePolicyKeepsInAVersionIsLeftOutOfUpdates(t *testing.T) {
+	for name, kept := range map[string]policy.Package{
+		"a version":               {Ensure: "1.0-1"},
+		"a version to be had yet": {Ensure: "${param:/soe/tool}"},
+		"a hold":                  {Ensure: policy.Present, Hold: true},
+		"absent":                  {Ensure: policy.Absent},
+	} {
+		for _, updates := range []string{policy.AllUpdates, policy.SecurityUpdates} {
+			d := newDesk(t, patchable())
+			d.system.Sessions = sessions{}
+			d.security = []string{"hole", "tool"}
+			r := d.patched(t, updates, schedule.Window{}, policy.Resource{ID: "package/tool", Spec: kept})
+			if r.State != converge.Corrected || d.installed["hole"] != "2.0-1" || d.installed["tool"] != "1.0-1" {
+				t.Errorf("%s, %s: it is %s: %s; it has %v", name, updates, r.State, r.Reason, d.installed)
+			}
+			if r := d.patched(t, updates, schedule.Window{}, policy.Resource{ID: "package/tool", Spec: kept}); r.State != converge.Compliant {
+				t.Errorf("%s, %s: afterwards it is %s: %s", name, updates, r.State, r.Reason)
+			}
+		}
+	}
+	d := newDesk(t, patchable())
+	d.system.Sessions = sessions{}
+	if d.patched(t, policy.AllUpdates, schedule.Window{}, policy.Resource{ID: "package/tool", Spec: policy.Package{Ensure: policy.Latest}}); d.installed["tool"] != "2.0-1" {
+		t.Errorf("what is to be the latest is left out: %v", d.installed)
+	}
+}
+
+func TestWhileAPartOfThePolicyIsNotKnownNoUpdateIsInstalled(t *testing.T) {
+	d := newDesk(t, patchable())
+	d.system.Sessions = sessions{}
+	p := &policy.Policy{Partial: true, Resources: []policy.Resource{{ID: "patch/updates", Spec: policy.Patch{Updates: policy.AllUpdates}}}}
+	drifted, states := check(t, NewPatches(p, d.system, d.ledger, patience, schedule.Window{}))
+	if len(drifted) > 0 || !strings.HasPrefix(states["updates"], "unknown: a part of the policy") {
+		t.Errorf("it is %q", states)
+	}
 }

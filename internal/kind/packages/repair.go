@@ -269,7 +269,7 @@ func (m *mending) mend(ctx context.Context, wants []policy.Want[policy.Package])
 			return errPostponed
 		}
 		return m.Since(mark) // what was planned without all that there is may take too much along
-	}).transact(ctx, lines, guarded(m.before))
+	}).transact(ctx, lines, guarded(m.before), excluding(m.settled(tried))...)
 	m.db.forget()
 	if errors.Is(err, errPostponed) {
 		m.later = append(m.later, later...)
