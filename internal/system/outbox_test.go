@@ -197,7 +197,7 @@ func TestSystemdIsToldOfEachKindOfNewsTheNewestAndNobodyWaits(t *testing.T) {
 		n.Tell(fmt.Sprintf("STATUS=%d", i))
 	}
 	n.Tell("WATCHDOG=1")
-	if took := time.Since(start); took > time.Second {
+	if took := time.Since(start); took > 10*time.Second {
 		t.Errorf("to tell takes %s", took)
 	}
 	conn := startJournald(t, socket).conn

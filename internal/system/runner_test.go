@@ -79,16 +79,16 @@ func TestOutputIsBounded(t *testing.T) {
 func TestADeadlineEndsTheWholeGroup(t *testing.T) {
 	note := filepath.Join(t.TempDir(), "pid")
 	c := sh(`sleep 60 & echo $! > "$1"; echo begun; wait`, note)
-	c.Timeout = 300 * time.Millisecond
+	c.Timeout = 2 * time.Second // for sh to say its word, on a busy machine
 	start := time.Now()
 	out, err := runner(t, nil).Run(t.Context(), c)
-	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "cannot run sh: it did not end within 300ms") {
+	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "cannot run sh: it did not end within 2s") {
 		t.Errorf("got %v", err)
 	}
 	if string(out.Stdout) != "begun\n" {
 		t.Errorf("the output so far is %q", out.Stdout)
 	}
-	if took := time.Since(start); took > 2*time.Second {
+	if took := time.Since(start); took > 20*time.Second {
 		t.Errorf("a grandchild that holds the pipe held it up for %s", took)
 	}
 	pid, err := os.ReadFile(note)

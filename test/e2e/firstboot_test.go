@@ -311,7 +311,7 @@ func TestTheMachineIsReadyBeforeItTouchesTheNetwork(t *testing.T) {
 	w.converged(t, 1)
 	show := w.MustExec(t, "systemctl", "show", "-p", "ExecMainStartTimestamp,ActiveEnterTimestamp", "--timestamp=us+utc", "soe-agent")
 	started, ready := timestamp(t, show, "ExecMainStartTimestamp="), timestamp(t, show, "ActiveEnterTimestamp=")
-	if took := ready.Sub(started); took > time.Second {
+	if took := ready.Sub(started); took > 5*time.Second { // 0.3 s on a machine that does nothing else
 		t.Errorf("READY=1 came %s after the start", took)
 	} else {
 		t.Logf("READY=1 came %s after the start", took)

@@ -125,13 +125,13 @@ func TestChecksRunAtTheSameTime(t *testing.T) {
 	start := time.Now()
 	found := results(t, `
 [checks]
-a = { run = ["/bin/sleep", "1"] }
-b = { run = ["/bin/sleep", "1"] }
-c = { run = ["/bin/sleep", "1"] }
-d = { run = ["/bin/sleep", "1"] }
+a = { run = ["/bin/sleep", "2"] }
+b = { run = ["/bin/sleep", "2"] }
+c = { run = ["/bin/sleep", "2"] }
+d = { run = ["/bin/sleep", "2"] }
 `)
-	if took := time.Since(start); took > 3*time.Second || len(found) != 4 {
-		t.Errorf("%d checks of a second each took %s", len(found), took)
+	if took := time.Since(start); took > 7*time.Second || len(found) != 4 {
+		t.Errorf("%d checks of two seconds each took %s", len(found), took)
 	}
 }
 
