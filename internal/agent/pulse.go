@@ -138,6 +138,11 @@ func (f feltFS) Symlink(target, name string) error {
 	return f.FS.Symlink(target, name)
 }
 
+func (f feltFS) MoveDir(from, to string) error {
+	defer f.pulse.change()()
+	return f.FS.MoveDir(from, to)
+}
+
 func (f feltFS) Remove(name string) error {
 	defer f.pulse.change()()
 	return f.FS.Remove(name)

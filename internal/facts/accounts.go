@@ -172,7 +172,7 @@ func People(ctx context.Context, s *system.System) ([]Account, error) {
 	byUID := map[int]Account{}
 	for _, a := range local {
 		byUID[a.UID] = a
-		if isPersonal(a.UID) && canLogIn(a.Shell) {
+		if IsPersonal(a.UID) && canLogIn(a.Shell) {
 			people[a.UID] = a
 		}
 	}
@@ -181,7 +181,7 @@ func People(ctx context.Context, s *system.System) ([]Account, error) {
 		return nil, err
 	}
 	for _, uid := range uids {
-		if _, known := people[uid]; known || !isPersonal(uid) {
+		if _, known := people[uid]; known || !IsPersonal(uid) {
 			continue
 		}
 		account, found := byUID[uid]
@@ -218,7 +218,7 @@ func PersonalUIDs(ctx context.Context, s *system.System) ([]int, error) {
 			uids = append(uids, a.UID)
 		}
 	}
-	uids = slices.DeleteFunc(uids, func(uid int) bool { return !isPersonal(uid) })
+	uids = slices.DeleteFunc(uids, func(uid int) bool { return !IsPersonal(uid) })
 	slices.Sort(uids)
 	return slices.Compact(uids), nil
 }
@@ -228,7 +228,7 @@ func PersonalUIDs(ctx context.Context, s *system.System) ([]int, error) {
 // none before the user's volume is mounted. Nothing is asked of the directory.
 func DesktopUIDs(ctx context.Context, s *system.System) ([]int, error) {
 	uids, err := elsewhere(ctx, s)
-	uids = slices.DeleteFunc(uids, func(uid int) bool { return !isPersonal(uid) })
+	uids = slices.DeleteFunc(uids, func(uid int) bool { return !IsPersonal(uid) })
 	slices.Sort(uids)
 	return slices.Compact(uids), err
 }
@@ -259,7 +259,8 @@ func elsewhere(ctx context.Context, s *system.System) ([]int, error) {
 	return uids, nil
 }
 
-func isPersonal(uid int) bool { return uid >= firstPersonalUID && uid != nobody }
+// IsPersonal says whether an account with this uid is a person's, and not a service's.
+func IsPersonal(uid int) bool { return uid >= firstPersonalUID && uid != nobody }
 
 func canLogIn(shell string) bool {
 	return !strings.HasSuffix(shell, "/nologin") && !strings.HasSuffix(shell, "/false")

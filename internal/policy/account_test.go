@@ -29,3 +29,23 @@ func TestAnIdIsGivenOnce(t *testing.T) {
 		}
 	}
 }
+
+// Each distribution's useradd has its own rules: those of Amazon Linux 2 and Debian take
+// capitals and dots, those of others do not.
+func TestWhatAnAccountMayBeCalledTheMachineDecides(t *testing.T) {
+	for name, want := range map[string]string{
+		"john.doe": "", "Alice": "", "3com": "", "_apt": "", "machine$": "", "josé": "", "a@b": "", "svc-x_1": "",
+		strings.Repeat("long", 20): "",
+		"":                         "any useradd", "-rf": "any useradd", "~me": "any useradd", "+nis": "any useradd", "#no": "any useradd",
+		"a:b": "any useradd", "a,b": "any useradd", "a/b": "any useradd", "a b": "any useradd", `EXAMPLE\\bob`: "any useradd",
+		"a\\u0000b": "control character", "1000": "for an id", ".": "for a home", "..": "for a home", "root": "administrator of last resort",
+		"{{fact:hostname}}": "a reference where none is replaced",
+	} {
+		for _, toml := range []string{`users."` + name + `" = {}`, `groups."` + name + `" = {}`, `ids.uid."` + name + `" = 480`} {
+			_, err := policy.Parse(policy.Source{Name: "f.toml", Text: "schema = 1\n" + toml + "\n"})
+			if (err == nil) != (want == "") || err != nil && !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: %v, and not %q", toml, err, want)
+			}
+		}
+	}
+}

@@ -75,7 +75,7 @@ func userForm() *form {
 		key{name: "group", form: text("the primary group")},
 		key{name: "groups", form: texts("groups that the user must also be in; others are left alone", text(""))},
 		key{name: "comment", form: text("as in passwd(5)")},
-		key{name: "home", form: like("as in passwd(5); it is never deleted", absolutePath)},
+		key{name: "home", form: like("as in passwd(5). Unless it is a service account, it is there and the user's; it is never deleted", absolutePath)},
 		key{name: "shell", form: like("as in passwd(5)", absolutePath)},
 		key{name: "system", form: yesOrNo("it is a service account: no home is made, and nobody logs in to it")},
 	)

@@ -15,8 +15,9 @@ import (
 
 var (
 	personaName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
-	// The names that shadow-utils of Amazon Linux 2 accepts (useradd(8), CAVEATS).
-	accountName    = regexp.MustCompile(`^[a-z_][a-z0-9_-]{0,30}\$?$`)
+	// What some useradd accepts: each distribution's has rules of its own, and Debian's takes
+	// all but this, and slashes (shadow-utils, is_valid_name). # begins a comment in passwd(5).
+	accountName    = regexp.MustCompile(`^[^-~+#:,/\\\s][^:,/\\\s]*$`)
 	packageName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]*$`)
 	packageGroup   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._+-]*$`)
 	packageVersion = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~^:-]*$`)
@@ -135,7 +136,10 @@ func (v *validator) system(s System) {
 }
 
 func (v *validator) account(id *int, what string) {
-	v.match(accountName, v.name, "is not a name that useradd and groupadd accept")
+	v.match(accountName, v.name, "is not a name that any useradd or groupadd accepts")
+	v.refuse(breaksLine(v.name), "%q has a control character in it", v.name)
+	v.refuse(strings.Trim(v.name, "0123456789") == "", "%q would be taken for an id wherever it is looked up", v.name)
+	v.refuse(v.name == "." || v.name == "..", "%q is no name for a home", v.name)
 	if why := protected.Account(v.name); why != "" {
 		v.wrong("%s is protected: %s", v.name, why)
 	}

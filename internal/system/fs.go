@@ -58,6 +58,10 @@ type FS interface {
 	// MkdirAll makes a directory with mode perm and those above it with mode 0755,
 	// all root's own. What is there already is left as it is.
 	MkdirAll(name string, perm fs.FileMode) error
+	// MoveDir gives a directory another name, in one step, with all that is in it. Nothing
+	// is replaced: the error wraps fs.ErrExist where something has that name. Nothing is
+	// copied: it wraps ErrOtherFS where the name is on another file system.
+	MoveDir(from, to string) error
 	// Remove removes a file, a link or an empty directory. What is not there is
 	// removed already.
 	Remove(name string) error

@@ -44,6 +44,7 @@ func operations(t *testing.T, files system.FS, dir string) map[string]error {
 		"chmod":  files.SetAttr(dir+"/dir", own(0o777)),
 		"link":   files.Symlink("x", dir+"/symlink"),
 		"mkdir":  files.MkdirAll(dir+"/made/deep", 0o755),
+		"move":   files.MoveDir(dir+"/made", dir+"/moved"),
 		"remove": files.Remove(dir + "/there"),
 		"rmdir":  files.Remove(dir + "/dir"),
 		"absent": files.Remove(dir + "/none"),

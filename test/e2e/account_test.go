@@ -15,6 +15,7 @@ func TestAccountsAndGroupsAreMadeChangedAndRemoved(t *testing.T) {
 	d.MustExec(t, "groupadd", "--gid", "700", "moved")
 	d.MustExec(t, "useradd", "--uid", "701", "--no-create-home", "moved", "--gid", "moved")
 	d.MustExec(t, "useradd", "--uid", "1700", "--create-home", "leaver")
+	d.MustExec(t, "sh", "-ec", "useradd --uid 1702 --create-home mover; echo thesis >/home/mover/file; useradd --uid 1703 --no-create-home homeless; useradd --uid 1704 --no-create-home stranger; mkdir /home/stranger")
 	o := d.apply(t, `
 [groups]
 soe-scan = { gid = 5101 }
@@ -24,6 +25,11 @@ soe-scan = { uid = 5102, group = "soe-scan", groups = ["users"], comment = "Scan
 helpdesk = { uid = 1700, shell = "/bin/bash" }
 moved    = { uid = 711, shell = "/bin/sh" }
 leaver   = { ensure = "absent" }
+mover    = { home = "/srv/people/mover" }
+homeless = { home = "/home/homeless" }
+stranger = { home = "/home/stranger" }
+Jane     = {}
+"john.doe" = {}
 [ids]
 uid.mysql = 527
 gid.mysql = 527
@@ -32,6 +38,8 @@ gid.mysql = 527
 		"group/soe-scan": converge.Corrected, "group/moved": converge.Corrected, "group/mysql": converge.Corrected,
 		"user/soe-scan": converge.Corrected, "user/helpdesk": converge.Corrected, "user/moved": converge.Corrected,
 		"user/leaver": converge.Corrected, "user/mysql": converge.Corrected,
+		"user/mover": converge.Corrected, "user/homeless": converge.Corrected, "user/stranger": converge.Corrected,
+		"user/Jane": converge.Corrected, "user/john.doe": converge.Corrected,
 	})
 	for account, want := range map[string]string{
 		"soe-scan": "soe-scan:x:5102:5101:Scanner:/home/soe-scan:/usr/sbin/nologin",
@@ -50,6 +58,14 @@ gid.mysql = 527
 		if d.fails(t.Context(), "test", "-d", path) == there {
 			t.Errorf("%s is there: %v", path, !there)
 		}
+	}
+	for home, want := range map[string]string{"/srv/people/mover": "1702 755", "/home/homeless/.bashrc": "1703 644", "/home/homeless": "1703 700", "/home/stranger": "1704 755"} {
+		if got := strings.TrimSpace(d.MustExec(t, "stat", "--format=%u %a", home)); got != want {
+			t.Errorf("%s is of %s and not %s", home, got, want)
+		}
+	}
+	if got := d.MustExec(t, "setpriv", "--reuid=1702", "--clear-groups", "sh", "-c", "cat ~mover/file"); got != "thesis\n" {
+		t.Error(got)
 	}
 	d.converged(t)
 	before := d.MustExec(t, "stat", "--format=%i %Y", "/etc/passwd", "/etc/group", "/etc/shadow")

@@ -2,6 +2,7 @@ package account_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -60,6 +61,13 @@ func (s *shadow) Run(_ context.Context, c system.Command) (system.Output, error)
 	return system.Output{ExitCode: s.exit, Stderr: []byte(c.Argv[0] + ": it says why")}, nil
 }
 
+func makeHome(t *testing.T, dir string, uid int) {
+	t.Helper()
+	if err := errors.Join(os.MkdirAll(filepath.Dir(dir), 0o755), os.Mkdir(dir, 0o700), os.Chown(dir, uid, uid)); err != nil {
+		t.Fatal(err)
+	}
+}
+
 type sessions []system.Session
 
 func (s sessions) List(context.Context) ([]system.Session, error) { return s, nil }
@@ -84,6 +92,7 @@ func newDesk(t *testing.T, toml string) *desk {
 			t.Fatal(err)
 		}
 	}
+	makeHome(t, filepath.Join(root, "home/alice"), 1001)
 	s, err := system.Open(system.Options{Root: root})
 	if err != nil {
 		t.Fatal(err)
@@ -390,5 +399,22 @@ func TestWhatNobodyRegisteredIsReportedWhereThatIsWanted(t *testing.T) {
 	resources, err := account.NewGroups(d.policy, d.system, d.ledger).Check(t.Context())
 	if err != nil || len(resources) != 2 || resources[1].State != converge.Compliant {
 		t.Errorf("%+v, %v", resources, err) // docker has another gid than usual, and is known all the same
+	}
+}
+
+func TestANameThatTheMachinesToolsDoNotTakeFailsWithTheirWords(t *testing.T) {
+	d := newDesk(t, "users.\"john.doe\" = {}\ngroups.Staff = {}\n")
+	d.tools.exit = 3
+	_, outcomes := d.walk(t)
+	if len(outcomes) != 2 {
+		t.Fatal(outcomes)
+	}
+	for i, want := range []string{
+		"cannot create group Staff: groupadd does not accept one of these values (groupadd exited with 3: groupadd: it says why)",
+		"cannot create user john.doe: useradd does not accept one of these values (useradd exited with 3: useradd: it says why)",
+	} {
+		if got := outcomes[i].Err.Error(); got != want {
+			t.Errorf("%s, and not %s", got, want)
+		}
 	}
 }

@@ -13,8 +13,10 @@
 //   - Whoever is logged in is not changed until the session has ended, nor is the
 //     id of an account or group with which processes run.
 //   - The administrator, the streaming agent's accounts, what the machine runs on,
-//     and what Amazon Linux reserves an id for are never removed nor renumbered. No
-//     home is ever removed or moved.
+//     and what Amazon Linux reserves an id for are never removed nor renumbered.
+//   - The home of a person's account is there and theirs. No home is ever removed,
+//     copied, or merged with another; it moves with all that is in it, in one step, to
+//     a name that nothing has.
 //   - The last administrator of [sudo] allow is not removed, nobody gets a shell that
 //     is not there, and nothing is done to homes before their volume is mounted.
 //   - Files follow an id that changes, on the system disk and in /home, however

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -32,10 +34,30 @@ func (f files) Run(_ context.Context, c system.Command) (system.Output, error) {
 	case "getent":
 		return system.Output{ExitCode: 2}, nil
 	case "useradd":
-		line := fmt.Sprintf("%s:x:%s:%s:%s:%s:%s", name, option("-u", "2000"), option("-u", "2000"), option("-c", ""), option("-d", "/home/"+name), option("-s", "/bin/sh"))
+		home := option("-d", "/home/"+name)
+		uid, err := strconv.Atoi(option("-u", "2000"))
+		if dir := filepath.Join(f.root, home); err != nil || os.Mkdir(dir, 0o700) != nil || os.Chown(dir, uid, uid) != nil {
+			return system.Output{ExitCode: 12}, nil
+		}
+		line := fmt.Sprintf("%s:x:%d:%d:%s:%s:%s", name, uid, uid, option("-c", ""), home, option("-s", "/bin/sh"))
 		return f.edit("etc/passwd", name, line)
 	case "usermod":
+		if name == "alice" {
+			return f.edit("etc/passwd", name, "alice:x:1001:1001:Alice:"+option("-d", "/home/alice")+":/bin/bash")
+		}
 		return f.edit("etc/passwd", name, fmt.Sprintf("%s:x:%s:5101:%s:/var/lib/scan:%s", name, option("-u", "5101"), option("-c", "Scanner"), option("-s", "/usr/sbin/nologin")))
+	case "rm", "mkdir", "cp", "chmod", "chown":
+		argv := slices.Clone(c.Argv)
+		for i, arg := range argv {
+			if filepath.IsAbs(arg) {
+				argv[i] = filepath.Join(f.root, arg)
+			}
+		}
+		out, err := exec.Command(argv[0], argv[1:]...).CombinedOutput()
+		if err != nil {
+			return system.Output{ExitCode: 1, Stderr: out}, nil
+		}
+		return system.Output{}, nil
 	case "userdel":
 		return f.edit("etc/passwd", name, "")
 	case "groupadd":
@@ -66,6 +88,7 @@ func sickScene(name, toml string, kind func(*policy.Policy, *system.System, *con
 		root := faultwalk.Root(t, map[string]string{
 			"etc/passwd": passwd, "etc/group": group, "usr/sbin/nologin": "", "bin/sh": "", "etc/login.defs": "SYS_UID_MIN 201\nSYS_UID_MAX 999\n",
 			"etc/fstab": "/dev/sda1 / ext4\n", "proc/self/mounts": "/dev/sda1 / ext4\n", "etc/machine-id": "0123\n", "etc/os-release": "ID=amzn\n",
+			"etc/skel/.profile": "# of skel\n", "home/other/x": "", "srv/x": "",
 			"proc/1/status": "Name:\tinit\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\t\n",
 		})
 		s, err := system.Open(system.Options{Root: root, Look: look})
@@ -89,6 +112,8 @@ func TestNoAccountIsJudgedByALookThatFailed(t *testing.T) {
 		sickScene("drifted", "[users.soe-scan]\nuid = 5102\n", users),
 		sickScene("not there", "[users.kiosk]\nuid = 5200\nshell = \"/bin/sh\"\nhome = \"/srv/kiosk\"\n", users),
 		sickScene("there though wanted absent", "[users.soe-scan]\nensure = \"absent\"\n", users),
+		sickScene("without its home", "[users.alice]\nhome = \"/home/alice\"\n", users),
+		sickScene("with another home", "[users.alice]\nhome = \"/srv/alice\"\n", users),
 	)
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -39,7 +40,13 @@ func (u *Users) Name() string { return "user" }
 
 // Watches implements converge.Watcher.
 func (u *Users) Watches() []converge.Watch {
-	return watches()
+	all := watches()
+	for _, want := range policy.Of[policy.User](u.policy) {
+		if home := want.Spec.Home; home != "" {
+			all = append(all, converge.Watch{Dir: path.Dir(home), Names: []string{path.Base(home)}})
+		}
+	}
+	return all
 }
 
 // Check implements converge.Kind.
@@ -67,6 +74,9 @@ func (u *Users) Check(context.Context) ([]converge.Resource, error) {
 				if c.aspect == "uid" {
 					r.Note("its files follow")
 				}
+			}
+			if home := u.kept(want.ID, want.Spec, have); home != "" && home == path.Clean(have.Home) {
+				u.describeHome(&r, db, home, have)
 			}
 		}
 		if there {
@@ -121,7 +131,7 @@ func changes(db database, want policy.User, have facts.Account) []change {
 	}
 	for _, field := range []struct{ aspect, want, got, option string }{
 		{"comment", want.Comment, have.Comment, "-c"},
-		{"home", want.Home, have.Home, "-d"},
+		{"home", want.Home, path.Clean(have.Home), "-d"},
 		{"shell", want.Shell, have.Shell, "-s"},
 	} {
 		if field.want != "" && field.want != field.got {
@@ -167,7 +177,7 @@ func (u *Users) repair(ctx context.Context, id policy.ID) error {
 	case spec.Ensure == policy.Present && !there:
 		verb, err = "create", u.create(ctx, id, db, spec)
 	case spec.Ensure == policy.Present:
-		err = u.change(ctx, db, spec, have)
+		err = u.change(ctx, id, db, spec, have)
 	}
 	if err != nil {
 		return public.Because(fmt.Sprintf("cannot %s user %s", verb, name), err)
@@ -194,6 +204,11 @@ func (u *Users) create(ctx context.Context, id policy.ID, db database, spec poli
 	}
 	if unsure := u.Since(u.mark); unsure != nil {
 		return errors.Join(unsure, err)
+	}
+	if spec.Home != "" && !spec.System {
+		if failed := u.system.FS.MkdirAll(path.Dir(spec.Home), 0o755); failed != nil { // older ones of useradd do not
+			return errors.Join(failed, err)
+		}
 	}
 	if failed := u.add(ctx, argv); failed != nil {
 		return errors.Join(failed, err)
@@ -269,7 +284,7 @@ func (u *Users) hasOwnGroup(db database, name string) bool {
 	return there || wanted && group.Ensure == policy.Present
 }
 
-func (u *Users) change(ctx context.Context, db database, spec policy.User, have facts.Account) error {
+func (u *Users) change(ctx context.Context, id policy.ID, db database, spec policy.User, have facts.Account) error {
 	if err := u.mayTouch(ctx, have); err != nil {
 		return err
 	}
@@ -286,6 +301,8 @@ func (u *Users) change(ctx context.Context, db database, spec policy.User, have 
 			err = u.mayRenumber(ctx, db, have, *spec.UID)
 		case "shell":
 			err = u.shellIsThere(spec.Shell)
+		case "home":
+			continue // once there is one
 		}
 		if err != nil {
 			missing = errors.Join(err, missing)
@@ -293,15 +310,25 @@ func (u *Users) change(ctx context.Context, db database, spec policy.User, have 
 		}
 		argv = append(argv, c.options...)
 	}
-	if unsure := u.Since(u.mark); unsure != nil || len(argv) == 1 {
+	if unsure := u.Since(u.mark); unsure != nil {
 		return errors.Join(unsure, missing)
+	}
+	undo, homeless := u.provide(ctx, db, have, u.kept(id, spec, have))
+	if homeless == nil && spec.Home != "" && spec.Home != path.Clean(have.Home) {
+		argv = append(argv, "-d", spec.Home)
+	}
+	if missing = errors.Join(homeless, missing); len(argv) == 1 {
+		return missing
 	}
 	if slices.Contains(argv, "-u") {
 		if err := u.files.remember(have.Name, have.UID); err != nil {
-			return errors.Join(err, missing)
+			return errors.Join(err, undo(), missing)
 		}
 	}
-	return errors.Join(run(ctx, u.system, append(argv, have.Name)...), missing)
+	if err := run(ctx, u.system, append(argv, have.Name)...); err != nil {
+		return errors.Join(err, undo(), missing)
+	}
+	return missing
 }
 
 // mayRenumber says why an account cannot get another uid, or not now.
