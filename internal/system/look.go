@@ -13,7 +13,13 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-const maxFileSize = 64 << 20
+const (
+	maxFileSize = 64 << 20
+	// firstRead is how much is asked for of a file that says it is empty. Those of the
+	// kernel's say so all, and some give their content to one read that begins at its start
+	// and none to the next: /proc/sys has values of several pages.
+	firstRead = 64 << 10
+)
 
 // What a file that is there can be read no further for.
 var (
@@ -70,7 +76,11 @@ func (d *disk) readAll(fd int, name string, size int64) ([]byte, error) {
 	if err := d.look.at("read", name); err != nil {
 		return nil, cannot("read", name, err)
 	}
-	content := make([]byte, 0, min(size, maxFileSize)+1)
+	room := min(size, maxFileSize)
+	if size == 0 {
+		room = firstRead
+	}
+	content := make([]byte, 0, room+1)
 	for len(content) <= maxFileSize {
 		n, err := unix.Read(fd, content[len(content):cap(content)])
 		switch {
