@@ -9,6 +9,8 @@ packages=(
   polkitd pkexec tzdata ca-certificates gnupg
   rpm dnf dnf-plugins-core createrepo-c
   dconf-cli dconf-gsettings-backend libglib2.0-bin
+  # Readers of drop-ins: they are asked what is in effect, and run where a test starts them.
+  openssh-server chrony logrotate cron rsyslog nftables
   # Of these only the GSettings schemas are kept.
   mate-desktop-common mate-panel-common marco-common caja-common mate-screensaver-common
   mate-power-manager-common mate-settings-daemon-common
@@ -18,6 +20,8 @@ unwanted=(man doc locale help info icons sounds backgrounds pixmaps mate-power-m
 masked=(apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service
   fstrim.timer console-getty.service getty@.service systemd-firstboot.service)
 
+disabled=(ssh.service chrony.service logrotate.timer cron.service rsyslog.service nftables.service)
+
 # customize ROOT runs as a hook of mmdebstrap, with /proc and /dev in place.
 customize() {
   local root=$1
@@ -25,6 +29,8 @@ customize() {
   : >"$root/etc/machine-id" # empty: every box makes its own
   : >"$root/etc/resolv.conf"
   chroot "$root" systemctl mask --quiet "${masked[@]}"
+  chroot "$root" systemctl disable --quiet "${disabled[@]}" 2>/dev/null
+  rm -f "$root"/etc/ssh/ssh_host_* # a box that runs sshd makes its own
 
   # polkit 121 and 122 signal the end of a rule without holding the lock that the waiter checks under (mended in 123,
   # commit 5615ed0): now and then the wake-up is lost, and polkitd stands still for 15 s. On one CPU, and
