@@ -206,14 +206,3 @@ func checkUnit(ctx context.Context, c candidate) error {
 	}
 	return nil
 }
-
-func checkLogrotate(ctx context.Context, c candidate) error {
-	if c.content == nil || c.secret {
-		return nil
-	}
-	out, found, err := c.staged(ctx, path.Base(c.name), c.content, "logrotate", "-d")
-	if err != nil || !found || out.ExitCode == 0 {
-		return err
-	}
-	return fmt.Errorf("logrotate refuses it: %s", out.LastLine())
-}

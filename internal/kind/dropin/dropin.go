@@ -37,6 +37,7 @@ type Kind struct {
 	ledger *converge.Ledger
 	window schedule.Window
 
+	sshd   sync.Map                // by file, what sshd said of it
 	sights atomic.Pointer[[]sight] // of the files, in the order of the policy; nil: all is forgotten
 }
 
@@ -50,7 +51,8 @@ func New(p *policy.Policy, s *system.System, l *converge.Ledger, window schedule
 // Name implements converge.Kind.
 func (k *Kind) Name() string { return policy.Dropin{}.Kind() }
 
-// Watches implements converge.Watcher: the directories of the files, as far as they are there.
+// Watches implements converge.Watcher: the directories of the files, as far as they are there, and
+// what decides whether they are read.
 func (k *Kind) Watches() []converge.Watch {
 	dirs := map[string]bool{}
 	for _, want := range k.wants() {
@@ -66,8 +68,17 @@ func (k *Kind) Watches() []converge.Watch {
 		return nil
 	}
 	watches := []converge.Watch{{Sessions: true}}
+	mains := map[string]bool{}
 	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
 		watches = append(watches, converge.Watch{Dir: dir})
+		if r := readerOf(path.Join(dir, "file")); r != nil {
+			for _, main := range r.mains {
+				mains[main] = true
+			}
+		}
+	}
+	for _, main := range slices.Sorted(maps.Keys(mains)) {
+		watches = append(watches, converge.Watch{Dir: path.Dir(main), Names: []string{path.Base(main)}})
 	}
 	return watches
 }
@@ -112,8 +123,9 @@ type scene struct {
 	hidden    map[string]error                  // directories that could not be listed
 	entries   map[string]map[string]system.Info // directory → name → what is there
 	accounts  *accounts
-	sysctls   map[string]string // key → the last of the policy's files that sets it
-	leftovers map[string]bool   // files of which a temporary one was left behind
+	sysctls   map[string]map[string]string // file → key → value
+	unsure    error                        // what of these could not be told
+	leftovers map[string]bool              // files of which a temporary one was left behind
 	awaiting  map[string]bool
 
 	untilRestart map[string]start
@@ -127,10 +139,13 @@ type scene struct {
 // where some may be known by them.
 func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) (*scene, error) {
 	mark := k.Mark()
+	sysctls := k.ownSysctls(wants)
+	unsure := k.Since(mark)
+	mark = k.Mark()
 	s := &scene{
-		hidden: map[string]error{},
-		at:     k.system.Clock.Now(), entries: map[string]map[string]system.Info{},
-		accounts: newAccounts(k.system), sysctls: map[string]string{},
+		hidden: map[string]error{}, sysctls: sysctls, unsure: unsure,
+		at: k.system.Clock.Now(), entries: map[string]map[string]system.Info{},
+		accounts:  newAccounts(k.system),
 		leftovers: map[string]bool{}, awaiting: k.readNames(awaiting),
 		untilReboot: k.readNames(untilReboot), untilLogin: k.readNames(untilLogin), untilRestart: k.readStarts(),
 	}
@@ -146,14 +161,7 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) (*scene, er
 	}
 	dirs := map[string]bool{}
 	for _, want := range wants {
-		name := fileOf(want.ID)
-		dirs[path.Dir(name)] = true
-		if path.Dir(name) != sysctlDir || want.Spec.Ensure == policy.Absent {
-			continue
-		}
-		for key := range sysctlSettings(want.Spec.Content) {
-			s.sysctls[key] = max(s.sysctls[key], name)
-		}
+		dirs[path.Dir(fileOf(want.ID))] = true
 	}
 	for dir := range dirs {
 		var names []string // a file of which nothing is known is looked at
@@ -217,6 +225,9 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 			last.remember(info, scene.at)
 		}
 	}
+	if r.State == converge.Compliant && !missing {
+		k.isRead(ctx, want, &r)
+	}
 	if r.State == converge.Compliant {
 		k.waits(ctx, scene, name, &r)
 	}
@@ -267,7 +278,7 @@ func (k *Kind) compare(ctx context.Context, scene *scene, want policy.Want[polic
 		return
 	}
 	if path.Dir(name) == sysctlDir && want.Spec.Activate == nil && k.system.Running() {
-		k.compareSysctls(scene, name, want.Spec.Content, r)
+		k.compareSysctls(scene, name, r)
 	}
 }
 

@@ -26,10 +26,32 @@ func machine(t *testing.T, files map[string]string) string {
 	root := t.TempDir()
 	put(t, root, "/etc/passwd", "root:x:0:0::/root:/bin/sh\nscan:x:5101:5101::/:/bin/false\n")
 	put(t, root, "/etc/group", fmt.Sprintf("root:x:0:\nscan:x:%d:\n", os.Getgid()))
+	for name, content := range readersOfAll() {
+		put(t, root, name, content)
+	}
 	for name, content := range files {
 		put(t, root, name, content)
 	}
 	return root
+}
+
+// readersOfAll are the programs that read drop-ins, and what makes them do so.
+func readersOfAll() map[string]string {
+	files := map[string]string{}
+	for _, r := range whoReads {
+		if len(r.programs) > 0 {
+			files[r.programs[0]] = ""
+		}
+	}
+	for name, content := range map[string]string{
+		sshdMain: "Include /etc/ssh/sshd_config.d/*.conf\n", "/etc/ssh/ssh_config": "Include /etc/ssh/ssh_config.d/*.conf\n",
+		"/etc/chrony.conf": "confdir /etc/chrony.d\nconfdir /etc/chrony/conf.d\n", "/etc/rsyslog.conf": "$IncludeConfig /etc/rsyslog.d/*.conf\n",
+		logrotateMain: "include /etc/logrotate.d\n", "/etc/ld.so.conf": "include ld.so.conf.d/*.conf\n",
+		"/etc/nftables.conf": "include \"/etc/nftables.d/*.nft\"\n",
+	} {
+		files[name] = content
+	}
+	return files
 }
 
 func put(t *testing.T, root, name, content string) {

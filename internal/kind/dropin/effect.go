@@ -219,6 +219,8 @@ func (b *batch) take(ctx context.Context, s step, names []string) map[string]err
 	switch {
 	case s.command != "":
 		return b.takeOwn(ctx, s, names)
+	case s.activation == loadSysctls:
+		return b.loadSysctls(ctx, names)
 	case s.activation == awaitReboot:
 		return b.await(untilReboot, names)
 	case s.activation == awaitLogin:
@@ -226,11 +228,7 @@ func (b *batch) take(ctx context.Context, s step, names []string) map[string]err
 	case s.activation == reloadSystemd:
 		return b.takeUnits(ctx, names)
 	}
-	failures := s.activation.activate(ctx, b.system, names)
-	if s.activation == loadSysctls && b.system.Running() {
-		failures = b.restoreSysctls(ctx, names, failures)
-	}
-	return b.unlessLocked(failures)
+	return b.unlessLocked(s.activation.activate(ctx, b.system, names))
 }
 
 func (b *batch) takeOwn(ctx context.Context, s step, names []string) map[string]error {

@@ -78,12 +78,7 @@ func (m *running) Run(_ context.Context, c system.Command) (system.Output, error
 	}
 	if c.Argv[0] == "sysctl" {
 		for _, word := range c.Argv[3:] {
-			settings := sysctlSettings(word)
-			if c.Argv[3] == "-p" {
-				content, _ := os.ReadFile(filepath.Join(m.root, word))
-				settings = sysctlSettings(string(content))
-			}
-			for key, value := range settings {
+			for key, value := range sysctlSettings(word) {
 				m.sysctl(key, value)
 			}
 		}

@@ -21,6 +21,9 @@ const (
 	sshdDir    = "/etc/ssh/sshd_config.d"
 	auditDir   = "/etc/audit/rules.d"
 	logindDir  = "/etc/systemd/logind.conf.d"
+
+	logrotateDir  = "/etc/logrotate.d"
+	logrotateMain = "/etc/logrotate.conf"
 )
 
 // A family is a directory of drop-ins, or several that one program reads.
@@ -47,7 +50,7 @@ var families = []family{
 	{"/etc/cron.monthly", 0o755, checkJob, none},
 	{"/etc/cron.d", 0o644, checkCron, none},
 	{"/etc/security/limits.d", 0o644, checkLimits, awaitLogin},
-	{"/etc/logrotate.d", 0o644, checkLogrotate, none},
+	{logrotateDir, 0o644, checkLogrotate, none},
 	{rsyslogDir, 0o644, checkRsyslog, restartRsyslog},
 	{sshdDir, 0o644, checkSSHD, reloadSSHD},
 	{unitDir, 0o644, checkUnit, reloadSystemd},
@@ -120,7 +123,7 @@ func (a activation) activate(ctx context.Context, s *system.System, names []stri
 	}
 	failures := map[string]error{}
 	for _, name := range names {
-		if len(names) > 1 && (a == loadSysctls || a == createTmpfiles) {
+		if len(names) > 1 && a == createTmpfiles {
 			err = a.run(ctx, s, []string{name})
 		}
 		failures[name] = err
@@ -140,11 +143,6 @@ func (a activation) run(ctx context.Context, s *system.System, names []string) e
 	})
 	slices.Sort(present) // the order in which they count at boot
 	switch a {
-	case loadSysctls:
-		// To set what is set already fails where the kernel allows no change, and
-		// would be for nothing everywhere else.
-		differing := slices.DeleteFunc(present, func(name string) bool { return sysctlsHold(s, name) })
-		return runFor(ctx, s, differing, "sysctl", "-e", "-q", "-p")
 	case createTmpfiles:
 		return runFor(ctx, s, present, "systemd-tmpfiles", "--create")
 	case reloadUdev:

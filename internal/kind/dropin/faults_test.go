@@ -24,17 +24,7 @@ func (p programs) Run(_ context.Context, c system.Command) (system.Output, error
 	switch c.Argv[0] {
 	case "sysctl":
 		for _, word := range c.Argv[3:] {
-			settings := map[string]string{}
 			if key, value, found := strings.Cut(word, "="); found {
-				settings[key] = value
-			} else if word != "-p" && word != "-w" {
-				content, err := os.ReadFile(filepath.Join(p.root, word))
-				if err != nil {
-					return system.Output{ExitCode: 255}, nil
-				}
-				settings = sysctlSettings(string(content))
-			}
-			for key, value := range settings {
 				if err := os.WriteFile(filepath.Join(p.root, "proc/sys", key), []byte(value+"\n"), 0o644); err != nil {
 					return system.Output{}, err
 				}

@@ -102,9 +102,9 @@ func (b *batch) rememberFile(want policy.Want[policy.Dropin]) {
 // it sets already, not by the agent's doing, is nobody's original value.
 func (b *batch) rememberSysctls(name, content string) {
 	there, _ := b.system.FS.ReadFile(name)
-	old := sysctlSettings(string(there))
+	old := sysctlsIn(b.system, string(there))
 	known := maps.Clone(b.memory.Sysctls[name])
-	for key := range sysctlSettings(content) {
+	for key := range sysctlsIn(b.system, content) {
 		_, remembered := known[key]
 		_, set := old[key]
 		if remembered || set {

@@ -1,12 +1,15 @@
 package dropin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -15,22 +18,127 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// sysctlSettings are the settings of a file of sysctl.d(5), by the path of each
-// below /proc/sys. Keys with patterns in them are left out.
-func sysctlSettings(content string) map[string]string {
-	settings := map[string]string{}
+// A sysctlLine is one line of sysctl.d(5).
+type sysctlLine struct {
+	key     string // its path below /proc/sys, or a pattern of such (glob(7))
+	value   string
+	exclude bool // patterns do not mean the key
+	lenient bool // the kernel need not have the key
+}
+
+func (l sysctlLine) glob() bool { return strings.ContainsAny(l.key, "*?[") }
+
+// sysctlLines are what the lines of a file say.
+func sysctlLines(content string) []sysctlLine {
+	var lines []sysctlLine
 	for line := range strings.SplitSeq(content, "\n") {
 		line = strings.TrimSpace(line)
-		key, value, found := strings.Cut(line, "=")
-		if !found || line[0] == '#' || line[0] == ';' {
+		if line == "" || line[0] == '#' || line[0] == ';' {
 			continue
 		}
-		key = strings.TrimPrefix(strings.TrimSpace(key), "-")
-		if key != "" && !strings.ContainsAny(key, "*?[ \t") && !strings.Contains(key, "..") {
-			settings[sysctlPath(key)] = strings.Join(strings.Fields(value), " ")
+		key, value, found := strings.Cut(line, "=")
+		key, lenient := strings.CutPrefix(strings.TrimSpace(key), "-")
+		if key == "" || strings.ContainsAny(key, " \t") || strings.Contains(key, "..") || !found && !lenient {
+			continue
+		}
+		lines = append(lines, sysctlLine{sysctlPath(key), strings.Join(strings.Fields(value), " "), !found, lenient})
+	}
+	return lines
+}
+
+// sysctlSettings are the settings of a file by the path of each below /proc/sys, those by
+// patterns left out.
+func sysctlSettings(content string) map[string]string {
+	settings := map[string]string{}
+	for _, line := range sysctlLines(content) {
+		if !line.exclude && !line.glob() {
+			settings[line.key] = line.value
 		}
 	}
 	return settings
+}
+
+// A sysctlFile is a file with settings, and whether the policy names it.
+type sysctlFile struct {
+	name, content string
+	ours          bool
+}
+
+// sysctlsOf says which keys each file sets to what, by sysctl.d(5): the last file that
+// names a key sets it, and a pattern means the keys that no line of any file names. What
+// the policy names is the policy's, wherever else it is named. files are in the order in
+// which they are read.
+func sysctlsOf(s *system.System, files []sysctlFile) map[string]map[string]string {
+	type setting struct {
+		file, value string
+		ours        bool
+	}
+	final, named := map[string]setting{}, map[string]bool{}
+	put := func(key string, f sysctlFile, value string) {
+		if !final[key].ours || f.ours {
+			final[key] = setting{f.name, value, f.ours}
+		}
+	}
+	for _, f := range files {
+		for _, line := range sysctlLines(f.content) {
+			if line.glob() {
+				continue
+			}
+			if named[line.key] = true; !line.exclude {
+				put(line.key, f, line.value)
+			}
+		}
+	}
+	for _, f := range files {
+		for _, line := range sysctlLines(f.content) {
+			if !line.glob() || line.exclude {
+				continue
+			}
+			for _, key := range sysctlKeys(s, line.key) {
+				if !named[key] {
+					put(key, f, line.value)
+				}
+			}
+		}
+	}
+	owned := map[string]map[string]string{}
+	for key, setting := range final {
+		if owned[setting.file] == nil {
+			owned[setting.file] = map[string]string{}
+		}
+		owned[setting.file][key] = setting.value
+	}
+	return owned
+}
+
+// sysctlKeys are the keys of the kernel that a pattern means.
+func sysctlKeys(s *system.System, pattern string) []string {
+	keys := []string{""}
+	for segment := range strings.SplitSeq(pattern, "/") {
+		var below []string
+		for _, key := range keys {
+			if !strings.ContainsAny(segment, "*?[") {
+				below = append(below, path.Join(key, segment))
+				continue
+			}
+			bases, _ := s.FS.ReadDir(path.Join("/proc/sys", key))
+			for _, base := range bases {
+				if matched, _ := path.Match(segment, base); matched {
+					below = append(below, path.Join(key, base))
+				}
+			}
+		}
+		keys = below
+	}
+	return slices.DeleteFunc(keys, func(key string) bool {
+		info, err := s.FS.Stat("/proc/sys/" + key)
+		return err != nil || !info.IsRegular()
+	})
+}
+
+// sysctlsIn are all keys that a file alone sets, those that its patterns mean among them.
+func sysctlsIn(s *system.System, content string) map[string]string {
+	return sysctlsOf(s, []sysctlFile{{content: content}})[""]
 }
 
 // sysctlPath turns a key into a path. Whichever of "." and "/" comes first separates;
@@ -59,21 +167,6 @@ func checkSysctl(_ context.Context, c candidate) error {
 	})
 }
 
-// sysctlsHold says whether the kernel has every value that a file sets, as far as
-// it has the keys.
-func sysctlsHold(s *system.System, name string) bool {
-	content, err := s.FS.ReadFile(name)
-	if err != nil {
-		return false
-	}
-	for key, want := range sysctlSettings(string(content)) {
-		if got, known := sysctl(s, key); known && got != want {
-			return false
-		}
-	}
-	return true
-}
-
 // sysctl is the value that the kernel has for a key, if it has the key, and one that
 // can be read: some are for writing alone, and one cannot be read before it is set.
 func sysctl(s *system.System, key string) (value string, known bool) {
@@ -88,18 +181,51 @@ func sysctl(s *system.System, key string) (value string, known bool) {
 	return strings.Join(strings.Fields(string(content)), " "), err == nil
 }
 
-// compareSysctls compares what the file sets with what the kernel has. A key
-// that a later file of the policy sets is that one's, and one that this kernel
-// does not have is nobody's.
-func (k *Kind) compareSysctls(scene *scene, name, content string, r *converge.Resource) {
-	mark := k.Mark()
-	defer func() { r.DoubtIf(k.Since(mark)) }()
-	settings := sysctlSettings(content)
-	for _, key := range slices.Sorted(maps.Keys(settings)) {
-		if scene.sysctls[key] != name {
+// sameSysctl says whether the kernel has what is wanted: it writes numbers in its own way.
+func sameSysctl(want, got string) bool {
+	wants, gots := strings.Fields(want), strings.Fields(got)
+	return slices.EqualFunc(wants, gots, func(want, got string) bool {
+		w, wErr := strconv.ParseInt(want, 0, 64)
+		g, gErr := strconv.ParseInt(got, 0, 64)
+		return want == got || wErr == nil && gErr == nil && w == g
+	})
+}
+
+// ownSysctls are the settings of the policy's files, by file and key. Of others only the
+// names of keys matter, and only where there are patterns.
+func (k *Kind) ownSysctls(wants []policy.Want[policy.Dropin]) map[string]map[string]string {
+	var ours []sysctlFile
+	patterns := false
+	for _, want := range wants {
+		name := fileOf(want.ID)
+		if path.Dir(name) != sysctlDir || want.Spec.Ensure == policy.Absent {
 			continue
 		}
-		if got, known := sysctl(k.system, key); known && got != settings[key] {
+		ours = append(ours, sysctlFile{name, want.Spec.Content, true})
+		patterns = patterns || slices.ContainsFunc(sysctlLines(want.Spec.Content), sysctlLine.glob)
+	}
+	if !k.system.Running() || len(ours) == 0 {
+		return nil
+	}
+	if patterns {
+		named := map[string]bool{}
+		for _, f := range ours {
+			named[f.name] = true
+		}
+		others := slices.DeleteFunc(allSysctls(k.system), func(f sysctlFile) bool { return named[f.name] })
+		ours = append(others, ours...)
+	}
+	return sysctlsOf(k.system, ours)
+}
+
+// compareSysctls compares what the file sets with what the kernel has. A key
+// that a later file of the policy sets is that one's.
+func (k *Kind) compareSysctls(scene *scene, name string, r *converge.Resource) {
+	mark := k.Mark()
+	defer func() { r.DoubtIf(cmp.Or(k.Since(mark), scene.unsure)) }()
+	settings := scene.sysctls[name]
+	for _, key := range slices.Sorted(maps.Keys(settings)) {
+		if got, known := sysctl(k.system, key); known && !sameSysctl(settings[key], got) {
 			if len(r.Diff) > 0 && r.Diff[0].Aspect == "content" {
 				return // it follows from the content
 			}
@@ -112,11 +238,70 @@ func (k *Kind) compareSysctls(scene *scene, name, content string, r *converge.Re
 	}
 }
 
+// unknownSysctls says of which keys of a file the kernel has none, and the file does not
+// say that this is all right.
+func unknownSysctls(s *system.System, content string) string {
+	var unknown []string
+	for _, line := range sysctlLines(content) {
+		_, err := s.FS.Stat("/proc/sys/" + line.key)
+		switch {
+		case line.lenient:
+		case !line.glob() && errors.Is(err, fs.ErrNotExist), line.glob() && len(sysctlKeys(s, line.key)) == 0:
+			unknown = append(unknown, line.key)
+		}
+	}
+	if len(unknown) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("the kernel has no %s: mend the name, or load the module that brings it, or begin the line with - where that is all right",
+		strings.Join(unknown, " and no "))
+}
+
+// loadSysctls sets what files say and the kernel has not. To set what is set already fails
+// where the kernel allows no change.
+func (b *batch) loadSysctls(ctx context.Context, names []string) map[string]error {
+	if !b.system.Running() {
+		return nil
+	}
+	all := allSysctls(b.system)
+	for i, f := range all {
+		_, all[i].ours = b.wants[policy.NewID(b.Name(), f.name)]
+	}
+	owned := sysctlsOf(b.system, all)
+	assignments := func(names ...string) (set []string) {
+		for _, name := range names {
+			for _, key := range slices.Sorted(maps.Keys(owned[name])) {
+				want := owned[name][key]
+				if _, err := b.system.FS.Stat("/proc/sys/" + key); err != nil {
+					continue
+				}
+				if got, known := sysctl(b.system, key); !known || !sameSysctl(want, got) {
+					set = append(set, key+"="+want)
+				}
+			}
+		}
+		return set
+	}
+	failures := map[string]error{}
+	err := runFor(ctx, b.system, assignments(names...), "sysctl", "-e", "-q", "-w")
+	for _, name := range names {
+		if err != nil && len(names) > 1 { // one that the kernel refuses is not held against the others
+			failures[name] = runFor(ctx, b.system, assignments(name), "sysctl", "-e", "-q", "-w")
+		} else {
+			failures[name] = err
+		}
+	}
+	return b.restoreSysctls(ctx, names, owned, failures)
+}
+
 // restoreSysctls gives keys that no longer stand in changed files the value that
 // the remaining files say, or else the one from before the agent. A file with a
 // key of which neither is known waits for the reboot.
-func (b *batch) restoreSysctls(ctx context.Context, names []string, failures map[string]error) map[string]error {
-	var remaining map[string]string
+func (b *batch) restoreSysctls(ctx context.Context, names []string, owned map[string]map[string]string, failures map[string]error) map[string]error {
+	remaining := map[string]string{}
+	for _, settings := range owned {
+		maps.Copy(remaining, settings)
+	}
 	mark := b.Mark()
 	waiting := b.readNames(untilReboot)
 	before := len(waiting)
@@ -124,9 +309,6 @@ func (b *batch) restoreSysctls(ctx context.Context, names []string, failures map
 		keys := b.leftSysctls(name)
 		if len(keys) == 0 {
 			continue
-		}
-		if remaining == nil {
-			remaining = allSysctls(b.system)
 		}
 		var assignments []string
 		for _, key := range keys {
@@ -136,7 +318,7 @@ func (b *batch) restoreSysctls(ctx context.Context, names []string, failures map
 			}
 			got, exists := sysctl(b.system, key)
 			switch {
-			case !exists || known && got == value:
+			case !exists || known && sameSysctl(value, got):
 			case known:
 				assignments = append(assignments, key+"="+value)
 			default:
@@ -151,9 +333,6 @@ func (b *batch) restoreSysctls(ctx context.Context, names []string, failures map
 			waiting[name], err = true, nil // there is nothing to try it with
 		}
 		if err != nil {
-			if failures == nil {
-				failures = map[string]error{}
-			}
 			failures[name] = fmt.Errorf("cannot set what the kernel had before: %w", err)
 			continue
 		}
@@ -170,7 +349,8 @@ func (b *batch) restoreSysctls(ctx context.Context, names []string, failures map
 // leftSysctls are the keys that a file set before it was changed, and sets no more.
 func (b *batch) leftSysctls(name string) []string {
 	content, _ := b.system.FS.ReadFile(name)
-	now, left := sysctlSettings(string(content)), sysctlSettings(string(b.before[name]))
+	now, left := sysctlsIn(b.system, string(content)), map[string]string{}
+	maps.Copy(left, sysctlsIn(b.system, string(b.before[name])))
 	maps.Copy(left, b.memory.Sysctls[name])
 	maps.DeleteFunc(left, func(key, _ string) bool { _, set := now[key]; return set })
 	return slices.Sorted(maps.Keys(left))
@@ -188,23 +368,23 @@ func (b *batch) forgetSysctls(name string, keys []string) {
 	}
 }
 
-// allSysctls are the settings of all files of sysctl.d(5), and of sysctl.conf(5).
-func allSysctls(s *system.System) map[string]string {
-	files := map[string]string{}
+// allSysctls are the files of sysctl.d(5), and sysctl.conf(5), in the order in which they are
+// read.
+func allSysctls(s *system.System) []sysctlFile {
+	names := map[string]string{}
 	for _, dir := range []string{sysctlDir, "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d"} {
-		names, _ := s.FS.ReadDir(dir)
-		for _, base := range names {
-			if strings.HasSuffix(base, ".conf") && !strings.HasPrefix(base, ".") && files[base] == "" {
-				files[base] = path.Join(dir, base)
+		bases, _ := s.FS.ReadDir(dir)
+		for _, base := range bases {
+			if strings.HasSuffix(base, ".conf") && !strings.HasPrefix(base, ".") && names[base] == "" {
+				names[base] = path.Join(dir, base)
 			}
 		}
 	}
-	settings := map[string]string{}
-	for _, base := range slices.Sorted(maps.Keys(files)) {
-		content, _ := s.FS.ReadFile(files[base])
-		maps.Copy(settings, sysctlSettings(string(content)))
+	var files []sysctlFile
+	for _, base := range slices.Sorted(maps.Keys(names)) {
+		content, _ := s.FS.ReadFile(names[base])
+		files = append(files, sysctlFile{name: names[base], content: string(content)})
 	}
 	content, _ := s.FS.ReadFile("/etc/sysctl.conf")
-	maps.Copy(settings, sysctlSettings(string(content)))
-	return settings
+	return append(files, sysctlFile{name: "/etc/sysctl.conf", content: string(content)})
 }

@@ -57,7 +57,7 @@ func (w sudoersTree) culprit(_ context.Context, _ map[string][]byte, err error) 
 
 var (
 	rsyslogInclude = regexp.MustCompile(`(?m)^\s*(\$IncludeConfig\s+/etc/rsyslog\.d/\*\.conf|include\(\s*file="/etc/rsyslog\.d/\*\.conf"[^)]*\)).*$`)
-	sshdInclude    = regexp.MustCompile(`(?mi)^\s*Include\s+"?/etc/ssh/sshd_config\.d/\*\.conf"?\s*$`)
+	sshdInclude    = regexp.MustCompile(`(?mi)^\s*Include\s+"?(/etc/ssh/)?sshd_config\.d/\*(\.conf)?"?\s*$`)
 )
 
 func checkRsyslog(ctx context.Context, c candidate) error {
@@ -65,7 +65,7 @@ func checkRsyslog(ctx context.Context, c candidate) error {
 }
 
 func checkSSHD(ctx context.Context, c candidate) error {
-	return c.checkConfiguration(ctx, configuration{c, "/etc/ssh/sshd_config", sshdInclude, []string{"sshd", "-t", "-f"}})
+	return c.checkConfiguration(ctx, configuration{c, sshdMain, sshdInclude, []string{"sshd", "-t", "-f"}})
 }
 
 func (c candidate) checkConfiguration(ctx context.Context, w configuration) error {
@@ -138,12 +138,22 @@ func (w configuration) parts(changes map[string][]byte) ([]string, error) {
 
 // holding judges the main file with some of its parts.
 func (w configuration) holding(ctx context.Context, changes map[string][]byte, names []string) error {
+	whole, err := w.joined(changes, names)
+	if err != nil || whole == nil {
+		return err
+	}
+	return w.judge(ctx, whole)
+}
+
+// joined is the main file with some of its parts in the place where it includes them, or
+// nil where there is none.
+func (w configuration) joined(changes map[string][]byte, names []string) ([]byte, error) {
 	whole, err := w.system.FS.ReadFile(w.main)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil
+		return nil, nil
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
 	var joined bytes.Buffer
 	for _, name := range names {
@@ -152,20 +162,20 @@ func (w configuration) holding(ctx context.Context, changes map[string][]byte, n
 			if content, err = w.system.FS.ReadFile(name); errors.Is(err, fs.ErrNotExist) {
 				continue // it went meanwhile, or is a link that leads nowhere
 			} else if err != nil {
-				return err
+				return nil, err
 			}
 		}
 		joined.Write(content)
 		joined.WriteByte('\n')
 	}
 	once := false
-	return w.judge(ctx, w.include.ReplaceAllFunc(whole, func([]byte) []byte {
+	return w.include.ReplaceAllFunc(whole, func([]byte) []byte {
 		if once {
 			return nil
 		}
 		once = true
 		return joined.Bytes()
-	}))
+	}), nil
 }
 
 func (w configuration) judge(ctx context.Context, content []byte) error {

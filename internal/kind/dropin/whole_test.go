@@ -30,7 +30,10 @@ func refusing(root string) func(system.Command) (system.Output, error) {
 		if c.Argv[0] == "visudo" || c.Argv[0] == "sudo" {
 			return oldSudo(root, c, wrong)
 		}
-		content, err := os.ReadFile(filepath.Join(root, c.Argv[len(c.Argv)-1]))
+		content, err := c.Stdin, error(nil)
+		if content == nil {
+			content, err = os.ReadFile(filepath.Join(root, c.Argv[len(c.Argv)-1]))
+		}
 		if err != nil {
 			return system.Output{}, err
 		}

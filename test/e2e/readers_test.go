@@ -1,0 +1,171 @@
+package e2e
+
+import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"math/big"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/test/box"
+)
+
+// A readerCase is a file, and how its reader is asked what it makes of it.
+type readerCase struct {
+	file, content, more string // more is of the policy's table
+	ask                 string // a shell's command
+	says                string // part of the answer while the file is there, and not once it has gone
+}
+
+func readerCases(t *testing.T) []readerCase {
+	authority := authorityPEM(t)
+	return []readerCase{
+		{file: "/etc/sysctl.d/60-soe.conf", content: "net.ipv4.tcp_fin_timeout = 30\nnet.ipv4.conf.*.log_martians = 1\n", ask: "sysctl -n net.ipv4.tcp_fin_timeout net.ipv4.conf.eth0.log_martians | tr '\\n' ' '", says: "30 1"},
+		{file: "/etc/ssh/sshd_config.d/10-soe.conf", content: "MaxAuthTries 3\n", ask: "sshd -T", says: "maxauthtries 3\n"},
+		{file: "/etc/ssh/ssh_config.d/10-soe.conf", content: "Host *\nConnectTimeout 77\n", ask: "ssh -G nowhere", says: "connecttimeout 77"},
+		{file: "/etc/chrony/conf.d/soe.conf", content: "maxdistance 7.5\n", ask: "chronyd -p -f /etc/chrony/chrony.conf", says: "maxdistance 7.5"},
+		{file: "/etc/rsyslog.d/60-soe.conf", content: "local7.* /var/log/soe-reader.log\n", ask: "rsyslogd -N1 -o /root/full.conf; cat /root/full.conf", says: "/var/log/soe-reader.log"},
+		{file: "/etc/logrotate.d/soe", content: "/var/log/soe-reader.log {\n\tweekly\n\tmissingok\n}\n", ask: "logrotate -d /etc/logrotate.conf 2>&1", says: "/var/log/soe-reader.log"},
+		{file: "/etc/nftables.d/soe.nft", content: "table inet soe_reader { }\n", more: "activate = [\"/usr/sbin/nft\", \"-f\", \"/etc/nftables.conf\"]\n", ask: "nft list ruleset", says: "soe_reader"},
+		{file: "/etc/systemd/journald.conf.d/soe.conf", content: "[Journal]\nMaxLevelStore=info\n", ask: "systemd-analyze cat-config systemd/journald.conf", says: "\nMaxLevelStore=info"},
+		{file: "/etc/systemd/system/soe-reader.service.d/10.conf", content: "[Unit]\nDescription=of the policy\n", ask: "systemctl show -p Description soe-reader.service", says: "of the policy"},
+		{file: "/etc/tmpfiles.d/soe.conf", content: "d /run/soe-reader 0750 root root\n", ask: "systemd-analyze cat-config tmpfiles.d; stat -c 'mode %a' /run/soe-reader", says: "/run/soe-reader 0750"},
+		{file: "/etc/sudoers.d/60-soe", content: "Defaults:dadmin passwd_tries=7\n", ask: "sudo -l -U dadmin", says: "passwd_tries=7"},
+		{file: "/etc/profile.d/soe-reader.sh", content: "export SOE_READER=here\n", ask: "bash -lc 'echo $SOE_READER'", says: "here"},
+		{file: "/etc/ld.so.conf.d/soe.conf", content: "/opt/soe-reader\n", ask: "ldconfig -N -v 2>&1", says: "/opt/soe-reader"},
+		{file: "/etc/security/limits.d/60-soe.conf", content: "dadmin soft nofile 777\n", ask: "su dadmin -s /bin/sh -c 'ulimit -Sn'", says: "777"},
+		{file: "/etc/environment.d/60-soe.conf", content: "SOE_READER=here\n", ask: "/usr/lib/systemd/user-environment-generators/30-systemd-environment-d-generator", says: "SOE_READER=here"},
+		{file: "/usr/local/share/ca-certificates/soe.crt", content: authority, ask: "cat /etc/ssl/certs/ca-certificates.crt", says: strings.Split(authority, "\n")[1]},
+	}
+}
+
+// authorityPEM is the certificate of an authority that nobody knows.
+func authorityPEM(t *testing.T) string {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: "soe"}, NotAfter: time.Now().Add(24 * time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	raw, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: raw}))
+}
+
+// readersDesktop is a desktop on which whoever reads drop-ins can be asked.
+func readersDesktop(t *testing.T) *desktop {
+	t.Helper()
+	d := newDesktop(t, box.WithNetwork())
+	d.MustWriteFile(t, "/etc/nftables.conf", box.File{Content: "flush ruleset\ninclude \"/etc/nftables.d/*.nft\"\n"})
+	d.MustWriteFile(t, "/etc/systemd/system/soe-reader.service", box.File{Content: "[Unit]\nDescription=nobody's\n[Service]\nExecStart=/bin/sleep inf\n"})
+	// The network's sysctls are its own; nspawn lets nobody set them all the same.
+	d.MustExec(t, "sh", "-ec", "mount --bind /proc/sys/net /proc/sys/net; mount -o remount,bind,rw /proc/sys/net")
+	d.MustExec(t, "sh", "-ec", "mkdir -p /opt/soe-reader /etc/nftables.d; ssh-keygen -q -A; systemctl daemon-reload; systemctl start ssh.service")
+	return d
+}
+
+func TestWhatIsWrittenIsInEffectAndWhatIsRemovedIsNotWhoeverIsAsked(t *testing.T) {
+	t.Parallel()
+	d := readersDesktop(t)
+	asked := readerCases(t)
+	var toml strings.Builder
+	states := map[policy.ID]converge.State{}
+	for _, c := range asked {
+		fmt.Fprintf(&toml, "[dropins.%q]\ncontent = '''\n%s'''\n%s", c.file, c.content, c.more)
+		states[policy.NewID("dropin", c.file)] = converge.Corrected
+	}
+	answers := func(there bool) {
+		t.Helper()
+		for _, c := range asked {
+			said, err := d.Exec(t.Context(), "sh", "-c", c.ask)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if strings.Contains(said.Stdout, c.says) != there {
+				t.Errorf("%s is there: %v; asked with %q its reader says\n%s\n%s", c.file, there, c.ask, said.Stdout, said.Stderr)
+			}
+		}
+	}
+	answers(false)
+	d.apply(t, toml.String()).wants(t, states)
+	answers(true)
+	d.converged(t)
+	for id := range states {
+		states[id] = converge.Corrected
+	}
+	d.apply(t, "").wants(t, states)
+	answers(false)
+	d.converged(t)
+}
+
+func TestWhatTheReaderDoesNotTakeInIsNeverCompliant(t *testing.T) {
+	t.Parallel()
+	d := readersDesktop(t)
+	files := map[string]string{
+		"/etc/ssh/sshd_config.d/10-soe.conf": "MaxAuthTries 3\n", "/etc/chrony/conf.d/soe.conf": "maxdistance 7.5\n", "/etc/chrony.d/soe.conf": "maxdistance 7.5\n",
+		"/etc/nftables.d/soe.nft": "table inet soe_reader { }\n", "/etc/iptables.d/soe.rules": "*filter\n", "/etc/dnf/dnf.conf.d/soe.conf": "[main]\n",
+		"/etc/audit/rules.d/soe.rules": "-w /etc/soe -p wa\n", "/etc/logrotate.d/soe": "/var/log/soe-reader.log {\n\tweekly\n}\n", "/etc/rsyslog.d/60-soe.conf": "local7.* /var/log/soe-reader.log\n",
+		"/etc/sysctl.d/60-soe.conf": "net.ipv4.conf.all.acept_redirects = 0\n",
+	}
+	d.MustExec(t, "sh", "-ec", `sed -i '/^Include/d' /etc/ssh/sshd_config; sed -i '/^confdir/d' /etc/chrony/chrony.conf
+sed -i '/^include/d' /etc/logrotate.conf /etc/nftables.conf; sed -i '/^\$IncludeConfig/d' /etc/rsyslog.conf`)
+	var toml strings.Builder
+	for name, content := range files {
+		fmt.Fprintf(&toml, "[dropins.%q]\ncontent = '''\n%s'''\n", name, content)
+	}
+	for range 2 {
+		o := d.apply(t, toml.String())
+		for name := range files {
+			if r := o.resource(policy.NewID("dropin", name)); r.State != converge.Failed || !strings.HasPrefix(r.Reason, "not read here: ") {
+				t.Errorf("%s is %s: %s", name, r.State, r.Reason)
+			}
+		}
+	}
+	d.MustExec(t, "sh", "-ec", "(echo MaxAuthTries 5; echo Include /etc/ssh/sshd_config.d/*.conf) >>/etc/ssh/sshd_config; sshd -t")
+	if r := d.plan(t).resource("dropin/etc/ssh/sshd_config.d/10-soe.conf"); r.State != converge.Failed || !strings.Contains(r.Reason, `"maxauthtries 3"`) {
+		t.Errorf("behind another setting it is %s: %s", r.State, r.Reason)
+	}
+	d.MustExec(t, "sed", "-i", "/^MaxAuthTries/d", "/etc/ssh/sshd_config")
+	d.plan(t).wants(t, map[policy.ID]converge.State{"dropin/etc/ssh/sshd_config.d/10-soe.conf": converge.Compliant})
+}
+
+func TestAFileThatPutsAPackagesFileOutOfForceInLogrotateIsRefused(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	const first, log = "/etc/logrotate.d/00-soe", "/var/log/dpkg.log" // which is dpkg's
+	rotated := func() bool {
+		said, err := d.Exec(t.Context(), "sh", "-c", "logrotate -d /etc/logrotate.conf 2>&1")
+		return err == nil && strings.Contains(said.Stdout, "rotating pattern: "+log+"  monthly") && !strings.Contains(said.Stdout, "duplicate")
+	}
+	if !rotated() {
+		t.Fatal("dpkg has no file for its log")
+	}
+	o := d.apply(t, `
+[dropins."`+first+`"]
+content = "`+log+` {\n\tweekly\n\tmissingok\n}\n"
+[dropins."/etc/logrotate.d/soe"]
+content = "/var/log/soe-none.log {\n\tweekly\n}\n"
+[dropins."/etc/logrotate.d/soe-wrong"]
+content = "/var/log/soe-other.log {\n\tweakly\n}\n"
+`)
+	o.wants(t, map[policy.ID]converge.State{"dropin/etc/logrotate.d/soe": converge.Corrected, "dropin/etc/logrotate.d/soe-wrong": converge.Failed})
+	if r := o.resource(policy.NewID("dropin", first)); r.State != converge.Failed || !strings.Contains(r.Reason, " dpkg:1 ") || !strings.Contains(r.Reason, "duplicate log entry for "+log) {
+		t.Errorf("it is %s: %s", r.State, r.Reason)
+	}
+	if !rotated() {
+		t.Error("dpkg's own file is out of force")
+	}
+}
