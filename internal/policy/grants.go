@@ -16,16 +16,16 @@ const (
 	lastSudoers = "zz-soe-sudo"
 )
 
-// A contradiction is one between [sudo] and a sudoers file of the same policy, over which the
-// agent would be in conflict with itself.
+// A contradiction is one between [sudo] and a sudoers file of the same policy, or between a
+// package and one architecture of it, over which the agent would be in conflict with itself.
 type contradiction struct {
 	Problem
-	id ID // of the file
+	id ID // of the file, or the package in one architecture
 }
 
 // contradictions are those that are certain. Merge refuses the policy for them.
 func (p *Policy) contradictions() (certain Problems) {
-	for _, c := range p.grants() {
+	for _, c := range slices.Concat(p.grants(), p.packageProblems()) {
 		if c.Gravity == Error {
 			certain = append(certain, c.Problem)
 		}

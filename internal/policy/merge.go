@@ -263,6 +263,18 @@ func (p *Policy) Expand(value func(Reference) (string, bool)) *Policy {
 			}
 		}
 	}
+	for _, c := range expanded.packageProblems() { // the same
+		name, _ := PackageArch(c.id.Name())
+		for _, id := range []ID{c.id, NewID(c.id.Kind(), name)} {
+			i, _ := expanded.find(id)
+			before := p.Resources[i]
+			if references, _ := References(before.Spec); len(references) > 0 {
+				before.refuse(references, c.Message)
+				expanded.Resources[i] = before
+				break
+			}
+		}
+	}
 	for i := range expanded.Resources {
 		expanded.Resources[i].digest = expanded.Resources[i].Digest()
 	}

@@ -217,27 +217,6 @@ func (v *validator) repository(r Repository) {
 	v.refuse(r.Priority < 0 || r.Priority > 99, "priority %d is not between 1 and 99", r.Priority)
 }
 
-func (v *validator) pkg(p Package) {
-	if group, is := PackageGroup(v.name); is {
-		v.match(packageGroup, group, "is not the name of a group of packages")
-		v.refuse(p.Ensure != Present || p.Hold, `a group can only be "present"; say the rest of its packages`)
-	} else {
-		v.match(packageName, v.name, "is not the name of a package")
-	}
-	v.refuse(p.Hold && (p.Ensure == Latest || p.Ensure == Absent), `what is %q cannot be held; say "present" or a version`, p.Ensure)
-	if p.Version() != "" { // a version without a digit is a word that somebody took for one of ours
-		v.refuse(!v.open(string(p.Ensure)) && (!packageVersion.MatchString(string(p.Ensure)) || !strings.ContainsAny(string(p.Ensure), "0123456789")),
-			`%q is none of "present", "latest", "absent", and no version`, p.Ensure)
-	}
-	v.refuse(p.Ensure == "", `say "present", "latest", "absent" or a version`)
-	if p.Topic != "" {
-		v.match(topicName, p.Topic, "is not a topic of amazon-linux-extras")
-	}
-	if why := protected.Package(v.name); why != "" && p.Ensure == Absent {
-		v.wrong("%s must not be removed: %s", v.name, why)
-	}
-}
-
 func (v *validator) service(s Service) {
 	v.match(unitName, v.name, "is not a unit, such as chronyd.service")
 	is := func(b *bool, value bool) bool { return b != nil && *b == value }

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -93,6 +94,64 @@ soe-pkg-06 = "latest"
 	if o := d.command(t, "apply", "--policy", policyDir); o.Code != 0 || d.transactions(t) != 2 {
 		t.Errorf("a third apply did something: %d %s", o.Code, o.Stderr)
 	}
+}
+
+// multiPolicies are policies about a package in two architectures, one after the other, and what each brings about.
+var multiPolicies = []struct{ packages, there string }{
+	{"soe-multi = \"1.0-1\"\n", "1.0.x86_64"},
+	{"soe-multi = \"1.0\"\n\"soe-multi.i686\" = \"present\"\n", "1.0.x86_64 2.0.i686"},
+	{"\"soe-multi.x86_64\" = \"latest\"\n\"soe-multi.i686\" = \"1.0\"\n", "1.0.i686 2.0.x86_64"},
+	{"soe-multi = \"1.0-1\"\n\"soe-multi.i686\" = \"latest\"\n", "1.0.x86_64 2.0.i686"},
+	{"soe-multi = \"latest\"\n\"soe-multi.i686\" = \"present\"\n", "2.0.i686 2.0.x86_64"},
+	{"soe-multi = \"present\"\n\"soe-multi.i686\" = \"absent\"\n", "2.0.x86_64"},
+	{"\"soe-multi.x86_64\" = \"absent\"\n\"soe-multi.i686\" = \"2.0-1\"\n", "2.0.i686"},
+	{"soe-multi = \"present\"\n\"soe-multi.i686\" = \"present\"\n", "2.0.i686 2.0.x86_64"},
+	{"soe-multi = \"absent\"\n", ""},
+}
+
+// keptInEveryArchitecture applies multiPolicies, and what stands beside them of names.
+func (d *desktop) keptInEveryArchitecture(t *testing.T) {
+	t.Helper()
+	d.MustExec(t, "sh", "-c", "rpm -i --nosignature /repo/soe-side-1.0-1.noarch.rpm && rpm -i --nosignature /repo/soe-provider-1.0-1.noarch.rpm")
+	for _, p := range multiPolicies {
+		o := d.apply(t, d.repository()+"[packages]\n"+p.packages+"soe-side = \"2.0\"\n")
+		for _, r := range o.Resources {
+			if !r.State.InLine() {
+				t.Errorf("with %s%s is %s: %s", p.packages, r.ID, r.State, r.Reason)
+			}
+		}
+		all := strings.Fields(d.MustExec(t, "rpm", "-qa", "--qf", `%{NAME} %{VERSION}.%{ARCH}\n`))
+		var there []string
+		for i := 0; i+1 < len(all); i += 2 {
+			if all[i] == "soe-multi" {
+				there = append(there, all[i+1])
+			}
+		}
+		slices.Sort(there)
+		if got := strings.Join(there, " "); got != p.there {
+			t.Errorf("with %sthere is %q, and not %q", p.packages, got, p.there)
+		}
+		d.converged(t)
+	}
+	if got := d.rpms(t, "soe-side"); got != "soe-side-1.0 soe-side-2.0" {
+		t.Errorf("side by side there is %q", got)
+	}
+	o := d.apply(t, d.repository()+"[packages]\nsoe-lone = \"present\"\nsoe-virtual = \"present\"\nsoe-side-2 = \"present\"\n\"soe-side-2.0\" = \"absent\"\n\"soe-provider-1.0-1\" = \"present\"\n")
+	for id, want := range map[policy.ID]string{
+		"package/soe-lone":           "it is installed for i686 alone",
+		"package/soe-virtual":        "the installed soe-provider provides it",
+		"package/soe-side-2.0":       `say soe-side = "absent"`,
+		"package/soe-provider-1.0-1": `say soe-provider = "1.0-1"`,
+	} {
+		if r := o.resource(id); r.State != converge.Failed || !strings.Contains(r.Reason, want) {
+			t.Errorf("%s is %s: %s", id, r.State, r.Reason)
+		}
+	}
+}
+
+func TestAPackageIsKeptInEachArchitectureAsThePolicySays(t *testing.T) {
+	t.Parallel()
+	newDesktop(t).keptInEveryArchitecture(t)
 }
 
 // goodAndBadPackages are packages of which each has another fault, and good ones among them.

@@ -132,6 +132,11 @@ func TestWithYumOneBadPackageStopsNoOtherOnARealRpm(t *testing.T) {
 	})
 }
 
+func TestWithYumAPackageIsKeptInEachArchitectureAsThePolicySays(t *testing.T) {
+	t.Parallel()
+	newYumDesktop(t).keptInEveryArchitecture(t)
+}
+
 func TestWithYumUpdatesAreInstalledAndLeaveOutWhatIsPinned(t *testing.T) {
 	t.Parallel()
 	d := newYumDesktop(t)

@@ -16,6 +16,11 @@
 # workspaces-tool           is protected by its name
 # soe-usurper               takes the place of workspaces-tool
 # soe-account               its %pre makes the user soe-account with the next free system UID
+# soe-multi                 in versions 1.0-1 and 2.0-1, each for x86_64 and for i686
+# soe-lone                  for i686 alone
+# soe-side                  in two versions that are installed side by side
+# kernel-soe-doc            in two versions that are not, whatever the name
+# soe-provider              provides soe-virtual
 #
 # All others are signed with RPM-GPG-KEY-soe-test, whose fingerprint is in the file "fingerprint".
 # The private keys are thrown away.
@@ -116,7 +121,30 @@ getent passwd soe-account >/dev/null || useradd --system --shell /sbin/nologin s
 SPEC
 } >"$work/odd.spec"
 build "$work/odd.spec"
-mv "$work"/RPMS/noarch/*.rpm "$out/"
+for version in 1.0 2.0; do
+  {
+    head_of soe-kernel "$version"
+    package soe-side 'Provides: installonlypkg(kernel)'
+    package kernel-soe-doc
+    printf '%%install\nmkdir -p %%{buildroot}/opt/soe-side\necho >%%{buildroot}/opt/soe-side/%%{version}\n'
+    printf '%%files -n soe-side\n/opt/soe-side/%%{version}\n%%files -n kernel-soe-doc\n'
+    [ "$version" = 2.0 ] || printf '%%package -n soe-provider\nSummary: Provider\nProvides: soe-virtual\n%%description -n soe-provider\nProvider.\n%%files -n soe-provider\n'
+  } >"$work/kernel.spec"
+  build "$work/kernel.spec"
+  # What is of two architectures differs in the class of its programs: here the head of one.
+  for arch in x86_64 i686; do
+    case $arch in x86_64) class='\002' ;; *) class='\001' ;; esac
+    { printf '\177ELF%b\001\001' "$class"; head -c 57 /dev/zero; } >"$work/$arch.elf"
+    {
+      printf '%%global __os_install_post %%{nil}\n%%global debug_package %%{nil}\n'
+      head_of soe-multi "$version" | sed '/^BuildArch/d; s/^%description/AutoReqProv: no\n&/'
+      printf '%%install\ninstall -D %s %%{buildroot}/opt/soe-multi/%s\n%%files\n/opt/soe-multi/%s\n' "$work/$arch.elf" "$arch" "$arch"
+      [ "$arch$version" != i6861.0 ] || printf '%%package -n soe-lone\nSummary: Lone\n%%description -n soe-lone\nLone.\n%%files -n soe-lone\n'
+    } >"$work/multi.spec"
+    rpmbuild -bb --quiet --target "$arch" "${define[@]}" "$work/multi.spec" >"$work/log" 2>&1 || { cat "$work/multi.spec" "$work/log" >&2; exit 1; }
+  done
+done
+mv "$work"/RPMS/*/*.rpm "$out/"
 
 new_key() { # NAME: makes a key and exports it as RPM-GPG-KEY-NAME
   gpg --batch --quiet --pinentry-mode loopback --passphrase '' --quick-gen-key "$1 <$1@example.com>" rsa2048 sign never 2>/dev/null

@@ -93,7 +93,7 @@ func TestTheListsOfGroupsOfYumAndDnfAreRead(t *testing.T) {
 }
 
 func TestANewKernelWaitsForTheReboot(t *testing.T) {
-	older, newer := instance{evr{"0", "5.10.1", "1.amzn2"}, "x86_64"}, instance{evr{"0", "5.10.2", "1.amzn2"}, "x86_64"}
+	older, newer := instance{evr{"0", "5.10.1", "1.amzn2"}, "x86_64", true}, instance{evr{"0", "5.10.2", "1.amzn2"}, "x86_64", true}
 	for _, c := range []struct {
 		running string
 		kernels []instance

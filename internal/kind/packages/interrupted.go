@@ -74,7 +74,7 @@ func (m manager) recorded(ctx context.Context) (installed, error) {
 	if err := trouble(out); err != nil {
 		return nil, fmt.Errorf("cannot ask the rpm database: %w", err)
 	}
-	there, err := parseQuery(nil, out)
+	there, err := m.parseQuery(nil, out)
 	if err == nil && len(there) == 0 && len(strings.TrimSpace(string(out.Stdout))) > 0 {
 		err = fmt.Errorf("cannot ask the rpm database: it says %q", out.LastLine())
 	}
@@ -89,7 +89,7 @@ func (m manager) recorded(ctx context.Context) (installed, error) {
 func (i installed) twice() []string {
 	var names []string
 	for name, instances := range i {
-		if name != "gpg-pubkey" && interrupted(name, instances) != "" {
+		if name != keyPackage && interrupted(instances) != "" {
 			names = append(names, name)
 		}
 	}

@@ -8,12 +8,19 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // kernel is the package of the kernel. Several of it are installed side by side, and
 // both yum and dnf keep the one that runs.
 const kernel = "kernel"
+
+// isKernel says whether a name of the policy means it.
+func isKernel(text string) bool {
+	name, _ := policy.PackageArch(text)
+	return name == kernel
+}
 
 // awaitReboot has a kernel that is installed wait for the reboot when an older one
 // runs.

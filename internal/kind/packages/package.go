@@ -69,6 +69,13 @@ func (k *Kind) survey() {
 	for _, id := range slices.Concat(k.reclaim, k.ledger.Owned(hold)) {
 		names = append(names, id.Name())
 	}
+	for _, text := range names {
+		if name, arch := policy.PackageArch(text); arch != "" {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
 	if !slices.Equal(names, k.names) {
 		k.names = names
 		k.db.question = query(names)
@@ -104,7 +111,7 @@ func (k *Kind) installed(ctx context.Context) (installed, error) {
 	if err != nil {
 		return nil, err
 	}
-	there, err := parseQuery(k.names, out)
+	there, err := k.manager.parseQuery(k.names, out)
 	if err == nil && (k.db.identity == "" || k.db.identity != k.believed) {
 		k.unsound = k.manager.believable(ctx, there)
 		k.believed = k.db.identity
@@ -151,7 +158,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		case r.State != converge.Compliant:
 		case want.Spec.Ensure == policy.Latest:
 			latest = append(latest, name)
-		case name == kernel:
+		case isKernel(name):
 			if err := k.awaitReboot(&r, there[kernel]); err != nil {
 				r.Doubt(err.Error())
 			}
@@ -169,10 +176,10 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		switch said, asked := newer[name]; {
 		case !asked:
 		case said == updateThere:
-			r.DiffersOpenly("version", "latest", versions(there[name])+", and there is a newer one")
+			r.DiffersOpenly("version", "latest", versions(there.called(name))+", and there is a newer one")
 		case doubt != "":
 			r.DoubtFor(public.Because("it cannot be told whether there is a newer one", errors.New(doubt)))
-		case name == kernel:
+		case isKernel(name):
 			if err := k.awaitReboot(r, there[kernel]); err != nil {
 				r.Doubt(err.Error())
 			}
@@ -192,7 +199,7 @@ func (k *Kind) foreign() bool {
 func (k *Kind) unwanted(locks lockList, there installed) []converge.Resource {
 	var resources []converge.Resource
 	for _, id := range k.reclaim {
-		if len(there[id.Name()]) > 0 {
+		if len(there.called(id.Name())) > 0 {
 			resources = append(resources, converge.Unwanted(id, "the agent installed it for a policy that no longer names it"))
 		}
 	}
@@ -214,7 +221,7 @@ func (k *Kind) unwanted(locks lockList, there installed) []converge.Resource {
 func (k *Kind) judge(r *converge.Resource, want policy.Want[policy.Package], there installed) {
 	group, is := policy.PackageGroup(want.ID.Name())
 	if !is {
-		judge(r, want, there[want.ID.Name()])
+		judge(r, want, there)
 		return
 	}
 	missing := k.missing(group, there)
@@ -231,22 +238,29 @@ func (k *Kind) judge(r *converge.Resource, want policy.Want[policy.Package], the
 func (k *Kind) missing(group string, there installed) []string {
 	return slices.DeleteFunc(slices.Clone(k.groups.members[group]), func(name string) bool {
 		want, named := k.policy.Lookup(policy.NewID(k.Name(), name))
-		return len(there[name]) > 0 || named && want.Spec.(policy.Package).Ensure == policy.Absent
+		return slices.ContainsFunc(there[name], native) || named && want.Spec.(policy.Package).Ensure == policy.Absent
 	})
 }
 
 // judge records how what is installed under a name differs from what is wanted.
-func judge(r *converge.Resource, want policy.Want[policy.Package], instances []instance) {
+func judge(r *converge.Resource, want policy.Want[policy.Package], there installed) {
+	instances := there.meant(want)
 	switch {
+	case there.misnamed(want) != "":
+		r.DiffersOpenly("name", "that of a package", want.ID.Name())
+		r.Note(there.misnamed(want))
 	case want.Spec.Ensure == policy.Absent:
 		if len(instances) > 0 {
 			r.DiffersOpenly("version", "absent", versions(instances))
 		}
 	case len(instances) == 0:
 		r.DiffersOpenly("version", string(want.Spec.Ensure), "absent")
-	case interrupted(want.ID.Name(), instances) != "":
+		if others := there.called(want.ID.Name()); len(others) > 0 {
+			r.Note(fmt.Sprintf("it is installed for %s alone, which is not the machine's own architecture", others[0].arch))
+		}
+	case interrupted(instances) != "":
 		r.DiffersOpenly("version", string(want.Spec.Ensure), versions(instances))
-		r.Note(interrupted(want.ID.Name(), instances))
+		r.Note(interrupted(instances))
 	case want.Spec.Version() != "" && !matches(want, instances):
 		r.DiffersOpenly("version", want.Spec.Version(), versions(instances))
 	}
@@ -262,22 +276,15 @@ func matches(want policy.Want[policy.Package], instances []instance) bool {
 			count++
 		}
 	}
-	return count == len(instances) || count > 0 && sideBySide(want.ID.Name())
-}
-
-// sideBySide says whether versions of a package are installed next to each other
-// (installonlypkgs in yum.conf(5)).
-func sideBySide(name string) bool {
-	return name == "kernel" || strings.HasPrefix(name, "kernel-") && !strings.HasPrefix(name, "kernel-headers") &&
-		!strings.HasPrefix(name, "kernel-tools")
+	return count == len(instances) || count > 0 && instances[0].sideBySide
 }
 
 // interrupted says that one package is recorded in two versions, and what to do
 // about it, or "". The package managers themselves refuse to go on from there.
-func interrupted(name string, instances []instance) string {
+func interrupted(instances []instance) string {
 	seen := map[string]evr{}
 	for _, i := range instances {
-		if other, twice := seen[i.arch]; twice && other != i.evr && !sideBySide(name) {
+		if other, twice := seen[i.arch]; twice && other != i.evr && !i.sideBySide {
 			return fmt.Sprintf("both %s and %s are recorded as installed, which an interrupted transaction leaves behind; "+
 				"mend it with: package-cleanup --cleandupes (yum) or dnf remove --duplicates", other, i.evr)
 		}

@@ -127,7 +127,7 @@ func (k *Patches) judgeKernel(ctx context.Context, r *converge.Resource) error {
 	if err := trouble(out); err != nil {
 		return fmt.Errorf("cannot ask the rpm database: %w", err)
 	}
-	there, err := parseQuery([]string{kernel}, out)
+	there, err := k.manager.parseQuery([]string{kernel}, out)
 	if err != nil {
 		return err
 	}

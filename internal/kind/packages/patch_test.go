@@ -146,7 +146,7 @@ func TestUpdatesAreAskedForRarely(t *testing.T) {
 func TestWhatThePolicyKeepsInAVersionIsLeftOutOfUpdates(t *testing.T) {
 	for name, kept := range map[string]policy.Package{
 		"a version":               {Ensure: "1.0-1"},
-		"a version to be had yet": {Ensure: "${param:/soe/tool}"},
+		"a version to be had yet": {Ensure: "{{resolve:ssm:/soe/tool}}"},
 		"a hold":                  {Ensure: policy.Present, Hold: true},
 		"absent":                  {Ensure: policy.Absent},
 	} {

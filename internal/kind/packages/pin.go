@@ -30,7 +30,10 @@ func (m *mending) settled(changed []policy.Want[policy.Package]) []string {
 	for _, want := range m.wants {
 		is := func(w policy.Want[policy.Package]) bool { return w.ID == want.ID }
 		if keepsVersion(want.Spec) && !slices.ContainsFunc(changed, is) && m.Kind.right(want, m.before) {
-			names = append(names, want.ID.Name())
+			name, _ := policy.PackageArch(want.ID.Name())
+			for _, is := range m.before.meant(want) {
+				names = append(names, label{name, is.arch}.String())
+			}
 		}
 	}
 	return names

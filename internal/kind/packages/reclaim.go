@@ -17,12 +17,17 @@ import (
 // that the policy wanted.
 const dependency = "dependency"
 
+// keyPackage is what rpm calls the keys that it has imported. They come with what is
+// installed, and nothing needs them.
+const keyPackage = "gpg-pubkey"
+
 // reclaimable are the packages that the agent has installed and that the policy no
 // longer wants, so that a licence that a persona does not need goes back.
 func (k *Kind) reclaimable() []policy.ID {
 	return slices.DeleteFunc(k.ledger.Owned(k.Name()), func(id policy.ID) bool {
 		_, named := k.policy.Lookup(id)
-		return named || protected.Package(id.Name()) != "" || slices.Contains(k.groups.names(), id.Name())
+		name, arch := policy.PackageArch(id.Name())
+		return named || protected.Package(name) != "" || name == keyPackage || k.keeps(label{name, arch})
 	})
 }
 
@@ -32,8 +37,10 @@ func removal(id policy.ID) policy.Want[policy.Package] {
 }
 
 // broughtHere says whether a package is there because of the agent alone.
-func (k *Kind) broughtHere(name string) bool {
-	return k.ledger.Owns(policy.NewID("package", name)) || k.ledger.Owns(policy.NewID(dependency, name))
+func (k *Kind) broughtHere(l label) bool {
+	return slices.ContainsFunc([]policy.ID{
+		policy.NewID("package", l.name), policy.NewID("package", l.String()), policy.NewID(dependency, l.name),
+	}, k.ledger.Owns)
 }
 
 // noteDependencies records what came along with the packages that the agent has
@@ -49,18 +56,17 @@ func (m *mending) noteDependencies(ctx context.Context, arrived []string) error 
 	if err != nil {
 		return err
 	}
-	transactionOf := map[string]string{}
+	ours, came := map[string]bool{}, map[string][]string{}
 	for line := range strings.Lines(string(out.Stdout)) {
 		name, id, _ := strings.Cut(strings.TrimSpace(line), "\t")
-		transactionOf[name] = id
+		came[id] = append(came[id], name)
+		ours[id] = ours[id] || len(m.before[name]) == 0 && slices.Contains(arrived, name)
 	}
-	ours := map[string]bool{}
-	for _, name := range arrived {
-		ours[transactionOf[name]] = true
-	}
-	for name, id := range transactionOf {
-		if ours[id] && len(m.before[name]) == 0 && !slices.Contains(arrived, name) {
-			m.ledger.Own(policy.NewID(dependency, name))
+	for id := range ours {
+		for _, name := range came[id] {
+			if ours[id] && len(m.before[name]) == 0 && !slices.Contains(arrived, name) && name != keyPackage {
+				m.ledger.Own(policy.NewID(dependency, name))
+			}
 		}
 	}
 	return nil
@@ -76,9 +82,9 @@ func (m *mending) removeOrphans(ctx context.Context) error {
 	var orphans []string
 	for _, id := range m.ledger.Owned(dependency) {
 		switch name := id.Name(); {
-		case len(there[name]) == 0:
+		case len(there[name]) == 0, name == keyPackage:
 			m.ledger.Disown(id)
-		case protected.Package(name) == "" && !m.keeps(name):
+		case protected.Package(name) == "" && !m.keeps(label{name: name}):
 			orphans = append(orphans, name)
 		}
 	}
@@ -120,7 +126,7 @@ func (k *Kind) notNeeded(ctx context.Context, names []string) ([]string, error) 
 			if err != nil {
 				return nil, err
 			}
-			if slices.ContainsFunc(dependents, func(d string) bool { return !going[d] }) {
+			if slices.ContainsFunc(dependents, func(d label) bool { return !going[d.name] }) {
 				delete(going, name)
 				settled = false
 			}
@@ -134,8 +140,8 @@ func (k *Kind) notNeeded(ctx context.Context, names []string) ([]string, error) 
 // package managers themselves keep the one that runs.
 func guarded(there installed) []string {
 	var names []string
-	for name := range there {
-		if protected.Package(name) != "" && !sideBySide(name) {
+	for name, all := range there {
+		if protected.Package(name) != "" && !all[0].sideBySide {
 			names = append(names, name)
 		}
 	}

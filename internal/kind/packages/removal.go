@@ -26,27 +26,27 @@ var neededBy = regexp.MustCompile(`is needed by \(installed\) (\S+)`)
 // package is reclaimed it is the agent's own. yum and dnf remove what depends on it
 // without a question.
 func (k *Kind) refuses(ctx context.Context, id policy.ID) error {
-	name := id.Name()
+	name, _ := policy.PackageArch(id.Name())
 	if why := protected.Package(name); why != "" {
 		return public.Error(errors.New(why))
 	}
 	_, named := k.policy.Lookup(id)
-	going := map[string]bool{name: true}
+	going := map[string]bool{id.Name(): true}
 	for {
 		dependents, err := k.dependents(ctx, slices.Sorted(maps.Keys(going))...)
 		if err != nil || len(dependents) == 0 {
 			return err
 		}
 		for _, dependent := range dependents {
-			switch why := protected.Package(dependent); {
+			switch why := protected.Package(dependent.name); {
 			case why != "":
-				return public.Error(fmt.Errorf("%s needs it, and %s", dependent, why))
+				return public.Error(fmt.Errorf("%s needs it, and %s", dependent.name, why))
 			case k.keeps(dependent):
-				return public.Error(fmt.Errorf("%s needs it, which the policy wants", dependent))
+				return public.Error(fmt.Errorf("%s needs it, which the policy wants", dependent.name))
 			case !named && !k.broughtHere(dependent):
-				return public.Error(fmt.Errorf("%s needs it, which the agent has not installed", dependent))
+				return public.Error(fmt.Errorf("%s needs it, which the agent has not installed", dependent.name))
 			}
-			going[dependent] = true
+			going[dependent.String()] = true
 		}
 		if len(going) > maxDependents {
 			return public.Error(fmt.Errorf("more than %d packages would be removed with it", maxDependents))
@@ -56,17 +56,18 @@ func (k *Kind) refuses(ctx context.Context, id policy.ID) error {
 
 // dependents are the installed packages, other than the ones named, that need one
 // of these.
-func (k *Kind) dependents(ctx context.Context, names ...string) ([]string, error) {
+func (k *Kind) dependents(ctx context.Context, names ...string) ([]label, error) {
 	out, err := k.system.Runner.Run(ctx, system.Command{
 		Argv: append([]string{"rpm", "-e", "--test", "--allmatches"}, names...), ReadOnly: true,
 	})
 	if err != nil || out.ExitCode == 0 {
 		return nil, err
 	}
-	var dependents []string
+	var dependents []label
 	for _, match := range neededBy.FindAllSubmatch(append(out.Stderr, out.Stdout...), -1) {
-		if name := nameOf(string(match[1])); !slices.Contains(names, name) && !slices.Contains(dependents, name) {
-			dependents = append(dependents, name)
+		l := labelOf(string(match[1]))
+		if !slices.ContainsFunc(names, l.covers) && !slices.Contains(dependents, l) {
+			dependents = append(dependents, l)
 		}
 	}
 	if len(dependents) == 0 {
@@ -76,10 +77,21 @@ func (k *Kind) dependents(ctx context.Context, names ...string) ([]string, error
 }
 
 // keeps says whether the policy wants a package to be there.
-func (k *Kind) keeps(name string) bool {
-	want, found := k.policy.Lookup(policy.NewID("package", name))
-	spec, ok := want.Spec.(policy.Package)
-	return found && ok && spec.Ensure != policy.Absent || !found && slices.Contains(k.groups.names(), name)
+func (k *Kind) keeps(l label) bool {
+	named := false
+	for _, r := range k.policy.Resources {
+		want, is := r.Spec.(policy.Package)
+		if !is || !l.covers(r.ID.Name()) {
+			continue
+		}
+		named = true
+		_, arch := policy.PackageArch(r.ID.Name())
+		others := arch == "" && want.Ensure != policy.Latest && policy.ForeignArchitecture(l.arch) // of which it says nothing
+		if want.Ensure != policy.Absent && !others {
+			return true
+		}
+	}
+	return !named && slices.Contains(k.groups.names(), l.name)
 }
 
 // nameOf is the name in NAME-[EPOCH:]VERSION-RELEASE.ARCH.

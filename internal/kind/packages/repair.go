@@ -88,13 +88,14 @@ func (k *Kind) drifted(resources []converge.Resource) []policy.Want[policy.Packa
 // disruptive says whether another version of a package may end a session: its
 // scripts restart what the session runs on.
 func disruptive(want policy.Want[policy.Package]) bool {
-	return want.Spec.Ensure != policy.Present && protected.PackageCarries(want.ID.Name()) != protected.Nobody
+	name, _ := policy.PackageArch(want.ID.Name())
+	return want.Spec.Ensure != policy.Present && protected.PackageCarries(name) != protected.Nobody
 }
 
 // consentTo is the policy's to replace a package during a session, which it may give
 // only for one that nobody but desktops hang on.
 func consentTo(p *policy.Policy, window schedule.Window, id policy.ID, name string) gently.Consent {
-	if protected.PackageCarries(name) != protected.Desktops {
+	if name, _ := policy.PackageArch(name); protected.PackageCarries(name) != protected.Desktops {
 		return gently.Consent{}
 	}
 	return gently.ConsentTo(p, window, id)
@@ -104,7 +105,7 @@ func consentTo(p *policy.Policy, window schedule.Window, id policy.ID, name stri
 func (k *Kind) postpone(ctx context.Context, wants []policy.Want[policy.Package], there installed) (now []policy.Want[policy.Package], later []converge.Outcome) {
 	for _, want := range wants {
 		name := want.ID.Name()
-		if !disruptive(want) || len(there[name]) == 0 {
+		if !disruptive(want) || len(there.called(name)) == 0 {
 			now = append(now, want)
 			continue
 		}
@@ -157,11 +158,18 @@ func (m *mending) failHolds(drifted []converge.Resource, err error) {
 
 // right says whether a package is as wanted, as far as rpm can tell.
 func (m *mending) right(want policy.Want[policy.Package], there installed) bool {
-	name := want.ID.Name()
-	if was, is := m.before[name], there[name]; want.Spec.Ensure == policy.Latest && len(was) > 0 {
-		return len(is) > 0 && compareEVR(is[0].evr, was[0].evr) > 0 // Check asks the repositories whether that is the newest
+	if was := m.before.meant(want); want.Spec.Ensure == policy.Latest && len(was) > 0 {
+		return newer(was, there.meant(want)) // Check asks the repositories whether that is the newest
 	}
 	return m.Kind.right(want, there)
+}
+
+// newer says whether there is a newer version in one architecture at least.
+func newer(was, is []instance) bool {
+	return slices.ContainsFunc(is, func(i instance) bool {
+		before := of(was, func(o instance) bool { return o.arch == i.arch })
+		return len(before) > 0 && compareEVR(i.evr, before[0].evr) > 0
+	})
 }
 
 func (k *Kind) right(want policy.Want[policy.Package], there installed) bool {
@@ -190,11 +198,15 @@ func (m *mending) tasks(ctx context.Context, wants []policy.Want[policy.Package]
 		if m.right(want, there) {
 			continue
 		}
-		t := newTask(want, there[want.ID.Name()])
+		t := newTask(want, there)
+		if why := there.misnamed(want); why != "" {
+			m.failed[want.ID] = t.cannot(public.Error(errors.New(why)))
+			continue
+		}
 		if group, is := policy.PackageGroup(want.ID.Name()); is {
 			t.line = m.groupLines(group, there)
 		}
-		if twice := interrupted(want.ID.Name(), there[want.ID.Name()]); twice != "" && t.verb != "remove" {
+		if twice := interrupted(there.meant(want)); twice != "" && t.verb != "remove" {
 			m.failed[want.ID] = t.cannot(public.Error(errors.New(twice)))
 			continue
 		}
@@ -213,23 +225,19 @@ func (m *mending) tasks(ctx context.Context, wants []policy.Want[policy.Package]
 	return append(goes, comes...), nil
 }
 
-func newTask(want policy.Want[policy.Package], instances []instance) task {
-	name, version := want.ID.Name(), want.Spec.Version()
-	exact := name
-	if version != "" {
-		exact += "-" + version
-	}
-	t := task{Want: want, verb: "install", line: "install " + exact}
-	switch {
+func newTask(want policy.Want[policy.Package], there installed) task {
+	t := task{Want: want, verb: "install"}
+	switch instances := there.meant(want); {
 	case want.Spec.Ensure == policy.Absent:
-		t.verb, t.line = "remove", "remove "+name
-	case len(instances) == 0 || sideBySide(name):
+		t.verb = "remove"
+	case len(instances) == 0 || instances[0].sideBySide:
 	case want.Spec.Ensure == policy.Latest:
-		t.verb, t.line = "update", "update "+name
-	case compareEVR(parseEVR(version), instances[0].evr) < 0:
+		t.verb = "update"
+	case compareEVR(parseEVR(want.Spec.Version()), instances[0].evr) < 0:
 		// yum's install would find a newer one there, do nothing, and exit with 0.
-		t.verb, t.line = "downgrade", "downgrade "+exact
+		t.verb = "downgrade"
 	}
+	t.line = t.verb + " " + argument(want, there)
 	return t
 }
 
@@ -316,17 +324,23 @@ func (m *mending) fail(wants []policy.Want[policy.Package], err error) {
 		return
 	}
 	for _, want := range wants {
-		m.failed[want.ID] = newTask(want, m.before[want.ID.Name()]).cannot(err)
+		m.failed[want.ID] = newTask(want, m.before).cannot(err)
 	}
 }
 
 // why says why a package that was tried by itself is not right.
 func (m *mending) why(ctx context.Context, t task, there installed, out system.Output) error {
+	if why := there.misnamed(t.Want); why != "" {
+		return public.Error(errors.New(why))
+	}
 	group, isGroup := policy.PackageGroup(t.ID.Name())
 	if _, known := m.groups.members[group]; isGroup && !known && !unknownName(out) {
 		return public.Error(errors.New("the package manager has kept no list of groups that tells who belongs to it"))
 	}
-	if t.verb != "install" || isGroup || len(there[t.ID.Name()]) > 0 {
+	if others := there.called(t.ID.Name()); len(others) > 0 && len(there.meant(t.Want)) == 0 {
+		return public.Error(fmt.Errorf("it is installed for %s alone: %s; if that is meant, name it %s.%[1]s", others[0].arch, reason(out), t.ID.Name()))
+	}
+	if t.verb != "install" || isGroup || len(there.called(t.ID.Name())) > 0 {
 		return errors.New(reason(out))
 	}
 	provides, err := m.system.Runner.Run(ctx, system.Command{
@@ -352,11 +366,12 @@ func (m *mending) note(ctx context.Context, wants []policy.Want[policy.Package])
 		}
 		for _, name := range names {
 			id := policy.NewID(m.Name(), name)
-			switch was, is := len(m.before[name]) > 0, len(there[name]) > 0; {
+			switch was, is := len(m.before.called(name)) > 0, len(there.called(name)) > 0; {
 			case !was && is && want.Spec.Ensure != policy.Absent:
 				m.ledger.Own(id)
-				m.ledger.Disown(policy.NewID(dependency, name))
-				arrived = append(arrived, name)
+				base, _ := policy.PackageArch(name)
+				m.ledger.Disown(policy.NewID(dependency, base))
+				arrived = append(arrived, name, base)
 			case !is:
 				m.ledger.Disown(id)
 			}

@@ -135,30 +135,24 @@ func (m manager) believable(ctx context.Context, there installed) error {
 // forget makes the next question be asked.
 func (d *rpmdb) forget() { d.identity = "" }
 
-// An instance is one installed package. There may be several of a name: for two
-// architectures, of kernels, or because a transaction was killed half-way.
-type instance struct {
-	evr
-	arch string
-}
-
-// installed are the instances of each name, newest first.
-type installed map[string][]instance
-
 // query asks rpm about all names at once.
 func query(names []string) []string {
-	return append([]string{"-q", "--qf", `=%{NAME}\t%{EPOCHNUM}\t%{VERSION}\t%{RELEASE}\t%{ARCH}\n`}, names...)
+	return append([]string{"-q", "--qf", `=%{NAME}\t%{EPOCHNUM}\t%{VERSION}\t%{RELEASE}\t%{ARCH}\t[%{PROVIDENAME} ]\n`}, names...)
 }
 
 // parseQuery reads what rpm answers to query. A name of which it says nothing at
 // all is an error: then the database cannot be read.
-func parseQuery(names []string, out system.Output) (installed, error) {
+func (m manager) parseQuery(names []string, out system.Output) (installed, error) {
+	only := m.installOnly()
 	there, missing := installed{}, map[string]bool{}
 	for line := range strings.Lines(string(out.Stdout)) {
-		line = strings.TrimSpace(line)
-		if fields := strings.Split(line, "\t"); strings.HasPrefix(line, "=") && len(fields) == 5 {
+		line = strings.TrimRight(line, "\n")
+		if fields := strings.Split(line, "\t"); strings.HasPrefix(line, "=") && len(fields) == 6 {
 			name := fields[0][1:]
-			there[name] = append(there[name], instance{evr{fields[1], fields[2], fields[3]}, fields[4]})
+			is := instance{evr{fields[1], fields[2], fields[3]}, fields[4], only.has(name, strings.Fields(fields[5]))}
+			if !slices.Contains(there[name], is) { // which NAME and NAME.ARCH both tell of
+				there[name] = append(there[name], is)
+			}
 		} else if name, found := strings.CutSuffix(line, " is not installed"); found {
 			missing[strings.TrimPrefix(name, "package ")] = true
 		}

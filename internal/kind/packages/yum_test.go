@@ -1,6 +1,7 @@
 package packages
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -66,7 +68,7 @@ func (y *yum) Run(_ context.Context, c system.Command) (system.Output, error) {
 		return system.Output{}, nil
 	case c.Argv[0] == "rpm" && args[0] == "-qa":
 		out := y.query(slices.Sorted(maps.Keys(y.installed)))
-		out.Stdout = append(out.Stdout, "=basesystem\t0\t10.0\t7\tnoarch\n"...) // no machine is without any
+		out.Stdout = append(out.Stdout, "=basesystem\t0\t10.0\t7\tnoarch\tbasesystem \n"...) // no machine is without any
 		return out, nil
 	case c.Argv[0] == "package-cleanup" && c.Scope != "":
 		y.twice = nil
@@ -149,14 +151,25 @@ func (y *yum) touch() {
 
 func (y *yum) query(names []string) system.Output {
 	var out system.Output
-	for _, name := range names {
-		if version, there := y.installed[name]; there {
+	for _, asked := range names {
+		found := false
+		for _, key := range slices.Sorted(maps.Keys(y.installed)) {
+			version := y.installed[key]
+			name, arch := policy.PackageArch(key)
+			arch = cmp.Or(arch, "noarch")
 			v, r, _ := strings.Cut(version, "-")
-			out.Stdout = fmt.Appendf(out.Stdout, "=%s\t0\t%s\t%s\tnoarch\n", name, v, r)
-			if v, r, too := strings.Cut(y.twice[name], "-"); too {
-				out.Stdout = fmt.Appendf(out.Stdout, "=%s\t0\t%s\t%s\tnoarch\n", name, v, r)
+			labels := []string{name, name + "." + arch, name + "-" + v, name + "-" + version, name + "-" + version + "." + arch}
+			if !slices.Contains(labels, asked) {
+				continue
 			}
-		} else {
+			found = true
+			out.Stdout = fmt.Appendf(out.Stdout, "=%s\t0\t%s\t%s\t%s\t%s \n", name, v, r, arch, name)
+			if v, r, too := strings.Cut(y.twice[name], "-"); too {
+				out.Stdout = fmt.Appendf(out.Stdout, "=%s\t0\t%s\t%s\t%s\t%s \n", name, v, r, arch, name)
+			}
+		}
+		if !found {
+			name := asked
 			out.Stdout = fmt.Appendf(out.Stdout, "package %s is not installed\n", name)
 			out.ExitCode++
 		}
@@ -239,6 +252,9 @@ func (y *yum) whatProvides(name string) system.Output {
 }
 
 func (y *yum) testErase(names []string) system.Output {
+	for i := range names {
+		names[i] = strings.TrimSuffix(names[i], ".noarch")
+	}
 	var b strings.Builder
 	for _, dependent := range slices.Sorted(maps.Keys(y.requires)) {
 		version, there := y.installed[dependent]
@@ -322,6 +338,11 @@ func (y *yum) shell() system.Output {
 		switch {
 		case verb == "remove":
 			delete(next, spec)
+			for key := range next {
+				if name, _ := policy.PackageArch(key); name == spec {
+					delete(next, key)
+				}
+			}
 			for dependent, on := range y.requires {
 				if on == spec {
 					delete(next, dependent)
@@ -402,8 +423,11 @@ func (y *yum) find(spec string) (name, version string) {
 		if name == spec {
 			return name, all[len(all)-1]
 		}
+		base, arch := policy.PackageArch(name)
 		for _, v := range all {
-			if spec == name+"-"+v || spec == name+"-"+strings.Split(v, "-")[0] {
+			number := strings.Split(v, "-")[0]
+			names := []string{name + "-" + v, name + "-" + number, base + "-" + v + "." + cmp.Or(arch, "noarch"), base + "-" + number + "-[0-9]*." + cmp.Or(arch, "noarch")}
+			if slices.Contains(names, spec) {
 				return name, v
 			}
 		}
