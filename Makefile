@@ -11,7 +11,7 @@ BUILD := CGO_ENABLED=0 GOFLAGS='-trimpath -buildvcs=false' GOAMD64=v1 GOARM64=v8
 	go build -ldflags '-s -w -X main.version=$(VERSION)'
 EPOCH := $${SOURCE_DATE_EPOCH:-$$(GIT_CEILING_DIRECTORIES='$(dir $(CURDIR))' git -c safe.directory='*' log -1 --format=%ct --no-show-signature 2>/dev/null || echo 0)}
 
-.PHONY: help build check test lint vuln fmt pages package bench bench-herd bench-peers demo rpm clean go setup
+.PHONY: help build check test lint vuln fmt pages package bench bench-herd bench-peers mutants demo rpm clean go setup
 
 help: ## say what there is
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -32,7 +32,8 @@ check: go ## the fast tests; they need no root
 test: setup rpm ## all tests, throw-away machines included (root; installs Debian packages that it misses)
 	@test/moto.sh
 	go test -race -timeout 30m ./cmd/... ./internal/... ./policies/... ./systemd/... ./docs/... ./test/awsfake/...
-	go test -count=1 -timeout 45m ./test/...
+	@# Machines mostly wait: four at a time take two cores.
+	go test -count=1 -timeout 45m -parallel 4 ./test/...
 
 lint: go ## the linters, pinned in .ci/lint
 	cd .ci/lint && go build -o ../../dist/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
@@ -70,6 +71,10 @@ demo: setup rpm ## the whole job, before your eyes: a thin machine boots, conver
 
 bench: setup build ## measure, and print the figures that test/bench/RESULTS.md keeps
 	go test -count=1 -timeout 20m -run '^$$' -bench . ./test/bench
+
+mutants: go ## make mistakes in the sources and count those that the fast tests notice (ten minutes, or MUTANTS='-for 1h')
+	test/as-root.sh go run ./test/mutants $(MUTANTS) ./internal/converge ./internal/follow ./internal/gently ./internal/kind/dropin \
+		./internal/kind/sudo ./internal/policy ./internal/schedule ./internal/sudoers
 
 bench-herd: ## have a hundred thousand agents start and wake together, in virtual time (half an hour, 16 GiB)
 	go test -count=1 -timeout 3h -v -run TestAHerd ./test/herd -agents 100000
