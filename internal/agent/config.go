@@ -123,7 +123,7 @@ func ReadConfig(files system.FS, name string) (Config, error) {
 	if len(c.Personas) == 0 {
 		errs = append(errs, fmt.Errorf("%s: cannot use personas: it names none; leave it out for [\"base\"]", name))
 	}
-	errs = append(errs, inFile(name, persona.Validate(c.Rules)), inFile(name, c.AWS.Credentials.Validate()))
+	errs = append(errs, inFile(name, persona.Validate(c.Rules)), inFile(name, c.AWS.Credentials.Validate()), inFile(name, c.AWS.ValidateEndpoints()))
 	return c, errors.Join(errs...)
 }
 

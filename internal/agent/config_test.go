@@ -215,3 +215,15 @@ func TestOfWhatNotEverybodyMayReadTheStatusAndTheReportSayToEverybodyOnlyThatItI
 		}
 	}
 }
+
+func TestAnEndpointOfEachServiceIsAURL(t *testing.T) {
+	c, err := readConfig(t, "[aws]\nendpoints = { ssm = \"https://a.internal\", secretsmanager = \"https://b.internal:8443\" }\n")
+	if err != nil || c.AWS.Endpoints.SSM != "https://a.internal" || c.AWS.Endpoints.SecretsManager != "https://b.internal:8443" {
+		t.Errorf("%+v, %v", c.AWS, err)
+	}
+	for _, text := range []string{`endpoint = "vpce-0123.ssm.eu-west-1.vpce.amazonaws.com"`, `endpoints.ssm = "ftp://a"`, `endpoints.secretsmanager = "https://"`, `endpoints.sts = "https://a"`} {
+		if _, err := readConfig(t, "[aws]\n"+text+"\n"); err == nil || !strings.Contains(err.Error(), "cannot use aws.endpoint") {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}

@@ -5,12 +5,17 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"net/url"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
+	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+	"github.com/aws/smithy-go"
 
 	"github.com/soe-agent/soe-agent/internal/credentials"
 )
@@ -19,8 +24,55 @@ import (
 type Config struct {
 	Region      string             `toml:"region"`      // absent: that of the managed node's registration
 	Path        string             `toml:"path"`        // absent: nothing is published
-	Endpoint    string             `toml:"endpoint"`    // of a VPC endpoint or an emulator; absent: the region's own
+	Endpoint    string             `toml:"endpoint"`    // of an emulator of all services; absent: the region's own
+	Endpoints   Endpoints          `toml:"endpoints"`   // by service, before Endpoint
 	Credentials credentials.Config `toml:"credentials"` // absent: those of amazon-ssm-agent
+}
+
+// Endpoints are the URLs of the services: a VPC endpoint is that of one.
+type Endpoints struct {
+	SSM            string `toml:"ssm"`
+	SecretsManager string `toml:"secretsmanager"`
+}
+
+// The services, as AWS has them in the names of hosts.
+const (
+	serviceSSM     = "ssm"
+	serviceSecrets = "secretsmanager"
+)
+
+// ValidateEndpoints says which endpoints are no URLs.
+func (c Config) ValidateEndpoints() error {
+	var errs []error
+	for _, e := range []struct{ name, url string }{
+		{"endpoint", c.Endpoint}, {"endpoints." + serviceSSM, c.Endpoints.SSM}, {"endpoints." + serviceSecrets, c.Endpoints.SecretsManager},
+	} {
+		u, err := url.Parse(e.url)
+		if e.url != "" && (err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Host == "") {
+			errs = append(errs, fmt.Errorf("cannot use aws.%s: %q is not a URL, such as https://vpce-0123-abcd.ssm.eu-west-1.vpce.amazonaws.com", e.name, e.url))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// endpoint is where a service is asked, or nil for the region's own. One whose host says of
+// which service it is, as a VPC endpoint's does, is nothing for another.
+func (c Config) endpoint(service string) *string {
+	own := map[string]string{serviceSSM: c.Endpoints.SSM, serviceSecrets: c.Endpoints.SecretsManager}[service]
+	if own != "" {
+		return &own
+	}
+	u, err := url.Parse(c.Endpoint)
+	if err != nil || c.Endpoint == "" {
+		return nil
+	}
+	labels := strings.Split(u.Hostname(), ".")
+	for _, one := range []string{serviceSSM, serviceSecrets} {
+		if one != service && slices.Contains(labels, one) && !slices.Contains(labels, service) {
+			return nil
+		}
+	}
+	return &c.Endpoint
 }
 
 // A Provider gives credentials, and reads them again after Forget.
@@ -62,6 +114,14 @@ type refusal struct {
 // for each such parameter then, of forty a second for the whole account.
 const refusalLasts = time.Hour
 
+// lasts is how long an error of a value is believed. A service that fails may be well soon.
+func lasts(err error) time.Duration {
+	if errors.Is(err, errStubborn) {
+		return refusalLasts / 12
+	}
+	return refusalLasts
+}
+
 // Connect prepares a connection; it sends nothing. region is used where the
 // configuration names none.
 func Connect(c Config, region string, provider Provider, client *http.Client, retry Retry) (*AWS, error) {
@@ -75,13 +135,14 @@ func Connect(c Config, region string, provider Provider, client *http.Client, re
 		Region: region, Credentials: provider, HTTPClient: client,
 		Retryer: func() aws.Retryer { return aws.NopRetryer{} }, // Retry does, in one place
 	}
-	if c.Endpoint != "" {
-		config.BaseEndpoint = aws.String(c.Endpoint)
-	}
 	a := &AWS{
 		path: c.Path, http: client, credentials: provider, retry: retry,
-		ssm:     ssm.NewFromConfig(config, func(o *ssm.Options) { o.HTTPSignerV4 = credentials.Signer{} }),
-		secrets: secretsmanager.NewFromConfig(config, func(o *secretsmanager.Options) { o.HTTPSignerV4 = credentials.Signer{} }),
+		ssm: ssm.NewFromConfig(config, func(o *ssm.Options) {
+			o.HTTPSignerV4, o.BaseEndpoint = credentials.Signer{}, c.endpoint(serviceSSM)
+		}),
+		secrets: secretsmanager.NewFromConfig(config, func(o *secretsmanager.Options) {
+			o.HTTPSignerV4, o.BaseEndpoint = credentials.Signer{}, c.endpoint(serviceSecrets)
+		}),
 	}
 	a.Reset()
 	return a, nil
@@ -112,6 +173,31 @@ func (a *AWS) Call(ctx context.Context, call func(context.Context) error) error 
 	return a.retry.Do(ctx, a.forget, call)
 }
 
+// callFor is Call for values of the policy. A service that answers each time that it has
+// failed may do so for one value of those, which must hold up neither the others nor the
+// rest of the policy: after a few attempts the error wraps errStubborn.
+func (a *AWS) callFor(ctx context.Context, call func(context.Context) error) error {
+	const enough = 3
+	attempts := 0
+	return a.Call(ctx, func(ctx context.Context) error {
+		err := call(ctx)
+		if err == nil || Classify(err) != Passing || !answered(err) {
+			return err
+		}
+		if attempts++; attempts < enough {
+			return err
+		}
+		return fmt.Errorf("%w: %w", errStubborn, err)
+	})
+}
+
+// answered says whether an error is what the service made of the request, and not the way to it.
+func answered(err error) bool {
+	var api smithy.APIError
+	var status *awshttp.ResponseError
+	return errors.As(err, &api) || errors.As(err, &status) || errors.Is(err, errNonsense)
+}
+
 // Errors of what is there, or not, other than the services' own.
 var (
 	// ErrNothingPublished is wrapped by the error of a path without a manifest.
@@ -125,6 +211,8 @@ var (
 
 	// errNonsense is wrapped by the error of an answer that is whole and says nothing.
 	errNonsense = errors.New("the answer is empty")
+	// errStubborn is wrapped by the error of values for which the service fails each time.
+	errStubborn = errors.New("the service fails each time that it is asked for this")
 )
 
 // tagsLast is how long tags are believed. They rarely change, and their permission

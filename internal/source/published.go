@@ -32,10 +32,14 @@ func (a *AWS) Manifest(ctx context.Context, along []policy.Reference) (manifest.
 	for _, r := range along {
 		names = append(names, selector(r))
 	}
-	found, err := a.getParameters(ctx, names, false)
+	call := a.callFor
+	if len(along) == 0 {
+		call = a.Call // until there is a manifest
+	}
+	found, err := a.getParameters(ctx, call, names, false)
 	if err != nil && len(along) > 0 && !Classify(err).passes() {
 		along = nil // one of them may be the reason; Fetch finds out which
-		found, err = a.getParameters(ctx, names[:1], false)
+		found, err = a.getParameters(ctx, a.Call, names[:1], false)
 	}
 	if err != nil {
 		return manifest.Manifest{}, nil, fmt.Errorf("cannot read the manifest %s: %w", name, err)
@@ -73,7 +77,7 @@ func (a *AWS) Fragments(ctx context.Context, entries []manifest.Entry, known []p
 	}
 	values := map[string]string{}
 	for batch := range slices.Chunk(names, mostParameters) {
-		found, err := a.getParameters(ctx, batch, false)
+		found, err := a.getParameters(ctx, a.Call, batch, false)
 		if err != nil {
 			return nil, fmt.Errorf("cannot read the fragments %s: %w", strings.Join(batch, ", "), err)
 		}
@@ -118,11 +122,14 @@ func agree(entries []manifest.Entry, sources []policy.Source) error {
 	return nil
 }
 
+// A caller is Call or callFor.
+type caller func(context.Context, func(context.Context) error) error
+
 // getParameters reads parameters by name or ARN, as many as one call takes. Those
 // that are not there are left out.
-func (a *AWS) getParameters(ctx context.Context, names []string, decrypt bool) (map[string]types.Parameter, error) {
+func (a *AWS) getParameters(ctx context.Context, call caller, names []string, decrypt bool) (map[string]types.Parameter, error) {
 	found := map[string]types.Parameter{}
-	err := a.Call(ctx, func(ctx context.Context) error {
+	err := call(ctx, func(ctx context.Context) error {
 		out, err := a.ssm.GetParameters(ctx, parametersInput(names, decrypt))
 		if err != nil {
 			return err

@@ -86,6 +86,8 @@ func classifyOne(err error) Class {
 	switch {
 	case errors.Is(err, credentials.ErrUnsafe):
 		return People
+	case errors.Is(err, errStubborn):
+		return Denied
 	case isCredentialTrouble(err):
 		return Credentials
 	case errors.Is(err, manifest.ErrHalfPublished):

@@ -5,9 +5,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/secretsmanager"
@@ -96,8 +98,8 @@ func unique(references []policy.Reference) []policy.Reference {
 	return once
 }
 
-// secretBatch reads secrets with one call. ok is false when that is not allowed:
-// they are to be read one by one then.
+// secretBatch reads secrets with one call. ok is false when that is not allowed, or fails
+// again and again: they are to be read one by one then.
 func (a *AWS) secretBatch(ctx context.Context, batch []policy.Reference, texts map[policy.Reference]string, whys Missing) (ok bool) {
 	in := &secretsmanager.BatchGetSecretValueInput{}
 	for _, r := range batch {
@@ -105,7 +107,7 @@ func (a *AWS) secretBatch(ctx context.Context, batch []policy.Reference, texts m
 	}
 	var found []types.SecretValueEntry
 	var failed []types.APIErrorType
-	err := a.Call(ctx, func(ctx context.Context) error {
+	err := a.callFor(ctx, func(ctx context.Context) error {
 		found, failed, in.NextToken = nil, nil, nil
 		for pages := secretsmanager.NewBatchGetSecretValuePaginator(a.secrets, in, onceEach); pages.HasMorePages(); {
 			out, err := pages.NextPage(ctx)
@@ -118,7 +120,7 @@ func (a *AWS) secretBatch(ctx context.Context, batch []policy.Reference, texts m
 	})
 	switch {
 	case err != nil && !Classify(err).passes():
-		a.batchRefused = time.Now().Add(refusalLasts)
+		a.batchRefused = time.Now().Add(lasts(err))
 		return false
 	case err != nil:
 		for _, r := range batch {
@@ -168,7 +170,7 @@ func (a *AWS) secret(ctx context.Context, r policy.Reference) (string, error) {
 		in.VersionId = &r.Version
 	}
 	var text *string
-	err := a.Call(ctx, func(ctx context.Context) error {
+	err := a.callFor(ctx, func(ctx context.Context) error {
 		out, err := a.secrets.GetSecretValue(ctx, in)
 		if err == nil {
 			text = out.SecretString
@@ -193,23 +195,39 @@ func secretError(err error) error {
 	return err
 }
 
-// pick returns the part of a secret that a reference means. Its errors say
-// nothing of the text.
+// pick returns the part of a secret that a reference means: of a string what it says, of
+// anything else each byte as it was written. Its errors say nothing of the text.
 func pick(r policy.Reference, text string) (string, error) {
 	if r.JSONKey == "" {
 		return text, nil
 	}
-	var object map[string]any
+	var object map[string]json.RawMessage
 	if json.Unmarshal([]byte(text), &object) != nil {
 		return "", fmt.Errorf("the secret is no JSON object: %w", ErrNoValue)
 	}
-	switch value := object[r.JSONKey].(type) {
-	case string:
-		return value, nil
-	case nil:
+	raw, there := object[r.JSONKey]
+	var value string
+	switch {
+	case !there:
 		return "", fmt.Errorf("the secret has no such key: %w", ErrNoValue)
-	default:
-		raw, _ := json.Marshal(value) // it has just been unmarshalled
-		return string(raw), nil
+	case string(raw) == "null":
+		return "", fmt.Errorf("the secret has nothing for that key, which is null: %w", ErrNoValue)
+	case raw[0] != '"':
+		return string(raw), nil // a number or an object as it is written, not as it is understood
 	}
+	if err := json.Unmarshal(raw, &value); err != nil || strings.ContainsRune(value, utf8.RuneError) && !meansReplacement(raw) {
+		return "", fmt.Errorf("the secret holds half a character for that key: %w", ErrNoValue)
+	}
+	return value, nil
 }
+
+// meansReplacement says whether a string of JSON is written with U+FFFD itself, and not
+// with what there is no character for.
+func meansReplacement(raw json.RawMessage) bool {
+	return !loneSurrogate.Match(escapedPair.ReplaceAll(raw, nil)) && utf8.Valid(raw)
+}
+
+var (
+	escapedPair   = regexp.MustCompile(`\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}`)
+	loneSurrogate = regexp.MustCompile(`\\u[dD][89a-fA-F][0-9a-fA-F]{2}`)
+)

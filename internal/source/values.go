@@ -84,7 +84,8 @@ func (a *AWS) secure(ctx context.Context, references []policy.Reference) (map[po
 type sorter func(references []policy.Reference, found map[string]types.Parameter) (map[policy.Reference]string, Missing)
 
 // parameterValues reads parameters, ten a call. When a call is refused, each of its
-// parameters is asked for alone, once: IAM and KMS refuse the whole for one of them.
+// parameters is asked for alone, once: IAM and KMS refuse the whole for one of them. So it
+// is when a call fails again and again.
 func (a *AWS) parameterValues(ctx context.Context, references []policy.Reference, decrypt bool, sorted sorter) (map[policy.Reference]string, Missing) {
 	values, missing := map[policy.Reference]string{}, Missing{}
 	take := func(batch []policy.Reference) error {
@@ -92,7 +93,7 @@ func (a *AWS) parameterValues(ctx context.Context, references []policy.Reference
 		for i, r := range batch {
 			names[i] = selector(r)
 		}
-		found, err := a.getParameters(ctx, names, decrypt)
+		found, err := a.getParameters(ctx, a.callFor, names, decrypt)
 		if err != nil {
 			return err
 		}
@@ -105,7 +106,7 @@ func (a *AWS) parameterValues(ctx context.Context, references []policy.Reference
 		why := a.refusalOf(selector(r))
 		if why == nil {
 			if why = take([]policy.Reference{r}); why != nil && !Classify(why).passes() {
-				a.refused[selector(r)] = refusal{why, time.Now().Add(refusalLasts)}
+				a.refused[selector(r)] = refusal{why, time.Now().Add(lasts(why))}
 			}
 		}
 		if why != nil {

@@ -1,14 +1,18 @@
 package source_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"io"
+	"net/http"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/soe-agent/soe-agent/internal/credentials"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/source"
 	"github.com/soe-agent/soe-agent/test/awsfake"
@@ -104,6 +108,104 @@ func TestAParameterWhoseKeyMayNotBeUsedHoldsUpNoneOfTheOthers(t *testing.T) {
 	}
 }
 
+// A VPC endpoint is that of one service.
+func TestEachServiceIsAskedAtItsOwnEndpoint(t *testing.T) {
+	const vpce = "https://vpce-0123-abcd.ssm.eu-west-1.vpce.amazonaws.com"
+	for what, test := range map[string]struct {
+		config       source.Config
+		ssm, secrets string
+	}{
+		"the region's own":             {source.Config{}, "ssm.eu-west-1.amazonaws.com", "secretsmanager.eu-west-1.amazonaws.com"},
+		"an emulator":                  {source.Config{Endpoint: "http://127.0.0.1:5000"}, "127.0.0.1:5000", "127.0.0.1:5000"},
+		"one by its host":              {source.Config{Endpoint: vpce}, vpce[8:], "secretsmanager.eu-west-1.amazonaws.com"},
+		"one by name":                  {source.Config{Endpoints: source.Endpoints{SSM: "https://a.internal"}}, "a.internal", "secretsmanager.eu-west-1.amazonaws.com"},
+		"both by name":                 {source.Config{Endpoints: source.Endpoints{SSM: "https://a.internal", SecretsManager: "https://b.internal"}}, "a.internal", "b.internal"},
+		"one by name, the other's too": {source.Config{Endpoint: "https://c.internal", Endpoints: source.Endpoints{SecretsManager: "https://b.internal"}}, "c.internal", "b.internal"},
+		"that of secrets, by its host": {source.Config{Endpoint: "https://vpce-1.secretsmanager.eu-west-1.vpce.amazonaws.com"}, "ssm.eu-west-1.amazonaws.com", "vpce-1.secretsmanager.eu-west-1.vpce.amazonaws.com"},
+	} {
+		t.Run(what, func(t *testing.T) {
+			a := newActivated(t)
+			asked := map[string]string{}
+			client := &http.Client{Transport: roundTrip(func(r *http.Request) (*http.Response, error) {
+				service, _, _ := strings.Cut(r.Header.Get("X-Amz-Target"), ".")
+				asked[service] = r.URL.Host
+				return nil, context.Canceled
+			})}
+			for _, wanted := range []string{"{{resolve:ssm:/p}}", "{{resolve:secretsmanager:s}}"} {
+				ctx, cancel := context.WithCancel(t.Context())
+				retry := source.Retry{Waiting: func(error, time.Time) { cancel() }}
+				aws, err := source.Connect(test.config, "eu-west-1", credentials.New(credentials.Config{}, a.System), client, retry)
+				if err != nil {
+					t.Fatal(err)
+				}
+				aws.Fetch(ctx, []policy.Reference{reference(t, wanted)})
+				cancel()
+			}
+			if diff := cmp.Diff(map[string]string{"AmazonSSM": test.ssm, "secretsmanager": test.secrets}, asked); diff != "" {
+				t.Error(diff)
+			}
+		})
+	}
+}
+
+type roundTrip func(*http.Request) (*http.Response, error)
+
+func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// troubledBy is a service that fails whenever it is asked for something called so, or so.
+func troubledBy(name string, fault awsfake.Fault, more ...string) awsfake.Fault {
+	return func(w http.ResponseWriter, r *http.Request, carryOut func() awsfake.Reply) {
+		body, _ := io.ReadAll(r.Body)
+		r.Body = io.NopCloser(bytes.NewReader(body))
+		for _, name := range append(more, name) {
+			if bytes.Contains(body, []byte(`"`+name+`"`)) {
+				fault(w, r, carryOut)
+				return
+			}
+		}
+		carryOut().Write(w)
+	}
+}
+
+func TestOneValueForWhichTheServiceFailsEachTimeHoldsUpNeitherTheManifestNorOtherValues(t *testing.T) {
+	for what, fault := range map[string]awsfake.Fault{
+		"an error of its own": awsfake.InternalError, "an error that nobody knows": awsfake.Error(http.StatusBadRequest, "SomethingNewException", "").Fault,
+		"a web page": awsfake.ServiceUnavailable, "half an answer": awsfake.GarbledJSON,
+	} {
+		t.Run(what, func(t *testing.T) {
+			a := newActivated(t)
+			a.publish(t, 1, map[string]string{"10": "schema = 1\n"})
+			wanted := references(t, 3, "{{resolve:ssm:/p%d}}")
+			wanted = append(wanted, references(t, 3, "{{resolve:ssm-secure:/s%d}}")...)
+			wanted = append(wanted, references(t, 3, "{{resolve:secretsmanager:x%d}}")...)
+			for i := range 3 {
+				a.fake.PutParameter(fmt.Sprintf("/p%d", i), "v")
+				a.fake.PutSecureParameter(fmt.Sprintf("/s%d", i), "v")
+				a.fake.PutSecret(fmt.Sprintf("x%d", i), "v")
+			}
+			bad := []policy.Reference{wanted[1], wanted[4], wanted[7]}
+			a.fake.FailAlways("GetParameters", troubledBy(bad[0].Name, fault, bad[1].Name))
+			for _, action := range []string{"BatchGetSecretValue", "GetSecretValue"} {
+				a.fake.FailAlways(action, troubledBy(bad[2].Name, fault))
+			}
+			aws := a.connectWith(t, source.Retry{Jitter: func(time.Duration) time.Duration { return time.Millisecond }})
+			m, _, err := aws.Manifest(t.Context(), wanted)
+			if err != nil || m.Serial != 1 {
+				t.Fatalf("the manifest is held up: %v", err)
+			}
+			values, missing := aws.Fetch(t.Context(), wanted)
+			if len(values) != 6 || len(missing) != 3 {
+				t.Errorf("%d values, missing %v", len(values), source.Missing(missing))
+			}
+			for _, r := range bad {
+				if missing[r] == nil {
+					t.Errorf("%s is there: %q", r, values[r])
+				}
+			}
+		})
+	}
+}
+
 func TestTwentySecretsAreOneCallAndOneThatIsDeniedHoldsUpNoneOfTheOthers(t *testing.T) {
 	a := newActivated(t)
 	wanted := references(t, 45, "{{resolve:secretsmanager:s%d}}")
@@ -154,6 +256,34 @@ func TestSecretsOfAStageOrAVersionAreReadAsSuch(t *testing.T) {
 	want := map[policy.Reference]string{wanted[0]: "new", wanted[1]: "new", wanted[2]: "old"}
 	if diff := cmp.Diff(want, values); diff != "" || len(missing) != 1 {
 		t.Errorf("%s\nmissing: %v", diff, source.Missing(missing))
+	}
+}
+
+func TestAKeyOfAJSONSecretComesOutAsItWentInByteForByte(t *testing.T) {
+	a := newActivated(t)
+	for written, want := range map[string]string{
+		`12345678901234567890`:              `12345678901234567890`,
+		`1.10`:                              `1.10`,
+		`1e3`:                               `1e3`,
+		`-0`:                                `-0`,
+		`0.1000000000000000055511151`:       `0.1000000000000000055511151`,
+		`true`:                              `true`,
+		`"a&b<c>d"`:                         `a&b<c>d`,
+		`"a\u0026b\/\"\u00e9 \ud83d\ude00"`: `a&b/"é 😀`,
+		`"\ufffd � \\ud800"`:                `� � \ud800`,
+		`{"user":"a&b",  "port":5432.0,"z":1,"a":[1.0,{"<":">"}]}`: `{"user":"a&b",  "port":5432.0,"z":1,"a":[1.0,{"<":">"}]}`,
+		"[1,\n  2]":       "[1,\n  2]",
+		`[]`:              `[]`,
+		`null`:            "",
+		`"\ud800"`:        "",
+		`"\ud800 \udc00"`: "",
+	} {
+		a.fake.PutSecret("s", `{"other": 1, "key" : `+written+` }`)
+		r := reference(t, "{{resolve:secretsmanager:s:SecretString:key}}")
+		values, missing := a.connect(t).Fetch(t.Context(), []policy.Reference{r})
+		if values[r] != want || (want == "") != (missing[r] != nil) {
+			t.Errorf("%s comes out as %s: %v", written, values[r], missing[r])
+		}
 	}
 }
 
