@@ -37,6 +37,7 @@ func Advise(fragments []Fragment, now time.Time) Problems {
 		for _, s := range f.Settings {
 			a.absent(s)
 			a.allowedAnyway(s)
+			a.dropin(s)
 		}
 		a.problems = append(a.problems, f.Advice...)
 		for i, r := range f.Rules {
@@ -104,6 +105,23 @@ func (a *adviser) allowedAnyway(s Setting) {
 		if slices.Contains(sudo.Allow, subject) || subject == "root" {
 			a.warn(s.Line, fmt.Sprintf("the commands of %s in [sudo.commands] have no effect: [sudo] allow lets %s run everything", subject, subject), "")
 		}
+	}
+}
+
+// dropin tells of what a file has others do that it should not, and of line ends that
+// readers take for a letter.
+func (a *adviser) dropin(s Setting) {
+	d, is := s.Spec.(Dropin)
+	if !is || d.Ensure == Absent {
+		return
+	}
+	file := "/" + s.ID.Name()
+	for _, m := range mentioned(file, d.Content) {
+		a.warn(s.Line, fmt.Sprintf("line %d of %s seems to write %s, which is protected: %s", m.Line, file, m.Path, m.Why), "")
+	}
+	if before, _, found := strings.Cut(d.Content, "\r"); found {
+		a.warn(s.Line, fmt.Sprintf("line %d of %s ends as in Windows (CRLF): most readers take the carriage return for a part of the last word", strings.Count(before, "\n")+1, file),
+			"save the fragment with the line ends of Unix")
 	}
 }
 

@@ -31,6 +31,7 @@ var (
 		{"/etc/modprobe.d", endsInConf, nil, "modprobe reads only names that end in .conf (modprobe.d(5))"},
 		{"/etc/modules-load.d", endsInConf, nil, "systemd reads only names that end in .conf (modules-load.d(5))"},
 		{"/etc/tmpfiles.d", endsInConf, nil, "systemd-tmpfiles reads only names that end in .conf (tmpfiles.d(5))"},
+		{"/etc/sysusers.d", endsInConf, nil, "systemd-sysusers reads only names that end in .conf (sysusers.d(5))"},
 		{"/etc/security/limits.d", endsInConf, nil, "pam_limits reads only names that end in .conf (limits.conf(5))"},
 		{"/etc/rsyslog.d", endsInConf, nil, "rsyslog includes only names that end in .conf"},
 		{"/etc/ssh/sshd_config.d", endsInConf, nil, "sshd includes only names that end in .conf"},
@@ -117,8 +118,12 @@ func (v *validator) dropin(d Dropin, secret bool) {
 	dir, base := path.Split(file)
 	v.refuse(path.Clean(file) != file || breaksLine(file), "%q is not a clean absolute path", file)
 	v.dropinPlace(file, d.Activate)
-	v.refuse(strings.HasPrefix(base, "."), "readers of %s skip files that begin with a dot", dir)
+	v.refuse(strings.HasPrefix(base, ".") && skipsDots(path.Clean(dir)), "readers of %s skip files that begin with a dot", dir)
+	v.refuse(strings.HasPrefix(base, ".") && strings.HasSuffix(base, ".soe.swp"), "the agent's own files for a moment are called so")
 	v.refuse(len(base) > 240, "its name is longer than 240 bytes")
+	if why := Written(file, d.Content); why != "" && d.Ensure != Absent {
+		v.wrong("%s", why)
+	}
 	for _, account := range []string{d.Owner, d.Group} {
 		v.refuse(strings.Contains(account, ":") || breaksLine(account), "%q is not the name of an account", account)
 	}
@@ -158,6 +163,14 @@ func (v *validator) activatedUnits(argv []string) {
 // not know the reader of a directory, the policy says what activates a change.
 func (v *validator) dropinPlace(file string, activate []string) {
 	dir := path.Dir(file)
+	if why := protected.Path(file); why != "" {
+		v.wrong("%s is protected: %s", file, why)
+		return // nothing that is said besides would let it stand there
+	}
+	if why := ForbiddenDropin(file); why != "" {
+		v.wrong("%s is no place for a drop-in: %s", file, why)
+		return
+	}
 	switch {
 	case isDropinDirectory(dir):
 	case !slices.ContainsFunc(lastingPlaces(), func(place string) bool { return strings.HasPrefix(dir, place) }):
@@ -168,13 +181,13 @@ func (v *validator) dropinPlace(file string, activate []string) {
 	for _, place := range []string{"/dev/", "/home/", "/proc/", "/run/user/", "/sys/", "/tmp/", "/var/tmp/"} {
 		v.refuse(strings.HasPrefix(file, place), "%s is no place for what the machine relies on: others write there, or it does not last", place)
 	}
-	if why := protected.Path(file); why != "" {
-		v.wrong("%s is protected: %s", file, why)
-	}
-	if why := ForbiddenDropin(file); why != "" {
-		v.wrong("%s is no place for a drop-in: %s", file, why)
-	}
 }
+
+// skipsDots says whether the reader of a directory passes over names that begin with a
+// dot. useradd copies all of /etc/skel, and of others nothing is known.
+func skipsDots(dir string) bool { return isDropinDirectory(dir) && !isSkeleton(dir) }
+
+func isSkeleton(dir string) bool { return dir == "/etc/skel" || strings.HasPrefix(dir, "/etc/skel/") }
 
 // lastingPlaces are those below which programs have directories of their own.
 func lastingPlaces() []string {
@@ -183,7 +196,7 @@ func lastingPlaces() []string {
 
 // isDropinDirectory says whether a directory is known to hold drop-ins.
 func isDropinDirectory(dir string) bool {
-	return strings.HasSuffix(dir, ".d") || slices.Contains(dropinPlaces(), dir)
+	return strings.HasSuffix(dir, ".d") || isSkeleton(dir) || slices.Contains(dropinPlaces(), dir)
 }
 
 // dropinPlaces are the directories that hold drop-ins and are not called so.
@@ -192,7 +205,7 @@ func dropinPlaces() []string {
 		"/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/etc/cron.monthly", "/etc/dconf/profile",
 		"/etc/firefox/policies", "/etc/opt/chrome/policies/managed", "/etc/opt/edge/policies/managed",
 		"/etc/chromium/policies/managed", "/etc/pki/ca-trust/source/anchors", "/etc/pki/rpm-gpg",
-		"/etc/skel", "/etc/systemd/system", "/etc/xdg/autostart", "/etc/yum/vars", "/etc/dnf/vars",
+		"/etc/systemd/system", "/etc/xdg/autostart", "/etc/yum/vars", "/etc/dnf/vars",
 		"/usr/local/share/ca-certificates", "/usr/share/applications", "/usr/share/backgrounds",
 	}
 }

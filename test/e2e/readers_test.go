@@ -169,3 +169,38 @@ content = "/var/log/soe-other.log {\n\tweakly\n}\n"
 		t.Error("dpkg's own file is out of force")
 	}
 }
+
+func TestWhatAFileHasOthersWriteIsHeldToTheProtectedListOnTheMachineToo(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.MustWriteFile(t, "/etc/cron.deny", box.File{Content: "x\n"})
+	const toml = `
+[dropins."/etc/tmpfiles.d/soe.conf"]
+content = "d /run/soe-tmpfiles 0750\nr /etc/cron.deny\n"
+[dropins."/etc/tmpfiles.d/soe-boot.conf"]
+content = "f! /run/soe-boot 0600\n"
+[dropins."/etc/sysusers.d/soe.conf"]
+content = "u soe-reader - \"The reader\"\n"
+[dropins."/etc/skel/.soerc"]
+content = "export SOE=1\n"
+`
+	const boot = "dropin/etc/tmpfiles.d/soe-boot.conf"
+	o := d.apply(t, toml)
+	o.wants(t, map[policy.ID]converge.State{
+		"dropin/etc/tmpfiles.d/soe.conf": converge.Corrected, boot: converge.Pending, "dropin/etc/sysusers.d/soe.conf": converge.Corrected, "dropin/etc/skel/.soerc": converge.Corrected,
+	})
+	if r := o.resource(boot); r.Effect != converge.Reboot {
+		t.Errorf("it waits for %s: %s", r.Effect, r.Reason)
+	}
+	d.MustExec(t, "sh", "-ec", "test -d /run/soe-tmpfiles; test ! -e /etc/cron.deny; test ! -e /run/soe-boot; id soe-reader; useradd -m soe-new; test -e /home/soe-new/.soerc")
+	if err := d.Reboot(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	d.plan(t).wants(t, map[policy.ID]converge.State{boot: converge.Compliant})
+	d.MustExec(t, "test", "-e", "/run/soe-boot")
+	d.setPolicy(t, "[dropins.\"/etc/tmpfiles.d/soe.conf\"]\ncontent = \"F /etc/pam.d/soe - - - - auth sufficient pam_permit.so\\n\"\n")
+	refused, err := d.Exec(t.Context(), "soe-agent", "apply", "--policy", policyDir)
+	if err != nil || refused.Code != 1 || !strings.Contains(refused.Stderr, "/etc/pam.d/soe") || !d.fails(t.Context(), "test", "-e", "/etc/pam.d/soe") {
+		t.Errorf("exit code %d: %s (%v)", refused.Code, refused.Stderr, err)
+	}
+}

@@ -135,16 +135,21 @@ func (b *batch) activate(ctx context.Context) {
 	if len(b.changed) == 0 {
 		return
 	}
-	byStep := map[step][]string{}
+	byStep, settled := map[step][]string{}, false
 	for _, name := range b.changed {
 		if err := b.stillBroken(ctx, name); err != nil {
 			b.fail(name, public.Because("the change is made and cannot take effect", err))
 			continue
 		}
 		s := b.stepOf(name)
+		if b.namesItself(s, name) {
+			delete(b.awaiting, name)
+			b.memory.forgetActivate(name)
+			settled = true
+			continue
+		}
 		byStep[s] = append(byStep[s], name)
 	}
-	settled := false
 	for _, s := range slices.SortedFunc(maps.Keys(byStep), step.compare) {
 		names := byStep[s]
 		mark := b.Mark()
@@ -173,24 +178,35 @@ func (b *batch) activate(ctx context.Context) {
 }
 
 // settleGone says whether nothing more is owed to a file of which a step has failed: the
-// policy does not name it any more, and no other policy could end that failure. It was told
-// once. One that only waits for a session is still to come. The agent's own steps are tried
-// until they work, or the reboot, unless their program is not there: then nobody has read
-// the file, and nobody waits for it to be gone.
+// policy does not want it any more, and no other policy could end that failure. It was told
+// once. One that only waits for a session is still to come. The agent's own steps, and those
+// that the policy still names, are tried until they work, or the reboot, unless their program
+// is not there: then nobody has read the file, and nobody waits for it to be gone.
 func (b *batch) settleGone(s step, name string, err error) bool {
 	id := policy.NewID(b.Name(), name)
 	var held *gently.Held
-	_, named := b.policy.Lookup(id)
+	resource, named := b.policy.Lookup(id)
+	spec, _ := resource.Spec.(policy.Dropin)
 	switch {
-	case named || errors.As(err, &held):
+	case named && spec.Ensure != policy.Absent || errors.As(err, &held):
 		return false
 	case errors.Is(err, system.ErrNotInstalled):
-	case s.command == "" || b.purgeable(id):
+	case s.command == "" || named || b.purgeable(id):
 		return false
 	}
 	delete(b.awaiting, name)
 	b.memory.forgetActivate(name)
 	return true
+}
+
+// namesItself says whether a command of the policy's is about a file that has gone: it
+// could only fail.
+func (b *batch) namesItself(s step, name string) bool {
+	if !strings.Contains(s.command, name) {
+		return false
+	}
+	_, err := b.system.FS.Stat(name)
+	return errors.Is(err, fs.ErrNotExist)
 }
 
 // stillBroken says what keeps a file from taking effect. What broke the whole may
@@ -221,6 +237,8 @@ func (b *batch) take(ctx context.Context, s step, names []string) map[string]err
 		return b.takeOwn(ctx, s, names)
 	case s.activation == loadSysctls:
 		return b.loadSysctls(ctx, names)
+	case s.activation == createTmpfiles:
+		return b.takeTmpfiles(ctx, names)
 	case s.activation == awaitReboot:
 		return b.await(untilReboot, names)
 	case s.activation == awaitLogin:

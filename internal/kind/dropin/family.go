@@ -66,7 +66,8 @@ var families = []family{
 	{auditDir, 0o640, checkAudit, loadAudit},
 	{"/etc/modules-load.d", 0o644, checkModules, loadModules},
 	{"/etc/polkit-1/rules.d", 0o644, checkScript, none},
-	{"/etc/tmpfiles.d", 0o644, nil, createTmpfiles},
+	{tmpfilesDir, 0o644, checkWritten, createTmpfiles},
+	{"/etc/sysusers.d", 0o644, checkWritten, createSysusers},
 	{"/etc/udev/rules.d", 0o644, checkUdev, reloadUdev},
 	{"/etc/ld.so.conf.d", 0o644, nil, runLdconfig},
 	{"/etc/pki/ca-trust/source/anchors", 0o644, checkCertificates, extractCATrust},
@@ -99,6 +100,7 @@ const (
 	none activation = iota // their reader looks by itself
 	loadSysctls
 	createTmpfiles
+	createSysusers
 	reloadSystemd // and restart the service, when nobody is disturbed
 	reloadUdev
 	restartRsyslog
@@ -123,7 +125,7 @@ func (a activation) activate(ctx context.Context, s *system.System, names []stri
 	}
 	failures := map[string]error{}
 	for _, name := range names {
-		if len(names) > 1 && a == createTmpfiles {
+		if len(names) > 1 && (a == createTmpfiles || a == createSysusers) {
 			err = a.run(ctx, s, []string{name})
 		}
 		failures[name] = err
@@ -145,6 +147,8 @@ func (a activation) run(ctx context.Context, s *system.System, names []string) e
 	switch a {
 	case createTmpfiles:
 		return runFor(ctx, s, present, "systemd-tmpfiles", "--create")
+	case createSysusers:
+		return runFor(ctx, s, present, "systemd-sysusers")
 	case reloadUdev:
 		return command(ctx, s, "udevadm", "control", "--reload")
 	case runLdconfig:

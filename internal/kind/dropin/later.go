@@ -28,6 +28,8 @@ func rebootReason(name string) string {
 	switch path.Dir(name) {
 	case sysctlDir:
 		return "the kernel keeps what the file once set, and nobody knows what it was before"
+	case tmpfilesDir:
+		return "some of its lines are for the boot alone (!), or would remove what may be in use"
 	case auditDir:
 		return "the rules in force are locked until the reboot (-e 2, auditctl(8))"
 	case logindDir:

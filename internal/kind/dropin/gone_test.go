@@ -1,0 +1,91 @@
+package dropin
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+func TestACommandThatNamesItsOwnFileIsNotRunOnceThatHasGone(t *testing.T) {
+	const file, id = "/etc/app.d/x", "dropin/etc/app.d/x"
+	for _, argv := range [][]string{{"/usr/sbin/app", "--load", file}, {"/usr/sbin/app", "--config=" + file}, {file, "start"}} {
+		present := files(map[string]policy.Dropin{file: {Content: "x\n", Activate: argv}})
+		absent := files(map[string]policy.Dropin{file: {Ensure: policy.Absent, Activate: argv}})
+		for what, p := range map[string]*policy.Policy{"named no more": files(nil), "absent": absent} {
+			m := &running{root: machine(t, nil)}
+			wants(t, m.pass(t, present), map[policy.ID]converge.State{id: converge.Corrected})
+			if diff := cmp.Diff([]string{strings.Join(argv, " ")}, m.calls); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+			m.fails = map[string]string{argv[0]: "cannot open " + file}
+			for pass := range 2 {
+				for _, r := range m.pass(t, p) {
+					if !r.State.InLine() {
+						t.Errorf("%q, %s, pass %d: %s: %s", argv, what, pass, r.State, r.Reason)
+					}
+				}
+				if len(m.calls) > 0 {
+					t.Errorf("%q, %s: %q ran", argv, what, m.calls)
+				}
+			}
+		}
+	}
+}
+
+func TestNothingIsOwedToAFileThatIsToBeAbsentWhenNoProgramIsThereToTell(t *testing.T) {
+	for name, dropin := range map[string]policy.Dropin{
+		"/etc/app.d/x":             {Content: "x\n", Activate: []string{"/usr/sbin/app", "reload"}},
+		"/etc/ld.so.conf.d/a.conf": {Content: "/opt/a\n"}, "/etc/tmpfiles.d/a.conf": {Content: "d /run/a\n"},
+	} {
+		m := &running{root: machine(t, nil)}
+		m.pass(t, files(map[string]policy.Dropin{name: dropin}))
+		m.bare = true
+		absent := files(map[string]policy.Dropin{name: {Ensure: policy.Absent, Activate: dropin.Activate}})
+		m.pass(t, absent)
+		wants(t, m.pass(t, absent), map[policy.ID]converge.State{policy.NewID("dropin", name): converge.Compliant})
+		if len(m.calls) > 0 {
+			t.Errorf("of %s %q ran again", name, m.calls)
+		}
+	}
+}
+
+func TestLinesOfTmpfilesAreRunNowOrPendingUntilTheyAre(t *testing.T) {
+	const file, id = "/etc/tmpfiles.d/soe.conf", "dropin/etc/tmpfiles.d/soe.conf"
+	for _, test := range []struct {
+		content string
+		calls   []string
+		state   converge.State
+	}{
+		{"d /run/a\n", []string{"systemd-tmpfiles --create " + file}, converge.Corrected},
+		{"r /etc/cron.deny\n", []string{"systemd-tmpfiles --create " + file, "systemd-tmpfiles --remove " + file}, converge.Corrected},
+		{"D /run/a\n", []string{"systemd-tmpfiles --create " + file}, converge.Corrected},
+		{"D /run/a\nr /etc/cron.deny\n", []string{"systemd-tmpfiles --create " + file}, converge.Pending},
+		{"r! /etc/cron.deny\n", []string{"systemd-tmpfiles --create " + file}, converge.Pending},
+		{"# r! /x\nw+! /sys/power/state - - - - x\n", []string{"systemd-tmpfiles --create " + file}, converge.Pending},
+	} {
+		m := &running{root: machine(t, nil)}
+		r := m.one(t, file, test.content)
+		if diff := cmp.Diff(test.calls, m.calls); diff != "" {
+			t.Errorf("%q (-want +got):\n%s", test.content, diff)
+		}
+		if r.State != test.state || r.State == converge.Pending && r.Effect != converge.Reboot {
+			t.Errorf("%q is %s: %s", test.content, r.State, r.Reason)
+		}
+		if test.state == converge.Pending {
+			wants(t, m.pass(t, files(map[string]policy.Dropin{file: {Content: "d /run/a\n"}})), map[policy.ID]converge.State{id: converge.Corrected})
+			wants(t, m.pass(t, files(nil)), map[policy.ID]converge.State{id: converge.Corrected})
+		}
+	}
+}
+
+func TestAValueThatMakesAFileWriteWhatIsProtectedKeepsItOut(t *testing.T) {
+	m := &running{root: machine(t, nil)}
+	r := m.one(t, "/etc/tmpfiles.d/soe.conf", "d /run/a\nF /etc/pam.d/x - - - - auth sufficient pam_permit.so\n")
+	if r.State != converge.Failed || !strings.Contains(r.Reason, "/etc/pam.d/x") || len(m.calls) > 0 {
+		t.Errorf("it is %s: %s; %q ran", r.State, r.Reason, m.calls)
+	}
+}
