@@ -315,6 +315,17 @@ func (r *Resource) add(text string) {
 	r.Reason += text
 }
 
+// also adds to the reason a sentence that everybody may read.
+func (r *Resource) also(sentence string) {
+	switch {
+	case sentence == "":
+	case r.Reason == "":
+		r.Note(sentence)
+	default:
+		r.add("; " + sentence)
+	}
+}
+
 // Corrected makes of a resource that is in line one that was corrected a while ago, as
 // was says.
 func (r *Resource) Corrected(was Resource) {
@@ -351,7 +362,8 @@ func (r *Resource) DoubtIf(err error) {
 	}
 }
 
-// An Outcome is what became of a resource in a repair that did not simply work.
+// An Outcome is what became of a resource in a repair that did not simply work. With a
+// Reason alone it did, and that is to be said of it.
 type Outcome struct {
 	ID policy.ID
 	// Err is why it could not be brought into line; everybody may read what is marked so.

@@ -76,15 +76,15 @@ func Restart(ctx context.Context, s *system.System, unit string, consent Consent
 
 // MayStart returns an error, Held or another, when the unit must not be started now.
 func MayStart(ctx context.Context, s *system.System, unit string, consent Consent) error {
-	if protected.EndsAll(unit) {
-		return fmt.Errorf("cannot start %s: that is to end everything that runs", unit)
-	}
 	w := walk{units: s.Units, seen: map[string]system.Unit{}}
 	stopped, err := w.stoppedByStart(ctx, unit)
+	if slices.ContainsFunc(w.names(unit), protected.EndsAll) {
+		return fmt.Errorf("cannot start %s: that is to end everything that runs", unit)
+	}
 	if err != nil {
 		return fmt.Errorf("cannot start %s: %w", unit, err)
 	}
-	return mayEnd(ctx, s, "start", unit, stopped, consent)
+	return mayEnd(ctx, s, "start", unit, w.names(stopped...), consent)
 }
 
 // MayStop returns an error, Held or another, when the unit must not be stopped now.
@@ -94,7 +94,7 @@ func MayStop(ctx context.Context, s *system.System, unit string, consent Consent
 	if err != nil {
 		return fmt.Errorf("cannot stop %s: %w", unit, err)
 	}
-	return mayEnd(ctx, s, "stop", unit, append(stopped, unit), consent)
+	return mayEnd(ctx, s, "stop", unit, w.names(append(stopped, unit)...), consent)
 }
 
 // MayRestart returns an error, Held or another, when the unit must not be restarted
@@ -105,7 +105,7 @@ func MayRestart(ctx context.Context, s *system.System, unit string, consent Cons
 	if err != nil {
 		return fmt.Errorf("cannot restart %s: %w", unit, err)
 	}
-	stopped = append(stopped, unit)
+	stopped = w.names(append(stopped, unit)...)
 	for _, other := range stopped {
 		if protected.Carries(other) == protected.Everybody {
 			return &Held{converge.Reboot, along(unit, other) + " is not restarted while the machine runs: every session hangs on it"}
@@ -180,6 +180,17 @@ func (w *walk) unit(ctx context.Context, name string) (system.Unit, error) {
 	}
 	w.seen[name] = u
 	return u, nil
+}
+
+// names are all that units are called: what is known of one of them may be known by another
+// name than that by which it was asked after.
+func (w *walk) names(units ...string) []string {
+	all := slices.Clone(units)
+	for _, unit := range units {
+		all = append(all, w.seen[unit].Names...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
 }
 
 func runs(u system.Unit) bool {

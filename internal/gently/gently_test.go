@@ -73,6 +73,10 @@ func world(sessions ...system.Session) *graph {
 		"broker.service":          on(system.Unit{Dependents: []string{"dbus.service"}}),
 		"dbus.service":            on(system.Unit{}),
 		"auditd.service":          on(system.Unit{Unstoppable: true}),
+		"logins.service":          on(system.Unit{Names: []string{"dbus.service", "logins.service"}}),
+		"screen.service":          on(system.Unit{Names: []string{"screen.service", "lightdm.service"}}),
+		"switch.target":           {ActiveState: "inactive", Names: []string{"reboot.target", "switch.target"}},
+		"behind.service":          on(system.Unit{Dependents: []string{"logins.service"}}),
 		"cloudy.service":          on(system.Unit{Dependents: []string{"foggy.service"}}),
 	}, unasked: "foggy.service"}
 }
@@ -114,6 +118,14 @@ func TestAStepIsTakenOnlyWhenNoSessionEndsWithIt(t *testing.T) {
 		{"restart", "cups.service", "*", taken},
 		{"stop", "asleep.service", "*", taken}, // what hangs on it hangs on nothing
 		{"restart", "cloudy.service", "*", refused},
+		// By another name.
+		{"stop", "logins.service", "*", refused},
+		{"stop", "behind.service", "*", refused},
+		{"restart", "logins.service", "*", reboot},
+		{"stop", "screen.service", "*", refused},
+		{"restart", "screen.service", "desktop", later},
+		{"restart", "screen.service", "nobody ssh", taken},
+		{"start", "switch.target", "*", refused},
 	} {
 		for name, sessions := range people {
 			if test.by != "*" && !slices.Contains(strings.Fields(test.by), name) {

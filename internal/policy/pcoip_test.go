@@ -68,6 +68,24 @@ func TestAPolicyThatCutsTheMachineOffIsRefused(t *testing.T) {
 	}
 }
 
+func TestAServiceThatCannotBeAsItIsWantedIsRefused(t *testing.T) {
+	for line, want := range map[string]string{
+		`"getty@.service" = { running = true }`:               "say running of one, such as getty@NAME.service",
+		`"a.b@.socket" = { enabled = true, running = false }`: "a.b@NAME.socket",
+		`"x.service" = { masked = true, running = true }`:     "neither enabled nor running",
+		`"messagebus.service" = { running = false }`:          "nobody could log in without it",
+	} {
+		if _, err := Parse(Source{Name: "f.toml", Text: "schema = 1\n[services]\n" + line + "\n"}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+	for _, line := range []string{`"getty@.service" = { enabled = false, masked = true }`, `"getty@tty2.service" = { running = false }`} {
+		if _, err := Parse(Source{Name: "f.toml", Text: "schema = 1\n[services]\n" + line + "\n"}); err != nil {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
 func TestTheNameOfTheMachineIsNotThePolicys(t *testing.T) {
 	_, err := Parse(Source{Name: "f.toml", Text: "schema = 1\n[system]\nhostname = \"x\"\nlocale = \"de_DE.UTF-8\"\n"})
 	for _, want := range []string{"system.hostname: it is not kept: AWS gives", "{{fact:hostname}}", "system.locale: it is not kept"} {

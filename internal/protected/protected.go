@@ -233,9 +233,11 @@ func Service(name string) string {
 		return "the machine does not work without it"
 	}
 	switch stem(name) {
-	case "display-manager", "lightdm", "gdm", "gdm3", "sddm", "systemd-logind", "dbus", "dbus-broker", "polkit":
+	case "display-manager", "lightdm", "gdm", "gdm3", "sddm", "systemd-logind", "dbus", "dbus-broker", "polkit",
+		"dbus-org.freedesktop.login1", "messagebus":
 		return "nobody could log in without it"
-	case "NetworkManager", "network", "networking", "systemd-networkd", "dhclient":
+	case "NetworkManager", "network", "networking", "systemd-networkd", "dhclient",
+		"dbus-org.freedesktop.NetworkManager", "dbus-org.freedesktop.network1":
 		return "the machine could not be reached without it"
 	case "amazon-ssm-agent", "snap.amazon-ssm-agent.amazon-ssm-agent":
 		return "AWS reaches the machine through it"
@@ -279,7 +281,9 @@ func Carries(unit string) Load {
 		"display-manager", "lightdm", "gdm", "gdm3", "sddm", "accounts-daemon":
 		return Desktops
 	case "systemd-logind", "dbus", "dbus-broker", "polkit", "user", "session",
-		"NetworkManager", "network", "networking", "systemd-networkd", "dhclient":
+		"dbus-org.freedesktop.login1", "messagebus",
+		"NetworkManager", "network", "networking", "systemd-networkd", "dhclient",
+		"dbus-org.freedesktop.NetworkManager", "dbus-org.freedesktop.network1":
 		return Everybody
 	}
 	if Unit(unit) != "" {

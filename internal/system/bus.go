@@ -28,6 +28,7 @@ type bus struct {
 // manager is a connection to systemd.
 type manager struct {
 	*systemd.Conn
+	object dbus.BusObject  // systemd's own, for what Conn does not know
 	lost   <-chan struct{} // closed when what becomes of jobs is heard no longer
 	direct bool            // without the bus
 }
@@ -168,6 +169,7 @@ func openManager(dial func() (*dbus.Conn, error)) (*manager, error) {
 		one, err := dial()
 		if err == nil {
 			m.lost = one.Context().Done() // of the last of two, by which jobs are heard
+			m.object = one.Object(systemdName, "/org/freedesktop/systemd1")
 		}
 		return one, err
 	})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -41,8 +42,8 @@ func unit(ctx context.Context, conn *manager, name string) (Unit, error) {
 		return Unit{}, fmt.Errorf("cannot ask systemd about %s: %w", name, err)
 	}
 	text := func(key string) string { s, _ := properties[key].(string); return s }
-	u := Unit{Name: name, LoadState: text("LoadState"), ActiveState: text("ActiveState"), UnitFileState: text("UnitFileState")}
-	u.ActiveSince = moment(properties["ActiveEnterTimestamp"])
+	u := Unit{Name: name, ID: text("Id"), LoadState: text("LoadState"), ActiveState: text("ActiveState"), UnitFileState: text("UnitFileState")}
+	u.ActiveSince, u.InactiveSince = moment(properties["ActiveEnterTimestamp"]), moment(properties["InactiveEnterTimestamp"])
 	u.Result = result(ctx, conn, u)
 	names := func(keys ...string) (all []string) {
 		for _, key := range keys {
@@ -51,6 +52,8 @@ func unit(ctx context.Context, conn *manager, name string) (Unit, error) {
 		}
 		return all
 	}
+	u.Names = names("Names")
+	u.Files = slices.DeleteFunc(append(names("DropInPaths"), text("FragmentPath"), text("SourcePath")), func(file string) bool { return file == "" })
 	u.Dependents = names("RequiredBy", "RequiredByOverridable", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo")
 	u.Excluded = names("Conflicts", "ConflictedBy")
 	u.Needs = names("Requires", "RequiresOverridable", "BindsTo", "Wants", "Upholds")
@@ -91,8 +94,9 @@ func (b *bus) states(ctx context.Context, conn *manager, names []string) ([]Unit
 			}
 			u := Unit{Name: name}
 			if listed != nil {
-				u.LoadState, u.ActiveState = listed[i].LoadState, listed[i].ActiveState
+				u.ID, u.LoadState, u.ActiveState = listed[i].Name, listed[i].LoadState, listed[i].ActiveState
 			} else {
+				u.ID, _ = get("Id").(string)
 				u.LoadState, _ = get("LoadState").(string)
 				u.ActiveState, _ = get("ActiveState").(string)
 			}
@@ -100,11 +104,64 @@ func (b *bus) states(ctx context.Context, conn *manager, names []string) ([]Unit
 				u.ActiveSince = moment(get("ActiveEnterTimestamp"))
 			}
 			u.Result = result(ctx, conn, u)
+			if answer := (dbus.Error{}); errors.As(errs[i], &answer) {
+				u, errs[i] = Unit{Name: name, Err: errs[i]}, nil // as for a name that is none: the others are told of
+			}
 			units[i] = u
 		})
 	}
 	wg.Wait()
 	return units, errors.Join(errs...)
+}
+
+// FileState implements Units.
+func (b *bus) FileState(ctx context.Context, name string) (state string, err error) {
+	err = b.ask(ctx, answerPatience, func(ctx context.Context, conn *manager) error {
+		err := b.look.at("ask", name)
+		if err == nil {
+			err = conn.object.CallWithContext(ctx, systemdManager+".GetUnitFileState", 0, name).Store(&state)
+		}
+		if answer := (dbus.Error{}); errors.As(err, &answer) && slices.Contains(noFile(), answer.Name) {
+			state, err = "", nil
+		}
+		if err != nil {
+			return fmt.Errorf("cannot ask systemd about the file of %s: %w", name, err)
+		}
+		return nil
+	})
+	return state, err
+}
+
+// noFile are the names of systemd's errors for a unit that has no file.
+func noFile() []string {
+	return []string{"org.freedesktop.DBus.Error.FileNotFound", "org.freedesktop.systemd1.NoSuchUnit"}
+}
+
+// Service implements Units.
+func (b *bus) Service(ctx context.Context, name string) (service Service, err error) {
+	err = b.ask(ctx, answerPatience, func(ctx context.Context, conn *manager) error {
+		err := b.look.at("ask", name)
+		var properties map[string]any
+		if err == nil {
+			properties, err = conn.GetUnitTypePropertiesContext(ctx, name, "Service")
+		}
+		if err != nil {
+			return fmt.Errorf("cannot ask systemd about %s: %w", name, err)
+		}
+		service.Type, _ = properties["Type"].(string)
+		restarts, _ := properties["NRestarts"].(uint32)
+		service.Restarts = int(restarts)
+		for _, key := range []string{"ExecStartPre", "ExecStart", "EnvironmentFiles"} {
+			entries, _ := properties[key].([][]any) // each begins with a file
+			for _, entry := range entries {
+				if file, isText := entry[0].(string); isText {
+					service.Files = append(service.Files, file)
+				}
+			}
+		}
+		return nil
+	})
+	return service, err
 }
 
 // moment is a time of systemd's, in microseconds, which fit for 290,000 years.
@@ -177,6 +234,9 @@ func (b *bus) await(ctx context.Context, name string, result <-chan string, lost
 	for gone := 0; gone < 2; {
 		select {
 		case r := <-result:
+			if r == "failed" {
+				return fmt.Errorf("systemd says %w; see: journalctl -u %s", ErrJobFailed, name)
+			}
 			if r != "done" {
 				return fmt.Errorf("systemd says %q; see: journalctl -u %s", r, name)
 			}
@@ -225,6 +285,20 @@ func (b *bus) Restart(ctx context.Context, name string) error {
 	return b.runJob(ctx, "restart", name, func(c *systemd.Conn) job { return c.RestartUnitContext })
 }
 
+// ResetFailed implements Units.
+func (b *bus) ResetFailed(ctx context.Context, name string) error {
+	err := b.ask(ctx, answerPatience, func(ctx context.Context, conn *manager) error {
+		if err := b.gate(Change{"reset-failed", name}); err != nil {
+			return err
+		}
+		return conn.ResetFailedUnitContext(ctx, name)
+	})
+	if err != nil {
+		return fmt.Errorf("cannot reset %s: %w", name, err)
+	}
+	return nil
+}
+
 // changeFiles changes links of unit files and makes systemd notice.
 func (b *bus) changeFiles(ctx context.Context, verb, name string, change func(context.Context, *manager) error) error {
 	err := b.ask(ctx, reloadPatience, func(ctx context.Context, conn *manager) error {
@@ -249,7 +323,8 @@ func (b *bus) Enable(ctx context.Context, name string) error {
 func (b *bus) Disable(ctx context.Context, name string) error {
 	return b.changeFiles(ctx, "disable", name, func(ctx context.Context, c *manager) error {
 		_, err := c.DisableUnitFilesContext(ctx, []string{name}, false)
-		return err
+		_, errOfBoot := c.DisableUnitFilesContext(ctx, []string{name}, true)
+		return errors.Join(err, errOfBoot)
 	})
 }
 
@@ -263,7 +338,8 @@ func (b *bus) Mask(ctx context.Context, name string) error {
 func (b *bus) Unmask(ctx context.Context, name string) error {
 	return b.changeFiles(ctx, "unmask", name, func(ctx context.Context, c *manager) error {
 		_, err := c.UnmaskUnitFilesContext(ctx, []string{name}, false)
-		return err
+		_, errOfBoot := c.UnmaskUnitFilesContext(ctx, []string{name}, true)
+		return errors.Join(err, errOfBoot)
 	})
 }
 

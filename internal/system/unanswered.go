@@ -179,6 +179,18 @@ func (o observedUnits) States(ctx context.Context, names []string) ([]Unit, erro
 	return units, err
 }
 
+func (o observedUnits) FileState(ctx context.Context, name string) (string, error) {
+	state, err := o.s.Units.FileState(ctx, name)
+	o.u.note(err)
+	return state, err
+}
+
+func (o observedUnits) Service(ctx context.Context, name string) (Service, error) {
+	service, err := o.s.Units.Service(ctx, name)
+	o.u.note(err)
+	return service, err
+}
+
 type observedSessions struct {
 	s *System
 	u *Unanswered

@@ -14,6 +14,10 @@ var ErrNotRunning = errors.New("the machine does not run systemd")
 // ended yet.
 var ErrBusy = errors.New("systemd is still busy with what somebody else has asked of it")
 
+// ErrJobFailed is wrapped by the error of a job that systemd calls failed, and not for
+// instance skipped, or that of a unit of which another one it needs has failed.
+var ErrJobFailed = errors.New(`"failed"`)
+
 // Units is systemd's service manager.
 type Units interface {
 	// Unit describes a unit. One that systemd cannot find has LoadState
@@ -21,14 +25,22 @@ type Units interface {
 	Unit(ctx context.Context, name string) (Unit, error)
 	// States describes units, in the order of names, without their UnitFileState: to
 	// work that out takes systemd a millisecond for each, and States needs little
-	// more for all.
+	// more for all. One that systemd refuses to speak of has Err.
 	States(ctx context.Context, names []string) ([]Unit, error)
+	// FileState is the UnitFileState as the unit's files and links say now, "" when it has no
+	// file: Unit tells what systemd remembers, and nothing of a template.
+	FileState(ctx context.Context, name string) (string, error)
+	// Service describes what only services have.
+	Service(ctx context.Context, name string) (Service, error)
 	// Start, Stop and Restart return when systemd's job has ended. Their error is ErrBusy
-	// when there is another job in the way.
+	// when there is another job in the way, and ErrJobFailed when systemd says so.
 	Start(ctx context.Context, name string) error
 	Stop(ctx context.Context, name string) error
 	Restart(ctx context.Context, name string) error
-	// Enable, Disable, Mask and Unmask change the links and reload systemd.
+	// ResetFailed has systemd forget that a unit has failed, and how often.
+	ResetFailed(ctx context.Context, name string) error
+	// Enable, Disable, Mask and Unmask change the links and reload systemd. Disable and
+	// Unmask take those of this boot (systemctl --runtime) away too.
 	Enable(ctx context.Context, name string) error
 	Disable(ctx context.Context, name string) error
 	Mask(ctx context.Context, name string) error
@@ -40,19 +52,33 @@ type Units interface {
 // Unit is where a unit stands. The words are systemd's.
 type Unit struct {
 	Name          string
+	ID            string // its own name, of which Name may be an alias
 	LoadState     string // "loaded", "not-found", "masked", "error", …
 	ActiveState   string // "active", "inactive", "failed", "activating", …
 	UnitFileState string // "enabled", "disabled", "static", "masked", …; empty without a file
 	ActiveSince   time.Time
 	Result        string // of a service that has failed: "exit-code", "timeout", …
+	Err           error  // why systemd does not say more of it; only States has it
 
-	// What systemd does to other units along with this one (systemd.unit(5)); States
-	// does not tell.
+	// States does not tell of the rest.
+
+	Names         []string  // all that it is called
+	Files         []string  // that say what it is
+	InactiveSince time.Time // when it last ended or failed
+
+	// What systemd does to other units along with this one (systemd.unit(5)).
 	Dependents []string // are stopped with it, and restarted
 	Excluded   []string // are stopped when it is started
 	Needs      []string // are started with it
 
-	Unstoppable bool // by hand, says its file (RefuseManualStop=); States does not tell
+	Unstoppable bool // by hand, says its file (RefuseManualStop=)
+}
+
+// Service is what only services have. The words are systemd's.
+type Service struct {
+	Type     string   // "simple", "forking", "notify", …
+	Restarts int      // by systemd itself, since somebody started it; 0 before systemd 235
+	Files    []string // its programs, and those of its environment
 }
 
 // Sessions is logind.
@@ -96,6 +122,11 @@ func (notRunning) Unit(context.Context, string) (Unit, error) { return Unit{}, E
 func (notRunning) States(context.Context, []string) ([]Unit, error) {
 	return nil, ErrNotRunning
 }
+func (notRunning) FileState(context.Context, string) (string, error) { return "", ErrNotRunning }
+func (notRunning) Service(context.Context, string) (Service, error) {
+	return Service{}, ErrNotRunning
+}
+func (notRunning) ResetFailed(context.Context, string) error { return ErrNotRunning }
 func (notRunning) Start(context.Context, string) error       { return ErrNotRunning }
 func (notRunning) Stop(context.Context, string) error        { return ErrNotRunning }
 func (notRunning) Restart(context.Context, string) error     { return ErrNotRunning }

@@ -72,6 +72,20 @@ func (u units) States(ctx context.Context, names []string) ([]system.Unit, error
 	return u.Units.States(ctx, names)
 }
 
+func (u units) FileState(ctx context.Context, name string) (string, error) {
+	if err := u.look(system.Look{Op: "ask", Target: name}); err != nil {
+		return "", err
+	}
+	return u.Units.FileState(ctx, name)
+}
+
+func (u units) Service(ctx context.Context, name string) (system.Service, error) {
+	if err := u.look(system.Look{Op: "ask", Target: name}); err != nil {
+		return system.Service{}, err
+	}
+	return u.Units.Service(ctx, name)
+}
+
 // Sessions has the questions to a stand-in for logind pass a Looker.
 func Sessions(s system.Sessions, look system.Looker) system.Sessions {
 	if look == nil {

@@ -22,18 +22,18 @@ type image struct {
 }
 
 // units are those of the machine, or of an image.
-func (k *Kind) units(ctx context.Context, name string) (units system.Units, isImage bool) {
-	if _, err := k.system.Units.Unit(ctx, name); errors.Is(err, system.ErrNotRunning) {
+func (k *Kind) units(ctx context.Context) (units system.Units, isImage bool) {
+	if _, err := k.system.Units.States(ctx, nil); errors.Is(err, system.ErrNotRunning) {
 		return image{k.system.Units, k.system.Runner}, true
 	}
 	return k.system.Units, false
 }
 
 // checkImage judges all but whether units run.
-func (k *Kind) checkImage(ctx context.Context, resources []converge.Resource, wants []policy.Want[policy.Service]) {
-	units := image{k.system.Units, k.system.Runner}
+func (k *Kind) checkImage(ctx context.Context, resources []converge.Resource, wants []policy.Want[policy.Service], names []string) {
+	units, linked := image{k.system.Units, k.system.Runner}, k.readLinks()
 	for i, want := range wants {
-		unit, err := units.Unit(ctx, want.ID.Name())
+		unit, err := units.Unit(ctx, names[i])
 		if err != nil {
 			resources[i].DoubtFor(public.Error(err))
 			continue
@@ -41,11 +41,12 @@ func (k *Kind) checkImage(ctx context.Context, resources []converge.Resource, wa
 		if want.Spec.Running != nil {
 			unit.ActiveState = map[bool]string{true: "active", false: "inactive"}[*want.Spec.Running]
 		}
-		judge(&resources[i], want.Spec, unit)
+		k.judge(&resources[i], want.Spec, unit, linked)
 		if want.Spec.Running != nil && resources[i].State == converge.Compliant {
-			resources[i].Note("whether it runs is seen when the machine runs")
+			resources[i].Note(strings.TrimPrefix(resources[i].Reason+"; whether it runs is seen when the machine runs", "; "))
 		}
 	}
+	contradictions(resources, wants, names)
 }
 
 // Unit tells of a unit what its files do.
@@ -68,6 +69,15 @@ func (i image) Unit(ctx context.Context, name string) (system.Unit, error) {
 	return unit, nil
 }
 
+// FileState is that of Unit.
+func (i image) FileState(ctx context.Context, name string) (string, error) {
+	unit, err := i.Unit(ctx, name)
+	return unit.UnitFileState, err
+}
+
+// Reload does nothing: nobody has read the files.
+func (i image) Reload(context.Context) error { return nil }
+
 // fileStates are the words of systemctl(1), is-enabled.
 func fileStates() []string {
 	return []string{
@@ -78,14 +88,31 @@ func fileStates() []string {
 
 func (i image) Enable(ctx context.Context, name string) error { return i.change(ctx, "enable", name) }
 
-func (i image) Disable(ctx context.Context, name string) error { return i.change(ctx, "disable", name) }
+func (i image) Disable(ctx context.Context, name string) error {
+	return i.changeAll(ctx, "disable", name)
+}
 
 func (i image) Mask(ctx context.Context, name string) error { return i.change(ctx, "mask", name) }
 
-func (i image) Unmask(ctx context.Context, name string) error { return i.change(ctx, "unmask", name) }
+func (i image) Unmask(ctx context.Context, name string) error {
+	return i.changeAll(ctx, "unmask", name)
+}
 
-func (i image) change(ctx context.Context, verb, name string) error {
-	out, err := i.runner.Run(ctx, system.Command{Argv: []string{"systemctl", "--quiet", verb, name}})
+// changeAll takes away what is below /run as well, if it matters.
+func (i image) changeAll(ctx context.Context, verb, name string) error {
+	if err := i.change(ctx, verb, name); err != nil {
+		return err
+	}
+	state, err := i.FileState(ctx, name)
+	if err != nil || !strings.HasSuffix(state, "-runtime") {
+		return err
+	}
+	return i.change(ctx, verb, name, "--runtime")
+}
+
+func (i image) change(ctx context.Context, verb, name string, options ...string) error {
+	argv := slices.Concat([]string{"systemctl", "--quiet"}, options, []string{verb, name})
+	out, err := i.runner.Run(ctx, system.Command{Argv: argv})
 	if err == nil && out.ExitCode != 0 {
 		err = errors.New(out.LastLine())
 	}

@@ -2,6 +2,7 @@ package service
 
 import (
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -12,13 +13,13 @@ import (
 // They tell most of what UnitFileState does, and systemd takes a millisecond to
 // work that out for each unit: it reads these directories anew every time.
 type links struct {
-	wanted map[string]bool // units that another one wants or requires, by a link of their own name
-	named  map[string]bool // units that any link is named after or leads to
+	wanted map[string]bool     // units that another one wants or requires, by a link of their own name
+	of     map[string][]string // by unit, the links that are named after it, or its instances, or lead to it; no masks
 }
 
 func (k *Kind) readLinks() links {
-	l := links{wanted: map[string]bool{}, named: map[string]bool{}}
-	for _, base := range []string{"/etc/systemd/system", "/run/systemd/system"} {
+	l := links{wanted: map[string]bool{}, of: map[string][]string{}}
+	for _, base := range unitDirs()[:2] {
 		entries, _ := k.system.FS.ReadDir(base) // without it there are no links
 		for _, entry := range entries {
 			l.add(k.system.FS, path.Join(base, entry), false)
@@ -37,11 +38,15 @@ func (k *Kind) readLinks() links {
 
 func (l links) add(files system.FS, name string, enables bool) {
 	target, err := files.Readlink(name)
-	if err != nil {
-		return // no link
+	if err != nil || target == "/dev/null" {
+		return // no link, or a mask
 	}
 	own, leadsTo := path.Base(name), path.Base(target)
-	l.named[own], l.named[leadsTo] = true, true
+	units := []string{own, leadsTo, templateOf(own)}
+	slices.Sort(units)
+	for _, unit := range slices.Compact(units) {
+		l.of[unit] = append(l.of[unit], name)
+	}
 	if enables && own == leadsTo {
 		l.wanted[own] = true
 	}
@@ -58,9 +63,18 @@ func (l links) tell(want policy.Service, u *system.Unit) bool {
 	case *want.Enabled && l.wanted[u.Name]:
 		u.UnitFileState = "enabled"
 		return true
-	case !*want.Enabled && !l.named[u.Name]:
+	case !*want.Enabled && len(l.of[u.Name]) == 0:
 		u.UnitFileState = "disabled"
 		return true
 	}
 	return false
+}
+
+// left are the links by which a unit would be enabled if it had a file, or were not masked.
+// systemd says nothing of them.
+func (l links) left(u system.Unit) []string {
+	if u.LoadState != "not-found" && !masked(u) {
+		return nil
+	}
+	return l.of[u.Name]
 }

@@ -1,6 +1,7 @@
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,27 +26,34 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	ctx, cancel := context.WithTimeout(ctx, jobTimeout)
 	defer cancel()
 	outcomes := make([]converge.Outcome, len(drifted))
-	units, isImage := k.units(ctx, drifted[0].ID.Name())
+	units, isImage := k.units(ctx)
+	// Before the links are changed, of which aliases are some.
+	own, known := make([]string, len(drifted)), k.newNames()
+	for i, r := range drifted {
+		own[i] = known.real(r.ID.Name())
+	}
 	if !isImage {
-		k.reloadForNew(ctx, drifted)
+		k.reloadForNew(ctx, own)
 	}
 	for i, r := range drifted {
 		outcomes[i].ID = r.ID
-		outcomes[i].Err = k.link(ctx, units, r.ID)
+		outcomes[i].Err = k.link(ctx, units, own[i], k.spec(r.ID))
 	}
 	if !isImage {
 		each(drifted, func(i int, _ converge.Resource) {
 			if errors.Is(outcomes[i].Err, errNotFound) {
 				return
 			}
-			outcome := gently.Outcome(drifted[i].ID, k.run(ctx, drifted[i].ID))
+			said, err := k.run(ctx, own[i], drifted[i].ID)
+			outcome := gently.Outcome(drifted[i].ID, err)
+			outcome.Reason = cmp.Or(outcome.Reason, said)
 			outcome.Err = errors.Join(outcomes[i].Err, outcome.Err)
 			outcomes[i] = outcome
 		})
 	}
 	var troubled []converge.Outcome
 	for _, outcome := range outcomes {
-		if outcome.Err != nil || outcome.Postponed != "" {
+		if outcome.Err != nil || outcome.Reason != "" {
 			outcome.Err = public.Error(outcome.Err) // whoever asks systemd is told the same
 			troubled = append(troubled, outcome)
 		}
@@ -57,9 +65,12 @@ var errNotFound = errors.New("there is no such unit; does a package bring it?")
 
 // reloadForNew makes systemd read its unit files again when a unit could not be
 // found: its file may have come since. Should that fail, the unit stays unfound.
-func (k *Kind) reloadForNew(ctx context.Context, drifted []converge.Resource) {
-	for _, r := range drifted {
-		if unit, err := k.system.Units.Unit(ctx, r.ID.Name()); err == nil && unit.LoadState == "not-found" {
+func (k *Kind) reloadForNew(ctx context.Context, names []string) {
+	for _, name := range names {
+		if isTemplate(name) {
+			continue
+		}
+		if unit, err := k.system.Units.Unit(ctx, name); err == nil && unit.LoadState == "not-found" {
 			_ = k.system.Units.Reload(ctx)
 			return
 		}
@@ -73,9 +84,8 @@ func (k *Kind) spec(id policy.ID) policy.Service {
 }
 
 // link brings the links of a unit's file into line: masked, enabled.
-func (k *Kind) link(ctx context.Context, units system.Units, id policy.ID) error {
-	name, want := id.Name(), k.spec(id)
-	unit, err := units.Unit(ctx, name)
+func (k *Kind) link(ctx context.Context, units system.Units, name string, want policy.Service) error {
+	unit, err := examine(ctx, units, name)
 	if err != nil {
 		return err
 	}
@@ -86,7 +96,7 @@ func (k *Kind) link(ctx context.Context, units system.Units, id policy.ID) error
 		if err := units.Unmask(ctx, name); err != nil {
 			return err
 		}
-		if unit, err = units.Unit(ctx, name); err != nil {
+		if unit, err = examine(ctx, units, name); err != nil {
 			return err
 		}
 	}
@@ -95,60 +105,101 @@ func (k *Kind) link(ctx context.Context, units system.Units, id policy.ID) error
 	}
 	switch {
 	case is(want.Enabled, true) && !enabled(unit):
-		if why := cannotEnable(unit); why != "" {
-			return fmt.Errorf("cannot enable %s: %s", name, why)
-		}
-		err = units.Enable(ctx, name)
+		err = k.enable(ctx, units, unit)
 	case is(want.Enabled, false) && !disabled(unit):
 		err = units.Disable(ctx, name)
+	case is(want.Enabled, false):
+		err = k.removeLinks(ctx, units, unit)
 	}
 	if is(want.Masked, true) && !maskedForGood(unit) {
+		if why := k.cannotMask(name); why != "" {
+			return errors.Join(err, fmt.Errorf("cannot mask %s: %s", name, why))
+		}
 		err = errors.Join(err, units.Mask(ctx, name))
 	}
 	return err
 }
 
-// run starts or stops a unit, if that is wanted and not so.
-func (k *Kind) run(ctx context.Context, id policy.ID) error {
-	name, want := id.Name(), k.spec(id)
-	if want.Running == nil {
-		return nil
+// enable enables a unit. That systemd made no link is not always an error of systemd's.
+func (k *Kind) enable(ctx context.Context, units system.Units, unit system.Unit) error {
+	if why := cannotEnable(unit); why != "" {
+		return fmt.Errorf("cannot enable %s: %s", unit.Name, why)
+	}
+	err := units.Enable(ctx, unit.Name)
+	if !isTemplate(unit.Name) {
+		return err
+	}
+	state, failed := units.FileState(ctx, unit.Name)
+	if failed != nil || state == "enabled" {
+		return errors.Join(err, failed)
+	}
+	return fmt.Errorf("cannot enable %s: it is a template, and its file does not say of which instance (DefaultInstance=); enable one, such as %s",
+		unit.Name, strings.Replace(unit.Name, "@", "@NAME", 1))
+}
+
+// removeLinks takes away what would enable a unit as soon as it had a file, or were not
+// masked: systemd disables only what it finds.
+func (k *Kind) removeLinks(ctx context.Context, units system.Units, unit system.Unit) error {
+	mark := k.Mark()
+	left := k.readLinks().left(unit)
+	if err := k.Since(mark); err != nil || len(left) == 0 {
+		return err
+	}
+	for _, link := range left {
+		if err := k.system.FS.Remove(link); err != nil {
+			return err
+		}
+	}
+	return units.Reload(ctx)
+}
+
+// run starts or stops a unit, if that is wanted and not so. said is what the report is to
+// say of it.
+func (k *Kind) run(ctx context.Context, name string, id policy.ID) (said string, err error) {
+	want := k.spec(id)
+	if want.Running == nil || isTemplate(name) {
+		return "", nil
 	}
 	unit, err := k.system.Units.Unit(ctx, name)
+	unit.Name = name
 	switch {
 	case err != nil:
-		return err
+		return "", err
 	case *want.Running && !running(unit):
-		return k.start(ctx, name, gently.ConsentTo(k.policy, k.window, id))
+		return k.start(ctx, unit, gently.ConsentTo(k.policy, k.window, id))
 	case !*want.Running && !stopped(unit):
-		return gently.Stop(ctx, k.system, name, gently.ConsentTo(k.policy, k.window, id))
+		return "", gently.Stop(ctx, k.system, name, gently.ConsentTo(k.policy, k.window, id))
 	}
-	return nil
+	return "", nil
 }
 
 // start starts a unit, or waits until it has come up by itself, and looks whether
-// it stays: a job is done also when the unit has ended already.
-func (k *Kind) start(ctx context.Context, name string, consent gently.Consent) error {
+// it stays: a job is done also when the unit has ended already. said is what the report is
+// to say of it.
+func (k *Kind) start(ctx context.Context, unit system.Unit, consent gently.Consent) (said string, err error) {
+	name := unit.Name
 	if err := gently.MayStart(ctx, k.system, name, consent); err != nil {
-		return err
+		return "", err
 	}
-	err := k.system.Units.Start(ctx, name)
+	lifted, err := k.startOnce(ctx, unit)
 	if errors.Is(err, context.DeadlineExceeded) {
-		return fmt.Errorf("%w: it was not up after %s; systemd goes on starting it", err, jobTimeout)
+		return "", fmt.Errorf("%w: it was not up after %s; systemd goes on starting it", err, jobTimeout)
 	}
 	if err != nil {
-		return fmt.Errorf("%w%s", err, k.lastWords(ctx, name))
+		return "", fmt.Errorf("%w%s", err, k.lastWords(ctx, name))
 	}
-	unit, err := k.system.Units.Unit(ctx, name)
-	switch {
-	case err != nil:
-		return err
-	case unit.ActiveState == "inactive":
-		return fmt.Errorf("cannot keep %s running: it starts, does its work and ends; say nothing of running", name)
-	case unit.ActiveState == "failed":
-		return fmt.Errorf("cannot keep %s running: it failed as soon as it was started (%s)%s; see: journalctl -u %s", name, unit.Result, k.lastWords(ctx, name), name)
+	started, err := k.system.Units.Unit(ctx, name)
+	if err != nil {
+		return "", err
 	}
-	return nil
+	started.Name = name
+	switch started.ActiveState {
+	case "inactive":
+		return "", fmt.Errorf("cannot keep %s running: it starts, does its work and ends; say nothing of running", name)
+	case "failed":
+		return "", fmt.Errorf("cannot keep %s running: it failed as soon as it was started (%s)%s; see: journalctl -u %s", name, started.Result, k.lastWords(ctx, name), name)
+	}
+	return lifted, k.stays(ctx, started)
 }
 
 // lastWords are systemd's own in the journal on how a unit's program ended. What

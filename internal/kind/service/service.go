@@ -2,15 +2,18 @@
 // "service".
 //
 // Where a unit stands is what systemd says and nothing else; nothing is remembered
-// between two looks. In an image that does not run its files are kept all the same:
+// between two looks. An alias stands for the unit that it is another name of, and of a
+// template there is only the file. In an image that does not run its files are kept all the same:
 // enabled, disabled, masked. What would end or disturb a live session is left until it has
 // ended, and what carries the streaming session is never stopped.
 package service
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"path"
 	"slices"
 	"strings"
 	"sync"
@@ -45,9 +48,12 @@ func (k *Kind) Name() string { return "service" }
 
 // Watches implements converge.Watcher.
 func (k *Kind) Watches() []converge.Watch {
-	watches := []converge.Watch{{Sessions: true}}
+	watches, known := []converge.Watch{{Sessions: true}}, k.newNames()
 	for _, want := range policy.Of[policy.Service](k.policy) {
 		watches = append(watches, converge.Watch{Unit: want.ID.Name()})
+		if real := known.real(want.ID.Name()); real != want.ID.Name() {
+			watches = append(watches, converge.Watch{Unit: real}) // by this alone systemd tells of it
+		}
 	}
 	return watches
 }
@@ -59,14 +65,17 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		return nil, nil
 	}
 	resources := make([]converge.Resource, len(wants))
-	names := make([]string, len(wants))
+	names, known := make([]string, len(wants)), k.newNames() // their own
 	for i, want := range wants {
 		resources[i] = converge.Wanted(want.Resource)
-		names[i] = want.ID.Name()
+		names[i] = known.real(want.ID.Name())
+		if names[i] != want.ID.Name() {
+			resources[i].Note("it is another name of " + names[i])
+		}
 	}
-	units, err := k.system.Units.States(ctx, names)
+	units, err := k.states(ctx, names)
 	if errors.Is(err, system.ErrNotRunning) {
-		k.checkImage(ctx, resources, wants)
+		k.checkImage(ctx, resources, wants, names)
 		return resources, nil
 	}
 	if err != nil {
@@ -80,20 +89,88 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	whole := k.Since(mark) == nil // else systemd is asked for each
 	errs := make([]error, len(wants))
 	each(wants, func(i int, want policy.Want[policy.Service]) {
-		unit := units[i]
-		if unit.LoadState == "" || unit.ActiveState == "" {
-			resources[i].Doubt(fmt.Sprintf("systemd does not say where %s stands", want.ID.Name()))
+		unit, r := units[i], &resources[i]
+		if unit.Err != nil {
+			r.DoubtFor(public.Error(unit.Err))
+			return
+		}
+		if !isTemplate(unit.Name) && (unit.LoadState == "" || unit.ActiveState == "") {
+			r.Doubt(fmt.Sprintf("systemd does not say where %s stands", unit.Name))
 			return
 		}
 		if !whole || !linked.tell(want.Spec, &unit) {
-			if unit, errs[i] = k.system.Units.Unit(ctx, unit.Name); errs[i] != nil {
-				resources[i].DoubtFor(public.Error(errs[i]))
-				return
+			unit, errs[i] = examine(ctx, k.system.Units, unit.Name)
+		}
+		if errs[i] == nil && is(want.Spec.Running, true) {
+			unit, errs[i] = k.settled(ctx, unit)
+		}
+		if errs[i] != nil {
+			r.DoubtFor(public.Error(errs[i]))
+			return
+		}
+		k.judge(r, want.Spec, unit, linked)
+	})
+	contradictions(resources, wants, names)
+	return resources, errors.Join(errs...)
+}
+
+// states are those of units, in the order of names. Of a template, which does not run,
+// there is only the name.
+func (k *Kind) states(ctx context.Context, names []string) ([]system.Unit, error) {
+	found, err := k.system.Units.States(ctx, slices.DeleteFunc(slices.Clone(names), isTemplate))
+	if err != nil {
+		return nil, err
+	}
+	units := make([]system.Unit, len(names))
+	for i, name := range names {
+		if isTemplate(name) {
+			units[i].Name = name
+			continue
+		}
+		units[i], found = found[0], found[1:]
+		units[i].Name = name
+	}
+	return units, nil
+}
+
+// examine tells all of a unit, and of its file what is so now: systemd remembers that until
+// it reads its files again.
+func examine(ctx context.Context, units system.Units, name string) (system.Unit, error) {
+	unit := system.Unit{Name: name, LoadState: "not-found", ActiveState: "inactive"}
+	var err error
+	if !isTemplate(name) {
+		if unit, err = units.Unit(ctx, name); err != nil {
+			return unit, err
+		}
+		unit.Name = name
+	}
+	if unit.UnitFileState, err = units.FileState(ctx, name); err != nil || !isTemplate(name) {
+		return unit, err
+	}
+	switch {
+	case masked(unit):
+		unit.LoadState = "masked"
+	case unit.UnitFileState != "":
+		unit.LoadState = "loaded"
+	}
+	return unit, nil
+}
+
+// contradictions are wants of one unit by several names that cannot all be had.
+func contradictions(resources []converge.Resource, wants []policy.Want[policy.Service], names []string) {
+	contrary := func(a, b *bool) bool { return a != nil && b != nil && *a != *b }
+	for i := range wants {
+		for j := range wants {
+			a, b := wants[i].Spec, wants[j].Spec
+			if i == j || names[i] != names[j] {
+				continue
+			}
+			both := policy.Service{Enabled: cmp.Or(a.Enabled, b.Enabled), Running: cmp.Or(a.Running, b.Running), Masked: cmp.Or(a.Masked, b.Masked)}
+			if contrary(a.Enabled, b.Enabled) || contrary(a.Running, b.Running) || contrary(a.Masked, b.Masked) || is(both.Masked, true) && mustUnmask(both) {
+				resources[i].Fail(fmt.Sprintf("it is %s, of which the policy wants the contrary as %s; say it once, as %s", names[i], wants[j].ID.Name(), names[i])).Openly()
 			}
 		}
-		judge(&resources[i], want.Spec, unit)
-	})
-	return resources, errors.Join(errs...)
+	}
 }
 
 // each calls do for all elements, some at a time, and returns when all are done.
@@ -122,9 +199,12 @@ func maskedForGood(u system.Unit) bool {
 	return masked(u) && u.UnitFileState != "masked-runtime"
 }
 
-func enabled(u system.Unit) bool { return u.UnitFileState == "enabled" || u.UnitFileState == "alias" }
+func enabled(u system.Unit) bool { return u.UnitFileState == "enabled" }
 
-func disabled(u system.Unit) bool { return !strings.HasPrefix(u.UnitFileState, "enabled") }
+// A template of which an instance is enabled, and not the default one, is indirect.
+func disabled(u system.Unit) bool {
+	return !strings.HasPrefix(u.UnitFileState, "enabled") && (u.UnitFileState != "indirect" || !isTemplate(u.Name))
+}
 
 func running(u system.Unit) bool {
 	return slices.Contains([]string{"active", "reloading", "refreshing"}, u.ActiveState)
@@ -145,7 +225,7 @@ func absent(want policy.Service, u system.Unit) bool {
 }
 
 // judge records how a unit differs from what is wanted.
-func judge(r *converge.Resource, want policy.Service, u system.Unit) {
+func (k *Kind) judge(r *converge.Resource, want policy.Service, u system.Unit, l links) {
 	if absent(want, u) {
 		// Drift and not a failure: the repair of another kind may bring it.
 		r.DiffersOpenly("unit", "present", "not found")
@@ -162,6 +242,8 @@ func judge(r *converge.Resource, want policy.Service, u system.Unit) {
 		r.DiffersOpenly("enabled", "enabled", said(u.UnitFileState, "no unit file"))
 	case is(want.Enabled, false) && !disabled(u):
 		r.DiffersOpenly("enabled", "disabled", u.UnitFileState)
+	case is(want.Enabled, false) && len(l.left(u)) > 0:
+		r.DiffersOpenly("enabled", "disabled", "there is no file that could be started, and links to it are left: "+strings.Join(l.left(u), " "))
 	}
 	switch {
 	case is(want.Running, true) && !running(u):
@@ -169,10 +251,18 @@ func judge(r *converge.Resource, want policy.Service, u system.Unit) {
 	case is(want.Running, false) && !stopped(u):
 		r.DiffersOpenly("running", "inactive", u.ActiveState)
 	}
-	if len(r.Diff) == 1 && r.Diff[0].Aspect == "enabled" && *want.Enabled {
-		if why := cannotEnable(u); why != "" {
-			r.Fail(why).Openly() // and there is nothing else that a repair could try
-		}
+	if len(r.Diff) != 1 {
+		return
+	}
+	why := ""
+	switch aspect := r.Diff[0].Aspect; {
+	case aspect == "enabled" && *want.Enabled:
+		why = cannotEnable(u)
+	case aspect == "masked" && is(want.Masked, true):
+		why = k.cannotMask(u.Name)
+	}
+	if why != "" {
+		r.Fail(strings.TrimPrefix(r.Reason+"; "+why, "; ")).Openly() // and there is nothing else that a repair could try
 	}
 }
 
@@ -191,8 +281,21 @@ func said(word, otherwise string) string {
 	return word
 }
 
+// cannotMask says why a unit cannot be masked, or "". systemd 219 says "Invalid argument" of
+// it and no more, and later ones that there is a file.
+func (k *Kind) cannotMask(name string) string {
+	file := path.Join(unitDirs()[0], name)
+	if info, err := k.system.FS.Stat(file); err != nil || info.Type != 0 || info.Size == 0 {
+		return ""
+	}
+	return "its file is " + file + ", where the mask would have to be; let it go from there, or say enabled = false and running = false instead of masked"
+}
+
 // cannotEnable says why enabling a unit would do nothing, or "".
 func cannotEnable(u system.Unit) string {
+	if isTemplate(u.Name) && u.UnitFileState == "indirect" {
+		return "" // an instance is enabled, and another one may be that its file says (DefaultInstance=)
+	}
 	switch u.UnitFileState {
 	case "static":
 		return "it is static: it has no [Install] section, and other units start it; say nothing of enabled"

@@ -58,6 +58,9 @@ func (m *manager) Unit(_ context.Context, name string) (system.Unit, error) {
 }
 
 func (m *manager) States(ctx context.Context, names []string) ([]system.Unit, error) {
+	if m.err != nil {
+		return nil, m.err
+	}
 	var units []system.Unit
 	for _, name := range names {
 		unit, err := m.Unit(ctx, name)
@@ -68,6 +71,20 @@ func (m *manager) States(ctx context.Context, names []string) ([]system.Unit, er
 		units = append(units, unit)
 	}
 	return units, nil
+}
+
+func (m *manager) FileState(ctx context.Context, name string) (string, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.units[name].UnitFileState, m.err
+}
+
+func (m *manager) Service(context.Context, string) (system.Service, error) {
+	return system.Service{Type: "notify"}, m.err
+}
+
+func (m *manager) ResetFailed(_ context.Context, name string) error {
+	return m.do("reset-failed", name, func(*system.Unit) {})
 }
 
 func (m *manager) Start(ctx context.Context, name string) error {
@@ -166,7 +183,7 @@ func TestAUnitIsBroughtIntoLineWithAsFewStepsAsPossible(t *testing.T) {
 		did          []string // nil: it is in line
 	}{
 		{on, "loaded enabled active", nil},
-		{on, "loaded alias reloading", nil},
+		{on, "loaded enabled reloading", nil},
 		{on, "loaded disabled inactive", []string{"enable x.service", "start x.service"}},
 		{on, "loaded enabled failed", []string{"start x.service"}},
 		{on, "loaded enabled activating", []string{"start x.service"}},

@@ -1,0 +1,126 @@
+package service
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// unitDirs are where systemd looks for unit files, the first before the others.
+func unitDirs() []string {
+	return []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
+}
+
+// mostAliases is how many names in a row are followed: they may lead in a circle.
+const mostAliases = 8
+
+// names finds the own names of units, as long as a look or a repair takes.
+type names struct {
+	files     system.FS
+	installed map[string][]string // by alias, the units of which it is one once they are enabled; nil: not read yet
+}
+
+func (k *Kind) newNames() *names { return &names{files: k.system.FS} }
+
+// real is the own name of a unit, of which name may be an alias: a link to the file of
+// another unit. The files are asked and not systemd, which knows an alias that somebody
+// has masked as a unit of its own, while the real one runs on.
+func (n *names) real(name string) string {
+	for range mostAliases {
+		next, there := n.leadsTo(name)
+		if template := templateOf(name); !there && template != "" {
+			var other string
+			if other, there = n.leadsTo(template); isTemplate(other) {
+				next = strings.Replace(other, "@", "@"+instanceOf(name), 1)
+			}
+		}
+		if !there && !isTemplate(name) {
+			next = n.installedAs(name)
+		}
+		if next == "" {
+			return name
+		}
+		name = next
+	}
+	return name
+}
+
+// leadsTo is the other unit to whose file a link of this name leads, "" when none does, and
+// whether there is anything of this name.
+func (n *names) leadsTo(name string) (unit string, there bool) {
+	for _, dir := range unitDirs() {
+		file := path.Join(dir, name)
+		target, err := n.files.Readlink(file)
+		if err != nil {
+			if _, err := n.files.Stat(file); err == nil {
+				return "", true // a file of its own
+			}
+			continue
+		}
+		if !path.IsAbs(target) {
+			target = path.Join(dir, target)
+		}
+		switch base := path.Base(target); {
+		case target == "/dev/null": // a mask, which hides what the name is
+		case base == name, path.Ext(base) != path.Ext(name), !slices.Contains(unitDirs(), path.Dir(target)):
+			return "", true
+		default:
+			return base, true
+		}
+	}
+	return "", false
+}
+
+// installedAs is the unit whose file says that it is called so too while it is enabled
+// (Alias=), if it is one: disabled, it is the same.
+func (n *names) installedAs(name string) string {
+	if n.installed == nil {
+		n.readInstalled()
+	}
+	if units := n.installed[name]; len(units) == 1 && units[0] != name {
+		return units[0]
+	}
+	return ""
+}
+
+func (n *names) readInstalled() {
+	n.installed = map[string][]string{}
+	for _, dir := range unitDirs()[:4] { // the last is another name of that before it
+		entries, _ := n.files.Entries(dir) // without it nothing is installed there
+		for unit, info := range entries {
+			if !info.IsRegular() || isTemplate(unit) {
+				continue
+			}
+			content, _ := n.files.ReadFile(path.Join(dir, unit))
+			for line := range strings.Lines(string(content)) {
+				aliases, found := strings.CutPrefix(strings.TrimSpace(line), "Alias=")
+				for _, alias := range strings.Fields(aliases) {
+					if found && !slices.Contains(n.installed[alias], unit) {
+						n.installed[alias] = append(n.installed[alias], unit)
+					}
+				}
+			}
+		}
+	}
+}
+
+// isTemplate says whether a name is that of a template, of which only instances run.
+func isTemplate(name string) bool {
+	return strings.HasSuffix(strings.TrimSuffix(name, path.Ext(name)), "@")
+}
+
+// templateOf is the template of an instance, "" for other units.
+func templateOf(name string) string {
+	prefix, _, found := strings.Cut(name, "@")
+	if !found || isTemplate(name) {
+		return ""
+	}
+	return prefix + "@" + path.Ext(name)
+}
+
+func instanceOf(name string) string {
+	_, instance, _ := strings.Cut(strings.TrimSuffix(name, path.Ext(name)), "@")
+	return instance
+}
