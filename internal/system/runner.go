@@ -63,6 +63,9 @@ func (o Output) LastLine() string {
 	return fmt.Sprintf("exit code %d", o.ExitCode)
 }
 
+// ErrKilled is wrapped by the error of a command in a scope that somebody has killed.
+var ErrKilled = errors.New("it was killed")
+
 // ErrNotInstalled is wrapped by the error of a command whose program is not there.
 var ErrNotInstalled = errors.New("the program is not installed")
 
@@ -370,8 +373,11 @@ func (r *runner) runInScope(ctx context.Context, c Command) (Output, error) {
 	case <-ctx.Done():
 		return Output{}, fmt.Errorf("it goes on as %s.scope: %w", c.Scope, ctx.Err())
 	case err := <-ended:
-		out := Output{Stdout: tail(output[0]), Stderr: tail(output[1])}
-		return exited(out, err)
+		out, err := exited(Output{Stdout: tail(output[0]), Stderr: tail(output[1])}, err)
+		if exit := (*exec.ExitError)(nil); errors.As(err, &exit) {
+			err = fmt.Errorf("%w: %w", ErrKilled, err)
+		}
+		return out, err
 	}
 }
 

@@ -178,7 +178,8 @@ func TestOneBadPackageStopsNoOtherAndEachGetsItsOwnReason(t *testing.T) {
 			d := newDesktop(t)
 			d.MustExec(t, "sed", "-i", "s/^best=.*/"+strict+"/", "/etc/dnf/dnf.conf")
 			d.apply(t, d.repository()+"[packages]\nsoe-pkg-02 = \"present\"\n")
-			o := d.apply(t, d.repository()+goodAndBadPackages)
+			d.MustExec(t, "sh", "-c", "echo excludepkgs=soe-pkg-09 >>/etc/dnf/dnf.conf; echo soe-pkg-10-0:1.0-1.* >>/etc/dnf/plugins/versionlock.list")
+			o := d.apply(t, d.repository()+goodAndBadPackages+"soe-pkg-09 = \"present\"\nsoe-pkg-10 = \"2.0\"\n")
 			for id, want := range map[policy.ID]string{
 				"package/no-such":      "cannot install no-such: Unable to find a match: no-such",
 				"package/soe-pkg-01":   "Unable to find a match: soe-pkg-01-9.9",
@@ -187,6 +188,8 @@ func TestOneBadPackageStopsNoOtherAndEachGetsItsOwnReason(t *testing.T) {
 				"package/soe-unsigned": "cannot install soe-unsigned: Package soe-unsigned-1.0-1.noarch.rpm is not signed",
 				"package/soe-wrongkey": "not correct for this package",
 				"package/soe-badpre":   "cannot install soe-badpre: %prein(soe-badpre-1.0-1.noarch) scriptlet failed, exit status 3",
+				"package/soe-pkg-09":   "excludepkgs = soe-pkg-09 in [main] of /etc/dnf/dnf.conf leaves it out",
+				"package/soe-pkg-10":   "/etc/dnf/plugins/versionlock.list says: soe-pkg-10-0:1.0-1.*",
 			} {
 				if r := o.resource(id); r.State != converge.Failed || !strings.Contains(r.Reason, want) {
 					t.Errorf("%s is %s: %s", id, r.State, r.Reason)
@@ -389,6 +392,12 @@ func TestWhatAKilledUpdateLeftIsMendedByTheNextRepair(t *testing.T) {
 			d := newDesktop(t, options...)
 			d.apply(t, d.repository()+"[packages]\nsoe-pkg-02 = \"2.0\"\n")
 			d.twice(t, "soe-pkg-02")
+			// While another one is at work it may be about to remove the older version.
+			d.MustExec(t, "sh", "-c", "cp /bin/sleep /root/yum && systemd-run --quiet --unit=yum /root/yum 60 && systemctl show --property=MainPID --value yum >/run/yum.pid")
+			if o := d.plan(t); o.resource("package/soe-pkg-02").State != converge.Unknown || !strings.Contains(o.resource("package/soe-pkg-02").Reason, "another package manager is at work") {
+				t.Errorf("while another package manager is at work it is %+v", o.resource("package/soe-pkg-02"))
+			}
+			d.MustExec(t, "sh", "-c", "systemctl stop yum; rm /run/yum.pid")
 			d.apply(t, d.repository()+"[packages]\nsoe-pkg-02 = \"2.0\"\n").wants(t, map[policy.ID]converge.State{"package/soe-pkg-02": converge.Corrected})
 			if got := d.rpms(t, "soe-pkg-02"); got != "soe-pkg-02-2.0" {
 				t.Errorf("there is %s", got)
@@ -407,6 +416,9 @@ func TestAPackageIsInstalledWhenTheOtherPackageManagerIsDone(t *testing.T) {
 	d.MustExec(t, "systemd-run", "--quiet", "sh", "-c", "sleep 3; touch /run/soe-slow.release")
 	o := d.apply(t, d.repository()+"[packages]\nsoe-pkg-01 = \"present\"\n")
 	o.wants(t, map[policy.ID]converge.State{"package/soe-pkg-01": converge.Corrected})
+	if strings.Contains(o.Stderr, "interrupted") {
+		t.Errorf("what another package manager does is called interrupted: %s", o.Stderr)
+	}
 	if got := d.rpms(t, "soe-slow", "soe-pkg-01"); got != "soe-slow-1.0 soe-pkg-01-2.0" {
 		t.Errorf("there is %s", got)
 	}

@@ -6,6 +6,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/agent"
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -189,6 +190,31 @@ func TestWhatAScriptOfAKilledTransactionLeftRunningHoldsUpNobody(t *testing.T) {
 	if scope := d.MustExec(t, "systemctl", "show", "--property=ActiveState", "soe-agent-packages.scope"); scope != "ActiveState=active\n" {
 		t.Errorf("the script was waited for, or stopped: %s", scope)
 	}
+}
+
+func TestATransactionThatSomebodyKillsIsMendedAndDoneInTheSamePass(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.apply(t, d.repository())
+	d.setPolicy(t, d.repository()+"[packages]\nsoe-slow = \"present\"\nsoe-pkg-01 = \"present\"\n")
+	d.MustExec(t, "systemd-run", "--quiet", "--unit=first", "--property=RemainAfterExit=yes", "soe-agent", "apply", "--policy", policyDir)
+	waitFor(t, d, "/run/soe-slow.started")
+	d.MustExec(t, "pkill", "-KILL", "-f", "dnf -y .* shell")
+	d.MustExec(t, "touch", "/run/soe-slow.release")
+	deadline := time.Now().Add(time.Minute)
+	for d.MustExec(t, "systemctl", "show", "--property=SubState", "--value", "first.service") == "running\n" {
+		if time.Now().After(deadline) {
+			t.Fatal("the apply does not end")
+		}
+	}
+	if got := d.rpms(t, "soe-slow", "soe-pkg-01"); got != "soe-slow-1.0 soe-pkg-01-2.0" {
+		t.Errorf("there is %q", got)
+	}
+	said := d.MustExec(t, "journalctl", "--no-pager", "--output=cat", "--unit=first")
+	if !strings.Contains(said, "a package transaction was killed") || strings.Contains(said, "ERROR") || strings.Contains(said, "gives no reason") {
+		t.Errorf("it says %s", said)
+	}
+	d.converged(t)
 }
 
 func TestWhoeverHoldsRpmsLockIsWaitedForAndNamed(t *testing.T) {

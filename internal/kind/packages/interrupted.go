@@ -37,6 +37,16 @@ func (m manager) mendInterrupted(ctx context.Context) (installed, error) {
 	if len(twice) == 0 && len(unfinished) == 0 {
 		return before, nil
 	}
+	// Another package manager that is at work has the same to show until it is done.
+	if err := m.idle(ctx); err != nil {
+		return nil, err
+	}
+	if before, err = m.recorded(ctx); err != nil {
+		return nil, err
+	}
+	if twice, unfinished = before.twice(), m.unfinished(); len(twice) == 0 && len(unfinished) == 0 {
+		return before, nil
+	}
 	slog.Warn("mending what an interrupted transaction has left", "kind", "package", "twice", twice, "unfinished", unfinished)
 	var problems []error
 	if len(twice) > 0 {
@@ -62,6 +72,31 @@ func (m manager) mendInterrupted(ctx context.Context) (installed, error) {
 		problems = append(problems, fmt.Errorf("%s still recorded in two versions", strings.Join(left, ", ")))
 	}
 	return after, fmt.Errorf("cannot mend what an interrupted transaction has left: %w", errors.Join(problems...))
+}
+
+// unkilled runs a transaction, and once more when somebody has killed it and what it has
+// left is mended: its lines say what is to be there in the end.
+func (m manager) unkilled(ctx context.Context, run func(without []string) (system.Output, error)) (system.Output, error) {
+	out, err := m.reaching(run)
+	if !wasKilled(out, err) {
+		return out, err
+	}
+	slog.Warn("a package transaction was killed; what it has left is mended, and it is tried once more", "kind", "package")
+	if _, err := m.mendInterrupted(ctx); err != nil {
+		return out, fmt.Errorf("%w: %w", errKilled, err)
+	}
+	if out, err = m.reaching(run); wasKilled(out, err) {
+		return out, errKilled
+	}
+	return out, err
+}
+
+// errKilled is the error of a transaction that did not come to its own end.
+var errKilled = errors.New("the package manager was killed before it was done")
+
+// wasKilled says whether a command ended by a signal, or one that it ran did.
+func wasKilled(out system.Output, err error) bool {
+	return errors.Is(err, system.ErrKilled) || err == nil && out.ExitCode > 128
 }
 
 // recorded is everything that rpm knows of.

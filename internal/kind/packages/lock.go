@@ -83,6 +83,23 @@ func (m manager) unlocked(ctx context.Context, c system.Command) (system.Output,
 	}
 }
 
+// idle waits until no package manager is at work, for as long as the patience lasts.
+func (m manager) idle(ctx context.Context) error {
+	deadline := m.system.Clock.Now().Add(m.patience)
+	for {
+		who := m.lockHolder()
+		if who == "" {
+			return nil
+		}
+		if !m.system.Clock.Now().Before(deadline) {
+			return fmt.Errorf("%w (%s); this is tried again at the next look", errBusy, who)
+		}
+		if err := m.sayWaiting(ctx, who, time.Second); err != nil {
+			return fmt.Errorf("%w (%s): %w", errBusy, who, err)
+		}
+	}
+}
+
 // sayWaiting waits, and has the status say for whom meanwhile.
 func (m manager) sayWaiting(ctx context.Context, who string, pause time.Duration) error {
 	f := m.newFollower("")

@@ -107,7 +107,7 @@ func (m manager) update(ctx context.Context, guarded []string, options ...string
 // anything happens. Plugins stay on: AWS has one that stops updates while a WorkSpace
 // must not be changed.
 func (m manager) change(ctx context.Context, guarded []string, args ...string) (system.Output, error) {
-	out, err := m.reaching(func(without []string) (system.Output, error) {
+	out, err := m.unkilled(ctx, func(without []string) (system.Output, error) {
 		// Packages that nothing needs any longer stay: nobody has looked whether the
 		// desktop does.
 		argv := []string{m.program(), "-y", "--setopt=exit_on_lock=True", "--setopt=clean_requirements_on_remove=False"}

@@ -148,6 +148,12 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		r := converge.Wanted(want.Resource)
 		name := want.ID.Name()
 		k.judge(&r, want, there)
+		if interrupted(there.meant(want)) != "" {
+			if who := k.manager.lockHolder(); who != "" { // which may be about to remove the older one
+				r = converge.Wanted(want.Resource)
+				r.Doubt(fmt.Sprintf("%v (%s)", errBusy, who))
+			}
+		}
 		if k.unsound != nil && r.State == converge.Compliant {
 			r.Doubt(k.unsound.Error())
 		}

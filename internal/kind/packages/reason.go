@@ -15,23 +15,26 @@ func reasons() []*regexp.Regexp {
 		regexp.MustCompile(`requires .*, but none of the providers can be installed`),
 		regexp.MustCompile(`conflicts with `),
 		regexp.MustCompile(`is not signed`),
-		regexp.MustCompile(`Public key for .* is not installed`),
 		regexp.MustCompile(`are not correct for this package`),
 		regexp.MustCompile(`key retrieval failed`),
+		regexp.MustCompile(`Public key for .* is not installed`), // yum says it also before either of the two
+		regexp.MustCompile(`Protected multilib versions`),
 		regexp.MustCompile(`scriptlet failed`),
 		regexp.MustCompile(`in \w+ scriptlet in `),
 		regexp.MustCompile(`which is protected|protected packages`),
+		regexp.MustCompile(`filtered out by exclude`),
 		unknown,
 		regexp.MustCompile(`needs \d+.*B more space|No space left on device|Insufficient space|At least .* more space needed`),
 		regexp.MustCompile(`already installed|is already recorded`),
 		regexp.MustCompile(`There are no enabled repo`),
+		regexp.MustCompile(`Exiting on user cancel`),
 		regexp.MustCompile(`checksum|Cannot download|No more mirrors|All mirrors were tried`),
 	}
 }
 
 var (
 	decoration = regexp.MustCompile(`^(Error: |error: |Problem( \d+)?: |- )+`)
-	unknown    = regexp.MustCompile(`Unable to find a match|No [Pp]ackage .* available|[Nn]o [Mm]atch for argument|No packages marked for` +
+	unknown    = regexp.MustCompile(`Unable to find a match|No [Pp]ackage .* available|[Nn]o [Mm]atch for (argument|available package)|No packages marked for` +
 		`|[Gg]roup .* (does not exist|is not available)`)
 	yumNeeds = regexp.MustCompile(`Package: (\S+) \([^)]*\)\n\s*Requires: (.+)`)
 )

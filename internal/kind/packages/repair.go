@@ -341,7 +341,7 @@ func (m *mending) why(ctx context.Context, t task, there installed, out system.O
 		return public.Error(fmt.Errorf("it is installed for %s alone: %s; if that is meant, name it %s.%[1]s", others[0].arch, reason(out), t.ID.Name()))
 	}
 	if t.verb != "install" || isGroup || len(there.called(t.ID.Name())) > 0 {
-		return errors.New(reason(out))
+		return errors.New(m.manager.unseen(t.Want, out))
 	}
 	provides, err := m.system.Runner.Run(ctx, system.Command{
 		Argv: []string{"rpm", "-q", "--qf", `%{NAME}\n`, "--whatprovides", t.ID.Name()}, ReadOnly: true,
@@ -349,7 +349,7 @@ func (m *mending) why(ctx context.Context, t task, there installed, out system.O
 	if err == nil && provides.ExitCode == 0 {
 		return public.Error(fmt.Errorf("the installed %s provides it or has taken its place; name that one in the policy", provides.LastLine()))
 	}
-	return errors.New(reason(out))
+	return errors.New(m.manager.unseen(t.Want, out))
 }
 
 // note records what the agent brought and took away.

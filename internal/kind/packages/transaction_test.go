@@ -15,10 +15,19 @@ import (
 )
 
 func TestARepositoryThatIsDownBlocksNoOther(t *testing.T) {
+	for code := range 2 {
+		withoutRepositories(t, code)
+	}
+}
+
+// withoutRepositories has yum's shell exit with this code when one is down.
+func withoutRepositories(t *testing.T, code int) {
+	t.Helper()
 	d := newDesk(t, world{
 		installed:  map[string]string{"git": "1.0-1"},
 		repository: map[string][]string{"a": {"1.0-1"}, "git": {"1.0-1", "2.0-1"}},
 	})
+	d.downCode = code
 	d.dead = []string{"epel", "vendor"} // which the policy does not declare
 	k := d.kind(map[string]policy.Package{"a": {Ensure: "present"}, "git": {Ensure: "latest"}, "lost": {Ensure: "present"}})
 	const left = `without the repository %, which cannot be reached (http://repo.example:82/repodata/repomd.xml: [Errno 14] curl#7 - "Failed to connect to repo.example port 82: Connection refused")`

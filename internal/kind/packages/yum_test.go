@@ -41,6 +41,7 @@ type yum struct {
 	security     []string          // packages whose newest version mends a hole
 	came         map[string]int    // the transaction with which a package came
 	twice        map[string]string // the older version that a killed update has left recorded beside the newer
+	downCode     int               // of the shell, when a repository cannot be reached: 0 with 2 retries, 1 with 7
 	dead         []string          // repositories that cannot be reached
 	locked       int               // so many more commands find the lock taken
 	lost         bool              // the database has been cut short, and rpm has begun an empty one
@@ -192,7 +193,7 @@ func (y *yum) stops(repository string, shell bool) system.Output {
 	const url = "http://repo.example:82/repodata/repomd.xml: [Errno 14] curl#7 - \"Failed to connect to repo.example port 82: Connection refused\"\n"
 	code := 1
 	if shell {
-		code = 0
+		code = y.downCode
 	}
 	return said(code, "Loaded plugins: versionlock\n", url+"Trying other mirror.\n\n\n One of the configured repositories failed (The name of it),\n"+
 		" and yum doesn't have enough cached data to continue. At this point the only\n safe thing yum can do is fail.\n\n"+
