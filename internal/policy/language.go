@@ -22,7 +22,7 @@ var language = sync.OnceValue(func() *form {
 		key{name: "dropins", form: named("files of directories that are read as a whole, such as `/etc/sysctl.d`, by their paths", `"/PATH"`, absolutePath, dropinForm())},
 		key{name: "directories", form: named("directories of drop-ins, by their paths", `"/PATH"`, absolutePath, directoryForm())},
 		key{name: "pcoip", form: pcoipForm()},
-		key{name: "dconf", form: named("settings of the desktop, by the directory of their keys, such as `org/mate/desktop/session`", `"DIR"`, dconfName, named("keys, as in the schema that is installed", "KEY", dconfName, dconfForm()))},
+		key{name: "dconf", form: named("settings of the desktop, by the directory of their keys, such as `org/mate/desktop/session`", `"DIR"`, dconfDir, named("keys, as in the schema that is installed", "KEY", dconfKey.String(), dconfForm()))},
 		key{name: "repositories", form: named("package repositories, by their ids", "NAME", repositoryName.String(), repositoryForm())},
 		key{name: "packages", form: named("packages; a group of packages has an `@` before its name", "NAME", anyPackage, packageForm())},
 		key{name: "patch", form: patchForm()},
@@ -35,7 +35,7 @@ var language = sync.OnceValue(func() *form {
 // Patterns, for editors; what is right in detail Parse says.
 const (
 	absolutePath   = `^/.`
-	dconfName      = `^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)*$`
+	dconfDir       = `^[^/\[\]]+(/[^/\[\]]+)*$`
 	anyPackage     = `^@?[A-Za-z0-9][A-Za-z0-9 ._+-]*$`
 	aVersion       = `^[A-Za-z0-9._+~^:-]*[0-9][A-Za-z0-9._+~^:-]*$`
 	fileMode       = `^[0-7]{1,4}$`

@@ -26,8 +26,8 @@ var (
 	fingerprint    = regexp.MustCompile(`^[0-9A-F]{40}$`)
 	// systemd.unit(5): the characters of a unit name.
 	unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.(service|socket|timer|path|target|mount|automount|slice)$`)
-	// dconf(7): a path of keys; GSettings keys are small letters, digits, hyphens.
-	dconfPath    = regexp.MustCompile(`^[A-Za-z0-9._-]+(/[A-Za-z0-9._-]+)+$`)
+	// GSettings keys are small letters, digits, hyphens.
+	dconfKey     = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 	timezoneName = regexp.MustCompile(`^[A-Za-z0-9_+-]+(/[A-Za-z0-9_+-]+)*$`)
 	pcoipName    = regexp.MustCompile(`^[a-z0-9_]+(\.[a-z0-9_]+)*$`)
 	checkName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
@@ -178,7 +178,14 @@ func (v *validator) absolute(what, value string) {
 }
 
 func (v *validator) dconf(d Dconf) {
-	v.match(dconfPath, v.name, "is not a dconf path: no slash at either end, no empty part")
+	parts := strings.Split(v.name, "/")
+	for _, part := range parts {
+		v.refuse(part == "", "%q is not a dconf path: no slash at either end, no empty part", v.name)
+		v.refuse(strings.ContainsAny(part, "[]") || breaksLine(part) || strings.TrimSpace(part) != part,
+			"%q is not a path that a keyfile of dconf can hold: no brackets, no control characters, no blank at the end of a part", v.name)
+	}
+	v.match(dconfKey, parts[len(parts)-1], "is not the name of a key: letters, digits, hyphens, dots and underscores")
+	v.refuse(len(parts) < 2, "%q is a key in no directory", v.name)
 	v.refuse(d.Value != nil && !isPlain(d.Value),
 		"a value is a string, a number, true, false or an array of these; say anything else as a gvariant")
 	v.refuse(breaksLine(d.GVariant), "the gvariant has a line break or another control character")

@@ -44,7 +44,29 @@ func TestAProfileInTheRuntimeDirectoryDoesNotWalkAroundALock(t *testing.T) {
 	d := newDesktop(t)
 	d.MustExecAs(t, box.DesktopUser, "sh", "-c", "mkdir -p ~/run/dconf && echo user-db:user > ~/run/dconf/profile")
 	bypass := "XDG_RUNTIME_DIR=/home/" + box.DesktopUser + "/run"
-	d.apply(t, desktopSettings)
+	d.MustExec(t, "sh", "-ec", `useradd --uid 1500 --create-home alice; mkdir -p /etc/dconf/profile /etc/dconf/db/kiosk.d/locks
+		printf 'user-db:user\nsystem-db:kiosk\n' >/etc/dconf/profile/alice; printf 'user-db:user\nsystem-db:other\n' >/etc/dconf/profile/exam
+		printf '[com/example/kiosk]\nmenu=false\n' >/etc/dconf/db/kiosk.d/0; echo /com/example/kiosk/menu >/etc/dconf/db/kiosk.d/locks/0; dconf update`)
+	const terminal = "org/gnome/terminal/legacy/profiles:/:b1dcc9dd-5262-4d8d-a863-c897e6d979b9"
+	o := d.apply(t, desktopSettings+"\n[dconf.\""+terminal+"\"]\nfont = { gvariant = \"'Monospace 12'\" }\n")
+	o.wants(t, map[policy.ID]converge.State{"dconf/" + terminal + "/font": converge.Corrected})
+	d.converged(t)
+	// What somebody keeps for one person stays theirs, locks and all, below ours.
+	if got := d.MustReadFile(t, "/run/dconf/user/1500"); got != "user-db:user\nsystem-db:soe\nsystem-db:kiosk\n" {
+		t.Errorf("the mandatory profile of alice is %q", got)
+	}
+	locks := d.MustExecAs(t, "alice", "env", "DCONF_PROFILE=alice", "dconf", "list-locks", "/")
+	for _, lock := range []string{"/com/example/kiosk/menu\n", "/" + terminal + "/font\n", "/org/mate/desktop/background/picture-filename\n"} {
+		if !strings.Contains(locks, lock) {
+			t.Errorf("%q is not locked for alice: %s", lock, locks)
+		}
+	}
+	if got := d.MustExecAs(t, "alice", "dconf", "read", "/"+terminal+"/font"); got != "'Monospace 12'\n" {
+		t.Error(got)
+	}
+	if r := d.plan(t).resource("dconf/profile"); !strings.Contains(r.Reason, "system-db:other of /etc/dconf/profile/exam has no effect") {
+		t.Errorf("what is lost is not named: %s", r.Reason)
+	}
 	if d.isWritable(t, "org.mate.background", "picture-filename", bypass) {
 		t.Error("with a profile of the user's own the user can change the locked background")
 	}

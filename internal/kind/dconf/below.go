@@ -2,7 +2,9 @@ package dconf
 
 import (
 	"bytes"
+	"context"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -21,12 +23,37 @@ type lower struct {
 	table, locks gvdb.Table
 }
 
-func (k *Kind) below() (below, error) {
-	profile, _, _, err := k.currentProfile()
+// below are those of each profile that is in force for somebody: everybody's, and each
+// one of a single person's.
+func (k *Kind) below(ctx context.Context) ([]below, error) {
+	text, _, _, err := k.currentProfile()
 	if err != nil {
 		return nil, err
 	}
-	all := sources(withDatabase(profile))
+	profile := withDatabase(text)
+	profiles := map[string]bool{profile: true}
+	if k.system.Running() {
+		files, err := k.mandatory(ctx, profile)
+		if err != nil {
+			return nil, err
+		}
+		for _, text := range files {
+			profiles[text] = true
+		}
+	}
+	var all []below
+	for _, text := range slices.Sorted(maps.Keys(profiles)) {
+		one, err := k.belowIn(text)
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, one)
+	}
+	return all, nil
+}
+
+func (k *Kind) belowIn(profile string) (below, error) {
+	all := sources(profile)
 	var found below
 	for _, source := range all[slices.Index(all, ourSource)+1:] {
 		file, isFile := strings.CutPrefix(source, "file-db:")

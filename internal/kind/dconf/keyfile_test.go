@@ -102,3 +102,17 @@ func FuzzProfile(f *testing.F) {
 		}
 	})
 }
+
+func TestNoSourceOfAPersonsOwnProfileIsLostInTheMandatoryOne(t *testing.T) {
+	for own, want := range map[string]string{
+		"user-db:user\nsystem-db:kiosk\n":               "user-db:user\nsystem-db:soe\nsystem-db:kiosk\nsystem-db:site\n",
+		"# hers\nuser-db:alice\nsystem-db:kiosk":        "# hers\nuser-db:alice\nsystem-db:soe\nsystem-db:kiosk\nsystem-db:site\n",
+		"system-db:site\nfile-db:/opt/db\n":             "user-db:user\nsystem-db:soe\nsystem-db:site\nfile-db:/opt/db\n",
+		"user-db:user\nsystem-db:a\nsystem-db:soe\n":    "user-db:user\nsystem-db:soe\nsystem-db:a\nsystem-db:site\n",
+		"user-db:user\nsystem-db:soe\nsystem-db:site\n": "user-db:user\nsystem-db:soe\nsystem-db:site\n",
+	} {
+		if got := withSources(own, "user-db:user\nsystem-db:soe\nsystem-db:site\n"); got != want {
+			t.Errorf("%q becomes %q and not %q", own, got, want)
+		}
+	}
+}

@@ -145,7 +145,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	profile := converge.Wanted(want)
 	k.checkProfile(ctx, &profile)
 	resources := []converge.Resource{database, profile}
-	others, err := k.below()
+	others, err := k.below(ctx)
 	if err != nil {
 		return nil, err
 	}
@@ -159,7 +159,9 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 			inForce(&r, database, profile)
 		}
 		if r.State == converge.Compliant || r.State == converge.Pending {
-			others.overrule(&r, f.live, want.Spec.Lock)
+			for _, databases := range others {
+				databases.overrule(&r, f.live, want.Spec.Lock)
+			}
 			if err := undone(k.policy, r.ID); err != nil {
 				r.Fail(fmt.Sprintf("cannot put %s in force: %v", r.ID.Name(), err)).Openly()
 			}

@@ -262,7 +262,7 @@ func (k *Kind) checkProfile(ctx context.Context, r *converge.Resource) {
 // checkMandatory looks at the profile files that nobody can choose against. They
 // are gone after every boot.
 func (k *Kind) checkMandatory(ctx context.Context, r *converge.Resource, profile string) error {
-	files, err := k.mandatory(ctx)
+	files, err := k.mandatory(ctx, profile)
 	if err != nil {
 		return err
 	}
@@ -274,7 +274,7 @@ func (k *Kind) checkMandatory(ctx context.Context, r *converge.Resource, profile
 		}
 		deviations = append(deviations, more...)
 	}
-	for _, name := range files {
+	for _, name := range slices.Sorted(maps.Keys(files)) {
 		f, more, err := k.read(name, aspectMandatory)
 		if err != nil {
 			return err
@@ -283,19 +283,50 @@ func (k *Kind) checkMandatory(ctx context.Context, r *converge.Resource, profile
 		switch {
 		case f.content == nil:
 			deviations = append(deviations, deviation{aspectMandatory, name, "missing"})
-		case string(f.content) != profile:
-			deviations = append(deviations, deviation{aspectMandatory, name + " as " + profilePath, "another profile"})
+		case string(f.content) != files[name]:
+			deviations = append(deviations, deviation{aspectMandatory, name + " of " + strings.Join(sources(files[name]), ", "), "another profile"})
 		}
 	}
 	for _, d := range deviations {
 		r.DiffersOpenly(d.aspect, d.want, d.got)
 	}
-	return nil
+	lost, err := k.lost(files)
+	if len(lost) > 0 && r.State == converge.Compliant {
+		r.Note("a mandatory profile goes before DCONF_PROFILE: for people, " + strings.Join(lost, ", and "))
+	}
+	return err
 }
 
-// mandatory are the mandatory profile files that there must be: for the people
-// who may sit at the desktop, and whoever is logged in.
-func (k *Kind) mandatory(ctx context.Context) ([]string, error) {
+// lost are the profiles with databases that no mandatory one names. Those of greeters,
+// which have their own accounts, stay in force.
+func (k *Kind) lost(files map[string]string) ([]string, error) {
+	names, err := k.system.FS.ReadDir(profileDir)
+	if err != nil && !isGone(err) {
+		return nil, err
+	}
+	var kept, lost []string
+	for _, text := range files {
+		kept = append(kept, sources(text)...)
+	}
+	for _, name := range names {
+		if slices.Contains([]string{"gdm", "gdm3", "lightdm", "sddm", "ibus"}, name) {
+			continue
+		}
+		text, err := k.profileOf(name)
+		if err != nil {
+			return nil, err
+		}
+		gone := slices.DeleteFunc(sources(text), func(s string) bool { return isWritable(s) || slices.Contains(kept, s) })
+		if len(gone) > 0 {
+			lost = append(lost, strings.Join(gone, ", ")+" of "+path.Join(profileDir, name)+" has no effect")
+		}
+	}
+	return lost, nil
+}
+
+// mandatory are the mandatory profiles that there must be, by file: for the people who
+// may sit at the desktop, and whoever is logged in. profile is that of everybody.
+func (k *Kind) mandatory(ctx context.Context, profile string) (map[string]string, error) {
 	uids, err := facts.PersonalUIDs(ctx, k.system)
 	if err != nil {
 		return nil, err
@@ -304,16 +335,73 @@ func (k *Kind) mandatory(ctx context.Context) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	files := map[string]bool{}
-	for _, uid := range uids {
-		files[mandatoryFile(uid)] = true
+	names, err := k.names(ctx, sessions)
+	if err != nil {
+		return nil, err
 	}
 	for _, s := range sessions {
 		if s.UID != 0 { // whom nothing holds
-			files[mandatoryFile(int(s.UID))] = true
+			uids = append(uids, int(s.UID))
 		}
 	}
-	return slices.Sorted(maps.Keys(files)), nil
+	files := map[string]string{}
+	for _, uid := range uids {
+		file := mandatoryFile(uid)
+		if _, known := files[file]; known {
+			continue
+		}
+		files[file] = profile
+		for _, name := range names[uid] {
+			own, err := k.profileOf(name)
+			if err != nil {
+				return nil, err
+			}
+			if own != "" {
+				files[file] = withSources(own, profile)
+				break
+			}
+		}
+	}
+	return files, nil
+}
+
+// names are what people are called, by uid: as the local files have it, as they are
+// logged in, and as their homes are called. Nothing is asked of the directory.
+func (k *Kind) names(ctx context.Context, sessions []system.Session) (map[int][]string, error) {
+	names := map[int][]string{}
+	accounts, err := facts.LocalAccounts(k.system)
+	if err != nil {
+		return nil, err
+	}
+	for _, a := range accounts {
+		names[a.UID] = append(names[a.UID], a.Name)
+	}
+	for _, s := range sessions {
+		names[int(s.UID)] = append(names[int(s.UID)], s.User)
+	}
+	homes, err := k.homes(ctx)
+	for _, home := range sortedHomes(homes) {
+		names[homes[home]] = append(names[homes[home]], path.Base(home))
+	}
+	return names, err
+}
+
+// profileOf is the profile that somebody keeps for one person alone, by that name, or "".
+// DCONF_PROFILE=NAME names it, which the mandatory one makes void.
+func (k *Kind) profileOf(name string) (string, error) {
+	if name == "" || name == path.Base(profilePath) || strings.Contains(name, "/") || strings.HasPrefix(name, ".") {
+		return "", nil
+	}
+	for _, dir := range []string{profileDir, path.Dir(packagedProfileFile)} {
+		f, _, err := k.read(path.Join(dir, name), "")
+		if err != nil {
+			return "", err
+		}
+		if f.content != nil {
+			return string(f.content), nil
+		}
+	}
+	return "", nil
 }
 
 func mandatoryFile(uid int) string { return path.Join(mandatoryDir, strconv.Itoa(uid)) }

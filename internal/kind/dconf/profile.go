@@ -67,6 +67,24 @@ func withDatabase(profile string) string {
 	return strings.Join(lines, "")
 }
 
+// withSources is a person's own profile as it is in force: with the agent's database, and
+// below its own sources those of everybody's profile that it does not name, so that no
+// lock of either is lost.
+func withSources(own, everybodys string) string {
+	profile := withDatabase(own)
+	named := sources(profile)
+	var more []string
+	for _, s := range sources(everybodys) {
+		if !isWritable(s) && !slices.Contains(named, s) {
+			more = append(more, s+"\n")
+		}
+	}
+	if len(more) > 0 && !strings.HasSuffix(profile, "\n") {
+		profile += "\n"
+	}
+	return profile + strings.Join(more, "")
+}
+
 // namesOurs says whether a profile names the agent's database.
 func namesOurs(profile string) bool { return slices.Contains(sources(profile), ourSource) }
 

@@ -343,13 +343,13 @@ func (k *Kind) repairProfile(ctx context.Context) error {
 	if !k.system.Running() {
 		return nil
 	}
-	files, err := k.mandatory(ctx)
+	files, err := k.mandatory(ctx, profile)
 	if err != nil {
 		return err
 	}
 	errs := []error{k.ensureDir(path.Dir(mandatoryDir)), k.ensureDir(mandatoryDir)}
-	for _, name := range files {
-		errs = append(errs, k.put(name, []byte(profile)))
+	for name, text := range files {
+		errs = append(errs, k.put(name, []byte(text)))
 	}
 	return errors.Join(errs...)
 }
