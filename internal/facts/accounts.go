@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -52,7 +53,8 @@ func LocalGroups(s *system.System) ([]Group, error) {
 
 // LookupUser finds an account by name or decimal uid wherever the machine's name
 // service finds it: people of the directory are in no local file, and a static
-// binary cannot ask for them but by getent(1).
+// binary cannot ask for them but by getent(1). One that does not answer in time wraps
+// context.DeadlineExceeded.
 func LookupUser(ctx context.Context, s *system.System, key string) (Account, bool, error) {
 	content, err := getent(ctx, s, "passwd", key)
 	if err != nil {
@@ -94,6 +96,10 @@ func GroupsByID(ctx context.Context, s *system.System, gids []int) ([]Group, err
 	return parseGroups(content), err
 }
 
+// patience is how long the directory may take over a question. Behind a slow line the
+// first takes seconds.
+const patience = 15 * time.Second
+
 func firstWords(content []byte) string {
 	const enough = 80
 	return string(content[:min(len(content), enough)])
@@ -104,7 +110,7 @@ func getent(ctx context.Context, s *system.System, database string, keys ...stri
 	if len(keys) == 0 || slices.Contains(keys, "") {
 		return nil, nil // getent would list everybody
 	}
-	out, err := s.Runner.Run(ctx, system.Command{Argv: append([]string{"getent", database, "--"}, keys...), ReadOnly: true})
+	out, err := s.Runner.Run(ctx, system.Command{Argv: append([]string{"getent", database, "--"}, keys...), ReadOnly: true, Timeout: patience})
 	switch {
 	case err != nil:
 		return nil, fmt.Errorf("cannot look up %s %q: %w", database, strings.Join(keys, " "), err)
@@ -119,7 +125,7 @@ func getent(ctx context.Context, s *system.System, database string, keys ...stri
 // GroupsOf are the names of all groups that an account is in (id(1)).
 func GroupsOf(ctx context.Context, s *system.System, name string) ([]string, error) {
 	// -z, for names of groups from a directory may hold blanks.
-	out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"id", "-Gnz", "--", name}, ReadOnly: true})
+	out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"id", "-Gnz", "--", name}, ReadOnly: true, Timeout: patience})
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell the groups of %q: %w", name, err)
 	}
@@ -133,7 +139,7 @@ func GroupsOf(ctx context.Context, s *system.System, name string) ([]string, err
 // GroupIDs are the ids of all groups that an account is in (id(1)). No group is
 // looked up for it: a large one of a directory may take its time.
 func GroupIDs(ctx context.Context, s *system.System, name string) ([]int, error) {
-	out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"id", "-G", "--", name}, ReadOnly: true})
+	out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"id", "-G", "--", name}, ReadOnly: true, Timeout: patience})
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell the groups of %q: %w", name, err)
 	}
@@ -162,7 +168,8 @@ const (
 
 // People are the accounts that may sit at the desktop, by uid: local accounts
 // that can log in, owners of a home in /home, and whoever is logged in now. AWS
-// does not say which of them the WorkSpace was assigned to.
+// does not say which of them the WorkSpace was assigned to. With an error come those
+// who are known all the same.
 func People(ctx context.Context, s *system.System) ([]Account, error) {
 	local, err := LocalAccounts(s)
 	if err != nil {
@@ -177,18 +184,15 @@ func People(ctx context.Context, s *system.System) ([]Account, error) {
 		}
 	}
 	uids, err := elsewhere(ctx, s)
-	if err != nil {
-		return nil, err
-	}
+	errs := []error{err}
 	for _, uid := range uids {
 		if _, known := people[uid]; known || !IsPersonal(uid) {
 			continue
 		}
 		account, found := byUID[uid]
 		if !found {
-			if account, found, err = LookupUser(ctx, s, strconv.Itoa(uid)); err != nil {
-				return nil, err
-			}
+			account, found, err = LookupUser(ctx, s, strconv.Itoa(uid))
+			errs = append(errs, err)
 		}
 		if found {
 			people[uid] = account
@@ -199,7 +203,7 @@ func People(ctx context.Context, s *system.System) ([]Account, error) {
 		sorted = append(sorted, a)
 	}
 	slices.SortFunc(sorted, func(a, b Account) int { return cmp.Compare(a.UID, b.UID) })
-	return sorted, nil
+	return sorted, errors.Join(errs...)
 }
 
 // PersonalUIDs are the uids of People, ascending. Nothing is asked of the
@@ -228,35 +232,37 @@ func PersonalUIDs(ctx context.Context, s *system.System) ([]int, error) {
 // none before the user's volume is mounted. Nothing is asked of the directory.
 func DesktopUIDs(ctx context.Context, s *system.System) ([]int, error) {
 	uids, err := elsewhere(ctx, s)
+	if err != nil {
+		return nil, err
+	}
 	uids = slices.DeleteFunc(uids, func(uid int) bool { return !IsPersonal(uid) })
 	slices.Sort(uids)
-	return slices.Compact(uids), err
+	return slices.Compact(uids), nil
 }
 
-// elsewhere are uids of people as homes and sessions show them.
+// elsewhere are uids of people as homes and sessions show them; with an error, those
+// that could be seen.
 func elsewhere(ctx context.Context, s *system.System) ([]int, error) {
 	var uids []int
+	var errs []error
 	homes, err := s.FS.ReadDir("/home") // it is mounted late; without it there are no homes
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+		errs = append(errs, err)
 	}
 	for _, name := range homes {
 		switch info, err := s.FS.Stat(path.Join("/home", name)); {
 		case errors.Is(err, fs.ErrNotExist), system.HiddenByOwner(path.Join("/home", name), err): // its owner is a local account, or logged in
 		case err != nil:
-			return nil, err
+			errs = append(errs, err)
 		case info.IsDir():
 			uids = append(uids, info.UID)
 		}
 	}
 	sessions, err := s.Sessions.List(ctx)
-	if err != nil {
-		return nil, err
-	}
 	for _, session := range sessions {
 		uids = append(uids, int(session.UID))
 	}
-	return uids, nil
+	return uids, errors.Join(append(errs, err)...)
 }
 
 // IsPersonal says whether an account with this uid is a person's, and not a service's.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/godbus/dbus/v5"
@@ -68,9 +67,9 @@ const (
 type authority struct {
 	look Looker
 
-	mu   sync.Mutex
-	conn *dbus.Conn
-	mute muteness
+	asking turn // held by whoever asks, and guards what follows
+	conn   *dbus.Conn
+	mute   muteness
 }
 
 func (a *authority) Instance(ctx context.Context) (owner string, err error) {
@@ -178,8 +177,10 @@ func (a *authority) ask(ctx context.Context, ask func(context.Context, *dbus.Con
 // question asks over the connection there is, and once more over another when no answer
 // comes: it may be the connection that is broken.
 func (a *authority) question(ctx context.Context, ask func(context.Context, *dbus.Conn) error) error {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+	if err := a.asking.take(ctx); err != nil {
+		return err
+	}
+	defer a.asking.end()
 	if time.Now().Before(a.mute.until) {
 		return a.mute.err
 	}
@@ -193,7 +194,7 @@ func (a *authority) question(ctx context.Context, ask func(context.Context, *dbu
 	return err
 }
 
-// once says whether no answer came in time, mu being held.
+// once says whether no answer came in time, asking being held.
 func (a *authority) once(ctx context.Context, ask func(context.Context, *dbus.Conn) error) (silent bool, err error) {
 	tooLong := fmt.Errorf("it has not answered within %s", polkitPatience)
 	asked, cancel := context.WithTimeoutCause(ctx, polkitPatience, tooLong)
@@ -216,7 +217,7 @@ func (a *authority) once(ctx context.Context, ask func(context.Context, *dbus.Co
 	return false, err
 }
 
-// hangUp ends the connection, mu being held.
+// hangUp ends the connection, asking being held.
 func (a *authority) hangUp() {
 	if a.conn != nil {
 		_ = a.conn.Close() // it is of no use any more

@@ -19,7 +19,9 @@ type bus struct {
 	files  FS
 	scopes scopes
 
-	mu      sync.Mutex
+	dialing turn // held by whoever connects, which may take as long as the bus likes
+
+	mu      sync.Mutex // never held while anybody is waited for
 	manager *manager
 	system  *dbus.Conn
 	mute    map[string]muteness // by service, and the bus itself
@@ -76,8 +78,8 @@ func (b *bus) isMute(service string) error {
 	if m := b.mute[service]; time.Now().Before(m.until) {
 		return m.err
 	}
-	if service != systemdName && !b.bearable() {
-		return b.mute[busName].err
+	if m := b.mute[busName]; service != systemdName && time.Now().Before(m.until) {
+		return m.err
 	}
 	return nil
 }
@@ -128,40 +130,87 @@ func JobSignals() []Signal {
 	return []Signal{{From: systemdName, Name: systemdManager + ".JobRemoved"}}
 }
 
+// A turn is had by one at a time, and waited for no longer than a context lasts.
+type turn chan struct{}
+
+func newTurn() turn { return make(turn, 1) }
+
+func (t turn) take(ctx context.Context) error {
+	select {
+	case t <- struct{}{}:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+func (t turn) end() { <-t }
+
 // systemd is a connection to systemd: over the bus, or without one, as it can be spoken to
 // as well.
 func (b *bus) systemd(ctx context.Context) (*manager, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.manager != nil && b.manager.Connected() {
-		return b.manager, nil
+	if err := b.dialing.take(ctx); err != nil {
+		return nil, err
+	}
+	defer b.dialing.end()
+	if m := b.connected(); m != nil {
+		return m, nil
 	}
 	if runs, err := b.look.exists(systemdRuns); err != nil {
 		return nil, err
 	} else if !runs {
 		return nil, ErrNotRunning
 	}
-	b.hangUpSystemd()
 	var err error
 	if b.bearable() {
-		if b.manager, err = openManager(func() (*dbus.Conn, error) { return DialBus(ctx, Link{Signals: JobSignals()}) }); err == nil {
-			return b.manager, nil
+		var m *manager
+		if m, err = openManager(func() (*dbus.Conn, error) { return DialBus(ctx, Link{Signals: JobSignals()}) }); err == nil {
+			return b.holdOn(m), nil
 		}
-		if errors.Is(err, ErrSilent) {
-			b.mute[busName] = muteness{time.Now().Add(muteFor), err}
-		}
+		b.noteSilence(err)
 	}
 	direct, failed := openManager(func() (*dbus.Conn, error) { return dialSystemd(ctx) })
 	if failed != nil {
 		return nil, fmt.Errorf("cannot reach systemd: %w", errors.Join(err, failed))
 	}
 	direct.direct = true
-	b.manager = direct
-	return direct, nil
+	return b.holdOn(direct), nil
 }
 
-// bearable says whether the bus may be tried, mu being held.
-func (b *bus) bearable() bool { return !time.Now().Before(b.mute[busName].until) }
+// connected is the connection to systemd that there is, nil when there is none.
+func (b *bus) connected() *manager {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.manager != nil && b.manager.Connected() {
+		return b.manager
+	}
+	b.hangUpSystemd()
+	return nil
+}
+
+func (b *bus) holdOn(m *manager) *manager {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.manager = m
+	return m
+}
+
+// noteSilence notes of the bus that it is what does not answer, if that is why.
+func (b *bus) noteSilence(err error) {
+	if !errors.Is(err, ErrSilent) {
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.mute[busName] = muteness{time.Now().Add(muteFor), err}
+}
+
+// bearable says whether the bus may be tried.
+func (b *bus) bearable() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return !time.Now().Before(b.mute[busName].until)
+}
 
 func openManager(dial func() (*dbus.Conn, error)) (*manager, error) {
 	m := &manager{}
@@ -182,17 +231,29 @@ func openManager(dial func() (*dbus.Conn, error)) (*manager, error) {
 
 // logind is a connection to the bus on which logind is, a new one if need be.
 func (b *bus) logind(ctx context.Context, anew bool) (*dbus.Conn, error) {
+	if err := b.dialing.take(ctx); err != nil {
+		return nil, fmt.Errorf("cannot reach logind: %w", err)
+	}
+	defer b.dialing.end()
 	b.mu.Lock()
-	defer b.mu.Unlock()
 	if b.system != nil && (anew || !b.system.Connected()) {
 		b.hangUpLogind()
 	}
-	if b.system == nil {
-		conn, err := DialBus(ctx, Link{Services: []string{logindName}})
-		if err != nil {
-			return nil, fmt.Errorf("cannot reach logind: %w", err)
-		}
-		b.system = conn
+	conn := b.system
+	b.mu.Unlock()
+	if conn != nil {
+		return conn, nil
 	}
-	return b.system, nil
+	if err := b.isMute(logindName); err != nil { // found out by whoever had the turn before
+		return nil, err
+	}
+	conn, err := DialBus(ctx, Link{Services: []string{logindName}})
+	if err != nil {
+		b.noteSilence(err)
+		return nil, fmt.Errorf("cannot reach logind: %w", err)
+	}
+	b.mu.Lock()
+	b.system = conn
+	b.mu.Unlock()
+	return conn, nil
 }

@@ -78,10 +78,10 @@ func Open(options Options) (*System, error) {
 	s := &System{Root: root, FS: disk, Rights: rightsOf(disk), Runner: runner, Clock: wallClock{&zone{file: localtime}}, gate: gate}
 	if s.Running() {
 		s.journal = newJournalBox(journalSocket)
-		bus := &bus{gate: gate, look: options.Look, files: disk, mute: map[string]muteness{}}
+		bus := &bus{gate: gate, look: options.Look, files: disk, dialing: newTurn(), mute: map[string]muteness{}}
 		runner.bus = bus
 		s.Units, s.Sessions, s.Witness = bus, bus, fanotify{}
-		s.Authority = &authority{look: options.Look}
+		s.Authority = &authority{look: options.Look, asking: newTurn()}
 	} else {
 		s.Units, s.Sessions, s.Authority, s.Witness = notRunning{}, notRunning{}, notRunning{}, noWitness{}
 	}

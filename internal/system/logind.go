@@ -80,7 +80,9 @@ func (b *bus) listed(ctx context.Context) (conn *dbus.Conn, listed []listedSessi
 type lookKey struct{}
 
 type look struct {
+	ctx      context.Context //nolint:containedctx // that of the look; who joins in may have less time
 	once     sync.Once
+	told     chan struct{} // closed when what follows is known
 	sessions []Session
 	err      error
 }
@@ -89,7 +91,7 @@ type look struct {
 // that is judged with it is judged by the same answer. It is for looking alone: what
 // may end a session has to ask right before.
 func OneLook(ctx context.Context) context.Context {
-	return context.WithValue(ctx, lookKey{}, &look{})
+	return context.WithValue(ctx, lookKey{}, &look{ctx: ctx, told: make(chan struct{})})
 }
 
 // List implements Sessions.
@@ -98,8 +100,18 @@ func (b *bus) List(ctx context.Context) ([]Session, error) {
 	if !shared {
 		return b.list(ctx)
 	}
-	l.once.Do(func() { l.sessions, l.err = b.list(ctx) })
-	return slices.Clone(l.sessions), l.err
+	l.once.Do(func() {
+		go func() {
+			l.sessions, l.err = b.list(l.ctx)
+			close(l.told)
+		}()
+	})
+	select {
+	case <-l.told:
+		return slices.Clone(l.sessions), l.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("cannot tell in time who is logged in: %w", context.Cause(ctx))
+	}
 }
 
 func (b *bus) list(ctx context.Context) (sessions []Session, err error) {

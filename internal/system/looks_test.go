@@ -122,7 +122,7 @@ func TestAProgramThatCannotBeLookedForIsNotCalledUninstalled(t *testing.T) {
 
 func TestWhoIsLoggedInIsNotNobodyWhenItCannotBeTold(t *testing.T) {
 	for _, fault := range sick() {
-		b := &bus{gate: func(Change) error { return nil }, look: FailNthLook(1, fault)}
+		b := &bus{dialing: newTurn(), gate: func(Change) error { return nil }, look: FailNthLook(1, fault)}
 		if sessions, err := b.List(t.Context()); !errors.Is(err, fault) {
 			t.Errorf("with %v: %v, %v", fault, sessions, err)
 		}

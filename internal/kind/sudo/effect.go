@@ -25,9 +25,9 @@ const (
 	concurrent = 4
 )
 
-// fingerprint identifies all that decides what sudo says: its files, the local accounts
-// and the people. It is empty when it cannot be told.
-func (k *Kind) fingerprint(people []facts.Account) string {
+// fingerprint identifies what decides what sudo says of somebody, as far as the machine's
+// own files do. It is empty when it cannot be told.
+func (k *Kind) fingerprint() string {
 	hash := sha256.New()
 	names, _ := k.system.FS.ReadDir(sudoers.Dir)
 	files := []string{sudoers.Main, sudoers.Dir, "/etc/passwd", "/etc/group", "/etc/nsswitch.conf", "/etc/sudo.conf"}
@@ -40,7 +40,6 @@ func (k *Kind) fingerprint(people []facts.Account) string {
 		fmt.Fprintf(hash, "%q %v %o %d %d %d\n", name, err == nil, info.Mode, info.UID, info.GID, len(content))
 		hash.Write(content)
 	}
-	fmt.Fprintf(hash, "%q", people)
 	if tree, err := sudoers.Read(k.system.FS, nil); err != nil || includesElsewhere(tree) {
 		return ""
 	}

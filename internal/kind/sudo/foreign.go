@@ -52,8 +52,8 @@ func (k *Kind) rewrites(p *plan, after *sudoers.Tree) map[string][]rewrite {
 		case line.File == grantsPath, !inDir && !behind:
 			continue
 		}
-		r, offends := p.rewrite(line.Line, behind, inDir)
 		place := fmt.Sprintf("%s:%d", line.File, line.First)
+		r, offends := p.rewrite(line.Line, place, behind, inDir)
 		if !offends || seen[place] {
 			continue
 		}
@@ -69,20 +69,33 @@ func (k *Kind) rewrites(p *plan, after *sudoers.Tree) map[string][]rewrite {
 
 // rewrite says what is to become of a line. One that cannot be understood must not
 // stay; nor must one of /etc/sudoers.d that includes something where the denial is
-// over: what is there may change.
-func (p *plan) rewrite(line sudotext.Line, behind, inDir bool) (rewrite, bool) {
+// over: what is there may change. One of which nobody says whose it is stays, and the plan
+// notes that.
+func (p *plan) rewrite(line sudotext.Line, place string, behind, inDir bool) (rewrite, bool) {
+	r, err := surely(p.judge, func() *rewrite { return p.rewriteAsFarAsKnown(line, behind, inDir) })
+	switch {
+	case r == nil:
+		return rewrite{}, false
+	case err != nil:
+		p.unsure = append(p.unsure, fmt.Errorf("cannot tell whether %s may stay, and leave it: %w", place, err))
+		return rewrite{}, false
+	}
+	return *r, true
+}
+
+func (p *plan) rewriteAsFarAsKnown(line sudotext.Line, behind, inDir bool) *rewrite {
 	switch {
 	case line.Sort == sudotext.Unclear, inDir && behind && (line.Sort == sudotext.Include || line.Sort == sudotext.IncludeDir):
-		return rewrite{line: line, mark: mark}, true
+		return &rewrite{line: line, mark: mark}
 	case line.Sort == sudotext.Grant && !p.judge.allowsAll(line.Users) && !line.OnlyDenies():
 		if rest := p.allowedOf(line); rest != "" {
-			return rewrite{line, partly, rest}, true
+			return &rewrite{line, partly, rest}
 		}
-		return rewrite{line: line, mark: mark}, true
+		return &rewrite{line: line, mark: mark}
 	case len(line.Weakens(p.judge.allowsAll)) > 0:
-		return rewrite{line: line, mark: weak}, true
+		return &rewrite{line: line, mark: weak}
 	}
-	return rewrite{}, false
+	return nil
 }
 
 // allowedOf is a grant without those of its users who are not allowed; "" when nobody
@@ -143,7 +156,7 @@ func (k *Kind) planAside(p *plan) error {
 		}
 		var rewrites []rewrite
 		for _, line := range sudotext.Parse(e.content) {
-			if r, offends := p.rewrite(line, original > denialPath, true); offends {
+			if r, offends := p.rewrite(line, name, original > denialPath, true); offends {
 				rewrites = append(rewrites, r)
 			}
 		}
@@ -165,7 +178,7 @@ func (k *Kind) planOwn(p *plan) {
 			continue
 		}
 		for _, line := range sudotext.Parse([]byte(dropin.Spec.Content)) {
-			if r, offends := p.rewrite(line, name > denialPath, inDir); offends && r.mark != weak {
+			if r, offends := p.rewrite(line, name, name > denialPath, inDir); offends && r.mark != weak {
 				p.stuck = append(p.stuck, fmt.Sprintf("the policy's own %s grants something to somebody whom [sudo] allow does not name, in line %d: say in [sudo.commands] what they may run",
 					dropin.ID, line.First))
 			}

@@ -24,9 +24,10 @@ type membership struct{ person, group string }
 // memberships are those of people who are not allowed, as far as /etc/group says
 // so, and in words those that the agent cannot take away.
 type memberships struct {
-	local []membership
-	stuck []string
-	gids  map[int]string // of the groups that there are
+	local  []membership
+	stuck  []string
+	gids   map[int]string // of the groups that there are
+	unsure []error        // why some stay of whom nobody says whether they are allowed
 }
 
 // memberships looks at the groups that the policy names. Accounts of services,
@@ -40,12 +41,22 @@ func (k *Kind) memberships(ctx context.Context, want policy.Sudo, people []facts
 	if err != nil {
 		return memberships{}, err
 	}
-	j := newJudge(ctx, k.system, allowed(want), nil)
+	j := newJudge(ctx, k.directory, allowed(want), nil)
 	isService := func(name string) bool {
 		i := slices.IndexFunc(accounts, func(a facts.Account) bool { return a.Name == name })
 		return protected.Account(name) != "" || (i >= 0 && accounts[i].UID < firstPersonalUID)
 	}
 	m := memberships{gids: map[int]string{}}
+	mayStay := func(name string) bool {
+		if isService(name) {
+			return true
+		}
+		allowed, err := j.tell(name)
+		if err != nil {
+			m.unsure = append(m.unsure, err)
+		}
+		return allowed || err != nil
+	}
 	for _, name := range want.RootGroups {
 		group := facts.Group{Name: name}
 		i := slices.IndexFunc(local, func(g facts.Group) bool { return g.Name == name })
@@ -53,19 +64,20 @@ func (k *Kind) memberships(ctx context.Context, want policy.Sudo, people []facts
 		case i >= 0:
 			group = local[i]
 			for _, person := range group.Members {
-				if !isService(person) && !j.allowsUser(person) {
+				if !mayStay(person) {
 					m.local = append(m.local, membership{person, name})
 				}
 			}
 		case k.hasDirectory():
 			found := false
 			if group, found, err = k.directoryGroup(ctx, name); err != nil {
-				return m, err
+				m.unsure = append(m.unsure, err)
+				continue
 			} else if !found {
 				continue
 			}
 			for _, person := range group.Members {
-				if !isService(person) && !j.allowsUser(person) {
+				if !mayStay(person) {
 					m.stuck = append(m.stuck, fmt.Sprintf("%s is in %s by the directory; take that away there", person, name))
 				}
 			}
@@ -74,7 +86,7 @@ func (k *Kind) memberships(ctx context.Context, want policy.Sudo, people []facts
 		}
 		m.gids[group.GID] = name
 		for _, person := range people {
-			if person.GID == group.GID && !isService(person.Name) && !j.allowsUser(person.Name) {
+			if person.GID == group.GID && !mayStay(person.Name) {
 				m.stuck = append(m.stuck, fmt.Sprintf("%s is the primary group of %s; give the account another one with usermod -g", name, person.Name))
 			}
 		}
@@ -115,7 +127,7 @@ func (k *Kind) directoryGroup(ctx context.Context, name string) (facts.Group, bo
 	if last, asked := k.lookups[name]; asked && now.Sub(last.at) < trusted {
 		return last.group, last.found, nil
 	}
-	group, found, err := facts.LookupGroup(ctx, k.system, name)
+	group, found, err := facts.LookupGroup(ctx, k.directory, name)
 	if err == nil {
 		k.lookups[name] = lookup{group, found, now}
 	}
@@ -135,6 +147,8 @@ func (k *Kind) checkGroups(ctx context.Context, want policy.Sudo, people []facts
 	case r.State == converge.Drifted:
 	case len(m.stuck) > 0:
 		r.Fail(strings.Join(m.stuck, "\n")).Openly()
+	case len(m.unsure) > 0:
+		r.DoubtFor(errors.Join(m.unsure...))
 	default:
 		if holders := k.holders(ctx, want, m.gids); len(holders) > 0 {
 			r.Wait(converge.NextSession, strings.Join(holders, ", ")+"; it ends with the session").Openly()
@@ -196,10 +210,9 @@ func statusIDs(status []byte, key string) (ids []int) {
 }
 
 func (k *Kind) repairGroups(ctx context.Context, want policy.Sudo) error {
-	people, err := facts.People(ctx, k.system)
-	if err != nil {
-		return err
-	}
+	soon, enough := context.WithTimeout(ctx, patienceBeforeRepair)
+	defer enough()
+	people, _ := facts.People(soon, k.system) // whom it does not know it takes nothing from
 	mark := k.Mark()
 	m, err := k.memberships(ctx, want, people)
 	if err = errors.Join(err, k.Since(mark)); err != nil {

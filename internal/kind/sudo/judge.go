@@ -2,7 +2,9 @@ package sudo
 
 import (
 	"context"
+	"errors"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -20,8 +22,10 @@ type judge struct {
 	aliases  map[string][]sudotext.Subject
 	known    map[string]bool
 	failed   map[string]error // why it is not known in which groups somebody is
+	unsure   []error          // why somebody was called not allowed who may be
 	groupsOf map[string][]string
 	local    []facts.Group // once read
+	accounts []facts.Account
 	read     bool
 }
 
@@ -62,12 +66,14 @@ func (j *judge) allowsOne(s sudotext.Subject, depth int) bool {
 		if s.Name == "0" {
 			return true
 		}
-		account, found, err := facts.LookupUser(j.ctx, j.system, s.Name)
+		account, found, err := j.userOf(s.Name)
+		j.doubt(err)
 		return err == nil && found && j.allowsUser(account.Name)
 	case sudotext.Group:
 		return containsFold(j.groups, s.Name)
 	case sudotext.GID:
-		group, found, err := facts.LookupGroup(j.ctx, j.system, s.Name)
+		group, found, err := j.groupOf(s.Name)
+		j.doubt(err)
 		return err == nil && found && containsFold(j.groups, group.Name)
 	}
 	return false
@@ -88,9 +94,48 @@ func (j *judge) allowsUser(name string) bool {
 	if !known && len(j.groups) > 0 {
 		groups, err := j.memberships(name)
 		allowed = err == nil && slices.ContainsFunc(groups, func(g string) bool { return containsFold(j.groups, g) })
+		if errors.Is(err, errSilent) && j.isLocal(name) {
+			err = nil // what the directory allows, its own line in the agent's file still grants
+		}
 		j.known[name], j.failed[name] = allowed, err
 	}
+	j.doubt(j.failed[name])
 	return allowed
+}
+
+func (j *judge) doubt(why error) {
+	if why != nil {
+		j.unsure = append(j.unsure, why)
+	}
+}
+
+// surely returns what ask does, and why that may be wrong for want of an answer.
+func surely[T any](j *judge, ask func() T) (T, error) {
+	before := len(j.unsure)
+	answer := ask()
+	return answer, errors.Join(j.unsure[before:]...)
+}
+
+// isLocal says whether somebody's account is in /etc/passwd.
+func (j *judge) isLocal(name string) bool {
+	return slices.ContainsFunc(j.localAccounts(), func(a facts.Account) bool { return a.Name == name })
+}
+
+// userOf and groupOf are by number; those of the machine's own files are not asked for.
+func (j *judge) userOf(uid string) (facts.Account, bool, error) {
+	accounts := j.localAccounts()
+	if i := slices.IndexFunc(accounts, func(a facts.Account) bool { return strconv.Itoa(a.UID) == uid }); i >= 0 {
+		return accounts[i], true, nil
+	}
+	return facts.LookupUser(j.ctx, j.system, uid)
+}
+
+func (j *judge) groupOf(gid string) (facts.Group, bool, error) {
+	groups := j.localGroups()
+	if i := slices.IndexFunc(groups, func(g facts.Group) bool { return strconv.Itoa(g.GID) == gid }); i >= 0 {
+		return groups[i], true, nil
+	}
+	return facts.LookupGroup(j.ctx, j.system, gid)
 }
 
 // memberships are the groups that somebody is in.
@@ -144,11 +189,22 @@ func (j *judge) isLocalMember(name string) bool {
 }
 
 func (j *judge) localGroups() []facts.Group {
-	if !j.read {
-		j.local, _ = facts.LocalGroups(j.system)
-		j.read = true
-	}
+	j.readFiles()
 	return j.local
+}
+
+func (j *judge) localAccounts() []facts.Account {
+	j.readFiles()
+	return j.accounts
+}
+
+func (j *judge) readFiles() {
+	if j.read {
+		return
+	}
+	j.local, _ = facts.LocalGroups(j.system)
+	j.accounts, _ = facts.LocalAccounts(j.system)
+	j.read = true
 }
 
 // containsFold compares as sudo does by default.

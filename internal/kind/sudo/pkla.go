@@ -63,7 +63,9 @@ func withoutGrants(content []byte, j *judge) []byte {
 	}
 	var out bytes.Buffer
 	for _, part := range parts {
-		if makesAdministrators(whole[heading(part)], j) {
+		// One of which nobody says for whom it is stays; the judge has noted that.
+		makes, err := surely(j, func() bool { return makesAdministrators(whole[heading(part)], j) })
+		if makes && err == nil {
 			part = commented(part, pklaMark)
 		}
 		out.Write(part)

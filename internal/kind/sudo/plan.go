@@ -44,15 +44,24 @@ func denial(allow, cures []string, concessions []concession) []byte {
 	for _, cure := range cures {
 		b.WriteString(cure + "\n")
 	}
-	var but strings.Builder
-	for _, subject := range allow {
-		but.WriteString(", !" + sudotext.Quote(subject))
-	}
-	b.WriteString("ALL" + but.String() + " ALL = (ALL:ALL) !ALL\n")
+	b.Write(denialLine(allow))
 	for _, c := range concessions {
-		b.WriteString(sudotext.Quote(c.subject) + but.String() + " ALL = " + c.command.String() + "\n")
+		b.WriteString(sudotext.Quote(c.subject) + but(allow) + " ALL = " + c.command.String() + "\n")
 	}
 	return b.Bytes()
+}
+
+func denialLine(allow []string) []byte {
+	return []byte("ALL" + but(allow) + " ALL = (ALL:ALL) !ALL\n")
+}
+
+// but is the end of a list that shuts some out.
+func but(allow []string) string {
+	var out strings.Builder
+	for _, subject := range allow {
+		out.WriteString(", !" + sudotext.Quote(subject))
+	}
+	return out.String()
 }
 
 // An edit is a file that sudo reads and that is to have another content.
@@ -80,6 +89,7 @@ type plan struct {
 	denial      *edit
 	foreign     []edit
 	stuck       []string // what is wrong and not the agent's to mend
+	unsure      []error  // what stays as it is because nobody says whether it may
 	dead        string   // why sudo works for nobody and the agent cannot mend it
 	silent      bool     // sudo does not answer: it waits for a directory
 }
@@ -127,7 +137,7 @@ func (p *plan) differences() []converge.Difference {
 }
 
 // plan plans all but what planBroken does, which takes asking sudo. It goes by a complete
-// view of the machine, or is none.
+// view of the machine, or is none; of whom the directory tells nothing keeps what there is.
 func (k *Kind) plan(ctx context.Context, want policy.Sudo) (*plan, error) {
 	mark := k.Mark()
 	allow := allowed(want)
@@ -139,7 +149,7 @@ func (k *Kind) plan(ctx context.Context, want policy.Sudo) (*plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell who may use sudo: %w", err)
 	}
-	p := &plan{tree: tree, judge: newJudge(ctx, k.system, allow, tree.Aliases()), concessions: concessions, listed: map[string][]sudoers.Entry{}}
+	p := &plan{tree: tree, judge: newJudge(ctx, k.directory, allow, tree.Aliases()), concessions: concessions, listed: map[string][]sudoers.Entry{}}
 	if !sudoers.Trusted(k.system.FS, sudoers.Main) {
 		p.dead = fmt.Sprintf("sudo works for nobody: others than root could write %s; give it to root with mode 0440", sudoers.Main)
 	}
@@ -148,7 +158,11 @@ func (k *Kind) plan(ctx context.Context, want policy.Sudo) (*plan, error) {
 	}
 	needed := slices.DeleteFunc(slices.Clone(allow), func(subject string) bool { return grantedByMain(tree, subject) })
 	p.grants = k.ownFile(grantsPath, grants(needed))
-	p.denial = k.ownFile(denialPath, denial(allow, p.cures(), concessions))
+	cures, err := surely(p.judge, p.cures)
+	if err != nil {
+		return nil, err
+	}
+	p.denial = k.ownFile(denialPath, denial(allow, cures, concessions))
 	k.planInterim(p, needed)
 	if err := k.planForeign(p); err != nil {
 		return nil, err

@@ -258,8 +258,8 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 	over := k.overruled()
 	soon, enough := context.WithTimeout(ctx, patienceBeforeRepair)
 	defer enough()
-	people, err := facts.People(soon, k.system)
-	if err = errors.Join(err, k.writePolkit(allow, over, mark)); err != nil {
+	people, peopleErr := facts.People(soon, k.directory)
+	if err := k.writePolkit(allow, over, mark); err != nil {
 		return err // the administrators must be named before others lose what they have
 	}
 	if k.former() {
@@ -270,7 +270,7 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 	for range maxRounds {
 		g := k.polkitGrants(ctx, allow, people)
 		if err := k.Since(mark); err != nil || !g.change() {
-			return errors.Join(g.err, err) // a judgement by half of what there is may take from the allowed
+			return errors.Join(g.err, err, peopleErr) // a judgement by half of what there is may take from the allowed
 		}
 		if len(g.over) > 0 {
 			over = slices.Compact(slices.Sorted(slices.Values(slices.Concat(over, g.over))))

@@ -110,7 +110,7 @@ var (
 // and for what people may do that only administrators may. A rule is a program: what it
 // does is asked of polkit itself, and its text says only where the blame is.
 func (k *Kind) polkitGrants(ctx context.Context, allow []string, people []facts.Account) (g polkitGrants) {
-	j := newJudge(ctx, k.system, allow, nil)
+	j := newJudge(ctx, k.directory, allow, nil)
 	var rules []ruleFile
 	for _, dir := range ruleDirs() {
 		for _, f := range k.list(dir, ".rules") {
@@ -131,6 +131,9 @@ func (k *Kind) polkitGrants(ctx context.Context, allow []string, people []facts.
 	k.localAuthority(&g, j)
 	if k.system.Running() { // in an image there is nobody to ask
 		k.inForce(ctx, &g, j, people, rules)
+	}
+	if g.err == nil {
+		g.err = errors.Join(j.unsure...)
 	}
 	return g
 }
@@ -177,7 +180,7 @@ func (k *Kind) inForce(ctx context.Context, g *polkitGrants, j *judge, people []
 		s.strange = "it lets everybody do everything, whatever its rules say"
 		k.strictly(g, s, had, rules)
 	}
-	if len(s.granted) == 0 && !g.change() && len(g.stuck) == 0 && k.Since(mark) == nil {
+	if len(s.granted) == 0 && !g.change() && len(g.stuck) == 0 && len(j.unsure) == 0 && k.Since(mark) == nil {
 		k.polkitBelieve(state)
 	}
 }
@@ -191,12 +194,12 @@ func (k *Kind) justChanged() bool {
 		if err != nil {
 			continue
 		}
-		if now.Sub(info.Changed) < moment {
+		if now.Sub(info.Changed).Abs() < moment {
 			return true
 		}
 		entries, _ := k.system.FS.Entries(dir)
 		for _, e := range entries {
-			if now.Sub(e.Changed) < moment {
+			if now.Sub(e.Changed).Abs() < moment { // or it has not come yet, by a clock that was ahead
 				return true
 			}
 		}

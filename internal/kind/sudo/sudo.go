@@ -33,12 +33,11 @@ func sudoersAttr() system.Attr { return system.Attr{Mode: 0o440} }
 // that sudo would say the same again. Groups of the directory are in no file.
 const trusted = 10 * time.Minute
 
-// patienceBeforeRepair is how long logind may take, and polkit while sudo is to be mended, and
-// patienceInHurry while the desktop waits. polkit 122
-// has been seen to answer nobody for 15 seconds, until it gives up a rule that has
-// long returned.
+// patienceBeforeRepair is how long logind and polkit may take together while sudo is to be
+// mended, and patienceInHurry while the desktop waits. polkit 122 has been seen to answer
+// nobody for 15 seconds, until it gives up a rule that has long returned.
 const (
-	patienceBeforeRepair = 3 * time.Second
+	patienceBeforeRepair = time.Second
 	patienceInHurry      = 200 * time.Millisecond
 )
 
@@ -48,10 +47,15 @@ type Kind struct {
 	*system.Unanswered
 	policy *policy.Policy
 	system *system.System
+	// directory is the same machine for whoever says himself of whom the directory, or logind,
+	// tells nothing: what concerns others is judged all the same.
+	directory *system.System
+	files     system.FS // the same, not observed
 
-	mu      sync.Mutex
-	inLine  string // fingerprint of the machine when sudo last said the right thing
-	askedAt time.Time
+	mu        sync.Mutex
+	inLine    string          // fingerprint of the files when sudo last said the right thing,
+	inLineFor []facts.Account // of these people
+	askedAt   time.Time
 
 	polkitInLine  string // the rules that may grant, and to whom, when polkit last granted nobody anything
 	polkitAskedAt time.Time
@@ -61,8 +65,12 @@ type Kind struct {
 
 // New returns the kind for a policy on a machine.
 func New(p *policy.Policy, s *system.System) *Kind {
-	s, unanswered := s.Observe()
-	return &Kind{Unanswered: unanswered, policy: p, system: s, lookups: map[string]lookup{}}
+	patient := *s
+	patient.Runner = newImpatient(s.Runner, s.Clock)
+	observed, unanswered := patient.Observe()
+	directory := *observed
+	directory.Runner, directory.Sessions = patient.Runner, patient.Sessions
+	return &Kind{Unanswered: unanswered, policy: p, system: observed, directory: &directory, files: s.FS, lookups: map[string]lookup{}}
 }
 
 // Name implements converge.Kind.
@@ -106,9 +114,10 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	want := wants[0]
 	allow := allowed(want.Spec)
-	soon, enough := context.WithTimeout(ctx, patienceBeforeRepair)
-	people, peopleErr := facts.People(soon, k.system)
-	enough()
+	ctx, end := k.whileFilesStay(ctx)
+	defer end()
+	// Who is there is asked when it must be: what the files say needs nobody's answer.
+	people := k.askForPeople()
 	wanted := func(id policy.ID) converge.Resource {
 		like := want.Resource
 		like.ID = id
@@ -118,35 +127,60 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	resources := []converge.Resource{wanted(want.ID), wanted(polkitID)}
 	mark := k.Mark()
-	k.checkSudo(ctx, want.Spec, people, peopleErr, &resources[0])
+	k.checkSudo(ctx, want.Spec, people, &resources[0])
 	resources[0].DoubtIf(k.Since(mark))
 	mark = k.Mark()
 	inTime, cancel := ctx, func() {}
-	switch { // sudo is not to wait for a polkit that takes its time, and still less the desktop
-	case converge.Hurries(ctx):
-		inTime, cancel = context.WithTimeout(ctx, patienceInHurry)
-	case resources[0].State == converge.Drifted:
+	if resources[0].State == converge.Drifted { // it waits for nobody longer than for all of them together
 		inTime, cancel = context.WithTimeout(ctx, patienceBeforeRepair)
 	}
-	k.checkPolkit(inTime, allow, people, &resources[1])
-	cancel()
+	defer cancel()
+	who, peopleErr := people(inTime)
+	hurried, enough := inTime, func() {}
+	if converge.Hurries(ctx) { // and the desktop still less
+		hurried, enough = context.WithTimeout(inTime, patienceInHurry)
+	}
+	k.checkPolkit(hurried, allow, who, &resources[1])
+	enough()
 	resources[1].DoubtIf(errors.Join(peopleErr, k.Since(mark)))
 	if len(want.Spec.RootGroups) > 0 {
 		mark = k.Mark()
 		groups := wanted(groupsID)
-		k.checkGroups(ctx, want.Spec, people, &groups)
+		k.checkGroups(inTime, want.Spec, who, &groups)
 		groups.DoubtIf(errors.Join(peopleErr, k.Since(mark)))
 		resources = append(resources, groups)
 	}
+	k.forbid(ctx, allow, resources)
+	return resources, nil
+}
+
+// forbid says of what has drifted why it is not brought into line, if that would leave
+// the machine without an administrator.
+func (k *Kind) forbid(ctx context.Context, allow []string, resources []converge.Resource) {
+	drifted := func(r converge.Resource) bool { return r.State == converge.Drifted }
+	if k.bringsAdministrator(allow) || !slices.ContainsFunc(resources, drifted) {
+		return
+	}
+	err := k.administrated(ctx, allow)
 	for i := range resources {
-		if resources[i].State != converge.Drifted || k.bringsAdministrator(allow) {
-			continue
-		}
-		if err := k.administrated(ctx, allow); err != nil {
+		if err != nil && drifted(resources[i]) {
 			resources[i].FailFor(err)
 		}
 	}
-	return resources, nil
+}
+
+// askForPeople is for one Check, in which it asks once.
+func (k *Kind) askForPeople() func(context.Context) ([]facts.Account, error) {
+	var people []facts.Account
+	var err error
+	asked := false
+	return func(ctx context.Context) ([]facts.Account, error) {
+		if !asked {
+			people, err = facts.People(ctx, k.system)
+			asked = true
+		}
+		return people, err
+	}
 }
 
 // allowed are the subjects of the policy, each once, and root before them.
@@ -160,7 +194,7 @@ func allowed(want policy.Sudo) []string {
 	return allow
 }
 
-func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, people []facts.Account, peopleErr error, r *converge.Resource) {
+func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, whoIsThere func(context.Context) ([]facts.Account, error), r *converge.Resource) {
 	switch installed, err := k.installed(); {
 	case err != nil:
 		r.DoubtFor(err)
@@ -170,9 +204,13 @@ func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, people []facts.A
 		return
 	}
 	mark := k.Mark()
-	fingerprint := k.fingerprint(people)
-	if fingerprint != "" && k.believes(fingerprint) && peopleErr == nil {
-		return
+	files := k.fingerprint()
+	var people []facts.Account
+	var peopleErr error
+	if files != "" && k.believes(files, nil) {
+		if people, peopleErr = whoIsThere(ctx); peopleErr == nil && k.believes(files, people) {
+			return
+		}
 	}
 	p, err := k.plan(ctx, want)
 	if err != nil {
@@ -187,6 +225,7 @@ func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, people []facts.A
 	if differs(); r.State == converge.Drifted {
 		return
 	}
+	people, peopleErr = whoIsThere(ctx)
 	wrong, err := k.inEffect(ctx, p, people)
 	if err != nil || !k.system.Running() {
 		// It may be that sudo works for nobody.
@@ -203,13 +242,13 @@ func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, people []facts.A
 		wrong = append(wrong, fmt.Sprintf("/etc/sudo.conf has sudo go by something else than %s: %s; take that line out", sudoers.Main, strings.Join(plugins, "; ")))
 	}
 	wrong = append(slices.Clone(p.stuck), wrong...)
-	switch err = errors.Join(peopleErr, err); {
+	switch err = errors.Join(append(p.unsure, peopleErr, err)...); {
 	case len(wrong) > 0:
 		r.Fail(strings.Join(wrong, "\n"))
 	case err != nil:
 		r.DoubtFor(err)
 	case k.Since(mark) == nil:
-		k.believe(fingerprint)
+		k.believe(files, people)
 	}
 }
 
@@ -226,16 +265,18 @@ func (k *Kind) installed() (bool, error) {
 	return false, nil
 }
 
-func (k *Kind) believes(fingerprint string) bool {
+// believes says whether sudo, with these files, said the right thing of these people lately;
+// nil is of whomever it was asked about.
+func (k *Kind) believes(files string, people []facts.Account) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return k.inLine == fingerprint && k.system.Clock.Now().Sub(k.askedAt) < trusted
+	return k.inLine == files && (people == nil || slices.Equal(k.inLineFor, people)) && k.system.Clock.Now().Sub(k.askedAt) < trusted
 }
 
-func (k *Kind) believe(fingerprint string) {
+func (k *Kind) believe(files string, people []facts.Account) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	k.inLine, k.askedAt = fingerprint, k.system.Clock.Now()
+	k.inLine, k.inLineFor, k.askedAt = files, people, k.system.Clock.Now()
 }
 
 // Repair implements converge.Kind.
@@ -252,11 +293,13 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 		switch {
 		case err != nil:
 		case r.ID == polkitID:
-			inTime, cancel := ctx, func() {}
+			inTime, cancel := k.whileFilesStay(ctx)
+			hurried, enough := inTime, func() {}
 			if converge.Hurries(ctx) {
-				inTime, cancel = context.WithTimeout(ctx, patienceInHurry)
+				hurried, enough = context.WithTimeout(inTime, patienceInHurry)
 			}
-			err = k.repairPolkit(inTime, allow)
+			err = k.repairPolkit(hurried, allow)
+			enough()
 			cancel()
 		case r.ID == groupsID:
 			err = k.repairGroups(ctx, wants[0].Spec)

@@ -1,0 +1,115 @@
+package sudo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// How long the directory may take over what a right hangs on, and for how long whoever has
+// not answered in time is left alone: the next question would wait as long.
+const (
+	directoryPatience = 3 * time.Second
+	silentFor         = 10 * time.Second
+)
+
+// errSilent is the error of a question to somebody who does not answer.
+var errSilent = errors.New("it does not answer")
+
+// impatient runs programs, and does not wait long, nor again and again, for those that ask
+// the directory: getent(1), id(1) and sudo(8).
+type impatient struct {
+	system.Runner
+	clock system.Clock
+
+	mu     sync.Mutex
+	silent map[string]silence // by program
+}
+
+// A silence is that of a program that has not answered.
+type silence struct {
+	until time.Time
+	err   error
+}
+
+func newImpatient(r system.Runner, clock system.Clock) *impatient {
+	return &impatient{Runner: r, clock: clock, silent: map[string]silence{}}
+}
+
+func (i *impatient) Run(ctx context.Context, c system.Command) (system.Output, error) {
+	patience := directoryPatience
+	switch c.Argv[0] {
+	case "getent", "id":
+	case "sudo":
+		patience = sudoers.Patience
+	default:
+		return i.Runner.Run(ctx, c)
+	}
+	i.mu.Lock()
+	last, now := i.silent[c.Argv[0]], i.clock.Now()
+	i.mu.Unlock()
+	if now.Before(last.until) {
+		return system.Output{}, last.err
+	}
+	soon, enough := context.WithTimeout(ctx, patience)
+	defer enough()
+	out, err := i.Runner.Run(soon, c)
+	if err != nil && errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil {
+		err = fmt.Errorf("%w: %w", errSilent, err)
+		i.mu.Lock()
+		i.silent[c.Argv[0]] = silence{i.clock.Now().Add(silentFor), err}
+		i.mu.Unlock()
+	}
+	return out, err
+}
+
+// errOvertaken is why a Check asks nobody any more: what it was about has changed, and is
+// looked at again.
+var errOvertaken = errors.New("the files of sudo have changed meanwhile")
+
+// lookOut is how often it is looked whether they have, while somebody takes his time over an
+// answer.
+const lookOut = 500 * time.Millisecond
+
+// whileFilesStay returns a context that ends when a file that sudo goes by changes: a new
+// grant waits for no answer that is about the old ones.
+func (k *Kind) whileFilesStay(ctx context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	before := k.filesState()
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		ticker := time.NewTicker(lookOut)
+		defer ticker.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-ticker.C:
+				if k.filesState() != before {
+					cancel(errOvertaken)
+				}
+			}
+		}
+	}()
+	return ctx, func() { cancel(nil); <-over }
+}
+
+// filesState is another one whenever a file of sudo's is.
+func (k *Kind) filesState() string {
+	info, err := k.files.Stat(sudoers.Main)
+	state := fmt.Sprintf("%d %d %d %v", info.Size, info.Inode, info.Changed.UnixNano(), err)
+	entries, err := k.files.Entries(sudoers.Dir)
+	for _, name := range slices.Sorted(maps.Keys(entries)) {
+		e := entries[name]
+		state += fmt.Sprintf("\n%q %d %d %d", name, e.Size, e.Inode, e.Changed.UnixNano())
+	}
+	return state + fmt.Sprint(err)
+}

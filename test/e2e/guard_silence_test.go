@@ -1,0 +1,57 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/agent"
+	"github.com/soe-agent/soe-agent/test/box"
+)
+
+// guarded is a machine that keeps sudo, with its desktop user at work.
+func guarded(t *testing.T) *workspace {
+	t.Helper()
+	w := newWorkspace(t)
+	w.MustWriteFile(t, agent.ConfigFile, box.File{Content: "personas = [\"base\"]\n"})
+	w.MustWriteFile(t, localPolicy, box.File{Content: "schema = 1\n" + onlyDomainAdmins})
+	w.boot(t)
+	w.until(t, "the agent keeps", func() bool { s, code := w.status(t); return s.Phase == agent.Keeping && code == 0 })
+	return w
+}
+
+// takesBack makes the desktop user an administrator behind the denial, does something that
+// wakes the agent, and says how long the grant lives.
+func (w *workspace) takesBack(t *testing.T, meanwhile ...string) time.Duration {
+	t.Helper()
+	w.MustExec(t, "sh", "-c", "echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzz-stray; chmod 440 /etc/sudoers.d/zzz-stray")
+	start := time.Now()
+	for _, script := range meanwhile {
+		w.MustExec(t, "sh", "-c", script)
+	}
+	w.until(t, "the grant is taken back", func() bool { return !w.fails(t, "sh", "-c", "! grep -q '^user' /etc/sudoers.d/zzz-stray") })
+	return time.Since(start)
+}
+
+func TestAGrantIsTakenBackWithinSecondsWhoeverDoesNotAnswer(t *testing.T) {
+	t.Parallel()
+	w := guarded(t)
+	bus := strings.TrimSpace(w.MustExec(t, "systemctl", "show", "-p", "MainPID", "--value", "dbus"))
+	logind := strings.TrimSpace(w.MustExec(t, "systemctl", "show", "-p", "MainPID", "--value", "systemd-logind"))
+	const restart = "systemctl restart --no-block soe-agent"
+	const hangs = "printf '#!/bin/sh\nexec sleep 3600\n' >/usr/local/sbin/hangs; chmod 755 /usr/local/sbin/hangs; "
+	for _, silent := range []struct{ who, stops, goesOn string }{
+		{"the bus", "kill -STOP " + bus, "kill -CONT " + bus},
+		{"logind", "kill -STOP " + logind, "kill -CONT " + logind},
+		{"the directory", hangs + "for t in getent id sudo; do cp -p /usr/local/sbin/hangs /usr/local/sbin/$t; done", "rm /usr/local/sbin/getent /usr/local/sbin/id /usr/local/sbin/sudo"},
+	} {
+		w.MustExec(t, "sh", "-c", silent.stops)
+		took := w.takesBack(t)
+		atStart := w.takesBack(t, restart)
+		t.Logf("%s does not answer: a grant lives for %s, and while the agent starts for %s", silent.who, took, atStart)
+		if took > 12*time.Second || atStart > 15*time.Second {
+			t.Errorf("%s does not answer: the grant lives for %s, and while the agent starts for %s", silent.who, took, atStart)
+		}
+		w.MustExec(t, "sh", "-c", silent.goesOn)
+	}
+}
