@@ -53,6 +53,11 @@ func (a *app) status(ctx context.Context) (agent.Status, error) {
 		return status, err
 	}
 	status, err = agent.ReadStatus(ctx, s)
+	if errors.Is(err, agent.ErrNotUp) {
+		if r, noReport := agent.LastReport(s); noReport == nil {
+			return status, fmt.Errorf("cannot tell the status: %w; what was found last is of %s: soe-agent report", err, r.Time.Format(time.RFC3339))
+		}
+	}
 	if err != nil {
 		return status, fmt.Errorf("cannot tell the status: %w", err)
 	}

@@ -82,7 +82,7 @@ func (s served) State() bus.State {
 
 // Status implements bus.Agent.
 func (s served) Status(ctx context.Context) ([]byte, error) {
-	status, err := ReadStatus(ctx, s.System)
+	status, err := lastStatus(ctx, s.System)
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell the status: %w", err)
 	}

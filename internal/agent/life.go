@@ -170,7 +170,7 @@ func (d *daemon) grow(ctx context.Context) {
 		if safe == nil {
 			return
 		}
-		timer := time.NewTimer(max(0, safe.Since.Add(safeFor).Sub(d.System.Clock.Now())))
+		timer := time.NewTimer(min(safeFor, max(0, safe.Since.Add(safeFor).Sub(d.System.Clock.Now()))))
 		select {
 		case <-ctx.Done():
 		case <-d.freed:

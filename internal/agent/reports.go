@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"path"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/bus"
 	"github.com/soe-agent/soe-agent/internal/report"
@@ -43,8 +44,17 @@ var ErrNoReport = errors.New("there is none yet")
 
 // LastReport is what was found last below a root, as the files say: the whole report for
 // whoever may read it, if it is about the same as the one for everybody. What another boot
-// has left says nothing of a machine that runs.
+// has left says nothing of a machine that runs. Of a daemon that is gone it says that, and
+// then the machine is not compliant: nobody has looked since.
 func LastReport(s *system.System) (report.Report, error) {
+	r, err := lastReport(s)
+	if err == nil && s.Running() && r.Daemon != 0 && !isUp(s, r.Daemon) {
+		r.Abandon(fmt.Sprintf("an agent that runs: what is said here it found last, by %s (systemctl start soe-agent)", r.Time.Format(time.RFC3339)))
+	}
+	return r, err
+}
+
+func lastReport(s *system.System) (report.Report, error) {
 	public, err := readReport(s, ReportFile)
 	if s.Running() && err != nil {
 		return public, err
@@ -93,6 +103,7 @@ func (d *daemon) keepWhole(r report.Report) {
 // report says where the machine stands, mu being held.
 func (d *daemon) report() report.Report {
 	r := report.New(d.version, d.Facts, d.policy, d.refused(), system.Here(d.System.Clock), d.found(), maps.Clone(d.timing))
+	r.Daemon = d.status.PID
 	r.Await(d.awaited()...)
 	return r
 }

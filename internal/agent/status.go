@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -94,6 +95,14 @@ var ErrNotUp = errors.New("the daemon is not running; start it with: systemctl s
 // ReadStatus reads what the daemon wrote last. When the daemon has gone since,
 // the error is ErrNotUp.
 func ReadStatus(ctx context.Context, s *system.System) (Status, error) {
+	status, err := lastStatus(ctx, s)
+	if err == nil && !isUp(s, status.PID) {
+		return status, ErrNotUp
+	}
+	return status, err
+}
+
+func lastStatus(ctx context.Context, s *system.System) (Status, error) {
 	var status Status
 	content, err := s.FS.ReadFile(StatusFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -109,13 +118,27 @@ func ReadStatus(ctx context.Context, s *system.System) (Status, error) {
 	if err := json.Unmarshal(content, &status); err != nil {
 		return status, fmt.Errorf("cannot read %s: %w", StatusFile, err)
 	}
-	if _, err := s.FS.Stat("/proc/" + strconv.Itoa(status.PID)); err != nil {
-		return status, ErrNotUp
-	}
 	if progress, there := packages.ReadProgress(ctx, s); there {
 		status.Packages = progress.String()
 	}
 	return status, nil
+}
+
+// isUp says whether a process is a daemon that runs, and not one that was stopped (SIGSTOP) or
+// something else by now.
+func isUp(s *system.System, pid int) bool {
+	of := "/proc/" + strconv.Itoa(pid)
+	if !s.Running() {
+		_, err := s.FS.Stat(of)
+		return err == nil
+	}
+	cmdline, err := s.FS.ReadFile(of + "/cmdline")
+	if err != nil || !isDaemon(system.Holder{Command: strings.Split(strings.TrimRight(string(cmdline), "\x00"), "\x00")}) {
+		return false
+	}
+	stat, err := s.FS.ReadFile(of + "/stat")
+	_, state, found := strings.Cut(string(stat[bytes.LastIndexByte(stat, ')')+1:]), " ")
+	return err == nil && found && state != "" && !strings.ContainsRune("TtZX", rune(state[0]))
 }
 
 // say writes the status for all to read, mu being held.

@@ -1,8 +1,9 @@
 package converge
 
 import (
-	"fmt"
 	"time"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
 // rule applies what the policy's rules say, and settles why there is drift.
@@ -26,13 +27,13 @@ func (p *pass) rule(r *Resource) {
 	switch {
 	case ruling.Waived:
 		r.State = Waived
-		r.Note(fmt.Sprintf("waived until %s: %s", ruling.Until.AddDate(0, 0, -1).Format(time.DateOnly), ruling.Reason))
+		r.noteOfWaiver("waived until", ruling)
 	case r.State == Failed: // for its own reason
 	case ruling.Audit:
 		r.Note("audited only: the policy says to report it and not to touch it")
 	default:
 		if !ruling.Until.IsZero() {
-			r.Note(fmt.Sprintf("its waiver ended after %s: %s", ruling.Until.AddDate(0, 0, -1).Format(time.DateOnly), ruling.Reason))
+			r.noteOfWaiver("its waiver ended after", ruling)
 		}
 		if until, contested := p.ledger.fights.paused(r.ID, now); contested && !r.rights {
 			r.State = Contested
@@ -40,6 +41,13 @@ func (p *pass) rule(r *Resource) {
 			r.add("; it is left alone until " + until.Format(time.TimeOnly))
 		}
 	}
+}
+
+// noteOfWaiver says what a waiver has to do with it. Why there is one is the author's word, in
+// a fragment that not everybody may read.
+func (r *Resource) noteOfWaiver(what string, ruling policy.Ruling) {
+	r.Note(what + " " + ruling.Until.AddDate(0, 0, -1).Format(time.DateOnly))
+	r.Reason += ": " + ruling.Reason
 }
 
 // guarded says of what is in line, and guards rights, that something else keeps changing

@@ -29,14 +29,16 @@ const Schema = 1
 
 // A Report is the compliance of one machine.
 type Report struct {
-	Schema    int       `json:"schema"`
-	Public    bool      `json:"public,omitempty"` // what not everybody on the machine may read is left out
-	Time      time.Time `json:"time"`
-	Agent     string    `json:"agent"` // version of the agent
-	Machine   Machine   `json:"machine"`
-	Policy    Policy    `json:"policy"`
-	Verdict   Verdict   `json:"verdict"`
-	Compliant bool      `json:"compliant"` // that the verdict is Compliant
+	Schema int       `json:"schema"`
+	Public bool      `json:"public,omitempty"` // what not everybody on the machine may read is left out
+	Time   time.Time `json:"time"`
+	Agent  string    `json:"agent"` // version of the agent
+	// Daemon is the process that keeps the machine so; 0 for what a single run has found.
+	Daemon    int     `json:"daemon,omitempty"`
+	Machine   Machine `json:"machine"`
+	Policy    Policy  `json:"policy"`
+	Verdict   Verdict `json:"verdict"`
+	Compliant bool    `json:"compliant"` // that the verdict is Compliant
 	// Awaited is what has to come before there is another verdict than Converging, besides
 	// a look at what is Unseen: the policy that is published, above all.
 	Awaited   []string                 `json:"awaited,omitempty"`
@@ -115,6 +117,13 @@ func (r Report) ForEverybody() Report {
 	r.Policy.Refused = openly(r.Policy.Refused, r.open.refused)
 	r.Policy.Doubts = openly(r.Policy.Doubts, r.open.doubts)
 	r.Awaited = openly(r.Awaited, r.open.awaited)
+	r.Waivers, r.Policy.Idle = slices.Clone(r.Waivers), slices.Clone(r.Policy.Idle)
+	for i := range r.Waivers {
+		r.Waivers[i].Match, r.Waivers[i].Reason = []string{public.Withheld}, public.Withheld
+	}
+	for i := range r.Policy.Idle {
+		r.Policy.Idle[i].Match = []string{public.Withheld}
+	}
 	for i, resource := range all {
 		r.Resources[i] = resource.Public()
 	}
@@ -152,6 +161,7 @@ func (r Report) Details(roots Report) (whole Report, same bool) {
 	}
 	r.Public, r.Resources = false, roots.Resources
 	r.Policy.Refused, r.Policy.Doubts, r.Awaited = roots.Policy.Refused, roots.Policy.Doubts, roots.Awaited
+	r.Waivers, r.Policy.Idle = roots.Waivers, roots.Policy.Idle
 	return r, true
 }
 

@@ -20,7 +20,8 @@ const (
 	// NotCompliant: all of it has been looked at, and it is not compliant.
 	NotCompliant Verdict = "not compliant"
 	// Converging: something of it has not been looked at yet, or the policy that is meant
-	// for it is not here yet. What is said of the rest is not the last word.
+	// for it is not here yet, or the agent that keeps it does not run. What is said of the
+	// rest is not the last word.
 	Converging Verdict = "converging"
 )
 
@@ -43,6 +44,13 @@ func (r *Report) judge() {
 // has come.
 func (r *Report) Await(what ...public.Line) {
 	r.Awaited, r.open.awaited = public.Whole(what), public.Open(what)
+	r.judge()
+}
+
+// Abandon says that the daemon whose report it is does not run any more: what it found last
+// is nobody's word of how the machine is now.
+func (r *Report) Abandon(why string) {
+	r.Awaited, r.open.awaited = append(slices.Clip(r.Awaited), why), append(slices.Clip(r.open.awaited), why)
 	r.judge()
 }
 

@@ -1,0 +1,68 @@
+package e2e
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/agent"
+	"github.com/soe-agent/soe-agent/internal/report"
+	"github.com/soe-agent/soe-agent/test/box"
+)
+
+// What a daemon found that does not run any more is nobody's word of how the machine is now,
+// however it has ended, and whoever asks.
+func TestWithoutADaemonNoReportCallsTheMachineCompliantAndEachSaysWhy(t *testing.T) {
+	t.Parallel()
+	w := newWorkspace(t)
+	w.MustWriteFile(t, agent.ConfigFile, box.File{Content: "personas = [\"base\"]\n"})
+	w.MustWriteFile(t, localPolicy, box.File{Content: "schema = 1\n" + onlyDomainAdmins})
+	w.boot(t)
+	w.until(t, "the machine is compliant", func() bool { r := w.report(t); return r.Code == 0 && r.Compliant })
+	for _, gone := range []struct{ how, ends, begins string }{
+		{"stopped", "systemctl stop soe-agent", "systemctl start soe-agent"},
+		{"killed and not started again", "mkdir -p /run/systemd/system/soe-agent.service.d; printf '[Service]\nRestart=no\n' >/run/systemd/system/soe-agent.service.d/no.conf; systemctl daemon-reload; systemctl kill -s KILL soe-agent; while systemctl -q is-active soe-agent; do sleep 0.1; done", "systemctl start soe-agent"},
+		{"held by SIGSTOP", "systemctl kill -s STOP soe-agent", "systemctl kill -s CONT soe-agent"},
+	} {
+		w.MustExec(t, "sh", "-c", gone.ends)
+		for _, as := range []string{"", "user"} {
+			ask := func(args ...string) box.Result {
+				t.Helper()
+				if as != "" {
+					args = append([]string{"runuser", "-u", as, "--"}, args...)
+				}
+				result, err := w.Exec(t.Context(), args...)
+				if err != nil {
+					t.Fatal(err)
+				}
+				return result
+			}
+			formats := []string{"text", "json", "html", "junit"}
+			if as != "" {
+				formats = formats[1:2]
+			}
+			for _, format := range formats {
+				r := ask("soe-agent", "report", "--format", format)
+				if r.Code != 2 || !strings.Contains(r.Stdout, "an agent that runs") {
+					t.Errorf("%s, asked by %q: report --format %s exits %d: %.600s", gone.how, as, format, r.Code, r.Stdout)
+				}
+				if format == "json" && !strings.Contains(r.Stdout, `"verdict": "`+string(report.Converging)+`"`) {
+					t.Errorf("%s: the report says %.300s", gone.how, r.Stdout)
+				}
+			}
+			if r := ask("soe-agent", "status"); r.Code != 1 || !strings.Contains(r.Stderr, "not running") || !strings.Contains(r.Stderr, "found last") {
+				t.Errorf("%s, asked by %q: status exits %d: %s%s", gone.how, as, r.Code, r.Stdout, r.Stderr)
+			}
+		}
+		w.MustExec(t, "sh", "-c", gone.begins)
+		w.until(t, "the machine is compliant again", func() bool { r := w.report(t); return r.Code == 0 && r.Compliant })
+	}
+	// What a process of another program's says that has the same number.
+	w.MustExec(t, "systemctl", "stop", "soe-agent")
+	w.MustExec(t, "sh", "-c", `sleep 300 >/dev/null 2>&1 & sed -i "s/\"daemon\":[0-9]*/\"daemon\":$!/" /run/soe-agent/report.json /var/lib/soe-agent/report.json; sed -i "s/\"pid\":[0-9]*/\"pid\":$!/" /run/soe-agent/status.json`)
+	if r := w.report(t); r.Code != 2 || r.Compliant {
+		t.Errorf("another process with its number is taken for the daemon: exit code %d", r.Code)
+	}
+	if _, code := w.status(t); code != 1 {
+		t.Errorf("another process with its number is taken for the daemon: status exits %d", code)
+	}
+}
