@@ -125,6 +125,7 @@ func required() []string {
 func access() []string {
 	return []string{
 		"/etc/NetworkManager",
+		"/etc/authselect", // on Enterprise Linux /etc/pam.d and nsswitch.conf are links into it
 		"/etc/cloud",
 		"/etc/fstab",
 		"/etc/group",
@@ -142,7 +143,15 @@ func access() []string {
 		"/etc/sssd",
 		"/etc/sudoers",
 		"/etc/sysconfig/network-scripts",
+		"/usr/etc/pam.d",
+		"/usr/lib/pam.d",
+		"/usr/lib/security",
+		"/usr/lib/x86_64-linux-gnu/security",
+		"/usr/lib64/security",
+		"/usr/share/authselect",
+		"/usr/share/pam-configs",
 		"/var/lib/amazon/ssm",
+		"/var/lib/authselect",
 		"/var/lib/soe-agent",
 	}
 }
