@@ -62,26 +62,48 @@ func TestAnAgentThatCanOpenTooFewFilesCallsNothingCompliantThatIsNot(t *testing.
 // installed.
 func TestAPackageIsNotCalledAbsentByADatabaseThatCannotBeRead(t *testing.T) {
 	t.Parallel()
-	d := newDesktop(t)
-	d.MustExec(t, "sh", "-c", "rpm -i --nodeps --nosignature --force-debian $(find /repo -name 'soe-account-1*.rpm' | head -1)")
-	const id, database = policy.ID("package/soe-account"), "/var/lib/rpm/rpmdb.sqlite"
-	d.setPolicy(t, "[packages]\nsoe-account = \"absent\"\n")
-	d.plan(t).wants(t, map[policy.ID]converge.State{id: converge.Drifted})
-	d.MustExec(t, "cp", "-a", "/var/lib/rpm", "/root/rpm")
-	for what, harm := range map[string]string{
-		"cut to nothing":      "truncate -s 0 " + database,
-		"cut short":           "truncate -s 5000 " + database,
-		"overwritten":         "dd if=/dev/urandom of=" + database + " bs=4096 count=4 conv=notrunc status=none",
-		"a directory":         "rm " + database + " && mkdir " + database,
-		"gone":                "rm " + database,
-		"without its place":   "rm -r /var/lib/rpm",
-		"of no known backend": "echo '%_db_backend none' >/etc/rpm/macros.backend",
+	for _, db := range []struct {
+		name, file, convert string
+		options             []box.Option
+	}{
+		{"SQLite", "rpmdb.sqlite", "true", nil},
+		{"ndb", "Packages.db", "echo '%_db_backend ndb' >/etc/rpm/macros.database && rpm --rebuilddb", nil},
+		{"Berkeley DB", "Packages", "true", []box.Option{box.OlderRPM()}},
 	} {
-		d.MustExec(t, "sh", "-c", "rm -f /var/lib/rpm/*-wal /var/lib/rpm/*-shm; "+harm)
-		o := d.plan(t)
-		if r := o.resource(id); r.State != converge.Unknown && r.State != converge.Drifted || o.Code == 0 {
-			t.Errorf("%s: %s is %s (%s), and plan exits with %d", what, id, r.State, r.Reason, o.Code)
-		}
-		d.MustExec(t, "sh", "-c", "rm -rf /var/lib/rpm /etc/rpm/macros.backend && cp -a /root/rpm /var/lib/rpm")
+		t.Run(db.name, func(t *testing.T) {
+			t.Parallel()
+			d := newDesktop(t, db.options...)
+			d.MustExec(t, "sh", "-ec", db.convert)
+			d.MustExec(t, "sh", "-c", "rpm -i --nodeps --nosignature --force-debian $(find /repo -name 'soe-account-1*.rpm' | head -1)")
+			const id = policy.ID("package/soe-account")
+			database := "/var/lib/rpm/" + db.file
+			d.MustExec(t, "test", "-s", database)
+			d.setPolicy(t, "[packages]\nsoe-account = \"absent\"\n")
+			d.plan(t).wants(t, map[policy.ID]converge.State{id: converge.Drifted})
+			d.MustExec(t, "cp", "-a", "/var/lib/rpm", "/root/rpm")
+			d.MustExec(t, "sh", "-c", "cp -a /etc/rpm /root/etc-rpm")
+			for what, harm := range map[string]string{
+				"cut to nothing":            "truncate -s 0 " + database,
+				"cut short":                 "truncate -s 5000 " + database,
+				"cut by half":               "truncate -s $(( $(stat -c %s " + database + ") / 2 )) " + database,
+				"overwritten":               "dd if=/dev/urandom of=" + database + " bs=4096 count=4 conv=notrunc status=none",
+				"zeroed":                    "dd if=/dev/zero of=" + database + " bs=4096 count=$(( $(stat -c %s " + database + ") / 4096 )) conv=notrunc status=none",
+				"a directory":               "rm " + database + " && mkdir " + database,
+				"a link to nowhere":         "rm " + database + " && ln -s /nowhere/db " + database,
+				"gone":                      "rm " + database,
+				"without its indexes":       "cd /var/lib/rpm && for f in *; do case $f in Packages|Packages.db|rpmdb.sqlite*|.*) ;; *) rm -f $f ;; esac; done",
+				"with empty indexes":        "cd /var/lib/rpm && for f in *; do case $f in Packages|Packages.db|rpmdb.sqlite*|.*) ;; *) truncate -s 0 $f ;; esac; done",
+				"without its place":         "rm -r /var/lib/rpm",
+				"in a place that is a file": "rm -r /var/lib/rpm && touch /var/lib/rpm",
+				"of no known backend":       "echo '%_db_backend none' >/etc/rpm/macros.zbackend",
+			} {
+				d.MustExec(t, "sh", "-c", "rm -f /var/lib/rpm/*-wal /var/lib/rpm/*-shm /var/lib/rpm/__db.*; "+harm)
+				o := d.plan(t)
+				if r := o.resource(id); r.State != converge.Unknown && r.State != converge.Drifted || o.Code == 0 {
+					t.Errorf("%s: %s is %s (%s), and plan exits with %d", what, id, r.State, r.Reason, o.Code)
+				}
+				d.MustExec(t, "sh", "-c", "rm -rf /var/lib/rpm /etc/rpm && cp -a /root/rpm /var/lib/rpm && cp -a /root/etc-rpm /etc/rpm")
+			}
+		})
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"log/slog"
 	"path"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -25,8 +26,12 @@ func (k *Kind) leftover() ([]converge.Resource, error) {
 // reclaim takes the database away, such that no program that runs is left with a
 // lock: dconf tells them of the database that is empty, and then it goes.
 func (k *Kind) reclaim(ctx context.Context) error {
-	if err := k.empty(ctx); err != nil {
+	f, err := k.look()
+	if err != nil {
 		return err
+	}
+	if f.database.content != nil {
+		k.tell(ctx, f)
 	}
 	if err := errors.Join(k.removeMandatory(), k.giveBackProfile()); err != nil {
 		return err // whose profile still names the database shall find it
@@ -39,21 +44,23 @@ func (k *Kind) reclaim(ctx context.Context) error {
 	return nil
 }
 
-// empty puts a database without settings in place. Without dconf nobody can be
-// told of it.
-func (k *Kind) empty(ctx context.Context) error {
-	f, err := k.look()
-	if err != nil || f.database.content == nil {
-		return err
+// tell puts a database without settings in place, of which dconf tells the programs that
+// run. A dconf that is not there, or that fails again and again, keeps nothing from being
+// given back: they learn of it when they are started anew.
+func (k *Kind) tell(ctx context.Context, f *found) {
+	for range 2 { // it may have been short of something
+		database, err := k.compile(ctx, settings{}, nil)
+		if errors.Is(err, system.ErrNotInstalled) {
+			return
+		}
+		if err == nil {
+			err = k.install(ctx, f, settings{}, database)
+		}
+		if err == nil {
+			return
+		}
+		slog.Warn("programs that run are not told that the settings of the policy are gone", "kind", kindName, "err", err)
 	}
-	database, err := k.compile(ctx, settings{}, nil)
-	if errors.Is(err, system.ErrNotInstalled) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return k.install(ctx, f, settings{}, database)
 }
 
 // removeMandatory removes the mandatory profiles that name the database.
