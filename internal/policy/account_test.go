@@ -36,8 +36,8 @@ func TestWhatAnAccountMayBeCalledTheMachineDecides(t *testing.T) {
 	for name, want := range map[string]string{
 		"john.doe": "", "Alice": "", "3com": "", "_apt": "", "machine$": "", "josé": "", "a@b": "", "svc-x_1": "",
 		strings.Repeat("long", 20): "",
-		"":                         "any useradd", "-rf": "any useradd", "~me": "any useradd", "+nis": "any useradd", "#no": "any useradd",
-		"a:b": "any useradd", "a,b": "any useradd", "a/b": "any useradd", "a b": "any useradd", `EXAMPLE\\bob`: "any useradd",
+		"":                         "useradd and groupadd accept", "-rf": "useradd and groupadd accept", "~me": "useradd and groupadd accept", "+nis": "useradd and groupadd accept", "#no": "useradd and groupadd accept",
+		"a:b": "useradd and groupadd accept", "a,b": "useradd and groupadd accept", "a/b": "useradd and groupadd accept", "a b": "useradd and groupadd accept", `EXAMPLE\\bob`: "useradd and groupadd accept",
 		"a\\u0000b": "control character", "1000": "for an id", ".": "for a home", "..": "for a home", "root": "administrator of last resort",
 		"{{fact:hostname}}": "a reference where none is replaced",
 	} {

@@ -129,20 +129,41 @@ func pcoipForm() *form {
 		if d.Forbidden != "" {
 			continue
 		}
-		directive := value(map[PCoIPEffect]string{
+		heeded := map[PCoIPEffect]string{
 			Immediately: "heeded at once", AtSession: "heeded in the next session", AtRestart: "heeded when the agent is restarted",
-		}[d.Applies])
+		}[d.Applies]
+		directive := value(strings.Join(append(meanings(d), heeded), "; "))
 		directive.is = "text"
 		if !d.Text {
 			directive.bounded, directive.least, directive.most = d.Verified, d.Min, d.Max
 			directive.is = fmt.Sprintf("a number from %d to %d", d.Min, d.Max)
+			for _, w := range d.Words {
+				directive.words = append(directive.words, w.Word)
+			}
+			if len(d.Words) > 0 {
+				directive.is += ", or a word"
+				directive.pattern = map[bool]string{true: "^[0-9]+$", false: "^."}[d.Verified]
+			}
 		}
 		if !d.Verified {
-			directive.doc = "as far as is known; " + directive.doc
+			directive.doc = "as far as is known: " + directive.doc
 		}
 		f.keys = append(f.keys, key{name: name, form: directive})
 	}
 	return f
+}
+
+// meanings are what a directive is, and each of its numbers.
+func meanings(d PCoIPDirective) []string {
+	says := []string{d.Means}
+	for _, w := range d.Words {
+		if w.Word == "on" || w.Word == "off" {
+			says = append(says, fmt.Sprintf("%d `%s`", w.Number, w.Word))
+		} else {
+			says = append(says, strings.TrimSuffix(fmt.Sprintf("%d `%s`: %s", w.Number, w.Word, w.Means), ": "))
+		}
+	}
+	return says
 }
 
 func dconfForm() *form {

@@ -38,9 +38,56 @@ const (
 type PCoIPDirective struct {
 	Text      bool // any text; otherwise a whole number from Min to Max
 	Min, Max  int
+	Means     string      // what it is, a number with its unit
+	Words     []PCoIPWord // what the numbers mean, where each means something
 	Applies   PCoIPEffect
 	Verified  bool   // name, range and effect are documented for the Linux agent
 	Forbidden string // why it must not be set on a WorkSpace
+}
+
+// A PCoIPWord is a word for one of the numbers that a directive may be.
+type PCoIPWord struct {
+	Number      int
+	Word, Means string
+}
+
+// String is the word and what it means.
+func (w PCoIPWord) String() string {
+	if w.Means == "" {
+		return w.Word
+	}
+	return w.Word + ", " + w.Means
+}
+
+// Number is what stands in pcoip-agent.conf for a value, which may be a word of the
+// policy.
+func (d PCoIPDirective) Number(value string) string {
+	for _, w := range d.Words {
+		if w.Word == value {
+			return strconv.Itoa(w.Number)
+		}
+	}
+	return value
+}
+
+// Meaning is what a value means, or "" where that is no more than it says.
+func (d PCoIPDirective) Meaning(value string) string {
+	for _, w := range d.Words {
+		if strconv.Itoa(w.Number) == d.Number(value) {
+			return w.String()
+		}
+	}
+	return ""
+}
+
+// Word is the word for a number, or "".
+func (d PCoIPDirective) Word(number string) string {
+	for _, w := range d.Words {
+		if strconv.Itoa(w.Number) == number {
+			return w.Word
+		}
+	}
+	return ""
 }
 
 // LookupPCoIP returns the directive of this name, without its "pcoip.".
@@ -57,20 +104,24 @@ func (d PCoIPDirective) Check(value string) string {
 	if d.Text {
 		return ""
 	}
-	n, err := strconv.Atoi(value)
-	if err != nil || n < d.Min || n > d.Max {
-		return fmt.Sprintf("%q is not a number between %d and %d", value, d.Min, d.Max)
+	n, err := strconv.Atoi(d.Number(value))
+	if err == nil && n >= d.Min && n <= d.Max {
+		return ""
 	}
-	return ""
+	return fmt.Sprintf("%q is not a number between %d and %d", value, d.Min, d.Max)
 }
 
 // pcoipDirectives is never changed.
 var pcoipDirectives = sync.OnceValue(func() map[string]PCoIPDirective {
-	number := func(from, to int, applies PCoIPEffect) PCoIPDirective {
-		return PCoIPDirective{Min: from, Max: to, Applies: applies}
+	number := func(from, to int, applies PCoIPEffect, means string, words ...PCoIPWord) PCoIPDirective {
+		return PCoIPDirective{Min: from, Max: to, Applies: applies, Means: means, Words: words}
 	}
-	flag := func(applies PCoIPEffect) PCoIPDirective { return number(0, 1, applies) }
-	text := func(applies PCoIPEffect) PCoIPDirective { return PCoIPDirective{Text: true, Applies: applies} }
+	flag := func(applies PCoIPEffect, means string) PCoIPDirective {
+		return number(0, 1, applies, means, PCoIPWord{0, "off", ""}, PCoIPWord{1, "on", ""})
+	}
+	text := func(applies PCoIPEffect, means string) PCoIPDirective {
+		return PCoIPDirective{Text: true, Applies: applies, Means: means}
+	}
 	verified := func(d PCoIPDirective) PCoIPDirective {
 		d.Verified = true
 		return d
@@ -85,51 +136,55 @@ var pcoipDirectives = sync.OnceValue(func() map[string]PCoIPDirective {
 	)
 	return map[string]PCoIPDirective{
 		// Documented for the agent on Linux.
-		"desktop_session":          verified(text(AtRestart)),
-		"enable_audio":             verified(flag(AtRestart)),
-		"enable_build_to_lossless": verified(flag(Immediately)),
-		"enable_disclaimer_auth":   verified(flag(AtSession)),
-		"enable_timezone_redirect": verified(flag(AtRestart)),
-		"server_clipboard_state":   verified(number(0, 3, AtRestart)),
+		"desktop_session":          verified(text(AtRestart, "the session that is started, one of those in `/usr/share/xsessions`")),
+		"enable_audio":             verified(flag(AtRestart, "sound")),
+		"enable_build_to_lossless": verified(flag(Immediately, "an image that stands still becomes exact")),
+		"enable_disclaimer_auth":   verified(flag(AtSession, "a text that people agree to before they log in")),
+		"enable_timezone_redirect": verified(flag(AtRestart, "the session has the client's time zone")),
+		"server_clipboard_state": verified(number(0, 3, AtRestart, "copying and pasting between the client and the desktop",
+			PCoIPWord{0, "disabled", "neither way"}, PCoIPWord{1, "enabled", "both ways"},
+			PCoIPWord{2, "paste-only", "from the client to the desktop"}, PCoIPWord{3, "copy-only", "from the desktop to the client"})),
 
 		// Seen, but not documented in all of name, range and effect.
-		"audio_bandwidth_limit":         number(0, 100000, AtSession),
-		"device_bandwidth_floor":        number(0, 100000, Immediately),
-		"enable_aes_128_gcm":            flag(AtSession),
-		"enable_aes_256_gcm":            flag(AtSession),
-		"enable_fips_mode":              flag(AtRestart),
-		"enable_salsa20_256_round12":    flag(AtSession),
-		"enable_usb":                    flag(AtSession),
-		"enable_vchan":                  number(0, 2, AtSession),
-		"event_days_to_keep_log":        number(0, 100, AtRestart),
-		"event_filter_mode":             number(0, 3, AtRestart),
-		"event_size_to_keep_log_mb":     number(0, 1000, AtRestart),
-		"frame_rate_vs_quality_factor":  number(0, 100, AtRestart),
-		"max_link_rate":                 number(104, 900000, AtSession),
-		"maximum_frame_rate":            number(0, 120, Immediately),
-		"maximum_initial_image_quality": number(30, 100, Immediately),
-		"minimum_image_quality":         number(30, 100, Immediately),
-		"mtu_size":                      number(500, 1500, AtSession),
-		"ssl_disable_aes_128":           flag(AtRestart),
-		"transport_session_priority":    number(1, 4, AtSession),
-		"usb_auth_table":                text(AtSession),
-		"usb_unauth_table":              text(AtSession),
-		"use_client_img_settings":       flag(Immediately),
-		"use_host_autorepeat":           flag(AtRestart),
-		"vchan_auth_list":               text(AtSession),
-		"vchan_unauth_list":             text(AtSession),
-		"yuv_chroma_subsampling":        flag(AtRestart),
+		"audio_bandwidth_limit":      number(0, 100000, AtSession, "the most that sound takes, in kbit/s"),
+		"device_bandwidth_floor":     number(0, 100000, Immediately, "what is kept for devices, in kbit/s"),
+		"enable_aes_128_gcm":         flag(AtSession, "the stream may be encrypted so"),
+		"enable_aes_256_gcm":         flag(AtSession, "the stream may be encrypted so"),
+		"enable_fips_mode":           flag(AtRestart, "only what FIPS 140 allows"),
+		"enable_salsa20_256_round12": flag(AtSession, "the stream may be encrypted so"),
+		"enable_usb":                 flag(AtSession, "USB devices of the client"),
+		"enable_vchan":               number(0, 2, AtSession, "virtual channels; what each number means is not known"),
+		"event_days_to_keep_log":     number(0, 100, AtRestart, "in days"),
+		"event_filter_mode": number(0, 3, AtRestart, "what is logged",
+			PCoIPWord{0, "critical", "the gravest alone"}, PCoIPWord{1, "error", ""}, PCoIPWord{2, "info", ""}, PCoIPWord{3, "debug", ""}),
+		"event_size_to_keep_log_mb":     number(0, 1000, AtRestart, "in MB"),
+		"frame_rate_vs_quality_factor":  number(0, 100, AtRestart, "0 is for smooth motion, 100 for a sharp image"),
+		"max_link_rate":                 number(104, 900000, AtSession, "the most that a session takes, in kbit/s"),
+		"maximum_frame_rate":            number(0, 120, Immediately, "in frames a second; 0 is no limit"),
+		"maximum_initial_image_quality": number(30, 100, Immediately, "in percent, of an image that changes"),
+		"minimum_image_quality":         number(30, 100, Immediately, "in percent, below which an image does not go"),
+		"mtu_size":                      number(500, 1500, AtSession, "of a packet, in bytes"),
+		"ssl_disable_aes_128":           flag(AtRestart, "the handshake does without AES-128"),
+		"transport_session_priority": number(1, 4, AtSession, "of the stream on the network; what 4 means is not known",
+			PCoIPWord{1, "high", ""}, PCoIPWord{2, "medium", ""}, PCoIPWord{3, "low", ""}),
+		"usb_auth_table":          text(AtSession, "USB devices that are let in"),
+		"usb_unauth_table":        text(AtSession, "USB devices that are kept out"),
+		"use_client_img_settings": flag(Immediately, "the client's settings of the image go before these"),
+		"use_host_autorepeat":     flag(AtRestart, "keys repeat by the desktop's settings"),
+		"vchan_auth_list":         text(AtSession, "virtual channels that are let in"),
+		"vchan_unauth_list":       text(AtSession, "virtual channels that are kept out"),
+		"yuv_chroma_subsampling":  number(0, 1, AtRestart, "of the colours of the image", PCoIPWord{0, "4:4:4", "all of them"}, PCoIPWord{1, "4:2:0", "a quarter"}),
 
 		// From hearsay.
-		"disable_locally_rendered_cursor":    flag(AtRestart),
-		"enable_collaboration":               flag(AtRestart),
-		"server_statistics_interval_seconds": number(0, 3600, AtRestart),
-		"session_retry_timeout":              number(0, 60, AtRestart),
-		"tls_cipher_blacklist":               text(AtSession),
-		"tls_security_mode":                  number(0, 2, AtSession),
-		"ultra":                              flag(AtRestart),
-		"ultra_offload_mpps":                 number(0, 1000, AtRestart),
-		"vchan_list":                         text(AtSession),
+		"disable_locally_rendered_cursor":    flag(AtRestart, "the desktop draws the pointer"),
+		"enable_collaboration":               flag(AtRestart, "a session may be shared"),
+		"server_statistics_interval_seconds": number(0, 3600, AtRestart, "how often figures are logged, in seconds"),
+		"session_retry_timeout":              number(0, 60, AtRestart, "how long the client tries to come back, in minutes"),
+		"tls_cipher_blacklist":               text(AtSession, "ciphers that the handshake does without"),
+		"tls_security_mode":                  number(0, 2, AtSession, "of the handshake; what each number means is not known"),
+		"ultra":                              flag(AtRestart, "PCoIP Ultra"),
+		"ultra_offload_mpps":                 number(0, 1000, AtRestart, "in millions of pixels a second, from which on the graphics card encodes"),
+		"vchan_list":                         text(AtSession, "virtual channels"),
 
 		// AWS's.
 		"connection_address":      forbidden(port),
@@ -169,8 +224,21 @@ func (d *decoder) pcoip(t *table) {
 			continue
 		}
 		directive, known := LookupPCoIP(key)
+		d.tellNumber(t, key, directive, text)
+		text = directive.Number(text)
 		doubtful := !known || !directive.Verified && directive.Check(text) != ""
 		d.set(t, key, NewID("pcoip", key), PCoIP{Value: text, Unchecked: allowed && doubtful && key != PCoIPEncryption})
+	}
+}
+
+// tellNumber has the author see what a number means that says nothing by itself.
+func (d *decoder) tellNumber(t *table, key string, directive PCoIPDirective, value string) {
+	if means := (PCoIP{Value: value}).Meaning(key); means != "" && directive.Number(value) == value {
+		d.advice = append(d.advice, Problem{
+			File: d.file, Line: d.lines.at(append(slices.Clone(t.path), key)), Gravity: Notice,
+			Message: fmt.Sprintf("%s = %s is %s", t.name(key), value, means),
+			Hint:    fmt.Sprintf("say %s = %q", key, directive.Word(value)),
+		})
 	}
 }
 

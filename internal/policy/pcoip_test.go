@@ -1,6 +1,8 @@
 package policy
 
 import (
+	"reflect"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -52,6 +54,75 @@ func TestWhatIsNotKnownIsRefusedUnlessThePolicyAllowsIt(t *testing.T) {
 		if (err == nil) != (test.problem == "") || err != nil && !strings.Contains(err.Error(), test.problem) {
 			t.Errorf("%q: %v", test.line, err)
 		}
+	}
+}
+
+// A number that is read the wrong way round opens what was to be closed.
+func TestEachNumberOfADirectiveHasItsMeaningAndAWord(t *testing.T) {
+	manual := Manual()
+	for _, name := range PCoIPNames() {
+		d, _ := LookupPCoIP(name)
+		if d.Forbidden != "" {
+			continue
+		}
+		if d.Means == "" || !strings.Contains(manual, d.Means) {
+			t.Errorf("what %s is, the reference does not say", name)
+		}
+		for _, w := range d.Words {
+			if number := strconv.Itoa(w.Number); d.Number(w.Word) != number || d.Word(number) != w.Word || d.Check(w.Word) != "" || d.Check(number) != "" {
+				t.Errorf("%s: %+v", name, w)
+			}
+		}
+		if few := !d.Text && d.Max-d.Min <= 4; few && len(d.Words) == 0 && !strings.Contains(d.Means, "is not known") {
+			t.Errorf("what each number of %s means nobody is told", name)
+		}
+	}
+	clipboard, _ := LookupPCoIP("server_clipboard_state")
+	for number, want := range map[string]string{
+		"0": "disabled, neither way", "1": "enabled, both ways",
+		"2": "paste-only, from the client to the desktop", "3": "copy-only, from the desktop to the client",
+	} {
+		if got := clipboard.Meaning(number); got != want {
+			t.Errorf("%s is %q, and AWS says %q", number, got, want)
+		}
+	}
+	if row := "| `server_clipboard_state` | a number from 0 to 3, or a word | copying and pasting between the client and the desktop; 0 `disabled`: neither way; 1 `enabled`: both ways; 2 `paste-only`: from the client to the desktop; 3 `copy-only`: from the desktop to the client; heeded when the agent is restarted |"; !strings.Contains(manual, row) {
+		t.Error("the reference does not have it")
+	}
+}
+
+func TestAWordIsItsNumberAndANumberIsExplained(t *testing.T) {
+	parse := func(line string) Fragment {
+		f, err := Parse(Source{Name: "f.toml", Text: "schema = 1\n[pcoip]\n" + line + "\n"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return f
+	}
+	word, number := parse(`server_clipboard_state = "copy-only"`), parse(`server_clipboard_state = 3`)
+	if !reflect.DeepEqual(word.Settings, number.Settings) || word.Settings[0].Spec.(PCoIP).Value != "3" {
+		t.Errorf("%+v and %+v", word.Settings, number.Settings)
+	}
+	p, err := Merge([]Fragment{word}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := "server_clipboard_state = 3  # copy-only, from the desktop to the client\n"; !strings.Contains(p.Text(), want) {
+		t.Errorf("%s does not hold %s", p.Text(), want)
+	}
+	if len(word.Advice) > 0 || len(number.Advice) != 1 {
+		t.Fatalf("%v, %v", word.Advice, number.Advice)
+	}
+	if got := number.Advice[0]; got.Gravity != Notice || got.Line != 3 || got.Message != "pcoip.server_clipboard_state = 3 is copy-only, from the desktop to the client" {
+		t.Errorf("%+v", got)
+	}
+	for _, line := range []string{"enable_audio = true", "enable_audio = 1", "enable_audio = \"on\"", "maximum_frame_rate = 30", "event_filter_mode = \"debug\""} {
+		if f := parse(line); len(f.Advice) > 0 {
+			t.Errorf("%s: %v", line, f.Advice)
+		}
+	}
+	if _, err := Parse(Source{Name: "f.toml", Text: "schema = 1\n[pcoip]\nserver_clipboard_state = \"copy\"\n"}); err == nil || !strings.Contains(err.Error(), `"copy" is not a number between 0 and 3`) {
+		t.Error(err)
 	}
 }
 

@@ -200,9 +200,27 @@ func (p PCoIP) lines(name string) []string {
 		lines = []string{pair("allow_unknown", true)}
 	}
 	if n, err := strconv.Atoi(p.Value); err == nil && strconv.Itoa(n) == p.Value {
-		return append(lines, pair(name, n))
+		return append(lines, pair(name, n)+p.comment(name))
 	}
 	return append(lines, pair(name, p.Value))
+}
+
+// comment is what a number means that says nothing by itself.
+func (p PCoIP) comment(name string) string {
+	if means := p.Meaning(name); means != "" {
+		return "  # " + means
+	}
+	return ""
+}
+
+// Meaning is what the value of the directive of this name means, or "" where that is no more
+// than it says.
+func (p PCoIP) Meaning(name string) string {
+	d, _ := LookupPCoIP(name)
+	if word := d.Word(d.Number(p.Value)); word == "on" || word == "off" {
+		return ""
+	}
+	return d.Meaning(p.Value)
 }
 
 func (d Dconf) line(key string) string {

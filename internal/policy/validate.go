@@ -136,7 +136,7 @@ func (v *validator) system(s System) {
 }
 
 func (v *validator) account(id *int, what string) {
-	v.match(accountName, v.name, "is not a name that any useradd or groupadd accepts")
+	v.match(accountName, v.name, "is not a name that useradd and groupadd accept")
 	v.refuse(breaksLine(v.name), "%q has a control character in it", v.name)
 	v.refuse(strings.Trim(v.name, "0123456789") == "", "%q would be taken for an id wherever it is looked up", v.name)
 	v.refuse(v.name == "." || v.name == "..", "%q is no name for a home", v.name)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
 // maxDetailed is how many resources of a section are described in full, and
@@ -142,7 +143,7 @@ func (p page) detail(r converge.Resource, now time.Time) {
 			p.fact("Instead of", strings.Join(lower, ", "))
 			p.fact("In root's report alone", strings.Join(r.Withheld, ", "))
 		}, class("facts"))
-		p.differences(r.Diff)
+		p.differences(r.ID, r.Diff)
 	}, class(tone(r)))
 }
 
@@ -170,7 +171,7 @@ func causeText(c converge.Cause) string {
 	return string(c)
 }
 
-func (p page) differences(diff []converge.Difference) {
+func (p page) differences(id policy.ID, diff []converge.Difference) {
 	if len(diff) == 0 {
 		return
 	}
@@ -179,7 +180,7 @@ func (p page) differences(diff []converge.Difference) {
 			p.tableHead("Aspect", "Found", "Wanted")
 			p.element("tbody", func() {
 				for _, d := range diff {
-					p.element("tr", func() { p.difference(d) })
+					p.element("tr", func() { p.difference(meant(id, d)) })
 				}
 			})
 		})

@@ -106,6 +106,23 @@ func TestADiffShowsWhatChangesAndALittleAround(t *testing.T) {
 	}
 }
 
+func TestADiffSaysWhatANumberOfPCoIPMeans(t *testing.T) {
+	clipboard, rate := resource("pcoip/server_clipboard_state", converge.Drifted), resource("pcoip/maximum_frame_rate", converge.Drifted)
+	clipboard.Differs("value", "2", "3")
+	rate.Differs("value", "30", "not set")
+	var text strings.Builder
+	if err := of(nil, clipboard, rate).Plan(&text, report.Style{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"value    3 (copy-only, from the desktop to the client) → 2 (paste-only, from the client to the desktop)\n", "value    not set → 30\n",
+	} {
+		if !strings.Contains(text.String(), want) {
+			t.Errorf("%s does not hold %s", text.String(), want)
+		}
+	}
+}
+
 func TestOnlyThoseWhoAskForColourGetIt(t *testing.T) {
 	for _, colour := range []bool{false, true} {
 		var text strings.Builder

@@ -192,12 +192,26 @@ func (p *printer) resource(r converge.Resource, style Style) {
 	}
 	if r.State != converge.Compliant {
 		for _, d := range r.Diff {
-			p.difference(d, style)
+			p.difference(meant(r.ID, d), style)
 		}
 	}
 	if len(r.Withheld) > 0 {
 		p.printf("    %s\n", style.paint(dim, "in root's report alone: "+Clean(strings.Join(r.Withheld, ", "))))
 	}
+}
+
+// meant is a difference for people: numbers of pcoip-agent.conf that say nothing by
+// themselves with what they mean.
+func meant(id policy.ID, d converge.Difference) converge.Difference {
+	if id.Kind() != (policy.PCoIP{}).Kind() || d.Aspect != "value" {
+		return d
+	}
+	for _, text := range []*string{&d.Want, &d.Got} {
+		if means := (policy.PCoIP{Value: *text}).Meaning(id.Name()); means != "" {
+			*text += " (" + means + ")"
+		}
+	}
+	return d
 }
 
 func (p *printer) difference(d converge.Difference, style Style) {

@@ -139,8 +139,9 @@ func (k *Kind) wishes(m manual) wishes {
 			w.values[want.ID], w.errs[want.ID] = m.aes256()
 			continue
 		}
-		// The agent reads the value without blanks around it.
-		w.values[want.ID] = map[string]string{directive(want.ID): strings.TrimSpace(want.Spec.Value)}
+		// The agent reads the value without blanks around it, and numbers instead of words.
+		known, _ := policy.LookupPCoIP(want.ID.Name())
+		w.values[want.ID] = map[string]string{directive(want.ID): known.Number(strings.TrimSpace(want.Spec.Value))}
 	}
 	demanded := w.values[encryption()]
 	w.values[encryption()] = map[string]string{}
