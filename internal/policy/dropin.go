@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -88,6 +89,23 @@ func passedOver(file string) string {
 	return ""
 }
 
+// A modeRule says with which modes the reader of a directory passes over a file.
+type modeRule struct {
+	dir               string // a pattern of path.Match
+	forbidden, needed fs.FileMode
+	why               string
+}
+
+func modeRules() []modeRule {
+	return []modeRule{
+		{"/etc/cron.d", 0o133, 0o400, "cron passes over files that are executable, or that others than their owner may write (cron(8))"},
+		{"/etc/cron.*ly", 0, 0o100, "run-parts passes over files that are not executable"},
+		{"/etc/update-motd.d", 0, 0o100, "run-parts passes over files that are not executable"},
+		{"/etc/sudoers.d", 0o022, 0o400, "sudo passes over files that others than their owner may write (sudoers(5))"},
+		{"/etc/logrotate.d", 0o022, 0o400, "logrotate passes over files that others than their owner may write"},
+	}
+}
+
 // ForbiddenDropin says why no drop-in may stand at a path, though the path is not
 // protected, or "" when one may.
 func ForbiddenDropin(file string) string {
@@ -124,6 +142,9 @@ func (v *validator) dropin(d Dropin, secret bool) {
 	if why := Written(file, d.Content); why != "" && d.Ensure != Absent {
 		v.wrong("%s", why)
 	}
+	for _, dir := range []string{"/etc/cron.d", "/etc/sudoers.d", "/etc/logrotate.d"} {
+		v.refuse(path.Dir(file) == dir && d.Owner != "" && d.Owner != "root" && d.Owner != "0", "the reader of %s passes over files of others than root", dir)
+	}
 	for _, account := range []string{d.Owner, d.Group} {
 		v.refuse(strings.Contains(account, ":") || breaksLine(account), "%q is not the name of an account", account)
 	}
@@ -136,6 +157,11 @@ func (v *validator) dropin(d Dropin, secret bool) {
 	if d.Mode != nil {
 		v.refuse(*d.Mode&0o7000 != 0, "mode %04o has setuid, setgid or the sticky bit, which no drop-in needs", *d.Mode)
 		v.refuse(*d.Mode&0o002 != 0, "mode %04o lets everybody write it", *d.Mode)
+		for _, rule := range modeRules() {
+			if matched, _ := path.Match(rule.dir, path.Dir(file)); matched {
+				v.refuse(*d.Mode&rule.forbidden != 0 || *d.Mode&rule.needed != rule.needed, "mode %04o: %s", *d.Mode, rule.why)
+			}
+		}
 		v.refuse(secret && *d.Mode&0o007 != 0, "mode %04o lets everybody see the secret in it", *d.Mode)
 	}
 	if len(d.Activate) > 0 {

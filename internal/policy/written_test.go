@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"io/fs"
 	"strings"
 	"testing"
 )
@@ -93,6 +94,24 @@ func TestAPlaceThatIsRefusedIsRefusedWithOneReason(t *testing.T) {
 			if got := validate(NewID("dropin", file), Dropin{Ensure: Present, Activate: activate}, true); len(got) != 1 {
 				t.Errorf("%s: %q", file, got)
 			}
+		}
+	}
+}
+
+func TestAModeOrAnOwnerForWhichItsReaderPassesOverAFileIsRefused(t *testing.T) {
+	for _, test := range []struct {
+		file, owner string
+		mode        fs.FileMode
+		good        bool
+	}{
+		{"/etc/cron.d/a", "", 0o644, true}, {"/etc/cron.d/a", "", 0o600, true}, {"/etc/cron.d/a", "", 0o755, false}, {"/etc/cron.d/a", "", 0o664, false}, {"/etc/cron.d/a", "app", 0o644, false},
+		{"/etc/cron.daily/a", "", 0o700, true}, {"/etc/cron.daily/a", "", 0o644, false}, {"/etc/update-motd.d/a", "", 0o644, false},
+		{"/etc/sudoers.d/a", "", 0o440, true}, {"/etc/sudoers.d/a", "", 0o660, false}, {"/etc/sudoers.d/a", "app", 0o440, false},
+		{"/etc/logrotate.d/a", "", 0o640, true}, {"/etc/logrotate.d/a", "", 0o664, false}, {"/etc/sysctl.d/a.conf", "app", 0o664, true},
+	} {
+		got := validate(NewID("dropin", test.file), Dropin{Ensure: Present, Mode: &test.mode, Owner: test.owner}, true)
+		if (len(got) == 0) != test.good {
+			t.Errorf("%s with %04o of %q: %q", test.file, test.mode, test.owner, got)
 		}
 	}
 }

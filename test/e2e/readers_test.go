@@ -118,9 +118,11 @@ func TestWhatTheReaderDoesNotTakeInIsNeverCompliant(t *testing.T) {
 		"/etc/ssh/sshd_config.d/10-soe.conf": "MaxAuthTries 3\n", "/etc/chrony/conf.d/soe.conf": "maxdistance 7.5\n", "/etc/chrony.d/soe.conf": "maxdistance 7.5\n",
 		"/etc/nftables.d/soe.nft": "table inet soe_reader { }\n", "/etc/iptables.d/soe.rules": "*filter\n", "/etc/dnf/dnf.conf.d/soe.conf": "[main]\n",
 		"/etc/audit/rules.d/soe.rules": "-w /etc/soe -p wa\n", "/etc/logrotate.d/soe": "/var/log/soe-reader.log {\n\tweekly\n}\n", "/etc/rsyslog.d/60-soe.conf": "local7.* /var/log/soe-reader.log\n",
-		"/etc/sysctl.d/60-soe.conf": "net.ipv4.conf.all.acept_redirects = 0\n",
+		"/etc/sysctl.d/60-soe.conf": "net.ipv4.conf.all.acept_redirects = 0\n", "/etc/systemd/system/soe-none.service.d/a.conf": "[Service]\nNice=1\n",
+		"/etc/systemd/journald.conf.d/50-soe.conf": "[Journal]\nMaxLevelStore=info\n",
 	}
 	d.MustExec(t, "sh", "-ec", `sed -i '/^Include/d' /etc/ssh/sshd_config; sed -i '/^confdir/d' /etc/chrony/chrony.conf
+mkdir -p /etc/systemd/journald.conf.d; printf '[Journal]\nMaxLevelStore=debug\n' >/etc/systemd/journald.conf.d/90-theirs.conf
 sed -i '/^include/d' /etc/logrotate.conf /etc/nftables.conf; sed -i '/^\$IncludeConfig/d' /etc/rsyslog.conf`)
 	var toml strings.Builder
 	for name, content := range files {

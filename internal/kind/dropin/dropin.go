@@ -226,7 +226,7 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 		}
 	}
 	if r.State == converge.Compliant && !missing {
-		k.isRead(ctx, want, &r)
+		k.isRead(ctx, scene, want, &r)
 	}
 	if r.State == converge.Compliant {
 		k.waits(ctx, scene, name, &r)

@@ -46,7 +46,8 @@ func readersOfAll() map[string]string {
 	for name, content := range map[string]string{
 		sshdMain: "Include /etc/ssh/sshd_config.d/*.conf\n", "/etc/ssh/ssh_config": "Include /etc/ssh/ssh_config.d/*.conf\n",
 		"/etc/chrony.conf": "confdir /etc/chrony.d\nconfdir /etc/chrony/conf.d\n", "/etc/rsyslog.conf": "$IncludeConfig /etc/rsyslog.d/*.conf\n",
-		logrotateMain: "include /etc/logrotate.d\n", "/etc/ld.so.conf": "include ld.so.conf.d/*.conf\n",
+		"/etc/sudoers": "@includedir /etc/sudoers.d\n",
+		logrotateMain:  "include /etc/logrotate.d\n", "/etc/ld.so.conf": "include ld.so.conf.d/*.conf\n",
 		"/etc/nftables.conf": "include \"/etc/nftables.d/*.nft\"\n",
 	} {
 		files[name] = content

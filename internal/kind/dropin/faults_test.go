@@ -96,6 +96,12 @@ func TestNoFileIsJudgedByALookThatFailed(t *testing.T) {
 	}), nil, right)
 	faultwalk.Walk(t, "dropin",
 		inLine,
+		sickScene("read by others, or not", files(map[string]policy.Dropin{
+			"/etc/chrony.d/a.conf": {Content: "maxdistance 7\n"}, "/etc/systemd/journald.conf.d/50-a.conf": {Content: "[Journal]\nStorage=none\n"}, "/etc/cron.d/none": {Content: "# none\n"},
+		}), nil, map[string]string{
+			"/etc/chrony.d/a.conf": "maxdistance 7\n", "/etc/systemd/journald.conf.d/50-a.conf": "[Journal]\nStorage=none\n", "/etc/cron.d/none": "# none\n",
+			"/usr/sbin/chronyd": "", "/etc/chrony.conf": "confdir /etc/chrony.d\n", "/etc/systemd/journald.conf.d/90-b.conf": "[Journal]\nStorage=auto\n",
+		}),
 		sickScene("drifted", wanted, nil, map[string]string{sysctls: "kernel.sysrq = 0\n", "/etc/modprobe.d/no.conf": "x\n"}),
 		sickScene("not in effect", wanted, nil, map[string]string{
 			sysctls: "kernel.sysrq = 1\n", script: "umask 027\n", "/run/soe-agent/dropins-awaiting-effect": script + "\n" + sysctls + "\n",

@@ -28,6 +28,8 @@ func rebootReason(name string) string {
 	switch path.Dir(name) {
 	case sysctlDir:
 		return "the kernel keeps what the file once set, and nobody knows what it was before"
+	case nftablesDir:
+		return "nftables.service reads it when it starts, and is not told to before: a mistake would cut the session off. With activate the policy says how it is loaded"
 	case tmpfilesDir:
 		return "some of its lines are for the boot alone (!), or would remove what may be in use"
 	case auditDir:

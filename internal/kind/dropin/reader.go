@@ -13,6 +13,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
+	"github.com/soe-agent/soe-agent/internal/sudoers"
 )
 
 // A reader is who takes in the files of a directory.
@@ -38,8 +39,9 @@ var whoReads = []reader{
 	{dir: rsyslogDir, who: "rsyslog", programs: sbin("rsyslogd"), mains: []string{"/etc/rsyslog.conf"}, includes: regexp.MustCompile(`(?i)^(?:\$IncludeConfig\s+|include\s*\(.*\bfile\s*=\s*)(.*)$`)},
 	{dir: logrotateDir, who: "logrotate", programs: sbin("logrotate"), mains: []string{logrotateMain}, includes: regexp.MustCompile(`^include[\s=]+(.*)$`), whole: true},
 	{dir: "/etc/ld.so.conf.d", who: "ldconfig", programs: sbin("ldconfig"), mains: []string{"/etc/ld.so.conf"}, includes: regexp.MustCompile(`^include\s+(.*)$`)},
-	{dir: "/etc/nftables.d", who: "nftables", programs: sbin("nft"), mains: []string{"/etc/sysconfig/nftables.conf", "/etc/nftables.conf"}, includes: regexp.MustCompile(`^include\s+(.*)$`)},
+	{dir: nftablesDir, who: "nftables", programs: sbin("nft"), mains: []string{"/etc/sysconfig/nftables.conf", "/etc/nftables.conf"}, includes: regexp.MustCompile(`^include\s+(.*)$`)},
 	{dir: "/etc/nftables", who: "nftables", programs: sbin("nft"), mains: []string{"/etc/sysconfig/nftables.conf", "/etc/nftables.conf"}, includes: regexp.MustCompile(`^include\s+(.*)$`)},
+	{dir: sudoersDir, who: "sudo", programs: sbin("sudo"), mains: []string{sudoers.Main}, includes: regexp.MustCompile(`^[#@]include(?:dir)?\s+(.*)$`), whole: true},
 	{dir: auditDir, who: "auditd", programs: sbin("augenrules")},
 	{dir: "/etc/udev/rules.d", who: "udev", programs: sbin("udevadm")},
 	{dir: "/etc/cron.d", who: "cron", programs: sbin("crond", "cron")},
@@ -129,16 +131,11 @@ func (k *Kind) unread(want policy.Want[policy.Dropin]) (string, error) {
 
 // isRead says of a file that is right on disk what keeps it out of effect for good: nobody
 // reads it, or who does says otherwise.
-func (k *Kind) isRead(ctx context.Context, want policy.Want[policy.Dropin], r *converge.Resource) {
+func (k *Kind) isRead(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], r *converge.Resource) {
 	mark := k.Mark()
 	why, err := k.unread(want)
 	if why == "" && err == nil && k.system.Running() {
-		switch dir := path.Dir(fileOf(want.ID)); {
-		case dir == sysctlDir && want.Spec.Activate == nil:
-			why = unknownSysctls(k.system, want.Spec.Content)
-		case dir == sshdDir:
-			why, err = k.overruledSSHD(ctx, fileOf(want.ID), want.Spec.Content)
-		}
+		why, err = k.ask(ctx, scene, want, r)
 	}
 	switch {
 	case err != nil:
@@ -148,6 +145,28 @@ func (k *Kind) isRead(ctx context.Context, want policy.Want[policy.Dropin], r *c
 	case why != "":
 		r.Fail(notRead + why).Openly()
 	}
+}
+
+// ask has who reads a file say whether it is in effect, as far as somebody can be asked.
+func (k *Kind) ask(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], r *converge.Resource) (why string, err error) {
+	name, content := fileOf(want.ID), want.Spec.Content
+	switch dir := path.Dir(name); {
+	case dir == sysctlDir && want.Spec.Activate == nil:
+		return unknownSysctls(k.system, content), nil
+	case dir == sshdDir:
+		return k.overruledSSHD(ctx, name, content)
+	case dir == auditDir && !scene.untilReboot[name] && !scene.awaiting[name]:
+		key, err := k.auditLacks(ctx, content)
+		if key != "" {
+			r.DiffersOpenly(converge.AspectEffect, "rules with the key "+key, "auditctl -l shows none")
+		}
+		return "", err
+	case path.Dir(dir) == "/etc/systemd" && strings.HasSuffix(dir, ".conf.d"):
+		return k.overruledSystemd(name, content)
+	case path.Dir(dir) == unitDir:
+		return k.missingUnit(ctx, name)
+	}
+	return "", nil
 }
 
 // firstOf is the first of the names under which something is, or "".

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"regexp"
 	"slices"
@@ -41,7 +42,19 @@ func (k *Kind) overruledSSHD(ctx context.Context, name, content string) (string,
 	if last, known := k.sshd.Load(name); known && last.(verdict).of == of { //nolint:forcetypeassert // nothing else is in it
 		return last.(verdict).why, nil //nolint:forcetypeassert // as above
 	}
-	others, err := w.joined(nil, slices.DeleteFunc(names, func(other string) bool { return other == name }))
+	var first strings.Builder // what another file of the policy says before is meant so
+	others := slices.DeleteFunc(slices.Clone(names), k.namesHere)
+	for _, ours := range names {
+		if slices.Contains(others, ours) {
+			continue
+		}
+		part, err := k.system.FS.ReadFile(ours)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		first.WriteString(untilMatch(string(part)) + "\n")
+	}
+	rest, err := w.joined(nil, others)
 	if err != nil {
 		return "", err
 	}
@@ -49,7 +62,7 @@ func (k *Kind) overruledSSHD(ctx context.Context, name, content string) (string,
 	if err != nil || !told {
 		return "", err
 	}
-	meant, told, err := sshdSays(ctx, k.system, append([]byte(untilMatch(content)+"\n"), others...))
+	meant, told, err := sshdSays(ctx, k.system, append([]byte(first.String()), rest...))
 	if err != nil || !told {
 		return "", err
 	}

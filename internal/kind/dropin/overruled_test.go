@@ -1,0 +1,97 @@
+package dropin
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/schedule"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+func TestASettingOfSystemdsProgramsThatALaterFileMakesIsNotCalledCompliant(t *testing.T) {
+	const ours, theirs = "/etc/systemd/journald.conf.d/50-soe.conf", "/usr/lib/systemd/journald.conf.d/90-vendor.conf"
+	for content, overruled := range map[string]bool{
+		"[Journal]\nStorage=volatile\n": true, "[Journal]\nStorage=persistent\n": false, "[Journal]\nSystemMaxUse=1G\n": false, "# Storage=volatile\n": false,
+	} {
+		m := &running{root: machine(t, map[string]string{theirs: content, "/etc/systemd/journald.conf.d/10-first.conf": "[Journal]\nStorage=none\n"})}
+		r := m.one(t, ours, "[Journal]\nStorage = persistent\n")
+		if (r.State == converge.Failed) != overruled || overruled && !strings.Contains(r.Reason, theirs+" is read later, and says Storage=volatile") {
+			t.Errorf("with %q it is %s: %s", content, r.State, r.Reason)
+		}
+	}
+	m := &running{root: machine(t, nil)} // of two files of the policy the author has chosen
+	for id, r := range m.pass(t, files(map[string]policy.Dropin{
+		ours: {Content: "[Journal]\nStorage=persistent\n"}, "/etc/systemd/journald.conf.d/90-more.conf": {Content: "[Journal]\nStorage=none\n"},
+	})) {
+		if !r.State.InLine() {
+			t.Errorf("%s is %s: %s", id, r.State, r.Reason)
+		}
+	}
+}
+
+// noUnits is a machine on which systemd knows no unit but these.
+type noUnits struct {
+	*running
+	known string
+}
+
+func (n noUnits) Unit(ctx context.Context, name string) (system.Unit, error) {
+	if name != n.known {
+		return system.Unit{LoadState: "not-found", ActiveState: "inactive"}, nil
+	}
+	return n.running.Unit(ctx, name)
+}
+
+func TestAFileForAUnitThatThereIsNotIsNotRead(t *testing.T) {
+	for name, read := range map[string]bool{
+		"/etc/systemd/system/none.service.d/a.conf": false, "/etc/systemd/system/none.timer.d/a.conf": false,
+		"/etc/systemd/system/there.service.d/a.conf": true, "/etc/systemd/system/generated.mount.d/a.conf": true,
+		"/etc/systemd/system/inst@.service.d/a.conf": true, "/etc/systemd/system/service.d/a.conf": true, "/etc/systemd/system/app-.service.d/a.conf": true,
+	} {
+		m := &running{root: machine(t, map[string]string{"/usr/lib/systemd/system/there.service": "[Service]\n"})}
+		s := open(t, m.root, nil)
+		s.Root, s.Units = "/", noUnits{m, "generated.mount"}
+		why, err := New(files(nil), s, nil, schedule.Window{}).missingUnit(t.Context(), name)
+		if (why == "") != read || err != nil {
+			t.Errorf("%s: %q (%v)", name, why, err)
+		}
+	}
+}
+
+func TestRulesOfTheAuditThatTheKernelDoesNotShowAreLoadedAgain(t *testing.T) {
+	const name = "/etc/audit/rules.d/a.rules"
+	shows := ""
+	m := &running{root: machine(t, nil), reads: func(c system.Command) (system.Output, error) {
+		if c.Argv[0] == "auditctl" {
+			return system.Output{Stdout: []byte(shows)}, nil
+		}
+		return system.Output{}, system.ErrNotInstalled
+	}}
+	content := "-w /etc/hosts -p wa -k names\n-a always,exit -F arch=b64 -S adjtimex -F key=time\n"
+	for shown, state := range map[string]converge.State{
+		"No rules\n": converge.Failed, "-w /etc/hosts -p wa -k names\n": converge.Failed,
+		"-w /etc/hosts -p wa -k names\n-a always,exit -F arch=b64 -S adjtimex -F key=time\n": converge.Compliant,
+	} {
+		shows = "-k names -k time\n"
+		m.one(t, name, content)
+		shows = shown
+		r := m.one(t, name, content)
+		if r.State != state || state == converge.Failed && !strings.Contains(strings.Join(m.calls, " "), "augenrules --load") {
+			t.Errorf("with %q shown it is %s: %s; %q ran", shown, r.State, r.Reason, m.calls)
+		}
+	}
+}
+
+func TestWhatAnotherFileOfThePolicySaysToSSHDBeforeIsMeantSo(t *testing.T) {
+	m := &running{root: machine(t, nil), reads: firstCounts}
+	for id, r := range m.pass(t, files(map[string]policy.Dropin{
+		"/etc/ssh/sshd_config.d/10.conf": {Content: "X11Forwarding no\n"}, "/etc/ssh/sshd_config.d/20.conf": {Content: "X11Forwarding yes\nMaxAuthTries 3\n"},
+	})) {
+		if !r.State.InLine() {
+			t.Errorf("%s is %s: %s", id, r.State, r.Reason)
+		}
+	}
+}
