@@ -69,7 +69,7 @@ type explanation struct {
 	Origin             policy.Origin    `json:"origin"`
 	Severity           policy.Severity  `json:"severity"`
 	Controls           []string         `json:"controls,omitempty"`
-	Rules              []policy.Rule    `json:"rules,omitempty"` // that are about it; of two that say a thing the later one is believed
+	Rules              []policy.Rule    `json:"rules,omitempty"` // that are about it; of two that say a thing the later one is believed, but for controls
 	*converge.Resource                  // where it stands
 	History            []history.Change `json:"history,omitempty"`
 

@@ -27,6 +27,9 @@ func (a *app) planCommand() *cobra.Command {
 		Long: `Plan looks at the machine, holds it against the policy, and shows the differences.
 It changes nothing.
 
+With --policy the machine has the personas that agent.toml gives it without AWS; while a
+rule of it cannot be decided, nothing that the fragments do not name would be taken away.
+
 Exit code: 0 when everything is in line, 2 when something is not, 1 when it could
 not be told, or when nothing that is published was ever had.`,
 		Args: cobra.NoArgs,
@@ -166,6 +169,9 @@ func (a *app) open(ctx context.Context, gate system.Gate, sources []policy.Sourc
 	w.machine.Schedule = config.Schedule
 	if sources != nil {
 		w.Policy, err = w.machine.Only(ctx, config, sources)
+		if err == nil && w.Policy.Partial {
+			slog.Warn("nothing that the fragments do not name is taken away: it may be wanted for another persona", "why", strings.Join(public.Whole(w.Policy.Doubts), "; "))
+		}
 	} else {
 		w.Choice, err = w.machine.Policy(ctx, config)
 	}

@@ -28,7 +28,7 @@ var language = sync.OnceValue(func() *form {
 		key{name: "patch", form: patchForm()},
 		key{name: "services", form: named("systemd units", `"UNIT"`, unitName.String(), serviceForm())},
 		key{name: "checks", form: named("commands whose outcome is reported and never repaired", "NAME", checkName.String(), checkForm())},
-		key{name: "rules", form: &form{doc: "more about resources, by their IDs. Of several rules that match, the last one that says a thing is believed", types: []string{anArray}, items: ruleForm()}},
+		key{name: "rules", form: &form{doc: "more about resources, by their IDs. Of several rules that match, the last one that says a thing is believed, and their controls add up", types: []string{anArray}, items: ruleForm()}},
 	).needing([]string{"schema"})
 })
 
@@ -222,7 +222,7 @@ func checkForm() *form {
 	return record("a command that judges the machine and changes nothing",
 		key{name: "run", form: texts("the program with its whole path, and its arguments; no shell", value("")).eg(`["/usr/bin/findmnt", "-no", "SOURCE", "/home"]`)},
 		key{name: "user", form: text("who runs it; left out: root")},
-		key{name: "stdout", form: value("a regular expression (RE2) that the output must match").eg(`"^/dev/mapper/"`)},
+		key{name: "stdout", form: value("a regular expression (RE2) that the output must match").eg(`"^/dev/"`)},
 		key{name: "stderr", form: value("a regular expression (RE2) that the errors must match")},
 		key{name: "exit", form: whole("the exit code that it must have; left out: 0", 0, 255)},
 		key{name: "timeout", form: like("how long it may take; left out: `10s`", someTime).eg(`"10s"`)},

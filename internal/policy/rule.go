@@ -28,7 +28,7 @@ func severities() []Severity { return []Severity{Critical, High, Medium, Low, In
 const DisruptInWindow = "window"
 
 // A Rule says more about the resources that it matches. Of several rules that
-// match, the last one that says a thing is believed.
+// match, the last one that says a thing is believed; Controls add up.
 type Rule struct {
 	Match    []string `json:"match"` // globs over IDs; * matches slashes too
 	Severity Severity `json:"severity,omitempty"`
