@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"unicode"
 )
@@ -51,7 +52,8 @@ func unfit(spec Spec, values map[Reference]string) string {
 	})
 	if r, is := spec.(Repository); is && why == "" {
 		put := r.Expand(replacing(values)).(Repository)
-		if len(urls(put.BaseURL)) != len(urls(r.BaseURL)) || len(urls(put.GPGKey)) != len(urls(r.GPGKey)) {
+		before, after := append([]string{r.BaseURL, r.Metalink, r.MirrorList}, r.GPGKeys...), append([]string{put.BaseURL, put.Metalink, put.MirrorList}, put.GPGKeys...)
+		if slices.ContainsFunc(before, func(text string) bool { return len(urls(text)) != len(urls(after[slices.Index(before, text)])) }) {
 			note("a value in a URL holds a blank or a comma, after which another URL would begin; take it out of the value")
 		}
 	}

@@ -177,19 +177,6 @@ func dconfForm() *form {
 	return oneOf("", plain, detailed)
 }
 
-func repositoryForm() *form {
-	url := func(doc string) *form { return &form{doc: doc, types: []string{aString}, pattern: anyURL, open: true} }
-	return record("a package repository; packages from it are checked against its key",
-		ensureKey(),
-		key{name: "name", form: text("its title")},
-		key{name: "baseurl", form: url("where it is").eg(`"https://rpm.example.com/al2/$basearch"`)},
-		key{name: "gpgkey", form: url("where its key is")},
-		key{name: "fingerprint", form: &form{doc: "that of its key, 40 hexadecimal digits: another key is not imported", types: []string{aString}, pattern: anyFingerprint, open: true}},
-		key{name: "priority", form: whole("as in yum.conf(5); 0: the default of the package manager", 0, 99)},
-		key{name: "enabled", form: yesOrNo("as in yum.conf(5); left out: `true`")},
-	).needing([]string{"baseurl", "gpgkey", "fingerprint"}, []string{"ensure"})
-}
-
 func packageForm() *form {
 	ensure := func() *form {
 		return &form{

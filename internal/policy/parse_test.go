@@ -95,8 +95,8 @@ func TestTheExampleOfTheReferenceHoldsEveryKind(t *testing.T) {
 		"service/chronyd.service":                           Service{Enabled: &yes, Running: &yes},
 		"pcoip/server_clipboard_state":                      PCoIP{Value: "0"},
 		"repository/corp": Repository{
-			Ensure: Present, BaseURL: "https://rpm.example.com/al2/$basearch", GPGKey: "https://rpm.example.com/KEY",
-			Fingerprint: "123456789ABCDEF0123456789ABCDEF012345678",
+			Ensure: Present, BaseURL: "https://rpm.example.com/al2/$basearch", GPGKeys: []string{"https://rpm.example.com/KEY"},
+			Fingerprints: []string{"123456789ABCDEF0123456789ABCDEF012345678"},
 		},
 		"check/home-encrypted": Check{
 			Run: []string{"/usr/bin/findmnt", "-no", "SOURCE", "/home"}, Stdout: "^/dev/mapper/", Timeout: defaultCheckTimeout,

@@ -252,22 +252,6 @@ func (d *decoder) dconfKey(keys *table, dir, key string) {
 	d.set(keys, key, NewID("dconf", dir+"/"+key), spec)
 }
 
-func (d *decoder) repositories(t *table) {
-	d.each(t, func(name string, r *table) {
-		repository := Repository{
-			Ensure: r.ensure(), Title: r.text("name"), BaseURL: r.text("baseurl"), GPGKey: r.text("gpgkey"),
-			Fingerprint: plainFingerprint(r.text("fingerprint")),
-		}
-		if priority := r.number("priority"); priority != nil {
-			repository.Priority = *priority
-		}
-		if enabled := r.flag("enabled"); enabled != nil {
-			repository.Disabled = !*enabled
-		}
-		d.set(t, name, NewID("repository", name), repository)
-	})
-}
-
 func (d *decoder) packages(t *table) {
 	for _, name := range t.keys() {
 		value, _ := t.value(name)

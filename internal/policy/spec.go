@@ -114,18 +114,6 @@ type Dconf struct {
 	Lock bool `json:"lock"`
 }
 
-// Repository is a file of one yum repository, /etc/yum.repos.d/NAME.repo.
-// Packages from it are always checked against its key.
-type Repository struct {
-	Ensure      Ensure `json:"ensure"`
-	Title       string `json:"title,omitempty"`
-	BaseURL     string `json:"baseurl,omitempty"`
-	GPGKey      string `json:"gpgkey,omitempty"`
-	Fingerprint string `json:"fingerprint,omitempty"` // 40 hex digits, upper case
-	Priority    int    `json:"priority,omitempty"`    // 0: the package manager's default
-	Disabled    bool   `json:"disabled,omitempty"`
-}
-
 // Package is one package. Ensure is Present, Absent, Latest, or a version or
 // version-release.
 type Package struct {
@@ -233,11 +221,6 @@ func (d Dconf) Expand(expand func(string) string) Spec {
 	d.Value = expandValue(d.Value, expand)
 	d.GVariant = expand(d.GVariant)
 	return d
-}
-
-func (r Repository) Expand(expand func(string) string) Spec {
-	r.BaseURL, r.GPGKey, r.Fingerprint = expand(r.BaseURL), expand(r.GPGKey), plainFingerprint(expand(r.Fingerprint))
-	return r
 }
 
 // plainFingerprint takes a fingerprint as gpg(1) prints it, in groups and in

@@ -237,17 +237,6 @@ func (d Dconf) line(key string) string {
 	return inline(key, members)
 }
 
-func (r Repository) lines() []string {
-	lines := pairs("ensure", r.Ensure.unlessPresent(), "name", r.Title, "baseurl", r.BaseURL, "gpgkey", r.GPGKey, "fingerprint", r.Fingerprint)
-	if r.Priority != 0 {
-		lines = append(lines, pair("priority", r.Priority))
-	}
-	if r.Disabled {
-		lines = append(lines, pair("enabled", false))
-	}
-	return lines
-}
-
 func (p Package) line(name string) string {
 	if p.Topic == "" && !p.Hold {
 		return pair(name, string(p.Ensure))

@@ -205,25 +205,6 @@ func isPlain(value any) bool {
 	return false
 }
 
-func (v *validator) repository(r Repository) {
-	v.match(repositoryName, v.name, "is not a repository id")
-	v.ensure(r.Ensure)
-	if r.Ensure == Absent {
-		return
-	}
-	v.refuse(r.BaseURL == "", "it needs a baseurl")
-	v.refuse(r.GPGKey == "", "it needs a gpgkey: packages are only installed when they are signed")
-	v.match(fingerprint, r.Fingerprint, "is not a fingerprint: 40 hexadecimal digits, with which the gpgkey is recognised")
-	for _, text := range []string{r.Title, r.BaseURL, r.GPGKey} {
-		v.refuse(breaksLine(text), "%q has a line break or another control character", text)
-	}
-	for _, url := range []string{r.BaseURL, r.GPGKey} {
-		v.refuse(url != "" && !v.open(url) && !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "file:///"),
-			"%q is none of https://, http:// and file:///", url)
-	}
-	v.refuse(r.Priority < 0 || r.Priority > 99, "priority %d is not between 1 and 99", r.Priority)
-}
-
 func (v *validator) service(s Service) {
 	v.match(unitName, v.name, "is not a unit, such as chronyd.service")
 	is := func(b *bool, value bool) bool { return b != nil && *b == value }

@@ -499,6 +499,32 @@ func TestARepositoryIsKeptAndItsKeyImportedOnlyIfItIsTheRightOne(t *testing.T) {
 	}
 }
 
+func TestARepositoryOfTwoKeysAndOneThatSomebodyElseBringsAreKept(t *testing.T) {
+	t.Parallel()
+	const vendor, theirs = "/etc/yum.repos.d/theirs.repo", "[vendor]\nname=Theirs\nbaseurl=file:///nowhere\nenabled=1\n\n[vendor-debug]\nbaseurl=file:///nowhere\nenabled=0\n"
+	d := newDesktop(t)
+	d.MustWriteFile(t, vendor, box.File{Content: theirs})
+	foreign := strings.Fields(d.MustExec(t, "sh", "-c", "gpg --with-colons --show-keys /repo/RPM-GPG-KEY-foreign 2>/dev/null | tr ':' ' ' | grep ^fpr"))[1]
+	two := fmt.Sprintf("[repositories.soe-test]\nbaseurl = %q\ngpgkey = [%q, %q]\nfingerprint = [%q, %q]\nexclude = [\"soe-pkg-01\"]\n",
+		rpmrepo.BaseURL, rpmrepo.KeyURL, rpmrepo.ForeignKeyURL, d.repo.Fingerprint, foreign)
+	o := d.apply(t, two+"[repositories.vendor]\nenabled = false\npriority = 5\n[packages]\nsoe-wrongkey = \"present\"\nsoe-pkg-02 = \"present\"\nsoe-pkg-01 = \"present\"\n")
+	o.wants(t, map[policy.ID]converge.State{
+		"repository/soe-test": converge.Corrected, "repository/vendor": converge.Corrected,
+		"package/soe-wrongkey": converge.Corrected, "package/soe-pkg-02": converge.Corrected, "package/soe-pkg-01": converge.Failed,
+	})
+	if reason := o.resource("package/soe-pkg-01").Reason; !strings.Contains(reason, "exclude = soe-pkg-01 in [soe-test] of /etc/yum.repos.d/soe-test.repo leaves it out") {
+		t.Errorf("soe-pkg-01 failed: %s", reason)
+	}
+	if got := d.MustReadFile(t, vendor); got != strings.Replace(theirs, "enabled=1\n", "enabled=0\npriority=5\n", 1) {
+		t.Errorf("what somebody else brought is %s", got)
+	}
+	d.apply(t, two).wants(t, map[policy.ID]converge.State{"repository/vendor": converge.Corrected, "repository/soe-test": converge.Compliant})
+	if got := d.MustReadFile(t, vendor); got != theirs {
+		t.Errorf("what somebody else brought is given back as %s", got)
+	}
+	d.converged(t)
+}
+
 func TestARepositoryThatLeavesThePolicyIsGivenBackAsItWas(t *testing.T) {
 	t.Parallel()
 	const file, before = "/etc/yum.repos.d/soe-test.repo", "[soe-test]\nname=theirs\nbaseurl=file:///nowhere\n"

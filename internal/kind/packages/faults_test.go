@@ -104,7 +104,7 @@ func TestNoRepositoryIsJudgedByALookThatFailed(t *testing.T) {
 		}}
 	}
 	there := map[string]string{repositoryFile("corp"): "[corp]\nbaseurl=http://x\n", keyFile("corp"): "x"}
-	present := policy.Repository{Ensure: policy.Present, BaseURL: "http://repo.example", GPGKey: "file:///key", Fingerprint: strings.Repeat("AB", 20)}
+	present := policy.Repository{Ensure: policy.Present, BaseURL: "http://repo.example", GPGKeys: []string{"file:///key"}, Fingerprints: []string{strings.Repeat("AB", 20)}}
 	faultwalk.Walk(t, "repository",
 		scene("absent", want, map[string]string{repositoryDir + "/": ""}),
 		scene("there though wanted absent", want, there),

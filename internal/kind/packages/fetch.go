@@ -2,6 +2,8 @@ package packages
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"io"
@@ -10,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -21,7 +24,7 @@ const (
 // fetchKey gets a key from a file:///, https:// or http:// URL. How it comes does
 // not matter, for the fingerprint decides. Errors do not show the URL, which may
 // hold a password.
-func fetchKey(ctx context.Context, files system.FS, from string) ([]byte, error) {
+func fetchKey(ctx context.Context, client *http.Client, files system.FS, from string) ([]byte, error) {
 	if name, found := strings.CutPrefix(from, "file://"); found {
 		return files.ReadFile(name)
 	}
@@ -31,7 +34,7 @@ func fetchKey(ctx context.Context, files system.FS, from string) ([]byte, error)
 	if err != nil {
 		return nil, errors.New("its URL cannot be understood")
 	}
-	response, err := http.DefaultClient.Do(request)
+	response, err := client.Do(request)
 	if err != nil {
 		var withURL *url.Error
 		if errors.As(err, &withURL) {
@@ -51,4 +54,47 @@ func fetchKey(ctx context.Context, files system.FS, from string) ([]byte, error)
 		return nil, fmt.Errorf("it is larger than %d KiB", maxKeySize>>10)
 	}
 	return content, nil
+}
+
+// client reaches what a repository's server has, by the same way and with the same
+// certificates as the package manager.
+func (k *Repositories) client(s policy.RepositorySettings) (*http.Client, error) {
+	transport := http.DefaultTransport.(*http.Transport).Clone()
+	switch {
+	case s.Proxy == "_none_":
+		transport.Proxy = nil
+	case s.Proxy != "":
+		proxy, err := url.Parse(s.Proxy)
+		if err != nil {
+			return nil, errors.New("the URL of its proxy cannot be understood")
+		}
+		transport.Proxy = http.ProxyURL(proxy)
+	}
+	transport.TLSClientConfig = &tls.Config{MinVersion: tls.VersionTLS12}
+	if s.SSLCACert != "" {
+		text, err := k.system.FS.ReadFile(s.SSLCACert)
+		if err != nil {
+			return nil, err
+		}
+		transport.TLSClientConfig.RootCAs = x509.NewCertPool()
+		if !transport.TLSClientConfig.RootCAs.AppendCertsFromPEM(text) {
+			return nil, fmt.Errorf("there is no certificate in %s", s.SSLCACert)
+		}
+	}
+	if s.SSLClientCert != "" {
+		cert, err := k.system.FS.ReadFile(s.SSLClientCert)
+		if err != nil {
+			return nil, err
+		}
+		key, err := k.system.FS.ReadFile(s.SSLClientKey)
+		if err != nil {
+			return nil, err
+		}
+		pair, err := tls.X509KeyPair(cert, key)
+		if err != nil {
+			return nil, fmt.Errorf("%s and %s do not belong together: %w", s.SSLClientCert, s.SSLClientKey, err)
+		}
+		transport.TLSClientConfig.Certificates = []tls.Certificate{pair}
+	}
+	return &http.Client{Transport: transport}, nil
 }

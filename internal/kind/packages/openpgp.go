@@ -23,40 +23,55 @@ const (
 	armorEnd   = "-----END PGP PUBLIC KEY BLOCK-----"
 )
 
-// parseKey reads the one key in a file, armoured or not. Several are an error: rpm
-// would import them all, and a fingerprint vouches for one.
-func parseKey(content []byte) (publicKey, error) {
-	packets := content
-	if len(content) == 0 || content[0]&0x80 == 0 {
-		var err error
-		if packets, err = dearmor(string(content)); err != nil {
-			return publicKey{}, err
-		}
+// parseKeys reads the keys in a file, armoured or not: one at least.
+func parseKeys(content []byte) ([]publicKey, error) {
+	if len(content) > 0 && content[0]&0x80 != 0 {
+		return splitKeys(content)
 	}
-	key := publicKey{packets: packets}
+	var keys []publicKey
+	for text := string(content); ; {
+		packets, rest, err := dearmor(text)
+		if err != nil {
+			return nil, err
+		}
+		there, err := splitKeys(packets)
+		if err != nil {
+			return nil, err
+		}
+		keys = append(keys, there...)
+		if !strings.Contains(rest, "-----BEGIN PGP") {
+			return keys, nil
+		}
+		text = rest
+	}
+}
+
+// splitKeys takes keys that follow each other apart.
+func splitKeys(packets []byte) (keys []publicKey, err error) {
 	for rest := packets; len(rest) > 0; {
 		tag, body, after, err := nextPacket(rest)
 		if err != nil {
-			return publicKey{}, err
+			return nil, err
 		}
+		packet := rest[:len(rest)-len(after)]
 		rest = after
 		switch {
 		case tag == 5 || tag == 7:
-			return publicKey{}, errors.New("it is a private key, which must not be here")
-		case tag == 6 && key.fingerprint != "":
-			return publicKey{}, errors.New("it holds more than one key, and the policy vouches for one")
-		case tag != 6 && key.fingerprint == "":
-			return publicKey{}, errors.New("it does not begin with a public key")
+			return nil, errors.New("it is a private key, which must not be here")
+		case tag != 6 && len(keys) == 0:
+			return nil, errors.New("it does not begin with a public key")
 		case tag == 6 && (len(body) == 0 || body[0] != 4):
-			return publicKey{}, errors.New("it is not a version 4 key, the only one that rpm knows")
+			return nil, errors.New("it is not a version 4 key, the only one that rpm knows")
 		case tag == 6:
-			key.fingerprint = fingerprint(body)
+			keys = append(keys, publicKey{fingerprint: fingerprint(body)})
 		}
+		last := &keys[len(keys)-1]
+		last.packets = append(last.packets, packet...)
 	}
-	if key.fingerprint == "" {
-		return publicKey{}, errors.New("it holds no key")
+	if len(keys) == 0 {
+		return nil, errors.New("it holds no key")
 	}
-	return key, nil
+	return keys, nil
 }
 
 // fingerprint is that of a version 4 key (RFC 4880, 12.2).
@@ -111,20 +126,18 @@ func nextPacket(data []byte) (tag byte, body, rest []byte, err error) {
 	return tag, data[:size], data[size:], nil
 }
 
-// dearmor decodes the one armoured block in a text (RFC 4880, 6.2).
-func dearmor(text string) ([]byte, error) {
+// dearmor decodes the first armoured block in a text (RFC 4880, 6.2), and returns what
+// follows it.
+func dearmor(text string) (packets []byte, rest string, err error) {
 	_, block, found := strings.Cut(text, armorBegin)
 	block, after, ended := strings.Cut(block, armorEnd)
 	if !found || !ended {
-		return nil, errors.New("it holds no public key in OpenPGP armour")
-	}
-	if strings.Contains(after, "-----BEGIN PGP") {
-		return nil, errors.New("it holds more than one block of keys, and the policy vouches for one key")
+		return nil, "", errors.New("it holds no public key in OpenPGP armour")
 	}
 	lines := strings.Split(strings.ReplaceAll(block, "\r", ""), "\n")
 	blank := slices.IndexFunc(lines[1:], func(line string) bool { return strings.TrimSpace(line) == "" })
 	if blank < 0 {
-		return nil, errCut
+		return nil, "", errCut
 	}
 	var body strings.Builder
 	for _, line := range lines[1+blank:] {
@@ -133,11 +146,11 @@ func dearmor(text string) ([]byte, error) {
 		}
 		body.WriteString(line)
 	}
-	packets, err := base64.StdEncoding.DecodeString(body.String())
+	packets, err = base64.StdEncoding.DecodeString(body.String())
 	if err != nil {
-		return nil, fmt.Errorf("its armour is damaged: %w", err)
+		return nil, "", fmt.Errorf("its armour is damaged: %w", err)
 	}
-	return packets, nil
+	return packets, after, nil
 }
 
 // armored is the key as a file that rpm --import takes. It holds what was parsed

@@ -20,27 +20,32 @@ func testdata(t testing.TB, name string) []byte {
 	return content
 }
 
-func TestTheFingerprintIsThatOfTheOneKeyInAFile(t *testing.T) {
+func TestTheFingerprintsAreThoseOfTheKeysInAFile(t *testing.T) {
 	for _, name := range []string{"one.asc", "one.gpg"} {
-		key, err := parseKey(testdata(t, name))
-		if err != nil || key.fingerprint != keyOne {
-			t.Errorf("%s: %s, %v", name, key.fingerprint, err)
+		keys, err := parseKeys(testdata(t, name))
+		if err != nil || len(keys) != 1 || keys[0].fingerprint != keyOne {
+			t.Errorf("%s: %v, %v", name, keys, err)
 		}
 	}
 	withHeader := bytes.Replace(testdata(t, "one.asc"), []byte("BLOCK-----\n\n"), []byte("BLOCK-----\r\nVersion: GnuPG v2\r\n \r\n"), 1)
-	if key, err := parseKey(append([]byte("A key of ours.\n\n"), withHeader...)); err != nil || key.fingerprint != keyOne {
-		t.Errorf("with a header: %s, %v", key.fingerprint, err)
+	if keys, err := parseKeys(append([]byte("A key of ours.\n\n"), withHeader...)); err != nil || len(keys) != 1 || keys[0].fingerprint != keyOne {
+		t.Errorf("with a header: %v, %v", keys, err)
+	}
+	for _, name := range []string{"two-keys.asc", "two-blocks.asc"} {
+		keys, err := parseKeys(testdata(t, name))
+		if err != nil || len(keys) != 2 || keys[0].fingerprint != keyOne || keys[1].fingerprint == keyOne {
+			t.Errorf("%s: %v, %v", name, keys, err)
+		}
 	}
 }
 
-func TestAFileThatIsNotExactlyOneKeyIsRefused(t *testing.T) {
+func TestAFileThatHoldsAnythingButKeysIsRefused(t *testing.T) {
 	one := testdata(t, "one.gpg")
 	for name, c := range map[string]struct {
 		content []byte
 		why     string
 	}{
-		"two keys":        {testdata(t, "two-keys.asc"), "more than one key"},
-		"two blocks":      {testdata(t, "two-blocks.asc"), "more than one block"},
+		"a signature":     {append(testdata(t, "one.asc"), "-----BEGIN PGP SIGNATURE-----\n"...), "no public key"},
 		"no key":          {[]byte("<html>not found</html>"), "no public key"},
 		"nothing":         {nil, "no public key"},
 		"cut short":       {one[:len(one)-1], "cut short"},
@@ -53,17 +58,18 @@ func TestAFileThatIsNotExactlyOneKeyIsRefused(t *testing.T) {
 		"no length":       {[]byte{0x9b, 4, 4}, "unknown length"},
 		"a length beyond": {[]byte{0xc6, 0xff, 0xff, 0xff, 0xff, 0xff}, "cut short"},
 	} {
-		if _, err := parseKey(c.content); err == nil || !strings.Contains(err.Error(), c.why) {
+		if _, err := parseKeys(c.content); err == nil || !strings.Contains(err.Error(), c.why) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
 }
 
 func TestArmourIsReadAsItWasWritten(t *testing.T) {
-	key, err := parseKey(testdata(t, "one.gpg"))
+	keys, err := parseKeys(testdata(t, "one.gpg"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	key := keys[0]
 	// gpg writes the same, down to the checksum.
 	if got := key.armored(); !bytes.Equal(got, testdata(t, "one.asc")) {
 		t.Errorf("it is written as\n%s", got)
@@ -75,13 +81,15 @@ func FuzzParsingAKey(f *testing.F) {
 		f.Add(testdata(f, name))
 	}
 	f.Fuzz(func(t *testing.T, content []byte) {
-		key, err := parseKey(content)
+		keys, err := parseKeys(content)
 		if err != nil {
 			return
 		}
-		again, err := parseKey(key.armored())
-		if err != nil || again.fingerprint != key.fingerprint {
-			t.Errorf("%s becomes %s, %v", key.fingerprint, again.fingerprint, err)
+		for _, key := range keys {
+			again, err := parseKeys(key.armored())
+			if err != nil || len(again) != 1 || again[0].fingerprint != key.fingerprint {
+				t.Errorf("%s becomes %v, %v", key.fingerprint, again, err)
+			}
 		}
 	})
 }
@@ -92,10 +100,11 @@ func TestTheRPMOfThisMachineImportsWhatIsWritten(t *testing.T) {
 		t.Log("there is none; the machines of the end-to-end tests have one")
 		return
 	}
-	key, err := parseKey(testdata(t, "one.gpg"))
+	keys, err := parseKeys(testdata(t, "one.gpg"))
 	if err != nil {
 		t.Fatal(err)
 	}
+	key := keys[0]
 	file, db := filepath.Join(t.TempDir(), "key"), t.TempDir()
 	if err := os.WriteFile(file, key.armored(), 0o600); err != nil {
 		t.Fatal(err)

@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -48,7 +47,7 @@ func (k *Repositories) Name() string { return "repository" }
 
 // Watches implements converge.Watcher.
 func (k *Repositories) Watches() []converge.Watch {
-	if len(k.wants)+len(k.ledger.Owned(k.Name())) == 0 {
+	if len(k.wants)+len(k.ledger.Owned(k.Name()))+len(k.ledger.Owned(brought)) == 0 {
 		return nil
 	}
 	return append(databaseWatches(k.system.FS), converge.Watch{Dir: repositoryDir}, converge.Watch{Dir: keyDir})
@@ -57,33 +56,6 @@ func (k *Repositories) Watches() []converge.Watch {
 func repositoryFile(name string) string { return path.Join(repositoryDir, name+".repo") }
 
 func keyFile(name string) string { return path.Join(keyDir, "RPM-GPG-KEY-soe-"+name) }
-
-// settings are what the file of a repository says. A repository that cannot be
-// reached holds up nothing: it is given up soon, and skipped.
-func settings(name string, r policy.Repository) []setting {
-	title, enabled := r.Title, "1"
-	if title == "" {
-		title = name
-	}
-	if r.Disabled {
-		enabled = "0"
-	}
-	all := []setting{
-		{"name", title},
-		{"baseurl", r.BaseURL},
-		{"enabled", enabled},
-		{"gpgcheck", "1"},
-		{"gpgkey", "file://" + keyFile(name)},
-		{"skip_if_unavailable", "1"},
-		{"timeout", "10"},
-		{"retries", "2"},
-		{"metadata_expire", "1800"},
-	}
-	if r.Priority > 0 {
-		all = append(all, setting{"priority", strconv.Itoa(r.Priority)})
-	}
-	return all
-}
 
 func content(name string, r policy.Repository) []byte {
 	var b strings.Builder
@@ -96,7 +68,12 @@ func content(name string, r policy.Repository) []byte {
 
 // attr is who may read the file: root alone when it holds a password.
 func attr(want policy.Want[policy.Repository]) system.Attr {
-	if len(want.Secrets) > 0 || strings.Contains(want.Spec.BaseURL, "@") {
+	for _, url := range []string{want.Spec.BaseURL, want.Spec.Metalink, want.Spec.MirrorList, want.Spec.Proxy} {
+		if strings.Contains(url, "@") {
+			return system.Attr{Mode: 0o600}
+		}
+	}
+	if len(want.Secrets) > 0 {
 		return system.Attr{Mode: 0o600}
 	}
 	return system.Attr{Mode: 0o644}
@@ -109,7 +86,7 @@ func (k *Repositories) Check(ctx context.Context) ([]converge.Resource, error) {
 		return unwanted, nil
 	}
 	imported, keysErr := k.imported(ctx)
-	elsewhere, err := k.elsewhere()
+	files, elsewhere, err := k.definitions()
 	if err != nil {
 		return nil, err
 	}
@@ -127,22 +104,16 @@ func (k *Repositories) Check(ctx context.Context) ([]converge.Resource, error) {
 			resources = append(resources, r)
 			continue
 		}
+		if want.Spec.Brought() {
+			k.checkBrought(&r, want, files)
+			resources = append(resources, r)
+			continue
+		}
 		k.checkFile(&r, want)
 		if other := elsewhere[name]; other != "" {
 			r.DiffersOpenly("defined in", repositoryFile(name)+" alone", other)
 		}
-		has, err := k.hasKey(want)
-		if err == nil && !has {
-			r.DiffersOpenly("key file", want.Spec.Fingerprint, "another, or none")
-		}
-		r.DoubtIf(err)
-		switch {
-		case r.State == converge.Unknown:
-		case keysErr == nil && !slices.ContainsFunc(imported, isKey(want.Spec.Fingerprint)):
-			r.DiffersOpenly("key", want.Spec.Fingerprint, "not imported")
-		case keysErr != nil && r.State == converge.Compliant:
-			r.DoubtFor(keysErr)
-		}
+		k.checkKeys(&r, want, imported, keysErr)
 		resources = append(resources, r)
 	}
 	return append(resources, unwanted...), nil
@@ -152,40 +123,18 @@ func (k *Repositories) Check(ctx context.Context) ([]converge.Resource, error) {
 // longer names.
 func (k *Repositories) unwanted() []converge.Resource {
 	var resources []converge.Resource
-	for _, id := range k.ledger.Owned(k.Name()) {
+	owned := k.ledger.Owned(k.Name())
+	for _, id := range k.ledger.Owned(brought) {
+		if id = policy.NewID(k.Name(), id.Name()); !slices.Contains(owned, id) {
+			owned = append(owned, id)
+		}
+	}
+	for _, id := range owned {
 		if !slices.ContainsFunc(k.wants, func(w policy.Want[policy.Repository]) bool { return w.ID == id }) {
 			resources = append(resources, converge.Unwanted(id, "the policy wanted it once, and no longer names it"))
 		}
 	}
 	return resources
-}
-
-// imported are the versions of gpg-pubkey in the rpm database: of each key the end
-// of its fingerprint, eight digits of it at least.
-func (k *Repositories) imported(ctx context.Context) ([]string, error) {
-	out, err := k.keys.ask(ctx)
-	if err != nil {
-		return nil, err
-	}
-	if out.ExitCode != 0 && !strings.Contains(string(out.Stdout), "is not installed") {
-		k.keys.forget()
-		return nil, fmt.Errorf("cannot ask the rpm database: %s", out.LastLine())
-	}
-	if out.ExitCode != 0 {
-		return nil, nil
-	}
-	keys := strings.Fields(string(out.Stdout))
-	if slices.ContainsFunc(keys, func(key string) bool { return strings.Trim(key, "0123456789abcdefABCDEF") != "" }) || len(keys) == 0 {
-		k.keys.forget()
-		return nil, fmt.Errorf("cannot ask the rpm database: of its keys it says %q", out.LastLine())
-	}
-	return keys, nil
-}
-
-func isKey(fingerprint string) func(string) bool {
-	return func(version string) bool {
-		return len(version) >= 8 && strings.HasSuffix(fingerprint, strings.ToUpper(version))
-	}
 }
 
 // checkFile compares the file with what is wanted. What is in a URL is not shown
@@ -256,17 +205,17 @@ func compare(r *converge.Resource, want, got []setting, secret bool) {
 	}
 }
 
-// elsewhere are the repositories that are defined in a file other than their own:
-// which of the two definitions counts is up to the order of the files.
-func (k *Repositories) elsewhere() (map[string]string, error) {
+// definitions are the files that define each repository, and those of them that are not its
+// own: which of two definitions counts is up to the order of the files.
+func (k *Repositories) definitions() (files, elsewhere map[string]string, err error) {
 	names, err := k.system.FS.ReadDir(repositoryDir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, nil, nil
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	found := map[string]string{}
+	files, elsewhere = map[string]string{}, map[string]string{}
 	for _, base := range names {
 		file := path.Join(repositoryDir, base)
 		if path.Ext(base) != ".repo" {
@@ -277,34 +226,22 @@ func (k *Repositories) elsewhere() (map[string]string, error) {
 			continue // it is a link that leads nowhere, or went meanwhile
 		}
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		for section := range parseINI(text) {
+			files[section] = file
 			if section != strings.TrimSuffix(base, ".repo") {
-				found[section] = file
+				elsewhere[section] = file
 			}
 		}
 	}
-	return found, nil
-}
-
-// hasKey says whether the agent's copy of the key is the one wanted.
-func (k *Repositories) hasKey(want policy.Want[policy.Repository]) (bool, error) {
-	content, info, err := k.system.FS.Inspect(keyFile(want.ID.Name()))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false, nil
-	}
-	if err != nil || info.UID != 0 || info.Mode != 0o644 {
-		return false, err
-	}
-	key, err := parseKey(content)
-	return err == nil && key.fingerprint == want.Spec.Fingerprint, nil
+	return files, elsewhere, nil
 }
 
 // Repair implements converge.Kind.
 func (k *Repositories) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
 	var outcomes []converge.Outcome
-	elsewhere, err := k.elsewhere()
+	files, elsewhere, err := k.definitions()
 	if err != nil {
 		return all(drifted, err)
 	}
@@ -314,11 +251,14 @@ func (k *Repositories) Repair(ctx context.Context, drifted []converge.Resource) 
 		}
 		name := want.ID.Name()
 		var err error
-		if want.Spec.Ensure == policy.Absent {
+		switch {
+		case want.Spec.Ensure == policy.Absent:
 			k.ledger.Disown(want.ID)
 			err = k.remove(name)
-		} else {
-			err = errors.Join(k.setKey(ctx, want), k.setFile(want))
+		case want.Spec.Brought():
+			err = k.setBrought(want, files)
+		default:
+			err = errors.Join(k.setKeys(ctx, want), k.setFile(want))
 			if other := elsewhere[name]; other != "" {
 				err = errors.Join(err, public.Error(fmt.Errorf("%s defines it too; remove it there", other)))
 			}
@@ -331,7 +271,7 @@ func (k *Repositories) Repair(ctx context.Context, drifted []converge.Resource) 
 		if !slices.ContainsFunc(drifted, func(d converge.Resource) bool { return d.ID == r.ID }) {
 			continue
 		}
-		if err := k.giveBack(r.ID); err != nil {
+		if err := k.giveBack(r.ID, files); err != nil {
 			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: public.Because("cannot take the repository "+r.ID.Name()+" away", err)})
 		}
 	}
@@ -340,7 +280,10 @@ func (k *Repositories) Repair(ctx context.Context, drifted []converge.Resource) 
 
 // giveBack makes of the repository what it was before the agent. The imported key
 // stays: with it the packages from there can still be verified.
-func (k *Repositories) giveBack(id policy.ID) error {
+func (k *Repositories) giveBack(id policy.ID, files map[string]string) error {
+	if k.ledger.Owns(policy.NewID(brought, id.Name())) && !k.ledger.Owns(id) {
+		return k.giveBackSettings(id.Name(), files)
+	}
 	for _, file := range []string{repositoryFile(id.Name()), keyFile(id.Name())} {
 		err := k.ledger.Release(file,
 			func(original system.Kept) error {
@@ -355,6 +298,7 @@ func (k *Repositories) giveBack(id policy.ID) error {
 		}
 	}
 	k.ledger.Disown(id)
+	k.ledger.Disown(policy.NewID(brought, id.Name()))
 	return nil
 }
 
@@ -376,52 +320,4 @@ func (k *Repositories) setFile(want policy.Want[policy.Repository]) error {
 	name := want.ID.Name()
 	k.ledger.Own(want.ID)
 	return k.system.FS.WriteFile(repositoryFile(name), content(name, want.Spec), attr(want))
-}
-
-// setKey brings the key to the machine and into the rpm database. When it cannot be
-// had, a wrong one does not stay: without a key nothing is installed, which the
-// file says in any case.
-func (k *Repositories) setKey(ctx context.Context, want policy.Want[policy.Repository]) error {
-	file := keyFile(want.ID.Name())
-	has, err := k.hasKey(want)
-	if err != nil {
-		return err
-	}
-	if !has {
-		key, err := k.fetch(ctx, want.Spec)
-		if err != nil {
-			return errors.Join(public.Because("cannot use its key", err), k.system.FS.Remove(file))
-		}
-		if err := k.system.FS.WriteFile(file, key.armored(), system.Attr{Mode: 0o644}); err != nil {
-			return err
-		}
-	}
-	imported, err := k.imported(ctx)
-	if err != nil || slices.ContainsFunc(imported, isKey(want.Spec.Fingerprint)) {
-		return err
-	}
-	out, err := k.manager.unlocked(ctx, system.Command{Argv: []string{"rpm", "--import", file}})
-	if err != nil {
-		return err
-	}
-	k.keys.forget()
-	if imported, err = k.imported(ctx); err == nil && !slices.ContainsFunc(imported, isKey(want.Spec.Fingerprint)) {
-		err = fmt.Errorf("cannot import its key: %s", out.LastLine())
-	}
-	return err
-}
-
-func (k *Repositories) fetch(ctx context.Context, want policy.Repository) (publicKey, error) {
-	content, err := fetchKey(ctx, k.system.FS, want.GPGKey)
-	if err != nil {
-		return publicKey{}, err
-	}
-	key, err := parseKey(content)
-	if err != nil {
-		return publicKey{}, err
-	}
-	if key.fingerprint != want.Fingerprint {
-		return publicKey{}, public.Error(fmt.Errorf("its fingerprint is %s, and the policy says %s", key.fingerprint, want.Fingerprint))
-	}
-	return key, nil
 }

@@ -39,7 +39,7 @@ func TestARepositoryIsWrittenWithAVerifiedCopyOfItsKey(t *testing.T) {
 	d := newDesk(t, world{})
 	k := d.repositories(policy.Repository{
 		Ensure: policy.Present, Title: "Corporate", BaseURL: "https://rpm.example.com/$basearch",
-		GPGKey: keyServer(t).URL + "/one.gpg", Fingerprint: keyOne, Priority: 10,
+		GPGKeys: []string{keyServer(t).URL + "/one.gpg"}, Fingerprints: []string{keyOne}, RepositorySettings: policy.RepositorySettings{Priority: 10},
 	})
 	_, states := check(t, k)
 	same(t, "before", states, map[string]string{
@@ -75,7 +75,7 @@ func TestAKeyThatIsNotTheOneNamedIsNeitherKeptNorImported(t *testing.T) {
 	gone.Close()
 	password := "pass" + "word"
 	for url, why := range map[string]string{
-		server.URL + "/two-keys.asc": "more than one key",
+		server.URL + "/two-keys.asc": "and the policy says " + keyOne,
 		server.URL + "/none":         "127.0.0.1 does not give it: 404 Not Found",
 		gone.URL:                     "connection refused",
 		strings.Replace(gone.URL, "//", "//user:"+password+"@", 1) + "/?token=" + password: "connection refused",
@@ -85,7 +85,7 @@ func TestAKeyThatIsNotTheOneNamedIsNeitherKeptNorImported(t *testing.T) {
 		// Somebody has switched the signatures off, and put a key of his own in place.
 		d.write("/etc/yum.repos.d/corp.repo", "[corp]\nbaseurl=https://rpm.example.com/\ngpgcheck=0\n")
 		d.write("/etc/pki/rpm-gpg/RPM-GPG-KEY-soe-corp", string(testdata(t, "two-blocks.asc")))
-		k := d.repositories(policy.Repository{Ensure: policy.Present, BaseURL: "https://rpm.example.com/", GPGKey: url, Fingerprint: keyOne})
+		k := d.repositories(policy.Repository{Ensure: policy.Present, BaseURL: "https://rpm.example.com/", GPGKeys: []string{url}, Fingerprints: []string{keyOne}})
 		reason := repair(t, k)["corp"]
 		if !strings.Contains(reason, why) || strings.Contains(reason, password) {
 			t.Errorf("%s: %s", url, reason)
@@ -105,7 +105,7 @@ func TestAKeyThatIsNotTheOneNamedIsNeitherKeptNorImported(t *testing.T) {
 func TestAWrongFingerprintNamesBoth(t *testing.T) {
 	d := newDesk(t, world{})
 	wanted := strings.Repeat("A", 40)
-	k := d.repositories(policy.Repository{Ensure: policy.Present, BaseURL: "https://rpm.example.com/", GPGKey: keyServer(t).URL + "/one.asc", Fingerprint: wanted})
+	k := d.repositories(policy.Repository{Ensure: policy.Present, BaseURL: "https://rpm.example.com/", GPGKeys: []string{keyServer(t).URL + "/one.asc"}, Fingerprints: []string{wanted}})
 	same(t, "the reasons", repair(t, k), map[string]string{
 		"corp": "cannot set up the repository corp: cannot use its key: its fingerprint is " + keyOne + ", and the policy says " + wanted,
 	})
@@ -115,7 +115,7 @@ func TestAPasswordInAURLIsForRootAloneAndNeverShown(t *testing.T) {
 	d := newDesk(t, world{})
 	d.imported = []string{"0ce7dfd2"}
 	const url = "https://agent:hunter2@rpm.example.com/"
-	k := d.repositories(policy.Repository{Ensure: policy.Present, BaseURL: url, GPGKey: keyServer(t).URL + "/one.asc", Fingerprint: keyOne}, "hunter2")
+	k := d.repositories(policy.Repository{Ensure: policy.Present, BaseURL: url, GPGKeys: []string{keyServer(t).URL + "/one.asc"}, Fingerprints: []string{keyOne}}, "hunter2")
 	d.write("/etc/yum.repos.d/corp.repo", "[corp]\nbaseurl=https://agent:hunter1@rpm.example.com/\n")
 	resources, err := k.Check(t.Context())
 	if err != nil {
@@ -155,7 +155,7 @@ func TestWhatSomebodyChangedInARepositoryIsSaid(t *testing.T) {
 func TestARepositoryDefinedTwiceIsNotInLine(t *testing.T) {
 	d := newDesk(t, world{})
 	d.imported = []string{"0ce7dfd2"}
-	k := d.repositories(policy.Repository{Ensure: policy.Present, BaseURL: "https://rpm.example.com/", GPGKey: keyServer(t).URL + "/one.asc", Fingerprint: keyOne})
+	k := d.repositories(policy.Repository{Ensure: policy.Present, BaseURL: "https://rpm.example.com/", GPGKeys: []string{keyServer(t).URL + "/one.asc"}, Fingerprints: []string{keyOne}})
 	repair(t, k)
 	d.write("/etc/yum.repos.d/by-hand.repo", "[corp]\nbaseurl=http://elsewhere/\n")
 	same(t, "the reasons", repair(t, k), map[string]string{

@@ -237,11 +237,13 @@ func (y *yum) imports(name string) {
 	if err != nil {
 		y.t.Error(err)
 	}
-	key, err := parseKey(content)
+	keys, err := parseKeys(content)
 	if err != nil {
 		y.t.Error(err)
 	}
-	y.imported = append(y.imported, strings.ToLower(key.fingerprint[32:]))
+	for _, key := range keys {
+		y.imported = append(y.imported, strings.ToLower(key.fingerprint[32:]))
+	}
 	y.write("/var/lib/rpm/Packages", strings.Repeat("key", len(y.imported)))
 }
 

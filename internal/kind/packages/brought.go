@@ -1,0 +1,112 @@
+package packages
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// brought is, in the ledger, the kind of the repositories that something else has brought
+// and of which the agent has set something.
+const brought = "brought"
+
+var errNotBrought = errors.New("no file in " + repositoryDir + " defines it: name the package that brings it in [packages], or say its baseurl, gpgkey and fingerprint")
+
+// checkBrought compares the settings of a repository that something else has brought.
+func (k *Repositories) checkBrought(r *converge.Resource, want policy.Want[policy.Repository], files map[string]string) {
+	name := want.ID.Name()
+	file := files[name]
+	if file == "" {
+		r.DiffersOpenly("defined", "by a file in "+repositoryDir, "by none")
+		r.Note(errNotBrought.Error())
+		return
+	}
+	text, err := k.system.FS.ReadFile(file)
+	if err != nil {
+		r.DoubtFor(err)
+		return
+	}
+	section := parseINI(text)[name]
+	for _, s := range optional(want.Spec.RepositorySettings) {
+		got, set := value(section, s.key)
+		switch {
+		case !set && s == setting{"enabled", "1"}, set && truth(got) == truth(s.value):
+		case strings.Contains(s.value+got, "@"): // a password may be in it
+			r.Differs(s.key, "‹secret›", "another")
+		case !set:
+			r.DiffersOpenly(s.key, s.value, "not set")
+		default:
+			r.DiffersOpenly(s.key, s.value, got)
+		}
+	}
+}
+
+// setBrought makes the settings, and leaves all else that the file says.
+func (k *Repositories) setBrought(want policy.Want[policy.Repository], files map[string]string) error {
+	name := want.ID.Name()
+	file := files[name]
+	if file == "" {
+		return public.Error(errNotBrought)
+	}
+	text, info, err := k.system.FS.Inspect(file)
+	if err != nil {
+		return err
+	}
+	section := parseINI(text)[name]
+	for _, s := range optional(want.Spec.RepositorySettings) {
+		if got, set := value(section, s.key); !set || truth(got) != truth(s.value) {
+			text = withSetting(text, name, s.key, s.value, true)
+		}
+	}
+	if strings.Contains(want.Spec.Proxy, "@") {
+		info.Mode &= 0o600
+	}
+	k.ledger.Own(policy.NewID(brought, name))
+	return k.system.FS.WriteFile(file, text, info.Attr)
+}
+
+// giveBackSettings makes the settings of a repository what they were before the agent.
+func (k *Repositories) giveBackSettings(name string, files map[string]string) error {
+	file := files[name]
+	if file == "" { // what brought it has taken it away
+		k.ledger.Disown(policy.NewID(brought, name))
+		return nil
+	}
+	original, kept, err := k.ledger.Original(file)
+	if err != nil {
+		return err
+	}
+	restore := func(original system.Kept) error {
+		text, info, err := k.system.FS.Inspect(file)
+		if err != nil {
+			return err
+		}
+		before := parseINI(original.Content)[name]
+		for _, key := range optionalKeys() {
+			was, set := value(before, key)
+			if got, is := value(parseINI(text)[name], key); is != set || got != was {
+				text = withSetting(text, name, key, was, set)
+			}
+		}
+		attr := info.Attr
+		attr.Mode = original.Info.Mode
+		return k.system.FS.WriteFile(file, text, attr)
+	}
+	others := slices.ContainsFunc(k.ledger.Owned(brought), func(id policy.ID) bool { return id.Name() != name && files[id.Name()] == file })
+	switch {
+	case others && kept: // what was there before is still of use
+		err = restore(original)
+	default:
+		err = k.ledger.Release(file, restore, func() error { return fmt.Errorf("%s was made by the agent", file) })
+	}
+	if err == nil {
+		k.ledger.Disown(policy.NewID(brought, name))
+	}
+	return err
+}

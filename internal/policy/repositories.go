@@ -1,0 +1,194 @@
+package policy
+
+import (
+	"reflect"
+	"regexp"
+	"strings"
+)
+
+// Repository is a repository of yum or dnf: its file, /etc/yum.repos.d/NAME.repo, with its
+// keys, or some settings of one that something else has Brought. Packages from it are
+// always checked against its keys.
+type Repository struct {
+	Ensure       Ensure   `json:"ensure"`
+	Title        string   `json:"title,omitempty"`
+	BaseURL      string   `json:"baseurl,omitempty"`
+	Metalink     string   `json:"metalink,omitempty"`
+	MirrorList   string   `json:"mirrorlist,omitempty"`
+	GPGKeys      []string `json:"gpgkey,omitempty"`      // URLs; there may be several keys at one
+	Fingerprints []string `json:"fingerprint,omitempty"` // of all keys: 40 hex digits, upper case
+	RepositorySettings
+}
+
+// RepositorySettings are what may be set of any repository, as in yum.conf(5) and
+// dnf.conf(5). What is nil or empty is the default of the agent, or in one that something
+// else has brought, left as it is.
+type RepositorySettings struct {
+	Enabled           *bool    `json:"enabled,omitempty"`
+	Priority          int      `json:"priority,omitempty"`
+	Exclude           []string `json:"exclude,omitempty"`
+	IncludePkgs       []string `json:"includepkgs,omitempty"`
+	Proxy             string   `json:"proxy,omitempty"`
+	SSLCACert         string   `json:"sslcacert,omitempty"`
+	SSLClientCert     string   `json:"sslclientcert,omitempty"`
+	SSLClientKey      string   `json:"sslclientkey,omitempty"`
+	MetadataExpire    string   `json:"metadata_expire,omitempty"`
+	SkipIfUnavailable *bool    `json:"skip_if_unavailable,omitempty"`
+	ModuleHotfixes    *bool    `json:"module_hotfixes,omitempty"`
+}
+
+// Brought says whether the repository is one that a package or a person brings, of which
+// the policy only sets something.
+func (r Repository) Brought() bool {
+	return r.Ensure == Present && reflect.DeepEqual(r, Repository{Ensure: Present, RepositorySettings: r.RepositorySettings})
+}
+
+// Expand implements Spec.
+func (r Repository) Expand(expand func(string) string) Spec {
+	for _, text := range []*string{&r.BaseURL, &r.Metalink, &r.MirrorList, &r.Proxy} {
+		*text = expand(*text)
+	}
+	if r.GPGKeys != nil {
+		r.GPGKeys = expandAll(r.GPGKeys, expand)
+	}
+	if r.Fingerprints != nil {
+		r.Fingerprints = expandAll(r.Fingerprints, func(text string) string { return plainFingerprint(expand(text)) })
+	}
+	return r
+}
+
+func (d *decoder) repositories(t *table) {
+	d.each(t, func(name string, r *table) {
+		repository := Repository{
+			Ensure: r.ensure(), Title: r.text("name"), BaseURL: r.text("baseurl"), Metalink: r.text("metalink"), MirrorList: r.text("mirrorlist"),
+			GPGKeys: r.oneOrMore("gpgkey"),
+			RepositorySettings: RepositorySettings{
+				Enabled: r.flag("enabled"), Exclude: r.texts("exclude"), IncludePkgs: r.texts("includepkgs"), Proxy: r.text("proxy"),
+				SSLCACert: r.text("sslcacert"), SSLClientCert: r.text("sslclientcert"), SSLClientKey: r.text("sslclientkey"),
+				MetadataExpire: r.text("metadata_expire"), SkipIfUnavailable: r.flag("skip_if_unavailable"), ModuleHotfixes: r.flag("module_hotfixes"),
+			},
+		}
+		for _, text := range r.oneOrMore("fingerprint") {
+			repository.Fingerprints = append(repository.Fingerprints, plainFingerprint(text))
+		}
+		if priority := r.number("priority"); priority != nil {
+			repository.Priority = *priority
+		}
+		d.set(t, name, NewID("repository", name), repository)
+	})
+}
+
+// oneOrMore reads a string, or an array of them.
+func (t *table) oneOrMore(key string) []string {
+	if t.isArray(key) {
+		return t.texts(key)
+	}
+	if text, there := read[string](t, key, "a string, or an array of strings"); there {
+		return []string{text}
+	}
+	return nil
+}
+
+var (
+	packagePattern = regexp.MustCompile(`^[^\s,=#;]+$`)
+	expiry         = regexp.MustCompile(`^([0-9]+(\.[0-9]+)?[smhd]?|never|-1)$`)
+	proxyURL       = regexp.MustCompile(`^((https?|socks[45]?h?)://[^\s,]+|_none_)$`)
+)
+
+func (v *validator) repository(r Repository) {
+	v.match(repositoryName, v.name, "is not a repository id")
+	v.ensure(r.Ensure)
+	if r.Ensure == Absent {
+		return
+	}
+	v.repositorySettings(r.RepositorySettings)
+	if r.Brought() {
+		v.refuse(reflect.DeepEqual(r.RepositorySettings, RepositorySettings{}),
+			"it needs a baseurl, a gpgkey and a fingerprint, or something that is to be set of a repository which a package brings")
+		return
+	}
+	v.refuse(r.BaseURL == "" && r.Metalink == "" && r.MirrorList == "", "it needs a baseurl, a metalink or a mirrorlist")
+	v.refuse(len(r.GPGKeys) == 0 || r.GPGKeys[0] == "", "it needs a gpgkey: packages are only installed when they are signed")
+	v.refuse(len(r.Fingerprints) == 0, "it needs a fingerprint, by which the gpgkey is recognised")
+	for _, text := range r.Fingerprints {
+		v.match(fingerprint, text, "is not a fingerprint: 40 hexadecimal digits, with which the gpgkey is recognised")
+	}
+	v.refuse(breaksLine(r.Title), "%q has a line break or another control character", r.Title)
+	for _, url := range append([]string{r.BaseURL, r.Metalink, r.MirrorList}, r.GPGKeys...) {
+		v.refuse(breaksLine(url), "%q has a line break or another control character", url)
+		v.refuse(url != "" && !v.open(url) && !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "file:///"),
+			"%q is none of https://, http:// and file:///", url)
+	}
+}
+
+func (v *validator) repositorySettings(s RepositorySettings) {
+	v.refuse(s.Priority < 0 || s.Priority > 99, "priority %d is not between 1 and 99", s.Priority)
+	for _, pattern := range append(append([]string{}, s.Exclude...), s.IncludePkgs...) {
+		v.match(packagePattern, pattern, "is not the name of a package, nor a pattern of names")
+	}
+	if s.Proxy != "" {
+		v.match(proxyURL, s.Proxy, `is not the URL of a proxy, nor "_none_"`)
+	}
+	for _, file := range []struct{ key, name string }{{"sslcacert", s.SSLCACert}, {"sslclientcert", s.SSLClientCert}, {"sslclientkey", s.SSLClientKey}} {
+		if file.name != "" {
+			v.absolute(file.key, file.name)
+		}
+	}
+	v.refuse((s.SSLClientCert == "") != (s.SSLClientKey == ""), "sslclientcert and sslclientkey belong together")
+	if s.MetadataExpire != "" {
+		v.match(expiry, s.MetadataExpire, `is not a time such as "6h", nor "never"`)
+	}
+}
+
+func (r Repository) lines() []string {
+	lines := pairs("ensure", r.Ensure.unlessPresent(), "name", r.Title, "baseurl", r.BaseURL, "metalink", r.Metalink, "mirrorlist", r.MirrorList,
+		"gpgkey", oneIfSo(r.GPGKeys), "fingerprint", oneIfSo(r.Fingerprints))
+	if r.Priority != 0 {
+		lines = append(lines, pair("priority", r.Priority))
+	}
+	return append(lines, pairs("enabled", r.Enabled, "exclude", r.Exclude, "includepkgs", r.IncludePkgs, "proxy", r.Proxy,
+		"sslcacert", r.SSLCACert, "sslclientcert", r.SSLClientCert, "sslclientkey", r.SSLClientKey, "metadata_expire", r.MetadataExpire,
+		"skip_if_unavailable", r.SkipIfUnavailable, "module_hotfixes", r.ModuleHotfixes)...)
+}
+
+// oneIfSo is a list of one as that one.
+func oneIfSo(texts []string) any {
+	if len(texts) == 1 {
+		return texts[0]
+	}
+	return texts
+}
+
+func repositoryForm() *form {
+	url := func(doc string) *form { return &form{doc: doc, types: []string{aString}, pattern: anyURL, open: true} }
+	fingerprint := func(doc string) *form {
+		return &form{doc: doc, types: []string{aString}, pattern: anyFingerprint, open: true}
+	}
+	settings := []key{
+		{name: "priority", form: whole("as in yum.conf(5); 0: the default of the package manager", 0, 99)},
+		{name: "enabled", form: yesOrNo("as in yum.conf(5); left out: `true`")},
+		{name: "exclude", form: texts("packages that are not taken from it, also by `*`", like("", packagePattern.String())).eg(`["kernel*"]`)},
+		{name: "includepkgs", form: texts("the only packages that are taken from it, also by `*`", like("", packagePattern.String()))},
+		{name: "proxy", form: &form{doc: "the proxy by which it is reached, or `_none_`", types: []string{aString}, pattern: proxyURL.String(), open: true}},
+		{name: "sslcacert", form: like("the file of the authorities by which its server is verified", absolutePath)},
+		{name: "sslclientcert", form: like("the file of the machine's certificate for its server", absolutePath)},
+		{name: "sslclientkey", form: like("the file of the key of that certificate", absolutePath)},
+		{name: "metadata_expire", form: like("how long what it has is believed to be so, in seconds or with `m`, `h`, `d`; left out: half an hour", expiry.String()).eg(`"6h"`)},
+		{name: "skip_if_unavailable", form: yesOrNo("what else is to be installed goes on without it when it cannot be reached; left out: `true`")},
+		{name: "module_hotfixes", form: yesOrNo("modules of dnf hide none of its packages")},
+	}
+	needs := [][]string{{"baseurl", "gpgkey", "fingerprint"}, {"metalink", "gpgkey", "fingerprint"}, {"mirrorlist", "gpgkey", "fingerprint"}, {"ensure"}}
+	for _, k := range settings {
+		needs = append(needs, []string{k.name})
+	}
+	return record("a package repository; packages from it are checked against its keys. Without a place and a key: settings of one that something else has brought",
+		append([]key{
+			ensureKey(),
+			{name: "name", form: text("its title")},
+			{name: "baseurl", form: url("where it is").eg(`"https://rpm.example.com/al2/$basearch"`)},
+			{name: "metalink", form: url("where a list of its mirrors with digests is")},
+			{name: "mirrorlist", form: url("where a list of its mirrors is")},
+			{name: "gpgkey", form: oneOf("", url("where its key is"), texts("where its keys are, if there are several", url("")))},
+			{name: "fingerprint", form: oneOf("", fingerprint("that of its key, 40 hexadecimal digits: another key is not imported"), texts("those of all its keys: no other is imported", fingerprint("")))},
+		}, settings...)...).needing(needs...)
+}
