@@ -14,9 +14,19 @@ type TmpfilesLine struct {
 	Number   int
 	Kind     byte
 	Boot     bool   // it is for the boot alone (!)
+	Added    bool   // it stands beside others for its path (+)
 	Path     string // with what its specifiers stand for, where that is the same on every machine
 	Age      string // "": nothing is removed for its age
 	Argument string
+	rest     string // all behind the path
+}
+
+// Conflicts says whether of two lines only one counts.
+func (l TmpfilesLine) Conflicts(other TmpfilesLine) bool {
+	const owning, patterns = "fFwdDevqQpLcbCxXrR", "wexXrR"
+	is := func(kinds string, line TmpfilesLine) bool { return strings.IndexByte(kinds, line.Kind) >= 0 }
+	return l.Path == other.Path && !l.Added && is(owning, l) && is(owning, other) && is(patterns, l) == is(patterns, other) &&
+		(l.Kind != other.Kind || l.rest != other.rest)
 }
 
 // TmpfilesLines are the lines of a file for systemd-tmpfiles.
@@ -29,7 +39,8 @@ func TmpfilesLines(content string) []TmpfilesLine {
 		if len(fields) < 2 || strings.HasPrefix(fields[0], "#") {
 			continue
 		}
-		line := TmpfilesLine{Number: number, Kind: fields[0][0], Boot: strings.Contains(fields[0], "!"), Path: specified(fields[1])}
+		line := TmpfilesLine{Number: number, Kind: fields[0][0], Boot: strings.Contains(fields[0], "!"), Added: strings.Contains(fields[0], "+"), Path: specified(fields[1])}
+		line.rest = strings.Join(fields[2:], "\x00")
 		if len(fields) > 5 && fields[5] != "-" {
 			line.Age = fields[5]
 		}
@@ -103,6 +114,21 @@ func Written(file, content string) string {
 		return writtenByTmpfiles(content)
 	case path.Base(dir) == "sysusers.d":
 		return writtenBySysusers(content)
+	case strings.HasPrefix(file, "/etc/systemd/system/"):
+		return coveredByMount(content)
+	}
+	return ""
+}
+
+// coveredByMount says of a unit that it mounts something over what is protected.
+func coveredByMount(content string) string {
+	number := 0
+	for text := range strings.SplitSeq(content, "\n") {
+		number++
+		where, found := strings.CutPrefix(strings.ReplaceAll(text, " ", ""), "Where=")
+		if why := protected.Pattern(specified(where), false); found && (why != "" || path.Clean(where) == "/etc") {
+			return strings.TrimSuffix(fmt.Sprintf("line %d has systemd mount something over %s: %s", number, where, why), ": ")
+		}
 	}
 	return ""
 }
@@ -205,6 +231,9 @@ func mentioned(file, content string) (found []Mention) {
 	for text := range strings.SplitSeq(content, "\n") {
 		number++
 		text = strings.TrimSpace(text)
+		if _, output, found := strings.Cut(text, ":/"); unit && found && strings.HasPrefix(text, "Standard") {
+			text = "ExecStart=> /" + output // file:, append: and truncate: write
+		}
 		if strings.HasPrefix(text, "#") || unit && !strings.HasPrefix(text, "Exec") {
 			continue
 		}

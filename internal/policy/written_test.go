@@ -39,6 +39,16 @@ func TestWhatAFileHasOthersWriteIsAskedOfTheProtectedList(t *testing.T) {
 	}
 }
 
+func TestAMountOverWhatIsProtectedIsRefused(t *testing.T) {
+	for where, good := range map[string]bool{"/data": true, "/var/log": true, "/etc/pam.d": false, "/etc": false, "/var/lib/skylight": false} {
+		for _, file := range []string{"/etc/systemd/system/a.mount", "/etc/systemd/system/a.mount.d/b.conf"} {
+			if got := Written(file, "[Mount]\nWhat=/dev/sdb\nWhere = "+where+"\n"); (got == "") != good {
+				t.Errorf("%s over %s: %q", file, where, got)
+			}
+		}
+	}
+}
+
 func TestAnAuthorIsWarnedOfWhatCronAndSystemdWouldWrite(t *testing.T) {
 	for content, want := range map[string]bool{
 		"@daily root /usr/bin/true\n": false, "@daily root cat /etc/passwd >/run/copy\n": false, "@daily root cp /etc/hosts /run/x\n": false, "# rm /etc/passwd\n": false, "@daily root rm -f /run/x; cat /etc/passwd\n": false,
@@ -51,7 +61,7 @@ func TestAnAuthorIsWarnedOfWhatCronAndSystemdWouldWrite(t *testing.T) {
 		}
 	}
 	for content, want := range map[string]bool{
-		"[Service]\nExecStart=/usr/bin/app /etc/hosts\n": false, "[Service]\nExecStartPre=-/bin/sh -c 'echo x >/etc/hosts'\n": true, "[Service]\nExecStop=/bin/rm /etc/pam.d/a\n": true, "[Unit]\nDescription=rm /etc/passwd\n": false,
+		"[Service]\nExecStart=/usr/bin/app /etc/hosts\n": false, "[Service]\nExecStartPre=-/bin/sh -c 'echo x >/etc/hosts'\n": true, "[Service]\nExecStop=/bin/rm /etc/pam.d/a\n": true, "[Unit]\nDescription=rm /etc/passwd\n": false, "[Service]\nStandardOutput=append:/etc/hosts\n": true, "[Service]\nStandardOutput=append:/var/log/a\n": false,
 	} {
 		for _, file := range []string{"/etc/systemd/system/a.service", "/etc/systemd/system/a.service.d/b.conf"} {
 			got := advised(t, "2026-11-21 12:00:00", "[dropins.\""+file+"\"]\ncontent = '''\n"+content+"'''\n")
@@ -104,10 +114,20 @@ func TestAModeOrAnOwnerForWhichItsReaderPassesOverAFileIsRefused(t *testing.T) {
 		mode        fs.FileMode
 		good        bool
 	}{
-		{"/etc/cron.d/a", "", 0o644, true}, {"/etc/cron.d/a", "", 0o600, true}, {"/etc/cron.d/a", "", 0o755, false}, {"/etc/cron.d/a", "", 0o664, false}, {"/etc/cron.d/a", "app", 0o644, false},
-		{"/etc/cron.daily/a", "", 0o700, true}, {"/etc/cron.daily/a", "", 0o644, false}, {"/etc/update-motd.d/a", "", 0o644, false},
-		{"/etc/sudoers.d/a", "", 0o440, true}, {"/etc/sudoers.d/a", "", 0o660, false}, {"/etc/sudoers.d/a", "app", 0o440, false},
-		{"/etc/logrotate.d/a", "", 0o640, true}, {"/etc/logrotate.d/a", "", 0o664, false}, {"/etc/sysctl.d/a.conf", "app", 0o664, true},
+		{"/etc/cron.d/a", "", 0o644, true},
+		{"/etc/cron.d/a", "", 0o600, true},
+		{"/etc/cron.d/a", "", 0o755, false},
+		{"/etc/cron.d/a", "", 0o664, false},
+		{"/etc/cron.d/a", "app", 0o644, false},
+		{"/etc/cron.daily/a", "", 0o700, true},
+		{"/etc/cron.daily/a", "", 0o644, false},
+		{"/etc/update-motd.d/a", "", 0o644, false},
+		{"/etc/sudoers.d/a", "", 0o440, true},
+		{"/etc/sudoers.d/a", "", 0o660, false},
+		{"/etc/sudoers.d/a", "app", 0o440, false},
+		{"/etc/logrotate.d/a", "", 0o640, true},
+		{"/etc/logrotate.d/a", "", 0o664, false},
+		{"/etc/sysctl.d/a.conf", "app", 0o664, true},
 	} {
 		got := validate(NewID("dropin", test.file), Dropin{Ensure: Present, Mode: &test.mode, Owner: test.owner}, true)
 		if (len(got) == 0) != test.good {

@@ -144,9 +144,10 @@ sed -i '/^include/d' /etc/logrotate.conf /etc/nftables.conf; sed -i '/^\$Include
 	d.plan(t).wants(t, map[policy.ID]converge.State{"dropin/etc/ssh/sshd_config.d/10-soe.conf": converge.Compliant})
 }
 
-func TestAFileThatPutsAPackagesFileOutOfForceInLogrotateIsRefused(t *testing.T) {
+func TestAFileIsCheckedWithAllThatItsReaderReadsAndNoPackagesFileIsPutOutOfForce(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t)
+	d.MustWriteFile(t, "/etc/nftables.conf", box.File{Content: "flush ruleset\ninclude \"/etc/nftables.d/*.nft\"\n"})
 	const first, log = "/etc/logrotate.d/00-soe", "/var/log/dpkg.log" // which is dpkg's
 	rotated := func() bool {
 		said, err := d.Exec(t.Context(), "sh", "-c", "logrotate -d /etc/logrotate.conf 2>&1")
@@ -160,10 +161,19 @@ func TestAFileThatPutsAPackagesFileOutOfForceInLogrotateIsRefused(t *testing.T) 
 content = "`+log+` {\n\tweekly\n\tmissingok\n}\n"
 [dropins."/etc/logrotate.d/soe"]
 content = "/var/log/soe-none.log {\n\tweekly\n}\n"
+[dropins."/etc/nftables.d/soe.nft"]
+content = "table inet soe { chain a { bad; } }\n"
+[dropins."/etc/tmpfiles.d/zz-soe.conf"]
+content = "d /tmp 1777 root root 1d\n"
 [dropins."/etc/logrotate.d/soe-wrong"]
 content = "/var/log/soe-other.log {\n\tweakly\n}\n"
 `)
 	o.wants(t, map[policy.ID]converge.State{"dropin/etc/logrotate.d/soe": converge.Corrected, "dropin/etc/logrotate.d/soe-wrong": converge.Failed})
+	for id, why := range map[policy.ID]string{"dropin/etc/nftables.d/soe.nft": "nft refuses it: ", "dropin/etc/tmpfiles.d/zz-soe.conf": "/usr/lib/tmpfiles.d/tmp.conf has a line for /tmp"} {
+		if r := o.resource(id); r.State != converge.Failed || !strings.Contains(r.Reason, why) {
+			t.Errorf("%s is %s: %s", id, r.State, r.Reason)
+		}
+	}
 	if r := o.resource(policy.NewID("dropin", first)); r.State != converge.Failed || !strings.Contains(r.Reason, " dpkg:1 ") || !strings.Contains(r.Reason, "duplicate log entry for "+log) {
 		t.Errorf("it is %s: %s", r.State, r.Reason)
 	}

@@ -71,7 +71,7 @@ func (k *Kind) Watches() []converge.Watch {
 	mains := map[string]bool{}
 	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
 		watches = append(watches, converge.Watch{Dir: dir})
-		if r := readerOf(path.Join(dir, "file")); r != nil {
+		if r := readerOf(dir); r != nil {
 			for _, main := range r.mains {
 				mains[main] = true
 			}
@@ -125,6 +125,7 @@ type scene struct {
 	accounts  *accounts
 	sysctls   map[string]map[string]string // file → key → value
 	unsure    error                        // what of these could not be told
+	readers   map[string]*reader           // of directories
 	leftovers map[string]bool              // files of which a temporary one was left behind
 	awaiting  map[string]bool
 
@@ -143,7 +144,7 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) (*scene, er
 	unsure := k.Since(mark)
 	mark = k.Mark()
 	s := &scene{
-		hidden: map[string]error{}, sysctls: sysctls, unsure: unsure,
+		hidden: map[string]error{}, sysctls: sysctls, unsure: unsure, readers: map[string]*reader{},
 		at: k.system.Clock.Now(), entries: map[string]map[string]system.Info{},
 		accounts:  newAccounts(k.system),
 		leftovers: map[string]bool{}, awaiting: k.readNames(awaiting),
@@ -164,6 +165,7 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) (*scene, er
 		dirs[path.Dir(fileOf(want.ID))] = true
 	}
 	for dir := range dirs {
+		s.readers[dir] = readerOf(dir)
 		var names []string // a file of which nothing is known is looked at
 		var err error
 		if some {

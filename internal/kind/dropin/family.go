@@ -64,7 +64,7 @@ var families = []family{
 	{"/etc/environment.d", 0o644, checkEnvironment, awaitLogin},
 	{"/etc/chrony.d", 0o644, checkChrony, restartChrony},
 	{"/etc/chrony/conf.d", 0o644, checkChrony, restartChrony},
-	{nftablesDir, 0o644, nil, awaitReboot},
+	{nftablesDir, 0o644, checkNft, awaitReboot},
 	{auditDir, 0o640, checkAudit, loadAudit},
 	{"/etc/modules-load.d", 0o644, checkModules, loadModules},
 	{"/etc/polkit-1/rules.d", 0o644, checkScript, none},

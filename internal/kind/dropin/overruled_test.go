@@ -95,3 +95,39 @@ func TestWhatAnotherFileOfThePolicySaysToSSHDBeforeIsMeantSo(t *testing.T) {
 		}
 	}
 }
+
+func TestALineOfTmpfilesThatAnEarlierFileMakesVoidIsNotCalledCompliant(t *testing.T) {
+	const theirs = "/usr/lib/tmpfiles.d/tmp.conf"
+	for _, test := range []struct {
+		name, content string
+		void          bool
+	}{
+		{"/etc/tmpfiles.d/zz-soe.conf", "d /tmp 1777 root root 1d\n", true},
+		{"/etc/tmpfiles.d/10-soe.conf", "d /tmp 1777 root root 1d\n", false},
+		{"/etc/tmpfiles.d/tmp.conf", "d /tmp 1777 root root 1d\n", false},
+		{"/etc/tmpfiles.d/zz-soe.conf", "q /tmp 1777 root root 10d\n", false},
+		{"/etc/tmpfiles.d/zz-soe.conf", "z /tmp 1777\nd /run/a\nx /tmp\n", false},
+	} {
+		m := &running{root: machine(t, map[string]string{theirs: "q /tmp 1777 root root 10d\n"})}
+		r := m.one(t, test.name, test.content)
+		if (r.State == converge.Failed) != test.void || test.void && !strings.Contains(r.Reason, theirs+" has a line for /tmp") {
+			t.Errorf("%s with %q is %s: %s", test.name, test.content, r.State, r.Reason)
+		}
+	}
+}
+
+func TestAFileForNftablesIsCheckedWithTheWhole(t *testing.T) {
+	const name = "/etc/nftables.d/a.nft"
+	m := &running{root: machine(t, nil), reads: func(c system.Command) (system.Output, error) {
+		if c.Argv[0] == "nft" && c.Argv[len(c.Argv)-1] == "/etc/nftables.conf" && strings.Contains(string(c.Staged[name]), "bad") {
+			return system.Output{ExitCode: 1, Stderr: []byte(name + ":1:1-3: Error: syntax error, unexpected string\nbad\n^^^\n")}, nil
+		}
+		return system.Output{}, nil
+	}}
+	if r := m.one(t, name, "bad\n"); r.State != converge.Failed || !strings.Contains(r.Reason, "nft refuses it: "+name+":1:1-3: Error: syntax error") {
+		t.Errorf("it is %s: %s", r.State, r.Reason)
+	}
+	if r := m.one(t, name, "table inet a {}\n"); r.State != converge.Pending || r.Effect != converge.Reboot {
+		t.Errorf("it is %s: %s", r.State, r.Reason)
+	}
+}

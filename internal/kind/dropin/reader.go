@@ -89,8 +89,7 @@ var nobodys = map[string]string{
 	"sshd.d":        "sshd reads /etc/ssh/sshd_config, and what that includes",
 }
 
-func readerOf(name string) *reader {
-	dir := path.Dir(name)
+func readerOf(dir string) *reader {
 	for i := range whoReads {
 		if matched, _ := path.Match(whoReads[i].dir, dir); matched {
 			return &whoReads[i]
@@ -103,12 +102,11 @@ func readerOf(name string) *reader {
 const notRead = "not read here: "
 
 // unread says why nobody on this machine reads a file, or "".
-func (k *Kind) unread(want policy.Want[policy.Dropin]) (string, error) {
+func (k *Kind) unread(r *reader, want policy.Want[policy.Dropin]) (string, error) {
 	name := fileOf(want.ID)
 	if why := nobodys[path.Base(path.Dir(name))]; why != "" && want.Spec.Activate == nil {
 		return why, nil
 	}
-	r := readerOf(name)
 	if r == nil || slices.ContainsFunc(want.Spec.Activate, func(word string) bool { return strings.Contains(word, path.Dir(name)) }) {
 		return "", nil // a command that names the file itself reads it
 	}
@@ -133,7 +131,7 @@ func (k *Kind) unread(want policy.Want[policy.Dropin]) (string, error) {
 // reads it, or who does says otherwise.
 func (k *Kind) isRead(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], r *converge.Resource) {
 	mark := k.Mark()
-	why, err := k.unread(want)
+	why, err := k.unread(scene.readers[path.Dir(fileOf(want.ID))], want)
 	if why == "" && err == nil && k.system.Running() {
 		why, err = k.ask(ctx, scene, want, r)
 	}
@@ -163,6 +161,8 @@ func (k *Kind) ask(ctx context.Context, scene *scene, want policy.Want[policy.Dr
 		return "", err
 	case path.Dir(dir) == "/etc/systemd" && strings.HasSuffix(dir, ".conf.d"):
 		return k.overruledSystemd(name, content)
+	case dir == tmpfilesDir:
+		return k.overruledTmpfiles(name, content)
 	case path.Dir(dir) == unitDir:
 		return k.missingUnit(ctx, name)
 	}

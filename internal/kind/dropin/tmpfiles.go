@@ -3,6 +3,11 @@ package dropin
 import (
 	"context"
 	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -69,4 +74,39 @@ func removal(content string) (removes, waits bool) {
 		}
 	}
 	return removes, waits || removes && empties
+}
+
+// overruledTmpfiles says of which line of a file systemd-tmpfiles passes over at the boot, for
+// another file, which it reads before and is not the policy's, has one for the same path.
+func (k *Kind) overruledTmpfiles(name, content string) (string, error) {
+	earlier := map[string]string{}
+	for _, dir := range []string{tmpfilesDir, "/run/tmpfiles.d", "/usr/local/lib/tmpfiles.d", "/usr/lib/tmpfiles.d"} {
+		bases, err := k.system.FS.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		for _, base := range bases {
+			if base < path.Base(name) && strings.HasSuffix(base, ".conf") && earlier[base] == "" {
+				earlier[base] = path.Join(dir, base)
+			}
+		}
+	}
+	ours := policy.TmpfilesLines(content)
+	for _, base := range slices.Sorted(maps.Keys(earlier)) {
+		if k.namesHere(earlier[base]) {
+			continue
+		}
+		theirs, err := k.system.FS.ReadFile(earlier[base])
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		for _, their := range policy.TmpfilesLines(string(theirs)) {
+			for _, our := range ours {
+				if our.Conflicts(their) {
+					return fmt.Sprintf("%s has a line for %s, and of two systemd-tmpfiles goes by the first that it reads: take a name that sorts before, or the same name", earlier[base], our.Path), nil
+				}
+			}
+		}
+	}
+	return "", nil
 }

@@ -192,3 +192,35 @@ func onlyIdle(out system.Output) bool {
 	said := string(out.Stderr) + string(out.Stdout)
 	return strings.Contains(said, "there are no active actions configured") && !strings.Contains(said, "error during parsing")
 }
+
+// checkNft has nft read all that nftables.service loads, with the file in it: a broken one
+// would leave the machine without any rules.
+func checkNft(ctx context.Context, c candidate) error {
+	if c.content == nil || c.secret {
+		return nil
+	}
+	for _, main := range readerOf(nftablesDir).mains {
+		if _, err := c.system.FS.Stat(main); errors.Is(err, fs.ErrNotExist) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		says := func(content []byte) (string, error) {
+			out, err := c.system.Runner.Run(ctx, system.Command{Argv: []string{"nft", "-c", "-f", main}, ReadOnly: true, Staged: system.Staged{c.name: content}})
+			if errors.Is(err, system.ErrNotInstalled) || err == nil && out.ExitCode == 0 {
+				return "", nil
+			}
+			said, _, _ := strings.Cut(strings.TrimSpace(string(out.Stderr)), "\n")
+			return said, err
+		}
+		wrong, err := says(c.content)
+		if err != nil || wrong == "" {
+			return err
+		}
+		if before, err := says(nil); err != nil || before != "" {
+			return err // it is not this file, or that cannot be told
+		}
+		return fmt.Errorf("nft refuses it: %s", wrong)
+	}
+	return nil
+}
