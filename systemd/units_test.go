@@ -4,6 +4,7 @@ package systemd_test
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -81,21 +82,41 @@ func TestTheAgentIsOrderedBeforeTheDesktopAndNeverAfterTheNetwork(t *testing.T) 
 	}
 }
 
-// A name with dashes has drop-ins in soe-.service.d since systemd 239, and 219 warns
-// of directives it does not know: whatever is newer is there and nowhere else.
+// Systemd 219 warns of directives it does not know: whatever is newer is put where it looks
+// only where systemd is newer too, and is for no unit but the agent's.
 func TestWhatSystemd219DoesNotKnowIsWhereItDoesNotLook(t *testing.T) {
 	dirs, err := filepath.Glob("*.d")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(dirs, []string{"soe-.service.d"}) {
+	if !slices.Equal(dirs, []string{"soe-agent.service.d"}) {
 		t.Errorf("drop-ins are in %v", dirs)
+	}
+	spec, err := os.ReadFile("../packaging/rpm/soe-agent.spec")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, script, _ := strings.Cut(string(spec), "\n%posttrans\n")
+	script, _, _ = strings.Cut(script, "systemctl daemon-reload")
+	const file = "/usr/lib/systemd/system/soe-agent.service.d/50-newer.conf"
+	if !strings.Contains(string(spec), "\n%ghost "+file+"\n") || !strings.Contains(script, "newer="+file+"\n") {
+		t.Fatal("the package itself brings the directives, or its script does not know where they belong")
+	}
+	for version, want := range map[string]bool{"systemd 219": false, "systemd 239 (239-82.el8)": true, "systemd 252 (252.39-1~deb12u2)": true, "": false} {
+		root := t.TempDir()
+		script := strings.NewReplacer("$(systemctl --version 2>/dev/null", "$(echo '"+version+"'", "newer="+file, "newer="+root+"/50-newer.conf").Replace(script)
+		if out, err := exec.Command("sh", "-ec", script).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		if _, err := os.Lstat(root + "/50-newer.conf"); (err == nil) != want {
+			t.Errorf("with %q the directives are there: %v", version, err == nil)
+		}
 	}
 }
 
 // Package transactions inherit what is set here, and with them the scripts of packages.
 func TestNothingIsHardenedThatKeepsAPackageFromBeingInstalled(t *testing.T) {
-	files, err := filepath.Glob("soe-.service.d/*.conf")
+	files, err := filepath.Glob("soe-agent.service.d/*.conf")
 	if err != nil || len(files) == 0 {
 		t.Fatal(files, err)
 	}

@@ -24,6 +24,19 @@ func TestThePackageComesIsRenewedAndGoesAndTheDesktopStaysAsItIs(t *testing.T) {
 		t.Errorf("after the install the unit is %s", got)
 	}
 	pid := w.MustExec(t, "systemctl", "show", "-p", "MainPID", "soe-agent")
+	theAgentsAlone := func() {
+		t.Helper()
+		for unit, want := range map[string]string{"soe-agent.service": "MemoryMax=1073741824", "soe-somebodys.service": "MemoryMax=infinity", "soe-agent-too.service": "MemoryMax=infinity"} {
+			if got := strings.TrimSpace(w.MustExec(t, "systemctl", "show", "-p", "MemoryMax", unit)); got != want {
+				t.Errorf("%s has %s and not %s", unit, got, want)
+			}
+		}
+	}
+	for _, name := range []string{"soe-somebodys.service", "soe-agent-too.service"} {
+		w.MustWriteFile(t, unitDir+name, unit(stays, ""))
+	}
+	w.MustExec(t, "systemctl", "daemon-reload")
+	theAgentsAlone()
 
 	w.MustExec(t, "rpm", "-U", "--force", "--nodeps", "/root/soe-agent.rpm")
 	w.until(t, "the renewed agent runs", func() bool {
@@ -33,12 +46,13 @@ func TestThePackageComesIsRenewedAndGoesAndTheDesktopStaysAsItIs(t *testing.T) {
 	if got := w.MustReadFile(t, agent.ConfigFile); !strings.Contains(got, "# mine") {
 		t.Errorf("the configuration was replaced: %s", got)
 	}
+	theAgentsAlone()
 
 	w.MustExec(t, "rpm", "-e", "soe-agent")
 	if !w.fails(t, "systemctl", "is-active", "soe-agent") {
 		t.Error("the daemon still runs")
 	}
-	for _, gone := range []string{"/usr/bin/soe-agent", "/run/soe-agent", "/usr/lib/systemd/system/soe-agent.service"} {
+	for _, gone := range []string{"/usr/bin/soe-agent", "/run/soe-agent", "/usr/lib/systemd/system/soe-agent.service", "/usr/lib/systemd/system/soe-agent.service.d"} {
 		if !w.fails(t, "test", "-e", gone) {
 			t.Errorf("%s is still there", gone)
 		}
