@@ -73,7 +73,7 @@ func allowed() [][]string {
 		{"internal/policy"},
 		{"internal/manifest"},
 		{"internal/system"},
-		{"internal/facts", "internal/sudoers", "internal/credentials"},
+		{"internal/facts", "internal/sudoers", "internal/credentials", "internal/unitfiles"},
 		{"internal/persona", "internal/publish", "internal/resolve", "internal/source"},
 		{"internal/follow"},
 		{"internal/converge"},

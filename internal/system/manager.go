@@ -57,6 +57,7 @@ func unit(ctx context.Context, conn *manager, name string) (Unit, error) {
 	u.Dependents = names("RequiredBy", "RequiredByOverridable", "RequisiteOf", "BoundBy", "ConsistsOf", "PropagatesStopTo")
 	u.Excluded = names("Conflicts", "ConflictedBy")
 	u.Needs = names("Requires", "RequiresOverridable", "BindsTo", "Wants", "Upholds")
+	u.Triggers = names("Triggers")
 	u.Unstoppable, _ = properties["RefuseManualStop"].(bool)
 	return u, nil
 }
@@ -283,6 +284,29 @@ func (b *bus) Stop(ctx context.Context, name string) error {
 
 func (b *bus) Restart(ctx context.Context, name string) error {
 	return b.runJob(ctx, "restart", name, func(c *systemd.Conn) job { return c.RestartUnitContext })
+}
+
+func (b *bus) ReloadUnit(ctx context.Context, name string) error {
+	return b.runJob(ctx, "reload", name, func(c *systemd.Conn) job { return c.ReloadUnitContext })
+}
+
+// Active implements Units.
+func (b *bus) Active(ctx context.Context) (names []string, err error) {
+	err = b.ask(ctx, answerPatience, func(ctx context.Context, conn *manager) error {
+		err := b.look.at("ask", "units")
+		var listed []systemd.UnitStatus
+		if err == nil {
+			listed, err = conn.ListUnitsFilteredContext(ctx, []string{"active", "reloading", "activating"})
+		}
+		for _, unit := range listed {
+			names = append(names, unit.Name)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot ask systemd which units are up: %w", err)
+		}
+		return nil
+	})
+	return names, err
 }
 
 // ResetFailed implements Units.

@@ -185,6 +185,12 @@ func (o observedUnits) FileState(ctx context.Context, name string) (string, erro
 	return state, err
 }
 
+func (o observedUnits) Active(ctx context.Context) ([]string, error) {
+	names, err := o.s.Units.Active(ctx)
+	o.u.note(err)
+	return names, err
+}
+
 func (o observedUnits) Service(ctx context.Context, name string) (Service, error) {
 	service, err := o.s.Units.Service(ctx, name)
 	o.u.note(err)

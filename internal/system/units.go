@@ -30,6 +30,8 @@ type Units interface {
 	// FileState is the UnitFileState as the unit's files and links say now, "" when it has no
 	// file: Unit tells what systemd remembers, and nothing of a template.
 	FileState(ctx context.Context, name string) (string, error)
+	// Active are the names of all units that are up, or coming up.
+	Active(ctx context.Context) ([]string, error)
 	// Service describes what only services have.
 	Service(ctx context.Context, name string) (Service, error)
 	// Start, Stop and Restart return when systemd's job has ended. Their error is ErrBusy
@@ -37,6 +39,9 @@ type Units interface {
 	Start(ctx context.Context, name string) error
 	Stop(ctx context.Context, name string) error
 	Restart(ctx context.Context, name string) error
+	// ReloadUnit has a unit that is up take in what it is told to: a mount is mounted anew where
+	// it is, with the options that its file has now. It is like Start otherwise.
+	ReloadUnit(ctx context.Context, name string) error
 	// ResetFailed has systemd forget that a unit has failed, and how often.
 	ResetFailed(ctx context.Context, name string) error
 	// Enable, Disable, Mask and Unmask change the links and reload systemd. Disable and
@@ -71,7 +76,8 @@ type Unit struct {
 	Excluded   []string // are stopped when it is started
 	Needs      []string // are started with it
 
-	Unstoppable bool // by hand, says its file (RefuseManualStop=)
+	Triggers    []string // what a socket, a timer or a path starts
+	Unstoppable bool     // by hand, says its file (RefuseManualStop=)
 }
 
 // Service is what only services have. The words are systemd's.
@@ -123,6 +129,8 @@ func (notRunning) States(context.Context, []string) ([]Unit, error) {
 	return nil, ErrNotRunning
 }
 func (notRunning) FileState(context.Context, string) (string, error) { return "", ErrNotRunning }
+func (notRunning) Active(context.Context) ([]string, error)          { return nil, ErrNotRunning }
+func (notRunning) ReloadUnit(context.Context, string) error          { return ErrNotRunning }
 func (notRunning) Service(context.Context, string) (Service, error) {
 	return Service{}, ErrNotRunning
 }

@@ -129,7 +129,7 @@ type scene struct {
 	leftovers map[string]bool              // files of which a temporary one was left behind
 	awaiting  map[string]bool
 
-	untilRestart map[string]start
+	untilRestart map[string][]start
 
 	untilReboot map[string]bool
 	untilLogin  map[string]bool
@@ -398,7 +398,7 @@ type batch struct {
 	accounts *accounts
 	wants    map[policy.ID]policy.Want[policy.Dropin]
 	awaiting map[string]bool
-	starts   map[string]start // of services that have not read a file
+	starts   map[string][]start // of units that have not read a file
 
 	secretDirs map[string]bool // that hold a file of the policy with a secret in it, or one that had one
 

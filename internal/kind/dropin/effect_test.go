@@ -52,6 +52,29 @@ func (m *running) Unit(_ context.Context, name string) (system.Unit, error) {
 	return system.Unit{ActiveState: "inactive"}, nil
 }
 
+func (m *running) FileState(_ context.Context, name string) (string, error) {
+	if _, err := os.Stat(filepath.Join(m.root, unitDir, name)); err == nil || slices.Contains(m.active, name) {
+		return "static", nil
+	}
+	return "", nil
+}
+
+func (m *running) Active(context.Context) ([]string, error) { return m.active, nil }
+
+func (m *running) Service(context.Context, string) (system.Service, error) {
+	return system.Service{Type: "notify"}, nil
+}
+
+func (m *running) ReloadUnit(_ context.Context, name string) error {
+	m.calls = append(m.calls, "reload "+name)
+	return nil
+}
+
+func (m *running) Stop(_ context.Context, name string) error {
+	m.calls = append(m.calls, "stop "+name)
+	return nil
+}
+
 func (m *running) Restart(_ context.Context, name string) error {
 	m.calls = append(m.calls, "restart "+name)
 	return nil

@@ -22,8 +22,12 @@ var errLocked = errors.New("the kernel takes no more changes until the reboot")
 
 // rebootReason says why the effect of a file waits for the reboot.
 func rebootReason(name string) string {
-	if service := serviceOf(name); service != "" {
-		return service + " reads it when it starts, and is not restarted while the machine runs: every session hangs on it, or it refuses"
+	switch unit := unitOf(name); {
+	case unit == "":
+	case path.Ext(unit) == "":
+		return "every " + unit + " of systemd's reads it when it starts"
+	default:
+		return unit + " reads it when it starts, and is not restarted while the machine runs: every session hangs on it, or it refuses"
 	}
 	switch path.Dir(name) {
 	case sysctlDir:
@@ -77,8 +81,10 @@ func (k *Kind) waits(ctx context.Context, scene *scene, name string, r *converge
 	switch {
 	case scene.untilReboot[name]:
 		r.Wait(converge.Reboot, rebootReason(name)).Openly()
-	case scene.untilRestart[name] != (start{}):
+	case len(scene.untilRestart[name]) > 0:
 		k.awaitsRestart(ctx, scene.untilRestart[name], r)
+	case path.Ext(unitOf(name)) == ".mount":
+		k.mountedAs(ctx, name, r)
 	case scene.untilLogin[name]:
 		oldest, err := scene.oldestLogin(ctx)
 		switch {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -20,8 +21,8 @@ import (
 
 const (
 	unitDir = "/etc/systemd/system"
-	// untilRestart lists files that a running service has not read, each with the
-	// service and the moment at which that start of it was. The moment is a name and
+	// untilRestart lists files that a running unit has not read, each with the
+	// unit and the moment at which that start of it was. The moment is a name and
 	// never compared with a clock, which may be set meanwhile. The list goes with the
 	// reboot.
 	untilRestart = "/run/soe-agent/dropins-until-restart"
@@ -29,7 +30,7 @@ const (
 	restartTimeout = 30 * time.Second
 )
 
-// A start is one start of a service.
+// A start is one start of a unit.
 type start struct {
 	unit string
 	at   int64 // µs
@@ -37,27 +38,16 @@ type start struct {
 
 func startOf(u system.Unit, name string) start { return start{name, u.ActiveSince.UnixMicro()} }
 
-// serviceOf is the one service that a file configures, or "".
-func serviceOf(name string) string {
-	below, found := strings.CutPrefix(name, unitDir+"/")
-	unit, _, _ := strings.Cut(below, "/")
-	stem, isService := strings.CutSuffix(strings.TrimSuffix(unit, ".d"), ".service")
-	if !found || !isService || strings.HasSuffix(stem, "@") || strings.HasSuffix(stem, "-") {
-		return ""
-	}
-	return stem + ".service"
-}
-
-// readsQuietly says of a service that nobody notices its restart. Of others it is
-// not known what a person does with them: containers, databases, mounts.
+// readsQuietly says of a unit that nobody notices its restart. Of other services it is
+// not known what a person does with them: containers, databases.
 func readsQuietly(unit string) bool {
-	return slices.Contains([]string{
+	return slices.Contains([]string{".timer", ".path"}, path.Ext(unit)) || slices.Contains([]string{
 		"chrony.service", "chronyd.service", "cron.service", "crond.service", "rsyslog.service", "systemd-journald.service",
 	}, unit)
 }
 
-func (k *Kind) readStarts() map[string]start {
-	starts := map[string]start{}
+func (k *Kind) readStarts() map[string][]start {
+	starts := map[string][]start{}
 	content, _ := k.system.FS.ReadFile(untilRestart)
 	for line := range strings.SplitSeq(string(content), "\n") {
 		fields := strings.Split(line, "\t")
@@ -65,26 +55,36 @@ func (k *Kind) readStarts() map[string]start {
 			continue
 		}
 		if at, err := strconv.ParseInt(fields[2], 10, 64); err == nil {
-			starts[fields[0]] = start{fields[1], at}
+			starts[fields[0]] = append(starts[fields[0]], start{fields[1], at})
 		}
 	}
 	return starts
 }
 
-func (k *Kind) writeStarts(starts map[string]start) error {
+func (k *Kind) writeStarts(starts map[string][]start) error {
 	if len(starts) == 0 {
 		return k.system.FS.Remove(untilRestart)
 	}
 	var content strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(starts)) {
-		fmt.Fprintf(&content, "%s\t%s\t%d\n", name, starts[name].unit, starts[name].at)
+		for _, start := range starts[name] {
+			fmt.Fprintf(&content, "%s\t%s\t%d\n", name, start.unit, start.at)
+		}
 	}
 	return k.system.FS.WriteFile(untilRestart, []byte(content.String()), system.Attr{Mode: 0o600})
 }
 
-// awaitsRestart says of a file that is right on disk what its service waits for
-// before it is restarted, if it has not read it.
-func (k *Kind) awaitsRestart(ctx context.Context, old start, r *converge.Resource) {
+// awaitsRestart says of a file that is right on disk what its units wait for
+// before they are restarted, if one has not read it.
+func (k *Kind) awaitsRestart(ctx context.Context, starts []start, r *converge.Resource) {
+	for _, old := range starts {
+		if k.awaitsStart(ctx, old, r); r.State != converge.Compliant {
+			return
+		}
+	}
+}
+
+func (k *Kind) awaitsStart(ctx context.Context, old start, r *converge.Resource) {
 	unit, err := k.system.Units.Unit(ctx, old.unit)
 	if err != nil {
 		r.DoubtFor(public.Because(fmt.Sprintf("cannot tell whether %s has read it", old.unit), err))
@@ -93,11 +93,15 @@ func (k *Kind) awaitsRestart(ctx context.Context, old start, r *converge.Resourc
 	if !up(unit) || startOf(unit, old.unit) != old {
 		return // it was started since
 	}
-	err = k.unnoticed(ctx, old.unit, gently.ConsentTo(k.policy, k.window, r.ID))
+	since := " has been running since before it changed, and "
+	if unit.LoadState == "not-found" {
+		since = " runs though its file has gone, and "
+	}
+	err = k.unnoticed(ctx, unit, old.unit, gently.ConsentTo(k.policy, k.window, r.ID))
 	held := (*gently.Held)(nil)
 	switch {
 	case errors.As(err, &held):
-		r.Wait(held.Until, old.unit+" has been running since before it changed, and "+held.Reason).Openly()
+		r.Wait(held.Until, old.unit+since+held.Reason).Openly()
 	case err != nil:
 		r.DoubtFor(public.Because(fmt.Sprintf("cannot tell whether %s may be restarted", old.unit), err))
 	default:
@@ -106,16 +110,27 @@ func (k *Kind) awaitsRestart(ctx context.Context, old start, r *converge.Resourc
 }
 
 // unnoticed returns an error, Held or another, while somebody may notice that a
-// service is restarted.
-func (k *Kind) unnoticed(ctx context.Context, unit string, consent gently.Consent) error {
-	if readsQuietly(unit) {
+// unit is restarted, or stopped because its file has gone.
+func (k *Kind) unnoticed(ctx context.Context, unit system.Unit, name string, consent gently.Consent) error {
+	if path.Ext(name) == ".socket" && unit.LoadState != "not-found" {
+		for _, service := range unit.Triggers {
+			started, err := k.system.Units.Unit(ctx, service)
+			if err != nil {
+				return err
+			}
+			if up(started) { // systemd would not have the socket back
+				return &gently.Held{Until: converge.Reboot, Reason: service + " is running, which it has started: it is restarted when that has ended"}
+			}
+		}
+	}
+	if readsQuietly(name) {
 		return nil
 	}
 	person, err := facts.LoggedIn(ctx, k.system)
 	if err != nil {
 		return err
 	}
-	return consent.Hold(k.system, person, "who may be using it: it is restarted when nobody is")
+	return consent.Hold(k.system, person, "who may be using it: that is done when nobody is")
 }
 
 func (k *Kind) consentTo(names []string) gently.Consent {
@@ -128,82 +143,4 @@ func (k *Kind) consentTo(names []string) gently.Consent {
 
 func up(u system.Unit) bool {
 	return !slices.Contains([]string{"inactive", "failed", ""}, u.ActiveState)
-}
-
-// takeUnits makes systemd read its files, and the services that run on what they said
-// before, as soon as nobody is disturbed.
-func (b *batch) takeUnits(ctx context.Context, names []string) map[string]error {
-	if !b.system.Running() {
-		return nil
-	}
-	failures := map[string]error{}
-	fail := func(names []string, err error) {
-		for _, name := range names {
-			failures[name] = err
-		}
-	}
-	if err := b.system.Units.Reload(ctx); err != nil {
-		fail(names, unlessNotRunning(err))
-		return failures
-	}
-	byService := map[string][]string{}
-	for _, name := range names {
-		delete(b.starts, name)
-		if service := serviceOf(name); service != "" {
-			byService[service] = append(byService[service], name)
-		}
-	}
-	services := slices.Sorted(maps.Keys(byService))
-	for _, service := range services {
-		unit, err := b.system.Units.Unit(ctx, service)
-		if err != nil {
-			fail(byService[service], unlessNotRunning(err))
-		}
-		if err != nil || !up(unit) || unit.LoadState == "not-found" || unit.LoadState == "masked" {
-			delete(byService, service)
-			continue
-		}
-		for _, name := range byService[service] {
-			b.starts[name] = startOf(unit, service)
-		}
-	}
-	if err := b.writeStarts(b.starts); err != nil {
-		fail(names, err)
-		return failures
-	}
-	for _, service := range services {
-		if waiting := byService[service]; len(waiting) > 0 {
-			fail(waiting, b.restartService(ctx, service, waiting))
-		}
-	}
-	if err := b.writeStarts(b.starts); err != nil {
-		fail(names, err)
-	}
-	return failures
-}
-
-// restartService restarts a service, unless somebody might notice: the next look
-// finds that it waits, and for what.
-func (b *batch) restartService(ctx context.Context, service string, names []string) error {
-	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
-	defer cancel()
-	consent := b.consentTo(names)
-	err := gently.MayRestart(ctx, b.system, service, consent)
-	held := (*gently.Held)(nil)
-	switch noticed := b.unnoticed(ctx, service, consent); {
-	case errors.As(err, &held) && held.Until == converge.Reboot:
-		err = b.await(untilReboot, names)[names[0]]
-	case errors.As(noticed, &held):
-		return nil
-	default:
-		if err = errors.Join(err, noticed); err == nil {
-			err = gently.Restart(ctx, b.system, service, consent)
-		}
-	}
-	if err == nil {
-		for _, name := range names {
-			delete(b.starts, name)
-		}
-	}
-	return err
 }

@@ -27,6 +27,14 @@ func TestAServiceIsRestartedForItsFileWhenNobodyNotices(t *testing.T) {
 		{"tool.service", "tool.service", converge.NextSession, ""},
 		{"tool@two.service.d/a.conf", "tool@two.service", converge.NextSession, ""},
 		{"crond.service.d/a.conf", "crond.service", "", ""},
+		{"tool@.service.d/a.conf", "tool@two.service", converge.NextSession, ""},
+		{"tool@.service", "tool@two.service", converge.NextSession, ""},
+		{"tool-.service.d/a.conf", "tool-two.service", converge.NextSession, ""},
+		{"tool.socket.d/a.conf", "tool.socket", converge.NextSession, ""},
+		{"tool.timer.d/a.conf", "tool.timer", "", ""},
+		{"tool.path", "tool.path", "", ""},
+		{"service.d/a.conf", "tool.service", converge.Reboot, converge.Reboot},
+		{"tool.swap.d/a.conf", "tool.swap", converge.Reboot, converge.Reboot},
 		{"lightdm.service.d/a.conf", "lightdm.service", converge.NextSession, ""},
 		{"systemd-logind.service.d/a.conf", "systemd-logind.service", converge.Reboot, converge.Reboot},
 		{"auditd.service.d/a.conf", "auditd.service", converge.Reboot, converge.Reboot},
@@ -84,10 +92,10 @@ func TestAServiceThatSomebodyElseRestartsHasReadItsFile(t *testing.T) {
 
 func TestWhatDoesNotRunIsNotStartedForItsFile(t *testing.T) {
 	wanted := map[string]policy.Dropin{}
-	for _, file := range []string{"tool.service.d/a.conf", "tool@.service.d/a.conf", "tool-.service.d/a.conf", "service.d/a.conf", "tool.timer.d/a.conf"} {
+	for _, file := range []string{"tool.service.d/a.conf", "tool@.service.d/a.conf", "tool-.service.d/a.conf", "tool.timer.d/a.conf", "tool.slice.d/a.conf", "tool.mount.d/a.conf"} {
 		wanted["/etc/systemd/system/"+file] = policy.Dropin{Content: "[Unit]\n"}
 	}
-	m := &running{root: machine(t, nil), active: []string{"tool.timer"}, sessions: somebody()}
+	m := &running{root: machine(t, nil), active: []string{"other.timer", "tool.slice", "tooling.service", "tool@.slice"}, sessions: somebody()}
 	for id, r := range m.pass(t, files(wanted)) {
 		if r.State != converge.Corrected {
 			t.Errorf("%s is %s: %s", id, r.State, r.Reason)

@@ -79,6 +79,13 @@ func (u units) FileState(ctx context.Context, name string) (string, error) {
 	return u.Units.FileState(ctx, name)
 }
 
+func (u units) Active(ctx context.Context) ([]string, error) {
+	if err := u.look(system.Look{Op: "ask", Target: "units"}); err != nil {
+		return nil, err
+	}
+	return u.Units.Active(ctx)
+}
+
 func (u units) Service(ctx context.Context, name string) (system.Service, error) {
 	if err := u.look(system.Look{Op: "ask", Target: name}); err != nil {
 		return system.Service{}, err

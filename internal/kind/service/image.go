@@ -11,6 +11,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
+	"github.com/soe-agent/soe-agent/internal/unitfiles"
 )
 
 // An image does not run: there is no manager to ask, and nothing to start. Which
@@ -31,7 +32,7 @@ func (k *Kind) units(ctx context.Context) (units system.Units, isImage bool) {
 
 // checkImage judges all but whether units run.
 func (k *Kind) checkImage(ctx context.Context, resources []converge.Resource, wants []policy.Want[policy.Service], names []string) {
-	units, linked := image{k.system.Units, k.system.Runner}, k.readLinks()
+	units, linked := image{k.system.Units, k.system.Runner}, unitfiles.ReadLinks(k.system.FS)
 	for i, want := range wants {
 		unit, err := units.Unit(ctx, names[i])
 		if err != nil {

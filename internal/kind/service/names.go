@@ -6,12 +6,8 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/system"
+	"github.com/soe-agent/soe-agent/internal/unitfiles"
 )
-
-// unitDirs are where systemd looks for unit files, the first before the others.
-func unitDirs() []string {
-	return []string{"/etc/systemd/system", "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
-}
 
 // mostAliases is how many names in a row are followed: they may lead in a circle.
 const mostAliases = 8
@@ -30,13 +26,13 @@ func (k *Kind) newNames() *names { return &names{files: k.system.FS} }
 func (n *names) real(name string) string {
 	for range mostAliases {
 		next, there := n.leadsTo(name)
-		if template := templateOf(name); !there && template != "" {
+		if template := unitfiles.TemplateOf(name); !there && template != "" {
 			var other string
-			if other, there = n.leadsTo(template); isTemplate(other) {
+			if other, there = n.leadsTo(template); unitfiles.IsTemplate(other) {
 				next = strings.Replace(other, "@", "@"+instanceOf(name), 1)
 			}
 		}
-		if !there && !isTemplate(name) {
+		if !there && !unitfiles.IsTemplate(name) {
 			next = n.installedAs(name)
 		}
 		if next == "" {
@@ -50,7 +46,7 @@ func (n *names) real(name string) string {
 // leadsTo is the other unit to whose file a link of this name leads, "" when none does, and
 // whether there is anything of this name.
 func (n *names) leadsTo(name string) (unit string, there bool) {
-	for _, dir := range unitDirs() {
+	for _, dir := range unitfiles.Dirs() {
 		file := path.Join(dir, name)
 		target, err := n.files.Readlink(file)
 		if err != nil {
@@ -64,7 +60,7 @@ func (n *names) leadsTo(name string) (unit string, there bool) {
 		}
 		switch base := path.Base(target); {
 		case target == "/dev/null": // a mask, which hides what the name is
-		case base == name, path.Ext(base) != path.Ext(name), !slices.Contains(unitDirs(), path.Dir(target)):
+		case base == name, path.Ext(base) != path.Ext(name), !slices.Contains(unitfiles.Dirs(), path.Dir(target)):
 			return "", true
 		default:
 			return base, true
@@ -87,10 +83,10 @@ func (n *names) installedAs(name string) string {
 
 func (n *names) readInstalled() {
 	n.installed = map[string][]string{}
-	for _, dir := range unitDirs()[:4] { // the last is another name of that before it
+	for _, dir := range unitfiles.Dirs()[:4] { // the last is another name of that before it
 		entries, _ := n.files.Entries(dir) // without it nothing is installed there
 		for unit, info := range entries {
-			if !info.IsRegular() || isTemplate(unit) {
+			if !info.IsRegular() || unitfiles.IsTemplate(unit) {
 				continue
 			}
 			content, _ := n.files.ReadFile(path.Join(dir, unit))
@@ -104,20 +100,6 @@ func (n *names) readInstalled() {
 			}
 		}
 	}
-}
-
-// isTemplate says whether a name is that of a template, of which only instances run.
-func isTemplate(name string) bool {
-	return strings.HasSuffix(strings.TrimSuffix(name, path.Ext(name)), "@")
-}
-
-// templateOf is the template of an instance, "" for other units.
-func templateOf(name string) string {
-	prefix, _, found := strings.Cut(name, "@")
-	if !found || isTemplate(name) {
-		return ""
-	}
-	return prefix + "@" + path.Ext(name)
 }
 
 func instanceOf(name string) string {

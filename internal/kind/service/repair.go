@@ -14,6 +14,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/protected"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
+	"github.com/soe-agent/soe-agent/internal/unitfiles"
 )
 
 // jobTimeout is how long a start or stop may take: systemd itself gives up after
@@ -67,7 +68,7 @@ var errNotFound = errors.New("there is no such unit; does a package bring it?")
 // found: its file may have come since. Should that fail, the unit stays unfound.
 func (k *Kind) reloadForNew(ctx context.Context, names []string) {
 	for _, name := range names {
-		if isTemplate(name) {
+		if unitfiles.IsTemplate(name) {
 			continue
 		}
 		if unit, err := k.system.Units.Unit(ctx, name); err == nil && unit.LoadState == "not-found" {
@@ -126,7 +127,7 @@ func (k *Kind) enable(ctx context.Context, units system.Units, unit system.Unit)
 		return fmt.Errorf("cannot enable %s: %s", unit.Name, why)
 	}
 	err := units.Enable(ctx, unit.Name)
-	if !isTemplate(unit.Name) {
+	if !unitfiles.IsTemplate(unit.Name) {
 		return err
 	}
 	state, failed := units.FileState(ctx, unit.Name)
@@ -141,11 +142,11 @@ func (k *Kind) enable(ctx context.Context, units system.Units, unit system.Unit)
 // masked: systemd disables only what it finds.
 func (k *Kind) removeLinks(ctx context.Context, units system.Units, unit system.Unit) error {
 	mark := k.Mark()
-	left := k.readLinks().left(unit)
-	if err := k.Since(mark); err != nil || len(left) == 0 {
+	leftovers := left(unitfiles.ReadLinks(k.system.FS), unit)
+	if err := k.Since(mark); err != nil || len(leftovers) == 0 {
 		return err
 	}
-	for _, link := range left {
+	for _, link := range leftovers {
 		if err := k.system.FS.Remove(link); err != nil {
 			return err
 		}
@@ -157,7 +158,7 @@ func (k *Kind) removeLinks(ctx context.Context, units system.Units, unit system.
 // say of it.
 func (k *Kind) run(ctx context.Context, name string, id policy.ID) (said string, err error) {
 	want := k.spec(id)
-	if want.Running == nil || isTemplate(name) {
+	if want.Running == nil || unitfiles.IsTemplate(name) {
 		return "", nil
 	}
 	unit, err := k.system.Units.Unit(ctx, name)
@@ -199,7 +200,10 @@ func (k *Kind) start(ctx context.Context, unit system.Unit, consent gently.Conse
 	case "failed":
 		return "", fmt.Errorf("cannot keep %s running: it failed as soon as it was started (%s)%s; see: journalctl -u %s", name, started.Result, k.lastWords(ctx, name), name)
 	}
-	return lifted, k.stays(ctx, started)
+	if err := gently.Stays(ctx, k.system, name); err != nil {
+		return "", fmt.Errorf("%w%s", err, k.lastWords(ctx, name))
+	}
+	return lifted, nil
 }
 
 // lastWords are systemd's own in the journal on how a unit's program ended. What

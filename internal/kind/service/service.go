@@ -19,10 +19,12 @@ import (
 	"sync"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
+	"github.com/soe-agent/soe-agent/internal/unitfiles"
 )
 
 // atOnce is how many units are asked about, started or stopped at a time.
@@ -85,7 +87,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		return resources, err
 	}
 	mark := k.Mark()
-	linked := k.readLinks()
+	linked := unitfiles.ReadLinks(k.system.FS)
 	whole := k.Since(mark) == nil // else systemd is asked for each
 	errs := make([]error, len(wants))
 	each(wants, func(i int, want policy.Want[policy.Service]) {
@@ -94,15 +96,15 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 			r.DoubtFor(public.Error(unit.Err))
 			return
 		}
-		if !isTemplate(unit.Name) && (unit.LoadState == "" || unit.ActiveState == "") {
+		if !unitfiles.IsTemplate(unit.Name) && (unit.LoadState == "" || unit.ActiveState == "") {
 			r.Doubt(fmt.Sprintf("systemd does not say where %s stands", unit.Name))
 			return
 		}
-		if !whole || !linked.tell(want.Spec, &unit) {
+		if !whole || !tell(linked, want.Spec, &unit) {
 			unit, errs[i] = examine(ctx, k.system.Units, unit.Name)
 		}
 		if errs[i] == nil && is(want.Spec.Running, true) {
-			unit, errs[i] = k.settled(ctx, unit)
+			unit, errs[i] = gently.Settled(ctx, k.system, unit)
 		}
 		if errs[i] != nil {
 			r.DoubtFor(public.Error(errs[i]))
@@ -117,13 +119,13 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 // states are those of units, in the order of names. Of a template, which does not run,
 // there is only the name.
 func (k *Kind) states(ctx context.Context, names []string) ([]system.Unit, error) {
-	found, err := k.system.Units.States(ctx, slices.DeleteFunc(slices.Clone(names), isTemplate))
+	found, err := k.system.Units.States(ctx, slices.DeleteFunc(slices.Clone(names), unitfiles.IsTemplate))
 	if err != nil {
 		return nil, err
 	}
 	units := make([]system.Unit, len(names))
 	for i, name := range names {
-		if isTemplate(name) {
+		if unitfiles.IsTemplate(name) {
 			units[i].Name = name
 			continue
 		}
@@ -138,13 +140,13 @@ func (k *Kind) states(ctx context.Context, names []string) ([]system.Unit, error
 func examine(ctx context.Context, units system.Units, name string) (system.Unit, error) {
 	unit := system.Unit{Name: name, LoadState: "not-found", ActiveState: "inactive"}
 	var err error
-	if !isTemplate(name) {
+	if !unitfiles.IsTemplate(name) {
 		if unit, err = units.Unit(ctx, name); err != nil {
 			return unit, err
 		}
 		unit.Name = name
 	}
-	if unit.UnitFileState, err = units.FileState(ctx, name); err != nil || !isTemplate(name) {
+	if unit.UnitFileState, err = units.FileState(ctx, name); err != nil || !unitfiles.IsTemplate(name) {
 		return unit, err
 	}
 	switch {
@@ -203,7 +205,7 @@ func enabled(u system.Unit) bool { return u.UnitFileState == "enabled" }
 
 // A template of which an instance is enabled, and not the default one, is indirect.
 func disabled(u system.Unit) bool {
-	return !strings.HasPrefix(u.UnitFileState, "enabled") && (u.UnitFileState != "indirect" || !isTemplate(u.Name))
+	return !strings.HasPrefix(u.UnitFileState, "enabled") && (u.UnitFileState != "indirect" || !unitfiles.IsTemplate(u.Name))
 }
 
 func running(u system.Unit) bool {
@@ -225,7 +227,7 @@ func absent(want policy.Service, u system.Unit) bool {
 }
 
 // judge records how a unit differs from what is wanted.
-func (k *Kind) judge(r *converge.Resource, want policy.Service, u system.Unit, l links) {
+func (k *Kind) judge(r *converge.Resource, want policy.Service, u system.Unit, l unitfiles.Links) {
 	if absent(want, u) {
 		// Drift and not a failure: the repair of another kind may bring it.
 		r.DiffersOpenly("unit", "present", "not found")
@@ -242,8 +244,8 @@ func (k *Kind) judge(r *converge.Resource, want policy.Service, u system.Unit, l
 		r.DiffersOpenly("enabled", "enabled", said(u.UnitFileState, "no unit file"))
 	case is(want.Enabled, false) && !disabled(u):
 		r.DiffersOpenly("enabled", "disabled", u.UnitFileState)
-	case is(want.Enabled, false) && len(l.left(u)) > 0:
-		r.DiffersOpenly("enabled", "disabled", "there is no file that could be started, and links to it are left: "+strings.Join(l.left(u), " "))
+	case is(want.Enabled, false) && len(left(l, u)) > 0:
+		r.DiffersOpenly("enabled", "disabled", "there is no file that could be started, and links to it are left: "+strings.Join(left(l, u), " "))
 	}
 	switch {
 	case is(want.Running, true) && !running(u):
@@ -284,7 +286,7 @@ func said(word, otherwise string) string {
 // cannotMask says why a unit cannot be masked, or "". systemd 219 says "Invalid argument" of
 // it and no more, and later ones that there is a file.
 func (k *Kind) cannotMask(name string) string {
-	file := path.Join(unitDirs()[0], name)
+	file := path.Join(unitfiles.Dirs()[0], name)
 	if info, err := k.system.FS.Stat(file); err != nil || info.Type != 0 || info.Size == 0 {
 		return ""
 	}
@@ -293,7 +295,7 @@ func (k *Kind) cannotMask(name string) string {
 
 // cannotEnable says why enabling a unit would do nothing, or "".
 func cannotEnable(u system.Unit) string {
-	if isTemplate(u.Name) && u.UnitFileState == "indirect" {
+	if unitfiles.IsTemplate(u.Name) && u.UnitFileState == "indirect" {
 		return "" // an instance is enabled, and another one may be that its file says (DefaultInstance=)
 	}
 	switch u.UnitFileState {

@@ -1,0 +1,106 @@
+package gently
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+const (
+	// FirstSeconds are those in which a service dies that cannot work: without its
+	// configuration, its port, its user. A service of which systemd cannot tell when it is
+	// ready is not said to run before they are over.
+	FirstSeconds = 3 * time.Second
+	// lookEvery is how often is looked meanwhile.
+	lookEvery = 200 * time.Millisecond
+)
+
+// neverReady says of a service's Type that systemd takes it for up as soon as its program
+// has been started (systemd.service(5)).
+func neverReady(serviceType string) bool {
+	return slices.Contains([]string{"simple", "exec", "idle"}, serviceType)
+}
+
+// Stays waits until a unit that was just started has been up for its first seconds, if they
+// tell anything. The error says how it ended in them.
+func Stays(ctx context.Context, s *system.System, name string) error {
+	if !strings.HasSuffix(name, ".service") {
+		return nil
+	}
+	service, err := s.Units.Service(ctx, name)
+	if err != nil || !neverReady(service.Type) {
+		return err
+	}
+	unit, err := state(ctx, s, name)
+	if err != nil || !isUp(unit) {
+		return err
+	}
+	later, err := outlives(ctx, s, unit)
+	if err != nil || isUp(later) && later.ActiveSince.Equal(unit.ActiveSince) {
+		return err
+	}
+	how := strings.TrimSuffix(later.ActiveState+", "+later.Result, ", ")
+	if runs(later) {
+		how = "systemd starts it again and again"
+	}
+	return fmt.Errorf("cannot keep %s running: it ended within %s of its start (%s); see: journalctl -u %s", name, FirstSeconds, how, name)
+}
+
+// Settled is a unit once it can be told whether it runs: one that systemd has started anew
+// by itself, a moment ago, may be dying again and again.
+func Settled(ctx context.Context, s *system.System, unit system.Unit) (system.Unit, error) {
+	if !isUp(unit) || !strings.HasSuffix(unit.Name, ".service") || untilSettled(s, unit) == 0 {
+		return unit, nil
+	}
+	service, err := s.Units.Service(ctx, unit.Name)
+	if err != nil || service.Restarts == 0 || !neverReady(service.Type) {
+		return unit, err
+	}
+	later, err := outlives(ctx, s, unit)
+	if err != nil || isUp(later) && later.ActiveSince.Equal(unit.ActiveSince) {
+		return unit, err
+	}
+	unit.ActiveState, unit.Result = later.ActiveState, later.Result
+	if isUp(later) {
+		unit.ActiveState = "dying, and started again and again"
+	}
+	return unit, nil
+}
+
+// outlives returns a unit as it is once its first seconds are over, or as soon as it is not
+// up as it was.
+func outlives(ctx context.Context, s *system.System, unit system.Unit) (system.Unit, error) {
+	for wait := untilSettled(s, unit); ; {
+		select {
+		case <-ctx.Done():
+			return unit, ctx.Err()
+		case <-time.After(min(wait, lookEvery)):
+		}
+		later, err := state(ctx, s, unit.Name)
+		wait = untilSettled(s, unit)
+		if err != nil || wait == 0 || !isUp(later) || !later.ActiveSince.Equal(unit.ActiveSince) {
+			return later, err
+		}
+	}
+}
+
+func state(ctx context.Context, s *system.System, name string) (system.Unit, error) {
+	units, err := s.Units.States(ctx, []string{name})
+	if err != nil {
+		return system.Unit{}, err
+	}
+	return units[0], units[0].Err
+}
+
+// untilSettled is how much is left of a unit's first seconds, whatever the clock is set to.
+func untilSettled(s *system.System, unit system.Unit) time.Duration {
+	return min(FirstSeconds, max(0, unit.ActiveSince.Add(FirstSeconds).Sub(s.Clock.Now())))
+}
+
+func isUp(u system.Unit) bool {
+	return slices.Contains([]string{"active", "reloading", "refreshing"}, u.ActiveState)
+}

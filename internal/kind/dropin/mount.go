@@ -1,0 +1,164 @@
+package dropin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/gently"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// mountFlags are options of which the kernel says whether they are in effect, each with the
+// one that takes it back (mount(8)).
+var mountFlags = map[string]string{"ro": "rw", "nosuid": "suid", "nodev": "dev", "noexec": "exec"}
+
+// remount has a mount take in what its files say now, where it is: nothing is unmounted. What
+// would keep people from writing waits until nobody is logged in.
+func (b *batch) remount(ctx context.Context, unit system.Unit, files []string) error {
+	wanted, err := b.mountOptions(unit)
+	if err != nil {
+		return err
+	}
+	if wanted["ro"] {
+		held := (*gently.Held)(nil)
+		if err := b.unnoticed(ctx, unit, unit.Name, b.consentTo(files)); errors.As(err, &held) {
+			return nil // the next look finds that it waits
+		} else if err != nil {
+			return err
+		}
+	}
+	return b.system.Units.ReloadUnit(ctx, unit.Name)
+}
+
+// mountOptions are the flags that a mount's files say something of, and what.
+func (k *Kind) mountOptions(unit system.Unit) (map[string]bool, error) {
+	options := ""
+	files := slices.Clone(unit.Files)
+	// Drop-ins count after the file that they add to, and systemd names them in their order.
+	slices.SortStableFunc(files, func(a, b string) int { return isDropinOf(a) - isDropinOf(b) })
+	for _, file := range files {
+		content, err := k.system.FS.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		for line := range strings.Lines(string(content)) {
+			if value, found := strings.CutPrefix(strings.TrimSpace(line), "Options="); found {
+				options = value
+			}
+		}
+	}
+	flags := map[string]bool{}
+	for option := range strings.SplitSeq(options, ",") {
+		option = strings.TrimSpace(option)
+		for flag, back := range mountFlags {
+			switch option {
+			case flag:
+				flags[flag] = true
+			case back:
+				flags[flag] = false
+			}
+		}
+	}
+	return flags, nil
+}
+
+func isDropinOf(file string) int {
+	if strings.HasSuffix(path.Dir(file), ".d") {
+		return 1
+	}
+	return 0
+}
+
+// mountedAs judges by the kernel whether a mount is as its files say, if it is mounted.
+func (k *Kind) mountedAs(ctx context.Context, name string, r *converge.Resource) {
+	unitName := unitOf(name)
+	if path.Ext(unitName) != ".mount" || !k.system.Running() {
+		return
+	}
+	unit, err := k.system.Units.Unit(ctx, unitName)
+	if err != nil {
+		r.DoubtFor(err)
+		return
+	}
+	unit.Name = unitName
+	if !up(unit) {
+		return
+	}
+	wanted, err := k.mountOptions(unit)
+	var mounted []string
+	if err == nil {
+		mounted, err = k.mountedWith(pointOf(unitName))
+	}
+	if err != nil {
+		r.DoubtFor(err)
+		return
+	}
+	for _, flag := range []string{"noexec", "nosuid", "nodev", "ro"} {
+		want, said := wanted[flag]
+		if mounted == nil || !said || slices.Contains(mounted, flag) == want {
+			continue
+		}
+		word := map[bool]string{true: flag, false: mountFlags[flag]}
+		held := (*gently.Held)(nil)
+		if err := k.unnoticed(ctx, unit, unitName, gently.ConsentTo(k.policy, k.window, r.ID)); flag == "ro" && want && errors.As(err, &held) {
+			r.Wait(held.Until, unitName+" is mounted since before it changed, and "+held.Reason).Openly()
+			return
+		}
+		r.DiffersOpenly(converge.AspectEffect, pointOf(unitName)+" mounted "+word[want], word[!want])
+		return
+	}
+}
+
+// mountedWith are the options with which something is mounted at a point, nil when nothing
+// is.
+func (k *Kind) mountedWith(point string) ([]string, error) {
+	content, err := k.system.FS.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell how %s is mounted: %w", point, err)
+	}
+	var options []string
+	for line := range strings.Lines(string(content)) {
+		fields := strings.Fields(line)
+		if len(fields) > 5 && unescape(fields[4]) == point { // the last lies on top
+			options = strings.Split(fields[5], ",")
+		}
+	}
+	return options, nil
+}
+
+// unescape reads what mountinfo writes of a name (proc_pid_mountinfo(5)).
+func unescape(name string) string {
+	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(name)
+}
+
+// pointOf is where a mount unit mounts, by its name (systemd.unit(5)).
+func pointOf(unit string) string {
+	var point strings.Builder
+	stem := strings.TrimSuffix(unit, ".mount")
+	for i := 0; i < len(stem); i++ {
+		switch {
+		case stem[i] == '-':
+			point.WriteByte('/')
+		case strings.HasPrefix(stem[i:], `\x`) && len(stem) >= i+4:
+			if code, err := strconv.ParseUint(stem[i+2:i+4], 16, 8); err == nil {
+				point.WriteByte(byte(code))
+				i += 3
+				continue
+			}
+			point.WriteByte(stem[i])
+		default:
+			point.WriteByte(stem[i])
+		}
+	}
+	return "/" + point.String()
+}
