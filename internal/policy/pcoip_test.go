@@ -110,6 +110,16 @@ func TestAWordIsItsNumberAndANumberIsExplained(t *testing.T) {
 	if want := "server_clipboard_state = 3  # copy-only, from the desktop to the client\n"; !strings.Contains(p.Text(), want) {
 		t.Errorf("%s does not hold %s", p.Text(), want)
 	}
+	byReference, err := Merge([]Fragment{parse(`server_clipboard_state = "{{resolve:ssm:/c}}"`)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for value, fits := range map[string]bool{"copy-only": true, "3": true, "copy": false} {
+		r := byReference.Expand(func(Reference) (string, bool) { return value, true }).Resources[0]
+		if (r.Unusable == "") != fits || fits && r.Spec.(PCoIP).Meaning("server_clipboard_state") != "copy-only, from the desktop to the client" {
+			t.Errorf("%s: %+v", value, r)
+		}
+	}
 	if len(word.Advice) > 0 || len(number.Advice) != 1 {
 		t.Fatalf("%v, %v", word.Advice, number.Advice)
 	}

@@ -147,7 +147,8 @@ func (k *Kind) wishes(m manual) wishes {
 	w.values[encryption()] = map[string]string{}
 	for name, value := range demanded {
 		own, set := k.policy.Lookup(policy.NewID("pcoip", name))
-		if spec, _ := own.Spec.(policy.PCoIP); set && spec.Value != value {
+		known, _ := policy.LookupPCoIP(name)
+		if spec, _ := own.Spec.(policy.PCoIP); set && known.Number(spec.Value) != value {
 			w.errs[encryption()] = fmt.Errorf("it wants %s = %s, which the policy sets to %s", name, value, spec.Value)
 		}
 		w.values[encryption()]["pcoip."+name] = value
