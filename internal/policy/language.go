@@ -42,6 +42,7 @@ const (
 	someTime       = `^([0-9.]+(h|m|s|ms))+$`
 	someDays       = `^([0-9]+d|([0-9.]+(h|m|s|ms))+)$`
 	anyFingerprint = `^([0-9A-Fa-f] *){40}$`
+	anyDigest      = `^[0-9A-Fa-f]{64}$`
 	anyURL         = `^(https?://|file:///)`
 )
 
@@ -188,6 +189,8 @@ func packageForm() *form {
 		key{name: "ensure", form: ensure().eg(`"16.20.2-1.el7"`)},
 		key{name: "topic", form: like("the topic of amazon-linux-extras that carries it", topicName.String())},
 		key{name: "hold", form: yesOrNo("no update changes it")},
+		key{name: "url", form: &form{doc: "where its file is, when it comes from no repository", types: []string{aString}, pattern: anyURL, open: true, example: `"https://downloads.example.com/tool-1.0-1.x86_64.rpm"`}},
+		key{name: "sha256", form: &form{doc: "the SHA-256 of that file, 64 hexadecimal digits: no other is installed", types: []string{aString}, pattern: anyDigest, open: true}},
 	))
 }
 

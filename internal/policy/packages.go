@@ -59,10 +59,26 @@ func (v *validator) pkg(p Package) {
 	if p.Topic != "" {
 		v.match(topicName, p.Topic, "is not a topic of amazon-linux-extras")
 	}
+	if p.URL != "" || p.SHA256 != "" {
+		v.file(p)
+	}
 	if why := protected.Package(name); why != "" && p.Ensure == Absent {
 		v.wrong("%s must not be removed: %s", v.name, why)
 	}
 }
+
+// file judges what is said of the file of a package.
+func (v *validator) file(p Package) {
+	v.refuse(p.URL == "" || p.SHA256 == "", "url and sha256 belong together: the digest vouches for what is at the URL")
+	v.refuse(p.Ensure == Absent || p.Ensure == Latest || p.Topic != "" || strings.HasPrefix(v.name, "@"), `a file is one version of one package; say "present" or that version`)
+	v.refuse(!v.open(p.URL) && !fileURL.MatchString(p.URL), "%q is none of https://, http:// and file:///, or it holds a blank or a password", p.URL)
+	v.match(fileDigest, p.SHA256, "is not a SHA-256: 64 hexadecimal digits")
+}
+
+var (
+	fileURL    = regexp.MustCompile(`^(https?://|file:///)[^\s@]+$`)
+	fileDigest = regexp.MustCompile(anyDigest)
+)
 
 // packageProblems are contradictions of what is said of NAME and of NAME.ARCH. NAME alone
 // means the machine's own architecture and noarch for "present" and versions, and all

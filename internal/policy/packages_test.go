@@ -68,8 +68,14 @@ func TestANameWithAVersionInItOrOfWhatIsNoPackageIsRefused(t *testing.T) {
 		}
 	}
 	for text, why := range map[string]string{
-		`"systemd.x86_64" = "absent"`:                       "must not be removed",
-		`"tool.i686" = { ensure = "present", hold = true }`: "say it of tool",
+		`"systemd.x86_64" = "absent"`:                                                                       "must not be removed",
+		`tool = { url = "https://x/tool.rpm" }`:                                                             "url and sha256 belong together",
+		`tool = { sha256 = "` + strings.Repeat("a", 64) + `" }`:                                             "url and sha256 belong together",
+		`tool = { url = "ftp://x/tool.rpm", sha256 = "` + strings.Repeat("a", 64) + `" }`:                   "is none of https://",
+		`tool = { url = "https://me:word@x/tool.rpm", sha256 = "` + strings.Repeat("a", 64) + `" }`:         "holds a blank or a password",
+		`tool = { url = "https://x/tool.rpm", sha256 = "abc" }`:                                             "is not a SHA-256",
+		`tool = { ensure = "latest", url = "https://x/t.rpm", sha256 = "` + strings.Repeat("a", 64) + `" }`: "a file is one version of one package",
+		`"tool.i686" = { ensure = "present", hold = true }`:                                                 "say it of tool",
 	} {
 		if _, err := Parse(Source{Name: "50-a", Text: "schema = 1\n[packages]\n" + text + "\n"}); err == nil || !strings.Contains(err.Error(), why) {
 			t.Errorf("%s: %v", text, err)

@@ -260,7 +260,9 @@ func (d *decoder) packages(t *table) {
 			d.set(t, name, NewID("package", name), Package{Ensure: Ensure(v)})
 		case map[string]any:
 			p := t.child(name)
-			d.set(t, name, NewID("package", name), Package{Ensure: p.ensure(), Topic: p.text("topic"), Hold: p.isSet("hold")})
+			d.set(t, name, NewID("package", name), Package{
+				Ensure: p.ensure(), Topic: p.text("topic"), Hold: p.isSet("hold"), URL: p.text("url"), SHA256: p.text("sha256"),
+			})
 			p.close()
 		default:
 			t.problem(name, `it wants "present", "latest", "absent", a version, or a table, and not %s`, describe(value))

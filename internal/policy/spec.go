@@ -121,6 +121,10 @@ type Package struct {
 	Topic  string `json:"topic,omitempty"` // the amazon-linux-extras topic that carries it
 	// Hold is true when it stays in its version, whoever updates the machine.
 	Hold bool `json:"hold,omitempty"`
+	// URL is where its file is, when it comes from no repository, and SHA256 the digest of
+	// that file, 64 hex digits.
+	URL    string `json:"url,omitempty"`
+	SHA256 string `json:"sha256,omitempty"`
 }
 
 // Patch has updates installed, in the maintenance window and when the machine is new.
@@ -234,6 +238,7 @@ func plainFingerprint(text string) string {
 
 func (p Package) Expand(expand func(string) string) Spec {
 	p.Ensure = Ensure(expand(string(p.Ensure)))
+	p.URL, p.SHA256 = expand(p.URL), expand(p.SHA256)
 	return p
 }
 

@@ -238,10 +238,10 @@ func (d Dconf) line(key string) string {
 }
 
 func (p Package) line(name string) string {
-	if p.Topic == "" && !p.Hold {
+	if p.Topic == "" && !p.Hold && p.URL == "" {
 		return pair(name, string(p.Ensure))
 	}
-	return inline(name, pairs("ensure", string(p.Ensure), "topic", p.Topic, "hold", p.Hold))
+	return inline(name, pairs("ensure", string(p.Ensure), "topic", p.Topic, "hold", p.Hold, "url", p.URL, "sha256", p.SHA256))
 }
 
 func (c Check) lines() []string {

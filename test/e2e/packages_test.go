@@ -94,6 +94,18 @@ soe-pkg-06 = "latest"
 	if o := d.command(t, "apply", "--policy", policyDir); o.Code != 0 || d.transactions(t) != 2 {
 		t.Errorf("a third apply did something: %d %s", o.Code, o.Stderr)
 	}
+	// What is kept in its version, and so left out, is still there for what needs it; what needs another one fails.
+	d.apply(t, strings.Replace(change, "soe-pkg-01 = \"present\"", "soe-pkg-01 = \"2.0-1\"\nsoe-dep = \"present\"", 1)).wants(t, map[policy.ID]converge.State{
+		"package/soe-dep": converge.Corrected, "package/soe-pkg-01": converge.Compliant,
+	})
+	d.apply(t, strings.Replace(change, "soe-pkg-01 = \"present\"", "soe-pkg-01 = \"1.0-1\"", 1)).wants(t, map[policy.ID]converge.State{
+		"package/soe-dep": converge.Corrected, "package/soe-pkg-01": converge.Corrected,
+	})
+	o := d.apply(t, strings.Replace(change, "soe-pkg-01 = \"present\"", "soe-pkg-01 = \"1.0-1\"\nsoe-dep = \"present\"", 1))
+	o.wants(t, map[policy.ID]converge.State{"package/soe-dep": converge.Failed, "package/soe-pkg-01": converge.Compliant})
+	if reason := o.resource("package/soe-dep").Reason; !strings.Contains(reason, "soe-pkg-01 >= 2.0") {
+		t.Errorf("what needs another version fails: %s", reason)
+	}
 }
 
 // multiPolicies are policies about a package in two architectures, one after the other, and what each brings about.

@@ -96,7 +96,7 @@ var errKilled = errors.New("the package manager was killed before it was done")
 
 // wasKilled says whether a command ended by a signal, or one that it ran did.
 func wasKilled(out system.Output, err error) bool {
-	return errors.Is(err, system.ErrKilled) || err == nil && out.ExitCode > 128
+	return errors.Is(err, system.ErrKilled) || err == nil && out.ExitCode > 128 && out.ExitCode < 160 // 200 is what dnf says of locks
 }
 
 // recorded is everything that rpm knows of.

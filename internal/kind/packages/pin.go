@@ -39,6 +39,16 @@ func (m *mending) settled(changed []policy.Want[policy.Package]) []string {
 	return names
 }
 
+// options are those of a transaction that changes these packages. For what comes as a file
+// the policy vouches by its digest.
+func (m *mending) options(changed []policy.Want[policy.Package]) []string {
+	options := excluding(m.settled(changed))
+	if slices.ContainsFunc(changed, func(w policy.Want[policy.Package]) bool { return w.Spec.URL != "" }) {
+		options = append(options, "--setopt=localpkg_gpgcheck=False")
+	}
+	return options
+}
+
 // excluding is the option that leaves packages out of what is installed or updated. Both
 // yum(8) and dnf(8) take NAME and NAME.ARCH.
 func excluding(names []string) []string {

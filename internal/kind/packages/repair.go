@@ -49,6 +49,9 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	if err := k.setHolds(ctx, drifted, wants, true); err != nil {
 		m.failHolds(drifted, err)
 	}
+	if err := m.forgetFiles(wants); err != nil {
+		slog.Warn("the file of a package stays", "kind", "package", "err", err)
+	}
 	if err := m.note(ctx, wants); err != nil {
 		slog.Error("cannot note what has been installed", "kind", "package", "err", err)
 	}
@@ -220,6 +223,7 @@ func (m *mending) tasks(ctx context.Context, wants []policy.Want[policy.Package]
 		}
 		comes = append(comes, t)
 	}
+	comes = m.fetchFiles(ctx, comes)
 	// What goes, goes first, also when not everything can be done together: what
 	// comes may be in conflict with it.
 	return append(goes, comes...), nil
@@ -277,7 +281,7 @@ func (m *mending) mend(ctx context.Context, wants []policy.Want[policy.Package])
 			return errPostponed
 		}
 		return m.Since(mark) // what was planned without all that there is may take too much along
-	}).transact(ctx, lines, guarded(m.before), excluding(m.settled(tried))...)
+	}).transact(ctx, lines, guarded(m.before), m.options(tried)...)
 	m.db.forget()
 	if errors.Is(err, errPostponed) {
 		m.later = append(m.later, later...)

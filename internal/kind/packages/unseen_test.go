@@ -117,3 +117,11 @@ func TestWhatAnotherPackageManagerIsAboutToDoIsNoInterruptedTransaction(t *testi
 		}
 	}
 }
+
+func TestOnlyASignalIsTakenForOne(t *testing.T) {
+	for code, want := range map[int]bool{0: false, 1: false, 100: false, 137: true, 143: true, 200: false} {
+		if got := wasKilled(said(code, "", ""), nil); got != want {
+			t.Errorf("exit code %d is a signal: %v", code, got)
+		}
+	}
+}
