@@ -637,3 +637,34 @@ func TestOfAMachineThatDoesNotRunThereIsNothingToAskOfSystemd(t *testing.T) {
 		t.Error("the clock is behind")
 	}
 }
+
+func TestADirectoryMovesWholeAndReplacesNothing(t *testing.T) {
+	root := t.TempDir()
+	for _, name := range []string{"home/a/deep/file", "srv/there/file", "home/file"} {
+		file := filepath.Join(root, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(name), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	files := open(t, root, nil, nil)
+	if err := files.MoveDir("/home/a", "/srv/there"); !errors.Is(err, fs.ErrExist) {
+		t.Errorf("over another one: %v", err)
+	}
+	if err := files.MoveDir("/home/none", "/srv/a"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("one that is not there: %v", err)
+	}
+	if err := files.MoveDir("/home/file", "/srv/a"); err == nil {
+		t.Error("a file is moved")
+	}
+	for from, to := range map[string]string{"/home/a": "/etc/pam.d/a", "/usr/lib/skylight": "/srv/a"} {
+		if err := files.MoveDir(from, to); err == nil || !strings.Contains(err.Error(), "WorkSpaces") {
+			t.Errorf("%s to %s: %v", from, to, err)
+		}
+	}
+	if err := files.MoveDir("/home/a", "/srv/a"); err != nil {
+		t.Error(err)
+	}
+	if content, err := files.ReadFile("/srv/a/deep/file"); err != nil || string(content) != "home/a/deep/file" {
+		t.Errorf("%q, %v", content, err)
+	}
+}

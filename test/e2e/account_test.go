@@ -75,6 +75,15 @@ gid.mysql = 527
 	if after := d.MustExec(t, "stat", "--format=%i %Y", "/etc/passwd", "/etc/group", "/etc/shadow"); after != before {
 		t.Errorf("a second apply wrote: %s, %s", before, after)
 	}
+	d.MustExec(t, "sh", "-ec", "mkdir /far; mount -t tmpfs -o mode=755 none /far")
+	o = d.apply(t, "users.mover = { home = \"/far/mover\" }\n")
+	o.wants(t, map[policy.ID]converge.State{"user/mover": converge.Failed})
+	if r := o.resource("user/mover"); !strings.Contains(r.Reason, "its home /srv/people/mover is on another file system than /far/mover, and is not copied") {
+		t.Error(r.Reason)
+	}
+	if got := d.MustExec(t, "sh", "-c", "cat ~mover/file"); got != "thesis\n" {
+		t.Errorf("the home is not what it was: %s", got)
+	}
 }
 
 func TestAnIdHeldByAPersonIsNotTaken(t *testing.T) {

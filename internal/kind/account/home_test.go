@@ -68,6 +68,28 @@ func TestNothingThatConcernsAHomeIsDoneBeforeItsVolumeIsMounted(t *testing.T) {
 	}
 }
 
+// So it is with any other volume that fstab names.
+func TestNoHomeIsMadeOrMissedOnAVolumeThatIsNotMountedYet(t *testing.T) {
+	d := newDesk(t, "users.bob = { home = \"/data/people/bob\" }\nusers.alice = { home = \"/home/alice\" }\n")
+	root := d.system.Root
+	mount := d.starting(t)
+	fstab := filepath.Join(root, "etc/fstab")
+	if err := os.WriteFile(fstab, []byte("/dev/xvdf1 /home ext4\nnas:/people /data/people nfs\n"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	found, outcomes := d.walk(t)
+	if got := errorOf(outcomes); got != "cannot create user bob: /data/people is a volume that is not mounted yet, and would hide the home that were made now" {
+		t.Error(got)
+	}
+	if alice := found[0]; alice.State != converge.Unknown || !strings.Contains(alice.Reason, "cannot tell whether its home /home/alice is there: /home is a volume that is not mounted yet") {
+		t.Errorf("%s is %s: %s", alice.ID, alice.State, alice.Reason)
+	}
+	mount()
+	if found, _ := d.walk(t); found[0].State != converge.Compliant {
+		t.Errorf("%+v", found[0])
+	}
+}
+
 func errorOf(outcomes []converge.Outcome) string {
 	for _, o := range outcomes {
 		if o.Err != nil {
