@@ -90,3 +90,78 @@ func TestWhateverLockOfAPackageManagerAUserTakesTheAgentsWorkGoesOn(t *testing.T
 	}
 	d.MustExec(t, "pkill", "-u", box.DesktopUser)
 }
+
+// The files of accounts have two sorts of locks: one that is locked, and notes that stay when
+// their process dies, or the machine does.
+func TestNoLockThatIsLeftBehindOrAUsersKeepsAnAccountFromBeingMade(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	const pwdLock = "/etc/.pwd.lock"
+	d.MustExec(t, "sh", "-ec", "touch "+pwdLock+"; chmod 0644 "+pwdLock)
+	// Each has the number of a process that runs, and is none of theirs.
+	d.MustExec(t, "sh", "-ec", "sleep 600 >/dev/null 2>&1 & for f in passwd shadow group gshadow; do printf %s $! >/etc/$f.lock; touch -d '2 days ago' /etc/$f.lock; done")
+	held := keeps(t, d.Box, box.DesktopUser, locks(pwdLock, "POSIX"))
+	const toml = "[groups]\nsoe-here = { gid = 5101 }\n[users]\nsoe-scan = { uid = 5102, group = \"soe-here\", system = true }\n"
+	o := d.apply(t, toml)
+	r := o.resource("group/soe-here")
+	if r.State != converge.Failed || !strings.Contains(r.Reason, "python3 of user "+box.DesktopUser+" has locked "+pwdLock) {
+		t.Errorf("while a user holds the lock the group is %s: %s", r.State, r.Reason)
+	}
+	if held.ProcessState != nil {
+		t.Error("the holder was ended")
+	}
+	if again, err := d.ExecAs(t.Context(), box.DesktopUser, "cat", pwdLock); err != nil || again.Code == 0 {
+		t.Errorf("it can be opened again: %v, %+v", err, again)
+	}
+	d.MustExec(t, "pkill", "-u", box.DesktopUser, "-f", "import fcntl")
+	d.apply(t, toml).wants(t, map[policy.ID]converge.State{"group/soe-here": converge.Corrected, "user/soe-scan": converge.Corrected})
+	// One that is at work is not disturbed.
+	d.MustExec(t, "sh", "-ec", "sleep 600 >/dev/null 2>&1 & printf %s $! >/etc/group.lock")
+	o = d.apply(t, "[groups]\nsoe-other = { gid = 5103 }\n")
+	if r := o.resource("group/soe-other"); r.State != converge.Failed || !strings.Contains(r.Reason, ", sleep is noted in /etc/group.lock") {
+		t.Errorf("with a lock that may be somebody's the group is %s: %s", r.State, r.Reason)
+	}
+}
+
+// Files that everybody may read, and that programs lock which the agent runs: whoever has a
+// lock on one is waited for and named, or is in nobody's way.
+func TestALockOnAFileThatEverybodyMayReadIsNamedOrInNobodysWay(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.MustWriteFile(t, agent.ConfigFile, box.File{Content: "[schedule]\nlock_timeout = \"2s\"\n"})
+	all := d.repository() + onlyDomainAdmins + "[groups]\nsoe-here = { gid = %d }\n[users]\nsoe-scan = { uid = 5202, group = \"users\", system = true }\n[packages]\nsoe-pkg-01 = %q\n[system]\ntimezone = %q\n[dropins.\"/etc/motd.d/x\"]\ncontent = %q\n"
+	apply := func(gid int, pkg, zone string) outcome {
+		return d.apply(t, fmt.Sprintf(all, gid, pkg, zone, zone))
+	}
+	apply(5201, "present", "Europe/Berlin").wants(t, map[policy.ID]converge.State{"package/soe-pkg-01": converge.Corrected})
+	for i, name := range []string{"/var/lib/rpm/rpmdb.sqlite", "/var/lib/rpm/rpmdb.sqlite-shm", "/var/lib/rpm/rpmdb.sqlite-wal", "/var/lib/dnf/history.sqlite", "/run/utmp /etc/passwd /etc/group /etc/dnf/dnf.conf"} {
+		sorts := []string{"POSIX", "OFD", "flock"}
+		var held []string
+		for _, file := range strings.Fields(name) {
+			if d.fails(t.Context(), "runuser", "-u", box.DesktopUser, "--", "test", "-r", file) {
+				continue // it is not there, or closed
+			}
+			keeps(t, d.Box, box.DesktopUser, locks(file, sorts[i%2]))
+			keeps(t, d.Box, box.DesktopUser, locks(file, sorts[2]))
+			held = append(held, file)
+		}
+		pkg := map[bool]string{true: "absent", false: "present"}[i%2 == 0]
+		o := apply(5210+i, pkg, map[bool]string{true: "Europe/Paris", false: "Europe/Berlin"}[i%2 == 0])
+		for _, r := range o.Resources {
+			named := strings.Contains(r.Reason, "python3") && strings.Contains(r.Reason, "of user "+box.DesktopUser)
+			if !r.State.InLine() && r.State != converge.Pending && !named {
+				t.Errorf("while %s holds %v, %s is %s: %s", box.DesktopUser, held, r.ID, r.State, r.Reason)
+			}
+			if !r.State.InLine() {
+				t.Logf("while %s holds %v, %s is %s: %s", box.DesktopUser, held, r.ID, r.State, r.Reason)
+			}
+		}
+		d.MustExec(t, "pkill", "-u", box.DesktopUser, "-f", "import fcntl")
+		o = apply(5210+i, pkg, map[bool]string{true: "Europe/Paris", false: "Europe/Berlin"}[i%2 == 0])
+		for _, r := range o.Resources {
+			if !r.State.InLine() && r.State != converge.Pending {
+				t.Errorf("once %v is free, %s is %s: %s", held, r.ID, r.State, r.Reason)
+			}
+		}
+	}
+}

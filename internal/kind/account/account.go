@@ -94,6 +94,7 @@ const toolTimeout = 10 * time.Minute
 // run runs a tool of shadow-utils. It is not cut short when ctx ends: between two
 // of the files that it writes lies a moment at which they do not fit together.
 func run(ctx context.Context, s *system.System, argv ...string) error {
+	freeLocks(s)
 	out, err := s.Runner.Run(context.WithoutCancel(ctx), system.Command{Argv: argv, Timeout: toolTimeout})
 	switch {
 	case err != nil:
@@ -103,17 +104,25 @@ func run(ctx context.Context, s *system.System, argv ...string) error {
 	case out.ExitCode == 8 && (argv[0] == "usermod" || argv[0] == "userdel"):
 		return postponement{fmt.Sprintf("processes of %s are running (%s)", argv[len(argv)-1], out.LastLine())}
 	}
-	return exitError{argv[0], out.ExitCode, out.LastLine()}
+	failed := exitError{argv[0], out.ExitCode, out.LastLine(), ""}
+	if out.ExitCode == 1 || out.ExitCode == 10 {
+		failed.holder = whoLocks(s)
+	}
+	return failed
 }
 
 // An exitError is a tool of shadow-utils that did not do what it was told.
 type exitError struct {
-	tool string
-	code int
-	says string
+	tool   string
+	code   int
+	says   string
+	holder string // of a lock that it may wait for, in words
 }
 
 func (e exitError) Error() string {
+	if e.holder != "" {
+		return fmt.Sprintf("%s: %s (%s exited with %d: %s)", meaning(e.tool, e.code), e.holder, e.tool, e.code, e.says)
+	}
 	return fmt.Sprintf("%s (%s exited with %d: %s)", meaning(e.tool, e.code), e.tool, e.code, e.says)
 }
 

@@ -1,0 +1,127 @@
+package account
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// accountsLock is what the C library locks for all files of accounts (lckpwdf(3)). Nothing is
+// in it.
+const accountsLock = "/etc/.pwd.lock"
+
+// noteLocks are files in which a tool of shadow-utils notes its number while it writes. One
+// that was killed, or whose machine has lost its power, leaves them; the next takes them
+// away when there is no such process, and fails as long as another has that number.
+func noteLocks() []string {
+	var names []string
+	for _, of := range []string{"passwd", "shadow", "group", "gshadow", "subuid", "subgid"} {
+		names = append(names, "/etc/"+of+".lock")
+	}
+	return names
+}
+
+// writers are the programs that note such locks.
+func writers() []string {
+	return []string{
+		"useradd", "userdel", "usermod", "groupadd", "groupdel", "groupmod", "groupmems", "gpasswd", "newgrp", "chage", "chfn", "chsh", "passwd", "chpasswd",
+		"chgpasswd", "newusers", "pwconv", "pwunconv", "grpconv", "grpunconv", "pwck", "grpck", "vipw", "vigr", "adduser", "addgroup", "deluser", "luseradd",
+	}
+}
+
+// freeLocks sees to it that no lock of the files of accounts is held by who cannot be at work
+// on them: nobody without root can take the one that is locked, and a note whose number a
+// process has that began later goes.
+func freeLocks(s *system.System) {
+	if !s.Running() {
+		return
+	}
+	if closed, err := s.CloseToOthers(accountsLock); closed {
+		slog.Info("closed the lock of the files of accounts to others: who can open it can hold it", "path", accountsLock)
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, system.ErrReadOnly) {
+		slog.Debug("the lock of the files of accounts stays as it is", "path", accountsLock, "err", err)
+	}
+	for _, name := range noteLocks() {
+		holder, stale := noted(s, name)
+		if !stale {
+			continue
+		}
+		if err := s.FS.Remove(name); err != nil {
+			slog.Warn("a lock of the files of accounts stays that nobody holds", "path", name, "holder", holder, "err", err)
+			continue
+		}
+		slog.Warn("took away a lock of the files of accounts that was left behind: the process with its number began later", "path", name, "holder", holder)
+	}
+}
+
+// noted names the process whose number is in a lock, "" when there is none, and says whether
+// it cannot be the one that made it.
+func noted(s *system.System, name string) (holder string, stale bool) {
+	content, err := s.FS.ReadFile(name)
+	if err != nil {
+		return "", false
+	}
+	pid, err := strconv.Atoi(strings.TrimRight(string(content), "\n\x00 "))
+	if err != nil || pid <= 0 {
+		return "", false
+	}
+	program, err := s.FS.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+	if err != nil {
+		return "", false // shadow-utils sees that
+	}
+	comm := strings.TrimSpace(string(program))
+	holder = fmt.Sprintf("process %d, %s", pid, comm)
+	info, err := s.FS.Stat(name)
+	began, known := beginning(s, pid)
+	const tick = 2 * time.Second // the clock of files is coarse
+	return holder, err == nil && known && !slices.Contains(writers(), comm) && info.ModTime.Add(tick).Before(began)
+}
+
+// beginning is when a process began.
+func beginning(s *system.System, pid int) (time.Time, bool) {
+	const ticks = 100 // a second, on all machines that Go knows
+	stat, err := s.FS.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	uptime, err2 := s.FS.ReadFile("/proc/uptime")
+	if err != nil || err2 != nil {
+		return time.Time{}, false
+	}
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:])) // from the third of proc(5) on
+	up, _, _ := strings.Cut(string(uptime), " ")
+	since, err := strconv.ParseFloat(up, 64)
+	if err != nil || len(fields) < 20 {
+		return time.Time{}, false
+	}
+	start, err := strconv.ParseFloat(fields[19], 64)
+	age := time.Duration((since - start/ticks) * float64(time.Second))
+	return s.Clock.Now().Add(-age), err == nil
+}
+
+// whoLocks names who holds a lock of the files of accounts, whatever the sort; "" is nobody.
+func whoLocks(s *system.System) string {
+	if !s.Running() {
+		return ""
+	}
+	var all []string
+	if holders, err := s.Holders(accountsLock); err == nil {
+		for _, h := range holders {
+			program := ""
+			if len(h.Command) > 0 {
+				program = ", " + h.Command[0]
+			}
+			all = append(all, fmt.Sprintf("process %d%s of user %s has locked %s", h.PID, program, h.User(), accountsLock))
+		}
+	}
+	for _, name := range noteLocks() {
+		if holder, _ := noted(s, name); holder != "" {
+			all = append(all, holder+" is noted in "+name)
+		}
+	}
+	return strings.Join(all, "; ")
+}
