@@ -71,6 +71,7 @@ type explanation struct {
 	Controls           []string         `json:"controls,omitempty"`
 	Rules              []policy.Rule    `json:"rules,omitempty"` // that are about it; of two that say a thing the later one is believed, but for controls
 	*converge.Resource                  // where it stands
+	Awaited            []string         `json:"awaited,omitempty"` // before which that is not the last word, as in the report
 	History            []history.Change `json:"history,omitempty"`
 
 	text   string   // what is wanted, as a fragment says it
@@ -139,6 +140,7 @@ func (a *app) explainHere(ctx context.Context, id policy.ID) (explanation, error
 		known[i] = string(r.ID)
 		if r.ID == id {
 			e.Resource, e.Origin, e.Severity, e.Controls = &last.Resources[i], r.Origin, r.Severity, r.Controls
+			e.Awaited = last.Awaited
 		}
 	}
 	var wanted bool
@@ -224,6 +226,9 @@ func (a *app) printExplanation(e explanation) error {
 		row("why", r.Reason)
 		if r.Effect != "" && r.Effect != converge.Now {
 			row("effect", string(r.Effect))
+		}
+		for _, what := range e.Awaited {
+			row("awaited", what)
 		}
 	}
 	row("wanted", e.text)

@@ -49,6 +49,9 @@ func TestWithoutADaemonNoReportCallsTheMachineCompliantAndEachSaysWhy(t *testing
 					t.Errorf("%s: the report says %.300s", gone.how, r.Stdout)
 				}
 			}
+			if r := ask("soe-agent", "explain", "sudo/allow"); !strings.Contains(r.Stdout, "an agent that runs") {
+				t.Errorf("%s, asked by %q: explain says %s%s", gone.how, as, r.Stdout, r.Stderr)
+			}
 			if r := ask("soe-agent", "status"); r.Code != 1 || !strings.Contains(r.Stderr, "not running") || !strings.Contains(r.Stderr, "found last") {
 				t.Errorf("%s, asked by %q: status exits %d: %s%s", gone.how, as, r.Code, r.Stdout, r.Stderr)
 			}

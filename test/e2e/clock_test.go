@@ -49,8 +49,8 @@ timezone = "Europe/Berlin"
 soe-here = { gid = 5101 }
 [dropins."/etc/motd.d/one"]
 content = "kept\n"
-[dropins."/etc/sysctl.d/60-soe.conf"]
-content = "kernel.sysrq = 16\n"
+[dropins."/etc/modprobe.d/soe.conf"]
+content = "# managed\n"
 [pcoip]
 server_clipboard_state = 0
 [dconf."org/mate/screensaver"]
@@ -72,7 +72,7 @@ run = ["/bin/true"]
 			return w.report(t).resource("pcoip/server_clipboard_state").State == converge.Pending
 		})
 		w.MustExec(t, "systemctl", "stop", "soe-agent")
-		if n := w.MustExec(t, "python3", "/root/shift.py", days, "/etc/pcoip-agent", "/etc/dconf", "/etc/sudoers.d", "/etc/polkit-1", "/etc/motd.d", "/etc/sysctl.d", "/var/lib/rpm"); n == "0\n" {
+		if n := w.MustExec(t, "python3", "/root/shift.py", days, "/etc/pcoip-agent", "/etc/dconf", "/etc/sudoers.d", "/etc/polkit-1", "/etc/motd.d", "/etc/modprobe.d", "/var/lib/rpm"); n == "0\n" {
 			t.Fatal("the agent has noted no time, and this test shows nothing")
 		}
 		w.MustExec(t, "systemctl", "start", "soe-agent")
@@ -85,7 +85,7 @@ run = ["/bin/true"]
 			{"echo 'user ALL=(ALL) ALL' >/etc/sudoers.d/zzz; chmod 440 /etc/sudoers.d/zzz", "! grep -q '^user' /etc/sudoers.d/zzz"},
 			{"systemctl stop kept.service", "systemctl -q is-active kept.service"},
 			{"rm /etc/dconf/db/soe", "test -e /etc/dconf/db/soe"},
-			{"sysctl -q kernel.sysrq=1 || true; echo x >>/etc/sysctl.d/60-soe.conf", "! grep -q x /etc/sysctl.d/60-soe.conf"},
+			{"echo x >>/etc/modprobe.d/soe.conf", "! grep -q ^x /etc/modprobe.d/soe.conf"},
 		} {
 			begun := time.Now()
 			w.MustExec(t, "sh", "-c", drift.harm)

@@ -39,8 +39,8 @@ soe-here = { gid = 5101 }
 soe-scan = { uid = 5102, group = "soe-here", system = true }
 [packages]
 soe-pkg-01 = "present"
-[dropins."/etc/sysctl.d/60-soe.conf"]
-content = "kernel.sysrq = 16\n"
+[dropins."/etc/modprobe.d/soe.conf"]
+content = "# managed\n"
 [dropins."/etc/profile.d/soe.sh"]
 content = "umask 027\n"
 [pcoip]

@@ -58,7 +58,7 @@ func withStrace() box.Option {
 func TestNoSystemCallThatFailsMakesAPlanBetterThanTheTruth(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t, withStrace(), box.WithFiles(map[string]box.File{unitDir + "kept.service": unit(stays, wanted)}))
-	d.sh(t, "useradd -m leaver; groupadd -g 991 disk2; gpasswd -a leaver disk2; echo x >/etc/cron.d/gone; echo 'leaver ALL=(ALL) ALL' >/etc/sudoers.d/50-leaver; chmod 440 /etc/sudoers.d/50-leaver")
+	d.sh(t, "systemctl start kept.service; useradd -m leaver; groupadd -g 991 disk2; gpasswd -a leaver disk2; echo x >/etc/cron.d/gone; echo 'leaver ALL=(ALL) ALL' >/etc/sudoers.d/50-leaver; chmod 440 /etc/sudoers.d/50-leaver")
 	d.setPolicy(t, d.repository()+onlyDomainAdmins+`
 root_groups = ["disk2"]
 [system]

@@ -31,8 +31,8 @@ timezone = "Europe/Berlin"
 soe-here = { gid = 5101 }
 [packages]
 soe-pkg-01 = "present"
-[dropins."/etc/sysctl.d/60-soe.conf"]
-content = "kernel.sysrq = 16\n"
+[dropins."/etc/modprobe.d/soe.conf"]
+content = "# managed\n"
 [dropins."/etc/soe-tell.d/tell.conf"]
 content = "tells\n"
 activate = ["/usr/bin/systemctl", "try-restart", "kept.service"]
@@ -72,7 +72,7 @@ enabled = true
 		if result, err = d.Exec(t.Context(), "soe-agent", "purge", "--yes"); err != nil || result.Code != 0 {
 			t.Errorf("with the tools a purge exits %d: %s%s", result.Code, result.Stdout, result.Stderr)
 		}
-		d.MustExec(t, "sh", "-c", "sysctl -q -p; groupdel soe-here 2>/dev/null; rm -f /etc/localtime; exit 0")
+		d.MustExec(t, "sh", "-c", "groupdel soe-here 2>/dev/null; rm -f /etc/localtime; exit 0")
 	}
 	_ = before
 }

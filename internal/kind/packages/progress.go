@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"regexp"
 	"strconv"
@@ -58,18 +59,20 @@ func (p Progress) String() string {
 }
 
 // ReadProgress returns how far the transaction under way is, and whether there
-// is one: who followed it may have been killed.
+// is one: who followed it may have been killed. Where processes are in its scope, and systemd
+// does not answer at once, there is.
 func ReadProgress(ctx context.Context, s *system.System) (Progress, bool) {
 	p, there := lastProgress(s.FS)
 	if !there || p.Waits != "" {
 		return p, there
 	}
-	unit, err := s.Units.Unit(ctx, p.Scope+".scope")
-	if err != nil || unit.ActiveState != "active" {
+	if pids, err := occupants(s, p.Scope); err == nil && len(pids) == 0 {
 		return p, false
 	}
-	pids, err := occupants(s, p.Scope)
-	return p, err != nil || len(pids) > 0
+	soon, enough := context.WithTimeout(ctx, time.Second)
+	defer enough()
+	unit, err := s.Units.Unit(soon, p.Scope+".scope")
+	return p, err != nil && !errors.Is(err, system.ErrNotRunning) || unit.ActiveState == "active"
 }
 
 func lastProgress(files system.FS) (Progress, bool) {
