@@ -100,9 +100,14 @@ func (b *bus) List(ctx context.Context) ([]Session, error) {
 	if !shared {
 		return b.list(ctx)
 	}
+	return l.ask(ctx, b.list)
+}
+
+// ask asks once for all who share a look, each of whom waits for as long as they have time.
+func (l *look) ask(ctx context.Context, list func(context.Context) ([]Session, error)) ([]Session, error) {
 	l.once.Do(func() {
 		go func() {
-			l.sessions, l.err = b.list(l.ctx)
+			l.sessions, l.err = list(l.ctx)
 			close(l.told)
 		}()
 	})

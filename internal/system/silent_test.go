@@ -170,3 +170,40 @@ func TestWhoeverNoLongerWantsTheBusDoesNotWaitForIt(t *testing.T) {
 		t.Errorf("it waits for %s: %v", time.Since(start), err)
 	}
 }
+
+// One dials the bus with all the time there is. Others have less, and the turn is not theirs:
+// of a service, of polkit, and of the one look at sessions for all kinds.
+func TestWhoHasLittleTimeDoesNotWaitForWhoDialsTheBusWithMore(t *testing.T) {
+	silent := silentBus{socket: "@soe-agent-turn-" + strconv.Itoa(os.Getpid())}
+	silent.serve(t)
+	t.Setenv("DBUS_SYSTEM_BUS_ADDRESS", "unix:abstract="+strings.TrimPrefix(silent.socket, "@"))
+	b := &bus{dialing: newTurn(), mute: map[string]muteness{}}
+	a := &authority{asking: newTurn()}
+	patient, stop := context.WithCancel(t.Context())
+	defer stop()
+	one := &look{ctx: patient, told: make(chan struct{})}
+	const little = 100 * time.Millisecond
+	for what, ask := range map[string]func(context.Context) error{
+		"logind": func(ctx context.Context) error { _, err := b.logind(ctx, false); return err },
+		"polkit": func(ctx context.Context) error { _, err := a.Instance(ctx); return err },
+		"the sessions of one look": func(ctx context.Context) error {
+			_, err := one.ask(ctx, func(ctx context.Context) ([]Session, error) {
+				<-ctx.Done()
+				return nil, ctx.Err()
+			})
+			return err
+		},
+	} {
+		begun := make(chan struct{})
+		go func() { close(begun); _ = ask(patient) }()
+		<-begun
+		time.Sleep(little) // that the other has its turn, or not: both are right
+		soon, enough := context.WithTimeout(t.Context(), little)
+		start := time.Now()
+		err := ask(soon)
+		enough()
+		if took := time.Since(start); err == nil || took > busPatience/4 {
+			t.Errorf("%s: who has %s waits for %s: %v", what, little, took, err)
+		}
+	}
+}
