@@ -16,7 +16,8 @@ import (
 func TestWhatLeavesThePolicyWithoutItsToolsIsGoneOrNamedAndAPurgeEnds(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t, box.WithFiles(map[string]box.File{unitDir + "kept.service": unit(stays, wanted)}))
-	before := d.configuration(t)
+	settings := func() string { return d.MustExec(t, "sh", "-c", "find /etc/dconf | sort") }
+	before := settings()
 	const tools = "dconf gsettings useradd userdel usermod groupadd groupdel groupmod gpasswd chage rpm rpmkeys dnf yum yum-config-manager systemctl systemd-run sysctl timedatectl udevadm modprobe restorecon visudo sudo cvtsudoers pkaction pkcheck"
 	for _, without := range []struct{ how, take, give string }{
 		{"fails", "for t in " + tools + "; do printf '#!/bin/sh\necho it is broken >&2\nexit 1\n' >/usr/local/sbin/$t; chmod 755 /usr/local/sbin/$t; done",
@@ -72,7 +73,9 @@ enabled = true
 		if result, err = d.Exec(t.Context(), "soe-agent", "purge", "--yes"); err != nil || result.Code != 0 {
 			t.Errorf("with the tools a purge exits %d: %s%s", result.Code, result.Stdout, result.Stderr)
 		}
+		if after := settings(); after != before {
+			t.Errorf("a tool %s: of dconf there was\n%s\nand is\n%s", without.how, before, after)
+		}
 		d.MustExec(t, "sh", "-c", "groupdel soe-here 2>/dev/null; rm -f /etc/localtime; exit 0")
 	}
-	_ = before
 }

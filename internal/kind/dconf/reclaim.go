@@ -134,8 +134,13 @@ func (k *Kind) giveBackProfile() error {
 // forget removes a file of the agent's own.
 func (k *Kind) forget(name string) error {
 	remove := func() error { return k.system.FS.Remove(name) }
-	// A file that the ledger knows nothing of, such as what dconf has made, stays at first.
-	return errors.Join(k.ledger.Release(name, func(system.Kept) error { return remove() }, remove), remove())
+	nothing := func() error { return nil }
+	// A file that the ledger knows nothing of, such as what dconf has made, stays at first; and
+	// is kept as somebody else's when it goes, which it is not.
+	return errors.Join(
+		k.ledger.Release(name, func(system.Kept) error { return remove() }, remove), remove(),
+		k.ledger.Release(name, func(system.Kept) error { return nothing() }, nothing),
+	)
 }
 
 func (k *Kind) removeIfEmpty(dir string) error {
