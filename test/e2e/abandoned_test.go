@@ -19,7 +19,6 @@ func TestWithoutADaemonNoReportCallsTheMachineCompliantAndEachSaysWhy(t *testing
 	w.boot(t)
 	w.until(t, "the machine is compliant", func() bool { r := w.report(t); return r.Code == 0 && r.Compliant })
 	for _, gone := range []struct{ how, ends, begins string }{
-		{"stopped", "systemctl stop soe-agent", "systemctl start soe-agent"},
 		{"killed and not started again", "mkdir -p /run/systemd/system/soe-agent.service.d; printf '[Service]\nRestart=no\n' >/run/systemd/system/soe-agent.service.d/no.conf; systemctl daemon-reload; systemctl kill -s KILL soe-agent; while systemctl -q is-active soe-agent; do sleep 0.1; done", "systemctl start soe-agent"},
 		{"held by SIGSTOP", "systemctl kill -s STOP soe-agent", "systemctl kill -s CONT soe-agent"},
 	} {
@@ -61,6 +60,9 @@ func TestWithoutADaemonNoReportCallsTheMachineCompliantAndEachSaysWhy(t *testing
 	}
 	// What a process of another program's says that has the same number.
 	w.MustExec(t, "systemctl", "stop", "soe-agent")
+	if r := w.report(t); r.Code != 2 || r.Compliant || len(r.Awaited) != 1 {
+		t.Errorf("stopped: report exits with %d: %v", r.Code, r.Awaited)
+	}
 	w.MustExec(t, "sh", "-c", `sleep 300 >/dev/null 2>&1 & sed -i "s/\"daemon\":[0-9]*/\"daemon\":$!/" /run/soe-agent/report.json /var/lib/soe-agent/report.json; sed -i "s/\"pid\":[0-9]*/\"pid\":$!/" /run/soe-agent/status.json`)
 	if r := w.report(t); r.Code != 2 || r.Compliant {
 		t.Errorf("another process with its number is taken for the daemon: exit code %d", r.Code)
