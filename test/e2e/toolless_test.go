@@ -16,7 +16,7 @@ import (
 func TestWhatLeavesThePolicyWithoutItsToolsIsGoneOrNamedAndAPurgeEnds(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t, box.WithFiles(map[string]box.File{unitDir + "kept.service": unit(stays, wanted)}))
-	settings := func() string { return d.MustExec(t, "sh", "-c", "find /etc/dconf | sort") }
+	settings := func() string { return d.MustExec(t, "sh", "-c", "find /etc/dconf -type f | sort") }
 	before := settings()
 	const tools = "dconf gsettings useradd userdel usermod groupadd groupdel groupmod gpasswd chage rpm rpmkeys dnf yum yum-config-manager systemctl systemd-run sysctl timedatectl udevadm modprobe restorecon visudo sudo cvtsudoers pkaction pkcheck"
 	for _, without := range []struct{ how, take, give string }{
