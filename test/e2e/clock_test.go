@@ -62,12 +62,18 @@ run = ["/bin/true"]
 `})
 	w.boot(t)
 	w.until(t, "the machine is compliant", func() bool { s, code := w.status(t); return s.Phase == agent.Keeping && code == 0 })
-	for _, days := range []string{"3", "-3", "-3", "3"} {
+	wants := func(clipboard string) {
+		t.Helper()
+		before, _ := w.status(t)
+		w.MustExec(t, "sed", "-i", "s/server_clipboard_state = .*/server_clipboard_state = "+clipboard+"/", localPolicy)
+		w.until(t, "another policy is in force", func() bool { now, _ := w.status(t); return now.Digest != before.Digest })
+	}
+	for _, days := range []string{"3", "-6", "3"} {
 		session, err := w.Login(t.Context(), box.DesktopUser, "XDG_SESSION_TYPE=x11")
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.MustExec(t, "sh", "-ec", "sed -i 's/server_clipboard_state = .*/server_clipboard_state = 2/' "+localPolicy)
+		wants("2")
 		w.until(t, "a change waits for the end of the session", func() bool {
 			return w.report(t).resource("pcoip/server_clipboard_state").State == converge.Pending
 		})
@@ -101,7 +107,8 @@ run = ["/bin/true"]
 			r := w.report(t)
 			return r.Compliant && r.resource("pcoip/server_clipboard_state").State.InLine() && r.Summary[converge.Pending] == 0
 		})
-		w.MustExec(t, "sh", "-ec", "rm -f /etc/sudoers.d/zzz; sed -i 's/server_clipboard_state = .*/server_clipboard_state = 0/' "+localPolicy)
+		w.MustExec(t, "rm", "-f", "/etc/sudoers.d/zzz")
+		wants("0")
 		w.until(t, "all is as at first", func() bool {
 			r := w.report(t)
 			return r.Compliant && r.resource("pcoip/server_clipboard_state").State.InLine()

@@ -14,22 +14,24 @@ func guarded(t *testing.T) *workspace {
 	t.Helper()
 	w := newWorkspace(t)
 	w.MustWriteFile(t, agent.ConfigFile, box.File{Content: "personas = [\"base\"]\n"})
-	w.MustWriteFile(t, localPolicy, box.File{Content: "schema = 1\n" + onlyDomainAdmins})
+	w.MustWriteFile(t, localPolicy, box.File{Content: "schema = 1\n" + onlyDomainAdmins + "root_groups = [\"disk2\"]\n"})
+	w.MustExec(t, "groupadd", "-g", "991", "disk2")
 	w.boot(t)
 	w.until(t, "the agent keeps", func() bool { s, code := w.status(t); return s.Phase == agent.Keeping && code == 0 })
 	return w
 }
 
-// takesBack makes the desktop user an administrator behind the denial, does something that
-// wakes the agent, and says how long the grant lives.
+// takesBack gives the desktop user rights by each file that gives some, does something more,
+// and says how long the last of them lives.
 func (w *workspace) takesBack(t *testing.T, meanwhile ...string) time.Duration {
 	t.Helper()
-	w.MustExec(t, "sh", "-c", "echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzz-stray; chmod 440 /etc/sudoers.d/zzz-stray")
+	w.MustExec(t, "sh", "-c", "echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzz-stray; chmod 440 /etc/sudoers.d/zzz-stray; sed -i 's/^disk2:.*/disk2:x:991:user/' /etc/group; echo '// more' >>/etc/polkit-1/rules.d/00-0soe-admin.rules")
 	start := time.Now()
 	for _, script := range meanwhile {
 		w.MustExec(t, "sh", "-c", script)
 	}
-	w.until(t, "the grant is taken back", func() bool { return !w.fails(t, "sh", "-c", "! grep -q '^user' /etc/sudoers.d/zzz-stray") })
+	const gone = "! grep -q '^user' /etc/sudoers.d/zzz-stray && ! grep -q '^disk2:.*user' /etc/group && ! grep -q '^// more' /etc/polkit-1/rules.d/00-0soe-admin.rules"
+	w.until(t, "the rights are taken back", func() bool { return !w.fails(t, "sh", "-c", gone) })
 	return time.Since(start)
 }
 
@@ -48,9 +50,9 @@ func TestAGrantIsTakenBackWithinSecondsWhoeverDoesNotAnswer(t *testing.T) {
 		w.MustExec(t, "sh", "-c", silent.stops)
 		took := w.takesBack(t)
 		atStart := w.takesBack(t, restart)
-		t.Logf("%s does not answer: a grant lives for %s, and while the agent starts for %s", silent.who, took, atStart)
+		t.Logf("%s does not answer: rights live for %s, and while the agent starts for %s", silent.who, took, atStart)
 		if took > 12*time.Second || atStart > 15*time.Second {
-			t.Errorf("%s does not answer: the grant lives for %s, and while the agent starts for %s", silent.who, took, atStart)
+			t.Errorf("%s does not answer: they live for %s, and while the agent starts for %s", silent.who, took, atStart)
 		}
 		w.MustExec(t, "sh", "-c", silent.goesOn)
 	}

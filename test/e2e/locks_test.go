@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/agent"
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -146,6 +147,7 @@ func TestALockOnAFileThatEverybodyMayReadIsNamedOrInNobodysWay(t *testing.T) {
 			held = append(held, file)
 		}
 		pkg := map[bool]string{true: "absent", false: "present"}[i%2 == 0]
+		t.Logf("%s: %s holds %v", time.Now().Format(time.TimeOnly), box.DesktopUser, held)
 		o := apply(5210+i, pkg, map[bool]string{true: "Europe/Paris", false: "Europe/Berlin"}[i%2 == 0])
 		for _, r := range o.Resources {
 			named := strings.Contains(r.Reason, "python3") && strings.Contains(r.Reason, "of user "+box.DesktopUser)

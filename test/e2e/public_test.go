@@ -50,7 +50,7 @@ mode  = "audit"
 [[rules]]
 match  = ["dropin/etc/modprobe.d/*"]
 mode   = "audit"
-until  = "2099-12-31"
+until  = 2099-12-31
 reason = "M4RKwaiver"
 [[rules]]
 match    = ["service/M4RKidle*"]

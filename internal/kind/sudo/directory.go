@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -72,13 +73,13 @@ func (i *impatient) Run(ctx context.Context, c system.Command) (system.Output, e
 
 // errOvertaken is why a Check asks nobody any more: what it was about has changed, and is
 // looked at again.
-var errOvertaken = errors.New("the files of sudo have changed meanwhile")
+var errOvertaken = errors.New("files that give rights have changed meanwhile")
 
 // lookOut is how often it is looked whether they have, while somebody takes his time over an
 // answer.
 const lookOut = 500 * time.Millisecond
 
-// whileFilesStay returns a context that ends when a file that sudo goes by changes: a new
+// whileFilesStay returns a context that ends when a file that gives rights changes: a new
 // grant waits for no answer that is about the old ones.
 func (k *Kind) whileFilesStay(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -102,14 +103,22 @@ func (k *Kind) whileFilesStay(ctx context.Context) (context.Context, context.Can
 	return ctx, func() { cancel(nil); <-over }
 }
 
-// filesState is another one whenever a file of sudo's is.
+// filesState is another one whenever a file is by which somebody may have got a right.
 func (k *Kind) filesState() string {
-	info, err := k.files.Stat(sudoers.Main)
-	state := fmt.Sprintf("%d %d %d %v", info.Size, info.Inode, info.Changed.UnixNano(), err)
-	entries, err := k.files.Entries(sudoers.Dir)
-	for _, name := range slices.Sorted(maps.Keys(entries)) {
-		e := entries[name]
-		state += fmt.Sprintf("\n%q %d %d %d", name, e.Size, e.Inode, e.Changed.UnixNano())
+	var state strings.Builder
+	add := func(name string, info system.Info, err error) {
+		fmt.Fprintf(&state, "%q %d %d %d %v\n", name, info.Size, info.Inode, info.Changed.UnixNano(), err)
 	}
-	return state + fmt.Sprint(err)
+	for _, name := range []string{sudoers.Main, "/etc/group", "/etc/passwd"} {
+		info, err := k.files.Stat(name)
+		add(name, info, err)
+	}
+	for _, dir := range append(ruleDirs(), sudoers.Dir) {
+		entries, err := k.files.Entries(dir)
+		add(dir, system.Info{}, err)
+		for _, name := range slices.Sorted(maps.Keys(entries)) {
+			add(name, entries[name], nil)
+		}
+	}
+	return state.String()
 }

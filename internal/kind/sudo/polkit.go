@@ -215,7 +215,9 @@ func (k *Kind) checkPolkit(ctx context.Context, allow []string, people []facts.A
 			r.DiffersOpenly("mode of "+name, "0644, owner 0, group 0", fmt.Sprintf("%04o, owner %d, group %d", info.Mode, info.UID, info.GID))
 		}
 	}
-	g := k.polkitGrants(ctx, allow, people)
+	inTime, enough := beforeRepair(ctx, *r)
+	defer enough()
+	g := k.polkitGrants(inTime, allow, people)
 	for _, e := range g.edits {
 		r.DiffersVeiled(e.path, "nobody is made an administrator", e.why)
 	}

@@ -39,6 +39,7 @@ const trusted = 10 * time.Minute
 const (
 	patienceBeforeRepair = time.Second
 	patienceInHurry      = 200 * time.Millisecond
+	peoplePatience       = 3 * time.Second // of logind, and of the directory about homes
 )
 
 // A Kind keeps sudo/allow, sudo/polkit and, when the policy names groups that are
@@ -129,29 +130,38 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	mark := k.Mark()
 	k.checkSudo(ctx, want.Spec, people, &resources[0])
 	resources[0].DoubtIf(k.Since(mark))
+	inTime, enough := beforeRepair(ctx, resources[0])
+	defer enough()
 	mark = k.Mark()
-	inTime, cancel := ctx, func() {}
-	if resources[0].State == converge.Drifted { // it waits for nobody longer than for all of them together
-		inTime, cancel = context.WithTimeout(ctx, patienceBeforeRepair)
-	}
-	defer cancel()
 	who, peopleErr := people(inTime)
-	hurried, enough := inTime, func() {}
-	if converge.Hurries(ctx) { // and the desktop still less
-		hurried, enough = context.WithTimeout(inTime, patienceInHurry)
-	}
-	k.checkPolkit(hurried, allow, who, &resources[1])
-	enough()
-	resources[1].DoubtIf(errors.Join(peopleErr, k.Since(mark)))
+	unanswered := errors.Join(peopleErr, k.Since(mark))
 	if len(want.Spec.RootGroups) > 0 {
 		mark = k.Mark()
 		groups := wanted(groupsID)
 		k.checkGroups(inTime, want.Spec, who, &groups)
-		groups.DoubtIf(errors.Join(peopleErr, k.Since(mark)))
+		groups.DoubtIf(errors.Join(unanswered, k.Since(mark)))
 		resources = append(resources, groups)
 	}
+	inTime, enough = beforeRepair(inTime, resources...)
+	defer enough()
+	mark = k.Mark()
+	if converge.Hurries(ctx) { // and the desktop waits still less
+		inTime, enough = context.WithTimeout(inTime, patienceInHurry)
+		defer enough()
+	}
+	k.checkPolkit(inTime, allow, who, &resources[1])
+	resources[1].DoubtIf(errors.Join(unanswered, k.Since(mark)))
 	k.forbid(ctx, allow, resources)
 	return resources, nil
+}
+
+// beforeRepair is for asking others when something has drifted already: its repair waits for
+// nobody longer than for all of them together.
+func beforeRepair(ctx context.Context, resources ...converge.Resource) (context.Context, context.CancelFunc) {
+	if slices.ContainsFunc(resources, func(r converge.Resource) bool { return r.State == converge.Drifted }) {
+		return context.WithTimeout(ctx, patienceBeforeRepair)
+	}
+	return ctx, func() {}
 }
 
 // forbid says of what has drifted why it is not brought into line, if that would leave
@@ -176,7 +186,9 @@ func (k *Kind) askForPeople() func(context.Context) ([]facts.Account, error) {
 	asked := false
 	return func(ctx context.Context) ([]facts.Account, error) {
 		if !asked {
-			people, err = facts.People(ctx, k.system)
+			soon, enough := context.WithTimeout(ctx, peoplePatience)
+			defer enough()
+			people, err = facts.People(soon, k.system)
 			asked = true
 		}
 		return people, err
