@@ -1,6 +1,7 @@
 package sudo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -139,7 +140,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		mark = k.Mark()
 		groups := wanted(groupsID)
 		k.checkGroups(inTime, want.Spec, who, &groups)
-		groups.DoubtIf(errors.Join(unanswered, k.Since(mark)))
+		doubt(&groups, unanswered, k.Since(mark))
 		resources = append(resources, groups)
 	}
 	inTime, enough = beforeRepair(inTime, resources...)
@@ -150,9 +151,18 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		defer enough()
 	}
 	k.checkPolkit(inTime, allow, who, &resources[1])
-	resources[1].DoubtIf(errors.Join(unanswered, k.Since(mark)))
+	doubt(&resources[1], unanswered, k.Since(mark))
 	k.forbid(ctx, allow, resources)
 	return resources, nil
+}
+
+// doubt doubts what was said without knowing who is there, but for what has drifted all the
+// same, and whatever was said by a look that failed.
+func doubt(r *converge.Resource, unanswered, failed error) {
+	if r.State != converge.Drifted {
+		failed = errors.Join(unanswered, failed)
+	}
+	r.DoubtIf(failed)
 }
 
 // beforeRepair is for asking others when something has drifted already: its repair waits for
@@ -300,6 +310,14 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	allow := allowed(wants[0].Spec)
 	refused := k.administrated(ctx, allow)
 	var outcomes []converge.Outcome
+	drifted = slices.Clone(drifted)
+	turn := func(r converge.Resource) int {
+		if r.ID == polkitID {
+			return 1 // polkit has to be asked, and may take its time
+		}
+		return 0
+	}
+	slices.SortStableFunc(drifted, func(a, b converge.Resource) int { return cmp.Compare(turn(a), turn(b)) })
 	for _, r := range drifted {
 		err := refused
 		switch {
