@@ -280,7 +280,17 @@ func (m manager) lockHolder() string {
 	if pid := m.yumHolder(); pid != 0 {
 		return m.process(pid)
 	}
-	return m.whoLocks(rpmLocks(m.system.FS))
+	if who := m.whoLocks(rpmLocks(m.system.FS)); who != "" {
+		return who
+	}
+	return m.whoLocks(sharedMemories())
+}
+
+// sharedMemories are the files by whose locks SQLite has one write and others read. Everybody
+// may read them, for rpm -q, and so lock them too; rpm would wait ten seconds at each step for
+// whoever has, and not say for whom.
+func sharedMemories() []string {
+	return slices.DeleteFunc(databaseLocks(), func(name string) bool { return !strings.HasSuffix(name, "-shm") })
 }
 
 // yumHolder is the process that yum's lock names, or 0. yum forgets by itself a
