@@ -28,6 +28,7 @@ type Entry struct {
 	AsGroups []string
 	Options  []string // such as "!authenticate"
 	Commands []string // with a "!" in front where they are denied
+	Timed    bool     // it holds from or until some time
 }
 
 // ErrUnknownUser is the error of List when the machine knows no such user, who can do
@@ -118,6 +119,7 @@ func parseListing(text string) (l Listing, ok bool) {
 			if list := l.Entries[last].list(key[1]); list != nil {
 				*list = strings.Split(key[2], ", ")
 			}
+			l.Entries[last].Timed = l.Entries[last].Timed || key[1] == "NotBefore" || key[1] == "NotAfter"
 		default:
 			return l, false
 		}
@@ -137,8 +139,10 @@ func (l Listing) Granted() []Entry {
 		rest.Commands = nil
 		for _, command := range e.Commands {
 			switch {
-			case command == "!"+Everything && slices.Contains(e.As, "ALL"):
+			case e.deniesAll(command):
 				granted, rest.Commands = nil, nil
+			case command == "!"+Everything:
+				rest.Commands = nil // as those whom this entry is about
 			case !strings.HasPrefix(command, "!"):
 				rest.Commands = append(rest.Commands, command)
 			}
@@ -148,6 +152,13 @@ func (l Listing) Granted() []Entry {
 		}
 	}
 	return granted
+}
+
+// deniesAll says whether a command of an entry takes back everything that stands before it:
+// as whomever and whatever group, and at any time.
+func (e Entry) deniesAll(command string) bool {
+	all := []string{"ALL"}
+	return command == "!"+Everything && slices.Equal(e.As, all) && slices.Equal(e.AsGroups, all) && !e.Timed
 }
 
 // Conceded has sudo say how it lists commands, were they all that its files grant a user.
@@ -217,7 +228,7 @@ func (l Listing) denied() (denied []string) {
 	for _, e := range l.Entries {
 		for _, command := range e.Commands {
 			switch text, negated := strings.CutPrefix(command, "!"); {
-			case negated && text == Everything && slices.Contains(e.As, "ALL"):
+			case e.deniesAll(command):
 				denied = nil
 			case negated:
 				denied = append(denied, text)
@@ -235,12 +246,38 @@ func mayDeny(denied, granted string) bool {
 	return d == Everything || strings.HasSuffix(d, "/") || sudotext.IsPattern(d) || path.Base(d) == path.Base(g) || strings.HasSuffix(g, "/") || sudotext.IsPattern(g)
 }
 
-// Administers says whether the user may do everything as root.
+// Administers says whether the user may do everything as root: by the last entry that
+// grants or denies it.
 func (l Listing) Administers() bool {
-	return slices.ContainsFunc(l.Granted(), func(e Entry) bool {
-		asRoot := len(e.As) == 0 || slices.Contains(e.As, "ALL") || slices.Contains(e.As, "root")
-		return asRoot && slices.Contains(e.Commands, Everything)
-	})
+	may := false
+	for _, e := range l.Entries {
+		for _, command := range e.Commands {
+			switch {
+			case command == Everything:
+				may = may || e.isAsRoot(false) && !e.Timed
+			case command == "!"+Everything:
+				may = may && !e.isAsRoot(true)
+			}
+		}
+	}
+	return may
+}
+
+// isAsRoot says whether an entry is about root; otherwise where that cannot be told.
+func (e Entry) isAsRoot(otherwise bool) bool {
+	if len(e.As) == 0 {
+		return len(e.AsGroups) == 0 // else it is about the user, with another group
+	}
+	for _, as := range slices.Backward(e.As) {
+		name, negated := strings.CutPrefix(as, "!")
+		switch {
+		case name == "ALL" || name == "root" || name == "#0":
+			return !negated
+		case strings.HasPrefix(name, "%") || strings.HasPrefix(name, "+") || strings.ToUpper(name) == name:
+			return otherwise
+		}
+	}
+	return false
 }
 
 // Weak are the Defaults in force by which sudo asks less than it does by itself, as

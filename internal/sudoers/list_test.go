@@ -55,9 +55,9 @@ func TestWhatSudoListsIsUnderstood(t *testing.T) {
 			{Name: "bogus_setting"},
 		},
 		Entries: []Entry{
-			{"Sudoers entry: /etc/sudoers.d/a", []string{"ALL"}, []string{"ALL"}, []string{"!authenticate"}, []string{`/bin/sh -c "a b"`, "!/bin/su", "sudoedit /etc/x"}},
-			{"Sudoers entry", []string{"ALL"}, []string{"ALL"}, nil, []string{"!ALL"}},
-			{"SSSD Role: admins", []string{"root"}, []string{"wheel", "#5"}, []string{"setenv"}, []string{"ALL"}},
+			{"Sudoers entry: /etc/sudoers.d/a", []string{"ALL"}, []string{"ALL"}, []string{"!authenticate"}, []string{`/bin/sh -c "a b"`, "!/bin/su", "sudoedit /etc/x"}, false},
+			{"Sudoers entry", []string{"ALL"}, []string{"ALL"}, nil, []string{"!ALL"}, false},
+			{"SSSD Role: admins", []string{"root"}, []string{"wheel", "#5"}, []string{"setenv"}, []string{"ALL"}, false},
 		},
 	}
 	if diff := cmp.Diff(want, l); diff != "" || !ok {
@@ -91,6 +91,12 @@ func TestWhatIsLeftIsWhatNoDenialOfAllIsBehind(t *testing.T) {
 		"both in one":                      {[]Entry{grant("ALL", "ALL", "!ALL")}, 0, false},
 		"both in one, the other way round": {[]Entry{grant("ALL", "!ALL", "ALL")}, 1, true},
 		"only a denial":                    {[]Entry{grant("ALL", "!/bin/su")}, 0, false},
+		"a denial as all but root":         {[]Entry{grant("root", "ALL"), {As: []string{"ALL", "!root"}, AsGroups: []string{"ALL"}, Commands: []string{"!ALL"}}}, 1, true},
+		"a denial without groups":          {[]Entry{{AsGroups: []string{"disk"}, Commands: []string{"ALL"}}, {As: []string{"ALL"}, Commands: []string{"!ALL"}}}, 1, false},
+		"a denial for a time":              {[]Entry{grant("root", "/bin/ls"), {As: []string{"ALL"}, AsGroups: []string{"ALL"}, Commands: []string{"!ALL"}, Timed: true}}, 1, false},
+		"a denial as root":                 {[]Entry{grant("ALL", "ALL"), grant("root", "!ALL")}, 1, false},
+		"all as anybody but root":          {[]Entry{{As: []string{"ALL", "!root"}, Commands: []string{"ALL"}}}, 1, false},
+		"all as a group's":                 {[]Entry{{AsGroups: []string{"disk"}, Commands: []string{"ALL"}}}, 1, false},
 	} {
 		l := Listing{Entries: test.entries}
 		if got := len(l.Granted()); got != test.left || l.Administers() != test.administers {
@@ -122,7 +128,7 @@ func TestWhatSudoSaysAndCannotBeUnderstoodIsNotTakenForNothing(t *testing.T) {
 }
 
 func TestWhatSomebodyMayRunIsNeitherMoreNorLessThanIsConceded(t *testing.T) {
-	denial := Entry{As: []string{"ALL"}, Commands: []string{"!ALL"}}
+	denial := Entry{As: []string{"ALL"}, AsGroups: []string{"ALL"}, Commands: []string{"!ALL"}}
 	restart := Entry{As: []string{"root"}, Options: []string{"!authenticate"}, Commands: []string{"/usr/bin/systemctl restart x"}}
 	logs := Entry{Source: "here", As: []string{"root"}, Commands: []string{"/usr/bin/dmesg"}}
 	elsewhere, asked := logs, restart

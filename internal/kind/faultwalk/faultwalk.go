@@ -118,6 +118,34 @@ func (f *fault) look(l system.Look) error {
 	return f.err
 }
 
+// Nth has the n-th look fail, once, in one of the ways in which a sick machine makes such a
+// look fail: pick says which. struck is what came of which look, or "" if there were fewer.
+// believes is that of a Scene.
+func Nth(n int, pick uint, believes func(command string, out system.Output) bool) (look system.Looker, struck func() string) {
+	var mu sync.Mutex
+	count, said := 0, ""
+	look = func(l system.Look) error {
+		mu.Lock()
+		defer mu.Unlock()
+		if count++; count != n {
+			return nil
+		}
+		ways := slices.DeleteFunc(faults(), func(err error) bool {
+			var instead answer
+			isAnswer := errors.As(err, &instead)
+			return ofCommands(err) && l.Op != "run" || isAnswer && believes != nil && believes(l.Target, instead.Output)
+		})
+		err := ways[pick%uint(len(ways))]
+		said = fmt.Sprintf("%v of look %d, %s", err, n, l)
+		return err
+	}
+	return look, func() string {
+		mu.Lock()
+		defer mu.Unlock()
+		return said
+	}
+}
+
 // Walk walks the scenes of a kind. kind is its name.
 func Walk(t *testing.T, kind string, scenes ...Scene) {
 	t.Helper()

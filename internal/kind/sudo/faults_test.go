@@ -120,7 +120,7 @@ func sickScene(name, toml string, files map[string]string) faultwalk.Scene {
 		known.files = well.FS
 		s.Runner = faultwalk.Runner(asked{known, root}, look)
 		s.Sessions = faultwalk.Sessions(sickSessions{}, look)
-		s.Authority = faultwalk.Authority(standIn{root}, look)
+		s.Authority = faultwalk.Authority(standIn{root: root}, look)
 		s.Clock = hasty{s.Clock}
 		p := faultwalk.Policy(t, toml)
 		k := New(p, s)

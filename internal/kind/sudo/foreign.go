@@ -197,6 +197,7 @@ func (k *Kind) planFile(p *plan, name string, rewrites []rewrite) error {
 	}
 	for _, r := range rewrites {
 		e.takesAway = e.takesAway || r.mark != weak
+		e.lifts = e.lifts || strings.Contains(r.line.Rest, "!")
 		e.diff = append(e.diff, converge.Difference{Aspect: fmt.Sprintf("%s:%d", name, r.line.First), Want: r.keep, Got: r.line.Text})
 	}
 	e.content = rewritten(e.content, rewrites)

@@ -73,8 +73,10 @@ type edit struct {
 	// takesAway is true when the file had better not be there than stay as it is: it
 	// grants something to somebody who is not allowed.
 	takesAway bool
-	aside     bool // it was set aside for want of room, and its name is free
-	diff      []converge.Difference
+	// lifts is true when a line that goes denies something too, perhaps to an administrator.
+	lifts bool
+	aside bool // it was set aside for want of room, and its name is free
+	diff  []converge.Difference
 }
 
 // A plan is what it takes to bring the sudoers files into line.
@@ -94,12 +96,17 @@ type plan struct {
 	silent      bool     // sudo does not answer: it waits for a directory
 }
 
-// framing are the edits of the agent's own files, in an order in which those who
-// are or were allowed keep a grant until those who are now are exempt from the denial.
-func (p *plan) framing() []edit {
-	var edits []edit
+// steps are all edits, in an order in which somebody can administer at every moment who could
+// before: those who are or were allowed keep a grant until those who are now are exempt from the
+// denial, and what denies them something goes before that.
+func (p *plan) steps() (edits []edit) {
 	if p.interim != nil {
 		edits = append(edits, edit{path: grantsPath, content: p.interim, attr: sudoersAttr(), link: p.grants.link})
+	}
+	for _, e := range p.foreign {
+		if e.lifts {
+			edits = append(edits, e)
+		}
 	}
 	if p.denial != nil {
 		edits = append(edits, *p.denial)
@@ -107,12 +114,17 @@ func (p *plan) framing() []edit {
 	if p.grants != nil && !bytes.Equal(p.grants.content, p.interim) {
 		edits = append(edits, edit{path: grantsPath, content: p.grants.content, attr: sudoersAttr()})
 	}
+	for _, e := range p.foreign {
+		if !e.lifts {
+			edits = append(edits, e)
+		}
+	}
 	return edits
 }
 
 func (p *plan) changes() map[string][]byte {
 	changes := map[string][]byte{}
-	for _, e := range slices.Concat(p.framing(), p.foreign) {
+	for _, e := range p.steps() {
 		changes[e.path] = e.content
 	}
 	return changes

@@ -154,7 +154,7 @@ func TestWhatNoTextExplainsIsTakenBackByTheAgentsOwnRule(t *testing.T) {
 		rulesDir + "/00-adsys-privilege-enforcement.rules": "polkit.addAdminRule(function(a, s) { return [\"unix-user:bob\"]; });\n",
 		formerRules: "// " + polkitHeader + "polkit.addAdminRule(f);\n",
 	})
-	if r := inForce(t, root, standIn{root}); r.State != converge.Corrected {
+	if r := inForce(t, root, standIn{root: root}); r.State != converge.Corrected {
 		t.Errorf("it is %s: %s %v", r.State, r.Reason, r.Diff)
 	}
 	own := read(t, root, rulesPath)
@@ -171,7 +171,7 @@ func TestWhatNoTextExplainsIsTakenBackByTheAgentsOwnRule(t *testing.T) {
 	if _, err := os.Stat(root + formerRules); !errors.Is(err, os.ErrNotExist) {
 		t.Error("the file of the former name is there")
 	}
-	r := inForce(t, root, standIn{root})
+	r := inForce(t, root, standIn{root: root})
 	if r.State != converge.Compliant || !strings.Contains(r.Reason, "ADsys") {
 		t.Errorf("the second time it is %s: %s %v", r.State, r.Reason, r.Diff)
 	}
@@ -186,14 +186,14 @@ func (deaf) Authorized(_ context.Context, questions []system.Question) ([]bool, 
 
 func TestAPolkitThatCannotBeBelievedIsOverruledAndUnknown(t *testing.T) {
 	root := machine(t, map[string]string{"/proc/1/stat": stat(1), "/proc/77/stat": stat(77)})
-	inForce(t, root, deaf{standIn{root}})
+	inForce(t, root, deaf{standIn{root: root}})
 	own := read(t, root, rulesPath)
 	for action := range rooting() {
 		if !strings.Contains(own, `"`+action+`"`) {
 			t.Errorf("%s is not taken back", action)
 		}
 	}
-	if r := inForce(t, root, deaf{standIn{root}}); r.State != converge.Unknown || !strings.Contains(r.Reason, "does not let root") {
+	if r := inForce(t, root, deaf{standIn{root: root}}); r.State != converge.Unknown || !strings.Contains(r.Reason, "does not let root") {
 		t.Errorf("it is %s: %s", r.State, r.Reason)
 	}
 }

@@ -39,7 +39,7 @@ func (k *Kind) repairSudo(ctx context.Context, want policy.Sudo) error {
 	writeErr := k.write(p)
 	ctx = context.WithoutCancel(ctx) // what is begun is ended: nobody is left with a sudo that does not work
 	if err := k.stillWorks(ctx, p, administrators); err != nil {
-		return errors.Join(fmt.Errorf("the files are put back as they were: %w", err), k.putBack(before))
+		return errors.Join(fmt.Errorf("the files are put back as they were: %w", err), k.putBack(p, before))
 	}
 	if writeErr != nil {
 		return writeErr
@@ -67,7 +67,37 @@ func (k *Kind) keeping(ctx context.Context, p *plan) ([]string, error) {
 	if lost := without(now, would); len(lost) > 0 {
 		return nil, fmt.Errorf("nothing is changed, for sudo, which lets in %s now, would not do so any more", strings.Join(lost, ", "))
 	}
-	return would, nil
+	return would, k.leavesOne(ctx, p, would)
+}
+
+// leavesOne returns an error when sudo refuses everybody whom the policy allows but root,
+// who cannot log in to a desktop, while somebody else can administer: they would be the last.
+// Who is in a group of a directory is not known, and may be the one.
+func (k *Kind) leavesOne(ctx context.Context, p *plan, would []string) error {
+	named := p.judge.administrators()
+	isRoot := func(name string) bool { return name == "root" }
+	known := slices.DeleteFunc(slices.Clone(named), isRoot)
+	if len(known) == 0 || p.silent || !k.system.Running() || len(slices.DeleteFunc(slices.Clone(would), isRoot)) > 0 || len(named) > maxAdministrators {
+		return nil
+	}
+	if slices.ContainsFunc(p.judge.groups, func(group string) bool {
+		return !slices.ContainsFunc(p.judge.localGroups(), func(g facts.Group) bool { return strings.EqualFold(g.Name, group) })
+	}) {
+		return nil
+	}
+	soon, enough := context.WithTimeout(ctx, patienceBeforeRepair)
+	defer enough()
+	people, err := facts.People(soon, k.system)
+	if err != nil {
+		return fmt.Errorf("cannot tell who administers the machine: %w", err)
+	}
+	for _, person := range people {
+		if len(k.working(ctx, p, []string{person.Name}, nil)) > 0 {
+			return fmt.Errorf("nothing is changed, for the machine would be left without an administrator but root: sudo refuses %s, whom [sudo] allow names; look for the line that denies it with: sudo -ll -U '%s'",
+				strings.Join(known, ", "), known[0])
+		}
+	}
+	return nil
 }
 
 // administrators are some of the allowed, root first, of whom sudo is asked at a repair.
@@ -100,23 +130,27 @@ func (k *Kind) stillWorks(ctx context.Context, p *plan, administrators []string)
 	return nil
 }
 
-// write carries a plan out: the agent's own files first, for what follows takes away and
-// relies on them. Where there is no room for them, what grants something to somebody
-// else is taken out of force all the same.
+// write carries a plan out. Where there is no room for the agent's own files, what grants
+// something to somebody else is taken out of force all the same.
 func (k *Kind) write(p *plan) error {
 	var errs []error
-	for _, e := range p.framing() {
-		if err := k.apply(e); err != nil && !system.NoRoom(err) {
-			return err
-		} else if err != nil {
-			errs = append(errs, err)
-			break // in this order alone nobody loses anything meanwhile
+	full := false // and the rest of the agent's own waits: in the order of steps alone nobody loses anything
+	for _, e := range p.steps() {
+		own := Owns(e.path)
+		if own && full {
+			continue
 		}
-	}
-	for _, e := range p.foreign {
 		err := k.apply(e)
-		if system.NoRoom(err) && path.Dir(e.path) == sudoers.Dir && e.takesAway {
+		switch {
+		case own && err != nil && !system.NoRoom(err):
+			return err
+		case own:
+			full = err != nil
+		case system.NoRoom(err) && path.Dir(e.path) == sudoers.Dir && e.takesAway:
 			err = k.system.Rights.SetAside(e.path)
+		}
+		if err != nil && e.lifts {
+			return err // nobody may be left whom the line does not deny
 		}
 		errs = append(errs, err)
 	}
@@ -194,24 +228,33 @@ func (k *Kind) before(p *plan) (map[string]system.Kept, error) {
 	return before, nil
 }
 
-// putBack undoes write.
-func (k *Kind) putBack(before map[string]system.Kept) error {
+// putBack undoes write, from its end to its beginning, so that whoever can administer before
+// and after can meanwhile.
+func (k *Kind) putBack(p *plan, before map[string]system.Kept) error {
 	var errs []error
-	for name, old := range before {
-		_, err := k.system.FS.Stat(name)
-		gone := errors.Is(err, fs.ErrNotExist)
-		switch {
-		case old.Info.Type == fs.ModeIrregular: // there was none
-			errs = append(errs, k.system.Rights.Remove(name))
-		case gone && k.isAside(name):
-			errs = append(errs, k.system.Rights.Restore(name))
-		case old.Info.Type == fs.ModeSymlink:
-			errs = append(errs, k.system.Rights.Symlink(old.Link, name))
-		default:
-			errs = append(errs, k.system.Rights.WriteFile(name, old.Content, old.Info.Attr))
+	steps := p.steps()
+	for i, e := range slices.Backward(steps) {
+		if was := slices.IndexFunc(steps[:i], func(s edit) bool { return s.path == e.path }); was >= 0 {
+			errs = append(errs, k.system.Rights.WriteFile(e.path, steps[was].content, sudoersAttr()))
+		} else {
+			errs = append(errs, k.putBackOne(e.path, before[e.path]))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+func (k *Kind) putBackOne(name string, old system.Kept) error {
+	_, err := k.system.FS.Stat(name)
+	gone := errors.Is(err, fs.ErrNotExist)
+	switch {
+	case old.Info.Type == fs.ModeIrregular: // there was none
+		return k.system.Rights.Remove(name)
+	case gone && k.isAside(name):
+		return k.system.Rights.Restore(name)
+	case old.Info.Type == fs.ModeSymlink:
+		return k.system.Rights.Symlink(old.Link, name)
+	}
+	return k.system.Rights.WriteFile(name, old.Content, old.Info.Attr)
 }
 
 func (k *Kind) isAside(name string) bool {

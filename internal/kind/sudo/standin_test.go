@@ -16,7 +16,30 @@ import (
 // standIn stands for polkit as far as the tests' files need it: rules that let everybody
 // do something have the word YES and the action, or none at all, and the first one counts;
 // the agent's own are taken for what they are. The real one is asked in boxes.
-type standIn struct{ root string }
+type standIn struct {
+	root   string
+	memory *memory // in place of it
+}
+
+// dir are the files of a directory with an ending, and their contents.
+func (s standIn) dir(dir, ending string) map[string]string {
+	files := map[string]string{}
+	if s.memory != nil {
+		for _, name := range s.memory.files(dir) {
+			if file, is := s.memory.get(name); is && strings.HasSuffix(name, ending) {
+				files[name] = file.content
+			}
+		}
+		return files
+	}
+	found, _ := filepath.Glob(filepath.Join(s.root, dir, "*"+ending))
+	for _, name := range found {
+		if content, err := os.ReadFile(name); err == nil {
+			files[name] = string(content)
+		}
+	}
+	return files
+}
 
 func (s standIn) Instance(context.Context) (string, error) { return ":1.7", nil }
 
@@ -25,8 +48,8 @@ func (s standIn) Actions(context.Context) ([]system.Action, error) {
 	for _, id := range slices.Sorted(maps.Keys(rooting())) {
 		actions = append(actions, system.Action{ID: id, Any: 2, Inactive: 2, Active: 4})
 	}
-	if content, err := os.ReadFile(filepath.Join(s.root, "/usr/share/polkit-1/actions/open.policy")); err == nil {
-		actions = append(actions, system.Action{ID: "org.example.open", Program: strings.TrimSpace(string(content)), Any: 5, Active: 5})
+	for _, program := range s.dir("/usr/share/polkit-1/actions", "open.policy") {
+		actions = append(actions, system.Action{ID: "org.example.open", Program: strings.TrimSpace(program), Any: 5, Active: 5})
 	}
 	return actions, nil
 }
@@ -36,33 +59,71 @@ func (s standIn) Authorized(ctx context.Context, questions []system.Question) ([
 	if err != nil {
 		return nil, err
 	}
-	var files []string
-	for _, dir := range ruleDirs() {
-		found, _ := filepath.Glob(filepath.Join(s.root, dir, "*.rules"))
-		files = append(files, found...)
-	}
-	slices.SortFunc(files, func(a, b string) int { return strings.Compare(filepath.Base(a)+a, filepath.Base(b)+b) })
+	rules := s.rules()
 	answers := make([]bool, len(questions))
 	for i, q := range questions {
-		answers[i] = q.UID == 0 || s.lets(files, installed, q)
+		answers[i] = q.UID == 0 || lets(rules, installed, q)
 	}
 	return answers, nil
 }
 
-func (s standIn) lets(files []string, installed []system.Action, q system.Question) bool {
-	for _, file := range files {
-		content, err := os.ReadFile(file)
-		if err != nil {
-			continue
+// A standInRule is what the stand-in makes of a file.
+type standInRule struct {
+	content string
+	text    string // without comments
+	takes   bool   // it is the agent's own, and takes back what it names
+	gives   bool
+	active  bool // to whoever is in a session
+	program bool // for the program that it names
+	about   []string
+}
+
+// isAbout is mayBeAbout, of what has been read once.
+func (r standInRule) isAbout(action string) bool {
+	return len(r.about) == 0 || slices.ContainsFunc(r.about, func(part string) bool { return strings.Contains(action, part) })
+}
+
+func newStandInRule(content string) standInRule {
+	text := jsComments.ReplaceAllString(content, "")
+	var about []string
+	for _, match := range actionID.FindAllStringSubmatch(text, -1) {
+		about = append(about, strings.ReplaceAll(match[1], `\`, ""))
+	}
+	return standInRule{
+		content: content, text: text, about: about,
+		takes: strings.Contains(text, overBegins), active: strings.Contains(text, "active"), program: strings.Contains(text, "program"),
+		gives: strings.Contains(text, "YES") || strings.Contains(text, `"y"+"es"`),
+	}
+}
+
+// rules are the files as the stand-in reads them, in its order.
+func (s standIn) rules() (rules []standInRule) {
+	files := map[string]string{}
+	for _, dir := range ruleDirs() {
+		maps.Copy(files, s.dir(dir, ".rules"))
+	}
+	names := slices.SortedFunc(maps.Keys(files), func(a, b string) int { return strings.Compare(filepath.Base(a)+a, filepath.Base(b)+b) })
+	for _, name := range names {
+		text := files[name]
+		r, known := s.memory.rule(text)
+		if !known {
+			r = newStandInRule(text)
+			s.memory.learn(r)
 		}
-		text := jsComments.ReplaceAllString(string(content), "")
+		rules = append(rules, r)
+	}
+	return rules
+}
+
+func lets(rules []standInRule, installed []system.Action, q system.Question) bool {
+	for _, r := range rules {
 		switch {
-		case strings.Contains(text, overBegins):
-			if strings.Contains(text, fmt.Sprintf("%q", (question{q.Action, q.Details}).over())) || strings.Contains(text, fmt.Sprintf("%q", q.Action)) {
+		case r.takes:
+			if strings.Contains(r.text, fmt.Sprintf("%q", (question{q.Action, q.Details}).over())) || strings.Contains(r.text, fmt.Sprintf("%q", q.Action)) {
 				return false
 			}
-		case strings.Contains(text, "active") && q.PID == 1, strings.Contains(text, "program") && !strings.Contains(text, fmt.Sprintf("%q", q.Details["program"])):
-		case (strings.Contains(text, "YES") || strings.Contains(text, `"y"+"es"`)) && mayBeAbout([]byte(text), q.Action):
+		case !r.gives, r.active && q.PID == 1, r.program && !strings.Contains(r.text, fmt.Sprintf("%q", q.Details["program"])):
+		case r.isAbout(q.Action):
 			return true
 		}
 	}

@@ -1,0 +1,199 @@
+package sudo
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+var (
+	trees     = flag.Int("trees", 12, "how many random trees of sudoers, polkit and groups are walked with each fault")
+	firstTree = flag.Uint64("first-tree", 1, "the seed of the first of them")
+)
+
+// An outing is one pass over a grove.
+type outing struct {
+	g        *grove
+	book     book
+	gate     system.Gate
+	look     system.Looker
+	clock    system.Clock
+	complain func(format string, args ...any)
+
+	before []string // who administers to begin with
+	dirty  bool     // something has changed since it was last asked who does
+}
+
+// watch asks who administers, between any two changes.
+func (o *outing) watch(when string) {
+	if !o.dirty {
+		return
+	}
+	o.dirty = false
+	now := o.book.administrators()
+	if slices.Contains(o.before, "root") && !slices.Contains(now, "root") {
+		o.complain("%s root cannot use sudo", when)
+	}
+	if len(o.before) > 1 && len(now) < 2 {
+		o.complain("%s nobody but root can administer, and before there were %v", when, o.before)
+	}
+}
+
+func (o *outing) change(c system.Change) error {
+	o.watch("before " + c.String())
+	if o.gate != nil {
+		if err := o.gate(c); err != nil {
+			return err
+		}
+	}
+	if strings.Contains(c.Target, "sudoers") || c.Op == "run" {
+		o.dirty = o.dirty || c.Op == "rename" || c.Op == "remove" || c.Op == "chmod" || c.Op == "run"
+	}
+	return nil
+}
+
+// go makes one pass.
+func (o *outing) pass(t *testing.T) map[string]converge.Resource {
+	t.Helper()
+	o.before, o.dirty = o.book.administrators(), true
+	m := o.book.memory
+	m.gate, m.look = o.change, o.look
+	s := &system.System{
+		Root: "/", FS: m, Rights: m, Clock: hasty{o.clock},
+		Runner:    faultwalk.Runner(gated{o.book, o.change}, o.look),
+		Sessions:  faultwalk.Sessions(sickSessions{}, o.look),
+		Authority: faultwalk.Authority(fewActions{standIn{memory: m}}, o.look),
+	}
+	p := faultwalk.Policy(t, o.g.toml)
+	k := New(p, s)
+	state := newMemory(nil, nil) // the agent's own, which is well
+	ledger, err := converge.OpenLedger(state, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]converge.Resource{}
+	for _, r := range faultwalk.Engine(p, k, ledger, s.Clock).Pass(context.Background()).Resources {
+		said[string(r.ID)] = r
+	}
+	o.watch("afterwards")
+	return said
+}
+
+// gated has the commands that change something pass a gate, as those of the door do.
+type gated struct {
+	system.Runner
+	gate system.Gate
+}
+
+func (g gated) Run(ctx context.Context, c system.Command) (system.Output, error) {
+	if !c.ReadOnly {
+		if err := g.gate(system.Change{Op: "run", Target: c.String()}); err != nil {
+			return system.Output{}, err
+		}
+	}
+	return g.Runner.Run(ctx, c)
+}
+
+// Whatever fails, and wherever the machine dies: root and somebody else can administer at
+// every moment if they could before, nobody has a right left that is called in line, and the
+// next pass ends where one without a fault does.
+func TestInNoTreeDoesAFaultTakeTheLastAdministratorOrLeaveARightThatIsCalledInLine(t *testing.T) {
+	for seed := *firstTree; seed < *firstTree+uint64(*trees); seed++ {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Parallel()
+			walkGrove(t, seed)
+		})
+	}
+}
+
+func walkGrove(t *testing.T, seed uint64) {
+	var complaints atomic.Int32 // those of a pass are of another goroutine
+	wall, err := system.Open(system.Options{Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var last map[string]converge.Resource // without a fault
+	try := func(what func() string, gate system.Gate, look system.Looker) (map[string]converge.Resource, book) {
+		g := newGrove(seed)
+		b := g.book
+		b.memory = g.plant()
+		complain := func(format string, args ...any) {
+			t.Errorf("with %s: %s\n%s", what(), fmt.Sprintf(format, args...), g.toml)
+			complaints.Add(1)
+		}
+		o := &outing{g: g, book: b, gate: gate, look: look, clock: wall.Clock, complain: complain}
+		said := o.pass(t)
+		inLine := func() {
+			for id, rights := range g.left(t, b) {
+				if r := said[id]; r.State.InLine() {
+					complain("%s is called %s, and there is %s", id, r.State, strings.Join(rights, "; "))
+				}
+			}
+		}
+		inLine()
+		ended := true
+		for id, r := range last {
+			ended = ended && r.State == said[id].State
+		}
+		if !ended {
+			o.gate, o.look = nil, nil
+			said = o.pass(t)
+			inLine()
+		}
+		return said, b
+	}
+	none := func() string { return "no fault" }
+	said, b := try(none, nil, nil)
+	last = said
+	for id, r := range last {
+		g := newGrove(seed)
+		if local := len(g.left(t, b)[id]) == 0; !r.State.InLine() && len(g.book.directory) == 0 && (!local || r.State != converge.Pending) {
+			t.Logf("%s: %s: %s", id, r.State, r.Reason)
+		}
+	}
+	for name, fault := range map[string]func(int) system.Gate{"change": system.FailNth, "all changes from": system.FailFrom} {
+		for n, hit := 1, true; hit && complaints.Load() < 8; n++ {
+			hit = false
+			gate, struck := fault(n), ""
+			said, _ := try(func() string { return fmt.Sprintf("%s %d failing, %s", name, n, struck) }, func(c system.Change) error {
+				err := gate(c)
+				if err != nil && !hit {
+					hit, struck = true, c.String()
+				}
+				return err
+			}, nil)
+			sameEnd(t, last, said, fmt.Sprintf("%s %d failing, %s", name, n, struck))
+		}
+	}
+	for n, hit := 1, true; hit && complaints.Load() < 8; n++ {
+		look, struck := faultwalk.Nth(n, uint(n)*7+uint(seed), visudoSaysYes)
+		said, _ := try(struck, nil, look)
+		sameEnd(t, last, said, struck())
+		hit = struck() != ""
+	}
+}
+
+// sameEnd fails the test unless a machine that is well again ends where one does that was
+// never sick.
+func sameEnd(t *testing.T, want, got map[string]converge.Resource, what string) {
+	t.Helper()
+	for id, r := range want {
+		if r.State.InLine() && !got[id].State.InLine() {
+			t.Errorf("after %s, well again, %s is %s: %s; it should be %s: %s", what, id, got[id].State, got[id].Reason, r.State, r.Reason)
+		}
+	}
+}
+
+// visudoSaysYes by its exit code.
+func visudoSaysYes(command string, out system.Output) bool {
+	return strings.HasPrefix(command, "visudo") && out.ExitCode == 0
+}
