@@ -148,6 +148,7 @@ type Resource struct {
 
 	open     open
 	digest   string // of what is wanted, to tell one policy's wish from the next one's
+	critical bool   // whatever the policy says
 	audit    bool   // the policy says to report it and not to touch it
 	unwanted bool   // the policy does not name it
 	restless bool   // was repaired as often as a pass may, in vain
@@ -208,6 +209,10 @@ func Unseen(p *policy.Policy, kind string, since time.Time) []Resource {
 	}
 	return all
 }
+
+// IsCritical says that the resource, if it is not in line, is critical whatever the policy's
+// rules say.
+func (r *Resource) IsCritical() { r.critical = true }
 
 // GuardsRights says that whoever changes the resource gives somebody rights, so that it
 // is never left alone, however often something else changes it back. That it is

@@ -15,6 +15,9 @@ func (p *pass) rule(r *Resource) {
 	}
 	ruling := p.policy.Ruling(r.ID, now)
 	r.Severity, r.Controls, r.Disrupt, r.audit = ruling.Severity, ruling.Controls, ruling.Disrupt, ruling.Audit
+	if r.critical {
+		r.Severity = policy.Critical
+	}
 	if r.State != Drifted && r.State != Failed {
 		return
 	}

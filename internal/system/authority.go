@@ -55,7 +55,8 @@ const (
 	polkitPath      = "/org/freedesktop/PolicyKit1/Authority"
 	polkitAuthority = polkitName + ".Authority."
 	// polkitPatience is how long polkit may take over what is asked at once. It stops a rule
-	// that does not return after 15 seconds, and answers nobody until then.
+	// that does not return after 15 seconds, and answers nobody until then; 121 and 122 do so
+	// now and then for one that has returned.
 	polkitPatience = 20 * time.Second
 	// maxActions bounds what polkit may say in one message: some hundreds of actions
 	// are installed on a desktop, with half a kilobyte each.

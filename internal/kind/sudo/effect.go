@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -161,23 +162,34 @@ func (k *Kind) sources() string {
 }
 
 // foreignPlugins are the lines of sudo.conf(5) by which sudo goes by something else than
-// /etc/sudoers.
+// /etc/sudoers, or by something else than its own plug-in.
 func (k *Kind) foreignPlugins() (lines []string) {
 	content, err := k.system.FS.ReadFile("/etc/sudo.conf")
 	if err != nil {
 		return nil
 	}
-	for line := range strings.Lines(string(content)) {
+	for line := range strings.Lines(continued.ReplaceAllString(string(content), " ")) {
 		words := strings.Fields(line)
-		if len(words) < 3 || words[0] != "Plugin" || strings.HasSuffix(words[1], "_io") || strings.HasSuffix(words[1], "_audit") {
-			continue
-		}
-		ownFile := slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "sudoers_file=") && w != "sudoers_file="+sudoers.Main })
-		if path.Base(words[2]) != "sudoers.so" || ownFile {
+		if len(words) >= 3 && isForeign(strings.ToLower(words[0]), words[1:]) {
 			lines = append(lines, strings.Join(words, " "))
 		}
 	}
 	return lines
+}
+
+// continued is the end of a line that goes on.
+var continued = regexp.MustCompile(`\\\r?\n`)
+
+func isForeign(keyword string, words []string) bool {
+	isPackaged := func(name string) bool { return !path.IsAbs(name) || strings.HasPrefix(path.Clean(name), "/usr/lib") }
+	switch {
+	case keyword == "path":
+		return strings.EqualFold(words[0], "plugin_dir") && !isPackaged(words[1])
+	case keyword != "plugin", strings.HasSuffix(words[0], "_io"), strings.HasSuffix(words[0], "_audit"):
+		return false
+	}
+	ownFile := slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "sudoers_file=") && w != "sudoers_file="+sudoers.Main })
+	return path.Base(words[1]) != "sudoers.so" || !isPackaged(words[1]) || ownFile
 }
 
 // secondOpinion has sudo's own parser say what is granted behind the denial, and to

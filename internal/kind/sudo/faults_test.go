@@ -150,6 +150,7 @@ func TestNobodysRightsAreJudgedByALookThatFailed(t *testing.T) {
 		"/etc/group": "root:x:0:\nwheel:x:10:bob\nadmins:x:500:alice\ndocker:x:600:\n",
 	}
 	own[grantsPath] = string(grants([]string{"%admins"})) // root has a line in mainFile
+	own[system.Spare(sudoers.Dir)] = strings.Repeat("\x00", system.SpareSize)
 	with := func(more ...string) map[string]string {
 		files := map[string]string{}
 		for name, content := range own {

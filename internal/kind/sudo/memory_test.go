@@ -205,7 +205,7 @@ func (m *memory) Reserve(dir string) error {
 	if _, err := m.at("stat", spare); err == nil || !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	return m.change("rename", spare, func() error { m.put(spare, node{}); return nil })
+	return m.change("rename", spare, func() error { m.put(spare, node{content: strings.Repeat("\x00", system.SpareSize)}); return nil })
 }
 
 func (m *memory) SetAside(name string) error { return m.move(name, system.Aside(name)) }

@@ -85,6 +85,7 @@ type plan struct {
 	judge       *judge
 	concessions []concession
 	listed      map[string][]sudoers.Entry // how sudo lists some of them
+	noRoom      bool                       // none is kept for when the disk is full
 	openDir     string                     // the mode of the directory, when sudo would not trust it
 	grants      *edit
 	interim     []byte // grants for those of before as well, when it must be written
@@ -137,6 +138,9 @@ func (p *plan) differences() []converge.Difference {
 			Aspect: "mode of " + sudoers.Dir, Want: fmt.Sprintf("%04o", dirMode), Got: p.openDir,
 		})
 	}
+	if p.noRoom {
+		differences = append(differences, converge.Difference{Aspect: system.Spare(sudoers.Dir), Want: "room for one file, for when the disk is full", Got: ""})
+	}
 	for _, e := range []*edit{p.grants, p.denial} {
 		if e != nil {
 			differences = append(differences, e.diff...)
@@ -168,6 +172,8 @@ func (k *Kind) plan(ctx context.Context, want policy.Sudo) (*plan, error) {
 	if info, err := k.system.FS.Stat(sudoers.Dir); err == nil && !sudoers.Trusted(k.system.FS, sudoers.Dir) {
 		p.openDir = fmt.Sprintf("%04o, owner %d, group %d", info.Mode, info.UID, info.GID)
 	}
+	spare, err := k.system.FS.Stat(system.Spare(sudoers.Dir))
+	p.noRoom = err != nil || !spare.IsRegular() || spare.Size < system.SpareSize
 	needed := slices.DeleteFunc(slices.Clone(allow), func(subject string) bool { return grantedByMain(tree, subject) })
 	p.grants = k.ownFile(grantsPath, grants(needed))
 	cures, err := surely(p.judge, p.cures)

@@ -35,8 +35,9 @@ func sudoersAttr() system.Attr { return system.Attr{Mode: 0o440} }
 const trusted = 10 * time.Minute
 
 // patienceBeforeRepair is how long logind and polkit may take together while sudo is to be
-// mended, and patienceInHurry while the desktop waits. polkit 122 has been seen to answer
-// nobody for 15 seconds, until it gives up a rule that has long returned.
+// mended, and patienceInHurry while the desktop waits. polkit 121 and 122 lose the wake-up at
+// the end of a rule now and then, and then answer nobody for 15 seconds, until they give up
+// the rule that has long returned; 123 does not (its commit 5615ed0).
 const (
 	patienceBeforeRepair = time.Second
 	patienceInHurry      = 200 * time.Millisecond
@@ -240,6 +241,9 @@ func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, whoIsThere func(
 		return
 	}
 	differs := func() {
+		if p.noRoom { // on a full disk a grant in /etc/sudoers could not be taken away
+			r.IsCritical()
+		}
 		for _, d := range p.differences() {
 			r.DiffersVeiled(d.Aspect, d.Want, d.Got)
 		}

@@ -2,6 +2,7 @@ package sudo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -317,6 +318,38 @@ func TestWithoutRoomOnTheDiskAGrantIsTakenAllTheSame(t *testing.T) {
 	}
 	if info, err := os.Lstat(filepath.Join(root, system.Spare("/etc/sudoers.d"))); err != nil || info.Size() != system.SpareSize {
 		t.Errorf("no room is kept again: %v", err)
+	}
+}
+
+func TestThatNoRoomIsKeptForAFullDiskIsMendedAndWhereItCannotBeItIsCritical(t *testing.T) {
+	root := machine(t, nil)
+	pass(t, root, []string{"%admins"}, nil)
+	spare := filepath.Join(root, system.Spare("/etc/sudoers.d"))
+	for name, harm := range map[string]func() error{
+		"it is gone":     func() error { return os.Remove(spare) },
+		"it is no file":  func() error { return errors.Join(os.Remove(spare), os.Mkdir(spare, 0o700)) },
+		"it is replaced": func() error { return errors.Join(os.Remove(spare), os.Symlink("/etc/passwd", spare)) },
+	} {
+		if err := harm(); err != nil {
+			t.Fatal(err)
+		}
+		r, _ := pass(t, root, []string{"%admins"}, full)
+		if r.State != converge.Failed || r.Severity != policy.Critical {
+			t.Errorf("%s: on a full disk it is %s, %s: %s", name, r.State, r.Severity, r.Reason)
+		}
+		if name == "it is no file" || name == "it is replaced" { // somebody has to see to that
+			if err := os.Remove(spare); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, want := range []converge.State{converge.Corrected, converge.Compliant} {
+			if r, _ := pass(t, root, []string{"%admins"}, nil); r.State != want {
+				t.Errorf("%s: with room again it is %s: %s", name, r.State, r.Reason)
+			}
+		}
+		if info, err := os.Lstat(spare); err != nil || info.Size() != system.SpareSize {
+			t.Errorf("%s: no room is kept again: %v", name, err)
+		}
 	}
 }
 
