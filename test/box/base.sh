@@ -47,6 +47,11 @@ customize() {
   done
   chroot "$root" glib-compile-schemas /usr/share/glib-2.0/schemas
 
+  # What reads .pkla files beside the rules is at hand in /opt, and no part of the machine until a test copies it.
+  (cd "$root/tmp" && APT_CONFIG=$MMDEBSTRAP_APT_CONFIG apt-get download -qq -o APT::Sandbox::User=root polkitd-pkla)
+  dpkg-deb -x "$root"/tmp/polkitd-pkla_*.deb "$root/opt/polkitd-pkla"
+  rm "$root"/tmp/polkitd-pkla_*.deb
+
   # Debian's rpm keeps the database in root's home directory.
   mkdir -p "$root/etc/rpm" "$root/etc/yum.repos.d" "$root/etc/dnf/vars" "$root/var/lib/rpm" "$root/etc/dconf/db"
   echo '%_dbpath /var/lib/rpm' >"$root/etc/rpm/macros"

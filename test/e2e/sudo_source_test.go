@@ -1,0 +1,123 @@
+package e2e
+
+import (
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/test/box"
+	"github.com/soe-agent/soe-agent/test/sss"
+)
+
+// withSSS is a desktop whose sudo asks another source besides its files.
+func withSSS(t *testing.T) *desktop {
+	t.Helper()
+	library, err := sss.Build(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDesktop(t)
+	path := strings.TrimSpace(d.sh(t, "grep -aoh '/[a-z0-9_/-]*/libsss_sudo.so' $(find /usr/lib /usr/libexec -name sudoers.so) | head -n 1"))
+	if path == "" {
+		t.Fatal("this sudo knows no SSSD")
+	}
+	d.MustWriteFile(t, filepath.Clean(path), box.File{Content: string(library), Mode: 0o644})
+	d.sh(t, "sed -i '/^sudoers:/d' /etc/nsswitch.conf; echo 'sudoers: files sss' >> /etc/nsswitch.conf")
+	return d
+}
+
+func (d *desktop) serves(t *testing.T, rules ...string) {
+	t.Helper()
+	d.MustWriteFile(t, sss.RulesPath, box.File{Content: strings.Join(rules, "\n\n") + "\n"})
+}
+
+// aRule is one of a directory.
+func aRule(cn string, lines ...string) string {
+	return "cn: " + cn + "\nsudoHost: ALL\n" + strings.Join(lines, "\n")
+}
+
+func TestWhatADirectoryGrantsIsNotCompliantAndItsSourceIsNamed(t *testing.T) {
+	t.Parallel()
+	d := withSSS(t)
+	shell := aRule("shells", "sudoUser: user", "sudoCommand: /usr/bin/bash")
+	d.serves(t, shell)
+	if listed := d.sh(t, "sudo -ll -U user"); !strings.Contains(listed, "Role: shells") {
+		t.Fatalf("sudo does not load the stand-in: %s", listed)
+	}
+	d.serves(t)
+	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
+	d.converged(t)
+	everything := aRule("all", "sudoUser: dadmin", "sudoRunAsUser: ALL", "sudoCommand: ALL")
+	for name, test := range map[string]struct {
+		rules []string
+		state converge.State
+		why   string
+	}{
+		"a shell":                      {[]string{shell}, converge.Failed, "user can still use sudo: (root) /usr/bin/bash, by LDAP Role: shells"},
+		"a shell for a group":          {[]string{aRule("shells", "sudoUser: %sudo", "sudoCommand: /usr/bin/bash")}, converge.Failed, "user can still use sudo"},
+		"a denial that is not of root": {[]string{shell, aRule("zz", "sudoOrder: 99", "sudoUser: ALL", "sudoRunAsUser: ALL", "sudoRunAsUser: !root", "sudoRunAsGroup: ALL", "sudoCommand: !ALL")}, converge.Failed, "user can still use sudo"},
+		"a denial that is over":        {[]string{shell, aRule("zz", "sudoOrder: 99", "sudoUser: ALL", "sudoRunAsUser: ALL", "sudoRunAsGroup: ALL", "sudoNotAfter: 20200101000000Z", "sudoCommand: !ALL")}, converge.Failed, "user can still use sudo"},
+		"for an administrator alone":   {[]string{everything}, converge.Compliant, ""},
+		"no password for anybody":      {[]string{everything, aRule("defaults", "sudoOption: !authenticate")}, converge.Corrected, ""},
+		"an administrator denied":      {[]string{aRule("no", "sudoUser: dadmin", "sudoRunAsUser: ALL", "sudoCommand: !ALL")}, converge.Failed, "dadmin is allowed, and sudo refuses all the same"},
+	} {
+		d.serves(t, test.rules...)
+		// Of a directory nothing on the machine tells that it has changed.
+		o := d.apply(t, onlyDomainAdmins)
+		r := o.resource("sudo/allow")
+		if r.State != test.state || !strings.Contains(r.Reason, test.why) || (test.why != "" && test.state == converge.Failed && !strings.Contains(r.Reason, "sudo -")) {
+			t.Errorf("%s: it is %s: %s", name, r.State, r.Reason)
+		}
+	}
+	d.serves(t)
+	d.converged(t)
+}
+
+// While the directory is silent local grants are taken back, and what is left is unknown.
+func TestWhileADirectoryIsSilentLocalGrantsAreTakenBackAllTheSame(t *testing.T) {
+	t.Parallel()
+	d := withSSS(t)
+	d.serves(t)
+	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
+	d.serves(t, "silent: 30")
+	d.MustWriteFile(t, "/etc/sudoers.d/zzz", box.File{Mode: 0o440, Content: "user ALL=(ALL) ALL\n"})
+	began := time.Now()
+	o := d.apply(t, onlyDomainAdmins)
+	o.wants(t, map[policy.ID]converge.State{"sudo/allow": converge.Unknown})
+	if reason := o.resource("sudo/allow").Reason; !strings.Contains(reason, "files sss") || !strings.Contains(reason, "may not answer") {
+		t.Errorf("the reason is %q", reason)
+	}
+	if got := d.MustReadFile(t, "/etc/sudoers.d/zzz"); !strings.HasPrefix(got, "# soe-agent: ") {
+		t.Errorf("the grant is there: %s", got)
+	}
+	t.Logf("it took %s", time.Since(began))
+	d.serves(t)
+	d.wantsSudo(t)
+	d.converged(t)
+}
+
+// Another file of sudoers is another source.
+func TestASudoThatGoesByAnotherFileIsNotCompliantAndTheLineIsNamed(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
+	d.sh(t, `printf 'root ALL=(ALL) ALL\n%%domain-admins ALL=(ALL) ALL\n' > /opt/sudoers; cp /opt/sudoers /opt/sudoers.user; echo 'user ALL=(ALL) /usr/bin/bash' >> /opt/sudoers.user; chmod 440 /opt/sudoers*`)
+	for name, test := range map[string]struct{ conf, why string }{
+		"one that grants a shell":  {"Plugin sudoers_policy sudoers.so sudoers_file=/opt/sudoers.user\n", "user can still use sudo: (ALL) /usr/bin/bash"},
+		"one that grants nothing":  {"Plugin sudoers_policy sudoers.so sudoers_file=/opt/sudoers\n", "sudoers_file=/opt/sudoers"},
+		"with a mode of its own":   {"Plugin\tsudoers_policy  sudoers.so\tsudoers_mode=0400 sudoers_file=/opt/sudoers.user\n", "sudoers_file=/opt/sudoers.user"},
+		"a line that goes on":      {"Plugin sudoers_policy sudoers.so \\\n  sudoers_file=/opt/sudoers.user\n", "user can still use sudo"},
+		"its keyword in lowercase": {"plugin sudoers_policy sudoers.so sudoers_file=/opt/sudoers.user\n", "user can still use sudo"},
+	} {
+		d.MustWriteFile(t, "/etc/sudo.conf", box.File{Content: test.conf})
+		r := d.apply(t, onlyDomainAdmins).resource("sudo/allow")
+		if r.State != converge.Failed || !strings.Contains(r.Reason, test.why) || !strings.Contains(r.Reason, "/etc/sudo.conf has sudo go by something else") {
+			t.Errorf("%s: it is %s: %s", name, r.State, r.Reason)
+		}
+	}
+	d.sh(t, "rm /etc/sudo.conf")
+	d.converged(t)
+}
