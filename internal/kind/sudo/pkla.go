@@ -46,12 +46,43 @@ func (k *Kind) entryDirs() (dirs []string) {
 // withoutGrants makes comments of the entries of a .pkla file that make somebody
 // an administrator who is not allowed.
 func withoutGrants(content []byte, j *judge) []byte {
-	var parts [][]byte           // each from a heading to the next
-	whole := map[string][]byte{} // by heading: GLib makes one of those that have the same
-	heading := func(part []byte) string {
-		first, _, _ := bytes.Cut(part, []byte("\n"))
-		return string(bytes.TrimSpace(first))
+	parts, whole := entriesOf(content)
+	var out bytes.Buffer
+	for _, part := range parts {
+		// One of which nobody says for whom it is stays; the judge has noted that.
+		makes, err := surely(j, func() bool {
+			e := newEntry(whole[heading(part)], j)
+			return (e.yes || e.self) && slices.ContainsFunc(e.actions, isAboutAdministrators)
+		})
+		if makes && err == nil {
+			part = commented(part, pklaMark)
+		}
+		out.Write(part)
 	}
+	return out.Bytes()
+}
+
+// bySelf is the file with an entry by which the own password of somebody who is not allowed is
+// enough for an action; "" if there is none.
+func (k *Kind) bySelf(j *judge, action string) string {
+	for _, dir := range k.entryDirs() {
+		for _, f := range k.list(dir, ".pkla") {
+			_, whole := entriesOf(f.content)
+			for _, part := range whole {
+				e := newEntry(part, j)
+				if e.self && slices.ContainsFunc(e.actions, func(pattern string) bool { return matchesAction(pattern, action) }) {
+					return f.path
+				}
+			}
+		}
+	}
+	return ""
+}
+
+// entriesOf are the parts of a .pkla file, each from a heading to the next, and by heading what
+// GLib makes of those that have the same.
+func entriesOf(content []byte) (parts [][]byte, whole map[string][]byte) {
+	whole = map[string][]byte{}
 	for line := range bytes.Lines(content) {
 		if bytes.HasPrefix(bytes.TrimSpace(line), []byte("[")) || len(parts) == 0 {
 			parts = append(parts, nil)
@@ -61,46 +92,56 @@ func withoutGrants(content []byte, j *judge) []byte {
 	for _, part := range parts {
 		whole[heading(part)] = append(append(whole[heading(part)], part...), '\n')
 	}
-	var out bytes.Buffer
-	for _, part := range parts {
-		// One of which nobody says for whom it is stays; the judge has noted that.
-		makes, err := surely(j, func() bool { return makesAdministrators(whole[heading(part)], j) })
-		if makes && err == nil {
-			part = commented(part, pklaMark)
-		}
-		out.Write(part)
-	}
-	return out.Bytes()
+	return parts, whole
 }
 
-func makesAdministrators(entry []byte, j *judge) bool {
+func heading(part []byte) string {
+	first, _, _ := bytes.Cut(part, []byte("\n"))
+	return string(bytes.TrimSpace(first))
+}
+
+// A pklaEntry is what an entry gives to somebody who is not allowed.
+type pklaEntry struct {
+	actions   []string // patterns
+	yes, self bool     // without a password, by one's own
+}
+
+func newEntry(text []byte, j *judge) (e pklaEntry) {
 	values := map[string]string{}
-	for line := range bytes.Lines(entry) {
+	for line := range bytes.Lines(text) {
 		if key, value, ok := strings.Cut(string(line), "="); ok && !strings.HasPrefix(key, "#") {
 			values[strings.TrimSpace(key)] = strings.TrimSpace(value)
 		}
 	}
-	lets := false
-	for _, key := range []string{"ResultAny", "ResultInactive", "ResultActive"} {
-		lets = lets || values[key] == "yes" || strings.HasPrefix(values[key], "auth_self")
+	if !slices.ContainsFunc(strings.Split(values["Identity"], ";"), func(identity string) bool {
+		return identity != "" && !j.allowsIdentity(identity)
+	}) {
+		return e
 	}
-	return lets &&
-		slices.ContainsFunc(strings.Split(values["Action"], ";"), isAboutAdministrators) &&
-		slices.ContainsFunc(strings.Split(values["Identity"], ";"), func(identity string) bool {
-			return identity != "" && !j.allowsIdentity(identity)
-		})
+	e.actions = strings.Split(values["Action"], ";")
+	for _, key := range []string{"ResultAny", "ResultInactive", "ResultActive"} {
+		e.yes = e.yes || values[key] == "yes"
+		e.self = e.self || strings.HasPrefix(values[key], "auth_self")
+	}
+	return e
 }
 
-// isAboutAdministrators says whether a pattern, in which * matches anything,
-// means one of their actions.
+// isAboutAdministrators says whether a pattern means one of their actions.
 func isAboutAdministrators(pattern string) bool {
-	pattern = strings.TrimSpace(pattern)
 	for action := range rooting() {
-		if matched, err := path.Match(pattern, action); matched || (err != nil && pattern != "") {
+		if matchesAction(pattern, action) {
 			return true
 		}
 	}
 	return false
+}
+
+// matchesAction says whether a pattern, in which * matches anything, means an action. One that
+// cannot be understood may.
+func matchesAction(pattern, action string) bool {
+	pattern = strings.TrimSpace(pattern)
+	matched, err := path.Match(pattern, action)
+	return matched || (err != nil && pattern != "")
 }
 
 // allowsIdentity says whether the policy allows a "unix-user:NAME" or a

@@ -177,6 +177,25 @@ func TestWhatNoTextExplainsIsTakenBackByTheAgentsOwnRule(t *testing.T) {
 	}
 }
 
+// Of an action that only this machine has no list tells beforehand.
+func TestAnEntryByWhichOnesOwnPasswordIsEnoughForAnActionOfThisMachineIsOverruled(t *testing.T) {
+	const name = "/etc/polkit-1/localauthority/50-local.d/x.pkla"
+	for identity, overruled := range map[string]bool{"unix-user:bob": true, "unix-user:alice": false} {
+		root := machine(t, map[string]string{
+			"/proc/1/stat": stat(1), "/proc/77/stat": stat(77),
+			"/usr/share/polkit-1/actions/asks.policy": "/usr/bin/bash\n",
+			name: "[x]\nIdentity=" + identity + "\nAction=org.example.a*\nResultAny=no\nResultInactive=no\nResultActive=auth_self_keep\n",
+		})
+		inForce(t, root, standIn{root: root})
+		if own := read(t, root, rulesPath); strings.Contains(own, `"org.example.asks"`) != overruled {
+			t.Errorf("%s: the agent's rule is\n%s", identity, own)
+		}
+		if r := inForce(t, root, standIn{root: root}); r.State != converge.Compliant {
+			t.Errorf("%s: the second time it is %s: %s %v", identity, r.State, r.Reason, r.Diff)
+		}
+	}
+}
+
 // deaf goes by nothing that it is asked about.
 type deaf struct{ standIn }
 

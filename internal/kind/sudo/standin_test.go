@@ -51,6 +51,9 @@ func (s standIn) Actions(context.Context) ([]system.Action, error) {
 	for _, program := range s.dir("/usr/share/polkit-1/actions", "open.policy") {
 		actions = append(actions, system.Action{ID: "org.example.open", Program: strings.TrimSpace(program), Any: 5, Active: 5})
 	}
+	for _, program := range s.dir("/usr/share/polkit-1/actions", "asks.policy") {
+		actions = append(actions, system.Action{ID: "org.example.asks", Program: strings.TrimSpace(program), Any: 2, Inactive: 2, Active: 2})
+	}
 	return actions, nil
 }
 
