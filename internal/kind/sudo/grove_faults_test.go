@@ -122,7 +122,7 @@ func walkGrove(t *testing.T, seed uint64) {
 		t.Fatal(err)
 	}
 	var last map[string]converge.Resource // without a fault
-	try := func(what func() string, gate system.Gate, look system.Looker) (map[string]converge.Resource, book) {
+	try := func(what func() string, gate system.Gate, look system.Looker) map[string]converge.Resource {
 		g := newGrove(seed)
 		b := g.book
 		b.memory = g.plant()
@@ -149,22 +149,14 @@ func walkGrove(t *testing.T, seed uint64) {
 			said = o.pass(t)
 			inLine()
 		}
-		return said, b
+		return said
 	}
-	none := func() string { return "no fault" }
-	said, b := try(none, nil, nil)
-	last = said
-	for id, r := range last {
-		g := newGrove(seed)
-		if local := len(g.left(t, b)[id]) == 0; !r.State.InLine() && len(g.book.directory) == 0 && (!local || r.State != converge.Pending) {
-			t.Logf("%s: %s: %s", id, r.State, r.Reason)
-		}
-	}
+	last = try(func() string { return "no fault" }, nil, nil)
 	for name, fault := range map[string]func(int) system.Gate{"change": system.FailNth, "all changes from": system.FailFrom} {
 		for n, hit := 1, true; hit && complaints.Load() < 8; n++ {
 			hit = false
 			gate, struck := fault(n), ""
-			said, _ := try(func() string { return fmt.Sprintf("%s %d failing, %s", name, n, struck) }, func(c system.Change) error {
+			said := try(func() string { return fmt.Sprintf("%s %d failing, %s", name, n, struck) }, func(c system.Change) error {
 				err := gate(c)
 				if err != nil && !hit {
 					hit, struck = true, c.String()
@@ -176,7 +168,7 @@ func walkGrove(t *testing.T, seed uint64) {
 	}
 	for n, hit := 1, true; hit && complaints.Load() < 8; n++ {
 		look, struck := faultwalk.Nth(n, uint(n)*7+uint(seed), visudoSaysYes)
-		said, _ := try(struck, nil, look)
+		said := try(struck, nil, look)
 		sameEnd(t, last, said, struck())
 		hit = struck() != ""
 	}
