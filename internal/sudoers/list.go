@@ -252,10 +252,10 @@ func (l Listing) Administers() bool {
 	may := false
 	for _, e := range l.Entries {
 		for _, command := range e.Commands {
-			switch {
-			case command == Everything:
+			switch command {
+			case Everything:
 				may = may || e.isAsRoot(false) && !e.Timed
-			case command == "!"+Everything:
+			case "!" + Everything:
 				may = may && !e.isAsRoot(true)
 			}
 		}

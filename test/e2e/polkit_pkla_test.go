@@ -60,7 +60,8 @@ func TestWhatAnEntryOfTheLocalAuthorityGivesBesideRulesIsTakenBack(t *testing.T)
 		},
 		"an entry and a rule": {
 			map[string]string{anEntry: entry("unix-user:user", unitsID, "yes", "yes", "yes"), polkitRules + "50-x.rules": rule(`action.id == "` + execID + `"`)},
-			"", execID, []string{anEntry, polkitRules + "50-x.rules"},
+			"", execID,
+			[]string{anEntry, polkitRules + "50-x.rules"},
 		},
 		"an entry for an action that only this machine has": {
 			map[string]string{

@@ -36,7 +36,7 @@ func (k *Kind) repairSudo(ctx context.Context, want policy.Sudo) error {
 	if err != nil {
 		return err
 	}
-	writeErr := k.write(p)
+	writeErr := k.write(ctx, p, administrators)
 	ctx = context.WithoutCancel(ctx) // what is begun is ended: nobody is left with a sudo that does not work
 	if err := k.stillWorks(ctx, p, administrators); err != nil {
 		return errors.Join(fmt.Errorf("the files are put back as they were: %w", err), k.putBack(p, before))
@@ -132,7 +132,7 @@ func (k *Kind) stillWorks(ctx context.Context, p *plan, administrators []string)
 
 // write carries a plan out. Where there is no room for the agent's own files, what grants
 // something to somebody else is taken out of force all the same.
-func (k *Kind) write(p *plan) error {
+func (k *Kind) write(ctx context.Context, p *plan, administrators []string) error {
 	var errs []error
 	full := false // and the rest of the agent's own waits: in the order of steps alone nobody loses anything
 	for _, e := range p.steps() {
@@ -149,12 +149,20 @@ func (k *Kind) write(p *plan) error {
 		case system.NoRoom(err) && path.Dir(e.path) == sudoers.Dir && e.takesAway:
 			err = k.system.Rights.SetAside(e.path)
 		}
-		if err != nil && e.lifts {
-			return err // nobody may be left whom the line does not deny
+		if err != nil && e.lifts && !k.canDoWithout(ctx, p, e, administrators) {
+			return err // or the denial would leave none of them
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// canDoWithout says whether sudo lets all administrators in without one edit of a plan. Where
+// sudo cannot be asked it has let nobody in before either.
+func (k *Kind) canDoWithout(ctx context.Context, p *plan, e edit, administrators []string) bool {
+	changes := p.changes()
+	delete(changes, e.path)
+	return len(k.working(ctx, p, administrators, changes)) == len(administrators)
 }
 
 func (k *Kind) apply(e edit) error {

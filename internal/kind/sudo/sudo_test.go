@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
+	"path"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -318,6 +320,43 @@ func TestWithoutRoomOnTheDiskAGrantIsTakenAllTheSame(t *testing.T) {
 	}
 	if info, err := os.Lstat(filepath.Join(root, system.Spare("/etc/sudoers.d"))); err != nil || info.Size() != system.SpareSize {
 		t.Errorf("no room is kept again: %v", err)
+	}
+}
+
+// A file that cannot be written takes nothing from anybody but what stands in it, unless by it
+// the administrators themselves would be denied.
+func TestAFileThatCannotBeWrittenHoldsUpTheDenialOnlyWhereItDeniesTheAdministrators(t *testing.T) {
+	for content, denied := range map[string]bool{
+		"bob ALL=(ALL) ALL, !/usr/bin/su\n":           true,
+		"%admins, bob ALL=(root) /usr/bin/id, !ALL\n": false,
+	} {
+		g := newGrove(1)
+		g.toml, g.allow, g.modes = "[sudo]\nallow = [\"alice\"]\n", []string{"alice"}, map[string]fs.FileMode{}
+		g.files["/etc/sudoers"] = "root ALL=(ALL) ALL\n%wheel ALL=(ALL) ALL\n#includedir /etc/sudoers.d\n"
+		g.files["/etc/group"] = "root:x:0:\nwheel:x:10:carol\nadmins:x:500:alice\n"
+		for name := range g.files {
+			if path.Dir(name) == sudoers.Dir {
+				delete(g.files, name)
+			}
+		}
+		g.files[sudoers.Dir+"/50-x"] = content
+		wall, err := system.Open(system.Options{Root: t.TempDir()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		b := book{memory: g.plant()}
+		o := &outing{g: g, book: b, clock: wall.Clock, complain: t.Errorf, gate: func(c system.Change) error {
+			if c.Target == sudoers.Dir+"/50-x" {
+				return unix.EROFS
+			}
+			return nil
+		}}
+		if r := o.pass(t)["sudo/allow"]; r.State.InLine() {
+			t.Errorf("%q: it is %s", content, r.State)
+		}
+		if got := !b.administers(b.read(nil), "carol"); got != denied {
+			t.Errorf("%q: carol is denied: %v", content, got)
+		}
 	}
 }
 
