@@ -232,6 +232,8 @@ func (m *memory) Reown(context.Context, system.Reown) (system.Reowned, error) {
 	return system.Reowned{}, errNotThere
 }
 
+func (m *memory) MoveDir(string, string) error { return errNotThere }
+
 func (m *memory) Survey(context.Context, system.Survey) []system.Unseen { return nil }
 
 // files are the names of those in a directory, for who stands in for sudo and polkit: their

@@ -51,8 +51,8 @@ func withoutGrants(content []byte, j *judge) []byte {
 	for _, part := range parts {
 		// One of which nobody says for whom it is stays; the judge has noted that.
 		makes, err := surely(j, func() bool {
-			e := newEntry(whole[heading(part)], j)
-			return (e.yes || e.self) && slices.ContainsFunc(e.actions, isAboutAdministrators)
+			e := newEntry(whole[heading(part)])
+			return (e.yes || e.self) && slices.ContainsFunc(e.actions, isAboutAdministrators) && e.isForOthers(j)
 		})
 		if makes && err == nil {
 			part = commented(part, pklaMark)
@@ -62,21 +62,24 @@ func withoutGrants(content []byte, j *judge) []byte {
 	return out.Bytes()
 }
 
-// bySelf is the file with an entry by which the own password of somebody who is not allowed is
-// enough for an action; "" if there is none.
-func (k *Kind) bySelf(j *judge, action string) string {
+// bySelf are the actions, of some, for which by some entry the own password of somebody who is
+// not allowed is enough, each with its file.
+func (k *Kind) bySelf(j *judge, actions []string) map[string]string {
+	found := map[string]string{}
 	for _, dir := range k.entryDirs() {
 		for _, f := range k.list(dir, ".pkla") {
 			_, whole := entriesOf(f.content)
 			for _, part := range whole {
-				e := newEntry(part, j)
-				if e.self && slices.ContainsFunc(e.actions, func(pattern string) bool { return matchesAction(pattern, action) }) {
-					return f.path
+				e := newEntry(part)
+				for _, action := range actions {
+					if e.self && e.isAbout(action) && e.isForOthers(j) {
+						found[action] = f.path
+					}
 				}
 			}
 		}
 	}
-	return ""
+	return found
 }
 
 // entriesOf are the parts of a .pkla file, each from a heading to the next, and by heading what
@@ -100,30 +103,33 @@ func heading(part []byte) string {
 	return string(bytes.TrimSpace(first))
 }
 
-// A pklaEntry is what an entry gives to somebody who is not allowed.
+// A pklaEntry is an entry, with all that it may give.
 type pklaEntry struct {
-	actions   []string // patterns
-	yes, self bool     // without a password, by one's own
+	actions, identities []string // patterns
+	yes, self           bool     // without a password, by one's own
 }
 
-func newEntry(text []byte, j *judge) (e pklaEntry) {
+func newEntry(text []byte) (e pklaEntry) {
 	values := map[string]string{}
 	for line := range bytes.Lines(text) {
 		if key, value, ok := strings.Cut(string(line), "="); ok && !strings.HasPrefix(key, "#") {
 			values[strings.TrimSpace(key)] = strings.TrimSpace(value)
 		}
 	}
-	if !slices.ContainsFunc(strings.Split(values["Identity"], ";"), func(identity string) bool {
-		return identity != "" && !j.allowsIdentity(identity)
-	}) {
-		return e
-	}
-	e.actions = strings.Split(values["Action"], ";")
+	e.actions, e.identities = strings.Split(values["Action"], ";"), strings.Split(values["Identity"], ";")
 	for _, key := range []string{"ResultAny", "ResultInactive", "ResultActive"} {
 		e.yes = e.yes || values[key] == "yes"
 		e.self = e.self || strings.HasPrefix(values[key], "auth_self")
 	}
 	return e
+}
+
+func (e pklaEntry) isAbout(action string) bool {
+	return slices.ContainsFunc(e.actions, func(pattern string) bool { return matchesAction(pattern, action) })
+}
+
+func (e pklaEntry) isForOthers(j *judge) bool {
+	return slices.ContainsFunc(e.identities, func(identity string) bool { return identity != "" && !j.allowsIdentity(identity) })
 }
 
 // isAboutAdministrators says whether a pattern means one of their actions.

@@ -175,11 +175,9 @@ func (k *Kind) inForce(ctx context.Context, g *polkitGrants, j *judge, people []
 		k.strictly(g, s, had, rules)
 		return
 	}
-	for _, over := range s.all {
-		action, _, _ := strings.Cut(over, " ")
-		if by := k.bySelf(j, action); by != "" {
-			g.overrule(had, []string{over}, "by "+by+" one's own password may be enough")
-		}
+	bare := slices.DeleteFunc(slices.Clone(s.all), func(over string) bool { return strings.Contains(over, " ") })
+	for action, by := range k.bySelf(j, bare) {
+		g.overrule(had, []string{action}, "by "+by+" one's own password may be enough")
 	}
 	k.takeBack(g, s, had, rules)
 	if len(s.granted) > 0 && !g.change() && k.letsNobody(ctx, s) {
