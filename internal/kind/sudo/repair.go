@@ -72,12 +72,13 @@ func (k *Kind) keeping(ctx context.Context, p *plan) ([]string, error) {
 
 // leavesOne returns an error when sudo refuses everybody whom the policy allows but root,
 // who cannot log in to a desktop, while somebody else can administer: they would be the last.
-// Who is in a group of a directory is not known, and may be the one.
+// Who is in a group of a directory is not known, and may be the one; nor can sudo say what it
+// makes of /etc/sudoers.d once that is not open to others any more.
 func (k *Kind) leavesOne(ctx context.Context, p *plan, would []string) error {
 	named := p.judge.administrators()
 	isRoot := func(name string) bool { return name == "root" }
 	known := slices.DeleteFunc(slices.Clone(named), isRoot)
-	if len(known) == 0 || p.silent || !k.system.Running() || len(slices.DeleteFunc(slices.Clone(would), isRoot)) > 0 || len(named) > maxAdministrators {
+	if len(known) == 0 || p.openDir != "" || p.silent || !k.system.Running() || len(slices.DeleteFunc(slices.Clone(would), isRoot)) > 0 || len(named) > maxAdministrators {
 		return nil
 	}
 	if slices.ContainsFunc(p.judge.groups, func(group string) bool {
