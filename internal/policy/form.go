@@ -80,7 +80,7 @@ func named(doc, called, names string, each *form) *form {
 	return &form{doc: doc, types: []string{aTable}, called: called, names: names, each: each}
 }
 
-func oneOf(doc string, either ...*form) *form { return &form{doc: doc, either: either} }
+func oneOf(either ...*form) *form { return &form{either: either} }
 
 func (f *form) eg(example string) *form {
 	f.example = example

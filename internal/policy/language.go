@@ -175,7 +175,7 @@ func dconfForm() *form {
 		key{name: "schema", form: text("the GSettings schema of the key, where the path does not tell").eg(`"org.mate.panel.toplevel"`)},
 		key{name: "lock", form: yesOrNo("people cannot change it; left out: `true`")},
 	).needing([]string{"value"}, []string{"gvariant"})
-	return oneOf("", plain, detailed)
+	return oneOf(plain, detailed)
 }
 
 func packageForm() *form {
@@ -185,7 +185,7 @@ func packageForm() *form {
 			words: []string{string(Present), string(Latest), string(Absent)}, pattern: aVersion,
 		}
 	}
-	return oneOf("", ensure(), record("a package, and more about it",
+	return oneOf(ensure(), record("a package, and more about it",
 		key{name: "ensure", form: ensure().eg(`"16.20.2-1.el7"`)},
 		key{name: "topic", form: like("the topic of amazon-linux-extras that carries it", topicName.String())},
 		key{name: "hold", form: yesOrNo("no update changes it")},

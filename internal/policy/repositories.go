@@ -188,7 +188,7 @@ func repositoryForm() *form {
 			{name: "baseurl", form: url("where it is").eg(`"https://rpm.example.com/al2/$basearch"`)},
 			{name: "metalink", form: url("where a list of its mirrors with digests is")},
 			{name: "mirrorlist", form: url("where a list of its mirrors is")},
-			{name: "gpgkey", form: oneOf("", url("where its key is"), texts("where its keys are, if there are several", url("")))},
-			{name: "fingerprint", form: oneOf("", fingerprint("that of its key, 40 hexadecimal digits: another key is not imported"), texts("those of all its keys: no other is imported", fingerprint("")))},
+			{name: "gpgkey", form: oneOf(url("where its key is"), texts("where its keys are, if there are several", url("")))},
+			{name: "fingerprint", form: oneOf(fingerprint("that of its key, 40 hexadecimal digits: another key is not imported"), texts("those of all its keys: no other is imported", fingerprint("")))},
 		}, settings...)...).needing(needs...)
 }

@@ -45,10 +45,17 @@ func settings(name string, r policy.Repository) []setting {
 func optional(s policy.RepositorySettings) []setting {
 	var all []setting
 	for _, is := range []setting{
-		{"enabled", number(s.Enabled)}, {"skip_if_unavailable", number(s.SkipIfUnavailable)}, {"metadata_expire", s.MetadataExpire},
+		{"enabled", number(s.Enabled)},
+		{"skip_if_unavailable", number(s.SkipIfUnavailable)},
+		{"metadata_expire", s.MetadataExpire},
 		{"priority", strings.TrimPrefix(strconv.Itoa(s.Priority), "0")},
-		{"exclude", strings.Join(s.Exclude, " ")}, {"includepkgs", strings.Join(s.IncludePkgs, " ")}, {"proxy", s.Proxy},
-		{"sslcacert", s.SSLCACert}, {"sslclientcert", s.SSLClientCert}, {"sslclientkey", s.SSLClientKey}, {"module_hotfixes", number(s.ModuleHotfixes)},
+		{"exclude", strings.Join(s.Exclude, " ")},
+		{"includepkgs", strings.Join(s.IncludePkgs, " ")},
+		{"proxy", s.Proxy},
+		{"sslcacert", s.SSLCACert},
+		{"sslclientcert", s.SSLClientCert},
+		{"sslclientkey", s.SSLClientKey},
+		{"module_hotfixes", number(s.ModuleHotfixes)},
 	} {
 		if is.value != "" {
 			all = append(all, is)
