@@ -11,10 +11,10 @@ import (
 )
 
 const (
-	// FirstSeconds are those in which a service dies that cannot work: without its
+	// AtFirst are the seconds in which a service dies that cannot work: without its
 	// configuration, its port, its user. A service of which systemd cannot tell when it is
 	// ready is not said to run before they are over.
-	FirstSeconds = 3 * time.Second
+	AtFirst = 3 * time.Second
 	// lookEvery is how often is looked meanwhile.
 	lookEvery = 200 * time.Millisecond
 )
@@ -47,7 +47,7 @@ func Stays(ctx context.Context, s *system.System, name string) error {
 	if runs(later) {
 		how = "systemd starts it again and again"
 	}
-	return fmt.Errorf("cannot keep %s running: it ended within %s of its start (%s); see: journalctl -u %s", name, FirstSeconds, how, name)
+	return fmt.Errorf("cannot keep %s running: it ended within %s of its start (%s); see: journalctl -u %s", name, AtFirst, how, name)
 }
 
 // Settled is a unit once it can be told whether it runs: one that systemd has started anew
@@ -98,7 +98,7 @@ func state(ctx context.Context, s *system.System, name string) (system.Unit, err
 
 // untilSettled is how much is left of a unit's first seconds, whatever the clock is set to.
 func untilSettled(s *system.System, unit system.Unit) time.Duration {
-	return min(FirstSeconds, max(0, unit.ActiveSince.Add(FirstSeconds).Sub(s.Clock.Now())))
+	return min(AtFirst, max(0, unit.ActiveSince.Add(AtFirst).Sub(s.Clock.Now())))
 }
 
 func isUp(u system.Unit) bool {

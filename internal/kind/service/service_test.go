@@ -73,7 +73,7 @@ func (m *manager) States(ctx context.Context, names []string) ([]system.Unit, er
 	return units, nil
 }
 
-func (m *manager) FileState(ctx context.Context, name string) (string, error) {
+func (m *manager) FileState(_ context.Context, name string) (string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.units[name].UnitFileState, m.err
