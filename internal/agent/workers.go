@@ -57,6 +57,7 @@ func (d *daemon) walked(w *worker, result converge.Result) {
 	if known {
 		d.walkAgain(w, result)
 	}
+	d.explore(w.given())
 	d.witness.follow(w.given())
 	d.settle()
 	d.publish()
@@ -65,6 +66,18 @@ func (d *daemon) walked(w *worker, result converge.Result) {
 	}
 	if d.idle() {
 		d.rest.Reset(untilRest)
+	}
+}
+
+// explore has what kinds have found out to be worth watching watched.
+func (d *daemon) explore(kinds []converge.Kind) {
+	if d.watcher == nil {
+		return
+	}
+	for _, kind := range kinds {
+		if explorer, is := kind.(converge.Explorer); is {
+			d.watcher.FollowAlso(explorer)
+		}
 	}
 }
 

@@ -46,6 +46,14 @@ type Observer interface{ Unanswered() []error }
 // resources drift.
 type Watcher interface{ Watches() []Watch }
 
+// Explorer is implemented by a Watcher whose Check finds out what else is to be watched:
+// Watches is asked for again after each.
+type Explorer interface {
+	Kind
+	Watcher
+	Explores()
+}
+
 // A Watch is something whose change may be drift: a directory, a unit or the
 // sessions.
 type Watch struct {
@@ -60,6 +68,11 @@ type Watch struct {
 
 	Unit     string // a systemd unit: its state or its file
 	Sessions bool   // somebody logs in or out
+}
+
+// Equal says whether two watches are of the same.
+func (w Watch) Equal(other Watch) bool {
+	return w.Dir == other.Dir && slices.Equal(w.Names, other.Names) && w.Settle == other.Settle && w.Unit == other.Unit && w.Sessions == other.Sessions
 }
 
 // A State is where a resource stands.

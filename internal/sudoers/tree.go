@@ -19,6 +19,12 @@ type Tree struct {
 	Missing []string // files that are included and that sudo cannot or does not read
 	Unread  []error  // why files that sudo may read could not be read
 
+	// Content is that of each file that was read, under the name by which it was.
+	Content map[string][]byte
+	// Places are where a change is one of what sudo reads: the directories that are included, and the names
+	// of all files, there or not, and of the links by which they are reached.
+	Places []Place
+
 	circular bool
 }
 
@@ -28,6 +34,15 @@ type Placed struct {
 	sudotext.Line
 }
 
+// A Place is a name in a directory, or with none all of it.
+type Place struct{ Dir, Name string }
+
+func (t *Tree) place(p Place) {
+	if !slices.Contains(t.Places, p) {
+		t.Places = append(t.Places, p)
+	}
+}
+
 // maxDepth is the depth of includes at which sudo gives up, and with it sudo for
 // everybody. Who is there is in a circle.
 const maxDepth = 128
@@ -35,7 +50,7 @@ const maxDepth = 128
 // Read reads Main and all that it includes. Where changes names a file, that
 // content counts instead of what is on disk; nil means that the file is gone.
 func Read(files system.FS, changes map[string][]byte) (*Tree, error) {
-	t := &Tree{}
+	t := &Tree{Content: map[string][]byte{}}
 	r := reader{files, changes, t}
 	content, err := r.content(Main)
 	if err != nil {
@@ -58,7 +73,7 @@ func (r reader) content(name string) ([]byte, error) {
 		}
 		return content, nil
 	}
-	_, info, err := follow(r.files, name)
+	_, info, err := r.follow(name)
 	switch {
 	case err != nil:
 		return nil, err
@@ -100,6 +115,16 @@ func trusted(info system.Info) bool {
 }
 
 func follow(files system.FS, name string) (string, system.Info, error) {
+	return followed(files, name, func(string) {})
+}
+
+// follow notes all names on the way.
+func (r reader) follow(name string) (string, system.Info, error) {
+	return followed(r.files, name, func(name string) { r.tree.place(Place{path.Dir(name), path.Base(name)}) })
+}
+
+func followed(files system.FS, name string, passed func(name string)) (string, system.Info, error) {
+	passed(name)
 	info, err := files.Stat(name)
 	for range 8 {
 		if err != nil || info.Type != fs.ModeSymlink {
@@ -113,12 +138,14 @@ func follow(files system.FS, name string) (string, system.Info, error) {
 			target = path.Join(path.Dir(name), target)
 		}
 		name = target
+		passed(name)
 		info, err = files.Stat(name)
 	}
 	return name, info, err
 }
 
 func (r reader) file(name string, content []byte, depth int) {
+	r.tree.Content[name] = content
 	for _, line := range sudotext.Parse(content) {
 		r.tree.Lines = append(r.tree.Lines, Placed{name, line})
 		target := line.Path
@@ -153,6 +180,7 @@ func (r reader) include(name string, depth int) {
 }
 
 func (r reader) directory(dir string, depth int) {
+	r.tree.place(Place{Dir: dir})
 	names := map[string]bool{}
 	listed, err := r.files.ReadDir(dir) // sudo does not mind a directory that is not there
 	if err != nil {

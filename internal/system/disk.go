@@ -281,8 +281,7 @@ func (d *disk) onlyName(fd int, name string) error {
 }
 
 func (d *disk) Symlink(target, name string) error {
-	linkOrFile := func(i Info) bool { return i.IsRegular() || i.Type == fs.ModeSymlink }
-	if err := d.admit("link", name, linkOrFile); err != nil {
+	if err := d.admit("link", name, fileOrLink); err != nil {
 		return err
 	}
 	if err := d.MkdirAll(path.Dir(name), 0o755); err != nil {

@@ -12,6 +12,9 @@ import (
 // Rights is the door by which rights are taken away from people: an FS by which
 // /etc/sudoers may be written too, and that works on a disk without room.
 //
+// WriteFile puts its file in the place of a symbolic link too, in the one step in which it replaces
+// a file; what the link leads to stays as it is.
+//
 // Where there is no room to keep what is replaced, it is replaced all the same: who
 // takes a right away leaves the words of it in the file, as a comment.
 type Rights interface {
@@ -92,8 +95,7 @@ func (d *disk) writeSpare(at spot, name string, content []byte, attr Attr) error
 }
 
 func (d *disk) SetAside(name string) error {
-	movable := func(i Info) bool { return i.IsRegular() || i.Type == fs.ModeSymlink }
-	if err := d.admit("set aside", name, movable); err != nil {
+	if err := d.admit("set aside", name, fileOrLink); err != nil {
 		return err
 	}
 	return d.move(name, Aside(name))

@@ -102,7 +102,7 @@ func leftOf(t *testing.T, word string) (n int) {
 		t.Fatal(err)
 	}
 	for _, line := range lines {
-		if words, err := os.ReadFile(line); err == nil && strings.Contains(string(words), "stat\x00"+word) {
+		if words, err := os.ReadFile(line); err == nil && strings.Contains(string(words), "stat\x00"+word+"\x00") {
 			n++
 		}
 	}

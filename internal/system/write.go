@@ -19,7 +19,11 @@ func Temporary(name string) string {
 }
 
 func (d *disk) WriteFile(name string, content []byte, attr Attr) error {
-	if err := d.admit("write", name, Info.IsRegular); err != nil {
+	replaceable := Info.IsRegular
+	if d.rights {
+		replaceable = fileOrLink
+	}
+	if err := d.admit("write", name, replaceable); err != nil {
 		return err
 	}
 	if err := d.MkdirAll(path.Dir(name), 0o755); err != nil {
@@ -35,6 +39,8 @@ func (d *disk) WriteFile(name string, content []byte, attr Attr) error {
 	}
 	return d.replace(at, name)
 }
+
+func fileOrLink(i Info) bool { return i.IsRegular() || i.Type == fs.ModeSymlink }
 
 func (d *disk) writeTemporary(at spot, name string, content []byte, attr Attr) error {
 	err := d.writeNew(at, name, content, attr)

@@ -19,6 +19,7 @@ package watch
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -48,16 +49,18 @@ type Watcher struct {
 	missed chan struct{} // holds one: something could not be watched
 	opened chan struct{} // holds one: there is an inotify instance
 
-	mu        sync.Mutex
-	notes     *fsnotify.Watcher // nil while there is none to be had
-	closed    bool
-	dirs      map[string][]interest
-	units     map[string][]string // unit → kinds
-	sessions  []string            // kinds
-	unsettled bursts
-	unwatched string // the directories that could not be watched last, and why
-	deaf      string // why units and sessions cannot be followed
-	bus       *signals
+	mu                   sync.Mutex
+	localDir, configFile string
+	notes                *fsnotify.Watcher // nil while there is none to be had
+	closed               bool
+	followed             map[string][]converge.Watch // by kind
+	dirs                 map[string][]interest
+	units                map[string][]string // unit → kinds
+	sessions             []string            // kinds
+	unsettled            bursts
+	unwatched            string // the directories that could not be watched last, and why
+	deaf                 string // why units and sessions cannot be followed
+	bus                  *signals
 }
 
 // An interest is what a kind cares for in a directory.
@@ -100,34 +103,58 @@ const sessionsDir = "/run/systemd/sessions"
 // Follow makes the watcher follow what these kinds watch, the local policy in
 // localDir and the agent's configuration, and nothing else. Names are absolute.
 func (w *Watcher) Follow(kinds []converge.Kind, localDir, configFile string) {
-	dirs, units, sessions := map[string][]interest{localDir: {{kind: LocalPolicy, settle: half}}}, map[string][]string{}, []string(nil)
-	configDir := path.Dir(configFile) // editors put another file in its place
-	dirs[configDir] = append(dirs[configDir], interest{Configuration, []string{path.Base(configFile)}, half})
+	followed := map[string][]converge.Watch{}
 	for _, kind := range kinds {
-		watcher, ok := kind.(converge.Watcher)
-		if !ok {
-			continue
-		}
-		for _, watch := range watcher.Watches() {
-			switch {
-			case watch.Dir != "":
-				dirs[watch.Dir] = append(dirs[watch.Dir], interest{kind.Name(), watch.Names, watch.Settle})
-			case watch.Unit != "":
-				units[watch.Unit] = append(units[watch.Unit], kind.Name())
-			case watch.Sessions:
-				sessions = append(sessions, kind.Name())
-				dirs[sessionsDir] = append(dirs[sessionsDir], interest{kind.Name(), nil, 100 * time.Millisecond})
-			}
+		if watcher, ok := kind.(converge.Watcher); ok {
+			followed[kind.Name()] = watcher.Watches()
 		}
 	}
 	w.mu.Lock()
-	w.dirs, w.units, w.sessions = dirs, units, sessions
-	w.place()
+	w.localDir, w.configFile, w.followed = localDir, configFile, followed
+	w.arrange()
 	bus := w.bus
 	w.mu.Unlock()
 	if bus != nil {
 		w.followUnits(bus)
 	}
+}
+
+// FollowAlso makes the watcher follow what a kind watches by now, after a look of its. When
+// that is something else than before, the kind is to look again: what has changed in
+// between nobody has told of.
+func (w *Watcher) FollowAlso(kind converge.Explorer) {
+	watches := kind.Watches()
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	before, follows := w.followed[kind.Name()]
+	if !follows || slices.EqualFunc(before, watches, converge.Watch.Equal) {
+		return
+	}
+	w.followed[kind.Name()] = watches
+	w.arrange()
+	w.dirty(kind.Name())
+}
+
+// arrange works out who is told of what, and places the watches for it. mu is held.
+func (w *Watcher) arrange() {
+	dirs, units, sessions := map[string][]interest{w.localDir: {{kind: LocalPolicy, settle: half}}}, map[string][]string{}, []string(nil)
+	configDir := path.Dir(w.configFile) // editors put another file in its place
+	dirs[configDir] = append(dirs[configDir], interest{Configuration, []string{path.Base(w.configFile)}, half})
+	for _, kind := range slices.Sorted(maps.Keys(w.followed)) {
+		for _, watch := range w.followed[kind] {
+			switch {
+			case watch.Dir != "":
+				dirs[watch.Dir] = append(dirs[watch.Dir], interest{kind, watch.Names, watch.Settle})
+			case watch.Unit != "":
+				units[watch.Unit] = append(units[watch.Unit], kind)
+			case watch.Sessions:
+				sessions = append(sessions, kind)
+				dirs[sessionsDir] = append(dirs[sessionsDir], interest{kind, nil, 100 * time.Millisecond})
+			}
+		}
+	}
+	w.dirs, w.units, w.sessions = dirs, units, sessions
+	w.place()
 }
 
 // Run follows changes until ctx is done.

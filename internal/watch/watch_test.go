@@ -133,6 +133,41 @@ func TestAChangeInADirectoryMakesItsKindsLookAgain(t *testing.T) {
 	wants(t, dirty, "dconf")
 }
 
+// exploring finds out what it watches.
+type exploring struct {
+	kind
+	found *[]converge.Watch
+}
+
+func (e exploring) Explores() {}
+
+func (e exploring) Watches() []converge.Watch { return *e.found }
+
+func TestWhatAKindHasFoundToWatchIsFollowedFromThenOn(t *testing.T) {
+	dir := t.TempDir()
+	found := []converge.Watch{{Dir: filepath.Join(dir, "known")}}
+	e := exploring{kind{"sudo", nil}, &found}
+	dirty := make(chan string, 1000)
+	w := run(t, slog.New(slog.DiscardHandler), func(kind string) {
+		if kind != watch.Sight {
+			dirty <- kind
+		}
+	}, e)
+	drain(dirty)
+	elsewhere := filepath.Join(dir, "elsewhere")
+	if err := os.Mkdir(elsewhere, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	found = append(found, converge.Watch{Dir: elsewhere, Names: []string{"one"}})
+	w.FollowAlso(e)
+	wants(t, dirty, "sudo") // what came before it was followed
+	drain(dirty)
+	w.FollowAlso(e)
+	write(t, filepath.Join(elsewhere, "other"), "x")
+	write(t, filepath.Join(elsewhere, "one"), "x")
+	wants(t, dirty, "sudo")
+}
+
 func TestADirectoryThatComesLaterIsFollowedOnceItIsThere(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, "a", "b.d")

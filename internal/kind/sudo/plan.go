@@ -102,7 +102,7 @@ type plan struct {
 // denial, and what denies them something goes before that.
 func (p *plan) steps() (edits []edit) {
 	if p.interim != nil {
-		edits = append(edits, edit{path: grantsPath, content: p.interim, attr: sudoersAttr(), link: p.grants.link})
+		edits = append(edits, edit{path: grantsPath, content: p.interim, attr: sudoersAttr()})
 	}
 	for _, e := range p.foreign {
 		if e.lifts {
@@ -165,6 +165,7 @@ func (k *Kind) plan(ctx context.Context, want policy.Sudo) (*plan, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell who may use sudo: %w", err)
 	}
+	k.sees(tree.Places)
 	p := &plan{tree: tree, judge: newJudge(ctx, k.directory, allow, tree.Aliases()), concessions: concessions, listed: map[string][]sudoers.Entry{}}
 	if !sudoers.Trusted(k.system.FS, sudoers.Main) {
 		p.dead = fmt.Sprintf("sudo works for nobody: others than root could write %s; give it to root with mode 0440", sudoers.Main)

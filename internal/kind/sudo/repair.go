@@ -1,6 +1,7 @@
 package sudo
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -141,7 +142,10 @@ func (k *Kind) write(ctx context.Context, p *plan, administrators []string) erro
 		if own && full {
 			continue
 		}
-		err := k.apply(e)
+		err := k.unchanged(p, e.path)
+		if err == nil {
+			err = k.apply(e)
+		}
 		switch {
 		case own && err != nil && !system.NoRoom(err):
 			return err
@@ -166,20 +170,25 @@ func (k *Kind) canDoWithout(ctx context.Context, p *plan, e edit, administrators
 	return len(k.working(ctx, p, administrators, changes)) == len(administrators)
 }
 
+// unchanged returns an error when a file of somebody else's is not what it was when the plan was made:
+// what they have just written is not to be lost. The change has it looked at again.
+func (k *Kind) unchanged(p *plan, name string) error {
+	was, read := p.tree.Content[name]
+	if !read || Owns(name) {
+		return nil
+	}
+	now, err := sudoers.ReadFile(k.system.FS, name)
+	if err == nil && bytes.Equal(now, was) {
+		return nil
+	}
+	if err == nil {
+		err = errors.New("somebody has just written it")
+	}
+	return fmt.Errorf("cannot write %s: %w; it is looked at again", name, err)
+}
+
 func (k *Kind) apply(e edit) error {
-	if e.link {
-		// The door replaces no links, and what the link leads to is not ours.
-		target, err := k.system.FS.Readlink(e.path)
-		if err != nil {
-			return err
-		}
-		if err := k.system.Rights.Remove(e.path); err != nil {
-			return err
-		}
-		if err := k.system.Rights.WriteFile(e.path, e.content, e.attr); err != nil {
-			return errors.Join(err, k.system.Rights.Symlink(target, e.path))
-		}
-	} else if err := k.system.Rights.WriteFile(e.path, e.content, e.attr); err != nil {
+	if err := k.system.Rights.WriteFile(e.path, e.content, e.attr); err != nil {
 		return err
 	}
 	if !e.aside {

@@ -64,6 +64,8 @@ type Kind struct {
 	polkitAskedAt time.Time
 
 	lookups map[string]lookup // of groups in the directory
+
+	places []sudoers.Place // of what sudo reads
 }
 
 // New returns the kind for a policy on a machine.
@@ -106,7 +108,26 @@ func (k *Kind) Watches() []converge.Watch {
 	for _, dir := range dirs {
 		watches = append(watches, converge.Watch{Dir: dir})
 	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, place := range k.places {
+		watch := converge.Watch{Dir: place.Dir}
+		if place.Name != "" {
+			watch.Names = []string{place.Name}
+		}
+		watches = append(watches, watch)
+	}
 	return watches
+}
+
+// Explores implements converge.Explorer: what sudoers files include, and where links
+// lead, may be anywhere.
+func (k *Kind) Explores() {}
+
+func (k *Kind) sees(places []sudoers.Place) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.places = places
 }
 
 // Check implements converge.Kind.
