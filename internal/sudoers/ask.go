@@ -42,7 +42,7 @@ const Patience = 5 * time.Second
 // did not answer in time.
 func Works(ctx context.Context, s *system.System, changes map[string][]byte) (said string, err error) {
 	listed, err := s.Runner.Run(ctx, system.Command{
-		Argv: []string{"sudo", "-n", "-l", "-U", "root"}, ReadOnly: true, Staged: changes, Timeout: Patience,
+		Argv: []string{"sudo", "-n", "-l", "-U", "root"}, ReadOnly: true, Staged: changes, Timeout: Patience, Terminal: true,
 	})
 	switch {
 	case err != nil:

@@ -28,7 +28,9 @@ type Entry struct {
 	AsGroups []string
 	Options  []string // such as "!authenticate"
 	Commands []string // with a "!" in front where they are denied
-	Timed    bool     // it holds from or until some time
+	// Bounds are the keys of what else binds it, such as "NotAfter", "Role" or "Chroot": it
+	// is perhaps not in force.
+	Bounds []string
 }
 
 // ErrUnknownUser is the error of List when the machine knows no such user, who can do
@@ -45,7 +47,7 @@ var (
 // then it is not known what the user may do.
 func List(ctx context.Context, s *system.System, user string, changes map[string][]byte) (Listing, error) {
 	out, err := s.Runner.Run(ctx, system.Command{
-		Argv: []string{"sudo", "-n", "-ll", "-U", user}, ReadOnly: true, Staged: changes, Timeout: Patience,
+		Argv: []string{"sudo", "-n", "-ll", "-U", user}, ReadOnly: true, Staged: changes, Timeout: Patience, Terminal: true,
 		Env: []string{"COLUMNS=1000000"}, // or it breaks long lines
 	})
 	if err != nil {
@@ -61,6 +63,9 @@ func List(ctx context.Context, s *system.System, user string, changes map[string
 			said = firstLine(string(out.Stderr))
 		}
 		return Listing{}, fmt.Errorf("cannot tell what %s may do from what sudo says: %s", user, said)
+	}
+	if listing.Entries, err = asTheyCount(ctx, s, listing.Entries); err != nil {
+		return Listing{}, fmt.Errorf("cannot tell what %s may do: %w", user, err)
 	}
 	return listing, nil
 }
@@ -117,14 +122,29 @@ func parseListing(text string) (l Listing, ok bool) {
 			commands = true
 		case key != nil:
 			if list := l.Entries[last].list(key[1]); list != nil {
-				*list = strings.Split(key[2], ", ")
+				*list = splitList(key[2])
+			} else {
+				l.Entries[last].Bounds = append(l.Entries[last].Bounds, key[1])
 			}
-			l.Entries[last].Timed = l.Entries[last].Timed || key[1] == "NotBefore" || key[1] == "NotAfter"
 		default:
 			return l, false
 		}
 	}
 	return l, told
+}
+
+// splitList splits a list of sudo's; a comma that is part of a name has a backslash.
+func splitList(text string) (words []string) {
+	rest := text
+	for i := 0; i < len(rest); i++ {
+		switch {
+		case rest[i] == '\\':
+			i++
+		case strings.HasPrefix(rest[i:], ", "):
+			words, rest, i = append(words, rest[:i]), rest[i+2:], -1
+		}
+	}
+	return append(words, rest)
 }
 
 // Everything is the command that stands for all of them.
@@ -140,7 +160,7 @@ func (l Listing) Granted() []Entry {
 		for _, command := range e.Commands {
 			switch {
 			case e.deniesAll(command):
-				granted, rest.Commands = nil, nil
+				granted, rest.Commands = e.leaves(granted), nil
 			case command == "!"+Everything:
 				rest.Commands = nil // as those whom this entry is about
 			case !strings.HasPrefix(command, "!"):
@@ -154,11 +174,52 @@ func (l Listing) Granted() []Entry {
 	return granted
 }
 
-// deniesAll says whether a command of an entry takes back everything that stands before it:
-// as whomever and whatever group, and at any time.
+// deniesAll says whether a command of an entry is the denial of everything, whoever it would
+// be run as: nobody is shut out of that, and nothing binds it.
 func (e Entry) deniesAll(command string) bool {
-	all := []string{"ALL"}
-	return command == "!"+Everything && slices.Equal(e.As, all) && slices.Equal(e.AsGroups, all) && !e.Timed
+	surely, _ := matches(e.As, func(name string) bool { return name == "ALL" }, anybody)
+	return command == "!"+Everything && surely && len(e.Bounds) == 0
+}
+
+// leaves are those of the grants before it that a denial of everything leaves: what may be
+// run as a group, where that is no denial for all groups.
+func (e Entry) leaves(granted []Entry) []Entry {
+	if groups, _ := matches(e.AsGroups, func(name string) bool { return name == "ALL" }, anybody); groups {
+		return nil
+	}
+	return slices.DeleteFunc(slices.Clone(granted), func(g Entry) bool { return len(g.AsGroups) == 0 })
+}
+
+func anybody(string) bool { return true }
+
+// matches says whether a list of sudo's means somebody, surely or perhaps: is says of a name
+// that it does, mayBe that it may. The last name that does decides.
+func matches(list []string, is, mayBe func(string) bool) (surely, perhaps bool) {
+	surely = true
+	for _, word := range slices.Backward(list) {
+		name, negated := strings.CutPrefix(word, "!")
+		switch {
+		case is(name):
+			return surely && !negated, perhaps || !negated
+		case mayBe(name) && negated:
+			surely = false
+		case mayBe(name):
+			perhaps = true
+		}
+	}
+	return false, perhaps
+}
+
+// asRoot says whether an entry is about what is run as root.
+func (e Entry) asRoot() (surely, perhaps bool) {
+	if len(e.As) == 0 { // with a group it is about whoever runs it
+		return len(e.AsGroups) == 0, len(e.AsGroups) == 0
+	}
+	return matches(e.As,
+		func(name string) bool { return name == "ALL" || name == "root" || name == "#0" },
+		func(name string) bool { // a group, or an alias that stands for nobody knows whom
+			return strings.HasPrefix(name, "%") || strings.HasPrefix(name, "+") || name != "" && name[0] >= 'A' && name[0] <= 'Z' && strings.ToUpper(name) == name
+		})
 }
 
 // Conceded has sudo say how it lists commands, were they all that its files grant a user.
@@ -246,38 +307,40 @@ func mayDeny(denied, granted string) bool {
 	return d == Everything || strings.HasSuffix(d, "/") || sudotext.IsPattern(d) || path.Base(d) == path.Base(g) || strings.HasSuffix(g, "/") || sudotext.IsPattern(g)
 }
 
-// Administers says whether the user may do everything as root: by the last entry that
-// grants or denies it.
+// Administers says whether the user can become root by whatever command: everything may be
+// run as root, and nothing behind that denies more of it than single programs, or has what
+// is run be less than root.
 func (l Listing) Administers() bool {
-	may := false
+	administers := false
 	for _, e := range l.Entries {
+		surely, perhaps := e.asRoot()
 		for _, command := range e.Commands {
-			switch command {
-			case Everything:
-				may = may || e.isAsRoot(false) && !e.Timed
-			case "!" + Everything:
-				may = may && !e.isAsRoot(true)
+			text, denies := strings.CutPrefix(command, "!")
+			switch {
+			case denies && perhaps && isMany(text):
+				administers = false
+			case !denies && text == Everything && perhaps && e.hampers():
+				administers = false
+			case !denies && text == Everything && surely && len(e.Bounds) == 0:
+				administers = true
 			}
 		}
 	}
-	return may
+	return administers
 }
 
-// isAsRoot says whether an entry is about root; otherwise where that cannot be told.
-func (e Entry) isAsRoot(otherwise bool) bool {
-	if len(e.As) == 0 {
-		return len(e.AsGroups) == 0 // else it is about the user, with another group
-	}
-	for _, as := range slices.Backward(e.As) {
-		name, negated := strings.CutPrefix(as, "!")
-		switch {
-		case name == "ALL" || name == "root" || name == "#0":
-			return !negated
-		case strings.HasPrefix(name, "%") || strings.HasPrefix(name, "+") || strings.ToUpper(name) == name:
-			return otherwise
-		}
-	}
-	return false
+// isMany says whether a command of a list stands for more than one program.
+func isMany(command string) bool {
+	program, _, _ := strings.Cut(command, " ")
+	return command == Everything || strings.HasPrefix(command, "sha") && strings.HasSuffix(command, " "+Everything) ||
+		strings.HasSuffix(program, "/") || strings.HasPrefix(program, "^") || sudotext.IsPattern(program)
+}
+
+// hampers says whether what is run by an entry cannot do what root can.
+func (e Entry) hampers() bool {
+	return slices.Contains(e.Options, "noexec") || slices.ContainsFunc(e.Bounds, func(bound string) bool {
+		return bound == "Chroot" || bound == "Timeout" || bound == "Privs" || bound == "Limitprivs"
+	})
 }
 
 // Weak are the Defaults in force by which sudo asks less than it does by itself, as

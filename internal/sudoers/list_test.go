@@ -39,7 +39,7 @@ SSSD Role: admins
     RunAsUsers: root
     RunAsGroups: wheel, #5
     Options: setenv
-    Cwd: /tmp
+    Role: sysadm_r
     Commands:
 	ALL
 `
@@ -55,9 +55,9 @@ func TestWhatSudoListsIsUnderstood(t *testing.T) {
 			{Name: "bogus_setting"},
 		},
 		Entries: []Entry{
-			{"Sudoers entry: /etc/sudoers.d/a", []string{"ALL"}, []string{"ALL"}, []string{"!authenticate"}, []string{`/bin/sh -c "a b"`, "!/bin/su", "sudoedit /etc/x"}, false},
-			{"Sudoers entry", []string{"ALL"}, []string{"ALL"}, nil, []string{"!ALL"}, false},
-			{"SSSD Role: admins", []string{"root"}, []string{"wheel", "#5"}, []string{"setenv"}, []string{"ALL"}, false},
+			{"Sudoers entry: /etc/sudoers.d/a", []string{"ALL"}, []string{"ALL"}, []string{"!authenticate"}, []string{`/bin/sh -c "a b"`, "!/bin/su", "sudoedit /etc/x"}, nil},
+			{"Sudoers entry", []string{"ALL"}, []string{"ALL"}, nil, []string{"!ALL"}, nil},
+			{"SSSD Role: admins", []string{"root"}, []string{"wheel", "#5"}, []string{"setenv"}, []string{"ALL"}, []string{"Role"}},
 		},
 	}
 	if diff := cmp.Diff(want, l); diff != "" || !ok {
@@ -65,9 +65,6 @@ func TestWhatSudoListsIsUnderstood(t *testing.T) {
 	}
 	if diff := cmp.Diff([]Entry{want.Entries[2]}, l.Granted()); diff != "" {
 		t.Errorf("granted is what stands behind the last denial of all: %s", diff)
-	}
-	if !l.Administers() {
-		t.Error("who may do everything as root does not administer")
 	}
 	if diff := cmp.Diff(map[string]bool{"!authenticate": true}, l.Weak()); diff != "" {
 		t.Error(diff)
@@ -93,7 +90,7 @@ func TestWhatIsLeftIsWhatNoDenialOfAllIsBehind(t *testing.T) {
 		"only a denial":                    {[]Entry{grant("ALL", "!/bin/su")}, 0, false},
 		"a denial as all but root":         {[]Entry{grant("root", "ALL"), {As: []string{"ALL", "!root"}, AsGroups: []string{"ALL"}, Commands: []string{"!ALL"}}}, 1, true},
 		"a denial without groups":          {[]Entry{{AsGroups: []string{"disk"}, Commands: []string{"ALL"}}, {As: []string{"ALL"}, Commands: []string{"!ALL"}}}, 1, false},
-		"a denial for a time":              {[]Entry{grant("root", "/bin/ls"), {As: []string{"ALL"}, AsGroups: []string{"ALL"}, Commands: []string{"!ALL"}, Timed: true}}, 1, false},
+		"a denial for a time":              {[]Entry{grant("root", "/bin/ls"), {As: []string{"ALL"}, AsGroups: []string{"ALL"}, Commands: []string{"!ALL"}, Bounds: []string{"NotAfter"}}}, 1, false},
 		"a denial as root":                 {[]Entry{grant("ALL", "ALL"), grant("root", "!ALL")}, 1, false},
 		"all as anybody but root":          {[]Entry{{As: []string{"ALL", "!root"}, Commands: []string{"ALL"}}}, 1, false},
 		"all as a group's":                 {[]Entry{{AsGroups: []string{"disk"}, Commands: []string{"ALL"}}}, 1, false},
@@ -158,5 +155,76 @@ func TestWhatSomebodyMayRunIsNeitherMoreNorLessThanIsConceded(t *testing.T) {
 		if len(more) != test.more || len(less) != test.less {
 			t.Errorf("%s: more %v, less %v", name, more, less)
 		}
+	}
+}
+
+// Each is behind a grant of everything by which the user administers.
+func TestWhoeverMayDoEverythingAdministersUntilMoreThanSingleProgramsAreDenied(t *testing.T) {
+	as := func(users string, commands ...string) Entry {
+		return Entry{As: splitList(users), Commands: commands}
+	}
+	for name, test := range map[string]struct {
+		behind      Entry
+		administers bool
+	}{
+		"as root":                        {as("root", "!ALL"), false},
+		"as root by number":              {as("#0", "!ALL"), false},
+		"as nobody says whom":            {Entry{Commands: []string{"!ALL"}}, false},
+		"as all but another":             {as("ALL, !bin", "!ALL"), false},
+		"as whom of a group":             {as("%wheel", "!ALL"), false},
+		"as whom of a netgroup":          {as("bin, +ops", "!ALL"), false},
+		"as all but root":                {as("ALL, !root", "!ALL"), true},
+		"as all but root by number":      {as("ALL, !#0", "!ALL"), true},
+		"as another":                     {as("bin", "!ALL"), true},
+		"all directories":                {as("ALL", "!/usr/bin/", "!/usr/sbin/", "!/bin/", "!/sbin/"), false},
+		"one directory":                  {as("root", "!/usr/bin/"), false},
+		"a pattern":                      {as("root", "!/usr/*bin/*"), false},
+		"a pattern of another sort":      {as("root", "!^/usr/.*$"), false},
+		"by digest":                      {as("root", "!sha224:AAAA ALL"), false},
+		"one program":                    {as("ALL", "!/usr/bin/su"), true},
+		"one program with any arguments": {as("ALL", "!/usr/bin/passwd *"), true},
+		"a pattern with no meaning":      {as("ALL", `!/usr/bin/a\*`), true},
+		"until some day":                 {Entry{As: []string{"root"}, Bounds: []string{"NotAfter"}, Commands: []string{"!ALL"}}, false},
+		"what is run runs nothing":       {Entry{As: []string{"ALL"}, Options: []string{"noexec"}, Commands: []string{"ALL"}}, false},
+		"what is run is elsewhere":       {Entry{As: []string{"ALL"}, Bounds: []string{"Chroot"}, Commands: []string{"ALL"}}, false},
+		"what is run until some day":     {Entry{As: []string{"ALL"}, Bounds: []string{"NotAfter"}, Commands: []string{"ALL"}}, true},
+		"as another, without a password": {Entry{As: []string{"bin"}, Options: []string{"!authenticate"}, Commands: []string{"ALL"}}, true},
+	} {
+		l := Listing{Entries: []Entry{as("ALL", "ALL"), test.behind}}
+		if got := l.Administers(); got != test.administers {
+			t.Errorf("%s: administers is %t", name, got)
+		}
+	}
+}
+
+// Each is behind grants of everything, and no denial of it.
+func TestADenialThatLeavesSomethingIsNotTheDenialOfEverything(t *testing.T) {
+	all, none := []string{"ALL"}, []string{"!ALL"}
+	for name, denial := range map[string]Entry{
+		"all but root":            {As: []string{"ALL", "!root"}, AsGroups: all, Commands: none},
+		"all but somebody":        {As: []string{"ALL", "!%ops"}, AsGroups: all, Commands: none},
+		"root":                    {As: []string{"root"}, AsGroups: all, Commands: none},
+		"nobody says whom":        {AsGroups: all, Commands: none},
+		"a name with a comma":     {As: splitList(`x\, ALL`), AsGroups: all, Commands: none},
+		"no group":                {As: all, Commands: none},
+		"all groups but one":      {As: all, AsGroups: []string{"ALL", "!adm"}, Commands: none},
+		"until some day":          {As: all, AsGroups: all, Bounds: []string{"NotAfter"}, Commands: none},
+		"in a role":               {As: all, AsGroups: all, Bounds: []string{"Role"}, Commands: none},
+		"a directory":             {As: all, AsGroups: all, Commands: []string{"!/usr/bin/"}},
+		"by digest":               {As: all, AsGroups: all, Commands: []string{"!sha224:AAAA ALL"}},
+		"what was denied":         {As: all, AsGroups: all, Commands: []string{"!ALL", "/bin/sh"}},
+		"what one of two did not": {As: []string{"!ALL", "root"}, AsGroups: all, Commands: none},
+	} {
+		l := Listing{Entries: []Entry{{As: all, AsGroups: all, Commands: all}, denial}}
+		if len(l.Granted()) == 0 {
+			t.Errorf("%s: nothing is left", name)
+		}
+		if more, _ := Compare(l, nil); len(more) == 0 {
+			t.Errorf("%s: it is no more than nothing", name)
+		}
+	}
+	everything := Entry{As: []string{"!root", "ALL"}, AsGroups: all, Commands: none}
+	if l := (Listing{Entries: []Entry{{As: all, AsGroups: all, Commands: all}, everything}}); len(l.Granted()) > 0 {
+		t.Error("of a list the last that matches does not decide")
 	}
 }

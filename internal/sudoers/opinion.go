@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 
 	"github.com/soe-agent/soe-agent/internal/sudotext"
@@ -15,6 +16,8 @@ import (
 type Spec struct {
 	Users  []sudotext.Subject
 	Denies bool // each command of it is denied
+	// DeniesAll is that everything is denied, everywhere, as whoever it would be run.
+	DeniesAll bool
 }
 
 // Opinion has cvtsudoers(1), which has come with sudo since 1.8.23, read the files
@@ -32,7 +35,11 @@ func Opinion(ctx context.Context, runner system.Runner) ([]Spec, error) {
 	var read struct {
 		Specs []struct {
 			Users    []member `json:"User_List"`
+			Hosts    []member `json:"Host_List"`
 			Commands []struct {
+				As       []member `json:"runasusers"`
+				AsGroups []member `json:"runasgroups"`
+				Options  []any
 				Commands []member
 			} `json:"Cmnd_Specs"`
 		} `json:"User_Specs"`
@@ -42,17 +49,24 @@ func Opinion(ctx context.Context, runner system.Runner) ([]Spec, error) {
 	}
 	var specs []Spec
 	for _, s := range read.Specs {
-		spec := Spec{Denies: true}
+		spec := Spec{Denies: true, DeniesAll: areAll(s.Hosts) && len(s.Commands) == 1}
 		for _, user := range s.Users {
 			spec.Users = append(spec.Users, user.subject())
 		}
 		for _, c := range s.Commands {
 			granted := slices.ContainsFunc(c.Commands, func(m member) bool { return m["negated"] != true })
 			spec.Denies = spec.Denies && !granted
+			spec.DeniesAll = spec.DeniesAll && areAll(c.As) && areAll(c.AsGroups) && len(c.Options) == 0 &&
+				len(c.Commands) == 1 && c.Commands[0]["negated"] == true && c.Commands[0]["command"] == Everything
 		}
 		specs = append(specs, spec)
 	}
 	return specs, nil
+}
+
+// areAll says whether a list is "ALL" alone.
+func areAll(list []member) bool {
+	return len(list) == 1 && len(list[0]) == 1 && slices.ContainsFunc(slices.Collect(maps.Values(list[0])), func(name any) bool { return name == "ALL" })
 }
 
 // member is one of a list of cvtsudoers: a form with a name, and perhaps "negated".

@@ -212,11 +212,16 @@ func Skipped(name string) bool {
 	return strings.Contains(name, ".") || strings.HasSuffix(name, "~")
 }
 
-// Aliases are all aliases of users that the tree defines.
+// Aliases are all aliases of users that the tree defines. Of two of a name sudo goes by the
+// first, or refuses everybody.
 func (t *Tree) Aliases() map[string][]sudotext.Subject {
 	aliases := map[string][]sudotext.Subject{}
 	for _, line := range t.Lines {
-		maps.Copy(aliases, line.Aliases)
+		for name, users := range line.Aliases {
+			if _, defined := aliases[name]; !defined {
+				aliases[name] = users
+			}
+		}
 	}
 	return aliases
 }

@@ -105,10 +105,12 @@ func (s said) Run(context.Context, system.Command) (system.Output, error) {
 
 func TestWhatCvtsudoersSaysIsUnderstood(t *testing.T) {
 	specs, err := Opinion(t.Context(), said(`{"User_Specs": [
-{"User_List": [{"username": "ALL"}, {"username": "root", "negated": true}], "Cmnd_Specs": [{"Commands": [{"command": "ALL", "negated": true}]}]},
+{"User_List": [{"username": "ALL"}, {"username": "root", "negated": true}], "Host_List": [{"hostname": "ALL"}], "Cmnd_Specs": [{"runasusers": [{"username": "ALL"}], "runasgroups": [{"usergroup": "ALL"}], "Commands": [{"command": "ALL", "negated": true}]}]},
+{"User_List": [{"username": "ALL"}], "Host_List": [{"hostname": "ALL"}], "Cmnd_Specs": [{"runasusers": [{"username": "ALL"}, {"username": "root", "negated": true}], "runasgroups": [{"usergroup": "ALL"}], "Commands": [{"command": "ALL", "negated": true}]}]},
 {"User_List": [{"usergroup": "domain users"}, {"userid": 1000}, {"useralias": "A"}], "Cmnd_Specs": [{"Commands": [{"command": "ALL"}]}]}]}`))
 	want := []Spec{
-		{Users: []sudotext.Subject{{Form: sudotext.All}, {Form: sudotext.User, Name: "root", Negated: true}}, Denies: true},
+		{Users: []sudotext.Subject{{Form: sudotext.All}, {Form: sudotext.User, Name: "root", Negated: true}}, Denies: true, DeniesAll: true},
+		{Users: []sudotext.Subject{{Form: sudotext.All}}, Denies: true},
 		{Users: []sudotext.Subject{{Form: sudotext.Group, Name: "domain users"}, {Form: sudotext.UID, Name: "1000"}, {Form: sudotext.Named, Name: "A"}}},
 	}
 	if diff := cmp.Diff(want, specs); diff != "" || err != nil {

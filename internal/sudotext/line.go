@@ -3,6 +3,7 @@ package sudotext
 import (
 	"bytes"
 	"regexp"
+	"slices"
 	"strings"
 )
 
@@ -209,25 +210,45 @@ func (l *Line) alias() {
 	}
 }
 
-// OnlyDenies says whether the commands of a grant are a list of denials.
-func (l Line) OnlyDenies() bool {
+// OnlyDenies says whether the commands of a grant are a list of denials. Where a quote or a
+// backslash may hide what separates them, or a colon begin another list, they are not.
+func (l Line) OnlyDenies() bool { return l.denied() != nil }
+
+// DeniesMany says whether they are, and one of them stands for more than one program, or may.
+func (l Line) DeniesMany() bool { return slices.ContainsFunc(l.denied(), isMany) }
+
+// denied are the commands of a list of denials, without their marks.
+func (l Line) denied() (denied []string) {
+	if l.Sort != Grant || strings.ContainsAny(l.Rest, "\"\\") {
+		return nil
+	}
 	_, commands, _ := strings.Cut(l.Rest, "=")
 	commands = strings.TrimLeft(commands, " \t")
 	if strings.HasPrefix(commands, "(") {
 		_, after, found := strings.Cut(commands, ")")
 		if !found {
-			return false
+			return nil
 		}
 		commands = after
 	}
 	for command := range strings.SplitSeq(commands, ",") {
-		command = strings.TrimLeft(command, " \t")
-		if !strings.HasPrefix(command, "!") || strings.HasPrefix(strings.TrimLeft(command[1:], " \t"), "!") {
-			return false
+		command, negated := strings.CutPrefix(strings.TrimLeft(command, " \t"), "!")
+		command = strings.Trim(command, " \t")
+		if !negated || strings.HasPrefix(command, "!") {
+			return nil
 		}
+		denied = append(denied, command)
 	}
-	// A backslash may hide a comma, and a colon begins what is not a denial.
-	return !strings.ContainsAny(commands, `\:`)
+	if strings.Contains(commands, ":") {
+		return nil
+	}
+	return denied
+}
+
+// isMany says whether a command stands for more than one program, or may.
+func isMany(command string) bool {
+	program, _, _ := strings.Cut(command, " ")
+	return strings.HasSuffix(program, "/") || strings.HasPrefix(program, "^") || IsPattern(program) || aliasName.MatchString(program)
 }
 
 // equals counts the equals signs that are neither escaped nor quoted nor in

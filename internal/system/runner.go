@@ -33,6 +33,9 @@ type Command struct {
 	// Staged, when set, is what the command sees in place of files that are there. Only
 	// root can have it see that.
 	Staged Staged
+	// Terminal has the command find a terminal of its own, where there is one to be had: some
+	// refuse to answer anybody who has none. Nothing is typed in it, nor read from it.
+	Terminal bool
 	// Confined, when set, is how a command of somebody else's making runs. Only
 	// root can. One that is another user's runs apart.
 	Confined *Confinement
@@ -206,6 +209,9 @@ func (r *runner) run(parent context.Context, c Command, apart bool) (Output, err
 	cmd.WaitDelay = time.Second
 	var stdout, stderr bounded
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	if c.Terminal {
+		defer giveTerminal(cmd)()
+	}
 	over := make(chan struct{})
 	switch {
 	case apart:

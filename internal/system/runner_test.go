@@ -43,6 +43,29 @@ func TestACommandsWordsAreTakenAsTheyAre(t *testing.T) {
 	}
 }
 
+func TestACommandFindsATerminalOfItsOwnWhereItIsToHaveOne(t *testing.T) {
+	const show = `tty; ps -o tty=,stat= -p $$`
+	for _, staged := range []system.Staged{nil, {t.TempDir() + "/x": []byte("x")}} {
+		if staged != nil && os.Getuid() != 0 {
+			continue
+		}
+		with := sh(show)
+		with.Terminal, with.Staged = true, staged
+		out, err := runner(t, nil).Run(t.Context(), with)
+		if err != nil {
+			t.Fatal(err)
+		}
+		words := strings.Fields(string(out.Stdout))
+		if len(words) != 3 || words[0] != "/dev/"+words[1] || !strings.Contains(words[2], "s") {
+			t.Errorf("it has %q, %s", words, out.Stderr)
+		}
+	}
+	out, err := runner(t, nil).Run(t.Context(), sh(show))
+	if err != nil || !strings.HasPrefix(string(out.Stdout), "not a tty\n?") {
+		t.Errorf("another one has %q, %v", out.Stdout, err)
+	}
+}
+
 func TestACommandKnowsNothingOfTheAgentsEnvironment(t *testing.T) {
 	t.Setenv("AWS_SECRET_ACCESS_KEY", "hunter2")
 	t.Setenv("LD_PRELOAD_X", "x")

@@ -35,22 +35,26 @@ func (k *Kind) planBroken(ctx context.Context, p *plan) error {
 	if err != nil || works {
 		return err
 	}
-	return k.planBrokenFiles(ctx, p)
+	return k.planBrokenLines(ctx, p)
 }
 
 // works says whether sudo would work with the plan carried out, and what keeps it from
 // doing so. Where sudo waits for a directory, visudo says so.
 func (k *Kind) works(ctx context.Context, p *plan) (bool, []sudoers.Fault, error) {
+	return k.worksWith(ctx, p, p.changes())
+}
+
+func (k *Kind) worksWith(ctx context.Context, p *plan, changes map[string][]byte) (bool, []sudoers.Fault, error) {
 	said := ""
 	if !p.silent {
 		var err error
-		said, err = sudoers.Works(ctx, k.system, p.changes())
+		said, err = sudoers.Works(ctx, k.system, changes)
 		p.silent = errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil
 		if !p.silent && (err != nil || said == "") {
 			return err == nil, nil, err
 		}
 	}
-	faults, err := sudoers.Faults(ctx, k.system, p.changes())
+	faults, err := sudoers.Faults(ctx, k.system, changes)
 	fatal := slices.DeleteFunc(faults, func(f sudoers.Fault) bool { return !f.Fatal() })
 	if len(fatal) == 0 && !p.silent {
 		fatal = []sudoers.Fault{{Text: "sudo says: " + said}}
@@ -67,9 +71,15 @@ func (k *Kind) planCulprit(p *plan, faults []sudoers.Fault) bool {
 	}
 	for _, fault := range faults {
 		line, found := culprit(tree, fault)
-		if found && editable(line.File) && k.comment(p, line, fault) {
-			return true
+		if !found || !editable(line.File) {
+			continue
 		}
+		d := converge.Difference{Aspect: fmt.Sprintf("%s:%d", line.File, line.First), Want: "what sudo can read", Got: line.Text + " (" + fault.Text + ")"}
+		if err := k.comment(p, line, broken, d); err != nil {
+			p.stuck = append(p.stuck, err.Error())
+			continue
+		}
+		return true
 	}
 	return false
 }
@@ -115,72 +125,39 @@ func includes(line sudoers.Placed, name string) bool {
 	return false
 }
 
-// comment plans that a line becomes a comment.
-func (k *Kind) comment(p *plan, line sudoers.Placed, why sudoers.Fault) bool {
-	i := slices.IndexFunc(p.foreign, func(e edit) bool { return e.path == line.File })
-	if i < 0 {
-		e, err := k.editOf(line.File)
+// planBrokenLines finds the lines because of which sudo works for nobody, where visudo does
+// not lead to them, by asking sudo what it would do without.
+func (k *Kind) planBrokenLines(ctx context.Context, p *plan) error {
+	lines, err := k.suspects(p, false)
+	if err != nil {
+		return err
+	}
+	var faults []sudoers.Fault
+	enough := func(some []sudoers.Placed) (bool, error) {
+		changes, err := k.changesWithout(p, some)
 		if err != nil {
-			p.stuck = append(p.stuck, err.Error())
-			return false
+			return false, err
 		}
-		i = len(p.foreign)
-		p.foreign = append(p.foreign, e)
+		works, found, err := k.worksWith(ctx, p, changes)
+		faults = found
+		return works, err
 	}
-	e := &p.foreign[i]
-	e.content = sudotext.Disable(e.content, []sudotext.Line{line.Line}, broken)
-	e.diff = append(e.diff, converge.Difference{Aspect: fmt.Sprintf("%s:%d", line.File, line.First), Want: "what sudo can read", Got: line.Text + " (" + why.Text + ")"})
-	return true
-}
-
-// planBrokenFiles finds the files because of which sudo works for nobody. Each becomes
-// a comment as a whole.
-func (k *Kind) planBrokenFiles(ctx context.Context, p *plan) error {
-	tree, err := sudoers.Read(k.system.FS, p.changes())
-	if err != nil {
+	switch works, err := enough(lines); {
+	case err != nil:
 		return err
-	}
-	suspects := map[string]edit{}
-	for _, line := range tree.Lines {
-		if _, known := suspects[line.File]; !known && editable(line.File) {
-			e, err := k.editOf(line.File)
-			if err != nil {
-				return err
-			}
-			suspects[line.File] = e
-		}
-	}
-	planned := p.foreign
-	blank := func(names map[string]edit) {
-		p.foreign = slices.DeleteFunc(slices.Clone(planned), func(e edit) bool { _, is := names[e.path]; return is })
-		for _, name := range sortedKeys(names) {
-			e := names[name]
-			e.content = sudotext.Disable(e.content, sudotext.Parse(e.content), broken)
-			e.diff = []converge.Difference{{Aspect: name, Want: "a file that sudo can read", Got: "one for which it lets nobody in"}}
-			p.foreign = append(p.foreign, e)
-		}
-	}
-	blank(suspects)
-	works, faults, err := k.works(ctx, p)
-	if err != nil {
-		return err
-	}
-	if !works {
-		p.foreign = planned
-		p.dead = fmt.Sprintf("sudo works for nobody, and the agent does not edit what is wrong: %s; mend it with visudo", faults[0])
+	case !works:
+		p.dead = fmt.Sprintf("sudo does not say who may use it, and so works for nobody as far as it can be told, and the agent does not edit what is wrong: %s; mend it with visudo", faults[0])
 		return nil
 	}
-	for _, name := range sortedKeys(suspects) {
-		without := maps.Clone(suspects)
-		delete(without, name)
-		blank(without)
-		if works, _, err := k.works(ctx, p); err != nil {
+	if lines, err = fewest(lines, enough); err != nil {
+		return err
+	}
+	for _, line := range lines {
+		d := converge.Difference{Aspect: fmt.Sprintf("%s:%d", line.File, line.First), Want: "what sudo can read", Got: line.Text + " (for which it lets nobody in)"}
+		if err := k.comment(p, line, broken, d); err != nil {
 			return err
-		} else if works {
-			suspects = without
 		}
 	}
-	blank(suspects)
 	return nil
 }
 

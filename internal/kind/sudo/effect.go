@@ -55,10 +55,10 @@ func includesElsewhere(tree *sudoers.Tree) bool {
 }
 
 // inEffect asks sudo itself what everybody may do, whatever source it has that from,
-// and returns in words what it should not have said.
-func (k *Kind) inEffect(ctx context.Context, p *plan, people []facts.Account) ([]string, error) {
+// and returns in words what it should not have said, and of whom.
+func (k *Kind) inEffect(ctx context.Context, p *plan, people []facts.Account) (wrong []string, wronged []string, err error) {
 	if !k.system.Running() {
-		return nil, nil // in an image nothing is in effect
+		return nil, nil, nil // in an image nothing is in effect
 	}
 	asked, err := k.toAsk(ctx, p, people)
 	listings := make([]listing, len(asked))
@@ -79,7 +79,7 @@ func (k *Kind) inEffect(ctx context.Context, p *plan, people []facts.Account) ([
 	wg.Wait()
 	wrong, opinionErr := k.secondOpinion(ctx, p)
 	if silent := context.Cause(ask); silent != nil && ctx.Err() == nil {
-		return wrong, fmt.Errorf("%w; a source of sudoers in /etc/nsswitch.conf (%s) may not answer", silent, k.sources())
+		return wrong, nil, fmt.Errorf("%w; a source of sudoers in /etc/nsswitch.conf (%s) may not answer", silent, k.sources())
 	}
 	errs := []error{err, opinionErr}
 	for i, name := range asked {
@@ -88,10 +88,13 @@ func (k *Kind) inEffect(ctx context.Context, p *plan, people []facts.Account) ([
 			continue
 		}
 		said, err := k.judgeListing(ctx, p, name, listings[i])
+		if len(said) > 0 {
+			wronged = append(wronged, name)
+		}
 		wrong = append(wrong, said...)
 		errs = append(errs, err)
 	}
-	return wrong, errors.Join(errs...)
+	return wrong, wronged, errors.Join(errs...)
 }
 
 // judgeListing says in words what is wrong with what somebody may do.
@@ -109,6 +112,11 @@ func (k *Kind) judgeListing(ctx context.Context, p *plan, name string, l listing
 	}
 	if allowed && !l.Administers() {
 		wrong = append(wrong, fmt.Sprintf("%s is allowed, and sudo refuses all the same; look at: sudo -l -U '%s'", name, name))
+	}
+	if allowed {
+		for _, hindrance := range sudotext.Hindrances(l.Defaults) {
+			wrong = append(wrong, fmt.Sprintf("%s is allowed, and cannot become root all the same, for \"Defaults %s\"; look at: sudo -l -U '%s'", name, hindrance, name))
+		}
 	}
 	if allowed || len(conceded) > 0 {
 		for weakness, personal := range l.Weak() {
@@ -197,13 +205,17 @@ func isForeign(keyword string, words []string) bool {
 // have nothing there.
 func (k *Kind) secondOpinion(ctx context.Context, p *plan) ([]string, error) {
 	behind, something := false, false
+	var denial []sudotext.Subject
 	var own [][]sudotext.Subject // whom the agent's own lines behind the denial are for
 	for _, line := range p.tree.Lines {
-		if behind && line.File == denialPath {
+		switch {
+		case behind && line.File == denialPath:
 			own = append(own, line.Users)
+		case line.File == denialPath && line.OnlyDenies():
+			denial = line.Users
 		}
 		something = something || (behind && line.File != denialPath)
-		behind = behind || line.File == denialPath
+		behind = behind || len(denial) > 0
 	}
 	if !something {
 		return nil, nil
@@ -217,8 +229,8 @@ func (k *Kind) secondOpinion(ctx context.Context, p *plan) ([]string, error) {
 	}
 	var wrong []string
 	for _, spec := range slices.Backward(specs) {
-		if spec.Denies && len(spec.Users) > 0 && spec.Users[0] == (sudotext.Subject{Form: sudotext.All}) {
-			break // the denial
+		if spec.DeniesAll && slices.Equal(spec.Users, denial) {
+			break
 		}
 		if i := slices.IndexFunc(own, func(users []sudotext.Subject) bool { return slices.Equal(users, spec.Users) }); i >= 0 {
 			own = slices.Delete(own, i, i+1)

@@ -24,6 +24,8 @@ const (
 	partly = "# soe-agent: not all in [sudo] allow, who keep the next line: "
 	// weak: Defaults by which sudo asks less than it does by itself.
 	weak = "# soe-agent: weakens sudo: "
+	// refuses: the allowed cannot become root for them.
+	refuses = "# soe-agent: keeps [sudo] allow from root: "
 	// broken: sudo cannot read them, and lets nobody in for it.
 	broken = "# soe-agent: sudo cannot read this: "
 	// brokenFile is what an earlier agent put in front of each line of such a file.
@@ -42,7 +44,7 @@ type rewrite struct {
 func (k *Kind) rewrites(p *plan, after *sudoers.Tree) map[string][]rewrite {
 	found := map[string][]rewrite{}
 	seen := map[string]bool{}
-	behind := false
+	behind := !reaches(after) // where nothing is denied, all counts
 	for _, line := range after.Lines {
 		inDir := path.Dir(line.File) == sudoers.Dir
 		switch {
@@ -60,7 +62,7 @@ func (k *Kind) rewrites(p *plan, after *sudoers.Tree) map[string][]rewrite {
 		seen[place] = true
 		found[line.File] = append(found[line.File], r)
 	}
-	if !behind {
+	if !reaches(after) {
 		p.stuck = append(p.stuck, fmt.Sprintf("%s does not include %s; add the line \"#includedir %s\" at its end with visudo",
 			sudoers.Main, sudoers.Dir, sudoers.Dir))
 	}
@@ -85,7 +87,7 @@ func (p *plan) rewrite(line sudotext.Line, place string, behind, inDir bool) (re
 
 func (p *plan) rewriteAsFarAsKnown(line sudotext.Line, behind, inDir bool) *rewrite {
 	switch {
-	case line.Sort == sudotext.Unclear, inDir && behind && (line.Sort == sudotext.Include || line.Sort == sudotext.IncludeDir):
+	case line.Sort == sudotext.Unclear, behind && line.Sort == sudotext.Include && strings.Contains(line.Path, "%"), inDir && behind && (line.Sort == sudotext.Include || line.Sort == sudotext.IncludeDir):
 		return &rewrite{line: line, mark: mark}
 	case line.Sort == sudotext.Grant && !p.judge.allowsAll(line.Users) && !line.OnlyDenies():
 		if rest := p.allowedOf(line); rest != "" {
@@ -94,6 +96,8 @@ func (p *plan) rewriteAsFarAsKnown(line sudotext.Line, behind, inDir bool) *rewr
 		return &rewrite{line: line, mark: mark}
 	case len(line.Weakens(p.judge.allowsAll)) > 0:
 		return &rewrite{line: line, mark: weak}
+	case len(line.Hinders(p.judge.meets)) > 0:
+		return &rewrite{line: line, mark: refuses}
 	}
 	return nil
 }
@@ -178,7 +182,7 @@ func (k *Kind) planOwn(p *plan) {
 			continue
 		}
 		for _, line := range sudotext.Parse([]byte(dropin.Spec.Content)) {
-			if r, offends := p.rewrite(line, name, name > denialPath, inDir); offends && r.mark != weak {
+			if r, offends := p.rewrite(line, name, name > denialPath, inDir); offends && r.mark != weak && r.mark != refuses {
 				p.stuck = append(p.stuck, fmt.Sprintf("the policy's own %s grants something to somebody whom [sudo] allow does not name, in line %d: say in [sudo.commands] what they may run",
 					dropin.ID, line.First))
 			}
@@ -196,7 +200,7 @@ func (k *Kind) planFile(p *plan, name string, rewrites []rewrite) error {
 		return nil // planOwn judges what the policy wants there, and its own kind sees to the rest
 	}
 	for _, r := range rewrites {
-		e.takesAway = e.takesAway || r.mark != weak
+		e.takesAway = e.takesAway || (r.mark != weak && r.mark != refuses)
 		e.lifts = e.lifts || strings.Contains(r.line.Rest, "!")
 		e.diff = append(e.diff, converge.Difference{Aspect: fmt.Sprintf("%s:%d", name, r.line.First), Want: r.keep, Got: r.line.Text})
 	}
@@ -283,7 +287,7 @@ func Revert(content []byte) []byte {
 func goesOn(line []byte) bool { return bytes.HasSuffix(bytes.TrimRight(line, "\r\n"), []byte(`\`)) }
 
 func markOf(line []byte) string {
-	for _, m := range []string{mark, partly, weak, broken, brokenFile} {
+	for _, m := range []string{mark, partly, weak, refuses, broken, brokenFile} {
 		if bytes.HasPrefix(line, []byte(m)) {
 			return m
 		}

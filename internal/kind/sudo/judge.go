@@ -53,6 +53,13 @@ func (j *judge) allows(subjects []sudotext.Subject, depth int) bool {
 	})
 }
 
+// meets says whether a list surely has one of the allowed in it.
+func (j *judge) meets(subjects []sudotext.Subject) bool {
+	return slices.ContainsFunc(subjects, func(s sudotext.Subject) bool {
+		return !s.Negated && (s.Form == sudotext.All || j.allowsOne(s, 0))
+	})
+}
+
 func (j *judge) allowsOne(s sudotext.Subject, depth int) bool {
 	switch s.Form {
 	case sudotext.Named:

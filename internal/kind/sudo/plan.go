@@ -196,7 +196,7 @@ func (p *plan) cures() (cures []string) {
 		if path.Dir(line.File) == sudoers.Dir {
 			continue
 		}
-		for _, cure := range line.Weakens(p.judge.allowsAll) {
+		for _, cure := range slices.Concat(line.Weakens(p.judge.allowsAll), line.Hinders(p.judge.meets)) {
 			cure = "Defaults" + line.Defaults.Scope + " " + cure
 			if !slices.Contains(cures, cure) {
 				cures = append(cures, cure)
@@ -209,13 +209,16 @@ func (p *plan) cures() (cures []string) {
 // grantedByMain says whether /etc/sudoers grants a subject everything by a line of its own.
 // To grant it again would take away a NOPASSWD that stands there.
 func grantedByMain(tree *sudoers.Tree, subject string) bool {
+	granted := false
 	for _, line := range tree.Lines {
 		switch {
 		case line.Sort == sudotext.IncludeDir:
-			return false // what follows does not survive the denial, or is not before it
+			return granted // what follows does not survive the denial, or is not before it
+		case line.Sort == sudotext.Unclear, line.DeniesMany():
+			granted = false // perhaps
 		case line.File == sudoers.Main && line.Sort == sudotext.Grant && len(line.Users) == 1 &&
 			names(line.Users[0], subject) && grantsAll(line.Rest):
-			return true
+			granted = true
 		}
 	}
 	return false

@@ -16,59 +16,102 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
+// repairSudo does what the files say by themselves, and then what only sudo can tell of them.
 func (k *Kind) repairSudo(ctx context.Context, want policy.Sudo) error {
 	p, err := k.plan(ctx, want)
 	if err != nil {
 		return err
 	}
-	administrators, err := k.keeping(ctx, p)
+	dead, err := k.carryOut(ctx, p)
+	if err != nil || dead != "" || p.silent {
+		return errors.Join(err, asError(dead))
+	}
+	p, err = k.plan(ctx, want)
 	if err != nil {
 		return err
+	}
+	soon, enough := context.WithTimeout(ctx, patienceBeforeRepair)
+	people, peopleErr := facts.People(soon, k.system) // whom they leave out the next look asks about
+	enough()
+	_, wronged, err := k.inEffect(ctx, p, people)
+	if len(wronged) == 0 || p.silent {
+		return nil //nolint:nilerr // what is not known is not to be mended
+	}
+	if err := errors.Join(k.planCulprits(ctx, p, wronged), err, peopleErr); err != nil && len(p.foreign) == 0 {
+		return err
+	}
+	dead, err = k.carryOut(ctx, p)
+	return errors.Join(err, asError(dead))
+}
+
+func asError(text string) error {
+	if text == "" {
+		return nil
+	}
+	return errors.New(text)
+}
+
+// carryOut writes what is planned. Where sudo did not work beforehand and the agent cannot
+// mend that, it returns why: what others were granted is taken back all the same.
+func (k *Kind) carryOut(ctx context.Context, p *plan) (dead string, err error) {
+	administrators, dead, err := k.keeping(ctx, p)
+	if err != nil {
+		return "", err
 	}
 	if p.openDir != "" {
 		if err := k.system.Rights.SetAttr(sudoers.Dir, system.Attr{Mode: dirMode}); err != nil {
-			return err
+			return "", err
 		}
 	}
 	if err := k.system.Rights.MkdirAll(sudoers.Dir, dirMode); err != nil {
-		return err
+		return "", err
 	}
 	before, err := k.before(p)
 	if err != nil {
-		return err
+		return "", err
 	}
 	writeErr := k.write(ctx, p, administrators)
 	ctx = context.WithoutCancel(ctx) // what is begun is ended: nobody is left with a sudo that does not work
-	if err := k.stillWorks(ctx, p, administrators); err != nil {
-		return errors.Join(fmt.Errorf("the files are put back as they were: %w", err), k.putBack(p, before))
+	if dead == "" {
+		if err := k.stillWorks(ctx, p, administrators); err != nil {
+			return "", errors.Join(fmt.Errorf("the files are put back as they were: %w", err), k.putBack(p, before))
+		}
 	}
 	if writeErr != nil {
-		return writeErr
+		return "", writeErr
 	}
 	k.forgetPasswords(ctx, p.judge)
-	return k.system.Rights.Reserve(sudoers.Dir)
+	return dead, k.system.Rights.Reserve(sudoers.Dir)
 }
 
 // keeping makes the plan one after which sudo works, and returns whom it must let in then:
-// those of the administrators whom it lets in now, or else would.
-func (k *Kind) keeping(ctx context.Context, p *plan) ([]string, error) {
-	administrators := k.administrators(p)
+// those of the administrators whom it lets in now, or else would. Where it works neither way,
+// it returns why: then visudo decides about the files that change.
+func (k *Kind) keeping(ctx context.Context, p *plan) (administrators []string, dead string, err error) {
+	administrators = k.administrators(p)
 	would := k.working(ctx, p, administrators, p.changes())
 	if len(would) == len(administrators) && p.dead == "" {
-		return administrators, nil
+		return administrators, "", nil
 	}
+	untrusted := p.dead
 	if err := k.planBroken(ctx, p); err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if p.dead != "" {
-		return nil, errors.New(p.dead)
+		return nil, p.dead, k.mayStillChange(ctx, p, untrusted)
 	}
 	would = k.working(ctx, p, administrators, p.changes())
+	if refused := without(administrators, would); len(refused) > 0 {
+		if err := k.planCulprits(ctx, p, refused); err != nil {
+			p.unsure = append(p.unsure, err) // the next look tells
+		}
+		would = k.working(ctx, p, administrators, p.changes())
+	}
 	now := k.working(ctx, p, administrators, nil)
 	if lost := without(now, would); len(lost) > 0 {
-		return nil, fmt.Errorf("nothing is changed, for sudo, which lets in %s now, would not do so any more", strings.Join(lost, ", "))
+		return nil, "", fmt.Errorf("nothing is changed, for sudo, which lets in %s now, would not do so any more", strings.Join(lost, ", "))
 	}
-	return would, k.leavesOne(ctx, p, would)
+	return would, "", k.leavesOne(ctx, p, would)
 }
 
 // leavesOne returns an error when sudo refuses everybody whom the policy allows but root,
@@ -97,6 +140,24 @@ func (k *Kind) leavesOne(ctx context.Context, p *plan, would []string) error {
 		if len(k.working(ctx, p, []string{person.Name}, nil)) > 0 {
 			return fmt.Errorf("nothing is changed, for the machine would be left without an administrator but root: sudo refuses %s, whom [sudo] allow names; look for the line that denies it with: sudo -ll -U '%s'",
 				strings.Join(known, ", "), known[0])
+		}
+	}
+	return nil
+}
+
+// mayStillChange returns an error where sudo does not work, and a plan had better not be
+// carried out: sudo is of use to nobody, or visudo finds fault with what it writes.
+func (k *Kind) mayStillChange(ctx context.Context, p *plan, untrusted string) error {
+	if untrusted != "" {
+		return errors.New(untrusted)
+	}
+	faults, err := sudoers.Faults(ctx, k.system, p.changes())
+	if err != nil {
+		return err
+	}
+	for _, fault := range faults {
+		if _, changes := p.changes()[fault.File]; changes {
+			return fmt.Errorf("%s; and nothing is changed, for %s", p.dead, fault)
 		}
 	}
 	return nil

@@ -273,7 +273,15 @@ func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, whoIsThere func(
 		return
 	}
 	people, peopleErr = whoIsThere(ctx)
-	wrong, err := k.inEffect(ctx, p, people)
+	wrong, wronged, err := k.inEffect(ctx, p, people)
+	if len(wronged) > 0 {
+		if err := k.planCulprits(ctx, p, wronged); err != nil {
+			p.unsure = append(p.unsure, err)
+		}
+		if differs(); r.State == converge.Drifted {
+			return
+		}
+	}
 	if err != nil || !k.system.Running() {
 		// It may be that sudo works for nobody.
 		err = errors.Join(err, k.planBroken(ctx, p))

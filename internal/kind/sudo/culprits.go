@@ -1,0 +1,188 @@
+package sudo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/sudotext"
+)
+
+// maxWronged bounds for how many people at a time it is found out which lines are to blame.
+const maxWronged = 8
+
+// planCulprits finds the lines because of which sudo does not say of people what it should,
+// whatever this package reads in them: sudo is asked what it would say without them. As few as
+// will do become comments. What comes from elsewhere, or stands where the agent does
+// not edit, stays as it is.
+func (k *Kind) planCulprits(ctx context.Context, p *plan, people []string) error {
+	lines, err := k.suspects(p, true)
+	if err != nil || len(lines) == 0 || p.silent || !k.system.Running() {
+		return err
+	}
+	least := map[string]int{} // what is wrong without any of the lines
+	for _, name := range people[:min(len(people), maxWronged)] {
+		now, err := k.wrongs(ctx, p, name, nil)
+		if err != nil {
+			return err
+		}
+		if least[name], err = k.wrongs(ctx, p, name, lines); err != nil {
+			return err
+		}
+		if least[name] >= now {
+			delete(least, name)
+		}
+	}
+	if len(least) == 0 {
+		return nil
+	}
+	lines, err = fewest(lines, func(some []sudoers.Placed) (bool, error) {
+		for name, without := range least {
+			if left, err := k.wrongs(ctx, p, name, some); err != nil || left > without {
+				return false, err
+			}
+		}
+		return true, nil
+	})
+	if err != nil {
+		return err
+	}
+	for _, line := range lines {
+		m, want := mark, "no line by which somebody else may use sudo"
+		if line.Sort == sudotext.DefaultsLine || line.OnlyDenies() {
+			m, want = refuses, "no line by which sudo refuses the allowed"
+		}
+		d := converge.Difference{Aspect: fmt.Sprintf("%s:%d", line.File, line.First), Want: want, Got: line.Text}
+		if err := k.comment(p, line, m, d); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// wrongs is how much is wrong with what sudo would say of somebody, were the plan carried out
+// and some lines comments.
+func (k *Kind) wrongs(ctx context.Context, p *plan, name string, lines []sudoers.Placed) (int, error) {
+	changes, err := k.changesWithout(p, lines)
+	if err != nil {
+		return 0, err
+	}
+	l, err := sudoers.List(ctx, k.system, name, changes)
+	if errors.Is(err, sudoers.ErrUnknownUser) {
+		return 0, nil
+	}
+	if err != nil {
+		p.silent = p.silent || (errors.Is(err, context.DeadlineExceeded) && ctx.Err() == nil)
+		return 0, err
+	}
+	allowed, err := p.judge.tell(name)
+	switch {
+	case err != nil:
+		return 0, err
+	case allowed && l.Administers():
+		return len(sudotext.Hindrances(l.Defaults)), nil
+	case allowed:
+		return 1 + len(sudotext.Hindrances(l.Defaults)), nil
+	}
+	conceded, err := k.conceded(ctx, p, name, allowed)
+	if err != nil {
+		return 0, err
+	}
+	more, _ := sudoers.Compare(l, conceded)
+	return len(more), nil
+}
+
+// suspects are the lines that may become comments: those of others in /etc/sudoers.d, and those
+// elsewhere behind the denial. What is in the policy is its own kind's.
+func (k *Kind) suspects(p *plan, elsewhere bool) (lines []sudoers.Placed, err error) {
+	tree, err := sudoers.Read(k.system.FS, p.changes())
+	if err != nil {
+		return nil, err
+	}
+	behind := !reaches(tree)
+	seen := map[string]bool{}
+	for _, line := range tree.Lines {
+		behind = behind || line.File == denialPath
+		place := fmt.Sprintf("%s:%d", line.File, line.First)
+		_, managed := k.policy.Lookup(policy.NewID("dropin", line.File))
+		switch {
+		case line.Text == "", seen[place], managed, !editable(line.File) && (!elsewhere || !behind || Owns(line.File)):
+		case line.Sort == sudotext.IncludeDir && path.Clean(line.Path) == sudoers.Dir:
+		default:
+			seen[place] = true
+			lines = append(lines, line)
+		}
+	}
+	return lines, nil
+}
+
+// reaches says whether sudo reads the denial.
+func reaches(tree *sudoers.Tree) bool {
+	return slices.ContainsFunc(tree.Lines, func(l sudoers.Placed) bool { return l.File == denialPath })
+}
+
+// changesWithout are the changes of a plan, and that some lines are comments.
+func (k *Kind) changesWithout(p *plan, lines []sudoers.Placed) (map[string][]byte, error) {
+	changes := p.changes()
+	of := map[string][]sudotext.Line{}
+	for _, line := range lines {
+		of[line.File] = append(of[line.File], line.Line)
+	}
+	for name, its := range of {
+		content, changed := changes[name]
+		if !changed {
+			var err error
+			if content, err = sudoers.ReadFile(k.system.FS, name); err != nil {
+				return nil, err
+			}
+		}
+		changes[name] = sudotext.Disable(content, its, "# ")
+	}
+	return changes, nil
+}
+
+// fewest finds few of some lines that are enough, as all of them are.
+func fewest(lines []sudoers.Placed, enough func([]sudoers.Placed) (bool, error)) ([]sudoers.Placed, error) {
+	for size := (len(lines) + 1) / 2; size > 0; {
+		for at := 0; at < len(lines); {
+			rest := slices.Concat(lines[:at], lines[min(at+size, len(lines)):])
+			is, err := enough(rest)
+			if err != nil {
+				return nil, err
+			}
+			if is {
+				lines = rest
+			} else {
+				at += size
+			}
+		}
+		if size == 1 {
+			break
+		}
+		size = (min(size, len(lines)) + 1) / 2
+	}
+	return lines, nil
+}
+
+// comment plans that a line becomes a comment.
+func (k *Kind) comment(p *plan, line sudoers.Placed, why string, d converge.Difference) error {
+	i := slices.IndexFunc(p.foreign, func(e edit) bool { return e.path == line.File })
+	if i < 0 {
+		e, err := k.editOf(line.File)
+		if err != nil {
+			return err
+		}
+		i = len(p.foreign)
+		p.foreign = append(p.foreign, e)
+	}
+	e := &p.foreign[i]
+	e.content = sudotext.Disable(e.content, []sudotext.Line{line.Line}, why)
+	e.takesAway = e.takesAway || why == mark
+	e.diff = append(e.diff, d)
+	return nil
+}

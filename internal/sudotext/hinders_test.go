@@ -1,0 +1,75 @@
+package sudotext
+
+import (
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestDefaultsByWhichAnAdministratorCannotBecomeRootAreToldFromTheOthers(t *testing.T) {
+	alice := func(users []Subject) bool { return users[0].Name == "alice" || users[0].Form == All }
+	for source, want := range map[string][]string{
+		"Defaults passwd_tries=0":                         {"passwd_tries = 3"},
+		"Defaults passwd_tries = 2":                       nil,
+		"Defaults:alice noexec, passwd_tries=0":           {"!noexec", "passwd_tries = 3"},
+		"Defaults:ALL runas_default=nobody":               {"runas_default = root"},
+		"Defaults:bob noexec, passwd_tries=0, !root_sudo": nil,
+		"Defaults runas_default=root, root_sudo, !noexec": nil,
+		"Defaults !root_sudo":                             {"root_sudo"},
+		"Defaults requiretty":                             nil,
+		"Defaults>root noexec":                            {"!noexec"},
+		"Defaults!ALL noexec":                             {"!noexec"},
+		"Defaults!/usr/bin/ noexec":                       {"!noexec"},
+		"Defaults!/usr/bin/vim, /usr/bin/less noexec":     nil,
+		"Defaults passwd_timeout=0.01":                    {"passwd_timeout = 5"},
+		"Defaults passwd_timeout=0":                       nil,
+		"bob ALL = ALL":                                   nil,
+	} {
+		line := Parse([]byte(source))[0]
+		if diff := cmp.Diff(want, line.Hinders(alice)); diff != "" {
+			t.Errorf("%q: %s", source, diff)
+		}
+	}
+	settings := []Setting{{Name: "noexec"}, {Negated: true, Name: "noexec"}, {Name: "passwd_tries", Op: "=", Value: "0"}}
+	if diff := cmp.Diff([]string{"passwd_tries = 0"}, Hindrances(settings)); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// What undoes a hindrance must itself be none, and no weakness.
+func TestWhatUndoesAHindranceIsNone(t *testing.T) {
+	for name, h := range hindrances() {
+		line := Parse([]byte("Defaults " + h.cure))[0]
+		if line.Sort != DefaultsLine || line.Defaults.Settings[0].Name != name {
+			t.Errorf("the cure of %s is read as %+v", name, line)
+		}
+		nobody := func([]Subject) bool { return false }
+		if line.Hinders(nobody) != nil || line.Weakens(nobody) != nil {
+			t.Errorf("the cure of %s does harm", name)
+		}
+	}
+}
+
+func TestAGrantThatHidesBehindQuotesIsNoListOfDenials(t *testing.T) {
+	for source, want := range map[string]bool{
+		`u ALL = !ALL`: true,
+		`u ALL = (ALL:ALL) !/bin/su, ! /bin/sh a`: true,
+		`ALL, !a ALL=(ALL, !root) !ALL`:           true,
+		`u ALL, "x=!y" = ALL`:                     false,
+		`u ALL, x\=!y = ALL`:                      false,
+		`u ALL = (root, "a)!b") ALL`:              false,
+		`u ALL = (root, a\)!b) ALL`:               false,
+		`u ALL = ("ALL":"ALL") !ALL`:              false,
+		`u ALL = !/bin/su, /bin/sh`:               false,
+		`u ALL = !/bin/su a\, ALL`:                false,
+		`u ALL = !/bin/su : h = /bin/sh`:          false,
+		`u ALL = !!/bin/sh`:                       false,
+		`u ALL = NOTBEFORE=20990101000000Z !ALL`:  false,
+		`u ALL = !/bin/su, NOPASSWD: !/bin/sh`:    false,
+		`User_Alias A = b`:                        false,
+	} {
+		if got := Parse([]byte(source))[0].OnlyDenies(); got != want {
+			t.Errorf("%s: it is %t", source, got)
+		}
+	}
+}
