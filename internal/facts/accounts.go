@@ -51,6 +51,52 @@ func LocalGroups(s *system.System) ([]Group, error) {
 	return parseGroups(content), nil
 }
 
+// An Opening is by what people get into a local group without root's doing.
+type Opening struct {
+	Password       bool     // whoever knows it is let in (newgrp(1))
+	Administrators []string // they let in whom they like, themselves too (gpasswd(1))
+	Members        []string // as gshadow(5) has them, by which newgrp(1) goes
+}
+
+// Openings are those of the groups of /etc/group and /etc/gshadow, by name. What a password
+// is leaves this function nowhere.
+func Openings(s *system.System) (map[string]Opening, error) {
+	all := map[string]Opening{}
+	split := func(list string) []string {
+		return strings.FieldsFunc(list, func(r rune) bool { return r == ',' || r == ' ' })
+	}
+	add := func(fields []string, shadow bool) {
+		o := all[fields[0]]
+		o.Password = o.Password || opens(fields[1])
+		if shadow {
+			o.Administrators = append(o.Administrators, split(fields[2])...)
+			o.Members = append(o.Members, split(fields[3])...)
+		}
+		all[fields[0]] = o
+	}
+	content, err := s.FS.ReadFile("/etc/group")
+	if err != nil {
+		return nil, err
+	}
+	for fields := range entries(content, 4) {
+		add(fields, false)
+	}
+	content, err = s.FS.ReadFile("/etc/gshadow")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for fields := range entries(content, 4) {
+		add(fields, true)
+	}
+	return all, nil
+}
+
+// opens says whether some password is the one of a field of group(5) or gshadow(5): an empty
+// one lets nobody in, and "x" only says that gshadow has it.
+func opens(field string) bool {
+	return field != "" && field != "x" && field[0] != '!' && field[0] != '*'
+}
+
 // LookupUser finds an account by name or decimal uid wherever the machine's name
 // service finds it: people of the directory are in no local file, and a static
 // binary cannot ask for them but by getent(1). One that does not answer in time wraps

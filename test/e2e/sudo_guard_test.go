@@ -186,6 +186,49 @@ sed -i '/^docker:/s/$/,EXAMPLE\\jane/' /etc/group`)
 	}
 }
 
+// What counts to the kernel is the number, and gpasswd and newgrp let people in by
+// themselves whom /etc/gshadow says to.
+func TestNobodyGetsIntoAGroupThatGivesRootByAnyOtherWay(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.sh(t, "groupadd -g 990 docker; useradd -m -s /usr/sbin/nologin kiosk")
+	const toml = onlyDomainAdmins + "root_groups = [\"docker\", \"disk\"]\n"
+	d.apply(t, toml).wants(t, sudoInLine)
+	d.converged(t)
+	const asUser = "runuser -u user -- "
+	const groups, allow = "sudo/root_groups", "sudo/allow"
+	for name, test := range map[string]struct {
+		do, proof string // which succeeds for somebody who is in, or may come in
+		id        policy.ID
+		state     converge.State
+	}{
+		"another name of the number":           {"echo 'moby:x:990:user' >>/etc/group", "id user | grep 990", groups, converge.Corrected},
+		"a member by gshadow alone":            {"sed -i '/^docker:/s/.*/docker:!::user/' /etc/gshadow", asUser + "newgrp docker </dev/null", groups, converge.Corrected},
+		"an administrator of the group":        {"gpasswd -A user docker", asUser + "gpasswd -a user docker", groups, converge.Corrected},
+		"one of another name of the number":    {"groupadd -o -g 990 moby; gpasswd -A user moby", asUser + "gpasswd -a user moby", groups, converge.Corrected},
+		"a password":                           {"echo docker:docker | chgpasswd", "grep -q '^docker:[^!*:]' /etc/gshadow", groups, converge.Corrected},
+		"a password in /etc/group":             {"sed -i '/^docker:/d' /etc/gshadow; sed -i \"s|^docker:x|docker:$(openssl passwd -6 docker)|\" /etc/group", "grep -q '^docker:[^x!*:]' /etc/group", groups, converge.Corrected},
+		"an administrator of an allowed group": {"gpasswd -A user domain-admins", asUser + "gpasswd -a user domain-admins", allow, converge.Corrected},
+		"a password of an allowed group":       {"echo domain-admins:x1 | chgpasswd", "grep -q '^domain-admins:[^!*:]' /etc/gshadow", allow, converge.Corrected},
+		"one's primary group, without a shell": {"usermod -g docker kiosk", "id kiosk | grep 990", groups, converge.Failed},
+		"given at login":                       {"echo '*;*;user;Al0000-2400;docker' >>/etc/security/group.conf; echo 'auth optional pam_group.so' >/etc/pam.d/x", "grep docker /etc/security/group.conf", groups, converge.Failed},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d.sh(t, "rm -rf /root/was; mkdir /root/was; touch /etc/security/group.conf; cp -a /etc/group /etc/gshadow /etc/passwd /etc/security/group.conf /root/was/; "+test.do)
+			o := d.apply(t, toml)
+			o.wants(t, map[policy.ID]converge.State{test.id: test.state})
+			if test.state == converge.Corrected {
+				d.converged(t)
+				if out := d.sh(t, "if "+test.proof+"; then echo still; fi"); strings.Contains(out, "still") {
+					t.Errorf("it is still so: %s", out)
+				}
+			}
+			d.sh(t, "cd /root/was; cp -a group gshadow passwd /etc/; cp -a group.conf /etc/security/; rm -f /etc/pam.d/x")
+			d.converged(t)
+		})
+	}
+}
+
 // It sees what the agent's own parser would have to be wrong about, which is why
 // the test asks it for what that one reports as well.
 func TestSudosOwnParserGivesASecondOpinion(t *testing.T) {

@@ -21,34 +21,64 @@ import (
 // A membership is that of a person in a group that is as good as root.
 type membership struct{ person, group string }
 
-// memberships are those of people who are not allowed, as far as /etc/group says
+// memberships are those of people who are not allowed, as far as the machine's own files say
 // so, and in words those that the agent cannot take away.
 type memberships struct {
-	local  []membership
-	stuck  []string
-	gids   map[int]string // of the groups that there are
-	unsure []error        // why some stay of whom nobody says whether they are allowed
+	openings []opening
+	local    []membership
+	stuck    []string
+	gids     map[int]string // of the groups that there are
+	unsure   []error        // why some stay of whom nobody says whether they are allowed
+	told     map[membership]bool
+}
+
+// A rooted is a group of the policy's with all that the machine's own files call it: what
+// counts to the kernel is the number.
+type rooted struct {
+	facts.Group
+
+	local []facts.Group // each line of /etc/group with the number, in whatever name
+}
+
+// names are those of the group, its own first.
+func (r rooted) names() []string {
+	all := []string{r.Name}
+	for _, g := range r.local {
+		all = appendNew(all, g.Name)
+	}
+	return all
+}
+
+// rootedIn finds a group of the policy's; a local one needs no directory.
+func (k *Kind) rootedIn(ctx context.Context, name string, local []facts.Group) (r rooted, found bool, err error) {
+	r.Group = facts.Group{Name: name}
+	if i := slices.IndexFunc(local, func(g facts.Group) bool { return g.Name == name }); i >= 0 {
+		r.GID, found = local[i].GID, true
+	} else if k.hasDirectory() {
+		r.Group, found, err = k.directoryGroup(ctx, name)
+	}
+	for _, g := range local {
+		if found && (g.GID == r.GID || g.Name == name) {
+			r.local = append(r.local, g)
+		}
+	}
+	return r, found, err
 }
 
 // memberships looks at the groups that the policy names. Accounts of services,
 // and those by which AWS reaches the machine, may be in them.
 func (k *Kind) memberships(ctx context.Context, want policy.Sudo, people []facts.Account) (memberships, error) {
-	local, err := facts.LocalGroups(k.system)
-	if err != nil {
-		return memberships{}, err
-	}
-	accounts, err := facts.LocalAccounts(k.system)
-	if err != nil {
+	local, err1 := facts.LocalGroups(k.system)
+	accounts, err2 := facts.LocalAccounts(k.system)
+	openings, err3 := facts.Openings(k.system)
+	if err := errors.Join(err1, err2, err3); err != nil {
 		return memberships{}, err
 	}
 	j := newJudge(ctx, k.directory, allowed(want), nil)
-	isService := func(name string) bool {
-		i := slices.IndexFunc(accounts, func(a facts.Account) bool { return a.Name == name })
-		return protected.Account(name) != "" || (i >= 0 && accounts[i].UID < firstPersonalUID)
-	}
-	m := memberships{gids: map[int]string{}}
+	m := memberships{gids: map[int]string{}, told: map[membership]bool{}}
 	mayStay := func(name string) bool {
-		if isService(name) {
+		i := slices.IndexFunc(accounts, func(a facts.Account) bool { return a.Name == name })
+		if protected.Account(name) != "" || (i >= 0 && accounts[i].UID < firstPersonalUID) {
 			return true
 		}
 		allowed, err := j.tell(name)
@@ -58,40 +88,75 @@ func (k *Kind) memberships(ctx context.Context, want policy.Sudo, people []facts
 		return allowed || err != nil
 	}
 	for _, name := range want.RootGroups {
-		group := facts.Group{Name: name}
-		i := slices.IndexFunc(local, func(g facts.Group) bool { return g.Name == name })
-		switch {
-		case i >= 0:
-			group = local[i]
-			for _, person := range group.Members {
-				if !mayStay(person) {
-					m.local = append(m.local, membership{person, name})
-				}
-			}
-		case k.hasDirectory():
-			found := false
-			if group, found, err = k.directoryGroup(ctx, name); err != nil {
-				m.unsure = append(m.unsure, err)
-				continue
-			} else if !found {
-				continue
-			}
-			for _, person := range group.Members {
-				if !mayStay(person) {
-					m.stuck = append(m.stuck, fmt.Sprintf("%s is in %s by the directory; take that away there", person, name))
-				}
-			}
-		default:
+		group, found, err := k.rootedIn(ctx, name, local)
+		if err != nil {
+			m.unsure = append(m.unsure, err)
+		}
+		if err != nil || !found {
 			continue
 		}
 		m.gids[group.GID] = name
-		for _, person := range people {
+		m.find(group, openings, mayStay)
+		for _, person := range slices.Concat(accounts, people) {
 			if person.GID == group.GID && !mayStay(person.Name) {
-				m.stuck = append(m.stuck, fmt.Sprintf("%s is the primary group of %s; give the account another one with usermod -g", name, person.Name))
+				m.holds(membership{person.Name, name}, fmt.Sprintf("%s is the primary group of %s; give the account another one with usermod -g", name, person.Name))
 			}
 		}
+		if k.hasDirectory() {
+			m.findElsewhere(group, people, j, mayStay)
+		}
 	}
+	m.unsure = append(m.unsure, j.unsure...)
+	m.stuck = append(m.stuck, k.givenAtLogin(m.gids, local)...)
 	return m, nil
+}
+
+// find finds who is in a group by the machine's own files, in whatever name, or by the
+// directory, and by what others get in.
+func (m *memberships) find(group rooted, openings map[string]facts.Opening, mayStay func(string) bool) {
+	name := group.Name
+	take := func(person, from string) {
+		if in := (membership{person, from}); !mayStay(person) && !slices.Contains(m.local, in) {
+			m.local = append(m.local, in)
+			m.told[membership{person, name}] = true
+		}
+	}
+	for _, line := range group.local {
+		for _, person := range line.Members {
+			take(person, line.Name)
+		}
+		for _, person := range openings[line.Name].Members {
+			take(person, line.Name)
+		}
+	}
+	m.openings = append(m.openings, openingsOf(group.names(), openings)...)
+	for _, person := range group.Members {
+		if !mayStay(person) {
+			m.holds(membership{person, name}, fmt.Sprintf("%s is in %s by the directory; take that away there", person, name))
+		}
+	}
+}
+
+// findElsewhere finds who is in a group by what id(1) says of them, whatever the reason.
+func (m *memberships) findElsewhere(group rooted, people []facts.Account, j *judge, mayStay func(string) bool) {
+	for _, person := range people {
+		if mayStay(person.Name) {
+			continue
+		}
+		in, err := j.memberships(person.Name)
+		j.doubt(err)
+		if slices.ContainsFunc(group.names(), func(name string) bool { return slices.Contains(in, name) }) {
+			m.holds(membership{person.Name, group.Name}, fmt.Sprintf("%s is in %s by something else than /etc/group, such as the directory; take that away there", person.Name, group.Name))
+		}
+	}
+}
+
+// holds notes what the agent cannot take away, the first reason of each.
+func (m *memberships) holds(in membership, why string) {
+	if !m.told[in] {
+		m.told[in] = true
+		m.stuck = append(m.stuck, why)
+	}
 }
 
 // firstPersonalUID is UID_MIN of login.defs(5).
@@ -140,6 +205,7 @@ func (k *Kind) checkGroups(ctx context.Context, want policy.Sudo, people []facts
 		r.DoubtFor(err)
 		return
 	}
+	differsByOpenings(r, m.openings)
 	for _, in := range m.local {
 		r.DiffersOpenly("members of "+in.group, "without "+in.person, in.person)
 	}
@@ -218,13 +284,9 @@ func (k *Kind) repairGroups(ctx context.Context, want policy.Sudo) error {
 	if err = errors.Join(err, k.Since(mark)); err != nil {
 		return err
 	}
-	var errs []error
+	errs := []error{k.close(ctx, m.openings)} // first, or who is taken out comes back
 	for _, in := range m.local {
-		out, err := k.system.Runner.Run(ctx, system.Command{Argv: []string{"gpasswd", "--delete", in.person, in.group}})
-		if err == nil && out.ExitCode != 0 {
-			err = errors.New(out.LastLine())
-		}
-		if err != nil {
+		if err := k.gpasswd(ctx, "--delete", in.person, in.group); err != nil {
 			errs = append(errs, fmt.Errorf("cannot take %s out of %s: %w", in.person, in.group, err))
 		}
 	}

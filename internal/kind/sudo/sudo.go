@@ -151,6 +151,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	resources := []converge.Resource{wanted(want.ID), wanted(polkitID)}
 	mark := k.Mark()
+	k.checkOpenings(ctx, allow, &resources[0])
 	k.checkSudo(ctx, want.Spec, people, &resources[0])
 	resources[0].DoubtIf(k.Since(mark))
 	inTime, enough := beforeRepair(ctx, resources[0])
@@ -367,7 +368,10 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 		case r.ID == groupsID:
 			err = k.repairGroups(ctx, wants[0].Spec)
 		default:
-			err = k.repairSudo(ctx, wants[0].Spec)
+			if installed, askErr := k.installed(); installed || askErr != nil {
+				err = k.repairSudo(ctx, wants[0].Spec)
+			}
+			err = errors.Join(err, k.closeAllowed(ctx, allow))
 		}
 		if err != nil {
 			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: public.Because(fmt.Sprintf("cannot bring %s into line", r.ID), err)})
