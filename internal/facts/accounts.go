@@ -225,7 +225,7 @@ func People(ctx context.Context, s *system.System) ([]Account, error) {
 	byUID := map[int]Account{}
 	for _, a := range local {
 		byUID[a.UID] = a
-		if IsPersonal(a.UID) && canLogIn(a.Shell) {
+		if IsPersonal(a.UID) && CanLogIn(a.Shell) {
 			people[a.UID] = a
 		}
 	}
@@ -264,7 +264,7 @@ func PersonalUIDs(ctx context.Context, s *system.System) ([]int, error) {
 		return nil, err
 	}
 	for _, a := range local {
-		if canLogIn(a.Shell) {
+		if CanLogIn(a.Shell) {
 			uids = append(uids, a.UID)
 		}
 	}
@@ -314,7 +314,8 @@ func elsewhere(ctx context.Context, s *system.System) ([]int, error) {
 // IsPersonal says whether an account with this uid is a person's, and not a service's.
 func IsPersonal(uid int) bool { return uid >= firstPersonalUID && uid != nobody }
 
-func canLogIn(shell string) bool {
+// CanLogIn says whether the shell of an account is one.
+func CanLogIn(shell string) bool {
 	return !strings.HasSuffix(shell, "/nologin") && !strings.HasSuffix(shell, "/false")
 }
 

@@ -66,6 +66,16 @@ func MakesRoot(program string) bool {
 	return len(waysToRoot(sudotext.Command{As: root, Program: program})) > 0
 }
 
+// CommandMakesRoot says so of a command with fixed arguments, as pkexec(1) tells polkit of it.
+func CommandMakesRoot(command string) bool {
+	words := strings.Fields(command)
+	if len(words) < 2 {
+		return MakesRoot(command)
+	}
+	root := []sudotext.Subject{{Form: sudotext.User, Name: "root"}}
+	return len(waysToRoot(sudotext.Command{As: root, Program: words[0], Args: words[1:]})) > 0
+}
+
 // waysToRoot says why whoever may run a command may run anything as root, each reason once.
 func waysToRoot(c sudotext.Command) []string {
 	if !asRoot(c) {

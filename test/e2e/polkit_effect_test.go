@@ -67,28 +67,42 @@ func TestWhatPolkitGivesByWhateverTextIsTakenBack(t *testing.T) {
 	d.MustWriteFile(t, polkitRules+"30-helpdesk.rules", box.File{Content: helpDesk})
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
 	d.converged(t)
+	d.sh(t, "useradd -r -m -s /bin/bash helper; touch /opt/fix; chmod 777 /opt/fix")
 	const units, exec = "org.freedesktop.systemd1.manage-units", "org.freedesktop.policykit.exec"
 	for name, test := range map[string]struct {
 		file, content, question string
 		stays                   bool // the file is a package's
 	}{
-		"a computed string":         {polkitRules + "50-x.rules", `polkit.addRule(function(a, s) { if (s.user == "us" + "er") return "y" + "es"; });`, units, false},
-		"a computed action":         {polkitRules + "50-x.rules", `polkit.addRule(function(a, s) { if (a.id == "org.freedesktop.pol" + "icykit.exec") return "y" + "es"; });`, exec, false},
-		"a package's rule":          {vendorPolkit + "50-x.rules", rule(`true`), units, true},
-		"a package's, for a group":  {vendorPolkit + "50-x.rules", rule(`action.id == "` + units + `" && subject.isInGroup("sudo")`), units, true},
-		"a shell":                   {polkitRules + "50-x.rules", rule(`action.id == "` + exec + `" && action.lookup("program") == "/usr/bin/bash"`), exec + " --detail program /usr/bin/bash", false},
-		"an interpreter":            {vendorPolkit + "50-x.rules", rule(`action.id == "` + exec + `" && action.lookup("program") == "/usr/bin/python3"`), exec + " --detail program /usr/bin/python3", true},
-		"any unit to be started":    {polkitRules + "50-x.rules", rule(`action.id == "` + units + `" && action.lookup("verb") == "start"`), units + " --detail verb start --detail unit x.service", false},
-		"an action file for anyone": {actionOpen, anAction("org.example.open", defaults("yes", "yes", "yes"), `<annotate key="org.freedesktop.policykit.exec.path">/usr/bin/bash</annotate>`), "org.example.open", true},
-		"an action that implies":    {actionOpen, anAction("org.example.open", defaults("yes", "no", "no"), `<annotate key="org.freedesktop.policykit.imply">`+units+`</annotate>`), units, true},
-		"set-environment":           {polkitRules + "50-x.rules", rule(`action.id == "org.freedesktop.systemd1.set-environment"`), "org.freedesktop.systemd1.set-environment", false},
+		"a computed string":               {polkitRules + "50-x.rules", `polkit.addRule(function(a, s) { if (s.user == "us" + "er") return "y" + "es"; });`, units, false},
+		"a computed action":               {polkitRules + "50-x.rules", `polkit.addRule(function(a, s) { if (a.id == "org.freedesktop.pol" + "icykit.exec") return "y" + "es"; });`, exec, false},
+		"a package's rule":                {vendorPolkit + "50-x.rules", rule(`true`), units, true},
+		"a package's, for a group":        {vendorPolkit + "50-x.rules", rule(`action.id == "` + units + `" && subject.isInGroup("sudo")`), units, true},
+		"a shell":                         {polkitRules + "50-x.rules", rule(`action.id == "` + exec + `" && action.lookup("program") == "/usr/bin/bash"`), exec + " --detail program /usr/bin/bash", false},
+		"an interpreter":                  {vendorPolkit + "50-x.rules", rule(`action.id == "` + exec + `" && action.lookup("program") == "/usr/bin/python3"`), exec + " --detail program /usr/bin/python3", true},
+		"any unit to be started":          {polkitRules + "50-x.rules", rule(`action.id == "` + units + `" && action.lookup("verb") == "start"`), units + " --detail verb start --detail unit x.service", false},
+		"an action file for anyone":       {actionOpen, anAction("org.example.open", defaults("yes", "yes", "yes"), `<annotate key="org.freedesktop.policykit.exec.path">/usr/bin/bash</annotate>`), "org.example.open", true},
+		"an action that implies":          {actionOpen, anAction("org.example.open", defaults("yes", "no", "no"), `<annotate key="org.freedesktop.policykit.imply">`+units+`</annotate>`), units, true},
+		"a verb that is not start":        {polkitRules + "50-x.rules", rule(`action.id == "` + units + `" && action.lookup("verb") == "restart"`), units + " --detail verb restart --detail unit x.service", false},
+		"a unit without a file":           {polkitRules + "50-x.rules", rule(`action.id == "` + units + `" && action.lookup("unit") == "desk.service"`), units + " --detail verb start --detail unit desk.service", false},
+		"as another administrator":        {polkitRules + "50-x.rules", rule(`action.id == "` + exec + `" && action.lookup("user") == "dadmin"`), exec + " --detail program /usr/bin/bash --detail command_line /usr/bin/bash --detail user dadmin", false},
+		"a program that others write":     {polkitRules + "50-x.rules", rule(`action.id == "` + exec + `" && action.lookup("program") == "/opt/fix"`), exec + " --detail program /opt/fix", false},
+		"programs by a pattern":           {polkitRules + "50-x.rules", rule(`action.id == "` + exec + `" && /^\/home\//.test(action.lookup("program"))`), exec + " --detail program /home/user/x", true},
+		"a command line by its start":     {polkitRules + "50-x.rules", rule(`action.id == "` + exec + `" && action.lookup("command_line").indexOf("/usr/bin/bash -c ") == 0`), exec + " --detail command_line '/usr/bin/bash -c id'", true},
+		"what a program says":             {polkitRules + "50-x.rules", `polkit.addRule(function(a, s) { try { polkit.spawn(["/usr/bin/test", "-e", "/root"]); return "yes"; } catch (e) { return null; } });`, exec, false},
+		"a process that is not the first": {polkitRules + "50-x.rules", rule(`subject.pid != 1`), exec, true},
+		"the account of a service":        {polkitRules + "50-x.rules", rule(`subject.user == "helper"`), exec, false},
+		"set-environment":                 {polkitRules + "50-x.rules", rule(`action.id == "org.freedesktop.systemd1.set-environment"`), "org.freedesktop.systemd1.set-environment", false},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d.MustWriteFile(t, test.file, box.File{Content: test.content + "\n"})
-			d.untilPolkit(t, "user", test.question, true)
+			who := "user"
+			if strings.Contains(test.content, "helper") {
+				who = "helper"
+			}
+			d.untilPolkit(t, who, test.question, true)
 			o := d.apply(t, onlyDomainAdmins)
 			o.wants(t, map[policy.ID]converge.State{"sudo/polkit": converge.Corrected})
-			if d.may(t, "user", test.question) {
+			if d.may(t, who, test.question) {
 				t.Error("the user may still do it")
 			}
 			if got := d.MustReadFile(t, test.file); test.stays != (got == test.content+"\n") {

@@ -33,7 +33,7 @@ const (
 //
 // Left out, for nobody becomes root by them: login1 and hostname1 (power, names),
 // timedate1, NetworkManager (what it runs as root, dispatcher scripts and plugins, are
-// root's files), mounting by udisks2 (set-user-ID and devices do not count there),
+// root's files), mounting of devices that are put in by udisks2 (set-user-ID and devices do not count there),
 // reload-daemon of systemd (it reads root's files), updates from sources that are
 // trusted already, and Flatpak (which runs as whoever starts it).
 func rooting() map[string]string {
@@ -67,6 +67,30 @@ func rooting() map[string]string {
 		"org.debian.apt.install-or-remove-packages":            "packages' scripts run as root",
 		"org.debian.apt.change-repository":                     "a source of one's own",
 		"org.fedoraproject.FirewallD1.config.direct":           "iptables with arguments of one's own, as root",
+		"org.fedoraproject.FirewallD1.config":                  "a helper of the firewall's runs as root, with files of one's own",
+		"org.fedoraproject.FirewallD1.all":                     "all that and the arguments of iptables",
+		"org.freedesktop.accounts.set-login-option":            "who is logged in without a password",
+		"org.freedesktop.home1.update-home":                    "a home's record says in which groups somebody is",
+		"org.freedesktop.home1.passwd-home":                    "anybody's password",
+		"org.freedesktop.import1.import":                       "an image of one's own in root's place",
+		"org.freedesktop.import1.pull":                         "an image of one's own in root's place",
+		"org.freedesktop.portable1.manage-images":              "the files of services' images",
+		"org.freedesktop.portable1.attach-image":               "services of an image of one's own",
+		"org.freedesktop.machine1.manage-machines":             "a container that is root's",
+		"org.freedesktop.machine1.open-pty":                    "the console of a container of root's",
+		"org.freedesktop.udisks2.modify-device-system":         "the same, of the system's disk",
+		"org.freedesktop.udisks2.modify-device-other-seat":     "the same, of others' disks",
+		"org.freedesktop.udisks2.filesystem-mount-system":      "the system's own disk in a place of one's own",
+		"org.freedesktop.udisks2.filesystem-take-ownership":    "files of root's in one's own hands",
+		"org.freedesktop.udisks2.filesystem-fstab":             "/etc/fstab",
+		"org.freedesktop.packagekit.package-remove":            "packages' scripts run as root",
+		"org.freedesktop.packagekit.repair-system":             "packages' scripts run as root",
+		"com.ubuntu.softwareproperties.applychanges":           "a source of one's own",
+		"org.debian.apt.install-packages-from-new-repo":        "packages of a source of one's own",
+		"org.debian.apt.install-purchased-packages":            "packages of a source of one's own",
+		"org.debian.apt.set-proxy":                             "a source of one's own",
+		"org.freedesktop.fwupd.install-unsigned":               "firmware of one's own",
+		"org.cockpit-project.cockpit-bridge":                   "a shell of root",
 		"org.selinux.semanage":                                 "SELinux as one wants it",
 	}
 }
@@ -80,8 +104,8 @@ func harmless(program string) bool {
 }
 
 // questions are all that is asked about a person, of the actions that are installed.
-// programs are those that are asked about besides.
-func questions(installed []system.Action, programs []string) (all []question) {
+// With them go the details that rules compare.
+func questions(installed []system.Action, c catalogue) (all []question) {
 	ids := map[string]bool{}
 	rooting := rooting()
 	for _, a := range installed {
@@ -98,13 +122,17 @@ func questions(installed []system.Action, programs []string) (all []question) {
 		all = append(all, question{action: id})
 		switch id {
 		case execAction:
-			for _, program := range programs {
-				all = append(all, question{id, map[string]string{"program": program, "command_line": program, "user": "root"}})
+			for _, command := range c.commands {
+				program, _, _ := strings.Cut(command, " ")
+				for _, user := range c.users {
+					all = append(all, question{id, map[string]string{"program": program, "command_line": command, "user": user}})
+				}
 			}
 		case unitsAction:
-			// That of systemd-run, and a shell of root that systemd has at hand.
-			for _, unit := range []string{"run-u1.service", "debug-shell.service"} {
-				all = append(all, question{id, map[string]string{"unit": unit, "verb": "start"}})
+			for _, unit := range c.units {
+				for _, verb := range c.verbs {
+					all = append(all, question{id, map[string]string{"unit": unit, "verb": verb}})
+				}
 			}
 		case "org.freedesktop.machine1.host-shell":
 			all = append(all, question{id, map[string]string{"machine": ".host", "user": "root", "program": "/bin/sh"}})

@@ -28,7 +28,8 @@
 //
 // sudo/polkit keeps the same for polkit(8): the allowed, by their own password, are
 // its administrators. A rule may let somebody be one without: root asks polkit what each
-// person may do of what makes root (rooting), without a session and with each one there is.
+// person, and each account of a service with a shell, may do of what makes root (rooting), without a session
+// and with each one there is. A text that goes by more than polkit can be asked with (dependsOn) is taken to grant all it could.
 // The texts of rules say only where the blame is. What a package gives is taken back
 // by the agent's own rule, which polkit asks first. Rules that let somebody do one thing are
 // not the kind's business, nor are shells of root that are open already.

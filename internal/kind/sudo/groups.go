@@ -82,6 +82,9 @@ func (k *Kind) memberships(ctx context.Context, want policy.Sudo, people []facts
 			return true
 		}
 		allowed, err := j.tell(name)
+		if err != nil && i < 0 && !k.hasDirectory() && !k.fromElsewhere("passwd") {
+			err = nil // there is nobody of that name, and nobody else to ask
+		}
 		if err != nil {
 			m.unsure = append(m.unsure, err)
 		}
@@ -164,11 +167,13 @@ const firstPersonalUID = 1000
 
 // hasDirectory says whether groups may come from elsewhere than /etc/group
 // (nsswitch.conf(5)).
-func (k *Kind) hasDirectory() bool {
+func (k *Kind) hasDirectory() bool { return k.fromElsewhere("group") }
+
+func (k *Kind) fromElsewhere(database string) bool {
 	content, _ := k.system.FS.ReadFile("/etc/nsswitch.conf")
 	for line := range strings.SplitSeq(string(content), "\n") {
-		sources, isGroup := strings.CutPrefix(strings.TrimSpace(line), "group:")
-		if isGroup {
+		sources, is := strings.CutPrefix(strings.TrimSpace(line), database+":")
+		if is {
 			return slices.ContainsFunc(strings.Fields(sources), func(source string) bool {
 				return source != "files" && source != "compat" && source != "systemd" && !strings.HasPrefix(source, "[")
 			})

@@ -14,6 +14,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/protected"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -64,7 +65,7 @@ func quoted(all []string) string {
 }
 
 // rules are the agent's own. What it takes back it takes from all but the allowed and the
-// accounts of services, whose rights are their packages' business.
+// accounts of services without a shell, whose rights are their packages' business.
 func rules(allow, over, services []string) []byte {
 	var identities, users, groups []string
 	for _, subject := range allow {
@@ -82,21 +83,18 @@ func rules(allow, over, services []string) []byte {
 	if len(over) == 0 {
 		return out
 	}
-	for _, service := range services {
-		users = append(users, strings.ToLower(service))
-	}
 	return fmt.Appendf(out, `polkit.addRule(function(action, subject) {
     %s%s];
     var program = action.id == "%s" ? action.id + " " + action.lookup("program") : "";
     if (over.indexOf(action.id) < 0 && over.indexOf(program) < 0) return null;
-    if ([%s].indexOf(subject.user.toLowerCase()) >= 0) return null;
+    if ([%s].indexOf(subject.user) >= 0 || [%s].indexOf(subject.user.toLowerCase()) >= 0) return null;
     var groups = [%s];
     for (var i = 0; i < subject.groups.length; i++) {
         if (groups.indexOf(subject.groups[i].toLowerCase()) >= 0) return null;
     }
     return polkit.Result.AUTH_ADMIN;
 });
-`, overBegins, quoted(over), execAction, quoted(users), quoted(groups))
+`, overBegins, quoted(over), execAction, quoted(services), quoted(users), quoted(groups))
 }
 
 const overBegins = "var over = ["
@@ -138,15 +136,30 @@ func (k *Kind) overruled() (over []string) {
 	return slices.Compact(over)
 }
 
-// services are the local accounts of services.
+// services are the local accounts of services that nobody can log in to.
 func (k *Kind) services() (names []string) {
 	accounts, _ := facts.LocalAccounts(k.system)
 	for _, a := range accounts {
-		if a.UID != 0 && a.UID < 1000 {
+		if isService(a) && !facts.CanLogIn(a.Shell) {
 			names = append(names, a.Name)
 		}
 	}
 	return names
+}
+
+func isService(a facts.Account) bool { return a.UID != 0 && a.UID < firstPersonalUID }
+
+// askedAbout are people, and the accounts of services that have a shell: who gets one there is
+// somebody to polkit as everybody is.
+func (k *Kind) askedAbout(people []facts.Account) []facts.Account {
+	all := slices.Clone(people)
+	accounts, _ := facts.LocalAccounts(k.system)
+	for _, a := range accounts {
+		if isService(a) && facts.CanLogIn(a.Shell) && protected.Account(a.Name) == "" {
+			all = append(all, a)
+		}
+	}
+	return all
 }
 
 // authorities is a key file of GLib, in which a semicolon ends each of a list.
@@ -215,9 +228,12 @@ func (k *Kind) checkPolkit(ctx context.Context, allow []string, people []facts.A
 			r.DiffersOpenly("mode of "+name, "0644, owner 0, group 0", fmt.Sprintf("%04o, owner %d, group %d", info.Mode, info.UID, info.GID))
 		}
 	}
+	mend, stuck := k.looseFiles()
+	differsByLoose(r, mend)
 	inTime, enough := beforeRepair(ctx, *r)
 	defer enough()
 	g := k.polkitGrants(inTime, allow, people)
+	g.stuck = append(g.stuck, stuck...)
 	for _, e := range g.edits {
 		r.DiffersVeiled(e.path, "nobody is made an administrator", e.why)
 	}
@@ -261,6 +277,9 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 	soon, enough := context.WithTimeout(ctx, patienceBeforeRepair)
 	defer enough()
 	people, peopleErr := facts.People(soon, k.directory)
+	if err := k.tighten(); err != nil {
+		return err
+	}
 	if err := k.writePolkit(allow, over, mark); err != nil {
 		return err // the administrators must be named before others lose what they have
 	}

@@ -95,15 +95,14 @@ var (
 	saysYes = regexp.MustCompile(`\bYES\b|["']yes["']`)
 	// saysSelf is in rules by which one's own password is enough. polkit does not tell that
 	// from an administrator's.
-	saysSelf    = regexp.MustCompile(`AUTH_SELF|auth_self`)
-	actionID    = regexp.MustCompile(`["'/]([A-Za-z0-9_-]+(?:\\?\.[A-Za-z0-9_-]+)+)\\?\.?["'/]`)
-	programName = regexp.MustCompile(`["'](/[^"'\s]+)["']`)
-	addsRules   = regexp.MustCompile(`addRule|polkit\s*\[|_ruleFuncs|\beval\b|=\s*polkit\b`)
-	narrows     = regexp.MustCompile(`\blookup\b`)
-	jsComments  = regexp.MustCompile(`(?ms)^\s*//[^\n]*$`)
-	comment     = []byte("// soe-agent: makes administrators of others than [sudo] allow: ")
-	pklaMark    = []byte("# soe-agent: makes administrators of others than [sudo] allow: ")
-	wantsNone   = "polkit asks it before the agent's own file, and it names administrators too"
+	saysSelf   = regexp.MustCompile(`AUTH_SELF|auth_self`)
+	actionID   = regexp.MustCompile(`["'/]([A-Za-z0-9_-]+(?:\\?\.[A-Za-z0-9_-]+)+)\\?\.?["'/]`)
+	addsRules  = regexp.MustCompile(`addRule|polkit\s*\[|_ruleFuncs|\beval\b|=\s*polkit\b`)
+	narrows    = regexp.MustCompile(`\blookup\b`)
+	jsComments = regexp.MustCompile(`(?ms)^\s*//[^\n]*$`)
+	comment    = []byte("// soe-agent: makes administrators of others than [sudo] allow: ")
+	pklaMark   = []byte("# soe-agent: makes administrators of others than [sudo] allow: ")
+	wantsNone  = "polkit asks it before the agent's own file, and it names administrators too"
 )
 
 // polkitGrants looks for files that name administrators and win over the agent's own,
@@ -141,6 +140,7 @@ func (k *Kind) polkitGrants(ctx context.Context, allow []string, people []facts.
 // inForce has polkit say what the people who are not allowed may do, and finds what to do
 // about it.
 func (k *Kind) inForce(ctx context.Context, g *polkitGrants, j *judge, people []facts.Account, rules []ruleFile) {
+	people = k.askedAbout(people)
 	mark := k.Mark()
 	state := k.polkitState(ctx, people)
 	if k.polkitBelieves(state) {
@@ -257,6 +257,25 @@ func (k *Kind) takeBack(g *polkitGrants, s survey, had []string, rules []ruleFil
 	}
 	if len(left) > 0 && len(g.edits) == 0 {
 		k.blame(g, left, had, rules)
+	}
+	g.overruleTexts(k, s, had, rules)
+}
+
+// overruleTexts takes back what a text may give another time, or to another question, than
+// polkit could be asked about.
+func (g *polkitGrants) overruleTexts(k *Kind, s survey, had []string, rules []ruleFile) {
+	for _, f := range rules {
+		word := dependsOn(f.content)
+		if word == "" || slices.ContainsFunc(g.edits, func(e polkitEdit) bool { return e.path == f.path }) {
+			continue
+		}
+		over := couldGrant(f.content, s.actions())
+		why := fmt.Sprintf("what %s gives goes by more than polkit can be asked about (%q)", f.path, word)
+		if len(over) > 0 && f.first() {
+			g.neutralise(k, f, comment, "polkit asks it before the agent's own file, and "+why)
+			continue
+		}
+		g.overrule(had, over, why)
 	}
 }
 

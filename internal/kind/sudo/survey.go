@@ -7,8 +7,10 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -49,12 +51,22 @@ type survey struct {
 	strange string   // why polkit's word cannot be believed, if so
 }
 
+// actions are those that are asked about.
+func (s survey) actions() (ids []string) {
+	for _, over := range s.all {
+		if !strings.Contains(over, " ") {
+			ids = append(ids, over)
+		}
+	}
+	return ids
+}
+
 // errAnew is that polkit was started anew while it was asked.
 var errAnew = errors.New("cannot tell what polkit allows: it was started again and again while it was asked")
 
 // survey asks polkit what the people who are not allowed may do.
 func (k *Kind) survey(ctx context.Context, j *judge, people []facts.Account, rules []ruleFile) (s survey, err error) {
-	programs := k.programs(rules)
+	c := k.catalogue(j, rules)
 	for range 3 {
 		var before, after string
 		installed, err2 := k.system.Authority.Actions(ctx) // which starts it
@@ -62,7 +74,7 @@ func (k *Kind) survey(ctx context.Context, j *judge, people []facts.Account, rul
 			before, err = k.system.Authority.Instance(ctx)
 		}
 		if err == nil {
-			s, err = k.askPolkit(ctx, j, people, installed, programs)
+			s, err = k.askPolkit(ctx, j, people, installed, c)
 		}
 		if ctx.Err() != nil {
 			return s, ctx.Err()
@@ -81,8 +93,8 @@ func (k *Kind) survey(ctx context.Context, j *judge, people []facts.Account, rul
 	return s, err
 }
 
-func (k *Kind) askPolkit(ctx context.Context, j *judge, people []facts.Account, installed []system.Action, programs []string) (s survey, err error) {
-	all := questions(installed, programs)
+func (k *Kind) askPolkit(ctx context.Context, j *judge, people []facts.Account, installed []system.Action, c catalogue) (s survey, err error) {
+	all := questions(installed, c)
 	for _, a := range all {
 		s.all = appendNew(s.all, a.over())
 	}
@@ -91,6 +103,9 @@ func (k *Kind) askPolkit(ctx context.Context, j *judge, people []facts.Account, 
 			s.own = append(s.own, a.ID)
 		}
 	}
+	byHand, err := k.openedByHand(ctx, installed, s.all)
+	j.doubt(err) // the others are judged all the same
+	s.own = append(s.own, byHand...)
 	outside, err := k.place(1)
 	if err != nil {
 		return s, err
@@ -191,33 +206,109 @@ func (k *Kind) letsNobody(ctx context.Context, s survey) bool {
 		return false
 	}
 	var bare []question
-	for _, over := range s.all {
-		if !strings.Contains(over, " ") {
-			bare = append(bare, question{action: over})
-		}
+	for _, id := range s.actions() {
+		bare = append(bare, question{action: id})
 	}
 	answers, err := k.system.Authority.Authorized(ctx, about(bare, nobody, at))
 	return err == nil && len(bare) > 0 && !slices.Contains(answers, false)
 }
 
-// programs are those that pkexec is asked about: the shells, and those that open a way to
-// become root, of all that rules name.
-func (k *Kind) programs(rules []ruleFile) []string {
-	named := []string{"/bin/sh", "/usr/bin/sh", "/bin/bash", "/usr/bin/bash"}
+// A catalogue is what polkit is asked about besides the actions: values of the details that
+// rules compare, no more than they name.
+type catalogue struct {
+	commands []string // of pkexec, with arguments where a rule names these
+	users    []string // as whom
+	units    []string
+	verbs    []string
+}
+
+// catalogue has the shells, and of all that rules name what opens a way to become root.
+func (k *Kind) catalogue(j *judge, rules []ruleFile) catalogue {
+	c := catalogue{
+		commands: []string{"/bin/sh", "/usr/bin/sh", "/bin/bash", "/usr/bin/bash"},
+		users:    []string{"root"},
+		// That of systemd-run, and a shell of root that systemd has at hand.
+		units: []string{"run-u1.service", "debug-shell.service"},
+		verbs: []string{"start"},
+	}
 	shells, _ := k.system.FS.ReadFile("/etc/shells")
 	for line := range strings.Lines(string(shells)) {
 		if line = strings.TrimSpace(line); strings.HasPrefix(line, "/") {
-			named = appendNew(named, line)
+			c.commands = appendNew(c.commands, line)
 		}
 	}
 	for _, f := range rules {
-		for _, match := range programName.FindAllSubmatch(f.content, maxPrograms) {
-			if name := string(match[1]); policy.MakesRoot(name) {
-				named = appendNew(named, name)
+		named := literals(f.content)
+		looksUp := func(key string) bool {
+			return bytes.Contains(f.content, []byte("lookup")) && slices.Contains(named, key)
+		}
+		if looksUp("user") { // whoever is an administrator is as good as root
+			for _, name := range j.administrators()[:min(len(j.administrators()), maxRunAs)] {
+				c.users = appendNew(c.users, name)
+			}
+		}
+		for _, text := range named[:min(len(named), maxPrograms)] {
+			switch {
+			case strings.HasPrefix(text, "/"):
+				if k.opensRoot(text) {
+					c.commands = appendNew(c.commands, text)
+				}
+			case slices.Contains(unitVerbs, text):
+				c.verbs = appendNew(c.verbs, text)
+			case looksUp("unit") && unitName.MatchString(text) && !k.isRootsUnit(text):
+				c.units = appendNew(c.units, text)
+			case looksUp("user") && !strings.ContainsAny(text, "./ "):
+				if allowed, _ := j.tell(text); allowed {
+					c.users = appendNew(c.users, text)
+				}
 			}
 		}
 	}
-	return named
+	return c
+}
+
+// maxRunAs bounds as whom pkexec is asked about.
+const maxRunAs = 8
+
+// unitVerbs are what systemd asks polkit about a unit with.
+var unitVerbs = strings.Fields("start stop restart try-restart reload reload-or-restart reload-or-try-restart try-reload-or-restart set-property kill clean freeze thaw reset-failed bind-mount mount-image ref")
+
+var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|socket|timer|path|mount|automount|swap|target|device|scope|slice)$`)
+
+// opensRoot says whether whoever may run a command by pkexec may do anything as root: by
+// what the program is, or because others than root may write it.
+func (k *Kind) opensRoot(command string) bool {
+	program, _, _ := strings.Cut(command, " ")
+	return policy.CommandMakesRoot(command) || k.mayBeWrittenByOthers(program)
+}
+
+func (k *Kind) mayBeWrittenByOthers(program string) bool {
+	for {
+		_, _, err := system.Trusted(k.system.FS, program, 0)
+		if !errors.Is(err, fs.ErrNotExist) || program == "/" {
+			return errors.Is(err, system.ErrUnsafe)
+		}
+		program = path.Dir(program) // who may write there may put it there
+	}
+}
+
+// isRootsUnit says whether a unit has a file, so that nobody can start another by its name,
+// and is none that gives a shell.
+func (k *Kind) isRootsUnit(name string) bool {
+	if slices.Contains([]string{"debug-shell.service", "emergency.service", "rescue.service", "emergency.target", "rescue.target"}, name) {
+		return false
+	}
+	if template, _, is := strings.Cut(name, "@"); is {
+		name = template + "@" + path.Ext(name)
+	}
+	for _, dir := range []string{"/etc/systemd/system", "/run/systemd/system", "/run/systemd/generator", "/run/systemd/generator.late", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"} {
+		if file := path.Join(dir, name); !k.mayBeWrittenByOthers(file) {
+			if _, err := k.system.FS.Stat(file); err == nil {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // maxPrograms bounds how many programs of a rule are asked about.

@@ -1,0 +1,221 @@
+package sudo
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// A rule of polkit's is a program. polkit can be asked what it says only with questions that
+// are known beforehand, now, about a process of root's. That tells all there is to know of a
+// text that goes by the action, the person, their groups and session, and that compares what
+// else it looks up (program, unit …) with texts that stand there. What any other may say another
+// time is not known, so words are known here that keep a text to that, and not those that do not.
+
+// jsToken finds comments, texts, numbers, words and signs of JavaScript. A regular expression
+// is one where no operand stands before it.
+var jsToken = regexp.MustCompile(`^(?:\s+|//[^\n]*|(?s:/\*.*?\*/)|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[0-9][0-9A-Za-z.]*|[\pL_$][\pL\pN_$]*|===|!==|==|!=|<=|>=|&&|\|\||\+\+|--|=>|[-+*/%&|^<>]=|.)`)
+
+var jsRegexp = regexp.MustCompile(`^/(?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/[a-z]*`)
+
+var jsWord = regexp.MustCompile(`^[\pL_$][\pL\pN_$]*$`)
+
+// jsTokens are the tokens of a text without blanks and comments.
+func jsTokens(text string) (tokens []string) {
+	for text != "" {
+		token := jsToken.FindString(text)
+		if token == "" {
+			token = text[:1] // a line break in a text: no program
+		}
+		if token[0] == '/' && len(token) <= 2 && !strings.HasPrefix(token, "//") && !operand(last(tokens)) {
+			if found := jsRegexp.FindString(text); found != "" {
+				token = found
+			}
+		}
+		text = text[len(token):]
+		if strings.TrimSpace(token) != "" && !strings.HasPrefix(token, "//") && !strings.HasPrefix(token, "/*") {
+			tokens = append(tokens, token)
+		}
+	}
+	return tokens
+}
+
+func last(tokens []string) string {
+	if len(tokens) == 0 {
+		return ""
+	}
+	return tokens[len(tokens)-1]
+}
+
+func operand(token string) bool {
+	return token == ")" || token == "]" || token != "" && token != "return" && strings.ContainsAny(token[:1], `"'0123456789`) ||
+		jsWord.MatchString(token) && token != "return"
+}
+
+// pureWords are what a text may be made of besides its own names and literals.
+var pureWords = strings.Fields(`polkit addRule addAdminRule log function if else return switch case default break true false null undefined var let const
+	Result YES NO AUTH_SELF AUTH_SELF_KEEP AUTH_ADMIN AUTH_ADMIN_KEEP NOT_HANDLED
+	id lookup user groups isInGroup isInNetGroup local active session seat indexOf`)
+
+// pureMethods are those of texts that have no memory; with what is looked up they make of one
+// answer many.
+var pureMethods = strings.Fields(`startsWith endsWith includes match search test slice substr substring split length toLowerCase toUpperCase lastIndexOf charAt trim`)
+
+// askedDetails are those that polkit is asked with.
+var askedDetails = strings.Fields(`program command_line user unit verb`)
+
+// pklaCompat are the programs of polkit-pkla-compat's rule: they go by what polkit is asked.
+var pklaCompat = regexp.MustCompile(`polkit\.spawn\(\s*\[\s*['"]/usr/bin/pkla-(?:admin-identities|check-authorization)['"](?:,\s*subject\.user,\s*subject\.local \? 'true' : 'false',\s*subject\.active \? 'true' : 'false',\s*action\.id)?\s*\]\s*\)\s*\.(?:split\('\\n'\)|trim\(\));|admins\.splice\(-1\)`)
+
+// A jsText is a text of rules, token by token.
+type jsText struct {
+	tokens  []string
+	own     map[string]bool // names that it declares
+	given   map[string]bool // what its functions are given: the action and the subject
+	looksUp bool
+}
+
+func readText(content []byte) *jsText {
+	t := &jsText{tokens: jsTokens(pklaCompat.ReplaceAllString(string(content), "null;")), own: map[string]bool{}, given: map[string]bool{}}
+	for i, token := range t.tokens {
+		before := t.at(i - 1)
+		switch {
+		case token == "lookup":
+			t.looksUp = true
+		case jsWord.MatchString(token) && (before == "var" || before == "let" || before == "const" || before == "function"):
+			t.own[token] = true
+		case token == "(" && (before == "function" || t.at(i-2) == "function"):
+			for j := i + 1; j < len(t.tokens) && t.tokens[j] != ")"; j++ {
+				t.given[t.tokens[j]] = t.tokens[j] != ","
+			}
+		}
+	}
+	return t
+}
+
+func (t *jsText) at(i int) string {
+	if i < 0 || i >= len(t.tokens) {
+		return ""
+	}
+	return t.tokens[i]
+}
+
+// dependsOn is what a text may go by, one word or sign of it, that polkit cannot be asked
+// with; "" is nothing.
+func dependsOn(content []byte) string {
+	if !addsRules.Match(jsComments.ReplaceAll(content, nil)) {
+		return "" // it names administrators, and those who are asked first are the agent's
+	}
+	t := readText(content)
+	for i := range t.tokens {
+		if !t.pure(i) {
+			return t.tokens[i]
+		}
+	}
+	return ""
+}
+
+// pure says whether a token keeps a text to what can be asked.
+func (t *jsText) pure(i int) bool {
+	token, before, after := t.tokens[i], t.at(i-1), t.at(i+1)
+	switch {
+	case token[0] == '"' || token[0] == '\'' || token[0] >= '0' && token[0] <= '9':
+		return true
+	case token == "lookup":
+		return t.comparesLookup(i)
+	case token == "indexOf" && t.looksUp: // in a list of texts, or of what is no detail
+		return t.at(i-2) == "]" || t.at(i-2) == "id" || t.at(i-2) == "user"
+	case jsWord.MatchString(token) && before != "." && t.given[token]:
+		return after == "." || t.isParameter(i)
+	case jsWord.MatchString(token):
+		return slices.Contains(pureWords, token) || before != "." && t.own[token] || !t.looksUp && slices.Contains(pureMethods, token)
+	case len(token) > 1 && token[0] == '/': // a regular expression, of no detail, without memory
+		return !t.looksUp && token[len(token)-1] == '/'
+	case token == "[": // a list, and no property of a computed name
+		return before == "return" || before == "case" || !operand(before) && before != "}"
+	case token == "=":
+		declared := t.at(i - 2)
+		return declared == "var" || declared == "let" || declared == "const"
+	case token == "<" || token == ">" || token == "<=" || token == ">=":
+		return !t.looksUp || after == "-" || after != "" && after[0] >= '0' && after[0] <= '9'
+	case token == "+":
+		return !t.looksUp
+	case token == "-":
+		return after != "" && after[0] >= '0' && after[0] <= '9'
+	}
+	return strings.Contains(" ( ) { } ] , ; . : ? ! == != === !== && || ", " "+token+" ")
+}
+
+// comparesLookup says whether a detail is looked up by a name that polkit is asked with.
+func (t *jsText) comparesLookup(i int) bool {
+	key := strings.Trim(t.at(i+2), `"'`)
+	return t.at(i-1) == "." && t.at(i+1) == "(" && t.at(i+3) == ")" && slices.Contains(askedDetails, key)
+}
+
+// isParameter says whether a name stands in the list of what a function is given.
+func (t *jsText) isParameter(i int) bool {
+	for ; i > 0; i-- {
+		switch {
+		case t.tokens[i] == "(":
+			return t.at(i-1) == "function" || t.at(i-2) == "function"
+		case t.tokens[i] != "," && !jsWord.MatchString(t.tokens[i]):
+			return false
+		}
+	}
+	return false
+}
+
+// couldGrant are those of some actions about which a text that depends on more may be. It is
+// about no others where each of its answers stands behind a condition that names the action.
+func couldGrant(content []byte, actions []string) (some []string) {
+	t := readText(content)
+	condition, answers := -1, 0
+	for i, token := range t.tokens {
+		switch token {
+		case "if":
+			condition = i
+		case "eval", "Function", "=>", "`", "_ruleFuncs":
+			return actions
+		case "return":
+			if answers++; condition < 0 || !t.namesAction(condition, i) {
+				return actions
+			}
+		}
+	}
+	if answers == 0 {
+		return actions
+	}
+	return slices.DeleteFunc(slices.Clone(actions), func(action string) bool { return !mayBeAbout(content, action) })
+}
+
+// namesAction says whether what stands between an if and a return lets only actions of a name
+// that stands there come to the return.
+func (t *jsText) namesAction(from, to int) bool {
+	names, inside := false, false
+	for i := from; i < to; i++ {
+		switch t.tokens[i] {
+		case "||", "else", "?", "!", "!=", "!==", "}", "case":
+			return false
+		case "{":
+			inside = true
+		case ";":
+			if !inside {
+				return false
+			}
+		case "id":
+			text := t.at(i + 2)
+			names = names || (t.at(i+1) == "==" || t.at(i+1) == "===") && text != "" && (text[0] == '"' || text[0] == '\'') && t.at(i+3) != "+"
+		}
+	}
+	return names
+}
+
+// literals are the texts that stand in a rule.
+func literals(content []byte) (all []string) {
+	for _, token := range jsTokens(string(content)) {
+		if token[0] == '"' || token[0] == '\'' {
+			all = appendNew(all, strings.ReplaceAll(token[1:len(token)-1], `\/`, "/"))
+		}
+	}
+	return all
+}
