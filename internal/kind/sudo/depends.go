@@ -1,6 +1,8 @@
 package sudo
 
 import (
+	"context"
+	"path"
 	"regexp"
 	"slices"
 	"strings"
@@ -64,8 +66,44 @@ var pureMethods = strings.Fields(`startsWith endsWith includes match search test
 // askedDetails are those that polkit is asked with.
 var askedDetails = strings.Fields(`program command_line user unit verb`)
 
-// pklaCompat are the programs of polkit-pkla-compat's rule: they go by what polkit is asked.
-var pklaCompat = regexp.MustCompile(`polkit\.spawn\(\s*\[\s*['"]/usr/bin/pkla-(?:admin-identities|check-authorization)['"](?:,\s*subject\.user,\s*subject\.local \? 'true' : 'false',\s*subject\.active \? 'true' : 'false',\s*action\.id)?\s*\]\s*\)\s*\.(?:split\('\\n'\)|trim\(\));|admins\.splice\(-1\)`)
+// pklaCompat is the rule of polkit-pkla-compat, whose programs go by what polkit is asked and by
+// entries that the agent reads itself; its text differs between distributions.
+const pklaCompat = "49-polkit-pkla-compat.rules"
+
+// pklaText is that of Debian.
+const pklaText = `polkit.addAdminRule(function(action, subject) {
+	var res = polkit.spawn(['/usr/sbin/pkla-admin-identities']);
+	if (res == '')
+		return null;
+	var identities = res.split('\n');
+	if (identities[identities.length - 1] == '')
+		identities.pop()
+	return identities;
+});
+polkit.addRule(function(action, subject) {
+	var params = ['/usr/sbin/pkla-check-authorization',
+		      subject.user, subject.local ? 'true' : 'false',
+		      subject.active ? 'true' : 'false', action.id];
+	var res = polkit.spawn(params);
+	if (res == '')
+		return null;
+	return res.replace(/\n$/, '');
+});`
+
+// goesBy is dependsOn, but for the rule of polkit-pkla-compat.
+func (k *Kind) goesBy(ctx context.Context, f ruleFile) string {
+	word := dependsOn(f.content)
+	if word == "" || path.Base(f.path) != pklaCompat {
+		return word
+	}
+	if slices.Equal(jsTokens(string(f.content)), jsTokens(pklaText)) {
+		return ""
+	}
+	if same, err := k.packaged(ctx, []string{f.path}); err == nil && same[f.path] {
+		return ""
+	}
+	return word
+}
 
 // A jsText is a text of rules, token by token.
 type jsText struct {
@@ -76,7 +114,7 @@ type jsText struct {
 }
 
 func readText(content []byte) *jsText {
-	t := &jsText{tokens: jsTokens(pklaCompat.ReplaceAllString(string(content), "null;")), own: map[string]bool{}, given: map[string]bool{}}
+	t := &jsText{tokens: jsTokens(string(content)), own: map[string]bool{}, given: map[string]bool{}}
 	for i, token := range t.tokens {
 		before := t.at(i - 1)
 		switch {

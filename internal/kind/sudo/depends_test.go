@@ -2,7 +2,10 @@ package sudo
 
 import (
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 func fn(body string) string {
@@ -57,7 +60,6 @@ func TestATextThatGoesByMoreThanPolkitCanBeAskedWithIsKnown(t *testing.T) {
 		`if (subject.active && subject.local && subject.session && subject.groups.indexOf("a") > -1)` + yes,
 		"/* new Date() */ // polkit.spawn\n polkit.log(\"Date // \"); if (action.id == \"x.y\")" + yes,
 		`if (action.lookup("user") == subject.user && action.lookup("program") === "/usr/local/bin/helper")` + yes,
-		"// Let exception on non-zero exit fall through\n    var result = polkit.spawn([\n      '/usr/bin/pkla-check-authorization',\n      subject.user,\n      subject.local ? 'true' : 'false',\n      subject.active ? 'true' : 'false',\n      action.id]).trim();\n\n    if (result) return result;",
 	} {
 		if word := dependsOn([]byte(fn(text))); word != "" {
 			t.Errorf("for %q it is taken for one that cannot be asked about: %s", word, text)
@@ -86,5 +88,26 @@ func TestATextIsAboutTheActionsAloneThatStandBeforeEachOfItsAnswers(t *testing.T
 		if got := couldGrant([]byte(fn(text)), all); !slices.Equal(got, want) {
 			t.Errorf("%s: it is about %v", text, got)
 		}
+	}
+}
+
+func TestTheRuleOfPolkitsEntriesIsKnownAndNoneThatTakesItsName(t *testing.T) {
+	s, err := system.Open(system.Options{Root: machine(t, nil)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Runner = packagers{dpkg: "\n"}
+	k := New(nil, s)
+	for text, known := range map[string]bool{
+		"// one\n" + pklaText: true,
+		strings.Replace(pklaText, "/usr/sbin/pkla-check", "/usr/local/bin/check", 1): false,
+		pklaText + "polkit.addRule(function() { return polkit.spawn(['x']); });":     false,
+	} {
+		if word := k.goesBy(t.Context(), ruleFile{vendorRules + "/" + pklaCompat, []byte(text)}); (word == "") != known {
+			t.Errorf("%q in %s", word, text)
+		}
+	}
+	if word := k.goesBy(t.Context(), ruleFile{vendorRules + "/50-x.rules", []byte(pklaText)}); word == "" {
+		t.Error("another file is taken for it")
 	}
 }

@@ -180,6 +180,7 @@ func (k *Kind) inForce(ctx context.Context, g *polkitGrants, j *judge, people []
 		g.overrule(had, []string{action}, "by "+by+" one's own password may be enough")
 	}
 	k.takeBack(g, s, had, rules)
+	g.overruleTexts(ctx, k, s, had, rules)
 	if len(s.granted) > 0 && !g.change() && k.letsNobody(ctx, s) {
 		s.strange = "it lets everybody do everything, whatever its rules say"
 		k.strictly(g, s, had, rules)
@@ -258,14 +259,13 @@ func (k *Kind) takeBack(g *polkitGrants, s survey, had []string, rules []ruleFil
 	if len(left) > 0 && len(g.edits) == 0 {
 		k.blame(g, left, had, rules)
 	}
-	g.overruleTexts(k, s, had, rules)
 }
 
 // overruleTexts takes back what a text may give another time, or to another question, than
 // polkit could be asked about.
-func (g *polkitGrants) overruleTexts(k *Kind, s survey, had []string, rules []ruleFile) {
+func (g *polkitGrants) overruleTexts(ctx context.Context, k *Kind, s survey, had []string, rules []ruleFile) {
 	for _, f := range rules {
-		word := dependsOn(f.content)
+		word := k.goesBy(ctx, f)
 		if word == "" || slices.ContainsFunc(g.edits, func(e polkitEdit) bool { return e.path == f.path }) {
 			continue
 		}

@@ -72,8 +72,8 @@ func (k *Kind) declaring(id string) (files []string) {
 	return files
 }
 
-// packaged says which files are as their packages have them. Where no package manager can be
-// asked, all are taken to be.
+// packaged says which files are as their packages have them. Where no package manager is
+// installed, all are taken to be.
 func (k *Kind) packaged(ctx context.Context, files []string) (map[string]bool, error) {
 	digests := map[string][]string{}
 	byRpm, err1 := k.rpmDigests(ctx, files, digests)
