@@ -13,7 +13,7 @@ import (
 // What sudo 1.8.23, 1.9.13p3 and 1.9.15p5 print of the same lines differs in the name
 // of the source alone.
 const listed = `Matching Defaults entries for daemon on vm:
-    env_reset, secure_path=/usr/sbin\:/bin, !authenticate, env_keep+="A B", bogus_setting
+    env_reset, secure_path=/usr/sbin\:/bin, !authenticate, env_keep+="TZ LANG", bogus_setting
 
 Runas and Command-specific defaults for daemon:
     Defaults!/bin/ls !requiretty
@@ -51,7 +51,7 @@ func TestWhatSudoListsIsUnderstood(t *testing.T) {
 			{Name: "env_reset"},
 			{Name: "secure_path", Op: "=", Value: `/usr/sbin\:/bin`},
 			{Negated: true, Name: "authenticate"},
-			{Name: "env_keep", Op: "+=", Value: "A B"},
+			{Name: "env_keep", Op: "+=", Value: "TZ LANG"},
 			{Name: "bogus_setting"},
 		},
 		Entries: []Entry{

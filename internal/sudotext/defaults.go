@@ -3,7 +3,6 @@ package sudotext
 import (
 	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 )
 
@@ -119,45 +118,6 @@ func (p *parser) setting() (s Setting, ok bool) {
 	return s, s.Name != ""
 }
 
-// A weakness is a parameter that takes away from what sudo protects, and what
-// undoes it.
-type weakness struct {
-	weak func(Setting) bool
-	cure string
-	// personal is true for what concerns the password of the one who asks: for the
-	// administrators themselves that is a choice, as NOPASSWD is.
-	personal bool
-}
-
-func isOn(s Setting) bool  { return !s.Negated }
-func isOff(s Setting) bool { return s.Negated }
-
-// weaknesses are those parameters of sudoers(5) by which nobody is granted
-// anything, and less is asked of those who are, or of somebody else.
-func weaknesses() map[string]weakness {
-	return map[string]weakness{
-		"authenticate":      {isOff, "authenticate", true},
-		"exempt_group":      {isOn, "!exempt_group", false},
-		"env_reset":         {isOff, "env_reset", false},
-		"rootpw":            {isOn, "!rootpw", false}, // asks for a password that nobody has
-		"runaspw":           {isOn, "!runaspw", false},
-		"setenv":            {isOn, "!setenv", false},
-		"sudoedit_checkdir": {isOff, "sudoedit_checkdir", false},
-		"sudoedit_follow":   {isOn, "!sudoedit_follow", false},
-		"targetpw":          {isOn, "!targetpw", false},
-		"timestamp_timeout": {neverExpires, "timestamp_timeout = 5", true},
-		"timestamp_type":    {func(s Setting) bool { return s.Value == "global" }, "timestamp_type = tty", true},
-		"tty_tickets":       {isOff, "tty_tickets", true},
-		"use_pty":           {isOff, "use_pty", false},
-		"visiblepw":         {isOn, "!visiblepw", false},
-	}
-}
-
-func neverExpires(s Setting) bool {
-	minutes, err := strconv.ParseFloat(s.Value, 64)
-	return !s.Negated && err == nil && minutes < 0
-}
-
 // Weakens returns the parameters of a line of Defaults by which sudo asks less
 // than it does by default, each with its cure. Those that only concern the
 // password of whom the line names are left out when allowed says so of them.
@@ -169,8 +129,11 @@ func (l Line) Weakens(allowed func([]Subject) bool) (cures []string) {
 	known := weaknesses()
 	for _, s := range l.Defaults.Settings {
 		w, listed := known[s.Name]
-		if listed && w.weak(s) && (!w.personal || !own) && !slices.Contains(cures, w.cure) {
-			cures = append(cures, w.cure)
+		if !listed || !w.weak(s) || w.personal && own {
+			continue
+		}
+		if cure := w.undoes(s); !slices.Contains(cures, cure) {
+			cures = append(cures, cure)
 		}
 	}
 	return cures
@@ -191,17 +154,38 @@ func mentionsWeakness(text string) bool {
 // writes them; of two of the same name the later one decides. personal says of each whether
 // it is about the password of the one who asks alone.
 func Weak(settings []Setting) (personal map[string]bool) {
-	decided := map[string]Setting{}
+	known := weaknesses()
+	decided := map[string][]Setting{}
 	for _, s := range settings {
-		decided[s.Name] = s
+		switch {
+		case known[s.Name].list && s.Op == "-=":
+			decided[s.Name] = withoutWords(decided[s.Name], s)
+		case known[s.Name].list && s.Op == "+=":
+			decided[s.Name] = append(decided[s.Name], s)
+		default:
+			decided[s.Name] = []Setting{s}
+		}
 	}
 	personal = map[string]bool{}
-	for name, w := range weaknesses() {
-		if s, set := decided[name]; set && w.weak(s) {
-			personal[s.String()] = w.personal
+	for name, w := range known {
+		for _, s := range decided[name] {
+			if w.weak(s) {
+				personal[s.String()] = w.personal
+			}
 		}
 	}
 	return personal
+}
+
+// withoutWords are lists without the words of another one.
+func withoutWords(lists []Setting, gone Setting) (left []Setting) {
+	for _, s := range lists {
+		words := slices.DeleteFunc(strings.Fields(s.Value), func(word string) bool { return slices.Contains(strings.Fields(gone.Value), word) })
+		if s.Value = strings.Join(words, " "); s.Value != "" {
+			left = append(left, s)
+		}
+	}
+	return left
 }
 
 func (s Setting) String() string {

@@ -30,7 +30,7 @@ func TestDefaultsThatAskLessAreToldFromTheOthers(t *testing.T) {
 		"Defaults@host !authenticate":                          {"authenticate"},
 		"Defaults passprompt=\"!authenticate, targetpw\"":      nil,
 		"Defaults env_keep += \"LANG LC_ALL\", env_keep-=LANG": nil,
-		"Defaults secure_path=/a:/b\\,c, rootpw":               {"!rootpw"},
+		"Defaults secure_path=/bin:/opt/b\\,c, rootpw":         {"!rootpw"},
 	} {
 		line := Parse([]byte(source))[0]
 		if line.Sort != DefaultsLine {
@@ -39,6 +39,48 @@ func TestDefaultsThatAskLessAreToldFromTheOthers(t *testing.T) {
 		if diff := cmp.Diff(want, line.Weakens(onlyAlice)); diff != "" {
 			t.Errorf("%q: %s", source, diff)
 		}
+	}
+}
+
+// What sudo, as root, reads, writes and runs by them is not what somebody without root can put there.
+func TestDefaultsThatLeadWhereOthersWriteAreWeak(t *testing.T) {
+	for _, harmful := range []string{
+		"lecture=always, lecture_file=/etc/shadow", "lecture_file=/home/user/lecture", "logfile=/home/user/log", "logfile=/var/log/../../home/user/log",
+		"env_file=/home/user/env", "env_file = \"/tmp/env\"", "restricted_env_file=/tmp/e", "runchroot=*", "runchroot=/home/user/root", "runcwd=*",
+		"env_keep += \"BASH_ENV\"", "env_keep+=\"LANG LD_PRELOAD\"", "env_keep = *", "env_keep += \"LC_ALL PERL5*\"", "env_check += PYTHONPATH", "env_keep+=\"A=()*\"",
+		"secure_path=/home/user/bin:/usr/bin", "secure_path=\"/usr/bin:.\"", "secure_path=/usr/bin:bin", "!secure_path", "pam_service=permit", "pam_login_service=other",
+		"timestamp_timeout=99999999", "timestamp_timeout=-1", "timestampdir=/home/user/ts", "timestampowner=user", "lecture_status_dir=/tmp/l", "iolog_dir=/tmp/io",
+		"iolog_file=../../tmp/x", "mailerpath=/tmp/mailer", "editor=/usr/bin/vi:/tmp/vi", "group_plugin=\"/tmp/x.so\"", "group_plugin=\"group_file.so /home/user/group\"",
+		"umask=0000", "!umask", "fast_glob", "stay_setuid", "setenv", "!env_reset", "timestampdir=/run/user/1000/ts",
+	} {
+		if cures := Parse([]byte("Defaults " + harmful))[0].Weakens(func([]Subject) bool { return false }); len(cures) != 1 {
+			t.Errorf("%q is undone by %q", harmful, cures)
+		}
+	}
+	// Those of the sudoers files of Amazon Linux 2, Enterprise Linux, Debian and Ubuntu, as they are and as sudo lists them.
+	for _, harmless := range []string{
+		"!visiblepw", "always_set_home", "match_group_by_gid", "always_query_group_plugin", "env_reset", "mail_badpass", "use_pty",
+		`env_keep =  "COLORS DISPLAY HOSTNAME HISTSIZE KDEDIR LS_COLORS"`, `env_keep += "MAIL PS1 PS2 QTDIR USERNAME LANG LC_ADDRESS LC_CTYPE"`,
+		`env_keep += "LC_COLLATE LC_IDENTIFICATION LC_MEASUREMENT LC_MESSAGES"`, `env_keep += "LC_MONETARY LC_NAME LC_NUMERIC LC_PAPER LC_TELEPHONE"`,
+		`env_keep += "LC_TIME LC_ALL LANGUAGE LINGUAS _XKB_CHARSET XAUTHORITY"`, "secure_path = /sbin:/bin:/usr/sbin:/usr/bin", "secure_path=/usr/local/sbin\\:/usr/local/bin\\:/usr/sbin",
+		`secure_path="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin:/snap/bin"`, `logfile="/var/log/sudo.log"`, "iolog_dir=/var/log/sudo-io/%{user}", "iolog_file=%{seq}",
+		"passwd_tries=2", "timestamp_timeout=60", "lecture=always", "lecture_file=/etc/sudo_lecture", "umask=0077", "umask_override", "env_keep -= HOME",
+		"editor=/usr/bin/vim", "pam_service=sudo", "pam_login_service=sudo-i", "log_input,log_output", "insults", "syslog=authpriv", "!lecture_file", "!logfile",
+	} {
+		if cures := Parse([]byte("Defaults " + harmless))[0].Weakens(func([]Subject) bool { return false }); len(cures) != 0 {
+			t.Errorf("%q is undone by %q", harmless, cures)
+		}
+	}
+}
+
+func TestOfAListThatSudoListsEachPartCounts(t *testing.T) {
+	line := Parse([]byte(`Defaults env_keep="LANG", env_keep+="BASH_ENV LC_ALL", env_keep+="TZ"`))[0]
+	if weak := Weak(line.Defaults.Settings); len(weak) != 1 {
+		t.Errorf("it is weak by %v", weak)
+	}
+	line = Parse([]byte(`Defaults env_keep+="BASH_ENV LC_ALL", env_keep+="TZ", env_keep-="BASH_ENV"`))[0]
+	if weak := Weak(line.Defaults.Settings); len(weak) != 0 {
+		t.Errorf("it is weak by %v", weak)
 	}
 }
 
@@ -59,7 +101,11 @@ func TestDefaultsThatCannotBeReadAreTakenForTheWorst(t *testing.T) {
 // What undoes a weakness must itself be none.
 func TestWhatUndoesAWeaknessIsNoWeakness(t *testing.T) {
 	for name, w := range weaknesses() {
-		line := Parse([]byte("Defaults " + w.cure))[0]
+		cure := w.undoes(Setting{Name: name, Op: "+=", Value: "BASH_ENV LANG"})
+		if cure == "" {
+			continue
+		}
+		line := Parse([]byte("Defaults " + cure))[0]
 		if line.Sort != DefaultsLine || line.Defaults.Settings[0].Name != name {
 			t.Errorf("the cure of %s is read as %+v", name, line)
 		}

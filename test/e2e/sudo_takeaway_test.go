@@ -166,6 +166,24 @@ func TestDefaultsThatWeakenSudoAreUndone(t *testing.T) {
 			d.converged(t)
 		}
 	}
+	// Those by which sudo, as root, goes by what the user can put there.
+	astray := []string{
+		"lecture_file=/etc/shadow", "logfile=/home/user/log", "env_file=/home/user/env", "runchroot=*", "env_keep+=BASH_ENV", "secure_path=/home/user/bin\\\\:/usr/bin",
+		"umask=0000", "timestampdir=/tmp/ts", "iolog_dir=/tmp/io", "mailerpath=/tmp/m", "editor=/tmp/vi", "timestamp_timeout=99999999",
+	}
+	for _, place := range []string{"/etc/sudoers.d/50-x", "/etc/sudoers"} {
+		d.restore(t)
+		for _, one := range astray {
+			if place == "/etc/sudoers" {
+				d.sh(t, fmt.Sprintf("sed -i '1i Defaults %s' /etc/sudoers", one))
+			} else {
+				d.sh(t, fmt.Sprintf("printf '%%b\\n' 'Defaults %s' >> %s", one, place))
+			}
+		}
+		d.apply(t, onlyDomainAdmins).wants(t, map[policy.ID]converge.State{"sudo/allow": converge.Corrected})
+		d.wantsSudo(t)
+		d.converged(t)
+	}
 	// sudo's own word for those that cannot be tried so simply.
 	d.restore(t)
 	d.sh(t, `sed -i '1i Defaults targetpw, rootpw, !env_reset, timestamp_timeout = -1, setenv' /etc/sudoers`)

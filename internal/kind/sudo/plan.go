@@ -197,6 +197,9 @@ func (p *plan) cures() (cures []string) {
 			continue
 		}
 		for _, cure := range slices.Concat(line.Weakens(p.judge.allowsAll), line.Hinders(p.judge.meets)) {
+			if cure == "" {
+				continue // what sudo says of everybody tells of it
+			}
 			cure = "Defaults" + line.Defaults.Scope + " " + cure
 			if !slices.Contains(cures, cure) {
 				cures = append(cures, cure)
