@@ -168,12 +168,19 @@ func getent(ctx context.Context, s *system.System, database string, keys ...stri
 	return out.Stdout, nil
 }
 
-// GroupsOf are the names of all groups that an account is in (id(1)).
+// ErrNoAccount is the error of a question about an account that nobody knows.
+var ErrNoAccount = errors.New("no such user")
+
+// GroupsOf are the names of all groups that an account is in (id(1)). The error is
+// ErrNoAccount when there is no such account.
 func GroupsOf(ctx context.Context, s *system.System, name string) ([]string, error) {
 	// -z, for names of groups from a directory may hold blanks.
 	out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"id", "-Gnz", "--", name}, ReadOnly: true, Timeout: patience})
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell the groups of %q: %w", name, err)
+	}
+	if len(out.Stdout) == 0 && strings.HasSuffix(strings.TrimSpace(string(out.Stderr)), ErrNoAccount.Error()) {
+		return nil, fmt.Errorf("cannot tell the groups of %q: %w", name, ErrNoAccount)
 	}
 	// id exits with 1, too, when a group has no name; it then prints its number.
 	if len(out.Stdout) == 0 || out.Stdout[len(out.Stdout)-1] != 0 && strings.ContainsAny(string(out.Stdout), "\n") {

@@ -101,6 +101,9 @@ func (j *judge) allowsUser(name string) bool {
 	if !known && len(j.groups) > 0 {
 		groups, err := j.memberships(name)
 		allowed = err == nil && slices.ContainsFunc(groups, func(g string) bool { return containsFold(j.groups, g) })
+		if errors.Is(err, facts.ErrNoAccount) {
+			err = nil // and should somebody come by that name, the policy says what they may
+		}
 		if errors.Is(err, errSilent) && j.isLocal(name) {
 			err = nil // what the directory allows, its own line in the agent's file still grants
 		}
