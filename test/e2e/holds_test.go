@@ -27,7 +27,7 @@ func belongings() map[string]who {
 	return map[string]who{
 		"/etc/soe-agent": everybody, "/etc/soe-agent/agent.toml": everybody,
 		"/etc/soe-agent/policy.d": everybody, `/etc/soe-agent/policy\.d/.*\.toml`: everybody,
-		"/usr/share/soe-agent": everybody, "/usr/share/soe-agent/policy.d": everybody, `/usr/share/soe-agent/policy\.d/.*\.toml`: everybody,
+		"/usr/share/soe-agent": everybody, "/usr/share/soe-agent/policy.d": everybody, `/usr/share/soe-agent/policy\.d/.*\.toml`: everybody, "/usr/share/soe-agent/systemd": everybody, "/usr/share/soe-agent/systemd/50-newer.conf": everybody,
 		"/usr/bin/soe-agent": everybody,
 
 		"/var/lib/soe-agent": root, "/var/lib/soe-agent/.*": root, // and all below it, whatever its mode

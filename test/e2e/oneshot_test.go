@@ -84,7 +84,7 @@ func TestAnAppliedPolicyThatWasPublishedIsTheLastGoodOneWithoutTheDaemonToo(t *t
 	w.MustExec(t, "systemctl", "start", "soe-agent")
 	w.until(t, "the daemon keeps the last good policy", func() bool {
 		s, _ := w.status(t)
-		return s.Serial == 7
+		return s.Serial == 7 && !w.fails(t, "busctl", "status", "org.soeagent.Agent1")
 	})
 	if o := w.oneShot(t, "apply", "--only", "dropin"); o.Policy.Serial != 7 {
 		t.Errorf("the daemon applies serial %d: %s", o.Policy.Serial, o.Stderr)
