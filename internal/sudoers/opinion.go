@@ -28,6 +28,9 @@ func Opinion(ctx context.Context, runner system.Runner) ([]Spec, error) {
 	out, err := runner.Run(ctx, system.Command{Argv: []string{"cvtsudoers", "-f", "json", Main}, ReadOnly: true})
 	if err == nil && out.ExitCode != 0 {
 		err = errors.New(out.LastLine())
+		if len(out.Stderr) > 0 {
+			err = errors.New(firstLine(string(out.Stderr)))
+		}
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot have cvtsudoers read the sudoers files: %w", err)

@@ -73,6 +73,43 @@ func TestWhoeverIsAllowedBecomesRootWhateverOthersDeny(t *testing.T) {
 	}
 }
 
+// Each gives the user everything, in a way that is easily read otherwise than sudo does.
+func TestWhatOnlyLooksLikeADenialOrIsReadFromElsewhereIsTakenBack(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.sh(t, "sed -i '/^[#%]/d' /etc/sudoers.d/01-ws-admin-user; sed -i '/^%sudo/d' /etc/sudoers")
+	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
+	d.keep(t)
+	for name, setup := range map[string]string{
+		"a host in quotes":             dropin("zzz", `user ALL, "x=!y" = ALL`+"\nALL, !dadmin, !root ALL=(ALL, !root) !ALL"),
+		"whom it is run as, in quotes": dropin("zzz", `user ALL = (root, "a)!b") ALL`+"\nALL, !root ALL=(ALL, !root) !ALL"),
+		"that in the main file":        appended(`user ALL = (root, "a)!b") ALL`),
+		"a denial of nobody":           dropin("zzz", `user ALL = (ALL:ALL) ALL`+"\n"+`user ALL = ("ALL":"ALL") !ALL`),
+		"an alias that is there":       dropin("10-a", "User_Alias ADM = user") + dropin("20-b", "User_Alias ADM = dadmin") + dropin("zzz", "ADM ALL=(ALL) NOPASSWD: ALL"),
+		"a file of the host's":         appended("@include /opt/more.%h") + `echo 'user ALL=(ALL) NOPASSWD: ALL' > /opt/more.$(hostname -s); chmod 440 /opt/more.*`,
+	} {
+		d.restore(t)
+		d.sh(t, setup)
+		if !d.becomesRoot(t, box.DesktopUser) {
+			t.Errorf("%s: it gives nothing to begin with", name)
+		}
+		o := d.apply(t, onlyDomainAdmins)
+		o.wants(t, map[policy.ID]converge.State{"sudo/allow": converge.Corrected})
+		if d.becomesRoot(t, box.DesktopUser) || !d.becomesRoot(t, box.DomainAdmin) {
+			t.Errorf("%s: the user is still root, or the administrator is not: %s", name, o.resource("sudo/allow").Reason)
+		}
+		d.wantsWorkingSudo(t)
+		d.converged(t)
+	}
+	// Where nothing includes the directory there is no denial, and no grant that it would undo.
+	d.restore(t)
+	d.sh(t, "sed -i '/^@includedir/d' /etc/sudoers\n"+appended("%domain-admins ALL=(ALL) ALL\nuser ALL=(ALL) NOPASSWD: ALL"))
+	o := d.apply(t, onlyDomainAdmins)
+	if r := o.resource("sudo/allow"); r.State != converge.Failed || !strings.Contains(r.Reason, "does not include") || d.becomesRoot(t, box.DesktopUser) || !d.becomesRoot(t, box.DomainAdmin) {
+		t.Errorf("without the directory it is %s: %s\n%s", r.State, r.Reason, d.MustReadFile(t, "/etc/sudoers"))
+	}
+}
+
 // What keeps the agent, which has no terminal, or root from sudo keeps nobody else from it.
 func TestGrantsAreTakenBackWhereSudoWantsATerminalOrNoRoot(t *testing.T) {
 	t.Parallel()

@@ -76,6 +76,36 @@ func TestWhatADirectoryGrantsIsNotCompliantAndItsSourceIsNamed(t *testing.T) {
 	d.converged(t)
 }
 
+// sudo lists the rules of every source, and asks not every one: what the user can do counts.
+func TestWhatEndsTheSearchOfSudoDecidesWhetherARuleOfTheDirectoryCounts(t *testing.T) {
+	t.Parallel()
+	d := withSSS(t)
+	d.sh(t, "sed -i '/^[#%]/d' /etc/sudoers.d/01-ws-admin-user")
+	d.serves(t, aRule("all", "sudoUser: user", "sudoRunAsUser: ALL", "sudoCommand: ALL"))
+	for line, want := range map[string]struct {
+		state converge.State
+		root  bool
+		why   string
+	}{
+		"sudoers: sss files":                                  {converge.Compliant, false, ""},
+		"sudoers: sss [SUCCESS=return] files":                 {converge.Failed, true, "user can still use sudo"},
+		"SUDOERS: SSS [success=RETURN] Files\nsudoers: files": {converge.Failed, true, "user can still use sudo"},
+		"sudoers: files sss":                                  {converge.Failed, true, "user can still use sudo"},
+		"sudoers: files [SUCCESS=return] sss":                 {converge.Compliant, false, ""},
+		"sudoers: sss [NOTFOUND=return] files":                {converge.Unknown, false, "[NOTFOUND=return]"},
+	} {
+		d.sh(t, "sed -i '/^sudoers:/Id' /etc/nsswitch.conf; printf '"+line+"\\n' >> /etc/nsswitch.conf")
+		d.apply(t, onlyDomainAdmins)
+		r := d.plan(t).resource("sudo/allow")
+		if r.State != want.state || !strings.Contains(r.Reason, want.why) {
+			t.Errorf("%s: it is %s: %s", line, r.State, r.Reason)
+		}
+		if got := d.becomesRoot(t, box.DesktopUser); got != want.root {
+			t.Errorf("%s: that the user is root is %t", line, got)
+		}
+	}
+}
+
 // While the directory is silent local grants are taken back, and what is left is unknown.
 func TestWhileADirectoryIsSilentLocalGrantsAreTakenBackAllTheSame(t *testing.T) {
 	t.Parallel()

@@ -109,9 +109,8 @@ func (k *Kind) suspects(p *plan, elsewhere bool) (lines []sudoers.Placed, err er
 	for _, line := range tree.Lines {
 		behind = behind || line.File == denialPath
 		place := fmt.Sprintf("%s:%d", line.File, line.First)
-		_, managed := k.policy.Lookup(policy.NewID("dropin", line.File))
 		switch {
-		case line.Text == "", seen[place], managed, !editable(line.File) && (!elsewhere || !behind || Owns(line.File)):
+		case line.Text == "", seen[place], k.isPolicys(line), !editable(line.File) && (!elsewhere || !behind || Owns(line.File)):
 		case line.Sort == sudotext.IncludeDir && path.Clean(line.Path) == sudoers.Dir:
 		default:
 			seen[place] = true
@@ -119,6 +118,20 @@ func (k *Kind) suspects(p *plan, elsewhere bool) (lines []sudoers.Placed, err er
 		}
 	}
 	return lines, nil
+}
+
+// isPolicys says whether a line is in a file of the policy's, or includes one.
+func (k *Kind) isPolicys(line sudoers.Placed) bool {
+	return slices.ContainsFunc(policy.Of[policy.Dropin](k.policy), func(d policy.Want[policy.Dropin]) bool {
+		name := "/" + d.ID.Name()
+		switch line.Sort {
+		case sudotext.Include:
+			return name == line.File || name == path.Clean(line.Path)
+		case sudotext.IncludeDir:
+			return name == line.File || path.Dir(name) == path.Clean(line.Path)
+		}
+		return name == line.File
+	})
 }
 
 // reaches says whether sudo reads the denial.

@@ -214,7 +214,7 @@ func (k *Kind) secondOpinion(ctx context.Context, p *plan) ([]string, error) {
 		case line.File == denialPath && line.OnlyDenies():
 			denial = line.Users
 		}
-		something = something || (behind && line.File != denialPath)
+		something = something || (behind && line.File != denialPath && line.Text != "")
 		behind = behind || len(denial) > 0
 	}
 	if !something {
