@@ -59,6 +59,9 @@ var pureWords = strings.Fields(`polkit addRule addAdminRule log function if else
 	Result YES NO AUTH_SELF AUTH_SELF_KEEP AUTH_ADMIN AUTH_ADMIN_KEEP NOT_HANDLED
 	id lookup user groups isInGroup isInNetGroup local active session seat indexOf`)
 
+// reachingWords are those by which a text gets at what it does not name.
+var reachingWords = strings.Fields(`eval Function constructor this globalThis _ruleFuncs apply call with import`)
+
 // pureMethods are those of texts that have no memory; with what is looked up they make of one
 // answer many.
 var pureMethods = strings.Fields(`startsWith endsWith includes match search test slice substr substring split length toLowerCase toUpperCase lastIndexOf charAt trim`)
@@ -141,13 +144,14 @@ func (t *jsText) at(i int) string {
 // dependsOn is what a text may go by, one word or sign of it, that polkit cannot be asked
 // with; "" is nothing.
 func dependsOn(content []byte) string {
-	if !addsRules.Match(jsComments.ReplaceAll(content, nil)) {
-		return "" // it names administrators, and those who are asked first are the agent's
-	}
 	t := readText(content)
-	for i := range t.tokens {
-		if !t.pure(i) {
-			return t.tokens[i]
+	// Where it only names administrators it may go by what it likes: those who are asked first
+	// are the agent's. It could add rules by a word that it computes, all the same.
+	namesOnly := !slices.Contains(t.tokens, "addRule")
+	for i, token := range t.tokens {
+		reaches := token == "[" || slices.Contains(reachingWords, token) || t.at(i-1) == "=" && token == "polkit"
+		if !t.pure(i) && (reaches || !namesOnly) || token == "polkit" && t.at(i+1) != "." && t.at(i-1) != "." {
+			return token
 		}
 	}
 	return ""

@@ -50,6 +50,14 @@ func TestATextThatGoesByMoreThanPolkitCanBeAskedWithIsKnown(t *testing.T) {
 		}
 	}
 	for _, text := range []string{
+		`this["pol" + "kit"]["add" + "Rule"](f);`, `polkit["addRule"](f);`, `var p = polkit; p["add" + "Rule"](f);`, `polkit._ruleFuncs.push(f);`, `eval("polkit.add" + "Rule(f)");`,
+		`polkit.addAdminRule(eval("x"));`, `[polkit][0].addRule(f);`,
+	} {
+		if dependsOn([]byte(text)) == "" {
+			t.Errorf("it is taken for one that adds no rules: %s", text)
+		}
+	}
+	for _, text := range []string{
 		`if (action.id == "org.freedesktop.systemd1.manage-units" && action.lookup("unit") == "pcoip.service")` + yes,
 		`if (action.id == "x.y" && ["start", "stop"].indexOf(action.lookup("verb")) >= 0)` + yes,
 		`var unit = action.lookup("unit"); if (unit == "a.service" || unit == 'b.service')` + yes + ` else { return polkit.Result.NOT_HANDLED; }`,

@@ -46,7 +46,7 @@ func (k *Kind) looseFiles() (mend []loose, stuck []string) {
 			}
 			return false
 		case own[info.UID] && info.Mode&0o022 == 0:
-		case name == polkitTop || strings.HasPrefix(name, polkitTop+"/"):
+		case name == polkitTop || strings.HasPrefix(name, polkitTop+"/") && k.editable(name): // or two would mend it in turn
 			mend = append(mend, loose{name, info})
 		default:
 			stuck = append(stuck, fmt.Sprintf("others than root may write %s, by which polkit decides; do chown root and chmod go-w", name))

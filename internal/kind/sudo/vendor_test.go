@@ -2,7 +2,7 @@ package sudo
 
 import (
 	"context"
-	"crypto/md5" //nolint:gosec // as dpkg does
+	"crypto/md5"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -37,8 +37,12 @@ func TestAnActionThatAFileOfNoPackageOpensIsTakenBackAndAVendorsIsNot(t *testing
 		"/var/lib/dpkg/info/y.md5sums":       "MD5  usr/share/polkit-1/actions/a.policy\n",
 	})
 	installed := []system.Action{
-		{ID: "com.example.site", Any: 5}, {ID: "com.example.two", Any: 2, Active: 3}, {ID: "com.example.closed", Any: 2, Active: 4},
-		{ID: "org.freedesktop.login1.reboot", Any: 5}, {ID: "com.example.lamp", Active: 5, Program: "/usr/libexec/gsd-backlight-helper"}, {ID: execAction, Any: 5},
+		{ID: "com.example.site", Any: 5},
+		{ID: "com.example.two", Any: 2, Active: 3},
+		{ID: "com.example.closed", Any: 2, Active: 4},
+		{ID: "org.freedesktop.login1.reboot", Any: 5},
+		{ID: "com.example.lamp", Active: 5, Program: "/usr/libexec/gsd-backlight-helper"},
+		{ID: execAction, Any: 5},
 	}
 	both := []string{"com.example.site", "com.example.two"}
 	for what, test := range map[string]struct {
@@ -115,7 +119,7 @@ func TestWhatPolkitDecidesByIsRootsToWrite(t *testing.T) {
 
 func md5sum(t *testing.T, root, list, content string) {
 	t.Helper()
-	sum := md5.Sum([]byte(content)) //nolint:gosec // as dpkg does
+	sum := md5.Sum([]byte(content))
 	s := hex.EncodeToString(sum[:]) + "  usr/share/polkit-1/actions/a.policy\n"
 	if err := os.WriteFile(filepath.Join(root, list), []byte(s), 0o600); err != nil {
 		t.Fatal(err)
