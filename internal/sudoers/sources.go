@@ -121,7 +121,7 @@ func inForce(sources []source, of [][]Entry, old bool) ([]Entry, error) {
 		return slices.Concat(first, rest, Listing{Entries: first}.Granted()), nil
 	case sources[0].ifFound:
 		return slices.Concat(rest, first), nil
-	case sources[0].ifNotFound && len(rest) > 0 && !settles(first, old):
+	case sources[0].ifNotFound && len(rest) > 0 && !settles(first):
 		return nil, fmt.Errorf("after %s, %s has [NOTFOUND=return], by which sudo does not always ask the sources behind it; take that out", sources[0].name, nsswitch)
 	case sources[0].ifNotFound && old && !(Listing{Entries: first}).Administers():
 		return first, nil // it denies all, and that ends it
@@ -131,7 +131,7 @@ func inForce(sources []source, of [][]Entry, old bool) ([]Entry, error) {
 
 // settles says whether a source has something to say of every command, such that it is
 // known whether sudo goes on to the next.
-func settles(entries []Entry, old bool) bool {
+func settles(entries []Entry) bool {
 	if len(entries) == 0 {
 		return false
 	}

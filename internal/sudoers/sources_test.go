@@ -41,7 +41,7 @@ func (m memory) ReadFile(name string) ([]byte, error) { return []byte(m.files[na
 
 type sudoOf string
 
-func (s sudoOf) Run(_ context.Context, c system.Command) (system.Output, error) {
+func (s sudoOf) Run(context.Context, system.Command) (system.Output, error) {
 	return system.Output{Stdout: []byte("Sudo version " + string(s) + "\nSudoers policy plugin version 1\n")}, nil
 }
 
