@@ -81,6 +81,8 @@ func TestWhatPolkitGivesByWhateverTextIsTakenBack(t *testing.T) {
 		"an interpreter":                  {vendorPolkit + "50-x.rules", rule(`action.id == "` + exec + `" && action.lookup("program") == "/usr/bin/python3"`), exec + " --detail program /usr/bin/python3", true},
 		"any unit to be started":          {polkitRules + "50-x.rules", rule(`action.id == "` + units + `" && action.lookup("verb") == "start"`), units + " --detail verb start --detail unit x.service", false},
 		"an action file for anyone":       {actionOpen, anAction("org.example.open", defaults("yes", "yes", "yes"), `<annotate key="org.freedesktop.policykit.exec.path">/usr/bin/bash</annotate>`), "org.example.open", true},
+		"an action of no package's":       {actionOpen, anAction("com.example.any", defaults("yes", "yes", "yes"), ""), "com.example.any", true},
+		"a listed action opened":          {actionOpen, anAction("org.freedesktop.home1.update-home", defaults("yes", "yes", "yes"), ""), "org.freedesktop.home1.update-home", true},
 		"an action that implies":          {actionOpen, anAction("org.example.open", defaults("yes", "no", "no"), `<annotate key="org.freedesktop.policykit.imply">`+units+`</annotate>`), units, true},
 		"a verb that is not start":        {polkitRules + "50-x.rules", rule(`action.id == "` + units + `" && action.lookup("verb") == "restart"`), units + " --detail verb restart --detail unit x.service", false},
 		"a unit without a file":           {polkitRules + "50-x.rules", rule(`action.id == "` + units + `" && action.lookup("unit") == "desk.service"`), units + " --detail verb start --detail unit desk.service", false},
