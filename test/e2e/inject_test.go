@@ -93,8 +93,10 @@ run = ["/bin/false"]
 			t.Fatalf("nothing of %s has drifted, and this test shows nothing of it: %v", kind, truth)
 		}
 	}
-	faults := []string{"openat2:error=EIO", "openat:error=EMFILE", "newfstatat:error=EIO", "statx,fstat:error=ENOMEM", "read:error=EIO", "getdents64:error=EIO",
-		"readlinkat,readlink:error=EIO", "execve:error=EIO", "connect:error=EACCES", "mmap:error=ENOMEM", "pread64:error=EIO", "clone,clone3,vfork:error=EAGAIN"}
+	faults := []string{
+		"openat2:error=EIO", "openat:error=EMFILE", "newfstatat:error=EIO", "statx,fstat:error=ENOMEM", "read:error=EIO", "getdents64:error=EIO",
+		"readlinkat,readlink:error=EIO", "execve:error=EIO", "connect:error=EACCES", "mmap:error=ENOMEM", "pread64:error=EIO", "clone,clone3,vfork:error=EAGAIN",
+	}
 	begun, runs, told := time.Now(), 0, 0
 	for n := 1; time.Since(begun) < *injectFor; n = n + 1 + n/3 {
 		for _, fault := range faults {

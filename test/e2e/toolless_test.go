@@ -20,10 +20,14 @@ func TestWhatLeavesThePolicyWithoutItsToolsIsGoneOrNamedAndAPurgeEnds(t *testing
 	before := settings()
 	const tools = "dconf gsettings useradd userdel usermod groupadd groupdel groupmod gpasswd chage rpm rpmkeys dnf yum yum-config-manager systemctl systemd-run sysctl timedatectl udevadm modprobe restorecon visudo sudo cvtsudoers pkaction pkcheck"
 	for _, without := range []struct{ how, take, give string }{
-		{"fails", "for t in " + tools + "; do printf '#!/bin/sh\necho it is broken >&2\nexit 1\n' >/usr/local/sbin/$t; chmod 755 /usr/local/sbin/$t; done",
-			"for t in " + tools + "; do rm /usr/local/sbin/$t; done"},
-		{"is not there", "for t in " + tools + "; do p=/usr/bin/$t; [ -e $p ] || p=/usr/sbin/$t; [ ! -e $p ] || mv $p $p.away; done",
-			"for p in /usr/bin/*.away /usr/sbin/*.away; do mv $p ${p%.away}; done"},
+		{
+			"fails", "for t in " + tools + "; do printf '#!/bin/sh\necho it is broken >&2\nexit 1\n' >/usr/local/sbin/$t; chmod 755 /usr/local/sbin/$t; done",
+			"for t in " + tools + "; do rm /usr/local/sbin/$t; done",
+		},
+		{
+			"is not there", "for t in " + tools + "; do p=/usr/bin/$t; [ -e $p ] || p=/usr/sbin/$t; [ ! -e $p ] || mv $p $p.away; done",
+			"for p in /usr/bin/*.away /usr/sbin/*.away; do mv $p ${p%.away}; done",
+		},
 	} {
 		d.apply(t, d.repository()+onlyDomainAdmins+`
 [system]

@@ -138,7 +138,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	want := wants[0]
 	allow := allowed(want.Spec)
-	ctx, end := k.whileFilesStay(ctx)
+	ctx, end := k.whileFilesStay(ctx, append(ruleDirs(), sudoers.Dir)...)
 	defer end()
 	// Who is there is asked when it must be: what the files say needs nobody's answer.
 	people := k.askForPeople()
@@ -357,7 +357,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 		switch {
 		case err != nil:
 		case r.ID == polkitID:
-			inTime, cancel := k.whileFilesStay(ctx)
+			inTime, cancel := k.whileFilesStay(ctx, sudoers.Dir) // polkit's own are what is changed
 			hurried, enough := inTime, func() {}
 			if converge.Hurries(ctx) {
 				hurried, enough = context.WithTimeout(inTime, patienceInHurry)
