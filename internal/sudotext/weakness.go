@@ -80,7 +80,7 @@ const longest = 24 * 60
 
 func lastsForLong(s Setting) bool {
 	minutes, err := strconv.ParseFloat(s.Value, 64)
-	return !s.Negated && (err != nil && s.Value != "" || minutes < 0 || minutes > longest)
+	return !s.Negated && err == nil && (minutes < 0 || minutes > longest) // sudo passes over what is no number
 }
 
 func letsOthersWrite(s Setting) bool {
