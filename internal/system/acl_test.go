@@ -2,6 +2,7 @@ package system_test
 
 import (
 	"encoding/binary"
+	"errors"
 	"os"
 	"path/filepath"
 	"testing"
@@ -53,6 +54,23 @@ func TestAnACLIsToldAndTakenAway(t *testing.T) {
 	}
 	if info := inspect(); info.ACL || info.Mode != 0o640 {
 		t.Errorf("once mode and owner are set: %+v", info)
+	}
+}
+
+// Whoever an access control list lets write is somebody else, whatever the mode says of the group.
+func TestWhatAnACLLetsOthersWriteIsNotTrusted(t *testing.T) {
+	const name = "/etc/soe-agent/policy.d/50-site.toml"
+	for _, loose := range []string{name, "/etc/soe-agent/policy.d", "/etc/soe-agent"} {
+		root := t.TempDir()
+		put(t, root, name, "schema = 1")
+		files := open(t, root, nil, nil)
+		if _, _, err := system.Trusted(files, name, 0); err != nil {
+			t.Fatal(err)
+		}
+		setACL(t, filepath.Join(root, loose), "system.posix_acl_access")
+		if _, _, err := system.Trusted(files, name, 0); !errors.Is(err, system.ErrUnsafe) {
+			t.Errorf("with a list on %s: %v", loose, err)
+		}
 	}
 }
 
