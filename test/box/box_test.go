@@ -182,6 +182,7 @@ func TestAThinImageHasWhatAWSLeaves(t *testing.T) {
 	}
 	// polkitd reads the rule only if it can be parsed, and says so.
 	b.MustExec(t, "systemctl", "start", "polkit.service")
+	b.MustExec(t, "journalctl", "--sync")
 	if got := b.MustExec(t, "journalctl", "-u", "polkit", "--grep", "rror|Loading rules", "--no-pager", "-o", "cat"); strings.Contains(got, "rror") {
 		t.Errorf("polkit says %s", got)
 	}
