@@ -51,7 +51,7 @@ func TestAGrantIsTakenBackWithinSecondsWhoeverDoesNotAnswer(t *testing.T) {
 		took := w.takesBack(t)
 		atStart := w.takesBack(t, restart)
 		t.Logf("%s does not answer: rights live for %s, and while the agent starts for %s", silent.who, took, atStart)
-		if took > 12*time.Second || atStart > 15*time.Second {
+		if took > 20*time.Second || atStart > 20*time.Second { // 9 and 11 on a machine that does nothing else
 			t.Errorf("%s does not answer: they live for %s, and while the agent starts for %s", silent.who, took, atStart)
 		}
 		w.MustExec(t, "sh", "-c", silent.goesOn)

@@ -79,11 +79,11 @@ var errOvertaken = errors.New("files that give rights have changed meanwhile")
 // answer.
 const lookOut = 500 * time.Millisecond
 
-// whileFilesStay returns a context that ends when a file that gives rights changes, an account's
-// or one in some directories: a new grant waits for no answer that is about the old ones.
-func (k *Kind) whileFilesStay(ctx context.Context, dirs ...string) (context.Context, context.CancelFunc) {
+// whileFilesStay returns a context that ends when a file that gives rights changes, be it by the
+// agent itself: a new grant waits for no answer that is about the old ones.
+func (k *Kind) whileFilesStay(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
-	before := k.filesState(dirs)
+	before := k.filesState()
 	over := make(chan struct{})
 	go func() {
 		defer close(over)
@@ -94,7 +94,7 @@ func (k *Kind) whileFilesStay(ctx context.Context, dirs ...string) (context.Cont
 			case <-ctx.Done():
 				return
 			case <-ticker.C:
-				if k.filesState(dirs) != before {
+				if k.filesState() != before {
 					cancel(errOvertaken)
 				}
 			}
@@ -104,7 +104,7 @@ func (k *Kind) whileFilesStay(ctx context.Context, dirs ...string) (context.Cont
 }
 
 // filesState is another one whenever a file is by which somebody may have got a right.
-func (k *Kind) filesState(dirs []string) string {
+func (k *Kind) filesState() string {
 	var state strings.Builder
 	add := func(name string, info system.Info, err error) {
 		fmt.Fprintf(&state, "%q %d %d %d %v\n", name, info.Size, info.Inode, info.Changed.UnixNano(), err)
@@ -113,7 +113,7 @@ func (k *Kind) filesState(dirs []string) string {
 		info, err := k.files.Stat(name)
 		add(name, info, err)
 	}
-	for _, dir := range dirs {
+	for _, dir := range append(ruleDirs(), sudoers.Dir) {
 		entries, err := k.files.Entries(dir)
 		add(dir, system.Info{}, err)
 		for _, name := range slices.Sorted(maps.Keys(entries)) {

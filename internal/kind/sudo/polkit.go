@@ -289,7 +289,11 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 		}
 	}
 	for range maxRounds {
-		g := k.polkitGrants(ctx, allow, people)
+		stays, end := k.whileFilesStay(ctx) // until this writes the next
+		inTime, enough := context.WithTimeout(stays, patienceInRepair)
+		g := k.polkitGrants(inTime, allow, people)
+		enough()
+		end()
 		if err := k.Since(mark); err != nil || !g.change() {
 			return errors.Join(g.err, err, peopleErr) // a judgement by half of what there is may take from the allowed
 		}

@@ -41,6 +41,7 @@ const trusted = 10 * time.Minute
 const (
 	patienceBeforeRepair = time.Second
 	patienceInHurry      = 200 * time.Millisecond
+	patienceInRepair     = 3 * time.Second // with polkit alone, once its own file is right
 	peoplePatience       = 3 * time.Second // of logind, and of the directory about homes
 )
 
@@ -138,7 +139,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	want := wants[0]
 	allow := allowed(want.Spec)
-	ctx, end := k.whileFilesStay(ctx, append(ruleDirs(), sudoers.Dir)...)
+	ctx, end := k.whileFilesStay(ctx)
 	defer end()
 	// Who is there is asked when it must be: what the files say needs nobody's answer.
 	people := k.askForPeople()
@@ -357,14 +358,12 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 		switch {
 		case err != nil:
 		case r.ID == polkitID:
-			inTime, cancel := k.whileFilesStay(ctx, sudoers.Dir) // polkit's own are what is changed
-			hurried, enough := inTime, func() {}
+			hurried, enough := ctx, func() {}
 			if converge.Hurries(ctx) {
-				hurried, enough = context.WithTimeout(inTime, patienceInHurry)
+				hurried, enough = context.WithTimeout(ctx, patienceInHurry)
 			}
 			err = k.repairPolkit(hurried, allow)
 			enough()
-			cancel()
 		case r.ID == groupsID:
 			err = k.repairGroups(ctx, wants[0].Spec)
 		default:
