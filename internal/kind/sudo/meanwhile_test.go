@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -18,12 +19,12 @@ import (
 // meanwhile does something before one of the commands that are run.
 type meanwhile struct {
 	system.Runner
-	before int // the number of the command
+	before atomic.Int64 // how many commands until then
 	do     func()
 }
 
 func (m *meanwhile) Run(ctx context.Context, c system.Command) (system.Output, error) {
-	if m.before--; m.before == 0 {
+	if m.before.Add(-1) == 0 {
 		m.do()
 	}
 	return m.Runner.Run(ctx, c)
@@ -46,15 +47,16 @@ func TestWhatSomebodyWritesDuringARepairIsNotLost(t *testing.T) {
 				t.Fatalf("%v: %+v", err, drifted)
 			}
 			file := filepath.Join(m.Root, name)
-			during := &meanwhile{k.system.Runner, before, func() {
+			during := &meanwhile{Runner: k.system.Runner, do: func() {
 				old, _ := os.ReadFile(file)
 				if err := os.WriteFile(file, append(old, line...), 0o600); err != nil {
 					t.Error(err)
 				}
 			}}
+			during.before.Store(int64(before))
 			k.system.Runner = during
 			k.Repair(t.Context(), drifted[:1])
-			if during.before > 0 {
+			if during.before.Load() > 0 {
 				break // it takes no more commands
 			}
 			if got := read(t, m.Root, name); !strings.Contains(got, line) {
