@@ -21,18 +21,23 @@ type meanwhile struct {
 	system.Runner
 	before atomic.Int64 // how many commands until then
 	do     func()
+	breaks bool // and sudo does not work from then on
 }
 
 func (m *meanwhile) Run(ctx context.Context, c system.Command) (system.Output, error) {
 	if m.before.Add(-1) == 0 {
 		m.do()
 	}
+	if m.breaks && m.before.Load() <= 0 && c.Argv[0] == "sudo" {
+		return system.Output{ExitCode: 1, Stderr: []byte("sudo: no valid sudoers sources found, quitting\n")}, nil
+	}
 	return m.Runner.Run(ctx, c)
 }
 
 func TestWhatSomebodyWritesDuringARepairIsNotLost(t *testing.T) {
 	const theirs, line = sudoers.Dir + "/50-theirs", "alice ALL = (ALL) /usr/bin/id\n"
-	for _, name := range []string{theirs, sudoers.Main} {
+	for i, name := range []string{theirs, sudoers.Main, theirs, sudoers.Main} {
+		breaks := i > 1 // what was written is put back then
 		for before := 1; ; before++ {
 			main := map[string]string{}
 			if name == theirs {
@@ -47,7 +52,7 @@ func TestWhatSomebodyWritesDuringARepairIsNotLost(t *testing.T) {
 				t.Fatalf("%v: %+v", err, drifted)
 			}
 			file := filepath.Join(m.Root, name)
-			during := &meanwhile{Runner: k.system.Runner, do: func() {
+			during := &meanwhile{Runner: k.system.Runner, breaks: breaks, do: func() {
 				old, _ := os.ReadFile(file)
 				if err := os.WriteFile(file, append(old, line...), 0o600); err != nil {
 					t.Error(err)

@@ -16,19 +16,16 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// repairSudo does what the files say by themselves, and then what only sudo can tell of them.
+// repairSudo does what the files say by themselves. Where that is nothing it does what only
+// sudo can tell of them; otherwise the look that follows, which asks sudo about everybody, finds that.
 func (k *Kind) repairSudo(ctx context.Context, want policy.Sudo) error {
 	p, err := k.plan(ctx, want)
 	if err != nil {
 		return err
 	}
 	dead, err := k.carryOut(ctx, p)
-	if err != nil || dead != "" || p.silent {
+	if err != nil || dead != "" || p.silent || p.openDir != "" || len(p.changes()) > 0 {
 		return errors.Join(err, asError(dead))
-	}
-	p, err = k.plan(ctx, want)
-	if err != nil {
-		return err
 	}
 	soon, enough := context.WithTimeout(ctx, patienceBeforeRepair)
 	people, peopleErr := facts.People(soon, k.system) // whom they leave out the next look asks about
@@ -316,16 +313,20 @@ func (k *Kind) putBack(p *plan, before map[string]system.Kept) error {
 		if was := slices.IndexFunc(steps[:i], func(s edit) bool { return s.path == e.path }); was >= 0 {
 			errs = append(errs, k.system.Rights.WriteFile(e.path, steps[was].content, sudoersAttr()))
 		} else {
-			errs = append(errs, k.putBackOne(e.path, before[e.path]))
+			errs = append(errs, k.putBackOne(e, before[e.path]))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (k *Kind) putBackOne(name string, old system.Kept) error {
-	_, err := k.system.FS.Stat(name)
+// putBackOne leaves alone what is not what was written: somebody has written it since.
+func (k *Kind) putBackOne(e edit, old system.Kept) error {
+	name := e.path
+	now, err := sudoers.ReadFile(k.system.FS, name)
 	gone := errors.Is(err, fs.ErrNotExist)
 	switch {
+	case err == nil && !Owns(name) && !bytes.Equal(now, e.content):
+		return nil
 	case old.Info.Type == fs.ModeIrregular: // there was none
 		return k.system.Rights.Remove(name)
 	case gone && k.isAside(name):
