@@ -294,7 +294,7 @@ func (w *worker) run(ctx context.Context) {
 
 // restInFights is how long a worker rests after a walk that met what is contested. What
 // guards rights is mended in each such walk, so that it bounds what a fight costs.
-const restInFights = 700 * time.Millisecond
+const restInFights = 500 * time.Millisecond
 
 // walk walks what is dirty, to the end.
 func (w *worker) walk(ctx context.Context) (result converge.Result, whole bool) {
