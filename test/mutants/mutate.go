@@ -20,11 +20,13 @@ type mutant struct {
 }
 
 // turned are the operators that are mistaken for others.
-var turned = map[token.Token]token.Token{
-	token.EQL: token.NEQ, token.NEQ: token.EQL,
-	token.LSS: token.LEQ, token.LEQ: token.LSS, token.GTR: token.GEQ, token.GEQ: token.GTR,
-	token.LAND: token.LOR, token.LOR: token.LAND,
-	token.ADD: token.SUB, token.SUB: token.ADD,
+func turned() map[token.Token]token.Token {
+	return map[token.Token]token.Token{
+		token.EQL: token.NEQ, token.NEQ: token.EQL,
+		token.LSS: token.LEQ, token.LEQ: token.LSS, token.GTR: token.GEQ, token.GEQ: token.GTR,
+		token.LAND: token.LOR, token.LOR: token.LAND,
+		token.ADD: token.SUB, token.SUB: token.ADD,
+	}
 }
 
 // mutantsIn are all the mutants of a package.
@@ -69,7 +71,7 @@ func mutantsOf(file string, content []byte) ([]mutant, error) {
 	ast.Inspect(tree, func(node ast.Node) bool {
 		switch node := node.(type) {
 		case *ast.BinaryExpr:
-			if other, ok := turned[node.Op]; ok && !isText(node.X) && !isText(node.Y) {
+			if other, ok := turned()[node.Op]; ok && !isText(node.X) && !isText(node.Y) {
 				op := node.Op
 				add(node.OpPos, op.String()+" is "+other.String(), func() { node.Op = other }, func() { node.Op = op })
 			}

@@ -17,7 +17,9 @@ import (
 
 // mountFlags are options of which the kernel says whether they are in effect, each with the
 // one that takes it back (mount(8)).
-var mountFlags = map[string]string{"ro": "rw", "nosuid": "suid", "nodev": "dev", "noexec": "exec"}
+func mountFlags() map[string]string {
+	return map[string]string{"ro": "rw", "nosuid": "suid", "nodev": "dev", "noexec": "exec"}
+}
 
 // remount has a mount take in what its files say now, where it is: nothing is unmounted. What
 // would keep people from writing waits until nobody is logged in.
@@ -60,7 +62,7 @@ func (k *Kind) mountOptions(unit system.Unit) (map[string]bool, error) {
 	flags := map[string]bool{}
 	for option := range strings.SplitSeq(options, ",") {
 		option = strings.TrimSpace(option)
-		for flag, back := range mountFlags {
+		for flag, back := range mountFlags() {
 			switch option {
 			case flag:
 				flags[flag] = true
@@ -108,7 +110,7 @@ func (k *Kind) mountedAs(ctx context.Context, name string, r *converge.Resource)
 		if mounted == nil || !said || slices.Contains(mounted, flag) == want {
 			continue
 		}
-		word := map[bool]string{true: flag, false: mountFlags[flag]}
+		word := map[bool]string{true: flag, false: mountFlags()[flag]}
 		held := (*gently.Held)(nil)
 		if err := k.unnoticed(ctx, unit, unitName, gently.ConsentTo(k.policy, k.window, r.ID)); flag == "ro" && want && errors.As(err, &held) {
 			r.Wait(held.Until, unitName+" is mounted since before it changed, and "+held.Reason).Openly()

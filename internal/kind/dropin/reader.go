@@ -77,16 +77,18 @@ func systemdProgram(name string) []string {
 
 // nobodys are names of directories that look like those of others and that no program
 // reads, however often they are written to.
-var nobodys = map[string]string{
-	"iptables.d":    "iptables-services reads /etc/sysconfig/iptables, and Debian's iptables-persistent /etc/iptables/rules.v4",
-	"ip6tables.d":   "iptables-services reads /etc/sysconfig/ip6tables, and Debian's iptables-persistent /etc/iptables/rules.v6",
-	"dnf.conf.d":    "dnf reads /etc/dnf/dnf.conf alone",
-	"yum.conf.d":    "yum reads /etc/yum.conf alone",
-	"sudo.conf.d":   "sudo reads /etc/sudo.conf alone",
-	"resolv.conf.d": "the resolver reads /etc/resolv.conf alone",
-	"hosts.d":       "the resolver reads /etc/hosts alone",
-	"crontab.d":     "cron reads /etc/cron.d",
-	"sshd.d":        "sshd reads /etc/ssh/sshd_config, and what that includes",
+func nobodys() map[string]string {
+	return map[string]string{
+		"iptables.d":    "iptables-services reads /etc/sysconfig/iptables, and Debian's iptables-persistent /etc/iptables/rules.v4",
+		"ip6tables.d":   "iptables-services reads /etc/sysconfig/ip6tables, and Debian's iptables-persistent /etc/iptables/rules.v6",
+		"dnf.conf.d":    "dnf reads /etc/dnf/dnf.conf alone",
+		"yum.conf.d":    "yum reads /etc/yum.conf alone",
+		"sudo.conf.d":   "sudo reads /etc/sudo.conf alone",
+		"resolv.conf.d": "the resolver reads /etc/resolv.conf alone",
+		"hosts.d":       "the resolver reads /etc/hosts alone",
+		"crontab.d":     "cron reads /etc/cron.d",
+		"sshd.d":        "sshd reads /etc/ssh/sshd_config, and what that includes",
+	}
 }
 
 func readerOf(dir string) *reader {
@@ -104,7 +106,7 @@ const notRead = "not read here: "
 // unread says why nobody on this machine reads a file, or "".
 func (k *Kind) unread(r *reader, want policy.Want[policy.Dropin]) (string, error) {
 	name := fileOf(want.ID)
-	if why := nobodys[path.Base(path.Dir(name))]; why != "" && want.Spec.Activate == nil {
+	if why := nobodys()[path.Base(path.Dir(name))]; why != "" && want.Spec.Activate == nil {
 		return why, nil
 	}
 	if r == nil || slices.ContainsFunc(want.Spec.Activate, func(word string) bool { return strings.Contains(word, path.Dir(name)) }) {

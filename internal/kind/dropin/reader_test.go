@@ -66,7 +66,7 @@ func TestAFileThatNobodyReadsIsNeverCompliantAndTheReasonSaysWhoWould(t *testing
 		for name, content := range readersOfAll() {
 			put(t, m.root, name, content)
 		}
-		if r := m.one(t, test.name, test.content); nobodys[filepath.Base(filepath.Dir(test.name))] == "" && !r.Tolerable() {
+		if r := m.one(t, test.name, test.content); nobodys()[filepath.Base(filepath.Dir(test.name))] == "" && !r.Tolerable() {
 			t.Errorf("once it is read, %s is %s: %s", test.name, r.State, r.Reason)
 		}
 	}

@@ -27,10 +27,12 @@ const (
 	byReboot
 )
 
-// takings are by the type of the unit.
-var takings = map[string]taking{
-	".service": byRestart, ".socket": byRestart, ".timer": byRestart, ".path": byRestart,
-	".mount": byRemount, ".automount": byReboot, ".swap": byReboot, ".slice": atOnce, ".target": atOnce,
+// howTaken is by the type of the unit.
+func howTaken() map[string]taking {
+	return map[string]taking{
+		".service": byRestart, ".socket": byRestart, ".timer": byRestart, ".path": byRestart,
+		".mount": byRemount, ".automount": byReboot, ".swap": byReboot, ".slice": atOnce, ".target": atOnce,
+	}
 }
 
 // unitOf is the unit that a file defines, or adds to from a ".d" directory; "" when it is none.
@@ -47,7 +49,7 @@ func unitOf(name string) string {
 
 // isUnitFile says whether a file is that of a whole unit.
 func isUnitFile(name string) bool {
-	_, known := takings[path.Ext(name)]
+	_, known := howTaken()[path.Ext(name)]
 	return known && path.Dir(name) == unitDir
 }
 
@@ -57,12 +59,12 @@ func concerned(name string, running func() ([]string, error)) (units []string, h
 	unit := unitOf(name)
 	kind := path.Ext(unit)
 	if kind == "" {
-		if takings["."+unit] != atOnce {
+		if howTaken()["."+unit] != atOnce {
 			return nil, byReboot, nil // it is for all units of a type
 		}
 		return nil, atOnce, nil
 	}
-	how = takings[kind]
+	how = howTaken()[kind]
 	stem := strings.TrimSuffix(unit, kind)
 	if !unitfiles.IsTemplate(unit) && (!strings.HasSuffix(stem, "-") || how == byRemount) {
 		return []string{unit}, how, nil

@@ -1,0 +1,189 @@
+package dropin
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"slices"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// Repair implements converge.Kind.
+func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
+	mark := k.Mark()
+	wanted, secretDirs := map[policy.ID]policy.Want[policy.Dropin]{}, map[string]bool{}
+	touched, waiting := map[string]bool{}, k.readNames(awaiting) // of no other directory it will be asked
+	for _, r := range drifted {
+		touched[path.Dir(fileOf(r.ID))] = true
+	}
+	for name := range waiting {
+		touched[path.Dir(name)] = true
+	}
+	for _, want := range k.wants() {
+		wanted[want.ID] = want
+		if len(want.Secrets) > 0 || touched[path.Dir(fileOf(want.ID))] && modeOf(want)&0o004 != 0 && k.isClosed(fileOf(want.ID)) {
+			secretDirs[path.Dir(fileOf(want.ID))] = true
+		}
+	}
+	for _, r := range k.policy.Resources {
+		if r.ID.Kind() == k.Name() && slices.ContainsFunc(r.Missing, policy.Reference.Secret) {
+			secretDirs[path.Dir(fileOf(r.ID))] = true // it is on disk as it was, and not known
+		}
+	}
+	for _, id := range k.unwanted() {
+		if k.isClosed(fileOf(id)) {
+			secretDirs[path.Dir(fileOf(id))] = true
+		}
+	}
+	delete(secretDirs, sshdDir) // no policy can have one there, whatever the modes are
+	b := &batch{
+		Kind: k, accounts: newAccounts(k.system), wants: wanted, secretDirs: secretDirs, awaiting: waiting, starts: k.readStarts(),
+		memory: k.recall(), before: map[string][]byte{}, broken: map[string]error{},
+	}
+	if err := b.remember(drifted, mark); err != nil {
+		for _, r := range drifted {
+			b.fail(fileOf(r.ID), public.Because(fmt.Sprintf("cannot bring %s into line", fileOf(r.ID)), err))
+		}
+		return b.outcomes
+	}
+	for _, r := range drifted {
+		want, known := wanted[r.ID]
+		if !known && b.purgeable(r.ID) {
+			if err := b.clear(ctx, fileOf(r.ID)); err != nil {
+				b.fail(fileOf(r.ID), public.Because("cannot remove "+fileOf(r.ID), err))
+			}
+			continue
+		}
+		if !known {
+			if err := b.giveBack(ctx, r.ID); err != nil {
+				b.outcomes = append(b.outcomes, converge.Outcome{ID: r.ID, Err: public.Because(fmt.Sprintf("cannot give %s back", fileOf(r.ID)), err)})
+			}
+			continue
+		}
+		if err := b.mend(ctx, want, r.Diff); err != nil {
+			b.outcomes = append(b.outcomes, converge.Outcome{ID: r.ID, Err: public.Because(fmt.Sprintf("cannot bring %s into line", fileOf(r.ID)), err)})
+		}
+	}
+	b.relabel(ctx)
+	b.activate(ctx)
+	return b.outcomes
+}
+
+// batch is one repair of several files.
+type batch struct {
+	*Kind
+	accounts *accounts
+	wants    map[policy.ID]policy.Want[policy.Dropin]
+	awaiting map[string]bool
+	starts   map[string][]start // of units that have not read a file
+
+	secretDirs map[string]bool // that hold a file of the policy with a secret in it, or one that had one
+
+	memory   *memory
+	touched  []string          // files that were written, replaced, removed, or got another mode or owner
+	changed  []string          // files of which the effect is to come
+	before   map[string][]byte // of changed files
+	broken   map[string]error  // by file, what else keeps it from taking effect
+	outcomes []converge.Outcome
+}
+
+func (b *batch) mend(ctx context.Context, want policy.Want[policy.Dropin], diff []converge.Difference) error {
+	name := fileOf(want.ID)
+	differs := func(aspects ...string) bool {
+		return slices.ContainsFunc(diff, func(d converge.Difference) bool { return slices.Contains(aspects, d.Aspect) })
+	}
+	if want.Spec.Ensure == policy.Absent {
+		return b.remove(ctx, want)
+	}
+	if !b.ledger.Owns(want.ID) {
+		b.ledger.Own(want.ID)
+	}
+	attr := system.Attr{Mode: modeOf(want)}
+	var err error
+	if attr.UID, err = b.accounts.uid(ctx, want.Spec.Owner); err != nil {
+		return err
+	}
+	if attr.GID, err = b.accounts.gid(ctx, want.Spec.Group); err != nil {
+		return err
+	}
+	if differs("content", "leftover", "effect") {
+		if err := b.vet(ctx, want, []byte(want.Spec.Content)); err != nil {
+			return err
+		}
+	}
+	if len(want.Secrets) > 0 {
+		if err := b.ledger.HoldsSecret(name); err != nil {
+			return err
+		}
+	}
+	switch {
+	case differs("content", "leftover"):
+		if err := b.expect(name); err != nil {
+			return err
+		}
+		err := b.system.FS.WriteFile(name, []byte(want.Spec.Content), attr)
+		if err == nil && len(want.Secrets) == 0 {
+			b.ledger.HoldsNoSecret(name)
+		}
+		return err
+	case differs("mode", "owner", "group", "acl"):
+		if err := b.expect(name); err != nil {
+			return err
+		}
+		return b.system.FS.SetAttr(name, attr)
+	}
+	return b.expect(name)
+}
+
+func (b *batch) remove(ctx context.Context, want policy.Want[policy.Dropin]) error {
+	name := fileOf(want.ID)
+	if err := b.vet(ctx, want, nil); err != nil {
+		return err
+	}
+	if err := b.expect(name); err != nil {
+		return err
+	}
+	if err := errors.Join(b.system.FS.Remove(name), b.system.FS.Remove(system.Temporary(name))); err != nil {
+		return err
+	}
+	b.ledger.HoldsNoSecret(name)
+	if b.ledger.Owns(want.ID) {
+		b.ledger.Disown(want.ID)
+	}
+	return nil
+}
+
+// vet has the family's checker look at what a file is to hold; nil when it is to go.
+func (b *batch) vet(ctx context.Context, want policy.Want[policy.Dropin], content []byte) error {
+	return b.vetFile(ctx, fileOf(want.ID), content)
+}
+
+func (b *batch) vetFile(ctx context.Context, name string, content []byte) error {
+	check := familyOf(name).check
+	if check == nil {
+		return nil
+	}
+	mark := b.Mark()
+	err := check(ctx, candidate{
+		system: b.system, name: name, content: content, secret: b.holdsSecrets(path.Dir(name)),
+		named: func(other string) bool { _, named := b.wants[policy.NewID(b.Name(), other)]; return named },
+	})
+	if unanswered := b.Since(mark); unanswered != nil {
+		return unanswered // whatever the check says, it has not seen all
+	}
+	var broken *brokenError
+	if errors.As(err, &broken) {
+		b.broken[name] = err // to wait for whoever mends that would let one file block all
+		return nil
+	}
+	return err
+}
+
+// holdsSecrets says whether a file in the directory holds a secret of this policy, or
+// of one before it.
+func (b *batch) holdsSecrets(dir string) bool { return b.secretDirs[dir] }
