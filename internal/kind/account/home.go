@@ -156,7 +156,7 @@ func (u *Users) lookAt(home string) (directory, error) {
 		}
 		home = path.Clean(target)
 	}
-	return directory{}, public.Error(fmt.Errorf("%s leads from link to link", home))
+	return directory{}, public.Error(fmt.Errorf("cannot follow %s: it leads from link to link", home))
 }
 
 // provide makes a home that is there and the account's. A home that the account has
