@@ -185,6 +185,28 @@ func TestTheBusIsReachedThroughTheDoorAlone(t *testing.T) {
 	}
 }
 
+// Who opens the machine says where to its lines go: system.Options.Log.
+func TestTheLoggerIsHandedIn(t *testing.T) {
+	global := []string{"Debug", "Info", "Warn", "Error", "Log", "LogAttrs", "With", "Default", "SetDefault"}
+	for _, s := range sources(t) {
+		if strings.HasPrefix(s.pkg, "cmd/") {
+			continue
+		}
+		ast.Inspect(s.syntax, func(n ast.Node) bool {
+			if selector, ok := n.(*ast.SelectorExpr); ok {
+				x, ok := selector.X.(*ast.Ident)
+				if ok && x.Name == "slog" && slices.Contains(global, strings.TrimSuffix(selector.Sel.Name, "Context")) {
+					t.Errorf("%s uses the logger of the whole program: slog.%s", s.file, selector.Sel.Name)
+				}
+			}
+			return true
+		})
+		if slices.Contains(s.imports, "log") {
+			t.Errorf("%s imports log", s.file)
+		}
+	}
+}
+
 func TestNoPackageHasAnInit(t *testing.T) {
 	for _, s := range sources(t) {
 		for _, declaration := range s.syntax.Decls {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"log/slog"
 	"path"
 
 	"github.com/spf13/cobra"
@@ -121,7 +122,7 @@ not run.`,
 			if err := a.needsRoot(); err != nil {
 				return err
 			}
-			options := system.Options{Root: a.rootDir, Unregister: registration}
+			options := system.Options{Root: a.rootDir, Unregister: registration, Log: slog.Default()}
 			if !yes {
 				options.Gate = system.ReadOnly
 			}

@@ -213,7 +213,7 @@ func whole(p *policy.Policy, result converge.Result) []converge.Resource {
 
 // claim sees to it that nobody else works on the machine meanwhile.
 func (a *app) claim(ctx context.Context) (release func(), err error) {
-	s, err := system.Open(system.Options{Root: a.rootDir})
+	s, err := system.Open(system.Options{Root: a.rootDir, Log: slog.Default()})
 	if err != nil {
 		return nil, err
 	}

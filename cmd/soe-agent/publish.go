@@ -157,7 +157,7 @@ func (a *app) publisher(ctx context.Context) (*publish.Publisher, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot use --config %s: %w", a.configFile, err)
 	}
-	s, err := system.Open(system.Options{Gate: system.ReadOnly})
+	s, err := system.Open(system.Options{Gate: system.ReadOnly, Log: slog.Default()})
 	if err != nil {
 		return nil, err
 	}

@@ -33,7 +33,7 @@ not run.`,
 			var gate system.Gate = system.ReadOnly
 			undo := (*agent.Machine).Undo
 			if yes {
-				s, err := system.Open(system.Options{Root: a.rootDir})
+				s, err := system.Open(system.Options{Root: a.rootDir, Log: slog.Default()})
 				if err != nil {
 					return err
 				}

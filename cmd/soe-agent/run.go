@@ -34,7 +34,7 @@ SIGUSR1 makes it say more, and less again.`,
 			}
 			// Whoever reads what it says may go. Commands that it runs end by that signal still.
 			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
-			s, err := system.Open(system.Options{})
+			s, err := system.Open(system.Options{Log: slog.Default()})
 			if err != nil {
 				return err
 			}

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -20,7 +21,7 @@ import (
 
 // look opens the machine only to read what the daemon has written.
 func (a *app) look() (*system.System, error) {
-	return system.Open(system.Options{Root: a.rootDir, Gate: system.ReadOnly})
+	return system.Open(system.Options{Root: a.rootDir, Gate: system.ReadOnly, Log: slog.Default()})
 }
 
 // document asks the daemon for one of its documents. there is false when it cannot be

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"path"
 	"slices"
 	"strings"
@@ -30,7 +29,7 @@ func Claim(ctx context.Context, s *system.System, command string) (release func(
 		release, holders, err := s.Lock(StateDir)
 		if err == nil {
 			if said := room(s); said != "" {
-				slog.Warn(said)
+				s.Log.Warn(said)
 			}
 			return release, nil
 		}
@@ -38,7 +37,7 @@ func Claim(ctx context.Context, s *system.System, command string) (release func(
 			return nil, fmt.Errorf("cannot %s: %w", command, err)
 		}
 		if s.Running() && nobodyOfRoots(holders) {
-			slog.Error("somebody without root holds the agent's lock, by a directory that was open to others; the agent goes on without it", "path", StateDir, "holder", atWork(holders))
+			s.Log.Error("somebody without root holds the agent's lock, by a directory that was open to others; the agent goes on without it", "path", StateDir, "holder", atWork(holders))
 			_ = room(s)
 			return func() {}, nil
 		}

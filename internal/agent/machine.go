@@ -41,7 +41,7 @@ type Machine struct {
 // nil lets all pass.
 func Open(ctx context.Context, root string, gate system.Gate, log *slog.Logger) (*Machine, error) {
 	// The ledger writes through a door of its own: what it writes is not kept again.
-	state, err := system.Open(system.Options{Root: root, Gate: gate})
+	state, err := system.Open(system.Options{Root: root, Gate: gate, Log: log})
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +53,7 @@ func Open(ctx context.Context, root string, gate system.Gate, log *slog.Logger) 
 	if err != nil {
 		return nil, err
 	}
-	s, err := system.Open(system.Options{Root: root, Gate: gate, Keeper: ledger})
+	s, err := system.Open(system.Options{Root: root, Gate: gate, Log: log, Keeper: ledger})
 	if err != nil {
 		return nil, err
 	}

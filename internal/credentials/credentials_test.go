@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -42,8 +43,14 @@ type machine struct {
 
 func newMachine(t *testing.T) *machine {
 	t.Helper()
+	return newMachineSaying(t, nil)
+}
+
+// newMachineSaying returns a machine of which log is told what is done to it.
+func newMachineSaying(t *testing.T, log *slog.Logger) *machine {
+	t.Helper()
 	root := t.TempDir()
-	s, err := system.Open(system.Options{Root: root})
+	s, err := system.Open(system.Options{Root: root, Log: log})
 	if err != nil {
 		t.Fatal(err)
 	}

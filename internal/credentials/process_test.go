@@ -189,7 +189,8 @@ func TestWhoWaitsForAProgramThatRunsHeedsTheirOwnContext(t *testing.T) {
 }
 
 func TestARealProgramIsRunWithoutAShellAndNothingOfItsOutputIsLogged(t *testing.T) {
-	m := newMachine(t)
+	var log bytes.Buffer
+	m := newMachineSaying(t, slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	m.put(t, helper, "")
 	build := exec.Command("go", "build", "-o", filepath.Join(m.root, helper), "./testdata/helper")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0") // it is run by chroot
@@ -199,10 +200,6 @@ func TestARealProgramIsRunWithoutAShellAndNothingOfItsOutputIsLogged(t *testing.
 	if err := os.Chmod(filepath.Join(m.root, helper), 0o755); err != nil {
 		t.Fatal(err)
 	}
-	var log bytes.Buffer
-	before := slog.Default()
-	slog.SetDefault(slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug})))
-	defer slog.SetDefault(before)
 	m.env["LD_PRELOAD"] = "/tmp/x.so"
 	m.env["AWS_REGION"] = "eu-west-1"
 	m.put(t, configured, "[profile soe]\ncredential_process = "+helper+` credential-process "--role arn" '$HOME' \"x * ; not-seen`+"\n")

@@ -20,7 +20,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -158,7 +157,7 @@ func sessionsAllow(ctx context.Context, s *system.System, verb, unit string, sto
 			return err
 		}
 		if person != "" {
-			slog.Warn("a session ends with a step that the policy wants taken in the maintenance window", "resource", agreed.to, "step", verb+" "+unit, "person", person)
+			s.Log.Warn("a session ends with a step that the policy wants taken in the maintenance window", "resource", agreed.to, "step", verb+" "+unit, "person", person)
 		}
 	}
 	return nil

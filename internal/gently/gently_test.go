@@ -3,6 +3,7 @@ package gently_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -135,7 +136,7 @@ func TestAStepIsTakenOnlyWhenNoSessionEndsWithIt(t *testing.T) {
 			if test.unit == "asleep.service" {
 				delete(g.units, "dbus.service")
 			}
-			s := &system.System{Root: "/", Units: g, Sessions: g}
+			s := &system.System{Root: "/", Log: slog.New(slog.DiscardHandler), Units: g, Sessions: g}
 			step := map[string]func(context.Context, *system.System, string, gently.Consent) error{"start": gently.Start, "stop": gently.Stop, "restart": gently.Restart}[test.verb]
 			err := step(t.Context(), s, test.unit, gently.Consent{})
 			o := gently.Outcome("service/x", err)
@@ -156,7 +157,7 @@ func TestAStepIsTakenOnlyWhenNoSessionEndsWithIt(t *testing.T) {
 func TestWhileLogindDoesNotAnswerNothingIsRestarted(t *testing.T) {
 	g := world()
 	g.err = errors.New("no answer")
-	s := &system.System{Root: "/", Units: g, Sessions: g}
+	s := &system.System{Root: "/", Log: slog.New(slog.DiscardHandler), Units: g, Sessions: g}
 	for _, unit := range []string{"pcoip.service", "helper.service"} {
 		if o := gently.Outcome("pcoip/x", gently.Restart(t.Context(), s, unit, gently.Consent{})); o.Err == nil || o.Postponed != converge.Effect("") || len(g.did) > 0 {
 			t.Errorf("%s: %v, %q", unit, o, g.did)
@@ -182,7 +183,7 @@ func TestCommandsThatStopUnitsAreKnown(t *testing.T) {
 		"/usr/bin/true":                                         false,
 	} {
 		g := world(alice)
-		s := &system.System{Root: "/", Units: g, Sessions: g}
+		s := &system.System{Root: "/", Log: slog.New(slog.DiscardHandler), Units: g, Sessions: g}
 		if err := gently.MayRun(t.Context(), s, strings.Fields(command), gently.Consent{}); (err != nil) != held {
 			t.Errorf("%s: %v", command, err)
 		}
@@ -235,7 +236,7 @@ func TestASessionEndsForAStepOnlyInTheWindowAndWhereThePolicyConsents(t *testing
 		{"start", "rescue.target", []policy.ID{"pcoip/a"}, open, refused, ""},
 	} {
 		g := world(desktop)
-		s := &system.System{Root: "/", Units: g, Sessions: g, Clock: noon{}}
+		s := &system.System{Root: "/", Log: slog.New(slog.DiscardHandler), Units: g, Sessions: g, Clock: noon{}}
 		step := map[string]func(context.Context, *system.System, string, gently.Consent) error{"start": gently.Start, "stop": gently.Stop, "restart": gently.Restart}[test.verb]
 		o := gently.Outcome("pcoip/a", step(t.Context(), s, test.unit, gently.ConsentTo(p, test.window, test.ids...)))
 		got := string(o.Postponed)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"os"
 	"path"
 	"path/filepath"
@@ -23,6 +24,7 @@ type disk struct {
 	root   string
 	keeper Keeper
 	gate   Gate
+	log    *slog.Logger
 
 	unregister bool // see Options
 	rights     bool // see Rights

@@ -19,6 +19,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
@@ -36,6 +37,9 @@ type System struct {
 	// Authority is polkit.
 	Authority Authority
 	Witness   Witness
+	// Log is where all is said that is done to the machine. It is never nil in a System
+	// that Open returns.
+	Log *slog.Logger
 
 	journal *journalBox // nil: what goes there is dropped
 	gate    Gate
@@ -47,10 +51,11 @@ func (s *System) Running() bool { return s.Root == "/" }
 
 // Options say how Open opens a machine.
 type Options struct {
-	Root   string // absolute; "" means "/"
-	Keeper Keeper // nil: nothing is kept
-	Gate   Gate   // nil: every change may pass
-	Look   Looker // nil: every look is taken
+	Root   string       // absolute; "" means "/"
+	Keeper Keeper       // nil: nothing is kept
+	Gate   Gate         // nil: every change may pass
+	Look   Looker       // nil: every look is taken
+	Log    *slog.Logger // nil: nothing is said
 	// Unregister lifts the protection of the state of amazon-ssm-agent, for whoever
 	// seals an image.
 	Unregister bool
@@ -69,13 +74,17 @@ func Open(options Options) (*System, error) {
 	if gate == nil {
 		gate = func(Change) error { return nil }
 	}
+	log := options.Log
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
 	disk, err := openDisk(root, options.Keeper, gate, options.Look)
 	if err != nil {
 		return nil, err
 	}
-	disk.unregister = options.Unregister
-	runner := &runner{root: root, gate: gate, look: options.Look}
-	s := &System{Root: root, FS: disk, Rights: rightsOf(disk), Runner: runner, Clock: wallClock{&zone{file: localtime}}, gate: gate}
+	disk.unregister, disk.log = options.Unregister, log
+	runner := &runner{root: root, gate: gate, look: options.Look, log: log}
+	s := &System{Root: root, FS: disk, Rights: rightsOf(disk), Runner: runner, Clock: wallClock{&zone{file: localtime}}, Log: log, gate: gate}
 	if s.Running() {
 		s.journal = newJournalBox(journalSocket)
 		bus := &bus{gate: gate, look: options.Look, files: disk, dialing: newTurn(), mute: map[string]muteness{}}

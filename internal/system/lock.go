@@ -31,7 +31,7 @@ func (s *System) Lock(dir string) (release func(), holders []Holder, err error) 
 		if err != nil {
 			return nil, nil, cannot("lock", dir, err)
 		}
-		err = closeToOthers(fd, dir)
+		err = closeToOthers(fd, dir, s.Log)
 		if err == nil {
 			err = unix.Flock(fd, unix.LOCK_EX|unix.LOCK_NB)
 		}
@@ -53,12 +53,12 @@ func (s *System) Lock(dir string) (release func(), holders []Holder, err error) 
 }
 
 // closeToOthers makes a directory that is open root's alone, if it is not.
-func closeToOthers(fd int, dir string) error {
+func closeToOthers(fd int, dir string, log *slog.Logger) error {
 	info, err := fstat(fd)
 	if err != nil || info.UID == os.Geteuid() && info.Mode&0o077 == 0 {
 		return err
 	}
-	slog.Warn("a directory that is to be root's alone was open to others; it is closed", "path", dir, "uid", info.UID, "mode", fmt.Sprintf("%04o", info.Mode))
+	log.Warn("a directory that is to be root's alone was open to others; it is closed", "path", dir, "uid", info.UID, "mode", fmt.Sprintf("%04o", info.Mode))
 	return errors.Join(unix.Fchown(fd, os.Geteuid(), os.Getegid()), unix.Fchmod(fd, 0o700))
 }
 

@@ -79,7 +79,7 @@ func TestALookThatFailsIsNeverTakenForAbsence(t *testing.T) {
 				}
 				disk := *well.FS.(*disk)
 				disk.look = hand
-				s.FS, s.Runner = &disk, &runner{root: s.Root, gate: func(Change) error { return nil }, look: hand}
+				s.FS, s.Runner = &disk, &runner{root: s.Root, gate: func(Change) error { return nil }, look: hand, log: s.Log}
 				got, err := looks(&s)[name]()
 				switch {
 				case !failed:

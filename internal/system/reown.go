@@ -61,7 +61,7 @@ func (d *disk) Reown(ctx context.Context, r Reown) (Reowned, error) {
 	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
 		return Reowned{}, cannot("change owners below", r.Dir, err)
 	}
-	w := &reowner{Reown: r, gate: d.gate, device: st.Dev}
+	w := &reowner{Reown: r, gate: d.gate, log: d.log, device: st.Dev}
 	var after []string
 	if r.After != "" {
 		after = strings.Split(r.After, "/")
@@ -84,6 +84,7 @@ var errEnough = errors.New("as much as was asked for")
 type reowner struct {
 	Reown
 	gate   Gate
+	log    *slog.Logger
 	device uint64
 	found  Reowned
 }
@@ -196,7 +197,7 @@ func (w *reowner) change(dir *os.File, entry, full string) {
 	if err := unix.Fstat(fd, &st); err == nil && st.Mode != mode {
 		// The kernel takes these bits away. Given back, they could be on what somebody
 		// has written into the file since.
-		slog.Warn("a file lost its set-id bits with its old owner", "path", full, "mode", fmt.Sprintf("%04o", mode&0o7777))
+		w.log.Warn("a file lost its set-id bits with its old owner", "path", full, "mode", fmt.Sprintf("%04o", mode&0o7777))
 	}
 }
 

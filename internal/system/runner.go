@@ -90,6 +90,7 @@ type runner struct {
 	root string
 	gate Gate
 	look Looker
+	log  *slog.Logger
 	bus  *bus // of a machine that runs
 
 	mu    sync.Mutex
@@ -127,7 +128,7 @@ func (r *runner) Run(ctx context.Context, c Command) (Output, error) {
 	} else {
 		out, err = r.run(ctx, c, booted && c.apart())
 	}
-	slog.Debug("ran a command", "argv", c.Argv, "exit", out.ExitCode, "took", time.Since(start), "err", err)
+	r.log.Debug("ran a command", "argv", c.Argv, "exit", out.ExitCode, "took", time.Since(start), "err", err)
 	if err != nil {
 		return out, public.Error(fmt.Errorf("cannot run %s: %w", c.Argv[0], err)) // no word of what it said
 	}

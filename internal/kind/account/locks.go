@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -44,9 +43,9 @@ func freeLocks(s *system.System) {
 		return
 	}
 	if closed, err := s.CloseToOthers(accountsLock); closed {
-		slog.Info("closed the lock of the files of accounts to others: who can open it can hold it", "path", accountsLock)
+		s.Log.Info("closed the lock of the files of accounts to others: who can open it can hold it", "path", accountsLock)
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, system.ErrReadOnly) {
-		slog.Debug("the lock of the files of accounts stays as it is", "path", accountsLock, "err", err)
+		s.Log.Debug("the lock of the files of accounts stays as it is", "path", accountsLock, "err", err)
 	}
 	for _, name := range noteLocks() {
 		holder, stale := noted(s, name)
@@ -54,10 +53,10 @@ func freeLocks(s *system.System) {
 			continue
 		}
 		if err := s.FS.Remove(name); err != nil {
-			slog.Warn("a lock of the files of accounts stays that nobody holds", "path", name, "holder", holder, "err", err)
+			s.Log.Warn("a lock of the files of accounts stays that nobody holds", "path", name, "holder", holder, "err", err)
 			continue
 		}
-		slog.Warn("took away a lock of the files of accounts that was left behind: the process with its number began later", "path", name, "holder", holder)
+		s.Log.Warn("took away a lock of the files of accounts that was left behind: the process with its number began later", "path", name, "holder", holder)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"log/slog"
 	"path"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -59,7 +58,7 @@ func (k *Kind) tell(ctx context.Context, f *found) {
 		if err == nil {
 			return
 		}
-		slog.Warn("programs that run are not told that the settings of the policy are gone", "kind", kindName, "err", err)
+		k.system.Log.Warn("programs that run are not told that the settings of the policy are gone", "kind", kindName, "err", err)
 	}
 }
 

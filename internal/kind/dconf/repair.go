@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"path"
 	"slices"
@@ -231,7 +230,7 @@ func (k *Kind) tryCompile(ctx context.Context, s settings) (database []byte, com
 func (k *Kind) clean() {
 	for _, name := range []string{scratchDatabase, scratchLocks, path.Dir(scratchLocks), scratchKeyfile, scratchDirectory, scratch} {
 		if err := k.system.FS.Remove(name); err != nil {
-			slog.Warn("cannot tidy up", "kind", kindName, "err", err)
+			k.system.Log.Warn("cannot tidy up", "kind", kindName, "err", err)
 		}
 	}
 }
@@ -306,7 +305,7 @@ func (k *Kind) update(ctx context.Context, keyfile, database []byte) ([]byte, er
 		}
 		if sameContent(live.content, database) {
 			if len(out.Stderr) > 0 || out.ExitCode != 0 {
-				slog.Warn("dconf update has trouble with another database", "kind", kindName, "err", out.LastLine())
+				k.system.Log.Warn("dconf update has trouble with another database", "kind", kindName, "err", out.LastLine())
 			}
 			return live.content, nil
 		}

@@ -7,7 +7,6 @@ import (
 	"encoding/xml"
 	"fmt"
 	"io"
-	"log/slog"
 	"maps"
 	"path"
 	"slices"
@@ -81,7 +80,7 @@ func (g *groups) look() {
 			err = readGroups(list, content, g.wanted, known)
 		}
 		if err != nil {
-			slog.Warn("cannot read a repository's list of groups", "kind", "package", "list", list, "err", err)
+			g.system.Log.Warn("cannot read a repository's list of groups", "kind", "package", "list", list, "err", err)
 		}
 	}
 	maps.Copy(g.members, known)

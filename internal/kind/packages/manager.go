@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"io/fs"
-	"log/slog"
 	"regexp"
 	"slices"
 	"strings"
@@ -118,7 +117,7 @@ func (m manager) change(ctx context.Context, guarded []string, args ...string) (
 	})
 	for line := range strings.Lines(string(out.Stderr) + "\n" + string(out.Stdout)) {
 		if strings.Contains(line, "scriptlet failed") || strings.Contains(line, "scriptlet failure") {
-			slog.Warn("a package's own script failed", "kind", "package", "said", strings.TrimSpace(line))
+			m.system.Log.Warn("a package's own script failed", "kind", "package", "said", strings.TrimSpace(line))
 		}
 	}
 	return out, err

@@ -2,7 +2,6 @@ package packages
 
 import (
 	"fmt"
-	"log/slog"
 	"maps"
 	"regexp"
 	"slices"
@@ -74,7 +73,7 @@ func (m manager) reaching(run func(without []string) (system.Output, error)) (sy
 		case repository == "" || again || len(m.down) == maxOutages:
 			return m.withOutages(out), nil
 		}
-		slog.Warn("a repository cannot be reached; going on without it", "kind", "package", "repository", repository, "said", said)
+		m.system.Log.Warn("a repository cannot be reached; going on without it", "kind", "package", "repository", repository, "said", said)
 		if first == nil {
 			first = &out
 		}

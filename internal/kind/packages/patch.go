@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -207,7 +206,7 @@ func (k *Patches) Repair(ctx context.Context, drifted []converge.Resource) []con
 		return all(drifted, err)
 	}
 	if err != nil {
-		slog.Error("what an interrupted transaction has left stays", "kind", "patch", "err", err)
+		k.system.Log.Error("what an interrupted transaction has left stays", "kind", "patch", "err", err)
 	}
 	var outcomes []converge.Outcome
 	for _, want := range k.wants {

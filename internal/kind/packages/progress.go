@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"regexp"
 	"strconv"
 	"strings"
@@ -170,7 +169,7 @@ func (f *follower) publish() {
 		err = f.system.FS.WriteFile(ProgressFile, append(content, '\n'), system.Attr{Mode: 0o644})
 	}
 	if err != nil {
-		slog.Debug("cannot say how far the transaction is", "kind", "package", "err", err)
+		f.system.Log.Debug("cannot say how far the transaction is", "kind", "package", "err", err)
 	}
 	f.said = f.Progress
 }
@@ -180,7 +179,7 @@ func (f *follower) end() {
 	f.look()
 	f.system.FlushJournal(journalPatience)
 	if err := f.system.FS.Remove(ProgressFile); err != nil {
-		slog.Debug("cannot take away the progress of a transaction that has ended", "kind", "package", "err", err)
+		f.system.Log.Debug("cannot take away the progress of a transaction that has ended", "kind", "package", "err", err)
 	}
 }
 

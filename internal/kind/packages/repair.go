@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"maps"
 	"slices"
 	"strings"
@@ -38,28 +37,28 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	case before == nil:
 		return all(drifted, err)
 	case err != nil:
-		slog.Error("what an interrupted transaction has left stays", "kind", "package", "err", err)
+		k.system.Log.Error("what an interrupted transaction has left stays", "kind", "package", "err", err)
 	}
 	wants, outcomes := k.postpone(ctx, k.drifted(drifted), before)
 	m := &mending{Kind: k, before: before, failed: k.enableTopics(ctx, wants)}
 	if err := k.setHolds(ctx, drifted, wants, false); err != nil {
-		slog.Error("cannot let go of versions that are held", "kind", "package", "err", err)
+		k.system.Log.Error("cannot let go of versions that are held", "kind", "package", "err", err)
 	}
 	m.mend(ctx, slices.DeleteFunc(slices.Clone(wants), func(w policy.Want[policy.Package]) bool { return m.failed[w.ID] != nil }))
 	if err := k.setHolds(ctx, drifted, wants, true); err != nil {
 		m.failHolds(drifted, err)
 	}
 	if err := m.forgetFiles(wants); err != nil {
-		slog.Warn("the file of a package stays", "kind", "package", "err", err)
+		k.system.Log.Warn("the file of a package stays", "kind", "package", "err", err)
 	}
 	if err := m.note(ctx, wants); err != nil {
-		slog.Error("cannot note what has been installed", "kind", "package", "err", err)
+		k.system.Log.Error("cannot note what has been installed", "kind", "package", "err", err)
 	}
 	if slices.ContainsFunc(wants, func(w policy.Want[policy.Package]) bool {
 		return slices.Contains(k.reclaim, w.ID) && m.failed[w.ID] == nil
 	}) {
 		if err := m.removeOrphans(ctx); err != nil {
-			slog.Error("what only reclaimed packages needed stays", "kind", "package", "err", err)
+			k.system.Log.Error("what only reclaimed packages needed stays", "kind", "package", "err", err)
 		}
 	}
 	outcomes = append(outcomes, m.later...)
@@ -300,7 +299,7 @@ func (m *mending) mend(ctx context.Context, wants []policy.Want[policy.Package])
 		return
 	}
 	left := slices.DeleteFunc(slices.Clone(tried), func(w policy.Want[policy.Package]) bool { return m.right(w, there) })
-	slog.Debug("a package transaction has ended", "kind", "package", "wanted", len(tried), "left", len(left))
+	m.system.Log.Debug("a package transaction has ended", "kind", "package", "wanted", len(tried), "left", len(left))
 	switch {
 	case len(left) == 0:
 	case !m.fresh && unknownName(out):
