@@ -77,7 +77,7 @@ func allowed() [][]string {
 		{"internal/persona", "internal/publish", "internal/resolve", "internal/source"},
 		{"internal/follow"},
 		{"internal/converge"},
-		{"internal/gently", "internal/history", "internal/scrub"},
+		{"internal/sessionguard", "internal/history", "internal/scrub"},
 		{"internal/kind"},
 		{"internal/watch", "internal/report", "internal/bus", "internal/image", "internal/support"},
 		{"internal/agent"},

@@ -12,9 +12,9 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
+	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -184,7 +184,7 @@ func (b *batch) activate(ctx context.Context) {
 // is not there: then nobody has read the file, and nobody waits for it to be gone.
 func (b *batch) settleGone(s step, name string, err error) bool {
 	id := policy.NewID(b.Name(), name)
-	var held *gently.Held
+	var held *sessionguard.Held
 	resource, named := b.policy.Lookup(id)
 	spec, _ := resource.Spec.(policy.Dropin)
 	switch {
@@ -227,7 +227,7 @@ func (b *batch) stillBroken(ctx context.Context, name string) error {
 }
 
 func (b *batch) fail(name string, err error) {
-	b.outcomes = append(b.outcomes, gently.Outcome(policy.NewID(b.Name(), name), err))
+	b.outcomes = append(b.outcomes, sessionguard.Outcome(policy.NewID(b.Name(), name), err))
 }
 
 // take does one step for files, and says for which it failed.
@@ -272,7 +272,7 @@ func (b *batch) runOwn(ctx context.Context, argv, names []string) error {
 	if err := b.system.TrustedCommand(argv); err != nil {
 		return fmt.Errorf("cannot activate it with %s: %w", shown, err)
 	}
-	if err := gently.MayRun(ctx, b.system, argv, b.consentTo(names)); err != nil {
+	if err := sessionguard.MayRun(ctx, b.system, argv, b.consentTo(names)); err != nil {
 		return fmt.Errorf("cannot activate it with %s: %w", shown, err)
 	}
 	out, err := b.system.Runner.Run(ctx, system.Command{Argv: argv, Apart: true}) // what it becomes only the policy knows

@@ -9,7 +9,7 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/soe-agent/soe-agent/internal/gently"
+	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -197,7 +197,7 @@ func restart(ctx context.Context, s *system.System, units ...string) error {
 	if unit == "" {
 		return err
 	}
-	return gently.Restart(ctx, s, unit, gently.Consent{})
+	return sessionguard.Restart(ctx, s, unit, sessionguard.Consent{})
 }
 
 // reloadService makes a service read its configuration, if it runs and the check says that

@@ -11,7 +11,7 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/gently"
+	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -29,7 +29,7 @@ func (b *batch) remount(ctx context.Context, unit system.Unit, files []string) e
 		return err
 	}
 	if wanted["ro"] {
-		held := (*gently.Held)(nil)
+		held := (*sessionguard.Held)(nil)
 		if err := b.unnoticed(ctx, unit, unit.Name, b.consentTo(files)); errors.As(err, &held) {
 			return nil // the next look finds that it waits
 		} else if err != nil {
@@ -111,8 +111,8 @@ func (k *Kind) mountedAs(ctx context.Context, name string, r *converge.Resource)
 			continue
 		}
 		word := map[bool]string{true: flag, false: mountFlags()[flag]}
-		held := (*gently.Held)(nil)
-		if err := k.unnoticed(ctx, unit, unitName, gently.ConsentTo(k.policy, k.window, r.ID)); flag == "ro" && want && errors.As(err, &held) {
+		held := (*sessionguard.Held)(nil)
+		if err := k.unnoticed(ctx, unit, unitName, sessionguard.ConsentTo(k.policy, k.window, r.ID)); flag == "ro" && want && errors.As(err, &held) {
 			r.Wait(held.Until, unitName+" is mounted since before it changed, and "+held.Reason).Openly()
 			return
 		}

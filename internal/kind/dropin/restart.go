@@ -13,9 +13,9 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
-	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
+	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -97,8 +97,8 @@ func (k *Kind) awaitsStart(ctx context.Context, old start, r *converge.Resource)
 	if unit.LoadState == "not-found" {
 		since = " runs though its file has gone, and "
 	}
-	err = k.unnoticed(ctx, unit, old.unit, gently.ConsentTo(k.policy, k.window, r.ID))
-	held := (*gently.Held)(nil)
+	err = k.unnoticed(ctx, unit, old.unit, sessionguard.ConsentTo(k.policy, k.window, r.ID))
+	held := (*sessionguard.Held)(nil)
 	switch {
 	case errors.As(err, &held):
 		r.Wait(held.Until, old.unit+since+held.Reason).Openly()
@@ -111,7 +111,7 @@ func (k *Kind) awaitsStart(ctx context.Context, old start, r *converge.Resource)
 
 // unnoticed returns an error, Held or another, while somebody may notice that a
 // unit is restarted, or stopped because its file has gone.
-func (k *Kind) unnoticed(ctx context.Context, unit system.Unit, name string, consent gently.Consent) error {
+func (k *Kind) unnoticed(ctx context.Context, unit system.Unit, name string, consent sessionguard.Consent) error {
 	if path.Ext(name) == ".socket" && unit.LoadState != "not-found" {
 		for _, service := range unit.Triggers {
 			started, err := k.system.Units.Unit(ctx, service)
@@ -119,7 +119,7 @@ func (k *Kind) unnoticed(ctx context.Context, unit system.Unit, name string, con
 				return err
 			}
 			if up(started) { // systemd would not have the socket back
-				return &gently.Held{Until: converge.Reboot, Reason: service + " is running, which it has started: it is restarted when that has ended"}
+				return &sessionguard.Held{Until: converge.Reboot, Reason: service + " is running, which it has started: it is restarted when that has ended"}
 			}
 		}
 	}
@@ -133,12 +133,12 @@ func (k *Kind) unnoticed(ctx context.Context, unit system.Unit, name string, con
 	return consent.Hold(k.system, person, "who may be using it: that is done when nobody is")
 }
 
-func (k *Kind) consentTo(names []string) gently.Consent {
+func (k *Kind) consentTo(names []string) sessionguard.Consent {
 	ids := make([]policy.ID, len(names))
 	for i, name := range names {
 		ids[i] = policy.NewID(k.Name(), name)
 	}
-	return gently.ConsentTo(k.policy, k.window, ids...)
+	return sessionguard.ConsentTo(k.policy, k.window, ids...)
 }
 
 func up(u system.Unit) bool {

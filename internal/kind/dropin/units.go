@@ -11,8 +11,8 @@ import (
 	"sync"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/system"
 	"github.com/soe-agent/soe-agent/internal/unitfiles"
 )
@@ -214,12 +214,12 @@ func (b *batch) restartUnit(ctx context.Context, unit system.Unit, files []strin
 	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
 	defer cancel()
 	consent := b.consentTo(files)
-	may, take := gently.MayRestart, gently.Restart
+	may, take := sessionguard.MayRestart, sessionguard.Restart
 	if unit.LoadState == "not-found" {
-		may, take = gently.MayStop, gently.Stop
+		may, take = sessionguard.MayStop, sessionguard.Stop
 	}
 	err := may(ctx, b.system, unit.Name, consent)
-	held := (*gently.Held)(nil)
+	held := (*sessionguard.Held)(nil)
 	switch noticed := b.unnoticed(ctx, unit, unit.Name, consent); {
 	case errors.As(err, &held) && held.Until == converge.Reboot:
 		err = b.await(untilReboot, files)[files[0]]
@@ -230,7 +230,7 @@ func (b *batch) restartUnit(ctx context.Context, unit system.Unit, files []strin
 			err = take(ctx, b.system, unit.Name, consent)
 		}
 		if err == nil && unit.LoadState != "not-found" {
-			err = gently.Stays(ctx, b.system, unit.Name)
+			err = sessionguard.Stays(ctx, b.system, unit.Name)
 		}
 	}
 	if err == nil {

@@ -11,11 +11,11 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
-	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/schedule"
+	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -144,7 +144,7 @@ func (k *Patches) mayNow(id policy.ID) bool {
 
 // spared are the installed packages that are not touched while somebody is logged
 // in, and why.
-func (k *Patches) spared(ctx context.Context, id policy.ID) (names []string, why *gently.Held, err error) {
+func (k *Patches) spared(ctx context.Context, id policy.ID) (names []string, why *sessionguard.Held, err error) {
 	person, err := facts.LoggedIn(ctx, k.system)
 	if err != nil || person == "" {
 		return nil, nil, err
@@ -157,7 +157,7 @@ func (k *Patches) spared(ctx context.Context, id policy.ID) (names []string, why
 		if protected.PackageCarries(name) == protected.Nobody {
 			continue
 		}
-		held := (*gently.Held)(nil)
+		held := (*sessionguard.Held)(nil)
 		if err := consentTo(k.policy, k.window, id, name).Hold(k.system, person, "whose session may end when what is left is updated"); errors.As(err, &held) {
 			names, why = append(names, name), held
 		}
@@ -261,7 +261,7 @@ func (k *Patches) install(ctx context.Context, want policy.Want[policy.Patch], t
 		}
 	}
 	if rest, _ := k.ask(ctx, want.Spec, nil); rest && len(spared) > 0 {
-		return []converge.Outcome{gently.Outcome(want.ID, why)}
+		return []converge.Outcome{sessionguard.Outcome(want.ID, why)}
 	}
 	return nil
 }

@@ -10,11 +10,11 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
-	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/schedule"
+	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -96,11 +96,11 @@ func disruptive(want policy.Want[policy.Package]) bool {
 
 // consentTo is the policy's to replace a package during a session, which it may give
 // only for one that nobody but desktops hang on.
-func consentTo(p *policy.Policy, window schedule.Window, id policy.ID, name string) gently.Consent {
+func consentTo(p *policy.Policy, window schedule.Window, id policy.ID, name string) sessionguard.Consent {
 	if name, _ := policy.PackageArch(name); protected.PackageCarries(name) != protected.Desktops {
-		return gently.Consent{}
+		return sessionguard.Consent{}
 	}
-	return gently.ConsentTo(p, window, id)
+	return sessionguard.ConsentTo(p, window, id)
 }
 
 // postpone leaves until nobody is logged in what may end a session.
@@ -118,7 +118,7 @@ func (k *Kind) postpone(ctx context.Context, wants []policy.Want[policy.Package]
 			err = consentTo(k.policy, k.window, want.ID, name).Hold(k.system, person, fmt.Sprintf("whose session may end when %s is replaced", name))
 		}
 		if err != nil {
-			later = append(later, gently.Outcome(want.ID, err))
+			later = append(later, sessionguard.Outcome(want.ID, err))
 			continue
 		}
 		now = append(now, want)

@@ -11,8 +11,8 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
-	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -122,7 +122,7 @@ func (k *Kind) checkEffect(ctx context.Context, resources []converge.Resource, a
 			agent = &found
 			k.seenUp = k.seenUp || agent.failed == ""
 		}
-		consent := gently.ConsentTo(k.policy, k.window, r.ID)
+		consent := sessionguard.ConsentTo(k.policy, k.window, r.ID)
 		if owed {
 			if err := k.judgeOwed(ctx, r, noted, agent.failed, person, consent); err != nil {
 				return err
@@ -142,7 +142,7 @@ func (k *Kind) checkEffect(ctx context.Context, resources []converge.Resource, a
 
 func (a *streaming) judge(r *converge.Resource, unread bool, hold error) {
 	since := a.since.Format("2006-01-02 15:04:05")
-	held := (*gently.Held)(nil)
+	held := (*sessionguard.Held)(nil)
 	switch {
 	case a.failed != "":
 		r.Fail(fmt.Sprintf("it is set, but %s has failed, so that nobody can connect; see: journalctl -u %s", a.failed, a.failed)).Openly()
@@ -159,16 +159,16 @@ func (a *streaming) judge(r *converge.Resource, unread bool, hold error) {
 }
 
 // consentTo is the policy's to the restart that resources wait for.
-func (k *Kind) consentTo(resources []converge.Resource) gently.Consent {
+func (k *Kind) consentTo(resources []converge.Resource) sessionguard.Consent {
 	ids := make([]policy.ID, len(resources))
 	for i, r := range resources {
 		ids[i] = r.ID
 	}
-	return gently.ConsentTo(k.policy, k.window, ids...)
+	return sessionguard.ConsentTo(k.policy, k.window, ids...)
 }
 
 // restart makes the agent read its file, unless that would end a session.
-func (k *Kind) restart(ctx context.Context, consent gently.Consent) error {
+func (k *Kind) restart(ctx context.Context, consent sessionguard.Consent) error {
 	agent, err := k.agent(ctx)
 	if err != nil || agent.unit == "" {
 		return err
@@ -178,8 +178,8 @@ func (k *Kind) restart(ctx context.Context, consent gently.Consent) error {
 	if err := k.noteStart(agent); err != nil {
 		return err
 	}
-	err = gently.Restart(ctx, k.system, agent.unit, consent)
-	if held := (*gently.Held)(nil); errors.As(err, &held) {
+	err = sessionguard.Restart(ctx, k.system, agent.unit, consent)
+	if held := (*sessionguard.Held)(nil); errors.As(err, &held) {
 		return err
 	}
 	k.seenUp = true

@@ -31,10 +31,10 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/schedule"
+	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -357,7 +357,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	if len(failed) > 0 {
 		if err := k.putBack(ctx, failed); err != nil {
 			for _, r := range failed {
-				outcomes = append(outcomes, gently.Outcome(r.ID, public.Because(fmt.Sprintf("cannot put %s back", directive(r.ID)), err)))
+				outcomes = append(outcomes, sessionguard.Outcome(r.ID, public.Because(fmt.Sprintf("cannot put %s back", directive(r.ID)), err)))
 			}
 		}
 	}
@@ -377,7 +377,7 @@ func (k *Kind) set(ctx context.Context, drifted []converge.Resource) []converge.
 	}
 	outcomes := make([]converge.Outcome, len(drifted))
 	for i, r := range drifted {
-		outcomes[i] = gently.Outcome(r.ID, public.Because("cannot set "+directive(r.ID), err))
+		outcomes[i] = sessionguard.Outcome(r.ID, public.Because("cannot set "+directive(r.ID), err))
 	}
 	return outcomes
 }

@@ -9,8 +9,8 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -101,17 +101,17 @@ func (k *Kind) putBack(ctx context.Context, failed []converge.Resource) error {
 // startAgain starts an agent that has failed, and has read what it fails with. The
 // programs of a session that has lost its stream may be open: they come first, and
 // the start is owed until they have ended.
-func (k *Kind) startAgain(ctx context.Context, unit string, consent gently.Consent) error {
-	err := gently.MayRestart(ctx, k.system, unit, consent)
+func (k *Kind) startAgain(ctx context.Context, unit string, consent sessionguard.Consent) error {
+	err := sessionguard.MayRestart(ctx, k.system, unit, consent)
 	if err == nil {
 		// After some failures systemd does not start a unit any more. Should that remain
 		// so, the restart says it.
 		_, _ = k.system.Runner.Run(ctx, system.Command{Argv: []string{"systemctl", "reset-failed", unit}})
 		ctx, cancel := context.WithTimeout(ctx, restartTimeout)
 		defer cancel()
-		err = gently.Restart(ctx, k.system, unit, consent)
+		err = sessionguard.Restart(ctx, k.system, unit, consent)
 	}
-	if held := (*gently.Held)(nil); !errors.As(err, &held) {
+	if held := (*sessionguard.Held)(nil); !errors.As(err, &held) {
 		return errors.Join(err, k.noteOwed(nil))
 	}
 	failed, unsure := k.system.Units.Unit(ctx, unit)
@@ -123,7 +123,7 @@ func (k *Kind) startAgain(ctx context.Context, unit string, consent gently.Conse
 
 // judgeOwed judges a directive that was put back under a session, whether the agent
 // can be started now. Whoever has started it meanwhile has paid.
-func (k *Kind) judgeOwed(ctx context.Context, r *converge.Resource, noted notes, failed, person string, consent gently.Consent) error {
+func (k *Kind) judgeOwed(ctx context.Context, r *converge.Resource, noted notes, failed, person string, consent sessionguard.Consent) error {
 	at, owed := noted.Owed[failed]
 	if !owed {
 		return nil

@@ -9,10 +9,10 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
 	"github.com/soe-agent/soe-agent/internal/public"
+	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/system"
 	"github.com/soe-agent/soe-agent/internal/unitfiles"
 )
@@ -46,7 +46,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 				return
 			}
 			said, err := k.run(ctx, own[i], drifted[i].ID)
-			outcome := gently.Outcome(drifted[i].ID, err)
+			outcome := sessionguard.Outcome(drifted[i].ID, err)
 			outcome.Reason = cmp.Or(outcome.Reason, said)
 			outcome.Err = errors.Join(outcomes[i].Err, outcome.Err)
 			outcomes[i] = outcome
@@ -167,9 +167,9 @@ func (k *Kind) run(ctx context.Context, name string, id policy.ID) (said string,
 	case err != nil:
 		return "", err
 	case *want.Running && !running(unit):
-		return k.start(ctx, unit, gently.ConsentTo(k.policy, k.window, id))
+		return k.start(ctx, unit, sessionguard.ConsentTo(k.policy, k.window, id))
 	case !*want.Running && !stopped(unit):
-		return "", gently.Stop(ctx, k.system, name, gently.ConsentTo(k.policy, k.window, id))
+		return "", sessionguard.Stop(ctx, k.system, name, sessionguard.ConsentTo(k.policy, k.window, id))
 	}
 	return "", nil
 }
@@ -177,9 +177,9 @@ func (k *Kind) run(ctx context.Context, name string, id policy.ID) (said string,
 // start starts a unit, or waits until it has come up by itself, and looks whether
 // it stays: a job is done also when the unit has ended already. said is what the report is
 // to say of it.
-func (k *Kind) start(ctx context.Context, unit system.Unit, consent gently.Consent) (said string, err error) {
+func (k *Kind) start(ctx context.Context, unit system.Unit, consent sessionguard.Consent) (said string, err error) {
 	name := unit.Name
-	if err := gently.MayStart(ctx, k.system, name, consent); err != nil {
+	if err := sessionguard.MayStart(ctx, k.system, name, consent); err != nil {
 		return "", err
 	}
 	lifted, err := k.startOnce(ctx, unit)
@@ -200,7 +200,7 @@ func (k *Kind) start(ctx context.Context, unit system.Unit, consent gently.Conse
 	case "failed":
 		return "", fmt.Errorf("cannot keep %s running: it failed as soon as it was started (%s)%s; see: journalctl -u %s", name, started.Result, k.lastWords(ctx, name), name)
 	}
-	if err := gently.Stays(ctx, k.system, name); err != nil {
+	if err := sessionguard.Stays(ctx, k.system, name); err != nil {
 		return "", fmt.Errorf("%w%s", err, k.lastWords(ctx, name))
 	}
 	return lifted, nil

@@ -19,10 +19,10 @@ import (
 	"sync"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/schedule"
+	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/system"
 	"github.com/soe-agent/soe-agent/internal/unitfiles"
 )
@@ -104,7 +104,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 			unit, errs[i] = examine(ctx, k.system.Units, unit.Name)
 		}
 		if errs[i] == nil && is(want.Spec.Running, true) {
-			unit, errs[i] = gently.Settled(ctx, k.system, unit)
+			unit, errs[i] = sessionguard.Settled(ctx, k.system, unit)
 		}
 		if errs[i] != nil {
 			r.DoubtFor(public.Error(errs[i]))

@@ -1,4 +1,4 @@
-package gently
+package sessionguard
 
 import (
 	"context"

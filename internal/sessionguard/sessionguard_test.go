@@ -1,4 +1,4 @@
-package gently_test
+package sessionguard_test
 
 import (
 	"context"
@@ -12,9 +12,9 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/gently"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
+	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -137,9 +137,9 @@ func TestAStepIsTakenOnlyWhenNoSessionEndsWithIt(t *testing.T) {
 				delete(g.units, "dbus.service")
 			}
 			s := &system.System{Root: "/", Log: slog.New(slog.DiscardHandler), Units: g, Sessions: g}
-			step := map[string]func(context.Context, *system.System, string, gently.Consent) error{"start": gently.Start, "stop": gently.Stop, "restart": gently.Restart}[test.verb]
-			err := step(t.Context(), s, test.unit, gently.Consent{})
-			o := gently.Outcome("service/x", err)
+			step := map[string]func(context.Context, *system.System, string, sessionguard.Consent) error{"start": sessionguard.Start, "stop": sessionguard.Stop, "restart": sessionguard.Restart}[test.verb]
+			err := step(t.Context(), s, test.unit, sessionguard.Consent{})
+			o := sessionguard.Outcome("service/x", err)
 			got := string(o.Postponed)
 			if o.Err != nil {
 				got = refused
@@ -147,7 +147,7 @@ func TestAStepIsTakenOnlyWhenNoSessionEndsWithIt(t *testing.T) {
 			if got != test.want || (len(g.did) == 1) != (test.want == taken) || test.want == later && !strings.Contains(o.Reason, "alice is logged in") {
 				t.Errorf("%s %s with %s logged in: %q, not %q: %v", test.verb, test.unit, name, got, test.want, err)
 			}
-			if byHand := gently.MayRun(t.Context(), s, []string{"/usr/bin/systemctl", "--no-block", test.verb, test.unit}, gently.Consent{}); (byHand == nil) != (err == nil) {
+			if byHand := sessionguard.MayRun(t.Context(), s, []string{"/usr/bin/systemctl", "--no-block", test.verb, test.unit}, sessionguard.Consent{}); (byHand == nil) != (err == nil) {
 				t.Errorf("%s %s with %s logged in: by systemctl %v, and otherwise %v", test.verb, test.unit, name, byHand, err)
 			}
 		}
@@ -159,11 +159,11 @@ func TestWhileLogindDoesNotAnswerNothingIsRestarted(t *testing.T) {
 	g.err = errors.New("no answer")
 	s := &system.System{Root: "/", Log: slog.New(slog.DiscardHandler), Units: g, Sessions: g}
 	for _, unit := range []string{"pcoip.service", "helper.service"} {
-		if o := gently.Outcome("pcoip/x", gently.Restart(t.Context(), s, unit, gently.Consent{})); o.Err == nil || o.Postponed != converge.Effect("") || len(g.did) > 0 {
+		if o := sessionguard.Outcome("pcoip/x", sessionguard.Restart(t.Context(), s, unit, sessionguard.Consent{})); o.Err == nil || o.Postponed != converge.Effect("") || len(g.did) > 0 {
 			t.Errorf("%s: %v, %q", unit, o, g.did)
 		}
 	}
-	if err := gently.Restart(t.Context(), s, "cups.service", gently.Consent{}); err != nil {
+	if err := sessionguard.Restart(t.Context(), s, "cups.service", sessionguard.Consent{}); err != nil {
 		t.Error(err)
 	}
 }
@@ -184,7 +184,7 @@ func TestCommandsThatStopUnitsAreKnown(t *testing.T) {
 	} {
 		g := world(alice)
 		s := &system.System{Root: "/", Log: slog.New(slog.DiscardHandler), Units: g, Sessions: g}
-		if err := gently.MayRun(t.Context(), s, strings.Fields(command), gently.Consent{}); (err != nil) != held {
+		if err := sessionguard.MayRun(t.Context(), s, strings.Fields(command), sessionguard.Consent{}); (err != nil) != held {
 			t.Errorf("%s: %v", command, err)
 		}
 	}
@@ -237,8 +237,8 @@ func TestASessionEndsForAStepOnlyInTheWindowAndWhereThePolicyConsents(t *testing
 	} {
 		g := world(desktop)
 		s := &system.System{Root: "/", Log: slog.New(slog.DiscardHandler), Units: g, Sessions: g, Clock: noon{}}
-		step := map[string]func(context.Context, *system.System, string, gently.Consent) error{"start": gently.Start, "stop": gently.Stop, "restart": gently.Restart}[test.verb]
-		o := gently.Outcome("pcoip/a", step(t.Context(), s, test.unit, gently.ConsentTo(p, test.window, test.ids...)))
+		step := map[string]func(context.Context, *system.System, string, sessionguard.Consent) error{"start": sessionguard.Start, "stop": sessionguard.Stop, "restart": sessionguard.Restart}[test.verb]
+		o := sessionguard.Outcome("pcoip/a", step(t.Context(), s, test.unit, sessionguard.ConsentTo(p, test.window, test.ids...)))
 		got := string(o.Postponed)
 		if o.Err != nil {
 			got = refused

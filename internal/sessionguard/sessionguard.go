@@ -1,4 +1,4 @@
-// Package gently starts, stops and restarts units so that no live session ends.
+// Package sessionguard starts, stops and restarts units so that no live session ends.
 //
 // systemd stops more than it is asked to: what requires a unit stops with it, and
 // what conflicts with one stops when it starts (systemd.unit(5)). So it is asked,
@@ -14,7 +14,7 @@
 //
 // A policy may consent to the end of desktops in the maintenance window (Consent).
 // That changes who is waited for and nothing else.
-package gently
+package sessionguard
 
 import (
 	"context"
