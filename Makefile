@@ -75,7 +75,7 @@ bench: setup build ## measure, and print the figures that test/bench/RESULTS.md 
 	go test -count=1 -timeout 20m -run '^$$' -bench . ./test/bench
 
 mutants: go ## make mistakes in the sources and count those that the fast tests notice (ten minutes, or MUTANTS='-for 1h')
-	test/as-root.sh go run ./test/mutants $(MUTANTS) ./internal/converge ./internal/follow ./internal/sessionguard ./internal/kind/dropin \
+	test/as-root.sh go run ./test/mutants $(MUTANTS) ./internal/converge ./internal/policysync ./internal/sessionguard ./internal/kind/dropin \
 		./internal/kind/sudo ./internal/policy ./internal/schedule ./internal/sudoers
 
 bench-herd: ## have a hundred thousand agents start and wake together, in virtual time (half an hour, 16 GiB)

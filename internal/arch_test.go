@@ -75,7 +75,7 @@ func allowed() [][]string {
 		{"internal/system"},
 		{"internal/facts", "internal/sudoers", "internal/credentials", "internal/unitfiles"},
 		{"internal/persona", "internal/publish", "internal/resolve", "internal/source"},
-		{"internal/follow"},
+		{"internal/policysync"},
 		{"internal/converge"},
 		{"internal/sessionguard", "internal/history", "internal/scrub"},
 		{"internal/kind"},

@@ -11,9 +11,9 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
-	"github.com/soe-agent/soe-agent/internal/follow"
 	"github.com/soe-agent/soe-agent/internal/persona"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/policysync"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/source"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -21,7 +21,7 @@ import (
 
 // bootstrap gets the published policy, and looks for a newer one ever after.
 func (d *daemon) bootstrap(ctx context.Context) {
-	follower := follow.Follower{
+	follower := policysync.Poller{
 		Look: d.look, Poll: d.poll, Failed: d.waits, Hurry: d.reload, Resumed: d.resumed,
 	}
 	follower.Run(ctx)
@@ -177,7 +177,7 @@ func (d *daemon) byLastContact() {
 // subjectMeanwhile is the subject while AWS is away: as it was last known, until its
 // rules could be asked and give it what it had. What is published for other personas is
 // not on the machine.
-func (d *daemon) subjectMeanwhile(c Config) follow.Subject {
+func (d *daemon) subjectMeanwhile(c Config) policysync.Subject {
 	s := d.subjectAtBoot(c)
 	d.mu.Lock()
 	selection := d.selection
@@ -280,7 +280,7 @@ func (d *daemon) connection(config Config) (*source.AWS, error) {
 }
 
 // contacted notes that the service answered with a policy.
-func (d *daemon) contacted(found follow.Found) {
+func (d *daemon) contacted(found policysync.Found) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(found.Missing) == 0 && d.status.Trouble != "" {

@@ -14,8 +14,8 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
-	"github.com/soe-agent/soe-agent/internal/follow"
 	"github.com/soe-agent/soe-agent/internal/persona"
+	"github.com/soe-agent/soe-agent/internal/policysync"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -60,7 +60,7 @@ func TestAtBootAMachineHasThePersonasThatItHadAndAsksNobody(t *testing.T) {
 	if got := m.subjectAtBoot(c); !got.Unsure || !slices.Equal(got.Personas, []string{"base"}) {
 		t.Errorf("the first time: %+v", got)
 	}
-	last := follow.Subject{Facts: m.Facts, Personas: []string{"base", "finance"}}
+	last := policysync.Subject{Facts: m.Facts, Personas: []string{"base", "finance"}}
 	if err := m.layers().KeepOwn(last); err != nil {
 		t.Fatal(err)
 	}

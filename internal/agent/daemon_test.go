@@ -8,8 +8,8 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/follow"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/policysync"
 	"github.com/soe-agent/soe-agent/internal/source"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -65,9 +65,9 @@ func TestTroubleWithAValueIsSaidOnceAndForAsLongAsItLasts(t *testing.T) {
 	d.quick, d.slow, d.checks = newWorker(d.walked), newWorker(d.walked), newWorker(d.walked)
 	missing := source.Missing{{Service: "ssm", Name: "/host"}: source.ErrNoValue}
 	for range 3 {
-		d.contacted(follow.Found{Missing: missing})
+		d.contacted(policysync.Found{Missing: missing})
 		d.waits(missing, time.Now())
-		d.contacted(follow.Found{Missing: missing})
+		d.contacted(policysync.Found{Missing: missing})
 		if d.status.Trouble != source.ValueMissing || d.waiting.Whole == "" {
 			t.Errorf("the trouble is %q", d.status.Trouble)
 		}
@@ -75,7 +75,7 @@ func TestTroubleWithAValueIsSaidOnceAndForAsLongAsItLasts(t *testing.T) {
 	if n := strings.Count(log.String(), "msg=waiting"); n != 1 {
 		t.Errorf("it is said %d times:\n%s", n, log.String())
 	}
-	if d.contacted(follow.Found{}); d.status.Trouble != "" || d.waiting.Whole != "" {
+	if d.contacted(policysync.Found{}); d.status.Trouble != "" || d.waiting.Whole != "" {
 		t.Errorf("the trouble is %q still", d.status.Trouble)
 	}
 }

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/credentials"
-	"github.com/soe-agent/soe-agent/internal/follow"
 	"github.com/soe-agent/soe-agent/internal/persona"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/policysync"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/source"
 )
@@ -19,8 +19,8 @@ import (
 const lookTimeout = 10 * time.Second
 
 // layers is the machine's policy in its layers.
-func (m *Machine) layers() *follow.Machine {
-	return &follow.Machine{System: m.System, SeedDir: SeedDir, LocalDir: LocalDir, StateDir: StateDir, Log: m.Log}
+func (m *Machine) layers() *policysync.Machine {
+	return &policysync.Machine{System: m.System, SeedDir: SeedDir, LocalDir: LocalDir, StateDir: StateDir, Log: m.Log}
 }
 
 // connect prepares a connection to AWS; it sends nothing.
@@ -30,8 +30,8 @@ func (m *Machine) connect(c Config, client *http.Client, retry source.Retry) (*s
 
 // subject is whom a policy is for. tags are those of the managed node; they are
 // asked for only if a persona depends on them.
-func (m *Machine) subject(ctx context.Context, c Config, tags func(context.Context) (map[string]string, error)) (follow.Subject, persona.Selection) {
-	s := follow.Subject{Facts: m.Facts, Path: c.AWS.Path}
+func (m *Machine) subject(ctx context.Context, c Config, tags func(context.Context) (map[string]string, error)) (policysync.Subject, persona.Selection) {
+	s := policysync.Subject{Facts: m.Facts, Path: c.AWS.Path}
 	selection := persona.Select(ctx, c.Personas, c.Rules, persona.Subject{
 		System: m.System, Facts: m.Facts, Tags: tags, Previous: m.layers().Previous(s),
 	})
@@ -65,8 +65,8 @@ func (c Config) line(text, instead string) public.Line {
 
 // subjectAtBoot is the subject as it was last known: the directory, which knows the
 // groups of the desktop user, may be as far away as AWS, and boot waits for neither.
-func (m *Machine) subjectAtBoot(c Config) follow.Subject {
-	s := follow.Subject{Facts: m.Facts, Path: c.AWS.Path, Personas: c.Personas, Unsure: len(c.Rules) > 0 || c.unsure}
+func (m *Machine) subjectAtBoot(c Config) policysync.Subject {
+	s := policysync.Subject{Facts: m.Facts, Path: c.AWS.Path, Personas: c.Personas, Unsure: len(c.Rules) > 0 || c.unsure}
 	switch {
 	case c.unsure:
 		s.Doubts = []public.Line{public.All(noConfig)}
@@ -146,12 +146,12 @@ func never(why public.Line) error {
 }
 
 // published looks once for the published policy.
-func (m *Machine) published(ctx context.Context, c Config) (follow.Found, error) {
+func (m *Machine) published(ctx context.Context, c Config) (policysync.Found, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	aws, err := m.connect(c, source.Client(), source.Retry{})
 	if err != nil {
-		return follow.Found{}, err
+		return policysync.Found{}, err
 	}
 	s, _ := m.subject(ctx, c, m.tagsOf(aws))
 	return m.layers().Look(ctx, s, aws)
@@ -163,7 +163,7 @@ func (m *Machine) Known(ctx context.Context, c Config) (p *policy.Policy, refuse
 	return known.Policy, known.Refused, err
 }
 
-func (m *Machine) known(ctx context.Context, c Config) (follow.Known, error) {
+func (m *Machine) known(ctx context.Context, c Config) (policysync.Known, error) {
 	s, _ := m.subject(ctx, c, noTags)
 	return m.layers().Known(s)
 }

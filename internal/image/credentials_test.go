@@ -19,9 +19,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/soe-agent/soe-agent/internal/follow"
 	"github.com/soe-agent/soe-agent/internal/image"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/policysync"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -247,7 +247,7 @@ func TestASurveyFollowsNoLinkAndSaysWhereItsTimeWasUp(t *testing.T) {
 func TestASealTakesEveryFileAwayThatHoldsASecret(t *testing.T) {
 	root := t.TempDir()
 	files := stateful()
-	lastGood, err := json.Marshal(follow.LastGood{Sources: []policy.Source{{
+	lastGood, err := json.Marshal(policysync.LastGood{Sources: []policy.Source{{
 		Name: "10", Layer: policy.Remote, Text: "schema = 1\npersonas = [\"other\"]\n[dropins.\"/etc/scan.d/published\"]\nactivate = []\ncontent = \"{{resolve:secretsmanager:x}}\"\n",
 	}}})
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/follow"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/policysync"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -117,7 +117,7 @@ var errKnowsOfSecret = errors.New("it is needed to find the secret that could no
 func secretFiles(o Options) ([]Removal, error) {
 	names, err := converge.SecretFiles(o.System.FS, o.StateDir)
 	errs := []error{err}
-	sources, err := follow.Fragments(o.System.FS, o.StateDir)
+	sources, err := policysync.Fragments(o.System.FS, o.StateDir)
 	errs = append(errs, err)
 	for dir, layer := range map[string]policy.Layer{o.SeedDir: policy.Seed, o.LocalDir: policy.Local} {
 		of, err := policy.ReadDir(o.System.FS, dir, layer)

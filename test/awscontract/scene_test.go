@@ -13,9 +13,9 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/soe-agent/soe-agent/internal/follow"
 	"github.com/soe-agent/soe-agent/internal/manifest"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/policysync"
 	"github.com/soe-agent/soe-agent/internal/publish"
 	"github.com/soe-agent/soe-agent/internal/source"
 	"github.com/soe-agent/soe-agent/test/internal/desktop"
@@ -146,7 +146,7 @@ func (s *scene) machine(hostname string, personas ...string) *machine {
 
 // follows looks as the daemon does, and fails unless that takes so many calls and the policy then is of this
 // serial and wants this in its drop-ins, by their names.
-func (m *machine) follows(serial int64, calls int, want map[string]string) follow.Found {
+func (m *machine) follows(serial int64, calls int, want map[string]string) policysync.Found {
 	m.Helper()
 	before := m.wire.requests
 	found, err := m.Look(m.Context(), m.Subject, m.AWS)

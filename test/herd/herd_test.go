@@ -18,7 +18,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/credentials"
 	"github.com/soe-agent/soe-agent/internal/facts"
-	"github.com/soe-agent/soe-agent/internal/follow"
+	"github.com/soe-agent/soe-agent/internal/policysync"
 	"github.com/soe-agent/soe-agent/internal/source"
 	"github.com/soe-agent/soe-agent/internal/system"
 	"github.com/soe-agent/soe-agent/test/awsfake"
@@ -47,9 +47,9 @@ func fragments() map[string]string {
 
 // An agent is what of an agent deals with AWS.
 type agent struct {
-	follow.Machine
+	policysync.Machine
 	aws     *source.AWS
-	subject follow.Subject
+	subject policysync.Subject
 	resumed chan struct{}
 	gaveUp  bool
 
@@ -120,12 +120,12 @@ func newHerd(t *testing.T, dir string, n int, jitter func(time.Duration) time.Du
 		name := fmt.Sprintf("A-%07d", i)
 		config := source.Config{Region: awsfake.Region, Path: policyPath, Endpoint: h.aws.URL}
 		a := &agent{
-			Machine: follow.Machine{
+			Machine: policysync.Machine{
 				System: s, SeedDir: "/usr/share/soe-agent/policy.d", LocalDir: "/etc/soe-agent/policy.d",
 				StateDir: "/state/" + name, Log: slog.New(slog.DiscardHandler),
 			},
 			resumed: make(chan struct{}, 1),
-			subject: follow.Subject{Facts: facts.Facts{Hostname: name, MachineID: "image"}, Path: policyPath, Personas: []string{"base", "developer"}},
+			subject: policysync.Subject{Facts: facts.Facts{Hostname: name, MachineID: "image"}, Path: policyPath, Personas: []string{"base", "developer"}},
 		}
 		client := &http.Client{Transport: a.count(h.aws.RoundTripper()), Timeout: 20 * time.Second}
 		a.aws, err = source.Connect(config, "", credentials.New(config.Credentials, s), client, source.Retry{Jitter: jitter})
@@ -147,7 +147,7 @@ func (h *herd) start(ctx context.Context, wg *sync.WaitGroup, over time.Duration
 		wg.Go(func() {
 			source.Sleep(ctx, delay)
 			a.started = time.Now()
-			f := follow.Follower{
+			f := policysync.Poller{
 				Look: func(ctx context.Context) error { return h.look(ctx, a) }, Poll: func() time.Duration { return poll },
 				Failed: func(error, time.Time) {}, Resumed: a.resumed, Retry: source.Retry{Jitter: h.jitter},
 			}

@@ -13,8 +13,8 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/credentials"
 	"github.com/soe-agent/soe-agent/internal/facts"
-	"github.com/soe-agent/soe-agent/internal/follow"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/policysync"
 	"github.com/soe-agent/soe-agent/internal/source"
 	"github.com/soe-agent/soe-agent/internal/system"
 	"github.com/soe-agent/soe-agent/test/awsfake"
@@ -29,8 +29,8 @@ const (
 
 // A Desktop is a machine. Who looks passes it its own Subject and AWS, of which the first may be changed.
 type Desktop struct {
-	follow.Machine
-	Subject follow.Subject
+	policysync.Machine
+	Subject policysync.Subject
 	AWS     *source.AWS
 }
 
@@ -53,11 +53,11 @@ func New(t testing.TB, hostname, endpoint string, client *http.Client, retry sou
 		t.Fatal(err)
 	}
 	return &Desktop{
-		Machine: follow.Machine{
+		Machine: policysync.Machine{
 			System: s, SeedDir: "/usr/share/soe-agent/policy.d", LocalDir: "/etc/soe-agent/policy.d", StateDir: "/var/lib/soe-agent",
 			Log: slog.New(slog.DiscardHandler),
 		},
-		Subject: follow.Subject{Facts: facts.Facts{Hostname: hostname, MachineID: MachineID}, Path: Path},
+		Subject: policysync.Subject{Facts: facts.Facts{Hostname: hostname, MachineID: MachineID}, Path: Path},
 		AWS:     aws,
 	}
 }

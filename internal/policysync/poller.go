@@ -1,4 +1,4 @@
-package follow
+package policysync
 
 import (
 	"context"
@@ -12,8 +12,8 @@ import (
 // an account, take 250 seconds.
 const resumeSplay = 270 * time.Second
 
-// A Follower decides when to look for a newer policy. Its fields are set before Run.
-type Follower struct {
+// A Poller decides when to look for a newer policy. Its fields are set before Run.
+type Poller struct {
 	// Look is one look. What it finds it hands on itself. A value that could not be
 	// had is an error, although the rest of the policy was.
 	Look func(context.Context) error
@@ -31,7 +31,7 @@ type Follower struct {
 }
 
 // Run looks until ctx is done.
-func (f *Follower) Run(ctx context.Context) {
+func (f *Poller) Run(ctx context.Context) {
 	backoff := f.Retry.Backoff()
 	for ctx.Err() == nil {
 		interrupted, err := f.look(ctx)
@@ -53,7 +53,7 @@ func (f *Follower) Run(ctx context.Context) {
 
 // pause is how long to wait after a look. For people there is no hurry: they are
 // looked after as often as if nothing was wrong.
-func (f *Follower) pause(err error, backoff func(error) time.Duration) time.Duration {
+func (f *Poller) pause(err error, backoff func(error) time.Duration) time.Duration {
 	if err != nil && source.Classify(err) < source.People {
 		return backoff(err)
 	}
@@ -64,7 +64,7 @@ func (f *Follower) pause(err error, backoff func(error) time.Duration) time.Dura
 	return poll/2 + f.jitter(poll)
 }
 
-func (f *Follower) jitter(bound time.Duration) time.Duration {
+func (f *Poller) jitter(bound time.Duration) time.Duration {
 	if f.Retry.Jitter == nil {
 		return source.FullJitter(bound)
 	}
@@ -84,7 +84,7 @@ const (
 )
 
 // look looks once, unless it is interrupted.
-func (f *Follower) look(ctx context.Context) (why interruption, err error) {
+func (f *Poller) look(ctx context.Context) (why interruption, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan struct{})
@@ -106,7 +106,7 @@ func (f *Follower) look(ctx context.Context) (why interruption, err error) {
 }
 
 // wait waits for d, unless it is interrupted.
-func (f *Follower) wait(ctx context.Context, d time.Duration) interruption {
+func (f *Poller) wait(ctx context.Context, d time.Duration) interruption {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {

@@ -1,4 +1,4 @@
-package follow_test
+package policysync_test
 
 import (
 	"context"
@@ -18,9 +18,9 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/credentials"
 	"github.com/soe-agent/soe-agent/internal/facts"
-	"github.com/soe-agent/soe-agent/internal/follow"
 	"github.com/soe-agent/soe-agent/internal/manifest"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/policysync"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/source"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -35,8 +35,8 @@ const (
 
 // A desktop is a machine that is activated, with what is published to it.
 type desktop struct {
-	follow.Machine
-	subject follow.Subject
+	policysync.Machine
+	subject policysync.Subject
 	fake    *awsfake.Server
 	aws     *source.AWS
 	root    string
@@ -51,11 +51,11 @@ func newDesktop(t *testing.T) *desktop {
 	}
 	s.Root = "/" // it runs
 	d := &desktop{fake: awsfake.New(t), root: root}
-	d.Machine = follow.Machine{
+	d.Machine = policysync.Machine{
 		System: s, SeedDir: "/usr/share/soe-agent/policy.d", LocalDir: "/etc/soe-agent/policy.d", StateDir: "/var/lib/soe-agent",
 		Log: slog.New(slog.DiscardHandler),
 	}
-	d.subject = follow.Subject{
+	d.subject = policysync.Subject{
 		Facts: facts.Facts{Hostname: "A-1", MachineID: "m1"}, Path: path, Personas: []string{"base", "developer"},
 	}
 	if err := awsfake.Activate(root, awsfake.DefaultCredentials(), time.Now().Add(time.Hour)); err != nil {
@@ -127,7 +127,7 @@ func (d *desktop) everywhere(t *testing.T, serial int64, fragments map[string]st
 }
 
 // follows looks, as the daemon does, and returns what the policy then wants in its drop-ins.
-func (d *desktop) follows(t *testing.T) (follow.Found, map[string]string) {
+func (d *desktop) follows(t *testing.T) (policysync.Found, map[string]string) {
 	t.Helper()
 	found, err := d.Look(t.Context(), d.subject, d.aws)
 	if err != nil {

@@ -1,4 +1,4 @@
-package follow_test
+package policysync_test
 
 import (
 	"context"
@@ -9,7 +9,7 @@ import (
 
 	"github.com/aws/smithy-go"
 
-	"github.com/soe-agent/soe-agent/internal/follow"
+	"github.com/soe-agent/soe-agent/internal/policysync"
 	"github.com/soe-agent/soe-agent/internal/source"
 )
 
@@ -24,7 +24,7 @@ func looks(t *testing.T, n int, answer func(look int, hurry, resumed chan<- stru
 		ctx, cancel := context.WithCancel(t.Context())
 		hurry, resumed := make(chan struct{}, 1), make(chan struct{}, 1)
 		var announced time.Time
-		f := follow.Follower{
+		f := policysync.Poller{
 			Look: func(context.Context) error {
 				if !announced.IsZero() && time.Now().After(announced) {
 					t.Errorf("look %d is at %s, and was announced for %s", len(at), time.Now(), announced)
@@ -111,7 +111,7 @@ func TestALookThatHangsEndsWhenTheMachineSleeps(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		resumed := make(chan struct{}, 1)
 		n := 0
-		f := follow.Follower{
+		f := policysync.Poller{
 			Look: func(ctx context.Context) error {
 				if n++; n == 2 {
 					cancel()
@@ -134,7 +134,7 @@ func TestWithoutAPollIntervalItLooksOnlyWhenAsked(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), 365*24*time.Hour)
 		defer cancel()
 		n := 0
-		f := follow.Follower{
+		f := policysync.Poller{
 			Look:   func(context.Context) error { n++; return nil },
 			Poll:   func() time.Duration { return 0 },
 			Failed: func(err error, _ time.Time) { t.Error(err) },

@@ -1,4 +1,4 @@
-package follow_test
+package policysync_test
 
 import (
 	"os"
