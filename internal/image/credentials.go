@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/soe-agent/soe-agent/internal/scrub"
+	"github.com/soe-agent/soe-agent/internal/redact"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -132,7 +132,7 @@ func (s *searcher) read(name string) []byte {
 // own looks at a file of the agent's own settings, in which nothing that looks like a
 // secret has a place.
 func (s *searcher) own(name string) {
-	if content := s.read(name); !bytes.Equal(scrub.Scrubber{}.Text(content), content) {
+	if content := s.read(name); !bytes.Equal(redact.Redactor{}.Text(content), content) {
 		s.told[name] = true
 		s.tell(name, name+" seems to hold credentials", "take it out: secrets belong into Secrets Manager, and the credentials of a desktop come from its activation", false)
 	}

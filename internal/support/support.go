@@ -28,7 +28,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/credentials"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
-	"github.com/soe-agent/soe-agent/internal/scrub"
+	"github.com/soe-agent/soe-agent/internal/redact"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -74,7 +74,7 @@ func Collect(ctx context.Context, o Options) Bundle {
 	known := onDisk(o.System.FS, p)
 	c.keys, c.keysErr = c.retrieve(ctx)
 	known = append(known, c.keys.SecretAccessKey, c.keys.SessionToken)
-	clean := scrub.Knowing(p, known...)
+	clean := redact.Knowing(p, known...)
 
 	made := o.System.Clock.Now().UTC()
 	b := Bundle{made: made, Name: "soe-agent-support-" + inFileName(c.hostname()) + "-" + made.Format("20060102T150405Z")}
@@ -129,7 +129,7 @@ func (b Bundle) index(c collector, documents []document) []byte {
 		fmt.Fprintf(&text, "  nothing: it is complete\n")
 	}
 	fmt.Fprintf(&text, "\nSecrets: ‹secret› stands for a value that the policy keeps secret, %s for what looked like one.\n"+
-		"Times are UTC where they end in Z. What was too long says where it was cut.\n", scrub.Removed)
+		"Times are UTC where they end in Z. What was too long says where it was cut.\n", redact.Removed)
 	return text.Bytes()
 }
 

@@ -1,7 +1,7 @@
-// Package scrub takes secrets out of texts that somebody else is to read: those that are
+// Package redact takes secrets out of texts that somebody else is to read: those that are
 // known, whatever they look like, and what looks like one, whosever it is. It rather
 // removes too much than too little, and keeps JSON what it is.
-package scrub
+package redact
 
 import (
 	"bytes"
@@ -20,11 +20,11 @@ import (
 // the mark of converge.Secrets.
 const Removed = "[removed]"
 
-// A Scrubber knows some secrets. The zero one knows none.
-type Scrubber struct{ known converge.Secrets }
+// A Redactor knows some secrets. The zero one knows none.
+type Redactor struct{ known converge.Secrets }
 
 // Knowing returns one that knows the policy's secrets and others.
-func Knowing(p *policy.Policy, others ...string) Scrubber {
+func Knowing(p *policy.Policy, others ...string) Redactor {
 	all := slices.Clone(others)
 	for _, r := range p.Resources {
 		all = append(all, r.Secrets...)
@@ -35,11 +35,11 @@ func Knowing(p *policy.Policy, others ...string) Scrubber {
 		more = append(more, secret, strings.Trim(string(quoted), `"`), url.QueryEscape(secret), url.PathEscape(secret))
 		more = append(more, strings.Split(secret, "\n")...)
 	}
-	return Scrubber{converge.SecretsOf(p, more...)}
+	return Redactor{converge.SecretsOf(p, more...)}
 }
 
-// Text returns the text without secrets. What is to be cut short has to be scrubbed before.
-func (s Scrubber) Text(text []byte) []byte {
+// Text returns the text without secrets. What is to be cut short has to be redacted before.
+func (s Redactor) Text(text []byte) []byte {
 	clean := withoutKeys(bytes.ToValidUTF8(text, []byte("\uFFFD")))
 	clean = []byte(s.known.Hide(string(clean)))
 	clean = accessKey().ReplaceAll(clean, []byte(Removed))
@@ -86,7 +86,7 @@ var (
 )
 
 // lazily compiles an expression when it is asked for: most runs of the agent, and the
-// daemon, have nothing to scrub.
+// daemon, have nothing to redact.
 func lazily(expression string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
 }

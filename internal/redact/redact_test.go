@@ -1,4 +1,4 @@
-package scrub
+package redact
 
 import (
 	"encoding/json"
@@ -27,15 +27,15 @@ func TestWhatLooksLikeASecretIsRemoved(t *testing.T) {
 		"-----BEGIN PGP PRIVATE KEY BLOCK-----\nc4n4ry", "c4n4ry\n-----END EC PRIVATE KEY-----\nmore", `key AKIAC4N4RYC4N4RYC4N4`,
 		"a secret is here: no\nsecret_key: c4n4ry\n",
 	} {
-		got := string(Scrubber{}.Text([]byte(text)))
+		got := string(Redactor{}.Text([]byte(text)))
 		if strings.Contains(strings.ToLower(got), s) || !strings.Contains(got, Removed) {
 			t.Errorf("%s\nbecame %s", text, got)
 		}
 		if json.Valid([]byte(text)) && !json.Valid([]byte(got)) {
 			t.Errorf("%s\nis no JSON any more: %s", text, got)
 		}
-		if again := string(Scrubber{}.Text([]byte(got))); again != got {
-			t.Errorf("%s\nand scrubbed again %s", got, again)
+		if again := string(Redactor{}.Text([]byte(got))); again != got {
+			t.Errorf("%s\nand redacted again %s", got, again)
 		}
 	}
 }
@@ -51,7 +51,7 @@ func TestWhatAnEngineerNeedsStays(t *testing.T) {
 		`https://rpm.example.com/al2/$basearch`, `mail to a@example.com`, `source = "profile"`, `‹secret›`, `bearers of news`,
 		"-----BEGIN CERTIFICATE-----\nMII\n-----END CERTIFICATE-----", `getent passwd did not end`, `"idle-delay": 10`,
 	} {
-		if got := string(Scrubber{}.Text([]byte(text))); got != text {
+		if got := string(Redactor{}.Text([]byte(text))); got != text {
 			t.Errorf("%s\nbecame %s", text, got)
 		}
 	}
@@ -77,7 +77,7 @@ func TestAQuoteThatNothingClosesHidesNothing(t *testing.T) {
 		`said token: "c4n4ry`, `said token: 'c4n4ry and more`, `{"reason":"token: 'c4n4ry"}`, `{"reason":"token: 'c4n4ry\"x"}`,
 		`{"reason":"token=[c4n4ry"}`, `said tokens: [c4n4ry, c4n4ry`, "said secret: \"c4n4ry\\\nmore",
 	} {
-		got := string(Scrubber{}.Text([]byte(text)))
+		got := string(Redactor{}.Text([]byte(text)))
 		if strings.Contains(got, "c4n4ry") || json.Valid([]byte(text)) != json.Valid([]byte(got)) {
 			t.Errorf("%s\nbecame %s", text, got)
 		}
@@ -88,7 +88,7 @@ func TestAQuoteThatNothingClosesHidesNothing(t *testing.T) {
 func TestALongTextIsScrubbedInTimeThatGrowsAsItDoes(t *testing.T) {
 	for _, text := range []string{"password=[ ", "password=[\n", "token", "token = '", "token = \"\"\"\n", "{{resolve:", "a://b@", "-----BEGIN PRIVATE KEY-----\n"} {
 		text = strings.Repeat(text, (1<<18)/len(text))
-		if got := string(Scrubber{}.Text([]byte(text))); strings.Contains(strings.ReplaceAll(got, Removed, ""), "=[") {
+		if got := string(Redactor{}.Text([]byte(text))); strings.Contains(strings.ReplaceAll(got, Removed, ""), "=[") {
 			t.Errorf("%.20q… became %.60q…", text, got)
 		}
 	}
@@ -104,7 +104,7 @@ func FuzzScrub(f *testing.F) {
 			if strings.Contains(text, secret) {
 				return
 			}
-			if got := string(Scrubber{}.Text([]byte(text + "\n" + around))); strings.Contains(got, secret) {
+			if got := string(Redactor{}.Text([]byte(text + "\n" + around))); strings.Contains(got, secret) {
 				t.Errorf("%q shows it: %q", text+"\n"+around, got)
 			}
 		}
