@@ -21,10 +21,10 @@ import (
 
 // bootstrap gets the published policy, and looks for a newer one ever after.
 func (d *daemon) bootstrap(ctx context.Context) {
-	follower := policysync.Poller{
+	poller := policysync.Poller{
 		Look: d.look, Poll: d.poll, Failed: d.waits, Hurry: d.reload, Resumed: d.resumed,
 	}
-	follower.Run(ctx)
+	poller.Run(ctx)
 }
 
 // poll is how often to look; 0 when nothing is published to this machine.

@@ -94,7 +94,7 @@ func (s *subscriber) looksInVain() {
 	if err == nil {
 		s.Fatal("AWS answers")
 	}
-	s.waits(err, time.Now()) // as the follower says it
+	s.waits(err, time.Now()) // as the poller says it
 }
 
 // wants says what the policy in force has in its files.

@@ -328,7 +328,7 @@ func (d *daemon) readAgain(why string) {
 
 func (d *daemon) askReload() { d.signal(d.reload) }
 
-// signal has the follower look again, with a connection that trusts nothing it knew.
+// signal has the poller look again, with a connection that trusts nothing it knew.
 func (d *daemon) signal(to chan struct{}) {
 	d.mu.Lock()
 	d.afresh = true

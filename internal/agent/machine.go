@@ -17,7 +17,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/kind/check"
 	"github.com/soe-agent/soe-agent/internal/kind/dconf"
 	"github.com/soe-agent/soe-agent/internal/kind/dropin"
-	"github.com/soe-agent/soe-agent/internal/kind/machine"
+	"github.com/soe-agent/soe-agent/internal/kind/host"
 	"github.com/soe-agent/soe-agent/internal/kind/packages"
 	"github.com/soe-agent/soe-agent/internal/kind/pcoip"
 	"github.com/soe-agent/soe-agent/internal/kind/service"
@@ -108,7 +108,7 @@ func empty(files system.FS, dir, but string) error {
 func (m *Machine) quick(p *policy.Policy) []converge.Kind {
 	s, l, window := m.System, m.Ledger, m.Schedule.Window
 	return []converge.Kind{
-		machine.New(p, s),
+		host.New(p, s),
 		account.NewGroups(p, s, l),
 		account.NewUsers(p, s, l),
 		sudo.New(p, s),

@@ -13,7 +13,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/source"
 )
 
-// looks runs a follower in virtual time until it has looked n times, and returns
+// looks runs a poller in virtual time until it has looked n times, and returns
 // when it did. answer is what the look of a number, counted from 0, ends with; it
 // may send signals.
 func looks(t *testing.T, n int, answer func(look int, hurry, resumed chan<- struct{}) error) []time.Duration {

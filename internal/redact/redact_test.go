@@ -85,7 +85,7 @@ func TestAQuoteThatNothingClosesHidesNothing(t *testing.T) {
 }
 
 // If the time grew with the square of the text these would take minutes.
-func TestALongTextIsScrubbedInTimeThatGrowsAsItDoes(t *testing.T) {
+func TestALongTextIsRedactedInTimeThatGrowsAsItDoes(t *testing.T) {
 	for _, text := range []string{"password=[ ", "password=[\n", "token", "token = '", "token = \"\"\"\n", "{{resolve:", "a://b@", "-----BEGIN PRIVATE KEY-----\n"} {
 		text = strings.Repeat(text, (1<<18)/len(text))
 		if got := string(Redactor{}.Text([]byte(text))); strings.Contains(strings.ReplaceAll(got, Removed, ""), "=[") {
@@ -94,7 +94,7 @@ func TestALongTextIsScrubbedInTimeThatGrowsAsItDoes(t *testing.T) {
 	}
 }
 
-func FuzzScrub(f *testing.F) {
+func FuzzRedact(f *testing.F) {
 	for _, seed := range []string{`{"password": "x"}`, "token = [\n'''", "-----BEGIN PRIVATE KEY-----", "a://b:c@d", `x="{{resolve:ssm:/a}}`} {
 		f.Add(seed)
 	}

@@ -444,7 +444,7 @@ func (m manager) process(pid int) string {
 	if err != nil || words == "" {
 		return fmt.Sprintf("process %d", pid)
 	}
-	if words = string(m.scrub([]byte(words))); len(words) > commandShown {
+	if words = string(m.redact([]byte(words))); len(words) > commandShown {
 		words = strings.ToValidUTF8(words[:commandShown], "") + "…"
 	}
 	return fmt.Sprintf("process %d, %s", pid, words)

@@ -54,12 +54,12 @@ var userInfo = regexp.MustCompile(`://[^/@\s]*@`)
 // run runs a command, and takes out of what it says the passwords in URLs.
 func (m manager) run(ctx context.Context, c system.Command) (system.Output, error) {
 	out, err := m.system.Runner.Run(ctx, c)
-	out.Stdout, out.Stderr = m.scrub(out.Stdout), m.scrub(out.Stderr)
+	out.Stdout, out.Stderr = m.redact(out.Stdout), m.redact(out.Stderr)
 	return out, err
 }
 
-// scrub takes the passwords out of a text.
-func (m manager) scrub(text []byte) []byte {
+// redact takes the passwords out of a text.
+func (m manager) redact(text []byte) []byte {
 	for _, secret := range m.secrets {
 		text = bytes.ReplaceAll(text, []byte(secret), []byte("‹secret›"))
 	}

@@ -148,7 +148,7 @@ func (f *follower) look() {
 		content = content[f.Seen[i]:]
 		whole := bytes.LastIndexByte(content, '\n') + 1
 		f.Seen[i] += whole
-		for line := range strings.Lines(string(f.scrub(content[:whole]))) {
+		for line := range strings.Lines(string(f.redact(content[:whole]))) {
 			line = strings.TrimRight(line, " \r\n")
 			if i == 0 {
 				f.read(line)

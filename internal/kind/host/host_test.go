@@ -1,4 +1,4 @@
-package machine_test
+package host_test
 
 import (
 	"context"
@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/kind/machine"
+	"github.com/soe-agent/soe-agent/internal/kind/host"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -63,7 +63,7 @@ func newMachine(t *testing.T, files map[string]string) (*system.System, *kernel)
 	return s, k
 }
 
-func newKind(t *testing.T, s *system.System, toml string) *machine.Kind {
+func newKind(t *testing.T, s *system.System, toml string) *host.Kind {
 	t.Helper()
 	fragment, err := policy.Parse(policy.Source{Name: "test.toml", Text: "schema = 1\n" + toml})
 	if err != nil {
@@ -73,10 +73,10 @@ func newKind(t *testing.T, s *system.System, toml string) *machine.Kind {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return machine.New(p, s)
+	return host.New(p, s)
 }
 
-func check(t *testing.T, k *machine.Kind) converge.Resource {
+func check(t *testing.T, k *host.Kind) converge.Resource {
 	t.Helper()
 	resources, err := k.Check(t.Context())
 	if err != nil || len(resources) != 1 {

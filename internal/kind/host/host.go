@@ -1,11 +1,11 @@
-// Package machine keeps what the machine has once: the kind "system", with the
+// Package host keeps what the machine has once: the kind "system", with the
 // resources "system/timezone" and "system/selinux".
 //
 // The time zone in effect is where the link /etc/localtime leads, and UTC without
 // it (localtime(5)). SELinux has two modes, the one that the kernel is in and the
 // one for the next boot, and both are kept. It is never turned on on a machine that
 // runs without it: no file would have a label, and nobody could log in.
-package machine
+package host
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package machine_test
+package host_test
 
 import (
 	"context"
@@ -7,7 +7,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
-	"github.com/soe-agent/soe-agent/internal/kind/machine"
+	"github.com/soe-agent/soe-agent/internal/kind/host"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -32,7 +32,7 @@ func sickScene(name, toml string, files map[string]string) faultwalk.Scene {
 		s.Runner = faultwalk.Runner(selinux{root}, look)
 		s.Sessions = faultwalk.Sessions(sessions{}, look)
 		p := faultwalk.Policy(t, toml)
-		k := machine.New(p, s)
+		k := host.New(p, s)
 		return faultwalk.Machine{Kind: k, Root: root, Engine: faultwalk.Engine(p, k, faultwalk.Ledger(t, root), s.Clock)}
 	}}
 }
