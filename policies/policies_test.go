@@ -6,11 +6,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/document"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-func fragments(t *testing.T, dir string) []policy.Fragment {
+func sources(t *testing.T, dir string) []policy.Source {
 	t.Helper()
 	root, err := filepath.Abs(dir)
 	if err != nil {
@@ -27,7 +28,12 @@ func fragments(t *testing.T, dir string) []policy.Fragment {
 	if len(sources) == 0 {
 		t.Fatalf("%s holds no fragments", dir)
 	}
-	fragments, err := policy.ParseAll(sources)
+	return sources
+}
+
+func fragments(t *testing.T, dir string) []policy.Fragment {
+	t.Helper()
+	fragments, err := policy.ParseAll(sources(t, dir))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -50,18 +56,20 @@ func TestNothingInTheExamplesIsWithoutEffect(t *testing.T) {
 	}
 }
 
-func TestTheExamplesShowEveryKind(t *testing.T) {
-	p, err := policy.Merge(fragments(t, "example"), []string{"base", "developer", "kiosk"})
-	if err != nil {
-		t.Fatal(err)
-	}
+func TestTheExamplesShowEverySection(t *testing.T) {
 	shown := map[string]bool{}
-	for _, r := range p.Resources {
-		shown[r.ID.Kind()] = true
+	for _, source := range sources(t, "example") {
+		tables, err := document.Values(source.Text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for name := range tables {
+			shown[name] = true
+		}
 	}
-	for _, kind := range []string{"system", "group", "user", "sudo", "dropin", "pcoip", "dconf", "repository", "package", "service", "check"} {
-		if !shown[kind] {
-			t.Errorf("no example shows a %s", kind)
+	for _, section := range append(policy.Sections(), "rules") {
+		if !shown[section] {
+			t.Errorf("no example shows [%s]", section)
 		}
 	}
 }

@@ -113,8 +113,8 @@ func (e *explanation) add(p *policy.Policy) bool {
 	if r.Shown != nil {
 		e.Want = r.Shown
 	}
-	if d, ok := e.Want.(policy.Dropin); ok {
-		e.Content = d.Content
+	if c, is := e.Want.(policy.Confidential); is {
+		e.Content, _ = c.Confidential(e.ID)
 	}
 	ruling := p.Ruling(e.ID, time.Now())
 	e.Severity, e.Controls = ruling.Severity, ruling.Controls

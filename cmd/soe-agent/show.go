@@ -80,8 +80,8 @@ func shown(p *policy.Policy) []shownResource {
 	resources := make([]shownResource, len(p.Resources))
 	for i, r := range p.Resources {
 		resources[i] = shownResource{ID: r.ID, Want: r.Spec, Origin: r.Origin}
-		if d, ok := r.Spec.(policy.Dropin); ok {
-			resources[i].Content = d.Content
+		if c, is := r.Spec.(policy.Confidential); is {
+			resources[i].Content, _ = c.Confidential(r.ID)
 		}
 	}
 	return resources

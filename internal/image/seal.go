@@ -131,8 +131,9 @@ func secretFiles(o Options) ([]Removal, error) {
 		}
 		for _, setting := range fragment.Settings {
 			references, _ := policy.References(setting.Spec)
-			if _, isDropin := setting.Spec.(policy.Dropin); isDropin && slices.ContainsFunc(references, policy.Reference.Secret) {
-				names = append(names, "/"+setting.ID.Name())
+			if c, is := setting.Spec.(policy.Confidential); is && slices.ContainsFunc(references, policy.Reference.Secret) {
+				_, file := c.Confidential(setting.ID)
+				names = append(names, file)
 			}
 		}
 	}

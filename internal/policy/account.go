@@ -1,6 +1,32 @@
 package policy
 
-import "fmt"
+import (
+	"fmt"
+	"regexp"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/protected"
+)
+
+const greatestID = 4294967294
+
+// accountName is what some useradd accepts: each distribution's has rules of its own, and Debian's takes
+// all but this, and slashes (shadow-utils, is_valid_name). # begins a comment in passwd(5).
+var accountName = regexp.MustCompile(`^[^-~+#:,/\\\s][^:,/\\\s]*$`)
+
+// account judges the name and the id of a user or a group.
+func (v *validator) account(id *int, what string) {
+	v.match(accountName, v.name, "is not a name that useradd and groupadd accept")
+	v.refuse(breaksLine(v.name), "%q has a control character in it", v.name)
+	v.refuse(strings.Trim(v.name, "0123456789") == "", "%q would be taken for an id wherever it is looked up", v.name)
+	v.refuse(v.name == "." || v.name == "..", "%q is no name for a home", v.name)
+	if why := protected.Account(v.name); why != "" {
+		v.wrong("%s is protected: %s", v.name, why)
+	}
+	if id != nil && (*id < 1 || *id > 4294967294) {
+		v.wrong("%s %d is not between 1 and 4294967294", what, *id)
+	}
+}
 
 // accountProblems finds ids that the policy gives to two accounts, or to two
 // groups: on a machine the first would get it and the second never.

@@ -3,7 +3,6 @@ package policy
 import (
 	"cmp"
 	"fmt"
-	"maps"
 	"reflect"
 	"slices"
 	"strconv"
@@ -36,8 +35,9 @@ func Advise(fragments []Fragment, now time.Time) Problems {
 		}
 		for _, s := range f.Settings {
 			a.absent(s)
-			a.allowedAnyway(s)
-			a.dropin(s)
+			if spec, is := s.Spec.(advising); is {
+				spec.advise(&a, s)
+			}
 		}
 		a.problems = append(a.problems, f.Advice...)
 		for i, r := range f.Rules {
@@ -64,11 +64,12 @@ type adviser struct {
 
 func (a *adviser) know(s Setting) {
 	a.ids = append(a.ids, s.ID)
-	switch s.Spec.(type) {
-	case Directory:
-		a.purged = append(a.purged, string(s.ID)+"/")
-	case Dconf: // what keeps all settings stands beside them in the report
-		a.ids = append(a.ids, "dconf/database", "dconf/profile", "dconf/keyfiles")
+	if spec, is := s.Spec.(surrounded); is {
+		ids, below := spec.beside(s.ID)
+		a.ids = append(a.ids, ids...)
+		if below != "" {
+			a.purged = append(a.purged, below)
+		}
 	}
 }
 
@@ -80,65 +81,13 @@ func (a *adviser) warn(line int, message, hint string) { a.say(Warning, line, me
 
 // absent tells of what is said of something that is not to be there.
 func (a *adviser) absent(s Setting) {
-	var needed Spec
-	switch spec := s.Spec.(type) {
-	case Group:
-		needed = Group{Ensure: Absent}
-	case User:
-		needed = User{Ensure: Absent}
-	case Dropin:
-		needed = Dropin{Ensure: Absent, Activate: spec.Activate}
-	case Repository:
-		needed = Repository{Ensure: Absent}
-	default:
+	spec, is := s.Spec.(removable)
+	if !is {
 		return
 	}
-	if ensured(s.Spec) == Absent && !reflect.DeepEqual(s.Spec, needed) {
+	if absent, alone := spec.absence(); absent && !reflect.DeepEqual(s.Spec, alone) {
 		a.warn(s.Line, fmt.Sprintf("%s is to be absent, and what else is said of it has no effect", s.ID), "")
 	}
-}
-
-// allowedAnyway tells of commands that are granted to whom everything is.
-func (a *adviser) allowedAnyway(s Setting) {
-	sudo, _ := s.Spec.(Sudo)
-	for _, subject := range slices.Sorted(maps.Keys(sudo.Commands)) {
-		if slices.Contains(sudo.Allow, subject) || subject == "root" {
-			a.warn(s.Line, fmt.Sprintf("the commands of %s in [sudo.commands] have no effect: [sudo] allow lets %s run everything", subject, subject), "")
-		}
-	}
-}
-
-// dropin tells of what a file has others do that it should not, and of line ends that
-// readers take for a letter.
-func (a *adviser) dropin(s Setting) {
-	d, is := s.Spec.(Dropin)
-	if !is || d.Ensure == Absent {
-		return
-	}
-	file := "/" + s.ID.Name()
-	for _, m := range mentioned(file, d.Content) {
-		a.warn(s.Line, fmt.Sprintf("line %d of %s seems to write %s, which is protected: %s", m.Line, file, m.Path, m.Why), "")
-	}
-	if before, _, found := strings.Cut(d.Content, "\r"); found {
-		a.warn(s.Line, fmt.Sprintf("line %d of %s ends as in Windows (CRLF): most readers take the carriage return for a part of the last word", strings.Count(before, "\n")+1, file),
-			"save the fragment with the line ends of Unix")
-	}
-}
-
-func ensured(spec Spec) Ensure {
-	switch spec := spec.(type) {
-	case Group:
-		return spec.Ensure
-	case User:
-		return spec.Ensure
-	case Dropin:
-		return spec.Ensure
-	case Repository:
-		return spec.Ensure
-	case Package:
-		return spec.Ensure
-	}
-	return ""
 }
 
 func (a *adviser) rule(r Rule) {

@@ -19,6 +19,10 @@
 // of a lower one, and every resource remembers where it came from. Of then
 // hands the merged resources, typed, to the kind that keeps them.
 //
+// Each table of a fragment is a section, in a file of its name: what it is read as, its
+// keys, what is judged of their values, how it is written. The list of sections is in
+// sections.go, and the decoder, the JSON Schema, the reference and the kinds go by it.
+//
 // The package does no I/O but what an fs.FS given to it does, and knows nothing
 // of the machine: what it accepts on an author's laptop it accepts on every
 // desktop.

@@ -2,7 +2,6 @@ package policy
 
 import (
 	"fmt"
-	"slices"
 	"strings"
 	"unicode"
 )
@@ -30,19 +29,19 @@ func unfit(spec Spec, values map[Reference]string) string {
 			why = fmt.Sprintf(format, args...)
 		}
 	}
+	written := notationOf(spec)
 	spec.Expand(func(text string) string {
 		for _, at := range referenceSyntax.FindAllStringIndex(text, -1) {
-			written := text[at[0]:at[1]]
-			ref, err := ParseReference(written)
+			ref, err := ParseReference(text[at[0]:at[1]])
 			value, known := values[ref]
 			before, after := text[:at[0]], text[at[1]:]
 			switch {
 			case err != nil || !known:
-			case breaksLine(value) && !takesLines(spec):
+			case breaksLine(value) && written != wholeLines:
 				note("the value of %s holds a line break or another control character, for which there is no place here; %s", ref, ofNoLine)
 			case breaksLine(value) && !isWholeLine(before, after):
 				note("the value of %s holds a line break or another control character, and would reach beyond its place in a line; %s", ref, ofItsLine)
-			case quoted(spec) && before+after != "" && strings.ContainsAny(value, `'"\`):
+			case written == quotedText && before+after != "" && strings.ContainsAny(value, `'"\`):
 				note("the value of %s holds a quote or a backslash, and would reach beyond the text in which it stands; set the key without gvariant, or have the value be all of it", ref)
 			case strings.HasSuffix(value, `\`) && endsLine(after) && after != "":
 				note(`the value of %s ends in a backslash, by which the next line would be a part of it; take it out of the value`, ref)
@@ -50,33 +49,27 @@ func unfit(spec Spec, values map[Reference]string) string {
 		}
 		return text
 	})
-	if r, is := spec.(Repository); is && why == "" {
-		put := r.Expand(replacing(values)).(Repository)
-		before, after := append([]string{r.BaseURL, r.Metalink, r.MirrorList}, r.GPGKeys...), append([]string{put.BaseURL, put.Metalink, put.MirrorList}, put.GPGKeys...)
-		if slices.ContainsFunc(before, func(text string) bool { return len(urls(text)) != len(urls(after[slices.Index(before, text)])) }) {
-			note("a value in a URL holds a blank or a comma, after which another URL would begin; take it out of the value")
-		}
+	if s, is := spec.(interface{ misfit(put Spec) string }); is && why == "" {
+		why = s.misfit(spec.Expand(replacing(values)))
 	}
 	return why
 }
 
-// takesLines says whether a text of a spec may have several lines: as a file, and where it is
-// quoted for whoever reads it.
-func takesLines(spec Spec) bool {
-	switch s := spec.(type) {
-	case Dropin, Check:
-		return true
-	case Dconf:
-		return s.GVariant == ""
-	}
-	return false
-}
+// A notation is how the texts of a spec reach their reader.
+type notation int
 
-// quoted says whether the texts of a spec are written in the notation of their reader, in
-// which quotes and backslashes mean something.
-func quoted(spec Spec) bool {
-	s, is := spec.(Dconf)
-	return is && s.GVariant != ""
+const (
+	partOfLine notation = iota // in a line
+	wholeLines                 // as a file, or quoted by whoever writes them for it
+	quotedText                 // as they are, in its own notation, in which quotes and backslashes mean something
+)
+
+// notationOf is that of a spec; one that says nothing of it has no place for several lines.
+func notationOf(spec Spec) notation {
+	if s, is := spec.(interface{ notation() notation }); is {
+		return s.notation()
+	}
+	return partOfLine
 }
 
 // isWholeLine says whether what stands between two texts is all of its line, and that
@@ -91,9 +84,4 @@ func isWholeLine(before, after string) bool {
 
 func endsLine(after string) bool {
 	return after == "" || strings.HasPrefix(after, "\n") || strings.HasPrefix(after, "\r\n")
-}
-
-// urls are those that yum and dnf read in a list of them.
-func urls(text string) []string {
-	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
 }

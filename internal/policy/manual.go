@@ -27,6 +27,7 @@ Made from the tables by which fragments are parsed, as is their [JSON Schema](po
 		case k.name == "rules":
 			m.section("`[[rules]]`", k.form, k.items.keys...)
 		case table == nil: // one of the simple ones
+			continue
 		case table.each == nil || len(table.keys) > 0: // the other names of [pcoip] are for who insists
 			m.section("`["+k.name+"]`", table)
 		case table.each.each != nil:
@@ -35,6 +36,11 @@ Made from the tables by which fragments are parsed, as is their [JSON Schema](po
 			m.section("`["+k.name+"]`", table, key{name: table.called, form: table.each})
 		default:
 			m.section("`["+k.name+"."+table.called+"]`", table, table.each.keys...)
+		}
+		for _, section := range sections() {
+			if section.name == k.name {
+				m.printf("\n```toml\n%s```\n", section.example)
+			}
 		}
 	}
 	return m.String()

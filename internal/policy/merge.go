@@ -120,8 +120,9 @@ func (r Resource) Digest() string {
 	spec, _ := json.Marshal(wanted) // specs are plain data and always marshal
 	hash := sha256.New()
 	fmt.Fprintf(hash, "%s\n%s\n", r.ID, spec)
-	if d, ok := wanted.(Dropin); ok {
-		fmt.Fprintf(hash, "%s\n", d.Content)
+	if c, is := wanted.(Confidential); is {
+		text, _ := c.Confidential(r.ID)
+		fmt.Fprintf(hash, "%s\n", text)
 	}
 	return hex.EncodeToString(hash.Sum(nil)[:8])
 }

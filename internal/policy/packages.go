@@ -1,43 +1,104 @@
 package policy
 
 import (
-	"fmt"
 	"regexp"
-	"slices"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/protected"
 )
 
-// architectures are those that a package may be of. A name with another ending, such as
-// python3.9, has none in it.
-func architectures() []string {
-	return append(foreignArchitectures(), "noarch", "x86_64", "x86_64_v2", "amd64", "ia32e", "aarch64")
+func packagesSection() section {
+	return section{"packages", named("packages; a group of packages has an `@` before its name", "NAME", anyPackage, packageForm()), (*decoder).packages, `[packages]
+git = "latest"
+telnet = "absent"
+docker = { ensure = "present", topic = "docker" }
+`, []Spec{Package{}}}
 }
 
-// foreignArchitectures are those of packages that are not the machine's own, but run there.
-func foreignArchitectures() []string {
-	return []string{"i386", "i486", "i586", "i686", "athlon", "geode", "armv6hl", "armv7hl", "armv7hnl"}
+// Package is one package. Ensure is Present, Absent, Latest, or a version or
+// version-release.
+type Package struct {
+	Ensure Ensure `json:"ensure"`
+	Topic  string `json:"topic,omitempty"` // the amazon-linux-extras topic that carries it
+	// Hold is true when it stays in its version, whoever updates the machine.
+	Hold bool `json:"hold,omitempty"`
+	// URL is where its file is, when it comes from no repository, and SHA256 the digest of
+	// that file, 64 hex digits.
+	URL    string `json:"url,omitempty"`
+	SHA256 string `json:"sha256,omitempty"`
 }
 
-// ForeignArchitecture says whether packages of an architecture are beside the machine's own:
-// machines have 64 bits.
-func ForeignArchitecture(arch string) bool { return slices.Contains(foreignArchitectures(), arch) }
+// PackageGroup is the name of a group of packages, where a Package is one: written
+// with an "@" before it.
+func PackageGroup(name string) (group string, is bool) { return strings.CutPrefix(name, "@") }
 
-// PackageArch takes NAME.ARCH apart, as yum(8) and dnf(8) do. The arch is "" where there
-// is none.
-func PackageArch(text string) (name, arch string) {
-	if i := strings.LastIndexByte(text, '.'); i > 0 && slices.Contains(architectures(), text[i+1:]) {
-		return text[:i], text[i+1:]
+// Latest is what a Package may ensure besides Present, Absent and versions.
+const Latest Ensure = "latest"
+
+// Version is the version, or version-release, that is wanted; empty when any
+// will do.
+func (p Package) Version() string {
+	switch p.Ensure {
+	case Present, Absent, Latest:
+		return ""
 	}
-	return text, ""
+	return string(p.Ensure)
 }
 
-// versionInName is NAME-VERSION-RELEASE with the mark of a distribution: names of packages
-// may look like versions, but not like this.
-var versionInName = regexp.MustCompile(`^(.+)-(\d[^-]*-\d[^-]*\.(?:amzn|el|fc)\d[\w.]*)$`)
+// Kind implements Spec.
+func (Package) Kind() string { return "package" }
 
-func (v *validator) pkg(p Package) {
+// Expand implements Spec.
+func (p Package) Expand(expand func(string) string) Spec {
+	p.Ensure = Ensure(expand(string(p.Ensure)))
+	p.URL, p.SHA256 = expand(p.URL), expand(p.SHA256)
+	return p
+}
+
+func packageForm() *form {
+	ensure := func() *form {
+		return &form{
+			doc: "`present`, `latest`, `absent`, or a version or version-release", types: []string{aString}, open: true,
+			words: []string{string(Present), string(Latest), string(Absent)}, pattern: aVersion,
+		}
+	}
+	return oneOf(ensure(), record("a package, and more about it",
+		key{name: "ensure", form: ensure().eg(`"16.20.2-1.el7"`)},
+		key{name: "topic", form: like("the topic of amazon-linux-extras that carries it", topicName.String())},
+		key{name: "hold", form: yesOrNo("no update changes it")},
+		key{name: "url", form: &form{doc: "where its file is, when it comes from no repository", types: []string{aString}, pattern: anyURL, open: true, example: `"https://downloads.example.com/tool-1.0-1.x86_64.rpm"`}},
+		key{name: "sha256", form: &form{doc: "the SHA-256 of that file, 64 hexadecimal digits: no other is installed", types: []string{aString}, pattern: anyDigest, open: true}},
+	))
+}
+
+func (d *decoder) packages(t *table) {
+	for _, name := range t.keys() {
+		value, _ := t.value(name)
+		switch v := value.(type) {
+		case string:
+			d.set(t, name, NewID("package", name), Package{Ensure: Ensure(v)})
+		case map[string]any:
+			p := t.child(name)
+			d.set(t, name, NewID("package", name), Package{
+				Ensure: p.ensure(), Topic: p.text("topic"), Hold: p.isSet("hold"), URL: p.text("url"), SHA256: p.text("sha256"),
+			})
+			p.close()
+		default:
+			t.problem(name, `it wants "present", "latest", "absent", a version, or a table, and not %s`, describe(value))
+		}
+	}
+}
+
+var (
+	packageName    = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]*$`)
+	packageGroup   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._+-]*$`)
+	packageVersion = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~^:-]*$`)
+	topicName      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]*$`)
+	fileURL        = regexp.MustCompile(`^(https?://|file:///)[^\s@]+$`)
+	fileDigest     = regexp.MustCompile(anyDigest)
+)
+
+func (p Package) validate(v *validator) {
 	name, arch := PackageArch(v.name)
 	if group, is := PackageGroup(v.name); is {
 		v.match(packageGroup, group, "is not the name of a group of packages")
@@ -75,68 +136,12 @@ func (v *validator) file(p Package) {
 	v.match(fileDigest, p.SHA256, "is not a SHA-256: 64 hexadecimal digits")
 }
 
-var (
-	fileURL    = regexp.MustCompile(`^(https?://|file:///)[^\s@]+$`)
-	fileDigest = regexp.MustCompile(anyDigest)
-)
-
-// packageProblems are contradictions of what is said of NAME and of NAME.ARCH. NAME alone
-// means the machine's own architecture and noarch for "present" and versions, and all
-// architectures for "absent" and "latest".
-func (p *Policy) packageProblems() (problems []contradiction) {
-	for _, r := range p.Resources {
-		one, is := r.Spec.(Package)
-		if !is {
-			continue
-		}
-		name, arch := PackageArch(r.ID.Name())
-		if arch == "" {
-			continue
-		}
-		whole, named := p.Lookup(NewID("package", name))
-		if all, is := whole.Spec.(Package); named && is {
-			if why := contradict(all, one, arch); why != "" {
-				problems = append(problems, contradiction{Problem{
-					File: r.Origin.Fragment, Line: r.Origin.Line,
-					Message: fmt.Sprintf("cannot use %s with %s, which is set at %s: %s", r.ID, whole.ID, whole.Origin, why),
-				}, r.ID})
-			}
-		}
+func (p Package) entry(name string) entry {
+	if p.Topic == "" && !p.Hold && p.URL == "" {
+		return inTable("packages", pair(name, string(p.Ensure)))
 	}
-	return problems
+	return inTable("packages", inline(name, pairs("ensure", string(p.Ensure), "topic", p.Topic, "hold", p.Hold, "url", p.URL, "sha256", p.SHA256)))
 }
 
-// contradict says why what is wanted of a package and of it in one architecture cannot both
-// be so, or "".
-func contradict(all, one Package, arch string) string {
-	if hasReference(string(all.Ensure)) || hasReference(string(one.Ensure)) {
-		return ""
-	}
-	foreign := ForeignArchitecture(arch)
-	switch {
-	case all.Ensure == Absent && one.Ensure != Absent:
-		return `"absent" without an architecture means all of them`
-	case all.Ensure == Latest && one.Version() != "":
-		return `"latest" without an architecture means all of them`
-	case all.Hold && (one.Ensure == Latest || one.Version() != "" && one.Ensure != all.Ensure):
-		return "a hold is on all architectures"
-	case foreign, all.Ensure == Absent, all.Ensure == Latest:
-		return ""
-	case one.Ensure == Absent && arch != "noarch":
-		return "without an architecture the machine's own is meant"
-	case one.Ensure == Latest && all.Version() != "":
-		return "one is to stay in a version, and the other is to be the latest"
-	case all.Version() != "" && one.Version() != "" && !compatible(all.Version(), one.Version()):
-		return "they want different versions"
-	}
-	return ""
-}
-
-// compatible says whether a package can be in both versions: in VERSION and VERSION-RELEASE.
-func compatible(a, b string) bool {
-	a, b = strings.TrimPrefix(a, "0:"), strings.TrimPrefix(b, "0:")
-	if len(a) > len(b) {
-		a, b = b, a
-	}
-	return a == b || strings.HasPrefix(b, a+"-")
-}
+// absence implements removable: what Parse accepts beside "absent" has an effect.
+func (p Package) absence() (is bool, alone Spec) { return p.Ensure == Absent, p }

@@ -3,8 +3,19 @@ package policy
 import (
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
+	"unicode"
 )
+
+func repositoriesSection() section {
+	return section{"repositories", named("package repositories, by their ids", "NAME", repositoryName.String(), repositoryForm()), (*decoder).repositories, `[repositories.corp]
+name = "Corporate packages"
+baseurl = "https://rpm.example.com/al2/$basearch"
+gpgkey = "https://rpm.example.com/KEY"
+fingerprint = "1234 5678 9ABC DEF0 1234  5678 9ABC DEF0 1234 5678"
+`, []Spec{Repository{}}}
+}
 
 // Repository is a repository of yum or dnf: its file, /etc/yum.repos.d/NAME.repo, with its
 // keys, or some settings of one that something else has Brought. Packages from it are
@@ -43,6 +54,9 @@ func (r Repository) Brought() bool {
 	return r.Ensure == Present && reflect.DeepEqual(r, Repository{Ensure: Present, RepositorySettings: r.RepositorySettings})
 }
 
+// Kind implements Spec.
+func (Repository) Kind() string { return "repository" }
+
 // Expand implements Spec.
 func (r Repository) Expand(expand func(string) string) Spec {
 	for _, text := range []*string{&r.BaseURL, &r.Metalink, &r.MirrorList, &r.Proxy} {
@@ -55,6 +69,49 @@ func (r Repository) Expand(expand func(string) string) Spec {
 		r.Fingerprints = expandAll(r.Fingerprints, func(text string) string { return plainFingerprint(expand(text)) })
 	}
 	return r
+}
+
+// plainFingerprint takes a fingerprint as gpg(1) prints it, in groups and in
+// either case. A reference is left as it is.
+func plainFingerprint(text string) string {
+	if hasReference(text) {
+		return text
+	}
+	return strings.ToUpper(strings.ReplaceAll(text, " ", ""))
+}
+
+func repositoryForm() *form {
+	url := func(doc string) *form { return &form{doc: doc, types: []string{aString}, pattern: anyURL, open: true} }
+	fingerprint := func(doc string) *form {
+		return &form{doc: doc, types: []string{aString}, pattern: anyFingerprint, open: true}
+	}
+	settings := []key{
+		{name: "priority", form: whole("as in yum.conf(5); 0: the default of the package manager", 0, 99)},
+		{name: "enabled", form: yesOrNo("as in yum.conf(5); left out: `true`")},
+		{name: "exclude", form: texts("packages that are not taken from it, also by `*`", like("", packagePattern.String())).eg(`["kernel*"]`)},
+		{name: "includepkgs", form: texts("the only packages that are taken from it, also by `*`", like("", packagePattern.String()))},
+		{name: "proxy", form: &form{doc: "the proxy by which it is reached, or `_none_`", types: []string{aString}, pattern: proxyURL.String(), open: true}},
+		{name: "sslcacert", form: like("the file of the authorities by which its server is verified", absolutePath)},
+		{name: "sslclientcert", form: like("the file of the machine's certificate for its server", absolutePath)},
+		{name: "sslclientkey", form: like("the file of the key of that certificate", absolutePath)},
+		{name: "metadata_expire", form: like("how long what it has is believed to be so, in seconds or with `m`, `h`, `d`; left out: half an hour", expiry.String()).eg(`"6h"`)},
+		{name: "skip_if_unavailable", form: yesOrNo("what else is to be installed goes on without it when it cannot be reached; left out: `true`")},
+		{name: "module_hotfixes", form: yesOrNo("modules of dnf hide none of its packages")},
+	}
+	needs := [][]string{{"baseurl", "gpgkey", "fingerprint"}, {"metalink", "gpgkey", "fingerprint"}, {"mirrorlist", "gpgkey", "fingerprint"}, {"ensure"}}
+	for _, k := range settings {
+		needs = append(needs, []string{k.name})
+	}
+	return record("a package repository; packages from it are checked against its keys. Without a place and a key: settings of one that something else has brought",
+		append([]key{
+			ensureKey(),
+			{name: "name", form: text("its title")},
+			{name: "baseurl", form: url("where it is").eg(`"https://rpm.example.com/al2/$basearch"`)},
+			{name: "metalink", form: url("where a list of its mirrors with digests is")},
+			{name: "mirrorlist", form: url("where a list of its mirrors is")},
+			{name: "gpgkey", form: oneOf(url("where its key is"), texts("where its keys are, if there are several", url("")))},
+			{name: "fingerprint", form: oneOf(fingerprint("that of its key, 40 hexadecimal digits: another key is not imported"), texts("those of all its keys: no other is imported", fingerprint("")))},
+		}, settings...)...).needing(needs...)
 }
 
 func (d *decoder) repositories(t *table) {
@@ -90,12 +147,14 @@ func (t *table) oneOrMore(key string) []string {
 }
 
 var (
+	repositoryName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._:-]*$`)
+	fingerprint    = regexp.MustCompile(`^[0-9A-F]{40}$`)
 	packagePattern = regexp.MustCompile(`^[^\s,=#;]+$`)
 	expiry         = regexp.MustCompile(`^([0-9]+(\.[0-9]+)?[smhd]?|never|-1)$`)
 	proxyURL       = regexp.MustCompile(`^((https?|socks[45]?h?)://[^\s,]+|_none_)$`)
 )
 
-func (v *validator) repository(r Repository) {
+func (r Repository) validate(v *validator) {
 	v.match(repositoryName, v.name, "is not a repository id")
 	v.ensure(r.Ensure)
 	if r.Ensure == Absent {
@@ -140,15 +199,15 @@ func (v *validator) repositorySettings(s RepositorySettings) {
 	}
 }
 
-func (r Repository) lines() []string {
+func (r Repository) entry(name string) entry {
 	lines := pairs("ensure", r.Ensure.unlessPresent(), "name", r.Title, "baseurl", r.BaseURL, "metalink", r.Metalink, "mirrorlist", r.MirrorList,
 		"gpgkey", oneIfSo(r.GPGKeys), "fingerprint", oneIfSo(r.Fingerprints))
 	if r.Priority != 0 {
 		lines = append(lines, pair("priority", r.Priority))
 	}
-	return append(lines, pairs("enabled", r.Enabled, "exclude", r.Exclude, "includepkgs", r.IncludePkgs, "proxy", r.Proxy,
+	return ownTable("repositories", name, append(lines, pairs("enabled", r.Enabled, "exclude", r.Exclude, "includepkgs", r.IncludePkgs, "proxy", r.Proxy,
 		"sslcacert", r.SSLCACert, "sslclientcert", r.SSLClientCert, "sslclientkey", r.SSLClientKey, "metadata_expire", r.MetadataExpire,
-		"skip_if_unavailable", r.SkipIfUnavailable, "module_hotfixes", r.ModuleHotfixes)...)
+		"skip_if_unavailable", r.SkipIfUnavailable, "module_hotfixes", r.ModuleHotfixes)...)...)
 }
 
 // oneIfSo is a list of one as that one.
@@ -159,36 +218,21 @@ func oneIfSo(texts []string) any {
 	return texts
 }
 
-func repositoryForm() *form {
-	url := func(doc string) *form { return &form{doc: doc, types: []string{aString}, pattern: anyURL, open: true} }
-	fingerprint := func(doc string) *form {
-		return &form{doc: doc, types: []string{aString}, pattern: anyFingerprint, open: true}
+func (r Repository) absence() (is bool, alone Spec) {
+	return r.Ensure == Absent, Repository{Ensure: Absent}
+}
+
+// misfit says why values would make more URLs of one, or "".
+func (r Repository) misfit(put Spec) string {
+	with := put.(Repository)
+	before, after := append([]string{r.BaseURL, r.Metalink, r.MirrorList}, r.GPGKeys...), append([]string{with.BaseURL, with.Metalink, with.MirrorList}, with.GPGKeys...)
+	if slices.ContainsFunc(before, func(text string) bool { return len(urls(text)) != len(urls(after[slices.Index(before, text)])) }) {
+		return "a value in a URL holds a blank or a comma, after which another URL would begin; take it out of the value"
 	}
-	settings := []key{
-		{name: "priority", form: whole("as in yum.conf(5); 0: the default of the package manager", 0, 99)},
-		{name: "enabled", form: yesOrNo("as in yum.conf(5); left out: `true`")},
-		{name: "exclude", form: texts("packages that are not taken from it, also by `*`", like("", packagePattern.String())).eg(`["kernel*"]`)},
-		{name: "includepkgs", form: texts("the only packages that are taken from it, also by `*`", like("", packagePattern.String()))},
-		{name: "proxy", form: &form{doc: "the proxy by which it is reached, or `_none_`", types: []string{aString}, pattern: proxyURL.String(), open: true}},
-		{name: "sslcacert", form: like("the file of the authorities by which its server is verified", absolutePath)},
-		{name: "sslclientcert", form: like("the file of the machine's certificate for its server", absolutePath)},
-		{name: "sslclientkey", form: like("the file of the key of that certificate", absolutePath)},
-		{name: "metadata_expire", form: like("how long what it has is believed to be so, in seconds or with `m`, `h`, `d`; left out: half an hour", expiry.String()).eg(`"6h"`)},
-		{name: "skip_if_unavailable", form: yesOrNo("what else is to be installed goes on without it when it cannot be reached; left out: `true`")},
-		{name: "module_hotfixes", form: yesOrNo("modules of dnf hide none of its packages")},
-	}
-	needs := [][]string{{"baseurl", "gpgkey", "fingerprint"}, {"metalink", "gpgkey", "fingerprint"}, {"mirrorlist", "gpgkey", "fingerprint"}, {"ensure"}}
-	for _, k := range settings {
-		needs = append(needs, []string{k.name})
-	}
-	return record("a package repository; packages from it are checked against its keys. Without a place and a key: settings of one that something else has brought",
-		append([]key{
-			ensureKey(),
-			{name: "name", form: text("its title")},
-			{name: "baseurl", form: url("where it is").eg(`"https://rpm.example.com/al2/$basearch"`)},
-			{name: "metalink", form: url("where a list of its mirrors with digests is")},
-			{name: "mirrorlist", form: url("where a list of its mirrors is")},
-			{name: "gpgkey", form: oneOf(url("where its key is"), texts("where its keys are, if there are several", url("")))},
-			{name: "fingerprint", form: oneOf(fingerprint("that of its key, 40 hexadecimal digits: another key is not imported"), texts("those of all its keys: no other is imported", fingerprint("")))},
-		}, settings...)...).needing(needs...)
+	return ""
+}
+
+// urls are those that yum and dnf read in a list of them.
+func urls(text string) []string {
+	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
 }

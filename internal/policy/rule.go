@@ -126,6 +126,24 @@ func Days(d time.Duration) string {
 // localDate is how the TOML decoder marks a date that has no time.
 const localDate = "date-local"
 
+func ruleForm() *form {
+	var severityWords []string
+	for _, s := range severities() {
+		severityWords = append(severityWords, string(s))
+	}
+	match := texts("globs over IDs of resources, in which `*` is any text, slashes included", like("", `^((`+strings.Join(Kinds(), "|")+`)/.|[a-z]*\*)`)).eg(`["sudo/*", "dconf/org/mate/screensaver/*"]`)
+	return record("what is to be said of resources",
+		key{name: "match", form: match},
+		key{name: "severity", form: word("how much it matters that they are not in line; left out: `medium`", severityWords...)},
+		key{name: "controls", form: texts("what they are demanded by", text("")).eg(`["CIS-AL2-5.2.2"]`)},
+		key{name: "mode", form: word("`audit`: report them, and do not touch them", "audit")},
+		key{name: "until", form: &form{doc: "the last day of a waiver, in UTC, without quotes; it needs `mode` and `reason`", types: []string{aString}, isDate: true, example: "2026-12-31"}},
+		key{name: "reason", form: text("why they are audited only").eg(`"TICKET-123"`)},
+		key{name: "pending", form: like("how long they may wait for their effect before that is held against the machine; left out: `7d`", someDays).eg(`"3d"`)},
+		key{name: "disrupt", form: word("`window`: a session at the desktop may end for them in the maintenance window", DisruptInWindow)},
+	).needing([]string{"match"})
+}
+
 func (d *decoder) rule(t *table) {
 	r := Rule{
 		Match: t.texts("match"), Severity: Severity(t.text("severity")), Controls: t.texts("controls"),
@@ -183,7 +201,17 @@ func (d *decoder) rule(t *table) {
 	d.rules = append(d.rules, r)
 }
 
-// Kinds are the kinds of resources, in the order in which they are kept.
-func Kinds() []string {
-	return []string{"system", "group", "user", "sudo", "dropin", "pcoip", "dconf", "repository", "package", "patch", "service", "check"}
+func (r Rule) lines() []string {
+	lines := pairs("match", r.Match, "severity", string(r.Severity), "controls", r.Controls)
+	if r.Pending != 0 {
+		lines = append(lines, pair("pending", Days(r.Pending)))
+	}
+	lines = append(lines, pairs("disrupt", r.Disrupt)...)
+	if r.Audit {
+		lines = append(lines, pair("mode", "audit"))
+	}
+	if !r.Until.IsZero() {
+		lines = append(lines, "until = "+r.LastDay())
+	}
+	return append(lines, pairs("reason", r.Reason)...)
 }

@@ -2,11 +2,95 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/sudotext"
 )
 
-func (v *validator) sudo(s Sudo) {
+func sudoSection() section {
+	return section{"sudo", sudoForm(), (*decoder).sudo, `[sudo]
+allow = ["root", "%soe-admins"]
+root_groups = ["docker"]
+
+[sudo.commands]
+"%developers" = ["(root) NOPASSWD: /usr/bin/systemctl restart docker.service"]
+`, []Spec{Sudo{}}}
+}
+
+// Sudo names the only subjects that may administer the machine, as in the user
+// list of sudoers(5): "root", "alice", "%group", "%EXAMPLE\Linux Admins".
+type Sudo struct {
+	Allow []string `json:"allow"`
+	// RootGroups are groups whose members are as good as root, such as "docker",
+	// in which only the allowed may be.
+	RootGroups []string `json:"root_groups,omitempty"`
+	// Commands are what subjects who are not allowed may run all the same, as
+	// sudotext.ParseCommand reads it.
+	Commands map[string][]string `json:"commands,omitempty"`
+}
+
+// Kind implements Spec.
+func (Sudo) Kind() string { return "sudo" }
+
+// Expand implements Spec.
+func (s Sudo) Expand(expand func(string) string) Spec {
+	s.Allow = expandAll(s.Allow, expand)
+	return s
+}
+
+func sudoForm() *form {
+	return record("who administers the machine, by sudo and by polkit",
+		key{name: "allow", form: texts("users, and groups with a `%`: these and nobody else. One at least besides root", value("")).eg(`["root", "%EXAMPLE\\Linux Admins"]`)},
+		key{name: "root_groups", form: texts("groups whose members are as good as root, in which only the allowed may be", text("")).eg(`["docker"]`)},
+		key{name: "commands", form: named("what users, and groups with a `%`, may run who are not allowed", `"SUBJECT"`, `^%?[^!#+%" ]`, texts("commands as in sudoers(5), one each, with whom they are run as and tags before them", text(""))).eg(`commands."%developers" = ["(root) NOPASSWD: /usr/bin/systemctl restart docker.service"]`)},
+	).needing([]string{"allow"})
+}
+
+func (d *decoder) sudo(t *table) {
+	groups := t.texts("root_groups")
+	if allow := t.texts("allow"); allow != nil || !t.has("allow") {
+		d.set(t, "allow", NewID("sudo", "allow"), Sudo{Allow: allow, RootGroups: groups, Commands: d.commands(t)})
+	}
+	t.close()
+}
+
+// commands reads who may run what. Each subject has a line of its own, to which problems
+// lead.
+func (d *decoder) commands(sudo *table) map[string][]string {
+	t := sudo.child("commands")
+	if t == nil {
+		return nil
+	}
+	commands := map[string][]string{}
+	for _, subject := range t.keys() {
+		if why := notASubject(subject); why != "" {
+			t.problem(subject, "%s", why)
+		}
+		commands[subject] = t.texts(subject)
+		if len(commands[subject]) == 0 && t.isArray(subject) {
+			t.problem(subject, "it names no command")
+		}
+		for _, text := range commands[subject] {
+			command, err := sudotext.ParseCommand(text)
+			if err != nil {
+				t.problem(subject, "%q: %v", text, err)
+				continue
+			}
+			for _, why := range waysToRoot(command) {
+				d.advice = append(d.advice, Problem{
+					File: d.file, Line: d.lines.at(append(slices.Clone(t.path), subject)), Gravity: Warning,
+					Message: fmt.Sprintf("%s may become root by %q: %s", subject, text, why),
+					Hint:    "grant a program that does the one thing, with its arguments",
+				})
+			}
+		}
+	}
+	return commands
+}
+
+func (s Sudo) validate(v *validator) {
 	administrators := 0
 	for _, subject := range s.Allow {
 		if why := notASubject(subject); why != "" {
@@ -23,6 +107,23 @@ func (v *validator) sudo(s Sudo) {
 		v.refuse(allowed["%"+group], "root_groups has %s, and allow has its members: whoever is in it is allowed", group)
 	}
 	v.refuse(administrators == 0, "it would leave no administrator: root cannot log in to a WorkSpace; name a user or a %%group as well")
+}
+
+func (s Sudo) entry(string) entry {
+	lines := pairs("allow", s.Allow, "root_groups", s.RootGroups)
+	for _, subject := range slices.Sorted(maps.Keys(s.Commands)) {
+		lines = append(lines, "commands."+pair(subject, s.Commands[subject]))
+	}
+	return inTable("sudo", lines...)
+}
+
+// advise tells of commands that are granted to whom everything is.
+func (s Sudo) advise(a *adviser, of Setting) {
+	for _, subject := range slices.Sorted(maps.Keys(s.Commands)) {
+		if slices.Contains(s.Allow, subject) || subject == "root" {
+			a.warn(of.Line, fmt.Sprintf("the commands of %s in [sudo.commands] have no effect: [sudo] allow lets %s run everything", subject, subject), "")
+		}
+	}
 }
 
 // notASubject says why a text does not name a user or, with a "%", a group; or "".

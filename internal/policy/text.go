@@ -4,9 +4,7 @@ import (
 	"bytes"
 	"cmp"
 	"fmt"
-	"maps"
 	"slices"
-	"strconv"
 	"strings"
 	"unicode"
 
@@ -60,6 +58,16 @@ type entry struct {
 	lines  []string
 }
 
+// ownTable is an entry that is a table of its own.
+func ownTable(section, name string, lines ...string) entry {
+	return entry{header: "[" + section + "." + keyText(name) + "]", whole: true, lines: lines}
+}
+
+// inTable is an entry that stands in a table with others.
+func inTable(table string, lines ...string) entry {
+	return entry{header: "[" + table + "]", lines: lines}
+}
+
 func (e entry) write(text *strings.Builder, header bool) {
 	comment := ""
 	if e.origin.Fragment != "" {
@@ -88,16 +96,17 @@ func printable(r rune) rune {
 // entries are those of all resources, table by table.
 func (p *Policy) entries() []entry {
 	entries := make([]entry, 0, len(p.Resources))
-	unchecked := false
+	said := map[string]bool{} // in which table; TOML has each key once
 	for _, r := range p.Resources {
 		e := r.entry()
-		if directive, ok := r.Spec.(PCoIP); ok && directive.Unchecked {
-			if unchecked { // it is said once
-				e.lines = e.lines[1:]
-			}
-			unchecked = true
+		if !e.whole {
+			e.lines = slices.DeleteFunc(e.lines, func(line string) bool {
+				key := e.header + line
+				defer func() { said[key] = true }()
+				return said[key]
+			})
 		}
-		if registry, ok := r.Spec.(Registry); !ok || registry.Of == "user" { // it is said once of both
+		if len(e.lines) > 0 || e.whole {
 			entries = append(entries, e)
 		}
 	}
@@ -111,170 +120,9 @@ func (r Resource) entry() entry {
 	if r.Shown != nil {
 		spec = r.Shown
 	}
-	name := r.ID.Name()
-	one := func(section, name string, lines ...string) entry {
-		return entry{r.Origin, "[" + section + "." + keyText(name) + "]", true, lines}
-	}
-	among := func(section string, lines ...string) entry {
-		return entry{r.Origin, "[" + section + "]", false, lines}
-	}
-	switch s := spec.(type) {
-	case System:
-		return among("system", pair(name, s.Value))
-	case Group:
-		if s.Registered {
-			return among("ids", "gid."+pair(name, *s.GID))
-		}
-		return one("groups", name, s.lines()...)
-	case User:
-		if s.Registered {
-			return among("ids", "uid."+pair(name, *s.UID))
-		}
-		return one("users", name, s.lines()...)
-	case Registry:
-		return among("ids", pair("report_unregistered", true))
-	case Sudo:
-		lines := pairs("allow", s.Allow, "root_groups", s.RootGroups)
-		for _, subject := range slices.Sorted(maps.Keys(s.Commands)) {
-			lines = append(lines, "commands."+pair(subject, s.Commands[subject]))
-		}
-		return among("sudo", lines...)
-	case Dropin:
-		return one("dropins", "/"+name, s.lines()...)
-	case Directory:
-		return one("directories", "/"+name, pair("purge", s.Purge))
-	case PCoIP:
-		return among("pcoip", s.lines(name)...)
-	case Dconf:
-		at := strings.LastIndexByte(name, '/')
-		return among("dconf."+keyText(name[:at]), s.line(name[at+1:]))
-	case Repository:
-		return one("repositories", name, s.lines()...)
-	case Package:
-		return among("packages", s.line(name))
-	case Patch:
-		return among("patch", pair("updates", s.Updates))
-	case Service:
-		return one("services", name, pairs("enabled", s.Enabled, "running", s.Running, "masked", s.Masked)...)
-	case Check:
-		return one("checks", name, s.lines()...)
-	}
-	return entry{}
-}
-
-func (g Group) lines() []string {
-	return pairs("ensure", g.Ensure.unlessPresent(), "gid", g.GID, "system", g.System)
-}
-
-func (u User) lines() []string {
-	return pairs("ensure", u.Ensure.unlessPresent(), "uid", u.UID, "group", u.Group, "groups", u.Groups,
-		"comment", u.Comment, "home", u.Home, "shell", u.Shell, "system", u.System)
-}
-
-func (d Dropin) lines() []string {
-	var lines []string
-	if d.Ensure == Absent {
-		lines = pairs("ensure", string(d.Ensure), "content", d.Content)
-	} else {
-		lines = []string{contentLine(d.Content)}
-	}
-	if d.Mode != nil {
-		lines = append(lines, pair("mode", fmt.Sprintf("%04o", uint32(*d.Mode))))
-	}
-	return append(lines, pairs("owner", d.Owner, "group", d.Group, "activate", d.Activate)...)
-}
-
-// contentLine writes text of many lines as such, where TOML has a form for it in which
-// nothing needs to be escaped.
-func contentLine(content string) string {
-	escaped := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
-	if strings.Count(content, "\n") < 2 || strings.ContainsFunc(content, escaped) || strings.Contains(content, "''") || strings.HasSuffix(content, "'") {
-		return pair("content", content)
-	}
-	return "content = '''\n" + content + "'''"
-}
-
-func (p PCoIP) lines(name string) []string {
-	var lines []string
-	if p.Unchecked {
-		lines = []string{pair("allow_unknown", true)}
-	}
-	if n, err := strconv.Atoi(p.Value); err == nil && strconv.Itoa(n) == p.Value {
-		return append(lines, pair(name, n)+p.comment(name))
-	}
-	return append(lines, pair(name, p.Value))
-}
-
-// comment is what a number means that says nothing by itself.
-func (p PCoIP) comment(name string) string {
-	if means := p.Meaning(name); means != "" {
-		return "  # " + means
-	}
-	return ""
-}
-
-// Meaning is what the value of the directive of this name means, or "" where that is no more
-// than it says.
-func (p PCoIP) Meaning(name string) string {
-	d, _ := LookupPCoIP(name)
-	if word := d.Word(d.Number(p.Value)); word == "on" || word == "off" {
-		return ""
-	}
-	return d.Meaning(p.Value)
-}
-
-func (d Dconf) line(key string) string {
-	if d.Lock && d.Schema == "" && d.GVariant == "" {
-		return pair(key, d.Value)
-	}
-	members := pairs("gvariant", d.GVariant, "schema", d.Schema)
-	if d.Value != nil {
-		members = append([]string{pair("value", d.Value)}, members...)
-	}
-	if !d.Lock {
-		members = append(members, pair("lock", false))
-	}
-	return inline(key, members)
-}
-
-func (p Package) line(name string) string {
-	if p.Topic == "" && !p.Hold && p.URL == "" {
-		return pair(name, string(p.Ensure))
-	}
-	return inline(name, pairs("ensure", string(p.Ensure), "topic", p.Topic, "hold", p.Hold, "url", p.URL, "sha256", p.SHA256))
-}
-
-func (c Check) lines() []string {
-	lines := pairs("run", c.Run, "user", c.User, "stdout", c.Stdout, "stderr", c.Stderr)
-	if c.Exit != 0 {
-		lines = append(lines, pair("exit", c.Exit))
-	}
-	if c.Timeout != defaultCheckTimeout {
-		lines = append(lines, pair("timeout", c.Timeout.String()))
-	}
-	return lines
-}
-
-func (r Rule) lines() []string {
-	lines := pairs("match", r.Match, "severity", string(r.Severity), "controls", r.Controls)
-	if r.Pending != 0 {
-		lines = append(lines, pair("pending", Days(r.Pending)))
-	}
-	lines = append(lines, pairs("disrupt", r.Disrupt)...)
-	if r.Audit {
-		lines = append(lines, pair("mode", "audit"))
-	}
-	if !r.Until.IsZero() {
-		lines = append(lines, "until = "+r.LastDay())
-	}
-	return append(lines, pairs("reason", r.Reason)...)
-}
-
-func (e Ensure) unlessPresent() string {
-	if e == Present {
-		return ""
-	}
-	return string(e)
+	e := spec.entry(r.ID.Name())
+	e.origin = r.Origin
+	return e
 }
 
 // pairs writes keys with their values, but for those that say nothing.

@@ -118,7 +118,7 @@ const longest = 200
 func difference(r policy.Resource, change string, was, is policy.Spec) Difference {
 	d := Difference{ID: r.ID, Change: change, Fragment: r.Origin.Fragment, Line: r.Origin.Line}
 	for _, spec := range []policy.Spec{was, is} {
-		if _, file := spec.(policy.Dropin); file || len(written(spec)) > longest {
+		if _, is := spec.(policy.Confidential); is || len(written(spec)) > longest {
 			return d
 		}
 	}

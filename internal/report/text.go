@@ -200,14 +200,14 @@ func (p *printer) resource(r converge.Resource, style Style) {
 	}
 }
 
-// meant is a difference for people: numbers of pcoip-agent.conf that say nothing by
-// themselves with what they mean.
+// meant is a difference for people: values that say nothing by themselves with what they
+// mean.
 func meant(id policy.ID, d converge.Difference) converge.Difference {
-	if id.Kind() != (policy.PCoIP{}).Kind() || d.Aspect != "value" {
+	if d.Aspect != "value" {
 		return d
 	}
 	for _, text := range []*string{&d.Want, &d.Got} {
-		if means := (policy.PCoIP{Value: *text}).Meaning(id.Name()); means != "" {
+		if means := policy.Meaning(id, *text); means != "" {
 			*text += " (" + means + ")"
 		}
 	}

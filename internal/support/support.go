@@ -175,20 +175,24 @@ func onDisk(files system.FS, p *policy.Policy) []string {
 		if r.Shown != nil {
 			spec = r.Shown
 		}
-		dropin, ok := spec.(policy.Dropin)
-		if !ok || !reference.MatchString(dropin.Content) {
+		confidential, is := spec.(policy.Confidential)
+		if !is {
+			continue
+		}
+		text, file := confidential.Confidential(r.ID)
+		if !reference.MatchString(text) {
 			continue
 		}
 		pattern, end := `(?s)\A`, 0
-		for _, at := range reference.FindAllStringIndex(dropin.Content, -1) {
-			pattern += regexp.QuoteMeta(dropin.Content[end:at[0]]) + `(.*?)`
+		for _, at := range reference.FindAllStringIndex(text, -1) {
+			pattern += regexp.QuoteMeta(text[end:at[0]]) + `(.*?)`
 			end = at[1]
 		}
-		like, err := regexp.Compile(pattern + regexp.QuoteMeta(dropin.Content[end:]) + `\z`)
+		like, err := regexp.Compile(pattern + regexp.QuoteMeta(text[end:]) + `\z`)
 		if err != nil {
 			continue // it is longer than a pattern may be
 		}
-		content, err := files.ReadFile("/" + r.ID.Name())
+		content, err := files.ReadFile(file)
 		if err != nil {
 			continue
 		}

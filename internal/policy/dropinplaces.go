@@ -6,8 +6,6 @@ import (
 	"regexp"
 	"slices"
 	"strings"
-
-	"github.com/soe-agent/soe-agent/internal/protected"
 )
 
 // A nameRule says which names the reader of a directory does not pass over.
@@ -130,85 +128,6 @@ func ForbiddenDropin(file string) string {
 	return ""
 }
 
-func (v *validator) dropin(d Dropin, secret bool) {
-	v.ensure(d.Ensure)
-	file := "/" + v.name
-	dir, base := path.Split(file)
-	v.refuse(path.Clean(file) != file || breaksLine(file), "%q is not a clean absolute path", file)
-	v.dropinPlace(file, d.Activate)
-	v.refuse(strings.HasPrefix(base, ".") && skipsDots(path.Clean(dir)), "readers of %s skip files that begin with a dot", dir)
-	v.refuse(strings.HasPrefix(base, ".") && strings.HasSuffix(base, ".soe.swp"), "the agent's own files for a moment are called so")
-	v.refuse(len(base) > 240, "its name is longer than 240 bytes")
-	if why := Written(file, d.Content); why != "" && d.Ensure != Absent {
-		v.wrong("%s", why)
-	}
-	for _, dir := range []string{"/etc/cron.d", "/etc/sudoers.d", "/etc/logrotate.d"} {
-		v.refuse(path.Dir(file) == dir && d.Owner != "" && d.Owner != "root" && d.Owner != "0", "the reader of %s passes over files of others than root", dir)
-	}
-	for _, account := range []string{d.Owner, d.Group} {
-		v.refuse(strings.Contains(account, ":") || breaksLine(account), "%q is not the name of an account", account)
-	}
-	if why := passedOver(file); why != "" && d.Ensure != Absent {
-		v.wrong("%s", why)
-	}
-	if why := noPlaceForSecrets(file); why != "" {
-		v.refuse(secret, "no secret can be in it: %s; %s", why, whereSecretsGo)
-	}
-	if d.Mode != nil {
-		v.refuse(*d.Mode&0o7000 != 0, "mode %04o has setuid, setgid or the sticky bit, which no drop-in needs", *d.Mode)
-		v.refuse(*d.Mode&0o002 != 0, "mode %04o lets everybody write it", *d.Mode)
-		for _, rule := range modeRules() {
-			if matched, _ := path.Match(rule.dir, path.Dir(file)); matched {
-				v.refuse(*d.Mode&rule.forbidden != 0 || *d.Mode&rule.needed != rule.needed, "mode %04o: %s", *d.Mode, rule.why)
-			}
-		}
-		v.refuse(secret && *d.Mode&0o007 != 0, "mode %04o lets everybody see the secret in it", *d.Mode)
-	}
-	if len(d.Activate) > 0 {
-		v.refuse(!path.IsAbs(d.Activate[0]), "activate: %q is not the absolute path of a program", d.Activate[0])
-		v.refuse(strings.ContainsRune(strings.Join(d.Activate, ""), 0), "activate: no argument can hold a NUL byte")
-		v.activatedUnits(d.Activate)
-	}
-}
-
-// activatedUnits refuses to have systemctl do what ends or disturbs a session.
-func (v *validator) activatedUnits(argv []string) {
-	if path.Base(argv[0]) != "systemctl" {
-		return
-	}
-	for _, word := range argv[1:] {
-		unit := word
-		if path.Ext(unit) == "" {
-			unit += ".service"
-		}
-		v.refuse(protected.Disruptive(unit) || protected.EndsAll(unit), "activate: %s of %s disturbs whoever is logged in", argv[0], word)
-	}
-}
-
-// dropinPlace says what is wrong with the place of a file. Where the agent does
-// not know the reader of a directory, the policy says what activates a change.
-func (v *validator) dropinPlace(file string, activate []string) {
-	dir := path.Dir(file)
-	if why := protected.Path(file); why != "" {
-		v.wrong("%s is protected: %s", file, why)
-		return // nothing that is said besides would let it stand there
-	}
-	if why := ForbiddenDropin(file); why != "" {
-		v.wrong("%s is no place for a drop-in: %s", file, why)
-		return
-	}
-	switch {
-	case isDropinDirectory(dir):
-	case !slices.ContainsFunc(lastingPlaces(), func(place string) bool { return strings.HasPrefix(dir, place) }):
-		v.wrong("%s is not a place for drop-ins: its directory does not end in .d", file)
-	case activate == nil:
-		v.wrong("nothing is known of the reader of %s: say with activate which command makes a change take effect, or with activate = [] that none is needed", dir)
-	}
-	for _, place := range []string{"/dev/", "/home/", "/proc/", "/run/user/", "/sys/", "/tmp/", "/var/tmp/"} {
-		v.refuse(strings.HasPrefix(file, place), "%s is no place for what the machine relies on: others write there, or it does not last", place)
-	}
-}
-
 // skipsDots says whether the reader of a directory passes over names that begin with a
 // dot. useradd copies all of /etc/skel, and of others nothing is known.
 func skipsDots(dir string) bool { return isDropinDirectory(dir) && !isSkeleton(dir) }
@@ -236,35 +155,46 @@ func dropinPlaces() []string {
 	}
 }
 
-// directory refuses to have places cleared in which others put what is needed.
-func (v *validator) directory() {
-	dir := "/" + v.name
-	v.refuse(path.Clean(dir) != dir || breaksLine(dir), "%q is not a clean absolute path", dir)
-	v.refuse(!isDropinDirectory(dir) || !strings.HasPrefix(dir, "/etc/") && !strings.HasPrefix(dir, "/usr/local/"),
-		"%s is not a directory of drop-ins below /etc or /usr/local", dir)
+// whereSecretsGo ends every refusal of a secret.
+const whereSecretsGo = "only the content of a drop-in can hold one, in a directory of which root or a service alone is the reader"
+
+// noPlaceForSecrets says why a drop-in can hold no secret, or "" when it can: most often
+// because everybody sees what it holds, or must for it to be of use. Its mode would
+// either let the secret out or keep its readers from it.
+func noPlaceForSecrets(file string) string {
+	dir := path.Dir(file)
 	for _, place := range []struct{ dir, why string }{
-		{"/etc/sudoers.d", "say in [sudo] who may administer the machine"},
-		{"/etc/polkit-1/rules.d", "say in [sudo] who may administer the machine"},
-		{"/etc/polkit-1/localauthority.conf.d", "say in [sudo] who may administer the machine"},
-		{"/etc/yum.repos.d", "say in [repositories] which there are"},
-		{"/etc/apt/*.d", "say in [repositories] which there are"},
-		{"/etc/pki/rpm-gpg", "the keys of repositories lie there"},
-		{"/etc/systemd/system", "the links by which units are enabled lie there"},
-		{"/etc/systemd/system/*.d", "AWS may add to its units there"},
-		{"/etc/init.d", "the machine starts by what lies there"},
-		{"/etc/rc*.d", "the machine starts by what lies there"},
-		{"/etc/rc.d/*", "the machine starts by what lies there"},
-		{"/etc/grub.d", "the machine starts by what lies there"},
-		{"/etc/ssh/sshd_config.d", "people log in by it"},
+		{"/etc/profile.d", "the shells of all people read it"},
+		{"/etc/environment.d", "the sessions of all people read it"},
+		{"/etc/X11/xinit/xinitrc.d", "the sessions of all people read it"},
+		{"/etc/xdg/autostart", "the sessions of all people read it"},
+		{"/etc/skel", "everybody gets a copy of it"},
+		{"/usr/share/applications", "the desktops of all people read it"},
+		{"/usr/share/backgrounds", "the desktops of all people read it"},
+		{"/etc/firefox/policies", "the browsers of all people read it"},
+		{"/etc/opt/*/policies/managed", "the browsers of all people read it"},
+		{"/etc/chromium/policies/managed", "the browsers of all people read it"},
+		{"/etc/ssh/ssh_config.d", "the ssh of all people reads it"},
+		{"/etc/ssh/sshd_config.d", "a mistake in it keeps people out, so all of it is checked, and no secret is shown to a checker"},
+		{"/etc/pam.d", "the screen lockers of all people read it"},
+		{"/etc/sysctl.d", "the kernel shows its settings to everybody (proc(5))"},
+		{"/etc/modprobe.d", "the kernel shows the parameters of its modules to everybody, and so does modprobe"},
+		{"/etc/modules-load.d", "the kernel shows its modules to everybody"},
+		{"/etc/udev/rules.d", "udev shows what it knows of devices to everybody"},
+		{"/etc/systemd/system", "systemd shows its units to everybody over D-Bus; have EnvironmentFile= name a drop-in elsewhere"},
+		{"/etc/systemd/system/*.d", "systemd shows its units to everybody over D-Bus; have EnvironmentFile= name a drop-in elsewhere"},
+		{"/etc/systemd/*.conf.d", "systemd shows its settings to everybody over D-Bus"},
+		{"/etc/cron.d", "cron writes the commands that it runs into the log"},
+		{"/etc/sudoers.d", "sudo shows its rules to those whom they concern"},
+		{"/etc/polkit-1/rules.d", "polkit, which is not root, reads it"},
+		{"/etc/ld.so.conf.d", "it is for programs of all people"},
+		{"/etc/pki/ca-trust/source/anchors", "certificates are for everybody"},
+		{"/usr/local/share/ca-certificates", "certificates are for everybody"},
+		{"/etc/pki/rpm-gpg", "keys of packages are for everybody"},
 	} {
 		if matched, _ := path.Match(place.dir, dir); matched {
-			v.wrong("%s cannot be purged: %s", dir, place.why)
+			return place.why
 		}
 	}
-	if why := protected.Path(dir); why != "" {
-		v.wrong("%s is protected: %s", dir, why)
-	}
-	if why := ForbiddenDropin(dir + "/"); why != "" {
-		v.wrong("%s is no place for drop-ins: %s", dir, why)
-	}
+	return ""
 }

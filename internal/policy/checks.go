@@ -1,0 +1,98 @@
+package policy
+
+import (
+	"path"
+	"regexp"
+	"regexp/syntax"
+	"strings"
+	"time"
+)
+
+func checksSection() section {
+	return section{"checks", named("commands whose outcome is reported and never repaired", "NAME", checkName.String(), checkForm()), (*decoder).checks, `[checks.home-is-encrypted]
+run = ["/usr/bin/findmnt", "-no", "SOURCE", "/home"]
+stdout = "^/dev/mapper/"
+`, []Spec{Check{}}}
+}
+
+// Check is a command whose outcome is reported and never repaired.
+type Check struct {
+	Run     []string      `json:"run"`
+	User    string        `json:"user,omitempty"`   // who runs it; empty: root
+	Stdout  string        `json:"stdout,omitempty"` // an RE2 that the output must match
+	Stderr  string        `json:"stderr,omitempty"` // and one that the errors must match
+	Exit    int           `json:"exit"`
+	Timeout time.Duration `json:"timeout"`
+}
+
+// Kind implements Spec.
+func (Check) Kind() string { return "check" }
+
+// Expand implements Spec.
+func (c Check) Expand(expand func(string) string) Spec {
+	c.Run = expandAll(c.Run, expand)
+	c.Stdout, c.Stderr = expand(c.Stdout), expand(c.Stderr)
+	return c
+}
+
+func (Check) notation() notation { return wholeLines }
+
+func checkForm() *form {
+	return record("a command that judges the machine and changes nothing",
+		key{name: "run", form: texts("the program with its whole path, and its arguments; no shell", value("")).eg(`["/usr/bin/findmnt", "-no", "SOURCE", "/home"]`)},
+		key{name: "user", form: text("who runs it; left out: root")},
+		key{name: "stdout", form: value("a regular expression (RE2) that the output must match").eg(`"^/dev/"`)},
+		key{name: "stderr", form: value("a regular expression (RE2) that the errors must match")},
+		key{name: "exit", form: whole("the exit code that it must have; left out: 0", 0, 255)},
+		key{name: "timeout", form: like("how long it may take; left out: `10s`", someTime).eg(`"10s"`)},
+	).needing([]string{"run"})
+}
+
+const defaultCheckTimeout = 10 * time.Second
+
+func (d *decoder) checks(t *table) {
+	d.each(t, func(name string, c *table) {
+		check := Check{
+			Run: c.texts("run"), User: c.text("user"), Stdout: c.text("stdout"), Stderr: c.text("stderr"), Timeout: defaultCheckTimeout,
+		}
+		if exit := c.number("exit"); exit != nil {
+			check.Exit = *exit
+		}
+		if text := c.text("timeout"); text != "" {
+			timeout, err := time.ParseDuration(text)
+			if err != nil || timeout <= 0 {
+				c.problem("timeout", "%q is not a duration such as \"10s\"", text)
+			}
+			check.Timeout = timeout
+		}
+		d.set(t, name, NewID("check", name), check)
+	})
+}
+
+var checkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
+
+func (c Check) validate(v *validator) {
+	v.match(checkName, v.name, "is not a name for a check")
+	v.refuse(len(c.Run) == 0, `it needs a command to run, such as ["/usr/bin/true"]`)
+	if len(c.Run) > 0 {
+		v.refuse(!path.IsAbs(c.Run[0]), "%q is not the absolute path of a program", c.Run[0])
+	}
+	for _, output := range []struct{ name, pattern string }{{"stdout", c.Stdout}, {"stderr", c.Stderr}} {
+		if _, err := syntax.Parse(output.pattern, syntax.Perl); err != nil && !v.open(output.pattern) {
+			v.wrong("%s is not a regular expression: %v", output.name, err)
+		}
+	}
+	v.refuse(strings.Contains(c.User, ":") || breaksLine(c.User) || strings.HasPrefix(c.User, "-"), "%q is not the name of a user", c.User)
+	v.refuse(c.Exit < 0 || c.Exit > 255, "exit %d is not between 0 and 255", c.Exit)
+}
+
+func (c Check) entry(name string) entry {
+	lines := pairs("run", c.Run, "user", c.User, "stdout", c.Stdout, "stderr", c.Stderr)
+	if c.Exit != 0 {
+		lines = append(lines, pair("exit", c.Exit))
+	}
+	if c.Timeout != defaultCheckTimeout {
+		lines = append(lines, pair("timeout", c.Timeout.String()))
+	}
+	return ownTable("checks", name, lines...)
+}

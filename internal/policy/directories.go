@@ -1,0 +1,90 @@
+package policy
+
+import (
+	"path"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/protected"
+)
+
+func directoriesSection() section {
+	return section{
+		"directories", named("directories of drop-ins, by their paths", `"/PATH"`, absolutePath, directoryForm()), (*decoder).directories,
+		`[directories."/etc/modprobe.d"]
+purge = true
+`,
+		[]Spec{Directory{}},
+	}
+}
+
+// Directory is a directory of drop-ins, named by its path. It is of the kind of
+// its files.
+type Directory struct {
+	// Purge is true when nothing may be in it but what the policy names and what
+	// belongs to a package.
+	Purge bool `json:"purge"`
+}
+
+// Kind implements Spec.
+func (Directory) Kind() string { return Dropin{}.Kind() }
+
+// Expand implements Spec.
+func (d Directory) Expand(func(string) string) Spec { return d }
+
+func directoryForm() *form {
+	return record("a directory of drop-ins",
+		key{name: "purge", form: yesOrNo("nothing may be in it but what the policy names and what belongs to packages")},
+	).needing([]string{"purge"})
+}
+
+func (d *decoder) directories(t *table) {
+	d.each(t, func(path string, f *table) {
+		if !f.has("purge") {
+			t.problem(path, "it does not say purge = true")
+		}
+		d.set(t, path, NewID("dropin", path), Directory{Purge: f.isSet("purge")})
+		if !strings.HasPrefix(path, "/") {
+			t.problem(path, "it is not an absolute path")
+		}
+	})
+}
+
+// directory refuses to have places cleared in which others put what is needed.
+func (Directory) validate(v *validator) {
+	dir := "/" + v.name
+	v.refuse(path.Clean(dir) != dir || breaksLine(dir), "%q is not a clean absolute path", dir)
+	v.refuse(!isDropinDirectory(dir) || !strings.HasPrefix(dir, "/etc/") && !strings.HasPrefix(dir, "/usr/local/"),
+		"%s is not a directory of drop-ins below /etc or /usr/local", dir)
+	for _, place := range []struct{ dir, why string }{
+		{"/etc/sudoers.d", "say in [sudo] who may administer the machine"},
+		{"/etc/polkit-1/rules.d", "say in [sudo] who may administer the machine"},
+		{"/etc/polkit-1/localauthority.conf.d", "say in [sudo] who may administer the machine"},
+		{"/etc/yum.repos.d", "say in [repositories] which there are"},
+		{"/etc/apt/*.d", "say in [repositories] which there are"},
+		{"/etc/pki/rpm-gpg", "the keys of repositories lie there"},
+		{"/etc/systemd/system", "the links by which units are enabled lie there"},
+		{"/etc/systemd/system/*.d", "AWS may add to its units there"},
+		{"/etc/init.d", "the machine starts by what lies there"},
+		{"/etc/rc*.d", "the machine starts by what lies there"},
+		{"/etc/rc.d/*", "the machine starts by what lies there"},
+		{"/etc/grub.d", "the machine starts by what lies there"},
+		{"/etc/ssh/sshd_config.d", "people log in by it"},
+	} {
+		if matched, _ := path.Match(place.dir, dir); matched {
+			v.wrong("%s cannot be purged: %s", dir, place.why)
+		}
+	}
+	if why := protected.Path(dir); why != "" {
+		v.wrong("%s is protected: %s", dir, why)
+	}
+	if why := ForbiddenDropin(dir + "/"); why != "" {
+		v.wrong("%s is no place for drop-ins: %s", dir, why)
+	}
+}
+
+func (d Directory) entry(name string) entry {
+	return ownTable("directories", "/"+name, pair("purge", d.Purge))
+}
+
+// beside is any file in it: what is found there is told of as a resource.
+func (Directory) beside(id ID) (ids []ID, below string) { return nil, string(id) + "/" }

@@ -1,0 +1,206 @@
+package policy
+
+import (
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+	"unicode"
+
+	"github.com/soe-agent/soe-agent/internal/protected"
+)
+
+func dropinsSection() section {
+	return section{
+		"dropins", named("files of directories that are read as a whole, such as `/etc/sysctl.d`, by their paths", `"/PATH"`, absolutePath, dropinForm()), (*decoder).dropins,
+		`[dropins."/etc/sysctl.d/60-soe.conf"]
+content = "kernel.dmesg_restrict = 1\n"
+`,
+		[]Spec{Dropin{}},
+	}
+}
+
+// Dropin is a file of a ".d" directory, whole.
+type Dropin struct {
+	Ensure  Ensure       `json:"ensure"`
+	Content string       `json:"-"` // may hold a secret, so it is never written out
+	Mode    *fs.FileMode `json:"mode,omitempty"`
+	Owner   string       `json:"owner,omitempty"`
+	Group   string       `json:"group,omitempty"`
+	// Activate is the command that makes a change of the file take effect. Nil is
+	// what its directory is known to need, and empty is nothing.
+	Activate []string `json:"activate,omitzero"`
+}
+
+// Kind implements Spec.
+func (Dropin) Kind() string { return "dropin" }
+
+// Expand implements Spec.
+func (d Dropin) Expand(expand func(string) string) Spec {
+	d.Content = expand(d.Content)
+	return d
+}
+
+// Confidential implements Confidential.
+func (d Dropin) Confidential(id ID) (text, file string) { return d.Content, "/" + id.Name() }
+
+func (Dropin) notation() notation { return wholeLines }
+
+func dropinForm() *form {
+	return record("one file, whole",
+		ensureKey(),
+		key{name: "content", form: value("the whole file. It may hold references, and alone of all places secrets").eg(`"kernel.dmesg_restrict = 1\n"`)},
+		key{name: "mode", form: like("left out: what its directory is for says it", fileMode).eg(`"0644"`)},
+		key{name: "owner", form: text("a name; left out: root")},
+		key{name: "group", form: text("a name; left out: root")},
+		key{name: "activate", form: texts("the command that makes a change take effect, without a shell; `[]` for none; left out: what its directory is known to need", text("")).eg(`["/usr/bin/chronyc", "reload", "sources"]`)},
+	).needing([]string{"content"}, []string{"ensure"})
+}
+
+func (d *decoder) dropins(t *table) {
+	d.each(t, func(path string, f *table) {
+		dropin := Dropin{
+			Ensure: f.ensure(), Content: f.text("content"), Owner: f.text("owner"), Group: f.text("group"),
+			Activate: f.texts("activate"),
+		}
+		if text, ok := read[string](f, "mode", `a string such as "0644"`); ok {
+			mode, err := strconv.ParseUint(text, 8, 12)
+			if err != nil {
+				f.problem("mode", "%q is not a file mode such as \"0644\"", text)
+			}
+			m := fs.FileMode(mode)
+			dropin.Mode = &m
+		}
+		if _, ok := f.values["content"]; !ok && dropin.Ensure == Present {
+			f.problem("content", "a drop-in that is to be present needs its content")
+		}
+		d.set(t, path, NewID("dropin", path), dropin)
+		if !strings.HasPrefix(path, "/") {
+			t.problem(path, "it is not an absolute path")
+		}
+	})
+}
+
+func (d Dropin) validate(v *validator) {
+	v.ensure(d.Ensure)
+	file := "/" + v.name
+	dir, base := path.Split(file)
+	v.refuse(path.Clean(file) != file || breaksLine(file), "%q is not a clean absolute path", file)
+	v.dropinPlace(file, d.Activate)
+	v.refuse(strings.HasPrefix(base, ".") && skipsDots(path.Clean(dir)), "readers of %s skip files that begin with a dot", dir)
+	v.refuse(strings.HasPrefix(base, ".") && strings.HasSuffix(base, ".soe.swp"), "the agent's own files for a moment are called so")
+	v.refuse(len(base) > 240, "its name is longer than 240 bytes")
+	if why := Written(file, d.Content); why != "" && d.Ensure != Absent {
+		v.wrong("%s", why)
+	}
+	for _, dir := range []string{"/etc/cron.d", "/etc/sudoers.d", "/etc/logrotate.d"} {
+		v.refuse(path.Dir(file) == dir && d.Owner != "" && d.Owner != "root" && d.Owner != "0", "the reader of %s passes over files of others than root", dir)
+	}
+	for _, account := range []string{d.Owner, d.Group} {
+		v.refuse(strings.Contains(account, ":") || breaksLine(account), "%q is not the name of an account", account)
+	}
+	if why := passedOver(file); why != "" && d.Ensure != Absent {
+		v.wrong("%s", why)
+	}
+	if why := noPlaceForSecrets(file); why != "" {
+		v.refuse(v.secret, "no secret can be in it: %s; %s", why, whereSecretsGo)
+	}
+	if d.Mode != nil {
+		v.refuse(*d.Mode&0o7000 != 0, "mode %04o has setuid, setgid or the sticky bit, which no drop-in needs", *d.Mode)
+		v.refuse(*d.Mode&0o002 != 0, "mode %04o lets everybody write it", *d.Mode)
+		for _, rule := range modeRules() {
+			if matched, _ := path.Match(rule.dir, path.Dir(file)); matched {
+				v.refuse(*d.Mode&rule.forbidden != 0 || *d.Mode&rule.needed != rule.needed, "mode %04o: %s", *d.Mode, rule.why)
+			}
+		}
+		v.refuse(v.secret && *d.Mode&0o007 != 0, "mode %04o lets everybody see the secret in it", *d.Mode)
+	}
+	if len(d.Activate) > 0 {
+		v.refuse(!path.IsAbs(d.Activate[0]), "activate: %q is not the absolute path of a program", d.Activate[0])
+		v.refuse(strings.ContainsRune(strings.Join(d.Activate, ""), 0), "activate: no argument can hold a NUL byte")
+		v.activatedUnits(d.Activate)
+	}
+}
+
+// activatedUnits refuses to have systemctl do what ends or disturbs a session.
+func (v *validator) activatedUnits(argv []string) {
+	if path.Base(argv[0]) != "systemctl" {
+		return
+	}
+	for _, word := range argv[1:] {
+		unit := word
+		if path.Ext(unit) == "" {
+			unit += ".service"
+		}
+		v.refuse(protected.Disruptive(unit) || protected.EndsAll(unit), "activate: %s of %s disturbs whoever is logged in", argv[0], word)
+	}
+}
+
+// dropinPlace says what is wrong with the place of a file. Where the agent does
+// not know the reader of a directory, the policy says what activates a change.
+func (v *validator) dropinPlace(file string, activate []string) {
+	dir := path.Dir(file)
+	if why := protected.Path(file); why != "" {
+		v.wrong("%s is protected: %s", file, why)
+		return // nothing that is said besides would let it stand there
+	}
+	if why := ForbiddenDropin(file); why != "" {
+		v.wrong("%s is no place for a drop-in: %s", file, why)
+		return
+	}
+	switch {
+	case isDropinDirectory(dir):
+	case !slices.ContainsFunc(lastingPlaces(), func(place string) bool { return strings.HasPrefix(dir, place) }):
+		v.wrong("%s is not a place for drop-ins: its directory does not end in .d", file)
+	case activate == nil:
+		v.wrong("nothing is known of the reader of %s: say with activate which command makes a change take effect, or with activate = [] that none is needed", dir)
+	}
+	for _, place := range []string{"/dev/", "/home/", "/proc/", "/run/user/", "/sys/", "/tmp/", "/var/tmp/"} {
+		v.refuse(strings.HasPrefix(file, place), "%s is no place for what the machine relies on: others write there, or it does not last", place)
+	}
+}
+
+func (d Dropin) entry(name string) entry {
+	var lines []string
+	if d.Ensure == Absent {
+		lines = pairs("ensure", string(d.Ensure), "content", d.Content)
+	} else {
+		lines = []string{contentLine(d.Content)}
+	}
+	if d.Mode != nil {
+		lines = append(lines, pair("mode", fmt.Sprintf("%04o", uint32(*d.Mode))))
+	}
+	return ownTable("dropins", "/"+name, append(lines, pairs("owner", d.Owner, "group", d.Group, "activate", d.Activate)...)...)
+}
+
+// contentLine writes text of many lines as such, where TOML has a form for it in which
+// nothing needs to be escaped.
+func contentLine(content string) string {
+	escaped := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
+	if strings.Count(content, "\n") < 2 || strings.ContainsFunc(content, escaped) || strings.Contains(content, "''") || strings.HasSuffix(content, "'") {
+		return pair("content", content)
+	}
+	return "content = '''\n" + content + "'''"
+}
+
+func (d Dropin) absence() (is bool, alone Spec) {
+	return d.Ensure == Absent, Dropin{Ensure: Absent, Activate: d.Activate}
+}
+
+// advise tells of what a file has others do that it should not, and of line ends that
+// readers take for a letter.
+func (d Dropin) advise(a *adviser, of Setting) {
+	if d.Ensure == Absent {
+		return
+	}
+	file := "/" + of.ID.Name()
+	for _, m := range mentioned(file, d.Content) {
+		a.warn(of.Line, fmt.Sprintf("line %d of %s seems to write %s, which is protected: %s", m.Line, file, m.Path, m.Why), "")
+	}
+	if before, _, found := strings.Cut(d.Content, "\r"); found {
+		a.warn(of.Line, fmt.Sprintf("line %d of %s ends as in Windows (CRLF): most readers take the carriage return for a part of the last word", strings.Count(before, "\n")+1, file),
+			"save the fragment with the line ends of Unix")
+	}
+}
