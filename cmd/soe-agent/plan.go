@@ -205,7 +205,7 @@ func whole(p *policy.Policy, result converge.Result) []converge.Resource {
 	resources := result.Resources
 	for _, kind := range policy.Kinds() {
 		if !slices.Contains(result.Kinds, kind) {
-			resources = append(resources, converge.Unseen(p, kind, result.Started)...)
+			resources = append(resources, converge.NotCheckedYet(p, kind, result.Started)...)
 		}
 	}
 	return resources

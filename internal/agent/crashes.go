@@ -246,7 +246,7 @@ func (k resting) Check(context.Context) ([]converge.Resource, error) {
 	for _, want := range k.policy.Resources {
 		if want.ID.Kind() == k.name {
 			r := converge.Wanted(want)
-			r.Doubt(k.why).Openly()
+			r.SetUnknown(k.why).ReasonIsPublic()
 			resources = append(resources, r)
 		}
 	}

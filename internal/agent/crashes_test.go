@@ -225,7 +225,7 @@ func TestTheWatchdogBitesOnceForACheckThatHasHungForLong(t *testing.T) {
 			release := make(chan struct{})
 			kind := doing(func(context.Context) { <-release })
 			engine := converge.New(d.policy, []converge.Kind{kind}, d.Ledger, d.System.Clock, d.Log)
-			engine.Patience = d.rhythm.patience
+			engine.CheckTimeout = d.rhythm.patience
 			d.quick.assign(engine, []converge.Kind{kind})
 			ctx, cancel := context.WithCancel(t.Context())
 			go d.quick.run(ctx)

@@ -254,7 +254,7 @@ func (d *daemon) hold(p *policy.Policy, refused []public.Line) {
 		d.watcher.Follow(slices.Concat(quick, slow, checks), LocalDir, d.configFile)
 	}
 	engine := d.engine(p, quick)
-	engine.Patience, engine.Answered = d.rhythm.patience, d.quick.mark
+	engine.CheckTimeout, engine.HangEnded = d.rhythm.patience, d.quick.mark
 	d.quick.assign(engine, quick)
 	d.slow.assign(d.engine(p, slow), slow) // what takes it long may take it long
 	d.checks.assign(d.engine(p, checks), checks)

@@ -29,7 +29,7 @@ func (d *daemon) lookAnew(p *policy.Policy) {
 	d.corrected = corrected
 	clear(d.timing)
 	for _, kind := range policy.Kinds() {
-		d.resources[kind] = converge.Unseen(p, kind, now)
+		d.resources[kind] = converge.NotCheckedYet(p, kind, now)
 	}
 }
 
@@ -52,7 +52,7 @@ func (d *daemon) forgotten(walked []converge.Kind) {
 		d.Log.Error("nothing looks at a kind; this is a bug of the agent", "kind", kind)
 		for i := range d.resources[kind] {
 			r := &d.resources[kind][i]
-			r.Doubt("nothing in this agent looks at " + kind + ": this is a bug of the agent").Openly()
+			r.SetUnknown("nothing in this agent looks at " + kind + ": this is a bug of the agent").ReasonIsPublic()
 			r.Unseen = false
 		}
 	}
@@ -82,7 +82,7 @@ func (d *daemon) record(result converge.Result) (known bool) {
 		case r.State == converge.Corrected:
 			d.corrected[r.ID] = r
 		case ok && r.State == converge.Compliant:
-			r.Corrected(was)
+			r.SetCorrected(was)
 		default:
 			delete(d.corrected, r.ID)
 		}

@@ -32,12 +32,12 @@ func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, e
 	d.beSafe(p.Serial)
 	d.publish() // the report of an earlier life says nothing about this one
 	engine := d.engine(p, d.kept(p, d.felt(&d.quick.pulse).quick(p)))
-	engine.Patience, engine.Hangs = min(checkPatience, d.rhythm.patience), &d.quick.hangs
+	engine.CheckTimeout, engine.Hangs = min(checkPatience, d.rhythm.patience), &d.quick.hangs
 	ended := make(chan converge.Result, 1)
 	stopped := make(chan struct{})
 	walked := d.quick.pulse.walk()
 	go func() {
-		result := engine.Pass(converge.InHurry(ctx))
+		result := engine.Pass(converge.SkipSlow(ctx))
 		walked()
 		ended <- result
 		close(stopped)
@@ -90,9 +90,9 @@ func (d *daemon) own() []converge.Resource {
 	r := converge.Resource{ID: "agent", State: converge.Failed, Severity: policy.Critical, Since: d.status.Started}
 	switch {
 	case d.status.SafeMode != "":
-		r.Fail(d.status.SafeMode).Openly()
+		r.SetFailed(d.status.SafeMode).ReasonIsPublic()
 	case !d.lockedDown:
-		r.Doubt("the machine is being locked down").Openly()
+		r.SetUnknown("the machine is being locked down").ReasonIsPublic()
 	default:
 		return nil
 	}

@@ -53,7 +53,7 @@ func Open(ctx context.Context, root string, gate system.Gate, log *slog.Logger) 
 	if err != nil {
 		return nil, err
 	}
-	s, err := system.Open(system.Options{Root: root, Gate: gate, Log: log, Keeper: ledger})
+	s, err := system.Open(system.Options{Root: root, Gate: gate, Log: log, Backups: ledger})
 	if err != nil {
 		return nil, err
 	}

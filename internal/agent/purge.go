@@ -115,7 +115,7 @@ func (m *Machine) giveBack(ctx context.Context, name string) error {
 	if sudo.Reads(name) {
 		return m.giveBackSudoers(ctx, name)
 	}
-	return m.Ledger.Release(name, func(original system.Kept) error {
+	return m.Ledger.Release(name, func(original system.Original) error {
 		if original.Link != "" {
 			return files.Symlink(original.Link, name)
 		}
@@ -132,7 +132,7 @@ func (m *Machine) giveBack(ctx context.Context, name string) error {
 // releaseSudoers is release for what sudo reads: there the agent's own files go, and
 // lines that it has made comments of count again. /etc/sudoers itself, where somebody
 // put a grant where it could not be denied, stays as it is; and what is gone stays gone.
-func (m *Machine) releaseSudoers(name string, original system.Kept, kept, gone bool) (string, error) {
+func (m *Machine) releaseSudoers(name string, original system.Original, kept, gone bool) (string, error) {
 	switch {
 	case gone || name == sudoers.Main:
 		return "", nil

@@ -42,12 +42,12 @@ func (k *repository) Check(context.Context) ([]converge.Resource, error) {
 	defer k.mu.Unlock()
 	resources := []converge.Resource{{ID: unreachable, State: converge.Compliant}}
 	if !k.up {
-		resources[0].Differs("installed", "yes", "no")
+		resources[0].AddDrift("installed", "yes", "no")
 	}
 	if k.fights != nil {
 		other := converge.Resource{ID: fought, State: converge.Compliant}
 		if !k.right {
-			other.Differs("version", "2", "1")
+			other.AddDrift("version", "2", "1")
 		}
 		resources = append(resources, other)
 	}
@@ -202,7 +202,7 @@ func (k silent) Check(context.Context) ([]converge.Resource, error) {
 		r.GuardsRights()
 	}
 	if time.Now().Before(k.until) {
-		r.Doubt("nobody answers")
+		r.SetUnknown("nobody answers")
 	}
 	return []converge.Resource{r}, nil
 }

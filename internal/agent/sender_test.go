@@ -455,7 +455,7 @@ func TestAFleetThatChangesAtOnceTellsSpreadAndAllOfItArrives(t *testing.T) {
 // converges hands in a report of a machine that has not looked at everything yet.
 func (r *reporter) converges(serial int64) {
 	p := &policy.Policy{Serial: serial, Resources: []policy.Resource{{ID: "package/slow"}}}
-	unseen := converge.Unseen(p, "package", time.Unix(0, 0))
+	unseen := converge.NotCheckedYet(p, "package", time.Unix(0, 0))
 	r.offer(report.New("0.1.0", facts.Facts{Hostname: "A-1", MachineID: "m", ManagedNode: r.node}, p, nil, r.clock.Now(), unseen, nil))
 }
 

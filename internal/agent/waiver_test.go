@@ -30,7 +30,7 @@ func (k *telnet) Check(context.Context) ([]converge.Resource, error) {
 	defer k.mu.Unlock()
 	r := converge.Wanted(k.want)
 	if k.gone.IsZero() {
-		r.Differs("ensure", "absent", "present")
+		r.AddDrift("ensure", "absent", "present")
 	}
 	return []converge.Resource{r}, nil
 }

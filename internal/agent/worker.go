@@ -53,14 +53,14 @@ func newWorker(done func(*worker, converge.Result)) *worker {
 // assign gives the worker another engine, whose kinds it then walks all.
 func (w *worker) assign(engine *converge.Engine, kinds []converge.Kind) {
 	if engine != nil && w.catchUp != nil {
-		engine.Attend = func(ctx context.Context, kinds []string) { w.attend(ctx, engine, kinds) }
+		engine.BeforeCheck = func(ctx context.Context, kinds []string) { w.attend(ctx, engine, kinds) }
 	}
 	if engine != nil {
 		engine.Hangs = &w.hangs
-		engine.Mending = func(kind string, drifted []converge.Resource) { w.mends(engine, kind, drifted) }
+		engine.Repairing = func(kind string, drifted []converge.Resource) { w.mends(engine, kind, drifted) }
 	}
 	if engine != nil && w.brief > 0 {
-		engine.Brief, engine.Apart = w.brief, w.overtake
+		engine.DetachAfter, engine.Detach = w.brief, w.overtake
 	}
 	w.mu.Lock()
 	w.engine, w.kinds = engine, kinds
@@ -155,8 +155,8 @@ func (w *worker) markAfresh(name string) {
 }
 
 func forget(kind converge.Kind) {
-	if r, remembers := kind.(converge.Rememberer); remembers {
-		r.Forget()
+	if r, remembers := kind.(converge.Cacher); remembers {
+		r.InvalidateCache()
 	}
 }
 

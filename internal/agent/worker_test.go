@@ -49,7 +49,7 @@ func (k oneFile) Check(context.Context) ([]converge.Resource, error) {
 	k.moment("after a look")
 	r := converge.Resource{ID: "dropin/file", State: converge.Compliant}
 	if string(content) != "right" {
-		r.Differs("content", "right", string(content))
+		r.AddDrift("content", "right", string(content))
 	}
 	return []converge.Resource{r}, err
 }

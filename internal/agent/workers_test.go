@@ -46,7 +46,7 @@ func (k *toy) Check(context.Context) ([]converge.Resource, error) {
 	k.inCheck--
 	r := converge.Resource{ID: policy.NewID(k.name, "x"), State: converge.Compliant}
 	if wrong {
-		r.Differs("value", "right", "wrong")
+		r.AddDrift("value", "right", "wrong")
 	}
 	return []converge.Resource{r}, nil
 }
@@ -93,7 +93,7 @@ func keeps(t *testing.T, d *daemon, toys ...*toy) {
 		}
 	}
 	engine := converge.New(d.policy, kinds, d.Ledger, d.System.Clock, slog.New(slog.DiscardHandler))
-	engine.Patience, engine.Answered = d.rhythm.patience, d.quick.mark
+	engine.CheckTimeout, engine.HangEnded = d.rhythm.patience, d.quick.mark
 	d.quick.assign(engine, kinds)
 }
 

@@ -34,7 +34,7 @@ func (w *witness) follow(kinds []converge.Kind) {
 	if w == nil {
 		return
 	}
-	fought := w.machine.Ledger.Fought(w.machine.System.Clock.Now())
+	fought := w.machine.Ledger.Contested(w.machine.System.Clock.Now())
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	places := map[policy.ID][]converge.Watch{}
@@ -70,7 +70,7 @@ func (w *witness) follow(kinds []converge.Kind) {
 	var ctx context.Context
 	ctx, w.stop = context.WithCancel(context.Background())
 	go func() {
-		if err := w.machine.System.Witness.Witness(ctx, dirs, w.saw); !errors.Is(err, context.Canceled) {
+		if err := w.machine.System.Writers.Monitor(ctx, dirs, w.saw); !errors.Is(err, context.Canceled) {
 			w.machine.Log.Info("who else changes what is contested stays unknown", "err", err)
 		}
 	}()

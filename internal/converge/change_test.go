@@ -83,9 +83,9 @@ func TestWhatSomethingElseMendedIsInLineAgain(t *testing.T) {
 	k := newKind(p, "check")
 	k.check = func(_ context.Context, found []converge.Resource) ([]converge.Resource, error) {
 		if k.values["check/a"] == "unknown" {
-			found[0].Doubt("it cannot be told")
+			found[0].SetUnknown("it cannot be told")
 		} else if found[0].State == converge.Drifted {
-			found[0].Fail("it does not hold")
+			found[0].SetFailed("it does not hold")
 		}
 		return found, nil
 	}

@@ -25,14 +25,14 @@ const (
 	longestPauseOfSlow = time.Hour
 )
 
-// fights remembers how often each resource had to be corrected of late, whatever
+// contests remembers how often each resource had to be corrected of late, whatever
 // the policy was.
-type fights struct {
+type contests struct {
 	mu sync.Mutex
-	by map[policy.ID]*fight
+	by map[policy.ID]*contest
 }
 
-type fight struct {
+type contest struct {
 	corrections []time.Time   // of late, since the last pause
 	pause       time.Duration // the last one; 0 when there was none of late
 	until       time.Time     // its end
@@ -41,16 +41,16 @@ type fight struct {
 
 // corrected counts a correction, which took so long, and begins a pause when it is
 // one too many.
-func (f *fights) corrected(id policy.ID, now time.Time, took time.Duration) {
+func (f *contests) corrected(id policy.ID, now time.Time, took time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.by == nil {
-		f.by = map[policy.ID]*fight{}
+		f.by = map[policy.ID]*contest{}
 	}
-	f.forget(now)
+	f.dropEnded(now)
 	fought := f.by[id]
 	if fought == nil {
-		fought = &fight{}
+		fought = &contest{}
 		f.by[id] = fought
 	}
 	fought.within = max(contestedWithin, contestedAfter*took)
@@ -70,8 +70,8 @@ func (f *fights) corrected(id policy.ID, now time.Time, took time.Duration) {
 	fought.corrections = nil
 }
 
-// forget drops the fights that are over: it has been quiet for a while.
-func (f *fights) forget(now time.Time) {
+// dropEnded drops the fights that are over: it has been quiet for a while.
+func (f *contests) dropEnded(now time.Time) {
 	for id, fought := range f.by {
 		last := fought.until
 		if n := len(fought.corrections); n > 0 && fought.corrections[n-1].After(last) {
@@ -84,7 +84,7 @@ func (f *fights) forget(now time.Time) {
 }
 
 // paused says whether the resource is to be left alone, and until when.
-func (f *fights) paused(id policy.ID, now time.Time) (until time.Time, yes bool) {
+func (f *contests) paused(id policy.ID, now time.Time) (until time.Time, yes bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	fought := f.by[id]
@@ -94,13 +94,13 @@ func (f *fights) paused(id policy.ID, now time.Time) (until time.Time, yes bool)
 	return fought.until, true
 }
 
-// Fought are the resources that are contested, or soon will be if it goes on so.
-func (l *Ledger) Fought(now time.Time) []policy.ID {
-	l.fights.mu.Lock()
-	defer l.fights.mu.Unlock()
-	l.fights.forget(now)
+// Contested are the resources that are contested, or soon will be if it goes on so.
+func (l *Ledger) Contested(now time.Time) []policy.ID {
+	l.contests.mu.Lock()
+	defer l.contests.mu.Unlock()
+	l.contests.dropEnded(now)
 	var ids []policy.ID
-	for id, fought := range l.fights.by {
+	for id, fought := range l.contests.by {
 		if fought.pause > 0 || len(fought.corrections) >= contestedAfter/2 {
 			ids = append(ids, id)
 		}
@@ -111,6 +111,6 @@ func (l *Ledger) Fought(now time.Time) []policy.ID {
 
 // ContestedUntil is when a contested resource is tried again; zero when it is not.
 func (l *Ledger) ContestedUntil(id policy.ID, now time.Time) time.Time {
-	until, _ := l.fights.paused(id, now)
+	until, _ := l.contests.paused(id, now)
 	return until
 }

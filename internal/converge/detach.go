@@ -11,17 +11,17 @@ import (
 // briefly is how long a pass waits for one of its kinds: for ever, unless there is
 // somebody to take what it does not wait for.
 func (p *pass) briefly() (context.Context, context.CancelFunc) {
-	if p.Apart == nil || p.apart {
+	if p.Detach == nil || p.apart {
 		return context.Background(), func() {}
 	}
-	return context.WithTimeout(context.Background(), p.Brief)
+	return context.WithTimeout(context.Background(), p.DetachAfter)
 }
 
 // leaveLook has the pass go on without a kind whose look takes long. What that finds is
 // judged and repaired when it is found.
 func (p *pass) leaveLook(ctx context.Context, kind Kind, answer <-chan looked) {
 	rest := p.without(kind)
-	p.Apart(ctx, []string{kind.Name()}, func() Result {
+	p.Detach(ctx, []string{kind.Name()}, func() Result {
 		rest.saw(kind, <-answer)
 		if rest.first != nil { // it has been repaired
 			rest.learn(rest.first)
@@ -40,7 +40,7 @@ func (p *pass) leaveRepair(ctx context.Context, m mending, after []mending, done
 		kinds = append(kinds, next.kind)
 	}
 	rest := p.without(kinds...)
-	p.Apart(ctx, namesOf(kinds), func() Result {
+	p.Detach(ctx, namesOf(kinds), func() Result {
 		rest.take(m.kind, <-done)
 		touched := []Kind{m.kind}
 		for _, next := range after {

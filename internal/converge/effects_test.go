@@ -20,9 +20,9 @@ func late(p *policy.Policy, loggedIn *bool) *kind {
 			switch r := &found[i]; {
 			case r.State != converge.Compliant || inEffect[r.ID] == k.values[r.ID]:
 			case *loggedIn:
-				r.Wait(converge.NextSession, "somebody works")
+				r.SetPending(converge.NextSession, "somebody works")
 			default:
-				r.Differs(converge.AspectEffect, "read", "not read")
+				r.AddDrift(converge.AspectEffect, "read", "not read")
 			}
 		}
 		return found, nil

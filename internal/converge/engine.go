@@ -30,31 +30,31 @@ type Engine struct {
 
 	secrets Secrets
 
-	// Attend, if set, is called before each look with the kinds that are about to be
+	// BeforeCheck, if set, is called before each look with the kinds that are about to be
 	// looked at: whatever has changed until it returns, the look sees.
-	Attend func(ctx context.Context, kinds []string)
+	BeforeCheck func(ctx context.Context, kinds []string)
 	// Writer, if set, names who else was seen to change a contested resource; "" is
 	// nobody.
 	Writer func(id policy.ID) string
-	// Patience is how long a pass waits for one kind's Check before it sets the kind
+	// CheckTimeout is how long a pass waits for one kind's Check before it sets the kind
 	// aside and goes on with the others; 0 is for ever.
-	Patience time.Duration
-	// Answered, if set, is told of a kind that was set aside and can be asked again.
-	Answered func(kind string)
+	CheckTimeout time.Duration
+	// HangEnded, if set, is told of a kind that was set aside and can be asked again.
+	HangEnded func(kind string)
 	// Hangs are the kinds that were set aside. Engines that follow each other share
 	// them, so that what hangs under one policy is not begun again under the next.
 	Hangs *Hangs
-	// Apart, if set, is handed what a pass does not wait for: the rest of it, for kinds
-	// of which a Check or a Repair takes longer than Brief. The rest is to be called,
+	// Detach, if set, is handed what a pass does not wait for: the rest of it, for kinds
+	// of which a Check or a Repair takes longer than DetachAfter. The rest is to be called,
 	// from another goroutine; its result is what became of these kinds, and the pass's
 	// own does not speak of them. The context is the pass's.
-	Apart func(ctx context.Context, kinds []string, rest func() Result)
-	Brief time.Duration
+	Detach      func(ctx context.Context, kinds []string, rest func() Result)
+	DetachAfter time.Duration
 	// Changed, if set, is told of what became of resources in a pass.
 	Changed func(changes []Change)
-	// Mending, if set, is told of what of a kind is about to be brought into line, which
+	// Repairing, if set, is told of what of a kind is about to be brought into line, which
 	// may take long: until the kind's pass has ended it is not.
-	Mending func(kind string, drifted []Resource)
+	Repairing func(kind string, drifted []Resource)
 }
 
 // New returns an engine. The kinds are repaired in the order given.
@@ -157,10 +157,10 @@ func (e *Engine) begin(only []string) *pass {
 func (p *pass) check(ctx context.Context, kinds []Kind) {
 	// What has changed since a step was postponed may be what it waits for, and is news
 	// for another pass.
-	if p.Attend != nil && !p.postponed() {
-		p.Attend(ctx, namesOf(kinds))
+	if p.BeforeCheck != nil && !p.postponed() {
+		p.BeforeCheck(ctx, namesOf(kinds))
 	}
-	ctx = system.OneLook(ctx)
+	ctx = system.WithSharedSessionList(ctx)
 	answers := make([]chan looked, len(kinds))
 	for i, kind := range kinds {
 		answers[i] = make(chan looked, 1)
@@ -274,7 +274,7 @@ func doubted(resources []Resource, why error) []Resource {
 	resources = slices.DeleteFunc(resources, func(r Resource) bool { return r.unwanted })
 	for i := range resources {
 		if resources[i].Tolerable() {
-			resources[i].Doubt(why.Error())
+			resources[i].SetUnknown(why.Error())
 		}
 	}
 	return resources
@@ -296,20 +296,20 @@ func (p *pass) unaccounted(kind string, resources []Resource, err error) []Resou
 		r := Wanted(want)
 		switch {
 		case want.Unusable != "":
-			r.Fail(want.Unusable)
+			r.SetFailed(want.Unusable)
 		case len(want.Missing) > 0:
-			r.Doubt(p.unresolved(want.Missing[0])).Openly()
+			r.SetUnknown(p.unresolved(want.Missing[0])).ReasonIsPublic()
 		case err != nil:
-			r.DoubtFor(err)
+			r.SetUnknownErr(err)
 			told = true
 		default:
-			r.Doubt("its check said nothing about it").Openly()
+			r.SetUnknown("its check said nothing about it").ReasonIsPublic()
 		}
 		rest = append(rest, r)
 	}
 	if !told {
 		r := Resource{ID: policy.ID(kind)}
-		r.DoubtFor(err)
+		r.SetUnknownErr(err)
 		rest = append(rest, r)
 	}
 	return rest
@@ -331,7 +331,7 @@ func (p *pass) doubt(touched []Kind) {
 		resources := slices.Clone(p.found[kind.Name()])
 		for i := range resources {
 			if resources[i].repairable() {
-				resources[i].Doubt("the pass was ended before its effect was seen").Openly()
+				resources[i].SetUnknown("the pass was ended before its effect was seen").ReasonIsPublic()
 			}
 		}
 		p.found[kind.Name()] = resources
@@ -402,10 +402,10 @@ func (e *Engine) remember(result Result, interrupted bool) {
 		took := result.Timing[r.ID.Kind()]
 		switch {
 		case r.mended && r.Cause == Corrective:
-			e.ledger.fights.corrected(r.ID, now, took)
+			e.ledger.contests.corrected(r.ID, now, took)
 		case r.restless:
 			for range maxRounds {
-				e.ledger.fights.corrected(r.ID, now, took)
+				e.ledger.contests.corrected(r.ID, now, took)
 			}
 		}
 		if r.State != Unknown || !interrupted {

@@ -73,7 +73,7 @@ func (k *kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		}
 		r := converge.Wanted(w)
 		if got := k.values[w.ID]; got != want(w) {
-			r.Differs("value", want(w), got)
+			r.AddDrift("value", want(w), got)
 		}
 		found = append(found, r)
 	}
@@ -137,9 +137,9 @@ func openLedger(t *testing.T, root string, gate system.Gate) *converge.Ledger {
 	return l
 }
 
-func files(t *testing.T, root string, gate system.Gate, keeper system.Keeper) system.FS {
+func files(t *testing.T, root string, gate system.Gate, keeper system.BackupStore) system.FS {
 	t.Helper()
-	s, err := system.Open(system.Options{Root: root, Gate: gate, Keeper: keeper})
+	s, err := system.Open(system.Options{Root: root, Gate: gate, Backups: keeper})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -561,7 +561,7 @@ func TestAFightGoesOnUnderAnotherPolicyAndItsEndIsKnown(t *testing.T) {
 		k.values["dropin/a"] = "theirs"
 		// Each pass is that of a policy that has just been read again.
 		contested = states(m.engine(p, k).Pass(t.Context()))["dropin/a"] == converge.Contested
-		if fought := m.ledger.Fought(m.clock.Now()); (corrections >= 3) != (len(fought) == 1) {
+		if fought := m.ledger.Contested(m.clock.Now()); (corrections >= 3) != (len(fought) == 1) {
 			t.Errorf("after %d corrections fought over is %v", corrections+1, fought)
 		}
 		if corrections > 20 {
@@ -577,7 +577,7 @@ func TestAFightGoesOnUnderAnotherPolicyAndItsEndIsKnown(t *testing.T) {
 		t.Errorf("the reason is %q", r.Reason)
 	}
 	m.clock.pass(10 * time.Minute)
-	if fought := m.ledger.Fought(m.clock.Now()); len(fought) > 0 {
+	if fought := m.ledger.Contested(m.clock.Now()); len(fought) > 0 {
 		t.Errorf("after minutes of peace fought over is %v", fought)
 	}
 }
@@ -729,7 +729,7 @@ func TestDriftOfAResourceOfAKindsOwnIsCorrectiveOnceItWasInLine(t *testing.T) {
 	k.check = func(context.Context, []converge.Resource) ([]converge.Resource, error) {
 		r := converge.Resource{ID: "sudo/polkit", State: converge.Compliant}
 		if stray {
-			r.Differs("rule", "none", "wheel")
+			r.AddDrift("rule", "none", "wheel")
 		}
 		return []converge.Resource{r}, nil
 	}

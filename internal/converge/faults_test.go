@@ -33,7 +33,7 @@ func TestNoLookThatFailsLosesWhatWasThereBeforeTheAgent(t *testing.T) {
 			if err != nil {
 				return nil, nil
 			}
-			s, err := system.Open(system.Options{Root: root, Keeper: ledger})
+			s, err := system.Open(system.Options{Root: root, Backups: ledger})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -54,7 +54,7 @@ func TestNoLookThatFailsLosesWhatWasThereBeforeTheAgent(t *testing.T) {
 		}
 		_ = s.FS.WriteFile(name, []byte("ours again"), system.Attr{Mode: 0o644}) // an error is fine
 		_ = s.FS.Remove(name)
-		_ = ledger.Release(name, func(system.Kept) error { return nil }, func() error {
+		_ = ledger.Release(name, func(system.Original) error { return nil }, func() error {
 			t.Errorf("with a fault at look %d it is taken for the agent's own", n)
 			return nil
 		})

@@ -39,20 +39,20 @@ type answer struct {
 // patiently calls a kind's Check and waits for it as long as the engine's patience
 // lasts.
 func (p *pass) patiently(ctx context.Context, kind Kind) ([]Resource, error) {
-	if p.Patience == 0 {
+	if p.CheckTimeout == 0 {
 		return p.look(ctx, kind)
 	}
 	name, start := kind.Name(), p.clock.Now()
 	if since, hangs := p.Hanging()[name]; hangs {
 		return nil, p.noAnswer(name, since)
 	}
-	bounded, cancel := context.WithTimeout(ctx, p.Patience)
+	bounded, cancel := context.WithTimeout(ctx, p.CheckTimeout)
 	defer cancel()
 	answered := make(chan answer, 1)
 	go func() {
 		resources, err := p.look(bounded, kind)
-		if p.answered(name, answered, answer{resources, err}) && p.Answered != nil {
-			p.Answered(name)
+		if p.answered(name, answered, answer{resources, err}) && p.HangEnded != nil {
+			p.HangEnded(name)
 		}
 	}()
 	select {
@@ -60,7 +60,7 @@ func (p *pass) patiently(ctx context.Context, kind Kind) ([]Resource, error) {
 		return a.resources, a.err
 	case <-bounded.Done():
 	}
-	timer := time.NewTimer(min(grace, p.Patience))
+	timer := time.NewTimer(min(grace, p.CheckTimeout))
 	defer timer.Stop()
 	select {
 	case a := <-answered:

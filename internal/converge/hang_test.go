@@ -23,7 +23,7 @@ func TestAKindWhoseCheckHangsHoldsUpNoOtherAndIsAskedAgainWhenItHasEnded(t *test
 		}
 		ended := make(chan string, 1)
 		engine := m.engine(p, hanging, other)
-		engine.Patience, engine.Answered = 5*time.Second, func(kind string) { ended <- kind }
+		engine.CheckTimeout, engine.HangEnded = 5*time.Second, func(kind string) { ended <- kind }
 		begun := time.Now()
 		result := engine.Pass(t.Context())
 		wantStates(t, result, map[policy.ID]converge.State{"dropin/a": converge.Unknown, "sudo/allow": converge.Corrected})
@@ -57,7 +57,7 @@ func TestACheckThatHeedsItsContextIsHeardWhenPatienceEnds(t *testing.T) {
 			return found, nil
 		}
 		engine := m.engine(p, slow)
-		engine.Patience = 5 * time.Second
+		engine.CheckTimeout = 5 * time.Second
 		wantStates(t, engine.Pass(t.Context()), map[policy.ID]converge.State{"dropin/a": converge.Compliant})
 		if len(engine.Hanging()) != 0 {
 			t.Errorf("%v hangs", engine.Hanging())

@@ -52,16 +52,16 @@ func (p *pass) judge(first map[policy.ID]Resource) {
 				r.open.diff, r.open.aspects = was.open.diff, was.open.aspects
 			case !r.repairable():
 			case outcome.Postponed != "":
-				r.Wait(outcome.Postponed, outcome.Reason).Openly()
+				r.SetPending(outcome.Postponed, outcome.Reason).ReasonIsPublic()
 				r.held = true
 			case outcome.Err != nil:
-				r.FailFor(outcome.Err)
+				r.SetFailedErr(outcome.Err)
 			case p.rounds >= maxRounds && r.rights:
 				r.State, r.restless = Contested, true
 				p.opponent(r)
 				r.add("; it has been taken back each time")
 			case p.rounds >= maxRounds:
-				r.Fail(fmt.Sprintf("it was repaired %d times and is still, or again, not in line", p.rounds)).Openly()
+				r.SetFailed(fmt.Sprintf("it was repaired %d times and is still, or again, not in line", p.rounds)).ReasonIsPublic()
 				r.restless = true
 			}
 			p.guarded(r)

@@ -42,7 +42,7 @@ type Ledger struct {
 	anew      bool            // the next write begins the file anew
 	unsynced  bool            // something was written that may not survive the machine
 
-	fights fights // of this life of the agent
+	contests contests // of this life of the agent
 }
 
 // standing is where a resource stood.
@@ -207,9 +207,9 @@ func (l *Ledger) flush() error {
 	return nil
 }
 
-// Keep implements system.Keeper: what somebody else has put at name is kept the
+// Backup implements system.BackupStore: what somebody else has put at name is kept the
 // first time that the agent is about to replace or remove it.
-func (l *Ledger) Keep(name string, old *system.Kept) error {
+func (l *Ledger) Backup(name string, old *system.Original) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.made[name] {
@@ -230,7 +230,7 @@ func (l *Ledger) Keep(name string, old *system.Kept) error {
 		}
 		return nil
 	}
-	raw, err := json.Marshal(backup{Path: name, Kept: *old})
+	raw, err := json.Marshal(backup{Path: name, Original: *old})
 	if err != nil {
 		return fmt.Errorf("cannot keep the old %s: %w", name, err)
 	}
@@ -245,7 +245,7 @@ func (l *Ledger) Keep(name string, old *system.Kept) error {
 
 type backup struct {
 	Path string `json:"path"`
-	system.Kept
+	system.Original
 }
 
 func (l *Ledger) backupPath(name string) string {
@@ -255,19 +255,19 @@ func (l *Ledger) backupPath(name string) string {
 
 // Original returns what was at name before the agent first touched it, if that is kept.
 // An error says that it cannot be told.
-func (l *Ledger) Original(name string) (original system.Kept, kept bool, err error) {
+func (l *Ledger) Original(name string) (original system.Original, kept bool, err error) {
 	raw, err := l.files.ReadFile(l.backupPath(name))
 	if errors.Is(err, fs.ErrNotExist) {
-		return system.Kept{}, false, nil
+		return system.Original{}, false, nil
 	}
 	if err != nil {
-		return system.Kept{}, false, fmt.Errorf("cannot tell what %s was before: %w", name, err)
+		return system.Original{}, false, fmt.Errorf("cannot tell what %s was before: %w", name, err)
 	}
 	var b backup
 	if json.Unmarshal(raw, &b) != nil || b.Path != name {
-		return system.Kept{}, false, nil
+		return system.Original{}, false, nil
 	}
-	return b.Kept, true, nil
+	return b.Original, true, nil
 }
 
 // Files are the paths of which the ledger knows what to give back: what the agent
@@ -306,7 +306,7 @@ func (l *Ledger) Made(name string) bool {
 // was there before the agent is put back, and what the agent created is removed.
 // A file that is neither is left alone. The ledger forgets the file then. restore
 // and remove make the change, and are not called more than once.
-func (l *Ledger) Release(name string, restore func(system.Kept) error, remove func() error) error {
+func (l *Ledger) Release(name string, restore func(system.Original) error, remove func() error) error {
 	original, kept, err := l.Original(name)
 	switch {
 	case err != nil:

@@ -104,7 +104,7 @@ func TestAReleasedFileIsAsItWasBeforeTheAgent(t *testing.T) {
 	}
 	release := func(name string) (did string) {
 		err := ledger.Release(name,
-			func(k system.Kept) error { did = "put back " + string(k.Content); return nil },
+			func(k system.Original) error { did = "put back " + string(k.Content); return nil },
 			func() error { did = "removed"; return nil })
 		if err != nil {
 			t.Error(err)
@@ -112,7 +112,7 @@ func TestAReleasedFileIsAsItWasBeforeTheAgent(t *testing.T) {
 		return did
 	}
 	broken := errors.New("broken")
-	fail := func(system.Kept) error { return broken }
+	fail := func(system.Original) error { return broken }
 	if err := ledger.Release(dropin, fail, nil); !errors.Is(err, broken) {
 		t.Errorf("%v", err)
 	}

@@ -16,22 +16,22 @@ import (
 func TestWhatIsNotMarkedForEverybodyIsRoots(t *testing.T) {
 	const mark = "M4RK"
 	for name, make := range map[string]func(r *Resource){
-		"a difference":            func(r *Resource) { r.Differs("content", mark, mark) },
-		"a veiled difference":     func(r *Resource) { r.DiffersVeiled("/etc/sudoers.d/"+mark, "a", "b") },
+		"a difference":            func(r *Resource) { r.AddDrift("content", mark, mark) },
+		"a veiled difference":     func(r *Resource) { r.AddPrivateDrift("/etc/sudoers.d/"+mark, "a", "b") },
 		"a literal difference":    func(r *Resource) { r.Diff = []Difference{{mark, mark, mark}} },
-		"a failure":               func(r *Resource) { r.Fail(mark) },
-		"a doubt":                 func(r *Resource) { r.Doubt(mark) },
-		"a wait":                  func(r *Resource) { r.Wait(Reboot, mark) },
+		"a failure":               func(r *Resource) { r.SetFailed(mark) },
+		"a doubt":                 func(r *Resource) { r.SetUnknown(mark) },
+		"a wait":                  func(r *Resource) { r.SetPending(Reboot, mark) },
 		"a literal reason":        func(r *Resource) { r.Reason = mark },
-		"an error":                func(r *Resource) { r.FailFor(errors.New(mark)) },
-		"the cause of an error":   func(r *Resource) { r.FailFor(public.Because("cannot do it", errors.New(mark))) },
-		"an error about another":  func(r *Resource) { r.DoubtFor(fmt.Errorf("%s: %w", mark, public.Error(errors.New("open")))) },
-		"one of two errors":       func(r *Resource) { r.DoubtFor(errors.Join(errors.New(mark), public.Error(errors.New("open")))) },
-		"an earlier open reason":  func(r *Resource) { r.Fail("open").Openly(); r.Fail(mark) },
+		"an error":                func(r *Resource) { r.SetFailedErr(errors.New(mark)) },
+		"the cause of an error":   func(r *Resource) { r.SetFailedErr(public.Because("cannot do it", errors.New(mark))) },
+		"an error about another":  func(r *Resource) { r.SetUnknownErr(fmt.Errorf("%s: %w", mark, public.Error(errors.New("open")))) },
+		"one of two errors":       func(r *Resource) { r.SetUnknownErr(errors.Join(errors.New(mark), public.Error(errors.New("open")))) },
+		"an earlier open reason":  func(r *Resource) { r.SetFailed("open").ReasonIsPublic(); r.SetFailed(mark) },
 		"more than an open one":   func(r *Resource) { r.Note("open"); r.Reason += mark },
-		"an open one that became": func(r *Resource) { r.DiffersOpenly("value", "a", "b"); r.Diff[0].Got = mark },
+		"an open one that became": func(r *Resource) { r.AddPublicDrift("value", "a", "b"); r.Diff[0].Got = mark },
 		"what is overdue": func(r *Resource) {
-			r.Wait(Reboot, mark)
+			r.SetPending(Reboot, mark)
 			r.age(time.Now(), time.UTC, time.Hour)
 		},
 	} {
@@ -52,9 +52,9 @@ func TestWhatIsNotMarkedForEverybodyIsRoots(t *testing.T) {
 
 func TestWhatIsMarkedForEverybodyIsInBothReports(t *testing.T) {
 	r := Resource{ID: "package/one", State: Compliant}
-	r.DiffersOpenly("version", "1", "2")
-	r.Differs("content", "a", "b")
-	r.FailFor(errors.Join(public.Because("cannot bring it into line", public.Error(errors.New("it is locked"))), public.Because("and", errors.New("m"))))
+	r.AddPublicDrift("version", "1", "2")
+	r.AddDrift("content", "a", "b")
+	r.SetFailedErr(errors.Join(public.Because("cannot bring it into line", public.Error(errors.New("it is locked"))), public.Because("and", errors.New("m"))))
 	p := r.Public()
 	if diff := cmp.Diff([]Difference{{"version", "1", "2"}}, p.Diff); diff != "" {
 		t.Error(diff)

@@ -38,7 +38,7 @@ func (p *pass) repair(ctx context.Context) (touched []Kind) {
 
 // tellMending tells what is about to be repaired, kind by kind.
 func (p *pass) tellMending() {
-	if p.Mending == nil {
+	if p.Repairing == nil {
 		return
 	}
 	for _, kind := range p.kinds {
@@ -52,7 +52,7 @@ func (p *pass) tellMending() {
 				drifted = append(drifted, r)
 			}
 		}
-		p.Mending(kind.Name(), drifted)
+		p.Repairing(kind.Name(), drifted)
 	}
 }
 

@@ -26,11 +26,11 @@ type Kind interface {
 	Repair(ctx context.Context, drifted []Resource) []Outcome
 }
 
-// Rememberer is implemented by a Kind whose Check goes by what an earlier one saw, of
+// Cacher is implemented by a Kind whose Check goes by what an earlier one saw, of
 // what has not changed since as far as that can be told without reading it.
-type Rememberer interface {
-	// Forget has the next Check read everything.
-	Forget()
+type Cacher interface {
+	// InvalidateCache has the next Check read everything.
+	InvalidateCache()
 }
 
 // Urgent is implemented by a Kind that is repaired at once, though a repair before it may
@@ -192,33 +192,33 @@ func (r *Resource) age(now time.Time, zone *time.Location, limit time.Duration) 
 }
 
 // Wanted begins the description of a resource that the policy wants: compliant,
-// until Differs or another method says otherwise.
+// until AddDrift or another method says otherwise.
 func Wanted(want policy.Resource) Resource {
 	return Resource{ID: want.ID, State: Compliant, Origin: want.Origin, digest: want.Digest()}
 }
 
-// Unlooked is a resource that the policy wants and that has not been looked at since.
-func Unlooked(p *policy.Policy, want policy.Resource, since time.Time) Resource {
+// NotChecked is a resource that the policy wants and that has not been looked at since.
+func NotChecked(p *policy.Policy, want policy.Resource, since time.Time) Resource {
 	r := Wanted(want)
-	r.Doubt("not looked at yet").Openly()
+	r.SetUnknown("not looked at yet").ReasonIsPublic()
 	r.Unseen, r.Since = true, since
 	ruling := p.Ruling(r.ID, since)
 	r.Severity, r.Controls, r.Disrupt = ruling.Severity, ruling.Controls, ruling.Disrupt
 	return r
 }
 
-// Unseen is what a report has of a kind that has not been looked at since the policy is
+// NotCheckedYet is what a report has of a kind that has not been looked at since the policy is
 // in force: all that this wants of it, and the kind itself where that is nothing. It may
 // find what is wanted no more.
-func Unseen(p *policy.Policy, kind string, since time.Time) []Resource {
+func NotCheckedYet(p *policy.Policy, kind string, since time.Time) []Resource {
 	var all []Resource
 	for _, want := range p.Resources {
 		if want.ID.Kind() == kind {
-			all = append(all, Unlooked(p, want, since))
+			all = append(all, NotChecked(p, want, since))
 		}
 	}
 	if len(all) == 0 {
-		all = append(all, Unlooked(p, policy.Resource{ID: policy.ID(kind)}, since))
+		all = append(all, NotChecked(p, policy.Resource{ID: policy.ID(kind)}, since))
 	}
 	return all
 }
@@ -254,7 +254,7 @@ func (r *Resource) onlyEffect() bool {
 // known in full the engine passes over it. Everybody may read the reason.
 func Unwanted(id policy.ID, reason string) Resource {
 	r := Resource{ID: id, unwanted: true}
-	r.DiffersOpenly("ensure", "absent", "present")
+	r.AddPublicDrift("ensure", "absent", "present")
 	r.Note(reason)
 	return r
 }
@@ -267,59 +267,59 @@ type open struct {
 	aspects []string // of differences of which it is all that everybody may read
 }
 
-// Differs records a difference, by which the resource has drifted. What is wanted and
+// AddDrift records a difference, by which the resource has drifted. What is wanted and
 // what was found are root's to read; the aspect is for everybody.
-func (r *Resource) Differs(aspect, want, got string) {
-	r.DiffersVeiled(aspect, want, got)
+func (r *Resource) AddDrift(aspect, want, got string) {
+	r.AddPrivateDrift(aspect, want, got)
 	r.open.aspects = append(r.open.aspects, aspect)
 }
 
-// DiffersOpenly is Differs with what everybody may read.
-func (r *Resource) DiffersOpenly(aspect, want, got string) {
-	r.DiffersVeiled(aspect, want, got)
+// AddPublicDrift is AddDrift with what everybody may read.
+func (r *Resource) AddPublicDrift(aspect, want, got string) {
+	r.AddPrivateDrift(aspect, want, got)
 	r.open.diff = append(r.open.diff, Difference{aspect, want, got})
 }
 
-// DiffersVeiled is Differs with an aspect that is root's to read as well.
-func (r *Resource) DiffersVeiled(aspect, want, got string) {
+// AddPrivateDrift is AddDrift with an aspect that is root's to read as well.
+func (r *Resource) AddPrivateDrift(aspect, want, got string) {
 	r.State = Drifted
 	r.Diff = append(r.Diff, Difference{aspect, want, got})
 }
 
-// DifferencesOpenly says that everybody may read the differences noted so far.
-func (r *Resource) DifferencesOpenly() { r.open.diff = slices.Clone(r.Diff) }
+// DriftIsPublic says that everybody may read the differences noted so far.
+func (r *Resource) DriftIsPublic() { r.open.diff = slices.Clone(r.Diff) }
 
-// Fail says that the resource cannot be brought into line, and why; repairing it
-// is not tried. Why is root's to read, unless Openly follows.
-func (r *Resource) Fail(reason string) *Resource { return r.stand(Failed, r.Effect, reason) }
+// SetFailed says that the resource cannot be brought into line, and why; repairing it
+// is not tried. Why is root's to read, unless ReasonIsPublic follows.
+func (r *Resource) SetFailed(reason string) *Resource { return r.setState(Failed, r.Effect, reason) }
 
-// FailFor is Fail for an error, of which everybody may read what is marked so.
-func (r *Resource) FailFor(err error) {
-	r.stand(Failed, r.Effect, err.Error()).open.reason = public.Text(err)
+// SetFailedErr is SetFailed for an error, of which everybody may read what is marked so.
+func (r *Resource) SetFailedErr(err error) {
+	r.setState(Failed, r.Effect, err.Error()).open.reason = public.Text(err)
 }
 
-// Wait says that the resource is right on disk, and what its effect waits for. That is
-// root's to read, unless Openly follows.
-func (r *Resource) Wait(effect Effect, reason string) *Resource {
-	return r.stand(Pending, effect, reason)
+// SetPending says that the resource is right on disk, and what its effect waits for. That is
+// root's to read, unless ReasonIsPublic follows.
+func (r *Resource) SetPending(effect Effect, reason string) *Resource {
+	return r.setState(Pending, effect, reason)
 }
 
-// Doubt says why it cannot be told where the resource stands. That is root's to read,
-// unless Openly follows.
-func (r *Resource) Doubt(reason string) *Resource { return r.stand(Unknown, r.Effect, reason) }
+// SetUnknown says why it cannot be told where the resource stands. That is root's to read,
+// unless ReasonIsPublic follows.
+func (r *Resource) SetUnknown(reason string) *Resource { return r.setState(Unknown, r.Effect, reason) }
 
-// DoubtFor is Doubt for an error, of which everybody may read what is marked so.
-func (r *Resource) DoubtFor(err error) {
-	r.stand(Unknown, r.Effect, err.Error()).open.reason = public.Text(err)
+// SetUnknownErr is SetUnknown for an error, of which everybody may read what is marked so.
+func (r *Resource) SetUnknownErr(err error) {
+	r.setState(Unknown, r.Effect, err.Error()).open.reason = public.Text(err)
 }
 
 // Note says something of the resource that everybody may read, whatever its state.
 func (r *Resource) Note(reason string) { r.Reason, r.open.reason = reason, reason }
 
-// Openly says that everybody may read the reason as it stands.
-func (r *Resource) Openly() { r.open.reason = r.Reason }
+// ReasonIsPublic says that everybody may read the reason as it stands.
+func (r *Resource) ReasonIsPublic() { r.open.reason = r.Reason }
 
-func (r *Resource) stand(state State, effect Effect, reason string) *Resource {
+func (r *Resource) setState(state State, effect Effect, reason string) *Resource {
 	r.State, r.Effect, r.Reason, r.open.reason = state, effect, reason, ""
 	return r
 }
@@ -344,9 +344,9 @@ func (r *Resource) also(sentence string) {
 	}
 }
 
-// Corrected makes of a resource that is in line one that was corrected a while ago, as
+// SetCorrected makes of a resource that is in line one that was corrected a while ago, as
 // was says.
-func (r *Resource) Corrected(was Resource) {
+func (r *Resource) SetCorrected(was Resource) {
 	r.State, r.Diff, r.open.diff, r.open.aspects = was.State, was.Diff, was.open.diff, was.open.aspects
 	r.Cause, r.Since = was.Cause, was.Since
 }
@@ -373,10 +373,10 @@ func (r Resource) Public() Resource {
 	return r
 }
 
-// DoubtIf doubts what was called compliant, drifted or pending, if there is an error.
-func (r *Resource) DoubtIf(err error) {
+// SetUnknownIf doubts what was called compliant, drifted or pending, if there is an error.
+func (r *Resource) SetUnknownIf(err error) {
 	if err != nil && r.State != Failed && r.State != Unknown {
-		r.Doubt(err.Error())
+		r.SetUnknown(err.Error())
 	}
 }
 

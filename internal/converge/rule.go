@@ -38,7 +38,7 @@ func (p *pass) rule(r *Resource) {
 		if !ruling.Until.IsZero() {
 			r.noteOfWaiver("its waiver ended after", ruling)
 		}
-		if until, contested := p.ledger.fights.paused(r.ID, now); contested && !r.rights {
+		if until, contested := p.ledger.contests.paused(r.ID, now); contested && !r.rights {
 			r.State = Contested
 			p.opponent(r)
 			r.add("; it is left alone until " + until.Format(time.TimeOnly))
@@ -56,7 +56,7 @@ func (r *Resource) noteOfWaiver(what string, ruling policy.Ruling) {
 // guarded says of what is in line, and guards rights, that something else keeps changing
 // it, as long as it would be left alone if it did not.
 func (p *pass) guarded(r *Resource) {
-	until, contested := p.ledger.fights.paused(r.ID, p.clock.Now())
+	until, contested := p.ledger.contests.paused(r.ID, p.clock.Now())
 	if !r.rights || !contested || (r.State != Compliant && r.State != Corrected) {
 		return
 	}

@@ -2,11 +2,11 @@ package converge
 
 import "context"
 
-type hurry struct{}
+type skipSlow struct{}
 
-// InHurry is the context of a pass that somebody waits for, such as the lock-down at boot:
+// SkipSlow is the context of a pass that somebody waits for, such as the lock-down at boot:
 // a kind leaves for the next look what takes long to ask, and says so.
-func InHurry(ctx context.Context) context.Context { return context.WithValue(ctx, hurry{}, true) }
+func SkipSlow(ctx context.Context) context.Context { return context.WithValue(ctx, skipSlow{}, true) }
 
-// Hurries says whether the pass of a context is InHurry.
-func Hurries(ctx context.Context) bool { return ctx.Value(hurry{}) != nil }
+// SkipsSlow says whether the pass of a context is SkipSlow.
+func SkipsSlow(ctx context.Context) bool { return ctx.Value(skipSlow{}) != nil }

@@ -46,7 +46,7 @@ func (g gossip) Check(context.Context) (found []converge.Resource, err error) {
 	for _, want := range g.policy.Resources {
 		if want.ID.Kind() == "check" {
 			r := converge.Wanted(want)
-			r.Differs("output", "nothing", "the password is "+canary)
+			r.AddDrift("output", "nothing", "the password is "+canary)
 			r.Reason = "it said " + canary
 			found = append(found, r)
 		}

@@ -118,7 +118,7 @@ func many(n, findings, length int) []converge.Resource {
 		r.Origin = policy.Origin{Layer: policy.Remote, Fragment: "10-base", Line: i + 1}
 		if i >= n-findings { // the last, so that nobody has them for nothing
 			r.Reason = "because"
-			r.Differs("content", strings.Repeat("w\n", length/2), strings.Repeat("g\"", length/2))
+			r.AddDrift("content", strings.Repeat("w\n", length/2), strings.Repeat("g\"", length/2))
 		}
 		all = append(all, r)
 	}
@@ -150,7 +150,7 @@ func TestTheLongestDetailsAreCutFirstAndMarked(t *testing.T) {
 	resources := many(1500, 0, 0)
 	whole := map[string]string{}
 	for i := range 400 {
-		resources[i].Differs("length", "short", strings.Repeat("x", 300*(1+i%20)))
+		resources[i].AddDrift("length", "short", strings.Repeat("x", 300*(1+i%20)))
 		whole[string(resources[i].ID)] = "length: " + resources[i].Diff[0].Got
 	}
 	items := accepts(t, of(nil, resources...)).Items

@@ -114,7 +114,7 @@ func TestHundredsOfLongDiffsAreShownAtOnce(t *testing.T) {
 	for i := range 200 {
 		resource := converge.Resource{State: converge.Drifted}
 		resource.ID = "dropin/etc/x.d/" + "y"
-		resource.Differs("content", want.String(), got.String()+fmt.Sprint(i))
+		resource.AddDrift("content", want.String(), got.String()+fmt.Sprint(i))
 		r.Resources = append(r.Resources, resource)
 	}
 	for format, write := range map[string]func(io.Writer) error{

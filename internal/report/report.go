@@ -189,7 +189,7 @@ func missing(p *policy.Policy, at time.Time, resources []converge.Resource) []co
 	var rest []converge.Resource
 	for _, want := range p.Resources {
 		if !found[want.ID] {
-			rest = append(rest, converge.Unlooked(p, want, at))
+			rest = append(rest, converge.NotChecked(p, want, at))
 		}
 	}
 	return rest

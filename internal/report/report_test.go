@@ -71,7 +71,7 @@ func TestAReportSurvivesTheWayThroughJSON(t *testing.T) {
 func TestWhatStoodInAFileNeverSpeaksToTheTerminal(t *testing.T) {
 	r := resource("dropin/etc/x.d/\x1b]0;title\x07y", converge.Drifted)
 	r.Reason = "because\x1b[2J"
-	r.Differs("content", "good\n", "evil\x1b[31m\r\nline\u009b5m\n")
+	r.AddDrift("content", "good\n", "evil\x1b[31m\r\nline\u009b5m\n")
 	var text strings.Builder
 	if err := of(nil, r).Plan(&text, report.Style{}); err != nil {
 		t.Fatal(err)
@@ -85,8 +85,8 @@ func TestWhatStoodInAFileNeverSpeaksToTheTerminal(t *testing.T) {
 
 func TestADiffShowsWhatChangesAndALittleAround(t *testing.T) {
 	r := resource("dropin/etc/x.d/y", converge.Drifted)
-	r.Differs("content", "1\n2\n3\n4\n5\n6\nnew\n8\n", "1\n2\n3\n4\n5\n6\nold\n8\n")
-	r.Differs("mode", "0644", "0666")
+	r.AddDrift("content", "1\n2\n3\n4\n5\n6\nnew\n8\n", "1\n2\n3\n4\n5\n6\nold\n8\n")
+	r.AddDrift("mode", "0644", "0666")
 	var text strings.Builder
 	if err := of(nil, r).Plan(&text, report.Style{}); err != nil {
 		t.Fatal(err)
@@ -108,8 +108,8 @@ func TestADiffShowsWhatChangesAndALittleAround(t *testing.T) {
 
 func TestADiffSaysWhatANumberOfPCoIPMeans(t *testing.T) {
 	clipboard, rate := resource("pcoip/server_clipboard_state", converge.Drifted), resource("pcoip/maximum_frame_rate", converge.Drifted)
-	clipboard.Differs("value", "2", "3")
-	rate.Differs("value", "30", "not set")
+	clipboard.AddDrift("value", "2", "3")
+	rate.AddDrift("value", "30", "not set")
 	var text strings.Builder
 	if err := of(nil, clipboard, rate).Plan(&text, report.Style{}); err != nil {
 		t.Fatal(err)

@@ -228,12 +228,12 @@ func (m *moody) Check(context.Context) ([]converge.Resource, error) {
 		r := converge.Wanted(want)
 		switch r.ID.Name() {
 		case "unknown":
-			r.Doubt("it does not answer")
+			r.SetUnknown("it does not answer")
 		case "pending":
-			r.Wait(converge.Reboot, "it is read at boot")
+			r.SetPending(converge.Reboot, "it is read at boot")
 		default:
 			if m.broken[r.ID] {
-				r.Differs("value", "right", "wrong\x1b")
+				r.AddDrift("value", "right", "wrong\x1b")
 			}
 		}
 		found = append(found, r)

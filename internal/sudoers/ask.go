@@ -30,9 +30,9 @@ func (f Fault) String() string {
 	return fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.Text)
 }
 
-// Patience is how long sudo may take to answer. It asks the sources of nsswitch.conf
+// AnswerTimeout is how long sudo may take to answer. It asks the sources of nsswitch.conf
 // one after the other, and a directory that does not answer holds it up.
-const Patience = 5 * time.Second
+const AnswerTimeout = 5 * time.Second
 
 // Works has sudo, as it is installed, read what it would read if changes were made: a file
 // with that content, or none where it is nil. Nothing is written anywhere. It returns
@@ -42,7 +42,7 @@ const Patience = 5 * time.Second
 // did not answer in time.
 func Works(ctx context.Context, s *system.System, changes map[string][]byte) (said string, err error) {
 	listed, err := s.Runner.Run(ctx, system.Command{
-		Argv: []string{"sudo", "-n", "-l", "-U", "root"}, ReadOnly: true, Staged: changes, Timeout: Patience, Terminal: true,
+		Argv: []string{"sudo", "-n", "-l", "-U", "root"}, ReadOnly: true, Staged: changes, Timeout: AnswerTimeout, Terminal: true,
 	})
 	switch {
 	case err != nil:

@@ -20,11 +20,11 @@ type Spec struct {
 	DeniesAll bool
 }
 
-// Opinion has cvtsudoers(1), which has come with sudo since 1.8.23, read the files
+// Specs has cvtsudoers(1), which has come with sudo since 1.8.23, read the files
 // and returns what is granted to whom, in order. It knows of grants to people who
 // have never logged in, of whom sudo cannot be asked. The error wraps
 // system.ErrNotInstalled where there is none.
-func Opinion(ctx context.Context, runner system.Runner) ([]Spec, error) {
+func Specs(ctx context.Context, runner system.Runner) ([]Spec, error) {
 	out, err := runner.Run(ctx, system.Command{Argv: []string{"cvtsudoers", "-f", "json", Main}, ReadOnly: true})
 	if err == nil && out.ExitCode != 0 {
 		err = errors.New(out.LastLine())

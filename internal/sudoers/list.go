@@ -47,7 +47,7 @@ var (
 // then it is not known what the user may do.
 func List(ctx context.Context, s *system.System, user string, changes map[string][]byte) (Listing, error) {
 	out, err := s.Runner.Run(ctx, system.Command{
-		Argv: []string{"sudo", "-n", "-ll", "-U", user}, ReadOnly: true, Staged: changes, Timeout: Patience, Terminal: true,
+		Argv: []string{"sudo", "-n", "-ll", "-U", user}, ReadOnly: true, Staged: changes, Timeout: AnswerTimeout, Terminal: true,
 		Env: []string{"COLUMNS=1000000"}, // or it breaks long lines
 	})
 	if err != nil {

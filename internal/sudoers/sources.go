@@ -94,7 +94,7 @@ var version = regexp.MustCompile(`(?m)^Sudo version (\d+)\.(\d+)`)
 
 // isOld says whether sudo is one before 1.9.
 func isOld(ctx context.Context, s *system.System) (bool, error) {
-	out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"sudo", "-V"}, ReadOnly: true, Timeout: Patience})
+	out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"sudo", "-V"}, ReadOnly: true, Timeout: AnswerTimeout})
 	if err != nil {
 		return false, fmt.Errorf("cannot ask sudo for its version, by which it goes on to the next source or not: %w", err)
 	}

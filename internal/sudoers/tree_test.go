@@ -104,7 +104,7 @@ func (s said) Run(context.Context, system.Command) (system.Output, error) {
 }
 
 func TestWhatCvtsudoersSaysIsUnderstood(t *testing.T) {
-	specs, err := Opinion(t.Context(), said(`{"User_Specs": [
+	specs, err := Specs(t.Context(), said(`{"User_Specs": [
 {"User_List": [{"username": "ALL"}, {"username": "root", "negated": true}], "Host_List": [{"hostname": "ALL"}], "Cmnd_Specs": [{"runasusers": [{"username": "ALL"}], "runasgroups": [{"usergroup": "ALL"}], "Commands": [{"command": "ALL", "negated": true}]}]},
 {"User_List": [{"username": "ALL"}], "Host_List": [{"hostname": "ALL"}], "Cmnd_Specs": [{"runasusers": [{"username": "ALL"}, {"username": "root", "negated": true}], "runasgroups": [{"usergroup": "ALL"}], "Commands": [{"command": "ALL", "negated": true}]}]},
 {"User_List": [{"usergroup": "domain users"}, {"userid": 1000}, {"useralias": "A"}], "Cmnd_Specs": [{"Commands": [{"command": "ALL"}]}]}]}`))
@@ -116,7 +116,7 @@ func TestWhatCvtsudoersSaysIsUnderstood(t *testing.T) {
 	if diff := cmp.Diff(want, specs); diff != "" || err != nil {
 		t.Error(diff, err)
 	}
-	if _, err := Opinion(t.Context(), said("no")); err == nil {
+	if _, err := Specs(t.Context(), said("no")); err == nil {
 		t.Error("what cannot be understood is no error")
 	}
 }

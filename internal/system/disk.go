@@ -21,16 +21,16 @@ import (
 // changed is changed in a directory that is open.
 type disk struct {
 	top
-	root   string
-	keeper Keeper
-	gate   Gate
-	log    *slog.Logger
+	root    string
+	backups BackupStore
+	gate    Gate
+	log     *slog.Logger
 
 	unregister bool // see Options
 	rights     bool // see Rights
 }
 
-func openDisk(root string, keeper Keeper, gate Gate, look Looker) (*disk, error) {
+func openDisk(root string, keeper BackupStore, gate Gate, look Looker) (*disk, error) {
 	root, err := filepath.EvalSymlinks(root)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the root directory %s: %w", root, err)
@@ -39,7 +39,7 @@ func openDisk(root string, keeper Keeper, gate Gate, look Looker) (*disk, error)
 	if err != nil {
 		return nil, fmt.Errorf("cannot open the root directory %s: %w", root, err)
 	}
-	return &disk{top: t, root: root, keeper: keeper, gate: gate}, nil
+	return &disk{top: t, root: root, backups: keeper, gate: gate}, nil
 }
 
 // rel makes of an absolute name one below the root.
@@ -97,10 +97,10 @@ func (d *disk) admit(verb, name string, replaceable func(Info) bool) error {
 		return public.Error(fmt.Errorf("cannot %s %s: it is there, and not a regular file but a %s; remove it by hand if that is right",
 			verb, name, typeName(old.Info.Type)))
 	}
-	if d.keeper == nil {
+	if d.backups == nil {
 		return nil
 	}
-	err = d.keeper.Keep(name, old)
+	err = d.backups.Backup(name, old)
 	if d.rights && noRoom(err) {
 		return nil
 	}
@@ -143,7 +143,7 @@ func (d *disk) protected(name string) string {
 	return protected.Path(name)
 }
 
-func (d *disk) current(name string) (*Kept, error) {
+func (d *disk) current(name string) (*Original, error) {
 	info, err := d.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -151,7 +151,7 @@ func (d *disk) current(name string) (*Kept, error) {
 	if err != nil {
 		return nil, err
 	}
-	old := &Kept{Info: info}
+	old := &Original{Info: info}
 	switch {
 	case info.IsRegular():
 		old.Content, err = d.ReadFile(name)

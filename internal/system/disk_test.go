@@ -25,9 +25,9 @@ func own(mode fs.FileMode) system.Attr {
 	return system.Attr{Mode: mode, UID: os.Getuid(), GID: os.Getgid()}
 }
 
-func open(t *testing.T, root string, gate system.Gate, keeper system.Keeper) system.FS {
+func open(t *testing.T, root string, gate system.Gate, keeper system.BackupStore) system.FS {
 	t.Helper()
-	s, err := system.Open(system.Options{Root: root, Gate: gate, Keeper: keeper})
+	s, err := system.Open(system.Options{Root: root, Gate: gate, Backups: keeper})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -485,7 +485,7 @@ type notes struct {
 	refuse error
 }
 
-func (n *notes) Keep(name string, old *system.Kept) error {
+func (n *notes) Backup(name string, old *system.Original) error {
 	text := name + ": nothing"
 	if old != nil {
 		text = fmt.Sprintf("%s: %s%s %o", name, old.Content, old.Link, old.Info.Mode)

@@ -36,7 +36,7 @@ type System struct {
 	Sessions Sessions
 	// Authority is polkit.
 	Authority Authority
-	Witness   Witness
+	Writers   WriterMonitor
 	// Log is where all is said that is done to the machine. It is never nil in a System
 	// that Open returns.
 	Log *slog.Logger
@@ -51,11 +51,11 @@ func (s *System) Running() bool { return s.Root == "/" }
 
 // Options say how Open opens a machine.
 type Options struct {
-	Root   string       // absolute; "" means "/"
-	Keeper Keeper       // nil: nothing is kept
-	Gate   Gate         // nil: every change may pass
-	Look   Looker       // nil: every look is taken
-	Log    *slog.Logger // nil: nothing is said
+	Root    string       // absolute; "" means "/"
+	Backups BackupStore  // nil: nothing is kept
+	Gate    Gate         // nil: every change may pass
+	Look    Looker       // nil: every look is taken
+	Log     *slog.Logger // nil: nothing is said
 	// Unregister lifts the protection of the state of amazon-ssm-agent, for whoever
 	// seals an image.
 	Unregister bool
@@ -78,7 +78,7 @@ func Open(options Options) (*System, error) {
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
-	disk, err := openDisk(root, options.Keeper, gate, options.Look)
+	disk, err := openDisk(root, options.Backups, gate, options.Look)
 	if err != nil {
 		return nil, err
 	}
@@ -89,10 +89,10 @@ func Open(options Options) (*System, error) {
 		s.journal = newJournalBox(journalSocket)
 		bus := &bus{gate: gate, look: options.Look, files: disk, dialing: newTurn(), mute: map[string]muteness{}}
 		runner.bus = bus
-		s.Units, s.Sessions, s.Witness = bus, bus, fanotify{}
+		s.Units, s.Sessions, s.Writers = bus, bus, fanotify{}
 		s.Authority = &authority{look: options.Look, asking: newTurn()}
 	} else {
-		s.Units, s.Sessions, s.Authority, s.Witness = notRunning{}, notRunning{}, notRunning{}, noWitness{}
+		s.Units, s.Sessions, s.Authority, s.Writers = notRunning{}, notRunning{}, notRunning{}, noMonitor{}
 	}
 	return s, nil
 }

@@ -102,16 +102,16 @@ func (i Info) IsRegular() bool { return i.Type == 0 }
 // IsDir says whether it is a directory.
 func (i Info) IsDir() bool { return i.Type&fs.ModeDir != 0 }
 
-// A Keeper is told of each file before the door replaces, removes or makes it,
+// A BackupStore is told of each file before the door replaces, removes or makes it,
 // and keeps what would be lost. The agent's own state is not its business.
-type Keeper interface {
-	// Keep is called before the change. old is nil when there is nothing at name.
+type BackupStore interface {
+	// Backup is called before the change. old is nil when there is nothing at name.
 	// An error keeps the change from happening.
-	Keep(name string, old *Kept) error
+	Backup(name string, old *Original) error
 }
 
-// Kept is a file as it was.
-type Kept struct {
+// Original is a file as it was.
+type Original struct {
 	Content []byte // of a regular file
 	Link    string // target of a symbolic link
 	Info    Info

@@ -76,10 +76,10 @@ func (b *bus) listed(ctx context.Context) (conn *dbus.Conn, listed []listedSessi
 	return conn, listed, nil
 }
 
-// lookKey is that of a *look in a context.
-type lookKey struct{}
+// sessionListKey is that of a *look in a context.
+type sessionListKey struct{}
 
-type look struct {
+type sessionList struct {
 	ctx      context.Context //nolint:containedctx // that of the look; who joins in may have less time
 	once     sync.Once
 	told     chan struct{} // closed when what follows is known
@@ -87,16 +87,16 @@ type look struct {
 	err      error
 }
 
-// OneLook returns a context in which it is asked once who is logged in, so that all
+// WithSharedSessionList returns a context in which it is asked once who is logged in, so that all
 // that is judged with it is judged by the same answer. It is for looking alone: what
 // may end a session has to ask right before.
-func OneLook(ctx context.Context) context.Context {
-	return context.WithValue(ctx, lookKey{}, &look{ctx: ctx, told: make(chan struct{})})
+func WithSharedSessionList(ctx context.Context) context.Context {
+	return context.WithValue(ctx, sessionListKey{}, &sessionList{ctx: ctx, told: make(chan struct{})})
 }
 
 // List implements Sessions.
 func (b *bus) List(ctx context.Context) ([]Session, error) {
-	l, shared := ctx.Value(lookKey{}).(*look)
+	l, shared := ctx.Value(sessionListKey{}).(*sessionList)
 	if !shared {
 		return b.list(ctx)
 	}
@@ -104,7 +104,7 @@ func (b *bus) List(ctx context.Context) ([]Session, error) {
 }
 
 // ask asks once for all who share a look, each of whom waits for as long as they have time.
-func (l *look) ask(ctx context.Context, list func(context.Context) ([]Session, error)) ([]Session, error) {
+func (l *sessionList) ask(ctx context.Context, list func(context.Context) ([]Session, error)) ([]Session, error) {
 	l.once.Do(func() {
 		go func() {
 			l.sessions, l.err = list(l.ctx)

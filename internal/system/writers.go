@@ -33,19 +33,19 @@ func (w Writer) String() string {
 	return w.Unit + " (" + process + ")"
 }
 
-// A Witness is a System's door to who changes files.
-type Witness interface {
-	// Witness calls saw for each change of an entry of these directories, with its
+// A WriterMonitor is a System's door to who changes files.
+type WriterMonitor interface {
+	// Monitor calls saw for each change of an entry of these directories, with its
 	// name, by a process that is none of the agent's and could be named. It returns
 	// when ctx is done, with its error, or when the kernel cannot tell. It costs
 	// something with each change and is meant for moments of doubt.
-	Witness(ctx context.Context, dirs []string, saw func(name string, by Writer)) error
+	Monitor(ctx context.Context, dirs []string, saw func(name string, by Writer)) error
 }
 
-// noWitness is that of a machine that does not run.
-type noWitness struct{}
+// noMonitor is that of a machine that does not run.
+type noMonitor struct{}
 
-func (noWitness) Witness(context.Context, []string, func(string, Writer)) error {
+func (noMonitor) Monitor(context.Context, []string, func(string, Writer)) error {
 	return ErrNotRunning
 }
 
@@ -59,7 +59,7 @@ const (
 	changesByFile = unix.FAN_MODIFY | unix.FAN_CLOSE_WRITE | unix.FAN_EVENT_ON_CHILD
 )
 
-func (fanotify) Witness(ctx context.Context, dirs []string, saw func(string, Writer)) error {
+func (fanotify) Monitor(ctx context.Context, dirs []string, saw func(string, Writer)) error {
 	group, names, err := mark(dirs)
 	if err != nil {
 		return fmt.Errorf("cannot tell who changes files: %w", err)

@@ -62,7 +62,7 @@ func TestWhoWritesToAFileIsNamedHoweverItIsDone(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	all, ended := make(chan seen, 1000), make(chan error, 1)
 	go func() {
-		ended <- s.Witness.Witness(ctx, []string{dir}, func(name string, by system.Writer) { all <- seen{name, by} })
+		ended <- s.Writers.Monitor(ctx, []string{dir}, func(name string, by system.Writer) { all <- seen{name, by} })
 	}()
 	for _, script := range []string{
 		"echo x >> " + target,

@@ -98,10 +98,10 @@ func (m *mover) describe(r *converge.Resource, now int) {
 		if g.name != r.ID.Name() || g.id == now {
 			continue
 		}
-		r.DiffersOpenly("files", fmt.Sprintf("of %s %d", m.word(), now), fmt.Sprintf("some of %s %d", m.word(), g.id))
+		r.AddPublicDrift("files", fmt.Sprintf("of %s %d", m.word(), now), fmt.Sprintf("some of %s %d", m.word(), g.id))
 	}
 	if why, is := m.stuck[r.ID]; is && r.State == converge.Drifted {
-		r.Fail(why)
+		r.SetFailed(why)
 	}
 }
 

@@ -58,11 +58,11 @@ func (g *Groups) Check(context.Context) ([]converge.Resource, error) {
 		gid := want.Spec.GID
 		switch {
 		case want.Spec.Ensure == policy.Absent && there:
-			r.DiffersOpenly("ensure", "absent", "present")
+			r.AddPublicDrift("ensure", "absent", "present")
 		case want.Spec.Ensure == policy.Present && !there:
-			r.DiffersOpenly("ensure", "present", "absent")
+			r.AddPublicDrift("ensure", "present", "absent")
 		case want.Spec.Ensure == policy.Present && gid != nil && *gid != have.GID:
-			r.DiffersOpenly("gid", strconv.Itoa(*gid), strconv.Itoa(have.GID))
+			r.AddPublicDrift("gid", strconv.Itoa(*gid), strconv.Itoa(have.GID))
 			r.Note("its files follow")
 		}
 		if there {
@@ -74,7 +74,7 @@ func (g *Groups) Check(context.Context) ([]converge.Resource, error) {
 		if want.Spec.Of == g.Name() {
 			mark := g.Mark()
 			r := g.unregistered(want.Resource, groups)
-			r.DoubtIf(g.Since(mark))
+			r.SetUnknownIf(g.Since(mark))
 			resources = append(resources, r)
 		}
 	}

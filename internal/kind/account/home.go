@@ -105,10 +105,10 @@ func (u *Users) describeHome(r *converge.Resource, db database, home string, hav
 	}
 	switch {
 	case err != nil && r.State == converge.Compliant:
-		r.DoubtFor(fmt.Errorf("cannot tell whether its home %s is there: %w", home, err))
+		r.SetUnknownErr(fmt.Errorf("cannot tell whether its home %s is there: %w", home, err))
 	case err != nil || found.isDir && (found.uid == have.UID || u.files.stillOf(db, found.uid) == have.Name):
 	default:
-		r.DiffersOpenly(aspectHome, have.Name+"'s", found.describe(db))
+		r.AddPublicDrift(aspectHome, have.Name+"'s", found.describe(db))
 	}
 }
 

@@ -61,8 +61,8 @@ func unregistered(s *system.System, p *policy.Policy, want policy.Resource, ids 
 		found = append(found, fmt.Sprintf("%s (%d)", name, ids[name]))
 	}
 	if len(found) > 0 {
-		r.Fail(fmt.Sprintf("no %s is registered for %s: name them in [ids], so that they have the same one everywhere",
-			strings.ToLower(word), strings.Join(found, ", "))).Openly()
+		r.SetFailed(fmt.Sprintf("no %s is registered for %s: name them in [ids], so that they have the same one everywhere",
+			strings.ToLower(word), strings.Join(found, ", "))).ReasonIsPublic()
 	}
 	return r
 }

@@ -65,12 +65,12 @@ func (u *Users) Check(context.Context) ([]converge.Resource, error) {
 		have, there := db.account(want.ID.Name())
 		switch {
 		case want.Spec.Ensure == policy.Absent && there:
-			r.DiffersOpenly("ensure", "absent", "present")
+			r.AddPublicDrift("ensure", "absent", "present")
 		case want.Spec.Ensure == policy.Present && !there:
-			r.DiffersOpenly("ensure", "present", "absent")
+			r.AddPublicDrift("ensure", "present", "absent")
 		case want.Spec.Ensure == policy.Present:
 			for _, c := range changes(db, want.Spec, have) {
-				r.DiffersOpenly(c.aspect, c.want, c.got)
+				r.AddPublicDrift(c.aspect, c.want, c.got)
 				if c.aspect == "uid" {
 					r.Note("its files follow")
 				}
@@ -88,7 +88,7 @@ func (u *Users) Check(context.Context) ([]converge.Resource, error) {
 		if want.Spec.Of == u.Name() {
 			mark := u.Mark()
 			r := u.unregistered(want.Resource, db)
-			r.DoubtIf(u.Since(mark))
+			r.SetUnknownIf(u.Since(mark))
 			resources = append(resources, r)
 		}
 	}

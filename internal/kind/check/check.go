@@ -76,11 +76,11 @@ func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secret
 	command := system.Command{Argv: spec.Run, Timeout: spec.Timeout, ReadOnly: true, Confined: &system.Confinement{Capabilities: asks(spec.Run)}}
 	if spec.User != "" {
 		if err := k.runAs(ctx, &command, spec.User); err != nil {
-			r.DoubtFor(err)
+			r.SetUnknownErr(err)
 			return r
 		}
 	} else if err := k.system.TrustedCommand(spec.Run); err != nil {
-		r.Doubt(err.Error())
+		r.SetUnknown(err.Error())
 		return r
 	}
 	if command.Confined.UID != 0 {
@@ -88,12 +88,12 @@ func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secret
 	}
 	out, err := k.system.Runner.Run(ctx, command)
 	if err != nil {
-		r.DoubtFor(err)
+		r.SetUnknownErr(err)
 		return r
 	}
 	var broken []string
 	if out.ExitCode != spec.Exit {
-		r.DiffersOpenly("exit", strconv.Itoa(spec.Exit), strconv.Itoa(out.ExitCode))
+		r.AddPublicDrift("exit", strconv.Itoa(spec.Exit), strconv.Itoa(out.ExitCode))
 		broken = append(broken, fmt.Sprintf("%s exited with %d: %s", spec.Run[0], out.ExitCode, excerpt(secrets.Hide(out.LastLine()))))
 	}
 	for _, output := range []struct {
@@ -102,19 +102,19 @@ func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secret
 	}{{"stdout", spec.Stdout, out.Stdout}, {"stderr", spec.Stderr, out.Stderr}} {
 		pattern, err := regexp.Compile(output.pattern)
 		if err != nil {
-			r.Doubt(fmt.Sprintf("%s is not a regular expression: %v", output.name, err))
+			r.SetUnknown(fmt.Sprintf("%s is not a regular expression: %v", output.name, err))
 			return r
 		}
 		// Without the last line break, as in a shell's $(…), so that "$" means the end.
 		printed := strings.TrimRight(string(output.printed), "\n")
 		if !pattern.MatchString(printed) {
 			shown := strconv.Quote(excerpt(secrets.Hide(printed)))
-			r.Differs(output.name, "/"+output.pattern+"/", shown)
+			r.AddDrift(output.name, "/"+output.pattern+"/", shown)
 			broken = append(broken, fmt.Sprintf("its %s is %s", output.name, shown))
 		}
 	}
 	if len(broken) > 0 {
-		r.FailFor(public.Because("the check does not hold", errors.New(strings.Join(broken, "; "))))
+		r.SetFailedErr(public.Because("the check does not hold", errors.New(strings.Join(broken, "; "))))
 	}
 	return r
 }

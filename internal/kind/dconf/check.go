@@ -66,9 +66,9 @@ type file struct {
 // differs notes a difference that quotes the file.
 func (f file) differs(r *converge.Resource, aspect, want, got string) {
 	if f.open || f.content == nil {
-		r.DiffersOpenly(aspect, want, got)
+		r.AddPublicDrift(aspect, want, got)
 	} else {
-		r.Differs(aspect, want, got)
+		r.AddDrift(aspect, want, got)
 	}
 }
 
@@ -225,7 +225,7 @@ func (k *Kind) packagedProfile() (string, error) {
 func (k *Kind) checkProfile(ctx context.Context, r *converge.Resource) {
 	text, f, deviations, err := k.currentProfile()
 	if err != nil {
-		r.DoubtFor(err)
+		r.SetUnknownErr(err)
 		return
 	}
 	profile := withDatabase(text)
@@ -239,19 +239,19 @@ func (k *Kind) checkProfile(ctx context.Context, r *converge.Resource) {
 	for _, dir := range []string{"/etc/dconf", profileDir} {
 		more, err := k.lookAtDir(dir, "mode")
 		if err != nil {
-			r.DoubtFor(err)
+			r.SetUnknownErr(err)
 			return
 		}
 		deviations = append(deviations, more...)
 	}
 	for _, d := range deviations {
-		r.DiffersOpenly(d.aspect, d.want, d.got)
+		r.AddPublicDrift(d.aspect, d.want, d.got)
 	}
 	if !k.system.Running() {
 		return
 	}
 	if err := k.checkMandatory(ctx, r, profile); err != nil {
-		r.DoubtFor(err)
+		r.SetUnknownErr(err)
 		return
 	}
 	if r.State == converge.Compliant {
@@ -288,7 +288,7 @@ func (k *Kind) checkMandatory(ctx context.Context, r *converge.Resource, profile
 		}
 	}
 	for _, d := range deviations {
-		r.DiffersOpenly(d.aspect, d.want, d.got)
+		r.AddPublicDrift(d.aspect, d.want, d.got)
 	}
 	lost, err := k.lost(files)
 	if len(lost) > 0 && r.State == converge.Compliant {
@@ -415,13 +415,13 @@ func (k *Kind) checkSessions(ctx context.Context, r *converge.Resource) {
 	}
 	sessions, err := k.system.Sessions.List(ctx)
 	if err != nil {
-		r.DoubtFor(err)
+		r.SetUnknownErr(err)
 		return
 	}
 	for _, s := range sessions {
 		if s.Live() && s.UID != 0 && system.Earlier(s.Since, changed, k.system.Clock.Now()) {
-			r.Wait(converge.NextSession, fmt.Sprintf(
-				"%s has been logged in since before the settings came into the profile, and programs read that when they start", s.User)).Openly()
+			r.SetPending(converge.NextSession, fmt.Sprintf(
+				"%s has been logged in since before the settings came into the profile, and programs read that when they start", s.User)).ReasonIsPublic()
 			return
 		}
 	}

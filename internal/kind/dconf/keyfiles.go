@@ -58,10 +58,10 @@ func (k *Kind) checkPersonal(ctx context.Context) ([]converge.Resource, error) {
 	r := converge.Wanted(want)
 	switch {
 	case len(found) > 0:
-		r.FailFor(public.Because("somebody has settings of their own in place of locked ones, which programs use that are started with GSETTINGS_BACKEND=keyfile",
+		r.SetFailedErr(public.Because("somebody has settings of their own in place of locked ones, which programs use that are started with GSETTINGS_BACKEND=keyfile",
 			errors.New(few(append(found, doubts...), maxNamed))))
 	case len(doubts) > 0:
-		r.DoubtFor(public.Because("it cannot be told whether somebody has settings of their own in place of locked ones", errors.New(few(doubts, maxNamed))))
+		r.SetUnknownErr(public.Because("it cannot be told whether somebody has settings of their own in place of locked ones", errors.New(few(doubts, maxNamed))))
 	case !k.overridden.Load():
 		return nil, nil
 	}

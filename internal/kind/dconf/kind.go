@@ -163,7 +163,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 				databases.overrule(&r, f.live, want.Spec.Lock)
 			}
 			if err := undone(k.policy, r.ID); err != nil {
-				r.Fail(fmt.Sprintf("cannot put %s in force: %v", r.ID.Name(), err)).Openly()
+				r.SetFailed(fmt.Sprintf("cannot put %s in force: %v", r.ID.Name(), err)).ReasonIsPublic()
 			}
 		}
 		resources = append(resources, r)
@@ -191,19 +191,19 @@ func (k *Kind) text(id policy.ID, want policy.Dconf) (string, error) {
 func (k *Kind) checkKey(r *converge.Resource, want policy.Dconf, f *found) {
 	value, err := k.text(r.ID, want)
 	if err != nil {
-		r.FailFor(public.Because("cannot set "+r.ID.Name(), err))
+		r.SetFailedErr(public.Because("cannot set "+r.ID.Name(), err))
 		return
 	}
 	path := pathOf(r.ID)
 	got, ok := f.settings[path]
 	switch {
 	case !ok:
-		r.DiffersOpenly("value", value, "not set")
+		r.AddPublicDrift("value", value, "not set")
 	case got.text != value:
 		f.keyfile.differs(r, "value", value, got.text)
 	}
 	if got.locked != want.Lock {
-		r.DiffersOpenly("lock", lockWord(want.Lock), lockWord(got.locked))
+		r.AddPublicDrift("lock", lockWord(want.Lock), lockWord(got.locked))
 	}
 	if r.State != converge.Compliant {
 		return
@@ -212,7 +212,7 @@ func (k *Kind) checkKey(r *converge.Resource, want policy.Dconf, f *found) {
 	// it made all of them.
 	live, ok := f.values[path]
 	if !ok {
-		r.DiffersOpenly("value", value, "not in the database")
+		r.AddPublicDrift("value", value, "not in the database")
 		return
 	}
 	// How a gvariant was written cannot be told from the database.
@@ -220,7 +220,7 @@ func (k *Kind) checkKey(r *converge.Resource, want policy.Dconf, f *found) {
 		f.database.differs(r, "value", value, got)
 	}
 	if locked := f.locked[path]; locked != want.Lock {
-		r.DiffersOpenly("lock", lockWord(want.Lock), lockWord(locked))
+		r.AddPublicDrift("lock", lockWord(want.Lock), lockWord(locked))
 	}
 }
 
@@ -236,11 +236,11 @@ func inForce(r *converge.Resource, database, profile converge.Resource) {
 	bypassed := func(d converge.Difference) bool { return d.Aspect == aspectMandatory }
 	switch {
 	case slices.ContainsFunc(database.Diff, func(d converge.Difference) bool { return d.Aspect == aspectDatabase }):
-		r.DiffersOpenly("effect", "in force", "not in force: see "+string(databaseID))
+		r.AddPublicDrift("effect", "in force", "not in force: see "+string(databaseID))
 	case slices.ContainsFunc(profile.Diff, func(d converge.Difference) bool { return !bypassed(d) }):
-		r.DiffersOpenly("effect", "in force", "not in force: see "+string(profileID))
+		r.AddPublicDrift("effect", "in force", "not in force: see "+string(profileID))
 	case profile.State == converge.Pending:
-		r.Wait(profile.Effect, profile.Reason).Openly()
+		r.SetPending(profile.Effect, profile.Reason).ReasonIsPublic()
 	}
 }
 
@@ -261,16 +261,16 @@ func (k *Kind) checkDatabase(r *converge.Resource, f *found) {
 		f.keyfile.differs(r, "keys", "those of the policy", "also "+strings.Join(stale, ", "))
 	}
 	if len(f.foreign) > 0 {
-		r.Differs("files", keyfileName+" alone", "also "+strings.Join(f.foreign, ", "))
+		r.AddDrift("files", keyfileName+" alone", "also "+strings.Join(f.foreign, ", "))
 	}
 	for _, w := range f.wrong {
-		r.DiffersOpenly(w.aspect, w.want, w.got)
+		r.AddPublicDrift(w.aspect, w.want, w.got)
 	}
 	switch {
 	case f.database.content == nil:
-		r.DiffersOpenly(aspectDatabase, "compiled", "missing")
+		r.AddPublicDrift(aspectDatabase, "compiled", "missing")
 	case !f.sealed:
-		r.DiffersOpenly(aspectDatabase, "what dconf makes of "+keyfileDir, "not known to be that")
+		r.AddPublicDrift(aspectDatabase, "what dconf makes of "+keyfileDir, "not known to be that")
 	}
 }
 

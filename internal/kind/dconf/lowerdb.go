@@ -87,8 +87,8 @@ func (b below) overrule(r *converge.Resource, ours gvdb.Table, lock bool) {
 	if lowest < 0 || lock && b[lowest:].sameValue(key, ours) {
 		return
 	}
-	r.Fail(fmt.Sprintf("cannot put %s in force: %s locks it too, and of several databases that do dconf reads the lowest; "+
-		"take the lock out of that one, and run: dconf update", r.ID.Name(), b[lowest].file)).Openly()
+	r.SetFailed(fmt.Sprintf("cannot put %s in force: %s locks it too, and of several databases that do dconf reads the lowest; "+
+		"take the lock out of that one, and run: dconf update", r.ID.Name(), b[lowest].file)).ReasonIsPublic()
 }
 
 // sameValue says whether dconf finds the value of ours here as well.

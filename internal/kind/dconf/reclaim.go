@@ -93,7 +93,7 @@ func (k *Kind) giveBackProfile() error {
 	}
 	if f.content == nil {
 		nothing := func() error { return nil } // it is gone, or not a file: nothing names the database
-		return k.ledger.Release(profilePath, func(system.Kept) error { return nil }, nothing)
+		return k.ledger.Release(profilePath, func(system.Original) error { return nil }, nothing)
 	}
 	text := string(f.content)
 	rest := withoutDatabase(text)
@@ -107,7 +107,7 @@ func (k *Kind) giveBackProfile() error {
 	if err != nil {
 		return err
 	}
-	restore := func(original system.Kept) error {
+	restore := func(original system.Original) error {
 		before := string(original.Content)
 		if text != withDatabase(before) || !original.Info.IsRegular() {
 			return drop()
@@ -137,8 +137,8 @@ func (k *Kind) forget(name string) error {
 	// A file that the ledger knows nothing of, such as what dconf has made, stays at first; and
 	// is kept as somebody else's when it goes, which it is not.
 	return errors.Join(
-		k.ledger.Release(name, func(system.Kept) error { return remove() }, remove), remove(),
-		k.ledger.Release(name, func(system.Kept) error { return nothing() }, nothing),
+		k.ledger.Release(name, func(system.Original) error { return remove() }, remove), remove(),
+		k.ledger.Release(name, func(system.Original) error { return nothing() }, nothing),
 	)
 }
 

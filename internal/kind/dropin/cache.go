@@ -59,5 +59,5 @@ func (k *Kind) remembered(files int) (sights []sight, some bool) {
 	return sights, false
 }
 
-// Forget implements converge.Rememberer.
-func (k *Kind) Forget() { k.sights.Store(nil) }
+// InvalidateCache implements converge.Cacher.
+func (k *Kind) InvalidateCache() { k.sights.Store(nil) }

@@ -111,13 +111,13 @@ func TestAFileThatHasNotChangedIsNotReadAgainUntilAllIsVerified(t *testing.T) {
 	}
 	looks("of a file that is gone", 2, "dropin"+file(5), "dropin"+file(6))
 
-	k.Forget()
+	k.InvalidateCache()
 	looks("of everything", 10, "dropin"+file(5), "dropin"+file(6))
 
 	// What was changed right before it was read may be changed right after, in the same
 	// moment as far as the kernel tells.
 	clock.by = -time.Hour
-	k.Forget()
+	k.InvalidateCache()
 	looks("at once", 10, "dropin"+file(5), "dropin"+file(6))
 	looks("at once again", 10, "dropin"+file(5), "dropin"+file(6))
 }

@@ -191,10 +191,10 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 	r := converge.Wanted(want.Resource)
 	name := fileOf(want.ID)
 	if scene.leftovers[name] {
-		r.DiffersOpenly("leftover", "", system.Temporary(name))
+		r.AddPublicDrift("leftover", "", system.Temporary(name))
 	}
 	if scene.awaiting[name] {
-		r.DiffersOpenly(converge.AspectEffect, "in effect", "written, and not yet in effect")
+		r.AddPublicDrift(converge.AspectEffect, "in effect", "written, and not yet in effect")
 	}
 	info, there := scene.entries[path.Dir(name)][path.Base(name)]
 	content, err := []byte(nil), error(nil)
@@ -206,18 +206,18 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 	missing := errors.Is(err, fs.ErrNotExist)
 	switch {
 	case err != nil && !missing:
-		r.DoubtFor(err)
+		r.SetUnknownErr(err)
 	case want.Spec.Ensure == policy.Absent && !missing:
 		if info.IsDir() {
-			r.Fail(name + " is a directory; remove it by hand if that is right").Openly()
+			r.SetFailed(name + " is a directory; remove it by hand if that is right").ReasonIsPublic()
 		} else {
-			r.DiffersOpenly("ensure", "absent", "present")
+			r.AddPublicDrift("ensure", "absent", "present")
 		}
 	case want.Spec.Ensure == policy.Absent:
 	case missing:
 		k.differs(&r, want, modeOf(want), "")
 	case !info.IsRegular():
-		r.Fail(name + " is there and not a regular file; remove it by hand if that is right").Openly()
+		r.SetFailed(name + " is there and not a regular file; remove it by hand if that is right").ReasonIsPublic()
 	default:
 		if read {
 			k.compareContent(want, content, info, &r)
@@ -233,7 +233,7 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 	if r.State == converge.Compliant {
 		k.waits(ctx, scene, name, &r)
 	}
-	r.DoubtIf(scene.hidden[path.Dir(name)])
+	r.SetUnknownIf(scene.hidden[path.Dir(name)])
 	return r
 }
 
@@ -248,16 +248,16 @@ func (k *Kind) compareContent(want policy.Want[policy.Dropin], content []byte, i
 		k.differs(r, want, modeOf(want)&info.Mode, got)
 	}
 	if info.ACL {
-		r.DiffersOpenly("acl", "none", "one that lets others in, or keeps them out")
+		r.AddPublicDrift("acl", "none", "one that lets others in, or keeps them out")
 	}
 }
 
 // differs notes another content than the wanted one. Everybody may read of it if the mode
 // of both lets everybody, and so do the directories on the way.
 func (k *Kind) differs(r *converge.Resource, want policy.Want[policy.Dropin], mode fs.FileMode, got string) {
-	differs := r.Differs
+	differs := r.AddDrift
 	if public.May(mode) && system.ReachedByAll(k.system.FS, fileOf(want.ID)) {
-		differs = r.DiffersOpenly
+		differs = r.AddPublicDrift
 	}
 	differs("content", shown(want, want.Spec.Content), got)
 }
@@ -265,18 +265,18 @@ func (k *Kind) differs(r *converge.Resource, want policy.Want[policy.Dropin], mo
 func (k *Kind) compare(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], info system.Info, r *converge.Resource) {
 	name := fileOf(want.ID)
 	if mode := modeOf(want); info.Mode != mode {
-		r.DiffersOpenly("mode", fmt.Sprintf("%04o", mode), fmt.Sprintf("%04o", info.Mode))
+		r.AddPublicDrift("mode", fmt.Sprintf("%04o", mode), fmt.Sprintf("%04o", info.Mode))
 	}
 	uid, uidErr := scene.accounts.uid(ctx, want.Spec.Owner)
 	if uidErr != nil || uid != info.UID {
-		r.DiffersOpenly("owner", orRoot(want.Spec.Owner), fmt.Sprint(info.UID))
+		r.AddPublicDrift("owner", orRoot(want.Spec.Owner), fmt.Sprint(info.UID))
 	}
 	gid, gidErr := scene.accounts.gid(ctx, want.Spec.Group)
 	if gidErr != nil || gid != info.GID {
-		r.DiffersOpenly("group", orRoot(want.Spec.Group), fmt.Sprint(info.GID))
+		r.AddPublicDrift("group", orRoot(want.Spec.Group), fmt.Sprint(info.GID))
 	}
 	if err := errors.Join(uidErr, gidErr); err != nil && !errors.Is(err, errNoSuchID) {
-		r.Doubt(err.Error())
+		r.SetUnknown(err.Error())
 		return
 	}
 	if path.Dir(name) == sysctlDir && want.Spec.Activate == nil && k.system.Running() {

@@ -101,7 +101,7 @@ func pass(t *testing.T, p *policy.Policy, root string, gate system.Gate) map[pol
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := system.Open(system.Options{Root: root, Gate: gate, Keeper: ledger})
+	s, err := system.Open(system.Options{Root: root, Gate: gate, Backups: ledger})
 	if err != nil {
 		t.Fatal(err)
 	}

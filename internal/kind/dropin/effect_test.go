@@ -122,7 +122,7 @@ func (m *running) pass(t *testing.T, p *policy.Policy) map[policy.ID]converge.Re
 	if err != nil {
 		t.Fatal(err)
 	}
-	s, err := system.Open(system.Options{Root: m.root, Keeper: ledger, Gate: m.gate})
+	s, err := system.Open(system.Options{Root: m.root, Backups: ledger, Gate: m.gate})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -34,11 +34,11 @@ func (k *Kind) secretive() []converge.Resource {
 		_, err := k.system.FS.Stat(name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			r.Wait(converge.Reboot, "it holds a secret, and none is written into an image: each machine fetches it when it runs").Openly()
+			r.SetPending(converge.Reboot, "it holds a secret, and none is written into an image: each machine fetches it when it runs").ReasonIsPublic()
 		case err != nil:
-			r.DoubtFor(err)
+			r.SetUnknownErr(err)
 		default:
-			r.Fail(fmt.Sprintf("%s is in the image, and may hold a secret; soe-agent --root %s image seal takes it away", name, k.system.Root)).Openly()
+			r.SetFailed(fmt.Sprintf("%s is in the image, and may hold a secret; soe-agent --root %s image seal takes it away", name, k.system.Root)).ReasonIsPublic()
 		}
 		all = append(all, r)
 	}

@@ -57,14 +57,14 @@ func (k *Kind) checkLabels(ctx context.Context, resources []converge.Resource) e
 		}
 		if err != nil {
 			for _, name := range some {
-				byName[name].DoubtFor(public.Because("cannot tell whether its SELinux label is right", err))
+				byName[name].SetUnknownErr(public.Because("cannot tell whether its SELinux label is right", err))
 			}
 			continue
 		}
 		for line := range strings.Lines(string(out.Stdout)) {
 			if match := relabelled.FindStringSubmatch(strings.TrimSpace(line)); match != nil {
 				if r := byName[match[1]+match[4]]; r != nil {
-					r.DiffersOpenly("label", match[3]+match[6], match[2]+match[5])
+					r.AddPublicDrift("label", match[3]+match[6], match[2]+match[5])
 				}
 			}
 		}

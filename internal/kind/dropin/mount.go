@@ -89,7 +89,7 @@ func (k *Kind) mountedAs(ctx context.Context, name string, r *converge.Resource)
 	}
 	unit, err := k.system.Units.Unit(ctx, unitName)
 	if err != nil {
-		r.DoubtFor(err)
+		r.SetUnknownErr(err)
 		return
 	}
 	unit.Name = unitName
@@ -102,7 +102,7 @@ func (k *Kind) mountedAs(ctx context.Context, name string, r *converge.Resource)
 		mounted, err = k.mountedWith(pointOf(unitName))
 	}
 	if err != nil {
-		r.DoubtFor(err)
+		r.SetUnknownErr(err)
 		return
 	}
 	for _, flag := range []string{"noexec", "nosuid", "nodev", "ro"} {
@@ -113,10 +113,10 @@ func (k *Kind) mountedAs(ctx context.Context, name string, r *converge.Resource)
 		word := map[bool]string{true: flag, false: mountFlags()[flag]}
 		held := (*sessionguard.Held)(nil)
 		if err := k.unnoticed(ctx, unit, unitName, sessionguard.ConsentTo(k.policy, k.window, r.ID)); flag == "ro" && want && errors.As(err, &held) {
-			r.Wait(held.Until, unitName+" is mounted since before it changed, and "+held.Reason).Openly()
+			r.SetPending(held.Until, unitName+" is mounted since before it changed, and "+held.Reason).ReasonIsPublic()
 			return
 		}
-		r.DiffersOpenly(converge.AspectEffect, pointOf(unitName)+" mounted "+word[want], word[!want])
+		r.AddPublicDrift(converge.AspectEffect, pointOf(unitName)+" mounted "+word[want], word[!want])
 		return
 	}
 }

@@ -80,7 +80,7 @@ func (b *batch) unlessLocked(failures map[string]error) map[string]error {
 func (k *Kind) waits(ctx context.Context, scene *scene, name string, r *converge.Resource) {
 	switch {
 	case scene.untilReboot[name]:
-		r.Wait(converge.Reboot, rebootReason(name)).Openly()
+		r.SetPending(converge.Reboot, rebootReason(name)).ReasonIsPublic()
 	case len(scene.untilRestart[name]) > 0:
 		k.awaitsRestart(ctx, scene.untilRestart[name], r)
 	case path.Ext(unitOf(name)) == ".mount":
@@ -89,15 +89,15 @@ func (k *Kind) waits(ctx context.Context, scene *scene, name string, r *converge
 		oldest, err := scene.oldestLogin(ctx)
 		switch {
 		case err != nil:
-			r.DoubtFor(public.Because("cannot tell who has logged in since it changed", err))
+			r.SetUnknownErr(public.Because("cannot tell who has logged in since it changed", err))
 		case oldest.IsZero():
 		default:
 			changed, err := k.changed(name)
 			switch {
 			case err != nil:
-				r.Doubt(err.Error())
+				r.SetUnknown(err.Error())
 			case system.Earlier(oldest, changed, k.system.Clock.Now()):
-				r.Wait(converge.NextSession, "somebody is logged in since before it changed").Openly()
+				r.SetPending(converge.NextSession, "somebody is logged in since before it changed").ReasonIsPublic()
 			}
 		}
 	}

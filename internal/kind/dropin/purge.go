@@ -58,7 +58,7 @@ func (k *Kind) purge(ctx context.Context, seen []converge.Resource) []converge.R
 		r := converge.Wanted(dirs[dir])
 		inside, err := k.strays(dir, known)
 		if err != nil {
-			r.DoubtFor(err)
+			r.SetUnknownErr(err)
 		}
 		strays = append(strays, inside...)
 		resources = append(resources, r)
@@ -66,7 +66,7 @@ func (k *Kind) purge(ctx context.Context, seen []converge.Resource) []converge.R
 	unowned, err := k.unowned(ctx, strays)
 	for i := range resources {
 		if err != nil && slices.ContainsFunc(strays, func(name string) bool { return path.Dir(name) == fileOf(resources[i].ID) }) {
-			resources[i].DoubtFor(public.Because("cannot tell what belongs to packages", err))
+			resources[i].SetUnknownErr(public.Because("cannot tell what belongs to packages", err))
 		}
 	}
 	for _, name := range unowned {

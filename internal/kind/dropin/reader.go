@@ -139,11 +139,11 @@ func (k *Kind) isRead(ctx context.Context, scene *scene, want policy.Want[policy
 	}
 	switch {
 	case err != nil:
-		r.DoubtFor(public.Because("cannot tell whether it is in effect", err))
+		r.SetUnknownErr(public.Because("cannot tell whether it is in effect", err))
 	case k.Since(mark) != nil:
-		r.DoubtFor(k.Since(mark))
+		r.SetUnknownErr(k.Since(mark))
 	case why != "":
-		r.Fail(notRead + why).Openly()
+		r.SetFailed(notRead + why).ReasonIsPublic()
 	}
 }
 
@@ -158,7 +158,7 @@ func (k *Kind) ask(ctx context.Context, scene *scene, want policy.Want[policy.Dr
 	case dir == auditDir && !scene.untilReboot[name] && !scene.awaiting[name]:
 		key, err := k.auditLacks(ctx, content)
 		if key != "" {
-			r.DiffersOpenly(converge.AspectEffect, "rules with the key "+key, "auditctl -l shows none")
+			r.AddPublicDrift(converge.AspectEffect, "rules with the key "+key, "auditctl -l shows none")
 		}
 		return "", err
 	case path.Dir(dir) == "/etc/systemd" && strings.HasSuffix(dir, ".conf.d"):

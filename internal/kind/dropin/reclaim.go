@@ -48,7 +48,7 @@ func (b *batch) giveBack(ctx context.Context, id policy.ID) error {
 		}
 		return errors.Join(b.system.FS.Remove(name), b.system.FS.Remove(system.Temporary(name)))
 	}
-	err = b.ledger.Release(name, func(original system.Kept) error {
+	err = b.ledger.Release(name, func(original system.Original) error {
 		if original.Link != "" || !original.Info.IsRegular() || b.vetFile(ctx, name, original.Content) != nil {
 			if err := remove(); err != nil {
 				return err

@@ -87,7 +87,7 @@ func (k *Kind) awaitsRestart(ctx context.Context, starts []start, r *converge.Re
 func (k *Kind) awaitsStart(ctx context.Context, old start, r *converge.Resource) {
 	unit, err := k.system.Units.Unit(ctx, old.unit)
 	if err != nil {
-		r.DoubtFor(public.Because(fmt.Sprintf("cannot tell whether %s has read it", old.unit), err))
+		r.SetUnknownErr(public.Because(fmt.Sprintf("cannot tell whether %s has read it", old.unit), err))
 		return
 	}
 	if !up(unit) || startOf(unit, old.unit) != old {
@@ -101,11 +101,11 @@ func (k *Kind) awaitsStart(ctx context.Context, old start, r *converge.Resource)
 	held := (*sessionguard.Held)(nil)
 	switch {
 	case errors.As(err, &held):
-		r.Wait(held.Until, old.unit+since+held.Reason).Openly()
+		r.SetPending(held.Until, old.unit+since+held.Reason).ReasonIsPublic()
 	case err != nil:
-		r.DoubtFor(public.Because(fmt.Sprintf("cannot tell whether %s may be restarted", old.unit), err))
+		r.SetUnknownErr(public.Because(fmt.Sprintf("cannot tell whether %s may be restarted", old.unit), err))
 	default:
-		r.DiffersOpenly(converge.AspectEffect, "read by "+old.unit, "it has been running since before")
+		r.AddPublicDrift(converge.AspectEffect, "read by "+old.unit, "it has been running since before")
 	}
 }
 

@@ -222,16 +222,16 @@ func (k *Kind) ownSysctls(wants []policy.Want[policy.Dropin]) map[string]map[str
 // that a later file of the policy sets is that one's.
 func (k *Kind) compareSysctls(scene *scene, name string, r *converge.Resource) {
 	mark := k.Mark()
-	defer func() { r.DoubtIf(cmp.Or(k.Since(mark), scene.unsure)) }()
+	defer func() { r.SetUnknownIf(cmp.Or(k.Since(mark), scene.unsure)) }()
 	settings := scene.sysctls[name]
 	for _, key := range slices.Sorted(maps.Keys(settings)) {
 		if got, known := sysctl(k.system, key); known && !sameSysctl(settings[key], got) {
 			if len(r.Diff) > 0 && r.Diff[0].Aspect == "content" {
 				return // it follows from the content
 			}
-			differs := r.Differs
+			differs := r.AddDrift
 			if info, err := k.system.FS.Stat("/proc/sys/" + key); err == nil && public.May(info.Mode) {
-				differs = r.DiffersOpenly
+				differs = r.AddPublicDrift
 			}
 			differs("effect", fmt.Sprintf("%s = %s", key, settings[key]), got)
 		}

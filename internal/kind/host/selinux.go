@@ -97,18 +97,18 @@ func (k *Kind) checkSELinux(r *converge.Resource, want string) error {
 
 func (k *Kind) compareSELinux(r *converge.Resource, want string, modes selinuxModes) {
 	if modes.configured != want {
-		r.DiffersOpenly("configured", want, modes.configured)
+		r.AddPublicDrift("configured", want, modes.configured)
 	}
 	if modes.running != want && modes.running != "" && want != disabled {
-		r.DiffersOpenly("running", want, modes.running)
+		r.AddPublicDrift("running", want, modes.running)
 	}
 	without := modes.running == disabled || modes.running == "" && modes.configured == disabled
 	switch {
 	case want != disabled && without:
-		r.Fail("SELinux is off, so files have no labels, and with it nobody could log in; turn it on by hand: set permissive, relabel (fixfiles onboot), reboot").Openly()
+		r.SetFailed("SELinux is off, so files have no labels, and with it nobody could log in; turn it on by hand: set permissive, relabel (fixfiles onboot), reboot").ReasonIsPublic()
 	case want == disabled && modes.configured == disabled && modes.running != disabled && modes.running != "":
-		r.Wait(converge.Reboot, "SELinux is off from the next boot on; until then the kernel is "+modes.running+
-			"; what is written while it is off has no labels, so before it is turned on again all files must be relabelled (fixfiles onboot)").Openly()
+		r.SetPending(converge.Reboot, "SELinux is off from the next boot on; until then the kernel is "+modes.running+
+			"; what is written while it is off has no labels, so before it is turned on again all files must be relabelled (fixfiles onboot)").ReasonIsPublic()
 	}
 }
 

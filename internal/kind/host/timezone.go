@@ -23,21 +23,21 @@ func (k *Kind) checkTimezone(r *converge.Resource, want string) error {
 		return err
 	}
 	if got != want {
-		r.DiffersOpenly("timezone", want, got)
+		r.AddPublicDrift("timezone", want, got)
 	}
 	noted, there, err := k.notedTimezone()
 	if err != nil {
 		return err
 	}
 	if there && noted != want {
-		r.DiffersOpenly(timezoneFile, want, noted)
+		r.AddPublicDrift(timezoneFile, want, noted)
 	}
 	if r.State != converge.Drifted {
 		return nil
 	}
 	known, err := k.isTimezone(want)
 	if err == nil && !known {
-		r.Fail(fmt.Sprintf("there is no time zone %s in %s", want, zoneinfoDir)).Openly()
+		r.SetFailed(fmt.Sprintf("there is no time zone %s in %s", want, zoneinfoDir)).ReasonIsPublic()
 	}
 	return err
 }

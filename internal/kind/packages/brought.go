@@ -23,13 +23,13 @@ func (k *Repositories) checkBrought(r *converge.Resource, want policy.Want[polic
 	name := want.ID.Name()
 	file := files[name]
 	if file == "" {
-		r.DiffersOpenly("defined", "by a file in "+repositoryDir, "by none")
+		r.AddPublicDrift("defined", "by a file in "+repositoryDir, "by none")
 		r.Note(errNotBrought.Error())
 		return
 	}
 	text, err := k.system.FS.ReadFile(file)
 	if err != nil {
-		r.DoubtFor(err)
+		r.SetUnknownErr(err)
 		return
 	}
 	section := parseINI(text)[name]
@@ -38,11 +38,11 @@ func (k *Repositories) checkBrought(r *converge.Resource, want policy.Want[polic
 		switch {
 		case !set && s == setting{"enabled", "1"}, set && truth(got) == truth(s.value):
 		case strings.Contains(s.value+got, "@"): // a password may be in it
-			r.Differs(s.key, "‹secret›", "another")
+			r.AddDrift(s.key, "‹secret›", "another")
 		case !set:
-			r.DiffersOpenly(s.key, s.value, "not set")
+			r.AddPublicDrift(s.key, s.value, "not set")
 		default:
-			r.DiffersOpenly(s.key, s.value, got)
+			r.AddPublicDrift(s.key, s.value, got)
 		}
 	}
 }
@@ -82,7 +82,7 @@ func (k *Repositories) giveBackSettings(name string, files map[string]string) er
 	if err != nil {
 		return err
 	}
-	restore := func(original system.Kept) error {
+	restore := func(original system.Original) error {
 		text, info, err := k.system.FS.Inspect(file)
 		if err != nil {
 			return err

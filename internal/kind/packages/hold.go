@@ -151,7 +151,7 @@ func (k *Kind) judgeHold(r *converge.Resource, want policy.Want[policy.Package],
 		wanted = k.manager.entries(name, instances)
 	}
 	if !slices.Equal(got, wanted) {
-		r.DiffersOpenly("hold", cmp.Or(strings.Join(wanted, ", "), "none"), cmp.Or(strings.Join(got, ", "), "none"))
+		r.AddPublicDrift("hold", cmp.Or(strings.Join(wanted, ", "), "none"), cmp.Or(strings.Join(got, ", "), "none"))
 	}
 }
 

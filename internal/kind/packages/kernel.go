@@ -27,7 +27,7 @@ func isKernel(text string) bool {
 func (k *Kind) awaitReboot(r *converge.Resource, kernels []instance) error {
 	running, err := runningKernel(k.system)
 	if why := olderKernelRuns(running, kernels); why != "" {
-		r.Wait(converge.Reboot, why).Openly()
+		r.SetPending(converge.Reboot, why).ReasonIsPublic()
 	}
 	return err
 }

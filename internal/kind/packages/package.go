@@ -151,11 +151,11 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		if interrupted(there.meant(want)) != "" {
 			if who := k.manager.lockHolder(); who != "" { // which may be about to remove the older one
 				r = converge.Wanted(want.Resource)
-				r.Doubt(fmt.Sprintf("%v (%s)", errBusy, who))
+				r.SetUnknown(fmt.Sprintf("%v (%s)", errBusy, who))
 			}
 		}
 		if k.unsound != nil && r.State == converge.Compliant {
-			r.Doubt(k.unsound.Error())
+			r.SetUnknown(k.unsound.Error())
 		}
 		if r.State == converge.Compliant {
 			k.judgeHold(&r, want, locks, there[name])
@@ -166,7 +166,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 			latest = append(latest, name)
 		case isKernel(name):
 			if err := k.awaitReboot(&r, there[kernel]); err != nil {
-				r.Doubt(err.Error())
+				r.SetUnknown(err.Error())
 			}
 		}
 		resources = append(resources, r)
@@ -182,12 +182,12 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		switch said, asked := newer[name]; {
 		case !asked:
 		case said == updateThere:
-			r.DiffersOpenly("version", "latest", versions(there.called(name))+", and there is a newer one")
+			r.AddPublicDrift("version", "latest", versions(there.called(name))+", and there is a newer one")
 		case doubt != "":
-			r.DoubtFor(public.Because("it cannot be told whether there is a newer one", errors.New(doubt)))
+			r.SetUnknownErr(public.Because("it cannot be told whether there is a newer one", errors.New(doubt)))
 		case isKernel(name):
 			if err := k.awaitReboot(r, there[kernel]); err != nil {
-				r.Doubt(err.Error())
+				r.SetUnknown(err.Error())
 			}
 		}
 	}
@@ -217,7 +217,7 @@ func (k *Kind) unwanted(locks lockList, there installed) []converge.Resource {
 		}
 		r := converge.Unwanted(id, "the agent held its version for a policy that no longer names it")
 		r.Diff = nil
-		r.DiffersOpenly("hold", "none", strings.Join(locks.of(name), ", "))
+		r.AddPublicDrift("hold", "none", strings.Join(locks.of(name), ", "))
 		resources = append(resources, r)
 	}
 	return resources
@@ -233,9 +233,9 @@ func (k *Kind) judge(r *converge.Resource, want policy.Want[policy.Package], the
 	missing := k.missing(group, there)
 	switch _, known := k.groups.members[group]; {
 	case !known:
-		r.DiffersOpenly("members", "all installed", "not known yet")
+		r.AddPublicDrift("members", "all installed", "not known yet")
 	case len(missing) > 0:
-		r.DiffersOpenly("members", "all installed", strings.Join(missing, ", ")+" missing")
+		r.AddPublicDrift("members", "all installed", strings.Join(missing, ", ")+" missing")
 	}
 }
 
@@ -253,22 +253,22 @@ func judge(r *converge.Resource, want policy.Want[policy.Package], there install
 	instances := there.meant(want)
 	switch {
 	case there.misnamed(want) != "":
-		r.DiffersOpenly("name", "that of a package", want.ID.Name())
+		r.AddPublicDrift("name", "that of a package", want.ID.Name())
 		r.Note(there.misnamed(want))
 	case want.Spec.Ensure == policy.Absent:
 		if len(instances) > 0 {
-			r.DiffersOpenly("version", "absent", versions(instances))
+			r.AddPublicDrift("version", "absent", versions(instances))
 		}
 	case len(instances) == 0:
-		r.DiffersOpenly("version", string(want.Spec.Ensure), "absent")
+		r.AddPublicDrift("version", string(want.Spec.Ensure), "absent")
 		if others := there.called(want.ID.Name()); len(others) > 0 {
 			r.Note(fmt.Sprintf("it is installed for %s alone, which is not the machine's own architecture", others[0].arch))
 		}
 	case interrupted(instances) != "":
-		r.DiffersOpenly("version", string(want.Spec.Ensure), versions(instances))
+		r.AddPublicDrift("version", string(want.Spec.Ensure), versions(instances))
 		r.Note(interrupted(instances))
 	case want.Spec.Version() != "" && !matches(want, instances):
-		r.DiffersOpenly("version", want.Spec.Version(), versions(instances))
+		r.AddPublicDrift("version", want.Spec.Version(), versions(instances))
 	}
 }
 

@@ -67,7 +67,7 @@ func (k *Patches) Check(ctx context.Context) ([]converge.Resource, error) {
 	for _, want := range k.wants {
 		r := converge.Wanted(want.Resource)
 		if k.policy.Partial {
-			r.Doubt("a part of the policy could not be had, and it may keep packages in their versions: no update is installed before").Openly()
+			r.SetUnknown("a part of the policy could not be had, and it may keep packages in their versions: no update is installed before").ReasonIsPublic()
 			resources = append(resources, r)
 			continue
 		}
@@ -75,7 +75,7 @@ func (k *Patches) Check(ctx context.Context) ([]converge.Resource, error) {
 		if err := k.judge(ctx, &r, want); err != nil {
 			return resources, err
 		}
-		r.DoubtIf(k.Since(mark))
+		r.SetUnknownIf(k.Since(mark))
 		resources = append(resources, r)
 	}
 	return resources, nil
@@ -85,15 +85,15 @@ func (k *Patches) judge(ctx context.Context, r *converge.Resource, want policy.W
 	updates, doubt := k.ask(ctx, want.Spec, nil)
 	switch {
 	case !updates && doubt != "":
-		r.DoubtFor(public.Because("it cannot be told whether there are updates", errors.New(doubt)))
+		r.SetUnknownErr(public.Because("it cannot be told whether there are updates", errors.New(doubt)))
 		return nil
 	case !updates:
 		return k.judgeKernel(ctx, r)
 	case !k.mayNow(want.ID) && !k.window.IsSet():
-		r.Wait(converge.Maintenance, "there are updates, and no maintenance window is set; say window in [schedule] of agent.toml").Openly()
+		r.SetPending(converge.Maintenance, "there are updates, and no maintenance window is set; say window in [schedule] of agent.toml").ReasonIsPublic()
 		return nil
 	case !k.mayNow(want.ID):
-		r.Wait(converge.Maintenance, "there are updates, which wait for the maintenance window "+k.window.String()).Openly()
+		r.SetPending(converge.Maintenance, "there are updates, which wait for the maintenance window "+k.window.String()).ReasonIsPublic()
 		return nil
 	}
 	spared, why, err := k.spared(ctx, want.ID)
@@ -103,14 +103,14 @@ func (k *Patches) judge(ctx context.Context, r *converge.Resource, want policy.W
 	if len(spared) > 0 {
 		switch more, doubt := k.ask(ctx, want.Spec, spared); {
 		case !more && doubt != "":
-			r.Doubt("it cannot be told whether there are updates that could be installed now: " + doubt)
+			r.SetUnknown("it cannot be told whether there are updates that could be installed now: " + doubt)
 			return nil
 		case !more:
-			r.Wait(why.Until, why.Reason).Openly()
+			r.SetPending(why.Until, why.Reason).ReasonIsPublic()
 			return nil
 		}
 	}
-	r.DiffersOpenly("updates", "none left", "there are")
+	r.AddPublicDrift("updates", "none left", "there are")
 	return nil
 }
 
@@ -131,7 +131,7 @@ func (k *Patches) judgeKernel(ctx context.Context, r *converge.Resource) error {
 		return err
 	}
 	if why := olderKernelRuns(running, there[kernel]); why != "" {
-		r.Wait(converge.Reboot, why).Openly()
+		r.SetPending(converge.Reboot, why).ReasonIsPublic()
 	}
 	return nil
 }

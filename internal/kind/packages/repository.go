@@ -97,9 +97,9 @@ func (k *Repositories) Check(ctx context.Context) ([]converge.Resource, error) {
 		if want.Spec.Ensure == policy.Absent {
 			switch _, err := k.system.FS.Stat(repositoryFile(name)); {
 			case err == nil:
-				r.DiffersOpenly("file", "absent", "present")
+				r.AddPublicDrift("file", "absent", "present")
 			case !errors.Is(err, fs.ErrNotExist):
-				r.Doubt(err.Error())
+				r.SetUnknown(err.Error())
 			}
 			resources = append(resources, r)
 			continue
@@ -111,7 +111,7 @@ func (k *Repositories) Check(ctx context.Context) ([]converge.Resource, error) {
 		}
 		k.checkFile(&r, want)
 		if other := elsewhere[name]; other != "" {
-			r.DiffersOpenly("defined in", repositoryFile(name)+" alone", other)
+			r.AddPublicDrift("defined in", repositoryFile(name)+" alone", other)
 		}
 		k.checkKeys(&r, want, imported, keysErr)
 		resources = append(resources, r)
@@ -148,23 +148,23 @@ func (k *Repositories) checkFile(r *converge.Resource, want policy.Want[policy.R
 		got, err = k.system.FS.ReadFile(file)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
-		r.DiffersOpenly("file", "present", "absent")
+		r.AddPublicDrift("file", "present", "absent")
 		return
 	}
 	if err != nil {
-		r.DoubtFor(err)
+		r.SetUnknownErr(err)
 		return
 	}
 	if a := attr(want); info.Mode != a.Mode {
-		r.DiffersOpenly("mode", fmt.Sprintf("%04o", a.Mode), fmt.Sprintf("%04o", info.Mode))
+		r.AddPublicDrift("mode", fmt.Sprintf("%04o", a.Mode), fmt.Sprintf("%04o", info.Mode))
 	}
 	if info.UID != 0 || info.GID != 0 {
-		r.DiffersOpenly("owner", "0:0", fmt.Sprintf("%d:%d", info.UID, info.GID))
+		r.AddPublicDrift("owner", "0:0", fmt.Sprintf("%d:%d", info.UID, info.GID))
 	}
 	if string(got) != string(content(name, want.Spec)) {
 		compare(r, settings(name, want.Spec), parseINI(got)[name], attr(want).Mode == 0o600)
 		if public.May(attr(want).Mode & info.Mode) {
-			r.DifferencesOpenly()
+			r.DriftIsPublic()
 		}
 	}
 }
@@ -189,19 +189,19 @@ func compare(r *converge.Resource, want, got []setting, secret bool) {
 		switch {
 		case value == s.value:
 		case !set:
-			r.Differs(s.key, shown(s.key, s.value), "not set")
+			r.AddDrift(s.key, shown(s.key, s.value), "not set")
 		default:
-			r.Differs(s.key, shown(s.key, s.value), shown(s.key, value))
+			r.AddDrift(s.key, shown(s.key, s.value), shown(s.key, value))
 		}
 	}
 	for _, s := range got {
 		if value, extra := effective[s.key]; extra {
-			r.DiffersVeiled(s.key, "not set", shown(s.key, value))
+			r.AddPrivateDrift(s.key, "not set", shown(s.key, value))
 			delete(effective, s.key)
 		}
 	}
 	if len(r.Diff) == before {
-		r.DiffersOpenly("content", "as the agent writes it", "otherwise, with the same settings")
+		r.AddPublicDrift("content", "as the agent writes it", "otherwise, with the same settings")
 	}
 }
 
@@ -286,7 +286,7 @@ func (k *Repositories) giveBack(id policy.ID, files map[string]string) error {
 	}
 	for _, file := range []string{repositoryFile(id.Name()), keyFile(id.Name())} {
 		err := k.ledger.Release(file,
-			func(original system.Kept) error {
+			func(original system.Original) error {
 				if original.Link != "" {
 					return k.system.FS.Symlink(original.Link, file)
 				}

@@ -49,15 +49,15 @@ func (k *Repositories) checkKeys(r *converge.Resource, want policy.Want[policy.R
 	wanted := strings.Join(want.Spec.Fingerprints, ", ")
 	has, unread := k.hasKeys(want)
 	if unread == nil && !has {
-		r.DiffersOpenly("key file", wanted, "another, or none")
+		r.AddPublicDrift("key file", wanted, "another, or none")
 	}
-	r.DoubtIf(unread)
+	r.SetUnknownIf(unread)
 	switch {
 	case r.State == converge.Unknown:
 	case err == nil && len(missing(want.Spec.Fingerprints, imported)) > 0:
-		r.DiffersOpenly("key", strings.Join(missing(want.Spec.Fingerprints, imported), ", "), "not imported")
+		r.AddPublicDrift("key", strings.Join(missing(want.Spec.Fingerprints, imported), ", "), "not imported")
 	case err != nil && r.State == converge.Compliant:
-		r.DoubtFor(err)
+		r.SetUnknownErr(err)
 	}
 }
 

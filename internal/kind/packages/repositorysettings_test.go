@@ -112,7 +112,7 @@ enabled=1
 
 func TestOfARepositoryThatAPackageBringsOnlyTheSettingsAreKept(t *testing.T) {
 	d := newDesk(t, world{})
-	keeping, err := system.Open(system.Options{Root: d.root, Keeper: d.ledger})
+	keeping, err := system.Open(system.Options{Root: d.root, Backups: d.ledger})
 	if err != nil {
 		t.Fatal(err)
 	}

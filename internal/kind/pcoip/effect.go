@@ -132,7 +132,7 @@ func (k *Kind) checkEffect(ctx context.Context, resources []converge.Resource, a
 		unread := agent.unread(noted.Changes[r.ID])
 		k.follow(r.ID, unread)
 		if agent.failed != "" && k.onTrial(r.ID, noted) {
-			r.DiffersOpenly(aspectStart, "the PCoIP agent runs", agent.failed+" has failed since "+directive(r.ID)+" was changed")
+			r.AddPublicDrift(aspectStart, "the PCoIP agent runs", agent.failed+" has failed since "+directive(r.ID)+" was changed")
 			continue
 		}
 		agent.judge(r, unread, consent.Hold(k.system, person, "whose session would end with "+agent.unit))
@@ -145,16 +145,16 @@ func (a *streaming) judge(r *converge.Resource, unread bool, hold error) {
 	held := (*sessionguard.Held)(nil)
 	switch {
 	case a.failed != "":
-		r.Fail(fmt.Sprintf("it is set, but %s has failed, so that nobody can connect; see: journalctl -u %s", a.failed, a.failed)).Openly()
+		r.SetFailed(fmt.Sprintf("it is set, but %s has failed, so that nobody can connect; see: journalctl -u %s", a.failed, a.failed)).ReasonIsPublic()
 	case !unread:
 	case a.unit == "":
-		r.Wait(converge.Reboot, fmt.Sprintf("the PCoIP agent, which has been running since %s, reads it only when it starts: "+
-			"it takes effect when the WorkSpace is rebooted (which of %s is the agent cannot be told)", since, strings.Join(agentUnits(), " and "))).Openly()
+		r.SetPending(converge.Reboot, fmt.Sprintf("the PCoIP agent, which has been running since %s, reads it only when it starts: "+
+			"it takes effect when the WorkSpace is rebooted (which of %s is the agent cannot be told)", since, strings.Join(agentUnits(), " and "))).ReasonIsPublic()
 	case errors.As(hold, &held):
-		r.Wait(held.Until, fmt.Sprintf("the PCoIP agent, which has been running since %s, reads it only when it starts: "+
-			"%s is restarted when nobody is at the desktop, or the WorkSpace is rebooted; %s", since, a.unit, held.Reason)).Openly()
+		r.SetPending(held.Until, fmt.Sprintf("the PCoIP agent, which has been running since %s, reads it only when it starts: "+
+			"%s is restarted when nobody is at the desktop, or the WorkSpace is rebooted; %s", since, a.unit, held.Reason)).ReasonIsPublic()
 	default:
-		r.DiffersOpenly(converge.AspectEffect, "read by the PCoIP agent", "it has been running since "+since)
+		r.AddPublicDrift(converge.AspectEffect, "read by the PCoIP agent", "it has been running since "+since)
 	}
 }
 

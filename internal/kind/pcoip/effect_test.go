@@ -84,7 +84,7 @@ func liveKind(t *testing.T, root, toml string, units machine) *Kind {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if s, err = system.Open(system.Options{Root: root, Keeper: ledger}); err != nil {
+	if s, err = system.Open(system.Options{Root: root, Backups: ledger}); err != nil {
 		t.Fatal(err)
 	}
 	s.Root, s.Units, s.Sessions, s.Clock = "/", units, units, later{}

@@ -207,7 +207,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	for i := len(wants); i < len(resources); i++ {
 		if resources[i].State == converge.Compliant { // only the ledger is left to be told
-			resources[i].DiffersOpenly("ensure", "given back", "kept")
+			resources[i].AddPublicDrift("ensure", "given back", "kept")
 		}
 	}
 	if err := k.Since(mark); err != nil {
@@ -234,21 +234,21 @@ func (k *Kind) checkWish(r *converge.Resource, want policy.PCoIP, f found, m man
 		what = policy.PCoIPEncryption
 	}
 	if f.absent != "" {
-		r.Fail(fmt.Sprintf("cannot set %s: %s", what, f.absent)).Openly()
+		r.SetFailed(fmt.Sprintf("cannot set %s: %s", what, f.absent)).ReasonIsPublic()
 		return
 	}
 	if err := w.errs[r.ID]; err != nil {
-		r.Fail(fmt.Sprintf("cannot set %s: %v", what, err)).Openly()
+		r.SetFailed(fmt.Sprintf("cannot set %s: %v", what, err)).ReasonIsPublic()
 		return
 	}
 	if why := k.refusedBefore(r.ID, original); why != "" {
-		r.FailFor(public.Because("cannot set "+what, errors.New(why)))
+		r.SetFailedErr(public.Because("cannot set "+what, errors.New(why)))
 		return
 	}
 	if r.ID != encryption() {
 		value := w.values[r.ID][directive(r.ID)]
 		if why := cmp.Or(m.refuses(r.ID.Name(), value), k.endsDesktop(r.ID.Name(), value, f)); why != "" {
-			r.Fail(fmt.Sprintf("cannot set %s: %s", what, why)).Openly()
+			r.SetFailed(fmt.Sprintf("cannot set %s: %s", what, why)).ReasonIsPublic()
 			return
 		}
 	}
@@ -260,10 +260,10 @@ func (k *Kind) checkWish(r *converge.Resource, want policy.PCoIP, f found, m man
 		f.compare(r, aspect, name, w.values[r.ID][name])
 	}
 	if f.missing || public.May(f.info.Mode) && system.ReachedByAll(k.system.FS, confPath) {
-		r.DifferencesOpenly()
+		r.DriftIsPublic()
 	}
 	if wanted := (system.Attr{Mode: confMode}); !f.missing && f.info.Attr != wanted {
-		r.DiffersOpenly("mode", describe(wanted), describe(f.info.Attr))
+		r.AddPublicDrift("mode", describe(wanted), describe(f.info.Attr))
 	}
 	if _, named := m[r.ID.Name()]; want.Unchecked && !named {
 		r.Note("not validated: it is not known whether the installed agent takes this; the policy says allow_unknown")
@@ -297,11 +297,11 @@ func (k *Kind) endsDesktop(name, value string, f found) string {
 func (f found) compare(r *converge.Resource, aspect, name, want string) {
 	switch got := f.values(name); {
 	case len(got) == 0:
-		r.Differs(aspect, want, "not set")
+		r.AddDrift(aspect, want, "not set")
 	case len(got) > 1:
-		r.Differs(aspect, want, strings.Join(got, " and ")+", of which one counts")
+		r.AddDrift(aspect, want, strings.Join(got, " and ")+", of which one counts")
 	case got[0] != want:
-		r.Differs(aspect, want, got[0])
+		r.AddDrift(aspect, want, got[0])
 	}
 }
 
@@ -334,7 +334,7 @@ func (k *Kind) unwanted(owned []policy.ID, f found, w wishes, original conf) []c
 		r.Diff = nil
 		was, is := original.lines(directive(id)), f.lines(directive(id))
 		if r.State = converge.Compliant; f.absent == "" && was != is {
-			r.Differs("value", said(was), said(is))
+			r.AddDrift("value", said(was), said(is))
 		}
 		resources = append(resources, r)
 	}

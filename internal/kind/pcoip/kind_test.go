@@ -46,8 +46,8 @@ func pass(t *testing.T, root, toml string, gate system.Gate) []converge.Resource
 	if err != nil {
 		t.Fatal(err)
 	}
-	open := func(keeper system.Keeper) *system.System {
-		s, err := system.Open(system.Options{Root: root, Gate: gate, Keeper: keeper})
+	open := func(keeper system.BackupStore) *system.System {
+		s, err := system.Open(system.Options{Root: root, Gate: gate, Backups: keeper})
 		if err != nil {
 			t.Fatal(err)
 		}

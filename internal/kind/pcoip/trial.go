@@ -136,7 +136,7 @@ func (k *Kind) judgeOwed(ctx context.Context, r *converge.Resource, noted notes,
 		r.Note(r.Reason + "; " + held.Error())
 		return nil
 	}
-	r.DiffersOpenly(aspectStart, "the PCoIP agent runs", failed+" has failed and was not started again yet")
+	r.AddPublicDrift(aspectStart, "the PCoIP agent runs", failed+" has failed and was not started again yet")
 	return nil
 }
 

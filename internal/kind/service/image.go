@@ -36,7 +36,7 @@ func (k *Kind) checkImage(ctx context.Context, resources []converge.Resource, wa
 	for i, want := range wants {
 		unit, err := units.Unit(ctx, names[i])
 		if err != nil {
-			resources[i].DoubtFor(public.Error(err))
+			resources[i].SetUnknownErr(public.Error(err))
 			continue
 		}
 		if want.Spec.Running != nil {

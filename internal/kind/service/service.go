@@ -82,7 +82,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	if err != nil {
 		for i := range resources {
-			resources[i].DoubtFor(public.Error(err))
+			resources[i].SetUnknownErr(public.Error(err))
 		}
 		return resources, err
 	}
@@ -93,11 +93,11 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	each(wants, func(i int, want policy.Want[policy.Service]) {
 		unit, r := units[i], &resources[i]
 		if unit.Err != nil {
-			r.DoubtFor(public.Error(unit.Err))
+			r.SetUnknownErr(public.Error(unit.Err))
 			return
 		}
 		if !unitfiles.IsTemplate(unit.Name) && (unit.LoadState == "" || unit.ActiveState == "") {
-			r.Doubt(fmt.Sprintf("systemd does not say where %s stands", unit.Name))
+			r.SetUnknown(fmt.Sprintf("systemd does not say where %s stands", unit.Name))
 			return
 		}
 		if !whole || !tell(linked, want.Spec, &unit) {
@@ -107,7 +107,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 			unit, errs[i] = sessionguard.Settled(ctx, k.system, unit)
 		}
 		if errs[i] != nil {
-			r.DoubtFor(public.Error(errs[i]))
+			r.SetUnknownErr(public.Error(errs[i]))
 			return
 		}
 		k.judge(r, want.Spec, unit, linked)
@@ -169,7 +169,7 @@ func contradictions(resources []converge.Resource, wants []policy.Want[policy.Se
 			}
 			both := policy.Service{Enabled: cmp.Or(a.Enabled, b.Enabled), Running: cmp.Or(a.Running, b.Running), Masked: cmp.Or(a.Masked, b.Masked)}
 			if contrary(a.Enabled, b.Enabled) || contrary(a.Running, b.Running) || contrary(a.Masked, b.Masked) || is(both.Masked, true) && mustUnmask(both) {
-				resources[i].Fail(fmt.Sprintf("it is %s, of which the policy wants the contrary as %s; say it once, as %s", names[i], wants[j].ID.Name(), names[i])).Openly()
+				resources[i].SetFailed(fmt.Sprintf("it is %s, of which the policy wants the contrary as %s; say it once, as %s", names[i], wants[j].ID.Name(), names[i])).ReasonIsPublic()
 			}
 		}
 	}
@@ -230,28 +230,28 @@ func absent(want policy.Service, u system.Unit) bool {
 func (k *Kind) judge(r *converge.Resource, want policy.Service, u system.Unit, l unitfiles.Links) {
 	if absent(want, u) {
 		// Drift and not a failure: the repair of another kind may bring it.
-		r.DiffersOpenly("unit", "present", "not found")
+		r.AddPublicDrift("unit", "present", "not found")
 		return
 	}
 	switch {
 	case is(want.Masked, true) && !maskedForGood(u):
-		r.DiffersOpenly("masked", "masked", said(u.UnitFileState, "not masked"))
+		r.AddPublicDrift("masked", "masked", said(u.UnitFileState, "not masked"))
 	case mustUnmask(want) && masked(u):
-		r.DiffersOpenly("masked", "not masked", said(u.UnitFileState, "masked"))
+		r.AddPublicDrift("masked", "not masked", said(u.UnitFileState, "masked"))
 	}
 	switch {
 	case is(want.Enabled, true) && !enabled(u):
-		r.DiffersOpenly("enabled", "enabled", said(u.UnitFileState, "no unit file"))
+		r.AddPublicDrift("enabled", "enabled", said(u.UnitFileState, "no unit file"))
 	case is(want.Enabled, false) && !disabled(u):
-		r.DiffersOpenly("enabled", "disabled", u.UnitFileState)
+		r.AddPublicDrift("enabled", "disabled", u.UnitFileState)
 	case is(want.Enabled, false) && len(left(l, u)) > 0:
-		r.DiffersOpenly("enabled", "disabled", "there is no file that could be started, and links to it are left: "+strings.Join(left(l, u), " "))
+		r.AddPublicDrift("enabled", "disabled", "there is no file that could be started, and links to it are left: "+strings.Join(left(l, u), " "))
 	}
 	switch {
 	case is(want.Running, true) && !running(u):
-		r.DiffersOpenly("running", "active", state(u))
+		r.AddPublicDrift("running", "active", state(u))
 	case is(want.Running, false) && !stopped(u):
-		r.DiffersOpenly("running", "inactive", u.ActiveState)
+		r.AddPublicDrift("running", "inactive", u.ActiveState)
 	}
 	if len(r.Diff) != 1 {
 		return
@@ -264,7 +264,7 @@ func (k *Kind) judge(r *converge.Resource, want policy.Service, u system.Unit, l
 		why = k.cannotMask(u.Name)
 	}
 	if why != "" {
-		r.Fail(strings.TrimPrefix(r.Reason+"; "+why, "; ")).Openly() // and there is nothing else that a repair could try
+		r.SetFailed(strings.TrimPrefix(r.Reason+"; "+why, "; ")).ReasonIsPublic() // and there is nothing else that a repair could try
 	}
 }
 

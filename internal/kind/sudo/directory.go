@@ -49,7 +49,7 @@ func (i *impatient) Run(ctx context.Context, c system.Command) (system.Output, e
 	switch c.Argv[0] {
 	case "getent", "id":
 	case "sudo":
-		patience = sudoers.Patience
+		patience = sudoers.AnswerTimeout
 	default:
 		return i.Runner.Run(ctx, c)
 	}

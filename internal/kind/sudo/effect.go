@@ -220,7 +220,7 @@ func (k *Kind) secondOpinion(ctx context.Context, p *plan) ([]string, error) {
 	if !something {
 		return nil, nil
 	}
-	specs, err := sudoers.Opinion(ctx, k.system.Runner)
+	specs, err := sudoers.Specs(ctx, k.system.Runner)
 	if errors.Is(err, system.ErrNotInstalled) {
 		return nil, nil
 	}

@@ -207,22 +207,22 @@ func (k *Kind) directoryGroup(ctx context.Context, name string) (facts.Group, bo
 func (k *Kind) checkGroups(ctx context.Context, want policy.Sudo, people []facts.Account, r *converge.Resource) {
 	m, err := k.memberships(ctx, want, people)
 	if err != nil {
-		r.DoubtFor(err)
+		r.SetUnknownErr(err)
 		return
 	}
 	differsByOpenings(r, m.openings)
 	for _, in := range m.local {
-		r.DiffersOpenly("members of "+in.group, "without "+in.person, in.person)
+		r.AddPublicDrift("members of "+in.group, "without "+in.person, in.person)
 	}
 	switch {
 	case r.State == converge.Drifted:
 	case len(m.stuck) > 0:
-		r.Fail(strings.Join(m.stuck, "\n")).Openly()
+		r.SetFailed(strings.Join(m.stuck, "\n")).ReasonIsPublic()
 	case len(m.unsure) > 0:
-		r.DoubtFor(errors.Join(m.unsure...))
+		r.SetUnknownErr(errors.Join(m.unsure...))
 	default:
 		if holders := k.holders(ctx, want, m.gids); len(holders) > 0 {
-			r.Wait(converge.NextSession, strings.Join(holders, ", ")+"; it ends with the session").Openly()
+			r.SetPending(converge.NextSession, strings.Join(holders, ", ")+"; it ends with the session").ReasonIsPublic()
 		}
 	}
 }

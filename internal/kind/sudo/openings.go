@@ -65,17 +65,17 @@ func (k *Kind) checkOpenings(ctx context.Context, allow []string, r *converge.Re
 	open, err := k.openingsOfAllowed(ctx, allow)
 	differsByOpenings(r, open)
 	if err != nil && r.State != converge.Drifted {
-		r.DoubtFor(err)
+		r.SetUnknownErr(err)
 	}
 }
 
 func differsByOpenings(r *converge.Resource, open []opening) {
 	for _, o := range open {
 		if len(o.Administrators) > 0 {
-			r.DiffersOpenly("administrators of the group "+o.group, "nobody but root", strings.Join(o.Administrators, ", ")+", who can put anybody into it with gpasswd")
+			r.AddPublicDrift("administrators of the group "+o.group, "nobody but root", strings.Join(o.Administrators, ", ")+", who can put anybody into it with gpasswd")
 		}
 		if o.Password {
-			r.DiffersOpenly("password of the group "+o.group, "none", "one that lets in whoever knows it, with newgrp")
+			r.AddPublicDrift("password of the group "+o.group, "none", "one that lets in whoever knows it, with newgrp")
 		}
 	}
 }

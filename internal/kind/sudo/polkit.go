@@ -201,7 +201,7 @@ func (k *Kind) checkPolkit(ctx context.Context, allow []string, people []facts.A
 	}
 	k.noteADsys(r)
 	if k.former() {
-		r.DiffersOpenly(formerRules, "absent: the agent's own file has another name", "present")
+		r.AddPublicDrift(formerRules, "absent: the agent's own file has another name", "present")
 	}
 	for _, name := range []string{rulesPath, authority, entriesPath} {
 		want, wanted := files[name]
@@ -210,22 +210,22 @@ func (k *Kind) checkPolkit(ctx context.Context, allow []string, people []facts.A
 		}
 		info, err := k.system.FS.Stat(name)
 		if errors.Is(err, fs.ErrNotExist) {
-			r.Differs(name, string(want), "")
+			r.AddDrift(name, string(want), "")
 			continue
 		}
 		if err == nil && !info.IsRegular() {
-			r.Fail(fmt.Sprintf("%s is not a regular file; remove it", name))
+			r.SetFailed(fmt.Sprintf("%s is not a regular file; remove it", name))
 			return
 		}
 		got, err2 := k.system.FS.ReadFile(name)
 		if err = errors.Join(err, err2); err != nil {
-			r.DoubtFor(err)
+			r.SetUnknownErr(err)
 			return
 		}
 		if !bytes.Equal(got, want) {
-			r.Differs(name, string(want), string(got))
+			r.AddDrift(name, string(want), string(got))
 		} else if info.Attr != polkitAttr() {
-			r.DiffersOpenly("mode of "+name, "0644, owner 0, group 0", fmt.Sprintf("%04o, owner %d, group %d", info.Mode, info.UID, info.GID))
+			r.AddPublicDrift("mode of "+name, "0644, owner 0, group 0", fmt.Sprintf("%04o, owner %d, group %d", info.Mode, info.UID, info.GID))
 		}
 	}
 	mend, stuck := k.looseFiles()
@@ -235,17 +235,17 @@ func (k *Kind) checkPolkit(ctx context.Context, allow []string, people []facts.A
 	g := k.polkitGrants(inTime, allow, people)
 	g.stuck = append(g.stuck, stuck...)
 	for _, e := range g.edits {
-		r.DiffersVeiled(e.path, "nobody is made an administrator", e.why)
+		r.AddPrivateDrift(e.path, "nobody is made an administrator", e.why)
 	}
 	if len(g.over) > 0 {
-		r.DiffersVeiled("rights", "only [sudo] allow may do "+strings.Join(g.over, ", "), g.whyOver)
+		r.AddPrivateDrift("rights", "only [sudo] allow may do "+strings.Join(g.over, ", "), g.whyOver)
 	}
 	switch {
 	case r.State == converge.Drifted:
 	case len(g.stuck) > 0:
-		r.Fail(strings.Join(g.stuck, "\n"))
+		r.SetFailed(strings.Join(g.stuck, "\n"))
 	case g.err != nil:
-		r.Doubt(g.err.Error())
+		r.SetUnknown(g.err.Error())
 	}
 }
 

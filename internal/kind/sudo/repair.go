@@ -279,18 +279,18 @@ func (k *Kind) working(ctx context.Context, p *plan, users []string, changes map
 }
 
 // before are the files that a plan changes, as they are.
-func (k *Kind) before(p *plan) (map[string]system.Kept, error) {
-	before := map[string]system.Kept{}
+func (k *Kind) before(p *plan) (map[string]system.Original, error) {
+	before := map[string]system.Original{}
 	for name := range p.changes() {
 		info, err := k.system.FS.Stat(name)
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
-			before[name] = system.Kept{Info: system.Info{Type: fs.ModeIrregular}}
+			before[name] = system.Original{Info: system.Info{Type: fs.ModeIrregular}}
 			continue
 		case err != nil:
 			return nil, err
 		}
-		old := system.Kept{Info: info}
+		old := system.Original{Info: info}
 		if info.Type == fs.ModeSymlink {
 			old.Link, err = k.system.FS.Readlink(name)
 		} else {
@@ -306,7 +306,7 @@ func (k *Kind) before(p *plan) (map[string]system.Kept, error) {
 
 // putBack undoes write, from its end to its beginning, so that whoever can administer before
 // and after can meanwhile.
-func (k *Kind) putBack(p *plan, before map[string]system.Kept) error {
+func (k *Kind) putBack(p *plan, before map[string]system.Original) error {
 	var errs []error
 	steps := p.steps()
 	for i, e := range slices.Backward(steps) {
@@ -320,7 +320,7 @@ func (k *Kind) putBack(p *plan, before map[string]system.Kept) error {
 }
 
 // putBackOne leaves alone what is not what was written: somebody has written it since.
-func (k *Kind) putBackOne(e edit, old system.Kept) error {
+func (k *Kind) putBackOne(e edit, old system.Original) error {
 	name := e.path
 	now, err := sudoers.ReadFile(k.system.FS, name)
 	gone := errors.Is(err, fs.ErrNotExist)

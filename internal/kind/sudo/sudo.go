@@ -154,7 +154,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	mark := k.Mark()
 	k.checkOpenings(ctx, allow, &resources[0])
 	k.checkSudo(ctx, want.Spec, people, &resources[0])
-	resources[0].DoubtIf(k.Since(mark))
+	resources[0].SetUnknownIf(k.Since(mark))
 	inTime, enough := beforeRepair(ctx, resources[0])
 	defer enough()
 	mark = k.Mark()
@@ -170,7 +170,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	inTime, enough = beforeRepair(inTime, resources...)
 	defer enough()
 	mark = k.Mark()
-	if converge.Hurries(ctx) { // and the desktop waits still less
+	if converge.SkipsSlow(ctx) { // and the desktop waits still less
 		inTime, enough = context.WithTimeout(inTime, patienceInHurry)
 		defer enough()
 	}
@@ -186,7 +186,7 @@ func doubt(r *converge.Resource, unanswered, failed error) {
 	if r.State != converge.Drifted {
 		failed = errors.Join(unanswered, failed)
 	}
-	r.DoubtIf(failed)
+	r.SetUnknownIf(failed)
 }
 
 // beforeRepair is for asking others when something has drifted already: its repair waits for
@@ -208,7 +208,7 @@ func (k *Kind) forbid(ctx context.Context, allow []string, resources []converge.
 	err := k.administrated(ctx, allow)
 	for i := range resources {
 		if err != nil && drifted(resources[i]) {
-			resources[i].FailFor(err)
+			resources[i].SetFailedErr(err)
 		}
 	}
 }
@@ -243,7 +243,7 @@ func allowed(want policy.Sudo) []string {
 func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, whoIsThere func(context.Context) ([]facts.Account, error), r *converge.Resource) {
 	switch installed, err := k.installed(); {
 	case err != nil:
-		r.DoubtFor(err)
+		r.SetUnknownErr(err)
 		return
 	case !installed:
 		r.Note("sudo is not installed, so nobody can use it")
@@ -260,7 +260,7 @@ func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, whoIsThere func(
 	}
 	p, err := k.plan(ctx, want)
 	if err != nil {
-		r.DoubtFor(err)
+		r.SetUnknownErr(err)
 		return
 	}
 	differs := func() {
@@ -268,7 +268,7 @@ func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, whoIsThere func(
 			r.IsCritical()
 		}
 		for _, d := range p.differences() {
-			r.DiffersVeiled(d.Aspect, d.Want, d.Got)
+			r.AddPrivateDrift(d.Aspect, d.Want, d.Got)
 		}
 	}
 	if differs(); r.State == converge.Drifted {
@@ -292,7 +292,7 @@ func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, whoIsThere func(
 		}
 	}
 	if p.dead != "" {
-		r.Fail(p.dead)
+		r.SetFailed(p.dead)
 		return
 	}
 	if plugins := k.foreignPlugins(); len(plugins) > 0 {
@@ -301,9 +301,9 @@ func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, whoIsThere func(
 	wrong = append(slices.Clone(p.stuck), wrong...)
 	switch err = errors.Join(append(p.unsure, peopleErr, err)...); {
 	case len(wrong) > 0:
-		r.Fail(strings.Join(wrong, "\n"))
+		r.SetFailed(strings.Join(wrong, "\n"))
 	case err != nil:
-		r.DoubtFor(err)
+		r.SetUnknownErr(err)
 	case k.Since(mark) == nil:
 		k.believe(files, people)
 	}
@@ -359,7 +359,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 		case err != nil:
 		case r.ID == polkitID:
 			hurried, enough := ctx, func() {}
-			if converge.Hurries(ctx) {
+			if converge.SkipsSlow(ctx) {
 				hurried, enough = context.WithTimeout(ctx, patienceInHurry)
 			}
 			err = k.repairPolkit(hurried, allow)

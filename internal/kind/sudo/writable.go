@@ -72,7 +72,7 @@ func (k *Kind) looseFiles() (mend []loose, stuck []string) {
 
 func differsByLoose(r *converge.Resource, mend []loose) {
 	for _, l := range mend {
-		r.DiffersOpenly("owner and mode of "+l.path, "root's, and nobody else may write", l.String())
+		r.AddPublicDrift("owner and mode of "+l.path, "root's, and nobody else may write", l.String())
 	}
 }
 
