@@ -108,7 +108,7 @@ func (s served) Apply(ctx context.Context, kinds []string) error {
 	s.api.mu.Unlock()
 	for _, kind := range wanted {
 		for _, w := range s.workers() {
-			w.markAfresh(kind)
+			w.invalidate(kind)
 		}
 	}
 	s.api.walked(converge.Result{}, s.settled) // kinds that nobody walks are done

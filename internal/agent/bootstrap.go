@@ -297,7 +297,7 @@ func (d *daemon) contacted(found policysync.Found) {
 // it are now known that were missing, or the other way round.
 func (d *daemon) take(p *policy.Policy) {
 	d.mu.Lock()
-	same := d.fetched != nil && sameWish(d.fetched, p) && len(d.problems) == 0 && reflect.DeepEqual(d.Schedule, d.enforced)
+	same := d.fetched != nil && samePolicy(d.fetched, p) && len(d.problems) == 0 && reflect.DeepEqual(d.Schedule, d.enforced)
 	d.fetched = p
 	d.mu.Unlock()
 	if same {
@@ -309,9 +309,9 @@ func (d *daemon) take(p *policy.Policy) {
 	d.enforce(p, nil)
 }
 
-// sameWish says whether two policies want the same, secrets included, and know as
+// samePolicy says whether two policies want the same, secrets included, and know as
 // much of it.
-func sameWish(a, b *policy.Policy) bool {
+func samePolicy(a, b *policy.Policy) bool {
 	if a == b {
 		return true
 	}

@@ -21,12 +21,12 @@ import (
 
 func TestOnlyWhoDiesYoungAgainAndAgainInOneBootComesIntoSafeMode(t *testing.T) {
 	start := time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)
-	old := func(r record) record { r.Started = time.Time{}; return r } // it has lived for a minute, or was asked to end
+	old := func(r crashes) crashes { r.Started = time.Time{}; return r } // it has lived for a minute, or was asked to end
 	for name, test := range map[string]struct {
 		between time.Duration
 		boot    func(i int) string
 		version func(i int) string
-		ends    func(record) record
+		ends    func(crashes) crashes
 		safe    bool
 	}{
 		"dies at once":            {between: 2 * time.Second, safe: true},
@@ -38,7 +38,7 @@ func TestOnlyWhoDiesYoungAgainAndAgainInOneBootComesIntoSafeMode(t *testing.T) {
 		"the clock is set ahead":  {between: 24 * time.Hour},
 		"the clock is set behind": {between: -24 * time.Hour},
 	} {
-		var r record
+		var r crashes
 		for i := range 6 {
 			boot, version := "boot", "1.0"
 			if test.boot != nil {
@@ -47,7 +47,7 @@ func TestOnlyWhoDiesYoungAgainAndAgainInOneBootComesIntoSafeMode(t *testing.T) {
 			if test.version != nil {
 				version = test.version(i)
 			}
-			r = r.born(start.Add(time.Duration(i)*test.between), boot, version)
+			r = r.started(start.Add(time.Duration(i)*test.between), boot, version)
 			if i == 3 && r.Safe != nil {
 				t.Errorf("%s: three deaths were enough", name)
 			}
@@ -63,14 +63,14 @@ func TestOnlyWhoDiesYoungAgainAndAgainInOneBootComesIntoSafeMode(t *testing.T) {
 
 func TestSafeModeEndsAfterAnHourOrWithAnotherAgentAndNotWithABoot(t *testing.T) {
 	now := time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)
-	r := record{Boot: "a", Version: "1.0", Safe: &safeMode{Since: now, Why: "it died"}}
-	if got := r.born(now.Add(59*time.Minute), "b", "1.0"); got.Safe == nil {
+	r := crashes{Boot: "a", Version: "1.0", Safe: &safeMode{Since: now, Why: "it died"}}
+	if got := r.started(now.Add(59*time.Minute), "b", "1.0"); got.Safe == nil {
 		t.Error("it ends within an hour")
 	}
-	if got := r.born(now.Add(61*time.Minute), "a", "1.0"); got.Safe != nil || len(got.Deaths) > 0 {
+	if got := r.started(now.Add(61*time.Minute), "a", "1.0"); got.Safe != nil || len(got.Crashes) > 0 {
 		t.Errorf("after an hour: %+v", got)
 	}
-	if got := r.born(now.Add(time.Minute), "a", "1.1"); got.Safe != nil {
+	if got := r.started(now.Add(time.Minute), "a", "1.1"); got.Safe != nil {
 		t.Error("another agent is not tried")
 	}
 }
@@ -86,7 +86,7 @@ func newTestDaemon(t *testing.T, root, version string) *daemon {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := newDaemon(&Machine{System: s, Ledger: ledger, History: history.Open(s.FS, HistoryDir), Log: slog.New(slog.DiscardHandler)}, ConfigFile, version, rhythmOf(0))
+	d := newDaemon(&Machine{System: s, Ledger: ledger, History: history.Open(s.FS, HistoryDir), Log: slog.New(slog.DiscardHandler)}, ConfigFile, version, timeoutsOf(0))
 	d.policy, d.lockedDown, d.announced = &policy.Policy{}, true, true
 	return d
 }
@@ -94,16 +94,16 @@ func newTestDaemon(t *testing.T, root, version string) *daemon {
 func TestInSafeModeSudoIsKeptAndEverythingElseIsUnknownUntilItEnds(t *testing.T) {
 	root := t.TempDir()
 	var d *daemon
-	for range tooMany + 1 {
+	for range maxCrashes + 1 {
 		d = newTestDaemon(t, root, "1.0") // and none ends well
 	}
 	p := &policy.Policy{Serial: 7, Resources: []policy.Resource{{ID: "package/firefox", Spec: policy.Package{Ensure: "present"}}}}
 	d.policy = p
-	d.beSafe(7)
+	d.enterSafeMode(7)
 	if !strings.Contains(d.status.SafeMode, "the agent has died 4 times within 10 minutes") || d.phase() != SafeMode {
 		t.Fatalf("%s: %s", d.phase(), d.status.SafeMode)
 	}
-	kinds := d.kept(p, []converge.Kind{users{}, named("sudo"), named("package")})
+	kinds := d.enabled(p, []converge.Kind{users{}, named("sudo"), named("package")})
 	resting := []bool{isResting(kinds[0]), isResting(kinds[1]), isResting(kinds[2])}
 	if !slices.Equal(resting, []bool{true, false, true}) {
 		t.Errorf("left alone: %v", resting)
@@ -116,7 +116,7 @@ func TestInSafeModeSudoIsKeptAndEverythingElseIsUnknownUntilItEnds(t *testing.T)
 		t.Errorf("the report says of it %v", own)
 	}
 	again := newTestDaemon(t, root, "1.0")
-	if again.beSafe(8); again.status.SafeMode != "" || again.life.safe() != nil {
+	if again.enterSafeMode(8); again.status.SafeMode != "" || again.crashes.safe() != nil {
 		t.Error("a newer policy is not tried")
 	}
 }
@@ -127,7 +127,7 @@ func (n named) Name() string                                                 { r
 func (named) Check(context.Context) ([]converge.Resource, error)             { return nil, nil }
 func (named) Repair(context.Context, []converge.Resource) []converge.Outcome { return nil }
 
-func isResting(k converge.Kind) bool { _, yes := k.(resting); return yes }
+func isResting(k converge.Kind) bool { _, yes := k.(suspended); return yes }
 
 func TestALifeOfAMinuteForgetsTheDeathsBeforeIt(t *testing.T) {
 	root := t.TempDir()
@@ -136,8 +136,8 @@ func TestALifeOfAMinuteForgetsTheDeathsBeforeIt(t *testing.T) {
 			newTestDaemon(t, root, "1.0")
 		}
 		d := newTestDaemon(t, root, "1.0")
-		go d.grow(t.Context())
-		time.Sleep(young - time.Second)
+		go d.watchSafeMode(t.Context())
+		time.Sleep(healthyAfter - time.Second)
 		if n := deaths(d); n != 3 {
 			t.Errorf("%d deaths are known", n)
 		}
@@ -151,9 +151,9 @@ func TestALifeOfAMinuteForgetsTheDeathsBeforeIt(t *testing.T) {
 }
 
 func deaths(d *daemon) int {
-	d.life.mu.Lock()
-	defer d.life.mu.Unlock()
-	return len(d.life.record.Deaths)
+	d.crashes.mu.Lock()
+	defer d.crashes.mu.Unlock()
+	return len(d.crashes.saved.Crashes)
 }
 
 // doing is a kind that takes its time.
@@ -189,7 +189,7 @@ func TestTheWatchdogIsFedForAsLongAsTheWorkersDoNotHang(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			d := newTestDaemon(t, root, "1.0")
 			d.System.Runner, d.System.Units = slowRunner{}, slowUnits{Units: d.System.Units}
-			kind := doing(func(ctx context.Context) { test.does(ctx, d.felt(&d.slow.pulse)) })
+			kind := doing(func(ctx context.Context) { test.does(ctx, d.withHeartbeat(&d.slow.heartbeat)) })
 			ctx, cancel := context.WithCancel(t.Context())
 			d.slow.assign(converge.New(d.policy, []converge.Kind{kind}, d.Ledger, d.System.Clock, d.Log), []converge.Kind{kind})
 			go d.quick.run(ctx)
@@ -225,20 +225,20 @@ func TestTheWatchdogBitesOnceForACheckThatHasHungForLong(t *testing.T) {
 			release := make(chan struct{})
 			kind := doing(func(context.Context) { <-release })
 			engine := converge.New(d.policy, []converge.Kind{kind}, d.Ledger, d.System.Clock, d.Log)
-			engine.CheckTimeout = d.rhythm.patience
+			engine.CheckTimeout = d.timeouts.check
 			d.quick.assign(engine, []converge.Kind{kind})
 			ctx, cancel := context.WithCancel(t.Context())
 			go d.quick.run(ctx)
 			go d.slow.run(ctx)
 			go d.checks.run(ctx)
 			for range 4 { // 7½ and 10 minutes
-				time.Sleep(d.rhythm.stuck)
-				if time.Sleep(time.Second); time.Since(d.status.Started) < d.rhythm.lost && !d.alive() {
+				time.Sleep(d.timeouts.stuck)
+				if time.Sleep(time.Second); time.Since(d.status.Started) < d.timeouts.lost && !d.alive() {
 					t.Error("it is not fed while there is hope")
 				}
 			}
 			for range 3 { // one silence alone would not make it bite
-				time.Sleep(d.rhythm.stuck)
+				time.Sleep(d.timeouts.stuck)
 				if got := d.alive(); got != alive {
 					t.Errorf("life %d: alive: %v", life+1, got)
 				}
@@ -287,10 +287,10 @@ func TestTheDesktopWaitsForTheLockDownTenSecondsAndNoLonger(t *testing.T) {
 func TestALocalFragmentThatEndsSafeModeDoesNotHoldUpTheWatcher(t *testing.T) {
 	root := t.TempDir()
 	var d *daemon
-	for range tooMany + 1 {
+	for range maxCrashes + 1 {
 		d = newTestDaemon(t, root, "1.0")
 	}
-	d.beSafe(7)
+	d.enterSafeMode(7)
 	if d.status.SafeMode == "" {
 		t.Fatal("it is not in safe mode")
 	}

@@ -41,43 +41,43 @@ type daemon struct {
 	checks      *worker // for the policy's own checks, of which nobody knows how long they take
 	watcher     *watch.Watcher
 	reports     *reporting
-	witness     *witness
+	writers     *writerMonitor
 	systemd     *system.Notifier
 	api         api
 	reload      chan struct{} // holds one: the configuration or a local fragment may have changed
 	resumed     chan struct{} // holds one: the machine has slept
 	freed       chan struct{} // holds one: safe mode is over
-	begun       chan struct{} // holds one: a walk has begun
-	life        *life
-	rhythm      rhythm
-	rest        *time.Timer // gives memory back when nothing has been done for a while
+	passBegun   chan struct{} // holds one: a walk has begun
+	crashes     *crashRecord
+	timeouts    timeouts
+	freeMemory  *time.Timer // gives memory back when nothing has been done for a while
 	enforcing   sync.Mutex  // one at a time; it is taken before mu
 
-	mu             sync.Mutex // guards what follows
-	config         Config
-	aws            connection
-	afresh         bool           // the connection is to forget what it has learnt
-	policy         *policy.Policy // in force
-	fetched        *policy.Policy // the last one that was published; nil in this life of the daemon
-	unkept         bool           // it could not be kept for the next boot
-	enforced       Schedule       // that the kinds go by
-	configProblems []public.Line
-	configured     bool          // a configuration was read in this life of the daemon
-	ownProblems    []public.Line // of the machine's own layers
-	problems       []public.Line // of the policy that is to be in force
-	waiting        public.Line   // what is waited for, as in Status.Waiting
-	personaRules   []public.Line // as in the status
-	personaDoubts  []public.Line
-	status         Status
-	heard          bool                            // of what is published, or that it cannot be had, in this life
-	overtaken      bool                            // a package transaction that an earlier life has begun goes on
-	selection      *persona.Selection              // the last one in this life
-	resources      map[string][]converge.Resource  // by kind; of every kind and of all that the policy wants
-	corrected      map[policy.ID]converge.Resource // since the last verify; made by lookAnew
-	timing         map[string]time.Duration
-	announced      bool   // that the machine is configured
-	wholeDigest    string // the digest of the whole report that root has
-	lockedDown     bool
+	mu                 sync.Mutex // guards what follows
+	config             Config
+	aws                connection
+	afresh             bool           // the connection is to forget what it has learnt
+	policy             *policy.Policy // in force
+	fetched            *policy.Policy // the last one that was published; nil in this life of the daemon
+	unkept             bool           // it could not be kept for the next boot
+	enforced           Schedule       // that the kinds go by
+	configProblems     []public.Line
+	configured         bool          // a configuration was read in this life of the daemon
+	ownProblems        []public.Line // of the machine's own layers
+	problems           []public.Line // of the policy that is to be in force
+	waiting            public.Line   // what is waited for, as in Status.Waiting
+	personaRules       []public.Line // as in the status
+	personaDoubts      []public.Line
+	status             Status
+	heard              bool                            // of what is published, or that it cannot be had, in this life
+	earlierTransaction bool                            // a package transaction that an earlier life has begun goes on
+	selection          *persona.Selection              // the last one in this life
+	resources          map[string][]converge.Resource  // by kind; of every kind and of all that the policy wants
+	corrected          map[policy.ID]converge.Resource // since the last verify; made by lookAnew
+	timing             map[string]time.Duration
+	announced          bool   // that the machine is configured
+	wholeDigest        string // the digest of the whole report that root has
+	lockedDown         bool
 }
 
 // Run is the daemon: it returns when ctx is done, or when it cannot begin. A
@@ -92,8 +92,8 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	if err != nil {
 		m.Log.Warn("cannot tell how often systemd wants a sign of life", "err", err)
 	}
-	d := newDaemon(m, configFile, version, rhythmOf(watchdog))
-	defer d.life.endsWell()
+	d := newDaemon(m, configFile, version, timeoutsOf(watchdog))
+	defer d.crashes.markHealthy()
 	d.status.Room = room(m.System)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
@@ -122,17 +122,17 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	}
 	d.reports = d.newReporting()
 	known := d.policy
-	_, d.overtaken = packages.ReadProgress(ctx, d.System)
+	_, d.earlierTransaction = packages.ReadProgress(ctx, d.System)
 	d.enforce(known, d.problems)
 
 	parts := []func(context.Context){
 		func(ctx context.Context) { d.endLockDown(ctx, goesOn); d.quick.run(ctx) },
-		d.slow.run, d.checks.run, d.bootstrap, d.verify, d.reports.run, d.narrate, d.grow, d.feedWatchdog, d.serve, d.watcher.Run,
+		d.slow.run, d.checks.run, d.bootstrap, d.verify, d.reports.run, d.narrate, d.watchSafeMode, d.feedWatchdog, d.serve, d.watcher.Run,
 		func(ctx context.Context) { d.obey(ctx, signals) },
 		func(ctx context.Context) { d.followEarlier(ctx, known) },
 	}
 	d.live(ctx, parts)
-	d.witness.rest()
+	d.writers.stop()
 	return nil
 }
 
@@ -141,8 +141,8 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 func (d *daemon) followEarlier(ctx context.Context, p *policy.Policy) {
 	packages.FollowEarlier(ctx, p, d.System)
 	d.mu.Lock()
-	was := d.overtaken
-	d.overtaken = false
+	was := d.earlierTransaction
+	d.earlierTransaction = false
 	d.mu.Unlock()
 	if was && ctx.Err() == nil {
 		d.markAll()
@@ -165,53 +165,53 @@ func (d *daemon) live(ctx context.Context, parts []func(context.Context)) {
 // How long what is under way may take to end when the agent is to stop, and how long
 // the writing of one file.
 const (
-	stopPatience  = time.Second
-	writePatience = 3 * time.Second
-	lastWords     = 200 * time.Millisecond // to systemd
+	stopTimeout  = time.Second
+	writeTimeout = 3 * time.Second
+	lastWords    = 200 * time.Millisecond // to systemd
 )
 
 // stop returns when all has ended, or when it may be left as it is: no file is half
 // written, and what is not done is done by the next agent.
 func (d *daemon) stop(ended <-chan struct{}) {
-	timer := time.NewTimer(stopPatience)
+	timer := time.NewTimer(stopTimeout)
 	defer timer.Stop()
 	select {
 	case <-ended:
 		return
 	case <-timer.C:
 	}
-	d.Log.Info("stopping in the middle of what does not end at once", "kinds", d.walking())
+	d.Log.Info("stopping in the middle of what does not end at once", "kinds", d.inPass())
 	halted := make(chan struct{})
 	go func() {
 		for _, w := range d.workers() {
-			w.pulse.halt()
+			w.heartbeat.stopWrites()
 		}
 		close(halted)
 	}()
-	timer.Reset(writePatience)
+	timer.Reset(writeTimeout)
 	select {
 	case <-halted:
 	case <-timer.C:
 	}
 }
 
-func newDaemon(m *Machine, configFile, version string, r rhythm) *daemon {
+func newDaemon(m *Machine, configFile, version string, r timeouts) *daemon {
 	now := m.System.Clock.Now()
 	d := &daemon{
-		Machine: m, configFile: configFile, version: version, rhythm: r,
-		reload: make(chan struct{}, 1), resumed: make(chan struct{}, 1), freed: make(chan struct{}, 1), begun: make(chan struct{}, 1),
+		Machine: m, configFile: configFile, version: version, timeouts: r,
+		reload: make(chan struct{}, 1), resumed: make(chan struct{}, 1), freed: make(chan struct{}, 1), passBegun: make(chan struct{}, 1),
 		resources: map[string][]converge.Resource{}, corrected: map[policy.ID]converge.Resource{}, timing: map[string]time.Duration{}, config: Default(),
 		status:  Status{Version: version, PID: os.Getpid(), Started: now, Phase: LockingDown},
-		life:    begin(m.System.FS, m.Log, now, version),
-		witness: &witness{machine: m},
+		crashes: openCrashRecord(m.System.FS, m.Log, now, version),
+		writers: &writerMonitor{machine: m},
 		systemd: system.NewNotifier(),
 	}
-	d.quick, d.slow, d.checks = newWorker(d.walked), newWorker(d.walked), newWorker(d.walked)
-	d.quick.brief = brief
+	d.quick, d.slow, d.checks = newWorker(d.passEnded), newWorker(d.passEnded), newWorker(d.passEnded)
+	d.quick.detachAfter = detachAfter
 	for _, w := range d.workers() {
-		w.begun = d.begun
+		w.passBegun = d.passBegun
 	}
-	d.rest = time.AfterFunc(untilRest, debug.FreeOSMemory)
+	d.freeMemory = time.AfterFunc(freeMemoryAfter, debug.FreeOSMemory)
 	d.api.changed = make(chan struct{}, 1)
 	return d
 }
@@ -237,33 +237,33 @@ func (d *daemon) enforceAgain() {
 func (d *daemon) hold(p *policy.Policy, refused []public.Line) {
 	d.mu.Lock()
 	machine := *d.Machine // its schedule and facts change
-	if !sameWish(d.policy, p) {
-		d.lookAnew(p)
+	if !samePolicy(d.policy, p) {
+		d.resetFound(p)
 	}
 	d.policy, d.enforced = p, d.Schedule
 	d.status.Serial, d.status.Digest, d.problems, d.status.Personas = p.Serial, p.Digest(), refused, p.Personas
 	d.mu.Unlock()
 	debug.SetGCPercent(growth(len(p.Resources)))
 
-	through := machine.felt(&d.quick.pulse)
-	quick := d.kept(p, append(through.quick(p), through.last(p)...))
-	slow := d.kept(p, machine.felt(&d.slow.pulse).slow(p))
-	checks := d.kept(p, machine.felt(&d.checks.pulse).checks(p))
-	d.forgotten(slices.Concat(quick, slow, checks))
+	through := machine.withHeartbeat(&d.quick.heartbeat)
+	quick := d.enabled(p, append(through.quick(p), through.last(p)...))
+	slow := d.enabled(p, machine.withHeartbeat(&d.slow.heartbeat).slow(p))
+	checks := d.enabled(p, machine.withHeartbeat(&d.checks.heartbeat).checks(p))
+	d.reportUnassigned(slices.Concat(quick, slow, checks))
 	if d.watcher != nil {
 		d.watcher.Follow(slices.Concat(quick, slow, checks), LocalDir, d.configFile)
 	}
 	engine := d.engine(p, quick)
-	engine.CheckTimeout, engine.HangEnded = d.rhythm.patience, d.quick.mark
+	engine.CheckTimeout, engine.HangEnded = d.timeouts.check, d.quick.mark
 	d.quick.assign(engine, quick)
 	d.slow.assign(d.engine(p, slow), slow) // what takes it long may take it long
 	d.checks.assign(d.engine(p, checks), checks)
 	d.publish()
 }
 
-// untilRest is how long after the last walk memory is given back: by then all has been
+// freeMemoryAfter is how long after the last walk memory is given back: by then all has been
 // told that there was to tell.
-const untilRest = time.Second
+const freeMemoryAfter = time.Second
 
 // growth is by how many percent the heap may grow before it is swept: by some 4 MiB,
 // however many resources there are, of which each holds about 1.4 KiB.
@@ -285,8 +285,8 @@ func (d *daemon) changed(kind string) {
 		go d.readAgain("a local fragment has changed")
 	case watch.Configuration:
 		go d.readAgain("the configuration has been written")
-	case watch.Sight:
-		go d.sighted()
+	case watch.WatchesChanged:
+		go d.updateUnwatched()
 	case watch.Resumed:
 		d.Log.Info("the machine has slept: looking at everything again")
 		d.markAll()
@@ -302,8 +302,8 @@ func (d *daemon) changed(kind string) {
 	}
 }
 
-// sighted says for all to read what the watcher cannot watch.
-func (d *daemon) sighted() {
+// updateUnwatched says for all to read what the watcher cannot watch.
+func (d *daemon) updateUnwatched() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if unwatched := d.watcher.Unwatched(); d.status.Unwatched != unwatched {
@@ -367,9 +367,9 @@ func (d *daemon) setDebug(on bool) {
 	d.Log.Info("what is said has changed", "debug", on)
 }
 
-// zoneLook is how often it is looked whether the maintenance window is at another time
+// zoneCheckInterval is how often it is looked whether the maintenance window is at another time
 // meanwhile, because the machine is in another time zone.
-const zoneLook = 5 * time.Minute
+const zoneCheckInterval = 5 * time.Minute
 
 // settle announces that the machine is as far as it gets, the first time that
 // everything has been walked: its published policy, unless none is meant

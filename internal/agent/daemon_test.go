@@ -29,16 +29,16 @@ func TestWhatAPassLeftForTheNextOneIsGoneOnWithAtOnce(t *testing.T) {
 	d := &daemon{
 		Machine:   &Machine{System: s, Log: slog.New(slog.DiscardHandler)},
 		resources: map[string][]converge.Resource{}, timing: map[string]time.Duration{}, config: Default(), policy: &policy.Policy{},
-		rest: time.NewTimer(time.Hour),
+		freeMemory: time.NewTimer(time.Hour),
 	}
-	d.quick, d.slow, d.checks = newWorker(d.walked), newWorker(d.walked), newWorker(d.walked)
+	d.quick, d.slow, d.checks = newWorker(d.passEnded), newWorker(d.passEnded), newWorker(d.passEnded)
 	d.quick.assign(nil, []converge.Kind{users{}})
 	for effect, again := range map[converge.Effect]bool{converge.Now: true, converge.Reboot: false, converge.NextSession: false} {
 		d.quick.take()
 		d.announced = true
 		result := converge.Result{Policy: d.policy, Kinds: []string{"user"}, Resources: []converge.Resource{{ID: "user/scan", State: converge.Pending, Effect: effect}}}
 		d.quick.busy = nil
-		d.walked(d.quick, result)
+		d.passEnded(d.quick, result)
 		if d.quick.idle() == again {
 			t.Errorf("what waits for %s is gone on with: %t", effect, !d.quick.idle())
 		}
@@ -62,7 +62,7 @@ func TestTroubleWithAValueIsSaidOnceAndForAsLongAsItLasts(t *testing.T) {
 	d := &daemon{
 		Machine: &Machine{System: s, Log: slog.New(slog.NewTextHandler(&log, nil))}, config: Default(), policy: &policy.Policy{},
 	}
-	d.quick, d.slow, d.checks = newWorker(d.walked), newWorker(d.walked), newWorker(d.walked)
+	d.quick, d.slow, d.checks = newWorker(d.passEnded), newWorker(d.passEnded), newWorker(d.passEnded)
 	missing := source.Missing{{Service: "ssm", Name: "/host"}: source.ErrNoValue}
 	for range 3 {
 		d.contacted(policysync.Found{Missing: missing})

@@ -13,11 +13,11 @@ import (
 // What was found of the machine, and under which policy: what has not been looked at
 // under the one in force, in this life of the agent, is called so and nothing else.
 
-// lookAnew has nothing be known of the machine, mu being held: it is to be held to a
+// resetFound has nothing be known of the machine, mu being held: it is to be held to a
 // policy under which nothing has been looked at. That something was corrected stays
 // known where the policy wants the same of it as the one before: it is told of once the
 // resource has been looked at.
-func (d *daemon) lookAnew(p *policy.Policy) {
+func (d *daemon) resetFound(p *policy.Policy) {
 	now := d.System.Clock.Now()
 	d.resources = map[string][]converge.Resource{}
 	corrected := map[policy.ID]converge.Resource{}
@@ -40,9 +40,9 @@ func wantTheSame(a, b *policy.Policy, id policy.ID) bool {
 	return was && is && before.Digest() == after.Digest() && slices.Equal(before.Secrets, after.Secrets)
 }
 
-// forgotten says of the resources of kinds that no worker walks that nobody will ever
+// reportUnassigned says of the resources of kinds that no worker walks that nobody will ever
 // look at them.
-func (d *daemon) forgotten(walked []converge.Kind) {
+func (d *daemon) reportUnassigned(walked []converge.Kind) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for _, kind := range policy.Kinds() {
@@ -63,7 +63,7 @@ func (d *daemon) forgotten(walked []converge.Kind) {
 func (d *daemon) record(result converge.Result) (known bool) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !sameWish(result.Policy, d.policy) {
+	if !samePolicy(result.Policy, d.policy) {
 		for _, r := range result.Resources {
 			if r.State == converge.Corrected && wantTheSame(result.Policy, d.policy, r.ID) {
 				d.corrected[r.ID] = r // what it is now is still to be seen
@@ -112,7 +112,7 @@ func (d *daemon) found() []converge.Resource {
 	}
 	resources := append(slices.Concat(byKind...), d.own()...)
 	mending := map[policy.ID]converge.Resource{}
-	for _, r := range d.mending() {
+	for _, r := range d.repairing() {
 		mending[r.ID] = r
 	}
 	for i, r := range resources {
@@ -129,7 +129,7 @@ func (d *daemon) found() []converge.Resource {
 
 // awaited is what has to come before a verdict can be given, for people, mu being held.
 func (d *daemon) awaited() []public.Line {
-	if d.overtaken {
+	if d.earlierTransaction {
 		return []public.Line{public.All("a package transaction that an earlier life of the agent has begun goes on")}
 	}
 	switch path := d.config.AWS.Path; {

@@ -111,8 +111,8 @@ func TestNothingIsCompliantThatHasNotBeenLookedAtUnderThePolicyInForceInThisLife
 			born := func(p *policy.Policy) *daemon {
 				d := newTestDaemon(t, root, "1.0")
 				d.policy, d.announced, d.status.Serial = p, false, p.Serial
-				d.life.endsWell()
-				d.lookAnew(p)
+				d.crashes.markHealthy()
+				d.resetFound(p)
 				return d
 			}
 			p := everyKind(1)
@@ -130,9 +130,9 @@ func TestNothingIsCompliantThatHasNotBeenLookedAtUnderThePolicyInForceInThisLife
 			d.record(looked(p, converge.Compliant, last))
 			agrees(t, "when all has been looked at", d, report.Compliant)
 
-			d.slow.mended[last] = looked(p, converge.Drifted, last).Resources
+			d.slow.repairing[last] = looked(p, converge.Drifted, last).Resources
 			agrees(t, "while what is missing of it is brought back by a tool that hangs", d, report.NotCompliant)
-			delete(d.slow.mended, last)
+			delete(d.slow.repairing, last)
 			d.record(looked(p, converge.Unknown, last))
 			agrees(t, "when a look has failed", d, report.NotCompliant)
 			d.record(looked(p, converge.Compliant, last))
@@ -143,7 +143,7 @@ func TestNothingIsCompliantThatHasNotBeenLookedAtUnderThePolicyInForceInThisLife
 			agrees(t, "when all is well again", d, report.Compliant)
 
 			newer := everyKind(2)
-			d.lookAnew(newer)
+			d.resetFound(newer)
 			d.policy, d.status.Serial = newer, 2
 			unseen("under a new serial", d)
 			d.record(looked(p, converge.Compliant, policy.Kinds()...))
@@ -165,7 +165,7 @@ func TestAKindThatThePolicyWantsNothingOfIsLookedAtAllTheSameBeforeTheMachineIsC
 	p := &policy.Policy{Serial: 1, Resources: []policy.Resource{{ID: "sudo/allow"}}}
 	d := newTestDaemon(t, t.TempDir(), "1.0")
 	d.policy = p
-	d.lookAnew(p)
+	d.resetFound(p)
 	d.record(looked(p, converge.Compliant, "sudo"))
 	agrees(t, "when only sudo has been looked at", d, report.Converging) // what other kinds have to take away is not known
 	d.record(looked(p, converge.Compliant, policy.Kinds()...))
@@ -199,7 +199,7 @@ func TestWhatIsOfAKindThatNothingLooksAtIsUnknownForEver(t *testing.T) {
 		p := everyKind(1)
 		d := newTestDaemon(t, t.TempDir(), "1.0")
 		d.policy = p
-		d.lookAnew(p)
+		d.resetFound(p)
 		var kinds []converge.Kind
 		var names []string
 		for _, kind := range policy.Kinds() {
@@ -207,7 +207,7 @@ func TestWhatIsOfAKindThatNothingLooksAtIsUnknownForEver(t *testing.T) {
 				kinds, names = append(kinds, named(kind)), append(names, kind)
 			}
 		}
-		d.forgotten(kinds)
+		d.reportUnassigned(kinds)
 		d.record(looked(p, converge.Compliant, names...))
 		r := agrees(t, "without "+lost, d, report.NotCompliant)
 		if r.Summary[converge.Unknown] != 1 || r.Summary[converge.Compliant] != len(names) {
@@ -220,9 +220,9 @@ func TestInSafeModeWhatIsLeftAloneIsUnknownAndTheMachineIsNotCompliant(t *testin
 	p := everyKind(1)
 	d := newTestDaemon(t, t.TempDir(), "1.0")
 	d.policy, d.status.SafeMode = p, "safe mode since today"
-	d.lookAnew(p)
+	d.resetFound(p)
 	for _, kind := range policy.Kinds() {
-		found, err := resting{kind, p, d.status.SafeMode}.Check(t.Context())
+		found, err := suspended{kind, p, d.status.SafeMode}.Check(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -235,7 +235,7 @@ func TestUntilAPolicyHasBeenHadFromWhereItIsPublishedTheMachineConverges(t *test
 	p := &policy.Policy{}
 	d := newTestDaemon(t, t.TempDir(), "1.0")
 	d.policy = p
-	d.lookAnew(p)
+	d.resetFound(p)
 	d.config.AWS.Path = "/soe/prod"
 	d.record(looked(p, converge.Compliant, policy.Kinds()...))
 	if r := agrees(t, "with the seed", d, report.Converging); len(r.Awaited) != 1 {
@@ -251,7 +251,7 @@ func TestAPolicyOfWhichNotAllIsKnownIsAwaitedAtFirstAndADoubtThen(t *testing.T) 
 	p := &policy.Policy{Serial: 7, Partial: true, Doubts: []public.Line{public.All("cannot tell whether persona kiosk applies")}}
 	d := newTestDaemon(t, t.TempDir(), "1.0")
 	d.policy = p
-	d.lookAnew(p)
+	d.resetFound(p)
 	d.config.AWS.Path, d.status.Serial = "/soe/prod", 7
 	d.record(looked(p, converge.Compliant, policy.Kinds()...))
 	agrees(t, "before anything was heard", d, report.Converging)
@@ -271,10 +271,10 @@ func TestWhatWasCorrectedIsCalledSoUnderTheNextPolicyThatWantsTheSameOfItOnceItI
 		d.record(converge.Result{Policy: p, Kinds: []string{"dropin"}, Resources: []converge.Resource{{ID: same, State: state}, {ID: other, State: state}}})
 	}
 	d.policy = wants(1, "one")
-	d.lookAnew(d.policy)
+	d.resetFound(d.policy)
 	look(d.policy, converge.Corrected)
 	newer := wants(2, "two")
-	d.lookAnew(newer)
+	d.resetFound(newer)
 	d.policy = newer
 	for _, r := range d.resources["dropin"] {
 		if !r.Unseen {

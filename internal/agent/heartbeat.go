@@ -14,58 +14,58 @@ import (
 // it. The unit file has the same.
 const defaultWatchdog = 5 * time.Minute
 
-// A rhythm is how long things may take before they hang. All of it follows from the
+// A timeouts is how long things may take before they hang. All of it follows from the
 // interval of systemd's watchdog.
-type rhythm struct {
+type timeouts struct {
 	watchdog time.Duration // 0: nobody is to be told
-	patience time.Duration // with one kind's Check, before the others go on
+	check    time.Duration // with one kind's Check, before the others go on
 	stuck    time.Duration // without a sign of life, before a worker counts as hanging
 	lost     time.Duration // for a Check that was given up, before a restart may help
 }
 
-func rhythmOf(watchdog time.Duration) rhythm {
+func timeoutsOf(watchdog time.Duration) timeouts {
 	base := watchdog
 	if base == 0 {
 		base = defaultWatchdog
 	}
-	return rhythm{watchdog: watchdog, patience: base * 3 / 10, stuck: base / 2, lost: 2 * base}
+	return timeouts{watchdog: watchdog, check: base * 3 / 10, stuck: base / 2, lost: 2 * base}
 }
 
-// A pulse tells a worker that works from one that hangs. Whatever it does on the
+// A heartbeat tells a worker that works from one that hangs. Whatever it does on the
 // machine is a beat. It may wait for what ends by itself, or is somebody else's to
 // end: a command, a job of systemd's, another package manager.
-type pulse struct {
-	mu    sync.Mutex
-	walks int // under way
-	waits int // under way
-	last  time.Time
+type heartbeat struct {
+	mu     sync.Mutex
+	passes int // under way
+	waits  int // under way
+	last   time.Time
 
 	// writing is held by whoever changes a file, and by who wants no more of that.
 	writing sync.RWMutex
 }
 
-func (p *pulse) beat() {
+func (p *heartbeat) beat() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.last = time.Now()
 }
 
-// walk begins a walk, and returns what ends it.
-func (p *pulse) walk() (done func()) {
+// pass begins a walk, and returns what ends it.
+func (p *heartbeat) pass() (done func()) {
 	p.beat()
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.walks++
+	p.passes++
 	return func() {
 		p.beat()
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		p.walks--
+		p.passes--
 	}
 }
 
-// await begins a wait that is no hanging, and returns what ends it.
-func (p *pulse) await() (done func()) {
+// wait begins a wait that is no hanging, and returns what ends it.
+func (p *heartbeat) wait() (done func()) {
 	p.mu.Lock()
 	p.waits++
 	p.mu.Unlock()
@@ -77,122 +77,122 @@ func (p *pulse) await() (done func()) {
 	}
 }
 
-// change begins a change of one file, and returns what ends it. After a halt none
+// write begins a change of one file, and returns what ends it. After a halt none
 // begins any more.
-func (p *pulse) change() (done func()) {
+func (p *heartbeat) write() (done func()) {
 	p.beat()
 	p.writing.RLock()
 	return p.writing.RUnlock
 }
 
-// halt returns when no file is being changed; none is after that.
-func (p *pulse) halt() { p.writing.Lock() }
+// stopWrites returns when no file is being changed; none is after that.
+func (p *heartbeat) stopWrites() { p.writing.Lock() }
 
-// isWalking says whether a walk is under way, and for how long it has given no sign
+// inPass says whether a walk is under way, and for how long it has given no sign
 // of life.
-func (p *pulse) isWalking() (still time.Duration, yes bool) {
+func (p *heartbeat) inPass() (still time.Duration, yes bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.waits == 0 {
 		still = time.Since(p.last)
 	}
-	return still, p.walks > 0
+	return still, p.passes > 0
 }
 
-// felt is the machine through a door at which the pulse is felt.
-func (m *Machine) felt(p *pulse) *Machine {
+// withHeartbeat is the machine through a door at which the pulse is felt.
+func (m *Machine) withHeartbeat(p *heartbeat) *Machine {
 	s := *m.System
-	s.FS, s.Runner, s.Clock, s.Units = feltFS{s.FS, p}, feltRunner{s.Runner, p}, feltClock{s.Clock, p}, feltUnits{s.Units, p}
+	s.FS, s.Runner, s.Clock, s.Units = heartbeatFS{s.FS, p}, heartbeatRunner{s.Runner, p}, heartbeatClock{s.Clock, p}, heartbeatUnits{s.Units, p}
 	felt := *m
 	felt.System = &s
 	return &felt
 }
 
-type feltFS struct {
+type heartbeatFS struct {
 	system.FS
-	pulse *pulse
+	heartbeat *heartbeat
 }
 
-func (f feltFS) Inspect(name string) ([]byte, system.Info, error) {
-	f.pulse.beat()
+func (f heartbeatFS) Inspect(name string) ([]byte, system.Info, error) {
+	f.heartbeat.beat()
 	return f.FS.Inspect(name)
 }
 
-func (f feltFS) ReadFile(name string) ([]byte, error) {
-	f.pulse.beat()
+func (f heartbeatFS) ReadFile(name string) ([]byte, error) {
+	f.heartbeat.beat()
 	return f.FS.ReadFile(name)
 }
 
-func (f feltFS) WriteFile(name string, content []byte, attr system.Attr) error {
-	defer f.pulse.change()()
+func (f heartbeatFS) WriteFile(name string, content []byte, attr system.Attr) error {
+	defer f.heartbeat.write()()
 	return f.FS.WriteFile(name, content, attr)
 }
 
-func (f feltFS) SetAttr(name string, attr system.Attr) error {
-	defer f.pulse.change()()
+func (f heartbeatFS) SetAttr(name string, attr system.Attr) error {
+	defer f.heartbeat.write()()
 	return f.FS.SetAttr(name, attr)
 }
 
-func (f feltFS) Symlink(target, name string) error {
-	defer f.pulse.change()()
+func (f heartbeatFS) Symlink(target, name string) error {
+	defer f.heartbeat.write()()
 	return f.FS.Symlink(target, name)
 }
 
-func (f feltFS) MoveDir(from, to string) error {
-	defer f.pulse.change()()
+func (f heartbeatFS) MoveDir(from, to string) error {
+	defer f.heartbeat.write()()
 	return f.FS.MoveDir(from, to)
 }
 
-func (f feltFS) Remove(name string) error {
-	defer f.pulse.change()()
+func (f heartbeatFS) Remove(name string) error {
+	defer f.heartbeat.write()()
 	return f.FS.Remove(name)
 }
 
 // Reown takes as long as there are files.
-func (f feltFS) Reown(ctx context.Context, r system.Reown) (system.Reowned, error) {
-	defer f.pulse.await()()
+func (f heartbeatFS) Reown(ctx context.Context, r system.Reown) (system.Reowned, error) {
+	defer f.heartbeat.wait()()
 	return f.FS.Reown(ctx, r)
 }
 
-type feltRunner struct {
+type heartbeatRunner struct {
 	system.Runner
-	pulse *pulse
+	heartbeat *heartbeat
 }
 
-func (r feltRunner) Run(ctx context.Context, c system.Command) (system.Output, error) {
-	defer r.pulse.await()()
+func (r heartbeatRunner) Run(ctx context.Context, c system.Command) (system.Output, error) {
+	defer r.heartbeat.wait()()
 	return r.Runner.Run(ctx, c)
 }
 
-type feltClock struct {
+type heartbeatClock struct {
 	system.Clock
-	pulse *pulse
+	heartbeat *heartbeat
 }
 
-func (c feltClock) Unwrap() system.Clock { return c.Clock }
+func (c heartbeatClock) Unwrap() system.Clock { return c.Clock }
 
-func (c feltClock) Sleep(ctx context.Context, d time.Duration) error {
-	defer c.pulse.await()()
+func (c heartbeatClock) Sleep(ctx context.Context, d time.Duration) error {
+	defer c.heartbeat.wait()()
 	return c.Clock.Sleep(ctx, d)
 }
 
-type feltUnits struct {
+type heartbeatUnits struct {
 	system.Units
-	pulse *pulse
+	heartbeat *heartbeat
 }
 
-func (u feltUnits) Start(ctx context.Context, name string) error {
-	defer u.pulse.await()()
+func (u heartbeatUnits) Start(ctx context.Context, name string) error {
+	defer u.heartbeat.wait()()
 	return u.Units.Start(ctx, name)
 }
 
-func (u feltUnits) Stop(ctx context.Context, name string) error {
-	defer u.pulse.await()()
+func (u heartbeatUnits) Stop(ctx context.Context, name string) error {
+	defer u.heartbeat.wait()()
 	return u.Units.Stop(ctx, name)
 }
 
-func (u feltUnits) Restart(ctx context.Context, name string) error {
-	defer u.pulse.await()()
+func (u heartbeatUnits) Restart(ctx context.Context, name string) error {
+	defer u.heartbeat.wait()()
 	return u.Units.Restart(ctx, name)
 }
 
@@ -200,10 +200,10 @@ func (u feltUnits) Restart(ctx context.Context, name string) error {
 // those that do the work answer. When they do not, systemd starts another agent
 // (systemd.service(5), WatchdogSec=).
 func (d *daemon) feedWatchdog(ctx context.Context) {
-	if d.rhythm.watchdog == 0 {
+	if d.timeouts.watchdog == 0 {
 		return
 	}
-	for d.System.Clock.Sleep(ctx, d.rhythm.watchdog/2) == nil {
+	for d.System.Clock.Sleep(ctx, d.timeouts.watchdog/2) == nil {
 		if d.alive() {
 			d.systemd.Tell(notify.SdNotifyWatchdog)
 		}
@@ -216,12 +216,12 @@ func (d *daemon) alive() bool {
 	busy := d.status.Busy
 	d.mu.Unlock()
 	for _, w := range d.workers() {
-		if !w.answers(d.rhythm.stuck) {
-			d.Log.Error("a worker hangs: the watchdog is left to start another agent", "kinds", w.walking(), "busy", busy)
+		if !w.answers(d.timeouts.stuck) {
+			d.Log.Error("a worker hangs: the watchdog is left to start another agent", "kinds", w.inPass(), "busy", busy)
 			return false
 		}
 		for kind, since := range w.hanging() {
-			if time.Since(since) > d.rhythm.lost && d.life.mayBite(kind) {
+			if time.Since(since) > d.timeouts.lost && d.crashes.mayStopWatchdog(kind) {
 				d.Log.Error("a check has not ended: the watchdog is left to start another agent, which may have more luck", "kind", kind, "since", since)
 				return false
 			}

@@ -26,16 +26,16 @@ func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, e
 	}
 	p := known.Policy
 	d.policy = p
-	d.lookAnew(p)
+	d.resetFound(p)
 	d.status.Serial, d.status.Digest, d.problems, d.status.LastContact = p.Serial, p.Digest(), known.Refused, known.Saved
 	d.status.PolicySince, d.ownProblems = known.Since, known.Refused
-	d.beSafe(p.Serial)
+	d.enterSafeMode(p.Serial)
 	d.publish() // the report of an earlier life says nothing about this one
-	engine := d.engine(p, d.kept(p, d.felt(&d.quick.pulse).quick(p)))
-	engine.CheckTimeout, engine.Hangs = min(checkPatience, d.rhythm.patience), &d.quick.hangs
+	engine := d.engine(p, d.enabled(p, d.withHeartbeat(&d.quick.heartbeat).quick(p)))
+	engine.CheckTimeout, engine.Hangs = min(checkPatience, d.timeouts.check), &d.quick.hangs
 	ended := make(chan converge.Result, 1)
 	stopped := make(chan struct{})
-	walked := d.quick.pulse.walk()
+	walked := d.quick.heartbeat.pass()
 	go func() {
 		result := engine.Pass(converge.SkipSlow(ctx))
 		walked()
@@ -80,7 +80,7 @@ func (d *daemon) lockedDownWith(result converge.Result) {
 // engine is one for kinds of a policy.
 func (d *daemon) engine(p *policy.Policy, kinds []converge.Kind) *converge.Engine {
 	engine := d.remembered(converge.New(p, kinds, d.Ledger, d.System.Clock, d.Log.With("policy", p.Digest())), p)
-	engine.Writer = d.witness.writer
+	engine.Writer = d.writers.writer
 	return engine
 }
 

@@ -23,7 +23,7 @@ func reportingDaemon(t *testing.T) *daemon {
 		Machine: &Machine{System: s, Log: slog.New(slog.DiscardHandler)}, config: Default(), policy: p,
 		resources: map[string][]converge.Resource{}, timing: map[string]time.Duration{},
 	}
-	d.quick, d.slow, d.checks = newWorker(d.walked), newWorker(d.walked), newWorker(d.walked)
+	d.quick, d.slow, d.checks = newWorker(d.passEnded), newWorker(d.passEnded), newWorker(d.passEnded)
 	d.reports = d.newReporting()
 	return d
 }

@@ -144,7 +144,7 @@ func isUp(s *system.System, pid int) bool {
 // say writes the status for all to read, mu being held.
 func (d *daemon) say() {
 	d.status.Phase = d.phase()
-	d.status.Busy = d.walking()
+	d.status.Busy = d.inPass()
 	status := d.statusAs(public.Open)
 	d.write(StatusFile, status)
 	d.systemd.Tell("STATUS=" + status.line())
@@ -183,7 +183,7 @@ func (d *daemon) narrate(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
-		case <-d.begun:
+		case <-d.passBegun:
 		}
 		said, mended := "", fmt.Sprint(idsOf(nil))
 		for pause := worthSaying; d.System.Clock.Sleep(ctx, pause) == nil; pause = sayAgain {
@@ -192,13 +192,13 @@ func (d *daemon) narrate(ctx context.Context) {
 				progress = p.String()
 			}
 			idle := d.idle()
-			if now := fmt.Sprint(idsOf(d.mending())); !idle && now != mended {
+			if now := fmt.Sprint(idsOf(d.repairing())); !idle && now != mended {
 				d.publish() // what is being mended for so long is not in line
 				mended = now
 			}
 			d.mu.Lock()
 			d.status.Packages = progress
-			if now := fmt.Sprint(d.walking(), progress); !idle && now != said {
+			if now := fmt.Sprint(d.inPass(), progress); !idle && now != said {
 				d.say()
 				said = now
 			}

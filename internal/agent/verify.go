@@ -23,7 +23,7 @@ func (d *daemon) sleepUntilVerify(ctx context.Context) error {
 	for wait > 0 {
 		step := wait
 		if d.windowIsSet() {
-			step = min(wait, zoneLook)
+			step = min(wait, zoneCheckInterval)
 		}
 		if err := d.System.Clock.Sleep(ctx, step); err != nil {
 			return err

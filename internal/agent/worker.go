@@ -21,51 +21,51 @@ type worker struct {
 	// may be nil.
 	catchUp func(ctx context.Context, kinds []string)
 
-	// brief is how long a walk waits for one of its kinds before it goes on without it;
+	// detachAfter is how long a walk waits for one of its kinds before it goes on without it;
 	// 0 is for ever.
-	brief time.Duration
+	detachAfter time.Duration
 
-	// begun, if not nil, holds one: a walk has begun.
-	begun chan struct{}
+	// passBegun, if not nil, holds one: a walk has begun.
+	passBegun chan struct{}
 
-	walks sync.WaitGroup // under way apart
-	wake  chan struct{}  // holds one: there is something to do
-	poke  chan struct{}  // taken by a worker that has nothing to do
-	pulse pulse
+	detached  sync.WaitGroup // under way apart
+	wake      chan struct{}  // holds one: there is something to do
+	ping      chan struct{}  // taken by a worker that has nothing to do
+	heartbeat heartbeat
 
 	hangs converge.Hangs // of all engines that it has had
 
-	mu     sync.Mutex
-	engine *converge.Engine
-	kinds  []converge.Kind
-	dirty  map[string]bool
-	busy   []string                       // the kinds of the walks under way
-	apart  []string                       // those of them for which no other kind waits
-	mended map[string][]converge.Resource // what those are bringing into line, by kind
-	later  map[string]time.Time           // when a kind is to be walked at the latest
-	failed map[string]*retry              // by kind
+	mu        sync.Mutex
+	engine    *converge.Engine
+	kinds     []converge.Kind
+	dirty     map[string]bool
+	busy      []string                       // the kinds of the walks under way
+	apart     []string                       // those of them for which no other kind waits
+	repairing map[string][]converge.Resource // what those are bringing into line, by kind
+	later     map[string]time.Time           // when a kind is to be walked at the latest
+	failed    map[string]*retry              // by kind
 }
 
 func newWorker(done func(*worker, converge.Result)) *worker {
-	return &worker{done: done, wake: make(chan struct{}, 1), poke: make(chan struct{}), dirty: map[string]bool{}, later: map[string]time.Time{}, failed: map[string]*retry{}, mended: map[string][]converge.Resource{}}
+	return &worker{done: done, wake: make(chan struct{}, 1), ping: make(chan struct{}), dirty: map[string]bool{}, later: map[string]time.Time{}, failed: map[string]*retry{}, repairing: map[string][]converge.Resource{}}
 }
 
 // assign gives the worker another engine, whose kinds it then walks all.
 func (w *worker) assign(engine *converge.Engine, kinds []converge.Kind) {
 	if engine != nil && w.catchUp != nil {
-		engine.BeforeCheck = func(ctx context.Context, kinds []string) { w.attend(ctx, engine, kinds) }
+		engine.BeforeCheck = func(ctx context.Context, kinds []string) { w.beforeCheck(ctx, engine, kinds) }
 	}
 	if engine != nil {
 		engine.Hangs = &w.hangs
-		engine.Repairing = func(kind string, drifted []converge.Resource) { w.mends(engine, kind, drifted) }
+		engine.Repairing = func(kind string, drifted []converge.Resource) { w.setRepairing(engine, kind, drifted) }
 	}
-	if engine != nil && w.brief > 0 {
-		engine.DetachAfter, engine.Detach = w.brief, w.overtake
+	if engine != nil && w.detachAfter > 0 {
+		engine.DetachAfter, engine.Detach = w.detachAfter, w.detach
 	}
 	w.mu.Lock()
 	w.engine, w.kinds = engine, kinds
 	w.dirty = map[string]bool{}
-	clear(w.mended)
+	clear(w.repairing)
 	for kind := range w.failed {
 		w.forget(kind)
 	}
@@ -73,10 +73,10 @@ func (w *worker) assign(engine *converge.Engine, kinds []converge.Kind) {
 	w.markAll()
 }
 
-// attend takes the marks off kinds that the engine is about to look at: it sees all
+// beforeCheck takes the marks off kinds that the engine is about to look at: it sees all
 // that they tell of, what it has itself just written too. The marks of those that a
 // newer engine is to look at stay.
-func (w *worker) attend(ctx context.Context, engine *converge.Engine, kinds []string) {
+func (w *worker) beforeCheck(ctx context.Context, engine *converge.Engine, kinds []string) {
 	w.catchUp(ctx, kinds)
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -88,13 +88,13 @@ func (w *worker) attend(ctx context.Context, engine *converge.Engine, kinds []st
 	}
 }
 
-// mends notes what of a kind is being brought into line, if it is the worker's engine that
+// setRepairing notes what of a kind is being brought into line, if it is the worker's engine that
 // does it.
-func (w *worker) mends(engine *converge.Engine, kind string, drifted []converge.Resource) {
+func (w *worker) setRepairing(engine *converge.Engine, kind string, drifted []converge.Resource) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.engine == engine {
-		w.mended[kind] = drifted
+		w.repairing[kind] = drifted
 	}
 }
 
@@ -138,23 +138,23 @@ func (w *worker) markAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, kind := range w.kinds {
-		forget(kind)
+		invalidateCache(kind)
 		w.dirty[kind.Name()] = true
 	}
 	w.signal()
 }
 
-// markAfresh has a kind walked, and nothing be gone by that it remembers.
-func (w *worker) markAfresh(name string) {
+// invalidate has a kind walked, and nothing be gone by that it remembers.
+func (w *worker) invalidate(name string) {
 	for _, kind := range w.given() {
 		if kind.Name() == name {
-			forget(kind)
+			invalidateCache(kind)
 		}
 	}
 	w.mark(name)
 }
 
-func forget(kind converge.Kind) {
+func invalidateCache(kind converge.Kind) {
 	if r, remembers := kind.(converge.Cacher); remembers {
 		r.InvalidateCache()
 	}
@@ -174,8 +174,8 @@ func (w *worker) idle() bool {
 	return len(w.dirty) == 0 && len(w.busy) == 0
 }
 
-// walking are the kinds of the walk under way.
-func (w *worker) walking() []string {
+// inPass are the kinds of the walk under way.
+func (w *worker) inPass() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.busy)
@@ -204,7 +204,7 @@ func (w *worker) ended(kinds []string) {
 	})
 	for _, kind := range kinds {
 		if !slices.Contains(w.busy, kind) {
-			delete(w.mended, kind)
+			delete(w.repairing, kind)
 		}
 	}
 	if len(w.dirty) > 0 {
@@ -212,14 +212,14 @@ func (w *worker) ended(kinds []string) {
 	}
 }
 
-// overtake has the worker go on while what takes long in a walk takes its time. What that
+// detach has the worker go on while what takes long in a walk takes its time. What that
 // has brought may be what others have waited for.
-func (w *worker) overtake(ctx context.Context, kinds []string, rest func() converge.Result) {
+func (w *worker) detach(ctx context.Context, kinds []string, rest func() converge.Result) {
 	w.mu.Lock()
 	w.apart = append(w.apart, kinds...)
 	w.mu.Unlock()
-	w.walks.Go(func() {
-		defer w.pulse.walk()()
+	w.detached.Go(func() {
+		defer w.heartbeat.pass()()
 		result := rest()
 		w.mu.Lock()
 		w.apart = slices.DeleteFunc(w.apart, func(kind string) bool { return slices.Contains(kinds, kind) })
@@ -243,16 +243,16 @@ func (w *worker) overtake(ctx context.Context, kinds []string, rest func() conve
 // answers says whether the worker lives: it takes a poke, or has given a sign of life
 // within patience.
 func (w *worker) answers(patience time.Duration) bool {
-	if still, walking := w.pulse.isWalking(); walking {
+	if still, walking := w.heartbeat.inPass(); walking {
 		return still <= patience
 	}
 	timer := time.NewTimer(patience)
 	defer timer.Stop()
 	select {
-	case w.poke <- struct{}{}:
+	case w.ping <- struct{}{}:
 		return true
 	case <-timer.C:
-		still, walking := w.pulse.isWalking()
+		still, walking := w.heartbeat.inPass()
 		return walking && still <= patience
 	}
 }
@@ -270,42 +270,42 @@ func (w *worker) hanging() map[string]time.Time {
 
 // run walks until ctx is done.
 func (w *worker) run(ctx context.Context) {
-	defer w.walks.Wait()
+	defer w.detached.Wait()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case <-w.poke:
+		case <-w.ping:
 			continue
 		case <-w.wake:
 		}
-		result, whole := w.walk(ctx)
+		result, whole := w.pass(ctx)
 		if !whole {
 			return // what was cut short says nothing
 		}
 		if slices.ContainsFunc(result.Resources, func(r converge.Resource) bool { return r.State == converge.Contested }) {
 			select { // each change by the other side wakes the worker, and is in vain
 			case <-ctx.Done():
-			case <-time.After(restInFights):
+			case <-time.After(pauseWhenContested):
 			}
 		}
 	}
 }
 
-// restInFights is how long a worker rests after a walk that met what is contested. What
+// pauseWhenContested is how long a worker rests after a walk that met what is contested. What
 // guards rights is mended in each such walk, so that it bounds what a fight costs.
-const restInFights = 500 * time.Millisecond
+const pauseWhenContested = 500 * time.Millisecond
 
-// walk walks what is dirty, to the end.
-func (w *worker) walk(ctx context.Context) (result converge.Result, whole bool) {
+// pass walks what is dirty, to the end.
+func (w *worker) pass(ctx context.Context) (result converge.Result, whole bool) {
 	engine, kinds := w.take()
 	if len(kinds) == 0 {
 		return result, true
 	}
-	defer w.pulse.walk()()
-	if w.begun != nil {
+	defer w.heartbeat.pass()()
+	if w.passBegun != nil {
 		select {
-		case w.begun <- struct{}{}:
+		case w.passBegun <- struct{}{}:
 		default:
 		}
 	}

@@ -10,10 +10,10 @@ import (
 // workers are all that walk. None waits for another.
 func (d *daemon) workers() []*worker { return []*worker{d.quick, d.slow, d.checks} }
 
-// walking are the kinds of all walks under way.
-func (d *daemon) walking() (kinds []string) {
+// inPass are the kinds of all walks under way.
+func (d *daemon) inPass() (kinds []string) {
 	for _, w := range d.workers() {
-		kinds = append(kinds, w.walking()...)
+		kinds = append(kinds, w.inPass()...)
 	}
 	slices.Sort(kinds)
 	return kinds
@@ -31,15 +31,15 @@ func (d *daemon) markAll() {
 	}
 }
 
-// brief is how long a walk of the quick kinds waits for one of them, before it goes on
+// detachAfter is how long a walk of the quick kinds waits for one of them, before it goes on
 // without it.
-const brief = time.Second
+const detachAfter = time.Second
 
-// mending is what is being brought into line.
-func (d *daemon) mending() (drifted []converge.Resource) {
+// repairing is what is being brought into line.
+func (d *daemon) repairing() (drifted []converge.Resource) {
 	for _, w := range d.workers() {
 		w.mu.Lock()
-		for _, resources := range w.mended {
+		for _, resources := range w.repairing {
 			drifted = append(drifted, resources...)
 		}
 		w.mu.Unlock()
@@ -47,25 +47,25 @@ func (d *daemon) mending() (drifted []converge.Resource) {
 	return drifted
 }
 
-// walked is told by the workers of each walk.
-func (d *daemon) walked(w *worker, result converge.Result) {
+// passEnded is told by the workers of each walk.
+func (d *daemon) passEnded(w *worker, result converge.Result) {
 	known := d.record(result)
 	if w == d.slow && result.Rounds > 0 {
 		d.quick.markAll() // packages bring units, schemas, sudoers files and users of their own
 		d.checks.markAll()
 	}
 	if known {
-		d.walkAgain(w, result)
+		d.schedulePasses(w, result)
 	}
 	d.explore(w.given())
-	d.witness.follow(w.given())
+	d.writers.follow(w.given())
 	d.settle()
 	d.publish()
 	if known {
 		d.api.walked(result, d.settled)
 	}
 	if d.idle() {
-		d.rest.Reset(untilRest)
+		d.freeMemory.Reset(freeMemoryAfter)
 	}
 }
 
@@ -81,8 +81,8 @@ func (d *daemon) explore(kinds []converge.Kind) {
 	}
 }
 
-// walkAgain sees to it that what a walk left is walked again when its time has come.
-func (d *daemon) walkAgain(w *worker, result converge.Result) {
+// schedulePasses sees to it that what a walk left is walked again when its time has come.
+func (d *daemon) schedulePasses(w *worker, result converge.Result) {
 	for _, r := range result.Resources {
 		if r.State == converge.Pending && r.Effect == converge.Now {
 			w.mark(r.ID.Kind()) // it is a long way, and nothing stands in it

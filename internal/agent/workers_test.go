@@ -93,7 +93,7 @@ func keeps(t *testing.T, d *daemon, toys ...*toy) {
 		}
 	}
 	engine := converge.New(d.policy, kinds, d.Ledger, d.System.Clock, slog.New(slog.DiscardHandler))
-	engine.CheckTimeout, engine.HangEnded = d.rhythm.patience, d.quick.mark
+	engine.CheckTimeout, engine.HangEnded = d.timeouts.check, d.quick.mark
 	d.quick.assign(engine, kinds)
 }
 

@@ -15,14 +15,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A witness finds out who changes what is fought over, and rests while nothing is.
-type witness struct {
+// A writerMonitor finds out who changes what is fought over, and rests while nothing is.
+type writerMonitor struct {
 	machine *Machine
 
 	mu     sync.Mutex
 	places map[policy.ID][]converge.Watch // where the resources that are fought over change
 	dirs   []string                       // that are followed
-	stop   context.CancelFunc             // ends that; nil when nothing is followed
+	cancel context.CancelFunc             // ends that; nil when nothing is followed
 	byName map[string]system.Writer       // who was seen last, by file
 	byDir  map[string]system.Writer       // and in which directory
 	owners map[policy.ID]string           // the packages of files that are fought over; "" is none
@@ -30,7 +30,7 @@ type witness struct {
 }
 
 // follow makes the witness follow what is fought over now.
-func (w *witness) follow(kinds []converge.Kind) {
+func (w *writerMonitor) follow(kinds []converge.Kind) {
 	if w == nil {
 		return
 	}
@@ -56,9 +56,9 @@ func (w *witness) follow(kinds []converge.Kind) {
 	if slices.Equal(dirs, w.dirs) {
 		return
 	}
-	if w.stop != nil {
-		w.stop()
-		w.stop = nil
+	if w.cancel != nil {
+		w.cancel()
+		w.cancel = nil
 	}
 	if w.dirs = dirs; len(dirs) == 0 {
 		w.byName, w.byDir = nil, nil
@@ -68,22 +68,22 @@ func (w *witness) follow(kinds []converge.Kind) {
 		w.byName, w.byDir = map[string]system.Writer{}, map[string]system.Writer{}
 	}
 	var ctx context.Context
-	ctx, w.stop = context.WithCancel(context.Background())
+	ctx, w.cancel = context.WithCancel(context.Background())
 	go func() {
-		if err := w.machine.System.Writers.Monitor(ctx, dirs, w.saw); !errors.Is(err, context.Canceled) {
+		if err := w.machine.System.Writers.Monitor(ctx, dirs, w.record); !errors.Is(err, context.Canceled) {
 			w.machine.Log.Info("who else changes what is contested stays unknown", "err", err)
 		}
 	}()
 }
 
-// rest ends the following.
-func (w *witness) rest() {
+// stop ends the following.
+func (w *writerMonitor) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.places = nil
-	if w.stop != nil {
-		w.stop()
-		w.stop = nil
+	if w.cancel != nil {
+		w.cancel()
+		w.cancel = nil
 	}
 }
 
@@ -105,7 +105,7 @@ func whereOf(id policy.ID, kind converge.Kind) []converge.Watch {
 
 // askOwners has rpm asked, once for each fight over a file, whose it is: a package's
 // script or update may be what puts it back. Meanwhile the agent goes on.
-func (w *witness) askOwners() {
+func (w *writerMonitor) askOwners() {
 	maps.DeleteFunc(w.owners, func(id policy.ID, _ string) bool { _, fought := w.places[id]; return !fought })
 	if !w.asking {
 		w.asking = true
@@ -115,7 +115,7 @@ func (w *witness) askOwners() {
 
 // askInTurn asks for one file after the other: whoever fights over hundreds is not to
 // have as many processes started.
-func (w *witness) askInTurn() {
+func (w *writerMonitor) askInTurn() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	defer func() { w.asking = false }()
@@ -138,7 +138,7 @@ func (w *witness) askInTurn() {
 }
 
 // unasked is a file that is fought over and for which rpm was not asked.
-func (w *witness) unasked() (id policy.ID, there bool) {
+func (w *writerMonitor) unasked() (id policy.ID, there bool) {
 	for id := range w.places {
 		if _, asked := w.owners[id]; !asked && id.Kind() == (policy.Dropin{}).Kind() {
 			return id, true
@@ -148,7 +148,7 @@ func (w *witness) unasked() (id policy.ID, there bool) {
 }
 
 // owner is the package that a file is of; "" when it is none's, or cannot be told.
-func (w *witness) owner(file string) string {
+func (w *writerMonitor) owner(file string) string {
 	out, err := w.machine.System.Runner.Run(context.Background(), system.Command{
 		Argv: []string{"rpm", "-qf", "--qf", `%{NAME}\n`, file}, Timeout: time.Minute, ReadOnly: true,
 	})
@@ -158,7 +158,7 @@ func (w *witness) owner(file string) string {
 	return strings.Join(strings.Fields(string(out.Stdout)), ", ")
 }
 
-func (w *witness) saw(name string, by system.Writer) {
+func (w *writerMonitor) record(name string, by system.Writer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.byName == nil || strings.HasSuffix(name, ".soe.swp") {
@@ -172,7 +172,7 @@ func (w *witness) saw(name string, by system.Writer) {
 
 // writer names who was seen to change a resource, and whose the file is; "" when
 // neither is known.
-func (w *witness) writer(id policy.ID) string {
+func (w *writerMonitor) writer(id policy.ID) string {
 	if w == nil {
 		return ""
 	}
@@ -188,7 +188,7 @@ func (w *witness) writer(id policy.ID) string {
 	return by + ", and the file is of the package " + owner
 }
 
-func (w *witness) seen(id policy.ID) string {
+func (w *writerMonitor) seen(id policy.ID) string {
 	for _, place := range w.places[id] {
 		if len(place.Names) == 0 {
 			if by, seen := w.byDir[place.Dir]; seen {

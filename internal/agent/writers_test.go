@@ -36,7 +36,7 @@ func (r *slowRPM) Run(context.Context, system.Command) (system.Output, error) {
 func TestHoweverManyFilesAreFoughtOverRpmIsAskedForOneAfterTheOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rpm := &slowRPM{}
-		w := &witness{machine: &Machine{System: &system.System{Runner: rpm}}, places: map[policy.ID][]converge.Watch{"sudo/x": nil}}
+		w := &writerMonitor{machine: &Machine{System: &system.System{Runner: rpm}}, places: map[policy.ID][]converge.Watch{"sudo/x": nil}}
 		for i := range 300 {
 			w.places[policy.ID(fmt.Sprintf("dropin/etc/x.d/%d", i))] = nil
 		}

@@ -96,7 +96,7 @@ func TestWhereTheKernelHasNoInotifyInstanceLeftFilesAreWatchedAsSoonAsItHasOne(t
 	if got := w.Unwatched(); !strings.Contains(got, "all files (") || !strings.Contains(got, "max_user_instances") {
 		t.Errorf("it says %q", got)
 	}
-	if h.count(watch.Sight) == 0 {
+	if h.count(watch.WatchesChanged) == 0 {
 		t.Error("nobody is told")
 	}
 	w.CatchUp(t.Context(), []string{"dropin"}) // and does not wait
@@ -104,7 +104,7 @@ func TestWhereTheKernelHasNoInotifyInstanceLeftFilesAreWatchedAsSoonAsItHasOne(t
 	limit(t, "max_inotify_instances", "100")
 	wait(t, "files are watched", func() bool { return !strings.Contains(w.Unwatched(), "files") })
 	wait(t, "what happened meanwhile is looked at, and people are told", func() bool {
-		return h.count("dropin") > 0 && h.count(watch.Sight) > 0
+		return h.count("dropin") > 0 && h.count(watch.WatchesChanged) > 0
 	})
 	if !slices.Contains(w.Watched(), dir) {
 		t.Errorf("watched: %q", w.Watched())

@@ -138,7 +138,7 @@ func (w *Watcher) say(failed []string, why error) {
 		w.log.Warn("cannot watch everything; drift there is found by the next verify; it is tried again",
 			"unwatched", strings.Join(failed, " "), "err", why)
 	}
-	w.dirty(Sight)
+	w.dirty(WatchesChanged)
 }
 
 // some names a few of many.
@@ -170,7 +170,7 @@ func (w *Watcher) hears(deaf string) {
 	defer w.mu.Unlock()
 	if w.deaf != deaf {
 		w.deaf = deaf
-		w.dirty(Sight)
+		w.dirty(WatchesChanged)
 	}
 }
 

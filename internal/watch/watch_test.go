@@ -47,7 +47,7 @@ func following(t *testing.T, kinds ...converge.Kind) <-chan string {
 	t.Helper()
 	dirty := make(chan string, 1000)
 	run(t, slog.New(slog.DiscardHandler), func(kind string) {
-		if kind != watch.Sight { // there may be no bus here
+		if kind != watch.WatchesChanged { // there may be no bus here
 			dirty <- kind
 		}
 	}, kinds...)
@@ -149,7 +149,7 @@ func TestWhatAKindHasFoundToWatchIsFollowedFromThenOn(t *testing.T) {
 	e := exploring{kind{"sudo", nil}, &found}
 	dirty := make(chan string, 1000)
 	w := run(t, slog.New(slog.DiscardHandler), func(kind string) {
-		if kind != watch.Sight {
+		if kind != watch.WatchesChanged {
 			dirty <- kind
 		}
 	}, e)

@@ -60,7 +60,7 @@ func followBus(t *testing.T, b *box.Box) (told <-chan string, bystander *dbus.Co
 	}
 	changes := make(chan string, 1000)
 	w := watch.New(s.FS, slog.New(slog.NewTextHandler(os.Stderr, nil)), func(kind string) {
-		if kind != watch.Sight { // the bus goes away and comes back
+		if kind != watch.WatchesChanged { // the bus goes away and comes back
 			changes <- kind
 		}
 	})
