@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -25,7 +26,7 @@ type Undoing struct {
 // of the agent. Accounts stay, for files belong to them; so do services as they are,
 // and packages that were there before.
 func (m *Machine) Undo(ctx context.Context) ([]Undoing, error) {
-	files, err := m.Ledger.Files()
+	files, err := m.filesToGiveBack()
 	if err != nil {
 		return nil, err
 	}
@@ -53,7 +54,7 @@ func (m *Machine) Undo(ctx context.Context) ([]Undoing, error) {
 // nothing, gives back the files that are left then, and forgets all it knew, unless
 // something is left to be done.
 func (m *Machine) Purge(ctx context.Context) ([]Undoing, error) {
-	files, err := m.Ledger.Files() // before the pass takes away what the agent made
+	files, err := m.filesToGiveBack() // before the pass takes away what the agent made
 	if err != nil {
 		return nil, err
 	}
@@ -86,6 +87,22 @@ func (m *Machine) Purge(ctx context.Context) ([]Undoing, error) {
 		return all, errors.Join(err, ctx.Err())
 	}
 	return all, errors.Join(empty(m.System.FS, StateDir+"/backups", ""), empty(m.System.FS, HistoryDir, ""), empty(m.System.FS, StateDir, ""))
+}
+
+// filesToGiveBack are those of which the ledger knows, and those of /etc/sudoers.d that
+// somebody has given another name since.
+func (m *Machine) filesToGiveBack() ([]string, error) {
+	files, err := m.Ledger.Files()
+	if err != nil {
+		return nil, err
+	}
+	marked, err := sudo.Marked(m.System.FS)
+	for _, name := range marked {
+		if !slices.Contains(files, name) {
+			files = append(files, name)
+		}
+	}
+	return files, err
 }
 
 // release says what giving back a file comes to; nothing when it is gone already.

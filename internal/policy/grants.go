@@ -49,7 +49,7 @@ func (p *Policy) grants() []contradiction {
 	if !ok || !is {
 		return nil
 	}
-	g := &grants{policy: p, sudo: sudo, allow: resource.Origin, aliases: map[string][]sudotext.Subject{}, read: map[string]bool{}}
+	g := &grants{policy: p, sudo: sudo, allow: resource.Origin, aliases: map[string][]sudotext.Subject{}, commands: map[string]string{}, read: map[string]bool{}}
 	for _, r := range p.Resources {
 		if d, is := r.Spec.(Dropin); is && d.Ensure == Present && path.Dir("/"+r.ID.Name()) == sudoersDir {
 			g.file(r, "")
@@ -67,6 +67,7 @@ type grants struct {
 	sudo     Sudo
 	allow    Origin
 	aliases  map[string][]sudotext.Subject
+	commands map[string]string // aliases of those
 	read     map[string]bool
 	found    []grant
 	problems []contradiction
@@ -91,6 +92,7 @@ func (g *grants) file(r Resource, by string) {
 			g.found = append(g.found, grant{r, by, line})
 		}
 		maps.Copy(g.aliases, line.Aliases)
+		maps.Copy(g.commands, line.Commands)
 		if line.Sort != sudotext.Include && line.Sort != sudotext.IncludeDir {
 			continue
 		}
@@ -117,7 +119,7 @@ func (g *grants) judge(found grant) {
 		g.contradiction(found, Error, "nobody can tell for certain what it grants, and to whom; write each grant on a line of its own")
 	case includes && path.Dir(name) == sudoersDir && path.Base(name) > lastSudoers:
 		g.contradiction(found, Error, "it includes something behind "+sudoersDir+"/"+lastSudoers+", by which the agent denies everybody else everything; give the file a name that sorts before")
-	case line.Sort == sudotext.Grant && !line.OnlyDenies():
+	case line.Sort == sudotext.Grant && !line.OnlyDenies(g.commands):
 		var surely, perhaps []string
 		for _, s := range line.Users {
 			switch g.allowed(s, 0) {
@@ -169,7 +171,10 @@ const (
 
 // allowed says whether [sudo] allow has a subject, as far as can be told without a machine.
 func (g *grants) allowed(s sudotext.Subject, depth int) answer {
-	if s.Negated {
+	switch {
+	case s.Negated && s.ShutsOut(g.aliases):
+		return no // all but somebody
+	case s.Negated:
 		return yes // it lets nobody in
 	}
 	open := slices.ContainsFunc(g.sudo.Allow, hasReference)

@@ -41,7 +41,7 @@ func TestASudoersFileOfThePolicyThatGrantsWhatItsSudoSectionDeniesIsAContradicti
 			allow + site("@includedir /etc/site.d") + dropin("/etc/site.d/x", "%developers ALL=ALL"),
 			"which /etc/sudoers.d/60-site includes",
 		},
-		"what nobody can tell":         {allow + site("root ALL=ALL : ALL=ALL"), "nobody can tell"},
+		"what nobody can tell":         {allow + site("root ALL=ALL root ALL=ALL"), "nobody can tell"},
 		"an include behind the denial": {allow + dropin("/etc/sudoers.d/zzz", "#include /etc/x"), "sorts before"},
 		"a user who may be in a group": {allow + site("bob ALL=ALL"), "f.toml:4: warning: dropin/etc/sudoers.d/60-site: line 1 of its content: it grants something to bob"},
 		"a uid":                        {allow + site("#1000 ALL=ALL"), "warning"},

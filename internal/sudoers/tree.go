@@ -147,19 +147,63 @@ func followed(files system.FS, name string, passed func(name string)) (string, s
 func (r reader) file(name string, content []byte, depth int) {
 	r.tree.Content[name] = content
 	for _, line := range sudotext.Parse(content) {
-		r.tree.Lines = append(r.tree.Lines, Placed{name, line})
 		target := line.Path
 		if target != "" && !path.IsAbs(target) {
 			target = path.Join(path.Dir(name), target)
 		}
+		if line.Sort == sudotext.IncludeDir {
+			target = r.named(target)
+			if target == Dir {
+				line.Path = Dir
+			}
+		}
+		r.tree.Lines = append(r.tree.Lines, Placed{name, line})
 		switch {
 		case line.Sort == sudotext.Include && r.deepens(depth) && !strings.Contains(target, "%"):
 			r.include(target, depth)
 		case line.Sort == sudotext.IncludeDir && r.deepens(depth):
-			r.directory(path.Clean(target), depth)
+			r.directory(target, depth)
 		}
 	}
 }
+
+// named is Dir, where a directory is that by whatever name; else the name itself.
+func (r reader) named(dir string) string {
+	if dir == Dir || r.resolved(dir, true) == r.resolved(Dir, false) {
+		return Dir
+	}
+	return path.Clean(dir)
+}
+
+// resolved is where a path leads through all its links, which are noted if they are to be.
+func (r reader) resolved(name string, note bool) string {
+	at, left := "/", strings.Split(name, "/")
+	for links := 0; len(left) > 0 && links < maxLinks; {
+		next := path.Join(at, left[0])
+		left = left[1:]
+		info, err := r.files.Stat(next)
+		if err != nil || info.Type != fs.ModeSymlink {
+			at = next
+			continue
+		}
+		target, err := r.files.Readlink(next)
+		if err != nil {
+			at = next
+			continue
+		}
+		if links++; note {
+			r.tree.place(Place{path.Dir(next), path.Base(next)})
+		}
+		if path.IsAbs(target) {
+			at = "/"
+		}
+		left = append(strings.Split(target, "/"), left...)
+	}
+	return path.Join(at, path.Join(left...))
+}
+
+// maxLinks is how many links of a path are followed.
+const maxLinks = 40
 
 // deepens says whether to follow an include. After one circle none is followed
 // any more, or two in one file would be followed 2¹²⁸ times.
@@ -220,6 +264,19 @@ func (t *Tree) Aliases() map[string][]sudotext.Subject {
 		for name, users := range line.Aliases {
 			if _, defined := aliases[name]; !defined {
 				aliases[name] = users
+			}
+		}
+	}
+	return aliases
+}
+
+// CommandAliases are all aliases of commands that the tree defines, as lists.
+func (t *Tree) CommandAliases() map[string]string {
+	aliases := map[string]string{}
+	for _, line := range t.Lines {
+		for name, commands := range line.Commands {
+			if _, defined := aliases[name]; !defined {
+				aliases[name] = commands
 			}
 		}
 	}

@@ -1,6 +1,7 @@
 package sudotext
 
 import (
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -33,34 +34,62 @@ var (
 // made sense of. A scope follows the keyword at once: in "Defaults !insults" the
 // mark belongs to the setting.
 func ParseDefaults(text string) (d Defaults, ok bool) {
+	d, _, ok = parseDefaults(text)
+	return d, ok
+}
+
+// parseDefaults also returns each setting as it is written.
+func parseDefaults(text string) (d Defaults, written []string, ok bool) {
 	p := parser{strings.TrimPrefix(text, "Defaults")}
 	if before := p.rest; before != "" && strings.IndexByte(":@>!", before[0]) >= 0 {
 		p.rest = p.rest[1:]
 		if !p.skipList() {
-			return d, false
+			return d, nil, false
 		}
 		d.Scope = strings.TrimRight(before[:len(before)-len(p.rest)], " \t")
 		if before[0] == ':' {
 			users := parser{d.Scope[1:]}
 			if d.Users, ok = users.users(); !ok || users.rest != "" {
-				return d, false
+				return d, nil, false
 			}
 		}
 	}
 	for {
+		p.blanks()
+		before := p.rest
 		setting, ok := p.setting()
 		if !ok {
-			return d, false
+			return d, nil, false
 		}
 		d.Settings = append(d.Settings, setting)
+		written = append(written, before[:len(before)-len(p.rest)])
 		p.blanks()
 		if p.rest == "" {
-			return d, true
+			return d, written, true
 		}
 		if !p.take(',') {
-			return d, false
+			return d, nil, false
 		}
 	}
+}
+
+// Without is a line of Defaults without some of its settings, the others as they are
+// written; "" when none is left.
+func (l Line) Without(gone func(Setting) bool) string {
+	d, written, ok := parseDefaults(l.Text)
+	if !ok {
+		return ""
+	}
+	var left []string
+	for i, s := range d.Settings {
+		if !gone(s) {
+			left = append(left, written[i])
+		}
+	}
+	if len(left) == 0 {
+		return ""
+	}
+	return "Defaults" + d.Scope + " " + strings.Join(left, ", ")
 }
 
 // skipList passes over the words of a list, between which there are commas.
@@ -119,20 +148,28 @@ func (p *parser) setting() (s Setting, ok bool) {
 }
 
 // Weakens returns the parameters of a line of Defaults by which sudo asks less
-// than it does by default, each with its cure. Those that only concern the
+// than it does by default. Those that only concern the
 // password of whom the line names are left out when allowed says so of them.
-func (l Line) Weakens(allowed func([]Subject) bool) (cures []string) {
+func (l Line) Weakens(allowed func([]Subject) bool) (weak []Setting) {
 	if l.Sort != DefaultsLine {
 		return nil
 	}
 	own := len(l.Defaults.Users) > 0 && allowed(l.Defaults.Users)
 	known := weaknesses()
 	for _, s := range l.Defaults.Settings {
-		w, listed := known[s.Name]
-		if !listed || !w.weak(s) || w.personal && own {
-			continue
+		if w, listed := known[s.Name]; listed && w.weak(s) && (!w.personal || !own) {
+			weak = append(weak, s)
 		}
-		if cure := w.undoes(s); !slices.Contains(cures, cure) {
+	}
+	return weak
+}
+
+// Cures are what undoes settings that Weakens or Hinders has returned, behind them, each once.
+func Cures(settings []Setting) (cures []string) {
+	known := weaknesses()
+	maps.Copy(known, hindrances())
+	for _, s := range settings {
+		if cure := known[s.Name].undoes(s); cure != "" && !slices.Contains(cures, cure) {
 			cures = append(cures, cure)
 		}
 	}

@@ -36,7 +36,7 @@ func TestDefaultsThatAskLessAreToldFromTheOthers(t *testing.T) {
 		if line.Sort != DefaultsLine {
 			t.Errorf("%q is of sort %v", source, line.Sort)
 		}
-		if diff := cmp.Diff(want, line.Weakens(onlyAlice)); diff != "" {
+		if diff := cmp.Diff(want, Cures(line.Weakens(onlyAlice))); diff != "" {
 			t.Errorf("%q: %s", source, diff)
 		}
 	}
@@ -53,8 +53,8 @@ func TestDefaultsThatLeadWhereOthersWriteAreWeak(t *testing.T) {
 		"iolog_file=../../tmp/x", "mailerpath=/tmp/mailer", "editor=/usr/bin/vi:/tmp/vi", "group_plugin=\"/tmp/x.so\"", "group_plugin=\"group_file.so /home/user/group\"",
 		"umask=0000", "!umask", "fast_glob", "stay_setuid", "setenv", "!env_reset", "timestampdir=/run/user/1000/ts",
 	} {
-		if cures := Parse([]byte("Defaults " + harmful))[0].Weakens(func([]Subject) bool { return false }); len(cures) != 1 {
-			t.Errorf("%q is undone by %q", harmful, cures)
+		if weak := Parse([]byte("Defaults " + harmful))[0].Weakens(func([]Subject) bool { return false }); len(weak) != 1 {
+			t.Errorf("%q is weak by %q", harmful, weak)
 		}
 	}
 	// Those of the sudoers files of Amazon Linux 2, Enterprise Linux, Debian and Ubuntu, as they are and as sudo lists them.
@@ -67,8 +67,8 @@ func TestDefaultsThatLeadWhereOthersWriteAreWeak(t *testing.T) {
 		"passwd_tries=2", "timestamp_timeout=60", "lecture=always", "lecture_file=/etc/sudo_lecture", "umask=0077", "umask_override", "env_keep -= HOME",
 		"editor=/usr/bin/vim", "pam_service=sudo", "pam_login_service=sudo-i", "log_input,log_output", "insults", "syslog=authpriv", "!lecture_file", "!logfile",
 	} {
-		if cures := Parse([]byte("Defaults " + harmless))[0].Weakens(func([]Subject) bool { return false }); len(cures) != 0 {
-			t.Errorf("%q is undone by %q", harmless, cures)
+		if weak := Parse([]byte("Defaults " + harmless))[0].Weakens(func([]Subject) bool { return false }); len(weak) != 0 {
+			t.Errorf("%q is weak by %q", harmless, weak)
 		}
 	}
 }
@@ -111,6 +111,23 @@ func TestWhatUndoesAWeaknessIsNoWeakness(t *testing.T) {
 		}
 		if left := line.Weakens(func([]Subject) bool { return false }); left != nil {
 			t.Errorf("the cure of %s weakens: %s", name, left)
+		}
+	}
+}
+
+func TestWhatIsLeftOfALineOfDefaultsIsAsItIsWritten(t *testing.T) {
+	for source, want := range map[string]string{
+		"Defaults !rootpw":           "",
+		"Defaults env_reset, rootpw": "Defaults env_reset",
+		`Defaults:alice, "a b"  rootpw , passprompt = "x, # y",!x`: `Defaults:alice, "a b" passprompt = "x, # y", !x`,
+		`Defaults!/usr/bin/a\ b secure_path=/bin:/b\,c, rootpw`:    `Defaults!/usr/bin/a\ b secure_path=/bin:/b\,c`,
+		"Defaults \\\n  insults, \\\n  !!rootpw\n":                 "Defaults insults",
+		`Defaults passprompt="a, \"rootpw\"", rootpw`:              `Defaults passprompt="a, \"rootpw\""`,
+		"Defaults>root rootpw, !lecture ":                          "Defaults>root !lecture",
+	} {
+		line := Parse([]byte(source))[0]
+		if got := line.Without(func(s Setting) bool { return s.Name == "rootpw" }); got != want {
+			t.Errorf("%s: got %s", source, got)
 		}
 	}
 }

@@ -27,31 +27,38 @@ func isBelow(least float64) func(Setting) bool {
 }
 
 // Hinders returns the parameters of a line of Defaults by which somebody who may run
-// everything as root cannot become it, each with its cure. A line for some users alone does
-// when meets says so of them, one for single commands does not.
-func (l Line) Hinders(meets func([]Subject) bool) (cures []string) {
+// everything as root cannot become it. A line for some users alone does
+// when meets says so of them, one for single commands does not; commands are the aliases of those.
+func (l Line) Hinders(meets func([]Subject) bool, commands map[string]string) (hindering []Setting) {
 	switch {
 	case l.Sort != DefaultsLine, len(l.Defaults.Users) > 0 && !meets(l.Defaults.Users):
 		return nil
-	case strings.HasPrefix(l.Defaults.Scope, "!") && !isBoundToMany(l.Defaults.Scope):
+	case strings.HasPrefix(l.Defaults.Scope, "!") && !standsForMany(l.Defaults.Scope[1:], commands, 0):
 		return nil
 	}
 	known := hindrances()
 	for _, s := range l.Defaults.Settings {
-		if h, listed := known[s.Name]; listed && h.weak(s) && !slices.Contains(cures, h.cure) {
-			cures = append(cures, h.cure)
+		if h, listed := known[s.Name]; listed && h.weak(s) {
+			hindering = append(hindering, s)
 		}
 	}
-	return cures
+	return hindering
 }
 
-// isBoundToMany says whether a scope of commands has one that stands for many.
-func isBoundToMany(scope string) bool {
-	return slices.ContainsFunc(strings.Split(scope[1:], ","), func(command string) bool {
-		command = strings.TrimSpace(command)
-		return command == "ALL" || (isMany(command) && !aliasName.MatchString(command))
+// standsForMany says whether a list of commands has one that stands for many, by
+// whatever name.
+func standsForMany(list string, aliases map[string]string, depth int) bool {
+	return depth < maxAliases && slices.ContainsFunc(strings.Split(list, ","), func(command string) bool {
+		command = strings.Trim(command, " \t")
+		if definition, defined := aliases[command]; defined && command != "ALL" {
+			return standsForMany(definition, aliases, depth+1)
+		}
+		return command == "ALL" || isMany(command) && !aliasName.MatchString(command)
 	})
 }
+
+// maxAliases is how deep aliases are followed: of a deeper one nobody can tell.
+const maxAliases = 16
 
 // Hindrances are those of Defaults by which whoever may run everything as root cannot become
 // it; of two of the same name the later one decides.

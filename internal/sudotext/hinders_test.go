@@ -1,6 +1,7 @@
 package sudotext
 
 import (
+	"maps"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -8,6 +9,11 @@ import (
 
 func TestDefaultsByWhichAnAdministratorCannotBecomeRootAreToldFromTheOthers(t *testing.T) {
 	alice := func(users []Subject) bool { return users[0].Name == "alice" || users[0].Form == All }
+	aliases := map[string]string{}
+	for _, line := range Parse([]byte("Cmnd_Alias MOST = /usr/bin/id, ALL : EDITORS = /usr/bin/vi, sha224:0GomF8mNN3wlDt1HD9XldjJ3SNgpFdbjO1+NsQ== /usr/bin/nano\n" +
+		"Cmnd_Alias INDIRECT = EDITORS, MOST : CIRCLE = CIRCLE\nCmd_Alias DIRS = /usr/bin/\n")) {
+		maps.Copy(aliases, line.Commands)
+	}
 	for source, want := range map[string][]string{
 		"Defaults passwd_tries=0":                         {"passwd_tries = 3"},
 		"Defaults passwd_tries = 2":                       nil,
@@ -24,9 +30,15 @@ func TestDefaultsByWhichAnAdministratorCannotBecomeRootAreToldFromTheOthers(t *t
 		"Defaults passwd_timeout=0.01":                    {"passwd_timeout = 5"},
 		"Defaults passwd_timeout=0":                       nil,
 		"bob ALL = ALL":                                   nil,
+		"Defaults!MOST noexec":                            {"!noexec"},
+		"Defaults!EDITORS, INDIRECT noexec":               {"!noexec"},
+		"Defaults!DIRS noexec":                            {"!noexec"},
+		"Defaults!EDITORS noexec":                         nil,
+		"Defaults!UNKNOWN noexec":                         nil,
+		"Defaults!CIRCLE noexec":                          nil,
 	} {
 		line := Parse([]byte(source))[0]
-		if diff := cmp.Diff(want, line.Hinders(alice)); diff != "" {
+		if diff := cmp.Diff(want, Cures(line.Hinders(alice, aliases))); diff != "" {
 			t.Errorf("%q: %s", source, diff)
 		}
 	}
@@ -44,7 +56,7 @@ func TestWhatUndoesAHindranceIsNone(t *testing.T) {
 			t.Errorf("the cure of %s is read as %+v", name, line)
 		}
 		nobody := func([]Subject) bool { return false }
-		if line.Hinders(nobody) != nil || line.Weakens(nobody) != nil {
+		if line.Hinders(nobody, nil) != nil || line.Weakens(nobody) != nil {
 			t.Errorf("the cure of %s does harm", name)
 		}
 	}
@@ -63,12 +75,16 @@ func TestAGrantThatHidesBehindQuotesIsNoListOfDenials(t *testing.T) {
 		`u ALL = !/bin/su, /bin/sh`:               false,
 		`u ALL = !/bin/su a\, ALL`:                false,
 		`u ALL = !/bin/su : h = /bin/sh`:          false,
+		`u ALL = !A, !B`:                          true,
+		`u ALL = !A, !C`:                          false,
+		`u ALL = !D`:                              false,
+		`u ALL = !E`:                              false,
 		`u ALL = !!/bin/sh`:                       false,
 		`u ALL = NOTBEFORE=20990101000000Z !ALL`:  false,
 		`u ALL = !/bin/su, NOPASSWD: !/bin/sh`:    false,
 		`User_Alias A = b`:                        false,
 	} {
-		if got := Parse([]byte(source))[0].OnlyDenies(); got != want {
+		if got := Parse([]byte(source))[0].OnlyDenies(map[string]string{"A": "/bin/su, B", "B": "/bin/sh", "C": "A, D", "D": "/bin/x, ! /bin/sh", "E": "E"}); got != want {
 			t.Errorf("%s: it is %t", source, got)
 		}
 	}

@@ -30,6 +30,7 @@ type Line struct {
 	Users    []Subject            // of a Grant
 	Rest     string               // of a Grant: hosts and commands
 	Aliases  map[string][]Subject // that an Alias defines
+	Commands map[string]string    // aliases of commands that it defines, as lists
 	Defaults Defaults             // of a DefaultsLine
 	Path     string               // of an Include or IncludeDir, as it is written
 }
@@ -126,7 +127,7 @@ var (
 	defaultsKeyword  = regexp.MustCompile(`^Defaults([ \t:@>!]|$)`)
 	aliasLine        = regexp.MustCompile(`^(Host|Cmnd|Cmd|User|Runas)_Alias`)
 	aliasName        = regexp.MustCompile(`^[A-Z][A-Z0-9_]*$`)
-	aliasDefinition  = regexp.MustCompile(`(^|:)[ \t]*[A-Z][A-Z0-9_]*[ \t]*=`)
+	aliasDefinition  = regexp.MustCompile(`(^|:)[ \t]*([A-Z][A-Z0-9_]*)[ \t]*=`)
 	digest           = regexp.MustCompile(`sha(224|256|384|512)[ \t]*:[ \t]*[A-Za-z0-9+/=]+`)
 )
 
@@ -149,7 +150,7 @@ func classify(s scanned) Line {
 		users, ok := p.users()
 		line.Sort, line.Users, line.Rest = Grant, users, strings.Trim(p.rest, " \t")
 		// Old sudo reads a second grant that begins in the middle of a line.
-		if !ok || equals(line.Rest) != 1 {
+		if !ok || equals(line.Rest) != 1 && !arePrivileges(line.Rest) {
 			line.Sort = Unclear
 		}
 	}
@@ -184,8 +185,18 @@ func (l *Line) alias() {
 	definitions := l.Text[len(keyword):]
 	if keyword != "User_Alias" {
 		plain := digest.ReplaceAllString(definitions, "")
-		if len(aliasDefinition.FindAllString(plain, -1)) != equals(plain) {
+		found := aliasDefinition.FindAllStringSubmatchIndex(plain, -1)
+		if len(found) != equals(plain) {
 			l.Sort = Unclear
+		} else if keyword[0] == 'C' {
+			l.Commands = map[string]string{}
+			for i, at := range found {
+				end := len(plain)
+				if i+1 < len(found) {
+					end = found[i+1][0]
+				}
+				l.Commands[plain[at[4]:at[5]]] = plain[at[1]:end]
+			}
 		}
 		return
 	}
@@ -211,8 +222,21 @@ func (l *Line) alias() {
 }
 
 // OnlyDenies says whether the commands of a grant are a list of denials. Where a quote or a
-// backslash may hide what separates them, or a colon begin another list, they are not.
-func (l Line) OnlyDenies() bool { return l.denied() != nil }
+// backslash may hide what separates them, a colon begin another list, or an alias deny
+// something itself, which is granted then, they are not.
+func (l Line) OnlyDenies(aliases map[string]string) bool {
+	denied := l.denied()
+	return denied != nil && !slices.ContainsFunc(denied, func(command string) bool { return hasDenial(command, aliases, 0) })
+}
+
+// hasDenial says whether a command is an alias with a denial in it, or may be.
+func hasDenial(command string, aliases map[string]string, depth int) bool {
+	definition, isAlias := aliases[command]
+	return isAlias && (depth >= maxAliases || slices.ContainsFunc(strings.Split(definition, ","), func(one string) bool {
+		one = strings.Trim(one, " \t")
+		return strings.HasPrefix(one, "!") || hasDenial(one, aliases, depth+1)
+	}))
+}
 
 // DeniesMany says whether they are, and one of them stands for more than one program, or may.
 func (l Line) DeniesMany() bool { return slices.ContainsFunc(l.denied(), isMany) }

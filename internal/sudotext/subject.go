@@ -3,6 +3,7 @@ package sudotext
 import (
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -42,6 +43,17 @@ func subjectOf(word string) Subject {
 		}
 	}
 	return Subject{Form: User, Name: word}
+}
+
+// ShutsOut says whether a subject is an alias that shuts somebody out, or may be: in a
+// list that denies it, whoever is shut out twice is in.
+func (s Subject) ShutsOut(aliases map[string][]Subject) bool { return s.shutsOut(aliases, 0) }
+
+func (s Subject) shutsOut(aliases map[string][]Subject, depth int) bool {
+	members, isAlias := aliases[s.Name]
+	return s.Form == Named && isAlias && (depth >= maxAliases || slices.ContainsFunc(members, func(m Subject) bool {
+		return m.Negated || m.shutsOut(aliases, depth+1)
+	}))
 }
 
 // String writes the subject as sudoers(5) has it.

@@ -147,22 +147,27 @@ func TestAGrantBehindTheIncludeOfTheMainFileIsTakenBackAndNotGivenAgain(t *testi
 func TestAPurgeBringsBackNoGrantThatSomebodyHasDeletedOrChanged(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t)
-	for _, name := range []string{"50-deleted", "51-changed", "52-kept"} {
+	for _, name := range []string{"50-deleted", "51-changed", "52-kept", "53-renamed"} {
 		d.MustWriteFile(t, "/etc/sudoers.d/"+name, box.File{Content: "user, dadmin ALL=(ALL) ALL\nuser ALL=(bin) ALL\n", Mode: 0o440})
 	}
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
-	d.sh(t, "rm /etc/sudoers.d/50-deleted; sed -i 's/^dadmin .*/dadmin ALL=(ALL) NOPASSWD: ALL/' /etc/sudoers.d/51-changed")
+	d.sh(t, "rm /etc/sudoers.d/50-deleted; sed -i 's/^dadmin .*/dadmin ALL=(ALL) NOPASSWD: ALL/' /etc/sudoers.d/51-changed; cd /etc/sudoers.d; cp 53-renamed 53-copied.bak; mv 53-renamed 54-renamed")
 	d.MustExec(t, "soe-agent", "purge", "--yes")
-	if got := d.sh(t, "cd /etc/sudoers.d; ls -A; cat 51-changed 52-kept"); got != `00-domain-admins
+	if got := d.sh(t, "cd /etc/sudoers.d; ls -A; cat 51-changed 52-kept 54-renamed; grep -c soe-agent 53-copied.bak"); got != `00-domain-admins
 01-ws-admin-user
 51-changed
 52-kept
+53-copied.bak
+54-renamed
 README
 # soe-agent: not all in [sudo] allow, who keep the next line: user, dadmin ALL=(ALL) ALL
 dadmin ALL=(ALL) NOPASSWD: ALL
 user ALL=(bin) ALL
 user, dadmin ALL=(ALL) ALL
 user ALL=(bin) ALL
+user, dadmin ALL=(ALL) ALL
+user ALL=(bin) ALL
+2
 ` {
 		t.Errorf("there is\n%s", got)
 	}

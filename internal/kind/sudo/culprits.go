@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -54,7 +55,7 @@ func (k *Kind) planCulprits(ctx context.Context, p *plan, people []string) error
 	}
 	for _, line := range lines {
 		m, want := mark, "no line by which somebody else may use sudo"
-		if line.Sort == sudotext.DefaultsLine || line.OnlyDenies() {
+		if line.Sort == sudotext.DefaultsLine || line.OnlyDenies(p.commands) || line.Sort == sudotext.Grant && p.judge.allowsAll(line.Users) {
 			m, want = refuses, "no line by which sudo refuses the allowed"
 		}
 		d := converge.Difference{Aspect: fmt.Sprintf("%s:%d", line.File, line.First), Want: want, Got: line.Text}
@@ -196,6 +197,8 @@ func (k *Kind) comment(p *plan, line sudoers.Placed, why string, d converge.Diff
 	e := &p.foreign[i]
 	e.content = sudotext.Disable(e.content, []sudotext.Line{line.Line}, why)
 	e.takesAway = e.takesAway || why == mark
+	e.frees = e.frees || why == refuses || strings.Contains(line.Rest, "!")
+	e.lifts = e.lifts || e.frees
 	e.diff = append(e.diff, d)
 	return nil
 }

@@ -211,7 +211,7 @@ func (k *Kind) secondOpinion(ctx context.Context, p *plan) ([]string, error) {
 		switch {
 		case behind && line.File == denialPath:
 			own = append(own, line.Users)
-		case line.File == denialPath && line.OnlyDenies():
+		case line.File == denialPath && line.OnlyDenies(nil):
 			denial = line.Users
 		}
 		something = something || (behind && line.File != denialPath && line.Text != "")

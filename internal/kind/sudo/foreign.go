@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -26,6 +27,8 @@ const (
 	weak = "# soe-agent: weakens sudo: "
 	// refuses: the allowed cannot become root for them.
 	refuses = "# soe-agent: keeps [sudo] allow from root: "
+	// faulty: some of their settings do either, and the others stand in the line below.
+	faulty = "# soe-agent: weakens sudo, or keeps [sudo] allow from root, but for the next line: "
 	// broken: sudo cannot read them, and lets nobody in for it.
 	broken = "# soe-agent: sudo cannot read this: "
 	// brokenFile is what an earlier agent put in front of each line of such a file.
@@ -38,6 +41,9 @@ type rewrite struct {
 	mark string
 	keep string // a line that stands below it
 }
+
+// grants says whether the line grants something to somebody else.
+func (r rewrite) grants() bool { return r.mark == mark || r.mark == partly }
 
 // rewrites are the lines of somebody else's that must not stay as they are, by file:
 // everywhere in /etc/sudoers.d, and elsewhere where they stand behind the denial.
@@ -89,35 +95,71 @@ func (p *plan) rewriteAsFarAsKnown(line sudotext.Line, behind, inDir bool) *rewr
 	switch {
 	case line.Sort == sudotext.Unclear, behind && line.Sort == sudotext.Include && strings.Contains(line.Path, "%"), inDir && behind && (line.Sort == sudotext.Include || line.Sort == sudotext.IncludeDir):
 		return &rewrite{line: line, mark: mark}
-	case line.Sort == sudotext.Grant && !p.judge.allowsAll(line.Users) && !line.OnlyDenies():
+	case line.Sort == sudotext.Grant && !p.judge.allowsAll(line.Users) && !line.OnlyDenies(p.commands):
 		if rest := p.allowedOf(line); rest != "" {
 			return &rewrite{line, partly, rest}
 		}
 		return &rewrite{line: line, mark: mark}
-	case len(line.Weakens(p.judge.allowsAll)) > 0:
-		return &rewrite{line: line, mark: weak}
-	case len(line.Hinders(p.judge.meets)) > 0:
-		return &rewrite{line: line, mark: refuses}
 	}
-	return nil
+	weakening, hindering := line.Weakens(p.judge.allowsAll), line.Hinders(p.judge.meets, p.commands)
+	if len(weakening)+len(hindering) == 0 {
+		return nil
+	}
+	rest := line.Without(func(s sudotext.Setting) bool { return slices.Contains(weakening, s) || slices.Contains(hindering, s) })
+	switch {
+	case rest != "":
+		return &rewrite{line, faulty, rest}
+	case len(weakening) > 0:
+		return &rewrite{line: line, mark: weak}
+	}
+	return &rewrite{line: line, mark: refuses}
 }
 
 // allowedOf is a grant without those of its users who are not allowed; "" when nobody
-// is left.
+// is left. Of an alias with some who are not, those who are stand there by themselves.
 func (p *plan) allowedOf(line sudotext.Line) string {
 	var users []string
 	granted := false
 	for _, subject := range line.Users {
-		if !subject.Negated && !p.judge.allowsOne(subject, 0) {
-			continue
+		if subject.Negated && subject.ShutsOut(p.judge.aliases) {
+			return ""
 		}
-		granted = granted || !subject.Negated
-		users = append(users, subject.String())
+		kept := []sudotext.Subject{subject}
+		if !subject.Negated && !p.judge.allowsOne(subject, 0) {
+			kept = slices.DeleteFunc(membersOf(subject, p.judge.aliases, 0), func(s sudotext.Subject) bool { return !p.judge.allowsOne(s, 0) })
+		}
+		granted = granted || (!subject.Negated && len(kept) > 0)
+		for _, s := range kept {
+			users = append(users, s.String())
+		}
 	}
 	if !granted {
 		return ""
 	}
 	return strings.Join(users, ", ") + " " + line.Rest
+}
+
+// membersOf are the members of an alias, and of those in it; nobody's where one is shut out of
+// something: then it depends on their order who is meant.
+func membersOf(s sudotext.Subject, aliases map[string][]sudotext.Subject, depth int) (members []sudotext.Subject) {
+	if s.Form != sudotext.Named || depth >= maxAliases {
+		return nil
+	}
+	for _, m := range aliases[s.Name] {
+		if m.Negated {
+			return nil
+		}
+		if _, isAlias := aliases[m.Name]; m.Form != sudotext.Named || !isAlias {
+			members = append(members, m)
+			continue
+		}
+		of := membersOf(m, aliases, depth+1)
+		if of == nil {
+			return nil
+		}
+		members = append(members, of...)
+	}
+	return members
 }
 
 // planForeign plans what becomes of the lines of somebody else's.
@@ -182,7 +224,7 @@ func (k *Kind) planOwn(p *plan) {
 			continue
 		}
 		for _, line := range sudotext.Parse([]byte(dropin.Spec.Content)) {
-			if r, offends := p.rewrite(line, name, name > denialPath, inDir); offends && r.mark != weak && r.mark != refuses {
+			if r, offends := p.rewrite(line, name, name > denialPath, inDir); offends && r.grants() {
 				p.stuck = append(p.stuck, fmt.Sprintf("the policy's own %s grants something to somebody whom [sudo] allow does not name, in line %d: say in [sudo.commands] what they may run",
 					dropin.ID, line.First))
 			}
@@ -200,7 +242,7 @@ func (k *Kind) planFile(p *plan, name string, rewrites []rewrite) error {
 		return nil // planOwn judges what the policy wants there, and its own kind sees to the rest
 	}
 	for _, r := range rewrites {
-		e.takesAway = e.takesAway || (r.mark != weak && r.mark != refuses)
+		e.takesAway = e.takesAway || r.grants()
 		e.lifts = e.lifts || strings.Contains(r.line.Rest, "!")
 		e.diff = append(e.diff, converge.Difference{Aspect: fmt.Sprintf("%s:%d", name, r.line.First), Want: r.keep, Got: r.line.Text})
 	}
@@ -217,8 +259,8 @@ func (k *Kind) editOf(name string) (edit, error) {
 	}
 	content, err := sudoers.ReadFile(k.system.FS, name)
 	e := edit{path: name, content: content, attr: info.Attr, link: info.Type == fs.ModeSymlink}
-	if e.link || name != sudoers.Main {
-		e.attr = sudoersAttr() // visudo minds other modes, and sudo before 1.9 some of them
+	if e.link { // whose mode says nothing
+		e.attr = sudoersAttr()
 	}
 	return e, err
 }
@@ -249,10 +291,35 @@ func Owns(name string) bool {
 	return name == grantsPath || name == denialPath || name == system.Spare(sudoers.Dir)
 }
 
+// Marked are the files of /etc/sudoers.d, of those that sudo reads, in which the agent has made
+// comments of lines of somebody else's.
+func Marked(files system.FS) (marked []string, err error) {
+	entries, err := files.Entries(sudoers.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	for _, base := range sortedKeys(entries) {
+		name := path.Join(sudoers.Dir, base)
+		if Owns(name) || sudoers.Skipped(base) || !entries[base].IsRegular() {
+			continue
+		}
+		content, failed := files.ReadFile(name)
+		err = errors.Join(err, failed)
+		if !bytes.Equal(content, Revert(content)) {
+			marked = append(marked, name)
+		}
+	}
+	return marked, err
+}
+
 // Revert takes the agent's marks off a file again: each line that it has made a comment
 // of counts again, and what was kept of one goes, unless somebody has changed it since.
 func Revert(content []byte) []byte {
 	var out bytes.Buffer
+	aliases := map[string][]sudotext.Subject{}
+	for _, line := range sudotext.Parse(content) {
+		maps.Copy(aliases, line.Aliases)
+	}
 	lines := slices.Collect(bytes.Lines(content))
 	for i := 0; i < len(lines); i++ {
 		marked := markOf(lines[i])
@@ -264,16 +331,16 @@ func Revert(content []byte) []byte {
 		var original bytes.Buffer
 		for ; i < len(lines) && bytes.HasPrefix(lines[i], []byte(marked)); i++ {
 			original.Write(bytes.TrimPrefix(lines[i], []byte(marked)))
-			if marked == partly && !goesOn(lines[i]) {
+			if keepsNext(marked) && !goesOn(lines[i]) {
 				i++
 				break
 			}
 		}
 		switch {
-		case marked != partly:
+		case !keepsNext(marked):
 			out.Write(original.Bytes())
 			i--
-		case i < len(lines) && isPartOf(lines[i], original.Bytes()):
+		case i < len(lines) && isPartOf(lines[i], original.Bytes(), aliases):
 			out.Write(original.Bytes())
 		default: // somebody has changed what was kept
 			out.Write(bytes.Join(lines[first:i], nil))
@@ -287,7 +354,7 @@ func Revert(content []byte) []byte {
 func goesOn(line []byte) bool { return bytes.HasSuffix(bytes.TrimRight(line, "\r\n"), []byte(`\`)) }
 
 func markOf(line []byte) string {
-	for _, m := range []string{mark, partly, weak, refuses, broken, brokenFile} {
+	for _, m := range []string{mark, partly, weak, refuses, faulty, broken, brokenFile} {
 		if bytes.HasPrefix(line, []byte(m)) {
 			return m
 		}
@@ -295,11 +362,29 @@ func markOf(line []byte) string {
 	return ""
 }
 
-// isPartOf says whether a line is a grant to some of those of another, of the same.
-func isPartOf(line, whole []byte) bool {
+// keepsNext says whether what is kept of a line with a mark stands below it.
+func keepsNext(marked string) bool { return marked == partly || marked == faulty }
+
+// isPartOf says whether a line is a grant to some of those of another, of the same, or
+// sets some of what another one does.
+func isPartOf(line, whole []byte, aliases map[string][]sudotext.Subject) bool {
 	part, of := sudotext.Parse(line), sudotext.Parse(whole)
-	if len(part) != 1 || len(of) != 1 || part[0].Sort != sudotext.Grant || part[0].Rest != of[0].Rest {
+	if len(part) != 1 || len(of) != 1 || part[0].Sort != of[0].Sort {
 		return false
 	}
-	return !slices.ContainsFunc(part[0].Users, func(s sudotext.Subject) bool { return !slices.Contains(of[0].Users, s) })
+	switch part[0].Sort {
+	case sudotext.Grant:
+		users := slices.Clone(of[0].Users)
+		for _, s := range of[0].Users {
+			users = append(users, membersOf(s, aliases, 0)...)
+		}
+		return part[0].Rest == of[0].Rest && isAmong(part[0].Users, users)
+	case sudotext.DefaultsLine:
+		return part[0].Defaults.Scope == of[0].Defaults.Scope && isAmong(part[0].Defaults.Settings, of[0].Defaults.Settings)
+	}
+	return false
+}
+
+func isAmong[T comparable](some, all []T) bool {
+	return !slices.ContainsFunc(some, func(one T) bool { return !slices.Contains(all, one) })
 }

@@ -107,7 +107,14 @@ func (g gated) Run(ctx context.Context, c system.Command) (system.Output, error)
 // every moment if they could before, nobody has a right left that is called in line, and the
 // next pass ends where one without a fault does.
 func TestInNoTreeDoesAFaultTakeTheLastAdministratorOrLeaveARightThatIsCalledInLine(t *testing.T) {
+	// In the first of these a line of an administrator's denied them all but one command, and what
+	// let them in all the same, behind the include, went before it.
+	seeds := []uint64{981}
 	for seed := *firstTree; seed < *firstTree+uint64(*trees); seed++ {
+		seeds = append(seeds, seed)
+	}
+	slices.Sort(seeds)
+	for _, seed := range slices.Compact(seeds) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Parallel()
 			walkGrove(t, seed)

@@ -41,22 +41,32 @@ func newJudge(ctx context.Context, s *system.System, allow []string, aliases map
 	return j
 }
 
+// maxAliases is how deep aliases of aliases are followed; of a deeper one nobody is allowed.
+const maxAliases = 16
+
 // allowsAll says whether every subject that a list lets in is allowed. One that
-// it shuts out lets nobody in.
+// it shuts out lets nobody in, unless it is an alias that shuts somebody out itself: whoever is
+// shut out twice is in.
 func (j *judge) allowsAll(subjects []sudotext.Subject) bool {
 	return j.allows(subjects, 0)
 }
 
 func (j *judge) allows(subjects []sudotext.Subject, depth int) bool {
-	return depth < 16 && !slices.ContainsFunc(subjects, func(s sudotext.Subject) bool {
-		return !s.Negated && !j.allowsOne(s, depth)
+	return depth < maxAliases && !slices.ContainsFunc(subjects, func(s sudotext.Subject) bool {
+		if s.Negated {
+			return s.ShutsOut(j.aliases)
+		}
+		return !j.allowsOne(s, depth)
 	})
 }
 
-// meets says whether a list surely has one of the allowed in it.
+// meets says whether a list surely has one of the allowed in it, or may for all that can be told.
 func (j *judge) meets(subjects []sudotext.Subject) bool {
 	return slices.ContainsFunc(subjects, func(s sudotext.Subject) bool {
-		return !s.Negated && (s.Form == sudotext.All || j.allowsOne(s, 0))
+		if s.Negated {
+			return s.ShutsOut(j.aliases)
+		}
+		return s.Form == sudotext.All || j.allowsOne(s, 0) || slices.ContainsFunc(membersOf(s, j.aliases, 0), func(m sudotext.Subject) bool { return m.Form == sudotext.All || j.allowsOne(m, 0) })
 	})
 }
 

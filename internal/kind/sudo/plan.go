@@ -75,6 +75,8 @@ type edit struct {
 	takesAway bool
 	// lifts is true when a line that goes denies something too, perhaps to an administrator.
 	lifts bool
+	// frees is true when that has been found to be so, and what else goes may be what has let them in all the same.
+	frees bool
 	aside bool // it was set aside for want of room, and its name is free
 	diff  []converge.Difference
 }
@@ -83,6 +85,7 @@ type edit struct {
 type plan struct {
 	tree        *sudoers.Tree // as it is
 	judge       *judge
+	commands    map[string]string // aliases of commands
 	concessions []concession
 	listed      map[string][]sudoers.Entry // how sudo lists some of them
 	noRoom      bool                       // none is kept for when the disk is full
@@ -99,14 +102,16 @@ type plan struct {
 
 // steps are all edits, in an order in which somebody can administer at every moment who could
 // before: those who are or were allowed keep a grant until those who are now are exempt from the
-// denial, and what denies them something goes before that.
+// denial, and what denies them something goes before that, and before what may let them in in spite of it.
 func (p *plan) steps() (edits []edit) {
 	if p.interim != nil {
 		edits = append(edits, edit{path: grantsPath, content: p.interim, attr: sudoersAttr()})
 	}
-	for _, e := range p.foreign {
-		if e.lifts {
-			edits = append(edits, e)
+	for _, frees := range []bool{true, false} {
+		for _, e := range p.foreign {
+			if e.lifts && e.frees == frees {
+				edits = append(edits, e)
+			}
 		}
 	}
 	if p.denial != nil {
@@ -166,7 +171,7 @@ func (k *Kind) plan(ctx context.Context, want policy.Sudo) (*plan, error) {
 		return nil, fmt.Errorf("cannot tell who may use sudo: %w", err)
 	}
 	k.sees(tree.Places)
-	p := &plan{tree: tree, judge: newJudge(ctx, k.directory, allow, tree.Aliases()), concessions: concessions, listed: map[string][]sudoers.Entry{}}
+	p := &plan{tree: tree, judge: newJudge(ctx, k.directory, allow, tree.Aliases()), commands: tree.CommandAliases(), concessions: concessions, listed: map[string][]sudoers.Entry{}}
 	if !sudoers.Trusted(k.system.FS, sudoers.Main) {
 		p.dead = fmt.Sprintf("sudo works for nobody: others than root could write %s; give it to root with mode 0440", sudoers.Main)
 	}
@@ -196,10 +201,8 @@ func (p *plan) cures() (cures []string) {
 		if path.Dir(line.File) == sudoers.Dir {
 			continue
 		}
-		for _, cure := range slices.Concat(line.Weakens(p.judge.allowsAll), line.Hinders(p.judge.meets)) {
-			if cure == "" {
-				continue // what sudo says of everybody tells of it
-			}
+		// What cannot be undone is told of by what sudo says of everybody.
+		for _, cure := range sudotext.Cures(slices.Concat(line.Weakens(p.judge.allowsAll), line.Hinders(p.judge.meets, p.commands))) {
 			cure = "Defaults" + line.Defaults.Scope + " " + cure
 			if !slices.Contains(cures, cure) {
 				cures = append(cures, cure)
@@ -217,7 +220,7 @@ func grantedByMain(tree *sudoers.Tree, subject string) bool {
 		switch {
 		case line.Sort == sudotext.IncludeDir:
 			return granted // what follows does not survive the denial, or is not before it
-		case line.Sort == sudotext.Unclear, line.DeniesMany():
+		case line.Sort == sudotext.Unclear, strings.Contains(line.Rest, "!") && (!line.OnlyDenies(tree.CommandAliases()) || line.DeniesMany()):
 			granted = false // perhaps
 		case line.File == sudoers.Main && line.Sort == sudotext.Grant && len(line.Users) == 1 &&
 			names(line.Users[0], subject) && grantsAll(line.Rest):
