@@ -215,9 +215,8 @@ func (d *daemon) enterSafeMode(serial int64) {
 	d.Log.Error(d.status.SafeMode)
 }
 
-// enabled are the kinds as they may be walked: in safe mode all but sudo are left
-// alone. Sudo locks down, and is the one kind whose own rules see to it that nobody
-// who may administer the machine is locked out.
+// enabled are the kinds as they may be walked: in safe mode most are left
+// alone.
 func (d *daemon) enabled(p *policy.Policy, kinds []converge.Kind) []converge.Kind {
 	safe := d.crashes.safe()
 	if safe == nil {
@@ -225,7 +224,7 @@ func (d *daemon) enabled(p *policy.Policy, kinds []converge.Kind) []converge.Kin
 	}
 	kept := slices.Clone(kinds)
 	for i, kind := range kept {
-		if kind.Name() != "sudo" {
+		if !inSafeMode(kind.Name()) {
 			kept[i] = suspended{kind.Name(), p, safe.in(system.Here(d.System.Clock).Location())}
 		}
 	}

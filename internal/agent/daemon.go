@@ -245,19 +245,21 @@ func (d *daemon) hold(p *policy.Policy, refused []public.Line) {
 	d.mu.Unlock()
 	debug.SetGCPercent(growth(len(p.Resources)))
 
-	through := machine.withHeartbeat(&d.quick.heartbeat)
-	quick := d.enabled(p, append(through.quick(p), through.last(p)...))
-	slow := d.enabled(p, machine.withHeartbeat(&d.slow.heartbeat).slow(p))
-	checks := d.enabled(p, machine.withHeartbeat(&d.checks.heartbeat).checks(p))
-	d.reportUnassigned(slices.Concat(quick, slow, checks))
-	if d.watcher != nil {
-		d.watcher.Follow(slices.Concat(quick, slow, checks), LocalDir, d.configFile)
+	given := make([][]converge.Kind, len(d.workers()))
+	for i, w := range d.workers() {
+		given[i] = d.enabled(p, machine.withHeartbeat(&w.heartbeat).kindsOf(p, func(k kind) bool { return k.worker == workerOf(i) }))
 	}
-	engine := d.engine(p, quick)
-	engine.CheckTimeout, engine.HangEnded = d.timeouts.check, d.quick.mark
-	d.quick.assign(engine, quick)
-	d.slow.assign(d.engine(p, slow), slow) // what takes it long may take it long
-	d.checks.assign(d.engine(p, checks), checks)
+	d.reportUnassigned(slices.Concat(given...))
+	if d.watcher != nil {
+		d.watcher.Follow(slices.Concat(given...), LocalDir, d.configFile)
+	}
+	for i, w := range d.workers() {
+		engine := d.engineOf(p, given[i])
+		if workerOf(i) == quick { // what takes the others long may take them long
+			engine.CheckTimeout, engine.HangEnded = d.timeouts.check, w.mark
+		}
+		w.assign(engine, given[i])
+	}
 	d.publish()
 }
 

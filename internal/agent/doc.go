@@ -7,7 +7,7 @@
 //	converge    all kinds, to the policy just fetched
 //	keep        at once when something changes, and in full from time to time
 //
-// Two workers share the machine: one for the kinds that are quick, one for
+// Three workers share the machine: one for the kinds that are quick, one for the checks of the policy's own, one for
 // packages, so that a long download never holds up the mending of a sudoers file.
 //
 // It may hang, die and be told to stop at any moment, and is in nobody's way then. The

@@ -31,7 +31,7 @@ func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, e
 	d.status.PolicySince, d.ownProblems = known.Since, known.Refused
 	d.enterSafeMode(p.Serial)
 	d.publish() // the report of an earlier life says nothing about this one
-	engine := d.engine(p, d.enabled(p, d.withHeartbeat(&d.quick.heartbeat).quick(p)))
+	engine := d.engineOf(p, d.enabled(p, d.withHeartbeat(&d.quick.heartbeat).kindsOf(p, func(k kind) bool { return k.worker == quick && k.stage >= lockDown })))
 	engine.CheckTimeout, engine.Hangs = min(checkPatience, d.timeouts.check), &d.quick.hangs
 	ended := make(chan converge.Result, 1)
 	stopped := make(chan struct{})
@@ -77,9 +77,9 @@ func (d *daemon) lockedDownWith(result converge.Result) {
 	d.Log.Info("locked down", "policy", d.policy.Digest(), "took", result.Took)
 }
 
-// engine is one for kinds of a policy.
-func (d *daemon) engine(p *policy.Policy, kinds []converge.Kind) *converge.Engine {
-	engine := d.remembered(converge.New(p, kinds, d.Ledger, d.System.Clock, d.Log.With("policy", p.Digest())), p)
+// engineOf is an engine that is told who else changes what is contested.
+func (d *daemon) engineOf(p *policy.Policy, kinds []converge.Kind) *converge.Engine {
+	engine := d.engine(p, kinds, d.Log.With("policy", p.Digest()))
 	engine.Writer = d.writers.writer
 	return engine
 }

@@ -13,15 +13,6 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/history"
-	"github.com/soe-agent/soe-agent/internal/kind/account"
-	"github.com/soe-agent/soe-agent/internal/kind/check"
-	"github.com/soe-agent/soe-agent/internal/kind/dconf"
-	"github.com/soe-agent/soe-agent/internal/kind/dropin"
-	"github.com/soe-agent/soe-agent/internal/kind/host"
-	"github.com/soe-agent/soe-agent/internal/kind/packages"
-	"github.com/soe-agent/soe-agent/internal/kind/pcoip"
-	"github.com/soe-agent/soe-agent/internal/kind/service"
-	"github.com/soe-agent/soe-agent/internal/kind/sudo"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -103,45 +94,16 @@ func empty(files system.FS, dir, but string) error {
 	return errors.Join(errs...)
 }
 
-// quick, slow, last and checks are all kinds. A slow kind may take minutes, and so may
-// a check.
-func (m *Machine) quick(p *policy.Policy) []converge.Kind {
-	s, l, window := m.System, m.Ledger, m.Schedule.Window
-	return []converge.Kind{
-		host.New(p, s),
-		account.NewGroups(p, s, l),
-		account.NewUsers(p, s, l),
-		sudo.New(p, s),
-		dropin.New(p, s, l, window),
-		pcoip.New(p, s, l, window),
-		dconf.New(p, s, l),
-	}
-}
-
-func (m *Machine) slow(p *policy.Policy) []converge.Kind {
-	patience := m.Schedule.LockTimeout.Duration
-	return []converge.Kind{
-		packages.NewRepositories(p, m.System, m.Ledger, patience),
-		packages.New(p, m.System, m.Ledger, patience, m.Schedule.Window),
-		packages.NewPatches(p, m.System, m.Ledger, patience, m.Schedule.Window),
-	}
-}
-
-func (m *Machine) last(p *policy.Policy) []converge.Kind {
-	return []converge.Kind{
-		service.New(p, m.System, m.Schedule.Window),
-	}
-}
-
-func (m *Machine) checks(p *policy.Policy) []converge.Kind {
-	return []converge.Kind{check.New(p, m.System)}
-}
-
-// Engine returns one engine for all kinds, in the order in which they are
-// repaired: lock down first, slow things last.
+// Engine returns one engine for all kinds.
 func (m *Machine) Engine(p *policy.Policy) *converge.Engine {
-	kinds := slices.Concat(m.quick(p), m.slow(p), m.last(p), m.checks(p))
-	return m.remembered(converge.New(p, kinds, m.Ledger, m.System.Clock, m.Log), p)
+	return m.engine(p, m.kindsOf(p, func(kind) bool { return true }), m.Log)
+}
+
+// engine is one for kinds of a policy.
+func (m *Machine) engine(p *policy.Policy, kinds []converge.Kind, log *slog.Logger) *converge.Engine {
+	engine := converge.New(p, kinds, m.Ledger, m.System.Clock, log)
+	engine.Affects = affects
+	return m.remembered(engine, p)
 }
 
 // remembered has what an engine changes written into the history.

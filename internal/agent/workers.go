@@ -7,8 +7,10 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 )
 
-// workers are all that walk. None waits for another.
-func (d *daemon) workers() []*worker { return []*worker{d.quick, d.slow, d.checks} }
+// workers are all that walk, by workerOf. None waits for another.
+func (d *daemon) workers() []*worker {
+	return []*worker{quick: d.quick, slow: d.slow, checks: d.checks}
+}
 
 // inPass are the kinds of all walks under way.
 func (d *daemon) inPass() (kinds []string) {
@@ -50,9 +52,12 @@ func (d *daemon) repairing() (drifted []converge.Resource) {
 // passEnded is told by the workers of each walk.
 func (d *daemon) passEnded(w *worker, result converge.Result) {
 	known := d.record(result)
-	if w == d.slow && result.Rounds > 0 {
-		d.quick.markAll() // packages bring units, schemas, sudoers files and users of their own
-		d.checks.markAll()
+	if others := d.workers(); result.Rounds > 0 && workerOf(slices.Index(others, w)).changesAll() {
+		for _, other := range others {
+			if other != w {
+				other.markAll()
+			}
+		}
 	}
 	if known {
 		d.schedulePasses(w, result)

@@ -219,15 +219,31 @@ func TestWhatHangsUnderOnePolicyIsNotBegunAgainUnderTheNext(t *testing.T) {
 	})
 }
 
-// A check of the policy's own may take as long as it likes.
-func TestChecksAreWalkedByAWorkerOfTheirOwn(t *testing.T) {
+// All that is said of kinds is said in one list; the policy's is the other one there is.
+func TestTheListOfKindsIsThatOfThePolicy(t *testing.T) {
 	m, p := newTestDaemon(t, t.TempDir(), "1.0").Machine, &policy.Policy{}
-	for _, kind := range slices.Concat(m.quick(p), m.last(p), m.slow(p)) {
-		if kind.Name() == (policy.Check{}).Kind() {
-			t.Error("checks are walked with others")
+	var names []string
+	for _, k := range kinds() {
+		names = append(names, k.name)
+		if name := k.open(m, p).Name(); name != k.name {
+			t.Errorf("what is listed as %s calls itself %s", k.name, name)
+		}
+		for _, other := range k.affects {
+			if !slices.Contains(policy.Kinds(), other) {
+				t.Errorf("%s affects %s, which is no kind", k.name, other)
+			}
 		}
 	}
-	if kinds := m.checks(p); len(kinds) != 1 || kinds[0].Name() != (policy.Check{}).Kind() {
-		t.Errorf("the kinds are %v", kinds)
+	if !slices.Equal(names, policy.Kinds()) {
+		t.Errorf("the kinds are %v, and %v of the policy", names, policy.Kinds())
+	}
+}
+
+// A check of the policy's own may take as long as it likes.
+func TestChecksAreWalkedByAWorkerOfTheirOwn(t *testing.T) {
+	for _, k := range kinds() {
+		if alone := k.name == (policy.Check{}).Kind(); alone != (k.worker == checks) {
+			t.Errorf("%s is walked by worker %d", k.name, k.worker)
+		}
 	}
 }

@@ -21,6 +21,7 @@ type writerMonitor struct {
 
 	mu     sync.Mutex
 	places map[policy.ID][]converge.Watch // where the resources that are fought over change
+	files  map[policy.ID]string           // those of them that are a file
 	dirs   []string                       // that are followed
 	cancel context.CancelFunc             // ends that; nil when nothing is followed
 	byName map[string]system.Writer       // who was seen last, by file
@@ -37,19 +38,23 @@ func (w *writerMonitor) follow(kinds []converge.Kind) {
 	fought := w.machine.Ledger.Contested(w.machine.System.Clock.Now())
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	places := map[policy.ID][]converge.Watch{}
+	places, files := map[policy.ID][]converge.Watch{}, map[policy.ID]string{}
 	var dirs []string
 	for _, id := range fought {
 		if i := slices.IndexFunc(kinds, func(k converge.Kind) bool { return k.Name() == id.Kind() }); i >= 0 {
-			places[id] = whereOf(id, kinds[i])
-		} else {
-			places[id] = w.places[id] // another worker's
+			if files[id] = fileOf(id, kinds[i]); files[id] != "" {
+				places[id] = []converge.Watch{{Dir: path.Dir(files[id]), Names: []string{path.Base(files[id])}}}
+			} else {
+				places[id] = whereOf(kinds[i])
+			}
+		} else { // another worker's
+			places[id], files[id] = w.places[id], w.files[id]
 		}
 		for _, place := range places[id] {
 			dirs = append(dirs, place.Dir)
 		}
 	}
-	w.places = places
+	w.places, w.files = places, files
 	w.askOwners()
 	slices.Sort(dirs)
 	dirs = slices.Compact(dirs)
@@ -80,20 +85,24 @@ func (w *writerMonitor) follow(kinds []converge.Kind) {
 func (w *writerMonitor) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.places = nil
+	w.places, w.files = nil, nil
 	if w.cancel != nil {
 		w.cancel()
 		w.cancel = nil
 	}
 }
 
-// whereOf are the directories in which a resource changes. A drop-in is one file.
-// Where a kind cares for all of /etc, anybody may have been there for anything.
-func whereOf(id policy.ID, kind converge.Kind) []converge.Watch {
-	if id.Kind() == (policy.Dropin{}).Kind() {
-		file := "/" + id.Name()
-		return []converge.Watch{{Dir: path.Dir(file), Names: []string{path.Base(file)}}}
+// fileOf is the file that a resource is, or "".
+func fileOf(id policy.ID, kind converge.Kind) string {
+	if filed, is := kind.(converge.Filed); is {
+		return filed.File(id)
 	}
+	return ""
+}
+
+// whereOf are the directories in which resources of a kind change. Where it cares for all
+// of /etc, anybody may have been there for anything.
+func whereOf(kind converge.Kind) []converge.Watch {
 	watcher, ok := kind.(converge.Watcher)
 	if !ok {
 		return nil
@@ -120,7 +129,7 @@ func (w *writerMonitor) askInTurn() {
 	defer w.mu.Unlock()
 	defer func() { w.asking = false }()
 	for {
-		id, there := w.unasked()
+		id, file, there := w.unasked()
 		if !there {
 			return
 		}
@@ -129,7 +138,7 @@ func (w *writerMonitor) askInTurn() {
 		}
 		w.owners[id] = ""
 		w.mu.Unlock()
-		owner := w.owner("/" + id.Name())
+		owner := w.owner(file)
 		w.mu.Lock()
 		if _, fought := w.owners[id]; fought {
 			w.owners[id] = owner
@@ -138,13 +147,13 @@ func (w *writerMonitor) askInTurn() {
 }
 
 // unasked is a file that is fought over and for which rpm was not asked.
-func (w *writerMonitor) unasked() (id policy.ID, there bool) {
-	for id := range w.places {
-		if _, asked := w.owners[id]; !asked && id.Kind() == (policy.Dropin{}).Kind() {
-			return id, true
+func (w *writerMonitor) unasked() (id policy.ID, file string, there bool) {
+	for id, file := range w.files {
+		if _, asked := w.owners[id]; !asked && file != "" {
+			return id, file, true
 		}
 	}
-	return "", false
+	return "", "", false
 }
 
 // owner is the package that a file is of; "" when it is none's, or cannot be told.

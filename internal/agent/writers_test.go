@@ -36,9 +36,10 @@ func (r *slowRPM) Run(context.Context, system.Command) (system.Output, error) {
 func TestHoweverManyFilesAreFoughtOverRpmIsAskedForOneAfterTheOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rpm := &slowRPM{}
-		w := &writerMonitor{machine: &Machine{System: &system.System{Runner: rpm}}, places: map[policy.ID][]converge.Watch{"sudo/x": nil}}
+		w := &writerMonitor{machine: &Machine{System: &system.System{Runner: rpm}}, places: map[policy.ID][]converge.Watch{"sudo/x": nil}, files: map[policy.ID]string{"sudo/x": ""}}
 		for i := range 300 {
-			w.places[policy.ID(fmt.Sprintf("dropin/etc/x.d/%d", i))] = nil
+			file := fmt.Sprintf("/etc/x.d/%d", i)
+			w.places[policy.ID("dropin"+file)], w.files[policy.ID("dropin"+file)] = nil, file
 		}
 		for range 3 { // each walk begins anew
 			w.mu.Lock()

@@ -30,6 +30,9 @@ type Engine struct {
 
 	secrets Secrets
 
+	// Affects, if set, names the kinds that may be out of line once something of a kind was
+	// repaired: they are looked at again with it.
+	Affects func(kind string) []string
 	// BeforeCheck, if set, is called before each look with the kinds that are about to be
 	// looked at: whatever has changed until it returns, the look sees.
 	BeforeCheck func(ctx context.Context, kinds []string)

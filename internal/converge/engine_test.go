@@ -147,7 +147,13 @@ func files(t *testing.T, root string, gate system.Gate, keeper system.BackupStor
 }
 
 func (m *machine) engine(p *policy.Policy, kinds ...converge.Kind) *converge.Engine {
-	return converge.New(p, kinds, m.ledger, m.clock, slog.New(slog.NewTextHandler(&m.log, nil)))
+	engine := converge.New(p, kinds, m.ledger, m.clock, slog.New(slog.NewTextHandler(&m.log, nil)))
+	engine.Affects = func(kind string) []string {
+		return map[string][]string{
+			"group": {"user"}, "user": {"group"}, "repository": {"package", "patch"}, "package": policy.Kinds(), "patch": policy.Kinds(),
+		}[kind]
+	}
+	return engine
 }
 
 func states(result converge.Result) map[policy.ID]converge.State {

@@ -111,16 +111,18 @@ func (p *pass) affected(touched []Kind) []Kind {
 	names := map[string]bool{}
 	for _, kind := range touched {
 		names[kind.Name()] = true
-	}
-	switch {
-	case names["package"] || names["patch"]:
-		return p.kinds // packages bring sudoers files, schemas, users and units of their own
-	case names["repository"]: // it tells of packages
-		names["package"], names["patch"] = true, true
-	case names["group"] || names["user"]: // userdel(8) removes a group, groupmod(8) changes accounts
-		names["group"], names["user"] = true, true
+		for _, other := range p.affects(kind.Name()) {
+			names[other] = true
+		}
 	}
 	return slices.DeleteFunc(slices.Clone(p.kinds), func(k Kind) bool { return !names[k.Name()] })
+}
+
+func (p *pass) affects(kind string) []string {
+	if p.Affects == nil {
+		return nil
+	}
+	return p.Affects(kind)
 }
 
 // mend calls a kind's Repair, as look does its Check.

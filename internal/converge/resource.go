@@ -46,6 +46,12 @@ type Observer interface{ Unanswered() []error }
 // resources drift.
 type Watcher interface{ Watches() []Watch }
 
+// Filed is implemented by a Kind of whose resources each is one file.
+type Filed interface {
+	// File is the name of that.
+	File(id policy.ID) string
+}
+
 // Explorer is implemented by a Watcher whose Check finds out what else is to be watched:
 // Watches is asked for again after each.
 type Explorer interface {

@@ -51,6 +51,9 @@ func New(p *policy.Policy, s *system.System, l *converge.Ledger, window schedule
 // Name implements converge.Kind.
 func (k *Kind) Name() string { return policy.Dropin{}.Kind() }
 
+// File implements converge.Filed.
+func (k *Kind) File(id policy.ID) string { return "/" + id.Name() }
+
 // Watches implements converge.Watcher: the directories of the files, as far as they are there, and
 // what decides whether they are read.
 func (k *Kind) Watches() []converge.Watch {

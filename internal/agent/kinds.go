@@ -1,0 +1,108 @@
+package agent
+
+import (
+	"slices"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/account"
+	"github.com/soe-agent/soe-agent/internal/kind/check"
+	"github.com/soe-agent/soe-agent/internal/kind/dconf"
+	"github.com/soe-agent/soe-agent/internal/kind/dropin"
+	"github.com/soe-agent/soe-agent/internal/kind/host"
+	"github.com/soe-agent/soe-agent/internal/kind/packages"
+	"github.com/soe-agent/soe-agent/internal/kind/pcoip"
+	"github.com/soe-agent/soe-agent/internal/kind/service"
+	"github.com/soe-agent/soe-agent/internal/kind/sudo"
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+// A kind is one kind of resources, and how the agent goes about it.
+type kind struct {
+	name    string // as in the IDs of its resources
+	open    func(m *Machine, p *policy.Policy) converge.Kind
+	worker  workerOf
+	stage   stage
+	affects []string // the kinds that may be out of line once it has repaired something
+}
+
+// workerOf says which worker walks a kind.
+type workerOf int
+
+const (
+	quick  workerOf = iota // what takes a moment
+	slow                   // what may take minutes
+	checks                 // the policy's own commands, of which nobody knows how long they take
+)
+
+// A stage says from when on a kind is kept.
+type stage int
+
+const (
+	lockedDown stage = iota // once the machine is locked down
+	lockDown                // from the beginning, which is before the desktop is up: it needs no network
+	always                  // from the beginning, and in safe mode, in which all else is left alone
+)
+
+// kinds are all kinds, in the order in which they are repaired: lock down first, slow things last.
+// It is the one list of them: the workers, the engine and what is looked at again go by it.
+func kinds() []kind {
+	nothing, everything := []string{}, policy.Kinds()
+	return []kind{
+		{"system", func(m *Machine, p *policy.Policy) converge.Kind { return host.New(p, m.System) }, quick, lockDown, nothing},
+		// userdel(8) removes a group, groupmod(8) changes accounts.
+		{"group", func(m *Machine, p *policy.Policy) converge.Kind { return account.NewGroups(p, m.System, m.Ledger) }, quick, lockDown, []string{"user"}},
+		{"user", func(m *Machine, p *policy.Policy) converge.Kind { return account.NewUsers(p, m.System, m.Ledger) }, quick, lockDown, []string{"group"}},
+		// Its own rules see to it that nobody who may administer the machine is locked out.
+		{"sudo", func(m *Machine, p *policy.Policy) converge.Kind { return sudo.New(p, m.System) }, quick, always, nothing},
+		{"dropin", func(m *Machine, p *policy.Policy) converge.Kind {
+			return dropin.New(p, m.System, m.Ledger, m.Schedule.Window)
+		}, quick, lockDown, nothing},
+		{"pcoip", func(m *Machine, p *policy.Policy) converge.Kind {
+			return pcoip.New(p, m.System, m.Ledger, m.Schedule.Window)
+		}, quick, lockDown, nothing},
+		{"dconf", func(m *Machine, p *policy.Policy) converge.Kind { return dconf.New(p, m.System, m.Ledger) }, quick, lockDown, nothing},
+		// It tells of packages.
+		{"repository", func(m *Machine, p *policy.Policy) converge.Kind {
+			return packages.NewRepositories(p, m.System, m.Ledger, m.Schedule.LockTimeout.Duration)
+		}, slow, lockedDown, []string{"package", "patch"}},
+		// Packages bring sudoers files, schemas, users and units of their own.
+		{"package", func(m *Machine, p *policy.Policy) converge.Kind {
+			return packages.New(p, m.System, m.Ledger, m.Schedule.LockTimeout.Duration, m.Schedule.Window)
+		}, slow, lockedDown, everything},
+		{"patch", func(m *Machine, p *policy.Policy) converge.Kind {
+			return packages.NewPatches(p, m.System, m.Ledger, m.Schedule.LockTimeout.Duration, m.Schedule.Window)
+		}, slow, lockedDown, everything},
+		{"service", func(m *Machine, p *policy.Policy) converge.Kind { return service.New(p, m.System, m.Schedule.Window) }, quick, lockedDown, nothing},
+		{"check", func(m *Machine, p *policy.Policy) converge.Kind { return check.New(p, m.System) }, checks, lockedDown, nothing},
+	}
+}
+
+// kindsOf opens the kinds of a policy that are of interest.
+func (m *Machine) kindsOf(p *policy.Policy, of func(kind) bool) (opened []converge.Kind) {
+	for _, k := range kinds() {
+		if of(k) {
+			opened = append(opened, k.open(m, p))
+		}
+	}
+	return opened
+}
+
+// affects are the kinds that may be out of line once something of a kind was repaired.
+func affects(name string) []string {
+	for _, k := range kinds() {
+		if k.name == name {
+			return k.affects
+		}
+	}
+	return nil
+}
+
+// changesAll says whether what a worker repairs may bring anything out of line.
+func (w workerOf) changesAll() bool {
+	return slices.ContainsFunc(kinds(), func(k kind) bool { return k.worker == w && len(k.affects) == len(policy.Kinds()) })
+}
+
+// inSafeMode says whether a kind is kept in safe mode.
+func inSafeMode(name string) bool {
+	return slices.ContainsFunc(kinds(), func(k kind) bool { return k.name == name && k.stage == always })
+}
