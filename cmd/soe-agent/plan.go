@@ -126,14 +126,14 @@ func (a *app) applyHere(ctx context.Context, dirs, only []string) error {
 		return err
 	}
 	if err := w.Keep(); err != nil {
-		slog.Warn("the policy is not kept: without AWS the next walk goes by an older one", "err", err)
+		slog.Warn("cannot keep the policy on disk; without AWS the next pass enforces an older one", "err", err)
 	}
 	r, err := w.walk(ctx, (*converge.Engine).Pass, only)
 	if err != nil {
 		return err
 	}
 	if err := w.machine.SaveReport(r); err != nil {
-		slog.Warn("the report is not kept", "err", err)
+		slog.Warn("cannot write the report", "err", err)
 	}
 	return w.instead(a.conclude(r, only, report.Report.Text))
 }
@@ -170,7 +170,7 @@ func (a *app) open(ctx context.Context, gate system.Gate, sources []policy.Sourc
 	if sources != nil {
 		w.Policy, err = w.machine.Only(ctx, config, sources)
 		if err == nil && w.Policy.Partial {
-			slog.Warn("nothing that the fragments do not name is taken away: it may be wanted for another persona", "why", strings.Join(public.Whole(w.Policy.Doubts), "; "))
+			slog.Warn("cannot decide all personas; nothing that the fragments do not name is taken away: it may be wanted for another persona", "why", strings.Join(public.Whole(w.Policy.Doubts), "; "))
 		}
 	} else {
 		w.Choice, err = w.machine.Policy(ctx, config)

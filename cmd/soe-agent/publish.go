@@ -174,7 +174,7 @@ func (a *app) publisher(ctx context.Context) (*publish.Publisher, error) {
 		return nil, fmt.Errorf("%w; set AWS_PROFILE, or AWS_ACCESS_KEY_ID and its like, or [aws.credentials] in the --config file", err)
 	}
 	retry := source.Retry{Waiting: func(err error, next time.Time) {
-		slog.Warn("waiting", "for", err, "until", next.Format(time.TimeOnly))
+		slog.Warn("cannot reach AWS; it is tried again", "for", err, "until", next.Format(time.TimeOnly))
 	}}
 	aws, err := source.Connect(config.AWS, region, provider, source.Client(), retry)
 	if err != nil {

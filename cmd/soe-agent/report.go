@@ -112,7 +112,7 @@ prints, field by field.`,
 func (a *app) reportHistory() []history.Change {
 	changes, err := a.history(history.Query{Limit: 2000})
 	if err != nil && !errors.Is(err, fs.ErrPermission) {
-		slog.Warn("the report has no timeline", "err", err)
+		slog.Warn("cannot read the history; the report has no timeline", "err", err)
 	}
 	return changes
 }

@@ -46,7 +46,7 @@ func (d *daemon) configuration() Config {
 	if err != nil {
 		problems := d.configurationRefused(err)
 		if !slices.Equal(problems, d.configProblems) {
-			d.Log.Error("the configuration is refused; the last good one stays in force", "err", err)
+			d.Log.Error("the configuration is refused; the last valid one stays in force: mend agent.toml", "err", err)
 		}
 		d.configProblems = problems
 		if !d.configured {
@@ -166,7 +166,7 @@ func (d *daemon) byLastContact() {
 	}
 	d.mu.Unlock()
 	if !stays {
-		d.Log.Info("enforcing the machine's own fragments with the policy that was published last", "policy", known.Policy.Digest(), "serial", known.Policy.Serial)
+		d.Log.Info("enforcing the machine's own fragments with the last published policy", "policy", known.Policy.Digest(), "serial", known.Policy.Serial)
 		d.enforce(known.Policy, refused)
 	}
 	if err := d.layers().KeepLocal(subject); err != nil {
@@ -207,7 +207,7 @@ func (d *daemon) ownRefused(problems []public.Line) {
 		return
 	}
 	if len(problems) > 0 {
-		d.Log.Error("the machine's own fragments are refused; what they said before stays in force, and nothing is taken away meanwhile", "problems", public.Whole(problems))
+		d.Log.Error("the machine's own fragments are refused; their last valid version stays in force, and nothing is taken away until they are mended", "problems", public.Whole(problems))
 	}
 	d.publish()
 }
@@ -228,7 +228,7 @@ func (d *daemon) byOwnLayers(ctx context.Context, config Config) {
 		return
 	}
 	if known.Damaged { // and nothing was published that could be missed
-		d.Log.Warn("what was kept of the last policy is made anew", "err", known.Refused[0].Whole)
+		d.Log.Warn("the last good policy kept on disk is damaged; it is written anew", "err", known.Refused[0].Whole)
 		known.Refused = known.Refused[1:]
 	}
 	if len(known.Refused) == 0 {
@@ -284,7 +284,7 @@ func (d *daemon) contacted(found policysync.Found) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	if len(found.Missing) == 0 && d.status.Trouble != "" {
-		d.Log.Info("the wait is over", "for", d.status.Trouble)
+		d.Log.Info("the published policy is available again", "for", d.status.Trouble)
 	}
 	if len(found.Missing) == 0 { // a value that is missing is trouble, and said by whoever looks
 		d.waiting, d.status.Trouble, d.status.NextAttempt = public.Line{}, "", time.Time{}
@@ -357,7 +357,7 @@ func (d *daemon) waits(err error, next time.Time) {
 	case news && refused:
 		d.Log.Error("the published policy is refused; the last good one stays in force", "for", trouble.Name, "err", err)
 	case news:
-		d.Log.Warn("waiting", "for", trouble.Name, "err", err)
+		d.Log.Warn("cannot get the published policy; it is tried again", "for", trouble.Name, "err", err)
 	}
 	d.publish()
 }

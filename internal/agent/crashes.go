@@ -103,12 +103,12 @@ func openCrashRecord(files system.FS, log *slog.Logger, now time.Time, version s
 		err = json.Unmarshal(content, &l.saved)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		log.Warn("cannot tell how earlier lives ended", "err", err)
+		log.Warn("cannot read life.json; earlier crashes of the agent are not counted", "err", err)
 		l.saved = crashes{}
 	}
 	boot, err := files.ReadFile("/proc/sys/kernel/random/boot_id")
 	if err != nil {
-		log.Warn("cannot tell this boot from others", "err", err)
+		log.Warn("cannot read the boot id; crashes before the last reboot may be counted", "err", err)
 	}
 	l.change(func(r *crashes) { *r = r.started(now, strings.TrimSpace(string(boot)), version) })
 	l.watchdogKinds = slices.Clone(l.saved.WatchdogKinds)
@@ -125,7 +125,7 @@ func (l *crashRecord) change(how func(*crashes)) {
 		err = l.files.WriteFile(crashFile, append(content, '\n'), system.Attr{Mode: 0o600})
 	}
 	if err != nil {
-		l.log.Error("cannot note how this life goes", "err", err)
+		l.log.Error("cannot write life.json; a crash now is not counted towards safe mode", "err", err)
 	}
 }
 
@@ -186,7 +186,7 @@ func (d *daemon) leaveSafeMode(why string) {
 	if d.crashes.safe() == nil {
 		return
 	}
-	d.Log.Warn("leaving safe mode: all of the policy is tried again", "why", why)
+	d.Log.Warn("leaving safe mode; the whole policy is enforced again", "why", why)
 	d.crashes.change(func(r *crashes) { r.Safe, r.Crashes, r.Started = nil, nil, d.System.Clock.Now() })
 	d.mu.Lock()
 	d.status.SafeMode = ""

@@ -90,7 +90,7 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	}
 	watchdog, err := notify.SdWatchdogEnabled(false)
 	if err != nil {
-		m.Log.Warn("cannot tell how often systemd wants a sign of life", "err", err)
+		m.Log.Warn("cannot read the watchdog interval from systemd; the watchdog is not answered", "err", err)
 	}
 	d := newDaemon(m, configFile, version, timeoutsOf(watchdog))
 	defer d.crashes.markHealthy()
@@ -115,7 +115,7 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	d.watcher = watch.New(m.System.FS, m.Log, d.changed)
 	d.watcher.FollowClock(m.System.Clock)
 	if err := d.watcher.MarkWith(markFile); err != nil {
-		m.Log.Warn("what is written here is looked at twice", "err", err)
+		m.Log.Warn("cannot suppress events of the agent's own writes; what it writes is checked twice", "err", err)
 	}
 	for _, w := range d.workers() {
 		w.catchUp = d.watcher.CatchUp
@@ -180,7 +180,7 @@ func (d *daemon) stop(ended <-chan struct{}) {
 		return
 	case <-timer.C:
 	}
-	d.Log.Info("stopping in the middle of what does not end at once", "kinds", d.inPass())
+	d.Log.Info("stopping although passes are still under way", "kinds", d.inPass())
 	halted := make(chan struct{})
 	go func() {
 		for _, w := range d.workers() {
@@ -290,7 +290,7 @@ func (d *daemon) changed(kind string) {
 	case watch.WatchesChanged:
 		go d.updateUnwatched()
 	case watch.Resumed:
-		d.Log.Info("the machine has slept: looking at everything again")
+		d.Log.Info("the machine has resumed from sleep; every kind is checked again")
 		d.markAll()
 		if d.bootstrapped() {
 			d.signal(d.resumed)
@@ -366,7 +366,7 @@ func (d *daemon) setDebug(on bool) {
 	if on {
 		d.Level.Set(slog.LevelDebug)
 	}
-	d.Log.Info("what is said has changed", "debug", on)
+	d.Log.Info("the log level was changed", "debug", on)
 }
 
 // zoneCheckInterval is how often it is looked whether the maintenance window is at another time
@@ -387,7 +387,7 @@ func (d *daemon) settle() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	if err := d.System.Units.Start(ctx, configuredTarget); err != nil && !errors.Is(err, system.ErrNotRunning) {
-		d.Log.Warn("cannot announce that the machine is configured", "err", err)
+		d.Log.Warn("cannot start soe-configured.target", "err", err)
 	}
 }
 
@@ -448,6 +448,6 @@ func (d *daemon) write(name string, document any) {
 		}
 	}
 	if err != nil {
-		d.Log.Error("cannot say where the machine stands", "err", err)
+		d.Log.Error("cannot write the status or report file", "err", err)
 	}
 }

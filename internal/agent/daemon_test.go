@@ -72,7 +72,7 @@ func TestTroubleWithAValueIsSaidOnceAndForAsLongAsItLasts(t *testing.T) {
 			t.Errorf("the trouble is %q", d.status.Trouble)
 		}
 	}
-	if n := strings.Count(log.String(), "msg=waiting"); n != 1 {
+	if n := strings.Count(log.String(), "cannot get the published policy; it is tried again"); n != 1 {
 		t.Errorf("it is said %d times:\n%s", n, log.String())
 	}
 	if d.contacted(policysync.Found{}); d.status.Trouble != "" || d.waiting.Whole != "" {

@@ -49,7 +49,7 @@ func (d *daemon) reportUnassigned(walked []converge.Kind) {
 		if slices.ContainsFunc(walked, func(k converge.Kind) bool { return k.Name() == kind }) {
 			continue
 		}
-		d.Log.Error("nothing looks at a kind; this is a bug of the agent", "kind", kind)
+		d.Log.Error("no worker checks a kind; this is a bug of the agent: please report it", "kind", kind)
 		for i := range d.resources[kind] {
 			r := &d.resources[kind][i]
 			r.SetUnknown("nothing in this agent looks at " + kind + ": this is a bug of the agent").ReasonIsPublic()

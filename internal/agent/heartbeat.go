@@ -217,12 +217,12 @@ func (d *daemon) alive() bool {
 	d.mu.Unlock()
 	for _, w := range d.workers() {
 		if !w.answers(d.timeouts.stuck) {
-			d.Log.Error("a worker hangs: the watchdog is left to start another agent", "kinds", w.inPass(), "busy", busy)
+			d.Log.Error("a worker hangs; the agent stops answering the watchdog, so that systemd restarts it", "kinds", w.inPass(), "busy", busy)
 			return false
 		}
 		for kind, since := range w.hanging() {
 			if time.Since(since) > d.timeouts.lost && d.crashes.mayStopWatchdog(kind) {
-				d.Log.Error("a check has not ended: the watchdog is left to start another agent, which may have more luck", "kind", kind, "since", since)
+				d.Log.Error("a check hangs; the agent stops answering the watchdog, so that systemd restarts it", "kind", kind, "since", since)
 				return false
 			}
 		}

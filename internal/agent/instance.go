@@ -37,7 +37,7 @@ func Claim(ctx context.Context, s *system.System, command string) (release func(
 			return nil, fmt.Errorf("cannot %s: %w", command, err)
 		}
 		if s.Running() && nobodyOfRoots(holders) {
-			s.Log.Error("somebody without root holds the agent's lock, by a directory that was open to others; the agent goes on without it", "path", StateDir, "holder", atWork(holders))
+			s.Log.Error("a user without root holds the agent's lock, by a directory that was open to others; the agent goes on without the lock: end the holder's process", "path", StateDir, "holder", atWork(holders))
 			_ = room(s)
 			return func() {}, nil
 		}
@@ -104,9 +104,9 @@ func room(s *system.System) string {
 	alone, err := s.MakeRoom(RunDir)
 	switch {
 	case err != nil:
-		return "there is no room for what the agent notes until the next boot, and for packages: " + err.Error()
+		return "cannot make room in " + RunDir + ", whose file system is full; status and reports are not written, and package transactions fail, until something is removed: " + err.Error()
 	case alone:
-		return "the file system of " + path.Dir(RunDir) + " is full, or was: what the agent notes there is on one of its own until the next boot"
+		return "the file system of " + path.Dir(RunDir) + " is full, or was: " + RunDir + " is a file system of its own until the next boot"
 	}
 	return ""
 }

@@ -49,7 +49,7 @@ func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, e
 		d.lockedDownWith(result)
 		return nil, nil
 	case <-timer.C:
-		d.Log.Error("locking down takes long and goes on; the desktop waits no longer", "policy", p.Digest(), "after", lockDownPatience)
+		d.Log.Error("lock-down takes too long; it goes on in the background, and the desktop is let start", "policy", p.Digest(), "after", lockDownPatience)
 	case <-ctx.Done():
 		d.stop(stopped)
 	}

@@ -110,7 +110,7 @@ func (m *Machine) engine(p *policy.Policy, kinds []converge.Kind, log *slog.Logg
 func (m *Machine) remembered(engine *converge.Engine, p *policy.Policy) *converge.Engine {
 	engine.Changed = func(changes []converge.Change) {
 		if err := m.History.Append(history.Of(changes, p)); err != nil {
-			m.Log.Error("what has been changed is not remembered", "err", err)
+			m.Log.Error("cannot append to the history; this change is missing in soe-agent history", "err", err)
 		}
 	}
 	return engine

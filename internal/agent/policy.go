@@ -129,9 +129,9 @@ func (m *Machine) Policy(ctx context.Context, c Config) (Choice, error) {
 	trouble := source.TroubleOf(err)
 	if known.Saved.IsZero() {
 		choice.Never = never(trouble.Line(c.hidden))
-		m.Log.Warn("there is no published policy: going by the machine's own layers", "for", trouble.Name, "err", err)
+		m.Log.Warn("cannot get the published policy; enforcing the seed and local layers", "for", trouble.Name, "err", err)
 	} else {
-		m.Log.Warn("going by the last good policy", "for", trouble.Name, "err", err)
+		m.Log.Warn("cannot get the published policy; enforcing the last good policy", "for", trouble.Name, "err", err)
 	}
 	return choice, knownErr
 }

@@ -312,7 +312,7 @@ func (s *sender) load() {
 		err = json.Unmarshal(content, &s.box)
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		s.log.Warn("cannot tell what was reported last: it is reported again", "err", err)
+		s.log.Warn("cannot read the last report sent to AWS; the whole report is sent again", "err", err)
 		s.box = outbox{}
 	}
 	if w := s.box.Waiting; w != nil && w.node() == s.node {
@@ -327,6 +327,6 @@ func (s *sender) save() {
 		err = s.files.WriteFile(s.file, content, system.Attr{Mode: 0o600})
 	}
 	if err != nil {
-		s.log.Warn("cannot keep what was reported last", "err", err)
+		s.log.Warn("cannot keep the last report sent to AWS; after a restart the whole report is sent again", "err", err)
 	}
 }

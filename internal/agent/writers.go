@@ -76,7 +76,7 @@ func (w *writerMonitor) follow(kinds []converge.Kind) {
 	ctx, w.cancel = context.WithCancel(context.Background())
 	go func() {
 		if err := w.machine.System.Writers.Monitor(ctx, dirs, w.record); !errors.Is(err, context.Canceled) {
-			w.machine.Log.Info("who else changes what is contested stays unknown", "err", err)
+			w.machine.Log.Info("cannot find out which program changes contested resources", "err", err)
 		}
 	}()
 }

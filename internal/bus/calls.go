@@ -180,7 +180,7 @@ func (c *connection) answer(ctx context.Context, one call) {
 		var result []any
 		refused := c.authorize(ctx, user, one)
 		if refused == nil {
-			c.Log.Info("asked over the bus", "for", one.action, "user", user)
+			c.Log.Info("a command arrived over the system bus", "for", one.action, "user", user)
 			result, refused = c.perform(ctx, one)
 		}
 		c.end(user) // before whoever called knows, and calls again

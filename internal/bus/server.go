@@ -52,7 +52,7 @@ func (s *Server) retry(ctx context.Context, serve func(context.Context) (served 
 		}
 		pause := pauses.NextBackOff()
 		if bits.OnesCount(attempts) == 1 {
-			s.Log.Warn("not on the system bus; trying again", "err", err, "attempts", attempts, "next", pause.Round(time.Second))
+			s.Log.Warn("cannot join the system bus; it is tried again", "err", err, "attempts", attempts, "next", pause.Round(time.Second))
 		}
 		if s.Clock.Sleep(ctx, pause) != nil {
 			return

@@ -46,7 +46,7 @@ func TestWithoutLeaveToHaveItsNameItTriesAndSaysSoMoreAndMoreSeldom(t *testing.T
 				synctest.Wait()
 				agent.mu.Lock()
 				defer agent.mu.Unlock()
-				return int(attempts.Load()), strings.Count(agent.log.String(), "not on the system bus")
+				return int(attempts.Load()), strings.Count(agent.log.String(), "cannot join the system bus")
 			}
 			tried, said = so()
 			time.Sleep(d)

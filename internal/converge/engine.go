@@ -108,7 +108,7 @@ func (p *pass) goOn(ctx context.Context) Result {
 	p.judge(p.first)
 	result := p.end()
 	p.remember(result, ctx.Err() != nil)
-	p.log.Debug("walked", "kinds", result.Kinds, "rounds", result.Rounds, "took", result.Took)
+	p.log.Debug("pass ended", "kinds", result.Kinds, "rounds", result.Rounds, "took", result.Took)
 	return result
 }
 
@@ -245,7 +245,7 @@ func (p *pass) mayBeWanted(r Resource) bool {
 func (p *pass) look(ctx context.Context, kind Kind) (resources []Resource, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			p.log.Error("a check panicked; this is a bug of the agent", "kind", kind.Name(), "err", cause, "stack", string(debug.Stack()))
+			p.log.Error("a check panicked; this is a bug of the agent: please report it", "kind", kind.Name(), "err", cause, "stack", string(debug.Stack()))
 			resources, err = nil, fmt.Errorf("cannot check %s: a bug of the agent: %v", kind.Name(), cause)
 		}
 	}()

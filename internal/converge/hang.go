@@ -95,7 +95,7 @@ func (e *Engine) giveUp(kind string, answered <-chan answer, start time.Time) ([
 		e.Hangs.since = map[string]time.Time{}
 	}
 	e.Hangs.since[kind] = start
-	e.log.Error("a check does not end; its kind is left alone until it does", "kind", kind, "since", start)
+	e.log.Error("a check hangs; its kind is skipped until it returns", "kind", kind, "since", start)
 	return nil, e.noAnswer(kind, start)
 }
 

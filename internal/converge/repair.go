@@ -129,7 +129,7 @@ func (p *pass) affects(kind string) []string {
 func (p *pass) mend(ctx context.Context, kind Kind, drifted []Resource) (outcomes []Outcome) {
 	defer func() {
 		if cause := recover(); cause != nil {
-			p.log.Error("a repair panicked; this is a bug of the agent", "kind", kind.Name(), "err", cause, "stack", string(debug.Stack()))
+			p.log.Error("a repair panicked; this is a bug of the agent: please report it", "kind", kind.Name(), "err", cause, "stack", string(debug.Stack()))
 			outcomes = nil
 			for _, r := range drifted {
 				outcomes = append(outcomes, Outcome{ID: r.ID, Err: fmt.Errorf("cannot repair %s: a bug of the agent: %v", r.ID, cause)})

@@ -42,7 +42,7 @@ func (m *Machine) Known(s Subject) (Known, error) {
 	var known Known
 	last, kept, err := m.lastGood(s.Facts.Identity())
 	if err != nil {
-		known.Refused, known.Damaged = []public.Line{{Whole: err.Error(), Open: "cannot use what was kept of the last policy: " + public.Withheld}}, true
+		known.Refused, known.Damaged = []public.Line{{Whole: err.Error(), Open: "cannot use the last good policy kept on disk: " + public.Withheld}}, true
 	}
 	if kept = kept && s.Path == last.Path; kept {
 		known.Saved, known.Since = last.Saved, last.since(last.Serial, last.Saved)

@@ -58,7 +58,7 @@ func (m *Machine) Look(ctx context.Context, s Subject, aws *source.AWS) (Found, 
 		return Found{}, fmt.Errorf("cannot tell which policy was in force last, and would take an older one: %w", err)
 	}
 	if err != nil {
-		m.Log.Warn("cannot use what was kept of the last policy", "err", err)
+		m.Log.Warn("cannot use the last good policy kept on disk", "err", err)
 	}
 	own := m.own(last)
 	identity := last.Machine.Renewed(s.Facts.Identity())

@@ -157,7 +157,7 @@ func sessionsAllow(ctx context.Context, s *system.System, verb, unit string, sto
 			return err
 		}
 		if person != "" {
-			s.Log.Warn("a session ends with a step that the policy wants taken in the maintenance window", "resource", agreed.to, "step", verb+" "+unit, "person", person)
+			s.Log.Warn("ending a session: the policy consents to this step in the maintenance window (disrupt)", "resource", agreed.to, "step", verb+" "+unit, "person", person)
 		}
 	}
 	return nil

@@ -27,8 +27,8 @@ type journalBox struct {
 
 func newJournalBox(socket string) *journalBox {
 	b := &journalBox{to: newDatagrams(socket)}
-	b.confess = func(lost, late tally) letter {
-		return b.letter(time.Now(), confession(lost, late), journal.PriWarning, map[string]string{"SYSLOG_IDENTIFIER": "soe-agent"})
+	b.lossLetter = func(lost, late tally) letter {
+		return b.letter(time.Now(), lossNotice(lost, late), journal.PriWarning, map[string]string{"SYSLOG_IDENTIFIER": "soe-agent"})
 	}
 	return b
 }

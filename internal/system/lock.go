@@ -58,7 +58,7 @@ func closeToOthers(fd int, dir string, log *slog.Logger) error {
 	if err != nil || info.UID == os.Geteuid() && info.Mode&0o077 == 0 {
 		return err
 	}
-	log.Warn("a directory that is to be root's alone was open to others; it is closed", "path", dir, "uid", info.UID, "mode", fmt.Sprintf("%04o", info.Mode))
+	log.Warn("a directory that must be root's alone was open to others; its owner and mode are corrected", "path", dir, "uid", info.UID, "mode", fmt.Sprintf("%04o", info.Mode))
 	return errors.Join(unix.Fchown(fd, os.Geteuid(), os.Getegid()), unix.Fchmod(fd, 0o700))
 }
 

@@ -37,9 +37,9 @@ func LogTo(w io.Writer, level slog.Leveler, daemon bool) *Log {
 			return nil
 		}), &box.outbox}
 	case daemon:
-		box := &outbox{confess: func(lost, late tally) letter {
+		box := &outbox{lossLetter: func(lost, late tally) letter {
 			var line bytes.Buffer
-			slog.New(slog.NewTextHandler(&line, text)).Warn(confession(lost, late))
+			slog.New(slog.NewTextHandler(&line, text)).Warn(lossNotice(lost, late))
 			return textLetter(w, line.Bytes())
 		}}
 		return &Log{slog.NewTextHandler(posting{w, box}, text), box}
@@ -72,26 +72,25 @@ func textLetter(w io.Writer, line []byte) letter {
 	}}
 }
 
-// confession is what is said of lines that could not be said, or not when they were meant
-// to be.
-func confession(lost, late tally) string {
+// lossNotice is the line that tells of log lines that were lost or delayed.
+func lossNotice(lost, late tally) string {
 	count := func(n int) string {
 		if n == 1 {
-			return "1 line"
+			return "1 log line"
 		}
-		return strconv.Itoa(n) + " lines"
+		return strconv.Itoa(n) + " log lines"
 	}
 	between := func(t tally) string {
 		return "between " + t.first.Format(time.TimeOnly) + " and " + t.last.Format(time.TimeOnly)
 	}
 	var parts []string
 	if lost.count > 0 {
-		parts = append(parts, count(lost.count)+" could not be said "+between(lost))
+		parts = append(parts, "lost "+count(lost.count)+" "+between(lost))
 	}
 	if late.count > 0 {
-		parts = append(parts, count(late.count)+" of "+between(late)+" came late")
+		parts = append(parts, "delayed "+count(late.count)+" "+between(late))
 	}
-	return strings.Join(parts, "; ") + ": nobody took them"
+	return strings.Join(parts, "; ") + ": journald, or whoever reads the log, did not accept them"
 }
 
 // leadsToJournal says whether w is the stream that systemd has connected with the

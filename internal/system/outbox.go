@@ -11,9 +11,9 @@ import (
 // and not for one that is gone. What has no room is counted, and so is what came late;
 // when it goes on, that is said.
 type outbox struct {
-	// confess makes a letter of what was lost and what came late, to be the last of those
+	// lossLetter makes a letter of what was lost and what came late, to be the last of those
 	// that waited. Without it nothing is said.
-	confess func(lost, late tally) letter
+	lossLetter func(lost, late tally) letter
 
 	mu         sync.Mutex
 	queue      []letter
@@ -100,10 +100,10 @@ func (o *outbox) deliver() {
 func (o *outbox) next() (l letter, left bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if len(o.queue) == 0 && o.lost.count+o.late.count > 0 && o.confess != nil {
-		confession := o.confess(o.lost, o.late)
-		confession.uncounted = true
-		o.queue = append(o.queue, confession)
+	if len(o.queue) == 0 && o.lost.count+o.late.count > 0 && o.lossLetter != nil {
+		notice := o.lossLetter(o.lost, o.late)
+		notice.uncounted = true
+		o.queue = append(o.queue, notice)
 		o.lost, o.late = tally{}, tally{}
 	}
 	if len(o.queue) == 0 {

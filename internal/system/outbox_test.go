@@ -93,7 +93,7 @@ func TestAJournalThatTakesNothingHoldsUpNobodyAndHearsLaterWhatWasNotSaid(t *tes
 	for {
 		line := stopped.line()
 		if !strings.HasPrefix(line, "line ") {
-			if lost := said - kept; !strings.HasPrefix(line, fmt.Sprintf("%d lines could not be said between ", lost)) || !strings.Contains(line, "came late") {
+			if lost := said - kept; !strings.HasPrefix(line, fmt.Sprintf("lost %d log lines between ", lost)) || !strings.Contains(line, "delayed ") {
 				t.Errorf("after %d lines of %d it says %q", kept, said, line)
 			}
 			break
@@ -167,7 +167,7 @@ func TestADaemonsTextHoldsUpNobodyEither(t *testing.T) {
 		t.Fatal(err)
 	}
 	kept := strings.Count(got.String(), "msg=said")
-	if kept < outboxLetters || !strings.Contains(got.String(), fmt.Sprintf("%d lines could not be said", said-kept)) {
+	if kept < outboxLetters || !strings.Contains(got.String(), fmt.Sprintf("lost %d log lines", said-kept)) {
 		t.Errorf("%d of %d lines were said, and then: %s", kept, said, got.String()[max(0, got.Len()-300):])
 	}
 

@@ -197,7 +197,7 @@ func (w *reowner) change(dir *os.File, entry, full string) {
 	if err := unix.Fstat(fd, &st); err == nil && st.Mode != mode {
 		// The kernel takes these bits away. Given back, they could be on what somebody
 		// has written into the file since.
-		w.log.Warn("a file lost its set-id bits with its old owner", "path", full, "mode", fmt.Sprintf("%04o", mode&0o7777))
+		w.log.Warn("removed the set-id bits of a file with the change of its owner", "path", full, "mode", fmt.Sprintf("%04o", mode&0o7777))
 	}
 }
 

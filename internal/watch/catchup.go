@@ -89,7 +89,7 @@ func (w *Watcher) waitForMark(ctx context.Context) {
 	w.marks.next = reached
 	w.marks.mu.Unlock()
 	if err := w.files.SetAttr(w.marks.file, system.Attr{Mode: 0o600, UID: -1, GID: -1}); err != nil {
-		w.log.Debug("cannot tell how far events have been read", "err", err)
+		w.log.Debug("cannot tell whether all file events have been read", "err", err)
 		return
 	}
 	timeout := time.NewTimer(w.patience)

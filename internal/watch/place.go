@@ -67,7 +67,7 @@ func (w *Watcher) add(dirs []string) (failed []string, why error) {
 }
 
 // open sees to it that there is an inotify instance, and its mark if that can be: without
-// it what is written here is looked at twice, and no more. mu is held.
+// the events of our own writes cannot be told from others, so what is written is checked twice. mu is held.
 func (w *Watcher) open() error {
 	if w.notes == nil {
 		notes, err := fsnotify.NewWatcher()
@@ -108,7 +108,7 @@ func (w *Watcher) placeMissing() (all bool) {
 	before := len(w.placed())
 	w.place()
 	if w.unwatched == "" {
-		w.log.Info("everything is watched now that should be")
+		w.log.Info("all directories are watched again")
 	}
 	if len(w.placed()) > before {
 		for _, interests := range w.dirs {
@@ -135,7 +135,7 @@ func (w *Watcher) say(failed []string, why error) {
 	}
 	w.unwatched = unwatched
 	if unwatched != "" {
-		w.log.Warn("cannot watch everything; drift there is found by the next verify; it is tried again",
+		w.log.Warn("cannot watch some directories; drift there is found by the periodic verify; watching is tried again",
 			"unwatched", strings.Join(failed, " "), "err", why)
 	}
 	w.dirty(WatchesChanged)

@@ -43,7 +43,7 @@ func TestABusThatThrowsTheAgentOutIsJoinedMoreAndMoreSeldom(t *testing.T) {
 	if n := joined.Load(); n < 2 || n > 20 {
 		t.Errorf("in three seconds it is joined %d times", n)
 	}
-	if n := strings.Count(log.String(), "the system bus has gone away"); n > 20 {
+	if n := strings.Count(log.String(), "the connection to the system bus is lost"); n > 20 {
 		t.Errorf("it is said %d times", n)
 	}
 }

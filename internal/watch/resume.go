@@ -47,7 +47,7 @@ func (w *Watcher) followClock(ctx context.Context) (jumps <-chan time.Duration, 
 			}
 		})
 		if ctx.Err() == nil {
-			w.log.Warn("cannot follow the clock; only what logind says of a resume is known", "err", err)
+			w.log.Warn("cannot watch the clock; a resume is noticed only when logind signals it", "err", err)
 		}
 	}()
 	return found, func() {

@@ -84,10 +84,10 @@ func (w *Watcher) followBus(ctx context.Context, news news) {
 				pauses.Reset()
 			}
 			if ctx.Err() == nil {
-				w.log.Warn("the system bus has gone away; connecting again")
+				w.log.Warn("the connection to the system bus is lost; it is made again")
 			}
 		case !said && ctx.Err() == nil:
-			w.log.Warn("cannot follow services and sessions; drift of them is found by the next verify", "err", err)
+			w.log.Warn("cannot watch services and sessions over the system bus; their drift is found by the periodic verify", "err", err)
 			w.hears(fmt.Sprintf("services and sessions (%v)", err))
 			said = true
 		}

@@ -249,7 +249,7 @@ func (w *Watcher) overflown(err error) {
 	if now := time.Now(); now.Sub(w.lost) > sayLostAgain {
 		level, w.lost = slog.LevelWarn, now
 	}
-	w.log.Log(context.Background(), level, "inotify lost events; looking at everything", "err", err)
+	w.log.Log(context.Background(), level, "inotify lost events; every kind is checked again", "err", err)
 	w.everything()
 	w.marks.reached() // the mark may be lost too
 }

@@ -84,7 +84,7 @@ func TestACheckThatHangsForEverHoldsUpNeitherTheDesktopNorAnythingElse(t *testin
 		return s.PID != before.PID && s.Phase == agent.Keeping
 	})
 	w.strayIsMended(t)
-	if log := w.journal(t); !strings.Contains(log, "the watchdog is left to start another agent") {
+	if log := w.journal(t); !strings.Contains(log, "the agent stops answering the watchdog") {
 		t.Errorf("the journal does not say why:\n%s", log)
 	}
 	answer()
@@ -180,7 +180,7 @@ func TestTheJournalFindsWhatWasDoneToAResourceAndSaysMoreWhenAsked(t *testing.T)
 	}
 	w.MustExec(t, "systemctl", "kill", "-s", "USR1", "soe-agent")
 	w.MustExec(t, "sh", "-c", "echo changed >"+name)
-	w.until(t, "it says more", func() bool { return strings.Contains(find("PRIORITY=7"), "walked") })
+	w.until(t, "it says more", func() bool { return strings.Contains(find("PRIORITY=7"), "pass ended") })
 	w.MustExec(t, "systemctl", "kill", "-s", "USR1", "soe-agent")
 	w.until(t, "it says less again", func() bool { return strings.Contains(find(), "debug=false") })
 	if again, _ := w.status(t); again.PID != s.PID {

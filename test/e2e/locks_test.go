@@ -84,7 +84,7 @@ func TestWhateverLockOfAPackageManagerAUserTakesTheAgentsWorkGoesOn(t *testing.T
 	d.MustWriteFile(t, "/run/yum.pid", box.File{Content: fake})
 	o := d.apply(t, d.repository()+"[packages]\nsoe-pkg-01 = \"present\"\n")
 	o.wants(t, map[policy.ID]converge.State{"package/soe-pkg-01": converge.Corrected})
-	for _, want := range append(stale, "took away a lock of yum") {
+	for _, want := range append(stale, "removed a stale lock of yum") {
 		if !strings.Contains(o.Stderr, want) {
 			t.Errorf("nothing is said of %s: %s", want, o.Stderr)
 		}

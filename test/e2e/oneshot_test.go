@@ -55,7 +55,7 @@ func TestAnAppliedPolicyThatWasPublishedIsTheLastGoodOneWithoutTheDaemonToo(t *t
 	w.aws.FailAlways("GetParameters", awsfake.Hang)
 	w.MustWriteFile(t, oneShotFile, box.File{Content: "false\n"})
 	o := w.oneShot(t, "apply")
-	if o.Policy.Serial != 7 || o.resource("dropin"+oneShotFile).State != converge.Corrected || !strings.Contains(o.Stderr, "going by the last good policy") {
+	if o.Policy.Serial != 7 || o.resource("dropin"+oneShotFile).State != converge.Corrected || !strings.Contains(o.Stderr, "cannot get the published policy; enforcing the last good policy") {
 		t.Errorf("without AWS apply exits %d by serial %d: %s", o.Code, o.Policy.Serial, o.Stderr)
 	}
 	w.leavesAReport(t, o)

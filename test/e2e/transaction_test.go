@@ -227,7 +227,7 @@ func TestWhoeverHoldsRpmsLockIsWaitedForAndNamed(t *testing.T) {
 	d.MustWriteFile(t, "/run/yum.pid", box.File{Content: "1\n"}) // which yum would wait for without end
 	o := d.apply(t, d.repository()+"[packages]\nsoe-pkg-01 = \"present\"\n")
 	o.wants(t, map[policy.ID]converge.State{"package/soe-pkg-01": converge.Corrected})
-	for _, want := range []string{"waiting for another package manager", "python3 -c import fcntl", "took away a lock of yum"} {
+	for _, want := range []string{"waiting for another package manager", "python3 -c import fcntl", "removed a stale lock of yum"} {
 		if !strings.Contains(o.Stderr, want) {
 			t.Errorf("nothing is said of %q: %s", want, o.Stderr)
 		}

@@ -220,7 +220,7 @@ func (m *mover) vacant(ctx context.Context, db database, g givenUp) error {
 func (m *mover) run(ctx context.Context, ids map[int]int) (done bool, err error) {
 	w := &m.walk
 	defer func() {
-		m.system.Log.Info("files are given to the new id of their account or group", "kind", m.kind, "seen", w.seen, "changed", w.changed, "done", done)
+		m.system.Log.Info("changing the owner of files to the new id of their account or group", "kind", m.kind, "seen", w.seen, "changed", w.changed, "done", done)
 	}()
 	places, err := m.places()
 	if err != nil {

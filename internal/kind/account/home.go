@@ -197,7 +197,7 @@ func (u *Users) provide(ctx context.Context, db database, have facts.Account, ho
 	case err != nil:
 		return stay, fmt.Errorf("cannot move its home %s to %s: %w", have.Home, home, err)
 	}
-	u.system.Log.Info("the home of an account was moved", "account", have.Name, "from", have.Home, "to", home)
+	u.system.Log.Info("moved the home directory of an account", "account", have.Name, "from", have.Home, "to", home)
 	return func() error { return u.system.FS.MoveDir(home, have.Home) }, nil
 }
 

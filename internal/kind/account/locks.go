@@ -43,9 +43,9 @@ func freeLocks(s *system.System) {
 		return
 	}
 	if closed, err := s.CloseToOthers(accountsLock); closed {
-		s.Log.Info("closed the lock of the files of accounts to others: who can open it can hold it", "path", accountsLock)
+		s.Log.Info("restricted the lock file of the account databases to root: whoever can open it can hold it", "path", accountsLock)
 	} else if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, system.ErrReadOnly) {
-		s.Log.Debug("the lock of the files of accounts stays as it is", "path", accountsLock, "err", err)
+		s.Log.Debug("cannot restrict the lock file of the account databases to root", "path", accountsLock, "err", err)
 	}
 	for _, name := range noteLocks() {
 		holder, stale := noted(s, name)
@@ -53,10 +53,10 @@ func freeLocks(s *system.System) {
 			continue
 		}
 		if err := s.FS.Remove(name); err != nil {
-			s.Log.Warn("a lock of the files of accounts stays that nobody holds", "path", name, "holder", holder, "err", err)
+			s.Log.Warn("cannot remove a stale lock of the account databases; useradd and its like fail until it is removed", "path", name, "holder", holder, "err", err)
 			continue
 		}
-		s.Log.Warn("took away a lock of the files of accounts that was left behind: the process with its number began later", "path", name, "holder", holder)
+		s.Log.Warn("removed a stale lock of the account databases: the process with its number began later", "path", name, "holder", holder)
 	}
 }
 

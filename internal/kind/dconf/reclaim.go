@@ -58,7 +58,7 @@ func (k *Kind) tell(ctx context.Context, f *found) {
 		if err == nil {
 			return
 		}
-		k.system.Log.Warn("programs that run are not told that the settings of the policy are gone", "kind", kindName, "err", err)
+		k.system.Log.Warn("cannot tell running programs that the policy's settings are gone; they see it at their next start", "kind", kindName, "err", err)
 	}
 }
 

@@ -230,7 +230,7 @@ func (k *Kind) tryCompile(ctx context.Context, s settings) (database []byte, com
 func (k *Kind) clean() {
 	for _, name := range []string{scratchDatabase, scratchLocks, path.Dir(scratchLocks), scratchKeyfile, scratchDirectory, scratch} {
 		if err := k.system.FS.Remove(name); err != nil {
-			k.system.Log.Warn("cannot tidy up", "kind", kindName, "err", err)
+			k.system.Log.Warn("cannot remove a temporary file", "kind", kindName, "err", err)
 		}
 	}
 }
@@ -305,7 +305,7 @@ func (k *Kind) update(ctx context.Context, keyfile, database []byte) ([]byte, er
 		}
 		if sameContent(live.content, database) {
 			if len(out.Stderr) > 0 || out.ExitCode != 0 {
-				k.system.Log.Warn("dconf update has trouble with another database", "kind", kindName, "err", out.LastLine())
+				k.system.Log.Warn("dconf update failed for another database than the agent's", "kind", kindName, "err", out.LastLine())
 			}
 			return live.content, nil
 		}

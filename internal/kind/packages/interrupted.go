@@ -46,7 +46,7 @@ func (m manager) mendInterrupted(ctx context.Context) (installed, error) {
 	if twice, unfinished = before.twice(), m.unfinished(); len(twice) == 0 && len(unfinished) == 0 {
 		return before, nil
 	}
-	m.system.Log.Warn("mending what an interrupted transaction has left", "kind", "package", "twice", twice, "unfinished", unfinished)
+	m.system.Log.Warn("repairing the package database after an interrupted transaction", "kind", "package", "twice", twice, "unfinished", unfinished)
 	var problems []error
 	if len(twice) > 0 {
 		problems = append(problems, m.removeOlder(ctx))
@@ -80,7 +80,7 @@ func (m manager) unkilled(ctx context.Context, run func(without []string) (syste
 	if !wasKilled(out, err) {
 		return out, err
 	}
-	m.system.Log.Warn("a package transaction was killed; what it has left is mended, and it is tried once more", "kind", "package")
+	m.system.Log.Warn("a package transaction was killed; the package database is repaired, and the transaction is tried once more", "kind", "package")
 	if _, err := m.mendInterrupted(ctx); err != nil {
 		return out, fmt.Errorf("%w: %w", errKilled, err)
 	}

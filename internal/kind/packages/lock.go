@@ -222,9 +222,9 @@ func occupants(s *system.System, scope string) ([]string, error) {
 // giveUp has systemd forget a scope in which nothing runs. Should it not, the scope keeps
 // its name, and is not waited for.
 func (m manager) giveUp(ctx context.Context, name string) {
-	m.system.Log.Info("a transaction has ended that systemd takes for active", "kind", "package", "scope", name+".scope")
+	m.system.Log.Info("a package transaction has ended; systemd still calls its scope active", "kind", "package", "scope", name+".scope")
 	if err := m.system.Units.Stop(ctx, name+".scope"); err != nil {
-		m.system.Log.Debug("cannot end a scope in which nothing runs", "kind", "package", "err", err)
+		m.system.Log.Debug("cannot stop an empty scope", "kind", "package", "err", err)
 	}
 }
 
@@ -311,7 +311,7 @@ func (m manager) yumHolder() int {
 	if m.managesPackages(text) && m.userOf(pid) == 0 {
 		return pid
 	}
-	m.system.Log.Warn("took away a lock of yum that names a process which is no package manager",
+	m.system.Log.Warn("removed a stale lock of yum: its process is no package manager",
 		"kind", "package", "holder", m.process(pid))
 	if err := m.system.FS.Remove(yumPIDFile); err != nil {
 		return pid
@@ -363,9 +363,9 @@ func (m manager) freeLocks() {
 		switch {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, system.ErrReadOnly):
 		case err != nil:
-			m.system.Log.Debug("a lock of a package manager stays open to others", "kind", "package", "path", name, "err", err)
+			m.system.Log.Debug("cannot restrict a package manager's lock file to root", "kind", "package", "path", name, "err", err)
 		case closed:
-			m.system.Log.Info("closed a lock of a package manager to others: who can open it can hold it", "kind", "package", "path", name)
+			m.system.Log.Info("restricted a package manager's lock file to root: whoever can open it can hold it", "kind", "package", "path", name)
 		}
 	}
 	for _, name := range dnfLocks() {
@@ -383,10 +383,10 @@ func (m manager) freeLocks() {
 			continue // which takes it away at its end
 		}
 		if err := m.system.FS.Remove(name); err != nil {
-			m.system.Log.Warn("a lock of dnf that somebody without root holds stays", "kind", "package", "path", name, "holder", m.holder(holders[foreign]), "err", err)
+			m.system.Log.Warn("cannot remove a lock of dnf that a user without root holds; dnf waits until it is released: end the holder's process", "kind", "package", "path", name, "holder", m.holder(holders[foreign]), "err", err)
 			continue
 		}
-		m.system.Log.Warn("took away a lock of dnf that somebody without root held", "kind", "package", "path", name, "holder", m.holder(holders[foreign]))
+		m.system.Log.Warn("removed a lock of dnf that a user without root held", "kind", "package", "path", name, "holder", m.holder(holders[foreign]))
 	}
 }
 

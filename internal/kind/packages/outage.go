@@ -73,7 +73,7 @@ func (m manager) reaching(run func(without []string) (system.Output, error)) (sy
 		case repository == "" || again || len(m.down) == maxOutages:
 			return m.withOutages(out), nil
 		}
-		m.system.Log.Warn("a repository cannot be reached; going on without it", "kind", "package", "repository", repository, "said", said)
+		m.system.Log.Warn("cannot reach a repository; the transaction is tried without it", "kind", "package", "repository", repository, "said", said)
 		if first == nil {
 			first = &out
 		}

@@ -206,7 +206,7 @@ func (k *Patches) Repair(ctx context.Context, drifted []converge.Resource) []con
 		return all(drifted, err)
 	}
 	if err != nil {
-		k.system.Log.Error("what an interrupted transaction has left stays", "kind", "patch", "err", err)
+		k.system.Log.Error("cannot repair the package database after an interrupted transaction; it is tried again at the next pass", "kind", "patch", "err", err)
 	}
 	var outcomes []converge.Outcome
 	for _, want := range k.wants {

@@ -169,7 +169,7 @@ func (f *follower) publish() {
 		err = f.system.FS.WriteFile(ProgressFile, append(content, '\n'), system.Attr{Mode: 0o644})
 	}
 	if err != nil {
-		f.system.Log.Debug("cannot say how far the transaction is", "kind", "package", "err", err)
+		f.system.Log.Debug("cannot write the progress of the package transaction", "kind", "package", "err", err)
 	}
 	f.said = f.Progress
 }
@@ -179,7 +179,7 @@ func (f *follower) end() {
 	f.look()
 	f.system.FlushJournal(journalPatience)
 	if err := f.system.FS.Remove(ProgressFile); err != nil {
-		f.system.Log.Debug("cannot take away the progress of a transaction that has ended", "kind", "package", "err", err)
+		f.system.Log.Debug("cannot remove the progress file of an ended package transaction", "kind", "package", "err", err)
 	}
 }
 

@@ -95,7 +95,7 @@ func (m *mending) removeOrphans(ctx context.Context) error {
 	for i, name := range orphans {
 		lines[i] = "remove " + name
 	}
-	m.system.Log.Info("removing what only reclaimed packages needed", "kind", "package", "packages", orphans)
+	m.system.Log.Info("removing dependencies that only reclaimed packages needed", "kind", "package", "packages", orphans)
 	if _, err := m.manager.transact(ctx, lines, guarded(m.before)); err != nil {
 		return err
 	}

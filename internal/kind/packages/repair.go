@@ -37,28 +37,28 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	case before == nil:
 		return all(drifted, err)
 	case err != nil:
-		k.system.Log.Error("what an interrupted transaction has left stays", "kind", "package", "err", err)
+		k.system.Log.Error("cannot repair the package database after an interrupted transaction; it is tried again at the next pass", "kind", "package", "err", err)
 	}
 	wants, outcomes := k.postpone(ctx, k.drifted(drifted), before)
 	m := &mending{Kind: k, before: before, failed: k.enableTopics(ctx, wants)}
 	if err := k.setHolds(ctx, drifted, wants, false); err != nil {
-		k.system.Log.Error("cannot let go of versions that are held", "kind", "package", "err", err)
+		k.system.Log.Error("cannot remove entries of the versionlock list", "kind", "package", "err", err)
 	}
 	m.mend(ctx, slices.DeleteFunc(slices.Clone(wants), func(w policy.Want[policy.Package]) bool { return m.failed[w.ID] != nil }))
 	if err := k.setHolds(ctx, drifted, wants, true); err != nil {
 		m.failHolds(drifted, err)
 	}
 	if err := m.forgetFiles(wants); err != nil {
-		k.system.Log.Warn("the file of a package stays", "kind", "package", "err", err)
+		k.system.Log.Warn("cannot remove the downloaded file of a package", "kind", "package", "err", err)
 	}
 	if err := m.note(ctx, wants); err != nil {
-		k.system.Log.Error("cannot note what has been installed", "kind", "package", "err", err)
+		k.system.Log.Error("cannot record the installed packages in the ledger", "kind", "package", "err", err)
 	}
 	if slices.ContainsFunc(wants, func(w policy.Want[policy.Package]) bool {
 		return slices.Contains(k.reclaim, w.ID) && m.failed[w.ID] == nil
 	}) {
 		if err := m.removeOrphans(ctx); err != nil {
-			k.system.Log.Error("what only reclaimed packages needed stays", "kind", "package", "err", err)
+			k.system.Log.Error("cannot remove dependencies that only reclaimed packages needed; they stay installed", "kind", "package", "err", err)
 		}
 	}
 	outcomes = append(outcomes, m.later...)

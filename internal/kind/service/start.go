@@ -37,7 +37,7 @@ func (k *Kind) startOnce(ctx context.Context, unit system.Unit) (lifted string, 
 		return "", fmt.Errorf("%w: %s; it is made to as soon as the unit, its programs, or something of the policy's changes; or run: systemctl reset-failed %s", err, limit, name)
 	}
 	lifted = limit + "; it was made to, since " + changed + " has changed"
-	k.system.Log.Info("the start limit of a unit is lifted", "resource", policy.NewID(k.Name(), name), "changed", changed)
+	k.system.Log.Info("reset the start limit of a unit: what it depends on has changed", "resource", policy.NewID(k.Name(), name), "changed", changed)
 	if err := k.system.Units.ResetFailed(ctx, name); err != nil {
 		return "", err
 	}
