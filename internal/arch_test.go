@@ -3,6 +3,7 @@
 package internal_test
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
@@ -19,32 +20,42 @@ import (
 
 const module = "github.com/soe-agent/soe-agent/"
 
-// A source is one Go file of the product; tests do not count.
+// A source is one Go file.
 type source struct {
 	file    string // below the module's root
 	pkg     string // the folder, below the module's root
+	fset    *token.FileSet
 	syntax  *ast.File
 	imports []string
 }
 
+// line is where something of it stands.
+func (s source) line(n ast.Node) int { return s.fset.Position(n.Pos()).Line }
+
+// sources are those of the product; tests do not count.
 func sources(t *testing.T) []source {
+	t.Helper()
+	return slices.DeleteFunc(everySource(t, "../internal", "../cmd"), func(s source) bool { return strings.HasSuffix(s.file, "_test.go") })
+}
+
+func everySource(t *testing.T, tops ...string) []source {
 	t.Helper()
 	var all []source
 	fset := token.NewFileSet()
-	for _, top := range []string{"../internal", "../cmd"} {
+	for _, top := range tops {
 		err := filepath.WalkDir(top, func(name string, entry fs.DirEntry, err error) error {
 			if err == nil && entry.IsDir() && entry.Name() == "testdata" {
 				return filepath.SkipDir
 			}
-			if err != nil || entry.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") {
+			if err != nil || entry.IsDir() || !strings.HasSuffix(name, ".go") {
 				return err
 			}
-			syntax, err := parser.ParseFile(fset, name, nil, parser.SkipObjectResolution)
+			syntax, err := parser.ParseFile(fset, name, nil, parser.SkipObjectResolution|parser.ParseComments)
 			if err != nil {
 				return err
 			}
 			file := strings.TrimPrefix(filepath.ToSlash(name), "../")
-			s := source{file: file, pkg: path.Dir(file), syntax: syntax}
+			s := source{file: file, pkg: path.Dir(file), fset: fset, syntax: syntax}
 			for _, spec := range syntax.Imports {
 				imported, err := strconv.Unquote(spec.Path.Value)
 				if err != nil {
@@ -205,6 +216,79 @@ func TestTheLoggerIsHandedIn(t *testing.T) {
 			t.Errorf("%s imports log", s.file)
 		}
 	}
+}
+
+// most is how many methods an interface may have, with those that it embeds. Who asks for
+// more than five asks for more than it needs, and what plays it in a test is no longer small.
+const most = 5
+
+// An interfaceOf is an interface and the file in which it stands.
+type interfaceOf struct {
+	source
+	syntax *ast.InterfaceType
+}
+
+func TestNoInterfaceHasMoreThanFiveMethods(t *testing.T) {
+	var all []interfaceOf
+	named := map[string]interfaceOf{} // by folder and name
+	for _, s := range everySource(t, "../internal", "../cmd", "../test", "../policies", "../docs", "../systemd") {
+		ast.Inspect(s.syntax, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.InterfaceType:
+				all = append(all, interfaceOf{s, n})
+			case *ast.TypeSpec:
+				if i, ok := n.Type.(*ast.InterfaceType); ok {
+					named[s.pkg+"."+n.Name.Name] = interfaceOf{s, i}
+				}
+			}
+			return true
+		})
+	}
+	if len(named) < 20 {
+		t.Fatalf("only %d interfaces were found", len(named))
+	}
+	for _, i := range all {
+		switch n, err := i.methods(named); {
+		case err != nil:
+			t.Errorf("%s:%d: %v", i.file, i.line(i.syntax), err)
+		case n > most:
+			t.Errorf("%s:%d: an interface has %d methods; split it by who needs them", i.file, i.line(i.syntax), n)
+		}
+	}
+}
+
+// methods counts an interface's methods, those that it embeds too.
+func (i interfaceOf) methods(named map[string]interfaceOf) (int, error) {
+	count := 0
+	for _, field := range i.syntax.Methods.List {
+		var embedded string
+		switch e := field.Type.(type) {
+		case *ast.FuncType:
+			count++
+			continue
+		case *ast.Ident:
+			embedded = i.pkg + "." + e.Name
+		case *ast.SelectorExpr:
+			pkg := fmt.Sprint(e.X)
+			at := slices.IndexFunc(i.imports, func(imported string) bool { return path.Base(imported) == pkg })
+			if at >= 0 {
+				pkg = strings.TrimPrefix(i.imports[at], module)
+			}
+			embedded = pkg + "." + e.Sel.Name
+		default: // of a constraint: types, and no methods
+			continue
+		}
+		other, ours := named[embedded]
+		if !ours {
+			return 0, fmt.Errorf("it embeds %s, of which nobody counts the methods; name those that are needed", embedded)
+		}
+		n, err := other.methods(named)
+		if err != nil {
+			return 0, err
+		}
+		count += n
+	}
+	return count, nil
 }
 
 func TestNoPackageHasAnInit(t *testing.T) {

@@ -30,11 +30,11 @@ type ask struct {
 	done  chan struct{}
 }
 
-// served is the daemon as a bus.Agent.
+// served is the daemon as bus.Documents and bus.Orders.
 type served struct{ *daemon }
 
 func (d *daemon) serve(ctx context.Context) {
-	server := bus.Server{Agent: served{d}, Kinds: policy.Kinds(), Changed: d.api.changed, Clock: d.System.Clock, Log: d.Log}
+	server := bus.Server{Documents: served{d}, Orders: served{d}, Kinds: policy.Kinds(), Changed: d.api.changed, Clock: d.System.Clock, Log: d.Log}
 	server.Run(ctx)
 }
 
@@ -73,14 +73,14 @@ func (w *worker) settled(kind string) bool {
 	return !w.dirty[kind] && !slices.Contains(w.busy, kind)
 }
 
-// State implements bus.Agent.
+// State implements bus.Documents.
 func (s served) State() bus.State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return bus.State{Version: s.version, Phase: string(s.status.Phase), Verdict: string(s.status.Verdict), Compliant: s.status.Compliant, Serial: s.status.Serial}
 }
 
-// Status implements bus.Agent.
+// Status implements bus.Documents.
 func (s served) Status(ctx context.Context) ([]byte, error) {
 	status, err := lastStatus(ctx, s.System)
 	if err != nil {
@@ -96,7 +96,7 @@ func (s served) Status(ctx context.Context) ([]byte, error) {
 	return json.Marshal(status)
 }
 
-// Apply implements bus.Agent.
+// Apply implements bus.Orders.
 func (s served) Apply(ctx context.Context, kinds []string) error {
 	one := &ask{at: s.System.Clock.Now(), kinds: slices.Clone(kinds), done: make(chan struct{})}
 	if len(kinds) == 0 {
@@ -120,13 +120,13 @@ func (s served) Apply(ctx context.Context, kinds []string) error {
 	}
 }
 
-// Reload implements bus.Agent.
+// Reload implements bus.Orders.
 func (s served) Reload() {
 	s.readAgain("somebody asks over the bus for it")
 }
 
-// CarryOutPending implements bus.Agent: each walk carries out what may be.
+// CarryOutPending implements bus.Orders: each walk carries out what may be.
 func (s served) CarryOutPending(ctx context.Context) error { return s.Apply(ctx, nil) }
 
-// SetDebug implements bus.Agent.
+// SetDebug implements bus.Orders.
 func (s served) SetDebug(on bool) { s.setDebug(on) }

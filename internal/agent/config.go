@@ -86,7 +86,7 @@ func Default() Config {
 
 // TrustedConfig is ReadConfig for whoever does as it says to a machine. One that others
 // than root could have written is refused: the error is system.ErrUnsafe.
-func TrustedConfig(files system.FS, name string) (Config, error) {
+func TrustedConfig(files system.FileReader, name string) (Config, error) {
 	_, _, err := system.Trusted(files, path.Clean("/"+name), os.Geteuid())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return Default(), fmt.Errorf("%s: cannot use the configuration: %w", name, err)
@@ -99,7 +99,7 @@ func TrustedConfig(files system.FS, name string) (Config, error) {
 
 // ReadConfig reads the configuration. A file that is not there says nothing, and
 // that is enough.
-func ReadConfig(files system.FS, name string) (Config, error) {
+func ReadConfig(files system.FileReader, name string) (Config, error) {
 	c := Default()
 	content, err := files.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) && name == ConfigFile {

@@ -188,7 +188,7 @@ func TestTheWatchdogIsFedForAsLongAsTheWorkersDoNotHang(t *testing.T) {
 		root := t.TempDir()
 		synctest.Test(t, func(t *testing.T) {
 			d := newTestDaemon(t, root, "1.0")
-			d.System.Runner, d.System.Units = slowRunner{}, slowUnits{Units: d.System.Units}
+			d.System.Runner, d.System.Units.UnitJobs = slowRunner{}, slowJobs{d.System.Units.UnitJobs}
 			kind := doing(func(ctx context.Context) { test.does(ctx, d.withHeartbeat(&d.slow.heartbeat)) })
 			ctx, cancel := context.WithCancel(t.Context())
 			d.slow.assign(converge.New(d.policy, []converge.Kind{kind}, d.Ledger, d.System.Clock, d.Log), []converge.Kind{kind})
@@ -213,9 +213,9 @@ func (slowRunner) Run(context.Context, system.Command) (system.Output, error) {
 	return system.Output{}, nil
 }
 
-type slowUnits struct{ system.Units }
+type slowJobs struct{ system.UnitJobs }
 
-func (slowUnits) Start(context.Context, string) error { time.Sleep(time.Hour); return nil }
+func (slowJobs) Start(context.Context, string) error { time.Sleep(time.Hour); return nil }
 
 func TestTheWatchdogBitesOnceForACheckThatHasHungForLong(t *testing.T) {
 	root := t.TempDir()

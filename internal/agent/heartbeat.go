@@ -102,56 +102,67 @@ func (p *heartbeat) inPass() (still time.Duration, yes bool) {
 // withHeartbeat is the machine through a door at which the pulse is felt.
 func (m *Machine) withHeartbeat(p *heartbeat) *Machine {
 	s := *m.System
-	s.FS, s.Runner, s.Clock, s.Units = heartbeatFS{s.FS, p}, heartbeatRunner{s.Runner, p}, heartbeatClock{s.Clock, p}, heartbeatUnits{s.Units, p}
+	s.FS.FileReader, s.FS.FileWriter, s.FS.Homes = heartbeatReader{s.FS.FileReader, p}, heartbeatWriter{s.FS.FileWriter, p}, heartbeatHomes{s.FS.Homes, p}
+	s.Runner, s.Clock, s.Units.UnitJobs = heartbeatRunner{s.Runner, p}, heartbeatClock{s.Clock, p}, heartbeatJobs{s.Units.UnitJobs, p}
 	felt := *m
 	felt.System = &s
 	return &felt
 }
 
-type heartbeatFS struct {
-	system.FS
+type heartbeatReader struct {
+	system.FileReader
 	heartbeat *heartbeat
 }
 
-func (f heartbeatFS) Inspect(name string) ([]byte, system.Info, error) {
+func (f heartbeatReader) Inspect(name string) ([]byte, system.Info, error) {
 	f.heartbeat.beat()
-	return f.FS.Inspect(name)
+	return f.FileReader.Inspect(name)
 }
 
-func (f heartbeatFS) ReadFile(name string) ([]byte, error) {
+func (f heartbeatReader) ReadFile(name string) ([]byte, error) {
 	f.heartbeat.beat()
-	return f.FS.ReadFile(name)
+	return f.FileReader.ReadFile(name)
 }
 
-func (f heartbeatFS) WriteFile(name string, content []byte, attr system.Attr) error {
-	defer f.heartbeat.write()()
-	return f.FS.WriteFile(name, content, attr)
+type heartbeatWriter struct {
+	system.FileWriter
+	heartbeat *heartbeat
 }
 
-func (f heartbeatFS) SetAttr(name string, attr system.Attr) error {
+func (f heartbeatWriter) WriteFile(name string, content []byte, attr system.Attr) error {
 	defer f.heartbeat.write()()
-	return f.FS.SetAttr(name, attr)
+	return f.FileWriter.WriteFile(name, content, attr)
 }
 
-func (f heartbeatFS) Symlink(target, name string) error {
+func (f heartbeatWriter) SetAttr(name string, attr system.Attr) error {
 	defer f.heartbeat.write()()
-	return f.FS.Symlink(target, name)
+	return f.FileWriter.SetAttr(name, attr)
 }
 
-func (f heartbeatFS) MoveDir(from, to string) error {
+func (f heartbeatWriter) Symlink(target, name string) error {
 	defer f.heartbeat.write()()
-	return f.FS.MoveDir(from, to)
+	return f.FileWriter.Symlink(target, name)
 }
 
-func (f heartbeatFS) Remove(name string) error {
+func (f heartbeatWriter) Remove(name string) error {
 	defer f.heartbeat.write()()
-	return f.FS.Remove(name)
+	return f.FileWriter.Remove(name)
+}
+
+type heartbeatHomes struct {
+	system.Homes
+	heartbeat *heartbeat
+}
+
+func (f heartbeatHomes) MoveDir(from, to string) error {
+	defer f.heartbeat.write()()
+	return f.Homes.MoveDir(from, to)
 }
 
 // Reown takes as long as there are files.
-func (f heartbeatFS) Reown(ctx context.Context, r system.Reown) (system.Reowned, error) {
+func (f heartbeatHomes) Reown(ctx context.Context, r system.Reown) (system.Reowned, error) {
 	defer f.heartbeat.wait()()
-	return f.FS.Reown(ctx, r)
+	return f.Homes.Reown(ctx, r)
 }
 
 type heartbeatRunner struct {
@@ -176,24 +187,24 @@ func (c heartbeatClock) Sleep(ctx context.Context, d time.Duration) error {
 	return c.Clock.Sleep(ctx, d)
 }
 
-type heartbeatUnits struct {
-	system.Units
+type heartbeatJobs struct {
+	system.UnitJobs
 	heartbeat *heartbeat
 }
 
-func (u heartbeatUnits) Start(ctx context.Context, name string) error {
+func (u heartbeatJobs) Start(ctx context.Context, name string) error {
 	defer u.heartbeat.wait()()
-	return u.Units.Start(ctx, name)
+	return u.UnitJobs.Start(ctx, name)
 }
 
-func (u heartbeatUnits) Stop(ctx context.Context, name string) error {
+func (u heartbeatJobs) Stop(ctx context.Context, name string) error {
 	defer u.heartbeat.wait()()
-	return u.Units.Stop(ctx, name)
+	return u.UnitJobs.Stop(ctx, name)
 }
 
-func (u heartbeatUnits) Restart(ctx context.Context, name string) error {
+func (u heartbeatJobs) Restart(ctx context.Context, name string) error {
 	defer u.heartbeat.wait()()
-	return u.Units.Restart(ctx, name)
+	return u.UnitJobs.Restart(ctx, name)
 }
 
 // feedWatchdog tells systemd twice in each interval that the agent lives, as long as

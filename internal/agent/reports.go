@@ -108,7 +108,7 @@ func (d *daemon) report() report.Report {
 	return r
 }
 
-// Report implements bus.Agent. The report for everybody is in memory only while it is
+// Report implements bus.Documents. The report for everybody is in memory only while it is
 // sent.
 func (s served) Report(ctx context.Context) ([]byte, error) {
 	if bus.ForRoot(ctx) {

@@ -41,14 +41,18 @@ const (
 //go:embed org.soeagent.Agent1.xml
 var Interfaces string
 
-// An Agent is who is asked. Its methods may be called at the same time.
-type Agent interface {
+// Documents are what the agent tells. They may be asked for at the same time.
+type Documents interface {
 	// State is cheap.
 	State() State
 	// Status and Report are JSON, free of secrets. Status is for everybody; Report is the
 	// whole one, which quotes what not everybody may read, if it is ForRoot.
 	Status(ctx context.Context) ([]byte, error)
 	Report(ctx context.Context) ([]byte, error)
+}
+
+// Orders are what the agent does when it is asked to, by several at the same time too.
+type Orders interface {
 	// Apply has these kinds walked, all if there are none, and returns when they have been.
 	Apply(ctx context.Context, kinds []string) error
 	// Reload has configuration and policy looked at again, and does not wait for it.

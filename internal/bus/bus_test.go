@@ -177,7 +177,7 @@ func serve(t *testing.T, agent *agentDouble, root uint32) chan<- struct{} {
 	t.Helper()
 	changed := make(chan struct{}, 1)
 	s := &Server{
-		Agent: agent, Kinds: []string{"sudo", "dropin"}, Changed: changed, Clock: instant{},
+		Documents: agent, Orders: agent, Kinds: []string{"sudo", "dropin"}, Changed: changed, Clock: instant{},
 		Log: slog.New(slog.NewTextHandler(agent, nil)), root: root,
 	}
 	ctx, cancel := context.WithCancel(context.Background())

@@ -252,11 +252,11 @@ func (c *connection) send(one call, kind dbus.Type, body []any, headers map[dbus
 }
 
 func status(ctx context.Context, c *connection, one call) ([]any, error) {
-	return document(c.forWhoAsks(ctx, one), c.Agent.Status, "/run/soe-agent/status.json")
+	return document(c.forWhoAsks(ctx, one), c.Documents.Status, "/run/soe-agent/status.json")
 }
 
 func report(ctx context.Context, c *connection, one call) ([]any, error) {
-	return document(c.forWhoAsks(ctx, one), c.Agent.Report, "/run/soe-agent/report.json")
+	return document(c.forWhoAsks(ctx, one), c.Documents.Report, "/run/soe-agent/report.json")
 }
 
 // forWhoAsks has root answered with the whole document, and everybody else with theirs: who
@@ -284,21 +284,21 @@ func document(ctx context.Context, read func(context.Context) ([]byte, error), f
 
 func apply(ctx context.Context, c *connection, one call) ([]any, error) {
 	kinds, _ := one.args[0].([]string)
-	return nil, c.Agent.Apply(ctx, kinds)
+	return nil, c.Orders.Apply(ctx, kinds)
 }
 
 func reload(_ context.Context, c *connection, _ call) ([]any, error) {
-	c.Agent.Reload()
+	c.Orders.Reload()
 	return nil, nil
 }
 
 func carryOutPending(ctx context.Context, c *connection, _ call) ([]any, error) {
-	return nil, c.Agent.CarryOutPending(ctx)
+	return nil, c.Orders.CarryOutPending(ctx)
 }
 
 func setDebug(_ context.Context, c *connection, one call) ([]any, error) {
 	on, _ := one.args[0].(bool)
-	c.Agent.SetDebug(on)
+	c.Orders.SetDebug(on)
 	return nil, nil
 }
 
@@ -342,7 +342,7 @@ func getAllProperties(_ context.Context, c *connection, one call) ([]any, error)
 func propertiesOf(c *connection, one call) (map[string]dbus.Variant, error) {
 	switch one.args[0] {
 	case Interface, "":
-		return c.Agent.State().properties(), nil
+		return c.Documents.State().properties(), nil
 	case propertiesInterface, introspectableInterface, peerInterface:
 		return map[string]dbus.Variant{}, nil
 	}

@@ -15,13 +15,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Server serves an Agent.
+// Server serves the agent's documents, and takes its orders.
 type Server struct {
-	Agent   Agent
-	Kinds   []string        // that Apply knows
-	Changed <-chan struct{} // says that the status may be another
-	Clock   system.Clock
-	Log     *slog.Logger
+	Documents Documents
+	Orders    Orders
+	Kinds     []string        // that Apply knows
+	Changed   <-chan struct{} // says that the status may be another
+	Clock     system.Clock
+	Log       *slog.Logger
 
 	root uint32 // may do everything; another one in tests, which root runs
 }
@@ -119,8 +120,8 @@ func (c *connection) announce(ctx context.Context) {
 	var last [sha256.Size]byte
 	for {
 		// If it changes in between, the state is the newer one, and Changed comes once more.
-		status, err := c.Agent.Status(ctx)
-		state := c.Agent.State()
+		status, err := c.Documents.Status(ctx)
+		state := c.Documents.State()
 		if state != told {
 			changed := state.properties()
 			delete(changed, "Version")

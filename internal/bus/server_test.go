@@ -99,7 +99,7 @@ func TestABurstOfChangesIsSignalledOnceASecondAtMostAndTheNewestAtLast(t *testin
 		}()
 		agent := &agentDouble{status: "0", state: State{Phase: "0"}}
 		changed := make(chan struct{}, 1)
-		c := connection{Server: &Server{Agent: agent, Changed: changed, Clock: virtual{}}, conn: conn}
+		c := connection{Server: &Server{Documents: agent, Changed: changed, Clock: virtual{}}, conn: conn}
 		ctx, cancel := context.WithCancel(t.Context())
 		go c.announce(ctx)
 		const changes, lasting = 1000, 5 * time.Second

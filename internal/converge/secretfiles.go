@@ -40,7 +40,7 @@ func (l *Ledger) HoldsNoSecret(name string) {
 
 // SecretFiles are the files that a ledger in dir knows to hold a secret, whichever
 // machine wrote it.
-func SecretFiles(files system.FS, dir string) ([]string, error) {
+func SecretFiles(files system.FileReader, dir string) ([]string, error) {
 	content, err := files.ReadFile(path.Join(dir, ledgerFile))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

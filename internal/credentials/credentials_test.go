@@ -54,8 +54,8 @@ func newMachineSaying(t *testing.T, log *slog.Logger) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &machine{root: root, System: s, clock: &clock{now: time.Now()}, disk: &disk{FS: s.FS, owners: map[string]int{}}, env: map[string]string{}}
-	s.Clock, s.FS = m.clock, m.disk
+	m := &machine{root: root, System: s, clock: &clock{now: time.Now()}, disk: &disk{FileReader: s.FS.FileReader, owners: map[string]int{}}, env: map[string]string{}}
+	s.Clock, s.FS.FileReader = m.clock, m.disk
 	return m
 }
 
@@ -175,7 +175,7 @@ func (c *clock) pass(d time.Duration) {
 // disk counts what is read, has files belong to whom a test says, and lets it have
 // something happen while one is read.
 type disk struct {
-	system.FS
+	system.FileReader
 	reads   atomic.Int64
 	owners  map[string]int // of files, and of what is below directories
 	reading func(name string, content []byte) []byte
@@ -183,7 +183,7 @@ type disk struct {
 
 func (d *disk) ReadFile(name string) ([]byte, error) {
 	d.reads.Add(1)
-	content, err := d.FS.ReadFile(name)
+	content, err := d.FileReader.ReadFile(name)
 	if d.reading != nil && err == nil {
 		content = d.reading(name, content)
 	}
@@ -191,7 +191,7 @@ func (d *disk) ReadFile(name string) ([]byte, error) {
 }
 
 func (d *disk) Stat(name string) (system.Info, error) {
-	info, err := d.FS.Stat(name)
+	info, err := d.FileReader.Stat(name)
 	for top, uid := range d.owners {
 		if name == top || strings.HasPrefix(name, strings.TrimSuffix(top, "/")+"/") {
 			info.UID = uid

@@ -82,7 +82,7 @@ func Gather(_ context.Context, s *system.System) (Facts, error) {
 
 // firstLine is the first line of the first of the files that is there. Of one that cannot
 // be read it is empty: another one may say something else.
-func firstLine(files system.FS, names ...string) string {
+func firstLine(files system.FileReader, names ...string) string {
 	for _, name := range names {
 		content, err := files.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -94,7 +94,7 @@ func firstLine(files system.FS, names ...string) string {
 	return ""
 }
 
-func (f *Facts) addRelease(files system.FS, name string) {
+func (f *Facts) addRelease(files system.FileReader, name string) {
 	content, err := files.ReadFile(name)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
@@ -117,7 +117,7 @@ func (f *Facts) addRelease(files system.FS, name string) {
 }
 
 // addLocale reads where systemd keeps the locale, and where Debian does.
-func (f *Facts) addLocale(files system.FS) {
+func (f *Facts) addLocale(files system.FileReader) {
 	for _, name := range []string{"/etc/locale.conf", "/etc/default/locale"} {
 		content, err := files.ReadFile(name)
 		if errors.Is(err, fs.ErrNotExist) {
@@ -135,7 +135,7 @@ func (f *Facts) addLocale(files system.FS) {
 	}
 }
 
-func (f *Facts) addRegistration(files system.FS) {
+func (f *Facts) addRegistration(files system.FileReader) {
 	content, err := files.ReadFile(registration)
 	if err != nil {
 		return // not activated, or not yet

@@ -81,7 +81,7 @@ func (i Identity) Renewed(now Identity) Identity {
 
 // rootDisk is the serial number of the disk that holds the root file system, such
 // as "vol0123456789abcdef0" of an EBS volume; "" where the kernel does not tell.
-func rootDisk(files system.FS) string {
+func rootDisk(files system.FileReader) string {
 	device := rootDevice(files)
 	if device == "" {
 		return ""
@@ -100,7 +100,7 @@ func rootDisk(files system.FS) string {
 
 // rootDevice is major:minor of the file system that is mounted at / last, and so on
 // top (proc_pid_mountinfo(5)).
-func rootDevice(files system.FS) (device string) {
+func rootDevice(files system.FileReader) (device string) {
 	content, err := files.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return ""

@@ -14,12 +14,12 @@ import (
 // owners is a file system in which some paths belong to others, which only root
 // could make so. The one with the large uid is in no local file.
 type owners struct {
-	system.FS
+	system.FileReader
 	uids map[string]int
 }
 
 func (o owners) Stat(name string) (system.Info, error) {
-	info, err := o.FS.Stat(name)
+	info, err := o.FileReader.Stat(name)
 	if uid, named := o.uids[name]; named {
 		info.UID = uid
 	}
@@ -47,7 +47,7 @@ admin:x:1000:1000::/home/admin:/bin/bash
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.FS = owners{s.FS, map[string]int{"/home/user": 1001, "/home/DOMAIN": 1285401133, "/home/lost+found": 0}}
+	s.FS.FileReader = owners{s.FS.FileReader, map[string]int{"/home/user": 1001, "/home/DOMAIN": 1285401133, "/home/lost+found": 0}}
 	uids, err := facts.PersonalUIDs(t.Context(), s)
 	if err != nil {
 		t.Fatal(err)

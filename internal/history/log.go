@@ -159,7 +159,7 @@ func (s segment) path(dir string) string {
 }
 
 // list are the segments there are, oldest first, their sizes not looked up.
-func list(files system.FS, dir string) ([]segment, error) {
+func list(files system.FileReader, dir string) ([]segment, error) {
 	names, err := files.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err

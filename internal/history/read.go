@@ -28,7 +28,7 @@ func (q Query) wants(c Change) bool {
 // Read returns the changes of the history in dir that are asked for, in the order in
 // which they were written. Where there is no history there are none. A damaged line is
 // passed over; with an error it returns what could be read.
-func Read(files system.FS, dir string, q Query) ([]Change, error) {
+func Read(files system.FileReader, dir string, q Query) ([]Change, error) {
 	segments, err := list(files, dir)
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the history: %w", err)

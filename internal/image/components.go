@@ -42,7 +42,7 @@ func transaction(ctx context.Context, o Options) ([]Finding, error) {
 }
 
 // atWork is a package manager that runs.
-func atWork(files system.FS) (string, error) {
+func atWork(files system.FileReader) (string, error) {
 	names, err := files.ReadDir("/proc")
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", nil // an image
@@ -91,7 +91,7 @@ func database(ctx context.Context, s *system.System, add func(what, do string)) 
 	return nil
 }
 
-func hasRPM(files system.FS) bool {
+func hasRPM(files system.FileReader) bool {
 	for _, name := range []string{"/var/lib/rpm/Packages", "/var/lib/rpm/Packages.db", "/var/lib/rpm/rpmdb.sqlite", "/usr/lib/sysimage/rpm/rpmdb.sqlite"} {
 		if _, err := files.Stat(name); err == nil {
 			return true
@@ -197,7 +197,7 @@ func enabledAgent(_ context.Context, o Options) ([]Finding, error) {
 	return []Finding{{What: what, Why: "no desktop of the image would be configured", Do: do}}, nil
 }
 
-func exists(files system.FS, name string) bool {
+func exists(files system.FileReader, name string) bool {
 	_, err := files.Stat(name)
 	return err == nil
 }
@@ -207,7 +207,7 @@ func unitDirs() []string {
 }
 
 // unitFile is the file of a unit, or of its alias; "" when there is none, or it is masked.
-func unitFile(files system.FS, unit string) string {
+func unitFile(files system.FileReader, unit string) string {
 	for _, dir := range unitDirs() {
 		name := path.Join(dir, unit)
 		info, err := files.Stat(name)
@@ -226,7 +226,7 @@ func unitFile(files system.FS, unit string) string {
 
 // isEnabled says whether anything that is started wants the unit. It is the links that
 // decide (systemctl(1), enable), and an image has those, too.
-func isEnabled(files system.FS, unit string) bool {
+func isEnabled(files system.FileReader, unit string) bool {
 	for _, dir := range unitDirs() {
 		names, err := files.ReadDir(dir)
 		if err != nil {

@@ -19,7 +19,7 @@ import (
 )
 
 // filesIn are the regular files in a directory, and links to some.
-func filesIn(files system.FS, dir string) []string {
+func filesIn(files system.FileReader, dir string) []string {
 	names, _ := files.ReadDir(dir) // one that is not there has none
 	var all []string
 	for _, name := range names {
@@ -31,7 +31,7 @@ func filesIn(files system.FS, dir string) []string {
 	return all
 }
 
-func leadsToFile(files system.FS, link string) bool {
+func leadsToFile(files system.FileReader, link string) bool {
 	target, err := files.Readlink(link)
 	if err != nil || target == "/dev/null" { // a unit that is masked
 		return false
@@ -95,7 +95,7 @@ func providedGrants() []string {
 const agentsMark = "# Written by soe-agent"
 
 // lostGrants are the image's own files in /etc/sudoers.d.
-func lostGrants(files system.FS) []Finding {
+func lostGrants(files system.FileReader) []Finding {
 	var found []Finding
 	for _, name := range filesIn(files, "/etc/sudoers.d") {
 		if sudoers.Skipped(path.Base(name)) {

@@ -172,7 +172,7 @@ func ssmAgentRests(ctx context.Context, s *system.System) error {
 
 // below is all there is below a directory, what is in a directory before the directory.
 // No link is followed.
-func below(files system.FS, dir string) ([]string, error) {
+func below(files system.FileReader, dir string) ([]string, error) {
 	info, err := files.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -211,7 +211,7 @@ func below(files system.FS, dir string) ([]string, error) {
 
 // sharedCredentials are those that amazon-ssm-agent shares with others, in a file that
 // may have sections of somebody else.
-func sharedCredentials(files system.FS) ([]Removal, error) {
+func sharedCredentials(files system.FileReader) ([]Removal, error) {
 	content, err := files.ReadFile(ssmDir + "/runtimeconfig/identity_config.json")
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

@@ -92,7 +92,7 @@ func (m *Machine) lastGood(identity facts.Identity) (last LastGood, ok bool, err
 
 // Fragments are those of the last good policy in a state directory, whichever machine
 // wrote it. One that cannot be understood has none.
-func Fragments(files system.FS, stateDir string) ([]policy.Source, error) {
+func Fragments(files system.FileReader, stateDir string) ([]policy.Source, error) {
 	content, err := files.ReadFile(path.Join(stateDir, "lastgood.json"))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

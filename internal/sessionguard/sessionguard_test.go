@@ -20,7 +20,8 @@ import (
 
 // A graph stands in for systemd and logind: units and what they do to each other.
 type graph struct {
-	system.Units
+	system.UnitStates
+	system.UnitJobs
 	units    map[string]system.Unit
 	unasked  string // a unit of which systemd does not tell
 	sessions []system.Session
@@ -136,7 +137,7 @@ func TestAStepIsTakenOnlyWhenNoSessionEndsWithIt(t *testing.T) {
 			if test.unit == "asleep.service" {
 				delete(g.units, "dbus.service")
 			}
-			s := &system.System{Root: "/", Log: slog.New(slog.DiscardHandler), Units: g, Sessions: g}
+			s := &system.System{Root: "/", Log: slog.New(slog.DiscardHandler), Units: system.Units{UnitStates: g, UnitJobs: g}, Sessions: g}
 			step := map[string]func(context.Context, *system.System, string, sessionguard.Consent) error{"start": sessionguard.Start, "stop": sessionguard.Stop, "restart": sessionguard.Restart}[test.verb]
 			err := step(t.Context(), s, test.unit, sessionguard.Consent{})
 			o := sessionguard.Outcome("service/x", err)
@@ -157,7 +158,7 @@ func TestAStepIsTakenOnlyWhenNoSessionEndsWithIt(t *testing.T) {
 func TestWhileLogindDoesNotAnswerNothingIsRestarted(t *testing.T) {
 	g := world()
 	g.err = errors.New("no answer")
-	s := &system.System{Root: "/", Log: slog.New(slog.DiscardHandler), Units: g, Sessions: g}
+	s := &system.System{Root: "/", Log: slog.New(slog.DiscardHandler), Units: system.Units{UnitStates: g, UnitJobs: g}, Sessions: g}
 	for _, unit := range []string{"pcoip.service", "helper.service"} {
 		if o := sessionguard.Outcome("pcoip/x", sessionguard.Restart(t.Context(), s, unit, sessionguard.Consent{})); o.Err == nil || o.Postponed != converge.Effect("") || len(g.did) > 0 {
 			t.Errorf("%s: %v, %q", unit, o, g.did)
@@ -183,7 +184,7 @@ func TestCommandsThatStopUnitsAreKnown(t *testing.T) {
 		"/usr/bin/true":                                         false,
 	} {
 		g := world(alice)
-		s := &system.System{Root: "/", Log: slog.New(slog.DiscardHandler), Units: g, Sessions: g}
+		s := &system.System{Root: "/", Log: slog.New(slog.DiscardHandler), Units: system.Units{UnitStates: g, UnitJobs: g}, Sessions: g}
 		if err := sessionguard.MayRun(t.Context(), s, strings.Fields(command), sessionguard.Consent{}); (err != nil) != held {
 			t.Errorf("%s: %v", command, err)
 		}
@@ -236,7 +237,7 @@ func TestASessionEndsForAStepOnlyInTheWindowAndWhereThePolicyConsents(t *testing
 		{"start", "rescue.target", []policy.ID{"pcoip/a"}, open, refused, ""},
 	} {
 		g := world(desktop)
-		s := &system.System{Root: "/", Log: slog.New(slog.DiscardHandler), Units: g, Sessions: g, Clock: noon{}}
+		s := &system.System{Root: "/", Log: slog.New(slog.DiscardHandler), Units: system.Units{UnitStates: g, UnitJobs: g}, Sessions: g, Clock: noon{}}
 		step := map[string]func(context.Context, *system.System, string, sessionguard.Consent) error{"start": sessionguard.Start, "stop": sessionguard.Stop, "restart": sessionguard.Restart}[test.verb]
 		o := sessionguard.Outcome("pcoip/a", step(t.Context(), s, test.unit, sessionguard.ConsentTo(p, test.window, test.ids...)))
 		got := string(o.Postponed)

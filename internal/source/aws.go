@@ -77,7 +77,7 @@ func (c Config) endpoint(service string) *string {
 
 // A Provider gives credentials, and reads them again after Forget.
 type Provider interface {
-	aws.CredentialsProvider
+	Retrieve(ctx context.Context) (aws.Credentials, error) // as an aws.CredentialsProvider
 	Forget()
 }
 

@@ -33,7 +33,7 @@ func TestTheSourcesAreThoseThatSudoReads(t *testing.T) {
 }
 
 type memory struct {
-	system.FS
+	system.FileReader
 	files map[string]string
 }
 
@@ -74,7 +74,7 @@ func TestWhatIsInForceGoesByWhatEndsTheSearch(t *testing.T) {
 		"a sudo that does not say what it is":     {"files [SUCCESS=return] sss", "x", []Entry{deny(files), grant(sss)}, "version of sudo"},
 		"nothing is granted":                      {"files [SUCCESS=return] sss", "1.9.13p3", nil, "denied"},
 	} {
-		s := &system.System{FS: memory{files: map[string]string{nsswitch: "sudoers: " + test.nsswitch + "\n"}}, Runner: sudoOf(test.version)}
+		s := &system.System{FS: system.FS{FileReader: memory{files: map[string]string{nsswitch: "sudoers: " + test.nsswitch + "\n"}}}, Runner: sudoOf(test.version)}
 		entries, err := asTheyCount(t.Context(), s, test.entries)
 		got := "denied"
 		switch {

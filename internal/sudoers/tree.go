@@ -49,7 +49,7 @@ const maxDepth = 128
 
 // Read reads Main and all that it includes. Where changes names a file, that
 // content counts instead of what is on disk; nil means that the file is gone.
-func Read(files system.FS, changes map[string][]byte) (*Tree, error) {
+func Read(files system.FileReader, changes map[string][]byte) (*Tree, error) {
 	t := &Tree{Content: map[string][]byte{}}
 	r := reader{files, changes, t}
 	content, err := r.content(Main)
@@ -61,7 +61,7 @@ func Read(files system.FS, changes map[string][]byte) (*Tree, error) {
 }
 
 type reader struct {
-	files   system.FS
+	files   system.FileReader
 	changes map[string][]byte
 	tree    *Tree
 }
@@ -95,7 +95,7 @@ func (r reader) unread(err error) {
 }
 
 // ReadFile reads a file as sudo does, through symbolic links.
-func ReadFile(files system.FS, name string) ([]byte, error) {
+func ReadFile(files system.FileReader, name string) ([]byte, error) {
 	name, _, err := follow(files, name)
 	if err != nil {
 		return nil, err
@@ -105,7 +105,7 @@ func ReadFile(files system.FS, name string) ([]byte, error) {
 
 // Trusted says whether sudo reads a file or directory: it is root's, and nobody
 // but root can write it. sudo passes over others, with all that they grant.
-func Trusted(files system.FS, name string) bool {
+func Trusted(files system.FileReader, name string) bool {
 	_, info, err := follow(files, name)
 	return err == nil && trusted(info)
 }
@@ -114,7 +114,7 @@ func trusted(info system.Info) bool {
 	return info.UID == 0 && info.Mode&0o002 == 0 && (info.Mode&0o020 == 0 || info.GID == 0)
 }
 
-func follow(files system.FS, name string) (string, system.Info, error) {
+func follow(files system.FileReader, name string) (string, system.Info, error) {
 	return followed(files, name, func(string) {})
 }
 
@@ -123,7 +123,7 @@ func (r reader) follow(name string) (string, system.Info, error) {
 	return followed(r.files, name, func(name string) { r.tree.place(Place{path.Dir(name), path.Base(name)}) })
 }
 
-func followed(files system.FS, name string, passed func(name string)) (string, system.Info, error) {
+func followed(files system.FileReader, name string, passed func(name string)) (string, system.Info, error) {
 	passed(name)
 	info, err := files.Stat(name)
 	for range 8 {

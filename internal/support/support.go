@@ -168,7 +168,7 @@ func (c collector) retrieve(ctx context.Context) (keys, error) {
 
 // onDisk are the values of the policy's secrets as the files hold them that wanted
 // them. AWS may be away when a bundle is made, or have others by now.
-func onDisk(files system.FS, p *policy.Policy) []string {
+func onDisk(files system.FileReader, p *policy.Policy) []string {
 	var secrets []string
 	for _, r := range p.Resources {
 		spec := r.Spec

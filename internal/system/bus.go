@@ -16,7 +16,7 @@ import (
 type bus struct {
 	gate   Gate
 	look   Looker
-	files  FS
+	files  FileReader
 	scopes scopes
 
 	dialing turn // held by whoever connects, which may take as long as the bus likes

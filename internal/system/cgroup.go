@@ -14,7 +14,7 @@ import (
 // what each process says of itself. One that has ended and is only yet to be reaped is
 // none. systemd itself may call a scope active that has no process: with the old hierarchy
 // it is not always told of the last one's end.
-func Members(files FS, group string) ([]string, error) {
+func Members(files FileReader, group string) ([]string, error) {
 	first, err := files.ReadFile("/proc/1/cgroup")
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell what runs in %s: %w", group, err)
@@ -68,7 +68,7 @@ func groupsOf(content []byte) map[string]string {
 
 // alive says whether a process is there and has not ended; one of which that cannot be
 // told is.
-func alive(files FS, pid string) bool {
+func alive(files FileReader, pid string) bool {
 	stat, err := files.ReadFile("/proc/" + pid + "/stat")
 	if err != nil {
 		return !hasGone(err)

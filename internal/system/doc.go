@@ -3,8 +3,9 @@
 // an image that is not running, fault injection and a record of every change
 // come for free, and no kind can forget them.
 //
-// A System bundles seven narrow interfaces: FS, Runner, Clock, Units, Sessions, Authority,
-// Witness.
+// A System bundles FS, Units, Runner, Clock, Sessions, Authority and Writers. Each is an
+// interface of a few methods, or made of some: what only reads files takes a FileReader, and
+// a test or a wrapper replaces the one part that it plays.
 // Open returns the real ones, below a root: "/" for the running machine, or the
 // root directory of an image, in which commands then run by chroot.
 //
@@ -84,15 +85,15 @@ func Open(options Options) (*System, error) {
 	}
 	disk.unregister, disk.log = options.Unregister, log
 	runner := &runner{root: root, gate: gate, look: options.Look, log: log}
-	s := &System{Root: root, FS: disk, Rights: rightsOf(disk), Runner: runner, Clock: wallClock{&zone{file: localtime}}, Log: log, gate: gate}
+	s := &System{Root: root, FS: fsOf(disk), Rights: rightsOf(disk), Runner: runner, Clock: wallClock{&zone{file: localtime}}, Log: log, gate: gate}
 	if s.Running() {
 		s.journal = newJournalBox(journalSocket)
 		bus := &bus{gate: gate, look: options.Look, files: disk, dialing: newTurn(), mute: map[string]muteness{}}
 		runner.bus = bus
-		s.Units, s.Sessions, s.Writers = bus, bus, fanotify{}
+		s.Units, s.Sessions, s.Writers = Units{bus, bus, bus}, bus, fanotify{}
 		s.Authority = &authority{look: options.Look, asking: newTurn()}
 	} else {
-		s.Units, s.Sessions, s.Authority, s.Writers = notRunning{}, notRunning{}, notRunning{}, noMonitor{}
+		s.Units, s.Sessions, s.Authority, s.Writers = Units{notRunning{}, notRunning{}, notRunning{}}, notRunning{}, notRunning{}, noMonitor{}
 	}
 	return s, nil
 }

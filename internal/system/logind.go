@@ -144,7 +144,7 @@ func (b *bus) list(ctx context.Context) (sessions []Session, err error) {
 }
 
 // describe are those of the sessions that are people's.
-func describe(ctx context.Context, conn *dbus.Conn, listed []listedSession, files FS) ([]Session, error) {
+func describe(ctx context.Context, conn *dbus.Conn, listed []listedSession, files FileReader) ([]Session, error) {
 	var sessions []Session
 	for _, l := range listed {
 		var properties map[string]dbus.Variant
@@ -174,7 +174,7 @@ func describe(ctx context.Context, conn *dbus.Conn, listed []listedSession, file
 // opened it has ended, and nothing of the person's runs but what systemd runs for everybody
 // who is logged in. Such a session may be listed for ever, for logind waits for its scope
 // to end, and systemd is not always told of that. What cannot be told is no end.
-func isOver(files FS, uid, leader uint32) bool {
+func isOver(files FileReader, uid, leader uint32) bool {
 	if leader == 0 || alive(files, strconv.FormatUint(uint64(leader), 10)) {
 		return false
 	}

@@ -77,9 +77,9 @@ func TestALookThatFailsIsNeverTakenForAbsence(t *testing.T) {
 					failed = failed || err != nil
 					return err
 				}
-				disk := *well.FS.(*disk)
+				disk := *well.FS.FileReader.(*disk)
 				disk.look = hand
-				s.FS, s.Runner = &disk, &runner{root: s.Root, gate: func(Change) error { return nil }, look: hand, log: s.Log}
+				s.FS, s.Runner = fsOf(&disk), &runner{root: s.Root, gate: func(Change) error { return nil }, look: hand, log: s.Log}
 				got, err := looks(&s)[name]()
 				switch {
 				case !failed:

@@ -17,8 +17,13 @@ import (
 //
 // Where there is no room to keep what is replaced, it is replaced all the same: who
 // takes a right away leaves the words of it in the file, as a comment.
-type Rights interface {
+type Rights struct {
 	FS
+	Room
+}
+
+// Room is what helps where there is none.
+type Room interface {
 	// Reserve keeps room in a directory, so that one file of up to SpareSize that is
 	// later written there with Rights finds a place when there is no other; what is kept
 	// in /etc/sudoers.d is for /etc/sudoers too, on the same file system. It does
@@ -47,10 +52,10 @@ func noRoom(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(er
 func NoRoom(err error) bool { return noRoom(err) }
 
 // rightsOf is the same door with what Rights adds.
-func rightsOf(d *disk) *disk {
+func rightsOf(d *disk) Rights {
 	r := *d
 	r.rights = true
-	return &r
+	return Rights{fsOf(&r), &r}
 }
 
 func (d *disk) Reserve(dir string) error {

@@ -18,7 +18,7 @@ var ErrUnsafe = errors.New("others may change it")
 // Trusted finds what a name leads to, link by link, and refuses it when somebody other
 // than root or uid could change it, or what is on the way to it. Nobody else can then
 // change anything between this look and what follows it.
-func Trusted(files FS, name string, uid int) (leads string, info Info, err error) {
+func Trusted(files FileReader, name string, uid int) (leads string, info Info, err error) {
 	dir, rest := "/", strings.Split(name, "/")
 	if info, err = files.Stat(dir); err == nil {
 		err = trust(dir, info, uid)

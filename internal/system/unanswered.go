@@ -101,51 +101,56 @@ func isAnswer(err error) bool {
 func (s *System) Observe() (*System, *Unanswered) {
 	u := &Unanswered{}
 	observed := *s
-	observed.FS, observed.Runner = observedFS{s, u, s.FS}, observedRunner{s, u}
-	observed.Units, observed.Sessions = observedUnits{s, u, s.Units}, observedSessions{s, u}
+	observed.FS.FileReader, observed.FS.FileSearcher = observedReader{s, u}, observedSearcher{s, u, s.FS.FileSearcher}
+	observed.Runner, observed.Units.UnitStates, observed.Sessions = observedRunner{s, u}, observedUnits{s, u}, observedSessions{s, u}
 	return &observed, u
 }
 
-type observedFS struct {
+type observedReader struct {
 	s *System
 	u *Unanswered
-	FS
 }
 
-func (o observedFS) ReadFile(name string) ([]byte, error) {
+func (o observedReader) ReadFile(name string) ([]byte, error) {
 	content, err := o.s.FS.ReadFile(name)
 	o.u.notePath(name, err)
 	return content, err
 }
 
-func (o observedFS) Stat(name string) (Info, error) {
+func (o observedReader) Stat(name string) (Info, error) {
 	info, err := o.s.FS.Stat(name)
 	o.u.notePath(name, err)
 	return info, err
 }
 
-func (o observedFS) Inspect(name string) ([]byte, Info, error) {
+func (o observedReader) Inspect(name string) ([]byte, Info, error) {
 	content, info, err := o.s.FS.Inspect(name)
 	o.u.notePath(name, err)
 	return content, info, err
 }
 
-func (o observedFS) ReadDir(name string) ([]string, error) {
+func (o observedReader) ReadDir(name string) ([]string, error) {
 	names, err := o.s.FS.ReadDir(name)
 	o.u.notePath(name, err)
 	return names, err
 }
 
-func (o observedFS) Entries(dir string) (map[string]Info, error) {
-	entries, err := o.s.FS.Entries(dir)
-	o.u.notePath(dir, err)
-	return entries, err
-}
-
-func (o observedFS) Readlink(name string) (string, error) {
+func (o observedReader) Readlink(name string) (string, error) {
 	target, err := o.s.FS.Readlink(name)
 	o.u.notePath(name, err)
 	return target, err
+}
+
+type observedSearcher struct {
+	s *System
+	u *Unanswered
+	FileSearcher
+}
+
+func (o observedSearcher) Entries(dir string) (map[string]Info, error) {
+	entries, err := o.s.FS.Entries(dir)
+	o.u.notePath(dir, err)
+	return entries, err
 }
 
 type observedRunner struct {
@@ -164,7 +169,6 @@ func (o observedRunner) Run(ctx context.Context, c Command) (Output, error) {
 type observedUnits struct {
 	s *System
 	u *Unanswered
-	Units
 }
 
 func (o observedUnits) Unit(ctx context.Context, name string) (Unit, error) {

@@ -18,8 +18,15 @@ var ErrBusy = errors.New("systemd is still busy with what somebody else has aske
 // instance skipped, or that of a unit of which another one it needs has failed.
 var ErrJobFailed = errors.New(`"failed"`)
 
-// Units is systemd's service manager.
-type Units interface {
+// Units is systemd's service manager. Who needs one part of it asks for that part.
+type Units struct {
+	UnitStates
+	UnitJobs
+	UnitFiles
+}
+
+// UnitStates says where units stand.
+type UnitStates interface {
 	// Unit describes a unit. One that systemd cannot find has LoadState
 	// "not-found", and there is no error.
 	Unit(ctx context.Context, name string) (Unit, error)
@@ -34,18 +41,25 @@ type Units interface {
 	Active(ctx context.Context) ([]string, error)
 	// Service describes what only services have.
 	Service(ctx context.Context, name string) (Service, error)
-	// Start, Stop and Restart return when systemd's job has ended. Their error is ErrBusy
-	// when there is another job in the way, and ErrJobFailed when systemd says so.
+}
+
+// UnitJobs changes what runs. A job returns when systemd's has ended. Its error is ErrBusy
+// when there is another job in the way, and ErrJobFailed when systemd says so.
+type UnitJobs interface {
 	Start(ctx context.Context, name string) error
 	Stop(ctx context.Context, name string) error
 	Restart(ctx context.Context, name string) error
 	// ReloadUnit has a unit that is up take in what it is told to: a mount is mounted anew where
-	// it is, with the options that its file has now. It is like Start otherwise.
+	// it is, with the options that its file has now.
 	ReloadUnit(ctx context.Context, name string) error
-	// ResetFailed has systemd forget that a unit has failed, and how often.
+	// ResetFailed has systemd forget that a unit has failed, and how often. It is no job.
 	ResetFailed(ctx context.Context, name string) error
-	// Enable, Disable, Mask and Unmask change the links and reload systemd. Disable and
-	// Unmask take those of this boot (systemctl --runtime) away too.
+}
+
+// UnitFiles changes what starts by itself: the links of units. Disable and Unmask take
+// those of this boot (systemctl --runtime) away too.
+type UnitFiles interface {
+	// Enable, Disable, Mask and Unmask change the links and reload systemd.
 	Enable(ctx context.Context, name string) error
 	Disable(ctx context.Context, name string) error
 	Mask(ctx context.Context, name string) error

@@ -38,7 +38,7 @@ type Links struct {
 }
 
 // ReadLinks reads them. What is not there has none.
-func ReadLinks(files system.FS) Links {
+func ReadLinks(files system.FileReader) Links {
 	l := Links{wanted: map[string]bool{}, of: map[string][]string{}}
 	for _, base := range Dirs()[:2] {
 		entries, _ := files.ReadDir(base)
@@ -57,7 +57,7 @@ func ReadLinks(files system.FS) Links {
 	return l
 }
 
-func (l Links) add(files system.FS, name string, enables bool) {
+func (l Links) add(files system.FileReader, name string, enables bool) {
 	target, err := files.Readlink(name)
 	if err != nil || target == "/dev/null" {
 		return // no link, or a mask

@@ -21,7 +21,7 @@ import (
 // disk is a disk through which somebody walks; who really may change owners is
 // root alone, and the door's own tests show that.
 type disk struct {
-	system.FS
+	system.Homes
 	asked []system.Reown
 	found []system.Reowned // what each walk finds; nothing after the last
 	err   error
@@ -41,8 +41,8 @@ func (d *disk) Reown(_ context.Context, r system.Reown) (system.Reowned, error) 
 func renumbered(t *testing.T, toml string) (*desk, *disk) {
 	t.Helper()
 	d := newDesk(t, toml)
-	walks := &disk{FS: d.system.FS}
-	d.system.FS = walks
+	walks := &disk{Homes: d.system.FS.Homes}
+	d.system.FS.Homes = walks
 	d.tools.does = func(tool string) {
 		switch tool {
 		case "usermod":

@@ -44,7 +44,7 @@ type schemaKey struct {
 
 // readSchemas returns the installed schemas: those read before, if they are
 // installed still.
-func readSchemas(files system.FS, before *schemas) (*schemas, error) {
+func readSchemas(files system.FileReader, before *schemas) (*schemas, error) {
 	info, err := files.Stat(schemasFile)
 	if errors.Is(err, fs.ErrNotExist) {
 		return &schemas{}, nil

@@ -18,13 +18,13 @@ import (
 
 // reads counts the files that are read.
 type reads struct {
-	system.FS
+	system.FileReader
 	n atomic.Int64
 }
 
 func (r *reads) Inspect(name string) ([]byte, system.Info, error) {
 	r.n.Add(1)
-	return r.FS.Inspect(name)
+	return r.FileReader.Inspect(name)
 }
 
 // ahead is a clock some time after the kernel's, as if the files had been there longer.
@@ -38,9 +38,9 @@ func (a ahead) Now() time.Time { return a.Clock.Now().Add(a.by) }
 func TestAFileThatHasNotChangedIsNotReadAgainUntilAllIsVerified(t *testing.T) {
 	root := t.TempDir()
 	s := open(t, root, nil)
-	counted := &reads{FS: s.FS}
+	counted := &reads{FileReader: s.FS.FileReader}
 	clock := &ahead{Clock: s.Clock, by: time.Minute}
-	s.FS, s.Clock = counted, clock
+	s.FS.FileReader, s.Clock = counted, clock
 	ledger, err := converge.OpenLedger(open(t, root, nil).FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
 	if err != nil {
 		t.Fatal(err)

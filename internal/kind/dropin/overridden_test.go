@@ -53,7 +53,7 @@ func TestAFileForAUnitThatThereIsNotIsNotRead(t *testing.T) {
 	} {
 		m := &running{root: machine(t, map[string]string{"/usr/lib/systemd/system/there.service": "[Service]\n"})}
 		s := open(t, m.root, nil)
-		s.Root, s.Units = "/", noUnits{m, "generated.mount"}
+		s.Root, s.Units.UnitStates = "/", noUnits{m, "generated.mount"}
 		why, err := New(files(nil), s, nil, schedule.Window{}).missingUnit(t.Context(), name)
 		if (why == "") != read || err != nil {
 			t.Errorf("%s: %q (%v)", name, why, err)

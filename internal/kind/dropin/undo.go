@@ -42,7 +42,7 @@ func (k *Kind) recall() *memory {
 	return m
 }
 
-func (m *memory) save(files system.FS) error {
+func (m *memory) save(files system.FileWriter) error {
 	if !m.changed {
 		return nil
 	}

@@ -50,11 +50,12 @@ func Units(u system.Units, look system.Looker) system.Units {
 	if look == nil {
 		return u
 	}
-	return units{u, look}
+	u.UnitStates = units{u.UnitStates, look}
+	return u
 }
 
 type units struct {
-	system.Units
+	system.UnitStates
 	look system.Looker
 }
 
@@ -62,35 +63,35 @@ func (u units) Unit(ctx context.Context, name string) (system.Unit, error) {
 	if err := u.look(system.Look{Op: "ask", Target: name}); err != nil {
 		return system.Unit{}, err
 	}
-	return u.Units.Unit(ctx, name)
+	return u.UnitStates.Unit(ctx, name)
 }
 
 func (u units) States(ctx context.Context, names []string) ([]system.Unit, error) {
 	if err := u.look(system.Look{Op: "ask", Target: fmt.Sprint(names)}); err != nil {
 		return nil, err
 	}
-	return u.Units.States(ctx, names)
+	return u.UnitStates.States(ctx, names)
 }
 
 func (u units) FileState(ctx context.Context, name string) (string, error) {
 	if err := u.look(system.Look{Op: "ask", Target: name}); err != nil {
 		return "", err
 	}
-	return u.Units.FileState(ctx, name)
+	return u.UnitStates.FileState(ctx, name)
 }
 
 func (u units) Active(ctx context.Context) ([]string, error) {
 	if err := u.look(system.Look{Op: "ask", Target: "units"}); err != nil {
 		return nil, err
 	}
-	return u.Units.Active(ctx)
+	return u.UnitStates.Active(ctx)
 }
 
 func (u units) Service(ctx context.Context, name string) (system.Service, error) {
 	if err := u.look(system.Look{Op: "ask", Target: name}); err != nil {
 		return system.Service{}, err
 	}
-	return u.Units.Service(ctx, name)
+	return u.UnitStates.Service(ctx, name)
 }
 
 // Sessions has the questions to a stand-in for logind pass a Looker.

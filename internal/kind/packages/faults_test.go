@@ -35,7 +35,7 @@ func sickDesk(t *testing.T, look system.Looker, w world, files map[string]string
 		d.ledger.Own(id)
 	}
 	d.touch()
-	s.Runner, s.Clock, s.Units = faultwalk.Runner(withoutDNF{d.yum}, look), d.clock, faultwalk.Units(d.units, look)
+	s.Runner, s.Clock, s.Units = faultwalk.Runner(withoutDNF{d.yum}, look), d.clock, faultwalk.Units(system.Units{UnitStates: d.units}, look)
 	return d
 }
 

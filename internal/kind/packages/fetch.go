@@ -24,7 +24,7 @@ const (
 // fetchKey gets a key from a file:///, https:// or http:// URL. How it comes does
 // not matter, for the fingerprint decides. Errors do not show the URL, which may
 // hold a password.
-func fetchKey(ctx context.Context, client *http.Client, files system.FS, from string) ([]byte, error) {
+func fetchKey(ctx context.Context, client *http.Client, files system.FileReader, from string) ([]byte, error) {
 	if name, found := strings.CutPrefix(from, "file://"); found {
 		return files.ReadFile(name)
 	}

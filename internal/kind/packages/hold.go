@@ -67,7 +67,7 @@ func (m manager) readLockList() (lockList, error) {
 
 // write writes the list. It is there also when nothing is in it: yum does nothing
 // at all when the plugin cannot read it.
-func (l lockList) write(files system.FS) error {
+func (l lockList) write(files system.FileWriter) error {
 	return files.WriteFile(l.file, []byte(strings.Join(l.lines, "")), system.Attr{Mode: 0o644})
 }
 

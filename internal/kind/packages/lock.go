@@ -321,7 +321,7 @@ func (m manager) yumHolder() int {
 
 // rpmLocks are the files that rpm locks and that hold nothing: of the database, and of
 // the environment of Berkeley DB.
-func rpmLocks(files system.FS) []string {
+func rpmLocks(files system.FileReader) []string {
 	var names []string
 	for _, dir := range databaseDirs(files) {
 		names = append(names, dir+"/.rpm.lock", dir+"/.dbenv.lock")
@@ -336,7 +336,7 @@ func dnfLocks() []string {
 }
 
 // lockFiles are all files that are there to be locked, and that nobody but root needs.
-func lockFiles(files system.FS) []string { return append(rpmLocks(files), dnfLocks()...) }
+func lockFiles(files system.FileReader) []string { return append(rpmLocks(files), dnfLocks()...) }
 
 // databaseLocks are files that are locked and that everybody may read, for rpm -q.
 func databaseLocks() []string {

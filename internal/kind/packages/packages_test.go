@@ -21,7 +21,7 @@ import (
 // units is systemd with the scope of an earlier transaction, which ends after so
 // many looks.
 type units struct {
-	system.Units
+	system.UnitStates
 	looks int
 	state string
 }
@@ -65,7 +65,7 @@ func newDesk(t *testing.T, w world) *desk {
 		d.installed = map[string]string{}
 	}
 	d.touch()
-	s.Runner, s.Clock, s.Units = d.yum, d.clock, d.units
+	s.Runner, s.Clock, s.Units.UnitStates = d.yum, d.clock, d.units
 	if d.ledger, err = converge.OpenLedger(s.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"}); err != nil {
 		t.Fatal(err)
 	}

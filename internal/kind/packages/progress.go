@@ -74,7 +74,7 @@ func ReadProgress(ctx context.Context, s *system.System) (Progress, bool) {
 	return p, err != nil && !errors.Is(err, system.ErrNotRunning) || unit.ActiveState == "active"
 }
 
-func lastProgress(files system.FS) (Progress, bool) {
+func lastProgress(files system.FileReader) (Progress, bool) {
 	var p Progress
 	content, err := files.ReadFile(ProgressFile)
 	return p, err == nil && json.Unmarshal(content, &p) == nil && (p.Scope != "" || p.Waits != "")

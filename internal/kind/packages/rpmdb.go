@@ -36,7 +36,7 @@ type rpmdb struct {
 }
 
 // identity tells one state of the database from another; "" when it is not found.
-func identity(files system.FS) string {
+func identity(files system.FileReader) string {
 	var b strings.Builder
 	for _, name := range databaseFiles() {
 		info, err := files.Stat(name)
@@ -50,7 +50,7 @@ func identity(files system.FS) string {
 
 // sources tells one state of the repositories' files, and of what is installed from
 // them, from another.
-func sources(files system.FS) string {
+func sources(files system.FileReader) string {
 	info, err := files.Stat(repositoryDir)
 	if err != nil {
 		return identity(files)
@@ -59,7 +59,7 @@ func sources(files system.FS) string {
 }
 
 // databaseDirs are the directories in which there is a database.
-func databaseDirs(files system.FS) []string {
+func databaseDirs(files system.FileReader) []string {
 	var dirs []string
 	for _, name := range databaseFiles() {
 		if _, err := files.Stat(name); err == nil && !slices.Contains(dirs, path.Dir(name)) {
@@ -75,7 +75,7 @@ func databaseDirs(files system.FS) []string {
 const transactionSettles = 150 * time.Millisecond
 
 // databaseWatches are those of what a change of the database shows in.
-func databaseWatches(files system.FS) []converge.Watch {
+func databaseWatches(files system.FileReader) []converge.Watch {
 	var names []string
 	for _, name := range databaseFiles() {
 		names = append(names, path.Base(name))

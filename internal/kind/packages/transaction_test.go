@@ -164,7 +164,7 @@ func TestProcessesThatAScriptHasLeftBehindHoldUpNobody(t *testing.T) {
 	if got := state(); got != scopeLingering {
 		t.Errorf("a process that has ended is waited for: %d", got)
 	}
-	d.system.Units = &occupied{units: d.units, name: scope + ".scope"}
+	d.system.Units = occupiedScope(d.units)
 	if free, err := m.freeScope(t.Context()); err != nil || free != scope+"-2" {
 		t.Errorf("the next transaction runs in %q, %v", free, err)
 	}
@@ -183,7 +183,7 @@ func TestAScopeThatIsActiveAndHasNoProcessIsWaitedForByNobody(t *testing.T) {
 			d.write("/proc/4077/stat", "4077 (yum) Z 1 1")
 		}
 		d.units.looks, d.units.state = 1<<30, "active"
-		d.system.Units = &occupied{units: d.units, name: scope + ".scope"}
+		d.system.Units = occupiedScope(d.units)
 		began := d.clock.now
 		free, err := m.freeScope(t.Context())
 		if waited := d.clock.now.Sub(began); err != nil || free == "" || waited > time.Minute {
@@ -319,7 +319,13 @@ func (d dying) Sleep(ctx context.Context, t time.Duration) error {
 // occupied is systemd with one scope that does not end.
 type occupied struct {
 	*units
+	system.UnitJobs
 	name string
+}
+
+func occupiedScope(u *units) system.Units {
+	o := &occupied{units: u, name: scope + ".scope"}
+	return system.Units{UnitStates: o, UnitJobs: o}
 }
 
 func (o *occupied) Stop(context.Context, string) error { return nil } // and it stays as it is

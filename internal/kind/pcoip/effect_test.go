@@ -30,6 +30,9 @@ type streamer struct {
 	did      []string
 }
 
+// all is what it plays of systemd.
+func (s *streamer) all() system.Units { return system.Units{UnitStates: s, UnitJobs: s} }
+
 func (s *streamer) States(_ context.Context, names []string) ([]system.Unit, error) {
 	var units []system.Unit
 	for _, name := range names {
@@ -62,11 +65,11 @@ func (s *streamer) List(context.Context) ([]system.Session, error) {
 }
 
 type machine interface {
-	system.Units
+	all() system.Units
 	system.Sessions
 }
 
-func liveKind(t *testing.T, root, toml string, units machine) *Kind {
+func liveKind(t *testing.T, root, toml string, m machine) *Kind {
 	t.Helper()
 	fragment, err := policy.Parse(policy.Source{Name: "test", Text: toml})
 	if err != nil {
@@ -87,13 +90,13 @@ func liveKind(t *testing.T, root, toml string, units machine) *Kind {
 	if s, err = system.Open(system.Options{Root: root, Backups: ledger}); err != nil {
 		t.Fatal(err)
 	}
-	s.Root, s.Units, s.Sessions, s.Clock = "/", units, units, later{}
+	s.Root, s.Units, s.Sessions, s.Clock = "/", m.all(), m, later{}
 	return New(p, s, ledger, schedule.Window{})
 }
 
-func livePass(t *testing.T, root, toml string, units machine) map[policy.ID]converge.Resource {
+func livePass(t *testing.T, root, toml string, m machine) map[policy.ID]converge.Resource {
 	t.Helper()
-	k := liveKind(t, root, toml, units)
+	k := liveKind(t, root, toml, m)
 	engine := converge.New(k.policy, []converge.Kind{k}, k.ledger, k.system.Clock, slog.New(slog.DiscardHandler))
 	found := map[policy.ID]converge.Resource{}
 	for _, r := range engine.Pass(t.Context()).Resources {

@@ -45,7 +45,7 @@ func sickScene(name, toml string, units func() map[string]system.Unit, files map
 		}
 		live := &streamer{units: units()}
 		s.Root, s.Clock = "/", &stepping{now: time.Now()}
-		s.Units, s.Sessions = faultwalk.Units(live, look), faultwalk.Sessions(live, look)
+		s.Units, s.Sessions = faultwalk.Units(live.all(), look), faultwalk.Sessions(live, look)
 		p := faultwalk.Policy(t, strings.TrimPrefix(toml, "schema = 1\n"))
 		k := New(p, s, ledger, schedule.Window{})
 		return faultwalk.Machine{Kind: k, Root: root, Engine: faultwalk.Engine(p, k, ledger, s.Clock), State: func() string {

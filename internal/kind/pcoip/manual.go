@@ -38,7 +38,7 @@ type described struct {
 
 // readManual returns the manual, or nil where there is none that can be made
 // sense of.
-func readManual(files system.FS) (manual, error) {
+func readManual(files system.FileReader) (manual, error) {
 	content, err := files.ReadFile(manualPath)
 	if errors.Is(err, fs.ErrNotExist) {
 		var packed []byte

@@ -20,6 +20,8 @@ type picky struct {
 	fate      string // what becomes of it with that
 }
 
+func (p picky) all() system.Units { return system.Units{UnitStates: p, UnitJobs: p} }
+
 func (p picky) Restart(ctx context.Context, name string) error {
 	content, err := os.ReadFile(filepath.Join(p.root, confPath))
 	if err == nil && strings.Contains(string(content), p.bad) {

@@ -49,7 +49,7 @@ func TestNoUnitIsJudgedByALookThatFailed(t *testing.T) {
 			m := &manager{units: maps.Clone(units)}
 			live := &sessions{}
 			s.Root = "/"
-			s.Units, s.Sessions = faultwalk.Units(m, look), faultwalk.Sessions(live, look)
+			s.Units, s.Sessions = faultwalk.Units(m.all(), look), faultwalk.Sessions(live, look)
 			p := faultwalk.Policy(t, wanted)
 			k := service.New(p, s, schedule.Window{})
 			return faultwalk.Machine{Kind: k, Root: root, Engine: faultwalk.Engine(p, k, faultwalk.Ledger(t, root), s.Clock), State: func() string {

@@ -18,21 +18,23 @@ import (
 // units it will start are links below /etc, which systemctl(1) reads and changes
 // there by itself. Its other methods are those of a machine without systemd.
 type image struct {
-	system.Units
+	system.UnitStates
 	runner system.Runner
 }
 
 // units are those of the machine, or of an image.
 func (k *Kind) units(ctx context.Context) (units system.Units, isImage bool) {
 	if _, err := k.system.Units.States(ctx, nil); errors.Is(err, system.ErrNotRunning) {
-		return image{k.system.Units, k.system.Runner}, true
+		units, of := k.system.Units, image{k.system.Units.UnitStates, k.system.Runner}
+		units.UnitStates, units.UnitFiles = of, of
+		return units, true
 	}
 	return k.system.Units, false
 }
 
 // checkImage judges all but whether units run.
 func (k *Kind) checkImage(ctx context.Context, resources []converge.Resource, wants []policy.Want[policy.Service], names []string) {
-	units, linked := image{k.system.Units, k.system.Runner}, unitfiles.ReadLinks(k.system.FS)
+	units, linked := image{k.system.Units.UnitStates, k.system.Runner}, unitfiles.ReadLinks(k.system.FS)
 	for i, want := range wants {
 		unit, err := units.Unit(ctx, names[i])
 		if err != nil {

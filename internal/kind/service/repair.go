@@ -140,7 +140,7 @@ func (k *Kind) enable(ctx context.Context, units system.Units, unit system.Unit)
 
 // removeLinks takes away what would enable a unit as soon as it had a file, or were not
 // masked: systemd disables only what it finds.
-func (k *Kind) removeLinks(ctx context.Context, units system.Units, unit system.Unit) error {
+func (k *Kind) removeLinks(ctx context.Context, units system.UnitFiles, unit system.Unit) error {
 	mark := k.Mark()
 	leftovers := left(unitfiles.ReadLinks(k.system.FS), unit)
 	if err := k.Since(mark); err != nil || len(leftovers) == 0 {

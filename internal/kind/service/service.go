@@ -137,7 +137,7 @@ func (k *Kind) states(ctx context.Context, names []string) ([]system.Unit, error
 
 // examine tells all of a unit, and of its file what is so now: systemd remembers that until
 // it reads its files again.
-func examine(ctx context.Context, units system.Units, name string) (system.Unit, error) {
+func examine(ctx context.Context, units system.UnitStates, name string) (system.Unit, error) {
 	unit := system.Unit{Name: name, LoadState: "not-found", ActiveState: "inactive"}
 	var err error
 	if !unitfiles.IsTemplate(name) {

@@ -36,6 +36,11 @@ type manager struct {
 	did   []string
 }
 
+// all is systemd, all of which it plays.
+func (m *manager) all() system.Units {
+	return system.Units{UnitStates: m, UnitJobs: m, UnitFiles: m}
+}
+
 func (m *manager) do(verb, name string, change func(*system.Unit)) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -160,7 +165,7 @@ func newKind(t *testing.T, toml string, m *manager, s sessions, link ...string) 
 	if err != nil {
 		t.Fatal(err)
 	}
-	machine.Root, machine.Units, machine.Sessions = "/", m, s
+	machine.Root, machine.Units, machine.Sessions = "/", m.all(), s
 	return service.New(p, machine, schedule.Window{})
 }
 

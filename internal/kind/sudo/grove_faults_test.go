@@ -68,7 +68,7 @@ func (o *outing) pass(t *testing.T) map[string]converge.Resource {
 	m := o.book.memory
 	m.gate, m.look = o.change, o.look
 	s := &system.System{
-		Root: "/", FS: m, Rights: m, Clock: hasty{o.clock},
+		Root: "/", FS: m.all(), Rights: system.Rights{FS: m.all(), Room: m}, Clock: hasty{o.clock},
 		Runner:    faultwalk.Runner(gated{o.book, o.change}, o.look),
 		Sessions:  faultwalk.Sessions(sickSessions{}, o.look),
 		Authority: faultwalk.Authority(fewActions{standIn{memory: m}}, o.look),
@@ -76,7 +76,7 @@ func (o *outing) pass(t *testing.T) map[string]converge.Resource {
 	p := faultwalk.Policy(t, o.g.toml)
 	k := New(p, s)
 	state := newMemory(nil, nil) // the agent's own, which is well
-	ledger, err := converge.OpenLedger(state, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
+	ledger, err := converge.OpenLedger(state.all(), "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
 	if err != nil {
 		t.Fatal(err)
 	}

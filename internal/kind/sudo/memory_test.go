@@ -54,6 +54,11 @@ func newMemory(files map[string]string, modes map[string]fs.FileMode) *memory {
 	return m
 }
 
+// all is a file system, all of which it plays.
+func (m *memory) all() system.FS {
+	return system.FS{FileReader: m, FileSearcher: m, FileWriter: m, FileAppender: m, Homes: m}
+}
+
 func (m *memory) put(name string, n node) {
 	m.dirs(path.Dir(name))
 	m.clock++
