@@ -7,6 +7,7 @@ import (
 	"path"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/sudotext"
@@ -29,7 +30,7 @@ type Entry struct {
 	Options  []string // such as "!authenticate"
 	Commands []string // with a "!" in front where they are denied
 	// Bounds are the keys of what else binds it, such as "NotAfter", "Role" or "Chroot": it
-	// is perhaps not in force.
+	// is perhaps not in force. A Timeout by which there is time to work is none.
 	Bounds []string
 }
 
@@ -123,7 +124,7 @@ func parseListing(text string) (l Listing, ok bool) {
 		case key != nil:
 			if list := l.Entries[last].list(key[1]); list != nil {
 				*list = splitList(key[2])
-			} else {
+			} else if seconds, err := strconv.Atoi(key[2]); key[1] != "Timeout" || err != nil || seconds < sudotext.LeastTime {
 				l.Entries[last].Bounds = append(l.Entries[last].Bounds, key[1])
 			}
 		default:

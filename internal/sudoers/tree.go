@@ -147,7 +147,7 @@ func followed(files system.FileReader, name string, passed func(name string)) (s
 func (r reader) file(name string, content []byte, depth int) {
 	r.tree.Content[name] = content
 	for _, line := range sudotext.Parse(content) {
-		target := line.Path
+		target := r.first(line.Path)
 		if target != "" && !path.IsAbs(target) {
 			target = path.Join(path.Dir(name), target)
 		}
@@ -165,6 +165,28 @@ func (r reader) file(name string, content []byte, depth int) {
 			r.directory(target, depth)
 		}
 	}
+}
+
+// first is the path that an include means: of several with colons between the first that is
+// there, as sudo has it since 1.9.14. All are noted.
+func (r reader) first(written string) string {
+	if !strings.Contains(written, ":") || r.isThere(written) {
+		return written
+	}
+	for name := range strings.SplitSeq(written, ":") {
+		if path.IsAbs(name) && r.isThere(name) {
+			return name
+		}
+	}
+	return written
+}
+
+func (r reader) isThere(name string) bool {
+	if _, changed := r.changes[name]; changed {
+		return true
+	}
+	_, _, err := r.follow(name)
+	return err == nil
 }
 
 // named is Dir, where a directory is that by whatever name; else the name itself.

@@ -120,3 +120,20 @@ func TestWhatCvtsudoersSaysIsUnderstood(t *testing.T) {
 		t.Error("what cannot be understood is no error")
 	}
 }
+
+// Since 1.9.14 an include may name several, of which sudo reads the first that is there.
+func TestOfSeveralThatAnIncludeNamesTheFirstThatIsThereIsRead(t *testing.T) {
+	tree := read(t, map[string]file{
+		Main:          {content: "@include /etc/a:/etc/b:/etc/c\n@includedir /usr/etc/sudoers.d:/etc/sudoers.d:/etc/more\n"},
+		"/etc/b":      {content: "b ALL=ALL\n"},
+		"/etc/c":      {content: "c ALL=ALL\n"},
+		Dir + "/x":    {content: "x ALL=ALL\n"},
+		"/etc/more/y": {content: "y ALL=ALL\n"},
+	})
+	if diff := cmp.Diff([]string{"b", "x"}, granted(tree)); diff != "" {
+		t.Error(diff)
+	}
+	if last := tree.Lines[len(tree.Lines)-1]; last.File != Dir+"/x" {
+		t.Errorf("it is of %s", last.File)
+	}
+}

@@ -1,6 +1,7 @@
 package sudotext
 
 import (
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -10,12 +11,33 @@ import (
 // root cannot become root all the same, by name.
 func hindrances() map[string]weakness {
 	return map[string]weakness{
-		"noexec":         {weak: isOn, cure: "!noexec"},
-		"passwd_timeout": {weak: isBelow(0.25), cure: "passwd_timeout = 5"},
-		"passwd_tries":   {weak: func(s Setting) bool { return s.Negated || isBelow(1)(s) || s.Value == "0" }, cure: "passwd_tries = 3"},
-		"root_sudo":      {weak: isOff, cure: "root_sudo"},
-		"runas_default":  {weak: func(s Setting) bool { return s.Value != "root" }, cure: "runas_default = root"},
+		"command_timeout": {weak: endsSoon, cure: "!command_timeout"},
+		"noexec":          {weak: isOn, cure: "!noexec"},
+		"passwd_timeout":  {weak: isBelow(0.25), cure: "passwd_timeout = 5"},
+		"passwd_tries":    {weak: func(s Setting) bool { return s.Negated || isBelow(1)(s) || s.Value == "0" }, cure: "passwd_tries = 3"},
+		"root_sudo":       {weak: isOff, cure: "root_sudo"},
+		"runas_default":   {weak: func(s Setting) bool { return s.Value != "root" }, cure: "runas_default = root"},
 	}
+}
+
+// LeastTime is how long, in seconds, a command of an administrator's may last at least.
+const LeastTime = 60
+
+var timeSpan = regexp.MustCompile(`^(?:([0-9]+)d)?(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s?)?$`)
+
+// endsSoon says of a time as sudoers(5) has it, such as 1h30m, whether it is shorter than
+// LeastTime; 0 stands for no end.
+func endsSoon(s Setting) bool {
+	parts := timeSpan.FindStringSubmatch(strings.ToLower(s.Value))
+	if s.Negated || parts == nil {
+		return false
+	}
+	seconds := 0
+	for i, unit := range []int{24 * 60 * 60, 60 * 60, 60, 1} {
+		n, _ := strconv.Atoi(parts[i+1])
+		seconds += n * unit
+	}
+	return seconds > 0 && seconds < LeastTime
 }
 
 // isBelow says of a setting whether it is a number below another one; 0 stands for no limit.

@@ -30,12 +30,15 @@ func TestDefaultsByWhichAnAdministratorCannotBecomeRootAreToldFromTheOthers(t *t
 		"Defaults passwd_timeout=0.01":                    {"passwd_timeout = 5"},
 		"Defaults passwd_timeout=0":                       nil,
 		"bob ALL = ALL":                                   nil,
-		"Defaults!MOST noexec":                            {"!noexec"},
-		"Defaults!EDITORS, INDIRECT noexec":               {"!noexec"},
-		"Defaults!DIRS noexec":                            {"!noexec"},
-		"Defaults!EDITORS noexec":                         nil,
-		"Defaults!UNKNOWN noexec":                         nil,
-		"Defaults!CIRCLE noexec":                          nil,
+		"Defaults command_timeout=1":                      {"!command_timeout"},
+		"Defaults command_timeout = 30S":                  {"!command_timeout"},
+		"Defaults command_timeout=1h30m, command_timeout=2d, !command_timeout, command_timeout=0": nil,
+		"Defaults!MOST noexec":              {"!noexec"},
+		"Defaults!EDITORS, INDIRECT noexec": {"!noexec"},
+		"Defaults!DIRS noexec":              {"!noexec"},
+		"Defaults!EDITORS noexec":           nil,
+		"Defaults!UNKNOWN noexec":           nil,
+		"Defaults!CIRCLE noexec":            nil,
 	} {
 		line := Parse([]byte(source))[0]
 		if diff := cmp.Diff(want, Cures(line.Hinders(alice, aliases))); diff != "" {

@@ -56,6 +56,7 @@ func Parse(content []byte) []Line {
 type scanned struct {
 	text   string // without continuations and comment
 	length int    // in the source, line break included
+	whole  bool   // it includes something, and is no line that goes on from another: sudo refuses that
 	clear  bool   // where it ends does not depend on what a quote means where it stands
 }
 
@@ -65,7 +66,7 @@ type scanned struct {
 func scan(source string) scanned {
 	if includeDirective.MatchString(source) {
 		physical, _, _ := strings.Cut(source, "\n")
-		return scanned{physical, min(len(physical)+1, len(source)), true}
+		return scanned{physical, min(len(physical)+1, len(source)), true, true}
 	}
 	var text strings.Builder
 	quoted, hash, continued := false, false, false
@@ -102,7 +103,7 @@ func scan(source string) scanned {
 		text.WriteByte(source[i])
 		i++
 	}
-	return scanned{text.String(), min(i+1, len(source)), !quoted && (!hash || !continued)}
+	return scanned{text.String(), min(i+1, len(source)), false, !quoted && (!hash || !continued)}
 }
 
 // continuation is the length of a backslash that joins two lines, with the line
@@ -135,6 +136,8 @@ func classify(s scanned) Line {
 	line := Line{Text: strings.Trim(s.text, " \t\r")}
 	switch match := includeDirective.FindStringSubmatch(s.text); {
 	case line.Text == "":
+	case match != nil && !s.whole:
+		line.Sort = Unclear
 	case match != nil:
 		line.Sort = Include
 		if match[2] == "dir" {

@@ -79,6 +79,8 @@ func TestIncludesAreFound(t *testing.T) {
 		"  @include \"/etc/my file\"":  {Sort: Include, Path: "/etc/my file"},
 		"#include /etc/my\\ file":      {Sort: Include, Path: "/etc/my file"},
 		"  #include /etc/comment":      {Sort: Idle},
+		"\\\n@includedir /etc/x\n":     {Sort: Unclear},
+		"\\\n  @include /etc/x\n":      {Sort: Unclear},
 		"#includes are explained here": {Sort: Idle},
 	} {
 		got := Parse([]byte(source))[0]

@@ -24,6 +24,7 @@ type judge struct {
 	failed   map[string]error // why it is not known in which groups somebody is
 	unsure   []error          // why somebody was called not allowed who may be
 	groupsOf map[string][]string
+	asked    int           // of how many the directory was asked
 	local    []facts.Group // once read
 	accounts []facts.Account
 	read     bool
@@ -114,7 +115,7 @@ func (j *judge) allowsUser(name string) bool {
 		if errors.Is(err, facts.ErrNoAccount) {
 			err = nil // and should somebody come by that name, the policy says what they may
 		}
-		if errors.Is(err, errSilent) && j.isLocal(name) {
+		if errors.Is(err, errTooMany) || errors.Is(err, errSilent) && j.isLocal(name) {
 			err = nil // what the directory allows, its own line in the agent's file still grants
 		}
 		j.known[name], j.failed[name] = allowed, err
@@ -147,6 +148,9 @@ func (j *judge) userOf(uid string) (facts.Account, bool, error) {
 	if i := slices.IndexFunc(accounts, func(a facts.Account) bool { return strconv.Itoa(a.UID) == uid }); i >= 0 {
 		return accounts[i], true, nil
 	}
+	if !j.mayAsk() {
+		return facts.Account{}, false, nil
+	}
 	return facts.LookupUser(j.ctx, j.system, uid)
 }
 
@@ -155,13 +159,31 @@ func (j *judge) groupOf(gid string) (facts.Group, bool, error) {
 	if i := slices.IndexFunc(groups, func(g facts.Group) bool { return strconv.Itoa(g.GID) == gid }); i >= 0 {
 		return groups[i], true, nil
 	}
+	if !j.mayAsk() {
+		return facts.Group{}, false, nil
+	}
 	return facts.LookupGroup(j.ctx, j.system, gid)
+}
+
+// maxJudged bounds of how many people and groups the directory is asked by one judge: a line
+// that names a hundred thousand takes no minutes to go. Whoever comes later is not allowed by
+// such a line; what the policy says is their own in the agent's file.
+const maxJudged = 512
+
+var errTooMany = errors.New("the directory has been asked about too many")
+
+func (j *judge) mayAsk() bool {
+	j.asked++
+	return j.asked <= maxJudged
 }
 
 // memberships are the groups that somebody is in.
 func (j *judge) memberships(name string) ([]string, error) {
 	if groups, known := j.groupsOf[name]; known {
 		return groups, nil
+	}
+	if !j.mayAsk() {
+		return nil, errTooMany
 	}
 	groups, err := facts.GroupsOf(j.ctx, j.system, name)
 	if err == nil {

@@ -17,6 +17,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/sudotext"
@@ -251,6 +252,49 @@ func TestTheModeAndOwnerOfAFileOfSomebodyElsesStay(t *testing.T) {
 		if info, err := os.Stat(file); err != nil || info.Mode() != mode {
 			t.Errorf("%v became %v, %v", mode, info.Mode(), err)
 		}
+	}
+}
+
+// counter counts the questions to the directory.
+type counter struct {
+	system.Runner
+	asked *int
+}
+
+func (c counter) Run(ctx context.Context, command system.Command) (system.Output, error) {
+	if command.Argv[0] == "id" || command.Argv[0] == "getent" {
+		*c.asked++
+	}
+	if last := command.Argv[len(command.Argv)-1]; command.Argv[0] == "id" && strings.HasPrefix(last, "a") && last != "alice" {
+		return system.Output{ExitCode: 1, Stderr: []byte("id: '" + last + "': no such user\n")}, nil
+	}
+	return c.Runner.Run(ctx, command)
+}
+
+func TestALineThatNamesManyIsTakenBackAfterFewQuestions(t *testing.T) {
+	var line strings.Builder
+	for n := range 20000 {
+		fmt.Fprintf(&line, "a%d, #%d, %%#%d, ", n, 100000+n, 200000+n)
+	}
+	line.WriteString("alice, bob ALL=(ALL) ALL\n")
+	root := machine(t, map[string]string{"/etc/sudoers.d/50-x": line.String()})
+	s, err := system.Open(system.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	runner := people()
+	runner.files = s.FS
+	asked := 0
+	s.Runner = counter{runner, &asked}
+	p := &policy.Policy{Resources: []policy.Resource{{ID: "sudo/allow", Spec: policy.Sudo{Allow: []string{"root", "%admins"}}}}}
+	if r := faultwalk.Engine(p, New(p, s), faultwalk.Ledger(t, root), s.Clock).Pass(t.Context()).Resources[0]; r.State != converge.Corrected {
+		t.Errorf("it is %s: %s", r.State, r.Reason)
+	}
+	if want := partly + line.String() + "alice ALL=(ALL) ALL\n"; read(t, root, "/etc/sudoers.d/50-x") != want {
+		t.Error("the line is another one")
+	}
+	if asked > 5*(maxJudged+10) {
+		t.Errorf("the directory is asked %d times", asked)
 	}
 }
 
