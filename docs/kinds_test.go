@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
 var (
@@ -84,6 +86,22 @@ func TestEveryPitfallAndEveryPromiseIsHeldByATestThatIsThere(t *testing.T) {
 		}
 		if rows < expected.rows {
 			t.Errorf("%s: %d rows are held, and there were %d", file, rows, expected.rows)
+		}
+	}
+}
+
+func TestEachKindAndEachSectionHasItsPlaceInTheDocuments(t *testing.T) {
+	for _, kind := range policy.Kinds() {
+		if !regexp.MustCompile("(?m)^\\|[^|]*`" + kind + "`").MatchString(read(t, "../README.md")) {
+			t.Errorf("README.md has no row of %s", kind)
+		}
+		if !regexp.MustCompile(`(?m)^## .*\b` + kind + `\b`).MatchString(read(t, "kinds.md")) {
+			t.Errorf("kinds.md says nothing of %s", kind)
+		}
+	}
+	for _, section := range policy.Sections() {
+		if !strings.Contains(read(t, "policy.md"), "\n## `["+section) {
+			t.Errorf("policy.md says nothing of [%s]", section)
 		}
 	}
 }
