@@ -222,6 +222,37 @@ func TestTheLoggerIsHandedIn(t *testing.T) {
 // more than five asks for more than it needs, and what plays it in a test is no longer small.
 const most = 5
 
+// What is longer has an idea in it that has no name yet. Tests may be longer.
+const (
+	longestFunction = 60  // lines, with its first and its last
+	longestFile     = 450 // lines
+)
+
+func TestNoFunctionAndNoFileIsTooLong(t *testing.T) {
+	functions := 0
+	for _, s := range everySource(t, "../internal", "../cmd", "../test", "../policies", "../docs", "../systemd") {
+		if strings.HasSuffix(s.file, "_test.go") || ast.IsGenerated(s.syntax) {
+			continue
+		}
+		if lines := s.fset.File(s.syntax.Pos()).LineCount(); lines > longestFile {
+			t.Errorf("%s has %d lines, and may have %d: find what it is two of", s.file, lines, longestFile)
+		}
+		for _, declaration := range s.syntax.Decls {
+			f, ok := declaration.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			functions++
+			if lines := s.fset.Position(f.End()).Line - s.line(f.Type) + 1; lines > longestFunction {
+				t.Errorf("%s:%d: %s has %d lines, and may have %d", s.file, s.line(f), f.Name.Name, lines, longestFunction)
+			}
+		}
+	}
+	if functions < 1000 {
+		t.Fatalf("only %d functions were found", functions)
+	}
+}
+
 // An interfaceOf is an interface and the file in which it stands.
 type interfaceOf struct {
 	source

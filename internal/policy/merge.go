@@ -135,17 +135,7 @@ func (r Resource) Digest() string {
 // one whole. Two fragments of one rank that differ about a resource are an
 // error, which names both places.
 func Merge(fragments []Fragment, personas []string) (*Policy, error) {
-	type ranked struct {
-		Setting
-		origin Origin
-		rank   int
-	}
-	var settings []ranked
-	p := &Policy{Personas: personas}
-	type rankedRule struct {
-		Rule
-		rank int
-	}
+	var settings []rankedSetting
 	var rules []rankedRule
 	for _, f := range fragments {
 		persona, selected := selects(f, personas)
@@ -156,7 +146,7 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 		origin := Origin{Layer: f.Layer, Fragment: f.Name, Persona: persona}
 		for _, s := range f.Settings {
 			origin.Line = s.Line
-			settings = append(settings, ranked{s, origin, rank})
+			settings = append(settings, rankedSetting{s, origin, rank})
 		}
 		for _, r := range f.Rules {
 			origin.Line = r.Origin.Line
@@ -164,9 +154,44 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 			rules = append(rules, rankedRule{r, rank})
 		}
 	}
+	p := &Policy{Personas: personas}
 	var problems Problems
-	slices.SortStableFunc(settings, func(a, b ranked) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(b.rank, a.rank)) })
-	p.Resources = make([]Resource, 0, len(settings))
+	p.Resources, problems = resolveRanks(settings)
+	problems = append(problems, p.sudoProblems()...)
+	problems = append(problems, p.accountProblems()...)
+	problems = append(problems, p.contradictions()...)
+	slices.SortStableFunc(rules, func(a, b rankedRule) int { return cmp.Compare(a.rank, b.rank) })
+	for _, r := range rules {
+		p.Rules = append(p.Rules, r.Rule)
+	}
+	p.index = indexOf(p.Rules)
+	if why := p.index.tooMuch(); why != "" {
+		problems = append(problems, Problem{File: p.Rules[0].Origin.Fragment, Message: "cannot merge the policy: " + why})
+	}
+	slices.SortFunc(problems, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Message, b.Message))
+	})
+	return p, problems.asError()
+}
+
+// A rankedSetting and a rankedRule are what a fragment says, and how much that counts.
+type rankedSetting struct {
+	Setting
+	origin Origin
+	rank   int
+}
+
+type rankedRule struct {
+	Rule
+	rank int
+}
+
+// resolveRanks returns each resource as the highest rank has it, and where those of one
+// rank differ.
+func resolveRanks(settings []rankedSetting) ([]Resource, Problems) {
+	var problems Problems
+	slices.SortStableFunc(settings, func(a, b rankedSetting) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(b.rank, a.rank)) })
+	resources := make([]Resource, 0, len(settings))
 	for len(settings) > 0 {
 		winner, peer := settings[0], settings[0] // peer is the first of the rank being looked at
 		settings = settings[1:]
@@ -185,23 +210,9 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 				winner.origin.Overrode = append(winner.origin.Overrode, other.origin)
 			}
 		}
-		p.Resources = append(p.Resources, Resource{ID: winner.ID, Spec: winner.Spec, Origin: winner.origin})
+		resources = append(resources, Resource{ID: winner.ID, Spec: winner.Spec, Origin: winner.origin})
 	}
-	problems = append(problems, p.sudoProblems()...)
-	problems = append(problems, p.accountProblems()...)
-	problems = append(problems, p.contradictions()...)
-	slices.SortStableFunc(rules, func(a, b rankedRule) int { return cmp.Compare(a.rank, b.rank) })
-	for _, r := range rules {
-		p.Rules = append(p.Rules, r.Rule)
-	}
-	p.index = indexOf(p.Rules)
-	if why := p.index.tooMuch(); why != "" {
-		problems = append(problems, Problem{File: p.Rules[0].Origin.Fragment, Message: "cannot merge the policy: " + why})
-	}
-	slices.SortFunc(problems, func(a, b Problem) int {
-		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line), cmp.Compare(a.Message, b.Message))
-	})
-	return p, problems.asError()
+	return resources, problems
 }
 
 // selects says whether a fragment is for a machine of these personas, and which

@@ -214,22 +214,8 @@ func (r *runner) run(parent context.Context, c Command, apart bool) (Output, err
 		defer giveTerminal(cmd)()
 	}
 	over := make(chan struct{})
-	switch {
-	case apart:
-		var scope string
-		scope, err = r.startApart(ctx, cmd, c, over)
-		if scope != "" {
-			defer r.bus.endScope(scope)
-		}
-	case c.Confined != nil:
-		var end func()
-		end, err = startConfined(cmd, *c.Confined)
-		defer end()
-	case c.Staged != nil:
-		err = startStaged(cmd, r.root, c.Staged)
-	default:
-		err = cmd.Start()
-	}
+	end, err := r.start(ctx, cmd, c, apart, over)
+	defer end()
 	out := Output{}
 	if cmd.Process != nil {
 		ended := r.wait(ctx, cmd, c, over)
@@ -251,6 +237,24 @@ func (r *runner) run(parent context.Context, c Command, apart bool) (Output, err
 		err = fmt.Errorf("it did not end within %s: %w", timeout, ctx.Err())
 	}
 	return out, err
+}
+
+// start starts a command where it is to run. end is called when it has ended.
+func (r *runner) start(ctx context.Context, cmd *exec.Cmd, c Command, apart bool, over chan struct{}) (end func(), err error) {
+	nothing := func() {}
+	switch {
+	case apart:
+		scope, err := r.startApart(ctx, cmd, c, over)
+		if scope == "" {
+			return nothing, err
+		}
+		return func() { r.bus.endScope(scope) }, err
+	case c.Confined != nil:
+		return startConfined(cmd, *c.Confined)
+	case c.Staged != nil:
+		return nothing, startStaged(cmd, r.root, c.Staged)
+	}
+	return nothing, cmd.Start()
 }
 
 // untilStuck is how long a command may take to end when it has been killed. One that

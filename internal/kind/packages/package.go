@@ -145,22 +145,8 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	var resources []converge.Resource
 	var latest []string
 	for _, want := range k.wants {
-		r := converge.Wanted(want.Resource)
-		name := want.ID.Name()
-		k.judge(&r, want, there)
-		if interrupted(there.meant(want)) != "" {
-			if who := k.manager.lockHolder(); who != "" { // which may be about to remove the older one
-				r = converge.Wanted(want.Resource)
-				r.SetUnknown(fmt.Sprintf("%v (%s)", errBusy, who))
-			}
-		}
-		if k.unsound != nil && r.State == converge.Compliant {
-			r.SetUnknown(k.unsound.Error())
-		}
-		if r.State == converge.Compliant {
-			k.judgeHold(&r, want, locks, there[name])
-		}
-		switch {
+		r := k.checkInstalled(want, there, locks)
+		switch name := want.ID.Name(); {
 		case r.State != converge.Compliant:
 		case want.Spec.Ensure == policy.Latest:
 			latest = append(latest, name)
@@ -172,9 +158,33 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		resources = append(resources, r)
 	}
 	resources = append(resources, k.unwanted(locks, there)...)
-	if len(latest) == 0 {
-		return resources, nil
+	if len(latest) > 0 {
+		k.checkNewest(ctx, resources, latest, there)
 	}
+	return resources, nil
+}
+
+// checkInstalled judges a package by what is installed and held.
+func (k *Kind) checkInstalled(want policy.Want[policy.Package], there installed, locks lockList) converge.Resource {
+	r := converge.Wanted(want.Resource)
+	k.judge(&r, want, there)
+	if interrupted(there.meant(want)) != "" {
+		if who := k.manager.lockHolder(); who != "" { // which may be about to remove the older one
+			r = converge.Wanted(want.Resource)
+			r.SetUnknown(fmt.Sprintf("%v (%s)", errBusy, who))
+		}
+	}
+	if k.unsound != nil && r.State == converge.Compliant {
+		r.SetUnknown(k.unsound.Error())
+	}
+	if r.State == converge.Compliant {
+		k.judgeHold(&r, want, locks, there[want.ID.Name()])
+	}
+	return r
+}
+
+// checkNewest judges those whose newest version is wanted by what the repositories have.
+func (k *Kind) checkNewest(ctx context.Context, resources []converge.Resource, latest []string, there installed) {
 	newer, doubt := k.updates.of(ctx, latest)
 	for i := range resources {
 		r := &resources[i]
@@ -191,7 +201,6 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 			}
 		}
 	}
-	return resources, nil
 }
 
 // foreign says whether the machine's own packages are dpkg's, so that a database of rpm

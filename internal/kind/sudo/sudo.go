@@ -251,10 +251,8 @@ func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, whoIsThere func(
 	}
 	mark := k.Mark()
 	files := k.fingerprint()
-	var people []facts.Account
-	var peopleErr error
 	if files != "" && k.believes(files, nil) {
-		if people, peopleErr = whoIsThere(ctx); peopleErr == nil && k.believes(files, people) {
+		if people, err := whoIsThere(ctx); err == nil && k.believes(files, people) {
 			return
 		}
 	}
@@ -263,6 +261,14 @@ func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, whoIsThere func(
 		r.SetUnknownErr(err)
 		return
 	}
+	if people, right := k.checkPlan(ctx, p, whoIsThere, r); right && k.Since(mark) == nil {
+		k.believe(files, people)
+	}
+}
+
+// checkPlan judges sudo by what would have to be done, and by what it does for people. right
+// says that nothing is wrong with it and nothing unknown.
+func (k *Kind) checkPlan(ctx context.Context, p *plan, whoIsThere func(context.Context) ([]facts.Account, error), r *converge.Resource) (people []facts.Account, right bool) {
 	differs := func() {
 		if p.noRoom { // on a full disk a grant in /etc/sudoers could not be taken away
 			r.IsCritical()
@@ -272,28 +278,28 @@ func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, whoIsThere func(
 		}
 	}
 	if differs(); r.State == converge.Drifted {
-		return
+		return nil, false
 	}
-	people, peopleErr = whoIsThere(ctx)
+	people, peopleErr := whoIsThere(ctx)
 	wrong, wronged, err := k.inEffect(ctx, p, people)
 	if len(wronged) > 0 {
 		if err := k.planCulprits(ctx, p, wronged); err != nil {
 			p.unsure = append(p.unsure, err)
 		}
 		if differs(); r.State == converge.Drifted {
-			return
+			return nil, false
 		}
 	}
 	if err != nil || !k.system.Running() {
 		// It may be that sudo works for nobody.
 		err = errors.Join(err, k.planBroken(ctx, p))
 		if differs(); r.State == converge.Drifted {
-			return
+			return nil, false
 		}
 	}
 	if p.dead != "" {
 		r.SetFailed(p.dead)
-		return
+		return nil, false
 	}
 	if plugins := k.foreignPlugins(); len(plugins) > 0 {
 		wrong = append(wrong, fmt.Sprintf("/etc/sudo.conf has sudo go by something else than %s: %s; take that line out", sudoers.Main, strings.Join(plugins, "; ")))
@@ -304,9 +310,10 @@ func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, whoIsThere func(
 		r.SetFailed(strings.Join(wrong, "\n"))
 	case err != nil:
 		r.SetUnknownErr(err)
-	case k.Since(mark) == nil:
-		k.believe(files, people)
+	default:
+		return people, true
 	}
+	return nil, false
 }
 
 func (k *Kind) installed() (bool, error) {

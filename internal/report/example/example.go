@@ -67,7 +67,10 @@ func origin(fragment string, line int, persona string, overrode ...policy.Origin
 }
 
 // noteworthy has something in every state.
-func noteworthy() []converge.Resource {
+func noteworthy() []converge.Resource { return slices.Concat(outOfLine(), awaited(), settled()) }
+
+// outOfLine is what somebody has to look after.
+func outOfLine() []converge.Resource {
 	seed := policy.Origin{Layer: policy.Seed, Fragment: "00-seed.toml", Line: 21}
 	return []converge.Resource{
 		{
@@ -103,6 +106,12 @@ func noteworthy() []converge.Resource {
 			Origin: origin("10-base", 96, ""),
 			Reason: "left as it is: the value of {{resolve:ssm:/soe/prod/syslog/host}} is not known yet: access denied",
 		},
+	}
+}
+
+// awaited is what comes by itself.
+func awaited() []converge.Resource {
+	return []converge.Resource{
 		{
 			ID: "pcoip/server_clipboard_state", State: converge.Pending, Effect: converge.NextSession, Cause: converge.Intentional,
 			Since: ago(40 * time.Minute), Severity: policy.High, Controls: []string{"SOE-9"}, Origin: origin("10-base", 61, ""),
@@ -114,6 +123,12 @@ func noteworthy() []converge.Resource {
 			Since: ago(9 * 24 * time.Hour), Severity: policy.High, Origin: origin("10-base", 40, ""),
 			Reason: "the new kernel runs after the next start; overdue: it has been pending since 2026-11-12 06:00:00, longer than 7d",
 		},
+	}
+}
+
+// settled is what has been decided, or done.
+func settled() []converge.Resource {
+	return []converge.Resource{
 		{
 			ID: "package/gimp", State: converge.Waived, Cause: converge.Corrective, Since: ago(12 * 24 * time.Hour),
 			Severity: policy.Low, Origin: origin("20-developer", 35, "developer"),

@@ -42,6 +42,28 @@ func signalEverybody(conn *dbus.Conn, file *os.File) error {
 	return nil
 }
 
+// caller makes the i-th call, of many sorts: what everybody may ask, what only root may, what is
+// too large, and a file descriptor.
+func caller(agent dbus.BusObject, null *os.File) func(i int, done chan *dbus.Call) {
+	large := strings.Repeat("x", 1<<20)
+	return func(i int, done chan *dbus.Call) {
+		switch {
+		case i%1000 == 0:
+			agent.Go(name+".Apply", 0, done, []string{large})
+		case i%100 == 1:
+			agent.Go(name+".Status", 0, done, dbus.UnixFD(null.Fd()))
+		case i%4 == 0:
+			agent.Go(name+".Report", 0, done)
+		case i%4 == 1:
+			agent.Go(name+".Apply", 0, done, []string{})
+		case i%4 == 2:
+			agent.Go("org.freedesktop.DBus.Introspectable.Introspect", 0, done)
+		default:
+			agent.Go(name+".Status", 0, done)
+		}
+	}
+}
+
 // flood makes as many calls as its first argument says, and has as many under way at a
 // time as its second.
 func flood() error {
@@ -66,23 +88,7 @@ func flood() error {
 		return err
 	}
 	agent := conn.Object(name, "/org/soeagent/Agent1")
-	large := strings.Repeat("x", 1<<20)
-	one := func(i int, done chan *dbus.Call) {
-		switch {
-		case i%1000 == 0:
-			agent.Go(name+".Apply", 0, done, []string{large})
-		case i%100 == 1:
-			agent.Go(name+".Status", 0, done, dbus.UnixFD(null.Fd()))
-		case i%4 == 0:
-			agent.Go(name+".Report", 0, done)
-		case i%4 == 1:
-			agent.Go(name+".Apply", 0, done, []string{})
-		case i%4 == 2:
-			agent.Go("org.freedesktop.DBus.Introspectable.Introspect", 0, done)
-		default:
-			agent.Go(name+".Status", 0, done)
-		}
-	}
+	one := caller(agent, null)
 	outcomes := map[string]int{}
 	done := make(chan *dbus.Call, atOnce)
 	for sent, answered := 0, 0; answered < calls; {

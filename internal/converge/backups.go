@@ -1,0 +1,142 @@
+package converge
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// Backup implements system.BackupStore: what somebody else has put at name is kept the
+// first time that the agent is about to replace or remove it.
+func (l *Ledger) Backup(name string, old *system.Original) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.made[name] {
+		return nil
+	}
+	_, err := l.files.Stat(l.backupPath(name))
+	if err == nil {
+		return nil // it was somebody else's first, and that is kept
+	}
+	if !errors.Is(err, fs.ErrNotExist) { // what is kept may be there, and is never replaced
+		return fmt.Errorf("cannot tell whether the old %s is kept: %w", name, err)
+	}
+	if old == nil {
+		l.note(line{Made: name})
+		if err := l.flush(); err != nil {
+			delete(l.made, name) // the change does not happen
+			return fmt.Errorf("cannot note that %s is new: %w", name, err)
+		}
+		return nil
+	}
+	raw, err := json.Marshal(backup{Path: name, Original: *old})
+	if err != nil {
+		return fmt.Errorf("cannot keep the old %s: %w", name, err)
+	}
+	if err := l.files.MkdirAll(l.dir, 0o700); err != nil {
+		return fmt.Errorf("cannot keep the old %s: %w", name, err)
+	}
+	if err := l.files.WriteFile(l.backupPath(name), raw, ownAttr()); err != nil {
+		return fmt.Errorf("cannot keep the old %s: %w", name, err)
+	}
+	return nil
+}
+
+type backup struct {
+	Path string `json:"path"`
+	system.Original
+}
+
+func (l *Ledger) backupPath(name string) string {
+	sum := sha256.Sum256([]byte(name))
+	return path.Join(l.dir, "backups", hex.EncodeToString(sum[:8])+".json")
+}
+
+// Original returns what was at name before the agent first touched it, if that is kept.
+// An error says that it cannot be told.
+func (l *Ledger) Original(name string) (original system.Original, kept bool, err error) {
+	raw, err := l.files.ReadFile(l.backupPath(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		return system.Original{}, false, nil
+	}
+	if err != nil {
+		return system.Original{}, false, fmt.Errorf("cannot tell what %s was before: %w", name, err)
+	}
+	var b backup
+	if json.Unmarshal(raw, &b) != nil || b.Path != name {
+		return system.Original{}, false, nil
+	}
+	return b.Original, true, nil
+}
+
+// Files are the paths of which the ledger knows what to give back: what the agent
+// created, and what it keeps the original of.
+func (l *Ledger) Files() ([]string, error) {
+	dir := path.Join(l.dir, "backups")
+	kept, err := l.files.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("cannot tell which files are kept: %w", err)
+	}
+	l.mu.Lock()
+	names := slices.Collect(maps.Keys(l.made))
+	l.mu.Unlock()
+	for _, name := range kept {
+		raw, err := l.files.ReadFile(path.Join(dir, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("cannot tell which files are kept: %w", err)
+		}
+		var b backup
+		if err == nil && json.Unmarshal(raw, &b) == nil {
+			names = append(names, b.Path)
+		}
+	}
+	slices.Sort(names)
+	return slices.Compact(names), nil
+}
+
+// Made says whether the agent created the file at name.
+func (l *Ledger) Made(name string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.made[name]
+}
+
+// Release gives a file back to the machine that the policy no longer wants: what
+// was there before the agent is put back, and what the agent created is removed.
+// A file that is neither is left alone. The ledger forgets the file then. restore
+// and remove make the change, and are not called more than once.
+func (l *Ledger) Release(name string, restore func(system.Original) error, remove func() error) error {
+	original, kept, err := l.Original(name)
+	switch {
+	case err != nil:
+		return err
+	case kept:
+		if err := restore(original); err != nil {
+			return err
+		}
+		if err := l.files.Remove(l.backupPath(name)); err != nil {
+			return fmt.Errorf("cannot forget the old %s: %w", name, err)
+		}
+	case l.Made(name):
+		if err := remove(); err != nil {
+			return err
+		}
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.made[name] {
+		l.note(line{Unmade: name})
+	}
+	if l.secret[name] {
+		l.note(line{Public: name})
+	}
+	return nil
+}

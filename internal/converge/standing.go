@@ -1,0 +1,129 @@
+package converge
+
+import (
+	"cmp"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+// standing is where a resource stood.
+type standing struct {
+	State   State     `json:"state"`
+	Since   time.Time `json:"since"`
+	Digest  string    `json:"digest,omitempty"` // of what was wanted when it was last in line; noDigest when nothing was
+	Changed time.Time `json:"changed,omitzero"` // when the agent last changed it
+	Cause   Cause     `json:"cause,omitempty"`  // of what is pending
+	Held    bool      `json:"held,omitempty"`   // it is pending since a step of its repair was postponed
+	Astray  time.Time `json:"astray,omitzero"`  // since when it is not in line
+}
+
+// Changed is when the agent last changed the resource; the zero time if never.
+func (l *Ledger) Changed(id policy.ID) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.resources[id].Changed
+}
+
+// MarkChanged records that the agent has just changed the resource.
+func (l *Ledger) MarkChanged(id policy.ID, now time.Time) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.resources[id]
+	s.Changed = now
+	l.note(line{Resource: id, Standing: &s})
+}
+
+// noDigest stands for the digest of a resource that is a kind's own idea.
+const noDigest = "-"
+
+// notWanted stands for the digest of a resource that the policy does not name any more.
+const notWanted = "not wanted"
+
+// left notes of the resources of a kind that are neither wanted nor there any more that
+// what comes of them next is news: if the policy names one again, it has not been in line
+// with that.
+func (l *Ledger) left(kind string, known func(policy.ID) bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for id, s := range l.resources {
+		if id.Kind() == kind && s.Digest != "" && s.Digest != noDigest && s.Digest != notWanted && !known(id) {
+			s.Digest = notWanted
+			l.note(line{Resource: id, Standing: &s})
+		}
+	}
+}
+
+// WasInLine says whether the resource was in line when this was last wanted of it.
+func (l *Ledger) WasInLine(id policy.ID, digest string) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s, ok := l.resources[id]
+	return ok && s.Digest == cmp.Or(digest, noDigest)
+}
+
+// awaited says of a resource that has drifted whether it has been pending so far and
+// nothing else has changed, and what was the cause of that.
+func (l *Ledger) awaited(r Resource) (cause Cause, yes bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.resources[r.ID]
+	if s.State != Pending || s.Digest != cmp.Or(r.digest, noDigest) || !s.Held && !r.onlyEffect() {
+		return "", false
+	}
+	return cmp.Or(s.Cause, Intentional), true
+}
+
+// EverInLine says whether the resource has been in line, whatever was wanted of it.
+func (l *Ledger) EverInLine(id policy.ID) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.resources[id].Digest != ""
+}
+
+// Since is when the resource came into a state: earlier, if it is in it still,
+// or now. To have been corrected is to be compliant ever after.
+func (l *Ledger) Since(id policy.ID, state State, now time.Time) time.Time {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	// A time that has not come yet is of a clock that was wrong: it says nothing.
+	if s, ok := l.resources[id]; ok && settled(s.State) == state && !s.Since.Round(0).After(now.Round(0)) {
+		return s.Since
+	}
+	return now
+}
+
+func settled(state State) State {
+	if state == Corrected {
+		return Compliant
+	}
+	return state
+}
+
+// stands writes down where a resource stands, if that is news, and returns where it
+// stood.
+func (l *Ledger) stands(r Resource) (was standing) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	old := l.resources[r.ID]
+	now := old
+	now.State, now.Since = settled(r.State), r.Since
+	now.Cause, now.Held = "", false
+	switch r.State {
+	case Pending:
+		now.Cause, now.Held = cmp.Or(r.Cause, old.Cause), r.held
+		now.Digest = cmp.Or(r.digest, noDigest)
+	case Compliant, Corrected:
+		now.Digest = cmp.Or(r.digest, noDigest)
+	}
+	switch {
+	case r.State == Compliant || r.State == Corrected:
+		now.Astray = time.Time{}
+	case r.State != Unknown && now.Astray.IsZero():
+		now.Astray = r.noticed.Round(0) // as it is read again
+	}
+	if now != old {
+		l.note(line{Resource: r.ID, Standing: &now})
+	}
+	return old
+}

@@ -1,0 +1,140 @@
+package pcoip
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
+	"github.com/soe-agent/soe-agent/internal/sessionguard"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// Repair implements converge.Kind. The file is written once for all directives,
+// and the agent is restarted at most once.
+func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
+	failed := slices.DeleteFunc(slices.Clone(drifted), func(r converge.Resource) bool { return !failedTrial(r) })
+	drifted = slices.DeleteFunc(slices.Clone(drifted), failedTrial)
+	var outcomes []converge.Outcome
+	if len(failed) > 0 {
+		if err := k.putBack(ctx, failed); err != nil {
+			for _, r := range failed {
+				outcomes = append(outcomes, sessionguard.Outcome(r.ID, public.Because(fmt.Sprintf("cannot put %s back", directive(r.ID)), err)))
+			}
+		}
+	}
+	return append(outcomes, k.set(ctx, drifted)...)
+}
+
+func (k *Kind) set(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
+	if len(drifted) == 0 {
+		return nil
+	}
+	unread, err := k.repair(ctx, drifted)
+	if err == nil && (unread || slices.ContainsFunc(drifted, waitsForRestart)) {
+		err = k.restart(ctx, k.consentTo(drifted))
+	}
+	if err == nil {
+		return nil
+	}
+	outcomes := make([]converge.Outcome, len(drifted))
+	for i, r := range drifted {
+		outcomes[i] = sessionguard.Outcome(r.ID, public.Because("cannot set "+directive(r.ID), err))
+	}
+	return outcomes
+}
+
+// waitsForRestart says whether the file has long been right.
+func waitsForRestart(r converge.Resource) bool {
+	return slices.ContainsFunc(r.Diff, func(d converge.Difference) bool { return d.Aspect == converge.AspectEffect })
+}
+
+// repair writes the file, and says whether the agent has now something to read that it
+// reads only when it starts.
+func (k *Kind) repair(ctx context.Context, drifted []converge.Resource) (unread bool, err error) {
+	f, err := k.look()
+	if err != nil {
+		return false, err
+	}
+	m, err := readManual(k.system.FS)
+	if err != nil {
+		return false, err
+	}
+	original, err := k.original()
+	if err != nil {
+		return false, err
+	}
+	w := k.wishes(m)
+	before := f.String()
+	var changed []policy.ID
+	for _, r := range drifted {
+		unchanged := f.String()
+		k.amend(&f.conf, r.ID, w, original)
+		if f.String() != unchanged {
+			changed = append(changed, r.ID)
+			unread = unread || applies(r.ID, m) != policy.Immediately
+			k.ledger.MarkChanged(r.ID, k.system.Clock.Now())
+		} else if !waitsForRestart(r) && !k.wanted(r.ID, w) && r.ID != encryption() {
+			k.ledger.Disown(r.ID)
+		}
+	}
+	switch {
+	case f.absent != "":
+		if slices.ContainsFunc(drifted, func(r converge.Resource) bool { return k.wanted(r.ID, w) }) {
+			return false, errors.New(f.absent)
+		}
+		return false, k.ledger.Flush()
+	case len(changed) == 0 && !f.missing:
+		if f.info.Attr == (system.Attr{Mode: confMode}) {
+			return false, k.ledger.Flush()
+		}
+		return false, k.system.FS.SetAttr(confPath, system.Attr{Mode: confMode})
+	}
+	after := f.String()
+	if after == before {
+		return false, k.ledger.Flush()
+	}
+	// First, so that a crash after the write does not hide what is pending.
+	if err := k.ledger.Flush(); err != nil {
+		return false, err
+	}
+	return unread, k.write(ctx, after, changed)
+}
+
+// write writes the file, and notes which start of the agent was before that; should it
+// have been started in that very moment, the later one.
+func (k *Kind) write(ctx context.Context, content string, changed []policy.ID) error {
+	agent, err := k.agent(ctx)
+	if err != nil {
+		return err
+	}
+	if err := k.noteChanges(changed, agent.starts); err != nil {
+		return err
+	}
+	if err := k.system.FS.WriteFile(confPath, []byte(content), system.Attr{Mode: confMode}); err != nil {
+		return err
+	}
+	later, err := k.agent(ctx)
+	if err != nil || maps.Equal(agent.starts, later.starts) {
+		return err
+	}
+	return k.noteChanges(changed, later.starts)
+}
+
+// amend makes the directives of a resource what the policy wants, or what they
+// were before it.
+func (k *Kind) amend(c *conf, id policy.ID, w wishes, original conf) {
+	if k.wanted(id, w) {
+		for _, name := range sorted(w.values[id]) {
+			k.ledger.Own(policy.NewID("pcoip", strings.TrimPrefix(name, "pcoip.")))
+			c.set(name, w.values[id][name])
+		}
+		return
+	}
+	c.put(directive(id), original.lines(directive(id)))
+}
