@@ -65,7 +65,7 @@ Exit code: 0 when nothing was found, 2 when something was, 1 when it could not b
 			case len(found.Findings) > 0:
 				return errNotCompliant
 			case len(found.Unknown) > 0:
-				return errors.New("cannot tell whether this machine is fit to be an image: not everything could be looked at")
+				return errors.New("cannot tell whether this machine is fit to be an image: not everything could be checked")
 			}
 			return nil
 		},

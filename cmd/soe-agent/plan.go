@@ -58,13 +58,13 @@ func (a *app) applyCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "apply",
 		Short: "Bring the machine into line, once",
-		Long: `Apply walks the machine once: it checks everything, repairs what has drifted, and
+		Long: `Apply makes one pass: it checks everything, repairs what has drifted, and
 checks again. It never disrupts a live session: what would is left pending.
 
 When the daemon runs, the daemon does it. A policy of one's own (--policy, --config) it
 would undo at once: stop it first.
 
-With --only the report is of the whole machine all the same: what was not looked at is
+With --only the report is of the whole machine all the same: what was not checked is
 unknown there. The exit code goes by the kinds that were named.
 
 Exit code: 0 when everything is in line or pending, 2 when something is not, 1 when it could not run, or when nothing that is published was ever had.`,
@@ -84,7 +84,7 @@ Exit code: 0 when everything is in line or pending, 2 when something is not, 1 w
 		},
 	}
 	policyFlag(c, &dirs)
-	c.Flags().StringSliceVar(&only, "only", nil, "walk these `KINDS` only, such as dropin,sudo")
+	c.Flags().StringSliceVar(&only, "only", nil, "check and repair these `KINDS` only, such as dropin,sudo")
 	completeFlag(c, "only", completeKinds)
 	return c
 }

@@ -74,7 +74,7 @@ func (a *app) statusCommand() *cobra.Command {
 		Use:   "status",
 		Short: "Say what the daemon is doing, and what it waits for",
 		Long: `Status says at a glance where the machine stands: compliant, not compliant, or converging
-as long as not everything has been looked at yet, what is not in line
+as long as not everything has been checked yet, what is not in line
 or pending and until when, what the daemon does and waits for, which policy is in force
 and for how long, and when AWS was reached last. With --watch it says it again when
 something changes, until it is interrupted; with --json too, one document a line.
@@ -144,7 +144,7 @@ func (a *app) printStatus(ctx context.Context, s agent.Status, now time.Time) {
 		}
 	}
 	if s.Unwatched != "" {
-		row("not watched", fmt.Sprintf("%s; drift of that is found by the verify alone, every %s or so", s.Unwatched, s.Verify))
+		row("not watched", fmt.Sprintf("%s; drift of that is found by the periodic verify alone, every %s or so", s.Unwatched, s.Verify))
 	}
 	for _, problem := range s.Refused {
 		row("refused", problem)

@@ -116,7 +116,7 @@ func (s served) Apply(ctx context.Context, kinds []string) error {
 	case <-one.done:
 		return nil
 	case <-ctx.Done():
-		return errors.New("cannot tell what became of it: the daemon or the bus stops; it starts with a walk over everything")
+		return errors.New("cannot tell what became of it: the daemon or the bus stops; it starts with a pass over everything")
 	}
 }
 

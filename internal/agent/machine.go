@@ -121,7 +121,7 @@ func KnownKinds(names []string) error {
 	var errs []error
 	for _, name := range names {
 		if !slices.Contains(policy.Kinds(), name) {
-			errs = append(errs, fmt.Errorf("cannot walk %q: it is no kind; kinds are %s", name, strings.Join(policy.Kinds(), ", ")))
+			errs = append(errs, fmt.Errorf("cannot apply %q: it is no kind; kinds are %s", name, strings.Join(policy.Kinds(), ", ")))
 		}
 	}
 	return errors.Join(errs...)

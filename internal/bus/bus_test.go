@@ -416,7 +416,7 @@ func TestMalformedCallsAreRefusedWithTheStandardErrors(t *testing.T) {
 		}
 	}
 	err := ask(conn, Interface+".Apply", []string{"sodu"}).Err
-	if err == nil || err.Error() != `cannot walk "sodu": it is no kind; kinds are sudo, dropin` {
+	if err == nil || err.Error() != `cannot apply "sodu": it is no kind; kinds are sudo, dropin` {
 		t.Errorf("an unknown kind: %v", err)
 	}
 	if asked := agent.wasAsked(); len(asked) > 0 {

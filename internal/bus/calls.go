@@ -142,7 +142,7 @@ func (c *connection) bound(one *call) *dbus.Error {
 	kinds, _ := one.args[0].([]string)
 	for _, kind := range kinds {
 		if !slices.Contains(c.Kinds, kind) {
-			return refusal(BadArgument, "cannot walk %.64q: it is no kind; kinds are %s", kind, strings.Join(c.Kinds, ", "))
+			return refusal(BadArgument, "cannot apply %.64q: it is no kind; kinds are %s", kind, strings.Join(c.Kinds, ", "))
 		}
 	}
 	slices.Sort(kinds)

@@ -206,7 +206,7 @@ func Wanted(want policy.Resource) Resource {
 // NotChecked is a resource that the policy wants and that has not been looked at since.
 func NotChecked(p *policy.Policy, want policy.Resource, since time.Time) Resource {
 	r := Wanted(want)
-	r.SetUnknown("not looked at yet").ReasonIsPublic()
+	r.SetUnknown("not checked yet").ReasonIsPublic()
 	r.Unseen, r.Since = true, since
 	ruling := p.Ruling(r.ID, since)
 	r.Severity, r.Controls, r.Disrupt = ruling.Severity, ruling.Controls, ruling.Disrupt

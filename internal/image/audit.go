@@ -54,7 +54,7 @@ type Audit struct {
 }
 
 // errSkipped is wrapped by the error of a check that says nothing of this system.
-var errSkipped = errors.New("not looked at")
+var errSkipped = errors.New("not checked")
 
 // A check returns what it has found, and an error when it could not look at all of it.
 type check struct {
@@ -143,7 +143,7 @@ func registered(_ context.Context, o Options) ([]Finding, error) {
 		if slices.Contains(there, mark) {
 			return []Finding{{
 				What: mark + " is there: amazon-ssm-agent is registered as a managed node",
-				Why:  "the capture keeps it: all desktops would be one managed node and fight over its key",
+				Why:  "the capture keeps it: all desktops would be one managed node, and each would invalidate the key of the others",
 				Do:   "systemctl stop amazon-ssm-agent; soe-agent image seal --ssm-registration --yes; the desktops need an activation of their own",
 			}}, nil
 		}

@@ -72,10 +72,10 @@ func credentials(ctx context.Context, o Options) ([]Finding, error) {
 	}
 	for i, u := range unseen {
 		if i == mostUnseen {
-			s.errs = append(s.errs, fmt.Errorf("not looked at either: %d other places", len(unseen)-i))
+			s.errs = append(s.errs, fmt.Errorf("not read either: %d other places", len(unseen)-i))
 			break
 		}
-		s.errs = append(s.errs, fmt.Errorf("not looked at: %s: %s", u.Name, u.Why))
+		s.errs = append(s.errs, fmt.Errorf("not read: %s: %s", u.Name, u.Why))
 	}
 	return s.found(), errors.Join(s.errs...)
 }

@@ -34,7 +34,7 @@ func (r Report) Glance(w io.Writer, style Style, most int, now time.Time) error 
 		p.printf("  and %d more: soe-agent report\n", more)
 	}
 	if unseen > 0 {
-		p.printf("%s %s not looked at yet\n", style.mark(converge.Unknown), counted(unseen))
+		p.printf("%s %s not checked yet\n", style.mark(converge.Unknown), counted(unseen))
 	}
 	return p.err
 }

@@ -50,7 +50,7 @@ func (p page) findings(r Report) {
 			p.line("p", "None: everything is as the policy wants it, or is on its way there.")
 		}
 		if unseen > 0 {
-			p.line("p", fmt.Sprintf("%s not looked at yet: these are the findings among the others.", counted(unseen)), class("wait"))
+			p.line("p", fmt.Sprintf("%s not checked yet: these are the findings among the others.", counted(unseen)), class("wait"))
 		}
 		for _, q := range questions {
 			p.question(q)
@@ -150,7 +150,7 @@ func (p page) detail(r converge.Resource, now time.Time) {
 func effectText(e converge.Effect) string {
 	switch e {
 	case converge.Now:
-		return "with the next walk"
+		return "with the next pass"
 	case converge.NextSession:
 		return "with the next session"
 	case converge.Maintenance:

@@ -128,7 +128,7 @@ func userDoesNothing(t *testing.T, w *workspace) {
 		{"cannot reload:", "Reload"},
 		{"cannot carry out pending:", "CarryOutPending"},
 		{"cannot set debug:", "SetDebug b true"},
-		{`cannot walk "sodu"`, "Apply as 1 sodu"},
+		{`cannot apply "sodu"`, "Apply as 1 sodu"},
 		{"its arguments are", "Apply s sudo"},
 		{"has no such method", "Destroy"},
 	} {

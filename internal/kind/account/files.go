@@ -178,7 +178,7 @@ func (m *mover) move(ctx context.Context, drifted []converge.Resource) []converg
 	case err != nil:
 		return append(outcomes, m.each(converge.Outcome{Err: fmt.Errorf("cannot look through the disk for files of the old id: %w", err)})...)
 	case !done:
-		reason := fmt.Sprintf("of its files %d have the new id after %d were looked at; a later pass goes on", m.walk.changed, m.walk.seen)
+		reason := fmt.Sprintf("of its files %d have the new id after %d were checked; a later pass goes on", m.walk.changed, m.walk.seen)
 		return append(outcomes, m.each(converge.Outcome{Postponed: converge.Now, Reason: reason})...)
 	}
 	return append(outcomes, m.settle()...)

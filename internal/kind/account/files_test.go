@@ -200,7 +200,7 @@ func TestALongWalkGoesOnInTheNextPass(t *testing.T) {
 	}
 	want := []converge.Outcome{{
 		ID: "user/alice", Postponed: converge.Now,
-		Reason: "of its files 12 have the new id after 50000 were looked at; a later pass goes on",
+		Reason: "of its files 12 have the new id after 50000 were checked; a later pass goes on",
 	}}
 	if diff := cmp.Diff(want, pass()); diff != "" {
 		t.Error(diff)

@@ -242,7 +242,7 @@ func (k *Kind) unchanged(p *plan, name string) error {
 	if err == nil {
 		err = errors.New("somebody has just written it")
 	}
-	return fmt.Errorf("cannot write %s: %w; it is looked at again", name, err)
+	return fmt.Errorf("cannot write %s: %w; it is checked again", name, err)
 }
 
 func (k *Kind) apply(e edit) error {

@@ -54,7 +54,7 @@ func (f *findings) daemon(ctx context.Context, m *machine) error {
 	return nil
 }
 
-// settle starts the daemon and waits until it has walked everything.
+// settle starts the daemon and waits until it has checked everything.
 func (m *machine) settle(ctx context.Context, how string) error {
 	if _, err := m.must(ctx, "systemctl", "stop", "soe-configured.target"); err != nil {
 		return err
@@ -101,13 +101,13 @@ func (m *machine) walks(ctx context.Context) ([]time.Duration, error) {
 		}
 		var quick, slow []time.Duration
 		for line := range strings.Lines(journal) {
-			if !strings.HasPrefix(line, "walked ") {
+			if !strings.HasPrefix(line, "pass ended ") {
 				continue
 			}
 			_, value, _ := strings.Cut(line, " took=")
 			took, err := time.ParseDuration(strings.TrimSpace(value))
 			if err != nil {
-				return nil, fmt.Errorf("cannot read what the daemon tells of a walk: %w: %s", err, line)
+				return nil, fmt.Errorf("cannot read what the daemon tells of a pass: %w: %s", err, line)
 			}
 			if strings.Contains(line, "dropin") {
 				quick = append(quick, took)
@@ -115,7 +115,7 @@ func (m *machine) walks(ctx context.Context) ([]time.Duration, error) {
 				slow = append(slow, took)
 			}
 		}
-		// The first walk of each is that after the start.
+		// The first pass of each is that after the start.
 		if n := min(len(quick), len(slow)); n > passes {
 			var walks []time.Duration
 			for i := n - passes; i < n; i++ {
@@ -124,7 +124,7 @@ func (m *machine) walks(ctx context.Context) ([]time.Duration, error) {
 			return walks, nil
 		}
 	}
-	return nil, fmt.Errorf("cannot measure a walk of the daemon: it does not walk: %w", context.Cause(ctx))
+	return nil, fmt.Errorf("cannot measure a pass of the daemon: it makes none: %w", context.Cause(ctx))
 }
 
 // field is a number in a text such as /proc/PID/status, 0 if it is not there.
