@@ -367,7 +367,7 @@ func TestNoClientDescribesAllOfItsServiceAtStart(t *testing.T) {
 func TestNobodyButTheRunnerMakesAProcessAnotherUsers(t *testing.T) {
 	becoming := []string{"setpriv", "runuser", "su", "setuidgid", "chpst", "pkexec"}
 	calls := []string{"Setuid", "Setgid", "Setreuid", "Setresuid", "Seteuid", "Setfsuid", "Credential"}
-	door := []string{"internal/system/confine.go", "internal/system/apart.go"}
+	door := []string{"internal/system/confine.go", "internal/system/ownscope.go"}
 	found := map[string]bool{}
 	for _, s := range sources(t) {
 		ast.Inspect(s.syntax, func(n ast.Node) bool {

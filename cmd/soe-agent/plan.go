@@ -42,7 +42,7 @@ not be told, or when nothing that is published was ever had.`,
 			if err != nil {
 				return err
 			}
-			r, err := w.walk(c.Context(), (*converge.Engine).Check, nil)
+			r, err := w.run(c.Context(), (*converge.Engine).Check, nil)
 			if err != nil {
 				return err
 			}
@@ -128,7 +128,7 @@ func (a *app) applyHere(ctx context.Context, dirs, only []string) error {
 	if err := w.Keep(); err != nil {
 		slog.Warn("cannot keep the policy on disk; without AWS the next pass enforces an older one", "err", err)
 	}
-	r, err := w.walk(ctx, (*converge.Engine).Pass, only)
+	r, err := w.run(ctx, (*converge.Engine).Pass, only)
 	if err != nil {
 		return err
 	}
@@ -138,8 +138,8 @@ func (a *app) applyHere(ctx context.Context, dirs, only []string) error {
 	return w.instead(a.conclude(r, only, report.Report.Text))
 }
 
-// A walk is one over a machine that is open, by the policy that was chosen for it.
-type walk struct {
+// A onePass is one over a machine that is open, by the policy that was chosen for it.
+type onePass struct {
 	agent.Choice
 	machine *agent.Machine
 }
@@ -157,7 +157,7 @@ func (a *app) fragments(dirs []string) ([]policy.Source, error) {
 }
 
 // open opens the machine and finds the policy: these fragments, if they are not nil.
-func (a *app) open(ctx context.Context, gate system.Gate, sources []policy.Source) (w walk, err error) {
+func (a *app) open(ctx context.Context, gate system.Gate, sources []policy.Source) (w onePass, err error) {
 	w.machine, err = agent.Open(ctx, a.rootDir, gate, slog.Default())
 	if err != nil {
 		return w, err
@@ -178,8 +178,8 @@ func (a *app) open(ctx context.Context, gate system.Gate, sources []policy.Sourc
 	return w, err
 }
 
-// walk takes a step over these kinds, all when none is named.
-func (w walk) walk(ctx context.Context, step func(*converge.Engine, context.Context, ...string) converge.Result, only []string) (report.Report, error) {
+// run takes a step over these kinds, all when none is named.
+func (w onePass) run(ctx context.Context, step func(*converge.Engine, context.Context, ...string) converge.Result, only []string) (report.Report, error) {
 	result := step(w.machine.Engine(w.Policy), ctx, only...)
 	if err := ctx.Err(); err != nil {
 		return report.Report{}, err
@@ -193,7 +193,7 @@ func (w walk) walk(ctx context.Context, step func(*converge.Engine, context.Cont
 
 // instead has a command fail that has gone by something else than what is published,
 // for there never was anything that is: whatever else it has to say has been said.
-func (w walk) instead(outcome error) error {
+func (w onePass) instead(outcome error) error {
 	if w.Never != nil && (outcome == nil || errors.Is(outcome, errNotCompliant)) {
 		return w.Never
 	}

@@ -46,9 +46,9 @@ func (a *api) published() {
 	}
 }
 
-// walked is told of each walk, and ends those asks that have got what they wait for:
+// passEnded is told of each walk, and ends those asks that have got what they wait for:
 // a walk that began since, or one under way that could take in what had changed.
-func (a *api) walked(result converge.Result, settled func(kind string) bool) {
+func (a *api) passEnded(result converge.Result, settled func(kind string) bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.asks = slices.DeleteFunc(a.asks, func(one *ask) bool {
@@ -111,7 +111,7 @@ func (s served) Apply(ctx context.Context, kinds []string) error {
 			w.invalidate(kind)
 		}
 	}
-	s.api.walked(converge.Result{}, s.settled) // kinds that nobody walks are done
+	s.api.passEnded(converge.Result{}, s.settled) // kinds that nobody walks are done
 	select {
 	case <-one.done:
 		return nil

@@ -28,17 +28,17 @@ func TestAnAskWaitsForAWalkThatBeganAfterItOrTookItIn(t *testing.T) {
 	var a api
 	one := &ask{at: noon, kinds: []string{"sudo", "dropin"}, done: make(chan struct{})}
 	a.asks = []*ask{one}
-	a.walked(walk(noon.Add(-time.Second), "sudo", "dropin"), unsettled)
+	a.passEnded(walk(noon.Add(-time.Second), "sudo", "dropin"), unsettled)
 	if over(one) || len(one.kinds) != 2 {
 		t.Fatal("it ended with a walk that had begun before")
 	}
-	a.walked(walk(noon, "sudo"), unsettled)
-	a.walked(walk(noon.Add(time.Second), "pcoip"), unsettled)
+	a.passEnded(walk(noon, "sudo"), unsettled)
+	a.passEnded(walk(noon.Add(time.Second), "pcoip"), unsettled)
 	if over(one) || len(one.kinds) != 1 {
 		t.Fatalf("it waits for %v, want dropin alone", one.kinds)
 	}
 	// A walk under way may look at what has just changed: then nothing of it is left.
-	a.walked(walk(noon.Add(-time.Second), "dropin"), func(kind string) bool { return kind == "dropin" })
+	a.passEnded(walk(noon.Add(-time.Second), "dropin"), func(kind string) bool { return kind == "dropin" })
 	if !over(one) || len(a.asks) != 0 {
 		t.Error("it waits for what nobody will walk")
 	}

@@ -67,7 +67,7 @@ func (d *daemon) passEnded(w *worker, result converge.Result) {
 	d.settle()
 	d.publish()
 	if known {
-		d.api.walked(result, d.settled)
+		d.api.passEnded(result, d.settled)
 	}
 	if d.idle() {
 		d.freeMemory.Reset(freeMemoryAfter)

@@ -8,58 +8,58 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// briefly is how long a pass waits for one of its kinds: for ever, unless there is
+// detachContext is how long a pass waits for one of its kinds: for ever, unless there is
 // somebody to take what it does not wait for.
-func (p *pass) briefly() (context.Context, context.CancelFunc) {
-	if p.Detach == nil || p.apart {
+func (p *pass) detachContext() (context.Context, context.CancelFunc) {
+	if p.Detach == nil || p.detached {
 		return context.Background(), func() {}
 	}
 	return context.WithTimeout(context.Background(), p.DetachAfter)
 }
 
-// leaveLook has the pass go on without a kind whose look takes long. What that finds is
+// detachCheck has the pass go on without a kind whose look takes long. What that finds is
 // judged and repaired when it is found.
-func (p *pass) leaveLook(ctx context.Context, kind Kind, answer <-chan looked) {
-	rest := p.without(kind)
+func (p *pass) detachCheck(ctx context.Context, kind Kind, answer <-chan checked) {
+	rest := p.split(kind)
 	p.Detach(ctx, []string{kind.Name()}, func() Result {
-		rest.saw(kind, <-answer)
+		rest.setFound(kind, <-answer)
 		if rest.first != nil { // it has been repaired
-			rest.learn(rest.first)
-			rest.noteMended(rest.kinds, rest.earlier)
+			rest.addFound(rest.first)
+			rest.noteCorrected(rest.kinds, rest.earlier)
 		}
 		return rest.goOn(ctx)
 	})
 }
 
-// leaveRepair has the pass go on without a kind whose repair takes long, and without
+// detachRepair has the pass go on without a kind whose repair takes long, and without
 // those that are repaired after it: they may need it. What is urgent stays.
-func (p *pass) leaveRepair(ctx context.Context, m mending, after []mending, done <-chan mended) {
+func (p *pass) detachRepair(ctx context.Context, m repairJob, after []repairJob, done <-chan repaired) {
 	kinds := []Kind{m.kind}
-	after = slices.DeleteFunc(slices.Clone(after), func(m mending) bool { return isUrgent(m.kind) })
+	after = slices.DeleteFunc(slices.Clone(after), func(m repairJob) bool { return isUrgent(m.kind) })
 	for _, next := range after {
 		kinds = append(kinds, next.kind)
 	}
-	rest := p.without(kinds...)
+	rest := p.split(kinds...)
 	p.Detach(ctx, namesOf(kinds), func() Result {
 		rest.take(m.kind, <-done)
 		touched := []Kind{m.kind}
 		for _, next := range after {
-			if ctx.Err() == nil && rest.mendOne(ctx, next, nil) {
+			if ctx.Err() == nil && rest.repairOne(ctx, next, nil) {
 				touched = append(touched, next.kind)
 			}
 		}
-		rest.lookAgain(ctx, rest.affected(touched))
+		rest.checkAgain(ctx, rest.affected(touched))
 		return rest.goOn(ctx)
 	})
 }
 
-// without takes kinds out of the pass, and returns one of them alone that stands where
+// split takes kinds out of the pass, and returns one of them alone that stands where
 // the pass does.
-func (p *pass) without(kinds ...Kind) *pass {
+func (p *pass) split(kinds ...Kind) *pass {
 	names := namesOf(kinds)
 	of := func(id policy.ID) bool { return slices.Contains(names, id.Kind()) }
 	rest := &pass{
-		Engine: p.Engine, kinds: kinds, started: p.started, rounds: p.rounds, apart: true, mended: p.mended,
+		Engine: p.Engine, kinds: kinds, started: p.started, rounds: p.rounds, detached: true, corrected: p.corrected,
 		found: part(p.found, names), earlier: part(p.earlier, names), timing: part(p.timing, names), halfSeen: part(p.halfSeen, names),
 		outcomes: partOf(p.outcomes, of), tried: partOf(p.tried, of), first: partOf(p.first, of),
 	}

@@ -98,48 +98,48 @@ func (p *pass) goOn(ctx context.Context) Result {
 	}
 	for p.rounds < maxRounds && ctx.Err() == nil {
 		p.earlier = maps.Clone(p.found)
-		p.tellMending()
+		p.tellRepairing()
 		touched := p.repair(ctx)
 		if len(touched) == 0 {
 			break
 		}
-		p.lookAgain(ctx, touched)
+		p.checkAgain(ctx, touched)
 	}
-	p.judge(p.first)
+	p.settle(p.first)
 	result := p.end()
-	p.remember(result, ctx.Err() != nil)
+	p.record(result, ctx.Err() != nil)
 	p.log.Debug("pass ended", "kinds", result.Kinds, "rounds", result.Rounds, "took", result.Took)
 	return result
 }
 
-// lookAgain ends a round of repair.
-func (p *pass) lookAgain(ctx context.Context, touched []Kind) {
+// checkAgain ends a round of repair.
+func (p *pass) checkAgain(ctx context.Context, touched []Kind) {
 	p.rounds++
 	if ctx.Err() != nil {
-		p.doubt(touched)
+		p.setUnchecked(touched)
 		return
 	}
 	p.check(ctx, touched)
-	p.learn(p.first)
-	p.noteMended(touched, p.earlier)
+	p.addFound(p.first)
+	p.noteCorrected(touched, p.earlier)
 }
 
 // pass is one walk.
 type pass struct {
 	*Engine
-	kinds    []Kind
-	started  time.Time
-	rounds   int
-	found    map[string][]Resource // by kind
-	outcomes map[policy.ID]Outcome
-	tried    map[policy.ID]int // in which round last
-	mended   map[string]bool   // kinds of which the last round brought something into line
-	timing   map[string]time.Duration
-	halfSeen map[string]bool // kinds of which the last check could not tell everything
+	kinds     []Kind
+	started   time.Time
+	rounds    int
+	found     map[string][]Resource // by kind
+	outcomes  map[policy.ID]Outcome
+	tried     map[policy.ID]int // in which round last
+	corrected map[string]bool   // kinds of which the last round brought something into line
+	timing    map[string]time.Duration
+	halfSeen  map[string]bool // kinds of which the last check could not tell everything
 
-	first   map[policy.ID]Resource // what was not in line at first; nil before that is known
-	earlier map[string][]Resource  // what was found before this round, by kind
-	apart   bool                   // another pass has gone on without it: it waits for what it does
+	first    map[policy.ID]Resource // what was not in line at first; nil before that is known
+	earlier  map[string][]Resource  // what was found before this round, by kind
+	detached bool                   // another pass has gone on without it: it waits for what it does
 }
 
 func (e *Engine) begin(only []string) *pass {
@@ -164,49 +164,49 @@ func (p *pass) check(ctx context.Context, kinds []Kind) {
 		p.BeforeCheck(ctx, namesOf(kinds))
 	}
 	ctx = system.WithSharedSessionList(ctx)
-	answers := make([]chan looked, len(kinds))
+	answers := make([]chan checked, len(kinds))
 	for i, kind := range kinds {
-		answers[i] = make(chan looked, 1)
-		go func() { answers[i] <- p.lookAt(ctx, kind) }()
+		answers[i] = make(chan checked, 1)
+		go func() { answers[i] <- p.checkKind(ctx, kind) }()
 	}
-	patience, cancel := p.briefly()
+	patience, cancel := p.detachContext()
 	defer cancel()
 	for i, kind := range kinds {
 		select {
 		case a := <-answers[i]:
-			p.saw(kind, a)
+			p.setFound(kind, a)
 			continue
 		default:
 		}
 		select {
 		case a := <-answers[i]:
-			p.saw(kind, a)
+			p.setFound(kind, a)
 		case <-patience.Done():
-			p.leaveLook(ctx, kind, answers[i])
+			p.detachCheck(ctx, kind, answers[i])
 		}
 	}
 }
 
-// looked is what came of one look at one kind.
-type looked struct {
+// checked is what came of one look at one kind.
+type checked struct {
 	resources []Resource
 	half      bool // it could not tell everything
 	took      time.Duration
 }
 
-func (p *pass) lookAt(ctx context.Context, kind Kind) looked {
+func (p *pass) checkKind(ctx context.Context, kind Kind) checked {
 	start := p.clock.Now()
-	resources, err := p.patiently(ctx, kind)
+	resources, err := p.checkWithTimeout(ctx, kind)
 	resources = slices.DeleteFunc(resources, p.mayBeWanted)
 	resources = append(resources, p.unaccounted(kind.Name(), resources, err)...)
 	for i := range resources {
 		p.rule(&resources[i])
 		p.secrets.hideIn(&resources[i])
 	}
-	return looked{resources, err != nil, p.clock.Now().Sub(start)}
+	return checked{resources, err != nil, p.clock.Now().Sub(start)}
 }
 
-func (p *pass) saw(kind Kind, a looked) {
+func (p *pass) setFound(kind Kind, a checked) {
 	name := kind.Name()
 	p.found[name], p.halfSeen[name] = a.resources, a.half
 	p.timing[name] += a.took
@@ -240,9 +240,9 @@ func (p *pass) mayBeWanted(r Resource) bool {
 	return named || p.policy.Partial
 }
 
-// look calls a kind's Check. That one kind panics is no reason to leave all
+// callCheck calls a kind's Check. That one kind panics is no reason to leave all
 // others unchecked.
-func (p *pass) look(ctx context.Context, kind Kind) (resources []Resource, err error) {
+func (p *pass) callCheck(ctx context.Context, kind Kind) (resources []Resource, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			p.log.Error("a check panicked; this is a bug of the agent: please report it", "kind", kind.Name(), "err", cause, "stack", string(debug.Stack()))
@@ -257,7 +257,7 @@ func (p *pass) look(ctx context.Context, kind Kind) (resources []Resource, err e
 	resources, err = kind.Check(ctx)
 	for _, failure := range observer.Unanswered() {
 		if !spokenOf(failure, resources, err) {
-			return doubted(resources, failure), errors.Join(err, failure)
+			return unproven(resources, failure), errors.Join(err, failure)
 		}
 	}
 	return resources, err
@@ -271,9 +271,9 @@ func spokenOf(failure error, resources []Resource, err error) bool {
 	})
 }
 
-// doubted are resources of which one was judged without a look that has failed, and
+// unproven are resources of which one was judged without a look that has failed, and
 // nobody knows which: what is in line, or is to be taken away, may not be so.
-func doubted(resources []Resource, why error) []Resource {
+func unproven(resources []Resource, why error) []Resource {
 	resources = slices.DeleteFunc(resources, func(r Resource) bool { return r.unwanted })
 	for i := range resources {
 		if resources[i].Tolerable() {
@@ -327,9 +327,9 @@ func (p *pass) unresolved(missing policy.Reference) string {
 	return text
 }
 
-// doubt says of what was drifted in kinds that a repair has begun and nobody has
+// setUnchecked says of what was drifted in kinds that a repair has begun and nobody has
 // looked again.
-func (p *pass) doubt(touched []Kind) {
+func (p *pass) setUnchecked(touched []Kind) {
 	for _, kind := range touched {
 		resources := slices.Clone(p.found[kind.Name()])
 		for i := range resources {
@@ -341,15 +341,15 @@ func (p *pass) doubt(touched []Kind) {
 	}
 }
 
-// noteMended notes which kinds the round that has just ended brought forward.
-func (p *pass) noteMended(touched []Kind, last map[string][]Resource) {
-	p.mended = map[string]bool{}
+// noteCorrected notes which kinds the round that has just ended brought forward.
+func (p *pass) noteCorrected(touched []Kind, last map[string][]Resource) {
+	p.corrected = map[string]bool{}
 	for _, kind := range touched {
 		drifted := map[policy.ID]bool{}
 		for _, r := range last[kind.Name()] {
 			drifted[r.ID] = r.State == Drifted
 		}
-		p.mended[kind.Name()] = slices.ContainsFunc(p.found[kind.Name()], func(r Resource) bool {
+		p.corrected[kind.Name()] = slices.ContainsFunc(p.found[kind.Name()], func(r Resource) bool {
 			return r.State == Compliant && drifted[r.ID]
 		})
 	}
@@ -376,8 +376,8 @@ func (p *pass) end() Result {
 	return result
 }
 
-// rememberLeft writes down what is not wanted any more, of the kinds of which all is known.
-func (e *Engine) rememberLeft(result Result) {
+// recordUnwanted writes down what is not wanted any more, of the kinds of which all is known.
+func (e *Engine) recordUnwanted(result Result) {
 	found, doubtful := map[policy.ID]bool{}, map[string]bool{}
 	for _, r := range result.Resources {
 		found[r.ID] = true
@@ -396,9 +396,9 @@ func (e *Engine) rememberLeft(result Result) {
 	}
 }
 
-// remember writes down where things stand. Of a pass that was interrupted, what
+// record writes down where things stand. Of a pass that was interrupted, what
 // it could not tell is not news.
-func (e *Engine) remember(result Result, interrupted bool) {
+func (e *Engine) record(result Result, interrupted bool) {
 	now := e.clock.Now()
 	var changes []Change
 	for _, r := range result.Resources {
@@ -406,7 +406,7 @@ func (e *Engine) remember(result Result, interrupted bool) {
 		switch {
 		case r.mended && r.Cause == Corrective:
 			e.ledger.contests.corrected(r.ID, now, took)
-		case r.restless:
+		case r.unsettled:
 			for range maxRounds {
 				e.ledger.contests.corrected(r.ID, now, took)
 			}
@@ -418,7 +418,7 @@ func (e *Engine) remember(result Result, interrupted bool) {
 		}
 	}
 	if !interrupted && !e.policy.Partial {
-		e.rememberLeft(result)
+		e.recordUnwanted(result)
 	}
 	if e.Changed != nil && len(changes) > 0 {
 		e.Changed(changes)

@@ -36,11 +36,11 @@ type answer struct {
 	err       error
 }
 
-// patiently calls a kind's Check and waits for it as long as the engine's patience
+// checkWithTimeout calls a kind's Check and waits for it as long as the engine's patience
 // lasts.
-func (p *pass) patiently(ctx context.Context, kind Kind) ([]Resource, error) {
+func (p *pass) checkWithTimeout(ctx context.Context, kind Kind) ([]Resource, error) {
 	if p.CheckTimeout == 0 {
-		return p.look(ctx, kind)
+		return p.callCheck(ctx, kind)
 	}
 	name, start := kind.Name(), p.clock.Now()
 	if since, hangs := p.Hanging()[name]; hangs {
@@ -50,7 +50,7 @@ func (p *pass) patiently(ctx context.Context, kind Kind) ([]Resource, error) {
 	defer cancel()
 	answered := make(chan answer, 1)
 	go func() {
-		resources, err := p.look(bounded, kind)
+		resources, err := p.callCheck(bounded, kind)
 		if p.answered(name, answered, answer{resources, err}) && p.HangEnded != nil {
 			p.HangEnded(name)
 		}

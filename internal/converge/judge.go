@@ -19,8 +19,8 @@ func (p *pass) notInLine() map[policy.ID]Resource {
 	return first
 }
 
-// learn adds to first what could not be told before something else was repaired.
-func (p *pass) learn(first map[policy.ID]Resource) {
+// addFound adds to first what could not be told before something else was repaired.
+func (p *pass) addFound(first map[policy.ID]Resource) {
 	for _, resources := range p.found {
 		for _, r := range resources {
 			if was, seen := first[r.ID]; was.State == Unknown || !seen && r.unwanted {
@@ -30,8 +30,8 @@ func (p *pass) learn(first map[policy.ID]Resource) {
 	}
 }
 
-// judge compares what was not in line at first with what is found last.
-func (p *pass) judge(first map[policy.ID]Resource) {
+// settle compares what was not in line at first with what is found last.
+func (p *pass) settle(first map[policy.ID]Resource) {
 	for _, resources := range p.found {
 		for i := range resources {
 			r := &resources[i]
@@ -57,12 +57,12 @@ func (p *pass) judge(first map[policy.ID]Resource) {
 			case outcome.Err != nil:
 				r.SetFailedErr(outcome.Err)
 			case p.rounds >= maxRounds && r.rights:
-				r.State, r.restless = Contested, true
+				r.State, r.unsettled = Contested, true
 				p.opponent(r)
 				r.add("; it has been taken back each time")
 			case p.rounds >= maxRounds:
 				r.SetFailed(fmt.Sprintf("it was repaired %d times and is still, or again, not in line", p.rounds)).ReasonIsPublic()
-				r.restless = true
+				r.unsettled = true
 			}
 			p.guarded(r)
 		}

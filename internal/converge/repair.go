@@ -12,7 +12,7 @@ import (
 
 // repair mends what drifted, kind by kind, and returns the kinds to look at again.
 func (p *pass) repair(ctx context.Context) (touched []Kind) {
-	var toMend []mending
+	var toMend []repairJob
 	for _, kind := range p.kinds {
 		var drifted []Resource
 		for _, r := range p.found[kind.Name()] {
@@ -21,23 +21,23 @@ func (p *pass) repair(ctx context.Context) (touched []Kind) {
 			}
 		}
 		if len(drifted) > 0 {
-			toMend = append(toMend, mending{kind, drifted})
+			toMend = append(toMend, repairJob{kind, drifted})
 		}
 	}
 	for len(toMend) > 0 && ctx.Err() == nil {
 		m := toMend[0]
-		if p.mendOne(ctx, m, toMend[1:]) {
+		if p.repairOne(ctx, m, toMend[1:]) {
 			touched = append(touched, m.kind)
 			toMend = toMend[1:]
 		} else {
-			toMend = slices.DeleteFunc(toMend[1:], func(m mending) bool { return !isUrgent(m.kind) })
+			toMend = slices.DeleteFunc(toMend[1:], func(m repairJob) bool { return !isUrgent(m.kind) })
 		}
 	}
 	return p.affected(touched)
 }
 
-// tellMending tells what is about to be repaired, kind by kind.
-func (p *pass) tellMending() {
+// tellRepairing tells what is about to be repaired, kind by kind.
+func (p *pass) tellRepairing() {
 	if p.Repairing == nil {
 		return
 	}
@@ -56,46 +56,46 @@ func (p *pass) tellMending() {
 	}
 }
 
-// mending is what of a kind is to be repaired.
-type mending struct {
+// repairJob is what of a kind is to be repaired.
+type repairJob struct {
 	kind    Kind
 	drifted []Resource
 }
 
 func isUrgent(kind Kind) bool { _, urgent := kind.(Urgent); return urgent }
 
-// mendOne repairs one kind. It returns false when that takes long: then the kind has
+// repairOne repairs one kind. It returns false when that takes long: then the kind has
 // left the pass, and with it those that are to be repaired after it and are not urgent.
-func (p *pass) mendOne(ctx context.Context, m mending, after []mending) bool {
+func (p *pass) repairOne(ctx context.Context, m repairJob, after []repairJob) bool {
 	for _, r := range m.drifted {
 		delete(p.outcomes, r.ID)
 		p.tried[r.ID] = p.rounds
 	}
-	done := make(chan mended, 1)
+	done := make(chan repaired, 1)
 	go func() {
 		start := p.clock.Now()
-		outcomes := p.mend(ctx, m.kind, m.drifted)
-		done <- mended{outcomes, p.clock.Now().Sub(start)}
+		outcomes := p.callRepair(ctx, m.kind, m.drifted)
+		done <- repaired{outcomes, p.clock.Now().Sub(start)}
 	}()
-	patience, cancel := p.briefly()
+	patience, cancel := p.detachContext()
 	defer cancel()
 	select {
 	case what := <-done:
 		p.take(m.kind, what)
 		return true
 	case <-patience.Done():
-		p.leaveRepair(ctx, m, after, done)
+		p.detachRepair(ctx, m, after, done)
 		return false
 	}
 }
 
-// mended is what came of one repair of one kind.
-type mended struct {
+// repaired is what came of one repair of one kind.
+type repaired struct {
 	outcomes []Outcome
 	took     time.Duration
 }
 
-func (p *pass) take(kind Kind, what mended) {
+func (p *pass) take(kind Kind, what repaired) {
 	for _, outcome := range what.outcomes {
 		p.secrets.hideInOutcome(&outcome)
 		p.outcomes[outcome.ID] = outcome
@@ -125,8 +125,8 @@ func (p *pass) affects(kind string) []string {
 	return p.Affects(kind)
 }
 
-// mend calls a kind's Repair, as look does its Check.
-func (p *pass) mend(ctx context.Context, kind Kind, drifted []Resource) (outcomes []Outcome) {
+// callRepair calls a kind's Repair, as look does its Check.
+func (p *pass) callRepair(ctx context.Context, kind Kind, drifted []Resource) (outcomes []Outcome) {
 	defer func() {
 		if cause := recover(); cause != nil {
 			p.log.Error("a repair panicked; this is a bug of the agent: please report it", "kind", kind.Name(), "err", cause, "stack", string(debug.Stack()))
@@ -154,5 +154,5 @@ func (p *pass) worthTrying(id policy.ID) bool {
 		own := slices.IndexFunc(p.kinds, func(k Kind) bool { return k.Name() == id.Kind() })
 		since = p.kinds[own+1:]
 	}
-	return slices.ContainsFunc(since, func(k Kind) bool { return p.mended[k.Name()] })
+	return slices.ContainsFunc(since, func(k Kind) bool { return p.corrected[k.Name()] })
 }

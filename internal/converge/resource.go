@@ -165,16 +165,16 @@ type Resource struct {
 	// that can be told.
 	Happened time.Time `json:"-"`
 
-	open     open
-	digest   string // of what is wanted, to tell one policy's wish from the next one's
-	critical bool   // whatever the policy says
-	audit    bool   // the policy says to report it and not to touch it
-	unwanted bool   // the policy does not name it
-	restless bool   // was repaired as often as a pass may, in vain
-	awaited  bool   // has drifted only as far as it has been pending
-	rights   bool   // whoever changes it gains rights: see GuardsRights
-	held     bool   // a step of its repair was postponed
-	mended   bool   // something that had changed was changed back, or as the policy wants it
+	open      open
+	digest    string // of what is wanted, to tell one policy's wish from the next one's
+	critical  bool   // whatever the policy says
+	audit     bool   // the policy says to report it and not to touch it
+	unwanted  bool   // the policy does not name it
+	unsettled bool   // was repaired as often as a pass may, in vain
+	awaited   bool   // has drifted only as far as it has been pending
+	rights    bool   // whoever changes it gains rights: see GuardsRights
+	held      bool   // a step of its repair was postponed
+	mended    bool   // something that had changed was changed back, or as the policy wants it
 
 	seen    time.Time // when it was looked at
 	noticed time.Time // when it was first seen not to be in line, in this pass
@@ -243,7 +243,7 @@ func (r *Resource) IsGuard() bool { return r.rights }
 
 // Unfinished says whether a pass has mended the resource as often as it may, and another
 // one is to go on at once: it guards rights.
-func (r *Resource) Unfinished() bool { return r.rights && r.restless }
+func (r *Resource) Unfinished() bool { return r.rights && r.unsettled }
 
 // AspectEffect is that of a difference which says that the resource is right on disk
 // and has not taken effect, though nothing keeps it any longer.

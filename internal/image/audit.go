@@ -37,8 +37,8 @@ type Finding struct {
 	named bool // and no more
 }
 
-// A Doubt is a check of which the outcome is not known.
-type Doubt struct {
+// A NoResult is a check of which the outcome is not known.
+type NoResult struct {
 	Check string `json:"check"`
 	Why   string `json:"why"`
 }
@@ -47,10 +47,10 @@ type Doubt struct {
 type Audit struct {
 	Findings []Finding `json:"findings"`
 	// Named are what may be right in an image and is for its maker to decide.
-	Named   []Finding `json:"named"`
-	Unknown []Doubt   `json:"unknown"`
-	Fine    []string  `json:"fine"`    // the checks that have found nothing
-	Skipped []Doubt   `json:"skipped"` // checks that only a machine that runs has, or one that has its own volume
+	Named   []Finding  `json:"named"`
+	Unknown []NoResult `json:"unknown"`
+	Fine    []string   `json:"fine"`    // the checks that have found nothing
+	Skipped []NoResult `json:"skipped"` // checks that only a machine that runs has, or one that has its own volume
 }
 
 // errSkipped is wrapped by the error of a check that says nothing of this system.
@@ -78,7 +78,7 @@ func checks() []check {
 
 // Run makes an audit.
 func Run(ctx context.Context, o Options) Audit {
-	a := Audit{Findings: []Finding{}, Named: []Finding{}, Unknown: []Doubt{}, Fine: []string{}, Skipped: []Doubt{}}
+	a := Audit{Findings: []Finding{}, Named: []Finding{}, Unknown: []NoResult{}, Fine: []string{}, Skipped: []NoResult{}}
 	for _, c := range checks() {
 		found, err := c.find(ctx, o)
 		for _, f := range found {
@@ -91,9 +91,9 @@ func Run(ctx context.Context, o Options) Audit {
 		}
 		switch {
 		case errors.Is(err, errSkipped):
-			a.Skipped = append(a.Skipped, Doubt{c.name, err.Error()})
+			a.Skipped = append(a.Skipped, NoResult{c.name, err.Error()})
 		case err != nil:
-			a.Unknown = append(a.Unknown, Doubt{c.name, err.Error()})
+			a.Unknown = append(a.Unknown, NoResult{c.name, err.Error()})
 		case len(found) == 0:
 			a.Fine = append(a.Fine, c.name)
 		}

@@ -222,7 +222,9 @@ func TestWhatCouldNotBeLookedAtForCredentialsIsSaid(t *testing.T) {
 			return nil
 		}
 		a := image.Run(t.Context(), options(t, root, system.Options{Gate: system.ReadOnly, Look: look}))
-		if slices.Contains(a.Fine, "credentials") || !slices.ContainsFunc(a.Unknown, func(d image.Doubt) bool { return d.Check == "credentials" && strings.Contains(d.Why, failing.Target) }) {
+		if slices.Contains(a.Fine, "credentials") || !slices.ContainsFunc(a.Unknown, func(d image.NoResult) bool {
+			return d.Check == "credentials" && strings.Contains(d.Why, failing.Target)
+		}) {
 			t.Errorf("%v: fine %v, unknown %+v", failing, a.Fine, a.Unknown)
 		}
 	}

@@ -75,7 +75,7 @@ func Restart(ctx context.Context, s *system.System, unit string, consent Consent
 
 // MayStart returns an error, Held or another, when the unit must not be started now.
 func MayStart(ctx context.Context, s *system.System, unit string, consent Consent) error {
-	w := walk{units: s.Units, seen: map[string]system.Unit{}}
+	w := unitGraph{units: s.Units, seen: map[string]system.Unit{}}
 	stopped, err := w.stoppedByStart(ctx, unit)
 	if slices.ContainsFunc(w.names(unit), protected.EndsAll) {
 		return fmt.Errorf("cannot start %s: that is to end everything that runs", unit)
@@ -88,7 +88,7 @@ func MayStart(ctx context.Context, s *system.System, unit string, consent Consen
 
 // MayStop returns an error, Held or another, when the unit must not be stopped now.
 func MayStop(ctx context.Context, s *system.System, unit string, consent Consent) error {
-	w := walk{units: s.Units, seen: map[string]system.Unit{}}
+	w := unitGraph{units: s.Units, seen: map[string]system.Unit{}}
 	stopped, err := w.stoppedWith(ctx, unit)
 	if err != nil {
 		return fmt.Errorf("cannot stop %s: %w", unit, err)
@@ -99,7 +99,7 @@ func MayStop(ctx context.Context, s *system.System, unit string, consent Consent
 // MayRestart returns an error, Held or another, when the unit must not be restarted
 // now. That no policy may stop a unit does not matter: it comes back.
 func MayRestart(ctx context.Context, s *system.System, unit string, consent Consent) error {
-	w := walk{units: s.Units, seen: map[string]system.Unit{}}
+	w := unitGraph{units: s.Units, seen: map[string]system.Unit{}}
 	stopped, err := w.stoppedWith(ctx, unit)
 	if err != nil {
 		return fmt.Errorf("cannot restart %s: %w", unit, err)
@@ -163,13 +163,13 @@ func sessionsAllow(ctx context.Context, s *system.System, verb, unit string, sto
 	return nil
 }
 
-// walk follows what units do to each other.
-type walk struct {
+// unitGraph follows what units do to each other.
+type unitGraph struct {
 	units system.Units
 	seen  map[string]system.Unit
 }
 
-func (w *walk) unit(ctx context.Context, name string) (system.Unit, error) {
+func (w *unitGraph) unit(ctx context.Context, name string) (system.Unit, error) {
 	if u, known := w.seen[name]; known {
 		return u, nil
 	}
@@ -183,7 +183,7 @@ func (w *walk) unit(ctx context.Context, name string) (system.Unit, error) {
 
 // names are all that units are called: what is known of one of them may be known by another
 // name than that by which it was asked after.
-func (w *walk) names(units ...string) []string {
+func (w *unitGraph) names(units ...string) []string {
 	all := slices.Clone(units)
 	for _, unit := range units {
 		all = append(all, w.seen[unit].Names...)
@@ -197,7 +197,7 @@ func runs(u system.Unit) bool {
 }
 
 // stoppedWith are the units that run and stop when those given do.
-func (w *walk) stoppedWith(ctx context.Context, names ...string) (stopped []string, err error) {
+func (w *unitGraph) stoppedWith(ctx context.Context, names ...string) (stopped []string, err error) {
 	visited := map[string]bool{}
 	for _, name := range names {
 		visited[name] = true
@@ -226,7 +226,7 @@ func (w *walk) stoppedWith(ctx context.Context, names ...string) (stopped []stri
 
 // stoppedByStart are the units that run and stop when one is started, which starts
 // what it needs.
-func (w *walk) stoppedByStart(ctx context.Context, name string) (stopped []string, err error) {
+func (w *unitGraph) stoppedByStart(ctx context.Context, name string) (stopped []string, err error) {
 	visited := map[string]bool{name: true}
 	for next := []string{name}; len(next) > 0; next = next[1:] {
 		u, err := w.unit(ctx, next[0])

@@ -25,9 +25,9 @@ func neverReady(serviceType string) bool {
 	return slices.Contains([]string{"simple", "exec", "idle"}, serviceType)
 }
 
-// Stays waits until a unit that was just started has been up for its first seconds, if they
+// StaysUp waits until a unit that was just started has been up for its first seconds, if they
 // tell anything. The error says how it ended in them.
-func Stays(ctx context.Context, s *system.System, name string) error {
+func StaysUp(ctx context.Context, s *system.System, name string) error {
 	if !strings.HasSuffix(name, ".service") {
 		return nil
 	}
@@ -50,9 +50,9 @@ func Stays(ctx context.Context, s *system.System, name string) error {
 	return fmt.Errorf("cannot keep %s running: it ended within %s of its start (%s); see: journalctl -u %s", name, AtFirst, how, name)
 }
 
-// Settled is a unit once it can be told whether it runs: one that systemd has started anew
+// Stable is a unit once it can be told whether it runs: one that systemd has started anew
 // by itself, a moment ago, may be dying again and again.
-func Settled(ctx context.Context, s *system.System, unit system.Unit) (system.Unit, error) {
+func Stable(ctx context.Context, s *system.System, unit system.Unit) (system.Unit, error) {
 	if !isUp(unit) || !strings.HasSuffix(unit.Name, ".service") || untilSettled(s, unit) == 0 {
 		return unit, nil
 	}

@@ -82,7 +82,7 @@ type sessionListKey struct{}
 type sessionList struct {
 	ctx      context.Context //nolint:containedctx // that of the look; who joins in may have less time
 	once     sync.Once
-	told     chan struct{} // closed when what follows is known
+	done     chan struct{} // closed when what follows is known
 	sessions []Session
 	err      error
 }
@@ -91,7 +91,7 @@ type sessionList struct {
 // that is judged with it is judged by the same answer. It is for looking alone: what
 // may end a session has to ask right before.
 func WithSharedSessionList(ctx context.Context) context.Context {
-	return context.WithValue(ctx, sessionListKey{}, &sessionList{ctx: ctx, told: make(chan struct{})})
+	return context.WithValue(ctx, sessionListKey{}, &sessionList{ctx: ctx, done: make(chan struct{})})
 }
 
 // List implements Sessions.
@@ -108,11 +108,11 @@ func (l *sessionList) ask(ctx context.Context, list func(context.Context) ([]Ses
 	l.once.Do(func() {
 		go func() {
 			l.sessions, l.err = list(l.ctx)
-			close(l.told)
+			close(l.done)
 		}()
 	})
 	select {
-	case <-l.told:
+	case <-l.done:
 		return slices.Clone(l.sessions), l.err
 	case <-ctx.Done():
 		return nil, fmt.Errorf("cannot tell in time who is logged in: %w", context.Cause(ctx))

@@ -39,10 +39,10 @@ type Command struct {
 	// Confined, when set, is how a command of somebody else's making runs. Only
 	// root can. One that is another user's runs apart.
 	Confined *Confinement
-	// Apart runs a command in a transient scope of its own, out of the agent's cgroup,
+	// OwnScope runs a command in a transient scope of its own, out of the agent's cgroup,
 	// while systemd is there: one that may become another user, who could hold or stop
 	// it. It ends with its timeout, and all that it has started with it.
-	Apart bool
+	OwnScope bool
 }
 
 func (c Command) String() string { return strings.Join(c.Argv, " ") }

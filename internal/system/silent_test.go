@@ -181,7 +181,7 @@ func TestWhoHasLittleTimeDoesNotWaitForWhoDialsTheBusWithMore(t *testing.T) {
 	a := &authority{asking: newTurn()}
 	patient, stop := context.WithCancel(t.Context())
 	defer stop()
-	one := &sessionList{ctx: patient, told: make(chan struct{})}
+	one := &sessionList{ctx: patient, done: make(chan struct{})}
 	const little = 100 * time.Millisecond
 	for what, ask := range map[string]func(context.Context) error{
 		"logind": func(ctx context.Context) error { _, err := b.logind(ctx, false); return err },

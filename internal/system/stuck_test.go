@@ -122,7 +122,7 @@ func TestAPersonsCommandIsNotStartedWhereItCannotBeToldWhetherSystemdIsThere(t *
 	mark := filepath.Join(t.TempDir(), "started")
 	for name, command := range map[string]system.Command{
 		"another user": {Argv: []string{"touch", mark}, ReadOnly: true, Confined: &system.Confinement{UID: 65534, GID: 65534}},
-		"apart":        {Argv: []string{"touch", mark}, ReadOnly: true, Apart: true},
+		"apart":        {Argv: []string{"touch", mark}, ReadOnly: true, OwnScope: true},
 	} {
 		if _, err := s.Runner.Run(t.Context(), command); !errors.Is(err, unix.EIO) {
 			t.Errorf("%s: %v", name, err)

@@ -22,9 +22,9 @@ func (e *brokenError) Error() string {
 
 func (e *brokenError) Unwrap() error { return e.err }
 
-// A whole is all that one program reads, of which a drop-in is a part. Each
+// A fullConfig is all that one program reads, of which a drop-in is a part. Each
 // method says what the program finds wrong.
-type whole interface {
+type fullConfig interface {
 	// with is the whole with changed files; nil stands for one that goes.
 	with(ctx context.Context, changes map[string][]byte) error
 	// alone is one file and nothing else.
@@ -37,7 +37,7 @@ type whole interface {
 // checkIn looks at the whole with the candidate in it. Where something is wrong, it
 // tells whether the candidate is to blame: it is, when all was well before or
 // is without it, and when it is wrong by itself. A brokenError says that it is not.
-func (c candidate) checkIn(ctx context.Context, w whole) error {
+func (c candidate) checkIn(ctx context.Context, w fullConfig) error {
 	refused := w.with(ctx, map[string][]byte{c.name: c.content})
 	if refused == nil || w.with(ctx, nil) == nil {
 		return refused

@@ -37,8 +37,8 @@ type Kind struct {
 	ledger *converge.Ledger
 	window schedule.Window
 
-	sshd   sync.Map                // by file, what sshd said of it
-	sights atomic.Pointer[[]sight] // of the files, in the order of the policy; nil: all is forgotten
+	sshd   sync.Map                    // by file, what sshd said of it
+	stamps atomic.Pointer[[]fileStamp] // of the files, in the order of the policy; nil: all is forgotten
 }
 
 // New returns the kind for a policy on a machine, of which the ledger knows what
@@ -92,7 +92,7 @@ func fileOf(id policy.ID) string { return "/" + id.Name() }
 func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	wants := k.wants()
 	resources := make([]converge.Resource, len(wants))
-	sights, some := k.remembered(len(wants))
+	sights, some := k.cachedStamps(len(wants))
 	scene, err := k.survey(wants, some)
 	if err != nil {
 		return nil, err
@@ -115,7 +115,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	for _, id := range k.unwanted() {
 		resources = append(resources, converge.Unwanted(id, "the policy wanted it once, and no longer names it"))
 	}
-	resources = append(resources, k.secretive()...)
+	resources = append(resources, k.leftOut()...)
 	resources = append(resources, k.gone(ctx, scene, resources)...)
 	return append(resources, k.purge(ctx, resources)...), nil
 }
@@ -190,7 +190,7 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) (*scene, er
 }
 
 // judge compares one file with what is wanted of it.
-func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], last *sight) converge.Resource {
+func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], last *fileStamp) converge.Resource {
 	r := converge.Wanted(want.Resource)
 	name := fileOf(want.ID)
 	if scene.leftovers[name] {
@@ -201,7 +201,7 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 	}
 	info, there := scene.entries[path.Dir(name)][path.Base(name)]
 	content, err := []byte(nil), error(nil)
-	read := !there || !last.shows(info)
+	read := !there || !last.matches(info)
 	if read {
 		content, info, err = k.system.FS.Inspect(name)
 	}
@@ -227,7 +227,7 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 		}
 		k.compare(ctx, scene, want, info, &r)
 		if read && r.State == converge.Compliant {
-			last.remember(info, scene.at)
+			last.set(info, scene.at)
 		}
 	}
 	if r.State == converge.Compliant && !missing {

@@ -73,7 +73,7 @@ func (s step) compare(other step) int {
 // the file or did so once.
 func (b *batch) stepOf(name string) step {
 	want, named := b.wants[policy.NewID(b.Name(), name)]
-	remembered, known := b.memory.Activate[name]
+	remembered, known := b.undo.Activate[name]
 	switch {
 	case named && want.Spec.Activate != nil:
 		return ownStep(want.Spec.Activate)
@@ -144,7 +144,7 @@ func (b *batch) activate(ctx context.Context) {
 		s := b.stepOf(name)
 		if b.namesItself(s, name) {
 			delete(b.awaiting, name)
-			b.memory.forgetActivate(name)
+			b.undo.dropActivate(name)
 			settled = true
 			continue
 		}
@@ -168,7 +168,7 @@ func (b *batch) activate(ctx context.Context) {
 			settled = true
 		}
 	}
-	err := b.memory.save(b.system.FS)
+	err := b.undo.save(b.system.FS)
 	if settled {
 		err = errors.Join(err, b.writeNames(awaiting, b.awaiting))
 	}
@@ -195,7 +195,7 @@ func (b *batch) settleGone(s step, name string, err error) bool {
 		return false
 	}
 	delete(b.awaiting, name)
-	b.memory.forgetActivate(name)
+	b.undo.dropActivate(name)
 	return true
 }
 
@@ -256,7 +256,7 @@ func (b *batch) takeOwn(ctx context.Context, s step, names []string) map[string]
 		failures[name] = err
 		_, named := b.wants[policy.NewID(b.Name(), name)]
 		if err == nil && !named {
-			b.memory.forgetActivate(name)
+			b.undo.dropActivate(name)
 		}
 	}
 	return failures
@@ -275,7 +275,7 @@ func (b *batch) runOwn(ctx context.Context, argv, names []string) error {
 	if err := sessionguard.MayRun(ctx, b.system, argv, b.consentTo(names)); err != nil {
 		return fmt.Errorf("cannot activate it with %s: %w", shown, err)
 	}
-	out, err := b.system.Runner.Run(ctx, system.Command{Argv: argv, Apart: true}) // what it becomes only the policy knows
+	out, err := b.system.Runner.Run(ctx, system.Command{Argv: argv, OwnScope: true}) // what it becomes only the policy knows
 	switch {
 	case err != nil:
 		return fmt.Errorf("cannot activate it with %s: %w", shown, err)

@@ -10,23 +10,23 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// withheld says whether a file is left alone: an image is given to many, so no secret is
+// leftOutOfImage says whether a file is left alone: an image is given to many, so no secret is
 // written into one, whoever has it at hand.
-func (k *Kind) withheld(r policy.Resource) bool {
+func (k *Kind) leftOutOfImage(r policy.Resource) bool {
 	return !k.system.Running() && r.ID.Kind() == k.Name() &&
 		(len(r.Secrets) > 0 || slices.ContainsFunc(r.Missing, policy.Reference.Secret))
 }
 
 // wants are the files that the kind may write.
 func (k *Kind) wants() []policy.Want[policy.Dropin] {
-	return slices.DeleteFunc(policy.Of[policy.Dropin](k.policy), func(want policy.Want[policy.Dropin]) bool { return k.withheld(want.Resource) })
+	return slices.DeleteFunc(policy.Of[policy.Dropin](k.policy), func(want policy.Want[policy.Dropin]) bool { return k.leftOutOfImage(want.Resource) })
 }
 
-// secretive is where the files stand that are left alone.
-func (k *Kind) secretive() []converge.Resource {
+// leftOut is where the files stand that are left alone.
+func (k *Kind) leftOut() []converge.Resource {
 	var all []converge.Resource
 	for _, want := range k.policy.Resources {
-		if !k.withheld(want) {
+		if !k.leftOutOfImage(want) {
 			continue
 		}
 		r := converge.Wanted(want)

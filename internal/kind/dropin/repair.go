@@ -43,9 +43,9 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	delete(secretDirs, sshdDir) // no policy can have one there, whatever the modes are
 	b := &batch{
 		Kind: k, accounts: newAccounts(k.system), wants: wanted, secretDirs: secretDirs, awaiting: waiting, starts: k.readStarts(),
-		memory: k.recall(), before: map[string][]byte{}, broken: map[string]error{},
+		undo: k.loadUndo(), before: map[string][]byte{}, broken: map[string]error{},
 	}
-	if err := b.remember(drifted, mark); err != nil {
+	if err := b.recordUndo(drifted, mark); err != nil {
 		for _, r := range drifted {
 			b.fail(fileOf(r.ID), public.Because(fmt.Sprintf("cannot bring %s into line", fileOf(r.ID)), err))
 		}
@@ -84,7 +84,7 @@ type batch struct {
 
 	secretDirs map[string]bool // that hold a file of the policy with a secret in it, or one that had one
 
-	memory   *memory
+	undo     *undoRecord
 	touched  []string          // files that were written, replaced, removed, or got another mode or owner
 	changed  []string          // files of which the effect is to come
 	before   map[string][]byte // of changed files

@@ -314,7 +314,7 @@ func (b *batch) restoreSysctls(ctx context.Context, names []string, owned map[st
 		for _, key := range keys {
 			value, known := remaining[key]
 			if !known {
-				value, known = b.memory.original(key)
+				value, known = b.undo.original(key)
 			}
 			got, exists := sysctl(b.system, key)
 			switch {
@@ -351,20 +351,20 @@ func (b *batch) leftSysctls(name string) []string {
 	content, _ := b.system.FS.ReadFile(name)
 	now, left := sysctlsIn(b.system, string(content)), map[string]string{}
 	maps.Copy(left, sysctlsIn(b.system, string(b.before[name])))
-	maps.Copy(left, b.memory.Sysctls[name])
+	maps.Copy(left, b.undo.Sysctls[name])
 	maps.DeleteFunc(left, func(key, _ string) bool { _, set := now[key]; return set })
 	return slices.Sorted(maps.Keys(left))
 }
 
 func (b *batch) forgetSysctls(name string, keys []string) {
 	for _, key := range keys {
-		if _, known := b.memory.Sysctls[name][key]; known {
-			delete(b.memory.Sysctls[name], key)
-			b.memory.changed = true
+		if _, known := b.undo.Sysctls[name][key]; known {
+			delete(b.undo.Sysctls[name], key)
+			b.undo.changed = true
 		}
 	}
-	if len(b.memory.Sysctls[name]) == 0 {
-		delete(b.memory.Sysctls, name)
+	if len(b.undo.Sysctls[name]) == 0 {
+		delete(b.undo.Sysctls, name)
 	}
 }
 

@@ -12,12 +12,12 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// memoryFile survives reboots, as the files do of which it tells.
-const memoryFile = "/var/lib/soe-agent/dropins.json"
+// undoFile survives reboots, as the files do of which it tells.
+const undoFile = "/var/lib/soe-agent/dropins.json"
 
-// memory is what must be known of a file when it goes, and can no longer be
+// undoRecord is what must be known of a file when it goes, and can no longer be
 // learnt then.
-type memory struct {
+type undoRecord struct {
 	// Activate is the command that activates it, where the policy names one.
 	Activate map[string][]string `json:"activate,omitempty"`
 	// Sysctls are, by file and key, the values that the kernel had before it.
@@ -26,12 +26,12 @@ type memory struct {
 	changed bool
 }
 
-// recall reads the memory. One that makes no sense is begun anew: what it held comes
+// loadUndo reads the memory. One that makes no sense is begun anew: what it held comes
 // with the next reboot.
-func (k *Kind) recall() *memory {
-	m := &memory{}
-	if raw, err := k.system.FS.ReadFile(memoryFile); err == nil && json.Unmarshal(raw, m) != nil {
-		m = &memory{}
+func (k *Kind) loadUndo() *undoRecord {
+	m := &undoRecord{}
+	if raw, err := k.system.FS.ReadFile(undoFile); err == nil && json.Unmarshal(raw, m) != nil {
+		m = &undoRecord{}
 	}
 	if m.Activate == nil {
 		m.Activate = map[string][]string{}
@@ -42,19 +42,19 @@ func (k *Kind) recall() *memory {
 	return m
 }
 
-func (m *memory) save(files system.FileWriter) error {
+func (m *undoRecord) save(files system.FileWriter) error {
 	if !m.changed {
 		return nil
 	}
 	raw, _ := json.Marshal(m) // plain data always marshals
-	if err := files.WriteFile(memoryFile, raw, system.Attr{Mode: 0o600, UID: -1, GID: -1}); err != nil {
+	if err := files.WriteFile(undoFile, raw, system.Attr{Mode: 0o600, UID: -1, GID: -1}); err != nil {
 		return fmt.Errorf("cannot remember what is to be undone: %w", err)
 	}
 	m.changed = false
 	return nil
 }
 
-func (m *memory) forgetActivate(name string) {
+func (m *undoRecord) dropActivate(name string) {
 	if _, known := m.Activate[name]; known {
 		delete(m.Activate, name)
 		m.changed = true
@@ -62,7 +62,7 @@ func (m *memory) forgetActivate(name string) {
 }
 
 // original is the value that a key had before any file of the policy.
-func (m *memory) original(key string) (string, bool) {
+func (m *undoRecord) original(key string) (string, bool) {
 	for _, values := range m.Sysctls {
 		if value, known := values[key]; known {
 			return value, true
@@ -71,46 +71,46 @@ func (m *memory) original(key string) (string, bool) {
 	return "", false
 }
 
-// remember notes, before the files are written, what will be needed when they go.
+// recordUndo notes, before the files are written, what will be needed when they go.
 // What is known since mark must be all that there is, or it would be replaced by less.
-func (b *batch) remember(drifted []converge.Resource, mark int) error {
+func (b *batch) recordUndo(drifted []converge.Resource, mark int) error {
 	for _, r := range drifted {
 		if want, known := b.wants[r.ID]; known && want.Spec.Ensure != policy.Absent {
-			b.rememberFile(want)
+			b.recordUndoOf(want)
 		}
 	}
 	if err := b.Since(mark); err != nil {
 		return err
 	}
-	return b.memory.save(b.system.FS)
+	return b.undo.save(b.system.FS)
 }
 
-func (b *batch) rememberFile(want policy.Want[policy.Dropin]) {
+func (b *batch) recordUndoOf(want policy.Want[policy.Dropin]) {
 	name := fileOf(want.ID)
 	switch activate := want.Spec.Activate; {
 	case activate == nil:
-		b.memory.forgetActivate(name)
-	case b.memory.Activate[name] == nil || !slices.Equal(activate, b.memory.Activate[name]):
-		b.memory.Activate[name], b.memory.changed = activate, true
+		b.undo.dropActivate(name)
+	case b.undo.Activate[name] == nil || !slices.Equal(activate, b.undo.Activate[name]):
+		b.undo.Activate[name], b.undo.changed = activate, true
 	}
 	if path.Dir(name) == sysctlDir && want.Spec.Activate == nil && b.system.Running() {
-		b.rememberSysctls(name, want.Spec.Content)
+		b.recordSysctls(name, want.Spec.Content)
 	}
 }
 
-// rememberSysctls notes the values of the keys that a file is about to set. What
+// recordSysctls notes the values of the keys that a file is about to set. What
 // it sets already, not by the agent's doing, is nobody's original value.
-func (b *batch) rememberSysctls(name, content string) {
+func (b *batch) recordSysctls(name, content string) {
 	there, _ := b.system.FS.ReadFile(name)
 	old := sysctlsIn(b.system, string(there))
-	known := maps.Clone(b.memory.Sysctls[name])
+	known := maps.Clone(b.undo.Sysctls[name])
 	for key := range sysctlsIn(b.system, content) {
 		_, remembered := known[key]
 		_, set := old[key]
 		if remembered || set {
 			continue
 		}
-		value, found := b.memory.original(key)
+		value, found := b.undo.original(key)
 		if !found {
 			value, found = sysctl(b.system, key)
 		}
@@ -118,10 +118,10 @@ func (b *batch) rememberSysctls(name, content string) {
 			if known == nil {
 				known = map[string]string{}
 			}
-			known[key], b.memory.changed = value, true
+			known[key], b.undo.changed = value, true
 		}
 	}
 	if known != nil {
-		b.memory.Sysctls[name] = known
+		b.undo.Sysctls[name] = known
 	}
 }

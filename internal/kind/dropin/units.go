@@ -230,7 +230,7 @@ func (b *batch) restartUnit(ctx context.Context, unit system.Unit, files []strin
 			err = take(ctx, b.system, unit.Name, consent)
 		}
 		if err == nil && unit.LoadState != "not-found" {
-			err = sessionguard.Stays(ctx, b.system, unit.Name)
+			err = sessionguard.StaysUp(ctx, b.system, unit.Name)
 		}
 	}
 	if err == nil {

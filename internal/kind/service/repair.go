@@ -200,7 +200,7 @@ func (k *Kind) start(ctx context.Context, unit system.Unit, consent sessionguard
 	case "failed":
 		return "", fmt.Errorf("cannot keep %s running: it failed as soon as it was started (%s)%s; see: journalctl -u %s", name, started.Result, k.lastWords(ctx, name), name)
 	}
-	if err := sessionguard.Stays(ctx, k.system, name); err != nil {
+	if err := sessionguard.StaysUp(ctx, k.system, name); err != nil {
 		return "", fmt.Errorf("%w%s", err, k.lastWords(ctx, name))
 	}
 	return lifted, nil

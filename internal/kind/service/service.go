@@ -104,7 +104,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 			unit, errs[i] = examine(ctx, k.system.Units, unit.Name)
 		}
 		if errs[i] == nil && is(want.Spec.Running, true) {
-			unit, errs[i] = sessionguard.Settled(ctx, k.system, unit)
+			unit, errs[i] = sessionguard.Stable(ctx, k.system, unit)
 		}
 		if errs[i] != nil {
 			r.SetUnknownErr(public.Error(errs[i]))

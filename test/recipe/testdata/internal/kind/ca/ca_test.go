@@ -11,7 +11,9 @@ import (
 
 type runner struct{}
 
-func (runner) Run(context.Context, system.Command) (system.Output, error) { return system.Output{}, nil }
+func (runner) Run(context.Context, system.Command) (system.Output, error) {
+	return system.Output{}, nil
+}
 
 func scene(name, toml string, files map[string]string) faultwalk.Scene {
 	return faultwalk.Scene{Name: name, Build: func(t *testing.T, look system.Looker) faultwalk.Machine {

@@ -46,7 +46,7 @@ type errand struct {
 // the agent lives. sudo(8) reads its files with the effective user 1 for a moment; its real
 // and saved users stay root, by which alone anybody may signal or trace it (kill(2),
 // ptrace(2)).
-func (c Command) apart() bool { return c.Apart || c.Confined != nil && c.Confined.UID != 0 }
+func (c Command) apart() bool { return c.OwnScope || c.Confined != nil && c.Confined.UID != 0 }
 
 // startApart starts a command in a transient scope. The process is in there, and nothing
 // of it has run, before it becomes somebody else. It ends with the agent; over is closed
