@@ -182,6 +182,30 @@ func wantStates(t *testing.T, result converge.Result, want map[policy.ID]converg
 	}
 }
 
+func TestWhatIsSaidOfAResourceThatIsInLineIsSaidOfOneThatHasJustBeenCorrectedToo(t *testing.T) {
+	for _, test := range []struct{ before, after, first string }{
+		{"", "another file has no effect", "another file has no effect"},
+		{"its files follow", "", "its files follow"},
+		{"its files follow", "another file has no effect", "its files follow; another file has no effect"},
+		{"it is another name of b", "it is another name of b", "it is another name of b"},
+	} {
+		m := newMachine(t)
+		p := wants("x", "dropin/a")
+		k := newKind(p, "dropin")
+		k.check = func(_ context.Context, found []converge.Resource) ([]converge.Resource, error) {
+			found[0].Note(map[bool]string{false: test.before, true: test.after}[found[0].State == converge.Compliant])
+			return found, nil
+		}
+		first, second := the(t, m.engine(p, k).Pass(t.Context()), "dropin/a"), the(t, m.engine(p, k).Pass(t.Context()), "dropin/a")
+		if first.State != converge.Corrected || first.Reason != test.first || first.Public().Reason != test.first {
+			t.Errorf("it is %s: %q, and for everybody %q; wanted is %q", first.State, first.Reason, first.Public().Reason, test.first)
+		}
+		if second.State != converge.Compliant || second.Reason != test.after {
+			t.Errorf("then it is %s: %q", second.State, second.Reason)
+		}
+	}
+}
+
 func TestOnlyTheSecondCheckMakesAResourceCorrected(t *testing.T) {
 	m := newMachine(t)
 	p := wants("x", "dropin/a", "dropin/b", "dropin/c")

@@ -43,9 +43,11 @@ func (p *pass) settle(first map[policy.ID]Resource) {
 			}
 			switch {
 			case r.State == Compliant && was.State == Drifted:
+				now := *r
 				r.State, r.Diff, r.Cause, r.Reason, r.mended = Corrected, was.Diff, was.Cause, was.Reason, !was.awaited
 				r.open = was.open
 				r.also(outcome.Reason)
+				r.remains(now)
 				p.log.Info("corrected", "resource", r.ID, "kind", r.ID.Kind(), "state", r.State, "cause", r.Cause)
 			case r.State == Pending && was.State == Drifted:
 				r.Diff, r.Cause, r.mended = was.Diff, was.Cause, !was.awaited

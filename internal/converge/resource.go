@@ -5,6 +5,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -347,6 +348,23 @@ func (r *Resource) also(sentence string) {
 		r.Note(sentence)
 	default:
 		r.add("; " + sentence)
+	}
+}
+
+// remains adds to the reason what is said of the resource now that it is in line, and is
+// said of it at each look from now on.
+func (r *Resource) remains(now Resource) {
+	switch {
+	case now.Reason == "" || strings.Contains(r.Reason, now.Reason):
+	case r.Reason == "":
+		r.Reason, r.open.reason = now.Reason, now.open.reason
+	case now.open.reason == now.Reason:
+		r.also(now.Reason)
+	default:
+		if r.open.reason == r.Reason {
+			r.open.reason += "; " + public.Withheld
+		}
+		r.Reason += "; " + now.Reason
 	}
 }
 
