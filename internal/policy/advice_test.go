@@ -31,6 +31,25 @@ func advised(t *testing.T, day string, texts ...string) string {
 	return problems.Error() + "\n"
 }
 
+func TestAnAuthorIsToldOfADirectoryWhoseReaderIsNotKnown(t *testing.T) {
+	for document, told := range map[string]bool{
+		"[dropins.\"/etc/unheard-of.d/a\"]\ncontent = \"a\"\n":                   true,
+		"[dropins.\"/etc/unheard-of.d/a\"]\ncontent = \"a\"\nactivate = []\n":    false,
+		"[dropins.\"/etc/unheard-of.d/a\"]\nensure = \"absent\"\n":               false,
+		"[dropins.\"/etc/modprobe.d/a.conf\"]\ncontent = \"a\"\n":                false,
+		"[dropins.\"/etc/systemd/system/a.service.d/a.conf\"]\ncontent = \"\"\n": false,
+	} {
+		f, err := Parse(Source{Name: "a.toml", Text: "schema = 1\n" + document})
+		if err != nil {
+			t.Fatal(err)
+		}
+		advice := Advise([]Fragment{f}, time.Now())
+		if (len(advice) == 1 && advice[0].Gravity == Notice && strings.Contains(advice[0].Message, "not known who reads")) != told {
+			t.Errorf("%s: %v", document, advice)
+		}
+	}
+}
+
 func TestAnAuthorIsWarnedOfWhatHasNoEffect(t *testing.T) {
 	const day = "2026-11-21 12:00:00"
 	for name, test := range map[string]struct {

@@ -196,6 +196,7 @@ func (d Dropin) advise(a *adviser, of Setting) {
 		return
 	}
 	file := "/" + of.ID.Name()
+	a.unknownReader(of, d)
 	for _, m := range mentioned(file, d.Content) {
 		a.warn(of.Line, fmt.Sprintf("line %d of %s seems to write %s, which is protected: %s", m.Line, file, m.Path, m.Why), "")
 	}

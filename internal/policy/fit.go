@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strings"
 	"unicode"
+	"unicode/utf8"
 )
 
 // breaksLine says whether a text holds what some reader takes for the end of a line, or
@@ -37,6 +38,8 @@ func unfit(spec Spec, values map[Reference]string) string {
 			before, after := text[:at[0]], text[at[1]:]
 			switch {
 			case err != nil || !known:
+			case !utf8.ValidString(value) && !isFile(spec):
+				note("the value of %s is no text, and only the content of a drop-in can be anything else", ref)
 			case breaksLine(value) && written != wholeLines:
 				note("the value of %s holds a line break or another control character, for which there is no place here; %s", ref, ofNoLine)
 			case breaksLine(value) && !isWholeLine(before, after):
@@ -53,6 +56,11 @@ func unfit(spec Spec, values map[Reference]string) string {
 		why = s.misfit(spec.Expand(replacing(values)))
 	}
 	return why
+}
+
+func isFile(spec Spec) bool {
+	_, is := spec.(Dropin)
+	return is
 }
 
 // A notation is how the texts of a spec reach their reader.

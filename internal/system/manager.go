@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -131,6 +132,36 @@ func (b *bus) FileState(ctx context.Context, name string) (state string, err err
 		return nil
 	})
 	return state, err
+}
+
+// Version implements Units.
+func (b *bus) Version(ctx context.Context) (version int, err error) {
+	err = b.ask(ctx, answerPatience, func(ctx context.Context, conn *manager) error {
+		err := b.look.at("ask", "systemd")
+		var said dbus.Variant
+		if err == nil {
+			err = conn.object.CallWithContext(ctx, "org.freedesktop.DBus.Properties.Get", 0, systemdManager, "Version").Store(&said)
+		}
+		if err != nil {
+			return fmt.Errorf("cannot ask systemd for its version: %w", err)
+		}
+		text, _ := said.Value().(string)
+		version, err = versionIn(text)
+		return err
+	})
+	return version, err
+}
+
+// versionIn is the number in what systemd calls its version: "219", "252.39-1~deb12u1".
+func versionIn(text string) (version int, err error) {
+	digits := strings.TrimLeftFunc(text, func(r rune) bool { return r < '0' || r > '9' })
+	if end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
+		digits = digits[:end]
+	}
+	if version, err = strconv.Atoi(digits); err != nil {
+		return 0, fmt.Errorf("cannot tell the version of systemd: it calls it %q", text)
+	}
+	return version, nil
 }
 
 // noFile are the names of systemd's errors for a unit that has no file.

@@ -189,6 +189,12 @@ func (o observedUnits) FileState(ctx context.Context, name string) (string, erro
 	return state, err
 }
 
+func (o observedUnits) Version(ctx context.Context) (int, error) {
+	version, err := o.s.Units.Version(ctx)
+	o.u.note(err)
+	return version, err
+}
+
 func (o observedUnits) Active(ctx context.Context) ([]string, error) {
 	names, err := o.s.Units.Active(ctx)
 	o.u.note(err)

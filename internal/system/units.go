@@ -37,6 +37,8 @@ type UnitStates interface {
 	// FileState is the UnitFileState as the unit's files and links say now, "" when it has no
 	// file: Unit tells what systemd remembers, and nothing of a template.
 	FileState(ctx context.Context, name string) (string, error)
+	// Version is the number of the systemd that runs, such as 219.
+	Version(ctx context.Context) (int, error)
 	// Active are the names of all units that are up, or coming up.
 	Active(ctx context.Context) ([]string, error)
 	// Service describes what only services have.
@@ -143,6 +145,7 @@ func (notRunning) States(context.Context, []string) ([]Unit, error) {
 	return nil, ErrNotRunning
 }
 func (notRunning) FileState(context.Context, string) (string, error) { return "", ErrNotRunning }
+func (notRunning) Version(context.Context) (int, error)              { return 0, ErrNotRunning }
 func (notRunning) Active(context.Context) ([]string, error)          { return nil, ErrNotRunning }
 func (notRunning) ReloadUnit(context.Context, string) error          { return ErrNotRunning }
 func (notRunning) Service(context.Context, string) (Service, error) {

@@ -21,6 +21,8 @@ func othersWrite() []string {
 		"/var/lib/soe-agent", "/var/lib/soe-agent/report.json", // the report, with the time of the look
 		"/var/log/journal/*/*.journal", "/var/log/journal/*",
 		"/var/lib/rpm/rpmdb.sqlite-*", "/var/lib/rpm/__db.*", // what those who read the database share
+		"/var/cache/dnf", "/var/cache/dnf/*", "/var/cache/dnf/*/*", "/var/cache/dnf/*/*/*", // dnf, when it is asked what there is
+		"/var/log/dnf*.log", "/var/log/hawkey.log",
 	}
 }
 

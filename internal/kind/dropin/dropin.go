@@ -233,6 +233,9 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 	if r.State == converge.Compliant && !missing {
 		k.isRead(ctx, scene, want, &r)
 	}
+	if dir := path.Dir(name); r.State == converge.Compliant && !missing && want.Spec.Activate == nil && !policy.ReaderIsKnown(dir) && nobodys()[path.Base(dir)] == "" {
+		r.Note("it is not known who reads " + dir + ", and so not whether it is in effect; the policy may say with activate what makes it so")
+	}
 	if r.State == converge.Compliant {
 		k.waits(ctx, scene, name, &r)
 	}

@@ -82,9 +82,35 @@ func (k *Kind) overruledSystemd(name, content string) (string, error) {
 	return "", nil
 }
 
+// tooOld says of a file for several units at once that the systemd of this machine knows no
+// such directories, or "".
+func (k *Kind) tooOld(ctx context.Context, name string) (string, error) {
+	unit, dir := strings.CutSuffix(path.Base(path.Dir(name)), ".d")
+	if !dir || path.Dir(path.Dir(name)) != unitDir {
+		return "", nil
+	}
+	since := 0
+	switch kind := path.Ext(unit); {
+	case kind == "":
+		since = 244 // a type: service.d
+	case strings.HasSuffix(strings.TrimSuffix(unit, kind), "-"):
+		since = 239 // what names begin with: a-.service.d
+	default:
+		return "", nil
+	}
+	version, err := k.system.Units.Version(ctx)
+	if err != nil || version >= since {
+		return "", unlessNotRunning(err)
+	}
+	return fmt.Sprintf("systemd reads such a directory since %d, and here is %d; name each unit", since, version), nil
+}
+
 // missingUnit says of a file for a unit that there is no such unit, or "". Of templates,
 // types and families of units it says nothing.
 func (k *Kind) missingUnit(ctx context.Context, name string) (string, error) {
+	if why, err := k.tooOld(ctx, name); why != "" || err != nil {
+		return why, err
+	}
 	unit, found := strings.CutSuffix(path.Base(path.Dir(name)), ".d")
 	stem := strings.TrimSuffix(unit, path.Ext(unit))
 	if !found || path.Dir(path.Dir(name)) != unitDir || path.Ext(unit) == "" || stem == "" || strings.HasSuffix(stem, "-") || strings.Contains(stem, "@") {

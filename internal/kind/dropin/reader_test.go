@@ -72,6 +72,38 @@ func TestAFileThatNobodyReadsIsNeverCompliantAndTheReasonSaysWhoWould(t *testing
 	}
 }
 
+func TestOfADirectoryWhoseReaderNobodyKnowsTheReportSaysSo(t *testing.T) {
+	m := &running{root: machine(t, nil)}
+	const unheard, told, known = "/etc/unheard-of.d/a.conf", "/etc/told.d/a.conf", "/etc/modprobe.d/a.conf"
+	p := files(map[string]policy.Dropin{
+		unheard: {Content: "a\n"}, told: {Content: "a\n", Activate: []string{}}, known: {Content: "install cramfs /bin/true\n"},
+		"/etc/gone.d/a.conf": {Ensure: policy.Absent},
+	})
+	for pass, state := range []converge.State{converge.Corrected, converge.Compliant} {
+		for id, r := range m.pass(t, p) {
+			says := strings.Contains(r.Reason, "it is not known who reads /etc/unheard-of.d") && r.Public().Reason == r.Reason
+			if says != (fileOf(id) == unheard) || !r.State.InLine() || says && r.State != state {
+				t.Errorf("pass %d: %s is %s: %s", pass, id, r.State, r.Reason)
+			}
+		}
+	}
+}
+
+func TestEachDirectoryOfWhichTheReaderIsKnownIsKnownToThePolicyToo(t *testing.T) {
+	var dirs []string
+	for _, f := range families {
+		dirs = append(dirs, f.dir)
+	}
+	for _, r := range whoReads {
+		dirs = append(dirs, r.dir)
+	}
+	for _, dir := range dirs {
+		if !policy.ReaderIsKnown(strings.ReplaceAll(dir, "*", "chrome")) {
+			t.Errorf("the policy does not know %s", dir)
+		}
+	}
+}
+
 func TestWhoIncludesADirectoryInWhateverWordsReadsIt(t *testing.T) {
 	for name, mains := range map[string]map[string]string{
 		"/etc/ssh/sshd_config.d/10.conf": {sshdMain: "include \"sshd_config.d/*\"\n"},

@@ -90,6 +90,42 @@ func TestAServiceThatSomebodyElseRestartsHasReadItsFile(t *testing.T) {
 	}
 }
 
+func TestAFileForSeveralUnitsIsReadBySystemdsThatKnowSuchDirectories(t *testing.T) {
+	for _, test := range []struct {
+		file    string
+		systemd int
+		read    bool
+	}{
+		{"tool-.service.d/a.conf", 219, false},
+		{"tool-.service.d/a.conf", 238, false},
+		{"tool-.service.d/a.conf", 239, true},
+		{"tool-two-.service.d/a.conf", 234, false},
+		{"tool-.timer.d/a.conf", 219, false},
+		{"service.d/a.conf", 239, false},
+		{"service.d/a.conf", 244, true},
+		{"socket.d/a.conf", 243, false},
+		{"tool@.service.d/a.conf", 219, true},
+		{"tool-two.service.d/a.conf", 219, true},
+	} {
+		name := "/etc/systemd/system/" + test.file
+		m := &running{root: machine(t, nil), active: []string{"tool-two.service", "tool-two-three.service", "tool@a.service", "tool-two.timer"}, since: time.Now(), sessions: &sessions{}, systemd: test.systemd}
+		p := files(map[string]policy.Dropin{name: {Content: "[Unit]\nDescription=x\n"}})
+		for pass := range 2 {
+			r := m.pass(t, p)[policy.NewID("dropin", name)]
+			if unread := r.State == converge.Failed && strings.HasPrefix(r.Reason, notRead+"systemd reads such a directory since ") && r.Public().Reason == r.Reason; unread == test.read {
+				t.Errorf("pass %d: systemd %d, %s is %s: %s", pass, test.systemd, test.file, r.State, r.Reason)
+			}
+			if !test.read && strings.Contains(strings.Join(m.calls, ", "), "start") {
+				t.Errorf("systemd %d, %s: %q for what nobody reads", test.systemd, test.file, m.calls)
+			}
+		}
+		m.pass(t, files(nil))
+		if !test.read && strings.Contains(strings.Join(m.calls, ", "), "start") {
+			t.Errorf("systemd %d, %s has gone: %q", test.systemd, test.file, m.calls)
+		}
+	}
+}
+
 func TestWhatDoesNotRunIsNotStartedForItsFile(t *testing.T) {
 	wanted := map[string]policy.Dropin{}
 	for _, file := range []string{"tool.service.d/a.conf", "tool@.service.d/a.conf", "tool-.service.d/a.conf", "tool.timer.d/a.conf", "tool.slice.d/a.conf", "tool.mount.d/a.conf"} {

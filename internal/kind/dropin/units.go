@@ -128,6 +128,12 @@ func (b *batch) unitSteps(ctx context.Context, names []string, fail func([]strin
 			fail([]string{name}, unlessNotRunning(err))
 		}
 		delete(b.starts, name)
+		if why, err := b.tooOld(ctx, name); why != "" || err != nil {
+			if err != nil {
+				fail([]string{name}, err)
+			}
+			continue // nobody has read it, whatever it was
+		}
 		units, how, err := concerned(name, running)
 		if err != nil {
 			fail([]string{name}, unlessNotRunning(err))

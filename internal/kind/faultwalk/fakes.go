@@ -80,6 +80,13 @@ func (u units) FileState(ctx context.Context, name string) (string, error) {
 	return u.UnitStates.FileState(ctx, name)
 }
 
+func (u units) Version(ctx context.Context) (int, error) {
+	if err := u.look(system.Look{Op: "ask", Target: "systemd"}); err != nil {
+		return 0, err
+	}
+	return u.Units.Version(ctx)
+}
+
 func (u units) Active(ctx context.Context) ([]string, error) {
 	if err := u.look(system.Look{Op: "ask", Target: "units"}); err != nil {
 		return nil, err
