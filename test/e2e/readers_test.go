@@ -9,11 +9,13 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	dropins "github.com/soe-agent/soe-agent/internal/kind/dropin"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/test/box"
 )
@@ -23,6 +25,7 @@ type readerCase struct {
 	file, content, more string // more is of the policy's table
 	ask                 string // a shell's command
 	says                string // part of the answer while the file is there, and not once it has gone
+	pending             bool   // until the reboot: what it says by then is asked
 }
 
 func readerCases(t *testing.T) []readerCase {
@@ -37,6 +40,21 @@ func readerCases(t *testing.T) []readerCase {
 		{file: "/etc/nftables.d/soe.nft", content: "table inet soe_reader { }\n", more: "activate = [\"/usr/sbin/nft\", \"-f\", \"/etc/nftables.conf\"]\n", ask: "nft list ruleset", says: "soe_reader"},
 		{file: "/etc/systemd/journald.conf.d/soe.conf", content: "[Journal]\nMaxLevelStore=info\n", ask: "systemd-analyze cat-config systemd/journald.conf", says: "\nMaxLevelStore=info"},
 		{file: "/etc/systemd/system/soe-reader.service.d/10.conf", content: "[Unit]\nDescription=of the policy\n", ask: "systemctl show -p Description soe-reader.service", says: "of the policy"},
+		{file: "/etc/systemd/system/soe-asked.service", content: "[Unit]\nDescription=of the policy\n[Service]\nExecStart=/bin/true\n", ask: "systemctl show -p Description soe-asked.service", says: "of the policy"},
+		{file: "/etc/systemd/logind.conf.d/soe.conf", content: "[Login]\nHoldoffTimeoutSec=31s\n", ask: "systemd-analyze cat-config systemd/logind.conf", says: "\nHoldoffTimeoutSec=31s", pending: true},
+		{file: "/etc/systemd/system.conf.d/soe.conf", content: "[Manager]\nDefaultTimeoutStopSec=77s\n", ask: "systemd-analyze cat-config systemd/system.conf", says: "\nDefaultTimeoutStopSec=77s", pending: true},
+		{file: "/etc/systemd/user.conf.d/soe.conf", content: "[Manager]\nDefaultTimeoutStopSec=77s\n", ask: "systemd-analyze cat-config systemd/user.conf", says: "\nDefaultTimeoutStopSec=77s"},
+		{file: "/etc/systemd/sleep.conf.d/soe.conf", content: "[Sleep]\nHibernateDelaySec=77min\n", ask: "systemd-analyze cat-config systemd/sleep.conf", says: "\nHibernateDelaySec=77min"},
+		{file: "/etc/chrony.d/soe.conf", content: "maxslewrate 77\n", ask: "chronyd -p -f /etc/chrony/chrony.conf", says: "maxslewrate 77"},
+		{file: "/etc/modules-load.d/soe.conf", content: "# soe-reader\n", ask: "SYSTEMD_LOG_LEVEL=debug SYSTEMD_LOG_TARGET=console /usr/lib/systemd/systemd-modules-load 2>&1", says: "/etc/modules-load.d/soe.conf"},
+		{file: "/etc/sysusers.d/soe.conf", content: "u soe-reader - \"The reader\"\n", ask: "systemd-analyze cat-config sysusers.d", says: "u soe-reader"},
+		{file: "/etc/polkit-1/rules.d/60-soe.rules", content: "polkit.addRule(function(action, subject) { if (action.id == 'org.freedesktop.login1.inhibit-delay-shutdown') { return polkit.Result.NO; } });\n", ask: "su dadmin -s /bin/sh -c 'pkcheck -a org.freedesktop.login1.inhibit-delay-shutdown -p $$ 2>&1'", says: "Not authorized"},
+		{file: "/etc/xdg/autostart/soe-reader.desktop", content: "[Desktop Entry]\nType=Application\nName=soe\nExec=/bin/true\n", ask: "d=$(mktemp -d); /usr/lib/systemd/user-generators/systemd-xdg-autostart-generator $d $d $d; ls $d", says: `app-soe\x2dreader@autostart.service`},
+		{file: "/etc/update-motd.d/60-soe-reader", content: "#!/bin/sh\necho soe-reader\n", ask: "run-parts --lsbsysinit /etc/update-motd.d", says: "soe-reader"},
+		{file: "/etc/cron.hourly/soe-reader", content: "#!/bin/sh\ntrue\n", ask: "run-parts --test /etc/cron.hourly", says: "soe-reader"},
+		{file: "/etc/cron.daily/soe-reader", content: "#!/bin/sh\ntrue\n", ask: "run-parts --test /etc/cron.daily", says: "soe-reader"},
+		{file: "/etc/cron.weekly/soe-reader", content: "#!/bin/sh\ntrue\n", ask: "run-parts --test /etc/cron.weekly", says: "soe-reader"},
+		{file: "/etc/cron.monthly/soe-reader", content: "#!/bin/sh\ntrue\n", ask: "run-parts --test /etc/cron.monthly", says: "soe-reader"},
 		{file: "/etc/tmpfiles.d/soe.conf", content: "d /run/soe-reader 0750 root root\n", ask: "systemd-analyze cat-config tmpfiles.d; stat -c 'mode %a' /run/soe-reader", says: "/run/soe-reader 0750"},
 		{file: "/etc/sudoers.d/60-soe", content: "Defaults:dadmin passwd_tries=7\n", ask: "sudo -l -U dadmin", says: "passwd_tries=7"},
 		{file: "/etc/profile.d/soe-reader.sh", content: "export SOE_READER=here\n", ask: "bash -lc 'echo $SOE_READER'", says: "here"},
@@ -44,6 +62,38 @@ func readerCases(t *testing.T) []readerCase {
 		{file: "/etc/security/limits.d/60-soe.conf", content: "dadmin soft nofile 777\n", ask: "su dadmin -s /bin/sh -c 'ulimit -Sn'", says: "777"},
 		{file: "/etc/environment.d/60-soe.conf", content: "SOE_READER=here\n", ask: "/usr/lib/systemd/user-environment-generators/30-systemd-environment-d-generator", says: "SOE_READER=here"},
 		{file: "/usr/local/share/ca-certificates/soe.crt", content: authority, ask: "cat /etc/ssl/certs/ca-certificates.crt", says: strings.Split(authority, "\n")[1]},
+	}
+}
+
+// askedNowhere says of families why nobody can be asked in a box.
+func askedNowhere() map[string]string {
+	const noBrowser = "a browser has a page for its policies and no command, and none is in the box: TestAFileThatNobodyReadsIsNeverCompliantAndTheReasonSaysWhoWould"
+	const notThere = "its program is not in the box, and then nothing is called in effect: TestAFileThatNobodyReadsIsNeverCompliantAndTheReasonSaysWhoWould"
+	return map[string]string{
+		"/etc/cron.d":                      "cron tells nobody what it has read; what it passes over: TestFilesThatTheirReadersAcceptAreWritten, TestANameThatItsReaderPassesOverIsRefused",
+		"/etc/X11/xinit/xinitrc.d":         notThere,
+		"/etc/audit/rules.d":               "a container has no audit of its own: TestRulesOfTheAuditThatTheKernelDoesNotShowAreLoadedAgain",
+		"/etc/udev/rules.d":                "a container has no udev",
+		"/etc/pki/ca-trust/source/anchors": notThere,
+		"/etc/systemd/timesyncd.conf.d":    notThere,
+		"/etc/systemd/resolved.conf.d":     notThere,
+		"/etc/systemd/oomd.conf.d":         notThere,
+		"/etc/systemd/networkd.conf.d":     "no network is to be changed under the box; it is read at the boot, like logind's",
+		"/etc/firefox/policies":            noBrowser,
+		"/etc/opt/*/policies/managed":      noBrowser,
+		"/etc/chromium/policies/managed":   noBrowser,
+	}
+}
+
+func TestOfEachFamilyOfDropinsTheReaderIsAskedOrThereIsAReason(t *testing.T) {
+	t.Parallel()
+	for _, family := range dropins.Families() {
+		asked := slices.ContainsFunc(readerCases(t), func(c readerCase) bool {
+			return dropins.FamilyOf(c.file) == family
+		})
+		if asked == (askedNowhere()[family] != "") {
+			t.Errorf("the reader of %s is asked: %v; why not: %q", family, asked, askedNowhere()[family])
+		}
 	}
 }
 
@@ -73,7 +123,7 @@ func readersDesktop(t *testing.T) *desktop {
 	d.MustWriteFile(t, "/etc/systemd/system/soe-reader.service", box.File{Content: "[Unit]\nDescription=nobody's\n[Service]\nExecStart=/bin/sleep inf\n"})
 	// The network's sysctls are its own; nspawn lets nobody set them all the same.
 	d.MustExec(t, "sh", "-ec", "mount --bind /proc/sys/net /proc/sys/net; mount -o remount,bind,rw /proc/sys/net")
-	d.MustExec(t, "sh", "-ec", "mkdir -p /opt/soe-reader /etc/nftables.d; ssh-keygen -q -A; systemctl daemon-reload; systemctl start ssh.service")
+	d.MustExec(t, "sh", "-ec", "mkdir -p /opt/soe-reader /etc/nftables.d; echo 'confdir /etc/chrony.d' >>/etc/chrony/chrony.conf; ssh-keygen -q -A; systemctl daemon-reload; systemctl start ssh.service")
 	return d
 }
 
@@ -86,6 +136,9 @@ func TestWhatIsWrittenIsInEffectAndWhatIsRemovedIsNotWhoeverIsAsked(t *testing.T
 	for _, c := range asked {
 		fmt.Fprintf(&toml, "[dropins.%q]\ncontent = '''\n%s'''\n%s", c.file, c.content, c.more)
 		states[policy.NewID("dropin", c.file)] = converge.Corrected
+		if c.pending {
+			states[policy.NewID("dropin", c.file)] = converge.Pending
+		}
 	}
 	answers := func(there bool) {
 		t.Helper()
@@ -103,9 +156,6 @@ func TestWhatIsWrittenIsInEffectAndWhatIsRemovedIsNotWhoeverIsAsked(t *testing.T
 	d.apply(t, toml.String()).wants(t, states)
 	answers(true)
 	d.converged(t)
-	for id := range states {
-		states[id] = converge.Corrected
-	}
 	d.apply(t, "").wants(t, states)
 	answers(false)
 	d.converged(t)

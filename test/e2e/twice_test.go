@@ -12,7 +12,11 @@ import (
 	"testing"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/agent"
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/test/box"
+	"github.com/soe-agent/soe-agent/test/rpmrepo"
 )
 
 // othersWrite are patterns of what changes whatever an apply does.
@@ -124,4 +128,63 @@ func differences(before, after map[string]string) []string {
 	}
 	slices.Sort(changed)
 	return changed
+}
+
+func TestEachPolicyThatIsShippedIsAppliedTwiceAndTheSecondTimeNothingIsWritten(t *testing.T) {
+	t.Parallel()
+	const shipped = "../../policies"
+	dirs, err := os.ReadDir(shipped)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := newDesktop(t)
+	held := strings.NewReplacer( // what AWS holds
+		"{{resolve:ssm:/soe/prod/repository/baseurl}}", rpmrepo.BaseURL, "{{resolve:ssm:/soe/prod/repository/gpgkey}}", rpmrepo.KeyURL,
+		"{{resolve:ssm:/soe/prod/repository/fingerprint}}", d.repo.Fingerprint, "{{resolve:secretsmanager:soe/scanner:SecretString:token}}", "of-nobody",
+	)
+	tried := 0
+	for _, dir := range dirs {
+		files, err := filepath.Glob(filepath.Join(shipped, dir.Name(), "*.toml"))
+		if err != nil || len(files) == 0 {
+			continue
+		}
+		var personas []string
+		d.MustExec(t, "rm", "-rf", policyDir)
+		for _, file := range files {
+			content, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			fragment, err := policy.Parse(policy.Source{Name: file, Text: string(content)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			personas = append(personas, fragment.Personas...)
+			d.MustWriteFile(t, filepath.Join(policyDir, filepath.Base(file)), box.File{Content: held.Replace(string(content))})
+		}
+		slices.Sort(personas)
+		d.MustWriteFile(t, agent.ConfigFile, box.File{Content: fmt.Sprintf("personas = [%s]\n", quoted(slices.Compact(append([]string{"base"}, personas...))))})
+		first := d.command(t, "apply", "--policy", policyDir)
+		if first.Code != 0 {
+			t.Errorf("%s: an apply exits with %d: %s", dir.Name(), first.Code, first.Stderr)
+			for _, r := range first.Resources {
+				if !r.Tolerable() {
+					t.Errorf("%s is %s: %s", r.ID, r.State, r.Reason)
+				}
+			}
+		}
+		d.again(t, first)
+		tried++
+	}
+	if tried < 2 {
+		t.Errorf("there are %d policies in %s", tried, shipped)
+	}
+}
+
+func quoted(words []string) string {
+	all := make([]string, len(words))
+	for i, word := range words {
+		all[i] = fmt.Sprintf("%q", word)
+	}
+	return strings.Join(all, ", ")
 }

@@ -137,6 +137,7 @@ type scene struct {
 	untilReboot map[string]bool
 	untilLogin  map[string]bool
 	oldestLogin func(context.Context) (time.Time, error) // asked once, if at all
+	cron        func(context.Context) (string, error)    // the same: the unit of cron, if it runs
 }
 
 // survey looks once at what several files need: at the entries of their directories only
@@ -163,6 +164,7 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) (*scene, er
 		once.Do(func() { oldest, err = oldestLogin(ctx, k.system.Sessions) })
 		return oldest, err
 	}
+	s.cron = k.askOnceForCron()
 	dirs := map[string]bool{}
 	for _, want := range wants {
 		dirs[path.Dir(fileOf(want.ID))] = true
@@ -187,6 +189,16 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) (*scene, er
 		}
 	}
 	return s, nil
+}
+
+func (k *Kind) askOnceForCron() func(context.Context) (string, error) {
+	var once sync.Once
+	var unit string
+	var err error
+	return func(ctx context.Context) (string, error) {
+		once.Do(func() { unit, err = active(ctx, k.system, []string{"crond.service", "cron.service"}) })
+		return unit, err
+	}
 }
 
 // judge compares one file with what is wanted of it.

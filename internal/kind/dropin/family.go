@@ -60,6 +60,10 @@ var families = []family{
 	{"/etc/systemd/system.conf.d", 0o644, checkUnitSyntax, awaitReboot},
 	{"/etc/systemd/user.conf.d", 0o644, checkUnitSyntax, awaitLogin},
 	{"/etc/systemd/journald.conf.d", 0o644, checkUnitSyntax, restartJournald},
+	{"/etc/systemd/timesyncd.conf.d", 0o644, checkUnitSyntax, restartTimesyncd},
+	{"/etc/systemd/resolved.conf.d", 0o644, checkUnitSyntax, restartResolved},
+	{"/etc/systemd/oomd.conf.d", 0o644, checkUnitSyntax, restartOomd},
+	{"/etc/systemd/networkd.conf.d", 0o644, checkUnitSyntax, awaitReboot},
 	{"/etc/systemd/*.conf.d", 0o644, checkUnitSyntax, none},
 	{"/etc/environment.d", 0o644, checkEnvironment, awaitLogin},
 	{"/etc/chrony.d", 0o644, checkChrony, restartChrony},
@@ -77,6 +81,23 @@ var families = []family{
 	{"/etc/firefox/policies", 0o644, checkJSON, none},
 	{"/etc/opt/*/policies/managed", 0o644, checkJSON, none},
 	{"/etc/chromium/policies/managed", 0o644, checkJSON, none},
+}
+
+// Families are patterns of the directories of which it is known how their readers treat files.
+func Families() []string {
+	dirs := make([]string, len(families))
+	for i, f := range families {
+		dirs[i] = f.dir
+	}
+	return dirs
+}
+
+// FamilyOf is the one of the Families that a file is of, "" when it is of none.
+func FamilyOf(name string) string {
+	if f := familyOf(name); slices.Contains(Families(), f.dir) {
+		return f.dir
+	}
+	return ""
 }
 
 func familyOf(name string) family {
@@ -111,6 +132,9 @@ const (
 	updateCACertificates
 	restartJournald
 	restartChrony
+	restartTimesyncd
+	restartResolved
+	restartOomd
 	reloadSSHD
 	loadAudit
 	loadModules
@@ -165,6 +189,12 @@ func (a activation) run(ctx context.Context, s *system.System, names []string) e
 		return restart(ctx, s, "systemd-journald.service")
 	case restartChrony:
 		return restart(ctx, s, "chronyd.service", "chrony.service")
+	case restartTimesyncd:
+		return restart(ctx, s, "systemd-timesyncd.service")
+	case restartResolved:
+		return restart(ctx, s, "systemd-resolved.service")
+	case restartOomd:
+		return restart(ctx, s, "systemd-oomd.service")
 	case reloadSSHD:
 		return reloadService(ctx, s, []string{"sshd", "-t"}, "sshd.service", "ssh.service")
 	case loadAudit:

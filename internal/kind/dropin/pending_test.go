@@ -77,9 +77,10 @@ func TestWhatConcernsNewSessionsIsPendingWhileThereAreOlderOnes(t *testing.T) {
 func TestWhoReadsAtItsStartAndCarriesNoSessionIsRestartedIfItRuns(t *testing.T) {
 	wanted := files(map[string]policy.Dropin{
 		"/etc/systemd/journald.conf.d/a.conf": {Content: "[Journal]\n"}, "/etc/chrony.d/a.conf": {Content: "maxslewrate 100\n"},
-		"/etc/chrony.d/b.conf": {Content: "maxdistance 16\n"},
+		"/etc/chrony.d/b.conf": {Content: "maxdistance 16\n"}, "/etc/systemd/resolved.conf.d/a.conf": {Content: "[Resolve]\n"},
+		"/etc/systemd/timesyncd.conf.d/a.conf": {Content: "[Time]\n"}, "/etc/systemd/oomd.conf.d/a.conf": {Content: "[OOM]\n"},
 	})
-	for _, active := range [][]string{{"chronyd.service", "systemd-journald.service"}, nil} {
+	for _, active := range [][]string{{"chronyd.service", "systemd-journald.service", "systemd-oomd.service", "systemd-resolved.service", "systemd-timesyncd.service"}, nil} {
 		m := &running{root: machine(t, nil), active: active}
 		m.pass(t, wanted)
 		var want []string

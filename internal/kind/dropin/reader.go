@@ -47,6 +47,13 @@ var whoReads = []reader{
 	{dir: "/etc/cron.d", who: "cron", programs: sbin("crond", "cron")},
 	{dir: "/etc/cron.*ly", who: "cron", programs: sbin("crond", "cron", "anacron")},
 	{dir: "/etc/update-motd.d", who: "update-motd", programs: append(sbin("update-motd"), "/etc/debian_version")},
+	{dir: "/etc/X11/xinit/xinitrc.d", who: "xinit", programs: []string{"/etc/X11/xinit/xinitrc-common", "/etc/X11/xinit/Xsession"}},
+	// The one of policykit-1 reads no rules (polkit before 0.106, of Debian and Ubuntu).
+	{dir: "/etc/polkit-1/rules.d", who: "polkit, since 0.106", programs: []string{"/usr/lib/polkit-1/polkitd", "/usr/libexec/polkit-1/polkitd", "/usr/libexec/polkitd"}},
+	{dir: "/etc/firefox/policies", who: "Firefox", programs: append(sbin("firefox", "firefox-esr"), elsewhere("firefox/firefox", "firefox", "org.mozilla.firefox")...)},
+	{dir: "/etc/chromium/policies/managed", who: "Chromium", programs: append(sbin("chromium", "chromium-browser"), elsewhere("chromium/chromium", "chromium", "org.chromium.Chromium")...)},
+	{dir: "/etc/opt/chrome/policies/managed", who: "Chrome", programs: append(sbin("google-chrome", "google-chrome-stable"), elsewhere("google/chrome/chrome", "google-chrome", "com.google.Chrome")...)},
+	{dir: "/etc/opt/edge/policies/managed", who: "Edge", programs: append(sbin("microsoft-edge", "microsoft-edge-stable"), elsewhere("microsoft/msedge/msedge", "microsoft-edge", "com.microsoft.Edge")...)},
 	{dir: "/etc/pki/ca-trust/source/anchors", who: "update-ca-trust", programs: sbin("update-ca-trust")},
 	{dir: "/usr/local/share/ca-certificates", who: "update-ca-certificates", programs: sbin("update-ca-certificates")},
 	{dir: "/etc/environment.d", who: "the user's systemd, since 233", programs: []string{
@@ -69,6 +76,11 @@ func sbin(names ...string) (all []string) {
 		all = append(all, "/usr/sbin/"+name, "/usr/bin/"+name, "/sbin/"+name, "/bin/"+name)
 	}
 	return all
+}
+
+// elsewhere is where a program of people's is that no package of the distribution has brought.
+func elsewhere(opt, snap, flatpak string) []string {
+	return []string{"/opt/" + opt, "/usr/local/bin/" + snap, "/usr/lib64/" + opt, "/usr/lib/" + opt, "/snap/bin/" + snap, "/var/lib/flatpak/exports/bin/" + flatpak}
 }
 
 func systemdProgram(name string) []string {
@@ -151,6 +163,12 @@ func (k *Kind) isRead(ctx context.Context, scene *scene, want policy.Want[policy
 func (k *Kind) ask(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], r *converge.Resource) (why string, err error) {
 	name, content := fileOf(want.ID), want.Spec.Content
 	switch dir := path.Dir(name); {
+	case dir == "/etc/cron.d":
+		unit, err := scene.cron(ctx)
+		if unit == "" && err == nil {
+			r.Note("cron does not run, and so none of its jobs; the policy may say running = true of it in [services]")
+		}
+		return "", err
 	case dir == sysctlDir && want.Spec.Activate == nil:
 		return unknownSysctls(k.system, content), nil
 	case dir == sshdDir:

@@ -41,6 +41,10 @@ func TestAFileThatNobodyReadsIsNeverCompliantAndTheReasonSaysWhoWould(t *testing
 		{"/etc/dnf/dnf.conf.d/a.conf", "[main]\n", "", nil, "/etc/dnf/dnf.conf"},
 		{"/etc/audit/rules.d/a.rules", "-w /etc/a -p wa\n", "/usr/sbin/augenrules", nil, "auditd, which is not installed"},
 		{"/etc/cron.d/a", "@daily root true\n", "/usr/sbin/crond", nil, "cron, which is not installed"},
+		{"/etc/firefox/policies/policies.json", "{}\n", "/usr/sbin/firefox", nil, "Firefox, which is not installed"},
+		{"/etc/opt/chrome/policies/managed/a.json", "{}\n", "/usr/sbin/google-chrome", nil, "Chrome, which is not installed"},
+		{"/etc/X11/xinit/xinitrc.d/a.sh", "#!/bin/sh\n", "/etc/X11/xinit/xinitrc-common", nil, "xinit, which is not installed"},
+		{"/etc/polkit-1/rules.d/a.rules", "// none\n", "/usr/lib/polkit-1/polkitd", nil, "polkit, since 0.106, which is not installed"},
 		{"/etc/environment.d/a.conf", "A=b\n", "/usr/lib/systemd/user-environment-generators/30-systemd-environment-d-generator", nil, "233"},
 		{"/etc/systemd/timesyncd.conf.d/a.conf", "[Time]\n", "/usr/lib/systemd/systemd-timesyncd", nil, "systemd-timesyncd"},
 		{"/etc/ld.so.conf.d/a.conf", "/opt/a\n", "", map[string]string{"/etc/ld.so.conf": "/usr/local/lib\n"}, "/etc/ld.so.conf"},
@@ -84,6 +88,21 @@ func TestOfADirectoryWhoseReaderNobodyKnowsTheReportSaysSo(t *testing.T) {
 			says := strings.Contains(r.Reason, "it is not known who reads /etc/unheard-of.d") && r.Public().Reason == r.Reason
 			if says != (fileOf(id) == unheard) || !r.State.InLine() || says && r.State != state {
 				t.Errorf("pass %d: %s is %s: %s", pass, id, r.State, r.Reason)
+			}
+		}
+	}
+}
+
+func TestWhereCronDoesNotRunTheReportSaysSoOfItsJobs(t *testing.T) {
+	m := &running{root: machine(t, nil)}
+	for _, test := range []struct {
+		active []string
+		says   bool
+	}{{nil, true}, {[]string{"crond.service"}, false}, {[]string{"cron.service"}, false}} {
+		m.active = test.active
+		for range 2 {
+			if r := m.one(t, "/etc/cron.d/a", "@daily root true\n"); strings.HasPrefix(r.Reason, "cron does not run") != test.says || !r.State.InLine() {
+				t.Errorf("with %v it is %s: %s", test.active, r.State, r.Reason)
 			}
 		}
 	}
