@@ -84,7 +84,7 @@ func (u units) Version(ctx context.Context) (int, error) {
 	if err := u.look(system.Look{Op: "ask", Target: "systemd"}); err != nil {
 		return 0, err
 	}
-	return u.Units.Version(ctx)
+	return u.UnitStates.Version(ctx)
 }
 
 func (u units) Active(ctx context.Context) ([]string, error) {
