@@ -90,10 +90,10 @@ func Open(options Options) (*System, error) {
 		s.journal = newJournalBox(journalSocket)
 		bus := &bus{gate: gate, look: options.Look, files: disk, dialing: newTurn(), mute: map[string]muteness{}}
 		runner.bus = bus
-		s.Units, s.Sessions, s.Writers = Units{bus, bus, bus}, bus, fanotify{}
+		s.Units, s.Sessions, s.Writers = Units{bus, bus, bus, bus}, bus, fanotify{}
 		s.Authority = &authority{look: options.Look, asking: newTurn()}
 	} else {
-		s.Units, s.Sessions, s.Authority, s.Writers = Units{notRunning{}, notRunning{}, notRunning{}}, notRunning{}, notRunning{}, noMonitor{}
+		s.Units, s.Sessions, s.Authority, s.Writers = Units{notRunning{}, notRunning{}, notRunning{}, notRunning{}}, notRunning{}, notRunning{}, noMonitor{}
 	}
 	return s, nil
 }

@@ -102,7 +102,7 @@ func (s *System) Observe() (*System, *Unanswered) {
 	u := &Unanswered{}
 	observed := *s
 	observed.FS.FileReader, observed.FS.FileSearcher = observedReader{s, u}, observedSearcher{s, u, s.FS.FileSearcher}
-	observed.Runner, observed.Units.UnitStates, observed.Sessions = observedRunner{s, u}, observedUnits{s, u}, observedSessions{s, u}
+	observed.Runner, observed.Units.UnitStates, observed.Units.UnitManager, observed.Sessions = observedRunner{s, u}, observedUnits{s, u}, observedUnits{s, u}, observedSessions{s, u}
 	return &observed, u
 }
 

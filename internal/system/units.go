@@ -23,6 +23,13 @@ type Units struct {
 	UnitStates
 	UnitJobs
 	UnitFiles
+	UnitManager
+}
+
+// UnitManager says what systemd itself is.
+type UnitManager interface {
+	// Version is its number, such as 219.
+	Version(ctx context.Context) (int, error)
 }
 
 // UnitStates says where units stand.
@@ -37,8 +44,6 @@ type UnitStates interface {
 	// FileState is the UnitFileState as the unit's files and links say now, "" when it has no
 	// file: Unit tells what systemd remembers, and nothing of a template.
 	FileState(ctx context.Context, name string) (string, error)
-	// Version is the number of the systemd that runs, such as 219.
-	Version(ctx context.Context) (int, error)
 	// Active are the names of all units that are up, or coming up.
 	Active(ctx context.Context) ([]string, error)
 	// Service describes what only services have.

@@ -134,7 +134,7 @@ func (m *running) pass(t *testing.T, p *policy.Policy) map[policy.ID]converge.Re
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Root, s.Runner, s.Units = "/", m, system.Units{UnitStates: m, UnitJobs: m, UnitFiles: m}
+	s.Root, s.Runner, s.Units = "/", m, system.Units{UnitStates: m, UnitJobs: m, UnitFiles: m, UnitManager: m}
 	if m.sessions != nil {
 		s.Sessions = m.sessions
 	}

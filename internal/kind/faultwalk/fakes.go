@@ -50,12 +50,14 @@ func Units(u system.Units, look system.Looker) system.Units {
 	if look == nil {
 		return u
 	}
-	u.UnitStates = units{u.UnitStates, look}
+	asked := units{u.UnitStates, u.UnitManager, look}
+	u.UnitStates, u.UnitManager = asked, asked
 	return u
 }
 
 type units struct {
 	system.UnitStates
+	system.UnitManager
 	look system.Looker
 }
 
@@ -84,7 +86,7 @@ func (u units) Version(ctx context.Context) (int, error) {
 	if err := u.look(system.Look{Op: "ask", Target: "systemd"}); err != nil {
 		return 0, err
 	}
-	return u.UnitStates.Version(ctx)
+	return u.UnitManager.Version(ctx)
 }
 
 func (u units) Active(ctx context.Context) ([]string, error) {

@@ -84,8 +84,6 @@ func (m *manager) FileState(_ context.Context, name string) (string, error) {
 	return m.units[name].UnitFileState, m.err
 }
 
-func (m *manager) Version(context.Context) (int, error) { return 0, errors.New("nobody asks") }
-
 func (m *manager) Active(context.Context) ([]string, error) { return nil, errors.New("nobody asks") }
 
 func (m *manager) ReloadUnit(context.Context, string) error { return errors.New("nothing is reloaded") }
