@@ -80,6 +80,7 @@ func everySource(t *testing.T, tops ...string) []source {
 // below it: a package imports those of earlier lines only.
 func allowed() [][]string {
 	return [][]string{
+		{"internal/own"},
 		{"internal/protected", "internal/public", "internal/schedule", "internal/document", "internal/sudotext"},
 		{"internal/policy"},
 		{"internal/manifest"},
@@ -393,5 +394,36 @@ func TestNobodyButTheRunnerMakesAProcessAnotherUsers(t *testing.T) {
 	}
 	if len(found) != len(door) {
 		t.Errorf("the runner is looked for in the wrong files: %v", found)
+	}
+}
+
+// What several packages have to agree on is written once.
+func TestWhatSeveralPackagesGoByIsWrittenInOnePlace(t *testing.T) {
+	places := map[string]string{
+		"/var/lib/soe-agent": "internal/own/own.go",
+		"/run/soe-agent":     "internal/own/own.go",
+		".soe.swp":           "internal/own/own.go",
+		"‹secret›":           "internal/public/public.go",
+	}
+	found := map[string]bool{}
+	for _, s := range sources(t) {
+		ast.Inspect(s.syntax, func(n ast.Node) bool {
+			literal, ok := n.(*ast.BasicLit)
+			if !ok || literal.Kind != token.STRING {
+				return true
+			}
+			for text, place := range places {
+				if !strings.Contains(literal.Value, text) {
+					continue
+				}
+				if found[text] = true; s.file != place {
+					t.Errorf("%s has %s: %s is where that is written", s.file, literal.Value, place)
+				}
+			}
+			return true
+		})
+	}
+	if len(found) != len(places) {
+		t.Errorf("only %v were found at all", slices.Sorted(maps.Keys(found)))
 	}
 }

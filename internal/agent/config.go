@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/document"
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/persona"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/source"
@@ -21,9 +22,9 @@ const (
 	ConfigFile  = "/etc/soe-agent/agent.toml"
 	SeedDir     = "/usr/share/soe-agent/policy.d"
 	LocalDir    = "/etc/soe-agent/policy.d"
-	StateDir    = "/var/lib/soe-agent"
+	StateDir    = own.StateDir
 	HistoryDir  = StateDir + "/history"
-	RunDir      = "/run/soe-agent"
+	RunDir      = own.RunDir
 	ReportFile  = RunDir + "/report.json"   // for everybody
 	WholeReport = StateDir + "/report.json" // root's
 	StatusFile  = RunDir + "/status.json"

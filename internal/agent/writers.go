@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -170,7 +171,7 @@ func (w *writerMonitor) owner(file string) string {
 func (w *writerMonitor) record(name string, by system.Writer) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.byName == nil || strings.HasSuffix(name, ".soe.swp") {
+	if _, is := own.IsTemporary(name); is || w.byName == nil {
 		return
 	}
 	if len(w.byName) > 1000 {

@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/godbus/dbus/v5"
+
+	"github.com/soe-agent/soe-agent/internal/own"
 )
 
 // The bounds. A user may have 256 connections to the system bus (max_connections_per_user
@@ -252,11 +254,11 @@ func (c *connection) send(one call, kind dbus.Type, body []any, headers map[dbus
 }
 
 func status(ctx context.Context, c *connection, one call) ([]any, error) {
-	return document(c.forWhoAsks(ctx, one), c.Documents.Status, "/run/soe-agent/status.json")
+	return document(c.forWhoAsks(ctx, one), c.Documents.Status, own.RunDir+"/status.json")
 }
 
 func report(ctx context.Context, c *connection, one call) ([]any, error) {
-	return document(c.forWhoAsks(ctx, one), c.Documents.Report, "/run/soe-agent/report.json")
+	return document(c.forWhoAsks(ctx, one), c.Documents.Report, own.RunDir+"/report.json")
 }
 
 // forWhoAsks has root answered with the whole document, and everybody else with theirs: who

@@ -8,6 +8,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 // encoded are the ways in which programs write a text otherwise: as hex, in base64
@@ -79,7 +81,7 @@ func hideWrapped(text string, forms []string) string {
 		case hidden[i] == 0:
 			b.WriteByte(text[i])
 		case i == 0 || hidden[i-1] == 0:
-			b.WriteString(hiddenSecret)
+			b.WriteString(public.Secret)
 		}
 	}
 	return b.String()

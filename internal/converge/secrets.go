@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 // shortestSecret is the length below which a secret is not looked for in what others
@@ -21,8 +22,6 @@ type Secrets struct {
 	replacer *strings.Replacer // nil: there are none
 	encoded  []string          // forms of them that a program may break into lines
 }
-
-const hiddenSecret = "‹secret›" //nolint:gosec // it stands in the place of one
 
 // mostEncoded is of how many texts the encoded forms are looked for, too.
 const mostEncoded = 256
@@ -52,7 +51,7 @@ func SecretsOf(p *policy.Policy, more ...string) Secrets {
 	slices.SortFunc(texts, func(a, b string) int { return cmp.Or(cmp.Compare(len(b), len(a)), cmp.Compare(a, b)) })
 	var pairs []string
 	for _, text := range slices.Compact(texts) {
-		pairs = append(pairs, text, hiddenSecret)
+		pairs = append(pairs, text, public.Secret)
 	}
 	return Secrets{strings.NewReplacer(pairs...), forms}
 }

@@ -213,12 +213,6 @@ func GroupIDs(ctx context.Context, s *system.System, name string) ([]int, error)
 	return gids, nil
 }
 
-// The ids of people begin at UID_MIN of login.defs(5); 65534 is nobody.
-const (
-	firstPersonalUID = 1000
-	nobody           = 65534
-)
-
 // People are the accounts that may sit at the desktop, by uid: local accounts
 // that can log in, owners of a home in /home, and whoever is logged in now. AWS
 // does not say which of them the WorkSpace was assigned to. With an error come those
@@ -232,14 +226,14 @@ func People(ctx context.Context, s *system.System) ([]Account, error) {
 	byUID := map[int]Account{}
 	for _, a := range local {
 		byUID[a.UID] = a
-		if IsPersonal(a.UID) && CanLogIn(a.Shell) {
+		if system.IsPersonal(a.UID) && CanLogIn(a.Shell) {
 			people[a.UID] = a
 		}
 	}
 	uids, err := elsewhere(ctx, s)
 	errs := []error{err}
 	for _, uid := range uids {
-		if _, known := people[uid]; known || !IsPersonal(uid) {
+		if _, known := people[uid]; known || !system.IsPersonal(uid) {
 			continue
 		}
 		account, found := byUID[uid]
@@ -275,7 +269,7 @@ func PersonalUIDs(ctx context.Context, s *system.System) ([]int, error) {
 			uids = append(uids, a.UID)
 		}
 	}
-	uids = slices.DeleteFunc(uids, func(uid int) bool { return !IsPersonal(uid) })
+	uids = slices.DeleteFunc(uids, func(uid int) bool { return !system.IsPersonal(uid) })
 	slices.Sort(uids)
 	return slices.Compact(uids), nil
 }
@@ -288,7 +282,7 @@ func DesktopUIDs(ctx context.Context, s *system.System) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	uids = slices.DeleteFunc(uids, func(uid int) bool { return !IsPersonal(uid) })
+	uids = slices.DeleteFunc(uids, func(uid int) bool { return !system.IsPersonal(uid) })
 	slices.Sort(uids)
 	return slices.Compact(uids), nil
 }
@@ -317,9 +311,6 @@ func elsewhere(ctx context.Context, s *system.System) ([]int, error) {
 	}
 	return uids, errors.Join(append(errs, err)...)
 }
-
-// IsPersonal says whether an account with this uid is a person's, and not a service's.
-func IsPersonal(uid int) bool { return uid >= firstPersonalUID && uid != nobody }
 
 // CanLogIn says whether the shell of an account is one.
 func CanLogIn(shell string) bool {

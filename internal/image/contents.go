@@ -176,8 +176,5 @@ func mayBeSomebody(subject string, p *policy.Policy, accounts []facts.Account, g
 		return !slices.ContainsFunc(p.Resources, func(r policy.Resource) bool { return r.ID == policy.ID("group/"+name) })
 	}
 	return slices.ContainsFunc(groups[at].Members, func(member string) bool { return member != "root" }) ||
-		slices.ContainsFunc(accounts, func(a facts.Account) bool { return a.GID == groups[at].GID && a.UID >= firstPersonalUID })
+		slices.ContainsFunc(accounts, func(a facts.Account) bool { return a.GID == groups[at].GID && a.UID >= system.FirstPersonalUID })
 }
-
-// firstPersonalUID is UID_MIN of login.defs(5).
-const firstPersonalUID = 1000

@@ -13,6 +13,7 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/policysync"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -140,7 +141,7 @@ func secretFiles(o Options) ([]Removal, error) {
 	slices.Sort(names)
 	var all []Removal
 	for _, name := range slices.Compact(names) {
-		for _, file := range []string{name, system.Temporary(name)} {
+		for _, file := range []string{name, own.Temporary(name)} {
 			info, err := o.System.FS.Stat(file)
 			switch {
 			case errors.Is(err, fs.ErrNotExist):

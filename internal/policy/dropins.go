@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/protected"
 )
 
@@ -90,7 +91,8 @@ func (d Dropin) validate(v *validator) {
 	v.refuse(path.Clean(file) != file || breaksLine(file), "%q is not a clean absolute path", file)
 	v.dropinPlace(file, d.Activate)
 	v.refuse(strings.HasPrefix(base, ".") && skipsDots(path.Clean(dir)), "readers of %s skip files that begin with a dot", dir)
-	v.refuse(strings.HasPrefix(base, ".") && strings.HasSuffix(base, ".soe.swp"), "the agent's own files for a moment are called so")
+	_, temporary := own.IsTemporary(base)
+	v.refuse(temporary, "the agent's own files for a moment are called so")
 	v.refuse(len(base) > 240, "its name is longer than 240 bytes")
 	if why := Written(file, d.Content); why != "" && d.Ensure != Absent {
 		v.wrong("%s", why)

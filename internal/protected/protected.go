@@ -12,6 +12,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/own"
 )
 
 // Path says why a path must not be written or removed, or "" when it may be.
@@ -152,7 +154,7 @@ func access() []string {
 		"/usr/share/pam-configs",
 		"/var/lib/amazon/ssm",
 		"/var/lib/authselect",
-		"/var/lib/soe-agent",
+		own.StateDir,
 	}
 }
 

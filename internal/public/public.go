@@ -12,6 +12,9 @@ import (
 	"strings"
 )
 
+// Secret stands in the place of a secret.
+const Secret = "‹secret›"
+
 // Withheld stands in a public text for what is root's alone.
 const Withheld = "root's report says why"
 

@@ -28,6 +28,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/credentials"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/redact"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -128,8 +129,8 @@ func (b Bundle) index(c collector, documents []document) []byte {
 	if len(b.Missing) == 0 {
 		fmt.Fprintf(&text, "  nothing: it is complete\n")
 	}
-	fmt.Fprintf(&text, "\nSecrets: ‹secret› stands for a value that the policy keeps secret, %s for what looked like one.\n"+
-		"Times are UTC where they end in Z. What was too long says where it was cut.\n", redact.Removed)
+	fmt.Fprintf(&text, "\nSecrets: %s stands for a value that the policy keeps secret, %s for what looked like one.\n"+
+		"Times are UTC where they end in Z. What was too long says where it was cut.\n", public.Secret, redact.Removed)
 	return text.Bytes()
 }
 

@@ -49,7 +49,7 @@ func TestAnACLIsToldAndTakenAway(t *testing.T) {
 	if info := inspect(); !info.ACL || info.Mode != 0o664 {
 		t.Errorf("got %+v", info)
 	}
-	if err := files.SetAttr(dropin, own(0o640)); err != nil {
+	if err := files.SetAttr(dropin, owned(0o640)); err != nil {
 		t.Fatal(err)
 	}
 	if info := inspect(); info.ACL || info.Mode != 0o640 {
@@ -79,7 +79,7 @@ func TestAFileTakesNoACLFromItsDirectory(t *testing.T) {
 	put(t, root, "/etc/sysctl.d/other", "")
 	setACL(t, filepath.Join(root, "/etc/sysctl.d"), "system.posix_acl_default")
 	files := open(t, root, nil, nil)
-	if err := files.WriteFile(dropin, []byte("secret"), own(0o640)); err != nil {
+	if err := files.WriteFile(dropin, []byte("secret"), owned(0o640)); err != nil {
 		t.Fatal(err)
 	}
 	if _, info, err := files.Inspect(dropin); err != nil || info.ACL || info.Mode != 0o640 {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/protected"
 	"github.com/soe-agent/soe-agent/internal/public"
 )
@@ -64,12 +65,6 @@ func cannot(verb, name string, err error) error {
 	return public.Error(fmt.Errorf("cannot %s %s: %w", verb, name, err))
 }
 
-// own says whether a path is the agent's own state, which is neither protected
-// from the agent nor kept for later.
-func own(name string) bool {
-	return strings.HasPrefix(name, "/var/lib/soe-agent/") || strings.HasPrefix(name, "/run/soe-agent/")
-}
-
 func clean(verb, name string) error {
 	if path.Clean(name) != name || !path.IsAbs(name) {
 		return fmt.Errorf("cannot %s %q: it is not a clean absolute path", verb, name)
@@ -83,7 +78,7 @@ func (d *disk) admit(verb, name string, replaceable func(Info) bool) error {
 	if err := clean(verb, name); err != nil {
 		return err
 	}
-	if own(name) {
+	if own.Keeps(name) {
 		return nil
 	}
 	if err := d.protects(verb, name); err != nil {
@@ -183,7 +178,7 @@ func (s spot) remove(base string) error {
 }
 
 func (d *disk) AppendFile(name string, content []byte) error {
-	if !own(name) {
+	if !own.Keeps(name) {
 		return fmt.Errorf("cannot append to %s: only the agent's own files grow in place", name)
 	}
 	if err := d.MkdirAll(path.Dir(name), 0o700); err != nil {
@@ -209,7 +204,7 @@ func (d *disk) AppendFile(name string, content []byte) error {
 }
 
 func (d *disk) Sync(name string) error {
-	if !own(name) {
+	if !own.Keeps(name) {
 		return fmt.Errorf("cannot make lasting %s: only the agent's own files grow in place", name)
 	}
 	if err := d.gate(Change{"sync", name}); err != nil {
@@ -297,10 +292,10 @@ func (d *disk) Symlink(target, name string) error {
 	if err := d.discard(at, name); err != nil {
 		return err
 	}
-	if err := d.gate(Change{"create", Temporary(name)}); err != nil {
+	if err := d.gate(Change{"create", own.Temporary(name)}); err != nil {
 		return cannot("link", name, err)
 	}
-	if err := unix.Symlinkat(target, at.dir, Temporary(at.base)); err != nil {
+	if err := unix.Symlinkat(target, at.dir, own.Temporary(at.base)); err != nil {
 		return cannot("link", name, err)
 	}
 	return d.replace(at, name)
@@ -314,7 +309,7 @@ func (d *disk) MkdirAll(name string, perm fs.FileMode) error {
 	if err != nil || there {
 		return err
 	}
-	if !own(name + "/") {
+	if !own.Keeps(name + "/") {
 		if err := d.protects("make the directory", name); err != nil {
 			return err
 		}

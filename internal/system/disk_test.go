@@ -15,13 +15,14 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 const dropin = "/etc/sysctl.d/60-soe.conf"
 
-// own is an attribute that every user may give files.
-func own(mode fs.FileMode) system.Attr {
+// owned is an attribute that every user may give files.
+func owned(mode fs.FileMode) system.Attr {
 	return system.Attr{Mode: mode, UID: os.Getuid(), GID: os.Getgid()}
 }
 
@@ -80,7 +81,7 @@ func TestAFileIsWrittenWithItsAttributesAndParents(t *testing.T) {
 	old := syscall.Umask(0o077)
 	defer syscall.Umask(old)
 	files := open(t, root, nil, nil)
-	if err := files.WriteFile(dropin, []byte("x = 1\n"), own(0o644)); err != nil {
+	if err := files.WriteFile(dropin, []byte("x = 1\n"), owned(0o644)); err != nil {
 		t.Fatal(err)
 	}
 	content, err := files.ReadFile(dropin)
@@ -88,7 +89,7 @@ func TestAFileIsWrittenWithItsAttributesAndParents(t *testing.T) {
 		t.Errorf("read %q, %v", content, err)
 	}
 	info, err := files.Stat(dropin)
-	if err != nil || info.Attr != own(0o644) || !info.IsRegular() || info.Size != 6 {
+	if err != nil || info.Attr != owned(0o644) || !info.IsRegular() || info.Size != 6 {
 		t.Errorf("%+v, %v", info, err)
 	}
 	if info, err := files.Stat("/etc/sysctl.d"); err != nil || info.Mode != 0o755 || !info.IsDir() {
@@ -97,7 +98,7 @@ func TestAFileIsWrittenWithItsAttributesAndParents(t *testing.T) {
 	if err := files.WriteFile("/var/lib/soe-agent/secret", nil, system.Attr{Mode: 0o4600, UID: -1, GID: -1}); err != nil {
 		t.Fatal(err)
 	}
-	if info, _ := files.Stat("/var/lib/soe-agent/secret"); info.Attr != own(0o4600) {
+	if info, _ := files.Stat("/var/lib/soe-agent/secret"); info.Attr != owned(0o4600) {
 		t.Errorf("with the agent's own ids: %+v", info)
 	}
 }
@@ -108,14 +109,14 @@ func TestTheAttributesAreRightBeforeTheNameIs(t *testing.T) {
 	var seen system.Info
 	gate := func(c system.Change) error {
 		if c.Op == "rename" {
-			seen, _ = open(t, root, nil, nil).Stat(system.Temporary(dropin))
+			seen, _ = open(t, root, nil, nil).Stat(own.Temporary(dropin))
 		}
 		return nil
 	}
-	if err := open(t, root, gate, nil).WriteFile(dropin, []byte("new"), own(0o640)); err != nil {
+	if err := open(t, root, gate, nil).WriteFile(dropin, []byte("new"), owned(0o640)); err != nil {
 		t.Fatal(err)
 	}
-	if seen.Attr != own(0o640) || seen.Size != 3 {
+	if seen.Attr != owned(0o640) || seen.Size != 3 {
 		t.Errorf("before the rename: %+v", seen)
 	}
 }
@@ -128,7 +129,7 @@ func TestASingleFaultLeavesTheOldOrTheNewFileAndNothingElse(t *testing.T) {
 			if old != "" {
 				put(t, root, dropin, old)
 			}
-			err := open(t, root, system.FailNth(n), nil).WriteFile(dropin, []byte("new"), own(0o644))
+			err := open(t, root, system.FailNth(n), nil).WriteFile(dropin, []byte("new"), owned(0o644))
 			found := tree(t, root)
 			content, there := found[dropin]
 			if content != "new" && (content != old || there != (old != "")) {
@@ -156,7 +157,7 @@ func TestACrashAtAnyChangeLeavesTheOldOrTheNewFileAndTheNextWriteSucceeds(t *tes
 	for n := 1; ; n++ {
 		root := t.TempDir()
 		put(t, root, dropin, "old")
-		err := open(t, root, system.FailFrom(n), nil).WriteFile(dropin, []byte("new"), own(0o644))
+		err := open(t, root, system.FailFrom(n), nil).WriteFile(dropin, []byte("new"), owned(0o644))
 		found := tree(t, root)
 		if content := found[dropin]; content != "old" && content != "new" {
 			t.Errorf("crash %d: the file holds %q", n, content)
@@ -164,11 +165,11 @@ func TestACrashAtAnyChangeLeavesTheOldOrTheNewFileAndTheNextWriteSucceeds(t *tes
 		delete(found, dropin)
 		for name := range found {
 			leftovers++
-			if name != system.Temporary(dropin) {
+			if name != own.Temporary(dropin) {
 				t.Errorf("crash %d: left behind: %s", n, name)
 			}
 		}
-		if err := open(t, root, nil, nil).WriteFile(dropin, []byte("newer"), own(0o644)); err != nil {
+		if err := open(t, root, nil, nil).WriteFile(dropin, []byte("newer"), owned(0o644)); err != nil {
 			t.Errorf("after crash %d: %v", n, err)
 		}
 		if diff := cmp.Diff(map[string]string{dropin: "newer"}, tree(t, root)); diff != "" {
@@ -195,12 +196,12 @@ func TestOnlyRegularFilesAreReplaced(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, what := range map[string]string{"link": "symbolic link", "dir": "directory", "fifo": "special file"} {
-		err := files.WriteFile("/etc/sysctl.d/"+name+".conf", []byte("x"), own(0o644))
+		err := files.WriteFile("/etc/sysctl.d/"+name+".conf", []byte("x"), owned(0o644))
 		if err == nil || !strings.Contains(err.Error(), what) {
 			t.Errorf("%s: %v", name, err)
 		}
 		if name != "dir" {
-			if err := files.SetAttr("/etc/sysctl.d/"+name+".conf", own(0o600)); err == nil {
+			if err := files.SetAttr("/etc/sysctl.d/"+name+".conf", owned(0o600)); err == nil {
 				t.Errorf("the mode of a %s was set", what)
 			}
 		}
@@ -217,9 +218,9 @@ func TestProtectedAndUncleanPathsAreRefusedByEveryChange(t *testing.T) {
 	files := open(t, root, recorder.Gate, nil)
 	for _, name := range []string{"/etc/pam.d/sudo", "/etc/pam.d/new", "/etc/sudoers", "/var/lib/soe-agent", "etc/x", "/etc/../etc/pam.d/sudo", "/etc/x/", ""} {
 		for verb, err := range map[string]error{
-			"write":  files.WriteFile(name, nil, own(0o644)),
+			"write":  files.WriteFile(name, nil, owned(0o644)),
 			"link":   files.Symlink("x", name),
-			"attr":   files.SetAttr(name, own(0o777)),
+			"attr":   files.SetAttr(name, owned(0o777)),
 			"append": files.AppendFile(name, nil),
 			"sync":   files.Sync(name),
 		} {
@@ -255,9 +256,9 @@ func TestNoLinkLeadsOutOfTheRoot(t *testing.T) {
 			t.Errorf("read %q", content)
 		}
 		for verb, err := range map[string]error{
-			"write":  files.WriteFile(dir+"/new", []byte("x"), own(0o644)),
+			"write":  files.WriteFile(dir+"/new", []byte("x"), owned(0o644)),
 			"link":   files.Symlink("x", dir+"/new"),
-			"attr":   files.SetAttr(dir+"/secret", own(0o777)),
+			"attr":   files.SetAttr(dir+"/secret", owned(0o777)),
 			"mkdir":  files.MkdirAll(dir+"/new/dir", 0o755),
 			"remove": ignoreAbsent(files.Remove(dir + "/secret")),
 		} {
@@ -296,7 +297,7 @@ func TestAParentThatBecomesALinkMeanwhileDoesNotLeadOut(t *testing.T) {
 			}
 			return nil
 		}
-		if err := open(t, root, gate, nil).WriteFile(dropin, []byte("new"), own(0o644)); err == nil {
+		if err := open(t, root, gate, nil).WriteFile(dropin, []byte("new"), owned(0o644)); err == nil {
 			t.Errorf("swapped before %s: no error", op)
 		}
 		if diff := cmp.Diff(map[string]string{"/60-soe.conf": "outside"}, tree(t, outside)); diff != "" {
@@ -319,7 +320,7 @@ func TestAFileThatBecomesALinkMeanwhileKeepsItsTargetsMode(t *testing.T) {
 		link(t, root, "../shadow", dropin)
 		return nil
 	}
-	err := open(t, root, gate, nil).SetAttr(dropin, own(0o666))
+	err := open(t, root, gate, nil).SetAttr(dropin, owned(0o666))
 	info, _ := open(t, root, nil, nil).Stat("/etc/shadow")
 	if err == nil || info.Mode != 0o600 {
 		t.Errorf("%v; the target has mode %o", err, info.Mode)
@@ -417,7 +418,7 @@ func TestWhatIsNotThereIsRemovedAlready(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if err := files.SetAttr("/etc/none", own(0o600)); !errors.Is(err, fs.ErrNotExist) {
+	if err := files.SetAttr("/etc/none", owned(0o600)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("SetAttr: %v", err)
 	}
 	if changes := recorder.Changes(); len(changes)+len(keeper.kept) > 0 {
@@ -501,13 +502,13 @@ func TestTheKeeperIsToldOnceBeforeEachChangeOfWhatIsNotTheAgents(t *testing.T) {
 	keeper := &notes{}
 	files := open(t, root, nil, keeper)
 	if err := errors.Join(
-		files.WriteFile(dropin, []byte("ours"), own(0o600)),
-		files.WriteFile("/etc/new.d/x", nil, own(0o600)),
+		files.WriteFile(dropin, []byte("ours"), owned(0o600)),
+		files.WriteFile("/etc/new.d/x", nil, owned(0o600)),
 		files.Symlink("b", "/etc/link"),
-		files.SetAttr(dropin, own(0o640)),
+		files.SetAttr(dropin, owned(0o640)),
 		files.Remove(dropin),
-		files.WriteFile("/var/lib/soe-agent/state", nil, own(0o600)),
-		files.WriteFile("/run/soe-agent/report.json", nil, own(0o644)),
+		files.WriteFile("/var/lib/soe-agent/state", nil, owned(0o600)),
+		files.WriteFile("/run/soe-agent/report.json", nil, owned(0o644)),
 	); err != nil {
 		t.Fatal(err)
 	}
@@ -522,7 +523,7 @@ func TestWhatCannotBeKeptIsNotChanged(t *testing.T) {
 	put(t, root, dropin, "theirs")
 	full := errors.New("the disk is full")
 	files := open(t, root, nil, &notes{refuse: full})
-	for _, err := range []error{files.WriteFile(dropin, nil, own(0o600)), files.Remove(dropin), files.Symlink("x", dropin), files.SetAttr(dropin, own(0))} {
+	for _, err := range []error{files.WriteFile(dropin, nil, owned(0o600)), files.Remove(dropin), files.Symlink("x", dropin), files.SetAttr(dropin, owned(0))} {
 		if !errors.Is(err, full) {
 			t.Errorf("got %v", err)
 		}
@@ -538,11 +539,11 @@ func TestAReadOnlySystemChangesNothing(t *testing.T) {
 	before := tree(t, root)
 	files := open(t, root, system.ReadOnly, nil)
 	for verb, err := range map[string]error{
-		"write":  files.WriteFile(dropin, []byte("new"), own(0o644)),
-		"own":    files.WriteFile("/var/lib/soe-agent/x", nil, own(0o644)),
+		"write":  files.WriteFile(dropin, []byte("new"), owned(0o644)),
+		"own":    files.WriteFile("/var/lib/soe-agent/x", nil, owned(0o644)),
 		"append": files.AppendFile("/run/soe-agent/x", nil),
 		"link":   files.Symlink("x", "/etc/link"),
-		"attr":   files.SetAttr(dropin, own(0o600)),
+		"attr":   files.SetAttr(dropin, owned(0o600)),
 		"mkdir":  files.MkdirAll("/new", 0o755),
 		"remove": files.Remove(dropin),
 	} {
@@ -561,7 +562,7 @@ func TestAReadOnlySystemChangesNothing(t *testing.T) {
 func TestTheRecorderNotesWhatHappened(t *testing.T) {
 	var recorder system.Recorder
 	files := open(t, t.TempDir(), recorder.Gate, nil)
-	if err := files.WriteFile("/etc/x.d/y", nil, own(0o600)); err != nil {
+	if err := files.WriteFile("/etc/x.d/y", nil, owned(0o600)); err != nil {
 		t.Fatal(err)
 	}
 	var got []string
@@ -598,7 +599,7 @@ func TestReadersSeeTheOldOrTheNewFileWhole(t *testing.T) {
 		}
 	}()
 	for i := range 50 {
-		if err := files.WriteFile(dropin, []byte(versions[i%2]), own(0o644)); err != nil {
+		if err := files.WriteFile(dropin, []byte(versions[i%2]), owned(0o644)); err != nil {
 			t.Error(err)
 		}
 	}

@@ -37,11 +37,11 @@ func operations(t *testing.T, files system.FS, dir string) map[string]error {
 	t.Helper()
 	return map[string]error{
 		"read": read, "stat": stat, "inspect": inspect, "list": list, "entries": entries, "readlink": readlink, "reown": reown,
-		"write":  files.WriteFile(dir+"/new", []byte("x"), own(0o644)),
-		"over":   files.WriteFile(dir+"/there", []byte("x"), own(0o644)),
-		"below":  files.WriteFile(dir+"/dir/new/er", []byte("x"), own(0o644)),
-		"attr":   files.SetAttr(dir+"/there", own(0o666)),
-		"chmod":  files.SetAttr(dir+"/dir", own(0o777)),
+		"write":  files.WriteFile(dir+"/new", []byte("x"), owned(0o644)),
+		"over":   files.WriteFile(dir+"/there", []byte("x"), owned(0o644)),
+		"below":  files.WriteFile(dir+"/dir/new/er", []byte("x"), owned(0o644)),
+		"attr":   files.SetAttr(dir+"/there", owned(0o666)),
+		"chmod":  files.SetAttr(dir+"/dir", owned(0o777)),
 		"link":   files.Symlink("x", dir+"/symlink"),
 		"mkdir":  files.MkdirAll(dir+"/made/deep", 0o755),
 		"move":   files.MoveDir(dir+"/made", dir+"/moved"),
@@ -168,7 +168,7 @@ func TestWhatATrustedLinkLeadsToIsProtectedUnderItsResolvedName(t *testing.T) {
 			}
 		}
 		for _, name := range []string{"/opt/app/all/etc/passwd", "/opt/app/state/soe-agent/ledger.jsonl", "/opt/app/all/etc/sudoers", "/opt/app/all/usr/lib/skylight/x/y"} {
-			if err := files.WriteFile(name, nil, own(0o644)); err == nil {
+			if err := files.WriteFile(name, nil, owned(0o644)); err == nil {
 				t.Errorf("%s was written", name)
 			}
 		}
@@ -190,16 +190,16 @@ func TestTheModeOfAFileWithAnotherNameIsNotChangedWhereOthersMayHaveMadeThatName
 	}
 	give(t, hostile, root, "/srv/app")
 	files := open(t, root, nil, nil)
-	if err := files.SetAttr("/srv/app/hard", own(0o666)); !errors.Is(err, system.ErrNames) {
+	if err := files.SetAttr("/srv/app/hard", owned(0o666)); !errors.Is(err, system.ErrNames) {
 		t.Errorf("a user's hard link: %v", err)
 	}
 	if info, err := os.Stat(filepath.Join(root, "/etc/shadow")); err != nil || info.Mode().Perm() != 0o644 {
 		t.Errorf("/etc/shadow is %v, %v", info, err)
 	}
-	if err := files.SetAttr("/opt/b", own(0o600)); err != nil {
+	if err := files.SetAttr("/opt/b", owned(0o600)); err != nil {
 		t.Errorf("root's own: %v", err)
 	}
-	if err := files.WriteFile("/srv/app/hard", []byte("new"), own(0o666)); err != nil {
+	if err := files.WriteFile("/srv/app/hard", []byte("new"), owned(0o666)); err != nil {
 		t.Error(err)
 	}
 	if found := tree(t, root); found["/etc/shadow"] != "secret" || found["/srv/app/hard"] != "new" {
@@ -228,11 +228,11 @@ func TestWhatIsMountedElsewhereTooIsProtectedThereAsWell(t *testing.T) {
 	}
 	files := open(t, root, nil, nil)
 	for _, name := range []string{"/srv/pam/sudo", "/srv/pam/new", "/srv/etc/pam.d/sudo", "/srv/etc/passwd", "/srv/etc/sssd/x/y"} {
-		if err := files.WriteFile(name, []byte("x"), own(0o644)); err == nil || !strings.Contains(err.Error(), "it is /etc/") {
+		if err := files.WriteFile(name, []byte("x"), owned(0o644)); err == nil || !strings.Contains(err.Error(), "it is /etc/") {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if err := files.WriteFile("/srv/cron/x", []byte("x"), own(0o644)); err != nil {
+	if err := files.WriteFile("/srv/cron/x", []byte("x"), owned(0o644)); err != nil {
 		t.Error(err)
 	}
 	if content, err := os.ReadFile(filepath.Join(root, "etc/pam.d/sudo")); err != nil || string(content) != "auth" {

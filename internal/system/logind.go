@@ -20,16 +20,21 @@ const (
 	propertiesAll = "org.freedesktop.DBus.Properties.GetAll"
 )
 
+// FirstPersonalUID is where the ids of people begin: UID_MIN of login.defs(5).
+const FirstPersonalUID = 1000
+
+// IsPersonal says whether an id may be that of a person; 65534 is nobody.
+func IsPersonal(uid int) bool { return uid >= FirstPersonalUID && uid != 65534 }
+
 // isPersons says whether a session may be somebody's desktop or shell. Its class is
 // "user" if PAM was told its type; of an unspecified one pam_systemd(8) makes
 // "background", also for a streaming agent that does not tell. Then everything
 // counts that is not plainly a job of cron's or the like.
 func isPersons(class, service string, uid uint32) bool {
-	const firstPersonalUID, nobody = 1000, 65534 // UID_MIN of login.defs(5)
 	switch {
 	case strings.HasPrefix(class, "user"):
 		return true
-	case class != "background" || uid < firstPersonalUID || uid == nobody:
+	case class != "background" || !IsPersonal(int(uid)):
 		return false
 	}
 	switch service {

@@ -7,6 +7,8 @@ import (
 	"path"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/soe-agent/soe-agent/internal/own"
 )
 
 // Rights is the door by which rights are taken away from people: an FS by which
@@ -89,10 +91,10 @@ func (d *disk) writeSpare(at spot, name string, content []byte, attr Attr) error
 	if err := d.gate(Change{"take the room of", spare}); err != nil {
 		return err
 	}
-	if err := unix.Renameat(from.dir, from.base, at.dir, Temporary(at.base)); err != nil {
+	if err := unix.Renameat(from.dir, from.base, at.dir, own.Temporary(at.base)); err != nil {
 		return fmt.Errorf("no room is kept for it in %s (%s): %w", spare, err.Error(), unix.ENOSPC)
 	}
-	f, err := at.openFile(Temporary(at.base), unix.O_WRONLY, 0)
+	f, err := at.openFile(own.Temporary(at.base), unix.O_WRONLY, 0)
 	if err != nil {
 		return err
 	}

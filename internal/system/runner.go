@@ -15,6 +15,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
@@ -83,7 +84,7 @@ const (
 	commandPath    = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 	defaultTimeout = time.Minute
 	maxOutput      = 4 << 20
-	scopeOutputDir = "/run/soe-agent"
+	scopeOutputDir = own.RunDir
 )
 
 type runner struct {

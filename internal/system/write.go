@@ -8,15 +8,9 @@ import (
 	"path"
 
 	"golang.org/x/sys/unix"
-)
 
-// Temporary is the name under which a file is written before it takes its
-// place: one that readers of ".d" directories skip, for it begins with a dot,
-// and that logrotate, which does not mind dots, has on its taboo list.
-func Temporary(name string) string {
-	dir, base := path.Split(name)
-	return dir + "." + base + ".soe.swp"
-}
+	"github.com/soe-agent/soe-agent/internal/own"
+)
 
 func (d *disk) WriteFile(name string, content []byte, attr Attr) error {
 	replaceable := Info.IsRegular
@@ -54,12 +48,12 @@ func (d *disk) writeNew(at spot, name string, content []byte, attr Attr) error {
 	if err := d.discard(at, name); err != nil { // one that a crash has left
 		return err
 	}
-	temporary := Temporary(name)
+	temporary := own.Temporary(name)
 	if err := d.gate(Change{"create", temporary}); err != nil {
 		return err
 	}
 	// Nobody but root sees the content until owner and mode are right.
-	f, err := at.openFile(Temporary(at.base), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
+	f, err := at.openFile(own.Temporary(at.base), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err != nil {
 		return err
 	}
@@ -69,7 +63,7 @@ func (d *disk) writeNew(at spot, name string, content []byte, attr Attr) error {
 // fill writes an open file that is to take the place of name, and closes it.
 func (d *disk) fill(f *os.File, at spot, name string, content []byte, attr Attr) error {
 	defer f.Close()
-	temporary := Temporary(name)
+	temporary := own.Temporary(name)
 	steps := []struct {
 		op string
 		do func() error
@@ -159,7 +153,7 @@ func (d *disk) replace(at spot, name string) error {
 		err = d.still(at, name)
 	}
 	if err == nil {
-		err = unix.Renameat(at.dir, Temporary(at.base), at.dir, at.base)
+		err = unix.Renameat(at.dir, own.Temporary(at.base), at.dir, at.base)
 	}
 	if err != nil {
 		return errors.Join(cannot("write", name, err), d.discard(at, name))
@@ -187,11 +181,11 @@ func (d *disk) still(at spot, name string) error {
 
 // discard removes the temporary file of a name, if there is one.
 func (d *disk) discard(at spot, name string) error {
-	temporary := Temporary(name)
+	temporary := own.Temporary(name)
 	var st unix.Stat_t
 	err := d.look.at("stat", temporary)
 	if err == nil {
-		err = unix.Fstatat(at.dir, Temporary(at.base), &st, unix.AT_SYMLINK_NOFOLLOW)
+		err = unix.Fstatat(at.dir, own.Temporary(at.base), &st, unix.AT_SYMLINK_NOFOLLOW)
 	}
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -202,7 +196,7 @@ func (d *disk) discard(at spot, name string) error {
 	if err := d.gate(Change{"discard", temporary}); err != nil {
 		return cannot("remove", temporary, err)
 	}
-	if err := at.remove(Temporary(at.base)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := at.remove(own.Temporary(at.base)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return cannot("remove", temporary, err)
 	}
 	return nil

@@ -29,6 +29,7 @@ import (
 	"github.com/fsnotify/fsnotify"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -312,8 +313,8 @@ func (w *Watcher) file(event fsnotify.Event) (moved bool) {
 		return false
 	}
 	dir, base := path.Split(event.Name)
-	if strings.HasPrefix(base, ".") && strings.HasSuffix(base, ".soe.swp") {
-		return false // a file that is being written here, see system.Temporary
+	if _, is := own.IsTemporary(base); is {
+		return false // a file that is being written here
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/system"
 	"github.com/soe-agent/soe-agent/internal/watch"
 )
@@ -210,7 +211,7 @@ func TestADirectoryThatIsReplacedIsFollowedOn(t *testing.T) {
 func TestAFileThatIsBeingWrittenHereIsNoNews(t *testing.T) {
 	dir := t.TempDir()
 	dirty := following(t, kind{"dropin", []string{dir}})
-	write(t, system.Temporary(filepath.Join(dir, "a.conf")), "half")
+	write(t, own.Temporary(filepath.Join(dir, "a.conf")), "half")
 	select {
 	case got := <-dirty:
 		t.Errorf("%s is to look again", got)

@@ -12,6 +12,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
 	"github.com/soe-agent/soe-agent/internal/public"
@@ -86,7 +87,7 @@ const aspectHome = "home directory"
 // may be a directory of a package's, or none.
 func (u *Users) kept(id policy.ID, want policy.User, have facts.Account) string {
 	switch {
-	case want.System || want.Registered || want.Ensure == policy.Absent || !facts.IsPersonal(have.UID):
+	case want.System || want.Registered || want.Ensure == policy.Absent || !system.IsPersonal(have.UID):
 		return ""
 	case want.Home == "/nonexistent" || want.Home == "/dev/null": // how one says that there is to be none
 		return ""
@@ -275,7 +276,7 @@ func (u *Users) movable(db database, have facts.Account) (bool, error) {
 // furnish makes a home as useradd does, of /etc/skel, under another name first: whoever
 // logs in finds all of it or none.
 func (u *Users) furnish(ctx context.Context, have facts.Account, home string) error {
-	draft := system.Temporary(home)
+	draft := own.Temporary(home)
 	discard := []string{"rm", "-rf", "--one-file-system", "--", draft}
 	steps := [][]string{discard, {"mkdir", "-m", "0700", "--", draft}} // first one that a crash left
 	switch names, err := u.system.FS.ReadDir("/etc/skel"); {

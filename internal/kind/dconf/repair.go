@@ -12,6 +12,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/dconf/gvdb"
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -87,7 +88,7 @@ func (k *Kind) next(now settings, mended map[policy.ID]bool) settings {
 }
 
 const (
-	scratch          = "/run/soe-agent/dconf"
+	scratch          = own.RunDir + "/dconf"
 	scratchDatabase  = scratch + "/soe"
 	scratchDirectory = scratch + "/soe.d"
 	scratchKeyfile   = scratchDirectory + "/" + keyfileName

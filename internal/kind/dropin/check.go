@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -28,7 +29,7 @@ type candidate struct {
 
 // stageDir is where a file lies while a program that reads no standard input
 // looks at it.
-const stageDir = "/run/soe-agent/check"
+const stageDir = own.RunDir + "/check"
 
 // staged writes content where a program can look at it, and returns what it said.
 // found is false when the program is not installed: then nothing reads the

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/schedule"
@@ -183,8 +184,8 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) (*scene, er
 			s.hidden[dir] = err
 		}
 		for _, base := range names {
-			if inner, found := strings.CutSuffix(base, ".soe.swp"); found && strings.HasPrefix(inner, ".") {
-				s.leftovers[path.Join(dir, inner[1:])] = true
+			if of, is := own.IsTemporary(base); is {
+				s.leftovers[path.Join(dir, of)] = true
 			}
 		}
 	}
@@ -206,7 +207,7 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 	r := converge.Wanted(want.Resource)
 	name := fileOf(want.ID)
 	if scene.leftovers[name] {
-		r.AddPublicDrift("leftover", "", system.Temporary(name))
+		r.AddPublicDrift("leftover", "", own.Temporary(name))
 	}
 	if scene.awaiting[name] {
 		r.AddPublicDrift(converge.AspectEffect, "in effect", "written, and not yet in effect")
@@ -260,7 +261,7 @@ func (k *Kind) compareContent(want policy.Want[policy.Dropin], content []byte, i
 	name := fileOf(want.ID)
 	if string(content) != want.Spec.Content {
 		got := shown(want, string(content))
-		if got == secret || !readableByAll(name, info) {
+		if got == public.Secret || !readableByAll(name, info) {
 			got = "differs"
 		}
 		k.differs(r, want, modeOf(want)&info.Mode, got)
@@ -315,13 +316,11 @@ func (k *Kind) isClosed(name string) bool {
 	return err == nil && !readableByAll(name, info) || err != nil && !errors.Is(err, fs.ErrNotExist)
 }
 
-const secret = "‹secret›" //nolint:gosec // it stands in the place of one
-
 // shown is the content as a report may show it.
 func shown(want policy.Want[policy.Dropin], content string) string {
 	switch {
 	case len(want.Secrets) > 0:
-		return secret
+		return public.Secret
 	case len(content) > maxShown:
 		return strings.ToValidUTF8(content[:maxShown], "") + "…\n"
 	}

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/sessionguard"
@@ -20,12 +21,12 @@ import (
 
 const (
 	// awaiting lists files that are written and of which the effect is yet to come.
-	awaiting = "/run/soe-agent/dropins-awaiting-effect"
+	awaiting = own.RunDir + "/dropins-awaiting-effect"
 	// untilReboot lists files of which something is in effect that no longer stands
 	// in them. It goes with the reboot.
-	untilReboot = "/run/soe-agent/dropins-until-reboot"
+	untilReboot = own.RunDir + "/dropins-until-reboot"
 	// untilLogin lists files that those who log in from now on find in effect.
-	untilLogin = "/run/soe-agent/dropins-until-login"
+	untilLogin = own.RunDir + "/dropins-until-login"
 )
 
 // readNames returns the files that a list holds.

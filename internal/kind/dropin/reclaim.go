@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"slices"
 
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -46,7 +47,7 @@ func (b *batch) giveBack(ctx context.Context, id policy.ID) error {
 		if err := b.expect(name); err != nil {
 			return err
 		}
-		return errors.Join(b.system.FS.Remove(name), b.system.FS.Remove(system.Temporary(name)))
+		return errors.Join(b.system.FS.Remove(name), b.system.FS.Remove(own.Temporary(name)))
 	}
 	err = b.ledger.Release(name, func(original system.Original) error {
 		if original.Link != "" || !original.Info.IsRegular() || b.vetFile(ctx, name, original.Content) != nil {

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -148,7 +149,7 @@ func (b *batch) remove(ctx context.Context, want policy.Want[policy.Dropin]) err
 	if err := b.expect(name); err != nil {
 		return err
 	}
-	if err := errors.Join(b.system.FS.Remove(name), b.system.FS.Remove(system.Temporary(name))); err != nil {
+	if err := errors.Join(b.system.FS.Remove(name), b.system.FS.Remove(own.Temporary(name))); err != nil {
 		return err
 	}
 	b.ledger.HoldsNoSecret(name)

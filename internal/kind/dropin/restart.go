@@ -13,6 +13,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/sessionguard"
@@ -25,7 +26,7 @@ const (
 	// unit and the moment at which that start of it was. The moment is a name and
 	// never compared with a clock, which may be set meanwhile. The list goes with the
 	// reboot.
-	untilRestart = "/run/soe-agent/dropins-until-restart"
+	untilRestart = own.RunDir + "/dropins-until-restart"
 
 	restartTimeout = 30 * time.Second
 )

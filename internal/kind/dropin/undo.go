@@ -8,12 +8,13 @@ import (
 	"slices"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // undoFile survives reboots, as the files do of which it tells.
-const undoFile = "/var/lib/soe-agent/dropins.json"
+const undoFile = own.StateDir + "/dropins.json"
 
 // undoRecord is what must be known of a file when it goes, and can no longer be
 // learnt then.

@@ -12,6 +12,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -164,7 +165,7 @@ func Ledger(t *testing.T, root string) *converge.Ledger {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ledger, err := converge.OpenLedger(s.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
+	ledger, err := converge.OpenLedger(s.FS, own.StateDir, facts.Identity{MachineID: "machine"})
 	if err != nil {
 		t.Fatal(err)
 	}

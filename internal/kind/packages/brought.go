@@ -38,7 +38,7 @@ func (k *Repositories) checkBrought(r *converge.Resource, want policy.Want[polic
 		switch {
 		case !set && s == setting{"enabled", "1"}, set && truth(got) == truth(s.value):
 		case strings.Contains(s.value+got, "@"): // a password may be in it
-			r.AddDrift(s.key, "‹secret›", "another")
+			r.AddDrift(s.key, public.Secret, "another")
 		case !set:
 			r.AddPublicDrift(s.key, s.value, "not set")
 		default:

@@ -14,13 +14,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // filesDir is where the files of packages lie while they are installed. Only root enters it.
-const filesDir = "/var/lib/soe-agent/packages"
+const filesDir = own.StateDir + "/packages"
 
 const (
 	fileTimeout = 30 * time.Minute

@@ -13,6 +13,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -20,7 +21,7 @@ import (
 const (
 	// groupsFile remembers who belongs to the policy's groups, for the package
 	// managers' caches come and go.
-	groupsFile = "/var/lib/soe-agent/groups.json"
+	groupsFile = own.StateDir + "/groups.json"
 	// maxGroupList bounds one repository's list of groups, unpacked.
 	maxGroupList = 64 << 20
 )

@@ -10,13 +10,15 @@ import (
 	"strings"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 const (
 	scope      = "soe-agent-packages"
-	scriptFile = "/run/soe-agent/packages.script"
+	scriptFile = own.RunDir + "/packages.script"
 
 	transactionTimeout = time.Hour
 )
@@ -61,9 +63,9 @@ func (m manager) run(ctx context.Context, c system.Command) (system.Output, erro
 // redact takes the passwords out of a text.
 func (m manager) redact(text []byte) []byte {
 	for _, secret := range m.secrets {
-		text = bytes.ReplaceAll(text, []byte(secret), []byte("‹secret›"))
+		text = bytes.ReplaceAll(text, []byte(secret), []byte(public.Secret))
 	}
-	return userInfo.ReplaceAll(text, []byte("://‹secret›@"))
+	return userInfo.ReplaceAll(text, []byte("://"+public.Secret+"@"))
 }
 
 // transaction is a command that changes what is installed. Python is to pass on

@@ -10,13 +10,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // ProgressFile says for all to read how far the transaction under way is. It is
 // there only while there is one.
-const ProgressFile = "/run/soe-agent/packages-progress.json"
+const ProgressFile = own.RunDir + "/packages-progress.json"
 
 // journalIdentifier is under what the journal keeps what the package manager says:
 // journalctl -t soe-agent-packages.

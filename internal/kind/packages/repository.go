@@ -179,7 +179,7 @@ func compare(r *converge.Resource, want, got []setting, secret bool) {
 	}
 	shown := func(key, value string) string {
 		if secret && key != "enabled" && key != "gpgcheck" && key != "gpgkey" {
-			return "‹secret›"
+			return public.Secret
 		}
 		return value
 	}

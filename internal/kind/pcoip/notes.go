@@ -7,12 +7,13 @@ import (
 	"maps"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // notesFile goes with the reboot, after which the agent has read everything.
-const notesFile = "/run/soe-agent/pcoip-changes.json"
+const notesFile = own.RunDir + "/pcoip-changes.json"
 
 // notes are what must be remembered of the machine's present boot. In them a start of
 // a unit has the moment at which systemd says it was for a name, and other times are

@@ -78,7 +78,7 @@ func (k *Kind) memberships(ctx context.Context, want policy.Sudo, people []facts
 	m := memberships{gids: map[int]string{}, told: map[membership]bool{}}
 	mayStay := func(name string) bool {
 		i := slices.IndexFunc(accounts, func(a facts.Account) bool { return a.Name == name })
-		if protected.Account(name) != "" || (i >= 0 && accounts[i].UID < firstPersonalUID) {
+		if protected.Account(name) != "" || (i >= 0 && accounts[i].UID < system.FirstPersonalUID) {
 			return true
 		}
 		allowed, err := j.tell(name)
@@ -161,9 +161,6 @@ func (m *memberships) holds(in membership, why string) {
 		m.stuck = append(m.stuck, why)
 	}
 }
-
-// firstPersonalUID is UID_MIN of login.defs(5).
-const firstPersonalUID = 1000
 
 // hasDirectory says whether groups may come from elsewhere than /etc/group
 // (nsswitch.conf(5)).

@@ -147,7 +147,7 @@ func (k *Kind) services() (names []string) {
 	return names
 }
 
-func isService(a facts.Account) bool { return a.UID != 0 && a.UID < firstPersonalUID }
+func isService(a facts.Account) bool { return a.UID != 0 && a.UID < system.FirstPersonalUID }
 
 // askedAbout are people, and the accounts of services that have a shell: who gets one there is
 // somebody to polkit as everybody is.
