@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
-	"github.com/soe-agent/soe-agent/internal/persona"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/policysync"
 	"github.com/soe-agent/soe-agent/internal/public"
@@ -45,16 +44,16 @@ func (d *daemon) configuration() Config {
 	defer d.mu.Unlock()
 	if err != nil {
 		problems := d.configurationRefused(err)
-		if !slices.Equal(problems, d.configProblems) {
+		if d.refusals.setConfig(problems) {
 			d.Log.Error("the configuration is refused; the last valid one stays in force: mend agent.toml", "err", err)
 		}
-		d.configProblems = problems
 		if !d.configured {
 			d.config = d.lastConfig()
 		}
 		return d.config
 	}
-	d.configProblems, d.configured = nil, true
+	d.refusals.setConfig(nil)
+	d.configured = true
 	d.config, d.Schedule = config, config.Schedule
 	return config
 }
@@ -100,7 +99,7 @@ func (d *daemon) look(ctx context.Context) error {
 		d.byOwnLayers(ctx, config)
 		return nil
 	}
-	away := d.troubled()
+	away := d.contact.troubled()
 	if away {
 		d.byLastContact()
 	}
@@ -113,15 +112,18 @@ func (d *daemon) look(ctx context.Context) error {
 
 // ask asks AWS for the policy and enforces it if it is new.
 func (d *daemon) ask(ctx context.Context, config Config) error {
-	aws, err := d.connection(config)
+	d.mu.Lock()
+	region := d.Facts.Region
+	d.mu.Unlock()
+	aws, err := d.link.to(config.AWS, region, func() (*source.AWS, error) {
+		return d.connect(config, source.Client(), source.Retry{Waiting: d.waitsMeanwhile})
+	})
 	if err != nil {
 		return err
 	}
 	subject, selection := d.subject(ctx, config, d.tagsOf(aws))
-	d.mu.Lock()
-	d.selected(config, selection)
-	d.selection = &selection
-	d.mu.Unlock()
+	d.personas.selected(config, selection)
+	d.personas.asked(selection)
 	found, err := d.layers().Look(ctx, subject, aws)
 	if err != nil {
 		return err
@@ -130,9 +132,7 @@ func (d *daemon) ask(ctx context.Context, config Config) error {
 	if err != nil {
 		d.Log.Error("cannot keep the policy for the next boot", "err", err)
 	}
-	d.mu.Lock()
-	d.unkept = err != nil
-	d.mu.Unlock()
+	d.contact.kept(err == nil)
 	d.contacted(found)
 	d.ownRefused(found.Refused)
 	d.take(found.Policy)
@@ -156,16 +156,12 @@ func (d *daemon) byLastContact() {
 	if err != nil || len(known.Refused) > 0 {
 		return
 	}
-	d.mu.Lock()
-	p := known.Policy
-	stays := d.unkept || d.policy.Serial != p.Serial ||
-		d.policy.Digest() == p.Digest() && d.policy.Partial == p.Partial && slices.Equal(d.policy.Doubts, p.Doubts)
-	refused := d.problems
-	if !stays && d.fetched != nil {
-		d.fetched = known.Policy // it has no secrets, and is another one than what is fetched next
-	}
-	d.mu.Unlock()
+	p, now := known.Policy, d.findings.inForce()
+	stays := d.contact.isUnkept() || now.Serial != p.Serial ||
+		now.Digest() == p.Digest() && now.Partial == p.Partial && slices.Equal(now.Doubts, p.Doubts)
+	refused := d.refusals.ofPolicy()
 	if !stays {
+		d.contact.replace(p)
 		d.Log.Info("enforcing the machine's own fragments with the last published policy", "policy", known.Policy.Digest(), "serial", known.Policy.Serial)
 		d.enforce(known.Policy, refused)
 	}
@@ -179,9 +175,7 @@ func (d *daemon) byLastContact() {
 // not on the machine.
 func (d *daemon) subjectMeanwhile(c Config) policysync.Subject {
 	s := d.subjectAtBoot(c)
-	d.mu.Lock()
-	selection := d.selection
-	d.mu.Unlock()
+	selection := d.personas.lastAsked()
 	switch {
 	case selection == nil || len(c.Rules) == 0:
 	case len(selection.Unknown) > 0:
@@ -196,27 +190,13 @@ func (d *daemon) subjectMeanwhile(c Config) policysync.Subject {
 
 // ownRefused notes what of the machine's own layers cannot be used.
 func (d *daemon) ownRefused(problems []public.Line) {
-	d.mu.Lock()
-	before := d.ownProblems
-	d.ownProblems = problems
-	d.problems = slices.DeleteFunc(slices.Clone(d.problems), func(problem public.Line) bool {
-		return slices.Contains(before, problem) && !slices.Contains(problems, problem)
-	})
-	d.mu.Unlock()
-	if slices.Equal(before, problems) {
+	if !d.refusals.setOwn(problems) {
 		return
 	}
 	if len(problems) > 0 {
 		d.Log.Error("the machine's own fragments are refused; their last valid version stays in force, and nothing is taken away until they are mended", "problems", public.Whole(problems))
 	}
 	d.publish()
-}
-
-// troubled says whether AWS could not be asked the last time.
-func (d *daemon) troubled() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.status.Trouble != ""
 }
 
 // byOwnLayers enforces what is on the machine: nothing is published to it.
@@ -237,68 +217,25 @@ func (d *daemon) byOwnLayers(ctx context.Context, config Config) {
 	if err != nil {
 		d.Log.Error("cannot keep the policy for the next boot", "err", err)
 	}
-	d.mu.Lock()
-	d.waiting, d.status.Trouble, d.ownProblems, d.heard = public.Line{}, "", nil, true
-	d.selected(config, selection)
-	d.mu.Unlock()
+	d.refusals.clearOwn()
+	d.contact.nothingPublished()
+	d.personas.selected(config, selection)
 	d.enforce(known.Policy, known.Refused)
-}
-
-// selected notes which personas the machine has and why, mu being held.
-func (d *daemon) selected(c Config, s persona.Selection) {
-	d.personaRules, d.personaDoubts = nil, c.doubts(s)
-	for _, why := range s.Why {
-		name, _, _ := strings.Cut(why, ": ")
-		d.personaRules = append(d.personaRules, c.line(why, name+": root's status says why"))
-	}
-}
-
-// A connection is kept for as long as what it was made for stays.
-type connection struct {
-	*source.AWS
-	config source.Config
-	region string
-}
-
-// connection is the one to AWS. It is made anew when the configuration changes, and
-// starts afresh when the machine has slept or somebody asks.
-func (d *daemon) connection(config Config) (*source.AWS, error) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	was, region := d.aws, d.Facts.Region
-	if was.AWS == nil || was.region != region || !reflect.DeepEqual(was.config, config.AWS) {
-		aws, err := d.connect(config, source.Client(), source.Retry{Waiting: d.waitsMeanwhile})
-		if err != nil {
-			return nil, err
-		}
-		d.aws = connection{aws, config.AWS, region}
-	} else if d.afresh {
-		was.Reset()
-	}
-	d.afresh = false
-	return d.aws.AWS, nil
 }
 
 // contacted notes that the service answered with a policy.
 func (d *daemon) contacted(found policysync.Found) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(found.Missing) == 0 && d.status.Trouble != "" {
-		d.Log.Info("the published policy is available again", "for", d.status.Trouble)
+	if over := d.contact.answered(found, d.System.Clock.Now()); over != "" {
+		d.Log.Info("the published policy is available again", "for", over)
 	}
-	if len(found.Missing) == 0 { // a value that is missing is trouble, and said by whoever looks
-		d.waiting, d.status.Trouble, d.status.NextAttempt = public.Line{}, "", time.Time{}
-	}
-	d.heard = true
-	d.status.LastContact, d.status.Rollout, d.status.PolicySince = d.System.Clock.Now(), found.Rollout, found.Since
 }
 
 // take enforces a policy that was fetched, if it is another one, or if values in
 // it are now known that were missing, or the other way round.
 func (d *daemon) take(p *policy.Policy) {
+	before := d.contact.take(p)
 	d.mu.Lock()
-	same := d.fetched != nil && samePolicy(d.fetched, p) && len(d.problems) == 0 && reflect.DeepEqual(d.Schedule, d.enforced)
-	d.fetched = p
+	same := before != nil && samePolicy(before, p) && len(d.refusals.ofPolicy()) == 0 && reflect.DeepEqual(d.Schedule, d.enforced)
 	d.mu.Unlock()
 	if same {
 		d.settle()
@@ -330,7 +267,7 @@ func samePolicy(a, b *policy.Policy) bool {
 // waitsMeanwhile is told of each wait of a look, which goes on until AWS answers: when
 // the first begins, nobody knows yet that it is away.
 func (d *daemon) waitsMeanwhile(err error, next time.Time) {
-	if !d.troubled() {
+	if !d.contact.troubled() {
 		d.byLastContact()
 	}
 	d.waits(err, next)
@@ -344,15 +281,15 @@ func (d *daemon) waits(err error, next time.Time) {
 	refused := isRefusal(err) && !errors.As(err, &missing)
 	problems := d.layers().Problems(err)
 	d.mu.Lock()
-	d.heard = true
-	news := d.status.Trouble != trouble.Name || refused && !slices.Equal(d.problems, problems)
-	d.waiting, d.status.Trouble, d.status.NextAttempt = trouble.Line(d.config.hidden), trouble.Name, next
-	if refused {
-		d.waiting = public.All("a policy that can be used: " + trouble.Name)
-		d.problems = problems
-		d.status.LastContact = d.System.Clock.Now()
-	}
+	hidden := d.config.hidden
 	d.mu.Unlock()
+	waiting, news := trouble.Line(hidden), false
+	if refused { // noted before that something was heard: until then it is not called compliant
+		waiting = public.All("a policy that can be used: " + trouble.Name)
+		news = d.refusals.setPolicy(problems)
+		d.contact.refused(d.System.Clock.Now())
+	}
+	news = d.contact.waits(waiting, trouble.Name, next) || news
 	switch {
 	case news && refused:
 		d.Log.Error("the published policy is refused; the last good one stays in force", "for", trouble.Name, "err", err)

@@ -101,13 +101,11 @@ func (s *subscriber) looksInVain() {
 func (s *subscriber) wants(when string, contents ...string) {
 	s.Helper()
 	var got []string
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, want := range policy.Of[policy.Dropin](s.policy) {
+	for _, want := range policy.Of[policy.Dropin](s.findings.inForce()) {
 		got = append(got, want.Spec.Content)
 	}
 	if strings.Join(got, " ") != strings.Join(contents, " ") {
-		s.Errorf("%s the policy in force, serial %d, wants %q and not %q", when, s.policy.Serial, got, contents)
+		s.Errorf("%s the policy in force, serial %d, wants %q and not %q", when, s.findings.inForce().Serial, got, contents)
 	}
 }
 
@@ -176,11 +174,7 @@ func TestALocalFragmentIsEnforcedByTheVeryLookThatFindsAWSGone(t *testing.T) {
 		defer close(ended)
 		_ = s.look(ctx)
 	}()
-	digest := func() string {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return s.policy.Digest()
-	}
+	digest := func() string { return s.findings.inForce().Digest() }
 	before := digest()
 	for deadline := time.Now().Add(10 * time.Second); digest() == before && time.Now().Before(deadline); {
 		time.Sleep(time.Millisecond)
@@ -245,8 +239,8 @@ func TestWhatIsDamagedOfTheLastPolicyIsMadeAnewWhereNothingIsPublished(t *testin
 	s.put(kept, string(whole[:len(whole)/2]))
 	s.looks()
 	s.wants("With a damaged state", "# here")
-	if len(s.refused()) > 0 {
-		t.Errorf("refused: %q", s.refused())
+	if len(s.refusals.all()) > 0 {
+		t.Errorf("refused: %q", s.refusals.all())
 	}
 	if again, err := s.System.FS.ReadFile(kept); err != nil || len(again) < len(whole)/2+1 {
 		t.Errorf("%v: it is not made anew: %q", err, again)

@@ -181,9 +181,9 @@ func TestOfWhatNotEverybodyMayReadTheStatusAndTheReportSayToEverybodyOnlyThatItI
 		}
 		c := configure("[aws]\npath = \"/" + mark + "\"\n")
 		selection := persona.Selection{Personas: []string{"a"}, Why: []string{"a: tag " + mark}, Unknown: []string{"cannot tell tag " + mark}}
-		d.selected(c, selection)
-		d.policy.Doubts = c.doubts(selection)
-		if len(d.awaited()) == 0 {
+		d.personas.selected(c, selection)
+		d.findings.policy.Doubts = c.doubts(selection)
+		if awaited, _ := d.awaited(); len(awaited) == 0 {
 			t.Fatal("it waits for nothing")
 		}
 		d.waits(&net.DNSError{Err: "no such host", Name: mark}, time.Time{})

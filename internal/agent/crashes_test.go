@@ -87,7 +87,7 @@ func newTestDaemon(t *testing.T, root, version string) *daemon {
 		t.Fatal(err)
 	}
 	d := newDaemon(&Machine{System: s, Ledger: ledger, History: history.Open(s.FS, HistoryDir), Log: slog.New(slog.DiscardHandler)}, ConfigFile, version, timeoutsOf(0))
-	d.policy, d.lockedDown, d.announced = &policy.Policy{}, true, true
+	d.findings.policy, d.startup.lockedDown, d.startup.announced = &policy.Policy{}, true, true
 	return d
 }
 
@@ -98,7 +98,7 @@ func TestInSafeModeSudoIsKeptAndEverythingElseIsUnknownUntilItEnds(t *testing.T)
 		d = newTestDaemon(t, root, "1.0") // and none ends well
 	}
 	p := &policy.Policy{Serial: 7, Resources: []policy.Resource{{ID: "package/firefox", Spec: policy.Package{Ensure: "present"}}}}
-	d.policy = p
+	d.findings.policy = p
 	d.enterSafeMode(7)
 	if !strings.Contains(d.status.SafeMode, "the agent has died 4 times within 10 minutes") || d.phase() != SafeMode {
 		t.Fatalf("%s: %s", d.phase(), d.status.SafeMode)
@@ -191,7 +191,7 @@ func TestTheWatchdogIsFedForAsLongAsTheWorkersDoNotHang(t *testing.T) {
 			d.System.Runner, d.System.Units.UnitJobs = slowRunner{}, slowJobs{d.System.Units.UnitJobs}
 			kind := doing(func(ctx context.Context) { test.does(ctx, d.withHeartbeat(&d.slow.heartbeat)) })
 			ctx, cancel := context.WithCancel(t.Context())
-			d.slow.assign(converge.New(d.policy, []converge.Kind{kind}, d.Ledger, d.System.Clock, d.Log), []converge.Kind{kind})
+			d.slow.assign(converge.New(d.findings.policy, []converge.Kind{kind}, d.Ledger, d.System.Clock, d.Log), []converge.Kind{kind})
 			go d.quick.run(ctx)
 			go d.slow.run(ctx)
 			go d.checks.run(ctx)
@@ -224,7 +224,7 @@ func TestTheWatchdogBitesOnceForACheckThatHasHungForLong(t *testing.T) {
 			d := newTestDaemon(t, root, "1.0")
 			release := make(chan struct{})
 			kind := doing(func(context.Context) { <-release })
-			engine := converge.New(d.policy, []converge.Kind{kind}, d.Ledger, d.System.Clock, d.Log)
+			engine := converge.New(d.findings.policy, []converge.Kind{kind}, d.Ledger, d.System.Clock, d.Log)
 			engine.CheckTimeout = d.timeouts.check
 			d.quick.assign(engine, []converge.Kind{kind})
 			ctx, cancel := context.WithCancel(t.Context())
@@ -266,7 +266,7 @@ func TestTheDesktopWaitsForTheLockDownTenSecondsAndNoLonger(t *testing.T) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		d := newTestDaemon(t, root, "1.0")
-		d.lockedDown, d.announced = false, false
+		d.startup.lockedDown, d.startup.announced = false, false
 		d.System.Runner = slowRunner{} // groupadd
 		start := time.Now()
 		goesOn, err := d.lockDown(t.Context())

@@ -11,18 +11,14 @@ import (
 	"os/signal"
 	"path/filepath"
 	"runtime/debug"
-	"slices"
 	"sync"
 	"syscall"
 	"time"
 
 	notify "github.com/coreos/go-systemd/v22/daemon"
 
-	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/packages"
-	"github.com/soe-agent/soe-agent/internal/persona"
 	"github.com/soe-agent/soe-agent/internal/policy"
-	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 	"github.com/soe-agent/soe-agent/internal/watch"
 )
@@ -31,53 +27,44 @@ import (
 // published policy, or with all there is when none is to be had.
 const configuredTarget = "soe-configured.target"
 
-// daemon is the agent for as long as it runs.
+// daemon is the agent for as long as it runs. It wires what is below it: each concern has a
+// type of its own that owns its state and its lock, and takes no other lock while it has that.
+// Of the daemon's two, enforcing is taken before mu.
 type daemon struct {
 	*Machine
 	configFile string
 	version    string
+	timeouts   timeouts
+
+	findings *findings // the policy in force, and what was found under it
+	refusals refusals  // what people have to mend
+	personas personas  // which the machine has, and why
+	link     link      // to AWS
+	contact  contact   // what is known of what is published
+	startup  startup   // how far this life has come
+	crashes  *crashRecord
 
 	quick, slow *worker
 	checks      *worker // for the policy's own checks, of which nobody knows how long they take
 	watcher     *watch.Watcher
-	reports     *reporting
 	writers     *writerMonitor
+	reports     *reporting
 	systemd     *system.Notifier
 	api         api
-	reload      chan struct{} // holds one: the configuration or a local fragment may have changed
-	resumed     chan struct{} // holds one: the machine has slept
-	freed       chan struct{} // holds one: safe mode is over
-	passBegun   chan struct{} // holds one: a walk has begun
-	crashes     *crashRecord
-	timeouts    timeouts
-	freeMemory  *time.Timer // gives memory back when nothing has been done for a while
-	enforcing   sync.Mutex  // one at a time; it is taken before mu
 
-	mu                 sync.Mutex // guards what follows
-	config             Config
-	aws                connection
-	afresh             bool           // the connection is to forget what it has learnt
-	policy             *policy.Policy // in force
-	fetched            *policy.Policy // the last one that was published; nil in this life of the daemon
-	unkept             bool           // it could not be kept for the next boot
-	enforced           Schedule       // that the kinds go by
-	configProblems     []public.Line
-	configured         bool          // a configuration was read in this life of the daemon
-	ownProblems        []public.Line // of the machine's own layers
-	problems           []public.Line // of the policy that is to be in force
-	waiting            public.Line   // what is waited for, as in Status.Waiting
-	personaRules       []public.Line // as in the status
-	personaDoubts      []public.Line
-	status             Status
-	heard              bool                            // of what is published, or that it cannot be had, in this life
-	earlierTransaction bool                            // a package transaction that an earlier life has begun goes on
-	selection          *persona.Selection              // the last one in this life
-	resources          map[string][]converge.Resource  // by kind; of every kind and of all that the policy wants
-	corrected          map[policy.ID]converge.Resource // since the last verify; made by lookAnew
-	timing             map[string]time.Duration
-	announced          bool   // that the machine is configured
-	wholeDigest        string // the digest of the whole report that root has
-	lockedDown         bool
+	reload     chan struct{} // holds one: the configuration or a local fragment may have changed
+	resumed    chan struct{} // holds one: the machine has slept
+	freed      chan struct{} // holds one: safe mode is over
+	passBegun  chan struct{} // holds one: a walk has begun
+	freeMemory *time.Timer   // gives memory back when nothing has been done for a while
+	enforcing  sync.Mutex    // one at a time
+
+	mu          sync.Mutex // guards what follows, and the Schedule and the Facts of the Machine
+	config      Config
+	configured  bool     // a configuration was read in this life of the daemon
+	enforced    Schedule // that the kinds go by
+	status      Status
+	wholeDigest string // the digest of the whole report that root has
 }
 
 // Run is the daemon: it returns when ctx is done, or when it cannot begin. A
@@ -121,9 +108,10 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 		w.catchUp = d.watcher.CatchUp
 	}
 	d.reports = d.newReporting()
-	known := d.policy
-	_, d.earlierTransaction = packages.ReadProgress(ctx, d.System)
-	d.enforce(known, d.problems)
+	known := d.findings.inForce()
+	_, goes := packages.ReadProgress(ctx, d.System)
+	d.startup.transaction(goes)
+	d.enforce(known, d.refusals.ofPolicy())
 
 	parts := []func(context.Context){
 		func(ctx context.Context) { d.endLockDown(ctx, goesOn); d.quick.run(ctx) },
@@ -140,11 +128,7 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 // begun. What is looked at before its end may be as it will not stay.
 func (d *daemon) followEarlier(ctx context.Context, p *policy.Policy) {
 	packages.FollowEarlier(ctx, p, d.System)
-	d.mu.Lock()
-	was := d.earlierTransaction
-	d.earlierTransaction = false
-	d.mu.Unlock()
-	if was && ctx.Err() == nil {
+	if was := d.startup.transaction(false); was && ctx.Err() == nil {
 		d.markAll()
 		d.publish()
 	}
@@ -200,7 +184,7 @@ func newDaemon(m *Machine, configFile, version string, r timeouts) *daemon {
 	d := &daemon{
 		Machine: m, configFile: configFile, version: version, timeouts: r,
 		reload: make(chan struct{}, 1), resumed: make(chan struct{}, 1), freed: make(chan struct{}, 1), passBegun: make(chan struct{}, 1),
-		resources: map[string][]converge.Resource{}, corrected: map[policy.ID]converge.Resource{}, timing: map[string]time.Duration{}, config: Default(),
+		findings: newFindings(), config: Default(),
 		status:  Status{Version: version, PID: os.Getpid(), Started: now, Phase: LockingDown},
 		crashes: openCrashRecord(m.System.FS, m.Log, now, version),
 		writers: &writerMonitor{machine: m},
@@ -229,7 +213,7 @@ func (d *daemon) changed(kind string) {
 	case watch.Resumed:
 		d.Log.Info("the machine has resumed from sleep; every kind is checked again")
 		d.markAll()
-		if d.bootstrapped() {
+		if d.contact.ever() {
 			d.signal(d.resumed)
 		} else {
 			d.askReload() // the clock was set for the first time, more likely; nothing is to be spread yet
@@ -251,13 +235,6 @@ func (d *daemon) updateUnwatched() {
 	}
 }
 
-// bootstrapped says whether there was a published policy in this life of the daemon.
-func (d *daemon) bootstrapped() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.fetched != nil
-}
-
 // readAgain reads configuration and policy again, and tries all of that.
 func (d *daemon) readAgain(why string) {
 	d.leaveSafeMode(why)
@@ -269,9 +246,7 @@ func (d *daemon) askReload() { d.signal(d.reload) }
 
 // signal has the poller look again, with a connection that trusts nothing it knew.
 func (d *daemon) signal(to chan struct{}) {
-	d.mu.Lock()
-	d.afresh = true
-	d.mu.Unlock()
+	d.link.forget()
 	select {
 	case to <- struct{}{}:
 	default:
@@ -315,10 +290,9 @@ const zoneCheckInterval = 5 * time.Minute
 // for it.
 func (d *daemon) settle() {
 	d.mu.Lock()
-	first := !d.announced && d.phase() == Keeping && !d.unseen()
-	d.announced = d.announced || first
+	settled := d.phase() == Keeping && !d.findings.unseen()
 	d.mu.Unlock()
-	if !first {
+	if !settled || !d.startup.announce() {
 		return
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
@@ -331,7 +305,7 @@ func (d *daemon) settle() {
 // phase is where in its life the daemon is, mu being held.
 func (d *daemon) phase() Phase {
 	switch {
-	case !d.lockedDown:
+	case !d.startup.isLockedDown():
 		return LockingDown
 	case d.status.SafeMode != "":
 		return SafeMode
@@ -357,17 +331,6 @@ func (d *daemon) publish() {
 	if d.reports != nil {
 		d.reports.offer(public)
 	}
-}
-
-// refused is what people have to mend for it to be in force, mu being held.
-func (d *daemon) refused() []public.Line {
-	var refused []public.Line
-	for _, problem := range slices.Concat(d.configProblems, d.ownProblems, d.problems) {
-		if !slices.Contains(refused, problem) {
-			refused = append(refused, problem)
-		}
-	}
-	return refused
 }
 
 func (d *daemon) write(name string, document any) {

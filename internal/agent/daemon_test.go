@@ -21,22 +21,29 @@ func (users) Name() string                                                   { r
 func (users) Check(context.Context) ([]converge.Resource, error)             { return nil, nil }
 func (users) Repair(context.Context, []converge.Resource) []converge.Outcome { return nil }
 
+// findingsUnder is what is known under a policy of which nothing has been looked at, nor said so.
+func findingsUnder(p *policy.Policy) *findings {
+	f := newFindings()
+	f.policy = p
+	return f
+}
+
 func TestWhatAPassLeftForTheNextOneIsGoneOnWithAtOnce(t *testing.T) {
 	s, err := system.Open(system.Options{Root: t.TempDir()})
 	if err != nil {
 		t.Fatal(err)
 	}
 	d := &daemon{
-		Machine:   &Machine{System: s, Log: slog.New(slog.DiscardHandler)},
-		resources: map[string][]converge.Resource{}, timing: map[string]time.Duration{}, config: Default(), policy: &policy.Policy{},
+		Machine:  &Machine{System: s, Log: slog.New(slog.DiscardHandler)},
+		findings: findingsUnder(&policy.Policy{}), config: Default(),
 		freeMemory: time.NewTimer(time.Hour),
 	}
 	d.quick, d.slow, d.checks = newWorker(d.passEnded), newWorker(d.passEnded), newWorker(d.passEnded)
 	d.quick.assign(nil, []converge.Kind{users{}})
 	for effect, again := range map[converge.Effect]bool{converge.Now: true, converge.Reboot: false, converge.NextSession: false} {
 		d.quick.take()
-		d.announced = true
-		result := converge.Result{Policy: d.policy, Kinds: []string{"user"}, Resources: []converge.Resource{{ID: "user/scan", State: converge.Pending, Effect: effect}}}
+		d.startup.announced = true
+		result := converge.Result{Policy: d.findings.policy, Kinds: []string{"user"}, Resources: []converge.Resource{{ID: "user/scan", State: converge.Pending, Effect: effect}}}
 		d.quick.busy = nil
 		d.passEnded(d.quick, result)
 		if d.quick.idle() == again {
@@ -60,7 +67,7 @@ func TestTroubleWithAValueIsSaidOnceAndForAsLongAsItLasts(t *testing.T) {
 	}
 	var log strings.Builder
 	d := &daemon{
-		Machine: &Machine{System: s, Log: slog.New(slog.NewTextHandler(&log, nil))}, config: Default(), policy: &policy.Policy{},
+		Machine: &Machine{System: s, Log: slog.New(slog.NewTextHandler(&log, nil))}, config: Default(), findings: findingsUnder(&policy.Policy{}),
 	}
 	d.quick, d.slow, d.checks = newWorker(d.passEnded), newWorker(d.passEnded), newWorker(d.passEnded)
 	missing := source.Missing{{Service: "ssm", Name: "/host"}: source.ErrNoValue}
@@ -68,14 +75,14 @@ func TestTroubleWithAValueIsSaidOnceAndForAsLongAsItLasts(t *testing.T) {
 		d.contacted(policysync.Found{Missing: missing})
 		d.waits(missing, time.Now())
 		d.contacted(policysync.Found{Missing: missing})
-		if d.status.Trouble != source.ValueMissing || d.waiting.Whole == "" {
-			t.Errorf("the trouble is %q", d.status.Trouble)
+		if d.contact.trouble != source.ValueMissing || d.contact.waiting.Whole == "" {
+			t.Errorf("the trouble is %q", d.contact.trouble)
 		}
 	}
 	if n := strings.Count(log.String(), "cannot get the published policy; it is tried again"); n != 1 {
 		t.Errorf("it is said %d times:\n%s", n, log.String())
 	}
-	if d.contacted(policysync.Found{}); d.status.Trouble != "" || d.waiting.Whole != "" {
-		t.Errorf("the trouble is %q still", d.status.Trouble)
+	if d.contacted(policysync.Found{}); d.contact.trouble != "" || d.contact.waiting.Whole != "" {
+		t.Errorf("the trouble is %q still", d.contact.trouble)
 	}
 }

@@ -21,21 +21,17 @@ func (d *daemon) enforce(p *policy.Policy, refused []public.Line) {
 func (d *daemon) enforceAgain() {
 	d.enforcing.Lock()
 	defer d.enforcing.Unlock()
-	d.mu.Lock()
-	p, refused := d.policy, d.problems
-	d.mu.Unlock()
-	d.hold(p, refused)
+	d.hold(d.findings.inForce(), d.refusals.ofPolicy())
 }
 
 // hold holds the machine to a policy, enforcing being held.
 func (d *daemon) hold(p *policy.Policy, refused []public.Line) {
 	d.mu.Lock()
 	machine := *d.Machine // its schedule and facts change
-	if !samePolicy(d.policy, p) {
-		d.resetFound(p)
-	}
-	d.policy, d.enforced = p, d.Schedule
-	d.status.Serial, d.status.Digest, d.problems, d.status.Personas = p.Serial, p.Digest(), refused, p.Personas
+	d.findings.hold(p, d.System.Clock.Now())
+	d.refusals.setPolicy(refused)
+	d.enforced = d.Schedule
+	d.status.Serial, d.status.Digest, d.status.Personas = p.Serial, p.Digest(), p.Personas
 	d.mu.Unlock()
 	debug.SetGCPercent(growth(len(p.Resources)))
 
@@ -67,8 +63,6 @@ func growth(resources int) int { return max(20, 400*1024/(5*1024+resources*14/10
 
 // refuse records why a newer policy is not in force. The one that is stays.
 func (d *daemon) refuse(problems []public.Line) {
-	d.mu.Lock()
-	d.problems = problems
-	d.mu.Unlock()
+	d.refusals.setPolicy(problems)
 	d.publish()
 }

@@ -4,32 +4,62 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"sync"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// What was found of the machine, and under which policy: what has not been looked at
-// under the one in force, in this life of the agent, is called so and nothing else.
+// findings is the policy in force, and what was found of the machine under it: what has not
+// been looked at under that very policy, in this life of the agent, is called so and nothing
+// else.
+type findings struct {
+	mu        sync.Mutex
+	policy    *policy.Policy
+	resources map[string][]converge.Resource  // by kind; of every kind and of all that the policy wants
+	corrected map[policy.ID]converge.Resource // since the last verify
+	timing    map[string]time.Duration        // by kind
+}
 
-// resetFound has nothing be known of the machine, mu being held: it is to be held to a
+func newFindings() *findings {
+	return &findings{resources: map[string][]converge.Resource{}, corrected: map[policy.ID]converge.Resource{}, timing: map[string]time.Duration{}}
+}
+
+// inForce is the policy; nil before the first.
+func (f *findings) inForce() *policy.Policy {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.policy
+}
+
+// hold puts a policy into force. Of another one nothing is known of the machine.
+func (f *findings) hold(p *policy.Policy, now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.policy == nil || !samePolicy(f.policy, p) {
+		f.reset(p, now)
+	}
+	f.policy = p
+}
+
+// reset has nothing be known of the machine, mu being held: it is to be held to a
 // policy under which nothing has been looked at. That something was corrected stays
 // known where the policy wants the same of it as the one before: it is told of once the
 // resource has been looked at.
-func (d *daemon) resetFound(p *policy.Policy) {
-	now := d.System.Clock.Now()
-	d.resources = map[string][]converge.Resource{}
+func (f *findings) reset(p *policy.Policy, now time.Time) {
+	f.resources = map[string][]converge.Resource{}
 	corrected := map[policy.ID]converge.Resource{}
-	for id, r := range d.corrected {
-		if wantTheSame(d.policy, p, id) {
+	for id, r := range f.corrected {
+		if wantTheSame(f.policy, p, id) {
 			corrected[id] = r
 		}
 	}
-	d.corrected = corrected
-	clear(d.timing)
+	f.corrected = corrected
+	clear(f.timing)
 	for _, kind := range policy.Kinds() {
-		d.resources[kind] = converge.NotCheckedYet(p, kind, now)
+		f.resources[kind] = converge.NotCheckedYet(p, kind, now)
 	}
 }
 
@@ -43,59 +73,65 @@ func wantTheSame(a, b *policy.Policy, id policy.ID) bool {
 // reportUnassigned says of the resources of kinds that no worker walks that nobody will ever
 // look at them.
 func (d *daemon) reportUnassigned(walked []converge.Kind) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
 	for _, kind := range policy.Kinds() {
 		if slices.ContainsFunc(walked, func(k converge.Kind) bool { return k.Name() == kind }) {
 			continue
 		}
 		d.Log.Error("no worker checks a kind; this is a bug of the agent: please report it", "kind", kind)
-		for i := range d.resources[kind] {
-			r := &d.resources[kind][i]
-			r.SetUnknown("nothing in this agent looks at " + kind + ": this is a bug of the agent").ReasonIsPublic()
-			r.Unseen = false
-		}
+		d.findings.giveUp(kind, "nothing in this agent looks at "+kind+": this is a bug of the agent")
+	}
+}
+
+// giveUp says of the resources of a kind why nobody will look at them.
+func (f *findings) giveUp(kind, why string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for i := range f.resources[kind] {
+		r := &f.resources[kind][i]
+		r.SetUnknown(why).ReasonIsPublic()
+		r.Unseen = false
 	}
 }
 
 // record takes over what a walk found. It returns false for what was found under another
 // policy than the one in force: that says nothing about this.
-func (d *daemon) record(result converge.Result) (known bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if !samePolicy(result.Policy, d.policy) {
+func (f *findings) record(result converge.Result) (known bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !samePolicy(result.Policy, f.policy) {
 		for _, r := range result.Resources {
-			if r.State == converge.Corrected && wantTheSame(result.Policy, d.policy, r.ID) {
-				d.corrected[r.ID] = r // what it is now is still to be seen
+			if r.State == converge.Corrected && wantTheSame(result.Policy, f.policy, r.ID) {
+				f.corrected[r.ID] = r // what it is now is still to be seen
 			}
 		}
 		return false
 	}
 	for _, kind := range result.Kinds {
-		d.resources[kind] = nil
-		d.timing[kind] = result.Timing[kind]
+		f.resources[kind] = nil
+		f.timing[kind] = result.Timing[kind]
 	}
 	for _, r := range result.Resources {
 		// A correction is worth being seen until the next verify, not only until the
 		// next look a moment later.
-		switch was, ok := d.corrected[r.ID]; {
+		switch was, ok := f.corrected[r.ID]; {
 		case r.State == converge.Corrected:
-			d.corrected[r.ID] = r
+			f.corrected[r.ID] = r
 		case ok && r.State == converge.Compliant:
 			r.SetCorrected(was)
 		default:
-			delete(d.corrected, r.ID)
+			delete(f.corrected, r.ID)
 		}
 		kind := r.ID.Kind()
-		d.resources[kind] = append(d.resources[kind], r)
+		f.resources[kind] = append(f.resources[kind], r)
 	}
-	d.status.LastPass = result.Started.Add(result.Took)
 	return true
 }
 
-// unseen says whether anything has not been looked at yet, mu being held.
-func (d *daemon) unseen() bool {
-	for _, resources := range d.resources {
+// unseen says whether anything has not been looked at yet.
+func (f *findings) unseen() bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, resources := range f.resources {
 		if slices.ContainsFunc(resources, func(r converge.Resource) bool { return r.Unseen }) {
 			return true
 		}
@@ -103,14 +139,34 @@ func (d *daemon) unseen() bool {
 	return false
 }
 
-// found is all that is known of the machine, mu being held. What a walk is bringing into
-// line for the time being is not in line, whatever it was before.
-func (d *daemon) found() []converge.Resource {
-	var byKind [][]converge.Resource
-	for _, kind := range slices.Sorted(maps.Keys(d.resources)) {
-		byKind = append(byKind, d.resources[kind])
+// settleCorrections makes what was corrected compliant like everything else.
+func (f *findings) settleCorrections() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	clear(f.corrected)
+	for _, resources := range f.resources {
+		for i := range resources {
+			if resources[i].State == converge.Corrected {
+				resources[i].State, resources[i].Diff, resources[i].Cause = converge.Compliant, nil, ""
+			}
+		}
 	}
-	resources := append(slices.Concat(byKind...), d.own()...)
+}
+
+// all is the policy in force and all that was found under it, at one moment.
+func (f *findings) all() (p *policy.Policy, resources []converge.Resource, timing map[string]time.Duration) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, kind := range slices.Sorted(maps.Keys(f.resources)) {
+		resources = append(resources, f.resources[kind]...)
+	}
+	return f.policy, resources, maps.Clone(f.timing)
+}
+
+// asItIs is what was found and what there is to say besides, mu being held. What a walk is
+// bringing into line for the time being is not in line, whatever it was before.
+func (d *daemon) asItIs(resources []converge.Resource) []converge.Resource {
+	resources = append(resources, d.own()...)
 	mending := map[policy.ID]converge.Resource{}
 	for _, r := range d.repairing() {
 		mending[r.ID] = r
@@ -127,16 +183,23 @@ func (d *daemon) found() []converge.Resource {
 	return resources
 }
 
-// awaited is what has to come before a verdict can be given, for people, mu being held.
-func (d *daemon) awaited() []public.Line {
-	if d.earlierTransaction {
+// awaited is what has to come before a verdict can be given, and what is refused, for people,
+// mu being held.
+func (d *daemon) awaited() (awaited, refused []public.Line) {
+	heard := d.contact.isHeard() // before: what is refused then is noted earlier
+	refused = d.refusals.all()
+	return d.awaits(heard, refused), refused
+}
+
+func (d *daemon) awaits(heard bool, refused []public.Line) []public.Line {
+	if d.startup.awaitsTransaction() {
 		return []public.Line{public.All("a package transaction that an earlier life of the agent has begun goes on")}
 	}
 	switch path := d.config.AWS.Path; {
-	case path == "" || len(d.refused()) > 0:
+	case path == "" || len(refused) > 0:
 	case d.status.Serial == 0:
 		return []public.Line{d.config.line(NothingPublished(path), "nothing of what is published for this machine has been had yet: the seed is in force")}
-	case !d.heard && d.policy.Partial:
+	case !heard && d.findings.inForce().Partial:
 		return []public.Line{public.All("nothing has been heard since the start of what is published by now")}
 	}
 	return nil

@@ -104,15 +104,15 @@ func TestNothingIsCompliantThatHasNotBeenLookedAtUnderThePolicyInForceInThisLife
 				}) {
 					t.Errorf("%s the report does not say that %s has not been looked at", when, last)
 				}
-				if d.settle(); d.announced {
+				if d.settle(); d.startup.announced {
 					t.Errorf("%s the machine is announced to be configured", when)
 				}
 			}
 			born := func(p *policy.Policy) *daemon {
 				d := newTestDaemon(t, root, "1.0")
-				d.policy, d.announced, d.status.Serial = p, false, p.Serial
+				d.findings.policy, d.startup.announced, d.status.Serial = p, false, p.Serial
 				d.crashes.markHealthy()
-				d.resetFound(p)
+				d.findings.reset(p, d.System.Clock.Now())
 				return d
 			}
 			p := everyKind(1)
@@ -137,14 +137,14 @@ func TestNothingIsCompliantThatHasNotBeenLookedAtUnderThePolicyInForceInThisLife
 			agrees(t, "when a look has failed", d, report.NotCompliant)
 			d.record(looked(p, converge.Compliant, last))
 
-			d.configProblems = []public.Line{public.All("agent.toml:1: no")}
+			d.refusals.config = []public.Line{public.All("agent.toml:1: no")}
 			agrees(t, "when something is refused", d, report.NotCompliant)
-			d.configProblems = nil
+			d.refusals.config = nil
 			agrees(t, "when all is well again", d, report.Compliant)
 
 			newer := everyKind(2)
-			d.resetFound(newer)
-			d.policy, d.status.Serial = newer, 2
+			d.findings.reset(newer, d.System.Clock.Now())
+			d.findings.policy, d.status.Serial = newer, 2
 			unseen("under a new serial", d)
 			d.record(looked(p, converge.Compliant, policy.Kinds()...))
 			unseen("with all looked at under the older one", d)
@@ -164,8 +164,8 @@ func TestNothingIsCompliantThatHasNotBeenLookedAtUnderThePolicyInForceInThisLife
 func TestAKindThatThePolicyWantsNothingOfIsLookedAtAllTheSameBeforeTheMachineIsCompliant(t *testing.T) {
 	p := &policy.Policy{Serial: 1, Resources: []policy.Resource{{ID: "sudo/allow"}}}
 	d := newTestDaemon(t, t.TempDir(), "1.0")
-	d.policy = p
-	d.resetFound(p)
+	d.findings.policy = p
+	d.findings.reset(p, d.System.Clock.Now())
 	d.record(looked(p, converge.Compliant, "sudo"))
 	agrees(t, "when only sudo has been looked at", d, report.Converging) // what other kinds have to take away is not known
 	d.record(looked(p, converge.Compliant, policy.Kinds()...))
@@ -198,8 +198,8 @@ func TestWhatIsOfAKindThatNothingLooksAtIsUnknownForEver(t *testing.T) {
 	for _, lost := range policy.Kinds() {
 		p := everyKind(1)
 		d := newTestDaemon(t, t.TempDir(), "1.0")
-		d.policy = p
-		d.resetFound(p)
+		d.findings.policy = p
+		d.findings.reset(p, d.System.Clock.Now())
 		var kinds []converge.Kind
 		var names []string
 		for _, kind := range policy.Kinds() {
@@ -219,8 +219,8 @@ func TestWhatIsOfAKindThatNothingLooksAtIsUnknownForEver(t *testing.T) {
 func TestInSafeModeWhatIsLeftAloneIsUnknownAndTheMachineIsNotCompliant(t *testing.T) {
 	p := everyKind(1)
 	d := newTestDaemon(t, t.TempDir(), "1.0")
-	d.policy, d.status.SafeMode = p, "safe mode since today"
-	d.resetFound(p)
+	d.findings.policy, d.status.SafeMode = p, "safe mode since today"
+	d.findings.reset(p, d.System.Clock.Now())
 	for _, kind := range policy.Kinds() {
 		found, err := suspended{kind, p, d.status.SafeMode}.Check(t.Context())
 		if err != nil {
@@ -234,24 +234,24 @@ func TestInSafeModeWhatIsLeftAloneIsUnknownAndTheMachineIsNotCompliant(t *testin
 func TestUntilAPolicyHasBeenHadFromWhereItIsPublishedTheMachineConverges(t *testing.T) {
 	p := &policy.Policy{}
 	d := newTestDaemon(t, t.TempDir(), "1.0")
-	d.policy = p
-	d.resetFound(p)
+	d.findings.policy = p
+	d.findings.reset(p, d.System.Clock.Now())
 	d.config.AWS.Path = "/soe/prod"
 	d.record(looked(p, converge.Compliant, policy.Kinds()...))
 	if r := agrees(t, "with the seed", d, report.Converging); len(r.Awaited) != 1 {
 		t.Errorf("it waits for %q", r.Awaited)
 	}
-	d.problems = []public.Line{public.All("10-base:1: no")}
+	d.refusals.policy = []public.Line{public.All("10-base:1: no")}
 	agrees(t, "when what is published is refused", d, report.NotCompliant)
-	d.problems, d.status.Serial = nil, 7
+	d.refusals.policy, d.status.Serial = nil, 7
 	agrees(t, "with a published policy", d, report.Compliant)
 }
 
 func TestAPolicyOfWhichNotAllIsKnownIsAwaitedAtFirstAndADoubtThen(t *testing.T) {
 	p := &policy.Policy{Serial: 7, Partial: true, Doubts: []public.Line{public.All("cannot tell whether persona kiosk applies")}}
 	d := newTestDaemon(t, t.TempDir(), "1.0")
-	d.policy = p
-	d.resetFound(p)
+	d.findings.policy = p
+	d.findings.reset(p, d.System.Clock.Now())
 	d.config.AWS.Path, d.status.Serial = "/soe/prod", 7
 	d.record(looked(p, converge.Compliant, policy.Kinds()...))
 	agrees(t, "before anything was heard", d, report.Converging)
@@ -270,13 +270,13 @@ func TestWhatWasCorrectedIsCalledSoUnderTheNextPolicyThatWantsTheSameOfItOnceItI
 	look := func(p *policy.Policy, state converge.State) {
 		d.record(converge.Result{Policy: p, Kinds: []string{"dropin"}, Resources: []converge.Resource{{ID: same, State: state}, {ID: other, State: state}}})
 	}
-	d.policy = wants(1, "one")
-	d.resetFound(d.policy)
-	look(d.policy, converge.Corrected)
+	d.findings.policy = wants(1, "one")
+	d.findings.reset(d.findings.policy, d.System.Clock.Now())
+	look(d.findings.policy, converge.Corrected)
 	newer := wants(2, "two")
-	d.resetFound(newer)
-	d.policy = newer
-	for _, r := range d.resources["dropin"] {
+	d.findings.reset(newer, d.System.Clock.Now())
+	d.findings.policy = newer
+	for _, r := range d.findings.resources["dropin"] {
 		if !r.Unseen {
 			t.Errorf("%s has not been looked at and is %s", r.ID, r.State)
 		}
@@ -284,14 +284,14 @@ func TestWhatWasCorrectedIsCalledSoUnderTheNextPolicyThatWantsTheSameOfItOnceItI
 	called := func(when string) {
 		t.Helper()
 		look(newer, converge.Compliant)
-		for _, r := range d.resources["dropin"] {
+		for _, r := range d.findings.resources["dropin"] {
 			if want := map[policy.ID]converge.State{same: converge.Corrected, other: converge.Compliant}[r.ID]; r.State != want {
 				t.Errorf("%s %s is %s, and not %s", when, r.ID, r.State, want)
 			}
 		}
 	}
 	called("corrected before the newer policy was in force")
-	d.corrected = map[policy.ID]converge.Resource{}
+	d.findings.corrected = map[policy.ID]converge.Resource{}
 	look(wants(1, "one"), converge.Corrected)
 	called("corrected by a walk that ended when it was")
 }

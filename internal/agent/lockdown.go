@@ -25,10 +25,11 @@ func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, e
 		return nil, err
 	}
 	p := known.Policy
-	d.policy = p
-	d.resetFound(p)
-	d.status.Serial, d.status.Digest, d.problems, d.status.LastContact = p.Serial, p.Digest(), known.Refused, known.Saved
-	d.status.PolicySince, d.ownProblems = known.Since, known.Refused
+	d.findings.hold(p, d.System.Clock.Now())
+	d.refusals.setOwn(known.Refused)
+	d.refusals.setPolicy(known.Refused)
+	d.contact.fromBefore(known.Saved, known.Since)
+	d.status.Serial, d.status.Digest = p.Serial, p.Digest()
 	d.enterSafeMode(p.Serial)
 	d.publish() // the report of an earlier life says nothing about this one
 	engine := d.engineOf(p, d.enabled(p, d.withHeartbeat(&d.quick.heartbeat).kindsOf(p, func(k kind) bool { return k.worker == quick && k.stage >= lockDown })))
@@ -71,10 +72,8 @@ func (d *daemon) endLockDown(ctx context.Context, goesOn <-chan converge.Result)
 
 func (d *daemon) lockedDownWith(result converge.Result) {
 	d.record(result)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.lockedDown = true
-	d.Log.Info("locked down", "policy", d.policy.Digest(), "took", result.Took)
+	d.startup.markLockedDown()
+	d.Log.Info("locked down", "policy", d.findings.inForce().Digest(), "took", result.Took)
 }
 
 // engineOf is an engine that is told who else changes what is contested.
@@ -91,7 +90,7 @@ func (d *daemon) own() []converge.Resource {
 	switch {
 	case d.status.SafeMode != "":
 		r.SetFailed(d.status.SafeMode).ReasonIsPublic()
-	case !d.lockedDown:
+	case !d.startup.isLockedDown():
 		r.SetUnknown("the machine is being locked down").ReasonIsPublic()
 	default:
 		return nil

@@ -68,7 +68,7 @@ func (d *daemon) newReporting() *reporting {
 	compliance := d.newSender(complianceFile, complianceLetter, func(delivered time.Time, err error) {
 		d.told(func(s *Status) { s.LastReport, s.ReportError = delivered, text(err) })
 	})
-	inventory := d.newSender(inventoryFile, func(r report.Report, _ int) letter { return inventoryLetter(r, d.lastContact()) }, func(_ time.Time, err error) {
+	inventory := d.newSender(inventoryFile, func(r report.Report, _ int) letter { return inventoryLetter(r, d.contact.lastTime()) }, func(_ time.Time, err error) {
 		if errors.Is(err, errNoNode) {
 			err = nil // said of the report
 		}
@@ -119,17 +119,12 @@ func (d *daemon) splay() time.Duration {
 	return longestSplay
 }
 
-func (d *daemon) lastContact() time.Time {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	return d.status.LastContact
-}
-
 // deliver takes one letter to AWS, if it is wanted there.
 func (d *daemon) deliver(ctx context.Context, l letter) error {
 	d.mu.Lock()
-	config, to := d.config, d.aws.AWS
+	config := d.config
 	d.mu.Unlock()
+	to := d.link.last()
 	switch {
 	case config.AWS.Path == "" || !config.Report.SSM:
 		return errUnwanted

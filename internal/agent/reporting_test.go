@@ -20,8 +20,7 @@ func reportingDaemon(t *testing.T) *daemon {
 	}
 	p := &policy.Policy{Resources: []policy.Resource{{ID: "user/scan"}, {ID: "package/git"}}}
 	d := &daemon{
-		Machine: &Machine{System: s, Log: slog.New(slog.DiscardHandler)}, config: Default(), policy: p,
-		resources: map[string][]converge.Resource{}, timing: map[string]time.Duration{},
+		Machine: &Machine{System: s, Log: slog.New(slog.DiscardHandler)}, config: Default(), findings: findingsUnder(p),
 	}
 	d.quick, d.slow, d.checks = newWorker(d.passEnded), newWorker(d.passEnded), newWorker(d.passEnded)
 	d.reports = d.newReporting()
@@ -35,12 +34,12 @@ func TestAReportThatIsNotAboutEverythingYetIsNotSentUnderAPolicyThatAWSKnows(t *
 	}
 	offered := func() bool { return d.reports.compliance.peek() != nil || d.reports.inventory.peek() != nil }
 	d.publish()
-	d.record(converge.Result{Policy: d.policy, Kinds: []string{"user"}, Resources: []converge.Resource{{ID: "user/scan", State: converge.Compliant}}})
+	d.record(converge.Result{Policy: d.findings.policy, Kinds: []string{"user"}, Resources: []converge.Resource{{ID: "user/scan", State: converge.Compliant}}})
 	d.publish()
 	if offered() {
 		t.Error("a part of the report is to be sent")
 	}
-	d.record(converge.Result{Policy: d.policy, Kinds: []string{"package"}, Resources: []converge.Resource{{ID: "package/git", State: converge.Unknown}}})
+	d.record(converge.Result{Policy: d.findings.policy, Kinds: []string{"package"}, Resources: []converge.Resource{{ID: "package/git", State: converge.Unknown}}})
 	d.publish()
 	if !offered() {
 		t.Error("the whole report is not to be sent")

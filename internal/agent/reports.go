@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
 	"path"
 	"time"
 
@@ -102,9 +101,11 @@ func (d *daemon) keepWhole(r report.Report) {
 
 // report says where the machine stands, mu being held.
 func (d *daemon) report() report.Report {
-	r := report.New(d.version, d.Facts, d.policy, d.refused(), system.Here(d.System.Clock), d.found(), maps.Clone(d.timing))
+	awaited, refused := d.awaited()
+	p, found, timing := d.findings.all()
+	r := report.New(d.version, d.Facts, p, refused, system.Here(d.System.Clock), d.asItIs(found), timing)
 	r.Daemon = d.status.PID
-	r.Await(d.awaited()...)
+	r.Await(awaited...)
 	return r
 }
 

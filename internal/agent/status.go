@@ -158,14 +158,14 @@ func (d *daemon) statusAs(part func([]public.Line) []string) Status {
 	if status.Unwatched != "" {
 		status.Verify = d.config.Schedule.Verify.String()
 	}
-	status.Refused, status.PersonaRules, status.PersonaDoubts = part(d.refused()), part(d.personaRules), part(d.personaDoubts)
-	status.Awaited = part(d.awaited())
-	if d.policy != nil {
-		status.Doubts = part(d.policy.Doubts)
+	awaited, refused := d.awaited()
+	rules, doubts := d.personas.said()
+	status.Refused, status.PersonaRules, status.PersonaDoubts = part(refused), part(rules), part(doubts)
+	status.Awaited = part(awaited)
+	if p := d.findings.inForce(); p != nil {
+		status.Doubts = part(p.Doubts)
 	}
-	if d.waiting != (public.Line{}) {
-		status.Waiting = part([]public.Line{d.waiting})[0]
-	}
+	d.contact.fill(&status, part)
 	status.Retries, status.Upkeep = d.retries(), upkeep()
 	return status
 }

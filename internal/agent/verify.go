@@ -5,7 +5,6 @@ import (
 	"math/rand/v2"
 	"time"
 
-	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -13,7 +12,7 @@ import (
 // times are spread, so that desktops that woke together do not stay together.
 func (d *daemon) verify(ctx context.Context) {
 	for d.sleepUntilVerify(ctx) == nil {
-		d.settleCorrections()
+		d.findings.settleCorrections()
 		d.markAll()
 	}
 }
@@ -52,20 +51,6 @@ func (d *daemon) untilVerify() time.Duration {
 		wait = min(wait, opens.Sub(now)+rand.N(window.Length()/4)) //nolint:gosec // no secret depends on it
 	}
 	return wait
-}
-
-// settleCorrections makes what was corrected compliant like everything else.
-func (d *daemon) settleCorrections() {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	clear(d.corrected)
-	for _, resources := range d.resources {
-		for i := range resources {
-			if resources[i].State == converge.Corrected {
-				resources[i].State, resources[i].Diff, resources[i].Cause = converge.Compliant, nil, ""
-			}
-		}
-	}
 }
 
 // spread returns a duration of d on average, between half and one and a half.

@@ -64,7 +64,7 @@ reason = "TICKET-123"
 		}
 		d := newTestDaemon(t, t.TempDir(), "1.0")
 		k := &telnet{want: p.Resources[0]}
-		d.policy = p
+		d.findings.policy = p
 		d.slow.assign(converge.New(p, []converge.Kind{k}, d.Ledger, d.System.Clock, slog.New(slog.DiscardHandler)), []converge.Kind{k})
 		go d.slow.run(t.Context())
 		midnight := time.Now().UTC().Truncate(24*time.Hour).AddDate(0, 0, 2)

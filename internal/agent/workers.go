@@ -49,6 +49,16 @@ func (d *daemon) repairing() (drifted []converge.Resource) {
 	return drifted
 }
 
+// record takes over what a walk found, as findings does.
+func (d *daemon) record(result converge.Result) (known bool) {
+	if known = d.findings.record(result); known {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		d.status.LastPass = result.Started.Add(result.Took)
+	}
+	return known
+}
+
 // passEnded is told by the workers of each walk.
 func (d *daemon) passEnded(w *worker, result converge.Result) {
 	known := d.record(result)
@@ -100,7 +110,7 @@ func (d *daemon) schedulePasses(w *worker, result converge.Result) {
 		}
 	}
 	d.mu.Lock()
-	verify, p := d.config.Schedule.Verify.Duration, d.policy
+	verify, p := d.config.Schedule.Verify.Duration, d.findings.inForce()
 	d.mu.Unlock()
 	w.retry(result, verify)
 	w.awaitWaivers(p, result, verify)

@@ -92,7 +92,7 @@ func keeps(t *testing.T, d *daemon, toys ...*toy) {
 			kinds[i] = urgent{k}
 		}
 	}
-	engine := converge.New(d.policy, kinds, d.Ledger, d.System.Clock, slog.New(slog.DiscardHandler))
+	engine := converge.New(d.findings.policy, kinds, d.Ledger, d.System.Clock, slog.New(slog.DiscardHandler))
 	engine.CheckTimeout, engine.HangEnded = d.timeouts.check, d.quick.mark
 	d.quick.assign(engine, kinds)
 }
@@ -173,13 +173,13 @@ func TestWhatIsRepairedAfterARepairThatTakesLongWaitsForIt(t *testing.T) {
 		if after.mendedAt().IsZero() || !d.idle() {
 			t.Errorf("it is mended at %s; idle: %t", after.mendedAt(), d.idle())
 		}
-		d.mu.Lock()
+		d.findings.mu.Lock()
 		for _, id := range []policy.ID{"dropin/x", "service/x"} {
-			if r := d.resources[id.Kind()]; len(r) != 1 || r[0].State != converge.Corrected {
+			if r := d.findings.resources[id.Kind()]; len(r) != 1 || r[0].State != converge.Corrected {
 				t.Errorf("%s is reported as %v", id, r)
 			}
 		}
-		d.mu.Unlock()
+		d.findings.mu.Unlock()
 		cancel()
 		synctest.Wait()
 	})
@@ -202,18 +202,18 @@ func TestWhatHangsUnderOnePolicyIsNotBegunAgainUnderTheNext(t *testing.T) {
 			t.Errorf("%d looks hang", hanging.inCheck)
 		}
 		hanging.mu.Unlock()
-		d.mu.Lock()
-		if r := d.resources["dropin"]; len(r) != 1 || r[0].State != converge.Unknown || !strings.Contains(r[0].Reason, "has hung since") {
+		d.findings.mu.Lock()
+		if r := d.findings.resources["dropin"]; len(r) != 1 || r[0].State != converge.Unknown || !strings.Contains(r[0].Reason, "has hung since") {
 			t.Errorf("it is reported as %v", r)
 		}
-		d.mu.Unlock()
+		d.findings.mu.Unlock()
 		close(released)
 		time.Sleep(time.Second)
-		d.mu.Lock()
-		if r := d.resources["dropin"]; len(r) != 1 || r[0].State != converge.Compliant {
+		d.findings.mu.Lock()
+		if r := d.findings.resources["dropin"]; len(r) != 1 || r[0].State != converge.Compliant {
 			t.Errorf("when it has ended it is reported as %v", r)
 		}
-		d.mu.Unlock()
+		d.findings.mu.Unlock()
 		cancel()
 		synctest.Wait()
 	})

@@ -1,0 +1,49 @@
+package agent
+
+import (
+	"strings"
+	"sync"
+
+	"github.com/soe-agent/soe-agent/internal/persona"
+	"github.com/soe-agent/soe-agent/internal/public"
+)
+
+// personas are which personas the machine has, and why.
+type personas struct {
+	mu        sync.Mutex
+	rules     []public.Line // as in the status
+	doubts    []public.Line
+	selection *persona.Selection // the last one for which AWS was asked, in this life
+}
+
+// selected notes what the rules of a configuration said.
+func (p *personas) selected(c Config, s persona.Selection) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.rules, p.doubts = nil, c.doubts(s)
+	for _, why := range s.Why {
+		name, _, _ := strings.Cut(why, ": ")
+		p.rules = append(p.rules, c.line(why, name+": root's status says why"))
+	}
+}
+
+// asked notes that with which AWS is asked.
+func (p *personas) asked(s persona.Selection) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.selection = &s
+}
+
+// lastAsked is the last of those; nil if there was none.
+func (p *personas) lastAsked() *persona.Selection {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.selection
+}
+
+// said is what there is to say of them.
+func (p *personas) said() (rules, doubts []public.Line) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.rules, p.doubts
+}
