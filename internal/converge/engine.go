@@ -132,8 +132,8 @@ type pass struct {
 	rounds    int
 	found     map[string][]Resource // by kind
 	outcomes  map[policy.ID]Outcome
-	tried     map[policy.ID]int // in which round last
-	corrected map[string]bool   // kinds of which the last round brought something into line
+	tried     map[policy.ID]attempt // the last one
+	corrected map[string]bool       // kinds of which the last round brought something into line
 	timing    map[string]time.Duration
 	halfSeen  map[string]bool // kinds of which the last check could not tell everything
 
@@ -145,7 +145,7 @@ type pass struct {
 func (e *Engine) begin(only []string) *pass {
 	p := &pass{
 		Engine: e, started: e.clock.Now(),
-		found: map[string][]Resource{}, outcomes: map[policy.ID]Outcome{}, tried: map[policy.ID]int{}, timing: map[string]time.Duration{},
+		found: map[string][]Resource{}, outcomes: map[policy.ID]Outcome{}, tried: map[policy.ID]attempt{}, timing: map[string]time.Duration{},
 		halfSeen: map[string]bool{},
 	}
 	for _, k := range e.kinds {

@@ -275,6 +275,34 @@ func TestAFailureIsTriedAgainOnlyWhenSomethingHasBeenMendedSince(t *testing.T) {
 	}
 }
 
+// A right that somebody gives while another is taken back, in vain, is seen by the look that
+// follows: nothing else tells of it again.
+func TestARightThatComesDuringARepairThatFailsIsTakenBackInTheSamePass(t *testing.T) {
+	for _, guards := range []bool{true, false} {
+		p := wants("x", "package/a")
+		k := newKind(p, "package")
+		k.values["package/a"] = "first"
+		k.check = func(_ context.Context, found []converge.Resource) ([]converge.Resource, error) {
+			if guards {
+				found[0].GuardsRights()
+			}
+			return found, nil
+		}
+		k.repair = func(r converge.Resource) *converge.Outcome {
+			if k.values[r.ID] == "first" {
+				k.values[r.ID] = "second"
+				return &converge.Outcome{ID: r.ID, Err: errors.New("nobody answers")}
+			}
+			k.set(r.ID)
+			return nil
+		}
+		r := the(t, newMachine(t).engine(p, k).Pass(t.Context()), "package/a")
+		if wanted := map[bool]converge.State{true: converge.Corrected, false: converge.Failed}[guards]; r.State != wanted {
+			t.Errorf("of what guards rights (%t) it is %s: %s %v", guards, r.State, r.Reason, r.Diff)
+		}
+	}
+}
+
 func TestAPackageRepairHasAllKindsLookedAtAgain(t *testing.T) {
 	m := newMachine(t)
 	p := wants("x", "sudo/allow", "package/a")

@@ -6,8 +6,6 @@ import (
 	"runtime/debug"
 	"slices"
 	"time"
-
-	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
 // repair mends what drifted, kind by kind, and returns the kinds to look at again.
@@ -16,7 +14,7 @@ func (p *pass) repair(ctx context.Context) (touched []Kind) {
 	for _, kind := range p.kinds {
 		var drifted []Resource
 		for _, r := range p.found[kind.Name()] {
-			if r.repairable() && p.worthTrying(r.ID) {
+			if r.repairable() && p.worthTrying(r) {
 				drifted = append(drifted, r)
 			}
 		}
@@ -69,7 +67,7 @@ func isUrgent(kind Kind) bool { _, urgent := kind.(Urgent); return urgent }
 func (p *pass) repairOne(ctx context.Context, m repairJob, after []repairJob) bool {
 	for _, r := range m.drifted {
 		delete(p.outcomes, r.ID)
-		p.tried[r.ID] = p.rounds
+		p.tried[r.ID] = attempt{p.rounds, r.Diff}
 	}
 	done := make(chan repaired, 1)
 	go func() {
@@ -139,18 +137,28 @@ func (p *pass) callRepair(ctx context.Context, kind Kind, drifted []Resource) (o
 	return kind.Repair(ctx, drifted)
 }
 
+// An attempt is one to repair a resource.
+type attempt struct {
+	round int
+	diff  []Difference
+}
+
 // worthTrying says whether repairing the resource may work: it was not tried, or
-// the last round has since made something that it may need.
-func (p *pass) worthTrying(id policy.ID) bool {
+// the last round has since made something that it may need. A right that has come since
+// it was is another one, and waits for no other pass: this one has seen it.
+func (p *pass) worthTrying(r Resource) bool {
+	id := r.ID
 	outcome, tried := p.outcomes[id]
 	switch {
 	case !tried:
 		return true
 	case outcome.Postponed != "":
 		return false
+	case r.rights && !slices.Equal(r.Diff, p.tried[id].diff):
+		return true
 	}
 	since := p.kinds
-	if p.tried[id] == p.rounds-1 { // in the last round: what came before its own kind it had
+	if p.tried[id].round == p.rounds-1 { // in the last round: what came before its own kind it had
 		own := slices.IndexFunc(p.kinds, func(k Kind) bool { return k.Name() == id.Kind() })
 		since = p.kinds[own+1:]
 	}
