@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"sync"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -16,9 +17,9 @@ const (
 )
 
 // lockDown enforces the last good policy, or the seed, with the kinds that are
-// quick and need no network. Whatever of it fails, the desktop comes up: the
-// report says what is not in line. When the desktop should wait no longer it goes on,
-// and endLockDown takes what comes of it.
+// quick and need no network. Of those, too, none waits for another that takes long.
+// Whatever of it fails, the desktop comes up: the report says what is not in line. When
+// the desktop should wait no longer it goes on, and endLockDown takes what comes of it.
 func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, err error) {
 	known, err := d.layers().Known(d.subjectAtBoot(d.configuration()))
 	if err != nil {
@@ -34,11 +35,16 @@ func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, e
 	d.publish() // the report of an earlier life says nothing about this one
 	engine := d.engineOf(p, d.enabled(p, d.withHeartbeat(&d.quick.heartbeat).kindsOf(p, func(k kind) bool { return k.worker == quick && k.stage >= lockDown })))
 	engine.CheckTimeout, engine.Hangs = min(checkPatience, d.timeouts.check), &d.quick.hangs
+	var detached sync.WaitGroup
+	engine.DetachAfter, engine.Detach = detachAfter, func(_ context.Context, _ []string, rest func() converge.Result) {
+		detached.Go(func() { d.record(rest()) })
+	}
 	ended := make(chan converge.Result, 1)
 	stopped := make(chan struct{})
 	walked := d.quick.heartbeat.pass()
 	go func() {
 		result := engine.Pass(converge.SkipSlow(ctx))
+		detached.Wait()
 		walked()
 		ended <- result
 		close(stopped)

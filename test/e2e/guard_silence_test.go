@@ -21,11 +21,11 @@ func guarded(t *testing.T) *workspace {
 	return w
 }
 
-// takesBack gives the desktop user rights by each file that gives some, does something more,
-// and says how long the last of them lives.
+// takesBack gives the desktop user rights by each file that gives some, one a moment after the
+// other, does something more, and says how long the last of them lives.
 func (w *workspace) takesBack(t *testing.T, meanwhile ...string) time.Duration {
 	t.Helper()
-	w.MustExec(t, "sh", "-c", "echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzz-stray; chmod 440 /etc/sudoers.d/zzz-stray; sed -i 's/^disk2:.*/disk2:x:991:user/' /etc/group; echo '// more' >>/etc/polkit-1/rules.d/00-0soe-admin.rules")
+	w.MustExec(t, "sh", "-c", "echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzz-stray; chmod 440 /etc/sudoers.d/zzz-stray; sleep 0.1; sed -i 's/^disk2:.*/disk2:x:991:user/' /etc/group; sleep 0.1; echo '// more' >>/etc/polkit-1/rules.d/00-0soe-admin.rules")
 	start := time.Now()
 	for _, script := range meanwhile {
 		w.MustExec(t, "sh", "-c", script)
@@ -42,17 +42,21 @@ func TestAGrantIsTakenBackWithinSecondsWhoeverDoesNotAnswer(t *testing.T) {
 	logind := strings.TrimSpace(w.MustExec(t, "systemctl", "show", "-p", "MainPID", "--value", "systemd-logind"))
 	const restart = "systemctl restart --no-block soe-agent"
 	const hangs = "printf '#!/bin/sh\nexec sleep 3600\n' >/usr/local/sbin/hangs; chmod 755 /usr/local/sbin/hangs; "
-	for _, silent := range []struct{ who, stops, goesOn string }{
-		{"the bus", "kill -STOP " + bus, "kill -CONT " + bus},
-		{"logind", "kill -STOP " + logind, "kill -CONT " + logind},
-		{"the directory", hangs + "for t in getent id sudo; do cp -p /usr/local/sbin/hangs /usr/local/sbin/$t; done", "rm /usr/local/sbin/getent /usr/local/sbin/id /usr/local/sbin/sudo"},
+	for _, silent := range []struct {
+		who, stops, goesOn string
+		most               time.Duration // what the machine's own files give needs no word of the bus
+	}{
+		{"the bus", "kill -STOP " + bus, "kill -CONT " + bus, 8 * time.Second}, // 2 on a machine that does little else
+		{"logind", "kill -STOP " + logind, "kill -CONT " + logind, 8 * time.Second},
+		{"the directory", hangs + "for t in getent id sudo; do cp -p /usr/local/sbin/hangs /usr/local/sbin/$t; done", "rm /usr/local/sbin/getent /usr/local/sbin/id /usr/local/sbin/sudo", 20 * time.Second}, // 9
 	} {
 		w.MustExec(t, "sh", "-c", silent.stops)
 		took := w.takesBack(t)
+		again := w.takesBack(t) // while the first look may still wait for an answer
 		atStart := w.takesBack(t, restart)
-		t.Logf("%s does not answer: rights live for %s, and while the agent starts for %s", silent.who, took, atStart)
-		if took > 20*time.Second || atStart > 20*time.Second { // 9 and 11 on a machine that does nothing else
-			t.Errorf("%s does not answer: they live for %s, and while the agent starts for %s", silent.who, took, atStart)
+		t.Logf("%s does not answer: rights live for %s, then for %s, and while the agent starts for %s", silent.who, took, again, atStart)
+		if max(took, again, atStart) > silent.most {
+			t.Errorf("%s does not answer: they live for %s, then for %s, and while the agent starts for %s", silent.who, took, again, atStart)
 		}
 		w.MustExec(t, "sh", "-c", silent.goesOn)
 	}

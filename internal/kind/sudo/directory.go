@@ -103,6 +103,13 @@ func (k *Kind) whileFilesStay(ctx context.Context) (context.Context, context.Can
 	return ctx, func() { cancel(nil); <-over }
 }
 
+// whileFilesStayFor is whileFilesStay for a time at most.
+func (k *Kind) whileFilesStayFor(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
+	stays, end := k.whileFilesStay(ctx)
+	inTime, enough := context.WithTimeout(stays, patience)
+	return inTime, func() { enough(); end() }
+}
+
 // filesState is another one whenever a file is by which somebody may have got a right.
 func (k *Kind) filesState() string {
 	var state strings.Builder

@@ -207,10 +207,7 @@ func (k *Kind) checkGroups(ctx context.Context, want policy.Sudo, people []facts
 		r.SetUnknownErr(err)
 		return
 	}
-	differsByOpenings(r, m.openings)
-	for _, in := range m.local {
-		r.AddPublicDrift("members of "+in.group, "without "+in.person, in.person)
-	}
+	m.differ(r)
 	switch {
 	case r.State == converge.Drifted:
 	case len(m.stuck) > 0:
@@ -221,6 +218,26 @@ func (k *Kind) checkGroups(ctx context.Context, want policy.Sudo, people []facts
 		if holders := k.holders(ctx, want, m.gids); len(holders) > 0 {
 			r.SetPending(converge.NextSession, strings.Join(holders, ", ")+"; it ends with the session").ReasonIsPublic()
 		}
+	}
+}
+
+// checkLocalGroups finds what has drifted by the machine's own files, for which nobody has to
+// say who is there: that is not to stay for as long as somebody takes over an answer. Of what
+// has not it says nothing.
+func (k *Kind) checkLocalGroups(ctx context.Context, want policy.Sudo, r *converge.Resource) {
+	if len(want.RootGroups) == 0 {
+		return
+	}
+	if m, err := k.memberships(ctx, want, nil); err == nil {
+		m.differ(r)
+	}
+}
+
+// differ says of what the agent can take away that it is there.
+func (m *memberships) differ(r *converge.Resource) {
+	differsByOpenings(r, m.openings)
+	for _, in := range m.local {
+		r.AddPublicDrift("members of "+in.group, "without "+in.person, in.person)
 	}
 }
 
@@ -277,12 +294,11 @@ func statusIDs(status []byte, key string) (ids []int) {
 	return ids
 }
 
+// repairGroups takes away what the machine's own files give, for which nobody has to say who
+// is there.
 func (k *Kind) repairGroups(ctx context.Context, want policy.Sudo) error {
-	soon, enough := context.WithTimeout(ctx, patienceBeforeRepair)
-	defer enough()
-	people, _ := facts.People(soon, k.system) // whom it does not know it takes nothing from
 	mark := k.Mark()
-	m, err := k.memberships(ctx, want, people)
+	m, err := k.memberships(ctx, want, nil)
 	if err = errors.Join(err, k.Since(mark)); err != nil {
 		return err
 	}

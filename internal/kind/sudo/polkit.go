@@ -193,11 +193,13 @@ func (k *Kind) polkitFiles(allow, over []string) map[string][]byte {
 	return files
 }
 
-func (k *Kind) checkPolkit(ctx context.Context, allow []string, people []facts.Account, r *converge.Resource) {
+// checkPolkitFiles looks at the agent's own files, and at who may write where polkit reads: in
+// words it returns where that is others, and whether polkit can be asked what it allows.
+func (k *Kind) checkPolkitFiles(allow []string, r *converge.Resource) (stuck []string, asks bool) {
 	files := k.polkitFiles(allow, k.overruled())
 	if len(files) == 0 {
 		r.Note("polkit is not installed, so there is nothing that it could allow")
-		return
+		return nil, false
 	}
 	k.noteADsys(r)
 	if k.former() {
@@ -215,12 +217,12 @@ func (k *Kind) checkPolkit(ctx context.Context, allow []string, people []facts.A
 		}
 		if err == nil && !info.IsRegular() {
 			r.SetFailed(fmt.Sprintf("%s is not a regular file; remove it", name))
-			return
+			return nil, false
 		}
 		got, err2 := k.system.FS.ReadFile(name)
 		if err = errors.Join(err, err2); err != nil {
 			r.SetUnknownErr(err)
-			return
+			return nil, false
 		}
 		if !bytes.Equal(got, want) {
 			r.AddDrift(name, string(want), string(got))
@@ -230,9 +232,12 @@ func (k *Kind) checkPolkit(ctx context.Context, allow []string, people []facts.A
 	}
 	mend, stuck := k.looseFiles()
 	differsByLoose(r, mend)
-	inTime, enough := beforeRepair(ctx, *r)
-	defer enough()
-	g := k.polkitGrants(inTime, allow, people)
+	return stuck, true
+}
+
+// checkPolkitGrants looks at what polkit lets others do.
+func (k *Kind) checkPolkitGrants(ctx context.Context, allow []string, people []facts.Account, stuck []string, r *converge.Resource) {
+	g := k.polkitGrants(ctx, allow, people)
 	g.stuck = append(g.stuck, stuck...)
 	for _, e := range g.edits {
 		r.AddPrivateDrift(e.path, "nobody is made an administrator", e.why)
@@ -274,9 +279,6 @@ const maxRounds = 20
 func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 	mark := k.Mark()
 	over := k.overruled()
-	soon, enough := context.WithTimeout(ctx, patienceBeforeRepair)
-	defer enough()
-	people, peopleErr := facts.People(soon, k.directory)
 	if err := k.tighten(); err != nil {
 		return err
 	}
@@ -288,14 +290,15 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 			return err
 		}
 	}
+	soon, enough := k.whileFilesStayFor(ctx, patienceBeforeRepair)
+	people, _ := facts.People(soon, k.directory) // whom it leaves out the next look asks about
+	enough()
 	for range maxRounds {
-		stays, end := k.whileFilesStay(ctx) // until this writes the next
-		inTime, enough := context.WithTimeout(stays, patienceInRepair)
+		inTime, enough := k.whileFilesStayFor(ctx, patienceInRepair) // until this writes the next
 		g := k.polkitGrants(inTime, allow, people)
 		enough()
-		end()
 		if err := k.Since(mark); err != nil || !g.change() {
-			return errors.Join(g.err, err, peopleErr) // a judgement by half of what there is may take from the allowed
+			return err // a judgement by half of what there is may take from the allowed; what polkit does not say the next look says
 		}
 		if len(g.over) > 0 {
 			over = slices.Compact(slices.Sorted(slices.Values(slices.Concat(over, g.over))))
@@ -311,9 +314,11 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 			return err
 		}
 		if !k.system.Running() {
-			return g.err
+			return nil
 		}
-		k.awaitPolkit(ctx, g.granted)
+		inTime, enough = k.whileFilesStayFor(ctx, patienceInRepair)
+		k.awaitPolkit(inTime, g.granted)
+		enough()
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}

@@ -141,8 +141,6 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	allow := allowed(want.Spec)
 	ctx, end := k.whileFilesStay(ctx)
 	defer end()
-	// Who is there is asked when it must be: what the files say needs nobody's answer.
-	people := k.askForPeople()
 	wanted := func(id policy.ID) converge.Resource {
 		like := want.Resource
 		like.ID = id
@@ -150,32 +148,47 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		r.GuardsRights()
 		return r
 	}
-	resources := []converge.Resource{wanted(want.ID), wanted(polkitID)}
+	// Who is there is asked when it must be: what the files say needs nobody's answer.
+	sudo, groups, polkit := wanted(want.ID), wanted(groupsID), wanted(polkitID)
 	mark := k.Mark()
-	k.checkOpenings(ctx, allow, &resources[0])
-	k.checkSudo(ctx, want.Spec, people, &resources[0])
-	resources[0].SetUnknownIf(k.Since(mark))
-	inTime, enough := beforeRepair(ctx, resources[0])
+	k.checkLocalGroups(ctx, want.Spec, &groups)
+	groupsUntold := k.Since(mark)
+	mark = k.Mark()
+	stuck, asks := k.checkPolkitFiles(allow, &polkit)
+	polkitUntold := k.Since(mark)
+	inTime, enough := beforeRepair(ctx, groups, polkit)
+	defer enough()
+	people := k.askForPeople(inTime)
+	mark = k.Mark()
+	k.checkOpenings(ctx, allow, &sudo)
+	k.checkSudo(ctx, want.Spec, people, &sudo)
+	sudo.SetUnknownIf(k.Since(mark))
+
+	inTime, enough = beforeRepair(inTime, sudo)
 	defer enough()
 	mark = k.Mark()
 	who, peopleErr := people(inTime)
 	unanswered := errors.Join(peopleErr, k.Since(mark))
+	resources := []converge.Resource{sudo, polkit}
 	if len(want.Spec.RootGroups) > 0 {
 		mark = k.Mark()
-		groups := wanted(groupsID)
-		k.checkGroups(inTime, want.Spec, who, &groups)
-		doubt(&groups, unanswered, k.Since(mark))
+		if groups.State != converge.Drifted {
+			k.checkGroups(inTime, want.Spec, who, &groups)
+		}
+		doubt(&groups, unanswered, errors.Join(groupsUntold, k.Since(mark)))
 		resources = append(resources, groups)
 	}
 	inTime, enough = beforeRepair(inTime, resources...)
 	defer enough()
-	mark = k.Mark()
 	if converge.SkipsSlow(ctx) { // and the desktop waits still less
 		inTime, enough = context.WithTimeout(inTime, patienceInHurry)
 		defer enough()
 	}
-	k.checkPolkit(inTime, allow, who, &resources[1])
-	doubt(&resources[1], unanswered, k.Since(mark))
+	mark = k.Mark()
+	if asks {
+		k.checkPolkitGrants(inTime, allow, who, stuck, &resources[1])
+	}
+	doubt(&resources[1], unanswered, errors.Join(polkitUntold, k.Since(mark)))
 	k.forbid(ctx, allow, resources)
 	return resources, nil
 }
@@ -213,8 +226,8 @@ func (k *Kind) forbid(ctx context.Context, allow []string, resources []converge.
 	}
 }
 
-// askForPeople is for one Check, in which it asks once.
-func (k *Kind) askForPeople() func(context.Context) ([]facts.Account, error) {
+// askForPeople is for one Check, in which it asks once, and within a time.
+func (k *Kind) askForPeople(inTime context.Context) func(context.Context) ([]facts.Account, error) {
 	var people []facts.Account
 	var err error
 	asked := false
@@ -222,6 +235,7 @@ func (k *Kind) askForPeople() func(context.Context) ([]facts.Account, error) {
 		if !asked {
 			soon, enough := context.WithTimeout(ctx, peoplePatience)
 			defer enough()
+			defer context.AfterFunc(inTime, enough)()
 			people, err = facts.People(soon, k.system)
 			asked = true
 		}
