@@ -17,7 +17,7 @@ func known() map[string][]string {
 	return map[string][]string{
 		"Unit": {"Description", "Documentation", "After", "Before", "Wants", "Requires", "Conflicts", "DefaultDependencies", "ConditionPathExists", "RequiresMountsFor", "OnFailure"},
 		"Service": {
-			"Type", "ExecStart", "ExecReload", "ExecStartPre", "ExecStop", "Restart", "RestartSec", "TimeoutStartSec", "TimeoutStopSec", "WatchdogSec",
+			"Type", "ExecStart", "ExecReload", "ExecStartPre", "ExecStop", "ExecStopPost", "Restart", "RestartSec", "TimeoutStartSec", "TimeoutStopSec", "WatchdogSec",
 			"StartLimitInterval", "StartLimitBurst", "KillMode", "SendSIGHUP", "UMask", "LimitCORE", "LimitNOFILE", "OOMScoreAdjust", "Nice", "TasksMax",
 			"IOSchedulingClass", "IOSchedulingPriority", "Environment", "EnvironmentFile", "NotifyAccess", "CapabilityBoundingSet", "NoNewPrivileges",
 		},

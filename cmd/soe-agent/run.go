@@ -2,6 +2,7 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"log/slog"
 	"os"
 	"os/signal"
@@ -17,13 +18,17 @@ import (
 const daemonCommand = "run"
 
 func (a *app) runCommand() *cobra.Command {
-	return &cobra.Command{
+	var ended bool
+	c := &cobra.Command{
 		Use:   daemonCommand,
 		Short: "Be the daemon: lock down, bootstrap, converge, keep",
 		Long: `Run is what soe-agent.service starts. It enforces the last good policy, or the seed,
 tells systemd that it is ready, fetches the published policy with patience, brings the
 machine into line with it and keeps it so. SIGHUP makes it read everything again,
-SIGUSR1 makes it say more, and less again.`,
+SIGUSR1 makes it say more, and less again.
+
+With --ended it is no daemon: it says in the report and the status that a daemon has left
+that none runs. systemd calls it so whenever the daemon has ended, however that was.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
 			if a.rootDir != "" {
@@ -38,6 +43,12 @@ SIGUSR1 makes it say more, and less again.`,
 			if err != nil {
 				return err
 			}
+			if ended {
+				if err := agent.Ended(s); err != nil {
+					return fmt.Errorf("cannot say in the last report that no daemon runs: %w", err)
+				}
+				return nil
+			}
 			release, err := agent.Claim(c.Context(), s, "run")
 			if err != nil {
 				return err
@@ -51,4 +62,6 @@ SIGUSR1 makes it say more, and less again.`,
 			return agent.Run(c.Context(), m, a.configFile, version)
 		},
 	}
+	c.Flags().BoolVar(&ended, "ended", false, "say in the last report that no daemon runs")
+	return c
 }

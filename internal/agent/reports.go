@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/bus"
@@ -47,10 +48,59 @@ var ErrNoReport = errors.New("there is none yet")
 // then the machine is not compliant: nobody has looked since.
 func LastReport(s *system.System) (report.Report, error) {
 	r, err := lastReport(s)
-	if err == nil && s.Running() && r.Daemon != 0 && !isUp(s, r.Daemon) {
-		r.Abandon(fmt.Sprintf("an agent that runs: what is said here it found last, by %s (systemctl start soe-agent)", r.Time.Format(time.RFC3339)))
+	if err == nil && s.Running() {
+		abandon(s, &r)
 	}
 	return r, err
+}
+
+// abandon says of the report of a daemon that is gone that it is, and whether it does.
+func abandon(s *system.System, r *report.Report) bool {
+	if r.Daemon == 0 || isUp(s, r.Daemon) {
+		return false
+	}
+	why := fmt.Sprintf("an agent that runs: what is said here it found last, by %s (systemctl start soe-agent)", r.Time.Format(time.RFC3339))
+	if !slices.Contains(r.Awaited, why) { // Ended has said so
+		r.Abandon(why)
+	}
+	return true
+}
+
+// Ended says in the files that a daemon has left that none runs: whoever reads them, and does
+// not ask whether there is one, is not to take them for how the machine is now. Where that
+// cannot be written the file goes.
+func Ended(s *system.System) error {
+	var errs []error
+	rewrite := func(name string, document any, mode fs.FileMode) {
+		content, err := json.Marshal(document)
+		if err == nil {
+			err = s.FS.WriteFile(name, append(content, '\n'), system.Attr{Mode: mode})
+		}
+		if err != nil {
+			err = errors.Join(err, s.FS.Remove(name))
+		}
+		errs = append(errs, err)
+	}
+	for name, mode := range map[string]fs.FileMode{ReportFile: 0o644, WholeReport: 0o600} {
+		r, err := readReport(s, name)
+		switch {
+		case errors.Is(err, ErrNoReport):
+		case err != nil:
+			errs = append(errs, err)
+		case abandon(s, &r):
+			rewrite(name, r, mode)
+		}
+	}
+	var status Status
+	switch content, err := s.FS.ReadFile(StatusFile); {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		errs = append(errs, err)
+	case json.Unmarshal(content, &status) == nil && !isUp(s, status.PID):
+		status.Phase, status.Busy, status.Verdict, status.Compliant = NotRunning, nil, report.Converging, false
+		rewrite(StatusFile, status, 0o644)
+	}
+	return errors.Join(errs...)
 }
 
 func lastReport(s *system.System) (report.Report, error) {

@@ -31,6 +31,7 @@ const (
 	Bootstrapping Phase = "bootstrapping" // has never had a published policy
 	Converging    Phase = "converging"
 	Keeping       Phase = "keeping"
+	NotRunning    Phase = "not running" // what systemd has noted of one that has ended
 )
 
 // Status is what the daemon is doing, as it writes it to StatusFile for all to

@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -18,11 +19,18 @@ func TestWithoutADaemonNoReportCallsTheMachineCompliantAndEachSaysWhy(t *testing
 	w.MustWriteFile(t, localPolicy, box.File{Content: "schema = 1\n" + onlyDomainAdmins})
 	w.boot(t)
 	w.until(t, "the machine is compliant", func() bool { r := w.report(t); return r.Code == 0 && r.Compliant })
-	for _, gone := range []struct{ how, ends, begins string }{
-		{"killed and not started again", "mkdir -p /run/systemd/system/soe-agent.service.d; printf '[Service]\nRestart=no\n' >/run/systemd/system/soe-agent.service.d/no.conf; systemctl daemon-reload; systemctl kill -s KILL soe-agent; while systemctl -q is-active soe-agent; do sleep 0.1; done", "systemctl start soe-agent"},
-		{"held by SIGSTOP", "systemctl kill -s STOP soe-agent", "systemctl kill -s CONT soe-agent"},
+	for _, gone := range []struct {
+		how, ends, begins string
+		rewritten         bool // the files too, for whoever reads them and asks nobody
+	}{
+		{"killed and not started again", "mkdir -p /run/systemd/system/soe-agent.service.d; printf '[Service]\nRestart=no\n' >/run/systemd/system/soe-agent.service.d/no.conf; systemctl daemon-reload; systemctl kill -s KILL soe-agent; until systemctl show -p ActiveState soe-agent | grep -Eq '=(inactive|failed)$'; do sleep 0.1; done", "systemctl start soe-agent", true},
+		{"stopped", "systemctl stop soe-agent", "systemctl start soe-agent", true},
+		{"held by SIGSTOP", "systemctl kill -s STOP soe-agent", "systemctl kill -s CONT soe-agent", false},
 	} {
 		w.MustExec(t, "sh", "-c", gone.ends)
+		if gone.rewritten {
+			w.saysNothingOfNow(t, gone.how)
+		}
 		for _, as := range []string{"", "user"} {
 			ask := func(args ...string) box.Result {
 				t.Helper()
@@ -58,6 +66,11 @@ func TestWithoutADaemonNoReportCallsTheMachineCompliantAndEachSaysWhy(t *testing
 		w.MustExec(t, "sh", "-c", gone.begins)
 		w.until(t, "the machine is compliant again", func() bool { r := w.report(t); return r.Code == 0 && r.Compliant })
 	}
+	// Without room for it the files go.
+	w.MustExec(t, "sh", "-c", "mount -t tmpfs -o size=64k,mode=755 none /mnt && cp -a /run/soe-agent/. /mnt && mount --move /mnt /run/soe-agent; cat /dev/zero >/run/soe-agent/full 2>/dev/null; systemctl kill -s KILL soe-agent; until systemctl show -p ActiveState soe-agent | grep -Eq '=(inactive|failed)$'; do sleep 0.1; done")
+	w.saysNothingOfNow(t, "without room")
+	w.MustExec(t, "sh", "-c", "umount /run/soe-agent; systemctl start soe-agent")
+	w.until(t, "the machine is compliant again", func() bool { r := w.report(t); return r.Code == 0 && r.Compliant })
 	// What a process of another program's says that has the same number.
 	w.MustExec(t, "systemctl", "stop", "soe-agent")
 	if r := w.report(t); r.Code != 2 || r.Compliant || len(r.Awaited) != 1 {
@@ -69,5 +82,33 @@ func TestWithoutADaemonNoReportCallsTheMachineCompliantAndEachSaysWhy(t *testing
 	}
 	if _, code := w.status(t); code != 1 {
 		t.Errorf("another process with its number is taken for the daemon: status exits %d", code)
+	}
+}
+
+// saysNothingOfNow fails the test where a file that a daemon has left calls the machine compliant.
+func (w *workspace) saysNothingOfNow(t *testing.T, how string) {
+	t.Helper()
+	for _, name := range []string{agent.ReportFile, agent.WholeReport, agent.StatusFile} {
+		var said struct {
+			Verdict   report.Verdict
+			Compliant *bool
+			Phase     agent.Phase
+			Daemon    int
+			Resources []any
+		}
+		content, err := w.Exec(t.Context(), "cat", name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if content.Code != 0 && how == "without room" {
+			continue
+		}
+		if err := json.Unmarshal([]byte(content.Stdout), &said); err != nil || said.Compliant == nil {
+			t.Errorf("%s: %s says %q: %v", how, name, content.Stdout, err)
+			continue
+		}
+		if *said.Compliant || said.Verdict != report.Converging || said.Phase == agent.Keeping || said.Daemon != 0 && len(said.Resources) == 0 {
+			t.Errorf("%s: %s says %.400s", how, name, content.Stdout)
+		}
 	}
 }
