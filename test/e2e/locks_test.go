@@ -124,8 +124,8 @@ func TestNoLockThatIsLeftBehindOrAUsersKeepsAnAccountFromBeingMade(t *testing.T)
 	}
 }
 
-// Files that everybody may read, and that programs lock which the agent runs: whoever has a
-// lock on one is waited for and named, or is in nobody's way.
+// Files that everybody may read, or could once, and that programs lock which the agent runs:
+// whoever has a lock on one is waited for and named, or is in nobody's way.
 func TestALockOnAFileThatEverybodyMayReadIsNamedOrInNobodysWay(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t)
@@ -135,7 +135,9 @@ func TestALockOnAFileThatEverybodyMayReadIsNamedOrInNobodysWay(t *testing.T) {
 		return d.apply(t, strings.NewReplacer("GID", fmt.Sprint(gid), "PKG", pkg, "ZONE", zone).Replace(all))
 	}
 	apply(5201, "present", "Europe/Berlin").wants(t, map[policy.ID]converge.State{"package/soe-pkg-01": converge.Corrected})
-	for i, name := range []string{"/var/lib/rpm/rpmdb.sqlite-shm", "/var/lib/rpm/rpmdb.sqlite /run/utmp /etc/passwd /etc/group /etc/dnf/dnf.conf"} {
+	const history = "/var/lib/dnf/history.sqlite"
+	d.MustExec(t, "sh", "-c", "chmod 0644 "+history+"*") // as dnf makes them
+	for i, name := range []string{"/var/lib/rpm/rpmdb.sqlite-shm", history + "-shm", "/var/lib/rpm/rpmdb.sqlite /run/utmp /etc/passwd /etc/group /etc/dnf/dnf.conf"} {
 		sorts := []string{"POSIX", "OFD", "flock"}
 		var held []string
 		for _, file := range strings.Fields(name) {
@@ -164,6 +166,15 @@ func TestALockOnAFileThatEverybodyMayReadIsNamedOrInNobodysWay(t *testing.T) {
 			if !r.State.InLine() && r.State != converge.Pending {
 				t.Errorf("once %v is free, %s is %s: %s", held, r.ID, r.State, r.Reason)
 			}
+		}
+	}
+	// The history is closed now, also what dnf has made of it since, and a user's dnf does without.
+	if open := d.MustExec(t, "sh", "-c", "find "+history+"* -perm /077"); open != "" {
+		t.Errorf("open to others: %s", open)
+	}
+	for _, command := range []string{"rpm -q debian-base-shim", "dnf -C repolist", "dnf -C list --installed"} {
+		if result, err := d.ExecAs(t.Context(), box.DesktopUser, "sh", "-c", command); err != nil || result.Code != 0 {
+			t.Errorf("%s does not work for a user: %v, %+v", command, err, result)
 		}
 	}
 }

@@ -163,8 +163,8 @@ func (m manager) lockHolder() string {
 }
 
 // sharedMemories are the files by whose locks SQLite has one write and others read. Everybody
-// may read them, for rpm -q, and so lock them too; rpm would wait ten seconds at each step for
-// whoever has, and not say for whom.
+// may read that of rpm, for rpm -q, and so lock it too; rpm and dnf would wait ten seconds at
+// each step for whoever has, and not say for whom.
 func sharedMemories() []string {
 	return slices.DeleteFunc(databaseLocks(), func(name string) bool { return !strings.HasSuffix(name, "-shm") })
 }
@@ -212,12 +212,21 @@ func dnfLocks() []string {
 	return []string{"/var/cache/dnf/metadata_lock.pid", "/var/cache/dnf/download_lock.pid", "/var/lib/dnf/rpmdb_lock.pid", "/var/log/log_lock.pid"}
 }
 
-// lockFiles are all files that are there to be locked, and that nobody but root needs.
-func lockFiles(files system.FileReader) []string { return append(rpmLocks(files), dnfLocks()...) }
+// historyFiles are those of dnf's history, which SQLite makes with the mode of the first. A
+// user's dnf does without them, but for "dnf history".
+func historyFiles() []string {
+	const history = "/var/lib/dnf/history.sqlite"
+	return []string{history, history + "-shm", history + "-wal"}
+}
 
-// databaseLocks are files that are locked and that everybody may read, for rpm -q.
+// lockFiles are all files that are locked, and that nobody but root needs.
+func lockFiles(files system.FileReader) []string {
+	return slices.Concat(rpmLocks(files), dnfLocks(), historyFiles())
+}
+
+// databaseLocks are files that are locked and hold something.
 func databaseLocks() []string {
-	names := []string{"/var/lib/dnf/history.sqlite"}
+	names := historyFiles()
 	for _, name := range databaseFiles() {
 		names = append(names, name)
 		if strings.HasSuffix(name, ".sqlite") {
