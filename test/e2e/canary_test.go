@@ -188,6 +188,12 @@ func (h *hunt) wantsIn(t *testing.T, secrets []string, files ...string) {
 		{"status", "--json"},
 		{"explain", "dropin" + tokenFile},
 		{"explain", "dropin" + tokenFile, "--json"},
+		{"report", "--format", "html"},
+		{"report", "--format", "junit"},
+		{"history"},
+		{"history", "--json"},
+		{"__complete", "explain", ""},
+		{"explain", "check/tells"},
 		{"policy", "show", "--policy", "/root/policy", "--json"},
 		{"policy", "show", "--policy", "/root/policy"},
 	} {
@@ -196,6 +202,18 @@ func (h *hunt) wantsIn(t *testing.T, secrets []string, files ...string) {
 			t.Fatal(err)
 		}
 		said["soe-agent "+strings.Join(args, " ")] = result.Stdout + result.Stderr
+		theirs, err := h.w.ExecAs(t.Context(), box.DesktopUser, append([]string{"soe-agent"}, args...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said["soe-agent "+strings.Join(args, " ")+" of a user"] = theirs.Stdout + theirs.Stderr
+	}
+	for _, method := range []string{"Report", "Status"} { // not there while the daemon is stopped
+		result, err := h.w.ExecAs(t.Context(), box.DesktopUser, "busctl", "call", "org.soeagent.Agent1", "/org/soeagent/Agent1", "org.soeagent.Agent1", method)
+		if err != nil {
+			t.Fatal(err)
+		}
+		said["the bus, asked for the "+method] = result.Stdout + result.Stderr
 	}
 	for what, text := range said {
 		for _, secret := range h.in([]byte(text)) {

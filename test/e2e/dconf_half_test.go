@@ -21,7 +21,7 @@ func TestHalfADatabaseOfTheRealDconfIsNeverTakenForWhole(t *testing.T) {
 	toml.WriteString("[dconf.\"org/mate/power-manager\"]\nbutton-suspend = { value = \"blank\", lock = true }\nsleep-computer-ac = { value = 0, lock = false }\n")
 	d.setPolicy(t, toml.String())
 	d.MustWriteFile(t, "/usr/local/bin/dconf", box.File{Mode: 0o755, Content: `#!/bin/sh
-[ "$1" = compile ] || exec /usr/bin/dconf "$@"
+[ "$1" = compile ] && [ -s /run/inject ] || exec /usr/bin/dconf "$@"
 exec /opt/strace/run -f -qq -o /dev/null -e "inject=$(cat /run/inject)" /usr/bin/dconf "$@"
 `})
 	inForce := func() int {
@@ -39,29 +39,39 @@ exec /opt/strace/run -f -qq -o /dev/null -e "inject=$(cat /run/inject)" /usr/bin
 		return n
 	}
 	halves, worked := 0, 0
+	apply := func(what, prepare string) {
+		d.MustExec(t, "sh", "-c", "! mountpoint -q /etc/dconf || umount /etc/dconf; rm -rf /etc/dconf /etc/dconf-was; : >/run/inject; "+prepare)
+		o := d.command(t, "apply", "--policy", policyDir)
+		said := 0
+		for _, r := range o.Resources {
+			if strings.HasPrefix(string(r.ID), "dconf/org/") && r.State.InLine() {
+				said++
+			}
+		}
+		if got := inForce(); said > 0 && got < said {
+			t.Errorf("%s: %d settings are called in line, and %d are in force and locked", what, said, got)
+		}
+		if said == ids {
+			worked++
+		} else {
+			halves++
+		}
+		if r := o.resource(policy.ID("dconf/database")); said < ids && o.Code == 0 {
+			t.Errorf("%s: apply exits with 0: %+v", what, r)
+		}
+	}
 	for _, fault := range []string{"read:error=EIO:when=%d", "openat:error=EIO:when=%d", "openat:error=ENOMEM:when=%d", "getdents64:error=EIO:when=%d", "write:error=ENOSPC:when=%d", "mmap,brk:error=ENOMEM:when=%d", "newfstatat,fstat,statx:error=EIO:when=%d"} {
 		for _, n := range []int{1, 4, 12} {
 			inject := fmt.Sprintf(fault, n)
-			d.MustExec(t, "sh", "-c", "rm -rf /etc/dconf /etc/dconf-was; echo '"+inject+"' >/run/inject")
-			o := d.command(t, "apply", "--policy", policyDir)
-			said := 0
-			for _, r := range o.Resources {
-				if strings.HasPrefix(string(r.ID), "dconf/org/") && r.State.InLine() {
-					said++
-				}
-			}
-			if got := inForce(); said > 0 && got < said {
-				t.Errorf("%s: %d settings are called in line, and %d are in force and locked", inject, said, got)
-			}
-			if said == ids {
-				worked++
-			} else {
-				halves++
-			}
-			if r := o.resource(policy.ID("dconf/database")); said < ids && o.Code == 0 {
-				t.Errorf("%s: apply exits with 0: %+v", inject, r)
-			}
+			apply(inject, "echo '"+inject+"' >/run/inject")
 		}
+	}
+	faults := halves
+	for pages := range 12 { // where the database is to be there is room for so much
+		apply(fmt.Sprintf("room for %d pages", pages), fmt.Sprintf("mkdir /etc/dconf; mount -t tmpfs -o size=%dk,mode=755 none /etc/dconf", 4*(pages+1)))
+	}
+	if halves == faults {
+		t.Error("there always was room enough, and this test shows nothing of it")
 	}
 	t.Logf("%d applies failed, and %d worked", halves, worked)
 	if halves == 0 || worked == 0 {
