@@ -15,6 +15,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/public"
 )
@@ -23,7 +25,7 @@ import (
 type Command struct {
 	Argv    []string
 	Env     []string      // added to a minimal environment with PATH and LC_ALL=C
-	Stdin   []byte        // nil: /dev/null
+	Stdin   []byte        // nil: none, as of /dev/null
 	Timeout time.Duration // 0: a minute
 	// ReadOnly is true for a command that changes nothing, which a plan may run.
 	ReadOnly bool
@@ -151,10 +153,17 @@ func (r *runner) command(ctx context.Context, c Command) (*exec.Cmd, error) {
 	if r.root != "/" {
 		cmd.SysProcAttr.Chroot = r.root
 	}
-	if c.Stdin != nil {
+	if c.Stdin != nil || !hasNullDevice() {
 		cmd.Stdin = bytes.NewReader(c.Stdin)
 	}
 	return cmd, nil
+}
+
+// hasNullDevice says whether /dev/null is what it should be. A command would not start without,
+// and wait without end for one that is a pipe: then it gets one of its own that has ended.
+func hasNullDevice() bool {
+	var is unix.Stat_t
+	return unix.Lstat(os.DevNull, &is) == nil && is.Mode&unix.S_IFMT == unix.S_IFCHR && is.Rdev == unix.Mkdev(1, 3)
 }
 
 // lookPath finds a program below the root in the fixed path, not in the

@@ -136,9 +136,9 @@ func TestALockOnAFileThatEverybodyMayReadIsNamedOrInNobodysWay(t *testing.T) {
 	}
 	apply(5201, "present", "Europe/Berlin").wants(t, map[policy.ID]converge.State{"package/soe-pkg-01": converge.Corrected})
 	const history = "/var/lib/dnf/history.sqlite"
-	d.MustExec(t, "sh", "-c", "chmod 0644 "+history+"*") // as dnf makes them
 	for i, name := range []string{"/var/lib/rpm/rpmdb.sqlite-shm", history + "-shm", "/var/lib/rpm/rpmdb.sqlite /run/utmp /etc/passwd /etc/group /etc/dnf/dnf.conf"} {
 		sorts := []string{"POSIX", "OFD", "flock"}
+		d.MustExec(t, "sh", "-c", "chmod 0644 "+history+"*") // as dnf makes them
 		var held []string
 		for _, file := range strings.Fields(name) {
 			if d.fails(t.Context(), "runuser", "-u", box.DesktopUser, "--", "test", "-r", file) {

@@ -1,9 +1,12 @@
 package e2e
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -55,6 +58,24 @@ func TestAnAgentThatCanOpenTooFewFilesCallsNothingCompliantThatIsNot(t *testing.
 	}
 	if told == 0 {
 		t.Error("with no limit it said anything")
+	}
+}
+
+// What everybody takes for granted may be gone, or be something else: rights are taken back all
+// the same.
+func TestWithSomethingElseInThePlaceOfTheNullDeviceAGrantIsTakenBackAllTheSame(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.apply(t, onlyDomainAdmins)
+	for _, instead := range []string{":", "mkfifo /dev/null", "mkdir /dev/null", "echo something >/dev/null", "ln -s /nowhere /dev/null", "mknod /dev/null c 1 5"} {
+		d.MustExec(t, "sh", "-c", "echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzz-stray; chmod 440 /etc/sudoers.d/zzz-stray; mv /dev/null /dev/null-was; "+instead)
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		result, err := d.Exec(ctx, "soe-agent", "apply", "--policy", policyDir)
+		cancel()
+		d.MustExec(t, "sh", "-c", "rm -rf /dev/null; mv /dev/null-was /dev/null")
+		if left := d.MustExec(t, "cat", "/etc/sudoers.d/zzz-stray"); err != nil || strings.HasPrefix(left, "user") {
+			t.Errorf("%s: the grant is there: %q, %v, %+v", instead, left, err, result)
+		}
 	}
 }
 
