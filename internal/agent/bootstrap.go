@@ -21,7 +21,7 @@ import (
 // bootstrap gets the published policy, and looks for a newer one ever after.
 func (d *daemon) bootstrap(ctx context.Context) {
 	poller := policysync.Poller{
-		Look: d.look, Poll: d.poll, Failed: d.waits, Hurry: d.reload, Resumed: d.resumed,
+		Fetch: d.look, Interval: d.poll, Failed: d.waits, Wake: d.reload, Resumed: d.resumed,
 	}
 	poller.Run(ctx)
 }
@@ -73,7 +73,7 @@ func (d *daemon) configurationRefused(err error) []public.Line {
 	return problems
 }
 
-// lastConfig is what is known of the configuration while none could be read in this life
+// lastConfig is what is known of the configuration while none could be read in this run
 // of the agent, mu being held: whose policy the last good one was. Nothing is taken away
 // because of that.
 func (d *daemon) lastConfig() Config {
@@ -124,7 +124,7 @@ func (d *daemon) ask(ctx context.Context, config Config) error {
 	subject, selection := d.subject(ctx, config, d.tagsOf(aws))
 	d.personas.selected(config, selection)
 	d.personas.asked(selection)
-	found, err := d.layers().Look(ctx, subject, aws)
+	found, err := d.layers().Fetch(ctx, subject, aws)
 	if err != nil {
 		return err
 	}
@@ -264,7 +264,7 @@ func samePolicy(a, b *policy.Policy) bool {
 	return true
 }
 
-// waitsMeanwhile is told of each wait of a look, which goes on until AWS answers: when
+// waitsMeanwhile is told of each wait of a check, which goes on until AWS answers: when
 // the first begins, nobody knows yet that it is away.
 func (d *daemon) waitsMeanwhile(err error, next time.Time) {
 	if !d.contact.troubled() {
@@ -274,7 +274,7 @@ func (d *daemon) waitsMeanwhile(err error, next time.Time) {
 }
 
 // waits notes what is waited for, for all who ask. A policy that its author has to
-// mend is refused, and that is no wait for AWS.
+// repair is refused, and that is no wait for AWS.
 func (d *daemon) waits(err error, next time.Time) {
 	trouble := source.TroubleOf(err)
 	var missing source.Missing

@@ -90,7 +90,7 @@ func (m *Machine) tagsOf(aws *source.AWS) func(context.Context) (map[string]stri
 	return func(ctx context.Context) (map[string]string, error) { return aws.Tags(ctx, m.Facts.ManagedNode) }
 }
 
-// A Choice is the policy for one walk.
+// A Choice is the policy for one pass.
 type Choice struct {
 	Policy  *policy.Policy
 	Refused []public.Line // why it is not newer
@@ -110,7 +110,7 @@ func (c Choice) Keep() error {
 	return c.keep()
 }
 
-// Policy is the policy for one walk: that which the daemon would enforce, fetched
+// Policy is the policy for one pass: that which the daemon would enforce, fetched
 // if it can be and as it was last known if not.
 func (m *Machine) Policy(ctx context.Context, c Config) (Choice, error) {
 	if c.AWS.Path == "" {
@@ -154,7 +154,7 @@ func (m *Machine) published(ctx context.Context, c Config) (policysync.Found, er
 		return policysync.Found{}, err
 	}
 	s, _ := m.subject(ctx, c, m.tagsOf(aws))
-	return m.layers().Look(ctx, s, aws)
+	return m.layers().Fetch(ctx, s, aws)
 }
 
 // Known is the policy that can be had without the network.

@@ -49,10 +49,10 @@ type Found struct {
 	good    LastGood
 }
 
-// Look gets the published policy, puts it together with the machine's own layers,
+// Fetch gets the published policy, puts it together with the machine's own layers,
 // and resolves it. A policy with Missing values is returned all the same: what
 // needs them is left alone.
-func (m *Machine) Look(ctx context.Context, s Subject, aws *source.AWS) (Found, error) {
+func (m *Machine) Fetch(ctx context.Context, s Subject, aws *source.AWS) (Found, error) {
 	last, _, err := m.lastGood(s.Facts.Identity())
 	if err != nil && !errors.Is(err, errDamaged) {
 		return Found{}, fmt.Errorf("cannot tell which policy was in force last, and would take an older one: %w", err)

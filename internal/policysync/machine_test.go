@@ -129,7 +129,7 @@ func (d *desktop) everywhere(t *testing.T, serial int64, fragments map[string]st
 // follows looks, as the daemon does, and returns what the policy then wants in its drop-ins.
 func (d *desktop) follows(t *testing.T) (policysync.Found, map[string]string) {
 	t.Helper()
-	found, err := d.Look(t.Context(), d.subject, d.aws)
+	found, err := d.Fetch(t.Context(), d.subject, d.aws)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -145,7 +145,7 @@ func (d *desktop) stays(t *testing.T) error {
 	before, _ := os.ReadFile(filepath.Join(d.root, stateFile))
 	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 	defer cancel()
-	_, err := d.Look(ctx, d.subject, d.aws)
+	_, err := d.Fetch(ctx, d.subject, d.aws)
 	if err == nil {
 		t.Fatal("the policy was accepted")
 	}
@@ -408,7 +408,7 @@ func TestForAnImageNoSecretIsFetched(t *testing.T) {
 	d.everywhere(t, 1, map[string]string{
 		"10": dropin("x", "{{resolve:ssm-secure:/s}} {{resolve:ssm:/p}}"), "20": dropin("y", "{{resolve:secretsmanager:json:SecretString:key}}"), "30": dropin("z", "{{resolve:ssm:/p}}"),
 	})
-	found, err := d.Look(t.Context(), d.subject, d.aws)
+	found, err := d.Fetch(t.Context(), d.subject, d.aws)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,16 +14,16 @@ const resumeSplay = 270 * time.Second
 
 // A Poller decides when to look for a newer policy. Its fields are set before Run.
 type Poller struct {
-	// Look is one look. What it finds it hands on itself. A value that could not be
+	// Fetch is one look. What it finds it hands on itself. A value that could not be
 	// had is an error, although the rest of the policy was.
-	Look func(context.Context) error
-	// Poll is how long to wait after a look that found nothing wrong, on average; 0
+	Fetch func(context.Context) error
+	// Interval is how long to wait after a look that found nothing wrong, on average; 0
 	// is until somebody asks.
-	Poll func() time.Duration
+	Interval func() time.Duration
 	// Failed is told of each look that failed, and when the next is.
 	Failed func(err error, next time.Time)
-	// Hurry asks for a look now: what the machine itself says has changed.
-	Hurry <-chan struct{}
+	// Wake asks for a look now: what the machine itself says has changed.
+	Wake <-chan struct{}
 	// Resumed tells that the machine has slept: what is under way is pointless.
 	Resumed <-chan struct{}
 
@@ -34,7 +34,7 @@ type Poller struct {
 func (f *Poller) Run(ctx context.Context) {
 	backoff := f.Retry.Backoff()
 	for ctx.Err() == nil {
-		interrupted, err := f.look(ctx)
+		interrupted, err := f.fetch(ctx)
 		pause := f.pause(err, backoff)
 		if interrupted == none && err != nil {
 			f.Failed(err, time.Now().Add(pause))
@@ -45,7 +45,7 @@ func (f *Poller) Run(ctx context.Context) {
 		for interrupted == resumed {
 			interrupted = f.wait(ctx, f.jitter(resumeSplay))
 		}
-		if interrupted == hurried || err == nil {
+		if interrupted == woken || err == nil {
 			backoff = f.Retry.Backoff()
 		}
 	}
@@ -57,7 +57,7 @@ func (f *Poller) pause(err error, backoff func(error) time.Duration) time.Durati
 	if err != nil && source.Classify(err) < source.People {
 		return backoff(err)
 	}
-	poll := f.Poll()
+	poll := f.Interval()
 	if poll == 0 {
 		return forever
 	}
@@ -79,24 +79,24 @@ type interruption int
 
 const (
 	none interruption = iota
-	hurried
+	woken
 	resumed
 )
 
-// look looks once, unless it is interrupted.
-func (f *Poller) look(ctx context.Context) (why interruption, err error) {
+// fetch looks once, unless it is interrupted.
+func (f *Poller) fetch(ctx context.Context) (why interruption, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		err = f.Look(ctx)
+		err = f.Fetch(ctx)
 	}()
 	select {
 	case <-ended:
 		return none, err
-	case <-f.Hurry:
-		why = hurried
+	case <-f.Wake:
+		why = woken
 	case <-f.Resumed:
 		why = resumed
 	}
@@ -112,8 +112,8 @@ func (f *Poller) wait(ctx context.Context, d time.Duration) interruption {
 	select {
 	case <-ctx.Done():
 	case <-timer.C:
-	case <-f.Hurry:
-		return hurried
+	case <-f.Wake:
+		return woken
 	case <-f.Resumed:
 		return resumed
 	}

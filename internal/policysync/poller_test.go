@@ -25,7 +25,7 @@ func looks(t *testing.T, n int, answer func(look int, hurry, resumed chan<- stru
 		hurry, resumed := make(chan struct{}, 1), make(chan struct{}, 1)
 		var announced time.Time
 		f := policysync.Poller{
-			Look: func(context.Context) error {
+			Fetch: func(context.Context) error {
 				if !announced.IsZero() && time.Now().After(announced) {
 					t.Errorf("look %d is at %s, and was announced for %s", len(at), time.Now(), announced)
 				}
@@ -36,9 +36,9 @@ func looks(t *testing.T, n int, answer func(look int, hurry, resumed chan<- stru
 				}
 				return answer(len(at)-1, hurry, resumed)
 			},
-			Poll:   func() time.Duration { return time.Hour },
-			Failed: func(_ error, next time.Time) { announced = next },
-			Hurry:  hurry, Resumed: resumed,
+			Interval: func() time.Duration { return time.Hour },
+			Failed:   func(_ error, next time.Time) { announced = next },
+			Wake:     hurry, Resumed: resumed,
 		}
 		f.Run(ctx)
 	})
@@ -112,7 +112,7 @@ func TestALookThatHangsEndsWhenTheMachineSleeps(t *testing.T) {
 		resumed := make(chan struct{}, 1)
 		n := 0
 		f := policysync.Poller{
-			Look: func(ctx context.Context) error {
+			Fetch: func(ctx context.Context) error {
 				if n++; n == 2 {
 					cancel()
 					return nil
@@ -121,9 +121,9 @@ func TestALookThatHangsEndsWhenTheMachineSleeps(t *testing.T) {
 				<-ctx.Done()
 				return ctx.Err()
 			},
-			Poll:    func() time.Duration { return time.Hour },
-			Failed:  func(err error, _ time.Time) { t.Errorf("it was told of: %v", err) },
-			Resumed: resumed,
+			Interval: func() time.Duration { return time.Hour },
+			Failed:   func(err error, _ time.Time) { t.Errorf("it was told of: %v", err) },
+			Resumed:  resumed,
 		}
 		f.Run(ctx)
 	})
@@ -135,9 +135,9 @@ func TestWithoutAPollIntervalItLooksOnlyWhenAsked(t *testing.T) {
 		defer cancel()
 		n := 0
 		f := policysync.Poller{
-			Look:   func(context.Context) error { n++; return nil },
-			Poll:   func() time.Duration { return 0 },
-			Failed: func(err error, _ time.Time) { t.Error(err) },
+			Fetch:    func(context.Context) error { n++; return nil },
+			Interval: func() time.Duration { return 0 },
+			Failed:   func(err error, _ time.Time) { t.Error(err) },
 		}
 		f.Run(ctx)
 		if n != 1 {

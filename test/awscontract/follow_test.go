@@ -221,7 +221,7 @@ func missing(s *scene, none []string, there string) {
 	}
 	s.publish(f, publish.Everybody)
 	m := s.machine("A-1")
-	found, err := m.Look(s.Context(), m.Subject, m.AWS)
+	found, err := m.Fetch(s.Context(), m.Subject, m.AWS)
 	if err != nil {
 		s.Fatal(err)
 	}

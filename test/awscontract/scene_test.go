@@ -149,7 +149,7 @@ func (s *scene) machine(hostname string, personas ...string) *machine {
 func (m *machine) follows(serial int64, calls int, want map[string]string) policysync.Found {
 	m.Helper()
 	before := m.wire.requests
-	found, err := m.Look(m.Context(), m.Subject, m.AWS)
+	found, err := m.Fetch(m.Context(), m.Subject, m.AWS)
 	if err != nil {
 		m.Fatal(err)
 	}
@@ -171,7 +171,7 @@ func (m *machine) follows(serial int64, calls int, want map[string]string) polic
 // stays looks, fails if a policy is found, and if what is known without the network is not as it was.
 func (m *machine) stays(serial int64, want map[string]string) error {
 	m.Helper()
-	found, err := m.Look(m.Context(), m.Subject, m.AWS)
+	found, err := m.Fetch(m.Context(), m.Subject, m.AWS)
 	if err == nil {
 		m.Fatalf("it goes to serial %d", found.Policy.Serial)
 	}

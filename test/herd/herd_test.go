@@ -148,7 +148,7 @@ func (h *herd) start(ctx context.Context, wg *sync.WaitGroup, over time.Duration
 			source.Sleep(ctx, delay)
 			a.started = time.Now()
 			f := policysync.Poller{
-				Look: func(ctx context.Context) error { return h.look(ctx, a) }, Poll: func() time.Duration { return poll },
+				Fetch: func(ctx context.Context) error { return h.look(ctx, a) }, Interval: func() time.Duration { return poll },
 				Failed: func(error, time.Time) {}, Resumed: a.resumed, Retry: source.Retry{Jitter: h.jitter},
 			}
 			f.Run(ctx)
@@ -180,7 +180,7 @@ func (h *herd) await() {
 }
 
 func (h *herd) look(ctx context.Context, a *agent) error {
-	found, err := a.Look(ctx, a.subject, a.aws)
+	found, err := a.Fetch(ctx, a.subject, a.aws)
 	if err != nil {
 		return err
 	}

@@ -60,7 +60,7 @@ func arrives(t *testing.T, d *desktop.Desktop, want map[string]string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	found, err := d.Look(ctx, d.Subject, d.AWS)
+	found, err := d.Fetch(ctx, d.Subject, d.AWS)
 	if err != nil {
 		t.Fatal(err)
 	}
