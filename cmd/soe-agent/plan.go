@@ -200,7 +200,7 @@ func (w onePass) instead(outcome error) error {
 	return outcome
 }
 
-// whole is what a walk found, and of the kinds that it did not walk that nothing is known.
+// whole returns what a pass found, and for kinds that it did not check that nothing is known.
 func whole(p *policy.Policy, result converge.Result) []converge.Resource {
 	resources := result.Resources
 	for _, kind := range policy.Kinds() {

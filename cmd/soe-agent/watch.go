@@ -37,7 +37,7 @@ func (a *app) watch(ctx context.Context) error {
 	return nil
 }
 
-// follow watches one life of the daemon, and returns what it said last.
+// follow watches one run of the daemon, and returns what it said last.
 func (a *app) follow(ctx context.Context, client *bus.Client, said string) string {
 	changes, err := client.Changes(ctx)
 	if err != nil {

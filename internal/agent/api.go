@@ -23,10 +23,10 @@ type api struct {
 	asks []*ask
 }
 
-// An ask is for walks that begin after it was made.
+// An ask is for checks that begin after it was made.
 type ask struct {
 	at    time.Time
-	kinds []string // not walked yet
+	kinds []string // not checked yet
 	done  chan struct{}
 }
 
@@ -46,8 +46,8 @@ func (a *api) published() {
 	}
 }
 
-// passEnded is told of each walk, and ends those asks that have got what they wait for:
-// a walk that began since, or one under way that could take in what had changed.
+// passEnded is told of each pass, and ends those asks that have got what they wait for:
+// a pass that began since, or one under way that could take in what had changed.
 func (a *api) passEnded(result converge.Result, settled func(kind string) bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -62,7 +62,7 @@ func (a *api) passEnded(result converge.Result, settled func(kind string) bool) 
 	})
 }
 
-// settled says whether nothing is to be looked at for a kind.
+// settled says whether no pass over a kind is under way or due.
 func (d *daemon) settled(kind string) bool {
 	return !slices.ContainsFunc(d.workers(), func(w *worker) bool { return !w.settled(kind) })
 }
@@ -111,7 +111,7 @@ func (s served) Apply(ctx context.Context, kinds []string) error {
 			w.invalidate(kind)
 		}
 	}
-	s.api.passEnded(converge.Result{}, s.settled) // kinds that nobody walks are done
+	s.api.passEnded(converge.Result{}, s.settled) // kinds that nobody checks are done
 	select {
 	case <-one.done:
 		return nil
@@ -125,7 +125,7 @@ func (s served) Reload() {
 	s.readAgain("somebody asks over the bus for it")
 }
 
-// CarryOutPending implements bus.Orders: each walk carries out what may be.
+// CarryOutPending implements bus.Orders: each pass carries out what may be.
 func (s served) CarryOutPending(ctx context.Context) error { return s.Apply(ctx, nil) }
 
 // SetDebug implements bus.Orders.

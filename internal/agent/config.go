@@ -51,7 +51,7 @@ type Config struct {
 // Schedule says when the agent does something, and how long it waits.
 type Schedule struct {
 	Poll        duration        `toml:"poll"`         // how often it looks for a newer policy
-	Verify      duration        `toml:"verify"`       // how often it looks at everything on the machine
+	Verify      duration        `toml:"verify"`       // how often it checks everything on the machine
 	Window      schedule.Window `toml:"window"`       // when it may install updates
 	LockTimeout duration        `toml:"lock_timeout"` // how long it waits for another package manager
 }

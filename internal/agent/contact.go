@@ -13,9 +13,9 @@ import (
 // waited for.
 type contact struct {
 	mu      sync.Mutex
-	fetched *policy.Policy // the last one that was published; nil in this life of the daemon
+	fetched *policy.Policy // the last one that was published; nil in this run of the daemon
 	unkept  bool           // it could not be kept for the next boot
-	heard   bool           // of what is published, or that it cannot be had, in this life
+	heard   bool           // of what is published, or that it cannot be had, in this run
 	waiting public.Line    // what is waited for, as in Status.Waiting
 	trouble string         // the name of that
 	next    time.Time      // when that is tried again
@@ -24,7 +24,7 @@ type contact struct {
 	rollout string
 }
 
-// fromBefore notes what an earlier life has left.
+// fromBefore notes what an earlier run has left.
 func (c *contact) fromBefore(last, since time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -92,7 +92,7 @@ func (c *contact) replace(p *policy.Policy) {
 	}
 }
 
-// ever says whether there was a published policy in this life of the daemon.
+// ever says whether there was a published policy in this run of the daemon.
 func (c *contact) ever() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -17,26 +17,26 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// crashFile is what the agent knows of its earlier lives. Who removes it, and starts
+// crashFile is what the agent knows of its earlier runs. Who removes it, and starts
 // the agent again, ends its safe mode.
 const crashFile = StateDir + "/life.json"
 
 const (
-	healthyAfter = time.Minute      // who dies before this age dies young
-	maxCrashes   = 4                // so many that died young
+	healthyAfter = time.Minute      // a run that ends before this age, unasked, is a crash
+	maxCrashes   = 4                // so many crashes
 	crashWindow  = 10 * time.Minute // within so long mean safe mode
 	safeFor      = time.Hour        // after which all of the policy is tried again
-	keptCrashes  = 20               // deaths at the most
+	keptCrashes  = 20               // so many crashes are recorded at the most
 )
 
-// A crashes is what is in lifeFile.
+// crashes is the content of crashFile.
 type crashes struct {
 	Boot          string      `json:"boot"`    // the kernel's random id of it
 	Version       string      `json:"version"` // of the agent
 	Started       time.Time   `json:"started,omitzero"`
-	Crashes       []time.Time `json:"deaths,omitempty"` // of those that died young
+	Crashes       []time.Time `json:"deaths,omitempty"` // of those that crashed early
 	Safe          *safeMode   `json:"safe,omitempty"`
-	WatchdogKinds []string    `json:"bitten,omitempty"` // kinds for which the watchdog has bitten, in this boot
+	WatchdogKinds []string    `json:"bitten,omitempty"` // kinds for which the watchdog has fired, in this boot
 }
 
 // safeMode is the state in which the agent keeps nothing but sudo: with all else it
@@ -52,7 +52,7 @@ func (s safeMode) in(zone *time.Location) string {
 		s.Since.In(zone).Format(time.DateTime), s.Why, s.Since.Add(safeFor).In(zone).Format(time.TimeOnly))
 }
 
-// started judges the earlier lives when another begins. A life that ended with its
+// started judges the earlier runs when another begins. A life that ended with its
 // boot, however that ended, is no death: machines are rebooted at any time while
 // they are provisioned. Neither is one that was asked to end, or grew old.
 func (r crashes) started(now time.Time, boot, version string) crashes {
@@ -85,17 +85,17 @@ func minutes(d time.Duration) string {
 	return fmt.Sprintf("%d minutes", d/time.Minute)
 }
 
-// A crashRecord is the one under way, and what became of those before it.
+// A crashRecord tells how earlier runs of the agent ended, and notes how this one goes.
 type crashRecord struct {
 	files system.FS
 	log   *slog.Logger
 
 	mu            sync.Mutex
 	saved         crashes
-	watchdogKinds []string // kinds for which the watchdog bit in earlier lives of this boot
+	watchdogKinds []string // kinds for which the watchdog fired in earlier runs of this boot
 }
 
-// openCrashRecord begins a life.
+// openCrashRecord reads the record of earlier runs and notes the start of this one.
 func openCrashRecord(files system.FS, log *slog.Logger, now time.Time, version string) *crashRecord {
 	l := &crashRecord{files: files, log: log}
 	content, err := files.ReadFile(crashFile)
@@ -115,7 +115,7 @@ func openCrashRecord(files system.FS, log *slog.Logger, now time.Time, version s
 	return l
 }
 
-// change changes the record, on disk too.
+// change changes the record, in memory and on disk.
 func (l *crashRecord) change(how func(*crashes)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -129,14 +129,15 @@ func (l *crashRecord) change(how func(*crashes)) {
 	}
 }
 
-// safe is the safe mode, nil when it is not on.
+// safe returns the safe mode, nil when it is off.
 func (l *crashRecord) safe() *safeMode {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.saved.Safe
 }
 
-// markHealthy says that this life has grown old, or ends because it was asked to.
+// markHealthy notes that this run is no crash: it has lasted long enough, or ends because it was
+// asked to.
 func (l *crashRecord) markHealthy() {
 	l.change(func(r *crashes) {
 		r.Started = time.Time{}
@@ -146,9 +147,9 @@ func (l *crashRecord) markHealthy() {
 	})
 }
 
-// mayStopWatchdog says whether the watchdog may bite because of a kind, and notes that it
+// mayStopWatchdog says whether the watchdog may fire because of a kind, and notes that it
 // does: once in a boot is enough to see that it does not help. The answer holds for
-// all of this life, since the watchdog takes more than one silence to bite.
+// all of this run, since the watchdog takes more than one silence to fire.
 func (l *crashRecord) mayStopWatchdog(kind string) bool {
 	if slices.Contains(l.watchdogKinds, kind) {
 		return false
@@ -162,7 +163,8 @@ func (l *crashRecord) mayStopWatchdog(kind string) bool {
 	return true
 }
 
-// watchSafeMode notes when this life has lasted long enough, and ends safe mode in time.
+// watchSafeMode calls markHealthy when this run has lasted long enough, and leaves safe mode after
+// an hour.
 func (d *daemon) watchSafeMode(ctx context.Context) {
 	for d.System.Clock.Sleep(ctx, healthyAfter) == nil {
 		d.crashes.markHealthy()
@@ -198,7 +200,7 @@ func (d *daemon) leaveSafeMode(why string) {
 	d.enforceAgain()
 }
 
-// enterSafeMode says that the agent is in safe mode, if earlier lives are a reason to be. A
+// enterSafeMode says that the agent is in safe mode, if earlier runs are a reason to be. A
 // newer policy than the one with which they ended is none.
 func (d *daemon) enterSafeMode(serial int64) {
 	safe := d.crashes.safe()
@@ -215,7 +217,7 @@ func (d *daemon) enterSafeMode(serial int64) {
 	d.Log.Error(d.status.SafeMode)
 }
 
-// enabled are the kinds as they may be walked: in safe mode most are left
+// enabled are the kinds as they may be checked: in safe mode most are left
 // alone.
 func (d *daemon) enabled(p *policy.Policy, kinds []converge.Kind) []converge.Kind {
 	safe := d.crashes.safe()
@@ -231,7 +233,7 @@ func (d *daemon) enabled(p *policy.Policy, kinds []converge.Kind) []converge.Kin
 	return kept
 }
 
-// suspended is a kind that is not looked at.
+// suspended is a kind that is not checked.
 type suspended struct {
 	name   string
 	policy *policy.Policy

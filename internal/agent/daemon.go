@@ -37,11 +37,11 @@ type daemon struct {
 	timeouts   timeouts
 
 	findings *findings // the policy in force, and what was found under it
-	refusals refusals  // what people have to mend
+	refusals refusals  // what people have to correct
 	personas personas  // which the machine has, and why
 	link     link      // to AWS
 	contact  contact   // what is known of what is published
-	startup  startup   // how far this life has come
+	startup  startup   // how far this run has come
 	crashes  *crashRecord
 
 	quick, slow *worker
@@ -55,13 +55,13 @@ type daemon struct {
 	reload     chan struct{} // holds one: the configuration or a local fragment may have changed
 	resumed    chan struct{} // holds one: the machine has slept
 	freed      chan struct{} // holds one: safe mode is over
-	passBegun  chan struct{} // holds one: a walk has begun
+	passBegun  chan struct{} // holds one: a pass has begun
 	freeMemory *time.Timer   // gives memory back when nothing has been done for a while
 	enforcing  sync.Mutex    // one at a time
 
 	mu          sync.Mutex // guards what follows, and the Schedule and the Facts of the Machine
 	config      Config
-	configured  bool     // a configuration was read in this life of the daemon
+	configured  bool     // a configuration was read in this run of the daemon
 	enforced    Schedule // that the kinds go by
 	status      Status
 	wholeDigest string // the digest of the whole report that root has
@@ -124,8 +124,8 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	return nil
 }
 
-// followEarlier follows a package transaction that an earlier life of the agent has
-// begun. What is looked at before its end may be as it will not stay.
+// followEarlier follows a package transaction that an earlier run of the agent has
+// begun. What is checked before its end may be as it will not stay.
 func (d *daemon) followEarlier(ctx context.Context, p *policy.Policy) {
 	packages.FollowEarlier(ctx, p, d.System)
 	if was := d.startup.transaction(false); was && ctx.Err() == nil {
@@ -134,7 +134,7 @@ func (d *daemon) followEarlier(ctx context.Context, p *policy.Policy) {
 	}
 }
 
-// live runs the parts of the daemon until ctx is done.
+// live runs the daemon's goroutines until ctx is done, and then waits for them, but not for long.
 func (d *daemon) live(ctx context.Context, parts []func(context.Context)) {
 	var wg sync.WaitGroup
 	for _, part := range parts {
@@ -200,8 +200,8 @@ func newDaemon(m *Machine, configFile, version string, r timeouts) *daemon {
 	return d
 }
 
-// changed is told by the watcher which kind should look again. The watcher is not to be
-// held up, least of all by what makes it follow something else.
+// changed is called by the watcher with the kind that may have drifted. It must not block: the
+// watcher would lose events, and what re-places watches would wait for itself.
 func (d *daemon) changed(kind string) {
 	switch kind {
 	case watch.LocalPolicy:
@@ -244,7 +244,7 @@ func (d *daemon) readAgain(why string) {
 
 func (d *daemon) askReload() { d.signal(d.reload) }
 
-// signal has the poller look again, with a connection that trusts nothing it knew.
+// signal makes the poller fetch again, over a connection that is reset first (source.AWS.Reset).
 func (d *daemon) signal(to chan struct{}) {
 	d.link.forget()
 	select {
@@ -253,7 +253,8 @@ func (d *daemon) signal(to chan struct{}) {
 	}
 }
 
-// obey reads everything again on SIGHUP, and says more, or less again, on SIGUSR1.
+// obey reads configuration and policy again on SIGHUP, and turns debug logging on or off on
+// SIGUSR1.
 func (d *daemon) obey(ctx context.Context, signals <-chan os.Signal) {
 	for {
 		select {
@@ -269,7 +270,7 @@ func (d *daemon) obey(ctx context.Context, signals <-chan os.Signal) {
 	}
 }
 
-// setDebug has the agent say everything, or what people want to know, from now on.
+// setDebug sets the log level to debug, or back to info.
 func (d *daemon) setDebug(on bool) {
 	if d.Level == nil {
 		return
@@ -285,8 +286,8 @@ func (d *daemon) setDebug(on bool) {
 // meanwhile, because the machine is in another time zone.
 const zoneCheckInterval = 5 * time.Minute
 
-// settle announces that the machine is as far as it gets, the first time that
-// everything has been walked: its published policy, unless none is meant
+// settle starts soe-configured.target, the first time that
+// everything has been checked: its published policy, unless none is meant
 // for it.
 func (d *daemon) settle() {
 	d.mu.Lock()

@@ -24,7 +24,8 @@ func (d *daemon) enforceAgain() {
 	d.hold(d.findings.inForce(), d.refusals.ofPolicy())
 }
 
-// hold holds the machine to a policy, enforcing being held.
+// hold puts a policy in force: it makes the kinds anew, gives them to the workers and resets the
+// watches. The lock enforcing is held.
 func (d *daemon) hold(p *policy.Policy, refused []public.Line) {
 	d.mu.Lock()
 	machine := *d.Machine // its schedule and facts change
@@ -53,7 +54,7 @@ func (d *daemon) hold(p *policy.Policy, refused []public.Line) {
 	d.publish()
 }
 
-// freeMemoryAfter is how long after the last walk memory is given back: by then all has been
+// freeMemoryAfter is how long after the last pass memory is given back: by then all has been
 // told that there was to tell.
 const freeMemoryAfter = time.Second
 
@@ -61,7 +62,7 @@ const freeMemoryAfter = time.Second
 // however many resources there are, of which each holds about 1.4 KiB.
 func growth(resources int) int { return max(20, 400*1024/(5*1024+resources*14/10)) }
 
-// refuse records why a newer policy is not in force. The one that is stays.
+// refuse records why a newer policy is not enforced. The policy in force stays.
 func (d *daemon) refuse(problems []public.Line) {
 	d.refusals.setPolicy(problems)
 	d.publish()

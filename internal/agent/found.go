@@ -13,7 +13,7 @@ import (
 )
 
 // findings is the policy in force, and what was found of the machine under it: what has not
-// been looked at under that very policy, in this life of the agent, is called so and nothing
+// been checked under that very policy, in this run of the agent, is called so and nothing
 // else.
 type findings struct {
 	mu        sync.Mutex
@@ -45,9 +45,9 @@ func (f *findings) hold(p *policy.Policy, now time.Time) {
 }
 
 // reset has nothing be known of the machine, mu being held: it is to be held to a
-// policy under which nothing has been looked at. That something was corrected stays
+// policy under which nothing has been checked. That something was corrected stays
 // known where the policy wants the same of it as the one before: it is told of once the
-// resource has been looked at.
+// resource has been checked.
 func (f *findings) reset(p *policy.Policy, now time.Time) {
 	f.resources = map[string][]converge.Resource{}
 	corrected := map[policy.ID]converge.Resource{}
@@ -70,8 +70,8 @@ func wantTheSame(a, b *policy.Policy, id policy.ID) bool {
 	return was && is && before.Digest() == after.Digest() && slices.Equal(before.Secrets, after.Secrets)
 }
 
-// reportUnassigned says of the resources of kinds that no worker walks that nobody will ever
-// look at them.
+// reportUnassigned says of the resources of kinds that no worker checks that nobody will ever
+// check them.
 func (d *daemon) reportUnassigned(walked []converge.Kind) {
 	for _, kind := range policy.Kinds() {
 		if slices.ContainsFunc(walked, func(k converge.Kind) bool { return k.Name() == kind }) {
@@ -82,7 +82,7 @@ func (d *daemon) reportUnassigned(walked []converge.Kind) {
 	}
 }
 
-// giveUp says of the resources of a kind why nobody will look at them.
+// giveUp says of the resources of a kind why nobody will check them.
 func (f *findings) giveUp(kind, why string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -93,7 +93,7 @@ func (f *findings) giveUp(kind, why string) {
 	}
 }
 
-// record takes over what a walk found. It returns false for what was found under another
+// record takes over what a pass found. It returns false for what was found under another
 // policy than the one in force: that says nothing about this.
 func (f *findings) record(result converge.Result) (known bool) {
 	f.mu.Lock()
@@ -112,7 +112,7 @@ func (f *findings) record(result converge.Result) (known bool) {
 	}
 	for _, r := range result.Resources {
 		// A correction is worth being seen until the next verify, not only until the
-		// next look a moment later.
+		// next check a moment later.
 		switch was, ok := f.corrected[r.ID]; {
 		case r.State == converge.Corrected:
 			f.corrected[r.ID] = r
@@ -127,7 +127,7 @@ func (f *findings) record(result converge.Result) (known bool) {
 	return true
 }
 
-// unseen says whether anything has not been looked at yet.
+// unseen says whether anything has not been checked yet.
 func (f *findings) unseen() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -163,7 +163,7 @@ func (f *findings) all() (p *policy.Policy, resources []converge.Resource, timin
 	return f.policy, resources, maps.Clone(f.timing)
 }
 
-// asItIs is what was found and what there is to say besides, mu being held. What a walk is
+// asItIs is what was found and what there is to say besides, mu being held. What a pass is
 // bringing into line for the time being is not in line, whatever it was before.
 func (d *daemon) asItIs(resources []converge.Resource) []converge.Resource {
 	resources = append(resources, d.own()...)

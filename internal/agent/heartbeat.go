@@ -14,7 +14,7 @@ import (
 // it. The unit file has the same.
 const defaultWatchdog = 5 * time.Minute
 
-// A timeouts is how long things may take before they hang. All of it follows from the
+// timeouts are the times after which something counts as hanging. All follow from the
 // interval of systemd's watchdog.
 type timeouts struct {
 	watchdog time.Duration // 0: nobody is to be told
@@ -31,9 +31,8 @@ func timeoutsOf(watchdog time.Duration) timeouts {
 	return timeouts{watchdog: watchdog, check: base * 3 / 10, stuck: base / 2, lost: 2 * base}
 }
 
-// A heartbeat tells a worker that works from one that hangs. Whatever it does on the
-// machine is a beat. It may wait for what ends by itself, or is somebody else's to
-// end: a command, a job of systemd's, another package manager.
+// A heartbeat tells a worker that works from one that hangs. Each read and write of the machine is
+// a beat. Waiting for a command, a job of systemd's or another package manager is no hanging.
 type heartbeat struct {
 	mu     sync.Mutex
 	passes int // under way
@@ -50,7 +49,7 @@ func (p *heartbeat) beat() {
 	p.last = time.Now()
 }
 
-// pass begins a walk, and returns what ends it.
+// pass begins a pass, and returns what ends it.
 func (p *heartbeat) pass() (done func()) {
 	p.beat()
 	p.mu.Lock()
@@ -88,7 +87,7 @@ func (p *heartbeat) write() (done func()) {
 // stopWrites returns when no file is being changed; none is after that.
 func (p *heartbeat) stopWrites() { p.writing.Lock() }
 
-// inPass says whether a walk is under way, and for how long it has given no sign
+// inPass says whether a pass is under way, and for how long it has given no sign
 // of life.
 func (p *heartbeat) inPass() (still time.Duration, yes bool) {
 	p.mu.Lock()
@@ -99,7 +98,7 @@ func (p *heartbeat) inPass() (still time.Duration, yes bool) {
 	return still, p.passes > 0
 }
 
-// withHeartbeat is the machine through a door at which the pulse is felt.
+// withHeartbeat returns the machine with every call counted as a sign of life.
 func (m *Machine) withHeartbeat(p *heartbeat) *Machine {
 	s := *m.System
 	s.FS.FileReader, s.FS.FileWriter, s.FS.Homes = heartbeatReader{s.FS.FileReader, p}, heartbeatWriter{s.FS.FileWriter, p}, heartbeatHomes{s.FS.Homes, p}
@@ -207,9 +206,8 @@ func (u heartbeatJobs) Restart(ctx context.Context, name string) error {
 	return u.UnitJobs.Restart(ctx, name)
 }
 
-// feedWatchdog tells systemd twice in each interval that the agent lives, as long as
-// those that do the work answer. When they do not, systemd starts another agent
-// (systemd.service(5), WatchdogSec=).
+// feedWatchdog answers systemd's watchdog twice in each interval, as long as the workers answer.
+// When they do not, systemd restarts the agent (systemd.service(5), WatchdogSec=).
 func (d *daemon) feedWatchdog(ctx context.Context) {
 	if d.timeouts.watchdog == 0 {
 		return
@@ -221,7 +219,7 @@ func (d *daemon) feedWatchdog(ctx context.Context) {
 	}
 }
 
-// alive asks whoever does the work for a sign of life.
+// alive says whether the workers answer, and none has a check that hangs for too long.
 func (d *daemon) alive() bool {
 	d.mu.Lock() // whoever hangs with it is not alive either
 	busy := d.status.Busy

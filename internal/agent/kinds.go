@@ -25,7 +25,7 @@ type kind struct {
 	affects []string // the kinds that may be out of line once it has repaired something
 }
 
-// workerOf says which worker walks a kind.
+// workerOf says which worker checks a kind.
 type workerOf int
 
 const (
@@ -44,7 +44,7 @@ const (
 )
 
 // kinds are all kinds, in the order in which they are repaired: lock down first, slow things last.
-// It is the one list of them: the workers, the engine and what is looked at again go by it.
+// It is the one list of them: the workers, the engine and what is checked again go by it.
 func kinds() []kind {
 	nothing, everything := []string{}, policy.Kinds()
 	return []kind{

@@ -32,7 +32,7 @@ func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, e
 	d.contact.fromBefore(known.Saved, known.Since)
 	d.status.Serial, d.status.Digest = p.Serial, p.Digest()
 	d.enterSafeMode(p.Serial)
-	d.publish() // the report of an earlier life says nothing about this one
+	d.publish() // the report of an earlier run says nothing about this one
 	engine := d.engineOf(p, d.enabled(p, d.withHeartbeat(&d.quick.heartbeat).kindsOf(p, func(k kind) bool { return k.worker == quick && k.stage >= lockDown })))
 	engine.CheckTimeout, engine.Hangs = min(checkPatience, d.timeouts.check), &d.quick.hangs
 	var detached sync.WaitGroup

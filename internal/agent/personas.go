@@ -13,7 +13,7 @@ type personas struct {
 	mu        sync.Mutex
 	rules     []public.Line // as in the status
 	doubts    []public.Line
-	selection *persona.Selection // the last one for which AWS was asked, in this life
+	selection *persona.Selection // the last one for which AWS was asked, in this run
 }
 
 // selected notes what the rules of a configuration said.

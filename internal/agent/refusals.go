@@ -7,7 +7,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// refusals are what people have to mend, of what the machine is to be held to.
+// refusals are what people have to correct, of what the machine is to be held to.
 type refusals struct {
 	mu     sync.Mutex
 	config []public.Line // of agent.toml
@@ -58,7 +58,7 @@ func (r *refusals) clearOwn() {
 	r.own = nil
 }
 
-// setOwn does so with those of the machine's own layers. What has been mended of them is no
+// setOwn does so with those of the machine's own layers. What has been corrected of them is no
 // problem of the policy any more.
 func (r *refusals) setOwn(problems []public.Line) (news bool) {
 	r.mu.Lock()

@@ -16,7 +16,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// SaveReport writes what a walk has found: the whole report for root, and the one for
+// SaveReport writes what a pass has found: the whole report for root, and the one for
 // everybody where the machine runs. An image has no /run of its own.
 func (m *Machine) SaveReport(r report.Report) error {
 	err := m.saveWhole(r)

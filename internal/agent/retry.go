@@ -16,15 +16,15 @@ const firstRetry = time.Minute
 // firstRetryOfGuard is that of what guards rights, which somebody may have meanwhile.
 const firstRetryOfGuard = 2 * time.Second
 
-// A retry is a walk of a kind to come, because something of it failed.
+// A retry is a pass of a kind to come, because something of it failed.
 type retry struct {
 	pauses *backoff.ExponentialBackOff
 	at     time.Time
 	timer  *time.Timer
 }
 
-// retry has the kinds walked again of which something has failed or could not be told, and forgets those of
-// which nothing does any more. Walks that other events have made meanwhile change
+// retry has the kinds checked again of which something has failed or could not be told, and forgets those of
+// which nothing does any more. Passes that other events have made meanwhile change
 // nothing of when that is: what drifts often is not a reason to try often, nor seldom,
 // what fails beside it.
 func (w *worker) retry(walk converge.Result, longest time.Duration) {
@@ -73,7 +73,7 @@ func (w *worker) forget(kind string) {
 	}
 }
 
-// retries are when kinds are walked again of which something has failed.
+// retries are when kinds are checked again of which something has failed.
 func (d *daemon) retries() map[string]time.Time {
 	retries := map[string]time.Time{}
 	for _, w := range d.workers() {

@@ -63,7 +63,7 @@ type sender struct {
 
 	// Those that follow are run's own.
 	box     outbox
-	earlier *letter   // from an earlier life; nil as soon as there is a newer report
+	earlier *letter   // from an earlier run; nil as soon as there is a newer report
 	room    int       // for a report, in bytes
 	tried   time.Time // when the last attempt was made
 	refused time.Time // until when no other is made, after one that was refused

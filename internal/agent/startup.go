@@ -2,12 +2,12 @@ package agent
 
 import "sync"
 
-// startup is how far this life of the agent has come.
+// startup is how far this run of the agent has come.
 type startup struct {
 	mu                 sync.Mutex
 	lockedDown         bool
 	announced          bool // that the machine is configured
-	earlierTransaction bool // a package transaction that an earlier life has begun goes on
+	earlierTransaction bool // a package transaction that an earlier run has begun goes on
 }
 
 func (s *startup) markLockedDown() {
@@ -30,7 +30,7 @@ func (s *startup) announce() (first bool) {
 	return first
 }
 
-// transaction notes whether an earlier life's goes on, and returns what was noted before.
+// transaction notes whether an earlier run's goes on, and returns what was noted before.
 func (s *startup) transaction(goesOn bool) (before bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -41,7 +41,7 @@ type Status struct {
 	PID         int       `json:"pid"`
 	Started     time.Time `json:"started"`
 	Phase       Phase     `json:"phase"`
-	Busy        []string  `json:"busy,omitempty"`         // kinds being walked now
+	Busy        []string  `json:"busy,omitempty"`         // kinds being checked now
 	Packages    string    `json:"packages,omitempty"`     // how far the package transaction under way is
 	SafeMode    string    `json:"safe_mode,omitempty"`    // since when and why the agent keeps nothing but sudo
 	Room        string    `json:"room,omitempty"`         // that the file system of RunDir is full, and what that means
@@ -67,7 +67,7 @@ type Status struct {
 	Verify    string `json:"verify,omitempty"`    // how often that is, on average
 
 	Refused   []string               `json:"refused,omitempty"` // what of policy and configuration cannot be used
-	Retries   map[string]time.Time   `json:"retries,omitempty"` // when kinds are walked again of which something has failed
+	Retries   map[string]time.Time   `json:"retries,omitempty"` // when kinds are checked again of which something has failed
 	LastPass  time.Time              `json:"last_pass,omitzero"`
 	Verdict   report.Verdict         `json:"verdict"`
 	Compliant bool                   `json:"compliant"` // that the verdict is so
@@ -177,8 +177,8 @@ const (
 	sayAgain    = 2 * time.Second
 )
 
-// narrate says what the agent is doing for as long as that takes long. While nothing
-// is done it sleeps.
+// narrate writes the progress to the status while a pass takes long. While there is no pass it
+// sleeps.
 func (d *daemon) narrate(ctx context.Context) {
 	for {
 		select {
@@ -194,7 +194,7 @@ func (d *daemon) narrate(ctx context.Context) {
 			}
 			idle := d.idle()
 			if now := fmt.Sprint(idsOf(d.repairing())); !idle && now != mended {
-				d.publish() // what is being mended for so long is not in line
+				d.publish() // what is being repaired for so long is not in line
 				mended = now
 			}
 			d.mu.Lock()

@@ -8,7 +8,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// verify looks at everything from time to time, for what cannot be watched. The
+// verify checks everything from time to time, for what cannot be watched. The
 // times are spread, so that desktops that woke together do not stay together.
 func (d *daemon) verify(ctx context.Context) {
 	for d.sleepUntilVerify(ctx) == nil {

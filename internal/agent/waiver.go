@@ -7,8 +7,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// awaitWaivers has the kinds of a walk walked again when the next waiver of theirs ends:
-// no event tells of that. What ends later than two verifies from now is left to the walks
+// awaitWaivers has the kinds of a pass checked again when the next waiver of theirs ends:
+// no event tells of that. What ends later than two verifies from now is left to the checks
 // of these.
 func (w *worker) awaitWaivers(p *policy.Policy, walk converge.Result, verify time.Duration) {
 	for _, kind := range walk.Kinds {

@@ -10,22 +10,22 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 )
 
-// A worker walks its kinds whenever one of them may have drifted. What becomes
-// dirty during a walk is walked next: the first event is acted on at once, and
+// A worker checks and repairs its kinds whenever one of them may have drifted. What becomes
+// dirty during a pass is checked next: the first event is acted on at once, and
 // those that follow it meanwhile become one. With brief, a kind that takes long is
-// walked to its end apart, and the others go on.
+// checked to its end apart, and the others go on.
 type worker struct {
-	// done is told of each walk, from the worker's goroutine.
+	// done is told of each pass, from the worker's goroutine.
 	done func(*worker, converge.Result)
 	// catchUp returns when all that has changed in files before has been marked. It
 	// may be nil.
 	catchUp func(ctx context.Context, kinds []string)
 
-	// detachAfter is how long a walk waits for one of its kinds before it goes on without it;
+	// detachAfter is how long a pass waits for one of its kinds before it goes on without it;
 	// 0 is for ever.
 	detachAfter time.Duration
 
-	// passBegun, if not nil, holds one: a walk has begun.
+	// passBegun, if not nil, holds one: a pass has begun.
 	passBegun chan struct{}
 
 	detached  sync.WaitGroup // under way apart
@@ -39,10 +39,10 @@ type worker struct {
 	engine    *converge.Engine
 	kinds     []converge.Kind
 	dirty     map[string]bool
-	busy      []string                       // the kinds of the walks under way
+	busy      []string                       // the kinds of the passes under way
 	apart     []string                       // those of them for which no other kind waits
 	repairing map[string][]converge.Resource // what those are bringing into line, by kind
-	later     map[string]time.Time           // when a kind is to be walked at the latest
+	later     map[string]time.Time           // when a kind is to be checked at the latest
 	failed    map[string]*retry              // by kind
 }
 
@@ -50,7 +50,7 @@ func newWorker(done func(*worker, converge.Result)) *worker {
 	return &worker{done: done, wake: make(chan struct{}, 1), ping: make(chan struct{}), dirty: map[string]bool{}, later: map[string]time.Time{}, failed: map[string]*retry{}, repairing: map[string][]converge.Resource{}}
 }
 
-// assign gives the worker another engine, whose kinds it then walks all.
+// assign gives the worker another engine, whose kinds it then checks all.
 func (w *worker) assign(engine *converge.Engine, kinds []converge.Kind) {
 	if engine != nil && w.catchUp != nil {
 		engine.BeforeCheck = func(ctx context.Context, kinds []string) { w.beforeCheck(ctx, engine, kinds) }
@@ -73,9 +73,9 @@ func (w *worker) assign(engine *converge.Engine, kinds []converge.Kind) {
 	w.markAll()
 }
 
-// beforeCheck takes the marks off kinds that the engine is about to look at: it sees all
+// beforeCheck takes the marks off kinds that the engine is about to check: it sees all
 // that they tell of, what it has itself just written too. The marks of those that a
-// newer engine is to look at stay.
+// newer engine is to check stay.
 func (w *worker) beforeCheck(ctx context.Context, engine *converge.Engine, kinds []string) {
 	w.catchUp(ctx, kinds)
 	w.mu.Lock()
@@ -98,7 +98,7 @@ func (w *worker) setRepairing(engine *converge.Engine, kind string, drifted []co
 	}
 }
 
-// mark has a kind walked, if it is one of this worker's.
+// mark marks a kind dirty, if it is one of this worker's.
 func (w *worker) mark(kind string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -108,7 +108,7 @@ func (w *worker) mark(kind string) {
 	}
 }
 
-// markAt has a kind walked at a time.
+// markAt marks a kind dirty at a time.
 func (w *worker) markAt(kind string, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -126,14 +126,14 @@ func (w *worker) markAt(kind string, at time.Time) {
 	})
 }
 
-// given are the kinds that the worker walks.
+// given returns the kinds of this worker.
 func (w *worker) given() []converge.Kind {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.kinds
 }
 
-// markAll has all kinds walked, and nothing be gone by that they remember.
+// markAll marks every kind dirty and drops its cache.
 func (w *worker) markAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -144,7 +144,7 @@ func (w *worker) markAll() {
 	w.signal()
 }
 
-// invalidate has a kind walked, and nothing be gone by that it remembers.
+// invalidate marks a kind dirty and drops its cache.
 func (w *worker) invalidate(name string) {
 	for _, kind := range w.given() {
 		if kind.Name() == name {
@@ -174,14 +174,14 @@ func (w *worker) idle() bool {
 	return len(w.dirty) == 0 && len(w.busy) == 0
 }
 
-// inPass are the kinds of the walk under way.
+// inPass are the kinds of the pass under way.
 func (w *worker) inPass() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.busy)
 }
 
-// take begins a walk of what is dirty. A kind that is walked apart has to wait for that.
+// take begins a pass over the dirty kinds, but those of which a detached pass is under way.
 func (w *worker) take() (engine *converge.Engine, kinds []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -195,7 +195,7 @@ func (w *worker) take() (engine *converge.Engine, kinds []string) {
 	return w.engine, kinds
 }
 
-// ended says of kinds that their walk has, unless it goes on apart.
+// ended notes that the pass over these kinds has ended, unless it goes on detached.
 func (w *worker) ended(kinds []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -212,7 +212,7 @@ func (w *worker) ended(kinds []string) {
 	}
 }
 
-// detach has the worker go on while what takes long in a walk takes its time. What that
+// detach has the worker go on while what takes long in a pass takes its time. What that
 // has brought may be what others have waited for.
 func (w *worker) detach(ctx context.Context, kinds []string, rest func() converge.Result) {
 	w.mu.Lock()
@@ -257,7 +257,7 @@ func (w *worker) answers(patience time.Duration) bool {
 	}
 }
 
-// hanging are the kinds of which a look does not end, and since when.
+// hanging are the kinds of which a check does not end, and since when.
 func (w *worker) hanging() map[string]time.Time {
 	w.mu.Lock()
 	engine := w.engine
@@ -268,7 +268,7 @@ func (w *worker) hanging() map[string]time.Time {
 	return engine.Hanging()
 }
 
-// run walks until ctx is done.
+// run makes passes until ctx is done.
 func (w *worker) run(ctx context.Context) {
 	defer w.detached.Wait()
 	for {
@@ -292,11 +292,11 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-// pauseWhenContested is how long a worker rests after a walk that met what is contested. What
-// guards rights is mended in each such walk, so that it bounds what a fight costs.
+// pauseWhenContested is how long a worker rests after a pass that met what is contested. What
+// guards rights is repaired in each such pass, so this bounds the cost.
 const pauseWhenContested = 500 * time.Millisecond
 
-// pass walks what is dirty, to the end.
+// pass makes one pass over the kinds that are dirty. whole is false when ctx ended it early.
 func (w *worker) pass(ctx context.Context) (result converge.Result, whole bool) {
 	engine, kinds := w.take()
 	if len(kinds) == 0 {

@@ -7,12 +7,12 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 )
 
-// workers are all that walk, by workerOf. None waits for another.
+// workers returns all workers, by workerOf. None waits for another.
 func (d *daemon) workers() []*worker {
 	return []*worker{quick: d.quick, slow: d.slow, checks: d.checks}
 }
 
-// inPass are the kinds of all walks under way.
+// inPass are the kinds of all passes under way.
 func (d *daemon) inPass() (kinds []string) {
 	for _, w := range d.workers() {
 		kinds = append(kinds, w.inPass()...)
@@ -26,14 +26,14 @@ func (d *daemon) idle() bool {
 	return !slices.ContainsFunc(d.workers(), func(w *worker) bool { return !w.idle() })
 }
 
-// markAll has everything walked.
+// markAll marks every kind of every worker dirty and drops its cache.
 func (d *daemon) markAll() {
 	for _, w := range d.workers() {
 		w.markAll()
 	}
 }
 
-// detachAfter is how long a walk of the quick kinds waits for one of them, before it goes on
+// detachAfter is how long a pass of the quick kinds waits for one of them, before it goes on
 // without it.
 const detachAfter = time.Second
 
@@ -49,7 +49,7 @@ func (d *daemon) repairing() (drifted []converge.Resource) {
 	return drifted
 }
 
-// record takes over what a walk found, as findings does.
+// record takes over what a pass found, as findings does.
 func (d *daemon) record(result converge.Result) (known bool) {
 	if known = d.findings.record(result); known {
 		d.mu.Lock()
@@ -59,7 +59,7 @@ func (d *daemon) record(result converge.Result) (known bool) {
 	return known
 }
 
-// passEnded is told by the workers of each walk.
+// passEnded is told by the workers of each pass.
 func (d *daemon) passEnded(w *worker, result converge.Result) {
 	known := d.record(result)
 	if others := d.workers(); result.Rounds > 0 && workerOf(slices.Index(others, w)).changesAll() {
@@ -96,7 +96,7 @@ func (d *daemon) explore(kinds []converge.Kind) {
 	}
 }
 
-// schedulePasses sees to it that what a walk left is walked again when its time has come.
+// schedulePasses sees to it that what a pass left is checked again when its time has come.
 func (d *daemon) schedulePasses(w *worker, result converge.Result) {
 	for _, r := range result.Resources {
 		if r.State == converge.Pending && r.Effect == converge.Now {

@@ -16,22 +16,23 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A writerMonitor finds out who changes what is fought over, and rests while nothing is.
+// A writerMonitor finds out which program changes contested resources. It is off while nothing is
+// contested.
 type writerMonitor struct {
 	machine *Machine
 
 	mu     sync.Mutex
-	places map[policy.ID][]converge.Watch // where the resources that are fought over change
+	places map[policy.ID][]converge.Watch // where the resources that are contested change
 	files  map[policy.ID]string           // those of them that are a file
 	dirs   []string                       // that are followed
 	cancel context.CancelFunc             // ends that; nil when nothing is followed
 	byName map[string]system.Writer       // who was seen last, by file
 	byDir  map[string]system.Writer       // and in which directory
-	owners map[policy.ID]string           // the packages of files that are fought over; "" is none
+	owners map[policy.ID]string           // the packages of files that are contested; "" is none
 	asking bool                           // rpm is being asked for one of them
 }
 
-// follow makes the witness follow what is fought over now.
+// follow watches the directories of what is contested now.
 func (w *writerMonitor) follow(kinds []converge.Kind) {
 	if w == nil {
 		return
@@ -82,7 +83,7 @@ func (w *writerMonitor) follow(kinds []converge.Kind) {
 	}()
 }
 
-// stop ends the following.
+// stop ends the watching.
 func (w *writerMonitor) stop() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -123,8 +124,8 @@ func (w *writerMonitor) askOwners() {
 	}
 }
 
-// askInTurn asks for one file after the other: whoever fights over hundreds is not to
-// have as many processes started.
+// askInTurn asks for one file after the other: hundreds of contested files must not
+// start hundreds of processes.
 func (w *writerMonitor) askInTurn() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -147,7 +148,7 @@ func (w *writerMonitor) askInTurn() {
 	}
 }
 
-// unasked is a file that is fought over and for which rpm was not asked.
+// unasked is a file that is contested and for which rpm was not asked.
 func (w *writerMonitor) unasked() (id policy.ID, file string, there bool) {
 	for id, file := range w.files {
 		if _, asked := w.owners[id]; !asked && file != "" {

@@ -53,9 +53,9 @@ type Documents interface {
 
 // Orders are what the agent does when it is asked to, by several at the same time too.
 type Orders interface {
-	// Apply has these kinds walked, all if there are none, and returns when they have been.
+	// Apply makes a pass over these kinds, all if there are none, and returns when it has ended.
 	Apply(ctx context.Context, kinds []string) error
-	// Reload has configuration and policy looked at again, and does not wait for it.
+	// Reload makes the daemon read configuration and policy again, and does not wait for it.
 	Reload()
 	// CarryOutPending carries out what waits for a session's end or for the window, as
 	// far as no live session is disrupted, and returns when that has been tried.

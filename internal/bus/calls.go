@@ -80,7 +80,7 @@ func errTooMuch(what string) *dbus.Error {
 }
 
 // takeIn has a method call wait for its answer, or refuses it. It is called before
-// godbus looks at a message, which would answer each call in a goroutine of its own.
+// godbus sees a message: godbus would answer each call in a goroutine of its own.
 func (c *connection) takeIn(message *dbus.Message) {
 	if message.Type != dbus.TypeMethodCall {
 		return

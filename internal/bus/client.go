@@ -60,7 +60,8 @@ func (c *Client) document(ctx context.Context, method string) ([]byte, error) {
 	return []byte(content), plain(err)
 }
 
-// Apply has the daemon walk these kinds, all if there are none, and returns when it has.
+// Apply makes the daemon make a pass over these kinds, all if there are none, and returns when it
+// has ended.
 // A person may be asked for an administrator's password.
 func (c *Client) Apply(ctx context.Context, kinds []string) error {
 	if kinds == nil {

@@ -11,7 +11,7 @@ import (
 // When something else changes a resource back again and again, repairing it at
 // once helps nobody. After contestedAfter corrections within contestedWithin it is
 // left alone for firstPause. Then it is tried again; if it is changed back once more
-// the next pause is twice as long, up to longestPause, so that it is mended soon after
+// the next pause is twice as long, up to longestPause, so that it is repaired soon after
 // the other side has stopped. What AWS itself grants anew while it sets up a machine
 // comes a few times within minutes, and is no fight.
 const (
@@ -70,7 +70,7 @@ func (f *contests) corrected(id policy.ID, now time.Time, took time.Duration) {
 	fought.corrections = nil
 }
 
-// dropEnded drops the fights that are over: it has been quiet for a while.
+// dropEnded forgets resources that nothing has changed back for a while.
 func (f *contests) dropEnded(now time.Time) {
 	for id, fought := range f.by {
 		last := fought.until

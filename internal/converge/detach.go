@@ -8,8 +8,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// detachContext is how long a pass waits for one of its kinds: for ever, unless there is
-// somebody to take what it does not wait for.
+// detachContext ends when the pass is to go on without a kind: never, if nobody takes over the
+// rest (Engine.Detach), and in a pass that is detached itself.
 func (p *pass) detachContext() (context.Context, context.CancelFunc) {
 	if p.Detach == nil || p.detached {
 		return context.Background(), func() {}
@@ -17,8 +17,8 @@ func (p *pass) detachContext() (context.Context, context.CancelFunc) {
 	return context.WithTimeout(context.Background(), p.DetachAfter)
 }
 
-// detachCheck has the pass go on without a kind whose look takes long. What that finds is
-// judged and repaired when it is found.
+// detachCheck lets the pass go on without a kind whose check takes long. The rest of the pass over
+// this kind, repair included, goes on when the check has ended.
 func (p *pass) detachCheck(ctx context.Context, kind Kind, answer <-chan checked) {
 	rest := p.split(kind)
 	p.Detach(ctx, []string{kind.Name()}, func() Result {
@@ -31,8 +31,8 @@ func (p *pass) detachCheck(ctx context.Context, kind Kind, answer <-chan checked
 	})
 }
 
-// detachRepair has the pass go on without a kind whose repair takes long, and without
-// those that are repaired after it: they may need it. What is urgent stays.
+// detachRepair lets the pass go on without a kind whose repair takes long, and without the kinds
+// that are repaired after it, which may need it. Urgent kinds stay in the pass.
 func (p *pass) detachRepair(ctx context.Context, m repairJob, after []repairJob, done <-chan repaired) {
 	kinds := []Kind{m.kind}
 	after = slices.DeleteFunc(slices.Clone(after), func(m repairJob) bool { return isUrgent(m.kind) })
@@ -53,8 +53,7 @@ func (p *pass) detachRepair(ctx context.Context, m repairJob, after []repairJob,
 	})
 }
 
-// split takes kinds out of the pass, and returns one of them alone that stands where
-// the pass does.
+// split moves kinds, with what is known of them, from the pass to a new one, which it returns.
 func (p *pass) split(kinds ...Kind) *pass {
 	names := namesOf(kinds)
 	of := func(id policy.ID) bool { return slices.Contains(names, id.Kind()) }
@@ -67,7 +66,7 @@ func (p *pass) split(kinds ...Kind) *pass {
 	return rest
 }
 
-// part takes what is of the kinds named out of a map.
+// part moves the entries of these kinds out of a map.
 func part[V any](all map[string]V, names []string) map[string]V {
 	taken := map[string]V{}
 	for _, name := range names {
@@ -79,7 +78,7 @@ func part[V any](all map[string]V, names []string) map[string]V {
 	return taken
 }
 
-// partOf takes what is of some resources out of a map; of none it returns nil.
+// partOf moves the entries of some resources out of a map; of a nil map it returns nil.
 func partOf[V any](all map[policy.ID]V, of func(policy.ID) bool) map[policy.ID]V {
 	if all == nil {
 		return nil

@@ -1,7 +1,7 @@
 // Package converge brings a machine into line with its policy and says where it
 // stands.
 //
-// A Kind knows one sort of resource: it checks, and it repairs. The Engine walks
+// A Kind knows one sort of resource: it checks, and it repairs. The Engine checks
 // the kinds in passes: check everything at once, repair what drifted in a fixed
 // order (lock down first, slow things last), check again what was touched. Only
 // the second check makes a resource compliant; that a command exited 0 does not.

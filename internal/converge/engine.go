@@ -31,10 +31,10 @@ type Engine struct {
 	secrets Secrets
 
 	// Affects, if set, names the kinds that may be out of line once something of a kind was
-	// repaired: they are looked at again with it.
+	// repaired: they are checked again with it.
 	Affects func(kind string) []string
-	// BeforeCheck, if set, is called before each look with the kinds that are about to be
-	// looked at: whatever has changed until it returns, the look sees.
+	// BeforeCheck, if set, is called before each check with the kinds that are about to be
+	// checked: whatever has changed until it returns, the check sees.
 	BeforeCheck func(ctx context.Context, kinds []string)
 	// Writer, if set, names who else was seen to change a contested resource; "" is
 	// nobody.
@@ -72,11 +72,11 @@ type Result struct {
 	Took      time.Duration            `json:"took"`
 	Rounds    int                      `json:"rounds"` // of repair; 0 when nothing had drifted
 	Resources []Resource               `json:"resources"`
-	Kinds     []string                 `json:"kinds"` // that were looked at
+	Kinds     []string                 `json:"kinds"` // that were checked
 	Timing    map[string]time.Duration `json:"timing"`
 }
 
-// Check looks at the kinds named, all when none is, and changes nothing.
+// Check checks the kinds named, all when none is, and changes nothing.
 func (e *Engine) Check(ctx context.Context, only ...string) Result {
 	p := e.begin(only)
 	p.check(ctx, p.kinds)
@@ -91,7 +91,7 @@ func (e *Engine) Pass(ctx context.Context, only ...string) Result {
 	return p.goOn(ctx)
 }
 
-// goOn repairs what the first check has found, and ends the pass.
+// goOn repairs what the first check found, checks again, and ends the pass.
 func (p *pass) goOn(ctx context.Context) Result {
 	if p.first == nil {
 		p.first = p.notInLine()
@@ -112,7 +112,7 @@ func (p *pass) goOn(ctx context.Context) Result {
 	return result
 }
 
-// checkAgain ends a round of repair.
+// checkAgain checks the kinds that a round of repair touched.
 func (p *pass) checkAgain(ctx context.Context, touched []Kind) {
 	p.rounds++
 	if ctx.Err() != nil {
@@ -124,7 +124,7 @@ func (p *pass) checkAgain(ctx context.Context, touched []Kind) {
 	p.noteCorrected(touched, p.earlier)
 }
 
-// pass is one walk.
+// pass is the state of one pass.
 type pass struct {
 	*Engine
 	kinds     []Kind
@@ -156,7 +156,7 @@ func (e *Engine) begin(only []string) *pass {
 	return p
 }
 
-// check looks at kinds, all at once, and replaces what was found of them.
+// check checks kinds, all at once, and replaces what was found of them.
 func (p *pass) check(ctx context.Context, kinds []Kind) {
 	// What has changed since a step was postponed may be what it waits for, and is news
 	// for another pass.
@@ -187,7 +187,7 @@ func (p *pass) check(ctx context.Context, kinds []Kind) {
 	}
 }
 
-// checked is what came of one look at one kind.
+// checked is the result of one check of one kind.
 type checked struct {
 	resources []Resource
 	half      bool // it could not tell everything
@@ -253,7 +253,7 @@ func (p *pass) callCheck(ctx context.Context, kind Kind) (resources []Resource, 
 	if !observes {
 		return kind.Check(ctx)
 	}
-	_ = observer.Unanswered() // of a repair, which is judged by this look
+	_ = observer.Unanswered() // of a repair, which is judged by this check
 	resources, err = kind.Check(ctx)
 	for _, failure := range observer.Unanswered() {
 		if !spokenOf(failure, resources, err) {
@@ -263,7 +263,8 @@ func (p *pass) callCheck(ctx context.Context, kind Kind) (resources []Resource, 
 	return resources, err
 }
 
-// spokenOf says whether a Check has said what a look that failed leaves open.
+// spokenOf says whether the error of a Check, or the reason of an unknown or failed resource, has
+// the error of a read in it.
 func spokenOf(failure error, resources []Resource, err error) bool {
 	text := failure.Error()
 	return err != nil && strings.Contains(err.Error(), text) || slices.ContainsFunc(resources, func(r Resource) bool {
@@ -271,8 +272,9 @@ func spokenOf(failure error, resources []Resource, err error) bool {
 	})
 }
 
-// unproven are resources of which one was judged without a look that has failed, and
-// nobody knows which: what is in line, or is to be taken away, may not be so.
+// unproven makes resources unknown after a read has failed of which no reason speaks: any of them
+// may have been judged without it. Compliant and pending ones become unknown, unwanted ones are
+// dropped, so that nothing is taken away.
 func unproven(resources []Resource, why error) []Resource {
 	resources = slices.DeleteFunc(resources, func(r Resource) bool { return r.unwanted })
 	for i := range resources {
@@ -327,8 +329,7 @@ func (p *pass) unresolved(missing policy.Reference) string {
 	return text
 }
 
-// setUnchecked says of what was drifted in kinds that a repair has begun and nobody has
-// looked again.
+// setUnchecked makes unknown what had drifted in kinds that were repaired and not checked again.
 func (p *pass) setUnchecked(touched []Kind) {
 	for _, kind := range touched {
 		resources := slices.Clone(p.found[kind.Name()])
@@ -341,7 +342,7 @@ func (p *pass) setUnchecked(touched []Kind) {
 	}
 }
 
-// noteCorrected notes which kinds the round that has just ended brought forward.
+// noteCorrected notes the kinds of which the last round of repair brought something into line.
 func (p *pass) noteCorrected(touched []Kind, last map[string][]Resource) {
 	p.corrected = map[string]bool{}
 	for _, kind := range touched {
@@ -376,7 +377,8 @@ func (p *pass) end() Result {
 	return result
 }
 
-// recordUnwanted writes down what is not wanted any more, of the kinds of which all is known.
+// recordUnwanted notes in the ledger what the policy no longer wants and what is no longer there, of
+// kinds without an unknown resource.
 func (e *Engine) recordUnwanted(result Result) {
 	found, doubtful := map[policy.ID]bool{}, map[string]bool{}
 	for _, r := range result.Resources {
@@ -396,8 +398,8 @@ func (e *Engine) recordUnwanted(result Result) {
 	}
 }
 
-// record writes down where things stand. Of a pass that was interrupted, what
-// it could not tell is not news.
+// record writes the states to the ledger and reports the changes. Of an interrupted pass the
+// unknown states are left out.
 func (e *Engine) record(result Result, interrupted bool) {
 	now := e.clock.Now()
 	var changes []Change

@@ -10,7 +10,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// grace is how long a Check may take to notice that its context has ended.
+// grace is how long a Check may take to return after its context has ended.
 const grace = 2 * time.Second
 
 // Hangs are the kinds whose Check a pass has given up and that has not ended since,
@@ -70,7 +70,7 @@ func (p *pass) checkWithTimeout(ctx context.Context, kind Kind) ([]Resource, err
 	}
 }
 
-// answered hands in the answer of a Check, and says whether that was given up.
+// answered delivers the answer of a Check. late says that the Check had been given up.
 func (e *Engine) answered(kind string, to chan<- answer, a answer) (late bool) {
 	e.Hangs.mu.Lock()
 	defer e.Hangs.mu.Unlock()
@@ -82,7 +82,7 @@ func (e *Engine) answered(kind string, to chan<- answer, a answer) (late bool) {
 	return false
 }
 
-// giveUp sets a kind aside until its Check ends, unless it has at the last moment.
+// giveUp sets a kind aside until its Check returns, unless it has returned at the last moment.
 func (e *Engine) giveUp(kind string, answered <-chan answer, start time.Time) ([]Resource, error) {
 	e.Hangs.mu.Lock()
 	defer e.Hangs.mu.Unlock()

@@ -30,7 +30,8 @@ func (p *pass) addFound(first map[policy.ID]Resource) {
 	}
 }
 
-// settle compares what was not in line at first with what is found last.
+// settle decides the state of each resource: what had drifted at first and is compliant now is
+// corrected; what is not is failed, contested or pending.
 func (p *pass) settle(first map[policy.ID]Resource) {
 	for _, resources := range p.found {
 		for i := range resources {
@@ -75,7 +76,7 @@ func (p *pass) settle(first map[policy.ID]Resource) {
 }
 
 // reclaimed reports for the last time what the policy does not want, and what is
-// no longer there since the pass has mended that.
+// no longer there since the pass has repaired that.
 func (p *pass) reclaimed(r Resource) {
 	kind := r.ID.Kind()
 	outcome := p.outcomes[r.ID]

@@ -37,7 +37,7 @@ type Ledger struct {
 	anew      bool            // the next write begins the file anew
 	unsynced  bool            // something was written that may not survive the machine
 
-	contests contests // of this life of the agent
+	contests contests // of this run of the agent
 }
 
 // line is one line of the file; one field is set.

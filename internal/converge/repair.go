@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// repair mends what drifted, kind by kind, and returns the kinds to look at again.
+// repair repairs what has drifted, kind by kind, and returns the kinds to check again.
 func (p *pass) repair(ctx context.Context) (touched []Kind) {
 	var toMend []repairJob
 	for _, kind := range p.kinds {
@@ -34,7 +34,7 @@ func (p *pass) repair(ctx context.Context) (touched []Kind) {
 	return p.affected(touched)
 }
 
-// tellRepairing tells what is about to be repaired, kind by kind.
+// tellRepairing calls Engine.Repairing for each kind with what is about to be repaired.
 func (p *pass) tellRepairing() {
 	if p.Repairing == nil {
 		return
@@ -143,8 +143,8 @@ type attempt struct {
 	diff  []Difference
 }
 
-// worthTrying says whether repairing the resource may work: it was not tried, or
-// the last round has since made something that it may need. A right that has come since
+// worthTrying says whether repairing the resource may work: it was not tried yet, or something was
+// brought into line since that it may need. A right that has come since
 // it was is another one, and waits for no other pass: this one has seen it.
 func (p *pass) worthTrying(r Resource) bool {
 	id := r.ID

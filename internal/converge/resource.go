@@ -27,10 +27,10 @@ type Kind interface {
 	Repair(ctx context.Context, drifted []Resource) []Outcome
 }
 
-// Cacher is implemented by a Kind whose Check goes by what an earlier one saw, of
-// what has not changed since as far as that can be told without reading it.
+// Cacher is implemented by a Kind whose Check reuses what an earlier one read, as long as size,
+// inode and times say that it has not changed.
 type Cacher interface {
-	// InvalidateCache has the next Check read everything.
+	// InvalidateCache makes the next Check read everything.
 	InvalidateCache()
 }
 
@@ -142,7 +142,7 @@ type Resource struct {
 	Diff   []Difference `json:"diff,omitempty"`
 	Reason string       `json:"reason,omitempty"` // why it is pending, failed, contested, waived or unknown, or was not in line
 	Effect Effect       `json:"effect,omitempty"` // of what is pending
-	// Unseen says that it has not been looked at under the policy in force, in this life
+	// Unseen says that it has not been checked under the policy in force, in this run
 	// of the agent: it is Unknown, and may yet turn out to be anything.
 	Unseen bool `json:"unseen,omitempty"`
 	// Overdue says that it has been pending for longer than the policy allows.
@@ -177,7 +177,7 @@ type Resource struct {
 	held      bool   // a step of its repair was postponed
 	mended    bool   // something that had changed was changed back, or as the policy wants it
 
-	seen    time.Time // when it was looked at
+	seen    time.Time // when it was checked
 	noticed time.Time // when it was first seen not to be in line, in this pass
 }
 
@@ -204,7 +204,7 @@ func Wanted(want policy.Resource) Resource {
 	return Resource{ID: want.ID, State: Compliant, Origin: want.Origin, digest: want.Digest()}
 }
 
-// NotChecked is a resource that the policy wants and that has not been looked at since.
+// NotChecked is a resource that the policy wants and that has not been checked since.
 func NotChecked(p *policy.Policy, want policy.Resource, since time.Time) Resource {
 	r := Wanted(want)
 	r.SetUnknown("not checked yet").ReasonIsPublic()
@@ -214,7 +214,7 @@ func NotChecked(p *policy.Policy, want policy.Resource, since time.Time) Resourc
 	return r
 }
 
-// NotCheckedYet is what a report has of a kind that has not been looked at since the policy is
+// NotCheckedYet is what a report has of a kind that has not been checked since the policy is
 // in force: all that this wants of it, and the kind itself where that is nothing. It may
 // find what is wanted no more.
 func NotCheckedYet(p *policy.Policy, kind string, since time.Time) []Resource {
@@ -242,7 +242,7 @@ func (r *Resource) GuardsRights() { r.rights = true }
 // IsGuard says whether GuardsRights was said of the resource.
 func (r *Resource) IsGuard() bool { return r.rights }
 
-// Unfinished says whether a pass has mended the resource as often as it may, and another
+// Unfinished says whether a pass has repaired the resource as often as it may, and another
 // one is to go on at once: it guards rights.
 func (r *Resource) Unfinished() bool { return r.rights && r.unsettled }
 
@@ -352,7 +352,7 @@ func (r *Resource) also(sentence string) {
 }
 
 // remains adds to the reason what is said of the resource now that it is in line, and is
-// said of it at each look from now on.
+// said of it at each check from now on.
 func (r *Resource) remains(now Resource) {
 	switch {
 	case now.Reason == "" || strings.Contains(r.Reason, now.Reason):

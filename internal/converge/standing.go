@@ -40,9 +40,8 @@ const noDigest = "-"
 // notWanted stands for the digest of a resource that the policy does not name any more.
 const notWanted = "not wanted"
 
-// left notes of the resources of a kind that are neither wanted nor there any more that
-// what comes of them next is news: if the policy names one again, it has not been in line
-// with that.
+// left notes the resources of a kind that are neither wanted nor there any more. If the policy
+// names one again, it counts as new.
 func (l *Ledger) left(kind string, known func(policy.ID) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -62,8 +61,8 @@ func (l *Ledger) WasInLine(id policy.ID, digest string) bool {
 	return ok && s.Digest == cmp.Or(digest, noDigest)
 }
 
-// awaited says of a resource that has drifted whether it has been pending so far and
-// nothing else has changed, and what was the cause of that.
+// awaited says whether a drifted resource was pending so far and only its effect is missing, and
+// the cause of that.
 func (l *Ledger) awaited(r Resource) (cause Cause, yes bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -100,8 +99,7 @@ func settled(state State) State {
 	return state
 }
 
-// stands writes down where a resource stands, if that is news, and returns where it
-// stood.
+// stands records the state of a resource, if it is another one, and returns the former state.
 func (l *Ledger) stands(r Resource) (was standing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -39,7 +39,7 @@ func (r Report) Glance(w io.Writer, style Style, most int, now time.Time) error 
 	return p.err
 }
 
-// urgency is smaller for what somebody should look at first.
+// urgency is smaller for what people should look at first.
 func urgency(r converge.Resource) int {
 	switch {
 	case r.State != converge.Pending:

@@ -19,7 +19,7 @@ const (
 	maxShownLines = 60
 )
 
-// findings writes what somebody has to look at, gravest first.
+// findings writes what people have to look at, the gravest first.
 func (p page) findings(r Report) {
 	var bad []converge.Resource
 	unseen := 0

@@ -55,7 +55,7 @@ type (
 
 // JUnit writes the report as JUnit XML: a suite for each kind, a case for each
 // resource. What is pending and what is waived is skipped; what could not be told, or was
-// not looked at, is an error; all else that is not in line is a failure. There is a failure or an error
+// not checked, is an error; all else that is not in line is a failure. There is a failure or an error
 // exactly when the report is not compliant. The suites "policy" and "waivers", which
 // are there when they have something to say, hold what is amiss with the policy itself, and
 // the waivers: skipped when they have expired.

@@ -40,7 +40,7 @@ type Report struct {
 	Verdict   Verdict `json:"verdict"`
 	Compliant bool    `json:"compliant"` // that the verdict is Compliant
 	// Awaited is what has to come before there is another verdict than Converging, besides
-	// a look at what is Unseen: the policy that is published, above all.
+	// a check of what is Unseen: the policy that is published, above all.
 	Awaited   []string                 `json:"awaited,omitempty"`
 	Summary   map[converge.State]int   `json:"summary"`
 	Timing    map[string]time.Duration `json:"timing_ns"` // by kind
@@ -75,7 +75,7 @@ type Policy struct {
 }
 
 // New makes a report of what was found. Every resource of the policy is in it: one that
-// is not among resources has not been looked at. refused are the problems of a policy
+// is not among resources has not been checked. refused are the problems of a policy
 // that is not in force, if any.
 func New(version string, f facts.Facts, p *policy.Policy, refused []public.Line, at time.Time, resources []converge.Resource, timing map[string]time.Duration) Report {
 	resources = append(slices.Clip(resources), missing(p, at, resources)...)

@@ -13,13 +13,13 @@ type Verdict string
 
 // The verdicts.
 const (
-	// Compliant: all of it has been looked at under the policy in force, in this life of
+	// Compliant: all of it has been checked under the policy in force, in this run of
 	// the agent, and is in line, or pending and not overdue; and it is known which policy
 	// that should be.
 	Compliant Verdict = "compliant"
-	// NotCompliant: all of it has been looked at, and it is not compliant.
+	// NotCompliant: all of it has been checked, and it is not compliant.
 	NotCompliant Verdict = "not compliant"
-	// Converging: something of it has not been looked at yet, or the policy that is meant
+	// Converging: something of it has not been checked yet, or the policy that is meant
 	// for it is not here yet, or the agent that keeps it does not run. What is said of the
 	// rest is not the last word.
 	Converging Verdict = "converging"

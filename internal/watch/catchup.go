@@ -61,13 +61,13 @@ func (w *Watcher) MarkWith(file string) error {
 	return nil
 }
 
-// longestCatchUp bounds how long a look waits for the events before it. There may
+// longestCatchUp bounds how long a check waits for the events before it. There may
 // be more than are soon read, or the mark is lost. Nothing is lost then but time:
-// events that come later are looked at later.
+// events that come later are checked later.
 const longestCatchUp = 50 * time.Millisecond
 
 // CatchUp waits until dirty has been called for all that has changed in files
-// before. It is for whoever is about to look at these kinds, and sees all that
+// before. It is for whoever is about to check these kinds, and sees all that
 // itself: what is known by then, and waits to settle, needs no further telling.
 func (w *Watcher) CatchUp(ctx context.Context, kinds []string) {
 	w.waitForMark(ctx)

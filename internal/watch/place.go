@@ -97,8 +97,8 @@ func (w *Watcher) placed() []string {
 	return slices.DeleteFunc(w.notes.WatchList(), func(name string) bool { return name == mark })
 }
 
-// placeMissing tries again what could not be watched. It says whether all is now; what
-// has happened there until then nobody has told of.
+// placeMissing tries again to watch what could not be watched, and says whether all is watched now.
+// Events in the meantime are lost, so the kinds concerned are marked dirty.
 func (w *Watcher) placeMissing() (all bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -28,7 +28,7 @@ const (
 
 // FollowClock makes Run tell also of the resumes that are seen by the clock alone, if
 // it is one that can tell. It must be called before Run. A machine that its
-// hypervisor, or anything but logind, has sent to sleep has no other witness.
+// hypervisor, or anything but logind, has sent to sleep is not signalled by logind.
 func (w *Watcher) FollowClock(clock system.Clock) { w.jumper, _ = clock.(system.Jumper) }
 
 // followClock returns the jumps, and what ends the following.
@@ -64,15 +64,14 @@ func (w *Watcher) resumed(by string, ahead time.Duration) {
 	}
 }
 
-// resumes tells of each resume once, though it may have two witnesses. Of one alone
-// each word is a resume of its own.
+// resumes tells of each resume once, though both the clock and logind may report it. Two reports by
+// the same one are two resumes.
 type resumes struct {
 	by string
 	at time.Time
 }
 
-// isNews says whether nobody has told yet of the resume that somebody tells of. at is
-// a monotonic time.
+// isNews says whether this resume has not been reported before. at is a monotonic time.
 func (r *resumes) isNews(by string, at time.Time) bool {
 	if r.by != "" && r.by != by && at.Sub(r.at) < sameResume {
 		*r = resumes{}

@@ -1,4 +1,4 @@
-// Package watch tells which kinds to look at again because something on the
+// Package watch tells which kinds to check again because something on the
 // machine has changed: a file, by inotify; a unit, by systemd's signals; a login
 // or logout, by logind's. And it tells when the machine has woken from a sleep, by
 // logind's signal or by the jump of the clock.
@@ -11,9 +11,9 @@
 // others may have them all for a time. Units and sessions do not hang on that.
 //
 // Nothing that changes is lost. When the kernel's queue of events overflows, or the
-// bus has been away, all is looked at. And a look answers all that was told before
+// bus has been away, all is checked. And a check answers all that was told before
 // it began: CatchUp, called right before, has told of everything by then, so that
-// what the agent has just written itself need not be looked at twice.
+// what the agent has just written itself need not be checked twice.
 package watch
 
 import (
@@ -120,9 +120,8 @@ func (w *Watcher) Follow(kinds []converge.Kind, localDir, configFile string) {
 	}
 }
 
-// FollowAlso makes the watcher follow what a kind watches by now, after a look of its. When
-// that is something else than before, the kind is to look again: what has changed in
-// between nobody has told of.
+// FollowAlso makes the watcher follow what a kind watches by now, after one of its checks. If
+// that has changed, the kind is marked dirty: events in between are lost.
 func (w *Watcher) FollowAlso(kind converge.Explorer) {
 	watches := kind.Watches()
 	w.mu.Lock()
@@ -244,7 +243,7 @@ func (w *Watcher) loop(ctx context.Context, bus news) {
 // warning when some are.
 const sayLostAgain = time.Minute
 
-// overflown looks at everything, for an overflow has lost events.
+// overflown marks every kind dirty: an overflow has lost events.
 func (w *Watcher) overflown(err error) {
 	level := slog.LevelDebug
 	if now := time.Now(); now.Sub(w.lost) > sayLostAgain {
