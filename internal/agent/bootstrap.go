@@ -18,7 +18,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// bootstrap gets the published policy, and looks for a newer one ever after.
+// bootstrap fetches the published policy, and polls for a newer one from then on.
 func (d *daemon) bootstrap(ctx context.Context) {
 	poller := policysync.Poller{
 		Fetch: d.look, Interval: d.poll, Failed: d.waits, Wake: d.reload, Resumed: d.resumed,
@@ -85,7 +85,7 @@ func (d *daemon) lastConfig() Config {
 	return config
 }
 
-// look looks once for the policy and enforces it if it is new.
+// look fetches the policy once and enforces it if it is new.
 func (d *daemon) look(ctx context.Context) error {
 	config := d.configuration()
 	f, err := facts.Gather(ctx, d.System)

@@ -14,7 +14,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Known is a policy that was had without the network.
+// Known is a policy from disk, without the network.
 type Known struct {
 	Policy  *policy.Policy
 	Refused []public.Line // why it is not another one

@@ -18,7 +18,7 @@ import (
 )
 
 // LastGood is a policy that was in force: what is enforced at boot, and while a
-// newer one is refused or cannot be had. Secrets are not in it.
+// newer one is refused or cannot be fetched. Secrets are not in it.
 type LastGood struct {
 	Machine  facts.Identity    `json:"machine"`        // the machine that wrote it
 	Path     string            `json:"path"`           // where it was published
@@ -108,7 +108,7 @@ func Fragments(files system.FileReader, stateDir string) ([]policy.Source, error
 }
 
 // freshness is how old the time at which a policy was confirmed may be on disk.
-// Without it there would be a write at every look.
+// Without it there would be a write at every poll.
 const freshness = time.Hour
 
 // keep writes a policy down, unless it is there already.

@@ -39,12 +39,12 @@ type Subject struct {
 // thing that differs between clones of an image and stays through a rebuild.
 func (s Subject) ring() string { return s.Facts.Hostname + "\x00" + s.Facts.MachineID }
 
-// Found is what a look has found.
+// Found is what a fetch has found.
 type Found struct {
 	Policy  *policy.Policy
 	Rollout string         // what is rolled out or paused, in words
 	Since   time.Time      // when this machine first had this serial
-	Missing source.Missing // values that could not be had
+	Missing source.Missing // values that could not be fetched
 	Refused []public.Line  // what of the machine's own layers is not used; what it said before stays
 	good    LastGood
 }

@@ -7,22 +7,22 @@ import (
 	"github.com/soe-agent/soe-agent/internal/source"
 )
 
-// resumeSplay is over how long the machines that wake together spread their looks:
-// ten thousand looks at forty calls a second, which is what Parameter Store allows
+// resumeSplay is over how long the machines that wake together spread their polls:
+// ten thousand polls at forty calls a second, which is what Parameter Store allows
 // an account, take 250 seconds.
 const resumeSplay = 270 * time.Second
 
-// A Poller decides when to look for a newer policy. Its fields are set before Run.
+// A Poller decides when to fetch the policy. Its fields are set before Run.
 type Poller struct {
-	// Fetch is one look. What it finds it hands on itself. A value that could not be
-	// had is an error, although the rest of the policy was.
+	// Fetch fetches the policy once and hands on what it finds. A value that could not be
+	// fetched is an error, although the rest of the policy was fetched.
 	Fetch func(context.Context) error
-	// Interval is how long to wait after a look that found nothing wrong, on average; 0
+	// Interval is how long to wait after a fetch without an error, on average; 0
 	// is until somebody asks.
 	Interval func() time.Duration
-	// Failed is told of each look that failed, and when the next is.
+	// Failed is called after each fetch that failed, with the time of the next.
 	Failed func(err error, next time.Time)
-	// Wake asks for a look now: what the machine itself says has changed.
+	// Wake asks for a fetch now: the configuration or a local fragment has changed.
 	Wake <-chan struct{}
 	// Resumed tells that the machine has slept: what is under way is pointless.
 	Resumed <-chan struct{}
@@ -30,7 +30,7 @@ type Poller struct {
 	Retry source.Retry
 }
 
-// Run looks until ctx is done.
+// Run fetches until ctx is done.
 func (f *Poller) Run(ctx context.Context) {
 	backoff := f.Retry.Backoff()
 	for ctx.Err() == nil {
@@ -51,8 +51,8 @@ func (f *Poller) Run(ctx context.Context) {
 	}
 }
 
-// pause is how long to wait after a look. For people there is no hurry: they are
-// looked after as often as if nothing was wrong.
+// pause is how long to wait after a fetch. What people have to correct is tried again at the
+// usual interval, without a shorter backoff.
 func (f *Poller) pause(err error, backoff func(error) time.Duration) time.Duration {
 	if err != nil && source.Classify(err) < source.People {
 		return backoff(err)
@@ -74,7 +74,7 @@ func (f *Poller) jitter(bound time.Duration) time.Duration {
 // forever is longer than a machine runs.
 const forever = 100 * 365 * 24 * time.Hour
 
-// An interruption is why a look or a wait ended before its time.
+// An interruption is why a fetch or a wait ended before its time.
 type interruption int
 
 const (
@@ -83,7 +83,7 @@ const (
 	resumed
 )
 
-// fetch looks once, unless it is interrupted.
+// fetch fetches once, unless it is interrupted.
 func (f *Poller) fetch(ctx context.Context) (why interruption, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -102,7 +102,7 @@ func (f *Poller) fetch(ctx context.Context) (why interruption, err error) {
 	}
 	cancel()
 	<-ended
-	return why, nil // an interrupted look says nothing
+	return why, nil // an interrupted fetch says nothing
 }
 
 // wait waits for d, unless it is interrupted.

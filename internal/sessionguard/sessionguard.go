@@ -1,10 +1,11 @@
-// Package sessionguard starts, stops and restarts units so that no live session ends.
+// Package sessionguard is the guard in front of live sessions: it starts, stops and restarts
+// units so that none ends.
 //
 // systemd stops more than it is asked to: what requires a unit stops with it, and
 // what conflicts with one stops when it starts (systemd.unit(5)). So it is asked,
 // right before, what would stop. If that carries sessions, logind is asked next who
 // is logged in, and the step is taken at once or not at all: a Held error says what it
-// waits for. Nothing is remembered: the caller finds at its next look that the step
+// waits for. The package keeps no state: the caller finds at its next check that the step
 // is still to be taken, and tries again.
 //
 // What carries desktops alone (protected.Desktops) is held up by whoever may be at

@@ -11,11 +11,11 @@ import (
 )
 
 const (
-	// AtFirst are the seconds in which a service dies that cannot work: without its
+	// AtFirst are the seconds in which a service fails that cannot work: without its
 	// configuration, its port, its user. A service of which systemd cannot tell when it is
 	// ready is not said to run before they are over.
 	AtFirst = 3 * time.Second
-	// lookEvery is how often is looked meanwhile.
+	// lookEvery is how often the unit is asked about meanwhile.
 	lookEvery = 200 * time.Millisecond
 )
 
@@ -51,7 +51,7 @@ func StaysUp(ctx context.Context, s *system.System, name string) error {
 }
 
 // Stable is a unit once it can be told whether it runs: one that systemd has started anew
-// by itself, a moment ago, may be dying again and again.
+// by itself, a moment ago, may be failing again and again.
 func Stable(ctx context.Context, s *system.System, unit system.Unit) (system.Unit, error) {
 	if !isUp(unit) || !strings.HasSuffix(unit.Name, ".service") || untilSettled(s, unit) == 0 {
 		return unit, nil

@@ -25,16 +25,16 @@ func (e *brokenError) Unwrap() error { return e.err }
 // A fullConfig is all that one program reads, of which a drop-in is a part. Each
 // method says what the program finds wrong.
 type fullConfig interface {
-	// with is the whole with changed files; nil stands for one that goes.
+	// with checks everything with changed files; nil stands for one that is removed.
 	with(ctx context.Context, changes map[string][]byte) error
-	// alone is one file and nothing else.
+	// alone checks one file and nothing else.
 	alone(ctx context.Context, content []byte) error
-	// culprit is the file that breaks the whole, with changed files, for which with
+	// culprit returns the file that breaks the configuration, with changed files, for which with
 	// returned err.
 	culprit(ctx context.Context, changes map[string][]byte, err error) string
 }
 
-// checkIn looks at the whole with the candidate in it. Where something is wrong, it
+// checkIn checks the whole configuration with the candidate in it. Where something is wrong, it
 // tells whether the candidate is to blame: it is, when all was well before or
 // is without it, and when it is wrong by itself. A brokenError says that it is not.
 func (c candidate) checkIn(ctx context.Context, w fullConfig) error {

@@ -18,15 +18,16 @@ type fileStamp struct {
 }
 
 // tick is well above what the kernel's times are exact to: what was changed so shortly
-// before a look may be changed right after it too, and bear the same time.
+// before it was read may be changed right after too, and bear the same time.
 const tick = time.Second
 
-// matches says whether what is there is what was seen.
+// matches says whether a file is unchanged since it was read.
 func (s *fileStamp) matches(info system.Info) bool {
 	return s.changed != 0 && info.IsRegular() && *s == stampOf(info)
 }
 
-// set takes note of a file that was read after a time.
+// set records a file that was read, at a time before that. A file that changed too shortly before
+// is not recorded.
 func (s *fileStamp) set(info system.Info, looked time.Time) {
 	*s = fileStamp{}
 	if looked.Sub(info.Changed) > tick {

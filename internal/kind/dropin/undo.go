@@ -13,11 +13,11 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// undoFile survives reboots, as the files do of which it tells.
+// undoFile holds the undoRecord. It survives reboots, as the drop-ins do.
 const undoFile = own.StateDir + "/dropins.json"
 
-// undoRecord is what must be known of a file when it goes, and can no longer be
-// learnt then.
+// undoRecord is what is needed to undo the effect of a file when it leaves the policy, and can no
+// longer be read from the machine then.
 type undoRecord struct {
 	// Activate is the command that activates it, where the policy names one.
 	Activate map[string][]string `json:"activate,omitempty"`
@@ -27,7 +27,7 @@ type undoRecord struct {
 	changed bool
 }
 
-// loadUndo reads the memory. One that makes no sense is begun anew: what it held comes
+// loadUndo reads the record. A damaged one is replaced by an empty one: what it held comes
 // with the next reboot.
 func (k *Kind) loadUndo() *undoRecord {
 	m := &undoRecord{}
