@@ -89,3 +89,26 @@ func TestAChangeIsRefusedForItsOwnFaultsAndForThoseThatStopSudo(t *testing.T) {
 		}
 	}
 }
+
+// As cvtsudoers of 1.9.13 writes it, without the braces around what it runs commands in, and that of
+// 1.8.23, with a comma for Defaults that it does not know.
+func TestTheSecondOpinionIsUnderstoodWhereCvtsudoersWritesNoJSON(t *testing.T) {
+	const said = `{ "Defaults": [
+        { "Options": [ { "insults": true } ] },
+    ],
+    "User_Specs": [ { "User_List": [ { "username": "alice" } ], "Host_List": [ { "hostname": "ALL" } ],
+    "Cmnd_Specs": [ { "Options": [
+                        "runchroot": "/a \"b",
+                        "runcwd": "/srv",
+                        { "authenticate": false }
+                    ],
+                    "SELinux_Spec": [
+                        "role": "a_r",
+                        "type": "a_t"
+                    ],
+                    "Commands": [ { "command": "ALL" } ] } ] } ] }`
+	specs, err := Specs(t.Context(), answers{"cvtsudoers": says(0, said, "")})
+	if err != nil || len(specs) != 1 || specs[0].Denies || specs[0].Users[0].Name != "alice" {
+		t.Errorf("got %+v, %v", specs, err)
+	}
+}

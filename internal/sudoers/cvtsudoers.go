@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"regexp"
 	"slices"
 
 	"github.com/soe-agent/soe-agent/internal/sudotext"
@@ -47,7 +48,7 @@ func Specs(ctx context.Context, runner system.Runner) ([]Spec, error) {
 			} `json:"Cmnd_Specs"`
 		} `json:"User_Specs"`
 	}
-	if err := json.Unmarshal(out.Stdout, &read); err != nil {
+	if err := json.Unmarshal(mended(out.Stdout), &read); err != nil {
 		return nil, fmt.Errorf("cannot understand what cvtsudoers says: %w", err)
 	}
 	var specs []Spec
@@ -65,6 +66,20 @@ func Specs(ctx context.Context, runner system.Runner) ([]Spec, error) {
 		specs = append(specs, spec)
 	}
 	return specs, nil
+}
+
+var (
+	bareOption = regexp.MustCompile(`(?m)^([ \t]*)("(?:runcwd|runchroot)": "(?:[^"\\]|\\.)*")(,?)$`)
+	bareSpec   = regexp.MustCompile(`("SELinux_Spec": )\[([^\[\]{]*)\]`)
+	lastComma  = regexp.MustCompile(`,[ \t]*\n([ \t]*[\]}])`)
+)
+
+// mended is what cvtsudoers says, as JSON has it: that of sudo 1.9.3 to 1.9.13, at least, writes some
+// options without the braces around them, or with brackets, and that of 1.8.23 a comma where it leaves out Defaults
+// that it does not know. No string goes over two lines.
+func mended(said []byte) []byte {
+	said = bareSpec.ReplaceAll(bareOption.ReplaceAll(said, []byte("${1}{ ${2} }${3}")), []byte("${1}{${2}}"))
+	return lastComma.ReplaceAll(said, []byte("\n${1}"))
 }
 
 // areAll says whether a list is "ALL" alone.

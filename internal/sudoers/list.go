@@ -65,11 +65,20 @@ func List(ctx context.Context, s *system.System, user string, changes map[string
 		}
 		return Listing{}, fmt.Errorf("cannot tell what %s may do from what sudo says: %s", user, said)
 	}
+	isDir := IsDir(s.FS)
+	for i := range listing.Entries {
+		bounds := &listing.Entries[i].Bounds
+		*bounds = slices.DeleteFunc(*bounds, func(b string) bool { dir, is := strings.CutPrefix(b, inDir); return is && isDir(dir) })
+	}
 	if listing.Entries, err = asTheyCount(ctx, s, listing.Entries); err != nil {
 		return Listing{}, fmt.Errorf("cannot tell what %s may do: %w", user, err)
 	}
 	return listing, nil
 }
+
+// inDir begins the Bound of an entry whose commands are run in a directory that is not there:
+// sudo runs none.
+const inDir = "Cwd: "
 
 // keys of an entry whose values are lists.
 func (e *Entry) list(key string) *[]string {
@@ -124,6 +133,10 @@ func parseListing(text string) (l Listing, ok bool) {
 		case key != nil:
 			if list := l.Entries[last].list(key[1]); list != nil {
 				*list = splitList(key[2])
+			} else if key[1] == "Cwd" {
+				if path.IsAbs(key[2]) {
+					l.Entries[last].Bounds = append(l.Entries[last].Bounds, inDir+key[2])
+				}
 			} else if seconds, err := strconv.Atoi(key[2]); key[1] != "Timeout" || err != nil || seconds < sudotext.LeastTime {
 				l.Entries[last].Bounds = append(l.Entries[last].Bounds, key[1])
 			}
@@ -340,7 +353,7 @@ func isMany(command string) bool {
 // hampers says whether what is run by an entry cannot do what root can.
 func (e Entry) hampers() bool {
 	return slices.Contains(e.Options, "noexec") || slices.ContainsFunc(e.Bounds, func(bound string) bool {
-		return bound == "Chroot" || bound == "Timeout" || bound == "Privs" || bound == "Limitprivs"
+		return bound == "Chroot" || bound == "Timeout" || bound == "Privs" || bound == "Limitprivs" || strings.HasPrefix(bound, inDir)
 	})
 }
 

@@ -110,6 +110,14 @@ func Trusted(files system.FileReader, name string) bool {
 	return err == nil && trusted(info)
 }
 
+// IsDir returns what says whether there is a directory, or a link to one.
+func IsDir(files system.FS) func(string) bool {
+	return func(name string) bool {
+		_, info, err := follow(files, name)
+		return err == nil && info.IsDir()
+	}
+}
+
 func trusted(info system.Info) bool {
 	return info.UID == 0 && info.Mode&0o002 == 0 && (info.Mode&0o020 == 0 || info.GID == 0)
 }

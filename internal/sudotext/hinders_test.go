@@ -15,23 +15,27 @@ func TestDefaultsByWhichAnAdministratorCannotBecomeRootAreToldFromTheOthers(t *t
 		maps.Copy(aliases, line.Commands)
 	}
 	for source, want := range map[string][]string{
-		"Defaults passwd_tries=0":                         {"passwd_tries = 3"},
-		"Defaults passwd_tries = 2":                       nil,
-		"Defaults:alice noexec, passwd_tries=0":           {"!noexec", "passwd_tries = 3"},
-		"Defaults:ALL runas_default=nobody":               {"runas_default = root"},
-		"Defaults:bob noexec, passwd_tries=0, !root_sudo": nil,
-		"Defaults runas_default=root, root_sudo, !noexec": nil,
-		"Defaults !root_sudo":                             {"root_sudo"},
-		"Defaults requiretty":                             nil,
-		"Defaults>root noexec":                            {"!noexec"},
-		"Defaults!ALL noexec":                             {"!noexec"},
-		"Defaults!/usr/bin/ noexec":                       {"!noexec"},
-		"Defaults!/usr/bin/vim, /usr/bin/less noexec":     nil,
-		"Defaults passwd_timeout=0.01":                    {"passwd_timeout = 5"},
-		"Defaults passwd_timeout=0":                       nil,
-		"bob ALL = ALL":                                   nil,
-		"Defaults command_timeout=1":                      {"!command_timeout"},
-		"Defaults command_timeout = 30S":                  {"!command_timeout"},
+		"Defaults passwd_tries=0":                           {"passwd_tries = 3"},
+		"Defaults passwd_tries = 2":                         nil,
+		"Defaults:alice noexec, passwd_tries=0":             {"!noexec", "passwd_tries = 3"},
+		"Defaults:ALL runas_default=nobody":                 {"runas_default = root"},
+		"Defaults:bob noexec, passwd_tries=0, !root_sudo":   nil,
+		"Defaults runas_default=root, root_sudo, !noexec":   nil,
+		"Defaults !root_sudo":                               {"root_sudo"},
+		"Defaults requiretty":                               nil,
+		"Defaults>root noexec":                              {"!noexec"},
+		"Defaults!ALL noexec":                               {"!noexec"},
+		"Defaults!/usr/bin/ noexec":                         {"!noexec"},
+		"Defaults!/usr/bin/vim, /usr/bin/less noexec":       nil,
+		"Defaults passwd_timeout=0.01":                      {"passwd_timeout = 5"},
+		"Defaults passwd_timeout=0":                         nil,
+		"bob ALL = ALL":                                     nil,
+		"Defaults:alice runcwd=/nowhere, rlimit_as=1":       {"!runcwd", "rlimit_as = default"},
+		"Defaults runcwd=/srv, runcwd=~, runcwd=*, !runcwd": nil,
+		"Defaults runchroot=/srv, rlimit_nproc=\"1,2\"":     {"!runchroot", "rlimit_nproc = default"},
+		"Defaults rlimit_nproc=4096, rlimit_as=user, rlimit_core=0, rlimit_fsize=infinity": nil,
+		"Defaults command_timeout=1":     {"!command_timeout"},
+		"Defaults command_timeout = 30S": {"!command_timeout"},
 		"Defaults command_timeout=1h30m, command_timeout=2d, !command_timeout, command_timeout=0": nil,
 		"Defaults!MOST noexec":              {"!noexec"},
 		"Defaults!EDITORS, INDIRECT noexec": {"!noexec"},
@@ -41,15 +45,17 @@ func TestDefaultsByWhichAnAdministratorCannotBecomeRootAreToldFromTheOthers(t *t
 		"Defaults!CIRCLE noexec":            nil,
 	} {
 		line := Parse([]byte(source))[0]
-		if diff := cmp.Diff(want, Cures(line.Hinders(alice, aliases))); diff != "" {
+		if diff := cmp.Diff(want, Cures(line.Hinders(alice, aliases, isDir))); diff != "" {
 			t.Errorf("%q: %s", source, diff)
 		}
 	}
 	settings := []Setting{{Name: "noexec"}, {Negated: true, Name: "noexec"}, {Name: "passwd_tries", Op: "=", Value: "0"}}
-	if diff := cmp.Diff([]string{"passwd_tries = 0"}, Hindrances(settings)); diff != "" {
+	if diff := cmp.Diff([]string{"passwd_tries = 0"}, Hindrances(settings, isDir)); diff != "" {
 		t.Error(diff)
 	}
 }
+
+func isDir(name string) bool { return name == "/srv" }
 
 // What undoes a hindrance must itself be none, and no weakness.
 func TestWhatUndoesAHindranceIsNone(t *testing.T) {
@@ -59,7 +65,7 @@ func TestWhatUndoesAHindranceIsNone(t *testing.T) {
 			t.Errorf("the cure of %s is read as %+v", name, line)
 		}
 		nobody := func([]Subject) bool { return false }
-		if line.Hinders(nobody, nil) != nil || line.Weakens(nobody) != nil {
+		if line.Hinders(nobody, nil, isDir) != nil || line.Weakens(nobody) != nil {
 			t.Errorf("the cure of %s does harm", name)
 		}
 	}

@@ -92,6 +92,7 @@ func TestWhatPolkitGivesByWhateverTextIsTakenBack(t *testing.T) {
 		"a command line by its start":     {polkitRules + "50-x.rules", rule(`action.id == "` + exec + `" && action.lookup("command_line").indexOf("/usr/bin/bash -c ") == 0`), exec + " --detail command_line '/usr/bin/bash -c id'", false},
 		"what a program says":             {polkitRules + "50-x.rules", `polkit.addRule(function(a, s) { try { polkit.spawn(["/usr/bin/test", "-e", "/root"]); return "yes"; } catch (e) { return null; } });`, exec, false},
 		"a process that is not the first": {polkitRules + "50-x.rules", rule(`subject.pid != 1`), exec, true},
+		"what reads the rules":            {polkitRules + "50-x.rules", `polkit.addRule = function() {}; polkit._runRules = function(a, s) { return "yes"; };`, units, false},
 		"the account of a service":        {polkitRules + "50-x.rules", rule(`subject.user == "helper"`), exec, false},
 		"set-environment":                 {polkitRules + "50-x.rules", rule(`action.id == "org.freedesktop.systemd1.set-environment"`), "org.freedesktop.systemd1.set-environment", false},
 	} {

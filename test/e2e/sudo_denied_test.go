@@ -46,6 +46,14 @@ func TestWhoeverIsAllowedBecomesRootWhateverOthersDeny(t *testing.T) {
 		"tries of all":               inserted("Defaults passwd_tries=0"),
 		"a user's settings":          dropin("50-x", "Defaults:dadmin noexec, passwd_tries=0"),
 		"whom it is run as":          dropin("50-x", "Defaults:dadmin runas_default=nobody"),
+		"a directory that is gone":   dropin("zzz", "dadmin ALL=(ALL) CWD=/nowhere ALL"),
+		"a user's directory":         dropin("50-x", "Defaults:dadmin insults, runcwd=/nowhere"),
+		"another root directory":     dropin("50-x", "Defaults:dadmin runchroot=/srv"),
+		"a limit of all":             inserted("Defaults rlimit_as=1"),
+		"a limit":                    dropin("50-x", "Defaults rlimit_nproc=1, rlimit_as=1000"),
+		"a second":                   dropin("50-x", "Defaults command_timeout=1"),
+		"a second of a grant":        dropin("zzz", "dadmin ALL=(ALL) TIMEOUT=1 ALL"),
+		"an alias of everything":     dropin("50-x", "Cmnd_Alias MOST = /bin/id, ALL\nDefaults!MOST noexec"),
 		"run without running":        dropin("zzz", "dadmin ALL=(ALL) NOEXEC: ALL"),
 	} {
 		d.restore(t)

@@ -25,8 +25,8 @@ for i in $(seq %d); do
 	echo $((($(date +%%s%%N) - began) / 1000000))
 done`
 
-// fightRounds is how often: 300 were tried for test/bench/RESULTS.md.
-var fightRounds = flag.Int("fight-rounds", 40, "how often a grant comes again that is taken back")
+// contestedRounds is how often: 300 were tried for test/bench/RESULTS.md.
+var contestedRounds = flag.Int("contested-rounds", 40, "how often a grant comes again that is taken back")
 
 func TestAGrantThatComesAgainAndAgainIsTakenBackEachTimeAndTheFightIsToldOf(t *testing.T) {
 	t.Parallel()
@@ -50,7 +50,7 @@ func TestAGrantThatComesAgainAndAgainIsTakenBackEachTimeAndTheFightIsToldOf(t *t
 	}
 	before, began := cpu(), time.Now()
 	var lived []int
-	for _, text := range strings.Fields(w.MustExec(t, "sh", "-c", fmt.Sprintf(grantAgain, *fightRounds))) {
+	for _, text := range strings.Fields(w.MustExec(t, "sh", "-c", fmt.Sprintf(grantAgain, *contestedRounds))) {
 		n, err := strconv.Atoi(text)
 		if err != nil {
 			t.Fatal(err)

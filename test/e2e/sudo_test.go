@@ -77,10 +77,25 @@ func TestAStraySudoersFileThatSortsLastIsNeutralised(t *testing.T) {
 func TestWhatOthersGrantTheAllowedStays(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t)
-	d.MustWriteFile(t, "/etc/sudoers.d/50-site", box.File{Content: "dadmin ALL=(ALL) NOPASSWD: ALL\n", Mode: 0o440})
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
-	if out := d.MustExecAs(t, box.DomainAdmin, "sudo", "-n", "id", "-u"); strings.TrimSpace(out) != "0" {
-		t.Errorf("sudo without a password says %s", out)
+	for _, content := range []string{
+		"dadmin ALL=(ALL) NOPASSWD: ALL\n",
+		"dadmin nowhere = ALL : ALL = (ALL) NOPASSWD: ALL\n",
+		"dadmin ALL=(ALL) CWD=/srv TIMEOUT=8h NOTAFTER=20990101000000Z NOPASSWD: ALL\n",
+		"%domain-admins ALL=(ALL) ROLE=unconfined_r TYPE=unconfined_t NOPASSWD: ALL\n",
+		"Defaults env_keep += \"LANG\", insults\nCmnd_Alias SHELLS = /bin/zsh\nDefaults!SHELLS noexec\ndadmin ALL=(ALL) NOPASSWD: ALL\n",
+	} {
+		for _, name := range []string{"50-site", "zzz"} { // in front of the denial, and behind it
+			d.MustWriteFile(t, "/etc/sudoers.d/"+name, box.File{Content: content, Mode: 0o440})
+			d.converged(t)
+			if got := d.MustReadFile(t, "/etc/sudoers.d/"+name); got != content {
+				t.Errorf("%s holds\n%s", name, got)
+			}
+			if out := d.MustExecAs(t, box.DomainAdmin, "sudo", "-n", "id", "-u"); strings.TrimSpace(out) != "0" {
+				t.Errorf("%s: sudo without a password says %s", content, out)
+			}
+			d.sh(t, "rm /etc/sudoers.d/"+name)
+		}
 	}
 }
 

@@ -86,9 +86,9 @@ func (k *Kind) wrongs(ctx context.Context, p *plan, name string, lines []sudoers
 	case err != nil:
 		return 0, err
 	case allowed && l.Administers():
-		return len(sudotext.Hindrances(l.Defaults)), nil
+		return len(sudotext.Hindrances(l.Defaults, p.isDir)), nil
 	case allowed:
-		return 1 + len(sudotext.Hindrances(l.Defaults)), nil
+		return 1 + len(sudotext.Hindrances(l.Defaults, p.isDir)), nil
 	}
 	conceded, err := k.conceded(ctx, p, name, allowed)
 	if err != nil {

@@ -114,7 +114,7 @@ func (k *Kind) judgeListing(ctx context.Context, p *plan, name string, l listing
 		wrong = append(wrong, fmt.Sprintf("%s is allowed, and sudo refuses all the same; look at: sudo -l -U '%s'", name, name))
 	}
 	if allowed {
-		for _, hindrance := range sudotext.Hindrances(l.Defaults) {
+		for _, hindrance := range sudotext.Hindrances(l.Defaults, p.isDir) {
 			wrong = append(wrong, fmt.Sprintf("%s is allowed, and cannot become root all the same, for \"Defaults %s\"; look at: sudo -l -U '%s'", name, hindrance, name))
 		}
 	}

@@ -101,7 +101,7 @@ func (p *plan) rewriteAsFarAsKnown(line sudotext.Line, behind, inDir bool) *rewr
 		}
 		return &rewrite{line: line, mark: mark}
 	}
-	weakening, hindering := line.Weakens(p.judge.allowsAll), line.Hinders(p.judge.meets, p.commands)
+	weakening, hindering := line.Weakens(p.judge.allowsAll), line.Hinders(p.judge.meets, p.commands, p.isDir)
 	if len(weakening)+len(hindering) == 0 {
 		return nil
 	}

@@ -86,6 +86,7 @@ type plan struct {
 	tree        *sudoers.Tree // as it is
 	judge       *judge
 	commands    map[string]string // aliases of commands
+	isDir       func(string) bool
 	concessions []concession
 	listed      map[string][]sudoers.Entry // how sudo lists some of them
 	noRoom      bool                       // none is kept for when the disk is full
@@ -171,7 +172,7 @@ func (k *Kind) plan(ctx context.Context, want policy.Sudo) (*plan, error) {
 		return nil, fmt.Errorf("cannot tell who may use sudo: %w", err)
 	}
 	k.sees(tree.Places)
-	p := &plan{tree: tree, judge: newJudge(ctx, k.directory, allow, tree.Aliases()), commands: tree.CommandAliases(), concessions: concessions, listed: map[string][]sudoers.Entry{}}
+	p := &plan{tree: tree, judge: newJudge(ctx, k.directory, allow, tree.Aliases()), commands: tree.CommandAliases(), isDir: sudoers.IsDir(k.system.FS), concessions: concessions, listed: map[string][]sudoers.Entry{}}
 	if !sudoers.Trusted(k.system.FS, sudoers.Main) {
 		p.dead = fmt.Sprintf("sudo works for nobody: others than root could write %s; give it to root with mode 0440", sudoers.Main)
 	}
@@ -202,7 +203,7 @@ func (p *plan) cures() (cures []string) {
 			continue
 		}
 		// What cannot be undone is told of by what sudo says of everybody.
-		for _, cure := range sudotext.Cures(slices.Concat(line.Weakens(p.judge.allowsAll), line.Hinders(p.judge.meets, p.commands))) {
+		for _, cure := range sudotext.Cures(slices.Concat(line.Weakens(p.judge.allowsAll), line.Hinders(p.judge.meets, p.commands, p.isDir))) {
 			cure = "Defaults" + line.Defaults.Scope + " " + cure
 			if !slices.Contains(cures, cure) {
 				cures = append(cures, cure)

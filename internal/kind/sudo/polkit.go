@@ -245,6 +245,9 @@ func (k *Kind) checkPolkitGrants(ctx context.Context, allow []string, people []f
 	if len(g.over) > 0 {
 		r.AddPrivateDrift("rights", "only [sudo] allow may do "+strings.Join(g.over, ", "), g.whyOver)
 	}
+	if g.anew != "" {
+		r.AddPrivateDrift("polkit.service", "goes by what its files say", g.anew)
+	}
 	switch {
 	case r.State == converge.Drifted:
 	case len(g.stuck) > 0:
@@ -315,6 +318,12 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 		}
 		if !k.system.Running() {
 			return nil
+		}
+		if g.anew != "" {
+			if err := k.startAnew(ctx); err != nil {
+				return err
+			}
+			continue
 		}
 		inTime, enough = k.whileFilesStayFor(ctx, patienceInRepair)
 		k.awaitPolkit(inTime, g.granted)

@@ -29,12 +29,13 @@ type polkitGrants struct {
 	over    []string // what the agent's own rule is to take back, besides what it does already
 	whyOver string
 	stuck   []string
+	anew    string // why polkit is to be started anew: what it goes by is in no file any more
 	granted []granted
 	err     error
 }
 
-// change says whether something is to be written.
-func (g *polkitGrants) change() bool { return len(g.edits)+len(g.over) > 0 }
+// change says whether something is to be done.
+func (g *polkitGrants) change() bool { return len(g.edits)+len(g.over) > 0 || g.anew != "" }
 
 // ruleDirs are all directories of rules; polkit asks their files together, by
 // name. Those of the last are a package's, and are not edited.
@@ -311,10 +312,16 @@ func (k *Kind) blame(g *polkitGrants, left []granted, had []string, rules []rule
 			g.neutralise(k, f, comment, "polkit asks it before the agent's own file, and "+why(left[0]))
 		}
 	}
-	if len(g.edits) == 0 && len(g.stuck) == 0 {
-		g.stuck = append(g.stuck, fmt.Sprintf("polkit lets %s do %s without an administrator's password; look for the rule that says so in %s",
-			left[0].person.Name, left[0].what[0].over(), strings.Join(ruleDirs(), ", ")))
+	if len(g.edits) > 0 || len(g.stuck) > 0 {
+		return
 	}
+	// A rule is a program, and may have changed the one that reads the rules, which lives on when they are read again.
+	if k.mayStartAnew() {
+		g.anew = why(left[0]) + ", and no rule is left that says so"
+		return
+	}
+	g.stuck = append(g.stuck, fmt.Sprintf("polkit lets %s do %s without an administrator's password; look for the rule that says so in %s",
+		left[0].person.Name, left[0].what[0].over(), strings.Join(ruleDirs(), ", ")))
 }
 
 func overs(to granted) (all []string) {

@@ -42,6 +42,7 @@ const (
 	patienceBeforeRepair = time.Second
 	patienceInHurry      = 200 * time.Millisecond
 	patienceInRepair     = 3 * time.Second // with polkit alone, once its own file is right
+	patienceToStart      = 10 * time.Second // of polkit, when it is started anew
 	peoplePatience       = 3 * time.Second // of logind, and of the directory about homes
 )
 
@@ -63,6 +64,8 @@ type Kind struct {
 
 	polkitInLine  string // the rules that may grant, and to whom, when polkit last granted nobody anything
 	polkitAskedAt time.Time
+	polkitAsked   string // the instance that was asked last,
+	polkitAnew    string // and the one that the agent has started
 
 	lookups map[string]lookup // of groups in the directory
 

@@ -84,6 +84,9 @@ func (k *Kind) survey(ctx context.Context, j *judge, people []facts.Account, rul
 			return s, errors.Join(err, failed)
 		}
 		if before == after {
+			k.mu.Lock()
+			k.polkitAsked = after
+			k.mu.Unlock()
 			return s, err
 		}
 		if err == nil {
@@ -392,4 +395,30 @@ func (k *Kind) awaitPolkit(ctx context.Context, was []granted) {
 			return
 		}
 	}
+}
+
+// mayStartAnew says whether the polkit that was asked is none that the agent has started itself,
+// because of what no file explains: it does so once.
+func (k *Kind) mayStartAnew() bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.polkitAsked != "" && k.polkitAsked != k.polkitAnew
+}
+
+// startAnew restarts polkit, by which nobody's session is interrupted.
+func (k *Kind) startAnew(ctx context.Context) error {
+	ctx, enough := context.WithTimeout(ctx, patienceToStart)
+	defer enough()
+	if err := k.system.Units.Restart(ctx, "polkit.service"); err != nil {
+		return fmt.Errorf("cannot start polkit anew, which goes by what is in no file any more: %w", err)
+	}
+	instance := ""
+	_, err := k.system.Authority.Actions(ctx) // which waits until it is there
+	if err == nil {
+		instance, err = k.system.Authority.Instance(ctx)
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.polkitAnew = instance
+	return err
 }
