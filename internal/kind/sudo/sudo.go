@@ -41,9 +41,9 @@ const trusted = 10 * time.Minute
 const (
 	patienceBeforeRepair = time.Second
 	patienceInHurry      = 200 * time.Millisecond
-	patienceInRepair     = 3 * time.Second // with polkit alone, once its own file is right
+	patienceInRepair     = 3 * time.Second  // with polkit alone, once its own file is right
 	patienceToStart      = 10 * time.Second // of polkit, when it is started anew
-	peoplePatience       = 3 * time.Second // of logind, and of the directory about homes
+	peoplePatience       = 3 * time.Second  // of logind, and of the directory about homes
 )
 
 // A Kind keeps sudo/allow, sudo/polkit and, when the policy names groups that are
