@@ -4,6 +4,7 @@ import (
 	"path"
 	"strings"
 
+	"github.com/soe-agent/soe-agent/internal/dropindir"
 	"github.com/soe-agent/soe-agent/internal/protected"
 )
 
@@ -55,24 +56,8 @@ func (Directory) validate(v *validator) {
 	v.refuse(path.Clean(dir) != dir || breaksLine(dir), "%q is not a clean absolute path", dir)
 	v.refuse(!isDropinDirectory(dir) || !strings.HasPrefix(dir, "/etc/") && !strings.HasPrefix(dir, "/usr/local/"),
 		"%s is not a directory of drop-ins below /etc or /usr/local", dir)
-	for _, place := range []struct{ dir, why string }{
-		{"/etc/sudoers.d", "say in [sudo] who may administer the machine"},
-		{"/etc/polkit-1/rules.d", "say in [sudo] who may administer the machine"},
-		{"/etc/polkit-1/localauthority.conf.d", "say in [sudo] who may administer the machine"},
-		{"/etc/yum.repos.d", "say in [repositories] which there are"},
-		{"/etc/apt/*.d", "say in [repositories] which there are"},
-		{"/etc/pki/rpm-gpg", "the keys of repositories lie there"},
-		{"/etc/systemd/system", "the links by which units are enabled lie there"},
-		{"/etc/systemd/system/*.d", "AWS may add to its units there"},
-		{"/etc/init.d", "the machine starts by what lies there"},
-		{"/etc/rc*.d", "the machine starts by what lies there"},
-		{"/etc/rc.d/*", "the machine starts by what lies there"},
-		{"/etc/grub.d", "the machine starts by what lies there"},
-		{"/etc/ssh/sshd_config.d", "people log in by it"},
-	} {
-		if matched, _ := path.Match(place.dir, dir); matched {
-			v.wrong("%s cannot be purged: %s", dir, place.why)
-		}
+	if why := dropindir.Of(dir).NoPurge; why != "" {
+		v.wrong("%s cannot be purged: %s", dir, why)
 	}
 	if why := protected.Path(dir); why != "" {
 		v.wrong("%s is protected: %s", dir, why)

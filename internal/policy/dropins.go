@@ -9,6 +9,7 @@ import (
 	"strings"
 	"unicode"
 
+	"github.com/soe-agent/soe-agent/internal/dropindir"
 	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/protected"
 )
@@ -97,9 +98,8 @@ func (d Dropin) validate(v *validator) {
 	if why := Written(file, d.Content); why != "" && d.Ensure != Absent {
 		v.wrong("%s", why)
 	}
-	for _, dir := range []string{"/etc/cron.d", "/etc/sudoers.d", "/etc/logrotate.d"} {
-		v.refuse(path.Dir(file) == dir && d.Owner != "" && d.Owner != "root" && d.Owner != "0", "the reader of %s passes over files of others than root", dir)
-	}
+	known := dropindir.Of(path.Dir(file))
+	v.refuse(known.RootsAlone && d.Owner != "" && d.Owner != "root" && d.Owner != "0", "the reader of %s passes over files of others than root", path.Dir(file))
 	for _, account := range []string{d.Owner, d.Group} {
 		v.refuse(strings.Contains(account, ":") || breaksLine(account), "%q is not the name of an account", account)
 	}
@@ -112,11 +112,7 @@ func (d Dropin) validate(v *validator) {
 	if d.Mode != nil {
 		v.refuse(*d.Mode&0o7000 != 0, "mode %04o has setuid, setgid or the sticky bit, which no drop-in needs", *d.Mode)
 		v.refuse(*d.Mode&0o002 != 0, "mode %04o lets everybody write it", *d.Mode)
-		for _, rule := range modeRules() {
-			if matched, _ := path.Match(rule.dir, path.Dir(file)); matched {
-				v.refuse(*d.Mode&rule.forbidden != 0 || *d.Mode&rule.needed != rule.needed, "mode %04o: %s", *d.Mode, rule.why)
-			}
-		}
+		v.refuse(*d.Mode&known.Modes.Forbidden != 0 || *d.Mode&known.Modes.Needed != known.Modes.Needed, "mode %04o: %s", *d.Mode, known.Modes.Why)
 		v.refuse(v.secret && *d.Mode&0o007 != 0, "mode %04o lets everybody see the secret in it", *d.Mode)
 	}
 	if len(d.Activate) > 0 {

@@ -1,7 +1,7 @@
 // Package dropin keeps the files of ".d" directories as the policy wants them,
 // each whole: content, mode, owner and group, or gone.
 //
-// What reads such a directory differs, and the table of families says how: which
+// What reads such a directory differs, and the table of package dropindir says how: which
 // mode the file needs, what can be checked before it takes the place of the old
 // one, and what makes it take effect. A file that its family's checker refuses is
 // never written, and the old one stays. Checks that concern the whole

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/dropindir"
 	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
@@ -75,8 +76,8 @@ func (k *Kind) Watches() []converge.Watch {
 	mains := map[string]bool{}
 	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
 		watches = append(watches, converge.Watch{Dir: dir})
-		if r := readerOf(dir); r != nil {
-			for _, main := range r.mains {
+		if r := dropindir.Of(dir).Reader; r != nil {
+			for _, main := range r.Mains {
 				mains[main] = true
 			}
 		}
@@ -129,7 +130,7 @@ type scene struct {
 	accounts  *accounts
 	sysctls   map[string]map[string]string // file → key → value
 	unsure    error                        // what of these could not be told
-	readers   map[string]*reader           // of directories
+	readers   map[string]*dropindir.Reader // of directories
 	leftovers map[string]bool              // files of which a temporary one was left behind
 	awaiting  map[string]bool
 
@@ -149,7 +150,7 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) (*scene, er
 	unsure := k.Since(mark)
 	mark = k.Mark()
 	s := &scene{
-		hidden: map[string]error{}, sysctls: sysctls, unsure: unsure, readers: map[string]*reader{},
+		hidden: map[string]error{}, sysctls: sysctls, unsure: unsure, readers: map[string]*dropindir.Reader{},
 		at: k.system.Clock.Now(), entries: map[string]map[string]system.Info{},
 		accounts:  newAccounts(k.system),
 		leftovers: map[string]bool{}, awaiting: k.readNames(awaiting),
@@ -171,7 +172,7 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) (*scene, er
 		dirs[path.Dir(fileOf(want.ID))] = true
 	}
 	for dir := range dirs {
-		s.readers[dir] = readerOf(dir)
+		s.readers[dir] = dropindir.Of(dir).Reader
 		var names []string // a file of which nothing is known is looked at
 		var err error
 		if some {

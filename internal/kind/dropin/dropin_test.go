@@ -14,6 +14,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/dropindir"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
@@ -38,9 +39,9 @@ func machine(t *testing.T, files map[string]string) string {
 // readersOfAll are the programs that read drop-ins, and what makes them do so.
 func readersOfAll() map[string]string {
 	files := map[string]string{}
-	for _, r := range whoReads {
-		if len(r.programs) > 0 {
-			files[r.programs[0]] = ""
+	for _, d := range dropindir.All() {
+		if d.Reader != nil && len(d.Reader.Programs) > 0 {
+			files[d.Reader.Programs[0]] = ""
 		}
 	}
 	for name, content := range map[string]string{

@@ -1,6 +1,7 @@
 package dropin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/soe-agent/soe-agent/internal/dropindir"
 	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -27,119 +29,92 @@ const (
 	logrotateMain = "/etc/logrotate.conf"
 )
 
-// A family is a directory of drop-ins, or several that one program reads.
+// A family is a directory of drop-ins, or several that one program reads: what package
+// dropindir knows of it, with what is done here.
 type family struct {
-	dir        string // a pattern of path.Match
 	mode       fs.FileMode
 	check      checker // nil: nothing can be told before it is in place
 	activation activation
 }
 
-// families are known by how their readers treat them: the manual page of each says which
-// modes it accepts and when it reads the files. Whatever is not listed is read
-// by whom it may concern, in time.
-var families = []family{
-	{sudoersDir, 0o440, checkSudoers, none},
-	{sysctlDir, 0o644, checkSysctl, loadSysctls},
-	{"/etc/profile.d", 0o644, checkShell, none},
-	{"/etc/X11/xinit/xinitrc.d", 0o755, checkShell, awaitLogin},
-	{"/etc/xdg/autostart", 0o644, checkDesktopEntry, awaitLogin},
-	{"/etc/update-motd.d", 0o755, checkShell, none},
-	{"/etc/cron.hourly", 0o755, checkJob, none},
-	{"/etc/cron.daily", 0o755, checkJob, none},
-	{"/etc/cron.weekly", 0o755, checkJob, none},
-	{"/etc/cron.monthly", 0o755, checkJob, none},
-	{"/etc/cron.d", 0o644, checkCron, none},
-	{"/etc/security/limits.d", 0o644, checkLimits, awaitLogin},
-	{logrotateDir, 0o644, checkLogrotate, none},
-	{rsyslogDir, 0o644, checkRsyslog, restartRsyslog},
-	{sshdDir, 0o644, checkSSHD, reloadSSHD},
-	{unitDir, 0o644, checkUnit, reloadSystemd},
-	{unitDir + "/*.d", 0o644, checkUnitSyntax, reloadSystemd},
-	{logindDir, 0o644, checkUnitSyntax, awaitReboot},
-	{"/etc/systemd/system.conf.d", 0o644, checkUnitSyntax, awaitReboot},
-	{"/etc/systemd/user.conf.d", 0o644, checkUnitSyntax, awaitLogin},
-	{"/etc/systemd/journald.conf.d", 0o644, checkUnitSyntax, restartJournald},
-	{"/etc/systemd/timesyncd.conf.d", 0o644, checkUnitSyntax, restartTimesyncd},
-	{"/etc/systemd/resolved.conf.d", 0o644, checkUnitSyntax, restartResolved},
-	{"/etc/systemd/oomd.conf.d", 0o644, checkUnitSyntax, restartOomd},
-	{"/etc/systemd/networkd.conf.d", 0o644, checkUnitSyntax, awaitReboot},
-	{"/etc/systemd/*.conf.d", 0o644, checkUnitSyntax, none},
-	{"/etc/environment.d", 0o644, checkEnvironment, awaitLogin},
-	{"/etc/chrony.d", 0o644, checkChrony, restartChrony},
-	{"/etc/chrony/conf.d", 0o644, checkChrony, restartChrony},
-	{nftablesDir, 0o644, checkNft, awaitReboot},
-	{auditDir, 0o640, checkAudit, loadAudit},
-	{"/etc/modules-load.d", 0o644, checkModules, loadModules},
-	{"/etc/polkit-1/rules.d", 0o644, checkScript, none},
-	{tmpfilesDir, 0o644, checkWritten, createTmpfiles},
-	{"/etc/sysusers.d", 0o644, checkWritten, createSysusers},
-	{"/etc/udev/rules.d", 0o644, checkUdev, reloadUdev},
-	{"/etc/ld.so.conf.d", 0o644, nil, runLdconfig},
-	{"/etc/pki/ca-trust/source/anchors", 0o644, checkCertificates, extractCATrust},
-	{"/usr/local/share/ca-certificates", 0o644, checkCertificates, updateCACertificates},
-	{"/etc/firefox/policies", 0o644, checkJSON, none},
-	{"/etc/opt/*/policies/managed", 0o644, checkJSON, none},
-	{"/etc/chromium/policies/managed", 0o644, checkJSON, none},
+// checkers are what is done for each check that there is.
+func checkers() [dropindir.Checks]checker {
+	return [...]checker{
+		dropindir.NoCheck:      nil,
+		dropindir.Sudoers:      checkSudoers,
+		dropindir.Sysctl:       checkSysctl,
+		dropindir.Shell:        checkShell,
+		dropindir.DesktopEntry: checkDesktopEntry,
+		dropindir.Job:          checkJob,
+		dropindir.Cron:         checkCron,
+		dropindir.Limits:       checkLimits,
+		dropindir.Logrotate:    checkLogrotate,
+		dropindir.Rsyslog:      checkRsyslog,
+		dropindir.SSHD:         checkSSHD,
+		dropindir.Unit:         checkUnit,
+		dropindir.UnitSyntax:   checkUnitSyntax,
+		dropindir.Environment:  checkEnvironment,
+		dropindir.Chrony:       checkChrony,
+		dropindir.Nft:          checkNft,
+		dropindir.Audit:        checkAudit,
+		dropindir.Modules:      checkModules,
+		dropindir.Script:       checkScript,
+		dropindir.Written:      checkWritten,
+		dropindir.Udev:         checkUdev,
+		dropindir.Certificates: checkCertificates,
+		dropindir.JSON:         checkJSON,
+	}
 }
 
 // Families are patterns of the directories of which it is known how their readers treat files.
-func Families() []string {
-	dirs := make([]string, len(families))
-	for i, f := range families {
-		dirs[i] = f.dir
+func Families() (dirs []string) {
+	for _, d := range dropindir.All() {
+		if d.Mode != 0 {
+			dirs = append(dirs, d.Dir)
+		}
 	}
 	return dirs
 }
 
 // FamilyOf is the one of the Families that a file is of, "" when it is of none.
 func FamilyOf(name string) string {
-	if f := familyOf(name); slices.Contains(Families(), f.dir) {
-		return f.dir
+	if d := dropindir.Of(path.Dir(name)); d.Mode != 0 {
+		return d.Dir
 	}
 	return ""
 }
 
+// familyOf is what is done with a file. Whatever is not known is read by whom it may concern,
+// in time.
 func familyOf(name string) family {
-	dir := path.Dir(name)
-	for _, f := range families {
-		if f.dir == dir {
-			return f
-		}
-		if !strings.Contains(f.dir, "*") {
-			continue
-		}
-		if matched, _ := path.Match(f.dir, dir); matched {
-			return f
-		}
-	}
-	return family{dir: dir, mode: 0o644}
+	d := dropindir.Of(path.Dir(name))
+	return family{cmp.Or(d.Mode, 0o644), checkers()[d.Check], activation(d.Effect)}
 }
 
-// An activation is what makes files of a family take effect.
-type activation int
+// An activation makes files of a family take effect.
+type activation dropindir.Effect
 
 const (
-	none activation = iota // their reader looks by itself
-	loadSysctls
-	createTmpfiles
-	createSysusers
-	reloadSystemd // and restart the service, when nobody is disturbed
-	reloadUdev
-	restartRsyslog
-	runLdconfig
-	extractCATrust
-	updateCACertificates
-	restartJournald
-	restartChrony
-	restartTimesyncd
-	restartResolved
-	restartOomd
-	reloadSSHD
-	loadAudit
-	loadModules
-	awaitReboot // their reader looks when it starts, and is never restarted
-	awaitLogin  // they concern those who log in from now on
+	none                 = activation(dropindir.None)
+	loadSysctls          = activation(dropindir.LoadSysctls)
+	createTmpfiles       = activation(dropindir.CreateTmpfiles)
+	createSysusers       = activation(dropindir.CreateSysusers)
+	reloadSystemd        = activation(dropindir.ReloadSystemd)
+	reloadUdev           = activation(dropindir.ReloadUdev)
+	restartRsyslog       = activation(dropindir.RestartRsyslog)
+	runLdconfig          = activation(dropindir.RunLdconfig)
+	extractCATrust       = activation(dropindir.ExtractCATrust)
+	updateCACertificates = activation(dropindir.UpdateCACertificates)
+	restartJournald      = activation(dropindir.RestartJournald)
+	restartChrony        = activation(dropindir.RestartChrony)
+	restartTimesyncd     = activation(dropindir.RestartTimesyncd)
+	restartResolved      = activation(dropindir.RestartResolved)
+	restartOomd          = activation(dropindir.RestartOomd)
+	reloadSSHD           = activation(dropindir.ReloadSSHD)
+	loadAudit            = activation(dropindir.LoadAudit)
+	loadModules          = activation(dropindir.LoadModules)
+	awaitReboot          = activation(dropindir.AwaitReboot)
+	awaitLogin           = activation(dropindir.AwaitLogin)
 )
 
 // activate makes files take effect, all at once if that works, and says of which it
@@ -201,8 +176,10 @@ func (a activation) run(ctx context.Context, s *system.System, names []string) e
 		return loadAuditRules(ctx, s)
 	case loadModules:
 		return loadKernelModules(ctx, s, present)
+	case none, loadSysctls, reloadSystemd, awaitReboot, awaitLogin: // by nothing, or by more than this
+		return nil
 	}
-	return nil
+	return fmt.Errorf("cannot make files take effect: nothing is known of the effect %d of package dropindir; this is a bug of the agent", a)
 }
 
 // active is the first of the units that runs, or "": a service has a name for each

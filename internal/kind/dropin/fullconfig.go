@@ -12,6 +12,7 @@ import (
 	"sort"
 	"strings"
 
+	"github.com/soe-agent/soe-agent/internal/dropindir"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -199,7 +200,7 @@ func checkNft(ctx context.Context, c candidate) error {
 	if c.content == nil || c.secret {
 		return nil
 	}
-	for _, main := range readerOf(nftablesDir).mains {
+	for _, main := range dropindir.Of(nftablesDir).Reader.Mains {
 		if _, err := c.system.FS.Stat(main); errors.Is(err, fs.ErrNotExist) {
 			continue
 		} else if err != nil {

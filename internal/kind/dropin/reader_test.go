@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/dropindir"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
@@ -110,16 +111,35 @@ func TestWhereCronDoesNotRunTheReportSaysSoOfItsJobs(t *testing.T) {
 
 func TestEachDirectoryOfWhichTheReaderIsKnownIsKnownToThePolicyToo(t *testing.T) {
 	var dirs []string
-	for _, f := range families {
-		dirs = append(dirs, f.dir)
-	}
-	for _, r := range whoReads {
-		dirs = append(dirs, r.dir)
+	for _, d := range dropindir.All() {
+		if d.Mode != 0 || d.Reader != nil {
+			dirs = append(dirs, d.Dir)
+		}
 	}
 	for _, dir := range dirs {
 		if !policy.ReaderIsKnown(strings.ReplaceAll(dir, "*", "chrome")) {
 			t.Errorf("the policy does not know %s", dir)
 		}
+	}
+}
+
+// The table of directories names checks and effects; what they are is done here.
+func TestEachCheckAndEachEffectOfTheTableIsOneThatIsDone(t *testing.T) {
+	for check, does := range checkers() {
+		if (does == nil) != (dropindir.Check(check) == dropindir.NoCheck) {
+			t.Errorf("check %d of package dropindir: there is one: %v", check, does != nil)
+		}
+	}
+	m := &running{root: machine(t, nil)}
+	s := open(t, m.root, nil)
+	s.Root, s.Runner, s.Units = "/", m, system.Units{UnitStates: m, UnitJobs: m, UnitFiles: m, UnitManager: m}
+	for effect := range dropindir.Effects {
+		if err := activation(effect).run(t.Context(), s, nil); err != nil && strings.Contains(err.Error(), "a bug of the agent") {
+			t.Error(err)
+		}
+	}
+	if err := activation(dropindir.Effects).run(t.Context(), s, nil); err == nil {
+		t.Error("an effect that is none is passed over")
 	}
 }
 
