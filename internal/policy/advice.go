@@ -65,10 +65,12 @@ type adviser struct {
 func (a *adviser) know(s Setting) {
 	a.ids = append(a.ids, s.ID)
 	if spec, is := s.Spec.(surrounded); is {
-		ids, below := spec.beside(s.ID)
-		a.ids = append(a.ids, ids...)
-		if below != "" {
-			a.purged = append(a.purged, below)
+		for _, id := range spec.beside(s.ID) {
+			if strings.HasSuffix(string(id), "/") {
+				a.purged = append(a.purged, string(id))
+			} else {
+				a.ids = append(a.ids, id)
+			}
 		}
 	}
 }

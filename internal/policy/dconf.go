@@ -50,9 +50,7 @@ func (d Dconf) notation() notation {
 }
 
 // beside is what keeps all settings.
-func (Dconf) beside(ID) (ids []ID, below string) {
-	return []ID{"dconf/database", "dconf/profile", "dconf/keyfiles"}, ""
-}
+func (Dconf) beside(ID) []ID { return []ID{"dconf/database", "dconf/profile", "dconf/keyfiles"} }
 
 func dconfForm() *form {
 	plain := &form{doc: "the value: set, and locked", types: []string{aString, aNumber, aBoolean, anArray}, open: true}

@@ -72,4 +72,4 @@ func (d Directory) entry(name string) entry {
 }
 
 // beside is any file in it: what is found there is told of as a resource.
-func (Directory) beside(id ID) (ids []ID, below string) { return nil, string(id) + "/" }
+func (Directory) beside(id ID) []ID { return []ID{id + "/"} }

@@ -38,8 +38,8 @@ type advising interface {
 
 // surrounded is implemented by a Spec because of which a report has other resources too.
 type surrounded interface {
-	// beside are these, and what their IDs begin with where they are not known; "" is nothing.
-	beside(id ID) (ids []ID, below string)
+	// beside are these; one that ends in a slash stands for any that begins with it.
+	beside(id ID) []ID
 }
 
 // Ensure says whether something is to be there.

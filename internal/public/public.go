@@ -13,7 +13,7 @@ import (
 )
 
 // Secret stands in the place of a secret.
-const Secret = "‹secret›"
+const Secret = "‹secret›" //nolint:gosec // it stands in the place of one
 
 // Withheld stands in a public text for what is root's alone.
 const Withheld = "root's report says why"
