@@ -103,9 +103,9 @@ func (m *Machine) withHeartbeat(p *heartbeat) *Machine {
 	s := *m.System
 	s.FS.FileReader, s.FS.FileWriter, s.FS.Homes = heartbeatReader{s.FS.FileReader, p}, heartbeatWriter{s.FS.FileWriter, p}, heartbeatHomes{s.FS.Homes, p}
 	s.Runner, s.Clock, s.Units.UnitJobs = heartbeatRunner{s.Runner, p}, heartbeatClock{s.Clock, p}, heartbeatJobs{s.Units.UnitJobs, p}
-	felt := *m
-	felt.System = &s
-	return &felt
+	counted := *m
+	counted.System = &s
+	return &counted
 }
 
 type heartbeatReader struct {
