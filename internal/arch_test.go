@@ -16,6 +16,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
 const module = "github.com/soe-agent/soe-agent/"
@@ -425,5 +427,26 @@ func TestWhatSeveralPackagesGoByIsWrittenInOnePlace(t *testing.T) {
 	}
 	if len(found) != len(places) {
 		t.Errorf("only %v were found at all", slices.Sorted(maps.Keys(found)))
+	}
+}
+
+// What the core knows of single kinds stands in the agent's list of them, and in what they
+// implement.
+func TestTheCoreKnowsNoKindByName(t *testing.T) {
+	for _, s := range sources(t) {
+		if s.pkg != "internal/agent" && s.pkg != "internal/converge" || s.file == "internal/agent/kinds.go" {
+			continue
+		}
+		ast.Inspect(s.syntax, func(n ast.Node) bool {
+			literal, ok := n.(*ast.BasicLit)
+			if !ok || literal.Kind != token.STRING {
+				return true
+			}
+			text, err := strconv.Unquote(literal.Value)
+			if err == nil && slices.ContainsFunc(policy.Kinds(), func(kind string) bool { return text == kind || strings.HasPrefix(text, kind+"/") }) {
+				t.Errorf("%s speaks of the kind %s", s.file, literal.Value)
+			}
+			return true
+		})
 	}
 }

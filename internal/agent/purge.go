@@ -31,9 +31,7 @@ func (m *Machine) Undo(ctx context.Context) ([]Undoing, error) {
 		return nil, err
 	}
 	var all []Undoing
-	said := map[policy.ID]bool{}
 	for _, name := range files {
-		said[policy.ID("dropin"+name)] = true
 		what, err := m.release(name)
 		if err != nil {
 			return nil, err
@@ -42,8 +40,14 @@ func (m *Machine) Undo(ctx context.Context) ([]Undoing, error) {
 			all = append(all, Undoing{What: what})
 		}
 	}
+	opened := m.kindsOf(&policy.Policy{}, func(kind) bool { return true })
+	said := func(id policy.ID) bool { // by the name of its file
+		return slices.ContainsFunc(opened, func(k converge.Kind) bool {
+			return k.Name() == id.Kind() && slices.Contains(files, fileOf(id, k))
+		})
+	}
 	for _, r := range m.Engine(&policy.Policy{}).Check(ctx).Resources {
-		if r.State != converge.Compliant && !said[r.ID] {
+		if r.State != converge.Compliant && !said(r.ID) {
 			all = append(all, Undoing{What: "give up " + string(r.ID), Left: r.Reason})
 		}
 	}
