@@ -4,6 +4,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/system"
 	"github.com/soe-agent/soe-agent/internal/unitfiles"
@@ -15,10 +17,54 @@ const mostAliases = 8
 // names finds the own names of units, as long as a look or a repair takes.
 type names struct {
 	files     system.FS
+	looked    time.Time
+	known     *aliases
 	installed map[string][]string // by alias, the units of which it is one once they are enabled; nil: not read yet
 }
 
-func (k *Kind) newNames() *names { return &names{files: k.system.FS} }
+func (k *Kind) newNames() *names {
+	return &names{files: k.system.FS, looked: k.system.Clock.Now(), known: &k.aliases}
+}
+
+// aliases are what unit files say of other names of their units (Alias=), by file. Each is read
+// again when the kernel says that it has changed: to read them all takes longer than the look.
+type aliases struct {
+	mu   sync.Mutex
+	seen map[string]aliasesOf
+}
+
+type aliasesOf struct {
+	inode   uint64
+	size    int64
+	changed time.Time
+	names   []string
+}
+
+// young is how old the last change of a file has to be for its next one to bear another time.
+const young = time.Second
+
+// in are the aliases in a file that is as it was seen at a time.
+func (a *aliases) in(files system.FS, file string, info system.Info, at time.Time) (names []string) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if last, seen := a.seen[file]; seen && last.inode == info.Inode && last.size == info.Size && last.changed.Equal(info.Changed) {
+		return last.names
+	}
+	content, err := files.ReadFile(file)
+	for line := range strings.Lines(string(content)) {
+		if after, found := strings.CutPrefix(strings.TrimSpace(line), "Alias="); found {
+			names = append(names, strings.Fields(after)...)
+		}
+	}
+	if a.seen == nil {
+		a.seen = map[string]aliasesOf{}
+	}
+	delete(a.seen, file)
+	if err == nil && at.Sub(info.Changed) > young {
+		a.seen[file] = aliasesOf{info.Inode, info.Size, info.Changed, names}
+	}
+	return names
+}
 
 // real is the own name of a unit, of which name may be an alias: a link to the file of
 // another unit. The files are asked and not systemd, which knows an alias that somebody
@@ -89,13 +135,9 @@ func (n *names) readInstalled() {
 			if !info.IsRegular() || unitfiles.IsTemplate(unit) {
 				continue
 			}
-			content, _ := n.files.ReadFile(path.Join(dir, unit))
-			for line := range strings.Lines(string(content)) {
-				aliases, found := strings.CutPrefix(strings.TrimSpace(line), "Alias=")
-				for _, alias := range strings.Fields(aliases) {
-					if found && !slices.Contains(n.installed[alias], unit) {
-						n.installed[alias] = append(n.installed[alias], unit)
-					}
+			for _, alias := range n.known.in(n.files, path.Join(dir, unit), info, n.looked) {
+				if !slices.Contains(n.installed[alias], unit) {
+					n.installed[alias] = append(n.installed[alias], unit)
 				}
 			}
 		}

@@ -36,6 +36,8 @@ type Kind struct {
 	policy *policy.Policy
 	system *system.System
 	window schedule.Window
+
+	aliases aliases
 }
 
 // New returns the kind "service". In the maintenance window what the policy consents

@@ -1,0 +1,70 @@
+package service_test
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/kind/service"
+	"github.com/soe-agent/soe-agent/internal/schedule"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// later is a clock that is an hour ahead of the files.
+type later struct{ system.Clock }
+
+func (l later) Now() time.Time { return l.Clock.Now().Add(time.Hour) }
+
+func TestForAUnitThatThereIsNotTheFilesOfAllOthersAreReadOnceAndThoseThatChangeAnew(t *testing.T) {
+	const dir = "/usr/lib/systemd/system/"
+	root := faultwalk.Root(t, map[string]string{dir + "a.service": "[Install]\nAlias=x.service\n", dir + "b.service": "[Service]\n", dir + "c.service": "[Service]\n"})
+	var read []string
+	s, err := system.Open(system.Options{Root: root, Look: func(l system.Look) error {
+		if l.Op == "read" && strings.HasPrefix(l.Target, dir) && strings.HasSuffix(l.Target, ".service") {
+			read = append(read, filepath.Base(l.Target))
+		}
+		return nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.Root, s.Clock, s.Units = "/", later{s.Clock}, (&manager{}).all()
+	k := service.New(faultwalk.Policy(t, "[services.\"x.service\"]\nenabled = true\n[services.\"none.service\"]\nmasked = false\n"), s, schedule.Window{})
+	look := func() (note string) {
+		t.Helper()
+		read = nil
+		resources, err := k.Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range resources {
+			if r.ID == "service/x.service" {
+				note = r.Reason
+			}
+		}
+		return note
+	}
+	if note := look(); len(read) != 3 || !strings.Contains(note, "a.service") {
+		t.Errorf("read are %v: %s", read, note)
+	}
+	if note := look(); len(read) != 0 || !strings.Contains(note, "a.service") {
+		t.Errorf("read again are %v: %s", read, note)
+	}
+	for name, content := range map[string]string{"a.service": "[Install]\n", "b.service": "[Install]\nAlias=y.service x.service\n"} {
+		if err := os.WriteFile(filepath.Join(root, dir, name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if note := look(); len(read) != 2 || !strings.Contains(note, "b.service") {
+		t.Errorf("once two have changed, read are %v: %s", read, note)
+	}
+	if err := os.Remove(filepath.Join(root, dir, "b.service")); err != nil {
+		t.Fatal(err)
+	}
+	if note := look(); len(read) != 0 || strings.Contains(note, "b.service") {
+		t.Errorf("once it has gone, read are %v: %s", read, note)
+	}
+}
