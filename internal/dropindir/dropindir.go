@@ -83,6 +83,7 @@ const (
 	SSHD
 	Unit
 	UnitSyntax
+	UnitPart
 	Environment
 	Chrony
 	Nft

@@ -161,7 +161,7 @@ var machine = sync.OnceValue(func() []Directory {
 			Dir:       "/etc/systemd/system/*.d",
 			Names:     Names{Reads: endsInConf, Why: "systemd reads only names that end in .conf (systemd.unit(5))"},
 			Mode:      0o644,
-			Check:     UnitSyntax,
+			Check:     UnitPart,
 			Effect:    ReloadSystemd,
 			NoSecrets: "systemd shows its units to everybody over D-Bus; have EnvironmentFile= name a drop-in elsewhere",
 			NoPurge:   "AWS may add to its units there",

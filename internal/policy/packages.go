@@ -116,6 +116,9 @@ func (p Package) validate(v *validator) {
 		v.refuse(!v.open(string(p.Ensure)) && (!packageVersion.MatchString(string(p.Ensure)) || !strings.ContainsAny(string(p.Ensure), "0123456789")),
 			`%q is none of "present", "latest", "absent", and no version`, p.Ensure)
 	}
+	if version, arch := PackageArch(p.Version()); arch != "" && !v.open(string(p.Ensure)) {
+		v.wrong("there is an architecture at the end of the version; say \"%s.%s\" = %q", name, arch, version)
+	}
 	v.refuse(p.Ensure == "", `say "present", "latest", "absent" or a version`)
 	if p.Topic != "" {
 		v.match(topicName, p.Topic, "is not a topic of amazon-linux-extras")

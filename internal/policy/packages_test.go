@@ -82,3 +82,15 @@ func TestANameWithAVersionInItOrOfWhatIsNoPackageIsRefused(t *testing.T) {
 		}
 	}
 }
+
+func TestAnArchitectureAtTheEndOfAVersionIsRefusedWithWhereItBelongs(t *testing.T) {
+	for version, why := range map[string]string{
+		"1.0-1.noarch": `say "git.noarch" = "1.0-1"`, "1:2.0-3.amzn2.x86_64": `say "git.x86_64" = "1:2.0-3.amzn2"`,
+		"1.0-1": "", "2.40.1-1.amzn2.0.1": "", "latest": "",
+	} {
+		_, err := Parse(Source{Name: "a.toml", Text: "schema = 1\n[packages]\ngit = \"" + version + "\"\n"})
+		if (err == nil) != (why == "") || err != nil && !strings.Contains(err.Error(), why) {
+			t.Errorf("%s: %v", version, err)
+		}
+	}
+}

@@ -59,6 +59,9 @@ func unit(ctx context.Context, conn *manager, name string) (Unit, error) {
 	u.Excluded = names("Conflicts", "ConflictedBy")
 	u.Needs = names("Requires", "RequiresOverridable", "BindsTo", "Wants", "Upholds")
 	u.Triggers = names("Triggers")
+	held, known := properties["ConditionResult"].(bool)
+	tried, _ := properties["ConditionTimestamp"].(uint64)
+	u.Unmet = known && !held && tried != 0
 	u.Unstoppable, _ = properties["RefuseManualStop"].(bool)
 	return u, nil
 }

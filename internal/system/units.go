@@ -97,6 +97,7 @@ type Unit struct {
 	Excluded   []string // are stopped when it is started
 	Needs      []string // are started with it
 
+	Unmet       bool     // a condition of its file did not hold when it was to be started last
 	Triggers    []string // what a socket, a timer or a path starts
 	Unstoppable bool     // by hand, says its file (RefuseManualStop=)
 }

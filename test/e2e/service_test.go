@@ -31,6 +31,7 @@ func TestServicesAreEnabledStartedStoppedAndMasked(t *testing.T) {
 		unitDir + "static.service":   unit(stays, ""),
 		unitDir + "broken.service":   unit("ExecStart=/bin/false\nType=oneshot", wanted),
 		unitDir + "short.service":    unit("ExecStart=/bin/true\nType=oneshot", wanted),
+		unitDir + "unmet.service":    unit(stays, "[Unit]\nConditionPathExists=/nowhere\n"+wanted),
 	}))
 	d.MustExec(t, "systemctl", "--quiet", "enable", "--now", "off.service", "hidden.service")
 	d.MustExec(t, "systemctl", "--quiet", "mask", "unmasked.service")
@@ -46,6 +47,7 @@ func TestServicesAreEnabledStartedStoppedAndMasked(t *testing.T) {
 "static.service"   = { enabled = true }
 "broken.service"   = { running = true }
 "short.service"    = { running = true }
+"unmet.service"    = { running = true }
 "none.service"     = { enabled = true }
 "transient.service" = { enabled = true }
 "elsewhere.service" = { enabled = true }
@@ -59,7 +61,7 @@ func TestServicesAreEnabledStartedStoppedAndMasked(t *testing.T) {
 	})
 	for name, reason := range map[policy.ID]string{
 		"service/static.service": "it is static", "service/broken.service": "code=exited, status=1/FAILURE",
-		"service/short.service": "does its work and ends", "service/none.service": "there is no such unit",
+		"service/short.service": "does its work and ends", "service/unmet.service": "a condition of its file does not hold", "service/none.service": "there is no such unit",
 		"service/transient.service": "it is transient", "service/elsewhere.service": "it is linked",
 	} {
 		if r := o.resource(name); !strings.Contains(r.Reason, reason) {

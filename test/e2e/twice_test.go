@@ -27,6 +27,7 @@ func othersWrite() []string {
 		"/var/lib/rpm/rpmdb.sqlite-*", "/var/lib/rpm/__db.*", // what those who read the database share
 		"/var/cache/dnf", "/var/cache/dnf/*", "/var/cache/dnf/*/*", "/var/cache/dnf/*/*/*", // dnf, when it is asked what there is
 		"/var/log/dnf*.log", "/var/log/hawkey.log",
+		"/var/cache/yum-stand-in", "/var/cache/yum-stand-in/*", "/var/cache/yum-stand-in/*/*", "/var/cache/yum-stand-in/*/*/*", // and the stand-in for yum
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/system"
+	"github.com/soe-agent/soe-agent/internal/unitfiles"
 )
 
 // A checker says what is wrong with a file before it is put in place.
@@ -22,8 +23,9 @@ type checker func(context.Context, candidate) error
 type candidate struct {
 	system  *system.System
 	name    string
-	content []byte // nil when the file is to go
-	secret  bool   // it, or a file that it is checked with, holds a secret and must not be staged
+	content []byte            // nil when the file is to go
+	beside  map[string][]byte // of a part of a unit: what else the policy wants in its directory
+	secret  bool              // it, or a file that it is checked with, holds a secret and must not be staged
 	named   func(name string) bool
 }
 
@@ -206,4 +208,40 @@ func checkUnit(ctx context.Context, c candidate) error {
 		}
 	}
 	return nil
+}
+
+// checkUnitPart has systemd look at a unit with a file of its directory in it, and with all
+// else that the policy wants there: one that it would not load does not start with the next boot.
+func checkUnitPart(ctx context.Context, c candidate) error {
+	if err := checkUnitSyntax(ctx, c); err != nil || c.content == nil || c.secret || !c.system.Running() {
+		return err
+	}
+	unit := unitOf(c.name)
+	if kind := path.Ext(unit); kind == "" || unitfiles.IsTemplate(unit) || strings.HasSuffix(strings.TrimSuffix(unit, kind), "-") {
+		return nil // it is of several
+	}
+	refuses := func(content []byte) (string, error) {
+		staged := system.Staged{c.name: content}
+		for name, other := range c.beside {
+			staged[name] = other
+		}
+		out, err := c.system.Runner.Run(ctx, system.Command{Argv: []string{"systemd-analyze", "verify", unit}, ReadOnly: true, Staged: staged})
+		if errors.Is(err, system.ErrNotInstalled) {
+			return "", nil
+		}
+		for line := range strings.SplitSeq(string(out.Stderr)+string(out.Stdout), "\n") {
+			if strings.Contains(line, unit) && refusedUnit.MatchString(line) {
+				return line, err
+			}
+		}
+		return "", err
+	}
+	wrong, err := refuses(c.content)
+	if err != nil || wrong == "" {
+		return err
+	}
+	if before, err := refuses(nil); err != nil || before != "" {
+		return err // it is not this file, or that cannot be told
+	}
+	return fmt.Errorf("systemd would not load %s with it: %s", unit, wrong)
 }

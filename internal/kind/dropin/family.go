@@ -53,6 +53,7 @@ func checkers() [dropindir.Checks]checker {
 		dropindir.SSHD:         checkSSHD,
 		dropindir.Unit:         checkUnit,
 		dropindir.UnitSyntax:   checkUnitSyntax,
+		dropindir.UnitPart:     checkUnitPart,
 		dropindir.Environment:  checkEnvironment,
 		dropindir.Chrony:       checkChrony,
 		dropindir.Nft:          checkNft,

@@ -156,7 +156,7 @@ func (w configuration) joined(changes map[string][]byte, names []string) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	var joined bytes.Buffer
+	var joined, matches bytes.Buffer
 	for _, name := range names {
 		content, changed := changes[name]
 		if !changed {
@@ -166,22 +166,32 @@ func (w configuration) joined(changes map[string][]byte, names []string) ([]byte
 				return nil, err
 			}
 		}
+		if w.main == sshdMain { // what a file says for some ends with the file
+			head := untilMatch(string(content))
+			matches.Write(content[len(head):])
+			matches.WriteByte('\n')
+			content = []byte(head)
+		}
 		joined.Write(content)
 		joined.WriteByte('\n')
 	}
 	once := false
-	return w.include.ReplaceAllFunc(whole, func([]byte) []byte {
+	included := w.include.ReplaceAllFunc(whole, func([]byte) []byte {
 		if once {
 			return nil
 		}
 		once = true
 		return joined.Bytes()
-	}), nil
+	})
+	if once && strings.TrimSpace(matches.String()) != "" {
+		included = append(append(included, '\n'), matches.Bytes()...)
+	}
+	return included, nil
 }
 
 func (w configuration) judge(ctx context.Context, content []byte) error {
 	out, found, err := w.staged(ctx, path.Base(w.main), content, w.argv...)
-	if err != nil || !found || out.ExitCode == 0 || onlyIdle(out) {
+	if err != nil || !found || out.ExitCode == 0 || onlyIdle(out) || withoutKeys(out) {
 		return err
 	}
 	return fmt.Errorf("%s refuses its configuration: %s", w.argv[0], strings.ReplaceAll(out.LastLine(), stageDir+"/", ""))
@@ -192,6 +202,12 @@ func (w configuration) judge(ctx context.Context, content []byte) error {
 func onlyIdle(out system.Output) bool {
 	said := string(out.Stderr) + string(out.Stdout)
 	return strings.Contains(said, "there are no active actions configured") && !strings.Contains(said, "error during parsing")
+}
+
+// withoutKeys says whether sshd has read all, and finds no more wrong than that it has no
+// keys of its own yet: so it is until it is started for the first time.
+func withoutKeys(out system.Output) bool {
+	return strings.Contains(string(out.Stderr), "no hostkeys available")
 }
 
 // checkNft has nft read all that nftables.service loads, with the file in it: a broken one
@@ -212,6 +228,12 @@ func checkNft(ctx context.Context, c candidate) error {
 				return "", nil
 			}
 			said, _, _ := strings.Cut(strings.TrimSpace(string(out.Stderr)), "\n")
+			for line := range strings.Lines(string(out.Stderr)) {
+				if strings.Contains(line, "Error: ") { // before it may stand who includes the file
+					said = strings.TrimSpace(line)
+					break
+				}
+			}
 			return said, err
 		}
 		wrong, err := says(c.content)

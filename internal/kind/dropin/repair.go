@@ -164,6 +164,20 @@ func (b *batch) vet(ctx context.Context, want policy.Want[policy.Dropin], conten
 	return b.vetFile(ctx, fileOf(want.ID), content)
 }
 
+// beside is what else the policy wants in the directory of a part of a unit.
+func (b *batch) beside(name string) map[string][]byte {
+	dir, others := path.Dir(name), map[string][]byte{}
+	if path.Dir(dir) != unitDir {
+		return nil
+	}
+	for id, want := range b.wants {
+		if other := fileOf(id); path.Dir(other) == dir && other != name && want.Spec.Ensure == policy.Present {
+			others[other] = []byte(want.Spec.Content)
+		}
+	}
+	return others
+}
+
 func (b *batch) vetFile(ctx context.Context, name string, content []byte) error {
 	check := familyOf(name).check
 	if check == nil {
@@ -171,7 +185,7 @@ func (b *batch) vetFile(ctx context.Context, name string, content []byte) error 
 	}
 	mark := b.Mark()
 	err := check(ctx, candidate{
-		system: b.system, name: name, content: content, secret: b.holdsSecrets(path.Dir(name)),
+		system: b.system, name: name, content: content, secret: b.holdsSecrets(path.Dir(name)), beside: b.beside(name),
 		named: func(other string) bool { _, named := b.wants[policy.NewID(b.Name(), other)]; return named },
 	})
 	if unanswered := b.Since(mark); unanswered != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
 	"github.com/soe-agent/soe-agent/internal/kind/service"
 	"github.com/soe-agent/soe-agent/internal/schedule"
@@ -66,5 +67,34 @@ func TestForAUnitThatThereIsNotTheFilesOfAllOthersAreReadOnceAndThoseThatChangeA
 	}
 	if note := look(); len(read) != 0 || strings.Contains(note, "b.service") {
 		t.Errorf("once it has gone, read are %v: %s", read, note)
+	}
+}
+
+func TestATemplateThatIsToGoWithAnInstanceThatIsToStayIsAContradictionOfBoth(t *testing.T) {
+	for text, fails := range map[string]bool{
+		"\"a@.service\" = { enabled = false }\n\"a@x.service\" = { enabled = true }":                  true,
+		"\"a@.service\" = { masked = true }\n\"a@x.service\" = { running = true }":                    true,
+		"\"a@.service\" = { masked = true }\n\"a@x.service\" = { enabled = false, running = false }":  false,
+		"\"a@.service\" = { enabled = false }\n\"a@x.service\" = { running = true }":                  false,
+		"\"a@.service\" = { enabled = false }\n\"b@x.service\" = { enabled = true, running = false }": false,
+	} {
+		s, err := system.Open(system.Options{Root: faultwalk.Root(t, map[string]string{})})
+		if err != nil {
+			t.Fatal(err)
+		}
+		m := &manager{units: map[string]system.Unit{}}
+		for _, name := range []string{"a@.service", "a@x.service", "b@x.service"} {
+			m.units[name] = system.Unit{Name: name, LoadState: "loaded", ActiveState: "inactive", UnitFileState: "disabled"}
+		}
+		s.Root, s.Units = "/", m.all()
+		resources, err := service.New(faultwalk.Policy(t, "[services]\n"+text+"\n"), s, schedule.Window{}).Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, r := range resources {
+			if (r.State == converge.Failed) != fails || fails && r.Public().Reason != r.Reason {
+				t.Errorf("%s: %s is %s: %s", text, r.ID, r.State, r.Reason)
+			}
+		}
 	}
 }

@@ -196,7 +196,10 @@ func (k *Kind) start(ctx context.Context, unit system.Unit, consent sessionguard
 	started.Name = name
 	switch started.ActiveState {
 	case "inactive":
-		return "", fmt.Errorf("cannot keep %s running: it starts, does its work and ends; say nothing of running", name)
+		if started.Unmet {
+			return "", fmt.Errorf("cannot keep %s running: a condition of its file does not hold, and so systemd does not start it; see: systemctl status %s", name, name)
+		}
+		return "", fmt.Errorf("cannot keep %s running: it starts, does its work and ends, or a condition of its file does not hold; say nothing of running", name)
 	case "failed":
 		return "", fmt.Errorf("cannot keep %s running: it failed as soon as it was started (%s)%s; see: journalctl -u %s", name, started.Result, k.lastWords(ctx, name), name)
 	}

@@ -166,6 +166,10 @@ func contradictions(resources []converge.Resource, wants []policy.Want[policy.Se
 	for i := range wants {
 		for j := range wants {
 			a, b := wants[i].Spec, wants[j].Spec
+			if unitfiles.TemplateOf(names[j]) == names[i] && (is(a.Enabled, false) && is(b.Enabled, true) || is(a.Masked, true) && mustUnmask(b)) {
+				resources[i].SetFailed(fmt.Sprintf("with it goes its instance %s, which the policy wants to stay; name the instances that are to go", names[j])).ReasonIsPublic()
+				resources[j].SetFailed(fmt.Sprintf("it goes with its template %s, of which the policy wants the contrary; say nothing of the template", names[i])).ReasonIsPublic()
+			}
 			if i == j || names[i] != names[j] {
 				continue
 			}
