@@ -23,8 +23,8 @@ type Directory struct {
 	Effect Effect
 	Reader *Reader // nil: it is read on every machine, or nothing is known of it
 
-	NoSecrets string // why no secret can be in a file there, or ""
-	NoPurge   string // why it cannot be purged, or ""
+	Seen    string // why others see what is in a file there, which then can hold no secret, or ""
+	NoPurge string // why it cannot be purged, or ""
 }
 
 // Names are those of files that the reader of a directory does not pass over.

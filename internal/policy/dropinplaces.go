@@ -64,4 +64,4 @@ const whereSecretsGo = "only the content of a drop-in can hold one, in a directo
 // noPlaceForSecrets says why a drop-in can hold no secret, or "" when it can: most often
 // because everybody sees what it holds, or must for it to be of use. Its mode would
 // either let the secret out or keep its readers from it.
-func noPlaceForSecrets(file string) string { return dropindir.Of(path.Dir(file)).NoSecrets }
+func noPlaceForSecrets(file string) string { return dropindir.Of(path.Dir(file)).Seen }
