@@ -27,55 +27,55 @@ func placesOfValues() (places map[string][]placeOfValue, none map[string]string)
 	}
 	digest := strings.Repeat("a", 64)
 	return map[string][]placeOfValue{
-			"system": {{"[system]\ntimezone = \"REF\"\n", "system/timezone"}, {"[system]\ntimezone = \"Europe/REF\"\n", "system/timezone"}, {"[system]\nselinux = \"REF\"\n", "system/selinux"}},
-			"sudo": {
-				{"[sudo]\nallow = [\"alice\", \"REF\"]\n", "sudo/allow"},
-				{"[sudo]\nallow = [\"REF\"]\n", "sudo/allow"},
-				{"[sudo]\nallow = [\"%REF\"]\n", "sudo/allow"},
-				{"[sudo]\nallow = [\"alice\", \"%EXAMPLE\\\\REF\"]\n", "sudo/allow"},
-			},
-			"dropin": {
-				file("/etc/foo.d/x", "REF"), file("/etc/cron.d/x", "# REF\n@daily root /bin/true\n"), file("/etc/sysctl.d/x.conf", "vm.swappiness = REF\n"), file("/etc/tmpfiles.d/x.conf", "f /run/REF 0600\n"),
-				file("/etc/tmpfiles.d/y.conf", "REF\n"), file("/etc/sudoers.d/x", "REF\n"), file("/etc/sudoers.d/y", "Defaults:REF !lecture\n"), file("/etc/systemd/system/x.service", "[Service]\nExecStart=/bin/true REF\n"),
-				file("/etc/sysusers.d/x.conf", "u REF -\n"), file("/etc/polkit-1/rules.d/x.rules", "// REF\n"), file("/etc/firefox/policies/policies.json", "{\"a\": \"REF\"}\n"), file("/etc/systemd/system/x.mount", "[Mount]\nWhere=REF\n"),
-			},
-			"pcoip": {
-				{"[pcoip]\nusb_auth_table = \"REF\"\n", "pcoip/usb_auth_table"},
-				{"[pcoip]\nmaximum_frame_rate = \"REF\"\n", "pcoip/maximum_frame_rate"},
-				{"[pcoip]\nserver_clipboard_state = \"REF\"\n", "pcoip/server_clipboard_state"},
-				{"[pcoip]\nencryption = \"REF\"\n", "pcoip/encryption"},
-				{"[pcoip]\nallow_unknown = true\nx = \"REF\"\n", "pcoip/x"},
-			},
-			"dconf": {
-				{"[dconf.\"a/b\"]\nc = \"REF\"\n", "dconf/a/b/c"},
-				{"[dconf.\"a/b\"]\nc = [\"x\", \"y REF\"]\n", "dconf/a/b/c"},
-				{"[dconf.\"a/b\"]\nc.gvariant = \"REF\"\n", "dconf/a/b/c"},
-				{"[dconf.\"a/b\"]\nc.gvariant = \"['REF']\"\n", "dconf/a/b/c"},
-				{"[dconf.\"a/b\"]\nc = { value = \"REF\", lock = false }\n", "dconf/a/b/c"},
-			},
-			"repository": {
-				{repository, "repository/corp"},
-				{whole, "repository/corp"},
-				{strings.ReplaceAll(repository, "KEY", "REF"), "repository/corp"},
-				{strings.ReplaceAll(repository, "0123456789012345678901234567890123456789", "REF"), "repository/corp"},
-				{strings.ReplaceAll(repository, "baseurl", "metalink"), "repository/corp"},
-				{strings.ReplaceAll(repository, "baseurl", "mirrorlist"), "repository/corp"},
-				{strings.ReplaceAll(repository, "REF", "x") + "proxy = \"REF\"\n", "repository/corp"},
-				{strings.ReplaceAll(repository, "REF", "x") + "proxy = \"http://REF:3128\"\n", "repository/corp"},
-			},
-			"package": {
-				{"[packages]\ngit = \"REF\"\n", "package/git"},
-				{"[packages]\ngit = \"1.REF\"\n", "package/git"},
-				{"[packages]\ngit = \"REF\"\n\"git.i686\" = \"1.0-1\"\n", "package/git"},
-				{"[packages]\ngit = { ensure = \"present\", url = \"https://example.com/REF.rpm\", sha256 = \"" + digest + "\" }\n", "package/git"},
-				{"[packages]\ngit = { ensure = \"present\", url = \"https://example.com/x.rpm\", sha256 = \"REF\" }\n", "package/git"},
-				{"[packages]\nglibc = \"REF\"\n", "package/glibc"},
-			},
-			"check": {{"[checks.c]\nrun = [\"/bin/true\", \"--x=REF\"]\n", "check/c"}, {"[checks.c]\nrun = [\"/bin/true\"]\nstdout = \"^REF$\"\n", "check/c"}, {"[checks.c]\nrun = [\"/bin/true\"]\nstderr = \"REF\"\n", "check/c"}},
-		}, map[string]string{
-			"group": "names and numbers are written out", "user": "names and numbers are written out",
-			"patch": "it is one of two words", "service": "each key is true or false",
-		}
+		"system": {{"[system]\ntimezone = \"REF\"\n", "system/timezone"}, {"[system]\ntimezone = \"Europe/REF\"\n", "system/timezone"}, {"[system]\nselinux = \"REF\"\n", "system/selinux"}},
+		"sudo": {
+			{"[sudo]\nallow = [\"alice\", \"REF\"]\n", "sudo/allow"},
+			{"[sudo]\nallow = [\"REF\"]\n", "sudo/allow"},
+			{"[sudo]\nallow = [\"%REF\"]\n", "sudo/allow"},
+			{"[sudo]\nallow = [\"alice\", \"%EXAMPLE\\\\REF\"]\n", "sudo/allow"},
+		},
+		"dropin": {
+			file("/etc/foo.d/x", "REF"), file("/etc/cron.d/x", "# REF\n@daily root /bin/true\n"), file("/etc/sysctl.d/x.conf", "vm.swappiness = REF\n"), file("/etc/tmpfiles.d/x.conf", "f /run/REF 0600\n"),
+			file("/etc/tmpfiles.d/y.conf", "REF\n"), file("/etc/sudoers.d/x", "REF\n"), file("/etc/sudoers.d/y", "Defaults:REF !lecture\n"), file("/etc/systemd/system/x.service", "[Service]\nExecStart=/bin/true REF\n"),
+			file("/etc/sysusers.d/x.conf", "u REF -\n"), file("/etc/polkit-1/rules.d/x.rules", "// REF\n"), file("/etc/firefox/policies/policies.json", "{\"a\": \"REF\"}\n"), file("/etc/systemd/system/x.mount", "[Mount]\nWhere=REF\n"),
+		},
+		"pcoip": {
+			{"[pcoip]\nusb_auth_table = \"REF\"\n", "pcoip/usb_auth_table"},
+			{"[pcoip]\nmaximum_frame_rate = \"REF\"\n", "pcoip/maximum_frame_rate"},
+			{"[pcoip]\nserver_clipboard_state = \"REF\"\n", "pcoip/server_clipboard_state"},
+			{"[pcoip]\nencryption = \"REF\"\n", "pcoip/encryption"},
+			{"[pcoip]\nallow_unknown = true\nx = \"REF\"\n", "pcoip/x"},
+		},
+		"dconf": {
+			{"[dconf.\"a/b\"]\nc = \"REF\"\n", "dconf/a/b/c"},
+			{"[dconf.\"a/b\"]\nc = [\"x\", \"y REF\"]\n", "dconf/a/b/c"},
+			{"[dconf.\"a/b\"]\nc.gvariant = \"REF\"\n", "dconf/a/b/c"},
+			{"[dconf.\"a/b\"]\nc.gvariant = \"['REF']\"\n", "dconf/a/b/c"},
+			{"[dconf.\"a/b\"]\nc = { value = \"REF\", lock = false }\n", "dconf/a/b/c"},
+		},
+		"repository": {
+			{repository, "repository/corp"},
+			{whole, "repository/corp"},
+			{strings.ReplaceAll(repository, "KEY", "REF"), "repository/corp"},
+			{strings.ReplaceAll(repository, "0123456789012345678901234567890123456789", "REF"), "repository/corp"},
+			{strings.ReplaceAll(repository, "baseurl", "metalink"), "repository/corp"},
+			{strings.ReplaceAll(repository, "baseurl", "mirrorlist"), "repository/corp"},
+			{strings.ReplaceAll(repository, "REF", "x") + "proxy = \"REF\"\n", "repository/corp"},
+			{strings.ReplaceAll(repository, "REF", "x") + "proxy = \"http://REF:3128\"\n", "repository/corp"},
+		},
+		"package": {
+			{"[packages]\ngit = \"REF\"\n", "package/git"},
+			{"[packages]\ngit = \"1.REF\"\n", "package/git"},
+			{"[packages]\ngit = \"REF\"\n\"git.i686\" = \"1.0-1\"\n", "package/git"},
+			{"[packages]\ngit = { ensure = \"present\", url = \"https://example.com/REF.rpm\", sha256 = \"" + digest + "\" }\n", "package/git"},
+			{"[packages]\ngit = { ensure = \"present\", url = \"https://example.com/x.rpm\", sha256 = \"REF\" }\n", "package/git"},
+			{"[packages]\nglibc = \"REF\"\n", "package/glibc"},
+		},
+		"check": {{"[checks.c]\nrun = [\"/bin/true\", \"--x=REF\"]\n", "check/c"}, {"[checks.c]\nrun = [\"/bin/true\"]\nstdout = \"^REF$\"\n", "check/c"}, {"[checks.c]\nrun = [\"/bin/true\"]\nstderr = \"REF\"\n", "check/c"}},
+	}, map[string]string{
+		"group": "names and numbers are written out", "user": "names and numbers are written out",
+		"patch": "it is one of two words", "service": "each key is true or false",
+	}
 }
 
 // nonsense are values that nobody can have meant, each by what is wrong with it.
