@@ -93,8 +93,14 @@ func (d *daemon) look(ctx context.Context) error {
 		return err
 	}
 	d.mu.Lock()
-	d.Facts = f // the activation comes late, and names the node and its region
+	unidentified := d.Facts.Unidentified
+	if !unidentified {
+		d.Facts = f // the activation comes late, and names the node and its region
+	}
 	d.mu.Unlock()
+	if unidentified { // whose state this is, is told when it is opened
+		return errors.New("cannot go by the state of the agent: the id of the machine could not be told when the agent started; now it can: restart soe-agent.service")
+	}
 	if config.AWS.Path == "" {
 		d.byOwnLayers(ctx, config)
 		return nil

@@ -37,8 +37,11 @@ func Open(ctx context.Context, root string, gate system.Gate, log *slog.Logger) 
 		return nil, err
 	}
 	f, err := facts.Gather(ctx, state)
-	if err != nil {
+	if err != nil && !f.Unidentified {
 		return nil, err
+	}
+	if err != nil {
+		log.Error("cannot tell which machine this is; the policy that is known here is enforced, nothing is taken away by it, and AWS is not asked", "err", err)
 	}
 	ledger, err := openLedger(state, f.Identity(), log)
 	if err != nil {

@@ -39,7 +39,16 @@ func (m *Machine) subject(ctx context.Context, c Config, tags func(context.Conte
 	if c.unsure {
 		s.Doubts = append(s.Doubts, public.All(noConfig))
 	}
-	return s, selection
+	return m.identified(s), selection
+}
+
+// identified is a subject with the doubt of a machine of which it cannot be told which
+// one it is: its state, and with it what is to be taken away, may be another's.
+func (m *Machine) identified(s policysync.Subject) policysync.Subject {
+	if m.Facts.Unidentified {
+		s.Unsure, s.Doubts = true, append(s.Doubts, public.All("the id of the machine in /etc/machine-id cannot be told, and its state may be another machine's"))
+	}
+	return s
 }
 
 // noConfig is the doubt while the configuration cannot be used.
@@ -70,15 +79,15 @@ func (m *Machine) subjectAtBoot(c Config) policysync.Subject {
 	switch {
 	case c.unsure:
 		s.Doubts = []public.Line{public.All(noConfig)}
-		return s
+		return m.identified(s)
 	case !s.Unsure:
-		return s
+		return m.identified(s)
 	}
 	s.Doubts = []public.Line{public.All("which personas its rules give this machine has not been asked since the start")}
 	if previous := m.layers().Previous(s); len(previous) > 0 {
 		s.Personas = previous
 	}
-	return s
+	return m.identified(s)
 }
 
 var errNoTags = errors.New("AWS was not asked")

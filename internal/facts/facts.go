@@ -27,6 +27,9 @@ type Facts struct {
 	ManagedNode string // Systems Manager's name of the machine: "mi-…"
 	Region      string // the one in which it is a managed node
 	Locale      string // LANG of locale.conf(5), for whom nothing else is set
+
+	// Unidentified is a machine that runs and whose id cannot be told.
+	Unidentified bool
 }
 
 // Lookup returns the fact that a policy calls name in {{fact:NAME}}.
@@ -55,8 +58,9 @@ func (f Facts) named() map[string]string {
 const registration = "/var/lib/amazon/ssm/registration"
 
 // Gather finds out what the machine is. Only a machine whose id cannot be told is
-// an error: without it, state could not be tied to the machine. A fact of which the look
-// has failed is empty, as one that is not known yet: nothing is concluded from it.
+// an error: without it, state cannot be tied to the machine. What else is known is
+// returned all the same. A fact of which the look has failed is empty, as one that is
+// not known yet: nothing is concluded from it.
 func Gather(_ context.Context, s *system.System) (Facts, error) {
 	f := Facts{
 		Hostname: firstLine(s.FS, "/proc/sys/kernel/hostname", "/etc/hostname"),
@@ -70,11 +74,13 @@ func Gather(_ context.Context, s *system.System) (Facts, error) {
 	f.Disk = rootDisk(s.FS)
 	content, err := s.FS.ReadFile("/etc/machine-id")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		f.Unidentified = s.Running()
 		return f, fmt.Errorf("cannot tell which machine this is: %w", err) // and not that it is another one
 	}
 	first, _, _ := strings.Cut(string(content), "\n")
 	f.MachineID = strings.TrimSpace(first)
 	if f.MachineID == "" && s.Running() {
+		f.Unidentified = true
 		return f, errors.New("cannot tell which machine this is: /etc/machine-id is empty or not there; see systemd-machine-id-setup(1)")
 	}
 	return f, nil

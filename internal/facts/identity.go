@@ -24,8 +24,12 @@ type Identity struct {
 // systemd, and by EC2, which makes it of the address.
 var placeholder = regexp.MustCompile(`^(\(none\)|localhost|ip-\d+-\d+-\d+-\d+)?(\.|$)`)
 
-// Identity is the machine's as far as it is known now.
+// Identity is the machine's as far as it is known now: of one that is Unidentified
+// nothing is.
 func (f Facts) Identity() Identity {
+	if f.Unidentified {
+		return Identity{}
+	}
 	i := Identity{MachineID: f.MachineID, Hostname: f.Hostname, ManagedNode: f.ManagedNode, Disk: f.Disk}
 	if placeholder.MatchString(strings.ToLower(i.Hostname)) {
 		i.Hostname = ""
@@ -50,8 +54,12 @@ func (i Identity) String() string {
 // a snapshot, which is another disk, is the same. Before it has its name again
 // after a restore, only another disk and another managed node make it another. What
 // is known of one alone decides nothing; and a machine without an id is an image
-// that has not run yet, of which everything is the same that begins from it.
+// that has not run yet, of which everything is the same that begins from it. One of
+// which nothing is known now is no other.
 func (i Identity) Same(now Identity) bool {
+	if now == (Identity{}) {
+		return true
+	}
 	otherDisk, otherNode := differ(i.Disk, now.Disk), differ(i.ManagedNode, now.ManagedNode)
 	switch {
 	case i.MachineID != now.MachineID:
@@ -71,6 +79,9 @@ func differ(a, b string) bool { return a != "" && b != "" && a != b }
 // a clone may go by the name of its image until it gets its own, just as a restored
 // machine does for good, and must not have become at home on its disk by then.
 func (i Identity) Renewed(now Identity) Identity {
+	if now == (Identity{}) {
+		return i
+	}
 	return Identity{
 		MachineID:   now.MachineID,
 		Hostname:    cmp.Or(now.Hostname, i.Hostname),

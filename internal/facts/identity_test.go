@@ -22,6 +22,7 @@ func TestStateStaysWithItsMachineAndNotWithItsClones(t *testing.T) {
 	named := func(name string) func(*facts.Facts) { return func(f *facts.Facts) { f.Hostname = name } }
 	node := func(id string) func(*facts.Facts) { return func(f *facts.Facts) { f.ManagedNode = id } }
 	disk := func(serial string) func(*facts.Facts) { return func(f *facts.Facts) { f.Disk = serial } }
+	unidentified := func(f *facts.Facts) { f.Unidentified = true }
 	id := func(id string) func(*facts.Facts) { return func(f *facts.Facts) { f.MachineID = id } }
 
 	for _, test := range []struct {
@@ -57,6 +58,8 @@ func TestStateStaysWithItsMachineAndNotWithItsClones(t *testing.T) {
 		{"state written with the id alone", []facts.Facts{{MachineID: "m"}, known, with(disk("vol2"))}, true},
 		{"another id", []facts.Facts{{MachineID: "m"}, with(id("m2"))}, false},
 		{"an id taken away, as a sealed image has it", []facts.Facts{known, with(id(""))}, false},
+		{"an id that cannot be told for a while", []facts.Facts{known, with(id(""), unidentified), known}, true},
+		{"a clone whose id could not be told for a while", []facts.Facts{known, with(id(""), unidentified), with(named("A-2"), disk("vol2"))}, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			remembered := test.life[0].Identity()

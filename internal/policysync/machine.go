@@ -53,6 +53,9 @@ type Found struct {
 // and resolves it. A policy with Missing values is returned all the same: what
 // needs them is left alone.
 func (m *Machine) Fetch(ctx context.Context, s Subject, aws *source.AWS) (Found, error) {
+	if s.Facts.Unidentified {
+		return Found{}, errors.New("cannot tell which machine this is, and with it which of what is published is for it: /etc/machine-id is empty, not there or cannot be read; see systemd-machine-id-setup(1)")
+	}
 	last, _, err := m.lastGood(s.Facts.Identity())
 	if err != nil && !errors.Is(err, errDamaged) {
 		return Found{}, fmt.Errorf("cannot tell which policy was in force last, and would take an older one: %w", err)

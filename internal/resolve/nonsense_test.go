@@ -26,7 +26,7 @@ func placesOfValues() (places map[string][]placeOfValue, none map[string]string)
 		return placeOfValue{fmt.Sprintf("[dropins.%q]\ncontent = %q\n", name, content), policy.NewID("dropin", name)}
 	}
 	digest := strings.Repeat("a", 64)
-	return map[string][]placeOfValue{
+	places = map[string][]placeOfValue{
 		"system": {{"[system]\ntimezone = \"REF\"\n", "system/timezone"}, {"[system]\ntimezone = \"Europe/REF\"\n", "system/timezone"}, {"[system]\nselinux = \"REF\"\n", "system/selinux"}},
 		"sudo": {
 			{"[sudo]\nallow = [\"alice\", \"REF\"]\n", "sudo/allow"},
@@ -72,7 +72,8 @@ func placesOfValues() (places map[string][]placeOfValue, none map[string]string)
 			{"[packages]\nglibc = \"REF\"\n", "package/glibc"},
 		},
 		"check": {{"[checks.c]\nrun = [\"/bin/true\", \"--x=REF\"]\n", "check/c"}, {"[checks.c]\nrun = [\"/bin/true\"]\nstdout = \"^REF$\"\n", "check/c"}, {"[checks.c]\nrun = [\"/bin/true\"]\nstderr = \"REF\"\n", "check/c"}},
-	}, map[string]string{
+	}
+	return places, map[string]string{
 		"group": "names and numbers are written out", "user": "names and numbers are written out",
 		"patch": "it is one of two words", "service": "each key is true or false",
 	}

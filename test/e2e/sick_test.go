@@ -79,6 +79,32 @@ func TestWithSomethingElseInThePlaceOfTheNullDeviceAGrantIsTakenBackAllTheSame(t
 	}
 }
 
+// State is tied to the machine by its id. Without one nothing is taken for another's, and a
+// right is taken back as ever.
+func TestAMachineWhoseIdCannotBeToldTakesRightsBackAndGivesNothingUp(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	const kept = "[dropins.\"/etc/foo.d/kept\"]\ncontent = \"kept\\n\"\nactivate = []\n"
+	d.apply(t, onlyDomainAdmins+kept)
+	d.setPolicy(t, onlyDomainAdmins)
+	for _, harm := range []string{"rm /etc/machine-id", ": >/etc/machine-id", "rm /etc/machine-id; mkdir /etc/machine-id"} {
+		d.MustExec(t, "sh", "-c", "echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzz-stray; chmod 440 /etc/sudoers.d/zzz-stray; cp -a /etc/machine-id /root/id; "+harm)
+		result, err := d.Exec(t.Context(), "soe-agent", "apply", "--policy", policyDir)
+		d.MustExec(t, "sh", "-c", "rm -r /etc/machine-id; mv /root/id /etc/machine-id")
+		if err != nil || result.Code == 0 || !strings.Contains(result.Stdout+result.Stderr, "/etc/machine-id") {
+			t.Errorf("%s: that is not said: %v, %+v", harm, err, result)
+		}
+		if left := d.MustExec(t, "cat", "/etc/sudoers.d/zzz-stray"); strings.HasPrefix(left, "user") {
+			t.Errorf("%s: the grant is there: %q, %+v", harm, left, result)
+		}
+		d.MustExec(t, "test", "-e", "/etc/foo.d/kept")
+	}
+	d.MustExec(t, "soe-agent", "apply", "--policy", policyDir)
+	if result, err := d.Exec(t.Context(), "test", "-e", "/etc/foo.d/kept"); err != nil || result.Code == 0 {
+		t.Error("the machine that is known again does not know what it has made")
+	}
+}
+
 // rpm says of a database that it cannot use, or that has been cut short, that nothing is
 // installed.
 func TestAPackageIsNotCalledAbsentByADatabaseThatCannotBeRead(t *testing.T) {
