@@ -177,6 +177,50 @@ func TestADirectoryMovedAwayWithTheOneAboveItIsFollowedWhenAnotherIsMovedIn(t *t
 	wants(t, dirty, "dconf")
 }
 
+// meddling does something right after the first look at a directory.
+type meddling struct {
+	system.FileReader
+	dir    string
+	meddle func()
+}
+
+func (m meddling) Stat(name string) (system.Info, error) {
+	info, err := m.FileReader.Stat(name)
+	if name == m.dir {
+		m.meddle()
+	}
+	return info, err
+}
+
+func TestADirectoryThatComesOrIsReplacedWhileWatchesArePlacedIsFollowed(t *testing.T) {
+	for name, before := range map[string]string{"it comes": "etc", "it comes with the one above it": "", "another is in its place": "etc/dconf/db"} {
+		t.Run(name, func(t *testing.T) {
+			root := t.TempDir()
+			dir := filepath.Join(root, "etc", "dconf", "db")
+			for _, d := range []string{filepath.Join(root, before), filepath.Join(root, "new", "dconf", "db")} {
+				if err := os.MkdirAll(d, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s, err := system.Open(system.Options{})
+			if err != nil {
+				t.Fatal(err)
+			}
+			files := s.FS
+			files.FileReader = meddling{s.FS.FileReader, dir, sync.OnceFunc(func() {
+				_ = os.Rename(filepath.Join(root, "etc"), filepath.Join(root, "old"))
+				if err := os.Rename(filepath.Join(root, "new"), filepath.Join(root, "etc")); err != nil {
+					t.Error(err)
+				}
+			})}
+			dirty := make(chan string, 1000)
+			runOn(t, files, slog.New(slog.DiscardHandler), func(kind string) { dirty <- kind }, kind{"dconf", []string{dir}})
+			write(t, filepath.Join(dir, "x"), "x")
+			wants(t, dirty, "dconf")
+		})
+	}
+}
+
 // The kernel drops events when nobody reads them. That nobody does for a while is
 // made sure of; the rest is the kernel's doing.
 func TestWhenTheKernelDropsEventsAllIsLookedAt(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -13,24 +14,15 @@ import (
 	"github.com/fsnotify/fsnotify"
 )
 
+// placings is how often watches are placed at most until directories stand still. It is
+// a bound on who keeps moving them: what moves after the first has been told of.
+const placings = 10
+
 // place makes the inotify watches those that the directories need: each one that
 // is there, and those above it, so that it is noticed when it comes, or goes with
-// one of them and another takes its place.
+// one of them and another takes its place. Of what comes or goes before the watch above
+// it is placed nobody tells, so it is looked again afterwards.
 func (w *Watcher) place() {
-	var dirs, above []string
-	for dir := range w.dirs {
-		if w.isDir(dir) {
-			dirs = append(dirs, dir)
-		}
-		for dir != "/" {
-			if dir = path.Dir(dir); w.isDir(dir) {
-				above = append(above, dir)
-			}
-		}
-	}
-	slices.Sort(dirs)
-	slices.Sort(above)
-	above = slices.DeleteFunc(slices.Compact(above), func(dir string) bool { return slices.Contains(dirs, dir) })
 	if w.closed {
 		return
 	}
@@ -38,6 +30,43 @@ func (w *Watcher) place() {
 		w.say([]string{"all files"}, err)
 		return
 	}
+	there := w.inodes()
+	for range placings {
+		w.placeAt(there)
+		before := there
+		if there = w.inodes(); maps.Equal(before, there) {
+			return
+		}
+	}
+}
+
+// inodes are the directories that are followed, and those above them, as far as they are
+// there.
+func (w *Watcher) inodes() map[string]uint64 {
+	there, seen := map[string]uint64{}, map[string]bool{}
+	for dir := range w.dirs {
+		for ; !seen[dir]; dir = path.Dir(dir) {
+			seen[dir] = true
+			if info, err := w.files.Stat(dir); err == nil && info.IsDir() {
+				there[dir] = info.Inode
+			}
+		}
+	}
+	return there
+}
+
+// placeAt places the watches at the directories that are there.
+func (w *Watcher) placeAt(there map[string]uint64) {
+	var dirs, above []string
+	for dir := range there {
+		if _, follows := w.dirs[dir]; follows {
+			dirs = append(dirs, dir)
+		} else {
+			above = append(above, dir)
+		}
+	}
+	slices.Sort(dirs)
+	slices.Sort(above)
 	for _, placed := range w.placed() {
 		if !slices.Contains(dirs, placed) && !slices.Contains(above, placed) {
 			_ = w.notes.Remove(placed) // it may have gone with its directory
@@ -172,11 +201,6 @@ func (w *Watcher) hears(deaf string) {
 		w.deaf = deaf
 		w.dirty(WatchesChanged)
 	}
-}
-
-func (w *Watcher) isDir(name string) bool {
-	info, err := w.files.Stat(name)
-	return err == nil && info.IsDir()
 }
 
 // Watched are the directories with an inotify watch, sorted.

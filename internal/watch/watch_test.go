@@ -62,7 +62,13 @@ func run(t *testing.T, log *slog.Logger, dirty func(kind string), kinds ...conve
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := watch.New(s.FS, log, dirty)
+	return runOn(t, s.FS, log, dirty, kinds...)
+}
+
+// runOn does so on files that are not what they seem.
+func runOn(t *testing.T, files system.FS, log *slog.Logger, dirty func(kind string), kinds ...converge.Kind) *watch.Watcher {
+	t.Helper()
+	w := watch.New(files, log, dirty)
 	if err := w.MarkWith(filepath.Join(t.TempDir(), "mark")); err != nil {
 		t.Fatal(err)
 	}
