@@ -30,6 +30,6 @@
 // It may hang, die and be told to stop at any moment, and is in nobody's way then. The
 // desktop waits ten seconds for the lock-down; a kind whose check does not end is set
 // aside (converge.Engine.CheckTimeout); a worker that gives no sign of life has systemd's
-// watchdog start another agent (heartbeat); one that dies young again and again keeps
-// nothing but sudo (life); a stop waits for no more than the file being written.
+// watchdog start another agent (heartbeat); one that crashes soon after its start again and again keeps
+// nothing but sudo (crashRecord); a stop waits for no more than the file being written.
 package agent
