@@ -2,8 +2,12 @@ package sudoers
 
 import (
 	"context"
+	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -135,5 +139,118 @@ func TestOfSeveralThatAnIncludeNamesTheFirstThatIsThereIsRead(t *testing.T) {
 	}
 	if last := tree.Lines[len(tree.Lines)-1]; last.File != Dir+"/x" {
 		t.Errorf("it is of %s", last.File)
+	}
+}
+
+func TestOfTwoAliasesOfANameTheFirstIsMeant(t *testing.T) {
+	tree := read(t, map[string]file{
+		Main:        {content: "User_Alias A = alice\nCmnd_Alias C = /bin/ls\n#includedir /etc/sudoers.d\n"},
+		Dir + "/10": {content: "User_Alias A = bob : B = carol\nCmnd_Alias C = ALL : D = /bin/id\n"},
+	})
+	users := map[string][]sudotext.Subject{"A": {{Form: sudotext.User, Name: "alice"}}, "B": {{Form: sudotext.User, Name: "carol"}}}
+	if diff := cmp.Diff(users, tree.Aliases()); diff != "" {
+		t.Error(diff)
+	}
+	commands := tree.CommandAliases()
+	for name, command := range commands {
+		commands[name] = strings.TrimSpace(command)
+	}
+	if diff := cmp.Diff(map[string]string{"C": "/bin/ls", "D": "/bin/id"}, commands); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestWhatIsReachedByALinkIsReadAndTheWayToItIsNoted(t *testing.T) {
+	root := t.TempDir()
+	for name, content := range map[string]string{
+		Main:                 "#include sudoers.local\n#include /etc/chain\n#include /etc/dangling\n@includedir by-name\n@includedir /etc/other\n",
+		"/srv/local":         "local ALL=ALL\n",
+		"/srv/deep/end":      "chain ALL=ALL\n",
+		Dir + "/10":          "inside ALL=ALL\n",
+		"/srv/other/10":      "other ALL=ALL\n",
+		"/etc/sudoers.local": "-> ../srv/local", // relative to where the link is
+		"/etc/chain":         "-> /srv/deep/next",
+		"/srv/deep/next":     "-> end",
+		"/etc/dangling":      "-> /srv/none",
+		"/etc/by-name":       "-> ./sudoers.d",
+		"/etc/other":         "-> /srv/other",
+	} {
+		file := filepath.Join(root, name)
+		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
+			t.Fatal(err)
+		}
+		err := os.WriteFile(file, []byte(content), 0o440)
+		if target, isLink := strings.CutPrefix(content, "-> "); isLink {
+			err = errors.Join(os.Remove(file), os.Symlink(target, file))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := system.Open(system.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	tree, err := Read(s.FS, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"local", "chain", "inside", "other"}, granted(tree)); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"/etc/dangling"}, tree.Missing); diff != "" {
+		t.Error(diff)
+	}
+	for _, line := range tree.Lines {
+		if line.Sort == sudotext.IncludeDir && (line.Path == Dir) == (line.Path == "/etc/other") {
+			t.Errorf("the directory is called %s", line.Path)
+		}
+		if len(line.Users) > 0 && line.Users[0].Name == "inside" && line.File != Dir+"/10" {
+			t.Errorf("what is in %s is called %s", Dir, line.File)
+		}
+	}
+	for _, place := range []Place{
+		{"/etc", "sudoers"}, {"/etc", "sudoers.local"}, {"/srv", "local"}, {"/etc", "chain"}, {"/srv/deep", "next"}, {"/srv/deep", "end"},
+		{"/etc", "dangling"}, {"/srv", "none"}, {"/etc", "by-name"}, {"/etc", "other"}, {Dir: Dir}, {Dir: "/etc/other"},
+	} {
+		if !slices.Contains(tree.Places, place) {
+			t.Errorf("a change at %v is not seen", place)
+		}
+	}
+}
+
+func TestAChangeThatIsPlannedCountsAsIfItWereMade(t *testing.T) {
+	root := t.TempDir()
+	for name, content := range map[string]string{
+		Main: "root ALL=ALL\n#include /etc/extra\n#includedir /etc/sudoers.d\n", Dir + "/10": "ten ALL=ALL\n", Dir + "/20": "twenty ALL=ALL\n", "/etc/extra": "extra ALL=ALL\n",
+	} {
+		if err := errors.Join(os.MkdirAll(filepath.Join(root, Dir), 0o755), os.WriteFile(filepath.Join(root, name), []byte(content), 0o440)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := system.Open(system.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for what, test := range map[string]struct {
+		changes map[string][]byte
+		want    []string
+	}{
+		"another content":     {map[string][]byte{Dir + "/10": []byte("new ALL=ALL\n")}, []string{"root", "extra", "new", "twenty"}},
+		"a file that is new":  {map[string][]byte{Dir + "/15": []byte("new ALL=ALL\n")}, []string{"root", "extra", "ten", "new", "twenty"}},
+		"one that is skipped": {map[string][]byte{Dir + "/15.x": []byte("new ALL=ALL\n")}, []string{"root", "extra", "ten", "twenty"}},
+		"a file that goes":    {map[string][]byte{Dir + "/10": nil, "/etc/extra": nil}, []string{"root", "twenty"}},
+		"elsewhere":           {map[string][]byte{"/etc/10": []byte("new ALL=ALL\n")}, []string{"root", "extra", "ten", "twenty"}},
+	} {
+		tree, err := Read(s.FS, test.changes)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(test.want, granted(tree)); diff != "" {
+			t.Errorf("%s: %s", what, diff)
+		}
+	}
+	if _, err := Read(s.FS, map[string][]byte{Main: nil}); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("without the main file: %v", err)
 	}
 }

@@ -23,6 +23,22 @@ func TestLinesAreToldApartAsSudoDoes(t *testing.T) {
 		"a group of the directory":             {`%EXAMPLE\\Domain\ Admins ALL=(ALL) ALL`, Grant, []Subject{{Form: Group, Name: `EXAMPLE\Domain Admins`}}},
 		"a quoted group, one backslash":        {`"%EXAMPLE\Domain Admins" ALL=(ALL) ALL`, Grant, []Subject{{Form: Group, Name: `EXAMPLE\Domain Admins`}}},
 		"a name in hexadecimal":                {`EXAMPLE\x5cbob\x20b ALL=(ALL) ALL`, Grant, []Subject{user(`EXAMPLE\bob b`)}},
+		"the last letter in hexadecimal":       {`%admin\x73 ALL=ALL`, Grant, []Subject{{Form: Group, Name: "admins"}}},
+		"too few digits":                       {`bo\x6 ALL=ALL`, Grant, []Subject{user("box6")}},
+		"no digits":                            {`b\x+1b ALL=ALL`, Grant, []Subject{user("bx+1b")}},
+		"an x that is escaped":                 {`bob\\x41 ALL=ALL`, Grant, []Subject{user(`bob\x41`)}},
+		"a sign in hexadecimal is a letter":    {`\x25wheel ALL=ALL`, Grant, []Subject{{Form: Group, Name: "wheel"}}},
+		"capitals in hexadecimal are a user":   {`\x42OB ALL=ALL`, Grant, []Subject{user("BOB")}},
+		"hexadecimal within quotes is itself":  {`"b\x6fb" ALL=ALL`, Grant, []Subject{user(`b\x6fb`)}},
+		"a hash that is escaped":               {`bob\#1 ALL=ALL`, Grant, []Subject{user("bob#1")}},
+		"a negative uid":                       {"#-1 ALL=ALL", Grant, []Subject{{Form: UID, Name: "-1"}}},
+		"nothing behind a backslash":           {`User_Alias A = bob\`, Unclear, nil},
+		"an alias that ends in hexadecimal":    {`User_Alias A = b\x6f`, Alias, nil},
+		"a line that goes on within a word":    {"bob\\\nALL = ALL\n", Grant, []Subject{user("bob")}},
+		"a line that goes on within quotes":    {"\"bo\\\nb\" ALL = ALL\n", Grant, []Subject{user("bob")}},
+		"a line of Windows that goes on":       {"bob, \\\r\n carol ALL = ALL\r\n", Grant, []Subject{user("bob"), user("carol")}},
+		"an open string in a command":          {`bob ALL=/bin/echo "x`, Unclear, nil},
+		"a hash in quotes in one line":         {`bob ALL=/bin/echo "#"`, Grant, []Subject{user("bob")}},
 		"a netgroup":                           {"+admins ALL=(ALL) ALL", Grant, []Subject{{Form: NetGroup, Name: "admins"}}},
 		"a group of a plug-in":                 {"%:admins ALL=(ALL) ALL", Grant, []Subject{{Form: Foreign, Name: "admins"}}},
 		"an alias":                             {"ADMINS ALL=(ALL) ALL", Grant, []Subject{{Form: Named, Name: "ADMINS"}}},
@@ -64,11 +80,21 @@ func TestLinesAreToldApartAsSudoDoes(t *testing.T) {
 }
 
 func TestACommentThatEndsInABackslashDoesNotHideTheNextLine(t *testing.T) {
-	for _, source := range []string{"# a comment \\\nbob ALL=ALL\n", "alice ALL=ALL # a comment \\\nbob ALL=ALL\n"} {
+	for _, source := range []string{
+		"# a comment \\\nbob ALL=ALL\n", "alice ALL=ALL # a comment \\\nbob ALL=ALL\n", "#\\\nbob ALL=ALL\n", "  # a comment\\\nbob ALL=ALL\n",
+		"alice, \\\n carol ALL=ALL # a comment \\\nbob ALL=ALL\n", "User_Alias A = alice # a comment \\\nbob ALL=ALL\n", "Defaults insults # \"a \\\nbob ALL=ALL\n",
+	} {
 		lines := Parse([]byte(source))
 		if len(lines) != 2 || lines[1].Sort != Grant || lines[1].Users[0].Name != "bob" {
 			t.Errorf("%q: got %+v", source, lines)
 		}
+	}
+}
+
+func TestACommentThatEndsInABackslashIsNotReadAsItsNextLine(t *testing.T) {
+	lines := Parse([]byte("alice ALL = \\\n# bob ALL=ALL \\\nALL\ncarol ALL=ALL\n"))
+	if len(lines) != 3 || lines[0].Last != 2 || lines[1].Sort != Unclear || lines[2].First != 4 || lines[2].Sort != Grant {
+		t.Errorf("got %+v", lines)
 	}
 }
 

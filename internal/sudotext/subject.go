@@ -188,7 +188,7 @@ func (p *parser) word() (string, bool) {
 
 func isHex(text string) bool {
 	_, err := strconv.ParseUint(text, 16, 8)
-	return err == nil && !strings.ContainsAny(text, "+-_")
+	return err == nil
 }
 
 // reserved are names that mean something else to sudo where a user may stand.
