@@ -63,11 +63,23 @@ func (j *judge) allows(subjects []sudotext.Subject, depth int) bool {
 
 // meets says whether a list surely has one of the allowed in it, or may for all that can be told.
 func (j *judge) meets(subjects []sudotext.Subject) bool {
+	return j.meetsIn(subjects, map[string]bool{})
+}
+
+// meetsIn follows each alias once: whoever one shuts out need not be the one whom it lets in.
+func (j *judge) meetsIn(subjects []sudotext.Subject, followed map[string]bool) bool {
 	return slices.ContainsFunc(subjects, func(s sudotext.Subject) bool {
 		if s.Negated {
 			return s.ShutsOut(j.aliases)
 		}
-		return s.Form == sudotext.All || j.allowsOne(s, 0) || slices.ContainsFunc(membersOf(s, j.aliases, 0), func(m sudotext.Subject) bool { return m.Form == sudotext.All || j.allowsOne(m, 0) })
+		if s.Form == sudotext.All || j.allowsOne(s, 0) {
+			return true
+		}
+		if s.Form != sudotext.Named || followed[s.Name] {
+			return false
+		}
+		followed[s.Name] = true
+		return j.meetsIn(j.aliases[s.Name], followed)
 	})
 }
 

@@ -37,6 +37,8 @@ func TestOnlyGrantsToTheAllowedAreLeft(t *testing.T) {
 		"settings over several lines":          {"Defaults insults, \\\n  rootpw, \\\n  passwd_tries=0\n", faulty + "Defaults insults, \\\n" + faulty + "  rootpw, \\\n" + faulty + "  passwd_tries=0\nDefaults insults\n"},
 		"all of several settings":              {"Defaults:bob !authenticate, rootpw\n", weak + "Defaults:bob !authenticate, rootpw\n"},
 		"a setting for what an alias is":       {"Cmnd_Alias MOST = ALL\nDefaults!MOST noexec\n", "Cmnd_Alias MOST = ALL\n" + refuses + "Defaults!MOST noexec\n"},
+		"a setting for one of an alias":        {"User_Alias A = alice, bob, !carol : B = !carol, A\nDefaults:B noexec\n", "User_Alias A = alice, bob, !carol : B = !carol, A\n" + refuses + "Defaults:B noexec\n"},
+		"a setting for others of an alias":     {"User_Alias A = bob, !alice\nDefaults:A noexec\n", "User_Alias A = bob, !alice\nDefaults:A noexec\n"},
 		"an alias of the allowed":              {"User_Alias A = alice, %admins\nA ALL=ALL\n", "User_Alias A = alice, %admins\nA ALL=ALL\n"},
 		"an alias of all but one":              {"User_Alias A = !alice\nA ALL=ALL\n", "User_Alias A = !alice\n" + mark + "A ALL=ALL\n"},
 		"a netgroup":                           {"+ops ALL=ALL\n", mark + "+ops ALL=ALL\n"},

@@ -1,0 +1,133 @@
+package sudo
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+func TestWhetherAnAdministratorIsComingTheRepairSaysAndWhetherNoneIsTheCheck(t *testing.T) {
+	resource := func(id policy.ID, spec policy.Spec) policy.Resource { return policy.Resource{ID: id, Spec: spec} }
+	user := policy.User{Ensure: policy.Present}
+	group := policy.Group{Ensure: policy.Present}
+	for what, test := range map[string]struct {
+		allow  []string
+		brings []policy.Resource // sorted, as Merge leaves them
+		coming bool
+	}{
+		"nobody":                         {allow: []string{"nova"}},
+		"the user":                       {[]string{"nova"}, []policy.Resource{resource("user/nova", user)}, true},
+		"the group":                      {[]string{"%nova"}, []policy.Resource{resource("group/nova", group)}, true},
+		"a user of the group's name":     {allow: []string{"%nova"}, brings: []policy.Resource{resource("user/nova", user)}},
+		"a group of the user's name":     {allow: []string{"nova"}, brings: []policy.Resource{resource("group/nova", group)}},
+		"somebody else":                  {allow: []string{"nova"}, brings: []policy.Resource{resource("user/stella", user)}},
+		"one of two":                     {[]string{"%none", "nova"}, []policy.Resource{resource("user/nova", user)}, true},
+		"nobody of two, and another one": {allow: []string{"%none", "nova"}, brings: []policy.Resource{resource("group/empty", group), resource("user/stella", user)}},
+	} {
+		root := machine(t, map[string]string{"/etc/sudoers.d/50-x": "bob ALL=ALL\n"})
+		recorder := &system.Recorder{}
+		s, err := system.Open(system.Options{Root: root, Gate: recorder.Gate})
+		if err != nil {
+			t.Fatal(err)
+		}
+		runner := people()
+		runner.files = s.FS
+		s.Runner = runner
+		p := &policy.Policy{}
+		for _, r := range test.brings {
+			if r.ID < "sudo/allow" {
+				p.Resources = append(p.Resources, r)
+			}
+		}
+		p.Resources = append(p.Resources, resource("sudo/allow", policy.Sudo{Allow: test.allow}))
+		for _, r := range test.brings {
+			if r.ID > "sudo/allow" {
+				p.Resources = append(p.Resources, r)
+			}
+		}
+		k := New(p, s)
+		found, err := k.Check(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := converge.Failed
+		if test.coming {
+			want = converge.Drifted
+		}
+		for _, r := range found {
+			if r.State != want || !test.coming && !strings.Contains(r.Reason, "no administrator") {
+				t.Errorf("%s: %s is %s: %s", what, r.ID, r.State, r.Reason)
+			}
+		}
+		// Should he not have come, nobody loses anything.
+		outcomes := k.Repair(t.Context(), found)
+		for _, o := range outcomes {
+			if o.Err == nil || !strings.Contains(o.Err.Error(), "no administrator") {
+				t.Errorf("%s: the repair of %s says %v", what, o.ID, o.Err)
+			}
+		}
+		if changes := recorder.Changes(); len(changes) > 0 || len(outcomes) != len(found) {
+			t.Errorf("%s: it changed %v and says of %d of %d", what, changes, len(outcomes), len(found))
+		}
+	}
+}
+
+// failing is a name service that fails, but for what the files say.
+type failing struct{ err error }
+
+func (f failing) Run(context.Context, system.Command) (system.Output, error) {
+	return system.Output{}, f.err
+}
+
+func TestAnAdministratorIsWhoeverCanLogInAndAGroupWithSomebodyInIt(t *testing.T) {
+	dir := people()
+	dir.users["dora"] = "dora:x:5001:5001::/home/dora:/bin/sh"
+	dir.groups["far"] = "far:x:6001:" // who is in it the directory does not always say
+	dir.groups["filled"] = "filled:x:502:dora"
+	silent, broken := failing{context.DeadlineExceeded}, failing{system.ErrNotRunning}
+	lockdown := func(allow ...string) map[string]string {
+		return map[string]string{denialPath: string(denial(append([]string{"root"}, allow...), nil, nil))}
+	}
+	for what, test := range map[string]struct {
+		allow  []string
+		runner system.Runner
+		files  map[string]string
+		want   string // "": there is one
+	}{
+		"a user of the machine":                       {allow: []string{"alice"}, runner: broken},
+		"a user of the directory":                     {allow: []string{"dora"}, runner: dir},
+		"a user whom nobody knows":                    {[]string{"nova"}, dir, nil, "the user nova is not known"},
+		"root alone":                                  {nil, dir, nil, "no administrator"},
+		"a group with a member":                       {allow: []string{"%admins"}, runner: broken},
+		"a group that is somebody's first":            {allow: []string{"%first"}, runner: broken, files: map[string]string{"/etc/group": "root:x:0:\nfirst:x:1001:\n"}},
+		"a group with nobody in it":                   {[]string{"%empty"}, dir, nil, "nobody is in the group empty"},
+		"one that the directory fills":                {allow: []string{"%filled"}, runner: dir, files: map[string]string{"/etc/group": "root:x:0:\nfilled:x:502:\n"}},
+		"a group of the directory":                    {allow: []string{"%far"}, runner: dir},
+		"a group that nobody knows":                   {[]string{"%nova"}, dir, nil, "the group nova is not known"},
+		"one after one who is none":                   {allow: []string{"%empty", "nova", "dora"}, runner: dir},
+		"none of several":                             {[]string{"%empty", "nova"}, dir, nil, "nobody is in the group empty, the user nova"},
+		"an error":                                    {[]string{"nova"}, broken, nil, "cannot tell"},
+		"an error, locked down":                       {[]string{"nova"}, broken, lockdown("nova"), "cannot tell"},
+		"silence":                                     {[]string{"nova"}, silent, nil, "cannot tell"},
+		"silence about a group":                       {[]string{"%nova"}, silent, nil, "cannot tell"},
+		"silence, locked down for him":                {allow: []string{"nova"}, runner: silent, files: lockdown("nova")},
+		"silence about a group, locked down for it":   {allow: []string{"%nova"}, runner: silent, files: lockdown("%nova")},
+		"silence, locked down for another":            {[]string{"nova"}, silent, lockdown("stella"), "cannot tell"},
+		"silence, locked down for him and another":    {[]string{"nova"}, silent, lockdown("nova", "stella"), "cannot tell"},
+		"silence, locked down for fewer than are now": {[]string{"nova", "stella"}, silent, lockdown("nova"), "cannot tell"},
+	} {
+		s, err := system.Open(system.Options{Root: machine(t, test.files)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s.Runner = test.runner
+		err = New(&policy.Policy{}, s).administrated(t.Context(), allowed(policy.Sudo{Allow: test.allow}))
+		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
+			t.Errorf("%s: %v", what, err)
+		}
+	}
+}
