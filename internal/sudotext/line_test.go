@@ -38,6 +38,7 @@ func TestLinesAreToldApartAsSudoDoes(t *testing.T) {
 		"a line that goes on within quotes":    {"\"bo\\\nb\" ALL = ALL\n", Grant, []Subject{user("bob")}},
 		"a line of Windows that goes on":       {"bob, \\\r\n carol ALL = ALL\r\n", Grant, []Subject{user("bob"), user("carol")}},
 		"an open string in a command":          {`bob ALL=/bin/echo "x`, Unclear, nil},
+		"a hash within quotes, and it goes on": {"alice ALL=/bin/echo \"#\", \\\n /bin/sh\n", Unclear, nil},
 		"a hash in quotes in one line":         {`bob ALL=/bin/echo "#"`, Grant, []Subject{user("bob")}},
 		"a netgroup":                           {"+admins ALL=(ALL) ALL", Grant, []Subject{{Form: NetGroup, Name: "admins"}}},
 		"a group of a plug-in":                 {"%:admins ALL=(ALL) ALL", Grant, []Subject{{Form: Foreign, Name: "admins"}}},
@@ -117,10 +118,11 @@ func TestIncludesAreFound(t *testing.T) {
 }
 
 func TestAliasesOfUsersAreRead(t *testing.T) {
-	line := Parse([]byte("User_Alias ADMINS = alice, %wheel : OTHERS = !bob\n"))[0]
+	line := Parse([]byte("User_Alias ADMINS = alice, %wheel : OTHERS = !bob : HEX = a, b\\x6f"))[0]
 	want := map[string][]Subject{
 		"ADMINS": {{Form: User, Name: "alice"}, {Form: Group, Name: "wheel"}},
 		"OTHERS": {{Negated: true, Form: User, Name: "bob"}},
+		"HEX":    {{Form: User, Name: "a"}, {Form: User, Name: "bo"}},
 	}
 	if diff := cmp.Diff(want, line.Aliases); diff != "" {
 		t.Error(diff)

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -153,4 +154,66 @@ func TestWhatIsPurgedAndFailsToTakeEffectIsTriedAgain(t *testing.T) {
 	m.fails = nil
 	wants(t, m.pass(t, p), map[policy.ID]converge.State{"dropin/etc/ld.so.conf.d": converge.Compliant, "dropin" + stray: converge.Corrected})
 	wants(t, m.pass(t, p), map[policy.ID]converge.State{"dropin/etc/ld.so.conf.d": converge.Compliant})
+}
+
+// Of a policy that the agent has kept, which may be older than the agent.
+func TestInADirectoryThatThePolicyOwnsStaysWhatIsNotItsToTake(t *testing.T) {
+	for what, test := range map[string]struct {
+		name  string
+		stays bool
+	}{
+		"a stray":               {name: "/etc/modprobe.d/stray.conf"},
+		"what people log in by": {"/etc/krb5.conf.d/stray", true},
+		"what a hibernated machine is resumed by": {"/etc/dracut.conf.d/stray.conf", true},
+		"a host's key":                                 {"/etc/ssh/ssh_host_rsa_key", true},
+		"where a session begins":                       {"/etc/gdm/custom.conf", true},
+		"what decides who logs in":                     {"/etc/pam.d/stray", true},
+		"a file of the streaming agent":                {"/etc/dcv/stray.conf", true},
+		"a hidden file":                                {"/etc/modprobe.d/.stray.conf", true},
+		"a file of the policy that waits for a secret": {"/etc/modprobe.d/waits.conf", true},
+	} {
+		dir := filepath.Dir(test.name)
+		m := &running{root: machine(t, map[string]string{test.name: "theirs\n", "/var/lib/dpkg/status": ""}), reads: dpkgOwning()}
+		p := purging(map[string]policy.Dropin{"/etc/modprobe.d/waits.conf": {Content: "x\n"}}, dir)
+		for i, r := range p.Resources {
+			if r.ID == "dropin/etc/modprobe.d/waits.conf" {
+				p.Resources[i].Missing = []policy.Reference{{Service: "secretsmanager", Name: "x"}}
+			}
+		}
+		found := m.pass(t, p)
+		if _, told := found[policy.NewID("dropin", test.name)]; told && test.stays && !strings.Contains(what, "waits") {
+			t.Errorf("%s: the report speaks of it: %v", what, found)
+		}
+		_, err := os.Lstat(filepath.Join(m.root, test.name))
+		if stays := err == nil; stays != test.stays {
+			t.Errorf("%s: it stays: %v, %v", what, stays, found)
+		}
+		// And if an earlier agent has brought it, it is not taken back either.
+		if !test.stays || strings.Contains(what, "waits") || strings.Contains(what, "hidden") {
+			continue
+		}
+		ledger, err := converge.OpenLedger(open(t, m.root, nil).FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ledger.Own(policy.NewID("dropin", test.name))
+		if err := ledger.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range []*policy.Policy{files(nil), purging(nil, dir)} {
+			m.pass(t, p)
+			if got := read(t, m.root, test.name); got != "theirs\n" {
+				t.Errorf("%s: as a file of the agent's it holds %q", what, got)
+			}
+		}
+	}
+}
+
+func TestADirectoryThatThePolicyOnlyNamesLosesNothing(t *testing.T) {
+	const stray = "/etc/modprobe.d/stray.conf"
+	m := &running{root: machine(t, map[string]string{stray: "x\n", "/var/lib/dpkg/status": ""}), reads: dpkgOwning()}
+	m.pass(t, &policy.Policy{Resources: []policy.Resource{{ID: "dropin/etc/modprobe.d", Spec: policy.Directory{}}}})
+	if got := read(t, m.root, stray); got != "x\n" {
+		t.Errorf("it holds %q", got)
+	}
 }

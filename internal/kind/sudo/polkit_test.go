@@ -127,8 +127,8 @@ func TestTheRuleThatExplainsMostIsTakenForTheReason(t *testing.T) {
 	}
 }
 
-// inForce makes a pass over a machine that runs, with a stand-in for polkit.
-func inForce(t *testing.T, root string, authority system.Authority) converge.Resource {
+// inService is for a machine that runs, with a stand-in for polkit.
+func inService(t *testing.T, root string, authority system.Authority) *Kind {
 	t.Helper()
 	s, err := system.Open(system.Options{Root: root})
 	if err != nil {
@@ -139,8 +139,14 @@ func inForce(t *testing.T, root string, authority system.Authority) converge.Res
 	runner.files = s.FS
 	s.Runner, s.Sessions, s.Authority, s.Clock = runner, sickSessions{}, authority, hasty{s.Clock}
 	p := &policy.Policy{Resources: []policy.Resource{{ID: "sudo/allow", Spec: policy.Sudo{Allow: []string{"%admins"}}}}}
-	k := New(p, s)
-	return faultwalk.Engine(p, k, faultwalk.Ledger(t, root), s.Clock).Pass(t.Context()).Resources[1]
+	return New(p, s)
+}
+
+// inForce makes a pass over such a machine.
+func inForce(t *testing.T, root string, authority system.Authority) converge.Resource {
+	t.Helper()
+	k := inService(t, root, authority)
+	return faultwalk.Engine(k.policy, k, faultwalk.Ledger(t, root), k.system.Clock).Pass(t.Context()).Resources[1]
 }
 
 func TestWhatNoTextExplainsIsTakenBackByTheAgentsOwnRule(t *testing.T) {
