@@ -29,6 +29,7 @@ type manager struct {
 	secrets  []string      // that it may print, as part of a repository's URL
 	patience time.Duration // how long a transaction waits for another package manager
 	down     map[string]outage
+	needed   []string                    // repositories without which the policy wants nothing to be done
 	may      func(context.Context) error // asked before a transaction starts; nil: it may
 }
 
@@ -47,6 +48,9 @@ func newManager(p *policy.Policy, s *system.System, patience time.Duration) mana
 	m := manager{system: s, patience: patience, down: map[string]outage{}}
 	for _, want := range policy.Of[policy.Repository](p) {
 		m.secrets = append(m.secrets, want.Secrets...)
+		if skip := want.Spec.SkipIfUnavailable; skip != nil && !*skip {
+			m.needed = append(m.needed, want.ID.Name())
+		}
 	}
 	return m
 }

@@ -41,7 +41,7 @@ func (m manager) overlooked(want policy.Want[policy.Package]) string {
 			names = append(names, name+"-"+version, name+"-"+version+"."+arch)
 		}
 	}
-	perhaps := ""
+	perhaps, named := "", false
 	for _, file := range m.configurationFiles() {
 		content, err := m.system.FS.ReadFile(file)
 		if err != nil {
@@ -49,12 +49,13 @@ func (m manager) overlooked(want policy.Want[policy.Package]) string {
 		}
 		sections := parseINI(content)
 		for _, section := range slices.Sorted(maps.Keys(sections)) {
-			if slices.Contains(sections[section], setting{"enabled", "0"}) {
+			if enabled, _ := value(sections[section], "enabled"); truth(enabled) == "0" {
 				continue
 			}
 			for _, s := range sections[section] {
 				switch pattern, through := lets(s, names); {
 				case through:
+					named = named || s.key == "includepkgs" && s.value != ""
 				case s.key == "includepkgs" && section != "main": // and it may not be in there
 					perhaps = fmt.Sprintf("of the repository %s only includepkgs = %s is seen, says %s", section, pattern, file)
 				default:
@@ -62,6 +63,9 @@ func (m manager) overlooked(want policy.Want[policy.Package]) string {
 				}
 			}
 		}
+	}
+	if named { // where it is meant to come from nothing hides it
+		return ""
 	}
 	return perhaps
 }

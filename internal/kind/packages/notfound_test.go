@@ -23,6 +23,8 @@ func TestWhatKeepsAPackageFromBeingSeenIsTheReason(t *testing.T) {
 		{"/etc/yum.repos.d/a.repo", "[a]\nenabled=1\nexclude=tool\n", "present", "exclude = tool in [a] of /etc/yum.repos.d/a.repo leaves it out (No package tool available.)"},
 		{"/etc/yum.repos.d/a.repo", "[a]\nenabled=0\nexclude=tool\n", "present", "No package tool available."},
 		{"/etc/yum.repos.d/a.repo", "[a]\nincludepkgs=kernel*\n", "present", "of the repository a only includepkgs = kernel* is seen, says /etc/yum.repos.d/a.repo (No package tool available.)"},
+		{"/etc/yum.repos.d/a.repo", "[a]\nincludepkgs=kernel*\n[b]\nincludepkgs=to*\n", "present", "No package tool available."},
+		{"/etc/yum.repos.d/a.repo", "[a]\nenabled = False\nexclude=tool\n", "present", "No package tool available."},
 		{versionlock, "0:tool-1.0-1.*\n", "3.0-1", "the versionlock plugin lets no other version through than " + versionlock + " says: 0:tool-1.0-1.* (No package tool-3.0-1 available.)"},
 		{versionlock, "0:tool-1.0-1.*\n", "present", "the versionlock plugin lets no other version through than " + versionlock + " says: 0:tool-1.0-1.* (No package tool available.)"},
 		{versionlock, "!0:tool-3.0-1.*\n", "3.0", "the versionlock plugin lets no other version through than " + versionlock + " says: !0:tool-3.0-1.* (No package tool-3.0 available.)"},

@@ -1,6 +1,7 @@
 package packages
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"regexp"
@@ -50,8 +51,8 @@ func outageIn(out system.Output) (repository, said string) {
 }
 
 // reaching runs a command of the package manager, and again without a repository
-// that cannot be reached: yum does nothing at all when one of them is down. What is
-// left out is in the output, where leftOut finds it.
+// that cannot be reached, unless the policy needs it: yum does nothing at all when one
+// of them is down. What is left out is in the output, where leftOut finds it.
 func (m manager) reaching(run func(without []string) (system.Output, error)) (system.Output, error) {
 	now := m.system.Clock.Now()
 	maps.DeleteFunc(m.down, func(_ string, o outage) bool { return !now.Before(o.until) })
@@ -70,7 +71,7 @@ func (m manager) reaching(run func(without []string) (system.Output, error)) (sy
 		switch {
 		case first != nil && (again || strings.Contains(string(out.Stderr), "There are no enabled repo")):
 			return *first, nil // nothing is left that could be reached
-		case repository == "" || again || len(m.down) == maxOutages:
+		case repository == "" || again || len(m.down) == maxOutages || slices.Contains(m.needed, repository):
 			return m.withOutages(out), nil
 		}
 		m.system.Log.Warn("cannot reach a repository; the transaction is tried without it", "kind", "package", "repository", repository, "said", said)
@@ -84,10 +85,33 @@ func (m manager) reaching(run func(without []string) (system.Output, error)) (sy
 const leftOutSign = "without the repository "
 
 func (m manager) withOutages(out system.Output) system.Output {
-	for _, repository := range slices.Sorted(maps.Keys(m.down)) {
-		out.Stderr = fmt.Appendf(out.Stderr, "\n%s%s, which cannot be reached (%s)", leftOutSign, repository, m.down[repository].said)
+	left := skipped(out)
+	for repository, o := range m.down {
+		left[repository] = o.said
+	}
+	for _, repository := range slices.Sorted(maps.Keys(left)) {
+		out.Stderr = fmt.Appendf(out.Stderr, "\n%s%s, which cannot be reached (%s)", leftOutSign, repository, left[repository])
 	}
 	return out
+}
+
+// skipped are the repositories that dnf went on without by itself, and why.
+func skipped(out system.Output) map[string]string {
+	left := map[string]string{}
+	failed, why := "", map[string]string{}
+	for line := range strings.Lines(string(out.Stderr)) {
+		line = strings.TrimSpace(line)
+		if text, found := strings.CutPrefix(line, "Errors during downloading metadata for repository '"); found {
+			failed = strings.TrimRight(text, "':")
+		} else if text, found := strings.CutPrefix(line, "- "); found && failed != "" && why[failed] == "" {
+			why[failed] = text
+		} else if text, found := strings.CutPrefix(line, "Ignoring repositories: "); found {
+			for _, repository := range words(text) {
+				left[repository] = cmp.Or(why[repository], "it gives no reason")
+			}
+		}
+	}
+	return left
 }
 
 // leftOut says without which repositories a command ran, or "".

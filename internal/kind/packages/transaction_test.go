@@ -64,6 +64,46 @@ func TestARepositoryThatWasLeftOutMakesNoTransactionHopeless(t *testing.T) {
 	}
 }
 
+func TestARepositoryThatThePolicyNeedsIsNotLeftOut(t *testing.T) {
+	no := false
+	p := &policy.Policy{Resources: []policy.Resource{{ID: "repository/dead", Spec: policy.Repository{
+		Ensure: policy.Present, RepositorySettings: policy.RepositorySettings{SkipIfUnavailable: &no},
+	}}}}
+	m := newManager(p, newDesk(t, world{}).system, patience)
+	const failed = "Error: Failed to download metadata for repo 'REPO': Cannot download repomd.xml"
+	var asked []string
+	out, err := m.reaching(func(without []string) (system.Output, error) {
+		asked = append(asked, strings.Join(without, " "))
+		return said(1, "", strings.Replace(failed, "REPO", []string{"vendor", "dead"}[len(without)], 1)), nil
+	})
+	if err != nil || !slices.Equal(asked, []string{"", "--disablerepo=vendor"}) || !strings.Contains(reason(out), "for repo 'dead'") || !hopeless(out) {
+		t.Errorf("asked %q: %s, %v", asked, out.Stderr, err)
+	}
+}
+
+func TestARepositoryThatDnfWentOnWithoutIsInTheReasonAndInTheDoubt(t *testing.T) {
+	const dnf = `Errors during downloading metadata for repository 'forged':
+  - Downloading successful, but checksum doesn't match. Calculated: 3b(sha256)  Expected: d9(sha256)
+Error: Failed to download metadata for repo 'forged': Cannot download repomd.xml: All mirrors were tried
+Errors during downloading metadata for repository 'dead':
+  - Curl error (7): Couldn't connect to server for http://127.0.0.1:1/repodata/repomd.xml
+  - Curl error (7): Couldn't connect to server for http://127.0.0.2:1/repodata/repomd.xml
+Error: Failed to download metadata for repo 'dead': Cannot download repomd.xml: All mirrors were tried
+Ignoring repositories: dead, forged
+`
+	const left = "without the repository dead, which cannot be reached (Curl error (7): Couldn't connect to server for http://127.0.0.1:1/repodata/repomd.xml); " +
+		"without the repository forged, which cannot be reached (Downloading successful, but checksum doesn't match. Calculated: 3b(sha256)  Expected: d9(sha256))"
+	m := manager{system: newDesk(t, world{}).system, down: map[string]outage{}}
+	out, err := m.reaching(func([]string) (system.Output, error) {
+		return said(1, "", dnf+"Error: Unable to find a match: tool\n"), nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same(t, "the reason", reason(out), "Unable to find a match: tool; it was tried "+left)
+	same(t, "the doubt", stale(out), "it was asked "+left)
+}
+
 func TestTheRepositoryThatIsDownIsFoundInWhatYumAndDnfSay(t *testing.T) {
 	for text, want := range map[string]string{
 		"failure: repodata/repomd.xml from dead: [Errno 256] No more mirrors to try.\n":                                         "dead",
