@@ -95,7 +95,7 @@ func repositoryForm() *form {
 		{name: "sslclientcert", form: like("the file of the machine's certificate for its server", absolutePath)},
 		{name: "sslclientkey", form: like("the file of the key of that certificate", absolutePath)},
 		{name: "metadata_expire", form: like("how long what it has is believed to be so, in seconds or with `m`, `h`, `d`; left out: half an hour", expiry.String()).eg(`"6h"`)},
-		{name: "skip_if_unavailable", form: yesOrNo("what else is to be installed goes on without it when it cannot be reached; left out: `true`")},
+		{name: "skip_if_unavailable", form: yesOrNo("what else is to be done with packages goes on without it when it cannot be reached; left out: `true`")},
 		{name: "module_hotfixes", form: yesOrNo("modules of dnf hide none of its packages")},
 	}
 	needs := [][]string{{"baseurl", "gpgkey", "fingerprint"}, {"metalink", "gpgkey", "fingerprint"}, {"mirrorlist", "gpgkey", "fingerprint"}, {"ensure"}}

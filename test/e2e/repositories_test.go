@@ -238,6 +238,9 @@ includepkgs=soe-pkg-07
 	if r := o.resource("package/soe-pkg-10"); r.State != converge.Failed || !strings.Contains(r.Reason, "Failed to download metadata for repo 'dead'") {
 		t.Errorf("without what must be there, what is new is %s: %s", r.State, r.Reason)
 	}
+	if got := d.rpms(t, "soe-pkg-02", "soe-pkg-07"); got != "soe-pkg-02-2.0 soe-pkg-07-2.0" {
+		t.Errorf("without what must be there, what has left the policy went: there is %q", got)
+	}
 }
 
 // listings is how often the metadata at http are had when somebody asks dnf for a package.

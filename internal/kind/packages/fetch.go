@@ -1,6 +1,7 @@
 package packages
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -57,16 +58,30 @@ func fetchKey(ctx context.Context, client *http.Client, files system.FileReader,
 }
 
 // client reaches what a repository's server has, by the same way and with the same
-// certificates as the package manager.
+// certificates as the package manager: what the repository says nothing of, its
+// configuration may.
 func (k *Repositories) client(s policy.RepositorySettings) (*http.Client, error) {
+	main := k.manager.configuration()["main"]
+	for key, is := range map[string]*string{"proxy": &s.Proxy, "sslcacert": &s.SSLCACert, "sslclientcert": &s.SSLClientCert, "sslclientkey": &s.SSLClientKey} {
+		if *is == "" {
+			*is, _ = value(main, key)
+		}
+	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	switch {
 	case s.Proxy == "_none_":
 		transport.Proxy = nil
 	case s.Proxy != "":
+		if !strings.Contains(s.Proxy, "://") {
+			s.Proxy = "http://" + s.Proxy
+		}
 		proxy, err := url.Parse(s.Proxy)
 		if err != nil {
 			return nil, errors.New("the URL of its proxy cannot be understood")
+		}
+		if user, set := value(main, "proxy_username"); set && user != "" && proxy.User == nil {
+			password, _ := value(main, "proxy_password")
+			proxy.User = url.UserPassword(user, password)
 		}
 		transport.Proxy = http.ProxyURL(proxy)
 	}
@@ -86,7 +101,7 @@ func (k *Repositories) client(s policy.RepositorySettings) (*http.Client, error)
 		if err != nil {
 			return nil, err
 		}
-		key, err := k.system.FS.ReadFile(s.SSLClientKey)
+		key, err := k.system.FS.ReadFile(cmp.Or(s.SSLClientKey, s.SSLClientCert)) // one file may hold both
 		if err != nil {
 			return nil, err
 		}

@@ -69,6 +69,36 @@ priority=10
 	}
 }
 
+func TestAKeyIsHadByTheProxyOfThePackageManager(t *testing.T) {
+	files := http.FileServer(http.Dir("testdata"))
+	proxy := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Host != "rpm.invalid" || r.Header.Get("Proxy-Authorization") != "Basic c29lOnBhc3M=" { // soe:pass
+			w.WriteHeader(http.StatusBadGateway)
+			return
+		}
+		files.ServeHTTP(w, r)
+	}))
+	t.Cleanup(proxy.Close)
+	address := strings.TrimPrefix(proxy.URL, "http://")
+	for _, c := range []struct{ main, own, why string }{
+		{"proxy=http://soe:pass@" + address, "", ""},
+		{"proxy = " + address + "\nproxy_username = soe\nproxy_password = pass", "", ""},
+		{"proxy=http://127.0.0.1:1\nproxy_username=soe\nproxy_password=pass", proxy.URL, ""},
+		{"proxy=http://127.0.0.1:1", "http://soe:pass@" + address, ""},
+		{"proxy=http://soe:pass@" + address, "_none_", "rpm.invalid does not give it"},
+	} {
+		d := newDesk(t, world{})
+		d.write("/etc/yum.conf", "[main]\n"+c.main+"\n")
+		why := repair(t, d.repositories(policy.Repository{
+			Ensure: policy.Present, BaseURL: "http://rpm.invalid", GPGKeys: []string{"http://rpm.invalid/one.gpg"}, Fingerprints: []string{keyOne},
+			RepositorySettings: policy.RepositorySettings{Proxy: c.own},
+		}))["corp"]
+		if c.why == "" && why != "" || !strings.Contains(why, c.why) || strings.Contains(why, "pass") {
+			t.Errorf("with %q and %q of its own: %s", c.main, c.own, why)
+		}
+	}
+}
+
 func TestAKeyThatIsNotTheOneNamedIsNeitherKeptNorImported(t *testing.T) {
 	server := keyServer(t)
 	gone := httptest.NewServer(http.NotFoundHandler())
