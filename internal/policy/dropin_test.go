@@ -63,6 +63,7 @@ func TestADirectoryWhoseReaderIsNotKnownNeedsAnActivation(t *testing.T) {
 		{"/etc/app.d/a", []string{"/usr/bin/systemctl", "try-restart", "lightdm"}, "logged in"},
 		{"/etc/app.d/a", []string{"/usr/bin/systemctl", "isolate", "rescue.target"}, "logged in"},
 		{"/etc/app.d/a", []string{"/usr/bin/systemctl", "reboot"}, "logged in"},
+		{"/etc/app.d/a", []string{"/usr/bin/app", "reboot.target"}, ""},
 		{"/etc/app.d/a", []string{"/usr/bin/systemctl", "try-restart", "app"}, ""},
 		{"/etc/app.d/a", nil, ""},
 		{"/etc/ld.so.preload", []string{}, "not a place"},

@@ -135,7 +135,7 @@ func (p Package) validate(v *validator) {
 func (v *validator) file(p Package) {
 	v.refuse(p.URL == "" || p.SHA256 == "", "url and sha256 belong together: the digest vouches for what is at the URL")
 	v.refuse(p.Ensure == Absent || p.Ensure == Latest || p.Topic != "" || strings.HasPrefix(v.name, "@"), `a file is one version of one package; say "present" or that version`)
-	v.refuse(!v.open(p.URL) && !fileURL.MatchString(p.URL), "%q is none of https://, http:// and file:///, or it holds a blank or a password", p.URL)
+	v.match(fileURL, p.URL, "is none of https://, http:// and file:///, or it holds a blank or a password")
 	v.match(fileDigest, p.SHA256, "is not a SHA-256: 64 hexadecimal digits")
 }
 
