@@ -30,6 +30,9 @@ func TestAKindWhoseCheckHangsHoldsUpNoOtherAndIsAskedAgainWhenItHasEnded(t *test
 		if r := the(t, result, "dropin/a"); !strings.Contains(r.Reason, "cannot look at dropin: that has hung since") {
 			t.Errorf("the reason is %q", r.Reason)
 		}
+		if log := m.log.String(); !strings.Contains(log, "a check hangs; its kind is skipped until it returns") || !strings.Contains(log, "kind=dropin") {
+			t.Errorf("the journal says %s", log)
+		}
 		if took := time.Since(begun); took != 7*time.Second {
 			t.Errorf("the others waited for %s", took)
 		}
