@@ -71,6 +71,30 @@ func TestWhatSudoListsIsUnderstood(t *testing.T) {
 	}
 }
 
+func TestWhatBoundsACommandThatSudoListsIsKnown(t *testing.T) {
+	for line, want := range map[string][]string{
+		"RunAsUsers: root":          nil,
+		"Timeout: 60":               nil,
+		"Timeout: 3600":             nil,
+		"Timeout: 59":               {"Timeout"},
+		"Timeout: 1m":               {"Timeout"}, // nobody says what that is
+		"Role: 3600":                {"Role"},
+		"NotAfter: 20990101000000Z": {"NotAfter"},
+		"Chroot: /srv":              {"Chroot"},
+		"Cwd: /srv":                 {inDir + "/srv"},
+		"Cwd: ~":                    nil,
+		"Cwd: *":                    nil,
+	} {
+		l, ok := parseListing("User bob may run the following commands on vm:\n\nSudoers entry:\n    " + line + "\n    Commands:\n\tALL\n")
+		if !ok || len(l.Entries) != 1 {
+			t.Fatalf("%s: %v %+v", line, ok, l)
+		}
+		if diff := cmp.Diff(want, l.Entries[0].Bounds); diff != "" {
+			t.Errorf("%s: %s", line, diff)
+		}
+	}
+}
+
 func TestWhatIsLeftIsWhatNoDenialOfAllIsBehind(t *testing.T) {
 	deny := Entry{As: []string{"ALL"}, AsGroups: []string{"ALL"}, Commands: []string{"!ALL"}}
 	grant := func(as string, commands ...string) Entry { return Entry{As: []string{as}, Commands: commands} }

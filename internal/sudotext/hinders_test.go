@@ -11,7 +11,7 @@ func TestDefaultsByWhichAnAdministratorCannotBecomeRootAreToldFromTheOthers(t *t
 	alice := func(users []Subject) bool { return users[0].Name == "alice" || users[0].Form == All }
 	aliases := map[string]string{}
 	for _, line := range Parse([]byte("Cmnd_Alias MOST = /usr/bin/id, ALL : EDITORS = /usr/bin/vi, sha224:0GomF8mNN3wlDt1HD9XldjJ3SNgpFdbjO1+NsQ== /usr/bin/nano\n" +
-		"Cmnd_Alias INDIRECT = EDITORS, MOST : CIRCLE = CIRCLE\nCmd_Alias DIRS = /usr/bin/\n")) {
+		"Cmnd_Alias INDIRECT = EDITORS, MOST : CIRCLE = CIRCLE\nCmd_Alias DIRS = /usr/bin/\nCmnd_Alias FEW = /usr/bin/id : MANY = ALL\n")) {
 		maps.Copy(aliases, line.Commands)
 	}
 	for source, want := range map[string][]string{
@@ -42,6 +42,10 @@ func TestDefaultsByWhichAnAdministratorCannotBecomeRootAreToldFromTheOthers(t *t
 		"Defaults!DIRS noexec":              {"!noexec"},
 		"Defaults!EDITORS noexec":           nil,
 		"Defaults!UNKNOWN noexec":           nil,
+		"Defaults!FEW noexec":               nil,
+		"Defaults!MANY noexec":              {"!noexec"},
+		"Defaults !passwd_tries":            {"passwd_tries = 3"},
+		"Defaults passwd_tries=-1":          {"passwd_tries = 3"},
 		"Defaults!CIRCLE noexec":            nil,
 	} {
 		line := Parse([]byte(source))[0]
@@ -51,6 +55,10 @@ func TestDefaultsByWhichAnAdministratorCannotBecomeRootAreToldFromTheOthers(t *t
 	}
 	settings := []Setting{{Name: "noexec"}, {Negated: true, Name: "noexec"}, {Name: "passwd_tries", Op: "=", Value: "0"}}
 	if diff := cmp.Diff([]string{"passwd_tries = 0"}, Hindrances(settings, isDir)); diff != "" {
+		t.Error(diff)
+	}
+	settings = append(settings, Setting{Negated: true, Name: "root_sudo"}, Setting{Name: "command_timeout", Op: "=", Value: "1"}, Setting{Name: "runcwd", Op: "=", Value: "/none"}, Setting{Name: "noexec"})
+	if diff := cmp.Diff([]string{"!root_sudo", "command_timeout = 1", "noexec", "passwd_tries = 0", "runcwd = /none"}, Hindrances(settings, isDir)); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -201,9 +201,9 @@ func TestInADirectoryThatThePolicyOwnsStaysWhatIsNotItsToTake(t *testing.T) {
 			t.Fatal(err)
 		}
 		for _, p := range []*policy.Policy{files(nil), purging(nil, dir)} {
-			m.pass(t, p)
-			if got := read(t, m.root, test.name); got != "theirs\n" {
-				t.Errorf("%s: as a file of the agent's it holds %q", what, got)
+			found := m.pass(t, p)
+			if r, told := found[policy.NewID("dropin", test.name)]; told || read(t, m.root, test.name) != "theirs\n" {
+				t.Errorf("%s: a file of the agent's is %s: %s", what, r.State, r.Reason)
 			}
 		}
 	}
