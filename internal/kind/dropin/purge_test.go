@@ -1,6 +1,7 @@
 package dropin
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"slices"
@@ -112,6 +113,8 @@ func TestWhileNobodyCanTellWhatBelongsToPackagesNothingIsPurged(t *testing.T) {
 		"the database is broken":        {"/var/lib/rpm/Packages", says(system.Output{Stdout: known, Stderr: []byte("error: cannot open Packages database\n")}, nil), "cannot open Packages"},
 		"the database is empty":         {"/var/lib/rpm/Packages", says(system.Output{Stdout: unowned, ExitCode: 2}, nil), "no database"},
 		"the query says something else": {"/var/lib/dpkg/status", says(system.Output{Stderr: []byte("dpkg-query: error: parsing file\n"), ExitCode: 2}, nil), "parsing file"},
+		"the query says nothing":        {"/var/lib/rpm/Packages", says(system.Output{}, nil), "did not say of all files"},
+		"the query says half of it":     {"/var/lib/rpm/Packages", says(system.Output{Stdout: known[:bytes.IndexByte(known, '\n')+1], ExitCode: 1}, nil), "did not say of all files"},
 		"all is well":                   {"/var/lib/rpm/Packages", says(system.Output{Stdout: known, ExitCode: 1}, nil), ""},
 	} {
 		m := &running{root: machine(t, map[string]string{stray: "x\n", test.database: ""}), reads: test.reads}

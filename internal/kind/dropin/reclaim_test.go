@@ -1,8 +1,10 @@
 package dropin
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -55,5 +57,43 @@ func TestAFileThatIsNowProtectedIsNotGivenBack(t *testing.T) {
 	}
 	if got := pass(t, files(nil), root, nil); len(got) > 0 {
 		t.Errorf("got %v", got)
+	}
+}
+
+func TestWhatSomebodyHasPutInPlaceOfAFileOfTheAgentsIsNotTakenAway(t *testing.T) {
+	const name = "/etc/modprobe.d/a.conf"
+	for what, put := range map[string]func(file string) error{
+		"a link":      func(file string) error { return os.Symlink("/dev/null", file) },
+		"a directory": func(file string) error { return os.Mkdir(file, 0o755) },
+	} {
+		root := machine(t, nil)
+		pass(t, files(map[string]policy.Dropin{name: {Content: "ours\n"}}), root, nil)
+		file := filepath.Join(root, name)
+		if err := errors.Join(os.Remove(file), put(file)); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			if r := pass(t, files(nil), root, nil)[policy.NewID("dropin", name)]; r.State != converge.Failed || !strings.Contains(r.Reason, "no longer a regular file") {
+				t.Errorf("%s: it is %s: %s", what, r.State, r.Reason)
+			}
+		}
+		if info, err := os.Lstat(file); err != nil || info.Mode().IsRegular() {
+			t.Errorf("%s: it is %v: %v", what, info, err)
+		}
+	}
+}
+
+func TestAFileThatIsGoneAlreadyNeedsNoGivingBack(t *testing.T) {
+	const name = "/etc/modprobe.d/a.conf"
+	root := machine(t, nil)
+	pass(t, files(map[string]policy.Dropin{name: {Content: "ours\n"}}), root, nil)
+	if err := os.Remove(filepath.Join(root, name)); err != nil {
+		t.Fatal(err)
+	}
+	if r := pass(t, files(nil), root, nil)[policy.NewID("dropin", name)]; r.State != converge.Corrected {
+		t.Errorf("it is %s: %s", r.State, r.Reason)
+	}
+	if again := pass(t, files(nil), root, nil); len(again) > 0 {
+		t.Errorf("the next pass finds %v", again)
 	}
 }
