@@ -210,8 +210,18 @@ func TestWhatIsReachedByALinkIsReadAndTheWayToItIsNoted(t *testing.T) {
 		}
 	}
 	for _, place := range []Place{
-		{"/etc", "sudoers"}, {"/etc", "sudoers.local"}, {"/srv", "local"}, {"/etc", "chain"}, {"/srv/deep", "next"}, {"/srv/deep", "end"},
-		{"/etc", "dangling"}, {"/srv", "none"}, {"/etc", "by-name"}, {"/etc", "other"}, {Dir: Dir}, {Dir: "/etc/other"},
+		{"/etc", "sudoers"},
+		{"/etc", "sudoers.local"},
+		{"/srv", "local"},
+		{"/etc", "chain"},
+		{"/srv/deep", "next"},
+		{"/srv/deep", "end"},
+		{"/etc", "dangling"},
+		{"/srv", "none"},
+		{"/etc", "by-name"},
+		{"/etc", "other"},
+		{Dir: Dir},
+		{Dir: "/etc/other"},
 	} {
 		if !slices.Contains(tree.Places, place) {
 			t.Errorf("a change at %v is not seen", place)
