@@ -1,6 +1,7 @@
 package converge_test
 
 import (
+	"context"
 	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
@@ -82,6 +83,38 @@ func TestASecretIsHiddenInWhateverFormItIsPrinted(t *testing.T) {
 				}
 				if decoded, err := base64.StdEncoding.DecodeString(strings.ReplaceAll(got, "\n", "")); err == nil && strings.Contains(string(decoded), value) {
 					t.Errorf("%s still tells it: %q", what, got)
+				}
+			}
+		}
+	}
+}
+
+// The longer of two secrets goes first: what is left of it would be told otherwise.
+func TestTheReasonOfACheckAndOfARepairShowsNoSecretToRootNorToEverybody(t *testing.T) {
+	const short, longer = "hunter2", `hunter2-and-"more"`
+	for what, secret := range map[string]string{"a secret": short, "one that begins with another": longer, "one as it is quoted": fmt.Sprintf("%q", longer)} {
+		p := wants("1", "a/x", "a/y")
+		p.Resources[0].Secrets = []string{short, longer}
+		m := newMachine(t)
+		k := newKind(p, "a")
+		k.check = func(_ context.Context, found []converge.Resource) ([]converge.Resource, error) {
+			for i := range found {
+				if found[i].ID == "a/x" {
+					found[i].SetUnknown("its checker says " + secret).ReasonIsPublic()
+				}
+			}
+			return found, nil
+		}
+		k.repair = func(r converge.Resource) *converge.Outcome {
+			k.set(r.ID)
+			return &converge.Outcome{ID: r.ID, Reason: "it was reloaded with " + secret}
+		}
+		result := m.engine(p, k).Pass(t.Context())
+		for id, want := range map[policy.ID]string{"a/x": "its checker says", "a/y": "it was reloaded with"} {
+			r := the(t, result, id)
+			for who, reason := range map[string]string{"root": r.Reason, "everybody": r.Public().Reason} {
+				if !strings.HasPrefix(reason, want) || !strings.Contains(reason, "‹secret›") || strings.Contains(reason, "hunter2") || strings.Contains(reason, "more") {
+					t.Errorf("%s: of %s %s reads %q", what, id, who, reason)
 				}
 			}
 		}
