@@ -211,7 +211,7 @@ func (d *daemon) changed(kind string) {
 	case watch.WatchesChanged:
 		go d.updateUnwatched()
 	case watch.Resumed:
-		d.Log.Info("the machine has resumed from sleep; every kind is checked again")
+		d.Log.Info("checking every kind again: the machine was asleep")
 		d.markAll()
 		if d.contact.ever() {
 			d.signal(d.resumed)

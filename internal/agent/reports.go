@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/bus"
@@ -59,9 +60,9 @@ func abandon(s *system.System, r *report.Report) bool {
 	if r.Daemon == 0 || isUp(s, r.Daemon) {
 		return false
 	}
-	why := fmt.Sprintf("an agent that runs: what is said here it found last, by %s (systemctl start soe-agent)", r.Time.Format(time.RFC3339))
-	if !slices.Contains(r.Awaited, why) { // Ended has said so
-		r.Abandon(why)
+	const anAgent = "an agent that runs: "
+	if !slices.ContainsFunc(r.Awaited, func(line string) bool { return strings.HasPrefix(line, anAgent) }) { // else Ended has said so
+		r.Abandon(fmt.Sprintf("%swhat is said here it found last, by %s (systemctl start soe-agent)", anAgent, r.Time.Format(time.RFC3339)))
 	}
 	return true
 }

@@ -37,7 +37,7 @@ exec /usr/bin/soe-agent run
 	w.MustWriteFile(t, "/root/limited", box.File{})
 	w.until(t, "status says that files are not watched, and what that means", func() bool {
 		result, err := w.Exec(t.Context(), "soe-agent", "status")
-		return err == nil && strings.Contains(result.Stdout, "not watched  all files (") && strings.Contains(result.Stdout, "by the verify alone, every 30m0s")
+		return err == nil && strings.Contains(result.Stdout, "not watched  all files (") && strings.Contains(result.Stdout, "by the periodic verify alone, every 30m0s")
 	})
 	w.until(t, "all is in line", func() bool { s, code := w.status(t); return code == 0 && s.Phase == "keeping" })
 

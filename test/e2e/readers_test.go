@@ -78,9 +78,12 @@ func askedNowhere() map[string]string {
 		"/etc/systemd/timesyncd.conf.d":    notThere,
 		"/etc/systemd/resolved.conf.d":     notThere,
 		"/etc/systemd/oomd.conf.d":         notThere,
+		"/etc/systemd/coredump.conf.d":     notThere,
 		"/etc/systemd/networkd.conf.d":     "no network is to be changed under the box; it is read at the boot, like logind's",
 		"/etc/firefox/policies":            noBrowser,
 		"/etc/opt/*/policies/managed":      noBrowser,
+		"/etc/opt/chrome/policies/managed": noBrowser,
+		"/etc/opt/edge/policies/managed":   noBrowser,
 		"/etc/chromium/policies/managed":   noBrowser,
 	}
 }
