@@ -62,7 +62,7 @@ func TestAPassGoesOnWithoutACheckThatTakesLongAndItsRestIsHandedOver(t *testing.
 		e := m.engine(p, packages, sudo)
 		e.DetachAfter = time.Second
 		var rest func() converge.Result
-		e.Detach = func(_ context.Context, kinds []string, r func() converge.Result) { rest = r }
+		e.Detach = func(_ context.Context, _ []string, r func() converge.Result) { rest = r }
 		wantStates(t, e.Pass(t.Context()), map[policy.ID]converge.State{"sudo/allow": converge.Corrected})
 		close(release)
 		wantStates(t, rest(), map[policy.ID]converge.State{"package/a": converge.Corrected})
