@@ -887,6 +887,40 @@ func TestSinceIsKeptWhileAStateLasts(t *testing.T) {
 	}
 }
 
+// At a boot where all starts at once something cannot be asked for a moment. That the machine
+// is as it was is no news to AWS then.
+func TestABriefDoubtDoesNotEndSinceWhenAResourceIsInLine(t *testing.T) {
+	for doubt, kept := range map[time.Duration]bool{5 * time.Second: true, 9 * time.Minute: true, 11 * time.Minute: false} {
+		m := newMachine(t)
+		p := wants("x", "dropin/a")
+		k := newKind(p, "dropin")
+		pass := func(want converge.State) converge.Resource {
+			t.Helper()
+			m.ledger = openLedger(t, m.root, nil)
+			result := m.engine(p, k).Pass(t.Context())
+			wantStates(t, result, map[policy.ID]converge.State{"dropin/a": want})
+			return the(t, result, "dropin/a")
+		}
+		begun := m.clock.Now()
+		pass(converge.Corrected)
+		m.clock.pass(time.Hour)
+		k.check = func(context.Context, []converge.Resource) ([]converge.Resource, error) {
+			return nil, errors.New("silent")
+		}
+		began := m.clock.Now()
+		for range 2 {
+			if r := pass(converge.Unknown); !r.Since.Equal(began) {
+				t.Errorf("unknown since %s, and that began at %s", r.Since, began)
+			}
+		}
+		m.clock.pass(doubt)
+		k.check = nil
+		if r := pass(converge.Compliant); r.Since.Equal(begun) != kept {
+			t.Errorf("after %s of doubt it is compliant since %s, and it began %s", doubt, r.Since, begun)
+		}
+	}
+}
+
 func TestASecondPassWritesNothing(t *testing.T) {
 	m := newMachine(t)
 	var recorder system.Recorder

@@ -16,7 +16,16 @@ type standing struct {
 	Cause   Cause     `json:"cause,omitempty"`  // of what is pending
 	Held    bool      `json:"held,omitempty"`   // it is pending since a step of its repair was postponed
 	Astray  time.Time `json:"astray,omitzero"`  // since when it is not in line
+
+	// Where it stood before it became unknown, and since when.
+	Known      State     `json:"known,omitempty"`
+	KnownSince time.Time `json:"known_since,omitzero"`
 }
+
+// briefDoubt is how long a resource may be unknown for what is known again to have been so
+// all the time: what cannot be asked for a moment, as at a boot where all starts at once,
+// is no news to anybody.
+const briefDoubt = 10 * time.Minute
 
 // Changed is when the agent last changed the resource; the zero time if never.
 func (l *Ledger) Changed(id policy.ID) time.Time {
@@ -80,14 +89,20 @@ func (l *Ledger) EverInLine(id policy.ID) bool {
 	return l.resources[id].Digest != ""
 }
 
-// Since is when the resource came into a state: earlier, if it is in it still,
-// or now. To have been corrected is to be compliant ever after.
+// Since is when the resource came into a state: earlier, if it is in it still, or is
+// again after it was unknown for less than ten minutes; or now. To have been corrected is
+// to be compliant ever after.
 func (l *Ledger) Since(id policy.ID, state State, now time.Time) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	// A time that has not come yet is of a clock that was wrong: it says nothing.
-	if s, ok := l.resources[id]; ok && settled(s.State) == state && !s.Since.Round(0).After(now.Round(0)) {
+	s, ok := l.resources[id]
+	switch {
+	case !ok || s.Since.Round(0).After(now.Round(0)):
+	case settled(s.State) == state:
 		return s.Since
+	case s.State == Unknown && s.Known == state && now.Sub(s.Since) < briefDoubt && !s.KnownSince.Round(0).After(now.Round(0)):
+		return s.KnownSince
 	}
 	return now
 }
@@ -107,6 +122,12 @@ func (l *Ledger) stands(r Resource) (was standing) {
 	now := old
 	now.State, now.Since = settled(r.State), r.Since
 	now.Cause, now.Held = "", false
+	switch {
+	case r.State != Unknown:
+		now.Known, now.KnownSince = "", time.Time{}
+	case old.State != Unknown:
+		now.Known, now.KnownSince = old.State, old.Since
+	}
 	switch r.State {
 	case Pending:
 		now.Cause, now.Held = cmp.Or(r.Cause, old.Cause), r.held
