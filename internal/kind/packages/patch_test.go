@@ -125,6 +125,21 @@ func TestWhereUpdatesCannotBeAskedForItIsNotKnownWhetherThereAreAny(t *testing.T
 	}
 }
 
+func TestAQuestionForUpdatesWaitsAWhileForTheLockOfAnother(t *testing.T) {
+	for locked, want := range map[int]converge.State{0: converge.Compliant, 3: converge.Compliant, 1000: converge.Unknown} {
+		d := newDesk(t, world{installed: map[string]string{"tool": "1.0-1"}})
+		d.system.Sessions = sessions{}
+		d.locked = locked
+		before := d.clock.Now()
+		if r := d.patched(t, "all", schedule.Window{}); r.State != want {
+			t.Errorf("locked %d times it is %s: %s", locked, r.State, r.Reason)
+		}
+		if took := d.clock.Now().Sub(before); took > 2*lockPatience {
+			t.Errorf("locked %d times it takes %s", locked, took)
+		}
+	}
+}
+
 func TestUpdatesAreAskedForRarely(t *testing.T) {
 	d := newDesk(t, world{installed: map[string]string{"tool": "1.0-1"}})
 	d.system.Sessions = sessions{}

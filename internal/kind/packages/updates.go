@@ -81,9 +81,11 @@ func (u *updates) ask(ctx context.Context, names ...string) bool {
 // (yum(8), dnf(8)).
 func (m manager) checkUpdate(ctx context.Context, options []string, names ...string) (there bool, doubt string) {
 	out, err := m.reaching(func(without []string) (system.Output, error) {
-		argv := []string{m.program(), "--setopt=exit_on_lock=True", "--setopt=timeout=10", "--setopt=retries=1"}
-		argv = append(slices.Concat(argv, without, options, []string{"check-update"}), names...)
-		return m.run(ctx, system.Command{Argv: argv, ReadOnly: true})
+		return m.whenUnlocked(ctx, func() (system.Output, error) {
+			argv := []string{m.program(), "--setopt=exit_on_lock=True", "--setopt=timeout=10", "--setopt=retries=1"}
+			argv = append(slices.Concat(argv, without, options, []string{"check-update"}), names...)
+			return m.run(ctx, system.Command{Argv: argv, ReadOnly: true})
+		})
 	})
 	switch {
 	case err != nil:
@@ -94,6 +96,28 @@ func (m manager) checkUpdate(ctx context.Context, options []string, names ...str
 		return false, reason(out)
 	}
 	return false, stale(out)
+}
+
+// How long a question waits for the lock that another one has on the repositories' data, and
+// how often it tries.
+const (
+	lockPatience = 15 * time.Second
+	lockPause    = 500 * time.Millisecond
+)
+
+// whenUnlocked asks, and asks again while somebody else keeps the repositories' data locked: as
+// another kind does that asks at the same time, or a timer that brings the data up to date.
+func (m manager) whenUnlocked(ctx context.Context, ask func() (system.Output, error)) (system.Output, error) {
+	deadline := m.system.Clock.Now().Add(lockPatience)
+	for {
+		out, err := ask()
+		if _, locked := lockedOut(out); err != nil || !locked || !m.system.Clock.Now().Before(deadline) {
+			return out, err
+		}
+		if err := m.system.Clock.Sleep(ctx, lockPause); err != nil {
+			return out, err
+		}
+	}
 }
 
 // stale says that an answer may come from an old copy of a repository's data, or
