@@ -3,6 +3,7 @@ package sudo
 import (
 	"context"
 	"os"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -15,12 +16,12 @@ import (
 // asking counts how often sudo is asked what somebody may do. Of its directory is dora.
 type asking struct {
 	system.Runner
-	times *int
+	times *atomic.Int64 // several are asked about at once
 }
 
 func (a asking) Run(ctx context.Context, c system.Command) (system.Output, error) {
 	if c.Argv[0] == "sudo" {
-		*a.times++
+		a.times.Add(1)
 	}
 	switch last := c.Argv[len(c.Argv)-1]; {
 	case last == "5001":
@@ -39,19 +40,21 @@ func (w whoIsIn) List(context.Context) ([]system.Session, error) { return *w.ses
 func TestWhatSudoSaysIsBelievedForTenMinutesAndOnlyOfTheSameFilesAndPeople(t *testing.T) {
 	m := sickScene("", "[sudo]\nallow = [\"%admins\"]\n", nil).Build(t, nil)
 	k := m.Kind.(*Kind)
-	times, by := 0, time.Duration(0)
+	var times atomic.Int64
+	by := time.Duration(0)
 	bob := system.Session{ID: "1", UID: 1000, User: "bob", Leader: 77, State: "active"}
 	sessions := []system.Session{bob}
 	k.system.Runner, k.directory.Runner = asking{k.system.Runner, &times}, asking{k.directory.Runner, &times}
 	k.system.Sessions, k.system.Clock = whoIsIn{&sessions}, ahead{k.system.Clock, &by}
 	engine := faultwalk.Engine(k.policy, k, faultwalk.Ledger(t, m.Root), k.system.Clock)
-	look := func(after time.Duration) int {
+	look := func(after time.Duration) int64 {
 		t.Helper()
-		times, by = 0, by+after
+		times.Store(0)
+		by += after
 		if r := engine.Pass(t.Context()).Resources[0]; !r.State.InLine() {
 			t.Fatalf("it is %s: %s %v", r.State, r.Reason, r.Diff)
 		}
-		return times
+		return times.Load()
 	}
 	look(0)
 	for range 2 { // the first looks at what the repair has written
@@ -94,13 +97,13 @@ func TestWhatIsWrongOrMayHaveChangedUnseenIsAskedAboutEachTime(t *testing.T) {
 	} {
 		m := sickScene("", "[sudo]\nallow = [\"%admins\"]\n", files).Build(t, nil)
 		k := m.Kind.(*Kind)
-		times := 0
+		var times atomic.Int64
 		k.system.Runner, k.directory.Runner = asking{k.system.Runner, &times}, asking{k.directory.Runner, &times}
 		var state converge.State
 		for range 4 {
-			times = 0
+			times.Store(0)
 			state = m.Engine.Pass(t.Context()).Resources[0].State
-			if times == 0 {
+			if times.Load() == 0 {
 				t.Errorf("%s: it is %s, and sudo is not asked", what, state)
 			}
 		}
