@@ -230,6 +230,9 @@ includepkgs=soe-pkg-07
 	if got != "soe-pkg-06-2.0 soe-pkg-07-2.0 soe-pkg-08-1.0 soe-pkg-09-2.0" {
 		t.Errorf("there is %s: %s", got, o.Stderr)
 	}
+	if d.listings(t, depot) == 0 {
+		t.Error("what is believed for no time was not asked for again")
+	}
 
 	o = d.apply(t, table("mirrored", mirrored)+dead+"skip_if_unavailable = false\n[packages]\nsoe-pkg-03 = \"present\"\nsoe-pkg-10 = \"present\"\n")
 	if r := o.resource("package/soe-pkg-10"); r.State != converge.Failed || !strings.Contains(r.Reason, "Failed to download metadata for repo 'dead'") {

@@ -92,6 +92,7 @@ func TestWhatEndsTheSearchOfSudoDecidesWhetherARuleOfTheDirectoryCounts(t *testi
 		"SUDOERS: SSS [success=RETURN] Files\nsudoers: files": {converge.Failed, true, "user can still use sudo"},
 		"sudoers: files sss":                                  {converge.Failed, true, "user can still use sudo"},
 		"sudoers: files [SUCCESS=return] sss":                 {converge.Compliant, false, ""},
+		"sudoers: sss [NOTFOUND=return] files":                {converge.Unknown, false, "[NOTFOUND=return]"},
 	} {
 		d.sh(t, "sed -i '/^sudoers:/Id' /etc/nsswitch.conf; printf '"+line+"\\n' >> /etc/nsswitch.conf")
 		d.apply(t, onlyDomainAdmins)
