@@ -1,12 +1,32 @@
 package dropindir
 
-import (
-	"regexp"
-	"sync"
-)
+import "regexp"
 
-// desktop are those that the sessions of people go by.
-var desktop = sync.OnceValue(func() []Directory {
+// browsers are those of the policies of browsers.
+func browsers() []Directory {
+	return []Directory{
+		browserPolicies("/etc/chromium/policies/managed", "Chromium", append(sbin("chromium", "chromium-browser"), elsewhere("chromium/chromium", "chromium", "org.chromium.Chromium")...)),
+		{
+			Dir:    "/etc/firefox/policies",
+			Holds:  true,
+			Names:  Names{Reads: regexp.MustCompile(`^policies\.json$`), Why: "Firefox reads only policies.json"},
+			Check:  JSON,
+			Reader: &Reader{Who: "Firefox", Programs: append(sbin("firefox", "firefox-esr"), elsewhere("firefox/firefox", "firefox", "org.mozilla.firefox")...)},
+			Seen:   "the browsers of all people read it",
+		},
+		browserPolicies("/etc/opt/chrome/policies/managed", "Chrome", append(sbin("google-chrome", "google-chrome-stable"), elsewhere("google/chrome/chrome", "google-chrome", "com.google.Chrome")...)),
+		browserPolicies("/etc/opt/edge/policies/managed", "Edge", append(sbin("microsoft-edge", "microsoft-edge-stable"), elsewhere("microsoft/msedge/msedge", "microsoft-edge", "com.microsoft.Edge")...)),
+		{ // another browser's that is made of Chromium; nothing is known of where its program is
+			Dir:   "/etc/opt/*/policies/managed",
+			Names: browserNames(),
+			Check: JSON,
+			Seen:  "the browsers of all people read it",
+		},
+	}
+}
+
+// sessions are those that the sessions of people go by.
+func sessions() []Directory {
 	return []Directory{
 		{
 			Dir:    "/etc/X11/xinit/xinitrc.d",
@@ -16,20 +36,10 @@ var desktop = sync.OnceValue(func() []Directory {
 			Reader: &Reader{Who: "xinit", Programs: []string{"/etc/X11/xinit/xinitrc-common", "/etc/X11/xinit/Xsession"}},
 			Seen:   "the sessions of all people read it",
 		},
-		{
-			Dir:    "/etc/chromium/policies/managed",
-			Holds:  true,
-			Names:  Names{Reads: endsInJSON, Why: "the browser reads only names that end in .json"},
-			Mode:   0o644,
-			Check:  JSON,
-			Reader: &Reader{Who: "Chromium", Programs: append(sbin("chromium", "chromium-browser"), elsewhere("chromium/chromium", "chromium", "org.chromium.Chromium")...)},
-			Seen:   "the browsers of all people read it",
-		},
 		{Dir: "/etc/dconf/profile", Holds: true},
 		{
 			Dir:    "/etc/environment.d",
 			Names:  Names{Reads: endsInConf, Why: "systemd reads only names that end in .conf (environment.d(5))"},
-			Mode:   0o644,
 			Check:  Environment,
 			Effect: AwaitLogin,
 			Reader: &Reader{Who: "the user's systemd, since 233", Programs: []string{
@@ -39,45 +49,17 @@ var desktop = sync.OnceValue(func() []Directory {
 			Seen: "the sessions of all people read it",
 		},
 		{
-			Dir:    "/etc/firefox/policies",
-			Holds:  true,
-			Names:  Names{Reads: regexp.MustCompile(`^policies\.json$`), Why: "Firefox reads only policies.json"},
-			Mode:   0o644,
-			Check:  JSON,
-			Reader: &Reader{Who: "Firefox", Programs: append(sbin("firefox", "firefox-esr"), elsewhere("firefox/firefox", "firefox", "org.mozilla.firefox")...)},
-			Seen:   "the browsers of all people read it",
-		},
-		{
-			Dir:    "/etc/opt/chrome/policies/managed",
-			Holds:  true,
-			Names:  Names{Reads: endsInJSON, Why: "the browser reads only names that end in .json"},
-			Mode:   0o644,
-			Check:  JSON,
-			Reader: &Reader{Who: "Chrome", Programs: append(sbin("google-chrome", "google-chrome-stable"), elsewhere("google/chrome/chrome", "google-chrome", "com.google.Chrome")...)},
-			Seen:   "the browsers of all people read it",
-		},
-		{
-			Dir:    "/etc/opt/edge/policies/managed",
-			Holds:  true,
-			Names:  Names{Reads: endsInJSON, Why: "the browser reads only names that end in .json"},
-			Mode:   0o644,
-			Check:  JSON,
-			Reader: &Reader{Who: "Edge", Programs: append(sbin("microsoft-edge", "microsoft-edge-stable"), elsewhere("microsoft/msedge/msedge", "microsoft-edge", "com.microsoft.Edge")...)},
-			Seen:   "the browsers of all people read it",
-		},
-		{
 			Dir:   "/etc/profile.d",
 			Names: Names{Reads: regexp.MustCompile(`\.(sh|csh)$`), Why: "shells read only names that end in .sh or .csh"},
-			Mode:  0o644,
 			Check: Shell,
 			Seen:  "the shells of all people read it",
 		},
 		{Dir: "/etc/skel", Seen: "everybody gets a copy of it"},
 		{
 			Dir:    "/etc/update-motd.d",
-			Names:  Names{Reads: plainName, Why: "run-parts skips names with other than letters, digits, - and _ (run-parts(8))"},
+			Names:  Names{Reads: regexp.MustCompile(`^[A-Za-z0-9_-]+$`), Why: "run-parts skips names with other than letters, digits, - and _ (run-parts(8))"},
 			Mode:   0o755,
-			Modes:  Modes{Forbidden: 0o0, Needed: 0o100, Why: "run-parts passes over files that are not executable"},
+			Modes:  executable(),
 			Check:  Shell,
 			Reader: &Reader{Who: "update-motd", Programs: append(sbin("update-motd"), "/etc/debian_version")},
 		},
@@ -85,20 +67,9 @@ var desktop = sync.OnceValue(func() []Directory {
 			Dir:    "/etc/xdg/autostart",
 			Holds:  true,
 			Names:  Names{Reads: regexp.MustCompile(`\.desktop$`), Why: "sessions start only what ends in .desktop"},
-			Mode:   0o644,
 			Check:  DesktopEntry,
 			Effect: AwaitLogin,
 			Seen:   "the sessions of all people read it",
-		},
-		{
-			Dir:    "/usr/local/share/ca-certificates",
-			Holds:  true,
-			Names:  Names{Reads: regexp.MustCompile(`\.crt$`), Why: "update-ca-certificates reads only names that end in .crt"},
-			Mode:   0o644,
-			Check:  Certificates,
-			Effect: UpdateCACertificates,
-			Reader: &Reader{Who: "update-ca-certificates", Programs: sbin("update-ca-certificates")},
-			Seen:   "certificates are for everybody",
 		},
 		{
 			Dir:   "/usr/share/applications",
@@ -110,12 +81,26 @@ var desktop = sync.OnceValue(func() []Directory {
 			Holds: true,
 			Seen:  "the desktops of all people read it",
 		},
-		{
-			Dir:   "/etc/opt/*/policies/managed",
-			Names: Names{Reads: endsInJSON, Why: "the browser reads only names that end in .json"},
-			Mode:  0o644,
-			Check: JSON,
-			Seen:  "the browsers of all people read it",
-		},
 	}
-})
+}
+
+// browserPolicies is the directory of the policies of a browser that is made of Chromium.
+func browserPolicies(dir, who string, programs []string) Directory {
+	return Directory{
+		Dir:    dir,
+		Holds:  true,
+		Names:  browserNames(),
+		Check:  JSON,
+		Reader: &Reader{Who: who, Programs: programs},
+		Seen:   "the browsers of all people read it",
+	}
+}
+
+func browserNames() Names {
+	return Names{Reads: regexp.MustCompile(`\.json$`), Why: "the browser reads only names that end in .json"}
+}
+
+// elsewhere is where a program is that no package of the distribution has brought.
+func elsewhere(opt, snap, flatpak string) []string {
+	return []string{"/opt/" + opt, "/usr/local/bin/" + snap, "/usr/lib64/" + opt, "/usr/lib/" + opt, "/snap/bin/" + snap, "/var/lib/flatpak/exports/bin/" + flatpak}
+}

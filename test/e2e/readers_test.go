@@ -9,13 +9,14 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
+	"path"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	dropins "github.com/soe-agent/soe-agent/internal/kind/dropin"
+	"github.com/soe-agent/soe-agent/internal/dropindir"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/test/box"
 )
@@ -38,23 +39,23 @@ func readerCases(t *testing.T) []readerCase {
 		{file: "/etc/rsyslog.d/60-soe.conf", content: "local7.* /var/log/soe-reader.log\n", ask: "rsyslogd -N1 -o /root/full.conf; cat /root/full.conf", says: "/var/log/soe-reader.log"},
 		{file: "/etc/logrotate.d/soe", content: "/var/log/soe-reader.log {\n\tweekly\n\tmissingok\n}\n", ask: "logrotate -d /etc/logrotate.conf 2>&1", says: "/var/log/soe-reader.log"},
 		{file: "/etc/nftables.d/soe.nft", content: "table inet soe_reader { }\n", more: "activate = [\"/usr/sbin/nft\", \"-f\", \"/etc/nftables.conf\"]\n", ask: "nft list ruleset", says: "soe_reader"},
-		{file: "/etc/systemd/journald.conf.d/soe.conf", content: "[Journal]\nMaxLevelStore=info\n", ask: "systemd-analyze cat-config systemd/journald.conf", says: "\nMaxLevelStore=info"},
+		systemdSettings("journald", "Journal", "MaxLevelStore=info", false),
 		{file: "/etc/systemd/system/soe-reader.service.d/10.conf", content: "[Unit]\nDescription=of the policy\n", ask: "systemctl show -p Description soe-reader.service", says: "of the policy"},
 		{file: "/etc/systemd/system/soe-asked.service", content: "[Unit]\nDescription=of the policy\n[Service]\nExecStart=/bin/true\n", ask: "systemctl show -p Description soe-asked.service", says: "of the policy"},
-		{file: "/etc/systemd/logind.conf.d/soe.conf", content: "[Login]\nHoldoffTimeoutSec=31s\n", ask: "systemd-analyze cat-config systemd/logind.conf", says: "\nHoldoffTimeoutSec=31s", pending: true},
-		{file: "/etc/systemd/system.conf.d/soe.conf", content: "[Manager]\nDefaultTimeoutStopSec=77s\n", ask: "systemd-analyze cat-config systemd/system.conf", says: "\nDefaultTimeoutStopSec=77s", pending: true},
-		{file: "/etc/systemd/user.conf.d/soe.conf", content: "[Manager]\nDefaultTimeoutStopSec=77s\n", ask: "systemd-analyze cat-config systemd/user.conf", says: "\nDefaultTimeoutStopSec=77s"},
-		{file: "/etc/systemd/sleep.conf.d/soe.conf", content: "[Sleep]\nHibernateDelaySec=77min\n", ask: "systemd-analyze cat-config systemd/sleep.conf", says: "\nHibernateDelaySec=77min"},
+		systemdSettings("logind", "Login", "HoldoffTimeoutSec=31s", true),
+		systemdSettings("system", "Manager", "DefaultTimeoutStopSec=77s", true),
+		systemdSettings("user", "Manager", "DefaultTimeoutStopSec=77s", false),
+		systemdSettings("sleep", "Sleep", "HibernateDelaySec=77min", false),
 		{file: "/etc/chrony.d/soe.conf", content: "maxslewrate 77\n", ask: "chronyd -p -f /etc/chrony/chrony.conf", says: "maxslewrate 77"},
 		{file: "/etc/modules-load.d/soe.conf", content: "# soe-reader\n", ask: "SYSTEMD_LOG_LEVEL=debug SYSTEMD_LOG_TARGET=console /usr/lib/systemd/systemd-modules-load 2>&1", says: "/etc/modules-load.d/soe.conf"},
 		{file: "/etc/sysusers.d/soe.conf", content: "u soe-reader - \"The reader\"\n", ask: "systemd-analyze cat-config sysusers.d", says: "u soe-reader"},
 		{file: "/etc/polkit-1/rules.d/60-soe.rules", content: "polkit.addRule(function(action, subject) { if (action.id == 'org.freedesktop.login1.inhibit-delay-shutdown') { return polkit.Result.NO; } });\n", ask: "su dadmin -s /bin/sh -c 'pkcheck -a org.freedesktop.login1.inhibit-delay-shutdown -p $$ 2>&1'", says: "Not authorized"},
 		{file: "/etc/xdg/autostart/soe-reader.desktop", content: "[Desktop Entry]\nType=Application\nName=soe\nExec=/bin/true\n", ask: "d=$(mktemp -d); /usr/lib/systemd/user-generators/systemd-xdg-autostart-generator $d $d $d; ls $d", says: `app-soe\x2dreader@autostart.service`},
 		{file: "/etc/update-motd.d/60-soe-reader", content: "#!/bin/sh\necho soe-reader\n", ask: "run-parts --lsbsysinit /etc/update-motd.d", says: "soe-reader"},
-		{file: "/etc/cron.hourly/soe-reader", content: "#!/bin/sh\ntrue\n", ask: "run-parts --test /etc/cron.hourly", says: "soe-reader"},
-		{file: "/etc/cron.daily/soe-reader", content: "#!/bin/sh\ntrue\n", ask: "run-parts --test /etc/cron.daily", says: "soe-reader"},
-		{file: "/etc/cron.weekly/soe-reader", content: "#!/bin/sh\ntrue\n", ask: "run-parts --test /etc/cron.weekly", says: "soe-reader"},
-		{file: "/etc/cron.monthly/soe-reader", content: "#!/bin/sh\ntrue\n", ask: "run-parts --test /etc/cron.monthly", says: "soe-reader"},
+		cronJob("hourly"),
+		cronJob("daily"),
+		cronJob("weekly"),
+		cronJob("monthly"),
 		{file: "/etc/tmpfiles.d/soe.conf", content: "d /run/soe-reader 0750 root root\n", ask: "systemd-analyze cat-config tmpfiles.d; stat -c 'mode %a' /run/soe-reader", says: "/run/soe-reader 0750"},
 		{file: "/etc/sudoers.d/60-soe", content: "Defaults:dadmin passwd_tries=7\n", ask: "sudo -l -U dadmin", says: "passwd_tries=7"},
 		{file: "/etc/profile.d/soe-reader.sh", content: "export SOE_READER=here\n", ask: "bash -lc 'echo $SOE_READER'", says: "here"},
@@ -63,6 +64,20 @@ func readerCases(t *testing.T) []readerCase {
 		{file: "/etc/environment.d/60-soe.conf", content: "SOE_READER=here\n", ask: "/usr/lib/systemd/user-environment-generators/30-systemd-environment-d-generator", says: "SOE_READER=here"},
 		{file: "/usr/local/share/ca-certificates/soe.crt", content: authority, ask: "cat /etc/ssl/certs/ca-certificates.crt", says: strings.Split(authority, "\n")[1]},
 	}
+}
+
+// systemdSettings is a file with one setting of one of systemd's programs.
+func systemdSettings(program, section, setting string, pending bool) readerCase {
+	return readerCase{
+		file: "/etc/systemd/" + program + ".conf.d/soe.conf", content: "[" + section + "]\n" + setting + "\n",
+		ask: "systemd-analyze cat-config systemd/" + program + ".conf", says: "\n" + setting, pending: pending,
+	}
+}
+
+// cronJob is a job that cron has run-parts start so often.
+func cronJob(often string) readerCase {
+	dir := "/etc/cron." + often
+	return readerCase{file: dir + "/soe-reader", content: "#!/bin/sh\ntrue\n", ask: "run-parts --test " + dir, says: "soe-reader"}
 }
 
 // askedNowhere says of families why nobody can be asked in a box.
@@ -90,12 +105,15 @@ func askedNowhere() map[string]string {
 
 func TestOfEachFamilyOfDropinsTheReaderIsAskedOrThereIsAReason(t *testing.T) {
 	t.Parallel()
-	for _, family := range dropins.Families() {
+	for _, family := range dropindir.All() {
+		if family.Check == dropindir.NoCheck && family.Effect == dropindir.None {
+			continue // nothing is done for its reader
+		}
 		asked := slices.ContainsFunc(readerCases(t), func(c readerCase) bool {
-			return dropins.FamilyOf(c.file) == family
+			return dropindir.Of(path.Dir(c.file)).Dir == family.Dir
 		})
-		if asked == (askedNowhere()[family] != "") {
-			t.Errorf("the reader of %s is asked: %v; why not: %q", family, asked, askedNowhere()[family])
+		if why := askedNowhere()[family.Dir]; asked == (why != "") {
+			t.Errorf("the reader of %s is asked: %v; why not: %q", family.Dir, asked, why)
 		}
 	}
 }

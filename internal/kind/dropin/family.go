@@ -67,24 +67,6 @@ func checkers() [dropindir.Checks]checker {
 	}
 }
 
-// Families are patterns of the directories of which it is known how their readers treat files.
-func Families() (dirs []string) {
-	for _, d := range dropindir.All() {
-		if d.Mode != 0 {
-			dirs = append(dirs, d.Dir)
-		}
-	}
-	return dirs
-}
-
-// FamilyOf is the one of the Families that a file is of, "" when it is of none.
-func FamilyOf(name string) string {
-	if d := dropindir.Of(path.Dir(name)); d.Mode != 0 {
-		return d.Dir
-	}
-	return ""
-}
-
 // familyOf is what is done with a file. Whatever is not known is read by whom it may concern,
 // in time.
 func familyOf(name string) family {
