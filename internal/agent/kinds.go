@@ -22,7 +22,7 @@ type kind struct {
 	open    func(m *Machine, p *policy.Policy) converge.Kind
 	worker  workerOf
 	stage   stage
-	affects []string // the kinds that may be out of line once it has repaired something
+	affects []string // the kinds of which it may bring something out of line when it repairs
 }
 
 // workerOf says which worker checks a kind.
@@ -38,9 +38,9 @@ const (
 type stage int
 
 const (
-	lockedDown stage = iota // once the machine is locked down
-	lockDown                // from the beginning, which is before the desktop is up: it needs no network
-	always                  // from the beginning, and in safe mode, in which all else is left alone
+	afterLockDown stage = iota // once the machine is locked down
+	lockDown                   // from the beginning, which is before the desktop is up: it needs no network
+	always                     // from the beginning, and in safe mode, in which all else is left alone
 )
 
 // kinds are all kinds, in the order in which they are repaired: lock down first, slow things last.
@@ -52,7 +52,7 @@ func kinds() []kind {
 		// userdel(8) removes a group, groupmod(8) changes accounts.
 		{"group", func(m *Machine, p *policy.Policy) converge.Kind { return account.NewGroups(p, m.System, m.Ledger) }, quick, lockDown, []string{"user"}},
 		{"user", func(m *Machine, p *policy.Policy) converge.Kind { return account.NewUsers(p, m.System, m.Ledger) }, quick, lockDown, []string{"group"}},
-		// Its own rules see to it that nobody who may administer the machine is locked out.
+		// It sees to it that somebody can mend the machine, in safe mode above all.
 		{"sudo", func(m *Machine, p *policy.Policy) converge.Kind { return sudo.New(p, m.System) }, quick, always, nothing},
 		{"dropin", func(m *Machine, p *policy.Policy) converge.Kind {
 			return dropin.New(p, m.System, m.Ledger, m.Schedule.Window)
@@ -64,16 +64,16 @@ func kinds() []kind {
 		// It tells of packages.
 		{"repository", func(m *Machine, p *policy.Policy) converge.Kind {
 			return packages.NewRepositories(p, m.System, m.Ledger, m.Schedule.LockTimeout.Duration)
-		}, slow, lockedDown, []string{"package", "patch"}},
+		}, slow, afterLockDown, []string{"package", "patch"}},
 		// Packages bring sudoers files, schemas, users and units of their own.
 		{"package", func(m *Machine, p *policy.Policy) converge.Kind {
 			return packages.New(p, m.System, m.Ledger, m.Schedule.LockTimeout.Duration, m.Schedule.Window)
-		}, slow, lockedDown, everything},
+		}, slow, afterLockDown, everything},
 		{"patch", func(m *Machine, p *policy.Policy) converge.Kind {
 			return packages.NewPatches(p, m.System, m.Ledger, m.Schedule.LockTimeout.Duration, m.Schedule.Window)
-		}, slow, lockedDown, everything},
-		{"service", func(m *Machine, p *policy.Policy) converge.Kind { return service.New(p, m.System, m.Schedule.Window) }, quick, lockedDown, nothing},
-		{"check", func(m *Machine, p *policy.Policy) converge.Kind { return check.New(p, m.System) }, checks, lockedDown, nothing},
+		}, slow, afterLockDown, everything},
+		{"service", func(m *Machine, p *policy.Policy) converge.Kind { return service.New(p, m.System, m.Schedule.Window) }, quick, afterLockDown, nothing},
+		{"check", func(m *Machine, p *policy.Policy) converge.Kind { return check.New(p, m.System) }, checks, afterLockDown, nothing},
 	}
 }
 
@@ -87,7 +87,7 @@ func (m *Machine) kindsOf(p *policy.Policy, of func(kind) bool) (opened []conver
 	return opened
 }
 
-// affects are the kinds that may be out of line once something of a kind was repaired.
+// affects are the kinds of which something may be out of line once a kind was repaired.
 func affects(name string) []string {
 	for _, k := range kinds() {
 		if k.name == name {
@@ -97,9 +97,14 @@ func affects(name string) []string {
 	return nil
 }
 
-// changesAll says whether what a worker repairs may bring anything out of line.
-func (w workerOf) changesAll() bool {
-	return slices.ContainsFunc(kinds(), func(k kind) bool { return k.worker == w && len(k.affects) == len(policy.Kinds()) })
+// affects says whether a worker may bring something out of line that another one checks.
+func (w workerOf) affects(other workerOf) bool {
+	all := kinds()
+	return slices.ContainsFunc(all, func(k kind) bool {
+		return k.worker == w && slices.ContainsFunc(all, func(o kind) bool {
+			return o.worker == other && slices.Contains(k.affects, o.name)
+		})
+	})
 }
 
 // inSafeMode says whether a kind is kept in safe mode.

@@ -33,7 +33,7 @@ func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, e
 	d.status.Serial, d.status.Digest = p.Serial, p.Digest()
 	d.enterSafeMode(p.Serial)
 	d.publish() // the report of an earlier run says nothing about this one
-	engine := d.engineOf(p, d.enabled(p, d.withHeartbeat(&d.quick.heartbeat).kindsOf(p, func(k kind) bool { return k.worker == quick && k.stage >= lockDown })))
+	engine := d.engineOf(p, d.enabled(p, d.withHeartbeat(&d.quick.heartbeat).kindsOf(p, func(k kind) bool { return k.worker == quick && k.stage != afterLockDown })))
 	engine.CheckTimeout, engine.Hangs = min(checkPatience, d.timeouts.check), &d.quick.hangs
 	var detached sync.WaitGroup
 	engine.DetachAfter, engine.Detach = detachAfter, func(_ context.Context, _ []string, rest func() converge.Result) {

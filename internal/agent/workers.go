@@ -62,12 +62,8 @@ func (d *daemon) record(result converge.Result) (known bool) {
 // passEnded is told by the workers of each pass.
 func (d *daemon) passEnded(w *worker, result converge.Result) {
 	known := d.record(result)
-	if others := d.workers(); result.Rounds > 0 && workerOf(slices.Index(others, w)).changesAll() {
-		for _, other := range others {
-			if other != w {
-				other.markAll()
-			}
-		}
+	if result.Rounds > 0 {
+		d.markAffected(w)
 	}
 	if known {
 		d.schedulePasses(w, result)
@@ -81,6 +77,17 @@ func (d *daemon) passEnded(w *worker, result converge.Result) {
 	}
 	if d.idle() {
 		d.freeMemory.Reset(freeMemoryAfter)
+	}
+}
+
+// markAffected marks all of those other workers whose kinds may be out of line, now that one has
+// repaired something.
+func (d *daemon) markAffected(by *worker) {
+	workers := d.workers()
+	for i, other := range workers {
+		if other != by && workerOf(slices.Index(workers, by)).affects(workerOf(i)) {
+			other.markAll()
+		}
 	}
 }
 

@@ -239,6 +239,17 @@ func TestTheListOfKindsIsThatOfThePolicy(t *testing.T) {
 	}
 }
 
+func TestWhatPackagesBringIsCheckedByAllWorkers(t *testing.T) {
+	for _, test := range []struct {
+		worker, other workerOf
+		affects       bool
+	}{{slow, quick, true}, {slow, checks, true}, {quick, slow, false}, {quick, checks, false}, {checks, quick, false}, {checks, slow, false}} {
+		if got := test.worker.affects(test.other); got != test.affects {
+			t.Errorf("worker %d affects worker %d: %t", test.worker, test.other, got)
+		}
+	}
+}
+
 // A check of the policy's own may take as long as it likes.
 func TestChecksAreWalkedByAWorkerOfTheirOwn(t *testing.T) {
 	for _, k := range kinds() {
