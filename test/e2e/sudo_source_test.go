@@ -80,8 +80,24 @@ func TestWhatADirectoryGrantsIsNotCompliantAndItsSourceIsNamed(t *testing.T) {
 func TestWhatEndsTheSearchOfSudoDecidesWhetherARuleOfTheDirectoryCounts(t *testing.T) {
 	t.Parallel()
 	d := withSSS(t)
+	everything := aRule("all", "sudoUser: user", "sudoRunAsUser: ALL", "sudoCommand: ALL")
+	const notAsked = "sudoers: sss [NOTFOUND=return] files"
+	source := func(line string) {
+		t.Helper()
+		d.sh(t, "sed -i '/^sudoers:/Id' /etc/nsswitch.conf; printf '"+line+"\\n' >> /etc/nsswitch.conf")
+	}
 	d.sh(t, "sed -i '/^[#%]/d' /etc/sudoers.d/01-ws-admin-user")
-	d.serves(t, aRule("all", "sudoUser: user", "sudoRunAsUser: ALL", "sudoCommand: ALL"))
+	d.serves(t, everything)
+	source(notAsked)
+	// Of whom the policy allows sudo asks the directory alone: the user is the one administrator.
+	if r := d.apply(t, onlyDomainAdmins).resource("sudo/allow"); r.State != converge.Failed || !strings.Contains(r.Reason, "without an administrator") || !strings.Contains(r.Reason, "[NOTFOUND=return]") {
+		t.Errorf("on a machine as it comes it is %s: %s", r.State, r.Reason)
+	}
+	d.serves(t)
+	source("sudoers: files sss")
+	d.apply(t, onlyDomainAdmins).wants(t, map[policy.ID]converge.State{"sudo/allow": converge.Corrected})
+	d.serves(t, everything)
+	d.keep(t)
 	for line, want := range map[string]struct {
 		state converge.State
 		root  bool
@@ -92,9 +108,10 @@ func TestWhatEndsTheSearchOfSudoDecidesWhetherARuleOfTheDirectoryCounts(t *testi
 		"SUDOERS: SSS [success=RETURN] Files\nsudoers: files": {converge.Failed, true, "user can still use sudo"},
 		"sudoers: files sss":                                  {converge.Failed, true, "user can still use sudo"},
 		"sudoers: files [SUCCESS=return] sss":                 {converge.Compliant, false, ""},
-		"sudoers: sss [NOTFOUND=return] files":                {converge.Unknown, false, "[NOTFOUND=return]"},
+		notAsked:                                              {converge.Unknown, false, "[NOTFOUND=return]"},
 	} {
-		d.sh(t, "sed -i '/^sudoers:/Id' /etc/nsswitch.conf; printf '"+line+"\\n' >> /etc/nsswitch.conf")
+		d.restore(t) // what another case has left must not decide
+		source(line)
 		d.apply(t, onlyDomainAdmins)
 		r := d.plan(t).resource("sudo/allow")
 		if r.State != want.state || !strings.Contains(r.Reason, want.why) {

@@ -135,8 +135,11 @@ func (k *Kind) leavesOne(ctx context.Context, p *plan, would []string) error {
 	}
 	for _, person := range people {
 		if len(k.working(ctx, p, []string{person.Name}, nil)) > 0 {
-			return fmt.Errorf("nothing is changed, for the machine would be left without an administrator but root: sudo refuses %s, whom [sudo] allow names; look for the line that denies it with: sudo -ll -U '%s'",
-				strings.Join(known, ", "), known[0])
+			why := fmt.Errorf("sudo refuses %s, whom [sudo] allow names; look for the line that denies it with: sudo -ll -U '%s'", strings.Join(known, ", "), known[0])
+			if _, err := sudoers.List(ctx, k.system, known[0], p.changes()); err != nil {
+				why = err
+			}
+			return fmt.Errorf("nothing is changed, for the machine would be left without an administrator but root: %w", why)
 		}
 	}
 	return nil
