@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/persona"
 	"github.com/soe-agent/soe-agent/internal/policysync"
@@ -52,7 +53,7 @@ func TestAtBootAMachineHasThePersonasThatItHadAndAsksNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := &Machine{System: s, Facts: facts.Facts{MachineID: "m1", Hostname: "A-1"}, Log: slog.New(slog.DiscardHandler)}
+	m := &Machine{System: s, Ledger: new(converge.Ledger), Facts: facts.Facts{MachineID: "m1", Hostname: "A-1"}, Log: slog.New(slog.DiscardHandler)}
 	c, err := readConfig(t, "personas = [\"base\"]\n[[persona]]\nname = \"finance\"\nwhen = { group = \"EXAMPLE\\\\Finance\" }\n")
 	if err != nil {
 		t.Fatal(err)

@@ -1,6 +1,7 @@
 package agent
 
 import (
+	"fmt"
 	"slices"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -80,7 +81,11 @@ func kinds() []kind {
 // kindsOf opens the kinds of a policy that are of interest.
 func (m *Machine) kindsOf(p *policy.Policy, of func(kind) bool) (opened []converge.Kind) {
 	for _, k := range kinds() {
-		if of(k) {
+		switch err := m.Ledger.Lost(); {
+		case !of(k):
+		case err != nil && k.stage != always:
+			opened = append(opened, suspended{k.name, p, fmt.Sprintf("only sudo is kept, until the ledger can be read and soe-agent is started again: %v", err)})
+		default:
 			opened = append(opened, k.open(m, p))
 		}
 	}

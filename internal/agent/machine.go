@@ -45,7 +45,8 @@ func Open(ctx context.Context, root string, gate system.Gate, log *slog.Logger) 
 	}
 	ledger, err := openLedger(state, f.Identity(), log)
 	if err != nil {
-		return nil, err
+		log.Error("cannot use the ledger; only sudo is kept until it can be read and soe-agent is started again", "err", err)
+		ledger = converge.LostLedger(err)
 	}
 	s, err := system.Open(system.Options{Root: root, Gate: gate, Log: log, Backups: ledger})
 	if err != nil {

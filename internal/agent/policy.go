@@ -3,6 +3,7 @@ package agent
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"time"
 
@@ -39,12 +40,15 @@ func (m *Machine) subject(ctx context.Context, c Config, tags func(context.Conte
 	if c.unsure {
 		s.Doubts = append(s.Doubts, public.All(noConfig))
 	}
-	return m.identified(s), selection
+	return m.doubted(s), selection
 }
 
-// identified is a subject with the doubt of a machine of which it cannot be told which
-// one it is: its state, and with it what is to be taken away, may be another's.
-func (m *Machine) identified(s policysync.Subject) policysync.Subject {
+// doubted is a subject with the doubts of a machine whose state may be another's, or is
+// lost: then it cannot be told what is to be taken away.
+func (m *Machine) doubted(s policysync.Subject) policysync.Subject {
+	if err := m.Ledger.Lost(); err != nil {
+		s.Unsure, s.Doubts = true, append(s.Doubts, public.All(fmt.Sprintf("only sudo is kept: %v", err)))
+	}
 	if m.Facts.Unidentified {
 		s.Unsure, s.Doubts = true, append(s.Doubts, public.All("the id of the machine in /etc/machine-id cannot be told, and its state may be another machine's"))
 	}
@@ -79,15 +83,15 @@ func (m *Machine) subjectAtBoot(c Config) policysync.Subject {
 	switch {
 	case c.unsure:
 		s.Doubts = []public.Line{public.All(noConfig)}
-		return m.identified(s)
+		return m.doubted(s)
 	case !s.Unsure:
-		return m.identified(s)
+		return m.doubted(s)
 	}
 	s.Doubts = []public.Line{public.All("which personas its rules give this machine has not been asked since the start")}
 	if previous := m.layers().Previous(s); len(previous) > 0 {
 		s.Personas = previous
 	}
-	return m.identified(s)
+	return m.doubted(s)
 }
 
 var errNoTags = errors.New("AWS was not asked")

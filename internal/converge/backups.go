@@ -19,6 +19,9 @@ import (
 func (l *Ledger) Backup(name string, old *system.Original) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	if l.lost != nil {
+		return fmt.Errorf("cannot keep the old %s: %w", name, l.lost)
+	}
 	if l.made[name] {
 		return nil
 	}
@@ -63,6 +66,9 @@ func (l *Ledger) backupPath(name string) string {
 // Original returns what was at name before the agent first touched it, if that is kept.
 // An error says that it cannot be told.
 func (l *Ledger) Original(name string) (original system.Original, kept bool, err error) {
+	if l.lost != nil {
+		return system.Original{}, false, fmt.Errorf("cannot tell what %s was before: %w", name, l.lost)
+	}
 	raw, err := l.files.ReadFile(l.backupPath(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return system.Original{}, false, nil
@@ -80,6 +86,9 @@ func (l *Ledger) Original(name string) (original system.Original, kept bool, err
 // Files are the paths of which the ledger knows what to give back: what the agent
 // created, and what it keeps the original of.
 func (l *Ledger) Files() ([]string, error) {
+	if l.lost != nil {
+		return nil, fmt.Errorf("cannot tell which files are kept: %w", l.lost)
+	}
 	dir := path.Join(l.dir, "backups")
 	kept, err := l.files.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

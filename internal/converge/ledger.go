@@ -35,6 +35,7 @@ type Ledger struct {
 	secret    map[string]bool // paths of files that hold a secret of the policy
 	pending   bytes.Buffer    // lines not yet written
 	anew      bool            // the next write begins the file anew
+	lost      error           // why nothing is known and nothing is written; nil: it is
 	unsynced  bool            // something was written that may not survive the machine
 
 	contests contests // of this run of the agent
@@ -88,6 +89,16 @@ func OpenLedger(files system.FS, dir string, now facts.Identity) (*Ledger, error
 	}
 	return l, nil
 }
+
+// LostLedger stands for a ledger that is there and cannot be opened, which err says. Nothing of
+// what it knows is known, nothing is written to it, and nothing of somebody else's is replaced
+// that would have to be kept: each of these fails with err.
+func LostLedger(err error) *Ledger {
+	return &Ledger{lost: err, resources: map[policy.ID]standing{}, made: map[string]bool{}, owned: map[policy.ID]bool{}, secret: map[string]bool{}}
+}
+
+// Lost is why the ledger could not be opened; nil when it could.
+func (l *Ledger) Lost() error { return l.lost }
 
 // ErrOtherMachine is wrapped by the error of OpenLedger when the ledger belongs
 // to another machine.
@@ -171,6 +182,10 @@ func (l *Ledger) Flush() error {
 // flush hands what is pending to the operating system: it survives the death of
 // the agent, and with the next Flush that of the machine.
 func (l *Ledger) flush() error {
+	if l.lost != nil {
+		l.pending.Reset()
+		return l.lost
+	}
 	if l.pending.Len() == 0 {
 		return nil
 	}

@@ -95,11 +95,10 @@ func (d *disk) admit(verb, name string, replaceable func(Info) bool) error {
 	if d.backups == nil {
 		return nil
 	}
-	err = d.backups.Backup(name, old)
-	if d.rights && noRoom(err) {
-		return nil
+	if err := d.backups.Backup(name, old); err != nil && !d.rights {
+		return err
 	}
-	return err
+	return nil // what takes a right waits for nothing: what it takes stays in the file, as a comment
 }
 
 // protects refuses what is protected, under the name that is given and under all that

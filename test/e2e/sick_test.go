@@ -79,30 +79,62 @@ func TestWithSomethingElseInThePlaceOfTheNullDeviceAGrantIsTakenBackAllTheSame(t
 	}
 }
 
-// State is tied to the machine by its id. Without one nothing is taken for another's, and a
-// right is taken back as ever.
-func TestAMachineWhoseIdCannotBeToldTakesRightsBackAndGivesNothingUp(t *testing.T) {
+// What the agent knows of the machine decides what it takes away, and what it keeps of others'
+// files. Without that a right is taken back as ever, and nothing else is given up.
+func TestWithoutItsStateOrItsMachinesIdTheAgentTakesRightsBackAndGivesNothingUp(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t)
 	const kept = "[dropins.\"/etc/foo.d/kept\"]\ncontent = \"kept\\n\"\nactivate = []\n"
 	d.apply(t, onlyDomainAdmins+kept)
 	d.setPolicy(t, onlyDomainAdmins)
-	for _, harm := range []string{"rm /etc/machine-id", ": >/etc/machine-id", "rm /etc/machine-id; mkdir /etc/machine-id"} {
-		d.MustExec(t, "sh", "-c", "echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzz-stray; chmod 440 /etc/sudoers.d/zzz-stray; cp -a /etc/machine-id /root/id; "+harm)
+	const state = "/var/lib/soe-agent"
+	for harm, says := range map[string]string{
+		"rm /etc/machine-id":                                                "/etc/machine-id",
+		": >/etc/machine-id":                                                "/etc/machine-id",
+		"rm /etc/machine-id; mkdir /etc/machine-id":                         "/etc/machine-id",
+		"mv ledger.jsonl l; mkdir ledger.jsonl":                             state + "/ledger.jsonl",
+		"mv ledger.jsonl l; mkfifo ledger.jsonl":                            state + "/ledger.jsonl",
+		"mv ledger.jsonl l; ln -s ledger.jsonl ledger.jsonl":                state + "/ledger.jsonl",
+		"rm -rf backups; echo nothing >backups":                             "",
+		"mkdir -p backups; mount -t tmpfs -o ro none " + state + "/backups": "",
+	} {
+		d.sh(t, "echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzz-stray; chmod 440 /etc/sudoers.d/zzz-stray; cp -a /etc/machine-id /root/id; rm -rf /root/state; cp -a "+state+" /root/state; cd "+state+"; "+harm)
 		result, err := d.Exec(t.Context(), "soe-agent", "apply", "--policy", policyDir)
-		d.MustExec(t, "sh", "-c", "rm -r /etc/machine-id; mv /root/id /etc/machine-id")
-		if err != nil || result.Code == 0 || !strings.Contains(result.Stdout+result.Stderr, "/etc/machine-id") {
+		d.sh(t, "umount "+state+"/backups 2>/dev/null || :; rm -rf /etc/machine-id; mv /root/id /etc/machine-id; rm -rf "+state+"; cp -a /root/state "+state)
+		if err != nil || says != "" && (result.Code == 0 || !strings.Contains(result.Stdout+result.Stderr, says)) {
 			t.Errorf("%s: that is not said: %v, %+v", harm, err, result)
 		}
 		if left := d.MustExec(t, "cat", "/etc/sudoers.d/zzz-stray"); strings.HasPrefix(left, "user") {
 			t.Errorf("%s: the grant is there: %q, %+v", harm, left, result)
 		}
-		d.MustExec(t, "test", "-e", "/etc/foo.d/kept")
+		if says != "" {
+			d.MustExec(t, "test", "-e", "/etc/foo.d/kept")
+		}
+		d.apply(t, onlyDomainAdmins+kept)
+		d.setPolicy(t, onlyDomainAdmins)
 	}
 	d.MustExec(t, "soe-agent", "apply", "--policy", policyDir)
 	if result, err := d.Exec(t.Context(), "test", "-e", "/etc/foo.d/kept"); err != nil || result.Code == 0 {
 		t.Error("the machine that is known again does not know what it has made")
 	}
+}
+
+func TestADaemonThatCannotReadItsLedgerKeepsSudoAndSaysSo(t *testing.T) {
+	t.Parallel()
+	w := keeper(t)
+	w.MustExec(t, "sh", "-c", "systemctl stop soe-agent; cd /var/lib/soe-agent; mv ledger.jsonl kept; mkdir ledger.jsonl; echo drift >/etc/motd.d/one; systemctl start soe-agent")
+	w.MustExec(t, "sh", "-c", "echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzzz")
+	w.until(t, "the grant is taken back", func() bool { return w.fails(t, "grep", "-q", "^user", "/etc/sudoers.d/zzzz") })
+	w.until(t, "the report says what is not kept, and why", func() bool {
+		r := w.report(t)
+		one := r.resource("dropin/etc/motd.d/one")
+		return r.Code == 2 && one.State == converge.Unknown && strings.Contains(one.Reason, "ledger.jsonl") && r.resource("sudo/allow").State.InLine()
+	})
+	if got := w.MustReadFile(t, "/etc/motd.d/one"); got != "drift\n" {
+		t.Errorf("what may be somebody else's was replaced by %q", got)
+	}
+	w.MustExec(t, "sh", "-c", "cd /var/lib/soe-agent; rmdir ledger.jsonl; mv kept ledger.jsonl; systemctl restart soe-agent")
+	w.until(t, "all is in line", func() bool { r := w.report(t); return r.Code == 0 && r.Compliant })
 }
 
 // rpm says of a database that it cannot use, or that has been cut short, that nothing is
