@@ -65,8 +65,8 @@ func (v *validator) refuse(when bool, format string, args ...any) {
 	}
 }
 
-// match says that a value must be of a form, unless it is yet to be resolved. A control
-// character is of none, though its pattern should let it through.
+// match says that a value that stands in one line must be of a form, unless it is yet to be
+// resolved. A control character is of none, though its pattern should let it through.
 func (v *validator) match(form *regexp.Regexp, value, message string) {
 	if !v.open(value) && (breaksLine(value) || !form.MatchString(value)) {
 		v.wrong("%q %s", value, message)

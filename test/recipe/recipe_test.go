@@ -179,7 +179,7 @@ func TestWhatIsForgottenOfANewKindIsAskedFor(t *testing.T) {
 	t.Parallel()
 	c := newTree(t)
 	for _, forgotten := range []struct{ name, file, text, asks string }{
-		{"what is judged of its values", "internal/policy/cas.go", "func (c CA) validate(v *validator) {\n\tv.match(caName, v.name, \"is not a name of small letters, digits and hyphens\")\n\tv.match(caPEM, c.PEM, \"is not a certificate in PEM\")\n}\n", "missing method validate"},
+		{"what is judged of its values", "internal/policy/cas.go", "func (c CA) validate(v *validator) {\n\tv.match(caName, v.name, \"is not a name of small letters, digits and hyphens\")\n\tv.refuse(!v.open(c.PEM) && !caPEM.MatchString(c.PEM), \"%q is not a certificate in PEM\", c.PEM)\n}\n", "missing method validate"},
 		{"how it is written", "internal/policy/cas.go", "func (c CA) entry(name string) entry { return ownTable(\"cas\", name, pair(\"pem\", c.PEM)) }\n", "missing method entry"},
 		{"what it is read as", "internal/policy/cas.go", ", []Spec{CA{}}", "too few values"},
 		{"its section", inSections, recipe[0].text, "specs are [CA"},

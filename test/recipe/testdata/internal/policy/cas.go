@@ -47,7 +47,7 @@ func (d *decoder) cas(t *table) {
 
 func (c CA) validate(v *validator) {
 	v.match(caName, v.name, "is not a name of small letters, digits and hyphens")
-	v.match(caPEM, c.PEM, "is not a certificate in PEM")
+	v.refuse(!v.open(c.PEM) && !caPEM.MatchString(c.PEM), "%q is not a certificate in PEM", c.PEM)
 }
 
 func (c CA) entry(name string) entry { return ownTable("cas", name, pair("pem", c.PEM)) }
