@@ -52,7 +52,7 @@ func unfit(spec Spec, values map[Reference]string) string {
 		}
 		return text
 	})
-	if s, is := spec.(interface{ misfit(put Spec) string }); is && why == "" {
+	if s, is := spec.(fitting); is && why == "" {
 		why = s.misfit(spec.Expand(replacing(values)))
 	}
 	return why
@@ -74,7 +74,7 @@ const (
 
 // notationOf is that of a spec; one that says nothing of it has no place for several lines.
 func notationOf(spec Spec) notation {
-	if s, is := spec.(interface{ notation() notation }); is {
+	if s, is := spec.(noted); is {
 		return s.notation()
 	}
 	return partOfLine

@@ -2,7 +2,7 @@ package policy
 
 import "sync"
 
-// language is the form of a fragment. It is never changed.
+// language is the form of a fragment. It is made once, like sections, of which it is made.
 var language = sync.OnceValue(func() *form {
 	keys := []key{
 		{name: "schema", form: whole("the version of the language", 1, 1)},

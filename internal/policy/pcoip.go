@@ -118,7 +118,7 @@ func (d *decoder) pcoip(t *table) {
 
 // tellNumber has the author see what a number means that says nothing by itself.
 func (d *decoder) tellNumber(t *table, key string, directive PCoIPDirective, value string) {
-	if means := (PCoIP{Value: value}).Meaning(key); means != "" && directive.Number(value) == value {
+	if means := (PCoIP{}).meaning(key, value); means != "" && directive.Number(value) == value {
 		d.advice = append(d.advice, Problem{
 			File: d.file, Line: d.lines.at(append(slices.Clone(t.path), key)), Gravity: Notice,
 			Message: fmt.Sprintf("%s = %s is %s", t.name(key), value, means),
@@ -172,20 +172,16 @@ func (p PCoIP) entry(name string) entry {
 
 // comment is what a number means that says nothing by itself.
 func (p PCoIP) comment(name string) string {
-	if means := p.Meaning(name); means != "" {
+	if means := p.meaning(name, p.Value); means != "" {
 		return "  # " + means
 	}
 	return ""
 }
 
-func (PCoIP) meaning(name, value string) string { return PCoIP{Value: value}.Meaning(name) }
-
-// Meaning is what the value of the directive of this name means, or "" where that is no more
-// than it says.
-func (p PCoIP) Meaning(name string) string {
+func (PCoIP) meaning(name, value string) string {
 	d, _ := LookupPCoIP(name)
-	if word := d.Word(d.Number(p.Value)); word == "on" || word == "off" {
+	if word := d.Word(d.Number(value)); word == "on" || word == "off" {
 		return ""
 	}
-	return d.Meaning(p.Value)
+	return d.Meaning(value)
 }

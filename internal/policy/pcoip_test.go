@@ -116,7 +116,7 @@ func TestAWordIsItsNumberAndANumberIsExplained(t *testing.T) {
 	}
 	for value, fits := range map[string]bool{"copy-only": true, "3": true, "copy": false} {
 		r := byReference.Expand(func(Reference) (string, bool) { return value, true }).Resources[0]
-		if (r.Unusable == "") != fits || fits && r.Spec.(PCoIP).Meaning("server_clipboard_state") != "copy-only, from the desktop to the client" {
+		if (r.Unusable == "") != fits || fits && Meaning(r.ID, r.Spec.(PCoIP).Value) != "copy-only, from the desktop to the client" {
 			t.Errorf("%s: %+v", value, r)
 		}
 	}

@@ -110,7 +110,8 @@ func (d PCoIPDirective) Check(value string) string {
 	return fmt.Sprintf("%q is not a number between %d and %d", value, d.Min, d.Max)
 }
 
-// pcoipDirectives is never changed.
+// pcoipDirectives are those that are known, by their names. Each value of a fragment is looked up
+// here, so the table is made once, when it is first asked for, and never changed.
 var pcoipDirectives = sync.OnceValue(func() map[string]PCoIPDirective {
 	number := func(from, to int, applies PCoIPEffect, means string, words ...PCoIPWord) PCoIPDirective {
 		return PCoIPDirective{Min: from, Max: to, Applies: applies, Means: means, Words: words}

@@ -17,6 +17,7 @@ type section struct {
 
 // sections are all that there are, in the order in which their kinds are kept. It is the
 // one list of them: the decoder, the schema, the reference and the names of kinds go by it.
+// The forms are large, so it is made once, when it is first asked for, and never changed.
 var sections = sync.OnceValue(func() []section {
 	return []section{
 		systemSection(),
@@ -36,7 +37,8 @@ var sections = sync.OnceValue(func() []section {
 	}
 })
 
-var kinds = sync.OnceValue(func() (names []string) {
+// Kinds are the kinds of resources, in the order in which they are kept.
+func Kinds() (names []string) {
 	for _, section := range sections() {
 		for _, spec := range section.specs {
 			if !slices.Contains(names, spec.Kind()) {
@@ -45,10 +47,7 @@ var kinds = sync.OnceValue(func() (names []string) {
 		}
 	}
 	return names
-})
-
-// Kinds are the kinds of resources, in the order in which they are kept.
-func Kinds() []string { return slices.Clone(kinds()) }
+}
 
 // Sections are the names of the tables of a fragment that set resources.
 func Sections() (names []string) {
@@ -63,9 +62,7 @@ func Sections() (names []string) {
 func Meaning(id ID, value string) string {
 	for _, section := range sections() {
 		for _, spec := range section.specs {
-			if s, is := spec.(interface {
-				meaning(name, value string) string
-			}); is && spec.Kind() == id.Kind() {
+			if s, is := spec.(explained); is && spec.Kind() == id.Kind() {
 				return s.meaning(id.Name(), value)
 			}
 		}

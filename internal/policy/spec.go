@@ -42,6 +42,23 @@ type surrounded interface {
 	beside(id ID) []ID
 }
 
+// explained is implemented by a Spec of which a value says little by itself, such as a number.
+type explained interface {
+	// meaning is what a value of the resource of this name means, for people, or "" where that
+	// is no more than it says.
+	meaning(name, value string) string
+}
+
+// noted is implemented by a Spec whose texts have a notation of their own.
+type noted interface{ notation() notation }
+
+// fitting is implemented by a Spec that has to be seen as a whole to tell whether the values of
+// its references fit.
+type fitting interface {
+	// misfit says why it would not be what was meant with those put in, or "".
+	misfit(put Spec) string
+}
+
 // Ensure says whether something is to be there.
 type Ensure string
 
