@@ -89,7 +89,7 @@ const (
 
 // WatchesChanged is what dirty is called with when Unwatched says something else than before. It
 // is the name of no kind.
-const WatchesChanged = "sight"
+const WatchesChanged = "watches changed"
 
 // half is how long nothing more must be written to the configuration or the local
 // policy for it to be taken for whole: what has just been emptied or moved away to be
