@@ -399,6 +399,26 @@ func TestNobodyButTheRunnerMakesAProcessAnotherUsers(t *testing.T) {
 	}
 }
 
+// What is done to a thread for one command must never be done to the one by which /proc knows the process:
+// nobody takes a thread to spend it but by the one function that sees to that.
+func TestNobodyTakesAThreadButToSpendIt(t *testing.T) {
+	takes := []string{"internal/system/spend.go", "internal/system/ownscope.go"} // and what is to become a command
+	found := map[string]bool{}
+	for _, s := range sources(t) {
+		ast.Inspect(s.syntax, func(n ast.Node) bool {
+			if selector, ok := n.(*ast.SelectorExpr); ok && selector.Sel.Name == "LockOSThread" {
+				if found[s.file] = true; !slices.Contains(takes, s.file) {
+					t.Errorf("%s:%d takes a thread: use system.spend", s.file, s.line(n))
+				}
+			}
+			return true
+		})
+	}
+	if len(found) != len(takes) {
+		t.Errorf("it is looked for in the wrong files: %v", found)
+	}
+}
+
 // What several packages have to agree on is written once.
 func TestWhatSeveralPackagesGoByIsWrittenInOnePlace(t *testing.T) {
 	places := map[string]string{

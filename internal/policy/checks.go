@@ -9,9 +9,9 @@ import (
 )
 
 func checksSection() section {
-	return section{"checks", named("commands whose outcome is reported and never repaired", "NAME", checkName.String(), checkForm()), (*decoder).checks, `[checks.home-is-encrypted]
+	return section{"checks", named("commands whose outcome is reported and never repaired", "NAME", checkName.String(), checkForm()), (*decoder).checks, `[checks.home-is-a-volume]
 run = ["/usr/bin/findmnt", "-no", "SOURCE", "/home"]
-stdout = "^/dev/mapper/"
+stdout = "^/dev/"
 `, []Spec{Check{}}}
 }
 

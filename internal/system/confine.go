@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"syscall"
@@ -47,8 +46,7 @@ func startConfined(cmd *exec.Cmd, c Confinement) (over func(), err error) {
 	cmd.SysProcAttr.Cloneflags |= unix.CLONE_NEWPID
 	cmd.SysProcAttr.Credential = &syscall.Credential{Uid: uint32(c.UID), Gid: uint32(c.GID), Groups: wide(c.Groups)}
 	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked
+	spend(func() {
 		bus, err := confineThread(c)
 		if bus != nil {
 			over = func() { _ = bus.Close() }
@@ -63,7 +61,7 @@ func startConfined(cmd *exec.Cmd, c Confinement) (over func(), err error) {
 			_ = undumpable() // it cannot fail
 		}
 		started <- err
-	}()
+	})
 	err = <-started
 	return over, err
 }

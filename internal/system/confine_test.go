@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"testing"
 
@@ -36,14 +35,13 @@ func TestAMountThatIsOutOfReachHoldsUpNoCheckAndAnyOtherThatStaysWritableDoes(t 
 	for name, want := range map[string]error{"closed": nil, "open": unix.EPERM} {
 		mountinfo := fmt.Sprintf("36 35 98:0 / %s/%s/mount rw,noatime master:1 - ext4 /dev/root rw\n", dir, name)
 		result := make(chan error)
-		go func() {
-			runtime.LockOSThread() // and never unlocked: the thread stays somebody else
+		spend(func() { // the thread stays somebody else
 			if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 1, 1, 1); errno != 0 {
 				result <- errno
 				return
 			}
 			result <- makeReadOnly(strings.NewReader(mountinfo))
-		}()
+		})
 		if err := <-result; !errors.Is(err, want) {
 			t.Errorf("%s: got %v, want %v", name, err, want)
 		}

@@ -103,13 +103,10 @@ func (r *runner) prepare(c Command) func() error {
 // kernel ends it with the thread (PR_SET_PDEATHSIG in prctl(2)).
 func startedBy(cmd *exec.Cmd, over <-chan struct{}, prepare func() error) error {
 	started := make(chan error)
-	go func() {
-		runtime.LockOSThread()
+	spend(func() {
 		var err error
-		if prepare != nil { // and the thread is of no other use any more
+		if prepare != nil {
 			err = prepare()
-		} else {
-			defer runtime.UnlockOSThread()
 		}
 		if err == nil {
 			err = cmd.Start()
@@ -118,7 +115,7 @@ func startedBy(cmd *exec.Cmd, over <-chan struct{}, prepare func() error) error 
 		if err == nil {
 			<-over
 		}
-	}()
+	})
 	return <-started
 }
 

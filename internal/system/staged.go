@@ -6,7 +6,6 @@ import (
 	"os"
 	"os/exec"
 	"path"
-	"runtime"
 	"strconv"
 	"strings"
 
@@ -30,8 +29,7 @@ const stagedMode = 0o440
 // ends with the call.
 func startStaged(cmd *exec.Cmd, root string, staged Staged) error {
 	started := make(chan error)
-	go func() {
-		runtime.LockOSThread() // and never unlocked
+	spend(func() {
 		err := stage(root, staged)
 		if err != nil {
 			err = fmt.Errorf("cannot show it the files that it is to judge: %w", err)
@@ -39,7 +37,7 @@ func startStaged(cmd *exec.Cmd, root string, staged Staged) error {
 			err = cmd.Start()
 		}
 		started <- err
-	}()
+	})
 	return <-started
 }
 

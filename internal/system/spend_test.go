@@ -1,0 +1,93 @@
+package system
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// spentFor names, in the environment of a test's process, for what it is to start a command.
+const spentFor = "SOE_TEST_SPENT_FOR"
+
+// A process begins in the thread by which /proc knows it, and main has it until it gives it up.
+func init() {
+	if os.Getenv(spentFor) != "" {
+		runtime.LockOSThread()
+	}
+}
+
+func TestMain(m *testing.M) {
+	if name := os.Getenv(spentFor); name != "" {
+		if err := spendBesideMain(starts()[name]); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
+	os.Exit(m.Run())
+}
+
+// starts are what takes a thread for one command.
+func starts() map[string]func(*exec.Cmd) error {
+	staged := Staged{"/etc/motd": []byte("staged\n")}
+	over := make(chan struct{})
+	close(over)
+	return map[string]func(*exec.Cmd) error{
+		"staged":       func(cmd *exec.Cmd) error { return startStaged(cmd, "/", staged) },
+		"staged apart": func(cmd *exec.Cmd) error { return startedBy(cmd, over, func() error { return stage("/", staged) }) },
+		"confined": func(cmd *exec.Cmd) error {
+			cmd.SysProcAttr = &syscall.SysProcAttr{}
+			end, err := startConfined(cmd, Confinement{UID: 65534, GID: 65534})
+			end()
+			return err
+		},
+	}
+}
+
+// spendBesideMain gives main's thread up, and starts a command: there is one processor, and so the next
+// goroutine that is waited for would be in that thread.
+func spendBesideMain(start func(*exec.Cmd) error) error {
+	before := ofTheProcess()
+	runtime.UnlockOSThread()
+	cmd := exec.Command("true")
+	if err := start(cmd); err != nil {
+		return err
+	}
+	if err := cmd.Wait(); err != nil {
+		return err
+	}
+	if now := ofTheProcess(); now != before {
+		return fmt.Errorf("the process was\n%s and is\n%s", before, now)
+	}
+	return nil
+}
+
+// ofTheProcess is what /proc says of this process, and what a thread may be spent on.
+func ofTheProcess() string {
+	namespace, err := os.Readlink("/proc/self/ns/mnt")
+	said := fmt.Sprintln(namespace, err)
+	status, err := os.ReadFile("/proc/self/status")
+	for line := range strings.Lines(string(status)) {
+		switch name, _, _ := strings.Cut(line, ":"); name {
+		case "Uid", "Gid", "Groups", "CapBnd", "CapEff", "NoNewPrivs", "Seccomp":
+			said += line
+		}
+	}
+	return said + fmt.Sprintln(err)
+}
+
+// The thread in which the process began ends with it alone: were it spent on a command, /proc/self/mounts
+// would be those of that command for the rest of the daemon's life.
+func TestWhatAThreadIsSpentOnIsNeverDoneToTheProcessItself(t *testing.T) {
+	for name := range starts() {
+		cmd := exec.CommandContext(t.Context(), "/proc/self/exe")
+		cmd.Env = append(os.Environ(), spentFor+"="+name, "GOMAXPROCS=1")
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Errorf("%s: %v: %s", name, err, out)
+		}
+	}
+}
