@@ -5,8 +5,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -42,11 +40,11 @@ func (m *marks) name() string {
 }
 
 // place has the file watched, if there is one.
-func (m *marks) place(notes *fsnotify.Watcher) {
+func (m *marks) place(notes *system.Inotify) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.file != "" && !m.placed {
-		m.placed = notes.Add(m.file) == nil
+		m.placed = notes.AddFile(m.file) == nil
 	}
 }
 

@@ -11,7 +11,7 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/fsnotify/fsnotify"
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // placings is how often watches are placed at most until directories stand still. It is
@@ -55,7 +55,8 @@ func (w *Watcher) inodes() map[string]uint64 {
 	return there
 }
 
-// placeAt places the watches at the directories that are there.
+// placeAt places the watches at the directories that are there, and takes out those that are
+// there no longer.
 func (w *Watcher) placeAt(there map[string]uint64) {
 	var dirs, above []string
 	for dir := range there {
@@ -69,26 +70,29 @@ func (w *Watcher) placeAt(there map[string]uint64) {
 	slices.Sort(above)
 	for _, placed := range w.placed() {
 		if !slices.Contains(dirs, placed) && !slices.Contains(above, placed) {
-			_ = w.notes.Remove(placed) // it may have gone with its directory
+			w.notes.Remove(placed)
 		}
 	}
-	unwatched, why := w.add(dirs)
+	unwatched, why := w.add(dirs, there)
 	if errors.Is(why, syscall.ENOSPC) { // the kernel allows too few: those above go without
 		for _, dir := range above {
-			_ = w.notes.Remove(dir)
+			w.notes.Remove(dir)
 		}
-		unwatched, why = w.add(dirs)
+		unwatched, why = w.add(dirs, there)
 	}
-	more, whyMore := w.add(above)
+	more, whyMore := w.add(above, there)
 	w.say(append(unwatched, more...), cmp.Or(why, whyMore))
 }
 
 // add watches directories, and returns those that it cannot watch. Adding one again
 // is nothing to inotify, and needed when the directory was replaced by another of
-// the same name.
-func (w *Watcher) add(dirs []string) (failed []string, why error) {
+// the same name. One that has gone since it was seen is taken out of what is there.
+func (w *Watcher) add(dirs []string, there map[string]uint64) (failed []string, why error) {
 	for _, dir := range dirs {
-		if err := w.notes.Add(dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		switch err := w.notes.Add(dir); {
+		case errors.Is(err, fs.ErrNotExist):
+			delete(there, dir)
+		case err != nil:
 			failed, why = append(failed, dir), err // one for all: the kernel's limit is reached
 		}
 	}
@@ -99,7 +103,7 @@ func (w *Watcher) add(dirs []string) (failed []string, why error) {
 // the events of our own writes cannot be told from others, so what is written is checked twice. mu is held.
 func (w *Watcher) open() error {
 	if w.notes == nil {
-		notes, err := fsnotify.NewWatcher()
+		notes, err := system.OpenInotify()
 		if err != nil {
 			return fmt.Errorf("%w; see fs.inotify.max_user_instances", err)
 		}
@@ -123,7 +127,7 @@ func (w *Watcher) placed() []string {
 		return nil
 	}
 	mark := w.marks.name()
-	return slices.DeleteFunc(w.notes.WatchList(), func(name string) bool { return name == mark })
+	return slices.DeleteFunc(w.notes.Watched(), func(name string) bool { return name == mark })
 }
 
 // placeMissing tries again to watch what could not be watched, and says whether all is watched now.
@@ -210,7 +214,7 @@ func (w *Watcher) Watched() []string {
 	if w.notes == nil {
 		return nil
 	}
-	list := w.notes.WatchList()
+	list := w.notes.Watched()
 	slices.Sort(list)
 	return list
 }

@@ -9,8 +9,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -42,7 +40,7 @@ func told(t *testing.T, happen func(jumps chan<- time.Duration, wake func())) []
 		c := clock{jumps: make(chan time.Duration)}
 		bus := makeNews()
 		w := &Watcher{
-			log: slog.New(slog.DiscardHandler), notes: &fsnotify.Watcher{},
+			log: slog.New(slog.DiscardHandler), notes: &system.Inotify{},
 			dirty: func(kind string) { told = append(told, kind) },
 		}
 		w.FollowClock(c)

@@ -26,8 +26,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -52,7 +50,7 @@ type Watcher struct {
 
 	mu                   sync.Mutex
 	localDir, configFile string
-	notes                *fsnotify.Watcher // nil while there is none to be had
+	notes                *system.Inotify // nil while there is none to be had
 	closed               bool
 	followed             map[string][]converge.Watch // by kind
 	dirs                 map[string][]interest
@@ -162,7 +160,9 @@ func (w *Watcher) Run(ctx context.Context) {
 	defer w.close()
 	news := makeNews()
 	var wg sync.WaitGroup
+	ctx, cancel := context.WithCancel(ctx)
 	defer wg.Wait()
+	defer cancel() // a panic of the loop must not wait for the bus: whoever lives on sees nothing
 	wg.Go(func() { w.followBus(ctx, news) })
 	w.loop(ctx, news)
 }
@@ -177,13 +177,13 @@ func (w *Watcher) close() {
 }
 
 // inotify is what tells of files; while there is nothing, neither channel ever does.
-func (w *Watcher) inotify() (events chan fsnotify.Event, problems chan error) {
+func (w *Watcher) inotify() (events chan system.FileEvent, problems chan error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	if w.notes == nil {
 		return nil, nil
 	}
-	return w.notes.Events, w.notes.Errors
+	return w.notes.Events, w.notes.Problems
 }
 
 func (w *Watcher) loop(ctx context.Context, bus news) {
@@ -196,10 +196,7 @@ func (w *Watcher) loop(ctx context.Context, bus news) {
 		select {
 		case <-ctx.Done():
 			return
-		case event, ok := <-events:
-			if !ok {
-				return
-			}
+		case event := <-events:
 			if w.file(event) {
 				moves = time.After(settleTime)
 			}
@@ -289,7 +286,7 @@ func (w *Watcher) everything() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, placed := range w.placed() {
-		_ = w.notes.Remove(placed) // it may be another directory's by now
+		w.notes.Remove(placed) // it may be another directory's by now
 	}
 	w.place()
 	for _, interests := range w.dirs {
@@ -306,7 +303,7 @@ const settleTime = 50 * time.Millisecond
 
 // file takes an event in. It says whether a directory that is followed has come
 // or gone.
-func (w *Watcher) file(event fsnotify.Event) (moved bool) {
+func (w *Watcher) file(event system.FileEvent) (moved bool) {
 	if event.Name != "" && event.Name == w.marks.name() {
 		w.marks.reached()
 		return false
@@ -325,7 +322,7 @@ func (w *Watcher) file(event fsnotify.Event) (moved bool) {
 	for _, i := range w.dirs[event.Name] { // the mode or owner of the directory itself
 		w.notice(i)
 	}
-	if event.Op == fsnotify.Write || event.Op == fsnotify.Chmod {
+	if !event.Moved {
 		return false
 	}
 	// Something came or went: perhaps a directory that is waited for.
