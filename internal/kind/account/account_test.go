@@ -13,8 +13,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/kind/account"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -68,10 +68,6 @@ func makeHome(t *testing.T, dir string, uid int) {
 	}
 }
 
-type sessions []system.Session
-
-func (s sessions) List(context.Context) ([]system.Session, error) { return s, nil }
-
 // A desk is a machine with the accounts above, and a policy.
 type desk struct {
 	system *system.System
@@ -82,35 +78,13 @@ type desk struct {
 
 func newDesk(t *testing.T, toml string) *desk {
 	t.Helper()
-	root := t.TempDir()
-	for name, content := range map[string]string{"etc/passwd": passwd, "etc/group": group, "usr/sbin/nologin": "", "bin/sh": ""} {
-		file := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	root := kindtest.Root(t, map[string]string{"etc/passwd": passwd, "etc/group": group, "usr/sbin/nologin": "", "bin/sh": ""})
 	makeHome(t, filepath.Join(root, "home/alice"), 1001)
-	s, err := system.Open(system.Options{Root: root})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := kindtest.Open(t, system.Options{Root: root})
 	tools := &shadow{}
 	s.Runner = tools
-	fragment, err := policy.Parse(policy.Source{Name: "test.toml", Text: "schema = 1\n" + toml})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := policy.Merge([]policy.Fragment{fragment}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	l, err := converge.OpenLedger(s.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := kindtest.Policy(t, toml)
+	l := kindtest.LedgerIn(t, s.FS)
 	return &desk{s, p, l, tools}
 }
 
@@ -120,18 +94,9 @@ func (d *desk) walk(t *testing.T) (found []converge.Resource, outcomes []converg
 	for _, kind := range []converge.Kind{
 		account.NewGroups(d.policy, d.system, d.ledger), account.NewUsers(d.policy, d.system, d.ledger),
 	} {
-		resources, err := kind.Check(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		resources := kindtest.Check(t, kind)
 		found = append(found, resources...)
-		var drifted []converge.Resource
-		for _, r := range resources {
-			if r.State == converge.Drifted {
-				drifted = append(drifted, r)
-			}
-		}
-		if len(drifted) > 0 {
+		if drifted := kindtest.Drifted(resources); len(drifted) > 0 {
 			outcomes = append(outcomes, kind.Repair(t.Context(), drifted)...)
 		}
 	}
@@ -262,14 +227,14 @@ func TestWhoeverIsLoggedInIsNotChanged(t *testing.T) {
 		`groups.alice = { gid = 5200 }`,
 	} {
 		d := newDesk(t, toml)
-		d.system.Sessions = sessions{{UID: 1001, User: "alice", State: "online"}}
+		d.system.Sessions = kindtest.Sessions{{UID: 1001, User: "alice", State: "online"}}
 		_, outcomes := d.walk(t)
 		want := []converge.Outcome{{ID: d.policy.Resources[0].ID, Postponed: converge.NextSession, Reason: "alice is logged in"}}
 		if diff := cmp.Diff(want, outcomes); diff != "" || len(d.tools.ran) > 0 {
 			t.Errorf("%s: %s; ran %q", toml, diff, d.tools.ran)
 		}
 
-		d.system.Sessions = sessions{{UID: 1001, User: "alice", State: "closing"}}
+		d.system.Sessions = kindtest.Sessions{{UID: 1001, User: "alice", State: "closing"}}
 		if _, outcomes := d.walk(t); len(outcomes) > 0 || len(d.tools.ran) != 1 {
 			t.Errorf("%s, when alice has left: %v; ran %q", toml, outcomes, d.tools.ran)
 		}
@@ -383,13 +348,8 @@ func TestWhatNobodyRegisteredIsReportedWhereThatIsWanted(t *testing.T) {
 		"ids = { report_unregistered = true }\nusers = { own = {}, soe-app = {} }": "",
 	} {
 		d := newDesk(t, toml)
-		if err := os.WriteFile(filepath.Join(d.system.Root, "etc/passwd"), []byte(passwd+more), 0o644); err != nil {
-			t.Fatal(err)
-		}
-		resources, err := account.NewUsers(d.policy, d.system, d.ledger).Check(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		kindtest.Put(t, d.system.Root, "etc/passwd", passwd+more)
+		resources := kindtest.Check(t, account.NewUsers(d.policy, d.system, d.ledger))
 		r := resources[slices.IndexFunc(resources, func(r converge.Resource) bool { return r.ID == "user/unregistered" })]
 		if r.Reason != reason || (r.State == converge.Failed) != (reason != "") {
 			t.Errorf("%s: %s %q", toml, r.State, r.Reason)

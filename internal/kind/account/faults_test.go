@@ -14,6 +14,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/account"
 	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -85,21 +86,18 @@ func (f files) edit(file, name, line string) (system.Output, error) {
 
 func sickScene(name, toml string, kind func(*policy.Policy, *system.System, *converge.Ledger) converge.Kind) faultwalk.Scene {
 	return faultwalk.Scene{Name: name, Build: func(t *testing.T, look system.Looker) faultwalk.Machine {
-		root := faultwalk.Root(t, map[string]string{
+		root := kindtest.Root(t, map[string]string{
 			"etc/passwd": passwd, "etc/group": group, "usr/sbin/nologin": "", "bin/sh": "", "etc/login.defs": "SYS_UID_MIN 201\nSYS_UID_MAX 999\n",
 			"etc/fstab": "/dev/sda1 / ext4\n", "proc/self/mounts": "/dev/sda1 / ext4\n", "etc/machine-id": "0123\n", "etc/os-release": "ID=amzn\n",
 			"etc/skel/.profile": "# of skel\n", "home/other/x": "", "srv/x": "",
 			"proc/1/status": "Name:\tinit\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\t\n",
 		})
-		s, err := system.Open(system.Options{Root: root, Look: look})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := kindtest.Open(t, system.Options{Root: root, Look: look})
 		s.Root = "/"
-		s.Runner, s.Sessions = faultwalk.Runner(files{root}, look), faultwalk.Sessions(sessions{}, look)
-		ledger, p := faultwalk.Ledger(t, root), faultwalk.Policy(t, toml)
+		s.Runner, s.Sessions = faultwalk.Runner(files{root}, look), faultwalk.Sessions(kindtest.Sessions{}, look)
+		ledger, p := kindtest.Ledger(t, root), kindtest.Policy(t, toml)
 		k := kind(p, s, ledger)
-		return faultwalk.Machine{Kind: k, Root: root, Engine: faultwalk.Engine(p, k, ledger, s.Clock)}
+		return faultwalk.Machine{Kind: k, Root: root, Engine: kindtest.Engine(p, k, ledger, s.Clock)}
 	}}
 }
 

@@ -12,8 +12,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/kind/account"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -64,10 +64,7 @@ func (d *desk) put(t *testing.T, name, content string) {
 // again is the desk after the agent has been started anew.
 func (d *desk) again(t *testing.T) *desk {
 	t.Helper()
-	l, err := converge.OpenLedger(d.system.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "test"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	l := kindtest.LedgerIn(t, d.system.FS)
 	return &desk{d.system, d.policy, l, d.tools}
 }
 
@@ -192,10 +189,7 @@ func TestALongWalkGoesOnInTheNextPass(t *testing.T) {
 	walks.found = []system.Reowned{{Seen: 50_000, Changed: 12, Next: "srv/m"}, {Seen: 7, Changed: 1}}
 	users := account.NewUsers(d.policy, d.system, d.ledger)
 	pass := func() []converge.Outcome {
-		found, err := users.Check(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		found := kindtest.Check(t, users)
 		return users.Repair(t.Context(), found)
 	}
 	want := []converge.Outcome{{

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -23,12 +24,7 @@ func newHouse(t *testing.T, toml string, more map[string]int, gate system.Gate) 
 	if err := os.RemoveAll(filepath.Join(root, "home/alice")); err != nil {
 		t.Fatal(err)
 	}
-	put := func(name, content string) {
-		file := filepath.Join(root, name)
-		if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(content), 0o644)); err != nil {
-			t.Fatal(err)
-		}
-	}
+	put := func(name, content string) { kindtest.Put(t, root, name, content) }
 	put("etc/skel/.profile", "# of skel\n")
 	put("etc/skel/.config/app.ini", "# of skel\n")
 	put("home/lost+found", "")
@@ -38,10 +34,7 @@ func newHouse(t *testing.T, toml string, more map[string]int, gate system.Gate) 
 			t.Fatal(err)
 		}
 	}
-	s, err := system.Open(system.Options{Root: root, Gate: gate})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := kindtest.Open(t, system.Options{Root: root, Gate: gate})
 	s.Runner = files{root}
 	d.system = s
 	return d

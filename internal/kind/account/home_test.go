@@ -9,6 +9,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/account"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
@@ -19,15 +20,7 @@ const workspaceFstab = "# /etc/fstab\nUUID=1 / xfs defaults 0 0\n/dev/xvdf1 /hom
 func (d *desk) starting(t *testing.T) (mount func()) {
 	t.Helper()
 	root := d.system.Root
-	put := func(name, content string) {
-		file := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
+	put := func(name, content string) { kindtest.Put(t, root, name, content) }
 	const disk = "/dev/xvda1 / xfs rw 0 0\n"
 	put("etc/fstab", workspaceFstab)
 	put("proc/self/mounts", disk)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/check"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -18,24 +19,10 @@ import (
 // results runs the checks of a policy; a plan may do no more than they do.
 func results(t *testing.T, toml string) map[string]converge.Resource {
 	t.Helper()
-	s, err := system.Open(system.Options{Gate: system.ReadOnly})
-	if err != nil {
-		t.Fatal(err)
-	}
-	fragment, err := policy.Parse(policy.Source{Name: "test.toml", Text: "schema = 1\n" + toml})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := policy.Merge([]policy.Fragment{fragment}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	resources, err := check.New(p, s).Check(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := kindtest.Open(t, system.Options{Gate: system.ReadOnly})
+	p := kindtest.Policy(t, toml)
 	found := map[string]converge.Resource{}
-	for _, r := range resources {
+	for _, r := range kindtest.Check(t, check.New(p, s)) {
 		found[r.ID.Name()] = r
 	}
 	return found
@@ -81,10 +68,7 @@ func TestWhatAReportShowsOfALongOutputIsBounded(t *testing.T) {
 }
 
 func TestASecretThatACheckPrintsIsNotShownNotEvenAPartOfItNorTheOneBefore(t *testing.T) {
-	s, err := system.Open(system.Options{Gate: system.ReadOnly})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := kindtest.Open(t, system.Options{Gate: system.ReadOnly})
 	file := filepath.Join(t.TempDir(), "token")
 	if err := os.WriteFile(file, []byte("# of the scanner\ntoken=\"staple&1\" # old\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -106,10 +90,7 @@ func TestASecretThatACheckPrintsIsNotShownNotEvenAPartOfItNorTheOneBefore(t *tes
 	p.Resources[2] = policy.Resource{
 		ID: p.Resources[2].ID, Spec: p.Resources[2].Shown, Missing: []policy.Reference{{Service: "ssm-secure", Name: "/x"}},
 	}
-	offline, err := check.New(p, s).Check(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	offline := kindtest.Check(t, check.New(p, s))
 	for _, r := range append(resources, offline[1]) {
 		text := fmt.Sprint(r)
 		if r.State != converge.Failed || strings.Contains(text, "corr") || strings.Contains(text, "staple") || !strings.Contains(text, "‹secret") {
@@ -223,10 +204,7 @@ func TestACheckEndsInTimeWithAllThatItStarted(t *testing.T) {
 }
 
 func BenchmarkCheck(b *testing.B) {
-	s, err := system.Open(system.Options{Gate: system.ReadOnly})
-	if err != nil {
-		b.Fatal(err)
-	}
+	s := kindtest.Open(b, system.Options{Gate: system.ReadOnly})
 	for b.Loop() {
 		command := system.Command{Argv: []string{"/bin/true"}, ReadOnly: true, Confined: &system.Confinement{}}
 		if _, err := s.Runner.Run(b.Context(), command); err != nil {

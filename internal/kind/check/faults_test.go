@@ -6,6 +6,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/kind/check"
 	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -24,17 +25,14 @@ func TestNoCheckIsJudgedByALookThatFailed(t *testing.T) {
 	scene := faultwalk.Scene{
 		Name: "one holds and one does not",
 		Build: func(t *testing.T, look system.Looker) faultwalk.Machine {
-			root := faultwalk.Root(t, nil)
-			s, err := system.Open(system.Options{Root: root, Look: look})
-			if err != nil {
-				t.Fatal(err)
-			}
+			root := kindtest.Root(t, nil)
+			s := kindtest.Open(t, system.Options{Root: root, Look: look})
 			s.Runner = faultwalk.Runner(answers{
 				"/good": {}, "/bad": {ExitCode: 3}, "getent": {Stdout: []byte("scan:x:510:510::/:/bin/sh\n")}, "id": {Stdout: []byte("510\n")},
 			}, look)
-			p := faultwalk.Policy(t, wanted)
+			p := kindtest.Policy(t, wanted)
 			k := check.New(p, s)
-			return faultwalk.Machine{Kind: k, Root: root, Engine: faultwalk.Engine(p, k, faultwalk.Ledger(t, root), s.Clock)}
+			return faultwalk.Machine{Kind: k, Root: root, Engine: kindtest.Engine(p, k, kindtest.Ledger(t, root), s.Clock)}
 		},
 		Believes: func(command string, _ system.Output) bool { return command == "/good" || command == "/bad" }, // it is the answer that is asked for
 	}

@@ -12,6 +12,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -158,19 +159,16 @@ func TestNoSettingIsJudgedByALookThatFailed(t *testing.T) {
 	}
 	scene := func(name, toml string, files map[string]string, owned bool) faultwalk.Scene {
 		return faultwalk.Scene{Name: name, Build: func(t *testing.T, look system.Looker) faultwalk.Machine {
-			root := faultwalk.Root(t, files)
-			ledger := faultwalk.Ledger(t, root)
+			root := kindtest.Root(t, files)
+			ledger := kindtest.Ledger(t, root)
 			if owned {
 				ledger.Own(databaseID)
 			}
-			s, err := system.Open(system.Options{Root: root, Look: look})
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := kindtest.Open(t, system.Options{Root: root, Look: look})
 			s.Runner = faultwalk.Runner(tool{root, nil}, look)
-			p := faultwalk.Policy(t, toml)
+			p := kindtest.Policy(t, toml)
 			k := New(p, s, ledger)
-			return faultwalk.Machine{Kind: k, Root: root, Engine: faultwalk.Engine(p, k, ledger, s.Clock)}
+			return faultwalk.Machine{Kind: k, Root: root, Engine: kindtest.Engine(p, k, ledger, s.Clock)}
 		}}
 	}
 	goes := scene("there though wanted no more", "", files(right), true)

@@ -1,7 +1,6 @@
 package dconf
 
 import (
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -29,7 +28,6 @@ func example(t *testing.T) (database, body, locks []byte) {
 }
 
 const examplePolicy = `
-schema = 1
 [dconf."org/example"]
 lock-enabled = true
 [dconf."org/example/background"]
@@ -47,36 +45,17 @@ type image struct {
 
 func newImage(t *testing.T, toml string) image {
 	t.Helper()
-	fragment, err := policy.Parse(policy.Source{Name: "test", Text: toml})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := policy.Merge([]policy.Fragment{fragment}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	root := t.TempDir()
-	s, err := system.Open(system.Options{Root: root})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ledger, err := converge.OpenLedger(s.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := kindtest.Policy(t, toml)
+	root := kindtest.Dir(t)
+	s := kindtest.Open(t, system.Options{Root: root})
+	ledger := kindtest.LedgerIn(t, s.FS)
 	k := New(p, s, ledger)
-	return image{root: root, kind: k, engine: converge.New(p, []converge.Kind{k}, ledger, s.Clock, slog.New(slog.DiscardHandler))}
+	return image{root: root, kind: k, engine: kindtest.Engine(p, k, ledger, s.Clock)}
 }
 
 func (i image) write(t *testing.T, name string, content []byte) {
 	t.Helper()
-	file := filepath.Join(i.root, name)
-	if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(file, content, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	kindtest.Put(t, i.root, name, string(content))
 }
 
 // inLine writes what a repair of examplePolicy leaves, plus what else is in the
@@ -92,15 +71,7 @@ func (i image) inLine(t *testing.T) {
 
 func (i image) check(t *testing.T) map[policy.ID]converge.Resource {
 	t.Helper()
-	resources, err := i.kind.Check(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	byID := map[policy.ID]converge.Resource{}
-	for _, r := range resources {
-		byID[r.ID] = r
-	}
-	return byID
+	return kindtest.ByID(kindtest.Check(t, i.kind))
 }
 
 func TestAKeyIsJudgedByFileDatabaseAndProfile(t *testing.T) {
@@ -180,7 +151,7 @@ func TestWhatIsNotThePolicysIsADifferenceOfTheDatabase(t *testing.T) {
 }
 
 func TestAMachineWithoutSettingsIsLeftAlone(t *testing.T) {
-	i := newImage(t, "schema = 1\n")
+	i := newImage(t, "")
 	if found := i.check(t); len(found) != 0 {
 		t.Errorf("it reports %v", found)
 	}

@@ -59,7 +59,7 @@ func TestALockScreenThatTheSamePolicyDisablesIsNotCalledCompliant(t *testing.T) 
 		lock: converge.Compliant, lock + disabled + "false": converge.Compliant,
 		lock + disabled + "true": converge.Failed, lock + disabled + "{ gvariant = \" true \" }": converge.Failed,
 	} {
-		i := newImage(t, "schema = 1\n"+toml)
+		i := newImage(t, toml)
 		values := settings{"/org/mate/screensaver/lock-enabled": {"true", true}, "/org/mate/desktop/lockdown/disable-lock-screen": {"true", true}}
 		body, locks := values.keyfile(), values.locks()
 		database := compiled(values)
@@ -80,7 +80,7 @@ func TestALockScreenThatTheSamePolicyDisablesIsFoundByLint(t *testing.T) {
 		t.Fatal(err)
 	}
 	for value, want := range map[string]int{"true": 1, "false": 0} {
-		i := newImage(t, "schema = 1\n[dconf.\"org/gnome/desktop/screensaver\"]\nlock-enabled = { gvariant = \"true\" }\n"+
+		i := newImage(t, "[dconf.\"org/gnome/desktop/screensaver\"]\nlock-enabled = { gvariant = \"true\" }\n"+
 			"[dconf.\"org/gnome/desktop/lockdown\"]\ndisable-lock-screen = { gvariant = \""+value+"\" }\n")
 		problems, err := Lint(i.kind.policy, compiled)
 		if err != nil || len(problems) != want || want == 1 && !strings.Contains(problems[0].Message, "the screen is never locked") {

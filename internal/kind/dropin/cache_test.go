@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -36,26 +36,15 @@ type ahead struct {
 func (a ahead) Now() time.Time { return a.Clock.Now().Add(a.by) }
 
 func TestAFileThatHasNotChangedIsNotReadAgainUntilAllIsVerified(t *testing.T) {
-	root := t.TempDir()
-	s := open(t, root, nil)
+	root := kindtest.Dir(t)
+	s := kindtest.Open(t, system.Options{Root: root})
 	counted := &reads{FileReader: s.FS.FileReader}
 	clock := &ahead{Clock: s.Clock, by: time.Minute}
 	s.FS.FileReader, s.Clock = counted, clock
-	ledger, err := converge.OpenLedger(open(t, root, nil).FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ledger := kindtest.Ledger(t, root)
 	wants := map[string]policy.Dropin{}
 	file := func(i int) string { return fmt.Sprintf("/etc/modprobe.d/%d.conf", i) }
-	put := func(i int, content string) {
-		t.Helper()
-		if err := os.WriteFile(filepath.Join(root, file(i)), []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := os.MkdirAll(filepath.Join(root, "etc/modprobe.d"), 0o755); err != nil {
-		t.Fatal(err)
-	}
+	put := func(i int, content string) { kindtest.Put(t, root, file(i), content) }
 	for i := range 10 {
 		wants[file(i)] = policy.Dropin{Content: "# wanted\n"}
 		put(i, "# wanted\n")

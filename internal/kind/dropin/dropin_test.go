@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,7 +14,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/dropindir"
-	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -24,14 +23,14 @@ import (
 // machine is a temporary root with what the tests need in it.
 func machine(t *testing.T, files map[string]string) string {
 	t.Helper()
-	root := t.TempDir()
-	put(t, root, "/etc/passwd", "root:x:0:0::/root:/bin/sh\nscan:x:5101:5101::/:/bin/false\n")
-	put(t, root, "/etc/group", fmt.Sprintf("root:x:0:\nscan:x:%d:\n", os.Getgid()))
+	root := kindtest.Dir(t)
+	kindtest.Put(t, root, "/etc/passwd", "root:x:0:0::/root:/bin/sh\nscan:x:5101:5101::/:/bin/false\n")
+	kindtest.Put(t, root, "/etc/group", fmt.Sprintf("root:x:0:\nscan:x:%d:\n", os.Getgid()))
 	for name, content := range readersOfAll() {
-		put(t, root, name, content)
+		kindtest.Put(t, root, name, content)
 	}
 	for name, content := range files {
-		put(t, root, name, content)
+		kindtest.Put(t, root, name, content)
 	}
 	return root
 }
@@ -56,25 +55,6 @@ func readersOfAll() map[string]string {
 	return files
 }
 
-func put(t *testing.T, root, name, content string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(root, name), []byte(content), 0o644); err != nil {
-		t.Fatal(err)
-	}
-}
-
-func read(t *testing.T, root, name string) string {
-	t.Helper()
-	content, err := os.ReadFile(filepath.Join(root, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
-}
-
 func files(dropins map[string]policy.Dropin) *policy.Policy {
 	p := &policy.Policy{}
 	for name, dropin := range dropins {
@@ -87,31 +67,11 @@ func files(dropins map[string]policy.Dropin) *policy.Policy {
 	return p
 }
 
-func open(t *testing.T, root string, gate system.Gate) *system.System {
-	t.Helper()
-	s, err := system.Open(system.Options{Root: root, Gate: gate})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return s
-}
-
 func pass(t *testing.T, p *policy.Policy, root string, gate system.Gate) map[policy.ID]converge.Resource {
 	t.Helper()
-	ledger, err := converge.OpenLedger(open(t, root, nil).FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := system.Open(system.Options{Root: root, Gate: gate, Backups: ledger})
-	if err != nil {
-		t.Fatal(err)
-	}
-	result := converge.New(p, []converge.Kind{New(p, s, ledger, schedule.Window{})}, ledger, s.Clock, slog.New(slog.DiscardHandler)).Pass(t.Context())
-	found := map[policy.ID]converge.Resource{}
-	for _, r := range result.Resources {
-		found[r.ID] = r
-	}
-	return found
+	ledger := kindtest.Ledger(t, root)
+	s := kindtest.Open(t, system.Options{Root: root, Gate: gate, Backups: ledger})
+	return kindtest.ByID(kindtest.Engine(p, New(p, s, ledger, schedule.Window{}), ledger, s.Clock).Pass(t.Context()).Resources)
 }
 
 func TestFilesAreMadeReplacedAndRemoved(t *testing.T) {
@@ -127,13 +87,13 @@ func TestFilesAreMadeReplacedAndRemoved(t *testing.T) {
 			t.Errorf("%s is %s: %s", id, r.State, r.Reason)
 		}
 	}
-	if got := read(t, root, "/etc/tmpfiles.d/old.conf"); got != "new\n" {
+	if got := kindtest.Read(t, root, "/etc/tmpfiles.d/old.conf"); got != "new\n" {
 		t.Errorf("the file holds %q", got)
 	}
 	if _, err := os.Lstat(filepath.Join(root, "/etc/modprobe.d/gone.conf")); !os.IsNotExist(err) {
 		t.Errorf("the file is still there: %v", err)
 	}
-	info, err := open(t, root, nil).FS.Stat("/etc/cron.daily/scan")
+	info, err := kindtest.Open(t, system.Options{Root: root}).FS.Stat("/etc/cron.daily/scan")
 	if want := (system.Attr{Mode: 0o755, GID: os.Getgid()}); err != nil || info.Attr != want {
 		t.Errorf("the script has %+v, want %+v (%v)", info.Attr, want, err)
 	}
@@ -221,7 +181,7 @@ func TestIntoAnImageNoSecretIsWritten(t *testing.T) {
 	if r := found["dropin"+there]; !strings.Contains(r.Reason, "soe-agent --root "+root+" image seal") {
 		t.Errorf("%+v", r)
 	}
-	if got := read(t, root, there); got != "as it was" {
+	if got := kindtest.Read(t, root, there); got != "as it was" {
 		t.Errorf("it holds %q", got)
 	}
 	err := filepath.WalkDir(root, func(name string, entry os.DirEntry, err error) error {
@@ -244,7 +204,7 @@ func TestTheLedgerKnowsWhichFilesHoldASecretWhateverBecomesOfThePolicy(t *testin
 	m := &running{root: machine(t, nil)}
 	known := func() []string {
 		t.Helper()
-		names, err := converge.SecretFiles(open(t, m.root, nil).FS, "/var/lib/soe-agent")
+		names, err := converge.SecretFiles(kindtest.Open(t, system.Options{Root: m.root}).FS, "/var/lib/soe-agent")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -381,7 +341,7 @@ func TestAfterAnyFaultEachFileIsOldOrNewAndTheNextPassConverges(t *testing.T) {
 		for n, hit := 1, true; hit; n++ {
 			root := machine(t, nil)
 			for name, content := range contents {
-				put(t, root, name, content[0])
+				kindtest.Put(t, root, name, content[0])
 			}
 			hit = false
 			gate := fault(n)
@@ -391,7 +351,7 @@ func TestAfterAnyFaultEachFileIsOldOrNewAndTheNextPassConverges(t *testing.T) {
 				return err
 			})
 			for name, content := range contents {
-				if got := read(t, root, name); got != content[0] && got != content[1] {
+				if got := kindtest.Read(t, root, name); got != content[0] && got != content[1] {
 					t.Fatalf("fault %d: %s holds %q", n, name, got)
 				}
 			}
@@ -447,25 +407,14 @@ func TestSysctlKeysBecomePaths(t *testing.T) {
 
 func BenchmarkCheckOf208FilesInLine(b *testing.B) {
 	root := b.TempDir()
-	if err := os.MkdirAll(filepath.Join(root, "etc/modprobe.d"), 0o755); err != nil {
-		b.Fatal(err)
-	}
 	dropins := map[string]policy.Dropin{}
 	for i := range 208 {
 		name := fmt.Sprintf("/etc/modprobe.d/%03d.conf", i)
 		dropins[name] = policy.Dropin{Content: strings.Repeat("# a line of some length\n", 20)}
-		if err := os.WriteFile(filepath.Join(root, name), []byte(dropins[name].Content), 0o644); err != nil {
-			b.Fatal(err)
-		}
+		kindtest.Put(b, root, name, dropins[name].Content)
 	}
-	s, err := system.Open(system.Options{Root: root})
-	if err != nil {
-		b.Fatal(err)
-	}
-	ledger, err := converge.OpenLedger(s.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
-	if err != nil {
-		b.Fatal(err)
-	}
+	s := kindtest.Open(b, system.Options{Root: root})
+	ledger := kindtest.LedgerIn(b, s.FS)
 	k := New(files(dropins), s, ledger, schedule.Window{})
 	for b.Loop() {
 		resources, _ := k.Check(context.Background())

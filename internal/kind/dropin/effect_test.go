@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,7 +15,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -126,23 +125,13 @@ func (m *running) sysctl(key, value string) {
 func (m *running) pass(t *testing.T, p *policy.Policy) map[policy.ID]converge.Resource {
 	t.Helper()
 	m.calls = nil
-	ledger, err := converge.OpenLedger(open(t, m.root, nil).FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := system.Open(system.Options{Root: m.root, Backups: ledger, Gate: m.gate})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ledger := kindtest.Ledger(t, m.root)
+	s := kindtest.Open(t, system.Options{Root: m.root, Backups: ledger, Gate: m.gate})
 	s.Root, s.Runner, s.Units = "/", m, system.Units{UnitStates: m, UnitJobs: m, UnitFiles: m, UnitManager: m}
 	if m.sessions != nil {
 		s.Sessions = m.sessions
 	}
-	found := map[policy.ID]converge.Resource{}
-	for _, r := range converge.New(p, []converge.Kind{New(p, s, ledger, schedule.Window{})}, ledger, s.Clock, slog.New(slog.DiscardHandler)).Pass(t.Context()).Resources {
-		found[r.ID] = r
-	}
-	return found
+	return kindtest.ByID(kindtest.Engine(p, New(p, s, ledger, schedule.Window{}), ledger, s.Clock).Pass(t.Context()).Resources)
 }
 
 func wants(t *testing.T, found map[policy.ID]converge.Resource, want map[policy.ID]converge.State) {
@@ -242,14 +231,14 @@ func TestASysctlIsWhatItWasOnceItsFileHasGone(t *testing.T) {
 		m.sysctl("a/known", "0")
 		m.sysctl("a/theirs", "0")
 		m.pass(t, present)
-		if got := read(t, m.root, "/proc/sys/a/known"); got != "1\n" {
+		if got := kindtest.Read(t, m.root, "/proc/sys/a/known"); got != "1\n" {
 			t.Fatalf("%s: the kernel has %s", what, got)
 		}
 		m.fails = map[string]string{"sysctl": "permission denied"}
 		wants(t, m.pass(t, gone), map[policy.ID]converge.State{id: converge.Failed})
 		m.fails = nil
 		wants(t, m.pass(t, gone), map[policy.ID]converge.State{id: converge.Corrected})
-		if got := read(t, m.root, "/proc/sys/a/known") + read(t, m.root, "/proc/sys/a/theirs"); got != "0\n7\n" {
+		if got := kindtest.Read(t, m.root, "/proc/sys/a/known") + kindtest.Read(t, m.root, "/proc/sys/a/theirs"); got != "0\n7\n" {
 			t.Errorf("%s: the kernel has %q", what, got)
 		}
 		for id, r := range m.pass(t, gone) {
@@ -308,7 +297,7 @@ func TestNothingIsOwedToAFileThatIsGoneWhenItsCommandFails(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(m.root, file)); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("the file is there: %v", err)
 	}
-	if got := read(t, m.root, before); got != "somebody's\n" {
+	if got := kindtest.Read(t, m.root, before); got != "somebody's\n" {
 		t.Errorf("it was not given back: %q", got)
 	}
 	for range 2 {

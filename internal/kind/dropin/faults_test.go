@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -54,20 +55,17 @@ func sickScene(name string, p *policy.Policy, owned []string, files map[string]s
 		for name, content := range files {
 			all[name] = content
 		}
-		root := faultwalk.Root(t, all)
-		ledger := faultwalk.Ledger(t, root)
+		root := kindtest.Root(t, all)
+		ledger := kindtest.Ledger(t, root)
 		for _, name := range owned {
 			ledger.Own(policy.NewID("dropin", name))
 		}
-		s, err := system.Open(system.Options{Root: root, Look: look})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := kindtest.Open(t, system.Options{Root: root, Look: look})
 		s.Root = "/"
 		s.Runner = faultwalk.Runner(programs{root, dpkgOwning("/etc/profile.d/theirs.sh")}, look)
 		s.Sessions, s.Units = faultwalk.Sessions(nobody{}, look), faultwalk.Units(s.Units, look)
 		k := New(p, s, ledger, schedule.Window{})
-		return faultwalk.Machine{Kind: k, Root: root, Engine: faultwalk.Engine(p, k, ledger, s.Clock)}
+		return faultwalk.Machine{Kind: k, Root: root, Engine: kindtest.Engine(p, k, ledger, s.Clock)}
 	}
 	return faultwalk.Scene{Name: name, Build: build, Believes: func(command string, out system.Output) bool {
 		// These say yes by their exit code, whatever they print.

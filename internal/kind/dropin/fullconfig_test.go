@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -84,16 +85,16 @@ func TestSomebodyElsesBrokenFileBlocksNoneOfOursAndIsNamed(t *testing.T) {
 		theirs, good, bad := dir+"/50-theirs"+suffix, dir+"/60-good"+suffix, dir+"/70-bad"+suffix
 		m := &running{root: machine(t, main)}
 		m.reads = refusing(m.root)
-		put(t, m.root, dir+"/10-fine"+suffix, "fine\n")
-		put(t, m.root, theirs, "BAD\n")
-		put(t, m.root, dir+"/80-gone"+suffix, "gone\n")
+		kindtest.Put(t, m.root, dir+"/10-fine"+suffix, "fine\n")
+		kindtest.Put(t, m.root, theirs, "BAD\n")
+		kindtest.Put(t, m.root, dir+"/80-gone"+suffix, "gone\n")
 		p := files(map[string]policy.Dropin{
 			good: {Content: "good\n"}, bad: {Content: "BAD\n"}, dir + "/80-gone" + suffix: {Ensure: policy.Absent},
 		})
 		for i := range 2 {
 			found := m.pass(t, p)
 			r := found[policy.NewID("dropin", good)]
-			if r.State != converge.Failed || !strings.Contains(r.Reason, theirs+", which is somebody else's, is broken already") || read(t, m.root, good) != "good\n" {
+			if r.State != converge.Failed || !strings.Contains(r.Reason, theirs+", which is somebody else's, is broken already") || kindtest.Read(t, m.root, good) != "good\n" {
 				t.Errorf("%s: pass %d: the good one is %s: %s", dir, i, r.State, r.Reason)
 			}
 			if r := found[policy.NewID("dropin", bad)]; r.State != converge.Failed || strings.Contains(r.Reason, "somebody") {
@@ -103,7 +104,7 @@ func TestSomebodyElsesBrokenFileBlocksNoneOfOursAndIsNamed(t *testing.T) {
 		if got := strings.Join(names(t, m.root, dir), " "); strings.Contains(got, "bad") || strings.Contains(got, "gone") {
 			t.Errorf("%s holds %s", dir, got)
 		}
-		put(t, m.root, theirs, "mended\n")
+		kindtest.Put(t, m.root, theirs, "mended\n")
 		for id, r := range m.pass(t, p) {
 			want := converge.Corrected
 			if id == policy.NewID("dropin", bad) {
@@ -135,7 +136,7 @@ func TestWhatBreaksAWholeThatWasWellIsToBlame(t *testing.T) {
 	m.reads = refusing(m.root)
 	for what, d := range map[string]policy.Dropin{"removed": {Ensure: policy.Absent}, "changed": {Content: "nothing\n"}} {
 		r := m.pass(t, files(map[string]policy.Dropin{file: d}))["dropin"+file]
-		if r.State != converge.Failed || strings.Contains(r.Reason, "somebody") || read(t, m.root, file) != "X=1\n" {
+		if r.State != converge.Failed || strings.Contains(r.Reason, "somebody") || kindtest.Read(t, m.root, file) != "X=1\n" {
 			t.Errorf("%s: it is %s: %s", what, r.State, r.Reason)
 		}
 	}
@@ -147,7 +148,7 @@ func TestWhatLiesBesideASecretIsNotStagedNorIsItWhenTheSecretIsToGo(t *testing.T
 	staged := 0
 	m.reads = func(c system.Command) (system.Output, error) {
 		staged++
-		if strings.Contains(read(t, m.root, c.Argv[len(c.Argv)-1]), "hunter2") {
+		if strings.Contains(kindtest.Read(t, m.root, c.Argv[len(c.Argv)-1]), "hunter2") {
 			t.Errorf("%q has seen the secret", c.Argv)
 		}
 		return system.Output{}, nil

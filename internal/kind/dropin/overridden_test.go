@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -52,7 +53,7 @@ func TestAFileForAUnitThatThereIsNotIsNotRead(t *testing.T) {
 		"/etc/systemd/system/inst@.service.d/a.conf": true, "/etc/systemd/system/service.d/a.conf": true, "/etc/systemd/system/app-.service.d/a.conf": true,
 	} {
 		m := &running{root: machine(t, map[string]string{"/usr/lib/systemd/system/there.service": "[Service]\n"})}
-		s := open(t, m.root, nil)
+		s := kindtest.Open(t, system.Options{Root: m.root})
 		s.Root, s.Units.UnitStates = "/", noUnits{m, "generated.mount"}
 		why, err := New(files(nil), s, nil, schedule.Window{}).missingUnit(t.Context(), name)
 		if (why == "") != read || err != nil {

@@ -3,7 +3,6 @@ package dropin
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -11,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -76,18 +75,12 @@ func TestAnotherOwnerOrGroupThanThePolicySaysIsDriftAndIsMended(t *testing.T) {
 		if err := os.Chown(file, test.uid, test.gid); err != nil {
 			t.Fatal(err)
 		}
-		s := open(t, root, nil)
+		s := kindtest.Open(t, system.Options{Root: root})
 		s.Runner = directory{test.fails}
-		ledger, err := converge.OpenLedger(s.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		ledger := kindtest.LedgerIn(t, s.FS)
 		p := files(map[string]policy.Dropin{name: {Content: "x\n", Owner: test.owner, Group: test.group}})
 		k := New(p, s, ledger, schedule.Window{})
-		found, err := k.Check(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		found := kindtest.Check(t, k)
 		var aspects []string
 		for _, d := range found[0].Diff {
 			aspects = append(aspects, d.Aspect)
@@ -98,7 +91,7 @@ func TestAnotherOwnerOrGroupThanThePolicySaysIsDriftAndIsMended(t *testing.T) {
 		if found[0].State != converge.Unknown && !slices.Equal(aspects, test.drift) {
 			t.Errorf("%s: %v has drifted: %v", what, aspects, found[0].Diff)
 		}
-		r := converge.New(p, []converge.Kind{k}, ledger, s.Clock, slog.New(slog.DiscardHandler)).Pass(t.Context()).Resources[0]
+		r := kindtest.Engine(p, k, ledger, s.Clock).Pass(t.Context()).Resources[0]
 		if r.State != test.state || test.state == converge.Failed && !strings.Contains(r.Reason, "there is no ") {
 			t.Errorf("%s: it is %s: %s", what, r.State, r.Reason)
 		}

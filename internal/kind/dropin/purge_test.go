@@ -11,7 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -68,13 +68,13 @@ func TestWhatNobodyNamesGoesFromADirectoryThatThePolicyOwnsAndTakesEffect(t *tes
 		dir + "/dir.conf/a": "", "/var/lib/dpkg/status": "", "/etc/other.d/a": "",
 	}), reads: dpkgOwning(dir + "/package.conf")}
 	for _, base := range strays {
-		put(t, m.root, dir+"/"+base, "a.b = 1\n")
+		kindtest.Put(t, m.root, dir+"/"+base, "a.b = 1\n")
 	}
 	if err := os.Symlink("/dev/null", filepath.Join(m.root, dir, "link.conf")); err != nil {
 		t.Fatal(err)
 	}
 	m.sysctl("a/b", "1")
-	put(t, m.root, "/usr/lib/sysctl.d/50.conf", "a.b = 7\n")
+	kindtest.Put(t, m.root, "/usr/lib/sysctl.d/50.conf", "a.b = 7\n")
 	p := purging(map[string]policy.Dropin{dir + "/named.conf": {Content: "# ours\n"}}, dir)
 
 	want := map[policy.ID]converge.State{"dropin" + dir: converge.Compliant, "dropin" + dir + "/named.conf": converge.Corrected, "dropin" + dir + "/link.conf": converge.Corrected}
@@ -85,7 +85,7 @@ func TestWhatNobodyNamesGoesFromADirectoryThatThePolicyOwnsAndTakesEffect(t *tes
 	if diff := cmp.Diff([]string{".hidden.conf", "dir.conf", "named.conf", "package.conf", "with\na-line-break.conf"}, names(t, m.root, dir)); diff != "" {
 		t.Errorf("what is left (-want +got):\n%s", diff)
 	}
-	if got := read(t, m.root, "/proc/sys/a/b"); got != "7\n" {
+	if got := kindtest.Read(t, m.root, "/proc/sys/a/b"); got != "7\n" {
 		t.Errorf("the kernel has %s", got)
 	}
 	if backups := names(t, m.root, "/var/lib/soe-agent/backups"); len(backups) != len(strays)+1 {
@@ -139,7 +139,7 @@ func TestWhatAnEarlierPolicyBroughtIsGivenBackAlsoInADirectoryThatIsPurged(t *te
 	m := &running{root: machine(t, map[string]string{name: "theirs\n", "/var/lib/dpkg/status": ""}), reads: dpkgOwning(name)}
 	m.pass(t, purging(map[string]policy.Dropin{name: {Content: "ours\n"}}, "/etc/modprobe.d"))
 	m.pass(t, purging(nil, "/etc/modprobe.d"))
-	if got := read(t, m.root, name); got != "theirs\n" {
+	if got := kindtest.Read(t, m.root, name); got != "theirs\n" {
 		t.Errorf("the package's file holds %q", got)
 	}
 }
@@ -195,17 +195,14 @@ func TestInADirectoryThatThePolicyOwnsStaysWhatIsNotItsToTake(t *testing.T) {
 		if !test.stays || strings.Contains(what, "waits") || strings.Contains(what, "hidden") {
 			continue
 		}
-		ledger, err := converge.OpenLedger(open(t, m.root, nil).FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
-		if err != nil {
-			t.Fatal(err)
-		}
+		ledger := kindtest.Ledger(t, m.root)
 		ledger.Own(policy.NewID("dropin", test.name))
 		if err := ledger.Flush(); err != nil {
 			t.Fatal(err)
 		}
 		for _, p := range []*policy.Policy{files(nil), purging(nil, dir)} {
 			found := m.pass(t, p)
-			if r, told := found[policy.NewID("dropin", test.name)]; told || read(t, m.root, test.name) != "theirs\n" {
+			if r, told := found[policy.NewID("dropin", test.name)]; told || kindtest.Read(t, m.root, test.name) != "theirs\n" {
 				t.Errorf("%s: a file of the agent's is %s: %s", what, r.State, r.Reason)
 			}
 		}
@@ -216,7 +213,7 @@ func TestADirectoryThatThePolicyOnlyNamesLosesNothing(t *testing.T) {
 	const stray = "/etc/modprobe.d/stray.conf"
 	m := &running{root: machine(t, map[string]string{stray: "x\n", "/var/lib/dpkg/status": ""}), reads: dpkgOwning()}
 	m.pass(t, &policy.Policy{Resources: []policy.Resource{{ID: "dropin/etc/modprobe.d", Spec: policy.Directory{}}}})
-	if got := read(t, m.root, stray); got != "x\n" {
+	if got := kindtest.Read(t, m.root, stray); got != "x\n" {
 		t.Errorf("it holds %q", got)
 	}
 }

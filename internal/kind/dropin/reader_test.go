@@ -9,7 +9,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/dropindir"
-	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -65,11 +65,11 @@ func TestAFileThatNobodyReadsIsNeverCompliantAndTheReasonSaysWhoWould(t *testing
 				t.Errorf("%s: %q ran for what nobody reads", test.name, m.calls)
 			}
 		}
-		if got := read(t, m.root, test.name); got != test.content {
+		if got := kindtest.Read(t, m.root, test.name); got != test.content {
 			t.Errorf("%s holds %q: it is as the policy wants it for whoever comes to read it", test.name, got)
 		}
 		for name, content := range readersOfAll() {
-			put(t, m.root, name, content)
+			kindtest.Put(t, m.root, name, content)
 		}
 		if r := m.one(t, test.name, test.content); nobodys()[filepath.Base(filepath.Dir(test.name))] == "" && !r.Tolerable() {
 			t.Errorf("once it is read, %s is %s: %s", test.name, r.State, r.Reason)
@@ -126,7 +126,7 @@ func TestEachCheckAndEachEffectOfTheTableIsOneThatIsDone(t *testing.T) {
 		}
 	}
 	m := &running{root: machine(t, nil)}
-	s := open(t, m.root, nil)
+	s := kindtest.Open(t, system.Options{Root: m.root})
 	s.Root, s.Runner, s.Units = "/", m, system.Units{UnitStates: m, UnitJobs: m, UnitFiles: m, UnitManager: m}
 	for effect := range dropindir.Effects {
 		if err := activation(effect).run(t.Context(), s, nil); err != nil && strings.Contains(err.Error(), "a bug of the agent") {
@@ -155,11 +155,8 @@ func TestWhoIncludesADirectoryInWhateverWordsReadsIt(t *testing.T) {
 }
 
 func TestWhatDecidesWhetherAFileIsReadIsWatched(t *testing.T) {
-	s := open(t, machine(t, nil), nil)
-	ledger, err := converge.OpenLedger(s.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := kindtest.Open(t, system.Options{Root: machine(t, nil)})
+	ledger := kindtest.LedgerIn(t, s.FS)
 	k := New(files(map[string]policy.Dropin{"/etc/ssh/sshd_config.d/10.conf": {Content: "X11Forwarding no\n"}}), s, ledger, schedule.Window{})
 	if !slices.ContainsFunc(k.Watches(), func(w converge.Watch) bool { return w.Dir == "/etc/ssh" && slices.Contains(w.Names, "sshd_config") }) {
 		t.Errorf("watched is %v", k.Watches())
@@ -201,7 +198,7 @@ func TestASettingOfSSHDThatAnotherFileMakesBeforeIsNotCalledCompliant(t *testing
 	if r := m.one(t, ours, "X11Forwarding no\nMatch User a\n"); r.State != converge.Failed || !strings.Contains(r.Reason, `"x11forwarding no"`) {
 		t.Errorf("it is %s: %s", r.State, r.Reason)
 	}
-	put(t, m.root, sshdMain, "Include /etc/ssh/sshd_config.d/*.conf\nX11Forwarding yes\n")
+	kindtest.Put(t, m.root, sshdMain, "Include /etc/ssh/sshd_config.d/*.conf\nX11Forwarding yes\n")
 	if r := m.one(t, ours, "X11Forwarding no\nMatch User a\n"); r.State != converge.Compliant {
 		t.Errorf("once it comes first, it is %s: %s", r.State, r.Reason)
 	}
@@ -212,7 +209,7 @@ func TestAPatternOfSysctlsMeansWhatNoLineNames(t *testing.T) {
 	m := &running{root: machine(t, map[string]string{vendor: "net.ipv4.conf.default.rp_filter = 2\n-net.ipv4.conf.all.rp_filter\n"})}
 	kernel := func(key, want string) {
 		t.Helper()
-		if got := strings.TrimSpace(read(t, m.root, "/proc/sys/net/ipv4/conf/"+key)); got != want {
+		if got := strings.TrimSpace(kindtest.Read(t, m.root, "/proc/sys/net/ipv4/conf/"+key)); got != want {
 			t.Errorf("%s is %s and not %s", key, got, want)
 		}
 	}
@@ -249,7 +246,7 @@ func TestAKeyThatTheKernelDoesNotHaveIsSaid(t *testing.T) {
 	if r.State != converge.Failed || !strings.Contains(r.Reason, "acept_redirects") || strings.Contains(r.Reason, "bridge") {
 		t.Errorf("it is %s: %s", r.State, r.Reason)
 	}
-	if got := read(t, m.root, "/proc/sys/net/ipv4/conf/all/accept_redirects"); got != "0\n" {
+	if got := kindtest.Read(t, m.root, "/proc/sys/net/ipv4/conf/all/accept_redirects"); got != "0\n" {
 		t.Errorf("the other key is %s", got)
 	}
 }

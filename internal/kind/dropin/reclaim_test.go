@@ -8,7 +8,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
@@ -34,10 +34,10 @@ func TestWhatThePolicyNoLongerNamesIsGivenBack(t *testing.T) {
 		}
 	}
 	info, err := os.Stat(filepath.Join(root, "/etc/modprobe.d/theirs.conf"))
-	if err != nil || info.Mode() != 0o600 || read(t, root, "/etc/modprobe.d/theirs.conf") != "theirs\n" {
+	if err != nil || info.Mode() != 0o600 || kindtest.Read(t, root, "/etc/modprobe.d/theirs.conf") != "theirs\n" {
 		t.Errorf("what was replaced is not put back: %v", info)
 	}
-	if read(t, root, "/etc/modprobe.d/same.conf") != "same\n" {
+	if kindtest.Read(t, root, "/etc/modprobe.d/same.conf") != "same\n" {
 		t.Error("what was there already was touched")
 	}
 	if again := pass(t, files(nil), root, nil); len(again) > 0 {
@@ -47,10 +47,7 @@ func TestWhatThePolicyNoLongerNamesIsGivenBack(t *testing.T) {
 
 func TestAFileThatIsNowProtectedIsNotGivenBack(t *testing.T) {
 	root := machine(t, map[string]string{"/etc/pam.d/x.d/y": "y\n"})
-	ledger, err := converge.OpenLedger(open(t, root, nil).FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ledger := kindtest.Ledger(t, root)
 	ledger.Own(policy.NewID("dropin", "/etc/pam.d/x.d/y"))
 	if err := ledger.Flush(); err != nil {
 		t.Fatal(err)

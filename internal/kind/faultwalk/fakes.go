@@ -4,16 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
-	"os"
-	"path/filepath"
-	"strings"
-	"testing"
 
-	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
-	"github.com/soe-agent/soe-agent/internal/own"
-	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -156,75 +147,4 @@ func (a authority) Authorized(ctx context.Context, questions []system.Question) 
 		return nil, err
 	}
 	return a.Authority.Authorized(ctx, questions)
-}
-
-// Ledger opens the ledger of the machine below a root, through a door that is well.
-func Ledger(t *testing.T, root string) *converge.Ledger {
-	t.Helper()
-	s, err := system.Open(system.Options{Root: root})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ledger, err := converge.OpenLedger(s.FS, own.StateDir, facts.Identity{MachineID: "machine"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return ledger
-}
-
-// Engine returns an engine for one kind.
-func Engine(p *policy.Policy, kind converge.Kind, ledger *converge.Ledger, clock system.Clock) *converge.Engine {
-	return converge.New(p, []converge.Kind{kind}, ledger, clock, slog.New(slog.DiscardHandler))
-}
-
-// Policy is what a fragment says.
-func Policy(t *testing.T, toml string) *policy.Policy {
-	t.Helper()
-	fragment, err := policy.Parse(policy.Source{Name: "test.toml", Text: "schema = 1\n" + toml})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := policy.Merge([]policy.Fragment{fragment}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return p
-}
-
-// Dir makes a directory for a machine, in memory where there is such a place: there are
-// thousands of machines in a walk, and each makes its files last.
-func Dir(t *testing.T) string {
-	t.Helper()
-	const memory = "/dev/shm"
-	if info, err := os.Stat(memory); err != nil || !info.IsDir() {
-		return t.TempDir()
-	}
-	dir, err := os.MkdirTemp(memory, "soe-faultwalk-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	return dir
-}
-
-// Root makes a directory of files by name below it. One that begins with "-> " is a
-// symbolic link, one that ends in a slash a directory.
-func Root(t *testing.T, files map[string]string) string {
-	t.Helper()
-	root := Dir(t)
-	for name, content := range files {
-		file := filepath.Join(root, name)
-		err := os.MkdirAll(filepath.Dir(file), 0o755)
-		if target, isLink := strings.CutPrefix(content, "-> "); isLink {
-			err = errors.Join(err, os.Symlink(target, file))
-		} else if strings.HasSuffix(name, "/") {
-			err = errors.Join(err, os.MkdirAll(file, 0o755))
-		} else {
-			err = errors.Join(err, os.WriteFile(file, []byte(content), 0o644))
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	return root
 }

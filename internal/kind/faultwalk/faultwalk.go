@@ -24,6 +24,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -175,11 +176,8 @@ func newWalk(t *testing.T, kind string, scene Scene) *walk {
 		t.Fatalf("this is the kind %q", m.Kind.Name())
 	}
 	w.before = snapshot(t, m)
-	resources, err := m.Kind.Check(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if w.truth = byID(resources); len(w.truth) == 0 {
+	resources := kindtest.Check(t, m.Kind)
+	if w.truth = kindtest.ByID(resources); len(w.truth) == 0 {
 		t.Fatal("there is nothing to look at")
 	}
 	m = scene.Build(t, nil)
@@ -232,7 +230,7 @@ func (w *walk) check(f *fault) {
 	if f.struck == "" {
 		return
 	}
-	got := byID(resources)
+	got := kindtest.ByID(resources)
 	doubts := slices.ContainsFunc(resources, func(r converge.Resource) bool {
 		return r.State == converge.Unknown && w.truth[r.ID].State != converge.Unknown
 	})
@@ -296,14 +294,6 @@ func (w *walk) pass(f *fault) {
 			w.complain(f, "when it is well again, %s is called %s, and not %s", id, state, wanted)
 		}
 	}
-}
-
-func byID(resources []converge.Resource) map[policy.ID]converge.Resource {
-	m := map[policy.ID]converge.Resource{}
-	for _, r := range resources {
-		m[r.ID] = r
-	}
-	return m
 }
 
 func states(result converge.Result) map[policy.ID]converge.State {

@@ -8,6 +8,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
 	"github.com/soe-agent/soe-agent/internal/kind/host"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -23,17 +24,14 @@ func (s selinux) Run(_ context.Context, c system.Command) (system.Output, error)
 
 func sickScene(name, toml string, files map[string]string) faultwalk.Scene {
 	return faultwalk.Scene{Name: name, Build: func(t *testing.T, look system.Looker) faultwalk.Machine {
-		root := faultwalk.Root(t, files)
-		s, err := system.Open(system.Options{Root: root, Look: look})
-		if err != nil {
-			t.Fatal(err)
-		}
+		root := kindtest.Root(t, files)
+		s := kindtest.Open(t, system.Options{Root: root, Look: look})
 		s.Root = "/"
 		s.Runner = faultwalk.Runner(selinux{root}, look)
-		s.Sessions = faultwalk.Sessions(sessions{}, look)
-		p := faultwalk.Policy(t, toml)
+		s.Sessions = faultwalk.Sessions(kindtest.Sessions{}, look)
+		p := kindtest.Policy(t, toml)
 		k := host.New(p, s)
-		return faultwalk.Machine{Kind: k, Root: root, Engine: faultwalk.Engine(p, k, faultwalk.Ledger(t, root), s.Clock)}
+		return faultwalk.Machine{Kind: k, Root: root, Engine: kindtest.Engine(p, k, kindtest.Ledger(t, root), s.Clock)}
 	}}
 }
 

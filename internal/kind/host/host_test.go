@@ -3,8 +3,6 @@ package host_test
 import (
 	"context"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -12,7 +10,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/host"
-	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -31,33 +29,10 @@ func (k *kernel) Run(_ context.Context, c system.Command) (system.Output, error)
 	return system.Output{}, nil
 }
 
-type sessions []system.Session
-
-func (s sessions) List(context.Context) ([]system.Session, error) { return s, nil }
-
 // newMachine makes a machine of some files, and says that it runs.
 func newMachine(t *testing.T, files map[string]string) (*system.System, *kernel) {
 	t.Helper()
-	root := t.TempDir()
-	for name, content := range files {
-		file := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		var err error
-		if target, isLink := strings.CutPrefix(content, "-> "); isLink {
-			err = os.Symlink(target, file)
-		} else {
-			err = os.WriteFile(file, []byte(content), 0o640)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	s, err := system.Open(system.Options{Root: root})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := kindtest.Open(t, system.Options{Root: kindtest.Root(t, files)})
 	k := &kernel{}
 	s.Root, s.Runner = "/", k
 	return s, k
@@ -65,24 +40,8 @@ func newMachine(t *testing.T, files map[string]string) (*system.System, *kernel)
 
 func newKind(t *testing.T, s *system.System, toml string) *host.Kind {
 	t.Helper()
-	fragment, err := policy.Parse(policy.Source{Name: "test.toml", Text: "schema = 1\n" + toml})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := policy.Merge([]policy.Fragment{fragment}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
+	p := kindtest.Policy(t, toml)
 	return host.New(p, s)
-}
-
-func check(t *testing.T, k *host.Kind) converge.Resource {
-	t.Helper()
-	resources, err := k.Check(t.Context())
-	if err != nil || len(resources) != 1 {
-		t.Fatal(resources, err)
-	}
-	return resources[0]
 }
 
 func TestTheTimeZoneIsThatOfTheLink(t *testing.T) {
@@ -108,7 +67,7 @@ func TestTheTimeZoneIsThatOfTheLink(t *testing.T) {
 			}
 			s, _ := newMachine(t, files)
 			k := newKind(t, s, fmt.Sprintf("system.timezone = %q", test.want))
-			r := check(t, k)
+			r := kindtest.CheckOne(t, k)
 			if test.got == "" {
 				if r.State != converge.Compliant {
 					t.Fatal(r.State, r.Diff)
@@ -121,7 +80,7 @@ func TestTheTimeZoneIsThatOfTheLink(t *testing.T) {
 			if outcomes := k.Repair(t.Context(), []converge.Resource{r}); len(outcomes) > 0 {
 				t.Error(outcomes)
 			}
-			if r := check(t, k); r.State != converge.Compliant {
+			if r := kindtest.CheckOne(t, k); r.State != converge.Compliant {
 				t.Error(r.State, r.Diff)
 			}
 			if _, noted := test.files["etc/timezone"]; noted {
@@ -141,7 +100,7 @@ func TestAnUnknownTimeZoneIsRefused(t *testing.T) {
 		"etc/localtime":                    "-> ../usr/share/zoneinfo/Europe/Berlin",
 	})
 	for _, name := range []string{"Europe", "Europe/Atlantis", "README"} {
-		if r := check(t, newKind(t, s, fmt.Sprintf("system.timezone = %q", name))); r.State != converge.Failed {
+		if r := kindtest.CheckOne(t, newKind(t, s, fmt.Sprintf("system.timezone = %q", name))); r.State != converge.Failed {
 			t.Errorf("%s: %s %v", name, r.State, r.Diff)
 		}
 	}
@@ -174,8 +133,11 @@ func TestSELinuxIsKeptInBothItsModes(t *testing.T) {
 				files["sys/fs/selinux/enforce"] = map[string]string{"enforcing": "1", "permissive": "0"}[test.running]
 			}
 			s, kernel := newMachine(t, files)
+			if err := s.FS.SetAttr("/etc/selinux/config", system.Attr{Mode: 0o640, UID: -1, GID: -1}); err != nil {
+				t.Fatal(err)
+			}
 			k := newKind(t, s, fmt.Sprintf("system.selinux = %q", test.want))
-			r := check(t, k)
+			r := kindtest.CheckOne(t, k)
 			if r.State != test.state {
 				t.Fatalf("it is %s and not %s: %s %v", r.State, test.state, r.Reason, r.Diff)
 			}
@@ -202,9 +164,9 @@ func TestSELinuxIsKeptInBothItsModes(t *testing.T) {
 func TestSELinuxThatNeverWasEnforcingWaitsUntilNobodyIsLoggedIn(t *testing.T) {
 	for cause, ran := range map[converge.Cause]int{converge.Intentional: 0, converge.Corrective: 1} {
 		s, kernel := newMachine(t, map[string]string{"etc/selinux/config": "SELINUX=enforcing\n", "sys/fs/selinux/enforce": "0"})
-		s.Sessions = sessions{{User: "alice", State: "online"}}
+		s.Sessions = kindtest.Sessions{{User: "alice", State: "online"}}
 		k := newKind(t, s, `system.selinux = "enforcing"`)
-		r := check(t, k)
+		r := kindtest.CheckOne(t, k)
 		r.Cause = cause
 		outcomes := k.Repair(t.Context(), []converge.Resource{r})
 		if len(kernel.ran) != ran || len(outcomes) != 1-ran {
@@ -231,10 +193,10 @@ func TestSELinuxIsNotEnforcedWhereALoginWouldFailForItsLabels(t *testing.T) {
 		"it was in force until now": {converge.Corrective, system.Output{Stdout: []byte(wrong)}, nil, ""},
 	} {
 		s, kernel := newMachine(t, map[string]string{"etc/selinux/config": "SELINUX=permissive\n", "sys/fs/selinux/enforce": "0"})
-		s.Sessions = sessions{}
+		s.Sessions = kindtest.Sessions{}
 		kernel.relabels, kernel.noLabeler = test.says, test.err
 		k := newKind(t, s, `system.selinux = "enforcing"`)
-		r := check(t, k)
+		r := kindtest.CheckOne(t, k)
 		r.Cause = test.cause
 		outcomes := k.Repair(t.Context(), []converge.Resource{r})
 		config, _ := s.FS.ReadFile("/etc/selinux/config")
@@ -257,7 +219,7 @@ func TestInAnImageOnlyTheModeOfTheNextBootCounts(t *testing.T) {
 		s, kernel := newMachine(t, map[string]string{"etc/selinux/config": "SELINUX=" + configured})
 		s.Root = "/image"
 		k := newKind(t, s, `system.selinux = "enforcing"`)
-		r := check(t, k)
+		r := kindtest.CheckOne(t, k)
 		if r.State != want {
 			t.Errorf("%s: %s %s", configured, r.State, r.Reason)
 		}
@@ -265,7 +227,7 @@ func TestInAnImageOnlyTheModeOfTheNextBootCounts(t *testing.T) {
 			if outcomes := k.Repair(t.Context(), []converge.Resource{r}); len(outcomes)+len(kernel.ran) > 0 {
 				t.Error(outcomes, kernel.ran)
 			}
-			if r := check(t, k); r.State != converge.Compliant {
+			if r := kindtest.CheckOne(t, k); r.State != converge.Compliant {
 				t.Error(r.State, r.Diff)
 			}
 		}

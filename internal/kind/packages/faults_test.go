@@ -10,6 +10,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -18,18 +19,15 @@ import (
 // sickDesk is a desk of which looks fail.
 func sickDesk(t *testing.T, look system.Looker, w world, files map[string]string, owned ...policy.ID) *desk {
 	t.Helper()
-	root := faultwalk.Root(t, files)
-	s, err := system.Open(system.Options{Root: root, Look: look})
-	if err != nil {
-		t.Fatal(err)
-	}
+	root := kindtest.Root(t, files)
+	s := kindtest.Open(t, system.Options{Root: root, Look: look})
 	w.installed = maps.Clone(w.installed)
 	if w.installed == nil {
 		w.installed = map[string]string{}
 	}
 	d := &desk{
 		yum: &yum{t: t, root: root, world: w, came: map[string]int{}}, system: s,
-		clock: &clock{time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)}, units: &units{}, ledger: faultwalk.Ledger(t, root),
+		clock: &clock{time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)}, units: &units{}, ledger: kindtest.Ledger(t, root),
 	}
 	for _, id := range owned {
 		d.ledger.Own(id)
@@ -59,7 +57,7 @@ func (d *desk) state() string {
 }
 
 func (d *desk) walked(p *policy.Policy, k converge.Kind) faultwalk.Machine {
-	return faultwalk.Machine{Kind: k, Root: d.root, Engine: faultwalk.Engine(p, k, d.ledger, d.clock), State: d.state, Ignore: []string{
+	return faultwalk.Machine{Kind: k, Root: d.root, Engine: kindtest.Engine(p, k, d.ledger, d.clock), State: d.state, Ignore: []string{
 		"/var/lib/rpm/Packages",
 	}, Later: func() { d.clock.now = d.clock.now.Add(doubtKept) }}
 }
@@ -118,7 +116,7 @@ func TestNoUpdateIsJudgedByALookThatFailed(t *testing.T) {
 		return faultwalk.Scene{Name: name, Believes: byExitCode, Build: func(t *testing.T, look system.Looker) faultwalk.Machine {
 			d := sickDesk(t, look, w, files)
 			d.system.Root = "/"
-			d.system.Sessions = faultwalk.Sessions(sessions{}, look)
+			d.system.Sessions = faultwalk.Sessions(kindtest.Sessions{}, look)
 			p := &policy.Policy{Resources: []policy.Resource{{ID: "patch/updates", Spec: policy.Patch{Updates: policy.AllUpdates}}}}
 			return d.walked(p, NewPatches(p, d.system, d.ledger, patience, schedule.Window{}))
 		}}
@@ -141,7 +139,7 @@ func TestADatabaseThatKnowsOfNoPackageIsNotBelieved(t *testing.T) {
 			d.write("/var/lib/dpkg/status", "Package: dpkg\n")
 		}
 		k := d.kind(map[string]policy.Package{"telnet": {Ensure: policy.Absent}, "git": {Ensure: "present"}})
-		result := faultwalk.Engine(k.policy, k, d.ledger, d.clock).Check(t.Context())
+		result := kindtest.Engine(k.policy, k, d.ledger, d.clock).Check(t.Context())
 		for _, r := range result.Resources {
 			wanted := converge.Unknown
 			if foreign && r.ID == "package/git" {

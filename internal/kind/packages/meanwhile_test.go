@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -65,7 +66,7 @@ func TestAPackageEndsASessionOnlyInTheWindowAndWhereThePolicyConsents(t *testing
 			repository: map[string][]string{"pcoip-agent-standard": {"21.0-1", "22.0-1"}, "systemd": {"1.0-1", "2.0-1"}},
 		})
 		d.window, d.clock.now = test.window, test.at
-		d.system.Sessions = sessions{{User: "alice", State: "active"}}
+		d.system.Sessions = kindtest.Sessions{{User: "alice", State: "active"}}
 		d.rules = []policy.Rule{{Match: []string{"package/*"}, Disrupt: policy.DisruptInWindow}}
 		k := d.kind(map[string]policy.Package{"pcoip-agent-standard": {Ensure: "22.0"}, "systemd": {Ensure: "2.0"}})
 		drifted, _ := check(t, k)
@@ -80,7 +81,7 @@ func TestAPackageEndsASessionOnlyInTheWindowAndWhereThePolicyConsents(t *testing
 func TestUpdatesEndASessionInTheWindowWhereThePolicyConsents(t *testing.T) {
 	d := newDesk(t, patchable())
 	d.installed["systemd"], d.repository["systemd"] = "1.0-1", []string{"1.0-1", "2.0-1"}
-	d.system.Sessions = sessions{{User: "alice", State: "active"}}
+	d.system.Sessions = kindtest.Sessions{{User: "alice", State: "active"}}
 	d.clock.now = time.Date(2026, 1, 11, 3, 0, 0, 0, time.UTC)
 	d.rules = []policy.Rule{{Match: []string{"patch/*"}, Disrupt: policy.DisruptInWindow}}
 	d.patched(t, "all", sundays(t))

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -72,7 +73,7 @@ func TestAKilledTransactionIsMendedAtOnceAndTriedOnceMore(t *testing.T) {
 	for _, byWrap := range []bool{true, false} {
 		for _, patch := range []bool{true, false} {
 			d := newDesk(t, world{installed: map[string]string{"tool": "1.0-1", "other": "1.0-1"}, repository: map[string][]string{"tool": {"1.0-1", "2.0-1"}, "other": {"2.0-1"}}})
-			d.system.Sessions = sessions{}
+			d.system.Sessions = kindtest.Sessions{}
 			d.write("/usr/bin/package-cleanup", "")
 			k := &killer{yum: d.yum, kills: 1, byWrap: byWrap}
 			d.system.Runner = k

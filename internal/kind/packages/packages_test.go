@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -55,20 +55,14 @@ type desk struct {
 
 func newDesk(t *testing.T, w world) *desk {
 	t.Helper()
-	root := t.TempDir()
-	s, err := system.Open(system.Options{Root: root})
-	if err != nil {
-		t.Fatal(err)
-	}
-	d := &desk{yum: &yum{t: t, root: root, world: w, came: map[string]int{}}, system: s, clock: &clock{time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)}, units: &units{}}
+	root := kindtest.Dir(t)
+	s := kindtest.Open(t, system.Options{Root: root})
+	d := &desk{yum: &yum{t: t, root: root, world: w, came: map[string]int{}}, system: s, clock: &clock{time.Date(2026, 1, 5, 9, 0, 0, 0, time.UTC)}, units: &units{}, ledger: kindtest.Ledger(t, root)}
 	if d.installed == nil {
 		d.installed = map[string]string{}
 	}
 	d.touch()
 	s.Runner, s.Clock, s.Units.UnitStates = d.yum, d.clock, d.units
-	if d.ledger, err = converge.OpenLedger(s.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"}); err != nil {
-		t.Fatal(err)
-	}
 	return d
 }
 
@@ -83,10 +77,7 @@ func (d *desk) kind(wants map[string]policy.Package) *Kind {
 
 func check(t *testing.T, k converge.Kind) (drifted []converge.Resource, states map[string]string) {
 	t.Helper()
-	resources, err := k.Check(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	resources := kindtest.Check(t, k)
 	states = map[string]string{}
 	for _, r := range resources {
 		text := string(r.State)
@@ -392,17 +383,13 @@ func TestNoTransactionTakesAlongWhatThePolicyKeepsInAVersion(t *testing.T) {
 	}
 }
 
-type sessions []system.Session
-
-func (s sessions) List(context.Context) ([]system.Session, error) { return s, nil }
-
 func TestWhatCarriesASessionIsNotReplacedDuringOne(t *testing.T) {
 	w := world{
 		installed:  map[string]string{"pcoip-agent-standard": "21.0-1"},
 		repository: map[string][]string{"pcoip-agent-standard": {"21.0-1", "22.0-1"}, "git": {"1.0-1"}},
 	}
 	d := newDesk(t, w)
-	d.system.Sessions = sessions{{User: "alice", State: "active"}}
+	d.system.Sessions = kindtest.Sessions{{User: "alice", State: "active"}}
 	k := d.kind(map[string]policy.Package{"pcoip-agent-standard": {Ensure: "22.0"}, "git": {Ensure: "present"}})
 	drifted, _ := check(t, k)
 	same(t, "the outcomes", k.Repair(t.Context(), drifted), []converge.Outcome{{
@@ -413,7 +400,7 @@ func TestWhatCarriesASessionIsNotReplacedDuringOne(t *testing.T) {
 	if !slices.ContainsFunc(k.Watches(), func(w converge.Watch) bool { return w.Sessions }) {
 		t.Error("nobody waits for the end of the session")
 	}
-	d.system.Sessions = sessions{}
+	d.system.Sessions = kindtest.Sessions{}
 	same(t, "the reasons", repair(t, k), map[string]string{})
 	if d.installed["pcoip-agent-standard"] != "22.0-1" {
 		t.Errorf("with nobody logged in there is %v", d.installed)

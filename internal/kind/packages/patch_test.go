@@ -1,7 +1,6 @@
 package packages
 
 import (
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -10,6 +9,7 @@ import (
 	"github.com/BurntSushi/toml"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 )
@@ -19,7 +19,7 @@ func (d *desk) patched(t *testing.T, updates string, window schedule.Window, oth
 	t.Helper()
 	p := &policy.Policy{Rules: d.rules, Resources: append(others, policy.Resource{ID: "patch/updates", Spec: policy.Patch{Updates: updates}})}
 	kind := NewPatches(p, d.system, d.ledger, patience, window)
-	result := converge.New(p, []converge.Kind{kind}, d.ledger, d.clock, slog.New(slog.DiscardHandler)).Pass(t.Context())
+	result := kindtest.Engine(p, kind, d.ledger, d.clock).Pass(t.Context())
 	if len(result.Resources) != 1 {
 		t.Fatalf("there are %d resources", len(result.Resources))
 	}
@@ -45,7 +45,7 @@ func patchable() world {
 
 func TestANewMachineGetsItsUpdatesAtOnceAndLaterOnesInTheWindow(t *testing.T) {
 	d := newDesk(t, patchable())
-	d.system.Sessions = sessions{}
+	d.system.Sessions = kindtest.Sessions{}
 	if r := d.patched(t, "all", sundays(t)); r.State != converge.Corrected || d.installed["tool"] != "2.0-1" {
 		t.Fatalf("a new machine is %s: %s; it has %v", r.State, r.Reason, d.installed)
 	}
@@ -69,7 +69,7 @@ func TestANewMachineGetsItsUpdatesAtOnceAndLaterOnesInTheWindow(t *testing.T) {
 
 func TestOnlySecurityUpdatesAreInstalledWhereThePolicySaysSo(t *testing.T) {
 	d := newDesk(t, patchable())
-	d.system.Sessions = sessions{}
+	d.system.Sessions = kindtest.Sessions{}
 	d.security = []string{"hole"}
 	if r := d.patched(t, "security", schedule.Window{}); r.State != converge.Corrected || d.installed["hole"] != "2.0-1" || d.installed["tool"] != "1.0-1" {
 		t.Errorf("it is %s: %s; it has %v", r.State, r.Reason, d.installed)
@@ -78,7 +78,7 @@ func TestOnlySecurityUpdatesAreInstalledWhereThePolicySaysSo(t *testing.T) {
 
 func TestWhatASessionRunsOnIsUpdatedWhenNobodyIsLoggedIn(t *testing.T) {
 	d := newDesk(t, patchable())
-	d.system.Sessions = sessions{{User: "alice", State: "active"}}
+	d.system.Sessions = kindtest.Sessions{{User: "alice", State: "active"}}
 	r := d.patched(t, "all", schedule.Window{})
 	if r.State != converge.Pending || r.Effect != converge.NextSession || !strings.Contains(r.Reason, "alice is logged in") {
 		t.Errorf("it is %s: %s", r.State, r.Reason)
@@ -89,7 +89,7 @@ func TestWhatASessionRunsOnIsUpdatedWhenNobodyIsLoggedIn(t *testing.T) {
 	if r := d.patched(t, "all", sundays(t)); r.State != converge.Pending || len(d.transactions) > 0 {
 		t.Errorf("in the window it is %s: %s, after %q", r.State, r.Reason, d.transactions)
 	}
-	d.system.Sessions = sessions{}
+	d.system.Sessions = kindtest.Sessions{}
 	if r := d.patched(t, "all", sundays(t)); r.State != converge.Corrected || d.installed["pcoip-agent-standard"] != "2.0-1" {
 		t.Errorf("with nobody logged in it is %s: %s; it has %v", r.State, r.Reason, d.installed)
 	}
@@ -97,7 +97,7 @@ func TestWhatASessionRunsOnIsUpdatedWhenNobodyIsLoggedIn(t *testing.T) {
 
 func TestAnUpdateThatCannotBeInstalledStopsNoOtherAndIsReported(t *testing.T) {
 	d := newDesk(t, patchable())
-	d.system.Sessions = sessions{}
+	d.system.Sessions = kindtest.Sessions{}
 	d.broken = map[string]string{"hole": "nodep"}
 	r := d.patched(t, "all", schedule.Window{})
 	if r.State != converge.Failed || !strings.Contains(r.Reason, "nothing provides does-not-exist needed by hole-2.0-1") || d.installed["tool"] != "2.0-1" {
@@ -107,7 +107,7 @@ func TestAnUpdateThatCannotBeInstalledStopsNoOtherAndIsReported(t *testing.T) {
 
 func TestNoUpdateTakesAProtectedPackageAlong(t *testing.T) {
 	d := newDesk(t, patchable())
-	d.system.Sessions = sessions{}
+	d.system.Sessions = kindtest.Sessions{}
 	d.patched(t, "all", schedule.Window{})
 	if i := slices.IndexFunc(d.ran, func(c string) bool {
 		return strings.Contains(c, "protected_packages=pcoip-agent-standard,") && strings.HasSuffix(c, " update")
@@ -118,7 +118,7 @@ func TestNoUpdateTakesAProtectedPackageAlong(t *testing.T) {
 
 func TestWhereUpdatesCannotBeAskedForItIsNotKnownWhetherThereAreAny(t *testing.T) {
 	d := newDesk(t, patchable())
-	d.system.Sessions = sessions{}
+	d.system.Sessions = kindtest.Sessions{}
 	d.offline = true
 	if r := d.patched(t, "all", schedule.Window{}); r.State != converge.Unknown || !strings.Contains(r.Reason, "baseurl") {
 		t.Errorf("it is %s: %s", r.State, r.Reason)
@@ -128,7 +128,7 @@ func TestWhereUpdatesCannotBeAskedForItIsNotKnownWhetherThereAreAny(t *testing.T
 func TestAQuestionForUpdatesWaitsAWhileForTheLockOfAnother(t *testing.T) {
 	for locked, want := range map[int]converge.State{0: converge.Compliant, 3: converge.Compliant, 1000: converge.Unknown} {
 		d := newDesk(t, world{installed: map[string]string{"tool": "1.0-1"}})
-		d.system.Sessions = sessions{}
+		d.system.Sessions = kindtest.Sessions{}
 		d.locked = locked
 		before := d.clock.Now()
 		if r := d.patched(t, "all", schedule.Window{}); r.State != want {
@@ -142,7 +142,7 @@ func TestAQuestionForUpdatesWaitsAWhileForTheLockOfAnother(t *testing.T) {
 
 func TestUpdatesAreAskedForRarely(t *testing.T) {
 	d := newDesk(t, world{installed: map[string]string{"tool": "1.0-1"}})
-	d.system.Sessions = sessions{}
+	d.system.Sessions = kindtest.Sessions{}
 	p := &policy.Policy{Rules: d.rules, Resources: []policy.Resource{{ID: "patch/updates", Spec: policy.Patch{Updates: "all"}}}}
 	k := NewPatches(p, d.system, d.ledger, patience, schedule.Window{})
 	asked := func() int {
@@ -167,7 +167,7 @@ func TestWhatThePolicyKeepsInAVersionIsLeftOutOfUpdates(t *testing.T) {
 	} {
 		for _, updates := range []string{policy.AllUpdates, policy.SecurityUpdates} {
 			d := newDesk(t, patchable())
-			d.system.Sessions = sessions{}
+			d.system.Sessions = kindtest.Sessions{}
 			d.security = []string{"hole", "tool"}
 			r := d.patched(t, updates, schedule.Window{}, policy.Resource{ID: "package/tool", Spec: kept})
 			if r.State != converge.Corrected || d.installed["hole"] != "2.0-1" || d.installed["tool"] != "1.0-1" {
@@ -179,7 +179,7 @@ func TestWhatThePolicyKeepsInAVersionIsLeftOutOfUpdates(t *testing.T) {
 		}
 	}
 	d := newDesk(t, patchable())
-	d.system.Sessions = sessions{}
+	d.system.Sessions = kindtest.Sessions{}
 	if d.patched(t, policy.AllUpdates, schedule.Window{}, policy.Resource{ID: "package/tool", Spec: policy.Package{Ensure: policy.Latest}}); d.installed["tool"] != "2.0-1" {
 		t.Errorf("what is to be the latest is left out: %v", d.installed)
 	}
@@ -187,7 +187,7 @@ func TestWhatThePolicyKeepsInAVersionIsLeftOutOfUpdates(t *testing.T) {
 
 func TestWhileAPartOfThePolicyIsNotKnownNoUpdateIsInstalled(t *testing.T) {
 	d := newDesk(t, patchable())
-	d.system.Sessions = sessions{}
+	d.system.Sessions = kindtest.Sessions{}
 	p := &policy.Policy{Partial: true, Resources: []policy.Resource{{ID: "patch/updates", Spec: policy.Patch{Updates: policy.AllUpdates}}}}
 	drifted, states := check(t, NewPatches(p, d.system, d.ledger, patience, schedule.Window{}))
 	if len(drifted) > 0 || !strings.HasPrefix(states["updates"], "unknown: a part of the policy") {

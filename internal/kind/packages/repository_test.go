@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
@@ -147,10 +148,7 @@ func TestAPasswordInAURLIsForRootAloneAndNeverShown(t *testing.T) {
 	const url = "https://agent:hunter2@rpm.example.com/"
 	k := d.repositories(policy.Repository{Ensure: policy.Present, BaseURL: url, GPGKeys: []string{keyServer(t).URL + "/one.asc"}, Fingerprints: []string{keyOne}}, "hunter2")
 	d.write("/etc/yum.repos.d/corp.repo", "[corp]\nbaseurl=https://agent:hunter1@rpm.example.com/\n")
-	resources, err := k.Check(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	resources := kindtest.Check(t, k)
 	for _, diff := range resources[0].Diff {
 		if strings.Contains(diff.Want+diff.Got, "hunter") {
 			t.Errorf("the password is shown in %s", diff.Aspect)

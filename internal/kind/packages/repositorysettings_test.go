@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -112,10 +113,7 @@ enabled=1
 
 func TestOfARepositoryThatAPackageBringsOnlyTheSettingsAreKept(t *testing.T) {
 	d := newDesk(t, world{})
-	keeping, err := system.Open(system.Options{Root: d.root, Backups: d.ledger})
-	if err != nil {
-		t.Fatal(err)
-	}
+	keeping := kindtest.Open(t, system.Options{Root: d.root, Backups: d.ledger})
 	d.system.FS = keeping.FS
 	yes, no := true, false
 	kind := func(wants map[string]policy.RepositorySettings) *Repositories {

@@ -3,7 +3,6 @@ package pcoip
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,7 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -71,25 +70,9 @@ type machine interface {
 
 func liveKind(t *testing.T, root, toml string, m machine) *Kind {
 	t.Helper()
-	fragment, err := policy.Parse(policy.Source{Name: "test", Text: toml})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := policy.Merge([]policy.Fragment{fragment}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	s, err := system.Open(system.Options{Root: root})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ledger, err := converge.OpenLedger(s.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if s, err = system.Open(system.Options{Root: root, Backups: ledger}); err != nil {
-		t.Fatal(err)
-	}
+	p := kindtest.Policy(t, toml)
+	ledger := kindtest.Ledger(t, root)
+	s := kindtest.Open(t, system.Options{Root: root, Backups: ledger})
 	s.Root, s.Units, s.Sessions, s.Clock = "/", m.all(), m, later{}
 	return New(p, s, ledger, schedule.Window{})
 }
@@ -97,12 +80,8 @@ func liveKind(t *testing.T, root, toml string, m machine) *Kind {
 func livePass(t *testing.T, root, toml string, m machine) map[policy.ID]converge.Resource {
 	t.Helper()
 	k := liveKind(t, root, toml, m)
-	engine := converge.New(k.policy, []converge.Kind{k}, k.ledger, k.system.Clock, slog.New(slog.DiscardHandler))
-	found := map[policy.ID]converge.Resource{}
-	for _, r := range engine.Pass(t.Context()).Resources {
-		found[r.ID] = r
-	}
-	return found
+	engine := kindtest.Engine(k.policy, k, k.ledger, k.system.Clock)
+	return kindtest.ByID(engine.Pass(t.Context()).Resources)
 }
 
 func running() system.Unit {
@@ -112,7 +91,7 @@ func running() system.Unit {
 const clipboard = policy.ID("pcoip/server_clipboard_state")
 
 func TestTheAgentIsRestartedWhenNobodyIsLoggedInAndNeverBefore(t *testing.T) {
-	const off = "schema = 1\npcoip.server_clipboard_state = 0\n"
+	const off = "pcoip.server_clipboard_state = 0\n"
 	agentFile := map[string]string{"pcoip-agent.service": "/usr/sbin/pcoip-agent --foreground", "pcoip.service": "/usr/lib/skylight/pcoip-start"}
 	alice := []system.Session{{User: "alice", State: "online"}} // disconnected: her programs are open
 	for name, test := range map[string]struct {
@@ -135,13 +114,7 @@ func TestTheAgentIsRestartedWhenNobodyIsLoggedInAndNeverBefore(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			root := newImage(t, before)
 			for unit, program := range agentFile {
-				file := filepath.Join(root, "usr/lib/systemd/system", unit)
-				if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-					t.Fatal(err)
-				}
-				if err := os.WriteFile(file, []byte("[Service]\nExecStart=-"+program+"\n"), 0o600); err != nil {
-					t.Fatal(err)
-				}
+				kindtest.Put(t, root, "usr/lib/systemd/system/"+unit, "[Service]\nExecStart=-"+program+"\n")
 			}
 			s := &streamer{units: test.units, sessions: test.sessions}
 			if test.logsIn { // again, between the question that finds nobody and the restart
@@ -180,7 +153,7 @@ func TestWhichOfTwoUnitsIsTheAgentIsNotGuessed(t *testing.T) {
 
 func TestOnlyWhatIsKnownToTakeEffectAtOnceDoesNotWait(t *testing.T) {
 	s := &streamer{units: map[string]system.Unit{"pcoip.service": running()}, sessions: []system.Session{{User: "alice", State: "active"}}}
-	found := livePass(t, newImage(t, before), "schema = 1\n[pcoip]\nenable_build_to_lossless = 1\nmaximum_frame_rate = 30\n", s)
+	found := livePass(t, newImage(t, before), "[pcoip]\nenable_build_to_lossless = 1\nmaximum_frame_rate = 30\n", s)
 	if r := found["pcoip/enable_build_to_lossless"]; r.State != converge.Corrected {
 		t.Errorf("documented: %s %s", r.State, r.Reason)
 	}
@@ -190,11 +163,11 @@ func TestOnlyWhatIsKnownToTakeEffectAtOnceDoesNotWait(t *testing.T) {
 }
 
 func TestADirectiveThatThePolicyNoLongerNamesBecomesWhatItWas(t *testing.T) {
-	const both = "schema = 1\n[pcoip]\nserver_clipboard_state = 0\nenable_audio = 0\n"
+	const both = "[pcoip]\nserver_clipboard_state = 0\nenable_audio = 0\n"
 	root := newImage(t, before)
 	s := &streamer{units: map[string]system.Unit{"pcoip.service": running()}}
 	livePass(t, root, both, s)
-	found := livePass(t, root, "schema = 1\npcoip.enable_audio = 0\n", s)
+	found := livePass(t, root, "pcoip.enable_audio = 0\n", s)
 	if r := found[clipboard]; r.State != converge.Corrected || r.Diff[0].Want != "pcoip.server_clipboard_state = 1" || r.Diff[0].Got != "pcoip.server_clipboard_state = 0" {
 		t.Error(r.State, r.Reason, r.Diff)
 	}
@@ -202,21 +175,21 @@ func TestADirectiveThatThePolicyNoLongerNamesBecomesWhatItWas(t *testing.T) {
 		t.Error(cmp.Diff(want, got))
 	}
 	s.sessions = []system.Session{{User: "alice", State: "active"}}
-	if r := livePass(t, root, "schema = 1\n", s)["pcoip/enable_audio"]; r.State != converge.Pending || read(t, root) != before {
+	if r := livePass(t, root, "", s)["pcoip/enable_audio"]; r.State != converge.Pending || read(t, root) != before {
 		t.Error(r.State, r.Reason, read(t, root))
 	}
 	if len(s.did) != 2 {
 		t.Errorf("restarted %v", s.did)
 	}
 	s.sessions = nil
-	if r := livePass(t, root, "schema = 1\n", s)["pcoip/enable_audio"]; r.State != converge.Corrected || len(s.did) != 3 {
+	if r := livePass(t, root, "", s)["pcoip/enable_audio"]; r.State != converge.Corrected || len(s.did) != 3 {
 		t.Error(r.State, r.Reason, s.did)
 	}
 	changed := strings.Replace(before, "state = 1", "state = 3", 1)
 	if err := os.WriteFile(filepath.Join(root, confPath), []byte(changed), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	if found := livePass(t, root, "schema = 1\n", s); len(found) > 0 || read(t, root) != changed {
+	if found := livePass(t, root, "", s); len(found) > 0 || read(t, root) != changed {
 		t.Errorf("what is the machine's own again is not left alone: %v", found)
 	}
 }
@@ -249,7 +222,7 @@ func TestABrokenFileIsNotMadeWorse(t *testing.T) {
 }
 
 func TestTheAgentIsRestartedUnderASessionInTheWindowAlone(t *testing.T) {
-	const off = "schema = 1\npcoip.server_clipboard_state = 0\n[[rules]]\nmatch = [\"pcoip/*\"]\ndisrupt = \"window\"\n"
+	const off = "pcoip.server_clipboard_state = 0\n[[rules]]\nmatch = [\"pcoip/*\"]\ndisrupt = \"window\"\n"
 	root := newImage(t, before)
 	agent := &streamer{units: map[string]system.Unit{"pcoip.service": running()}, sessions: []system.Session{{User: "alice", State: "active"}}}
 	now := time.Now().UTC()
@@ -271,7 +244,7 @@ func TestTheAgentIsRestartedUnderASessionInTheWindowAlone(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		engine := converge.New(k.policy, []converge.Kind{k}, k.ledger, k.system.Clock, slog.New(slog.DiscardHandler))
+		engine := kindtest.Engine(k.policy, k, k.ledger, k.system.Clock)
 		r := engine.Pass(t.Context()).Resources[0]
 		if r.State != step.state || r.Effect != step.effect || r.Disrupt != policy.DisruptInWindow || len(agent.did) != step.restarts {
 			t.Errorf("%+v: it is %s until %s (%s): %s; restarted %v", step, r.State, r.Effect, r.Disrupt, r.Reason, agent.did)

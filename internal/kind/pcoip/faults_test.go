@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -34,21 +35,18 @@ func sickScene(name, toml string, units func() map[string]system.Unit, files map
 				delete(all, name)
 			}
 		}
-		root := faultwalk.Root(t, all)
-		ledger := faultwalk.Ledger(t, root)
+		root := kindtest.Root(t, all)
+		ledger := kindtest.Ledger(t, root)
 		for _, id := range owned {
 			ledger.Own(id)
 		}
-		s, err := system.Open(system.Options{Root: root, Look: look})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := kindtest.Open(t, system.Options{Root: root, Look: look})
 		live := &streamer{units: units()}
 		s.Root, s.Clock = "/", &stepping{now: time.Now()}
 		s.Units, s.Sessions = faultwalk.Units(live.all(), look), faultwalk.Sessions(live, look)
-		p := faultwalk.Policy(t, strings.TrimPrefix(toml, "schema = 1\n"))
+		p := kindtest.Policy(t, toml)
 		k := New(p, s, ledger, schedule.Window{})
-		return faultwalk.Machine{Kind: k, Root: root, Engine: faultwalk.Engine(p, k, ledger, s.Clock), State: func() string {
+		return faultwalk.Machine{Kind: k, Root: root, Engine: kindtest.Engine(p, k, ledger, s.Clock), State: func() string {
 			return strings.Join(live.did, "\n")
 		}}
 	}}

@@ -1,7 +1,6 @@
 package pcoip
 
 import (
-	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,7 +9,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -20,45 +19,21 @@ const (
 	before = "# AWS's\npcoip.desktop_session = mate\npcoip.server_clipboard_state = 1\n#pcoip.enable_audio = 1\n"
 	after  = "# AWS's\npcoip.desktop_session = mate\npcoip.server_clipboard_state = 0\n#pcoip.enable_audio = 1\n" +
 		"pcoip.enable_audio = 0\npcoip.max_link_rate = 9000\n"
-	toml = "schema = 1\n[pcoip]\nserver_clipboard_state = 0\nenable_audio = false\nmax_link_rate = \"9000\"\n"
+	toml = "[pcoip]\nserver_clipboard_state = 0\nenable_audio = false\nmax_link_rate = \"9000\"\n"
 )
 
 // newImage is the root of a machine that does not run.
 func newImage(t *testing.T, content string) string {
 	t.Helper()
-	root := t.TempDir()
-	if err := os.MkdirAll(filepath.Join(root, confDir), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(root, confPath), []byte(content), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	return root
+	return kindtest.Root(t, map[string]string{confPath: content})
 }
 
 func pass(t *testing.T, root, toml string, gate system.Gate) []converge.Resource {
 	t.Helper()
-	fragment, err := policy.Parse(policy.Source{Name: "test", Text: toml})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := policy.Merge([]policy.Fragment{fragment}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	open := func(keeper system.BackupStore) *system.System {
-		s, err := system.Open(system.Options{Root: root, Gate: gate, Backups: keeper})
-		if err != nil {
-			t.Fatal(err)
-		}
-		return s
-	}
-	ledger, err := converge.OpenLedger(open(nil).FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := open(ledger)
-	engine := converge.New(p, []converge.Kind{New(p, s, ledger, schedule.Window{})}, ledger, s.Clock, slog.New(slog.DiscardHandler))
+	p := kindtest.Policy(t, toml)
+	ledger := kindtest.LedgerIn(t, kindtest.Open(t, system.Options{Root: root, Gate: gate}).FS)
+	s := kindtest.Open(t, system.Options{Root: root, Gate: gate, Backups: ledger})
+	engine := kindtest.Engine(p, New(p, s, ledger, schedule.Window{}), ledger, s.Clock)
 	return engine.Pass(t.Context()).Resources
 }
 
@@ -78,11 +53,7 @@ func all(state converge.State) map[policy.ID]converge.State {
 
 func read(t *testing.T, root string) string {
 	t.Helper()
-	content, err := os.ReadFile(filepath.Join(root, confPath))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
+	return kindtest.Read(t, root, confPath)
 }
 
 func TestDirectivesAreSetOnceAndASecondPassWritesNothing(t *testing.T) {
@@ -134,7 +105,7 @@ func TestWhateverFailsTheFileIsTheOldOrTheNewOneAndTheReportIsTrue(t *testing.T)
 
 func TestADirectiveThatIsGivenTwiceHasDrifted(t *testing.T) {
 	root := newImage(t, before+"pcoip.server_clipboard_state = 0\n")
-	for _, r := range pass(t, root, "schema = 1\n[pcoip]\nserver_clipboard_state = 0\n", nil) {
+	for _, r := range pass(t, root, "[pcoip]\nserver_clipboard_state = 0\n", nil) {
 		want := []converge.Difference{{Aspect: "value", Want: "0", Got: "1 and 0, of which one counts"}}
 		if diff := cmp.Diff(want, r.Diff); diff != "" {
 			t.Error(diff)
@@ -193,7 +164,7 @@ func TestADirectiveThatWouldLeaveNobodyADesktopIsNotWritten(t *testing.T) {
 	for value, want := range map[string]converge.State{
 		"xfce": converge.Failed, "": converge.Failed, " ": converge.Failed, "mate": converge.Compliant, " mate ": converge.Compliant,
 	} {
-		r := pass(t, root, "schema = 1\n[pcoip]\ndesktop_session = \""+value+"\"\n", nil)[0]
+		r := pass(t, root, "[pcoip]\ndesktop_session = \""+value+"\"\n", nil)[0]
 		if r.State != want || read(t, root) != before {
 			t.Errorf("%q: %s: %s\n%s", value, r.State, r.Reason, read(t, root))
 		}
@@ -201,7 +172,7 @@ func TestADirectiveThatWouldLeaveNobodyADesktopIsNotWritten(t *testing.T) {
 			t.Error(r.Reason)
 		}
 	}
-	const gnome = "schema = 1\n[pcoip]\ndesktop_session = \" gnome \"\n"
+	const gnome = "[pcoip]\ndesktop_session = \" gnome \"\n"
 	for _, want := range []converge.State{converge.Corrected, converge.Compliant} {
 		if r := pass(t, root, gnome, nil)[0]; r.State != want || !strings.Contains(read(t, root), "\npcoip.desktop_session = gnome\n") {
 			t.Errorf("%s: %v\n%s", r.State, r.Diff, read(t, root))

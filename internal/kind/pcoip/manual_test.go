@@ -3,14 +3,13 @@ package pcoip
 import (
 	"bytes"
 	"compress/gzip"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 )
 
 // The layout of the real manual is not public. These say the same in three ways
@@ -151,26 +150,21 @@ func BenchmarkManual(b *testing.B) {
 
 func addManual(t *testing.T, root, text string, packed bool) {
 	t.Helper()
-	name, content := filepath.Join(root, manualPath), []byte(text)
+	name := manualPath
 	if packed {
 		name += ".gz"
 		var b bytes.Buffer
 		w := gzip.NewWriter(&b)
-		if _, err := w.Write(content); err != nil || w.Close() != nil {
+		if _, err := w.Write([]byte(text)); err != nil || w.Close() != nil {
 			t.Fatal(err)
 		}
-		content = b.Bytes()
+		text = b.String()
 	}
-	if err := os.MkdirAll(filepath.Dir(name), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, content, 0o644); err != nil {
-		t.Fatal(err)
-	}
+	kindtest.Put(t, root, name, text)
 }
 
 func TestTheManualOfTheInstalledAgentGoesBeforeTheCatalogue(t *testing.T) {
-	const policy = "schema = 1\n[pcoip]\nallow_unknown = true\nserver_clipboard_state = 0\nenable_audio = 0\n" +
+	const policy = "[pcoip]\nallow_unknown = true\nserver_clipboard_state = 0\nenable_audio = 0\n" +
 		"maximum_frame_rate = 90\ndata_encryption = 0\nof_tomorrow = \"a  b\"\n"
 	for _, packed := range []bool{false, true} {
 		root := newImage(t, before)
@@ -195,7 +189,7 @@ func TestTheManualOfTheInstalledAgentGoesBeforeTheCatalogue(t *testing.T) {
 
 func TestAnUnknownDirectiveIsWrittenAsItIsAndCalledUnvalidated(t *testing.T) {
 	root := newImage(t, before)
-	const policy = "schema = 1\n[pcoip]\nallow_unknown = true\nof_tomorrow = \"a  b=c\"\nserver_clipboard_state = 1\n"
+	const policy = "[pcoip]\nallow_unknown = true\nof_tomorrow = \"a  b=c\"\nserver_clipboard_state = 1\n"
 	for _, want := range []converge.State{converge.Corrected, converge.Compliant} {
 		for _, r := range pass(t, root, policy, nil) {
 			unknown := r.ID == "pcoip/of_tomorrow"
@@ -210,7 +204,7 @@ func TestAnUnknownDirectiveIsWrittenAsItIsAndCalledUnvalidated(t *testing.T) {
 }
 
 func TestEncryptionIsWhatTheManualNamesOrAnError(t *testing.T) {
-	const policy = "schema = 1\npcoip.encryption = \"aes256\"\n"
+	const policy = "pcoip.encryption = \"aes256\"\n"
 	root := newImage(t, before)
 	for _, r := range pass(t, root, policy, nil) {
 		if r.State != converge.Failed || !strings.Contains(r.Reason, "it is not known which directive") {
@@ -236,7 +230,7 @@ func TestEncryptionIsWhatTheManualNamesOrAnError(t *testing.T) {
 			t.Error(r.State, r.Reason)
 		}
 	}
-	pass(t, root, "schema = 1\n", nil)
+	pass(t, root, "", nil)
 	if read(t, root) != before {
 		t.Errorf("without it the file is\n%s", read(t, root))
 	}

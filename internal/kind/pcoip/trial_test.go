@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -42,7 +43,7 @@ func TestADirectiveWithWhichTheAgentDoesNotStartIsPutBack(t *testing.T) {
 }
 
 func isPutBack(t *testing.T, fate string) {
-	const bad = "schema = 1\n[pcoip]\nserver_clipboard_state = 0\nenable_build_to_lossless = 1\n"
+	const bad = "[pcoip]\nserver_clipboard_state = 0\nenable_build_to_lossless = 1\n"
 	root := newImage(t, before)
 	agent := picky{&streamer{units: map[string]system.Unit{"pcoip.service": running()}}, root, "pcoip.server_clipboard_state = 0", fate}
 	found := livePass(t, root, bad, agent)
@@ -59,24 +60,18 @@ func isPutBack(t *testing.T, fate string) {
 	if r := livePass(t, root, bad, agent)[clipboard]; r.State != converge.Failed || read(t, root) != want || len(agent.did) != 2 {
 		t.Errorf("it is tried again: %s: %s, %v", r.State, r.Reason, agent.did)
 	}
-	program := filepath.Join(root, "usr/sbin/pcoip-agent")
-	if err := os.MkdirAll(filepath.Dir(program), 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(program, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	kindtest.Put(t, root, "usr/sbin/pcoip-agent", "")
 	if r := livePass(t, root, bad, agent)[clipboard]; r.State != converge.Failed || len(agent.did) != 4 {
 		t.Errorf("a new agent: %s: %s, %v", r.State, r.Reason, agent.did)
 	}
-	const good = "schema = 1\n[pcoip]\nserver_clipboard_state = 3\nenable_build_to_lossless = 1\n"
+	const good = "[pcoip]\nserver_clipboard_state = 3\nenable_build_to_lossless = 1\n"
 	if r := livePass(t, root, good, agent)[clipboard]; r.State != converge.Corrected {
 		t.Errorf("another value: %s: %s %v", r.State, r.Reason, r.Diff)
 	}
 }
 
 func TestAFileIsPutBackUnderASessionAndTheAgentStartedAfterIt(t *testing.T) {
-	const off = "schema = 1\npcoip.server_clipboard_state = 0\n"
+	const off = "pcoip.server_clipboard_state = 0\n"
 	root := newImage(t, before)
 	agent := picky{&streamer{units: map[string]system.Unit{"pcoip.service": running()}}, root, "none", ""}
 	agent.sessions = []system.Session{{User: "alice", State: "active"}}
@@ -124,7 +119,7 @@ func (s *settable) Sleep(_ context.Context, d time.Duration) error {
 }
 
 func TestAClockThatIsSetNeitherBlamesADirectiveNorAcquitsIt(t *testing.T) {
-	const off = "schema = 1\npcoip.server_clipboard_state = 0\n"
+	const off = "pcoip.server_clipboard_state = 0\n"
 	for name, test := range map[string]struct {
 		runs, set time.Duration
 		blamed    bool
@@ -154,20 +149,17 @@ func TestAClockThatIsSetNeitherBlamesADirectiveNorAcquitsIt(t *testing.T) {
 // mendAll is a pass whose clock the engine does not ask.
 func mendAll(t *testing.T, k *Kind) {
 	t.Helper()
-	found, err := k.Check(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
+	found := kindtest.Check(t, k)
 	if outcomes := k.Repair(t.Context(), found); len(outcomes) > 0 {
 		t.Fatal(outcomes)
 	}
-	if found, err = k.Check(t.Context()); err != nil || found[0].State != converge.Compliant {
-		t.Fatal(found, err)
+	if found = kindtest.Check(t, k); found[0].State != converge.Compliant {
+		t.Fatal(found)
 	}
 }
 
 func TestWhetherTheAgentHasReadItsFileDoesNotDependOnTheClock(t *testing.T) {
-	const off = "schema = 1\npcoip.server_clipboard_state = 0\n"
+	const off = "pcoip.server_clipboard_state = 0\n"
 	for _, started := range []time.Duration{-time.Hour, time.Hour} { // by a clock that was wrong then, or is now
 		root := newImage(t, before)
 		old := system.Unit{LoadState: "loaded", ActiveState: "active", ActiveSince: time.Now().Add(started)}
@@ -190,7 +182,7 @@ func TestWhetherTheAgentHasReadItsFileDoesNotDependOnTheClock(t *testing.T) {
 // What the agent has long run with is not why it fails, nor is what was changed
 // when it had failed already.
 func TestAnAgentThatFailsForAnotherReasonKeepsItsDirectives(t *testing.T) {
-	const off = "schema = 1\npcoip.server_clipboard_state = 0\n"
+	const off = "pcoip.server_clipboard_state = 0\n"
 	root := newImage(t, before)
 	agent := picky{&streamer{units: map[string]system.Unit{"pcoip.service": running()}}, root, "none", ""}
 	livePass(t, root, off, agent)

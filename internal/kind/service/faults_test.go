@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/kind/service"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -41,18 +42,15 @@ func TestNoUnitIsJudgedByALookThatFailed(t *testing.T) {
 		"[services.\"c.service\"]\nmasked = true\n"
 	scene := func(name string, units map[string]system.Unit, links map[string]string) faultwalk.Scene {
 		return faultwalk.Scene{Name: name, Build: func(t *testing.T, look system.Looker) faultwalk.Machine {
-			root := faultwalk.Root(t, links)
-			s, err := system.Open(system.Options{Root: root, Look: look})
-			if err != nil {
-				t.Fatal(err)
-			}
+			root := kindtest.Root(t, links)
+			s := kindtest.Open(t, system.Options{Root: root, Look: look})
 			m := &manager{units: maps.Clone(units)}
 			live := &sessions{}
 			s.Root = "/"
 			s.Units, s.Sessions = faultwalk.Units(m.all(), look), faultwalk.Sessions(live, look)
-			p := faultwalk.Policy(t, wanted)
+			p := kindtest.Policy(t, wanted)
 			k := service.New(p, s, schedule.Window{})
-			return faultwalk.Machine{Kind: k, Root: root, Engine: faultwalk.Engine(p, k, faultwalk.Ledger(t, root), s.Clock), State: func() string {
+			return faultwalk.Machine{Kind: k, Root: root, Engine: kindtest.Engine(p, k, kindtest.Ledger(t, root), s.Clock), State: func() string {
 				var lines []string
 				for _, name := range slices.Sorted(maps.Keys(m.units)) {
 					lines = append(lines, fmt.Sprintln(name, m.units[name].UnitFileState), fmt.Sprintln(name, m.units[name].ActiveState))
@@ -79,15 +77,12 @@ func TestNoUnitIsJudgedByALookThatFailed(t *testing.T) {
 	)
 	image := func(name string, links map[string]string) faultwalk.Scene {
 		return faultwalk.Scene{Name: name, Build: func(t *testing.T, look system.Looker) faultwalk.Machine {
-			root := faultwalk.Root(t, links)
-			s, err := system.Open(system.Options{Root: root, Look: look})
-			if err != nil {
-				t.Fatal(err)
-			}
+			root := kindtest.Root(t, links)
+			s := kindtest.Open(t, system.Options{Root: root, Look: look})
 			s.Runner = faultwalk.Runner(imageTool{root}, look)
-			p := faultwalk.Policy(t, "[services.\"a.service\"]\nenabled = true\n[services.\"b.service\"]\nenabled = false\n")
+			p := kindtest.Policy(t, "[services.\"a.service\"]\nenabled = true\n[services.\"b.service\"]\nenabled = false\n")
 			k := service.New(p, s, schedule.Window{})
-			return faultwalk.Machine{Kind: k, Root: root, Engine: faultwalk.Engine(p, k, faultwalk.Ledger(t, root), s.Clock)}
+			return faultwalk.Machine{Kind: k, Root: root, Engine: kindtest.Engine(p, k, kindtest.Ledger(t, root), s.Clock)}
 		}}
 	}
 	faultwalk.Walk(t, "service",

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -16,8 +14,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/kind/service"
-	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/schedule"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -147,35 +145,14 @@ func (s sessions) List(context.Context) ([]system.Session, error) { return s.liv
 
 func newKind(t *testing.T, toml string, m *manager, s sessions, link ...string) *service.Kind {
 	t.Helper()
-	fragment, err := policy.Parse(policy.Source{Name: "test.toml", Text: "schema = 1\n" + toml})
-	if err != nil {
-		t.Fatal(err)
-	}
-	p, err := policy.Merge([]policy.Fragment{fragment}, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	root := t.TempDir()
+	p := kindtest.Policy(t, toml)
+	root := kindtest.Dir(t)
 	if len(link) == 2 && link[0] != "" {
-		if err := errors.Join(os.MkdirAll(filepath.Dir(root+link[0]), 0o755), os.Symlink(link[1], root+link[0])); err != nil {
-			t.Fatal(err)
-		}
+		kindtest.Put(t, root, link[0], "-> "+link[1])
 	}
-	machine, err := system.Open(system.Options{Root: root})
-	if err != nil {
-		t.Fatal(err)
-	}
+	machine := kindtest.Open(t, system.Options{Root: root})
 	machine.Root, machine.Units, machine.Sessions = "/", m.all(), s
 	return service.New(p, machine, schedule.Window{})
-}
-
-func check(t *testing.T, k *service.Kind) converge.Resource {
-	t.Helper()
-	resources, err := k.Check(t.Context())
-	if err != nil || len(resources) != 1 {
-		t.Fatal(resources, err)
-	}
-	return resources[0]
 }
 
 // unit makes a unit of its LoadState, UnitFileState and ActiveState.
@@ -216,7 +193,7 @@ func TestAUnitIsBroughtIntoLineWithAsFewStepsAsPossible(t *testing.T) {
 		t.Run(test.want+", "+test.states, func(t *testing.T) {
 			m := &manager{units: map[string]system.Unit{"x.service": unit(test.states)}}
 			k := newKind(t, fmt.Sprintf("services.\"x.service\" = { %s }", test.want), m, sessions{})
-			r := check(t, k)
+			r := kindtest.CheckOne(t, k)
 			if inLine := test.did == nil; inLine != (r.State == converge.Compliant) {
 				t.Fatal(r.State, r.Reason, r.Diff)
 			}
@@ -229,7 +206,7 @@ func TestAUnitIsBroughtIntoLineWithAsFewStepsAsPossible(t *testing.T) {
 			if diff := cmp.Diff(test.did, m.did); diff != "" {
 				t.Error(diff)
 			}
-			if r := check(t, k); r.State != converge.Compliant {
+			if r := kindtest.CheckOne(t, k); r.State != converge.Compliant {
 				t.Error(r.State, r.Diff)
 			}
 		})
@@ -252,7 +229,7 @@ func TestWhatCannotBeSaysWhy(t *testing.T) {
 	} {
 		m := &manager{units: map[string]system.Unit{"x.service": unit(test.states)}, fate: test.fate}
 		k := newKind(t, fmt.Sprintf("services.\"x.service\" = { %s }", test.want), m, sessions{})
-		r := check(t, k)
+		r := kindtest.CheckOne(t, k)
 		reason := r.Reason
 		if r.State == converge.Drifted {
 			for _, outcome := range k.Repair(t.Context(), []converge.Resource{r}) {
@@ -282,7 +259,7 @@ func TestStoppingWhatDisruptsWaitsForTheEndOfTheSession(t *testing.T) {
 	} {
 		m := &manager{units: map[string]system.Unit{test.unit: unit("loaded enabled active")}}
 		k := newKind(t, fmt.Sprintf("services.%q = { enabled = false, running = false }", test.unit), m, test.sessions)
-		outcomes := k.Repair(t.Context(), []converge.Resource{check(t, k)})
+		outcomes := k.Repair(t.Context(), []converge.Resource{kindtest.CheckOne(t, k)})
 		if stopped := slices.Contains(m.did, "stop "+test.unit); stopped != test.stopped || stopped != (len(outcomes) == 0) {
 			t.Errorf("%v: %q %v", test, m.did, outcomes)
 		}
@@ -303,10 +280,7 @@ func TestAJobThatHangsEndsAtTheDeadline(t *testing.T) {
 	k := newKind(t, "services.\"x.service\" = { running = true }\nservices.\"y.service\" = { running = true }", m, sessions{})
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		drifted, err := k.Check(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		drifted := kindtest.Check(t, k)
 		outcomes := k.Repair(t.Context(), drifted)
 		if len(outcomes) != 1 || outcomes[0].ID != "service/x.service" || !strings.Contains(outcomes[0].Err.Error(), "it was not up after 2m0s; systemd goes on starting it") {
 			t.Error(outcomes)
@@ -336,7 +310,7 @@ func TestSystemdIsNotAskedForWhatTheLinksTell(t *testing.T) {
 	} {
 		m := &manager{units: map[string]system.Unit{"x.service": unit("loaded " + test.state + " active")}}
 		k := newKind(t, "services.\"x.service\" = { "+test.want+" }", m, sessions{}, test.link, test.target)
-		r := check(t, k)
+		r := kindtest.CheckOne(t, k)
 		inLine := (test.want == "enabled = true") == (test.state == "enabled")
 		if asked := m.asked > 1; asked != test.asked || inLine != (r.State == converge.Compliant) {
 			t.Errorf("%s: asked %d times, %s %v", test.name, m.asked, r.State, r.Diff)
@@ -347,7 +321,7 @@ func TestSystemdIsNotAskedForWhatTheLinksTell(t *testing.T) {
 // The units of an image are shown in test/e2e; here there is no systemctl.
 func TestAnImageWithoutSystemdIsInDoubt(t *testing.T) {
 	m := &manager{err: system.ErrNotRunning}
-	if r := check(t, newKind(t, `services."x.service" = { enabled = true }`, m, sessions{})); r.State != converge.Unknown || !strings.Contains(r.Reason, "not installed") {
+	if r := kindtest.CheckOne(t, newKind(t, `services."x.service" = { enabled = true }`, m, sessions{})); r.State != converge.Unknown || !strings.Contains(r.Reason, "not installed") {
 		t.Error(r.State, r.Reason)
 	}
 }
@@ -355,7 +329,7 @@ func TestAnImageWithoutSystemdIsInDoubt(t *testing.T) {
 func TestWhatSomebodyElseHasAskedOfAUnitEndsFirst(t *testing.T) {
 	m := &manager{units: map[string]system.Unit{"x.service": unit("loaded disabled deactivating")}, busy: "x.service"}
 	k := newKind(t, "services.\"x.service\" = { enabled = true, running = true }", m, sessions{})
-	outcomes := k.Repair(t.Context(), []converge.Resource{check(t, k)})
+	outcomes := k.Repair(t.Context(), []converge.Resource{kindtest.CheckOne(t, k)})
 	if len(outcomes) != 1 || outcomes[0].Postponed != converge.RunningJob || outcomes[0].Err != nil || !strings.Contains(outcomes[0].Reason, "busy") {
 		t.Error(outcomes)
 	}
@@ -364,7 +338,7 @@ func TestWhatSomebodyElseHasAskedOfAUnitEndsFirst(t *testing.T) {
 	}
 	m.busy = ""
 	m.units["x.service"] = unit("loaded enabled inactive")
-	if outcomes := k.Repair(t.Context(), []converge.Resource{check(t, k)}); len(outcomes) > 0 {
+	if outcomes := k.Repair(t.Context(), []converge.Resource{kindtest.CheckOne(t, k)}); len(outcomes) > 0 {
 		t.Error(outcomes)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -41,17 +41,14 @@ func TestPolkitIsAskedOnlyWhenSomethingHasChangedByWhichItsAnswerMayBeAnother(t 
 		"/proc/1/stat": stat(1), "/proc/77/stat": stat(77),
 		rulesDir + "/50-x.rules": "polkit.addRule(function(a, s) { if (a.id == \"org.example.print\") return polkit.Result.YES; });\n",
 	})
-	s, err := system.Open(system.Options{Root: root})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := kindtest.Open(t, system.Options{Root: root})
 	s.Root = "/"
 	runner := people()
 	runner.files = s.FS
 	asked, by := 0, time.Duration(0)
 	s.Runner, s.Sessions, s.Authority, s.Clock = runner, sickSessions{}, counting{standIn{root: root}, &asked}, ahead{hasty{s.Clock}, &by}
 	p := &policy.Policy{Resources: []policy.Resource{{ID: "sudo/allow", Spec: policy.Sudo{Allow: []string{"%admins"}}}}}
-	engine := faultwalk.Engine(p, New(p, s), faultwalk.Ledger(t, root), s.Clock)
+	engine := kindtest.Engine(p, New(p, s), kindtest.Ledger(t, root), s.Clock)
 	look := func() int {
 		t.Helper()
 		asked, by = 0, by+time.Minute
@@ -77,15 +74,10 @@ func TestPolkitIsAskedOnlyWhenSomethingHasChangedByWhichItsAnswerMayBeAnother(t 
 		"/etc/passwd":                               "root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/home/alice:/bin/sh\nbob:x:1000:1000::/home/bob:/bin/bash\n",
 	} {
 		file := filepath.Join(root, name)
-		if err := os.MkdirAll(filepath.Dir(file), 0o755); err != nil {
-			t.Fatal(err)
-		}
 		if err := os.Remove(file); err != nil && !os.IsNotExist(err) {
 			t.Fatal(err)
 		}
-		if err := os.WriteFile(file, []byte(content), 0o644); err != nil {
-			t.Fatal(err)
-		}
+		kindtest.Put(t, root, name, content)
 		if look() == 0 {
 			t.Errorf("it is not asked when %s has changed", name)
 		}

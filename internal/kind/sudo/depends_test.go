@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -100,10 +101,7 @@ func TestATextIsAboutTheActionsAloneThatStandBeforeEachOfItsAnswers(t *testing.T
 }
 
 func TestTheRuleOfPolkitsEntriesIsKnownAndNoneThatTakesItsName(t *testing.T) {
-	s, err := system.Open(system.Options{Root: machine(t, nil)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := kindtest.Open(t, system.Options{Root: machine(t, nil)})
 	s.Runner = packagers{dpkg: "\n"}
 	k := New(nil, s)
 	for text, known := range map[string]bool{

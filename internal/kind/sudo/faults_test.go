@@ -11,6 +11,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -92,7 +93,7 @@ func sickScene(name, toml string, files map[string]string) faultwalk.Scene {
 				delete(all, name)
 			}
 		}
-		root := faultwalk.Root(t, all)
+		root := kindtest.Root(t, all)
 		for _, pattern := range []string{"/etc/sudoers", "/etc/sudoers.d/*"} {
 			found, _ := filepath.Glob(root + pattern)
 			for _, file := range found {
@@ -107,25 +108,19 @@ func sickScene(name, toml string, files map[string]string) faultwalk.Scene {
 		if err := os.Chmod(filepath.Join(root, sudoers.Dir), 0o750); err != nil {
 			t.Fatal(err)
 		}
-		s, err := system.Open(system.Options{Root: root, Look: look})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := kindtest.Open(t, system.Options{Root: root, Look: look})
 		s.Root = "/"
-		well, err := system.Open(system.Options{Root: root})
-		if err != nil {
-			t.Fatal(err)
-		}
+		well := kindtest.Open(t, system.Options{Root: root})
 		known := people()
 		known.files = well.FS
 		s.Runner = faultwalk.Runner(asked{known, root}, look)
 		s.Sessions = faultwalk.Sessions(sickSessions{}, look)
 		s.Authority = faultwalk.Authority(standIn{root: root}, look)
 		s.Clock = hasty{s.Clock}
-		p := faultwalk.Policy(t, toml)
+		p := kindtest.Policy(t, toml)
 		k := New(p, s)
 		return faultwalk.Machine{
-			Kind: k, Root: root, Engine: faultwalk.Engine(p, k, faultwalk.Ledger(t, root), s.Clock),
+			Kind: k, Root: root, Engine: kindtest.Engine(p, k, kindtest.Ledger(t, root), s.Clock),
 			Ignore: []string{sudoers.Dir + "/.soe-agent.spare"}, // the room that is kept for a full disk
 		}
 	}
@@ -201,7 +196,7 @@ func TestALogindThatDoesNotAnswerHoldsUpTheEndOfAGrantForSecondsAtMost(t *testin
 		if took := time.Since(began); took > 4*patienceBeforeRepair {
 			t.Errorf("it took %s", took)
 		}
-		if got := read(t, m.Root, "/etc/sudoers.d/50-theirs"); got != mark+"bob ALL = (ALL) ALL\n" {
+		if got := kindtest.Read(t, m.Root, "/etc/sudoers.d/50-theirs"); got != mark+"bob ALL = (ALL) ALL\n" {
 			t.Errorf("the grant is\n%s", got)
 		}
 		found, err := m.Kind.Check(t.Context())

@@ -6,6 +6,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -15,10 +16,7 @@ func TestWhatOnlyTheDirectoryCanTakeAwayIsReported(t *testing.T) {
 		{"group: files winbind\n", "bob is in wheel-of-the-directory by the directory"},
 		{"group:\tfiles [SUCCESS=merge] systemd\n", ""}, // and nobody need be asked
 	} {
-		s, err := system.Open(system.Options{Root: machine(t, map[string]string{"/etc/nsswitch.conf": test.nsswitch})})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := kindtest.Open(t, system.Options{Root: machine(t, map[string]string{"/etc/nsswitch.conf": test.nsswitch})})
 		names := people()
 		names.groups["wheel-of-the-directory"] = "wheel-of-the-directory:x:7000:alice,bob"
 		s.Runner = names

@@ -10,8 +10,8 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -73,15 +73,12 @@ func (o *outing) pass(t *testing.T) map[string]converge.Resource {
 		Sessions:  faultwalk.Sessions(sickSessions{}, o.look),
 		Authority: faultwalk.Authority(fewActions{standIn{memory: m}}, o.look),
 	}
-	p := faultwalk.Policy(t, o.g.toml)
+	p := kindtest.Policy(t, o.g.toml)
 	k := New(p, s)
 	state := newMemory(nil, nil) // the agent's own, which is well
-	ledger, err := converge.OpenLedger(state.all(), "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ledger := kindtest.LedgerIn(t, state.all())
 	said := map[string]converge.Resource{}
-	for _, r := range faultwalk.Engine(p, k, ledger, s.Clock).Pass(context.Background()).Resources {
+	for _, r := range kindtest.Engine(p, k, ledger, s.Clock).Pass(context.Background()).Resources {
 		said[string(r.ID)] = r
 	}
 	o.watch("afterwards")
@@ -124,10 +121,7 @@ func TestInNoTreeDoesAFaultTakeTheLastAdministratorOrLeaveARightThatIsCalledInLi
 
 func walkGrove(t *testing.T, seed uint64) {
 	var complaints atomic.Int32 // those of a pass are of another goroutine
-	wall, err := system.Open(system.Options{Root: t.TempDir()})
-	if err != nil {
-		t.Fatal(err)
-	}
+	wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
 	var last map[string]converge.Resource // without a fault
 	try := func(what func() string, gate system.Gate, look system.Looker) map[string]converge.Resource {
 		g := newGrove(seed)

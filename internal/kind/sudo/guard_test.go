@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -30,10 +31,7 @@ func TestWhetherAnAdministratorIsComingTheRepairSaysAndWhetherNoneIsTheCheck(t *
 	} {
 		root := machine(t, map[string]string{"/etc/sudoers.d/50-x": "bob ALL=ALL\n"})
 		recorder := &system.Recorder{}
-		s, err := system.Open(system.Options{Root: root, Gate: recorder.Gate})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := kindtest.Open(t, system.Options{Root: root, Gate: recorder.Gate})
 		runner := people()
 		runner.files = s.FS
 		s.Runner = runner
@@ -50,10 +48,7 @@ func TestWhetherAnAdministratorIsComingTheRepairSaysAndWhetherNoneIsTheCheck(t *
 			}
 		}
 		k := New(p, s)
-		found, err := k.Check(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		found := kindtest.Check(t, k)
 		want := converge.Failed
 		if test.coming {
 			want = converge.Drifted
@@ -120,12 +115,9 @@ func TestAnAdministratorIsWhoeverCanLogInAndAGroupWithSomebodyInIt(t *testing.T)
 		"silence, locked down for him and another":    {[]string{"nova"}, silent, lockdown("nova", "stella"), "cannot tell"},
 		"silence, locked down for fewer than are now": {[]string{"nova", "stella"}, silent, lockdown("nova"), "cannot tell"},
 	} {
-		s, err := system.Open(system.Options{Root: machine(t, test.files)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := kindtest.Open(t, system.Options{Root: machine(t, test.files)})
 		s.Runner = test.runner
-		err = New(&policy.Policy{}, s).administrated(t.Context(), allowed(policy.Sudo{Allow: test.allow}))
+		err := New(&policy.Policy{}, s).administrated(t.Context(), allowed(policy.Sudo{Allow: test.allow}))
 		if (err == nil) != (test.want == "") || err != nil && !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%s: %v", what, err)
 		}

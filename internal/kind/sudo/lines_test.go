@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -52,7 +52,7 @@ func TestOnlyGrantsToTheAllowedAreLeft(t *testing.T) {
 			if r, _ := pass(t, root, []string{"root", "%admins"}, nil); r.State != converge.Corrected {
 				t.Errorf("it is %s: %s", r.State, r.Reason)
 			}
-			if got := read(t, root, "/etc/sudoers.d/50-x"); got != test.after {
+			if got := kindtest.Read(t, root, "/etc/sudoers.d/50-x"); got != test.after {
 				t.Errorf("got\n%s\nwant\n%s", got, test.after)
 			}
 			recorder := &system.Recorder{}
@@ -100,10 +100,7 @@ func TestADirectoryThatIsIncludedByAnotherNameIsTheSame(t *testing.T) {
 				"/etc/sudoers.d/50x": mark + "bob ALL=(ALL) ALL\n",
 				"/etc/sudoers":       "root ALL=(ALL) ALL\n#includedir " + name + "\n" + mark + "bob ALL=(ALL) ALL\n",
 			} {
-				s, err := system.Open(system.Options{Root: root})
-				if err != nil {
-					t.Fatal(err)
-				}
+				s := kindtest.Open(t, system.Options{Root: root})
 				if got, err := s.FS.ReadFile(file); err != nil || string(got) != want {
 					t.Errorf("%s holds\n%s%v", file, got, err)
 				}
@@ -125,7 +122,7 @@ func TestTheModeAndOwnerOfAFileOfSomebodyElsesStay(t *testing.T) {
 		if r, _ := pass(t, root, []string{"root", "%admins"}, nil); r.State != converge.Corrected {
 			t.Errorf("%v: it is %s: %s", mode, r.State, r.Reason)
 		}
-		if got := read(t, root, "/etc/sudoers.d/50-x"); got != mark+"bob ALL=ALL\nalice ALL=ALL\n" {
+		if got := kindtest.Read(t, root, "/etc/sudoers.d/50-x"); got != mark+"bob ALL=ALL\nalice ALL=ALL\n" {
 			t.Errorf("%v: it holds\n%s", mode, got)
 		}
 		if info, err := os.Stat(file); err != nil || info.Mode() != mode {
@@ -178,19 +175,16 @@ func TestALineThatNamesManyIsTakenBackAfterFewQuestions(t *testing.T) {
 	}
 	line.WriteString("alice, bob ALL=(ALL) ALL\n")
 	root := machine(t, map[string]string{"/etc/sudoers.d/50-x": line.String()})
-	s, err := system.Open(system.Options{Root: root})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := kindtest.Open(t, system.Options{Root: root})
 	runner := people()
 	runner.files = s.FS
 	asked := 0
 	s.Runner = counter{runner, &asked}
 	p := &policy.Policy{Resources: []policy.Resource{{ID: "sudo/allow", Spec: policy.Sudo{Allow: []string{"root", "%admins"}}}}}
-	if r := faultwalk.Engine(p, New(p, s), faultwalk.Ledger(t, root), s.Clock).Pass(t.Context()).Resources[0]; r.State != converge.Corrected {
+	if r := kindtest.Engine(p, New(p, s), kindtest.Ledger(t, root), s.Clock).Pass(t.Context()).Resources[0]; r.State != converge.Corrected {
 		t.Errorf("it is %s: %s", r.State, r.Reason)
 	}
-	if want := partly + line.String() + "alice ALL=(ALL) ALL\n"; read(t, root, "/etc/sudoers.d/50-x") != want {
+	if want := partly + line.String() + "alice ALL=(ALL) ALL\n"; kindtest.Read(t, root, "/etc/sudoers.d/50-x") != want {
 		t.Error("the line is another one")
 	}
 	if asked > 5*(maxJudged+10) {

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -64,7 +65,7 @@ func TestWhatSomebodyWritesDuringARepairIsNotLost(t *testing.T) {
 			if during.before.Load() > 0 {
 				break // it takes no more commands
 			}
-			if got := read(t, m.Root, name); !strings.Contains(got, line) {
+			if got := kindtest.Read(t, m.Root, name); !strings.Contains(got, line) {
 				t.Errorf("%s: what was written before command %d is lost:\n%s", name, before, got)
 			}
 		}
@@ -120,10 +121,7 @@ func TestWhatSudoReadsFromElsewhereIsWatched(t *testing.T) {
 	if err := os.Symlink("/srv/theirs", filepath.Join(root, sudoers.Dir, "50-theirs")); err != nil {
 		t.Fatal(err)
 	}
-	s, err := system.Open(system.Options{Root: root})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := kindtest.Open(t, system.Options{Root: root})
 	runner := people()
 	runner.files = s.FS
 	s.Runner = runner

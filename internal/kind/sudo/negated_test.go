@@ -4,6 +4,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -58,10 +59,7 @@ func TestWhoIsShutOutOfAListIsNobodyWhomItLetsInUnlessTwice(t *testing.T) {
 		"+net, !alice":      {false, false},
 		"nobody-knows, !#0": {false, false},
 	} {
-		s, err := system.Open(system.Options{Root: machine(t, nil)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := kindtest.Open(t, system.Options{Root: machine(t, nil)})
 		s.Runner = people()
 		j := newJudge(t.Context(), s, []string{"root", "%admins"}, aliases)
 		lines := sudotext.Parse([]byte(list + " ALL=ALL\n"))
@@ -93,10 +91,7 @@ func TestWhatIsKeptOfAGrantShutsOutWhomItDid(t *testing.T) {
 		"LOOP, alice ALL=ALL":               "alice ALL=ALL",
 		"FINE, bob ALL=(ALL) NOPASSWD: ALL": "FINE ALL=(ALL) NOPASSWD: ALL",
 	} {
-		s, err := system.Open(system.Options{Root: machine(t, nil)})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := kindtest.Open(t, system.Options{Root: machine(t, nil)})
 		s.Runner = people()
 		aliases := sudotext.Parse([]byte("User_Alias FINE = alice : MIXED = alice, bob : SHUTS = !bob : NOTBOB = alice, !bob : OUTER = MIXED, bob : LOOP = LOOP, bob\n"))[0].Aliases
 		p := &plan{judge: newJudge(t.Context(), s, []string{"root", "%admins"}, aliases)}

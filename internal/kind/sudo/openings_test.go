@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -54,10 +55,7 @@ func TestNobodyGetsByThemselvesIntoAGroupThatGivesRootWhateverItIsCalled(t *test
 			"/etc/group": group + test.group, "/etc/gshadow": test.gshadow, "/etc/security/group.conf": test.more, "/etc/pam.d/login": "auth optional pam_group.so\n",
 			"/etc/passwd": "root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/home/alice:/bin/sh\nbob:x:1000:1000::/home/bob:/bin/sh\n" + test.passwd,
 		})
-		s, err := system.Open(system.Options{Root: root})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := kindtest.Open(t, system.Options{Root: root})
 		var ran []string
 		names := people()
 		names.member["kiosk"], names.member["bob2"] = "docker", "docker"

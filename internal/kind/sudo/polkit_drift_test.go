@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -62,10 +62,7 @@ func TestEachThingByWhichPolkitLetsOthersBeRootIsDriftByItself(t *testing.T) {
 	} {
 		root := machine(t, inLine)
 		for name, content := range test.files {
-			file := filepath.Join(root, name)
-			if err := errors.Join(os.MkdirAll(filepath.Dir(file), 0o755), os.WriteFile(file, []byte(content), 0o644)); err != nil {
-				t.Fatal(err)
-			}
+			kindtest.Put(t, root, name, content)
 		}
 		for _, own := range []string{rulesPath, authority} {
 			if err := os.Chmod(root+own, 0o644); err != nil {
@@ -81,10 +78,7 @@ func TestEachThingByWhichPolkitLetsOthersBeRootIsDriftByItself(t *testing.T) {
 		if test.ghost {
 			polkit = haunted{standIn{root: root}}
 		}
-		found, err := inService(t, root, polkit).Check(t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
+		found := kindtest.Check(t, inService(t, root, polkit))
 		r := found[1]
 		var aspects []string
 		for _, d := range r.Diff {

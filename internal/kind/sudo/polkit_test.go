@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -56,7 +56,7 @@ func TestEntriesOfTheLocalAuthorityThatMakeAdministratorsBecomeComments(t *testi
 		if polkit.State != converge.Corrected {
 			t.Errorf("%s: it is %s: %s", what, polkit.State, polkit.Reason)
 		}
-		got := read(t, root, name)
+		got := kindtest.Read(t, root, name)
 		if stays := strings.HasSuffix(got, test.entry); stays != test.stays || !strings.HasPrefix(got, "[first]\nAction=org.example.x\n\n") {
 			t.Errorf("%s: it holds\n%s", what, got)
 		}
@@ -81,7 +81,7 @@ func TestFilesThatNameAdministratorsBeforeTheAgentsOwnBecomeComments(t *testing.
 		t.Errorf("it is %s: %s", polkit.State, polkit.Reason)
 	}
 	for name, mark := range map[string]string{early: string(comment), late: string(pklaMark), indented: string(pklaMark)} {
-		for line := range strings.Lines(read(t, root, name)) {
+		for line := range strings.Lines(kindtest.Read(t, root, name)) {
 			if !strings.HasPrefix(line, mark) {
 				t.Errorf("%s: a line is in force: %s", name, line)
 			}
@@ -141,10 +141,7 @@ func TestTheRuleThatExplainsMostIsTakenForTheReason(t *testing.T) {
 // inService is for a machine that runs, with a stand-in for polkit.
 func inService(t *testing.T, root string, authority system.Authority) *Kind {
 	t.Helper()
-	s, err := system.Open(system.Options{Root: root})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := kindtest.Open(t, system.Options{Root: root})
 	s.Root = "/"
 	runner := people()
 	runner.files = s.FS
@@ -157,7 +154,7 @@ func inService(t *testing.T, root string, authority system.Authority) *Kind {
 func inForce(t *testing.T, root string, authority system.Authority) converge.Resource {
 	t.Helper()
 	k := inService(t, root, authority)
-	return faultwalk.Engine(k.policy, k, faultwalk.Ledger(t, root), k.system.Clock).Pass(t.Context()).Resources[1]
+	return kindtest.Engine(k.policy, k, kindtest.Ledger(t, root), k.system.Clock).Pass(t.Context()).Resources[1]
 }
 
 func TestWhatNoTextExplainsIsTakenBackByTheAgentsOwnRule(t *testing.T) {
@@ -174,14 +171,14 @@ func TestWhatNoTextExplainsIsTakenBackByTheAgentsOwnRule(t *testing.T) {
 	if r := inForce(t, root, standIn{root: root}); r.State != converge.Corrected {
 		t.Errorf("it is %s: %s %v", r.State, r.Reason, r.Diff)
 	}
-	own := read(t, root, rulesPath)
+	own := kindtest.Read(t, root, rulesPath)
 	for _, over := range []string{`"` + execAction + `"`, `"org.example.open"`} {
 		if !strings.Contains(own, over) {
 			t.Errorf("%s is not taken back by\n%s", over, own)
 		}
 	}
 	for name, gone := range map[string]bool{"/30-active.rules": true, "/60-other.rules": false, "/00-adsys-privilege-enforcement.rules": false} {
-		if got := strings.HasPrefix(read(t, root, rulesDir+name), string(comment)); got != gone {
+		if got := strings.HasPrefix(kindtest.Read(t, root, rulesDir+name), string(comment)); got != gone {
 			t.Errorf("%s is a comment: %v", name, got)
 		}
 	}
@@ -204,7 +201,7 @@ func TestAnEntryByWhichOnesOwnPasswordIsEnoughForAnActionOfThisMachineIsOverrule
 			name: "[x]\nIdentity=" + identity + "\nAction=org.example.a*\nResultAny=no\nResultInactive=no\nResultActive=auth_self_keep\n",
 		})
 		inForce(t, root, standIn{root: root})
-		if own := read(t, root, rulesPath); strings.Contains(own, `"org.example.asks"`) != overruled {
+		if own := kindtest.Read(t, root, rulesPath); strings.Contains(own, `"org.example.asks"`) != overruled {
 			t.Errorf("%s: the agent's rule is\n%s", identity, own)
 		}
 		if r := inForce(t, root, standIn{root: root}); r.State != converge.Compliant {
@@ -223,7 +220,7 @@ func (deaf) Authorized(_ context.Context, questions []system.Question) ([]bool, 
 func TestAPolkitThatCannotBeBelievedIsOverruledAndUnknown(t *testing.T) {
 	root := machine(t, map[string]string{"/proc/1/stat": stat(1), "/proc/77/stat": stat(77)})
 	inForce(t, root, deaf{standIn{root: root}})
-	own := read(t, root, rulesPath)
+	own := kindtest.Read(t, root, rulesPath)
 	for action := range rooting() {
 		if !strings.Contains(own, `"`+action+`"`) {
 			t.Errorf("%s is not taken back", action)
@@ -236,10 +233,7 @@ func TestAPolkitThatCannotBeBelievedIsOverruledAndUnknown(t *testing.T) {
 
 // GLib makes one entry of two that have the same heading.
 func TestEntriesOfOneHeadingAreOne(t *testing.T) {
-	s, err := system.Open(system.Options{Root: machine(t, nil)})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := kindtest.Open(t, system.Options{Root: machine(t, nil)})
 	s.Runner = people()
 	j := newJudge(t.Context(), s, []string{"root", "%admins"}, nil)
 	parts := "[x]\nIdentity=unix-user:bob\n[y]\nAction=org.example.*\n[x]\nAction=*\nResultAny=yes\n"

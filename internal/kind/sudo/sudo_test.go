@@ -5,7 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"log/slog"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -16,7 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/sudotext"
@@ -78,63 +78,29 @@ const mainFile = "Defaults env_reset\nroot ALL=(ALL) ALL\n%wheel ALL=(ALL) ALL\n
 
 func machine(t *testing.T, files map[string]string) string {
 	t.Helper()
-	root := t.TempDir()
 	all := map[string]string{
+		"/etc/sudoers.d/": "", "/etc/polkit-1/rules.d/": "", "/home/": "",
 		"/usr/bin/sudo": "", "/etc/sudoers": mainFile,
 		"/etc/passwd": "root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/home/alice:/bin/sh\nbob:x:1000:1000::/home/bob:/bin/sh\n",
 		"/etc/group":  "root:x:0:\nwheel:x:10:bob\nadmins:x:500:alice\nempty:x:501:\n",
 	}
-	for name, content := range files {
-		all[name] = content
-	}
-	for _, dir := range []string{"/etc/sudoers.d", "/etc/polkit-1/rules.d", "/home"} {
-		if err := os.MkdirAll(filepath.Join(root, dir), 0o755); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for name, content := range all {
-		if err := os.MkdirAll(filepath.Dir(filepath.Join(root, name)), 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.WriteFile(filepath.Join(root, name), []byte(content), 0o440); err != nil {
-			t.Fatal(err)
-		}
-	}
-	return root
+	maps.Copy(all, files)
+	return kindtest.Root(t, all)
 }
 
 func pass(t *testing.T, root string, allow []string, gate system.Gate) (sudo, polkit converge.Resource) {
 	t.Helper()
-	s, err := system.Open(system.Options{Root: root, Gate: gate})
-	if err != nil {
-		t.Fatal(err)
-	}
+	s := kindtest.Open(t, system.Options{Root: root, Gate: gate})
 	runner := people()
 	runner.files = s.FS
 	s.Runner = runner
-	state, err := system.Open(system.Options{Root: root})
-	if err != nil {
-		t.Fatal(err)
-	}
-	ledger, err := converge.OpenLedger(state.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "machine"})
-	if err != nil {
-		t.Fatal(err)
-	}
+	ledger := kindtest.Ledger(t, root)
 	p := &policy.Policy{Resources: []policy.Resource{{ID: "sudo/allow", Spec: policy.Sudo{Allow: allow}}}}
-	result := converge.New(p, []converge.Kind{New(p, s)}, ledger, s.Clock, slog.New(slog.DiscardHandler)).Pass(t.Context())
+	result := kindtest.Engine(p, New(p, s), ledger, s.Clock).Pass(t.Context())
 	if len(result.Resources) != 2 {
 		t.Fatalf("got %+v", result.Resources)
 	}
 	return result.Resources[0], result.Resources[1]
-}
-
-func read(t *testing.T, root, name string) string {
-	t.Helper()
-	content, err := os.ReadFile(filepath.Join(root, name))
-	if err != nil {
-		t.Fatal(err)
-	}
-	return string(content)
 }
 
 func TestAFileThatSortsLastCannotIncludeAnother(t *testing.T) {
@@ -142,10 +108,10 @@ func TestAFileThatSortsLastCannotIncludeAnother(t *testing.T) {
 	if r, _ := pass(t, root, []string{"%admins"}, nil); r.State != converge.Corrected {
 		t.Errorf("it is %s: %s", r.State, r.Reason)
 	}
-	if got := read(t, root, "/etc/sudoers.d/zzz"); got != mark+"#include /opt/x\n" {
+	if got := kindtest.Read(t, root, "/etc/sudoers.d/zzz"); got != mark+"#include /opt/x\n" {
 		t.Errorf("got %s", got)
 	}
-	if got := read(t, root, "/etc/sudoers.d/x.bak"); got != "bob ALL=ALL\n" {
+	if got := kindtest.Read(t, root, "/etc/sudoers.d/x.bak"); got != "bob ALL=ALL\n" {
 		t.Errorf("a file that sudo skips was changed: %s", got)
 	}
 }
@@ -191,7 +157,7 @@ func TestOnlyTheLineThatBreaksSudoBecomesAComment(t *testing.T) {
 		"/etc/sudoers.d/50-x": "alice ALL=NOPASSWD: ALL\n" + broken + "Defaults broken\nalice ALL=ALL\n",
 		"/etc/sudoers.d/60-y": broken + "Defaults broken, \\\n" + broken + " x\n",
 	} {
-		if got := read(t, root, name); got != want {
+		if got := kindtest.Read(t, root, name); got != want {
 			t.Errorf("%s holds\n%s", name, got)
 		}
 	}
@@ -208,13 +174,13 @@ func TestAGrantBehindTheIncludeBecomesACommentInTheMainFileTooAndNothingElseOfIt
 	}
 	want := mainFile + "# carla's\n" + mark + "bob ALL=(ALL) ALL\n" + partly + "alice, bob ALL=(ALL) NOPASSWD: ALL\nalice ALL=(ALL) NOPASSWD: ALL\n" +
 		weak + "Defaults !authenticate\n%admins ALL=(ALL) ALL\n#include /etc/sudoers.local\n"
-	if got := read(t, root, "/etc/sudoers"); got != want {
+	if got := kindtest.Read(t, root, "/etc/sudoers"); got != want {
 		t.Errorf("it holds\n%s", got)
 	}
 	if info, err := os.Stat(filepath.Join(root, "etc/sudoers")); err != nil || info.Mode() != 0o600 {
 		t.Errorf("%v, %v", info.Mode(), err)
 	}
-	if got := read(t, root, "/etc/sudoers.local"); got != mark+"bob ALL=ALL\n" {
+	if got := kindtest.Read(t, root, "/etc/sudoers.local"); got != mark+"bob ALL=ALL\n" {
 		t.Errorf("what it includes holds\n%s", got)
 	}
 	if r, _ := pass(t, root, []string{"%admins"}, nil); r.State != converge.Compliant {
@@ -247,10 +213,10 @@ func TestWithoutRoomOnTheDiskAGrantIsTakenAllTheSame(t *testing.T) {
 	if r, _ := pass(t, root, []string{"%admins"}, full); r.State == converge.Compliant || r.State == converge.Unknown {
 		t.Errorf("it is %s: %s", r.State, r.Reason)
 	}
-	if got := read(t, root, "/etc/sudoers"); got != mainFile+mark+"bob ALL=ALL\n" {
+	if got := kindtest.Read(t, root, "/etc/sudoers"); got != mainFile+mark+"bob ALL=ALL\n" {
 		t.Errorf("the main file holds\n%s", got)
 	}
-	if _, err := os.Lstat(filepath.Join(root, "/etc/sudoers.d/zzz")); !os.IsNotExist(err) || read(t, root, "/etc/sudoers.d/zzz.soe-aside") != grant {
+	if _, err := os.Lstat(filepath.Join(root, "/etc/sudoers.d/zzz")); !os.IsNotExist(err) || kindtest.Read(t, root, "/etc/sudoers.d/zzz.soe-aside") != grant {
 		t.Errorf("the grant is not set aside: %v", err)
 	}
 	if r, _ := pass(t, root, []string{"%admins"}, full); r.State.InLine() || !strings.Contains(r.Reason, "no space") {
@@ -259,7 +225,7 @@ func TestWithoutRoomOnTheDiskAGrantIsTakenAllTheSame(t *testing.T) {
 	if r, _ := pass(t, root, []string{"%admins"}, nil); r.State != converge.Corrected {
 		t.Errorf("with room again it is %s: %s", r.State, r.Reason)
 	}
-	if got := read(t, root, "/etc/sudoers.d/zzz"); got != "alice ALL=ALL\n"+mark+"bob ALL=ALL\n" {
+	if got := kindtest.Read(t, root, "/etc/sudoers.d/zzz"); got != "alice ALL=ALL\n"+mark+"bob ALL=ALL\n" {
 		t.Errorf("it holds\n%s", got)
 	}
 	if _, err := os.Lstat(filepath.Join(root, "/etc/sudoers.d/zzz.soe-aside")); !os.IsNotExist(err) {
@@ -287,10 +253,7 @@ func TestAFileThatCannotBeWrittenHoldsUpTheDenialOnlyWhereItDeniesTheAdministrat
 			}
 		}
 		g.files[sudoers.Dir+"/50-x"] = content
-		wall, err := system.Open(system.Options{Root: t.TempDir()})
-		if err != nil {
-			t.Fatal(err)
-		}
+		wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
 		b := book{memory: g.plant()}
 		o := &outing{g: g, book: b, clock: wall.Clock, complain: t.Errorf, gate: func(c system.Change) error {
 			if c.Target == sudoers.Dir+"/50-x" {
@@ -371,10 +334,7 @@ func TestNoFaultLeavesTheMachineWithoutAnAdministrator(t *testing.T) {
 		for n, hit := 1, true; hit; n++ {
 			root := machine(t, map[string]string{"/etc/sudoers.d/01-ws-admin-user": "#1000 ALL=(ALL) ALL\n"})
 			pass(t, root, before, nil)
-			s, err := system.Open(system.Options{Root: root})
-			if err != nil {
-				t.Fatal(err)
-			}
+			s := kindtest.Open(t, system.Options{Root: root})
 			hit = false
 			gate := fault(n)
 			pass(t, root, after, func(c system.Change) error {
@@ -402,7 +362,7 @@ func TestNoFaultLeavesTheMachineWithoutAnAdministrator(t *testing.T) {
 func TestAGrantOfTheMainFileIsNotRepeated(t *testing.T) {
 	root := machine(t, map[string]string{"/etc/sudoers": "root ALL=(ALL) ALL\n%admins ALL=(ALL) NOPASSWD: ALL\n@includedir /etc/sudoers.d\n"})
 	pass(t, root, []string{"%admins", "alice"}, nil)
-	if got, want := read(t, root, grantsPath), header+"alice ALL = (ALL:ALL) ALL\n"; got != want {
+	if got, want := kindtest.Read(t, root, grantsPath), header+"alice ALL = (ALL:ALL) ALL\n"; got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
 }

@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -46,7 +46,7 @@ func TestWhatSudoSaysIsBelievedForTenMinutesAndOnlyOfTheSameFilesAndPeople(t *te
 	sessions := []system.Session{bob}
 	k.system.Runner, k.directory.Runner = asking{k.system.Runner, &times}, asking{k.directory.Runner, &times}
 	k.system.Sessions, k.system.Clock = whoIsIn{&sessions}, ahead{k.system.Clock, &by}
-	engine := faultwalk.Engine(k.policy, k, faultwalk.Ledger(t, m.Root), k.system.Clock)
+	engine := kindtest.Engine(k.policy, k, kindtest.Ledger(t, m.Root), k.system.Clock)
 	look := func(after time.Duration) int64 {
 		t.Helper()
 		times.Store(0)

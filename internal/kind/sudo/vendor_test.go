@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -57,10 +58,7 @@ func TestAnActionThatAFileOfNoPackageOpensIsTakenBackAndAVendorsIsNot(t *testing
 		"there is no package manager":    {packagers{}, nil},
 		"rpm is there, and it is dpkg's": {packagers{rpm: "not owned\n", dpkg: "z, y: " + dir + "a.policy\n"}, nil},
 	} {
-		s, err := system.Open(system.Options{Root: root})
-		if err != nil {
-			t.Fatal(err)
-		}
+		s := kindtest.Open(t, system.Options{Root: root})
 		md5sum(t, root, "/var/lib/dpkg/info/y.md5sums", open)
 		s.Runner = test.packagers
 		k := New(nil, s)

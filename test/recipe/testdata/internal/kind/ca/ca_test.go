@@ -6,6 +6,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/kind/ca"
 	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -17,15 +18,12 @@ func (runner) Run(context.Context, system.Command) (system.Output, error) {
 
 func scene(name, toml string, files map[string]string) faultwalk.Scene {
 	return faultwalk.Scene{Name: name, Build: func(t *testing.T, look system.Looker) faultwalk.Machine {
-		root := faultwalk.Root(t, files)
-		s, err := system.Open(system.Options{Root: root, Look: look})
-		if err != nil {
-			t.Fatal(err)
-		}
+		root := kindtest.Root(t, files)
+		s := kindtest.Open(t, system.Options{Root: root, Look: look})
 		s.Runner = faultwalk.Runner(runner{}, look)
-		p, ledger := faultwalk.Policy(t, toml), faultwalk.Ledger(t, root)
+		p, ledger := kindtest.Policy(t, toml), kindtest.Ledger(t, root)
 		k := ca.New(p, s, ledger)
-		return faultwalk.Machine{Kind: k, Root: root, Engine: faultwalk.Engine(p, k, ledger, s.Clock)}
+		return faultwalk.Machine{Kind: k, Root: root, Engine: kindtest.Engine(p, k, ledger, s.Clock)}
 	}}
 }
 
