@@ -30,7 +30,7 @@ func Advise(fragments []Fragment, now time.Time) Problems {
 	a.globs = indexOf(rules).matched(a.ids)
 	for _, f := range fragments {
 		a.file = f.Name
-		if len(f.Settings)+len(f.Rules) == 0 {
+		if len(f.Settings)+len(f.Rules)+len(f.Benchmarks) == 0 {
 			a.warn(0, "it sets nothing and has no rules", "")
 		}
 		for _, s := range f.Settings {
@@ -45,6 +45,7 @@ func Advise(fragments []Fragment, now time.Time) Problems {
 			a.overruled(r, f.Rules[i+1:])
 		}
 	}
+	a.benchmarks(fragments)
 	slices.SortStableFunc(a.problems, func(a, b Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
 	})

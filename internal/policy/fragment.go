@@ -20,6 +20,7 @@ type Fragment struct {
 	Description string
 	Settings    []Setting
 	Rules       []Rule
+	Benchmarks  []Benchmark
 
 	Advice Problems // what Parse has seen and Advise tells
 }
@@ -29,6 +30,8 @@ type Setting struct {
 	ID   ID
 	Spec Spec
 	Line int
+
+	Evidence Evidence
 }
 
 // A Source is a fragment as it was written.
@@ -47,8 +50,8 @@ func Parse(source Source) (Fragment, error) {
 	d := decoder{file: source.Name, lines: locate(source.Text)}
 	f := Fragment{Name: source.Name, Layer: source.Layer}
 	f.Personas, f.Description = d.document(&table{d: &d, form: language(), values: values})
-	f.Settings, f.Rules, f.Advice = d.settings, d.rules, d.advice
-	if why := indexOf(f.Rules).tooMuch(); why != "" {
+	f.Settings, f.Rules, f.Benchmarks, f.Advice = d.settings, d.rules, d.benchmarks, d.advice
+	if why := indexOf(f.allRules()).tooMuch(); why != "" {
 		d.problem(nil, "cannot use the fragment: %s", why)
 	}
 	slices.SortStableFunc(d.problems, func(a, b Problem) int { return cmp.Compare(a.Line, b.Line) })
@@ -56,6 +59,17 @@ func Parse(source Source) (Fragment, error) {
 		d.problems = append(d.problems, Problem{File: source.Name, Message: fmt.Sprintf("cannot use the fragment: there are more problems than these %d", mostProblems)})
 	}
 	return f, d.problems.asError()
+}
+
+// allRules are the rules of the fragment, and those that the tables of its resources make.
+func (f Fragment) allRules() []Rule {
+	all := slices.Clip(f.Rules)
+	for _, s := range f.Settings {
+		if !s.Evidence.nothing() {
+			all = append(all, Rule{Match: []string{string(s.ID)}, Severity: s.Evidence.Severity, Controls: s.Evidence.Controls})
+		}
+	}
+	return all
 }
 
 // Unreadable is the problem of a document that package document cannot read.

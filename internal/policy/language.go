@@ -12,6 +12,7 @@ var language = sync.OnceValue(func() *form {
 	for _, section := range sections() {
 		keys = append(keys, key{name: section.name, form: section.form})
 	}
+	keys = append(keys, key{name: "benchmarks", form: benchmarksForm()})
 	keys = append(keys, key{name: "rules", form: &form{doc: "more about resources, by their IDs. Of several rules that match, the last one that says a thing is believed, and their controls add up", types: []string{anArray}, items: ruleForm()}})
 	return record("A fragment of the policy of soe-agent", keys...).needing([]string{"schema"})
 })

@@ -37,6 +37,9 @@ Made from the tables by which fragments are parsed, as is their [JSON Schema](po
 		default:
 			m.section("`["+k.name+"."+table.called+"]`", table, table.each.keys...)
 		}
+		if k.name == "benchmarks" {
+			m.printf("\n```toml\n%s```\n", benchmarkExample)
+		}
 		for _, section := range sections() {
 			if section.name == k.name {
 				m.printf("\n```toml\n%s```\n", section.example)

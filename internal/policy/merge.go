@@ -19,7 +19,10 @@ type Policy struct {
 	Personas  []string
 	Serial    int64 // of the remote layer's manifest; 0 without one
 	Resources []Resource
-	Rules     []Rule
+	// Rules are those of [[rules]] and those that the tables of resources make (Evidence), in
+	// the order in which they are believed.
+	Rules      []Rule
+	Benchmarks []Benchmark // by name
 	// Partial is true while a layer could not be had: what is not named here may be
 	// wanted all the same, and is not taken away.
 	Partial bool
@@ -91,7 +94,7 @@ func (p *Policy) find(id ID) (i int, ok bool) {
 	return slices.BinarySearchFunc(p.Resources, id, func(r Resource, id ID) int { return cmp.Compare(r.ID, id) })
 }
 
-// Digest identifies what the policy wants and its rules, so that two machines,
+// Digest identifies what the policy wants, its rules and its benchmarks, so that two machines,
 // or one machine on two days, can be compared. It does not depend on the values
 // of secrets, nor on where anything came from.
 func (p *Policy) Digest() string {
@@ -103,6 +106,9 @@ func (p *Policy) Digest() string {
 		r.Origin = Origin{}
 		rule, _ := json.Marshal(r) // plain data always marshals
 		hash.Write(rule)
+	}
+	for _, b := range p.Benchmarks {
+		fmt.Fprintf(hash, "%s\n", strings.Join(b.Controls, "\n"))
 	}
 	return hex.EncodeToString(hash.Sum(nil))[:16]
 }
@@ -137,6 +143,7 @@ func (r Resource) Digest() string {
 func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 	var settings []rankedSetting
 	var rules []rankedRule
+	var benchmarks []Benchmark
 	for _, f := range fragments {
 		persona, selected := selects(f, personas)
 		if !selected {
@@ -153,6 +160,11 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 			r.Origin = origin
 			rules = append(rules, rankedRule{r, rank})
 		}
+		for _, b := range f.Benchmarks {
+			origin.Line = b.Origin.Line
+			b.Origin = origin
+			benchmarks = append(benchmarks, b)
+		}
 	}
 	p := &Policy{Personas: personas}
 	var problems Problems
@@ -160,6 +172,11 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 	problems = append(problems, p.sudoProblems()...)
 	problems = append(problems, p.accountProblems()...)
 	problems = append(problems, p.contradictions()...)
+	problems = append(problems, contradicted(settings, rules)...)
+	own, differ := ownRules(settings)
+	rules, problems = append(rules, own...), append(problems, differ...) // behind those of [[rules]] of the same rank
+	p.Benchmarks, differ = together(benchmarks)
+	problems = append(problems, differ...)
 	slices.SortStableFunc(rules, func(a, b rankedRule) int { return cmp.Compare(a.rank, b.rank) })
 	for _, r := range rules {
 		p.Rules = append(p.Rules, r.Rule)

@@ -127,15 +127,10 @@ func Days(d time.Duration) string {
 const localDate = "date-local"
 
 func ruleForm() *form {
-	var severityWords []string
-	for _, s := range severities() {
-		severityWords = append(severityWords, string(s))
-	}
 	match := texts("globs over IDs of resources, in which `*` is any text, slashes included", like("", `^((`+strings.Join(Kinds(), "|")+`)/.|[a-z]*\*)`)).eg(`["sudo/*", "dconf/org/mate/screensaver/*"]`)
 	return record("what is to be said of resources",
 		key{name: "match", form: match},
-		key{name: "severity", form: word("how much it matters that they are not in line; left out: `medium`", severityWords...)},
-		key{name: "controls", form: texts("what they are demanded by", text("")).eg(`["CIS-AL2-5.2.2"]`)},
+		severityKey(), controlsKey(),
 		key{name: "mode", form: word("`audit`: report them, and do not touch them", "audit")},
 		key{name: "until", form: &form{doc: "the last day of a waiver, in UTC, without quotes; it needs `mode` and `reason`", types: []string{aString}, isDate: true, example: "2026-12-31"}},
 		key{name: "reason", form: text("why they are audited only").eg(`"TICKET-123"`)},
@@ -146,7 +141,7 @@ func ruleForm() *form {
 
 func (d *decoder) rule(t *table) {
 	r := Rule{
-		Match: t.texts("match"), Severity: Severity(t.text("severity")), Controls: t.texts("controls"),
+		Match: t.texts("match"), Severity: t.severity(), Controls: t.controls(),
 		Reason: t.text("reason"), Disrupt: t.text("disrupt"),
 	}
 	r.Origin.Line = d.lines.at(t.path)
@@ -162,9 +157,6 @@ func (d *decoder) rule(t *table) {
 		default:
 			t.problem("match", "%q begins with no kind of resource; kinds are %s", glob, strings.Join(Kinds(), ", "))
 		}
-	}
-	if r.Severity != "" && !slices.Contains(severities(), r.Severity) {
-		t.problem("severity", "%q is none of critical, high, medium, low, informational", r.Severity)
 	}
 	switch mode := t.text("mode"); mode {
 	case "":

@@ -19,7 +19,7 @@ type section struct {
 // one list of them: the decoder, the schema, the reference and the names of kinds go by it.
 // The forms are large, so it is made once, when it is first asked for, and never changed.
 var sections = sync.OnceValue(func() []section {
-	return []section{
+	all := []section{
 		systemSection(),
 		groupsSection(),
 		usersSection(),
@@ -35,6 +35,10 @@ var sections = sync.OnceValue(func() []section {
 		servicesSection(),
 		checksSection(),
 	}
+	for _, s := range all {
+		s.form.bearing()
+	}
+	return all
 })
 
 // Kinds are the kinds of resources, in the order in which they are kept.
@@ -94,6 +98,9 @@ func (d *decoder) document(t *table) (personas []string, description string) {
 			section.read(d, child)
 		}
 	}
+	if child := t.child("benchmarks"); child != nil {
+		d.each(child, d.benchmark)
+	}
 	for _, rule := range t.children("rules") {
 		d.rule(rule)
 	}
@@ -111,7 +118,7 @@ func (d *decoder) set(t *table, key string, id ID, spec Spec) {
 	for _, message := range validate(id, spec, false) {
 		d.problem(path, "cannot use %s: %s", t.name(key), message)
 	}
-	d.settings = append(d.settings, Setting{ID: id, Spec: spec, Line: d.lines.at(path)})
+	d.settings = append(d.settings, Setting{ID: id, Spec: spec, Line: d.lines.at(path), Evidence: t.evidence(key, id)})
 }
 
 // each reads a section whose every key is a table of its own.

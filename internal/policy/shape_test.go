@@ -167,6 +167,23 @@ func shapes() map[string]func(n int) string {
 		"controls": func(n int) string {
 			return "schema=1\n[[rules]]\nmatch=[\"package/*\"]\ncontrols=[" + fill(n, func(i int) string { return fmt.Sprintf("\"c%d\",", i) }) + "]\n"
 		},
+		"controls of resources": func(n int) string {
+			return "schema=1\n" + fill(n, func(i int) string {
+				return fmt.Sprintf("[users.u%d]\ncontrols=[\"c%d\",\"d\"]\nseverity='low'\n", i, i%900)
+			})
+		},
+		"controls of a resource": func(n int) string {
+			return "schema=1\n[users.u]\ncontrols=[" + fill(n, func(i int) string { return fmt.Sprintf("\"c%d\",", i) }) + "]\n"
+		},
+		"benchmark": func(n int) string {
+			return "schema=1\n[benchmarks.b]\ncontrols=[" + fill(n, func(i int) string { return fmt.Sprintf("\"%d\",", i) }) + "]\n"
+		},
+		"benchmarks": func(n int) string {
+			return "schema=1\n" + fill(n, func(i int) string { return fmt.Sprintf("[benchmarks.b%d]\ncontrols=['1']\n", i) })
+		},
+		"controls that are none": func(n int) string {
+			return "schema=1\n[benchmarks.b]\ncontrols=['1']\n" + fill(n, func(i int) string { return fmt.Sprintf("[users.u%d]\ncontrols=['b:%d']\n", i, i%900+2) })
+		},
 		"regex": func(n int) string { return "schema=1\n[checks.x]\nrun=[\"/a\"]\nstdout='" + rep("(a|b)", n/5) + "'\n" },
 		"regex nest": func(n int) string {
 			return "schema=1\n[checks.x]\nrun=[\"/a\"]\nstdout='" + rep("(", n/2) + rep(")", n/2) + "'\n"

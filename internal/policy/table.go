@@ -19,6 +19,9 @@ type decoder struct {
 	settings []Setting
 	advice   Problems // what an author is to be warned of
 	rules    []Rule
+
+	benchmarks []Benchmark
+	demanded   int // so many controls they name
 }
 
 // mostProblems is how many problems of one document are told: who mends these finds the

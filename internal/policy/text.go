@@ -25,6 +25,10 @@ func (p *Policy) Text() string {
 		e.write(&text, e.header != previous)
 		previous = e.header
 	}
+	for _, b := range p.Benchmarks {
+		text.WriteByte('\n')
+		b.entry().write(&text, true)
+	}
 	for _, r := range p.Rules {
 		text.WriteByte('\n')
 		entry{origin: r.Origin, header: "[[rules]]", whole: true, lines: r.lines()}.write(&text, true)

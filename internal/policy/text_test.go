@@ -127,6 +127,12 @@ stdout = '^\d+$'
 stderr = "x"
 exit = 3
 timeout = "1m30s"
+controls = ["cis-al2:1.1", "own word"]
+severity = "high"
+[benchmarks.cis-al2]
+controls = ["1.1", "1.10", "1.9"]
+[benchmarks."other.one"]
+controls = ["V-1"]
 [[rules]]
 match = ["*"]
 severity = "low"

@@ -15,7 +15,7 @@ import (
 type Change struct {
 	Persona   string       `json:"persona"`
 	Resources []Difference `json:"resources"`       // by ID
-	Rules     bool         `json:"rules,omitempty"` // the rules differ
+	Rules     bool         `json:"rules,omitempty"` // the rules differ, or what the benchmarks name
 }
 
 // Nothing says whether nothing becomes different.
@@ -81,7 +81,7 @@ func changes(before, after []policy.Source) ([]Change, error) {
 		if err != nil {
 			return nil, err
 		}
-		all = append(all, Change{Persona: persona, Resources: differences(was, is), Rules: !sameRules(was.Rules, is.Rules)})
+		all = append(all, Change{Persona: persona, Resources: differences(was, is), Rules: !sameRules(was, is)})
 	}
 	return all, nil
 }
@@ -132,9 +132,11 @@ func written(spec policy.Spec) string {
 	return string(text)
 }
 
-func sameRules(a, b []policy.Rule) bool {
-	return slices.EqualFunc(a, b, func(a, b policy.Rule) bool {
+func sameRules(a, b *policy.Policy) bool {
+	return slices.EqualFunc(a.Rules, b.Rules, func(a, b policy.Rule) bool {
 		a.Origin, b.Origin = policy.Origin{}, policy.Origin{}
 		return reflect.DeepEqual(a, b)
+	}) && slices.EqualFunc(a.Benchmarks, b.Benchmarks, func(a, b policy.Benchmark) bool {
+		return a.Name == b.Name && slices.Equal(a.Controls, b.Controls)
 	})
 }
