@@ -37,6 +37,7 @@ func (r Report) HTML(w io.Writer, changes []history.Change) error {
 			p.element("main", func() {
 				p.findings(r)
 				p.waiting(r)
+				p.controls(r)
 				p.waivers(r)
 				p.shares(r)
 				p.timeline(changes, r.Time)

@@ -54,7 +54,7 @@ type (
 )
 
 // JUnit writes the report as JUnit XML: a suite for each kind, a case for each
-// resource. What is pending and what is waived is skipped; what could not be told, or was
+// resource; or a suite for each benchmark, a case for each control (ByControl). What is pending and what is waived is skipped; what could not be told, or was
 // not checked, is an error; all else that is not in line is a failure. There is a failure or an error
 // exactly when the report is not compliant. The suites "policy" and "waivers", which
 // are there when they have something to say, hold what is amiss with the policy itself, and
@@ -77,8 +77,13 @@ func (r Report) JUnit(w io.Writer) error {
 		message := &junitMessage{Type: q.kind, Message: Clean(q.text)}
 		add("policy", junitCase{Name: message.Message, Error: message})
 	}
-	for _, resource := range r.Resources {
-		add(Clean(resource.ID.Kind()), junitResource(resource))
+	if r.Controls != nil {
+		r.Timing = nil // it is by kind
+		r.junitControls(add)
+	} else {
+		for _, resource := range r.Resources {
+			add(Clean(resource.ID.Kind()), junitResource(resource))
+		}
 	}
 	for _, waiver := range r.Waivers {
 		add("waivers", junitWaiver(waiver))

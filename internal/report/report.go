@@ -46,6 +46,8 @@ type Report struct {
 	Timing    map[string]time.Duration `json:"timing_ns"` // by kind
 	Waivers   []Waiver                 `json:"waivers,omitempty"`
 	Resources []converge.Resource      `json:"resources"`
+	// Controls are there once ByControl was asked for.
+	Controls []Control `json:"controls,omitzero"`
 
 	open open
 }
@@ -72,6 +74,10 @@ type Policy struct {
 	// Idle are the rules that are about nothing on this machine. They may be about
 	// another persona's resources; or misspelled.
 	Idle []Rule `json:"idle_rules,omitempty"`
+	// Partial says that a layer of it could not be had: more may be wanted than is named here.
+	Partial bool `json:"partial,omitempty"`
+	// Benchmarks name the controls that are to be shown, by which ByControl goes.
+	Benchmarks []policy.Benchmark `json:"benchmarks,omitempty"`
 }
 
 // New makes a report of what was found. Every resource of the policy is in it: one that
@@ -84,6 +90,7 @@ func New(version string, f facts.Facts, p *policy.Policy, refused []public.Line,
 		Machine: Machine{Hostname: f.Hostname, MachineID: f.MachineID, ManagedNode: f.ManagedNode, OS: f.OSName},
 		Policy: Policy{
 			Digest: p.Digest(), Serial: p.Serial, Personas: p.Personas, Refused: public.Whole(refused), Doubts: public.Whole(p.Doubts), Idle: idleRules(p, resources),
+			Partial: p.Partial, Benchmarks: p.Benchmarks,
 		},
 		Summary: map[converge.State]int{}, Timing: timing, Resources: resources,
 		Waivers: waivers(p, at, resources),

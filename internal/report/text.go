@@ -96,12 +96,16 @@ func (p *printer) asides(r Report) string {
 	return " (" + strings.Join(parts, ", ") + ")"
 }
 
-// Text writes the whole report.
+// Text writes the whole report, by its controls where it has them.
 func (r Report) Text(w io.Writer, style Style) error {
 	p := &printer{w: w}
-	for _, resource := range r.Resources {
-		if resource.State != converge.Compliant || style.Verbose {
-			p.resource(resource, style)
+	if r.Controls != nil {
+		p.controls(r, style)
+	} else {
+		for _, resource := range r.Resources {
+			if resource.State != converge.Compliant || style.Verbose {
+				p.resource(resource, style)
+			}
 		}
 	}
 	p.rules(r, style)
@@ -164,7 +168,7 @@ func (s Style) mark(state converge.State) string {
 		return s.paint(yellow, "~")
 	case converge.Pending:
 		return s.paint(yellow, "…")
-	case converge.Waived:
+	case converge.Waived, NotCovered:
 		return s.paint(dim, "○")
 	case converge.Unknown:
 		return s.paint(yellow, "?")
