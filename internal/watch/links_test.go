@@ -180,6 +180,56 @@ func TestADirectoryThatIsAwayWhileItIsToBeWatchedIsWatchedOnceItIsBack(t *testin
 	w.Run(ctx)
 }
 
+// Whoever owns the directory above a watched one may move it as often as they like: nobody but who
+// follows it looks again for that, and what happens elsewhere is told of meanwhile.
+func TestADirectoryThatIsMovedAllTheTimeHoldsUpNoOther(t *testing.T) {
+	root := t.TempDir()
+	quiet, dir, other := filepath.Join(root, "quiet"), filepath.Join(root, "theirs", "conf.d"), filepath.Join(root, "theirs", "other")
+	if err := errors.Join(os.Mkdir(quiet, 0o755), os.MkdirAll(dir, 0o755), os.Mkdir(other, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	s, err := system.Open(system.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	files := s.FS
+	var looks atomic.Int64
+	files.FileReader = around{s.FS.FileReader, func(string) {}, func(name string) {
+		if name == quiet {
+			looks.Add(1)
+		}
+	}}
+	b := &board{dirty: map[string]int{}}
+	w := runOn(t, files, slog.New(slog.DiscardHandler), b.mark, kind{"sudo", []string{quiet}}, kind{"dropin", []string{dir}})
+	w.CatchUp(t.Context(), nil)
+	looks.Store(0)
+	b.take()
+	start := time.Now()
+	const moves = 1000 // fewer events than the kernel queues
+	for range moves {
+		exchange(t, dir, other)
+	}
+	w.CatchUp(t.Context(), nil)
+	if told := b.take(); told["dropin"] == 0 || told["sudo"] > 0 {
+		t.Errorf("told of %v", told)
+	}
+	const each = 11 // looks, until directories stand still
+	if n, most := looks.Load(), each*(2+int64(time.Since(start)/(50*time.Millisecond))); n > most {
+		t.Errorf("after %d moves in %s the others are looked at %d times", moves, time.Since(start), n)
+	}
+	write(t, filepath.Join(quiet, "x"), "x")
+	w.CatchUp(t.Context(), nil)
+	if told := b.take(); told["sudo"] == 0 {
+		t.Errorf("told of %v", told)
+	}
+	write(t, filepath.Join(dir, "x"), "x")
+	wait(t, "what stands there in the end is followed", func() bool {
+		write(t, filepath.Join(dir, "x"), "y")
+		w.CatchUp(t.Context(), nil)
+		return b.take()["dropin"] > 0
+	})
+}
+
 // around does something before and after each look.
 type around struct {
 	system.FileReader

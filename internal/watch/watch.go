@@ -22,7 +22,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -43,6 +42,7 @@ type Watcher struct {
 	jumper  system.Jumper // nil: none is followed
 	resumes resumes       // of Run alone
 	lost    time.Time     // when events were lost last; of Run alone
+	moved   moves         // of Run alone
 	marks   marks
 
 	missed chan struct{} // holds one: something could not be watched
@@ -189,7 +189,7 @@ func (w *Watcher) inotify() (events chan system.FileEvent, problems chan error) 
 func (w *Watcher) loop(ctx context.Context, bus news) {
 	jumps, stop := w.followClock(ctx)
 	defer stop()
-	var moves, quiet, again <-chan time.Time
+	var moved, quiet, again <-chan time.Time
 	pauses := newPauses(time.Second)
 	for {
 		events, problems := w.inotify()
@@ -197,12 +197,14 @@ func (w *Watcher) loop(ctx context.Context, bus news) {
 		case <-ctx.Done():
 			return
 		case event := <-events:
-			if w.file(event) {
-				moves = time.After(settleTime)
+			if w.file(event) && moved == nil {
+				moved = time.After(settleTime)
 			}
-		case <-moves:
-			moves = nil
-			w.everything()
+		case <-moved:
+			moved = nil
+			if w.moveOn() {
+				moved = time.After(settleTime)
+			}
 		case <-quiet:
 			quiet = nil
 		case err := <-problems:
@@ -285,9 +287,6 @@ func (w *Watcher) joined() {
 func (w *Watcher) everything() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, placed := range w.placed() {
-		w.notes.Remove(placed) // it may be another directory's by now
-	}
 	w.place()
 	for _, interests := range w.dirs {
 		for _, i := range interests {
@@ -295,11 +294,6 @@ func (w *Watcher) everything() {
 		}
 	}
 }
-
-// settleTime is how long after the last of them all events about a directory that
-// came or went have been read. There are several for one move, and some of them
-// undo what was done upon the first; so then all is placed anew.
-const settleTime = 50 * time.Millisecond
 
 // file takes an event in. It says whether a directory that is followed has come
 // or gone.
@@ -326,18 +320,13 @@ func (w *Watcher) file(event system.FileEvent) (moved bool) {
 		return false
 	}
 	// Something came or went: perhaps a directory that is waited for.
-	for watched, interests := range w.dirs {
-		if watched == event.Name || strings.HasPrefix(watched, event.Name+"/") {
-			moved = true
-			for _, i := range interests {
-				w.notice(i)
-			}
-		}
+	if !w.noticeBelow(event.Name) {
+		return false
 	}
-	if moved {
+	if w.moved.add(event.Name) {
 		w.place()
 	}
-	return moved
+	return true
 }
 
 // notice tells of a change at once, or when no more come with it.
