@@ -14,9 +14,7 @@ import (
 // however it has ended, and whoever asks.
 func TestWithoutADaemonNoReportCallsTheMachineCompliantAndEachSaysWhy(t *testing.T) {
 	t.Parallel()
-	w := newWorkspace(t)
-	w.MustWriteFile(t, agent.ConfigFile, box.File{Content: "personas = [\"base\"]\n"})
-	w.MustWriteFile(t, localPolicy, box.File{Content: "schema = 1\n" + onlyDomainAdmins})
+	w := alone(t, onlyDomainAdmins)
 	w.boot(t)
 	w.until(t, "the machine is compliant", func() bool { r := w.report(t); return r.Code == 0 && r.Compliant })
 	for _, gone := range []struct {

@@ -40,9 +40,7 @@ print(times)
 // No age and no wait goes by a time that has not come yet, nor by one that was never.
 func TestTimesOfAClockThatWasDaysAheadOrBehindHoldUpNothing(t *testing.T) {
 	t.Parallel()
-	w := newWorkspace(t, box.WithFiles(map[string]box.File{unitDir + "kept.service": unit(stays, wanted), "/root/shift.py": {Content: shiftTimes}}))
-	w.MustWriteFile(t, agent.ConfigFile, box.File{Content: "personas = [\"base\"]\n"})
-	w.MustWriteFile(t, localPolicy, box.File{Content: "schema = 1\n" + onlyDomainAdmins + `
+	w := kept(t, onlyDomainAdmins+`
 [system]
 timezone = "Europe/Berlin"
 [groups]
@@ -59,9 +57,7 @@ lock-enabled = { value = true, lock = true }
 running = true
 [checks.holds]
 run = ["/bin/true"]
-`})
-	w.boot(t)
-	w.until(t, "the machine is compliant", func() bool { s, code := w.status(t); return s.Phase == agent.Keeping && code == 0 })
+`, box.WithFiles(map[string]box.File{unitDir + "kept.service": unit(stays, wanted), "/root/shift.py": {Content: shiftTimes}}))
 	wants := func(clipboard string) {
 		t.Helper()
 		before, _ := w.status(t)

@@ -13,10 +13,7 @@ import (
 func TestACloneMadeFromAnImageWithStateInItStartsAfresh(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
-	w.publish(t, 1, w.fleetPolicy())
-	w.activate(t)
-	w.boot(t)
-	w.converged(t, 1)
+	w.bootWith(t, 1, w.fleetPolicy())
 	const clonesNode = "mi-0fedcba9876543210"
 	activateAgain := func(old, node string) {
 		t.Helper()
@@ -72,10 +69,7 @@ func TestAMachineThatIsRestoredToAnOlderStateGoesToTheNewestPolicy(t *testing.T)
 	t.Parallel()
 	w := newWorkspace(t)
 	fragments := w.fleetPolicy()
-	w.publish(t, 1, fragments)
-	w.activate(t)
-	w.boot(t)
-	w.converged(t, 1)
+	w.bootWith(t, 1, fragments)
 	const volume = "/var/lib/soe-agent /etc/modprobe.d /etc/sysctl.d /etc/profile.d /etc/sudoers.d"
 	w.MustExec(t, "sh", "-c", "systemctl stop soe-agent && tar -cf /root/snapshot.tar "+volume+" && systemctl start soe-agent")
 

@@ -14,10 +14,7 @@ import (
 func TestTheRunningDaemonMendsDriftOfEveryKindAndCallsItCorrective(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
-	w.publish(t, 1, w.fleetPolicy())
-	w.activate(t)
-	w.boot(t)
-	w.converged(t, 1)
+	w.bootWith(t, 1, w.fleetPolicy())
 	for _, drift := range []struct {
 		name  string
 		harm  string // breaks it
@@ -118,10 +115,7 @@ func TestAPackageThatBringsASudoersFileGrantsNobodyAnything(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
 	fragments := w.fleetPolicy()
-	w.publish(t, 1, fragments)
-	w.activate(t)
-	w.boot(t)
-	w.converged(t, 1)
+	w.bootWith(t, 1, fragments)
 	fragments["30-more"] = "schema = 1\n[packages]\nsoe-sudoers = \"present\"\n"
 	w.publish(t, 2, fragments)
 	w.converged(t, 2)

@@ -99,10 +99,7 @@ func (w *workspace) publish(t *testing.T, serial int, fragments map[string]strin
 func TestAThinImageBecomesItsPersonasDesktopUnattendedAndStaysIt(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
-	w.publish(t, 7, w.fleetPolicy())
-	w.activate(t)
-	w.boot(t)
-	r := w.converged(t, 7)
+	r := w.bootWith(t, 7, w.fleetPolicy())
 
 	t.Run("packages come from the signed repository", func(t *testing.T) {
 		for i := 1; i <= 24; i++ {
@@ -305,10 +302,7 @@ func (w *workspace) fails(t *testing.T, args ...string) bool {
 func TestTheMachineIsReadyBeforeItTouchesTheNetwork(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
-	w.publish(t, 1, w.fleetPolicy())
-	w.activate(t)
-	w.boot(t)
-	w.converged(t, 1)
+	w.bootWith(t, 1, w.fleetPolicy())
 	show := w.MustExec(t, "systemctl", "show", "-p", "ExecMainStartTimestamp,ActiveEnterTimestamp", "--timestamp=us+utc", "soe-agent")
 	started, ready := timestamp(t, show, "ExecMainStartTimestamp="), timestamp(t, show, "ActiveEnterTimestamp=")
 	if took := ready.Sub(started); took > 5*time.Second { // 0.3 s on a machine that does nothing else
@@ -389,10 +383,7 @@ func TestAfterARebootWithoutAWSTheLastGoodPolicyHoldsAndThenTheAgentCatchesUp(t 
 	t.Parallel()
 	w := newWorkspace(t)
 	fragments := w.fleetPolicy()
-	w.publish(t, 1, fragments)
-	w.activate(t)
-	w.boot(t)
-	w.converged(t, 1)
+	w.bootWith(t, 1, fragments)
 
 	w.aws.Down()
 	if err := w.Off(t.Context()); err != nil {
@@ -426,10 +417,7 @@ func TestAfterARebootWithoutAWSTheLastGoodPolicyHoldsAndThenTheAgentCatchesUp(t 
 func TestAMachineThatHasLostThePublishedPolicyTakesNothingOfItAway(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
-	w.publish(t, 1, w.fleetPolicy())
-	w.activate(t)
-	w.boot(t)
-	w.converged(t, 1)
+	w.bootWith(t, 1, w.fleetPolicy())
 
 	w.aws.Down()
 	if err := w.Off(t.Context()); err != nil {

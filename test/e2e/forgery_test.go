@@ -31,9 +31,7 @@ func asUser(t *testing.T, b *box.Box, unit string, args ...string) {
 
 func TestWhatAUserSaysOfAJobOfSystemdsIsNotBelieved(t *testing.T) {
 	t.Parallel()
-	w := newWorkspace(t, withTool(t, "forge"))
-	w.MustWriteFile(t, agent.ConfigFile, box.File{Content: "personas = [\"base\"]\n"})
-	w.MustWriteFile(t, localPolicy, box.File{Content: "schema = 1\n"})
+	w := alone(t, "", withTool(t, "forge"))
 	w.MustWriteFile(t, "/etc/systemd/system/soe-slow.service", box.File{
 		Content: "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sh -c 'while [ ! -e /run/release ]; do sleep 0.1; done'\n",
 	})

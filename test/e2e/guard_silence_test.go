@@ -4,20 +4,14 @@ import (
 	"strings"
 	"testing"
 	"time"
-
-	"github.com/soe-agent/soe-agent/internal/agent"
-	"github.com/soe-agent/soe-agent/test/box"
 )
 
 // guarded is a machine that keeps sudo, with its desktop user at work.
 func guarded(t *testing.T) *workspace {
 	t.Helper()
-	w := newWorkspace(t)
-	w.MustWriteFile(t, agent.ConfigFile, box.File{Content: "personas = [\"base\"]\n"})
-	w.MustWriteFile(t, localPolicy, box.File{Content: "schema = 1\n" + onlyDomainAdmins + "root_groups = [\"disk2\"]\n"})
+	w := alone(t, onlyDomainAdmins+"root_groups = [\"disk2\"]\n")
 	w.MustExec(t, "groupadd", "-g", "991", "disk2")
-	w.boot(t)
-	w.until(t, "the agent keeps", func() bool { s, code := w.status(t); return s.Phase == agent.Keeping && code == 0 })
+	w.bootAlone(t)
 	return w
 }
 

@@ -13,17 +13,12 @@ import (
 // keeper is a machine whose local policy keeps two files and sudo.
 func keeper(t *testing.T, options ...box.Option) *workspace {
 	t.Helper()
-	w := newWorkspace(t, options...)
-	w.MustWriteFile(t, agent.ConfigFile, box.File{Content: "personas = [\"base\"]\n"})
-	w.MustWriteFile(t, localPolicy, box.File{Content: "schema = 1\n" + onlyDomainAdmins + `
+	return kept(t, onlyDomainAdmins+`
 [dropins."/etc/motd.d/one"]
 content = "kept\n"
 [dropins."/etc/motd.d/two"]
 content = "kept\n"
-`})
-	w.boot(t)
-	w.until(t, "the agent keeps", func() bool { s, _ := w.status(t); return s.Phase == agent.Keeping })
-	return w
+`, options...)
 }
 
 // The nth drift of one of three files, and what holds when it is mended.

@@ -266,10 +266,7 @@ func times(t *testing.T, variable string, n int) int {
 func TestAnAgentThatIsKilledAgainAndAgainConvergesInTheEnd(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
-	w.publish(t, 1, w.fleetPolicy())
-	w.activate(t)
-	w.boot(t)
-	w.converged(t, 1)
+	w.bootWith(t, 1, w.fleetPolicy())
 	// Each agent finds drift, dies a little later in its life than the one before, and
 	// knows nothing of that: in safe mode it would do less.
 	const deaths = `cd /etc

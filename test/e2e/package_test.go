@@ -18,8 +18,7 @@ func TestThePackageComesIsRenewedAndGoesAndTheDesktopStaysAsItIs(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
 	w.MustWriteFile(t, agent.ConfigFile, box.File{Content: "personas = [\"base\"] # mine\n"})
-	w.boot(t)
-	w.until(t, "the daemon has settled", func() bool { s, code := w.status(t); return code == 0 && s.Phase == agent.Keeping })
+	w.bootAlone(t)
 	if got := strings.TrimSpace(w.MustExec(t, "systemctl", "is-enabled", "soe-agent")); got != "enabled" {
 		t.Errorf("after the install the unit is %s", got)
 	}

@@ -87,10 +87,7 @@ func TestAGrantIsGoneWhileAChecksSleepsAndAUnitStartsSlowly(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
 	w.MustWriteFile(t, "/etc/systemd/system/slow.service", box.File{Content: "[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/sleep 45\n[Install]\nWantedBy=multi-user.target\n"})
-	w.publish(t, 1, oneFragment("[sudo]\nallow = [\"root\", \"%domain-admins\"]\n"))
-	w.activate(t)
-	w.boot(t)
-	w.converged(t, 1)
+	w.bootWith(t, 1, oneFragment("[sudo]\nallow = [\"root\", \"%domain-admins\"]\n"))
 	w.publish(t, 2, oneFragment("[sudo]\nallow = [\"root\", \"%domain-admins\"]\n[checks.slow]\nrun = [\"/bin/sleep\", \"30\"]\ntimeout = \"40s\"\n"+
 		"[services.\"slow.service\"]\nenabled = true\nrunning = true\n"+
 		"[dropins.\"/etc/modprobe.d/soe-x.conf\"]\ncontent = \"# x\\n\"\nactivate = [\"/bin/sleep\", \"20\"]\n"))

@@ -14,10 +14,7 @@ func TestABadPolicyIsRefusedWholeAndTheLastGoodOneStaysInForce(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
 	good := w.fleetPolicy()
-	w.publish(t, 1, good)
-	w.activate(t)
-	w.boot(t)
-	w.converged(t, 1)
+	w.bootWith(t, 1, good)
 	serial := 1
 	for _, bad := range []struct{ name, fragment, says string }{
 		{"a fragment that does not parse", "schema = 1\n[packages\n", "99-bad:2"},
@@ -60,10 +57,7 @@ func TestABadPolicyIsRefusedWholeAndTheLastGoodOneStaysInForce(t *testing.T) {
 func TestABadLocalFragmentIsRefusedAndTakenUpOnceItIsMended(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
-	w.publish(t, 1, w.fleetPolicy())
-	w.activate(t)
-	w.boot(t)
-	w.converged(t, 1)
+	w.bootWith(t, 1, w.fleetPolicy())
 	const local = "/etc/soe-agent/policy.d/90-here.toml"
 	w.MustWriteFile(t, local, box.File{Content: "schema = 1\n[dropin]\n"})
 	w.until(t, "the fragment is refused", func() bool {

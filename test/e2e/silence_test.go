@@ -47,18 +47,14 @@ func (w *workspace) held(t *testing.T) (goroutines uint64, files int) {
 
 func TestABusThatStandsStillHoldsUpNoMendingAndIsListenedToAgainWhenItGoesOn(t *testing.T) {
 	t.Parallel()
-	w := newWorkspace(t, box.WithFiles(map[string]box.File{unitDir + "kept.service": unit(stays, wanted)}))
-	w.MustWriteFile(t, agent.ConfigFile, box.File{Content: "personas = [\"base\"]\n"})
-	w.MustWriteFile(t, localPolicy, box.File{Content: "schema = 1\n" + onlyDomainAdmins + `
+	w := kept(t, onlyDomainAdmins+`
 [dropins."/etc/motd.d/one"]
 content = "kept\n"
 [dropins."/etc/motd.d/two"]
 content = "kept\n"
 [services."kept.service"]
 running = true
-`})
-	w.boot(t)
-	w.until(t, "the agent keeps", func() bool { s, code := w.status(t); return s.Phase == agent.Keeping && code == 0 })
+`, box.WithFiles(map[string]box.File{unitDir + "kept.service": unit(stays, wanted)}))
 	before, _ := w.status(t)
 	goroutines, files := w.held(t)
 	bus := strings.TrimSpace(w.MustExec(t, "systemctl", "show", "-p", "MainPID", "--value", "dbus"))

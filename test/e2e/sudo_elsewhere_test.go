@@ -11,10 +11,7 @@ import (
 func TestAGrantInAFileThatSudoReadsFromElsewhereIsTakenBackAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
-	w.publish(t, 1, oneFragment("[sudo]\nallow = [\"root\", \"%domain-admins\"]\n"))
-	w.activate(t)
-	w.boot(t)
-	w.converged(t, 1)
+	w.bootWith(t, 1, oneFragment("[sudo]\nallow = [\"root\", \"%domain-admins\"]\n"))
 	w.MustExec(t, "sh", "-c", `mkdir -p /opt/more /opt/links && touch /opt/links/linked && chmod 440 /opt/links/linked
 ln -s /opt/links/linked /etc/sudoers.d/zzzl && echo '@includedir /opt/more' >>/etc/sudoers`)
 	w.until(t, "all is right", func() bool { return w.report(t).Verdict == report.Compliant })

@@ -31,10 +31,7 @@ var contestedRounds = flag.Int("contested-rounds", 40, "how often a grant comes 
 func TestAGrantThatComesAgainAndAgainIsTakenBackEachTimeAndTheFightIsToldOf(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
-	w.publish(t, 1, w.fleetPolicy())
-	w.activate(t)
-	w.boot(t)
-	w.converged(t, 1)
+	w.bootWith(t, 1, w.fleetPolicy())
 	cpu := func() (used time.Duration) {
 		content := w.MustExec(t, "cat", "/sys/fs/cgroup/system.slice/soe-agent.service/cpu.stat")
 		for line := range strings.Lines(content) {

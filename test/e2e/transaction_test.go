@@ -15,17 +15,6 @@ import (
 	"github.com/soe-agent/soe-agent/test/box"
 )
 
-const localPolicy = "/etc/soe-agent/policy.d/50-test.toml"
-
-// alone is a workspace whose policy is a local one.
-func alone(t *testing.T, toml string) *workspace {
-	t.Helper()
-	w := newWorkspace(t)
-	w.MustWriteFile(t, agent.ConfigFile, box.File{Content: "personas = [\"base\"]\n"})
-	w.MustWriteFile(t, localPolicy, box.File{Content: "schema = 1\n" + toml})
-	return w
-}
-
 func TestATransactionGoesOnWhenTheDaemonIsKilledAndTheNextDaemonFollowsIt(t *testing.T) {
 	t.Parallel()
 	d := desktop{}

@@ -103,10 +103,7 @@ func TestAnOtherWriterIsLeftAloneNamedAndNotFoughtWhenItHasStopped(t *testing.T)
 		"/usr/local/sbin/other":             {Mode: 0o755, Content: "#!/bin/sh\nwhile sleep 0.1; do cp /etc/hostname /etc/profile.d/soe-00.sh; done\n"},
 		"/etc/systemd/system/other.service": {Content: "[Service]\nExecStart=/usr/local/sbin/other\n"},
 	}))
-	w.publish(t, 1, w.fleetPolicy())
-	w.activate(t)
-	w.boot(t)
-	w.converged(t, 1)
+	w.bootWith(t, 1, w.fleetPolicy())
 	w.MustExec(t, "systemctl", "start", "other.service")
 	var r converge.Resource
 	w.until(t, "the other writer is named", func() bool {

@@ -83,6 +83,42 @@ func newWorkspace(t *testing.T, options ...box.Option) *workspace {
 	return w
 }
 
+// localPolicy is the fragment of the local layer that tests write.
+const localPolicy = "/etc/soe-agent/policy.d/50-test.toml"
+
+// alone is a workspace that knows of no AWS, and has a local policy. It is not yet running.
+func alone(t *testing.T, toml string, options ...box.Option) *workspace {
+	t.Helper()
+	w := newWorkspace(t, options...)
+	w.MustWriteFile(t, agent.ConfigFile, box.File{Content: "personas = [\"base\"]\n"})
+	w.MustWriteFile(t, localPolicy, box.File{Content: "schema = 1\n" + toml})
+	return w
+}
+
+// kept is a workspace as alone makes it that runs, and is in line with that policy.
+func kept(t *testing.T, toml string, options ...box.Option) *workspace {
+	t.Helper()
+	w := alone(t, toml, options...)
+	w.bootAlone(t)
+	return w
+}
+
+// bootAlone boots the machine and waits until it is in line with the policy that it has.
+func (w *workspace) bootAlone(t *testing.T) {
+	t.Helper()
+	w.boot(t)
+	w.until(t, "the agent keeps", func() bool { s, code := w.status(t); return s.Phase == agent.Keeping && code == 0 })
+}
+
+// bootWith publishes a policy, makes the machine a managed node and boots it, and waits until it is in line.
+func (w *workspace) bootWith(t *testing.T, serial int, fragments map[string]string) report.Report {
+	t.Helper()
+	w.publish(t, serial, fragments)
+	w.activate(t)
+	w.boot(t)
+	return w.converged(t, int64(serial))
+}
+
 // publishOnly publishes a policy. Where it has nothing for the developers that machines
 // are for, it says so: a persona that no fragment is for is a doubt.
 func (w *workspace) publishOnly(t *testing.T, serial int, fragments map[string]string) {
