@@ -15,6 +15,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/dropindir"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
@@ -127,7 +128,7 @@ type scene struct {
 	at        time.Time                         // from when on it is looked at
 	hidden    map[string]error                  // directories that could not be listed
 	entries   map[string]map[string]system.Info // directory → name → what is there
-	accounts  *accounts
+	accounts  *facts.IDs
 	sysctls   map[string]map[string]string // file → key → value
 	unsure    error                        // what of these could not be told
 	readers   map[string]*dropindir.Reader // of directories
@@ -152,7 +153,7 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) (*scene, er
 	s := &scene{
 		hidden: map[string]error{}, sysctls: sysctls, unsure: unsure, readers: map[string]*dropindir.Reader{},
 		at: k.system.Clock.Now(), entries: map[string]map[string]system.Info{},
-		accounts:  newAccounts(k.system),
+		accounts:  facts.NewIDs(k.system),
 		leftovers: map[string]bool{}, awaiting: k.readNames(awaiting),
 		untilReboot: k.readNames(untilReboot), untilLogin: k.readNames(untilLogin), untilRestart: k.readStarts(),
 	}
@@ -287,15 +288,15 @@ func (k *Kind) compare(ctx context.Context, scene *scene, want policy.Want[polic
 	if mode := modeOf(want); info.Mode != mode {
 		r.AddPublicDrift("mode", fmt.Sprintf("%04o", mode), fmt.Sprintf("%04o", info.Mode))
 	}
-	uid, uidErr := scene.accounts.uid(ctx, want.Spec.Owner)
+	uid, uidErr := scene.accounts.UID(ctx, want.Spec.Owner)
 	if uidErr != nil || uid != info.UID {
 		r.AddPublicDrift("owner", orRoot(want.Spec.Owner), fmt.Sprint(info.UID))
 	}
-	gid, gidErr := scene.accounts.gid(ctx, want.Spec.Group)
+	gid, gidErr := scene.accounts.GID(ctx, want.Spec.Group)
 	if gidErr != nil || gid != info.GID {
 		r.AddPublicDrift("group", orRoot(want.Spec.Group), fmt.Sprint(info.GID))
 	}
-	if err := errors.Join(uidErr, gidErr); err != nil && !errors.Is(err, errNoSuchID) {
+	if err := errors.Join(uidErr, gidErr); err != nil && !errors.Is(err, facts.ErrNoSuchID) {
 		r.SetUnknown(err.Error())
 		return
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
@@ -43,7 +44,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	}
 	delete(secretDirs, sshdDir) // no policy can have one there, whatever the modes are
 	b := &batch{
-		Kind: k, accounts: newAccounts(k.system), wants: wanted, secretDirs: secretDirs, awaiting: waiting, starts: k.readStarts(),
+		Kind: k, accounts: facts.NewIDs(k.system), wants: wanted, secretDirs: secretDirs, awaiting: waiting, starts: k.readStarts(),
 		undo: k.loadUndo(), before: map[string][]byte{}, broken: map[string]error{},
 	}
 	if err := b.recordUndo(drifted, mark); err != nil {
@@ -78,7 +79,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 // batch is one repair of several files.
 type batch struct {
 	*Kind
-	accounts *accounts
+	accounts *facts.IDs
 	wants    map[policy.ID]policy.Want[policy.Dropin]
 	awaiting map[string]bool
 	starts   map[string][]start // of units that have not read a file
@@ -106,10 +107,10 @@ func (b *batch) mend(ctx context.Context, want policy.Want[policy.Dropin], diff 
 	}
 	attr := system.Attr{Mode: modeOf(want)}
 	var err error
-	if attr.UID, err = b.accounts.uid(ctx, want.Spec.Owner); err != nil {
+	if attr.UID, err = b.accounts.UID(ctx, want.Spec.Owner); err != nil {
 		return err
 	}
-	if attr.GID, err = b.accounts.gid(ctx, want.Spec.Group); err != nil {
+	if attr.GID, err = b.accounts.GID(ctx, want.Spec.Group); err != nil {
 		return err
 	}
 	if differs("content", "leftover", "effect") {

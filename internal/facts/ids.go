@@ -1,0 +1,82 @@
+package facts
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// ErrNoSuchID is wrapped by the error of a name that nobody has.
+var ErrNoSuchID = errors.New("nobody has that name")
+
+// IDs resolves names of owners and groups, each once; "" is root. It may be used by several
+// goroutines.
+type IDs struct {
+	system *system.System
+
+	mu   sync.Mutex
+	uids map[string]int
+	gids map[string]int
+}
+
+// NewIDs has nothing looked up yet.
+func NewIDs(s *system.System) *IDs {
+	return &IDs{system: s, uids: map[string]int{"": 0, "root": 0}, gids: map[string]int{"": 0, "root": 0}}
+}
+
+// UID is the id of a user, by name or as a number.
+func (a *IDs) UID(ctx context.Context, name string) (int, error) {
+	return a.id(a.uids, name, "user", func() (int, bool, error) {
+		local, err := LocalAccounts(a.system)
+		if err != nil {
+			return 0, false, err
+		}
+		for _, account := range local {
+			if account.Name == name {
+				return account.UID, true, nil
+			}
+		}
+		account, found, err := LookupUser(ctx, a.system, name)
+		return account.UID, found, err
+	})
+}
+
+// GID is the id of a group, by name or as a number.
+func (a *IDs) GID(ctx context.Context, name string) (int, error) {
+	return a.id(a.gids, name, "group", func() (int, bool, error) {
+		local, err := LocalGroups(a.system)
+		if err != nil {
+			return 0, false, err
+		}
+		for _, group := range local {
+			if group.Name == name {
+				return group.GID, true, nil
+			}
+		}
+		group, found, err := LookupGroup(ctx, a.system, name)
+		return group.GID, found, err
+	})
+}
+
+func (a *IDs) id(known map[string]int, name, what string, lookUp func() (int, bool, error)) (int, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if id, ok := known[name]; ok {
+		return id, nil
+	}
+	id, found, err := lookUp()
+	if err == nil && !found {
+		if id, err = strconv.Atoi(name); err != nil || id < 0 {
+			err = fmt.Errorf("%w: there is no %s %s", ErrNoSuchID, what, name)
+		}
+	}
+	if err != nil {
+		return 0, err
+	}
+	known[name] = id
+	return id, nil
+}
