@@ -102,6 +102,7 @@ func (p *heartbeat) inPass() (still time.Duration, yes bool) {
 func (m *Machine) withHeartbeat(p *heartbeat) *Machine {
 	s := *m.System
 	s.FS.FileReader, s.FS.FileWriter, s.FS.Homes = heartbeatReader{s.FS.FileReader, p}, heartbeatWriter{s.FS.FileWriter, p}, heartbeatHomes{s.FS.Homes, p}
+	s.FS.Attributes = heartbeatAttributes{s.FS.Attributes, p}
 	s.Runner, s.Clock, s.Units.UnitJobs = heartbeatRunner{s.Runner, p}, heartbeatClock{s.Clock, p}, heartbeatJobs{s.Units.UnitJobs, p}
 	counted := *m
 	counted.System = &s
@@ -146,6 +147,21 @@ func (f heartbeatWriter) Symlink(target, name string) error {
 func (f heartbeatWriter) Remove(name string) error {
 	defer f.heartbeat.write()()
 	return f.FileWriter.Remove(name)
+}
+
+type heartbeatAttributes struct {
+	system.Attributes
+	heartbeat *heartbeat
+}
+
+func (f heartbeatAttributes) Describe(name string) (system.Info, error) {
+	f.heartbeat.beat()
+	return f.Attributes.Describe(name)
+}
+
+func (f heartbeatAttributes) ChangeAttr(name string, described system.Info, attr system.Attr) error {
+	defer f.heartbeat.write()()
+	return f.Attributes.ChangeAttr(name, described, attr)
 }
 
 type heartbeatHomes struct {

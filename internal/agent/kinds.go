@@ -9,6 +9,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/kind/check"
 	"github.com/soe-agent/soe-agent/internal/kind/dconf"
 	"github.com/soe-agent/soe-agent/internal/kind/dropin"
+	"github.com/soe-agent/soe-agent/internal/kind/file"
 	"github.com/soe-agent/soe-agent/internal/kind/host"
 	"github.com/soe-agent/soe-agent/internal/kind/packages"
 	"github.com/soe-agent/soe-agent/internal/kind/pcoip"
@@ -55,9 +56,12 @@ func kinds() []kind {
 		{"user", func(m *Machine, p *policy.Policy) converge.Kind { return account.NewUsers(p, m.System, m.Ledger) }, quick, lockDown, []string{"group"}},
 		// It sees to it that somebody can mend the machine, in safe mode above all.
 		{"sudo", func(m *Machine, p *policy.Policy) converge.Kind { return sudo.New(p, m.System) }, quick, always, nothing},
+		// A file that leaves it for the next kind gets back what it had before that keeps it.
+		{"file", func(m *Machine, p *policy.Policy) converge.Kind { return file.New(p, m.System, m.Ledger) }, quick, lockDown, nothing},
+		// What is given back, and what tmpfiles.d says, changes modes.
 		{"dropin", func(m *Machine, p *policy.Policy) converge.Kind {
 			return dropin.New(p, m.System, m.Ledger, m.Schedule.Window)
-		}, quick, lockDown, nothing},
+		}, quick, lockDown, []string{"file"}},
 		{"pcoip", func(m *Machine, p *policy.Policy) converge.Kind {
 			return pcoip.New(p, m.System, m.Ledger, m.Schedule.Window)
 		}, quick, lockDown, nothing},

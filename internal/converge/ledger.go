@@ -33,10 +33,11 @@ type Ledger struct {
 	made      map[string]bool // paths that the agent created
 	owned     map[policy.ID]bool
 	secret    map[string]bool // paths of files that hold a secret of the policy
-	pending   bytes.Buffer    // lines not yet written
-	anew      bool            // the next write begins the file anew
-	lost      error           // why nothing is known and nothing is written; nil: it is
-	unsynced  bool            // something was written that may not survive the machine
+	retouched map[string]map[string]Retouch
+	pending   bytes.Buffer // lines not yet written
+	anew      bool         // the next write begins the file anew
+	lost      error        // why nothing is known and nothing is written; nil: it is
+	unsynced  bool         // something was written that may not survive the machine
 
 	contests contests // of this run of the agent
 }
@@ -53,16 +54,17 @@ type line struct {
 	Public   string          `json:"public,omitempty"` // undoes Secret
 	Resource policy.ID       `json:"resource,omitempty"`
 	Standing *standing       `json:"standing,omitempty"`
+
+	Retouched string             `json:"retouched,omitempty"`
+	Aspects   map[string]Retouch `json:"aspects,omitempty"` // of Retouched; none: it is forgotten
 }
 
 // OpenLedger reads the ledger in dir, or begins one for the machine that is now.
 // What is new of the machine's identity is written with the next Flush. A damaged
 // line, such as the last one after a crash, is passed over.
 func OpenLedger(files system.FS, dir string, now facts.Identity) (*Ledger, error) {
-	l := &Ledger{
-		files: files, dir: dir,
-		resources: map[policy.ID]standing{}, made: map[string]bool{}, owned: map[policy.ID]bool{}, secret: map[string]bool{},
-	}
+	l := newLedger()
+	l.files, l.dir = files, dir
 	content, err := files.ReadFile(l.path())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cannot read the ledger: %w", err)
@@ -81,7 +83,7 @@ func OpenLedger(files system.FS, dir string, now facts.Identity) (*Ledger, error
 		return nil, fmt.Errorf("cannot use the ledger in %s: %w: it is of %s, and this is %s", dir, ErrOtherMachine, l.machine, now)
 	}
 	renewed := l.machine.Renewed(now)
-	if lines == 0 || lines > 1000+4*(len(l.resources)+len(l.made)+len(l.owned)+len(l.secret)) {
+	if lines == 0 || lines > 1000+4*(len(l.resources)+len(l.made)+len(l.owned)+len(l.secret)+len(l.retouched)) {
 		l.machine = renewed
 		l.compact()
 	} else if renewed != l.machine {
@@ -94,7 +96,16 @@ func OpenLedger(files system.FS, dir string, now facts.Identity) (*Ledger, error
 // what it knows is known, nothing is written to it, and nothing of somebody else's is replaced
 // that would have to be kept: each of these fails with err.
 func LostLedger(err error) *Ledger {
-	return &Ledger{lost: err, resources: map[policy.ID]standing{}, made: map[string]bool{}, owned: map[policy.ID]bool{}, secret: map[string]bool{}}
+	l := newLedger()
+	l.lost = err
+	return l
+}
+
+func newLedger() *Ledger {
+	return &Ledger{
+		resources: map[policy.ID]standing{}, made: map[string]bool{}, owned: map[policy.ID]bool{}, secret: map[string]bool{},
+		retouched: map[string]map[string]Retouch{},
+	}
 }
 
 // Lost is why the ledger could not be opened; nil when it could.
@@ -129,6 +140,10 @@ func (l *Ledger) learn(entry line) {
 		l.secret[entry.Secret] = true
 	case entry.Public != "":
 		delete(l.secret, entry.Public)
+	case entry.Retouched != "" && len(entry.Aspects) == 0:
+		delete(l.retouched, entry.Retouched)
+	case entry.Retouched != "":
+		l.retouched[entry.Retouched] = entry.Aspects
 	case entry.Resource != "" && entry.Standing != nil:
 		l.resources[entry.Resource] = *entry.Standing
 	}
@@ -155,6 +170,9 @@ func (l *Ledger) compact() {
 	}
 	for name := range l.secret {
 		l.note(line{Secret: name})
+	}
+	for name, aspects := range l.retouched {
+		l.note(line{Retouched: name, Aspects: aspects})
 	}
 	for id, s := range l.resources {
 		l.note(line{Resource: id, Standing: &s})

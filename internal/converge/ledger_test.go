@@ -411,3 +411,30 @@ func TestATimeThatHasNotComeYetIsNotSinceWhen(t *testing.T) {
 		t.Errorf("since %s, and it is %s", r.Since, m.clock.Now())
 	}
 }
+
+func TestWhatWasChangedOfAnotherOnesFileIsKnownUntilItIsForgottenWhoeverRestarts(t *testing.T) {
+	root := t.TempDir()
+	ledger := openLedger(t, root, nil)
+	mode := map[string]converge.Retouch{"mode": {Was: 0o644, Made: 0o600}}
+	ledger.Retouch("/etc/crontab", mode)
+	ledger.Retouch("/etc/motd", map[string]converge.Retouch{"owner": {Was: 11, Made: 0}})
+	for i := range 1500 { // so that the next one begins the file anew
+		ledger.Retouch("/etc/motd", map[string]converge.Retouch{"owner": {Was: i + 20, Made: 0}})
+	}
+	ledger.Retouch("/etc/motd", nil)
+	if err := ledger.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		again := openLedger(t, root, nil)
+		if diff := cmp.Diff(mode, again.Retouched("/etc/crontab")); diff != "" {
+			t.Error(diff)
+		}
+		if left := again.Retouched("/etc/motd"); len(left) != 0 {
+			t.Errorf("what is forgotten is %v", left)
+		}
+		if err := again.Flush(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

@@ -177,6 +177,7 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 	rules, problems = append(rules, own...), append(problems, differ...) // behind those of [[rules]] of the same rank
 	p.Benchmarks, differ = together(benchmarks)
 	problems = append(problems, differ...)
+	problems = append(problems, p.fileProblems()...)
 	slices.SortStableFunc(rules, func(a, b rankedRule) int { return cmp.Compare(a.rank, b.rank) })
 	for _, r := range rules {
 		p.Rules = append(p.Rules, r.Rule)

@@ -25,6 +25,7 @@ var sections = sync.OnceValue(func() []section {
 		usersSection(),
 		idsSection(),
 		sudoSection(),
+		filesSection(),
 		dropinsSection(),
 		directoriesSection(),
 		pcoipSection(),

@@ -89,8 +89,7 @@ func (d *disk) admit(verb, name string, replaceable func(Info) bool) error {
 		return err
 	}
 	if old != nil && !replaceable(old.Info) {
-		return public.Error(fmt.Errorf("cannot %s %s: it is there, and not a regular file but a %s; remove it by hand if that is right",
-			verb, name, typeName(old.Info.Type)))
+		return isNoFile(verb, name, old.Info)
 	}
 	if d.backups == nil {
 		return nil
@@ -135,6 +134,11 @@ func (d *disk) protected(name string) string {
 		return ""
 	}
 	return protected.Path(name)
+}
+
+func isNoFile(verb, name string, info Info) error {
+	return public.Error(fmt.Errorf("cannot %s %s: it is there, and not a regular file but a %s; remove it by hand if that is right",
+		verb, name, typeName(info.Type)))
 }
 
 func (d *disk) current(name string) (*Original, error) {
@@ -219,59 +223,6 @@ func (d *disk) Sync(name string) error {
 	defer unix.Close(fd)
 	if err := unix.Fsync(fd); err != nil {
 		return cannot("make lasting", name, err)
-	}
-	return nil
-}
-
-func (d *disk) SetAttr(name string, attr Attr) error {
-	if _, err := d.Stat(name); err != nil {
-		return cannot("change mode or owner of", name, err) // there is nothing to keep
-	}
-	if err := d.admit("change mode or owner of", name, func(i Info) bool { return i.IsRegular() || i.IsDir() }); err != nil {
-		return err
-	}
-	if err := d.gate(Change{"chmod", name}); err != nil {
-		return cannot("change mode or owner of", name, err)
-	}
-	// Through a descriptor, so that what is changed is what was looked at.
-	fd, err := d.openItself(name, unix.O_RDONLY|unix.O_NONBLOCK)
-	if err != nil {
-		return cannot("change mode or owner of", name, err)
-	}
-	f := os.NewFile(uintptr(fd), name)
-	defer f.Close()
-	if err := d.onlyName(fd, name); err != nil {
-		return cannot("change mode or owner of", name, err)
-	}
-	if err := errors.Join(f.Chown(attr.UID, attr.GID), setMode(f, attr.Mode), f.Sync()); err != nil {
-		return cannot("change mode or owner of", name, err)
-	}
-	return nil
-}
-
-// ErrNames is wrapped by the error of SetAttr when the file has another name too, and
-// is where others than root may have given it that of somebody else's file.
-var ErrNames = errors.New("the file has another name too, and others than root may have made this one; it is not changed, for it may be any file")
-
-// onlyName refuses a file that may be somebody else's under another name.
-func (d *disk) onlyName(fd int, name string) error {
-	var st unix.Stat_t
-	if err := unix.Fstat(fd, &st); err != nil {
-		return err
-	}
-	switch {
-	case st.Mode&unix.S_IFMT == unix.S_IFDIR || st.Mode&unix.S_IFMT == unix.S_IFREG && st.Nlink <= 1:
-		return nil
-	case st.Mode&unix.S_IFMT != unix.S_IFREG:
-		return errors.New("it was replaced meanwhile")
-	}
-	at, err := d.walk(name, false)
-	if err != nil {
-		return err
-	}
-	at.close()
-	if !at.safe {
-		return ErrNames
 	}
 	return nil
 }

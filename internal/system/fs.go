@@ -21,6 +21,7 @@ type FS struct {
 	FileSearcher
 	FileWriter
 	FileAppender
+	Attributes
 	Homes
 }
 
@@ -81,6 +82,16 @@ type FileAppender interface {
 	Sync(name string) error
 }
 
+// Attributes is what is done to files of which somebody else keeps the content.
+type Attributes interface {
+	// Describe is Inspect without the content, however large that is.
+	Describe(name string) (Info, error)
+	// ChangeAttr is SetAttr of what has been described, for who remembers itself what
+	// that was: nothing else is kept of it. It refuses what is no longer as described, and,
+	// as ErrNames, every file that has another name too, whoever has given it that.
+	ChangeAttr(name string, described Info, attr Attr) error
+}
+
 // Homes is what is done to what people own.
 type Homes interface {
 	// ReadPersonal returns a small regular file in the home of a person, who has this uid.
@@ -101,7 +112,7 @@ type Homes interface {
 }
 
 // fsOf is all of it by one door.
-func fsOf(d *disk) FS { return FS{d, d, d, d, d} }
+func fsOf(d *disk) FS { return FS{d, d, d, d, d, d} }
 
 // Attr is who owns a file and what they may do.
 type Attr struct {

@@ -44,30 +44,11 @@ func (d *disk) ReadFile(name string) ([]byte, error) {
 }
 
 func (d *disk) Inspect(name string) ([]byte, Info, error) {
-	fd, err := d.openItself(name, unix.O_RDONLY|unix.O_NONBLOCK)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, Info{}, cannot("look at", name, err)
-	}
-	if err != nil { // there is a link, or a socket
-		info, statErr := d.Stat(name)
-		if statErr != nil || !info.IsRegular() {
-			return nil, info, statErr
-		}
-		return nil, info, cannot("read", name, err)
+	fd, info, err := d.describe(name)
+	if fd < 0 {
+		return nil, info, err
 	}
 	defer unix.Close(fd)
-	info, err := d.fstat(fd, name)
-	if err != nil {
-		return nil, Info{}, cannot("look at", name, err)
-	}
-	if !info.IsRegular() {
-		return nil, info, nil
-	}
-	size, err := d.attribute(fd, name, accessACL, nil)
-	if err != nil {
-		return nil, Info{}, cannot("read the access control list of", name, err)
-	}
-	info.ACL = size > 0
 	content, err := d.readAll(fd, name, info.Size)
 	return content, info, err
 }

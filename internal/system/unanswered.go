@@ -102,6 +102,7 @@ func (s *System) Observe() (*System, *Unanswered) {
 	u := &Unanswered{}
 	observed := *s
 	observed.FS.FileReader, observed.FS.FileSearcher = observedReader{s, u}, observedSearcher{s, u, s.FS.FileSearcher}
+	observed.FS.Attributes = observedAttributes{s.FS.Attributes, u}
 	observed.Runner, observed.Units.UnitStates, observed.Units.UnitManager, observed.Sessions = observedRunner{s, u}, observedUnits{s, u}, observedUnits{s, u}, observedSessions{s, u}
 	return &observed, u
 }
@@ -151,6 +152,17 @@ func (o observedSearcher) Entries(dir string) (map[string]Info, error) {
 	entries, err := o.s.FS.Entries(dir)
 	o.u.notePath(dir, err)
 	return entries, err
+}
+
+type observedAttributes struct {
+	Attributes
+	u *Unanswered
+}
+
+func (o observedAttributes) Describe(name string) (Info, error) {
+	info, err := o.Attributes.Describe(name)
+	o.u.notePath(name, err)
+	return info, err
 }
 
 type observedRunner struct {

@@ -14,7 +14,9 @@ import (
 func TestTheRunningDaemonMendsDriftOfEveryKindAndCallsItCorrective(t *testing.T) {
 	t.Parallel()
 	w := newWorkspace(t)
-	w.bootWith(t, 1, w.fleetPolicy())
+	fragments := w.fleetPolicy()
+	fragments["40-files"] = "schema = 1\n[files.\"/etc/crontab\"]\nowner = \"root\"\nmode = \"at most 0600\"\n"
+	w.bootWith(t, 1, fragments)
 	for _, drift := range []struct {
 		name  string
 		harm  string // breaks it
@@ -40,6 +42,14 @@ func TestTheRunningDaemonMendsDriftOfEveryKindAndCallsItCorrective(t *testing.T)
 		{
 			"a rename over it", "echo evil > /etc/profile.d/.tmp && mv /etc/profile.d/.tmp /etc/profile.d/soe-03.sh",
 			"grep -qx '# managed, number 3' /etc/profile.d/soe-03.sh", "dropin/etc/profile.d/soe-03.sh",
+		},
+		{
+			"the mode of a file that a package has brought", "chmod 666 /etc/crontab",
+			"[ $(stat -c %a /etc/crontab) = 600 ]", "file/etc/crontab",
+		},
+		{
+			"its owner, and another file under its name", "cp /etc/crontab /etc/crontab.new; chown user /etc/crontab.new; mv /etc/crontab.new /etc/crontab",
+			"[ \"$(stat -c '%a %U' /etc/crontab)\" = '600 root' ]", "file/etc/crontab",
 		},
 		{
 			"a stray sudoers file that sorts last", "echo 'user ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/zzzz; chmod 440 /etc/sudoers.d/zzzz",

@@ -21,6 +21,7 @@ func TestAPurgeShowsWhatTheAgentDidAndThenUndoesIt(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t)
 	d.MustWriteFile(t, "/etc/modprobe.d/soe-was.conf", box.File{Content: "# somebody's\n", Mode: 0o640})
+	d.MustExec(t, "chmod", "0664", "/etc/crontab")
 	before := d.configuration(t)
 	d.apply(t, d.repository()+`
 [packages]
@@ -38,7 +39,10 @@ lock-enabled = true
 content = "# managed\n"
 [dropins."/etc/modprobe.d/soe-is.conf"]
 content = "# managed\n"
-`).wants(t, map[policy.ID]converge.State{"sudo/allow": converge.Corrected, "package/soe-pkg-01": converge.Corrected, "pcoip/maximum_frame_rate": converge.Corrected})
+[files."/etc/crontab"]
+group = "users"
+mode = "at most 0600"
+`).wants(t, map[policy.ID]converge.State{"file/etc/crontab": converge.Corrected, "sudo/allow": converge.Corrected, "package/soe-pkg-01": converge.Corrected, "pcoip/maximum_frame_rate": converge.Corrected})
 
 	result, err := d.Exec(t.Context(), "soe-agent", "purge")
 	if err != nil || result.Code != 2 {
@@ -46,7 +50,7 @@ content = "# managed\n"
 	}
 	for _, want := range []string{
 		"would give back /etc/modprobe.d/soe-was.conf\n", "would remove /etc/modprobe.d/soe-is.conf\n", "would give back /etc/sudoers.d/01-ws-admin-user\n",
-		"would give up package/soe-pkg-01\n", "would give up repository/soe-test\n", "nothing is done; soe-agent purge --yes does it\n",
+		"would give up package/soe-pkg-01\n", "would give up repository/soe-test\n", "would give up file/etc/crontab\n", "nothing is done; soe-agent purge --yes does it\n",
 	} {
 		if !strings.Contains(result.Stdout, want) {
 			t.Errorf("it does not say %q:\n%s", want, result.Stdout)

@@ -1,0 +1,28 @@
+package converge
+
+import "maps"
+
+// A Retouch is one change of an owner, a group or a mode of what is somebody else's.
+type Retouch struct {
+	Was  int `json:"was"`  // before the agent first changed it
+	Made int `json:"made"` // what the agent has made of it last
+}
+
+// Retouched is what the agent has changed of a file of which it keeps nothing else, by
+// aspect.
+func (l *Ledger) Retouched(name string) map[string]Retouch {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return maps.Clone(l.retouched[name])
+}
+
+// Retouch records what Retouched is to return, so that it can be given back; nothing
+// forgets it. It has to be flushed before the file is changed.
+func (l *Ledger) Retouch(name string, aspects map[string]Retouch) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if maps.Equal(l.retouched[name], aspects) {
+		return
+	}
+	l.note(line{Retouched: name, Aspects: maps.Clone(aspects)})
+}

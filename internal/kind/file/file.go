@@ -1,0 +1,189 @@
+// Package file keeps owner, group and mode of files that others bring, and of a few
+// directories, without a say in what they hold.
+//
+// Nothing is made: what is not there is a failure, or all right where the policy says so.
+// No link is followed, at the end or on the way, and a file with several names is left
+// alone, for it may be any file under one of them. What the policy says of a mode with "at
+// most" takes away and never gives.
+//
+// What each had before is in the ledger, by aspect, before it is changed. When the policy
+// no longer names an aspect it is given back, unless somebody else has changed it since:
+// then it is theirs. Set-id bits are never given back, for they could be on what somebody
+// has written into the file since.
+package file
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A Kind keeps the files of a policy.
+type Kind struct {
+	*system.Unanswered
+	policy *policy.Policy
+	system *system.System
+	ledger *converge.Ledger
+}
+
+// New returns the kind for a policy on a machine, of which the ledger knows what an earlier
+// policy changed there.
+func New(p *policy.Policy, s *system.System, l *converge.Ledger) *Kind {
+	s, unanswered := s.Observe()
+	return &Kind{Unanswered: unanswered, policy: p, system: s, ledger: l}
+}
+
+// Name implements converge.Kind.
+func (*Kind) Name() string { return policy.File{}.Kind() }
+
+// File implements converge.Filed.
+func (*Kind) File(id policy.ID) string { return "/" + id.Name() }
+
+// Watches implements converge.Watcher: all files but logs and spools, which change all the
+// time and are seen at the next look.
+func (k *Kind) Watches() []converge.Watch {
+	names := map[string][]string{}
+	note := func(id policy.ID) {
+		if name := k.File(id); !strings.HasPrefix(name, "/var/") {
+			names[path.Dir(name)] = append(names[path.Dir(name)], path.Base(name))
+		}
+	}
+	for _, want := range policy.Of[policy.File](k.policy) {
+		note(want.ID)
+	}
+	for _, id := range k.unwanted() {
+		note(id)
+	}
+	var watches []converge.Watch
+	for _, dir := range slices.Sorted(maps.Keys(names)) {
+		watches = append(watches, converge.Watch{Dir: dir, Names: names[dir]})
+	}
+	return watches
+}
+
+// unwanted are the files that an earlier policy named and this one does not. One that has
+// become protected since is not touched again.
+func (k *Kind) unwanted() (ids []policy.ID) {
+	for _, id := range k.ledger.Owned(k.Name()) {
+		if _, named := k.policy.Lookup(id); !named && policy.ForbiddenFile(k.File(id)) == "" {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// Check implements converge.Kind.
+func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
+	l := k.newLook()
+	var resources []converge.Resource
+	for _, want := range policy.Of[policy.File](k.policy) {
+		r := converge.Wanted(want.Resource)
+		spec := want.Spec
+		a, err := l.aim(ctx, k.File(want.ID), &spec)
+		r.Happened = a.info.Changed
+		switch {
+		case errors.Is(err, fs.ErrNotExist) && spec.IfExists:
+			r.Note("there is none, as the policy allows")
+		case errors.Is(err, fs.ErrNotExist):
+			r.SetFailed("there is no " + k.File(want.ID) + ", and [files] makes none: install what brings it, or say if_exists = true where it need not be there").ReasonIsPublic()
+		case isAnswer(err):
+			r.SetFailedErr(public.Error(err))
+		case err != nil:
+			r.SetUnknownErr(err)
+		default:
+			for _, d := range a.diff {
+				r.AddPublicDrift(d.Aspect, d.Want, d.Got)
+			}
+		}
+		resources = append(resources, r)
+	}
+	for _, id := range k.unwanted() {
+		r := converge.Unwanted(id, "the policy no longer names it, so it gets back what it had")
+		_, err := l.aim(ctx, k.File(id), nil)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) && !isAnswer(err) {
+			r.SetUnknownErr(err)
+		}
+		resources = append(resources, r)
+	}
+	return resources, nil
+}
+
+// Repair implements converge.Kind. What each file had is in the ledger, and lasts, before
+// the first is changed.
+func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) (outcomes []converge.Outcome) {
+	l := k.newLook()
+	aims := map[policy.ID]aim{}
+	for _, r := range drifted {
+		a, err := k.aimAgain(ctx, l, r.ID)
+		switch {
+		case err != nil:
+			outcomes = append(outcomes, k.failed(r.ID, err))
+		case k.ledger.Owns(policy.NewID(policy.Dropin{}.Kind(), r.ID.Name())) && a.spec != nil:
+			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Postponed: converge.Now, Reason: "it is given back first as it was before an earlier policy wrote it"})
+		default:
+			aims[r.ID] = a
+			if a.spec != nil {
+				k.ledger.Own(r.ID)
+				k.ledger.Retouch(k.File(r.ID), a.during)
+			}
+		}
+	}
+	err := k.ledger.Flush()
+	for _, r := range drifted {
+		a, aimed := aims[r.ID]
+		if !aimed {
+			continue
+		}
+		if err == nil {
+			if err := k.change(r.ID, a); err != nil {
+				outcomes = append(outcomes, k.failed(r.ID, err))
+			}
+			continue
+		}
+		outcomes = append(outcomes, k.failed(r.ID, fmt.Errorf("cannot keep what it had: %w", err)))
+	}
+	return outcomes
+}
+
+func (k *Kind) aimAgain(ctx context.Context, l *look, id policy.ID) (aim, error) {
+	if want, named := k.policy.Lookup(id); named {
+		spec, _ := want.Spec.(policy.File)
+		return l.aim(ctx, k.File(id), &spec)
+	}
+	a, err := l.aim(ctx, k.File(id), nil)
+	if errors.Is(err, fs.ErrNotExist) || isAnswer(err) {
+		return aim{}, nil // nothing of what was changed is there any more
+	}
+	return a, err
+}
+
+func (k *Kind) change(id policy.ID, a aim) error {
+	if a.attr != a.info.Attr || a.info.ACL && len(a.diff) > 0 {
+		if err := k.system.FS.ChangeAttr(k.File(id), a.info, a.attr); err != nil {
+			return err
+		}
+	}
+	k.ledger.Retouch(k.File(id), a.after)
+	if a.spec == nil {
+		k.ledger.Disown(id)
+	}
+	return nil
+}
+
+func (k *Kind) failed(id policy.ID, err error) converge.Outcome {
+	verb := "cannot bring " + k.File(id) + " into line"
+	if _, named := k.policy.Lookup(id); !named {
+		verb = "cannot give " + k.File(id) + " back what it had"
+	}
+	return converge.Outcome{ID: id, Err: public.Because(verb, err)}
+}

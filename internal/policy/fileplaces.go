@@ -1,0 +1,83 @@
+package policy
+
+import (
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/own"
+	"github.com/soe-agent/soe-agent/internal/protected"
+)
+
+// A forbidding is a beginning of paths of which a section has no say, and why.
+type forbidding struct{ begins, why string }
+
+const (
+	waysIn   = "it decides who gets in, and a mistake locks everybody out"
+	sudoSays = "say in [sudo] who may administer the machine"
+)
+
+// forbiddenFiles are those of which [files] has no say, besides the protected ones and those
+// where no drop-in may stand.
+func forbiddenFiles() []forbidding {
+	return []forbidding{
+		{"/etc/login.defs", waysIn},
+		{"/etc/securetty", waysIn},
+		{"/etc/shells", waysIn},
+		{"/etc/subgid", waysIn},
+		{"/etc/subuid", waysIn},
+		{"/etc/pam", waysIn}, // pam.conf
+		{"/etc/sudo", sudoSays},
+		{"/etc/polkit-1", sudoSays},
+		{"/etc/soe-agent", "it is the agent's own"},
+		{"/etc/pcoip-agent/", "say it in [pcoip], which keeps the file"},
+		{"/etc/selinux", "a mistake keeps the machine from starting; say it in [system]"},
+	}
+}
+
+// ForbiddenFile says why [files] has no say in a path, or "" when it has.
+func ForbiddenFile(file string) string {
+	if why := protected.Path(file); why != "" {
+		return "it is protected, " + why
+	}
+	if why := ForbiddenDropin(file); why != "" {
+		return why
+	}
+	for _, p := range forbiddenFiles() {
+		if strings.HasPrefix(file, p.begins) {
+			return p.why
+		}
+	}
+	if _, temporary := own.IsTemporary(path.Base(file)); temporary {
+		return "the agent's own files for a moment are called so"
+	}
+	for _, begins := range []string{"/etc/", "/opt/", "/srv/", "/usr/local/", "/var/log/", "/var/spool/"} {
+		if strings.HasPrefix(file, begins) {
+			return ""
+		}
+	}
+	return "only what is below /etc, /opt, /srv, /usr/local, /var/log and /var/spool is: elsewhere the system itself needs it as it is"
+}
+
+// isEverybodys says whether the sessions of people read a file, or programs that are not
+// root's and that these need: nobody could log in, or would have a desktop, if they could not.
+func isEverybodys(file string) bool {
+	if file == "/etc/security/opasswd" {
+		return false // root's alone
+	}
+	return slices.ContainsFunc([]string{
+		"/etc/X11/", "/etc/alsa", "/etc/alternatives/", "/etc/asound.conf", "/etc/bash", "/etc/csh.", "/etc/dbus-1/", "/etc/default/keyboard",
+		"/etc/default/locale", "/etc/environment", "/etc/fonts/", "/etc/gai.conf", "/etc/gtk-", "/etc/host.conf", "/etc/inputrc", "/etc/ld.so.",
+		"/etc/locale.", "/etc/localtime", "/etc/machine-id", "/etc/pango/", "/etc/profile", "/etc/protocols", "/etc/pulse/", "/etc/resolv.conf",
+		"/etc/security/", "/etc/services", "/etc/ssh/ssh_config", "/etc/systemd/", "/etc/terminfo", "/etc/timezone", "/etc/vconsole.conf", "/etc/xdg/", "/etc/zsh",
+	}, func(begins string) bool { return strings.HasPrefix(file, begins) })
+}
+
+// IsRootsDirectory says whether a directory is one in which root alone has business, so that
+// others may be kept out of it.
+func IsRootsDirectory(dir string) bool {
+	return slices.Contains([]string{
+		"/etc/audit", "/etc/audit/rules.d", "/etc/cron.d", "/etc/cron.daily", "/etc/cron.hourly", "/etc/cron.monthly", "/etc/cron.weekly",
+		"/var/log/audit", "/var/spool/cron",
+	}, dir)
+}

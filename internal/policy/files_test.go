@@ -1,0 +1,78 @@
+package policy
+
+import (
+	"strings"
+	"testing"
+)
+
+func fileProblemsOf(toml string) string {
+	f, err := Parse(Source{Name: "test.toml", Text: "schema = 1\n" + toml})
+	if err == nil {
+		_, err = Merge([]Fragment{f}, nil)
+	}
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+func TestAFileThatLetsPeopleInOrThatSessionsNeedIsRefusedWithTheReason(t *testing.T) {
+	for _, c := range []struct{ file, says, want string }{
+		{"/etc/crontab", `mode = "at most 0600"`, ""},
+		{"/etc/cron.d", "owner = \"root\"\nmode = \"0700\"", ""},
+		{"/etc/shadow-", `mode = "0000"`, ""},
+		{"/etc/security/opasswd", `mode = "0600"`, ""},
+		{"/var/log/audit/audit.log", `mode = "at most 0600"`, ""},
+		{"/etc/profile.d/x.sh", `mode = "at most 0755"`, ""},
+		{"/etc/ssh/sshd_config", `mode = "0600"`, "it decides who can log in"},
+		{"/etc/shadow", `mode = "0000"`, "it decides who can log in"},
+		{"/etc/pam.d/su", `mode = "0644"`, "protected"},
+		{"/etc/pam.conf", `mode = "0644"`, "decides who gets in"},
+		{"/etc/security/access.conf", `mode = "0644"`, "it decides who can log in"},
+		{"/etc/login.defs", `mode = "0644"`, "decides who gets in"},
+		{"/etc/shells", `mode = "0644"`, "decides who gets in"},
+		{"/etc/securetty", `mode = "0600"`, "decides who gets in"},
+		{"/etc/sudoers", `mode = "0440"`, "it decides who can log in"},
+		{"/etc/sudoers.d/x", `mode = "0440"`, "[sudo]"},
+		{"/etc/ssh/ssh_host_rsa_key", `mode = "0600"`, "keys of this one machine"},
+		{"/etc/default/grub", `mode = "0600"`, "hibernated"},
+		{"/etc/pcoip-agent/pcoip-agent.conf", `mode = "0600"`, "[pcoip]"},
+		{"/usr/bin/sudo", `mode = "0755"`, "only what is below /etc"},
+		{"/home/ann/x", `mode = "0600"`, "only what is below /etc"},
+		{"/etc", `mode = "0700"`, "only what is below /etc"},
+		{"/tmp/x", `mode = "0600"`, "only what is below /etc"},
+		{"/var/lib/rpm/Packages", `mode = "0600"`, "only what is below /etc"},
+		{"/etc/../usr/bin/su", `mode = "0755"`, "not a clean absolute path"},
+		{"/etc/machine-id", `mode = "0400"`, "would keep people from reading"},
+		{"/etc/profile", `mode = "at most 0640"`, "would keep people from reading"},
+		{"/etc/dbus-1/system.conf", `mode = "0600"`, "would keep people from reading"},
+		{"/etc/profile.d/x.sh", `owner = "ann"`, "stays root's"},
+		{"/etc/audit", `owner = "ann"`, "stays root's"},
+		{"/etc/audit", `mode = "0600"`, "keep its owner out"},
+		{"/etc/cron.d/job", `owner = "ann"`, "passes over files of others"},
+		{"/etc/cron.d/job", `mode = "0755"`, "cron(8)"},
+		{"/etc/cron.daily/job", `mode = "at most 0600"`, "run-parts"},
+		{"/etc/crontab", `mode = "4755"`, "setuid"},
+		{"/etc/crontab", `mode = "at most 0666"`, "lets everybody write"},
+		{"/etc/crontab", `mode = "most 0600"`, "not a file mode"},
+		{"/etc/crontab", `mode = "0888"`, "not a file mode"},
+		{"/etc/crontab", `owner = "a:b"`, "not the name of an account"},
+		{"/etc/crontab", `if_exists = true`, "it says nothing of it"},
+		{"/etc/crontab", `content = "x"`, "unknown key"},
+	} {
+		got := fileProblemsOf("[files.\"" + c.file + "\"]\n" + c.says + "\n")
+		if c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("%s with %s: %q", c.file, c.says, got)
+		}
+	}
+}
+
+func TestAFileIsOfOneSectionAlone(t *testing.T) {
+	const file = "[files.\"/etc/cron.d/job\"]\nmode = \"0600\"\n"
+	if got := fileProblemsOf(file + "[dropins.\"/etc/cron.d/job\"]\ncontent = \"# x\\n\"\n"); !strings.Contains(got, "say its owner, group and mode there") {
+		t.Errorf("with a drop-in: %q", got)
+	}
+	if got := fileProblemsOf(file + "[dropins.\"/etc/cron.d/other\"]\ncontent = \"# x\\n\"\n[directories.\"/etc/modprobe.d\"]\npurge = true\n"); got != "" {
+		t.Errorf("beside others: %q", got)
+	}
+}
