@@ -35,8 +35,49 @@ func TestALockOfADatabaseBelowIsNotTakenForOurs(t *testing.T) {
 	site("", "/org/mate/desktop/background/picture-filename\n/org/mate/desktop/background/picture-options\n")
 	// Locked without a value is locked to the default of the schema.
 	d.plan(t).wants(t, map[policy.ID]converge.State{key: converge.Failed, free: converge.Failed})
-	d.MustExec(t, "sh", "-c", "rm -r /etc/dconf/db/site.d /etc/dconf/db/site")
+	// dconf follows a link, whoever has turned it.
+	d.MustExec(t, "sh", "-ec", "rm -r /etc/dconf/db/site.d; mkdir -p /opt/site; mv /etc/dconf/db/site /opt/site/db; ln -s /opt/site/db /etc/dconf/db/site")
+	d.plan(t).wants(t, map[policy.ID]converge.State{key: converge.Failed, free: converge.Failed})
+	d.MustExec(t, "rm", "/opt/site/db")
 	d.converged(t)
+	d.MustExec(t, "chown", box.DesktopUser, "/opt/site")
+	o = d.plan(t)
+	o.wants(t, map[policy.ID]converge.State{key: converge.Failed, free: converge.Compliant})
+	if r := o.resource(key); !strings.Contains(r.Reason, "/etc/dconf/db/site") || !strings.Contains(r.Reason, "others may change it") {
+		t.Errorf("the reason does not say who may lock it: %s", r.Reason)
+	}
+	d.MustExec(t, "rm", "/etc/dconf/db/site")
+	d.converged(t)
+}
+
+// dconf looks for a profile in /etc, and then where the machine's own programs have theirs; and follows links.
+func TestTheSourcesOfAProfileStayWhereverDconfFindsIt(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	const profile = "user-db:user\nsystem-db:site\n"
+	for _, prepare := range []string{
+		"mkdir -p /usr/local/share/dconf/profile; printf '%s' >/usr/local/share/dconf/profile/user",
+		"mkdir -p /etc/dconf/profile; printf '%s' >/opt/profile; ln -s /opt/profile /etc/dconf/profile/user",
+	} {
+		d.MustExec(t, "sh", "-ec", "rm -rf /etc/dconf/profile /usr/local/share/dconf /run/dconf; "+strings.ReplaceAll(prepare, "%s", strings.ReplaceAll(profile, "\n", "\\n")))
+		d.apply(t, desktopSettings).wants(t, map[policy.ID]converge.State{"dconf/profile": converge.Corrected})
+		const want = "user-db:user\nsystem-db:soe\nsystem-db:site\n"
+		for _, file := range []string{"/etc/dconf/profile/user", "/run/dconf/user/1000"} {
+			if got := d.MustReadFile(t, file); got != want {
+				t.Errorf("after %s %s is %q", prepare, file, got)
+			}
+		}
+		d.converged(t)
+	}
+	// A person's own that others may write is not everybody's to believe.
+	d.MustExec(t, "sh", "-ec", "printf 'user-db:user\nsystem-db:mine\n' >/etc/dconf/profile/user2; useradd --uid 1500 --create-home user2; chown user2 /etc/dconf/profile/user2")
+	d.apply(t, desktopSettings)
+	if got := d.MustReadFile(t, "/run/dconf/user/1500"); strings.Contains(got, "mine") {
+		t.Errorf("the mandatory profile is %q", got)
+	}
+	if r := d.plan(t).resource("dconf/profile"); !strings.Contains(r.Reason, "/etc/dconf/profile/user2 has no effect, for others than root may write it") {
+		t.Errorf("that it does not count is not said: %s", r.Reason)
+	}
 }
 
 func TestAProfileInTheRuntimeDirectoryDoesNotWalkAroundALock(t *testing.T) {

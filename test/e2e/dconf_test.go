@@ -205,6 +205,7 @@ picture-options = "zooom"
 picture-filenam = "/usr/share/backgrounds/soe.png"
 picture-opacity = { gvariant = "uint32 50" }
 primary-color = "#003366"
+color-shading-type = { gvariant = "'s\\u006flidd'" }
 [dconf."com/example/tool"]
 limits = { gvariant = "(uint32 3, " }
 names = { gvariant = "['a', 'b']" }
@@ -216,18 +217,21 @@ guess = ["a", "b"]
 		"dconf/org/mate/desktop/background/picture-filenam": converge.Failed,
 		"dconf/org/mate/desktop/background/picture-opacity": converge.Failed,
 		"dconf/org/mate/desktop/background/primary-color":   converge.Corrected,
-		"dconf/com/example/tool/limits":                     converge.Failed,
-		"dconf/com/example/tool/names":                      converge.Corrected,
-		"dconf/com/example/tool/guess":                      converge.Failed,
-		"dconf/database":                                    converge.Corrected,
+		// dconf takes it, and GSettings passes over it: only the database shows what it is.
+		"dconf/org/mate/desktop/background/color-shading-type": converge.Failed,
+		"dconf/com/example/tool/limits":                        converge.Failed,
+		"dconf/com/example/tool/names":                         converge.Corrected,
+		"dconf/com/example/tool/guess":                         converge.Failed,
+		"dconf/database":                                       converge.Corrected,
 	})
 	for id, word := range map[policy.ID]string{
-		"dconf/org/mate/desktop/session/idle-delay":         "int32",
-		"dconf/org/mate/desktop/background/picture-options": "stretched",
-		"dconf/org/mate/desktop/background/picture-filenam": `did you mean "picture-filename"?`,
-		"dconf/org/mate/desktop/background/picture-opacity": "int32",
-		"dconf/com/example/tool/limits":                     "(uint32 3,",
-		"dconf/com/example/tool/guess":                      "say the value as a gvariant",
+		"dconf/org/mate/desktop/session/idle-delay":            "int32",
+		"dconf/org/mate/desktop/background/picture-options":    "stretched",
+		"dconf/org/mate/desktop/background/picture-filenam":    `did you mean "picture-filename"?`,
+		"dconf/org/mate/desktop/background/picture-opacity":    "int32",
+		"dconf/com/example/tool/limits":                        "(uint32 3,",
+		"dconf/com/example/tool/guess":                         "say the value as a gvariant",
+		"dconf/org/mate/desktop/background/color-shading-type": `"solidd" is none of`,
 	} {
 		if reason := o.resource(id).Reason; !strings.Contains(reason, word) {
 			t.Errorf("the reason of %s does not say %q: %s", id, word, reason)
@@ -235,6 +239,15 @@ guess = ["a", "b"]
 	}
 	if d.isWritable(t, "org.mate.background", "primary-color") {
 		t.Error("what was right beside it is not locked")
+	}
+	// A schema that comes later has the key in another type.
+	d.MustWriteFile(t, "/usr/share/glib-2.0/schemas/com.example.tool.gschema.xml", box.File{Content: `<schemalist>
+  <schema id="com.example.tool" path="/com/example/tool/"><key name="names" type="a{ss}"><default>{}</default></key></schema></schemalist>`})
+	d.MustExec(t, "glib-compile-schemas", "/usr/share/glib-2.0/schemas")
+	o = d.plan(t)
+	o.wants(t, map[policy.ID]converge.State{"dconf/com/example/tool/names": converge.Failed})
+	if r := o.resource("dconf/com/example/tool/names"); !strings.Contains(r.Reason, "it is of type array of strings, and the installed schema com.example.tool has the key as") {
+		t.Errorf("the reason does not say which type it is to be: %s", r.Reason)
 	}
 }
 

@@ -29,12 +29,15 @@ const (
 	locksPath    = locksDir + "/" + keyfileName
 	profileDir   = "/etc/dconf/profile"
 	profilePath  = profileDir + "/user"
-	// dconf looks here for the profile when there is none in /etc.
-	packagedProfileFile = "/usr/share/dconf/profile/user"
-	mandatoryDir        = "/run/dconf/user"
+	mandatoryDir = "/run/dconf/user"
 
 	locksTable = ".locks" // in the database
 )
+
+// packagedProfileDirs are where dconf looks for a profile that is not in /etc, in order.
+func packagedProfileDirs() []string {
+	return []string{"/usr/local/share/dconf/profile", "/usr/share/dconf/profile"}
+}
 
 // Everything of dconf's must be readable by everybody: to a process that cannot
 // read the database, nothing is locked.
@@ -209,17 +212,37 @@ func (k *Kind) currentProfile() (text string, f file, deviations []deviation, er
 	if err != nil || f.content != nil {
 		return string(f.content), f, deviations, err
 	}
-	text, err = k.packagedProfile()
+	text, err = k.readProfile(path.Base(profilePath), append([]string{profileDir}, packagedProfileDirs()...)...)
+	if text == "" {
+		text = userSource + "\n"
+	}
 	return text, f, deviations, err
 }
 
 // packagedProfile is the profile that counts where there is none in /etc.
 func (k *Kind) packagedProfile() (string, error) {
-	packaged, _, err := k.read(packagedProfileFile, "")
-	if packaged.content == nil {
-		return userSource + "\n", err
+	text, err := k.readProfile(path.Base(profilePath), packagedProfileDirs()...)
+	if text == "" {
+		text = userSource + "\n"
 	}
-	return string(packaged.content), err
+	return text, err
+}
+
+// readProfile is a profile as dconf reads it: the first that is there, a link or not. What
+// others than root may write is not believed.
+func (k *Kind) readProfile(name string, dirs ...string) (string, error) {
+	for _, dir := range dirs {
+		leads, info, err := system.Trusted(k.system.FS, path.Join(dir, name), 0)
+		if isGone(err) || errors.Is(err, system.ErrUnsafe) || err == nil && !info.IsRegular() {
+			continue
+		}
+		if err != nil {
+			return "", err
+		}
+		content, err := k.system.FS.ReadFile(leads)
+		return string(content), err
+	}
+	return "", nil
 }
 
 func (k *Kind) checkProfile(ctx context.Context, r *converge.Resource) {
@@ -316,6 +339,9 @@ func (k *Kind) lost(files map[string]string) ([]string, error) {
 		if err != nil {
 			return nil, err
 		}
+		if _, _, err := system.Trusted(k.system.FS, path.Join(profileDir, name), 0); errors.Is(err, system.ErrUnsafe) {
+			lost = append(lost, path.Join(profileDir, name)+" has no effect, for others than root may write it")
+		}
 		gone := slices.DeleteFunc(sources(text), func(s string) bool { return isWritable(s) || slices.Contains(kept, s) })
 		if len(gone) > 0 {
 			lost = append(lost, strings.Join(gone, ", ")+" of "+path.Join(profileDir, name)+" has no effect")
@@ -392,16 +418,7 @@ func (k *Kind) profileOf(name string) (string, error) {
 	if name == "" || name == path.Base(profilePath) || strings.Contains(name, "/") || strings.HasPrefix(name, ".") {
 		return "", nil
 	}
-	for _, dir := range []string{profileDir, path.Dir(packagedProfileFile)} {
-		f, _, err := k.read(path.Join(dir, name), "")
-		if err != nil {
-			return "", err
-		}
-		if f.content != nil {
-			return string(f.content), nil
-		}
-	}
-	return "", nil
+	return k.readProfile(name, append([]string{profileDir}, packagedProfileDirs()...)...)
 }
 
 func mandatoryFile(uid int) string { return path.Join(mandatoryDir, strconv.Itoa(uid)) }

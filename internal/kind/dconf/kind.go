@@ -222,6 +222,12 @@ func (k *Kind) checkKey(r *converge.Resource, want policy.Dconf, f *found) {
 	if locked := f.locked[path]; locked != want.Lock {
 		r.AddPublicDrift("lock", lockWord(want.Lock), lockWord(locked))
 	}
+	// The schema may have changed since, and text does not show all that it has against a value.
+	if key, err := k.schemas.keyOf(path, want); err == nil && key != nil && r.State == converge.Compliant {
+		if err := key.judge(live); err != nil {
+			r.SetFailedErr(public.Because("cannot set "+r.ID.Name(), err))
+		}
+	}
 }
 
 func lockWord(locked bool) string {

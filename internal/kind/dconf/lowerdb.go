@@ -3,6 +3,7 @@ package dconf
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"path"
@@ -11,6 +12,8 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/dconf/gvdb"
+	"github.com/soe-agent/soe-agent/internal/public"
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 // below are the databases that the profile names after the agent's own, in order.
@@ -21,6 +24,7 @@ type below []lower
 type lower struct {
 	file         string
 	table, locks gvdb.Table
+	loose        error // others than root may write it, and lock in it what they like
 }
 
 // below are those of each profile that is in force for somebody: everybody's, and each
@@ -63,15 +67,35 @@ func (k *Kind) belowIn(profile string) (below, error) {
 		if !isFile {
 			continue
 		}
-		content, _, err := k.read(file, "")
+		one, err := k.lower(file)
 		if err != nil {
 			return nil, err
 		}
-		if table, err := gvdb.Parse(content.content); err == nil { // dconf passes over others
-			found = append(found, lower{file, table, table.Table(locksTable)})
-		}
+		found = append(found, one)
 	}
 	return found, nil
+}
+
+// lower reads a database as dconf does, which follows links. One that is not there, and one
+// that dconf passes over, has neither values nor locks.
+func (k *Kind) lower(file string) (lower, error) {
+	leads, info, err := system.Trusted(k.system.FS, file, 0)
+	switch {
+	case errors.Is(err, system.ErrUnsafe):
+		return lower{file: file, loose: err}, nil
+	case isGone(err):
+		return lower{file: file}, nil
+	case err != nil:
+		return lower{}, err
+	case !info.IsRegular():
+		return lower{file: file}, nil
+	}
+	content, err := k.system.FS.ReadFile(leads)
+	if err != nil && !isGone(err) {
+		return lower{}, err
+	}
+	table, _ := gvdb.Parse(content)
+	return lower{file: file, table: table, locks: table.Table(locksTable)}, nil
 }
 
 // overrule says of a key that is in force in the agent's database whether another
@@ -80,6 +104,11 @@ func (b below) overrule(r *converge.Resource, ours gvdb.Table, lock bool) {
 	key := pathOf(r.ID)
 	lowest := -1
 	for i, database := range b {
+		if lock && database.loose != nil {
+			r.SetFailedErr(public.Because(fmt.Sprintf("cannot lock %s for good: the profile names %s too, "+
+				"and of several databases that lock a key dconf reads the lowest", r.ID.Name(), database.file), database.loose))
+			return
+		}
 		if _, locked := database.locks.Value(key); locked {
 			lowest = i
 		}

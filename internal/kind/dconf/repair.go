@@ -178,9 +178,12 @@ func (k *Kind) findRefused(ctx context.Context, next settings, database []byte, 
 		}
 		for path := range next {
 			key, err := k.schemas.key(path, k.schemaOf(path))
-			if value, ok := root.Value(path); ok && err == nil && key != nil && value.Type != key.typ {
-				refused[path] = fmt.Sprintf("it is of type %s, and the installed schema %s has the key as %s",
-					describeType(value.Type), key.schema, describeType(key.typ))
+			value, there := root.Value(path)
+			if !there || err != nil || key == nil {
+				continue
+			}
+			if err := key.judge(value); err != nil {
+				refused[path] = err.Error()
 			}
 		}
 		return refused, nil

@@ -216,12 +216,33 @@ func (k *schemaKey) allows(value any) error {
 				}
 			}
 		}
-	case int64, float64:
+	case int64, uint64, float64:
 		low, ok1 := k.low.Scalar()
 		high, ok2 := k.high.Scalar()
 		if ok1 && ok2 && (compareNumbers(value, low) < 0 || compareNumbers(value, high) > 0) {
 			return fmt.Errorf("%v is not between %v and %v", value, low, high)
 		}
+	}
+	return nil
+}
+
+// judge says what the schema has against a value as it is in a database: GSettings would pass
+// over it without a word.
+func (k *schemaKey) judge(value gvdb.Variant) error {
+	if value.Type != k.typ {
+		return fmt.Errorf("it is of type %s, and the installed schema %s has the key as %s", describeType(value.Type), k.schema, describeType(k.typ))
+	}
+	content, ok := value.Scalar()
+	if !ok {
+		elements, _ := value.Children()
+		values := make([]any, len(elements))
+		for i, element := range elements {
+			values[i], _ = element.Scalar()
+		}
+		content = values
+	}
+	if err := k.allows(content); err != nil {
+		return fmt.Errorf("%w, says the installed schema %s", err, k.schema)
 	}
 	return nil
 }
@@ -235,6 +256,9 @@ func compareNumbers(a, b any) int {
 			return cmp.Compare(x, y)
 		}
 	case uint64:
+		if unsigned, ok := a.(uint64); ok {
+			return cmp.Compare(unsigned, y)
+		}
 		if xIsInt {
 			if x < 0 {
 				return -1

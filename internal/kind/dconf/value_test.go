@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/soe-agent/soe-agent/internal/kind/dconf/gvdb"
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
@@ -218,4 +219,33 @@ func FuzzSchemas(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What text does not show, such as an element of an array, the database does. GSettings passes over it without a word.
+func TestAValueOfADatabaseIsHeldToItsSchemaWhateverItsText(t *testing.T) {
+	u32 := func(n byte) []byte { return []byte{n, 0, 0, 0} }
+	for _, c := range []struct {
+		key    string
+		value  gvdb.Variant
+		reason string
+	}{
+		{"marks", gvdb.Variant{Type: "as", Data: []byte("one\x00three\x00\x04\x0a")}, `"three" is none of one, two`},
+		{"marks", gvdb.Variant{Type: "as", Data: []byte("one\x00two\x00\x04\x08")}, ""},
+		{"marks", gvdb.Variant{Type: "as"}, ""},
+		{"marks", gvdb.Variant{Type: "s", Data: []byte("one\x00")}, "it is of type string, and the installed schema org.example.background has the key as array of strings"},
+		{"opacity", gvdb.Variant{Type: "i", Data: u32(101)}, "101 is not between 0 and 100"},
+		{"opacity", gvdb.Variant{Type: "i", Data: u32(100)}, ""},
+		{"big", gvdb.Variant{Type: "t", Data: make([]byte, 8)}, "0 is not between 1 and"},
+		{"choice", gvdb.Variant{Type: "s", Data: []byte("up\x00")}, `"up" is none of left, right`},
+		{"size", gvdb.Variant{Type: "(ii)", Data: append(u32(1), u32(2)...)}, ""},
+		{"map", gvdb.Variant{Type: "a{sv}"}, ""},
+	} {
+		key, err := exampleSchemas(t).key("/org/example/background/"+c.key, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := key.judge(c.value); (err != nil) != (c.reason != "") || err != nil && !strings.Contains(err.Error(), c.reason) {
+			t.Errorf("%s %q: %v; want %q", c.key, c.value.Data, err, c.reason)
+		}
+	}
 }
