@@ -316,7 +316,12 @@ func (b *bus) Stop(ctx context.Context, name string) error {
 	return b.runJob(ctx, "stop", name, func(c *systemd.Conn) job { return c.StopUnitContext })
 }
 
+// Restart implements UnitJobs. Of a unit that was started often systemd would stop what runs, and
+// then refuse to start it (StartLimitBurst=): how often is forgotten before.
 func (b *bus) Restart(ctx context.Context, name string) error {
+	if err := b.ResetFailed(ctx, name); err != nil {
+		return err
+	}
 	return b.runJob(ctx, "restart", name, func(c *systemd.Conn) job { return c.RestartUnitContext })
 }
 

@@ -55,6 +55,7 @@ type UnitStates interface {
 type UnitJobs interface {
 	Start(ctx context.Context, name string) error
 	Stop(ctx context.Context, name string) error
+	// Restart has a unit that was started often come back all the same (StartLimitBurst=).
 	Restart(ctx context.Context, name string) error
 	// ReloadUnit has a unit that is up take in what it is told to: a mount is mounted anew where
 	// it is, with the options that its file has now.

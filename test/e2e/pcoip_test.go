@@ -120,6 +120,27 @@ func TestAChangeThatTheAgentHasNotStartedForYetIsInEffectAtOnce(t *testing.T) {
 	d.converged(t)
 }
 
+// Of a unit that was started too often systemd stops what runs, and does not start it: no value is to blame.
+func TestAnAgentThatIsRestartedOftenRunsAndNoDirectiveIsBlamed(t *testing.T) {
+	t.Parallel()
+	const limit = "[Unit]\nStartLimitIntervalSec=1h\nStartLimitBurst=2\n"
+	d := newDesktop(t, box.WithFiles(map[string]box.File{unitDir + box.PCoIPService: unit(stays, limit+wanted)}))
+	for _, state := range []string{"2", "3", "0"} {
+		o := d.apply(t, "[pcoip]\nserver_clipboard_state = "+state+"\n")
+		o.wants(t, map[policy.ID]converge.State{"pcoip/server_clipboard_state": converge.Corrected})
+		if d.fails(t.Context(), "systemctl", "is-active", box.PCoIPService) {
+			t.Fatal("nobody can connect any more")
+		}
+	}
+	// So it is with whatever runs on a file of the policy.
+	for _, state := range []string{"1", "2", "3"} {
+		d.apply(t, "[dropins.\"/etc/systemd/system/"+box.PCoIPService+".d/10-soe.conf\"]\ncontent = \"[Service]\\nNice="+state+"\\n\"\n")
+		if d.fails(t.Context(), "systemctl", "is-active", box.PCoIPService) {
+			t.Fatal("nobody can connect any more")
+		}
+	}
+}
+
 func TestAPCoIPFileThatTheAgentCannotReadIsMended(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t)

@@ -104,9 +104,6 @@ func (k *Kind) putBack(ctx context.Context, failed []converge.Resource) error {
 func (k *Kind) startAgain(ctx context.Context, unit string, consent sessionguard.Consent) error {
 	err := sessionguard.MayRestart(ctx, k.system, unit, consent)
 	if err == nil {
-		// After some failures systemd does not start a unit any more. Should that remain
-		// so, the restart says it.
-		_, _ = k.system.Runner.Run(ctx, system.Command{Argv: []string{"systemctl", "reset-failed", unit}})
 		ctx, cancel := context.WithTimeout(ctx, restartTimeout)
 		defer cancel()
 		err = sessionguard.Restart(ctx, k.system, unit, consent)
