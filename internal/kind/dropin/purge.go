@@ -75,7 +75,8 @@ func (k *Kind) purge(ctx context.Context, seen []converge.Resource) []converge.R
 	return resources
 }
 
-// strays are the files and links of a directory that the policy does not name.
+// strays are what is in a directory and the policy does not name, directories left out. With an
+// error they are not all.
 func (k *Kind) strays(dir string, known map[policy.ID]bool) ([]string, error) {
 	bases, err := k.system.FS.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -85,21 +86,26 @@ func (k *Kind) strays(dir string, known map[policy.ID]bool) ([]string, error) {
 		return nil, err
 	}
 	var names []string
+	var unasked error
 	for _, base := range bases {
 		name := path.Join(dir, base)
 		id := policy.NewID(k.Name(), name)
-		if known[id] || !k.purgeable(id) || strings.Contains(name, "\n") {
+		if known[id] || !k.purgeable(id) {
 			continue
 		}
 		info, err := k.system.FS.Stat(name)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
-		if err == nil && (info.IsRegular() || info.Type == fs.ModeSymlink) {
+		switch {
+		case err != nil || info.IsDir():
+		case strings.Contains(name, "\n"): // an answer of several lines may be made up to speak of another file
+			unasked = fmt.Errorf("cannot tell whether %q belongs to a package: its name has a line break; remove it by hand if it does not", name)
+		default:
 			names = append(names, name)
 		}
 	}
-	return names, nil
+	return names, unasked
 }
 
 // A packageQuery asks which package owns files. Of each that none owns it says

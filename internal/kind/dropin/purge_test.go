@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
@@ -64,7 +65,7 @@ func TestWhatNobodyNamesGoesFromADirectoryThatThePolicyOwnsAndTakesEffect(t *tes
 	const dir = "/etc/sysctl.d"
 	strays := []string{"stray.conf", "with \"quotes\" and 'blanks'.conf", `*?[a]\.conf`, "no-drop-in"}
 	m := &running{root: machine(t, map[string]string{
-		dir + "/package.conf": "# theirs\n", dir + "/.hidden.conf": "", dir + "/with\na-line-break.conf": "",
+		dir + "/package.conf": "# theirs\n", dir + "/.hidden.conf": "",
 		dir + "/dir.conf/a": "", "/var/lib/dpkg/status": "", "/etc/other.d/a": "",
 	}), reads: dpkgOwning(dir + "/package.conf")}
 	for _, base := range strays {
@@ -82,7 +83,7 @@ func TestWhatNobodyNamesGoesFromADirectoryThatThePolicyOwnsAndTakesEffect(t *tes
 		want[policy.NewID("dropin", dir+"/"+base)] = converge.Corrected
 	}
 	wants(t, m.pass(t, p), want)
-	if diff := cmp.Diff([]string{".hidden.conf", "dir.conf", "named.conf", "package.conf", "with\na-line-break.conf"}, names(t, m.root, dir)); diff != "" {
+	if diff := cmp.Diff([]string{".hidden.conf", "dir.conf", "named.conf", "package.conf"}, names(t, m.root, dir)); diff != "" {
 		t.Errorf("what is left (-want +got):\n%s", diff)
 	}
 	if got := kindtest.Read(t, m.root, "/proc/sys/a/b"); got != "7\n" {
@@ -93,6 +94,34 @@ func TestWhatNobodyNamesGoesFromADirectoryThatThePolicyOwnsAndTakesEffect(t *tes
 	}
 	m.gate = func(c system.Change) error { t.Errorf("the next pass does %v", c); return nil }
 	wants(t, m.pass(t, p), map[policy.ID]converge.State{"dropin" + dir: converge.Compliant, "dropin" + dir + "/named.conf": converge.Compliant})
+}
+
+// What stays in a directory in which nothing may be is said: the directory is not compliant then.
+func TestADirectoryThatThePolicyOwnsIsNotCompliantWithWhatCannotGo(t *testing.T) {
+	const dir = "/etc/sysctl.d"
+	m := &running{root: machine(t, map[string]string{dir + "/with\na-line-break.conf": "", dir + "/stray.conf": "", "/var/lib/dpkg/status": ""}), reads: dpkgOwning()}
+	if err := unix.Mkfifo(filepath.Join(m.root, dir, "pipe.conf"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	m.sysctl("a/b", "1")
+	for range 2 {
+		resources := m.pass(t, purging(nil, dir))
+		for id, said := range map[policy.ID]struct {
+			state converge.State
+			why   string
+		}{
+			"dropin" + dir:                {converge.Unknown, `with\na-line-break.conf" belongs to a package`},
+			"dropin" + dir + "/pipe.conf": {converge.Failed, "remove it by hand"},
+		} {
+			got := resources[id]
+			if got.State != said.state || !strings.Contains(got.Reason, said.why) {
+				t.Errorf("%s: %+v", id, resources)
+			}
+		}
+	}
+	if diff := cmp.Diff([]string{"pipe.conf", "with\na-line-break.conf"}, names(t, m.root, dir)); diff != "" {
+		t.Errorf("what is left (-want +got):\n%s", diff)
+	}
 }
 
 func TestWhileNobodyCanTellWhatBelongsToPackagesNothingIsPurged(t *testing.T) {
