@@ -4,13 +4,13 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/bus"
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/packages"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
 )
@@ -80,18 +80,19 @@ func (s served) State() bus.State {
 	return bus.State{Version: s.version, Phase: string(s.status.Phase), Verdict: string(s.status.Verdict), Compliant: s.status.Compliant, Serial: s.status.Serial}
 }
 
-// Status implements bus.Documents.
+// Status implements bus.Documents. It is not read from the file, which may say what was true
+// before nothing could be written any more.
 func (s served) Status(ctx context.Context) ([]byte, error) {
-	status, err := lastStatus(ctx, s.System)
-	if err != nil {
-		return nil, fmt.Errorf("cannot tell the status: %w", err)
-	}
+	part := public.Open
 	if bus.ForRoot(ctx) {
-		s.mu.Lock()
-		whole := s.statusAs(public.Whole)
-		s.mu.Unlock()
-		status.Refused, status.Waiting, status.Doubts, status.Awaited = whole.Refused, whole.Waiting, whole.Doubts, whole.Awaited
-		status.PersonaRules, status.PersonaDoubts = whole.PersonaRules, whole.PersonaDoubts
+		part = public.Whole
+	}
+	progress, there := packages.ReadProgress(ctx, s.System)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	status := s.statusAs(part)
+	if there {
+		status.Packages = progress.String()
 	}
 	return json.Marshal(status)
 }

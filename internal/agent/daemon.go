@@ -65,6 +65,7 @@ type daemon struct {
 	enforced    Schedule // that the kinds go by
 	status      Status
 	wholeDigest string // the digest of the whole report that root has
+	unwritten   bool   // the report for everybody could not be written, so that the file says what was before
 }
 
 // Run is the daemon: it returns when ctx is done, or when it cannot begin. A
@@ -327,14 +328,16 @@ func (d *daemon) publish() {
 	d.status.Verdict, d.status.Compliant, d.status.Summary = r.Verdict, r.Compliant, r.Summary
 	d.keepWhole(r)
 	public := r.ForEverybody()
-	d.write(ReportFile, public)
+	d.unwritten = !d.write(ReportFile, public)
 	d.say()
 	if d.reports != nil {
 		d.reports.offer(public)
 	}
 }
 
-func (d *daemon) write(name string, document any) {
+// write replaces a document for all to read, and says whether it could. What could not be
+// replaced is true no more, and goes if that can be.
+func (d *daemon) write(name string, document any) (written bool) {
 	var content bytes.Buffer
 	err := json.NewEncoder(&content).Encode(document)
 	write := func() error { return d.System.FS.WriteFile(name, content.Bytes(), system.Attr{Mode: 0o644}) }
@@ -344,11 +347,12 @@ func (d *daemon) write(name string, document any) {
 	if errors.Is(err, syscall.ENOSPC) {
 		d.status.Room = room(d.System)
 		err = write()
-		if err != nil && d.System.FS.Remove(name) == nil { // what it says is true no more, and takes room
-			err = write()
-		}
+	}
+	if err != nil && d.System.FS.Remove(name) == nil { // and takes room
+		err = write()
 	}
 	if err != nil {
 		d.Log.Error("cannot write the status or report file", "err", err)
 	}
+	return err == nil
 }

@@ -160,13 +160,24 @@ func (d *daemon) report() report.Report {
 	return r
 }
 
+// fromMemory is the report that is in no file: the whole one, or one that could not be written.
+func (d *daemon) fromMemory(whole bool) ([]byte, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	switch {
+	case whole:
+		return json.Marshal(d.report())
+	case d.unwritten:
+		return json.Marshal(d.report().ForEverybody())
+	}
+	return nil, nil
+}
+
 // Report implements bus.Documents. The report for everybody is in memory only while it is
-// sent.
+// sent, or where it could not be written.
 func (s served) Report(ctx context.Context) ([]byte, error) {
-	if bus.ForRoot(ctx) {
-		s.mu.Lock()
-		defer s.mu.Unlock()
-		return json.Marshal(s.report())
+	if content, err := s.fromMemory(bus.ForRoot(ctx)); content != nil || err != nil {
+		return content, err
 	}
 	content, err := s.System.FS.ReadFile(ReportFile)
 	if errors.Is(err, fs.ErrNotExist) {
