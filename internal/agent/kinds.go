@@ -78,7 +78,7 @@ func kinds() []kind {
 			return packages.NewPatches(p, m.System, m.Ledger, m.Schedule.LockTimeout.Duration, m.Schedule.Window)
 		}, slow, afterLockDown, everything},
 		{"service", func(m *Machine, p *policy.Policy) converge.Kind { return service.New(p, m.System, m.Schedule.Window) }, quick, afterLockDown, nothing},
-		{"check", func(m *Machine, p *policy.Policy) converge.Kind { return check.New(p, m.System) }, checks, afterLockDown, nothing},
+		{"check", func(m *Machine, p *policy.Policy) converge.Kind { return check.New(p, m.System, m.Ledger) }, checks, afterLockDown, nothing},
 	}
 }
 

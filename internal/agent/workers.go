@@ -116,6 +116,13 @@ func (d *daemon) schedulePasses(w *worker, result converge.Result) {
 			w.markAt(r.ID.Kind(), d.Ledger.ContestedUntil(r.ID, result.Started))
 		}
 	}
+	for _, kind := range w.given() {
+		if timed, is := kind.(converge.Timed); is && slices.Contains(result.Kinds, kind.Name()) {
+			if next := timed.NextLook(); !next.IsZero() {
+				w.markAt(kind.Name(), next)
+			}
+		}
+	}
 	d.mu.Lock()
 	verify, p := d.config.Schedule.Verify.Duration, d.findings.inForce()
 	d.mu.Unlock()

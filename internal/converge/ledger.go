@@ -32,6 +32,7 @@ type Ledger struct {
 	resources map[policy.ID]standing
 	made      map[string]bool // paths that the agent created
 	owned     map[policy.ID]bool
+	answers   map[policy.ID]Answer
 	secret    map[string]bool // paths of files that hold a secret of the policy
 	retouched map[string]map[string]Retouch
 	pending   bytes.Buffer // lines not yet written
@@ -54,6 +55,7 @@ type line struct {
 	Public   string          `json:"public,omitempty"` // undoes Secret
 	Resource policy.ID       `json:"resource,omitempty"`
 	Standing *standing       `json:"standing,omitempty"`
+	Answer   *Answer         `json:"answer,omitempty"` // with Resource
 
 	Retouched string             `json:"retouched,omitempty"`
 	Aspects   map[string]Retouch `json:"aspects,omitempty"` // of Retouched; none: it is forgotten
@@ -83,7 +85,7 @@ func OpenLedger(files system.FS, dir string, now facts.Identity) (*Ledger, error
 		return nil, fmt.Errorf("cannot use the ledger in %s: %w: it is of %s, and this is %s", dir, ErrOtherMachine, l.machine, now)
 	}
 	renewed := l.machine.Renewed(now)
-	if lines == 0 || lines > 1000+4*(len(l.resources)+len(l.made)+len(l.owned)+len(l.secret)+len(l.retouched)) {
+	if lines == 0 || lines > 1000+4*(len(l.resources)+len(l.made)+len(l.owned)+len(l.secret)+len(l.retouched)+len(l.answers)) {
 		l.machine = renewed
 		l.compact()
 	} else if renewed != l.machine {
@@ -104,7 +106,7 @@ func LostLedger(err error) *Ledger {
 func newLedger() *Ledger {
 	return &Ledger{
 		resources: map[policy.ID]standing{}, made: map[string]bool{}, owned: map[policy.ID]bool{}, secret: map[string]bool{},
-		retouched: map[string]map[string]Retouch{},
+		retouched: map[string]map[string]Retouch{}, answers: map[policy.ID]Answer{},
 	}
 }
 
@@ -144,6 +146,10 @@ func (l *Ledger) learn(entry line) {
 		delete(l.retouched, entry.Retouched)
 	case entry.Retouched != "":
 		l.retouched[entry.Retouched] = entry.Aspects
+	case entry.Resource != "" && entry.Answer != nil && entry.Answer.At.IsZero():
+		delete(l.answers, entry.Resource)
+	case entry.Resource != "" && entry.Answer != nil:
+		l.answers[entry.Resource] = *entry.Answer
 	case entry.Resource != "" && entry.Standing != nil:
 		l.resources[entry.Resource] = *entry.Standing
 	}
@@ -176,6 +182,9 @@ func (l *Ledger) compact() {
 	}
 	for id, s := range l.resources {
 		l.note(line{Resource: id, Standing: &s})
+	}
+	for id, a := range l.answers {
+		l.note(line{Resource: id, Answer: &a})
 	}
 	l.anew = true
 }

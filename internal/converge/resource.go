@@ -47,6 +47,12 @@ type Observer interface{ Unanswered() []error }
 // resources drift.
 type Watcher interface{ Watches() []Watch }
 
+// Timed is implemented by a Kind some of whose resources are looked at in their own time.
+type Timed interface {
+	// NextLook is when the next of them is due; the zero time: none will be.
+	NextLook() time.Time
+}
+
 // Filed is implemented by a Kind of whose resources each is one file.
 type Filed interface {
 	// File is the name of that.
@@ -150,6 +156,10 @@ type Resource struct {
 	// WordOf is the user whose process said where it stands, "" when root's did. That is
 	// this user's word: no right is judged by it, and nothing is repaired because of it.
 	WordOf string `json:"word_of,omitempty"`
+	// AsOf is when it was looked at, of what is looked at in its own time and not by each
+	// pass; and from StaleAt on nothing is known of it any more.
+	AsOf    time.Time `json:"as_of,omitzero"`
+	StaleAt time.Time `json:"stale_at,omitzero"`
 	// Withheld names what was left out of what is made public: "reason", and the aspects
 	// of differences.
 	Withheld []string `json:"withheld,omitempty"`
@@ -228,6 +238,14 @@ func NotCheckedYet(p *policy.Policy, kind string, since time.Time) []Resource {
 		all = append(all, NotChecked(p, policy.Resource{ID: policy.ID(kind)}, since))
 	}
 	return all
+}
+
+// GoStale says of what was looked at in its own time that this was too long ago.
+func (r *Resource) GoStale(now time.Time) {
+	if !r.StaleAt.IsZero() && !now.Before(r.StaleAt) {
+		r.SetUnknown(fmt.Sprintf("what is known of it is of %s, which is too long ago", r.AsOf.UTC().Format("2006-01-02 15:04:05 UTC"))).ReasonIsPublic()
+		r.Diff, r.open.diff, r.open.aspects = nil, nil, nil
+	}
 }
 
 // IsCritical says that the resource, if it is not in line, is critical whatever the policy's

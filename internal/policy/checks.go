@@ -23,7 +23,13 @@ type Check struct {
 	Stderr  string        `json:"stderr,omitempty"` // and one that the errors must match
 	Exit    int           `json:"exit"`
 	Timeout time.Duration `json:"timeout"`
+	// Every is how often it is run, in its own time and when nobody else wants the processor or
+	// the disk; 0: whenever the machine is checked.
+	Every time.Duration `json:"every,omitempty"`
 }
+
+// StaleAfter is how long the last answer of a check that runs in its own time says something.
+func (c Check) StaleAfter() time.Duration { return 2 * c.Every }
 
 // Kind implements Spec.
 func (Check) Kind() string { return "check" }
@@ -44,17 +50,42 @@ func checkForm() *form {
 		key{name: "stdout", form: value("a regular expression (RE2) that the output must match").eg(`"^/dev/"`)},
 		key{name: "stderr", form: value("a regular expression (RE2) that the errors must match")},
 		key{name: "exit", form: whole("the exit code that it must have; left out: 0", 0, 255)},
-		key{name: "timeout", form: like("how long it may take; left out: `10s`", someTime).eg(`"10s"`)},
+		key{name: "timeout", form: like("how long it may take; left out: `10s`, and `5m` with `every`", someTime).eg(`"10s"`)},
+		key{name: "every", form: like("how often it is run, from `10m` to `30d`, in its own time and with low priority; left out: whenever the machine is checked", someDays).eg(`"6h"`)},
 	).needing([]string{"run"})
 }
 
-const defaultCheckTimeout = 10 * time.Second
+// How long a check may take where it does not say.
+const (
+	defaultCheckTimeout = 10 * time.Second
+	patientCheckTimeout = 5 * time.Minute // of one with Every, which waits for everybody else
+)
+
+// How often a check may run in its own time.
+const (
+	mostOften  = 10 * time.Minute
+	leastOften = 30 * 24 * time.Hour
+)
+
+func (c Check) defaultTimeout() time.Duration {
+	if c.Every > 0 {
+		return patientCheckTimeout
+	}
+	return defaultCheckTimeout
+}
 
 func (d *decoder) checks(t *table) {
 	d.each(t, func(name string, c *table) {
 		check := Check{
-			Run: c.texts("run"), User: c.text("user"), Stdout: c.text("stdout"), Stderr: c.text("stderr"), Timeout: defaultCheckTimeout,
+			Run: c.texts("run"), User: c.text("user"), Stdout: c.text("stdout"), Stderr: c.text("stderr"),
 		}
+		if c.has("every") {
+			var err error
+			if check.Every, err = parseDays(c.text("every")); err != nil {
+				c.problem("every", "%v", err)
+			}
+		}
+		check.Timeout = check.defaultTimeout()
 		if exit := c.number("exit"); exit != nil {
 			check.Exit = *exit
 		}
@@ -83,6 +114,8 @@ func (c Check) validate(v *validator) {
 		}
 	}
 	v.refuse(strings.Contains(c.User, ":") || breaksLine(c.User) || strings.HasPrefix(c.User, "-"), "%q is not the name of a user", c.User)
+	v.refuse(c.Every != 0 && (c.Every < mostOften || c.Every > leastOften), "every %s is not between 10m and 30d", Days(c.Every))
+	v.refuse(c.Every != 0 && c.Timeout > c.Every, "it may take %s and is to be run every %s", Days(c.Timeout), Days(c.Every))
 	v.refuse(c.Exit < 0 || c.Exit > 255, "exit %d is not between 0 and 255", c.Exit)
 }
 
@@ -91,8 +124,11 @@ func (c Check) entry(name string) entry {
 	if c.Exit != 0 {
 		lines = append(lines, pair("exit", c.Exit))
 	}
-	if c.Timeout != defaultCheckTimeout {
+	if c.Timeout != c.defaultTimeout() {
 		lines = append(lines, pair("timeout", c.Timeout.String()))
+	}
+	if c.Every != 0 {
+		lines = append(lines, pair("every", Days(c.Every)))
 	}
 	return ownTable("checks", name, lines...)
 }

@@ -129,6 +129,13 @@ exit = 3
 timeout = "1m30s"
 controls = ["cis-al2:1.1", "own word"]
 severity = "high"
+[checks.y]
+run = ["/bin/true"]
+every = "6h"
+[checks.z]
+run = ["/bin/true"]
+every = "2d"
+timeout = "10s"
 [benchmarks.cis-al2]
 controls = ["1.1", "1.10", "1.9"]
 [benchmarks."other.one"]

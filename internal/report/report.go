@@ -84,7 +84,10 @@ type Policy struct {
 // is not among resources has not been checked. refused are the problems of a policy
 // that is not in force, if any.
 func New(version string, f facts.Facts, p *policy.Policy, refused []public.Line, at time.Time, resources []converge.Resource, timing map[string]time.Duration) Report {
-	resources = append(slices.Clip(resources), missing(p, at, resources)...)
+	resources = append(slices.Clone(resources), missing(p, at, resources)...)
+	for i := range resources {
+		resources[i].GoStale(at)
+	}
 	r := Report{
 		Schema: Schema, Time: at, Agent: version,
 		Machine: Machine{Hostname: f.Hostname, MachineID: f.MachineID, ManagedNode: f.ManagedNode, OS: f.OSName},

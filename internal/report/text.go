@@ -187,6 +187,9 @@ func (p *printer) resource(r converge.Resource, style Style) {
 	if r.WordOf != "" {
 		notes = append(notes, "by the word of "+Clean(r.WordOf))
 	}
+	if !r.AsOf.IsZero() {
+		notes = append(notes, "as of "+r.AsOf.UTC().Format("2006-01-02 15:04 UTC"))
+	}
 	if r.Origin.Fragment != "" {
 		notes = append(notes, Clean(r.Origin.String()))
 	}

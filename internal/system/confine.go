@@ -28,6 +28,29 @@ type Confinement struct {
 	Groups   []int // supplementary
 	// Capabilities are what root keeps besides those by which it reads files.
 	Capabilities []int
+	// Background has it run when nobody else wants the processor or the disk, as far as the
+	// kernel's schedulers tell these apart (setpriority(2), ioprio_set(2)).
+	Background bool
+}
+
+// What a command in the background has: the least of the processor, and of the disk the least
+// that does not starve (IOPRIO_PRIO_VALUE of the class best-effort, ioprio_set(2)).
+const (
+	lowestNice    = 19
+	lowestDisk    = 2<<13 | 7
+	ofThisThread  = 0
+	ioprioProcess = 1 // IOPRIO_WHO_PROCESS
+)
+
+// toBackground lowers the calling thread, and what is started in it.
+func toBackground() error {
+	if err := unix.Setpriority(unix.PRIO_PROCESS, ofThisThread, lowestNice); err != nil {
+		return fmt.Errorf("cannot lower its priority: %w", err)
+	}
+	if _, _, errno := unix.Syscall(unix.SYS_IOPRIO_SET, ioprioProcess, ofThisThread, lowestDisk); errno != 0 {
+		return fmt.Errorf("cannot lower its priority at the disk: %w", errno)
+	}
+	return nil
 }
 
 // readingCapabilities let root see what root may see (capabilities(7)).
@@ -77,6 +100,11 @@ func wide(ids []int) []uint32 {
 // confineThread confines the calling thread for a command. The bus that root gets is to
 // be served, and closed.
 func confineThread(c Confinement) (bus net.Listener, err error) {
+	if c.Background {
+		if err := toBackground(); err != nil {
+			return nil, err
+		}
+	}
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return nil, err
 	}

@@ -19,11 +19,18 @@ root-is-root = { run = ["/usr/bin/id", "-u"], stdout = "^0$" }
 as-the-user  = { run = ["/usr/bin/id", "-un"], user = "user", stdout = "^user$" }
 writes       = { run = ["/bin/sh", "-c", "touch /etc/written /tmp/written /run/written /home/user/written 2>&1; exit 0"], stdout = "(Read-only file system[^$]*){4}" }
 home-is-disk = { run = ["/usr/bin/findmnt", "-no", "SOURCE", "/home"], stdout = "^/dev/mapper/" }
+in-own-time  = { run = ["/bin/sh", "-c", "nice; cat /proc/uptime"], stdout = "^19 a while ago", every = "6h" }
+by-a-user    = { run = ["/bin/sh", "-c", "nice; ionice"], user = "user", stdout = "(?s)^19.best-effort: prio 7$", every = "6h" }
 `
 	o := d.apply(t, checks)
+	first := o.resource("check/in-own-time")
+	again := d.apply(t, checks).resource("check/in-own-time")
+	if first.Reason != again.Reason || first.AsOf.IsZero() || !again.AsOf.Equal(first.AsOf) || !strings.Contains(first.Reason, `its stdout is "19\n`) {
+		t.Errorf("a check in its own time was run again: %s as of %s, and %s as of %s", first.Reason, first.AsOf, again.Reason, again.AsOf)
+	}
 	o.wants(t, map[policy.ID]converge.State{
 		"check/root-is-root": converge.Compliant, "check/as-the-user": converge.Compliant, "check/writes": converge.Compliant,
-		"check/home-is-disk": converge.Failed,
+		"check/home-is-disk": converge.Failed, "check/in-own-time": converge.Failed, "check/by-a-user": converge.Compliant,
 	})
 	for _, dir := range []string{"/etc", "/tmp", "/run", "/home/user"} {
 		if !d.fails(t.Context(), "test", "-e", dir+"/written") {
@@ -38,7 +45,7 @@ home-is-disk = { run = ["/usr/bin/findmnt", "-no", "SOURCE", "/home"], stdout = 
 	}
 	d.apply(t, checks+`
 [[rules]]
-match  = ["check/home-is-disk"]
+match  = ["check/home-is-disk", "check/in-own-time"]
 mode   = "audit"
 until  = 2999-12-31
 reason = "TICKET-1"

@@ -1,6 +1,9 @@
 // Package check keeps nothing: it runs the policy's own checks and reports what
 // came of them, as the kind "check".
 //
+// One that says every runs in its own time, with low priority, and what came of it is kept in the
+// ledger until it is due again.
+//
 // A check that does not hold is failed and not drifted: there is nothing that a
 // repair could try. One that cannot be run, or does not end in time, is unknown.
 // Checks also run for a plan, as root unless they name a user, and can change
@@ -32,17 +35,21 @@ const atOnce = 4
 // maxExcerpt is how many characters of the output a report shows.
 const maxExcerpt = 160
 
+// atOnceInBackground is how many of those run at a time that run in their own time.
+const atOnceInBackground = 2
+
 // Kind runs the policy's checks.
 type Kind struct {
 	*system.Unanswered
 	policy *policy.Policy
 	system *system.System
+	ledger *converge.Ledger
 }
 
 // New returns the kind "check".
-func New(p *policy.Policy, s *system.System) *Kind {
+func New(p *policy.Policy, s *system.System, ledger *converge.Ledger) *Kind {
 	s, unanswered := s.Observe()
-	return &Kind{Unanswered: unanswered, policy: p, system: s}
+	return &Kind{Unanswered: unanswered, policy: p, system: s, ledger: ledger}
 }
 
 // Name implements converge.Kind.
@@ -57,9 +64,17 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	if err := k.Since(mark); err != nil { // a secret may stand in what could not be read, and a check show it
 		return nil, fmt.Errorf("cannot run the checks: %w", err)
 	}
-	slots := make(chan struct{}, atOnce)
+	quick, background := make(chan struct{}, atOnce), make(chan struct{}, atOnceInBackground)
 	var wg sync.WaitGroup
 	for i, want := range wants {
+		slots := quick
+		if want.Spec.Every > 0 {
+			slots = background
+			if last, counts := k.last(want); counts {
+				resources[i] = last.resource(want)
+				continue
+			}
+		}
 		wg.Go(func() {
 			slots <- struct{}{}
 			defer func() { <-slots }()
@@ -67,34 +82,48 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		})
 	}
 	wg.Wait()
+	k.forget()
 	return resources, ctx.Err()
 }
 
+// check runs a check, and keeps what came of it if that is to count until it is due again.
 func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secrets converge.Secrets) converge.Resource {
-	r := converge.Wanted(want.Resource)
-	spec := want.Spec
+	found, err := k.run(ctx, want.Spec, secrets)
+	if err != nil {
+		found = outcome{OfUser: found.OfUser, Unanswered: err.Error(), Public: public.Text(err) == err.Error()}
+	}
+	if want.Spec.Every == 0 {
+		r := found.resource(want)
+		if err != nil {
+			r.SetUnknownErr(err)
+		}
+		return r
+	}
+	found.at = k.system.Clock.Now().Round(0)
+	if ctx.Err() == nil { // what was cut short says nothing
+		k.keep(want, found)
+	}
+	return found.resource(want)
+}
+
+// run runs a check. The error says why that came to no answer.
+func (k *Kind) run(ctx context.Context, spec policy.Check, secrets converge.Secrets) (found outcome, err error) {
 	command := system.Command{Argv: spec.Run, Timeout: spec.Timeout, ReadOnly: true, Confined: &system.Confinement{Capabilities: asks(spec.Run)}}
 	if spec.User != "" {
 		if err := k.runAs(ctx, &command, spec.User); err != nil {
-			r.SetUnknownErr(err)
-			return r
+			return found, err
 		}
 	} else if err := k.system.TrustedCommand(spec.Run); err != nil {
-		r.SetUnknown(err.Error())
-		return r
+		return found, err
 	}
-	if command.Confined.UID != 0 {
-		r.WordOf = spec.User
-	}
+	command.Confined.Background = spec.Every > 0
+	found.OfUser = command.Confined.UID != 0
 	out, err := k.system.Runner.Run(ctx, command)
 	if err != nil {
-		r.SetUnknownErr(err)
-		return r
+		return found, err
 	}
-	var broken []string
 	if out.ExitCode != spec.Exit {
-		r.AddPublicDrift("exit", strconv.Itoa(spec.Exit), strconv.Itoa(out.ExitCode))
-		broken = append(broken, fmt.Sprintf("%s exited with %d: %s", spec.Run[0], out.ExitCode, excerpt(secrets.Hide(out.LastLine()))))
+		found.Exit = &exit{out.ExitCode, excerpt(secrets.Hide(out.LastLine()))}
 	}
 	for _, output := range []struct {
 		name, pattern string
@@ -102,21 +131,15 @@ func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secret
 	}{{"stdout", spec.Stdout, out.Stdout}, {"stderr", spec.Stderr, out.Stderr}} {
 		pattern, err := regexp.Compile(output.pattern)
 		if err != nil {
-			r.SetUnknown(fmt.Sprintf("%s is not a regular expression: %v", output.name, err))
-			return r
+			return found, fmt.Errorf("%s is not a regular expression: %w", output.name, err)
 		}
 		// Without the last line break, as in a shell's $(…), so that "$" means the end.
 		printed := strings.TrimRight(string(output.printed), "\n")
 		if !pattern.MatchString(printed) {
-			shown := strconv.Quote(excerpt(secrets.Hide(printed)))
-			r.AddDrift(output.name, "/"+output.pattern+"/", shown)
-			broken = append(broken, fmt.Sprintf("its %s is %s", output.name, shown))
+			found.Printed = append(found.Printed, printing{output.name, output.pattern, strconv.Quote(excerpt(secrets.Hide(printed)))})
 		}
 	}
-	if len(broken) > 0 {
-		r.SetFailedErr(public.Because("the check does not hold", errors.New(strings.Join(broken, "; "))))
-	}
-	return r
+	return found, nil
 }
 
 // runAs has a command run as an account, local or of the directory, with all its

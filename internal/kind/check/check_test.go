@@ -16,13 +16,16 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
+// noLedger keeps what it is told in memory alone.
+func noLedger() *converge.Ledger { return converge.LostLedger(errors.New("there is none")) }
+
 // results runs the checks of a policy; a plan may do no more than they do.
 func results(t *testing.T, toml string) map[string]converge.Resource {
 	t.Helper()
 	s := kindtest.Open(t, system.Options{Gate: system.ReadOnly})
 	p := kindtest.Policy(t, toml)
 	found := map[string]converge.Resource{}
-	for _, r := range kindtest.Check(t, check.New(p, s)) {
+	for _, r := range kindtest.Check(t, check.New(p, s, noLedger())) {
 		found[r.ID.Name()] = r
 	}
 	return found
@@ -83,14 +86,14 @@ func TestASecretThatACheckPrintsIsNotShownNotEvenAPartOfItNorTheOneBefore(t *tes
 			Shown: policy.Dropin{Content: "# of the scanner\ntoken=\"{{resolve:ssm-secure:/x}}\"\n"},
 		},
 	}}
-	resources, err := check.New(p, s).Check(t.Context())
+	resources, err := check.New(p, s, noLedger()).Check(t.Context())
 	if err != nil || len(resources) != 2 {
 		t.Fatal(resources, err)
 	}
 	p.Resources[2] = policy.Resource{
 		ID: p.Resources[2].ID, Spec: p.Resources[2].Shown, Missing: []policy.Reference{{Service: "ssm-secure", Name: "/x"}},
 	}
-	offline := kindtest.Check(t, check.New(p, s))
+	offline := kindtest.Check(t, check.New(p, s, noLedger()))
 	for _, r := range append(resources, offline[1]) {
 		text := fmt.Sprint(r)
 		if r.State != converge.Failed || strings.Contains(text, "corr") || strings.Contains(text, "staple") || !strings.Contains(text, "‹secret") {

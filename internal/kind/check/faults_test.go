@@ -21,7 +21,8 @@ func (a answers) Run(_ context.Context, c system.Command) (system.Output, error)
 }
 
 func TestNoCheckIsJudgedByALookThatFailed(t *testing.T) {
-	const wanted = "[checks.holds]\nrun = [\"/good\"]\nuser = \"scan\"\n[checks.fails]\nrun = [\"/bad\"]\n"
+	const wanted = "[checks.holds]\nrun = [\"/good\"]\nuser = \"scan\"\n[checks.fails]\nrun = [\"/bad\"]\n" +
+		"[checks.holds-in-its-own-time]\nrun = [\"/good\"]\nuser = \"scan\"\nevery = \"6h\"\n[checks.fails-in-its-own-time]\nrun = [\"/bad\"]\nevery = \"6h\"\n"
 	scene := faultwalk.Scene{
 		Name: "one holds and one does not",
 		Build: func(t *testing.T, look system.Looker) faultwalk.Machine {
@@ -31,8 +32,9 @@ func TestNoCheckIsJudgedByALookThatFailed(t *testing.T) {
 				"/good": {}, "/bad": {ExitCode: 3}, "getent": {Stdout: []byte("scan:x:510:510::/:/bin/sh\n")}, "id": {Stdout: []byte("510\n")},
 			}, look)
 			p := kindtest.Policy(t, wanted)
-			k := check.New(p, s)
-			return faultwalk.Machine{Kind: k, Root: root, Engine: kindtest.Engine(p, k, kindtest.Ledger(t, root), s.Clock)}
+			ledger := kindtest.Ledger(t, root)
+			k := check.New(p, s, ledger)
+			return faultwalk.Machine{Kind: k, Root: root, Engine: kindtest.Engine(p, k, ledger, s.Clock)}
 		},
 		Believes: func(command string, _ system.Output) bool { return command == "/good" || command == "/bad" }, // it is the answer that is asked for
 	}
