@@ -8,10 +8,13 @@
 // tried, in an order that the seed decides, until the package's share of the time is over. The sources are not touched:
 // the compiler is shown a copy (go build -overlay). A mutant is killed when a test of the package fails, or
 // of a package that imports it; one that does not compile does not count. Tests in boxes are not run.
+//
+// Tests that do not end in time may wait for ever because of the mistake, or be slow because the machine is busy. They
+// are run once more with twice the time; a mutant with which they do not end then either counts as killed, and how
+// many such there are is printed beside.
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"flag"
@@ -25,8 +28,7 @@ import (
 	"time"
 )
 
-// patience is how long the tests of one package may take with a mutant in it: one that has them wait
-// for ever is killed.
+// patience is how long the tests of one package may take with a mutant in it, the first time.
 const patience = 2 * time.Minute
 
 func main() {
@@ -62,7 +64,7 @@ func run(patterns []string, seed uint64, limit time.Duration, verbose bool) erro
 		}
 		random := rand.New(rand.NewPCG(seed, uint64(i)))
 		random.Shuffle(len(all), func(a, b int) { all[a], all[b] = all[b], all[a] })
-		t := try{dir: dir, pkg: pkg, importers: importers[pkg.ImportPath], verbose: verbose}
+		t := try{dir: dir, pkg: pkg, importers: importers[pkg.ImportPath], patience: patience, verbose: verbose}
 		if err := t.all(all, time.Now().Add(share)); err != nil {
 			return err
 		}
@@ -120,10 +122,20 @@ type try struct {
 	dir       string
 	pkg       goPackage
 	importers []string
+	patience  time.Duration
 	verbose   bool
 
-	killed, survived, broken int
+	killed, byTime, survived, broken int // byTime are among the killed
 }
+
+// A fate is what becomes of a mutant.
+type fate string
+
+const (
+	survived fate = "survived"
+	killed   fate = "killed"
+	byTime   fate = "killed by time" // the tests did not end
+)
 
 func (t *try) all(mutants []mutant, end time.Time) error {
 	for _, m := range mutants {
@@ -134,23 +146,53 @@ func (t *try) all(mutants []mutant, end time.Time) error {
 		if err != nil {
 			return err
 		}
-		if t.compiles(overlay) {
-			t.count(m, t.fails(overlay, t.pkg.ImportPath) || len(t.importers) > 0 && t.fails(overlay, t.importers...))
-		} else {
+		if !t.compiles(overlay) {
 			t.broken++
+			continue
 		}
+		f, err := t.fate(overlay)
+		if err != nil {
+			return err
+		}
+		t.count(m, f)
 	}
 	return nil
 }
 
-func (t *try) count(m mutant, killed bool) {
-	if killed {
-		t.killed++
-	} else {
-		t.survived++
+// fate runs the tests, and those of a package that do not end in time once more with twice the time.
+func (t *try) fate(overlay string) (fate, error) {
+	var slow bool
+	for _, packages := range [][]string{{t.pkg.ImportPath}, t.importers} {
+		if len(packages) == 0 {
+			continue
+		}
+		f, err := t.test(overlay, t.patience, packages)
+		if f == byTime && err == nil {
+			f, err = t.test(overlay, 2*t.patience, packages)
+		}
+		if f == killed || err != nil {
+			return f, err
+		}
+		slow = slow || f == byTime
 	}
-	if t.verbose || !killed {
-		fmt.Printf("%s %s\n", map[bool]string{true: "killed  ", false: "survived"}[killed], m.what)
+	if slow {
+		return byTime, nil
+	}
+	return survived, nil
+}
+
+func (t *try) count(m mutant, f fate) {
+	switch f {
+	case survived:
+		t.survived++
+	case byTime:
+		t.byTime++
+		t.killed++
+	case killed:
+		t.killed++
+	}
+	if t.verbose || f == survived {
+		fmt.Printf("%-8s %s\n", f, m.what)
 	}
 }
 
@@ -159,8 +201,8 @@ func (t *try) summary(all int) string {
 	if tried == 0 {
 		return t.pkg.ImportPath + ": nothing was tried"
 	}
-	return fmt.Sprintf("%s: %d of %d killed (%d %%), of %d possible; %d more did not compile",
-		t.pkg.ImportPath, t.killed, tried, 100*t.killed/tried, all, t.broken)
+	return fmt.Sprintf("%s: %d of %d killed (%d %%), %d of them by time, of %d possible; %d more did not compile",
+		t.pkg.ImportPath, t.killed, tried, 100*t.killed/tried, t.byTime, all, t.broken)
 }
 
 // overlay writes a mutant where the compiler will look for it.
@@ -177,16 +219,47 @@ func (t *try) overlay(m mutant) (string, error) {
 }
 
 func (t *try) compiles(overlay string) bool {
-	return exec.Command("go", "build", "-overlay="+overlay, t.pkg.ImportPath).Run() == nil
+	build := exec.Command("go", "build", "-overlay="+overlay, t.pkg.ImportPath)
+	build.Dir = t.pkg.Dir
+	return build.Run() == nil
 }
 
-// fails says whether a test of some packages does.
-func (t *try) fails(overlay string, packages ...string) bool {
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
-	test := exec.CommandContext(ctx, "go", append([]string{"test", "-count=1", "-failfast", "-overlay=" + overlay}, packages...)...)
-	test.WaitDelay = time.Second
-	err := test.Run()
+// test runs the tests of some packages with a mutant. Those of each package may take so long, without what it takes to
+// build them; go test ends those that take longer.
+func (t *try) test(overlay string, limit time.Duration, packages []string) (fate, error) {
+	test := exec.Command("go", append([]string{"test", "-count=1", "-failfast", "-timeout=" + limit.String(), "-overlay=" + overlay}, packages...)...)
+	test.Dir = t.pkg.Dir
+	out, err := test.CombinedOutput()
 	var exit *exec.ExitError
-	return ctx.Err() != nil || errors.As(err, &exit)
+	switch {
+	case err == nil:
+		return survived, nil
+	case !errors.As(err, &exit):
+		return "", fmt.Errorf("cannot run the tests of %v: %w", packages, err)
+	case onlyLate(string(out)):
+		return byTime, nil
+	}
+	return killed, nil
+}
+
+// onlyLate says of the output of a go test that failed whether all there is to it is that tests did not end in time.
+func onlyLate(out string) bool {
+	late := false // of one package at least
+	ended, failed := false, false
+	for line := range strings.Lines(out) {
+		switch {
+		case strings.HasPrefix(line, "panic: test timed out after "), strings.HasPrefix(line, "*** Test killed with quit: ran too long"):
+			ended = true
+		case strings.HasPrefix(strings.TrimLeft(line, " "), "--- FAIL: "):
+			failed = true
+		case strings.HasPrefix(line, "ok  \t"):
+			ended, failed = false, false
+		case strings.HasPrefix(line, "FAIL\t"): // the last line of a package
+			if failed || !ended {
+				return false
+			}
+			late, ended = true, false
+		}
+	}
+	return late
 }
