@@ -48,8 +48,8 @@ func (d *disk) ChangeAttr(name string, described Info, attr Attr) error {
 	})
 }
 
-// setAttr changes the attributes of what may have them, through a descriptor, so that
-// what is changed is what was looked at.
+// setAttr changes the attributes by the descriptor of the file, so that the file that was examined
+// is the one that is changed. may refuses that file.
 func (d *disk) setAttr(name string, attr Attr, may func(fd int, name string) error) error {
 	if err := d.gate(Change{"chmod", name}); err != nil {
 		return cannot(changeAttr, name, err)
@@ -69,12 +69,12 @@ func (d *disk) setAttr(name string, attr Attr, may func(fd int, name string) err
 	return nil
 }
 
-// ErrNames is wrapped by the error of SetAttr when the file has another name too, and
-// is where others than root may have given it that of somebody else's file; and by that of
-// ChangeAttr whenever it has.
+// ErrNames is wrapped by the error of SetAttr for a file with several names (hard links) where
+// somebody other than root may have made this one: it may be anybody's file. ChangeAttr refuses
+// every file with several names.
 var ErrNames = errors.New("the file has another name too, and others than root may have made this one; it is not changed, for it may be any file")
 
-// onlyName refuses a file that may be somebody else's under another name.
+// onlyName refuses a file that has several names and may be somebody else's.
 func (d *disk) onlyName(fd int, name string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -105,8 +105,7 @@ func (d *disk) Describe(name string) (Info, error) {
 	return info, err
 }
 
-// describe opens what is at a name, and says what it is. There is no descriptor, -1, of
-// what is no regular file or cannot be told of.
+// describe opens name and describes it. fd is -1 for anything but a regular file, and with an error.
 func (d *disk) describe(name string) (fd int, info Info, err error) {
 	fd, err = d.openItself(name, unix.O_RDONLY|unix.O_NONBLOCK)
 	if errors.Is(err, fs.ErrNotExist) {

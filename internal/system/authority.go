@@ -10,16 +10,16 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Authority is polkit, asked as root: nothing of the person's who is asked about runs. Where
-// none is installed, so that nobody is allowed anything, errors wrap ErrNotRunning.
+// Authority is polkit, asked as root, so that nothing runs of the person asked about. Where polkit
+// is not installed nobody is allowed anything, and errors wrap ErrNotRunning.
 type Authority interface {
-	// Instance is the polkit that answers now, another one after each start; "" when
-	// none runs. One that is asked something is started for it.
+	// Instance identifies the polkit daemon that runs now: it differs after each start, and is ""
+	// when none runs. Actions and Authorized start one.
 	Instance(ctx context.Context) (string, error)
-	// Actions are all that are installed.
+	// Actions returns all actions that are installed.
 	Actions(ctx context.Context) ([]Action, error)
-	// Authorized says of each question whether polkit lets it be done without asking for a
-	// password. A password that was given lately does not count. Nobody is asked for one.
+	// Authorized says for each question whether polkit allows it without asking for a password. An
+	// authorization kept from a password given earlier does not count. Nobody is prompted.
 	Authorized(ctx context.Context, questions []Question) ([]bool, error)
 }
 
@@ -28,20 +28,19 @@ type Action struct {
 	ID      string
 	Program string   // what pkexec(1) runs by it
 	Implies []string // whoever may do this may do these
-	// Any, Inactive and Active are what is allowed to those without a session at this
-	// machine, with one, and with the one in front, where no rule says otherwise.
+	// Any, Inactive and Active are what is allowed, where no rule says otherwise, without a
+	// session at this machine, in an inactive one, and in the active one.
 	Any, Inactive, Active Default
 }
 
 // A Default is polkit's PolkitImplicitAuthorization.
 type Default uint32
 
-// OwnWord says whether no administrator is asked: it is allowed, or one's own password is
-// enough.
+// OwnWord says whether no administrator is needed: it is allowed outright, or after giving one's
+// own password.
 func (d Default) OwnWord() bool { return d == 1 || d == 3 || d == 5 }
 
-// A Question is whether a user may do something who is where a process is. polkit looks at
-// the process only for its session.
+// A Question is whether a user may do an action. polkit uses the process only to find the session.
 type Question struct {
 	Action  string
 	Details map[string]string
@@ -54,9 +53,9 @@ const (
 	polkitName      = "org.freedesktop.PolicyKit1"
 	polkitPath      = "/org/freedesktop/PolicyKit1/Authority"
 	polkitAuthority = polkitName + ".Authority."
-	// polkitPatience is how long polkit may take over what is asked at once. It stops a rule
-	// that does not return after 15 seconds, and answers nobody until then; 121 and 122 do so
-	// now and then for one that has returned.
+	// polkitPatience limits how long polkit may take over one batch of questions. polkit stops a
+	// rule that does not return after 15 seconds, and answers nobody until then; versions 121 and
+	// 122 now and then do the same for a rule that has returned.
 	polkitPatience = 20 * time.Second
 	// maxActions bounds what polkit may say in one message: some hundreds of actions
 	// are installed on a desktop, with half a kilobyte each.
@@ -159,7 +158,7 @@ func authorized(ctx context.Context, conn *dbus.Conn, questions []Question, answ
 	return nil
 }
 
-// ask has a connection at hand for what is asked, for as long as polkit may take.
+// ask calls ask with a connection to polkit, and waits no longer than polkit may take.
 func (a *authority) ask(ctx context.Context, ask func(context.Context, *dbus.Conn) error) error {
 	err := a.look.at("ask", "polkit")
 	if err == nil {
@@ -175,8 +174,8 @@ func (a *authority) ask(ctx context.Context, ask func(context.Context, *dbus.Con
 	return nil
 }
 
-// question asks over the connection there is, and once more over another when no answer
-// comes: it may be the connection that is broken.
+// question asks over the open connection, and when no answer comes once more over a new one: the
+// connection may be broken.
 func (a *authority) question(ctx context.Context, ask func(context.Context, *dbus.Conn) error) error {
 	if err := a.asking.take(ctx); err != nil {
 		return err
@@ -195,7 +194,7 @@ func (a *authority) question(ctx context.Context, ask func(context.Context, *dbu
 	return err
 }
 
-// once says whether no answer came in time, asking being held.
+// once asks once. silent says that no answer came in time. The caller holds asking.
 func (a *authority) once(ctx context.Context, ask func(context.Context, *dbus.Conn) error) (silent bool, err error) {
 	tooLong := fmt.Errorf("it has not answered within %s", polkitPatience)
 	asked, cancel := context.WithTimeoutCause(ctx, polkitPatience, tooLong)
@@ -218,7 +217,7 @@ func (a *authority) once(ctx context.Context, ask func(context.Context, *dbus.Co
 	return false, err
 }
 
-// hangUp ends the connection, asking being held.
+// hangUp closes the connection. The caller holds asking.
 func (a *authority) hangUp() {
 	if a.conn != nil {
 		_ = a.conn.Close() // it is of no use any more

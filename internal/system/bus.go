@@ -35,22 +35,21 @@ type manager struct {
 	direct bool            // without the bus
 }
 
-// A muteness is that of who has just not answered.
+// A muteness notes why a service has not answered, and until when it is not asked again.
 type muteness struct {
 	until time.Time
 	err   error
 }
 
-// How long a service may take to answer, and systemd to read its units again; and for how
-// long one that has not answered is left alone by everybody: what can be done without it
-// does not wait for it again.
+// How long a service may take to answer, and systemd to reload its units; and for how long nobody
+// asks a service again that has not answered: what can be done without it does not wait for it.
 const (
 	answerPatience = 20 * time.Second
 	reloadPatience = 90 * time.Second // that of systemctl(1)
 	muteFor        = 30 * time.Second
 )
 
-// question asks a service something, over which it may take so long and no longer.
+// question asks a service something, and waits for the answer no longer than patience.
 func (b *bus) question(ctx context.Context, service string, patience time.Duration, ask func(context.Context) error) error {
 	if err := b.isMute(service); err != nil {
 		return err
@@ -71,7 +70,7 @@ func (b *bus) question(ctx context.Context, service string, patience time.Durati
 	return err
 }
 
-// isMute is why a service is left alone, nil when it is not.
+// isMute returns why a service is not asked for now, or nil.
 func (b *bus) isMute(service string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -84,8 +83,8 @@ func (b *bus) isMute(service string) error {
 	return nil
 }
 
-// leaveAlone has nobody wait for a service that has not answered. It may be the bus that
-// does not: then systemd is asked without it next.
+// leaveAlone notes that a service has not answered, and closes the connection. It may be the bus
+// that does not answer: then the bus is noted, and systemd is asked without it next.
 func (b *bus) leaveAlone(service string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -104,7 +103,7 @@ func (b *bus) leaveAlone(service string, err error) {
 	}
 }
 
-// hangUpSystemd ends the connection to systemd, mu being held.
+// hangUpSystemd closes the connection to systemd. The caller holds mu.
 func (b *bus) hangUpSystemd() {
 	if b.manager != nil {
 		b.manager.Close()
@@ -112,7 +111,7 @@ func (b *bus) hangUpSystemd() {
 	}
 }
 
-// hangUpLogind ends the connection to logind, mu being held.
+// hangUpLogind closes the connection to logind. The caller holds mu.
 func (b *bus) hangUpLogind() {
 	if b.system != nil {
 		_ = b.system.Close() // it is of no use any more
@@ -125,12 +124,12 @@ const (
 	systemdManager = systemdName + ".Manager"
 )
 
-// JobSignals are those by which is heard what becomes of jobs.
+// JobSignals are the signals that tell how jobs have ended.
 func JobSignals() []Signal {
 	return []Signal{{From: systemdName, Name: systemdManager + ".JobRemoved"}}
 }
 
-// A turn is had by one at a time, and waited for no longer than a context lasts.
+// A turn is held by one at a time. Waiting for it ends with the context.
 type turn chan struct{}
 
 func newTurn() turn { return make(turn, 1) }
@@ -146,8 +145,7 @@ func (t turn) take(ctx context.Context) error {
 
 func (t turn) end() { <-t }
 
-// systemd is a connection to systemd: over the bus, or without one, as it can be spoken to
-// as well.
+// systemd returns a connection to systemd, over the bus or, where that does not work, without it.
 func (b *bus) systemd(ctx context.Context) (*manager, error) {
 	if err := b.dialing.take(ctx); err != nil {
 		return nil, err
@@ -177,7 +175,7 @@ func (b *bus) systemd(ctx context.Context) (*manager, error) {
 	return b.holdOn(direct), nil
 }
 
-// connected is the connection to systemd that there is, nil when there is none.
+// connected returns the open connection to systemd, or nil.
 func (b *bus) connected() *manager {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -195,7 +193,7 @@ func (b *bus) holdOn(m *manager) *manager {
 	return m
 }
 
-// noteSilence notes of the bus that it is what does not answer, if that is why.
+// noteSilence notes that the bus does not answer, if err says so.
 func (b *bus) noteSilence(err error) {
 	if !errors.Is(err, ErrSilent) {
 		return
@@ -205,7 +203,7 @@ func (b *bus) noteSilence(err error) {
 	b.mute[busName] = muteness{time.Now().Add(muteFor), err}
 }
 
-// bearable says whether the bus may be tried.
+// bearable says whether the bus may be asked: not while it is noted as not answering.
 func (b *bus) bearable() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -229,7 +227,7 @@ func openManager(dial func() (*dbus.Conn, error)) (*manager, error) {
 	return m, nil
 }
 
-// logind is a connection to the bus on which logind is, a new one if need be.
+// logind returns a connection to the bus for questions to logind, a new one where none is open.
 func (b *bus) logind(ctx context.Context, anew bool) (*dbus.Conn, error) {
 	if err := b.dialing.take(ctx); err != nil {
 		return nil, fmt.Errorf("cannot reach logind: %w", err)

@@ -9,11 +9,11 @@ import (
 	"syscall"
 )
 
-// Members are the processes in a control group of systemd's, such as system.slice/a.scope,
-// and in those below it: in either version of the hierarchy, wherever that is mounted, by
-// what each process says of itself. One that has ended and is only yet to be reaped is
-// none. systemd itself may call a scope active that has no process: with the old hierarchy
-// it is not always told of the last one's end.
+// Members returns the processes in a control group of systemd's, such as system.slice/a.scope, and
+// in those below it. It works with either version of the hierarchy, wherever that is mounted, since
+// it goes by what /proc says of each process. A zombie does not count. The answer can differ from
+// systemd's, which may call a scope active that has no process left: with the old hierarchy it is
+// not always told when the last one ends.
 func Members(files FileReader, group string) ([]string, error) {
 	first, err := files.ReadFile("/proc/1/cgroup")
 	if err != nil {
@@ -53,8 +53,8 @@ func Members(files FileReader, group string) ([]string, error) {
 
 func hasGone(err error) bool { return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH) }
 
-// groupsOf are the control groups of a process, by hierarchy, in those that systemd keeps
-// (proc_pid_cgroup in cgroups(7)).
+// groupsOf returns the control groups of a process in the hierarchies that systemd keeps
+// (proc_pid_cgroup in cgroups(7)), by hierarchy.
 func groupsOf(content []byte) map[string]string {
 	groups := map[string]string{}
 	for line := range strings.Lines(string(content)) {
@@ -66,8 +66,7 @@ func groupsOf(content []byte) map[string]string {
 	return groups
 }
 
-// alive says whether a process is there and has not ended; one of which that cannot be
-// told is.
+// alive says whether a process exists and is not a zombie. It is true where that cannot be told.
 func alive(files FileReader, pid string) bool {
 	stat, err := files.ReadFile("/proc/" + pid + "/stat")
 	if err != nil {

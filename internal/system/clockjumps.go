@@ -13,18 +13,16 @@ import (
 
 // A Jumper is a Clock that can tell when wall time jumps.
 type Jumper interface {
-	// Jumps calls jumped each time that wall time has left the monotonic time of the
-	// machine behind, which stands still while it sleeps or hibernates, or was set.
-	// ahead is how far since the call before, or since Jumps began; it is negative
-	// when the clock was set back. Jumps returns when ctx is done, with its error,
-	// or when the kernel cannot tell.
+	// Jumps calls jumped each time wall time moves against monotonic time: the clock was set, or
+	// the machine slept, during which monotonic time stands still. ahead is by how much since the
+	// call before, or since Jumps began; it is negative when the clock was set back. Jumps returns
+	// when ctx is done, with its error, or when the kernel cannot tell.
 	Jumps(ctx context.Context, jumped func(ahead time.Duration)) error
 }
 
-// Jumps waits for a timer that never comes: the kernel cancels it when the offset
-// between CLOCK_REALTIME and CLOCK_MONOTONIC changes by a step (TFD_TIMER_CANCEL_ON_SET
-// in timerfd_create(2)), and so it does when the machine wakes. Nothing is asked in
-// between.
+// Jumps waits for a timer that never expires: the kernel cancels it when the offset between
+// CLOCK_REALTIME and CLOCK_MONOTONIC changes by a step (TFD_TIMER_CANCEL_ON_SET in
+// timerfd_create(2)), also when the machine wakes. Nothing is polled.
 func (wallClock) Jumps(ctx context.Context, jumped func(ahead time.Duration)) error {
 	last := time.Now()
 	timer, err := cancelledWhenSet()
@@ -48,7 +46,7 @@ func (wallClock) Jumps(ctx context.Context, jumped func(ahead time.Duration)) er
 	}
 }
 
-// ahead is how far wall time has run from monotonic time between two readings.
+// ahead is how far wall time has moved against monotonic time between two readings.
 func ahead(last, now time.Time) time.Duration {
 	return now.Round(0).Sub(last.Round(0)) - now.Sub(last)
 }
@@ -67,9 +65,9 @@ func cancelledWhenSet() (*os.File, error) {
 	return timer, nil
 }
 
-// Uptime is how long the machine has been up, without the time that it slept
-// (CLOCK_MONOTONIC): nobody can set it, and all that runs since the boot sees the
-// same. Of a clock that does not tell it is the wall time.
+// Uptime is how long the machine has been up, without the time that it slept (CLOCK_MONOTONIC).
+// Nobody can set it, and it is the same for all processes since the boot. A clock that cannot tell
+// it returns the wall time.
 func Uptime(clock Clock) time.Duration {
 	if c, tells := clock.(interface{ Uptime() time.Duration }); tells {
 		return c.Uptime()

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CloseToOthers takes from everybody but its owner, root, what they may do with a file:
-// who can open it, to read even, can lock it. It is for files that hold nothing, of which
-// nothing is kept. closed says whether that was necessary. Of what is no file of root's,
-// or has another name too, nothing is changed.
+// CloseToOthers takes all access to a file from everybody but root, its owner: who can open it,
+// even only to read, can lock it. It is for empty lock files. closed says whether somebody had
+// access before. A file that is not root's, or that has a second name, is not changed, and is an
+// error.
 func (s *System) CloseToOthers(name string) (closed bool, err error) {
 	t, err := openTop(s.Root, nil)
 	if err != nil {

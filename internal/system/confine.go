@@ -15,18 +15,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Confinement is how a command runs that must not change anything and whose
-// author is not the agent's: in a file system in which it can write nothing but
-// devices, unable to gain a privilege (PR_SET_NO_NEW_PRIVS in prctl(2)), without
-// the capabilities that change the machine, and in a process namespace of its own,
-// so that whatever it has started ends with it. It may read as much as the user
-// that it runs as, and talk to services. Mounts from other machines are left as
-// they are: to touch one whose server is gone would hang. So are those to which there
-// is no way for who runs it, if that is not the machine's own root.
+// A Confinement is how a command runs that must not change anything and that the agent's authors
+// did not write. It can write to no file system, only to devices; it cannot gain privileges
+// (PR_SET_NO_NEW_PRIVS in prctl(2)) and has none of the capabilities that change the machine; and
+// it has a process namespace of its own, so that whatever it started ends with it. It may read what
+// its user may read, and talk to services. Two sorts of mounts are left as they are: network file
+// systems, since touching one whose server is gone would hang, and mounts that the agent cannot
+// reach because it is root of a user namespace only.
 type Confinement struct {
 	UID, GID int
 	Groups   []int // supplementary
-	// Capabilities are what root keeps besides those by which it reads files.
+	// Capabilities are those that root keeps besides the ones for reading files.
 	Capabilities []int
 	// Background has it run when nobody else wants the processor or the disk, as far as the
 	// kernel's schedulers tell these apart (setpriority(2), ioprio_set(2)).
@@ -58,9 +57,9 @@ func readingCapabilities() []int {
 	return []int{unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_PTRACE, unix.CAP_SYSLOG}
 }
 
-// startConfined starts a command in a thread that has been confined for it, and
-// that ends with the call: what a thread has given up it never gets back. When the
-// command has ended, over is to be called.
+// startConfined starts a command in a thread that has been confined for it and that ends with the
+// call, since a thread never gets back what it has given up. The caller calls over when the command
+// has ended.
 func startConfined(cmd *exec.Cmd, c Confinement) (over func(), err error) {
 	over = func() {}
 	if os.Geteuid() != 0 {
@@ -79,8 +78,8 @@ func startConfined(cmd *exec.Cmd, c Confinement) (over func(), err error) {
 			err = fmt.Errorf("cannot confine it: %w", err)
 		} else {
 			err = cmd.Start()
-			// The child has still shared this memory when it became another user, upon
-			// which the kernel makes that as dumpable as fs.suid_dumpable says (proc(5)).
+			// Until it called execve, the child shared this memory. When it changed its user the
+			// kernel set the dumpable flag of that memory to fs.suid_dumpable (proc(5)).
 			_ = undumpable() // it cannot fail
 		}
 		started <- err
@@ -97,8 +96,8 @@ func wide(ids []int) []uint32 {
 	return all
 }
 
-// confineThread confines the calling thread for a command. The bus that root gets is to
-// be served, and closed.
+// confineThread confines the calling thread for a command. For root it returns a filtered bus,
+// which the caller serves and closes.
 func confineThread(c Confinement) (bus net.Listener, err error) {
 	if c.Background {
 		if err := toBackground(); err != nil {
@@ -108,7 +107,7 @@ func confineThread(c Confinement) (bus net.Listener, err error) {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return nil, err
 	}
-	// What the machine mounts from now on is seen, and nothing that happens here is.
+	// Mounts made by the machine from now on appear here, and none made here appears there.
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_SLAVE, ""); err != nil {
 		return nil, err
 	}
@@ -137,7 +136,7 @@ func confineThread(c Confinement) (bus net.Listener, err error) {
 	return bus, unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
 }
 
-// longestMount is more than the kernel writes of one mount, of many layers even.
+// longestMount is longer than any line of mountinfo, even for an overlay of many layers.
 const longestMount = 1 << 20
 
 // makeReadOnly makes all mounts of mountinfo (proc_pid_mountinfo(5)) read-only.
@@ -170,8 +169,8 @@ func makeReadOnly(mountinfo io.Reader) error {
 	return nil
 }
 
-// outOfReach says whether there is no way to a file even for us, who may go wherever
-// the command may: it is so for who is root of a user namespace only.
+// outOfReach says whether even the agent, which may go wherever the command may, cannot reach a
+// file. That happens only to root of a user namespace.
 func outOfReach(name string) bool {
 	return errors.Is(unix.Access(name, unix.F_OK), unix.EACCES)
 }

@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// KeepMemoryIn has the kernel write no core dump of this process, which may hold
-// secrets, and let nobody but root look into it. The limit alone is nothing to a
-// program that core dumps are piped to (core(5)). The commands that are run inherit
-// the limit, and nothing else of this.
+// KeepMemoryIn makes the kernel write no core dump of this process, which may hold secrets, and
+// lets nobody but root read its memory. The resource limit alone is not enough where core dumps are
+// piped to a program (core(5)). Commands that the agent runs inherit the limit and nothing else of
+// this.
 func KeepMemoryIn() error {
 	if err := errors.Join(unix.Setrlimit(unix.RLIMIT_CORE, &unix.Rlimit{}), undumpable()); err != nil {
 		return fmt.Errorf("cannot keep the memory out of core dumps: %w", err)

@@ -9,9 +9,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// datagrams go to a socket of systemd's or journald's, each by its name: whoever has it
-// at the time gets them. net.UnixConn would ask the kernel again and again, without a
-// pause, while the receiver's queue is full.
+// datagrams sends to a socket of systemd's or journald's by its path, so that whoever listens there
+// at that time gets them. net.UnixConn would retry without a pause while the receiver's queue is
+// full.
 type datagrams struct {
 	to string
 
@@ -26,8 +26,8 @@ const (
 	sendWait   = time.Second // for room in the receiver's queue; the kernel wakes us when there is some
 )
 
-// send sends one. The error is errLater when the receiver is not there, or does not take
-// it within a second.
+// send sends one datagram. The error wraps errLater when the receiver is not there, or does not
+// take it within a second.
 func (d *datagrams) send(content []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()

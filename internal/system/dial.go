@@ -13,46 +13,45 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// A Link is what may go over a connection to the system bus, to which everybody on the
-// machine may send. A signal that is not here never arrives, so none can be forgotten.
+// A Link is what may pass over a connection to the system bus, to which everybody on the machine
+// may send. Signals that are not listed never arrive.
 type Link struct {
-	// Services are called over it, by these names.
+	// Services are the names that are called over it.
 	Services []string
-	// Signals are heard over it.
+	// Signals are those that are received over it.
 	Signals []Signal
-	// Calls takes in what others call, before anything else is done with it. Without it
-	// what they call is passed over.
+	// Calls handles incoming calls before anything else sees them. Without it they are dropped.
 	Calls func(*dbus.Message)
-	// MaxMessage is in bytes; 0 means MaxAnswer.
+	// MaxMessage is the largest message, in bytes; 0 means MaxAnswer.
 	MaxMessage int
-	// TooLarge, unless nil, is told whose a call was that had more. It is called while
-	// nothing else is read; it may send.
+	// TooLarge, unless nil, is told who sent a call that was larger. It is called while nothing
+	// else is read; it may send.
 	TooLarge func(sender string, serial uint32)
 }
 
-// A Signal is one that somebody goes by, and whose it is.
+// A Signal is a signal that the caller relies on, and the name that must have sent it.
 type Signal struct {
 	From string // the well-known name; only who has that at the time is believed
 	Name string // interface and member
 }
 
-// ErrSilent is wrapped by the error of a bus that takes a connection, or a question of
-// its own, and does not answer.
+// ErrSilent is wrapped by errors about a bus that accepts a connection, or a question to itself,
+// and does not answer.
 var ErrSilent = errors.New("the bus takes what it is sent and does not answer")
 
-// DialBus connects to the system bus:
-//   - What arrives is the word of those named in link, as the bus says who they are, and
-//     answers come from who was asked; a match of the bus's holds back nothing that is
-//     sent to this very connection. That another has one of the names is handed on as
-//     the bus's NameOwnerChanged.
-//   - Connection, handshake, and whatever the bus itself is asked later, have a deadline,
-//     upon which the connection ends and the error is ErrSilent. How long a service may
-//     take is for whoever calls it to say.
-//   - File descriptors are never agreed on, so that the bus holds back messages with
-//     some. godbus leaves open what comes with a message that nobody asked for.
-//   - A message that is too large is skipped without being kept.
-//   - What cannot be written for half a minute ends the connection: somebody who takes
-//     no answers has used up what the bus keeps for it.
+// DialBus connects to the system bus and guards the connection:
+//   - Signals arrive only from the services named in link, by the bus's own word, and answers
+//     only from who was called. A match rule does not do that: it holds back nothing that
+//     somebody sends to this connection directly. NameOwnerChanged of the bus tells when
+//     another process takes one of the names.
+//   - Connecting, the handshake and each question to the bus itself have a deadline, after
+//     which the connection is closed and the error is ErrSilent. How long a service may
+//     take is up to the caller.
+//   - File descriptors are not negotiated, so that the bus delivers no message that has
+//     some: godbus would leave them open.
+//   - A message that is too large is skipped without being kept in memory.
+//   - A connection to which nothing could be written for half a minute is closed: somebody who
+//     takes no answers has used up what the bus keeps for it.
 func DialBus(ctx context.Context, link Link, options ...dbus.ConnOption) (*dbus.Conn, error) {
 	socket, err := busSocket()
 	if err != nil {
@@ -67,7 +66,7 @@ func dialAt(ctx context.Context, socket string, link Link, options ...dbus.ConnO
 		return nil, err
 	}
 	keeper := newGatekeeper(link, guarded.fallSilent)
-	// The connection must outlive the request that happens to need it first.
+	// The connection must outlive the request that opens it.
 	options = append([]dbus.ConnOption{dbus.WithContext(context.WithoutCancel(ctx))}, options...)
 	options = append(options, dbus.WithIncomingInterceptor(keeper.in), dbus.WithOutgoingInterceptor(keeper.out))
 	return shakeHands(ctx, guarded, func(conn *dbus.Conn) error {
@@ -87,15 +86,14 @@ func dialSystemd(ctx context.Context) (*dbus.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// Nobody else is at the other end, and messages have no sender.
+	// There is no third party at such a connection, and its messages name no sender.
 	keeper := &gatekeeper{silent: guarded.fallSilent, private: true, calls: map[uint32]pending{}}
 	return shakeHands(ctx, guarded, func(*dbus.Conn) error { return nil }, []dbus.ConnOption{
 		dbus.WithContext(context.WithoutCancel(ctx)), dbus.WithIncomingInterceptor(keeper.in), dbus.WithOutgoingInterceptor(keeper.out),
 	})
 }
 
-// shakeHands makes a connection of one that has been accepted; begin is what comes after
-// the authentication.
+// shakeHands does the handshake of a new connection; begin is what follows the authentication.
 func shakeHands(ctx context.Context, guarded *guardedConn, begin func(*dbus.Conn) error, options []dbus.ConnOption) (*dbus.Conn, error) {
 	if err := guarded.SetReadDeadline(time.Now().Add(busPatience)); err != nil {
 		return nil, errors.Join(err, guarded.Close())
@@ -135,8 +133,8 @@ func dialGuarded(ctx context.Context, socket string, link Link) (*guardedConn, e
 	return &guardedConn{Conn: raw, in: bufio.NewReaderSize(raw, headerRoom), max: most, refused: link.TooLarge}, nil
 }
 
-// busSocket is the address of the system bus as the D-Bus specification has it,
-// "Well-known Message Bus Instances", as far as it is a socket of this machine.
+// busSocket returns the address of the system bus (D-Bus specification, "Well-known Message Bus
+// Instances"), if it is a socket of this machine.
 func busSocket() (string, error) {
 	address := os.Getenv("DBUS_SYSTEM_BUS_ADDRESS")
 	if address == "" {
@@ -155,9 +153,9 @@ func busSocket() (string, error) {
 	return "", fmt.Errorf("cannot reach the system bus at %q: it is no unix:path=… or unix:abstract=…", address)
 }
 
-// MaxAnswer is more than systemd or logind says in one message, and no more than
-// anybody may have kept for a moment.
+// MaxAnswer is larger than any message of systemd or logind, and small enough that anybody may have
+// it kept in memory for a moment.
 const MaxAnswer = 1 << 20
 
-// busPatience is how long the bus may take over an answer of its own.
+// busPatience limits how long the bus itself may take to answer.
 const busPatience = 10 * time.Second

@@ -17,9 +17,9 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// disk is the FS below a directory. Whatever links a hostile user makes while a way is
-// gone, it stays below that directory, and on the way that root has made: what is
-// changed is changed in a directory that is open.
+// disk is the FS below a directory. It stays below that directory, and on paths that root made,
+// whatever links a hostile user makes meanwhile: a change is made relative to a directory that is
+// open.
 type disk struct {
 	top
 	root    string
@@ -43,7 +43,7 @@ func openDisk(root string, keeper BackupStore, gate Gate, look Looker) (*disk, e
 	return &disk{top: t, root: root, backups: keeper, gate: gate}, nil
 }
 
-// rel makes of an absolute name one below the root.
+// rel turns an absolute name into one relative to the root.
 func rel(name string) string {
 	if r := strings.TrimLeft(path.Clean(name), "/"); r != "" {
 		return r
@@ -51,8 +51,8 @@ func rel(name string) string {
 	return "."
 }
 
-// cannot makes an error that says what could not be done to what, without
-// naming the path twice. Names, and what the kernel says of them, everybody may read.
+// cannot returns an error that says what could not be done to which file, and names the path once.
+// It may be shown to everybody, as names and errors of the kernel may.
 func cannot(verb, name string, err error) error {
 	var pathError *fs.PathError
 	if errors.As(err, &pathError) {
@@ -72,8 +72,8 @@ func clean(verb, name string) error {
 	return nil
 }
 
-// admit is what every change of a file passes: the protected list, the kind of
-// thing that is there, the keeper.
+// admit is what every change of a file has to pass: the list of protected paths, the type of what
+// is there, and the backup.
 func (d *disk) admit(verb, name string, replaceable func(Info) bool) error {
 	if err := clean(verb, name); err != nil {
 		return err
@@ -100,8 +100,8 @@ func (d *disk) admit(verb, name string, replaceable func(Info) bool) error {
 	return nil // what takes a right waits for nothing: what it takes stays in the file, as a comment
 }
 
-// protects refuses what is protected, under the name that is given and under all that
-// it comes to: where links on the way lead, and where else that is mounted.
+// protects refuses a protected path, under the given name and under every other one of the file:
+// where links on the way lead, and where else its file system is mounted.
 func (d *disk) protects(verb, name string) error {
 	if why := d.protected(name); why != "" {
 		return public.Error(fmt.Errorf("cannot %s %s: %s", verb, name, why))
@@ -293,8 +293,8 @@ func (d *disk) MkdirAll(name string, perm fs.FileMode) error {
 	return d.syncDir(at, parent)
 }
 
-// isDir says whether there is a directory, or a link to one, at name. That
-// something else is there is an error.
+// isDir says whether there is a directory, or a link to one, at name. Anything else there is an
+// error.
 func (d *disk) isDir(name string) (bool, error) {
 	fd, err := d.open(name, unix.O_PATH)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -38,16 +38,16 @@ type System struct {
 	// Authority is polkit.
 	Authority Authority
 	Writers   WriterMonitor
-	// Log is where all is said that is done to the machine. It is never nil in a System
-	// that Open returns.
+	// Log is where the agent says what it does to the machine. It is never nil in a System that
+	// Open returns.
 	Log *slog.Logger
 
 	journal *journalBox // nil: what goes there is dropped
 	gate    Gate
 }
 
-// Running says whether the machine below Root is the one that runs, so that
-// there are services, sessions and a kernel to ask.
+// Running says whether this is the running machine, and not an image: only then are there services,
+// sessions and a kernel to ask.
 func (s *System) Running() bool { return s.Root == "/" }
 
 // Options say how Open opens a machine.
@@ -57,8 +57,7 @@ type Options struct {
 	Gate    Gate         // nil: every change may pass
 	Look    Looker       // nil: every look is taken
 	Log     *slog.Logger // nil: nothing is said
-	// Unregister lifts the protection of the state of amazon-ssm-agent, for whoever
-	// seals an image.
+	// Unregister lifts the protection of the state of amazon-ssm-agent. Sealing an image needs it.
 	Unregister bool
 }
 
@@ -166,8 +165,8 @@ func (r *Recorder) Changes() []Change {
 
 // A Clock tells the time and lets it pass.
 type Clock interface {
-	// Now is good for measuring: between two times of one life of the agent lies what has
-	// passed, whatever the clock was set to meanwhile. Here tells it in the machine's zone.
+	// Now has a monotonic reading: the difference of two times of one process is what has passed,
+	// even if the clock was set meanwhile. It is not in the time zone of the machine: see Here.
 	Now() time.Time
 	// Sleep waits for d, or until ctx is done, whose error it then returns.
 	Sleep(ctx context.Context, d time.Duration) error
@@ -179,8 +178,8 @@ func (wallClock) Now() time.Time { return time.Now() }
 
 func (c wallClock) here() time.Time { return time.Now().In(c.zone.here()) }
 
-// Here is the time that a clock shows, in the time zone of the machine as that is now. It
-// is for people and for their hours; it measures nothing, for the clock may be set.
+// Here is the current time in the time zone that the machine has now. It is for what people read
+// and for hours of the day. It has no use for measuring, since the clock may be set.
 func Here(c Clock) time.Time {
 	if placed, ok := c.(interface{ here() time.Time }); ok {
 		return placed.here()
@@ -191,9 +190,9 @@ func Here(c Clock) time.Time {
 	return c.Now()
 }
 
-// Earlier says whether one thing was before another, as far as the clock tells: both times
-// come from outside or from an earlier life. One that has not come yet is of a clock that
-// was wrong, and is comparable with none but its like.
+// Earlier says whether one thing was before another by wall time. Both times come from outside, or
+// from before a restart. A time in the future is from a clock that was wrong, and can only be
+// compared with another one in the future.
 func Earlier(one, other, now time.Time) bool {
 	one, other, now = one.Round(0), other.Round(0), now.Round(0)
 	return one.Before(other) && one.After(now) == other.After(now)

@@ -9,13 +9,13 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// FS is the machine's file system. Names are absolute, below the system's root;
-// no symbolic link leads out of it: absolute links are followed from the root, as in a
-// chroot. None is followed that others than root may turn: the error is ErrLink then,
-// of reads and of changes. Errors say what could not be done and wrap those of the
+// FS is the machine's file system. Names are absolute, below the system's root. No symbolic link
+// leads out of it: absolute links are resolved from the root, as in a chroot. A link that somebody
+// other than root could have made or changed is never followed, neither to read nor to write: the
+// error then wraps ErrLink. Errors say what could not be done to which file, and wrap those of the
 // operating system, so that errors.Is finds fs.ErrNotExist.
 //
-// Who needs one part of it asks for that part, and who wraps or plays one replaces it.
+// Who needs one part of it takes that interface, and a test or a wrapper replaces one part.
 type FS struct {
 	FileReader
 	FileSearcher
@@ -25,14 +25,14 @@ type FS struct {
 	Homes
 }
 
-// A FileReader says what is there.
+// A FileReader reads files and directories.
 type FileReader interface {
-	// ReadFile returns a regular file's content, 64 MiB at the most.
+	// ReadFile returns a regular file's content, up to 64 MiB.
 	ReadFile(name string) ([]byte, error)
 	// Stat describes what is at name itself; it does not follow a link there.
 	Stat(name string) (Info, error)
-	// Inspect is Stat and, of a regular file, ReadFile in one: what it describes is
-	// what it has read. It alone tells of an ACL.
+	// Inspect is Stat and, for a regular file, ReadFile of the same open file. Of these methods
+	// only Inspect tells whether there is an ACL.
 	Inspect(name string) (content []byte, info Info, err error)
 	// ReadDir returns the names in a directory, sorted by bytes.
 	ReadDir(name string) ([]string, error)
@@ -40,78 +40,76 @@ type FileReader interface {
 	Readlink(name string) (string, error)
 }
 
-// A FileSearcher goes through many files.
+// A FileSearcher reads many files or entries at once.
 type FileSearcher interface {
-	// Entries describes what is in a directory, by name: links themselves and not what
-	// they lead to, access control lists left out. It opens nothing that is there.
+	// Entries describes what is in a directory, by name: links themselves and not their targets,
+	// and without access control lists. It opens no entry.
 	Entries(dir string) (map[string]Info, error)
-	// Survey goes through all files below a directory, and returns what it has not looked
-	// at. It ends with ctx, and says where. A directory that is not there has no files.
+	// Survey reads all files below a directory, and returns what it could not read. It ends when
+	// ctx is done, and says where. A directory that does not exist has no files.
 	Survey(ctx context.Context, s Survey) []Unseen
 }
 
-// A FileWriter makes files, replaces them and takes them away.
+// A FileWriter creates, replaces and removes files.
 type FileWriter interface {
-	// WriteFile makes name a regular file with this content and these attributes.
-	// Whoever reads it, and whoever finds it after a crash, sees the old or the
-	// new file whole. Missing parent directories are made, with mode 0755. It
-	// refuses to replace anything but a regular file, and every protected path.
+	// WriteFile makes name a regular file with this content and these attributes. Readers, also
+	// after a crash, see the old or the new file and never a part. Missing parent directories are
+	// made, with mode 0755. It refuses to replace anything but a regular file, and every protected
+	// path.
 	WriteFile(name string, content []byte, attr Attr) error
-	// SetAttr changes owner and mode of a regular file or directory. A file has no
-	// ACL afterwards, as none has that WriteFile makes: the mode says who may do what.
-	// The error is ErrNames for a file that has another name too where others than
-	// root may have made this one.
+	// SetAttr changes owner and mode of a regular file or directory, and removes its ACL, so that
+	// the mode alone says who may do what; a file that WriteFile makes has no ACL either. The
+	// error wraps ErrNames for a file with several names where somebody other than root may have
+	// made this one.
 	SetAttr(name string, attr Attr) error
-	// Symlink makes name a symbolic link to target, replacing a link or a regular
-	// file at once.
+	// Symlink makes name a symbolic link to target. It replaces a link or a regular file in one
+	// step.
 	Symlink(target, name string) error
-	// MkdirAll makes a directory with mode perm and those above it with mode 0755,
-	// all root's own. What is there already is left as it is.
+	// MkdirAll makes a directory with mode perm, and missing ones above it with mode 0755, all
+	// owned by root. Existing directories are left as they are.
 	MkdirAll(name string, perm fs.FileMode) error
-	// Remove removes a file, a link or an empty directory. What is not there is
-	// removed already.
+	// Remove removes a file, a link or an empty directory. It is no error if name does not exist.
 	Remove(name string) error
 }
 
-// An FileAppender adds to files of the agent's own.
+// A FileAppender appends to the agent's own files.
 type FileAppender interface {
-	// AppendFile adds to the end of a file. It survives the death of the agent; that of
-	// the machine only after a Sync.
+	// AppendFile adds to the end of a file. What is added survives the agent's death at once, and
+	// the machine's only after Sync.
 	AppendFile(name string, content []byte) error
-	// Sync makes what was appended to a file last.
+	// Sync makes durable what was appended to a file.
 	Sync(name string) error
 }
 
-// Attributes is what is done to files of which somebody else keeps the content.
+// Attributes is the owner and mode of files whose content is somebody else's.
 type Attributes interface {
-	// Describe is Inspect without the content, however large that is.
+	// Describe is Inspect without the content, for files of any size.
 	Describe(name string) (Info, error)
-	// ChangeAttr is SetAttr of what has been described, for who remembers itself what
-	// that was: nothing else is kept of it. It refuses what is no longer as described, and,
-	// as ErrNames, every file that has another name too, whoever has given it that.
+	// ChangeAttr is SetAttr for a file as Describe returned it. It makes no backup: the caller
+	// keeps what was there. It refuses a file that has changed since, and with ErrNames every file
+	// that has several names, whoever made them.
 	ChangeAttr(name string, described Info, attr Attr) error
 }
 
-// Homes is what is done to what people own.
+// Homes is access to people's own files.
 type Homes interface {
-	// ReadPersonal returns a small regular file in the home of a person, who has this uid.
-	// Nothing there can be relied on, so no link is followed, nothing is waited for, and
-	// nothing is looked at on file systems where a look may hang. The error is
-	// fs.ErrNotExist only if there is no such file.
+	// ReadPersonal returns a small regular file in the home of the person with this uid. Nothing
+	// there can be relied on, so it follows no link, never waits, and reads nothing on file
+	// systems that may hang. The error wraps fs.ErrNotExist only if there is no such file.
 	ReadPersonal(home string, uid int, name string) ([]byte, error)
-	// MoveDir gives a directory another name, in one step, with all that is in it. Nothing
-	// is replaced: the error wraps fs.ErrExist where something has that name. Nothing is
-	// copied: it wraps ErrOtherFS where the name is on another file system.
+	// MoveDir renames a directory with all that is in it, in one step. It replaces nothing: the
+	// error wraps fs.ErrExist where the new name exists. It copies nothing: the error wraps
+	// ErrOtherFS where the new name is on another file system.
 	MoveDir(from, to string) error
-	// Reown gives what is below a directory and belongs to some ids to others, what
-	// is on protected paths too: it would fall to whoever gets the old id. Links
-	// are changed and not followed, other file systems are not entered. What cannot
-	// be changed is in Failed; the error is that of ctx or of Dir. Set-id bits and
-	// capabilities of a file are lost, as the kernel has it; nothing is kept.
+	// Reown changes the owner of what is below a directory and belongs to one of some ids, on
+	// protected paths too: otherwise it would belong to whoever gets the old id. Links are changed
+	// and not followed; other file systems are not entered. What could not be changed is in
+	// Failed; the error is that of ctx or of opening Dir. As always when the owner changes, the
+	// kernel clears set-id bits and capabilities of a file.
 	Reown(ctx context.Context, r Reown) (Reowned, error)
 }
 
-// fsOf is all of it by one door.
+// fsOf makes an FS whose parts are all this disk.
 func fsOf(d *disk) FS { return FS{d, d, d, d, d, d} }
 
 // Attr is who owns a file and what they may do.
@@ -127,8 +125,8 @@ type Info struct {
 	Type    fs.FileMode // as fs.FileMode.Type
 	Size    int64
 	ModTime time.Time
-	// Changed is when content, owner, mode or name last changed: the kernel's own
-	// time, which nobody sets.
+	// Changed is when content, owner, mode or name last changed (ctime). The kernel sets it; no
+	// program can.
 	Changed time.Time
 	Inode   uint64
 	ACL     bool // it has an access control list, by which more may be allowed or denied than by its mode (acl(5))
@@ -140,30 +138,29 @@ func (i Info) IsRegular() bool { return i.Type == 0 }
 // IsDir says whether it is a directory.
 func (i Info) IsDir() bool { return i.Type&fs.ModeDir != 0 }
 
-// A BackupStore is told of each file before the door replaces, removes or makes it,
-// and keeps what would be lost. The agent's own state is not its business.
+// A BackupStore is told of each file before it is replaced, removed or created, and keeps what
+// would be lost. Files of the agent's own state are left out.
 type BackupStore interface {
-	// Backup is called before the change. old is nil when there is nothing at name.
-	// An error keeps the change from happening.
+	// Backup is called before the change. old is nil when nothing is at name. An error prevents
+	// the change.
 	Backup(name string, old *Original) error
 }
 
-// Original is a file as it was.
+// Original is a file as it was before a change.
 type Original struct {
 	Content []byte // of a regular file
 	Link    string // target of a symbolic link
 	Info    Info
 }
 
-// MayBeReadByAll says whether everybody may read a file. One that cannot be told of
-// nobody may.
+// MayBeReadByAll says whether everybody may read a file. It is false where that cannot be told.
 func MayBeReadByAll(files FileReader, name string) bool {
 	info, err := files.Stat(name)
 	return err == nil && info.IsRegular() && !info.ACL && public.May(info.Mode) && ReachedByAll(files, name)
 }
 
-// ReachedByAll says whether everybody may go through all directories on the way to a
-// file. One that cannot be told of lets nobody through.
+// ReachedByAll says whether everybody may enter all directories above a file. It is false where
+// that cannot be told.
 func ReachedByAll(files FileReader, name string) bool {
 	for dir := path.Dir(name); ; dir = path.Dir(dir) {
 		info, err := files.Stat(dir)

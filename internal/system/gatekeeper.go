@@ -30,13 +30,14 @@ type gatekeeper struct {
 	calls  map[uint32]pending
 }
 
-// An owner is who has a name. A unique name is never given twice.
+// An owner is the unique name of the process that has a well-known name. A unique name is never
+// used twice.
 type owner struct {
 	now  string   // "" is nobody
 	once []string // all that have had it while this connection lasted: they may have been called
 }
 
-// pending is a call that has not been answered.
+// pending is a call without an answer so far.
 type pending struct {
 	to       string
 	about    string      // the name whose owner is asked for
@@ -54,7 +55,7 @@ func newGatekeeper(link Link, silent func()) *gatekeeper {
 	return g
 }
 
-// follow has the bus tell who has the names, now and from now on.
+// follow makes the bus tell which process has each of the names, now and from now on.
 func (g *gatekeeper) follow(ctx context.Context, conn *dbus.Conn) error {
 	for name := range g.owners {
 		match := []dbus.MatchOption{
@@ -63,7 +64,8 @@ func (g *gatekeeper) follow(ctx context.Context, conn *dbus.Conn) error {
 		if err := conn.AddMatchSignalContext(ctx, match...); err != nil {
 			return fmt.Errorf("cannot follow who is %s: %w", name, err)
 		}
-		// The answer is taken in where all arrives, in order. An error is one too: nobody.
+		// in handles the answer too, in the order of all messages. An error is an answer: nobody
+		// has the name.
 		answer := conn.BusObject().CallWithContext(ctx, busName+"."+getNameOwner, 0, name)
 		if !conn.Connected() {
 			return fmt.Errorf("cannot ask who is %s: %w", name, answer.Err)
@@ -72,7 +74,7 @@ func (g *gatekeeper) follow(ctx context.Context, conn *dbus.Conn) error {
 	return nil
 }
 
-// out notes who is called.
+// out notes each call, so that its answer is let in.
 func (g *gatekeeper) out(message *dbus.Message) {
 	if message.Type != dbus.TypeMethodCall || message.Flags&dbus.FlagNoReplyExpected != 0 {
 		return
@@ -89,7 +91,7 @@ func (g *gatekeeper) out(message *dbus.Message) {
 	g.calls[message.Serial()] = one
 }
 
-// in takes a message's type away unless it is from whom it should be.
+// in removes the type of a message that is not from the right sender, upon which godbus ignores it.
 func (g *gatekeeper) in(message *dbus.Message) {
 	pass := false
 	switch message.Type {
@@ -107,7 +109,8 @@ func (g *gatekeeper) in(message *dbus.Message) {
 	}
 }
 
-// answer says whether who was called has sent it, or the bus in its place.
+// answer says whether an answer comes from the process that was called, or from the bus in its
+// place.
 func (g *gatekeeper) answer(message *dbus.Message) bool {
 	serial, _ := message.Headers[dbus.FieldReplySerial].Value().(uint32)
 	sender := text(message, dbus.FieldSender)
@@ -150,7 +153,7 @@ func (g *gatekeeper) signal(message *dbus.Message) bool {
 	})
 }
 
-// has notes who has a name, mu being held.
+// has notes which process has a name. The caller holds mu.
 func (g *gatekeeper) has(name, now string) {
 	o, followed := g.owners[name]
 	if !followed {
@@ -162,7 +165,7 @@ func (g *gatekeeper) has(name, now string) {
 	}
 }
 
-// had says whether somebody has, or had, a name, mu being held.
+// had says whether a process has, or had, a name. The caller holds mu.
 func (g *gatekeeper) had(name, sender string) bool {
 	o, followed := g.owners[name]
 	return followed && slices.Contains(o.once, sender)

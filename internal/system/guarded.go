@@ -43,13 +43,13 @@ func (c *guardedConn) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// fallSilent ends the connection, for nothing comes that is waited for.
+// fallSilent closes the connection because an answer did not come in time.
 func (c *guardedConn) fallSilent() {
 	c.silent.Store(true)
 	_ = c.Close()
 }
 
-// Read implements net.Conn. The error is ErrSilent when that is why there is one.
+// Read implements net.Conn. The error is ErrSilent when fallSilent was called.
 func (c *guardedConn) Read(p []byte) (int, error) {
 	n, err := c.read(p)
 	if err != nil && (c.silent.Load() || errors.Is(err, os.ErrDeadlineExceeded)) {
@@ -64,7 +64,8 @@ func (c *guardedConn) read(p []byte) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		// No line of a server's begins as a message does, with its byte order.
+		// No handshake line of a server begins with the byte that a message begins with (its byte
+		// order).
 		if c.begun = c.begun || first[0] == 'l' || first[0] == 'B'; !c.begun {
 			return c.in.Read(p)
 		}
@@ -77,7 +78,7 @@ func (c *guardedConn) read(p []byte) (int, error) {
 	return n, err
 }
 
-// next begins a message: it is to be handed on, or skipped.
+// next reads the header of a message, and decides whether it is handed on or skipped.
 func (c *guardedConn) next() error {
 	const fixed = 16 // bytes before the header fields
 	head, err := c.in.Peek(fixed)
@@ -109,8 +110,8 @@ func (c *guardedConn) next() error {
 	return nil
 }
 
-// senderIn finds the sender among the header fields of a message, from pos on: each
-// is on a multiple of eight, and is its code, a signature, and a value of that.
+// senderIn finds the sender among the header fields of a message, beginning at pos. Each field
+// begins at a multiple of eight bytes, and is its code, a signature and a value of that signature.
 func senderIn(message []byte, pos int, order binary.ByteOrder) string {
 	for {
 		pos = (pos + 7) &^ 7

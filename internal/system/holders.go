@@ -24,7 +24,7 @@ type Holder struct {
 	Write   bool     // nobody else can have one
 }
 
-// User names the user of a process, for people.
+// User is the name of the user of a process, or the number, for people to read.
 func (h Holder) User() string {
 	id := strconv.Itoa(h.UID)
 	if u, err := user.LookupId(id); err == nil {
@@ -33,10 +33,9 @@ func (h Holder) User() string {
 	return "uid " + id
 }
 
-// Holders are the processes that hold a lock of any sort on the file at a name, or
-// where a link there leads. Nobody is seen who has sent an open file to somebody who
-// has not received it. Below a root that does not run the processes are those of the
-// machine that does.
+// Holders returns the processes that hold any lock on the file at name, or on the target of a link
+// there. It misses a process that has sent its open file over a socket from which it was not
+// received yet. Below the root of an image the processes are those of the running machine.
 func (s *System) Holders(name string) ([]Holder, error) {
 	t, err := openTop(s.Root, nil)
 	if err != nil {
@@ -82,9 +81,8 @@ func holdersOf(fd int) ([]Holder, error) {
 	return holders, nil
 }
 
-// locksOf are the locks on a file that a process holds by what it has open, as
-// /proc/PID/fdinfo shows them, field by field. It names those of open files too, of
-// which /proc/locks tells no process.
+// locksOf returns the locks that a process holds on a file, as /proc/PID/fdinfo shows them, field
+// by field. It includes open file description locks, for which /proc/locks names no process.
 func locksOf(process string, file unix.Stat_t) [][]string {
 	names, err := os.ReadDir(filepath.Join(process, "fd"))
 	if err != nil {
@@ -108,8 +106,8 @@ func locksOf(process string, file unix.Stat_t) [][]string {
 	return locks
 }
 
-// effectiveUser is the user that a process acts as. The owner of its directory in /proc
-// does not tell: that is root's as soon as the process wishes.
+// effectiveUser returns the effective uid of a process. The owner of its directory in /proc does
+// not tell: a process can make that root.
 func effectiveUser(process string) int {
 	status, _ := readSome(filepath.Join(process, "status"))
 	for line := range strings.Lines(string(status)) {
@@ -124,7 +122,7 @@ func effectiveUser(process string) int {
 	return -1
 }
 
-// readSome reads the beginning of what a stranger may have made long.
+// readSome reads the beginning of a file whose length a stranger decides.
 func readSome(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {

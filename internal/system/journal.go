@@ -12,11 +12,11 @@ import (
 	"github.com/coreos/go-systemd/v22/journal"
 )
 
-// journalSocket is where journald takes what it is told, field by field. systemd holds it
-// for journald, so that it is there while journald is started anew.
+// journalSocket is where journald receives lines with fields. systemd holds the socket, so that it
+// exists also while journald restarts.
 const journalSocket = "/run/systemd/journal/socket"
 
-// longestLine is more than anybody reads of one line.
+// longestLine is where a line is cut off, in bytes.
 const longestLine = 64 << 10
 
 // A journalBox posts lines to journald.
@@ -33,8 +33,8 @@ func newJournalBox(socket string) *journalBox {
 	return b
 }
 
-// letter is a line with fields of its own. When it comes late, it says of when it is: the
-// journal has the time at which it came.
+// letter makes a line with fields of its own. A line that is delivered late says when it was
+// written, since the journal notes when it came.
 func (b *journalBox) letter(at time.Time, line string, priority journal.Priority, fields map[string]string) letter {
 	if len(line) > longestLine {
 		line = strings.ToValidUTF8(line[:longestLine], "") + "…"
@@ -71,8 +71,8 @@ func journalEntry(line string, priority journal.Priority, fields map[string]stri
 	return entry.Bytes()
 }
 
-// Journal sends a line to the journal of the machine that runs, with fields of its own
-// beside the identifier (systemd.journal-fields(7)). Nobody waits for it.
+// Journal sends a line to the journal of the running machine, with fields besides the identifier
+// (systemd.journal-fields(7)). It never waits.
 func (s *System) Journal(identifier, line string, fields map[string]string) {
 	if !s.Running() || s.journal == nil {
 		return
@@ -82,8 +82,7 @@ func (s *System) Journal(identifier, line string, fields map[string]string) {
 	s.journal.post(s.journal.letter(time.Now(), line, journal.PriInfo, all))
 }
 
-// FlushJournal returns when the journal has all that Journal was given, or patience is
-// over.
+// FlushJournal returns when the journal has received all lines, or after patience.
 func (s *System) FlushJournal(patience time.Duration) {
 	if s.journal != nil {
 		s.journal.flush(patience)

@@ -13,18 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrLink is wrapped by the error of whatever would follow a link that others than
-// root may turn: one that is not root's, or that is in a directory, or on a way to it,
-// where somebody else may write.
+// ErrLink is wrapped by errors about a symbolic link that is not followed because somebody other
+// than root could have made or changed it: it is not root's, or somebody else can write to a
+// directory on the way to it.
 var ErrLink = errors.New("others than root may turn it")
 
-// errSteps is the error of enter when the way has to be gone step by step.
+// errSteps is the error of enter when the path has to be resolved step by step.
 var errSteps = errors.New("cannot be opened in one step")
 
 // maxLinks is how many links are followed on the way to a file.
 const maxLinks = 40
 
-// A top is the directory below which names are found, links and all, as in a chroot.
+// A top is the directory below which paths are resolved, links included, as in a chroot.
 type top struct {
 	dir     *os.File
 	owner   uint32 // whose links are followed, besides root's: they may turn all of it
@@ -49,10 +49,10 @@ func openTop(name string, look Looker) (top, error) {
 	return t, nil
 }
 
-// enter opens what is at a name in one step, if no link is on the way, nor at its end
-// unless that itself is opened (O_PATH and O_NOFOLLOW). What it returns is a bare
-// descriptor, for thousands of files are looked at in a walk, and an os.File costs
-// three system calls. The error is errSteps when it has to be gone step by step.
+// enter opens name with one system call, if no link is on the way. A link at the end is opened
+// itself if flags has O_PATH and O_NOFOLLOW. It returns a bare descriptor, because a Survey opens
+// thousands of files and an os.File costs three system calls more. The error is errSteps when the
+// path has to be resolved step by step.
 func (t *top) enter(relative string, flags int) (fd int, err error) {
 	if err := t.look.at("open", "/"+relative); err != nil {
 		return -1, err
@@ -74,7 +74,7 @@ func enter(dir *os.File, relative string, flags int) (fd int, err error) {
 	return fd, err
 }
 
-// A spot is where a name leads: an open directory, and a name in it.
+// A spot is the end of a resolved path: an open directory, and a name in it.
 type spot struct {
 	dir  int
 	base string // "." of the root itself
@@ -84,7 +84,7 @@ type spot struct {
 
 func (s spot) close() { _ = unix.Close(s.dir) }
 
-// find is where a name is. It follows the links on the way, but none at its end.
+// find resolves a path. It follows links on the way, but none at the end.
 func (t *top) find(name string) (spot, error) {
 	dir, base := path.Split(rel(name))
 	fd, err := t.enter(path.Clean(dir), unix.O_PATH|unix.O_DIRECTORY)
@@ -97,9 +97,8 @@ func (t *top) find(name string) (spot, error) {
 	return t.walk(name, false)
 }
 
-// walk is find, step by step. last says whether a link at the very end is followed too.
-// When something on the way is not there, the spot's real name is what it would be; it
-// is not open then.
+// walk is find step by step. last says whether a link at the end is followed too. If something on
+// the way does not exist, the spot has the real name that it would have, and no open directory.
 func (t *top) walk(name string, last bool) (spot, error) {
 	w, err := t.walker()
 	if err != nil {
@@ -146,14 +145,14 @@ func (t *top) walk(name string, last bool) (spot, error) {
 	return w.spot("."), nil
 }
 
-// A walker is on its way down from the top, with all that is above it at hand.
+// A walker resolves a path from the top, and holds all directories above open.
 type walker struct {
 	owner uint32
 	look  Looker
 	way   []place
 }
 
-// A place is what the way has come to.
+// A place is one step of the path.
 type place struct {
 	fd   int
 	name string
@@ -178,16 +177,17 @@ func (t *top) walker() (*walker, error) {
 
 func (w *walker) at() place { return w.way[len(w.way)-1] }
 
-// roots says whether a file is root's, or of whoever has all of the system.
+// roots says whether a file belongs to root, to the owner of the root directory, or to the agent's
+// own user.
 func (w *walker) roots(st unix.Stat_t) bool {
 	return st.Uid == 0 || st.Uid == w.owner || int(st.Uid) == os.Geteuid()
 }
 
-// closed says whether nobody else may write. An access control list that allows it to
-// others shows in the group's part of the mode (acl(5)).
+// closed says whether nobody else may write. An access control list that allows it shows in the
+// group bits of the mode (acl(5)).
 func (w *walker) closed(st unix.Stat_t) bool { return w.roots(st) && st.Mode&0o022 == 0 }
 
-// step goes to what has a name here, or returns where a link of that name leads.
+// step goes on to an entry of this directory, or returns the target if the entry is a link.
 func (w *walker) step(part string) (target string, err error) {
 	here := w.at()
 	if err := w.look.at("open", path.Join(here.name, part)); err != nil {
@@ -226,7 +226,7 @@ func (w *walker) step(part string) (target string, err error) {
 	return string(buffer[:max(0, n)]), err
 }
 
-// up goes to the directory above, as in a chroot.
+// up goes to the parent directory; that of the top is the top.
 func (w *walker) up() {
 	if len(w.way) > 1 {
 		_ = unix.Close(w.at().fd)
@@ -234,14 +234,14 @@ func (w *walker) up() {
 	}
 }
 
-// back goes to the top.
+// back goes back to the top.
 func (w *walker) back() {
 	for len(w.way) > 1 {
 		w.up()
 	}
 }
 
-// spot is a name here. The directory is no longer the walker's.
+// spot ends at a name in this directory, which the caller closes.
 func (w *walker) spot(base string) spot {
 	here := w.at()
 	w.way = w.way[:len(w.way)-1]
@@ -254,7 +254,7 @@ func (w *walker) close() {
 	}
 }
 
-// open opens what is at name, or where a link there leads, to read it.
+// open opens name, or the target of a link there.
 func (t *top) open(name string, flags int) (fd int, err error) {
 	if fd, err = t.enter(rel(name), flags); !errors.Is(err, errSteps) {
 		return fd, err
@@ -267,7 +267,7 @@ func (t *top) open(name string, flags int) (fd int, err error) {
 	return unix.Openat(at.dir, at.base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
-// openItself opens what is at name, and nothing when a link is there.
+// openItself opens name, and fails when that is a link.
 func (t *top) openItself(name string, flags int) (fd int, err error) {
 	if fd, err = t.enter(rel(name), flags|unix.O_NOFOLLOW); !errors.Is(err, errSteps) {
 		return fd, err
@@ -280,7 +280,7 @@ func (t *top) openItself(name string, flags int) (fd int, err error) {
 	return unix.Openat(at.dir, at.base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
-// lstat describes what is at name itself.
+// lstat describes name itself, and not the target of a link.
 func (t *top) lstat(name string) (Info, error) {
 	fd, err := t.openItself(name, unix.O_PATH)
 	if err != nil {

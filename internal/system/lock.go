@@ -13,10 +13,10 @@ import (
 // ErrLocked is wrapped by the error of Lock when another process has the lock.
 var ErrLocked = errors.New("another process has the lock")
 
-// Lock takes the lock of a directory. It is gone when release is called, and with the
-// process however that ends. Nothing is written. The directory is made if it is not
-// there, and is root's alone afterwards: who cannot open it cannot hold it. With
-// ErrLocked come those that have it, as far as they are seen.
+// Lock locks a directory until release is called or the process ends. It writes nothing. The
+// directory is made if it does not exist, and is made accessible to root alone, since whoever can
+// open it could hold the lock. If another process has the lock the error wraps ErrLocked, and
+// holders are the processes that could be found.
 func (s *System) Lock(dir string) (release func(), holders []Holder, err error) {
 	if err := s.FS.MkdirAll(dir, 0o700); err != nil {
 		return nil, nil, err
@@ -52,7 +52,7 @@ func (s *System) Lock(dir string) (release func(), holders []Holder, err error) 
 	}
 }
 
-// closeToOthers makes a directory that is open root's alone, if it is not.
+// closeToOthers makes an open directory accessible to root alone, if it is not.
 func closeToOthers(fd int, dir string, log *slog.Logger) error {
 	info, err := fstat(fd)
 	if err != nil || info.UID == os.Geteuid() && info.Mode&0o077 == 0 {
@@ -62,7 +62,7 @@ func closeToOthers(fd int, dir string, log *slog.Logger) error {
 	return errors.Join(unix.Fchown(fd, os.Geteuid(), os.Getegid()), unix.Fchmod(fd, 0o700))
 }
 
-// leadsTo says whether a name leads to what is open.
+// leadsTo says whether a name still is that of an open file.
 func (t *top) leadsTo(name string, fd int) bool {
 	now, err := t.open(name, unix.O_PATH)
 	if err != nil {

@@ -17,16 +17,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Log is the handler for what the agent says: fields and all to the journal where its
-// writer leads there, and text to the writer everywhere else.
+// A Log is the slog.Handler for what the agent says: with fields to the journal if its writer is
+// connected with that, else as text to the writer.
 type Log struct {
 	slog.Handler
 	box *outbox // nil: everything is said at once
 }
 
-// LogTo returns a log. What goes to the journal waits for nobody, and so does what a
-// daemon says, wherever that goes. Of what had no room, and of what came late, is said how
-// much it was and of when.
+// LogTo returns a log. Lines to the journal never block the caller, nor do any lines of a daemon.
+// Lines that were dropped or delivered late are counted, and a later line says how many and of
+// which time.
 func LogTo(w io.Writer, level slog.Leveler, daemon bool) *Log {
 	text := &slog.HandlerOptions{Level: level}
 	switch {
@@ -47,14 +47,14 @@ func LogTo(w io.Writer, level slog.Leveler, daemon bool) *Log {
 	return &Log{Handler: slog.NewTextHandler(w, text)}
 }
 
-// Flush returns when all has been said, or patience is over.
+// Flush returns when all lines are delivered, or after patience.
 func (l *Log) Flush(patience time.Duration) {
 	if l.box != nil {
 		l.box.flush(patience)
 	}
 }
 
-// posting posts each line of a text handler.
+// posting is a writer that posts each line of a text handler.
 type posting struct {
 	to  io.Writer
 	box *outbox
@@ -110,14 +110,14 @@ func leadsToJournal(w io.Writer, stream string) bool {
 		return false
 	}
 	if stream == "" {
-		// Where systemd finds no journald when it starts a service, that gets /dev/null.
+		// When systemd finds no journald as it starts a service, it connects it with /dev/null.
 		nowhere := info.Mode()&os.ModeCharDevice != 0 && st.Rdev == unix.Mkdev(1, 3)
 		return os.Getenv("NOTIFY_SOCKET") != "" && (info.Mode()&os.ModeSocket != 0 || nowhere)
 	}
 	return stream == fmt.Sprintf("%d:%d", st.Dev, st.Ino)
 }
 
-// fieldOf are the journal's fields for the keys that log lines share.
+// fieldOf returns the journal fields for keys that many log lines have.
 func fieldOf(key string) string {
 	switch key {
 	case "resource", "kind", "state", "policy":
@@ -126,9 +126,9 @@ func fieldOf(key string) string {
 	return ""
 }
 
-// A JournalHandler sends each record as one line with the fields SOE_RESOURCE,
-// SOE_KIND, SOE_STATE and SOE_POLICY, so that journalctl SOE_RESOURCE=… finds all
-// that was ever said of a resource. What With gave is in the fields alone.
+// A JournalHandler sends each record as one line with the fields SOE_RESOURCE, SOE_KIND, SOE_STATE
+// and SOE_POLICY, so that journalctl SOE_RESOURCE=… finds all lines about a resource. Attributes
+// from With are in the fields, and not in the line.
 type JournalHandler struct {
 	level  slog.Leveler
 	send   func(message string, priority journal.Priority, fields map[string]string) error
@@ -139,7 +139,7 @@ type JournalHandler struct {
 	text slog.Handler // writes the attributes of a record to buf
 }
 
-// NewJournalHandler returns a handler that gives what it is told to send.
+// NewJournalHandler returns a handler that calls send for each line.
 func NewJournalHandler(level slog.Leveler, send func(string, journal.Priority, map[string]string) error) *JournalHandler {
 	buf := &bytes.Buffer{}
 	return &JournalHandler{
@@ -148,7 +148,7 @@ func NewJournalHandler(level slog.Leveler, send func(string, journal.Priority, m
 	}
 }
 
-// attributesAlone leaves out what the journal has in fields of its own.
+// attributesAlone leaves out time, level and message, for which the journal has fields.
 func attributesAlone(groups []string, attr slog.Attr) slog.Attr {
 	if len(groups) == 0 && (attr.Key == slog.TimeKey || attr.Key == slog.LevelKey || attr.Key == slog.MessageKey) {
 		return slog.Attr{}

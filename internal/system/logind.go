@@ -23,13 +23,13 @@ const (
 // FirstPersonalUID is where the ids of people begin: UID_MIN of login.defs(5).
 const FirstPersonalUID = 1000
 
-// IsPersonal says whether an id may be that of a person; 65534 is nobody.
+// IsPersonal says whether a uid may be that of a person. 65534 is nobody and is not.
 func IsPersonal(uid int) bool { return uid >= FirstPersonalUID && uid != 65534 }
 
-// isPersons says whether a session may be somebody's desktop or shell. Its class is
-// "user" if PAM was told its type; of an unspecified one pam_systemd(8) makes
-// "background", also for a streaming agent that does not tell. Then everything
-// counts that is not plainly a job of cron's or the like.
+// isPersons says whether a session may be somebody's desktop or shell. PAM gives it the class
+// "user" if it was told the type of the session; for an unspecified type pam_systemd(8) sets
+// "background", also for a streaming agent. In that case every session counts that is not plainly
+// of cron or the like.
 func isPersons(class, service string, uid uint32) bool {
 	switch {
 	case strings.HasPrefix(class, "user"):
@@ -44,8 +44,8 @@ func isPersons(class, service string, uid uint32) bool {
 	return true
 }
 
-// hasEnded says whether that is why logind does not describe a session that it has
-// just listed.
+// hasEnded says whether logind does not describe a session, which it has just listed, because it
+// has ended.
 func hasEnded(err error) bool {
 	var answer dbus.Error
 	return errors.As(err, &answer) && slices.Contains([]string{
@@ -62,8 +62,8 @@ type listedSession struct {
 	Path dbus.ObjectPath
 }
 
-// listed are the sessions that logind tells of. A connection that has idled for days
-// may be broken, and nobody know it: then the question is asked again over another.
+// listed returns the sessions that logind lists. A connection that was idle for days may be broken
+// without a sign: then it asks again over a new one.
 func (b *bus) listed(ctx context.Context) (conn *dbus.Conn, listed []listedSession, err error) {
 	for _, anew := range []bool{false, true} {
 		if conn, err = b.logind(ctx, anew); err != nil {
@@ -81,7 +81,7 @@ func (b *bus) listed(ctx context.Context) (conn *dbus.Conn, listed []listedSessi
 	return conn, listed, nil
 }
 
-// sessionListKey is that of a *look in a context.
+// sessionListKey is the key of a *sessionList in a context.
 type sessionListKey struct{}
 
 type sessionList struct {
@@ -92,9 +92,9 @@ type sessionList struct {
 	err      error
 }
 
-// WithSharedSessionList returns a context in which it is asked once who is logged in, so that all
-// that is judged with it is judged by the same answer. It is for looking alone: what
-// may end a session has to ask right before.
+// WithSharedSessionList returns a context with which logind is asked only once who is logged in, so
+// that all checks go by the same answer. It is for checks only: a step that may end a session has
+// to ask again right before.
 func WithSharedSessionList(ctx context.Context) context.Context {
 	return context.WithValue(ctx, sessionListKey{}, &sessionList{ctx: ctx, done: make(chan struct{})})
 }
@@ -108,7 +108,7 @@ func (b *bus) List(ctx context.Context) ([]Session, error) {
 	return l.ask(ctx, b.list)
 }
 
-// ask asks once for all who share a look, each of whom waits for as long as they have time.
+// ask asks once for all who share the list. Each waits no longer than its own context.
 func (l *sessionList) ask(ctx context.Context, list func(context.Context) ([]Session, error)) ([]Session, error) {
 	l.once.Do(func() {
 		go func() {
@@ -148,7 +148,7 @@ func (b *bus) list(ctx context.Context) (sessions []Session, err error) {
 	return sessions, nil
 }
 
-// describe are those of the sessions that are people's.
+// describe returns those of the sessions that are of people.
 func describe(ctx context.Context, conn *dbus.Conn, listed []listedSession, files FileReader) ([]Session, error) {
 	var sessions []Session
 	for _, l := range listed {
@@ -175,10 +175,10 @@ func describe(ctx context.Context, conn *dbus.Conn, listed []listedSession, file
 	return sessions, nil
 }
 
-// isOver says whether nothing is left of a session that logind lists: the process that
-// opened it has ended, and nothing of the person's runs but what systemd runs for everybody
-// who is logged in. Such a session may be listed for ever, for logind waits for its scope
-// to end, and systemd is not always told of that. What cannot be told is no end.
+// isOver says whether a session that logind still lists has ended: its leader process is gone, and
+// of the person nothing runs but what systemd runs for everybody who is logged in. logind may list
+// such a session for ever, since it waits for the end of its scope, which systemd is not always
+// told. It is false where that cannot be told.
 func isOver(files FileReader, uid, leader uint32) bool {
 	if leader == 0 || alive(files, strconv.FormatUint(uint64(leader), 10)) {
 		return false

@@ -10,8 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Look is one step by which something is learnt of the machine, and nothing of it
-// altered.
+// A Look is one step that reads from the machine, or asks it something, and changes nothing.
 type Look struct {
 	Op     string // "open", "stat", "read", "list", "readlink", "attribute", "find" (a program), "run", "ask" (systemd, logind, polkit)
 	Target string // a path, a program, a command line or a unit
@@ -19,9 +18,9 @@ type Look struct {
 
 func (l Look) String() string { return l.Op + " " + l.Target }
 
-// A Looker is asked before every look; an error is what comes of the look instead.
-// With it a sick machine is played: only "there is none" may be taken for absence. It
-// may be called by several goroutines at once.
+// A Looker is called before every look; an error takes the place of the result. Tests play a sick
+// machine with it: only "there is none" may be taken for absence. It may be called by several
+// goroutines at once.
 type Looker func(Look) error
 
 // FailNthLook lets all looks pass but the n-th, counted from 1, which fails with err.
@@ -45,8 +44,8 @@ func (look Looker) at(op, target string) error {
 	return look(Look{op, target})
 }
 
-// exists says whether there is something at a name outside every root: that it cannot
-// be told is an error.
+// exists says whether there is a file, by a name outside every root. That it cannot be told is an
+// error.
 func (look Looker) exists(name string) (bool, error) {
 	err := look.at("stat", name)
 	if err == nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// ask asks systemd something.
+// ask calls ask with a connection to systemd, and waits for the answer no longer than patience.
 func (b *bus) ask(ctx context.Context, patience time.Duration, what func(context.Context, *manager) error) error {
 	return b.question(ctx, systemdName, patience, func(ctx context.Context) error {
 		conn, err := b.systemd(ctx)
@@ -155,7 +155,7 @@ func (b *bus) Version(ctx context.Context) (version int, err error) {
 	return version, err
 }
 
-// versionIn is the number in what systemd calls its version: "219", "252.39-1~deb12u1".
+// versionIn finds the number in the version string of systemd: "219", "252.39-1~deb12u1".
 func versionIn(text string) (version int, err error) {
 	digits := strings.TrimLeftFunc(text, func(r rune) bool { return r < '0' || r > '9' })
 	if end := strings.IndexFunc(digits, func(r rune) bool { return r < '0' || r > '9' }); end >= 0 {
@@ -167,7 +167,7 @@ func versionIn(text string) (version int, err error) {
 	return version, nil
 }
 
-// noFile are the names of systemd's errors for a unit that has no file.
+// noFile lists the D-Bus errors of systemd for a unit that has no file.
 func noFile() []string {
 	return []string{"org.freedesktop.DBus.Error.FileNotFound", "org.freedesktop.systemd1.NoSuchUnit"}
 }
@@ -199,7 +199,7 @@ func (b *bus) Service(ctx context.Context, name string) (service Service, err er
 	return service, err
 }
 
-// moment is a time of systemd's, in microseconds, which fit for 290,000 years.
+// moment converts a time of systemd, in microseconds.
 func moment(value any) time.Time {
 	if µs, ok := value.(uint64); ok && µs > 0 {
 		return time.UnixMicro(int64(µs))
@@ -207,7 +207,7 @@ func moment(value any) time.Time {
 	return time.Time{}
 }
 
-// result is why a service has failed, if it has and it can be told.
+// result says why a service has failed, if it has and systemd tells.
 func result(ctx context.Context, conn *manager, u Unit) string {
 	if u.ActiveState != "failed" || !strings.HasSuffix(u.Name, ".service") {
 		return ""
@@ -222,11 +222,11 @@ func result(ctx context.Context, conn *manager, u Unit) string {
 
 type job func(ctx context.Context, name, mode string, result chan<- string) (int, error)
 
-// destructive is the error of systemd for a job that would cancel another one.
+// destructive is the D-Bus error of systemd for a job that would cancel another one.
 const destructive = "org.freedesktop.systemd1.TransactionIsDestructive"
 
-// runJob starts a job and waits for its end. One that somebody else has asked for is
-// never cancelled by it: the mode "fail" (org.freedesktop.systemd1(5)).
+// runJob starts a job and waits for its end. It never cancels a job that somebody else has started:
+// its mode is "fail" (org.freedesktop.systemd1(5)).
 func (b *bus) runJob(ctx context.Context, verb, name string, method func(*systemd.Conn) job) error {
 	ctx, cancel := context.WithTimeout(ctx, jobPatience)
 	defer cancel()
@@ -253,16 +253,16 @@ func (b *bus) runJob(ctx context.Context, verb, name string, method func(*system
 }
 
 const (
-	// jobPatience is how long anybody waits for a job, which goes on after that. systemd
-	// itself gives most of them 90 s, and some all the time in the world.
+	// jobPatience is how long anybody waits for a job; the job goes on after that. systemd itself
+	// lets most jobs take 90 s, and some run without limit.
 	jobPatience = 2 * time.Minute
-	// askAfterJob is how often systemd is asked whether there still is one: its word that
-	// a job has ended is lost when it is started anew itself, or the bus is.
+	// askAfterJob is how often systemd is asked whether the job still exists: its signal that a
+	// job has ended is lost when systemd or the bus restarts.
 	askAfterJob = time.Second
 )
 
-// await waits for the end of a unit's job. When what became of that was lost, it is no
-// error: whoever wanted the job looks at the unit anyway.
+// await waits for the end of a unit's job. If it was lost how the job ended, there is no error: the
+// caller checks the unit anyway.
 func (b *bus) await(ctx context.Context, name string, result <-chan string, lost <-chan struct{}) error {
 	ticker := time.NewTicker(askAfterJob)
 	defer ticker.Stop()
@@ -290,7 +290,7 @@ func (b *bus) await(ctx context.Context, name string, result <-chan string, lost
 	return nil
 }
 
-// hasJob says whether there is a job for a unit.
+// hasJob says whether a unit has a job.
 func (b *bus) hasJob(ctx context.Context, name string) (there bool, err error) {
 	err = b.ask(ctx, answerPatience, func(ctx context.Context, conn *manager) error {
 		property, err := conn.GetUnitPropertyContext(ctx, name, "Job")
@@ -362,7 +362,7 @@ func (b *bus) ResetFailed(ctx context.Context, name string) error {
 	return nil
 }
 
-// changeFiles changes links of unit files and makes systemd notice.
+// changeFiles changes links of unit files, and reloads systemd.
 func (b *bus) changeFiles(ctx context.Context, verb, name string, change func(context.Context, *manager) error) error {
 	err := b.ask(ctx, reloadPatience, func(ctx context.Context, conn *manager) error {
 		if err := b.gate(Change{verb, name}); err != nil {

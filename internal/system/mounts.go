@@ -17,11 +17,11 @@ type mount struct {
 	kind   string // of the file system, such as ext4
 }
 
-// aliases are all names below the root of what has this one, which no link is on the
-// way to: the same file system may be mounted elsewhere, or a directory of it bound.
-// The name itself is the first.
+// aliases returns all paths below the root by which the file at name can be reached without a link:
+// its file system, or a directory of it, may be mounted in several places. The first is name
+// itself.
 func (d *disk) aliases(name string) ([]string, error) {
-	// Of this thread: another one may see other mounts, which runs what is confined.
+	// Of this thread: another one may run a confined command and have other mounts.
 	content, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell what is mounted where: %w", err)
@@ -53,8 +53,7 @@ func aliasesOf(name string, mounts []mount) []string {
 	return names
 }
 
-// under says whether a name is that of a directory or of something below it, and what
-// it is there.
+// under says whether name is dir or below it, and returns the path relative to dir.
 func under(name, dir string) (below string, is bool) {
 	if dir == "/" {
 		return strings.TrimPrefix(name, "/"), strings.HasPrefix(name, "/")

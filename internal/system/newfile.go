@@ -12,10 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WriteNew makes a file that only its owner, who calls, may read, wherever that is: in
-// a directory of somebody hostile, too. It replaces nothing, follows no link that
-// another than root or the caller could have made, and is there whole or not at all,
-// unless the machine dies meanwhile.
+// WriteNew writes a new file that only the calling user can read. The directory may belong to
+// somebody hostile: it replaces nothing, and follows only links that root or the caller made. The
+// file is there whole or not at all, unless the machine dies meanwhile.
 func WriteNew(name string, content []byte) error {
 	name, err := filepath.Abs(name)
 	if err != nil {
@@ -36,9 +35,9 @@ func WriteNew(name string, content []byte) error {
 	return nil
 }
 
-// Replace makes a file that everybody may read, or puts it in the place of another
-// one, wherever that is, as WriteNew. What is there is never written to: a link that
-// somebody else has put there leads nowhere. It replaces nothing but regular files.
+// Replace writes a file that everybody can read, or replaces one, in any directory as WriteNew. It
+// never writes to the existing file, so that a link that somebody else has put there has no effect.
+// It replaces only regular files.
 func Replace(name string, content []byte) error {
 	name, err := filepath.Abs(name)
 	if err != nil {
@@ -69,7 +68,7 @@ func Replace(name string, content []byte) error {
 	return nil
 }
 
-// create makes a file that is not there yet, whole or not at all.
+// create creates a file that does not exist yet, whole or not at all.
 func create(dir int, base string, content []byte, mode uint32) error {
 	fd, err := unix.Openat(dir, base, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, mode)
 	if err != nil {
@@ -83,8 +82,8 @@ func create(dir int, base string, content []byte, mode uint32) error {
 	return nil
 }
 
-// enterTrusted opens a directory, step by step. Links it follows only from
-// directories in which none but root and the caller can make any.
+// enterTrusted opens a directory, step by step. It follows links only in directories where only
+// root and the caller can make any.
 func enterTrusted(dir string) (fd int, err error) {
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err = unix.Open("/", flags, 0)
@@ -126,7 +125,7 @@ func enterTrusted(dir string) (fd int, err error) {
 	return fd, err
 }
 
-// trustedLink is where a link leads that nobody but root or the caller has made.
+// trustedLink returns the target of a link that only root or the caller can have made.
 func trustedLink(dir int, name string) (target string, err error) {
 	buffer := make([]byte, unix.PathMax)
 	n, err := unix.Readlinkat(dir, name, buffer)

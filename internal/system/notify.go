@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// A Notifier tells systemd how a service is (sd_notify(3)). Nobody waits for it: what
-// systemd does not take is told when it does, and of each kind of news the newest. A nil one
-// has nobody to tell.
+// A Notifier tells systemd the state of this service (sd_notify(3)). It never blocks: what systemd
+// does not take at once is sent later, and of each variable only the newest value. A nil Notifier
+// does nothing.
 type Notifier struct {
 	box outbox
 	to  *datagrams // nil: there is nobody to tell
 }
 
-// NewNotifier returns the one for whoever has started this process.
+// NewNotifier returns the Notifier for the NOTIFY_SOCKET of this process, or nil without one.
 func NewNotifier() *Notifier {
 	n := &Notifier{}
 	if socket := os.Getenv("NOTIFY_SOCKET"); socket != "" {
@@ -23,7 +23,7 @@ func NewNotifier() *Notifier {
 	return n
 }
 
-// Tell tells a state, such as READY=1.
+// Tell sends a state, such as READY=1.
 func (n *Notifier) Tell(state string) {
 	if n == nil || n.to == nil {
 		return
@@ -32,7 +32,7 @@ func (n *Notifier) Tell(state string) {
 	n.box.post(letter{topic: topic, at: time.Now(), size: len(state), send: func(bool) error { return n.to.send([]byte(state)) }})
 }
 
-// Flush returns when all has been told, or patience is over.
+// Flush returns when all is sent, or after patience.
 func (n *Notifier) Flush(patience time.Duration) {
 	if n != nil {
 		n.box.flush(patience)

@@ -6,13 +6,13 @@ import (
 	"time"
 )
 
-// An outbox delivers what is posted, in order and in a goroutine of its own, which ends
-// when nothing is left. Whoever posts never waits: not for a receiver that has stopped,
-// and not for one that is gone. What has no room is counted, and so is what came late;
-// when it goes on, that is said.
+// An outbox delivers letters in order, in a goroutine of its own that ends when none is left.
+// Posting never blocks, whether the receiver has stopped or is gone. Letters that find no room, and
+// those that are delivered late, are counted; when the receiver works again, a letter tells it of
+// them.
 type outbox struct {
-	// lossLetter makes a letter of what was lost and what came late, to be the last of those
-	// that waited. Without it nothing is said.
+	// lossLetter makes the letter that tells of those lost and late. It is delivered after all
+	// that waited. It may be nil.
 	lossLetter func(lost, late tally) letter
 
 	mu         sync.Mutex
@@ -22,7 +22,7 @@ type outbox struct {
 	lost, late tally
 }
 
-// A letter is delivered by its send. The error errLater means that it may be later.
+// A letter is delivered by calling send. With an error that wraps errLater it is tried again later.
 type letter struct {
 	topic string // one that waits makes room for a newer one of the same topic, if it is the last
 	at    time.Time
@@ -32,7 +32,7 @@ type letter struct {
 	uncounted bool // it tells of others
 }
 
-// A tally counts letters, and tells when the first and the last of them were posted.
+// A tally counts letters, and notes when the first and the last were posted.
 type tally struct {
 	count       int
 	first, last time.Time
@@ -96,7 +96,7 @@ func (o *outbox) deliver() {
 	}
 }
 
-// next is the letter that is to be delivered.
+// next returns the letter to deliver next.
 func (o *outbox) next() (l letter, left bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -115,7 +115,7 @@ func (o *outbox) next() (l letter, left bool) {
 	return o.queue[0], true
 }
 
-// sent takes a letter out that was delivered, or cannot be.
+// sent removes a letter that was delivered, or that cannot be delivered.
 func (o *outbox) sent(l letter, late bool, err error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -130,7 +130,7 @@ func (o *outbox) sent(l letter, late bool, err error) {
 	}
 }
 
-// flush returns when all has been delivered, or patience is over.
+// flush returns when all is delivered, or after patience.
 func (o *outbox) flush(patience time.Duration) {
 	o.mu.Lock()
 	done := o.done

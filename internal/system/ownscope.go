@@ -21,19 +21,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// StartApart is the first argument with which the runner calls its own program for a
-// command that runs apart. No test's program and no command line takes it for anything
-// else.
+// StartApart is the argument with which the runner calls its own program to run a command in a
+// scope of its own. It can be mistaken for no command of the agent, and for no flag of a test's
+// program.
 const StartApart = "--start-apart"
 
-// What the program that is to start a command apart gets from the runner. It is root,
-// and waits until it has read all of its errand: by then it is in its own scope.
+// File descriptors of the program that is to run a command in a scope of its own, from the runner:
+// it reads its errand from one and says on the other why it cannot do it. The program is root, and
+// waits until it has read its whole errand: by then it is in its scope.
 const (
 	errandFD  = 3
 	troubleFD = 4
 )
 
-// An errand is what to become.
+// An errand is what to run, as whom, and confined how.
 type errand struct {
 	Program  string
 	Argv     []string
@@ -41,16 +42,16 @@ type errand struct {
 	Confined *Confinement
 }
 
-// apart says whether a command runs in a scope of its own, out of the agent's cgroup:
-// whatever is, or may become, another user, who could stop it, or what it starts, where
-// the agent lives. sudo(8) reads its files with the effective user 1 for a moment; its real
-// and saved users stay root, by which alone anybody may signal or trace it (kill(2),
-// ptrace(2)).
+// apart says whether a command runs in a scope of its own, outside the agent's cgroup. It does if
+// it runs as another user, or may become one: nothing that another user can stop may be in the
+// agent's cgroup. sudo(8) is no such command: it sets its effective user to 1 for a moment to read
+// its files, but its real and saved users stay root, and those decide who may signal or trace it
+// (kill(2), ptrace(2)).
 func (c Command) apart() bool { return c.OwnScope || c.Confined != nil && c.Confined.UID != 0 }
 
-// startApart starts a command in a transient scope. The process is in there, and nothing
-// of it has run, before it becomes somebody else. It ends with the agent; over is closed
-// when it has ended by itself.
+// startApart starts a command in a transient scope. The process is in its scope before it becomes
+// another user and before anything of the command runs. It ends with the agent. over is closed when
+// it has ended by itself.
 func (r *runner) startApart(ctx context.Context, cmd *exec.Cmd, c Command, over <-chan struct{}) (scope string, err error) {
 	if os.Geteuid() != 0 {
 		return "", errors.New("only root can start a command apart")
@@ -69,7 +70,7 @@ func (r *runner) startApart(ctx context.Context, cmd *exec.Cmd, c Command, over 
 		return "", errors.Join(err, errands.Close())
 	}
 	defer trouble.Close()
-	// The image of this very process, whatever has become of its file.
+	// The program that runs now, even if its file was replaced.
 	cmd.Path, cmd.Args, cmd.Env = "/proc/self/exe", []string{cmd.Args[0], StartApart}, []string{"PATH=" + commandPath, "LC_ALL=C"}
 	cmd.ExtraFiles = []*os.File{errands, tell}
 	if c.Confined != nil {
@@ -91,7 +92,7 @@ func (r *runner) startApart(ctx context.Context, cmd *exec.Cmd, c Command, over 
 	return scope, err
 }
 
-// prepare is what has to be done in the thread that starts a command; nil is nothing.
+// prepare returns what has to be done in the thread that starts a command, or nil.
 func (r *runner) prepare(c Command) func() error {
 	if c.Staged == nil {
 		return nil
@@ -99,8 +100,8 @@ func (r *runner) prepare(c Command) func() error {
 	return func() error { return stage(r.root, c.Staged) }
 }
 
-// startedBy starts a command in a thread that lives as long as the command does: the
-// kernel ends it with the thread (PR_SET_PDEATHSIG in prctl(2)).
+// startedBy starts a command in a thread that lives as long as the command: when the thread ends,
+// the kernel kills the command (PR_SET_PDEATHSIG in prctl(2)).
 func startedBy(cmd *exec.Cmd, over <-chan struct{}, prepare func() error) error {
 	started := make(chan error)
 	spend(func() {
@@ -119,9 +120,9 @@ func startedBy(cmd *exec.Cmd, over <-chan struct{}, prepare func() error) error 
 	return <-started
 }
 
-// send gives the errand, and returns when it is being run, or why it is not.
+// send sends the errand, and returns when it runs, or why it does not.
 func send(ctx context.Context, give, trouble *os.File, task []byte) error {
-	// Whoever is to run it may be stopped by then, by whom it has become.
+	// The process may be stopped by then, by the user that it has become.
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := errors.Join(give.SetDeadline(deadline), trouble.SetDeadline(deadline)); err != nil {
 			return err
@@ -140,8 +141,8 @@ func send(ctx context.Context, give, trouble *os.File, task []byte) error {
 	return err
 }
 
-// RunApart is what the program does that StartApart calls: it takes its errand and
-// becomes the command. It returns only to say why it cannot.
+// RunApart is what the program does when it is called with StartApart: it reads its errand and
+// becomes the command. It returns only with an error.
 func RunApart() error {
 	runtime.LockOSThread()
 	unix.CloseOnExec(errandFD)
@@ -157,7 +158,7 @@ func runErrand(from io.Reader) error {
 	if err := json.NewDecoder(from).Decode(&task); err != nil {
 		return fmt.Errorf("cannot tell what to run: %w", err)
 	}
-	// The agent is spared when memory is short. This is not the agent.
+	// The OOM killer spares the agent. This is not the agent.
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("0"), 0); err != nil {
 		return fmt.Errorf("cannot start it apart: %w", err)
 	}
@@ -169,14 +170,14 @@ func runErrand(from io.Reader) error {
 			return fmt.Errorf("cannot become user %d: %w", task.Confined.UID, err)
 		}
 	}
-	// When it became another user the kernel has forgotten that it ends with the agent.
+	// When the user changed, the kernel dropped the setting that it ends with the agent.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("cannot start it apart: %w", err)
 	}
 	return syscall.Exec(task.Program, task.Argv, task.Env)
 }
 
-// become makes another user of this thread.
+// become changes the user of this thread.
 func become(c Confinement) error {
 	return errors.Join(
 		syscall.Setgroups(c.Groups), // of all threads, which end with the exec
@@ -185,19 +186,18 @@ func become(c Confinement) error {
 	)
 }
 
-// scopePatience is how long systemd may take to make a scope, and pollScope how often it
-// is looked whether it has. What systemd says of a job goes by a signal; where a process
-// is says the kernel.
+// scopePatience is how long systemd may take to make a scope, and pollScope how often that is
+// checked. systemd announces the end of its job with a signal that may be lost; the kernel knows
+// where a process is.
 const (
 	scopePatience = 5 * time.Second
 	pollScope     = time.Millisecond
 )
 
-// scopes makes the names of scopes unique in this life of the agent.
+// scopes makes the names of scopes unique in this process.
 type scopes struct{ count atomic.Uint64 }
 
-// scope has systemd put a process into a transient scope of its own, and returns when it
-// is there.
+// scope makes systemd put a process into a transient scope, and returns when it is there.
 func (b *bus) scope(ctx context.Context, pid int, c Command) (name string, err error) {
 	name = fmt.Sprintf("soeagent-%d-%d.scope", os.Getpid(), b.scopes.count.Add(1))
 	properties := []systemd.Property{
@@ -230,7 +230,7 @@ func (b *bus) scope(ctx context.Context, pid int, c Command) (name string, err e
 	}
 }
 
-// inScope says whether systemd's own hierarchy has a process in a scope (cgroups(7)).
+// inScope says whether a process is in a scope, in the hierarchy that systemd uses (cgroups(7)).
 func inScope(where, scope string) bool {
 	for line := range strings.Lines(where) {
 		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
@@ -241,10 +241,11 @@ func inScope(where, scope string) bool {
 	return false
 }
 
-// endScope ends all that is left in a scope, and the scope. One that is over is gone
-// already, but where systemd is not told that a cgroup is empty.
+// endScope kills what is left in a scope, and removes the scope. A scope without processes is gone
+// already, unless systemd was not told that its cgroup is empty.
 func (b *bus) endScope(name string) {
-	// With systemd went what it knew, and what it does not answer it may do later.
+	// The errors do not matter: a systemd that was started anew knows nothing of the scope, and
+	// one that does not answer may still do it later.
 	_ = b.ask(context.Background(), scopePatience, func(ctx context.Context, conn *manager) error {
 		_ = conn.KillUnitWithTarget(ctx, name, systemd.All, int32(unix.SIGKILL))
 		_, _ = conn.StopUnitContext(ctx, name, "replace", nil)

@@ -13,14 +13,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// maxPersonal is how much of a person's file is read.
+// maxPersonal is the largest file of a person that is read, in bytes.
 const maxPersonal = 64 << 10
 
-// ReadPersonal returns a small regular file of a person's, in whose home nothing can be
-// relied on: no link is followed, nothing but a regular file of the person's own is
-// opened, nothing is waited for, and nothing is looked at where a look may hang, which is
-// on any but a local file system. The error wraps fs.ErrNotExist alone when there is no
-// such file. What is in the file is that person's word.
+// ReadPersonal returns a small regular file in the home of a person, where nothing can be relied
+// on: it follows no link, opens nothing but a regular file that belongs to the person, never waits,
+// and reads nothing on file systems that may hang, that is, on any but local ones. The error wraps
+// fs.ErrNotExist only when there is no such file. The content is that person's word.
 func (d *disk) ReadPersonal(home string, uid int, name string) ([]byte, error) {
 	file := path.Join(home, name)
 	content, err := d.readPersonal(file, uid)
@@ -72,8 +71,8 @@ func (d *disk) readPersonal(file string, uid int) ([]byte, error) {
 	return readOpened(fd)
 }
 
-// readOpened reads the file that a descriptor of O_PATH stands for, and waits for nobody:
-// not for a lease that its owner has on it either (fcntl(2)).
+// readOpened reads the file of an O_PATH descriptor. It does not wait, not even for a lease that
+// the owner has on the file (fcntl(2)).
 func readOpened(fd int) ([]byte, error) {
 	opened, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -98,8 +97,8 @@ func readOpened(fd int) ([]byte, error) {
 	return nil, fmt.Errorf("it is larger than %d KiB", maxPersonal>>10)
 }
 
-// isLocal returns an error when something of the way to a file is on a file system whose
-// server, or program, may not answer.
+// isLocal returns an error when part of the path is on a file system whose server, or program, may
+// not answer.
 func (d *disk) isLocal(file string) error {
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
@@ -112,7 +111,7 @@ func (d *disk) isLocal(file string) error {
 	return nil
 }
 
-// remote is the first mount on the way to a file of which it is not known to be local.
+// remote returns the first mount on the path that is not known to be local.
 func remote(file string, mounts []mount) mount {
 	for _, m := range mounts {
 		if _, on := under(file, m.point); on && !slices.Contains(localKinds(), m.kind) {

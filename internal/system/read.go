@@ -15,13 +15,13 @@ import (
 
 const (
 	maxFileSize = 64 << 20
-	// firstRead is how much is asked for of a file that says it is empty. Those of the
-	// kernel's say so all, and some give their content to one read that begins at its start
-	// and none to the next: /proc/sys has values of several pages.
+	// firstRead is how much is read first of a file whose size is 0. Files of the kernel all have
+	// that size, and some give their content only to a single read from the start: /proc/sys has
+	// values of several pages.
 	firstRead = 64 << 10
 )
 
-// What a file that is there can be read no further for.
+// Why a file that exists is not read.
 var (
 	errNotRegular = errors.New("it is not a regular file")
 	errLarge      = fmt.Errorf("it is larger than %d MiB", maxFileSize>>20)
@@ -103,7 +103,7 @@ func (d *disk) ReadDir(name string) ([]string, error) {
 	return names, nil
 }
 
-// list returns what is in an open directory, and the directory, to be closed.
+// list returns the entries of a directory, and the open directory, which the caller closes.
 func (d *disk) list(fd int, name string) ([]string, *os.File, error) {
 	f := os.NewFile(uintptr(fd), name)
 	if err := d.look.at("list", name); err != nil {

@@ -17,13 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Services obey root by its user ID and ask for no capability. So a confined command
-// of root's has, where the system bus is for others, a socket of its own: what only
-// reads goes through to the bus, and nothing else. It is in the command's own mount
-// namespace and nowhere else, and ends with it.
+// Services obey root by its user id, and ask for no capability. So a confined command of root's
+// finds, where the system bus is for others, a socket of its own that passes only calls that read.
+// It exists only in the command's mount namespace, and ends with it.
 
-// readingCalls are what a confined command may ask, by interface: of anybody, and
-// nothing by which something is set, started or stopped. "*" is every method.
+// readingCalls lists what a confined command may call, by interface: nothing that sets, starts or
+// stops something. "*" stands for every method.
 func readingCalls() map[string][]string {
 	return map[string][]string{
 		"org.freedesktop.DBus": {
@@ -53,7 +52,7 @@ func onlyReads(message *dbus.Message) bool {
 		slices.Contains(readingCalls()[text(message, dbus.FieldInterface)], text(message, dbus.FieldMember))
 }
 
-// refuse makes of a call one that the bus itself does not know, and answers with that.
+// refuse turns a call into one that the bus does not know, and answers with an error.
 func refuse(message *dbus.Message) {
 	const bus = "org.freedesktop.DBus"
 	message.Headers = map[dbus.HeaderField]dbus.Variant{
@@ -63,8 +62,8 @@ func refuse(message *dbus.Message) {
 	message.Body = nil
 }
 
-// readBus gives the calling thread, in its own mount namespace, a system bus that only
-// reads, and takes away systemd's own socket. It returns nil where there is no bus.
+// readBus gives the calling thread, in its own mount namespace, a system bus that only reads, and
+// hides the private socket of systemd. It returns nil where there is no bus.
 func readBus() (net.Listener, error) {
 	socket, err := busSocket()
 	if err != nil {
@@ -90,8 +89,8 @@ func readBus() (net.Listener, error) {
 	return listenHere(socket)
 }
 
-// listenHere listens at a path of this thread's namespace. net.Listen's listener would,
-// when it is closed, remove what has that path in the machine's: the real bus.
+// listenHere listens at a path in the mount namespace of this thread. The listener of net.Listen
+// would, when closed, remove that path in the machine's namespace: the real bus.
 func listenHere(socket string) (net.Listener, error) {
 	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 	if err != nil {
@@ -105,7 +104,7 @@ func listenHere(socket string) (net.Listener, error) {
 	return net.FileListener(file)
 }
 
-// serveReading serves what comes to a listener until that is closed.
+// serveReading serves the connections of a listener until that is closed.
 func serveReading(listener net.Listener) {
 	for {
 		client, err := listener.Accept()
@@ -119,7 +118,7 @@ func serveReading(listener net.Listener) {
 	}
 }
 
-// filterReading passes on what one client may ask, and all answers.
+// filterReading passes on the calls that one client may make, and all answers.
 func filterReading(client net.Conn) error {
 	socket, err := busSocket()
 	if err != nil {
@@ -163,7 +162,7 @@ func filterReading(client net.Conn) error {
 	}
 }
 
-// maxQuestion is more than any question takes.
+// maxQuestion is larger than any call that reads, in bytes.
 const maxQuestion = 64 << 10
 
 func nextMessage(from *bufio.Reader) (*dbus.Message, binary.ByteOrder, error) {
@@ -183,7 +182,7 @@ func nextMessage(from *bufio.Reader) (*dbus.Message, binary.ByteOrder, error) {
 	return message, order, err
 }
 
-// authenticate makes the connection to the bus one of root's, without descriptors.
+// authenticate authenticates a connection to the bus as root, without file descriptor passing.
 func authenticate(bus io.Writer, answers *bufio.Reader) error {
 	if _, err := io.WriteString(bus, "\x00AUTH EXTERNAL 30\r\n"); err != nil { // "0" in hex
 		return err

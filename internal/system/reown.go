@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Reown says which files get which owner.
+// Reown says which files get which new owner.
 type Reown struct {
 	Dir   string      // everything below it, on its own file system
 	Group bool        // the ids are gids, not uids
@@ -24,7 +24,7 @@ type Reown struct {
 	Limit int         // how many entries to look at before stopping
 }
 
-// Reowned is what came of it.
+// Reowned is what Reown has done.
 type Reowned struct {
 	Seen    int
 	Changed int
@@ -38,15 +38,15 @@ type ReownFailure struct {
 	Err error
 }
 
-// maxFailures bounds what is remembered of one call.
+// maxFailures bounds how many failures one call returns.
 const maxFailures = 20
 
-// maxDepth bounds the open directories: whoever makes deeper ones means no good.
+// maxDepth bounds the open directories. Nobody nests them deeper without meaning harm.
 const maxDepth = 512
 
-// Reown implements FS. Each entry is reached from its directory's descriptor and
-// never by a path, and it is the opened inode whose owner is looked at and
-// changed: whoever moves things about meanwhile wins nothing.
+// Reown implements FS. Each entry is reached from the descriptor of its directory and never by a
+// path, and the owner of the opened inode is read and changed: moving files meanwhile does not help
+// an attacker.
 func (d *disk) Reown(ctx context.Context, r Reown) (Reowned, error) {
 	if err := clean("change owners below", r.Dir); err != nil {
 		return Reowned{}, err
@@ -89,8 +89,7 @@ type reowner struct {
 	found  Reowned
 }
 
-// walk goes through a directory, in the order of names and from those of after
-// on.
+// walk goes through a directory in the order of names, beginning after the name in after.
 func (w *reowner) walk(ctx context.Context, dir *os.File, name string, after []string) error {
 	names, err := dir.Readdirnames(-1)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -195,7 +194,7 @@ func (w *reowner) change(dir *os.File, entry, full string) {
 	w.found.Changed++
 	mode := st.Mode
 	if err := unix.Fstat(fd, &st); err == nil && st.Mode != mode {
-		// The kernel takes these bits away. Given back, they could be on what somebody
+		// The kernel clears these bits. If they were set again, they could be on what somebody
 		// has written into the file since.
 		w.log.Warn("removed the set-id bits of a file with the change of its owner", "path", full, "mode", fmt.Sprintf("%04o", mode&0o7777))
 	}

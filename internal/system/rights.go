@@ -11,40 +11,40 @@ import (
 	"github.com/soe-agent/soe-agent/internal/own"
 )
 
-// Rights is the door by which rights are taken away from people: an FS by which
-// /etc/sudoers may be written too, and that works on a disk without room.
+// Rights is the FS by which people's rights are taken away. It may write /etc/sudoers too, and it
+// works on a full disk.
 //
-// WriteFile puts its file in the place of a symbolic link too, in the one step in which it replaces
-// a file; what the link leads to stays as it is.
+// WriteFile also replaces a symbolic link, in the one step in which it replaces a file; the target
+// of the link stays as it is.
 //
-// Where there is no room to keep what is replaced, it is replaced all the same: who
-// takes a right away leaves the words of it in the file, as a comment.
+// Where there is no room for a backup the file is replaced without one: a kind that takes a right
+// away keeps its words in the file, as a comment.
 type Rights struct {
 	FS
 	Room
 }
 
-// Room is what helps where there is none.
+// Room is what helps on a full disk.
 type Room interface {
-	// Reserve keeps room in a directory, so that one file of up to SpareSize that is
-	// later written there with Rights finds a place when there is no other; what is kept
-	// in /etc/sudoers.d is for /etc/sudoers too, on the same file system. It does
-	// nothing where room is kept already.
+	// Reserve keeps room in a directory, so that one file of up to SpareSize bytes that is later
+	// written there by Rights finds a place on a full disk. The room in /etc/sudoers.d is used for
+	// /etc/sudoers too, if that is on the same file system. It does nothing where room is kept
+	// already.
 	Reserve(dir string) error
-	// SetAside gives a regular file or a link another name in its directory, Aside(name), which
-	// needs no room. What has that name already is replaced.
+	// SetAside renames a regular file or a link to Aside(name), in the same directory, which needs
+	// no room. It replaces what has that name.
 	SetAside(name string) error
 	// Restore undoes SetAside. It replaces nothing.
 	Restore(name string) error
 }
 
-// Spare is the name of the file in a directory that keeps room.
+// Spare is the name of the file that keeps room in a directory.
 func Spare(dir string) string { return path.Join(dir, ".soe-agent.spare") }
 
-// SpareSize is how much room is kept: no sudoers file was seen that has a tenth of it.
+// SpareSize is how much room is kept, in bytes: ten times the largest sudoers file seen.
 const SpareSize = 64 << 10
 
-// Aside is the name that SetAside gives a file: sudo passes over it for the dot.
+// Aside is the name that SetAside gives a file. sudo ignores it because of the dot.
 func Aside(name string) string { return name + ".soe-aside" }
 
 // noRoom says whether an error is that of a full disk.
@@ -53,7 +53,7 @@ func noRoom(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(er
 // NoRoom says whether something failed because the disk, or a quota, is full.
 func NoRoom(err error) bool { return noRoom(err) }
 
-// rightsOf is the same door with what Rights adds.
+// rightsOf returns the same file system with what Rights adds.
 func rightsOf(d *disk) Rights {
 	r := *d
 	r.rights = true
@@ -65,13 +65,13 @@ func (d *disk) Reserve(dir string) error {
 	if info, err := d.lstat(name); err == nil && info.IsRegular() && info.Size >= SpareSize {
 		return nil
 	}
-	// Zeros, and not a promise of the file system (fallocate(2)): some need room to turn
-	// that into blocks.
+	// Zeros are written, and not only reserved (fallocate(2)): some file systems need room to turn
+	// a reservation into blocks.
 	return d.WriteFile(name, make([]byte, SpareSize), Attr{Mode: 0o600})
 }
 
-// writeSpare makes the reserved room of the directory the temporary file. Its blocks
-// are the file's already, so that to write over them takes no others.
+// writeSpare turns the reserved file of the directory into the temporary file. It has its blocks
+// already, so that writing over them needs no others.
 func (d *disk) writeSpare(at spot, name string, content []byte, attr Attr) error {
 	if len(content) > SpareSize {
 		return fmt.Errorf("it is larger than the room that is kept: %w", unix.ENOSPC)
@@ -118,7 +118,7 @@ func (d *disk) Restore(name string) error {
 	return d.move(Aside(name), name)
 }
 
-// move gives a file another name in its directory.
+// move renames a file in its directory.
 func (d *disk) move(from, to string) error {
 	at, err := d.find(from)
 	if err != nil {

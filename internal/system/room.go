@@ -9,17 +9,17 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// What a directory in memory must have free, and how much one of its own may hold.
+// What a directory in memory must have free, and how large a tmpfs of its own is.
 const (
 	leastBytes = 256 << 10
 	leastFiles = 16
 	roomOption = "mode=0755,size=64m"
 )
 
-// MakeRoom sees to it that there is room in a directory of the agent's own on a file
-// system in memory: when that is full, the directory becomes one of its own, with what
-// was in it, until the next boot. alone says whether it is one of its own, from now on or
-// since earlier. It is for the running machine.
+// MakeRoom makes sure that one of the agent's own directories on a file system in memory has room.
+// When that is full, it mounts a tmpfs on the directory, with the files that were there, until the
+// next boot. alone says whether the directory is such a mount, from now on or from an earlier call.
+// It is only for the running machine, and does nothing below another root.
 func (s *System) MakeRoom(dir string) (alone bool, err error) {
 	if !s.Running() {
 		return false, nil
@@ -56,8 +56,8 @@ func (s *System) MakeRoom(dir string) (alone bool, err error) {
 	return true, s.move(old, dir)
 }
 
-// move copies the files of a directory that something was mounted over, and gives back
-// the room that they took.
+// move copies the files of a directory that something was mounted on, and removes the originals to
+// free their room.
 func (s *System) move(old *os.File, dir string) error {
 	names, err := old.Readdirnames(-1)
 	errs := []error{err}

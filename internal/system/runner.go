@@ -36,29 +36,30 @@ type Command struct {
 	// Staged, when set, is what the command sees in place of files that are there. Only
 	// root can have it see that.
 	Staged Staged
-	// Terminal has the command find a terminal of its own, where there is one to be had: some
-	// refuse to answer anybody who has none. Nothing is typed in it, nor read from it.
+	// Terminal gives the command a new terminal, where one can be had: some commands refuse to
+	// work without one. Nothing is typed there, and what is written there is not read.
 	Terminal bool
-	// Confined, when set, is how a command of somebody else's making runs. Only
-	// root can. One that is another user's runs apart.
+	// Confined, when set, is how a command runs that the agent's authors did not write. Only root
+	// can confine one. A command of another user's runs in a scope of its own.
 	Confined *Confinement
-	// OwnScope runs a command in a transient scope of its own, out of the agent's cgroup,
-	// while systemd is there: one that may become another user, who could hold or stop
-	// it. It ends with its timeout, and all that it has started with it.
+	// OwnScope runs a command in a transient scope of its own, outside the agent's cgroup, if
+	// systemd runs. It is for commands that may become another user, who could otherwise stop the
+	// agent. The scope, and all that the command started in it, ends with the timeout at the
+	// latest.
 	OwnScope bool
 }
 
 func (c Command) String() string { return strings.Join(c.Argv, " ") }
 
-// Output is what came of a command that ran to its end.
+// Output is the result of a command that ran to its end.
 type Output struct {
 	ExitCode int
 	Stdout   []byte // 4 MiB at the most
 	Stderr   []byte
 }
 
-// LastLine is the last line of the errors, or of the output, that says
-// something: most tools put their reason there.
+// LastLine is the last line of Stderr, or else of Stdout, that is not empty: most tools print the
+// reason there.
 func (o Output) LastLine() string {
 	for _, text := range [][]byte{o.Stderr, o.Stdout} {
 		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
@@ -75,9 +76,8 @@ var ErrKilled = errors.New("it was killed")
 // ErrNotInstalled is wrapped by the error of a command whose program is not there.
 var ErrNotInstalled = errors.New("the program is not installed")
 
-// A Runner runs commands. An exit code other than 0 is no error: what it means
-// only the caller knows. An error means that the command could not be started,
-// did not end in time, or was killed.
+// A Runner runs commands. An exit code other than 0 is no error; the caller knows what it means. An
+// error means that the command could not be started, did not end in time, or was killed.
 type Runner interface {
 	Run(ctx context.Context, c Command) (Output, error)
 }
@@ -100,8 +100,8 @@ type runner struct {
 	stuck map[string]time.Time // the commands that could not be ended, and since when
 }
 
-// ErrStuck is wrapped by the error of a command whose last run could not be ended: as
-// long as it is there, no other joins it.
+// ErrStuck is wrapped by the error of a command that was killed and has not ended (it hangs in the
+// kernel). It is not run again until it has.
 var ErrStuck = errors.New("it could not be ended")
 
 func (r *runner) Run(ctx context.Context, c Command) (Output, error) {
@@ -138,7 +138,7 @@ func (r *runner) Run(ctx context.Context, c Command) (Output, error) {
 	return out, nil
 }
 
-// systemdRuns is there when systemd does: sd_booted(3).
+// systemdRuns is a directory that exists when systemd runs (sd_booted(3)).
 const systemdRuns = "/run/systemd/system"
 
 func (r *runner) command(ctx context.Context, c Command) (*exec.Cmd, error) {
@@ -159,15 +159,16 @@ func (r *runner) command(ctx context.Context, c Command) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// hasNullDevice says whether /dev/null is what it should be. A command would not start without,
-// and wait without end for one that is a pipe: then it gets one of its own that has ended.
+// hasNullDevice says whether /dev/null is the device. exec.Cmd opens it for a missing stdin: it
+// would fail if that did not exist, and wait for ever if it were a pipe. The command then gets a
+// closed pipe.
 func hasNullDevice() bool {
 	var is unix.Stat_t
 	return unix.Lstat(os.DevNull, &is) == nil && is.Mode&unix.S_IFMT == unix.S_IFCHR && is.Rdev == unix.Mkdev(1, 3)
 }
 
-// lookPath finds a program below the root in the fixed path, not in the
-// agent's environment. Only where all places could be looked at is there none.
+// lookPath finds a program below the root, in a fixed path and not that of the agent's environment.
+// The error wraps ErrNotInstalled only if all directories of that path could be read.
 func (r *runner) lookPath(program string) (string, error) {
 	candidates := []string{program}
 	if !strings.Contains(program, "/") {
@@ -215,7 +216,8 @@ func (r *runner) run(parent context.Context, c Command, apart bool) (Output, err
 	if err != nil {
 		return Output{}, err
 	}
-	// The whole group: a child that holds our pipe must not hold us up.
+	// The whole process group is killed: a child that keeps the pipe open would make the agent
+	// wait.
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	var stdout, stderr bounded
@@ -249,7 +251,7 @@ func (r *runner) run(parent context.Context, c Command, apart bool) (Output, err
 	return out, err
 }
 
-// start starts a command where it is to run. end is called when it has ended.
+// start starts a command, confined as it wants. The caller calls end when it has ended.
 func (r *runner) start(ctx context.Context, cmd *exec.Cmd, c Command, apart bool, over chan struct{}) (end func(), err error) {
 	nothing := func() {}
 	switch {
@@ -267,13 +269,12 @@ func (r *runner) start(ctx context.Context, cmd *exec.Cmd, c Command, apart bool
 	return nothing, cmd.Start()
 }
 
-// untilStuck is how long a command may take to end when it has been killed. One that
-// waits in the kernel for a file server, or for a file system that is a person's own
-// program, does not.
+// untilStuck is how long a killed command may take to end. One that waits in the kernel for a file
+// server, or for a person's FUSE program, does not end.
 const untilStuck = 2 * time.Second
 
-// wait waits for the end of a command, and when that does not come leaves it behind.
-// When it has come, over is closed.
+// wait waits for the end of a command, and returns ErrStuck for one that was killed and does not
+// end. It closes over when the command has ended, even later.
 func (r *runner) wait(ctx context.Context, cmd *exec.Cmd, c Command, over chan<- struct{}) error {
 	ended := make(chan error, 1)
 	go func() {
@@ -307,7 +308,7 @@ func (r *runner) wait(ctx context.Context, cmd *exec.Cmd, c Command, over chan<-
 	return ErrStuck
 }
 
-// key is the same for the same command of the same user.
+// key identifies a command of a user: it is the same for each run.
 func (c Command) key() string {
 	uid := 0
 	if c.Confined != nil {
@@ -316,12 +317,12 @@ func (c Command) key() string {
 	return fmt.Sprintf("%d %q", uid, c.Argv)
 }
 
-// maxStuck bounds how many commands of one user are left behind: whoever holds one up
-// can hold up others.
+// maxStuck bounds how many confined commands of one user may hang before none of that user is
+// started: who can make one hang can make others hang.
 const maxStuck = 4
 
-// isStuck says whether a command is not to be run, since when the one is there for whose
-// sake that is so.
+// isStuck says whether a command must not be started because it, or too many of its user, hang;
+// since is when one of those was killed.
 func (r *runner) isStuck(c Command) (since time.Time, is bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -339,7 +340,7 @@ func (r *runner) isStuck(c Command) (since time.Time, is bool) {
 	return since, theirs >= maxStuck
 }
 
-// exited makes an exit code of the error that says so.
+// exited turns an error that only tells the exit code into an Output with that code.
 func exited(out Output, err error) (Output, error) {
 	if errors.Is(err, exec.ErrWaitDelay) {
 		return out, nil // it has exited with 0, and left a child behind that holds the pipe
@@ -352,16 +353,16 @@ func exited(out Output, err error) (Output, error) {
 	return out, err
 }
 
-// ScopeOutput are the files that hold the standard output and the errors of the
-// command that runs, or was the last to run, in a scope.
+// ScopeOutput names the files with the standard output and the errors of the command that runs, or
+// ran last, in a scope.
 func ScopeOutput(scope string) [2]string {
 	base := filepath.Join(scopeOutputDir, scope)
 	return [2]string{base + ".out", base + ".err"}
 }
 
-// runInScope starts the command by systemd-run, which puts itself into the new
-// scope and then becomes the command. Its output goes to files: a pipe would
-// break when the agent ends, and with it some scriptlets.
+// runInScope starts the command with systemd-run, which moves itself into the new scope and then
+// becomes the command. The output goes to files: a pipe would break when the agent ends, and some
+// scriptlets with it.
 func (r *runner) runInScope(ctx context.Context, c Command) (Output, error) {
 	scoped := c
 	scoped.Argv = append([]string{"systemd-run", "--scope", "--quiet", "--unit=" + c.Scope, "--"}, c.Argv...)
@@ -402,7 +403,7 @@ func (r *runner) runInScope(ctx context.Context, c Command) (Output, error) {
 	}
 }
 
-// tail is the end of a file, as much as an Output may hold.
+// tail returns the end of a file, as much as an Output may hold.
 func tail(name string) []byte {
 	content, err := os.ReadFile(name)
 	if err != nil {
@@ -411,8 +412,8 @@ func tail(name string) []byte {
 	return content[max(0, len(content)-maxOutput):]
 }
 
-// bounded keeps the first maxOutput bytes written to it and swallows the rest.
-// It embeds no bytes.Buffer, whose ReadFrom would know no bound.
+// bounded keeps the first maxOutput bytes written to it and drops the rest. It does not embed
+// bytes.Buffer, whose ReadFrom has no limit.
 type bounded struct{ kept []byte }
 
 func (b *bounded) Write(p []byte) (int, error) {

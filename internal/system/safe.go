@@ -11,13 +11,12 @@ import (
 	"syscall"
 )
 
-// ErrUnsafe is wrapped by the error of Trusted when somebody else could have written
-// what is there.
+// ErrUnsafe is wrapped by the error of Trusted when somebody else could have written the file.
 var ErrUnsafe = errors.New("others may change it")
 
-// Trusted finds what a name leads to, link by link, and refuses it when somebody other
-// than root or uid could change it, or what is on the way to it. Nobody else can then
-// change anything between this look and what follows it.
+// Trusted resolves name, link by link, and refuses it when somebody other than root or uid could
+// change the file or a directory on the way to it. So nobody else can change what name means
+// between this call and the use of it.
 func Trusted(files FileReader, name string, uid int) (leads string, info Info, err error) {
 	dir, rest := "/", strings.Split(name, "/")
 	if info, err = files.Stat(dir); err == nil {
@@ -63,9 +62,9 @@ func Trusted(files FileReader, name string, uid int) (leads string, info Info, e
 	return dir, info, nil
 }
 
-// trust refuses what others may write. A list of who else may (acl(5)) shows in the
-// group's part of the mode. Who is not root has their own files, and a group of
-// their own as a rule.
+// trust refuses what others may write. An access control list that allows it shows in the group
+// bits of the mode (acl(5)). For a user other than root, files of the group are accepted too, since
+// that is as a rule a group of their own.
 func trust(name string, info Info, uid int) error {
 	others := fs.FileMode(0o022)
 	if uid != 0 {
@@ -84,9 +83,8 @@ func trust(name string, info Info, uid int) error {
 
 var interpreters = regexp.MustCompile(`^(sh|ash|bash|dash|ksh|zsh|perl|ruby|python[0-9.]*|platform-python)$`)
 
-// TrustedCommand refuses a command whose program, or the script that an interpreter is
-// to run, others than root could have written: as root it is not run. Of what is not
-// there it says nothing.
+// TrustedCommand refuses a command if somebody other than root could have written its program, or
+// the script that an interpreter is to run. It does not complain about files that do not exist.
 func (s *System) TrustedCommand(argv []string) error {
 	programs := []string{argv[0]}
 	if !strings.Contains(argv[0], "/") {

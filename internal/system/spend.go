@@ -6,11 +6,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// spend runs f in a thread that ends with it: what a thread has given up, or sees in place of what is
-// there, it never gets back. It returns at once.
+// spend runs f in a thread that is destroyed when f returns, because a thread never gets back the
+// privileges and mounts that it gives up. It returns at once.
 //
-// It is never the thread in which the process began. That one ends with the process alone, and is the one
-// by which /proc knows it: what a command was shown would be the daemon's /proc/self/mounts for good.
+// That is never the main thread of the process. The main thread cannot be destroyed, and /proc
+// shows the process by it: /proc/self/mounts of the daemon would for good be what a command was
+// shown.
 func spend(f func()) {
 	go func() {
 		runtime.LockOSThread()

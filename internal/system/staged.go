@@ -12,21 +12,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Staged is what a command sees in place of the files that are there: for each
-// path a file of root's with that content, or none where it is nil. Nobody else sees
-// it, nothing of it is on a disk, and it ends with the command: it is how to ask a
-// program what it would make of a change before the change is made.
+// A Staged is what a command sees in place of files that exist: for each path a file of root's with
+// that content, or no file where it is nil. Only that command sees it, and nothing of it is on
+// disk. With it a program is asked what it would do after a change, before the change is made.
 //
-// A directory that is not there is seen with what is staged in it. What is staged lies
-// in directories of which none is below another, unless only contents differ.
+// A directory that does not exist is seen with the staged files in it. No directory of staged files
+// may be below another, unless only contents of existing files differ.
 type Staged map[string][]byte
 
-// stagedMode is that of the files, which no program refuses, sudo neither.
+// stagedMode is the mode of staged files; all programs accept it, sudo too.
 const stagedMode = 0o440
 
-// startStaged starts a command in a thread with mounts of its own, in which the
-// staged files lie on top of those that are there (mount_namespaces(7)). The thread
-// ends with the call.
+// startStaged starts a command in a thread with mounts of its own, in which the staged files hide
+// those that exist (mount_namespaces(7)). The thread ends with the call.
 func startStaged(cmd *exec.Cmd, root string, staged Staged) error {
 	started := make(chan error)
 	spend(func() {
@@ -72,8 +70,7 @@ func stage(root string, staged Staged) error {
 	return nil
 }
 
-// placeOf splits the name of a file into the nearest directory that is there and the
-// rest.
+// placeOf splits the name of a file into the nearest directory that exists and the rest.
 func placeOf(below *top, name string) (dir, rest string, err error) {
 	for dir = path.Dir(name); ; dir = path.Dir(dir) {
 		there, err := openDir(below, dir)
@@ -86,16 +83,16 @@ func placeOf(below *top, name string) (dir, rest string, err error) {
 	}
 }
 
-// A layer is what lies on top of one directory.
+// A layer hides the content of one directory.
 type layer struct {
 	below *top
 	dir   string
 	files Staged
 }
 
-// lay covers the directory with a file system in memory that holds what is there, each
-// in its place by a mount of its own, and what is staged. Where no more than the
-// content of files differs, those are covered alone.
+// lay mounts a file system in memory on the directory, with each existing entry bound to its place
+// and the staged files added. Where only contents of existing files differ, only those files are
+// hidden.
 func (l layer) lay() error {
 	below, err := openDir(l.below, l.dir)
 	if err != nil {
@@ -114,8 +111,8 @@ func (l layer) lay() error {
 	if err != nil {
 		return err
 	}
-	// A mount needs a place; the directory itself is one, and what it hides stays
-	// within reach by the descriptor.
+	// A mount needs a mount point. The directory itself serves as one; what it hides stays
+	// reachable by its descriptor.
 	if err := unix.Mount("tmpfs", at(below, ""), "tmpfs", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=64m,mode=0700"); err != nil {
 		return err
 	}
@@ -156,7 +153,7 @@ func openDir(below *top, dir string) (*os.File, error) {
 	return at.openFile(at.base, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 }
 
-// onlyContents says whether each staged file is there, as a file of its own.
+// onlyContents says whether each staged file exists as a regular file.
 func (l layer) onlyContents(below *os.File) (bool, error) {
 	for base, content := range l.files {
 		var st unix.Stat_t
@@ -180,8 +177,7 @@ func (l layer) names(below *os.File) ([]string, error) {
 	return dir.Readdirnames(-1)
 }
 
-// uncover lays each of the layer's files over the one that it stands for, and takes
-// the rest of the layer off again.
+// uncover binds each staged file to the existing file of its name, and unmounts the layer again.
 func (l layer) uncover(below, above *os.File) error {
 	for base := range l.files {
 		if err := unix.Mount(at(above, base), at(below, base), "", unix.MS_BIND, ""); err != nil {
@@ -212,7 +208,7 @@ func writeStaged(dir *os.File, base string, content []byte) error {
 	return errors.Join(f.Chown(0, 0), f.Chmod(stagedMode))
 }
 
-// show has what is in one directory be in another too.
+// show binds the content of one directory to another one.
 func show(below, above *os.File, base string) error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(int(below.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
@@ -244,8 +240,8 @@ func show(below, above *os.File, base string) error {
 	return unix.Mount(at(below, base), at(above, base), "", unix.MS_BIND|unix.MS_REC, "")
 }
 
-// at is a name for an entry of an open directory that stays right whatever is
-// mounted over the directory.
+// at is a path to an entry of an open directory that stays right whatever is mounted on the
+// directory.
 func at(dir *os.File, base string) string {
 	return strings.TrimSuffix("/proc/thread-self/fd/"+strconv.Itoa(int(dir.Fd()))+"/"+base, "/")
 }

@@ -13,25 +13,25 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Survey is a way through all regular files below a directory. No link is followed
-// below it, and no other file system is entered.
+// A Survey reads all regular files below a directory. Below it no link is followed, and no other
+// file system is entered.
 type Survey struct {
 	Dir string
-	// Each is called with each file, part by part in its order: first is the part that it
-	// begins with, and each later one begins with the end of the one before, as long as
-	// Overlap. A part must not be kept.
+	// Each is called for each file, with one part after the other: first says that it is the first
+	// part of the file, and each later part begins with the last Overlap bytes of the one before.
+	// It must not keep part.
 	Each func(name string, info Info, part []byte, first bool)
-	// Overlap is how much of a part the next one repeats.
+	// Overlap is how many bytes of a part are repeated in the next.
 	Overlap int
 }
 
-// Unseen is something that a Survey has not looked at.
+// Unseen is a file or directory that a Survey could not read.
 type Unseen struct {
 	Name string
 	Why  string // as people say it
 }
 
-// partSize is that of a part of a file.
+// partSize is the size of a part, in bytes.
 const partSize = 1 << 20
 
 // Survey implements FS.
@@ -133,7 +133,7 @@ func (v *surveyor) visit(ctx context.Context, dir *os.File, entry, full string) 
 	}
 }
 
-// read hands a file on, part by part.
+// read reads a file, and calls Each for its parts.
 func (v *surveyor) read(ctx context.Context, f *os.File, name string, info Info) error {
 	if err := v.look.at("read", name); err != nil {
 		return cannot("read", name, err)

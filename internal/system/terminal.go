@@ -7,9 +7,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// giveTerminal has a command begin in a session of its own with a new terminal (pty(7)), which
-// is its standard input. Where there is none to be had the command runs without. What it
-// returns ends the terminal.
+// giveTerminal makes a command start in a new session with a new terminal (pty(7)) as its standard
+// input. Where none can be had the command runs without. The caller calls the function that it
+// returns to close the terminal.
 func giveTerminal(cmd *exec.Cmd) (end func()) {
 	theirs, ours, err := openTerminal()
 	if err != nil {

@@ -10,18 +10,18 @@ import (
 	"syscall"
 )
 
-// Trust is which authorities the machine trusts, as it is at each moment. Go's own
-// list is read once in the life of a program, and a policy may bring an authority that
-// the agent itself has to trust. The zero Trust is ready to use. It is about the machine on
-// which the agent runs, whatever its root is.
+// Trust is the list of certificate authorities that the machine trusts now. The list of crypto/x509
+// is read once per process, but a policy may install an authority that the agent itself has to
+// trust. The zero Trust is ready to use. It is about the machine on which the agent runs, whatever
+// the root of the System is.
 type Trust struct {
 	mu    sync.Mutex
 	known string // what the files were when pool was read
 	pool  *x509.CertPool
 }
 
-// Pool is the list. It is the same one as long as nothing has changed; nil where no
-// list is found, which to crypto/tls means that it looks itself.
+// Pool returns the list. It is the same pool until a file changes. It is nil where no list is
+// found, with which crypto/tls uses its own.
 func (t *Trust) Pool() *x509.CertPool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -42,8 +42,8 @@ func (t *Trust) Pool() *x509.CertPool {
 	return t.pool
 }
 
-// authorityFiles are those that crypto/x509 reads: the first bundle that is there, and all
-// of the directories.
+// authorityFiles returns the files that crypto/x509 reads: the first bundle that exists, and all
+// files of the directories.
 func authorityFiles() []string {
 	var files []string
 	bundles := []string{
@@ -72,7 +72,7 @@ func authorityFiles() []string {
 	return files
 }
 
-// identities tell whether any of the files is another one, or has changed.
+// identities tell whether any of the files was replaced or changed.
 func identities(names []string) string {
 	var all strings.Builder
 	for _, name := range names {

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Unanswered are the looks of one observer at a machine that came to no answer: not
-// "there is none", nor "it is something else", but that it could not be told. What is
-// concluded without them may be wrong.
+// Unanswered keeps the errors of one observer's looks at a machine to which there was no answer:
+// neither "there is none" nor "it is something else", but an error that leaves it open. What is
+// concluded in spite of them may be wrong.
 type Unanswered struct {
 	mu    sync.Mutex
 	errs  []error
@@ -21,10 +21,10 @@ type Unanswered struct {
 	last  error
 }
 
-// enoughUnanswered bounds what is kept: a sick machine answers nothing.
+// enoughUnanswered bounds how many errors are kept: on a sick machine there may be thousands.
 const enoughUnanswered = 32
 
-// Unanswered returns the errors of such looks since it was last called.
+// Unanswered returns the errors since it was last called.
 func (u *Unanswered) Unanswered() []error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -33,15 +33,14 @@ func (u *Unanswered) Unanswered() []error {
 	return errs
 }
 
-// Mark is for Since.
+// Mark is a point in time for Since.
 func (u *Unanswered) Mark() int {
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	return u.total
 }
 
-// Since returns the last such look since a Mark, or nil: what was concluded since then
-// was concluded of all that there is.
+// Since returns the last error since a Mark, or nil if every look since then was answered.
 func (u *Unanswered) Since(mark int) error {
 	u.mu.Lock()
 	defer u.mu.Unlock()
@@ -51,9 +50,9 @@ func (u *Unanswered) Since(mark int) error {
 	return u.last
 }
 
-// HiddenByOwner says of a look that failed whether the owner of a home could have made it
-// fail: a file system of a person's own (fuse(4)), mounted where the person may, shows
-// root nothing. It must not keep anything from being judged.
+// HiddenByOwner says of a failed look whether the owner of a home could have made it fail: a FUSE
+// file system that a person mounts below /home or /run/user shows root nothing (fuse(4)). Such a
+// failure must not keep anything from being judged.
 func HiddenByOwner(name string, err error) bool {
 	theirs := strings.HasPrefix(name, "/home/") || strings.HasPrefix(name, "/run/user/")
 	return theirs && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOTCONN))
@@ -77,8 +76,7 @@ func (u *Unanswered) note(err error) {
 	}
 }
 
-// isAnswer says whether an error tells how the machine is: there is none, or it is not
-// what it was asked as.
+// isAnswer says whether an error is an answer: that there is none, or that it is something else.
 func isAnswer(err error) bool {
 	var errno unix.Errno
 	if !errors.As(err, &errno) {
@@ -96,8 +94,8 @@ func isAnswer(err error) bool {
 	return false
 }
 
-// Observe returns the same machine, for one observer, and the looks of that observer
-// that came to no answer.
+// Observe returns the same machine for one observer, and the errors of the looks of that observer
+// that were not answered.
 func (s *System) Observe() (*System, *Unanswered) {
 	u := &Unanswered{}
 	observed := *s

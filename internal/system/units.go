@@ -6,19 +6,18 @@ import (
 	"time"
 )
 
-// ErrNotRunning is the error of everything that needs a running machine, for one
-// that does not run: an image, or a machine without systemd or logind.
+// ErrNotRunning is wrapped by the errors of everything that needs a running machine, on an image or
+// a machine without systemd or logind.
 var ErrNotRunning = errors.New("the machine does not run systemd")
 
-// ErrBusy is wrapped by the error of a job that would cancel another one, which has not
-// ended yet.
+// ErrBusy is wrapped by the error of a job that would cancel another job, which has not ended yet.
 var ErrBusy = errors.New("systemd is still busy with what somebody else has asked of it")
 
-// ErrJobFailed is wrapped by the error of a job that systemd calls failed, and not for
-// instance skipped, or that of a unit of which another one it needs has failed.
+// ErrJobFailed is wrapped by the error of a job with the result "failed". Other results, such as
+// "skipped" or "dependency" (a unit that it needs has failed), do not wrap it.
 var ErrJobFailed = errors.New(`"failed"`)
 
-// Units is systemd's service manager. Who needs one part of it asks for that part.
+// Units is systemd's service manager. Who needs one part of it takes that interface.
 type Units struct {
 	UnitStates
 	UnitJobs
@@ -26,46 +25,46 @@ type Units struct {
 	UnitManager
 }
 
-// UnitManager says what systemd itself is.
+// UnitManager tells about systemd itself.
 type UnitManager interface {
-	// Version is its number, such as 219.
+	// Version is the version number of systemd, such as 219.
 	Version(ctx context.Context) (int, error)
 }
 
-// UnitStates says where units stand.
+// UnitStates tells the states of units.
 type UnitStates interface {
-	// Unit describes a unit. One that systemd cannot find has LoadState
-	// "not-found", and there is no error.
+	// Unit describes a unit. If systemd does not find it, there is no error, and LoadState is
+	// "not-found".
 	Unit(ctx context.Context, name string) (Unit, error)
-	// States describes units, in the order of names, without their UnitFileState: to
-	// work that out takes systemd a millisecond for each, and States needs little
-	// more for all. One that systemd refuses to speak of has Err.
+	// States describes units, in the order of names, without their UnitFileState: to work that out
+	// costs systemd a millisecond each, and States costs little more for all. A unit that systemd
+	// does not describe has Err.
 	States(ctx context.Context, names []string) ([]Unit, error)
-	// FileState is the UnitFileState as the unit's files and links say now, "" when it has no
-	// file: Unit tells what systemd remembers, and nothing of a template.
+	// FileState is the UnitFileState by the files and links that are there now, "" when the unit
+	// has no file. Unit tells what systemd remembers, and nothing about templates.
 	FileState(ctx context.Context, name string) (string, error)
-	// Active are the names of all units that are up, or coming up.
+	// Active returns the names of all units that are active or activating.
 	Active(ctx context.Context) ([]string, error)
-	// Service describes what only services have.
+	// Service returns the properties that only services have.
 	Service(ctx context.Context, name string) (Service, error)
 }
 
-// UnitJobs changes what runs. A job returns when systemd's has ended. Its error is ErrBusy
-// when there is another job in the way, and ErrJobFailed when systemd says so.
+// UnitJobs changes what runs. Each method returns when the job of systemd has ended. The error
+// wraps ErrBusy when another job is in the way, and ErrJobFailed when the result is "failed".
 type UnitJobs interface {
 	Start(ctx context.Context, name string) error
 	Stop(ctx context.Context, name string) error
 	// Restart has a unit that was started often come back all the same (StartLimitBurst=).
 	Restart(ctx context.Context, name string) error
-	// ReloadUnit has a unit that is up take in what it is told to: a mount is mounted anew where
-	// it is, with the options that its file has now.
+	// ReloadUnit reloads an active unit. A mount is remounted with the options that its file has
+	// now.
 	ReloadUnit(ctx context.Context, name string) error
-	// ResetFailed has systemd forget that a unit has failed, and how often. It is no job.
+	// ResetFailed makes systemd forget that a unit has failed, and how often. It needs no job.
 	ResetFailed(ctx context.Context, name string) error
 }
 
-// UnitFiles changes what starts by itself: the links of units. Disable and Unmask take
-// those of this boot (systemctl --runtime) away too.
+// UnitFiles changes what starts at boot: the links of units. Disable and Unmask also remove those
+// that last until the next boot (systemctl --runtime).
 type UnitFiles interface {
 	// Enable, Disable, Mask and Unmask change the links and reload systemd.
 	Enable(ctx context.Context, name string) error
@@ -76,7 +75,7 @@ type UnitFiles interface {
 	Reload(ctx context.Context) error
 }
 
-// Unit is where a unit stands. The words are systemd's.
+// Unit is the state of a unit, in the words of systemd.
 type Unit struct {
 	Name          string
 	ID            string // its own name, of which Name may be an alias
@@ -87,13 +86,13 @@ type Unit struct {
 	Result        string // of a service that has failed: "exit-code", "timeout", …
 	Err           error  // why systemd does not say more of it; only States has it
 
-	// States does not tell of the rest.
+	// States leaves the following fields empty.
 
 	Names         []string  // all that it is called
 	Files         []string  // that say what it is
 	InactiveSince time.Time // when it last ended or failed
 
-	// What systemd does to other units along with this one (systemd.unit(5)).
+	// What systemd does to other units with this one (systemd.unit(5)).
 	Dependents []string // are stopped with it, and restarted
 	Excluded   []string // are stopped when it is started
 	Needs      []string // are started with it
@@ -103,7 +102,7 @@ type Unit struct {
 	Unstoppable bool     // by hand, says its file (RefuseManualStop=)
 }
 
-// Service is what only services have. The words are systemd's.
+// Service is what only services have, in the words of systemd.
 type Service struct {
 	Type     string   // "simple", "forking", "notify", …
 	Restarts int      // by systemd itself, since somebody started it; 0 before systemd 235
@@ -112,13 +111,13 @@ type Service struct {
 
 // Sessions is logind.
 type Sessions interface {
-	// List returns the sessions of people: those that are not plainly of a greeter or
-	// of a job that runs by itself.
+	// List returns the sessions of people: all but those that are plainly of a greeter or of a
+	// background job.
 	List(ctx context.Context) ([]Session, error)
 }
 
-// Session is one login of a person. A person who has disconnected from the
-// stream and is still logged in has one: the open programs are in it.
+// Session is one login of a person. Somebody who has disconnected from the stream and is still
+// logged in has one, with programs open in it.
 type Session struct {
 	ID      string
 	UID     uint32
@@ -133,18 +132,16 @@ type Session struct {
 	Leader  int       // the process that opened it
 }
 
-// Live says whether something of the person's would be lost if the session ended
-// now. In one that is closing the person has logged out, and only what was left
-// running keeps it. An idle or locked one is live, and so is that of somebody who has
-// disconnected from the stream: the programs are open.
+// Live says whether the person would lose something if the session ended now. A closing session is
+// not live: the person has logged out, and leftover processes keep it. An idle or locked one is,
+// and so is one whose person has disconnected from the stream, since programs are open.
 func (s Session) Live() bool { return s.State != "closing" }
 
-// Desktop says whether the session may be one at the desktop. All are taken for that
-// but those of ssh, which do not end with the desktop: a type that PAM was not told
-// says nothing.
+// Desktop says whether the session may be one at the desktop. It is false only for sessions of ssh,
+// which do not end with the desktop; that PAM was not told the type proves nothing.
 func (s Session) Desktop() bool { return s.Service != "sshd" }
 
-// notRunning stands for systemd and logind of a machine that does not run.
+// notRunning is systemd and logind of a machine that does not run.
 type notRunning struct{}
 
 func (notRunning) Unit(context.Context, string) (Unit, error) { return Unit{}, ErrNotRunning }

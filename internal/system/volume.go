@@ -8,11 +8,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrNoVolume is the error of Full when the root is a directory among others.
+// ErrNoVolume is the error of Full when the root directory is not a mount point.
 var ErrNoVolume = errors.New("the root directory is not on a volume of its own")
 
-// Full is how full the root volume is, from 0 to 1, as df(1) counts it: without what
-// only root may use.
+// Full is how full the root volume is, from 0 to 1, as df(1) computes it: blocks that only root may
+// use are left out.
 func (s *System) Full() (float64, error) {
 	var volume unix.Statfs_t
 	if err := unix.Statfs(s.Root, &volume); err != nil {

@@ -52,7 +52,7 @@ func (d *disk) writeNew(at spot, name string, content []byte, attr Attr) error {
 	if err := d.gate(Change{"create", temporary}); err != nil {
 		return err
 	}
-	// Nobody but root sees the content until owner and mode are right.
+	// Until owner and mode are right, only root can read the content.
 	f, err := at.openFile(own.Temporary(at.base), unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL, 0o600)
 	if err != nil {
 		return err
@@ -60,7 +60,7 @@ func (d *disk) writeNew(at spot, name string, content []byte, attr Attr) error {
 	return d.fill(f, at, name, content, attr)
 }
 
-// fill writes an open file that is to take the place of name, and closes it.
+// fill writes the temporary file that will replace name, and closes it.
 func (d *disk) fill(f *os.File, at spot, name string, content []byte, attr Attr) error {
 	defer f.Close()
 	temporary := own.Temporary(name)
@@ -89,7 +89,7 @@ func (d *disk) fill(f *os.File, at spot, name string, content []byte, attr Attr)
 	return f.Close()
 }
 
-// openFile opens a name in the directory of a spot, and no link.
+// openFile opens a name in the directory of a spot, and fails when that is a link.
 func (s spot) openFile(base string, flags int, perm uint32) (*os.File, error) {
 	fd, err := unix.Openat(s.dir, base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
 	if err != nil {
@@ -98,8 +98,8 @@ func (s spot) openFile(base string, flags int, perm uint32) (*os.File, error) {
 	return os.NewFile(uintptr(fd), base), nil
 }
 
-// setMode makes the mode of a file all that says who may do what: it may have an
-// ACL of its own, or one that its directory gives to new files.
+// setMode makes the mode of a file all that says who may do what: it removes an ACL that the file
+// has, also one inherited from its directory.
 func setMode(f *os.File, mode fs.FileMode) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -114,14 +114,14 @@ func setMode(f *os.File, mode fs.FileMode) error {
 	return unix.Fchmod(int(f.Fd()), uint32(mode))
 }
 
-// accessACL is the attribute of an access control list. The kernel keeps none that
-// says no more than the mode.
+// accessACL is the extended attribute of an access control list. There is none where the mode says
+// the same.
 const accessACL = "system.posix_acl_access"
 
 const selinuxLabel = "security.selinux"
 
-// copyLabel gives f the SELinux label of the file that it replaces. A new file
-// has the label that the loaded SELinux policy gives in its directory.
+// copyLabel gives f the SELinux label of the file that it replaces. A new file gets the label that
+// the loaded SELinux policy has for its directory.
 func (d *disk) copyLabel(f *os.File, at spot, name string) error {
 	err := d.look.at("open", name)
 	if err != nil {
@@ -146,7 +146,7 @@ func (d *disk) copyLabel(f *os.File, at spot, name string) error {
 	return unix.Fsetxattr(int(f.Fd()), selinuxLabel, label[:n], 0)
 }
 
-// replace renames the temporary file over name and makes that last.
+// replace renames the temporary file to name, and makes that durable.
 func (d *disk) replace(at spot, name string) error {
 	err := d.gate(Change{"rename", name})
 	if err == nil {
@@ -161,8 +161,8 @@ func (d *disk) replace(at spot, name string) error {
 	return d.syncDir(at, path.Dir(name))
 }
 
-// still says whether a name still leads where it led. Whoever may move the directory
-// would else get the file somewhere, and nobody would be told.
+// still says whether the path to a name leads where it led before. If somebody had moved the
+// directory, the file would go somewhere else without an error.
 func (d *disk) still(at spot, name string) error {
 	now, err := d.find(name)
 	if err != nil {
@@ -202,7 +202,7 @@ func (d *disk) discard(at spot, name string) error {
 	return nil
 }
 
-// syncDir makes what was changed in the directory of a spot last.
+// syncDir makes changes in the directory of a spot durable.
 func (d *disk) syncDir(at spot, dir string) error {
 	if err := d.gate(Change{"sync", dir}); err != nil {
 		return cannot("make lasting", dir, err)

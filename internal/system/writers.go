@@ -14,14 +14,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Writer is a process that was seen to change a file.
+// A Writer is a process that changed a file.
 type Writer struct {
 	PID  int
 	Exe  string // the path of its program; empty when it was gone before it could be asked
 	Unit string // systemd's, in which it runs; empty when that could not be told
 }
 
-// String names it for people: "crond.service (pid 812, /usr/bin/cp)".
+// String is for people to read: "crond.service (pid 812, /usr/bin/cp)".
 func (w Writer) String() string {
 	process := "pid " + strconv.Itoa(w.PID)
 	if w.Exe != "" {
@@ -33,24 +33,24 @@ func (w Writer) String() string {
 	return w.Unit + " (" + process + ")"
 }
 
-// A WriterMonitor is a System's door to who changes files.
+// A WriterMonitor tells which processes change files.
 type WriterMonitor interface {
-	// Monitor calls saw for each change of an entry of these directories, with its
-	// name, by a process that is none of the agent's and could be named. It returns
-	// when ctx is done, with its error, or when the kernel cannot tell. It costs
-	// something with each change and is meant for moments of doubt.
+	// Monitor calls saw with the name of each changed entry of these directories and the process
+	// that changed it, if that is not the agent's and could be identified. It returns when ctx is
+	// done, with its error, or when the kernel cannot tell. It costs a little for each change, so
+	// it runs only while a resource is contested.
 	Monitor(ctx context.Context, dirs []string, saw func(name string, by Writer)) error
 }
 
-// noMonitor is that of a machine that does not run.
+// noMonitor is the WriterMonitor of a machine that does not run.
 type noMonitor struct{}
 
 func (noMonitor) Monitor(context.Context, []string, func(string, Writer)) error {
 	return ErrNotRunning
 }
 
-// fanotify asks the kernel (fanotify(7)). It tells the names of entries since Linux
-// 5.9; of older ones, such as Amazon Linux 2's, only who wrote to which open file.
+// fanotify asks the kernel (fanotify(7)). Since Linux 5.9 it tells the names of entries; older
+// kernels, such as that of Amazon Linux 2, tell only which process wrote to which open file.
 type fanotify struct{}
 
 const (
@@ -94,8 +94,8 @@ func (fanotify) Monitor(ctx context.Context, dirs []string, saw func(string, Wri
 	}
 }
 
-// mark begins a group that tells of the directories. names are theirs, by the
-// handle by which the kernel knows them.
+// mark makes a fanotify group for the directories. names are the directories by file handle, which
+// is how the kernel names them in events.
 func mark(dirs []string) (group *os.File, names map[string]string, err error) {
 	mask, names := uint64(changesByName), map[string]string{}
 	const flags = unix.FAN_CLASS_NOTIF | unix.FAN_CLOEXEC | unix.FAN_NONBLOCK
@@ -114,7 +114,7 @@ func mark(dirs []string) (group *os.File, names map[string]string, err error) {
 			errs = append(errs, fmt.Errorf("in %s: %w", dir, err))
 			continue
 		}
-		// Since Linux 6.5 there are file systems whose handles are good for this alone.
+		// Since Linux 6.5, some file systems have handles that serve only for this.
 		for _, flags := range []int{handleForFID, 0} {
 			if handle, _, err := unix.NameToHandleAt(unix.AT_FDCWD, dir, flags); err == nil {
 				names[string(handle.Bytes())] = dir
@@ -128,15 +128,14 @@ func mark(dirs []string) (group *os.File, names map[string]string, err error) {
 	return group, names, nil
 }
 
-// event is one of fanotify's.
+// event is an event of fanotify.
 type event struct {
 	pid  int
 	fd   int    // of the file; -1 when there is none, and a name
 	name string // of the entry
 }
 
-// Sizes of fanotify's structures, and the type of the one that has a directory and
-// a name.
+// Sizes of fanotify's structures, and the type of the record that has a directory and a name.
 const (
 	metadataSize   = 24
 	infoHeaderSize = 4
@@ -146,8 +145,7 @@ const (
 	handleForFID   = 0x200 // AT_HANDLE_FID
 )
 
-// parseEvent reads the first event, of this size, from b; of size 0 when there is
-// none whole.
+// parseEvent parses the first event in b. size is 0 when there is no complete one.
 func parseEvent(b []byte, names map[string]string) (e event, size int) {
 	order := binary.NativeEndian
 	size, header := int(order.Uint32(b)), int(order.Uint16(b[6:]))
@@ -179,9 +177,8 @@ func parseEvent(b []byte, names map[string]string) (e event, size int) {
 	return e, size
 }
 
-// writer describes a process, unless it is one of the agent's or nothing can be told
-// of it any more. What it was called with is nobody's business: there may be a
-// secret in it.
+// writer describes a process, unless it is the agent's or has gone. Arguments are left out, since
+// there may be a secret in them.
 func writer(pid int, own string) (Writer, bool) {
 	if pid <= 0 || pid == os.Getpid() {
 		return Writer{}, false
@@ -194,8 +191,8 @@ func writer(pid int, own string) (Writer, bool) {
 	return w, !mine && (w.Exe != "" || w.Unit != "")
 }
 
-// cgroup is a process's control group in the hierarchy that systemd uses, which is one
-// of two (cgroups(7)); in the other one all are in the root.
+// cgroup returns the control group of a process in the hierarchy that systemd uses, of the two that
+// there may be (cgroups(7)).
 func cgroup(pid int) string {
 	content, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/cgroup")
 	found := ""
@@ -208,7 +205,7 @@ func cgroup(pid int) string {
 	return found
 }
 
-// unitOf is the unit that a control group is of, or below that of.
+// unitOf returns the unit to which a control group belongs.
 func unitOf(group string) string {
 	for ; group != "/" && group != "." && group != ""; group = path.Dir(group) {
 		if base := path.Base(group); strings.HasSuffix(base, ".service") || strings.HasSuffix(base, ".scope") {

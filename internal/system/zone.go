@@ -10,8 +10,8 @@ import (
 // localtime says in which time zone the machine is, by being a link to it.
 const localtime = "/etc/localtime"
 
-// A zone is the machine's time zone, as it is at each moment. Go's time.Local is read
-// once in the life of a program, and a policy may set another zone.
+// A zone is the machine's current time zone. Go's time.Local is read once per process, but a policy
+// may set another zone.
 type zone struct {
 	file string // localtime, but in tests
 
@@ -21,10 +21,10 @@ type zone struct {
 	looked   time.Time
 }
 
-// zoneLasts is how long what the file says is believed: the time is asked for often.
+// zoneLasts is for how long the file is not read again: the time is asked for often.
 const zoneLasts = 100 * time.Millisecond
 
-// here is the zone. Where nothing says it, it is what Go takes it for.
+// here returns the zone. Where none is set, it is time.Local.
 func (z *zone) here() *time.Location {
 	if _, given := os.LookupEnv("TZ"); given {
 		return time.Local
@@ -48,7 +48,7 @@ func (z *zone) here() *time.Location {
 	return z.location
 }
 
-// readZone is nil when the file is no time zone, or not there.
+// readZone is nil when the file does not exist or is no time zone.
 func readZone(file, target string) *time.Location {
 	content, err := os.ReadFile(file)
 	if err != nil {
