@@ -191,11 +191,16 @@ func TestWhatTheReaderDoesNotTakeInIsNeverCompliant(t *testing.T) {
 		"/etc/audit/rules.d/soe.rules": "-w /etc/soe -p wa\n", "/etc/logrotate.d/soe": "/var/log/soe-reader.log {\n\tweekly\n}\n", "/etc/rsyslog.d/60-soe.conf": "local7.* /var/log/soe-reader.log\n",
 		"/etc/sysctl.d/60-soe.conf": "net.ipv4.conf.all.acept_redirects = 0\n", "/etc/systemd/system/soe-none.service.d/a.conf": "[Service]\nNice=1\n",
 		"/etc/systemd/journald.conf.d/50-soe.conf": "[Journal]\nMaxLevelStore=info\n",
+		"/etc/security/limits.d/10-soe.conf":       "* soft nofile 777\n", "/etc/systemd/system/soe-reader.service.d/10-soe.conf": "[Service]\nNice=3\n",
 	}
+	const sysctls = "/etc/sysctl.d/50-soe.conf"
 	d.MustExec(t, "sh", "-ec", `sed -i '/^Include/d' /etc/ssh/sshd_config; sed -i '/^confdir/d' /etc/chrony/chrony.conf
 mkdir -p /etc/systemd/journald.conf.d; printf '[Journal]\nMaxLevelStore=debug\n' >/etc/systemd/journald.conf.d/90-theirs.conf
 sed -i '/^include/d' /etc/logrotate.conf /etc/nftables.conf; sed -i '/^\$IncludeConfig/d' /etc/rsyslog.conf`)
-	var toml strings.Builder
+	d.MustExec(t, "sh", "-ec", `echo '* soft nofile 888' >/etc/security/limits.d/20-theirs.conf; mkdir /etc/systemd/system/soe-reader.service.d
+printf '[Service]\nNice=4\n' >/etc/systemd/system/soe-reader.service.d/override.conf; echo net.ipv4.tcp_fin_timeout=44 >/etc/sysctl.d/99-theirs.conf`)
+	toml := strings.Builder{}
+	fmt.Fprintf(&toml, "[dropins.%q]\ncontent = \"net.ipv4.tcp_fin_timeout = 33\\n\"\n", sysctls)
 	for name, content := range files {
 		fmt.Fprintf(&toml, "[dropins.%q]\ncontent = '''\n%s'''\n", name, content)
 	}
@@ -206,6 +211,15 @@ sed -i '/^include/d' /etc/logrotate.conf /etc/nftables.conf; sed -i '/^\$Include
 				t.Errorf("%s is %s: %s", name, r.State, r.Reason)
 			}
 		}
+	}
+	for ask, says := range map[string]string{"su dadmin -s /bin/sh -c 'ulimit -Sn'": "888\n", "systemctl show -p Nice soe-reader.service": "Nice=4\n", "sysctl -n net.ipv4.tcp_fin_timeout": "33\n"} {
+		if got := d.MustExec(t, "sh", "-c", ask); got != says {
+			t.Errorf("%s says %q, so that this test tests nothing", ask, got)
+		}
+	}
+	// What the kernel has, it has until the boot.
+	if r := d.plan(t).resource(policy.NewID("dropin", sysctls)); r.State != converge.Compliant || !strings.Contains(r.Reason, "at each boot /etc/sysctl.d/99-theirs.conf sets net/ipv4/tcp_fin_timeout = 44 after it") {
+		t.Errorf("%s is %s: %s", sysctls, r.State, r.Reason)
 	}
 	d.MustExec(t, "sh", "-ec", "(echo MaxAuthTries 5; echo Include /etc/ssh/sshd_config.d/*.conf) >>/etc/ssh/sshd_config; sshd -t")
 	if r := d.plan(t).resource("dropin/etc/ssh/sshd_config.d/10-soe.conf"); r.State != converge.Failed || !strings.Contains(r.Reason, `"maxauthtries 3"`) {

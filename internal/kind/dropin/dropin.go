@@ -141,6 +141,7 @@ type scene struct {
 	untilLogin  map[string]bool
 	oldestLogin func(context.Context) (time.Time, error) // asked once, if at all
 	cron        func(context.Context) (string, error)    // the same: the unit of cron, if it runs
+	allSysctls  func() []sysctlFile                      // read once, if at all
 }
 
 // survey looks once at what several files need: at the entries of their directories only
@@ -168,6 +169,7 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) (*scene, er
 		return oldest, err
 	}
 	s.cron = k.askOnceForCron()
+	s.allSysctls = sync.OnceValue(func() []sysctlFile { return allSysctls(k.system) })
 	dirs := map[string]bool{}
 	for _, want := range wants {
 		dirs[path.Dir(fileOf(want.ID))] = true

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"regexp"
 	"slices"
@@ -41,45 +42,194 @@ func assignments(content string) (all []assignment) {
 	return all
 }
 
-// systemdLists are settings of which each assignment adds to those before.
-var systemdLists = regexp.MustCompile(`^(DNS|FallbackDNS|Domains|NTP|FallbackNTP|DNSStubListenerExtra|Kill(Only|Exclude)Users|(Default|Manager)Environment|CPUAffinity|JoinControllers|.*(Mode|State))$`)
+// systemdLists are settings of systemd's programs of which each assignment adds to those before,
+// and unitLists those of units.
+var (
+	systemdLists = regexp.MustCompile(`^(DNS|FallbackDNS|Domains|NTP|FallbackNTP|DNSStubListenerExtra|Kill(Only|Exclude)Users|(Default|Manager)Environment|CPUAffinity|JoinControllers|.*(Mode|State))$`)
+	unitLists    = regexp.MustCompile(`^(Documentation|Wants|Requires|Requisite|BindsTo|PartOf|Upholds|Conflicts|Before|After|OnFailure|OnSuccess|` +
+		`Propagates.*|.*PropagatedFrom|JoinsNamespaceOf|.*MountsFor|Condition.*|Assert.*|Exec.*|.*ExitStatus|Sockets|OpenFile|Listen.*|Symlinks|` +
+		`On(Active|Boot|Startup|UnitActive|UnitInactive)Sec|OnCalendar|Path(Exists|ExistsGlob|Changed|Modified)|DirectoryNotEmpty|` +
+		`(Pass|Unset)?Environment|EnvironmentFile|SupplementaryGroups|.*Images|.*Directories|.*Paths|RootImageOptions|TemporaryFileSystem|` +
+		`(Runtime|State|Cache|Logs|Configuration)Directory|CapabilityBoundingSet|AmbientCapabilities|SecureBits|SystemCall(Filter|Architectures|Log)|` +
+		`Restrict(AddressFamilies|FileSystems|Namespaces|NetworkInterfaces)|.*Credential.*|CPUAffinity|NUMAMask|Log(ExtraFields|FilterPatterns)|` +
+		`StandardInput(Text|Data)|Allowed(CPUs|MemoryNodes)|(Block)?IO.+|IP.*|SocketBind(Allow|Deny)|NFTSet|BPFProgram|DeviceAllow|Delegate|DisableControllers)$`)
+)
+
+// A setting is what systemd knows an assignment by.
+type setting struct{ section, key string }
 
 // overruledSystemd says which setting of a file for one of systemd's programs another file,
 // which is read later and is not the policy's, gives another value; or "".
 func (k *Kind) overruledSystemd(name, content string) (string, error) {
-	dir, base := path.Base(path.Dir(name)), path.Base(name)
-	later := map[string]string{}
+	var dirs []string
 	for _, place := range []string{"/etc", "/run", "/usr/local/lib", "/usr/lib", "/lib"} {
-		bases, err := k.system.FS.ReadDir(path.Join(place, "systemd", dir))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", err
-		}
-		for _, other := range bases {
-			if other > base && strings.HasSuffix(other, ".conf") && !strings.HasPrefix(other, ".") && later[other] == "" {
-				later[other] = path.Join(place, "systemd", dir, other)
+		dirs = append(dirs, path.Join(place, "systemd", path.Base(path.Dir(name))))
+	}
+	later, err := k.laterFiles(dirs, path.Base(name))
+	if err != nil {
+		return "", err
+	}
+	return k.overruled(content, later, systemdLists)
+}
+
+// overruledUnit is the same of a unit, or of a file that says more of one: the files of all its
+// directories are read in the order of their names, such as the one that "systemctl edit" makes.
+func (k *Kind) overruledUnit(name, content string) (string, error) {
+	unit, base := path.Base(path.Dir(name)), path.Base(name)
+	if path.Dir(name) == unitDir {
+		unit, base = base+".d", ""
+	}
+	control := []string{"/etc/systemd/system.control", "/run/systemd/system.control", "/run/systemd/transient"}
+	var dirs []string
+	for _, place := range append(control, unitDir, "/run/systemd/system", "/usr/local/lib/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system") {
+		dirs = append(dirs, path.Join(place, unit))
+		if instead := path.Join(place, unit, base); base != "" && slices.Contains(control, place) {
+			if there, err := k.firstOf([]string{instead}); err != nil || there != "" {
+				return there + " is read in its place", err
 			}
 		}
 	}
-	ours := assignments(content)
+	later, err := k.laterFiles(dirs, base)
+	if err != nil {
+		return "", err
+	}
+	return k.overruled(content, later, unitLists)
+}
+
+// laterFiles are the files that are read after the one of that name, in their order: of those of
+// one name the first directory's.
+func (k *Kind) laterFiles(dirs []string, base string) ([]string, error) {
+	later := map[string]string{}
+	for _, dir := range dirs {
+		bases, err := k.system.FS.ReadDir(dir)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+		for _, other := range bases {
+			if other > base && strings.HasSuffix(other, ".conf") && !strings.HasPrefix(other, ".") && later[other] == "" {
+				later[other] = path.Join(dir, other)
+			}
+		}
+	}
+	var files []string
+	for _, other := range slices.Sorted(maps.Keys(later)) {
+		files = append(files, later[other])
+	}
+	return files, nil
+}
+
+// overruled says which setting later files, those of the policy left out, make another; or "". Of
+// a list an assignment of nothing takes away what was said before.
+func (k *Kind) overruled(content string, later []string, lists *regexp.Regexp) (string, error) {
+	ours, theirs := map[setting][]string{}, map[setting]string{}
+	order := assignments(content)
+	for _, a := range order {
+		at := setting{a.section, a.key}
+		switch isList := lists.MatchString(a.key); {
+		case isList && a.value != "":
+			ours[at] = append(ours[at], a.value)
+		case isList:
+			ours[at] = nil
+		default:
+			ours[at] = []string{a.value}
+		}
+	}
 	for _, file := range later {
 		if k.namesHere(file) {
 			continue
 		}
-		theirs, err := k.system.FS.ReadFile(file)
+		other, err := k.system.FS.ReadFile(file)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
 			return "", err
 		}
-		for _, a := range assignments(string(theirs)) {
-			if i := slices.IndexFunc(ours, func(o assignment) bool { return o.section == a.section && o.key == a.key }); i >= 0 &&
-				!slices.Contains(ours, a) && !systemdLists.MatchString(a.key) {
-				return fmt.Sprintf("%s is read later, and says %s=%s", file, a.key, a.value), nil
+		for _, a := range assignments(string(other)) {
+			at := setting{a.section, a.key}
+			switch {
+			case len(ours[at]) == 0 || a.section == "[Install]":
+			case slices.ContainsFunc(ours[at], func(value string) bool { return sameSetting(value, a.value) }):
+				delete(theirs, at)
+			case a.value == "" || !lists.MatchString(a.key):
+				theirs[at] = fmt.Sprintf("%s is read later, and says %s=%s", file, a.key, a.value)
 			}
 		}
 	}
+	for _, a := range order {
+		if why := theirs[setting{a.section, a.key}]; why != "" {
+			return why, nil
+		}
+	}
 	return "", nil
+}
+
+// sameSetting says whether systemd reads two values alike, as far as that is known.
+func sameSetting(a, b string) bool {
+	word := func(value string) string {
+		switch strings.ToLower(value) {
+		case "1", "yes", "y", "true", "t", "on":
+			return "yes"
+		case "0", "no", "n", "false", "f", "off":
+			return "no"
+		}
+		return value
+	}
+	return word(a) == word(b)
+}
+
+// overruledLimits says which limit of a file another one, which is read later and is not the
+// policy's, gives the same people another value of; or "". pam_limits(8) takes the last.
+func (k *Kind) overruledLimits(name, content string) (string, error) {
+	later, err := k.laterFiles([]string{path.Dir(name)}, path.Base(name))
+	if err != nil {
+		return "", err
+	}
+	ours, theirs := limits(content), map[string]string{}
+	for _, file := range later {
+		if k.namesHere(file) {
+			continue
+		}
+		other, err := k.system.FS.ReadFile(file)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", err
+		}
+		for limit, value := range limits(string(other)) {
+			if want, is := ours[limit]; is && want != value {
+				theirs[limit] = fmt.Sprintf("%s is read later, and says %s %s", file, limit, value)
+			} else {
+				delete(theirs, limit)
+			}
+		}
+	}
+	for _, limit := range slices.Sorted(maps.Keys(theirs)) {
+		return theirs[limit], nil
+	}
+	return "", nil
+}
+
+// limits are those of a file: whom it is for, soft or hard, of what.
+func limits(content string) map[string]string {
+	all := map[string]string{}
+	_ = eachLine([]byte(content), "#", func(line string) string {
+		line, _, _ = strings.Cut(line, "#")
+		words := strings.Fields(line)
+		if len(words) != 4 {
+			return ""
+		}
+		kinds, value := []string{words[1]}, words[3]
+		if words[1] == "-" {
+			kinds = []string{"soft", "hard"}
+		}
+		if value == "infinity" || value == "-1" {
+			value = "unlimited"
+		}
+		for _, kind := range kinds {
+			all[strings.Join([]string{words[0], kind, words[2]}, " ")] = value
+		}
+		return ""
+	})
+	return all
 }
 
 // tooOld says of a file for several units at once that the systemd of this machine knows no

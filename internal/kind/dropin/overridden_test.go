@@ -33,6 +33,47 @@ func TestASettingOfSystemdsProgramsThatALaterFileMakesIsNotCalledCompliant(t *te
 	}
 }
 
+func TestASettingOfAUnitThatALaterFileMakesIsNotCalledCompliant(t *testing.T) {
+	const ours, edited = "/etc/systemd/system/cups.service.d/10-soe.conf", "/etc/systemd/system/cups.service.d/override.conf"
+	const content = "[Service]\nMemoryMax=1G\nNoNewPrivileges=yes\nEnvironment=A=1\nExecStart=\nExecStart=/usr/sbin/cupsd -l\n"
+	for _, c := range []struct{ name, file, content, says string }{
+		{"what systemctl edit makes", edited, "[Service]\nMemoryMax=infinity\n", "MemoryMax=infinity"},
+		{"another program", edited, "[Service]\nExecStart=\nExecStart=/usr/sbin/cupsd -f\n", "ExecStart="},
+		{"a list that is emptied", edited, "[Service]\nEnvironment=\nEnvironment=B=2\n", "Environment="},
+		{"a vendor's", "/usr/lib/systemd/system/cups.service.d/90-vendor.conf", "[Service]\nNoNewPrivileges=off\n", "NoNewPrivileges=off"},
+		{"what systemctl set-property makes", "/etc/systemd/system.control/cups.service.d/50-MemoryMax.conf", "[Service]\nMemoryMax=2G\n", "MemoryMax=2G"},
+		{"in its place", "/run/systemd/system.control/cups.service.d/10-soe.conf", "[Service]\n", "is read in its place"},
+		{"the last counts", edited, "[Service]\nMemoryMax=2G\nMemoryMax=1G\n", ""},
+		{"more of a list", edited, "[Service]\nEnvironment=B=2\n[Unit]\nMemoryMax=2G\n", ""},
+		{"the same in another word", edited, "[Service]\nNoNewPrivileges=true\n", ""},
+		{"a list that is made anew", edited, "[Service]\nExecStart=\nExecStart=/usr/sbin/cupsd -l\n", ""},
+		{"an earlier one", "/etc/systemd/system/cups.service.d/00-a.conf", "[Service]\nMemoryMax=2G\n", ""},
+		{"hidden behind one of /etc", "/usr/lib/systemd/system/cups.service.d/override.conf", "[Service]\nMemoryMax=2G\n", ""},
+	} {
+		files := map[string]string{"/usr/lib/systemd/system/cups.service": "[Service]\n", edited: "", c.file: c.content}
+		m := &running{root: machine(t, files)}
+		if r := m.one(t, ours, content); (r.State == converge.Failed) != (c.says != "") || !strings.HasSuffix(r.Reason, c.says) {
+			t.Errorf("%s: it is %s: %s", c.name, r.State, r.Reason)
+		}
+	}
+}
+
+func TestALimitThatALaterFileMakesIsNotCalledCompliant(t *testing.T) {
+	const ours, theirs = "/etc/security/limits.d/10-soe.conf", "/etc/security/limits.d/20-nproc.conf" // as Amazon Linux 2 has it
+	for content, says := range map[string]string{
+		"* soft nproc 4096 # accidental fork bombs\nroot soft nproc unlimited\n": theirs + " is read later, and says * soft nproc 4096",
+		"*\t-\tcore\tunlimited\n":                                    theirs + " is read later, and says * hard core unlimited",
+		"root soft nproc unlimited\n":                                "",
+		"* soft nproc 4096\n* soft nproc 1000\n@dev hard nproc -1\n": "",
+	} {
+		m := &running{root: machine(t, map[string]string{theirs: content, "/etc/security/limits.d/05.conf": "* soft nproc 9\n"})}
+		r := m.one(t, ours, "*  soft nproc 1000\n@dev hard nproc unlimited\n* hard core 0\n")
+		if (r.State == converge.Failed) != (says != "") || !strings.HasSuffix(r.Reason, says) {
+			t.Errorf("with %q it is %s: %s", content, r.State, r.Reason)
+		}
+	}
+}
+
 // noUnits is a machine on which systemd knows no unit but these.
 type noUnits struct {
 	*running

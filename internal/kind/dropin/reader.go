@@ -89,7 +89,12 @@ func (k *Kind) ask(ctx context.Context, scene *scene, want policy.Want[policy.Dr
 		}
 		return "", err
 	case dir == sysctlDir && want.Spec.Activate == nil:
-		return unknownSysctls(k.system, content), nil
+		if why = unknownSysctls(k.system, content); why == "" {
+			k.noteLaterSysctls(scene, name, r)
+		}
+		return why, nil
+	case dir == "/etc/security/limits.d":
+		return k.overruledLimits(name, content)
 	case dir == sshdDir:
 		return k.overruledSSHD(ctx, name, content)
 	case dir == auditDir && !scene.untilReboot[name] && !scene.awaiting[name]:
@@ -103,7 +108,12 @@ func (k *Kind) ask(ctx context.Context, scene *scene, want policy.Want[policy.Dr
 	case dir == tmpfilesDir:
 		return k.overruledTmpfiles(name, content)
 	case path.Dir(dir) == unitDir:
-		return k.missingUnit(ctx, name)
+		if why, err := k.missingUnit(ctx, name); why != "" || err != nil {
+			return why, err
+		}
+		return k.overruledUnit(name, content)
+	case dir == unitDir:
+		return k.overruledUnit(name, content)
 	}
 	return "", nil
 }

@@ -257,6 +257,27 @@ func unknownSysctls(s *system.System, content string) string {
 		strings.Join(unknown, " and no "))
 }
 
+// noteLaterSysctls says of what the kernel has as the file says that another file, which is read
+// later and is not the policy's, makes it another at each boot.
+func (k *Kind) noteLaterSysctls(scene *scene, name string, r *converge.Resource) {
+	later := false
+	for _, f := range scene.allSysctls() {
+		if f.name == "/etc/sysctl.conf" {
+			continue // which only "sysctl --system" reads, unless a link in sysctl.d names it
+		}
+		if later && !k.namesHere(f.name) {
+			theirs := sysctlSettings(f.content)
+			for _, key := range slices.Sorted(maps.Keys(theirs)) {
+				if want, ours := scene.sysctls[name][key]; ours && !sameSysctl(want, theirs[key]) {
+					r.Note(fmt.Sprintf("at each boot %s sets %s = %s after it, until the agent has set it again; give the file a later name, or take that line out", f.name, key, theirs[key]))
+					return
+				}
+			}
+		}
+		later = later || f.name == name
+	}
+}
+
 // loadSysctls sets what files say and the kernel has not. To set what is set already fails
 // where the kernel allows no change.
 func (b *batch) loadSysctls(ctx context.Context, names []string) map[string]error {
