@@ -26,11 +26,19 @@ func (d *daemon) bootstrap(ctx context.Context) {
 	poller.Run(ctx)
 }
 
+// rereading is how often the machine's own layers are read again of which something could not
+// be used: that a read failed once is nothing that anybody will write about.
+const rereading = time.Minute
+
 // poll is how often to look; 0 when nothing is published to this machine.
 func (d *daemon) poll() time.Duration {
+	refused := len(d.refusals.all()) > 0
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.config.AWS.Path == "" {
+	switch {
+	case d.config.AWS.Path == "" && refused:
+		return rereading
+	case d.config.AWS.Path == "":
 		return 0
 	}
 	return d.config.Schedule.Poll.Duration
