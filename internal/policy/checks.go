@@ -9,10 +9,13 @@ import (
 )
 
 func checksSection() section {
-	return section{"checks", named("commands whose outcome is reported and never repaired", "NAME", checkName.String(), checkForm()), (*decoder).checks, `[checks.home-is-a-volume]
+	return section{"checks", named("what is looked at, reported and never repaired: a command's outcome, or what the agent itself looks for", "NAME", checkName.String(), checkForm()), (*decoder).checks, `[checks.home-is-a-volume]
 run = ["/usr/bin/findmnt", "-no", "SOURCE", "/home"]
 stdout = "^/dev/"
-`, []Spec{Check{}}}
+
+[checks.nobody-gets-in-without-a-password]
+find = "empty-passwords"
+`, []Spec{Check{}, Search{}}}
 }
 
 // Check is a command whose outcome is reported and never repaired.
@@ -44,7 +47,9 @@ func (c Check) Expand(expand func(string) string) Spec {
 func (Check) notation() notation { return wholeLines }
 
 func checkForm() *form {
-	return record("a command that judges the machine and changes nothing",
+	return record("a command that judges the machine and changes nothing, or what the agent itself looks for",
+		key{name: "find", form: word("what the agent itself looks for, instead of a command; each that is found is named", searches()...)},
+		key{name: "except", form: texts("with `find`: names of accounts or groups that are passed over", text("")).eg(`["legacy"]`)},
 		key{name: "run", form: texts("the program with its whole path, and its arguments; no shell", value("")).eg(`["/usr/bin/findmnt", "-no", "SOURCE", "/home"]`)},
 		key{name: "user", form: text("who runs it; left out: root")},
 		key{name: "stdout", form: value("a regular expression (RE2) that the output must match").eg(`"^/dev/"`)},
@@ -52,7 +57,7 @@ func checkForm() *form {
 		key{name: "exit", form: whole("the exit code that it must have; left out: 0", 0, 255)},
 		key{name: "timeout", form: like("how long it may take; left out: `10s`, and `5m` with `every`", someTime).eg(`"10s"`)},
 		key{name: "every", form: like("how often it is run, from `10m` to `30d`, in its own time and with low priority; left out: whenever the machine is checked", someDays).eg(`"6h"`)},
-	).needing([]string{"run"})
+	).needing([]string{"run"}, []string{"find"})
 }
 
 // How long a check may take where it does not say.
@@ -76,6 +81,13 @@ func (c Check) defaultTimeout() time.Duration {
 
 func (d *decoder) checks(t *table) {
 	d.each(t, func(name string, c *table) {
+		if c.has("find") {
+			d.search(t, name, c)
+			return
+		}
+		if c.has("except") {
+			c.problem("except", "it belongs to find")
+		}
 		check := Check{
 			Run: c.texts("run"), User: c.text("user"), Stdout: c.text("stdout"), Stderr: c.text("stderr"),
 		}

@@ -81,6 +81,10 @@ activate = ["/bin/true"]
 content = "\nx\n{{resolve:ssm:a}}\n"
 [directories."/etc/modprobe.d"]
 purge = true
+[files."/etc/crontab"]
+owner = "root"
+group = "root"
+mode = "at most 0600"
 [pcoip]
 allow_unknown = true
 server_clipboard_state = 0
@@ -132,6 +136,10 @@ severity = "high"
 [checks.y]
 run = ["/bin/true"]
 every = "6h"
+[checks.f]
+find = "duplicate-uids"
+except = ["toor"]
+controls = ["cis-al2:6.2.6"]
 [checks.z]
 run = ["/bin/true"]
 every = "2d"

@@ -97,6 +97,9 @@ type Homes interface {
 	// there can be relied on, so it follows no link, never waits, and reads nothing on file
 	// systems that may hang. The error wraps fs.ErrNotExist only if there is no such file.
 	ReadPersonal(home string, uid int, name string) ([]byte, error)
+	// DescribeHome describes what is at a home itself, with the same care as ReadPersonal. The
+	// error wraps fs.ErrNotExist only if there is nothing.
+	DescribeHome(home string) (Info, error)
 	// MoveDir renames a directory with all that is in it, in one step. It replaces nothing: the
 	// error wraps fs.ErrExist where the new name exists. It copies nothing: the error wraps
 	// ErrOtherFS where the new name is on another file system.

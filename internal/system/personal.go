@@ -71,6 +71,48 @@ func (d *disk) readPersonal(file string, uid int) ([]byte, error) {
 	return readOpened(fd)
 }
 
+// DescribeHome implements Homes.
+func (d *disk) DescribeHome(home string) (Info, error) {
+	info, err := d.describeHome(home)
+	if err != nil {
+		return Info{}, cannot("look at", home, err)
+	}
+	return info, nil
+}
+
+func (d *disk) describeHome(home string) (Info, error) {
+	if err := errors.Join(clean("look at", home), d.look.at("stat", home)); err != nil {
+		return Info{}, err
+	}
+	if err := d.isLocal(home); err != nil {
+		return Info{}, err
+	}
+	fd, err := unix.Dup(int(d.dir.Fd()))
+	if err != nil {
+		return Info{}, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var st unix.Stat_t
+	for part := range strings.SplitSeq(rel(home), "/") {
+		if st.Mode&unix.S_IFMT == unix.S_IFLNK {
+			return Info{}, errors.New("a link is on the way, and it is not followed")
+		}
+		next, err := unix.Openat(fd, part, unix.O_PATH|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+		if errors.Is(err, unix.ENOTDIR) {
+			return Info{}, fs.ErrNotExist
+		}
+		if err != nil {
+			return Info{}, err
+		}
+		_ = unix.Close(fd)
+		fd = next
+		if err := unix.Fstat(fd, &st); err != nil {
+			return Info{}, err
+		}
+	}
+	return infoOf(st), nil
+}
+
 // readOpened reads the file of an O_PATH descriptor. It does not wait, not even for a lease that
 // the owner has on the file (fcntl(2)).
 func readOpened(fd int) ([]byte, error) {
@@ -122,5 +164,5 @@ func remote(file string, mounts []mount) mount {
 }
 
 func localKinds() []string {
-	return []string{"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "vfat", "tmpfs", "ramfs", "rootfs", "overlay", "squashfs", "erofs", "iso9660"}
+	return []string{"ext2", "ext3", "ext4", "xfs", "btrfs", "f2fs", "zfs", "vfat", "tmpfs", "devtmpfs", "ramfs", "rootfs", "overlay", "squashfs", "erofs", "iso9660"}
 }

@@ -91,3 +91,43 @@ func TestAHomeOnAServerIsNotLookedAt(t *testing.T) {
 		}
 	}
 }
+
+func TestAHomeIsDescribedWithoutFollowingALinkOrLookingAtAnotherMachine(t *testing.T) {
+	root := t.TempDir()
+	at := func(name string) string { return filepath.Join(root, name) }
+	if err := errors.Join(
+		os.MkdirAll(at("home/a"), 0o700), os.Chown(at("home/a"), 1000, 1000), os.Chmod(at("home/a"), 0o711),
+		os.Symlink("a", at("home/link")), os.Symlink("home", at("people")), os.WriteFile(at("home/file"), nil, 0o600), unix.Mkfifo(at("home/fifo"), 0o600),
+	); err != nil {
+		t.Fatal(err)
+	}
+	s, err := Open(Options{Root: root, Gate: ReadOnly})
+	if err != nil {
+		t.Fatal(err)
+	}
+	info, err := s.FS.DescribeHome("/home/a")
+	if err != nil || !info.IsDir() || info.UID != 1000 || info.Mode.Perm() != 0o711 {
+		t.Errorf("%+v %v", info, err)
+	}
+	for _, name := range []string{"/home/link", "/home/file", "/home/fifo"} {
+		if info, err := s.FS.DescribeHome(name); err != nil || info.IsDir() {
+			t.Errorf("%s: %+v %v", name, info, err)
+		}
+	}
+	for _, name := range []string{"/home/none", "/home/file/below", "/none/at/all"} {
+		if _, err := s.FS.DescribeHome(name); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := s.FS.DescribeHome("/people/a"); err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "a link is on the way") {
+		t.Errorf("by way of a link: %v", err)
+	}
+	// Where a look may hang none is taken: /proc stands for a server here.
+	whole, err := Open(Options{Gate: ReadOnly})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := whole.FS.DescribeHome("/proc/self"); err == nil || !strings.Contains(err.Error(), "file system of kind proc") {
+		t.Errorf("on a file system that is not known to be local: %v", err)
+	}
+}

@@ -20,8 +20,11 @@ as-the-user  = { run = ["/usr/bin/id", "-un"], user = "user", stdout = "^user$" 
 writes       = { run = ["/bin/sh", "-c", "touch /etc/written /tmp/written /run/written /home/user/written 2>&1; exit 0"], stdout = "(Read-only file system[^$]*){4}" }
 home-is-disk = { run = ["/usr/bin/findmnt", "-no", "SOURCE", "/home"], stdout = "^/dev/mapper/" }
 in-own-time  = { run = ["/bin/sh", "-c", "nice; cat /proc/uptime"], stdout = "^19 a while ago", every = "6h" }
+same-ids     = { find = "duplicate-uids" }
+no-password  = { find = "empty-passwords" }
 by-a-user    = { run = ["/bin/sh", "-c", "nice; ionice"], user = "user", stdout = "(?s)^19.best-effort: prio 7$", every = "6h" }
 `
+	d.MustExec(t, "sh", "-ec", "useradd --uid 1900 one; useradd --non-unique --uid 1900 other; useradd --uid 1901 open; passwd -d open")
 	o := d.apply(t, checks)
 	first := o.resource("check/in-own-time")
 	again := d.apply(t, checks).resource("check/in-own-time")
@@ -31,7 +34,11 @@ by-a-user    = { run = ["/bin/sh", "-c", "nice; ionice"], user = "user", stdout 
 	o.wants(t, map[policy.ID]converge.State{
 		"check/root-is-root": converge.Compliant, "check/as-the-user": converge.Compliant, "check/writes": converge.Compliant,
 		"check/home-is-disk": converge.Failed, "check/in-own-time": converge.Failed, "check/by-a-user": converge.Compliant,
+		"check/same-ids": converge.Failed, "check/no-password": converge.Failed,
 	})
+	if same, none := o.resource("check/same-ids").Reason, o.resource("check/no-password").Reason; !strings.Contains(same, "one, other have the uid 1900") || !strings.Contains(none, "open has an empty password") {
+		t.Errorf("%s; %s", same, none)
+	}
 	for _, dir := range []string{"/etc", "/tmp", "/run", "/home/user"} {
 		if !d.fails(t.Context(), "test", "-e", dir+"/written") {
 			t.Errorf("a check has written to %s", dir)
@@ -43,6 +50,7 @@ by-a-user    = { run = ["/bin/sh", "-c", "nice; ionice"], user = "user", stdout 
 	if o := d.plan(t); o.Code != 2 {
 		t.Errorf("plan exits %d", o.Code)
 	}
+	d.MustExec(t, "sh", "-ec", "userdel other; userdel open")
 	d.apply(t, checks+`
 [[rules]]
 match  = ["check/home-is-disk", "check/in-own-time"]

@@ -83,7 +83,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	wg.Wait()
 	k.forget()
-	return resources, ctx.Err()
+	return append(resources, k.searches()...), ctx.Err()
 }
 
 // check runs a check, and keeps what came of it if that is to count until it is due again.

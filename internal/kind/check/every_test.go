@@ -59,7 +59,7 @@ func (d *desk) start(keys string) {
 	if err := os.MkdirAll(filepath.Join(d.root, "bin"), 0o755); err != nil {
 		d.t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(d.root, "bin/walk"), nil, 0o755); err != nil { //nolint:gosec // a program
+	if err := os.WriteFile(filepath.Join(d.root, "bin/walk"), nil, 0o755); err != nil {
 		d.t.Fatal(err)
 	}
 	d.ledger, err = converge.OpenLedger(s.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "m"})

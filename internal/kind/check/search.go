@@ -1,0 +1,237 @@
+package check
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
+)
+
+// searches are the resources of what the agent itself looks for. The files are read once for all of
+// them.
+func (k *Kind) searches() []converge.Resource {
+	wants := policy.Of[policy.Search](k.policy)
+	if len(wants) == 0 {
+		return nil
+	}
+	a := k.readAccounts()
+	resources := make([]converge.Resource, len(wants))
+	for i, want := range wants {
+		resources[i] = k.search(want, a)
+	}
+	return resources
+}
+
+func (k *Kind) search(want policy.Want[policy.Search], a accounts) converge.Resource {
+	r := converge.Wanted(want.Resource)
+	found, err := k.find(want.Spec.For, a, func(name string) bool { return slices.Contains(want.Spec.Except, name) })
+	switch {
+	case len(found) > 0:
+		what := errors.New(told(found))
+		if err != nil {
+			what = fmt.Errorf("%w; and %w", what, err)
+		}
+		if slices.Contains(forEverybody(), want.Spec.For) {
+			what = public.Error(what)
+		}
+		r.SetFailedErr(public.Because("the check does not hold", what))
+	case err != nil:
+		r.SetUnknownErr(public.Because("cannot tell", err))
+	}
+	return r
+}
+
+// forEverybody are the searches of which everybody may read what was found: they go by files that
+// everybody may read.
+func forEverybody() []string {
+	return []string{policy.DuplicateUsers, policy.DuplicateUIDs, policy.DuplicateGroups, policy.DuplicateGIDs, policy.UnknownGroups, policy.OtherRoots}
+}
+
+// mostTold is how many of what was found are named.
+const mostTold = 20
+
+func told(found []string) string {
+	for i := range found {
+		found[i] = excerpt(found[i])
+	}
+	text := strings.Join(found[:min(mostTold, len(found))], "; ")
+	if more := len(found) - mostTold; more > 0 {
+		text += fmt.Sprintf("; and %d more", more)
+	}
+	return text
+}
+
+// An entry is a line of passwd(5) or group(5), as tolerant a reader as any sees it.
+type entry struct {
+	name, password string
+	id             int // -1: it has none
+	fields         []string
+}
+
+// accounts are the machine's own, and why one of the files could not be read.
+type accounts struct {
+	users, groups, shadow                []entry
+	usersFailed, groupsFailed, shadowErr error
+}
+
+func (k *Kind) readAccounts() (a accounts) {
+	a.users, a.usersFailed = k.entries("/etc/passwd")
+	a.groups, a.groupsFailed = k.entries("/etc/group")
+	if a.shadow, a.shadowErr = k.entries("/etc/shadow"); errors.Is(a.shadowErr, fs.ErrNotExist) {
+		a.shadowErr = nil // every password is in /etc/passwd then
+	}
+	return a
+}
+
+// entries are those of a file of accounts. A line that a strict reader passes over may count for
+// another one. What begins with + or - stands for entries of NIS (nsswitch.conf(5)).
+func (k *Kind) entries(file string) ([]entry, error) {
+	content, err := k.system.FS.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	var all []entry
+	for line := range strings.SplitSeq(string(content), "\n") {
+		fields := strings.Split(strings.TrimLeft(line, " \t"), ":")
+		if len(fields) < 2 || fields[0] == "" || strings.ContainsRune("#+-", rune(fields[0][0])) {
+			continue
+		}
+		e := entry{name: fields[0], password: fields[1], id: -1, fields: fields}
+		if len(fields) > 2 {
+			if id, err := strconv.ParseUint(strings.TrimSpace(fields[2]), 10, 32); err == nil {
+				e.id = int(id)
+			}
+		}
+		all = append(all, e)
+	}
+	return all, nil
+}
+
+// find is what a search comes upon, and what it could not look at.
+func (k *Kind) find(what string, a accounts, passed func(name string) bool) (found []string, err error) {
+	switch what {
+	case policy.DuplicateUsers:
+		return sameName(a.users, "/etc/passwd", passed), a.usersFailed
+	case policy.DuplicateGroups:
+		return sameName(a.groups, "/etc/group", passed), a.groupsFailed
+	case policy.DuplicateUIDs:
+		return sameID(a.users, "uid", passed), a.usersFailed
+	case policy.DuplicateGIDs:
+		return sameID(a.groups, "gid", passed), a.groupsFailed
+	case policy.UnknownGroups:
+		return groupless(a, passed), errors.Join(a.usersFailed, a.groupsFailed)
+	case policy.OtherRoots:
+		for _, u := range a.users {
+			if u.id == 0 && u.name != "root" && !passed(u.name) {
+				found = append(found, u.name+" has the uid 0")
+			}
+		}
+		return found, a.usersFailed
+	case policy.EmptyPasswords:
+		return withoutPassword(a, passed), errors.Join(a.usersFailed, a.shadowErr)
+	case policy.Homes:
+		found, err = k.homes(a.users, passed)
+		return found, errors.Join(a.usersFailed, err)
+	}
+	return nil, fmt.Errorf("this agent does not know how to look for %s", what)
+}
+
+func sameName(entries []entry, file string, passed func(string) bool) (found []string) {
+	times := map[string]int{}
+	for _, e := range entries {
+		if times[e.name]++; times[e.name] == 2 && !passed(e.name) {
+			found = append(found, e.name+" is more than once in "+file)
+		}
+	}
+	return found
+}
+
+func sameID(entries []entry, what string, passed func(string) bool) (found []string) {
+	names := map[int][]string{}
+	var ids []int
+	for _, e := range entries {
+		if e.id < 0 || passed(e.name) || slices.Contains(names[e.id], e.name) {
+			continue
+		}
+		if names[e.id] = append(names[e.id], e.name); len(names[e.id]) == 2 {
+			ids = append(ids, e.id)
+		}
+	}
+	for _, id := range ids {
+		found = append(found, fmt.Sprintf("%s have the %s %d", strings.Join(names[id], ", "), what, id))
+	}
+	return found
+}
+
+func groupless(a accounts, passed func(string) bool) (found []string) {
+	if a.groupsFailed != nil {
+		return nil
+	}
+	known := map[string]bool{}
+	for _, g := range a.groups {
+		known[strconv.Itoa(g.id)] = true
+	}
+	for _, u := range a.users {
+		if len(u.fields) > 3 && !known[strings.TrimSpace(u.fields[3])] && !passed(u.name) {
+			found = append(found, fmt.Sprintf("%s has the group %s, which there is not", u.name, u.fields[3]))
+		}
+	}
+	return found
+}
+
+// withoutPassword are the accounts that let in whoever names them, where PAM lets them.
+func withoutPassword(a accounts, passed func(string) bool) (found []string) {
+	for _, file := range [][]entry{a.users, a.shadow} {
+		for _, e := range file {
+			if text := e.name + " has an empty password"; e.password == "" && !passed(e.name) && !slices.Contains(found, text) {
+				found = append(found, text)
+			}
+		}
+	}
+	return found
+}
+
+// The accounts of people (useradd(8)), and what others may not do in their homes.
+const (
+	firstPerson = 1000
+	nobody      = 65534
+	forOthers   = 0o027
+)
+
+// homes are those of people's accounts that are not as they should be. A home that lies on another
+// machine is not looked at.
+func (k *Kind) homes(users []entry, passed func(string) bool) (found []string, err error) {
+	var errs []error
+	for _, u := range users {
+		if len(u.fields) < 7 || u.id < firstPerson || u.id == nobody || !facts.CanLogIn(strings.TrimSpace(u.fields[6])) || passed(u.name) {
+			continue
+		}
+		home := u.fields[5]
+		if !path.IsAbs(home) || path.Clean(home) == "/" {
+			found = append(found, fmt.Sprintf("%s has the home %q", u.name, home))
+			continue
+		}
+		info, err := k.system.FS.DescribeHome(path.Clean(home))
+		switch mode := info.Mode.Perm(); {
+		case errors.Is(err, fs.ErrNotExist):
+			found = append(found, fmt.Sprintf("%s has no home: there is no %s", u.name, home))
+		case err != nil:
+			errs = append(errs, err)
+		case !info.IsDir():
+			found = append(found, fmt.Sprintf("%s, the home of %s, is no directory", home, u.name))
+		case info.UID != u.id:
+			found = append(found, fmt.Sprintf("%s, the home of %s, belongs to the uid %d", home, u.name, info.UID))
+		case mode&forOthers != 0:
+			found = append(found, fmt.Sprintf("%s, the home of %s, has the mode %04o, and 0750 is the most", home, u.name, mode))
+		}
+	}
+	return found, errors.Join(errs...)
+}
