@@ -233,6 +233,8 @@ var errNotThere = errors.New("there is none in memory")
 
 func (m *memory) ReadPersonal(string, int, string) ([]byte, error) { return nil, errNotThere }
 
+func (m *memory) DescribeHome(string) (system.Info, error) { return system.Info{}, errNotThere }
+
 func (m *memory) Reown(context.Context, system.Reown) (system.Reowned, error) {
 	return system.Reowned{}, errNotThere
 }
