@@ -415,11 +415,11 @@ func TestATimeThatHasNotComeYetIsNotSinceWhen(t *testing.T) {
 func TestWhatWasChangedOfAnotherOnesFileIsKnownUntilItIsForgottenWhoeverRestarts(t *testing.T) {
 	root := t.TempDir()
 	ledger := openLedger(t, root, nil)
-	mode := map[string]converge.Retouch{"mode": {Was: 0o644, Made: 0o600}}
+	mode := map[string]converge.Retouch{"mode": {Was: "0644", Made: "0600"}}
 	ledger.Retouch("/etc/crontab", mode)
-	ledger.Retouch("/etc/motd", map[string]converge.Retouch{"owner": {Was: 11, Made: 0}})
+	ledger.Retouch("/etc/motd", map[string]converge.Retouch{"owner": {Was: "11", Made: "0"}})
 	for i := range 1500 { // so that the next one begins the file anew
-		ledger.Retouch("/etc/motd", map[string]converge.Retouch{"owner": {Was: i + 20, Made: 0}})
+		ledger.Retouch("/etc/motd", map[string]converge.Retouch{"owner": {Was: fmt.Sprint(i + 20), Made: "0"}})
 	}
 	ledger.Retouch("/etc/motd", nil)
 	if err := ledger.Flush(); err != nil {

@@ -2,14 +2,14 @@ package converge
 
 import "maps"
 
-// A Retouch is one change of an owner, a group or a mode of what is somebody else's.
+// A Retouch is one change of what is somebody else's: of an owner, a group, a mode, or the
+// lines of a key.
 type Retouch struct {
-	Was  int `json:"was"`  // before the agent first changed it
-	Made int `json:"made"` // what the agent has made of it last
+	Was  string `json:"was"`  // before the agent first changed it
+	Made string `json:"made"` // what the agent has made of it last
 }
 
-// Retouched is what the agent has changed of a file of which it keeps nothing else, by
-// aspect.
+// Retouched is what the agent has changed of a file that is somebody else's, by aspect.
 func (l *Ledger) Retouched(name string) map[string]Retouch {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strconv"
@@ -13,17 +14,21 @@ import (
 
 func filesSection() section {
 	return section{
-		"files", named("files that others bring, by their paths: who owns them, and who may do what with them", `"/PATH"`, absolutePath, fileForm()), (*decoder).files,
+		"files", named("files that others bring, by their paths: who owns them, who may do what with them, and single keys of some", `"/PATH"`, absolutePath, fileForm()), (*decoder).files,
 		`[files."/etc/crontab"]
 owner = "root"
 group = "root"
 mode = "at most 0600"
+
+[files."/etc/security/pwquality.conf"]
+keys = { enforce_for_root = "", minlen = 14 }
+absent = ["dictpath"]
 `,
 		[]Spec{File{}},
 	}
 }
 
-// File is a file, or a directory, of which somebody else keeps the content.
+// File is a file, or a directory, of which somebody else keeps the content, but for some keys.
 type File struct {
 	Owner string `json:"owner,omitempty"` // "": as it is
 	Group string `json:"group,omitempty"`
@@ -31,6 +36,10 @@ type File struct {
 	Mode *fs.FileMode `json:"mode,omitempty"`
 	// AtMost says that Mode is the most that may be allowed.
 	AtMost bool `json:"at_most,omitempty"`
+	// Keys are the values that keys in it are to have, and Absent are keys that it must not have.
+	// All else in it is as somebody else has it.
+	Keys   map[string]string `json:"keys,omitempty"`
+	Absent []string          `json:"absent,omitempty"`
 	// IfExists says that it need not be there.
 	IfExists bool `json:"if_exists,omitempty"`
 }
@@ -39,7 +48,17 @@ type File struct {
 func (File) Kind() string { return "file" }
 
 // Expand implements Spec.
-func (f File) Expand(func(string) string) Spec { return f }
+func (f File) Expand(expand func(string) string) Spec {
+	if f.Keys == nil {
+		return f
+	}
+	keys := map[string]string{}
+	for key, value := range f.Keys {
+		keys[key] = expand(value)
+	}
+	f.Keys = keys
+	return f
+}
 
 // atMost begins a mode that is the most that may be allowed.
 const atMost = "at most "
@@ -49,8 +68,16 @@ func fileForm() *form {
 		key{name: "owner", form: text("a name; left out: whoever it is").eg(`"root"`)},
 		key{name: "group", form: text("a name; left out: whichever it is").eg(`"root"`)},
 		key{name: "mode", form: like("what it is to have, such as `0644`; `at most 0640` takes away what goes beyond that, and gives nothing; left out: whatever it is", "^("+atMost+")?[0-7]{1,4}$").eg(`"at most 0640"`)},
+		key{name: "keys", form: named("what keys of it are to be; all else in it is left alone. The files whose keys are kept are in [the guide](policy.md#keys-of-a-file)", "KEY", `^.`, keyValue()).eg(`{ minlen = 14 }`)},
+		key{name: "absent", form: texts("keys that it must not have", text("")).eg(`["dictpath"]`)},
 		key{name: "if_exists", form: yesOrNo("whether it need not be there; left out: that it is not there is a failure")},
-	).needing([]string{"owner"}, []string{"group"}, []string{"mode"})
+	).needing([]string{"owner"}, []string{"group"}, []string{"mode"}, []string{"keys"}, []string{"absent"})
+}
+
+func keyValue() *form {
+	f := oneOf(value("the value; `\"\"` where a key may stand alone: that"), whole("the same", 0, 1<<31-1))
+	f.is = "a string or a whole number"
+	return f
 }
 
 func (d *decoder) files(t *table) {
@@ -65,14 +92,31 @@ func (d *decoder) files(t *table) {
 			m := fs.FileMode(mode)
 			file.Mode, file.AtMost = &m, most
 		}
-		if !f.has("mode") && file.Owner == "" && file.Group == "" {
-			t.problem(path, "it says nothing of it: name its owner, its group or its mode")
+		file.Absent = f.texts("absent")
+		if keys := f.child("keys"); keys != nil {
+			file.Keys = keys.valuesOfKeys()
+		}
+		if !f.has("mode") && file.Owner == "" && file.Group == "" && len(file.everyKey()) == 0 {
+			t.problem(path, "it says nothing of it: name its owner, its group, its mode or keys in it")
 		}
 		d.set(t, path, NewID("file", path), file)
 		if !strings.HasPrefix(path, "/") {
 			t.problem(path, "it is not an absolute path")
 		}
 	})
+}
+
+// valuesOfKeys reads texts and numbers under keys that the author chooses.
+func (t *table) valuesOfKeys() map[string]string {
+	values := map[string]string{}
+	for _, key := range t.keys() {
+		if _, isNumber := t.values[key].(int64); isNumber {
+			values[key] = strconv.Itoa(*t.number(key))
+		} else {
+			values[key], _ = read[string](t, key, "a string or a whole number")
+		}
+	}
+	return values
 }
 
 func (f File) validate(v *validator) {
@@ -85,6 +129,7 @@ func (f File) validate(v *validator) {
 		v.wrong("%s is not kept by [files]: %s", file, why)
 		return
 	}
+	f.validateKeys(v, file)
 	for _, account := range []string{f.Owner, f.Group} {
 		v.refuse(strings.Contains(account, ":") || breaksLine(account), "%q is not the name of an account", account)
 	}
@@ -114,7 +159,15 @@ func (f File) entry(name string) entry {
 			mode = atMost + mode
 		}
 	}
-	return ownTable("files", "/"+name, pairs("owner", f.Owner, "group", f.Group, "mode", mode, "if_exists", f.IfExists)...)
+	lines := pairs("owner", f.Owner, "group", f.Group, "mode", mode, "absent", f.Absent, "if_exists", f.IfExists)
+	if len(f.Keys) > 0 {
+		var members []string
+		for _, key := range slices.Sorted(maps.Keys(f.Keys)) {
+			members = append(members, pair(key, f.Keys[key]))
+		}
+		lines = append(lines, inline("keys", members))
+	}
+	return ownTable("files", "/"+name, lines...)
 }
 
 // fileProblems are the files of which two sections would have a say.

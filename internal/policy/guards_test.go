@@ -211,6 +211,11 @@ sslcacert = "/etc/ca"
 sslclientcert = "/etc/c"
 sslclientkey = "/etc/k"
 metadata_expire = "6h"
+[files."/etc/security/pwquality.conf"]
+owner = "root"
+group = "root"
+keys = { minlen = 14 }
+absent = ["dictpath"]
 [users.more]
 groups = ["a", "b"]
 [packages]

@@ -81,7 +81,7 @@ func (m *manual) row(prefix string, k key) {
 	for _, f := range forms {
 		switch {
 		case f.each != nil:
-			m.row(name+".", key{name: f.called, form: &form{doc: f.doc, types: f.each.types, bounded: f.each.bounded, least: f.each.least, most: f.each.most, example: f.example}})
+			m.row(name+".", key{name: f.called, form: &form{doc: f.doc, is: f.each.is, types: f.each.types, bounded: f.each.bounded, least: f.each.least, most: f.each.most, example: f.example}})
 		case len(f.keys) > 0:
 			for _, below := range f.keys {
 				m.row(name+".", below)

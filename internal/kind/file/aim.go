@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"strconv"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -29,10 +30,12 @@ type look struct {
 	*Kind
 	ids *facts.IDs
 	on  map[string]error // by directory: why no file in it is kept
+
+	untilBoot map[string]bool // files that are written and that their reader has not taken in
 }
 
 func (k *Kind) newLook() *look {
-	return &look{Kind: k, ids: facts.NewIDs(k.system), on: map[string]error{}}
+	return &look{Kind: k, ids: facts.NewIDs(k.system), on: map[string]error{}, untilBoot: k.readUntilBoot()}
 }
 
 // An aim is what is to be made of a file as it is.
@@ -41,6 +44,9 @@ type aim struct {
 	info system.Info
 	attr system.Attr // what it is to have
 	diff []converge.Difference
+
+	before, content []byte // of a file of which keys are kept, and what it is to hold
+	keys            []converge.Difference
 
 	during, after map[string]converge.Retouch // what the ledger is to know of it before the change, and after it
 }
@@ -54,8 +60,15 @@ func (l *look) aim(ctx context.Context, name string, spec *policy.File) (aim, er
 	if err := l.way(path.Dir(name)); err != nil {
 		return a, err
 	}
+	retouched := l.ledger.Retouched(name)
 	var err error
-	if a.info, err = l.system.FS.Describe(name); err != nil {
+	if keyed := hasKeys(retouched) || spec != nil && len(spec.Keys)+len(spec.Absent) > 0; keyed {
+		a.before, a.info, err = l.system.FS.Inspect(name)
+		a.content = a.before
+	} else {
+		a.info, err = l.system.FS.Describe(name)
+	}
+	if err != nil {
 		return a, err
 	}
 	switch {
@@ -66,24 +79,34 @@ func (l *look) aim(ctx context.Context, name string, spec *policy.File) (aim, er
 	case !a.info.IsRegular() && !a.info.IsDir():
 		return a, answer{name + " is neither a file nor a directory"}
 	}
-	wanted := map[string]int{}
+	wanted := map[string]string{}
 	if spec != nil {
 		if wanted, err = l.wanted(ctx, *spec, a.info); err != nil {
 			return a, err
 		}
 	}
-	a.compare(wanted, l.ledger.Retouched(name), said(spec))
-	if a.info.ACL {
-		switch _, byMode := wanted[aspectMode]; {
-		case byMode:
-			a.diff = append(a.diff, converge.Difference{Aspect: "acl", Want: "none", Got: "one that lets others in, or keeps them out"})
-		case spec == nil: // it came since, and is somebody else's
-			a.attr, a.diff = a.info.Attr, nil
-		case len(a.diff) > 0:
-			return a, answer{name + " has an access control list, which would go with the change: say its mode too"}
+	a.compare(wanted, retouched, said(spec))
+	if a.before != nil && a.info.IsRegular() {
+		if err := a.compareKeys(name, retouched); err != nil {
+			return a, err
 		}
 	}
-	return a, nil
+	return a, a.heedACL(name, wanted)
+}
+
+// heedACL says what becomes of an access control list, which goes with any change.
+func (a *aim) heedACL(name string, wanted map[string]string) error {
+	_, byMode := wanted[aspectMode]
+	switch {
+	case !a.info.ACL:
+	case byMode:
+		a.diff = append(a.diff, converge.Difference{Aspect: "acl", Want: "none", Got: "one that lets others in, or keeps them out"})
+	case a.spec == nil: // it came since, and is somebody else's
+		a.attr, a.diff, a.content, a.keys = a.info.Attr, nil, a.before, nil
+	case len(a.diff)+len(a.keys) > 0:
+		return answer{name + " has an access control list, which would go with the change: say its mode too"}
+	}
+	return nil
 }
 
 // way refuses a directory that is reached by a link: a file has one name here, which is
@@ -111,74 +134,86 @@ const (
 )
 
 // wanted is what the policy wants of a file that is like that.
-func (l *look) wanted(ctx context.Context, spec policy.File, info system.Info) (wanted map[string]int, err error) {
-	wanted = map[string]int{}
+func (l *look) wanted(ctx context.Context, spec policy.File, info system.Info) (wanted map[string]string, err error) {
+	wanted = map[string]string{}
 	if spec.Owner != "" {
-		if wanted[aspectOwner], err = l.ids.UID(ctx, spec.Owner); err != nil {
+		uid, err := l.ids.UID(ctx, spec.Owner)
+		if err != nil {
 			return nil, err
 		}
+		wanted[aspectOwner] = strconv.Itoa(uid)
 	}
 	if spec.Group != "" {
-		if wanted[aspectGroup], err = l.ids.GID(ctx, spec.Group); err != nil {
+		gid, err := l.ids.GID(ctx, spec.Group)
+		if err != nil {
 			return nil, err
 		}
+		wanted[aspectGroup] = strconv.Itoa(gid)
 	}
 	if spec.Mode != nil {
 		mode := *spec.Mode
 		if spec.AtMost {
 			mode &= info.Mode
 		}
-		wanted[aspectMode] = int(mode)
+		wanted[aspectMode] = modeText(mode)
 	}
 	return wanted, nil
 }
 
-// compare says what is to become of each aspect, as it is wanted, or as it was before an
+func modeText(mode fs.FileMode) string { return fmt.Sprintf("%04o", uint32(mode)) }
+
+// compare says what is to become of each attribute, as it is wanted, or as it was before an
 // earlier policy wanted another.
-func (a *aim) compare(wanted map[string]int, retouched map[string]converge.Retouch, said map[string]string) {
+func (a *aim) compare(wanted map[string]string, retouched map[string]converge.Retouch, said map[string]string) {
 	a.attr = a.info.Attr
 	for _, aspect := range []struct {
-		name string
-		now  int
-		set  func(int)
-		text string
+		name, now string
+		set       func(uint64)
+		base      int
 	}{
-		{aspectOwner, a.info.UID, func(v int) { a.attr.UID = v }, "%d"},
-		{aspectGroup, a.info.GID, func(v int) { a.attr.GID = v }, "%d"},
-		{aspectMode, int(a.info.Mode), func(v int) { a.attr.Mode = fs.FileMode(v) }, "%04o"},
+		{aspectOwner, strconv.Itoa(a.info.UID), func(v uint64) { a.attr.UID = int(v) }, 10},
+		{aspectGroup, strconv.Itoa(a.info.GID), func(v uint64) { a.attr.GID = int(v) }, 10},
+		{aspectMode, modeText(a.info.Mode), func(v uint64) { a.attr.Mode = fs.FileMode(v) &^ (setID &^ a.info.Mode) }, 8},
 	} {
 		goal, named := wanted[aspect.name]
-		was, known := retouched[aspect.name]
-		if known {
-			a.during[aspect.name] = was
-		}
-		switch {
-		case named && known && goal == aspect.now:
-			a.after[aspect.name] = was
-		case named && goal != aspect.now:
-			if !known {
-				was.Was = aspect.now
-			}
-			was.Made = goal
-			a.during[aspect.name], a.after[aspect.name] = was, was
-		case !named && known && aspect.now == was.Made:
-			goal = was.Was
-			if aspect.name == aspectMode {
-				goal &^= setID
-			}
-		default:
+		goal = a.goal(aspect.name, aspect.now, goal, named, retouched)
+		value, err := strconv.ParseUint(goal, aspect.base, 31)
+		if goal == aspect.now || err != nil { // the ledger has no such words
 			continue
 		}
-		if goal != aspect.now {
-			aspect.set(goal)
-			a.diff = append(a.diff, converge.Difference{
-				Aspect: aspect.name, Want: cmp.Or(said[aspect.name], fmt.Sprintf(aspect.text, goal)), Got: fmt.Sprintf(aspect.text, aspect.now),
-			})
-		}
+		aspect.set(value)
+		a.diff = append(a.diff, converge.Difference{Aspect: aspect.name, Want: cmp.Or(said[aspect.name], goal), Got: aspect.now})
 	}
 	if a.info.IsRegular() && (a.attr.UID != a.info.UID || a.attr.GID != a.info.GID) {
 		a.attr.Mode &^= setID // as the kernel has it: who wrote the file is not whose rights it would run with
 	}
+}
+
+// goal is what is to become of an aspect that is so now: what is wanted, if the policy names
+// it; what it was before an earlier policy had it changed, if it is still as that had it; else
+// what it is. It notes what the ledger is to know of it.
+func (a *aim) goal(aspect, now, wanted string, named bool, retouched map[string]converge.Retouch) string {
+	was, known := retouched[aspect]
+	if known {
+		a.during[aspect] = was
+	}
+	switch {
+	case named && wanted == now:
+		if known {
+			a.after[aspect] = was
+		}
+		return now
+	case named:
+		if !known {
+			was.Was = now
+		}
+		was.Made = wanted
+		a.during[aspect], a.after[aspect] = was, was
+		return wanted
+	case known && now == was.Made:
+		return was.Was
+	}
+	return now
 }
 
 // said is what the policy says of each aspect, in its own words.

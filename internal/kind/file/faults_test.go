@@ -1,6 +1,7 @@
 package file_test
 
 import (
+	"cmp"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,11 +18,13 @@ import (
 func sickScene(name, toml string, owned map[string]map[string]converge.Retouch, modes map[string]uint32) faultwalk.Scene {
 	build := func(t *testing.T, look system.Looker) faultwalk.Machine {
 		files := map[string]string{"/etc/passwd": "root:x:0:0::/root:/bin/sh\n", "/etc/group": "root:x:0:\nlogs:x:13:\n"}
-		for name := range modes {
-			files[name] = "x\n"
+		for entry := range modes { // a name, or a name and what is in it
+			name, content, _ := strings.Cut(entry, "=")
+			files[name] = cmp.Or(content, "x") + "\n"
 		}
 		root := kindtest.Root(t, files)
-		for name, mode := range modes {
+		for entry, mode := range modes {
+			name, _, _ := strings.Cut(entry, "=")
 			if err := os.Chmod(filepath.Join(root, name), os.FileMode(mode)); err != nil {
 				t.Fatal(err)
 			}
@@ -32,7 +35,7 @@ func sickScene(name, toml string, owned map[string]map[string]converge.Retouch, 
 			ledger.Retouch(name, aspects)
 		}
 		s := kindtest.Open(t, system.Options{Root: root, Look: look})
-		s.Runner = faultwalk.Runner(nameService{}, look)
+		s.Runner = faultwalk.Runner(nameService{nil}, look)
 		p := kindtest.Policy(t, toml)
 		k := file.New(p, s, ledger)
 		return faultwalk.Machine{Kind: k, Root: root, Engine: kindtest.Engine(p, k, ledger, s.Clock)}
@@ -44,13 +47,17 @@ func sickScene(name, toml string, owned map[string]map[string]converge.Retouch, 
 
 func TestNoFilesAttributesAreJudgedByALookThatFailed(t *testing.T) {
 	const wanted = "[files.\"/etc/crontab\"]\nowner = \"root\"\ngroup = \"logs\"\nmode = \"at most 0600\"\n[files.\"/etc/cron.d\"]\nmode = \"0755\"\n[files.\"/etc/at/x\"]\ngroup = \"logs\"\nif_exists = true\n"
+	const keys = "[files.\"/etc/audit/auditd.conf\"]\nkeys = { x = \"\" }\n[files.\"/etc/default/useradd\"]\nkeys = { INACTIVE = 30 }\n"
 	modes := func(crontab uint32) map[string]uint32 {
 		return map[string]uint32{"/etc/crontab": crontab, "/etc/cron.d/x": 0o644}
 	}
-	touched := map[string]map[string]converge.Retouch{"/etc/crontab": {"mode": {Was: 0o640, Made: 0o600}}}
+	touched := map[string]map[string]converge.Retouch{"/etc/crontab": {"mode": {Was: "0640", Made: "0600"}}}
 	faultwalk.Walk(t, "file",
 		sickScene("in line", wanted, nil, modes(0o600)),
 		sickScene("drifted", wanted, nil, modes(0o644)),
+		sickScene("keys in line", keys, nil, map[string]uint32{"/etc/audit/auditd.conf": 0o640, "/etc/default/useradd=INACTIVE=30": 0o644}),
+		sickScene("keys drifted", keys+"[files.\"/etc/yum.conf\"]\nabsent = [\"main/x\"]\n", nil, map[string]uint32{"/etc/audit/auditd.conf": 0o640, "/etc/default/useradd=SHELL=/bin/sh": 0o644, "/etc/yum.conf=[main]\nx=1": 0o644}),
+		sickScene("keys wanted no more", "", map[string]map[string]converge.Retouch{"/etc/audit/auditd.conf": {"key x": {Was: "y = 1\n", Made: "x\n"}}}, map[string]uint32{"/etc/audit/auditd.conf": 0o640}),
 		sickScene("not there", wanted, nil, map[string]uint32{"/etc/motd": 0o644}),
 		sickScene("there though wanted no more", "", touched, modes(0o600)),
 		sickScene("changed by somebody else and wanted no more", "", touched, modes(0o604)),

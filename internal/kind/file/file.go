@@ -1,5 +1,10 @@
 // Package file keeps owner, group and mode of files that others bring, and of a few
-// directories, without a say in what they hold.
+// directories, and in some of these files keys, without a say in what else they hold.
+//
+// Of a file whose keys are kept all else stays to the byte. What not every reader would take
+// alike is not touched. What the file is to hold is shown to a reader that can be asked before it
+// is written, and is written whole. What a reader takes in only at its start is pending until
+// the reboot.
 //
 // Nothing is made: what is not there is a failure, or all right where the policy says so.
 // No link is followed, at the end or on the way, and a file with several names is left
@@ -84,7 +89,11 @@ func (k *Kind) unwanted() (ids []policy.ID) {
 
 // Check implements converge.Kind.
 func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
+	mark := k.Mark()
 	l := k.newLook()
+	if err := k.Since(mark); err != nil {
+		return nil, fmt.Errorf("cannot tell what is yet to take effect: %w", err)
+	}
 	var resources []converge.Resource
 	for _, want := range policy.Of[policy.File](k.policy) {
 		r := converge.Wanted(want.Resource)
@@ -104,6 +113,16 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 			for _, d := range a.diff {
 				r.AddPublicDrift(d.Aspect, d.Want, d.Got)
 			}
+			differs := r.AddDrift
+			if public.May(a.info.Mode) && system.ReachedByAll(k.system.FS, k.File(want.ID)) {
+				differs = r.AddPublicDrift
+			}
+			for _, d := range a.keys {
+				differs(d.Aspect, d.Want, d.Got)
+			}
+			if r.State == converge.Compliant && l.untilBoot[k.File(want.ID)] {
+				r.SetPending(converge.Reboot, "its reader reads it when the machine starts").ReasonIsPublic()
+			}
 		}
 		resources = append(resources, r)
 	}
@@ -121,11 +140,15 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 // Repair implements converge.Kind. What each file had is in the ledger, and lasts, before
 // the first is changed.
 func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) (outcomes []converge.Outcome) {
+	mark := k.Mark()
 	l := k.newLook()
+	unknown := k.Since(mark)
 	aims := map[policy.ID]aim{}
 	for _, r := range drifted {
 		a, err := k.aimAgain(ctx, l, r.ID)
 		switch {
+		case unknown != nil:
+			outcomes = append(outcomes, k.failed(r.ID, unknown))
 		case err != nil:
 			outcomes = append(outcomes, k.failed(r.ID, err))
 		case k.ledger.Owns(policy.NewID(policy.Dropin{}.Kind(), r.ID.Name())) && a.spec != nil:
@@ -145,7 +168,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) (outcome
 			continue
 		}
 		if err == nil {
-			if err := k.change(r.ID, a); err != nil {
+			if err := k.change(ctx, l, r.ID, a); err != nil {
 				outcomes = append(outcomes, k.failed(r.ID, err))
 			}
 			continue
@@ -167,13 +190,25 @@ func (k *Kind) aimAgain(ctx context.Context, l *look, id policy.ID) (aim, error)
 	return a, err
 }
 
-func (k *Kind) change(id policy.ID, a aim) error {
-	if a.attr != a.info.Attr || a.info.ACL && len(a.diff) > 0 {
-		if err := k.system.FS.ChangeAttr(k.File(id), a.info, a.attr); err != nil {
+func (k *Kind) change(ctx context.Context, l *look, id policy.ID, a aim) error {
+	name := k.File(id)
+	switch {
+	case len(a.keys) > 0:
+		if err := k.write(ctx, l, name, a); err != nil {
+			return err
+		}
+	case a.attr != a.info.Attr || a.info.ACL && len(a.diff) > 0:
+		if err := k.system.FS.ChangeAttr(name, a.info, a.attr); err != nil {
 			return err
 		}
 	}
-	k.ledger.Retouch(k.File(id), a.after)
+	if hasKeys(a.during) && !hasKeys(a.after) {
+		nothing := func() error { return nil } // the keys are as they were, and all else is somebody else's
+		if err := k.ledger.Release(name, func(system.Original) error { return nil }, nothing); err != nil {
+			return err
+		}
+	}
+	k.ledger.Retouch(name, a.after)
 	if a.spec == nil {
 		k.ledger.Disown(id)
 	}

@@ -22,7 +22,10 @@ import (
 )
 
 // A machine is a directory of files, with a ledger.
-type machine struct{ root string }
+type machine struct {
+	root      string
+	meanwhile func() // somebody does it while the agent asks a reader; nil: nobody does anything
+}
 
 func newMachine(t *testing.T, files ...string) machine {
 	t.Helper()
@@ -32,15 +35,26 @@ func newMachine(t *testing.T, files ...string) machine {
 	for _, name := range files {
 		all[name] = "content of " + name + "\n"
 	}
-	return machine{kindtest.Root(t, all)}
+	return machine{root: kindtest.Root(t, all)}
 }
 
 // nameService knows nobody besides the files, and no other program is installed.
-type nameService struct{}
+type nameService struct{ meanwhile func() }
 
-func (nameService) Run(_ context.Context, c system.Command) (system.Output, error) {
-	if c.Argv[0] == "getent" {
+func (n nameService) Run(_ context.Context, c system.Command) (system.Output, error) {
+	switch c.Argv[0] {
+	case "getent":
 		return system.Output{ExitCode: 2}, nil
+	case "useradd": // which shows what it is shown
+		if n.meanwhile != nil {
+			n.meanwhile()
+		}
+		for _, content := range c.Staged {
+			if strings.Contains(string(content), "SHELL=/refused") {
+				return system.Output{Stdout: []byte("SHELL=\n")}, nil
+			}
+			return system.Output{Stdout: content}, nil
+		}
 	}
 	return system.Output{}, system.ErrNotInstalled
 }
@@ -71,7 +85,7 @@ func (m machine) pass(t *testing.T, toml string, gate system.Gate) map[policy.ID
 	t.Helper()
 	ledger, p := kindtest.Ledger(t, m.root), kindtest.Policy(t, toml)
 	s := kindtest.Open(t, system.Options{Root: m.root, Gate: gate, Backups: ledger})
-	s.Runner = nameService{}
+	s.Runner = nameService{m.meanwhile}
 	kinds := []converge.Kind{file.New(p, s, ledger), dropin.New(p, s, ledger, schedule.Window{})}
 	return kindtest.ByID(converge.New(p, kinds, ledger, s.Clock, slog.New(slog.DiscardHandler)).Pass(t.Context()).Resources)
 }
@@ -268,7 +282,7 @@ func acl(t *testing.T, name string) {
 }
 
 func TestAnAccessControlListIsDriftWhereThePolicySaysTheModeAndElseNothingIsChangedUnderIt(t *testing.T) {
-	m := machine{t.TempDir()} // on a file system that has such lists
+	m := machine{root: t.TempDir()} // on a file system that has such lists
 	for name, content := range map[string]string{"/etc/passwd": "root:x:0:0::/:/bin/sh\n", "/etc/group": "logs:x:13:\n", "/etc/a": "", "/etc/b": ""} {
 		if err := os.MkdirAll(filepath.Join(m.root, "etc"), 0o755); err != nil {
 			t.Fatal(err)
@@ -310,7 +324,7 @@ func TestAFileOfAnEarlierPolicyInAPlaceThatIsForbiddenNowIsNotTouched(t *testing
 	m.set(t, "/etc/shells", 0o600, 0, 0)
 	ledger := kindtest.Ledger(t, m.root)
 	ledger.Own("file/etc/shells")
-	ledger.Retouch("/etc/shells", map[string]converge.Retouch{"mode": {Was: 0o777, Made: 0o600}})
+	ledger.Retouch("/etc/shells", map[string]converge.Retouch{"mode": {Was: "0777", Made: "0600"}})
 	if err := ledger.Flush(); err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/keyed"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/schedule"
@@ -87,7 +88,7 @@ func encryption() policy.ID { return policy.NewID("pcoip", policy.PCoIPEncryptio
 
 // found is the file as it is on the machine.
 type found struct {
-	conf
+	keyed.File
 	info system.Info
 	// absent is why there is no file that could be changed.
 	absent  string
@@ -120,7 +121,7 @@ func (k *Kind) look() (found, error) {
 	if bytes.IndexByte(content, 0) >= 0 {
 		return found{absent: confPath + " holds binary data, so that it is not a configuration; put a sound copy there by hand"}, nil
 	}
-	return found{conf: parse(string(content)), info: info}, nil
+	return found{File: keyed.Parse(keyed.Equals, string(content)), info: info}, nil
 }
 
 // wishes are what the policy wants of the file: for each resource the directives
@@ -226,7 +227,7 @@ func applies(id policy.ID, m manual) policy.PCoIPEffect {
 	return policy.AtRestart
 }
 
-func (k *Kind) checkWish(r *converge.Resource, want policy.PCoIP, f found, m manual, w wishes, original conf) {
+func (k *Kind) checkWish(r *converge.Resource, want policy.PCoIP, f found, m manual, w wishes, original keyed.File) {
 	what := directive(r.ID)
 	if r.ID == encryption() {
 		what = policy.PCoIPEncryption
@@ -276,7 +277,7 @@ func (k *Kind) endsDesktop(name, value string, f found) string {
 	if value == "" {
 		return "a directive without a value is none"
 	}
-	if name != "desktop_session" || slices.Contains(f.values("pcoip."+name), value) {
+	if name != "desktop_session" || slices.Contains(f.Values("pcoip."+name), value) {
 		return ""
 	}
 	files, _ := k.system.FS.ReadDir(xsessionsDir) // where there are none, nothing is known of them
@@ -293,7 +294,7 @@ func (k *Kind) endsDesktop(name, value string, f found) string {
 }
 
 func (f found) compare(r *converge.Resource, aspect, name, want string) {
-	switch got := f.values(name); {
+	switch got := f.Values(name); {
 	case len(got) == 0:
 		r.AddDrift(aspect, want, "not set")
 	case len(got) > 1:
@@ -315,14 +316,14 @@ func sorted(values map[string]string) []string {
 func describe(a system.Attr) string { return fmt.Sprintf("%04o %d:%d", a.Mode, a.UID, a.GID) }
 
 // original is the file as it was before the agent first changed it.
-func (k *Kind) original() (conf, error) {
+func (k *Kind) original() (keyed.File, error) {
 	kept, _, err := k.ledger.Original(confPath)
-	return parse(string(kept.Content)), err
+	return keyed.Parse(keyed.Equals, string(kept.Content)), err
 }
 
 // unwanted are the directives that the policy named once and no longer does. One
 // that is already as it was before is compliant.
-func (k *Kind) unwanted(owned []policy.ID, f found, w wishes, original conf) []converge.Resource {
+func (k *Kind) unwanted(owned []policy.ID, f found, w wishes, original keyed.File) []converge.Resource {
 	var resources []converge.Resource
 	for _, id := range owned {
 		if k.wanted(id, w) {
@@ -330,7 +331,7 @@ func (k *Kind) unwanted(owned []policy.ID, f found, w wishes, original conf) []c
 		}
 		r := converge.Unwanted(id, "the policy no longer names it, so it becomes what it was")
 		r.Diff = nil
-		was, is := original.lines(directive(id)), f.lines(directive(id))
+		was, is := original.Lines(directive(id)), f.Lines(directive(id))
 		if r.State = converge.Compliant; f.absent == "" && was != is {
 			r.AddDrift("value", said(was), said(is))
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/keyed"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/sessionguard"
@@ -74,7 +75,7 @@ func (k *Kind) repair(ctx context.Context, drifted []converge.Resource) (unread 
 	var changed []policy.ID
 	for _, r := range drifted {
 		unchanged := f.String()
-		k.amend(&f.conf, r.ID, w, original)
+		k.amend(&f.File, r.ID, w, original)
 		if f.String() != unchanged {
 			changed = append(changed, r.ID)
 			unread = unread || applies(r.ID, m) != policy.Immediately
@@ -128,13 +129,13 @@ func (k *Kind) write(ctx context.Context, content string, changed []policy.ID) e
 
 // amend makes the directives of a resource what the policy wants, or what they
 // were before it.
-func (k *Kind) amend(c *conf, id policy.ID, w wishes, original conf) {
+func (k *Kind) amend(c *keyed.File, id policy.ID, w wishes, original keyed.File) {
 	if k.wanted(id, w) {
 		for _, name := range sorted(w.values[id]) {
 			k.ledger.Own(policy.NewID("pcoip", strings.TrimPrefix(name, "pcoip.")))
-			c.set(name, w.values[id][name])
+			c.Set(name, w.values[id][name])
 		}
 		return
 	}
-	c.put(directive(id), original.lines(directive(id)))
+	c.Put(directive(id), original.Lines(directive(id)))
 }

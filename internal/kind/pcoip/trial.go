@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/keyed"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -72,7 +73,7 @@ func (k *Kind) putBack(ctx context.Context, failed []converge.Resource) error {
 	w, before := k.wishes(m), f.String()
 	for _, r := range failed {
 		for _, name := range sorted(w.values[r.ID]) {
-			f.put(name, original.lines(name))
+			f.Put(name, original.Lines(name))
 		}
 		k.ledger.Own(k.refusal(r.ID))
 	}
@@ -138,9 +139,9 @@ func (k *Kind) judgeOwed(ctx context.Context, r *converge.Resource, noted notes,
 }
 
 // refusedBefore says why a value is not tried again, or "".
-func (k *Kind) refusedBefore(id policy.ID, original conf) string {
+func (k *Kind) refusedBefore(id policy.ID, original keyed.File) string {
 	if !k.ledger.Owns(k.refusal(id)) {
 		return ""
 	}
-	return fmt.Sprintf("the installed PCoIP agent failed with it, so it was put back to what it was before (%s)", said(original.lines(directive(id))))
+	return fmt.Sprintf("the installed PCoIP agent failed with it, so it was put back to what it was before (%s)", said(original.Lines(directive(id))))
 }

@@ -1,0 +1,137 @@
+package keyed
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+)
+
+func TestOnlyTheKeyThatIsSetChanges(t *testing.T) {
+	for _, c := range []struct {
+		name          string
+		format        Format
+		key           string
+		before, after string
+	}{
+		{"an empty file", Equals, "k", "", "k = 1\n"},
+		{"at the end", Equals, "k", "# c\n\nx=2\n", "# c\n\nx=2\nk = 1\n"},
+		{"where it stands", Equals, "k", "a = 1\n  k=0 \nb = 2\n", "a = 1\nk = 1\nb = 2\n"},
+		{"as it is written, if it is right", Equals, "k", "k=   1\t\n", "k=   1\t\n"},
+		{"not in a comment", Equals, "k", "#k = 1\n # k = 1\n", "#k = 1\n # k = 1\nk = 1\n"},
+		{"below the comment that shows it", Equals, "k", "# k = 8\n\n# b = 2\nb = 2\n", "# k = 8\nk = 1\n\n# b = 2\nb = 2\n"},
+		{"not below one that speaks of it", Equals, "k", "# set k = 8\nb = 2\n", "# set k = 8\nb = 2\nk = 1\n"},
+		{"once", Equals, "k", "k = 0\na = 1\nk = 1\n", "k = 1\na = 1\n"},
+		{"once, the first being right", Equals, "k", "k =1\na = 1\nk = 1\nk = 2\n", "k =1\na = 1\n"},
+		{"after a last line without a break", Equals, "k", "a = 1", "a = 1\nk = 1\n"},
+		{"in the place of a last line without a break", Equals, "k", "a = 1\nk = 0", "a = 1\nk = 1\n"},
+		{"with the line breaks of Windows", Equals, "k", "a = 1\r\nk = 0\r\n", "a = 1\r\nk = 1\r\n"},
+		{"with the line breaks of Windows, at the end", Equals, "k", "a = 1\r\nb = 2", "a = 1\r\nb = 2\r\nk = 1\r\n"},
+		{"not one of a longer name", Equals, "k", "k2 = 0\nxk = 0\n", "k2 = 0\nxk = 0\nk = 1\n"},
+		{"beside what is no key", Equals, "k", "[section]\nsome nonsense\n", "[section]\nsome nonsense\nk = 1\n"},
+		{"in its section", INI, "a/k", "[a]\nx=1\n\n[b]\nk=0\n", "[a]\nx=1\nk=1\n\n[b]\nk=0\n"},
+		{"in the last section", INI, "b/k", "k=0\n[a]\nk=0\n[b]\n", "k=0\n[a]\nk=0\n[b]\nk=1\n"},
+		{"below the comment of its section", INI, "b/k", "[a]\n#k=0\n[b]\n;k=0\nx: 1\n", "[a]\n#k=0\n[b]\n;k=0\nk=1\nx: 1\n"},
+		{"by either sign", INI, "a/k", "[a]\nk : 0\n", "[a]\nk=1\n"},
+		{"an assignment", Shell, "K", "# K=8\nX=\"a b\"\nexport K='0'\n", "# K=8\nX=\"a b\"\nK=1\n"},
+		{"a right one in quotes", Shell, "K", "K=\"1\"\n", "K=\"1\"\n"},
+		{"one that is empty", Shell, "K", "K=\nX=1\n", "K=1\nX=1\n"},
+	} {
+		f := Parse(c.format, c.before)
+		if why := f.Unsure(c.key); why != "" {
+			t.Errorf("%s: %s", c.name, why)
+		}
+		was := f.Lines(c.key)
+		f.Set(c.key, "1")
+		if diff := cmp.Diff(c.after, f.String()); diff != "" {
+			t.Errorf("%s: %s", c.name, diff)
+		}
+		f = Parse(c.format, c.after)
+		f.Put(c.key, was)
+		if was == "" && strings.HasSuffix(c.before, "\n") && f.String() != c.before {
+			t.Errorf("%s: given back it is %q", c.name, f.String())
+		}
+	}
+}
+
+func TestWhatNotEveryReaderWouldTakeAlikeIsNotTouched(t *testing.T) {
+	for _, c := range []struct {
+		format        Format
+		key, is, want string
+	}{
+		{Equals, "minlen", "minlen = 8 # bytes\n", "line 1 has a comment behind the value"},
+		{Equals, "minlen", "x = 8 # bytes\nminlen = 8\n", ""},
+		{Equals, "minlen", "a = b\nMinLen = 8\n", "line 2 has MinLen, which some readers take for minlen"},
+		{INI, "main/k", "[other]\nk=1\n", "it has no section [main]"},
+		{INI, "main/k", "", "it has no section [main]"},
+		{INI, "main/k", "[main]\nk=1\n  2\n", "line 3 begins with a blank"},
+		{INI, "main/k", "[main]\nx=1\n  k=2\n", "line 3 begins with a blank"},
+		{INI, "main/k", "[main]\nx=1\n  y=2\nk=1\n", ""},
+		{Shell, "K", "if true; then\nK=1\nfi\n", "line 1 is more than an assignment"},
+		{Shell, "K", "X=\"a\nK=2\nb\"\n", "line 1 is more than an assignment"},
+		{Shell, "K", "X=a\\\nK=2\n", "line 1 is more than an assignment"},
+		{Shell, "K", "X=a K=2\n", "line 1 is more than an assignment"},
+		{Shell, "K", "X=$(a)\n", "line 1 is more than an assignment"},
+		{Shell, "K", " K=2\n", "line 1 is more than an assignment"},
+		{Shell, "K", "K=2 # two\n", "line 1 has a comment behind the value"},
+		{Shell, "K", "k=2\n", "line 1 has k"},
+	} {
+		f := Parse(c.format, c.is)
+		if got := f.Unsure(c.key); c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("of %s in %q it is said %q", c.key, c.is, got)
+		}
+	}
+}
+
+func FuzzFile(f *testing.F) {
+	f.Add(0, "# c\r\na = 1\na=2")
+	f.Add(1, "[s]\na= 1\n\n\n#x\n[t]\n b")
+	f.Add(2, "a=1\nexport a='2'\n# a=3")
+	f.Add(0, "=\n = \na")
+	f.Fuzz(func(t *testing.T, format int, content string) {
+		how := Format(uint(format) % 3)
+		key := map[Format]string{Equals: "a", INI: "s/a", Shell: "a"}[how]
+		c := Parse(how, content)
+		if c.String() != content {
+			t.Fatalf("%q comes out as %q", content, c.String())
+		}
+		if c.Unsure(key) != "" {
+			return
+		}
+		foreign, was := others(c, key), c.Lines(key)
+		c.Set(key, "7")
+		once := c.String()
+		again := Parse(how, once)
+		if got := again.Values(key); !slices.Equal(got, []string{"7"}) {
+			t.Errorf("%q has the values %q", once, got)
+		}
+		if got := others(again, key); !slices.Equal(got, foreign) {
+			t.Errorf("the other lines of %q were %q and are %q", content, foreign, got)
+		}
+		again.Set(key, "7")
+		if again.String() != once {
+			t.Errorf("set again, %q becomes %q", once, again.String())
+		}
+		again.Put(key, was)
+		back := Parse(how, again.String())
+		if got := others(back, key); back.Lines(key) != was || !slices.Equal(got, foreign) {
+			t.Errorf("given back, %q is %q", content, again.String())
+		}
+		again.Put(key, "")
+		gone := Parse(how, again.String())
+		if got := others(gone, key); len(gone.Values(key)) > 0 || !slices.Equal(got, foreign) {
+			t.Errorf("without it, %q is %q", content, gone.String())
+		}
+	})
+}
+
+// others are the lines that are not the key's, without their breaks.
+func others(f File, key string) (rest []string) {
+	for _, l := range f.lines {
+		if l.key != key {
+			rest = append(rest, strings.TrimRight(l.raw, "\r\n"))
+		}
+	}
+	return rest
+}

@@ -1,0 +1,122 @@
+package policy
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/keyed"
+)
+
+// A KeyFile is a file of others of which single keys are kept: what is known of its reader.
+type KeyFile struct {
+	Path   string
+	Format keyed.Format
+	Reader string // who reads it, as people call it
+	// AtBoot says that it is read when the machine starts, and not each time that it matters.
+	AtBoot bool
+	// Shows is a command that reads it and prints its keys, each as "KEY=value"; nil: there is none.
+	Shows []string
+	// refuses says why a key must not have a value, or be gone, or "".
+	refuses func(key, value string) string
+}
+
+// KeyFiles are all that are known.
+func KeyFiles() []KeyFile {
+	return []KeyFile{
+		{Path: "/etc/audit/auditd.conf", Format: keyed.Equals, Reader: "auditd", AtBoot: true, refuses: endsMachine},
+		{Path: "/etc/default/useradd", Format: keyed.Shell, Reader: "useradd", Shows: []string{"useradd", "-D"}},
+		{Path: "/etc/dnf/dnf.conf", Format: keyed.INI, Reader: "dnf", refuses: leavesPackages},
+		{Path: "/etc/libuser.conf", Format: keyed.INI, Reader: "libuser"},
+		{Path: "/etc/security/pwquality.conf", Format: keyed.Equals, Reader: "pam_pwquality"},
+		{Path: "/etc/yum.conf", Format: keyed.INI, Reader: "yum", refuses: leavesPackages},
+	}
+}
+
+// LookupKeyFile is what is known of a file; known is false for those of which nothing is.
+func LookupKeyFile(file string) (k KeyFile, known bool) {
+	all := KeyFiles()
+	i := slices.IndexFunc(all, func(k KeyFile) bool { return k.Path == file })
+	if i < 0 {
+		return KeyFile{}, false
+	}
+	return all[i], true
+}
+
+// endsMachine is of auditd.conf(5): what is done when the disk is full, and the like.
+func endsMachine(key, value string) string {
+	if strings.HasSuffix(strings.ToLower(key), "_action") && slices.Contains([]string{"halt", "single"}, strings.ToLower(value)) {
+		return "auditd would end all sessions, and leave a machine that nobody can reach"
+	}
+	return ""
+}
+
+// leavesPackages is of yum.conf(5) and dnf.conf(5).
+func leavesPackages(key, _ string) string {
+	_, name, _ := strings.Cut(strings.ToLower(key), "/")
+	if slices.Contains([]string{"cachedir", "installroot", "persistdir", "pluginconfpath", "pluginpath", "plugins", "reposdir"}, name) {
+		return "[packages] and [repositories], and what WorkSpaces adds to the package manager, need it as it is"
+	}
+	return ""
+}
+
+var (
+	plainKey   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
+	sectionKey = regexp.MustCompile(`^[^][/#;=:\s]+/[A-Za-z_][A-Za-z0-9_.-]*$`)
+	shellKey   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
+	// shellValue is what a shell, and who reads its files without being one, take alike.
+	shellValue = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,-]*$`)
+)
+
+// keys says what is wrong with those that are to be kept of a file.
+func (f File) validateKeys(v *validator, file string) {
+	if len(f.Keys) == 0 && len(f.Absent) == 0 {
+		return
+	}
+	known, is := LookupKeyFile(file)
+	if !is {
+		var all []string
+		for _, k := range KeyFiles() {
+			all = append(all, k.Path)
+		}
+		v.wrong("keys of %s are not kept: what its reader makes of it is not known; they are of %s", file, strings.Join(all, ", "))
+		return
+	}
+	form, called := plainKey, "the name of a key"
+	switch known.Format {
+	case keyed.INI:
+		form, called = sectionKey, `a section and a key, such as "main/gpgcheck"`
+	case keyed.Shell:
+		form, called = shellKey, "the name of a variable"
+	case keyed.Equals:
+	}
+	said := map[string]string{} // by key without capitals, which some readers do not tell apart
+	for _, key := range f.everyKey() {
+		v.refuse(!form.MatchString(key), "%q is not %s", key, called)
+		other, twice := said[strings.ToLower(key)]
+		v.refuse(twice, "of the key %s it speaks twice: %q", key, other)
+		said[strings.ToLower(key)] = key
+		value := f.Keys[key]
+		if known.refuses != nil {
+			if why := known.refuses(key, value); why != "" {
+				v.wrong("the key %s cannot be so: %s", key, why)
+			}
+		}
+		if v.open(value) {
+			continue
+		}
+		v.refuse(breaksLine(value) || strings.TrimSpace(value) != value || strings.ContainsAny(value, "#;"),
+			"the value %q of the key %s would not be read as it is: it has a line break, a blank at an end, # or ;", value, key)
+		v.refuse(known.Format == keyed.Shell && !shellValue.MatchString(value), "the value %q of the key %s needs quotes, which not all who read the file understand", value, key)
+	}
+}
+
+// everyKey are all keys of which it speaks.
+func (f File) everyKey() []string {
+	keys := slices.Clone(f.Absent)
+	for key := range f.Keys {
+		keys = append(keys, key)
+	}
+	slices.Sort(keys)
+	return keys
+}
