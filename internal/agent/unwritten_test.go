@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -38,7 +39,7 @@ func TestWhereTheFilesCannotBeWrittenTheBusSaysHowTheMachineIsNowAndNoFileSaysOt
 				d.System = gated
 				p := everyKind(1)
 				d.findings.policy, d.status.Serial = p, 1
-				d.record(looked(p, converge.Compliant, "check", "dconf", "dropin", "group", "package", "patch", "pcoip", "repository", "service", "sudo", "system", "user"))
+				d.record(looked(p, converge.Compliant, policy.Kinds()...))
 				agrees(t, "before", d, report.Compliant)
 				sick.Store(true)
 				d.record(looked(p, converge.Unknown, "dropin"))

@@ -35,6 +35,10 @@ func reports() map[string]report.Report {
 		r.Controls = []string{"<svg/onload=alert(1)>"}
 		r.Diff = append(r.Diff, converge.Difference{Aspect: "</pre>", Want: "a\n</del>\x1b[2J\n", Got: "\n<ins>\n"})
 	}
+	hostile.Policy.Benchmarks = []policy.Benchmark{{Name: "<b>]]>", Controls: []string{"<svg/onload=alert(1)>", "-->\x0b\u202e"}}}
+	for name, r := range map[string]report.Report{"hostile": hostile, "empty": all["empty"], "5000": all["5000"]} {
+		all[name+" by control"] = r.ByControl()
+	}
 	return all
 }
 
