@@ -168,7 +168,8 @@ func hasNullDevice() bool {
 }
 
 // lookPath finds a program below the root, in a fixed path and not that of the agent's environment.
-// The error wraps ErrNotInstalled only if all directories of that path could be read.
+// The error wraps ErrNotInstalled only if all directories of that path could be read; where
+// something else has the name, it says so.
 func (r *runner) lookPath(program string) (string, error) {
 	candidates := []string{program}
 	if !strings.Contains(program, "/") {
@@ -177,29 +178,36 @@ func (r *runner) lookPath(program string) (string, error) {
 			candidates = append(candidates, filepath.Join(dir, program))
 		}
 	}
+	other := ""
 	for _, candidate := range candidates {
-		switch is, err := r.isProgram(candidate); {
+		switch is, there, err := r.isProgram(candidate); {
 		case err != nil:
 			return "", fmt.Errorf("cannot tell whether there is %s: %w", candidate, err)
 		case is:
 			return candidate, nil
+		case there && other == "":
+			other = candidate
 		}
+	}
+	if other != "" {
+		return "", fmt.Errorf("%w: %s is there, and is no file that may be run", ErrNotInstalled, other)
 	}
 	return "", ErrNotInstalled
 }
 
-func (r *runner) isProgram(name string) (bool, error) {
+// isProgram says whether a name is that of a program, and whether there is anything.
+func (r *runner) isProgram(name string) (is, there bool, err error) {
 	if err := r.look.at("find", name); err != nil {
-		return false, err
+		return false, false, err
 	}
 	info, err := os.Stat(filepath.Join(r.root, name))
 	switch {
 	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ENOTDIR):
-		return false, nil
+		return false, false, nil
 	case err != nil:
-		return false, err
+		return false, false, err
 	}
-	return info.Mode().IsRegular() && info.Mode()&0o111 != 0, nil
+	return info.Mode().IsRegular() && info.Mode()&0o111 != 0, true, nil
 }
 
 func (r *runner) run(parent context.Context, c Command, apart bool) (Output, error) {
@@ -215,6 +223,9 @@ func (r *runner) run(parent context.Context, c Command, apart bool) (Output, err
 	cmd, err := r.command(ctx, c)
 	if err != nil {
 		return Output{}, err
+	}
+	if c.Confined != nil {
+		behindShell(cmd)
 	}
 	// The whole process group is killed: a child that keeps the pipe open would make the agent
 	// wait.
@@ -249,6 +260,14 @@ func (r *runner) run(parent context.Context, c Command, apart bool) (Output, err
 		err = fmt.Errorf("it did not end within %s: %w", timeout, ctx.Err())
 	}
 	return out, err
+}
+
+// behindShell has a shell be the first process of a namespace, and the command its child. The kernel
+// keeps signals that it did not send itself from the first one: a command that ends itself so, for
+// it has found something, would go on and exit with 0. The exit code is 128 and the signal's number.
+func behindShell(cmd *exec.Cmd) {
+	cmd.Args = append([]string{"sh", "-c", `"$@"; exit "$?"`, "sh", cmd.Path}, cmd.Args[1:]...)
+	cmd.Path = "/bin/sh"
 }
 
 // start starts a command, confined as it wants. The caller calls end when it has ended.

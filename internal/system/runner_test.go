@@ -174,6 +174,9 @@ func TestAProgramThatIsNotThereIsNotInstalled(t *testing.T) {
 		if !errors.Is(err, system.ErrNotInstalled) || !strings.HasPrefix(err.Error(), "cannot run "+program) {
 			t.Errorf("%s: %v", program, err)
 		}
+		if there := program == file || program == "/etc"; err != nil && strings.HasSuffix(err.Error(), program+" is there, and is no file that may be run") != there {
+			t.Errorf("what is there and cannot be run is called so: %v", err)
+		}
 	}
 	if _, err := runner(t, nil).Run(t.Context(), system.Command{}); err == nil {
 		t.Error("a command without words was run")

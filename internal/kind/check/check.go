@@ -106,6 +106,9 @@ func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secret
 	return found.resource(want)
 }
 
+// killed is the exit code of what somebody has killed: nothing does so to itself to say something.
+const killed = 128 + 9
+
 // run runs a check. The error says why that came to no answer.
 func (k *Kind) run(ctx context.Context, spec policy.Check, secrets converge.Secrets) (found outcome, err error) {
 	command := system.Command{Argv: spec.Run, Timeout: spec.Timeout, ReadOnly: true, Confined: &system.Confinement{Capabilities: asks(spec.Run)}}
@@ -121,6 +124,9 @@ func (k *Kind) run(ctx context.Context, spec policy.Check, secrets converge.Secr
 	out, err := k.system.Runner.Run(ctx, command)
 	if err != nil {
 		return found, err
+	}
+	if out.ExitCode == killed && spec.Exit != killed {
+		return found, public.Error(fmt.Errorf("%s was killed", spec.Run[0]))
 	}
 	if out.ExitCode != spec.Exit {
 		found.Exit = &exit{out.ExitCode, excerpt(secrets.Hide(out.LastLine()))}

@@ -63,6 +63,32 @@ never-ends     = { run = ["/bin/sleep", "60"], timeout = "50ms" }
 	}
 }
 
+// The first process of a namespace gets no signal of its own, and would go on.
+func TestACheckThatEndsItselfByASignalDoesNotHold(t *testing.T) {
+	found := results(t, `
+[checks]
+ends-itself = { run = ["/bin/sh", "-c", "kill -TERM $$; exit 0"] }
+aborts      = { run = ["/bin/sh", "-c", "kill -ABRT $$; exit 0"] }
+is-wanted   = { run = ["/bin/sh", "-c", "kill -TERM $$; exit 0"], exit = 143 }
+is-killed   = { run = ["/bin/sh", "-c", "kill -KILL $$; exit 0"] }
+words       = { run = ["/bin/echo", "a  b", "$HOME", "'", "-n"], stdout = "^a  b \\$HOME ' -n$" }
+`)
+	for name, want := range map[string]struct {
+		state  converge.State
+		reason string
+	}{
+		"ends-itself": {converge.Failed, "the check does not hold: /bin/sh exited with 143"},
+		"aborts":      {converge.Failed, "the check does not hold: /bin/sh exited with 134"},
+		"is-wanted":   {converge.Compliant, ""},
+		"is-killed":   {converge.Unknown, "/bin/sh was killed"},
+		"words":       {converge.Compliant, ""},
+	} {
+		if r := found[name]; r.State != want.state || !strings.HasPrefix(r.Reason, want.reason) {
+			t.Errorf("%s is %s: %q; want %s: %q", name, r.State, r.Reason, want.state, want.reason)
+		}
+	}
+}
+
 func TestWhatAReportShowsOfALongOutputIsBounded(t *testing.T) {
 	r := results(t, `checks.long = { run = ["/bin/sh", "-c", "yes | head -c 100000"], stdout = "^no" }`)["long"]
 	if len(r.Diff) != 1 || len(r.Diff[0].Got) > 500 {
