@@ -62,30 +62,35 @@ func (a answer) Error() string { return fmt.Sprintf("exit code %d, %q", a.ExitCo
 
 func faults() []error {
 	return []error{
-		syscall.EIO, syscall.EACCES, errShort,
+		errKernel, syscall.EACCES,
 		errors.New("signal: killed"),
 		answer{system.Output{ExitCode: 1}},
 		answer{system.Output{Stdout: []byte("\x7fgarbage: (:\n")}},
 	}
 }
 
-// errShort stands for errors that nobody has a reason to tell from one another: one look
-// after the other has another of them.
-var errShort = errors.New("short of something")
+// errKernel stands for the errors of the kernel that the agent does not tell from one another, as
+// a test holds: one look after the other fails with another of them.
+var errKernel = errors.New("an error of the kernel")
 
-func short(n int) error {
-	all := []error{syscall.EMFILE, syscall.ENOMEM, syscall.ETIMEDOUT}
+// Indistinct are the errors that the agent does not tell from one another.
+func Indistinct() []syscall.Errno {
+	return []syscall.Errno{syscall.EIO, syscall.EMFILE, syscall.ENOMEM, syscall.ETIMEDOUT}
+}
+
+func kernel(n int) error {
+	all := Indistinct()
 	return all[n%len(all)]
 }
 
 // inPasses says whether whole passes are walked with an error, which takes long: of those
-// of the kernel, one stands for all.
-func inPasses(err error) bool { return ofCommands(err) || errors.Is(err, syscall.EIO) }
+// of the kernel, the indistinct ones stand for all.
+func inPasses(err error) bool { return ofCommands(err) || errors.Is(err, errKernel) }
 
 // ofCommands says whether a fault is one that only a command has.
 func ofCommands(fault error) bool {
 	var errno syscall.Errno
-	return !errors.As(fault, &errno) && !errors.Is(fault, errShort)
+	return !errors.As(fault, &errno) && !errors.Is(fault, errKernel)
 }
 
 // A fault strikes once, at the n-th look that it can happen to.
@@ -113,8 +118,8 @@ func (f *fault) look(l system.Look) error {
 		return nil
 	}
 	f.struck = l.String()
-	if errors.Is(f.err, errShort) {
-		f.err = short(f.n)
+	if errors.Is(f.err, errKernel) {
+		f.err = kernel(f.n)
 	}
 	return f.err
 }

@@ -4,11 +4,16 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"io/fs"
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
@@ -51,5 +56,37 @@ func TestEveryKindIsWalkedWithEachLookFailing(t *testing.T) {
 		if !slices.Contains(policy.Kinds(), kind) {
 			t.Errorf("%s is no kind", kind)
 		}
+	}
+}
+
+// A walk tries one of them at each look, for all.
+func TestTheAgentTellsNoneOfTheIndistinctErrorsFromTheOthers(t *testing.T) {
+	names := map[string]bool{}
+	for _, errno := range faultwalk.Indistinct() {
+		names[unix.ErrnoName(errno)] = true
+	}
+	if len(names) < 2 || names[""] {
+		t.Fatalf("they are %v", names)
+	}
+	files := 0
+	err := filepath.WalkDir("../..", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() || !strings.HasSuffix(name, ".go") || strings.HasSuffix(name, "_test.go") || strings.Contains(name, "/faultwalk/") {
+			return err
+		}
+		files++
+		syntax, err := parser.ParseFile(token.NewFileSet(), name, nil, parser.SkipObjectResolution)
+		if err != nil {
+			return err
+		}
+		ast.Inspect(syntax, func(n ast.Node) bool {
+			if selector, ok := n.(*ast.SelectorExpr); ok && names[selector.Sel.Name] {
+				t.Errorf("%s tells %s from the others: take it out of faultwalk.Indistinct, and have it walked by itself", name, selector.Sel.Name)
+			}
+			return true
+		})
+		return nil
+	})
+	if err != nil || files < 100 {
+		t.Fatalf("%d files were read: %v", files, err)
 	}
 }

@@ -80,6 +80,7 @@ func (a asked) mayUse(user string, staged map[string][]byte) bool {
 }
 
 func sickScene(name, toml string, files map[string]string) faultwalk.Scene {
+	known := newParsed()
 	build := func(t *testing.T, look system.Looker) faultwalk.Machine {
 		all := map[string]string{
 			"/usr/bin/sudo": "", "/etc/sudoers": mainFile, "/etc/sudoers.d/": "", rulesDir + "/": "", "/home/alice/": "",
@@ -111,11 +112,11 @@ func sickScene(name, toml string, files map[string]string) faultwalk.Scene {
 		s := kindtest.Open(t, system.Options{Root: root, Look: look})
 		s.Root = "/"
 		well := kindtest.Open(t, system.Options{Root: root})
-		known := people()
-		known.files = well.FS
-		s.Runner = faultwalk.Runner(asked{known, root}, look)
+		names := people()
+		names.files = well.FS
+		s.Runner = faultwalk.Runner(asked{names, root}, look)
 		s.Sessions = faultwalk.Sessions(sickSessions{}, look)
-		s.Authority = faultwalk.Authority(standIn{root: root}, look)
+		s.Authority = faultwalk.Authority(standIn{root: root, known: known}, look)
 		s.Clock = hasty{s.Clock}
 		p := kindtest.Policy(t, toml)
 		k := New(p, s)

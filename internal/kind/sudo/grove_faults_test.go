@@ -71,7 +71,7 @@ func (o *outing) pass(t *testing.T) map[string]converge.Resource {
 		Root: "/", FS: m.all(), Rights: system.Rights{FS: m.all(), Room: m}, Clock: hasty{o.clock},
 		Runner:    faultwalk.Runner(gated{o.book, o.change}, o.look),
 		Sessions:  faultwalk.Sessions(sickSessions{}, o.look),
-		Authority: faultwalk.Authority(fewActions{standIn{memory: m}}, o.look),
+		Authority: faultwalk.Authority(fewActions{standIn{memory: m, known: m.known}}, o.look),
 	}
 	p := kindtest.Policy(t, o.g.toml)
 	k := New(p, s)

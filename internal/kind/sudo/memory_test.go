@@ -24,7 +24,7 @@ type memory struct {
 	gate  system.Gate
 	look  system.Looker
 	clock int
-	rules map[string]standInRule // that the stand-in for polkit has read
+	known *parsed // that the stand-in for polkit has read
 }
 
 type node struct {
@@ -35,7 +35,7 @@ type node struct {
 
 // newMemory holds files by name, as those of faultwalk.Root are.
 func newMemory(files map[string]string, modes map[string]fs.FileMode) *memory {
-	m := &memory{nodes: map[string]node{}, rules: map[string]standInRule{}}
+	m := &memory{nodes: map[string]node{}, known: newParsed()}
 	for name, content := range files {
 		mode, set := modes[name]
 		if !set {
@@ -266,22 +266,4 @@ func (m *memory) get(name string) (node, bool) {
 		n, is = m.nodes[n.link]
 	}
 	return n, is && n.info.IsRegular()
-}
-
-func (m *memory) rule(content string) (r standInRule, known bool) {
-	if m == nil {
-		return r, false
-	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	r, known = m.rules[content]
-	return r, known
-}
-
-func (m *memory) learn(r standInRule) {
-	if m != nil {
-		m.mu.Lock()
-		defer m.mu.Unlock()
-		m.rules[r.content] = r
-	}
 }

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -19,6 +20,7 @@ import (
 type standIn struct {
 	root   string
 	memory *memory // in place of it
+	known  *parsed // what it has read, if it is to read nothing twice
 }
 
 // dir are the files of a directory with an ending, and their contents.
@@ -32,8 +34,12 @@ func (s standIn) dir(dir, ending string) map[string]string {
 		}
 		return files
 	}
-	found, _ := filepath.Glob(filepath.Join(s.root, dir, "*"+ending))
-	for _, name := range found {
+	found, _ := os.ReadDir(filepath.Join(s.root, dir))
+	for _, entry := range found {
+		if !strings.HasSuffix(entry.Name(), ending) {
+			continue
+		}
+		name := filepath.Join(s.root, dir, entry.Name())
 		if content, err := os.ReadFile(name); err == nil {
 			files[name] = string(content)
 		}
@@ -48,11 +54,15 @@ func (s standIn) Actions(context.Context) ([]system.Action, error) {
 	for _, id := range slices.Sorted(maps.Keys(rooting())) {
 		actions = append(actions, system.Action{ID: id, Any: 2, Inactive: 2, Active: 4})
 	}
-	for _, program := range s.dir("/usr/share/polkit-1/actions", "open.policy") {
-		actions = append(actions, system.Action{ID: "org.example.open", Program: strings.TrimSpace(program), Any: 5, Active: 5})
-	}
-	for _, program := range s.dir("/usr/share/polkit-1/actions", "asks.policy") {
-		actions = append(actions, system.Action{ID: "org.example.asks", Program: strings.TrimSpace(program), Any: 2, Inactive: 2, Active: 2})
+	files := s.dir("/usr/share/polkit-1/actions", ".policy")
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		program := files[name]
+		switch {
+		case strings.HasSuffix(name, "open.policy"):
+			actions = append(actions, system.Action{ID: "org.example.open", Program: strings.TrimSpace(program), Any: 5, Active: 5})
+		case strings.HasSuffix(name, "asks.policy"):
+			actions = append(actions, system.Action{ID: "org.example.asks", Program: strings.TrimSpace(program), Any: 2, Inactive: 2, Active: 2})
+		}
 	}
 	return actions, nil
 }
@@ -72,13 +82,34 @@ func (s standIn) Authorized(ctx context.Context, questions []system.Question) ([
 
 // A standInRule is what the stand-in makes of a file.
 type standInRule struct {
-	content string
 	text    string // without comments
 	takes   bool   // it is the agent's own, and takes back what it names
 	gives   bool
 	active  bool // to whoever is in a session
 	program bool // for the program that it names
 	about   []string
+}
+
+// parsed are files that have been parsed, by content; nil remembers none.
+type parsed struct {
+	mu    sync.Mutex
+	rules map[string]standInRule
+}
+
+func newParsed() *parsed { return &parsed{rules: map[string]standInRule{}} }
+
+func (p *parsed) rule(content string) standInRule {
+	if p == nil {
+		return newStandInRule(content)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	r, known := p.rules[content]
+	if !known {
+		r = newStandInRule(content)
+		p.rules[content] = r
+	}
+	return r
 }
 
 // isAbout is mayBeAbout, of what has been read once.
@@ -93,7 +124,7 @@ func newStandInRule(content string) standInRule {
 		about = append(about, strings.ReplaceAll(match[1], `\`, ""))
 	}
 	return standInRule{
-		content: content, text: text, about: about,
+		text: text, about: about,
 		takes: strings.Contains(text, overBegins), active: strings.Contains(text, "active"), program: strings.Contains(text, "program"),
 		gives: strings.Contains(text, "YES") || strings.Contains(text, `"y"+"es"`),
 	}
@@ -108,12 +139,7 @@ func (s standIn) rules() (rules []standInRule) {
 	names := slices.SortedFunc(maps.Keys(files), func(a, b string) int { return strings.Compare(filepath.Base(a)+a, filepath.Base(b)+b) })
 	for _, name := range names {
 		text := files[name]
-		r, known := s.memory.rule(text)
-		if !known {
-			r = newStandInRule(text)
-			s.memory.learn(r)
-		}
-		rules = append(rules, r)
+		rules = append(rules, s.known.rule(text))
 	}
 	return rules
 }
