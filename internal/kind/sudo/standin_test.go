@@ -50,10 +50,7 @@ func (s standIn) dir(dir, ending string) map[string]string {
 func (s standIn) Instance(context.Context) (string, error) { return ":1.7", nil }
 
 func (s standIn) Actions(context.Context) ([]system.Action, error) {
-	actions := []system.Action{{ID: "org.example.harmless", Active: 5}}
-	for _, id := range slices.Sorted(maps.Keys(rooting())) {
-		actions = append(actions, system.Action{ID: id, Any: 2, Inactive: 2, Active: 4})
-	}
+	actions := s.known.installed()
 	files := s.dir("/usr/share/polkit-1/actions", ".policy")
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		program := files[name]
@@ -90,13 +87,28 @@ type standInRule struct {
 	about   []string
 }
 
-// parsed are files that have been parsed, by content; nil remembers none.
+// parsed are files that have been parsed, by content, and the actions that are in no file of a test;
+// nil remembers none.
 type parsed struct {
-	mu    sync.Mutex
-	rules map[string]standInRule
+	mu      sync.Mutex
+	rules   map[string]standInRule
+	actions []system.Action
 }
 
-func newParsed() *parsed { return &parsed{rules: map[string]standInRule{}} }
+func newParsed() *parsed {
+	return &parsed{rules: map[string]standInRule{}, actions: (*parsed)(nil).installed()}
+}
+
+func (p *parsed) installed() []system.Action {
+	if p != nil {
+		return slices.Clone(p.actions)
+	}
+	actions := []system.Action{{ID: "org.example.harmless", Active: 5}}
+	for _, id := range slices.Sorted(maps.Keys(rooting())) {
+		actions = append(actions, system.Action{ID: id, Any: 2, Inactive: 2, Active: 4})
+	}
+	return actions
+}
 
 func (p *parsed) rule(content string) standInRule {
 	if p == nil {
