@@ -212,7 +212,7 @@ func (g *grove) left(t *testing.T, b book) map[string][]string {
 	t.Helper()
 	left := map[string][]string{}
 	r := b.read(nil)
-	authority := fewActions{standIn{memory: b.memory, known: b.memory.known}}
+	authority := fewActions{standIn{memory: b.memory, known: b.known}}
 	for _, name := range sortedKeys(villagers) {
 		if g.allowed(r.roll, name) {
 			continue
