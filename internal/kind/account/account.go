@@ -15,7 +15,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// database is who is known on the machine itself at one moment.
+// database is the local accounts and groups, as the files have them at one moment.
 type database struct {
 	accounts []facts.Account
 	groups   []facts.Group
@@ -51,7 +51,7 @@ func (d database) groupOf(gid int) (facts.Group, bool) {
 	return first(d.groups, func(g facts.Group) bool { return g.GID == gid })
 }
 
-// A postponement is the error of a step that has to wait until a session ends.
+// A postponement is the error of a step that has to wait for the end of a session.
 type postponement struct{ reason string }
 
 func (p postponement) Error() string { return p.reason }
@@ -91,8 +91,8 @@ func turn(r converge.Resource) int {
 // toolTimeout leaves room for the chown of a large home by usermod.
 const toolTimeout = 10 * time.Minute
 
-// run runs a tool of shadow-utils. It is not cut short when ctx ends: between two
-// of the files that it writes lies a moment at which they do not fit together.
+// run runs a tool of shadow-utils. It is not killed when ctx ends: between writing two of its files
+// they do not fit together.
 func run(ctx context.Context, s *system.System, argv ...string) error {
 	freeLocks(s)
 	out, err := s.Runner.Run(context.WithoutCancel(ctx), system.Command{Argv: argv, Timeout: toolTimeout})
@@ -111,7 +111,7 @@ func run(ctx context.Context, s *system.System, argv ...string) error {
 	return failed
 }
 
-// An exitError is a tool of shadow-utils that did not do what it was told.
+// An exitError is the error of a tool of shadow-utils that exited with another code than 0.
 type exitError struct {
 	tool   string
 	code   int
@@ -173,7 +173,7 @@ func meaning(tool string, code int) string {
 	return "it did not work"
 }
 
-// notWhileIn returns a postponement while somebody is logged in who is concerned.
+// notWhileIn returns a postponement while one of the persons concerned is logged in.
 func notWhileIn(ctx context.Context, s *system.System, concerned func(system.Session) bool) error {
 	sessions, err := s.Sessions.List(ctx)
 	if err != nil {
@@ -201,8 +201,8 @@ func needed(name string) string {
 	return ""
 }
 
-// watches are what changes with the accounts: their files, who is logged in, and
-// where homes are.
+// watches are the directories whose changes concern accounts: those of their files, of sessions,
+// and of mounts for homes.
 func watches() []converge.Watch {
 	return []converge.Watch{
 		{Dir: "/etc", Names: []string{"passwd", "group", "shadow", "gshadow", "login.defs", "nsswitch.conf", "fstab"}},

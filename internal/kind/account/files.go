@@ -30,8 +30,8 @@ type mover struct {
 	stuck  map[policy.ID]string // why some files keep their old id; by the resource
 }
 
-// walk is where a walk through the disk stands. It is begun anew with another
-// set of ids, and with a new process.
+// walk is the progress of a walk through the disk. It begins anew when the set of ids changes, and
+// when the agent restarts.
 type walk struct {
 	of            []givenUp
 	place         int    // in places
@@ -46,11 +46,11 @@ type givenUp struct {
 	id   int
 }
 
-// step is how many entries of the disk are looked at between two looks at the clock.
+// step is how many entries are walked before the time is checked.
 const step = 10_000
 
-// patience is how long one pass walks; the next one goes on from there. On a
-// machine that runs somebody may be waiting for the pass to end, at boot everybody.
+// patience is how long one pass walks; the next pass goes on from there. The rest of the pass waits
+// meanwhile, and at boot so does whoever wants to log in.
 func (m *mover) patience() time.Duration {
 	if m.system.Running() {
 		return 5 * time.Second
@@ -74,13 +74,13 @@ func (m *mover) ledgerID(g givenUp) policy.ID {
 	return policy.NewID("old-"+m.word(), g.name+"/"+strconv.Itoa(g.id))
 }
 
-// remember notes, for good, that a name is about to give up an id.
+// remember notes in the ledger, durably, that a name is about to give up an id.
 func (m *mover) remember(name string, id int) error {
 	m.ledger.Own(m.ledgerID(givenUp{name, id}))
 	return m.ledger.Flush()
 }
 
-// all are the ids given up of which files may be left.
+// all returns the ids given up that files may still have.
 func (m *mover) all() []givenUp {
 	var all []givenUp
 	for _, noted := range m.ledger.Owned("old-" + m.word()) {
@@ -144,7 +144,7 @@ func (m *mover) stillOf(db database, id int) string {
 	return ""
 }
 
-// forget drops what is noted of a name that is no more.
+// forget removes the notes about a name that does not exist any more.
 func (m *mover) forget(name string) {
 	for _, g := range m.all() {
 		if g.name == name {
@@ -265,7 +265,7 @@ func (m *mover) places() ([]string, error) {
 	return []string{"/"}, nil
 }
 
-// settle ends a walk: what it could move is forgotten, what not is reported.
+// settle ends a walk: ids whose files were all moved are forgotten, failures are reported.
 func (m *mover) settle() (outcomes []converge.Outcome) {
 	for _, g := range m.walk.of {
 		var errs []error
@@ -287,7 +287,7 @@ func (m *mover) settle() (outcomes []converge.Outcome) {
 	return outcomes
 }
 
-// each is an outcome for all of whose files are walked for.
+// each returns an outcome for each resource whose files are being walked.
 func (m *mover) each(outcome converge.Outcome) (outcomes []converge.Outcome) {
 	for _, g := range m.walk.of {
 		outcome.ID = policy.NewID(m.kind, g.name)

@@ -15,9 +15,9 @@ import (
 
 var errLastAdministrator = public.Error(errors.New("it would leave no administrator: nobody else of [sudo] allow is known to this machine"))
 
-// keepsAdministrator returns an error when nobody could administer the machine any
-// more without an account, or a group, of those whom the policy lets use sudo. The
-// directory may not be there yet; root cannot log in to a desktop.
+// keepsAdministrator returns an error when, without an account or a group, nobody could administer
+// the machine any more of those whom [sudo] allow names. Members in the directory do not count,
+// since it may be unreachable, nor does root, who cannot log in to a desktop.
 func keepsAdministrator(ctx context.Context, s *system.System, p *policy.Policy, db database, account, group string) error {
 	if r, _ := p.Lookup(policy.NewID("sudo", "allow")); len(r.Missing) > 0 {
 		return fmt.Errorf("cannot tell whether that leaves an administrator: %s is not known in full: the value of %s is not", r.ID, r.Missing[0])
@@ -45,7 +45,7 @@ func keepsAdministrator(ctx context.Context, s *system.System, p *policy.Policy,
 	return nil
 }
 
-// A guard looks at a machine as it is without an account or a group.
+// A guard judges the machine as it would be without an account or a group.
 type guard struct {
 	ctx            context.Context //nolint:containedctx // lives no longer than the question
 	system         *system.System
@@ -53,13 +53,13 @@ type guard struct {
 	account, group string // one of them is empty
 }
 
-// is says whether a subject of [sudo] allow is what goes.
+// is says whether a subject of [sudo] allow is the account or group that goes.
 func (g guard) is(subject string) bool {
 	name, isGroup := strings.CutPrefix(subject, "%")
 	return isGroup && g.group != "" && name == g.group || !isGroup && g.account != "" && strings.EqualFold(name, g.account)
 }
 
-// leaves says whether somebody of a subject stays.
+// leaves says whether a subject still has somebody who can administer.
 func (g guard) leaves(subject string) (bool, error) {
 	name, isGroup := strings.CutPrefix(subject, "%")
 	if !isGroup {

@@ -22,9 +22,8 @@ import (
 // homeUnit is what systemd calls the mount of /home.
 const homeUnit = "home.mount"
 
-// isAway returns an error that names the volume on which a name is to be, when that is
-// not mounted yet: on a WorkSpace that is starting /home is a volume that comes late.
-// away says that this is the error.
+// isAway returns an error that names the volume of a path, while that is not mounted: on a
+// WorkSpace /home is a volume that is mounted late in the boot. away says that it is this error.
 func isAway(s *system.System, name string) (away bool, err error) {
 	if !s.Running() {
 		return false, nil
@@ -68,8 +67,8 @@ func homeMayBeMade(s *system.System, home string) error {
 	return err
 }
 
-// filesAreThere says why an id must not change now: whoever came back to a home
-// with the old id would be locked out of it, and the next with that id let in.
+// filesAreThere says why an id must not change now: files on a volume that is not mounted would
+// keep the old id. Their owner could not use them any more, and the next holder of that id could.
 func filesAreThere(s *system.System) error {
 	away, err := isAway(s, "/home")
 	if away {
@@ -78,13 +77,13 @@ func filesAreThere(s *system.System) error {
 	return err
 }
 
-// aspectHome is that the directory is there and the account's; that it is named in
-// /etc/passwd is another.
+// aspectHome is drift of the directory itself: it is missing, or not owned by the account. The path
+// in /etc/passwd is another aspect.
 const aspectHome = "home directory"
 
-// kept is the home of an account that the policy has kept, or "". It names one, or the
-// agent has made the account with one. A service's is a word in /etc/passwd and no more: it
-// may be a directory of a package's, or none.
+// kept returns the home that is kept for an account, or "". One is kept if the policy names it, or
+// if the agent made the account with one. The home of a service is only a word in /etc/passwd: it
+// may be a directory of a package, or not exist.
 func (u *Users) kept(id policy.ID, want policy.User, have facts.Account) string {
 	switch {
 	case want.System || want.Registered || want.Ensure == policy.Absent || !system.IsPersonal(have.UID):
@@ -97,7 +96,7 @@ func (u *Users) kept(id policy.ID, want policy.User, have facts.Account) string 
 	return want.Home
 }
 
-// describeHome says of a home that is named in /etc/passwd how it is not the account's.
+// describeHome says how the home named in /etc/passwd is not as it should be.
 func (u *Users) describeHome(r *converge.Resource, db database, home string, have facts.Account) {
 	_, err := isAway(u.system, home)
 	var found directory
@@ -113,7 +112,7 @@ func (u *Users) describeHome(r *converge.Resource, db database, home string, hav
 	}
 }
 
-// directory is what was found in the place of a home.
+// directory is what was found at the path of a home.
 type directory struct {
 	isThere, isDir bool
 	uid            int
@@ -133,8 +132,8 @@ func (d directory) describe(db database) string {
 	return fmt.Sprintf("that of uid %d", d.uid)
 }
 
-// lookAt looks at what a name leads to. A file system of the owner's own, which hides it
-// from root, is taken for a home that is there.
+// lookAt examines what a path leads to. A FUSE file system of the owner, which hides it from root,
+// counts as an existing home.
 func (u *Users) lookAt(home string) (directory, error) {
 	const enough = 8
 	for range enough {
@@ -202,9 +201,9 @@ func (u *Users) provide(ctx context.Context, db database, have facts.Account, ho
 	return func() error { return u.system.FS.MoveDir(home, have.Home) }, nil
 }
 
-// adopt gives a directory of root's to the account: the directory alone, and only where
-// homes are, or where it is empty and no part of the system. Anybody else's stays what
-// it is.
+// adopt makes the account the owner of a directory of root: of the directory alone, and only below
+// the directories of homes, or where it is empty and no part of the system. Directories of anybody
+// else are left as they are.
 func (u *Users) adopt(ctx context.Context, db database, have facts.Account, home string, found directory) error {
 	refuse := func(why string) error {
 		return public.Error(fmt.Errorf("%s cannot be its home: it is %s; %s", home, found.describe(db), why))
@@ -236,8 +235,7 @@ func ofTheSystem(dir string) bool {
 
 func owner(have facts.Account) string { return fmt.Sprintf("%d:%d", have.UID, have.GID) }
 
-// placeFor makes the directory in which a home is to be, where nobody but root may put
-// something in its place.
+// placeFor makes the parent directory of a home, where only root may replace it.
 func (u *Users) placeFor(home string) error {
 	if why := protected.Path(home); why != "" {
 		return public.Error(errors.New(why))
@@ -253,8 +251,8 @@ func (u *Users) placeFor(home string) error {
 	return err
 }
 
-// movable says whether the home that an account has is one that may go with it: it is a
-// directory of its own, and nobody else's home.
+// movable says whether the current home of an account may be moved: it is a directory of its own,
+// and not the home of anybody else.
 func (u *Users) movable(db database, have facts.Account) (bool, error) {
 	info, err := u.system.FS.Stat(have.Home)
 	switch {
@@ -273,7 +271,7 @@ func (u *Users) movable(db database, have facts.Account) (bool, error) {
 	return true, u.Since(u.mark)
 }
 
-// furnish makes a home as useradd does, of /etc/skel, under another name first: whoever
+// furnish makes a home with a copy of /etc/skel, as useradd does, under a temporary name first: who
 // logs in finds all of it or none.
 func (u *Users) furnish(ctx context.Context, have facts.Account, home string) error {
 	draft := own.Temporary(home)

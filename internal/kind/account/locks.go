@@ -12,13 +12,12 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// accountsLock is what the C library locks for all files of accounts (lckpwdf(3)). Nothing is
-// in it.
+// accountsLock is the empty file that the C library locks for all files of accounts (lckpwdf(3)).
 const accountsLock = "/etc/.pwd.lock"
 
-// noteLocks are files in which a tool of shadow-utils notes its number while it writes. One
-// that was killed, or whose machine has lost its power, leaves them; the next takes them
-// away when there is no such process, and fails as long as another has that number.
+// noteLocks are files into which a tool of shadow-utils writes its pid while it works. A tool that
+// was killed, or whose machine lost power, leaves them behind; the next tool removes one whose
+// process does not exist, and fails while some process has that pid.
 func noteLocks() []string {
 	var names []string
 	for _, of := range []string{"passwd", "shadow", "group", "gshadow", "subuid", "subgid"} {
@@ -27,7 +26,7 @@ func noteLocks() []string {
 	return names
 }
 
-// writers are the programs that note such locks.
+// writers are the programs that make such files.
 func writers() []string {
 	return []string{
 		"useradd", "userdel", "usermod", "groupadd", "groupdel", "groupmod", "groupmems", "gpasswd", "newgrp", "chage", "chfn", "chsh", "passwd", "chpasswd",
@@ -35,9 +34,9 @@ func writers() []string {
 	}
 }
 
-// freeLocks sees to it that no lock of the files of accounts is held by who cannot be at work
-// on them: nobody without root can take the one that is locked, and a note whose number a
-// process has that began later goes.
+// freeLocks makes sure that no lock of the files of accounts is held by a process that cannot be
+// changing them: it closes accountsLock to everybody but root, and removes a file of noteLocks
+// whose pid belongs to a process that began later.
 func freeLocks(s *system.System) {
 	if !s.Running() {
 		return
@@ -60,8 +59,8 @@ func freeLocks(s *system.System) {
 	}
 }
 
-// noted names the process whose number is in a lock, "" when there is none, and says whether
-// it cannot be the one that made it.
+// noted returns the process whose pid is in a lock file, "" when there is none, and whether it
+// cannot be the process that wrote it.
 func noted(s *system.System, name string) (holder string, stale bool) {
 	content, err := s.FS.ReadFile(name)
 	if err != nil {
@@ -102,7 +101,7 @@ func beginning(s *system.System, pid int) (time.Time, bool) {
 	return s.Clock.Now().Add(-age), err == nil
 }
 
-// whoLocks names who holds a lock of the files of accounts, whatever the sort; "" is nobody.
+// whoLocks returns who holds a lock of any sort on the files of accounts, or "".
 func whoLocks(s *system.System) string {
 	if !s.Running() {
 		return ""

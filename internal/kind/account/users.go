@@ -104,15 +104,15 @@ func (u *Users) unregistered(want policy.Resource, db database) converge.Resourc
 	return unregistered(u.system, u.policy, want, names, "UID", reservedUIDs())
 }
 
-// A change is one respect in which an account is not as it is wanted, and the
-// options of usermod that mend it.
+// A change is one aspect in which an account has drifted, and the options of usermod that correct
+// it.
 type change struct {
 	aspect, want, got string
 	options           []string
 }
 
-// changes are the respects in which an account differs. usermod fails, or has side
-// effects, when it is told what is so already.
+// changes returns the aspects in which an account differs. Only these are given to usermod, which
+// fails, or has side effects, when it is told what is so already.
 func changes(db database, want policy.User, have facts.Account) []change {
 	var all []change
 	if want.UID != nil && *want.UID != have.UID {

@@ -16,8 +16,8 @@ var (
 	nftWord = regexp.MustCompile(`^[A-Za-z0-9_./][A-Za-z0-9_./-]*$`)
 )
 
-// asks are the capabilities that a check of root's needs, beyond those that let read
-// files, for what it asks the kernel.
+// asks returns the capabilities that a check of root needs for what it asks the kernel, besides
+// those for reading files.
 func asks(run []string) []int {
 	switch run[0] {
 	case "/usr/sbin/nft", "/sbin/nft":

@@ -29,7 +29,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// atOnce is how many checks run at a time: a quiet guest leaves the desktop room.
+// atOnce is how many checks run at the same time, so that they leave the desktop room.
 const atOnce = 4
 
 // maxExcerpt is how many characters of the output a report shows.
@@ -109,7 +109,7 @@ func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secret
 // killed is the exit code of what somebody has killed: nothing does so to itself to say something.
 const killed = 128 + 9
 
-// run runs a check. The error says why that came to no answer.
+// run runs a check. An error says why there is no result.
 func (k *Kind) run(ctx context.Context, spec policy.Check, secrets converge.Secrets) (found outcome, err error) {
 	command := system.Command{Argv: spec.Run, Timeout: spec.Timeout, ReadOnly: true, Confined: &system.Confinement{Capabilities: asks(spec.Run)}}
 	if spec.User != "" {
@@ -148,8 +148,7 @@ func (k *Kind) run(ctx context.Context, spec policy.Check, secrets converge.Secr
 	return found, nil
 }
 
-// runAs has a command run as an account, local or of the directory, with all its
-// groups.
+// runAs makes a command run as an account, local or from the directory, with all its groups.
 func (k *Kind) runAs(ctx context.Context, command *system.Command, user string) error {
 	account, there, err := facts.LookupUser(ctx, k.system, user)
 	if err == nil && !there {
@@ -167,7 +166,7 @@ func (k *Kind) runAs(ctx context.Context, command *system.Command, user string) 
 	return nil
 }
 
-// excerpt is the beginning of a text, without what a terminal would obey.
+// excerpt returns the beginning of a text, without terminal control characters.
 func excerpt(text string) string {
 	var b strings.Builder
 	length := 0

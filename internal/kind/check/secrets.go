@@ -8,9 +8,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// secrets are those of the policy, and what stands in their places on the machine:
-// a check may read one that has not been fetched since the boot, or the one before
-// while it is being rotated.
+// secrets returns those of the policy, and what the machine has in their places: a check may read a
+// secret that was not fetched since the boot, or during a rotation the previous one.
 func (k *Kind) secrets() converge.Secrets {
 	var there []string
 	for _, r := range k.policy.Resources {

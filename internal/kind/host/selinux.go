@@ -22,8 +22,8 @@ const (
 	disabled   = "disabled"
 )
 
-// selinuxModes are where SELinux stands. Running is empty in an image that does
-// not run. Configured is disabled where SELinux was never installed.
+// selinuxModes are the modes of SELinux that were found. Running is empty in an image. Configured
+// is "disabled" where SELinux was never installed.
 type selinuxModes struct{ running, configured string }
 
 func (k *Kind) selinux() (selinuxModes, error) {
@@ -112,10 +112,10 @@ func (k *Kind) compareSELinux(r *converge.Resource, want string, modes selinuxMo
 	}
 }
 
-// setSELinux sets the mode for the next boot, and the one in effect if that is
-// safe: a machine that was enforcing under this policy goes back to it at once,
-// whoever turned it off; one that never was must have labels, and waits until nobody
-// is logged in, for wrong ones would take open programs away from under a person's hands.
+// setSELinux sets the mode for the next boot, and the running mode if that is safe. If the machine
+// was enforcing under this policy before, it is made enforcing again at once. If it never was, its
+// files must have labels first, and it waits until nobody is logged in, since with wrong labels
+// open programs would fail.
 func (k *Kind) setSELinux(ctx context.Context, r converge.Resource, want string) converge.Outcome {
 	outcome := converge.Outcome{ID: r.ID}
 	modes, err := k.selinux()
@@ -152,8 +152,8 @@ func (k *Kind) setSELinux(ctx context.Context, r converge.Resource, want string)
 	return outcome
 }
 
-// labelled returns an error when a file that a login needs has not the label of the
-// policy of SELinux: with that in force nobody could log in.
+// labelled returns an error when a file that a login needs does not have the label of the SELinux
+// policy: if that were enforced nobody could log in.
 func (k *Kind) labelled(ctx context.Context) error {
 	out, err := k.system.Runner.Run(ctx, system.Command{ReadOnly: true, Argv: []string{
 		"restorecon", "-i", "-n", "-v", "/etc/passwd", "/etc/shadow", "/usr/bin/bash", "/usr/sbin/sshd", "/usr/lib/systemd/systemd",

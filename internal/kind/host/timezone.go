@@ -42,7 +42,7 @@ func (k *Kind) checkTimezone(r *converge.Resource, want string) error {
 	return err
 }
 
-// timezone is the name of the time zone in effect, or words in its place.
+// timezone returns the name of the time zone in effect, or a description where it has none.
 func (k *Kind) timezone() (string, error) {
 	target, err := k.system.FS.Readlink(localtimeLink)
 	switch {
