@@ -178,12 +178,12 @@ func (k *Kind) planForeign(p *plan) error {
 		}
 	}
 	k.planOwn(p)
-	// Others can be set aside where there is no room, and are not in need of what is kept.
+	// Others can be set aside, and are not in need of what is kept.
 	slices.SortStableFunc(p.foreign, func(a, b edit) int { return strings.Compare(path.Dir(a.path), path.Dir(b.path)) })
 	return k.planAside(p)
 }
 
-// planAside plans that what was set aside for want of room comes back, without what
+// planAside plans that what was set aside, because it could not be written, comes back, without what
 // it granted to others.
 func (k *Kind) planAside(p *plan) error {
 	names, err := k.system.FS.ReadDir(sudoers.Dir)
@@ -207,7 +207,7 @@ func (k *Kind) planAside(p *plan) error {
 			}
 		}
 		e.path, e.aside, e.content = original, true, rewritten(e.content, rewrites)
-		e.diff = []converge.Difference{{Aspect: original, Want: string(e.content), Got: "set aside, when there was no room on the disk"}}
+		e.diff = []converge.Difference{{Aspect: original, Want: string(e.content), Got: "set aside, when it could not be written"}}
 		p.foreign = append(p.foreign, e)
 	}
 	return nil

@@ -194,7 +194,8 @@ func (k *Kind) stillWorks(ctx context.Context, p *plan, administrators []string)
 }
 
 // write carries a plan out. Where there is no room for the agent's own files, what grants
-// something to somebody else is taken out of force all the same.
+// something to somebody else is taken out of force all the same; and so it is where a file of
+// somebody else's cannot be written, whatever the reason, and can be given another name.
 func (k *Kind) write(ctx context.Context, p *plan, administrators []string) error {
 	var errs []error
 	full := false // and the rest of the agent's own waits: in the order of steps alone nobody loses anything
@@ -212,8 +213,10 @@ func (k *Kind) write(ctx context.Context, p *plan, administrators []string) erro
 			return err
 		case own:
 			full = err != nil
-		case system.NoRoom(err) && path.Dir(e.path) == sudoers.Dir && e.takesAway:
-			err = k.system.Rights.SetAside(e.path)
+		case err != nil && path.Dir(e.path) == sudoers.Dir && e.takesAway && !e.aside && k.unchanged(p, e.path) == nil:
+			if asideErr := k.system.Rights.SetAside(e.path); asideErr == nil || system.NoRoom(err) {
+				err = asideErr
+			}
 		}
 		if err != nil && e.lifts && !k.canDoWithout(ctx, p, e, administrators) {
 			return err // or the denial would leave none of them

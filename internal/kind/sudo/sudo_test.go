@@ -236,6 +236,37 @@ func TestWithoutRoomOnTheDiskAGrantIsTakenAllTheSame(t *testing.T) {
 	}
 }
 
+// A disk that is sick takes no file any more, or does not make it lasting; a name it may still give.
+func TestAGrantInAFileThatCannotBeWrittenIsTakenAllTheSame(t *testing.T) {
+	const grant, name = "alice ALL=ALL\nbob ALL=ALL\n", "/etc/sudoers.d/zzz"
+	for _, fault := range []error{unix.EIO, unix.ENOMEM, unix.EMFILE} {
+		for _, op := range []string{"create", "write", "sync"} {
+			root := machine(t, nil)
+			pass(t, root, []string{"%admins"}, nil)
+			if err := os.WriteFile(filepath.Join(root, name), []byte(grant), 0o440); err != nil {
+				t.Fatal(err)
+			}
+			failed := false
+			r, _ := pass(t, root, []string{"%admins"}, func(c system.Change) error {
+				if c.Op == op && strings.Contains(c.Target, "zzz") {
+					failed = true
+					return fault
+				}
+				return nil
+			})
+			if _, err := os.Lstat(filepath.Join(root, name)); !failed || !os.IsNotExist(err) {
+				t.Errorf("%v of %s: it stands in force, and is %s: %s", fault, op, r.State, r.Reason)
+			}
+			if r, _ := pass(t, root, []string{"%admins"}, nil); r.State != converge.Corrected {
+				t.Errorf("%v of %s: afterwards it is %s: %s", fault, op, r.State, r.Reason)
+			}
+			if got := kindtest.Read(t, root, name); got != "alice ALL=ALL\n"+mark+"bob ALL=ALL\n" {
+				t.Errorf("%v of %s: it holds\n%s", fault, op, got)
+			}
+		}
+	}
+}
+
 // A file that cannot be written takes nothing from anybody but what stands in it, unless by it
 // the administrators themselves would be denied.
 func TestAFileThatCannotBeWrittenHoldsUpTheDenialOnlyWhereItDeniesTheAdministrators(t *testing.T) {
