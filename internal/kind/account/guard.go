@@ -15,9 +15,9 @@ import (
 
 var errLastAdministrator = public.Error(errors.New("it would leave no administrator: nobody else of [sudo] allow is known to this machine"))
 
-// keepsAdministrator returns an error when, without an account or a group, nobody could administer
-// the machine any more of those whom [sudo] allow names. Members in the directory do not count,
-// since it may be unreachable, nor does root, who cannot log in to a desktop.
+// keepsAdministrator returns an error when, without an account or a group, the machine would know
+// nobody any more of those whom [sudo] allow names. Who is in the directory counts only if it can be
+// asked now; root does not count, who cannot log in to a desktop.
 func keepsAdministrator(ctx context.Context, s *system.System, p *policy.Policy, db database, account, group string) error {
 	if r, _ := p.Lookup(policy.NewID("sudo", "allow")); len(r.Missing) > 0 {
 		return fmt.Errorf("cannot tell whether that leaves an administrator: %s is not known in full: the value of %s is not", r.ID, r.Missing[0])
