@@ -197,8 +197,36 @@ func (k *Kind) comment(p *plan, line sudoers.Placed, why string, d converge.Diff
 	e := &p.foreign[i]
 	e.content = sudotext.Disable(e.content, []sudotext.Line{line.Line}, why)
 	e.takesAway = e.takesAway || why == mark
-	e.frees = e.frees || why == refuses || strings.Contains(line.Rest, "!")
-	e.lifts = e.lifts || e.frees
+	if why == refuses || mayDeny(line.Line) {
+		e.frees, e.lifts = true, true
+		if err := k.free(e, line, why); err != nil {
+			return err
+		}
+	}
 	e.diff = append(e.diff, d)
 	return nil
+}
+
+// free has a line be a comment in what an edit writes first as well: of lines that are the same, the first that
+// is none yet.
+func (k *Kind) free(e *edit, line sudoers.Placed, why string) error {
+	if e.freeing == nil {
+		content, err := sudoers.ReadFile(k.system.FS, e.path)
+		if err != nil {
+			return err
+		}
+		e.freeing = content
+	}
+	for _, l := range sudotext.Parse(e.freeing) {
+		if l.Text == line.Text {
+			e.freeing = sudotext.Disable(e.freeing, []sudotext.Line{l}, why)
+			return nil
+		}
+	}
+	return nil // it is one that the edit itself puts there
+}
+
+// mayDeny says whether a line may deny somebody something, by itself or in what it includes.
+func mayDeny(line sudotext.Line) bool {
+	return line.Sort == sudotext.Include || line.Sort == sudotext.IncludeDir || strings.Contains(line.Rest, "!")
 }

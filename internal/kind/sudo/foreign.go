@@ -243,7 +243,7 @@ func (k *Kind) planFile(p *plan, name string, rewrites []rewrite) error {
 	}
 	for _, r := range rewrites {
 		e.takesAway = e.takesAway || r.grants()
-		e.lifts = e.lifts || strings.Contains(r.line.Rest, "!")
+		e.lifts = e.lifts || mayDeny(r.line)
 		e.diff = append(e.diff, converge.Difference{Aspect: fmt.Sprintf("%s:%d", name, r.line.First), Want: r.keep, Got: r.line.Text})
 	}
 	e.content = rewritten(e.content, rewrites)

@@ -77,6 +77,9 @@ type edit struct {
 	lifts bool
 	// frees is true when that has been found to be so, and what else goes may be what has let them in all the same.
 	frees bool
+	// freeing is the file without what denies them something, and with all that it grants; nil: what it grants is not at
+	// stake.
+	freeing []byte
 	aside bool // it was set aside for want of room, and its name is free
 	diff  []converge.Difference
 }
@@ -103,14 +106,25 @@ type plan struct {
 
 // steps are all edits, in an order in which somebody can administer at every moment who could
 // before: those who are or were allowed keep a grant until those who are now are exempt from the
-// denial, and what denies them something goes before that, and before what may let them in in spite of it.
+// denial, and what denies them something goes before that, and before what may let them in in spite of it, in
+// whichever file.
 func (p *plan) steps() (edits []edit) {
 	if p.interim != nil {
 		edits = append(edits, edit{path: grantsPath, content: p.interim, attr: sudoersAttr()})
 	}
-	for _, frees := range []bool{true, false} {
+	for _, e := range p.foreign {
+		if e.freeing != nil && !bytes.Equal(e.freeing, e.content) {
+			e.content, e.takesAway = e.freeing, false
+			edits = append(edits, e)
+		}
+	}
+	for _, next := range []func(edit) bool{
+		func(e edit) bool { return e.frees && !e.takesAway },
+		func(e edit) bool { return e.frees && e.takesAway },
+		func(e edit) bool { return e.lifts && !e.frees },
+	} {
 		for _, e := range p.foreign {
-			if e.lifts && e.frees == frees {
+			if next(e) {
 				edits = append(edits, e)
 			}
 		}

@@ -296,12 +296,18 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 	soon, enough := k.whileFilesStayFor(ctx, patienceBeforeRepair)
 	people, _ := facts.People(soon, k.directory) // whom it leaves out the next look asks about
 	enough()
-	for range maxRounds {
+	for round := range maxRounds {
 		inTime, enough := k.whileFilesStayFor(ctx, patienceInRepair) // until this writes the next
 		g := k.polkitGrants(inTime, allow, people)
 		enough()
-		if err := k.Since(mark); err != nil || !g.change() {
-			return err // a judgement by half of what there is may take from the allowed; what polkit does not say the next look says
+		if err := k.Since(mark); err != nil {
+			return err // a judgement by half of what there is may take from the allowed
+		}
+		if !g.change() && round == 0 {
+			return g.err // or nothing would seem to help
+		}
+		if !g.change() {
+			return nil // what polkit does not say the next look says
 		}
 		if len(g.over) > 0 {
 			over = slices.Compact(slices.Sorted(slices.Values(slices.Concat(over, g.over))))
