@@ -80,8 +80,8 @@ type edit struct {
 	// freeing is the file without what denies them something, and with all that it grants; nil: what it grants is not at
 	// stake.
 	freeing []byte
-	aside bool // it was set aside for want of room, and its name is free
-	diff  []converge.Difference
+	aside   bool // it was set aside for want of room, and its name is free
+	diff    []converge.Difference
 }
 
 // A plan is what it takes to bring the sudoers files into line.
@@ -187,6 +187,7 @@ func (k *Kind) plan(ctx context.Context, want policy.Sudo) (*plan, error) {
 	}
 	k.sees(tree.Places)
 	p := &plan{tree: tree, judge: newJudge(ctx, k.directory, allow, tree.Aliases()), commands: tree.CommandAliases(), isDir: sudoers.IsDir(k.system.FS), concessions: concessions, listed: map[string][]sudoers.Entry{}}
+	p.judge.readFiles() // now: a failure is no reason to take nobody for an administrator later
 	if !sudoers.Trusted(k.system.FS, sudoers.Main) {
 		p.dead = fmt.Sprintf("sudo works for nobody: others than root could write %s; give it to root with mode 0440", sudoers.Main)
 	}

@@ -303,10 +303,11 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 		if err := k.Since(mark); err != nil {
 			return err // a judgement by half of what there is may take from the allowed
 		}
-		if !g.change() && round == 0 {
+		switch {
+		case g.change():
+		case round == 0:
 			return g.err // or nothing would seem to help
-		}
-		if !g.change() {
+		default:
 			return nil // what polkit does not say the next look says
 		}
 		if len(g.over) > 0 {
@@ -325,20 +326,22 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 		if !k.system.Running() {
 			return nil
 		}
-		if g.anew != "" {
-			if err := k.startAnew(ctx); err != nil {
-				return err
-			}
-			continue
-		}
-		inTime, enough = k.whileFilesStayFor(ctx, patienceInRepair)
-		k.awaitPolkit(inTime, g.granted)
-		enough()
-		if ctx.Err() != nil {
-			return ctx.Err()
+		if err := k.makePolkitRead(ctx, g); err != nil {
+			return err
 		}
 	}
 	return nil // the check that follows says what is so
+}
+
+// makePolkitRead waits until polkit goes by what its files say now, or starts it anew where it never would.
+func (k *Kind) makePolkitRead(ctx context.Context, g polkitGrants) error {
+	if g.anew != "" {
+		return k.startAnew(ctx)
+	}
+	inTime, enough := k.whileFilesStayFor(ctx, patienceInRepair)
+	defer enough()
+	k.awaitPolkit(inTime, g.granted)
+	return ctx.Err()
 }
 
 // writePolkit writes the agent's own files, by what has been seen since a mark.
