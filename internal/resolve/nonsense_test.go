@@ -34,6 +34,12 @@ func placesOfValues() (places map[string][]placeOfValue, none map[string]string)
 			{"[sudo]\nallow = [\"%REF\"]\n", "sudo/allow"},
 			{"[sudo]\nallow = [\"alice\", \"%EXAMPLE\\\\REF\"]\n", "sudo/allow"},
 		},
+		"file": {
+			{"[files.\"/etc/security/pwquality.conf\"]\nkeys = { minlen = \"REF\" }\n", "file/etc/security/pwquality.conf"},
+			{"[files.\"/etc/audit/auditd.conf\"]\nkeys = { disk_full_action = \"REF\" }\n", "file/etc/audit/auditd.conf"},
+			{"[files.\"/etc/dnf/dnf.conf\"]\nkeys = { \"main/proxy\" = \"http://REF:3128\" }\n", "file/etc/dnf/dnf.conf"},
+			{"[files.\"/etc/default/useradd\"]\nkeys = { INACTIVE = \"REF\" }\n", "file/etc/default/useradd"},
+		},
 		"dropin": {
 			file("/etc/foo.d/x", "REF"), file("/etc/cron.d/x", "# REF\n@daily root /bin/true\n"), file("/etc/sysctl.d/x.conf", "vm.swappiness = REF\n"), file("/etc/tmpfiles.d/x.conf", "f /run/REF 0600\n"),
 			file("/etc/tmpfiles.d/y.conf", "REF\n"), file("/etc/sudoers.d/x", "REF\n"), file("/etc/sudoers.d/y", "Defaults:REF !lecture\n"), file("/etc/systemd/system/x.service", "[Service]\nExecStart=/bin/true REF\n"),
