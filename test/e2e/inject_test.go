@@ -73,6 +73,8 @@ soe-pkg-01 = "present"
 ensure = "absent"
 [dropins."/etc/profile.d/soe.sh"]
 content = "umask 027\n"
+[files."/etc/shadow-"]
+mode = "0400"
 [pcoip]
 server_clipboard_state = 0
 [dconf."org/mate/screensaver"]

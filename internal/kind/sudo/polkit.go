@@ -285,7 +285,8 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 	if err := k.tighten(); err != nil {
 		return err
 	}
-	if err := k.writePolkit(allow, over, mark); err != nil {
+	changed, err := k.writePolkit(allow, over, mark)
+	if err != nil {
 		return err // the administrators must be named before others lose what they have
 	}
 	if k.former() {
@@ -296,7 +297,7 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 	soon, enough := k.whileFilesStayFor(ctx, patienceBeforeRepair)
 	people, _ := facts.People(soon, k.directory) // whom it leaves out the next look asks about
 	enough()
-	for round := range maxRounds {
+	for range maxRounds {
 		inTime, enough := k.whileFilesStayFor(ctx, patienceInRepair) // until this writes the next
 		g := k.polkitGrants(inTime, allow, people)
 		enough()
@@ -305,14 +306,15 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 		}
 		switch {
 		case g.change():
-		case round == 0:
-			return g.err // or nothing would seem to help
-		default:
+		case changed:
 			return nil // what polkit does not say the next look says
+		default:
+			return g.err // or it would seem that nothing helps
 		}
+		changed = true
 		if len(g.over) > 0 {
 			over = slices.Compact(slices.Sorted(slices.Values(slices.Concat(over, g.over))))
-			if err := k.writePolkit(allow, over, mark); err != nil {
+			if _, err := k.writePolkit(allow, over, mark); err != nil {
 				return err
 			}
 		}
@@ -344,18 +346,20 @@ func (k *Kind) makePolkitRead(ctx context.Context, g polkitGrants) error {
 	return ctx.Err()
 }
 
-// writePolkit writes the agent's own files, by what has been seen since a mark.
-func (k *Kind) writePolkit(allow, over []string, mark int) error {
+// writePolkit writes the agent's own files, by what has been seen since a mark, and says whether
+// any of them was another.
+func (k *Kind) writePolkit(allow, over []string, mark int) (changed bool, err error) {
 	files := k.polkitFiles(allow, over)
 	if err := k.Since(mark); err != nil {
-		return err
+		return false, err
 	}
 	var errs []error
 	for name, content := range files {
 		if now, info, err := k.system.FS.Inspect(name); err == nil && bytes.Equal(now, content) && info.Attr == polkitAttr() {
 			continue
 		}
+		changed = true
 		errs = append(errs, k.system.FS.WriteFile(name, content, polkitAttr()))
 	}
-	return errors.Join(errs...)
+	return changed, errors.Join(errs...)
 }

@@ -153,3 +153,38 @@ func TestAServiceWithAShellIsSomebodyToPolkitAndOneWithoutKeepsItsRights(t *test
 		t.Errorf("polkit is asked about %v, want %v", asked, want)
 	}
 }
+
+// falteringAuthority answers until it fails.
+type falteringAuthority struct {
+	standIn
+	err error
+}
+
+func (f *falteringAuthority) Authorized(ctx context.Context, questions []system.Question) ([]bool, error) {
+	if f.err != nil {
+		return nil, f.err
+	}
+	return f.standIn.Authorized(ctx, questions)
+}
+
+// A repair for which polkit does not answer is not one that something else undoes.
+func TestARepairForWhichPolkitDoesNotAnswerSaysSo(t *testing.T) {
+	root := machine(t, map[string]string{
+		"/proc/1/stat": stat(1), "/proc/77/stat": stat(77), rulesPath: string(rules([]string{"root", "%admins"}, nil, nil)),
+		rulesDir + "/50-x.rules": "polkit.addRule(function(a, s) { if (a.id == \"" + execAction + "\") return polkit.Result.YES; });\n",
+	})
+	if err := os.Chmod(root+rulesPath, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	polkit := &falteringAuthority{standIn: standIn{root: root}}
+	k := inService(t, root, polkit)
+	found := kindtest.Check(t, k)
+	if found[1].State != converge.Drifted {
+		t.Fatalf("%+v", found[1])
+	}
+	polkit.err = errors.New("no answer")
+	outcomes := k.Repair(t.Context(), found[1:2])
+	if len(outcomes) != 1 || outcomes[0].Err == nil || !strings.Contains(outcomes[0].Err.Error(), "cannot tell what polkit allows: ") {
+		t.Errorf("%+v", outcomes)
+	}
+}
