@@ -58,7 +58,7 @@ func (p *pass) split(kinds ...Kind) *pass {
 	names := namesOf(kinds)
 	of := func(id policy.ID) bool { return slices.Contains(names, id.Kind()) }
 	rest := &pass{
-		Engine: p.Engine, kinds: kinds, started: p.started, rounds: p.rounds, detached: true, corrected: p.corrected,
+		Engine: p.Engine, kinds: kinds, started: p.started, rounds: p.rounds, detached: true, corrected: p.corrected, ours: maps.Clone(p.ours),
 		found: part(p.found, names), earlier: part(p.earlier, names), timing: part(p.timing, names), halfSeen: part(p.halfSeen, names),
 		outcomes: partOf(p.outcomes, of), tried: partOf(p.tried, of), first: partOf(p.first, of),
 	}

@@ -136,6 +136,7 @@ type pass struct {
 	corrected map[string]bool       // kinds of which the last round brought something into line
 	timing    map[string]time.Duration
 	halfSeen  map[string]bool // kinds of which the last check could not tell everything
+	ours      map[string]bool // kinds of which repairs of others may have brought something out of line
 
 	first    map[policy.ID]Resource // what was not in line at first; nil before that is known
 	earlier  map[string][]Resource  // what was found before this round, by kind
@@ -146,7 +147,7 @@ func (e *Engine) begin(only []string) *pass {
 	p := &pass{
 		Engine: e, started: e.clock.Now(),
 		found: map[string][]Resource{}, outcomes: map[policy.ID]Outcome{}, tried: map[policy.ID]attempt{}, timing: map[string]time.Duration{},
-		halfSeen: map[string]bool{},
+		halfSeen: map[string]bool{}, ours: map[string]bool{},
 	}
 	for _, k := range e.kinds {
 		if len(only) == 0 || slices.Contains(only, k.Name()) {

@@ -363,6 +363,20 @@ func TestWhatIsToldOnlyAfterAnotherRepairIsRepairedToo(t *testing.T) {
 	})
 }
 
+func TestWhatDriftsWhileAnotherIsBeingMendedIsToldOfToo(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "dropin/a", "dropin/b")
+	k := newKind(p, "dropin")
+	k.set("dropin/b")
+	k.repair = func(r converge.Resource) *converge.Outcome {
+		if k.set(r.ID); r.ID == "dropin/a" {
+			k.values["dropin/b"] = "gone"
+		}
+		return nil
+	}
+	wantStates(t, m.engine(p, k).Pass(t.Context()), map[policy.ID]converge.State{"dropin/a": converge.Corrected, "dropin/b": converge.Corrected})
+}
+
 func TestGroupsAndUsersAreLookedAtAgainTogether(t *testing.T) {
 	for touched, other := range map[policy.ID]policy.ID{"user/a": "group/a", "group/a": "user/a"} {
 		m := newMachine(t)

@@ -19,11 +19,12 @@ func (p *pass) notInLine() map[policy.ID]Resource {
 	return first
 }
 
-// addFound adds to first what could not be told before something else was repaired.
+// addFound adds to first what could not be told before something else was repaired, and what somebody
+// else has had drift since. Of what repairs of other kinds may have done nobody need be told.
 func (p *pass) addFound(first map[policy.ID]Resource) {
-	for _, resources := range p.found {
+	for kind, resources := range p.found {
 		for _, r := range resources {
-			if was, seen := first[r.ID]; was.State == Unknown || !seen && r.unwanted {
+			if was, seen := first[r.ID]; was.State == Unknown || !seen && (r.unwanted || r.State == Drifted && !p.ours[kind]) {
 				first[r.ID] = r
 			}
 		}
