@@ -12,7 +12,6 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/packages"
 	"github.com/soe-agent/soe-agent/internal/policy"
-	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 // api is what the bus has of the daemon.
@@ -77,20 +76,20 @@ func (w *worker) settled(kind string) bool {
 func (s served) State() bus.State {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return bus.State{Version: s.version, Phase: string(s.status.Phase), Verdict: string(s.status.Verdict), Compliant: s.status.Compliant, Serial: s.status.Serial}
+	now := s.said.everybody
+	return bus.State{Version: s.version, Phase: string(now.Phase), Verdict: string(now.Verdict), Compliant: now.Compliant, Serial: now.Serial}
 }
 
 // Status implements bus.Documents. It is not read from the file, which may say what was true
 // before nothing could be written any more.
 func (s served) Status(ctx context.Context) ([]byte, error) {
-	part := public.Open
-	if bus.ForRoot(ctx) {
-		part = public.Whole
-	}
 	progress, there := packages.ReadProgress(ctx, s.System)
 	s.mu.Lock()
-	defer s.mu.Unlock()
-	status := s.statusAs(part)
+	status := s.said.everybody
+	if bus.ForRoot(ctx) {
+		status = s.said.root
+	}
+	s.mu.Unlock()
 	if there {
 		status.Packages = progress.String()
 	}

@@ -64,6 +64,7 @@ type daemon struct {
 	configured  bool     // a configuration was read in this run of the daemon
 	enforced    Schedule // that the kinds go by
 	status      Status
+	said        said   // of it, to whoever asks
 	wholeDigest string // the digest of the whole report that root has
 	unwritten   bool   // the report for everybody could not be written, so that the file says what was before
 }

@@ -142,11 +142,18 @@ func isUp(s *system.System, pid int) bool {
 	return err == nil && found && state != "" && !strings.ContainsRune("TtZX", rune(state[0]))
 }
 
+// said is the status at one moment, so that no verdict is told of another policy than the one
+// under which it was given.
+type said struct {
+	everybody, root Status
+}
+
 // say writes the status for all to read, mu being held.
 func (d *daemon) say() {
 	d.status.Phase = d.phase()
 	d.status.Busy = d.inPass()
 	status := d.statusAs(public.Open)
+	d.said = said{everybody: status, root: d.statusAs(public.Whole)}
 	d.write(StatusFile, status)
 	d.systemd.Tell("STATUS=" + status.line())
 	d.api.published()

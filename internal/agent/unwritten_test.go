@@ -72,9 +72,29 @@ func TestWhereTheFilesCannotBeWrittenTheBusSaysHowTheMachineIsNowAndNoFileSaysOt
 				sick.Store(false)
 				agrees(t, "afterwards", d, report.NotCompliant)
 				if d.unwritten {
-					t.Error("it is callefalse still")
+					t.Error("it is called unwritten still")
 				}
 			})
 		}
+	}
+}
+
+// Between the moment that another policy is in force and the one at which its first verdict is told,
+// whoever asks hears of the one before, whole.
+func TestNoVerdictIsToldOfAnotherPolicyThanTheOneUnderWhichItWasGiven(t *testing.T) {
+	d := newTestDaemon(t, t.TempDir(), "1.0")
+	p := everyKind(1)
+	d.findings.policy, d.status.Serial = p, 1
+	d.record(looked(p, converge.Compliant, policy.Kinds()...))
+	d.publish()
+	d.status.Serial = 2 // as hold does, before it publishes
+	content, err := served{d}.Status(t.Context())
+	var s Status
+	if err == nil {
+		err = json.Unmarshal(content, &s)
+	}
+	state := served{d}.State()
+	if err != nil || !s.Compliant || s.Serial != 1 || !state.Compliant || state.Serial != 1 {
+		t.Errorf("%v: compliant %v under serial %d; %+v", err, s.Compliant, s.Serial, state)
 	}
 }
