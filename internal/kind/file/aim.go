@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"strconv"
 
@@ -48,7 +49,8 @@ type aim struct {
 	before, content []byte // of a file of which keys are kept, and what it is to hold
 	keys            []converge.Difference
 
-	during, after map[string]converge.Retouch // what the ledger is to know of it before the change, and after it
+	// What the ledger is to know of it before the change: all that it knows, and what comes; and after it.
+	during, after map[string]converge.Retouch
 }
 
 // setID are the bits by which a program runs with the rights of who owns it.
@@ -61,6 +63,7 @@ func (l *look) aim(ctx context.Context, name string, spec *policy.File) (aim, er
 		return a, err
 	}
 	retouched := l.ledger.Retouched(name)
+	maps.Copy(a.during, retouched)
 	var err error
 	if keyed := hasKeys(retouched) || spec != nil && len(spec.Keys)+len(spec.Absent) > 0; keyed {
 		a.before, a.info, err = l.system.FS.Inspect(name)
@@ -194,9 +197,6 @@ func (a *aim) compare(wanted map[string]string, retouched map[string]converge.Re
 // what it is. It notes what the ledger is to know of it.
 func (a *aim) goal(aspect, now, wanted string, named bool, retouched map[string]converge.Retouch) string {
 	was, known := retouched[aspect]
-	if known {
-		a.during[aspect] = was
-	}
 	switch {
 	case named && wanted == now:
 		if known {

@@ -185,7 +185,7 @@ func (k *Kind) aimAgain(ctx context.Context, l *look, id policy.ID) (aim, error)
 	}
 	a, err := l.aim(ctx, k.File(id), nil)
 	if errors.Is(err, fs.ErrNotExist) || isAnswer(err) {
-		return aim{}, nil // nothing of what was changed is there any more
+		return aim{during: k.ledger.Retouched(k.File(id))}, nil // nothing of what was changed is there any more
 	}
 	return a, err
 }
@@ -203,8 +203,8 @@ func (k *Kind) change(ctx context.Context, l *look, id policy.ID, a aim) error {
 		}
 	}
 	if hasKeys(a.during) && !hasKeys(a.after) {
-		nothing := func() error { return nil } // the keys are as they were, and all else is somebody else's
-		if err := k.ledger.Release(name, func(system.Original) error { return nil }, nothing); err != nil {
+		// The keys are as they were, or somebody else's, as all else is.
+		if err := k.ledger.Release(name, func(system.Original) error { return nil }, func() error { return nil }); err != nil {
 			return err
 		}
 	}

@@ -33,7 +33,7 @@ func hasKeys(retouched map[string]converge.Retouch) bool {
 func (a *aim) compareKeys(name string, retouched map[string]converge.Retouch) error {
 	known, is := policy.LookupKeyFile(name)
 	switch {
-	case !is: // one of an earlier version, and of that there is none
+	case !is: // an earlier version of the agent kept its keys; this one leaves them to somebody else
 		return nil
 	case bytes.IndexByte(a.before, 0) >= 0:
 		return answer{name + " holds binary data, so that it is no configuration; put a sound copy there by hand"}

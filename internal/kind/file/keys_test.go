@@ -1,6 +1,7 @@
 package file_test
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -78,6 +79,30 @@ func TestKeysThatLeaveThePolicyAreGivenBackUnlessSomebodyElseHasSetThemSince(t *
 	m.pass(t, wantsKeys, nil)
 	m.pass(t, "", nil)
 	m.holds(t, pwquality, few) // without a break at its end, as it was
+}
+
+// A purge gives back whole whatever is kept.
+func TestNothingIsKeptOfAFileWhoseKeysHaveLeftThePolicyWhateverBecameOfIt(t *testing.T) {
+	const about = "[files.\"" + pwquality + "\"]\nif_exists = true\n"
+	for what, becomes := range map[string]func(name string) error{
+		"what a key is cannot be told": func(name string) error { return os.WriteFile(name, []byte("minlen = 14 # bytes\ndifok = 2\n"), 0o644) },
+		"it holds binary data":         func(name string) error { return os.WriteFile(name, []byte("x\x00\n"), 0o644) },
+		"it has gone":                  os.Remove,
+		"it is a link":                 func(name string) error { return errors.Join(os.Remove(name), os.Symlink("/etc/x", name)) },
+	} {
+		for _, after := range []string{"", about + "mode = \"at most 0775\"\n"} {
+			m := withFiles(t, map[string]string{pwquality: "minlen = 8\n"})
+			want(t, m.pass(t, about+"keys = { minlen = 14 }\n", nil)[policy.NewID("file", pwquality)], converge.Corrected, "")
+			if err := becomes(filepath.Join(m.root, pwquality)); err != nil {
+				t.Fatal(err)
+			}
+			m.pass(t, after, nil)
+			m.pass(t, "", nil)
+			if kept, err := kindtest.Ledger(t, m.root).Files(); err != nil || len(kept) > 0 {
+				t.Errorf("%s, and then the policy says %q: %v is kept: %v", what, after, kept, err)
+			}
+		}
+	}
 }
 
 func TestAFileIsShownToItsReaderBeforeItIsWritten(t *testing.T) {
