@@ -421,6 +421,26 @@ func TestNobodyTakesAThreadButToSpendIt(t *testing.T) {
 	}
 }
 
+// A command that is started at that moment would inherit it: one of the root directory is, to a check for which all
+// mounts are read-only, a way to write.
+func TestNobodyMakesADescriptorThatACommandInherits(t *testing.T) {
+	found := false
+	for _, s := range sources(t) {
+		ast.Inspect(s.syntax, func(n ast.Node) bool {
+			if selector, ok := n.(*ast.SelectorExpr); ok {
+				found = found || selector.Sel.Name == "F_DUPFD_CLOEXEC"
+				if slices.Contains([]string{"Dup", "Dup2", "F_DUPFD"}, selector.Sel.Name) {
+					t.Errorf("%s:%d makes a descriptor that is not closed on exec: use F_DUPFD_CLOEXEC", s.file, s.line(n))
+				}
+			}
+			return true
+		})
+	}
+	if !found {
+		t.Error("it is looked for in the wrong files")
+	}
+}
+
 // What several packages have to agree on is written once.
 func TestWhatSeveralPackagesGoByIsWrittenInOnePlace(t *testing.T) {
 	places := map[string]string{

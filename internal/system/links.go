@@ -160,9 +160,14 @@ type place struct {
 	safe bool // nobody but root can turn what is in it, or on the way to it
 }
 
+// descriptor returns a new descriptor of the top, which the caller closes and no command inherits.
+func (t *top) descriptor() (fd int, err error) {
+	return unix.FcntlInt(t.dir.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+}
+
 func (t *top) walker() (*walker, error) {
 	w := &walker{owner: t.owner, look: t.look}
-	fd, err := unix.FcntlInt(t.dir.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+	fd, err := t.descriptor()
 	if err != nil {
 		return nil, err
 	}

@@ -36,7 +36,7 @@ func (d *disk) readPersonal(file string, uid int) ([]byte, error) {
 	if err := d.isLocal(file); err != nil {
 		return nil, err
 	}
-	fd, err := unix.Dup(int(d.dir.Fd()))
+	fd, err := d.descriptor()
 	if err != nil {
 		return nil, err
 	}
@@ -87,7 +87,7 @@ func (d *disk) describeHome(home string) (Info, error) {
 	if err := d.isLocal(home); err != nil {
 		return Info{}, err
 	}
-	fd, err := unix.Dup(int(d.dir.Fd()))
+	fd, err := d.descriptor()
 	if err != nil {
 		return Info{}, err
 	}
