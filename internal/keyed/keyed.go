@@ -85,6 +85,12 @@ func (f *File) called(section, key string) string {
 	return key
 }
 
+// sectionOf is the section in the name of a key; it means something in INI alone.
+func sectionOf(key string) string {
+	section, _, _ := strings.Cut(key, "/")
+	return section
+}
+
 // split takes a line without comments and outer blanks apart.
 func (f *File) split(text string) (key, value string, ok bool) {
 	separators := "="
@@ -122,8 +128,7 @@ func (f *File) Values(key string) (values []string) {
 // Unsure says why it cannot be told what a key is, or where it would have to stand, or "":
 // then it is neither to be judged nor set.
 func (f *File) Unsure(key string) string {
-	section, _, _ := strings.Cut(key, "/")
-	known := f.format != INI
+	section, known := sectionOf(key), f.format != INI
 	for i, l := range f.lines {
 		switch {
 		case f.unsure != "":
@@ -146,14 +151,13 @@ func (f *File) Unsure(key string) string {
 // it must not be asked.
 func (f *File) Set(key, value string) {
 	f.lines = slices.Clone(f.lines) // a copy of the File stays as it is
-	wanted := line{raw: f.text(key, value) + f.lineBreak(), key: key, value: value}
+	wanted := line{raw: f.text(key, value) + f.lineBreak(), section: sectionOf(key), key: key, value: value}
 	first := f.index(key)
 	if first < 0 {
 		f.insert(key, []line{wanted})
 		return
 	}
 	if f.lines[first].value != value {
-		wanted.section = f.lines[first].section
 		f.lines[first] = wanted
 	}
 	rest := slices.DeleteFunc(slices.Clone(f.lines[first+1:]), func(l line) bool { return l.key == key })
@@ -191,7 +195,7 @@ func (f *File) Lines(key string) string {
 func (f *File) Put(key, text string) {
 	var put []line
 	for raw := range strings.Lines(text) {
-		l := line{raw: raw, key: key}
+		l := line{raw: raw, section: sectionOf(key), key: key}
 		_, l.value, _ = f.split(strings.TrimSpace(raw))
 		put = append(put, l)
 	}
@@ -211,8 +215,7 @@ func (f *File) index(key string) int {
 
 // insert puts lines of a key that stands nowhere where they belong.
 func (f *File) insert(key string, put []line) {
-	section, _, _ := strings.Cut(key, "/")
-	at := -1
+	section, at := sectionOf(key), -1
 	for i, l := range f.lines {
 		if l.about == key {
 			at = i + 1
@@ -227,9 +230,6 @@ func (f *File) insert(key string, put []line) {
 	}
 	if at < 0 {
 		at = len(f.lines)
-	}
-	for i := range put {
-		put[i].section = section
 	}
 	f.endLine(at, len(put))
 	f.lines = slices.Insert(f.lines, at, put...)

@@ -55,6 +55,15 @@ func TestOnlyTheKeyThatIsSetChanges(t *testing.T) {
 	}
 }
 
+func TestAKeyThatComesStandsBehindOneThatWasGivenBackInItsSection(t *testing.T) {
+	f := Parse(INI, "[a]\nk=0\n\n[b]\n")
+	f.Put("a/k", "k=1\n")
+	f.Set("a/x", "1")
+	if got, want := f.String(), "[a]\nk=1\nx=1\n\n[b]\n"; got != want {
+		t.Errorf("it is %q and not %q", got, want)
+	}
+}
+
 func TestWhatNotEveryReaderWouldTakeAlikeIsNotTouched(t *testing.T) {
 	for _, c := range []struct {
 		format        Format
