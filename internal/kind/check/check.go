@@ -95,7 +95,7 @@ func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secret
 	if want.Spec.Every == 0 {
 		r := found.resource(want)
 		if err != nil {
-			r.SetUnknownErr(err)
+			r.SetUnknownErr(err) // which tells what of it is public, where not all is
 		}
 		return r
 	}

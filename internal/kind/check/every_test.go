@@ -12,6 +12,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/kind/check"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -43,7 +44,8 @@ func (d *desk) Run(_ context.Context, c system.Command) (system.Output, error) {
 }
 
 func newDesk(t *testing.T, keys string) *desk {
-	d := &desk{t: t, root: t.TempDir(), now: time.Date(2026, 11, 21, 6, 0, 0, 0, time.UTC)}
+	t.Helper()
+	d := &desk{t: t, root: kindtest.Dir(t), now: time.Date(2026, 11, 21, 6, 0, 0, 0, time.UTC)}
 	d.start(keys)
 	return d
 }
@@ -51,42 +53,22 @@ func newDesk(t *testing.T, keys string) *desk {
 // start is a start of the agent under a policy of one check.
 func (d *desk) start(keys string) {
 	d.t.Helper()
-	s, err := system.Open(system.Options{Root: d.root})
-	if err != nil {
-		d.t.Fatal(err)
-	}
+	s := kindtest.Open(d.t, system.Options{Root: d.root})
 	s.Clock, s.Runner = d, d
-	if err := os.MkdirAll(filepath.Join(d.root, "bin"), 0o755); err != nil {
-		d.t.Fatal(err)
-	}
-	if err := os.WriteFile(filepath.Join(d.root, "bin/walk"), nil, 0o755); err != nil {
-		d.t.Fatal(err)
-	}
-	d.ledger, err = converge.OpenLedger(s.FS, "/var/lib/soe-agent", facts.Identity{MachineID: "m"})
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	fragment, err := policy.Parse(policy.Source{Name: "f", Text: "schema = 1\n[checks.x]\nrun = [\"/bin/walk\"]\n" + keys})
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	if d.policy, err = policy.Merge([]policy.Fragment{fragment}, nil); err != nil {
-		d.t.Fatal(err)
-	}
+	kindtest.Put(d.t, d.root, "bin/walk", "")
+	d.ledger = kindtest.LedgerIn(d.t, s.FS)
+	d.policy = kindtest.Policy(d.t, "[checks.x]\nrun = [\"/bin/walk\"]\n"+keys)
 	d.kind = check.New(d.policy, s, d.ledger)
 }
 
 // pass is what a pass finds, of which the end makes it last.
 func (d *desk) pass() converge.Resource {
 	d.t.Helper()
-	resources, err := d.kind.Check(d.t.Context())
-	if err != nil || len(resources) != 1 {
-		d.t.Fatal(resources, err)
-	}
+	r := kindtest.CheckOne(d.t, d.kind)
 	if err := d.ledger.Flush(); err != nil {
 		d.t.Fatal(err)
 	}
-	return resources[0]
+	return r
 }
 
 func (d *desk) wants(what string, runs int, state converge.State) {
@@ -150,9 +132,7 @@ func TestTheLastAnswerOfACheckOutlivesTheAgentAndNotWhatWasWanted(t *testing.T) 
 		t.Errorf("%v: %s", err, raw)
 	}
 	d.policy.Resources = nil
-	if _, err := d.kind.Check(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	kindtest.Check(t, d.kind)
 	if err := d.ledger.Flush(); err != nil {
 		t.Fatal(err)
 	}

@@ -78,13 +78,13 @@ type entry struct {
 
 // accounts are the machine's own, and why one of the files could not be read.
 type accounts struct {
-	users, groups, shadow                []entry
-	usersFailed, groupsFailed, shadowErr error
+	users, groups, shadow          []entry
+	usersErr, groupsErr, shadowErr error
 }
 
 func (k *Kind) readAccounts() (a accounts) {
-	a.users, a.usersFailed = k.entries("/etc/passwd")
-	a.groups, a.groupsFailed = k.entries("/etc/group")
+	a.users, a.usersErr = k.entries("/etc/passwd")
+	a.groups, a.groupsErr = k.entries("/etc/group")
 	if a.shadow, a.shadowErr = k.entries("/etc/shadow"); errors.Is(a.shadowErr, fs.ErrNotExist) {
 		a.shadowErr = nil // every password is in /etc/passwd then
 	}
@@ -106,40 +106,47 @@ func (k *Kind) entries(file string) ([]entry, error) {
 		}
 		e := entry{name: fields[0], password: fields[1], id: -1, fields: fields}
 		if len(fields) > 2 {
-			if id, err := strconv.ParseUint(strings.TrimSpace(fields[2]), 10, 32); err == nil {
-				e.id = int(id)
-			}
+			e.id = idOf(fields[2])
 		}
 		all = append(all, e)
 	}
 	return all, nil
 }
 
+// idOf is the id in a field, or -1.
+func idOf(field string) int {
+	id, err := strconv.ParseUint(strings.TrimSpace(field), 10, 32)
+	if err != nil {
+		return -1
+	}
+	return int(id)
+}
+
 // find is what a search comes upon, and what it could not look at.
 func (k *Kind) find(what string, a accounts, passed func(name string) bool) (found []string, err error) {
 	switch what {
 	case policy.DuplicateUsers:
-		return sameName(a.users, "/etc/passwd", passed), a.usersFailed
+		return sameName(a.users, "/etc/passwd", passed), a.usersErr
 	case policy.DuplicateGroups:
-		return sameName(a.groups, "/etc/group", passed), a.groupsFailed
+		return sameName(a.groups, "/etc/group", passed), a.groupsErr
 	case policy.DuplicateUIDs:
-		return sameID(a.users, "uid", passed), a.usersFailed
+		return sameID(a.users, "uid", passed), a.usersErr
 	case policy.DuplicateGIDs:
-		return sameID(a.groups, "gid", passed), a.groupsFailed
+		return sameID(a.groups, "gid", passed), a.groupsErr
 	case policy.UnknownGroups:
-		return groupless(a, passed), errors.Join(a.usersFailed, a.groupsFailed)
+		return groupless(a, passed), errors.Join(a.usersErr, a.groupsErr)
 	case policy.OtherRoots:
 		for _, u := range a.users {
 			if u.id == 0 && u.name != "root" && !passed(u.name) {
 				found = append(found, u.name+" has the uid 0")
 			}
 		}
-		return found, a.usersFailed
+		return found, a.usersErr
 	case policy.EmptyPasswords:
-		return withoutPassword(a, passed), errors.Join(a.usersFailed, a.shadowErr)
+		return withoutPassword(a, passed), errors.Join(a.usersErr, a.shadowErr)
 	case policy.Homes:
 		found, err = k.homes(a.users, passed)
-		return found, errors.Join(a.usersFailed, err)
+		return found, errors.Join(a.usersErr, err)
 	}
 	return nil, fmt.Errorf("this agent does not know how to look for %s", what)
 }
@@ -172,15 +179,15 @@ func sameID(entries []entry, what string, passed func(string) bool) (found []str
 }
 
 func groupless(a accounts, passed func(string) bool) (found []string) {
-	if a.groupsFailed != nil {
+	if a.groupsErr != nil {
 		return nil
 	}
-	known := map[string]bool{}
+	known := map[int]bool{}
 	for _, g := range a.groups {
-		known[strconv.Itoa(g.id)] = true
+		known[g.id] = g.id >= 0
 	}
 	for _, u := range a.users {
-		if len(u.fields) > 3 && !known[strings.TrimSpace(u.fields[3])] && !passed(u.name) {
+		if len(u.fields) > 3 && !known[idOf(u.fields[3])] && !passed(u.name) {
 			found = append(found, fmt.Sprintf("%s has the group %s, which there is not", u.name, u.fields[3]))
 		}
 	}

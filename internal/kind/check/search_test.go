@@ -30,7 +30,7 @@ homes            = { find = "homes" }
 // tidy are the files of accounts of which nothing is to be said.
 func tidy() map[string]string {
 	return map[string]string{
-		"etc/passwd": "# people\nroot:x:0:0:root:/root:/bin/bash\nsync:x:5:0:sync:/sbin:/bin/sync\nann:x:1000:1000:Ann:/home/ann:/bin/bash\n+::::::\nsvc:x:1001:1000::/nowhere:/sbin/nologin\n",
+		"etc/passwd": "# people\nroot:x:0:0:root:/root:/bin/bash\nsync:x:5:0:sync:/sbin:/bin/sync\nann:x:1000:1000:Ann:/home/ann:/bin/bash\n+::::::\nsvc:x:1001:01000::/nowhere:/sbin/nologin\n",
 		"etc/group":  "root:x:0:\npeople:x:1000:ann\n",
 		"etc/shadow": "root:*:19000:0:99999:7:::\nsync:!:1::::::\nann:$6$x:19000:0:99999:7:::\nsvc:!!:1::::::\n",
 		"home/ann/":  "",
@@ -80,8 +80,8 @@ func TestNothingIsFoundAmongAccountsThatAreAsTheyShouldBe(t *testing.T) {
 func TestEachSearchNamesWhatItFindsAndPassesOverWhatIsExcepted(t *testing.T) {
 	root := kindtest.Root(t, map[string]string{
 		"etc/passwd": "root:x:0:0:root:/root:/bin/bash\ntoor:x:0:0::/root:/bin/bash\nann:x:1000:1000:Ann:/home/ann:/bin/bash\nann:x:1002:1000:Ann:/home/ann2:/bin/bash\nbob:x:1000:77:Bob:/home/bob:/bin/bash\n" +
-			"open::1005:1000::/home/open:/bin/bash\nlink:x:1006:1000::/home/link:/bin/sh\nrel:x:1007:1000::rel:/bin/sh\n half::\nlegacy::00:1:::\n",
-		"etc/group":   "root:x:0:\npeople:x:1000:ann\nold:x:1000:\npeople:x:1001:\nlegacy:x:1:\n",
+			"open::1005:1000::/home/open:/bin/bash\nlink:x:1006:1000::/home/link:/bin/sh\nrel:x:1007:1000::rel:/bin/sh\nneg:x:1008:-1:::/sbin/nologin\n half::\nlegacy::00:1:::\n",
+		"etc/group":   "root:x:0:\npeople:x:1000:ann\nold:x:1000:\nbad:x:x:\npeople:x:1001:\nlegacy:x:1:\n",
 		"etc/shadow":  "root:*:19000:0:99999:7:::\nbob::19000:0:99999:7:::\ncut:\nann:$6$x:1::::::\n",
 		"home/link":   "-> /etc",
 		"home/ann2":   "a file",
@@ -95,7 +95,7 @@ func TestEachSearchNamesWhatItFindsAndPassesOverWhatIsExcepted(t *testing.T) {
 		"duplicate-uids":   "ann, bob have the uid 1000",
 		"duplicate-groups": "people is more than once in /etc/group",
 		"duplicate-gids":   "people, old have the gid 1000",
-		"unknown-groups":   "bob has the group 77, which there is not",
+		"unknown-groups":   "bob has the group 77, which there is not; neg has the group -1, which there is not",
 		"other-roots":      "toor has the uid 0",
 		"empty-passwords":  "open has an empty password; half has an empty password; bob has an empty password; cut has an empty password",
 		"homes": "/home/ann, the home of ann, has the mode 0755, and 0750 is the most; /home/ann2, the home of ann, is no directory; bob has no home: there is no /home/bob; " +
