@@ -1,7 +1,6 @@
 package report
 
 import (
-	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -154,6 +153,14 @@ func (r Report) uncontrolled() []converge.Resource {
 	return all
 }
 
+func (r Report) byID() map[policy.ID]converge.Resource {
+	all := make(map[policy.ID]converge.Resource, len(r.Resources))
+	for _, resource := range r.Resources {
+		all[resource.ID] = resource
+	}
+	return all
+}
+
 // A group is the controls of a benchmark, or those of none.
 type group struct {
 	name     string
@@ -213,10 +220,7 @@ func (c Control) standing() string {
 }
 
 func (p *printer) controls(r Report, style Style) {
-	byID := map[policy.ID]converge.Resource{}
-	for _, resource := range r.Resources {
-		byID[resource.ID] = resource
-	}
+	byID := r.byID()
 	for _, g := range r.groups() {
 		var uncovered []string
 		for _, c := range g.controls {
@@ -254,8 +258,10 @@ func (p *printer) control(c Control, byID map[policy.ID]converge.Resource, style
 		if resource.State == converge.Compliant && !style.Verbose {
 			continue
 		}
-		reason, _, _ := strings.Cut(resource.Reason, "\n")
-		line := fmt.Sprintf("%s %s", name(id), cmp.Or(strings.TrimSuffix(fmt.Sprintf("%s: %s", resource.State, Clean(reason)), ": "), string(resource.State)))
+		line := fmt.Sprintf("%s %s", name(id), resource.State)
+		if reason, _, _ := strings.Cut(resource.Reason, "\n"); reason != "" {
+			line += ": " + Clean(reason)
+		}
 		p.printf("    %s %s\n", style.mark(resource.State), line)
 	}
 	for _, w := range c.Waivers {
@@ -266,10 +272,7 @@ func (p *printer) control(c Control, byID map[policy.ID]converge.Resource, style
 // junitControls are a suite for each benchmark, and one for the resources that are there for
 // no control: so there is a failure or an error exactly when the report is not compliant.
 func (r Report) junitControls(add func(suite string, c junitCase)) {
-	byID := map[policy.ID]converge.Resource{}
-	for _, resource := range r.Resources {
-		byID[resource.ID] = resource
-	}
+	byID := r.byID()
 	for _, g := range r.groups() {
 		for _, control := range g.controls {
 			add(Clean(g.name), control.junit(byID))
