@@ -212,16 +212,17 @@ func (k *Kind) currentProfile() (text string, f file, deviations []deviation, er
 	if err != nil || f.content != nil {
 		return string(f.content), f, deviations, err
 	}
-	text, err = k.readProfile(path.Base(profilePath), append([]string{profileDir}, packagedProfileDirs()...)...)
-	if text == "" {
-		text = userSource + "\n"
-	}
+	text, err = k.readEverybodys(append([]string{profileDir}, packagedProfileDirs()...)...)
 	return text, f, deviations, err
 }
 
 // packagedProfile is the profile that counts where there is none in /etc.
-func (k *Kind) packagedProfile() (string, error) {
-	text, err := k.readProfile(path.Base(profilePath), packagedProfileDirs()...)
+func (k *Kind) packagedProfile() (string, error) { return k.readEverybodys(packagedProfileDirs()...) }
+
+// readEverybodys is the profile of those directories that has no person's name, or what dconf goes
+// by where there is none.
+func (k *Kind) readEverybodys(dirs ...string) (string, error) {
+	text, err := k.readProfile(path.Base(profilePath), dirs...)
 	if text == "" {
 		text = userSource + "\n"
 	}
