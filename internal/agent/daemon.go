@@ -336,8 +336,8 @@ func (d *daemon) publish() {
 	}
 }
 
-// write replaces a document for all to read, and says whether it could. What could not be
-// replaced is true no more, and goes if that can be.
+// write replaces a document for all to read, and says whether it could. If it cannot, it removes the
+// old one, which is not true any more and takes room, and tries once more.
 func (d *daemon) write(name string, document any) (written bool) {
 	var content bytes.Buffer
 	err := json.NewEncoder(&content).Encode(document)
@@ -349,7 +349,7 @@ func (d *daemon) write(name string, document any) (written bool) {
 		d.status.Room = room(d.System)
 		err = write()
 	}
-	if err != nil && d.System.FS.Remove(name) == nil { // and takes room
+	if err != nil && d.System.FS.Remove(name) == nil {
 		err = write()
 	}
 	if err != nil {

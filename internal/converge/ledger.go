@@ -37,7 +37,7 @@ type Ledger struct {
 	retouched map[string]map[string]Retouch
 	pending   bytes.Buffer // lines not yet written
 	anew      bool         // the next write begins the file anew
-	lost      error        // why nothing is known and nothing is written; nil: it is
+	lost      error        // why the file could not be opened (LostLedger), or nil
 	unsynced  bool         // something was written that may not survive the machine
 
 	contests contests // of this run of the agent

@@ -29,9 +29,9 @@ func NewIDs(s *system.System) *IDs {
 }
 
 // UID is the id of a user, by name or as a number.
-func (a *IDs) UID(ctx context.Context, name string) (int, error) {
-	return a.id(a.uids, name, "user", func() (int, bool, error) {
-		local, err := LocalAccounts(a.system)
+func (ids *IDs) UID(ctx context.Context, name string) (int, error) {
+	return ids.id(ids.uids, name, "user", func() (int, bool, error) {
+		local, err := LocalAccounts(ids.system)
 		if err != nil {
 			return 0, false, err
 		}
@@ -40,15 +40,15 @@ func (a *IDs) UID(ctx context.Context, name string) (int, error) {
 				return account.UID, true, nil
 			}
 		}
-		account, found, err := LookupUser(ctx, a.system, name)
+		account, found, err := LookupUser(ctx, ids.system, name)
 		return account.UID, found, err
 	})
 }
 
 // GID is the id of a group, by name or as a number.
-func (a *IDs) GID(ctx context.Context, name string) (int, error) {
-	return a.id(a.gids, name, "group", func() (int, bool, error) {
-		local, err := LocalGroups(a.system)
+func (ids *IDs) GID(ctx context.Context, name string) (int, error) {
+	return ids.id(ids.gids, name, "group", func() (int, bool, error) {
+		local, err := LocalGroups(ids.system)
 		if err != nil {
 			return 0, false, err
 		}
@@ -57,14 +57,14 @@ func (a *IDs) GID(ctx context.Context, name string) (int, error) {
 				return group.GID, true, nil
 			}
 		}
-		group, found, err := LookupGroup(ctx, a.system, name)
+		group, found, err := LookupGroup(ctx, ids.system, name)
 		return group.GID, found, err
 	})
 }
 
-func (a *IDs) id(known map[string]int, name, what string, lookUp func() (int, bool, error)) (int, error) {
-	a.mu.Lock()
-	defer a.mu.Unlock()
+func (ids *IDs) id(known map[string]int, name, what string, lookUp func() (int, bool, error)) (int, error) {
+	ids.mu.Lock()
+	defer ids.mu.Unlock()
 	if id, ok := known[name]; ok {
 		return id, nil
 	}

@@ -43,7 +43,8 @@ func LookupKeyFile(file string) (k KeyFile, known bool) {
 	return all[i], true
 }
 
-// endsMachine is of auditd.conf(5): what is done when the disk is full, and the like.
+// endsMachine refuses what would have auditd end all sessions, when the disk is full and the like
+// (auditd.conf(5)).
 func endsMachine(key, value string) string {
 	if strings.HasSuffix(strings.ToLower(key), "_action") && slices.Contains([]string{"halt", "single"}, strings.ToLower(value)) {
 		return "auditd would end all sessions, and leave a machine that nobody can reach"
@@ -51,7 +52,8 @@ func endsMachine(key, value string) string {
 	return ""
 }
 
-// leavesPackages is of yum.conf(5) and dnf.conf(5).
+// leavesPackages refuses what says where packages, repositories and plugins are (yum.conf(5),
+// dnf.conf(5)).
 func leavesPackages(key, _ string) string {
 	_, name, _ := strings.Cut(strings.ToLower(key), "/")
 	if slices.Contains([]string{"cachedir", "installroot", "persistdir", "pluginconfpath", "pluginpath", "plugins", "reposdir"}, name) {
@@ -68,7 +70,7 @@ var (
 	shellValue = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,-]*$`)
 )
 
-// keys says what is wrong with those that are to be kept of a file.
+// validateKeys says what is wrong with the keys that are to be kept of a file.
 func (f File) validateKeys(v *validator, file string) {
 	if len(f.Keys) == 0 && len(f.Absent) == 0 {
 		return

@@ -37,7 +37,7 @@ type Inotify struct {
 
 	mu      sync.Mutex
 	closed  bool
-	fd      int
+	fd      int              // of file, whose Fd would have reads block that Close is to end
 	names   map[int][]string // by watch descriptor
 	watches map[string]int   // the descriptor of each name
 }

@@ -17,8 +17,8 @@ import (
 // WriteFile also replaces a symbolic link, in the one step in which it replaces a file; the target
 // of the link stays as it is.
 //
-// Where there is no room for a backup the file is replaced without one: a kind that takes a right
-// away keeps its words in the file, as a comment.
+// Where no backup can be made the file is replaced without one: a kind that takes a right away keeps
+// its words in the file, as a comment.
 type Rights struct {
 	FS
 	Room

@@ -13,7 +13,8 @@ import (
 // spentFor names, in the environment of a test's process, for what it is to start a command.
 const spentFor = "SOE_TEST_SPENT_FOR"
 
-// A process begins in the thread by which /proc knows it, and main has it until it gives it up.
+// Only an init is sure to run in the thread in which the process began, by which /proc knows it
+// (runtime.LockOSThread): main has that thread then, until it gives it up.
 func init() {
 	if os.Getenv(spentFor) != "" {
 		runtime.LockOSThread()

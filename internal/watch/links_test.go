@@ -120,8 +120,8 @@ func TestADirectoryWithTwoNamesIsFollowedByBoth(t *testing.T) {
 	files := s.FS
 	files.FileReader = trusting{s.FS.FileReader}
 	b := &board{dirty: map[string]int{}}
-	real, linked := kind{"dropin", []string{dir}}, kind{"service", []string{filepath.Join(root, "linked", "conf.d")}}
-	w := runOn(t, files, slog.New(slog.DiscardHandler), b.mark, real, linked)
+	plain, linked := kind{"dropin", []string{dir}}, kind{"service", []string{filepath.Join(root, "linked", "conf.d")}}
+	w := runOn(t, files, slog.New(slog.DiscardHandler), b.mark, plain, linked)
 	b.take()
 	write(t, filepath.Join(dir, "x"), "x")
 	w.CatchUp(t.Context(), nil)

@@ -11,8 +11,8 @@ import (
 // is followed may move it as often as they like, and the events of all others wait meanwhile.
 const settleTime = 50 * time.Millisecond
 
-// moves are the directories that have come or gone of late, those that are followed and
-// those above them. Whether watches were placed since is still to be seen.
+// moves are the directories that have come or gone of late, those that are followed and those
+// above them. The value says whether that may have been after watches were last placed.
 type moves map[string]bool
 
 // add takes one in, and says whether it is the first, for which watches are to be placed at once.
@@ -40,18 +40,18 @@ func (w *Watcher) moveOn() (again bool) {
 	return len(w.moved) > 0
 }
 
-// noticeBelow tells of a change of all that is followed in a directory and below it, and says
-// whether there is any. mu is held.
-func (w *Watcher) noticeBelow(dir string) (any bool) {
+// noticeBelow tells of a change of all directories that are followed, of this one and of those below
+// it, and says whether there are any. mu is held.
+func (w *Watcher) noticeBelow(dir string) (found bool) {
 	below := dir + "/"
 	for followed, interests := range w.dirs {
 		if followed != dir && !strings.HasPrefix(followed, below) {
 			continue
 		}
-		any = true
+		found = true
 		for _, i := range interests {
 			w.notice(i)
 		}
 	}
-	return any
+	return found
 }
