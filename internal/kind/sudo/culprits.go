@@ -207,9 +207,12 @@ func (k *Kind) comment(p *plan, line sudoers.Placed, why string, d converge.Diff
 	return nil
 }
 
-// free has a line be a comment in what an edit writes first as well: of lines that are the same, the first that
-// is none yet.
+// free makes a line a comment in what an edit writes first, too (freeing): of lines that are the same, the first
+// that is none yet.
 func (k *Kind) free(e *edit, line sudoers.Placed, why string) error {
+	if e.aside {
+		return nil // nothing of it is in force
+	}
 	if e.freeing == nil {
 		content, err := sudoers.ReadFile(k.system.FS, e.path)
 		if err != nil {

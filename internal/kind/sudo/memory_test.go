@@ -33,7 +33,7 @@ type node struct {
 	link    string
 }
 
-// newMemory holds files by name, as those of faultwalk.Root are.
+// newMemory holds files by name, as those of kindtest.Root are.
 func newMemory(files map[string]string, modes map[string]fs.FileMode) *memory {
 	m := &memory{nodes: map[string]node{}, known: newParsed()}
 	for name, content := range files {

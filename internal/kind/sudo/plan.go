@@ -80,7 +80,7 @@ type edit struct {
 	// freeing is the file without what denies them something, and with all that it grants; nil: what it grants is not at
 	// stake.
 	freeing []byte
-	aside   bool // it was set aside for want of room, and its name is free
+	aside   bool // it was set aside because it could not be written, and its name is free
 	diff    []converge.Difference
 }
 

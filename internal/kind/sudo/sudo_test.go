@@ -267,6 +267,17 @@ func TestAGrantInAFileThatCannotBeWrittenIsTakenAllTheSame(t *testing.T) {
 	}
 }
 
+// groveOf is one with these files in /etc/sudoers.d, and no others there.
+func groveOf(allow string, files map[string]string) *grove {
+	g := newGrove(1)
+	g.toml, g.allow, g.modes = "[sudo]\nallow = [\""+allow+"\"]\n", []string{allow}, map[string]fs.FileMode{}
+	g.files["/etc/sudoers"] = "root ALL=(ALL) ALL\n%wheel ALL=(ALL) ALL\n#includedir /etc/sudoers.d\n"
+	g.files["/etc/group"] = "root:x:0:\nwheel:x:10:carol\nadmins:x:500:alice\n"
+	maps.DeleteFunc(g.files, func(name, _ string) bool { return path.Dir(name) == sudoers.Dir })
+	maps.Copy(g.files, files)
+	return g
+}
+
 // A file that cannot be written takes nothing from anybody but what stands in it, unless by it
 // the administrators themselves would be denied.
 func TestAFileThatCannotBeWrittenHoldsUpTheDenialOnlyWhereItDeniesTheAdministrators(t *testing.T) {
@@ -274,16 +285,7 @@ func TestAFileThatCannotBeWrittenHoldsUpTheDenialOnlyWhereItDeniesTheAdministrat
 		"bob ALL=(ALL) ALL, !/usr/bin/su\n":           true,
 		"%admins, bob ALL=(root) /usr/bin/id, !ALL\n": false,
 	} {
-		g := newGrove(1)
-		g.toml, g.allow, g.modes = "[sudo]\nallow = [\"alice\"]\n", []string{"alice"}, map[string]fs.FileMode{}
-		g.files["/etc/sudoers"] = "root ALL=(ALL) ALL\n%wheel ALL=(ALL) ALL\n#includedir /etc/sudoers.d\n"
-		g.files["/etc/group"] = "root:x:0:\nwheel:x:10:carol\nadmins:x:500:alice\n"
-		for name := range g.files {
-			if path.Dir(name) == sudoers.Dir {
-				delete(g.files, name)
-			}
-		}
-		g.files[sudoers.Dir+"/50-x"] = content
+		g := groveOf("alice", map[string]string{sudoers.Dir + "/50-x": content})
 		wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
 		b := book{memory: g.plant()}
 		o := &outing{g: g, book: b, clock: wall.Clock, complain: t.Errorf, gate: func(c system.Change) error {
@@ -298,6 +300,20 @@ func TestAFileThatCannotBeWrittenHoldsUpTheDenialOnlyWhereItDeniesTheAdministrat
 		if got := !b.administers(b.read(nil), "carol"); got != denied {
 			t.Errorf("%q: carol is denied: %v", content, got)
 		}
+	}
+}
+
+// Nothing of what was set aside is in force: there is no denial to be lifted before it comes back.
+func TestWhatWasSetAsideComesBackWithoutTheLinesByWhichSudoWouldRefuseTheAllowed(t *testing.T) {
+	g := groveOf("alice", map[string]string{sudoers.Dir + "/zzz.soe-aside": "alice ALL=(ALL:ALL) !ALL\n%admins ALL=(ALL:ALL) !ALL\n"})
+	wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
+	b := book{memory: g.plant()}
+	o := &outing{g: g, book: b, clock: wall.Clock, complain: t.Errorf}
+	if r := o.pass(t)["sudo/allow"]; r.State != converge.Corrected {
+		t.Errorf("it is %s: %s", r.State, r.Reason)
+	}
+	if back, is := b.get(sudoers.Dir + "/zzz"); !is || back.content != refuses+"alice ALL=(ALL:ALL) !ALL\n"+refuses+"%admins ALL=(ALL:ALL) !ALL\n" {
+		t.Errorf("it is there: %v, and holds\n%s", is, back.content)
 	}
 }
 
