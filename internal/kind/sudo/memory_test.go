@@ -24,7 +24,8 @@ type memory struct {
 	gate  system.Gate
 	look  system.Looker
 	clock int
-	known *parsed // that the stand-in for polkit has read
+	known *parsed  // that the stand-in for polkit has read
+	full  []string // files for which there is no room; another name they may have
 }
 
 type node struct {
@@ -155,6 +156,8 @@ func (m *memory) WriteFile(name string, content []byte, attr system.Attr) error 
 		return err
 	} else if n.info.Type == fs.ModeSymlink {
 		return &fs.PathError{Op: "write", Path: name, Err: unix.ELOOP}
+	} else if slices.Contains(m.full, name) {
+		return &fs.PathError{Op: "write", Path: name, Err: unix.ENOSPC}
 	}
 	return m.change("rename", name, func() error {
 		m.put(name, node{content: string(content), info: system.Info{Attr: attr}})

@@ -80,6 +80,7 @@ type edit struct {
 	// freeing is the file without what denies them something, and with all that it grants; nil: what it grants is not at
 	// stake.
 	freeing []byte
+	first   bool // it writes freeing, and another edit of the file follows
 	aside   bool // it was set aside because it could not be written, and its name is free
 	diff    []converge.Difference
 }
@@ -114,7 +115,7 @@ func (p *plan) steps() (edits []edit) {
 	}
 	for _, e := range p.foreign {
 		if e.freeing != nil && !bytes.Equal(e.freeing, e.content) {
-			e.content, e.takesAway = e.freeing, false
+			e.content, e.first = e.freeing, true
 			edits = append(edits, e)
 		}
 	}
@@ -149,6 +150,14 @@ func (p *plan) changes() map[string][]byte {
 		changes[e.path] = e.content
 	}
 	return changes
+}
+
+// leaveAside has what was set aside stay so where a line of it denies something: without it everybody whom
+// the policy allows is let in, and with it nobody but sudo, which does not answer, says who still is.
+func (p *plan) leaveAside() {
+	p.foreign = slices.DeleteFunc(p.foreign, func(e edit) bool {
+		return e.aside && slices.ContainsFunc(sudotext.Parse(e.content), mayDeny)
+	})
 }
 
 func (p *plan) differences() []converge.Difference {

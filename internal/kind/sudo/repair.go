@@ -55,6 +55,9 @@ func (k *Kind) carryOut(ctx context.Context, p *plan) (dead string, err error) {
 	if err != nil {
 		return "", err
 	}
+	if p.silent {
+		p.leaveAside()
+	}
 	if p.openDir != "" {
 		if err := k.system.Rights.SetAttr(sudoers.Dir, system.Attr{Mode: dirMode}); err != nil {
 			return "", err
@@ -195,13 +198,15 @@ func (k *Kind) stillWorks(ctx context.Context, p *plan, administrators []string)
 
 // write carries a plan out. Where there is no room for the agent's own files, what grants
 // something to somebody else is taken out of force all the same; and so it is where a file of
-// somebody else's cannot be written, whatever the reason, and can be given another name.
+// somebody else's cannot be written, whatever the reason, and can be given another name; but not with what
+// the administrators need of it.
 func (k *Kind) write(ctx context.Context, p *plan, administrators []string) error {
 	var errs []error
 	full := false // and the rest of the agent's own waits: in the order of steps alone nobody loses anything
+	aside := map[string]bool{}
 	for _, e := range p.steps() {
 		own := Owns(e.path)
-		if own && full {
+		if own && full || aside[e.path] {
 			continue
 		}
 		err := k.unchanged(p, e.path)
@@ -213,10 +218,13 @@ func (k *Kind) write(ctx context.Context, p *plan, administrators []string) erro
 			return err
 		case own:
 			full = err != nil
-		case err != nil && path.Dir(e.path) == sudoers.Dir && e.takesAway && !e.aside && k.unchanged(p, e.path) == nil:
-			if asideErr := k.system.Rights.SetAside(e.path); asideErr == nil || system.NoRoom(err) {
+		case err != nil && path.Dir(e.path) == sudoers.Dir && e.takesAway && !e.aside && k.unchanged(p, e.path) == nil &&
+			(!e.first || k.letsInWithout(ctx, p, e.path, administrators)):
+			asideErr := k.system.Rights.SetAside(e.path)
+			if asideErr == nil || system.NoRoom(err) {
 				err = asideErr
 			}
+			aside[e.path] = asideErr == nil
 		}
 		if err != nil && e.lifts && !k.canDoWithout(ctx, p, e, administrators) {
 			return err // or the denial would leave none of them
@@ -224,6 +232,11 @@ func (k *Kind) write(ctx context.Context, p *plan, administrators []string) erro
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
+}
+
+// letsInWithout says whether sudo lets all administrators in, with the files as they are now but for one.
+func (k *Kind) letsInWithout(ctx context.Context, p *plan, name string, administrators []string) bool {
+	return len(k.working(ctx, p, administrators, map[string][]byte{name: {}})) == len(administrators)
 }
 
 // canDoWithout says whether sudo lets all administrators in without one edit of a plan. Where

@@ -303,6 +303,42 @@ func TestAFileThatCannotBeWrittenHoldsUpTheDenialOnlyWhereItDeniesTheAdministrat
 	}
 }
 
+// A file that denies the allowed something and grants others something is written twice. Where it cannot be written it is
+// set aside with both, unless the allowed would not be let in then either.
+func TestAFileWithoutRoomThatDeniesTheAllowedToIsSetAsideUnlessTheyWouldStayOut(t *testing.T) {
+	const name = sudoers.Dir + "/50-x"
+	const both = "alice ALL=(ALL) ALL\nbob ALL=(ALL) ALL\nalice ALL=(ALL:ALL) !ALL\n"
+	for _, test := range []struct {
+		content string
+		full    []string
+		stays   bool
+	}{
+		{"bob ALL=ALL\nalice ALL=(ALL:ALL) !ALL\n", []string{name}, false},
+		{both, []string{name}, false},
+		{both, []string{name, grantsPath}, true},
+	} {
+		g := groveOf("alice", map[string]string{name: test.content})
+		wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
+		b := book{memory: g.plant()}
+		b.memory.full = test.full
+		o := &outing{g: g, book: b, clock: wall.Clock, complain: t.Errorf}
+		r := o.pass(t)["sudo/allow"]
+		if _, there := b.get(name); there != test.stays || r.State.InLine() {
+			t.Errorf("%q: there: %v; it is %s: %s", test.content, there, r.State, r.Reason)
+		}
+		if got := b.administrators(); !test.stays && !slices.Equal(got, []string{"root", "alice"}) {
+			t.Errorf("%q: then %v administer", test.content, got)
+		}
+		b.memory.full = nil
+		if r := o.pass(t)["sudo/allow"]; !r.State.InLine() {
+			t.Errorf("%q: with room again it is %s: %s", test.content, r.State, r.Reason)
+		}
+		if got := b.administrators(); !slices.Equal(got, []string{"root", "alice"}) {
+			t.Errorf("%q: with room again %v administer", test.content, got)
+		}
+	}
+}
+
 // Nothing of what was set aside is in force: there is no denial to be lifted before it comes back.
 func TestWhatWasSetAsideComesBackWithoutTheLinesByWhichSudoWouldRefuseTheAllowed(t *testing.T) {
 	g := groveOf("alice", map[string]string{sudoers.Dir + "/zzz.soe-aside": "alice ALL=(ALL:ALL) !ALL\n%admins ALL=(ALL:ALL) !ALL\n"})
