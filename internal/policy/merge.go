@@ -42,7 +42,7 @@ type Resource struct {
 	Spec   Spec
 	Origin Origin
 	// Secrets are the secret values that the spec holds after Expand. They must
-	// never be shown.
+	// never be shown; nor that one is empty for now.
 	Secrets []string
 	// Missing are the references for which there was no value, so that the spec
 	// cannot be enforced for now.
@@ -328,7 +328,7 @@ func (r *Resource) expand(value func(Reference) (string, bool)) {
 		all[ref] = v
 		if !ref.Secret() {
 			public[ref] = v
-		} else if v != "" {
+		} else {
 			secrets = append(secrets, v)
 		}
 	}

@@ -164,6 +164,16 @@ func TestAPolicyThatRemovesAllItsAdministratorsOnceValuesAreKnownLeavesSudoAsItI
 	}
 }
 
+func TestASecretThatIsEmptyForNowIsOneAllTheSame(t *testing.T) {
+	p := expanded(t, map[string]string{
+		"{{resolve:ssm:/host}}": "h", "{{resolve:secretsmanager:app:SecretString:password}}": "",
+	})
+	r, _ := p.Lookup("dropin/etc/app.d/a.conf")
+	if diff := cmp.Diff([]string{""}, r.Secrets); diff != "" {
+		t.Errorf("secrets (-want +got):\n%s", diff)
+	}
+}
+
 func TestADigestIsOfWhatIsWantedAndNotOfSecretsOrPlaces(t *testing.T) {
 	values := func(host, password string) *Policy {
 		return expanded(t, map[string]string{

@@ -125,6 +125,7 @@ func TestModesFollowTheFamilyThePolicyAndSecrets(t *testing.T) {
 		{"/etc/rsyslog.d/a.conf", mode(0o640), []string{"s"}, 0o640},
 		{"/etc/rsyslog.d/a.conf", mode(0o400), []string{"s"}, 0o400},
 		{"/etc/rsyslog.d/a.conf", mode(0o644), []string{"s"}, 0o640},
+		{"/etc/rsyslog.d/a.conf", nil, []string{""}, 0o600},
 		{"/etc/cron.daily/a", nil, []string{"s"}, 0o700},
 		{"/etc/audit/rules.d/a.rules", nil, []string{"s"}, 0o640},
 	} {
