@@ -15,6 +15,7 @@ func TestAccountsAndGroupsAreMadeChangedAndRemoved(t *testing.T) {
 	d.MustExec(t, "groupadd", "--gid", "700", "moved")
 	d.MustExec(t, "useradd", "--uid", "701", "--no-create-home", "moved", "--gid", "moved")
 	d.MustExec(t, "useradd", "--uid", "1700", "--create-home", "leaver")
+	d.MustExec(t, "sed", "-i", "s/^#*HOME_MODE.*/HOME_MODE 0755/", "/etc/login.defs")
 	d.MustExec(t, "sh", "-ec", "useradd --uid 1702 --create-home mover; echo thesis >/home/mover/file; useradd --uid 1703 --no-create-home homeless; useradd --uid 1704 --no-create-home stranger; mkdir /home/stranger")
 	o := d.apply(t, `
 [groups]
@@ -59,7 +60,7 @@ gid.mysql = 527
 			t.Errorf("%s is there: %v", path, !there)
 		}
 	}
-	for home, want := range map[string]string{"/srv/people/mover": "1702 755", "/home/homeless/.bashrc": "1703 644", "/home/homeless": "1703 700", "/home/stranger": "1704 755"} {
+	for home, want := range map[string]string{"/srv/people/mover": "1702 755", "/home/homeless/.bashrc": "1703 644", "/home/homeless": "1703 700", "/home/helpdesk": "1700 700", "/home/stranger": "1704 755"} {
 		if got := strings.TrimSpace(d.MustExec(t, "stat", "--format=%u %a", home)); got != want {
 			t.Errorf("%s is of %s and not %s", home, got, want)
 		}

@@ -139,12 +139,12 @@ func TestTheToolsAreToldOnlyWhatDiffers(t *testing.T) {
 		"another gid":         {`groups.docker = { gid = 5200 }`, []string{"groupmod -g 5200 docker"}},
 		"no group":            {`groups.docker = { ensure = "absent" }`, []string{"groupdel docker"}},
 		"a registered gid":    {`ids.gid.mysql = 27`, []string{"groupadd -r -g 27 mysql"}},
-		"a person":            {`users.bob = { comment = "Bob" }`, []string{"useradd -U -m -c Bob bob"}},
+		"a person":            {`users.bob = { comment = "Bob" }`, []string{"useradd -U -m -K UMASK=077 -c Bob bob"}},
 		"a registered uid":    {`ids.uid.mysql = 27`, []string{"useradd -u 27 -U -r -M -s /usr/sbin/nologin mysql"}},
 		"a group of its name": {`users.docker = { system = true, shell = "/bin/sh" }`, []string{"useradd -N -g docker -r -M -s /bin/sh docker"}},
 		"everything": {
 			`users.bob = { uid = 5200, group = "alice", groups = ["wheel", "docker"], home = "/srv/bob", shell = "/bin/sh" }`,
-			[]string{"useradd -u 5200 -N -g alice -m -d /srv/bob -s /bin/sh -G wheel,docker bob"},
+			[]string{"useradd -u 5200 -N -g alice -m -K UMASK=077 -d /srv/bob -s /bin/sh -G wheel,docker bob"},
 		},
 		"another uid":          {`users.alice = { uid = 5200, shell = "/bin/bash" }`, []string{"usermod -u 5200 alice"}},
 		"another shell":        {`users.alice = { uid = 1001, shell = "/bin/sh" }`, []string{"usermod -s /bin/sh alice"}},
@@ -152,7 +152,7 @@ func TestTheToolsAreToldOnlyWhatDiffers(t *testing.T) {
 		"one more membership":  {`users.alice = { groups = ["wheel", "docker"] }`, []string{"usermod -a -G docker alice"}},
 		"no user":              {`users.alice = { ensure = "absent" }`, []string{"userdel alice"}},
 		"only the uid counts":  {`ids.uid.soe-scan = 5200`, []string{"usermod -u 5200 soe-scan"}},
-		"room is made at once": {`users = { bob = {}, alice = { ensure = "absent" }, soe-scan = { comment = "x" } }`, []string{"userdel alice", "usermod -c x soe-scan", "useradd -U -m bob"}},
+		"room is made at once": {`users = { bob = {}, alice = { ensure = "absent" }, soe-scan = { comment = "x" } }`, []string{"userdel alice", "usermod -c x soe-scan", "useradd -U -m -K UMASK=077 bob"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t, test.policy)
@@ -209,7 +209,7 @@ func TestWhatMustNotBeIsRefusedWithItsReason(t *testing.T) {
 func TestAMissingGroupKeepsNobodyOutOfTheOthers(t *testing.T) {
 	d := newDesk(t, `users.bob = { groups = ["docker", "vboxusers"] }`)
 	_, outcomes := d.walk(t)
-	if diff := cmp.Diff([]string{"useradd -U -m -G docker bob"}, d.tools.ran); diff != "" {
+	if diff := cmp.Diff([]string{"useradd -U -m -K UMASK=077 -G docker bob"}, d.tools.ran); diff != "" {
 		t.Error(diff)
 	}
 	if len(outcomes) != 1 || !strings.Contains(outcomes[0].Err.Error(), "there is no local group vboxusers") {
@@ -335,7 +335,7 @@ func TestAnAccountWithoutItsHomeIsTakenBack(t *testing.T) {
 	if len(outcomes) != 1 || !strings.HasPrefix(outcomes[0].Err.Error(), "cannot create user bob: the home directory cannot be made") {
 		t.Error(outcomes)
 	}
-	if diff := cmp.Diff([]string{"useradd -U -m bob", "userdel bob"}, d.tools.ran); diff != "" || d.ledger.Owns("user/bob") {
+	if diff := cmp.Diff([]string{"useradd -U -m -K UMASK=077 bob", "userdel bob"}, d.tools.ran); diff != "" || d.ledger.Owns("user/bob") {
 		t.Error(diff)
 	}
 }

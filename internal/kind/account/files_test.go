@@ -149,7 +149,7 @@ func TestAnIdIsNobodyElsesUntilItsFilesHaveLeft(t *testing.T) {
 	walks.err = nil
 	d.walk(t)
 	d.walk(t)
-	if last := d.tools.ran[len(d.tools.ran)-1]; last != "useradd -u 1001 -U -m bob" {
+	if last := d.tools.ran[len(d.tools.ran)-1]; last != "useradd -u 1001 -U -m -K UMASK=077 bob" {
 		t.Errorf("ran %q", d.tools.ran)
 	}
 }

@@ -71,22 +71,26 @@ func unregistered(s *system.System, p *policy.Policy, want policy.Resource, ids 
 // SYS_UID_MIN in login.defs(5), whose defaults these are in Amazon Linux.
 func systemRange(s *system.System, word string) (least, most int) {
 	least, most = 201, 999
-	definitions, _ := s.FS.ReadFile("/etc/login.defs")
-	for line := range strings.SplitSeq(string(definitions), "\n") {
-		fields := strings.Fields(line)
-		if len(fields) < 2 {
-			continue
-		}
-		id, err := strconv.Atoi(fields[1])
-		switch {
-		case err != nil:
-		case fields[0] == "SYS_"+word+"_MIN":
-			least = id
-		case fields[0] == "SYS_"+word+"_MAX":
-			most = id
-		}
+	definitions := loginDefs(s)
+	if id, err := strconv.Atoi(definitions["SYS_"+word+"_MIN"]); err == nil {
+		least = id
+	}
+	if id, err := strconv.Atoi(definitions["SYS_"+word+"_MAX"]); err == nil {
+		most = id
 	}
 	return least, most
+}
+
+// loginDefs are the settings of /etc/login.defs, as far as it can be read.
+func loginDefs(s *system.System) map[string]string {
+	settings := map[string]string{}
+	definitions, _ := s.FS.ReadFile("/etc/login.defs")
+	for line := range strings.SplitSeq(string(definitions), "\n") {
+		if fields := strings.Fields(line); len(fields) >= 2 {
+			settings[fields[0]] = fields[1]
+		}
+	}
+	return settings
 }
 
 // reservedUIDs are the system accounts of Amazon Linux 2, as its User Guide lists them.

@@ -261,6 +261,7 @@ func (u *Users) useradd(ctx context.Context, db database, name string, spec poli
 			return nil, err
 		}
 		argv = append(argv, "-m")
+		argv = append(argv, closedHome(u.system)...)
 	}
 	for _, field := range []struct{ option, value string }{
 		{"-c", spec.Comment},
@@ -273,6 +274,16 @@ func (u *Users) useradd(ctx context.Context, db database, name string, spec poli
 		}
 	}
 	return append(argv, name), nil
+}
+
+// closedHome are the options by which useradd makes a home with mode 0700, whatever the machine
+// has for the homes of others. HOME_MODE goes before UMASK, and only tools that are newer know it.
+func closedHome(s *system.System) []string {
+	options := []string{"-K", "UMASK=077"}
+	if _, set := loginDefs(s)["HOME_MODE"]; set {
+		options = append(options, "-K", "HOME_MODE=0700")
+	}
+	return options
 }
 
 // hasOwnGroup says whether a group of the account's name is there, or wanted: one
