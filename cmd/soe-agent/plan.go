@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 
@@ -128,7 +129,7 @@ func (a *app) applyHere(ctx context.Context, dirs, only []string) error {
 	if err := w.Keep(); err != nil {
 		slog.Warn("cannot keep the policy on disk; without AWS the next pass enforces an older one", "err", err)
 	}
-	r, err := w.run(ctx, (*converge.Engine).Pass, only)
+	r, err := w.run(ctx, passThenChecks, only)
 	if err != nil {
 		return err
 	}
@@ -136,6 +137,29 @@ func (a *app) applyHere(ctx context.Context, dirs, only []string) error {
 		slog.Warn("cannot write the report", "err", err)
 	}
 	return w.instead(a.conclude(r, only, report.Report.Text))
+}
+
+// passThenChecks brings all other kinds into line before the checks look at what came of it: an
+// answer about the machine as it was before would be reported of the machine as it is now.
+func passThenChecks(e *converge.Engine, ctx context.Context, only ...string) converge.Result {
+	checks := policy.Check{}.Kind()
+	if len(only) == 0 {
+		only = policy.Kinds()
+	}
+	others := slices.DeleteFunc(slices.Clone(only), func(kind string) bool { return kind == checks })
+	if len(others) == len(only) || len(others) == 0 {
+		return e.Pass(ctx, only...)
+	}
+	result := e.Pass(ctx, others...)
+	if ctx.Err() != nil {
+		return result
+	}
+	after := e.Pass(ctx, checks)
+	result.Took += after.Took
+	result.Resources = append(result.Resources, after.Resources...)
+	result.Kinds = append(result.Kinds, after.Kinds...)
+	maps.Copy(result.Timing, after.Timing)
+	return result
 }
 
 // A onePass is one over a machine that is open, by the policy that was chosen for it.

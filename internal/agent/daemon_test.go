@@ -52,6 +52,31 @@ func TestWhatAPassLeftForTheNextOneIsGoneOnWithAtOnce(t *testing.T) {
 	}
 }
 
+func TestChecksLookAgainAtWhatThePolicyHasComeToWantAndNotAtWhatIsPutBack(t *testing.T) {
+	s, err := system.Open(system.Options{Root: t.TempDir()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	d := &daemon{
+		Machine:  &Machine{System: s, Log: slog.New(slog.DiscardHandler)},
+		findings: findingsUnder(&policy.Policy{}), config: Default(),
+		freeMemory: time.NewTimer(time.Hour),
+	}
+	d.quick, d.slow, d.checks = newWorker(d.passEnded), newWorker(d.passEnded), newWorker(d.passEnded)
+	d.startup.announced = true
+	d.checks.assign(nil, []converge.Kind{users{}})
+	for cause, again := range map[converge.Cause]bool{converge.Intentional: true, converge.Corrective: false} {
+		d.checks.take()
+		d.checks.busy = nil
+		d.passEnded(d.quick, converge.Result{Policy: d.findings.policy, Kinds: []string{"user"}, Rounds: 1, Resources: []converge.Resource{
+			{ID: "user/scan", State: converge.Corrected, Cause: cause},
+		}})
+		if d.checks.idle() == again {
+			t.Errorf("after a repair that is %s they look again: %t", cause, !d.checks.idle())
+		}
+	}
+}
+
 func TestTheHeapGrowsByTheSameWhateverThePolicysSize(t *testing.T) {
 	for resources, want := range map[int]int{0: 80, 280: 74, 10_000: 21, 100_000: 20} {
 		if got := growth(resources); got != want {

@@ -65,6 +65,9 @@ func (d *daemon) passEnded(w *worker, result converge.Result) {
 	if result.Rounds > 0 {
 		d.markAffected(w)
 	}
+	if w != d.checks && slices.ContainsFunc(result.Resources, isNew) {
+		d.checks.markAll() // they may have looked before it was there
+	}
 	if known {
 		d.schedulePasses(w, result)
 	}
@@ -78,6 +81,12 @@ func (d *daemon) passEnded(w *worker, result converge.Result) {
 	if d.idle() {
 		d.freeMemory.Reset(freeMemoryAfter)
 	}
+}
+
+// isNew says of a resource whether its pass has made it what the policy has come to want. What is
+// put back is none: checks have seen it as it was.
+func isNew(r converge.Resource) bool {
+	return r.State == converge.Corrected && r.Cause == converge.Intentional
 }
 
 // markAffected marks all of those other workers whose kinds may be out of line, now that one has

@@ -47,6 +47,9 @@ by-a-user    = { run = ["/bin/sh", "-c", "nice; ionice"], user = "user", stdout 
 	if o.Code != 2 {
 		t.Errorf("apply exits %d", o.Code)
 	}
+	d.apply(t, lookedAtAfterwards).wants(t, map[policy.ID]converge.State{
+		"check/file-is-there": converge.Compliant, "check/file-is-there-all-day": converge.Compliant, "check/account-is-there": converge.Failed,
+	})
 	if o := d.plan(t); o.Code != 2 {
 		t.Errorf("plan exits %d", o.Code)
 	}
@@ -63,6 +66,18 @@ reason = "TICKET-1"
 
 // What the kernel and services tell is asked as on any machine, and nothing is changed
 // by the same ways, though it is root that asks.
+// lookedAtAfterwards has checks that look at what the same policy brings. The account breaks what one of them wants.
+const lookedAtAfterwards = `
+[dropins."/etc/soe-looked.d/at"]
+content  = "here\n"
+activate = []
+[users.late]
+[checks]
+file-is-there         = { run = ["/usr/bin/cat", "/etc/soe-looked.d/at"], stdout = "^here" }
+file-is-there-all-day = { run = ["/usr/bin/cat", "/etc/soe-looked.d/at"], stdout = "^here", every = "24h" }
+account-is-there      = { run = ["/usr/bin/id", "late"], exit = 1 }
+`
+
 func TestACheckAsksServicesAndTheKernelAndChangesNothingThere(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t)
