@@ -37,10 +37,13 @@ type line struct {
 // Parse reads a file. Whatever it holds, String gives it back.
 func Parse(format Format, content string) File {
 	f := File{format: format}
+	if strings.HasPrefix(content, "\ufeff") {
+		f.unsure = "it begins with a byte order mark, which most readers take for a part of the first line: write it without"
+	}
 	section, last := "", -1 // the last line with a key
 	for raw := range strings.Lines(content) {
 		l := line{raw: raw, section: section}
-		text := strings.TrimSpace(raw)
+		text := trim(raw)
 		number := len(f.lines) + 1
 		switch {
 		case text == "":
@@ -73,6 +76,9 @@ func Parse(format Format, content string) File {
 	return f
 }
 
+// trim takes off the blanks that all readers know, in whatever locale they run.
+func trim(text string) string { return strings.Trim(text, " \t\r\n\v\f") }
+
 func (f *File) isComment(text string) bool {
 	return text[0] == '#' || f.format == INI && text[0] == ';'
 }
@@ -101,7 +107,7 @@ func (f *File) split(text string) (key, value string, ok bool) {
 	if at < 0 {
 		return text, "", f.format == Equals && text != "" && !strings.ContainsAny(text, " \t[]")
 	}
-	key, value = strings.TrimSpace(text[:at]), strings.TrimSpace(text[at+1:])
+	key, value = trim(text[:at]), trim(text[at+1:])
 	return key, value, key != ""
 }
 
@@ -138,7 +144,7 @@ func (f *File) Unsure(key string) string {
 		case l.key != key && strings.EqualFold(l.key, key):
 			return fmt.Sprintf("line %d has %s, which some readers take for %s: let both write it in one way", i+1, l.key, key)
 		}
-		known = known || l.section == section && l.key == "" && strings.HasPrefix(strings.TrimSpace(l.raw), "[")
+		known = known || l.section == section && l.key == "" && strings.HasPrefix(trim(l.raw), "[")
 	}
 	if !known {
 		return "it has no section [" + section + "]"
@@ -196,7 +202,7 @@ func (f *File) Put(key, text string) {
 	var put []line
 	for raw := range strings.Lines(text) {
 		l := line{raw: raw, section: sectionOf(key), key: key}
-		_, l.value, _ = f.split(strings.TrimSpace(raw))
+		_, l.value, _ = f.split(trim(raw))
 		put = append(put, l)
 	}
 	first := f.index(key)
@@ -223,7 +229,7 @@ func (f *File) insert(key string, put []line) {
 	}
 	if at < 0 && f.format == INI {
 		for i, l := range f.lines {
-			if l.section == section && strings.TrimSpace(l.raw) != "" {
+			if l.section == section && trim(l.raw) != "" {
 				at = i + 1
 			}
 		}

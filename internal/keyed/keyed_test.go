@@ -72,6 +72,8 @@ func TestWhatNotEveryReaderWouldTakeAlikeIsNotTouched(t *testing.T) {
 		{Equals, "minlen", "minlen = 8 # bytes\n", "line 1 has a comment behind the value"},
 		{Equals, "minlen", "x = 8 # bytes\nminlen = 8\n", ""},
 		{Equals, "minlen", "a = b\nMinLen = 8\n", "line 2 has MinLen, which some readers take for minlen"},
+		{Equals, "minlen", "\ufeffa = b\nminlen = 8\n", "it begins with a byte order mark"},
+		{Shell, "K", "\ufeff# c\nK=1\n", "it begins with a byte order mark"},
 		{INI, "main/k", "[other]\nk=1\n", "it has no section [main]"},
 		{INI, "main/k", "", "it has no section [main]"},
 		{INI, "main/k", "[main]\nk=1\n  2\n", "line 3 begins with a blank"},
@@ -89,6 +91,21 @@ func TestWhatNotEveryReaderWouldTakeAlikeIsNotTouched(t *testing.T) {
 		f := Parse(c.format, c.is)
 		if got := f.Unsure(c.key); c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("of %s in %q it is said %q", c.key, c.is, got)
+		}
+	}
+}
+
+func TestABlankThatReadersTakeForALetterIsNone(t *testing.T) {
+	for is, want := range map[string]string{
+		"minlen = 14\u00a0\n":   "minlen = 14\n",
+		"minlen\u00a0= 14\n":    "minlen\u00a0= 14\nminlen = 14\n",
+		"\u2003minlen = 14\n":   "\u2003minlen = 14\nminlen = 14\n",
+		"minlen =\u0085 14\r\n": "minlen = 14\r\n",
+		"\t\vminlen =\f14 \n":   "\t\vminlen =\f14 \n",
+	} {
+		f := Parse(Equals, is)
+		if f.Set("minlen", "14"); f.String() != want {
+			t.Errorf("%q becomes %q and not %q", is, f.String(), want)
 		}
 	}
 }

@@ -18,7 +18,7 @@ func (f *File) assignment(l *line, number int) {
 		value, rest, whole = word(match[2])
 	}
 	comment := strings.HasPrefix(strings.TrimLeft(rest, " \t"), "#") && rest != strings.TrimLeft(rest, " \t")
-	if !whole || strings.TrimSpace(rest) != "" && !comment {
+	if !whole || trim(rest) != "" && !comment {
 		if f.unsure == "" {
 			f.unsure = fmt.Sprintf("line %d is more than an assignment, so that the file is a program", number)
 		}

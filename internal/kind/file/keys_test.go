@@ -118,6 +118,7 @@ func TestAFileIsShownToItsReaderBeforeItIsWritten(t *testing.T) {
 func TestWhatNotEveryReaderTakesAlikeIsAFailureAndNotTouched(t *testing.T) {
 	for _, c := range []struct{ file, is, keys, want string }{
 		{pwquality, "minlen = 8 # bytes\n", "{ minlen = 14 }", "line 1 has a comment behind the value"},
+		{pwquality, "\ufeffminlen = 14\n", "{ minlen = 14 }", "begins with a byte order mark"},
 		{pwquality, "x\x00\n", "{ minlen = 14 }", "holds binary data"},
 		{"/etc/yum.conf", "[main]\ngpgcheck=0\n 1\n", `{ "main/gpgcheck" = 1 }`, "line 3 begins with a blank"},
 		{"/etc/default/useradd", "if true; then\nINACTIVE=1\nfi\n", "{ INACTIVE = 30 }", "the file is a program"},
