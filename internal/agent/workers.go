@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/check"
 )
 
 // workers returns all workers, by workerOf. None waits for another.
@@ -66,7 +67,7 @@ func (d *daemon) passEnded(w *worker, result converge.Result) {
 		d.markAffected(w)
 	}
 	if w != d.checks && slices.ContainsFunc(result.Resources, isNew) {
-		d.checks.markAll() // they may have looked before it was there
+		d.lookAgain()
 	}
 	if known {
 		d.schedulePasses(w, result)
@@ -81,6 +82,16 @@ func (d *daemon) passEnded(w *worker, result converge.Result) {
 	if d.idle() {
 		d.freeMemory.Reset(freeMemoryAfter)
 	}
+}
+
+// lookAgain has the checks look at what was not there when they did.
+func (d *daemon) lookAgain() {
+	for _, kind := range d.checks.given() {
+		if c, is := kind.(*check.Kind); is {
+			c.LookAgain()
+		}
+	}
+	d.checks.markAll()
 }
 
 // isNew says of a resource whether its pass has made it what the policy has come to want. What is

@@ -44,12 +44,32 @@ type Kind struct {
 	policy *policy.Policy
 	system *system.System
 	ledger *converge.Ledger
+
+	mu    sync.Mutex
+	news  int               // how often LookAgain was called
+	asked map[policy.ID]int // of checks in their own time that were run: how often it had been by then
 }
 
 // New returns the kind "check".
 func New(p *policy.Policy, s *system.System, ledger *converge.Ledger) *Kind {
 	s, unanswered := s.Observe()
-	return &Kind{Unanswered: unanswered, policy: p, system: s, ledger: ledger}
+	return &Kind{Unanswered: unanswered, policy: p, system: s, ledger: ledger, asked: map[policy.ID]int{}}
+}
+
+// LookAgain says that the machine has become more of what the policy wants. An answer that a check in
+// its own time has come to under this policy, and before, is of the machine as it was, and counts no longer.
+func (k *Kind) LookAgain() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.news++
+}
+
+// outrun says whether LookAgain was called since the check was run.
+func (k *Kind) outrun(id policy.ID) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	asked, was := k.asked[id]
+	return was && asked < k.news
 }
 
 // Name implements converge.Kind.
@@ -70,7 +90,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		slots := quick
 		if want.Spec.Every > 0 {
 			slots = background
-			if last, counts := k.last(want); counts {
+			if last, counts := k.last(want); counts && !k.outrun(want.ID) {
 				resources[i] = last.resource(want)
 				continue
 			}
@@ -88,6 +108,9 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 
 // check runs a check, and keeps what came of it if that is to count until it is due again.
 func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secrets converge.Secrets) converge.Resource {
+	k.mu.Lock()
+	k.asked[want.ID] = k.news
+	k.mu.Unlock()
 	found, err := k.run(ctx, want.Spec, secrets)
 	if err != nil {
 		found = outcome{OfUser: found.OfUser, Unanswered: err.Error(), Public: public.Text(err) == err.Error()}

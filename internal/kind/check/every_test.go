@@ -113,6 +113,19 @@ func TestACheckWithATimeOfItsOwnIsRunWhenThatHasPassedAndByNoOtherPass(t *testin
 	}
 }
 
+func TestAnAnswerThatWasGivenBeforeWhatThePolicyBringsIsAskedForAgain(t *testing.T) {
+	d := newDesk(t, everySixHours)
+	d.answer.ExitCode = 1
+	d.wants("while the machine becomes what the policy wants", 1, converge.Failed)
+	d.answer.ExitCode = 0
+	d.kind.LookAgain()
+	d.wants("after that", 1, converge.Compliant)
+	d.wants("and then", 0, converge.Compliant)
+	d.start(everySixHours)
+	d.kind.LookAgain()
+	d.wants("an answer of before this policy was held", 0, converge.Compliant)
+}
+
 func TestTheLastAnswerOfACheckOutlivesTheAgentAndNotWhatWasWanted(t *testing.T) {
 	d := newDesk(t, everySixHours)
 	d.answer = system.Output{ExitCode: 1, Stdout: []byte("three files\n")}
