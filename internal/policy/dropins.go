@@ -187,7 +187,7 @@ func (d Dropin) absence() (is bool, alone Spec) {
 	return d.Ensure == Absent, Dropin{Ensure: Absent, Activate: d.Activate}
 }
 
-// advise tells of what a file has others do that it should not, and of line ends that
+// advise tells of what a file has others do that it should not, and of line ends and marks that
 // readers take for a letter.
 func (d Dropin) advise(a *adviser, of Setting) {
 	if d.Ensure == Absent {
@@ -197,6 +197,9 @@ func (d Dropin) advise(a *adviser, of Setting) {
 	a.unknownReader(of, d)
 	for _, m := range mentioned(file, d.Content) {
 		a.warn(of.Line, fmt.Sprintf("line %d of %s seems to write %s, which is protected: %s", m.Line, file, m.Path, m.Why), "")
+	}
+	if strings.HasPrefix(d.Content, "\ufeff") {
+		a.warn(of.Line, file+" begins with a byte order mark: most readers take it for a part of the first word", "save what it was copied from without one")
 	}
 	if before, _, found := strings.Cut(d.Content, "\r"); found {
 		a.warn(of.Line, fmt.Sprintf("line %d of %s ends as in Windows (CRLF): most readers take the carriage return for a part of the last word", strings.Count(before, "\n")+1, file),

@@ -72,8 +72,8 @@ func TestAnAuthorIsWarnedOfWhatCronAndSystemdWouldWrite(t *testing.T) {
 	}
 }
 
-func TestAnAuthorIsWarnedOfLineEndsOfWindows(t *testing.T) {
-	for content, want := range map[string]string{"a = 1\\n": "", "# fine\\na = 1\\r\\nb = 2\\r\\n": "line 2 of /etc/sysctl.d/a.conf ends as in Windows (CRLF)"} {
+func TestAnAuthorIsWarnedOfLineEndsAndByteOrderMarksOfWindows(t *testing.T) {
+	for content, want := range map[string]string{"a = 1\\n": "", "\\ufeffa = 1\\n": "/etc/sysctl.d/a.conf begins with a byte order mark", "# fine\\na = 1\\r\\nb = 2\\r\\n": "line 2 of /etc/sysctl.d/a.conf ends as in Windows (CRLF)"} {
 		got := advised(t, "2026-11-21 12:00:00", "[dropins.\"/etc/sysctl.d/a.conf\"]\ncontent = \""+content+"\"\n")
 		if (got == "") != (want == "") || !strings.Contains(got, want) || strings.Count(got, "\n") > 1 {
 			t.Errorf("%q: %s", content, got)

@@ -54,8 +54,20 @@ func (c candidate) staged(ctx context.Context, base string, content []byte, argv
 
 var shebang = regexp.MustCompile(`^#! ?/(usr/)?bin/(env )?(ba)?sh\b`)
 
+// withoutMark refuses a byte order mark in front, for readers that take it for a part of the first word:
+// the first line would mean nothing to them, and none of them says so.
+func withoutMark(c candidate) error {
+	if bytes.HasPrefix(c.content, []byte("\ufeff")) {
+		return errors.New("it begins with a byte order mark, which its reader takes for a part of the first word")
+	}
+	return nil
+}
+
 // checkShell checks the syntax of a script for a shell.
 func checkShell(ctx context.Context, c candidate) error {
+	if err := withoutMark(c); err != nil {
+		return err
+	}
 	if c.content == nil || (!strings.HasSuffix(c.name, ".sh") && !shebang.Match(c.content)) {
 		return nil
 	}
@@ -151,6 +163,9 @@ func checkCron(_ context.Context, c candidate) error {
 
 // checkLimits follows limits.conf(5).
 func checkLimits(_ context.Context, c candidate) error {
+	if err := withoutMark(c); err != nil {
+		return err
+	}
 	return eachLine(c.content, "#", func(line string) string {
 		line, _, _ = strings.Cut(line, "#")
 		fields := strings.Fields(line)

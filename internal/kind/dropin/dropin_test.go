@@ -273,6 +273,8 @@ func TestAFileThatItsReaderWouldRefuseIsNotWritten(t *testing.T) {
 		"/etc/cron.d/end":                        "* * * * * root /bin/scan",
 		"/etc/cron.d/time":                       "a,b ? * * * root /bin/scan\n",
 		"/etc/security/limits.d/60.conf":         "* medium nofile 10\n",
+		"/etc/security/limits.d/70.conf":         "\ufeff* hard core 0\n",
+		"/etc/profile.d/70.sh":                   "\ufeffexport EDITOR=vi\n",
 		"/etc/systemd/system/a.service.d/b.conf": "Environment=A=b\n",
 		"/etc/systemd/journald.conf.d/b.conf":    "[Journal]\nStorage persistent\n",
 		"/etc/systemd/logind.conf.d/b.conf":      "KillUserProcesses=no\n",
