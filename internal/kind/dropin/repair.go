@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path"
 	"slices"
 
@@ -57,18 +58,18 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 		want, known := wanted[r.ID]
 		if !known && b.purgeable(r.ID) {
 			if err := b.clear(ctx, fileOf(r.ID)); err != nil {
-				b.fail(fileOf(r.ID), public.Because("cannot remove "+fileOf(r.ID), err))
+				b.failChange(fileOf(r.ID), nil, public.Because("cannot remove "+fileOf(r.ID), err))
 			}
 			continue
 		}
 		if !known {
 			if err := b.giveBack(ctx, r.ID); err != nil {
-				b.outcomes = append(b.outcomes, converge.Outcome{ID: r.ID, Err: public.Because(fmt.Sprintf("cannot give %s back", fileOf(r.ID)), err)})
+				b.failChange(fileOf(r.ID), nil, public.Because(fmt.Sprintf("cannot give %s back", fileOf(r.ID)), err))
 			}
 			continue
 		}
 		if err := b.mend(ctx, want, r.Diff); err != nil {
-			b.outcomes = append(b.outcomes, converge.Outcome{ID: r.ID, Err: public.Because(fmt.Sprintf("cannot bring %s into line", fileOf(r.ID)), err)})
+			b.failChange(fileOf(r.ID), &want.Spec, public.Because(fmt.Sprintf("cannot bring %s into line", fileOf(r.ID)), err))
 		}
 	}
 	b.relabel(ctx)
@@ -140,6 +141,22 @@ func (b *batch) mend(ctx context.Context, want policy.Want[policy.Dropin], diff 
 		return b.system.FS.SetAttr(name, attr)
 	}
 	return b.expect(name)
+}
+
+// failChange tells of a file that could not be made what the policy wants; want is nil when that
+// is to go. What is in it may be somebody else's, and is not made to take effect: that is done once
+// the file is as it should be.
+func (b *batch) failChange(name string, want *policy.Dropin, err error) {
+	b.outcomes = append(b.outcomes, converge.Outcome{ID: policy.NewID(b.Name(), name), Err: err})
+	content, missing := b.system.FS.ReadFile(name)
+	if want == nil || want.Ensure == policy.Absent {
+		if errors.Is(missing, fs.ErrNotExist) {
+			return
+		}
+	} else if missing == nil && string(content) == want.Content {
+		return
+	}
+	b.changed = slices.DeleteFunc(b.changed, func(changed string) bool { return changed == name })
 }
 
 func (b *batch) remove(ctx context.Context, want policy.Want[policy.Dropin]) error {
