@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"path"
 	"slices"
 	"strconv"
@@ -78,14 +79,14 @@ func Openings(s *system.System) (map[string]Opening, error) {
 	if err != nil {
 		return nil, err
 	}
-	for fields := range entries(content, 4) {
+	for fields := range entries(content, 2, 4) {
 		add(fields, false)
 	}
 	content, err = s.FS.ReadFile("/etc/gshadow")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
-	for fields := range entries(content, 4) {
+	for fields := range entries(content, 2, 4) {
 		add(fields, true)
 	}
 	return all, nil
@@ -319,12 +320,12 @@ func CanLogIn(shell string) bool {
 
 func parseAccounts(content []byte) []Account {
 	var accounts []Account
-	for fields := range entries(content, 7) {
-		uid, err1 := strconv.ParseUint(fields[2], 10, 32)
-		gid, err2 := strconv.ParseUint(fields[3], 10, 32)
-		if err1 == nil && err2 == nil {
+	for fields := range entries(content, 4, 7) {
+		uid, isUID := ParseID(fields[2])
+		gid, isGID := ParseID(fields[3])
+		if isUID && isGID {
 			accounts = append(accounts, Account{
-				Name: fields[0], UID: int(uid), GID: int(gid), Comment: fields[4], Home: fields[5], Shell: fields[6],
+				Name: fields[0], UID: uid, GID: gid, Comment: fields[4], Home: fields[5], Shell: fields[6],
 			})
 		}
 	}
@@ -333,26 +334,55 @@ func parseAccounts(content []byte) []Account {
 
 func parseGroups(content []byte) []Group {
 	var groups []Group
-	for fields := range entries(content, 4) {
-		if gid, err := strconv.ParseUint(fields[2], 10, 32); err == nil {
+	for fields := range entries(content, 3, 4) {
+		if gid, is := ParseID(fields[2]); is {
 			members := strings.FieldsFunc(fields[3], func(r rune) bool { return r == ',' })
-			groups = append(groups, Group{Name: fields[0], GID: int(gid), Members: members})
+			for i := range members {
+				members[i] = strings.TrimLeftFunc(members[i], isBlank)
+			}
+			groups = append(groups, Group{Name: fields[0], GID: gid, Members: members})
 		}
 	}
 	return groups
 }
 
-// entries yields the fields of each line that has exactly n of them. Like glibc,
-// which skips blanks before a name, it takes what begins with # for a comment, and
-// with + or - for a reference to NIS (nsswitch.conf(5), compat).
-func entries(content []byte, n int) func(yield func([]string) bool) {
+// ParseID reads a decimal id as glibc does, and with it all who let people in: after blanks, with a
+// sign, as a number without one. What is too large, or is the largest, is nobody's id.
+func ParseID(text string) (id int, is bool) {
+	digits := strings.TrimLeftFunc(text, isBlank)
+	negative := strings.HasPrefix(digits, "-")
+	if negative || strings.HasPrefix(digits, "+") {
+		digits = digits[1:]
+	}
+	value, err := strconv.ParseUint(digits, 10, 64)
+	if negative {
+		value = -value
+	}
+	if err != nil || value >= math.MaxUint32 {
+		return 0, false
+	}
+	return int(value), true
+}
+
+// isBlank says what isspace(3) says.
+func isBlank(r rune) bool { return strings.ContainsRune(" \t\n\v\f\r", r) }
+
+// entries yields the first most fields of each line that has at least so many as make an entry. Like
+// glibc it skips blanks before a name, takes what begins with # for a comment, and with + or - for a
+// reference to NIS (nsswitch.conf(5), compat), goes without the fields that a line ends before, and
+// has in the last one all the rest.
+func entries(content []byte, least, most int) func(yield func([]string) bool) {
 	return func(yield func([]string) bool) {
-		for line := range bytes.SplitSeq(content, []byte("\n")) {
-			entry := strings.TrimLeft(string(line), " \t")
+		for line := range strings.SplitSeq(string(content), "\n") {
+			entry := strings.TrimLeftFunc(line, isBlank)
 			if entry == "" || strings.ContainsRune("#+-", rune(entry[0])) {
 				continue
 			}
-			if fields := strings.Split(entry, ":"); len(fields) == n && fields[0] != "" && !yield(fields) {
+			fields := strings.SplitN(entry, ":", most)
+			if len(fields) < least || fields[0] == "" {
+				continue
+			}
+			if !yield(append(fields, make([]string, most-len(fields))...)) {
 				return
 			}
 		}

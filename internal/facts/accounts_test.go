@@ -99,6 +99,40 @@ func TestLinesThatAreNoEntriesArePassedOver(t *testing.T) {
 	}
 }
 
+// Whoever glibc lets in is somebody: what a stricter reader would pass over is an account, or a
+// member of a group, all the same.
+func TestAccountsAndGroupsAreReadAsTolerantlyAsByWhoLetsPeopleIn(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "etc"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for name, content := range map[string]string{
+		"passwd": "plus:x:+0:+100::/root:/bin/sh\nminus:x:-0:0::/root:/bin/sh\nblank:x: 0:\t0::/root:/bin/sh\n\vtab:x:0:0::/root:/bin/sh\nzeros:x:00:007::/root:/bin/sh\n" +
+			"short:x:1600:100\nlong:x:1601:100::/home/long:/bin/sh:more\nround:x:-18446744073709551615:0::/:/bin/sh\n" +
+			"largest:x:4294967295:0::/:/bin/sh\nover:x:4294967296:0::/:/bin/sh\nhuge:x:99999999999999999999:0::/:/bin/sh\nless:x:-1:0::/:/bin/sh\nhex:x:0x0:0::/:/bin/sh\nnone:x::0::/:/bin/sh\n#plus:x:0:0::/:/bin/sh\n+nis:x:0:0::/:/bin/sh\n",
+		"group": "docker:x:+990:ann, bob,\nshort:x:991\nlong:x: 992:ann:bob\nnone:x::ann\n",
+	} {
+		if err := os.WriteFile(filepath.Join(root, "etc", name), []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s, err := system.Open(system.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	accounts, err := facts.LocalAccounts(s)
+	if diff := cmp.Diff([]string{"plus=0", "minus=0", "blank=0", "tab=0", "zeros=0", "short=1600", "long=1601", "round=1"}, names(accounts)); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+	groups, err := facts.LocalGroups(s)
+	want := []facts.Group{
+		{Name: "docker", GID: 990, Members: []string{"ann", "bob"}}, {Name: "short", GID: 991, Members: []string{}}, {Name: "long", GID: 992, Members: []string{"ann:bob"}},
+	}
+	if diff := cmp.Diff(want, groups); diff != "" || err != nil {
+		t.Errorf("%v (-want +got):\n%s", err, diff)
+	}
+}
+
 func TestNamesOfTheDirectoryAreTakenAsTheyAre(t *testing.T) {
 	d := &directory{people: map[string]string{
 		`EXAMPLE\jane doe`: `EXAMPLE\jane doe:*:20001:20000:Doe, Jane #1:/home/EXAMPLE/jane doe:/bin/bash`,

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -92,7 +91,8 @@ func (k *Kind) readAccounts() (a accounts) {
 }
 
 // entries are those of a file of accounts. A line that a strict reader passes over may count for
-// another one. What begins with + or - stands for entries of NIS (nsswitch.conf(5)).
+// another one: of what it ends before, nothing is said. What begins with + or - stands for entries of
+// NIS (nsswitch.conf(5)).
 func (k *Kind) entries(file string) ([]entry, error) {
 	content, err := k.system.FS.ReadFile(file)
 	if err != nil {
@@ -100,7 +100,7 @@ func (k *Kind) entries(file string) ([]entry, error) {
 	}
 	var all []entry
 	for line := range strings.SplitSeq(string(content), "\n") {
-		fields := strings.Split(strings.TrimLeft(line, " \t"), ":")
+		fields := strings.Split(strings.TrimLeft(line, " \t\v\f\r"), ":")
 		if len(fields) < 2 || fields[0] == "" || strings.ContainsRune("#+-", rune(fields[0][0])) {
 			continue
 		}
@@ -115,11 +115,10 @@ func (k *Kind) entries(file string) ([]entry, error) {
 
 // idOf is the id in a field, or -1.
 func idOf(field string) int {
-	id, err := strconv.ParseUint(strings.TrimSpace(field), 10, 32)
-	if err != nil {
-		return -1
+	if id, is := facts.ParseID(strings.TrimSpace(field)); is {
+		return id
 	}
-	return int(id)
+	return -1
 }
 
 // find is what a search comes upon, and what it could not look at.
@@ -218,10 +217,14 @@ const (
 func (k *Kind) homes(users []entry, passed func(string) bool) (found []string, err error) {
 	var errs []error
 	for _, u := range users {
-		if len(u.fields) < 7 || u.id < firstPerson || u.id == nobody || !facts.CanLogIn(strings.TrimSpace(u.fields[6])) || passed(u.name) {
+		if len(u.fields) < 4 || u.id < firstPerson || u.id == nobody || passed(u.name) {
 			continue
 		}
-		home := u.fields[5]
+		rest := append(slices.Clone(u.fields[4:]), "", "", "") // without a shell it is sh, without a home /
+		home, shell := rest[1], rest[2]
+		if !facts.CanLogIn(strings.TrimSpace(shell)) {
+			continue
+		}
 		if !path.IsAbs(home) || path.Clean(home) == "/" {
 			found = append(found, fmt.Sprintf("%s has the home %q", u.name, home))
 			continue

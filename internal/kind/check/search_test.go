@@ -149,3 +149,24 @@ func TestNoAccountIsSearchedByALookThatFailedOrOnAnotherMachine(t *testing.T) {
 		})
 	}
 }
+
+// An id is what glibc makes of it, for by that people are let in.
+func TestAnIDThatIsWrittenInAnUnusualWayIsThatOne(t *testing.T) {
+	root := kindtest.Root(t, map[string]string{
+		"etc/passwd": "root:x:0:0:root:/root:/bin/bash\nplus:x:+0:0::/root:/bin/bash\n\vminus:x:-0:00::/root:/bin/bash\nann:x:+1000:0100::/home/ann:/bin/bash\nbob:x:1000:+100::/home/bob:/bin/false\n" +
+			"lost:x:1003:-1::/home/lost:/bin/false\ncut:x:1004:100\nround:x:-18446744073709551614:100::/:/bin/false\nbin:x:2:100:::\n",
+		"etc/group": "root:x:0:\nusers:x:0100:\nnone:x::\ntwice:x: 100:\n",
+	})
+	found := searched(t, root, allSearches)
+	for name, says := range map[string]string{
+		"other-roots":    "the check does not hold: plus has the uid 0; minus has the uid 0",
+		"duplicate-uids": "the check does not hold: root, plus, minus have the uid 0; ann, bob have the uid 1000; round, bin have the uid 2",
+		"duplicate-gids": "the check does not hold: users, twice have the gid 100",
+		"unknown-groups": "the check does not hold: lost has the group -1, which there is not",
+		"homes":          `the check does not hold: ann has no home: there is no /home/ann; cut has the home ""`,
+	} {
+		if r := found[name]; r.State != converge.Failed || r.Reason != says {
+			t.Errorf("%s is %s: %q, and not %q", name, r.State, r.Reason, says)
+		}
+	}
+}
