@@ -293,8 +293,8 @@ func (w *worker) run(ctx context.Context) {
 }
 
 // pauseWhenContested is how long a worker rests after a pass that met what is contested. What
-// guards rights is repaired in each such pass, so this bounds the cost.
-const pauseWhenContested = 500 * time.Millisecond
+// guards rights is repaired once in each such pass, so this bounds the cost.
+const pauseWhenContested = 400 * time.Millisecond
 
 // pass makes one pass over the kinds that are dirty. whole is false when ctx ended it early.
 func (w *worker) pass(ctx context.Context) (result converge.Result, whole bool) {

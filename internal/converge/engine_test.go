@@ -606,10 +606,18 @@ func TestWhatGuardsRightsIsTakenBackEachTimeAndCalledContested(t *testing.T) {
 	if len(told) != 9 {
 		t.Errorf("of 300 rounds %d are told: not each correction of a fight is news", len(told))
 	}
-	k.repair = func(converge.Resource) *converge.Outcome { return nil } // changed back before it is looked at
+	repairs := 0
+	k.repair = func(converge.Resource) *converge.Outcome { // changed back before it is looked at
+		repairs++
+		k.values["sudo/allow"] = fmt.Sprint("theirs ", repairs)
+		return nil
+	}
 	k.values["sudo/allow"] = "theirs"
 	if r := the(t, e.Pass(t.Context()), "sudo/allow"); r.State != converge.Contested || !r.Unfinished() {
 		t.Errorf("when it is changed back faster than a pass repairs it, it is %+v", r)
+	}
+	if repairs != 1 {
+		t.Errorf("one pass repairs %d times what is contested already", repairs)
 	}
 	k.repair = nil
 	m.clock.pass(time.Second)

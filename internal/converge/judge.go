@@ -60,7 +60,7 @@ func (p *pass) settle(first map[policy.ID]Resource) {
 				r.held = true
 			case outcome.Err != nil:
 				r.SetFailedErr(outcome.Err)
-			case p.rounds >= maxRounds && r.rights:
+			case r.rights && (p.rounds >= maxRounds || p.isContested(r.ID)):
 				r.State, r.unsettled = Contested, true
 				p.opponent(r)
 				r.add("; it has been taken back each time")

@@ -145,12 +145,16 @@ type attempt struct {
 
 // worthTrying says whether repairing the resource may work: it was not tried yet, or something was
 // brought into line since that it may need. A right that has come since
-// it was is another one, and waits for no other pass: this one has seen it.
+// it was is another one, and waits for no other pass: this one has seen it. Where it comes again and again,
+// the next pass takes it back, so that a fight costs one repair a pass.
 func (p *pass) worthTrying(r Resource) bool {
 	id := r.ID
-	outcome, tried := p.outcomes[id]
+	outcome, said := p.outcomes[id]
+	_, tried := p.tried[id]
 	switch {
-	case !tried:
+	case tried && r.rights && p.isContested(id):
+		return false
+	case !said:
 		return true
 	case outcome.Postponed != "":
 		return false

@@ -65,6 +65,12 @@ func (p *pass) guarded(r *Resource) {
 	r.add("; it is taken back each time, and called contested until it has been quiet, at " + until.Format(time.TimeOnly) + " at the earliest")
 }
 
+// isContested says whether a resource would be left alone if it did not guard rights.
+func (p *pass) isContested(id policy.ID) bool {
+	_, contested := p.ledger.contests.paused(id, p.clock.Now())
+	return contested
+}
+
 // opponent says why a resource does not stay as it is set. Who else writes is root's to
 // know: not every machine lets its people see each other's processes.
 func (p *pass) opponent(r *Resource) {
