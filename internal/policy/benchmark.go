@@ -3,6 +3,7 @@ package policy
 import (
 	"cmp"
 	"fmt"
+	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -13,7 +14,10 @@ import (
 type Benchmark struct {
 	Name     string   `json:"name"`
 	Controls []string `json:"controls"` // in full: the name of the benchmark, a colon and the number
-	Origin   Origin   `json:"-"`        // where it is first named
+	// Waived says why no resource can be there for a control: what would break, or what the machine has
+	// not. By control, as in Controls.
+	Waived map[string]string `json:"waived,omitempty"`
+	Origin Origin            `json:"-"` // where it is first named
 }
 
 // mostDemanded is how many controls the benchmarks of a policy may name: every report has them.
@@ -24,6 +28,8 @@ var (
 	controlNumber = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
 )
 
+const waivedWord = "waived"
+
 // ControlOf is a control of a benchmark, as resources name it.
 func ControlOf(benchmark, number string) string { return benchmark + ":" + number }
 
@@ -31,11 +37,14 @@ func benchmarksForm() *form {
 	return named("what is to be shown of a machine, whether or not something is there for it; of several fragments the controls add up", "NAME", benchmarkName.String(),
 		record("a benchmark, such as a profile of CIS, by the numbers of its controls",
 			key{name: controlsWord, form: texts("the numbers of its controls. `5.2.2` of `[benchmarks.cis-al2]` is what resources call `cis-al2:5.2.2`", like("", controlNumber.String())).eg(`["5.2.2", "5.2.3"]`)},
+			key{name: waivedWord, form: named("those of its controls for which no resource can be there, each with the reason; one that resources are there for stands as they do", "NUMBER", controlNumber.String(),
+				text("why: what would break, or what the machine has not").eg(`"a desktop needs its X server"`))},
 		).needing([]string{controlsWord}))
 }
 
 const benchmarkExample = `[benchmarks.cis-al2]
 controls = ["5.2.2", "5.2.3"]
+waived = { "5.2.3" = "a desktop needs its X server" }
 `
 
 func (d *decoder) benchmark(name string, t *table) {
@@ -58,11 +67,35 @@ func (d *decoder) benchmark(name string, t *table) {
 			b.Controls = append(b.Controls, control)
 		}
 	}
+	b.Waived = t.waived(name, b.Controls)
 	if d.demanded += len(b.Controls); d.demanded > mostDemanded {
 		t.problem(controlsWord, "the benchmarks of the fragment name more than %d controls", mostDemanded)
 		return
 	}
 	d.benchmarks = append(d.benchmarks, b)
+}
+
+// waived are the controls of a benchmark that its table waives, each with the reason.
+func (t *table) waived(benchmark string, controls []string) map[string]string {
+	table := t.child(waivedWord)
+	if table == nil {
+		return nil
+	}
+	waived := map[string]string{}
+	for _, number := range table.keys() {
+		control := ControlOf(benchmark, number)
+		reason, isText := read[string](table, number, "a string")
+		switch {
+		case !isText:
+		case !slices.Contains(controls, control):
+			table.problem(number, "it is waived, and not among the controls")
+		case strings.TrimSpace(reason) == "" || breaksLine(reason):
+			table.problem(number, "why it is waived has to be said, in one line")
+		default:
+			waived[control] = reason
+		}
+	}
+	return waived
 }
 
 // together are benchmarks by name, each once, with all of their controls in the order of the
@@ -76,6 +109,12 @@ func together(benchmarks []Benchmark) (all []Benchmark, problems Problems) {
 			at[b.Name], all = i, append(all, Benchmark{Name: b.Name, Origin: b.Origin})
 		}
 		all[i].Controls = append(all[i].Controls, b.Controls...)
+		for control, reason := range b.Waived {
+			if all[i].Waived == nil {
+				all[i].Waived = map[string]string{}
+			}
+			all[i].Waived[control] = reason // of several fragments the last one is believed
+		}
 	}
 	demanded := 0
 	for i := range all {
@@ -119,7 +158,15 @@ func (b Benchmark) entry() entry {
 	for i, c := range b.Controls {
 		numbers[i] = strings.TrimPrefix(c, b.Name+":")
 	}
-	e := ownTable("benchmarks", b.Name, pair(controlsWord, numbers))
+	lines := []string{pair(controlsWord, numbers)}
+	if len(b.Waived) > 0 {
+		var members []string
+		for _, control := range slices.SortedFunc(maps.Keys(b.Waived), CompareControls) {
+			members = append(members, pair(strings.TrimPrefix(control, b.Name+":"), b.Waived[control]))
+		}
+		lines = append(lines, inline(waivedWord, members))
+	}
+	e := ownTable("benchmarks", b.Name, lines...)
 	e.origin = b.Origin
 	return e
 }
@@ -147,6 +194,7 @@ func (a *adviser) benchmarks(fragments []Fragment) {
 		a.file = f.Name
 		for _, b := range f.Benchmarks {
 			a.uncovered(b, covered)
+			a.waivedAndCovered(b, covered)
 		}
 		for _, r := range f.Rules {
 			a.misnamed(r.Origin.Line, r.Controls, known)
@@ -166,7 +214,7 @@ func (a *adviser) covers(covered map[string]bool, controls []string) {
 func (a *adviser) uncovered(b Benchmark, covered map[string]bool) {
 	var missing []string
 	for _, c := range b.Controls {
-		if !covered[c] {
+		if _, waived := b.Waived[c]; !covered[c] && !waived {
 			missing = append(missing, c)
 		}
 	}
@@ -178,6 +226,14 @@ func (a *adviser) uncovered(b Benchmark, covered map[string]bool) {
 		some += ", …"
 	}
 	a.say(Notice, b.Origin.Line, fmt.Sprintf("nothing is there for %d of the %d controls that the benchmark %s names here: %s", len(missing), len(b.Controls), b.Name, some), "")
+}
+
+func (a *adviser) waivedAndCovered(b Benchmark, covered map[string]bool) {
+	for _, c := range slices.SortedFunc(maps.Keys(b.Waived), CompareControls) {
+		if covered[c] {
+			a.warn(b.Origin.Line, fmt.Sprintf("%s is waived, and resources are there for it: it stands as they do", c), "")
+		}
+	}
 }
 
 func (a *adviser) misnamed(line int, controls []string, known map[string][]string) {

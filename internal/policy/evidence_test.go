@@ -132,7 +132,10 @@ func TestWhatIsNoEvidenceIsRefusedWithItsLine(t *testing.T) {
 		"[benchmarks.b]\ncontrols = [\"b:1\"]\n":                                                    `f:3: cannot use benchmarks.b.controls: "b:1" is written without the name of the benchmark here: "1"`,
 		"[benchmarks.b]\ncontrols = [\"1 2\"]\n":                                                    `f:3: cannot use benchmarks.b.controls: "1 2" is not the number of a control, such as "5.2.2"`,
 		"[benchmarks.\"a b\"]\ncontrols = [\"1\"]\n":                                                `f:3: cannot use benchmarks."a b".controls: "a b" is not the name of a benchmark: letters, digits, dots, hyphens and underscores`,
-		"[benchmarks.b]\ncontrols = [\"1\"]\ntitle = \"x\"\n":                                       `f:4: cannot use benchmarks.b.title: unknown key; known here are controls`,
+		"[benchmarks.b]\ncontrols = [\"1\"]\ntitle = \"x\"\n":                                       `f:4: cannot use benchmarks.b.title: unknown key; known here are controls, waived`,
+		"[benchmarks.b]\ncontrols = [\"1\"]\nwaived = { 2 = \"x\" }\n":                              `f:4: cannot use benchmarks.b.waived.2: it is waived, and not among the controls`,
+		"[benchmarks.b]\ncontrols = [\"1\"]\nwaived = { 1 = \" \" }\n":                              `f:4: cannot use benchmarks.b.waived.1: why it is waived has to be said, in one line`,
+		"[benchmarks.b]\ncontrols = [\"1\"]\nwaived = { 1 = 7 }\n":                                  `f:4: cannot use benchmarks.b.waived.1: it wants a string and not the number 7`,
 		"[benchmarks.b]\ncontrols = [" + strings.Repeat("\"1\",", mostDemanded+1) + "]\n":           `f:3: cannot use benchmarks.b.controls: the benchmarks of the fragment name more than 3000 controls`,
 		"[packages]\na = { ensure = \"present\", controls = [" + numbered(mostControls+1) + "] }\n": `f: cannot use the fragment: its rules have more than 1000 different controls`,
 	} {
@@ -168,6 +171,29 @@ func TestTheControlsOfABenchmarkAddUpAndStandInTheOrderOfTheirNumbers(t *testing
 	without := mustMerge(t, nil, mustParse(t, "a.toml", "schema = 1\n[benchmarks.a]\ncontrols = [\"V-2\"]\n"))
 	if p.Digest() == without.Digest() {
 		t.Error("what is demanded does not change the digest")
+	}
+}
+
+func TestWhatABenchmarkWaivesIsThatOfAllFragmentsAndTheLastReasonIsBelieved(t *testing.T) {
+	p := mustMerge(t, nil,
+		mustParse(t, "a.toml", "schema = 1\n[benchmarks.b]\ncontrols = [\"1.2\", \"1.10\"]\nwaived = { \"1.2\" = \"no disk\" }\n"),
+		mustParse(t, "b.toml", "schema = 1\n[benchmarks.b]\ncontrols = [\"1.2\", \"1.10\"]\n[benchmarks.b.waived]\n\"1.2\" = \"no \\\"disk\\\" of its own\"\n\"1.10\" = \"a desktop\"\n"),
+	)
+	want := map[string]string{"b:1.2": `no "disk" of its own`, "b:1.10": "a desktop"}
+	if diff := cmp.Diff(want, p.Benchmarks[0].Waived); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	readAgain(t, p)
+	without := mustMerge(t, nil, mustParse(t, "a.toml", "schema = 1\n[benchmarks.b]\ncontrols = [\"1.2\", \"1.10\"]\n"))
+	if p.Digest() == without.Digest() {
+		t.Error("what is waived does not change the digest")
+	}
+	got := advised(t, "2026-11-21 12:00:00", "[benchmarks.b]\ncontrols = [\"1\", \"2\", \"3\"]\nwaived = { 1 = \"x\", 2 = \"y\" }\n[packages]\na = { ensure = \"present\", controls = [\"b:1\"] }\n")
+	wantAdvice := `a.toml:2: notice: nothing is there for 1 of the 3 controls that the benchmark b names here: b:3
+a.toml:2: warning: b:1 is waived, and resources are there for it: it stands as they do
+`
+	if diff := cmp.Diff(wantAdvice, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
 	}
 }
 

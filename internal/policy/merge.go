@@ -108,7 +108,9 @@ func (p *Policy) Digest() string {
 		hash.Write(rule)
 	}
 	for _, b := range p.Benchmarks {
-		fmt.Fprintf(hash, "%s\n", strings.Join(b.Controls, "\n"))
+		b.Origin = Origin{}
+		benchmark, _ := json.Marshal(b) // plain data always marshals
+		hash.Write(benchmark)
 	}
 	return hex.EncodeToString(hash.Sum(nil))[:16]
 }

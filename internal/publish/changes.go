@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"slices"
 
@@ -137,6 +138,6 @@ func sameRules(a, b *policy.Policy) bool {
 		a.Origin, b.Origin = policy.Origin{}, policy.Origin{}
 		return reflect.DeepEqual(a, b)
 	}) && slices.EqualFunc(a.Benchmarks, b.Benchmarks, func(a, b policy.Benchmark) bool {
-		return a.Name == b.Name && slices.Equal(a.Controls, b.Controls)
+		return a.Name == b.Name && slices.Equal(a.Controls, b.Controls) && maps.Equal(a.Waived, b.Waived)
 	})
 }

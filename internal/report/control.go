@@ -15,8 +15,10 @@ import (
 type Control struct {
 	ID        string `json:"id"`
 	Benchmark string `json:"benchmark,omitempty"` // that names it, if one of the policy's does
-	// State is NotCovered where no resource is there for it.
+	// State is NotCovered where no resource is there for it, and Waived where its benchmark says why.
 	State converge.State `json:"state"`
+	// Reason is why the benchmark waives it.
+	Reason string `json:"reason,omitempty"`
 	// Since is when the last of its resources came into line; of what is not in line, when the
 	// first of those that are as it is became so. Zero: there is none.
 	Since     time.Time       `json:"since,omitzero"`
@@ -46,7 +48,11 @@ func (r Report) ByControl() Report {
 	for _, b := range r.Policy.Benchmarks {
 		for _, id := range b.Controls {
 			named[id] = true
-			r.Controls = append(r.Controls, r.control(id, b.Name, of[id]))
+			c := r.control(id, b.Name, of[id])
+			if reason, waived := b.Waived[id]; waived && c.State == NotCovered {
+				c.State, c.Reason = converge.Waived, reason
+			}
+			r.Controls = append(r.Controls, c)
 		}
 	}
 	var others []string
@@ -253,6 +259,9 @@ func (p *printer) controls(r Report, style Style) {
 
 func (p *printer) control(c Control, byID map[policy.ID]converge.Resource, style Style) {
 	p.printf("%s %s  %s\n", style.mark(c.State), style.paint(bold, Clean(c.ID)), style.paint(dim, c.standing()))
+	if c.Reason != "" {
+		p.printf("    %s\n", Clean(c.Reason))
+	}
 	for _, id := range c.Resources {
 		resource := byID[id]
 		if resource.State == converge.Compliant && !style.Verbose {
@@ -285,6 +294,9 @@ func (r Report) junitControls(add func(suite string, c junitCase)) {
 
 func (c Control) junit(byID map[policy.ID]converge.Resource) junitCase {
 	var text strings.Builder
+	if c.Reason != "" {
+		fmt.Fprintf(&text, "%s\n", Clean(c.Reason))
+	}
 	for _, id := range c.Resources {
 		text.WriteString(junitText(byID[id]))
 	}
@@ -347,6 +359,9 @@ func (p page) controlRow(c Control) {
 	}
 	p.line("td", since)
 	p.element("td", func() {
+		if c.Reason != "" {
+			p.line("div", c.Reason)
+		}
 		for _, id := range c.Resources {
 			p.line("div", string(id), class("id"))
 		}

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"encoding/xml"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -113,6 +114,45 @@ func TestAReportByControlIsTheSameFromTheDocumentAndKeepsToTheSchema(t *testing.
 	public := audited(false).ForEverybody().ByControl()
 	if text := string(encode(t, public)); strings.Contains(text, "TICKET-1") {
 		t.Errorf("the public report says why something is waived:\n%s", text)
+	}
+}
+
+func TestAControlThatItsBenchmarkWaivesSaysWhyUnlessAResourceIsThereForIt(t *testing.T) {
+	r := audited(false)
+	r.Policy.Benchmarks[1].Waived = map[string]string{"empty:1": "a desktop needs it"}
+	r.Policy.Benchmarks[0].Waived = map[string]string{"b:2": "not worth it"}
+	states := map[string]converge.State{}
+	for _, c := range r.ByControl().Controls {
+		states[c.ID] = c.State
+	}
+	if states["empty:1"] != converge.Waived || states["b:2"] != converge.Failed || states["b:10"] != report.NotCovered {
+		t.Errorf("they are %v", states)
+	}
+	var text, page, junit bytes.Buffer
+	if err := errors.Join(r.ByControl().Text(&text, report.Style{}), r.ByControl().HTML(&page, nil), r.ByControl().JUnit(&junit)); err != nil {
+		t.Fatal(err)
+	}
+	for in, want := range map[*bytes.Buffer]string{
+		&text:  "○ empty:1  waived\n    a desktop needs it\nempty: 1 control: 1 waived\n",
+		&page:  "<div>a desktop needs it</div>",
+		&junit: "<skipped type=\"waived\" message=\"waived\">a desktop needs it",
+	} {
+		if !strings.Contains(in.String(), want) {
+			t.Errorf("it has no %q:\n%s", want, in)
+		}
+	}
+	public := encode(t, r.ForEverybody().ByControl())
+	if err := validate(t, validator(t), public); err != nil || bytes.Contains(public, []byte("a desktop needs it")) {
+		t.Errorf("%v: the public report says why something is waived, or does not keep to the schema:\n%s", err, public)
+	}
+	if whole := r.ByControl().Policy.Benchmarks[1].Waived["empty:1"]; whole != "a desktop needs it" {
+		t.Errorf("root's report says %q", whole)
+	}
+	r.Policy.Partial = true
+	for _, c := range r.ByControl().Controls {
+		if c.ID == "empty:1" && c.State != converge.Unknown {
+			t.Errorf("while the policy is not known as a whole it is %s", c.State)
+		}
 	}
 }
 

@@ -14,6 +14,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"maps"
 	"slices"
 	"time"
 
@@ -131,6 +132,7 @@ func (r Report) ForEverybody() Report {
 	for i := range r.Waivers {
 		r.Waivers[i].Match, r.Waivers[i].Reason = []string{public.Withheld}, public.Withheld
 	}
+	r.Policy.Benchmarks = withheldReasons(r.Policy.Benchmarks)
 	for i := range r.Policy.Idle {
 		r.Policy.Idle[i].Match = []string{public.Withheld}
 	}
@@ -138,6 +140,18 @@ func (r Report) ForEverybody() Report {
 		r.Resources[i] = resource.Public()
 	}
 	return r
+}
+
+// withheldReasons are benchmarks without why what is waived is waived.
+func withheldReasons(benchmarks []policy.Benchmark) []policy.Benchmark {
+	benchmarks = slices.Clone(benchmarks)
+	for i, b := range benchmarks {
+		benchmarks[i].Waived = maps.Clone(b.Waived)
+		for control := range b.Waived {
+			benchmarks[i].Waived[control] = public.Withheld
+		}
+	}
+	return benchmarks
 }
 
 // openly is what everybody may read of texts: at the least that there are some.
@@ -171,7 +185,7 @@ func (r Report) Details(roots Report) (whole Report, same bool) {
 	}
 	r.Public, r.Resources = false, roots.Resources
 	r.Policy.Refused, r.Policy.Doubts, r.Awaited = roots.Policy.Refused, roots.Policy.Doubts, roots.Awaited
-	r.Waivers, r.Policy.Idle = roots.Waivers, roots.Policy.Idle
+	r.Waivers, r.Policy.Idle, r.Policy.Benchmarks = roots.Waivers, roots.Policy.Idle, roots.Policy.Benchmarks
 	return r, true
 }
 
