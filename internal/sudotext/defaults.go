@@ -1,7 +1,6 @@
 package sudotext
 
 import (
-	"maps"
 	"regexp"
 	"slices"
 	"strings"
@@ -166,10 +165,12 @@ func (l Line) Weakens(allowed func([]Subject) bool) (weak []Setting) {
 
 // Cures are what undoes settings that Weakens or Hinders has returned, behind them, each once.
 func Cures(settings []Setting) (cures []string) {
-	known := weaknesses()
-	maps.Copy(known, hindrances())
 	for _, s := range settings {
-		if cure := known[s.Name].undoes(s); cure != "" && !slices.Contains(cures, cure) {
+		known, hinders := hindrances()[s.Name]
+		if !hinders {
+			known = weaknesses()[s.Name]
+		}
+		if cure := known.undoes(s); cure != "" && !slices.Contains(cures, cure) {
 			cures = append(cures, cure)
 		}
 	}
@@ -204,9 +205,9 @@ func Weak(settings []Setting) (personal map[string]bool) {
 		}
 	}
 	personal = map[string]bool{}
-	for name, w := range known {
-		for _, s := range decided[name] {
-			if w.weak(s) {
+	for name, settings := range decided {
+		for _, s := range settings {
+			if w, listed := known[name]; listed && w.weak(s) {
 				personal[s.String()] = w.personal
 			}
 		}

@@ -6,11 +6,12 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // hindrances are those parameters of sudoers(5) by which somebody who may run everything as
 // root cannot become root all the same, by name.
-func hindrances() map[string]weakness {
+var hindrances = sync.OnceValue(func() map[string]weakness {
 	return map[string]weakness{
 		"command_timeout": {weak: endsSoon, cure: "!command_timeout"},
 		"noexec":          {weak: isOn, cure: "!noexec"},
@@ -27,7 +28,7 @@ func hindrances() map[string]weakness {
 		"runchroot":       {weak: func(s Setting) bool { return !s.Negated && s.Value != "*" && s.Value != "/" }, cure: "!runchroot"},
 		"runas_default":   {weak: func(s Setting) bool { return s.Value != "root" }, cure: "runas_default = root"},
 	}
-}
+})
 
 // LeastTime is how long, in seconds, a command of an administrator's may last at least.
 const LeastTime = 60

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 )
 
 // A weakness is a parameter that takes away from what sudo protects, and what
@@ -33,7 +34,7 @@ func isOff(s Setting) bool { return s.Negated }
 // weaknesses are those parameters of sudoers(5) by which nobody is granted
 // anything, and less is asked of those who are, or of somebody else; or by which sudo, as
 // root, reads, writes, or runs what somebody without root can put there.
-func weaknesses() map[string]weakness {
+var weaknesses = sync.OnceValue(func() map[string]weakness {
 	return map[string]weakness{
 		"authenticate":        {weak: isOff, cure: "authenticate", personal: true},
 		"editor":              {weak: leadsAstray, cure: "editor = /usr/bin/vi"},
@@ -73,7 +74,7 @@ func weaknesses() map[string]weakness {
 		"use_pty":             {weak: isOff, cure: "use_pty"},
 		"visiblepw":           {weak: isOn, cure: "!visiblepw"},
 	}
-}
+})
 
 // longest is how long, in minutes, a password may be remembered: a day.
 const longest = 24 * 60

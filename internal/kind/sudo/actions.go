@@ -5,6 +5,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -36,7 +37,7 @@ const (
 // root's files), mounting of devices that are put in by udisks2 (set-user-ID and devices do not count there),
 // reload-daemon of systemd (it reads root's files), updates from sources that are
 // trusted already, and Flatpak (which runs as whoever starts it).
-func rooting() map[string]string {
+var rooting = sync.OnceValue(func() map[string]string {
 	return map[string]string{
 		execAction:  "pkexec runs any program as root",
 		unitsAction: "systemd-run starts any program as root",
@@ -93,7 +94,7 @@ func rooting() map[string]string {
 		"org.cockpit-project.cockpit-bridge":                   "a shell of root",
 		"org.selinux.semanage":                                 "SELinux as one wants it",
 	}
-}
+})
 
 // harmless are the programs of stock desktops that whoever sits there may run as root by
 // an action of theirs: they write a number to the hardware.
