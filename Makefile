@@ -33,7 +33,7 @@ test: setup rpm ## all tests, throw-away machines included (root; installs Debia
 	@test/moto.sh
 	@# The long walks over the faults of one thread are no place for races, of which the detector makes quarters of an hour.
 	go test -race -timeout 30m -skip 'TestNobodysRightsAreJudgedByALookThatFailed|TestInNoTree' ./cmd/... ./internal/... ./policies/... ./systemd/... ./docs/... ./test/awsfake/...
-	go test -timeout 30m -run 'TestNobodysRightsAreJudgedByALookThatFailed|TestInNoTree' ./internal/kind/sudo
+	go test -timeout 30m -run 'TestNobodysRightsAreJudgedByALookThatFailed|TestInNoTree' ./internal/kind/sudo -trees 12
 	@# Machines mostly wait: four at a time take two cores.
 	go test -count=1 -timeout 45m -parallel 4 ./test/...
 

@@ -33,7 +33,9 @@ import (
 type Machine struct {
 	Kind   converge.Kind
 	Engine *converge.Engine // with that kind alone
-	Root   string           // the directory that holds its files
+	Root   string           // the directory that holds its files,
+	// Files are those of a machine in memory: all that is to be seen of each, by name; nil: they are below Root.
+	Files func() map[string]string
 	// State is what there is besides files, a line for each thing; nil: nothing.
 	State func() string
 	// Ignore are files that differ each time, of which State tells.
@@ -180,14 +182,14 @@ func newWalk(t *testing.T, kind string, scene Scene) *walk {
 	if m.Kind.Name() != kind {
 		t.Fatalf("this is the kind %q", m.Kind.Name())
 	}
-	w.before = snapshot(t, m)
+	w.before = Snapshot(t, m)
 	resources := kindtest.Check(t, m.Kind)
 	if w.truth = kindtest.ByID(resources); len(w.truth) == 0 {
 		t.Fatal("there is nothing to look at")
 	}
 	m = scene.Build(t, nil)
 	w.last = states(m.Engine.Pass(t.Context()))
-	w.after = snapshot(t, m)
+	w.after = Snapshot(t, m)
 	return w
 }
 
@@ -267,7 +269,7 @@ func (w *walk) pass(f *fault) {
 	if f.struck == "" {
 		return
 	}
-	now := snapshot(w.t, m)
+	now := Snapshot(w.t, m)
 	for name := range all(now, w.before, w.after) {
 		passes := w.scene.Passes != nil && w.scene.Passes(name)
 		if now[name] != w.before[name] && now[name] != w.after[name] && !passes {
@@ -291,7 +293,7 @@ func (w *walk) pass(f *fault) {
 		m.Later()
 	}
 	result = m.Engine.Pass(context.Background())
-	if now := snapshot(w.t, m); !maps.Equal(now, w.after) {
+	if now := Snapshot(w.t, m); !maps.Equal(now, w.after) {
 		w.complain(f, "when it is well again, %v is not what it should be: %+v", slices.Collect(differing(now, w.after)), states(result))
 	}
 	for id, state := range states(result) {
@@ -329,11 +331,30 @@ func differing(a, b map[string]string) func(func(string) bool) {
 	}
 }
 
-// snapshot is each file of a machine by name, with all that is to be seen of it, but
+// Snapshot is each file of a machine by name, with all that is to be seen of it, but
 // for the agent's own state; and each line of what there is besides.
-func snapshot(t *testing.T, m Machine) map[string]string {
+func Snapshot(t *testing.T, m Machine) map[string]string {
 	t.Helper()
 	seen := map[string]string{}
+	if m.Files != nil {
+		seen = m.Files()
+		for _, name := range m.Ignore {
+			delete(seen, name)
+		}
+	} else {
+		filesBelow(t, m, seen)
+	}
+	if m.State != nil {
+		for line := range strings.Lines(m.State()) {
+			seen["state: "+strings.TrimSpace(line)] = "so"
+		}
+	}
+	return seen
+}
+
+// filesBelow sees the files below the root of a machine.
+func filesBelow(t *testing.T, m Machine, seen map[string]string) {
+	t.Helper()
 	root, err := os.OpenRoot(m.Root)
 	if err != nil {
 		t.Fatal(err)
@@ -377,10 +398,4 @@ func snapshot(t *testing.T, m Machine) map[string]string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if m.State != nil {
-		for line := range strings.Lines(m.State()) {
-			seen["state: "+strings.TrimSpace(line)] = "so"
-		}
-	}
-	return seen
 }

@@ -44,6 +44,19 @@ type roll struct{ passwd, group [][]string }
 
 func (b book) roll() roll { return roll{b.lines("/etc/passwd"), b.lines("/etc/group")} }
 
+// A bookLine is a line of a sudoers file that says something. One of its fields is set.
+type bookLine struct {
+	number     int
+	broken     bool
+	include    string
+	includeDir string
+	alias      string
+	members    []string // of the alias
+	scope      string   // of the settings: a list of users, or "" for everybody
+	settings   []string
+	clause     *clause
+}
+
 var (
 	clauseLine  = regexp.MustCompile(`^(.+?)\s+ALL\s*=\s*(?:\(([^)]*)\))?\s*(.+)$`)
 	aliasLine   = regexp.MustCompile(`^User_Alias\s+([A-Z]+)\s*=\s*(.+)$`)
@@ -71,20 +84,42 @@ func (b book) read(staged map[string][]byte) *reading {
 }
 
 func (b book) readFile(r *reading, name string, staged map[string][]byte, depth int) {
-	content := b.file(name, staged)
+	for _, line := range b.known.bookLines(b.file(name, staged)) {
+		switch {
+		case line.include != "" && depth < 8:
+			b.readFile(r, line.include, staged, depth+1)
+		case line.includeDir != "" && depth < 8:
+			for _, base := range b.entries(line.includeDir, staged) {
+				if !strings.Contains(base, ".") && !strings.HasSuffix(base, "~") {
+					b.readFile(r, line.includeDir+"/"+base, staged, depth+1)
+				}
+			}
+		case line.broken:
+			if r.broken == "" {
+				r.broken = name + ": syntax error near line " + strconv.Itoa(line.number)
+			}
+		case line.alias != "":
+			r.aliases[line.alias] = line.members
+		case line.settings != nil:
+			for _, setting := range line.settings {
+				r.defaults = append(r.defaults, [2]string{line.scope, setting})
+			}
+		case line.clause != nil:
+			r.clauses = append(r.clauses, *line.clause)
+		}
+	}
+}
+
+func newBookLines(content string) (all []bookLine) {
 	number := 0
 	for line := range strings.SplitSeq(strings.ReplaceAll(content, "\\\n", "\x00"), "\n") {
 		number += 1 + strings.Count(line, "\x00")
 		line = strings.ReplaceAll(line, "\x00", " ")
-		if m := includeLine.FindStringSubmatch(line); m != nil && depth < 8 {
+		if m := includeLine.FindStringSubmatch(line); m != nil {
 			if m[1] == "" {
-				b.readFile(r, m[2], staged, depth+1)
-				continue
-			}
-			for _, base := range b.entries(m[2], staged) {
-				if !strings.Contains(base, ".") && !strings.HasSuffix(base, "~") {
-					b.readFile(r, m[2]+"/"+base, staged, depth+1)
-				}
+				all = append(all, bookLine{include: m[2]})
+			} else {
+				all = append(all, bookLine{includeDir: m[2]})
 			}
 			continue
 		}
@@ -94,19 +129,17 @@ func (b book) readFile(r *reading, name string, staged map[string][]byte, depth 
 		line = strings.TrimSpace(line)
 		switch a, d, c := aliasLine.FindStringSubmatch(line), defaultLine.FindStringSubmatch(line), clauseLine.FindStringSubmatch(line); {
 		case strings.HasPrefix(line, "Defaults broken"):
-			if r.broken == "" {
-				r.broken = name + ": syntax error near line " + strconv.Itoa(number)
-			}
+			all = append(all, bookLine{number: number, broken: true})
 		case a != nil:
-			r.aliases[a[1]] = list(a[2])
+			all = append(all, bookLine{alias: a[1], members: list(a[2])})
 		case d != nil:
-			for _, setting := range list(d[2]) {
-				r.defaults = append(r.defaults, [2]string{strings.TrimPrefix(d[1], ":"), setting})
-			}
+			all = append(all, bookLine{scope: strings.TrimPrefix(d[1], ":"), settings: list(d[2])})
 		case c != nil:
-			r.clauses = append(r.clauses, newClause(c[1], c[2], c[3]))
+			own := newClause(c[1], c[2], c[3])
+			all = append(all, bookLine{clause: &own})
 		}
 	}
+	return all
 }
 
 func (b book) entries(dir string, staged map[string][]byte) (names []string) {
@@ -167,10 +200,12 @@ func (r *reading) matches(users []string, user string, depth int) (means, says b
 var hexed = regexp.MustCompile(`\\x([0-9a-f]{2})`)
 
 func (n roll) isOne(one, user string) bool {
-	one = hexed.ReplaceAllStringFunc(strings.Trim(one, `"`), func(h string) string {
-		n, _ := strconv.ParseUint(h[2:], 16, 8)
-		return string(rune(n))
-	})
+	if one = strings.Trim(one, `"`); strings.Contains(one, `\x`) {
+		one = hexed.ReplaceAllStringFunc(one, func(h string) string {
+			n, _ := strconv.ParseUint(h[2:], 16, 8)
+			return string(rune(n))
+		})
+	}
 	account := n.account(user)
 	if gid, isGID := strings.CutPrefix(one, "%#"); isGID {
 		return slices.ContainsFunc(n.groups(user), func(g []string) bool { return g[2] == gid })
@@ -184,9 +219,14 @@ func (n roll) isOne(one, user string) bool {
 	return one == "ALL" || strings.EqualFold(one, user)
 }
 
-func (b book) lines(name string) (all [][]string) {
+// lines are those of a file in fields. Nobody changes them: they are shared.
+func (b book) lines(name string) [][]string {
 	file, _ := b.get(name)
-	for line := range strings.Lines(file.content) {
+	return b.known.fields(file.content)
+}
+
+func newFields(content string) (all [][]string) {
+	for line := range strings.Lines(content) {
 		all = append(all, strings.Split(strings.TrimSpace(line), ":"))
 	}
 	return all
@@ -205,7 +245,7 @@ func (n roll) account(key string) []string {
 func (n roll) groups(user string) (all [][]string) {
 	account := n.account(user)
 	for _, g := range n.group {
-		if account != nil && g[2] == account[3] || slices.Contains(list(g[3]), user) {
+		if account != nil && g[2] == account[3] || strings.Contains(","+g[3]+",", ","+user+",") {
 			all = append(all, g)
 		}
 	}
@@ -326,14 +366,13 @@ func (b book) Run(_ context.Context, c system.Command) (system.Output, error) {
 
 func (b book) leave(person, group string) error {
 	var out strings.Builder
-	for _, g := range b.lines("/etc/group") {
+	file, _ := b.get("/etc/group")
+	for _, g := range newFields(file.content) {
 		if g[0] == group {
 			g[3] = strings.Join(slices.DeleteFunc(list(g[3]), func(m string) bool { return m == person }), ",")
 		}
 		out.WriteString(strings.Join(g, ":") + "\n")
 	}
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	b.put("/etc/group", node{content: out.String(), info: system.Info{Attr: system.Attr{Mode: 0o644}}})
+	b.replace("/etc/group", out.String())
 	return nil
 }

@@ -2,7 +2,10 @@ package sudo
 
 import (
 	"context"
+	"io/fs"
+	"maps"
 	"os"
+	"path"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
@@ -10,9 +13,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/google/go-cmp/cmp"
+
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/faultwalk"
 	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
+	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
 	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -22,7 +28,8 @@ import (
 // tests make them: who has a line that grants lives by the denial.
 type asked struct {
 	directory
-	root string
+	root   string
+	memory *memory // in place of it
 }
 
 func (a asked) Run(ctx context.Context, c system.Command) (system.Output, error) {
@@ -38,7 +45,7 @@ func (a asked) Run(ctx context.Context, c system.Command) (system.Output, error)
 		return system.Output{ExitCode: 1, Stdout: []byte("User " + user + " is not allowed to run sudo on here.\n")}, nil
 	case "gpasswd":
 		name := filepath.Join(a.root, "etc/group")
-		groups, err := os.ReadFile(name)
+		groups, err := a.files.ReadFile("/etc/group")
 		if err != nil {
 			return system.Output{}, err
 		}
@@ -49,7 +56,12 @@ func (a asked) Run(ctx context.Context, c system.Command) (system.Output, error)
 				lines[i] = strings.Replace(line, ":"+person, ":", 1)
 			}
 		}
-		return system.Output{}, os.WriteFile(name, []byte(strings.Join(lines, "\n")), 0o440)
+		content := strings.Join(lines, "\n")
+		if a.memory != nil {
+			a.memory.replace("/etc/group", content)
+			return system.Output{}, nil
+		}
+		return system.Output{}, os.WriteFile(name, []byte(content), 0o440)
 	}
 	return a.directory.Run(ctx, c)
 }
@@ -87,22 +99,26 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
+// sickFiles are the files of a machine with some others. "none" stands for a file that is not there.
+func sickFiles(files map[string]string) map[string]string {
+	all := map[string]string{
+		"/usr/bin/sudo": "", "/etc/sudoers": mainFile, "/etc/sudoers.d/": "", rulesDir + "/": "", "/home/alice/": "",
+		"/proc/1/stat": stat(1), "/proc/77/stat": stat(77),
+		"/etc/passwd": "root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/home/alice:/bin/sh\nbob:x:1000:1000::/home/bob:/bin/sh\n",
+		"/etc/group":  "root:x:0:\nwheel:x:10:bob\nadmins:x:500:alice\ndocker:x:600:bob\n",
+	}
+	maps.Copy(all, files)
+	maps.DeleteFunc(all, func(_, content string) bool { return content == "none" })
+	return all
+}
+
+// spare is the room that is kept for a full disk.
+const spare = sudoers.Dir + "/.soe-agent.spare"
+
+// sickScene is a machine on the disk.
 func sickScene(name, toml string, files map[string]string) faultwalk.Scene {
-	known := newParsed()
 	build := func(t *testing.T, look system.Looker) faultwalk.Machine {
-		all := map[string]string{
-			"/usr/bin/sudo": "", "/etc/sudoers": mainFile, "/etc/sudoers.d/": "", rulesDir + "/": "", "/home/alice/": "",
-			"/proc/1/stat": stat(1), "/proc/77/stat": stat(77),
-			"/etc/passwd": "root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/home/alice:/bin/sh\nbob:x:1000:1000::/home/bob:/bin/sh\n",
-			"/etc/group":  "root:x:0:\nwheel:x:10:bob\nadmins:x:500:alice\ndocker:x:600:bob\n",
-		}
-		for name, content := range files {
-			all[name] = content
-			if content == "none" {
-				delete(all, name)
-			}
-		}
-		root := kindtest.Root(t, all)
+		root := kindtest.Root(t, sickFiles(files))
 		for _, pattern := range []string{"/etc/sudoers", "/etc/sudoers.d/*"} {
 			found, _ := filepath.Glob(root + pattern)
 			for _, file := range found {
@@ -119,24 +135,46 @@ func sickScene(name, toml string, files map[string]string) faultwalk.Scene {
 		}
 		s := kindtest.Open(t, system.Options{Root: root, Look: look})
 		s.Root = "/"
-		well := kindtest.Open(t, system.Options{Root: root})
 		names := people()
-		names.files = well.FS
-		s.Runner = faultwalk.Runner(asked{names, root}, look)
+		names.files = kindtest.Open(t, system.Options{Root: root}).FS
+		s.Runner = faultwalk.Runner(asked{directory: names, root: root}, look)
 		s.Sessions = faultwalk.Sessions(sickSessions{}, look)
-		s.Authority = faultwalk.Authority(standIn{root: root, known: known}, look)
+		s.Authority = faultwalk.Authority(standIn{root: root}, look)
 		s.Clock = hasty{s.Clock}
 		p := kindtest.Policy(t, toml)
 		k := New(p, s)
-		return faultwalk.Machine{
-			Kind: k, Root: root, Engine: kindtest.Engine(p, k, kindtest.Ledger(t, root), s.Clock),
-			Ignore: []string{sudoers.Dir + "/.soe-agent.spare"}, // the room that is kept for a full disk
+		return faultwalk.Machine{Kind: k, Root: root, Engine: kindtest.Engine(p, k, kindtest.Ledger(t, root), s.Clock), Ignore: []string{spare}}
+	}
+	return faultwalk.Scene{Name: name, Build: build, Believes: visudoSaysYes}
+}
+
+// inMemory is the same machine in memory, of which thousands are walked.
+func inMemory(t *testing.T, name, toml string, files map[string]string) faultwalk.Scene {
+	t.Helper()
+	p, known := kindtest.Policy(t, toml), newParsed()
+	clock := hasty{kindtest.Open(t, system.Options{Root: t.TempDir()}).Clock}
+	all, modes := sickFiles(files), map[string]fs.FileMode{}
+	for name := range all {
+		if name == sudoers.Main || path.Dir(name) == sudoers.Dir {
+			modes[name] = 0o440
 		}
 	}
-	return faultwalk.Scene{Name: name, Build: build, Believes: func(command string, out system.Output) bool {
-		// visudo says yes by its exit code.
-		return strings.HasPrefix(command, "visudo") && out.ExitCode == 0
-	}}
+	build := func(t *testing.T, look system.Looker) faultwalk.Machine {
+		m := newMemory(all, modes)
+		m.look, m.known = look, known
+		names := people()
+		names.files = m.well().all()
+		s := &system.System{
+			Root: "/", FS: m.all(), Rights: m.takeRights(), Clock: clock,
+			Runner:    faultwalk.Runner(asked{directory: names, memory: m}, look),
+			Sessions:  faultwalk.Sessions(sickSessions{}, look),
+			Authority: faultwalk.Authority(standIn{memory: m, known: known}, look),
+		}
+		k := New(p, s)
+		ledger := kindtest.LedgerIn(t, newMemory(nil, nil).all())
+		return faultwalk.Machine{Kind: k, Files: m.seen, Engine: kindtest.Engine(p, k, ledger, s.Clock), Ignore: []string{spare}}
+	}
+	return faultwalk.Scene{Name: name, Build: build, Believes: visudoSaysYes}
 }
 
 // sickSessions has one of bob's, opened by a process of root's.
@@ -146,36 +184,66 @@ func (sickSessions) List(context.Context) ([]system.Session, error) {
 	return []system.Session{{ID: "1", UID: 1000, User: "bob", Leader: 77, State: "active"}}, nil
 }
 
-func TestNobodysRightsAreJudgedByALookThatFailed(t *testing.T) {
-	const wanted = "[sudo]\nallow = [\"%admins\"]\nroot_groups = [\"docker\"]\n"
+// sickMachines are the files of machines under the policy sickWanted, by what is the matter with them.
+func sickMachines() map[string]map[string]string {
 	own := map[string]string{
-		grantsPath: string(grants([]string{"root", "%admins"})), denialPath: string(denial([]string{"root", "%admins"}, nil, nil)),
+		grantsPath:   string(grants([]string{"%admins"})), // root has a line in mainFile
+		denialPath:   string(denial([]string{"root", "%admins"}, nil, nil)),
 		rulesPath:    string(rules([]string{"root", "%admins"}, nil, nil)),
 		"/etc/group": "root:x:0:\nwheel:x:10:bob\nadmins:x:500:alice\ndocker:x:600:\n",
+		spare:        strings.Repeat("\x00", system.SpareSize),
 	}
-	own[grantsPath] = string(grants([]string{"%admins"})) // root has a line in mainFile
-	own[system.Spare(sudoers.Dir)] = strings.Repeat("\x00", system.SpareSize)
 	with := func(more ...string) map[string]string {
-		files := map[string]string{}
-		for name, content := range own {
-			files[name] = content
-		}
+		files := maps.Clone(own)
 		for i := 0; i < len(more); i += 2 {
 			files[more[i]] = more[i+1]
 		}
 		return files
 	}
-	faultwalk.Walk(t, "sudo",
-		sickScene("in line", wanted, own),
-		sickScene("never locked down", wanted, nil),
-		sickScene("a stray grant", wanted, with(sudoers.Dir+"/50-theirs", "bob ALL = (ALL) ALL\n")),
-		sickScene("a stray grant by a link", wanted, with(sudoers.Dir+"/50-theirs", "-> /srv/theirs", "/srv/theirs", "bob ALL = (ALL) ALL\n")),
-		sickScene("a grant behind the denial", wanted, with(sudoers.Dir+"/zzz-theirs", "bob ALL = (ALL) ALL\n")),
-		sickScene("a file that sudo cannot read", wanted, with(sudoers.Dir+"/50-theirs", "Defaults broken\n")),
-		sickScene("a member too many", wanted, with("/etc/group", "root:x:0:\nwheel:x:10:bob\nadmins:x:500:alice\ndocker:x:600:bob\n")),
-		sickScene("a rule of polkit's", wanted, with(rulesDir+"/50-theirs.rules", "polkit.addRule(function() { return polkit.Result.YES; });\n")),
-		sickScene("without sudo", wanted, with("/usr/bin/sudo", "none")),
-	)
+	return map[string]map[string]string{
+		"in line":                      own,
+		"never locked down":            nil,
+		"a stray grant":                with(sudoers.Dir+"/50-theirs", "bob ALL = (ALL) ALL\n"),
+		"a stray grant by a link":      with(sudoers.Dir+"/50-theirs", "-> /srv/theirs", "/srv/theirs", "bob ALL = (ALL) ALL\n"),
+		"a grant behind the denial":    with(sudoers.Dir+"/zzz-theirs", "bob ALL = (ALL) ALL\n"),
+		"a file that sudo cannot read": with(sudoers.Dir+"/50-theirs", "Defaults broken\n"),
+		"a member too many":            with("/etc/group", "root:x:0:\nwheel:x:10:bob\nadmins:x:500:alice\ndocker:x:600:bob\n"),
+		"a rule of polkit's":           with(rulesDir+"/50-theirs.rules", "polkit.addRule(function() { return polkit.Result.YES; });\n"),
+		"without sudo":                 with("/usr/bin/sudo", "none"),
+	}
+}
+
+const sickWanted = "[sudo]\nallow = [\"%admins\"]\nroot_groups = [\"docker\"]\n"
+
+func TestNobodysRightsAreJudgedByALookThatFailed(t *testing.T) {
+	machines := sickMachines()
+	var scenes []faultwalk.Scene
+	for _, name := range sortedKeys(machines) {
+		scenes = append(scenes, inMemory(t, name, sickWanted, machines[name]))
+	}
+	faultwalk.Walk(t, "sudo", scenes...)
+}
+
+// The walks are over machines in memory, so these must be as those on a disk are.
+func TestAMachineInMemoryIsRepairedAsOneOnTheDiskIs(t *testing.T) {
+	for name, files := range sickMachines() {
+		var states [2]map[policy.ID]converge.State
+		var ended [2]map[string]string
+		for i, scene := range []faultwalk.Scene{sickScene(name, sickWanted, files), inMemory(t, name, sickWanted, files)} {
+			m := scene.Build(t, nil)
+			states[i] = map[policy.ID]converge.State{}
+			for _, r := range m.Engine.Pass(t.Context()).Resources {
+				states[i][r.ID] = r.State
+			}
+			ended[i] = faultwalk.Snapshot(t, m)
+		}
+		if diff := cmp.Diff(states[0], states[1]); diff != "" {
+			t.Errorf("%s: on the disk (-) and in memory (+) is said: %s", name, diff)
+		}
+		if diff := cmp.Diff(ended[0], ended[1]); diff != "" {
+			t.Errorf("%s: on the disk (-) and in memory (+) there is: %s", name, diff)
+		}
+	}
 }
 
 // stuckSessions is a logind behind a bus that stands still.

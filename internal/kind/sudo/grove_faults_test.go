@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -16,7 +17,7 @@ import (
 )
 
 var (
-	trees     = flag.Int("trees", 12, "how many random trees of sudoers, polkit and groups are walked with each fault")
+	trees     = flag.Int("trees", 2, "how many random trees of sudoers, polkit and groups are walked with each fault")
 	firstTree = flag.Uint64("first-tree", 1, "the seed of the first of them")
 )
 
@@ -68,12 +69,12 @@ func (o *outing) pass(t *testing.T) map[string]converge.Resource {
 	m := o.book.memory
 	m.gate, m.look = o.change, o.look
 	s := &system.System{
-		Root: "/", FS: m.all(), Rights: system.Rights{FS: m.all(), Room: m}, Clock: hasty{o.clock},
+		Root: "/", FS: m.all(), Rights: m.takeRights(), Clock: hasty{o.clock},
 		Runner:    faultwalk.Runner(gated{o.book, o.change}, o.look),
 		Sessions:  faultwalk.Sessions(sickSessions{}, o.look),
 		Authority: faultwalk.Authority(fewActions{standIn{memory: m, known: m.known}}, o.look),
 	}
-	p := kindtest.Policy(t, o.g.toml)
+	p := o.g.policy(t)
 	k := New(p, s)
 	state := newMemory(nil, nil) // the agent's own, which is well
 	ledger := kindtest.LedgerIn(t, state.all())
@@ -121,14 +122,23 @@ func TestInNoTreeDoesAFaultTakeTheLastAdministratorOrLeaveARightThatIsCalledInLi
 	}
 }
 
+// An ending is where a pass without a fault ends that begins with some files. Many faults leave the
+// same ones, with which an agent that starts anew ends the same.
+type ending struct {
+	from map[string]string
+	said map[string]converge.Resource
+}
+
 func walkGrove(t *testing.T, seed uint64) {
 	var complaints atomic.Int32 // those of a pass are of another goroutine
 	wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
 	var last map[string]converge.Resource // without a fault
+	g, known := newGrove(seed), newParsed()
+	var again []ending
 	try := func(what func() string, gate system.Gate, look system.Looker) map[string]converge.Resource {
-		g := newGrove(seed)
 		b := g.book
 		b.memory = g.plant()
+		b.known = known
 		complain := func(format string, args ...any) {
 			t.Errorf("with %s: %s\n%s", what(), fmt.Sprintf(format, args...), g.toml)
 			complaints.Add(1)
@@ -147,11 +157,19 @@ func walkGrove(t *testing.T, seed uint64) {
 		for id, r := range last {
 			ended = ended && r.State == said[id].State
 		}
-		if !ended {
-			o.gate, o.look = nil, nil
-			said = o.pass(t)
-			inLine()
+		if ended {
+			return said
 		}
+		from := b.state()
+		for _, e := range again {
+			if maps.Equal(e.from, from) {
+				return e.said
+			}
+		}
+		o.gate, o.look = nil, nil
+		said = o.pass(t)
+		inLine()
+		again = append(again, ending{from, said})
 		return said
 	}
 	last = try(func() string { return "no fault" }, nil, nil)

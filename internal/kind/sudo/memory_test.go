@@ -3,7 +3,9 @@ package sudo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -19,13 +21,20 @@ import (
 // small machines. A file is written whole or not at all, in one change: that the real door
 // does so is held by the tests of internal/system.
 type memory struct {
+	*shelf
+
+	gate   system.Gate
+	look   system.Looker
+	known  *parsed  // that the stand-ins have read
+	full   []string // files for which there is no room; another name they may have
+	rights bool     // it also replaces links, as system.Rights does
+}
+
+// A shelf is what a memory holds, and others that look at it in another way.
+type shelf struct {
 	mu    sync.Mutex
 	nodes map[string]node
-	gate  system.Gate
-	look  system.Looker
 	clock int
-	known *parsed  // that the stand-in for polkit has read
-	full  []string // files for which there is no room; another name they may have
 }
 
 type node struct {
@@ -36,7 +45,7 @@ type node struct {
 
 // newMemory holds files by name, as those of kindtest.Root are.
 func newMemory(files map[string]string, modes map[string]fs.FileMode) *memory {
-	m := &memory{nodes: map[string]node{}, known: newParsed()}
+	m := &memory{shelf: &shelf{nodes: map[string]node{}}, known: newParsed()}
 	for name, content := range files {
 		mode, set := modes[name]
 		if !set {
@@ -60,14 +69,28 @@ func (m *memory) all() system.FS {
 	return system.FS{FileReader: m, FileSearcher: m, FileWriter: m, FileAppender: m, Homes: m}
 }
 
-func (m *memory) put(name string, n node) {
+// takeRights is the file system by which rights are taken away.
+func (m *memory) takeRights() system.Rights {
+	r := *m
+	r.rights = true
+	return system.Rights{FS: r.all(), Room: &r}
+}
+
+func (m *shelf) put(name string, n node) {
 	m.dirs(path.Dir(name))
 	m.clock++
 	n.info.Size, n.info.Inode, n.info.Changed = int64(len(n.content)), uint64(m.clock), time.Unix(0, int64(m.clock))
 	m.nodes[name] = n
 }
 
-func (m *memory) dirs(name string) {
+// replace has a file with the mode of before hold something else, past gate and look.
+func (m *shelf) replace(name, content string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.put(name, node{content: content, info: system.Info{Attr: m.nodes[name].info.Attr}})
+}
+
+func (m *shelf) dirs(name string) {
 	for ; name != "/"; name = path.Dir(name) {
 		if _, is := m.nodes[name]; is {
 			return
@@ -124,8 +147,8 @@ func (m *memory) Entries(dir string) (map[string]system.Info, error) {
 	defer m.mu.Unlock()
 	entries := map[string]system.Info{}
 	for name, n := range m.nodes {
-		if path.Dir(name) == dir {
-			entries[path.Base(name)] = n.info
+		if base, is := within(dir, name); is {
+			entries[base] = n.info
 		}
 	}
 	return entries, nil
@@ -154,7 +177,7 @@ func (m *memory) change(op, name string, do func() error) error {
 func (m *memory) WriteFile(name string, content []byte, attr system.Attr) error {
 	if n, err := m.at("stat", name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
-	} else if n.info.Type == fs.ModeSymlink {
+	} else if n.info.Type == fs.ModeSymlink && !m.rights {
 		return &fs.PathError{Op: "write", Path: name, Err: unix.ELOOP}
 	} else if slices.Contains(m.full, name) {
 		return &fs.PathError{Op: "write", Path: name, Err: unix.ENOSPC}
@@ -248,11 +271,11 @@ func (m *memory) Survey(context.Context, system.Survey) []system.Unseen { return
 
 // files are the names of those in a directory, for who stands in for sudo and polkit: their
 // looks are none of the agent's.
-func (m *memory) files(dir string) (names []string) {
+func (m *shelf) files(dir string) (names []string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for name := range m.nodes {
-		if path.Dir(name) == dir {
+		if _, is := within(dir, name); is {
 			names = append(names, name)
 		}
 	}
@@ -260,8 +283,50 @@ func (m *memory) files(dir string) (names []string) {
 	return names
 }
 
+// within is the name that a file has in a directory, if it is there.
+func within(dir, name string) (base string, is bool) {
+	rest, below := strings.CutPrefix(name, strings.TrimSuffix(dir, "/"))
+	if !below || len(rest) < 2 || rest[0] != '/' || strings.Contains(rest[1:], "/") {
+		return "", false
+	}
+	return rest[1:], true
+}
+
+// state is what there is, by name: all that a kind goes by that looks for the first time.
+func (m *shelf) state() map[string]string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	state := make(map[string]string, len(m.nodes))
+	for name, n := range m.nodes {
+		text := (n.info.Mode | n.info.Type).String()
+		switch n.info.Type {
+		case 0:
+			text += " " + n.content
+		case fs.ModeSymlink:
+			text += " → " + n.link
+		}
+		if n.info.UID != 0 || n.info.GID != 0 {
+			text += fmt.Sprintf(" of %d:%d", n.info.UID, n.info.GID)
+		}
+		state[name] = text
+	}
+	return state
+}
+
+// seen is state without the directories, as faultwalk sees a disk.
+func (m *shelf) seen() map[string]string {
+	state := m.state()
+	maps.DeleteFunc(state, func(_, text string) bool { return text[0] == 'd' })
+	return state
+}
+
+// well is the same machine, of which no look and no change fails.
+func (m *memory) well() *memory {
+	return &memory{shelf: m.shelf, known: m.known}
+}
+
 // get is a file, through a link, for them.
-func (m *memory) get(name string) (node, bool) {
+func (m *shelf) get(name string) (node, bool) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	n, is := m.nodes[name]

@@ -87,41 +87,67 @@ type standInRule struct {
 	about   []string
 }
 
-// parsed are files that have been parsed, by content, and the actions that are in no file of a test;
-// nil remembers none.
+// parsed remembers what the stand-ins have made of the content of a file, and the actions that are in
+// no file of a test. The nil one remembers nothing.
 type parsed struct {
-	mu      sync.Mutex
-	rules   map[string]standInRule
+	rules   made[standInRule]
+	sudoers made[[]bookLine]
+	tables  made[[][]string]
 	actions []system.Action
 }
 
-func newParsed() *parsed {
-	return &parsed{rules: map[string]standInRule{}, actions: (*parsed)(nil).installed()}
+// made is what a function has made of contents.
+type made[T any] struct {
+	mu sync.Mutex
+	of map[string]T
+}
+
+func (m *made[T]) once(content string, makes func(string) T) T {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	known, is := m.of[content]
+	if !is {
+		if m.of == nil {
+			m.of = map[string]T{}
+		}
+		known = makes(content)
+		m.of[content] = known
+	}
+	return known
+}
+
+func newParsed() *parsed { return &parsed{actions: (*parsed)(nil).installed()} }
+
+func (p *parsed) rule(content string) standInRule {
+	if p == nil {
+		return newStandInRule(content)
+	}
+	return p.rules.once(content, newStandInRule)
+}
+
+func (p *parsed) bookLines(content string) []bookLine {
+	if p == nil {
+		return newBookLines(content)
+	}
+	return p.sudoers.once(content, newBookLines)
+}
+
+func (p *parsed) fields(content string) [][]string {
+	if p == nil {
+		return newFields(content)
+	}
+	return p.tables.once(content, newFields)
 }
 
 func (p *parsed) installed() []system.Action {
 	if p != nil {
-		return slices.Clone(p.actions)
+		return slices.Clip(p.actions)
 	}
 	actions := []system.Action{{ID: "org.example.harmless", Active: 5}}
 	for _, id := range slices.Sorted(maps.Keys(rooting())) {
 		actions = append(actions, system.Action{ID: id, Any: 2, Inactive: 2, Active: 4})
 	}
 	return actions
-}
-
-func (p *parsed) rule(content string) standInRule {
-	if p == nil {
-		return newStandInRule(content)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	r, known := p.rules[content]
-	if !known {
-		r = newStandInRule(content)
-		p.rules[content] = r
-	}
-	return r
 }
 
 // isAbout is mayBeAbout, of what has been read once.
