@@ -97,3 +97,45 @@ func TestTheSeedNeedsNeitherNetworkNorSecretsAndRemovesNothing(t *testing.T) {
 		}
 	}
 }
+
+// What a benchmark asks for is kept, or at the least looked at, or cannot be on a WorkSpace, and then
+// the benchmark says why.
+func TestTheBenchmarkForAmazonLinux2IsKeptAsFarAsThisAgentKeepsSuchThings(t *testing.T) {
+	all := fragments(t, "cis-al2")
+	p, err := policy.Merge(all, []string{"base"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, problem := range policy.Advise(all, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)) {
+		if problem.Gravity != policy.Notice {
+			t.Error(problem)
+		}
+	}
+	kept, checked := map[string]bool{}, map[string]bool{}
+	for _, r := range p.Resources {
+		for _, control := range p.Ruling(r.ID, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)).Controls {
+			kept[control] = kept[control] || r.ID.Kind() != "check"
+			checked[control] = checked[control] || r.ID.Kind() == "check"
+		}
+	}
+	var nothing []string
+	onlyChecked, enforced := 0, 0
+	benchmark := p.Benchmarks[0]
+	for _, control := range benchmark.Controls {
+		switch {
+		case kept[control]:
+			enforced++
+		case checked[control]:
+			onlyChecked++
+		case benchmark.Waived[control] == "":
+			nothing = append(nothing, control)
+		}
+	}
+	t.Logf("%s: of %d controls %d are enforced, %d only checked, %d waived", benchmark.Name, len(benchmark.Controls), enforced, onlyChecked, len(benchmark.Waived))
+	if len(benchmark.Controls) != 289 || enforced < 136 || onlyChecked > 44 {
+		t.Errorf("%d controls, %d enforced, %d only checked", len(benchmark.Controls), enforced, onlyChecked)
+	}
+	if len(nothing) > 58 {
+		t.Errorf("nothing is there for %d: %v", len(nothing), nothing)
+	}
+}

@@ -146,8 +146,8 @@ func TestEachPolicyThatIsShippedIsAppliedTwiceAndTheSecondTimeNothingIsWritten(t
 	tried := 0
 	for _, dir := range dirs {
 		files, err := filepath.Glob(filepath.Join(shipped, dir.Name(), "*.toml"))
-		if err != nil || len(files) == 0 {
-			continue
+		if err != nil || len(files) == 0 || dir.Name() == "cis-al2" {
+			continue // TestEachDriftOfABenchmarkIsMendedAndToldOfUnderItsControl has the benchmark
 		}
 		var personas []string
 		d.MustExec(t, "rm", "-rf", policyDir)

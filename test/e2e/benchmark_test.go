@@ -1,0 +1,118 @@
+package e2e
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/report"
+	"github.com/soe-agent/soe-agent/test/box"
+)
+
+var (
+	benchmarkDrifts = flag.Int("benchmark-drifts", 30, "how many random drifts of the benchmark's resources are mended")
+	benchmarkSeed   = flag.Uint64("benchmark-seed", 1, "by which they are chosen")
+)
+
+// missingHere is what a benchmark for Amazon Linux 2 asks for and this machine has not, and why. All
+// else of it must be in line.
+var missingHere = map[string]string{
+	"package/*":                            "no repository has it",
+	"patch/*":                              "there is no repository",
+	"service/*":                            "the package that brings it is not installed, or a container has no say in the clock",
+	"dropin/etc/audit/*":                   "auditd is not installed",
+	"file/etc/audit*":                      "auditd is not installed",
+	"file/var/log/audit*":                  "auditd is not installed",
+	"dropin/etc/systemd/coredump.conf.d/*": "systemd-coredump is not installed",
+	"dropin/etc/sysctl.d/*":                "a container may not write all parameters of the kernel",
+	"file/etc/security/pwquality.conf":     "pam_pwquality is not installed",
+	"file/etc/yum.conf":                    "Debian's dnf has another",
+	"check/*":                              "what is only checked is the machine's",
+}
+
+// A machine has the benchmark that is shipped as its policy. What drifts, whatever it is, is mended and
+// is told of under its control.
+func TestEachDriftOfABenchmarkIsMendedAndToldOfUnderItsControl(t *testing.T) {
+	t.Parallel()
+	w := alone(t, "")
+	files, err := filepath.Glob("../../policies/cis-al2/*.toml")
+	if err != nil || len(files) < 5 {
+		t.Fatal(err, files)
+	}
+	for _, file := range files {
+		content, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text := strings.Replace(string(content), `"ssm-user"]`, `"ssm-user", "dadmin"]`, 1) // there is one
+		w.MustWriteFile(t, "/etc/soe-agent/policy.d/"+filepath.Base(file), box.File{Content: text})
+	}
+	w.boot(t)
+	var first report.Report
+	w.until(t, "everything has been looked at", func() bool {
+		first = w.report(t).Report
+		return len(first.Resources) > 100 && !slices.ContainsFunc(first.Resources, func(r converge.Resource) bool { return r.Unseen })
+	})
+	var kept []converge.Resource
+	for _, r := range first.Resources {
+		if r.State.InLine() && len(r.Controls) > 0 && (r.ID.Kind() == "dropin" || r.ID.Kind() == "file") {
+			kept = append(kept, r)
+		}
+		if !r.Tolerable() && !slices.ContainsFunc(slices.Collect(maps.Keys(missingHere)), func(glob string) bool {
+			return (policy.Rule{Match: []string{glob}}).Matches(r.ID)
+		}) {
+			t.Errorf("%s is %s: %s", r.ID, r.State, r.Reason)
+		}
+	}
+	if len(kept) < 25 {
+		t.Fatalf("only %d files are kept here", len(kept))
+	}
+	slices.SortFunc(kept, func(a, b converge.Resource) int { return strings.Compare(string(a.ID), string(b.ID)) })
+	random := rand.New(rand.NewPCG(*benchmarkSeed, 0))
+	controls := map[string]bool{}
+	for i := range *benchmarkDrifts {
+		r := kept[random.IntN(len(kept))]
+		name := "/" + r.ID.Name()
+		harms := []string{"chmod 666 %s", "chown user %s", "chgrp user %s"}
+		if r.ID.Kind() == "dropin" {
+			harms = append(harms, "echo '# more' >> %s", "rm %s", ": > %s", "cp %[1]s %[1]s~ && echo '# x' >> %[1]s~ && mv %[1]s~ %[1]s")
+		}
+		harm := fmt.Sprintf(harms[random.IntN(len(harms))], name)
+		before := w.MustExec(t, "stat", "-c", "%a %u %g %F", name)
+		began := time.Now()
+		w.MustExec(t, "sh", "-c", harm)
+		mended := w.mended(t, r.ID, began)
+		if after := w.MustExec(t, "stat", "-c", "%a %u %g %F", name); after != before && r.ID.Kind() == "dropin" {
+			t.Errorf("drift %d, %s: it was %s, and is %s", i, harm, before, after)
+		}
+		if mended.Cause != converge.Corrective || !slices.Equal(mended.Controls, r.Controls) {
+			t.Errorf("drift %d, %s: it is told of as %+v", i, harm, mended)
+		}
+		for _, c := range mended.Controls {
+			controls[c] = true
+		}
+	}
+	var byControl report.Report
+	if err := json.Unmarshal([]byte(w.MustExec(t, "sh", "-c", "soe-agent report --by control --json || true")), &byControl); err != nil {
+		t.Fatal(err)
+	}
+	if len(byControl.Controls) < 280 {
+		t.Errorf("the report has %d controls", len(byControl.Controls))
+	}
+	for _, c := range byControl.Controls {
+		if controls[c.ID] && c.State != converge.Corrected && c.State != converge.Compliant && len(c.Resources) == 1 {
+			t.Errorf("%s is %s", c.ID, c.State)
+		}
+	}
+	t.Logf("%d drifts of %d files were mended, under %d controls", *benchmarkDrifts, len(kept), len(controls))
+}
