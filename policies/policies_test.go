@@ -41,7 +41,7 @@ func fragments(t *testing.T, dir string) []policy.Fragment {
 }
 
 func TestEveryPersonaOfTheExamplesHasAPolicy(t *testing.T) {
-	for _, personas := range [][]string{{"base"}, {"base", "developer"}, {"base", "finance"}, {"base", "kiosk"}, {"base", "developer", "finance"}} {
+	for _, personas := range [][]string{{"base"}, {"base", "developer"}, {"base", "finance"}, {"base", "kiosk"}, {"base", "contractor"}, {"base", "developer", "finance"}} {
 		if _, err := policy.Merge(fragments(t, "example"), personas); err != nil {
 			t.Errorf("%v: %v", personas, err)
 		}

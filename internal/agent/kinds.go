@@ -10,6 +10,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/kind/dconf"
 	"github.com/soe-agent/soe-agent/internal/kind/dropin"
 	"github.com/soe-agent/soe-agent/internal/kind/file"
+	"github.com/soe-agent/soe-agent/internal/kind/firewall"
 	"github.com/soe-agent/soe-agent/internal/kind/host"
 	"github.com/soe-agent/soe-agent/internal/kind/packages"
 	"github.com/soe-agent/soe-agent/internal/kind/pcoip"
@@ -58,10 +59,11 @@ func kinds() []kind {
 		{"sudo", func(m *Machine, p *policy.Policy) converge.Kind { return sudo.New(p, m.System) }, quick, always, nothing},
 		// A file that leaves it for the next kind gets back what it had before that keeps it.
 		{"file", func(m *Machine, p *policy.Policy) converge.Kind { return file.New(p, m.System, m.Ledger) }, quick, lockDown, nothing},
-		// What is given back, and what tmpfiles.d says, changes modes.
+		// What is given back, and what tmpfiles.d says, changes modes; what is activated may load rules.
 		{"dropin", func(m *Machine, p *policy.Policy) converge.Kind {
 			return dropin.New(p, m.System, m.Ledger, m.Schedule.Window)
-		}, quick, lockDown, []string{"file"}},
+		}, quick, lockDown, []string{"file", "firewall"}},
+		{"firewall", func(m *Machine, p *policy.Policy) converge.Kind { return firewall.New(p, m.System, m.Ledger) }, quick, lockDown, nothing},
 		{"pcoip", func(m *Machine, p *policy.Policy) converge.Kind {
 			return pcoip.New(p, m.System, m.Ledger, m.Schedule.Window)
 		}, quick, lockDown, nothing},
@@ -77,7 +79,7 @@ func kinds() []kind {
 		{"patch", func(m *Machine, p *policy.Policy) converge.Kind {
 			return packages.NewPatches(p, m.System, m.Ledger, m.Schedule.LockTimeout.Duration, m.Schedule.Window)
 		}, slow, afterLockDown, everything},
-		{"service", func(m *Machine, p *policy.Policy) converge.Kind { return service.New(p, m.System, m.Schedule.Window) }, quick, afterLockDown, nothing},
+		{"service", func(m *Machine, p *policy.Policy) converge.Kind { return service.New(p, m.System, m.Schedule.Window) }, quick, afterLockDown, []string{"firewall"}}, // some flush all rules
 		{"check", func(m *Machine, p *policy.Policy) converge.Kind { return check.New(p, m.System, m.Ledger) }, checks, afterLockDown, nothing},
 	}
 }

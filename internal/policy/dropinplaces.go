@@ -26,6 +26,7 @@ func ForbiddenDropin(file string) string {
 		{"/etc/dconf/profile/", "say it in [dconf], which sees to the profile"},
 		{"/etc/krb5.conf.d/", "people log in by it, and WorkSpaces sees to it"},
 		{"/etc/firewalld/", "a mistake cuts the streaming session off"},
+		{"/etc/systemd/system/" + FirewallUnit, "it loads the rules of [firewall] at boot, and is the agent's own"},
 		{"/etc/dracut.conf.d/", "what resumes a hibernated machine lies there"},
 		{"/etc/default/grub", "what resumes a hibernated machine lies there"},
 		{"/etc/selinux/", "a mistake keeps the machine from starting; say it in [system]"},

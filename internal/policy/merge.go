@@ -180,6 +180,7 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 	p.Benchmarks, differ = together(benchmarks)
 	problems = append(problems, differ...)
 	problems = append(problems, p.fileProblems()...)
+	problems = append(problems, p.firewallProblems()...)
 	slices.SortStableFunc(rules, func(a, b rankedRule) int { return cmp.Compare(a.rank, b.rank) })
 	for _, r := range rules {
 		p.Rules = append(p.Rules, r.Rule)

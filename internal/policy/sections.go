@@ -28,6 +28,7 @@ var sections = sync.OnceValue(func() []section {
 		filesSection(),
 		dropinsSection(),
 		directoriesSection(),
+		firewallSection(),
 		pcoipSection(),
 		dconfSection(),
 		repositoriesSection(),

@@ -252,6 +252,8 @@ func Service(name string) string {
 		return "the machine could not be reached without it"
 	case "amazon-ssm-agent", "snap.amazon-ssm-agent.amazon-ssm-agent":
 		return "AWS reaches the machine through it"
+	case "soe-firewall":
+		return "it loads the rules of [firewall] before there is a network"
 	case "systemd-journald", "systemd-udevd":
 		return "the machine does not work without it"
 	}

@@ -81,7 +81,7 @@ func placesOfValues() (places map[string][]placeOfValue, none map[string]string)
 	}
 	return places, map[string]string{
 		"group": "names and numbers are written out", "user": "names and numbers are written out",
-		"patch": "it is one of two words", "service": "each key is true or false",
+		"firewall": "who gets in is written out, to be reviewed", "patch": "it is one of two words", "service": "each key is true or false",
 	}
 }
 

@@ -10,7 +10,7 @@ packages=(
   rpm dnf dnf-plugins-core createrepo-c
   dconf-cli dconf-gsettings-backend libglib2.0-bin
   # Readers of drop-ins: they are asked what is in effect, and run where a test starts them.
-  openssh-server chrony logrotate cron rsyslog nftables
+  openssh-server chrony logrotate cron rsyslog nftables iptables
   # Of these only the GSettings schemas are kept.
   mate-desktop-common mate-panel-common marco-common caja-common mate-screensaver-common
   mate-power-manager-common mate-settings-daemon-common

@@ -120,7 +120,7 @@ func (b *Box) startNspawn(notify string) (*exec.Cmd, error) {
 		args = append(args, "--bind-ro="+escapeColon(host)+":"+escapeColon(guest))
 	}
 	if b.conf.Network {
-		args = append(args, "--network-namespace-path=/run/netns/"+b.Name)
+		args = append(args, "--network-namespace-path=/run/netns/"+b.Name, "--capability=CAP_NET_ADMIN")
 	}
 	console, err := os.OpenFile(filepath.Join(b.dir, "console"), os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {

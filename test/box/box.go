@@ -93,7 +93,7 @@ func WithSetup(setup func(root string) error) Option {
 	return func(c *Config) { c.Setup = append(c.Setup, setup) }
 }
 
-// WithNetwork gives the box a network of its own that reaches Box.HostAddr and nothing else; see LinkDown.
+// WithNetwork gives the box a network of its own, whose rules it may change, that reaches Box.HostAddr and nothing else; see LinkDown.
 func WithNetwork() Option { return func(c *Config) { c.Network = true } }
 
 // CgroupV1 boots the box with the cgroup hierarchies of systemd 219, as Amazon Linux 2 has them.

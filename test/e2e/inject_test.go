@@ -57,7 +57,7 @@ func withStrace() box.Option {
 // is never called anything better, and nor is the machine.
 func TestNoSystemCallThatFailsMakesAPlanBetterThanTheTruth(t *testing.T) {
 	t.Parallel()
-	d := newDesktop(t, withStrace(), box.WithFiles(map[string]box.File{unitDir + "kept.service": unit(stays, wanted)}))
+	d := newDesktop(t, withStrace(), box.WithNetwork(), box.WithFiles(map[string]box.File{unitDir + "kept.service": unit(stays, wanted)}))
 	d.sh(t, "systemctl start kept.service; useradd -m leaver; groupadd -g 991 disk2; gpasswd -a leaver disk2; echo x >/etc/cron.d/gone; echo 'leaver ALL=(ALL) ALL' >/etc/sudoers.d/50-leaver; chmod 440 /etc/sudoers.d/50-leaver")
 	d.setPolicy(t, d.repository()+onlyDomainAdmins+`
 root_groups = ["disk2"]
@@ -75,6 +75,8 @@ ensure = "absent"
 content = "umask 027\n"
 [files."/etc/shadow-"]
 mode = "0400"
+[firewall.inbound]
+action = "deny"
 [pcoip]
 server_clipboard_state = 0
 [dconf."org/mate/screensaver"]

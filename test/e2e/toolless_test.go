@@ -15,10 +15,10 @@ import (
 // fails, or is not there, is gone, or it is left in fact and named.
 func TestWhatLeavesThePolicyWithoutItsToolsIsGoneOrNamedAndAPurgeEnds(t *testing.T) {
 	t.Parallel()
-	d := newDesktop(t, box.WithFiles(map[string]box.File{unitDir + "kept.service": unit(stays, wanted)}))
+	d := newDesktop(t, box.WithNetwork(), box.WithFiles(map[string]box.File{unitDir + "kept.service": unit(stays, wanted)}))
 	settings := func() string { return d.MustExec(t, "sh", "-c", "find /etc/dconf -type f | sort") }
 	before := settings()
-	const tools = "dconf gsettings useradd userdel usermod groupadd groupdel groupmod gpasswd chage rpm rpmkeys dnf yum yum-config-manager systemctl systemd-run sysctl timedatectl udevadm modprobe restorecon visudo sudo cvtsudoers pkaction pkcheck"
+	const tools = "nft iptables-save iptables-restore ip6tables-save ip6tables-restore dconf gsettings useradd userdel usermod groupadd groupdel groupmod gpasswd chage rpm rpmkeys dnf yum yum-config-manager systemctl systemd-run sysctl timedatectl udevadm modprobe restorecon visudo sudo cvtsudoers pkaction pkcheck"
 	for _, without := range []struct{ how, take, give string }{
 		{
 			"fails", "for t in " + tools + "; do printf '#!/bin/sh\necho it is broken >&2\nexit 1\n' >/usr/local/sbin/$t; chmod 755 /usr/local/sbin/$t; done",
@@ -41,6 +41,8 @@ content = "# managed\n"
 [dropins."/etc/soe-tell.d/tell.conf"]
 content = "tells\n"
 activate = ["/usr/bin/systemctl", "try-restart", "kept.service"]
+[firewall.inbound]
+action = "deny"
 [pcoip]
 maximum_frame_rate = 30
 [dconf."org/mate/screensaver"]

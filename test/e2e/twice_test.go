@@ -138,8 +138,8 @@ func TestEachPolicyThatIsShippedIsAppliedTwiceAndTheSecondTimeNothingIsWritten(t
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := newDesktop(t)
-	held := strings.NewReplacer( // what AWS holds
+	d := newDesktop(t, box.WithNetwork()) // of its own, for its firewall is changed
+	held := strings.NewReplacer(          // what AWS holds
 		"{{resolve:ssm:/soe/prod/repository/baseurl}}", rpmrepo.BaseURL, "{{resolve:ssm:/soe/prod/repository/gpgkey}}", rpmrepo.KeyURL,
 		"{{resolve:ssm:/soe/prod/repository/fingerprint}}", d.repo.Fingerprint, "{{resolve:secretsmanager:soe/scanner:SecretString:token}}", "of-nobody",
 	)

@@ -19,7 +19,7 @@ find . -type l -printf '%p -> %l\n'`
 
 func TestAPurgeShowsWhatTheAgentDidAndThenUndoesIt(t *testing.T) {
 	t.Parallel()
-	d := newDesktop(t)
+	d := newDesktop(t, box.WithNetwork())
 	d.MustWriteFile(t, "/etc/modprobe.d/soe-was.conf", box.File{Content: "# somebody's\n", Mode: 0o640})
 	d.MustExec(t, "chmod", "0664", "/etc/crontab")
 	before := d.configuration(t)
@@ -31,6 +31,8 @@ allow = ["root", "%wheel"]
 [groups.wheel]
 [users.ann]
 group = "wheel"
+[firewall.inbound]
+action = "deny"
 [pcoip]
 maximum_frame_rate = 30
 [dconf."org/mate/screensaver"]
@@ -50,7 +52,7 @@ mode = "at most 0600"
 	}
 	for _, want := range []string{
 		"would give back /etc/modprobe.d/soe-was.conf\n", "would remove /etc/modprobe.d/soe-is.conf\n", "would give back /etc/sudoers.d/01-ws-admin-user\n",
-		"would give up package/soe-pkg-01\n", "would give up repository/soe-test\n", "would give up file/etc/crontab\n", "nothing is done; soe-agent purge --yes does it\n",
+		"would give up package/soe-pkg-01\n", "would give up repository/soe-test\n", "would give up file/etc/crontab\n", "would give up firewall/inbound\n", "nothing is done; soe-agent purge --yes does it\n",
 	} {
 		if !strings.Contains(result.Stdout, want) {
 			t.Errorf("it does not say %q:\n%s", want, result.Stdout)
@@ -70,6 +72,9 @@ mode = "at most 0600"
 	}
 	if left := strings.TrimSpace(d.MustExec(t, "find", "/var/lib/soe-agent", "-type", "f")); left != "" {
 		t.Errorf("it has not forgotten %s", left)
+	}
+	if !d.fails(t.Context(), "nft", "list", "table", "inet", "soe_agent") {
+		t.Error("its rules are in force still")
 	}
 	d.MustExec(t, "visudo", "-c")
 	d.MustExec(t, "id", "ann") // files may belong to her

@@ -1,0 +1,257 @@
+package firewall
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"path"
+	"slices"
+	"strings"
+	"syscall"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+)
+
+const (
+	bootDir   = "/etc/soe-agent" // what is there goes with an image
+	unitDir   = "/etc/systemd/system"
+	wantsDir  = unitDir + "/multi-user.target.wants"
+	unitFile  = unitDir + "/" + policy.FirewallUnit
+	wantsLink = wantsDir + "/" + policy.FirewallUnit
+	firewalld = "firewalld.service"
+)
+
+// A backend is a tool that keeps rules, and how it is used.
+type backend interface {
+	// look reads what is in force, a view for each rule set.
+	look(ctx context.Context) ([]view, error)
+	// load puts a plan in force in place of what look has found.
+	load(ctx context.Context, p plan, now []view) error
+	// unload takes away all that load has loaded.
+	unload(ctx context.Context, now []view) error
+	// files are the files that have a plan for the boot, by name, and commands load them.
+	files(p plan) map[string]string
+	commands() []string
+}
+
+// observed is what was found of the rules.
+type observed struct {
+	backend backend
+	views   []view
+}
+
+func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
+
+// observe finds the tool and what is in force. Below a root nothing is in force. The error is an
+// errAnswer where it is known that there can be no rules.
+func (k *Kind) observe(ctx context.Context, wanted bool) (found observed, err error) {
+	if wanted && k.system.Running() {
+		states, err := k.system.Units.States(ctx, []string{firewalld})
+		if err != nil {
+			return found, err
+		}
+		for _, unit := range states {
+			if unit.Err != nil {
+				return found, fmt.Errorf("cannot tell whether firewalld runs: %w", unit.Err)
+			}
+			if slices.Contains([]string{"active", "activating", "reloading"}, unit.ActiveState) {
+				return found, errAnswer("firewalld runs, and takes all rules for its own: take it off with [services.\"firewalld.service\"] running = false, masked = true, or leave [firewall] out")
+			}
+		}
+	}
+	if found.backend, err = k.tool(); err != nil {
+		return found, err
+	}
+	if !k.system.Running() {
+		for _, f := range familiesOf(found.backend) {
+			found.views = append(found.views, newView(f))
+		}
+		return found, nil
+	}
+	found.views, err = found.backend.look(ctx)
+	return found, err
+}
+
+func familiesOf(b backend) (families []family) {
+	if i, is := b.(iptables); is {
+		for _, f := range i.families {
+			families = append(families, f.family)
+		}
+		return families
+	}
+	return []family{both}
+}
+
+// tool is nft where there is one, and else iptables.
+func (k *Kind) tool() (backend, error) {
+	program, err := k.program("nft")
+	if err != nil {
+		return nil, err
+	}
+	if program != "" {
+		return nft{k.system, program}, nil
+	}
+	return k.iptables()
+}
+
+func (k *Kind) iptables() (backend, error) {
+	i := iptables{system: k.system}
+	for _, f := range []iptablesFamily{
+		{ip4, "iptables-save", "iptables-restore", ip4File},
+		{ip6, "ip6tables-save", "ip6tables-restore", ip6File},
+	} {
+		if f.family == ip6 && k.system.Running() {
+			if _, err := k.system.FS.Stat("/proc/sys/net/ipv6"); isMissing(err) {
+				continue // the kernel has no IPv6
+			} else if err != nil {
+				return nil, err
+			}
+		}
+		for _, program := range []*string{&f.save, &f.restore} {
+			found, err := k.program(*program)
+			if err != nil {
+				return nil, err
+			}
+			if found == "" {
+				return nil, errAnswer(fmt.Sprintf("neither nft nor %s is installed, and no rule can be loaded: have [packages] install nftables, or iptables", *program))
+			}
+			*program = found
+		}
+		i.families = append(i.families, f)
+	}
+	return i, nil
+}
+
+// program is the path of a program, or "".
+func (k *Kind) program(name string) (string, error) {
+	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/bin"} {
+		switch _, err := k.system.FS.Stat(path.Join(dir, name)); {
+		case err == nil:
+			return path.Join(dir, name), nil
+		case !isMissing(err):
+			return "", fmt.Errorf("cannot tell whether there is %s: %w", name, err)
+		}
+	}
+	return "", nil
+}
+
+// unit is the unit that loads the rules at boot: before there is a network, and after those that
+// would flush them.
+func unit(commands []string) string {
+	return `# Kept by soe-agent, for [firewall].
+[Unit]
+Description=Firewall rules of soe-agent, as they were in force last
+DefaultDependencies=no
+RequiresMountsFor=` + bootDir + `
+After=nftables.service iptables.service ip6tables.service netfilter-persistent.service ufw.service
+Before=network-pre.target shutdown.target
+Wants=network-pre.target
+Conflicts=shutdown.target
+
+[Service]
+Type=oneshot
+RemainAfterExit=yes
+ExecStart=` + strings.Join(commands, "\nExecStart=") + `
+
+[Install]
+WantedBy=multi-user.target
+`
+}
+
+func bootFiles() []string { return []string{nftFile, ip4File, ip6File} }
+
+// judgeBoot compares what is loaded at boot with what is in force and with what is planned: either
+// will do, for to put the one in place of the other is another difference already.
+func (k *Kind) judgeBoot(found observed, planned plan) (differences []converge.Difference, err error) {
+	inForce := plan{}
+	for _, v := range found.views {
+		inForce[v.family] = v.chains
+	}
+	wanted, alike := found.backend.files(planned), found.backend.files(inForce)
+	differs := func(name, got string) {
+		differences = append(differences, converge.Difference{Aspect: "boot", Want: "the rules are loaded at boot", Got: name + " " + got})
+	}
+	for _, name := range bootFiles() {
+		content, err := k.system.FS.ReadFile(name)
+		want, is := wanted[name]
+		switch {
+		case err != nil && !isMissing(err):
+			return nil, err
+		case isMissing(err) && is:
+			differs(name, "is not there")
+		case err == nil && !is:
+			differs(name, "is of another tool than the one that is there now")
+		case err == nil && string(content) != want && string(content) != alike[name]:
+			differs(name, "has other rules")
+		}
+	}
+	switch info, err := k.system.FS.Stat(unitFile); {
+	case isMissing(err):
+		differs(unitFile, "is not there")
+	case err != nil:
+		return nil, err
+	case !info.IsRegular():
+		differs(unitFile, "is no file")
+	default:
+		content, err := k.system.FS.ReadFile(unitFile)
+		if err != nil {
+			return nil, err
+		}
+		if string(content) != unit(found.backend.commands()) {
+			differs(unitFile, "says something else")
+		}
+	}
+	switch leads, err := k.isEnabled(); {
+	case err != nil:
+		return nil, err
+	case !leads:
+		differs(wantsLink, "does not lead to "+unitFile)
+	}
+	return differences, nil
+}
+
+// isEnabled says whether the unit is started at boot.
+func (k *Kind) isEnabled() (bool, error) {
+	target, err := k.system.FS.Readlink(wantsLink)
+	if isMissing(err) || errors.Is(err, syscall.EINVAL) { // there is none, or it is no link
+		return false, nil
+	}
+	return target == unitFile, err
+}
+
+// keepAtBoot has the rules of a plan loaded at boot.
+func (k *Kind) keepAtBoot(b backend, p plan) error {
+	files := b.files(p)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if err := k.write(name, files[name], 0o600); err != nil {
+			return err
+		}
+	}
+	if info, err := k.system.FS.Stat(unitFile); err == nil && !info.IsRegular() {
+		if err := k.system.FS.Remove(unitFile); err != nil {
+			return err
+		}
+	}
+	if err := k.write(unitFile, unit(b.commands()), 0o644); err != nil {
+		return err
+	}
+	if leads, err := k.isEnabled(); err != nil {
+		return err
+	} else if !leads {
+		if err := k.system.FS.Symlink(unitFile, wantsLink); err != nil {
+			return err
+		}
+	}
+	for _, name := range bootFiles() {
+		if _, is := files[name]; is {
+			continue
+		}
+		if err := k.system.FS.Remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,153 @@
+package firewall
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"io/fs"
+	"slices"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// Repair implements converge.Kind. What is in force changes in one step for each rule set; what is loaded
+// at boot follows, so that this is never what the kernel has not taken.
+func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) (outcomes []converge.Outcome) {
+	err := k.repair(ctx, drifted)
+	if err == nil {
+		return nil
+	}
+	for _, r := range drifted {
+		verb := "cannot put " + string(r.ID) + " in force"
+		if _, named := k.policy.Lookup(r.ID); !named {
+			verb = "cannot take " + string(r.ID) + " out of force"
+		}
+		outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: public.Because(verb, err)})
+	}
+	return outcomes
+}
+
+func (k *Kind) repair(ctx context.Context, drifted []converge.Resource) error {
+	isDrifted := map[policy.ID]bool{}
+	for _, r := range drifted {
+		isDrifted[r.ID] = true
+		if _, named := k.policy.Lookup(r.ID); named {
+			k.ledger.Own(r.ID)
+		}
+	}
+	if err := k.ledger.Flush(); err != nil {
+		return fmt.Errorf("cannot keep in mind what is loaded: %w", err)
+	}
+	wanted := len(policy.Of[policy.Firewall](k.policy)) > 0
+	if !wanted && len(k.unwantedBut(isDrifted)) == 0 {
+		if err := k.dismantle(ctx); err != nil {
+			return err
+		}
+	} else if err := k.replace(ctx, wanted, isDrifted); err != nil {
+		return err
+	}
+	for _, r := range drifted {
+		if _, named := k.policy.Lookup(r.ID); !named {
+			k.ledger.Disown(r.ID)
+		}
+	}
+	return nil
+}
+
+func (k *Kind) unwantedBut(isDrifted map[policy.ID]bool) []policy.ID {
+	return slices.DeleteFunc(k.unwanted(), func(id policy.ID) bool { return isDrifted[id] })
+}
+
+// replace puts the rules of what has drifted in force beside those that are there.
+func (k *Kind) replace(ctx context.Context, wanted bool, isDrifted map[policy.ID]bool) error {
+	found, err := k.observe(ctx, wanted)
+	if err != nil {
+		return err
+	}
+	p, err := k.planned(found.views, func(id policy.ID) bool { return isDrifted[id] })
+	if err != nil {
+		return err
+	}
+	if k.system.Running() && !inForce(found.views, p) {
+		if err := found.backend.load(ctx, p, found.views); err != nil {
+			return err
+		}
+	}
+	if err := k.leaveOther(ctx, found.backend); err != nil {
+		return err
+	}
+	return k.keepAtBoot(found.backend, p)
+}
+
+func inForce(views []view, p plan) bool {
+	return !slices.ContainsFunc(views, func(v view) bool {
+		for _, d := range directions() {
+			if v.unhooked[d] != "" || !slices.Equal(v.chains[d], p[v.family][d]) {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+// leaveOther takes away what iptables has of an earlier time, once nft has the rules.
+func (k *Kind) leaveOther(ctx context.Context, b backend) error {
+	if _, is := b.(nft); !is || !k.system.Running() {
+		return nil
+	}
+	switch _, err := k.system.FS.Stat(ip4File); {
+	case isMissing(err):
+		return nil
+	case err != nil:
+		return err
+	}
+	other, err := k.iptables()
+	if isAnswer(err) {
+		return nil // it has gone, and cannot be asked any more
+	}
+	if err != nil {
+		return err
+	}
+	views, err := other.look(ctx)
+	if err != nil {
+		return err
+	}
+	return other.unload(ctx, views)
+}
+
+// dismantle takes all away. Where there is no tool any more, what is in force stays until the next
+// boot, which loads nothing.
+func (k *Kind) dismantle(ctx context.Context) error {
+	found, err := k.observe(ctx, false)
+	if err != nil && !isAnswer(err) {
+		return err
+	}
+	if err == nil && k.system.Running() {
+		if err := k.leaveOther(ctx, found.backend); err != nil {
+			return err
+		}
+		if slices.ContainsFunc(found.views, func(v view) bool { return v.left }) {
+			if err := found.backend.unload(ctx, found.views); err != nil {
+				return err
+			}
+		}
+	}
+	for _, name := range append([]string{wantsLink, unitFile}, bootFiles()...) {
+		if err := k.system.FS.Remove(name); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// write writes a file unless it is so already.
+func (k *Kind) write(name, content string, mode fs.FileMode) error {
+	is, err := k.system.FS.ReadFile(name)
+	if err == nil && bytes.Equal(is, []byte(content)) {
+		return nil
+	}
+	return k.system.FS.WriteFile(name, []byte(content), system.Attr{Mode: mode})
+}
