@@ -1,6 +1,7 @@
 package docs_test
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -199,6 +200,22 @@ func TestTheReadmeLeadsToEveryDocument(t *testing.T) {
 	for _, name := range names {
 		if !strings.Contains(readme, "](docs/"+name+")") {
 			t.Errorf("README.md does not lead to %s", name)
+		}
+	}
+}
+
+func TestTheDocumentsNameAllThatStaysOpen(t *testing.T) {
+	text := section(t, "security.md", "What stays open")
+	for _, p := range protected.Ports() {
+		name := fmt.Sprintf("%s %d", p.Protocol, p.Low)
+		if p.High != p.Low {
+			name += fmt.Sprintf("-%d", p.High)
+		}
+		if !regexp.MustCompile(regexp.QuoteMeta(name)+`\b`).MatchString(text) || p.Peer.IsValid() && !strings.Contains(text, p.Peer.Addr().String()) {
+			t.Errorf("nothing is said of %s %s: %s", p.Direction, name, p.Why)
+		}
+		if p.Why == "" || p.Source == "" {
+			t.Errorf("of %s %s nobody says why, or who says so", p.Direction, name)
 		}
 	}
 }

@@ -143,12 +143,12 @@ func (f Firewall) Spans() (spans []Span, err error) {
 func (f Firewall) Networks() (networks []netip.Prefix, err error) {
 	for _, text := range f.Peers {
 		network, err := netip.ParsePrefix(text)
-		if addr, notNetwork := netip.ParseAddr(text); notNetwork == nil {
+		if addr, notNetwork := netip.ParseAddr(text); notNetwork == nil && addr.Zone() == "" {
 			network, err = netip.PrefixFrom(addr, addr.BitLen()), nil
 		}
 		addr := network.Addr()
 		switch {
-		case err != nil || addr.Zone() != "" || addr.Is4In6():
+		case err != nil || addr.Is4In6():
 			return nil, fmt.Errorf("%q is not an address, nor a network such as 10.0.0.0/8", text)
 		case network.Masked() != network:
 			return nil, fmt.Errorf("%q is no network: its address has bits beyond the prefix; %s would be one", text, network.Masked())

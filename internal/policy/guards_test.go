@@ -216,6 +216,12 @@ owner = "root"
 group = "root"
 keys = { minlen = 14 }
 absent = ["dictpath"]
+[firewall.more]
+action = "deny"
+direction = "out"
+protocol = "tcp"
+ports = ["25"]
+to = ["192.0.2.7"]
 [users.more]
 groups = ["a", "b"]
 [packages]
