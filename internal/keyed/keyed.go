@@ -16,6 +16,9 @@ const (
 	Equals Format = iota // "key = value", or "key" alone; a comment is a line that begins with "#"
 	INI                  // the same, or "key: value", below "[section]": the key is called "section/key"
 	Shell                // "KEY=value", for a shell, or who reads it like one
+	Words                // "KEY value", as in login.defs
+	SSHD                 // "Key value" or "Key=value", as in sshd_config; keys are the same in capitals, and what stands below "Match" holds for some only
+	Chrony               // "key value" or "key" alone, as in chrony.conf; keys are the same in capitals
 )
 
 // A File is one, line by line. The zero File is empty, and of Equals.
@@ -40,17 +43,15 @@ func Parse(format Format, content string) File {
 	if strings.HasPrefix(content, "\ufeff") {
 		f.unsure = "it begins with a byte order mark, which most readers take for a part of the first line: write it without"
 	}
-	section, last := "", -1 // the last line with a key
+	section, last, some := "", -1, false // last is the last line with a key, and some says that what follows holds for some only
 	for raw := range strings.Lines(content) {
 		l := line{raw: raw, section: section}
 		text := trim(raw)
 		number := len(f.lines) + 1
 		switch {
-		case text == "":
+		case text == "" || some:
 		case f.isComment(text):
-			if key, _, ok := f.split(strings.TrimLeft(text, "#; \t")); ok && !strings.ContainsAny(key, " \t") {
-				l.about = f.called(section, key)
-			}
+			l.about = f.shownBy(section, text)
 		case format == INI && strings.HasPrefix(text, "["):
 			section, _, _ = strings.Cut(text[1:], "]")
 			l.section, last = section, -1
@@ -61,9 +62,8 @@ func Parse(format Format, content string) File {
 			if ok {
 				l.key, l.value = f.called(section, key), value
 			}
-			if behind := strings.IndexAny(value, "#;"); behind > 0 && strings.ContainsAny(value[behind-1:behind], " \t") {
-				l.unsure = fmt.Sprintf("line %d has a comment behind the value, which some readers take for a part of it: give it a line of its own", number)
-			}
+			some = f.format == SSHD && l.key == match
+			l.unsure = f.doubt(value, number)
 			if format == INI && strings.TrimLeft(raw, " \t") != raw && last >= 0 {
 				l.unsure = fmt.Sprintf("line %d begins with a blank, and some readers take it for a part of the value before it: write that in one line", number)
 				f.lines[last].unsure = l.unsure
@@ -80,13 +80,64 @@ func Parse(format Format, content string) File {
 func trim(text string) string { return strings.Trim(text, " \t\r\n\v\f") }
 
 func (f *File) isComment(text string) bool {
-	return text[0] == '#' || f.format == INI && text[0] == ';'
+	switch f.format {
+	case INI:
+		return text[0] == '#' || text[0] == ';'
+	case Chrony:
+		return strings.IndexByte("#%!;", text[0]) >= 0
+	case Equals, Shell, Words, SSHD:
+	}
+	return text[0] == '#'
 }
+
+// shownBy is the key of which a comment shows a value, or "". In files of words, sentences
+// begin with a blank.
+func (f *File) shownBy(section, comment string) string {
+	text := strings.TrimLeft(comment, "#; \t")
+	if f.hasWords() {
+		if text = strings.TrimLeft(comment, "#%!;"); text != trim(text) {
+			return ""
+		}
+	}
+	key, _, ok := f.split(text)
+	if !ok || strings.ContainsAny(key, " \t") {
+		return ""
+	}
+	return f.called(section, key)
+}
+
+// doubt says why not every reader takes a value alike, or "".
+func (f *File) doubt(value string, number int) string {
+	signs := "#;"
+	if f.hasWords() {
+		signs = "#"
+	}
+	if behind := strings.IndexAny(value, signs); behind > 0 && strings.ContainsAny(value[behind-1:behind], " \t") {
+		return fmt.Sprintf("line %d has a comment behind the value, which some readers take for a part of it: give it a line of its own", number)
+	}
+	if f.format == Words && strings.Contains(value, `"`) {
+		return fmt.Sprintf("line %d has quotes, which some readers take for a part of the value: write it without", number)
+	}
+	return ""
+}
+
+// match is the key of sshd's below which all holds for some only.
+const match = "match"
+
+func (f *File) hasWords() bool { return f.format == Words || f.format == SSHD || f.format == Chrony }
 
 // called is the name of a key.
 func (f *File) called(section, key string) string {
 	if f.format == INI {
 		return section + "/" + key
+	}
+	return f.one(key)
+}
+
+// one is the name of a key that may be written in several ways.
+func (f *File) one(key string) string {
+	if f.format == SSHD || f.format == Chrony {
+		return strings.ToLower(key)
 	}
 	return key
 }
@@ -100,8 +151,22 @@ func sectionOf(key string) string {
 // split takes a line without comments and outer blanks apart.
 func (f *File) split(text string) (key, value string, ok bool) {
 	separators := "="
-	if f.format == INI {
+	switch f.format {
+	case INI:
 		separators = "=:"
+	case SSHD:
+		key, value = cutWord(text, " \t=")
+		if after, is := strings.CutPrefix(value, "="); is {
+			value = trim(after)
+		}
+		if inner := strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`); len(inner) == len(value)-2 && !strings.ContainsAny(inner, `"\\`) {
+			value = inner
+		}
+		return key, value, key != ""
+	case Words, Chrony:
+		key, value = cutWord(text, " \t")
+		return key, value, key != ""
+	case Equals, Shell:
 	}
 	at := strings.IndexAny(text, separators)
 	if at < 0 {
@@ -109,6 +174,14 @@ func (f *File) split(text string) (key, value string, ok bool) {
 	}
 	key, value = trim(text[:at]), trim(text[at+1:])
 	return key, value, key != ""
+}
+
+// cutWord cuts a text behind its first word.
+func cutWord(text, ends string) (word, rest string) {
+	if at := strings.IndexAny(text, ends); at >= 0 {
+		return text[:at], trim(text[at:])
+	}
+	return text, ""
 }
 
 // String is the file as it is to be written.
@@ -123,6 +196,7 @@ func (f *File) String() string {
 // Values are all values of a key, in their order. Which of several counts depends on the
 // reader, so there should not be several.
 func (f *File) Values(key string) (values []string) {
+	key = f.one(key)
 	for _, l := range f.lines {
 		if l.key == key {
 			values = append(values, l.value)
@@ -134,6 +208,7 @@ func (f *File) Values(key string) (values []string) {
 // Unsure says why it cannot be told what a key is, or where it would have to stand, or "":
 // then it is neither to be judged nor set.
 func (f *File) Unsure(key string) string {
+	key = f.one(key)
 	section, known := sectionOf(key), f.format != INI
 	for i, l := range f.lines {
 		switch {
@@ -141,7 +216,7 @@ func (f *File) Unsure(key string) string {
 			return f.unsure
 		case l.key == key && l.unsure != "":
 			return l.unsure
-		case l.key != key && strings.EqualFold(l.key, key):
+		case l.key != key && (strings.EqualFold(l.key, key) || f.format == Words && strings.HasPrefix(strings.ToLower(l.key), strings.ToLower(key)+"=")):
 			return fmt.Sprintf("line %d has %s, which some readers take for %s: let both write it in one way", i+1, l.key, key)
 		}
 		known = known || l.section == section && l.key == "" && strings.HasPrefix(trim(l.raw), "[")
@@ -157,7 +232,8 @@ func (f *File) Unsure(key string) string {
 // it must not be asked.
 func (f *File) Set(key, value string) {
 	f.lines = slices.Clone(f.lines) // a copy of the File stays as it is
-	wanted := line{raw: f.text(key, value) + f.lineBreak(), section: sectionOf(key), key: key, value: value}
+	wanted := line{raw: f.text(key, value) + f.lineBreak(), section: sectionOf(key), key: f.one(key), value: value}
+	key = f.one(key)
 	first := f.index(key)
 	if first < 0 {
 		f.insert(key, []line{wanted})
@@ -179,12 +255,15 @@ func (f *File) text(key, value string) string {
 		return key + "=" + value
 	case value == "":
 		return key
+	case f.hasWords():
+		return key + " " + value
 	}
 	return key + " = " + value
 }
 
 // Lines are the lines of a key, one after the other, each with its break.
 func (f *File) Lines(key string) string {
+	key = f.one(key)
 	var found strings.Builder
 	for _, l := range f.lines {
 		if l.key == key {
@@ -199,6 +278,7 @@ func (f *File) Lines(key string) string {
 // Put makes these the lines of a key, where it stands first, or where Set would put it: what
 // Lines returned of another file. Without any the key is gone.
 func (f *File) Put(key, text string) {
+	key = f.one(key)
 	var put []line
 	for raw := range strings.Lines(text) {
 		l := line{raw: raw, section: sectionOf(key), key: key}
@@ -213,6 +293,48 @@ func (f *File) Put(key, text string) {
 	}
 	f.endLine(first, len(put))
 	f.lines = slices.Insert(f.lines, first, put...)
+}
+
+// GiveBack makes the lines of a key those of an earlier content of the file, and gives them the place
+// that they had there, behind the same line, where that is still there.
+func (f *File) GiveBack(key string, earlier File) {
+	key = f.one(key)
+	text, first := earlier.Lines(key), earlier.index(key)
+	if f.index(key) >= 0 || first < 0 {
+		f.Put(key, text)
+		return
+	}
+	f.Put(key, text)
+	at := f.index(key)
+	put := slices.Clone(f.lines[at : at+strings.Count(text, "\n")])
+	rest := slices.Delete(slices.Clone(f.lines), at, at+len(put))
+	end := slices.IndexFunc(rest, func(l line) bool { return f.format == SSHD && l.key == match })
+	if end < 0 {
+		end = len(rest)
+	}
+	if first == 0 {
+		f.lines = slices.Insert(rest, 0, put...)
+		return
+	}
+	blanks := 0
+	for before := first - 1; before >= 0; before-- {
+		if trim(earlier.lines[before].raw) == "" {
+			blanks++
+			continue
+		}
+		i := slices.IndexFunc(rest[:end], func(l line) bool {
+			return l.raw == earlier.lines[before].raw && l.section == earlier.lines[before].section
+		})
+		if i < 0 {
+			blanks = 0
+			continue
+		}
+		for i++; blanks > 0 && i < end && trim(rest[i].raw) == ""; i++ {
+			blanks--
+		}
+		f.lines = slices.Insert(rest, i, put...)
+		return
+	}
 }
 
 func (f *File) index(key string) int {
@@ -235,10 +357,18 @@ func (f *File) insert(key string, put []line) {
 		}
 	}
 	if at < 0 {
-		at = len(f.lines)
+		at = f.end()
 	}
 	f.endLine(at, len(put))
 	f.lines = slices.Insert(f.lines, at, put...)
+}
+
+// end is behind all that holds for everybody.
+func (f *File) end() int {
+	if i := f.index(match); i >= 0 && f.format == SSHD {
+		return i
+	}
+	return len(f.lines)
 }
 
 // endLine gives the last line the break that it may lack, if others are to follow it.

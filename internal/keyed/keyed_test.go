@@ -37,6 +37,16 @@ func TestOnlyTheKeyThatIsSetChanges(t *testing.T) {
 		{"an assignment", Shell, "K", "# K=8\nX=\"a b\"\nexport K='0'\n", "# K=8\nX=\"a b\"\nK=1\n"},
 		{"a right one in quotes", Shell, "K", "K=\"1\"\n", "K=\"1\"\n"},
 		{"one that is empty", Shell, "K", "K=\nX=1\n", "K=1\nX=1\n"},
+		{"a word", Words, "K", "#\n# K is so\n#K\t0\nX 1\n", "#\n# K is so\n#K\t0\nK 1\nX 1\n"},
+		{"the first of two words", Words, "K", "K\t\t0\nX 1\nK 1\n", "K 1\nX 1\n"},
+		{"a right word as it is written", Words, "K", "  K\t\t1 \n", "  K\t\t1 \n"},
+		{"a word without a value", Words, "K", "K\n", "K 1\n"},
+		{"in the way of sshd", SSHD, "Key", "# Key says\n#Key 0\nX=1\n", "# Key says\n#Key 0\nKey 1\nX=1\n"},
+		{"in other capitals", SSHD, "Key", "kEY yes\nX 1\nKEY=1\n", "Key 1\nX 1\n"},
+		{"by any sign", SSHD, "Key", "key = \"1\"\n", "key = \"1\"\n"},
+		{"before what holds for some", SSHD, "Key", "X 1\nMatch User a\n  Key 0\n#Key 0\nMatch all\n", "X 1\nKey 1\nMatch User a\n  Key 0\n#Key 0\nMatch all\n"},
+		{"not for some", SSHD, "Key", "key 0\nmatch=all\nKey 0\n", "Key 1\nmatch=all\nKey 0\n"},
+		{"in the way of chrony", Chrony, "key", "! key 0\n%key 0\nserver a\nserver b\n", "! key 0\n%key 0\nkey 1\nserver a\nserver b\n"},
 	} {
 		f := Parse(c.format, c.before)
 		if why := f.Unsure(c.key); why != "" {
@@ -52,6 +62,33 @@ func TestOnlyTheKeyThatIsSetChanges(t *testing.T) {
 		if was == "" && strings.HasSuffix(c.before, "\n") && f.String() != c.before {
 			t.Errorf("%s: given back it is %q", c.name, f.String())
 		}
+	}
+}
+
+func TestAKeyThatIsGivenBackStandsWhereItStood(t *testing.T) {
+	for _, c := range []struct {
+		format       Format
+		key          string
+		before, gone string
+	}{
+		{Equals, "k", "k = 0\na = 1\n", "a = 1\n"},
+		{Equals, "k", "a = 1\n\nk = 0\n\nb = 2\n", "a = 1\n\n\nb = 2\n"},
+		{Equals, "k", "# c\na = 1\nk = 0\nk = 1\n# c\n", "# c\na = 1\n# c\n"},
+		{INI, "b/k", "[a]\nx=1\n[b]\nx=1\nk=0\ny=1\n", "[a]\nx=1\n[b]\nx=1\ny=1\n"},
+		{SSHD, "K", "a 1\nk 0\nb 1\nMatch all\na 1\nK 2\n", "a 1\nb 1\nMatch all\na 1\nK 2\n"},
+	} {
+		earlier, f := Parse(c.format, c.before), Parse(c.format, c.gone)
+		if f.GiveBack(c.key, earlier); f.String() != c.before {
+			t.Errorf("%q is given back as %q", c.before, f.String())
+		}
+		f.GiveBack(c.key, earlier)
+		if f.String() != c.before {
+			t.Errorf("%q is given back again as %q", c.before, f.String())
+		}
+	}
+	f := Parse(Equals, "x = 1\n")
+	if f.GiveBack("k", Parse(Equals, "a = 1\nk = 0\n")); f.String() != "x = 1\nk = 0\n" {
+		t.Errorf("among others it is %q", f.String())
 	}
 }
 
@@ -87,6 +124,13 @@ func TestWhatNotEveryReaderWouldTakeAlikeIsNotTouched(t *testing.T) {
 		{Shell, "K", " K=2\n", "line 1 is more than an assignment"},
 		{Shell, "K", "K=2 # two\n", "line 1 has a comment behind the value"},
 		{Shell, "K", "k=2\n", "line 1 has k"},
+		{Words, "K", "X 1\nk 2\n", "line 2 has k"},
+		{Words, "K", "K=2\n", "line 1 has K=2, which some readers take for K"},
+		{Words, "K", "K 2 # two\n", "line 1 has a comment behind the value"},
+		{Words, "K", "K \"2\"\n", "line 1 has quotes"},
+		{Words, "K", "KK=2\nK a=b\n", ""},
+		{SSHD, "K", "k 2 # two\n", "line 1 has a comment behind the value"},
+		{SSHD, "K", "K a;b\nMatch all\nK 2 # two\n", ""},
 	} {
 		f := Parse(c.format, c.is)
 		if got := f.Unsure(c.key); c.want == "" && got != "" || !strings.Contains(got, c.want) {
@@ -115,9 +159,15 @@ func FuzzFile(f *testing.F) {
 	f.Add(1, "[s]\na= 1\n\n\n#x\n[t]\n b")
 	f.Add(2, "a=1\nexport a='2'\n# a=3")
 	f.Add(0, "=\n = \na")
+	f.Add(3, "#a 1\na\t2\nA=3\na")
+	f.Add(4, "A=1\na 2\nInclude x\nmatch all\na 3")
+	f.Add(5, "!a\na\nb c d")
 	f.Fuzz(func(t *testing.T, format int, content string) {
-		how := Format(uint(format) % 3)
-		key := map[Format]string{Equals: "a", INI: "s/a", Shell: "a"}[how]
+		how := Format(uint(format) % 6)
+		key := "a"
+		if how == INI {
+			key = "s/a"
+		}
 		c := Parse(how, content)
 		if c.String() != content {
 			t.Fatalf("%q comes out as %q", content, c.String())
