@@ -91,7 +91,7 @@ func allowed() [][]string {
 		{"internal/persona", "internal/publish", "internal/resolve", "internal/source"},
 		{"internal/policysync"},
 		{"internal/converge"},
-		{"internal/sessionguard", "internal/history", "internal/redact"},
+		{"internal/sessionguard", "internal/history", "internal/redact", "internal/sshd"},
 		{"internal/kind"},
 		{"internal/watch", "internal/report", "internal/bus", "internal/image", "internal/support"},
 		{"internal/agent"},

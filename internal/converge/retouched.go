@@ -7,6 +7,14 @@ import "maps"
 type Retouch struct {
 	Was  string `json:"was"`  // before the agent first changed it
 	Made string `json:"made"` // what the agent has made of it last
+	// Earlier is what it had made of it before that: while a change is under way, or where one has
+	// failed, it is either.
+	Earlier *string `json:"earlier,omitempty"`
+}
+
+// Makes says whether the agent has made of it what it is now.
+func (r Retouch) Makes(now string) bool {
+	return now == r.Made || r.Earlier != nil && now == *r.Earlier
 }
 
 // Retouched is what the agent has changed of a file that is somebody else's, by aspect.

@@ -21,7 +21,6 @@ const (
 // where no drop-in may stand.
 func forbiddenFiles() []forbidding {
 	return []forbidding{
-		{"/etc/login.defs", waysIn},
 		{"/etc/securetty", waysIn},
 		{"/etc/shells", waysIn},
 		{"/etc/subgid", waysIn},
@@ -37,6 +36,9 @@ func forbiddenFiles() []forbidding {
 
 // ForbiddenFile says why [files] has no say in a path, or "" when it has.
 func ForbiddenFile(file string) string {
+	if decidesLogins(file) {
+		return ""
+	}
 	if why := protected.Path(file); why != "" {
 		return "it is protected, " + why
 	}
@@ -68,7 +70,7 @@ func isEverybodys(file string) bool {
 	return slices.ContainsFunc([]string{
 		"/etc/X11/", "/etc/alsa", "/etc/alternatives/", "/etc/asound.conf", "/etc/bash", "/etc/csh.", "/etc/dbus-1/", "/etc/default/keyboard",
 		"/etc/default/locale", "/etc/environment", "/etc/fonts/", "/etc/gai.conf", "/etc/gtk-", "/etc/host.conf", "/etc/inputrc", "/etc/ld.so.",
-		"/etc/locale.", "/etc/localtime", "/etc/machine-id", "/etc/pango/", "/etc/profile", "/etc/protocols", "/etc/pulse/", "/etc/resolv.conf",
+		"/etc/locale.", "/etc/localtime", "/etc/login.defs", "/etc/machine-id", "/etc/pango/", "/etc/profile", "/etc/protocols", "/etc/pulse/", "/etc/resolv.conf",
 		"/etc/security/", "/etc/services", "/etc/ssh/ssh_config", "/etc/systemd/", "/etc/terminfo", "/etc/timezone", "/etc/vconsole.conf", "/etc/xdg/", "/etc/zsh",
 	}, func(begins string) bool { return strings.HasPrefix(file, begins) })
 }

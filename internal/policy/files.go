@@ -130,6 +130,10 @@ func (f File) validate(v *validator) {
 		return
 	}
 	f.validateKeys(v, file)
+	if decidesLogins(file) {
+		v.refuse(f.Owner != "" && f.Owner != "root" && f.Owner != "0", "whoever owns %s decides who gets in: it stays root's", file)
+		v.refuse(f.Mode != nil && *f.Mode&0o022 != 0, "who may write %s decides who gets in: nobody but root", file)
+	}
 	for _, account := range []string{f.Owner, f.Group} {
 		v.refuse(strings.Contains(account, ":") || breaksLine(account), "%q is not the name of an account", account)
 	}

@@ -17,6 +17,8 @@ type KeyFile struct {
 	AtBoot bool
 	// Shows is a command that reads it and prints its keys, each as "KEY=value"; nil: there is none.
 	Shows []string
+	// Reports is a command that reads it and says which keys it does not know; nil: there is none.
+	Reports []string
 	// refuses says why a key must not have a value, or be gone, or "".
 	refuses func(key, value string) string
 }
@@ -28,7 +30,9 @@ func KeyFiles() []KeyFile {
 		{Path: "/etc/default/useradd", Format: keyed.Shell, Reader: "useradd", Shows: []string{"useradd", "-D"}},
 		{Path: "/etc/dnf/dnf.conf", Format: keyed.INI, Reader: "dnf", refuses: leavesPackages},
 		{Path: "/etc/libuser.conf", Format: keyed.INI, Reader: "libuser"},
+		{Path: LoginDefs, Format: keyed.Words, Reader: "useradd", Reports: []string{"useradd", "-D"}, refuses: refusesLogins},
 		{Path: "/etc/security/pwquality.conf", Format: keyed.Equals, Reader: "pam_pwquality"},
+		{Path: SSHDConfig, Format: keyed.SSHD, Reader: "sshd", refuses: keepsOut},
 		{Path: "/etc/yum.conf", Format: keyed.INI, Reader: "yum", refuses: leavesPackages},
 	}
 }
@@ -63,6 +67,7 @@ func leavesPackages(key, _ string) string {
 }
 
 var (
+	wordKey    = regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]*$`)
 	plainKey   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
 	sectionKey = regexp.MustCompile(`^[^][/#;=:\s]+/[A-Za-z_][A-Za-z0-9_.-]*$`)
 	shellKey   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
@@ -90,6 +95,8 @@ func (f File) validateKeys(v *validator, file string) {
 		form, called = sectionKey, `a section and a key, such as "main/gpgcheck"`
 	case keyed.Shell:
 		form, called = shellKey, "the name of a variable"
+	case keyed.Words, keyed.SSHD, keyed.Chrony:
+		form = wordKey
 	case keyed.Equals:
 	}
 	said := map[string]string{} // by key without capitals, which some readers do not tell apart
@@ -98,16 +105,23 @@ func (f File) validateKeys(v *validator, file string) {
 		other, twice := said[strings.ToLower(key)]
 		v.refuse(twice, "of the key %s it speaks twice: %q", key, other)
 		said[strings.ToLower(key)] = key
-		value := f.Keys[key]
+		value, set := f.Keys[key]
 		if known.refuses != nil {
-			if why := known.refuses(key, value); why != "" {
+			is := value
+			if v.open(value) {
+				is = ""
+			}
+			if why := known.refuses(key, is); why != "" {
 				v.wrong("the key %s cannot be so: %s", key, why)
 			}
 		}
 		if v.open(value) {
 			continue
 		}
-		v.refuse(breaksLine(value) || strings.TrimSpace(value) != value || strings.ContainsAny(value, "#;"),
+		words := known.Format == keyed.Words || known.Format == keyed.SSHD
+		v.refuse(words && set && value == "", "the key %s has no value", key)
+		v.refuse(words && strings.ContainsAny(value, `"'\\`), "the value %q of the key %s would not be read as it is: it has quotes", value, key)
+		v.refuse(breaksLine(value) || strings.TrimSpace(value) != value || strings.Contains(value, "#") || !words && strings.Contains(value, ";"),
 			"the value %q of the key %s would not be read as it is: it has a line break, a blank at an end, # or ;", value, key)
 		v.refuse(known.Format == keyed.Shell && !shellValue.MatchString(value), "the value %q of the key %s needs quotes, which not all who read the file understand", value, key)
 	}

@@ -29,6 +29,7 @@ type disk struct {
 
 	unregister bool // see Options
 	rights     bool // see Rights
+	guarded    bool // see System.Guarded
 }
 
 func openDisk(root string, keeper BackupStore, gate Gate, look Looker) (*disk, error) {
@@ -130,7 +131,7 @@ func (d *disk) protected(name string) string {
 	if d.unregister && strings.HasPrefix(name, "/var/lib/amazon/ssm/") {
 		return ""
 	}
-	if d.rights && name == "/etc/sudoers" {
+	if d.rights && name == "/etc/sudoers" || d.guarded && name == "/etc/ssh/sshd_config" {
 		return ""
 	}
 	return protected.Path(name)

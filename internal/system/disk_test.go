@@ -669,3 +669,28 @@ func TestADirectoryMovesWholeAndReplacesNothing(t *testing.T) {
 		t.Errorf("%q, %v", content, err)
 	}
 }
+
+func TestOnlyTheGuardedDoorLeadsToTheConfigurationOfSSHDAndNowhereElse(t *testing.T) {
+	const config = "/etc/ssh/sshd_config"
+	root := t.TempDir()
+	for _, name := range []string{config, "/etc/passwd", "/etc/sudoers", "/etc/pam.d/sshd"} {
+		put(t, root, name, "theirs")
+	}
+	s, err := system.Open(system.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for door, files := range map[string]system.FS{"of all": s.FS, "of rights": s.Rights.FS} {
+		if err := files.WriteFile(config, []byte("ours"), owned(0o600)); err == nil {
+			t.Errorf("the door %s leads to it", door)
+		}
+	}
+	if err := s.Guarded.WriteFile(config, []byte("ours"), owned(0o600)); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"/etc/passwd", "/etc/sudoers", "/etc/pam.d/sshd", "/etc/ssh/sshd_config/x"} {
+		if err := s.Guarded.WriteFile(name, []byte("ours"), owned(0o600)); err == nil {
+			t.Errorf("it leads to %s", name)
+		}
+	}
+}

@@ -31,6 +31,7 @@ type System struct {
 	Root     string // "/" for the running machine
 	FS       FS
 	Rights   Rights // the same, for who takes rights away
+	Guarded  FS     // the same, for who proves that nobody is locked out: it may change sshd_config too
 	Runner   Runner
 	Clock    Clock
 	Units    Units
@@ -84,7 +85,7 @@ func Open(options Options) (*System, error) {
 	}
 	disk.unregister, disk.log = options.Unregister, log
 	runner := &runner{root: root, gate: gate, look: options.Look, log: log}
-	s := &System{Root: root, FS: fsOf(disk), Rights: rightsOf(disk), Runner: runner, Clock: wallClock{&zone{file: localtime}}, Log: log, gate: gate}
+	s := &System{Root: root, FS: fsOf(disk), Rights: rightsOf(disk), Guarded: guardedOf(disk), Runner: runner, Clock: wallClock{&zone{file: localtime}}, Log: log, gate: gate}
 	if s.Running() {
 		s.journal = newJournalBox(journalSocket)
 		bus := &bus{gate: gate, look: options.Look, files: disk, dialing: newTurn(), mute: map[string]muteness{}}

@@ -115,6 +115,13 @@ type Homes interface {
 // fsOf makes an FS whose parts are all this disk.
 func fsOf(d *disk) FS { return FS{d, d, d, d, d, d} }
 
+// guardedOf returns the same file system as System.Guarded.
+func guardedOf(d *disk) FS {
+	g := *d
+	g.guarded = true
+	return fsOf(&g)
+}
+
 // Attr is who owns a file and what they may do.
 type Attr struct {
 	Mode fs.FileMode // permission bits, setuid, setgid and sticky as in chmod(2): 07777

@@ -33,10 +33,11 @@ type look struct {
 	on  map[string]error // by directory: why no file in it is kept
 
 	untilBoot map[string]bool // files that are written and that their reader has not taken in
+	awaiting  map[string]bool // the same, of those that are told to
 }
 
 func (k *Kind) newLook() *look {
-	return &look{Kind: k, ids: facts.NewIDs(k.system), on: map[string]error{}, untilBoot: k.readUntilBoot()}
+	return &look{Kind: k, ids: facts.NewIDs(k.system), on: map[string]error{}, untilBoot: k.readNames(untilBoot), awaiting: k.readNames(awaiting)}
 }
 
 // An aim is what is to be made of a file as it is.
@@ -90,7 +91,7 @@ func (l *look) aim(ctx context.Context, name string, spec *policy.File) (aim, er
 	}
 	a.compare(wanted, retouched, said(spec))
 	if a.before != nil && a.info.IsRegular() {
-		if err := a.compareKeys(name, retouched); err != nil {
+		if err := l.compareKeys(&a, name, retouched); err != nil {
 			return a, err
 		}
 	}
@@ -207,10 +208,14 @@ func (a *aim) goal(aspect, now, wanted string, named bool, retouched map[string]
 		if !known {
 			was.Was = now
 		}
+		a.after[aspect] = converge.Retouch{Was: was.Was, Made: wanted}
+		if known && was.Makes(now) {
+			was.Earlier = &now
+		}
 		was.Made = wanted
-		a.during[aspect], a.after[aspect] = was, was
+		a.during[aspect] = was
 		return wanted
-	case known && now == was.Made:
+	case known && was.Makes(now):
 		return was.Was
 	}
 	return now

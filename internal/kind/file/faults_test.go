@@ -45,6 +45,27 @@ func sickScene(name, toml string, owned map[string]map[string]converge.Retouch, 
 	}}
 }
 
+// sshdScene is a running machine with sshd.
+func sshdScene(name, toml, config string, retouched map[string]converge.Retouch) faultwalk.Scene {
+	build := func(t *testing.T, look system.Looker) faultwalk.Machine {
+		s := newServer(t, config)
+		ledger := kindtest.Ledger(t, s.root)
+		if retouched != nil {
+			ledger.Own(policy.NewID("file", sshdFile))
+			ledger.Retouch(sshdFile, retouched)
+		}
+		m := kindtest.Open(t, system.Options{Root: s.root, Look: look})
+		m.Root, m.Runner, m.Sessions = "/", faultwalk.Runner(s.sshd, look), faultwalk.Sessions(kindtest.Sessions{}, look)
+		m.Units = faultwalk.Units(system.Units{UnitStates: s.sshd, UnitJobs: s.sshd}, look)
+		p := kindtest.Policy(t, toml)
+		k := file.New(p, m, ledger)
+		return faultwalk.Machine{Kind: k, Root: s.root, Engine: kindtest.Engine(p, k, ledger, m.Clock)}
+	}
+	return faultwalk.Scene{Name: name, Build: build, Believes: func(command string, _ system.Output) bool {
+		return !strings.HasPrefix(command, "getent") && !strings.HasPrefix(command, "id ")
+	}}
+}
+
 func TestNoFilesAttributesAreJudgedByALookThatFailed(t *testing.T) {
 	const wanted = "[files.\"/etc/crontab\"]\nowner = \"root\"\ngroup = \"logs\"\nmode = \"at most 0600\"\n[files.\"/etc/cron.d\"]\nmode = \"0755\"\n[files.\"/etc/at/x\"]\ngroup = \"logs\"\nif_exists = true\n"
 	const keys = "[files.\"/etc/audit/auditd.conf\"]\nkeys = { x = \"\" }\n[files.\"/etc/default/useradd\"]\nkeys = { INACTIVE = 30 }\n"
@@ -58,6 +79,9 @@ func TestNoFilesAttributesAreJudgedByALookThatFailed(t *testing.T) {
 		sickScene("keys in line", keys, nil, map[string]uint32{"/etc/audit/auditd.conf": 0o640, "/etc/default/useradd=INACTIVE=30": 0o644}),
 		sickScene("keys drifted", keys+"[files.\"/etc/yum.conf\"]\nabsent = [\"main/x\"]\n", nil, map[string]uint32{"/etc/audit/auditd.conf": 0o640, "/etc/default/useradd=SHELL=/bin/sh": 0o644, "/etc/yum.conf=[main]\nx=1": 0o644}),
 		sickScene("keys wanted no more", "", map[string]map[string]converge.Retouch{"/etc/audit/auditd.conf": {"key x": {Was: "y = 1\n", Made: "x\n"}}}, map[string]uint32{"/etc/audit/auditd.conf": 0o640}),
+		sshdScene("sshd in line", wantsSSHD, ourSSHD, nil),
+		sshdScene("sshd drifted", wantsSSHD, theirSSHD, nil),
+		sshdScene("a key of sshd wanted no more", "", "UsePAM yes\nMaxAuthTries 4\n", map[string]converge.Retouch{"key MaxAuthTries": {Was: "MaxAuthTries 6\n", Made: "MaxAuthTries 4\n"}}),
 		sickScene("not there", wanted, nil, map[string]uint32{"/etc/motd": 0o644}),
 		sickScene("there though wanted no more", "", touched, modes(0o600)),
 		sickScene("changed by somebody else and wanted no more", "", touched, modes(0o604)),

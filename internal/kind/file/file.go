@@ -26,6 +26,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -39,6 +40,8 @@ type Kind struct {
 	policy *policy.Policy
 	system *system.System
 	ledger *converge.Ledger
+
+	sshd atomic.Pointer[verdict] // what it said last
 }
 
 // New returns the kind for a policy on a machine, of which the ledger knows what an earlier
@@ -113,12 +116,18 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 			for _, d := range a.diff {
 				r.AddPublicDrift(d.Aspect, d.Want, d.Got)
 			}
-			differs := r.AddDrift
-			if public.May(a.info.Mode) && system.ReachedByAll(k.system.FS, k.File(want.ID)) {
+			differs, open := r.AddDrift, public.May(a.info.Mode) && system.ReachedByAll(k.system.FS, k.File(want.ID))
+			if open {
 				differs = r.AddPublicDrift
 			}
 			for _, d := range a.keys {
 				differs(d.Aspect, d.Want, d.Got)
+			}
+			if l.awaiting[k.File(want.ID)] {
+				r.AddPublicDrift(converge.AspectEffect, "in effect", "written, and not yet in effect")
+			}
+			if r.State == converge.Compliant {
+				k.isInEffect(ctx, k.File(want.ID), spec, open, &r)
 			}
 			if r.State == converge.Compliant && l.untilBoot[k.File(want.ID)] {
 				r.SetPending(converge.Reboot, "its reader reads it when the machine starts").ReasonIsPublic()
@@ -198,9 +207,12 @@ func (k *Kind) change(ctx context.Context, l *look, id policy.ID, a aim) error {
 			return err
 		}
 	case a.attr != a.info.Attr || a.info.ACL && len(a.diff) > 0:
-		if err := k.system.FS.ChangeAttr(name, a.info, a.attr); err != nil {
+		if err := k.files(name).ChangeAttr(name, a.info, a.attr); err != nil {
 			return err
 		}
+	}
+	if err := k.takeEffect(ctx, l, name); err != nil {
+		return err
 	}
 	if hasKeys(a.during) && !hasKeys(a.after) {
 		// The keys are as they were, or somebody else's, as all else is.
@@ -213,6 +225,14 @@ func (k *Kind) change(ctx context.Context, l *look, id policy.ID, a aim) error {
 		k.ledger.Disown(id)
 	}
 	return nil
+}
+
+// files is the door through which a file is changed: one that decides who gets in has one of its own.
+func (k *Kind) files(name string) system.FS {
+	if name == policy.SSHDConfig {
+		return k.system.Guarded
+	}
+	return k.system.FS
 }
 
 func (k *Kind) failed(id policy.ID, err error) converge.Outcome {

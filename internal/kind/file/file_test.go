@@ -45,7 +45,12 @@ func (n nameService) Run(_ context.Context, c system.Command) (system.Output, er
 	switch c.Argv[0] {
 	case "getent":
 		return system.Output{ExitCode: 2}, nil
+	case "chpasswd":
+		return system.Output{Stdout: []byte("the crypt method (one of NONE SHA256 SHA512)\n")}, nil
 	case "useradd": // which shows what it is shown
+		if content := c.Staged[policy.LoginDefs]; strings.Contains(string(content), "HOME_MODE") {
+			return system.Output{Stderr: []byte("configuration error - unknown item 'HOME_MODE' (notify administrator)\n")}, nil
+		}
 		if n.meanwhile != nil {
 			n.meanwhile()
 		}

@@ -13,7 +13,6 @@ import (
 	"github.com/soe-agent/soe-agent/internal/keyed"
 	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
-	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -30,7 +29,7 @@ func hasKeys(retouched map[string]converge.Retouch) bool {
 }
 
 // compareKeys says what is to become of the keys of a file, by its lines.
-func (a *aim) compareKeys(name string, retouched map[string]converge.Retouch) error {
+func (l *look) compareKeys(a *aim, name string, retouched map[string]converge.Retouch) error {
 	known, is := policy.LookupKeyFile(name)
 	switch {
 	case !is: // an earlier version of the agent kept its keys; this one leaves them to somebody else
@@ -38,7 +37,12 @@ func (a *aim) compareKeys(name string, retouched map[string]converge.Retouch) er
 	case bytes.IndexByte(a.before, 0) >= 0:
 		return answer{name + " holds binary data, so that it is no configuration; put a sound copy there by hand"}
 	}
-	f := keyed.Parse(known.Format, string(a.before))
+	f, original := keyed.Parse(known.Format, string(a.before)), keyed.File{}
+	if kept, is, err := l.ledger.Original(name); err != nil {
+		return err
+	} else if is {
+		original = keyed.Parse(known.Format, string(kept.Content))
+	}
 	spec := policy.File{}
 	if a.spec != nil {
 		spec = *a.spec
@@ -65,9 +69,12 @@ func (a *aim) compareKeys(name string, retouched map[string]converge.Retouch) er
 		if lines == now {
 			continue
 		}
-		if named {
+		switch {
+		case named:
 			f = goal
-		} else {
+		case lines == original.Lines(key):
+			f.GiveBack(key, original)
+		default:
 			f.Put(key, lines)
 		}
 		a.keys = append(a.keys, converge.Difference{Aspect: aspect, Want: shown(f.Values(key)), Got: shown(got)})
@@ -107,15 +114,21 @@ func (k *Kind) write(ctx context.Context, l *look, name string, a aim) error {
 	}
 	if known.AtBoot && k.system.Running() && !l.untilBoot[name] {
 		l.untilBoot[name] = true
-		if err := k.writeUntilBoot(l.untilBoot); err != nil {
+		if err := k.writeNames(untilBoot, l.untilBoot); err != nil {
+			return err
+		}
+	}
+	if name == policy.SSHDConfig && k.system.Running() && !l.awaiting[name] {
+		l.awaiting[name] = true
+		if err := k.writeNames(awaiting, l.awaiting); err != nil {
 			return err
 		}
 	}
 	content := a.content
 	if original, kept, err := k.ledger.Original(name); err != nil {
 		return err
-	} else if kept && !hasKeys(a.after) && strings.TrimRight(string(content), "\r\n") == string(original.Content) {
-		content = original.Content // it had no break at its end
+	} else if kept && !hasKeys(a.after) && a.differsByPlace(known.Format, original.Content) {
+		content = original.Content
 	}
 	now, info, err := k.system.FS.Inspect(name)
 	switch {
@@ -124,39 +137,38 @@ func (k *Kind) write(ctx context.Context, l *look, name string, a aim) error {
 	case !bytes.Equal(now, a.before) || info.Attr != a.info.Attr || info.Inode != a.info.Inode:
 		return errors.New("somebody else has changed it meanwhile; it is looked at again")
 	}
-	return k.system.FS.WriteFile(name, content, a.attr)
+	return k.files(name).WriteFile(name, content, a.attr)
 }
 
-// ask has who reads a file say what it would make of it, if that can be asked.
-func (k *Kind) ask(ctx context.Context, known policy.KeyFile, a aim) error {
-	if known.Shows == nil || a.spec == nil {
-		return nil
-	}
-	out, err := k.system.Runner.Run(ctx, system.Command{Argv: known.Shows, ReadOnly: true, Staged: system.Staged{known.Path: a.content}})
-	switch {
-	case errors.Is(err, system.ErrNotInstalled):
-		return nil
-	case err != nil:
-		return err
-	case out.ExitCode != 0:
-		return fmt.Errorf("%s would not take it: %s", known.Reader, out.LastLine())
-	}
-	lines := strings.Split(string(out.Stdout), "\n")
-	for key, value := range a.spec.Keys {
-		if !slices.Contains(lines, key+"="+value) {
-			return public.Error(fmt.Errorf("%s would not take the key %s: it does not show it as %q", known.Reader, key, value))
+// differsByPlace says whether what is given back differs from the original by no more than where the
+// lines of keys stand, or by a break at the end.
+func (a *aim) differsByPlace(format keyed.Format, original []byte) bool {
+	was, becomes := keyed.Parse(format, string(original)), keyed.Parse(format, string(a.content))
+	for aspect := range a.during {
+		key, is := strings.CutPrefix(aspect, aspectKey)
+		if !is {
+			continue
 		}
+		if was.Lines(key) != becomes.Lines(key) {
+			return false
+		}
+		was.Put(key, "")
+		becomes.Put(key, "")
 	}
-	return nil
+	return strings.TrimRight(was.String(), "\r\n") == strings.TrimRight(becomes.String(), "\r\n")
 }
 
-// untilBoot lists files that are written, and that their reader reads when the machine
-// starts. It goes with the reboot.
-const untilBoot = own.RunDir + "/files-until-reboot"
+const (
+	// untilBoot lists files that are written, and that their reader reads when the machine
+	// starts. It goes with the reboot.
+	untilBoot = own.RunDir + "/files-until-reboot"
+	// awaiting lists files that are written, and that their reader is yet to be told to read.
+	awaiting = own.RunDir + "/files-awaiting-effect"
+)
 
-func (k *Kind) readUntilBoot() map[string]bool {
+func (k *Kind) readNames(list string) map[string]bool {
 	names := map[string]bool{}
-	content, _ := k.system.FS.ReadFile(untilBoot)
+	content, _ := k.system.FS.ReadFile(list)
 	for name := range strings.SplitSeq(string(content), "\n") {
 		if name != "" {
 			names[name] = true
@@ -165,6 +177,9 @@ func (k *Kind) readUntilBoot() map[string]bool {
 	return names
 }
 
-func (k *Kind) writeUntilBoot(names map[string]bool) error {
-	return k.system.FS.WriteFile(untilBoot, []byte(strings.Join(slices.Sorted(maps.Keys(names)), "\n")+"\n"), system.Attr{Mode: 0o600})
+func (k *Kind) writeNames(list string, names map[string]bool) error {
+	if len(names) == 0 {
+		return k.system.FS.Remove(list)
+	}
+	return k.system.FS.WriteFile(list, []byte(strings.Join(slices.Sorted(maps.Keys(names)), "\n")+"\n"), system.Attr{Mode: 0o600})
 }

@@ -176,3 +176,36 @@ func TestWhateverFailsTheKeysOfAFileAreTheOldOrTheNewOnesAndAreGivenBack(t *test
 		}
 	}
 }
+
+func TestWhatAPolicyCannotWriteDoesNotMakeSomebodyElsesOfWhatAnEarlierOneWrote(t *testing.T) {
+	const useradd, is = "/etc/default/useradd", "INACTIVE=-1\nSHELL=/bin/sh\n"
+	toml := func(shell string) string {
+		return "[files.\"" + useradd + "\"]\nkeys = { SHELL = \"" + shell + "\" }\n"
+	}
+	m := withFiles(t, map[string]string{useradd: is})
+	want(t, m.pass(t, toml("/bin/bash"), nil)["file"+useradd], converge.Corrected, "")
+	want(t, m.pass(t, toml("/refused"), nil)["file"+useradd], converge.Failed, "")
+	want(t, m.pass(t, toml("/refused"), nil)["file"+useradd], converge.Failed, "")
+	m.holds(t, useradd, "INACTIVE=-1\nSHELL=/bin/bash\n")
+	m.pass(t, "", nil)
+	m.holds(t, useradd, is)
+}
+
+func TestOfLoginDefsNothingIsWrittenThatTheToolsDoNotKnowOrThatKeepsPeopleFromTheirPasswords(t *testing.T) {
+	const defs, is = "/etc/login.defs", "#PASS_MAX_DAYS 9\nPASS_MAX_DAYS\t99999\nUMASK 022\nPASS_MIN_DAYS 0\nUMASK 077\n"
+	for _, c := range []struct{ keys, reason, becomes string }{
+		{`{ UMASK = "027", PASS_MAX_DAYS = 365 }`, "", "#PASS_MAX_DAYS 9\nPASS_MAX_DAYS 365\nUMASK 027\nPASS_MIN_DAYS 0\n"},
+		{`{ ENCRYPT_METHOD = "SHA512" }`, "", is + "ENCRYPT_METHOD SHA512\n"},
+		{`{ ENCRYPT_METHOD = "YESCRYPT" }`, "does not know the method YESCRYPT", is},
+		{`{ HOME_MODE = "0700" }`, "would not take the key HOME_MODE", is},
+		{`{ PASS_MIN_DAYS = 365, PASS_MAX_DAYS = 365 }`, "nobody could change a password before it expires", is},
+	} {
+		m := withFiles(t, map[string]string{defs: is})
+		state := converge.Corrected
+		if c.reason != "" {
+			state = converge.Failed
+		}
+		want(t, m.pass(t, "[files.\""+defs+"\"]\nkeys = "+c.keys+"\n", nil)["file"+defs], state, c.reason)
+		m.holds(t, defs, c.becomes)
+	}
+}

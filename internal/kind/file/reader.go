@@ -1,0 +1,213 @@
+package file
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/keyed"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
+	"github.com/soe-agent/soe-agent/internal/sshd"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// ask has who reads a file say what it would make of it, if that can be asked, and whether anybody
+// would be locked out.
+func (k *Kind) ask(ctx context.Context, known policy.KeyFile, a aim) error {
+	var err error
+	switch {
+	case known.Path == policy.SSHDConfig:
+		err = k.askSSHD(ctx, a)
+	case known.Path == policy.LoginDefs:
+		if err = errors.Join(daysFit(a.content), k.methodIsKnown(ctx, a)); err == nil {
+			err = k.askReports(ctx, known, a)
+		}
+	case known.Shows != nil && a.spec != nil:
+		err = k.askShows(ctx, known, a)
+	}
+	if errors.Is(err, system.ErrNotInstalled) {
+		return nil // nobody reads it
+	}
+	return err
+}
+
+// askShows has a reader show the keys of which the policy speaks.
+func (k *Kind) askShows(ctx context.Context, known policy.KeyFile, a aim) error {
+	out, err := k.shown(ctx, known, known.Shows, a)
+	if err != nil {
+		return err
+	}
+	lines := strings.Split(string(out.Stdout), "\n")
+	for key, value := range a.spec.Keys {
+		if !slices.Contains(lines, key+"="+value) {
+			return public.Error(fmt.Errorf("%s would not take the key %s: it does not show it as %q", known.Reader, key, value))
+		}
+	}
+	return nil
+}
+
+// askReports has a reader say of which keys it knows nothing.
+func (k *Kind) askReports(ctx context.Context, known policy.KeyFile, a aim) error {
+	out, err := k.shown(ctx, known, known.Reports, a)
+	if err != nil || a.spec == nil {
+		return err
+	}
+	for key := range a.spec.Keys {
+		if strings.Contains(string(out.Stderr), "'"+key+"'") {
+			return public.Error(fmt.Errorf("%s would not take the key %s: it does not know it", known.Reader, key))
+		}
+	}
+	return nil
+}
+
+func (k *Kind) shown(ctx context.Context, known policy.KeyFile, argv []string, a aim) (system.Output, error) {
+	out, err := k.system.Runner.Run(ctx, system.Command{Argv: argv, ReadOnly: true, Staged: system.Staged{known.Path: a.content}})
+	if err == nil && out.ExitCode != 0 {
+		err = fmt.Errorf("%s would not take it: %s", known.Reader, out.LastLine())
+	}
+	return out, err
+}
+
+// daysFit refuses passwords that nobody may change any more before they expire.
+func daysFit(content []byte) error {
+	f := keyed.Parse(keyed.Words, string(content))
+	days := map[string]int{}
+	for _, key := range []string{"PASS_MIN_DAYS", "PASS_MAX_DAYS"} {
+		for _, value := range f.Values(key) {
+			if n, err := strconv.Atoi(value); err == nil {
+				days[key] = n
+			}
+		}
+	}
+	least, most := days["PASS_MIN_DAYS"], days["PASS_MAX_DAYS"]
+	if _, limited := days["PASS_MAX_DAYS"]; limited && most >= 0 && least >= most {
+		return public.Error(fmt.Errorf("PASS_MIN_DAYS would be %d and PASS_MAX_DAYS %d: nobody could change a password before it expires", least, most))
+	}
+	return nil
+}
+
+// methodIsKnown refuses a method of encryption that the tools of this machine do not have: they would
+// take a worse one, or make passwords that let nobody in.
+func (k *Kind) methodIsKnown(ctx context.Context, a aim) error {
+	const key = "ENCRYPT_METHOD"
+	if a.spec == nil || a.spec.Keys[key] == "" {
+		return nil
+	}
+	out, err := k.system.Runner.Run(ctx, system.Command{Argv: []string{"chpasswd", "--help"}, ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	said := strings.FieldsFunc(string(out.Stdout)+string(out.Stderr), func(r rune) bool { return strings.ContainsRune(" \t\n()", r) })
+	if method := a.spec.Keys[key]; !slices.Contains(said, method) {
+		return public.Error(fmt.Errorf("chpasswd of this machine does not know the method %s", method))
+	}
+	return nil
+}
+
+// askSSHD has sshd say whether it would take a file, and whom it would still let in.
+func (k *Kind) askSSHD(ctx context.Context, a aim) error {
+	if err := sshd.Test(ctx, k.system, system.Staged{sshd.Main: a.content}); err != nil {
+		return err
+	}
+	change := sshd.Change{After: a.content}
+	if a.spec != nil {
+		for key, value := range a.spec.Keys {
+			if strings.EqualFold(key, "PermitRootLogin") {
+				change.Root = value
+			}
+		}
+	}
+	mark := k.Mark()
+	why, err := sshd.LocksOut(ctx, k.system, change)
+	switch {
+	case err != nil:
+		return fmt.Errorf("cannot prove that nobody is locked out: %w", err)
+	case k.Since(mark) != nil:
+		return fmt.Errorf("cannot prove that nobody is locked out: %w", k.Since(mark))
+	case why != "":
+		return errors.New("it would lock somebody out: " + why)
+	}
+	return nil
+}
+
+// A verdict is what sshd said, as long as all that it reads stays the same.
+type verdict struct {
+	of  [sha256.Size]byte
+	why string
+}
+
+// isInEffect says of a file that is right on disk what keeps its keys out of effect.
+func (k *Kind) isInEffect(ctx context.Context, name string, spec policy.File, differs bool, r *converge.Resource) {
+	if name != policy.SSHDConfig || len(spec.Keys) == 0 || !k.system.Running() {
+		return
+	}
+	mark := k.Mark()
+	why, err := k.overruled(ctx, spec)
+	if err == nil {
+		err = k.Since(mark)
+	}
+	switch {
+	case errors.Is(err, system.ErrNotInstalled):
+		r.Note("sshd is not installed, so that nobody reads it")
+	case errors.Is(err, sshd.ErrNeverStarted):
+		r.Note(err.Error())
+	case err != nil:
+		r.SetUnknownErr(public.Because("cannot tell whether it is in effect", err))
+	case why != "" && differs:
+		r.SetFailed("not in effect: " + why).ReasonIsPublic()
+	case why != "":
+		r.SetFailed("not in effect: " + why)
+	}
+}
+
+func (k *Kind) overruled(ctx context.Context, spec policy.File) (string, error) {
+	files, some, err := sshd.Files(k.system)
+	if err != nil {
+		return "", err
+	}
+	var logins []sshd.Login
+	if some {
+		people, err := facts.People(ctx, k.system)
+		if err != nil {
+			return "", err
+		}
+		for _, name := range append([]string{"root"}, names(people)...) {
+			logins = append(logins, sshd.Login{User: name, Host: "localhost", Addr: "127.0.0.1"})
+		}
+	}
+	of := sha256.Sum256([]byte(fmt.Sprintf("%q %q %s", spec.Keys, logins, files)))
+	if last := k.sshd.Load(); last != nil && last.of == of {
+		return last.why, nil
+	}
+	why, err := sshd.Overruled(ctx, k.system, spec.Keys, logins)
+	if err == nil {
+		k.sshd.Store(&verdict{of, why})
+	}
+	return why, err
+}
+
+func names(people []facts.Account) (names []string) {
+	for _, a := range people {
+		names = append(names, a.Name)
+	}
+	return names
+}
+
+// takeEffect has the reader of a file that is written read it again, if it has not yet.
+func (k *Kind) takeEffect(ctx context.Context, l *look, name string) error {
+	if !l.awaiting[name] {
+		return nil
+	}
+	if err := sshd.Reload(ctx, k.system); err != nil {
+		return fmt.Errorf("it is written, and sshd has not read it again: %w", err)
+	}
+	delete(l.awaiting, name)
+	return k.writeNames(awaiting, l.awaiting)
+}

@@ -1,0 +1,149 @@
+package file_test
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/file"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+const (
+	sshdFile  = "/etc/ssh/sshd_config"
+	theirSSHD = "# Theirs\n#MaxAuthTries 6\nUsePAM yes\nx11forwarding yes\nX11Forwarding no\n\nMatch User bob\n\tX11Forwarding yes\n"
+	ourSSHD   = "# Theirs\n#MaxAuthTries 6\nMaxAuthTries 4\nUsePAM yes\n\nAllowUsers root ann bob\nMatch User bob\n\tX11Forwarding yes\n"
+	wantsSSHD = "[files.\"" + sshdFile + "\"]\nmode = \"0600\"\nkeys = { AllowUsers = \"root ann bob\", MaxAuthTries = 4 }\nabsent = [\"X11Forwarding\"]\n"
+)
+
+// A server is a running machine with sshd, on which ann has a key and bob a password.
+type server struct {
+	machine
+	sshd *kindtest.SSHD
+}
+
+func newServer(t *testing.T, config string) server {
+	t.Helper()
+	m := withFiles(t, map[string]string{
+		sshdFile: config, "/etc/passwd": "root:x:0:0::/root:/bin/sh\nann:x:1001:1001::/home/ann:/bin/sh\nbob:x:1002:1002::/home/bob:/bin/sh\n",
+		"/etc/shadow": "root:*:1::::::\nann:!:1::::::\nbob:$6$x:1::::::\n", "/root/.ssh/authorized_keys": "ssh-ed25519 A\n", "/home/ann/.ssh/authorized_keys": "ssh-ed25519 A\n",
+	})
+	if err := os.Chown(filepath.Join(m.root, "home/ann/.ssh/authorized_keys"), 1001, 1001); err != nil {
+		t.Fatal(err)
+	}
+	return server{m, &kindtest.SSHD{Root: m.root, Runs: []string{"sshd.service"}}}
+}
+
+func (s server) pass(t *testing.T, toml string, gate system.Gate) converge.Resource {
+	t.Helper()
+	ledger, p := kindtest.Ledger(t, s.root), kindtest.Policy(t, toml)
+	m := kindtest.Open(t, system.Options{Root: s.root, Gate: gate, Backups: ledger})
+	s.sshd.Gate, s.sshd.Calls = gate, nil
+	m.Root, m.Runner, m.Units.UnitStates, m.Units.UnitJobs, m.Sessions = "/", s.sshd, s.sshd, s.sshd, kindtest.Sessions{}
+	kinds := []converge.Kind{file.New(p, m, ledger)}
+	return kindtest.ByID(converge.New(p, kinds, ledger, m.Clock, slog.New(slog.DiscardHandler)).Pass(t.Context()).Resources)[policy.NewID("file", sshdFile)]
+}
+
+func (s server) told(t *testing.T, want int) {
+	t.Helper()
+	if len(s.sshd.Calls) != want {
+		t.Errorf("sshd was told %q", s.sshd.Calls)
+	}
+}
+
+func TestTheConfigurationOfSSHDIsKeptByKeysAndReadAgainOnce(t *testing.T) {
+	s := newServer(t, theirSSHD)
+	want(t, s.pass(t, wantsSSHD, nil), converge.Corrected, "")
+	s.holds(t, sshdFile, ourSSHD)
+	s.told(t, 1)
+	recorder := &system.Recorder{}
+	want(t, s.pass(t, wantsSSHD, recorder.Gate), converge.Compliant, "")
+	if changes := recorder.Changes(); len(changes) > 0 {
+		t.Errorf("the second pass does %v", changes)
+	}
+	s.pass(t, "", nil)
+	s.holds(t, sshdFile, theirSSHD)
+	s.told(t, 1)
+}
+
+func TestAConfigurationOfSSHDByWhichSomebodyIsLockedOutIsNotWritten(t *testing.T) {
+	for keys, reason := range map[string]string{
+		`{ AllowUsers = "ann bob" }`:        "it would lock somebody out: root could log in",
+		`{ PasswordAuthentication = "no" }`: "it would lock somebody out: bob could log in",
+		`{ Ciphers = "3des-cbc" }`:          "ciphers would leave none",
+	} {
+		s := newServer(t, theirSSHD)
+		want(t, s.pass(t, "[files.\""+sshdFile+"\"]\nkeys = "+keys+"\n", nil), converge.Failed, reason)
+		s.holds(t, sshdFile, theirSSHD)
+		s.told(t, 0)
+	}
+	s := newServer(t, "Nonsense 1\n")
+	want(t, s.pass(t, "[files.\""+sshdFile+"\"]\nkeys = { MaxAuthTries = 4 }\n", nil), converge.Failed, "sshd refuses its configuration")
+	s.sshd.Mute = "sshd: no hostkeys available -- exiting."
+	want(t, s.pass(t, "[files.\""+sshdFile+"\"]\nkeys = { MaxAuthTries = 4 }\n", nil), converge.Failed, "until it has been started once")
+	s.holds(t, sshdFile, "Nonsense 1\n")
+}
+
+func TestWhatIsGivenBackToSSHDLocksNobodyOutEither(t *testing.T) {
+	s := newServer(t, "UsePAM yes\nAllowUsers root bob\n")
+	want(t, s.pass(t, "[files.\""+sshdFile+"\"]\nabsent = [\"AllowUsers\"]\n", nil), converge.Corrected, "")
+	want(t, s.pass(t, "", nil), converge.Failed, "ann could log in")
+	s.holds(t, sshdFile, "UsePAM yes\n")
+	if err := os.Remove(filepath.Join(s.root, "home/ann/.ssh/authorized_keys")); err != nil {
+		t.Fatal(err)
+	}
+	s.pass(t, "", nil)
+	s.holds(t, sshdFile, "UsePAM yes\nAllowUsers root bob\n")
+}
+
+func TestAKeyOfSSHDThatIsNotInEffectIsNotCalledCompliant(t *testing.T) {
+	const toml = "[files.\"" + sshdFile + "\"]\nkeys = { X11Forwarding = \"no\" }\n"
+	for config, reason := range map[string]string{
+		"UsePAM yes\nX11Forwarding no\nMatch User bob\nX11Forwarding yes\n": "sshd -T -C user=bob",
+		"Include /etc/ssh/x\nUsePAM yes\nX11Forwarding no\n":                "sshd -T says",
+	} {
+		s := newServer(t, config)
+		kindtest.Put(t, s.root, "/etc/ssh/x", "X11Forwarding yes\n")
+		want(t, s.pass(t, toml, nil), converge.Failed, reason)
+		s.holds(t, sshdFile, config)
+	}
+}
+
+func TestWhateverFailsSSHDReadsWhatIsWrittenAndItIsGivenBack(t *testing.T) {
+	states := []string{"0644 " + theirSSHD, "0600 " + ourSSHD}
+	build := func(t *testing.T) server { return newServer(t, theirSSHD) }
+	now := func(s server) string { return s.attr(t, sshdFile)[:4] + " " + kindtest.Read(t, s.root, sshdFile) }
+	recorder := &system.Recorder{}
+	build(t).pass(t, wantsSSHD, recorder.Gate)
+	changes := len(recorder.Changes())
+	if changes < 8 {
+		t.Fatalf("there are %d changes", changes)
+	}
+	for name, fails := range map[string]func(int) system.Gate{"one": system.FailNth, "all from": system.FailFrom} {
+		for n := 1; n <= changes; n++ {
+			t.Run(fmt.Sprintf("%s %d", name, n), func(t *testing.T) {
+				s := build(t)
+				r := s.pass(t, wantsSSHD, fails(n))
+				got, told := now(s), len(s.sshd.Calls)
+				if got != states[0] && got != states[1] || r.State.InLine() && (got != states[1] || told == 0) {
+					t.Errorf("called %s it is %q, and was read %d times", r.State, got, told)
+				}
+				r = s.pass(t, wantsSSHD, nil)
+				if got := now(s); got != states[1] || !r.State.InLine() || told+len(s.sshd.Calls) == 0 {
+					t.Errorf("then it is %q, and was read %d times", got, len(s.sshd.Calls))
+				}
+				s.pass(t, "", fails(n))
+				told = len(s.sshd.Calls)
+				s.pass(t, "", nil)
+				if got := now(s); got != states[0] || told+len(s.sshd.Calls) == 0 {
+					t.Errorf("given back it is %q, and was read %d times", got, told+len(s.sshd.Calls))
+				}
+			})
+		}
+	}
+}

@@ -1,0 +1,141 @@
+package kindtest
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+const sshdConfig = "/etc/ssh/sshd_config"
+
+// SSHD stands in for sshd and its unit, and for who tells the groups of people: it goes by the first
+// value of a key, and by a Match of a user, as the real one does.
+type SSHD struct {
+	system.Units
+	Root   string
+	Groups map[string]string // by account, with blanks in between
+	// Mute says why it says nothing.
+	Mute  string
+	Runs  []string // units
+	Calls []string // what it was told
+	Gate  system.Gate
+}
+
+// Run implements system.Runner.
+func (s *SSHD) Run(_ context.Context, c system.Command) (system.Output, error) {
+	switch c.Argv[0] {
+	case "getent":
+		return system.Output{ExitCode: 2}, nil
+	case "id":
+		groups := strings.Fields(s.Groups[c.Argv[len(c.Argv)-1]])
+		return system.Output{Stdout: []byte(strings.Join(append(groups, "users"), "\x00") + "\x00")}, nil
+	case "sshd":
+		if s.Mute != "" {
+			return system.Output{ExitCode: 255, Stderr: []byte(s.Mute + "\n")}, nil
+		}
+		return s.sshd(c), nil
+	}
+	return system.Output{}, system.ErrNotInstalled
+}
+
+func (s *SSHD) sshd(c system.Command) system.Output {
+	user, options := "", ""
+	for i, word := range c.Argv {
+		switch word {
+		case "-C":
+			user, _, _ = strings.Cut(strings.TrimPrefix(c.Argv[i+1], "user="), ",")
+		case "-o":
+			options += c.Argv[i+1] + "\n"
+		}
+	}
+	content, staged := c.Staged[sshdConfig]
+	if !staged {
+		content, _ = os.ReadFile(filepath.Join(s.Root, sshdConfig))
+	}
+	if c.Stdin != nil {
+		content = c.Stdin
+	}
+	said := map[string][]string{}
+	if err := s.read(said, options+string(content), user); err != "" {
+		return system.Output{ExitCode: 255, Stderr: []byte(sshdConfig + ": " + err + "\nterminating\n")}
+	}
+	for key, value := range map[string]string{
+		"authenticationmethods": "any", "authorizedkeyscommand": "none", "authorizedkeysfile": ".ssh/authorized_keys", "ciphers": "aes128-ctr", "gssapiauthentication": "no",
+		"hostbasedauthentication": "no", "kbdinteractiveauthentication": "no", "kexalgorithms": "curve25519-sha256", "macs": "hmac-sha2-256", "maxauthtries": "6",
+		"passwordauthentication": "yes", "permitrootlogin": "without-password", "pubkeyauthentication": "yes", "strictmodes": "yes", "trustedusercakeys": "none",
+		"usepam": "no", "x11forwarding": "no",
+	} {
+		if said[key] == nil {
+			said[key] = []string{value}
+		}
+	}
+	var out strings.Builder
+	for key, values := range said {
+		for _, value := range values {
+			fmt.Fprintf(&out, "%s %s\n", key, value)
+		}
+	}
+	return system.Output{Stdout: []byte(out.String())}
+}
+
+// read returns what is wrong with a file, or "".
+func (s *SSHD) read(said map[string][]string, content, user string) string {
+	holds, matched := true, map[string]bool{}
+	for line := range strings.Lines(content) {
+		fields := strings.Fields(strings.Replace(line, "=", " ", 1))
+		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
+			continue
+		}
+		key, value := strings.ToLower(fields[0]), strings.Join(fields[1:], " ")
+		switch {
+		case key == "match":
+			holds = value == "all" || value == "User "+user
+			matched = map[string]bool{"": true}
+		case !holds:
+		case key == "include":
+			names, _ := filepath.Glob(filepath.Join(s.Root, value))
+			for _, name := range names {
+				part, _ := os.ReadFile(name)
+				if wrong := s.read(said, string(part), user); wrong != "" {
+					return wrong
+				}
+			}
+		case key == "nonsense" || value == "":
+			return "Bad configuration option: " + key
+		case slices.Contains([]string{"allowusers", "denyusers", "allowgroups", "denygroups"}, key):
+			said[key] = append(said[key], fields[1:]...)
+		case matched[""] && !matched[key]:
+			said[key], matched[key] = []string{value}, true
+		case said[key] == nil:
+			if value == "prohibit-password" {
+				value = "without-password"
+			}
+			said[key] = []string{value}
+		}
+	}
+	return ""
+}
+
+// Unit implements system.UnitStates.
+func (s *SSHD) Unit(_ context.Context, name string) (system.Unit, error) {
+	if slices.Contains(s.Runs, name) {
+		return system.Unit{ActiveState: "active"}, nil
+	}
+	return system.Unit{ActiveState: "inactive"}, nil
+}
+
+// ReloadUnit implements system.UnitJobs.
+func (s *SSHD) ReloadUnit(_ context.Context, name string) error {
+	if s.Gate != nil {
+		if err := s.Gate(system.Change{Op: "reload", Target: name}); err != nil {
+			return err
+		}
+	}
+	s.Calls = append(s.Calls, "reload "+name)
+	return nil
+}

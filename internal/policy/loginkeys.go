@@ -1,0 +1,146 @@
+package policy
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+// SSHDConfig and LoginDefs are files that decide who gets in. They are kept by keys and modes, as far as
+// it is proved on the machine that nobody is locked out.
+const (
+	SSHDConfig = "/etc/ssh/sshd_config"
+	LoginDefs  = "/etc/login.defs"
+)
+
+// decidesLogins says whether a file is one that decides who gets in, and is kept all the same.
+func decidesLogins(file string) bool { return file == SSHDConfig || file == LoginDefs }
+
+// A sort of keys is what they do to logins.
+type sort struct {
+	keys []string
+	why  string // they are refused, or ""
+}
+
+// sshdKeys are those of sshd_config(5), in small letters.
+func sshdKeys() []sort {
+	return []sort{
+		{strings.Fields(`addkeystoagent allowagentforwarding allowstreamlocalforwarding allowtcpforwarding banner clientalivecountmax clientaliveinterval
+			compression disableforwarding exposeauthinfo fingerprinthash gatewayports gssapicleanupcredentials gssapikeyexchange hostbasedusesnamefrompacketonly
+			ignorerhosts ignoreuserknownhosts ipqos kerberosticketcleanup loglevel logverbose permitemptypasswords permittunnel permituserenvironment permituserrc
+			persourcemaxstartups persourcenetblocksize printlastlog printmotd rekeylimit streamlocalbindmask streamlocalbindunlink syslogfacility tcpkeepalive
+			usedns versionaddendum x11displayoffset x11forwarding x11uselocalhost`), ""},
+		// Of these it is proved on the machine that nobody is locked out.
+		{strings.Fields(`allowgroups allowusers authenticationmethods challengeresponseauthentication ciphers denygroups denyusers gssapiauthentication
+			hostbasedauthentication kbdinteractiveauthentication kexalgorithms logingracetime macs maxauthtries maxsessions maxstartups passwordauthentication
+			permitrootlogin pubkeyauthentication strictmodes usepam`), ""},
+		{strings.Fields("addressfamily listenaddress port rdomain"), "those who come by ssh would come to another place"},
+		{strings.Fields("hostcertificate hostkey hostkeyagent hostkeyalgorithms pidfile useprivilegeseparation"), "sshd would not start, or be another to those who know it"},
+		{strings.Fields(`authorizedkeyscommand authorizedkeyscommanduser authorizedkeysfile authorizedprincipalscommand authorizedprincipalscommanduser
+			authorizedprincipalsfile casignaturealgorithms hostbasedacceptedalgorithms pubkeyacceptedalgorithms pubkeyacceptedkeytypes pubkeyauthoptions requiredrsasize
+			revokedkeys securitykeyprovider trustedusercakeys`), "it decides whose keys let in, and which those are nobody can tell"},
+		{strings.Fields("acceptenv chrootdirectory forcecommand permitlisten permitopen permittty setenv subsystem"), "sessions begin with it, or it may stand in several lines that are all in force"},
+		{strings.Fields("include match"), "other lines hang on it; keys are kept where they hold for everybody"},
+	}
+}
+
+// keepsOut refuses what would keep people from logging in by ssh whoever they are. The rest is proved
+// on the machine, where it is known who they are.
+func keepsOut(key, value string) string {
+	name := strings.ToLower(key)
+	sorts := sshdKeys()
+	i := slices.IndexFunc(sorts, func(s sort) bool { return slices.Contains(s.keys, name) })
+	switch {
+	case i < 0:
+		return "what it does to those who log in is not known"
+	case sorts[i].why != "":
+		return sorts[i].why
+	case value == "": // gone, or not known yet
+		return ""
+	}
+	least := map[string]int{"maxauthtries": 2, "maxsessions": 1, "maxstartups": 2}
+	number, err := strconv.Atoi(strings.Split(value, ":")[0])
+	switch {
+	case name == "usepam" && value != "yes":
+		return "people of the directory come by PAM, and accounts without a password by it alone"
+	case name == "strictmodes" && value != "yes":
+		return "keys that others may write would let in"
+	case least[name] > 0 && (err != nil || number < least[name]):
+		return fmt.Sprintf("it is less than %d, and nobody would get in", least[name])
+	case name == "logingracetime" && err == nil && number != 0 && number < 10:
+		return "nobody types a password in so few seconds"
+	}
+	return ""
+}
+
+const (
+	idsOfAccounts = "[users] and [groups], and all who make accounts, give ids by it"
+	pathsOfRoot   = "programs are found by it, root's too"
+)
+
+// refusesLogins refuses keys of login.defs(5) of which a mistake keeps people out, or that others go by.
+func refusesLogins(key, value string) string {
+	in := func(keys string) bool { return slices.Contains(strings.Fields(keys), key) }
+	number := func(least, most int) string {
+		if n, err := strconv.Atoi(value); value != "" && (err != nil || n < least || n > most) {
+			return fmt.Sprintf("it is not a number from %d to %d", least, most)
+		}
+		return ""
+	}
+	switch {
+	case in("PASS_MAX_DAYS"):
+		return number(1, 99999)
+	case in("PASS_MIN_DAYS PASS_WARN_AGE PASS_MIN_LEN"):
+		return number(0, 99999)
+	case in("LOGIN_RETRIES"):
+		return number(2, 99)
+	case in("LOGIN_TIMEOUT"):
+		return number(10, 3600)
+	case in("FAIL_DELAY"):
+		return number(0, 30)
+	case in("SHA_CRYPT_MAX_ROUNDS SHA_CRYPT_MIN_ROUNDS"):
+		return number(1000, 500000)
+	case in("YESCRYPT_COST_FACTOR"):
+		return number(1, 8)
+	case in("UMASK HOME_MODE"):
+		return refusesMode(key, value)
+	case in("ENCRYPT_METHOD"):
+		if value != "" && !slices.Contains([]string{"SHA256", "SHA512", "YESCRYPT"}, value) {
+			return "it is none of SHA256, SHA512 and YESCRYPT, and others are as good as no password"
+		}
+	case in("FAILLOG_ENAB LASTLOG_ENAB LOG_OK_LOGINS LOG_UNKFAIL_ENAB SYSLOG_SG_ENAB SYSLOG_SU_ENAB"):
+		if value != "" && value != "yes" && value != "no" {
+			return "it is neither yes nor no"
+		}
+	case strings.HasPrefix(key, "UID_"), strings.HasPrefix(key, "GID_"), strings.HasPrefix(key, "SYS_"), strings.HasPrefix(key, "SUB_"), in("USERGROUPS_ENAB"):
+		return idsOfAccounts
+	case strings.HasPrefix(key, "ENV"), in("CONSOLE_GROUPS SU_NAME USERDEL_CMD"):
+		return pathsOfRoot
+	default:
+		return "what it does to those who log in is not known"
+	}
+	return ""
+}
+
+// refusesMode refuses a umask, or a mode of homes, by which people could not use what is theirs, or all
+// could write it.
+func refusesMode(key, value string) string {
+	if value == "" {
+		return ""
+	}
+	bits, err := strconv.ParseUint(value, 8, 12)
+	takes := bits
+	if key == "HOME_MODE" {
+		takes = 0o777 &^ bits
+	}
+	switch {
+	case err != nil || bits > 0o777:
+		return "it is not three octal digits"
+	case takes&0o700 != 0:
+		return "people could not use what is theirs"
+	case takes&0o002 == 0:
+		return "everybody could write what is theirs"
+	}
+	return ""
+}
