@@ -73,7 +73,7 @@ func liveKind(t *testing.T, root, toml string, m machine) *Kind {
 	p := kindtest.Policy(t, toml)
 	ledger := kindtest.Ledger(t, root)
 	s := kindtest.Open(t, system.Options{Root: root, Backups: ledger})
-	s.Root, s.Units, s.Sessions, s.Clock = "/", m.all(), m, later{}
+	s.Root, s.Units, s.Sessions, s.Clock = "/", m.all(), m, &later{}
 	return New(p, s, ledger, schedule.Window{})
 }
 

@@ -190,7 +190,7 @@ func TestAnAgentThatFailsForAnotherReasonKeepsItsDirectives(t *testing.T) {
 	if found, err := k.Check(t.Context()); err != nil || found[0].State != converge.Compliant {
 		t.Fatalf("%+v, %v", found, err)
 	}
-	k.system.Clock = later{3 * time.Minute}
+	k.system.Clock = &later{3 * time.Minute}
 	agent.units["pcoip.service"] = system.Unit{LoadState: "loaded", ActiveState: "failed"}
 	found, err := k.Check(t.Context())
 	if err != nil || found[0].State != converge.Failed || !strings.Contains(found[0].Reason, "has failed, so that nobody can connect") {
@@ -198,8 +198,12 @@ func TestAnAgentThatFailsForAnotherReasonKeepsItsDirectives(t *testing.T) {
 	}
 }
 
+// later is a clock that is ahead, and more so after each sleep, which takes no time.
 type later struct{ by time.Duration }
 
-func (l later) Now() time.Time { return time.Now().Add(l.by) }
+func (l *later) Now() time.Time { return time.Now().Add(l.by) }
 
-func (later) Sleep(context.Context, time.Duration) error { return nil }
+func (l *later) Sleep(_ context.Context, d time.Duration) error {
+	l.by += d
+	return nil
+}
