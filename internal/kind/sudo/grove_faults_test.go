@@ -44,7 +44,7 @@ func (o *outing) watch(when string) {
 	if slices.Contains(o.before, "root") && !slices.Contains(now, "root") {
 		o.complain("%s root cannot use sudo", when)
 	}
-	if len(o.before) > 1 && len(now) < 2 {
+	if others := func(name string) bool { return name != "root" }; slices.ContainsFunc(o.before, others) && !slices.ContainsFunc(now, others) {
 		o.complain("%s nobody but root can administer, and before there were %v", when, o.before)
 	}
 }
@@ -108,8 +108,9 @@ func TestInNoTreeDoesAFaultTakeTheLastAdministratorOrLeaveARightThatIsCalledInLi
 	// In the first of these a line of an administrator's denied them all but one command, and what
 	// let them in all the same, behind the include, went before it.
 	// In the others what denied the allowed went after what had let in the last of the others, from another file, or from the same.
+	// In 2011 a file that could not be written was set aside, with the grant that let in the allowed in spite of others.
 	// In 616 what had been set aside came back, with what denied the allowed, while sudo did not answer.
-	seeds := []uint64{880, 909, 981, 616}
+	seeds := []uint64{880, 909, 981, 616, 2011}
 	for seed := *firstTree; seed < *firstTree+uint64(*trees); seed++ {
 		seeds = append(seeds, seed)
 	}

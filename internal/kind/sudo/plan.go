@@ -80,7 +80,6 @@ type edit struct {
 	// freeing is the file without what denies them something, and with all that it grants; nil: what it grants is not at
 	// stake.
 	freeing []byte
-	first   bool // it writes freeing, and another edit of the file follows
 	aside   bool // it was set aside because it could not be written, and its name is free
 	diff    []converge.Difference
 }
@@ -115,7 +114,7 @@ func (p *plan) steps() (edits []edit) {
 	}
 	for _, e := range p.foreign {
 		if e.freeing != nil && !bytes.Equal(e.freeing, e.content) {
-			e.content, e.first = e.freeing, true
+			e.content = e.freeing
 			edits = append(edits, e)
 		}
 	}

@@ -219,7 +219,7 @@ func (k *Kind) write(ctx context.Context, p *plan, administrators []string) erro
 		case own:
 			full = err != nil
 		case err != nil && path.Dir(e.path) == sudoers.Dir && e.takesAway && !e.aside && k.unchanged(p, e.path) == nil &&
-			(!e.first || k.letsInWithout(ctx, p, e.path, administrators)):
+			k.letsInWithout(ctx, p, e.path, administrators):
 			asideErr := k.system.Rights.SetAside(e.path)
 			if asideErr == nil || system.NoRoom(err) {
 				err = asideErr
