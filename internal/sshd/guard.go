@@ -15,9 +15,9 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A Change is another content of Main.
+// A Change is another content of files that sshd reads.
 type Change struct {
-	After []byte
+	After system.Staged
 	// Root is what the policy says of PermitRootLogin, or "": it may take that from root.
 	Root string
 }
@@ -31,7 +31,7 @@ func LocksOut(ctx context.Context, s *system.System, c Change) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	after, err := Ask(ctx, s, g.staged(), nil)
+	after, err := Ask(ctx, s, g.After, nil)
 	if err != nil {
 		return "", err
 	}
@@ -65,8 +65,6 @@ type guard struct {
 	Change
 	system *system.System
 }
-
-func (g *guard) staged() system.Staged { return system.Staged{Main: g.After} }
 
 // A person is somebody who may log in by ssh.
 type person struct {
@@ -167,7 +165,7 @@ func (g *guard) ask(ctx context.Context, p person, from Login) (why string, sure
 	if err != nil {
 		return "", false, err
 	}
-	after, err := Ask(ctx, g.system, g.staged(), &from)
+	after, err := Ask(ctx, g.system, g.After, &from)
 	if err != nil {
 		return "", false, err
 	}

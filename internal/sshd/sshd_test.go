@@ -79,13 +79,13 @@ func TestNobodyWhoCanLogInIsKeptFromIt(t *testing.T) {
 		{pam + "AllowUsers ann\n", pam, "", ""},
 	} {
 		s, fake := world(t, map[string]string{sshd.Main: c.before})
-		got, err := sshd.LocksOut(t.Context(), s, sshd.Change{After: []byte(c.after), Root: c.root})
+		got, err := sshd.LocksOut(t.Context(), s, sshd.Change{After: system.Staged{sshd.Main: []byte(c.after)}, Root: c.root})
 		if err != nil || c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("of %q after %q it is said %q, and should be %q: %v", c.after, c.before, got, c.want, err)
 		}
 		if c.want == "amazon-ssm-agent does not run" {
 			fake.Runs = []string{"amazon-ssm-agent.service"}
-			if got, err := sshd.LocksOut(t.Context(), s, sshd.Change{After: []byte(c.after), Root: c.root}); got != "" || err != nil {
+			if got, err := sshd.LocksOut(t.Context(), s, sshd.Change{After: system.Staged{sshd.Main: []byte(c.after)}, Root: c.root}); got != "" || err != nil {
 				t.Errorf("with Session Manager it is said %q: %v", got, err)
 			}
 		}
@@ -100,7 +100,7 @@ func TestWhoOfTheDirectoryIsNotKnownYetIsNotLockedOut(t *testing.T) {
 		"PasswordAuthentication no\n":  "who of the directory has this desktop",
 	} {
 		s, _ := world(t, map[string]string{sshd.Main: "UsePAM yes\n", "/etc/nsswitch.conf": "passwd: files winbind\n", "/etc/shadow": "root:*:1::::::\n"})
-		got, err := sshd.LocksOut(t.Context(), s, sshd.Change{After: []byte("UsePAM yes\n" + after), Root: "no"})
+		got, err := sshd.LocksOut(t.Context(), s, sshd.Change{After: system.Staged{sshd.Main: []byte("UsePAM yes\n" + after)}, Root: "no"})
 		if err != nil || want == "" && got != "" || !strings.Contains(got, want) {
 			t.Errorf("of %q it is said %q, and should be %q: %v", after, got, want, err)
 		}
@@ -116,7 +116,7 @@ func TestAnSSHDThatSaysNothingProvesNothing(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if why, err := sshd.LocksOut(t.Context(), s, sshd.Change{After: []byte("UsePAM yes\nX 1\n")}); err == nil {
+		if why, err := sshd.LocksOut(t.Context(), s, sshd.Change{After: system.Staged{sshd.Main: []byte("UsePAM yes\nX 1\n")}}); err == nil {
 			t.Errorf("after %q it is said %q", mute, why)
 		}
 	}

@@ -92,6 +92,13 @@ keys = { PASS_MAX_DAYS = 365, PASS_MIN_DAYS = 1, UMASK = "027", ENCRYPT_METHOD =
 		wants(keysOfSSHD+keys+"\n", converge.Failed, reason)
 		getIn("root", box.DesktopUser)
 	}
+	const part = "dropin/etc/ssh/sshd_config.d/50-soe.conf"
+	o := d.apply(t, "[dropins.\"/etc/ssh/sshd_config.d/50-soe.conf\"]\ncontent = \"AllowUsers nobody\\n\"\n")
+	o.wants(t, map[policy.ID]converge.State{part: converge.Failed})
+	if got := o.resource(part).Reason; !strings.Contains(got, "would lock somebody out") {
+		t.Errorf("of a drop-in it is said %q", got)
+	}
+	getIn("root", box.DesktopUser)
 	wants(keysOfSSHD+"{ PermitRootLogin = \"no\" }\n", converge.Corrected, "")
 	getIn(box.DesktopUser)
 	d.sh(t, "echo MaxAuthTries 9 >/etc/ssh/sshd_config.d/x.conf")

@@ -66,7 +66,10 @@ func checkRsyslog(ctx context.Context, c candidate) error {
 }
 
 func checkSSHD(ctx context.Context, c candidate) error {
-	return c.checkConfiguration(ctx, configuration{c, sshdMain, sshdInclude, []string{"sshd", "-t", "-f"}})
+	if err := c.checkConfiguration(ctx, configuration{c, sshdMain, sshdInclude, []string{"sshd", "-t", "-f"}}); err != nil {
+		return err
+	}
+	return c.locksNobodyOut(ctx)
 }
 
 func (c candidate) checkConfiguration(ctx context.Context, w configuration) error {

@@ -31,6 +31,9 @@ func refusing(root string) func(system.Command) (system.Output, error) {
 		if c.Argv[0] == "visudo" || c.Argv[0] == "sudo" {
 			return oldSudo(root, c, wrong)
 		}
+		if asksWhoGetsIn(c) {
+			return system.Output{ExitCode: 255, Stderr: []byte("sshd: no hostkeys available -- exiting.\n")}, nil
+		}
 		content, err := c.Stdin, error(nil)
 		if content == nil {
 			content, err = os.ReadFile(filepath.Join(root, c.Argv[len(c.Argv)-1]))

@@ -12,6 +12,8 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/soe-agent/soe-agent/internal/keyed"
+	"github.com/soe-agent/soe-agent/internal/sshd"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -78,6 +80,26 @@ func (k *Kind) overruledSSHD(ctx context.Context, name, content string) (string,
 	}
 	k.sshd.Store(name, verdict{of, why})
 	return why, nil
+}
+
+// locksNobodyOut has sshd say whom it would let in with the file, or without it. One that is not
+// there, or was never started, lets nobody in.
+func (c candidate) locksNobodyOut(ctx context.Context) error {
+	f := keyed.Parse(keyed.SSHD, string(c.content))
+	change := sshd.Change{After: system.Staged{c.name: c.content}}
+	if values := f.Values("PermitRootLogin"); len(values) > 0 {
+		change.Root = values[0]
+	}
+	why, err := sshd.LocksOut(ctx, c.system, change)
+	switch {
+	case errors.Is(err, system.ErrNotInstalled), errors.Is(err, sshd.ErrNeverStarted):
+		return nil
+	case err != nil:
+		return fmt.Errorf("cannot prove that nobody is locked out: %w", err)
+	case why != "":
+		return errors.New("it would lock somebody out: " + why)
+	}
+	return nil
 }
 
 // untilMatch is what a file says for everybody.

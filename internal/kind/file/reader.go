@@ -116,7 +116,7 @@ func (k *Kind) askSSHD(ctx context.Context, a aim) error {
 	if err := sshd.Test(ctx, k.system, system.Staged{sshd.Main: a.content}); err != nil {
 		return err
 	}
-	change := sshd.Change{After: a.content}
+	change := sshd.Change{After: system.Staged{sshd.Main: a.content}}
 	if a.spec != nil {
 		for key, value := range a.spec.Keys {
 			if strings.EqualFold(key, "PermitRootLogin") {

@@ -61,7 +61,7 @@ func (s *SSHD) sshd(c system.Command) system.Output {
 		content = c.Stdin
 	}
 	said := map[string][]string{}
-	if err := s.read(said, options+string(content), user); err != "" {
+	if err := s.read(said, options+string(content), user, c.Staged); err != "" {
 		return system.Output{ExitCode: 255, Stderr: []byte(sshdConfig + ": " + err + "\nterminating\n")}
 	}
 	for key, value := range map[string]string{
@@ -84,7 +84,7 @@ func (s *SSHD) sshd(c system.Command) system.Output {
 }
 
 // read returns what is wrong with a file, or "".
-func (s *SSHD) read(said map[string][]string, content, user string) string {
+func (s *SSHD) read(said map[string][]string, content, user string, staged system.Staged) string {
 	holds, matched := true, map[string]bool{}
 	for line := range strings.Lines(content) {
 		fields := strings.Fields(strings.Replace(line, "=", " ", 1))
@@ -98,10 +98,8 @@ func (s *SSHD) read(said map[string][]string, content, user string) string {
 			matched = map[string]bool{"": true}
 		case !holds:
 		case key == "include":
-			names, _ := filepath.Glob(filepath.Join(s.Root, value))
-			for _, name := range names {
-				part, _ := os.ReadFile(name)
-				if wrong := s.read(said, string(part), user); wrong != "" {
+			for _, part := range s.parts(value, staged) {
+				if wrong := s.read(said, part, user, staged); wrong != "" {
 					return wrong
 				}
 			}
@@ -119,6 +117,28 @@ func (s *SSHD) read(said map[string][]string, content, user string) string {
 		}
 	}
 	return ""
+}
+
+// parts are the contents of the files that a pattern matches, in their order.
+func (s *SSHD) parts(pattern string, staged system.Staged) (contents []string) {
+	names, _ := filepath.Glob(filepath.Join(s.Root, pattern))
+	for i := range names {
+		names[i] = strings.TrimPrefix(names[i], s.Root)
+	}
+	for name := range staged {
+		if matches, _ := filepath.Match(pattern, name); matches && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	for _, name := range names {
+		content, is := staged[name]
+		if !is {
+			content, _ = os.ReadFile(filepath.Join(s.Root, name))
+		}
+		contents = append(contents, string(content))
+	}
+	return contents
 }
 
 // Unit implements system.UnitStates.
