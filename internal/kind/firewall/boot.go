@@ -21,6 +21,7 @@ const (
 	wantsDir  = unitDir + "/multi-user.target.wants"
 	unitFile  = unitDir + "/" + policy.FirewallUnit
 	wantsLink = wantsDir + "/" + policy.FirewallUnit
+	dropinDir = unitFile + ".d"
 	firewalld = "firewalld.service"
 )
 
@@ -210,7 +211,25 @@ func (k *Kind) judgeBoot(found observed, planned plan) (differences []converge.D
 	case !leads:
 		differs(wantsLink, "does not lead to "+unitFile)
 	}
-	return differences, nil
+	others, err := k.overrides()
+	for _, name := range others {
+		differs(name, "says otherwise")
+	}
+	return differences, err
+}
+
+// overrides are somebody's additions to the unit.
+func (k *Kind) overrides() (files []string, err error) {
+	names, err := k.system.FS.ReadDir(dropinDir)
+	if isMissing(err) {
+		return nil, nil
+	}
+	for _, name := range names {
+		if strings.HasSuffix(name, ".conf") {
+			files = append(files, path.Join(dropinDir, name))
+		}
+	}
+	return files, err
 }
 
 // isEnabled says whether the unit is started at boot.
@@ -245,10 +264,20 @@ func (k *Kind) keepAtBoot(b backend, p plan) error {
 			return err
 		}
 	}
+	others, err := k.overrides()
+	if err != nil {
+		return err
+	}
 	for _, name := range bootFiles() {
-		if _, is := files[name]; is {
-			continue
+		if _, is := files[name]; !is {
+			others = append(others, name)
 		}
+	}
+	return k.remove(others)
+}
+
+func (k *Kind) remove(files []string) error {
+	for _, name := range files {
 		if err := k.system.FS.Remove(name); err != nil {
 			return err
 		}

@@ -58,7 +58,7 @@ func (k *Kind) Watches() []converge.Watch {
 	if !k.concerned() {
 		return nil
 	}
-	watches := []converge.Watch{{Dir: unitDir, Names: []string{policy.FirewallUnit}}, {Dir: wantsDir, Names: []string{policy.FirewallUnit}}}
+	watches := []converge.Watch{{Dir: unitDir, Names: []string{policy.FirewallUnit}}, {Dir: wantsDir, Names: []string{policy.FirewallUnit}}, {Dir: dropinDir}}
 	for _, unit := range []string{firewalld, "nftables.service", "iptables.service", "ip6tables.service"} {
 		watches = append(watches, converge.Watch{Unit: unit})
 	}
@@ -120,17 +120,31 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	return resources, nil
 }
 
-// remains is what an agent that has lost its memory has left behind.
+// remains is what an agent that has lost its memory has left behind, and what is in force still
+// though no policy wants it.
 func (k *Kind) remains() ([]converge.Resource, error) {
-	_, err := k.system.FS.Stat(unitFile)
+	r := converge.Unwanted(policy.NewID(k.Name(), "rules"), "no policy names any")
+	gone, back, err := k.left()
+	switch {
+	case err != nil:
+		return nil, err
+	case len(back) > 0:
+		return []converge.Resource{r}, nil
+	case gone:
+		r.SetPending(converge.Reboot, untilBoot).ReasonIsPublic()
+		return []converge.Resource{r}, nil
+	}
+	_, err = k.system.FS.Stat(unitFile)
 	switch {
 	case isMissing(err):
 		return nil, nil
 	case err != nil:
 		return nil, err
 	}
-	return []converge.Resource{converge.Unwanted(policy.NewID(k.Name(), "rules"), "no policy names any, and rules are loaded at boot")}, nil
+	return []converge.Resource{r}, nil
 }
+
+const untilBoot = "rules are in force until the reboot that nobody can take away: the tool that loaded them is not installed any more"
 
 func (k *Kind) tell(r *converge.Resource, f policy.Firewall, judged judgement, err error) {
 	switch {
@@ -143,6 +157,9 @@ func (k *Kind) tell(r *converge.Resource, f policy.Firewall, judged judgement, e
 	}
 	for _, d := range judged.of(r.ID.Name(), f.Direction) {
 		r.AddDrift(d.Aspect, d.Want, d.Got)
+	}
+	if r.State == converge.Compliant && judged.left {
+		r.SetPending(converge.Reboot, untilBoot).ReasonIsPublic()
 	}
 	if other := judged.others[f.Direction]; r.State == converge.Compliant && other != "" && f.Action == policy.Allow && !isDefault(r.ID.Name()) {
 		r.SetUnknown(fmt.Sprintf("it is let through here, and the rules of somebody else, in %s, deny something too: whether they let it through cannot be told", other)).ReasonIsPublic()
@@ -166,6 +183,7 @@ type judgement struct {
 	boot   []converge.Difference                         // of all
 	others map[protected.Direction]string
 	ruled  map[protected.Direction]bool // some resource is of the direction
+	left   bool                         // rules are in force besides that nobody can take away
 }
 
 func (j judgement) of(name string, d protected.Direction) []converge.Difference {
@@ -201,7 +219,14 @@ func (k *Kind) judge(found observed, wants []policy.Want[policy.Firewall]) (judg
 	if err != nil {
 		return j, err
 	}
-	j.boot, err = k.judgeBoot(found, enforced)
+	if j.boot, err = k.judgeBoot(found, enforced); err != nil {
+		return j, err
+	}
+	gone, back, err := k.left()
+	j.left = gone
+	for _, tool := range back {
+		j.boot = append(j.boot, converge.Difference{Aspect: "left", Want: "no rules of " + tool, Got: "rules of an earlier time"})
+	}
 	return j, err
 }
 

@@ -415,3 +415,81 @@ func TestEachRuleIsInForceWithThePortsThatStayOpenBeforeIt(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatNobodyCanTakeAwayAnyMoreIsSaidUntilTheReboot(t *testing.T) {
+	m := newMachine(t, withNft)
+	m.pass(t, closed)
+	nft := filepath.Join(m.root, "/usr/sbin/nft")
+	if err := os.Remove(nft); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		r := m.pass(t, "")["rules"]
+		if r.State != converge.Pending || r.Effect != converge.Reboot || !strings.Contains(r.Reason, "in force until the reboot") {
+			t.Errorf("it is %s: %s", r.State, r.Reason)
+		}
+	}
+	for _, name := range append(bootFiles(), unitFile) {
+		if _, err := os.Lstat(filepath.Join(m.root, name)); err == nil {
+			t.Errorf("%s is loaded at the next boot", name)
+		}
+	}
+	kindtest.Put(t, m.root, "/usr/sbin/nft", "")
+	holds(t, "nft is back", m.pass(t, ""), map[string]converge.State{"rules": converge.Corrected})
+	if m.kernel.nft != "" {
+		t.Errorf("there is in force\n%s", m.kernel.nft)
+	}
+	holds(t, "afterwards", m.pass(t, ""), nil)
+}
+
+func TestWhenNftGoesItsRulesArePendingUntilTheRebootBesideThoseOfIptables(t *testing.T) {
+	m := newMachine(t, withIptables)
+	kindtest.Put(t, m.root, "/usr/sbin/nft", "")
+	m.pass(t, closed)
+	if err := os.Remove(filepath.Join(m.root, "/usr/sbin/nft")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		holds(t, "without nft", m.pass(t, closed), map[string]converge.State{"inbound": converge.Pending})
+	}
+	if !strings.Contains(m.kernel.save(true), "soe: inbound") {
+		t.Errorf("there is in force\n%s", m.kernel.state())
+	}
+	if err := os.RemoveAll(filepath.Join(m.root, "/run")); err != nil { // as a reboot does
+		t.Fatal(err)
+	}
+	holds(t, "after a reboot", m.pass(t, closed), map[string]converge.State{"inbound": converge.Compliant})
+}
+
+func TestWhenIptablesGoesAsNftComesItsRulesArePendingUntilItIsBack(t *testing.T) {
+	m := newMachine(t, withIptables)
+	m.pass(t, closed)
+	kindtest.Put(t, m.root, "/usr/sbin/nft", "")
+	save := filepath.Join(m.root, "/usr/sbin/ip6tables-save")
+	if err := os.Remove(save); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		holds(t, "without iptables", m.pass(t, closed), map[string]converge.State{"inbound": converge.Pending})
+	}
+	found := m.pass(t, "")
+	if found["rules"].State != converge.Pending {
+		t.Errorf("without any rule it is %+v", found)
+	}
+	kindtest.Put(t, m.root, "/usr/sbin/ip6tables-save", "")
+	holds(t, "with iptables", m.pass(t, ""), map[string]converge.State{"rules": converge.Corrected})
+	if state := m.kernel.state(); strings.Contains(state, "SOE") {
+		t.Errorf("there is in force\n%s", state)
+	}
+	holds(t, "afterwards", m.pass(t, ""), nil)
+}
+
+func TestWhatSomebodyAddsToTheUnitOfTheBootIsTakenAway(t *testing.T) {
+	m := newMachine(t, withNft)
+	m.pass(t, closed)
+	kindtest.Put(t, m.root, dropinDir+"/override.conf", "[Service]\nExecStart=\n")
+	holds(t, "with an override", m.pass(t, closed), map[string]converge.State{"inbound": converge.Corrected})
+	if _, err := os.Lstat(filepath.Join(m.root, dropinDir, "override.conf")); err == nil {
+		t.Error("it is there still")
+	}
+}

@@ -3,6 +3,7 @@ package firewall
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"slices"
@@ -76,8 +77,10 @@ func (k *Kind) replace(ctx context.Context, wanted bool, isDrifted map[policy.ID
 			return err
 		}
 	}
-	if err := k.leaveOther(ctx, found.backend); err != nil {
-		return err
+	if k.system.Running() {
+		if err := k.leaveOther(ctx, found.backend); err != nil {
+			return err
+		}
 	}
 	return k.keepAtBoot(found.backend, p)
 }
@@ -93,54 +96,31 @@ func inForce(views []view, p plan) bool {
 	})
 }
 
-// leaveOther takes away what iptables has of an earlier time, once nft has the rules.
-func (k *Kind) leaveOther(ctx context.Context, b backend) error {
-	if _, is := b.(nft); !is || !k.system.Running() {
-		return nil
-	}
-	switch _, err := k.system.FS.Stat(ip4File); {
-	case isMissing(err):
-		return nil
-	case err != nil:
-		return err
-	}
-	other, err := k.iptables()
-	if isAnswer(err) {
-		return nil // it has gone, and cannot be asked any more
-	}
-	if err != nil {
-		return err
-	}
-	views, err := other.look(ctx)
-	if err != nil {
-		return err
-	}
-	return other.unload(ctx, views)
-}
-
 // dismantle takes all away. Where there is no tool any more, what is in force stays until the next
-// boot, which loads nothing.
+// boot, which loads nothing; that is said until then.
 func (k *Kind) dismantle(ctx context.Context) error {
 	found, err := k.observe(ctx, false)
-	if err != nil && !isAnswer(err) {
+	switch {
+	case !k.system.Running():
+		err = nil
+	case isAnswer(err):
+		err = errors.Join(k.noteLoaded(toolNft), k.noteLoaded(toolIptables))
+	case err == nil:
+		err = k.unload(ctx, found)
+	}
+	if err != nil {
 		return err
 	}
-	if err == nil && k.system.Running() {
-		if err := k.leaveOther(ctx, found.backend); err != nil {
-			return err
-		}
-		if slices.ContainsFunc(found.views, func(v view) bool { return v.left }) {
-			if err := found.backend.unload(ctx, found.views); err != nil {
-				return err
-			}
-		}
-	}
-	for _, name := range append([]string{wantsLink, unitFile}, bootFiles()...) {
-		if err := k.system.FS.Remove(name); err != nil {
+	return k.remove(append([]string{wantsLink, unitFile}, bootFiles()...))
+}
+
+func (k *Kind) unload(ctx context.Context, found observed) error {
+	if slices.ContainsFunc(found.views, func(v view) bool { return v.left }) {
+		if err := found.backend.unload(ctx, found.views); err != nil {
 			return err
 		}
 	}
-	return nil
+	return k.leaveOther(ctx, found.backend)
 }
 
 // write writes a file unless it is so already.
