@@ -164,14 +164,32 @@ WantedBy=multi-user.target
 
 func bootFiles() []string { return []string{nftFile, ip4File, ip6File} }
 
+// isTouched says whether somebody has changed what was loaded last, which is what is loaded at boot.
+func (k *Kind) isTouched(found observed) (bool, error) {
+	for name, text := range found.backend.files(inForceOf(found)) {
+		content, err := k.system.FS.ReadFile(name)
+		if err != nil && !isMissing(err) {
+			return false, err
+		}
+		if string(content) != text {
+			return true, nil
+		}
+	}
+	return false, nil
+}
+
+func inForceOf(found observed) plan {
+	p := plan{}
+	for _, v := range found.views {
+		p[v.family] = v.chains
+	}
+	return p
+}
+
 // judgeBoot compares what is loaded at boot with what is in force and with what is planned: either
 // will do, for to put the one in place of the other is another difference already.
 func (k *Kind) judgeBoot(found observed, planned plan) (differences []converge.Difference, err error) {
-	inForce := plan{}
-	for _, v := range found.views {
-		inForce[v.family] = v.chains
-	}
-	wanted, alike := found.backend.files(planned), found.backend.files(inForce)
+	wanted, alike := found.backend.files(planned), found.backend.files(inForceOf(found))
 	differs := func(name, got string) {
 		differences = append(differences, converge.Difference{Aspect: "boot", Want: "the rules are loaded at boot", Got: name + " " + got})
 	}

@@ -183,7 +183,10 @@ type judgement struct {
 	boot   []converge.Difference                         // of all
 	others map[protected.Direction]string
 	ruled  map[protected.Direction]bool // some resource is of the direction
-	left   bool                         // rules are in force besides that nobody can take away
+	// touched says that what is in force is not what was loaded last. Then a rule that is not to be there
+	// is in the way of all of its direction, whosever it says it is; else it is one that the policy has changed.
+	touched bool
+	left    bool // rules are in force besides that nobody can take away
 }
 
 func (j judgement) of(name string, d protected.Direction) []converge.Difference {
@@ -206,6 +209,9 @@ func (k *Kind) judge(found observed, wants []policy.Want[policy.Firewall]) (judg
 	}
 	everything, err := k.planned(found.views, func(policy.ID) bool { return true })
 	if err != nil {
+		return j, err
+	}
+	if j.touched, err = k.isTouched(found); err != nil {
 		return j, err
 	}
 	if k.system.Running() {
@@ -248,9 +254,13 @@ func (k *Kind) compare(j *judgement, d protected.Direction, v view, want []line)
 	byOwner := map[string][2][]line{}
 	for i, lines := range [][]line{missing, extra} {
 		for _, l := range lines {
-			both := byOwner[k.ownerOf(l)]
-			both[i] = append(both[i], l)
-			byOwner[k.ownerOf(l)] = both
+			owner := k.ownerOf(l)
+			if i == 1 && j.touched {
+				owner = ""
+			}
+			sides := byOwner[owner]
+			sides[i] = append(sides[i], l)
+			byOwner[owner] = sides
 		}
 	}
 	for owner, sides := range byOwner {

@@ -493,3 +493,12 @@ func TestWhatSomebodyAddsToTheUnitOfTheBootIsTakenAway(t *testing.T) {
 		t.Error("it is there still")
 	}
 }
+
+func TestARuleThatSomebodySignsAsThePolicysIsDriftOfAllOfItsDirection(t *testing.T) {
+	for _, owner := range []string{"ssh", "syslog", "inbound", "*", "nobody"} {
+		m := newMachine(t, withNft)
+		m.pass(t, closed+ssh+syslog)
+		m.kernel.nft = strings.Replace(m.kernel.nft, "\t\tiifname", "\t\taccept comment \"soe: "+owner+"\"\n\t\tiifname", 1)
+		holds(t, owner, m.pass(t, closed+ssh+syslog), map[string]converge.State{"inbound": converge.Corrected, "ssh": converge.Corrected, "syslog": converge.Compliant})
+	}
+}

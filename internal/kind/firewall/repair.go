@@ -68,7 +68,10 @@ func (k *Kind) replace(ctx context.Context, wanted bool, isDrifted map[policy.ID
 	if err != nil {
 		return err
 	}
-	p, err := k.planned(found.views, func(id policy.ID) bool { return isDrifted[id] })
+	p, err := k.planned(found.views, func(id policy.ID) bool {
+		_, named := k.policy.Lookup(id)
+		return isDrifted[id] || named && k.policy.Auditing(id) < 0
+	})
 	if err != nil {
 		return err
 	}
