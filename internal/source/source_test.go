@@ -5,6 +5,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"net"
+	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
@@ -12,6 +15,7 @@ import (
 	"time"
 
 	gocmp "github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/soe-agent/soe-agent/internal/credentials"
 	"github.com/soe-agent/soe-agent/internal/manifest"
@@ -288,6 +292,25 @@ func TestEachTroubleHasANameThatPeopleSeeAndAClass(t *testing.T) {
 				t.Errorf("class %d, want %d", class, trouble.class)
 			}
 		})
+	}
+}
+
+// A system call's error looks like one of the network to Go, for it has a Timeout too.
+func TestWhatFailsOnTheMachineItselfIsNotCalledTheNetwork(t *testing.T) {
+	for name, err := range map[string]error{
+		"a file":                &fs.PathError{Op: "openat2", Path: "/etc/machine-id", Err: unix.EIO},
+		"a file on the way":     &url.Error{Op: "Post", URL: "https://x", Err: &fs.PathError{Op: "open", Path: "/etc/pki/tls/cert.pem", Err: unix.EACCES}},
+		"a link":                &os.LinkError{Op: "rename", Old: "a", New: "b", Err: unix.ENOSPC},
+		"a system call":         os.NewSyscallError("getrandom", unix.EIO),
+		"an error's number":     unix.EROFS,
+		"no descriptor is left": &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", unix.EMFILE)},
+		"no memory is left":     &url.Error{Op: "Post", URL: "https://x", Err: &net.OpError{Op: "dial", Net: "tcp", Err: os.NewSyscallError("socket", unix.ENOMEM)}},
+		"no descriptor for DNS": &net.DNSError{Err: "socket: too many open files", Name: "x", UnwrapErr: os.NewSyscallError("socket", unix.ENFILE)},
+	} {
+		wrapped := fmt.Errorf("cannot tell: %w", err)
+		if trouble := source.TroubleOf(wrapped); trouble.Name != source.Other || trouble.Detail != wrapped.Error() {
+			t.Errorf("%s: it is called %q", name, trouble)
+		}
 	}
 }
 

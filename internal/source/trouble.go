@@ -7,10 +7,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
+	"os"
 	"regexp"
 	"strings"
+	"syscall"
 	"time"
 
 	awshttp "github.com/aws/aws-sdk-go-v2/aws/transport/http"
@@ -179,6 +182,8 @@ func transportTrouble(err error) Trouble {
 	var record tls.RecordHeaderError
 	var expired x509.CertificateInvalidError
 	switch {
+	case ofTheMachine(err):
+		return Trouble{Other, err.Error()}
 	case errors.As(err, &name):
 		return Trouble{NoNetwork, name.Error()}
 	case errors.Is(err, context.DeadlineExceeded), errors.As(err, &network) && network.Timeout():
@@ -199,6 +204,26 @@ func transportTrouble(err error) Trouble {
 		return Trouble{NoNetwork, at(err) + innermost(err)}
 	}
 	return Trouble{Other, err.Error()}
+}
+
+// ofTheMachine says whether the machine itself has failed, and not the network: a file, or a
+// socket for which there was no room. The error of any system call has the methods of
+// net.Error, so what came from no socket is told by that.
+func ofTheMachine(err error) bool {
+	var path *fs.PathError
+	var link *os.LinkError
+	var socket *net.OpError
+	var name *net.DNSError
+	var number syscall.Errno
+	switch {
+	case errors.As(err, &path), errors.As(err, &link):
+		return true
+	case !errors.As(err, &number):
+		return false
+	case errors.Is(number, syscall.EMFILE), errors.Is(number, syscall.ENFILE), errors.Is(number, syscall.ENOMEM):
+		return true
+	}
+	return !errors.As(err, &socket) && !errors.As(err, &name)
 }
 
 // at is the address at which something went wrong, if that is known, and a colon.
