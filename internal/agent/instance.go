@@ -34,7 +34,13 @@ func Claim(ctx context.Context, s *system.System, command string) (release func(
 			return release, nil
 		}
 		if !errors.Is(err, system.ErrLocked) {
-			return nil, fmt.Errorf("cannot %s: %w", command, err)
+			if command != "run" || !s.Running() {
+				return nil, fmt.Errorf("cannot %s: %w", command, err)
+			}
+			// Rights are taken back without its state too.
+			s.Log.Error("cannot use the agent's own directory; the agent goes on without it and without the lock", "path", StateDir, "err", err)
+			_ = room(s)
+			return func() {}, nil
 		}
 		if s.Running() && nobodyOfRoots(holders) {
 			s.Log.Error("a user without root holds the agent's lock, by a directory that was open to others; the agent goes on without the lock: end the holder's process", "path", StateDir, "holder", atWork(holders))

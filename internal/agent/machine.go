@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io/fs"
 	"log/slog"
+	"os"
 	"path"
 	"slices"
 	"strings"
@@ -43,7 +44,11 @@ func Open(ctx context.Context, root string, gate system.Gate, log *slog.Logger) 
 	if err != nil {
 		log.Error("cannot tell which machine this is; the policy that is known here is enforced, nothing is taken away by it, and AWS is not asked", "err", err)
 	}
-	ledger, err := openLedger(state, f.Identity(), log)
+	err = usable(state)
+	var ledger *converge.Ledger
+	if err == nil {
+		ledger, err = openLedger(state, f.Identity(), log)
+	}
 	if err != nil {
 		log.Error("cannot use the ledger; only sudo is kept until it can be read and soe-agent is started again", "err", err)
 		ledger = converge.LostLedger(err)
@@ -53,6 +58,27 @@ func Open(ctx context.Context, root string, gate system.Gate, log *slog.Logger) 
 		return nil, err
 	}
 	return &Machine{System: s, Ledger: ledger, History: history.Open(s.FS, HistoryDir), Facts: f, Schedule: Default().Schedule, Log: log}, nil
+}
+
+// usable says why the agent's own directory cannot be used, if it is there: what the agent
+// knows decides what it takes away, and with which content, so nobody else may put another
+// in its place.
+func usable(s *system.System) error {
+	leads, info, err := system.Trusted(s.FS, StateDir, os.Geteuid())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := s.FS.Stat(StateDir); err == nil {
+			return fmt.Errorf("cannot use %s: it is a link that leads nowhere", StateDir)
+		}
+		return nil
+	case errors.Is(err, system.ErrUnsafe) && !s.Running():
+		return nil // there is nobody but who works on the image
+	case err != nil:
+		return fmt.Errorf("cannot use %s: %w", StateDir, err)
+	case !info.IsDir():
+		return fmt.Errorf("cannot use %s: %s is not a directory; move it away", StateDir, leads)
+	}
+	return nil
 }
 
 // openLedger opens the machine's ledger. State that came with an image from another

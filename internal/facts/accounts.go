@@ -289,16 +289,16 @@ func DesktopUIDs(ctx context.Context, s *system.System) ([]int, error) {
 }
 
 // elsewhere are uids of people as homes and sessions show them; with an error, those
-// that could be seen.
+// that could be seen. A home may be on a file system that never answers.
 func elsewhere(ctx context.Context, s *system.System) ([]int, error) {
 	var uids []int
 	var errs []error
-	homes, err := s.FS.ReadDir("/home") // it is mounted late; without it there are no homes
+	homes, err := s.ListHomes(ctx, "/home") // it is mounted late; without it there are no homes
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, err)
 	}
 	for _, name := range homes {
-		switch info, err := s.FS.Stat(path.Join("/home", name)); {
+		switch info, err := s.StatHome(ctx, path.Join("/home", name)); {
 		case errors.Is(err, fs.ErrNotExist), system.HiddenByOwner(path.Join("/home", name), err): // its owner is a local account, or logged in
 		case err != nil:
 			errs = append(errs, err)

@@ -281,6 +281,9 @@ func (d *disk) MkdirAll(name string, perm fs.FileMode) error {
 		if there, looked := d.isDir(name); looked == nil && there {
 			return nil // somebody else was faster
 		}
+		if info, looked := d.Stat(name); looked == nil && info.Type == fs.ModeSymlink {
+			err = errors.New("a link that leads nowhere is there; remove it")
+		}
 		return cannot("make the directory", name, err)
 	}
 	f, err := at.openFile(at.base, unix.O_RDONLY|unix.O_DIRECTORY, 0)
@@ -310,7 +313,7 @@ func (d *disk) isDir(name string) (bool, error) {
 		return false, cannot("make the directory", name, err)
 	}
 	if !info.IsDir() {
-		return false, fmt.Errorf("cannot make the directory %s: something else is there", name)
+		return false, fmt.Errorf("cannot make the directory %s: something else is there; move it away", name)
 	}
 	return true, nil
 }

@@ -44,6 +44,7 @@ type System struct {
 	Log *slog.Logger
 
 	journal *journalBox // nil: what goes there is dropped
+	homes   *pendingLooks
 	gate    Gate
 }
 
@@ -85,7 +86,7 @@ func Open(options Options) (*System, error) {
 	}
 	disk.unregister, disk.log = options.Unregister, log
 	runner := &runner{root: root, gate: gate, look: options.Look, log: log}
-	s := &System{Root: root, FS: fsOf(disk), Rights: rightsOf(disk), Guarded: guardedOf(disk), Runner: runner, Clock: wallClock{&zone{file: localtime}}, Log: log, gate: gate}
+	s := &System{Root: root, FS: fsOf(disk), Rights: rightsOf(disk), Guarded: guardedOf(disk), Runner: runner, Clock: wallClock{&zone{file: localtime}}, Log: log, homes: &pendingLooks{}, gate: gate}
 	if s.Running() {
 		s.journal = newJournalBox(journalSocket)
 		bus := &bus{gate: gate, look: options.Look, files: disk, dialing: newTurn(), mute: map[string]muteness{}}

@@ -94,6 +94,47 @@ func TestACommandThatDoesNotEndIsLeftBehindAndNoOtherJoinsIt(t *testing.T) {
 	}
 }
 
+// A home may be on a server that is gone, or be a program of the person's own.
+func TestALookAtAHomeThatIsNotAnsweredHoldsUpNobodyAndIsNotBegunAgain(t *testing.T) {
+	dir := silentFiles(t)
+	s, err := system.Open(system.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	before := threads(t)
+	for i := range 20 {
+		start := time.Now()
+		_, err := s.StatHome(t.Context(), dir)
+		_, listErr := s.ListHomes(t.Context(), dir)
+		if !errors.Is(err, system.ErrHangs) || !errors.Is(listErr, system.ErrHangs) {
+			t.Fatalf("%v, %v", err, listErr)
+		}
+		if took := time.Since(start); took > 20*time.Second || i > 0 && took > 5*time.Second {
+			t.Errorf("attempt %d took %s", i+1, took)
+		}
+	}
+	if now := threads(t); now > before+10 {
+		t.Errorf("%d threads have become %d", before, now)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.StatHome(ctx, filepath.Join(dir, "other")); !errors.Is(err, system.ErrHangs) {
+		t.Error(err)
+	}
+	if info, err := s.StatHome(t.Context(), t.TempDir()); err != nil || !info.IsDir() {
+		t.Errorf("another home: %+v, %v", info, err)
+	}
+}
+
+func threads(t *testing.T) int {
+	t.Helper()
+	tasks, err := os.ReadDir("/proc/self/task")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(tasks)
+}
+
 // leftOf counts the processes with a word on their command line.
 func leftOf(t *testing.T, word string) (n int) {
 	t.Helper()

@@ -4,6 +4,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/soe-agent/soe-agent/test/box"
 )
 
 // guarded is a machine that keeps sudo, with its desktop user at work.
@@ -29,9 +31,24 @@ func (w *workspace) takesBack(t *testing.T, meanwhile ...string) time.Duration {
 	return time.Since(start)
 }
 
+// silentFiles mounts a file system of which nothing is ever answered: one of a person's own
+// program (fuse(4)), or of a server that is gone.
+const silentFiles = `
+import ctypes, os, signal, stat, sys
+if not os.path.exists("/dev/fuse"):
+    os.mknod("/dev/fuse", 0o600 | stat.S_IFCHR, os.makedev(10, 229))
+fd = os.open("/dev/fuse", os.O_RDWR)
+options = "fd=%d,rootmode=40000,user_id=0,group_id=0,allow_other" % fd
+if ctypes.CDLL(None).mount(b"silent", sys.argv[1].encode(), b"fuse", 0, options.encode()) != 0:
+    sys.exit("cannot mount")
+print(os.getpid(), flush=True)
+signal.pause()
+`
+
 func TestAGrantIsTakenBackWithinSecondsWhoeverDoesNotAnswer(t *testing.T) {
 	t.Parallel()
 	w := guarded(t)
+	w.MustWriteFile(t, "/root/silent.py", box.File{Content: silentFiles})
 	bus := strings.TrimSpace(w.MustExec(t, "systemctl", "show", "-p", "MainPID", "--value", "dbus"))
 	logind := strings.TrimSpace(w.MustExec(t, "systemctl", "show", "-p", "MainPID", "--value", "systemd-logind"))
 	const restart = "systemctl restart --no-block soe-agent"
@@ -42,6 +59,7 @@ func TestAGrantIsTakenBackWithinSecondsWhoeverDoesNotAnswer(t *testing.T) {
 	}{
 		{"the bus", "kill -STOP " + bus, "kill -CONT " + bus, 8 * time.Second}, // 2 on a machine that does little else
 		{"logind", "kill -STOP " + logind, "kill -CONT " + logind, 8 * time.Second},
+		{"the file system of a home", "setsid python3 /root/silent.py /home/" + box.DesktopUser + " >/root/silent.pid 2>&1 & until test -s /root/silent.pid; do sleep 0.1; done", "kill $(cat /root/silent.pid); umount -l /home/" + box.DesktopUser, 8 * time.Second},
 		{"the directory", hangs + "for t in getent id sudo; do cp -p /usr/local/sbin/hangs /usr/local/sbin/$t; done", "rm /usr/local/sbin/getent /usr/local/sbin/id /usr/local/sbin/sudo", 20 * time.Second}, // 9
 	} {
 		w.MustExec(t, "sh", "-c", silent.stops)

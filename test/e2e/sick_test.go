@@ -137,6 +137,35 @@ func TestADaemonThatCannotReadItsLedgerKeepsSudoAndSaysSo(t *testing.T) {
 	w.until(t, "all is in line", func() bool { r := w.report(t); return r.Code == 0 && r.Compliant })
 }
 
+// Whatever is in the place of the agent's own directory: the daemon starts, and takes rights back.
+// What it knew of the machine is not known then, and that is said.
+func TestADaemonWithoutADirectoryOfItsOwnKeepsSudoAndSaysSo(t *testing.T) {
+	t.Parallel()
+	w := keeper(t)
+	const state = "/var/lib/soe-agent"
+	for name, harm := range map[string]string{
+		"a file":                          "echo x >" + state,
+		"a link to nowhere":               "ln -s /nowhere " + state,
+		"a link to a file":                "ln -s /etc/hostname " + state,
+		"a link into a place of a user's": "mkdir -p /srv/theirs; chown user /srv/theirs; cp -a /root/state /srv/theirs/state; ln -s /srv/theirs/state " + state,
+		"a pipe":                          "mkfifo " + state,
+	} {
+		w.MustExec(t, "sh", "-c", "systemctl stop soe-agent; rm -rf /root/state; mv "+state+" /root/state; "+harm+
+			"; echo drift >/etc/motd.d/one; echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzzz; systemctl start soe-agent")
+		w.until(t, name+": the grant is taken back", func() bool { return w.fails(t, "grep", "-q", "^user", "/etc/sudoers.d/zzzz") })
+		w.until(t, name+": the report says what is not kept, and why", func() bool {
+			r := w.report(t)
+			one := r.resource("dropin/etc/motd.d/one")
+			return r.Code == 2 && one.State == converge.Unknown && strings.Contains(one.Reason, state) && r.resource("sudo/allow").State.InLine()
+		})
+		if got := w.MustReadFile(t, "/etc/motd.d/one"); got != "drift\n" {
+			t.Errorf("%s: what may be somebody else's was replaced by %q", name, got)
+		}
+		w.MustExec(t, "sh", "-c", "systemctl stop soe-agent; rm -rf "+state+" /srv/theirs /etc/sudoers.d/zzzz; mv /root/state "+state+"; systemctl start soe-agent")
+		w.until(t, name+": all is in line again", func() bool { r := w.report(t); return r.Code == 0 && r.Compliant })
+	}
+}
+
 // rpm says of a database that it cannot use, or that has been cut short, that nothing is
 // installed.
 func TestAPackageIsNotCalledAbsentByADatabaseThatCannotBeRead(t *testing.T) {
