@@ -125,6 +125,7 @@ func (a *app) printStatus(ctx context.Context, s agent.Status, now time.Time) {
 	row("packages", s.Packages)
 	row("trouble", s.SafeMode)
 	row("trouble", s.Room)
+	row("trouble", s.Memory)
 	if s.Waiting != "" {
 		row("trouble", s.Waiting+upTo(now, "; next attempt in ", s.NextAttempt))
 	}

@@ -49,7 +49,7 @@ func TestAnAskMarksItsKindsAndEndsWithItsContext(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d := &daemon{Machine: &Machine{System: s}}
+	d := &daemon{Machine: &Machine{System: s, Ledger: new(converge.Ledger)}}
 	d.quick, d.slow, d.checks = newWorker(nil), newWorker(nil), newWorker(nil)
 	d.quick.kinds = []converge.Kind{users{}}
 	ctx, cancel := context.WithCancel(t.Context())

@@ -64,9 +64,10 @@ type daemon struct {
 	configured  bool     // a configuration was read in this run of the daemon
 	enforced    Schedule // that the kinds go by
 	status      Status
-	said        said   // of it, to whoever asks
-	wholeDigest string // the digest of the whole report that root has
-	unwritten   bool   // the report for everybody could not be written, so that the file says what was before
+	said        said              // of it, to whoever asks
+	wholeDigest string            // the digest of the whole report that root has
+	unwritten   bool              // the report for everybody could not be written, so that the file says what was before
+	complaints  map[string]string // files that cannot be written, and why, as the log has it
 }
 
 // Run is the daemon: it returns when ctx is done, or when it cannot begin. A
@@ -190,7 +191,7 @@ func newDaemon(m *Machine, configFile, version string, r timeouts) *daemon {
 		status:  Status{Version: version, PID: os.Getpid(), Started: now, Phase: LockingDown},
 		crashes: openCrashRecord(m.System.FS, m.Log, now, version),
 		writers: &writerMonitor{machine: m},
-		systemd: system.NewNotifier(),
+		systemd: system.NewNotifier(), complaints: map[string]string{},
 	}
 	d.quick, d.slow, d.checks = newWorker(d.passEnded), newWorker(d.passEnded), newWorker(d.passEnded)
 	d.quick.detachAfter = detachAfter
@@ -352,8 +353,20 @@ func (d *daemon) write(name string, document any) (written bool) {
 	if err != nil && d.System.FS.Remove(name) == nil {
 		err = write()
 	}
-	if err != nil {
+	if d.isNews(name, err) {
 		d.Log.Error("cannot write the status or report file", "err", err)
 	}
 	return err == nil
+}
+
+// isNews says whether it is to be said that a file could not be written, mu being held: once, for
+// as long as the reason is the same. A file system may stay read-only for days.
+func (d *daemon) isNews(name string, err error) bool {
+	if err == nil {
+		delete(d.complaints, name)
+		return false
+	}
+	said, reason := d.complaints[name], err.Error()
+	d.complaints[name] = reason
+	return said != reason
 }

@@ -34,7 +34,7 @@ func TestWhatAPassLeftForTheNextOneIsGoneOnWithAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	d := &daemon{
-		Machine:  &Machine{System: s, Log: slog.New(slog.DiscardHandler)},
+		Machine:  &Machine{System: s, Ledger: new(converge.Ledger), Log: slog.New(slog.DiscardHandler)},
 		findings: findingsUnder(&policy.Policy{}), config: Default(),
 		freeMemory: time.NewTimer(time.Hour),
 	}
@@ -58,7 +58,7 @@ func TestChecksLookAgainAtWhatThePolicyHasComeToWantAndNotAtWhatIsPutBack(t *tes
 		t.Fatal(err)
 	}
 	d := &daemon{
-		Machine:  &Machine{System: s, Log: slog.New(slog.DiscardHandler)},
+		Machine:  &Machine{System: s, Ledger: new(converge.Ledger), Log: slog.New(slog.DiscardHandler)},
 		findings: findingsUnder(&policy.Policy{}), config: Default(),
 		freeMemory: time.NewTimer(time.Hour),
 	}
@@ -92,7 +92,7 @@ func TestTroubleWithAValueIsSaidOnceAndForAsLongAsItLasts(t *testing.T) {
 	}
 	var log strings.Builder
 	d := &daemon{
-		Machine: &Machine{System: s, Log: slog.New(slog.NewTextHandler(&log, nil))}, config: Default(), findings: findingsUnder(&policy.Policy{}),
+		Machine: &Machine{System: s, Ledger: new(converge.Ledger), Log: slog.New(slog.NewTextHandler(&log, nil))}, config: Default(), findings: findingsUnder(&policy.Policy{}),
 	}
 	d.quick, d.slow, d.checks = newWorker(d.passEnded), newWorker(d.passEnded), newWorker(d.passEnded)
 	missing := source.Missing{{Service: "ssm", Name: "/host"}: source.ErrNoValue}

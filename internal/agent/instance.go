@@ -109,6 +109,8 @@ func words(h system.Holder) []string {
 func room(s *system.System) string {
 	alone, err := s.MakeRoom(RunDir)
 	switch {
+	case errors.Is(err, system.ErrNotOwn):
+		return err.Error() + "; remove it and restart soe-agent.service; until then reports may not be written, and package transactions may fail"
 	case err != nil:
 		return "cannot make room in " + RunDir + ", whose file system is full; status and reports are not written, and package transactions fail, until something is removed: " + err.Error()
 	case alone:

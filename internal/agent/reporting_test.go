@@ -20,7 +20,7 @@ func reportingDaemon(t *testing.T) *daemon {
 	}
 	p := &policy.Policy{Resources: []policy.Resource{{ID: "user/scan"}, {ID: "package/git"}}}
 	d := &daemon{
-		Machine: &Machine{System: s, Log: slog.New(slog.DiscardHandler)}, config: Default(), findings: findingsUnder(p),
+		Machine: &Machine{System: s, Ledger: new(converge.Ledger), Log: slog.New(slog.DiscardHandler)}, config: Default(), findings: findingsUnder(p),
 	}
 	d.quick, d.slow, d.checks = newWorker(d.passEnded), newWorker(d.passEnded), newWorker(d.passEnded)
 	d.reports = d.newReporting()

@@ -143,8 +143,11 @@ func (d *daemon) keepWhole(r report.Report) {
 	if digest == d.wholeDigest {
 		return
 	}
-	if err := d.saveWhole(r); err != nil {
+	err := d.saveWhole(r)
+	if d.isNews(WholeReport, err) {
 		d.Log.Error("cannot keep the report for root", "err", err)
+	}
+	if err != nil {
 		return
 	}
 	d.wholeDigest = digest

@@ -45,6 +45,7 @@ type Status struct {
 	Packages    string    `json:"packages,omitempty"`     // how far the package transaction under way is
 	SafeMode    string    `json:"safe_mode,omitempty"`    // since when and why the agent keeps nothing but sudo
 	Room        string    `json:"room,omitempty"`         // that the file system of RunDir is full, and what that means
+	Memory      string    `json:"memory,omitempty"`       // what cannot be kept for the agent's next start, and why
 	Waiting     string    `json:"waiting,omitempty"`      // what it waits for before it can have the published policy
 	Trouble     string    `json:"trouble,omitempty"`      // the name of that, which does not change (source.Trouble)
 	NextAttempt time.Time `json:"next_attempt,omitzero"`  // of that
@@ -172,6 +173,9 @@ func (d *daemon) statusAs(part func([]public.Line) []string) Status {
 	status.Awaited = part(awaited)
 	if p := d.findings.inForce(); p != nil {
 		status.Doubts = part(p.Doubts)
+	}
+	if err := d.Ledger.Unwritten(); err != nil && d.Ledger.Lost() == nil {
+		status.Memory = "what the agent makes and replaces is not remembered for its next start: " + err.Error()
 	}
 	d.contact.fill(&status, part)
 	status.Retries, status.Upkeep = d.retries(), upkeep()

@@ -426,7 +426,8 @@ func (e *Engine) record(result Result, interrupted bool) {
 	if e.Changed != nil && len(changes) > 0 {
 		e.Changed(changes)
 	}
-	if err := e.ledger.Flush(); err != nil {
+	before := e.ledger.Unwritten()
+	if err := e.ledger.Flush(); err != nil && (before == nil || before.Error() != err.Error()) {
 		e.log.Error("cannot write the ledger", "err", err)
 	}
 }

@@ -39,6 +39,7 @@ type Ledger struct {
 	anew      bool         // the next write begins the file anew
 	lost      error        // why the file could not be opened (LostLedger), or nil
 	unsynced  bool         // something was written that may not survive the machine
+	unwritten error        // why the last Flush failed, or nil
 
 	contests contests // of this run of the agent
 }
@@ -189,10 +190,22 @@ func (l *Ledger) compact() {
 	l.anew = true
 }
 
+// Unwritten is why what was learnt last could not be made to last; nil when it could.
+func (l *Ledger) Unwritten() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.unwritten
+}
+
 // Flush makes everything learnt so far last.
 func (l *Ledger) Flush() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	l.unwritten = l.write()
+	return l.unwritten
+}
+
+func (l *Ledger) write() error {
 	if err := l.flush(); err != nil {
 		return err
 	}
@@ -216,7 +229,10 @@ func (l *Ledger) flush() error {
 	if l.pending.Len() == 0 {
 		return nil
 	}
-	var err error
+	_, err := l.files.Stat(l.path())
+	if errors.Is(err, fs.ErrNotExist) && !l.anew {
+		l.compact() // somebody has taken it away: what is in memory is all there is
+	}
 	if l.anew {
 		if err := l.files.MkdirAll(l.dir, 0o700); err != nil {
 			return err

@@ -383,6 +383,26 @@ func TestAFlushThatFailedToLastIsTriedAgain(t *testing.T) {
 	}
 }
 
+func TestALedgerThatIsTakenAwayMeanwhileIsWrittenAnewAndForgetsNothing(t *testing.T) {
+	root := t.TempDir()
+	ledger := openLedger(t, root, nil)
+	ledger.Own("package/a")
+	if err := ledger.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.RemoveAll(filepath.Dir(ledgerFile(root))); err != nil {
+		t.Fatal(err)
+	}
+	ledger.Own("package/b")
+	if err := ledger.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	again := openLedger(t, root, nil)
+	if !again.Owns("package/a") || !again.Owns("package/b") {
+		t.Errorf("a %v, b %v", again.Owns("package/a"), again.Owns("package/b"))
+	}
+}
+
 func TestAFileThatIsMadeAtTheSecondTryIsNotedToo(t *testing.T) {
 	root := t.TempDir()
 	gate := system.FailNth(3) // while the ledger is written

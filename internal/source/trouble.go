@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"os"
 	"regexp"
 	"strings"
 	"syscall"
@@ -211,12 +210,11 @@ func transportTrouble(err error) Trouble {
 // net.Error, so what came from no socket is told by that.
 func ofTheMachine(err error) bool {
 	var path *fs.PathError
-	var link *os.LinkError
 	var socket *net.OpError
 	var name *net.DNSError
 	var number syscall.Errno
 	switch {
-	case errors.As(err, &path), errors.As(err, &link):
+	case errors.As(err, &path):
 		return true
 	case !errors.As(err, &number):
 		return false

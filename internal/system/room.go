@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 // What a directory in memory must have free, and how large a tmpfs of its own is.
@@ -16,6 +18,9 @@ const (
 	roomOption = "mode=0755,size=64m"
 )
 
+// ErrNotOwn is wrapped by the error of MakeRoom where there is no directory but something else.
+var ErrNotOwn = errors.New("it is a file or a link, and no directory")
+
 // MakeRoom makes sure that one of the agent's own directories on a file system in memory has room.
 // When that is full, it mounts a tmpfs on the directory, with the files that were there, until the
 // next boot. alone says whether the directory is such a mount, from now on or from an earlier call.
@@ -24,13 +29,17 @@ func (s *System) MakeRoom(dir string) (alone bool, err error) {
 	if !s.Running() {
 		return false, nil
 	}
+	if info, err := s.FS.Stat(dir); err == nil && !info.IsDir() {
+		return false, public.Error(fmt.Errorf("cannot use %s: %w", dir, ErrNotOwn))
+	}
 	if err := s.FS.MkdirAll(dir, 0o755); err != nil {
 		return false, err
 	}
-	old, err := os.Open(dir)
+	fd, err := unix.Open(dir, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return false, cannot("make room in", dir, err)
 	}
+	old := os.NewFile(uintptr(fd), dir)
 	defer old.Close()
 	var volume unix.Statfs_t
 	if err := unix.Fstatfs(int(old.Fd()), &volume); err != nil {

@@ -166,6 +166,39 @@ func TestADaemonWithoutADirectoryOfItsOwnKeepsSudoAndSaysSo(t *testing.T) {
 	}
 }
 
+// What cannot be written fails at every pass, perhaps for days.
+func TestWhatTheAgentCannotWriteIsSaidOnceAndShownForAsLongAsItLasts(t *testing.T) {
+	t.Parallel()
+	w := keeper(t)
+	for _, sick := range []struct{ harm, cure, says, shown string }{
+		{"mount --bind /var/lib/soe-agent /var/lib/soe-agent && mount -o remount,bind,ro /var/lib/soe-agent", "umount /var/lib/soe-agent", "cannot write the ledger", "read-only file system"},
+		{"systemctl stop soe-agent; rm -rf /run/soe-agent; echo x >/run/soe-agent; systemctl start soe-agent", "rm /run/soe-agent; systemctl restart soe-agent", "cannot write the status or report file", "it is a file or a link, and no directory"},
+	} {
+		since := strings.TrimSpace(w.MustExec(t, "date", "+%s.%N"))
+		w.MustExec(t, "sh", "-c", sick.harm)
+		for range 5 {
+			w.MustExec(t, "sh", "-c", "echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzzz")
+			w.until(t, "the grant is taken back", func() bool { return w.fails(t, "grep", "-q", "^user", "/etc/sudoers.d/zzzz") })
+			w.MustExec(t, "sh", "-c", "echo drift >/etc/motd.d/one")
+			w.until(t, "the drift is mended", func() bool { return w.MustReadFile(t, "/etc/motd.d/one") != "drift\n" })
+		}
+		trouble := func() string {
+			return w.MustExec(t, "sh", "-c", "soe-agent status | grep '^trouble' || :")
+		}
+		w.until(t, "the status shows it", func() bool { return strings.Contains(trouble(), sick.shown) })
+		if shown := trouble(); strings.Contains(shown, "full") {
+			t.Errorf("the status says %s", shown)
+		}
+		log := w.MustExec(t, "journalctl", "-u", "soe-agent", "-o", "cat", "--since", "@"+since)
+		if n := strings.Count(log, sick.says); n < 1 || n > 2 { // of each file
+			t.Errorf("%q is said %d times:\n%s", sick.says, n, log)
+		}
+		w.MustExec(t, "sh", "-c", sick.cure)
+		w.MustExec(t, "sh", "-c", "echo drift >/etc/motd.d/one")
+		w.until(t, "nothing is shown any more", func() bool { return trouble() == "" })
+	}
+}
+
 // rpm says of a database that it cannot use, or that has been cut short, that nothing is
 // installed.
 func TestAPackageIsNotCalledAbsentByADatabaseThatCannotBeRead(t *testing.T) {
