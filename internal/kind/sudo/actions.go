@@ -10,14 +10,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A question is one way in which polkit is asked about an action.
+// A question is one thing that polkit is asked: an action, with details or without.
 type question struct {
 	action  string
 	details map[string]string
 }
 
-// over is how the agent's own rule names what is asked: the action, and the program if
-// it is about one alone.
+// over is the name of the question in the agent's own rule: the action, and the program if the
+// question has one.
 func (a question) over() string {
 	if program := a.details["program"]; a.action == execAction && program != "" {
 		return a.action + " " + program
@@ -30,13 +30,13 @@ const (
 	unitsAction = "org.freedesktop.systemd1.manage-units"
 )
 
-// rooting are the actions by which whoever may do them is root, each with the reason.
+// rooting are the actions that let the caller become root, each with the reason.
 //
-// Left out, for nobody becomes root by them: login1 and hostname1 (power, names),
-// timedate1, NetworkManager (what it runs as root, dispatcher scripts and plugins, are
-// root's files), mounting of devices that are put in by udisks2 (set-user-ID and devices do not count there),
-// reload-daemon of systemd (it reads root's files), updates from sources that are
-// trusted already, and Flatpak (which runs as whoever starts it).
+// Not listed, because they do not lead to root: login1 and hostname1 (power, names), timedate1,
+// NetworkManager (the dispatcher scripts and plugins that it runs as root are root's files), mounting
+// removable devices with udisks2 (set-user-ID bits and device files are ignored there), reload-daemon
+// of systemd (it reads root's files), updates from sources that are already trusted, and Flatpak (it
+// runs as the caller).
 var rooting = sync.OnceValue(func() map[string]string {
 	return map[string]string{
 		execAction:  "pkexec runs any program as root",
@@ -96,16 +96,16 @@ var rooting = sync.OnceValue(func() map[string]string {
 	}
 })
 
-// harmless are the programs of stock desktops that whoever sits there may run as root by
-// an action of theirs: they write a number to the hardware.
+// harmless reports whether a stock desktop's program may be run as root by whoever sits there: it only
+// writes a number to the hardware.
 func harmless(program string) bool {
 	base := path.Base(program)
 	return path.Dir(program) != "/usr/local/bin" && strings.HasPrefix(program, "/usr/") &&
 		(strings.HasSuffix(base, "-backlight-helper") || strings.HasSuffix(base, "-led-helper") || strings.HasSuffix(base, "-oled-helper"))
 }
 
-// questions are all that is asked about a person, of the actions that are installed.
-// With them go the details that rules compare.
+// questions returns all that polkit is asked about a person: the installed actions, with the details
+// that rules compare.
 func questions(installed []system.Action, c catalogue) (all []question) {
 	ids := map[string]bool{}
 	rooting := rooting()

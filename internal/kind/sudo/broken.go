@@ -14,13 +14,13 @@ import (
 	"github.com/soe-agent/soe-agent/internal/sudotext"
 )
 
-// maxBroken is how many lines are made comments of so that sudo works again, before
-// whole files are.
+// maxBroken limits how many single lines are commented out to make sudo work again. Beyond it, whole
+// files are.
 const maxBroken = 64
 
-// planBroken finds the lines because of which sudo works for nobody. They become
-// comments: an administrator must keep sudo. What sudo itself passes over with a
-// warning, such as Defaults that it does not know, stays.
+// planBroken finds the lines that make sudo fail for everybody and plans to comment them out, because
+// an administrator must keep sudo. What sudo only warns about, such as an unknown Defaults entry,
+// stays.
 func (k *Kind) planBroken(ctx context.Context, p *plan) error {
 	works, culprit, err := k.works(ctx, p)
 	for range maxBroken {
@@ -38,8 +38,8 @@ func (k *Kind) planBroken(ctx context.Context, p *plan) error {
 	return k.planBrokenLines(ctx, p)
 }
 
-// works says whether sudo would work with the plan carried out, and what keeps it from
-// doing so. Where sudo waits for a directory, visudo says so.
+// works reports whether sudo would work after the plan, and the reason if not. If sudo is waiting for
+// a directory, visudo is asked instead.
 func (k *Kind) works(ctx context.Context, p *plan) (bool, []sudoers.Fault, error) {
 	return k.worksWith(ctx, p, p.changes())
 }
@@ -62,8 +62,8 @@ func (k *Kind) worksWith(ctx context.Context, p *plan, changes map[string][]byte
 	return len(fatal) == 0 && err == nil, fatal, err
 }
 
-// planCulprit plans that the first line to blame for which there is one to edit
-// becomes a comment, and says whether there was any.
+// planCulprit plans to comment out the first faulty line that the agent may edit. It reports whether
+// it found one.
 func (k *Kind) planCulprit(p *plan, faults []sudoers.Fault) bool {
 	tree, err := sudoers.Read(k.system.FS, p.changes())
 	if err != nil {
@@ -84,15 +84,14 @@ func (k *Kind) planCulprit(p *plan, faults []sudoers.Fault) bool {
 	return false
 }
 
-// editable says whether the lines of a file may become comments because sudo cannot
-// read them.
+// editable reports whether the agent may comment out lines of a file that sudo cannot parse.
 func editable(name string) bool {
 	return path.Dir(name) == sudoers.Dir && name != grantsPath && name != denialPath
 }
 
-// culprit is the line that visudo means: the one that it names or, where that says
-// nothing, the one before it; where it names a file alone, the last line of it that
-// includes another one, and where it names what is included, the line that does.
+// culprit is the line that visudo complains about. That is the line it names or, if that line is
+// empty, the one before it. If visudo names only a file, it is the last include line of that file; if
+// visudo names an included file, it is the line that includes it.
 func culprit(tree *sudoers.Tree, fault sudoers.Fault) (found sudoers.Placed, ok bool) {
 	for _, line := range tree.Lines {
 		switch {
@@ -107,8 +106,8 @@ func culprit(tree *sudoers.Tree, fault sudoers.Fault) (found sudoers.Placed, ok 
 	return found, ok
 }
 
-// includes says whether a line includes a file that visudo names: with its quotes and
-// backslashes, where an old one takes them for part of the name.
+// includes reports whether a line includes a file that visudo names. Old versions print the name with
+// the quotes and backslashes of the line.
 func includes(line sudoers.Placed, name string) bool {
 	_, written, _ := strings.Cut(strings.TrimLeft(line.Text, "#@"), " ")
 	for _, target := range []string{line.Path, strings.TrimSpace(written)} {
@@ -125,8 +124,8 @@ func includes(line sudoers.Placed, name string) bool {
 	return false
 }
 
-// planBrokenLines finds the lines because of which sudo works for nobody, where visudo does
-// not lead to them, by asking sudo what it would do without.
+// planBrokenLines finds the lines that make sudo fail for everybody when visudo does not point to
+// them, by asking sudo whether it would work without them.
 func (k *Kind) planBrokenLines(ctx context.Context, p *plan) error {
 	lines, err := k.suspects(p, false)
 	if err != nil {

@@ -12,13 +12,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/sudotext"
 )
 
-// A concession is a command that somebody who is not allowed may run all the same.
+// A concession is a command that the policy grants to somebody who is not an administrator
+// ([sudo.commands]).
 type concession struct {
 	subject string
 	command sudotext.Command
 }
 
-// concessionsOf are those of the policy, in the order in which they are written down.
+// concessionsOf returns the concessions of the policy, in the order of the policy.
 func concessionsOf(want policy.Sudo) (all []concession, err error) {
 	for _, subject := range slices.Sorted(maps.Keys(want.Commands)) {
 		for _, text := range want.Commands[subject] {
@@ -32,8 +33,8 @@ func concessionsOf(want policy.Sudo) (all []concession, err error) {
 	return all, nil
 }
 
-// conceded is what sudo is to list for somebody who is not allowed. How it lists a command is
-// sudo's own word, asked for about the very command, for each version has its own.
+// conceded is what sudo should list for somebody who is not an administrator. Each version of sudo
+// prints commands differently, so sudo itself is asked how it lists them.
 func (k *Kind) conceded(ctx context.Context, p *plan, name string, allowed bool) ([]sudoers.Entry, error) {
 	var commands []sudotext.Command
 	for _, c := range p.concessions {
@@ -54,7 +55,7 @@ func (k *Kind) conceded(ctx context.Context, p *plan, name string, allowed bool)
 	var key strings.Builder
 	for _, c := range commands {
 		if key.WriteString(c.String() + "\n"); len(c.As) == 0 {
-			key.WriteString(name) // whoever runs it is whom it is run as
+			key.WriteString(name) // it is run as the caller
 		}
 	}
 	if entries, asked := p.listed[key.String()]; asked {

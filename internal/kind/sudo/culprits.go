@@ -14,19 +14,19 @@ import (
 	"github.com/soe-agent/soe-agent/internal/sudotext"
 )
 
-// maxWronged bounds for how many people at a time it is found out which lines are to blame.
+// maxWronged limits for how many people at a time the agent searches for the lines to blame.
 const maxWronged = 8
 
-// planCulprits finds the lines because of which sudo does not say of people what it should,
-// whatever this package reads in them: sudo is asked what it would say without them. As few as
-// will do become comments. What comes from elsewhere, or stands where the agent does
-// not edit, stays as it is.
+// planCulprits finds the lines that give people rights they should not have, or take rights they
+// should have, when this package's own parser sees nothing wrong with them. It asks sudo what it would
+// say without a line, and plans to comment out as few lines as possible. Rights from other sources,
+// and lines that the agent may not edit, stay.
 func (k *Kind) planCulprits(ctx context.Context, p *plan, people []string) error {
 	lines, err := k.suspects(p, true)
 	if err != nil || len(lines) == 0 || p.silent || !k.system.Running() {
 		return err
 	}
-	least := map[string]int{} // what is wrong without any of the lines
+	least := map[string]int{} // what is still wrong without any of the lines
 	for _, name := range people[:min(len(people), maxWronged)] {
 		now, err := k.wrongs(ctx, p, name, nil)
 		if err != nil {
@@ -66,8 +66,8 @@ func (k *Kind) planCulprits(ctx context.Context, p *plan, people []string) error
 	return nil
 }
 
-// wrongs is how much is wrong with what sudo would say of somebody, were the plan carried out
-// and some lines comments.
+// wrongs counts what would be wrong with sudo's answer about somebody, if the plan were carried out
+// and some more lines were commented out.
 func (k *Kind) wrongs(ctx context.Context, p *plan, name string, lines []sudoers.Placed) (int, error) {
 	changes, err := k.changesWithout(p, lines)
 	if err != nil {
@@ -98,8 +98,8 @@ func (k *Kind) wrongs(ctx context.Context, p *plan, name string, lines []sudoers
 	return len(more), nil
 }
 
-// suspects are the lines that may become comments: those of others in /etc/sudoers.d, and those
-// elsewhere behind the denial. What is in the policy is its own kind's.
+// suspects are the lines that may be commented out: those of other people in /etc/sudoers.d, and those
+// elsewhere behind the denial. Files of the policy belong to the kind that writes them.
 func (k *Kind) suspects(p *plan, elsewhere bool) (lines []sudoers.Placed, err error) {
 	tree, err := sudoers.Read(k.system.FS, p.changes())
 	if err != nil {
@@ -121,7 +121,7 @@ func (k *Kind) suspects(p *plan, elsewhere bool) (lines []sudoers.Placed, err er
 	return lines, nil
 }
 
-// isPolicys says whether a line is in a file of the policy's, or includes one.
+// isPolicys reports whether a line is in a file that the policy writes, or includes one.
 func (k *Kind) isPolicys(line sudoers.Placed) bool {
 	return slices.ContainsFunc(policy.Of[policy.Dropin](k.policy), func(d policy.Want[policy.Dropin]) bool {
 		name := "/" + d.ID.Name()
@@ -135,12 +135,12 @@ func (k *Kind) isPolicys(line sudoers.Placed) bool {
 	})
 }
 
-// reaches says whether sudo reads the denial.
+// reaches reports whether sudo reads the agent's denial.
 func reaches(tree *sudoers.Tree) bool {
 	return slices.ContainsFunc(tree.Lines, func(l sudoers.Placed) bool { return l.File == denialPath })
 }
 
-// changesWithout are the changes of a plan, and that some lines are comments.
+// changesWithout returns the changes of a plan, with some more lines commented out.
 func (k *Kind) changesWithout(p *plan, lines []sudoers.Placed) (map[string][]byte, error) {
 	changes := p.changes()
 	of := map[string][]sudotext.Line{}
@@ -160,7 +160,7 @@ func (k *Kind) changesWithout(p *plan, lines []sudoers.Placed) (map[string][]byt
 	return changes, nil
 }
 
-// fewest finds few of some lines that are enough, as all of them are.
+// fewest returns a small subset of the lines that is enough to achieve what all of them achieve.
 func fewest(lines []sudoers.Placed, enough func([]sudoers.Placed) (bool, error)) ([]sudoers.Placed, error) {
 	for size := (len(lines) + 1) / 2; size > 0; {
 		for at := 0; at < len(lines); {
@@ -183,7 +183,7 @@ func fewest(lines []sudoers.Placed, enough func([]sudoers.Placed) (bool, error))
 	return lines, nil
 }
 
-// comment plans that a line becomes a comment.
+// comment plans to comment out a line.
 func (k *Kind) comment(p *plan, line sudoers.Placed, why string, d converge.Difference) error {
 	i := slices.IndexFunc(p.foreign, func(e edit) bool { return e.path == line.File })
 	if i < 0 {
@@ -207,8 +207,8 @@ func (k *Kind) comment(p *plan, line sudoers.Placed, why string, d converge.Diff
 	return nil
 }
 
-// free makes a line a comment in what an edit writes first, too (freeing): of lines that are the same, the first
-// that is none yet.
+// free also comments out a line in the intermediate content of an edit (freeing). Of several equal
+// lines it takes the first that is not a comment yet.
 func (k *Kind) free(e *edit, line sudoers.Placed, why string) error {
 	if e.aside {
 		return nil // nothing of it is in force
@@ -229,7 +229,7 @@ func (k *Kind) free(e *edit, line sudoers.Placed, why string) error {
 	return nil // it is one that the edit itself puts there
 }
 
-// mayDeny says whether a line may deny somebody something, by itself or in what it includes.
+// mayDeny reports whether a line, or what it includes, may deny somebody something.
 func mayDeny(line sudotext.Line) bool {
 	return line.Sort == sudotext.Include || line.Sort == sudotext.IncludeDir || strings.Contains(line.Rest, "!")
 }

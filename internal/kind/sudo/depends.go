@@ -8,21 +8,21 @@ import (
 	"strings"
 )
 
-// A rule of polkit's is a program. polkit can be asked what it says only with questions that
-// are known beforehand, now, about a process of root's. That tells all there is to know of a
-// text that goes by the action, the person, their groups and session, and that compares what
-// else it looks up (program, unit …) with texts that stand there. What any other may say another
-// time is not known, so words are known here that keep a text to that, and not those that do not.
+// A polkit rule is a program. The agent can only ask polkit concrete questions, now, about a process
+// of root's. The answers are complete only for rules that decide by the action, the person, their
+// groups and their session, and that compare other details (program, unit …) with literals. What any
+// other rule answers at another time cannot be known. So this file has a list of the words that keep a
+// rule within that limit; every other word makes a rule suspicious.
 
-// jsToken finds comments, texts, numbers, words and signs of JavaScript. A regular expression
-// is one where no operand stands before it.
+// jsToken matches one JavaScript token. A "/" begins a regular expression if no operand is in front of
+// it.
 var jsToken = regexp.MustCompile(`^(?:\s+|//[^\n]*|(?s:/\*.*?\*/)|"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*'|[0-9][0-9A-Za-z.]*|[\pL_$][\pL\pN_$]*|===|!==|==|!=|<=|>=|&&|\|\||\+\+|--|=>|[-+*/%&|^<>]=|.)`)
 
 var jsRegexp = regexp.MustCompile(`^/(?:[^/\\\n\[]|\\.|\[(?:[^\]\\\n]|\\.)*\])+/[a-z]*`)
 
 var jsWord = regexp.MustCompile(`^[\pL_$][\pL\pN_$]*$`)
 
-// jsTokens are the tokens of a text without blanks and comments.
+// jsTokens returns the tokens of a rule without blanks and comments.
 func jsTokens(text string) (tokens []string) {
 	for text != "" {
 		token := jsToken.FindString(text)
@@ -54,26 +54,26 @@ func operand(token string) bool {
 		jsWord.MatchString(token) && token != "return"
 }
 
-// pureWords are what a text may be made of besides its own names and literals.
+// pureWords are the words that a rule may use besides its own names and literals.
 var pureWords = strings.Fields(`polkit addRule addAdminRule log function if else return switch case default break true false null undefined var let const
 	Result YES NO AUTH_SELF AUTH_SELF_KEEP AUTH_ADMIN AUTH_ADMIN_KEEP NOT_HANDLED
 	id lookup user groups isInGroup isInNetGroup local active session seat indexOf`)
 
-// reachingWords are those by which a text gets at what it does not name.
+// reachingWords are words by which a rule can reach values that it does not name.
 var reachingWords = strings.Fields(`eval Function constructor this globalThis _ruleFuncs apply call with import`)
 
-// pureMethods are those of texts that have no memory; with what is looked up they make of one
-// answer many.
+// pureMethods are methods of strings without side effects. They are accepted only in rules that look
+// up no details: on a looked-up value they could give many different answers.
 var pureMethods = strings.Fields(`startsWith endsWith includes match search test slice substr substring split length toLowerCase toUpperCase lastIndexOf charAt trim`)
 
-// askedDetails are those that polkit is asked with.
+// askedDetails are the details that the agent sends to polkit with its questions.
 var askedDetails = strings.Fields(`program command_line user unit verb`)
 
-// pklaCompat is the rule of polkit-pkla-compat, whose programs go by what polkit is asked and by
-// entries that the agent reads itself; its text differs between distributions.
+// pklaCompat is the rule of polkit-pkla-compat. Its helper decides by the question and by entries that
+// the agent reads itself. Its text differs between distributions.
 const pklaCompat = "49-polkit-pkla-compat.rules"
 
-// pklaText is that of Debian.
+// pklaText is the text on Debian.
 const pklaText = `polkit.addAdminRule(function(action, subject) {
 	var res = polkit.spawn(['/usr/sbin/pkla-admin-identities']);
 	if (res == '')
@@ -93,7 +93,7 @@ polkit.addRule(function(action, subject) {
 	return res.replace(/\n$/, '');
 });`
 
-// goesBy is dependsOn, but for the rule of polkit-pkla-compat.
+// goesBy is dependsOn, with an exception for the rule of polkit-pkla-compat.
 func (k *Kind) goesBy(ctx context.Context, f ruleFile) string {
 	word := dependsOn(f.content)
 	if word == "" || path.Base(f.path) != pklaCompat {
@@ -108,7 +108,7 @@ func (k *Kind) goesBy(ctx context.Context, f ruleFile) string {
 	return word
 }
 
-// A jsText is a text of rules, token by token.
+// A jsText is the text of a rule as tokens.
 type jsText struct {
 	tokens  []string
 	own     map[string]bool // names that it declares
@@ -141,8 +141,11 @@ func (t *jsText) at(i int) string {
 	return t.tokens[i]
 }
 
-// dependsOn is what a text may go by, one word or sign of it, that polkit cannot be asked
-// with; "" is nothing.
+// dependsOn returns one word or sign of a rule that makes it depend on more than polkit can be asked
+// about, or "".
+//
+// A rule that only names administrators may depend on anything: the agent's own administrators are
+// asked first. It is still refused if it could add rules by a computed name.
 func dependsOn(content []byte) string {
 	t := readText(content)
 	// Where it only names administrators it may go by what it likes: those who are asked first
@@ -157,7 +160,7 @@ func dependsOn(content []byte) string {
 	return ""
 }
 
-// pure says whether a token keeps a text to what can be asked.
+// pure reports whether a token keeps the rule within what can be asked.
 func (t *jsText) pure(i int) bool {
 	token, before, after := t.tokens[i], t.at(i-1), t.at(i+1)
 	switch {
@@ -188,13 +191,13 @@ func (t *jsText) pure(i int) bool {
 	return strings.Contains(" ( ) { } ] , ; . : ? ! == != === !== && || ", " "+token+" ")
 }
 
-// comparesLookup says whether a detail is looked up by a name that polkit is asked with.
+// comparesLookup reports whether a detail is looked up by a name that the agent sends to polkit.
 func (t *jsText) comparesLookup(i int) bool {
 	key := strings.Trim(t.at(i+2), `"'`)
 	return t.at(i-1) == "." && t.at(i+1) == "(" && t.at(i+3) == ")" && slices.Contains(askedDetails, key)
 }
 
-// isParameter says whether a name stands in the list of what a function is given.
+// isParameter reports whether a name is in a function's parameter list.
 func (t *jsText) isParameter(i int) bool {
 	for ; i > 0; i-- {
 		switch {
@@ -207,8 +210,8 @@ func (t *jsText) isParameter(i int) bool {
 	return false
 }
 
-// couldGrant are those of some actions about which a text that depends on more may be. It is
-// about no others where each of its answers stands behind a condition that names the action.
+// couldGrant returns those of the actions that a rule with unknown dependencies may be about. An
+// action is excluded only if every return of the rule is behind a condition that names other actions.
 func couldGrant(content []byte, actions []string) (some []string) {
 	t := readText(content)
 	condition, answers := -1, 0
@@ -230,8 +233,8 @@ func couldGrant(content []byte, actions []string) (some []string) {
 	return slices.DeleteFunc(slices.Clone(actions), func(action string) bool { return !mayBeAbout(content, action) })
 }
 
-// namesAction says whether what stands between an if and a return lets only actions of a name
-// that stands there come to the return.
+// namesAction reports whether the condition between an if and a return lets only literally named
+// actions reach the return.
 func (t *jsText) namesAction(from, to int) bool {
 	names, inside := false, false
 	for i := from; i < to; i++ {
@@ -252,7 +255,7 @@ func (t *jsText) namesAction(from, to int) bool {
 	return names
 }
 
-// literals are the texts that stand in a rule.
+// literals are the string literals of a rule.
 func literals(content []byte) (all []string) {
 	for _, token := range jsTokens(string(content)) {
 		if token[0] == '"' || token[0] == '\'' {

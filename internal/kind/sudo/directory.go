@@ -14,18 +14,18 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// How long the directory may take over what a right hangs on, and for how long whoever has
-// not answered in time is left alone: the next question would wait as long.
+// directoryPatience is how long the directory may take to answer a question about rights. After a
+// timeout it is not asked again for silentFor, because the next question would take as long.
 const (
 	directoryPatience = 3 * time.Second
 	silentFor         = 10 * time.Second
 )
 
-// errSilent is the error of a question to somebody who does not answer.
+// errSilent means that a program did not answer in time.
 var errSilent = errors.New("it does not answer")
 
-// impatient runs programs, and does not wait long, nor again and again, for those that ask
-// the directory: getent(1), id(1) and sudo(8).
+// impatient limits the time of programs that ask the directory, getent(1), id(1) and sudo(8), and does
+// not run them again for a while after a timeout.
 type impatient struct {
 	system.Runner
 	clock system.Clock
@@ -34,7 +34,7 @@ type impatient struct {
 	silent map[string]silence // by program
 }
 
-// A silence is that of a program that has not answered.
+// A silence records that a program did not answer.
 type silence struct {
 	until time.Time
 	err   error
@@ -71,16 +71,14 @@ func (i *impatient) Run(ctx context.Context, c system.Command) (system.Output, e
 	return out, err
 }
 
-// errOvertaken is why a Check asks nobody any more: what it was about has changed, and is
-// looked at again.
+// errOvertaken ends a Check because the files it is about have changed. They will be checked again.
 var errOvertaken = errors.New("files that give rights have changed meanwhile")
 
-// lookOut is how often it is looked whether they have, while somebody takes his time over an
-// answer.
+// lookOut is how often the files are compared while a program takes its time.
 const lookOut = 500 * time.Millisecond
 
-// whileFilesStay returns a context that ends when a file that gives rights changes, be it by the
-// agent itself: a new grant waits for no answer that is about the old ones.
+// whileFilesStay returns a context that is cancelled when a file that grants rights changes, also by
+// the agent itself. A new grant must not wait for answers about the old files.
 func (k *Kind) whileFilesStay(ctx context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	before := k.filesState()
@@ -103,14 +101,14 @@ func (k *Kind) whileFilesStay(ctx context.Context) (context.Context, context.Can
 	return ctx, func() { cancel(nil); <-over }
 }
 
-// whileFilesStayFor is whileFilesStay for a time at most.
+// whileFilesStayFor is whileFilesStay with a timeout.
 func (k *Kind) whileFilesStayFor(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
 	stays, end := k.whileFilesStay(ctx)
 	inTime, enough := context.WithTimeout(stays, patience)
 	return inTime, func() { enough(); end() }
 }
 
-// filesState is another one whenever a file is by which somebody may have got a right.
+// filesState changes whenever a file changes by which somebody may have got a right.
 func (k *Kind) filesState() string {
 	var state strings.Builder
 	add := func(name string, info system.Info, err error) {

@@ -20,14 +20,14 @@ import (
 )
 
 const (
-	// maxAsked bounds about how many users sudo is asked at one check, each of which
-	// costs some milliseconds.
+	// maxAsked limits the number of users that sudo is asked about in one check. Each takes some
+	// milliseconds.
 	maxAsked   = 1024
 	concurrent = 4
 )
 
-// fingerprint identifies what decides what sudo says of somebody, as far as the machine's
-// own files do. It is empty when it cannot be told.
+// fingerprint identifies the local files that decide what sudo says about a user. It is empty if that
+// cannot be told.
 func (k *Kind) fingerprint() string {
 	hash := sha256.New()
 	names, _ := k.system.FS.ReadDir(sudoers.Dir)
@@ -38,7 +38,7 @@ func (k *Kind) fingerprint() string {
 	for _, name := range files {
 		info, err := k.system.FS.Stat(name)
 		if path.Dir(name) == sudoers.Dir && sudoers.Skipped(path.Base(name)) {
-			// sudo does not read it, and the spare file is large: that it is there, as long as it was, is enough.
+			// sudo does not read it, and the spare file is large: name and size are enough.
 			fmt.Fprintf(hash, "%q %v %d\n", name, err == nil, info.Size)
 			continue
 		}
@@ -52,15 +52,15 @@ func (k *Kind) fingerprint() string {
 	return hex.EncodeToString(hash.Sum(nil))
 }
 
-// includesElsewhere says whether sudo reads files that the fingerprint is not made of.
+// includesElsewhere reports whether sudo reads files that are not part of the fingerprint.
 func includesElsewhere(tree *sudoers.Tree) bool {
 	return slices.ContainsFunc(tree.Lines, func(l sudoers.Placed) bool {
 		return l.Sort == sudotext.Include || (l.Sort == sudotext.IncludeDir && path.Clean(l.Path) != sudoers.Dir)
 	})
 }
 
-// inEffect asks sudo itself what everybody may do, whatever source it has that from,
-// and returns in words what it should not have said, and of whom.
+// inEffect asks sudo what each person may do, from whatever source. It returns in words what is wrong,
+// and the names of the people it is wrong for.
 func (k *Kind) inEffect(ctx context.Context, p *plan, people []facts.Account) (wrong []string, wronged []string, err error) {
 	if !k.system.Running() {
 		return nil, nil, nil // in an image nothing is in effect
@@ -77,7 +77,7 @@ func (k *Kind) inEffect(ctx context.Context, p *plan, people []facts.Account) (w
 			defer func() { <-slots }()
 			listings[i] = k.ask(ask, name)
 			if errors.Is(listings[i].err, context.DeadlineExceeded) {
-				cancel(listings[i].err) // all the others would wait as long
+				cancel(listings[i].err) // the others would time out too
 			}
 		})
 	}
@@ -146,8 +146,8 @@ func (k *Kind) judgeListing(ctx context.Context, p *plan, name string, l listing
 	return wrong, nil
 }
 
-// setsForTheAllowed says whether a line of Defaults that binds only the allowed says so of
-// their own password: that is theirs to decide.
+// setsForTheAllowed reports whether a Defaults line with this setting applies to administrators only.
+// How they confirm their own password is their decision.
 func (p *plan) setsForTheAllowed(weakness string) bool {
 	return slices.ContainsFunc(p.tree.Lines, func(line sudoers.Placed) bool {
 		d := line.Defaults
@@ -156,8 +156,8 @@ func (p *plan) setsForTheAllowed(weakness string) bool {
 	})
 }
 
-// sources names where sudo looks, as nsswitch.conf(5) has it: the files where it says
-// nothing; and what else sudo.conf(5) has it go by.
+// sources names the places where sudo looks, for messages: those of nsswitch.conf(5), or "files" by
+// default, and plug-ins from sudo.conf(5).
 func (k *Kind) sources() string {
 	named := "files"
 	content, err := k.system.FS.ReadFile("/etc/nsswitch.conf")
@@ -174,8 +174,8 @@ func (k *Kind) sources() string {
 	return named
 }
 
-// foreignPlugins are the lines of sudo.conf(5) by which sudo goes by something else than
-// /etc/sudoers, or by something else than its own plug-in.
+// foreignPlugins are the lines of sudo.conf(5) that make sudo use another file than /etc/sudoers, or
+// another plug-in than its own.
 func (k *Kind) foreignPlugins() (lines []string) {
 	content, err := k.system.FS.ReadFile("/etc/sudo.conf")
 	if err != nil {
@@ -190,7 +190,7 @@ func (k *Kind) foreignPlugins() (lines []string) {
 	return lines
 }
 
-// continued is the end of a line that goes on.
+// continued matches a line continuation.
 var continued = regexp.MustCompile(`\\\r?\n`)
 
 func isForeign(keyword string, words []string) bool {
@@ -205,13 +205,12 @@ func isForeign(keyword string, words []string) bool {
 	return path.Base(words[1]) != "sudoers.so" || !isPackaged(words[1]) || ownFile
 }
 
-// secondOpinion has sudo's own parser say what is granted behind the denial, and to
-// whom: the agent's own is not to be the only one that has looked. Most machines
-// have nothing there.
+// secondOpinion has sudo's own parser (cvtsudoers) list the grants behind the denial, as a check of
+// the agent's parser. Most machines have none there.
 func (k *Kind) secondOpinion(ctx context.Context, p *plan) ([]string, error) {
 	behind, something := false, false
 	var denial []sudotext.Subject
-	var own [][]sudotext.Subject // whom the agent's own lines behind the denial are for
+	var own [][]sudotext.Subject // the users of the agent's own lines behind the denial
 	for _, line := range p.tree.Lines {
 		switch {
 		case behind && line.File == denialPath:
@@ -254,7 +253,7 @@ func describe(users []sudotext.Subject) string {
 	return strings.Join(names, ", ")
 }
 
-// A listing is what sudo says of somebody, or why that is not known.
+// A listing is what sudo says about somebody, or the error.
 type listing struct {
 	sudoers.Listing
 	known bool // the machine knows the user
@@ -269,9 +268,9 @@ func (k *Kind) ask(ctx context.Context, name string) listing {
 	return listing{l, err == nil, err}
 }
 
-// toAsk are the users of whom sudo is asked: the people of the machine, those whom the
-// policy names, the members of its groups as far as they are known, and whoever is named in some
-// grant, in person or by group. Whom sudo was not asked about may do anything.
+// toAsk returns the users to ask sudo about: people of the machine, users named in the policy, known
+// members of its groups, and everybody who is named in a grant, directly or by a group. Nothing is
+// known about the others.
 func (k *Kind) toAsk(ctx context.Context, p *plan, people []facts.Account) (names []string, err error) {
 	add := func(all ...string) {
 		for _, name := range all {

@@ -17,7 +17,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// What goes in front of lines that become comments.
+// Prefixes of lines that the agent comments out.
 const (
 	// mark: they grant something to somebody else.
 	mark = "# soe-agent: not in [sudo] allow: "
@@ -35,22 +35,22 @@ const (
 	brokenFile = "# soe-agent: sudo cannot read this file: "
 )
 
-// A rewrite is what is to become of one line of somebody else's.
+// A rewrite is the change of one line of somebody else's.
 type rewrite struct {
 	line sudotext.Line
 	mark string
-	keep string // a line that stands below it
+	keep string // the line to write below it
 }
 
-// grants says whether the line grants something to somebody else.
+// grants reports whether the line grants something to somebody who is not allowed.
 func (r rewrite) grants() bool { return r.mark == mark || r.mark == partly }
 
-// rewrites are the lines of somebody else's that must not stay as they are, by file:
-// everywhere in /etc/sudoers.d, and elsewhere where they stand behind the denial.
+// rewrites returns, by file, the lines of others that must not stay: anywhere in /etc/sudoers.d, and
+// elsewhere if they come after the denial.
 func (k *Kind) rewrites(p *plan, after *sudoers.Tree) map[string][]rewrite {
 	found := map[string][]rewrite{}
 	seen := map[string]bool{}
-	behind := !reaches(after) // where nothing is denied, all counts
+	behind := !reaches(after) // without the denial every line counts
 	for _, line := range after.Lines {
 		inDir := path.Dir(line.File) == sudoers.Dir
 		switch {
@@ -75,10 +75,9 @@ func (k *Kind) rewrites(p *plan, after *sudoers.Tree) map[string][]rewrite {
 	return found
 }
 
-// rewrite says what is to become of a line. One that cannot be understood must not
-// stay; nor must one of /etc/sudoers.d that includes something where the denial is
-// over: what is there may change. One of which nobody says whose it is stays, and the plan
-// notes that.
+// rewrite returns the change for one line. A line that cannot be parsed must go, and so must an
+// include in /etc/sudoers.d after the denial, because the included file may change. If the directory
+// does not tell who a subject is, the line stays and the plan records the doubt.
 func (p *plan) rewrite(line sudotext.Line, place string, behind, inDir bool) (rewrite, bool) {
 	r, err := surely(p.judge, func() *rewrite { return p.rewriteAsFarAsKnown(line, behind, inDir) })
 	switch {
@@ -115,8 +114,8 @@ func (p *plan) rewriteAsFarAsKnown(line sudotext.Line, behind, inDir bool) *rewr
 	return &rewrite{line: line, mark: refuses}
 }
 
-// allowedOf is a grant without those of its users who are not allowed; "" when nobody
-// is left. Of an alias with some who are not, those who are stand there by themselves.
+// allowedOf returns a grant reduced to its allowed users, or "" if none is left. An alias with both
+// kinds is replaced by its allowed members.
 func (p *plan) allowedOf(line sudotext.Line) string {
 	var users []string
 	granted := false
@@ -139,8 +138,8 @@ func (p *plan) allowedOf(line sudotext.Line) string {
 	return strings.Join(users, ", ") + " " + line.Rest
 }
 
-// membersOf are the members of an alias, and of those in it; nobody's where one is shut out of
-// something: then it depends on their order who is meant.
+// membersOf returns the members of an alias, with nested aliases resolved. It returns none if the
+// alias has a negation, because then the result depends on the order.
 func membersOf(s sudotext.Subject, aliases map[string][]sudotext.Subject, depth int) (members []sudotext.Subject) {
 	if s.Form != sudotext.Named || depth >= maxAliases {
 		return nil
@@ -162,7 +161,7 @@ func membersOf(s sudotext.Subject, aliases map[string][]sudotext.Subject, depth 
 	return members
 }
 
-// planForeign plans what becomes of the lines of somebody else's.
+// planForeign plans the changes to the lines of others.
 func (k *Kind) planForeign(p *plan) error {
 	after, err := sudoers.Read(k.system.FS, p.changes())
 	if err != nil {
@@ -183,8 +182,8 @@ func (k *Kind) planForeign(p *plan) error {
 	return k.planAside(p)
 }
 
-// planAside plans that what was set aside, because it could not be written, comes back, without what
-// it granted to others.
+// planAside plans to restore a file that was set aside because it could not be written, without the
+// grants to others.
 func (k *Kind) planAside(p *plan) error {
 	names, err := k.system.FS.ReadDir(sudoers.Dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -213,8 +212,8 @@ func (k *Kind) planAside(p *plan) error {
 	return nil
 }
 
-// planOwn finds what the policy's own files would grant to others, whether they are written
-// yet or not: not even a first pass is to call that compliant.
+// planOwn finds what the policy's own files would grant to others, even before they are written, so
+// that not even a first pass reports compliant.
 func (k *Kind) planOwn(p *plan) {
 	for _, dropin := range policy.Of[policy.Dropin](k.policy) {
 		name := "/" + dropin.ID.Name()
@@ -251,7 +250,7 @@ func (k *Kind) planFile(p *plan, name string, rewrites []rewrite) error {
 	return nil
 }
 
-// editOf begins an edit of a file as it is.
+// editOf begins an edit with the current state of a file.
 func (k *Kind) editOf(name string) (edit, error) {
 	info, err := k.system.FS.Stat(name)
 	if err != nil {
@@ -265,7 +264,7 @@ func (k *Kind) editOf(name string) (edit, error) {
 	return e, err
 }
 
-// rewritten makes comments of lines, and puts below each what is kept of it.
+// rewritten comments out lines, and writes below each what is kept of it.
 func rewritten(content []byte, rewrites []rewrite) []byte {
 	slices.SortFunc(rewrites, func(a, b rewrite) int { return b.line.First - a.line.First }) // from the end, so that numbers stay right
 	for _, r := range rewrites {
@@ -283,16 +282,16 @@ func rewritten(content []byte, rewrites []rewrite) []byte {
 	return content
 }
 
-// Reads says whether a path is one of those at which the agent changes what sudo reads.
+// Reads reports whether the agent edits a path as part of what sudo reads.
 func Reads(name string) bool { return name == sudoers.Main || path.Dir(name) == sudoers.Dir }
 
-// Owns says whether a file is the agent's own, with nothing of somebody else's in it.
+// Owns reports whether a file is entirely the agent's own.
 func Owns(name string) bool {
 	return name == grantsPath || name == denialPath || name == system.Spare(sudoers.Dir)
 }
 
-// Marked are the files of /etc/sudoers.d, of those that sudo reads, in which the agent has made
-// comments of lines of somebody else's.
+// Marked returns the files of /etc/sudoers.d, of those that sudo reads, in which the agent has
+// commented out lines of others.
 func Marked(files system.FS) (marked []string, err error) {
 	entries, err := files.Entries(sudoers.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -312,8 +311,8 @@ func Marked(files system.FS) (marked []string, err error) {
 	return marked, err
 }
 
-// Revert takes the agent's marks off a file again: each line that it has made a comment
-// of counts again, and what was kept of one goes, unless somebody has changed it since.
+// Revert removes the agent's marks from a file: lines that it commented out count again, and the kept
+// parts below them go, unless somebody has changed them since.
 func Revert(content []byte) []byte {
 	var out bytes.Buffer
 	aliases := map[string][]sudotext.Subject{}
@@ -350,7 +349,7 @@ func Revert(content []byte) []byte {
 	return out.Bytes()
 }
 
-// goesOn says whether a logical line does not end with the physical one.
+// goesOn reports whether a logical line continues on the next physical line.
 func goesOn(line []byte) bool { return bytes.HasSuffix(bytes.TrimRight(line, "\r\n"), []byte(`\`)) }
 
 func markOf(line []byte) string {
@@ -362,11 +361,11 @@ func markOf(line []byte) string {
 	return ""
 }
 
-// keepsNext says whether what is kept of a line with a mark stands below it.
+// keepsNext reports whether the kept part of a marked line follows it.
 func keepsNext(marked string) bool { return marked == partly || marked == faulty }
 
-// isPartOf says whether a line is a grant to some of those of another, of the same, or
-// sets some of what another one does.
+// isPartOf reports whether a line grants the same to a subset of another line's users, or sets a
+// subset of another line's settings.
 func isPartOf(line, whole []byte, aliases map[string][]sudotext.Subject) bool {
 	part, of := sudotext.Parse(line), sudotext.Parse(whole)
 	if len(part) != 1 || len(of) != 1 || part[0].Sort != of[0].Sort {

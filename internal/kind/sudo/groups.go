@@ -18,29 +18,28 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A membership is that of a person in a group that is as good as root.
+// A membership is one person in one group that is as good as root.
 type membership struct{ person, group string }
 
-// memberships are those of people who are not allowed, as far as the machine's own files say
-// so, and in words those that the agent cannot take away.
+// memberships holds the memberships of people who are not allowed: those in the local files, which the
+// agent can remove, and in words those it cannot.
 type memberships struct {
 	openings []opening
 	local    []membership
 	stuck    []string
 	gids     map[int]string // of the groups that there are
-	unsure   []error        // why some stay of whom nobody says whether they are allowed
+	unsure   []error        // why some stay: it is not known whether they are allowed
 	told     map[membership]bool
 }
 
-// A rooted is a group of the policy's with all that the machine's own files call it: what
-// counts to the kernel is the number.
+// A rooted is a group of the policy with all its local names. The kernel compares only the number.
 type rooted struct {
 	facts.Group
 
-	local []facts.Group // each line of /etc/group with the number, in whatever name
+	local []facts.Group // the lines of /etc/group with that number, under any name
 }
 
-// names are those of the group, its own first.
+// names returns the names of the group, its own first.
 func (r rooted) names() []string {
 	all := []string{r.Name}
 	for _, g := range r.local {
@@ -49,7 +48,7 @@ func (r rooted) names() []string {
 	return all
 }
 
-// rootedIn finds a group of the policy's; a local one needs no directory.
+// rootedIn looks up a group of the policy. For a local group the directory is not asked.
 func (k *Kind) rootedIn(ctx context.Context, name string, local []facts.Group) (r rooted, found bool, err error) {
 	r.Group = facts.Group{Name: name}
 	if i := slices.IndexFunc(local, func(g facts.Group) bool { return g.Name == name }); i >= 0 {
@@ -65,8 +64,8 @@ func (k *Kind) rootedIn(ctx context.Context, name string, local []facts.Group) (
 	return r, found, err
 }
 
-// memberships looks at the groups that the policy names. Accounts of services,
-// and those by which AWS reaches the machine, may be in them.
+// memberships reads the groups that the policy names. Service accounts, and the accounts that AWS uses
+// to reach the machine, may be in them.
 func (k *Kind) memberships(ctx context.Context, want policy.Sudo, people []facts.Account) (memberships, error) {
 	local, err1 := facts.LocalGroups(k.system)
 	accounts, err2 := facts.LocalAccounts(k.system)
@@ -83,7 +82,7 @@ func (k *Kind) memberships(ctx context.Context, want policy.Sudo, people []facts
 		}
 		allowed, err := j.tell(name)
 		if err != nil && i < 0 && !k.hasDirectory() && !k.fromElsewhere("passwd") {
-			err = nil // there is nobody of that name, and nobody else to ask
+			err = nil // no such account, and no other source to ask
 		}
 		if err != nil {
 			m.unsure = append(m.unsure, err)
@@ -114,8 +113,8 @@ func (k *Kind) memberships(ctx context.Context, want policy.Sudo, people []facts
 	return m, nil
 }
 
-// find finds who is in a group by the machine's own files, in whatever name, or by the
-// directory, and by what others get in.
+// find finds the members of a group: in the local files, under any of its names, in the directory, and
+// by the ways in which people can join the group themselves.
 func (m *memberships) find(group rooted, openings map[string]facts.Opening, mayStay func(string) bool) {
 	name := group.Name
 	take := func(person, from string) {
@@ -140,7 +139,7 @@ func (m *memberships) find(group rooted, openings map[string]facts.Opening, mayS
 	}
 }
 
-// findElsewhere finds who is in a group by what id(1) says of them, whatever the reason.
+// findElsewhere finds members by what id(1) says, whatever the source.
 func (m *memberships) findElsewhere(group rooted, people []facts.Account, j *judge, mayStay func(string) bool) {
 	for _, person := range people {
 		if mayStay(person.Name) {
@@ -154,7 +153,7 @@ func (m *memberships) findElsewhere(group rooted, people []facts.Account, j *jud
 	}
 }
 
-// holds notes what the agent cannot take away, the first reason of each.
+// holds records a membership that the agent cannot remove, with the first reason only.
 func (m *memberships) holds(in membership, why string) {
 	if !m.told[in] {
 		m.told[in] = true
@@ -162,8 +161,7 @@ func (m *memberships) holds(in membership, why string) {
 	}
 }
 
-// hasDirectory says whether groups may come from elsewhere than /etc/group
-// (nsswitch.conf(5)).
+// hasDirectory reports whether groups may come from another source than /etc/group (nsswitch.conf(5)).
 func (k *Kind) hasDirectory() bool { return k.fromElsewhere("group") }
 
 func (k *Kind) fromElsewhere(database string) bool {
@@ -179,14 +177,15 @@ func (k *Kind) fromElsewhere(database string) bool {
 	return false
 }
 
-// A lookup is what the directory last said of a group.
+// A lookup is the directory's last answer about a group.
 type lookup struct {
 	group facts.Group
 	found bool
 	at    time.Time
 }
 
-// directoryGroup asks the directory, which is slow, no more often than it must.
+// directoryGroup asks the directory about a group. The answer is cached, because the directory is
+// slow.
 func (k *Kind) directoryGroup(ctx context.Context, name string) (facts.Group, bool, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -221,9 +220,8 @@ func (k *Kind) checkGroups(ctx context.Context, want policy.Sudo, people []facts
 	}
 }
 
-// checkLocalGroups finds what has drifted by the machine's own files, for which nobody has to
-// say who is there: that is not to stay for as long as somebody takes over an answer. Of what
-// has not it says nothing.
+// checkLocalGroups finds drift in the local files alone, without asking the directory, so that a slow
+// directory does not delay the repair. It says nothing about what has not drifted.
 func (k *Kind) checkLocalGroups(ctx context.Context, want policy.Sudo, r *converge.Resource) {
 	if len(want.RootGroups) == 0 {
 		return
@@ -233,7 +231,7 @@ func (k *Kind) checkLocalGroups(ctx context.Context, want policy.Sudo, r *conver
 	}
 }
 
-// differ says of what the agent can take away that it is there.
+// differ adds the memberships that the agent can remove as drift.
 func (m *memberships) differ(r *converge.Resource) {
 	differsByOpenings(r, m.openings)
 	for _, in := range m.local {
@@ -241,13 +239,12 @@ func (m *memberships) differ(r *converge.Resource) {
 	}
 }
 
-// holders are the people who are still in a group in the session that they began
-// before they were taken out of it.
+// holders are people whose running session still has a group that they were removed from.
 func (k *Kind) holders(ctx context.Context, want policy.Sudo, gids map[int]string) (holders []string) {
 	if len(gids) == 0 {
 		return nil
 	}
-	sessions, _ := k.system.Sessions.List(ctx) // of whom nothing is known nothing is said
+	sessions, _ := k.system.Sessions.List(ctx) // without an answer, nothing is reported
 	j := newJudge(ctx, k.system, allowed(want), nil)
 	for _, session := range sessions {
 		for gid := range k.groupsOfSession(session) {
@@ -261,7 +258,7 @@ func (k *Kind) holders(ctx context.Context, want policy.Sudo, gids map[int]strin
 	return slices.Compact(holders)
 }
 
-// groupsOfSession are the groups of a session's own processes: its scope has few.
+// groupsOfSession returns the groups of the processes in a session's scope.
 func (k *Kind) groupsOfSession(session system.Session) map[int]bool {
 	gids := map[int]bool{}
 	scope := fmt.Sprintf("user.slice/user-%d.slice/session-%s.scope/cgroup.procs", session.UID, session.ID)
@@ -270,7 +267,7 @@ func (k *Kind) groupsOfSession(session system.Session) map[int]bool {
 		for _, pid := range strings.Fields(string(processes)) {
 			status, _ := k.system.FS.ReadFile("/proc/" + pid + "/status")
 			if uid := statusIDs(status, "Uid:"); len(uid) == 0 || uid[0] != int(session.UID) {
-				continue // the login itself, which is root's
+				continue // the login process, which is root's
 			}
 			for _, gid := range statusIDs(status, "Groups:") {
 				gids[gid] = true
@@ -280,7 +277,7 @@ func (k *Kind) groupsOfSession(session system.Session) map[int]bool {
 	return gids
 }
 
-// statusIDs are the numbers of a line of /proc/PID/status (proc(5)).
+// statusIDs returns the numbers on one line of /proc/PID/status (proc(5)).
 func statusIDs(status []byte, key string) (ids []int) {
 	for line := range bytes.SplitSeq(status, []byte("\n")) {
 		if rest, ok := bytes.CutPrefix(line, []byte(key)); ok {
@@ -294,15 +291,14 @@ func statusIDs(status []byte, key string) (ids []int) {
 	return ids
 }
 
-// repairGroups takes away what the machine's own files give, for which nobody has to say who
-// is there.
+// repairGroups removes what the local files grant. It asks no directory.
 func (k *Kind) repairGroups(ctx context.Context, want policy.Sudo) error {
 	mark := k.Mark()
 	m, err := k.memberships(ctx, want, nil)
 	if err = errors.Join(err, k.Since(mark)); err != nil {
 		return err
 	}
-	errs := []error{k.close(ctx, m.openings)} // first, or who is taken out comes back
+	errs := []error{k.close(ctx, m.openings)} // first, or people could join again
 	for _, in := range m.local {
 		if err := k.gpasswd(ctx, "--delete", in.person, in.group); err != nil {
 			errs = append(errs, fmt.Errorf("cannot take %s out of %s: %w", in.person, in.group, err))

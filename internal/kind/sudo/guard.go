@@ -13,8 +13,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// bringsAdministrator says whether the policy makes an account or group that may
-// administer, so that only a repair, which comes after theirs, can tell.
+// bringsAdministrator reports whether the policy creates an account or group that may administer. That
+// kind is repaired first, so whether an administrator exists is only known at the repair.
 func (k *Kind) bringsAdministrator(allow []string) bool {
 	return slices.ContainsFunc(allow, func(subject string) bool {
 		id := policy.NewID("user", subject)
@@ -26,8 +26,8 @@ func (k *Kind) bringsAdministrator(allow []string) bool {
 	})
 }
 
-// administrated returns an error when the policy would leave the machine without
-// an administrator: root cannot log in to a desktop.
+// administrated returns an error if the policy would leave the machine without an administrator. root
+// does not count: root cannot log in to a desktop.
 func (k *Kind) administrated(ctx context.Context, allow []string) error {
 	var reasons []string
 	for _, subject := range allow {
@@ -49,15 +49,17 @@ func (k *Kind) administrated(ctx context.Context, allow []string) error {
 	return public.Error(fmt.Errorf("it would leave no administrator: %s; nothing is changed until there is one", strings.Join(reasons, ", ")))
 }
 
-// lockedDownFor says whether the denial that stands is one for all but these: there was an
-// administrator among them when it was written, and what others were given since takes
-// nothing from them when it goes.
+// lockedDownFor reports whether the current denial already exempts exactly these subjects. There was
+// an administrator among them when it was written, so removing later grants to others takes nothing
+// from them.
 func (k *Kind) lockedDownFor(allow []string) bool {
 	content, err := k.system.FS.ReadFile(denialPath)
 	return err == nil && bytes.Contains(content, denialLine(allow))
 }
 
-// unknown says why a subject brings no administrator, or "" when it does.
+// unknown returns why a subject brings no administrator, or "" if it does.
+//
+// The directory does not always list the members of a group; the local file does.
 func (k *Kind) unknown(ctx context.Context, subject string) (string, error) {
 	// The directory does not always say who is in a group; the local file does.
 	local, err := facts.LocalGroups(k.system)

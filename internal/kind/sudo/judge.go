@@ -12,8 +12,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A judge tells whether a subject may have a grant. When it cannot be told, it
-// may not. It remembers, for it may have to ask the directory.
+// A judge decides whether a subject may have a grant. If that cannot be told, the answer is no. It
+// caches answers, because it may have to ask the directory.
 type judge struct {
 	ctx      context.Context //nolint:containedctx // lives no longer than the check that made it
 	system   *system.System
@@ -21,11 +21,11 @@ type judge struct {
 	groups   []string
 	aliases  map[string][]sudotext.Subject
 	known    map[string]bool
-	failed   map[string]error // why it is not known in which groups somebody is
-	unsure   []error          // why somebody was called not allowed who may be
+	failed   map[string]error // why somebody's groups are not known
+	unsure   []error          // why somebody was judged as not allowed without certainty
 	groupsOf map[string][]string
-	asked    int           // of how many the directory was asked
-	local    []facts.Group // once read
+	asked    int           // how many directory lookups were made
+	local    []facts.Group // once readFiles has read them
 	accounts []facts.Account
 	read     bool
 }
@@ -42,12 +42,11 @@ func newJudge(ctx context.Context, s *system.System, allow []string, aliases map
 	return j
 }
 
-// maxAliases is how deep aliases of aliases are followed; of a deeper one nobody is allowed.
+// maxAliases limits the nesting of aliases that is followed. Anything deeper is not allowed.
 const maxAliases = 16
 
-// allowsAll says whether every subject that a list lets in is allowed. One that
-// it shuts out lets nobody in, unless it is an alias that shuts somebody out itself: whoever is
-// shut out twice is in.
+// allowsAll reports whether every subject that a list matches is allowed. A negated subject matches
+// nobody, except an alias that itself contains a negation: a double negation matches.
 func (j *judge) allowsAll(subjects []sudotext.Subject) bool {
 	return j.allows(subjects, 0)
 }
@@ -61,12 +60,12 @@ func (j *judge) allows(subjects []sudotext.Subject, depth int) bool {
 	})
 }
 
-// meets says whether a list surely has one of the allowed in it, or may for all that can be told.
+// meets reports whether a list contains an allowed subject, or may contain one.
 func (j *judge) meets(subjects []sudotext.Subject) bool {
 	return j.meetsIn(subjects, map[string]bool{})
 }
 
-// meetsIn follows each alias once: whoever one shuts out need not be the one whom it lets in.
+// meetsIn follows each alias once.
 func (j *judge) meetsIn(subjects []sudotext.Subject, followed map[string]bool) bool {
 	return slices.ContainsFunc(subjects, func(s sudotext.Subject) bool {
 		if s.Negated {
@@ -109,10 +108,10 @@ func (j *judge) allowsOne(s sudotext.Subject, depth int) bool {
 	return false
 }
 
-// namesUser says whether the policy allows a user by name.
+// namesUser reports whether the policy allows a user by name.
 func (j *judge) namesUser(name string) bool { return containsFold(j.users, name) }
 
-// allowsUser says whether the policy allows a user by name or by a group.
+// allowsUser reports whether the policy allows a user by name or by a group.
 func (j *judge) allowsUser(name string) bool {
 	if j.namesUser(name) {
 		return true
@@ -142,19 +141,19 @@ func (j *judge) doubt(why error) {
 	}
 }
 
-// surely returns what ask does, and why that may be wrong for want of an answer.
+// surely returns what ask returns, and an error if that answer may be wrong because a lookup failed.
 func surely[T any](j *judge, ask func() T) (T, error) {
 	before := len(j.unsure)
 	answer := ask()
 	return answer, errors.Join(j.unsure[before:]...)
 }
 
-// isLocal says whether somebody's account is in /etc/passwd.
+// isLocal reports whether an account is in /etc/passwd.
 func (j *judge) isLocal(name string) bool {
 	return slices.ContainsFunc(j.localAccounts(), func(a facts.Account) bool { return a.Name == name })
 }
 
-// userOf and groupOf are by number; those of the machine's own files are not asked for.
+// userOf and groupOf look up a number. Local entries are found without asking the directory.
 func (j *judge) userOf(uid string) (facts.Account, bool, error) {
 	accounts := j.localAccounts()
 	if i := slices.IndexFunc(accounts, func(a facts.Account) bool { return strconv.Itoa(a.UID) == uid }); i >= 0 {
@@ -177,9 +176,9 @@ func (j *judge) groupOf(gid string) (facts.Group, bool, error) {
 	return facts.LookupGroup(j.ctx, j.system, gid)
 }
 
-// maxJudged bounds of how many people and groups the directory is asked by one judge: a line
-// that names a hundred thousand takes no minutes to go. Whoever comes later is not allowed by
-// such a line; what the policy says is their own in the agent's file.
+// maxJudged limits the directory lookups of one judge, so that a line with a hundred thousand names is
+// handled in seconds. Names beyond it count as not allowed by that line; administrators keep the grant
+// in the agent's own file.
 const maxJudged = 512
 
 var errTooMany = errors.New("the directory has been asked about too many")
@@ -189,7 +188,7 @@ func (j *judge) mayAsk() bool {
 	return j.asked <= maxJudged
 }
 
-// memberships are the groups that somebody is in.
+// memberships returns the groups that somebody is in.
 func (j *judge) memberships(name string) ([]string, error) {
 	if groups, known := j.groupsOf[name]; known {
 		return groups, nil
@@ -204,7 +203,7 @@ func (j *judge) memberships(name string) ([]string, error) {
 	return groups, err
 }
 
-// isMeant says whether a subject of the policy's is somebody, or a group with somebody in it.
+// isMeant reports whether a subject of the policy is this user, or a group with this user in it.
 func (j *judge) isMeant(name, subject string) (bool, error) {
 	group, isGroup := strings.CutPrefix(subject, "%")
 	if !isGroup {
@@ -214,7 +213,7 @@ func (j *judge) isMeant(name, subject string) (bool, error) {
 	return containsFold(groups, group), err
 }
 
-// tell is allowsUser, and says when that cannot be told.
+// tell is allowsUser with an error if it cannot be told.
 func (j *judge) tell(name string) (bool, error) {
 	if j.allowsUser(name) {
 		return true, nil
@@ -222,7 +221,7 @@ func (j *judge) tell(name string) (bool, error) {
 	return false, j.failed[name]
 }
 
-// administrators are the allowed, root first: those whom the policy names and the local
+// administrators returns the allowed users, root first: those named in the policy and the local
 // members of its groups.
 func (j *judge) administrators() []string {
 	names := slices.Clone(j.users)
@@ -234,8 +233,8 @@ func (j *judge) administrators() []string {
 	return names
 }
 
-// isLocalMember says whether /etc/group names a user in an allowed group, which
-// saves asking the directory.
+// isLocalMember reports whether /etc/group lists a user in an allowed group. That saves a directory
+// lookup.
 func (j *judge) isLocalMember(name string) bool {
 	return slices.ContainsFunc(j.localGroups(), func(g facts.Group) bool {
 		return containsFold(j.groups, g.Name) && slices.Contains(g.Members, name)

@@ -14,14 +14,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// An opening is by what somebody gets into a group by themselves, whenever they like.
+// An opening lets somebody join a group by themselves at any time, such as a group password.
 type opening struct {
 	group string
 	facts.Opening
 }
 
-// openingsOf are the groups of some names that have one. Nobody needs it: who may administer
-// can let others in by usermod(8), and leaves no way back to whom they take out.
+// openingsOf returns the openings of some groups. No administrator needs one: usermod(8) adds members,
+// and an opening would let people who were removed come back.
 func openingsOf(names []string, all map[string]facts.Opening) (open []opening) {
 	for _, name := range names {
 		o := all[name]
@@ -33,8 +33,8 @@ func openingsOf(names []string, all map[string]facts.Opening) (open []opening) {
 	return open
 }
 
-// openingsOfAllowed are those of the groups that may administer, each in all the names that
-// /etc/group has for its number.
+// openingsOfAllowed returns the openings of the groups that may administer, under all names that
+// /etc/group has for their numbers.
 func (k *Kind) openingsOfAllowed(ctx context.Context, allow []string) (open []opening, err error) {
 	local, err1 := facts.LocalGroups(k.system)
 	all, err2 := facts.Openings(k.system)
@@ -42,7 +42,7 @@ func (k *Kind) openingsOfAllowed(ctx context.Context, allow []string) (open []op
 		return nil, err
 	}
 	if len(openingsOf(slices.Collect(maps.Keys(all)), all)) == 0 {
-		return nil, nil // and nobody need be asked what is whose number
+		return nil, nil // no lookup is needed
 	}
 	var names []string
 	for _, subject := range allow {
@@ -60,7 +60,7 @@ func (k *Kind) openingsOfAllowed(ctx context.Context, allow []string) (open []op
 	return openingsOf(names, all), err
 }
 
-// checkOpenings says what lets others into the groups that may administer.
+// checkOpenings reports how others could join the groups that may administer.
 func (k *Kind) checkOpenings(ctx context.Context, allow []string, r *converge.Resource) {
 	open, err := k.openingsOfAllowed(ctx, allow)
 	differsByOpenings(r, open)
@@ -80,7 +80,7 @@ func differsByOpenings(r *converge.Resource, open []opening) {
 	}
 }
 
-// close takes the openings away.
+// close removes the openings.
 func (k *Kind) close(ctx context.Context, open []opening) error {
 	var errs []error
 	for _, o := range open {
@@ -98,7 +98,7 @@ func (k *Kind) close(ctx context.Context, open []opening) error {
 	return errors.Join(errs...)
 }
 
-// closeAllowed does so to the groups that may administer.
+// closeAllowed removes the openings of the groups that may administer.
 func (k *Kind) closeAllowed(ctx context.Context, allow []string) error {
 	open, err := k.openingsOfAllowed(ctx, allow)
 	return errors.Join(err, k.close(ctx, open))
@@ -113,7 +113,7 @@ func (k *Kind) gpasswd(ctx context.Context, args ...string) error {
 	return err
 }
 
-// givenAtLogin says which groups pam_group(8) gives to whoever logs in, where it is in use.
+// givenAtLogin reports which groups pam_group(8) gives to people at login, if it is in use.
 func (k *Kind) givenAtLogin(gids map[int]string, local []facts.Group) (stuck []string) {
 	const file = "/etc/security/group.conf"
 	content, _ := k.system.FS.ReadFile(file)

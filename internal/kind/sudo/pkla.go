@@ -9,9 +9,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/sudotext"
 )
 
-// localAuthority finds the entries of pklocalauthority(8), which polkit 0.105 reads
-// instead of rules, that let others than the allowed do what only administrators
-// may. Each becomes a comment, entry by entry.
+// localAuthority finds the entries of pklocalauthority(8), which polkit 0.105 reads instead of rules,
+// that let others do what only administrators may. Each is commented out.
 func (k *Kind) localAuthority(g *polkitGrants, j *judge) {
 	for _, dir := range k.entryDirs() {
 		for _, f := range k.list(dir, ".pkla") {
@@ -27,12 +26,12 @@ func (k *Kind) localAuthority(g *polkitGrants, j *judge) {
 	}
 }
 
-// entryTops hold directories of entries.
+// entryTops are the parents of the directories of entries.
 func entryTops() []string {
 	return []string{"/etc/polkit-1/localauthority", "/var/lib/polkit-1/localauthority"}
 }
 
-// entryDirs are the directories of entries that are there.
+// entryDirs are the existing directories of entries.
 func (k *Kind) entryDirs() (dirs []string) {
 	for _, top := range entryTops() {
 		names, _ := k.system.FS.ReadDir(top)
@@ -43,13 +42,13 @@ func (k *Kind) entryDirs() (dirs []string) {
 	return dirs
 }
 
-// withoutGrants makes comments of the entries of a .pkla file that make somebody
-// an administrator who is not allowed.
+// withoutGrants comments out the entries of a .pkla file that make somebody an administrator who is
+// not allowed.
 func withoutGrants(content []byte, j *judge) []byte {
 	parts, whole := entriesOf(content)
 	var out bytes.Buffer
 	for _, part := range parts {
-		// One of which nobody says for whom it is stays; the judge has noted that.
+		// An entry stays if its subject cannot be resolved; the judge has recorded that.
 		makes, err := surely(j, func() bool {
 			e := newEntry(whole[heading(part)])
 			return (e.yes || e.self) && slices.ContainsFunc(e.actions, isAboutAdministrators) && e.isForOthers(j)
@@ -62,8 +61,8 @@ func withoutGrants(content []byte, j *judge) []byte {
 	return out.Bytes()
 }
 
-// bySelf are the actions, of some, for which by some entry the own password of somebody who is
-// not allowed is enough, each with its file.
+// bySelf returns the actions, of some, that an entry opens to people who are not allowed with just
+// their own password, each with the file.
 func (k *Kind) bySelf(j *judge, actions []string) map[string]string {
 	found := map[string]string{}
 	for _, dir := range k.entryDirs() {
@@ -82,8 +81,8 @@ func (k *Kind) bySelf(j *judge, actions []string) map[string]string {
 	return found
 }
 
-// entriesOf are the parts of a .pkla file, each from a heading to the next, and by heading what
-// GLib makes of those that have the same.
+// entriesOf splits a .pkla file at its headings, and returns by heading what GLib reads. Sections with
+// the same heading are merged there.
 func entriesOf(content []byte) (parts [][]byte, whole map[string][]byte) {
 	whole = map[string][]byte{}
 	for line := range bytes.Lines(content) {
@@ -103,10 +102,10 @@ func heading(part []byte) string {
 	return string(bytes.TrimSpace(first))
 }
 
-// A pklaEntry is an entry, with all that it may give.
+// A pklaEntry is one entry and what it may grant.
 type pklaEntry struct {
 	actions, identities []string // patterns
-	yes, self           bool     // without a password, by one's own
+	yes, self           bool     // whether it grants without a password, or with the caller's own
 }
 
 func newEntry(text []byte) (e pklaEntry) {
@@ -132,7 +131,7 @@ func (e pklaEntry) isForOthers(j *judge) bool {
 	return slices.ContainsFunc(e.identities, func(identity string) bool { return identity != "" && !j.allowsIdentity(identity) })
 }
 
-// isAboutAdministrators says whether a pattern means one of their actions.
+// isAboutAdministrators reports whether a pattern matches an action that leads to root.
 func isAboutAdministrators(pattern string) bool {
 	for action := range rooting() {
 		if matchesAction(pattern, action) {
@@ -142,16 +141,16 @@ func isAboutAdministrators(pattern string) bool {
 	return false
 }
 
-// matchesAction says whether a pattern, in which * matches anything, means an action. One that
-// cannot be understood may.
+// matchesAction reports whether a pattern, in which * matches anything, matches an action. An invalid
+// pattern counts as a match.
 func matchesAction(pattern, action string) bool {
 	pattern = strings.TrimSpace(pattern)
 	matched, err := path.Match(pattern, action)
 	return matched || (err != nil && pattern != "")
 }
 
-// allowsIdentity says whether the policy allows a "unix-user:NAME" or a
-// "unix-group:NAME". A pattern may mean anybody.
+// allowsIdentity reports whether the policy allows a "unix-user:NAME" or "unix-group:NAME". A pattern
+// counts as not allowed.
 func (j *judge) allowsIdentity(identity string) bool {
 	sort, name, _ := strings.Cut(strings.TrimSpace(identity), ":")
 	if strings.ContainsAny(name, "*?[") {

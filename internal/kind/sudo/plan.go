@@ -23,7 +23,7 @@ const (
 	dirMode     fs.FileMode = 0o750
 )
 
-// grants is the content of the file that sorts first.
+// grants is the content of the agent's file that sorts first.
 func grants(subjects []string) []byte {
 	var b bytes.Buffer
 	b.WriteString(header)
@@ -33,11 +33,10 @@ func grants(subjects []string) []byte {
 	return b.Bytes()
 }
 
-// denial is the content of the file that sorts last: the Defaults that undo what
-// stands where the agent does not write, and the denial. In a list of users, too,
-// the last match decides, so that whoever is allowed does not match it. Behind it stands
-// what some of the others may run all the same; the allowed, who may run it anyway and
-// perhaps without a password, do not match that either.
+// denial is the content of the agent's file that sorts last: Defaults that undo settings in files
+// which the agent does not edit, then the denial. In a list of users the last match decides too, so
+// the allowed are exempted at its end. After it come the single commands of [sudo.commands]. The
+// allowed are exempted there as well: they may run the commands anyway, perhaps without a password.
 func denial(allow, cures []string, concessions []concession) []byte {
 	var b bytes.Buffer
 	b.WriteString(header)
@@ -55,7 +54,7 @@ func denialLine(allow []string) []byte {
 	return []byte("ALL" + but(allow) + " ALL = (ALL:ALL) !ALL\n")
 }
 
-// but is the end of a list that shuts some out.
+// but is the end of a list that exempts some users.
 func but(allow []string) string {
 	var out strings.Builder
 	for _, subject := range allow {
@@ -64,50 +63,50 @@ func but(allow []string) string {
 	return out.String()
 }
 
-// An edit is a file that sudo reads and that is to have another content.
+// An edit is a new content for a file that sudo reads.
 type edit struct {
 	path    string
 	content []byte
 	attr    system.Attr
-	link    bool // what is there is a symbolic link
-	// takesAway is true when the file had better not be there than stay as it is: it
-	// grants something to somebody who is not allowed.
+	link    bool // the current file is a symbolic link
+	// takesAway is true if the file is better missing than unchanged, because it grants something to
+	// somebody who is not allowed.
 	takesAway bool
-	// lifts is true when a line that goes denies something too, perhaps to an administrator.
+	// lifts is true if a removed line also denies something, perhaps to an administrator.
 	lifts bool
-	// frees is true when that has been found to be so, and what else goes may be what has let them in all the same.
+	// frees is true if it does, and if another removed line may be what lets that administrator in now.
 	frees bool
-	// freeing is the file without what denies them something, and with all that it grants; nil: what it grants is not at
-	// stake.
+	// freeing is an intermediate content, without the denial but with all grants. It is nil if no grant is
+	// at stake.
 	freeing []byte
-	aside   bool // it was set aside because it could not be written, and its name is free
+	aside   bool // it was set aside earlier because it could not be written
 	diff    []converge.Difference
 }
 
-// A plan is what it takes to bring the sudoers files into line.
+// A plan is what has to be done to bring the sudoers files into line.
 type plan struct {
 	tree        *sudoers.Tree // as it is
 	judge       *judge
 	commands    map[string]string // aliases of commands
 	isDir       func(string) bool
 	concessions []concession
-	listed      map[string][]sudoers.Entry // how sudo lists some of them
-	noRoom      bool                       // none is kept for when the disk is full
+	listed      map[string][]sudoers.Entry // how sudo lists concessions, by user
+	noRoom      bool                       // the spare file for a full disk is missing
 	openDir     string                     // the mode of the directory, when sudo would not trust it
 	grants      *edit
-	interim     []byte // grants for those of before as well, when it must be written
+	interim     []byte // a first version of the agent's grants that keeps the previous users, if one is needed
 	denial      *edit
 	foreign     []edit
-	stuck       []string // what is wrong and not the agent's to mend
-	unsure      []error  // what stays as it is because nobody says whether it may
+	stuck       []string // what is wrong and the agent cannot change
+	unsure      []error  // why something stays: it is not known whether it may
 	dead        string   // why sudo works for nobody and the agent cannot mend it
 	silent      bool     // sudo does not answer: it waits for a directory
 }
 
-// steps are all edits, in an order in which somebody can administer at every moment who could
-// before: those who are or were allowed keep a grant until those who are now are exempt from the
-// denial, and what denies them something goes before that, and before what may let them in in spite of it, in
-// whichever file.
+// steps orders the edits so that whoever could administer before can do so after every single edit.
+// Previously and newly allowed users keep a grant until the new denial exempts the new ones. A line
+// that denies them something goes before that, and before any line, in whichever file, that lets them
+// in despite the denial.
 func (p *plan) steps() (edits []edit) {
 	if p.interim != nil {
 		edits = append(edits, edit{path: grantsPath, content: p.interim, attr: sudoersAttr()})
@@ -151,8 +150,8 @@ func (p *plan) changes() map[string][]byte {
 	return changes
 }
 
-// leaveAside has what was set aside stay so where a line of it denies something: without it everybody whom
-// the policy allows is let in, and with it nobody but sudo, which does not answer, says who still is.
+// leaveAside keeps a set-aside file where it is if one of its lines denies something. Without the file
+// everybody whom the policy allows is let in; with it only sudo could tell, and sudo does not answer.
 func (p *plan) leaveAside() {
 	p.foreign = slices.DeleteFunc(p.foreign, func(e edit) bool {
 		return e.aside && slices.ContainsFunc(sudotext.Parse(e.content), mayDeny)
@@ -180,8 +179,9 @@ func (p *plan) differences() []converge.Difference {
 	return differences
 }
 
-// plan plans all but what planBroken does, which takes asking sudo. It goes by a complete
-// view of the machine, or is none; of whom the directory tells nothing keeps what there is.
+// plan plans everything except what planBroken does, which has to ask sudo. It needs a complete view
+// of the machine and fails without one. Rights of users whom the directory does not know stay as they
+// are.
 func (k *Kind) plan(ctx context.Context, want policy.Sudo) (*plan, error) {
 	mark := k.Mark()
 	allow := allowed(want)
@@ -195,7 +195,7 @@ func (k *Kind) plan(ctx context.Context, want policy.Sudo) (*plan, error) {
 	}
 	k.sees(tree.Places)
 	p := &plan{tree: tree, judge: newJudge(ctx, k.directory, allow, tree.Aliases()), commands: tree.CommandAliases(), isDir: sudoers.IsDir(k.system.FS), concessions: concessions, listed: map[string][]sudoers.Entry{}}
-	p.judge.readFiles() // now: a failure is no reason to take nobody for an administrator later
+	p.judge.readFiles() // now, so that a failure ends the plan
 	if !sudoers.Trusted(k.system.FS, sudoers.Main) {
 		p.dead = fmt.Sprintf("sudo works for nobody: others than root could write %s; give it to root with mode 0440", sudoers.Main)
 	}
@@ -218,14 +218,14 @@ func (k *Kind) plan(ctx context.Context, want policy.Sudo) (*plan, error) {
 	return p, k.Since(mark)
 }
 
-// cures are the Defaults that undo those of files which the agent does not edit,
-// bound to the same users, commands or hosts: of two, the later one decides.
+// cures are Defaults that undo those in files which the agent does not edit, bound to the same users,
+// commands or hosts. The later of two decides.
 func (p *plan) cures() (cures []string) {
 	for _, line := range p.tree.Lines {
 		if path.Dir(line.File) == sudoers.Dir {
 			continue
 		}
-		// What cannot be undone is told of by what sudo says of everybody.
+		// What cannot be undone shows in sudo's answers about each user.
 		for _, cure := range sudotext.Cures(slices.Concat(line.Weakens(p.judge.allowsAll), line.Hinders(p.judge.meets, p.commands, p.isDir))) {
 			cure = "Defaults" + line.Defaults.Scope + " " + cure
 			if !slices.Contains(cures, cure) {
@@ -236,8 +236,8 @@ func (p *plan) cures() (cures []string) {
 	return cures
 }
 
-// grantedByMain says whether /etc/sudoers grants a subject everything by a line of its own.
-// To grant it again would take away a NOPASSWD that stands there.
+// grantedByMain reports whether /etc/sudoers has a line that grants a subject everything. A second
+// grant would override a NOPASSWD there.
 func grantedByMain(tree *sudoers.Tree, subject string) bool {
 	granted := false
 	for _, line := range tree.Lines {
@@ -264,7 +264,7 @@ func names(s sudotext.Subject, subject string) bool {
 	return false
 }
 
-// grantsAll recognises the usual ways to write it.
+// grantsAll recognises the usual spellings of a full grant.
 func grantsAll(rest string) bool {
 	switch strings.NewReplacer(" ", "", "\t", "").Replace(rest) {
 	case "ALL=(ALL)ALL", "ALL=(ALL:ALL)ALL", "ALL=(ALL)NOPASSWD:ALL", "ALL=(ALL:ALL)NOPASSWD:ALL":
@@ -273,7 +273,7 @@ func grantsAll(rest string) bool {
 	return false
 }
 
-// ownFile is what the agent's own file needs; nil when nothing.
+// ownFile returns the edit for one of the agent's own files, or nil if it is up to date.
 func (k *Kind) ownFile(name string, want []byte) *edit {
 	e := &edit{path: name, content: want, attr: sudoersAttr()}
 	info, err := k.system.FS.Stat(name)
@@ -298,8 +298,7 @@ func (k *Kind) ownFile(name string, want []byte) *edit {
 	return e
 }
 
-// planInterim plans for those who are granted something by the agent's own file
-// as it is: they keep it until the denial is the new one.
+// planInterim keeps the grants in the agent's current file until the new denial is written.
 func (k *Kind) planInterim(p *plan, needed []string) {
 	if p.grants == nil {
 		return

@@ -28,22 +28,22 @@ const (
 	authority    = authorityDir + "/99-soe-admin.conf"
 	entriesPath  = "/etc/polkit-1/localauthority/90-mandatory.d/99-soe-admin.pkla"
 
-	// Those of Canonical's ADsys, which writes its administrators at each refresh.
+	// The rules of Canonical's ADsys, which rewrites its administrators at each refresh.
 	adsysRules     = rulesDir + "/00-adsys-privilege-enforcement.rules"
 	adsysAuthority = authorityDir + "/99-adsys-privilege-enforcement.conf"
 
-	// formerRules is what rulesPath was called at first.
+	// formerRules is the first name of rulesPath.
 	formerRules = rulesDir + "/00-soe-admin.rules"
 )
 
-// ownFiles are those that the agent writes, or wrote.
+// ownFiles are the files that the agent writes, or wrote once.
 func ownFiles() []string { return []string{rulesPath, authority, entriesPath, formerRules} }
 
 const polkitHeader = "Written by soe-agent: [sudo] allow of the policy. Changes here are undone.\n"
 
 func polkitAttr() system.Attr { return system.Attr{Mode: 0o644} } // polkitd is not root
 
-// identity is how polkit names a subject.
+// identity is a subject in polkit's notation.
 func identity(subject string) string {
 	if group, ok := strings.CutPrefix(subject, "%"); ok {
 		return "unix-group:" + group
@@ -51,21 +51,21 @@ func identity(subject string) string {
 	return "unix-user:" + subject
 }
 
-// quoted is a list of strings as JavaScript has it.
+// quoted is a list of strings in JavaScript notation.
 func quoted(all []string) string {
 	var out []string
 	for _, one := range all {
 		var quoted bytes.Buffer
 		encoder := json.NewEncoder(&quoted)
 		encoder.SetEscapeHTML(false)
-		_ = encoder.Encode(one) // a string always can be
+		_ = encoder.Encode(one) // encoding a string cannot fail
 		out = append(out, strings.TrimSpace(quoted.String()))
 	}
 	return strings.Join(out, ", ")
 }
 
-// rules are the agent's own. What it takes back it takes from all but the allowed and the
-// accounts of services without a shell, whose rights are their packages' business.
+// rules is the content of the agent's rules. What they take back, they take from everybody except the
+// allowed and service accounts without a shell: the rights of those come from their packages.
 func rules(allow, over, services []string) []byte {
 	var identities, users, groups []string
 	for _, subject := range allow {
@@ -114,8 +114,8 @@ const entriesBegin = "Action="
 
 var overName = regexp.MustCompile(`^[A-Za-z0-9._-]+( /[^"\\]+)?$`)
 
-// overruled is what the agent's own files take back as they are. It stays so: whether the
-// reason is still there cannot be asked while they do.
+// overruled returns what the agent's current files take back. It stays taken back: as long as the
+// files do so, polkit cannot be asked whether the reason still exists.
 func (k *Kind) overruled() (over []string) {
 	content, _ := k.system.FS.ReadFile(rulesPath)
 	for line := range strings.Lines(string(content)) {
@@ -136,7 +136,7 @@ func (k *Kind) overruled() (over []string) {
 	return slices.Compact(over)
 }
 
-// services are the local accounts of services that nobody can log in to.
+// services are the local service accounts that nobody can log in to.
 func (k *Kind) services() (names []string) {
 	accounts, _ := facts.LocalAccounts(k.system)
 	for _, a := range accounts {
@@ -149,8 +149,8 @@ func (k *Kind) services() (names []string) {
 
 func isService(a facts.Account) bool { return a.UID != 0 && a.UID < system.FirstPersonalUID }
 
-// askedAbout are people, and the accounts of services that have a shell: who gets one there is
-// somebody to polkit as everybody is.
+// askedAbout are people, and service accounts with a shell: whoever gets that shell has the account's
+// rights.
 func (k *Kind) askedAbout(people []facts.Account) []facts.Account {
 	all := slices.Clone(people)
 	accounts, _ := facts.LocalAccounts(k.system)
@@ -162,7 +162,7 @@ func (k *Kind) askedAbout(people []facts.Account) []facts.Account {
 	return all
 }
 
-// authorities is a key file of GLib, in which a semicolon ends each of a list.
+// authorities is the content of a GLib key file. There a semicolon ends each item of a list.
 func authorities(allow []string) []byte {
 	escape := strings.NewReplacer(`\`, `\\`, `;`, `\;`)
 	var identities strings.Builder
@@ -173,8 +173,7 @@ func authorities(allow []string) []byte {
 		polkitHeader, strings.TrimSuffix(identities.String(), ";"))
 }
 
-// polkitFiles are the files that this machine's polkit wants, with their
-// contents.
+// polkitFiles are the files that this version of polkit needs, with their contents.
 func (k *Kind) polkitFiles(allow, over []string) map[string][]byte {
 	isDir := func(name string) bool {
 		info, err := k.system.FS.Stat(name)
@@ -193,8 +192,8 @@ func (k *Kind) polkitFiles(allow, over []string) map[string][]byte {
 	return files
 }
 
-// checkPolkitFiles looks at the agent's own files, and at who may write where polkit reads: in
-// words it returns where that is others, and whether polkit can be asked what it allows.
+// checkPolkitFiles checks the agent's own files, and who can write to polkit's files. It returns in
+// words where others can, and whether polkit can be asked what it allows.
 func (k *Kind) checkPolkitFiles(allow []string, r *converge.Resource) (stuck []string, asks bool) {
 	files := k.polkitFiles(allow, k.overruled())
 	if len(files) == 0 {
@@ -235,7 +234,7 @@ func (k *Kind) checkPolkitFiles(allow []string, r *converge.Resource) (stuck []s
 	return stuck, true
 }
 
-// checkPolkitGrants looks at what polkit lets others do.
+// checkPolkitGrants checks what polkit lets other people do.
 func (k *Kind) checkPolkitGrants(ctx context.Context, allow []string, people []facts.Account, stuck []string, r *converge.Resource) {
 	g := k.polkitGrants(ctx, allow, people)
 	g.stuck = append(g.stuck, stuck...)
@@ -257,8 +256,8 @@ func (k *Kind) checkPolkitGrants(ctx context.Context, allow []string, people []f
 	}
 }
 
-// noteADsys says how to live with ADsys: its files sort behind the agent's rules and before
-// its authorities, where they do nothing.
+// noteADsys explains how the agent and ADsys coexist: ADsys's files sort behind the agent's rules, and
+// before its authorities, where they have no effect.
 func (k *Kind) noteADsys(r *converge.Resource) {
 	for _, name := range []string{adsysRules, adsysAuthority} {
 		content, err := k.system.FS.ReadFile(name)
@@ -269,14 +268,14 @@ func (k *Kind) noteADsys(r *converge.Resource) {
 	}
 }
 
-// former says whether there is the agent's own file of a former name.
+// former reports whether the agent's own file exists under a former name.
 func (k *Kind) former() bool {
 	content, err := k.system.FS.ReadFile(formerRules)
 	return err == nil && bytes.HasPrefix(content, []byte("// "+polkitHeader))
 }
 
-// maxRounds bounds how many files of others may be made comments of in one repair: after
-// each, polkit is asked again.
+// maxRounds limits how many files of others are commented out in one repair. polkit is asked again
+// after each.
 const maxRounds = 20
 
 func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
@@ -287,7 +286,7 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 	}
 	changed, err := k.writePolkit(allow, over, mark)
 	if err != nil {
-		return err // the administrators must be named before others lose what they have
+		return err // the administrators must be in place before others lose rights
 	}
 	if k.former() {
 		if err := k.system.FS.Remove(formerRules); err != nil {
@@ -295,19 +294,19 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 		}
 	}
 	soon, enough := k.whileFilesStayFor(ctx, patienceBeforeRepair)
-	people, _ := facts.People(soon, k.directory) // whom it leaves out the next look asks about
+	people, _ := facts.People(soon, k.directory) // the next check asks about people who are missing here
 	enough()
 	for range maxRounds {
-		inTime, enough := k.whileFilesStayFor(ctx, patienceInRepair) // until this writes the next
+		inTime, enough := k.whileFilesStayFor(ctx, patienceInRepair) // until the next file is written
 		g := k.polkitGrants(inTime, allow, people)
 		enough()
 		if err := k.Since(mark); err != nil {
-			return err // a judgement by half of what there is may take from the allowed
+			return err // a judgement from incomplete data could take rights from the allowed
 		}
 		switch {
 		case g.change():
 		case changed:
-			return nil // what polkit does not say the next look says
+			return nil // polkit did not answer; the next check asks again
 		default:
 			return g.err // or it would seem that nothing helps
 		}
@@ -332,10 +331,10 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 			return err
 		}
 	}
-	return nil // the check that follows says what is so
+	return nil // the check after the repair reports what is left
 }
 
-// makePolkitRead waits until polkit goes by what its files say now, or starts it anew where it never would.
+// makePolkitRead waits until polkit uses its current files, or restarts it if it never would.
 func (k *Kind) makePolkitRead(ctx context.Context, g polkitGrants) error {
 	if g.anew != "" {
 		return k.startAnew(ctx)
@@ -346,8 +345,8 @@ func (k *Kind) makePolkitRead(ctx context.Context, g polkitGrants) error {
 	return ctx.Err()
 }
 
-// writePolkit writes the agent's own files, by what has been seen since a mark, and says whether
-// any of them was another.
+// writePolkit writes the agent's own files unless a read has failed since the mark, and reports
+// whether any of them changed.
 func (k *Kind) writePolkit(allow, over []string, mark int) (changed bool, err error) {
 	files := k.polkitFiles(allow, over)
 	if err := k.Since(mark); err != nil {

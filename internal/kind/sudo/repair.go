@@ -16,8 +16,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// repairSudo does what the files say by themselves. Where that is nothing it does what only
-// sudo can tell of them; otherwise the look that follows, which asks sudo about everybody, finds that.
+// repairSudo first does what follows from the files alone. If that is nothing, it does what only
+// sudo's answers show; otherwise the next check, which asks sudo about everybody, finds it.
 func (k *Kind) repairSudo(ctx context.Context, want policy.Sudo) error {
 	p, err := k.plan(ctx, want)
 	if err != nil {
@@ -28,7 +28,7 @@ func (k *Kind) repairSudo(ctx context.Context, want policy.Sudo) error {
 		return errors.Join(err, asError(dead))
 	}
 	soon, enough := context.WithTimeout(ctx, patienceBeforeRepair)
-	people, peopleErr := facts.People(soon, k.system) // whom they leave out the next look asks about
+	people, peopleErr := facts.People(soon, k.system) // the next check asks about people who are missing here
 	enough()
 	_, wronged, err := k.inEffect(ctx, p, people)
 	if len(wronged) == 0 || p.silent {
@@ -48,8 +48,8 @@ func asError(text string) error {
 	return errors.New(text)
 }
 
-// carryOut writes what is planned. Where sudo did not work beforehand and the agent cannot
-// mend that, it returns why: what others were granted is taken back all the same.
+// carryOut writes the plan. If sudo did not work before and the agent cannot fix that, it returns the
+// reason; grants to others are removed anyway.
 func (k *Kind) carryOut(ctx context.Context, p *plan) (dead string, err error) {
 	administrators, dead, err := k.keeping(ctx, p)
 	if err != nil {
@@ -71,7 +71,7 @@ func (k *Kind) carryOut(ctx context.Context, p *plan) (dead string, err error) {
 		return "", err
 	}
 	writeErr := k.write(ctx, p, administrators)
-	ctx = context.WithoutCancel(ctx) // what is begun is ended: nobody is left with a sudo that does not work
+	ctx = context.WithoutCancel(ctx) // once begun, finish: a half-written state could break sudo
 	if dead == "" {
 		if err := k.stillWorks(ctx, p, administrators); err != nil {
 			return "", errors.Join(fmt.Errorf("the files are put back as they were: %w", err), k.putBack(p, before))
@@ -84,9 +84,9 @@ func (k *Kind) carryOut(ctx context.Context, p *plan) (dead string, err error) {
 	return dead, k.system.Rights.Reserve(sudoers.Dir)
 }
 
-// keeping makes the plan one after which sudo works, and returns whom it must let in then:
-// those of the administrators whom it lets in now, or else would. Where it works neither way,
-// it returns why: then visudo decides about the files that change.
+// keeping adjusts the plan so that sudo works afterwards, and returns the administrators that sudo
+// must let in then: those whom it lets in now, or would after the plan. If sudo works neither before
+// nor after, it returns the reason, and visudo judges the changed files.
 func (k *Kind) keeping(ctx context.Context, p *plan) (administrators []string, dead string, err error) {
 	administrators = k.administrators(p)
 	would := k.working(ctx, p, administrators, p.changes())
@@ -103,7 +103,7 @@ func (k *Kind) keeping(ctx context.Context, p *plan) (administrators []string, d
 	would = k.working(ctx, p, administrators, p.changes())
 	if refused := without(administrators, would); len(refused) > 0 {
 		if err := k.planCulprits(ctx, p, refused); err != nil {
-			p.unsure = append(p.unsure, err) // the next look tells
+			p.unsure = append(p.unsure, err) // the next check tells
 		}
 		would = k.working(ctx, p, administrators, p.changes())
 	}
@@ -114,10 +114,10 @@ func (k *Kind) keeping(ctx context.Context, p *plan) (administrators []string, d
 	return would, "", k.leavesOne(ctx, p, would)
 }
 
-// leavesOne returns an error when sudo refuses everybody whom the policy allows but root,
-// who cannot log in to a desktop, while somebody else can administer: they would be the last.
-// Who is in a group of a directory is not known, and may be the one; nor can sudo say what it
-// makes of /etc/sudoers.d once that is not open to others any more.
+// leavesOne returns an error if sudo refuses all allowed users except root, who cannot log in to a
+// desktop, while another person can administer: that person would be the last. Members of a directory
+// group may be unknown, and sudo cannot say what it makes of /etc/sudoers.d before others lose write
+// access to it.
 func (k *Kind) leavesOne(ctx context.Context, p *plan, would []string) error {
 	named := p.judge.administrators()
 	isRoot := func(name string) bool { return name == "root" }
@@ -148,8 +148,8 @@ func (k *Kind) leavesOne(ctx context.Context, p *plan, would []string) error {
 	return nil
 }
 
-// mayStillChange returns an error where sudo does not work, and a plan had better not be
-// carried out: sudo is of use to nobody, or visudo finds fault with what it writes.
+// mayStillChange returns an error if sudo does not work and the plan should not be carried out: nobody
+// could use sudo afterwards, or visudo rejects what the plan writes.
 func (k *Kind) mayStillChange(ctx context.Context, p *plan, untrusted string) error {
 	if untrusted != "" {
 		return errors.New(untrusted)
@@ -166,19 +166,20 @@ func (k *Kind) mayStillChange(ctx context.Context, p *plan, untrusted string) er
 	return nil
 }
 
-// administrators are some of the allowed, root first, of whom sudo is asked at a repair.
+// administrators are the allowed users, root first, whom sudo is asked about at a repair. Their number
+// is limited.
 func (k *Kind) administrators(p *plan) []string {
 	names := p.judge.administrators()
 	return names[:min(len(names), maxAdministrators)]
 }
 
-// without are those of some who are not among others.
+// without returns the first list without the elements of the second.
 func without(some, others []string) []string {
 	return slices.DeleteFunc(slices.Clone(some), func(name string) bool { return slices.Contains(others, name) })
 }
 
-// stillWorks returns an error when sudo does not work with the files as they are now,
-// or not for one of those whom it let in before.
+// stillWorks returns an error if sudo does not work with the files as they are now, or refuses one of
+// the users whom it let in before.
 func (k *Kind) stillWorks(ctx context.Context, p *plan, administrators []string) error {
 	still := k.working(ctx, p, administrators, nil)
 	if len(still) == len(administrators) && len(still) > 0 {
@@ -196,13 +197,12 @@ func (k *Kind) stillWorks(ctx context.Context, p *plan, administrators []string)
 	return nil
 }
 
-// write carries a plan out. Where there is no room for the agent's own files, what grants
-// something to somebody else is taken out of force all the same; and so it is where a file of
-// somebody else's cannot be written, whatever the reason, and can be given another name; but not with what
-// the administrators need of it.
+// write carries out a plan. If the disk is too full for the agent's own files, grants to others are
+// removed anyway. If a file of others cannot be written, it is set aside by a rename, unless the
+// administrators need a line of it.
 func (k *Kind) write(ctx context.Context, p *plan, administrators []string) error {
 	var errs []error
-	full := false // and the rest of the agent's own waits: in the order of steps alone nobody loses anything
+	full := false // then the agent's remaining files wait: skipping one would break the order of steps
 	aside := map[string]bool{}
 	for _, e := range p.steps() {
 		own := Owns(e.path)
@@ -227,28 +227,28 @@ func (k *Kind) write(ctx context.Context, p *plan, administrators []string) erro
 			aside[e.path] = asideErr == nil
 		}
 		if err != nil && e.lifts && !k.canDoWithout(ctx, p, e, administrators) {
-			return err // or the denial would leave none of them
+			return err // or the denial would lock them all out
 		}
 		errs = append(errs, err)
 	}
 	return errors.Join(errs...)
 }
 
-// letsInWithout says whether sudo lets all administrators in, with the files as they are now but for one.
+// letsInWithout reports whether sudo lets all administrators in, with the current files except one.
 func (k *Kind) letsInWithout(ctx context.Context, p *plan, name string, administrators []string) bool {
 	return len(k.working(ctx, p, administrators, map[string][]byte{name: {}})) == len(administrators)
 }
 
-// canDoWithout says whether sudo lets all administrators in without one edit of a plan. Where
-// sudo cannot be asked it has let nobody in before either.
+// canDoWithout reports whether sudo lets all administrators in without one edit of the plan. If sudo
+// cannot be asked, it did not let anybody in before either.
 func (k *Kind) canDoWithout(ctx context.Context, p *plan, e edit, administrators []string) bool {
 	changes := p.changes()
 	delete(changes, e.path)
 	return len(k.working(ctx, p, administrators, changes)) == len(administrators)
 }
 
-// unchanged returns an error when a file of somebody else's is not what it was when the plan was made:
-// what they have just written is not to be lost. The change has it looked at again.
+// unchanged returns an error if a file of somebody else's has changed since the plan was made, so that
+// their edit is not lost. The change triggers another check.
 func (k *Kind) unchanged(p *plan, name string) error {
 	was, read := p.tree.Content[name]
 	if !read || Owns(name) {
@@ -264,7 +264,7 @@ func (k *Kind) unchanged(p *plan, name string) error {
 	return fmt.Errorf("cannot write %s: %w; it is checked again", name, err)
 }
 
-// isFreed says whether a file is what the first of two edits of it makes.
+// isFreed reports whether a file has the content that the first of its two edits writes.
 func (p *plan) isFreed(name string, content []byte) bool {
 	return slices.ContainsFunc(p.foreign, func(e edit) bool { return e.path == name && e.freeing != nil && bytes.Equal(e.freeing, content) })
 }
@@ -279,12 +279,11 @@ func (k *Kind) apply(e edit) error {
 	return k.system.Rights.Remove(system.Aside(e.path))
 }
 
-// maxAdministrators bounds for how many of the allowed sudo is asked at a repair.
+// maxAdministrators limits for how many of the allowed sudo is asked at a repair.
 const maxAdministrators = 8
 
-// working are those of the users whom sudo itself lets administer, or
-// would if changes were made. Nobody is when it cannot be asked: in an image, and while it
-// waits for a directory.
+// working returns the users whom sudo lets administer now, or would after the changes. It returns none
+// if sudo cannot be asked: in an image, or while sudo waits for a directory.
 func (k *Kind) working(ctx context.Context, p *plan, users []string, changes map[string][]byte) (working []string) {
 	if !k.system.Running() || p.silent {
 		return nil
@@ -302,7 +301,7 @@ func (k *Kind) working(ctx context.Context, p *plan, users []string, changes map
 	return working
 }
 
-// before are the files that a plan changes, as they are.
+// before are the current versions of the files that a plan changes.
 func (k *Kind) before(p *plan) (map[string]system.Original, error) {
 	before := map[string]system.Original{}
 	for name := range p.changes() {
@@ -328,8 +327,8 @@ func (k *Kind) before(p *plan) (map[string]system.Original, error) {
 	return before, nil
 }
 
-// putBack undoes write, from its end to its beginning, so that whoever can administer before
-// and after can meanwhile.
+// putBack undoes write in reverse order, so that whoever can administer before and after can do so in
+// between.
 func (k *Kind) putBack(p *plan, before map[string]system.Original) error {
 	var errs []error
 	steps := p.steps()
@@ -343,7 +342,7 @@ func (k *Kind) putBack(p *plan, before map[string]system.Original) error {
 	return errors.Join(errs...)
 }
 
-// putBackOne leaves alone what is not what was written: somebody has written it since.
+// putBackOne restores one file, unless somebody has changed it since.
 func (k *Kind) putBackOne(e edit, old system.Original) error {
 	name := e.path
 	now, err := sudoers.ReadFile(k.system.FS, name)
@@ -351,7 +350,7 @@ func (k *Kind) putBackOne(e edit, old system.Original) error {
 	switch {
 	case err == nil && !Owns(name) && !bytes.Equal(now, e.content):
 		return nil
-	case old.Info.Type == fs.ModeIrregular: // there was none
+	case old.Info.Type == fs.ModeIrregular: // there was no file
 		return k.system.Rights.Remove(name)
 	case gone && k.isAside(name):
 		return k.system.Rights.Restore(name)
@@ -366,10 +365,10 @@ func (k *Kind) isAside(name string) bool {
 	return err == nil
 }
 
-// forgetPasswords removes sudo's records of who has given the password lately
-// (sudoers_timestamp(5)), but for those of the allowed: a right that comes back
-// by mistake is then not one without a password. sudo names them by user, since
-// 1.9.15 by uid. That one stays is no failure, for it grants nothing.
+// forgetPasswords removes sudo's records of recently entered passwords (sudoers_timestamp(5)), except
+// those of the allowed, so that a right that comes back by mistake is not usable without a password.
+// sudo names the records by user, since 1.9.15 by uid. A record that stays is no failure, for it
+// grants nothing.
 func (k *Kind) forgetPasswords(ctx context.Context, j *judge) {
 	names, _ := k.system.FS.ReadDir(recordsDir)
 	for _, name := range names {

@@ -16,53 +16,53 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A polkitEdit makes comments of a file that makes administrators.
+// A polkitEdit comments out a file that makes administrators.
 type polkitEdit struct {
 	path    string
 	content []byte
 	why     string
 }
 
-// polkitGrants is what other files of polkit give to those who are not allowed.
+// polkitGrants is what polkit files of others give to people who are not allowed.
 type polkitGrants struct {
 	edits   []polkitEdit
-	over    []string // what the agent's own rule is to take back, besides what it does already
+	over    []string // what the agent's own rule must take back in addition
 	whyOver string
 	stuck   []string
-	anew    string // why polkit is to be started anew: what it goes by is in no file any more
+	anew    string // why polkit must be restarted: it uses rules that no file has any more
 	granted []granted
 	err     error
 }
 
-// change says whether something is to be done.
+// change reports whether there is something to do.
 func (g *polkitGrants) change() bool { return len(g.edits)+len(g.over) > 0 || g.anew != "" }
 
-// ruleDirs are all directories of rules; polkit asks their files together, by
-// name. Those of the last are a package's, and are not edited.
+// ruleDirs are all directories of rules. polkit merges their files by name. Those of the last are
+// packages' and are not edited.
 func ruleDirs() []string {
 	return []string{rulesDir, "/run/polkit-1/rules.d", "/usr/local/share/polkit-1/rules.d", vendorRules}
 }
 
 const vendorRules = "/usr/share/polkit-1/rules.d"
 
-// actionDirs are all directories in which some polkit looks for actions.
+// actionDirs are all directories in which any version of polkit looks for actions.
 func actionDirs() []string {
 	return []string{"/etc/polkit-1/actions", "/run/polkit-1/actions", "/usr/local/share/polkit-1/actions", "/usr/share/polkit-1/actions"}
 }
 
-// A ruleFile is a file of somebody else's.
+// A ruleFile is a file of rules that is not the agent's.
 type ruleFile struct {
 	path    string
 	content []byte
 }
 
-// first says whether polkit asks the file before the agent's own; of two of a name
-// it asks that of /etc first.
+// first reports whether polkit evaluates the file before the agent's own. Of two with the same name,
+// the one in /etc comes first.
 func (f ruleFile) first() bool { return path.Base(f.path) < path.Base(rulesPath) }
 
-// wantsFirst says whether the file, which names administrators, is first or named as
-// one that is to be, so that whoever reads it would take it for what is in force. That of
-// ADsys is written again and again, and left to stand behind the agent's.
+// wantsFirst reports whether the file names administrators and is first, or has a name chosen to be
+// first, so that a reader would take it for what is in force. The file of ADsys is rewritten all the
+// time and is left behind the agent's.
 func (f ruleFile) wantsFirst() bool {
 	named := path.Base(f.path) < path.Base(formerRules) && f.path != adsysRules && path.Dir(f.path) != vendorRules
 	return f.first() || named
@@ -82,7 +82,7 @@ func (k *Kind) list(dir, suffix string) (files []ruleFile) {
 	return files
 }
 
-// editable says whether a file is neither a package's nor the policy's own.
+// editable reports whether a file belongs neither to a package nor to the policy.
 func (k *Kind) editable(name string) bool {
 	_, managed := k.policy.Lookup(policy.NewID("dropin", name))
 	return !managed && path.Dir(name) != vendorRules
@@ -91,11 +91,11 @@ func (k *Kind) editable(name string) bool {
 var (
 	namesAdmins = regexp.MustCompile(`\baddAdminRule\b`)
 	setsAdmins  = regexp.MustCompile(`(?m)^[ \t]*AdminIdentities`) // GLib's key files may be indented
-	// saysYes is in most rules that let somebody do something without a password. A rule
-	// is a program, and need not have it.
+	// saysYes matches most rules that allow something without a password. A rule is a program and may not
+	// match.
 	saysYes = regexp.MustCompile(`\bYES\b|["']yes["']`)
-	// saysSelf is in rules by which one's own password is enough. polkit does not tell that
-	// from an administrator's.
+	// saysSelf matches rules that ask for the caller's own password. polkit's answer does not distinguish
+	// that from an administrator's.
 	saysSelf   = regexp.MustCompile(`AUTH_SELF|auth_self`)
 	actionID   = regexp.MustCompile(`["'/]([A-Za-z0-9_-]+(?:\\?\.[A-Za-z0-9_-]+)+)\\?\.?["'/]`)
 	addsRules  = regexp.MustCompile(`addRule|polkit\s*\[|_ruleFuncs|\beval\b|=\s*polkit\b`)
@@ -106,9 +106,9 @@ var (
 	wantsNone  = "polkit asks it before the agent's own file, and it names administrators too"
 )
 
-// polkitGrants looks for files that name administrators and win over the agent's own,
-// and for what people may do that only administrators may. A rule is a program: what it
-// does is asked of polkit itself, and its text says only where the blame is.
+// polkitGrants finds files that name administrators and win over the agent's own, and what people may
+// do that only administrators may. A rule is a program: polkit itself is asked what it does, and its
+// text only shows which file to blame.
 func (k *Kind) polkitGrants(ctx context.Context, allow []string, people []facts.Account) (g polkitGrants) {
 	j := newJudge(ctx, k.directory, allow, nil)
 	var rules []ruleFile
@@ -129,7 +129,7 @@ func (k *Kind) polkitGrants(ctx context.Context, allow []string, people []facts.
 		}
 	}
 	k.localAuthority(&g, j)
-	if k.system.Running() { // in an image there is nobody to ask
+	if k.system.Running() { // in an image there is no polkit to ask
 		k.inForce(ctx, &g, j, people, rules)
 	}
 	if g.err == nil {
@@ -138,8 +138,7 @@ func (k *Kind) polkitGrants(ctx context.Context, allow []string, people []facts.
 	return g
 }
 
-// inForce has polkit say what the people who are not allowed may do, and finds what to do
-// about it.
+// inForce asks polkit what the people who are not allowed may do, and finds out what to do about it.
 func (k *Kind) inForce(ctx context.Context, g *polkitGrants, j *judge, people []facts.Account, rules []ruleFile) {
 	people = k.askedAbout(people)
 	mark := k.Mark()
@@ -149,8 +148,8 @@ func (k *Kind) inForce(ctx context.Context, g *polkitGrants, j *judge, people []
 	}
 	pauses := []time.Duration{0}
 	if k.justChanged() {
-		// polkit learns of a change when the agent does, and may not have read it yet: what
-		// it grants may be gone, and what it will grant may not be there.
+		// polkit is notified of a change at the same time as the agent and may not have read it yet: its
+		// answers may be about the old rules.
 		pauses = []time.Duration{100, 100, 150, 200}
 	}
 	var s survey
@@ -164,7 +163,7 @@ func (k *Kind) inForce(ctx context.Context, g *polkitGrants, j *judge, people []
 		}
 	}
 	if errors.Is(err, system.ErrNotRunning) {
-		return // what is not installed allows nothing
+		return // not installed, so it allows nothing
 	}
 	if err != nil {
 		g.err = fmt.Errorf("cannot tell what polkit allows: %w", err)
@@ -191,7 +190,7 @@ func (k *Kind) inForce(ctx context.Context, g *polkitGrants, j *judge, people []
 	}
 }
 
-// justChanged says whether rules or actions have changed a moment ago.
+// justChanged reports whether rules or actions changed a moment ago.
 func (k *Kind) justChanged() bool {
 	const moment = 2 * time.Second
 	now := k.system.Clock.Now()
@@ -205,7 +204,7 @@ func (k *Kind) justChanged() bool {
 		}
 		entries, _ := k.system.FS.Entries(dir)
 		for _, e := range entries {
-			if now.Sub(e.Changed).Abs() < moment { // or it has not come yet, by a clock that was ahead
+			if now.Sub(e.Changed).Abs() < moment { // or lies in the future, because the clock was ahead
 				return true
 			}
 		}
@@ -213,7 +212,7 @@ func (k *Kind) justChanged() bool {
 	return false
 }
 
-// strictly takes everything back, for polkit's word cannot be believed.
+// strictly takes everything back, because polkit's answers cannot be trusted.
 func (k *Kind) strictly(g *polkitGrants, s survey, had []string, rules []ruleFile) {
 	g.overrule(had, s.all, "what polkit says cannot be believed: "+s.strange)
 	for _, f := range rules {
@@ -224,9 +223,8 @@ func (k *Kind) strictly(g *polkitGrants, s survey, had []string, rules []ruleFil
 	g.err = fmt.Errorf("cannot tell what polkit allows: %s; everything that makes root is taken back from all but the allowed", s.strange)
 }
 
-// takeBack finds what is to be done about what polkit allows: what an action's own file
-// or a package's rule gives is taken back by the agent's rule, what another rule gives
-// by making comments of it.
+// takeBack decides how to take back what polkit allows. Grants of an action's own file, or of a
+// package's rule, are overruled by the agent's rule; other rules are commented out.
 func (k *Kind) takeBack(g *polkitGrants, s survey, had []string, rules []ruleFile) {
 	g.overrule(had, s.own, "the action asks for no administrator's password")
 	for _, f := range rules {
@@ -245,7 +243,7 @@ func (k *Kind) takeBack(g *polkitGrants, s survey, had []string, rules []ruleFil
 			}
 		}
 	}
-	left := make([]granted, 0, len(s.granted)) // what no action's own file explains
+	left := make([]granted, 0, len(s.granted)) // grants that no action file explains
 	for _, to := range s.granted {
 		one := granted{person: to.person}
 		for i, a := range to.what {
@@ -262,8 +260,8 @@ func (k *Kind) takeBack(g *polkitGrants, s survey, had []string, rules []ruleFil
 	}
 }
 
-// overruleTexts takes back what a text may give another time, or to another question, than
-// polkit could be asked about.
+// overruleTexts takes back what a rule may grant at another time, or for another question than the
+// agent could ask.
 func (g *polkitGrants) overruleTexts(ctx context.Context, k *Kind, s survey, had []string, rules []ruleFile) {
 	for _, f := range rules {
 		word := k.goesBy(ctx, f)
@@ -280,8 +278,8 @@ func (g *polkitGrants) overruleTexts(ctx context.Context, k *Kind, s survey, had
 	}
 }
 
-// blame finds the files that explain what is granted. What none explains is taken back by
-// the agent's own rule; if it is already, a file that polkit asks before it is at work.
+// blame finds the files that explain a grant. A grant that none explains is overruled by the agent's
+// own rule. If it already is, then a file that polkit evaluates earlier is the cause.
 func (k *Kind) blame(g *polkitGrants, left []granted, had []string, rules []ruleFile) {
 	why := func(to granted) string {
 		return fmt.Sprintf("%s may do %s without an administrator's password", to.person.Name, strings.Join(to.actions(), ", "))
@@ -315,7 +313,8 @@ func (k *Kind) blame(g *polkitGrants, left []granted, had []string, rules []rule
 	if len(g.edits) > 0 || len(g.stuck) > 0 {
 		return
 	}
-	// A rule is a program, and may have changed the one that reads the rules, which lives on when they are read again.
+	// A rule is a program and may have changed the interpreter that reads the rules. That survives a
+	// reload.
 	if k.mayStartAnew() {
 		g.anew = why(left[0]) + ", and no rule is left that says so"
 		return
@@ -335,7 +334,7 @@ func matching(files []ruleFile, text *regexp.Regexp) []ruleFile {
 	return slices.DeleteFunc(slices.Clone(files), func(f ruleFile) bool { return !text.Match(f.content) })
 }
 
-// overrule has the agent's own rule take back what it does not yet.
+// overrule adds what the agent's own rule does not take back yet.
 func (g *polkitGrants) overrule(had, what []string, why string) {
 	for _, over := range what {
 		action, _, _ := strings.Cut(over, " ")
@@ -356,7 +355,7 @@ func (g *polkitGrants) neutralise(k *Kind, f ruleFile, mark []byte, why string) 
 	g.edits = append(g.edits, polkitEdit{f.path, commented(f.content, mark), why})
 }
 
-// commented puts mark in front of every line that is none.
+// commented puts the mark in front of every line that is not a comment yet.
 func commented(content, mark []byte) []byte {
 	var out bytes.Buffer
 	for line := range bytes.Lines(content) {
@@ -368,7 +367,7 @@ func commented(content, mark []byte) []byte {
 	return out.Bytes()
 }
 
-// isComment says whether the agent has made a comment of every line.
+// isComment reports whether the agent has commented out every line.
 func isComment(content []byte) bool {
 	for line := range bytes.Lines(content) {
 		if !bytes.HasPrefix(line, comment) {
@@ -378,13 +377,13 @@ func isComment(content []byte) bool {
 	return true
 }
 
-// likely says whether no other file explains more of what is granted to somebody.
-// Should it not have been the one, or not alone, the next round takes the others.
+// likely reports whether no other file explains more of a person's grants. If it was the wrong file,
+// or not the only one, the next round takes the others.
 func likely(f ruleFile, suspects []ruleFile, all []granted) (granted, bool) {
 	for _, to := range all {
 		explains := func(f ruleFile) (n int) {
 			if !addsRules.Match(f.content) || narrows.Match(f.content) && !to.mentioned(f.content) {
-				return 0 // it names administrators, or is about one unit, or one program
+				return 0 // it names administrators, or is limited to one unit or program
 			}
 			for _, action := range to.actions() {
 				if mayBeAbout(f.content, action) {
@@ -404,7 +403,7 @@ func likely(f ruleFile, suspects []ruleFile, all []granted) (granted, bool) {
 	return granted{}, false
 }
 
-// mentioned says whether a text names a detail of something that is granted.
+// mentioned reports whether a rule names a detail of a grant.
 func (g granted) mentioned(text []byte) bool {
 	return slices.ContainsFunc(g.what, func(q question) bool {
 		for _, value := range q.details {
@@ -416,8 +415,8 @@ func (g granted) mentioned(text []byte) bool {
 	})
 }
 
-// mayBeAbout says whether a rule may be the reason why an action is granted: it names
-// the action, or a part of it, or no action at all.
+// mayBeAbout reports whether a rule may be the reason for a granted action: it names the action, a
+// part of it, or no action at all.
 func mayBeAbout(content []byte, action string) bool {
 	named := actionID.FindAllSubmatch(content, -1)
 	return len(named) == 0 || slices.ContainsFunc(named, func(match [][]byte) bool {

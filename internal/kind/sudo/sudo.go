@@ -27,23 +27,23 @@ const (
 	groupsID policy.ID = "sudo/root_groups"
 )
 
-// sudoersAttr is what sudo wants of the files that it reads.
+// sudoersAttr is the owner and mode that sudo requires of its files.
 func sudoersAttr() system.Attr { return system.Attr{Mode: 0o440} }
 
-// trusted is how long it is believed, while no file that decides has changed,
-// that sudo would say the same again. Groups of the directory are in no file.
+// trusted is how long sudo's last answer is relied on while none of the files has changed. Directory
+// groups are in no file, so it has to end.
 const trusted = 10 * time.Minute
 
-// patienceBeforeRepair is how long logind and polkit may take together while sudo is to be
-// mended, and patienceInHurry while the desktop waits. polkit 121 and 122 lose the wake-up at
-// the end of a rule now and then, and then answer nobody for 15 seconds, until they give up
-// the rule that has long returned; 123 does not (its commit 5615ed0).
+// patienceBeforeRepair is how long logind and polkit may take together before a repair of sudo begins,
+// and patienceInHurry while the desktop waits. polkit 121 and 122 sometimes lose the wake-up at the
+// end of a rule. They then answer nobody for 15 seconds, until the rule, which has long returned, is
+// given up. 123 is fixed (its commit 5615ed0).
 const (
 	patienceBeforeRepair = time.Second
 	patienceInHurry      = 200 * time.Millisecond
-	patienceInRepair     = 3 * time.Second  // with polkit alone, once its own file is right
-	patienceToStart      = 10 * time.Second // of polkit, when it is started anew
-	peoplePatience       = 3 * time.Second  // of logind, and of the directory about homes
+	patienceInRepair     = 3 * time.Second  // for polkit alone, once the agent's own file is right
+	patienceToStart      = 10 * time.Second // for polkit to restart
+	peoplePatience       = 3 * time.Second  // for logind, and for the directory about homes
 )
 
 // A Kind keeps sudo/allow, sudo/polkit and, when the policy names groups that are
@@ -52,24 +52,25 @@ type Kind struct {
 	*system.Unanswered
 	policy *policy.Policy
 	system *system.System
-	// directory is the same machine for whoever says himself of whom the directory, or logind,
-	// tells nothing: what concerns others is judged all the same.
+	// directory is the same machine without recording failed reads of commands and logind. It is for
+	// callers that record such failures per person, so that one does not spoil the judgement of all
+	// others.
 	directory *system.System
-	files     system.FS // the same, not observed
+	files     system.FS // the same machine's files, not recording failed reads
 
 	mu        sync.Mutex
-	inLine    string          // fingerprint of the files when sudo last said the right thing,
-	inLineFor []facts.Account // of these people
+	inLine    string          // fingerprint of the files when sudo's answers were last right,
+	inLineFor []facts.Account // about these people
 	askedAt   time.Time
 
-	polkitInLine  string // the rules that may grant, and to whom, when polkit last granted nobody anything
+	polkitInLine  string // polkitState when polkit last granted nobody anything
 	polkitAskedAt time.Time
-	polkitAsked   string // the instance that was asked last,
-	polkitAnew    string // and the one that the agent has started
+	polkitAsked   string // the instance of polkit that was asked last,
+	polkitAnew    string // and the one that the agent restarted itself
 
 	lookups map[string]lookup // of groups in the directory
 
-	places []sudoers.Place // of what sudo reads
+	places []sudoers.Place // what sudo reads, to be watched
 }
 
 // New returns the kind for a policy on a machine.
@@ -85,14 +86,13 @@ func New(p *policy.Policy, s *system.System) *Kind {
 // Name implements converge.Kind.
 func (k *Kind) Name() string { return policy.Sudo{}.Kind() }
 
-// Urgent implements converge.Urgent: a grant is not to live for as long as a program
-// runs. Whom others have yet to make an administrator is asked before each repair.
+// Urgent implements converge.Urgent: a grant must not live until a running program ends. Whether other
+// kinds still have to create an administrator is checked before each repair.
 func (k *Kind) Urgent() {}
 
-// Watches implements converge.Watcher. /etc holds the accounts and sudoers
-// itself, which are replaced and not written. With the services of the directory
-// come the administrators for whom a lock-down may have been waiting, and with a
-// login somebody of whom sudo was never asked.
+// Watches implements converge.Watcher. /etc has the accounts and sudoers itself, which are replaced by
+// rename. When the services of the directory start, the administrators that a lock-down waits for may
+// become known. A login may bring somebody whom sudo was never asked about.
 func (k *Kind) Watches() []converge.Watch {
 	watches := []converge.Watch{
 		{Dir: "/etc"},
@@ -124,8 +124,7 @@ func (k *Kind) Watches() []converge.Watch {
 	return watches
 }
 
-// Explores implements converge.Explorer: what sudoers files include, and where links
-// lead, may be anywhere.
+// Explores implements converge.Explorer: includes and links of sudoers may lead anywhere.
 func (k *Kind) Explores() {}
 
 func (k *Kind) sees(places []sudoers.Place) {
@@ -151,7 +150,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		r.GuardsRights()
 		return r
 	}
-	// Who is there is asked when it must be: what the files say needs nobody's answer.
+	// People are looked up only when needed: drift in the files needs no lookup.
 	sudo, groups, polkit := wanted(want.ID), wanted(groupsID), wanted(polkitID)
 	mark := k.Mark()
 	k.checkLocalGroups(ctx, want.Spec, &groups)
@@ -183,7 +182,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	inTime, enough = beforeRepair(inTime, resources...)
 	defer enough()
-	if converge.SkipsSlow(ctx) { // and the desktop waits still less
+	if converge.SkipsSlow(ctx) { // the desktop must not wait
 		inTime, enough = context.WithTimeout(inTime, patienceInHurry)
 		defer enough()
 	}
@@ -196,8 +195,8 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	return resources, nil
 }
 
-// doubt doubts what was said without knowing who is there, but for what has drifted all the
-// same, and whatever was said by a look that failed.
+// doubt makes a resource unknown if a read failed. A missing answer about who is on the machine does
+// not make drift unknown.
 func doubt(r *converge.Resource, unanswered, failed error) {
 	if r.State != converge.Drifted {
 		failed = errors.Join(unanswered, failed)
@@ -205,8 +204,8 @@ func doubt(r *converge.Resource, unanswered, failed error) {
 	r.SetUnknownIf(failed)
 }
 
-// beforeRepair is for asking others when something has drifted already: its repair waits for
-// nobody longer than for all of them together.
+// beforeRepair limits the time for asking others once something has drifted, so that the repair does
+// not wait for slow answers.
 func beforeRepair(ctx context.Context, resources ...converge.Resource) (context.Context, context.CancelFunc) {
 	if slices.ContainsFunc(resources, func(r converge.Resource) bool { return r.State == converge.Drifted }) {
 		return context.WithTimeout(ctx, patienceBeforeRepair)
@@ -214,8 +213,7 @@ func beforeRepair(ctx context.Context, resources ...converge.Resource) (context.
 	return ctx, func() {}
 }
 
-// forbid says of what has drifted why it is not brought into line, if that would leave
-// the machine without an administrator.
+// forbid marks drift as failed if its repair would leave the machine without an administrator.
 func (k *Kind) forbid(ctx context.Context, allow []string, resources []converge.Resource) {
 	drifted := func(r converge.Resource) bool { return r.State == converge.Drifted }
 	if k.bringsAdministrator(allow) || !slices.ContainsFunc(resources, drifted) {
@@ -229,7 +227,7 @@ func (k *Kind) forbid(ctx context.Context, allow []string, resources []converge.
 	}
 }
 
-// askForPeople is for one Check, in which it asks once, and within a time.
+// askForPeople returns a function that looks up the people once per Check, within a time limit.
 func (k *Kind) askForPeople(inTime context.Context) func(context.Context) ([]facts.Account, error) {
 	var people []facts.Account
 	var err error
@@ -246,7 +244,7 @@ func (k *Kind) askForPeople(inTime context.Context) func(context.Context) ([]fac
 	}
 }
 
-// allowed are the subjects of the policy, each once, and root before them.
+// allowed are the subjects of the policy without duplicates, root first.
 func allowed(want policy.Sudo) []string {
 	allow := []string{"root"}
 	for _, subject := range want.Allow {
@@ -283,11 +281,11 @@ func (k *Kind) checkSudo(ctx context.Context, want policy.Sudo, whoIsThere func(
 	}
 }
 
-// checkPlan judges sudo by what would have to be done, and by what it does for people. right
-// says that nothing is wrong with it and nothing unknown.
+// checkPlan judges sudo by what the plan would change, and by sudo's answers about people. right means
+// that nothing is wrong and nothing unknown.
 func (k *Kind) checkPlan(ctx context.Context, p *plan, whoIsThere func(context.Context) ([]facts.Account, error), r *converge.Resource) (people []facts.Account, right bool) {
 	differs := func() {
-		if p.noRoom { // on a full disk a grant in /etc/sudoers could not be taken away
+		if p.noRoom { // on a full disk a grant in /etc/sudoers could not be removed
 			r.IsCritical()
 		}
 		for _, d := range p.differences() {
@@ -308,7 +306,7 @@ func (k *Kind) checkPlan(ctx context.Context, p *plan, whoIsThere func(context.C
 		}
 	}
 	if err != nil || !k.system.Running() {
-		// It may be that sudo works for nobody.
+		// Sudo may be broken for everybody.
 		err = errors.Join(err, k.planBroken(ctx, p))
 		if differs(); r.State == converge.Drifted {
 			return nil, false
@@ -346,8 +344,8 @@ func (k *Kind) installed() (bool, error) {
 	return false, nil
 }
 
-// believes says whether sudo, with these files, said the right thing of these people lately;
-// nil is of whomever it was asked about.
+// believes reports whether sudo's answers about these people were right recently, with the same files.
+// nil stands for whoever it was last asked about.
 func (k *Kind) believes(files string, people []facts.Account) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -372,7 +370,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	drifted = slices.Clone(drifted)
 	turn := func(r converge.Resource) int {
 		if r.ID == polkitID {
-			return 1 // polkit has to be asked, and may take its time
+			return 1 // polkit has to be asked, which may be slow
 		}
 		return 0
 	}

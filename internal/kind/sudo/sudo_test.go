@@ -320,7 +320,7 @@ func TestAFileWithoutRoomThatDeniesTheAllowedToIsSetAsideUnlessTheyWouldStayOut(
 		g := groveOf("alice", map[string]string{name: test.content})
 		wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
 		b := book{memory: g.plant()}
-		b.memory.full = test.full
+		b.full = test.full
 		o := &outing{g: g, book: b, clock: wall.Clock, complain: t.Errorf}
 		r := o.pass(t)["sudo/allow"]
 		if _, there := b.get(name); there != test.stays || r.State.InLine() {
@@ -329,7 +329,7 @@ func TestAFileWithoutRoomThatDeniesTheAllowedToIsSetAsideUnlessTheyWouldStayOut(
 		if got := b.administrators(); !test.stays && !slices.Equal(got, []string{"root", "alice"}) {
 			t.Errorf("%q: then %v administer", test.content, got)
 		}
-		b.memory.full = nil
+		b.full = nil
 		if r := o.pass(t)["sudo/allow"]; !r.State.InLine() {
 			t.Errorf("%q: with room again it is %s: %s", test.content, r.State, r.Reason)
 		}

@@ -21,11 +21,11 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A granted is what polkit lets somebody do who is not allowed.
+// A granted is what polkit lets a person do who is not allowed.
 type granted struct {
 	person facts.Account
 	what   []question
-	where  []place // of each
+	where  []place // for each, where the person would be
 }
 
 func (g granted) actions() (ids []string) {
@@ -37,21 +37,21 @@ func (g granted) actions() (ids []string) {
 	return ids
 }
 
-// A place is where somebody is when polkit is asked: that of a process.
+// A place is the process on whose behalf polkit is asked.
 type place struct {
 	pid   int
 	start uint64
 }
 
-// A survey is what polkit says.
+// A survey is the result of asking polkit.
 type survey struct {
 	granted []granted
-	own     []string // the actions, of those asked about, that need no administrator's word by their package
+	own     []string // the actions, of those asked about, that their action files open without an administrator's password
 	all     []string // all that is asked about
-	strange string   // why polkit's word cannot be believed, if so
+	strange string   // why polkit's answers cannot be trusted, if so
 }
 
-// actions are those that are asked about.
+// actions are the bare actions that are asked about.
 func (s survey) actions() (ids []string) {
 	for _, over := range s.all {
 		if !strings.Contains(over, " ") {
@@ -61,7 +61,7 @@ func (s survey) actions() (ids []string) {
 	return ids
 }
 
-// errAnew is that polkit was started anew while it was asked.
+// errAnew means that polkit was restarted while it was asked.
 var errAnew = errors.New("cannot tell what polkit allows: it was started again and again while it was asked")
 
 // survey asks polkit what the people who are not allowed may do.
@@ -107,7 +107,7 @@ func (k *Kind) askPolkit(ctx context.Context, j *judge, people []facts.Account, 
 		}
 	}
 	byHand, err := k.openedByHand(ctx, installed, s.all)
-	j.doubt(err) // the others are judged all the same
+	j.doubt(err) // the rest is still judged
 	s.own = append(s.own, byHand...)
 	outside, err := k.place(1)
 	if err != nil {
@@ -117,16 +117,16 @@ func (k *Kind) askPolkit(ctx context.Context, j *judge, people []facts.Account, 
 		return s, err
 	}
 	sessions, err := k.directory.Sessions.List(ctx)
-	j.doubt(err) // what somebody may do in no session is known all the same
+	j.doubt(err) // rights outside sessions are still known
 	for _, person := range people {
 		if allowed, err := j.tell(person.Name); err != nil || allowed {
-			continue // whoever may be allowed keeps it; the judge has noted why nobody knows
+			continue // keeps the right if unsure; the judge has recorded why
 		}
 		g := granted{person: person}
 		places := []place{outside}
 		for _, session := range sessions {
 			if int(session.UID) == person.UID {
-				if at, err := k.place(session.Leader); err == nil { // or it is over
+				if at, err := k.place(session.Leader); err == nil { // otherwise the session has ended
 					places = append(places, at)
 				}
 			}
@@ -143,7 +143,7 @@ func (k *Kind) askPolkit(ctx context.Context, j *judge, people []facts.Account, 
 	return s, nil
 }
 
-// askAbout asks all questions about a person at a place, and notes what is granted.
+// askAbout asks all questions about a person at a place, and records what is granted.
 func (k *Kind) askAbout(ctx context.Context, g *granted, at place, all []question) error {
 	answers, err := k.system.Authority.Authorized(ctx, about(all, g.person.UID, at))
 	if err != nil {
@@ -168,8 +168,8 @@ func about(all []question, uid int, at place) []system.Question {
 	return questions
 }
 
-// place is where a process is. Process 1 is root's and in no session; that of a session is
-// the one that opened it.
+// place identifies a process. Process 1 is root's and in no session; a session is represented by its
+// leader.
 func (k *Kind) place(pid int) (place, error) {
 	if pid <= 0 {
 		return place{}, errors.New("there is no such process")
@@ -178,7 +178,7 @@ func (k *Kind) place(pid int) (place, error) {
 	if err != nil {
 		return place{}, err
 	}
-	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // from the third of proc(5) on
+	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:])) // fields 3 and up of proc(5)
 	if len(fields) < 20 {
 		return place{}, fmt.Errorf("cannot tell when process %d has begun", pid)
 	}
@@ -188,9 +188,8 @@ func (k *Kind) place(pid int) (place, error) {
 
 const nobody = 65534
 
-// testPolkit says whether polkit goes by the user that it is asked about: root may do
-// everything. That nobody may is told by what polkit says of people; if it lets nobody do
-// all there is, it may be by a rule.
+// testPolkit checks that polkit's answers depend on the user: root may do everything. The opposite,
+// that it lets nobody do everything, shows in the answers about people.
 func (k *Kind) testPolkit(ctx context.Context, at place, all []question) (strange string, err error) {
 	if len(all) == 0 {
 		return "", nil
@@ -202,7 +201,7 @@ func (k *Kind) testPolkit(ctx context.Context, at place, all []question) (strang
 	return "", err
 }
 
-// letsNobody says whether polkit lets the user nobody do everything too.
+// letsNobody reports whether polkit lets the user nobody do everything too.
 func (k *Kind) letsNobody(ctx context.Context, s survey) bool {
 	at, err := k.place(1)
 	if err != nil {
@@ -216,21 +215,20 @@ func (k *Kind) letsNobody(ctx context.Context, s survey) bool {
 	return err == nil && len(bare) > 0 && !slices.Contains(answers, false)
 }
 
-// A catalogue is what polkit is asked about besides the actions: values of the details that
-// rules compare, no more than they name.
+// A catalogue has the details to ask polkit about besides the actions: values that rules compare.
 type catalogue struct {
 	commands []string // of pkexec, with arguments where a rule names these
-	users    []string // as whom
+	users    []string // run-as users
 	units    []string
 	verbs    []string
 }
 
-// catalogue has the shells, and of all that rules name what opens a way to become root.
+// catalogue collects the shells, and what rules name that can lead to root.
 func (k *Kind) catalogue(j *judge, rules []ruleFile) catalogue {
 	c := catalogue{
 		commands: []string{"/bin/sh", "/usr/bin/sh", "/bin/bash", "/usr/bin/bash"},
 		users:    []string{"root"},
-		// That of systemd-run, and a shell of root that systemd has at hand.
+		// The unit of systemd-run, and systemd's debug shell.
 		units: []string{"run-u1.service", "debug-shell.service"},
 		verbs: []string{"start"},
 	}
@@ -245,7 +243,7 @@ func (k *Kind) catalogue(j *judge, rules []ruleFile) catalogue {
 		looksUp := func(key string) bool {
 			return bytes.Contains(f.content, []byte("lookup")) && slices.Contains(named, key)
 		}
-		if looksUp("user") { // whoever is an administrator is as good as root
+		if looksUp("user") { // an administrator is as good as root
 			for _, name := range j.administrators()[:min(len(j.administrators()), maxRunAs)] {
 				c.users = appendNew(c.users, name)
 			}
@@ -270,16 +268,16 @@ func (k *Kind) catalogue(j *judge, rules []ruleFile) catalogue {
 	return c
 }
 
-// maxRunAs bounds as whom pkexec is asked about.
+// maxRunAs limits the run-as users that pkexec is asked about.
 const maxRunAs = 8
 
-// unitVerbs are what systemd asks polkit about a unit with.
+// unitVerbs are the verbs that systemd passes to polkit for a unit.
 var unitVerbs = strings.Fields("start stop restart try-restart reload reload-or-restart reload-or-try-restart try-reload-or-restart set-property kill clean freeze thaw reset-failed bind-mount mount-image ref")
 
 var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\@-]+\.(service|socket|timer|path|mount|automount|swap|target|device|scope|slice)$`)
 
-// opensRoot says whether whoever may run a command by pkexec may do anything as root: by
-// what the program is, or because others than root may write it.
+// opensRoot reports whether pkexec of a command can lead to any root access: by what the program is,
+// or because others can write it.
 func (k *Kind) opensRoot(command string) bool {
 	program, _, _ := strings.Cut(command, " ")
 	return policy.CommandMakesRoot(command) || k.mayBeWrittenByOthers(program)
@@ -291,12 +289,12 @@ func (k *Kind) mayBeWrittenByOthers(program string) bool {
 		if !errors.Is(err, fs.ErrNotExist) || program == "/" {
 			return errors.Is(err, system.ErrUnsafe)
 		}
-		program = path.Dir(program) // who may write there may put it there
+		program = path.Dir(program) // whoever can write the directory can create the program
 	}
 }
 
-// isRootsUnit says whether a unit has a file, so that nobody can start another by its name,
-// and is none that gives a shell.
+// isRootsUnit reports whether a unit has a file of root's, so that nobody can start another under its
+// name, and gives no shell.
 func (k *Kind) isRootsUnit(name string) bool {
 	if slices.Contains([]string{"debug-shell.service", "emergency.service", "rescue.service", "emergency.target", "rescue.target"}, name) {
 		return false
@@ -314,7 +312,7 @@ func (k *Kind) isRootsUnit(name string) bool {
 	return false
 }
 
-// maxPrograms bounds how many programs of a rule are asked about.
+// maxPrograms limits how many programs of a rule are asked about.
 const maxPrograms = 256
 
 func appendNew(all []string, one string) []string {
@@ -324,8 +322,8 @@ func appendNew(all []string, one string) []string {
 	return append(all, one)
 }
 
-// polkitState identifies all that decides what polkit says, as far as the machine tells;
-// it is empty when that cannot be told.
+// polkitState identifies everything on the machine that decides polkit's answers. It is empty if that
+// cannot be told.
 func (k *Kind) polkitState(ctx context.Context, people []facts.Account) string {
 	instance, err := k.system.Authority.Instance(ctx)
 	if err != nil || instance == "" {
@@ -375,8 +373,8 @@ func (k *Kind) polkitBelieve(state string) {
 	k.polkitInLine, k.polkitAskedAt = state, k.system.Clock.Now()
 }
 
-// awaitPolkit returns when polkit has noticed the change of its rules, which it
-// does by inotify, or after a while: what is asked then says what is so.
+// awaitPolkit waits until polkit has noticed that its rules changed, which it does by inotify, or
+// until a timeout.
 func (k *Kind) awaitPolkit(ctx context.Context, was []granted) {
 	for range 40 {
 		for _, g := range was {
@@ -397,15 +395,15 @@ func (k *Kind) awaitPolkit(ctx context.Context, was []granted) {
 	}
 }
 
-// mayStartAnew says whether the polkit that was asked is none that the agent has started itself,
-// because of what no file explains: it does so once.
+// mayStartAnew reports whether the agent may restart polkit because no file explains its answers. It
+// does so only once per instance.
 func (k *Kind) mayStartAnew() bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return k.polkitAsked != "" && k.polkitAsked != k.polkitAnew
 }
 
-// startAnew restarts polkit, by which nobody's session is interrupted.
+// startAnew restarts polkit. That interrupts no session.
 func (k *Kind) startAnew(ctx context.Context) error {
 	ctx, enough := context.WithTimeout(ctx, patienceToStart)
 	defer enough()
@@ -413,7 +411,7 @@ func (k *Kind) startAnew(ctx context.Context) error {
 		return fmt.Errorf("cannot start polkit anew, which goes by what is in no file any more: %w", err)
 	}
 	instance := ""
-	_, err := k.system.Authority.Actions(ctx) // which waits until it is there
+	_, err := k.system.Authority.Actions(ctx) // which waits until polkit is up
 	if err == nil {
 		instance, err = k.system.Authority.Instance(ctx)
 	}

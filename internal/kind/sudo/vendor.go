@@ -16,9 +16,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// harmlessActions are those, by how they begin, by which nobody becomes root whoever may do
-// them, and that a site may open: power, names, clock, language, networks, colours, devices
-// of the person's own.
+// harmlessActions are prefixes of actions that lead nobody to root, so a site may open them: power,
+// names, clock, language, networks, colours, the person's own devices.
 func harmlessActions() []string {
 	return []string{
 		"org.freedesktop.login1.", "org.freedesktop.hostname1.", "org.freedesktop.timedate1.", "org.freedesktop.timesync1.", "org.freedesktop.locale1.", "org.freedesktop.NetworkManager.",
@@ -28,12 +27,12 @@ func harmlessActions() []string {
 	}
 }
 
-// openedByHand are the actions besides some that need no administrator's word, where the file
-// that says so is not as a package has it. What a vendor's own file says is the vendor's
-// business, unless one is root by the action.
+// openedByHand returns the actions, besides the given ones, that need no administrator's password
+// because of a file that differs from its package. What a vendor's own file allows is the vendor's
+// decision, unless it leads to root.
 func (k *Kind) openedByHand(ctx context.Context, installed []system.Action, besides []string) (ids []string, err error) {
 	var files []string
-	by := map[string][]string{} // file to the actions that it opens
+	by := map[string][]string{} // actions by the file that opens them
 	for _, a := range installed {
 		own := a.Any.OwnWord() || a.Inactive.OwnWord() || a.Active.OwnWord()
 		isHarmless := slices.ContainsFunc(harmlessActions(), func(begin string) bool { return strings.HasPrefix(a.ID, begin) })
@@ -72,8 +71,8 @@ func (k *Kind) declaring(id string) (files []string) {
 	return files
 }
 
-// packaged says which files are as their packages have them. Where no package manager is
-// installed, all are taken to be.
+// packaged returns which files are unchanged from their packages. Without a package manager all count
+// as unchanged.
 func (k *Kind) packaged(ctx context.Context, files []string) (map[string]bool, error) {
 	digests := map[string][]string{}
 	byRpm, err1 := k.rpmDigests(ctx, files, digests)

@@ -13,11 +13,10 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// polkitTop is the directory whose rights are the agent's to mend; what is elsewhere is a
-// package's.
+// polkitTop is the directory whose owners and modes the agent repairs. Others belong to packages.
 const polkitTop = "/etc/polkit-1"
 
-// A loose file or directory of polkit's is one that others than root and polkit may write.
+// A loose file or directory of polkit's can be written by others than root and polkit.
 type loose struct {
 	path string
 	info system.Info
@@ -27,11 +26,11 @@ func (l loose) String() string {
 	return fmt.Sprintf("owner %d, mode %04o", l.info.UID, l.info.Mode)
 }
 
-// looseFiles are what others may write of the files by which polkit decides, or of a directory
-// in which they are: of those below polkitTop, and in words of all others and of links.
+// looseFiles returns what others can write of polkit's files and their directories: those below
+// polkitTop, and in words all others and links.
 func (k *Kind) looseFiles() (mend []loose, stuck []string) {
 	accounts, _ := facts.LocalAccounts(k.system)
-	own := map[int]bool{0: true} // some distributions give polkitd its directories
+	own := map[int]bool{0: true} // some distributions have polkitd own its directories
 	for _, a := range accounts {
 		own[a.UID] = own[a.UID] || a.Name == "polkitd" && isService(a)
 	}
@@ -46,7 +45,7 @@ func (k *Kind) looseFiles() (mend []loose, stuck []string) {
 			}
 			return false
 		case own[info.UID] && info.Mode&0o022 == 0:
-		case name == polkitTop || strings.HasPrefix(name, polkitTop+"/") && k.editable(name): // or two would mend it in turn
+		case name == polkitTop || strings.HasPrefix(name, polkitTop+"/") && k.editable(name): // or two kinds would repair it in turn
 			mend = append(mend, loose{name, info})
 		default:
 			stuck = append(stuck, fmt.Sprintf("others than root may write %s, by which polkit decides; do chown root and chmod go-w", name))
@@ -76,8 +75,8 @@ func differsByLoose(r *converge.Resource, mend []loose) {
 	}
 }
 
-// tighten has polkit's files be root's. A file is made anew, for whoever could write it may
-// have it open.
+// tighten gives polkit's files to root. A file is created anew, because whoever could write it may
+// still have it open.
 func (k *Kind) tighten() error {
 	var errs []error
 	mend, _ := k.looseFiles()
