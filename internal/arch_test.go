@@ -83,7 +83,7 @@ func everySource(t *testing.T, tops ...string) []source {
 func allowed() [][]string {
 	return [][]string{
 		{"internal/own"},
-		{"internal/protected", "internal/public", "internal/schedule", "internal/document", "internal/dropindir", "internal/sudotext", "internal/keyed"},
+		{"internal/protected", "internal/public", "internal/schedule", "internal/document", "internal/dropindir", "internal/sudotext", "internal/keyed", "internal/mounts"},
 		{"internal/policy"},
 		{"internal/manifest"},
 		{"internal/system"},

@@ -104,6 +104,9 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 
 	d.watcher = watch.New(m.System.FS, m.Log, d.changed)
 	d.watcher.FollowClock(m.System.Clock)
+	if m.System.Running() {
+		d.watcher.FollowMounts(system.MountChanges)
+	}
 	if err := d.watcher.MarkWith(markFile); err != nil {
 		m.Log.Warn("cannot suppress events of the agent's own writes; what it writes is checked twice", "err", err)
 	}

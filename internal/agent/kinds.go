@@ -12,6 +12,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/kind/file"
 	"github.com/soe-agent/soe-agent/internal/kind/firewall"
 	"github.com/soe-agent/soe-agent/internal/kind/host"
+	"github.com/soe-agent/soe-agent/internal/kind/mount"
 	"github.com/soe-agent/soe-agent/internal/kind/packages"
 	"github.com/soe-agent/soe-agent/internal/kind/pcoip"
 	"github.com/soe-agent/soe-agent/internal/kind/service"
@@ -59,10 +60,11 @@ func kinds() []kind {
 		{"sudo", func(m *Machine, p *policy.Policy) converge.Kind { return sudo.New(p, m.System) }, quick, always, nothing},
 		// A file that leaves it for the next kind gets back what it had before that keeps it.
 		{"file", func(m *Machine, p *policy.Policy) converge.Kind { return file.New(p, m.System, m.Ledger) }, quick, lockDown, nothing},
-		// What is given back, and what tmpfiles.d says, changes modes; what is activated may load rules.
+		// What is given back, and what tmpfiles.d says, changes modes; units mount; what is activated may load rules.
 		{"dropin", func(m *Machine, p *policy.Policy) converge.Kind {
 			return dropin.New(p, m.System, m.Ledger, m.Schedule.Window)
-		}, quick, lockDown, []string{"file", "firewall"}},
+		}, quick, lockDown, []string{"file", "mount", "firewall"}},
+		{"mount", func(m *Machine, p *policy.Policy) converge.Kind { return mount.New(p, m.System, m.Ledger) }, quick, lockDown, nothing},
 		{"firewall", func(m *Machine, p *policy.Policy) converge.Kind { return firewall.New(p, m.System, m.Ledger) }, quick, lockDown, nothing},
 		{"pcoip", func(m *Machine, p *policy.Policy) converge.Kind {
 			return pcoip.New(p, m.System, m.Ledger, m.Schedule.Window)
@@ -79,7 +81,8 @@ func kinds() []kind {
 		{"patch", func(m *Machine, p *policy.Policy) converge.Kind {
 			return packages.NewPatches(p, m.System, m.Ledger, m.Schedule.LockTimeout.Duration, m.Schedule.Window)
 		}, slow, afterLockDown, everything},
-		{"service", func(m *Machine, p *policy.Policy) converge.Kind { return service.New(p, m.System, m.Schedule.Window) }, quick, afterLockDown, []string{"firewall"}}, // some flush all rules
+		// Some flush all rules, and some mount.
+		{"service", func(m *Machine, p *policy.Policy) converge.Kind { return service.New(p, m.System, m.Schedule.Window) }, quick, afterLockDown, []string{"mount", "firewall"}},
 		{"check", func(m *Machine, p *policy.Policy) converge.Kind { return check.New(p, m.System, m.Ledger) }, checks, afterLockDown, nothing},
 	}
 }

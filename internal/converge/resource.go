@@ -67,8 +67,8 @@ type Explorer interface {
 	Explores()
 }
 
-// A Watch is something whose change may be drift: a directory, a unit or the
-// sessions.
+// A Watch is something whose change may be drift: a directory, a unit, the
+// sessions or what is mounted.
 type Watch struct {
 	// Dir is a directory, there already or not: any change of an entry in it. Single
 	// files are never watched, for a rename would lose them.
@@ -81,11 +81,12 @@ type Watch struct {
 
 	Unit     string // a systemd unit: its state or its file
 	Sessions bool   // somebody logs in or out
+	Mounts   bool   // something is mounted, unmounted or remounted
 }
 
 // Equal says whether two watches are of the same.
 func (w Watch) Equal(other Watch) bool {
-	return w.Dir == other.Dir && slices.Equal(w.Names, other.Names) && w.Settle == other.Settle && w.Unit == other.Unit && w.Sessions == other.Sessions
+	return w.Dir == other.Dir && slices.Equal(w.Names, other.Names) && w.Settle == other.Settle && w.Unit == other.Unit && w.Sessions == other.Sessions && w.Mounts == other.Mounts
 }
 
 // A State is where a resource stands.

@@ -34,3 +34,46 @@ func (l *Ledger) Retouch(name string, aspects map[string]Retouch) {
 	}
 	l.note(line{Retouched: name, Aspects: maps.Clone(aspects)})
 }
+
+// A Retouching works out what is to become of aspects of what is somebody else's.
+type Retouching struct {
+	Before map[string]Retouch // what the ledger knows
+	// What the ledger is to know before the change, which is all that it knows and what comes; and
+	// after it.
+	During, After map[string]Retouch
+}
+
+// Retouching begins one of what the ledger knows by a name.
+func (l *Ledger) Retouching(name string) Retouching {
+	r := Retouching{Before: l.Retouched(name), During: map[string]Retouch{}, After: map[string]Retouch{}}
+	maps.Copy(r.During, r.Before)
+	return r
+}
+
+// Goal is what is to become of an aspect that is so now: what is wanted, if the policy names
+// it; what it was before an earlier policy had it changed, if it is still as that had it; else
+// what it is.
+func (r *Retouching) Goal(aspect, now, wanted string, named bool) string {
+	was, known := r.Before[aspect]
+	switch {
+	case named && wanted == now:
+		if known {
+			r.After[aspect] = was
+		}
+		return now
+	case named:
+		if !known {
+			was.Was = now
+		}
+		r.After[aspect] = Retouch{Was: was.Was, Made: wanted}
+		if known && was.Makes(now) {
+			was.Earlier = &now
+		}
+		was.Made = wanted
+		r.During[aspect] = was
+		return wanted
+	case known && was.Makes(now):
+		return was.Was
+	}
+	return now
+}

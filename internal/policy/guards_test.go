@@ -222,6 +222,8 @@ direction = "out"
 protocol = "tcp"
 ports = ["25"]
 to = ["192.0.2.7"]
+[mounts."/dev/shm"]
+options = ["nodev"]
 [users.more]
 groups = ["a", "b"]
 [packages]

@@ -28,6 +28,7 @@ var sections = sync.OnceValue(func() []section {
 		filesSection(),
 		dropinsSection(),
 		directoriesSection(),
+		mountsSection(),
 		firewallSection(),
 		pcoipSection(),
 		dconfSection(),

@@ -158,6 +158,31 @@ func access() []string {
 	}
 }
 
+// Mount says why a policy has no say in how something is mounted at a path, or "" when it has.
+func Mount(point string) string {
+	point = merged(path.Clean(point))
+	switch {
+	case point == "/" || under(point, []string{"/usr", "/etc"}):
+		return "the machine does not work without what is on it"
+	case under(point, []string{"/home"}):
+		return "AWS mounts the volume of the user there"
+	case point != "/dev/shm" && under(point, []string{"/dev", "/proc", "/sys", "/run"}):
+		return "the kernel, or systemd, mounts it as it has to be"
+	}
+	return Path(point)
+}
+
+// Programs says why programs have to go on running that are on what is mounted at a path, or "".
+func Programs(point string) string {
+	switch point = merged(path.Clean(point)); {
+	case point == "/opt" || under("/var/lib/amazon/ssm", []string{point}):
+		return "AWS runs programs from there"
+	case under(point, []string{"/var/lib", "/opt", "/root"}):
+		return "programs may be installed there"
+	}
+	return ""
+}
+
 // Account says why a local account must not be created, changed or removed, or
 // "" when it may be.
 func Account(name string) string {

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/soe-agent/soe-agent/internal/mounts"
 	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/protected"
 	"github.com/soe-agent/soe-agent/internal/public"
@@ -30,6 +31,7 @@ type disk struct {
 	unregister bool // see Options
 	rights     bool // see Rights
 	guarded    bool // see System.Guarded
+	fstab      bool // see writeFstab
 }
 
 func openDisk(root string, keeper BackupStore, gate Gate, look Looker) (*disk, error) {
@@ -131,7 +133,7 @@ func (d *disk) protected(name string) string {
 	if d.unregister && strings.HasPrefix(name, "/var/lib/amazon/ssm/") {
 		return ""
 	}
-	if d.rights && name == "/etc/sudoers" || d.guarded && name == "/etc/ssh/sshd_config" {
+	if d.rights && name == "/etc/sudoers" || d.guarded && name == "/etc/ssh/sshd_config" || d.fstab && name == mounts.FstabFile {
 		return ""
 	}
 	return protected.Path(name)

@@ -55,7 +55,7 @@ type FileWriter interface {
 	// WriteFile makes name a regular file with this content and these attributes. Readers, also
 	// after a crash, see the old or the new file and never a part. Missing parent directories are
 	// made, with mode 0755. It refuses to replace anything but a regular file, and every protected
-	// path.
+	// path, but for contents of /etc/fstab that differ as mounts.OnlyOptions allows.
 	WriteFile(name string, content []byte, attr Attr) error
 	// SetAttr changes owner and mode of a regular file or directory, and removes its ACL, so that
 	// the mode alone says who may do what; a file that WriteFile makes has no ACL either. The

@@ -11,6 +11,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/soe-agent/soe-agent/internal/mounts"
 )
 
 // maxPersonal is the largest file of a person that is read, in bytes.
@@ -142,25 +144,25 @@ func readOpened(fd int) ([]byte, error) {
 // isLocal returns an error when part of the path is on a file system whose server, or program, may
 // not answer.
 func (d *disk) isLocal(file string) error {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	mountinfo, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return err
 	}
 	file = path.Join(d.root, file)
-	if m := remote(file, mountsOf(string(mounts))); m.kind != "" {
-		return fmt.Errorf("%s is a file system of kind %s, of which it is not known that a look cannot hang", m.point, m.kind)
+	if m := remote(file, mounts.Parse(string(mountinfo))); m.Kind != "" {
+		return fmt.Errorf("%s is a file system of kind %s, of which it is not known that a look cannot hang", m.Point, m.Kind)
 	}
 	return nil
 }
 
 // remote returns the first mount on the path that is not known to be local.
-func remote(file string, mounts []mount) mount {
-	for _, m := range mounts {
-		if _, on := under(file, m.point); on && !slices.Contains(localKinds(), m.kind) {
+func remote(file string, all []mounts.Mount) mounts.Mount {
+	for _, m := range all {
+		if _, on := under(file, m.Point); on && !slices.Contains(localKinds(), m.Kind) {
 			return m
 		}
 	}
-	return mount{}
+	return mounts.Mount{}
 }
 
 func localKinds() []string {

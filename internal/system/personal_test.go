@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/soe-agent/soe-agent/internal/mounts"
 )
 
 func TestInAHomeNothingIsFollowedOpenedOrWaitedFor(t *testing.T) {
@@ -84,10 +86,10 @@ func TestInAHomeNothingIsFollowedOpenedOrWaitedFor(t *testing.T) {
 }
 
 func TestAHomeOnAServerIsNotLookedAt(t *testing.T) {
-	mounts := mountsOf("36 1 8:1 / / rw - ext4 /dev/root rw\n37 36 0:44 / /home/a rw,relatime shared:1 - nfs4 server:/a rw\n38 36 0:45 / /home/b rw - fuse.sshfs x rw\n")
+	all := mounts.Parse("36 1 8:1 / / rw - ext4 /dev/root rw\n37 36 0:44 / /home/a rw,relatime shared:1 - nfs4 server:/a rw\n38 36 0:45 / /home/b rw - fuse.sshfs x rw\n")
 	for file, want := range map[string]string{"/home/a/.config/x": "nfs4", "/home/b/x": "fuse.sshfs", "/home/c/x": "", "/home/ab/x": ""} {
-		if got := remote(file, mounts); got.kind != want {
-			t.Errorf("%s is taken to be on %q", file, got.kind)
+		if got := remote(file, all); got.Kind != want {
+			t.Errorf("%s is taken to be on %q", file, got.Kind)
 		}
 	}
 }

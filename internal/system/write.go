@@ -9,10 +9,15 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/soe-agent/soe-agent/internal/mounts"
 	"github.com/soe-agent/soe-agent/internal/own"
+	"github.com/soe-agent/soe-agent/internal/public"
 )
 
 func (d *disk) WriteFile(name string, content []byte, attr Attr) error {
+	if name == mounts.FstabFile && !d.fstab {
+		return d.writeFstab(content, attr)
+	}
 	replaceable := Info.IsRegular
 	if d.rights {
 		replaceable = fileOrLink
@@ -32,6 +37,21 @@ func (d *disk) WriteFile(name string, content []byte, attr Attr) error {
 		return errors.Join(cannot("write", name, err), d.discard(at, name))
 	}
 	return d.replace(at, name)
+}
+
+// writeFstab writes the one protected file of which a part may be changed: a mistake in it keeps the
+// machine from starting.
+func (d *disk) writeFstab(content []byte, attr Attr) error {
+	before, err := d.ReadFile(mounts.FstabFile)
+	if err != nil {
+		return err
+	}
+	if err := mounts.OnlyOptions(string(before), string(content)); err != nil {
+		return public.Error(fmt.Errorf("cannot write %s: it is protected, and %w", mounts.FstabFile, err))
+	}
+	permitted := *d
+	permitted.fstab = true
+	return permitted.WriteFile(mounts.FstabFile, content, attr)
 }
 
 func fileOrLink(i Info) bool { return i.IsRegular() || i.Type == fs.ModeSymlink }

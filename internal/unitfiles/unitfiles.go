@@ -3,6 +3,7 @@
 package unitfiles
 
 import (
+	"fmt"
 	"path"
 	"slices"
 	"strings"
@@ -78,3 +79,23 @@ func (l Links) Of(unit string) []string { return l.of[unit] }
 
 // Enable says whether a unit is wanted or required for good, by a link of its own name.
 func (l Links) Enable(unit string) bool { return l.wanted[unit] }
+
+// MountUnit is the name of the unit of a mount point (systemd.unit(5), "escaping").
+func MountUnit(point string) string {
+	point = strings.Trim(point, "/")
+	if point == "" {
+		return "-.mount"
+	}
+	var name strings.Builder
+	for i := range len(point) {
+		switch c := point[i]; {
+		case c == '/':
+			name.WriteByte('-')
+		case c == '_' || c == ':' || c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '.' && i > 0:
+			name.WriteByte(c)
+		default:
+			fmt.Fprintf(&name, `\x%02x`, c)
+		}
+	}
+	return name.String() + ".mount"
+}

@@ -1,6 +1,6 @@
 // Package watch tells which kinds to check again because something on the
 // machine has changed: a file, by inotify; a unit, by systemd's signals; a login
-// or logout, by logind's. And it tells when the machine has woken from a sleep, by
+// or logout, by logind's; what is mounted, by the kernel. And it tells when the machine has woken from a sleep, by
 // logind's signal or by the jump of the clock.
 //
 // It only ever says "look again": what is seen is never trusted, and a kind that
@@ -39,10 +39,13 @@ type Watcher struct {
 
 	patience time.Duration // of CatchUp
 
-	jumper  system.Jumper // nil: none is followed
-	resumes resumes       // of Run alone
-	lost    time.Time     // when events were lost last; of Run alone
-	moved   moves         // of Run alone
+	jumper system.Jumper // nil: none is followed
+
+	mountChanges func(ctx context.Context, changed func()) error // nil: none are followed
+
+	resumes resumes   // of Run alone
+	lost    time.Time // when events were lost last; of Run alone
+	moved   moves     // of Run alone
 	marks   marks
 
 	missed chan struct{} // holds one: something could not be watched
@@ -56,6 +59,7 @@ type Watcher struct {
 	dirs                 map[string][]interest
 	units                map[string][]string // unit → kinds
 	sessions             []string            // kinds
+	mounts               []string            // kinds
 	unsettled            bursts
 	unwatched            string // the directories that could not be watched last, and why
 	deaf                 string // why units and sessions cannot be followed
@@ -135,7 +139,8 @@ func (w *Watcher) FollowAlso(kind converge.Explorer) {
 
 // arrange works out who is told of what, and places the watches for it. mu is held.
 func (w *Watcher) arrange() {
-	dirs, units, sessions := map[string][]interest{w.localDir: {{kind: LocalPolicy, settle: half}}}, map[string][]string{}, []string(nil)
+	dirs, units := map[string][]interest{w.localDir: {{kind: LocalPolicy, settle: half}}}, map[string][]string{}
+	var sessions, mounts []string
 	configDir := path.Dir(w.configFile) // editors put another file in its place
 	dirs[configDir] = append(dirs[configDir], interest{Configuration, []string{path.Base(w.configFile)}, half})
 	for _, kind := range slices.Sorted(maps.Keys(w.followed)) {
@@ -148,10 +153,12 @@ func (w *Watcher) arrange() {
 			case watch.Sessions:
 				sessions = append(sessions, kind)
 				dirs[sessionsDir] = append(dirs[sessionsDir], interest{kind, nil, 100 * time.Millisecond})
+			case watch.Mounts:
+				mounts = append(mounts, kind)
 			}
 		}
 	}
-	w.dirs, w.units, w.sessions = dirs, units, sessions
+	w.dirs, w.units, w.sessions, w.mounts = dirs, units, sessions, mounts
 	w.place()
 }
 
@@ -189,6 +196,8 @@ func (w *Watcher) inotify() (events chan system.FileEvent, problems chan error) 
 func (w *Watcher) loop(ctx context.Context, bus news) {
 	jumps, stop := w.followClock(ctx)
 	defer stop()
+	mounts, end := w.followMounts(ctx)
+	defer end()
 	var moved, quiet, again <-chan time.Time
 	pauses := newPauses(time.Second)
 	for {
@@ -223,6 +232,8 @@ func (w *Watcher) loop(ctx context.Context, bus news) {
 			w.unit(name)
 		case <-bus.session:
 			w.session()
+		case <-mounts:
+			w.mounted()
 		case <-bus.woken:
 			w.resumed(byLogind, 0)
 		case <-bus.joined:

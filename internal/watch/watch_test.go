@@ -73,6 +73,7 @@ func runOn(t *testing.T, files system.FS, log *slog.Logger, dirty func(kind stri
 		t.Fatal(err)
 	}
 	w.CatchUpWithin(10 * time.Second)
+	w.FollowMounts(system.MountChanges)
 	w.Follow(kinds, filepath.Join(t.TempDir(), "policy.d"), filepath.Join(t.TempDir(), "agent.toml"))
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})

@@ -16,6 +16,7 @@ func TestTheRunningDaemonMendsDriftOfEveryKindAndCallsItCorrective(t *testing.T)
 	w := newWorkspace(t)
 	fragments := w.fleetPolicy()
 	fragments["40-files"] = "schema = 1\n[files.\"/etc/crontab\"]\nowner = \"root\"\nmode = \"at most 0600\"\n"
+	fragments["50-mounts"] = "schema = 1\n[mounts.\"/dev/shm\"]\noptions = [\"nodev\", \"noexec\"]\n"
 	w.bootWith(t, 1, fragments)
 	for _, drift := range []struct {
 		name  string
@@ -50,6 +51,12 @@ func TestTheRunningDaemonMendsDriftOfEveryKindAndCallsItCorrective(t *testing.T)
 		{
 			"its owner, and another file under its name", "cp /etc/crontab /etc/crontab.new; chown user /etc/crontab.new; mv /etc/crontab.new /etc/crontab",
 			"[ \"$(stat -c '%a %U' /etc/crontab)\" = '600 root' ]", "file/etc/crontab",
+		},
+		{
+			"a mount that is remounted", "mount -o remount,exec /dev/shm", "findmnt -no OPTIONS /dev/shm | grep -w noexec", "mount/dev/shm",
+		},
+		{
+			"its line of fstab", "sed -i s/noexec/exec/ /etc/fstab", "grep -q '/dev/shm.*,noexec' /etc/fstab", "mount/dev/shm",
 		},
 		{
 			"a stray sudoers file that sorts last", "echo 'user ALL=(ALL) NOPASSWD: ALL' > /etc/sudoers.d/zzzz; chmod 440 /etc/sudoers.d/zzzz",

@@ -59,6 +59,7 @@ func TestNoSystemCallThatFailsMakesAPlanBetterThanTheTruth(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t, withStrace(), box.WithNetwork(), box.WithFiles(map[string]box.File{unitDir + "kept.service": unit(stays, wanted)}))
 	d.sh(t, "systemctl start kept.service; useradd -m leaver; groupadd -g 991 disk2; gpasswd -a leaver disk2; echo x >/etc/cron.d/gone; echo 'leaver ALL=(ALL) ALL' >/etc/sudoers.d/50-leaver; chmod 440 /etc/sudoers.d/50-leaver")
+	d.sh(t, "mount -o remount,bind,dev none /dev/shm")
 	d.setPolicy(t, d.repository()+onlyDomainAdmins+`
 root_groups = ["disk2"]
 [system]
@@ -77,6 +78,8 @@ content = "umask 027\n"
 mode = "0400"
 [firewall.inbound]
 action = "deny"
+[mounts."/dev/shm"]
+options = ["nodev"]
 [pcoip]
 server_clipboard_state = 0
 [dconf."org/mate/screensaver"]

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/mounts"
 	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -128,19 +129,11 @@ func (k *Kind) mountedWith(point string) ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell how %s is mounted: %w", point, err)
 	}
-	var options []string
-	for line := range strings.Lines(string(content)) {
-		fields := strings.Fields(line)
-		if len(fields) > 5 && unescape(fields[4]) == point { // the last lies on top
-			options = strings.Split(fields[5], ",")
-		}
+	m, is := mounts.At(mounts.Parse(string(content)), point)
+	if !is {
+		return nil, nil
 	}
-	return options, nil
-}
-
-// unescape reads what mountinfo writes of a name (proc_pid_mountinfo(5)).
-func unescape(name string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(name)
+	return m.Flags, nil
 }
 
 // pointOf is where a mount unit mounts, by its name (systemd.unit(5)).

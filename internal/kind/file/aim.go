@@ -197,28 +197,8 @@ func (a *aim) compare(wanted map[string]string, retouched map[string]converge.Re
 // it; what it was before an earlier policy had it changed, if it is still as that had it; else
 // what it is. It notes what the ledger is to know of it.
 func (a *aim) goal(aspect, now, wanted string, named bool, retouched map[string]converge.Retouch) string {
-	was, known := retouched[aspect]
-	switch {
-	case named && wanted == now:
-		if known {
-			a.after[aspect] = was
-		}
-		return now
-	case named:
-		if !known {
-			was.Was = now
-		}
-		a.after[aspect] = converge.Retouch{Was: was.Was, Made: wanted}
-		if known && was.Makes(now) {
-			was.Earlier = &now
-		}
-		was.Made = wanted
-		a.during[aspect] = was
-		return wanted
-	case known && was.Makes(now):
-		return was.Was
-	}
-	return now
+	r := converge.Retouching{Before: retouched, During: a.during, After: a.after}
+	return r.Goal(aspect, now, wanted, named)
 }
 
 // said is what the policy says of each aspect, in its own words.

@@ -1,0 +1,167 @@
+package mount
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/mounts"
+	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/public"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// An answer is why a mount cannot be kept, whoever looks: no fault of the look.
+type answer string
+
+func (a answer) Error() string { return string(a) }
+
+// An absence is an answer: that nothing is mounted there.
+type absence string
+
+func (a absence) Error() string { return string(a) }
+
+func isAnswer(err error) bool {
+	var a answer
+	var none absence
+	return errors.As(err, &a) || errors.As(err, &none)
+}
+
+// A look looks each thing up once, for all mounts.
+type look struct {
+	*Kind
+	mounted []mounts.Mount // of a machine that runs
+
+	fstab      mounts.Fstab
+	fstabInfo  system.Info
+	fstabIsOne bool // a file that may be edited
+}
+
+// machinesMounts tells what is mounted for all that runs on the machine, but for what has mounts of
+// its own.
+const machinesMounts = "/proc/1/mountinfo"
+
+func (k *Kind) newLook() (*look, error) {
+	l := &look{Kind: k}
+	if k.system.Running() {
+		content, err := k.system.FS.ReadFile(machinesMounts)
+		if err != nil {
+			return nil, fmt.Errorf("cannot tell what is mounted: %w", err)
+		}
+		l.mounted = mounts.Parse(string(content))
+		if _, is := mounts.At(l.mounted, "/"); !is {
+			return nil, fmt.Errorf("cannot tell what is mounted: %s names nothing at /", machinesMounts)
+		}
+	}
+	content, info, err := k.system.FS.Inspect(mounts.FstabFile)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+	case err != nil:
+		return nil, fmt.Errorf("cannot tell what is mounted at boot: %w", err)
+	default:
+		l.fstab, l.fstabInfo = mounts.ParseFstab(string(content)), info
+		l.fstabIsOne = info.IsRegular() && !info.ACL
+	}
+	return l, nil
+}
+
+// An aim is what is to be made of a mount as it is.
+type aim struct {
+	spec *policy.Mount // nil: the policy does not name it
+	id   policy.ID
+
+	mount  mounts.Mount
+	flags  []string     // with which it is to be remounted; nil: it is as it is to be
+	fstab  mounts.Fstab // as it is to be
+	dropin *string      // what is to be in the drop-in for its unit; nil: there is to be none
+
+	diff []converge.Difference
+	note string
+	converge.Retouching
+}
+
+// aim looks at a mount. Without a spec it is to get back the options that it had.
+func (l *look) aim(id policy.ID, spec *policy.Mount) (aim, error) {
+	a := aim{spec: spec, id: id, Retouching: l.ledger.Retouching(string(id)), fstab: l.fstab}
+	if l.system.Running() {
+		var is bool
+		a.mount, is = mounts.At(l.mounted, point(id))
+		switch {
+		case is && a.mount.Kind != "autofs":
+			a.compareFlags()
+		case spec == nil:
+		case is:
+			return a, absence(point(id) + " is mounted when somebody goes there (autofs), and is not now")
+		default:
+			return a, absence(point(id) + " is not a mount point of its own, and [mounts] mounts nothing: what people have there would be hidden")
+		}
+	}
+	return a, l.compareBoot(&a)
+}
+
+// wants says whether the policy wants an option.
+func (a *aim) wants(option string) bool {
+	return a.spec != nil && slices.Contains(a.spec.Options, option)
+}
+
+const (
+	on  = "on"
+	off = "off"
+)
+
+func onOrOff(is bool) string {
+	if is {
+		return on
+	}
+	return off
+}
+
+// compareFlags says what is to become of the options that are in effect.
+func (a *aim) compareFlags() {
+	flags := slices.Clone(a.mount.Flags)
+	for _, option := range mounts.Options() {
+		now := onOrOff(slices.Contains(flags, option))
+		goal := a.Goal(option, now, on, a.wants(option))
+		if goal == now {
+			continue
+		}
+		flags = slices.DeleteFunc(flags, func(flag string) bool { return flag == option })
+		difference := converge.Difference{Aspect: option, Want: "not in effect", Got: "in effect"}
+		if goal == on {
+			flags = append(flags, option)
+			difference.Want, difference.Got = difference.Got, difference.Want
+		}
+		a.diff, a.flags = append(a.diff, difference), flags
+	}
+}
+
+// remount changes the flags of a mount, and nothing of its file system: with "bind" the kernel is
+// told to. With source and mount point mount(8) adds nothing from /etc/fstab.
+func (k *Kind) remount(ctx context.Context, a aim) error {
+	if a.flags == nil {
+		return nil
+	}
+	options := []string{"remount", "bind"}
+	known := []string{"ro", "rw", "nosuid", "nodev", "noexec", "noatime", "nodiratime", "relatime", "nosymfollow"}
+	for _, flag := range a.flags {
+		if slices.Contains(known, flag) {
+			options = append(options, flag)
+		}
+	}
+	if !slices.Contains(options, "noatime") && !slices.Contains(options, "relatime") {
+		options = append(options, "strictatime") // of which mountinfo says nothing
+	}
+	source := a.mount.Source
+	if source == "" || strings.HasPrefix(source, "-") {
+		source = "none"
+	}
+	out, err := k.system.Runner.Run(ctx, system.Command{Argv: []string{"mount", "-o", strings.Join(options, ","), source, a.mount.Point}})
+	if err == nil && out.ExitCode != 0 {
+		err = public.Error(fmt.Errorf("mount(8) did not remount it: %s", out.LastLine()))
+	}
+	return err
+}
