@@ -5,11 +5,10 @@ import (
 	"fmt"
 )
 
-// A brokenError says that a configuration was broken before the file at hand,
-// and by which other one.
+// A brokenError says that the configuration is broken by another file, and was before this one.
 type brokenError struct {
 	file string
-	ours bool // the policy names it
+	ours bool // the policy names that file
 	err  error
 }
 
@@ -22,21 +21,20 @@ func (e *brokenError) Error() string {
 
 func (e *brokenError) Unwrap() error { return e.err }
 
-// A fullConfig is all that one program reads, of which a drop-in is a part. Each
-// method says what the program finds wrong.
+// A fullConfig is the whole configuration of a program, of which a drop-in is a part. Each method
+// returns what the program finds wrong.
 type fullConfig interface {
-	// with checks everything with changed files; nil stands for one that is removed.
+	// with checks the whole configuration with changed files. A nil content stands for a removed file.
 	with(ctx context.Context, changes map[string][]byte) error
-	// alone checks one file and nothing else.
+	// alone checks one file by itself.
 	alone(ctx context.Context, content []byte) error
-	// culprit returns the file that breaks the configuration, with changed files, for which with
-	// returned err.
+	// culprit returns the file that breaks the configuration when with has returned err for these changes.
 	culprit(ctx context.Context, changes map[string][]byte, err error) string
 }
 
-// checkIn checks the whole configuration with the candidate in it. Where something is wrong, it
-// tells whether the candidate is to blame: it is, when all was well before or
-// is without it, and when it is wrong by itself. A brokenError says that it is not.
+// checkIn checks the whole configuration with the candidate in it. If something is wrong, it decides
+// whether the candidate is to blame: it is if the configuration was fine before or is fine without it,
+// or if the candidate is wrong by itself. Otherwise the error is a brokenError.
 func (c candidate) checkIn(ctx context.Context, w fullConfig) error {
 	refused := w.with(ctx, map[string][]byte{c.name: c.content})
 	if refused == nil || w.with(ctx, nil) == nil {

@@ -8,26 +8,26 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A fileStamp is what a file was like when it was read last and was as the policy wants it.
-// As long as the kernel says that nothing of it has changed since, it need not be read
-// again. Nobody but who may set the clock, and is root, can make it say so.
+// A fileStamp identifies the state in which a file was last read and found right. As long as the
+// kernel reports the same state, the file need not be read again. Only root could fake that, by
+// setting the clock.
 type fileStamp struct {
 	inode   uint64
 	size    int64
-	changed int64 // in nanoseconds; 0: there is none
+	changed int64 // in nanoseconds; 0: none recorded
 }
 
-// tick is well above what the kernel's times are exact to: what was changed so shortly
-// before it was read may be changed right after too, and bear the same time.
+// tick is well above the resolution of file times. A file that changed within it before the read may
+// change again with the same time.
 const tick = time.Second
 
-// matches says whether a file is unchanged since it was read.
+// matches reports whether a file is unchanged since it was read.
 func (s *fileStamp) matches(info system.Info) bool {
 	return s.changed != 0 && info.IsRegular() && *s == stampOf(info)
 }
 
-// set records a file that was read, at a time before that. A file that changed too shortly before
-// is not recorded.
+// set records a file that was read at a time before now. A file that changed too shortly before is not
+// recorded.
 func (s *fileStamp) set(info system.Info, looked time.Time) {
 	*s = fileStamp{}
 	if looked.Sub(info.Changed) > tick {
@@ -39,7 +39,7 @@ func stampOf(info system.Info) fileStamp {
 	return fileStamp{inode: info.Inode, size: info.Size, changed: info.Changed.UnixNano()}
 }
 
-// unread is how many files have to be read.
+// unread is the number of files that have to be read.
 func (s *scene) unread(wants []policy.Want[policy.Dropin], stamps []fileStamp) (n int) {
 	for i, want := range wants {
 		name := fileOf(want.ID)
@@ -50,7 +50,7 @@ func (s *scene) unread(wants []policy.Want[policy.Dropin], stamps []fileStamp) (
 	return n
 }
 
-// cachedStamps are the stamps of so many files. There may be none in them.
+// cachedStamps returns the stamps for n files, empty ones if none are cached.
 func (k *Kind) cachedStamps(files int) (stamps []fileStamp, some bool) {
 	if last := k.stamps.Load(); last != nil && len(*last) == files {
 		return *last, true

@@ -16,26 +16,24 @@ import (
 	"github.com/soe-agent/soe-agent/internal/unitfiles"
 )
 
-// A checker says what is wrong with a file before it is put in place.
+// A checker returns what is wrong with a file before it is installed.
 type checker func(context.Context, candidate) error
 
-// A candidate is what a file is to hold.
+// A candidate is the new content of a file.
 type candidate struct {
 	system  *system.System
 	name    string
-	content []byte            // nil when the file is to go
-	beside  map[string][]byte // of a part of a unit: what else the policy wants in its directory
-	secret  bool              // it, or a file that it is checked with, holds a secret and must not be staged
+	content []byte            // nil if the file is to be removed
+	beside  map[string][]byte // for a part of a unit: the other files that the policy wants in its directory
+	secret  bool              // it, or a file that it is checked with, has a secret and must not be staged
 	named   func(name string) bool
 }
 
-// stageDir is where a file lies while a program that reads no standard input
-// looks at it.
+// stageDir is where a file is placed for programs that cannot check their standard input.
 const stageDir = own.RunDir + "/check"
 
-// staged writes content where a program can look at it, and returns what it said.
-// found is false when the program is not installed: then nothing reads the
-// file either.
+// staged writes content where a program can read it, runs the program, and returns its output. found
+// is false if the program is not installed; then nothing reads the file either.
 func (c candidate) staged(ctx context.Context, base string, content []byte, argv ...string) (out system.Output, found bool, err error) {
 	name := path.Join(stageDir, base)
 	if err := c.system.FS.MkdirAll(stageDir, 0o700); err != nil {
@@ -54,8 +52,8 @@ func (c candidate) staged(ctx context.Context, base string, content []byte, argv
 
 var shebang = regexp.MustCompile(`^#! ?/(usr/)?bin/(env )?(ba)?sh\b`)
 
-// withoutMark refuses a byte order mark in front, for readers that take it for a part of the first word:
-// the first line would mean nothing to them, and none of them says so.
+// withoutMark refuses a byte order mark, for readers that would take it as part of the first word and
+// silently ignore the first line.
 func withoutMark(c candidate) error {
 	if bytes.HasPrefix(c.content, []byte("\ufeff")) {
 		return errors.New("it begins with a byte order mark, which its reader takes for a part of the first word")
@@ -88,9 +86,8 @@ func checkShell(ctx context.Context, c candidate) error {
 	return nil
 }
 
-// eachLine calls wrong for each line that says something, and returns what it finds in
-// the first that is not as it should be. The line itself is not shown, for it may
-// hold a secret.
+// eachLine calls wrong for each line with content, and returns the first finding. The line itself is
+// not shown: it may hold a secret.
 func eachLine(content []byte, comments string, wrong func(line string) string) error {
 	number := 0
 	for line := range strings.SplitSeq(string(content), "\n") {
@@ -114,8 +111,7 @@ var (
 
 var debianName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
-// checkJobName follows cron(8) of Debian, which passes over names that cronie
-// reads.
+// checkJobName follows Debian's cron(8), which ignores file names that cronie accepts.
 func checkJobName(c candidate) error {
 	_, err := c.system.FS.Stat("/etc/debian_version")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -134,8 +130,8 @@ func checkJob(ctx context.Context, c candidate) error {
 	return checkShell(ctx, c)
 }
 
-// checkCron follows crontab(5): a file that does not end in a line break loses
-// its last line, and in cron.d a sixth field names the user.
+// checkCron follows crontab(5): without a final line break the last line is lost, and in cron.d the
+// sixth field is the user.
 func checkCron(_ context.Context, c candidate) error {
 	if err := checkJobName(c); err != nil {
 		return err
@@ -202,12 +198,12 @@ func checkUnitSyntax(_ context.Context, c candidate) error {
 	})
 }
 
-// refusedUnit are systemd's words for a unit that it will not load. What it does
-// not know it ignores, and the agent leaves it to the policy's author.
+// refusedUnit are systemd's messages about a unit that it will not load. It ignores what it does not
+// know; the agent leaves that to the policy's author.
 var refusedUnit = regexp.MustCompile(`(?i)lacks|refusing|bad.setting|not valid|invalid section|missing '='|more than one ExecStart`)
 
-// checkUnit has systemd look at a whole unit. Its exit code says little, and in
-// systemd 219 nothing.
+// checkUnit runs systemd's verification of a whole unit. Its exit code is unreliable, and always 0 in
+// systemd 219.
 func checkUnit(ctx context.Context, c candidate) error {
 	if err := checkUnitSyntax(ctx, c); err != nil || c.content == nil || c.secret || !c.system.Running() {
 		return err
@@ -225,15 +221,15 @@ func checkUnit(ctx context.Context, c candidate) error {
 	return nil
 }
 
-// checkUnitPart has systemd look at a unit with a file of its directory in it, and with all
-// else that the policy wants there: one that it would not load does not start with the next boot.
+// checkUnitPart verifies a unit together with a file of its ".d" directory, and with the other files
+// that the policy wants there. A unit that systemd would refuse does not start at the next boot.
 func checkUnitPart(ctx context.Context, c candidate) error {
 	if err := checkUnitSyntax(ctx, c); err != nil || c.content == nil || c.secret || !c.system.Running() {
 		return err
 	}
 	unit := unitOf(c.name)
 	if kind := path.Ext(unit); kind == "" || unitfiles.IsTemplate(unit) || strings.HasSuffix(strings.TrimSuffix(unit, kind), "-") {
-		return nil // it is of several
+		return nil // the file is for several units
 	}
 	refuses := func(content []byte) (string, error) {
 		staged := system.Staged{c.name: content}
@@ -256,7 +252,7 @@ func checkUnitPart(ctx context.Context, c candidate) error {
 		return err
 	}
 	if before, err := refuses(nil); err != nil || before != "" {
-		return err // it is not this file, or that cannot be told
+		return err // another file is to blame, or it cannot be told
 	}
 	return fmt.Errorf("systemd would not load %s with it: %s", unit, wrong)
 }

@@ -8,7 +8,7 @@ import (
 	"errors"
 )
 
-// checkCertificates wants PEM, of which each block is a certificate of an authority.
+// checkCertificates requires PEM, with a CA certificate in each block.
 func checkCertificates(_ context.Context, c candidate) error {
 	if c.content == nil {
 		return nil

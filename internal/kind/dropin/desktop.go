@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// checkDesktopEntry follows the Desktop Entry Specification, as far as an entry
-// that breaks it is not started.
+// checkDesktopEntry follows the Desktop Entry Specification, for those rules whose violation keeps an
+// entry from being started.
 func checkDesktopEntry(_ context.Context, c candidate) error {
 	if c.content == nil {
 		return nil
@@ -37,7 +37,7 @@ func checkDesktopEntry(_ context.Context, c candidate) error {
 	switch {
 	case groups == 0:
 		return errors.New("it has no group [Desktop Entry]")
-	case keys["Hidden"] == "true": // it only hides another one
+	case keys["Hidden"] == "true": // it only hides another entry
 	case keys["Type"] != "Application":
 		return errors.New("only what has Type=Application is started")
 	case keys["Name"] == "":
@@ -60,21 +60,20 @@ func checkEnvironment(_ context.Context, c candidate) error {
 	})
 }
 
-// checkChrony has chronyd read the file, and not run.
+// checkChrony has chronyd parse the file without running.
 func checkChrony(ctx context.Context, c candidate) error {
 	if c.content == nil || c.secret {
 		return nil
 	}
 	out, found, err := c.staged(ctx, "chrony.conf", c.content, "chronyd", "-p", "-f")
 	if err != nil || !found || out.ExitCode == 0 || strings.Contains(string(out.Stderr), "invalid option") {
-		return err // before chrony 4.0 it could not be asked
+		return err // chrony before 4.0 has no such option
 	}
 	return fmt.Errorf("chronyd refuses it: %s", strings.ReplaceAll(out.LastLine(), stageDir+"/", ""))
 }
 
-// checkScript looks for strings and brackets without an end in a script for polkit, which
-// passes over a file with such, in silence. Behind a slash that may begin a
-// regular expression nothing is known of its line.
+// checkScript finds unterminated strings and brackets in a polkit script, which polkit would silently
+// ignore. After a slash that may begin a regular expression, the rest of the line is not judged.
 func checkScript(_ context.Context, c candidate) error {
 	var open []byte
 	line := 1
@@ -89,7 +88,7 @@ func checkScript(_ context.Context, c candidate) error {
 			}
 			i += end
 		case '`':
-			return nil // later engines only, with rules of its own
+			return nil // template strings: later engines only, with rules of their own
 		case '/':
 			rest := c.content[i:]
 			switch {
@@ -122,7 +121,7 @@ func checkScript(_ context.Context, c candidate) error {
 	return nil
 }
 
-// endOfString is where the string ends that begins text, or -1.
+// endOfString returns the end of the string that begins text, or -1.
 func endOfString(text []byte) int {
 	for i := 1; i < len(text); i++ {
 		switch text[i] {

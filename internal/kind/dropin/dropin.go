@@ -24,11 +24,11 @@ import (
 )
 
 const (
-	// readers is how many files are read at once, besides one, where there are several
-	// times fewFiles to read.
+	// readers is how many files are read in parallel, in addition to one, when there are several times
+	// fewFiles to read.
 	readers  = 3
 	fewFiles = 8
-	// maxShown bounds the content of one file in a report.
+	// maxShown limits how much of a file a report shows.
 	maxShown = 16 << 10
 )
 
@@ -40,12 +40,11 @@ type Kind struct {
 	ledger *converge.Ledger
 	window schedule.Window
 
-	sshd   sync.Map                    // by file, what sshd said of it
-	stamps atomic.Pointer[[]fileStamp] // of the files, in the order of the policy; nil: all is forgotten
+	sshd   sync.Map                    // verdicts of sshd, by file
+	stamps atomic.Pointer[[]fileStamp] // of the files, in the order of the policy; nil: none cached
 }
 
-// New returns the kind for a policy on a machine, of which the ledger knows what
-// an earlier policy brought there.
+// New returns the kind for a policy on a machine. The ledger knows what earlier policies installed.
 func New(p *policy.Policy, s *system.System, l *converge.Ledger, window schedule.Window) *Kind {
 	s, unanswered := s.Observe()
 	return &Kind{Unanswered: unanswered, policy: p, system: s, ledger: l, window: window}
@@ -57,8 +56,8 @@ func (k *Kind) Name() string { return policy.Dropin{}.Kind() }
 // File implements converge.Filed.
 func (k *Kind) File(id policy.ID) string { return "/" + id.Name() }
 
-// Watches implements converge.Watcher: the directories of the files, as far as they are there, and
-// what decides whether they are read.
+// Watches implements converge.Watcher: the existing directories of the files, and what decides whether
+// they are read.
 func (k *Kind) Watches() []converge.Watch {
 	dirs := map[string]bool{}
 	for _, want := range k.wants() {
@@ -108,7 +107,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	var wg sync.WaitGroup
 	for range min(readers, scene.unread(wants, sights)/fewFiles) {
-		wg.Go(judge) // with few files to read, to wake others would take longer
+		wg.Go(judge) // for few files, starting more goroutines costs more than it saves
 	}
 	judge()
 	wg.Wait()
@@ -125,27 +124,27 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 
 // scene is what is looked up once for all files of a check.
 type scene struct {
-	at        time.Time                         // from when on it is looked at
+	at        time.Time                         // when the check began
 	hidden    map[string]error                  // directories that could not be listed
-	entries   map[string]map[string]system.Info // directory → name → what is there
+	entries   map[string]map[string]system.Info // by directory and name
 	accounts  *facts.IDs
 	sysctls   map[string]map[string]string // file → key → value
-	unsure    error                        // what of these could not be told
+	unsure    error                        // which of these lookups failed
 	readers   map[string]*dropindir.Reader // of directories
-	leftovers map[string]bool              // files of which a temporary one was left behind
+	leftovers map[string]bool              // files with a leftover temporary file
 	awaiting  map[string]bool
 
 	untilRestart map[string][]start
 
 	untilReboot map[string]bool
 	untilLogin  map[string]bool
-	oldestLogin func(context.Context) (time.Time, error) // asked once, if at all
-	cron        func(context.Context) (string, error)    // the same: the unit of cron, if it runs
-	allSysctls  func() []sysctlFile                      // read once, if at all
+	oldestLogin func(context.Context) (time.Time, error) // looked up at most once
+	cron        func(context.Context) (string, error)    // the running unit of cron, looked up at most once
+	allSysctls  func() []sysctlFile                      // read at most once
 }
 
-// survey looks once at what several files need: at the entries of their directories only
-// where some may be known by them.
+// survey does the lookups that several files share. It lists a directory only if files may be known
+// from the cache.
 func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) (*scene, error) {
 	mark := k.Mark()
 	sysctls := k.ownSysctls(wants)
@@ -176,7 +175,7 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) (*scene, er
 	}
 	for dir := range dirs {
 		s.readers[dir] = dropindir.Of(dir).Reader
-		var names []string // a file of which nothing is known is looked at
+		var names []string // files without a stamp are looked at one by one
 		var err error
 		if some {
 			s.entries[dir], err = k.system.FS.Entries(dir)
@@ -206,7 +205,7 @@ func (k *Kind) askOnceForCron() func(context.Context) (string, error) {
 	}
 }
 
-// judge compares one file with what is wanted of it.
+// judge compares one file with the policy.
 func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], last *fileStamp) converge.Resource {
 	r := converge.Wanted(want.Resource)
 	name := fileOf(want.ID)
@@ -260,7 +259,7 @@ func (k *Kind) judge(ctx context.Context, scene *scene, want policy.Want[policy.
 	return r
 }
 
-// compareContent compares what takes reading a file.
+// compareContent compares what requires reading the file.
 func (k *Kind) compareContent(want policy.Want[policy.Dropin], content []byte, info system.Info, r *converge.Resource) {
 	name := fileOf(want.ID)
 	if string(content) != want.Spec.Content {
@@ -275,8 +274,8 @@ func (k *Kind) compareContent(want policy.Want[policy.Dropin], content []byte, i
 	}
 }
 
-// differs notes another content than the wanted one. Everybody may read of it if the mode
-// of both lets everybody, and so do the directories on the way.
+// differs records a difference of content. The difference is public if old and new mode, and the
+// directories above, let everybody read the file.
 func (k *Kind) differs(r *converge.Resource, want policy.Want[policy.Dropin], mode fs.FileMode, got string) {
 	differs := r.AddDrift
 	if public.May(mode) && system.ReachedByAll(k.system.FS, fileOf(want.ID)) {
@@ -307,14 +306,14 @@ func (k *Kind) compare(ctx context.Context, scene *scene, want policy.Want[polic
 	}
 }
 
-// readableByAll says whether what is in a file may be shown. One that not everybody
-// may read may hold a secret, if not one of this policy's. Those of sudo hold none.
+// readableByAll reports whether a file's content may be shown. A file that not everybody can read may
+// hold a secret, if not one of this policy. The files of sudo hold none.
 func readableByAll(name string, info system.Info) bool {
 	return info.Mode&0o004 != 0 || path.Dir(name) == sudoersDir
 }
 
-// isClosed says whether not everybody may read a file: if the policy does not have it
-// so, an earlier one had put a secret in it.
+// isClosed reports whether not everybody can read a file, or that cannot be told. If the policy does
+// not ask for that mode, an earlier policy had a secret in the file.
 func (k *Kind) isClosed(name string) bool {
 	info, err := k.system.FS.Stat(name)
 	return err == nil && !readableByAll(name, info) || err != nil && !errors.Is(err, fs.ErrNotExist)
@@ -338,7 +337,7 @@ func orRoot(name string) string {
 	return name
 }
 
-// modeOf is the mode that a file is to have.
+// modeOf is the mode that a file should have.
 func modeOf(want policy.Want[policy.Dropin]) fs.FileMode {
 	mode := familyOf(fileOf(want.ID)).mode
 	if want.Spec.Mode != nil {

@@ -20,16 +20,16 @@ import (
 )
 
 const (
-	// awaiting lists files that are written and of which the effect is yet to come.
+	// awaiting lists files that are written but not in effect yet.
 	awaiting = own.RunDir + "/dropins-awaiting-effect"
-	// untilReboot lists files of which something is in effect that no longer stands
-	// in them. It goes with the reboot.
+	// untilReboot lists files with effects that outlive their content until the reboot. The list is gone
+	// after it.
 	untilReboot = own.RunDir + "/dropins-until-reboot"
-	// untilLogin lists files that those who log in from now on find in effect.
+	// untilLogin lists files that take effect at the next login.
 	untilLogin = own.RunDir + "/dropins-until-login"
 )
 
-// readNames returns the files that a list holds.
+// readNames returns the names in a list.
 func (k *Kind) readNames(list string) map[string]bool {
 	names := map[string]bool{}
 	content, _ := k.system.FS.ReadFile(list)
@@ -52,8 +52,7 @@ func (k *Kind) writeNames(list string, names map[string]bool) error {
 	return k.system.FS.WriteFile(list, content.Bytes(), system.Attr{Mode: 0o600})
 }
 
-// A step makes files take effect: the agent's own way for their family, or a
-// command of the policy's.
+// A step makes files take effect: the built-in way for their family, or a command of the policy.
 type step struct {
 	activation activation
 	command    string // its words, each ended by a NUL
@@ -70,8 +69,8 @@ func (s step) compare(other step) int {
 	return cmp.Or(cmp.Compare(s.activation, other.activation), cmp.Compare(s.command, other.command))
 }
 
-// stepOf is what makes a change of a file take effect, whether the policy names
-// the file or did so once.
+// stepOf returns the step for a change of a file, whether the policy names the file now or did so
+// earlier.
 func (b *batch) stepOf(name string) step {
 	want, named := b.wants[policy.NewID(b.Name(), name)]
 	remembered, known := b.undo.Activate[name]
@@ -84,7 +83,7 @@ func (b *batch) stepOf(name string) step {
 	return step{activation: familyOf(name).activation}
 }
 
-// expect notes, before a file is changed, that its effect is to come.
+// expect records, before a file is changed, that the change must take effect.
 func (b *batch) expect(name string) error {
 	b.touched = append(b.touched, name)
 	if b.stepOf(name) == (step{}) && b.broken[name] == nil && !b.awaiting[name] {
@@ -103,9 +102,9 @@ func (b *batch) expect(name string) error {
 	return b.system.FS.AppendFile(awaiting, []byte(name+"\n"))
 }
 
-// relabel gives the files the SELinux label that the machine's policy has for them, where
-// SELinux is on: a new file has that of its directory, and a replaced one that of
-// the old, which may have been moved there from somewhere else.
+// relabel gives the files the SELinux label that the machine's policy wants, where SELinux is on. A
+// new file gets the label of its directory, and a replaced one that of the old file, which may have
+// been moved there.
 func (b *batch) relabel(ctx context.Context) {
 	has, err := b.hasLabels()
 	if err != nil {
@@ -131,7 +130,7 @@ func (b *batch) relabel(ctx context.Context) {
 	}
 }
 
-// activate makes the changed files take effect, each step once.
+// activate makes the changed files take effect, with each step once.
 func (b *batch) activate(ctx context.Context) {
 	if len(b.changed) == 0 {
 		return
@@ -178,11 +177,11 @@ func (b *batch) activate(ctx context.Context) {
 	}
 }
 
-// settleGone says whether nothing more is owed to a file of which a step has failed: the
-// policy does not want it any more, and no other policy could end that failure. It was told
-// once. One that only waits for a session is still to come. The agent's own steps, and those
-// that the policy still names, are tried until they work, or the reboot, unless their program
-// is not there: then nobody has read the file, and nobody waits for it to be gone.
+// settleGone reports whether a failed step for a removed file is dropped. It is, once reported, if the
+// policy no longer names the command: no other policy could make it succeed. Steps that only wait for
+// a session are kept. Built-in steps, and those that the policy still names, are retried until they
+// succeed or the machine reboots. They are dropped if their program is not installed: then nothing has
+// read the file.
 func (b *batch) settleGone(s step, name string, err error) bool {
 	id := policy.NewID(b.Name(), name)
 	var held *sessionguard.Held
@@ -200,8 +199,7 @@ func (b *batch) settleGone(s step, name string, err error) bool {
 	return true
 }
 
-// namesItself says whether a command of the policy's is about a file that has gone: it
-// could only fail.
+// namesItself reports whether a command of the policy names the file that is gone. It could only fail.
 func (b *batch) namesItself(s step, name string) bool {
 	if !strings.Contains(s.command, name) {
 		return false
@@ -210,8 +208,8 @@ func (b *batch) namesItself(s step, name string) bool {
 	return errors.Is(err, fs.ErrNotExist)
 }
 
-// stillBroken says what keeps a file from taking effect. What broke the whole may
-// have been mended in the same batch.
+// stillBroken returns what keeps a file from taking effect. The file that broke the configuration may
+// have been fixed in the same batch.
 func (b *batch) stillBroken(ctx context.Context, name string) error {
 	if b.broken[name] == nil {
 		return nil
@@ -231,7 +229,7 @@ func (b *batch) fail(name string, err error) {
 	b.outcomes = append(b.outcomes, sessionguard.Outcome(policy.NewID(b.Name(), name), err))
 }
 
-// take does one step for files, and says for which it failed.
+// take runs one step for its files, and returns an error for each that failed.
 func (b *batch) take(ctx context.Context, s step, names []string) map[string]error {
 	switch {
 	case s.command != "":
@@ -263,8 +261,7 @@ func (b *batch) takeOwn(ctx context.Context, s step, names []string) map[string]
 	return failures
 }
 
-// runOwn runs a command of the policy's. What it says is not passed on when it
-// may quote a secret.
+// runOwn runs a command of the policy. Its output is not passed on if it may quote a secret.
 func (b *batch) runOwn(ctx context.Context, argv, names []string) error {
 	if !b.system.Running() {
 		return nil
@@ -276,7 +273,7 @@ func (b *batch) runOwn(ctx context.Context, argv, names []string) error {
 	if err := sessionguard.MayRun(ctx, b.system, argv, b.consentTo(names)); err != nil {
 		return fmt.Errorf("cannot activate it with %s: %w", shown, err)
 	}
-	out, err := b.system.Runner.Run(ctx, system.Command{Argv: argv, OwnScope: true}) // what it becomes only the policy knows
+	out, err := b.system.Runner.Run(ctx, system.Command{Argv: argv, OwnScope: true}) // the command may leave a process running
 	switch {
 	case err != nil:
 		return fmt.Errorf("cannot activate it with %s: %w", shown, err)

@@ -29,15 +29,15 @@ const (
 	logrotateMain = "/etc/logrotate.conf"
 )
 
-// A family is a directory of drop-ins, or several that one program reads: what package
-// dropindir knows of it, with what is done here.
+// A family is a directory of drop-ins, or several read by the same program: what package dropindir
+// knows about it, and the functions for it.
 type family struct {
 	mode       fs.FileMode
-	check      checker // nil: nothing can be told before it is in place
+	check      checker // nil: it cannot be checked before it is installed
 	activation activation
 }
 
-// checkers are what is done for each check that there is.
+// checkers are the functions of all checks.
 func checkers() [dropindir.Checks]checker {
 	return [...]checker{
 		dropindir.NoCheck:      nil,
@@ -67,8 +67,8 @@ func checkers() [dropindir.Checks]checker {
 	}
 }
 
-// familyOf is what is done with a file. Whatever is not known is read by whom it may concern,
-// in time.
+// familyOf returns the family of a file. A file of no known family takes effect when its reader next
+// reads it.
 func familyOf(name string) family {
 	d := dropindir.Of(path.Dir(name))
 	return family{cmp.Or(d.Mode, 0o644), checkers()[d.Check], activation(d.Effect)}
@@ -100,8 +100,8 @@ const (
 	awaitLogin           = activation(dropindir.AwaitLogin)
 )
 
-// activate makes files take effect, all at once if that works, and says of which it
-// did not: one that the kernel refuses must not be held against the others.
+// activate makes files take effect, all at once if possible, and returns an error for each that
+// failed. If one is rejected, the others are tried one by one.
 func (a activation) activate(ctx context.Context, s *system.System, names []string) map[string]error {
 	err := a.run(ctx, s, names)
 	if err == nil {
@@ -117,8 +117,7 @@ func (a activation) activate(ctx context.Context, s *system.System, names []stri
 	return failures
 }
 
-// run makes files take effect, of which some may be gone. In an image there is
-// nobody to tell.
+// run makes files take effect; some may be gone. In an image it does nothing.
 func (a activation) run(ctx context.Context, s *system.System, names []string) error {
 	if !s.Running() {
 		return nil
@@ -127,7 +126,7 @@ func (a activation) run(ctx context.Context, s *system.System, names []string) e
 		_, err := s.FS.Stat(name)
 		return err != nil
 	})
-	slices.Sort(present) // the order in which they count at boot
+	slices.Sort(present) // the order in which they are read at boot
 	switch a {
 	case createTmpfiles:
 		return runFor(ctx, s, present, "systemd-tmpfiles", "--create")
@@ -159,14 +158,14 @@ func (a activation) run(ctx context.Context, s *system.System, names []string) e
 		return loadAuditRules(ctx, s)
 	case loadModules:
 		return loadKernelModules(ctx, s, present)
-	case none, loadSysctls, reloadSystemd, awaitReboot, awaitLogin: // by nothing, or by more than this
+	case none, loadSysctls, reloadSystemd, awaitReboot, awaitLogin: // handled elsewhere, or nothing to do
 		return nil
 	}
 	return fmt.Errorf("cannot make files take effect: nothing is known of the effect %d of package dropindir; this is a bug of the agent", a)
 }
 
-// active is the first of the units that runs, or "": a service has a name for each
-// family of systems.
+// active returns the first of the units that runs, or "". A service has different names on different
+// distributions.
 func active(ctx context.Context, s *system.System, units []string) (string, error) {
 	for _, name := range units {
 		unit, err := s.Units.Unit(ctx, name)
@@ -180,8 +179,8 @@ func active(ctx context.Context, s *system.System, units []string) (string, erro
 	return "", nil
 }
 
-// restart makes a service read its configuration, if it runs. None of those that it
-// is called for carries a session.
+// restart restarts a service if it runs, to make it read its configuration. None of these services
+// carries a session.
 func restart(ctx context.Context, s *system.System, units ...string) error {
 	unit, err := active(ctx, s, units)
 	if unit == "" {
@@ -190,8 +189,8 @@ func restart(ctx context.Context, s *system.System, units ...string) error {
 	return sessionguard.Restart(ctx, s, unit, sessionguard.Consent{})
 }
 
-// reloadService makes a service read its configuration, if it runs and the check says that
-// all is well: sshd ends when it is told to read one that is not.
+// reloadService makes a service reload its configuration if it runs and the check succeeds. sshd exits
+// when it is told to reload a broken one.
 func reloadService(ctx context.Context, s *system.System, check []string, units ...string) error {
 	unit, err := active(ctx, s, units)
 	if unit == "" {
@@ -203,8 +202,7 @@ func reloadService(ctx context.Context, s *system.System, check []string, units 
 	return command(ctx, s, "systemctl", "reload", unit)
 }
 
-// unlessNotRunning passes over what cannot be done where systemd does not run
-// and thus has nothing to read again.
+// unlessNotRunning ignores failures where systemd is not running and so has nothing to reload.
 func unlessNotRunning(err error) error {
 	if errors.Is(err, system.ErrNotRunning) {
 		return nil

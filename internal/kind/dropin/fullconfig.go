@@ -21,15 +21,15 @@ func checkSudoers(ctx context.Context, c candidate) error {
 	return c.checkIn(ctx, sudoersTree{c.system, c.name})
 }
 
-// sudoersTree is what sudo reads.
+// sudoersTree is the configuration of sudo.
 type sudoersTree struct {
 	system *system.System
-	name   string // of the candidate
+	name   string // the candidate's
 }
 
 func (w sudoersTree) with(ctx context.Context, changes map[string][]byte) error {
 	if _, err := w.system.FS.Stat(sudoers.Main); errors.Is(err, fs.ErrNotExist) {
-		return nil // there is no sudo to read it
+		return nil // sudo is not installed
 	}
 	err := sudoers.Validate(ctx, w.system, changes)
 	if errors.Is(err, system.ErrNotInstalled) {
@@ -38,7 +38,7 @@ func (w sudoersTree) with(ctx context.Context, changes map[string][]byte) error 
 	return err
 }
 
-// alone has sudo read the file in place of all others.
+// alone has sudo check the file in place of all others.
 func (w sudoersTree) alone(ctx context.Context, content []byte) error {
 	err := w.with(ctx, map[string][]byte{sudoers.Main: content})
 	var invalid *sudoers.InvalidError
@@ -79,8 +79,8 @@ func (c candidate) checkConfiguration(ctx context.Context, w configuration) erro
 	return c.checkIn(ctx, w)
 }
 
-// A configuration is a main file that includes the files of the candidate's
-// directory, and the program that judges it. They are put in place of the include.
+// A configuration is a main file that includes the files of the candidate's directory, and the program
+// that checks it. The contents are inserted in place of the include.
 type configuration struct {
 	candidate
 	main    string
@@ -96,7 +96,7 @@ func (w configuration) with(ctx context.Context, changes map[string][]byte) erro
 	return w.holding(ctx, changes, names)
 }
 
-// alone adds the file to the main one, if that is well: it may build on it.
+// alone checks the file together with the main one, on which it may depend, if the main one is valid.
 func (w configuration) alone(ctx context.Context, content []byte) error {
 	if w.holding(ctx, nil, nil) != nil {
 		return w.judge(ctx, content)
@@ -104,7 +104,7 @@ func (w configuration) alone(ctx context.Context, content []byte) error {
 	return w.holding(ctx, map[string][]byte{w.name: content}, []string{w.name})
 }
 
-// culprit is the file with which, in their order, the trouble begins.
+// culprit returns the first file, in reading order, with which the configuration is invalid.
 func (w configuration) culprit(ctx context.Context, changes map[string][]byte, _ error) string {
 	names, err := w.parts(changes)
 	if err != nil {
@@ -117,7 +117,7 @@ func (w configuration) culprit(ctx context.Context, changes map[string][]byte, _
 	return names[first-1]
 }
 
-// parts are the files of the directory that are included.
+// parts are the included files of the directory.
 func (w configuration) parts(changes map[string][]byte) ([]string, error) {
 	dir := path.Dir(w.name)
 	listed, err := w.system.FS.ReadDir(dir)
@@ -140,7 +140,7 @@ func (w configuration) parts(changes map[string][]byte) ([]string, error) {
 	return names, nil
 }
 
-// holding judges the main file with some of its parts.
+// holding checks the main file with some of its parts.
 func (w configuration) holding(ctx context.Context, changes map[string][]byte, names []string) error {
 	whole, err := w.joined(changes, names)
 	if err != nil || whole == nil {
@@ -149,8 +149,8 @@ func (w configuration) holding(ctx context.Context, changes map[string][]byte, n
 	return w.judge(ctx, whole)
 }
 
-// joined is the main file with some of its parts in the place where it includes them, or
-// nil where there is none.
+// joined returns the main file with some of its parts inserted where it includes them, or nil if there
+// is no main file.
 func (w configuration) joined(changes map[string][]byte, names []string) ([]byte, error) {
 	whole, err := w.system.FS.ReadFile(w.main)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -164,12 +164,12 @@ func (w configuration) joined(changes map[string][]byte, names []string) ([]byte
 		content, changed := changes[name]
 		if !changed {
 			if content, err = w.system.FS.ReadFile(name); errors.Is(err, fs.ErrNotExist) {
-				continue // it went meanwhile, or is a link that leads nowhere
+				continue // it was removed meanwhile, or is a dangling link
 			} else if err != nil {
 				return nil, err
 			}
 		}
-		if w.main == sshdMain { // what a file says for some ends with the file
+		if w.main == sshdMain { // a Match block ends with its file
 			head := untilMatch(string(content))
 			matches.Write(content[len(head):])
 			matches.WriteByte('\n')
@@ -200,15 +200,15 @@ func (w configuration) judge(ctx context.Context, content []byte) error {
 	return fmt.Errorf("%s refuses its configuration: %s", w.argv[0], strings.ReplaceAll(out.LastLine(), stageDir+"/", ""))
 }
 
-// onlyIdle says whether rsyslogd finds no more wrong than that nothing would be
-// written anywhere: so it is with a part of what it reads.
+// onlyIdle reports whether rsyslogd complains only that the configuration has no output. That is
+// normal for a part of it.
 func onlyIdle(out system.Output) bool {
 	said := string(out.Stderr) + string(out.Stdout)
 	return strings.Contains(said, "there are no active actions configured") && !strings.Contains(said, "error during parsing")
 }
 
-// withoutKeys says whether sshd has read all, and finds no more wrong than that it has no
-// keys of its own yet: so it is until it is started for the first time.
+// withoutKeys reports whether sshd has parsed everything and complains only about missing host keys.
+// That is normal before its first start.
 func withoutKeys(out system.Output) bool {
 	return strings.Contains(string(out.Stderr), "no hostkeys available")
 }
@@ -232,7 +232,7 @@ func checkNft(ctx context.Context, c candidate) error {
 			}
 			said, _, _ := strings.Cut(strings.TrimSpace(string(out.Stderr)), "\n")
 			for line := range strings.Lines(string(out.Stderr)) {
-				if strings.Contains(line, "Error: ") { // before it may stand who includes the file
+				if strings.Contains(line, "Error: ") { // the including file may be named in front of it
 					said = strings.TrimSpace(line)
 					break
 				}
@@ -244,7 +244,7 @@ func checkNft(ctx context.Context, c candidate) error {
 			return err
 		}
 		if before, err := says(nil); err != nil || before != "" {
-			return err // it is not this file, or that cannot be told
+			return err // another file is to blame, or it cannot be told
 		}
 		return fmt.Errorf("nft refuses it: %s", wrong)
 	}

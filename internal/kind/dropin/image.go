@@ -10,8 +10,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// leftOutOfImage says whether a file is left alone: an image is given to many, so no secret is
-// written into one, whoever has it at hand.
+// leftOutOfImage reports whether a file is not written into an image. Images are copied to many
+// machines, so they never get a secret.
 func (k *Kind) leftOutOfImage(r policy.Resource) bool {
 	return !k.system.Running() && r.ID.Kind() == k.Name() &&
 		(len(r.Secrets) > 0 || slices.ContainsFunc(r.Missing, policy.Reference.Secret))
@@ -22,7 +22,7 @@ func (k *Kind) wants() []policy.Want[policy.Dropin] {
 	return slices.DeleteFunc(policy.Of[policy.Dropin](k.policy), func(want policy.Want[policy.Dropin]) bool { return k.leftOutOfImage(want.Resource) })
 }
 
-// leftOut is where the files stand that are left alone.
+// leftOut records the files that are not written.
 func (k *Kind) leftOut() []converge.Resource {
 	var all []converge.Resource
 	for _, want := range k.policy.Resources {

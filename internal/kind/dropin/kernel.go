@@ -10,10 +10,10 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// auditOption begins each line of audit.rules(7): they are options of auditctl(8).
+// auditOption matches the start of a line of audit.rules(7), which is an option of auditctl(8).
 var auditOption = regexp.MustCompile(`^(-[aAbcdDefikrsStwW]|--(backlog_wait_time|reset-lost|reset_backlog_wait_time_actual|loginuid-immutable))(\s|$)`)
 
-// checkAudit follows audit.rules(7). auditctl itself can only be asked by loading.
+// checkAudit follows audit.rules(7). auditctl can only check rules by loading them.
 func checkAudit(_ context.Context, c candidate) error {
 	return eachLine(c.content, "#", func(line string) string {
 		if !auditOption.MatchString(line) {
@@ -23,13 +23,13 @@ func checkAudit(_ context.Context, c candidate) error {
 	})
 }
 
-// loadAuditRules makes one set of all files and loads it.
+// loadAuditRules merges all files into one set of rules and loads it.
 func loadAuditRules(ctx context.Context, s *system.System) error {
 	out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"augenrules", "--load"}})
 	said := string(out.Stdout) + string(out.Stderr)
 	switch {
 	case errors.Is(err, system.ErrNotInstalled):
-		return nil // nor is auditd
+		return nil // auditd is not installed either
 	case err != nil:
 		return err
 	case strings.Contains(said, "immutable mode"), strings.Contains(said, "is locked"):
@@ -42,7 +42,7 @@ func loadAuditRules(ctx context.Context, s *system.System) error {
 
 var moduleName = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
-// moduleNames are what a file of modules-load.d(5) names.
+// moduleNames returns the modules that a file of modules-load.d(5) names.
 func moduleNames(content []byte) []string {
 	var modules []string
 	_ = eachLine(content, "#;", func(line string) string {
@@ -52,8 +52,8 @@ func moduleNames(content []byte) []string {
 	return modules
 }
 
-// checkModules follows modules-load.d(5), and asks whether there are such modules:
-// one that is missing fails a unit of systemd at each start.
+// checkModules follows modules-load.d(5), and checks that the modules exist: a missing one makes a
+// unit of systemd fail at each start.
 func checkModules(ctx context.Context, c candidate) error {
 	if err := eachLine(c.content, "#;", func(line string) string {
 		if !moduleName.MatchString(line) {
@@ -78,8 +78,8 @@ func checkModules(ctx context.Context, c candidate) error {
 	return nil
 }
 
-// loadKernelModules loads what files name. What no file names any more stays
-// until the reboot, for it may be in use.
+// loadKernelModules loads the modules that files name. Modules that are no longer named stay until the
+// reboot: they may be in use.
 func loadKernelModules(ctx context.Context, s *system.System, names []string) error {
 	var modules []string
 	for _, name := range names {
@@ -94,8 +94,8 @@ func loadKernelModules(ctx context.Context, s *system.System, names []string) er
 
 var udevRule = regexp.MustCompile(`^([A-Z][A-Za-z_]*(\{[^}]*\})?\s*(==|!=|\+=|-=|:=|=)\s*[ie]*"([^"\\]|\\.)*"[\s,]*)+$`)
 
-// checkUdev follows udev(7): a rule is a list of keys, operators and quoted values. Where
-// udevadm can verify, since systemd 254, it is asked as well.
+// checkUdev follows udev(7): a rule is a list of keys, operators and quoted values. udevadm is asked
+// as well if it can verify, since systemd 254.
 func checkUdev(ctx context.Context, c candidate) error {
 	if c.content == nil {
 		return nil

@@ -14,14 +14,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// labelled is how many files restorecon is asked about at once.
+// labelled is the number of files per call of restorecon.
 const labelled = 1000
 
-// relabelled is what restorecon says of a file: policycoreutils 3 and 2.5 in turn.
+// relabelled matches restorecon's output for a file, of policycoreutils 3 and 2.5.
 var relabelled = regexp.MustCompile(`^(?:Would relabel (.+) from (\S+) to (\S+)|restorecon reset (.+) context (\S+)->(\S+))$`)
 
-// hasLabels says whether SELinux is on, so that a reader may be kept from a file by
-// its label.
+// hasLabels reports whether SELinux is on, so that a wrong label may keep a program from reading a
+// file.
 func (k *Kind) hasLabels() (bool, error) {
 	if !k.system.Running() {
 		return false, nil
@@ -33,8 +33,8 @@ func (k *Kind) hasLabels() (bool, error) {
 	return false, fmt.Errorf("cannot tell whether SELinux is on: %w", err)
 }
 
-// checkLabels judges the labels of files that are right otherwise, by what the
-// machine's own policy wants of their paths (restorecon(8)).
+// checkLabels compares the labels of otherwise correct files with what the machine's SELinux policy
+// wants for their paths (restorecon(8)).
 func (k *Kind) checkLabels(ctx context.Context, resources []converge.Resource) error {
 	if has, err := k.hasLabels(); err != nil || !has {
 		return err

@@ -16,11 +16,10 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// errLocked says that the kernel takes no more changes of a sort until it has
-// been started anew.
+// errLocked means that the kernel accepts no more changes of a kind until the reboot.
 var errLocked = errors.New("the kernel takes no more changes until the reboot")
 
-// rebootReason says why the effect of a file waits for the reboot.
+// rebootReason returns why a file takes effect at the reboot.
 func rebootReason(name string) string {
 	switch unit := unitOf(name); {
 	case unit == "":
@@ -44,7 +43,7 @@ func rebootReason(name string) string {
 	return "it is read when the machine starts"
 }
 
-// await notes that files take effect later, by themselves.
+// await records that files will take effect later by themselves.
 func (b *batch) await(list string, names []string) map[string]error {
 	if !b.system.Running() {
 		return nil
@@ -54,7 +53,7 @@ func (b *batch) await(list string, names []string) map[string]error {
 	for _, name := range names {
 		waiting[name] = true
 	}
-	err := b.Since(mark) // a list that could not be read is not replaced
+	err := b.Since(mark) // do not overwrite a list that could not be read
 	if err == nil {
 		err = b.writeNames(list, waiting)
 	}
@@ -65,8 +64,7 @@ func (b *batch) await(list string, names []string) map[string]error {
 	return failures
 }
 
-// unlessLocked has the files wait for the reboot of which the kernel says that it
-// must be so.
+// unlessLocked marks files as waiting for the reboot if the kernel refused the change until then.
 func (b *batch) unlessLocked(failures map[string]error) map[string]error {
 	for name, err := range failures {
 		if errors.Is(err, errLocked) {
@@ -76,7 +74,7 @@ func (b *batch) unlessLocked(failures map[string]error) map[string]error {
 	return failures
 }
 
-// waits says of a file that is right on disk what its effect waits for.
+// waits returns what the effect of a file that is right on disk waits for.
 func (k *Kind) waits(ctx context.Context, scene *scene, name string, r *converge.Resource) {
 	switch {
 	case scene.untilReboot[name]:
@@ -103,7 +101,7 @@ func (k *Kind) waits(ctx context.Context, scene *scene, name string, r *converge
 	}
 }
 
-// changed is when a file came, or at the latest went.
+// changed is when a file was created or, if it is gone, when it was removed at the latest.
 func (k *Kind) changed(name string) (time.Time, error) {
 	info, err := k.system.FS.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -112,7 +110,7 @@ func (k *Kind) changed(name string) (time.Time, error) {
 	return info.ModTime, err
 }
 
-// oldestLogin is when the first of those logged in did so; zero when nobody is.
+// oldestLogin is the time of the oldest login of those who are logged in, zero if nobody is.
 func oldestLogin(ctx context.Context, sessions system.Sessions) (oldest time.Time, err error) {
 	list, err := sessions.List(ctx)
 	for _, session := range list {
@@ -123,8 +121,7 @@ func oldestLogin(ctx context.Context, sessions system.Sessions) (oldest time.Tim
 	return oldest, err
 }
 
-// gone are the files that are no longer there nor named, and of which that has
-// not taken effect.
+// gone are removed files, no longer in the policy, whose removal is not in effect yet.
 func (k *Kind) gone(ctx context.Context, scene *scene, seen []converge.Resource) []converge.Resource {
 	if len(scene.awaiting)+len(scene.untilReboot)+len(scene.untilLogin)+len(scene.untilRestart) == 0 {
 		return nil

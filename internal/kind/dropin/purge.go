@@ -19,8 +19,7 @@ import (
 
 const notNamed = "the policy owns the directory and does not name it"
 
-// purged are the directories in which nothing may be but what the policy names
-// and what belongs to packages.
+// purged are the directories that may hold only files of the policy and of packages.
 func (k *Kind) purged() map[string]policy.Resource {
 	dirs := map[string]policy.Resource{}
 	for _, want := range policy.Of[policy.Directory](k.policy) {
@@ -31,18 +30,18 @@ func (k *Kind) purged() map[string]policy.Resource {
 	return dirs
 }
 
-// purgeable says whether a file is in a purged directory, not named, and not
-// there by an earlier policy.
+// purgeable reports whether a file is in a purged directory and neither named by the policy nor
+// installed by an earlier one.
 func (k *Kind) purgeable(id policy.ID) bool {
 	name := fileOf(id)
 	_, inside := k.purged()[path.Dir(name)]
-	_, named := k.policy.Lookup(id) // with what is missing for now
+	_, named := k.policy.Lookup(id) // including resources that are unavailable for now
 	return inside && !named && !k.ledger.Owns(id) && !strings.HasPrefix(path.Base(name), ".") &&
 		protected.Path(name) == "" && policy.ForbiddenDropin(name) == ""
 }
 
-// purge returns the purged directories and what is in them and must go. seen is
-// what the check has found already.
+// purge returns the purged directories and the files in them to remove. seen is what the check has
+// found already.
 func (k *Kind) purge(ctx context.Context, seen []converge.Resource) []converge.Resource {
 	dirs := k.purged()
 	if len(dirs) == 0 {
@@ -75,8 +74,8 @@ func (k *Kind) purge(ctx context.Context, seen []converge.Resource) []converge.R
 	return resources
 }
 
-// strays are what is in a directory and the policy does not name, directories left out. With an
-// error they are not all.
+// strays returns the files of a directory that the policy does not name, subdirectories left out. With
+// an error, the list is incomplete.
 func (k *Kind) strays(dir string, known map[policy.ID]bool) ([]string, error) {
 	bases, err := k.system.FS.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -99,7 +98,7 @@ func (k *Kind) strays(dir string, known map[policy.ID]bool) ([]string, error) {
 		}
 		switch {
 		case err != nil || info.IsDir():
-		case strings.Contains(name, "\n"): // an answer of several lines may be made up to speak of another file
+		case strings.Contains(name, "\n"): // a crafted name could make the answer look like one about another file
 			unasked = fmt.Errorf("cannot tell whether %q belongs to a package: its name has a line break; remove it by hand if it does not", name)
 		default:
 			names = append(names, name)
@@ -108,15 +107,15 @@ func (k *Kind) strays(dir string, known map[policy.ID]bool) ([]string, error) {
 	return names, unasked
 }
 
-// A packageQuery asks which package owns files. Of each that none owns it says
-// so; that alone counts, so that a query which fails makes nothing a stray.
+// A packageQuery asks which package owns files. A file counts as unowned only if the answer says so. A
+// failed query makes no file a stray.
 type packageQuery struct {
-	database string // there where it is worth asking
+	database string // the query is skipped if this does not exist
 	argv     []string
-	own      string // a file of its own package: a database that does not know it is not the machine's, or was lost
+	own      string // a file of the manager's own package: a database that does not know it belongs to another machine, or was lost
 	quote    *strings.Replacer
-	unowned  string // the line about such a file
-	trouble  string // how a line begins that says what went wrong: rpm goes on without its database, and knows no file
+	unowned  string // the line about an unowned file
+	trouble  string // prefix of an error message: rpm goes on without its database and knows no file
 }
 
 func packageQueries() []packageQuery {
@@ -138,7 +137,7 @@ func packageQueries() []packageQuery {
 
 var errNoPackages = errors.New("there is no database of packages that knows its own")
 
-// unowned are those of the files that no package owns.
+// unowned returns the files that no package owns.
 func (k *Kind) unowned(ctx context.Context, names []string) ([]string, error) {
 	if len(names) == 0 {
 		return nil, nil
@@ -188,7 +187,7 @@ func (q packageQuery) unownedOf(ctx context.Context, runner system.Runner, names
 			answers++
 		}
 	}
-	if answers < len(names) { // of each it says at least one thing
+	if answers < len(names) { // there is at least one line for each file
 		return nil, fmt.Errorf("%s did not say of all files whose they are: exit code %d", q.argv[0], out.ExitCode)
 	}
 	return slices.DeleteFunc(slices.Clone(names), func(name string) bool {
@@ -196,12 +195,12 @@ func (q packageQuery) unownedOf(ctx context.Context, runner system.Runner, names
 	}), nil
 }
 
-// clear removes a file of which the ledger keeps what it held.
+// clear removes a file and keeps its content in the ledger.
 func (b *batch) clear(ctx context.Context, name string) error {
 	info, err := b.system.FS.Stat(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		if b.awaiting[name] {
-			b.changed = append(b.changed, name) // it went, and that did not take effect
+			b.changed = append(b.changed, name) // it was removed, which is not in effect yet
 		}
 		return nil
 	}

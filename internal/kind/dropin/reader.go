@@ -15,8 +15,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// nobodys are names of directories that look like those of others and that no program
-// reads, however often they are written to.
+// nobodys are directories that look like drop-in directories, are often written to, and are read by no
+// program.
 func nobodys() map[string]string {
 	return map[string]string{
 		"iptables.d":    "iptables-services reads /etc/sysconfig/iptables, and Debian's iptables-persistent /etc/iptables/rules.v4",
@@ -31,17 +31,17 @@ func nobodys() map[string]string {
 	}
 }
 
-// notRead begins the reason of a file that is as it should be, and that nobody takes in.
+// notRead begins the reason for a correct file that no program reads.
 const notRead = "not read here: "
 
-// unread says why nobody on this machine reads a file, or "".
+// unread returns why no program on this machine reads a file, or "".
 func (k *Kind) unread(r *dropindir.Reader, want policy.Want[policy.Dropin]) (string, error) {
 	name := fileOf(want.ID)
 	if why := nobodys()[path.Base(path.Dir(name))]; why != "" && want.Spec.Activate == nil {
 		return why, nil
 	}
 	if r == nil || slices.ContainsFunc(want.Spec.Activate, func(word string) bool { return strings.Contains(word, path.Dir(name)) }) {
-		return "", nil // a command that names the file itself reads it
+		return "", nil // a command that names the file reads it
 	}
 	if there, err := k.firstOf(r.Programs); err != nil || there == "" && len(r.Programs) > 0 {
 		return fmt.Sprintf("it is for %s, which is not installed", r.Who), err
@@ -60,8 +60,8 @@ func (k *Kind) unread(r *dropindir.Reader, want policy.Want[policy.Dropin]) (str
 	return fmt.Sprintf("%s reads %s, and that does not include it", r.Who, main), nil
 }
 
-// isRead says of a file that is right on disk what keeps it out of effect for good: nobody
-// reads it, or who does says otherwise.
+// isRead reports why a file that is right on disk is permanently without effect: no program reads it,
+// or another setting overrides it.
 func (k *Kind) isRead(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], r *converge.Resource) {
 	mark := k.Mark()
 	why, err := k.unread(scene.readers[path.Dir(fileOf(want.ID))], want)
@@ -78,7 +78,7 @@ func (k *Kind) isRead(ctx context.Context, scene *scene, want policy.Want[policy
 	}
 }
 
-// ask has who reads a file say whether it is in effect, as far as somebody can be asked.
+// ask asks the program that reads a file whether it is in effect, if it can be asked.
 func (k *Kind) ask(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], r *converge.Resource) (why string, err error) {
 	name, content := fileOf(want.ID), want.Spec.Content
 	switch dir := path.Dir(name); {
@@ -118,7 +118,7 @@ func (k *Kind) ask(ctx context.Context, scene *scene, want policy.Want[policy.Dr
 	return "", nil
 }
 
-// firstOf is the first of the names under which something is, or "".
+// firstOf returns the first of the paths that exists, or "".
 func (k *Kind) firstOf(names []string) (string, error) {
 	for _, name := range names {
 		_, err := k.system.FS.Stat(name)
@@ -132,10 +132,10 @@ func (k *Kind) firstOf(names []string) (string, error) {
 	return "", nil
 }
 
-// mostIncludes is how deep files that include others are followed.
+// mostIncludes limits the depth of nested includes.
 const mostIncludes = 4
 
-// included says whether a file that a reader reads includes another one.
+// included reports whether a file that the program reads includes another one.
 func (k *Kind) included(r *dropindir.Reader, main, name string, depth int) (bool, error) {
 	content, err := k.system.FS.ReadFile(main)
 	if errors.Is(err, fs.ErrNotExist) {

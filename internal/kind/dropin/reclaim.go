@@ -13,8 +13,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// unwanted are the files that an earlier policy brought and this one does not
-// name. One that has become protected since is not touched again.
+// unwanted are files that an earlier policy installed and this one does not name. Files that have
+// become protected since are left alone.
 func (k *Kind) unwanted() []policy.ID {
 	var ids []policy.ID
 	for _, id := range k.ledger.Owned(k.Name()) {
@@ -25,12 +25,11 @@ func (k *Kind) unwanted() []policy.ID {
 	return ids
 }
 
-// errOriginalUnfit says that what was there before the agent is not put back.
+// errOriginalUnfit means that the original file is not restored.
 var errOriginalUnfit = errors.New("what was there before is not fit to be put back")
 
-// giveBack puts back what was there before the agent's file, or removes that. An
-// original that its reader would refuse is not put back: it stays among the
-// backups, and the agent's file goes all the same.
+// giveBack restores the original file, or removes the agent's file if there was none. If the program
+// would reject the original, it stays in the backups, and the agent's file is removed.
 func (b *batch) giveBack(ctx context.Context, id policy.ID) error {
 	name := fileOf(id)
 	info, err := b.system.FS.Stat(name)
@@ -66,7 +65,7 @@ func (b *batch) giveBack(ctx context.Context, id policy.ID) error {
 	}
 	_, unread := b.starts[name]
 	if (b.awaiting[name] || unread) && !slices.Contains(b.changed, name) {
-		b.changed = append(b.changed, name) // it went, and that has not taken effect
+		b.changed = append(b.changed, name) // it was removed, which is not in effect yet
 	}
 	b.ledger.Disown(id)
 	return nil

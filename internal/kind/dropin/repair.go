@@ -20,7 +20,7 @@ import (
 func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
 	mark := k.Mark()
 	wanted, secretDirs := map[policy.ID]policy.Want[policy.Dropin]{}, map[string]bool{}
-	touched, waiting := map[string]bool{}, k.readNames(awaiting) // of no other directory it will be asked
+	touched, waiting := map[string]bool{}, k.readNames(awaiting) // these are the only directories asked about
 	for _, r := range drifted {
 		touched[path.Dir(fileOf(r.ID))] = true
 	}
@@ -35,7 +35,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	}
 	for _, r := range k.policy.Resources {
 		if r.ID.Kind() == k.Name() && slices.ContainsFunc(r.Missing, policy.Reference.Secret) {
-			secretDirs[path.Dir(fileOf(r.ID))] = true // it is on disk as it was, and not known
+			secretDirs[path.Dir(fileOf(r.ID))] = true // the old content is on disk and unknown
 		}
 	}
 	for _, id := range k.unwanted() {
@@ -43,7 +43,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 			secretDirs[path.Dir(fileOf(id))] = true
 		}
 	}
-	delete(secretDirs, sshdDir) // no policy can have one there, whatever the modes are
+	delete(secretDirs, sshdDir) // no policy can have a secret there, whatever the modes are
 	b := &batch{
 		Kind: k, accounts: facts.NewIDs(k.system), wants: wanted, secretDirs: secretDirs, awaiting: waiting, starts: k.readStarts(),
 		undo: k.loadUndo(), before: map[string][]byte{}, broken: map[string]error{},
@@ -83,15 +83,15 @@ type batch struct {
 	accounts *facts.IDs
 	wants    map[policy.ID]policy.Want[policy.Dropin]
 	awaiting map[string]bool
-	starts   map[string][]start // of units that have not read a file
+	starts   map[string][]start // the starts of units that have not read a file
 
-	secretDirs map[string]bool // that hold a file of the policy with a secret in it, or one that had one
+	secretDirs map[string]bool // directories with a file of the policy that has, or had, a secret
 
 	undo     *undoRecord
 	touched  []string          // files that were written, replaced, removed, or got another mode or owner
-	changed  []string          // files of which the effect is to come
-	before   map[string][]byte // of changed files
-	broken   map[string]error  // by file, what else keeps it from taking effect
+	changed  []string          // files that still have to take effect
+	before   map[string][]byte // contents of changed files before the repair
+	broken   map[string]error  // by file, the other problem that keeps it from taking effect
 	outcomes []converge.Outcome
 }
 
@@ -143,9 +143,8 @@ func (b *batch) mend(ctx context.Context, want policy.Want[policy.Dropin], diff 
 	return b.expect(name)
 }
 
-// failChange tells of a file that could not be made what the policy wants; want is nil when that
-// is to go. What is in it may be somebody else's, and is not made to take effect: that is done once
-// the file is as it should be.
+// failChange reports that a file could not be changed; want is nil if it was to be removed. The
+// current content may be somebody else's, so it is not activated: that is done once the file is right.
 func (b *batch) failChange(name string, want *policy.Dropin, err error) {
 	b.outcomes = append(b.outcomes, converge.Outcome{ID: policy.NewID(b.Name(), name), Err: err})
 	content, missing := b.system.FS.ReadFile(name)
@@ -177,12 +176,12 @@ func (b *batch) remove(ctx context.Context, want policy.Want[policy.Dropin]) err
 	return nil
 }
 
-// vet has the family's checker look at what a file is to hold; nil when it is to go.
+// vet runs the family's checker on the new content of a file; nil stands for removal.
 func (b *batch) vet(ctx context.Context, want policy.Want[policy.Dropin], content []byte) error {
 	return b.vetFile(ctx, fileOf(want.ID), content)
 }
 
-// beside is what else the policy wants in the directory of a part of a unit.
+// beside returns the other files that the policy wants in the directory of a part of a unit.
 func (b *batch) beside(name string) map[string][]byte {
 	dir, others := path.Dir(name), map[string][]byte{}
 	if path.Dir(dir) != unitDir {
@@ -207,16 +206,16 @@ func (b *batch) vetFile(ctx context.Context, name string, content []byte) error 
 		named: func(other string) bool { _, named := b.wants[policy.NewID(b.Name(), other)]; return named },
 	})
 	if unanswered := b.Since(mark); unanswered != nil {
-		return unanswered // whatever the check says, it has not seen all
+		return unanswered // the check has not seen everything, so its result does not count
 	}
 	var broken *brokenError
 	if errors.As(err, &broken) {
-		b.broken[name] = err // to wait for whoever mends that would let one file block all
+		b.broken[name] = err // waiting for a fix would let one broken file block all
 		return nil
 	}
 	return err
 }
 
-// holdsSecrets says whether a file in the directory holds a secret of this policy, or
-// of one before it.
+// holdsSecrets reports whether a file in the directory holds a secret of this policy, or of an earlier
+// one.
 func (b *batch) holdsSecrets(dir string) bool { return b.secretDirs[dir] }

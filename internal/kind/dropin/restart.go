@@ -22,10 +22,9 @@ import (
 
 const (
 	unitDir = "/etc/systemd/system"
-	// untilRestart lists files that a running unit has not read, each with the
-	// unit and the moment at which that start of it was. The moment is a name and
-	// never compared with a clock, which may be set meanwhile. The list goes with the
-	// reboot.
+	// untilRestart lists files that a running unit has not read, each with the unit and its start time.
+	// The start time is only an identifier and is never compared with a clock, which may be set meanwhile.
+	// The list is gone after a reboot.
 	untilRestart = own.RunDir + "/dropins-until-restart"
 
 	restartTimeout = 30 * time.Second
@@ -39,8 +38,8 @@ type start struct {
 
 func startOf(u system.Unit, name string) start { return start{name, u.ActiveSince.UnixMicro()} }
 
-// readsQuietly says of a unit that nobody notices its restart. Of other services it is
-// not known what a person does with them: containers, databases.
+// readsQuietly reports whether nobody notices the restart of a unit. It is not known what people use
+// other services for: containers, databases.
 func readsQuietly(unit string) bool {
 	return slices.Contains([]string{".timer", ".path"}, path.Ext(unit)) || slices.Contains([]string{
 		"chrony.service", "chronyd.service", "cron.service", "crond.service", "rsyslog.service", "systemd-journald.service",
@@ -75,8 +74,8 @@ func (k *Kind) writeStarts(starts map[string][]start) error {
 	return k.system.FS.WriteFile(untilRestart, []byte(content.String()), system.Attr{Mode: 0o600})
 }
 
-// awaitsRestart says of a file that is right on disk what its units wait for
-// before they are restarted, if one has not read it.
+// awaitsRestart returns what units wait for before they are restarted, if one has not read a file that
+// is right on disk.
 func (k *Kind) awaitsRestart(ctx context.Context, starts []start, r *converge.Resource) {
 	for _, old := range starts {
 		if k.awaitsStart(ctx, old, r); r.State != converge.Compliant {
@@ -92,7 +91,7 @@ func (k *Kind) awaitsStart(ctx context.Context, old start, r *converge.Resource)
 		return
 	}
 	if !up(unit) || startOf(unit, old.unit) != old {
-		return // it was started since
+		return // the unit was restarted since
 	}
 	since := " has been running since before it changed, and "
 	if unit.LoadState == "not-found" {
@@ -110,8 +109,8 @@ func (k *Kind) awaitsStart(ctx context.Context, old start, r *converge.Resource)
 	}
 }
 
-// unnoticed returns an error, Held or another, while somebody may notice that a
-// unit is restarted, or stopped because its file has gone.
+// unnoticed returns an error, Held or another, if somebody may notice the restart of a unit, or its
+// stop because its file is gone.
 func (k *Kind) unnoticed(ctx context.Context, unit system.Unit, name string, consent sessionguard.Consent) error {
 	if path.Ext(name) == ".socket" && unit.LoadState != "not-found" {
 		for _, service := range unit.Triggers {
@@ -119,7 +118,7 @@ func (k *Kind) unnoticed(ctx context.Context, unit system.Unit, name string, con
 			if err != nil {
 				return err
 			}
-			if up(started) { // systemd would not have the socket back
+			if up(started) { // systemd would refuse to start the socket again
 				return &sessionguard.Held{Until: converge.Reboot, Reason: service + " is running, which it has started: it is restarted when that has ended"}
 			}
 		}

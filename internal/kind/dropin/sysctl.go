@@ -20,15 +20,15 @@ import (
 
 // A sysctlLine is one line of sysctl.d(5).
 type sysctlLine struct {
-	key     string // its path below /proc/sys, or a pattern of such (glob(7))
+	key     string // its path below /proc/sys, or a pattern (glob(7))
 	value   string
-	exclude bool // patterns do not mean the key
-	lenient bool // the kernel need not have the key
+	exclude bool // excludes the key from patterns
+	lenient bool // the kernel may not have the key
 }
 
 func (l sysctlLine) glob() bool { return strings.ContainsAny(l.key, "*?[") }
 
-// sysctlLines are what the lines of a file say.
+// sysctlLines parses the lines of a file.
 func sysctlLines(content string) []sysctlLine {
 	var lines []sysctlLine
 	for line := range strings.SplitSeq(content, "\n") {
@@ -46,8 +46,7 @@ func sysctlLines(content string) []sysctlLine {
 	return lines
 }
 
-// sysctlSettings are the settings of a file by the path of each below /proc/sys, those by
-// patterns left out.
+// sysctlSettings returns the settings of a file by path below /proc/sys, without patterns.
 func sysctlSettings(content string) map[string]string {
 	settings := map[string]string{}
 	for _, line := range sysctlLines(content) {
@@ -64,10 +63,9 @@ type sysctlFile struct {
 	ours          bool
 }
 
-// sysctlsOf says which keys each file sets to what, by sysctl.d(5): the last file that
-// names a key sets it, and a pattern means the keys that no line of any file names. What
-// the policy names is the policy's, wherever else it is named. files are in the order in
-// which they are read.
+// sysctlsOf returns, by file, the keys that it decides, following sysctl.d(5): the last file that
+// names a key decides it, and a pattern applies to keys that no line names. A key that the policy
+// names is the policy's, wherever else it is named. files are in reading order.
 func sysctlsOf(s *system.System, files []sysctlFile) map[string]map[string]string {
 	type setting struct {
 		file, value string
@@ -111,7 +109,7 @@ func sysctlsOf(s *system.System, files []sysctlFile) map[string]map[string]strin
 	return owned
 }
 
-// sysctlKeys are the keys of the kernel that a pattern means.
+// sysctlKeys returns the keys of the kernel that match a pattern.
 func sysctlKeys(s *system.System, pattern string) []string {
 	keys := []string{""}
 	for segment := range strings.SplitSeq(pattern, "/") {
@@ -136,13 +134,13 @@ func sysctlKeys(s *system.System, pattern string) []string {
 	})
 }
 
-// sysctlsIn are all keys that a file alone sets, those that its patterns mean among them.
+// sysctlsIn returns all keys that a file by itself sets, including those that match its patterns.
 func sysctlsIn(s *system.System, content string) map[string]string {
 	return sysctlsOf(s, []sysctlFile{{content: content}})[""]
 }
 
-// sysctlPath turns a key into a path. Whichever of "." and "/" comes first separates;
-// the other one is then part of a name, and changes places with it.
+// sysctlPath turns a key into a path. The first of "." and "/" is the separator. The other one is part
+// of a name and is swapped with it.
 func sysctlPath(key string) string {
 	if i := strings.IndexAny(key, "./"); i < 0 || key[i] == '/' {
 		return key
@@ -157,7 +155,7 @@ func checkSysctl(_ context.Context, c candidate) error {
 		key = strings.TrimSpace(key)
 		switch {
 		case !found && strings.HasPrefix(line, "-"):
-			return "" // a key that is not to be set
+			return "" // this excludes a key
 		case !found:
 			return "it is not of the form key = value"
 		case key == "" || strings.ContainsAny(key, " \t"):
@@ -167,8 +165,8 @@ func checkSysctl(_ context.Context, c candidate) error {
 	})
 }
 
-// sysctl is the value that the kernel has for a key, if it has the key, and one that
-// can be read: some are for writing alone, and one cannot be read before it is set.
+// sysctl returns the kernel's value of a key, if it exists and can be read. Some are write-only, and
+// one cannot be read before it is set.
 func sysctl(s *system.System, key string) (value string, known bool) {
 	const readable = 0o444
 	if path.Base(key) == "stable_secret" {
@@ -181,7 +179,7 @@ func sysctl(s *system.System, key string) (value string, known bool) {
 	return strings.Join(strings.Fields(string(content)), " "), err == nil
 }
 
-// sameSysctl says whether the kernel has what is wanted: it writes numbers in its own way.
+// sameSysctl reports whether the kernel has the wanted value. It prints numbers in its own format.
 func sameSysctl(want, got string) bool {
 	wants, gots := strings.Fields(want), strings.Fields(got)
 	return slices.EqualFunc(wants, gots, func(want, got string) bool {
@@ -191,8 +189,8 @@ func sameSysctl(want, got string) bool {
 	})
 }
 
-// ownSysctls are the settings of the policy's files, by file and key. Of others only the
-// names of keys matter, and only where there are patterns.
+// ownSysctls returns the settings of the policy's files, by file and key. Of other files only the
+// names of keys matter, and only if there are patterns.
 func (k *Kind) ownSysctls(wants []policy.Want[policy.Dropin]) map[string]map[string]string {
 	var ours []sysctlFile
 	patterns := false
@@ -218,8 +216,8 @@ func (k *Kind) ownSysctls(wants []policy.Want[policy.Dropin]) map[string]map[str
 	return sysctlsOf(k.system, ours)
 }
 
-// compareSysctls compares what the file sets with what the kernel has. A key
-// that a later file of the policy sets is that one's.
+// compareSysctls compares the settings of the file with the kernel. A key that a later file of the
+// policy sets is left to that file.
 func (k *Kind) compareSysctls(scene *scene, name string, r *converge.Resource) {
 	mark := k.Mark()
 	defer func() { r.SetUnknownIf(cmp.Or(k.Since(mark), scene.unsure)) }()
@@ -227,7 +225,7 @@ func (k *Kind) compareSysctls(scene *scene, name string, r *converge.Resource) {
 	for _, key := range slices.Sorted(maps.Keys(settings)) {
 		if got, known := sysctl(k.system, key); known && !sameSysctl(settings[key], got) {
 			if len(r.Diff) > 0 && r.Diff[0].Aspect == "content" {
-				return // it follows from the content
+				return // already reported by the content
 			}
 			differs := r.AddDrift
 			if info, err := k.system.FS.Stat("/proc/sys/" + key); err == nil && public.May(info.Mode) {
@@ -238,8 +236,8 @@ func (k *Kind) compareSysctls(scene *scene, name string, r *converge.Resource) {
 	}
 }
 
-// unknownSysctls says of which keys of a file the kernel has none, and the file does not
-// say that this is all right.
+// unknownSysctls returns the keys of a file that the kernel does not have, without those that the file
+// marks as optional.
 func unknownSysctls(s *system.System, content string) string {
 	var unknown []string
 	for _, line := range sysctlLines(content) {
@@ -257,13 +255,13 @@ func unknownSysctls(s *system.System, content string) string {
 		strings.Join(unknown, " and no "))
 }
 
-// noteLaterSysctls says of what the kernel has as the file says that another file, which is read
-// later and is not the policy's, makes it another at each boot.
+// noteLaterSysctls notes that another file, which is read later and is not the policy's, changes a key
+// at each boot, although the kernel has the wanted value now.
 func (k *Kind) noteLaterSysctls(scene *scene, name string, r *converge.Resource) {
 	later := false
 	for _, f := range scene.allSysctls() {
 		if f.name == "/etc/sysctl.conf" {
-			continue // which only "sysctl --system" reads, unless a link in sysctl.d names it
+			continue // read only by "sysctl --system", unless linked from sysctl.d
 		}
 		if later && !k.namesHere(f.name) {
 			theirs := sysctlSettings(f.content)
@@ -278,8 +276,8 @@ func (k *Kind) noteLaterSysctls(scene *scene, name string, r *converge.Resource)
 	}
 }
 
-// loadSysctls sets what files say and the kernel has not. To set what is set already fails
-// where the kernel allows no change.
+// loadSysctls sets the values that the kernel does not have yet. Where the kernel has locked a key,
+// writing even the same value again fails.
 func (b *batch) loadSysctls(ctx context.Context, names []string) map[string]error {
 	if !b.system.Running() {
 		return nil
@@ -306,7 +304,7 @@ func (b *batch) loadSysctls(ctx context.Context, names []string) map[string]erro
 	failures := map[string]error{}
 	err := runFor(ctx, b.system, assignments(names...), "sysctl", "-e", "-q", "-w")
 	for _, name := range names {
-		if err != nil && len(names) > 1 { // one that the kernel refuses is not held against the others
+		if err != nil && len(names) > 1 { // retry one by one, so that one refused key does not fail the others
 			failures[name] = runFor(ctx, b.system, assignments(name), "sysctl", "-e", "-q", "-w")
 		} else {
 			failures[name] = err
@@ -315,9 +313,9 @@ func (b *batch) loadSysctls(ctx context.Context, names []string) map[string]erro
 	return b.restoreSysctls(ctx, names, owned, failures)
 }
 
-// restoreSysctls gives keys that no longer stand in changed files the value that
-// the remaining files say, or else the one from before the agent. A file with a
-// key of which neither is known waits for the reboot.
+// restoreSysctls restores keys that were removed from changed files: to the value in the remaining
+// files, or else to the original one. A file with a key for which neither is known waits for the
+// reboot.
 func (b *batch) restoreSysctls(ctx context.Context, names []string, owned map[string]map[string]string, failures map[string]error) map[string]error {
 	remaining := map[string]string{}
 	for _, settings := range owned {
@@ -346,12 +344,12 @@ func (b *batch) restoreSysctls(ctx context.Context, names []string, owned map[st
 				waiting[name] = true
 			}
 		}
-		err := b.Since(mark) // another value may stand in what could not be read
+		err := b.Since(mark) // a file that could not be read may have another value
 		if err == nil {
 			err = runFor(ctx, b.system, assignments, "sysctl", "-e", "-q", "-w")
 		}
 		if _, named := b.wants[policy.NewID(b.Name(), name)]; !named && errors.Is(err, system.ErrNotInstalled) {
-			waiting[name], err = true, nil // there is nothing to try it with
+			waiting[name], err = true, nil // there is no value to write
 		}
 		if err != nil {
 			failures[name] = fmt.Errorf("cannot set what the kernel had before: %w", err)
@@ -367,7 +365,7 @@ func (b *batch) restoreSysctls(ctx context.Context, names []string, owned map[st
 	return failures
 }
 
-// leftSysctls are the keys that a file set before it was changed, and sets no more.
+// leftSysctls returns the keys that a file set before the change and no longer sets.
 func (b *batch) leftSysctls(name string) []string {
 	content, _ := b.system.FS.ReadFile(name)
 	now, left := sysctlsIn(b.system, string(content)), map[string]string{}
@@ -389,8 +387,7 @@ func (b *batch) forgetSysctls(name string, keys []string) {
 	}
 }
 
-// allSysctls are the files of sysctl.d(5), and sysctl.conf(5), in the order in which they are
-// read.
+// allSysctls are the files of sysctl.d(5) and sysctl.conf(5), in reading order.
 func allSysctls(s *system.System) []sysctlFile {
 	names := map[string]string{}
 	for _, dir := range []string{sysctlDir, "/run/sysctl.d", "/usr/local/lib/sysctl.d", "/usr/lib/sysctl.d", "/lib/sysctl.d"} {

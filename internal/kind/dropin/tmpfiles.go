@@ -15,8 +15,8 @@ import (
 
 const tmpfilesDir = "/etc/tmpfiles.d"
 
-// checkWritten asks of what a file has others write whether a policy may write it. The
-// policy was asked when it was read; since then its values have come.
+// checkWritten checks that a policy may write what a file makes others write. The policy was checked
+// when it was read, before its references were resolved.
 func checkWritten(_ context.Context, c candidate) error {
 	if why := policy.Written(c.name, string(c.content)); why != "" {
 		return errors.New(why)
@@ -24,8 +24,8 @@ func checkWritten(_ context.Context, c candidate) error {
 	return nil
 }
 
-// takeTmpfiles runs the lines of files that are for any moment. What is for the boot alone,
-// and what would empty directories that are in use, waits for the reboot.
+// takeTmpfiles runs those lines that may be run at any time. Lines for the boot alone, and those that
+// would empty directories in use, wait for the reboot.
 func (b *batch) takeTmpfiles(ctx context.Context, names []string) map[string]error {
 	failures := createTmpfiles.activate(ctx, b.system, names)
 	if !b.system.Running() {
@@ -38,7 +38,7 @@ func (b *batch) takeTmpfiles(ctx context.Context, names []string) map[string]err
 	later := b.readNames(untilReboot)
 	before := len(later)
 	for _, name := range names {
-		delete(later, name) // what it said before counts no more
+		delete(later, name) // its earlier content no longer counts
 		content, _ := b.system.FS.ReadFile(name)
 		removes, waits := removal(string(content))
 		if removes && !waits && failures[name] == nil {
@@ -60,7 +60,7 @@ func (b *batch) takeTmpfiles(ctx context.Context, names []string) map[string]err
 	return failures
 }
 
-// removal says whether a file has something removed, and whether lines of it wait.
+// removal reports whether a file removes something, and whether some of its lines wait.
 func removal(content string) (removes, waits bool) {
 	empties := false
 	for _, line := range policy.TmpfilesLines(content) {
@@ -76,8 +76,8 @@ func removal(content string) (removes, waits bool) {
 	return removes, waits || removes && empties
 }
 
-// overruledTmpfiles says of which line of a file systemd-tmpfiles passes over at the boot, for
-// another file, which it reads before and is not the policy's, has one for the same path.
+// overruledTmpfiles returns the line of a file that systemd-tmpfiles skips at boot, because a file
+// that is not the policy's is read earlier and has a line for the same path.
 func (k *Kind) overruledTmpfiles(name, content string) (string, error) {
 	earlier := map[string]string{}
 	for _, dir := range []string{tmpfilesDir, "/run/tmpfiles.d", "/usr/local/lib/tmpfiles.d", "/usr/lib/tmpfiles.d"} {

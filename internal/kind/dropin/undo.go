@@ -13,22 +13,22 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// undoFile holds the undoRecord. It survives reboots, as the drop-ins do.
+// undoFile has the undoRecord. It survives reboots, as the drop-ins do.
 const undoFile = own.StateDir + "/dropins.json"
 
-// undoRecord is what is needed to undo the effect of a file when it leaves the policy, and can no
-// longer be read from the machine then.
+// undoRecord has what is needed to undo a file's effect when it leaves the policy, and cannot be read
+// from the machine then.
 type undoRecord struct {
-	// Activate is the command that activates it, where the policy names one.
+	// Activate is the command that activates the file, if the policy names one.
 	Activate map[string][]string `json:"activate,omitempty"`
-	// Sysctls are, by file and key, the values that the kernel had before it.
+	// Sysctls are the kernel's values before the file, by file and key.
 	Sysctls map[string]map[string]string `json:"sysctls,omitempty"`
 
 	changed bool
 }
 
-// loadUndo reads the record. A damaged one is replaced by an empty one: what it held comes
-// with the next reboot.
+// loadUndo reads the record. A damaged one is replaced by an empty one; the next reboot does what it
+// was for.
 func (k *Kind) loadUndo() *undoRecord {
 	m := &undoRecord{}
 	if raw, err := k.system.FS.ReadFile(undoFile); err == nil && json.Unmarshal(raw, m) != nil {
@@ -62,7 +62,7 @@ func (m *undoRecord) dropActivate(name string) {
 	}
 }
 
-// original is the value that a key had before any file of the policy.
+// original is the value of a key before any file of the policy.
 func (m *undoRecord) original(key string) (string, bool) {
 	for _, values := range m.Sysctls {
 		if value, known := values[key]; known {
@@ -72,8 +72,8 @@ func (m *undoRecord) original(key string) (string, bool) {
 	return "", false
 }
 
-// recordUndo notes, before the files are written, what will be needed when they go.
-// What is known since mark must be all that there is, or it would be replaced by less.
+// recordUndo records, before files are written, what is needed when they are removed. If a read has
+// failed since mark, the record is not saved: an incomplete one would replace a complete one.
 func (b *batch) recordUndo(drifted []converge.Resource, mark int) error {
 	for _, r := range drifted {
 		if want, known := b.wants[r.ID]; known && want.Spec.Ensure != policy.Absent {
@@ -99,8 +99,8 @@ func (b *batch) recordUndoOf(want policy.Want[policy.Dropin]) {
 	}
 }
 
-// recordSysctls notes the values of the keys that a file is about to set. What
-// it sets already, not by the agent's doing, is nobody's original value.
+// recordSysctls records the values of the keys that a file is about to set. A value that is set
+// already but not by the agent is not an original value.
 func (b *batch) recordSysctls(name, content string) {
 	there, _ := b.system.FS.ReadFile(name)
 	old := sysctlsIn(b.system, string(there))

@@ -17,17 +17,17 @@ import (
 	"github.com/soe-agent/soe-agent/internal/unitfiles"
 )
 
-// A taking is how a unit that is up takes in what its files say now.
+// A taking is how a running unit applies changes of its files.
 type taking int
 
 const (
-	atOnce    taking = iota // when systemd reads its files: a slice has its limits then, a target does nothing
-	byRestart               // of the unit
-	byRemount               // where it is
+	atOnce    taking = iota // at daemon-reload: a slice gets its limits, a target does nothing
+	byRestart               // the unit is restarted
+	byRemount               // the mount is remounted in place
 	byReboot
 )
 
-// howTaken is by the type of the unit.
+// howTaken returns it by the type of the unit.
 func howTaken() map[string]taking {
 	return map[string]taking{
 		".service": byRestart, ".socket": byRestart, ".timer": byRestart, ".path": byRestart,
@@ -35,9 +35,9 @@ func howTaken() map[string]taking {
 	}
 }
 
-// unitOf is the unit that a file defines, or adds to from a ".d" directory; "" when it is none.
-// It may be a template ("a@.service"), the beginning of names ("a-.service") or a type
-// ("service"), as systemd.unit(5) has them.
+// unitOf returns the unit that a file defines, or extends from a ".d" directory, "" if it is not about
+// a unit. It may be a template ("a@.service"), a prefix ("a-.service") or a type ("service"), as in
+// systemd.unit(5).
 func unitOf(name string) string {
 	below, found := strings.CutPrefix(name, unitDir+"/")
 	unit, _, inside := strings.Cut(below, "/")
@@ -47,20 +47,20 @@ func unitOf(name string) string {
 	return strings.TrimSuffix(unit, ".d")
 }
 
-// isUnitFile says whether a file is that of a whole unit.
+// isUnitFile reports whether a file defines a whole unit.
 func isUnitFile(name string) bool {
 	_, known := howTaken()[path.Ext(name)]
 	return known && path.Dir(name) == unitDir
 }
 
-// concerned are the units that are up and may have read a file, and how they take it in.
-// running tells which are up, where the file does not name one.
+// concerned returns the running units that may have read a file, and how they apply it. running lists
+// the running units, for files that do not name one.
 func concerned(name string, running func() ([]string, error)) (units []string, how taking, err error) {
 	unit := unitOf(name)
 	kind := path.Ext(unit)
 	if kind == "" {
 		if howTaken()["."+unit] != atOnce {
-			return nil, byReboot, nil // it is for all units of a type
+			return nil, byReboot, nil // the file is for all units of a type
 		}
 		return nil, atOnce, nil
 	}
@@ -81,8 +81,8 @@ func concerned(name string, running func() ([]string, error)) (units []string, h
 	return units, how, err
 }
 
-// takeUnits makes systemd read its files, and the units that run on what they said
-// before, as soon as nobody is disturbed.
+// takeUnits reloads systemd's files, and restarts the units that run with old settings once nobody is
+// disturbed.
 func (b *batch) takeUnits(ctx context.Context, names []string) map[string]error {
 	if !b.system.Running() {
 		return nil
@@ -112,14 +112,14 @@ func (b *batch) takeUnits(ctx context.Context, names []string) map[string]error 
 	return failures
 }
 
-// A unitStep is what has a unit take in files.
+// A unitStep is what makes a unit apply files.
 type unitStep struct {
 	files []string
 	take  func(context.Context) error
 }
 
-// unitSteps are what is to be done for units that are up, by their names. What is yet to be
-// read by one is noted in b.starts.
+// unitSteps returns what to do for running units, by name. Files that a unit has not read yet are
+// recorded in b.starts.
 func (b *batch) unitSteps(ctx context.Context, names []string, fail func([]string, error)) map[string]unitStep {
 	running := sync.OnceValues(func() ([]string, error) { return b.system.Units.Active(ctx) })
 	files, takings := map[string][]string{}, map[string]taking{}
@@ -132,7 +132,7 @@ func (b *batch) unitSteps(ctx context.Context, names []string, fail func([]strin
 			if err != nil {
 				fail([]string{name}, err)
 			}
-			continue // nobody has read it, whatever it was
+			continue // no unit has read it
 		}
 		units, how, err := concerned(name, running)
 		if err != nil {
@@ -160,7 +160,7 @@ func (b *batch) unitSteps(ctx context.Context, names []string, fail func([]strin
 	return steps
 }
 
-// unitStep is how one unit that is up takes in files, nil when it has by now.
+// unitStep returns how one running unit applies files, nil if it has done so.
 func (b *batch) unitStep(unit system.Unit, how taking, files []string) func(context.Context) error {
 	gone := unit.LoadState == "not-found"
 	if !up(unit) || unit.LoadState == "masked" || gone && b.keepsService(unit.Name) {
@@ -180,22 +180,22 @@ func (b *batch) unitStep(unit system.Unit, how taking, files []string) func(cont
 	return nil
 }
 
-// keepsService says whether the policy wants something of a unit: then it says what becomes
-// of it.
+// keepsService reports whether the policy has a service resource for a unit. That then decides what
+// becomes of it.
 func (b *batch) keepsService(unit string) bool {
 	_, named := b.policy.Lookup(policy.NewID("service", unit))
 	return named
 }
 
-// removeLinks takes away the links by which a unit was started at boot, when it has gone
-// with its file: they lead to nothing, and would enable it when there is one again.
+// removeLinks removes the links that enabled a unit whose file is gone. They dangle, and would enable
+// a new unit of that name.
 func (b *batch) removeLinks(ctx context.Context, file string) error {
 	unit := path.Base(file)
 	if _, err := b.system.FS.Stat(file); !isUnitFile(file) || !errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if state, err := b.system.Units.FileState(ctx, unit); err != nil || state != "" {
-		return err // there is one elsewhere
+		return err // the unit has a file elsewhere
 	}
 	mark := b.Mark()
 	links := unitfiles.ReadLinks(b.system.FS).Of(unit)
@@ -214,8 +214,8 @@ func (b *batch) removeLinks(ctx context.Context, file string) error {
 	return b.system.Units.Reload(ctx)
 }
 
-// restartUnit restarts a unit, or stops it when its file has gone, unless somebody might
-// notice: the next look finds that it waits, and for what.
+// restartUnit restarts a unit, or stops it if its file is gone, unless somebody might notice. The next
+// check then reports what it waits for.
 func (b *batch) restartUnit(ctx context.Context, unit system.Unit, files []string) error {
 	ctx, cancel := context.WithTimeout(ctx, restartTimeout)
 	defer cancel()
