@@ -91,6 +91,8 @@ func TestAFileThatLetsPeopleInOrThatSessionsNeedIsRefusedWithTheReason(t *testin
 		{"/etc/login.defs", `keys = { NOLOGINS_FILE = "/etc/passwd" }`, "is not known"},
 		{"/etc/login.defs", `keys = { DEFAULT_HOME = "no" }`, "is not known"},
 		{"/etc/ssh/sshd_config", `keys = { MaxAuthTries = 4, PermitRootLogin = "no", AllowGroups = "wheel soe-admins", Banner = "/etc/issue.net", MaxStartups = "10:30:60", UsePAM = "yes" }`, ""},
+		{"/etc/chrony.conf", `keys = { maxdistance = "3.5", rtcsync = "" }`, ""},
+		{"/etc/chrony/chrony.conf", `keys = { Server = "169.254.169.123" }`, "several lines that all count"},
 		{"/etc/ssh/sshd_config", `absent = ["X11Forwarding"]`, ""},
 		{"/etc/ssh/sshd_config", `keys = { MaxAuthTries = 0 }`, "less than 2"},
 		{"/etc/ssh/sshd_config", `keys = { maxsessions = "0" }`, "less than 1"},

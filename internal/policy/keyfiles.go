@@ -27,6 +27,8 @@ type KeyFile struct {
 func KeyFiles() []KeyFile {
 	return []KeyFile{
 		{Path: "/etc/audit/auditd.conf", Format: keyed.Equals, Reader: "auditd", AtBoot: true, refuses: endsMachine},
+		{Path: "/etc/chrony.conf", Format: keyed.Chrony, Reader: "chronyd", refuses: leavesClock},
+		{Path: "/etc/chrony/chrony.conf", Format: keyed.Chrony, Reader: "chronyd", refuses: leavesClock},
 		{Path: "/etc/default/useradd", Format: keyed.Shell, Reader: "useradd", Shows: []string{"useradd", "-D"}},
 		{Path: "/etc/dnf/dnf.conf", Format: keyed.INI, Reader: "dnf", refuses: leavesPackages},
 		{Path: "/etc/libuser.conf", Format: keyed.INI, Reader: "libuser"},
@@ -62,6 +64,17 @@ func leavesPackages(key, _ string) string {
 	_, name, _ := strings.Cut(strings.ToLower(key), "/")
 	if slices.Contains([]string{"cachedir", "installroot", "persistdir", "pluginconfpath", "pluginpath", "plugins", "reposdir"}, name) {
 		return "[packages] and [repositories], and what WorkSpaces adds to the package manager, need it as it is"
+	}
+	return ""
+}
+
+// leavesClock refuses what may stand in several lines that all count, and what says whose time it is, who
+// chronyd is and where its files are (chrony.conf(5)).
+func leavesClock(key, _ string) string {
+	if slices.Contains(strings.Fields(`acquisitionport allow bindacqaddress bindaddress bindcmdaddress binddevice broadcast clientloglimit cmdallow cmddeny confdir deny
+		driftfile dumpdir hwtimestamp include initstepslew keyfile leapsectz local lock_all logdir mailonchange manual ntsdumpdir ntsservercert ntsserverkey ntstrustedcerts
+		peer pidfile pool refclock rtcfile server sourcedir tempcomp user`), strings.ToLower(key)) {
+		return "it may stand in several lines that all count, or says whose time it is, or where chronyd finds what it needs: write it in a drop-in, where there is a directory for them"
 	}
 	return ""
 }

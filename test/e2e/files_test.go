@@ -12,7 +12,7 @@ import (
 func TestKeysOfOthersFilesAreInEffectAndGivenBack(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t)
-	const auditd, useradd = "/etc/audit/auditd.conf", "/etc/default/useradd"
+	const auditd, useradd, chrony = "/etc/audit/auditd.conf", "/etc/default/useradd", "/etc/chrony/chrony.conf"
 	d.MustWriteFile(t, auditd, box.File{Content: "# theirs\nmax_log_file = 8\r\nnum_logs = 5", Mode: 0o640})
 	before := d.configuration(t)
 	d.apply(t, `
@@ -20,10 +20,15 @@ func TestKeysOfOthersFilesAreInEffectAndGivenBack(t *testing.T) {
 keys = { max_log_file = 16, space_left_action = "syslog" }
 [files."/etc/default/useradd"]
 keys = { INACTIVE = 33 }
+[files."/etc/chrony/chrony.conf"]
+keys = { maxdistance = "3.5" }
 [files."/etc/shadow-"]
 mode = "at most 0640"
 if_exists = true
-`).wants(t, map[policy.ID]converge.State{"file" + auditd: converge.Pending, "file" + useradd: converge.Corrected})
+`).wants(t, map[policy.ID]converge.State{"file" + auditd: converge.Pending, "file" + useradd: converge.Corrected, "file" + chrony: converge.Corrected})
+	if got := d.MustExec(t, "chronyd", "-p", "-f", chrony); !strings.Contains(got, "maxdistance 3.5\n") {
+		t.Errorf("chronyd says %s", got)
+	}
 	if got := d.MustExec(t, "useradd", "-D"); !strings.Contains(got, "INACTIVE=33\n") {
 		t.Errorf("useradd says %s", got)
 	}

@@ -118,7 +118,7 @@ func (k *Kind) write(ctx context.Context, l *look, name string, a aim) error {
 			return err
 		}
 	}
-	if name == policy.SSHDConfig && k.system.Running() && !l.awaiting[name] {
+	if (name == policy.SSHDConfig || known.Format == keyed.Chrony) && k.system.Running() && !l.awaiting[name] {
 		l.awaiting[name] = true
 		if err := k.writeNames(awaiting, l.awaiting); err != nil {
 			return err

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/keyed"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
+	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/sshd"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -29,6 +31,8 @@ func (k *Kind) ask(ctx context.Context, known policy.KeyFile, a aim) error {
 		if err = errors.Join(daysFit(a.content), k.methodIsKnown(ctx, a)); err == nil {
 			err = k.askReports(ctx, known, a)
 		}
+	case known.Format == keyed.Chrony:
+		_, err = k.shown(ctx, known, []string{"chronyd", "-p", "-f", known.Path}, a)
 	case known.Shows != nil && a.spec != nil:
 		err = k.askShows(ctx, known, a)
 	}
@@ -117,12 +121,9 @@ func (k *Kind) askSSHD(ctx context.Context, a aim) error {
 		return err
 	}
 	change := sshd.Change{After: system.Staged{sshd.Main: a.content}}
-	if a.spec != nil {
-		for key, value := range a.spec.Keys {
-			if strings.EqualFold(key, "PermitRootLogin") {
-				change.Root = value
-			}
-		}
+	f := keyed.Parse(keyed.SSHD, string(a.content))
+	if values := f.Values("PermitRootLogin"); len(values) > 0 {
+		change.Root = values[0] // of the policy, or of whose file it was
 	}
 	mark := k.Mark()
 	why, err := sshd.LocksOut(ctx, k.system, change)
@@ -145,17 +146,24 @@ type verdict struct {
 
 // isInEffect says of a file that is right on disk what keeps its keys out of effect.
 func (k *Kind) isInEffect(ctx context.Context, name string, spec policy.File, differs bool, r *converge.Resource) {
-	if name != policy.SSHDConfig || len(spec.Keys) == 0 || !k.system.Running() {
+	known, _ := policy.LookupKeyFile(name)
+	overruled := k.overruled
+	switch {
+	case len(spec.Keys) == 0 || !k.system.Running():
+		return
+	case known.Format == keyed.Chrony:
+		overruled = k.overruledChrony
+	case name != policy.SSHDConfig:
 		return
 	}
 	mark := k.Mark()
-	why, err := k.overruled(ctx, spec)
+	why, err := overruled(ctx, name, spec)
 	if err == nil {
 		err = k.Since(mark)
 	}
 	switch {
 	case errors.Is(err, system.ErrNotInstalled):
-		r.Note("sshd is not installed, so that nobody reads it")
+		r.Note(known.Reader + " is not installed, so that nobody reads it")
 	case errors.Is(err, sshd.ErrNeverStarted):
 		r.Note(err.Error())
 	case err != nil:
@@ -167,7 +175,25 @@ func (k *Kind) isInEffect(ctx context.Context, name string, spec policy.File, di
 	}
 }
 
-func (k *Kind) overruled(ctx context.Context, spec policy.File) (string, error) {
+// overruledChrony says which key chronyd does not show as it is to be, of all that it reads.
+func (k *Kind) overruledChrony(ctx context.Context, name string, spec policy.File) (string, error) {
+	out, err := k.system.Runner.Run(ctx, system.Command{Argv: []string{"chronyd", "-p", "-f", name}, ReadOnly: true})
+	if err != nil {
+		return "", err
+	}
+	if out.ExitCode != 0 {
+		return "", fmt.Errorf("chronyd would not take it: %s", out.LastLine())
+	}
+	f := keyed.Parse(keyed.Chrony, string(out.Stdout))
+	for _, key := range slices.Sorted(maps.Keys(spec.Keys)) {
+		if got := f.Values(key); !slices.Equal(got, []string{spec.Keys[key]}) {
+			return fmt.Sprintf("chronyd -p says of %s %q and not %q: another file that it includes says otherwise", key, got, spec.Keys[key]), nil
+		}
+	}
+	return "", nil
+}
+
+func (k *Kind) overruled(ctx context.Context, _ string, spec policy.File) (string, error) {
 	files, some, err := sshd.Files(k.system)
 	if err != nil {
 		return "", err
@@ -205,9 +231,28 @@ func (k *Kind) takeEffect(ctx context.Context, l *look, name string) error {
 	if !l.awaiting[name] {
 		return nil
 	}
-	if err := sshd.Reload(ctx, k.system); err != nil {
-		return fmt.Errorf("it is written, and sshd has not read it again: %w", err)
+	known, _ := policy.LookupKeyFile(name)
+	readAgain := sshd.Reload
+	if known.Format == keyed.Chrony {
+		readAgain = restartChrony
+	}
+	if err := readAgain(ctx, k.system); err != nil {
+		return fmt.Errorf("it is written, and %s has not read it again: %w", known.Reader, err)
 	}
 	delete(l.awaiting, name)
 	return k.writeNames(awaiting, l.awaiting)
+}
+
+// restartChrony has chronyd read its file again, if it runs. No session hangs on it.
+func restartChrony(ctx context.Context, s *system.System) error {
+	for _, unit := range []string{"chronyd.service", "chrony.service"} {
+		state, err := s.Units.Unit(ctx, unit)
+		if err != nil {
+			return err
+		}
+		if state.ActiveState == "active" {
+			return sessionguard.Restart(ctx, s, unit, sessionguard.Consent{})
+		}
+	}
+	return nil
 }

@@ -41,12 +41,17 @@ func newServer(t *testing.T, config string) server {
 
 func (s server) pass(t *testing.T, toml string, gate system.Gate) converge.Resource {
 	t.Helper()
+	return s.passAll(t, toml, gate)[policy.NewID("file", sshdFile)]
+}
+
+func (s server) passAll(t *testing.T, toml string, gate system.Gate) map[policy.ID]converge.Resource {
+	t.Helper()
 	ledger, p := kindtest.Ledger(t, s.root), kindtest.Policy(t, toml)
 	m := kindtest.Open(t, system.Options{Root: s.root, Gate: gate, Backups: ledger})
 	s.sshd.Gate, s.sshd.Calls = gate, nil
 	m.Root, m.Runner, m.Units.UnitStates, m.Units.UnitJobs, m.Sessions = "/", s.sshd, s.sshd, s.sshd, kindtest.Sessions{}
 	kinds := []converge.Kind{file.New(p, m, ledger)}
-	return kindtest.ByID(converge.New(p, kinds, ledger, m.Clock, slog.New(slog.DiscardHandler)).Pass(t.Context()).Resources)[policy.NewID("file", sshdFile)]
+	return kindtest.ByID(converge.New(p, kinds, ledger, m.Clock, slog.New(slog.DiscardHandler)).Pass(t.Context()).Resources)
 }
 
 func (s server) told(t *testing.T, want int) {
@@ -146,4 +151,26 @@ func TestWhateverFailsSSHDReadsWhatIsWrittenAndItIsGivenBack(t *testing.T) {
 			})
 		}
 	}
+}
+
+func TestKeysOfChronyAreCheckedInEffectAndReadAgain(t *testing.T) {
+	const conf, is = "/etc/chrony.conf", "! theirs\nserver 169.254.169.123\n#maxdistance 9\nMaxDistance 16\n"
+	toml := func(keys string) string { return "[files.\"" + conf + "\"]\nkeys = " + keys + "\n" }
+	s := newServer(t, theirSSHD)
+	kindtest.Put(t, s.root, conf, is)
+	s.sshd.Runs = []string{"chronyd.service"}
+	keys := toml(`{ maxdistance = "3.5", rtcsync = "" }`)
+	want(t, s.passAll(t, keys, nil)["file"+conf], converge.Corrected, "")
+	s.holds(t, conf, "! theirs\nserver 169.254.169.123\n#maxdistance 9\nmaxdistance 3.5\nrtcsync\n")
+	if len(s.sshd.Calls) != 1 || s.sshd.Calls[0] != "restart chronyd.service" {
+		t.Errorf("told was %q", s.sshd.Calls)
+	}
+	want(t, s.passAll(t, keys, nil)["file"+conf], converge.Compliant, "")
+	s.told(t, 0)
+	s.sshd.Included = "maxdistance 9\n"
+	want(t, s.passAll(t, keys, nil)["file"+conf], converge.Failed, "not in effect: chronyd -p says of maxdistance")
+	s.sshd.Included = ""
+	want(t, s.passAll(t, toml(`{ log = "nonsense" }`), nil)["file"+conf], converge.Failed, "chronyd would not take it")
+	s.passAll(t, "", nil)
+	s.holds(t, conf, is)
 }

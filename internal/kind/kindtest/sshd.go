@@ -13,12 +13,14 @@ import (
 
 const sshdConfig = "/etc/ssh/sshd_config"
 
-// SSHD stands in for sshd and its unit, and for who tells the groups of people: it goes by the first
+// SSHD stands in for sshd and its unit, for chronyd, and for who tells the groups of people: it goes by the first
 // value of a key, and by a Match of a user, as the real one does.
 type SSHD struct {
 	system.Units
 	Root   string
 	Groups map[string]string // by account, with blanks in between
+	// Included is what chronyd reads besides its file.
+	Included string
 	// Mute says why it says nothing.
 	Mute  string
 	Runs  []string // units
@@ -34,6 +36,15 @@ func (s *SSHD) Run(_ context.Context, c system.Command) (system.Output, error) {
 	case "id":
 		groups := strings.Fields(s.Groups[c.Argv[len(c.Argv)-1]])
 		return system.Output{Stdout: []byte(strings.Join(append(groups, "users"), "\x00") + "\x00")}, nil
+	case "chronyd": // shows what it reads, line by line
+		content, staged := c.Staged[c.Argv[len(c.Argv)-1]]
+		if !staged {
+			content, _ = os.ReadFile(filepath.Join(s.Root, c.Argv[len(c.Argv)-1]))
+		}
+		if strings.Contains(string(content), "nonsense") {
+			return system.Output{ExitCode: 1, Stderr: []byte("Fatal error : Invalid directive nonsense\n")}, nil
+		}
+		return system.Output{Stdout: append(content, s.Included...)}, nil
 	case "sshd":
 		if s.Mute != "" {
 			return system.Output{ExitCode: 255, Stderr: []byte(s.Mute + "\n")}, nil
@@ -159,3 +170,12 @@ func (s *SSHD) ReloadUnit(_ context.Context, name string) error {
 	s.Calls = append(s.Calls, "reload "+name)
 	return nil
 }
+
+// Restart implements system.UnitJobs.
+func (s *SSHD) Restart(_ context.Context, name string) error {
+	s.Calls = append(s.Calls, "restart "+name)
+	return nil
+}
+
+// Active implements system.UnitStates.
+func (s *SSHD) Active(context.Context) ([]string, error) { return s.Runs, nil }
