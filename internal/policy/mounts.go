@@ -90,4 +90,7 @@ func (m Mount) advise(a *adviser, of Setting) {
 	if slices.Contains(m.Options, "noexec") && (point == "/tmp" || point == "/var/tmp") {
 		a.say(Notice, of.Line, "noexec on "+point+" keeps programs from running that unpack themselves there: installers, and some of Java's and Python's", "try it on a few machines first")
 	}
+	if slices.Contains(m.Options, "nosuid") && point == "/opt" {
+		a.say(Notice, of.Line, "nosuid on /opt takes from programs there the rights that they are installed with: the sandbox of some browsers does not start", "try it on a few machines first")
+	}
 }

@@ -25,6 +25,7 @@ func TestAMountThatTheMachineOrAWSNeedsAsItIsIsRefusedWithTheReason(t *testing.T
 		{"/run/user/1000", `["noexec"]`, "mounts it as it has to be"},
 		{"/var/run/x", `["noexec"]`, "mounts it as it has to be"},
 		{"/var/lib/skylight", `["nodev"]`, "belongs to WorkSpaces"},
+		{"/snap/core/1", `["nosuid"]`, "snapd mounts its packages there"},
 		{"/var", `["noexec"]`, "AWS runs programs from there"},
 		{"/var/lib", `["noexec"]`, "AWS runs programs from there"},
 		{"/var/lib/docker", `["noexec"]`, "programs may be installed there"},
@@ -44,10 +45,10 @@ func TestAMountThatTheMachineOrAWSNeedsAsItIsIsRefusedWithTheReason(t *testing.T
 
 func quoted(text string) string { return `"` + text + `"` }
 
-func TestNoexecWhereProgramsUnpackThemselvesIsToldOf(t *testing.T) {
-	f := mustParse(t, "a.toml", "schema = 1\n[mounts.\"/tmp\"]\noptions = [\"noexec\", \"nodev\"]\n[mounts.\"/dev/shm\"]\noptions = [\"noexec\"]\n")
+func TestAnOptionWithWhichSomeProgramsDoNotStartIsToldOf(t *testing.T) {
+	f := mustParse(t, "a.toml", "schema = 1\n[mounts.\"/tmp\"]\noptions = [\"noexec\", \"nodev\"]\n[mounts.\"/dev/shm\"]\noptions = [\"noexec\"]\n[mounts.\"/opt\"]\noptions = [\"nosuid\"]\n")
 	problems := Advise([]Fragment{f}, time.Now())
-	if len(problems) != 1 || problems[0].Gravity != Notice || !strings.Contains(problems[0].Message, "noexec on /tmp") {
+	if len(problems) != 2 || problems[0].Gravity != Notice || !strings.Contains(problems[0].Message, "noexec on /tmp") || !strings.Contains(problems[1].Message, "nosuid on /opt") {
 		t.Errorf("%v", problems)
 	}
 }

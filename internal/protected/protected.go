@@ -164,6 +164,8 @@ func Mount(point string) string {
 	switch {
 	case point == "/" || under(point, []string{"/usr", "/etc"}):
 		return "the machine does not work without what is on it"
+	case under(point, []string{"/snap"}):
+		return "snapd mounts its packages there, AWS's agent among them"
 	case under(point, []string{"/home"}):
 		return "AWS mounts the volume of the user there"
 	case point != "/dev/shm" && under(point, []string{"/dev", "/proc", "/sys", "/run"}):

@@ -160,6 +160,10 @@ func (l *look) dropinFor(a *aim) (*string, error) {
 		return nil, err
 	case unit.kind != "tmpfs":
 		// With the options of one file system another might not be mounted, and the machine not start.
+		if !l.system.Running() {
+			a.note = "whether anything is mounted there is seen when the machine runs"
+			return nil, nil
+		}
 		a.note = "what mounts it at boot is no line of " + mounts.FstabFile + " that can be edited, so the agent remounts it when it starts"
 		return nil, nil
 	}

@@ -105,6 +105,7 @@ const (
 
 type machine struct {
 	root  string
+	image bool
 	tools tools
 	ran   []string
 }
@@ -126,7 +127,9 @@ func (m *machine) pass(t *testing.T, toml string, gate system.Gate) map[policy.I
 	}
 	ledger, p := kindtest.Ledger(t, m.root), kindtest.Policy(t, toml)
 	s := kindtest.Open(t, system.Options{Root: m.root, Gate: gate, Backups: ledger})
-	s.Root = "/"
+	if !m.image {
+		s.Root = "/"
+	}
 	runs := m.tools
 	runs.root, runs.gate, runs.ran = m.root, gate, &m.ran
 	s.Runner, s.Units = runs, system.Units{UnitFiles: units{gate: gate}}
@@ -254,6 +257,20 @@ func TestWhatIsNoMountPointIsAFailureAndNothingIsMounted(t *testing.T) {
 	want(t, m.pass(t, "[mounts.\"/srv/two\"]\noptions = [\"nodev\"]\n", nil)["mount/srv/two"], converge.Failed, "has 2 lines for /srv/two")
 	want(t, m.pass(t, "[mounts.\"/few\"]\noptions = [\"nodev\"]\n", nil)["mount/few"], converge.Failed, "is left alone: it names no options")
 	m.holds(t, "etc/fstab", fstab+"\n/dev/x /few\n")
+	if len(m.ran) > 0 {
+		t.Errorf("it ran %q", m.ran)
+	}
+}
+
+func TestInAnImageOnlyTheFilesForTheBootAreKept(t *testing.T) {
+	m := newMachine(t)
+	m.image = true
+	found := m.pass(t, everything, nil)
+	want(t, found["mount/var/log"], converge.Corrected, "")
+	want(t, found["mount/srv/x"], converge.Compliant, "is seen when the machine runs")
+	m.holds(t, "etc/fstab", afterFstab)
+	m.holds(t, dropin, afterTmp)
+	m.holds(t, "proc/1/mountinfo", mountinfo)
 	if len(m.ran) > 0 {
 		t.Errorf("it ran %q", m.ran)
 	}
