@@ -58,3 +58,31 @@ func under(name, dir string) (below string, is bool) {
 	}
 	return strings.TrimPrefix(below, "/"), true
 }
+
+// MayHang returns what says of a path whether a server, or somebody's program, answers for its file
+// system, as everything is mounted now: whoever looks there may be held by the kernel for ever.
+func MayHang() (func(name string) bool, error) {
+	content, err := os.ReadFile("/proc/thread-self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("cannot tell what is mounted where: %w", err)
+	}
+	points := hanging(mounts.Parse(string(content)))
+	return func(name string) bool {
+		return slices.ContainsFunc(points, func(point string) bool { _, is := under(name, point); return is })
+	}, nil
+}
+
+// hanging are the points at which what is mounted on top is such a file system.
+func hanging(all []mounts.Mount) (points []string) {
+	top := map[string]string{}
+	for _, m := range all {
+		top[m.Point] = m.Kind
+	}
+	for point, kind := range top {
+		kind, _, _ = strings.Cut(kind, ".") // fuse.sshfs
+		if point != "/" && slices.Contains([]string{"9p", "afs", "autofs", "ceph", "cifs", "coda", "fuse", "fuseblk", "lustre", "nfs", "nfs4", "smb3", "smbfs", "virtiofs"}, kind) {
+			points = append(points, point)
+		}
+	}
+	return points
+}

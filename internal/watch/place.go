@@ -30,34 +30,51 @@ func (w *Watcher) place() {
 		w.say([]string{"all files"}, err)
 		return
 	}
-	there := w.inodes()
+	there, silent := w.inodes()
 	for range placings {
-		w.placeAt(there)
+		w.placeAt(there, silent)
 		before := there
-		if there = w.inodes(); maps.Equal(before, there) {
+		if there, silent = w.inodes(); maps.Equal(before, there) {
 			return
 		}
 	}
 }
 
+// errMayHang is why nothing is watched where a server or somebody's program answers. Whoever waits
+// for that would miss what happens everywhere else.
+var errMayHang = errors.New("its file system may not answer")
+
 // inodes are the directories that are followed, and those above them, as far as they are
-// there.
-func (w *Watcher) inodes() map[string]uint64 {
-	there, seen := map[string]uint64{}, map[string]bool{}
+// there. silent are those that are followed and where nobody may look.
+func (w *Watcher) inodes() (there map[string]uint64, silent []string) {
+	mayHang, err := system.MayHang()
+	if err != nil {
+		w.log.Warn("cannot tell which file systems may not answer; all are watched", "err", err)
+		mayHang = func(string) bool { return false }
+	}
+	there = map[string]uint64{}
+	seen := map[string]bool{}
 	for dir := range w.dirs {
+		if mayHang(dir) {
+			silent = append(silent, dir)
+		}
 		for ; !seen[dir]; dir = path.Dir(dir) {
 			seen[dir] = true
+			if mayHang(dir) {
+				continue
+			}
 			if info, err := w.files.Stat(dir); err == nil && info.IsDir() {
 				there[dir] = info.Inode
 			}
 		}
 	}
-	return there
+	slices.Sort(silent)
+	return there, silent
 }
 
 // placeAt places the watches at the directories that are there, and takes out those that are
 // there no longer.
-func (w *Watcher) placeAt(there map[string]uint64) {
+func (w *Watcher) placeAt(there map[string]uint64, silent []string) {
 	var dirs, above []string
 	for dir := range there {
 		if _, follows := w.dirs[dir]; follows {
@@ -81,7 +98,11 @@ func (w *Watcher) placeAt(there map[string]uint64) {
 		unwatched, why = w.add(dirs, there)
 	}
 	more, whyMore := w.add(above, there)
-	w.say(append(unwatched, more...), cmp.Or(why, whyMore))
+	why = cmp.Or(why, whyMore)
+	if len(silent) > 0 {
+		why = cmp.Or(why, errMayHang)
+	}
+	w.say(slices.Concat(unwatched, more, silent), why)
 }
 
 // add watches directories, and returns those that it cannot watch. Adding one again

@@ -11,7 +11,8 @@ import (
 // guarded is a machine that keeps sudo, with its desktop user at work.
 func guarded(t *testing.T) *workspace {
 	t.Helper()
-	w := alone(t, onlyDomainAdmins+"root_groups = [\"disk2\"]\n")
+	w := alone(t, onlyDomainAdmins+"root_groups = [\"disk2\"]\n[files.\"/srv/theirs/f\"]\nmode = \"0644\"\n")
+	w.MustExec(t, "sh", "-c", "mkdir /srv/theirs && touch /srv/theirs/f && chmod 644 /srv/theirs/f")
 	w.MustExec(t, "groupadd", "-g", "991", "disk2")
 	w.bootAlone(t)
 	return w
@@ -59,7 +60,7 @@ func TestAGrantIsTakenBackWithinSecondsWhoeverDoesNotAnswer(t *testing.T) {
 	}{
 		{"the bus", "kill -STOP " + bus, "kill -CONT " + bus, 8 * time.Second}, // 2 on a machine that does little else
 		{"logind", "kill -STOP " + logind, "kill -CONT " + logind, 8 * time.Second},
-		{"the file system of a home", "setsid python3 /root/silent.py /home/" + box.DesktopUser + " >/root/silent.pid 2>&1 & until test -s /root/silent.pid; do sleep 0.1; done", "kill $(cat /root/silent.pid); umount -l /home/" + box.DesktopUser, 8 * time.Second},
+		{"the file systems of a home and of a file", "for dir in /home/" + box.DesktopUser + " /srv/theirs; do setsid python3 /root/silent.py $dir >/root/silent.pid 2>&1 & until test -s /root/silent.pid; do sleep 0.1; done; cat /root/silent.pid >>/root/silent.pids; rm /root/silent.pid; done", "kill $(cat /root/silent.pids); umount -l /srv/theirs /home/" + box.DesktopUser, 12 * time.Second},
 		{"the directory", hangs + "for t in getent id sudo; do cp -p /usr/local/sbin/hangs /usr/local/sbin/$t; done", "rm /usr/local/sbin/getent /usr/local/sbin/id /usr/local/sbin/sudo", 20 * time.Second}, // 9
 	} {
 		w.MustExec(t, "sh", "-c", silent.stops)
