@@ -1,15 +1,13 @@
-// Package check keeps nothing: it runs the policy's own checks and reports what
-// came of them, as the kind "check".
+// Package check runs the policy's own checks and reports the results, as the kind "check". It changes
+// nothing.
 //
-// One that says every runs in its own time, with low priority, and what came of it is kept in the
-// ledger until it is due again.
+// A check with an interval ("every") runs in the background with low priority. Its result is kept in
+// the ledger until it is due again.
 //
-// A check that does not hold is failed and not drifted: there is nothing that a
-// repair could try. One that cannot be run, or does not end in time, is unknown.
-// Checks also run for a plan, as root unless they name a user, and can change
-// nothing: no file can be written (see system.Confinement). The beginning of what a
-// failed check prints is in the report, which everybody may read; the policy's secrets
-// are taken out of it.
+// A check whose expectation is not met is failed and not drifted: a repair has nothing to try. A check
+// that cannot be run, or does not end in time, is unknown. Checks also run for a plan, as root unless
+// they name a user. They cannot write files (see system.Confinement). The report has the beginning of
+// a failed check's output without the policy's secrets, since everybody may read a report.
 package check
 
 import (
@@ -29,13 +27,13 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// atOnce is how many checks run at the same time, so that they leave the desktop room.
+// atOnce is how many checks run in parallel. It is low, so that the desktop stays responsive.
 const atOnce = 4
 
 // maxExcerpt is how many characters of the output a report shows.
 const maxExcerpt = 160
 
-// atOnceInBackground is how many of those run at a time that run in their own time.
+// atOnceInBackground is how many checks with an interval run in parallel.
 const atOnceInBackground = 2
 
 // Kind runs the policy's checks.
@@ -46,8 +44,8 @@ type Kind struct {
 	ledger *converge.Ledger
 
 	mu    sync.Mutex
-	news  int               // how often LookAgain was called
-	asked map[policy.ID]int // of checks in their own time that were run: how often it had been by then
+	news  int               // number of calls of LookAgain
+	asked map[policy.ID]int // the value of news when a check with an interval was started
 }
 
 // New returns the kind "check".
@@ -56,15 +54,15 @@ func New(p *policy.Policy, s *system.System, ledger *converge.Ledger) *Kind {
 	return &Kind{Unanswered: unanswered, policy: p, system: s, ledger: ledger, asked: map[policy.ID]int{}}
 }
 
-// LookAgain says that the machine has become more of what the policy wants. An answer that a check in
-// its own time has come to under this policy, and before, is of the machine as it was, and counts no longer.
+// LookAgain tells the kind that a repair has changed the machine. A result that a check with an
+// interval had before that, under this policy, is outdated and no longer counts.
 func (k *Kind) LookAgain() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.news++
 }
 
-// outrun says whether LookAgain was called since the check was run.
+// outrun reports whether LookAgain was called since the check was started.
 func (k *Kind) outrun(id policy.ID) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
@@ -81,7 +79,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	resources := make([]converge.Resource, len(wants))
 	mark := k.Mark()
 	secrets := k.secrets()
-	if err := k.Since(mark); err != nil { // a secret may stand in what could not be read, and a check show it
+	if err := k.Since(mark); err != nil { // what could not be read may have a secret that a check's output shows
 		return nil, fmt.Errorf("cannot run the checks: %w", err)
 	}
 	quick, background := make(chan struct{}, atOnce), make(chan struct{}, atOnceInBackground)
@@ -106,7 +104,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	return append(resources, k.searches()...), ctx.Err()
 }
 
-// check runs a check, and keeps what came of it if that is to count until it is due again.
+// check runs a check, and keeps the result of one with an interval until it is due again.
 func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secrets converge.Secrets) converge.Resource {
 	k.mu.Lock()
 	k.asked[want.ID] = k.news
@@ -118,18 +116,18 @@ func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secret
 	if want.Spec.Every == 0 {
 		r := found.resource(want)
 		if err != nil {
-			r.SetUnknownErr(err) // which tells what of it is public, where not all is
+			r.SetUnknownErr(err) // which knows the public part of the error
 		}
 		return r
 	}
 	found.at = k.system.Clock.Now().Round(0)
-	if ctx.Err() == nil { // what was cut short says nothing
+	if ctx.Err() == nil { // a cancelled check has no result
 		k.keep(want, found)
 	}
 	return found.resource(want)
 }
 
-// killed is the exit code of what somebody has killed: nothing does so to itself to say something.
+// killed is the exit code of a killed process. A check does not use it to report a result.
 const killed = 128 + 9
 
 // run runs a check. An error says why there is no result.
@@ -162,7 +160,7 @@ func (k *Kind) run(ctx context.Context, spec policy.Check, secrets converge.Secr
 		if err != nil {
 			return found, fmt.Errorf("%s is not a regular expression: %w", output.name, err)
 		}
-		// Without the last line break, as in a shell's $(…), so that "$" means the end.
+		// Drop the last line break, as a shell's $(…) does, so that "$" matches the end.
 		printed := strings.TrimRight(string(output.printed), "\n")
 		if !pattern.MatchString(printed) {
 			found.Printed = append(found.Printed, printing{output.name, output.pattern, strconv.Quote(excerpt(secrets.Hide(printed)))})
@@ -205,5 +203,5 @@ func excerpt(text string) string {
 	return b.String()
 }
 
-// Repair implements converge.Kind. It is never asked to: no check drifts.
+// Repair implements converge.Kind. It is never called, for no check drifts.
 func (k *Kind) Repair(context.Context, []converge.Resource) []converge.Outcome { return nil }

@@ -13,17 +13,17 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// An outcome is what came of a run of a check: nothing that is amiss, or what. It holds no
-// secret of the policy.
+// An outcome is the result of running a check: what is wrong, if anything. It holds no secret of the
+// policy.
 type outcome struct {
-	Exit    *exit      `json:"exit,omitempty"`    // when it is not as wanted
-	Printed []printing `json:"printed,omitempty"` // that is not as wanted
-	OfUser  bool       `json:"of_user,omitempty"` // another user's process said so
-	// Unanswered is why it could not be told, and Public whether everybody may read that.
+	Exit    *exit      `json:"exit,omitempty"`    // if it is not as wanted
+	Printed []printing `json:"printed,omitempty"` // only what is not as wanted
+	OfUser  bool       `json:"of_user,omitempty"` // the process ran as another user
+	// Unanswered is why there is no result, and Public whether everybody may read that.
 	Unanswered string `json:"unanswered,omitempty"`
 	Public     bool   `json:"public,omitempty"`
 
-	at time.Time // when, of one that runs in its own time
+	at time.Time // when it ran, for a check with an interval
 }
 
 type exit struct {
@@ -37,7 +37,7 @@ type printing struct {
 	Shown   string `json:"shown"`
 }
 
-// resource is where a check stands by an outcome.
+// resource is the state of a check by an outcome.
 func (o outcome) resource(want policy.Want[policy.Check]) converge.Resource {
 	r := converge.Wanted(want.Resource)
 	if !o.at.IsZero() {
@@ -68,10 +68,10 @@ func (o outcome) resource(want policy.Want[policy.Check]) converge.Resource {
 	return r
 }
 
-// triesAgain is how many times as soon a check that came to no answer is tried again.
+// triesAgain divides the interval of a check that had no result: it is tried again that much sooner.
 const triesAgain = 4
 
-// due is when a check is to run again.
+// due is the time when a check is to run again.
 func (o outcome) due(spec policy.Check) time.Time {
 	if o.Unanswered != "" {
 		return o.at.Add(spec.Every / triesAgain)
@@ -79,9 +79,8 @@ func (o outcome) due(spec policy.Check) time.Time {
 	return o.at.Add(spec.Every)
 }
 
-// last is what came of the last run of a check that runs in its own time, if that counts still:
-// the same was wanted, and it is not due again. A time that has not come yet is of a clock
-// that was wrong.
+// last is the previous outcome of a check with an interval, if it still counts: the policy wanted the
+// same, and it is not due again. A time in the future comes from a wrong clock and does not count.
 func (k *Kind) last(want policy.Want[policy.Check]) (o outcome, counts bool) {
 	answer, known := k.ledger.Answer(want.ID)
 	if !known || answer.Digest != want.Digest() || json.Unmarshal(answer.Found, &o) != nil {
@@ -97,7 +96,7 @@ func (k *Kind) keep(want policy.Want[policy.Check], o outcome) {
 	k.ledger.KeepAnswer(want.ID, converge.Answer{Digest: want.Digest(), At: o.at, Found: found})
 }
 
-// forget drops what came of checks that the policy does not name any more.
+// forget drops the outcomes of checks that the policy no longer names.
 func (k *Kind) forget() {
 	if k.policy.Partial {
 		return
@@ -115,7 +114,7 @@ func (k *Kind) NextLook() time.Time {
 		if want.Spec.Every == 0 {
 			continue
 		}
-		due := k.system.Clock.Now().Round(0).Add(mostOften) // it has just been tried, in vain
+		due := k.system.Clock.Now().Round(0).Add(mostOften) // it has just been tried without a result
 		if o, counts := k.last(want); counts {
 			due = o.due(want.Spec)
 		}
@@ -126,6 +125,6 @@ func (k *Kind) NextLook() time.Time {
 	return next
 }
 
-// mostOften is how soon a pass follows one that has kept nothing of a check, as when the
-// machine's clock went back.
+// mostOften is the shortest time to the next pass if no outcome was kept, for example because the
+// clock went back.
 const mostOften = time.Minute

@@ -14,8 +14,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// searches are the resources of what the agent itself looks for. The files are read once for all of
-// them.
+// searches are the resources for which the agent itself searches the machine. The files are read once
+// for all of them.
 func (k *Kind) searches() []converge.Resource {
 	wants := policy.Of[policy.Search](k.policy)
 	if len(wants) == 0 {
@@ -48,13 +48,13 @@ func (k *Kind) search(want policy.Want[policy.Search], a accounts) converge.Reso
 	return r
 }
 
-// forEverybody are the searches of which everybody may read what was found: they go by files that
+// forEverybody are the searches whose findings everybody may read, because they use files that
 // everybody may read.
 func forEverybody() []string {
 	return []string{policy.DuplicateUsers, policy.DuplicateUIDs, policy.DuplicateGroups, policy.DuplicateGIDs, policy.UnknownGroups, policy.OtherRoots}
 }
 
-// mostTold is how many of what was found are named.
+// mostTold is how many findings are named.
 const mostTold = 20
 
 func told(found []string) string {
@@ -71,11 +71,11 @@ func told(found []string) string {
 // An entry is a line of passwd(5) or group(5), as tolerant a reader as any sees it.
 type entry struct {
 	name, password string
-	id             int // -1: it has none
+	id             int // -1: none
 	fields         []string
 }
 
-// accounts are the machine's own, and why one of the files could not be read.
+// accounts are the local accounts, and the errors of reading their files.
 type accounts struct {
 	users, groups, shadow          []entry
 	usersErr, groupsErr, shadowErr error
@@ -85,7 +85,7 @@ func (k *Kind) readAccounts() (a accounts) {
 	a.users, a.usersErr = k.entries("/etc/passwd")
 	a.groups, a.groupsErr = k.entries("/etc/group")
 	if a.shadow, a.shadowErr = k.entries("/etc/shadow"); errors.Is(a.shadowErr, fs.ErrNotExist) {
-		a.shadowErr = nil // every password is in /etc/passwd then
+		a.shadowErr = nil // then all passwords are in /etc/passwd
 	}
 	return a
 }
@@ -121,7 +121,7 @@ func idOf(field string) int {
 	return -1
 }
 
-// find is what a search comes upon, and what it could not look at.
+// find is what a search found, and what it could not read.
 func (k *Kind) find(what string, a accounts, passed func(name string) bool) (found []string, err error) {
 	switch what {
 	case policy.DuplicateUsers:
@@ -193,7 +193,7 @@ func groupless(a accounts, passed func(string) bool) (found []string) {
 	return found
 }
 
-// withoutPassword are the accounts that let in whoever names them, where PAM lets them.
+// withoutPassword are accounts that need no password, if PAM allows that.
 func withoutPassword(a accounts, passed func(string) bool) (found []string) {
 	for _, file := range [][]entry{a.users, a.shadow} {
 		for _, e := range file {
@@ -205,22 +205,23 @@ func withoutPassword(a accounts, passed func(string) bool) (found []string) {
 	return found
 }
 
-// The accounts of people (useradd(8)), and what others may not do in their homes.
+// The range of people's accounts (useradd(8)), and the mode bits that others must not have on their
+// homes.
 const (
 	firstPerson = 1000
 	nobody      = 65534
 	forOthers   = 0o027
 )
 
-// homes are those of people's accounts that are not as they should be. A home that lies on another
-// machine is not looked at.
+// homes are home directories of people that are not as they should be. Homes on remote file systems
+// are not checked.
 func (k *Kind) homes(users []entry, passed func(string) bool) (found []string, err error) {
 	var errs []error
 	for _, u := range users {
 		if len(u.fields) < 4 || u.id < firstPerson || u.id == nobody || passed(u.name) {
 			continue
 		}
-		rest := append(slices.Clone(u.fields[4:]), "", "", "") // without a shell it is sh, without a home /
+		rest := append(slices.Clone(u.fields[4:]), "", "", "") // the default shell is sh, the default home /
 		home, shell := rest[1], rest[2]
 		if !facts.CanLogIn(strings.TrimSpace(shell)) {
 			continue

@@ -8,8 +8,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// secrets returns those of the policy, and what the machine has in their places: a check may read a
-// secret that was not fetched since the boot, or during a rotation the previous one.
+// secrets returns the secrets of the policy, and the current contents of their files: a check may read
+// a secret that has not been fetched since the boot, or the previous one during a rotation.
 func (k *Kind) secrets() converge.Secrets {
 	var there []string
 	for _, r := range k.policy.Resources {
@@ -27,7 +27,7 @@ func (k *Kind) secrets() converge.Secrets {
 			}
 			there = append(there, line)
 			there = append(there, strings.FieldsFunc(line, separates)...)
-			for i, c := range line[:min(len(line), 1<<10)] { // a secret may have such characters too
+			for i, c := range line[:min(len(line), 1<<10)] { // a secret may contain these characters
 				if separates(c) {
 					there = append(there, strings.TrimFunc(line[i:], separates))
 				}
@@ -37,5 +37,5 @@ func (k *Kind) secrets() converge.Secrets {
 	return converge.SecretsOf(k.policy, there...)
 }
 
-// separates says whether a character may stand between a secret and its name.
+// separates reports whether a character may be between a secret and its name.
 func separates(c rune) bool { return strings.ContainsRune("=: \t\"',;", c) }

@@ -1,10 +1,9 @@
-// Package host keeps what the machine has once: the kind "system", with the
-// resources "system/timezone" and "system/selinux".
+// Package host keeps settings of the machine as a whole: the kind "system", with the resources
+// "system/timezone" and "system/selinux".
 //
-// The time zone in effect is where the link /etc/localtime leads, and UTC without
-// it (localtime(5)). SELinux has two modes, the one that the kernel is in and the
-// one for the next boot, and both are kept. It is never turned on on a machine that
-// runs without it: no file would have a label, and nobody could log in.
+// The time zone in effect is the target of the link /etc/localtime, and UTC without it (localtime(5)).
+// SELinux has a running mode and a mode for the next boot; both are kept. SELinux is never turned on
+// on a machine that runs without it: files would have no labels, and nobody could log in.
 package host
 
 import (

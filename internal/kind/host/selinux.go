@@ -152,8 +152,8 @@ func (k *Kind) setSELinux(ctx context.Context, r converge.Resource, want string)
 	return outcome
 }
 
-// labelled returns an error when a file that a login needs does not have the label of the SELinux
-// policy: if that were enforced nobody could log in.
+// labelled returns an error if a file that logins need does not have the label of the SELinux policy.
+// If the policy were enforced then, nobody could log in.
 func (k *Kind) labelled(ctx context.Context) error {
 	out, err := k.system.Runner.Run(ctx, system.Command{ReadOnly: true, Argv: []string{
 		"restorecon", "-i", "-n", "-v", "/etc/passwd", "/etc/shadow", "/usr/bin/bash", "/usr/sbin/sshd", "/usr/lib/systemd/systemd",

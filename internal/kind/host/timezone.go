@@ -13,7 +13,7 @@ import (
 
 const (
 	localtimeLink = "/etc/localtime"
-	timezoneFile  = "/etc/timezone" // of Debian, where tzdata's scripts believe it
+	timezoneFile  = "/etc/timezone" // on Debian; tzdata's scripts rely on it
 	zoneinfoDir   = "/usr/share/zoneinfo"
 )
 
@@ -42,7 +42,7 @@ func (k *Kind) checkTimezone(r *converge.Resource, want string) error {
 	return err
 }
 
-// timezone returns the name of the time zone in effect, or a description where it has none.
+// timezone returns the name of the time zone in effect, or a description if it has no name.
 func (k *Kind) timezone() (string, error) {
 	target, err := k.system.FS.Readlink(localtimeLink)
 	switch {
@@ -61,7 +61,7 @@ func (k *Kind) timezone() (string, error) {
 	return strings.TrimPrefix(target, zoneinfoDir+"/"), nil
 }
 
-// notedTimezone is what /etc/timezone says, where there is one.
+// notedTimezone is the content of /etc/timezone, if it exists.
 func (k *Kind) notedTimezone() (name string, there bool, err error) {
 	content, err := k.system.FS.ReadFile(timezoneFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -70,7 +70,7 @@ func (k *Kind) notedTimezone() (name string, there bool, err error) {
 	return strings.TrimSpace(string(content)), err == nil, err
 }
 
-// isTimezone says whether the machine knows a time zone: its file is as in tzfile(5).
+// isTimezone reports whether the machine has a time zone: a file in the format of tzfile(5).
 func (k *Kind) isTimezone(name string) (bool, error) {
 	file := path.Join(zoneinfoDir, name)
 	info, err := k.system.FS.Stat(file)
@@ -78,7 +78,7 @@ func (k *Kind) isTimezone(name string) (bool, error) {
 		return false, nil
 	}
 	content, err := k.system.FS.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) { // it is a link that leads nowhere
+	if errors.Is(err, fs.ErrNotExist) { // a dangling link
 		return false, nil
 	}
 	return bytes.HasPrefix(content, []byte("TZif")), err
@@ -97,7 +97,7 @@ func (k *Kind) setTimezone(name string) error {
 		return err
 	}
 	if got != name {
-		// Relative, as timedatectl(1) makes it: right also in an image.
+		// Relative, as timedatectl(1) does: also correct in an image.
 		if err := k.system.FS.Symlink(path.Join("..", zoneinfoDir, name), localtimeLink); err != nil {
 			return err
 		}

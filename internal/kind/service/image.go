@@ -14,9 +14,9 @@ import (
 	"github.com/soe-agent/soe-agent/internal/unitfiles"
 )
 
-// An image does not run: there is no manager to ask, and nothing to start. Which
-// units it will start are links below /etc, which systemctl(1) reads and changes
-// there by itself. Its other methods are those of a machine without systemd.
+// An image is not running: there is no manager to ask, and nothing to start. The units that it will
+// start are links below /etc, which systemctl(1) can read and change by itself. The other methods
+// behave as on a machine without systemd.
 type image struct {
 	system.UnitStates
 	runner system.Runner
@@ -32,7 +32,7 @@ func (k *Kind) units(ctx context.Context) (units system.Units, isImage bool) {
 	return k.system.Units, false
 }
 
-// checkImage judges all but whether units run.
+// checkImage checks everything except whether units run.
 func (k *Kind) checkImage(ctx context.Context, resources []converge.Resource, wants []policy.Want[policy.Service], names []string) {
 	units, linked := image{k.system.Units.UnitStates, k.system.Runner}, unitfiles.ReadLinks(k.system.FS)
 	for i, want := range wants {
@@ -52,7 +52,7 @@ func (k *Kind) checkImage(ctx context.Context, resources []converge.Resource, wa
 	contradictions(resources, wants, names)
 }
 
-// Unit tells of a unit what its files do.
+// Unit returns the state of a unit's files.
 func (i image) Unit(ctx context.Context, name string) (system.Unit, error) {
 	out, err := i.runner.Run(ctx, system.Command{Argv: []string{"systemctl", "is-enabled", name}, ReadOnly: true})
 	if err != nil {
@@ -72,16 +72,16 @@ func (i image) Unit(ctx context.Context, name string) (system.Unit, error) {
 	return unit, nil
 }
 
-// FileState is that of Unit.
+// FileState implements system.UnitStates.
 func (i image) FileState(ctx context.Context, name string) (string, error) {
 	unit, err := i.Unit(ctx, name)
 	return unit.UnitFileState, err
 }
 
-// Reload does nothing: nobody has read the files.
+// Reload does nothing: there is no manager that has read the files.
 func (i image) Reload(context.Context) error { return nil }
 
-// fileStates are the words of systemctl(1), is-enabled.
+// fileStates are the states that systemctl(1) prints for is-enabled.
 func fileStates() []string {
 	return []string{
 		"enabled", "enabled-runtime", "linked", "linked-runtime", "alias", "masked", "masked-runtime", "static",
@@ -101,7 +101,7 @@ func (i image) Unmask(ctx context.Context, name string) error {
 	return i.changeAll(ctx, "unmask", name)
 }
 
-// changeAll takes away what is below /run as well, if it matters.
+// changeAll also changes what is below /run, if it matters.
 func (i image) changeAll(ctx context.Context, verb, name string) error {
 	if err := i.change(ctx, verb, name); err != nil {
 		return err

@@ -8,15 +8,15 @@ import (
 	"github.com/soe-agent/soe-agent/internal/unitfiles"
 )
 
-// tell sets what the links say for certain of a unit's file, and says whether that is
-// enough to judge the unit by. They tell most of what UnitFileState does, and systemd takes
-// a millisecond to work that out for each unit: it reads these directories anew every time.
+// tell sets the parts of a unit's file state that follow from links, and reports whether they are
+// enough to judge the unit. They cover most of UnitFileState, for which systemd needs a millisecond
+// per unit, because it reads these directories each time.
 func tell(links unitfiles.Links, want policy.Service, u *system.Unit) bool {
 	switch {
 	case u.LoadState != "loaded", strings.Contains(u.Name, "@"):
 		return want.Enabled == nil && want.Masked == nil && u.LoadState != "masked"
 	case want.Enabled == nil:
-		return true // what is loaded is not masked
+		return true // a loaded unit is not masked
 	case *want.Enabled && links.Enable(u.Name):
 		u.UnitFileState = "enabled"
 		return true
@@ -27,8 +27,8 @@ func tell(links unitfiles.Links, want policy.Service, u *system.Unit) bool {
 	return false
 }
 
-// left are the links by which a unit would be enabled if it had a file, or were not masked.
-// systemd says nothing of them.
+// left are links that would enable a unit if it had a file, or were unmasked. systemd does not report
+// them.
 func left(links unitfiles.Links, u system.Unit) []string {
 	if u.LoadState != "not-found" && !masked(u) {
 		return nil

@@ -11,23 +11,23 @@ import (
 	"github.com/soe-agent/soe-agent/internal/unitfiles"
 )
 
-// mostAliases is how many names in a row are followed: they may lead in a circle.
+// mostAliases limits the length of a chain of aliases, which may be a loop.
 const mostAliases = 8
 
-// names finds the own names of units, as long as a look or a repair takes.
+// names resolves unit names to the units' own names during one check or repair.
 type names struct {
 	files     system.FS
 	looked    time.Time
 	known     *aliases
-	installed map[string][]string // by alias, the units of which it is one once they are enabled; nil: not read yet
+	installed map[string][]string // by alias, the units that have it once they are enabled (Alias=); nil: not read yet
 }
 
 func (k *Kind) newNames() *names {
 	return &names{files: k.system.FS, looked: k.system.Clock.Now(), known: &k.aliases}
 }
 
-// aliases are what unit files say of other names of their units (Alias=), by file. Each is read
-// again when the kernel says that it has changed: to read them all takes longer than the look.
+// aliases are the Alias= settings of unit files, by file. A file is read again if its stat data have
+// changed; reading all files takes longer than the check.
 type aliases struct {
 	mu   sync.Mutex
 	seen map[string]aliasesOf
@@ -40,10 +40,10 @@ type aliasesOf struct {
 	names   []string
 }
 
-// young is how old the last change of a file has to be for its next one to bear another time.
+// young is the age below which a file may change again without getting another time.
 const young = time.Second
 
-// in are the aliases in a file that is as it was seen at a time.
+// in are the aliases in a file, and the state in which it was read.
 func (a *aliases) in(files system.FS, file string, info system.Info, at time.Time) (names []string) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -66,9 +66,9 @@ func (a *aliases) in(files system.FS, file string, info system.Info, at time.Tim
 	return names
 }
 
-// real is the own name of a unit, of which name may be an alias: a link to the file of
-// another unit. The files are asked and not systemd, which knows an alias that somebody
-// has masked as a unit of its own, while the real one runs on.
+// real returns the unit's own name for a name that may be an alias: a link to another unit's file. It
+// reads the files instead of asking systemd, which treats a masked alias as a unit of its own while
+// the real unit keeps running.
 func (n *names) real(name string) string {
 	for range mostAliases {
 		next, there := n.leadsTo(name)
@@ -89,8 +89,8 @@ func (n *names) real(name string) string {
 	return name
 }
 
-// leadsTo is the other unit to whose file a link of this name leads, "" when none does, and
-// whether there is anything of this name.
+// leadsTo returns the unit to whose file the link of this name points, "" if it does not, and whether
+// anything of this name exists.
 func (n *names) leadsTo(name string) (unit string, there bool) {
 	for _, dir := range unitfiles.Dirs() {
 		file := path.Join(dir, name)
@@ -105,7 +105,7 @@ func (n *names) leadsTo(name string) (unit string, there bool) {
 			target = path.Join(dir, target)
 		}
 		switch base := path.Base(target); {
-		case target == "/dev/null": // a mask, which hides what the name is
+		case target == "/dev/null": // a mask, which hides what the name stands for
 		case base == name, path.Ext(base) != path.Ext(name), !slices.Contains(unitfiles.Dirs(), path.Dir(target)):
 			return "", true
 		default:
@@ -115,8 +115,8 @@ func (n *names) leadsTo(name string) (unit string, there bool) {
 	return "", false
 }
 
-// installedAs is the unit whose file says that it is called so too while it is enabled
-// (Alias=), if it is one: disabled, it is the same.
+// installedAs returns the unit that has this name as an Alias= while it is enabled. If it is disabled
+// it is still the same unit.
 func (n *names) installedAs(name string) string {
 	if n.installed == nil {
 		n.readInstalled()
@@ -129,8 +129,8 @@ func (n *names) installedAs(name string) string {
 
 func (n *names) readInstalled() {
 	n.installed = map[string][]string{}
-	for _, dir := range unitfiles.Dirs()[:4] { // the last is another name of that before it
-		entries, _ := n.files.Entries(dir) // without it nothing is installed there
+	for _, dir := range unitfiles.Dirs()[:4] { // the last is an alias of the one before it
+		entries, _ := n.files.Entries(dir) // without the directory nothing is installed there
 		for unit, info := range entries {
 			if !info.IsRegular() || unitfiles.IsTemplate(unit) {
 				continue

@@ -21,14 +21,14 @@ import (
 // 90 s unless the unit says otherwise (DefaultTimeoutStartSec in systemd-system.conf(5)).
 const jobTimeout = 2 * time.Minute
 
-// Repair implements converge.Kind. First the links of unit files, one after the
-// other, for each change makes systemd read all its units again; then the jobs.
+// Repair implements converge.Kind. It changes the links of unit files first, one at a time, because
+// each change makes systemd reload all its units. Jobs come after that.
 func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
 	ctx, cancel := context.WithTimeout(ctx, jobTimeout)
 	defer cancel()
 	outcomes := make([]converge.Outcome, len(drifted))
 	units, isImage := k.units(ctx)
-	// Before the links are changed, of which aliases are some.
+	// Resolve names before the links change: some of the links are aliases.
 	own, known := make([]string, len(drifted)), k.newNames()
 	for i, r := range drifted {
 		own[i] = known.real(r.ID.Name())
@@ -55,7 +55,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	var troubled []converge.Outcome
 	for _, outcome := range outcomes {
 		if outcome.Err != nil || outcome.Reason != "" {
-			outcome.Err = public.Error(outcome.Err) // whoever asks systemd is told the same
+			outcome.Err = public.Error(outcome.Err) // everybody can ask systemd for the same
 			troubled = append(troubled, outcome)
 		}
 	}
@@ -64,8 +64,8 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 
 var errNotFound = errors.New("there is no such unit; does a package bring it?")
 
-// reloadForNew makes systemd read its unit files again when a unit could not be
-// found: its file may have come since. Should that fail, the unit stays unfound.
+// reloadForNew makes systemd reload its unit files if a unit was not found, for its file may be new.
+// If that fails, the unit stays missing.
 func (k *Kind) reloadForNew(ctx context.Context, names []string) {
 	for _, name := range names {
 		if unitfiles.IsTemplate(name) {
@@ -84,7 +84,7 @@ func (k *Kind) spec(id policy.ID) policy.Service {
 	return spec
 }
 
-// link brings the links of a unit's file into line: masked, enabled.
+// link brings the links of a unit into line: masked, enabled.
 func (k *Kind) link(ctx context.Context, units system.Units, name string, want policy.Service) error {
 	unit, err := examine(ctx, units, name)
 	if err != nil {
@@ -121,7 +121,7 @@ func (k *Kind) link(ctx context.Context, units system.Units, name string, want p
 	return err
 }
 
-// enable enables a unit. That systemd made no link is not always an error of systemd's.
+// enable enables a unit. systemd does not always report an error if it made no link.
 func (k *Kind) enable(ctx context.Context, units system.Units, unit system.Unit) error {
 	if why := cannotEnable(unit); why != "" {
 		return fmt.Errorf("cannot enable %s: %s", unit.Name, why)
@@ -138,8 +138,8 @@ func (k *Kind) enable(ctx context.Context, units system.Units, unit system.Unit)
 		unit.Name, strings.Replace(unit.Name, "@", "@NAME", 1))
 }
 
-// removeLinks takes away what would enable a unit as soon as it had a file, or were not
-// masked: systemd disables only what it finds.
+// removeLinks removes links that would enable a unit once it has a file, or is unmasked. systemd
+// itself disables only units that exist.
 func (k *Kind) removeLinks(ctx context.Context, units system.UnitFiles, unit system.Unit) error {
 	mark := k.Mark()
 	leftovers := left(unitfiles.ReadLinks(k.system.FS), unit)
@@ -154,8 +154,7 @@ func (k *Kind) removeLinks(ctx context.Context, units system.UnitFiles, unit sys
 	return units.Reload(ctx)
 }
 
-// run starts or stops a unit, if that is wanted and not so. said is what the report is to
-// say of it.
+// run starts or stops a unit if needed. said is a note for the report.
 func (k *Kind) run(ctx context.Context, name string, id policy.ID) (said string, err error) {
 	want := k.spec(id)
 	if want.Running == nil || unitfiles.IsTemplate(name) {
@@ -174,9 +173,8 @@ func (k *Kind) run(ctx context.Context, name string, id policy.ID) (said string,
 	return "", nil
 }
 
-// start starts a unit, or waits until it has come up by itself, and looks whether
-// it stays: a job is done also when the unit has ended already. said is what the report is
-// to say of it.
+// start starts a unit, or waits until it has come up by itself, and checks that it stays up: a start
+// job also counts as done when the unit has already ended. said is a note for the report.
 func (k *Kind) start(ctx context.Context, unit system.Unit, consent sessionguard.Consent) (said string, err error) {
 	name := unit.Name
 	if err := sessionguard.MayStart(ctx, k.system, name, consent); err != nil {
@@ -209,8 +207,8 @@ func (k *Kind) start(ctx context.Context, unit system.Unit, consent sessionguard
 	return lifted, nil
 }
 
-// lastWords are systemd's own in the journal on how a unit's program ended. What
-// the program itself wrote stays there: everybody may read a report.
+// lastWords are systemd's messages in the journal about the end of a unit. Messages of the program
+// itself are left out: everybody can read a report.
 func (k *Kind) lastWords(ctx context.Context, name string) string {
 	out, err := k.system.Runner.Run(ctx, system.Command{
 		Argv: []string{"journalctl", "--quiet", "--no-pager", "--lines=8", "--output=cat", "_PID=1", "UNIT=" + name},

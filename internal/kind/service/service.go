@@ -1,11 +1,9 @@
-// Package service keeps systemd's units as the policy wants them: the kind
-// "service".
+// Package service keeps systemd's units as the policy wants them: the kind "service".
 //
-// Where a unit stands is what systemd says and nothing else; nothing is remembered
-// between two looks. An alias stands for the unit that it is another name of, and of a
-// template there is only the file. In an image that does not run its files are kept all the same:
-// enabled, disabled, masked. What would end or disturb a live session is left until it has
-// ended, and what carries the streaming session is never stopped.
+// The state of a unit is what systemd says; nothing is remembered between two checks. An alias stands
+// for its unit, and a template is only a file. In an image the unit files are kept all the same:
+// enabled, disabled, masked. What would end or disturb a live session waits until it has ended, and
+// the units that carry the streaming session are never stopped.
 package service
 
 import (
@@ -27,7 +25,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/unitfiles"
 )
 
-// atOnce is how many units are asked about, started or stopped at a time.
+// atOnce is how many units are queried, started or stopped in parallel.
 const atOnce = 8
 
 // Kind keeps the policy's services.
@@ -40,8 +38,8 @@ type Kind struct {
 	aliases aliases
 }
 
-// New returns the kind "service". In the maintenance window what the policy consents
-// to may disrupt sessions.
+// New returns the kind "service". In the maintenance window, what the policy consents to may disrupt
+// sessions.
 func New(p *policy.Policy, s *system.System, window schedule.Window) *Kind {
 	s, unanswered := s.Observe()
 	return &Kind{Unanswered: unanswered, policy: p, system: s, window: window}
@@ -56,7 +54,7 @@ func (k *Kind) Watches() []converge.Watch {
 	for _, want := range policy.Of[policy.Service](k.policy) {
 		watches = append(watches, converge.Watch{Unit: want.ID.Name()})
 		if real := known.real(want.ID.Name()); real != want.ID.Name() {
-			watches = append(watches, converge.Watch{Unit: real}) // by this alone systemd tells of it
+			watches = append(watches, converge.Watch{Unit: real}) // systemd sends signals only for this name
 		}
 	}
 	return watches
@@ -90,7 +88,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	}
 	mark := k.Mark()
 	linked := unitfiles.ReadLinks(k.system.FS)
-	whole := k.Since(mark) == nil // else systemd is asked for each
+	whole := k.Since(mark) == nil // otherwise ask systemd about each unit
 	errs := make([]error, len(wants))
 	each(wants, func(i int, want policy.Want[policy.Service]) {
 		unit, r := units[i], &resources[i]
@@ -118,8 +116,8 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	return resources, errors.Join(errs...)
 }
 
-// states are those of units, in the order of names. Of a template, which does not run,
-// there is only the name.
+// states returns the states of units, in the order of names. A template, which does not run, has only
+// a name.
 func (k *Kind) states(ctx context.Context, names []string) ([]system.Unit, error) {
 	found, err := k.system.Units.States(ctx, slices.DeleteFunc(slices.Clone(names), unitfiles.IsTemplate))
 	if err != nil {
@@ -137,8 +135,8 @@ func (k *Kind) states(ctx context.Context, names []string) ([]system.Unit, error
 	return units, nil
 }
 
-// examine tells all of a unit, and of its file what is so now: systemd remembers that until
-// it reads its files again.
+// examine returns the full state of a unit, with the current state of its file: systemd caches that
+// until it reloads.
 func examine(ctx context.Context, units system.UnitStates, name string) (system.Unit, error) {
 	unit := system.Unit{Name: name, LoadState: "not-found", ActiveState: "inactive"}
 	var err error
@@ -160,7 +158,7 @@ func examine(ctx context.Context, units system.UnitStates, name string) (system.
 	return unit, nil
 }
 
-// contradictions are wants of one unit by several names that cannot all be had.
+// contradictions are conflicting wants for one unit under several names.
 func contradictions(resources []converge.Resource, wants []policy.Want[policy.Service], names []string) {
 	contrary := func(a, b *bool) bool { return a != nil && b != nil && *a != *b }
 	for i := range wants {
@@ -181,7 +179,7 @@ func contradictions(resources []converge.Resource, wants []policy.Want[policy.Se
 	}
 }
 
-// each calls do for all elements, some at a time, and returns when all are done.
+// each calls do for all elements, some in parallel, and returns when all are done.
 func each[E any](all []E, do func(i int, e E)) {
 	slots := make(chan struct{}, atOnce)
 	var wg sync.WaitGroup
@@ -197,7 +195,7 @@ func each[E any](all []E, do func(i int, e E)) {
 
 func is(b *bool, value bool) bool { return b != nil && *b == value }
 
-// The words are those of systemctl(1), is-enabled, and of org.freedesktop.systemd1(5).
+// The words of systemctl(1), is-enabled, and of org.freedesktop.systemd1(5).
 
 func masked(u system.Unit) bool {
 	return u.LoadState == "masked" || strings.HasPrefix(u.UnitFileState, "masked")
@@ -209,7 +207,7 @@ func maskedForGood(u system.Unit) bool {
 
 func enabled(u system.Unit) bool { return u.UnitFileState == "enabled" }
 
-// A template of which an instance is enabled, and not the default one, is indirect.
+// A template is indirect if another instance than its default one is enabled.
 func disabled(u system.Unit) bool {
 	return !strings.HasPrefix(u.UnitFileState, "enabled") && (u.UnitFileState != "indirect" || !unitfiles.IsTemplate(u.Name))
 }
@@ -222,12 +220,12 @@ func stopped(u system.Unit) bool {
 	return slices.Contains([]string{"inactive", "failed", ""}, u.ActiveState)
 }
 
-// mustUnmask says whether what is wanted cannot be while the unit is masked.
+// mustUnmask reports whether a wanted state is impossible while the unit is masked.
 func mustUnmask(want policy.Service) bool {
 	return is(want.Masked, false) || is(want.Enabled, true) || is(want.Running, true)
 }
 
-// absent says whether there is no such unit, and there should be.
+// absent reports whether a unit does not exist although it should.
 func absent(want policy.Service, u system.Unit) bool {
 	return u.LoadState == "not-found" && (is(want.Enabled, true) || is(want.Running, true))
 }
@@ -235,7 +233,7 @@ func absent(want policy.Service, u system.Unit) bool {
 // judge records how a unit differs from what is wanted.
 func (k *Kind) judge(r *converge.Resource, want policy.Service, u system.Unit, l unitfiles.Links) {
 	if absent(want, u) {
-		// Drift and not a failure: the repair of another kind may bring it.
+		// This is drift and not a failure: the repair of another kind may install it.
 		r.AddPublicDrift("unit", "present", "not found")
 		return
 	}
@@ -270,11 +268,11 @@ func (k *Kind) judge(r *converge.Resource, want policy.Service, u system.Unit, l
 		why = k.cannotMask(u.Name)
 	}
 	if why != "" {
-		r.SetFailed(strings.TrimPrefix(r.Reason+"; "+why, "; ")).ReasonIsPublic() // and there is nothing else that a repair could try
+		r.SetFailed(strings.TrimPrefix(r.Reason+"; "+why, "; ")).ReasonIsPublic() // a repair has nothing else to try
 	}
 }
 
-// state is a unit's ActiveState and, when it has failed, how.
+// state is a unit's ActiveState and, if it has failed, its result.
 func state(u system.Unit) string {
 	if u.Result != "" {
 		return u.ActiveState + " (" + u.Result + ")"
@@ -289,8 +287,8 @@ func said(word, otherwise string) string {
 	return word
 }
 
-// cannotMask says why a unit cannot be masked, or "". systemd 219 says "Invalid argument" of
-// it and no more, and later ones that there is a file.
+// cannotMask returns why a unit cannot be masked, or "". systemd 219 only says "Invalid argument", and
+// later ones that there is a file.
 func (k *Kind) cannotMask(name string) string {
 	file := path.Join(unitfiles.Dirs()[0], name)
 	if info, err := k.system.FS.Stat(file); err != nil || info.Type != 0 || info.Size == 0 {
@@ -299,7 +297,7 @@ func (k *Kind) cannotMask(name string) string {
 	return "its file is " + file + ", where the mask would have to be; let it go from there, or say enabled = false and running = false instead of masked"
 }
 
-// cannotEnable says why enabling a unit would do nothing, or "".
+// cannotEnable returns why enabling a unit would have no effect, or "".
 func cannotEnable(u system.Unit) string {
 	if unitfiles.IsTemplate(u.Name) && u.UnitFileState == "indirect" {
 		return "" // an instance is enabled, and another one may be that its file says (DefaultInstance=)
@@ -319,7 +317,7 @@ func cannotEnable(u system.Unit) string {
 		return "it is linked: its file is elsewhere, and the link is all that systemd knows; put the file into /etc/systemd/system"
 	case "":
 		return "it has no unit file that could be enabled"
-	case "bad", "invalid": // as systemd 219 calls it
+	case "bad", "invalid": // in systemd 219
 		return "systemd cannot read its unit file; see: systemctl status " + u.Name
 	}
 	return ""

@@ -13,9 +13,9 @@ import (
 	"github.com/soe-agent/soe-agent/internal/unitfiles"
 )
 
-// startOnce starts a unit. What systemd does not even try any more, since it has failed too
-// often, it is made to try again when that for which it failed may have been mended: once
-// for each change, so that what fails does not fail for ever at full speed. lifted says so.
+// startOnce starts a unit. If systemd refuses because the unit has failed too often, the limit is
+// reset if the cause may have been fixed: once per change, so that a failing unit does not restart at
+// full speed for ever. lifted reports a reset.
 func (k *Kind) startOnce(ctx context.Context, unit system.Unit) (lifted string, err error) {
 	name := unit.Name
 	if err = k.system.Units.Start(ctx, name); !errors.Is(err, system.ErrJobFailed) {
@@ -44,9 +44,8 @@ func (k *Kind) startOnce(ctx context.Context, unit system.Unit) (lifted string, 
 	return lifted, k.system.Units.Start(ctx, name)
 }
 
-// changedSince is something that a unit may have failed for and that has changed since, or
-// "": what says how it is run, what it runs, what packages brought, accounts, and every file
-// of the policy's.
+// changedSince returns something that has changed since a unit failed and that may have been the
+// cause, or "": its unit files, its program, packages, accounts, and all files of the policy.
 func (k *Kind) changedSince(ctx context.Context, unit system.Unit) (string, error) {
 	files := append(slices.Clone(unit.Files), path.Join(unitfiles.Dirs()[0], unit.Name+".d"),
 		"/etc/passwd", "/etc/group", "/var/lib/rpm/Packages", "/var/lib/rpm/rpmdb.sqlite", "/usr/lib/sysimage/rpm/rpmdb.sqlite")
