@@ -100,7 +100,7 @@ func TestTheSeedNeedsNeitherNetworkNorSecretsAndRemovesNothing(t *testing.T) {
 
 // What a benchmark asks for is kept, or at the least looked at, or cannot be on a WorkSpace, and then
 // the benchmark says why.
-func TestTheBenchmarkForAmazonLinux2IsKeptAsFarAsThisAgentKeepsSuchThings(t *testing.T) {
+func TestEveryControlOfTheBenchmarkForAmazonLinux2IsKeptCheckedOrWaivedWithAReason(t *testing.T) {
 	all := fragments(t, "cis-al2")
 	p, err := policy.Merge(all, []string{"base"})
 	if err != nil {
@@ -132,10 +132,10 @@ func TestTheBenchmarkForAmazonLinux2IsKeptAsFarAsThisAgentKeepsSuchThings(t *tes
 		}
 	}
 	t.Logf("%s: of %d controls %d are enforced, %d only checked, %d waived", benchmark.Name, len(benchmark.Controls), enforced, onlyChecked, len(benchmark.Waived))
-	if len(benchmark.Controls) != 289 || enforced < 163 || onlyChecked > 44 {
+	if len(benchmark.Controls) != 289 || enforced < 182 || onlyChecked > 49 {
 		t.Errorf("%d controls, %d enforced, %d only checked", len(benchmark.Controls), enforced, onlyChecked)
 	}
-	if len(nothing) > 13 {
-		t.Errorf("nothing is there for %d: %v", len(nothing), nothing)
+	if len(nothing) > 0 {
+		t.Errorf("nothing is there for %v, and no reason", nothing)
 	}
 }
