@@ -150,12 +150,28 @@ func (p *plan) changes() map[string][]byte {
 	return changes
 }
 
-// leaveAside keeps a set-aside file where it is if one of its lines denies something. Without the file
-// everybody whom the policy allows is let in; with it only sudo could tell, and sudo does not answer.
-func (p *plan) leaveAside() {
+// leaveWhatSudoWouldHaveToTell drops from the plan what may keep the allowed from sudo if only sudo could tell, and it
+// does not answer: bringing a set-aside file back with a line that denies something, and taking out of the agent's
+// own denial what somebody else wrote there for the allowed while a line elsewhere denies something. It returns an
+// error that names the files.
+func (p *plan) leaveWhatSudoWouldHaveToTell() error {
+	var left []string
 	p.foreign = slices.DeleteFunc(p.foreign, func(e edit) bool {
-		return e.aside && slices.ContainsFunc(sudotext.Parse(e.content), mayDeny)
+		leave := e.aside && slices.ContainsFunc(sudotext.Parse(e.content), mayDeny)
+		if leave {
+			left = append(left, system.Aside(e.path))
+		}
+		return leave
 	})
+	grantsAllowed := func(line sudotext.Line) bool { return line.Sort == sudotext.Grant && p.allowedOf(line) != "" }
+	denied := func(line sudoers.Placed) bool { return !Owns(line.File) && mayDeny(line.Line) }
+	if p.denial != nil && slices.ContainsFunc(sudotext.Parse(p.tree.Content[denialPath]), grantsAllowed) && slices.ContainsFunc(p.tree.Lines, denied) {
+		p.denial, left = nil, append(left, denialPath)
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%s stays as it is while sudo does not answer: only sudo could tell whether it lets in the allowed without; see which source of sudoers in /etc/nsswitch.conf does not answer", strings.Join(left, ", "))
 }
 
 func (p *plan) differences() []converge.Difference {

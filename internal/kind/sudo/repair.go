@@ -55,8 +55,9 @@ func (k *Kind) carryOut(ctx context.Context, p *plan) (dead string, err error) {
 	if err != nil {
 		return "", err
 	}
+	var left error
 	if p.silent {
-		p.leaveAside()
+		left = p.leaveWhatSudoWouldHaveToTell()
 	}
 	if p.openDir != "" {
 		if err := k.system.Rights.SetAttr(sudoers.Dir, system.Attr{Mode: dirMode}); err != nil {
@@ -81,7 +82,7 @@ func (k *Kind) carryOut(ctx context.Context, p *plan) (dead string, err error) {
 		return "", writeErr
 	}
 	k.forgetPasswords(ctx, p.judge)
-	return dead, k.system.Rights.Reserve(sudoers.Dir)
+	return dead, errors.Join(left, k.system.Rights.Reserve(sudoers.Dir))
 }
 
 // keeping adjusts the plan so that sudo works afterwards, and returns the administrators that sudo
