@@ -99,11 +99,15 @@ func TestEachDriftOfABenchmarkIsMendedAndToldOfUnderItsControl(t *testing.T) {
 		before := w.MustExec(t, "stat", "-c", "%a %u %g %F", name)
 		began := time.Now()
 		w.MustExec(t, "sh", "-c", harm)
-		mended := w.mended(t, r.ID, began)
+		w.until(t, string(r.ID)+" is mended after "+harm, func() bool {
+			changes := w.remembered(t, string(r.ID))
+			return len(changes) > 0 && changes[len(changes)-1].Time.After(began) && changes[len(changes)-1].Cause == converge.Corrective
+		})
 		if after := w.MustExec(t, "stat", "-c", "%a %u %g %F", name); after != before {
 			t.Errorf("drift %d, %s: it was %s, and is %s", i, harm, before, after)
 		}
-		if mended.Cause != converge.Corrective || !slices.Equal(mended.Controls, r.Controls) {
+		mended := w.report(t).resource(r.ID)
+		if !mended.State.InLine() || !slices.Equal(mended.Controls, r.Controls) {
 			t.Errorf("drift %d, %s: it is told of as %+v", i, harm, mended)
 		}
 		for _, c := range mended.Controls {
