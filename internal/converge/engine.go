@@ -120,8 +120,8 @@ func (p *pass) checkAgain(ctx context.Context, touched []Kind) {
 		return
 	}
 	p.check(ctx, touched)
-	p.addFound(p.first)
 	p.noteCorrected(touched, p.earlier)
+	p.addFound(p.first)
 }
 
 // pass is the state of one pass.
@@ -136,7 +136,7 @@ type pass struct {
 	corrected map[string]bool       // kinds of which the last round brought something into line
 	timing    map[string]time.Duration
 	halfSeen  map[string]bool // kinds of which the last check could not tell everything
-	ours      map[string]bool // kinds of which repairs of others may have brought something out of line
+	ours      map[string]bool // kinds of which what brought another into line may have brought something out of line
 
 	first    map[policy.ID]Resource // what was not in line at first; nil before that is known
 	earlier  map[string][]Resource  // what was found before this round, by kind
@@ -354,6 +354,9 @@ func (p *pass) noteCorrected(touched []Kind, last map[string][]Resource) {
 		p.corrected[kind.Name()] = slices.ContainsFunc(p.found[kind.Name()], func(r Resource) bool {
 			return r.State == Compliant && drifted[r.ID]
 		})
+		for _, other := range p.affects(kind.Name()) {
+			p.ours[other] = p.ours[other] || p.corrected[kind.Name()]
+		}
 	}
 }
 

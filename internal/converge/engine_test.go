@@ -377,6 +377,21 @@ func TestWhatDriftsWhileAnotherIsBeingMendedIsToldOfToo(t *testing.T) {
 	wantStates(t, m.engine(p, k).Pass(t.Context()), map[policy.ID]converge.State{"dropin/a": converge.Corrected, "dropin/b": converge.Corrected})
 }
 
+func TestWhatDriftsWhileAnotherKindIsRepairedInVainIsToldOfToo(t *testing.T) {
+	m := newMachine(t)
+	p := wants("x", "group/a", "user/a")
+	groups, users := newKind(p, "group"), newKind(p, "user")
+	users.set("user/a")
+	groups.repair = func(converge.Resource) *converge.Outcome {
+		if users.values["user/a"] == "x" && groups.values["group/a"] == "" {
+			groups.values["group/a"], users.values["user/a"] = "still not", "theirs"
+		}
+		return nil
+	}
+	result := m.engine(p, groups, users).Pass(t.Context())
+	wantStates(t, result, map[policy.ID]converge.State{"group/a": converge.Failed, "user/a": converge.Corrected})
+}
+
 func TestGroupsAndUsersAreLookedAtAgainTogether(t *testing.T) {
 	for touched, other := range map[policy.ID]policy.ID{"user/a": "group/a", "group/a": "user/a"} {
 		m := newMachine(t)

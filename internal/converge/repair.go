@@ -110,7 +110,7 @@ func (p *pass) affected(touched []Kind) []Kind {
 	for _, kind := range touched {
 		names[kind.Name()] = true
 		for _, other := range p.affects(kind.Name()) {
-			names[other], p.ours[other] = true, true
+			names[other] = true
 		}
 	}
 	return slices.DeleteFunc(slices.Clone(p.kinds), func(k Kind) bool { return !names[k.Name()] })

@@ -218,7 +218,7 @@ func ofTheMachine(err error) bool {
 		return true
 	case !errors.As(err, &number):
 		return false
-	case errors.Is(number, syscall.EMFILE), errors.Is(number, syscall.ENFILE), errors.Is(number, syscall.ENOMEM):
+	case errors.As(err, &socket) && strings.HasPrefix(socket.Err.Error(), "socket: "): // the system call: there is none yet
 		return true
 	}
 	return !errors.As(err, &socket) && !errors.As(err, &name)

@@ -68,10 +68,11 @@ func TestEachDriftOfABenchmarkIsMendedAndToldOfUnderItsControl(t *testing.T) {
 	w.MustExec(t, "sh", "-c", "ssh-keygen -q -A && systemctl enable ssh.service")
 	w.boot(t)
 	var first report.Report
-	w.until(t, "everything has been looked at, and sshd runs", func() bool {
+	inTime := []policy.ID{"file/etc/ssh/sshd_config", "sudo/polkit"} // sshd has to run, and polkit to answer
+	w.until(t, "everything has been looked at", func() bool {
 		first = w.report(t).Report
 		return len(first.Resources) > 100 && !slices.ContainsFunc(first.Resources, func(r converge.Resource) bool {
-			return r.Unseen || r.ID == "file/etc/ssh/sshd_config" && !r.State.InLine()
+			return r.Unseen || slices.Contains(inTime, r.ID) && !r.State.InLine()
 		})
 	})
 	var kept []converge.Resource
