@@ -205,6 +205,9 @@ func transportTrouble(err error) Trouble {
 	return Trouble{Other, err.Error()}
 }
 
+// noSocket begins what is said where socket(2) has failed: before there is a socket no network is at fault.
+const noSocket = "socket: "
+
 // ofTheMachine says whether the machine itself has failed, and not the network: a file, or a
 // socket for which there was no room. The error of any system call has the methods of
 // net.Error, so what came from no socket is told by that.
@@ -218,7 +221,7 @@ func ofTheMachine(err error) bool {
 		return true
 	case !errors.As(err, &number):
 		return false
-	case errors.As(err, &socket) && strings.HasPrefix(socket.Err.Error(), "socket: "): // the system call: there is none yet
+	case errors.As(err, &socket) && strings.HasPrefix(socket.Err.Error(), noSocket), errors.As(err, &name) && strings.HasPrefix(name.Err, noSocket):
 		return true
 	}
 	return !errors.As(err, &socket) && !errors.As(err, &name)
