@@ -50,8 +50,10 @@ func denial(allow, cures []string, concessions []concession) []byte {
 	return b.Bytes()
 }
 
+const denialSuffix = " ALL = (ALL:ALL) !ALL"
+
 func denialLine(allow []string) []byte {
-	return []byte("ALL" + but(allow) + " ALL = (ALL:ALL) !ALL\n")
+	return []byte("ALL" + but(allow) + denialSuffix + "\n")
 }
 
 // but is the end of a list that exempts some users.
@@ -96,6 +98,7 @@ type plan struct {
 	grants      *edit
 	interim     []byte // a first version of the agent's grants that keeps the previous users, if one is needed
 	denial      *edit
+	freedDenial []byte // the denial without what somebody else wrote into it that denies something; nil: nobody did
 	foreign     []edit
 	stuck       []string // what is wrong and the agent cannot change
 	unsure      []error  // why something stays: it is not known whether it may
@@ -110,6 +113,9 @@ type plan struct {
 func (p *plan) steps() (edits []edit) {
 	if p.interim != nil {
 		edits = append(edits, edit{path: grantsPath, content: p.interim, attr: sudoersAttr()})
+	}
+	if p.denial != nil && p.freedDenial != nil {
+		edits = append(edits, edit{path: denialPath, content: p.freedDenial, attr: sudoersAttr()})
 	}
 	for _, e := range p.foreign {
 		if e.freeing != nil && !bytes.Equal(e.freeing, e.content) {
@@ -148,6 +154,18 @@ func (p *plan) changes() map[string][]byte {
 		changes[e.path] = e.content
 	}
 	return changes
+}
+
+// withoutDenialsOfOthers is the agent's denial with those lines as comments by which somebody else denies something in it;
+// nil if there is none.
+func withoutDenialsOfOthers(content []byte) []byte {
+	theirs := slices.DeleteFunc(sudotext.Parse(content), func(line sudotext.Line) bool {
+		return !mayDeny(line) || strings.HasPrefix(line.Text, "ALL") && strings.HasSuffix(line.Text, denialSuffix)
+	})
+	if len(theirs) == 0 {
+		return nil
+	}
+	return sudotext.Disable(content, theirs, refuses)
 }
 
 // leaveWhatSudoWouldHaveToTell drops from the plan what may keep the allowed from sudo if only sudo could tell, and it
@@ -227,6 +245,7 @@ func (k *Kind) plan(ctx context.Context, want policy.Sudo) (*plan, error) {
 		return nil, err
 	}
 	p.denial = k.ownFile(denialPath, denial(allow, cures, concessions))
+	p.freedDenial = withoutDenialsOfOthers(tree.Content[denialPath])
 	k.planInterim(p, needed)
 	if err := k.planForeign(p); err != nil {
 		return nil, err
