@@ -59,13 +59,21 @@ func keepsOut(key, value string) string {
 	case value == "": // gone, or not known yet
 		return ""
 	}
-	least := map[string]int{"maxauthtries": 2, "maxsessions": 1, "maxstartups": 2}
-	number, err := strconv.Atoi(strings.Split(value, ":")[0])
+	least := map[string]int{"maxauthtries": 2, "maxsessions": 1, "maxstartups": 2, "persourcemaxstartups": 2}
+	number, err := strconv.Atoi(strings.TrimRight(strings.Split(value, ":")[0], "sS"))
 	switch {
 	case name == "usepam" && value != "yes":
 		return "people of the directory come by PAM, and accounts without a password by it alone"
 	case name == "strictmodes" && value != "yes":
 		return "keys that others may write would let in"
+	case name == "hostbasedauthentication" && value != "no":
+		return "whoever another machine names would get in"
+	case name == "permitrootlogin" && !slices.Contains([]string{"yes", "no", "prohibit-password", "without-password"}, value):
+		return "it is none of yes, no and prohibit-password"
+	case slices.Contains([]string{"ciphers", "kexalgorithms", "macs"}, name) && strings.ContainsRune("+-^*", rune(value[0])):
+		return "what it leaves depends on the sshd that is installed; say the whole list"
+	case name == "persourcemaxstartups" && value == "none":
+		return ""
 	case least[name] > 0 && (err != nil || number < least[name]):
 		return fmt.Sprintf("it is less than %d, and nobody would get in", least[name])
 	case name == "logingracetime" && err == nil && number != 0 && number < 10:
