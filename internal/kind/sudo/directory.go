@@ -104,7 +104,7 @@ func (k *Kind) whileFilesStay(ctx context.Context) (context.Context, context.Can
 // whileFilesStayFor is whileFilesStay with a timeout.
 func (k *Kind) whileFilesStayFor(ctx context.Context, patience time.Duration) (context.Context, context.CancelFunc) {
 	stays, end := k.whileFilesStay(ctx)
-	inTime, enough := context.WithTimeout(stays, patience)
+	inTime, enough := context.WithTimeoutCause(stays, patience, fmt.Errorf("no answer came within %s", patience))
 	return inTime, func() { enough(); end() }
 }
 

@@ -3,10 +3,13 @@ package sudo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
@@ -186,5 +189,53 @@ func TestARepairForWhichPolkitDoesNotAnswerSaysSo(t *testing.T) {
 	outcomes := k.Repair(t.Context(), found[1:2])
 	if len(outcomes) != 1 || outcomes[0].Err == nil || !strings.Contains(outcomes[0].Err.Error(), "cannot tell what polkit allows: ") {
 		t.Errorf("%+v", outcomes)
+	}
+}
+
+// A pausingAuthority answers nobody until a rule has been given up, as polkit 121 and 122 do now and
+// then for a rule that has long returned.
+type pausingAuthority struct {
+	standIn
+	pause *time.Duration
+}
+
+func (p pausingAuthority) Authorized(ctx context.Context, questions []system.Question) ([]bool, error) {
+	select {
+	case <-time.After(*p.pause):
+		*p.pause = 0
+		return p.standIn.Authorized(ctx, questions)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+}
+
+func TestARepairOutlastsThePauseOfPolkitAfterALostWakeUp(t *testing.T) {
+	root := machine(t, map[string]string{
+		"/proc/1/stat": stat(1), "/proc/77/stat": stat(77), rulesPath: string(rules([]string{"root", "%admins"}, nil, nil)),
+		rulesDir + "/50-x.rules": "polkit.addRule(function(a, s) { if (a.id == \"" + execAction + "\") return polkit.Result.YES; });\n",
+	})
+	if err := os.Chmod(root+rulesPath, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	var pause time.Duration
+	k := inService(t, root, pausingAuthority{standIn{root: root}, &pause})
+	found := kindtest.Check(t, k)
+	for _, test := range []struct {
+		pause   time.Duration
+		message string
+	}{
+		{time.Minute, "cannot tell what polkit allows: no answer came within 20s"},
+		{15 * time.Second, ""}, // how long polkit gives a rule
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			pause = test.pause
+			outcomes := k.Repair(t.Context(), found[1:2])
+			if test.message == "" && len(outcomes) > 0 {
+				t.Errorf("after a pause of %s: %v", test.pause, outcomes[0].Err)
+			}
+			if test.message != "" && (len(outcomes) != 1 || !strings.Contains(fmt.Sprint(outcomes[0].Err), test.message)) {
+				t.Errorf("after a pause of %s: %+v", test.pause, outcomes)
+			}
+		})
 	}
 }

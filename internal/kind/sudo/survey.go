@@ -77,7 +77,7 @@ func (k *Kind) survey(ctx context.Context, j *judge, people []facts.Account, rul
 			s, err = k.askPolkit(ctx, j, people, installed, c)
 		}
 		if ctx.Err() != nil {
-			return s, ctx.Err()
+			return s, context.Cause(ctx)
 		}
 		var failed error
 		if after, failed = k.system.Authority.Instance(ctx); failed != nil {
