@@ -12,13 +12,13 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// brought is, in the ledger, the kind of the repositories that something else has brought
-// and of which the agent has set something.
+// brought is the ledger's kind for repositories that something else defines, such as a release
+// package, and of which the agent has changed settings.
 const brought = "brought"
 
 var errNotBrought = errors.New("no file in " + repositoryDir + " defines it: name the package that brings it in [packages], or say its baseurl, gpgkey and fingerprint")
 
-// checkBrought compares the settings of a repository that something else has brought.
+// checkBrought compares the settings of a repository that something else defines with the policy.
 func (k *Repositories) checkBrought(r *converge.Resource, want policy.Want[policy.Repository], files map[string]string) {
 	name := want.ID.Name()
 	file := files[name]
@@ -37,7 +37,7 @@ func (k *Repositories) checkBrought(r *converge.Resource, want policy.Want[polic
 		got, set := value(section, s.key)
 		switch {
 		case !set && s == setting{"enabled", "1"}, set && truth(got) == truth(s.value):
-		case strings.Contains(s.value+got, "@"): // a password may be in it
+		case strings.Contains(s.value+got, "@"): // the value may contain a password
 			r.AddDrift(s.key, public.Secret, "another")
 		case !set:
 			r.AddPublicDrift(s.key, s.value, "not set")
@@ -47,7 +47,7 @@ func (k *Repositories) checkBrought(r *converge.Resource, want policy.Want[polic
 	}
 }
 
-// setBrought makes the settings, and leaves all else that the file says.
+// setBrought writes the settings that the policy names and keeps all other lines of the file.
 func (k *Repositories) setBrought(want policy.Want[policy.Repository], files map[string]string) error {
 	name := want.ID.Name()
 	file := files[name]
@@ -71,10 +71,10 @@ func (k *Repositories) setBrought(want policy.Want[policy.Repository], files map
 	return k.system.FS.WriteFile(file, text, info.Attr)
 }
 
-// giveBackSettings makes the settings of a repository what they were before the agent.
+// giveBackSettings restores the settings that a repository had before the agent changed them.
 func (k *Repositories) giveBackSettings(name string, files map[string]string) error {
 	file := files[name]
-	if file == "" { // what brought it has taken it away
+	if file == "" { // the package that defined the repository has removed the file
 		k.ledger.Disown(policy.NewID(brought, name))
 		return nil
 	}
@@ -100,7 +100,7 @@ func (k *Repositories) giveBackSettings(name string, files map[string]string) er
 	}
 	others := slices.ContainsFunc(k.ledger.Owned(brought), func(id policy.ID) bool { return id.Name() != name && files[id.Name()] == file })
 	switch {
-	case others && kept: // what was there before is still of use
+	case others && kept: // another repository of this file still needs the original
 		err = restore(original)
 	default:
 		err = k.ledger.Release(file, restore, func() error { return fmt.Errorf("%s was made by the agent", file) })

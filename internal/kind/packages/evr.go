@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// evr is a package's epoch, version and release. In what is wanted an empty part
-// is one about which the policy says nothing.
+// evr is a package's epoch, version and release. In a wanted version, an empty part means that the
+// policy does not restrict it.
 type evr struct{ epoch, version, release string }
 
 // parseEVR reads "[EPOCH:]VERSION[-RELEASE]".
@@ -22,7 +22,7 @@ func parseEVR(text string) evr {
 	return e
 }
 
-// String leaves out an epoch of 0, as rpm does.
+// String returns [EPOCH:]VERSION[-RELEASE]. It leaves out an epoch of 0, as rpm does.
 func (e evr) String() string {
 	text := e.version
 	if e.epoch != "" && e.epoch != "0" {
@@ -34,7 +34,8 @@ func (e evr) String() string {
 	return text
 }
 
-// compareEVR compares the parts that both have.
+// compareEVR compares two versions and returns -1, 0 or 1. A part that is empty in one of them is
+// skipped.
 func compareEVR(a, b evr) int {
 	part := func(a, b string) int {
 		if a == "" || b == "" {
@@ -45,10 +46,9 @@ func compareEVR(a, b evr) int {
 	return cmp.Or(part(a.epoch, b.epoch), part(a.version, b.version), part(a.release, b.release))
 }
 
-// rpmvercmp compares versions as rpm does (rpm-version(7)): by segments of digits
-// or letters, where digits are newer than letters, and a longer version is newer.
-// A tilde sorts before everything, even the end; a caret after the end and before
-// anything else.
+// rpmvercmp compares versions as rpm does (rpm-version(7)): segment by segment of digits or
+// letters. Digits are newer than letters, and a longer version is newer. A tilde sorts before
+// everything, even the end. A caret sorts after the end and before anything else.
 func rpmvercmp(a, b string) int {
 	for a != "" || b != "" {
 		a, b = strings.TrimLeftFunc(a, separator), strings.TrimLeftFunc(b, separator)
@@ -86,8 +86,8 @@ func rpmvercmp(a, b string) int {
 	return cmp.Compare(len(a), len(b))
 }
 
-// compareMarks deals with a tilde or caret at the beginning of either: it decides
-// the comparison, or strips it from both.
+// compareMarks handles a tilde or caret at the beginning of either version. It decides the
+// comparison, or strips the mark from both.
 func compareMarks(a, b *string) (result int, decided, stripped bool) {
 	for _, mark := range []string{"~", "^"} {
 		inA, inB := strings.HasPrefix(*a, mark), strings.HasPrefix(*b, mark)

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// Most are the cases of rpm's own test suite (tests/rpmvercmp.at).
+// Most of these are cases of rpm's own test suite (tests/rpmvercmp.at).
 var comparisons = []struct {
 	a, b string
 	want int

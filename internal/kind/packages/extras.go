@@ -15,8 +15,8 @@ import (
 
 const extrasFile = "/etc/yum.repos.d/amzn2-extras.repo"
 
-// enableTopics enables the topics of amazon-linux-extras from which packages are
-// to come, and returns for those packages that cannot have theirs why not.
+// enableTopics enables the topics of amazon-linux-extras that packages come from. It returns the
+// errors of the packages whose topic could not be enabled.
 func (k *Kind) enableTopics(ctx context.Context, wants []policy.Want[policy.Package]) map[policy.ID]error {
 	failed := map[policy.ID]error{}
 	tried := map[string]error{}
@@ -37,20 +37,20 @@ func (k *Kind) enableTopics(ctx context.Context, wants []policy.Want[policy.Pack
 		}
 	}
 	if enabled {
-		// Should that fail, the topic's packages are not found, which is then reported.
+		// If this fails, the topic's packages are not found, and that is reported.
 		_, _ = k.system.Runner.Run(ctx, system.Command{Argv: []string{k.manager.program(), "clean", "metadata"}})
 	}
 	return failed
 }
 
-// topicEnabled reads what amazon-linux-extras writes: a section for each topic,
-// with "enabled = 1".
+// topicEnabled reports whether a topic is enabled. It reads the file that amazon-linux-extras
+// writes: a section for each topic, with "enabled = 1".
 func (k *Kind) topicEnabled(topic string) bool {
 	content, err := k.system.FS.ReadFile(extrasFile)
 	if err != nil {
 		return false
 	}
-	name, _, _ := strings.Cut(topic, "=") // a topic may carry the version it is wanted in
+	name, _, _ := strings.Cut(topic, "=") // a topic may include the wanted version
 	return slices.Contains(parseINI(content)["amzn2extra-"+name], setting{"enabled", "1"})
 }
 

@@ -16,7 +16,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// sickDesk is a desk of which looks fail.
+// sickDesk is a desk on which reads fail as look says.
 func sickDesk(t *testing.T, look system.Looker, w world, files map[string]string, owned ...policy.ID) *desk {
 	t.Helper()
 	root := kindtest.Root(t, files)
@@ -37,7 +37,8 @@ func sickDesk(t *testing.T, look system.Looker, w world, files map[string]string
 	return d
 }
 
-// withoutDNF is a machine that has yum alone, on which it may not be seen which.
+// withoutDNF is a machine that has only yum. On it the test for /usr/bin/dnf may fail, and dnf is
+// then run in vain.
 type withoutDNF struct{ system.Runner }
 
 func (w withoutDNF) Run(ctx context.Context, c system.Command) (system.Output, error) {
@@ -47,7 +48,7 @@ func (w withoutDNF) Run(ctx context.Context, c system.Command) (system.Output, e
 	return w.Runner.Run(ctx, c)
 }
 
-// state is what is installed, and which keys are imported.
+// state lists what is installed and which keys are imported.
 func (d *desk) state() string {
 	var lines []string
 	for name, version := range d.installed {
@@ -62,8 +63,8 @@ func (d *desk) walked(p *policy.Policy, k converge.Kind) faultwalk.Machine {
 	}, Later: func() { d.clock.now = d.clock.now.Add(doubtKept) }}
 }
 
-// byExitCode says of the package manager's commands that they say by their exit code
-// whether there is something, whatever they print.
+// byExitCode tells the fault walk which answers are the truth all the same: the exit code 0 of the
+// package manager, whatever it prints.
 func byExitCode(command string, out system.Output) bool {
 	return strings.HasPrefix(command, "yum") && out.ExitCode == 0
 }
@@ -129,8 +130,8 @@ func TestNoUpdateIsJudgedByALookThatFailed(t *testing.T) {
 	)
 }
 
-// rpm says "is not installed" of everything, and exits as always, when its files have
-// gone or were cut short.
+// rpm prints "is not installed" for everything, and exits as usual, when its files are missing or
+// truncated.
 func TestADatabaseThatKnowsOfNoPackageIsNotBelieved(t *testing.T) {
 	for name, foreign := range map[string]bool{"of a machine of rpm's": false, "of a machine of dpkg's": true} {
 		d := newDesk(t, world{repository: map[string][]string{"git": {"1.0-1"}}})
@@ -143,7 +144,7 @@ func TestADatabaseThatKnowsOfNoPackageIsNotBelieved(t *testing.T) {
 		for _, r := range result.Resources {
 			wanted := converge.Unknown
 			if foreign && r.ID == "package/git" {
-				wanted = converge.Drifted // it may be installed there
+				wanted = converge.Drifted // it may be installed as a package of dpkg
 			}
 			if r.State != wanted || r.State == converge.Unknown && !strings.Contains(r.Reason, "no package at all") {
 				t.Errorf("%s: %s is %s: %s", name, r.ID, r.State, r.Reason)

@@ -22,9 +22,8 @@ const (
 	maxKeySize   = 64 << 10
 )
 
-// fetchKey gets a key from a file:///, https:// or http:// URL. How it comes does
-// not matter, for the fingerprint decides. Errors do not show the URL, which may
-// hold a password.
+// fetchKey gets a key from a file:///, https:// or http:// URL. The transport need not be trusted,
+// because the fingerprint is checked. Errors do not show the URL, which may contain a password.
 func fetchKey(ctx context.Context, client *http.Client, files system.FileReader, from string) ([]byte, error) {
 	if name, found := strings.CutPrefix(from, "file://"); found {
 		return files.ReadFile(name)
@@ -57,9 +56,9 @@ func fetchKey(ctx context.Context, client *http.Client, files system.FileReader,
 	return content, nil
 }
 
-// client reaches what a repository's server has, by the same way and with the same
-// certificates as the package manager: what the repository says nothing of, its
-// configuration may.
+// client returns an HTTP client that reaches the repository's server through the same proxy and
+// with the same certificates as the package manager. Settings that the repository does not have
+// come from the package manager's own configuration.
 func (k *Repositories) client(s policy.RepositorySettings) (*http.Client, error) {
 	main := k.manager.configuration()["main"]
 	for key, is := range map[string]*string{"proxy": &s.Proxy, "sslcacert": &s.SSLCACert, "sslclientcert": &s.SSLClientCert, "sslclientkey": &s.SSLClientKey} {
@@ -101,7 +100,7 @@ func (k *Repositories) client(s policy.RepositorySettings) (*http.Client, error)
 		if err != nil {
 			return nil, err
 		}
-		key, err := k.system.FS.ReadFile(cmp.Or(s.SSLClientKey, s.SSLClientCert)) // one file may hold both
+		key, err := k.system.FS.ReadFile(cmp.Or(s.SSLClientKey, s.SSLClientCert)) // one file may hold both certificate and key
 		if err != nil {
 			return nil, err
 		}

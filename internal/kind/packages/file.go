@@ -20,7 +20,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// filesDir is where the files of packages lie while they are installed. Only root enters it.
+// filesDir holds the files of packages while they are installed. Only root can enter it.
 const filesDir = own.StateDir + "/packages"
 
 const (
@@ -29,9 +29,9 @@ const (
 	maxFile     = 2 << 30
 )
 
-// fetchFiles gets the files of packages that come from none of the repositories, and puts them
-// into the lines of the tasks. Those that cannot be had, or are not what the policy vouches
-// for, fail and are left out.
+// fetchFiles downloads the packages that the policy names by URL, and makes their tasks install the
+// downloaded file. A package whose file cannot be had, or does not match the policy, fails and is
+// left out of the result.
 func (m *mending) fetchFiles(ctx context.Context, tasks []task) []task {
 	var good []task
 	for _, t := range tasks {
@@ -52,8 +52,8 @@ func (m *mending) fetchFiles(ctx context.Context, tasks []task) []task {
 	return good
 }
 
-// fetchFile writes the file as it comes, for it may be larger than the memory that the agent
-// may have. It is there in the end only if it has the digest.
+// fetchFile downloads a file in chunks, because it may be larger than the agent's memory limit. It
+// returns an error if the file does not have the wanted digest; the caller then removes it.
 func (m *mending) fetchFile(ctx context.Context, want policy.Package, file string) error {
 	if err := m.system.FS.Remove(file); err != nil {
 		return err
@@ -75,7 +75,7 @@ func (m *mending) fetchFile(ctx context.Context, want policy.Package, file strin
 	return nil
 }
 
-// open begins to read what is at a URL. Errors do not show it.
+// open starts to read from a URL. Errors do not show the URL.
 func (m *mending) open(ctx context.Context, from string) (io.ReadCloser, error) {
 	if name, found := strings.CutPrefix(from, "file://"); found {
 		content, err := m.system.FS.ReadFile(name)
@@ -99,7 +99,7 @@ func (m *mending) open(ctx context.Context, from string) (io.ReadCloser, error) 
 	return response.Body, nil
 }
 
-// store appends what is read to a file, and to its digest.
+// store appends the content to a file and feeds it to the digest.
 func (m *mending) store(file string, content io.Reader, sum hash.Hash) error {
 	chunk := make([]byte, fileChunk)
 	for {
@@ -112,14 +112,14 @@ func (m *mending) store(file string, content io.Reader, sum hash.Hash) error {
 		}
 		switch {
 		case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-			return nil // one that was cut short has another digest
+			return nil // a truncated file has another digest
 		case err != nil:
 			return err
 		}
 	}
 }
 
-// holdsPackage says why a file does not hold the package that the policy names.
+// holdsPackage returns an error if the file does not contain the package that the policy names.
 func (m *mending) holdsPackage(ctx context.Context, want policy.Want[policy.Package], file string) error {
 	out, err := m.system.Runner.Run(ctx, system.Command{
 		Argv: []string{"rpm", "-qp", "--nosignature", "--qf", `%{NAME}\t%{EPOCHNUM}\t%{VERSION}\t%{RELEASE}\t%{ARCH}\n`, file}, ReadOnly: true,
@@ -139,7 +139,7 @@ func (m *mending) holdsPackage(ctx context.Context, want policy.Want[policy.Pack
 	return nil
 }
 
-// forgetFiles takes away the files that were fetched.
+// forgetFiles removes the downloaded files.
 func (m *mending) forgetFiles(wants []policy.Want[policy.Package]) (err error) {
 	for _, want := range wants {
 		if want.Spec.URL != "" {

@@ -19,21 +19,21 @@ import (
 )
 
 const (
-	// groupsFile remembers who belongs to the policy's groups, for the package
-	// managers' caches come and go.
+	// groupsFile keeps the members of the policy's groups, because the package managers' caches may
+	// be cleaned.
 	groupsFile = own.StateDir + "/groups.json"
-	// maxGroupList bounds one repository's list of groups, unpacked.
+	// maxGroupList limits the unpacked size of one repository's list of groups.
 	maxGroupList = 64 << 20
 )
 
-// groups knows which packages belong to a group, as the lists of groups (comps.xml)
-// say that yum or dnf have fetched from the repositories. A group is there when its
-// mandatory packages are; where it has none, when its default ones are.
+// groups knows which packages belong to a group. It reads the lists of groups (comps.xml) that yum
+// or dnf fetched from the repositories. A group is installed when its mandatory packages are, or
+// its default packages if it has no mandatory ones.
 type groups struct {
 	system *system.System
-	wanted []string // their names, without the "@"
+	wanted []string // the names of the groups, without the "@"
 
-	identity string // of the lists when they were read
+	identity string // state of the lists when they were read
 	members  map[string][]string
 }
 
@@ -47,8 +47,8 @@ func newGroups(s *system.System, wants []policy.Want[policy.Package]) *groups {
 	return g
 }
 
-// look reads the lists again if they have changed. What they do not tell is
-// remembered from earlier.
+// look reads the lists again if they have changed. For groups that the lists do not define, it uses
+// the members remembered earlier.
 func (g *groups) look() {
 	if len(g.wanted) == 0 {
 		return
@@ -66,7 +66,7 @@ func (g *groups) look() {
 	g.identity = b.String()
 	members := map[string][]string{}
 	if remembered, err := g.system.FS.ReadFile(groupsFile); err == nil {
-		_ = json.Unmarshal(remembered, &members) // what cannot be read is learnt anew
+		_ = json.Unmarshal(remembered, &members) // an unreadable file is learnt anew
 	}
 	g.members = map[string][]string{}
 	for name, all := range members {
@@ -87,8 +87,8 @@ func (g *groups) look() {
 	maps.Copy(g.members, known)
 }
 
-// lists are the lists of groups in the caches of dnf, DIR/repodata/…-comps….xml, and
-// of yum 3, ARCH/RELEASE/REPOSITORY/gen/groups.xml.
+// lists returns the paths of the lists of groups in the caches of dnf, DIR/repodata/…-comps….xml,
+// and of yum 3, ARCH/RELEASE/REPOSITORY/gen/groups.xml.
 func (g *groups) lists() []string {
 	dirs := []string{"/var/cache/dnf/*/repodata", "/var/cache/yum/*/*/*/gen", "/var/cache/yum/*/*/*"}
 	var lists []string
@@ -106,7 +106,7 @@ func (g *groups) lists() []string {
 	return lists
 }
 
-// expand replaces each "*" in a path by the names there are.
+// expand replaces each "*" in a path with every name in that directory.
 func (g *groups) expand(pattern string) []string {
 	before, after, found := strings.Cut(pattern, "*")
 	if !found {
@@ -120,7 +120,7 @@ func (g *groups) expand(pattern string) []string {
 	return all
 }
 
-// readGroups adds to known the members of those wanted groups that a list defines.
+// readGroups adds the members of the wanted groups that a list defines to known.
 func readGroups(name string, content []byte, wanted []string, known map[string][]string) error {
 	var text io.Reader = bytes.NewReader(content)
 	if strings.HasSuffix(name, ".gz") {
@@ -163,7 +163,7 @@ func readGroups(name string, content []byte, wanted []string, known map[string][
 		}
 		for _, name := range names {
 			if slices.Contains(wanted, name) {
-				all := slices.Concat(known[name], members) // of each repository that defines it
+				all := slices.Concat(known[name], members) // several repositories may define the group
 				slices.Sort(all)
 				known[name] = slices.Compact(all)
 			}
@@ -172,7 +172,7 @@ func readGroups(name string, content []byte, wanted []string, known map[string][
 	return nil
 }
 
-// names are all packages of the wanted groups.
+// names returns all packages of the wanted groups.
 func (g *groups) names() []string {
 	var all []string
 	for _, group := range slices.Sorted(maps.Keys(g.members)) {
@@ -181,10 +181,10 @@ func (g *groups) names() []string {
 	return all
 }
 
-// unknown says whether there is a group of which nobody knows who belongs to it.
+// unknown reports whether the members of a wanted group are not known.
 func (g *groups) unknown() bool { return len(g.members) < len(g.wanted) }
 
-// remember keeps what is known for when the caches are gone.
+// remember writes the members to disk, for when the caches have been cleaned.
 func (g *groups) remember() error {
 	if len(g.members) == 0 {
 		return nil

@@ -26,7 +26,7 @@ func TestAGroupIsInstalledAndKeptWholeAndReclaimed(t *testing.T) {
 	_, states = check(t, d.kind(wants))
 	same(t, "afterwards", states, map[string]string{"@office": "compliant"})
 
-	// yum takes a group as installed once it was, and its caches may be emptied.
+	// yum considers a group installed once it was. Its caches may be cleaned.
 	if err := os.RemoveAll(filepath.Join(d.root, "/var/cache/yum")); err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +38,7 @@ func TestAGroupIsInstalledAndKeptWholeAndReclaimed(t *testing.T) {
 	same(t, "the reasons", repair(t, d.kind(wants)), map[string]string{})
 	same(t, "the transactions", d.transactions, [][]string{{"install b"}})
 
-	// What the policy says of a member goes before the group.
+	// What the policy says about a member takes precedence over the group.
 	wants["b"] = policy.Package{Ensure: "absent"}
 	same(t, "the reasons", repair(t, d.kind(wants)), map[string]string{})
 	_, states = check(t, d.kind(wants))
@@ -101,7 +101,7 @@ func TestANewKernelWaitsForTheReboot(t *testing.T) {
 	}{
 		{"5.10.1-1.amzn2.x86_64", []instance{newer, older}, "5.10.1-1.amzn2.x86_64 runs, and 5.10.2-1.amzn2.x86_64 takes effect with the reboot"},
 		{"5.10.2-1.amzn2.x86_64", []instance{newer, older}, ""},
-		{"6.1.0", []instance{newer, older}, ""}, // a container, or a kernel of its own
+		{"6.1.0", []instance{newer, older}, ""}, // a container, or a custom kernel
 		{"", []instance{newer}, ""},             // an image
 	} {
 		if got := olderKernelRuns(c.running, c.kernels); got != c.want {

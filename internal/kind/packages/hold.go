@@ -16,22 +16,22 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// hold is, in the ledger, the kind of the packages that the agent has put into the
-// list of the versionlock plugin.
+// hold is the ledger's kind for packages that the agent put into the list of the versionlock
+// plugin.
 const hold = "hold"
 
 var errNoVersionlock = errors.New("the versionlock plugin is not installed or not enabled: " +
 	"add yum-plugin-versionlock (with dnf: python3-dnf-plugin-versionlock) to [packages]")
 
-// A lockList is the list of the versionlock plugin: with an entry for a package,
-// neither yum nor dnf sees other versions of it.
+// A lockList is the list of the versionlock plugin. While the list has an entry for a package, yum
+// and dnf do not see other versions of it.
 type lockList struct {
 	file  string
 	lines []string
 }
 
-// readLockList reads the list that the installed plugin reads. Without the plugin a
-// list says nothing, and the error is errNoVersionlock.
+// readLockList reads the list that the installed plugin uses. It returns errNoVersionlock if the
+// plugin is not installed or not enabled, because then the list has no effect.
 func (m manager) readLockList() (lockList, error) {
 	dir := "/etc/yum/pluginconf.d"
 	if m.program() == "dnf" {
@@ -65,16 +65,16 @@ func (m manager) readLockList() (lockList, error) {
 	return l, nil
 }
 
-// write writes the list. It is there also when nothing is in it: yum does nothing
-// at all when the plugin cannot read it.
+// write writes the list, even if it is empty: yum refuses to run when the plugin cannot read its
+// list.
 func (l lockList) write(files system.FileWriter) error {
 	return files.WriteFile(l.file, []byte(strings.Join(l.lines, "")), system.Attr{Mode: 0o644})
 }
 
-// lockEntry is what both yum ("0:tool-1.0-1.*") and dnf ("tool-0:1.0-1.*") write.
+// lockEntry matches the entries of yum ("0:tool-1.0-1.*") and of dnf ("tool-0:1.0-1.*").
 var lockEntry = regexp.MustCompile(`^(?:\d+:)?(.+)-(?:\d+:)?[^-]+-[^-]+$`)
 
-// locked is the name of the package for which a line is an entry, or "".
+// locked returns the name of the package that a line locks, or "".
 func locked(line string) string {
 	line = strings.TrimSpace(line)
 	if match := lockEntry.FindStringSubmatch(line); match != nil && !strings.HasPrefix(line, "#") && !strings.HasPrefix(line, "!") {
@@ -83,7 +83,7 @@ func locked(line string) string {
 	return ""
 }
 
-// of are the entries for a package.
+// of returns the entries for a package.
 func (l lockList) of(name string) []string {
 	var entries []string
 	for _, line := range l.lines {
@@ -105,7 +105,7 @@ func (l *lockList) set(name string, entries []string) {
 	}
 }
 
-// entries are what the list has to hold, so that a package stays as it is.
+// entries returns the entries that keep a package in its installed versions.
 func (m manager) entries(name string, instances []instance) []string {
 	var entries []string
 	for _, i := range instances {
@@ -120,12 +120,13 @@ func (m manager) entries(name string, instances []instance) []string {
 	return entries
 }
 
-// holds says whether the list of the plugin is any business of the agent's.
+// holds reports whether the policy holds a package, or the agent still has entries in the list.
 func (k *Kind) holds() bool {
 	return len(k.ledger.Owned(hold)) > 0 || slices.ContainsFunc(k.wants, func(w policy.Want[policy.Package]) bool { return w.Spec.Hold })
 }
 
-// lookAtHolds reads the list where it matters. Without the plugin nothing is held.
+// lookAtHolds reads the list if holds says that it matters. Without the plugin nothing is held, and
+// the list is empty.
 func (k *Kind) lookAtHolds() (lockList, error) {
 	if !k.holds() {
 		return lockList{}, nil
@@ -137,8 +138,8 @@ func (k *Kind) lookAtHolds() (lockList, error) {
 	return list, err
 }
 
-// judgeHold records whether a package that is right can leave its version, or
-// cannot though it may.
+// judgeHold records drift if a package that should be held is not, or is held although the policy
+// no longer wants it. The package is otherwise compliant.
 func (k *Kind) judgeHold(r *converge.Resource, want policy.Want[policy.Package], list lockList, instances []instance) {
 	name := want.ID.Name()
 	held := k.ledger.Owns(policy.NewID(hold, name))
@@ -155,8 +156,7 @@ func (k *Kind) judgeHold(r *converge.Resource, want policy.Want[policy.Package],
 	}
 }
 
-// released are the packages that the agent holds and that the policy no longer says
-// to hold.
+// released returns the packages that the agent holds and that the policy no longer wants held.
 func (k *Kind) released() []string {
 	var names []string
 	for _, id := range k.ledger.Owned(hold) {
@@ -168,10 +168,10 @@ func (k *Kind) released() []string {
 	return names
 }
 
-// setHolds makes the list such that the package manager may do what is still to be
-// done with the packages, or afterwards, with all of them as they are, such that
-// they stay so. What is not held by the policy and was not by the agent is left
-// alone.
+// setHolds writes the list. Before the transaction (afterwards is false) it removes what would
+// block the changes still to be done. After it, the list holds the packages in the versions that
+// are now installed. Entries of packages that neither the policy nor the agent holds stay as they
+// are.
 func (k *Kind) setHolds(ctx context.Context, drifted []converge.Resource, wants []policy.Want[policy.Package], afterwards bool) error {
 	released := slices.DeleteFunc(k.released(), func(name string) bool {
 		return !slices.ContainsFunc(drifted, func(r converge.Resource) bool { return r.ID == policy.NewID(k.Name(), name) })
@@ -182,7 +182,7 @@ func (k *Kind) setHolds(ctx context.Context, drifted []converge.Resource, wants 
 	list, err := k.manager.readLockList()
 	switch {
 	case errors.Is(err, errNoVersionlock) && !afterwards:
-		return nil // it may come with what is to be installed
+		return nil // the plugin may be among the packages to be installed
 	case err != nil:
 		return err
 	}

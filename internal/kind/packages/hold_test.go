@@ -46,7 +46,7 @@ func TestAPackageIsHeldInItsVersionUntilThePolicySaysOtherwise(t *testing.T) {
 	_, states = check(t, d.kind(held))
 	same(t, "with a second lock", states["tool"], "drifted hold: 0:tool-1.0-1.*, 0:tool-2.0-1.*, not 0:tool-1.0-1.*")
 
-	// Another version: the lock gives way to it, and follows.
+	// Another version is wanted: the lock is lifted and then set to it.
 	held["tool"] = policy.Package{Ensure: "2.0-1", Hold: true}
 	same(t, "the reasons", repair(t, d.kind(held)), map[string]string{})
 	same(t, "the list", d.locks(t), theirs+"0:new-1.0-1.*\n0:tool-2.0-1.*\n")
@@ -77,7 +77,7 @@ func TestAHoldThatThePolicyNoLongerNamesEndsAndThePackageStays(t *testing.T) {
 	same(t, "afterwards", states, map[string]string{})
 }
 
-// A part of the policy may not be known yet: then nothing unwanted has drifted.
+// Part of the policy may not be known yet. Then a hold that nothing wants does not count as drift.
 func TestAHoldEndsOnlyWhenThatHasDrifted(t *testing.T) {
 	d := newDesk(t, world{installed: map[string]string{"tool": "1.0-1"}, repository: map[string][]string{"new": {"1.0-1"}}})
 	d.write("/etc/yum/pluginconf.d/versionlock.conf", "[main]\nenabled = 1\n")

@@ -5,8 +5,8 @@ import "strings"
 // setting is one line of an INI file.
 type setting struct{ key, value string }
 
-// parseINI reads the sections of a repository file as yum and dnf do: a line that
-// begins with a blank goes on with the value before it.
+// parseINI reads the sections of a repository file as yum and dnf do. A line that begins with a
+// blank continues the value before it.
 func parseINI(content []byte) map[string][]setting {
 	sections := map[string][]setting{}
 	section := ""

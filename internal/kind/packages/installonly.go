@@ -5,17 +5,17 @@ import (
 	"strings"
 )
 
-// installOnly are the names of packages that are installed side by side with their other
-// versions and never updated: who is called so, or provides it, is one (installonlypkgs
-// in yum.conf(5) and dnf.conf(5)).
+// installOnly lists the packages that are installed side by side with their other versions and are
+// never updated. A package belongs to it if it has such a name or provides it (installonlypkgs in
+// yum.conf(5) and dnf.conf(5)).
 type installOnly []string
 
 func (o installOnly) has(name string, provides []string) bool {
 	return slices.Contains(o, name) || slices.ContainsFunc(provides, func(p string) bool { return slices.Contains(o, p) })
 }
 
-// installOnly is what the package manager is configured with. What the configuration says
-// takes the place of yum's defaults, and is added to those of dnf.
+// installOnly returns the package manager's installonlypkgs. The configured value replaces yum's
+// defaults and is added to dnf's.
 func (m manager) installOnly() installOnly {
 	kernels := []string{"kernel", "kernel-PAE", "installonlypkg(kernel)", "installonlypkg(kernel-module)", "installonlypkg(vm)"}
 	var said []string
@@ -34,7 +34,7 @@ func (m manager) installOnly() installOnly {
 		"kernel-source", "kernel-devel", "kernel-PAE-debug")
 }
 
-// configurationFile is the package manager's own.
+// configurationFile returns the path of the package manager's own configuration.
 func (m manager) configurationFile() string {
 	if m.program() == "dnf" {
 		return "/etc/dnf/dnf.conf"
@@ -42,7 +42,7 @@ func (m manager) configurationFile() string {
 	return "/etc/yum.conf"
 }
 
-// configuration is what that file says; where it cannot be read, nothing.
+// configuration returns the sections of that file, or nil if it cannot be read.
 func (m manager) configuration() map[string][]setting {
 	content, err := m.system.FS.ReadFile(m.configurationFile())
 	if err != nil {
@@ -51,8 +51,7 @@ func (m manager) configuration() map[string][]setting {
 	return parseINI(content)
 }
 
-// words are the elements of a list in a configuration file, which blanks or commas
-// separate.
+// words splits a list in a configuration file. Blanks or commas separate its elements.
 func words(list string) []string {
 	return strings.FieldsFunc(list, func(r rune) bool { return r == ' ' || r == ',' || r == '\t' })
 }

@@ -15,18 +15,17 @@ import (
 
 const (
 	yumState = "/var/lib/yum"
-	// completable is how old what a killed transaction had still to do may be: what
-	// was meant long ago may no longer be meant.
+	// completable is how old an unfinished transaction may be and still be completed. An older one
+	// may no longer be wanted.
 	completable = 24 * time.Hour
 )
 
-// mendInterrupted mends what a killed transaction has left behind: packages that
-// are recorded in two versions, and yum's list of what it had still to do. It waits
-// until no other package manager is at work. rpm says what came of it: nil means
-// that nothing is left to mend and that no package has gone. What is recorded in the
-// end is returned, with an error too as far as it is known. The environment of
-// Berkeley DB (__db.*) is left alone: rpm recovers it, and removing it destroys the
-// database when anybody has it open.
+// mendInterrupted repairs what a killed transaction left behind: packages that are recorded in two
+// versions, and yum's list of unfinished work. It waits until no other package manager is at work.
+// A nil error means that rpm confirms that nothing is left to repair and no package has gone. It
+// returns the packages recorded at the end, also with an error if they are known. The environment
+// of Berkeley DB (__db.*) is left alone: rpm recovers it, and removing it destroys the database
+// while anybody has it open.
 func (m manager) mendInterrupted(ctx context.Context) (installed, error) {
 	before, err := m.recorded(ctx)
 	if err != nil {
@@ -36,7 +35,7 @@ func (m manager) mendInterrupted(ctx context.Context) (installed, error) {
 	if len(twice) == 0 && len(unfinished) == 0 {
 		return before, nil
 	}
-	// Another package manager that is at work has the same to show until it is done.
+	// Another package manager that is at work leaves the same traces until it is done.
 	if err := m.idle(ctx); err != nil {
 		return nil, err
 	}
@@ -73,8 +72,8 @@ func (m manager) mendInterrupted(ctx context.Context) (installed, error) {
 	return after, fmt.Errorf("cannot mend what an interrupted transaction has left: %w", errors.Join(problems...))
 }
 
-// unkilled runs a transaction, and once more when somebody has killed it and what it has
-// left is mended: its lines say what is to be there in the end.
+// unkilled runs a transaction. If somebody kills it, unkilled repairs what it left behind and runs
+// it once more. That is safe because its lines describe the wanted result.
 func (m manager) unkilled(ctx context.Context, run func(without []string) (system.Output, error)) (system.Output, error) {
 	out, err := m.reaching(run)
 	if !wasKilled(out, err) {
@@ -90,15 +89,15 @@ func (m manager) unkilled(ctx context.Context, run func(without []string) (syste
 	return out, err
 }
 
-// errKilled is the error of a transaction that did not come to its own end.
+// errKilled is the error of a transaction that was killed before its end.
 var errKilled = errors.New("the package manager was killed before it was done")
 
-// wasKilled says whether a command ended by a signal, or one that it ran did.
+// wasKilled reports whether a command, or one that it ran, was ended by a signal.
 func wasKilled(out system.Output, err error) bool {
-	return errors.Is(err, system.ErrKilled) || err == nil && out.ExitCode > 128 && out.ExitCode < 160 // 200 is what dnf says of locks
+	return errors.Is(err, system.ErrKilled) || err == nil && out.ExitCode > 128 && out.ExitCode < 160 // dnf exits with 200 because of locks
 }
 
-// recorded is everything that rpm knows of.
+// recorded returns all packages in the rpm database.
 func (m manager) recorded(ctx context.Context) (installed, error) {
 	argv := append([]string{"rpm", "-qa"}, query(nil)[1:]...)
 	out, err := m.system.Runner.Run(ctx, system.Command{Argv: argv, ReadOnly: true})
@@ -118,8 +117,8 @@ func (m manager) recorded(ctx context.Context) (installed, error) {
 	return there, err
 }
 
-// twice are the names of packages that are recorded in two versions, sorted, and
-// are not meant to be.
+// twice returns the sorted names of packages that are recorded in two versions although they cannot
+// be installed side by side.
 func (i installed) twice() []string {
 	var names []string
 	for name, instances := range i {
@@ -131,7 +130,7 @@ func (i installed) twice() []string {
 	return names
 }
 
-// removeOlder takes the older of two recorded versions away.
+// removeOlder removes the older of two recorded versions.
 func (m manager) removeOlder(ctx context.Context) error {
 	if m.program() == "dnf" {
 		_, err := m.reaching(func(without []string) (system.Output, error) {
@@ -156,8 +155,7 @@ func (m manager) hasYumUtils(program string) bool {
 	return false
 }
 
-// unfinished are the files in which yum lists what its killed transactions were to
-// do, the newest last.
+// unfinished returns the names of yum's lists of unfinished work in yumState, the newest last.
 func (m manager) unfinished() []string {
 	names, err := m.system.FS.ReadDir(yumState)
 	if err != nil {
@@ -166,9 +164,9 @@ func (m manager) unfinished() []string {
 	return slices.DeleteFunc(names, func(name string) bool { return !strings.HasPrefix(name, "transaction-all.") })
 }
 
-// finish does what yum's killed transactions had still to do, or makes yum forget
-// it: when a package is recorded twice, for that cannot be completed, when it was
-// meant long ago, and when it would remove what is protected.
+// finish completes yum's killed transactions or makes yum forget them. It does not complete one if
+// a package is recorded twice (which cannot be completed), if the transaction is too old, or if it
+// would remove a protected package.
 func (m manager) finish(ctx context.Context, unfinished []string, twice bool) error {
 	const program = "yum-complete-transaction"
 	if !m.hasYumUtils(program) {
@@ -191,7 +189,7 @@ func (m manager) finish(ctx context.Context, unfinished []string, twice bool) er
 	return nil
 }
 
-// unwanted says whether what a killed transaction had still to do must not be done.
+// unwanted reports whether an unfinished transaction must not be completed.
 func (m manager) unwanted(list string) bool {
 	name := path.Join(yumState, list)
 	info, err := m.system.FS.Stat(name)
@@ -203,7 +201,7 @@ func (m manager) unwanted(list string) bool {
 		return true
 	}
 	comes, goes := map[string]bool{}, map[string]bool{}
-	for line := range strings.Lines(string(content)) { // install 0:soe-slow-2.0-1.noarch
+	for line := range strings.Lines(string(content)) { // for example: install 0:soe-slow-2.0-1.noarch
 		verb, nevra, _ := strings.Cut(strings.TrimSpace(line), " ")
 		_, nevra, _ = strings.Cut(nevra, ":")
 		if verb == "erase" {

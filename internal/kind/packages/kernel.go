@@ -12,18 +12,17 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// kernel is the package of the kernel. Several of it are installed side by side, and
-// both yum and dnf keep the one that runs.
+// kernel is the name of the kernel's package. Several versions are installed side by side, and both
+// yum and dnf keep the running one.
 const kernel = "kernel"
 
-// isKernel says whether a name of the policy means it.
+// isKernel reports whether a name of the policy means the kernel.
 func isKernel(text string) bool {
 	name, _ := policy.PackageArch(text)
 	return name == kernel
 }
 
-// awaitReboot has a kernel that is installed wait for the reboot when an older one
-// runs.
+// awaitReboot makes an installed kernel pending until the reboot if an older one is running.
 func (k *Kind) awaitReboot(r *converge.Resource, kernels []instance) error {
 	running, err := runningKernel(k.system)
 	if why := olderKernelRuns(running, kernels); why != "" {
@@ -32,7 +31,8 @@ func (k *Kind) awaitReboot(r *converge.Resource, kernels []instance) error {
 	return err
 }
 
-// runningKernel is the release of the kernel that runs (uname(2)), or "" in an image.
+// runningKernel returns the release of the running kernel (uname(2)). In an image, where no kernel
+// runs, it is "".
 func runningKernel(s *system.System) (string, error) {
 	if !s.Running() {
 		return "", nil
@@ -44,13 +44,13 @@ func runningKernel(s *system.System) (string, error) {
 	return strings.TrimSpace(string(release)), err
 }
 
-// olderKernelRuns says that a newer kernel is installed than the one that runs, or
-// "". Of one that is not installed as a package nothing can be said.
+// olderKernelRuns returns a message if a newer kernel is installed than the running one, and ""
+// otherwise. It is "" too for a running kernel that is not installed as a package.
 func olderKernelRuns(running string, kernels []instance) string {
 	release := func(i instance) string { return fmt.Sprintf("%s-%s.%s", i.version, i.release, i.arch) }
 	at := slices.IndexFunc(kernels, func(i instance) bool { return release(i) == running })
 	if at <= 0 || compareEVR(kernels[0].evr, kernels[at].evr) == 0 {
-		return "" // they are sorted, the newest first
+		return "" // the kernels are sorted, newest first
 	}
 	return fmt.Sprintf("%s runs, and %s takes effect with the reboot", running, release(kernels[0]))
 }

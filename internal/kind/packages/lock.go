@@ -19,19 +19,19 @@ import (
 )
 
 const (
-	// commandShown is how many bytes of a command line name a process to a person.
+	// commandShown is how many bytes of a process's command line a message shows.
 	commandShown = 80
 
-	yumPIDFile = "/run/yum.pid" // below /var/run, which is a link
+	yumPIDFile = "/run/yum.pid" // not in /var/run, which is a link to /run
 )
 
-// errBusy is wrapped by the error of a transaction that could not begin because
-// another one did not end. The next look tries again.
+// errBusy is wrapped by the error of a transaction that could not start because another one did not
+// end in time. The next check tries again.
 var errBusy = errors.New("another package manager is at work")
 
-// unlocked runs a command that changes the rpm database, again and again while
-// somebody else holds its lock, for as long as the manager's patience lasts. yum
-// itself would wait without end (yum.conf(5), exit_on_lock).
+// unlocked runs a command that changes the rpm database. While another process holds the lock, it
+// tries again until the manager's patience ends. yum itself would wait forever (yum.conf(5),
+// exit_on_lock).
 func (m manager) unlocked(ctx context.Context, c system.Command) (system.Output, error) {
 	deadline := m.system.Clock.Now().Add(m.patience)
 	pause := backoff.NewExponentialBackOff(
@@ -79,7 +79,8 @@ func (m manager) unlocked(ctx context.Context, c system.Command) (system.Output,
 	}
 }
 
-// idle waits until no package manager is at work, for as long as the patience lasts.
+// idle waits until no package manager is at work. After the manager's patience it returns an error
+// that wraps errBusy.
 func (m manager) idle(ctx context.Context) error {
 	deadline := m.system.Clock.Now().Add(m.patience)
 	for {
@@ -96,7 +97,7 @@ func (m manager) idle(ctx context.Context) error {
 	}
 }
 
-// sayWaiting waits, and has the status say for whom meanwhile.
+// sayWaiting pauses. Meanwhile the status shows who is waited for.
 func (m manager) sayWaiting(ctx context.Context, who string, pause time.Duration) error {
 	f := m.newFollower("")
 	f.Phase, f.Waits = "waiting", who
@@ -107,9 +108,9 @@ func (m manager) sayWaiting(ctx context.Context, who string, pause time.Duration
 
 var packageManagers = regexp.MustCompile(`^(systemd-run|rpm|rpmkeys|yum|dnf|dnf-3|dnf4|dnf5|microdnf|package-cleanup|yum-complete-transaction|yum-cron|yumdownloader|repoquery|reposync|yum-updatesd|yumBackend\.py|packagekitd)$`)
 
-// managesPackages says whether a process is a package manager: by the program
-// that it runs, or the script that an interpreter runs. One that is not there is
-// none; one that cannot be looked at may be.
+// managesPackages reports whether a process is a package manager, by the program that it runs, or
+// the script that an interpreter runs. A process that has ended is not. A process that cannot be
+// examined may be, so the answer is true.
 func (m manager) managesPackages(pid string) bool {
 	command, err := m.system.FS.ReadFile("/proc/" + pid + "/cmdline")
 	if err != nil {
@@ -118,7 +119,7 @@ func (m manager) managesPackages(pid string) bool {
 	}
 	words := bytes.Split(bytes.TrimRight(command, "\x00"), []byte{0})
 	if len(words) == 1 && len(words[0]) == 0 {
-		return false // a kernel thread or a process that has ended
+		return false // a kernel thread, or a process that has ended
 	}
 	if packageManagers.MatchString(path.Base(string(words[0]))) {
 		return true
@@ -131,13 +132,13 @@ func (m manager) managesPackages(pid string) bool {
 			return packageManagers.MatchString(path.Base(string(word)))
 		}
 	}
-	return true // what it does cannot be told
+	return true // an interpreter without a script name: it may be one
 }
 
 var lockedBy = regexp.MustCompile(`already locked by (\d+)|another copy is running as pid (\d+)`)
 
-// lockedOut says whether a command gave up because of a lock, and who held it if
-// that was said.
+// lockedOut reports whether a command gave up because of a lock, and the pid of the holder if the
+// output names it, or 0.
 func lockedOut(out system.Output) (pid int, locked bool) {
 	text := string(out.Stderr) + string(out.Stdout)
 	match := lockedBy.FindStringSubmatch(text)
@@ -148,7 +149,8 @@ func lockedOut(out system.Output) (pid int, locked bool) {
 	return pid, true
 }
 
-// lockHolder names the process that has locked the rpm database or yum, or is "".
+// lockHolder describes the process that has locked yum or the rpm database. It returns "" if there
+// is none.
 func (m manager) lockHolder() string {
 	if !m.system.Running() {
 		return ""
@@ -162,16 +164,16 @@ func (m manager) lockHolder() string {
 	return m.whoLocks(sharedMemories())
 }
 
-// sharedMemories are the files by whose locks SQLite has one write and others read. Everybody
-// may read that of rpm, for rpm -q, and so lock it too; rpm and dnf would wait ten seconds at
-// each step for whoever has, and not say for whom.
+// sharedMemories are the files that SQLite locks to coordinate one writer and its readers.
+// Everybody may read rpm's file, as rpm -q needs, and can therefore lock it. rpm and dnf would wait
+// ten seconds at each step for whoever does, without saying for whom.
 func sharedMemories() []string {
 	return slices.DeleteFunc(databaseLocks(), func(name string) bool { return !strings.HasSuffix(name, "-shm") })
 }
 
-// yumHolder is the process that yum's lock names, or 0. yum forgets by itself a
-// lock of a process that is gone. It waits without end for one whose number another
-// program has got since, so that lock is taken away.
+// yumHolder returns the process that yum's lock names, or 0. yum itself ignores the lock of a
+// process that has gone. But if another program has got that pid since, yum would wait forever, so
+// yumHolder removes such a lock.
 func (m manager) yumHolder() int {
 	content, err := m.system.FS.ReadFile(yumPIDFile)
 	if err != nil {
@@ -196,8 +198,8 @@ func (m manager) yumHolder() int {
 	return 0
 }
 
-// rpmLocks are the files that rpm locks and that hold nothing: of the database, and of
-// the environment of Berkeley DB.
+// rpmLocks returns the files that rpm locks and that have no content: the lock of the database, and
+// that of the environment of Berkeley DB.
 func rpmLocks(files system.FileReader) []string {
 	var names []string
 	for _, dir := range databaseDirs(files) {
@@ -206,25 +208,25 @@ func rpmLocks(files system.FileReader) []string {
 	return names
 }
 
-// dnfLocks are dnf's own. dnf makes them anew each time, and tries without end, and
-// without a word, while somebody has one locked.
+// dnfLocks returns dnf's own lock files. dnf creates them anew each time. While somebody has one of
+// them locked, dnf retries forever and silently.
 func dnfLocks() []string {
 	return []string{"/var/cache/dnf/metadata_lock.pid", "/var/cache/dnf/download_lock.pid", "/var/lib/dnf/rpmdb_lock.pid", "/var/log/log_lock.pid"}
 }
 
-// historyFiles are those of dnf's history, which SQLite makes with the mode of the first. A
-// user's dnf does without them, but for "dnf history".
+// historyFiles returns the files of dnf's history. SQLite creates the other two with the mode of
+// the first. Users need none of them, except for "dnf history".
 func historyFiles() []string {
 	const history = "/var/lib/dnf/history.sqlite"
 	return []string{history, history + "-shm", history + "-wal"}
 }
 
-// lockFiles are all files that are locked, and that nobody but root needs.
+// lockFiles returns all locked files that only root needs.
 func lockFiles(files system.FileReader) []string {
 	return slices.Concat(rpmLocks(files), dnfLocks(), historyFiles())
 }
 
-// databaseLocks are files that are locked and hold something.
+// databaseLocks returns the locked files that have content.
 func databaseLocks() []string {
 	names := historyFiles()
 	for _, name := range databaseFiles() {
@@ -236,10 +238,10 @@ func databaseLocks() []string {
 	return names
 }
 
-// freeLocks sees to it that nobody without root can lock what a package manager waits
-// for: who can open a file, to read even, can do so. Who has a lock already keeps it, but
-// that on a file of dnf's which belongs to no dnf: it is made anew. The locks of rpm stay
-// as they are, with whom it is that they are waited for.
+// freeLocks restricts the files that a package manager locks to root, because whoever can open a
+// file, even for reading, can lock it. A process that already holds a lock keeps it, with one
+// exception: if a user's process has locked one of dnf's files and no dnf is using it, the file is
+// created anew. rpm's locks are never replaced; the agent waits for their holder and names it.
 func (m manager) freeLocks() {
 	if !m.system.Running() {
 		return
@@ -266,7 +268,7 @@ func (m manager) freeLocks() {
 		}
 		pid, _ := strconv.Atoi(strings.TrimSpace(string(content)))
 		if pid > 0 && m.managesPackages(strconv.Itoa(pid)) && m.userOf(pid) == 0 {
-			continue // which takes it away at its end
+			continue // dnf removes it when it ends
 		}
 		if err := m.system.FS.Remove(name); err != nil {
 			m.system.Log.Warn("cannot remove a lock of dnf that a user without root holds; dnf waits until it is released: end the holder's process", "kind", "package", "path", name, "holder", m.holder(holders[foreign]), "err", err)
@@ -276,8 +278,9 @@ func (m manager) freeLocks() {
 	}
 }
 
-// whoLocks names who has locked one of these files, whatever the sort of lock, or is "".
-// yum does not mention rpm's lock when it fails for it. PackageKit and dnf take it too.
+// whoLocks describes the processes that have locked one of these files, with any sort of lock. It
+// returns "" if there are none. yum does not mention rpm's lock when it fails because of it.
+// PackageKit and dnf take that lock too.
 func (m manager) whoLocks(names []string) string {
 	if !m.system.Running() {
 		return ""
@@ -296,7 +299,7 @@ func (m manager) whoLocks(names []string) string {
 	return ""
 }
 
-// holder names a process and its user.
+// holder describes a process and its user.
 func (m manager) holder(h system.Holder) string {
 	if h.UID < 0 {
 		return m.process(h.PID)
@@ -304,8 +307,8 @@ func (m manager) holder(h system.Holder) string {
 	return m.process(h.PID) + " of user " + h.User()
 }
 
-// userOf is the user that a process acts as; 0, who may do anything, when that cannot be
-// told.
+// userOf returns the uid that a process acts as. If it cannot be read, it is 0: such a process
+// counts as root's.
 func (m manager) userOf(pid int) int {
 	status, _ := m.system.FS.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	for line := range strings.Lines(string(status)) {
@@ -319,8 +322,7 @@ func (m manager) userOf(pid int) int {
 	return 0
 }
 
-// process names a process for a person, by its number and the beginning of its
-// command line.
+// process describes a process by its pid and the beginning of its command line.
 func (m manager) process(pid int) string {
 	if pid == 0 {
 		return "it did not say which"

@@ -13,7 +13,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// arrival is that of somebody who logs in while a lock is waited for.
+// arrival is a desk where somebody logs in while a lock is waited for.
 type arrival struct {
 	*desk
 	at time.Time

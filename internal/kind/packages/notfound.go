@@ -13,8 +13,9 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// unseen is the reason why a package was not found, or another version of it: neither yum
-// nor dnf tells what is not in the repositories from what they are told to overlook.
+// unseen returns the reason why a package, or a version of it, was not found. yum and dnf do not
+// distinguish a package that is not in the repositories from one that they are configured to
+// ignore.
 func (m manager) unseen(want policy.Want[policy.Package], out system.Output) string {
 	text := reason(out)
 	if _, is := policy.PackageGroup(want.ID.Name()); is || !unknownName(out) && !strings.Contains(text, "filtered out") {
@@ -26,7 +27,7 @@ func (m manager) unseen(want policy.Want[policy.Package], out system.Output) str
 	return text
 }
 
-// overlooked says what on the machine keeps the package manager from seeing a package, or "".
+// overlooked returns what on the machine hides a package from the package manager, or "".
 func (m manager) overlooked(want policy.Want[policy.Package]) string {
 	name, arch := policy.PackageArch(want.ID.Name())
 	if list, err := m.readLockList(); err == nil {
@@ -56,7 +57,7 @@ func (m manager) overlooked(want policy.Want[policy.Package]) string {
 				switch pattern, through := lets(s, names); {
 				case through:
 					named = named || s.key == "includepkgs" && s.value != ""
-				case s.key == "includepkgs" && section != "main": // and it may not be in there
+				case s.key == "includepkgs" && section != "main": // this repository may not have the package at all
 					perhaps = fmt.Sprintf("of the repository %s only includepkgs = %s is seen, says %s", section, pattern, file)
 				default:
 					return fmt.Sprintf("%s = %s in [%s] of %s leaves it out", s.key, pattern, section, file)
@@ -64,13 +65,13 @@ func (m manager) overlooked(want policy.Want[policy.Package]) string {
 			}
 		}
 	}
-	if named { // where it is meant to come from nothing hides it
+	if named { // the repository that the package should come from does not hide it
 		return ""
 	}
 	return perhaps
 }
 
-// configurationFiles are those in which packages may be excluded.
+// configurationFiles returns the files in which packages may be excluded.
 func (m manager) configurationFiles() []string {
 	files := []string{m.configurationFile()}
 	names, err := m.system.FS.ReadDir(repositoryDir)
@@ -85,8 +86,8 @@ func (m manager) configurationFiles() []string {
 	return files
 }
 
-// lets says whether a setting lets a package through that may be named in these ways, and
-// if it does not, which of its patterns is why.
+// lets reports whether a setting lets a package through that has one of these names. If not, it
+// returns the responsible pattern.
 func lets(s setting, names []string) (pattern string, through bool) {
 	matches := func(pattern string) bool {
 		return slices.ContainsFunc(names, func(name string) bool {
@@ -106,8 +107,8 @@ func lets(s setting, names []string) (pattern string, through bool) {
 	return "", true
 }
 
-// against is the entry of the list that keeps a version of a package from being seen, or "":
-// any version if that is "".
+// against returns the entry of the list that hides a version of a package, or "". If version is "",
+// it is about any version.
 func (l lockList) against(name, version string) (entry string) {
 	for _, line := range l.lines {
 		line = strings.TrimSpace(line)

@@ -45,11 +45,11 @@ func TestOfTheLinesAboutAWrongKeyTheOneThatTellsIsTheReason(t *testing.T) {
 	same(t, "the reason", reason(out), wrong)
 }
 
-// A killer kills so many transactions half-way: the package is recorded twice then.
+// A killer kills the given number of transactions half-way, so that the package is recorded twice.
 type killer struct {
 	*yum
 	kills    int
-	byWrap   bool // what was killed is a child of what ran
+	byWrap   bool // a child of the command is killed, not the command itself
 	attempts int
 }
 
@@ -99,7 +99,8 @@ func TestAKilledTransactionIsMendedAtOnceAndTriedOnceMore(t *testing.T) {
 	}
 }
 
-// Another yum has both versions recorded while it updates a package, and its list is there.
+// While another yum updates a package, both versions are recorded and its list of unfinished work
+// exists.
 func TestWhatAnotherPackageManagerIsAboutToDoIsNoInterruptedTransaction(t *testing.T) {
 	d := newDesk(t, world{installed: map[string]string{"tool": "2.0-1"}})
 	d.twice = map[string]string{"tool": "1.0-1"}

@@ -11,10 +11,9 @@ import (
 	"strings"
 )
 
-// publicKey is one OpenPGP key with its names, signatures and subkeys (RFC 4880,
-// 11.1).
+// publicKey is one OpenPGP key with its user IDs, signatures and subkeys (RFC 4880, 11.1).
 type publicKey struct {
-	fingerprint string // 40 hexadecimal digits, upper case
+	fingerprint string // 40 hexadecimal digits in upper case
 	packets     []byte
 }
 
@@ -23,7 +22,7 @@ const (
 	armorEnd   = "-----END PGP PUBLIC KEY BLOCK-----"
 )
 
-// parseKeys reads the keys in a file, armoured or not: one at least.
+// parseKeys reads the keys in a file, armoured or binary. It returns at least one key or an error.
 func parseKeys(content []byte) ([]publicKey, error) {
 	if len(content) > 0 && content[0]&0x80 != 0 {
 		return splitKeys(content)
@@ -46,7 +45,7 @@ func parseKeys(content []byte) ([]publicKey, error) {
 	}
 }
 
-// splitKeys takes keys that follow each other apart.
+// splitKeys splits consecutive keys.
 func splitKeys(packets []byte) (keys []publicKey, err error) {
 	for rest := packets; len(rest) > 0; {
 		tag, body, after, err := nextPacket(rest)
@@ -74,7 +73,7 @@ func splitKeys(packets []byte) (keys []publicKey, err error) {
 	return keys, nil
 }
 
-// fingerprint is that of a version 4 key (RFC 4880, 12.2).
+// fingerprint returns the fingerprint of a version 4 key (RFC 4880, 12.2).
 func fingerprint(body []byte) string {
 	hash := sha1.New() //nolint:gosec // see the import
 	hash.Write([]byte{0x99})
@@ -85,8 +84,8 @@ func fingerprint(body []byte) string {
 
 var errCut = errors.New("it is cut short, or no OpenPGP key")
 
-// nextPacket reads a packet's header (RFC 4880, 4.2). Lengths that are not said in
-// advance do not occur in keys.
+// nextPacket reads a packet's header (RFC 4880, 4.2). It refuses packets of indeterminate or
+// partial length, which keys do not have.
 func nextPacket(data []byte) (tag byte, body, rest []byte, err error) {
 	if len(data) < 2 || data[0]&0x80 == 0 {
 		return 0, nil, nil, errCut
@@ -126,8 +125,7 @@ func nextPacket(data []byte) (tag byte, body, rest []byte, err error) {
 	return tag, data[:size], data[size:], nil
 }
 
-// dearmor decodes the first armoured block in a text (RFC 4880, 6.2), and returns what
-// follows it.
+// dearmor decodes the first armoured block in a text (RFC 4880, 6.2) and returns the text after it.
 func dearmor(text string) (packets []byte, rest string, err error) {
 	_, block, found := strings.Cut(text, armorBegin)
 	block, after, ended := strings.Cut(block, armorEnd)
@@ -142,7 +140,7 @@ func dearmor(text string) (packets []byte, rest string, err error) {
 	var body strings.Builder
 	for _, line := range lines[1+blank:] {
 		if line = strings.TrimSpace(line); strings.HasPrefix(line, "=") {
-			break // the checksum: the fingerprint tells more
+			break // skip the checksum: the fingerprint is stronger
 		}
 		body.WriteString(line)
 	}
@@ -153,8 +151,8 @@ func dearmor(text string) (packets []byte, rest string, err error) {
 	return packets, after, nil
 }
 
-// armored is the key as a file that rpm --import takes. It holds what was parsed
-// and nothing else, so that rpm sees the same key as this package did.
+// armored returns the key as a file for rpm --import. It contains what was parsed and nothing else,
+// so that rpm sees the same key as this package.
 func (k publicKey) armored() []byte {
 	var b bytes.Buffer
 	b.WriteString(armorBegin + "\n\n")
@@ -168,8 +166,8 @@ func (k publicKey) armored() []byte {
 	return b.Bytes()
 }
 
-// crc24 is the checksum of armour (RFC 4880, 6.1), without which rpm 4.11 does not
-// take it.
+// crc24 returns the checksum of the armour (RFC 4880, 6.1). rpm 4.11 does not accept a key without
+// it.
 func crc24(data []byte) uint32 {
 	crc := uint32(0xb704ce)
 	for _, b := range data {

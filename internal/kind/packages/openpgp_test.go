@@ -9,7 +9,7 @@ import (
 	"testing"
 )
 
-const keyOne = "F5D156897D927EE65153E90D303480B00CE7DFD2" // of testdata/one.asc, by gpg --fingerprint
+const keyOne = "F5D156897D927EE65153E90D303480B00CE7DFD2" // of testdata/one.asc, as gpg --fingerprint shows it
 
 func testdata(t testing.TB, name string) []byte {
 	t.Helper()
@@ -70,7 +70,7 @@ func TestArmourIsReadAsItWasWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	key := keys[0]
-	// gpg writes the same, down to the checksum.
+	// gpg writes the same bytes, including the checksum.
 	if got := key.armored(); !bytes.Equal(got, testdata(t, "one.asc")) {
 		t.Errorf("it is written as\n%s", got)
 	}

@@ -12,30 +12,30 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// An outage is why a repository could not be reached, and until when that is
-// believed: asking again may cost a minute and a half.
+// An outage says why a repository could not be reached, and until when it is left out. Trying again
+// may take a minute and a half.
 type outage struct {
 	said  string
 	until time.Time
 }
 
-// maxOutages is how many repositories are left out before a command has failed for
-// good.
+// maxOutages is how many repositories are left out before a command counts as failed.
 const maxOutages = 8
 
-// unreachable finds in what yum 3 and dnf 4 say on standard error the repository
-// for which they stopped. yum may add version and architecture after a slash.
+// unreachable matches the messages of yum 3 and dnf 4 on standard error that name the repository
+// for which they stopped. yum may append version and architecture after a slash.
 var unreachable = regexp.MustCompile(`(?m)^failure: repodata/\S+ from ([\w.:-]*\w)` +
 	`|yum --disablerepo=([\w.:-]*\w) \.\.\.` +
 	`|Cannot find a valid baseurl for repo: ([\w.:-]*\w)` +
 	`|Cannot retrieve (?:repository metadata \(\S+\)|metalink) for repository: ([\w.:-]*\w)` +
 	`|Failed to download metadata for repo '([\w.:-]*\w)'`)
 
-// outageIn is the repository for which a command stopped, and why, or "".
+// outageIn returns the repository for which a command stopped, and the reason. Both are "" if it
+// did not stop for one.
 func outageIn(out system.Output) (repository, said string) {
 	text := string(out.Stderr)
 	if strings.Contains(text, "Ignoring repositories") {
-		return "", "" // dnf went on without it
+		return "", "" // dnf continued without it
 	}
 	match := unreachable.FindStringSubmatch(text)
 	if match == nil {
@@ -50,9 +50,9 @@ func outageIn(out system.Output) (repository, said string) {
 	return repository, "it gives no reason"
 }
 
-// reaching runs a command of the package manager, and again without a repository
-// that cannot be reached, unless the policy needs it: yum does nothing at all when one
-// of them is down. What is left out is in the output, where leftOut finds it.
+// reaching runs a command of the package manager. If a repository cannot be reached, it runs the
+// command again without it, unless the policy needs that repository: yum does nothing at all when
+// one of them is down. The output lists what was left out; see leftOut.
 func (m manager) reaching(run func(without []string) (system.Output, error)) (system.Output, error) {
 	now := m.system.Clock.Now()
 	maps.DeleteFunc(m.down, func(_ string, o outage) bool { return !now.Before(o.until) })
@@ -70,7 +70,7 @@ func (m manager) reaching(run func(without []string) (system.Output, error)) (sy
 		_, again := m.down[repository]
 		switch {
 		case first != nil && (again || strings.Contains(string(out.Stderr), "There are no enabled repo")):
-			return *first, nil // nothing is left that could be reached
+			return *first, nil // no reachable repository is left
 		case repository == "" || again || len(m.down) == maxOutages || slices.Contains(m.needed, repository):
 			return m.withOutages(out), nil
 		}
@@ -95,7 +95,7 @@ func (m manager) withOutages(out system.Output) system.Output {
 	return out
 }
 
-// skipped are the repositories that dnf went on without by itself, and why.
+// skipped returns the repositories that dnf itself continued without, and why.
 func skipped(out system.Output) map[string]string {
 	left := map[string]string{}
 	failed, why := "", map[string]string{}
@@ -114,7 +114,7 @@ func skipped(out system.Output) map[string]string {
 	return left
 }
 
-// leftOut says without which repositories a command ran, or "".
+// leftOut says which repositories a command ran without, or "".
 func leftOut(out system.Output) string {
 	var left []string
 	for line := range strings.Lines(string(out.Stderr)) {

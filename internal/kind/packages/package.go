@@ -16,7 +16,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Kind keeps the policy's packages.
+// Kind checks and repairs the policy's packages.
 type Kind struct {
 	*system.Unanswered
 	policy  *policy.Policy
@@ -28,16 +28,15 @@ type Kind struct {
 	window  schedule.Window
 	updates updates
 
-	reclaim  []policy.ID // what the agent has installed and the policy no longer wants
-	names    []string    // of whom rpm is asked
-	unsound  error       // why what rpm calls missing may be there
-	believed string      // the database of which that was last found out
+	reclaim  []policy.ID // packages that the agent installed and the policy no longer wants
+	names    []string    // the names that rpm is queried for
+	unsound  error       // why rpm's "not installed" is not to be trusted, or nil
+	believed string      // the state of the database for which unsound was determined
 	db       *rpmdb
 }
 
-// New returns the kind "package". Another package manager is waited for as long as
-// patience lasts. In the maintenance window what the policy consents to may disrupt
-// sessions.
+// New returns the kind "package". Transactions wait for another package manager for at most
+// patience. In the maintenance window, changes that the policy consents to may disrupt sessions.
 func New(p *policy.Policy, s *system.System, l *converge.Ledger, patience time.Duration, window schedule.Window) *Kind {
 	s, unanswered := s.Observe()
 	k := &Kind{
@@ -51,8 +50,8 @@ func New(p *policy.Policy, s *system.System, l *converge.Ledger, patience time.D
 	return k
 }
 
-// survey finds out of which packages rpm must be asked. Until it is known who
-// belongs to the policy's groups, nothing is reclaimed.
+// survey determines the names that rpm must be queried for. Nothing is reclaimed until the members
+// of all groups of the policy are known.
 func (k *Kind) survey() {
 	k.groups.look()
 	var names []string
@@ -101,7 +100,7 @@ func (k *Kind) Watches() []converge.Watch {
 	return watches
 }
 
-// installed is what of the policy's packages is there.
+// installed returns which of the policy's packages are installed.
 func (k *Kind) installed(ctx context.Context) (installed, error) {
 	k.survey()
 	if len(k.names) == 0 {
@@ -117,7 +116,7 @@ func (k *Kind) installed(ctx context.Context) (installed, error) {
 		k.believed = k.db.identity
 	}
 	if err != nil || k.unsound != nil {
-		k.db.forget() // a database that could not be read may be mended without changing
+		k.db.forget() // an unreadable database may be repaired without its files changing
 	}
 	return there, err
 }
@@ -126,7 +125,7 @@ func (k *Kind) installed(ctx context.Context) (installed, error) {
 func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	mark := k.Mark()
 	if len(k.wants) > 0 {
-		k.manager.freeLocks() // before anybody needs them
+		k.manager.freeLocks() // before anybody needs the locks
 	}
 	there, err := k.installed(ctx)
 	if err != nil {
@@ -164,12 +163,12 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	return resources, nil
 }
 
-// checkInstalled judges a package by what is installed and held.
+// checkInstalled compares a package with what is installed and held.
 func (k *Kind) checkInstalled(want policy.Want[policy.Package], there installed, locks lockList) converge.Resource {
 	r := converge.Wanted(want.Resource)
 	k.judge(&r, want, there)
 	if interrupted(there.meant(want)) != "" {
-		if who := k.manager.lockHolder(); who != "" { // which may be about to remove the older one
+		if who := k.manager.lockHolder(); who != "" { // that process may be about to remove the older version
 			r = converge.Wanted(want.Resource)
 			r.SetUnknown(fmt.Sprintf("%v (%s)", errBusy, who))
 		}
@@ -183,7 +182,7 @@ func (k *Kind) checkInstalled(want policy.Want[policy.Package], there installed,
 	return r
 }
 
-// checkNewest judges those whose newest version is wanted by what the repositories have.
+// checkNewest asks the repositories about packages that are wanted in their latest version.
 func (k *Kind) checkNewest(ctx context.Context, resources []converge.Resource, latest []string, there installed) {
 	newer, doubt := k.updates.of(ctx, latest)
 	for i := range resources {
@@ -203,14 +202,15 @@ func (k *Kind) checkNewest(ctx context.Context, resources []converge.Resource, l
 	}
 }
 
-// foreign says whether the machine's own packages are dpkg's, so that a database of rpm
-// may hold none: there what is missing may be installed all the same.
+// foreign reports whether the machine's own packages are dpkg's. There an rpm database may be
+// empty, and a missing package may still be installed.
 func (k *Kind) foreign() bool {
 	info, err := k.system.FS.Stat("/var/lib/dpkg/status")
 	return err == nil && info.Size > 0
 }
 
-// unwanted is what the policy no longer wants and is there because of the agent.
+// unwanted returns the packages and holds that the policy no longer wants and that exist because of
+// the agent.
 func (k *Kind) unwanted(locks lockList, there installed) []converge.Resource {
 	var resources []converge.Resource
 	for _, id := range k.reclaim {
@@ -232,7 +232,7 @@ func (k *Kind) unwanted(locks lockList, there installed) []converge.Resource {
 	return resources
 }
 
-// judge records how what is installed differs from what is wanted.
+// judge records how a package or group differs from the policy.
 func (k *Kind) judge(r *converge.Resource, want policy.Want[policy.Package], there installed) {
 	group, is := policy.PackageGroup(want.ID.Name())
 	if !is {
@@ -248,8 +248,8 @@ func (k *Kind) judge(r *converge.Resource, want policy.Want[policy.Package], the
 	}
 }
 
-// missing are the packages of a group that are not installed and that the policy
-// does not want to be absent.
+// missing returns the packages of a group that are not installed, except those that the policy
+// wants absent.
 func (k *Kind) missing(group string, there installed) []string {
 	return slices.DeleteFunc(slices.Clone(k.groups.members[group]), func(name string) bool {
 		want, named := k.policy.Lookup(policy.NewID(k.Name(), name))
@@ -257,7 +257,7 @@ func (k *Kind) missing(group string, there installed) []string {
 	})
 }
 
-// judge records how what is installed under a name differs from what is wanted.
+// judge records how the installed packages of a name differ from the policy.
 func judge(r *converge.Resource, want policy.Want[policy.Package], there installed) {
 	instances := there.meant(want)
 	switch {
@@ -281,8 +281,8 @@ func judge(r *converge.Resource, want policy.Want[policy.Package], there install
 	}
 }
 
-// matches says whether the version that is wanted is the one installed; of
-// packages that are installed side by side, whether it is one of them.
+// matches reports whether the wanted version is the installed one. For packages that are installed
+// side by side it is enough that one of them is.
 func matches(want policy.Want[policy.Package], instances []instance) bool {
 	wanted := parseEVR(want.Spec.Version())
 	count := 0
@@ -294,8 +294,8 @@ func matches(want policy.Want[policy.Package], instances []instance) bool {
 	return count == len(instances) || count > 0 && instances[0].sideBySide
 }
 
-// interrupted says that one package is recorded in two versions, and what to do
-// about it, or "". The package managers themselves refuse to go on from there.
+// interrupted returns a message if one package is recorded in two versions, with what to do about
+// it, and "" otherwise. The package managers refuse to continue in that state.
 func interrupted(instances []instance) string {
 	seen := map[string]evr{}
 	for _, i := range instances {

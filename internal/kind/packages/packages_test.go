@@ -18,8 +18,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// units is systemd with the scope of an earlier transaction, which ends after so
-// many looks.
+// units is a systemd with the scope of an earlier transaction, which ends after the given number of
+// queries.
 type units struct {
 	system.UnitStates
 	looks int
@@ -95,7 +95,7 @@ func check(t *testing.T, k converge.Kind) (drifted []converge.Resource, states m
 	return drifted, states
 }
 
-// repair mends what has drifted and returns why the rest could not be mended.
+// repair repairs what has drifted and returns the errors by name.
 func repair(t *testing.T, k converge.Kind) map[string]string {
 	t.Helper()
 	drifted, _ := check(t, k)
@@ -280,7 +280,7 @@ func TestATransactionOfAnEarlierLifeIsWaitedFor(t *testing.T) {
 	k := d.kind(map[string]policy.Package{"a": {Ensure: "present"}, "b": {Ensure: "present"}})
 	drifted, _ := check(t, k)
 	d.units.looks, d.units.state = 10, "active"
-	d.installed["a"] = "1.0-1" // by the earlier transaction
+	d.installed["a"] = "1.0-1" // installed by the earlier transaction
 	d.touch()
 	if outcomes := k.Repair(t.Context(), drifted); len(outcomes) > 0 || d.units.looks > 0 {
 		t.Errorf("%v, with %d looks to go", outcomes, d.units.looks)
@@ -318,7 +318,7 @@ func TestLatestIsAskedForRarelyAndDoubtConcernsNothingElse(t *testing.T) {
 		_, states := check(t, k)
 		same(t, "the states", states, want)
 	}
-	if asked() != 3 { // about both, then about each
+	if asked() != 3 { // once about both, then once about each
 		t.Errorf("yum was asked %d times", asked())
 	}
 	d.clock.now = d.clock.now.Add(updatesKept)

@@ -19,9 +19,9 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Patches has updates installed: when the machine is new, and then in the
-// maintenance window. While somebody is logged in, what the session runs on stays as
-// it is.
+// Patches implements the kind "patch": it installs updates when the machine is new, and later in
+// the maintenance window. While somebody is logged in, packages that the session depends on are
+// left alone.
 type Patches struct {
 	*system.Unanswered
 	policy  *policy.Policy
@@ -31,20 +31,19 @@ type Patches struct {
 	window  schedule.Window
 	manager manager
 
-	identity string // of the sources when the answers were given
+	identity string // state of the sources when the answers were given
 	answers  map[string]answer
 }
 
-// An answer is what the repositories said to one question, and until when that is
-// believed.
+// An answer is what the repositories said to one question, and until when that counts.
 type answer struct {
 	updates bool
 	doubt   string
 	until   time.Time
 }
 
-// NewPatches returns the kind "patch". Another package manager is waited for as long
-// as patience lasts.
+// NewPatches returns the kind "patch". Transactions wait for another package manager for at most
+// patience.
 func NewPatches(p *policy.Policy, s *system.System, l *converge.Ledger, patience time.Duration, window schedule.Window) *Patches {
 	s, unanswered := s.Observe()
 	return &Patches{Unanswered: unanswered, policy: p, system: s, ledger: l, wants: policy.Of[policy.Patch](p), window: window, manager: newManager(p, s, patience)}
@@ -136,14 +135,14 @@ func (k *Patches) judgeKernel(ctx context.Context, r *converge.Resource) error {
 	return nil
 }
 
-// mayNow says whether updates may be installed now: the window is open, or this
-// machine has never yet had them.
+// mayNow reports whether updates may be installed now: the window is open, or this machine has
+// never had them yet.
 func (k *Patches) mayNow(id policy.ID) bool {
 	return k.window.Open(system.Here(k.system.Clock)) || !k.ledger.EverInLine(id)
 }
 
-// spared are the installed packages that are not touched while somebody is logged
-// in, and why.
+// spared returns the installed packages that must not be touched while somebody is logged in, and
+// why.
 func (k *Patches) spared(ctx context.Context, id policy.ID) (names []string, why *sessionguard.Held, err error) {
 	person, err := facts.LoggedIn(ctx, k.system)
 	if err != nil || person == "" {
@@ -165,9 +164,8 @@ func (k *Patches) spared(ctx context.Context, id policy.ID) (names []string, why
 	return names, why, nil
 }
 
-// ask says whether there are updates for other packages than the spared ones, and
-// why that cannot be told in full, or "". It believes an answer as long as updates
-// does.
+// ask reports whether there are updates for other packages than the spared ones. doubt says why the
+// answer may be incomplete, or is "". Answers count as long as those of updates.
 func (k *Patches) ask(ctx context.Context, want policy.Patch, spared []string) (updates bool, doubt string) {
 	now, clock := sources(k.system.FS), k.system.Clock
 	if now != k.identity || k.answers == nil {
@@ -185,8 +183,8 @@ func (k *Patches) ask(ctx context.Context, want policy.Patch, spared []string) (
 	return a.updates, a.doubt
 }
 
-// options leave out of updates what is spared, and what the policy itself keeps as it is:
-// the two would change it to and fro.
+// options returns the options that exclude the spared packages and those that the policy itself
+// keeps in a version. Otherwise the kinds "patch" and "package" would change them back and forth.
 func (k *Patches) options(want policy.Patch, spared []string) []string {
 	var options []string
 	if want.Updates == policy.SecurityUpdates {
@@ -217,8 +215,9 @@ func (k *Patches) Repair(ctx context.Context, drifted []converge.Resource) []con
 	return outcomes
 }
 
-// install installs the updates, and when not all can be, those that can. Whoever logs
-// in before that begins is spared what disturbs.
+// install installs the updates. If not all can be installed, it installs those that can. If
+// somebody logs in before the transaction starts, packages that would disturb the session are left
+// out.
 func (k *Patches) install(ctx context.Context, want policy.Want[policy.Patch], there installed) []converge.Outcome {
 	spared, why, err := k.spared(ctx, want.ID)
 	if err != nil {

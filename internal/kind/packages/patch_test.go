@@ -14,7 +14,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/schedule"
 )
 
-// patched walks a machine that is to have updates, and returns what became of it.
+// patched runs a pass on a machine that is to have updates, and returns the resulting resource.
 func (d *desk) patched(t *testing.T, updates string, window schedule.Window, others ...policy.Resource) converge.Resource {
 	t.Helper()
 	p := &policy.Policy{Rules: d.rules, Resources: append(others, policy.Resource{ID: "patch/updates", Spec: policy.Patch{Updates: updates}})}
@@ -26,7 +26,7 @@ func (d *desk) patched(t *testing.T, updates string, window schedule.Window, oth
 	return result.Resources[0]
 }
 
-// Sundays from 2 to 5; the machine's clock begins on a Monday at 9.
+// sundays is a window on Sundays from 2 to 5. The machine's clock starts on a Monday at 9.
 func sundays(t *testing.T) schedule.Window {
 	t.Helper()
 	var w schedule.Window

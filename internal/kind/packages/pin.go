@@ -7,12 +7,12 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// keepsVersion says whether a package is to stay in a version.
+// keepsVersion reports whether the policy keeps a package in one version.
 func keepsVersion(want policy.Package) bool { return want.Version() != "" || want.Hold }
 
-// pinned are the packages that no update may change: those that the policy wants in a
-// version, of which the value may not be known yet, and those that it wants not to be
-// there, which an update might bring along.
+// pinned returns the packages that no update may change: those that the policy wants in a version,
+// even if its value is not known yet, and those that it wants absent, which an update might bring
+// along.
 func pinned(p *policy.Policy) []string {
 	var names []string
 	for _, r := range p.Resources {
@@ -23,8 +23,8 @@ func pinned(p *policy.Policy) []string {
 	return names
 }
 
-// settled are the packages in the version that the policy wants, besides those that are
-// to be changed: nothing else that is installed or updated may take them along.
+// settled returns the installed packages that are in the version that the policy wants and are not
+// among the changed ones. No other install or update may change them.
 func (m *mending) settled(changed []policy.Want[policy.Package]) []string {
 	var names []string
 	for _, want := range m.wants {
@@ -39,8 +39,8 @@ func (m *mending) settled(changed []policy.Want[policy.Package]) []string {
 	return names
 }
 
-// options are those of a transaction that changes these packages. For what comes as a file
-// the policy vouches by its digest.
+// options returns the options of a transaction that changes these packages. The signature of a
+// package that comes as a file is not checked, because the policy has its digest.
 func (m *mending) options(changed []policy.Want[policy.Package]) []string {
 	options := excluding(m.settled(changed))
 	if slices.ContainsFunc(changed, func(w policy.Want[policy.Package]) bool { return w.Spec.URL != "" }) {
@@ -49,8 +49,8 @@ func (m *mending) options(changed []policy.Want[policy.Package]) []string {
 	return options
 }
 
-// excluding is the option that leaves packages out of what is installed or updated. Both
-// yum(8) and dnf(8) take NAME and NAME.ARCH.
+// excluding returns the option that excludes packages from installs and updates. Both yum(8) and
+// dnf(8) accept NAME and NAME.ARCH.
 func excluding(names []string) []string {
 	if len(names) == 0 {
 		return nil

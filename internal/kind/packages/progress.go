@@ -15,35 +15,35 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// ProgressFile says for all to read how far the transaction under way is. It is
-// there only while there is one.
+// ProgressFile shows the progress of the running transaction, readable by everybody. It exists only
+// during a transaction.
 const ProgressFile = own.RunDir + "/packages-progress.json"
 
-// journalIdentifier is under what the journal keeps what the package manager says:
-// journalctl -t soe-agent-packages.
+// journalIdentifier is the journal's identifier for the output of the package manager: journalctl
+// -t soe-agent-packages.
 const journalIdentifier = "soe-agent-packages"
 
-// followPause is how often the output of a transaction is looked at.
+// followPause is how often the output of a transaction is read.
 const followPause = 200 * time.Millisecond
 
-// journalPatience is how long the journal is waited for when a transaction has ended, for
-// who ran it may end with it.
+// journalPatience is how long to wait for the journal after a transaction, because the process that
+// ran it may end right afterwards.
 const journalPatience = 500 * time.Millisecond
 
-// Progress is how far a transaction is. It is for people: what came of a
-// transaction rpm says.
+// Progress is how far a transaction is. It is for people; the result of a transaction comes from
+// rpm.
 type Progress struct {
 	Phase   string    `json:"phase"`             // "preparing", "downloading", "installing", "removing", "cleaning up", "verifying"
-	Package string    `json:"package,omitempty"` // as the package manager names it
-	Done    int       `json:"done,omitempty"`    // which step of this phase, from 1
-	Total   int       `json:"total,omitempty"`   // of how many
-	Since   time.Time `json:"since"`             // of the transaction
-	Scope   string    `json:"scope"`             // in which it runs
-	Waits   string    `json:"waits,omitempty"`   // for whom, who has a lock that it needs; it has not begun
-	Seen    [2]int    `json:"seen"`              // bytes of its output and errors that are in the journal
+	Package string    `json:"package,omitempty"` // as the package manager calls it
+	Done    int       `json:"done,omitempty"`    // number of the current step of this phase, from 1
+	Total   int       `json:"total,omitempty"`   // number of steps of this phase
+	Since   time.Time `json:"since"`             // start of the transaction
+	Scope   string    `json:"scope"`             // the transaction's scope, without ".scope"
+	Waits   string    `json:"waits,omitempty"`   // the holder of a lock that it needs; the transaction has not begun
+	Seen    [2]int    `json:"seen"`              // bytes of its stdout and stderr that are in the journal
 }
 
-// String is the progress in a line.
+// String returns the progress in one line.
 func (p Progress) String() string {
 	if p.Waits != "" {
 		return "waiting for " + p.Waits
@@ -58,9 +58,9 @@ func (p Progress) String() string {
 	return text
 }
 
-// ReadProgress returns how far the transaction under way is, and whether there
-// is one: who followed it may have been killed. Where processes are in its scope, and systemd
-// does not answer at once, there is.
+// ReadProgress returns the progress of the running transaction, and whether there is one. The file
+// alone does not prove it, because the agent that wrote it may have been killed. If the scope has
+// processes and systemd does not answer within a second, the transaction counts as running.
 func ReadProgress(ctx context.Context, s *system.System) (Progress, bool) {
 	p, there := lastProgress(s.FS)
 	if !there || p.Waits != "" {
@@ -88,8 +88,7 @@ var (
 	downloadLine = regexp.MustCompile(`^\((\d+)/(\d+)\): (\S+)`)
 )
 
-// phases are the first words of the lines that yum 3 and dnf 4 print, and what
-// they mean.
+// phase maps the first words of the lines that yum 3 and dnf 4 print to a phase.
 func phase(word string) string {
 	switch word {
 	case "Installing", "Updating", "Upgrading", "Downgrading", "Reinstalling", "Obsoleting", "Running scriptlet":
@@ -104,7 +103,7 @@ func phase(word string) string {
 	return "preparing"
 }
 
-// read takes the progress from a line, if the line tells of any.
+// read updates the progress from a line of output.
 func (p *Progress) read(line string) {
 	if step := stepLine.FindStringSubmatch(line); step != nil {
 		p.Phase, p.Package = phase(step[1]), step[2]
@@ -119,9 +118,8 @@ func (p *Progress) read(line string) {
 	}
 }
 
-// A follower reads what a transaction prints, while it prints it: each line goes
-// to the journal, and the progress to ProgressFile. Nothing that fails here
-// concerns the transaction.
+// A follower reads the output of a transaction while it runs. Each line goes to the journal, and
+// the progress to ProgressFile. Errors here never affect the transaction.
 type follower struct {
 	manager
 	said Progress
@@ -132,7 +130,7 @@ func (m manager) newFollower(scope string) *follower {
 	return &follower{manager: m, Progress: Progress{Phase: "preparing", Scope: scope, Since: m.system.Clock.Now().UTC()}}
 }
 
-// look reads what has come since the last look. A line that is not whole waits.
+// look reads the output since the last call. It leaves an incomplete line for the next one.
 func (f *follower) look() {
 	if f.Scope == "" {
 		return
@@ -175,7 +173,7 @@ func (f *follower) publish() {
 	f.said = f.Progress
 }
 
-// end reads the rest. There is no more progress to show.
+// end reads the rest of the output and removes the progress file.
 func (f *follower) end() {
 	f.look()
 	f.system.FlushJournal(journalPatience)
@@ -184,22 +182,22 @@ func (f *follower) end() {
 	}
 }
 
-// FollowEarlier follows a transaction that an earlier life of the agent has begun,
-// if there is one, to its end or until ctx is done. It goes on where that life was.
+// FollowEarlier follows a transaction that a previous process of the agent started, if there is
+// one, until it ends or ctx is done. It continues where that process stopped.
 func FollowEarlier(ctx context.Context, p *policy.Policy, s *system.System) {
 	progress, there := lastProgress(s.FS)
 	if !there {
 		return
 	}
 	f := &follower{manager: newManager(p, s, 0), said: progress, Progress: progress}
-	if f.Waits != "" { // and waits no more
+	if f.Waits != "" { // the process that was waiting has gone
 		f.end()
 		return
 	}
 	for {
 		_, goesOn := ReadProgress(ctx, s)
 		if now, there := lastProgress(s.FS); ctx.Err() != nil || !there || !now.Since.Equal(f.Since) {
-			return // it is somebody else's
+			return // another transaction has begun, and it has its own follower
 		}
 		if !goesOn {
 			f.end()
@@ -217,7 +215,7 @@ func (m manager) follow(ctx context.Context, c system.Command) (system.Output, e
 	if !m.system.Running() {
 		return m.run(ctx, c)
 	}
-	for _, name := range system.ScopeOutput(c.Scope) { // of the one before
+	for _, name := range system.ScopeOutput(c.Scope) { // output of the previous transaction
 		if err := m.system.FS.Remove(name); err != nil {
 			return system.Output{}, err
 		}
@@ -247,6 +245,6 @@ func (m manager) follow(ctx context.Context, c system.Command) (system.Output, e
 	<-followed
 	if ctx.Err() == nil {
 		f.end()
-	} // else it goes on, and the next life of the agent follows it
+	} // otherwise the transaction continues, and the agent follows it after its restart
 	return out, err
 }

@@ -7,8 +7,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// reasons are what yum 3.4 and dnf 4 say when they cannot do what is asked, the
-// most telling first.
+// reasons match the messages of yum 3.4 and dnf 4 when they cannot do what is asked, the most
+// specific first.
 func reasons() []*regexp.Regexp {
 	return []*regexp.Regexp{
 		regexp.MustCompile(`nothing provides .* needed by .*`),
@@ -17,7 +17,7 @@ func reasons() []*regexp.Regexp {
 		regexp.MustCompile(`is not signed`),
 		regexp.MustCompile(`are not correct for this package`),
 		regexp.MustCompile(`key retrieval failed`),
-		regexp.MustCompile(`Public key for .* is not installed`), // yum says it also before either of the two
+		regexp.MustCompile(`Public key for .* is not installed`), // yum prints it before either of the two above too
 		regexp.MustCompile(`Protected multilib versions`),
 		regexp.MustCompile(`scriptlet failed`),
 		regexp.MustCompile(`in \w+ scriptlet in `),
@@ -39,8 +39,8 @@ var (
 	yumNeeds = regexp.MustCompile(`Package: (\S+) \([^)]*\)\n\s*Requires: (.+)`)
 )
 
-// reason is why a transaction did not bring what was wanted, in the package
-// manager's own words, and which repositories it did without.
+// reason returns why a transaction did not do what was wanted, in the package manager's own words,
+// and which repositories were left out.
 func reason(out system.Output) string {
 	text := ownWords(out)
 	if left := leftOut(out); left != "" && left != text {
@@ -74,12 +74,12 @@ func ownWords(out system.Output) string {
 	return "the package manager gives no reason; see /var/log/dnf.log or /var/log/yum.log"
 }
 
-// hopeless says whether a transaction failed for a reason that concerns all of
-// its packages, so that it need not be tried with fewer.
+// hopeless reports whether a transaction failed for a reason that affects all of its packages, so
+// that trying fewer is pointless.
 func hopeless(out system.Output) bool {
 	var b strings.Builder
 	for line := range strings.Lines(string(out.Stderr) + "\n" + string(out.Stdout)) {
-		if !strings.HasPrefix(line, leftOutSign) { // that one was done without is no longer a reason
+		if !strings.HasPrefix(line, leftOutSign) { // a repository that was left out is not a reason any more
 			b.WriteString(line)
 		}
 	}
@@ -94,7 +94,7 @@ func hopeless(out system.Output) bool {
 	return strings.Contains(text, "Failed to download metadata") && !strings.Contains(text, "Ignoring repositories")
 }
 
-// unknownName says whether a name or version was not found in the repositories.
+// unknownName reports whether a name or version was not found in the repositories.
 func unknownName(out system.Output) bool {
 	return unknown.Match(out.Stderr) || unknown.Match(out.Stdout)
 }

@@ -12,16 +12,16 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// dependency is, in the ledger, the kind of the packages that came along with one
+// dependency is the ledger's kind for packages that were installed as dependencies of a package
 // that the policy wanted.
 const dependency = "dependency"
 
-// keyPackage is what rpm calls the keys that it has imported. They come with what is
-// installed, and nothing needs them.
+// keyPackage is rpm's name for the keys that it has imported. They appear along with installed
+// packages, and nothing depends on them.
 const keyPackage = "gpg-pubkey"
 
-// reclaimable are the packages that the agent has installed and that the policy no
-// longer wants, so that a licence that a persona does not need goes back.
+// reclaimable returns the packages that the agent installed and that the policy no longer wants.
+// So, for example, a licence that a persona does not need is given back.
 func (k *Kind) reclaimable() []policy.ID {
 	return slices.DeleteFunc(k.ledger.Owned(k.Name()), func(id policy.ID) bool {
 		_, named := k.policy.Lookup(id)
@@ -30,21 +30,21 @@ func (k *Kind) reclaimable() []policy.ID {
 	})
 }
 
-// removal is a wish that a package goes which the policy does not name.
+// removal returns a want to remove a package that the policy does not name.
 func removal(id policy.ID) policy.Want[policy.Package] {
 	return policy.Want[policy.Package]{Resource: policy.Resource{ID: id}, Spec: policy.Package{Ensure: policy.Absent}}
 }
 
-// broughtHere says whether a package is there because of the agent alone.
+// broughtHere reports whether a package is installed only because of the agent.
 func (k *Kind) broughtHere(l label) bool {
 	return slices.ContainsFunc([]policy.ID{
 		policy.NewID("package", l.name), policy.NewID("package", l.String()), policy.NewID(dependency, l.name),
 	}, k.ledger.Owns)
 }
 
-// noteDependencies records what came along with the packages that the agent has
-// just installed: what is new and was installed in the same transaction. Packages
-// that a person installs meanwhile belong to another one.
+// noteDependencies records which packages were installed as dependencies of those that the agent
+// has just installed: those that are new and came in the same transaction. Packages that a person
+// installs in the meantime belong to another transaction.
 func (m *mending) noteDependencies(ctx context.Context, arrived []string) error {
 	if len(arrived) == 0 {
 		return nil
@@ -71,8 +71,8 @@ func (m *mending) noteDependencies(ctx context.Context, arrived []string) error 
 	return nil
 }
 
-// removeOrphans removes what came along with packages that are reclaimed, as far
-// as nothing that stays needs it. What that is rpm says before anything goes.
+// removeOrphans removes dependencies of reclaimed packages that nothing else needs any more. It
+// asks rpm what that is before it removes anything.
 func (m *mending) removeOrphans(ctx context.Context) error {
 	there, err := m.manager.recorded(ctx)
 	if err != nil {
@@ -111,8 +111,8 @@ func (m *mending) removeOrphans(ctx context.Context) error {
 	return nil
 }
 
-// notNeeded are those of the packages that can go together, because what needs
-// them goes as well.
+// notNeeded returns those of the packages that can be removed together, because only packages among
+// them depend on them.
 func (k *Kind) notNeeded(ctx context.Context, names []string) ([]string, error) {
 	going := map[string]bool{}
 	for _, name := range names {
@@ -134,9 +134,9 @@ func (k *Kind) notNeeded(ctx context.Context, names []string) ([]string, error) 
 	return slices.Sorted(maps.Keys(going)), nil
 }
 
-// guarded are the installed packages that no transaction may take along. The
-// kernel is not among them: older ones are removed when a newer one comes, and the
-// package managers themselves keep the one that runs.
+// guarded returns the installed packages that no transaction may remove. The kernel is not among
+// them: older kernels are removed when a newer one is installed, and the package managers keep the
+// running one.
 func guarded(there installed) []string {
 	var names []string
 	for name, all := range there {

@@ -18,7 +18,7 @@ func TestWhatTheAgentInstalledIsReclaimedWithWhatOnlyItNeeded(t *testing.T) {
 	d.brings = map[string]string{"licensed": "licensed-libs", "kept": "kept-libs"}
 	wants := map[string]policy.Package{"licensed": {Ensure: "present"}, "kept": {Ensure: "present"}, "theirs": {Ensure: "present"}}
 	same(t, "the reasons", repair(t, d.kind(wants)), map[string]string{})
-	d.installed["person"] = "1.0-1" // a person's own, since
+	d.installed["person"] = "1.0-1" // installed by a person since then
 	d.touch()
 
 	delete(wants, "licensed")

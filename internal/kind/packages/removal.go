@@ -15,16 +15,15 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// maxDependents is how many packages a removal may take along. Nobody means to
-// remove half the machine.
+// maxDependents is how many packages a removal may take along. More than that cannot be intended.
 const maxDependents = 50
 
 var neededBy = regexp.MustCompile(`is needed by \(installed\) (\S+)`)
 
-// refuses says why a package must not be removed, or nil when it may be: it, and
-// everything that would go with it, is neither protected nor wanted, and when the
-// package is reclaimed it is the agent's own. yum and dnf remove what depends on it
-// without a question.
+// refuses returns why a package must not be removed, or nil if it may be. Neither the package nor
+// anything that would be removed with it may be protected or wanted by the policy. If the policy
+// does not name the package, everything that goes with it must have been installed by the agent.
+// yum and dnf remove dependents without asking.
 func (k *Kind) refuses(ctx context.Context, id policy.ID) error {
 	name, _ := policy.PackageArch(id.Name())
 	if why := protected.Package(name); why != "" {
@@ -54,8 +53,7 @@ func (k *Kind) refuses(ctx context.Context, id policy.ID) error {
 	}
 }
 
-// dependents are the installed packages, other than the ones named, that need one
-// of these.
+// dependents returns the installed packages, apart from the named ones, that need one of them.
 func (k *Kind) dependents(ctx context.Context, names ...string) ([]label, error) {
 	out, err := k.system.Runner.Run(ctx, system.Command{
 		Argv: append([]string{"rpm", "-e", "--test", "--allmatches"}, names...), ReadOnly: true,
@@ -76,7 +74,7 @@ func (k *Kind) dependents(ctx context.Context, names ...string) ([]label, error)
 	return dependents, nil
 }
 
-// keeps says whether the policy wants a package to be there.
+// keeps reports whether the policy wants a package installed.
 func (k *Kind) keeps(l label) bool {
 	named := false
 	for _, r := range k.policy.Resources {
@@ -86,7 +84,7 @@ func (k *Kind) keeps(l label) bool {
 		}
 		named = true
 		_, arch := policy.PackageArch(r.ID.Name())
-		others := arch == "" && want.Ensure != policy.Latest && policy.ForeignArchitecture(l.arch) // of which it says nothing
+		others := arch == "" && want.Ensure != policy.Latest && policy.ForeignArchitecture(l.arch) // the policy says nothing about the other architectures
 		if want.Ensure != policy.Absent && !others {
 			return true
 		}
@@ -94,7 +92,7 @@ func (k *Kind) keeps(l label) bool {
 	return !named && slices.Contains(k.groups.names(), l.name)
 }
 
-// nameOf is the name in NAME-[EPOCH:]VERSION-RELEASE.ARCH.
+// nameOf returns the name in NAME-[EPOCH:]VERSION-RELEASE.ARCH.
 func nameOf(nevra string) string {
 	for range 2 {
 		if i := strings.LastIndexByte(nevra, '-'); i > 0 {

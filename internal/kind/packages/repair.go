@@ -18,8 +18,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// maxSingly is how many packages are tried one by one after they could not be
-// mended together; more are halved first.
+// maxSingly is the largest number of packages that are tried one by one after they could not be
+// repaired together. A larger set is halved first.
 const maxSingly = 10
 
 // Repair implements converge.Kind.
@@ -68,7 +68,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 	return outcomes
 }
 
-// drifted are the wishes behind resources that have drifted.
+// drifted returns the wants of the resources that have drifted.
 func (k *Kind) drifted(resources []converge.Resource) []policy.Want[policy.Package] {
 	has := func(id policy.ID) bool {
 		return slices.ContainsFunc(resources, func(r converge.Resource) bool { return r.ID == id })
@@ -87,15 +87,15 @@ func (k *Kind) drifted(resources []converge.Resource) []policy.Want[policy.Packa
 	return wants
 }
 
-// disruptive says whether another version of a package may end a session: its
-// scripts restart what the session runs on.
+// disruptive reports whether replacing a package may end a session, because its scripts restart
+// what the session depends on.
 func disruptive(want policy.Want[policy.Package]) bool {
 	name, _ := policy.PackageArch(want.ID.Name())
 	return want.Spec.Ensure != policy.Present && protected.PackageCarries(name) != protected.Nobody
 }
 
-// consentTo is the policy's to replace a package during a session, which it may give
-// only for one that nobody but desktops hang on.
+// consentTo returns the policy's consent to replace a package during a session. The policy can give
+// it only for packages that carry desktops and nothing else.
 func consentTo(p *policy.Policy, window schedule.Window, id policy.ID, name string) sessionguard.Consent {
 	if name, _ := policy.PackageArch(name); protected.PackageCarries(name) != protected.Desktops {
 		return sessionguard.Consent{}
@@ -103,7 +103,7 @@ func consentTo(p *policy.Policy, window schedule.Window, id policy.ID, name stri
 	return sessionguard.ConsentTo(p, window, id)
 }
 
-// postpone leaves until nobody is logged in what may end a session.
+// postpone splits off the changes that may end a session while somebody is logged in. They wait.
 func (k *Kind) postpone(ctx context.Context, wants []policy.Want[policy.Package], there installed) (now []policy.Want[policy.Package], later []converge.Outcome) {
 	for _, want := range wants {
 		name := want.ID.Name()
@@ -134,16 +134,16 @@ func all(drifted []converge.Resource, err error) []converge.Outcome {
 	return outcomes
 }
 
-// mending is one repair.
+// mending is one run of Repair.
 type mending struct {
 	*Kind
 	before installed
 	failed map[policy.ID]error
-	later  []converge.Outcome // of what has to wait since somebody has logged in
-	fresh  bool               // the repositories' data has been looked at anew
+	later  []converge.Outcome // changes that wait because somebody has logged in
+	fresh  bool               // the repositories' metadata has been refreshed
 }
 
-// failHolds says why versions that have drifted are not held, or still are.
+// failHolds records err for drifted packages that are not held, or not released.
 func (m *mending) failHolds(drifted []converge.Resource, err error) {
 	for _, r := range drifted {
 		want, _ := m.policy.Lookup(r.ID)
@@ -158,15 +158,15 @@ func (m *mending) failHolds(drifted []converge.Resource, err error) {
 	}
 }
 
-// right says whether a package is as wanted, as far as rpm can tell.
+// right reports whether a package is as wanted, as far as rpm can tell.
 func (m *mending) right(want policy.Want[policy.Package], there installed) bool {
 	if was := m.before.meant(want); want.Spec.Ensure == policy.Latest && len(was) > 0 {
-		return newer(was, there.meant(want)) // Check asks the repositories whether that is the newest
+		return newer(was, there.meant(want)) // Check asks the repositories whether it is the newest
 	}
 	return m.Kind.right(want, there)
 }
 
-// newer says whether there is a newer version in one architecture at least.
+// newer reports whether there is a newer version in at least one architecture.
 func newer(was, is []instance) bool {
 	return slices.ContainsFunc(is, func(i instance) bool {
 		before := of(was, func(o instance) bool { return o.arch == i.arch })
@@ -180,16 +180,15 @@ func (k *Kind) right(want policy.Want[policy.Package], there installed) bool {
 	return r.State == converge.Compliant
 }
 
-// task is a package that is not right, and the line of the package manager's
-// shell that should make it so.
+// task is a package that is not right, and the line for the package manager's shell that should
+// repair it.
 type task struct {
 	policy.Want[policy.Package]
 	verb, line string
 }
 
-// tasks are what is still to be done. They are found anew before each
-// transaction: what the one before it has installed may depend on what is to be
-// removed.
+// tasks returns what is still to be done. They are determined again before each transaction,
+// because the previous one may have installed something that depends on a package to be removed.
 func (m *mending) tasks(ctx context.Context, wants []policy.Want[policy.Package]) ([]task, error) {
 	there, err := m.installed(ctx)
 	if err != nil {
@@ -223,8 +222,8 @@ func (m *mending) tasks(ctx context.Context, wants []policy.Want[policy.Package]
 		comes = append(comes, t)
 	}
 	comes = m.fetchFiles(ctx, comes)
-	// What goes, goes first, also when not everything can be done together: what
-	// comes may be in conflict with it.
+	// Removals come first, also when not everything can be done together: the new packages may
+	// conflict with them.
 	return append(goes, comes...), nil
 }
 
@@ -237,16 +236,16 @@ func newTask(want policy.Want[policy.Package], there installed) task {
 	case want.Spec.Ensure == policy.Latest:
 		t.verb = "update"
 	case compareEVR(parseEVR(want.Spec.Version()), instances[0].evr) < 0:
-		// yum's install would find a newer one there, do nothing, and exit with 0.
+		// yum's install would find the newer one, do nothing, and exit with 0.
 		t.verb = "downgrade"
 	}
 	t.line = t.verb + " " + argument(want, there)
 	return t
 }
 
-// groupLines install a group: as one when nobody knows who belongs to it or nothing
-// of it is there, so that what else it brings comes along; else what is missing, for
-// yum takes a group as installed once it was.
+// groupLines returns the lines that install a group. If its members are not known, or none is
+// installed, the group is installed as one, with its other packages. Otherwise only the missing
+// members are, because yum considers a group installed once it was.
 func (m *mending) groupLines(group string, there installed) string {
 	members, known := m.groups.members[group]
 	missing := m.missing(group, there)
@@ -260,8 +259,8 @@ func (t task) cannot(err error) error {
 	return public.Because(fmt.Sprintf("cannot %s %s", t.verb, t.ID.Name()), err)
 }
 
-// mend does what is to be done together, and what then is not right in ever
-// smaller parts.
+// mend does all tasks in one transaction, and then what is still not right in smaller and smaller
+// parts.
 func (m *mending) mend(ctx context.Context, wants []policy.Want[policy.Package]) {
 	mark := m.Mark()
 	tasks, err := m.tasks(ctx, wants)
@@ -279,7 +278,7 @@ func (m *mending) mend(ctx context.Context, wants []policy.Want[policy.Package])
 		if _, later = m.postpone(ctx, tried, m.before); len(later) > 0 {
 			return errPostponed
 		}
-		return m.Since(mark) // what was planned without all that there is may take too much along
+		return m.Since(mark) // a plan from incomplete information may remove too much
 	}).transact(ctx, lines, guarded(m.before), m.options(tried)...)
 	m.db.forget()
 	if errors.Is(err, errPostponed) {
@@ -303,7 +302,8 @@ func (m *mending) mend(ctx context.Context, wants []policy.Want[policy.Package])
 	switch {
 	case len(left) == 0:
 	case !m.fresh && unknownName(out):
-		// It may have been published since the data was fetched, two days ago at the most.
+		// The package may have been published after the metadata was fetched, which is up to two
+		// days old.
 		m.fresh = true
 		_, _ = m.system.Runner.Run(ctx, system.Command{Argv: []string{m.manager.program(), "clean", "expire-cache"}})
 		m.mend(ctx, left)
@@ -321,7 +321,7 @@ func (m *mending) mend(ctx context.Context, wants []policy.Want[policy.Package])
 	}
 }
 
-// fail says of packages that are not right why they are not.
+// fail records err for packages that are not right.
 func (m *mending) fail(wants []policy.Want[policy.Package], err error) {
 	if err == nil {
 		return
@@ -331,7 +331,7 @@ func (m *mending) fail(wants []policy.Want[policy.Package], err error) {
 	}
 }
 
-// why says why a package that was tried by itself is not right.
+// why returns the reason why a package that was tried alone is not right.
 func (m *mending) why(ctx context.Context, t task, there installed, out system.Output) error {
 	if why := there.misnamed(t.Want); why != "" {
 		return public.Error(errors.New(why))
@@ -355,7 +355,7 @@ func (m *mending) why(ctx context.Context, t task, there installed, out system.O
 	return errors.New(m.manager.unseen(t.Want, out))
 }
 
-// note records what the agent brought and took away.
+// note records in the ledger what the agent installed and removed.
 func (m *mending) note(ctx context.Context, wants []policy.Want[policy.Package]) error {
 	there, err := m.installed(ctx)
 	if err != nil {

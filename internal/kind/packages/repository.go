@@ -21,7 +21,7 @@ const (
 	keyDir        = "/etc/pki/rpm-gpg"
 )
 
-// Repositories keeps the policy's repositories.
+// Repositories implements the kind "repository": it checks and repairs the policy's repositories.
 type Repositories struct {
 	*system.Unanswered
 	system  *system.System
@@ -31,8 +31,8 @@ type Repositories struct {
 	manager manager
 }
 
-// NewRepositories returns the kind "repository". Another package manager is waited
-// for as long as patience lasts.
+// NewRepositories returns the kind "repository". Commands that change the rpm database wait for
+// another package manager for at most patience.
 func NewRepositories(p *policy.Policy, s *system.System, l *converge.Ledger, patience time.Duration) *Repositories {
 	s, unanswered := s.Observe()
 	return &Repositories{
@@ -66,7 +66,7 @@ func content(name string, r policy.Repository) []byte {
 	return []byte(b.String())
 }
 
-// attr is who may read the file: root alone when it holds a password.
+// attr returns the mode of the repository's file. Only root may read it if it contains a password.
 func attr(want policy.Want[policy.Repository]) system.Attr {
 	for _, url := range []string{want.Spec.BaseURL, want.Spec.Metalink, want.Spec.MirrorList, want.Spec.Proxy} {
 		if strings.Contains(url, "@") {
@@ -119,8 +119,7 @@ func (k *Repositories) Check(ctx context.Context) ([]converge.Resource, error) {
 	return append(resources, unwanted...), nil
 }
 
-// unwanted are the repositories that the agent has set up and that the policy no
-// longer names.
+// unwanted returns the repositories that the agent set up and that the policy no longer names.
 func (k *Repositories) unwanted() []converge.Resource {
 	var resources []converge.Resource
 	owned := k.ledger.Owned(k.Name())
@@ -137,8 +136,8 @@ func (k *Repositories) unwanted() []converge.Resource {
 	return resources
 }
 
-// checkFile compares the file with what is wanted. What is in a URL is not shown
-// when it holds a password.
+// checkFile compares the repository's file with the policy. It does not show a URL that contains a
+// password.
 func (k *Repositories) checkFile(r *converge.Resource, want policy.Want[policy.Repository]) {
 	name := want.ID.Name()
 	file := repositoryFile(name)
@@ -169,8 +168,8 @@ func (k *Repositories) checkFile(r *converge.Resource, want policy.Want[policy.R
 	}
 }
 
-// compare says in which settings a section differs from what is wanted, or that
-// the file does in some other way.
+// compare records the settings in which a section differs from the policy. If there are none, it
+// records that the file differs in some other way.
 func compare(r *converge.Resource, want, got []setting, secret bool) {
 	before := len(r.Diff)
 	effective := map[string]string{}
@@ -205,8 +204,8 @@ func compare(r *converge.Resource, want, got []setting, secret bool) {
 	}
 }
 
-// definitions are the files that define each repository, and those of them that are not its
-// own: which of two definitions counts is up to the order of the files.
+// definitions returns the file that defines each repository, and the definitions that are not in
+// the repository's own file. If a repository is defined twice, the order of the files decides.
 func (k *Repositories) definitions() (files, elsewhere map[string]string, err error) {
 	names, err := k.system.FS.ReadDir(repositoryDir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -223,7 +222,7 @@ func (k *Repositories) definitions() (files, elsewhere map[string]string, err er
 		}
 		text, err := k.system.FS.ReadFile(file)
 		if errors.Is(err, fs.ErrNotExist) {
-			continue // it is a link that leads nowhere, or went meanwhile
+			continue // a dangling link, or removed in the meantime
 		}
 		if err != nil {
 			return nil, nil, err
@@ -278,8 +277,8 @@ func (k *Repositories) Repair(ctx context.Context, drifted []converge.Resource) 
 	return outcomes
 }
 
-// giveBack makes of the repository what it was before the agent. The imported key
-// stays: with it the packages from there can still be verified.
+// giveBack restores the repository as it was before the agent. The imported key stays, because the
+// packages from there can still be verified with it.
 func (k *Repositories) giveBack(id policy.ID, files map[string]string) error {
 	if k.ledger.Owns(policy.NewID(brought, id.Name())) && !k.ledger.Owns(id) {
 		return k.giveBackSettings(id.Name(), files)
@@ -302,8 +301,8 @@ func (k *Repositories) giveBack(id policy.ID, files map[string]string) error {
 	return nil
 }
 
-// remove takes the repository away, and the agent's copy of its key. The imported
-// key stays: with it the packages from there can still be verified.
+// remove removes the repository's file and the agent's copy of its key. The imported key stays,
+// because the packages from there can still be verified with it.
 func (k *Repositories) remove(name string) error {
 	err := k.system.FS.Remove(repositoryFile(name))
 	if k.ledger.Made(keyFile(name)) {

@@ -113,7 +113,7 @@ func TestAKeyThatIsNotTheOneNamedIsNeitherKeptNorImported(t *testing.T) {
 		"file:///root/none": "no such file",
 	} {
 		d := newDesk(t, world{})
-		// Somebody has switched the signatures off, and put a key of his own in place.
+		// Somebody has disabled signatures and put another key in place.
 		d.write("/etc/yum.repos.d/corp.repo", "[corp]\nbaseurl=https://rpm.example.com/\ngpgcheck=0\n")
 		d.write("/etc/pki/rpm-gpg/RPM-GPG-KEY-soe-corp", string(testdata(t, "two-blocks.asc")))
 		k := d.repositories(policy.Repository{Ensure: policy.Present, BaseURL: "https://rpm.example.com/", GPGKeys: []string{url}, Fingerprints: []string{keyOne}})

@@ -15,8 +15,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// imported are the versions of gpg-pubkey in the rpm database: of each key the end
-// of its fingerprint, eight digits of it at least.
+// imported returns the versions of gpg-pubkey in the rpm database. Each is the end of a key's
+// fingerprint, at least eight digits.
 func (k *Repositories) imported(ctx context.Context) ([]string, error) {
 	out, err := k.keys.ask(ctx)
 	if err != nil {
@@ -43,8 +43,8 @@ func isKey(fingerprint string) func(string) bool {
 	}
 }
 
-// checkKeys compares the agent's copy of the keys, and the keys that rpm has imported, with
-// what is wanted.
+// checkKeys compares the agent's copy of the keys, and the keys that rpm has imported, with the
+// policy.
 func (k *Repositories) checkKeys(r *converge.Resource, want policy.Want[policy.Repository], imported []string, err error) {
 	wanted := strings.Join(want.Spec.Fingerprints, ", ")
 	has, unread := k.hasKeys(want)
@@ -61,12 +61,12 @@ func (k *Repositories) checkKeys(r *converge.Resource, want policy.Want[policy.R
 	}
 }
 
-// missing are the keys that are not imported.
+// missing returns the fingerprints of keys that are not imported.
 func missing(fingerprints, imported []string) []string {
 	return slices.DeleteFunc(slices.Clone(fingerprints), func(f string) bool { return slices.ContainsFunc(imported, isKey(f)) })
 }
 
-// hasKeys says whether the agent's copy holds the keys that are wanted, and no other.
+// hasKeys reports whether the agent's copy holds exactly the wanted keys.
 func (k *Repositories) hasKeys(want policy.Want[policy.Repository]) (bool, error) {
 	content, info, err := k.system.FS.Inspect(keyFile(want.ID.Name()))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -79,7 +79,7 @@ func (k *Repositories) hasKeys(want policy.Want[policy.Repository]) (bool, error
 	return err == nil && areWanted(keys, want.Spec.Fingerprints) == nil, nil
 }
 
-// areWanted says why keys are not those with these fingerprints, each of them and no other.
+// areWanted returns an error unless the keys have exactly these fingerprints.
 func areWanted(keys []publicKey, fingerprints []string) error {
 	for _, key := range keys {
 		if !slices.Contains(fingerprints, key.fingerprint) {
@@ -94,9 +94,9 @@ func areWanted(keys []publicKey, fingerprints []string) error {
 	return nil
 }
 
-// setKeys brings the keys to the machine and into the rpm database. When they cannot be
-// had, wrong ones do not stay: without a key nothing is installed, which the file says in
-// any case.
+// setKeys writes the agent's copy of the keys and imports them into the rpm database. If the keys
+// cannot be had, a copy with wrong keys is removed. Without a key nothing is installed, because the
+// repository's file always sets gpgcheck.
 func (k *Repositories) setKeys(ctx context.Context, want policy.Want[policy.Repository]) error {
 	file := keyFile(want.ID.Name())
 	has, err := k.hasKeys(want)
@@ -131,7 +131,7 @@ func (k *Repositories) setKeys(ctx context.Context, want policy.Want[policy.Repo
 	return err
 }
 
-// fetch gets the keys from where the repository has them, each once.
+// fetch downloads the keys from the repository's URLs, without duplicates.
 func (k *Repositories) fetch(ctx context.Context, want policy.Repository) ([]publicKey, error) {
 	client, err := k.client(want.RepositorySettings)
 	if err != nil {

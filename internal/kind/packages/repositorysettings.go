@@ -10,8 +10,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// settings are what the file of a repository says. A repository that cannot be
-// reached holds up nothing: it is given up soon, and skipped.
+// settings returns the lines of a repository's file. Short timeouts, and skip_if_unavailable by
+// default, keep an unreachable repository from holding up everything else.
 func settings(name string, r policy.Repository) []setting {
 	yes := true
 	if r.Enabled == nil {
@@ -41,7 +41,7 @@ func settings(name string, r policy.Repository) []setting {
 	return append(all, special...)
 }
 
-// optional are the settings that the policy makes.
+// optional returns the settings that the policy sets.
 func optional(s policy.RepositorySettings) []setting {
 	var all []setting
 	for _, is := range []setting{
@@ -64,7 +64,7 @@ func optional(s policy.RepositorySettings) []setting {
 	return all
 }
 
-// optionalKeys are all that optional may make.
+// optionalKeys returns all keys that optional may return.
 func optionalKeys() []string {
 	return []string{
 		"enabled", "skip_if_unavailable", "metadata_expire", "priority", "exclude", "includepkgs", "proxy",
@@ -82,7 +82,8 @@ func number(flag *bool) string {
 	return "0"
 }
 
-// truth is a setting's value with yes and no as numbers, as they may be written in several ways.
+// truth returns a setting's value with yes and no as 1 and 0, because they may be written in
+// several ways.
 func truth(value string) string {
 	switch strings.ToLower(value) {
 	case "1", "true", "yes", "on":
@@ -93,8 +94,8 @@ func truth(value string) string {
 	return strings.Join(words(value), " ")
 }
 
-// value is the setting of a key in a section, of which the last one counts; without one, that
-// it is not set.
+// value returns the setting of a key in a section, and whether it is set. If it is set several
+// times, the last one counts.
 func value(section []setting, key string) (text string, set bool) {
 	for _, s := range section {
 		if s.key == key {
@@ -104,8 +105,8 @@ func value(section []setting, key string) (text string, set bool) {
 	return text, set
 }
 
-// withSetting is the text of a file with another value in a section, or without one. All other
-// lines stay as they are.
+// withSetting returns the text with another value of a key in a section, or without the key if set
+// is false. All other lines stay as they are.
 func withSetting(text []byte, section, key, value string, set bool) []byte {
 	var lines []string
 	in, dropped, end := false, false, -1
@@ -116,7 +117,7 @@ func withSetting(text []byte, section, key, value string, set bool) []byte {
 			in, dropped = trimmed[1:strings.IndexByte(trimmed, ']')] == section, false
 		case !in, trimmed == "", strings.HasPrefix(trimmed, "#"), strings.HasPrefix(trimmed, ";"):
 		case line[0] == ' ' || line[0] == '\t':
-			if dropped { // it goes on with the value before it
+			if dropped { // the line continues the removed value
 				continue
 			}
 		default:

@@ -44,7 +44,7 @@ func TestARepositoryOfSeveralKeysHasThemAllAndNoOther(t *testing.T) {
 		if _, states := check(t, k); states["corp"] != "compliant" || len(d.imported) != 2 {
 			t.Errorf("%s: it is %s, with the keys %q", name, states["corp"], d.imported)
 		}
-		// One of them leaves the policy, or rpm has lost it.
+		// The policy no longer names one of them, or rpm has lost it.
 		k = d.repositories(policy.Repository{Ensure: policy.Present, BaseURL: "https://rpm.example.com/", GPGKeys: []string{server + "/one.asc"}, Fingerprints: two[:1]})
 		if _, states := check(t, k); !strings.Contains(states["corp"], "key file") {
 			t.Errorf("%s: with one key fewer it is %s", name, states["corp"])
@@ -152,7 +152,8 @@ enabled=0
 	_, states = check(t, kind(both))
 	same(t, "after", states, map[string]string{"main-part": "compliant", "debug-part": "compliant"})
 
-	// What else is changed meanwhile stays, when one leaves the policy and then the other.
+	// Other changes made in the meantime stay, when first one repository leaves the policy and then
+	// the other.
 	d.write(file, strings.Replace(d.read(t, file), "vendor.example", "new.example", 1))
 	delete(both, "main-part")
 	same(t, "the reasons", repair(t, kind(both)), map[string]string{})
@@ -164,7 +165,7 @@ enabled=0
 	_, states = check(t, kind(both))
 	same(t, "in the end", states, map[string]string{})
 
-	// The package goes: there is nothing to give back.
+	// The package is removed: there is nothing to restore.
 	repair(t, kind(map[string]policy.RepositorySettings{"debug-part": {Enabled: &no}}))
 	if err := os.Remove(filepath.Join(d.root, file)); err != nil {
 		t.Fatal(err)
@@ -174,7 +175,7 @@ enabled=0
 	same(t, "when it has gone", states, map[string]string{})
 }
 
-// caPEM is a certificate, for nobody.
+// caPEM is a self-signed certificate that nothing uses.
 const caPEM = `-----BEGIN CERTIFICATE-----
 MIIBhDCCASugAwIBAgIUakQRIygK4ILeAmXPQxRhDYO5LVkwCgYIKoZIzj0EAwIw
 FzEVMBMGA1UEAwwMdGVzdC5leGFtcGxlMCAXDTI2MTEyOTE1NTgwOFoYDzIxMjYx

@@ -14,9 +14,9 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// databaseFiles are where rpm keeps what is installed: Berkeley DB (Amazon Linux
-// 2, Enterprise Linux 8), SQLite, ndb. The shared memory of SQLite is left out,
-// for readers write there.
+// databaseFiles returns the files in which rpm keeps its database: Berkeley DB (Amazon Linux 2,
+// Enterprise Linux 8), SQLite, ndb. SQLite's shared memory is left out, because readers write to
+// it.
 func databaseFiles() []string {
 	return []string{
 		"/var/lib/rpm/Packages", "/var/lib/rpm/Packages.db",
@@ -25,31 +25,30 @@ func databaseFiles() []string {
 	}
 }
 
-// rpmdb asks the rpm database one question, and again only when the database has
-// changed.
+// rpmdb asks the rpm database one question, and again only after the database has changed.
 type rpmdb struct {
 	system   *system.System
 	question []string // arguments of rpm
 
-	identity string // of the database when it gave the answer
+	identity string // state of the database when it gave the answer
 	answer   system.Output
 }
 
-// identity tells one state of the database from another; "" when it is not found.
+// identity returns a text that changes whenever the database does. It is "" if there is no
+// database.
 func identity(files system.FileReader) string {
 	var b strings.Builder
 	for _, name := range databaseFiles() {
 		info, err := files.Stat(name)
 		if err != nil || !info.IsRegular() || info.Size == 0 {
-			continue // an empty log comes and goes with its readers
+			continue // SQLite's readers create and remove an empty log
 		}
 		fmt.Fprintf(&b, "%s %d %d %s\n", name, info.Inode, info.Size, info.ModTime.Format(time.RFC3339Nano))
 	}
 	return b.String()
 }
 
-// sources tells one state of the repositories' files, and of what is installed from
-// them, from another.
+// sources returns a text that changes whenever the repositories' files or the rpm database do.
 func sources(files system.FileReader) string {
 	info, err := files.Stat(repositoryDir)
 	if err != nil {
@@ -58,7 +57,7 @@ func sources(files system.FileReader) string {
 	return fmt.Sprintf("%s%d %s", identity(files), info.Inode, info.ModTime.Format(time.RFC3339Nano))
 }
 
-// databaseDirs are the directories in which there is a database.
+// databaseDirs returns the directories that contain a database.
 func databaseDirs(files system.FileReader) []string {
 	var dirs []string
 	for _, name := range databaseFiles() {
@@ -69,12 +68,11 @@ func databaseDirs(files system.FileReader) []string {
 	return dirs
 }
 
-// transactionSettles is how long nothing is written to the database when a
-// transaction is over. One that takes longer over a step is looked at in the
-// middle, which does no harm.
+// transactionSettles is how long the database must be quiet before a transaction counts as over.
+// During a longer step the check may run in the middle of a transaction, which does no harm.
 const transactionSettles = 150 * time.Millisecond
 
-// databaseWatches are those of what a change of the database shows in.
+// databaseWatches returns the watches that notice changes of the database.
 func databaseWatches(files system.FileReader) []converge.Watch {
 	var names []string
 	for _, name := range databaseFiles() {
@@ -88,7 +86,7 @@ func databaseWatches(files system.FileReader) []converge.Watch {
 }
 
 func (d *rpmdb) ask(ctx context.Context) (system.Output, error) {
-	now := identity(d.system.FS) // before the question: a change in between is noticed next time
+	now := identity(d.system.FS) // taken before the question, so that a change in between is noticed next time
 	if now != "" && now == d.identity {
 		return d.answer, nil
 	}
@@ -97,15 +95,15 @@ func (d *rpmdb) ask(ctx context.Context) (system.Output, error) {
 		err = trouble(out)
 	}
 	if err != nil {
-		d.forget() // it may be mended without changing
+		d.forget() // the database may be repaired without its files changing
 		return out, fmt.Errorf("cannot ask the rpm database: %w", err)
 	}
 	d.identity, d.answer = now, out
 	return out, nil
 }
 
-// trouble is what rpm says has gone wrong, if it does: it goes on without its database,
-// and then knows of no package.
+// trouble returns the last error that rpm printed, or nil. rpm continues without its database, and
+// then knows no package.
 func trouble(out system.Output) (last error) {
 	for line := range strings.Lines(string(out.Stderr)) {
 		if line = strings.TrimSpace(line); strings.HasPrefix(line, "error:") || strings.HasPrefix(line, "rpmdb:") || strings.Contains(line, "dummy database") {
@@ -115,12 +113,12 @@ func trouble(out system.Output) (last error) {
 	return last
 }
 
-// errNoDatabase is the error of a database that knows of no package at all. rpm tells
-// nobody when its files have gone or were cut short: it then begins an empty one.
+// errNoDatabase is the error of a database without any package. rpm reports nothing when its files
+// are missing or truncated: it starts an empty database.
 var errNoDatabase = errors.New("the rpm database is not there, or knows no package at all, not even rpm's own: it cannot be told what is installed")
 
-// believable says whether an answer by which packages are missing comes from a database
-// that has any. there is the answer.
+// believable returns an error if the database is empty, so that a missing package proves nothing.
+// there is the answer to query.
 func (m manager) believable(ctx context.Context, there installed) error {
 	if len(there) > 0 {
 		return nil
@@ -132,16 +130,16 @@ func (m manager) believable(ctx context.Context, there installed) error {
 	return err
 }
 
-// forget makes the next question be asked.
+// forget discards the answer, so that the next ask queries rpm again.
 func (d *rpmdb) forget() { d.identity = "" }
 
-// query asks rpm about all names at once.
+// query returns the arguments that ask rpm about all names at once.
 func query(names []string) []string {
 	return append([]string{"-q", "--qf", `=%{NAME}\t%{EPOCHNUM}\t%{VERSION}\t%{RELEASE}\t%{ARCH}\t[%{PROVIDENAME} ]\n`}, names...)
 }
 
-// parseQuery reads what rpm answers to query. A name of which it says nothing at
-// all is an error: then the database cannot be read.
+// parseQuery reads rpm's answer to query. It returns an error if rpm does not mention a name at
+// all, because then the database could not be read.
 func (m manager) parseQuery(names []string, out system.Output) (installed, error) {
 	only := m.installOnly()
 	there, missing := installed{}, map[string]bool{}
@@ -150,7 +148,7 @@ func (m manager) parseQuery(names []string, out system.Output) (installed, error
 		if fields := strings.Split(line, "\t"); strings.HasPrefix(line, "=") && len(fields) == 6 {
 			name := fields[0][1:]
 			is := instance{evr{fields[1], fields[2], fields[3]}, fields[4], only.has(name, strings.Fields(fields[5]))}
-			if !slices.Contains(there[name], is) { // which NAME and NAME.ARCH both tell of
+			if !slices.Contains(there[name], is) { // NAME and NAME.ARCH both return it
 				there[name] = append(there[name], is)
 			}
 		} else if name, found := strings.CutSuffix(line, " is not installed"); found {
@@ -159,8 +157,8 @@ func (m manager) parseQuery(names []string, out system.Output) (installed, error
 	}
 	answered := len(there) > 0
 	for _, name := range names {
-		// A name such as tool-1.0 may match version 1.0 of tool, which is no answer
-		// about the name but shows that the database could be read.
+		// A name such as tool-1.0 may match version 1.0 of tool. That does not answer for the name,
+		// but shows that the database could be read.
 		if there[name] == nil && !missing[name] && !answered {
 			return nil, fmt.Errorf("cannot ask the rpm database: %s", out.LastLine())
 		}
@@ -173,7 +171,7 @@ func (m manager) parseQuery(names []string, out system.Output) (installed, error
 	return there, nil
 }
 
-// versions lists the instances for a person.
+// versions returns the versions of the instances, separated by commas.
 func versions(instances []instance) string {
 	var all []string
 	for _, i := range instances {

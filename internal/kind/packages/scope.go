@@ -11,24 +11,23 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A transaction is in a scope of systemd's, so that nothing that becomes of the agent ends
-// it (docs/design.md, "Packages run in a scope"). What an earlier one, or a package's script,
-// has left in its scope is in the way of the next.
+// A transaction runs in a systemd scope, so that it survives whatever happens to the agent
+// (docs/design.md, "Packages run in a scope"). Processes that an earlier transaction, or a
+// package's script, left in its scope keep that scope's name taken.
 
-// earlierTimeout is how long a transaction that an earlier life of the agent has
-// begun may go on.
+// earlierTimeout is how long to wait for a transaction that a previous process of the agent
+// started.
 const earlierTimeout = 30 * time.Minute
 
-// awaitEarlier waits until no transaction of the agent's own goes on: one of an
-// earlier life, or the last one's scope, of whose end systemd learns a moment
-// later.
+// awaitEarlier waits until no transaction of the agent is running. That may be one of a previous
+// process, or the scope of the last one, because systemd notices its end a moment later.
 func (m manager) awaitEarlier(ctx context.Context) error {
 	_, err := m.freeScope(ctx)
 	return err
 }
 
-// freeScope does as awaitEarlier, and returns the name of a scope that is free: the
-// usual one may still be taken by what a package's script has left running.
+// freeScope waits as awaitEarlier does, and returns the name of a free scope. The usual name may
+// still be taken by processes that a package's script left running.
 func (m manager) freeScope(ctx context.Context) (free string, err error) {
 	began := m.system.Clock.Now()
 	for pause := 20 * time.Millisecond; ; pause = min(2*pause, time.Second) {
@@ -49,8 +48,8 @@ func (m manager) freeScope(ctx context.Context) (free string, err error) {
 	}
 }
 
-// scopes says whether one of them is to be waited for, and which is free. Those in which
-// nothing runs are given up, or waited for: systemd may be about to learn of the end.
+// scopes reports whether one of the scopes must be waited for, and which is free. Empty scopes are
+// stopped if givenUp, and waited for otherwise: systemd may be about to notice the end.
 func (m manager) scopes(ctx context.Context, givenUp bool) (busy bool, free string, err error) {
 	for i := range maxScopes {
 		name := scopeName(i)
@@ -77,14 +76,14 @@ func (m manager) scopes(ctx context.Context, givenUp bool) (busy bool, free stri
 	return false, free, nil
 }
 
-// emptyFor is how long systemd is given to learn that a transaction has ended.
+// emptyFor is how long systemd has to notice that a transaction has ended.
 const emptyFor = 3 * time.Second
 
-// maxScopes is how many transactions may leave processes behind.
+// maxScopes is the number of scope names. A transaction that leaves processes behind keeps its name
+// taken.
 const maxScopes = 4
 
-// scopeName is the name of the scope of a transaction before which so many others
-// have left processes behind.
+// scopeName returns the name of the scope to use when i others are taken.
 func scopeName(i int) string {
 	if i == 0 {
 		return scope
@@ -96,9 +95,9 @@ type scopeState int
 
 const (
 	scopeFree      scopeState = iota
-	scopeBusy                 // a package manager is at work in it
-	scopeLingering            // only what a package's script has started is
-	scopeEmpty                // systemd calls it active, and nothing runs in it
+	scopeBusy                 // a package manager is running in it
+	scopeLingering            // only processes started by a package's script are running in it
+	scopeEmpty                // systemd calls it active, but no process is in it
 )
 
 func (m manager) scopeState(ctx context.Context, name string) (scopeState, error) {
@@ -108,30 +107,30 @@ func (m manager) scopeState(ctx context.Context, name string) (scopeState, error
 		return scopeFree, nil
 	case err != nil:
 		return scopeBusy, err
-	case unit.ActiveState == "failed": // its name is taken until that is forgotten
+	case unit.ActiveState == "failed": // a failed scope keeps its name until it is reset
 		_, err := m.system.Runner.Run(ctx, system.Command{Argv: []string{"systemctl", "reset-failed", name + ".scope"}})
 		return scopeFree, err
 	case unit.ActiveState == "inactive" || unit.ActiveState == "":
 		return scopeFree, nil
 	}
 	switch pids, err := occupants(m.system, name); {
-	case err != nil: // it may be anything
+	case err != nil: // unknown, so assume a package manager
 		return scopeBusy, nil
 	case len(pids) == 0:
 		return scopeEmpty, nil
-	case !slices.ContainsFunc(pids, m.managesPackages): // it was killed, or a package's script has left a daemon behind
+	case !slices.ContainsFunc(pids, m.managesPackages): // the package manager was killed, or a package's script left a daemon behind
 		return scopeLingering, nil
 	}
 	return scopeBusy, nil
 }
 
-// occupants are the processes in the scope of a transaction.
+// occupants returns the processes in the scope of a transaction.
 func occupants(s *system.System, scope string) ([]string, error) {
 	return system.Members(s.FS, "system.slice/"+scope+".scope")
 }
 
-// giveUp has systemd forget a scope in which nothing runs. Should it not, the scope keeps
-// its name, and is not waited for.
+// giveUp asks systemd to stop an empty scope. If that fails, the scope keeps its name, and is no
+// longer waited for.
 func (m manager) giveUp(ctx context.Context, name string) {
 	m.system.Log.Info("a package transaction has ended; systemd still calls its scope active", "kind", "package", "scope", name+".scope")
 	if err := m.system.Units.Stop(ctx, name+".scope"); err != nil {

@@ -10,19 +10,19 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// An instance is one installed package. There may be several of a name: for two
-// architectures, of kernels, or because a transaction was killed half-way.
+// An instance is one installed package. A name may have several: for two architectures, for
+// kernels, or because a transaction was killed half-way.
 type instance struct {
 	evr
 	arch       string
-	sideBySide bool // other versions are installed next to it
+	sideBySide bool // other versions can be installed next to it
 }
 
-// installed are the instances of each name, newest first.
+// installed maps each name to its instances, newest first.
 type installed map[string][]instance
 
-// called are the packages that a name of the policy means: a NAME that is there comes
-// before NAME.ARCH.
+// called returns the packages with a name of the policy. A package whose name is the whole text
+// takes precedence over NAME.ARCH.
 func (i installed) called(text string) []instance {
 	if all := i[text]; len(all) > 0 {
 		return all
@@ -34,8 +34,8 @@ func (i installed) called(text string) []instance {
 	return of(i[name], func(i instance) bool { return i.arch == arch })
 }
 
-// meant are the packages that a wish is about. That is, of NAME alone, all architectures
-// for what is to be absent or the latest, and the machine's own otherwise.
+// meant returns the packages that a want is about. For a NAME without an architecture these are all
+// architectures if it is to be absent or the latest, and the machine's own otherwise.
 func (i installed) meant(want policy.Want[policy.Package]) []instance {
 	all := i.called(want.ID.Name())
 	if _, arch := policy.PackageArch(want.ID.Name()); arch != "" || want.Spec.Ensure == policy.Absent || want.Spec.Ensure == policy.Latest {
@@ -50,8 +50,8 @@ func of(all []instance, which func(instance) bool) []instance {
 	return slices.DeleteFunc(slices.Clone(all), func(i instance) bool { return !which(i) })
 }
 
-// misnamed says that a name of the policy is that of an installed package with its version,
-// which rpm and the package managers take for a name too, or "".
+// misnamed returns a message if a name of the policy is the name of an installed package followed
+// by its version, and "" otherwise. rpm and the package managers accept that as a name.
 func (i installed) misnamed(want policy.Want[policy.Package]) string {
 	text := want.ID.Name()
 	if len(i.called(text)) > 0 {
@@ -78,8 +78,7 @@ func (i installed) misnamed(want policy.Want[policy.Package]) string {
 	return ""
 }
 
-// machineArch is the architecture of the machine's packages, as rpm calls it. The agent is
-// built for it.
+// machineArch returns rpm's name for the machine's architecture, for which the agent was built.
 func machineArch() string {
 	switch runtime.GOARCH {
 	case "amd64":
@@ -90,12 +89,12 @@ func machineArch() string {
 	return runtime.GOARCH
 }
 
-// argument is how the package managers are told of a package, in a version if one is
-// wanted. The architecture is said where NAME alone would not tell which of several.
+// argument returns a package as an argument of the package managers, with the version if one is
+// wanted. It includes the architecture if NAME alone would be ambiguous.
 func argument(want policy.Want[policy.Package], there installed) string {
 	text, version := want.ID.Name(), want.Spec.Version()
 	name, arch := policy.PackageArch(text)
-	if len(there[text]) > 0 { // it is called so
+	if len(there[text]) > 0 { // the dot is part of the package's name
 		name, arch = text, ""
 	}
 	if all := want.Spec.Ensure == policy.Absent || want.Spec.Ensure == policy.Latest; arch == "" && !all && slices.ContainsFunc(there[name], func(i instance) bool { return !native(i) }) {
@@ -106,8 +105,8 @@ func argument(want policy.Want[policy.Package], there installed) string {
 	}
 	switch {
 	case version != "" && arch != "" && parseEVR(version).release == "":
-		// Neither yum nor dnf knows NAME-VERSION.ARCH. A release begins with a digit, and
-		// what follows the name of a longer one does not.
+		// Neither yum nor dnf knows NAME-VERSION.ARCH, so match any release. A release begins with
+		// a digit; the rest of a longer package name does not.
 		return name + "-" + version + "-[0-9]*." + arch
 	case version != "" && arch != "":
 		return name + "-" + version + "." + arch
@@ -119,8 +118,8 @@ func argument(want policy.Want[policy.Package], there installed) string {
 	return name
 }
 
-// A label is one package as rpm's and the package managers' commands take it, whatever else
-// is installed of that name.
+// A label identifies one package for the commands of rpm and the package managers, regardless of
+// what else of that name is installed.
 type label struct{ name, arch string }
 
 func (l label) String() string {
@@ -130,13 +129,13 @@ func (l label) String() string {
 	return l.name + "." + l.arch
 }
 
-// labelOf takes apart NAME-[EPOCH:]VERSION-RELEASE.ARCH.
+// labelOf parses NAME-[EPOCH:]VERSION-RELEASE.ARCH.
 func labelOf(nevra string) label {
 	_, arch := policy.PackageArch(nevra)
 	return label{nameOf(nevra), arch}
 }
 
-// covers says whether a name of the policy means a package.
+// covers reports whether a name of the policy means this package.
 func (l label) covers(text string) bool {
 	name, arch := policy.PackageArch(text)
 	return text == l.name || name == l.name && (arch == "" || arch == l.arch || l.arch == "")

@@ -9,7 +9,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// multi is a machine with a package in two architectures, and one beside it.
+// multi is a machine with a package in two architectures and another one.
 func multi() world {
 	return world{
 		installed:  map[string]string{"multi": "2.0-1", "multi.i686": "1.0-1", "python3.9": "3.9.1-1", "lone.i686": "1.0-1"},
@@ -20,7 +20,7 @@ func multi() world {
 func TestANameMeansTheArchitecturesThatThePackageManagersMean(t *testing.T) {
 	for _, c := range []struct{ name, ensure, want string }{
 		{"multi", "present", "compliant"},
-		{"multi", "2.0-1", "compliant"}, // whatever the other architecture is in
+		{"multi", "2.0-1", "compliant"}, // whatever version the other architecture has
 		{"multi", "1.0-1", "drifted version: 2.0-1, not 1.0-1"},
 		{"multi", "absent", "drifted version: 2.0-1, 1.0-1, not absent"},
 		{"multi.i686", "present", "compliant"},
@@ -70,7 +70,8 @@ func TestAPackageIsChangedInTheArchitectureThatIsMeant(t *testing.T) {
 	}
 }
 
-// What the agent brought under one name, and the policy now wants under another, stays.
+// A package that the agent installed under one name, and that the policy now wants under another,
+// stays.
 func TestWhatIsStillWantedUnderAnotherNameIsNotReclaimed(t *testing.T) {
 	for _, c := range []struct {
 		owned, wanted string
@@ -139,7 +140,7 @@ func TestAKeyIsNobodysDependency(t *testing.T) {
 	if d.installed["gpg-pubkey"] == "" || len(d.ledger.Owned(dependency)) > 0 {
 		t.Errorf("the dependencies are %v, of %v", d.ledger.Owned(dependency), d.installed)
 	}
-	d.ledger.Own(policy.NewID(dependency, "gpg-pubkey")) // as earlier versions did
+	d.ledger.Own(policy.NewID(dependency, "gpg-pubkey")) // earlier versions recorded it
 	repair(t, d.kind(nil))
 	if d.installed["tool"] != "" || d.installed["gpg-pubkey"] == "" || len(d.ledger.Owned(dependency)) > 0 {
 		t.Errorf("afterwards there is %v, and the dependencies are %v", d.installed, d.ledger.Owned(dependency))

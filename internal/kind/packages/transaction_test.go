@@ -20,7 +20,7 @@ func TestARepositoryThatIsDownBlocksNoOther(t *testing.T) {
 	}
 }
 
-// withoutRepositories has yum's shell exit with this code when one is down.
+// withoutRepositories tests repositories that are down; yum's shell exits with code then.
 func withoutRepositories(t *testing.T, code int) {
 	t.Helper()
 	d := newDesk(t, world{
@@ -28,7 +28,7 @@ func withoutRepositories(t *testing.T, code int) {
 		repository: map[string][]string{"a": {"1.0-1"}, "git": {"1.0-1", "2.0-1"}},
 	})
 	d.downCode = code
-	d.dead = []string{"epel", "vendor"} // which the policy does not declare
+	d.dead = []string{"epel", "vendor"} // the policy does not declare them
 	k := d.kind(map[string]policy.Package{"a": {Ensure: "present"}, "git": {Ensure: "latest"}, "lost": {Ensure: "present"}})
 	const left = `without the repository %, which cannot be reached (http://repo.example:82/repodata/repomd.xml: [Errno 14] curl#7 - "Failed to connect to repo.example port 82: Connection refused")`
 	same(t, "the reasons", repair(t, k), map[string]string{
@@ -123,7 +123,7 @@ func TestTheRepositoryThatIsDownIsFoundInWhatYumAndDnfSay(t *testing.T) {
 	}
 }
 
-// at makes a desk's machine look as if it ran, with files of /proc and /sys.
+// at makes a desk's machine look as if it were running, with files of /proc and /sys.
 func (d *desk) at(files map[string]string) manager {
 	for name, content := range files {
 		d.write(name, content)
@@ -164,7 +164,8 @@ func TestALockOfYumCountsOnlyWhileAPackageManagerHoldsIt(t *testing.T) {
 	}
 }
 
-// inGroups are processes as /proc shows them: number → control group and command.
+// inGroups returns the files of /proc for processes. It maps each pid to its control group and
+// command line.
 func inGroups(processes map[string][2]string) map[string]string {
 	files := map[string]string{"/proc/1/cgroup": "12:cpuset:/\n1:name=systemd:/init.scope\n0::/init.scope\n"}
 	for pid, p := range processes {
@@ -200,7 +201,7 @@ func TestProcessesThatAScriptHasLeftBehindHoldUpNobody(t *testing.T) {
 	if got := state(); got != scopeBusy {
 		t.Errorf("yum is taken for a script: %d", got)
 	}
-	d.write("/proc/4079/stat", "4079 (yum) Z 1 1") // it has ended, and nobody asks how
+	d.write("/proc/4079/stat", "4079 (yum) Z 1 1") // a zombie: it has ended and was not reaped
 	if got := state(); got != scopeLingering {
 		t.Errorf("a process that has ended is waited for: %d", got)
 	}
@@ -284,7 +285,7 @@ func TestAKilledTransactionIsCompletedUnlessThatWouldDoHarm(t *testing.T) {
 				t.Fatal(err)
 			}
 			_, err := m.mendInterrupted(t.Context())
-			if c.installed == nil { // the stand-in installs and then erases: that a name has gone is noticed
+			if c.installed == nil { // the fake installs and then erases, and it must be noticed that a name has gone
 				if err == nil || !strings.Contains(err.Error(), "mate-panel has gone") {
 					t.Error(err)
 				}
@@ -333,7 +334,7 @@ func TestATransactionIsFollowedOnWhereAnEarlierLifeWas(t *testing.T) {
 	}
 	d.write(files[0], "  Installing : a-1.noarch 1/3 \n  Installing : b-1.noarch 2/3 \nhttp://me:pw@h/\n")
 	ctx, cancel := context.WithCancel(t.Context())
-	d.system.Clock = dying{d.clock, cancel} // the next life is a short one
+	d.system.Clock = dying{d.clock, cancel} // the next process of the agent is killed soon
 	FollowEarlier(ctx, &policy.Policy{}, d.system)
 	if p, _ := lastProgress(d.system.FS); p.String() != "installing b-1.noarch, 2 of 3" || p.Seen[0] <= f.Seen[0] || !p.Since.Equal(f.Since) {
 		t.Errorf("then the progress is %+v", p)
@@ -345,7 +346,7 @@ func TestATransactionIsFollowedOnWhereAnEarlierLifeWas(t *testing.T) {
 	}
 }
 
-// dying is a clock at whose first tick the agent dies.
+// dying is a clock whose first Sleep kills the agent.
 type dying struct {
 	*clock
 	die func()
@@ -356,7 +357,7 @@ func (d dying) Sleep(ctx context.Context, t time.Duration) error {
 	return d.clock.Sleep(ctx, t)
 }
 
-// occupied is systemd with one scope that does not end.
+// occupied is a systemd with one scope that does not end.
 type occupied struct {
 	*units
 	system.UnitJobs
@@ -368,7 +369,7 @@ func occupiedScope(u *units) system.Units {
 	return system.Units{UnitStates: o, UnitJobs: o}
 }
 
-func (o *occupied) Stop(context.Context, string) error { return nil } // and it stays as it is
+func (o *occupied) Stop(context.Context, string) error { return nil } // the scope stays as it is
 
 func (o *occupied) Unit(_ context.Context, name string) (system.Unit, error) {
 	if name == o.name {

@@ -9,23 +9,23 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// How long it is believed that there is no newer version, and that it could not
-// be told: asking costs half a second for each name, and much more offline.
+// How long an answer counts: one that there is no newer version, and one that it could not be
+// determined. A question takes half a second for each name, and much longer offline.
 const (
 	updatesKept = 30 * time.Minute
 	doubtKept   = 2 * time.Minute
 )
 
-// update is what the repositories say of one installed package.
+// update says whether the repositories have an update for an installed package.
 type update int
 
 const (
-	updateNone  update = iota // or not known of
+	updateNone  update = iota // or it is not known
 	updateThere               // they have a newer version
 )
 
-// updates asks the repositories whether they have newer packages, and remembers
-// for as long as the rpm database stays as it is.
+// updates asks the repositories whether they have newer packages. It keeps the answers until they
+// are too old, or the rpm database or the repositories' files change.
 type updates struct {
 	manager *manager
 
@@ -35,8 +35,8 @@ type updates struct {
 	doubt    string
 }
 
-// of says which of the installed packages could be updated, and why that cannot be
-// told in full, or "".
+// of returns which of the installed packages can be updated. The second result says why the answer
+// may be incomplete, or is "".
 func (u *updates) of(ctx context.Context, names []string) (map[string]update, string) {
 	s := u.manager.system
 	now, clock := sources(s.FS), s.Clock
@@ -66,7 +66,7 @@ func (u *updates) of(ctx context.Context, names []string) (map[string]update, st
 	return u.said, u.doubt
 }
 
-// ask says whether there are updates for any of the names.
+// ask reports whether there are updates for any of the names.
 func (u *updates) ask(ctx context.Context, names ...string) bool {
 	there, doubt := u.manager.checkUpdate(ctx, nil, names...)
 	if doubt != "" {
@@ -75,10 +75,9 @@ func (u *updates) ask(ctx context.Context, names ...string) bool {
 	return there
 }
 
-// checkUpdate says whether there are updates, for any of the names if some are
-// given, and why that cannot be told in full, or "". The list that is printed is for
-// people, laid out for 80 columns; the exit code is the answer: 100 when there are
-// (yum(8), dnf(8)).
+// checkUpdate reports whether there are updates, for any of the names if some are given. doubt says
+// why the answer may be incomplete, or is "". The printed list is for people and laid out for 80
+// columns. The exit code is the answer: 100 if there are updates (yum(8), dnf(8)).
 func (m manager) checkUpdate(ctx context.Context, options []string, names ...string) (there bool, doubt string) {
 	out, err := m.reaching(func(without []string) (system.Output, error) {
 		return m.whenUnlocked(ctx, func() (system.Output, error) {
@@ -91,22 +90,22 @@ func (m manager) checkUpdate(ctx context.Context, options []string, names ...str
 	case err != nil:
 		return false, err.Error()
 	case out.ExitCode == 100:
-		return true, "" // also when it is read from an old copy: newer than what is installed it is
+		return true, "" // it counts even if the metadata is old: the package is newer than the installed one
 	case out.ExitCode != 0:
 		return false, reason(out)
 	}
 	return false, stale(out)
 }
 
-// How long a question waits for the lock that another one has on the repositories' data, and
-// how often it tries.
+// How long a question waits for a lock on the repositories' metadata, and how often it retries.
 const (
 	lockPatience = 15 * time.Second
 	lockPause    = 500 * time.Millisecond
 )
 
-// whenUnlocked asks, and asks again while somebody else keeps the repositories' data locked: as
-// another kind does that asks at the same time, or a timer that brings the data up to date.
+// whenUnlocked runs a question and repeats it while another process has locked the repositories'
+// metadata, for example another kind that asks at the same time, or a timer that refreshes the
+// metadata.
 func (m manager) whenUnlocked(ctx context.Context, ask func() (system.Output, error)) (system.Output, error) {
 	deadline := m.system.Clock.Now().Add(lockPatience)
 	for {
@@ -120,8 +119,8 @@ func (m manager) whenUnlocked(ctx context.Context, ask func() (system.Output, er
 	}
 }
 
-// stale says that an answer may come from an old copy of a repository's data, or
-// leaves a repository out, or "". The exit code does not tell.
+// stale says why an answer may come from outdated metadata or miss a repository, or returns "". The
+// exit code does not tell.
 func stale(out system.Output) string {
 	if left := leftOut(out); left != "" {
 		return "it was asked " + left

@@ -11,13 +11,13 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// TestTheStandInForYumDoesWhatYumWasRecordedToDo holds the stand-in to the records
-// in testdata/yum3.txt, each of which is a scenario here.
+// TestTheStandInForYumDoesWhatYumWasRecordedToDo compares the fake yum with the records in
+// testdata/yum3.txt. Each record has a scenario here.
 func TestTheStandInForYumDoesWhatYumWasRecordedToDo(t *testing.T) {
 	type scenario struct {
 		installed string // NAME-VERSION-RELEASE
-		script    string // of the shell
-		argv      string // of another command
+		script    string // lines for yum's shell
+		argv      string // arguments of another command
 		set       func(*yum)
 	}
 	scenarios := map[string]scenario{

@@ -16,35 +16,35 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A world is what there is, by name: versions as VERSION-RELEASE, in the
-// repositories the oldest first.
+// A world is what is installed and what the repositories have, by name. Versions are
+// VERSION-RELEASE; in the repositories, oldest first.
 type world struct {
 	installed  map[string]string
 	repository map[string][]string
-	requires   map[string]string // what needs what
+	requires   map[string]string // maps a package to the one that it requires
 	broken     map[string]string // packages that cannot be installed: "nodep", "unsigned", "badpre"
 }
 
-// A yum stands in for yum 3.4.3 and the rpm below it, which cannot be had where
-// these tests run. It behaves as was recorded of the real one: the shell exits with
-// 0 whatever happens; an unknown name stops nothing; one package that cannot be
-// resolved or is not signed stops all; a failing %pre stops only its own; install of
-// an older version does nothing; what depends on a removed package goes along
-// without a question; a lock is not waited for under exit_on_lock, and is exit code 1.
+// A yum is a fake of yum 3.4.3 and its rpm, which are not available where these tests run. It
+// behaves as the real one was recorded to. The shell always exits with 0. An unknown name stops
+// nothing. One package that cannot be resolved or is not signed stops everything. A failing %pre
+// stops only its own package. Installing an older version does nothing. Dependents of a removed
+// package are removed without a question. With exit_on_lock it does not wait for a lock, and exits
+// with 1.
 type yum struct {
 	t    *testing.T
 	root string
 	world
 
-	brings       map[string]string // what brings what along
+	brings       map[string]string // maps a package to the dependency installed with it
 	groups       map[string][]string
-	security     []string          // packages whose newest version mends a hole
-	came         map[string]int    // the transaction with which a package came
-	twice        map[string]string // the older version that a killed update has left recorded beside the newer
-	downCode     int               // of the shell, when a repository cannot be reached: 0 with 2 retries, 1 with 7
+	security     []string          // packages whose newest version is a security update
+	came         map[string]int    // id of the transaction that installed a package
+	twice        map[string]string // the older version that a killed update left recorded beside the newer
+	downCode     int               // exit code of the shell if a repository cannot be reached: 0 with 2 retries, 1 with 7
 	dead         []string          // repositories that cannot be reached
-	locked       int               // so many more commands find the lock taken
-	lost         bool              // the database has been cut short, and rpm has begun an empty one
+	locked       int               // so many more commands find the lock held
+	lost         bool              // the database was truncated, and rpm has started an empty one
 	stale        bool              // check-update warns of a repository that cannot be reached
 	offline      bool              // no repository can be reached
 	extras       bool              // amazon-linux-extras is installed
@@ -69,7 +69,7 @@ func (y *yum) Run(_ context.Context, c system.Command) (system.Output, error) {
 		return system.Output{}, nil
 	case c.Argv[0] == "rpm" && args[0] == "-qa":
 		out := y.query(slices.Sorted(maps.Keys(y.installed)))
-		out.Stdout = append(out.Stdout, "=basesystem\t0\t10.0\t7\tnoarch\tbasesystem \n"...) // no machine is without any
+		out.Stdout = append(out.Stdout, "=basesystem\t0\t10.0\t7\tnoarch\tbasesystem \n"...) // every machine has some package
 		return out, nil
 	case c.Argv[0] == "package-cleanup" && c.Scope != "":
 		y.twice = nil
@@ -178,7 +178,7 @@ func (y *yum) query(names []string) system.Output {
 	return out
 }
 
-// transactionIDs says with which transaction each package came.
+// transactionIDs lists the transaction that installed each package.
 func (y *yum) transactionIDs() system.Output {
 	var out system.Output
 	for _, name := range slices.Sorted(maps.Keys(y.installed)) {
@@ -187,8 +187,8 @@ func (y *yum) transactionIDs() system.Output {
 	return out
 }
 
-// stops is what yum says of a repository that cannot be reached and for which
-// nothing is cached, before it does anything.
+// stops is yum's output for an unreachable repository without cached metadata. yum does nothing
+// else then.
 func (y *yum) stops(repository string, shell bool) system.Output {
 	const url = "http://repo.example:82/repodata/repomd.xml: [Errno 14] curl#7 - \"Failed to connect to repo.example port 82: Connection refused\"\n"
 	code := 1
@@ -201,8 +201,8 @@ func (y *yum) stops(repository string, shell bool) system.Output {
 		"failure: repodata/repomd.xml from "+repository+": [Errno 256] No more mirrors to try.\n"+url)
 }
 
-// completeTransaction does what yum-complete-transaction does: it installs what is
-// in the lists, and fails with 0 when a package is recorded twice.
+// completeTransaction acts as yum-complete-transaction does: it installs what the lists say, and
+// fails with exit code 0 if a package is recorded twice.
 func (y *yum) completeTransaction(cleanupOnly bool) system.Output {
 	dir := filepath.Join(y.root, yumState)
 	lists, _ := filepath.Glob(filepath.Join(dir, "transaction-all.*"))
@@ -287,7 +287,7 @@ func (y *yum) checkUpdate(names []string) system.Output {
 	return out
 }
 
-// updatable are the installed packages that the options leave.
+// updatable returns the installed packages that the options do not exclude.
 func (y *yum) updatable(options []string) []string {
 	var spared []string
 	for _, option := range options {
@@ -300,8 +300,8 @@ func (y *yum) updatable(options []string) []string {
 	})
 }
 
-// update installs the newest of all packages, or nothing when one cannot be
-// resolved, unless it is told to skip such.
+// update updates all packages, or none if one cannot be resolved, unless it is told to skip such
+// packages.
 func (y *yum) update(options []string) system.Output {
 	y.transactions = append(y.transactions, options)
 	next := maps.Clone(y.installed)
@@ -321,7 +321,7 @@ func (y *yum) update(options []string) system.Output {
 	return said(0, "Complete!\n", "")
 }
 
-// shell carries out the script. Whatever comes of it, it exits with 0.
+// shell runs the script. It always exits with 0.
 func (y *yum) shell() system.Output {
 	script, err := os.ReadFile(filepath.Join(y.root, scriptFile))
 	if err != nil {
@@ -383,7 +383,7 @@ func (y *yum) shell() system.Output {
 	return said(0, stdout.String()+"Finished Transaction\nLeaving Shell\n", stderr.String())
 }
 
-// expandGroups replaces groups by their packages, and fetches the list of groups.
+// expandGroups replaces groups with their packages, and fetches the list of groups.
 func (y *yum) expandGroups(lines []string, stdout *strings.Builder) []string {
 	var all []string
 	for _, line := range lines {
