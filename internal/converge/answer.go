@@ -7,15 +7,15 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// An Answer is what was found of a resource that is looked at in its own time: it counts until the
-// next look, over restarts of the agent too. It holds no secret.
+// An Answer is the last result for a resource that its kind checks on a schedule of its own (see
+// Timed). It is valid until the next check of the resource, also after a restart of the agent. It holds no secret.
 type Answer struct {
-	Digest string          `json:"digest"` // of what was wanted then (policy.Resource.Digest)
+	Digest string          `json:"digest"` // of what the policy wanted then (policy.Resource.Digest)
 	At     time.Time       `json:"at"`
-	Found  json.RawMessage `json:"found,omitempty"` // in the kind's own words
+	Found  json.RawMessage `json:"found,omitempty"` // encoded by the kind
 }
 
-// Answer is the last one of a resource.
+// Answer returns the latest answer for a resource; known is false when the ledger has none.
 func (l *Ledger) Answer(id policy.ID) (a Answer, known bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -23,14 +23,14 @@ func (l *Ledger) Answer(id policy.ID) (a Answer, known bool) {
 	return a, known
 }
 
-// KeepAnswer has an answer be the last one of a resource. The end of the pass makes it last.
+// KeepAnswer records the latest answer for a resource. It is written to disk at the end of the pass.
 func (l *Ledger) KeepAnswer(id policy.ID, a Answer) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.note(line{Resource: id, Answer: &a})
 }
 
-// DropAnswers forgets those of a kind that are of no use any more.
+// DropAnswers forgets the answers of a kind's resources for which useful returns false.
 func (l *Ledger) DropAnswers(kind string, useful func(id policy.ID) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

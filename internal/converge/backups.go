@@ -14,8 +14,9 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Backup implements system.BackupStore: what somebody else has put at name is kept the
-// first time that the agent is about to replace or remove it.
+// Backup implements system.BackupStore. It keeps what was at name before the agent first replaces or
+// removes it; later calls for the same name do nothing. A nil old means that nothing was there: then
+// the ledger records that the agent made the file. The caller must not make the change after an error.
 func (l *Ledger) Backup(name string, old *system.Original) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -27,15 +28,15 @@ func (l *Ledger) Backup(name string, old *system.Original) error {
 	}
 	_, err := l.files.Stat(l.backupPath(name))
 	if err == nil {
-		return nil // it was somebody else's first, and that is kept
+		return nil // the original is kept already
 	}
-	if !errors.Is(err, fs.ErrNotExist) { // what is kept may be there, and is never replaced
+	if !errors.Is(err, fs.ErrNotExist) { // an original may be there, and must not be replaced
 		return fmt.Errorf("cannot tell whether the old %s is kept: %w", name, err)
 	}
 	if old == nil {
 		l.note(line{Made: name})
 		if err := l.flush(); err != nil {
-			delete(l.made, name) // the change does not happen
+			delete(l.made, name) // the caller does not make the change
 			return fmt.Errorf("cannot note that %s is new: %w", name, err)
 		}
 		return nil
@@ -63,8 +64,8 @@ func (l *Ledger) backupPath(name string) string {
 	return path.Join(l.dir, "backups", hex.EncodeToString(sum[:8])+".json")
 }
 
-// Original returns what was at name before the agent first touched it, if that is kept.
-// An error says that it cannot be told.
+// Original returns what was at name before the agent first changed it. kept is false when the
+// ledger has no original; an error means that it could not be read.
 func (l *Ledger) Original(name string) (original system.Original, kept bool, err error) {
 	if l.lost != nil {
 		return system.Original{}, false, fmt.Errorf("cannot tell what %s was before: %w", name, l.lost)
@@ -83,8 +84,8 @@ func (l *Ledger) Original(name string) (original system.Original, kept bool, err
 	return b.Original, true, nil
 }
 
-// Files are the paths of which the ledger knows what to give back: what the agent
-// created, and what it keeps the original of.
+// Files returns the paths that the ledger can give back, sorted: the files that the agent created,
+// and those whose original it keeps.
 func (l *Ledger) Files() ([]string, error) {
 	if l.lost != nil {
 		return nil, fmt.Errorf("cannot tell which files are kept: %w", l.lost)
@@ -118,10 +119,9 @@ func (l *Ledger) Made(name string) bool {
 	return l.made[name]
 }
 
-// Release gives a file back to the machine that the policy no longer wants: what
-// was there before the agent is put back, and what the agent created is removed.
-// A file that is neither is left alone. The ledger forgets the file then. restore
-// and remove make the change, and are not called more than once.
+// Release gives a file that the policy no longer wants back to the machine: it restores the original
+// that is kept, or removes the file if the agent created it. Any other file is left alone. The ledger
+// then forgets the file. restore and remove make the change; at most one of them is called, once.
 func (l *Ledger) Release(name string, restore func(system.Original) error, remove func() error) error {
 	original, kept, err := l.Original(name)
 	switch {

@@ -2,10 +2,10 @@ package converge
 
 import "time"
 
-// An Event is what became of a resource in a pass.
+// An Event is what happened to a resource in a pass.
 type Event string
 
-// The events. Those of a resource that is not in line are called as its state is.
+// The events. For a resource that is not in line, the event is named after its state.
 const (
 	WasCorrected  Event = "corrected"     // the agent brought it into line
 	WasReclaimed  Event = "reclaimed"     // the policy does not want it, and the agent took it away
@@ -13,17 +13,17 @@ const (
 	IsInLineAgain Event = "in line again" // without the agent: something else did it, or the policy wants it so now
 )
 
-// A Change is something that became of a resource in a pass, and is worth remembering.
+// A Change is an event of a resource in a pass that belongs in the history.
 type Change struct {
 	Resource
 	Event Event
-	At    time.Time // when it was seen to be so
-	// Noticed is when it was first seen not to be in line, be it many passes ago.
+	At    time.Time // when the check saw it
+	// Noticed is when the resource was first seen not to be in line, possibly many passes ago.
 	Noticed time.Time
 }
 
-// changeOf says what became of a resource that stood somewhere else before. What a
-// look finds as it was left is no change.
+// changeOf compares a resource with its state in the last pass. changed is false when the check
+// found it as the last pass left it.
 func changeOf(r Resource, was standing) (c Change, changed bool) {
 	event := Event("")
 	switch r.State {
@@ -37,7 +37,7 @@ func changeOf(r Resource, was standing) (c Change, changed bool) {
 	case Compliant:
 		if was.State == Pending {
 			event = WasCarriedOut
-		} else if !was.Astray.IsZero() {
+		} else if !was.NotInLineSince.IsZero() {
 			event = IsInLineAgain
 		}
 	case Unknown:
@@ -47,8 +47,8 @@ func changeOf(r Resource, was standing) (c Change, changed bool) {
 		}
 	}
 	c = Change{Resource: r, Event: event, At: r.seen, Noticed: r.noticed}
-	if !was.Astray.IsZero() && !was.Astray.After(r.seen) { // or the clock was wrong then
-		c.Noticed = was.Astray
+	if !was.NotInLineSince.IsZero() && !was.NotInLineSince.After(r.seen) { // else the clock was wrong then
+		c.Noticed = was.NotInLineSince
 	}
 	return c, event != ""
 }

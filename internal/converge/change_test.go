@@ -13,7 +13,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// changesOf are what the passes of an engine tell of, in words.
+// changesOf collects the changes that an engine reports, as text.
 func (m *machine) changesOf(p *policy.Policy, kinds ...converge.Kind) (e *converge.Engine, told func() []string) {
 	e = m.engine(p, kinds...)
 	var all []string
@@ -151,8 +151,7 @@ func TestAFightIsToldBlowByBlowAndThenAsOne(t *testing.T) {
 	}
 }
 
-// The clock was days ahead when something was first not in line, and is right when it is
-// mended.
+// The clock was days ahead when a resource drifted, and is right when it is repaired.
 func TestWhatWasNoticedAtATimeThatHasNotComeYetWasNoticedWhenItWasSeenAgain(t *testing.T) {
 	m := newMachine(t)
 	p := wants("x", "dropin/a")

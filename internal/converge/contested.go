@@ -8,39 +8,36 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// When something else changes a resource back again and again, repairing it at
-// once helps nobody. After contestedAfter corrections within contestedWithin it is
-// left alone for firstPause. Then it is tried again; if it is changed back once more
-// the next pause is twice as long, up to longestPause, so that it is repaired soon after
-// the other side has stopped. What AWS itself grants anew while it sets up a machine
-// comes a few times within minutes, and is no fight.
+// When something else changes a resource back again and again, repairing it at once helps nobody.
+// After contestedAfter corrections within contestedWithin it is left alone for firstPause, then tried
+// again. If it is changed back once more, the next pause is twice as long, up to longestPause, so that
+// it is repaired soon after the other side has stopped. AWS grants some rights again a few times within
+// minutes while it sets up a machine; the numbers are chosen so that this does not count as contested.
 const (
 	contestedAfter  = 8
 	contestedWithin = 5 * time.Minute
 	firstPause      = 10 * time.Second
 	longestPause    = 5 * time.Minute
-	// What takes long is tried less often: pauses may grow to this many times what an
-	// attempt takes, and an hour at the most.
+	// A resource whose repair takes long is tried less often: its pauses may grow to this many times
+	// the duration of an attempt, and to an hour at most.
 	pauseForAttempt    = 200
 	longestPauseOfSlow = time.Hour
 )
 
-// contests remembers how often each resource had to be corrected of late, whatever
-// the policy was.
+// contests counts the recent corrections of each resource. A change of policy does not reset them.
 type contests struct {
 	mu sync.Mutex
 	by map[policy.ID]*contest
 }
 
 type contest struct {
-	corrections []time.Time   // of late, since the last pause
-	pause       time.Duration // the last one; 0 when there was none of late
-	until       time.Time     // its end
+	corrections []time.Time   // recent ones, since the last pause
+	pause       time.Duration // the last one; 0 if there was none recently
+	until       time.Time     // when the pause ends
 	within      time.Duration // how long a correction counts
 }
 
-// corrected counts a correction, which took so long, and begins a pause when it is
-// one too many.
+// corrected counts a correction, which took the given time, and begins a pause if there were too many.
 func (f *contests) corrected(id policy.ID, now time.Time, took time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -70,7 +67,7 @@ func (f *contests) corrected(id policy.ID, now time.Time, took time.Duration) {
 	fought.corrections = nil
 }
 
-// dropEnded forgets resources that nothing has changed back for a while.
+// dropEnded forgets the resources that nothing has changed back for a while.
 func (f *contests) dropEnded(now time.Time) {
 	for id, fought := range f.by {
 		last := fought.until
@@ -83,7 +80,7 @@ func (f *contests) dropEnded(now time.Time) {
 	}
 }
 
-// paused says whether the resource is to be left alone, and until when.
+// paused says whether a resource is to be left alone, and until when.
 func (f *contests) paused(id policy.ID, now time.Time) (until time.Time, yes bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -94,7 +91,7 @@ func (f *contests) paused(id policy.ID, now time.Time) (until time.Time, yes boo
 	return fought.until, true
 }
 
-// Contested are the resources that are contested, or soon will be if it goes on so.
+// Contested returns the resources that are contested, or are halfway there, sorted.
 func (l *Ledger) Contested(now time.Time) []policy.ID {
 	l.contests.mu.Lock()
 	defer l.contests.mu.Unlock()
@@ -109,7 +106,7 @@ func (l *Ledger) Contested(now time.Time) []policy.ID {
 	return ids
 }
 
-// ContestedUntil is when a contested resource is tried again; zero when it is not.
+// ContestedUntil returns when a contested resource is tried again; the zero time if it is not contested.
 func (l *Ledger) ContestedUntil(id policy.ID, now time.Time) time.Time {
 	until, _ := l.contests.paused(id, now)
 	return until

@@ -10,8 +10,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// late is a kind whose repair is right on disk at once, and in effect when nobody is
-// logged in.
+// late is a kind whose repair is right on disk at once, and takes effect when nobody is logged in.
 func late(p *policy.Policy, loggedIn *bool) *kind {
 	k := newKind(p, "dropin")
 	inEffect := map[policy.ID]string{}

@@ -12,8 +12,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// encoded are the ways in which programs write a text otherwise: as hex, in base64
-// wherever it stands in the whole, in a URL, in JSON and in HTML.
+// encoded returns the encoded forms of a text that are looked for besides the text itself: hex,
+// base64 at each of the three alignments, URL escapes, JSON and HTML.
 func encoded(text string) []string {
 	inJSON, _ := json.Marshal(text) // texts always marshal
 	inURL, inPath := url.QueryEscape(text), url.PathEscape(text)
@@ -22,7 +22,7 @@ func encoded(text string) []string {
 		string(inJSON[1 : len(inJSON)-1]), inURL, inPath, lowerEscapes(inURL), lowerEscapes(inPath), inHex, strings.ToUpper(inHex), html.EscapeString(text),
 	}
 	for _, encoding := range []*base64.Encoding{base64.RawStdEncoding, base64.RawURLEncoding} {
-		for shift := range 3 { // the characters that come of this text alone
+		for shift := range 3 { // only the characters that depend on this text alone
 			whole := encoding.EncodeToString([]byte(strings.Repeat("x", shift) + text))
 			all = append(all, whole[(8*shift+5)/6:8*(shift+len(text))/6])
 		}
@@ -31,7 +31,7 @@ func encoded(text string) []string {
 	return slices.DeleteFunc(slices.Compact(all), func(form string) bool { return form == text || len(form) < shortestSecret })
 }
 
-// lowerEscapes writes %2F as %2f.
+// lowerEscapes turns upper-case escapes into lower-case ones: %2F becomes %2f.
 func lowerEscapes(escaped string) string {
 	b := []byte(escaped)
 	for i, c := range b {
@@ -42,13 +42,13 @@ func lowerEscapes(escaped string) string {
 	return string(b)
 }
 
-// hideWrapped hides what is broken into lines or groups, as base64 and hex are.
+// hideWrapped hides forms that white space breaks into lines or groups, as base64 and hex often are.
 func hideWrapped(text string, forms []string) string {
 	if len(forms) == 0 || !strings.ContainsAny(text, " \t\r\n") {
 		return text
 	}
 	var compact strings.Builder
-	var at []int // of each byte of compact, where it is in text
+	var at []int // for each byte of compact, its index in text
 	for i := range len(text) {
 		if !strings.ContainsRune(" \t\r\n", rune(text[i])) {
 			compact.WriteByte(text[i])
@@ -56,7 +56,7 @@ func hideWrapped(text string, forms []string) string {
 		}
 	}
 	dense := compact.String()
-	hidden := []byte(nil) // of text, which bytes are
+	hidden := []byte(nil) // 1 for each byte of text that is to be hidden
 	for _, form := range forms {
 		for from := 0; ; {
 			i := strings.Index(dense[from:], form)

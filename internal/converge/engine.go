@@ -16,10 +16,10 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// maxRounds is how often one pass repairs what it still finds drifted.
+// maxRounds is how many rounds of repair one pass makes.
 const maxRounds = 3
 
-// An Engine keeps one machine as one policy wants it. Check and Pass must not be called
+// An Engine keeps one machine as one policy wants it. Check and Pass must not run
 // for the same kind at the same time.
 type Engine struct {
 	policy *policy.Policy
@@ -30,61 +30,62 @@ type Engine struct {
 
 	secrets Secrets
 
-	// Affects, if set, names the kinds that may be out of line once something of a kind was
-	// repaired: they are checked again with it.
+	// Affects, if set, names the kinds that may drift when a kind is repaired. They are checked
+	// again together with it.
 	Affects func(kind string) []string
-	// BeforeCheck, if set, is called before each check with the kinds that are about to be
-	// checked: whatever has changed until it returns, the check sees.
+	// BeforeCheck, if set, is called before each check with the kinds that are about to be checked.
+	// The check sees every change made before it returns.
 	BeforeCheck func(ctx context.Context, kinds []string)
-	// Writer, if set, names who else was seen to change a contested resource; "" is
-	// nobody.
+	// Writer, if set, names the other program that was seen to change a contested resource, or
+	// returns "".
 	Writer func(id policy.ID) string
-	// CheckTimeout is how long a pass waits for one kind's Check before it sets the kind
-	// aside and goes on with the others; 0 is for ever.
+	// CheckTimeout is how long a pass waits for one kind's Check. After that the kind is set aside
+	// and the pass goes on without it. 0 means no limit.
 	CheckTimeout time.Duration
-	// HangEnded, if set, is told of a kind that was set aside and can be asked again.
+	// HangEnded, if set, is called when the Check of a kind that was set aside has returned.
 	HangEnded func(kind string)
-	// Hangs are the kinds that were set aside. Engines that follow each other share
-	// them, so that what hangs under one policy is not begun again under the next.
+	// Hangs are the kinds that were set aside. The engines of successive policies share them, so
+	// that a check that hangs under one policy is not started again under the next.
 	Hangs *Hangs
-	// Detach, if set, is handed what a pass does not wait for: the rest of it, for kinds
-	// of which a Check or a Repair takes longer than DetachAfter. The rest is to be called,
-	// from another goroutine; its result is what became of these kinds, and the pass's
-	// own does not speak of them. The context is the pass's.
+	// Detach, if set, takes over the kinds that a pass does not wait for because their Check or
+	// Repair takes longer than DetachAfter. It must have rest called from another goroutine. The
+	// result of rest covers these kinds, and the result of the pass leaves them out. The context
+	// is that of the pass.
 	Detach      func(ctx context.Context, kinds []string, rest func() Result)
 	DetachAfter time.Duration
-	// Changed, if set, is told of what became of resources in a pass.
+	// Changed, if set, is called with the changes of a pass.
 	Changed func(changes []Change)
-	// Repairing, if set, is told of what of a kind is about to be brought into line, which
-	// may take long: until the kind's pass has ended it is not.
+	// Repairing, if set, is called for each kind of a pass before each round of repair, with the
+	// resources that are about to be repaired. A repair may take long; these resources are not in
+	// line until the kind's pass has ended.
 	Repairing func(kind string, drifted []Resource)
 }
 
-// New returns an engine. The kinds are repaired in the order given.
+// New returns an engine for a policy. Kinds are repaired in the order given.
 func New(p *policy.Policy, kinds []Kind, ledger *Ledger, clock system.Clock, log *slog.Logger) *Engine {
 	return &Engine{policy: p, kinds: kinds, ledger: ledger, clock: clock, log: log, secrets: SecretsOf(p), Hangs: &Hangs{}}
 }
 
 // A Result is what a pass found and did.
 type Result struct {
-	Policy    *policy.Policy           `json:"-"` // under which it was found
+	Policy    *policy.Policy           `json:"-"` // the policy it was found under
 	Started   time.Time                `json:"started"`
 	Took      time.Duration            `json:"took"`
-	Rounds    int                      `json:"rounds"` // of repair; 0 when nothing had drifted
+	Rounds    int                      `json:"rounds"` // rounds of repair; 0 when nothing had drifted
 	Resources []Resource               `json:"resources"`
-	Kinds     []string                 `json:"kinds"` // that were checked
+	Kinds     []string                 `json:"kinds"` // the kinds that were checked
 	Timing    map[string]time.Duration `json:"timing"`
 }
 
-// Check checks the kinds named, all when none is, and changes nothing.
+// Check checks the kinds named, or all if none is named, and changes nothing.
 func (e *Engine) Check(ctx context.Context, only ...string) Result {
 	p := e.begin(only)
 	p.check(ctx, p.kinds)
 	return p.end()
 }
 
-// Pass checks the kinds named, all when none is, repairs what drifted and checks
-// again. It ends early, with what it has, when ctx does.
+// Pass checks the kinds named, or all if none is named, repairs what drifted and checks again.
+// When ctx ends it stops early and returns what it has.
 func (e *Engine) Pass(ctx context.Context, only ...string) Result {
 	p := e.begin(only)
 	p.check(ctx, p.kinds)
@@ -112,7 +113,7 @@ func (p *pass) goOn(ctx context.Context) Result {
 	return result
 }
 
-// checkAgain checks the kinds that a round of repair touched.
+// checkAgain checks the kinds that a round of repair touched, and counts the round.
 func (p *pass) checkAgain(ctx context.Context, touched []Kind) {
 	p.rounds++
 	if ctx.Err() != nil {
@@ -127,27 +128,27 @@ func (p *pass) checkAgain(ctx context.Context, touched []Kind) {
 // pass is the state of one pass.
 type pass struct {
 	*Engine
-	kinds     []Kind
-	started   time.Time
-	rounds    int
-	found     map[string][]Resource // by kind
-	outcomes  map[policy.ID]Outcome
-	tried     map[policy.ID]attempt // the last one
-	corrected map[string]bool       // kinds of which the last round brought something into line
-	timing    map[string]time.Duration
-	halfSeen  map[string]bool // kinds of which the last check could not tell everything
-	ours      map[string]bool // kinds of which what brought another into line may have brought something out of line
+	kinds      []Kind
+	started    time.Time
+	rounds     int
+	found      map[string][]Resource // by kind
+	outcomes   map[policy.ID]Outcome
+	tried      map[policy.ID]attempt // the last attempt to repair each resource
+	corrected  map[string]bool       // kinds of which the last round corrected something
+	timing     map[string]time.Duration
+	incomplete map[string]bool // kinds whose last check returned an error: it may have missed something
+	ours       map[string]bool // kinds that may have drifted because this pass repaired another kind
 
-	first    map[policy.ID]Resource // what was not in line at first; nil before that is known
+	first    map[policy.ID]Resource // what was not in line at the first check; nil before it
 	earlier  map[string][]Resource  // what was found before this round, by kind
-	detached bool                   // another pass has gone on without it: it waits for what it does
+	detached bool                   // split from another pass: it waits for slow checks and repairs
 }
 
 func (e *Engine) begin(only []string) *pass {
 	p := &pass{
 		Engine: e, started: e.clock.Now(),
 		found: map[string][]Resource{}, outcomes: map[policy.ID]Outcome{}, tried: map[policy.ID]attempt{}, timing: map[string]time.Duration{},
-		halfSeen: map[string]bool{}, ours: map[string]bool{},
+		incomplete: map[string]bool{}, ours: map[string]bool{},
 	}
 	for _, k := range e.kinds {
 		if len(only) == 0 || slices.Contains(only, k.Name()) {
@@ -157,10 +158,10 @@ func (e *Engine) begin(only []string) *pass {
 	return p
 }
 
-// check checks kinds, all at once, and replaces what was found of them.
+// check checks kinds concurrently and replaces what was found of them.
 func (p *pass) check(ctx context.Context, kinds []Kind) {
-	// What has changed since a step was postponed may be what it waits for, and is news
-	// for another pass.
+	// A step was postponed, and it may wait for just what changes now. Such a change has to start
+	// another pass, so this pass must not swallow it.
 	if p.BeforeCheck != nil && !p.postponed() {
 		p.BeforeCheck(ctx, namesOf(kinds))
 	}
@@ -170,7 +171,7 @@ func (p *pass) check(ctx context.Context, kinds []Kind) {
 		answers[i] = make(chan checked, 1)
 		go func() { answers[i] <- p.checkKind(ctx, kind) }()
 	}
-	patience, cancel := p.detachContext()
+	detach, cancel := p.detachContext()
 	defer cancel()
 	for i, kind := range kinds {
 		select {
@@ -182,7 +183,7 @@ func (p *pass) check(ctx context.Context, kinds []Kind) {
 		select {
 		case a := <-answers[i]:
 			p.setFound(kind, a)
-		case <-patience.Done():
+		case <-detach.Done():
 			p.detachCheck(ctx, kind, answers[i])
 		}
 	}
@@ -191,7 +192,7 @@ func (p *pass) check(ctx context.Context, kinds []Kind) {
 // checked is the result of one check of one kind.
 type checked struct {
 	resources []Resource
-	half      bool // it could not tell everything
+	half      bool // the check returned an error
 	took      time.Duration
 }
 
@@ -209,11 +210,11 @@ func (p *pass) checkKind(ctx context.Context, kind Kind) checked {
 
 func (p *pass) setFound(kind Kind, a checked) {
 	name := kind.Name()
-	p.found[name], p.halfSeen[name] = a.resources, a.half
+	p.found[name], p.incomplete[name] = a.resources, a.half
 	p.timing[name] += a.took
 }
 
-// postponed says whether a step of the pass was.
+// postponed says whether the pass has postponed a step.
 func (p *pass) postponed() bool {
 	for _, outcome := range p.outcomes {
 		if outcome.Postponed != "" {
@@ -231,8 +232,8 @@ func namesOf(kinds []Kind) []string {
 	return names
 }
 
-// mayBeWanted says of what a kind calls unwanted that the policy may want it all
-// the same: a part of the policy, or of this resource's spec, is not known yet.
+// mayBeWanted says whether the policy may want a resource that its kind calls unwanted, because a part
+// of the policy, or of this resource's spec, is not known yet.
 func (p *pass) mayBeWanted(r Resource) bool {
 	if !r.unwanted {
 		return false
@@ -241,8 +242,8 @@ func (p *pass) mayBeWanted(r Resource) bool {
 	return named || p.policy.Partial
 }
 
-// callCheck calls a kind's Check. That one kind panics is no reason to leave all
-// others unchecked.
+// callCheck calls a kind's Check. A panic becomes an error, so that the other kinds are still checked.
+// For an Observer it also makes sure that no failed read goes unmentioned.
 func (p *pass) callCheck(ctx context.Context, kind Kind) (resources []Resource, err error) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -254,28 +255,28 @@ func (p *pass) callCheck(ctx context.Context, kind Kind) (resources []Resource, 
 	if !observes {
 		return kind.Check(ctx)
 	}
-	_ = observer.Unanswered() // of a repair, which is judged by this check
+	_ = observer.Unanswered() // left over from a repair, which this check judges
 	resources, err = kind.Check(ctx)
 	for _, failure := range observer.Unanswered() {
-		if !spokenOf(failure, resources, err) {
+		if !mentioned(failure, resources, err) {
 			return unproven(resources, failure), errors.Join(err, failure)
 		}
 	}
 	return resources, err
 }
 
-// spokenOf says whether the error of a Check, or the reason of an unknown or failed resource, has
-// the error of a read in it.
-func spokenOf(failure error, resources []Resource, err error) bool {
+// mentioned says whether a failed read is mentioned in the error of a Check, or in the reason of an
+// unknown or failed resource.
+func mentioned(failure error, resources []Resource, err error) bool {
 	text := failure.Error()
 	return err != nil && strings.Contains(err.Error(), text) || slices.ContainsFunc(resources, func(r Resource) bool {
 		return (r.State == Unknown || r.State == Failed) && strings.Contains(r.Reason, text)
 	})
 }
 
-// unproven makes resources unknown after a read has failed of which no reason speaks: any of them
-// may have been judged without it. Compliant and pending ones become unknown, unwanted ones are
-// dropped, so that nothing is taken away.
+// unproven handles a failed read that no reason mentions: any resource may have been judged without it.
+// Compliant and pending resources become unknown. Unwanted ones are dropped, so that nothing is
+// taken away.
 func unproven(resources []Resource, why error) []Resource {
 	resources = slices.DeleteFunc(resources, func(r Resource) bool { return r.unwanted })
 	for i := range resources {
@@ -286,8 +287,8 @@ func unproven(resources []Resource, why error) []Resource {
 	return resources
 }
 
-// unaccounted are the resources that the policy wants of a kind and that its
-// check did not return: nothing wanted goes unreported.
+// unaccounted returns an entry for each resource that the policy wants of a kind and that its check
+// did not return, so that nothing wanted goes unreported.
 func (p *pass) unaccounted(kind string, resources []Resource, err error) []Resource {
 	returned := make(map[policy.ID]bool, len(resources))
 	for _, r := range resources {
@@ -321,7 +322,7 @@ func (p *pass) unaccounted(kind string, resources []Resource, err error) []Resou
 	return rest
 }
 
-// unresolved says of a resource that it stays as it is, for want of a value.
+// unresolved is the reason of a resource that is left as it is because a value is not known yet.
 func (p *pass) unresolved(missing policy.Reference) string {
 	text := fmt.Sprintf("left as it is: the value of %s is not known yet", missing)
 	if why := p.policy.Why[missing.String()]; why != "" {
@@ -330,7 +331,7 @@ func (p *pass) unresolved(missing policy.Reference) string {
 	return text
 }
 
-// setUnchecked makes unknown what had drifted in kinds that were repaired and not checked again.
+// setUnchecked makes drifted resources unknown in kinds that were repaired but not checked again.
 func (p *pass) setUnchecked(touched []Kind) {
 	for _, kind := range touched {
 		resources := slices.Clone(p.found[kind.Name()])
@@ -343,7 +344,7 @@ func (p *pass) setUnchecked(touched []Kind) {
 	}
 }
 
-// noteCorrected notes the kinds of which the last round of repair brought something into line.
+// noteCorrected notes the kinds of which the last round of repair corrected something.
 func (p *pass) noteCorrected(touched []Kind, last map[string][]Resource) {
 	p.corrected = map[string]bool{}
 	for _, kind := range touched {
@@ -381,8 +382,8 @@ func (p *pass) end() Result {
 	return result
 }
 
-// recordUnwanted notes in the ledger what the policy no longer wants and what is no longer there, of
-// kinds without an unknown resource.
+// recordUnwanted marks in the ledger the resources that the policy no longer wants and that are no
+// longer there. It skips kinds that have an unknown resource.
 func (e *Engine) recordUnwanted(result Result) {
 	found, doubtful := map[policy.ID]bool{}, map[string]bool{}
 	for _, r := range result.Resources {
@@ -402,8 +403,8 @@ func (e *Engine) recordUnwanted(result Result) {
 	}
 }
 
-// record writes the states to the ledger and reports the changes. Of an interrupted pass the
-// unknown states are left out.
+// record writes the states to the ledger and passes the changes on. If the pass was interrupted,
+// unknown resources are left out.
 func (e *Engine) record(result Result, interrupted bool) {
 	now := e.clock.Now()
 	var changes []Change

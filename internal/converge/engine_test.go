@@ -22,7 +22,7 @@ import (
 
 const stateDir = "/var/lib/soe-agent"
 
-// clock is a time that passes only when a test says so.
+// clock is a clock that only the test advances.
 type clock struct {
 	mu  sync.Mutex
 	now time.Time
@@ -44,8 +44,7 @@ func (c *clock) pass(d time.Duration) {
 	c.now = c.now.Add(d)
 }
 
-// kind is a sort of resource in memory: a resource is in line when its value is
-// what the policy wants.
+// kind is a kind in memory: a resource is in line when its value is what the policy wants.
 type kind struct {
 	name    string
 	policy  *policy.Policy
@@ -104,7 +103,7 @@ func (k *kind) set(id policy.ID) {
 	k.values[id] = want(w)
 }
 
-// wants is a policy of one value for each resource, in a spec that is plain.
+// wants is a policy with one value for each resource, in a spec without secrets.
 func wants(value string, ids ...policy.ID) *policy.Policy {
 	p := &policy.Policy{}
 	slices.Sort(ids)
@@ -211,7 +210,7 @@ func TestOnlyTheSecondCheckMakesAResourceCorrected(t *testing.T) {
 	p := wants("x", "dropin/a", "dropin/b", "dropin/c")
 	k := newKind(p, "dropin")
 	k.set("dropin/c")
-	k.repair = func(r converge.Resource) *converge.Outcome { // says nothing of b, which it does not mend
+	k.repair = func(r converge.Resource) *converge.Outcome { // returns no outcome for b, and does not repair it
 		if r.ID == "dropin/a" {
 			k.set(r.ID)
 		}
@@ -275,8 +274,8 @@ func TestAFailureIsTriedAgainOnlyWhenSomethingHasBeenMendedSince(t *testing.T) {
 	}
 }
 
-// A right that somebody gives while another is taken back, in vain, is seen by the look that
-// follows: nothing else tells of it again.
+// Somebody grants a right while the repair of another one fails. The check after the repair sees it;
+// nothing else reports it again.
 func TestARightThatComesDuringARepairThatFailsIsTakenBackInTheSamePass(t *testing.T) {
 	for _, guards := range []bool{true, false} {
 		p := wants("x", "package/a")
@@ -310,18 +309,18 @@ func TestAPackageRepairHasAllKindsLookedAtAgain(t *testing.T) {
 	sudo.set("sudo/allow")
 	packages.repair = func(r converge.Resource) *converge.Outcome {
 		packages.set(r.ID)
-		sudo.values["sudo/allow"] = "everybody" // the package brought a sudoers file
+		sudo.values["sudo/allow"] = "everybody" // a package installed a sudoers file
 		return nil
 	}
 	result := m.engine(p, sudo, packages).Pass(t.Context())
 	if sudo.values["sudo/allow"] != "x" || result.Rounds != 2 {
 		t.Errorf("sudo is %q after %d rounds", sudo.values["sudo/allow"], result.Rounds)
 	}
-	// It was in line when the pass began and is when it ends.
+	// It was in line when the pass began, and it is when the pass ends.
 	wantStates(t, result, map[policy.ID]converge.State{"sudo/allow": converge.Compliant, "package/a": converge.Corrected})
 }
 
-// Who belongs to a group is told by what its repair fetches; until then nothing is reclaimed.
+// The members of a group are known only after its repair; until then nothing is reclaimed.
 func TestWhatIsUnwantedOnlyAfterARepairIsReportedWhenItGoes(t *testing.T) {
 	m := newMachine(t)
 	p := wants("x", "package/a")
@@ -344,7 +343,7 @@ func TestWhatIsUnwantedOnlyAfterARepairIsReportedWhenItGoes(t *testing.T) {
 	wantStates(t, m.engine(p, k).Pass(t.Context()), map[policy.ID]converge.State{"package/a": converge.Corrected, "package/old": converge.Corrected})
 }
 
-// A repository that the same pass has declared tells whether there are updates.
+// Whether there are updates is known only after the same pass has added a repository.
 func TestWhatIsToldOnlyAfterAnotherRepairIsRepairedToo(t *testing.T) {
 	m := newMachine(t)
 	p := wants("x", "package/a", "patch/updates", "repository/corp")
@@ -416,8 +415,7 @@ func TestGroupsAndUsersAreLookedAtAgainTogether(t *testing.T) {
 	}
 }
 
-// Round 2 touches one kind only; what round 1 has brought about in the other
-// must neither be forgotten nor be done again.
+// Round 2 touches one kind only. What round 1 did in the other must neither be forgotten nor repeated.
 func TestALaterRoundKeepsWhatAnEarlierOneFound(t *testing.T) {
 	m := newMachine(t)
 	p := wants("x", "dropin/a", "service/b")
@@ -480,7 +478,7 @@ func TestNothingThatIsWantedGoesUnreported(t *testing.T) {
 	}
 }
 
-// A missing value must not hide that the kind could not look at all.
+// A missing value must not hide that the kind could not be checked at all.
 func TestAnErrorIsReportedThoughAValueIsMissingToo(t *testing.T) {
 	m := newMachine(t)
 	p := wants("x", "dropin/a", "dropin/b")
@@ -562,7 +560,7 @@ func TestAFightIsNoticedLeftAloneAndTakenUpAgain(t *testing.T) {
 		t.Fatal("it fights for ever")
 		return 0
 	}
-	e.Pass(t.Context()) // intentional: no fight yet
+	e.Pass(t.Context()) // intentional: not counted as contested
 	if n := fight(); n != 8 {
 		t.Errorf("it gave way after %d corrections", n)
 	}
@@ -574,7 +572,7 @@ func TestAFightIsNoticedLeftAloneAndTakenUpAgain(t *testing.T) {
 		return seconds
 	}
 	first := pause()
-	if n := fight(); n != 1 { // and one more, which ended the pause
+	if n := fight(); n != 1 { // the one correction that ended the pause
 		t.Errorf("changed back after the pause, it gave way after %d corrections more", n)
 	}
 	if second := pause(); first < 8 || first > 12 || second < 2*first-5 {
@@ -622,7 +620,7 @@ func TestWhatGuardsRightsIsTakenBackEachTimeAndCalledContested(t *testing.T) {
 		t.Errorf("of 300 rounds %d are told: not each correction of a fight is news", len(told))
 	}
 	repairs := 0
-	k.repair = func(converge.Resource) *converge.Outcome { // changed back before it is looked at
+	k.repair = func(converge.Resource) *converge.Outcome { // changed back before the second check
 		repairs++
 		k.values["sudo/allow"] = fmt.Sprint("theirs ", repairs)
 		return nil
@@ -654,7 +652,7 @@ func TestAFightGoesOnUnderAnotherPolicyAndItsEndIsKnown(t *testing.T) {
 	for contested := false; !contested; corrections++ {
 		m.clock.pass(time.Second)
 		k.values["dropin/a"] = "theirs"
-		// Each pass is that of a policy that has just been read again.
+		// Each pass runs under a policy that has just been read again.
 		contested = states(m.engine(p, k).Pass(t.Context()))["dropin/a"] == converge.Contested
 		if fought := m.ledger.Contested(m.clock.Now()); (corrections >= 3) != (len(fought) == 1) {
 			t.Errorf("after %d corrections fought over is %v", corrections+1, fought)
@@ -677,8 +675,8 @@ func TestAFightGoesOnUnderAnotherPolicyAndItsEndIsKnown(t *testing.T) {
 	}
 }
 
-// AWS writes the user's sudo file when it sets a machine up, and again when it
-// joins it to the domain and when it restores it.
+// AWS writes the user's sudo file when it sets up a machine, when it joins it to the domain,
+// and when it restores it.
 func TestWhatIsGrantedAFewTimesWithinMinutesIsTakenAwayEachTime(t *testing.T) {
 	m := newMachine(t)
 	p := wants("x", "sudo/allow")
@@ -713,7 +711,7 @@ func TestARepairThatTakesMinutesIsTriedSeldomWhenItIsInVain(t *testing.T) {
 	}
 }
 
-// userdel(8) takes the user away first and its group then.
+// userdel(8) removes the user first, and then the user's group.
 func TestWhatWasTriedBeforeSomethingThatItNeedsWasFoundMissingIsTriedAgain(t *testing.T) {
 	m := newMachine(t)
 	p := wants("x", "group/scan", "user/scan")
@@ -721,7 +719,7 @@ func TestWhatWasTriedBeforeSomethingThatItNeedsWasFoundMissingIsTriedAgain(t *te
 	groups.values["group/scan"] = "x"
 	users.repair = func(converge.Resource) *converge.Outcome {
 		if len(users.repairs) == 1 {
-			delete(groups.values, "group/scan") // by somebody else, after it was looked at
+			delete(groups.values, "group/scan") // by somebody else, after the check
 		}
 		if groups.values["group/scan"] != "x" {
 			return &converge.Outcome{Err: errors.New("there is no such group")}
@@ -772,7 +770,7 @@ func TestDriftIsIntentionalWhenThePolicyChangedAndCorrectiveWhenTheMachineDid(t 
 		if r.State != converge.Corrected {
 			t.Fatalf("%+v", r)
 		}
-		m.ledger = openLedger(t, m.root, nil) // the agent is started again
+		m.ledger = openLedger(t, m.root, nil) // the agent restarts
 		return r.Cause
 	}
 	p := wants("1", "dropin/a")
@@ -804,7 +802,7 @@ func TestWhatLeavesThePolicyAndComesBackIsIntentional(t *testing.T) {
 	}
 	k.policy = wants("1", "dropin/b")
 	m.engine(k.policy, k).Pass(t.Context())
-	m.ledger = openLedger(t, m.root, nil) // the agent is started again
+	m.ledger = openLedger(t, m.root, nil) // the agent restarts
 	k.policy, k.values["dropin/a"], k.values["dropin/b"] = p, "theirs", "theirs"
 	result := m.engine(p, k).Pass(t.Context())
 	if r := the(t, result, "dropin/a"); r.State != converge.Corrected || r.Cause != converge.Intentional {
@@ -815,7 +813,7 @@ func TestWhatLeavesThePolicyAndComesBackIsIntentional(t *testing.T) {
 	}
 }
 
-// A kind's own resources are in no policy and have no digest.
+// Resources that a kind adds itself are in no policy and have no digest.
 func TestDriftOfAResourceOfAKindsOwnIsCorrectiveOnceItWasInLine(t *testing.T) {
 	m := newMachine(t)
 	p := &policy.Policy{}
@@ -837,7 +835,7 @@ func TestDriftOfAResourceOfAKindsOwnIsCorrectiveOnceItWasInLine(t *testing.T) {
 	}
 }
 
-// What the policy no longer wants is in no policy, and gone when it is mended.
+// What the policy no longer wants is in no policy, and is gone after its repair.
 func TestWhatIsTakenAwayIsReportedOnceAndThenNoMore(t *testing.T) {
 	m := newMachine(t)
 	k := newKind(wants("1", "package/a"), "package")
@@ -873,7 +871,7 @@ func TestWhatIsTakenAwayIsReportedOnceAndThenNoMore(t *testing.T) {
 	wantStates(t, engine.Pass(t.Context()), map[policy.ID]converge.State{"package/a": converge.Compliant})
 }
 
-// Without AWS a machine may know the seed alone, or a policy without its secrets.
+// Without AWS a machine may have only the seed, or a policy without its secrets.
 func TestNothingIsTakenAwayWhileThePolicyIsNotKnownInFull(t *testing.T) {
 	m := newMachine(t)
 	p := wants("1", "package/a", "package/secret")
@@ -924,8 +922,8 @@ func TestSinceIsKeptWhileAStateLasts(t *testing.T) {
 	}
 }
 
-// At a boot where all starts at once something cannot be asked for a moment. That the machine
-// is as it was is no news to AWS then.
+// At a boot where everything starts at once, a check may get no answer for a moment. If nothing has
+// changed, AWS need not hear of it.
 func TestABriefDoubtDoesNotEndSinceWhenAResourceIsInLine(t *testing.T) {
 	for doubt, kept := range map[time.Duration]bool{5 * time.Second: true, 9 * time.Minute: true, 11 * time.Minute: false} {
 		m := newMachine(t)
@@ -1007,7 +1005,7 @@ func TestAPassThatIsCancelledEndsWithWhatItHas(t *testing.T) {
 	})
 }
 
-// What a stopping agent could not tell is not news that the ledger keeps.
+// The ledger does not record as a change what a stopping agent could not check.
 func TestAPassCancelledWhileCheckingForgetsNothing(t *testing.T) {
 	m := newMachine(t)
 	p := wants("x", "dropin/a")

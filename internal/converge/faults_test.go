@@ -11,8 +11,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// What was somebody else's is kept once: what the agent has put there since must not
-// take its place, whatever fails.
+// The original of a file is kept once: whatever fails, the agent's own content must not replace it.
 func TestNoLookThatFailsLosesWhatWasThereBeforeTheAgent(t *testing.T) {
 	const name = "/etc/sysctl.d/60.conf"
 	for n, failed := 1, true; failed; n++ {
@@ -50,7 +49,7 @@ func TestNoLookThatFailsLosesWhatWasThereBeforeTheAgent(t *testing.T) {
 			return err
 		})
 		if ledger == nil {
-			continue // it could not be read, and nothing is done
+			continue // it could not be read, so nothing is changed
 		}
 		_ = s.FS.WriteFile(name, []byte("ours again"), system.Attr{Mode: 0o644}) // an error is fine
 		_ = s.FS.Remove(name)

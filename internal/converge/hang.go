@@ -13,31 +13,29 @@ import (
 // grace is how long a Check may take to return after its context has ended.
 const grace = 2 * time.Second
 
-// Hangs are the kinds whose Check a pass has given up and that has not ended since,
-// with when it began. A thread that hangs in the kernel, as with a file server that
-// does not answer, cannot be ended; nothing else has to wait for it, and no other is
-// to join it.
+// Hangs holds the kinds whose Check was given up and has not returned since, with the time at which it
+// began. A thread that hangs in the kernel, for instance on a file server that does not answer, cannot
+// be ended. Nothing else should wait for it, and no second check should join it.
 type Hangs struct {
 	mu    sync.Mutex
 	since map[string]time.Time
 }
 
-// Hanging are the kinds whose Check has not ended for longer than the engine's
-// patience, and since when. They are left alone until it does.
+// Hanging returns the kinds whose Check has exceeded CheckTimeout and has not returned, with the time
+// at which it began. They are skipped until it returns.
 func (e *Engine) Hanging() map[string]time.Time {
 	e.Hangs.mu.Lock()
 	defer e.Hangs.mu.Unlock()
 	return maps.Clone(e.Hangs.since)
 }
 
-// answer is what came of a Check.
+// answer is the result of a Check.
 type answer struct {
 	resources []Resource
 	err       error
 }
 
-// checkWithTimeout calls a kind's Check and waits for it as long as the engine's patience
-// lasts.
+// checkWithTimeout calls a kind's Check and waits for it for CheckTimeout, plus grace.
 func (p *pass) checkWithTimeout(ctx context.Context, kind Kind) ([]Resource, error) {
 	if p.CheckTimeout == 0 {
 		return p.callCheck(ctx, kind)
@@ -70,7 +68,7 @@ func (p *pass) checkWithTimeout(ctx context.Context, kind Kind) ([]Resource, err
 	}
 }
 
-// answered delivers the answer of a Check. late says that the Check had been given up.
+// answered delivers the result of a Check. late is true if the Check had been given up already.
 func (e *Engine) answered(kind string, to chan<- answer, a answer) (late bool) {
 	e.Hangs.mu.Lock()
 	defer e.Hangs.mu.Unlock()
@@ -78,7 +76,7 @@ func (e *Engine) answered(kind string, to chan<- answer, a answer) (late bool) {
 		delete(e.Hangs.since, kind)
 		return true
 	}
-	to <- a // it holds one
+	to <- a // its buffer has room for one
 	return false
 }
 
@@ -100,5 +98,5 @@ func (e *Engine) giveUp(kind string, answered <-chan answer, start time.Time) ([
 }
 
 func (e *Engine) noAnswer(kind string, since time.Time) error {
-	return fmt.Errorf("cannot look at %s: that has hung since %s; it is left alone until it ends", kind, since.In(system.Here(e.clock).Location()).Format(time.TimeOnly))
+	return fmt.Errorf("cannot check %s: its check has hung since %s; the kind is skipped until it returns", kind, since.In(system.Here(e.clock).Location()).Format(time.TimeOnly))
 }

@@ -27,7 +27,7 @@ func TestAKindWhoseCheckHangsHoldsUpNoOtherAndIsAskedAgainWhenItHasEnded(t *test
 		begun := time.Now()
 		result := engine.Pass(t.Context())
 		wantStates(t, result, map[policy.ID]converge.State{"dropin/a": converge.Unknown, "sudo/allow": converge.Corrected})
-		if r := the(t, result, "dropin/a"); !strings.Contains(r.Reason, "cannot look at dropin: that has hung since") {
+		if r := the(t, result, "dropin/a"); !strings.Contains(r.Reason, "cannot check dropin: its check has hung since") {
 			t.Errorf("the reason is %q", r.Reason)
 		}
 		if log := m.log.String(); !strings.Contains(log, "a check hangs; its kind is skipped until it returns") || !strings.Contains(log, "kind=dropin") {
@@ -37,7 +37,7 @@ func TestAKindWhoseCheckHangsHoldsUpNoOtherAndIsAskedAgainWhenItHasEnded(t *test
 			t.Errorf("the others waited for %s", took)
 		}
 		engine.Pass(t.Context())
-		synctest.Wait() // until what hangs does nothing but that
+		synctest.Wait() // until everything waits for the check that hangs
 		if hanging.checks != 1 || time.Since(begun) != 7*time.Second || len(engine.Hanging()) != 1 {
 			t.Errorf("it was asked %d times, and waited for until %s", hanging.checks, time.Since(begun))
 		}
@@ -56,7 +56,7 @@ func TestACheckThatHeedsItsContextIsHeardWhenPatienceEnds(t *testing.T) {
 	slow.set("dropin/a")
 	synctest.Test(t, func(t *testing.T) {
 		slow.check = func(ctx context.Context, found []converge.Resource) ([]converge.Resource, error) {
-			<-ctx.Done() // as a command that is killed then
+			<-ctx.Done() // as a command does, which is then killed
 			return found, nil
 		}
 		engine := m.engine(p, slow)

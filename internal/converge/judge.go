@@ -6,7 +6,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// notInLine is what was found and is not compliant.
+// notInLine returns what was found and is not compliant.
 func (p *pass) notInLine() map[policy.ID]Resource {
 	first := map[policy.ID]Resource{}
 	for _, resources := range p.found {
@@ -19,8 +19,9 @@ func (p *pass) notInLine() map[policy.ID]Resource {
 	return first
 }
 
-// addFound adds to first what could not be told before something else was repaired, and what somebody
-// else has had drift since. Of what repairs of other kinds may have done nobody need be told.
+// addFound adds to first the resources that were unknown until something else was repaired, and what
+// somebody else has made drift since: unwanted resources, and drift of kinds that the repairs of this
+// pass cannot have caused (ours). Drift that they may have caused is not reported.
 func (p *pass) addFound(first map[policy.ID]Resource) {
 	for kind, resources := range p.found {
 		for _, r := range resources {
@@ -31,8 +32,8 @@ func (p *pass) addFound(first map[policy.ID]Resource) {
 	}
 }
 
-// settle decides the state of each resource: what had drifted at first and is compliant now is
-// corrected; what is not is failed, contested or pending.
+// settle decides the final state of each resource. One that had drifted at first and is compliant now
+// is corrected; one that has still drifted is failed, contested or pending.
 func (p *pass) settle(first map[policy.ID]Resource) {
 	for _, resources := range p.found {
 		for i := range resources {
@@ -76,12 +77,11 @@ func (p *pass) settle(first map[policy.ID]Resource) {
 	}
 }
 
-// reclaimed reports for the last time what the policy does not want, and what is
-// no longer there since the pass has repaired that.
+// reclaimed reports, for the last time, an unwanted resource that the pass has removed.
 func (p *pass) reclaimed(r Resource) {
 	kind := r.ID.Kind()
 	outcome := p.outcomes[r.ID]
-	if !r.repairable() || p.halfSeen[kind] || outcome.Err != nil || outcome.Postponed != "" {
+	if !r.repairable() || p.incomplete[kind] || outcome.Err != nil || outcome.Postponed != "" {
 		return
 	}
 	r.State, r.seen = Corrected, p.clock.Now()

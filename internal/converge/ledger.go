@@ -16,19 +16,18 @@ import (
 )
 
 // A Ledger is the agent's memory of one machine: what it made, what it replaced
-// and kept, and where each resource stood last.
+// and kept, and the last state of each resource.
 //
-// It lives in two places below its directory: ledger.jsonl, to which a line is
-// added for each thing learnt, and backups/, one file for each path that was
-// somebody else's. It is tied to the machine (facts.Identity): one that another
-// machine wrote, of which this one is a clone, is refused. A Ledger may be used
-// by several goroutines.
+// It lives in two places below its directory: ledger.jsonl, to which one line is
+// appended for each fact, and backups/, with one file for each original. It is
+// tied to the machine (facts.Identity): a ledger that another machine wrote, of
+// which this one is a clone, is refused. A Ledger is safe for concurrent use.
 type Ledger struct {
 	files system.FS
 	dir   string
 
 	mu        sync.Mutex
-	machine   facts.Identity // the one that wrote it, as it was known last
+	machine   facts.Identity // the identity that was written last
 	resources map[policy.ID]standing
 	made      map[string]bool // paths that the agent created
 	owned     map[policy.ID]bool
@@ -36,17 +35,17 @@ type Ledger struct {
 	secret    map[string]bool // paths of files that hold a secret of the policy
 	retouched map[string]map[string]Retouch
 	pending   bytes.Buffer // lines not yet written
-	anew      bool         // the next write begins the file anew
+	anew      bool         // the next write replaces the file
 	lost      error        // why the file could not be opened (LostLedger), or nil
-	unsynced  bool         // something was written that may not survive the machine
+	unsynced  bool         // something was written and not yet synced to the disk
 	unwritten error        // why the last Flush failed, or nil
 
-	contests contests // of this run of the agent
+	contests contests // since the agent started
 }
 
-// line is one line of the file; one field is set.
+// line is one line of the file. One field is set, or one pair of fields.
 type line struct {
-	Machine  string          `json:"machine,omitempty"` // the id alone, as old ledgers have it
+	Machine  string          `json:"machine,omitempty"` // the machine id alone, as old ledgers have it
 	Identity *facts.Identity `json:"identity,omitempty"`
 	Made     string          `json:"made,omitempty"`
 	Unmade   string          `json:"unmade,omitempty"`
@@ -59,12 +58,12 @@ type line struct {
 	Answer   *Answer         `json:"answer,omitempty"` // with Resource
 
 	Retouched string             `json:"retouched,omitempty"`
-	Aspects   map[string]Retouch `json:"aspects,omitempty"` // of Retouched; none: it is forgotten
+	Aspects   map[string]Retouch `json:"aspects,omitempty"` // of Retouched; if empty, the file is forgotten
 }
 
-// OpenLedger reads the ledger in dir, or begins one for the machine that is now.
-// What is new of the machine's identity is written with the next Flush. A damaged
-// line, such as the last one after a crash, is passed over.
+// OpenLedger reads the ledger in dir, or begins one for the machine with the identity now. Changes of
+// the identity are written with the next Flush. Damaged lines are skipped, such as the last one after a
+// crash. The error wraps ErrOtherMachine if the ledger belongs to another machine.
 func OpenLedger(files system.FS, dir string, now facts.Identity) (*Ledger, error) {
 	l := newLedger()
 	l.files, l.dir = files, dir
@@ -73,7 +72,7 @@ func OpenLedger(files system.FS, dir string, now facts.Identity) (*Ledger, error
 		return nil, fmt.Errorf("cannot read the ledger: %w", err)
 	}
 	lines := 0
-	var entry line // one for all lines: there are many
+	var entry line // reused, because there are many lines
 	for raw := range bytes.SplitSeq(content, []byte("\n")) {
 		entry = line{}
 		if json.Unmarshal(raw, &entry) != nil {
@@ -95,9 +94,9 @@ func OpenLedger(files system.FS, dir string, now facts.Identity) (*Ledger, error
 	return l, nil
 }
 
-// LostLedger stands for a ledger that is there and cannot be opened, which err says. Nothing of
-// what it knows is known, nothing is written to it, and nothing of somebody else's is replaced
-// that would have to be kept: each of these fails with err.
+// LostLedger stands in for a ledger that exists and cannot be opened because of err. It knows nothing
+// and writes nothing. Whatever needs the ledger fails with err; so nothing is replaced whose original
+// would have to be kept.
 func LostLedger(err error) *Ledger {
 	l := newLedger()
 	l.lost = err
@@ -111,14 +110,14 @@ func newLedger() *Ledger {
 	}
 }
 
-// Lost is why the ledger could not be opened; nil when it could.
+// Lost returns why the ledger could not be opened, or nil.
 func (l *Ledger) Lost() error { return l.lost }
 
 // ErrOtherMachine is wrapped by the error of OpenLedger when the ledger belongs
 // to another machine.
 var ErrOtherMachine = errors.New("it was written on another machine, of which this one is a clone")
 
-// ownAttr is that of the agent's own files.
+// ownAttr returns the attributes of the agent's own files.
 func ownAttr() system.Attr { return system.Attr{Mode: 0o600, UID: -1, GID: -1} }
 
 const ledgerFile = "ledger.jsonl"
@@ -156,8 +155,8 @@ func (l *Ledger) learn(entry line) {
 	}
 }
 
-// note learns a line and has it written with the next flush. Lines begin with
-// the line break, so that one which a crash cut short does not spoil the next.
+// note learns a line and queues it for the next flush. Lines begin with the line break, so that one
+// that was cut short by a crash does not spoil the next.
 func (l *Ledger) note(entry line) {
 	l.learn(entry)
 	raw, _ := json.Marshal(entry) //nolint:gosec // plain data always marshals; its secrets are names of files
@@ -165,7 +164,7 @@ func (l *Ledger) note(entry line) {
 	l.pending.Write(raw)
 }
 
-// compact makes the next Flush begin the file anew.
+// compact makes the next flush write the whole file anew, from what is in memory.
 func (l *Ledger) compact() {
 	l.pending.Reset()
 	l.note(line{Identity: &l.machine})
@@ -190,14 +189,14 @@ func (l *Ledger) compact() {
 	l.anew = true
 }
 
-// Unwritten is why what was learnt last could not be made to last; nil when it could.
+// Unwritten returns the error of the last Flush, or nil.
 func (l *Ledger) Unwritten() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.unwritten
 }
 
-// Flush makes everything learnt so far last.
+// Flush writes everything learnt so far to the disk and syncs it.
 func (l *Ledger) Flush() error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -219,8 +218,8 @@ func (l *Ledger) write() error {
 	return nil
 }
 
-// flush hands what is pending to the operating system: it survives the death of
-// the agent, and with the next Flush that of the machine.
+// flush hands the queued lines to the operating system. They survive a crash of the agent, and after
+// the next Flush a crash of the machine.
 func (l *Ledger) flush() error {
 	if l.lost != nil {
 		l.pending.Reset()
@@ -231,7 +230,7 @@ func (l *Ledger) flush() error {
 	}
 	_, err := l.files.Stat(l.path())
 	if errors.Is(err, fs.ErrNotExist) && !l.anew {
-		l.compact() // somebody has taken it away: what is in memory is all there is
+		l.compact() // somebody removed the file: write all that is in memory
 	}
 	if l.anew {
 		if err := l.files.MkdirAll(l.dir, 0o700); err != nil {
@@ -249,8 +248,8 @@ func (l *Ledger) flush() error {
 	return nil
 }
 
-// Own records that a resource is there because the policy wanted it, so that it
-// may be taken away again when the policy no longer does; Disown forgets it.
+// Own records that a resource exists because the policy wanted it, so that it may be removed when the
+// policy no longer does. Disown undoes it.
 func (l *Ledger) Own(id policy.ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -271,7 +270,7 @@ func (l *Ledger) Owns(id policy.ID) bool {
 	return l.owned[id]
 }
 
-// Owned are the resources of a kind for which Own was called, sorted.
+// Owned returns the resources of a kind for which Own was called, sorted.
 func (l *Ledger) Owned(kind string) []policy.ID {
 	l.mu.Lock()
 	defer l.mu.Unlock()

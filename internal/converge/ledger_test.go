@@ -84,7 +84,7 @@ func TestWhatTheAgentMadeIsKnownAndNotKept(t *testing.T) {
 	if err := machine.Remove("/etc/sysctl.d/none.conf"); err != nil {
 		t.Fatal(err)
 	}
-	// Not even Flush was called: a crash now forgets nothing.
+	// Flush was not even called: a crash now loses nothing.
 	for _, l := range []*converge.Ledger{ledger, openLedger(t, root, nil)} {
 		if _, kept, _ := l.Original(dropin); kept || !l.Made(dropin) || l.Made("/etc/sysctl.d/none.conf") {
 			t.Errorf("kept: %v, made: %v, made what never was: %v", kept, l.Made(dropin), l.Made("/etc/sysctl.d/none.conf"))
@@ -149,7 +149,7 @@ func TestNothingIsReplacedBeforeItIsKeptWhateverFails(t *testing.T) {
 			if old != "" {
 				put(t, root, dropin, old)
 			}
-			gate := system.FailFrom(n) // the ledger and the machine die together
+			gate := system.FailFrom(n) // the ledger and the machine fail together
 			err := files(t, root, gate, openLedger(t, root, gate)).WriteFile(dropin, []byte("ours"), own())
 			content, readErr := os.ReadFile(filepath.Join(root, dropin))
 			after := openLedger(t, root, nil)
@@ -229,14 +229,14 @@ func TestALedgerOfAnotherMachineIsRefused(t *testing.T) {
 	}
 }
 
-// What became known of the machine after its ledger was begun tells its clones from
-// it, though they have its machine-id.
+// A fact about the machine that was learnt after its ledger was begun tells it from its clones, although
+// they have the same machine-id.
 func TestALedgerIsBoundToWhatBecomesKnownOfItsMachine(t *testing.T) {
 	root := t.TempDir()
 	for _, begun := range []string{
-		"", // here and now
-		`{"machine":"m"}` + "\n" + `{"owned":"package/a"}`, // with the id alone, as old ledgers are
-		`{"owned":"package/a"}`,                            // in an image that did not run
+		"", // begun by this machine
+		`{"machine":"m"}` + "\n" + `{"owned":"package/a"}`, // with the machine id alone, as in old ledgers
+		`{"owned":"package/a"}`,                            // from an image whose agent never ran
 	} {
 		put(t, root, stateDir+"/ledger.jsonl", begun)
 		for _, now := range []facts.Identity{
@@ -321,9 +321,9 @@ func TestALedgerThatHasGrownLongIsWrittenAnewAndForgetsNothing(t *testing.T) {
 	}
 }
 
-// Knowledge of before the fault is there after it, at every change that may fail.
+// What was recorded before a fault is still there after it, whichever change fails.
 func TestAFaultWhileWritingLosesNothingKnownBefore(t *testing.T) {
-	for _, length := range []int{1, 2000} { // of which the second is compacted
+	for _, length := range []int{1, 2000} { // the second ledger is compacted
 		for n := 1; ; n++ {
 			root := t.TempDir()
 			ledger := openLedger(t, root, nil)
@@ -418,7 +418,7 @@ func TestAFileThatIsMadeAtTheSecondTryIsNotedToo(t *testing.T) {
 	}
 }
 
-// At the first boot a clock may be days ahead, and then be set right.
+// At the first boot the clock may be days ahead, and is then set right.
 func TestATimeThatHasNotComeYetIsNotSinceWhen(t *testing.T) {
 	m := newMachine(t)
 	p := wants("1", "dropin/a")
@@ -438,7 +438,7 @@ func TestWhatWasChangedOfAnotherOnesFileIsKnownUntilItIsForgottenWhoeverRestarts
 	mode := map[string]converge.Retouch{"mode": {Was: "0644", Made: "0600"}}
 	ledger.Retouch("/etc/crontab", mode)
 	ledger.Retouch("/etc/motd", map[string]converge.Retouch{"owner": {Was: "11", Made: "0"}})
-	for i := range 1500 { // so that the next one begins the file anew
+	for i := range 1500 { // so that the next ledger compacts the file
 		ledger.Retouch("/etc/motd", map[string]converge.Retouch{"owner": {Was: fmt.Sprint(i + 20), Made: "0"}})
 	}
 	ledger.Retouch("/etc/motd", nil)

@@ -10,7 +10,7 @@ import (
 
 // repair repairs what has drifted, kind by kind, and returns the kinds to check again.
 func (p *pass) repair(ctx context.Context) (touched []Kind) {
-	var toMend []repairJob
+	var jobs []repairJob
 	for _, kind := range p.kinds {
 		var drifted []Resource
 		for _, r := range p.found[kind.Name()] {
@@ -19,22 +19,22 @@ func (p *pass) repair(ctx context.Context) (touched []Kind) {
 			}
 		}
 		if len(drifted) > 0 {
-			toMend = append(toMend, repairJob{kind, drifted})
+			jobs = append(jobs, repairJob{kind, drifted})
 		}
 	}
-	for len(toMend) > 0 && ctx.Err() == nil {
-		m := toMend[0]
-		if p.repairOne(ctx, m, toMend[1:]) {
+	for len(jobs) > 0 && ctx.Err() == nil {
+		m := jobs[0]
+		if p.repairOne(ctx, m, jobs[1:]) {
 			touched = append(touched, m.kind)
-			toMend = toMend[1:]
+			jobs = jobs[1:]
 		} else {
-			toMend = slices.DeleteFunc(toMend[1:], func(m repairJob) bool { return !isUrgent(m.kind) })
+			jobs = slices.DeleteFunc(jobs[1:], func(m repairJob) bool { return !isUrgent(m.kind) })
 		}
 	}
 	return p.affected(touched)
 }
 
-// tellRepairing calls Engine.Repairing for each kind with what is about to be repaired.
+// tellRepairing calls Engine.Repairing for each kind with the resources that are about to be repaired.
 func (p *pass) tellRepairing() {
 	if p.Repairing == nil {
 		return
@@ -54,7 +54,7 @@ func (p *pass) tellRepairing() {
 	}
 }
 
-// repairJob is what of a kind is to be repaired.
+// repairJob is one kind with its resources that are to be repaired.
 type repairJob struct {
 	kind    Kind
 	drifted []Resource
@@ -62,8 +62,8 @@ type repairJob struct {
 
 func isUrgent(kind Kind) bool { _, urgent := kind.(Urgent); return urgent }
 
-// repairOne repairs one kind. It returns false when that takes long: then the kind has
-// left the pass, and with it those that are to be repaired after it and are not urgent.
+// repairOne repairs one kind. It returns false if that takes too long: then this kind has left the
+// pass, together with the kinds after it that are not urgent.
 func (p *pass) repairOne(ctx context.Context, m repairJob, after []repairJob) bool {
 	for _, r := range m.drifted {
 		delete(p.outcomes, r.ID)
@@ -75,19 +75,19 @@ func (p *pass) repairOne(ctx context.Context, m repairJob, after []repairJob) bo
 		outcomes := p.callRepair(ctx, m.kind, m.drifted)
 		done <- repaired{outcomes, p.clock.Now().Sub(start)}
 	}()
-	patience, cancel := p.detachContext()
+	detach, cancel := p.detachContext()
 	defer cancel()
 	select {
 	case what := <-done:
 		p.take(m.kind, what)
 		return true
-	case <-patience.Done():
+	case <-detach.Done():
 		p.detachRepair(ctx, m, after, done)
 		return false
 	}
 }
 
-// repaired is what came of one repair of one kind.
+// repaired is the result of one repair of one kind.
 type repaired struct {
 	outcomes []Outcome
 	took     time.Duration
@@ -104,7 +104,7 @@ func (p *pass) take(kind Kind, what repaired) {
 	p.timing[kind.Name()] += what.took
 }
 
-// affected are the kinds that may have changed with those touched.
+// affected returns the kinds touched and those that may have drifted because of them, in the order of the pass.
 func (p *pass) affected(touched []Kind) []Kind {
 	names := map[string]bool{}
 	for _, kind := range touched {
@@ -123,7 +123,7 @@ func (p *pass) affects(kind string) []string {
 	return p.Affects(kind)
 }
 
-// callRepair calls a kind's Repair, as look does its Check.
+// callRepair calls a kind's Repair and turns a panic into failed outcomes, as callCheck does for Check.
 func (p *pass) callRepair(ctx context.Context, kind Kind, drifted []Resource) (outcomes []Outcome) {
 	defer func() {
 		if cause := recover(); cause != nil {
@@ -137,16 +137,18 @@ func (p *pass) callRepair(ctx context.Context, kind Kind, drifted []Resource) (o
 	return kind.Repair(ctx, drifted)
 }
 
-// An attempt is one to repair a resource.
+// An attempt is one attempt to repair a resource: the round, and the drift then.
 type attempt struct {
 	round int
 	diff  []Difference
 }
 
-// worthTrying says whether repairing the resource may work: it was not tried yet, or something was
-// brought into line since that it may need. A right that has come since
-// it was is another one, and waits for no other pass: this one has seen it. Where it comes again and again,
-// the next pass takes it back, so that a fight costs one repair a pass.
+// worthTrying says whether repairing a resource may help: it was not tried yet in this pass, or something
+// that it may need was corrected since.
+//
+// A right is tried again also if its drift has changed since the attempt: then it is another right, and
+// this pass, which has seen it, takes it away. If rights keep coming back (isContested) they wait for the
+// next pass, so that a fight costs one repair a pass.
 func (p *pass) worthTrying(r Resource) bool {
 	id := r.ID
 	outcome, said := p.outcomes[id]
@@ -162,7 +164,7 @@ func (p *pass) worthTrying(r Resource) bool {
 		return true
 	}
 	since := p.kinds
-	if p.tried[id].round == p.rounds-1 { // in the last round: what came before its own kind it had
+	if p.tried[id].round == p.rounds-1 { // tried in the last round: kinds before its own had been repaired by then
 		own := slices.IndexFunc(p.kinds, func(k Kind) bool { return k.Name() == id.Kind() })
 		since = p.kinds[own+1:]
 	}

@@ -13,13 +13,12 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// urgentKind is one whose repair waits for no other.
+// urgentKind is a kind that does not wait for the repair of another one.
 type urgentKind struct{ *kind }
 
 func (urgentKind) Urgent() {}
 
-// What is handed over is the kind with all that is known of it: it ends as if nothing had
-// taken long.
+// A detached kind takes along everything found of it: its pass ends as if nothing had taken long.
 func TestAPassGoesOnWithoutARepairThatTakesLongAndItsRestIsHandedOver(t *testing.T) {
 	m := newMachine(t)
 	p := wants("x", "package/a", "service/b", "sudo/allow", "user/c")
@@ -99,7 +98,7 @@ func TestACheckThatPanicsIsInTheJournalAsABug(t *testing.T) {
 	}
 }
 
-// A right that stays as it was, since its repair fails, is tried again by the next pass.
+// A right whose repair fails and that has not changed is tried again by the next pass only.
 func TestARightWhoseRepairFailsIsTriedOnceAPass(t *testing.T) {
 	p := wants("x", "sudo/allow")
 	k := newKind(p, "sudo")
@@ -116,7 +115,7 @@ func TestARightWhoseRepairFailsIsTriedOnceAPass(t *testing.T) {
 	}
 }
 
-// What the first attempt said is not what the last one says.
+// The outcome of the first attempt is not that of the last one.
 func TestWhatAnEarlierAttemptSaidIsNotSaidOfALaterOne(t *testing.T) {
 	m := newMachine(t)
 	p := wants("x", "group/a", "user/b")
@@ -125,7 +124,7 @@ func TestWhatAnEarlierAttemptSaidIsNotSaidOfALaterOne(t *testing.T) {
 		if len(users.repairs) == 1 {
 			return &converge.Outcome{Err: errors.New("there is no such group")}
 		}
-		return nil // and yet it is not in line
+		return nil // although it is still not in line
 	}
 	groups.repair = func(r converge.Resource) *converge.Outcome {
 		if len(groups.repairs) > 1 {
@@ -170,8 +169,8 @@ func TestWhatIsAboutToBeBroughtIntoLineIsTold(t *testing.T) {
 	}
 }
 
-// A step that was put off for a session and that nothing but the policy asked for is carried out
-// as intended when the session has ended, whoever restarted the agent meanwhile.
+// A step that only the policy asked for was postponed because of a session. When the session has ended
+// it is carried out and counts as intentional, also if the agent was restarted meanwhile.
 func TestAStepThatWasPutOffStaysIntended(t *testing.T) {
 	m := newMachine(t)
 	p := wants("x", "service/a")
@@ -194,7 +193,7 @@ func TestAStepThatWasPutOffStaysIntended(t *testing.T) {
 	if r := the(t, m.engine(p, k).Pass(t.Context()), "service/a"); r.State != converge.Corrected || r.Cause != converge.Intentional {
 		t.Errorf("then it is %s, cause %s", r.State, r.Cause)
 	}
-	// and what somebody changes later is not
+	// but what somebody changes later is corrective
 	k.values["service/a"] = "theirs"
 	loggedIn = true
 	if r := the(t, m.engine(p, k).Pass(t.Context()), "service/a"); r.State != converge.Pending || r.Cause != converge.Corrective {
@@ -210,7 +209,7 @@ func TestWhoTakesARightBackFasterThanAPassIsNamed(t *testing.T) {
 		return found, nil
 	}
 	k.repair = func(r converge.Resource) *converge.Outcome {
-		k.values[r.ID] += "." // another each time
+		k.values[r.ID] += "." // a different value each time
 		return nil
 	}
 	e := newMachine(t).engine(p, k)

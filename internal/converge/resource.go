@@ -14,82 +14,79 @@ import (
 
 // A Kind keeps one sort of resource as the policy wants it.
 type Kind interface {
-	// Name is the first part of its resources' IDs.
+	// Name is the name of the kind, and the first part of the IDs of its resources.
 	Name() string
-	// Check says where each resource stands: Compliant, Drifted, Pending, Failed
-	// or Unknown. It only reads, and it judges what is in effect, not what the
-	// agent once wrote. It may be called while other kinds check or repair. With
-	// an error it returns the resources of which it could tell.
+	// Check returns the state of each resource: Compliant, Drifted, Pending, Failed
+	// or Unknown. It only reads, and it judges what is in effect, not what the agent
+	// once wrote. It may run while other kinds check or repair. If it returns an
+	// error, it also returns the resources that it could judge.
 	Check(ctx context.Context) ([]Resource, error)
-	// Repair brings drifted resources into line and returns what became of each
-	// that could not be. It may batch them. It never disrupts a live session:
-	// such a step is left pending.
+	// Repair brings drifted resources into line and returns an outcome for each that it could not. It
+	// may batch them. It never disrupts a live session: such a step is postponed and left pending.
 	Repair(ctx context.Context, drifted []Resource) []Outcome
 }
 
-// Cacher is implemented by a Kind whose Check reuses what an earlier one read, as long as size,
-// inode and times say that it has not changed.
+// Cacher is implemented by a Kind whose Check reuses what an earlier one read from a file, as long as
+// the file's size, inode and times have not changed.
 type Cacher interface {
-	// InvalidateCache makes the next Check read everything.
+	// InvalidateCache makes the next Check read everything again.
 	InvalidateCache()
 }
 
-// Urgent is implemented by a Kind that is repaired at once, though a repair before it may
-// take long and make something that it needs: its own rules see to that.
+// Urgent is implemented by a Kind that does not wait for a slow repair of a kind before it, although
+// that repair may make something that this kind needs. The kind has to cope with that.
 type Urgent interface{ Urgent() }
 
-// Observer is implemented by a Kind that notices which of its looks came to no answer
-// (system.Unanswered). When its Check says nothing of one, in its error or in the reason
-// of what is unknown or failed, all that it calls compliant is doubted.
+// Observer is implemented by a Kind that records its reads that failed (system.Unanswered). Unanswered
+// returns these errors and clears them. If a Check does not mention one of them, in its error or in the
+// reason of an unknown or failed resource, the engine makes the compliant and pending resources unknown.
 type Observer interface{ Unanswered() []error }
 
-// Watcher is implemented by a Kind that can name what may change when its
-// resources drift.
+// Watcher is implemented by a Kind that can name what changes when its resources drift.
 type Watcher interface{ Watches() []Watch }
 
-// Timed is implemented by a Kind some of whose resources are looked at in their own time.
+// Timed is implemented by a Kind that checks some of its resources on a schedule of their own, and not in each pass.
 type Timed interface {
-	// NextLook is when the next of them is due; the zero time: none will be.
+	// NextLook returns when the next of them is due; the zero time if none is.
 	NextLook() time.Time
 }
 
-// Filed is implemented by a Kind of whose resources each is one file.
+// Filed is implemented by a Kind each of whose resources is one file.
 type Filed interface {
-	// File is the name of that.
+	// File returns the path of a resource's file.
 	File(id policy.ID) string
 }
 
-// Explorer is implemented by a Watcher whose Check finds out what else is to be watched:
-// Watches is asked for again after each.
+// Explorer is implemented by a Watcher whose Check finds out what else to watch. Watches is called
+// again after each check.
 type Explorer interface {
 	Kind
 	Watcher
 	Explores()
 }
 
-// A Watch is something whose change may be drift: a directory, a unit, the
-// sessions or what is mounted.
+// A Watch is something whose change may be drift: a directory, a unit, the login sessions or the mounts.
 type Watch struct {
-	// Dir is a directory, there already or not: any change of an entry in it. Single
-	// files are never watched, for a rename would lose them.
+	// Dir is a directory, which may not exist yet. Every change of an entry in it counts. Single files
+	// are never watched, because a rename would lose the watch.
 	Dir string
-	// Names are those of the entries in Dir that matter; all do when there is none.
+	// Names are the names of the entries in Dir that matter; if empty, all do.
 	Names []string
-	// Settle is how long Dir must be quiet before its changes are told of, as one. 0
-	// tells of each at once. It is for what is written many times for one change.
+	// Settle is how long Dir must be quiet before its changes are reported, all together. 0 reports
+	// each at once. It is for files that are written many times for one change.
 	Settle time.Duration
 
-	Unit     string // a systemd unit: its state or its file
+	Unit     string // the name of a systemd unit: its state, or its file
 	Sessions bool   // somebody logs in or out
 	Mounts   bool   // something is mounted, unmounted or remounted
 }
 
-// Equal says whether two watches are of the same.
+// Equal says whether two watches watch the same.
 func (w Watch) Equal(other Watch) bool {
 	return w.Dir == other.Dir && slices.Equal(w.Names, other.Names) && w.Settle == other.Settle && w.Unit == other.Unit && w.Sessions == other.Sessions && w.Mounts == other.Mounts
 }
 
-// A State is where a resource stands.
+// A State is the state of a resource.
 type State string
 
 // The states.
@@ -100,8 +97,8 @@ const (
 	Pending   State = "pending"   // right on disk, not yet in effect
 	Failed    State = "failed"    // could not be brought into line
 	Contested State = "contested" // something else keeps changing it back
-	Waived    State = "waived"    // not in line, and for a time that is allowed
-	Unknown   State = "unknown"   // could not be told
+	Waived    State = "waived"    // not in line, and the policy allows it until a date
+	Unknown   State = "unknown"   // its state could not be determined
 )
 
 // InLine says whether a report may call a resource in this state compliant.
@@ -122,7 +119,7 @@ const (
 	NextSession Effect = "next-session"
 	Maintenance Effect = "maintenance-window"
 	Reboot      Effect = "reboot"
-	RunningJob  Effect = "running-job" // what somebody else has asked systemd to do with a unit
+	RunningJob  Effect = "running-job" // when a job that somebody else has queued in systemd for a unit has ended
 )
 
 // A Cause is why a resource was not in line.
@@ -134,74 +131,72 @@ const (
 	Intentional Cause = "intentional" // the policy changed, or is new
 )
 
-// A Difference is one respect in which a resource is not as it is wanted. It
-// never holds a secret.
+// A Difference is one aspect in which a resource differs from what the policy wants. It never holds a
+// secret.
 type Difference struct {
 	Aspect string `json:"aspect"` // "content", "mode", "gid", "effect", …
 	Want   string `json:"want"`
 	Got    string `json:"got"`
 }
 
-// Resource is one resource and where it stands.
+// Resource is one resource with its state.
 type Resource struct {
 	ID     policy.ID    `json:"id"`
 	State  State        `json:"state"`
 	Diff   []Difference `json:"diff,omitempty"`
 	Reason string       `json:"reason,omitempty"` // why it is pending, failed, contested, waived or unknown, or was not in line
-	Effect Effect       `json:"effect,omitempty"` // of what is pending
-	// Unseen says that it has not been checked under the policy in force, in this run
-	// of the agent: it is Unknown, and may yet turn out to be anything.
+	Effect Effect       `json:"effect,omitempty"` // what a pending resource waits for
+	// Unseen says that the resource has not been checked under the policy in force since the agent
+	// started. Its state is Unknown.
 	Unseen bool `json:"unseen,omitempty"`
 	// Overdue says that it has been pending for longer than the policy allows.
 	Overdue bool `json:"overdue,omitempty"`
-	// WordOf is the user whose process said where it stands, "" when root's did. That is
-	// this user's word: no right is judged by it, and nothing is repaired because of it.
+	// WordOf is the user whose process reported the state, or "" if that was root's. The state is
+	// only this user's word: no right is judged by it, and nothing is repaired because of it.
 	WordOf string `json:"word_of,omitempty"`
-	// AsOf is when it was looked at, of what is looked at in its own time and not by each
-	// pass; and from StaleAt on nothing is known of it any more.
+	// AsOf is when the resource was checked, if it is checked on a schedule of its own and not by
+	// each pass (see Timed). From StaleAt on the result is too old and the resource is Unknown.
 	AsOf    time.Time `json:"as_of,omitzero"`
 	StaleAt time.Time `json:"stale_at,omitzero"`
-	// Withheld names what was left out of what is made public: "reason", and the aspects
-	// of differences.
+	// Withheld names what Public left out: "reason", and the aspects of differences.
 	Withheld []string `json:"withheld,omitempty"`
 
-	Cause Cause     `json:"cause,omitempty"` // of what is or was not in line
+	Cause Cause     `json:"cause,omitempty"` // of drift
 	Since time.Time `json:"since"`           // when it came into this state
 
 	Severity policy.Severity `json:"severity"`
 	Controls []string        `json:"controls,omitempty"`
-	Disrupt  string          `json:"disrupt,omitempty"` // when a session may end for it, as the policy's rules say
+	Disrupt  string          `json:"disrupt,omitempty"` // when a session may be ended for it, by the policy's rules
 	Origin   policy.Origin   `json:"origin"`
 
-	// Happened is when the machine was changed so that the resource is not in line, if
-	// that can be told.
+	// Happened is when the machine was changed so that the resource drifted, if that can be determined.
 	Happened time.Time `json:"-"`
 
 	open      open
-	digest    string // of what is wanted, to tell one policy's wish from the next one's
-	critical  bool   // whatever the policy says
-	audit     bool   // the policy says to report it and not to touch it
+	digest    string // of what the policy wants, to notice that the policy changed it
+	critical  bool   // critical whatever the policy says
+	audit     bool   // the policy says to report it and not to repair it
 	unwanted  bool   // the policy does not name it
-	unsettled bool   // was repaired as often as a pass may, in vain
-	awaited   bool   // has drifted only as far as it has been pending
+	unsettled bool   // was repaired maxRounds times in vain
+	awaited   bool   // was pending, and only its effect is still missing
 	rights    bool   // whoever changes it gains rights: see GuardsRights
 	held      bool   // a step of its repair was postponed
-	mended    bool   // something that had changed was changed back, or as the policy wants it
+	mended    bool   // the agent made a change, as opposed to a pending change that took effect
 
 	seen    time.Time // when it was checked
-	noticed time.Time // when it was first seen not to be in line, in this pass
+	noticed time.Time // when it was first seen not to be in line in this pass
 }
 
 // repairable says whether a pass may touch the resource.
 func (r *Resource) repairable() bool { return r.State == Drifted && !r.audit }
 
-// Tolerable says whether a report with the resource may be called compliant: what
-// waits for its effect is not held against the machine until that is overdue.
+// Tolerable says whether a machine with this resource may be called compliant. A pending resource is
+// tolerated until it is overdue.
 func (r *Resource) Tolerable() bool {
 	return r.State.InLine() || r.State == Pending && !r.Overdue
 }
 
-// age says of what is pending that it has been so for too long.
+// age marks a resource as overdue that has been pending for longer than limit.
 func (r *Resource) age(now time.Time, zone *time.Location, limit time.Duration) {
 	if r.State == Pending && now.Sub(r.Since) > limit {
 		r.Overdue = true
@@ -209,13 +204,13 @@ func (r *Resource) age(now time.Time, zone *time.Location, limit time.Duration) 
 	}
 }
 
-// Wanted begins the description of a resource that the policy wants: compliant,
-// until AddDrift or another method says otherwise.
+// Wanted begins the description of a resource that the policy wants: it is compliant until AddDrift or
+// another method says otherwise.
 func Wanted(want policy.Resource) Resource {
 	return Resource{ID: want.ID, State: Compliant, Origin: want.Origin, digest: want.Digest()}
 }
 
-// NotChecked is a resource that the policy wants and that has not been checked since.
+// NotChecked describes a resource that the policy wants and that has not been checked since the given time.
 func NotChecked(p *policy.Policy, want policy.Resource, since time.Time) Resource {
 	r := Wanted(want)
 	r.SetUnknown("not checked yet").ReasonIsPublic()
@@ -225,9 +220,9 @@ func NotChecked(p *policy.Policy, want policy.Resource, since time.Time) Resourc
 	return r
 }
 
-// NotCheckedYet is what a report has of a kind that has not been checked since the policy is
-// in force: all that this wants of it, and the kind itself where that is nothing. It may
-// find what is wanted no more.
+// NotCheckedYet returns what a report says of a kind that has not been checked since the policy came
+// into force: every resource that the policy wants of it, or the kind itself if there is none, because
+// its check may find unwanted resources.
 func NotCheckedYet(p *policy.Policy, kind string, since time.Time) []Resource {
 	var all []Resource
 	for _, want := range p.Resources {
@@ -241,32 +236,30 @@ func NotCheckedYet(p *policy.Policy, kind string, since time.Time) []Resource {
 	return all
 }
 
-// GoStale says of what was looked at in its own time that this was too long ago.
+// GoStale makes the resource unknown if its result is too old: see AsOf.
 func (r *Resource) GoStale(now time.Time) {
 	if !r.StaleAt.IsZero() && !now.Before(r.StaleAt) {
-		r.SetUnknown(fmt.Sprintf("what is known of it is of %s, which is too long ago", r.AsOf.UTC().Format("2006-01-02 15:04:05 UTC"))).ReasonIsPublic()
+		r.SetUnknown(fmt.Sprintf("it was last checked at %s, which is too long ago", r.AsOf.UTC().Format("2006-01-02 15:04:05 UTC"))).ReasonIsPublic()
 		r.Diff, r.open.diff, r.open.aspects = nil, nil, nil
 	}
 }
 
-// IsCritical says that the resource, if it is not in line, is critical whatever the policy's
-// rules say.
+// IsCritical makes drift of the resource critical, whatever severity the policy's rules give it.
 func (r *Resource) IsCritical() { r.critical = true }
 
-// GuardsRights says that whoever changes the resource gives somebody rights, so that it
-// is never left alone, however often something else changes it back. That it is
-// contested is said all the same.
+// GuardsRights says that whoever changes the resource gives somebody rights. It is repaired however
+// often something else changes it back, and never left alone. It is still reported as contested.
 func (r *Resource) GuardsRights() { r.rights = true }
 
-// IsGuard says whether GuardsRights was said of the resource.
+// IsGuard says whether GuardsRights was called.
 func (r *Resource) IsGuard() bool { return r.rights }
 
-// Unfinished says whether a pass has repaired the resource as often as it may, and another
-// one is to go on at once: it guards rights.
+// Unfinished says whether a pass has repaired the resource as often as it may and the next pass has to
+// start at once, because the resource guards rights.
 func (r *Resource) Unfinished() bool { return r.rights && r.unsettled }
 
-// AspectEffect is that of a difference which says that the resource is right on disk
-// and has not taken effect, though nothing keeps it any longer.
+// AspectEffect is the aspect of a difference of a resource that is right on disk and has not taken
+// effect, although nothing prevents that any longer.
 const AspectEffect = "effect"
 
 // onlyEffect says whether nothing but the effect is missing.
@@ -274,10 +267,10 @@ func (r *Resource) onlyEffect() bool {
 	return !slices.ContainsFunc(r.Diff, func(d Difference) bool { return d.Aspect != AspectEffect })
 }
 
-// Unwanted begins the description of something that the policy does not name and
-// that is there all the same, such as what it wanted once. It has drifted; a
-// check that no longer finds it returns nothing of it. While the policy is not
-// known in full the engine passes over it. Everybody may read the reason.
+// Unwanted begins the description of something that exists and that the policy does not name, such as
+// what it wanted once. It counts as drifted. A check that no longer finds it leaves it out of its
+// result. While the policy is only partly known the engine ignores unwanted resources. The reason is
+// public.
 func Unwanted(id policy.ID, reason string) Resource {
 	r := Resource{ID: id, unwanted: true}
 	r.AddPublicDrift("ensure", "absent", "present")
@@ -285,64 +278,64 @@ func Unwanted(id policy.ID, reason string) Resource {
 	return r
 }
 
-// open is what everybody may read of a resource. What is not in it is root's, and so is
-// what is not the same as when it was put in.
+// open is what everybody may read of a resource; everything else is for root. An entry counts only as
+// long as it equals the current one: a reason or difference that has changed since is private.
 type open struct {
 	reason  string
 	diff    []Difference
-	aspects []string // of differences of which it is all that everybody may read
+	aspects []string // of differences of which only the aspect is public
 }
 
-// AddDrift records a difference, by which the resource has drifted. What is wanted and
-// what was found are root's to read; the aspect is for everybody.
+// AddDrift makes the resource drifted and records a difference. The aspect is public; want and got are
+// for root to read.
 func (r *Resource) AddDrift(aspect, want, got string) {
 	r.AddPrivateDrift(aspect, want, got)
 	r.open.aspects = append(r.open.aspects, aspect)
 }
 
-// AddPublicDrift is AddDrift with what everybody may read.
+// AddPublicDrift is AddDrift with want and got public as well.
 func (r *Resource) AddPublicDrift(aspect, want, got string) {
 	r.AddPrivateDrift(aspect, want, got)
 	r.open.diff = append(r.open.diff, Difference{aspect, want, got})
 }
 
-// AddPrivateDrift is AddDrift with an aspect that is root's to read as well.
+// AddPrivateDrift is AddDrift with the aspect for root to read as well.
 func (r *Resource) AddPrivateDrift(aspect, want, got string) {
 	r.State = Drifted
 	r.Diff = append(r.Diff, Difference{aspect, want, got})
 }
 
-// DriftIsPublic says that everybody may read the differences noted so far.
+// DriftIsPublic makes the differences recorded so far public.
 func (r *Resource) DriftIsPublic() { r.open.diff = slices.Clone(r.Diff) }
 
-// SetFailed says that the resource cannot be brought into line, and why; repairing it
-// is not tried. Why is root's to read, unless ReasonIsPublic follows.
+// SetFailed says that the resource cannot be brought into line, and why. It is not repaired. The reason
+// is for root to read, unless ReasonIsPublic follows.
 func (r *Resource) SetFailed(reason string) *Resource { return r.setState(Failed, r.Effect, reason) }
 
-// SetFailedErr is SetFailed for an error, of which everybody may read what is marked so.
+// SetFailedErr is SetFailed for an error; those parts of it are public that are marked so (package public).
 func (r *Resource) SetFailedErr(err error) {
 	r.setState(Failed, r.Effect, err.Error()).open.reason = public.Text(err)
 }
 
-// SetPending says that the resource is right on disk, and what its effect waits for. That is
-// root's to read, unless ReasonIsPublic follows.
+// SetPending says that the resource is right on disk, and what its effect waits for. The reason is for
+// root to read, unless ReasonIsPublic follows.
 func (r *Resource) SetPending(effect Effect, reason string) *Resource {
 	return r.setState(Pending, effect, reason)
 }
 
-// SetUnknown says why it cannot be told where the resource stands. That is root's to read,
-// unless ReasonIsPublic follows.
+// SetUnknown says that the state cannot be determined, and why. The reason is for root to read, unless
+// ReasonIsPublic follows.
 func (r *Resource) SetUnknown(reason string) *Resource { return r.setState(Unknown, r.Effect, reason) }
 
-// SetUnknownErr is SetUnknown for an error, of which everybody may read what is marked so.
+// SetUnknownErr is SetUnknown for an error; those parts of it are public that are marked so (package public).
 func (r *Resource) SetUnknownErr(err error) {
 	r.setState(Unknown, r.Effect, err.Error()).open.reason = public.Text(err)
 }
 
-// Note says something of the resource that everybody may read, whatever its state.
+// Note sets the reason, whatever the state, and makes it public.
 func (r *Resource) Note(reason string) { r.Reason, r.open.reason = reason, reason }
 
-// ReasonIsPublic says that everybody may read the reason as it stands.
+// ReasonIsPublic makes the current reason public.
 func (r *Resource) ReasonIsPublic() { r.open.reason = r.Reason }
 
 func (r *Resource) setState(state State, effect Effect, reason string) *Resource {
@@ -350,7 +343,7 @@ func (r *Resource) setState(state State, effect Effect, reason string) *Resource
 	return r
 }
 
-// add adds to the reason what everybody may read.
+// add appends public text to the reason.
 func (r *Resource) add(text string) {
 	if r.open.reason == "" && r.Reason != "" {
 		r.open.reason = public.Withheld
@@ -359,7 +352,7 @@ func (r *Resource) add(text string) {
 	r.Reason += text
 }
 
-// also adds to the reason a sentence that everybody may read.
+// also appends a public sentence to the reason.
 func (r *Resource) also(sentence string) {
 	switch {
 	case sentence == "":
@@ -370,8 +363,8 @@ func (r *Resource) also(sentence string) {
 	}
 }
 
-// remains adds to the reason what is said of the resource now that it is in line, and is
-// said of it at each check from now on.
+// remains appends the reason that the check now gives for a resource that is in line, and that it will
+// give at each check from now on.
 func (r *Resource) remains(now Resource) {
 	switch {
 	case now.Reason == "" || strings.Contains(r.Reason, now.Reason):
@@ -387,14 +380,13 @@ func (r *Resource) remains(now Resource) {
 	}
 }
 
-// SetCorrected makes of a resource that is in line one that was corrected a while ago, as
-// was says.
+// SetCorrected makes a resource that is in line a corrected one, as an earlier pass (was) reported it.
 func (r *Resource) SetCorrected(was Resource) {
 	r.State, r.Diff, r.open.diff, r.open.aspects = was.State, was.Diff, was.open.diff, was.open.aspects
 	r.Cause, r.Since = was.Cause, was.Since
 }
 
-// Public is the resource as everybody may see it: what is root's to read is left out.
+// Public returns the resource without what is for root to read.
 func (r Resource) Public() Resource {
 	all := r.Diff
 	r.Diff, r.Withheld = nil, nil
@@ -416,22 +408,23 @@ func (r Resource) Public() Resource {
 	return r
 }
 
-// SetUnknownIf doubts what was called compliant, drifted or pending, if there is an error.
+// SetUnknownIf makes the resource unknown because of err, if err is not nil. A resource that is failed
+// or unknown already keeps its reason.
 func (r *Resource) SetUnknownIf(err error) {
 	if err != nil && r.State != Failed && r.State != Unknown {
 		r.SetUnknown(err.Error())
 	}
 }
 
-// An Outcome is what became of a resource in a repair that did not simply work. With a
-// Reason alone it did, and that is to be said of it.
+// An Outcome is the result of a repair that did not simply succeed. One with only a Reason did succeed;
+// the reason is added to the report.
 type Outcome struct {
 	ID policy.ID
-	// Err is why it could not be brought into line; everybody may read what is marked so.
+	// Err is why the resource could not be brought into line. Its parts that are marked public are.
 	Err error
-	// Postponed, with a Reason that everybody may read, is a step that would have
-	// disrupted a session; or Now, when there is more to do than a pass should take, and
-	// the next goes on.
+	// Postponed, with a public Reason, is when a step can be taken that would have disrupted a
+	// session now. Now means that there is more to do than one pass should take, and the next
+	// pass goes on.
 	Postponed Effect
 	Reason    string
 }

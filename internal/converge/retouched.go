@@ -2,30 +2,30 @@ package converge
 
 import "maps"
 
-// A Retouch is one change of what is somebody else's: of an owner, a group, a mode, or the
-// lines of a key.
+// A Retouch records one change that the agent made to a file it does not own: to its owner, its group,
+// its mode, or the lines of a key.
 type Retouch struct {
-	Was  string `json:"was"`  // before the agent first changed it
-	Made string `json:"made"` // what the agent has made of it last
-	// Earlier is what it had made of it before that: while a change is under way, or where one has
-	// failed, it is either.
+	Was  string `json:"was"`  // the value before the agent first changed it
+	Made string `json:"made"` // the value that the agent set last
+	// Earlier is the value that the agent had set before Made. While a change is under way, or after
+	// one has failed, the file has one or the other.
 	Earlier *string `json:"earlier,omitempty"`
 }
 
-// Makes says whether the agent has made of it what it is now.
+// Makes says whether the present value was set by the agent.
 func (r Retouch) Makes(now string) bool {
 	return now == r.Made || r.Earlier != nil && now == *r.Earlier
 }
 
-// Retouched is what the agent has changed of a file that is somebody else's, by aspect.
+// Retouched returns what the agent has changed in a file it does not own, by aspect.
 func (l *Ledger) Retouched(name string) map[string]Retouch {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return maps.Clone(l.retouched[name])
 }
 
-// Retouch records what Retouched is to return, so that it can be given back; nothing
-// forgets it. It has to be flushed before the file is changed.
+// Retouch records the changes that Retouched returns, so that they can be undone later. An empty map
+// forgets the file. The ledger has to be flushed before the file is changed.
 func (l *Ledger) Retouch(name string, aspects map[string]Retouch) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -35,24 +35,24 @@ func (l *Ledger) Retouch(name string, aspects map[string]Retouch) {
 	l.note(line{Retouched: name, Aspects: maps.Clone(aspects)})
 }
 
-// A Retouching works out what is to become of aspects of what is somebody else's.
+// A Retouching works out the new values of the aspects of a file that the agent does not own.
 type Retouching struct {
-	Before map[string]Retouch // what the ledger knows
-	// What the ledger is to know before the change, which is all that it knows and what comes; and
-	// after it.
+	Before map[string]Retouch // what the ledger has recorded
+	// During is what to record before the change: Before, plus what is about to be set. After is what
+	// to record after it.
 	During, After map[string]Retouch
 }
 
-// Retouching begins one of what the ledger knows by a name.
+// Retouching begins a Retouching from what the ledger has recorded for a name.
 func (l *Ledger) Retouching(name string) Retouching {
 	r := Retouching{Before: l.Retouched(name), During: map[string]Retouch{}, After: map[string]Retouch{}}
 	maps.Copy(r.During, r.Before)
 	return r
 }
 
-// Goal is what is to become of an aspect that is so now: what is wanted, if the policy names
-// it; what it was before an earlier policy had it changed, if it is still as that had it; else
-// what it is.
+// Goal returns the value that an aspect is to have, whose value is now: wanted, if the policy names the
+// aspect; the original value, if an earlier policy had the agent change it and the agent's value is still
+// there; otherwise now.
 func (r *Retouching) Goal(aspect, now, wanted string, named bool) string {
 	was, known := r.Before[aspect]
 	switch {

@@ -6,7 +6,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// rule applies what the policy's rules say, and settles why there is drift.
+// rule applies the policy's rules to a resource and decides the cause of its drift.
 func (p *pass) rule(r *Resource) {
 	now := p.clock.Now()
 	r.seen = now
@@ -31,7 +31,7 @@ func (p *pass) rule(r *Resource) {
 	case ruling.Waived:
 		r.State = Waived
 		r.noteOfWaiver("waived until", ruling)
-	case r.State == Failed: // for its own reason
+	case r.State == Failed: // keeps its own reason
 	case ruling.Audit:
 		r.Note("audited only: the policy says to report it and not to touch it")
 	default:
@@ -46,15 +46,15 @@ func (p *pass) rule(r *Resource) {
 	}
 }
 
-// noteOfWaiver says what a waiver has to do with it. Why there is one is the author's word, in
+// noteOfWaiver puts the waiver into the reason. The author's reason for the waiver is private: it is in
 // a fragment that not everybody may read.
 func (r *Resource) noteOfWaiver(what string, ruling policy.Ruling) {
 	r.Note(what + " " + ruling.Until.AddDate(0, 0, -1).Format(time.DateOnly))
 	r.Reason += ": " + ruling.Reason
 }
 
-// guarded says of what is in line, and guards rights, that something else keeps changing
-// it, as long as it would be left alone if it did not.
+// guarded reports a resource that is in line and guards rights as contested, for as long as it would be
+// left alone if it did not guard rights.
 func (p *pass) guarded(r *Resource) {
 	until, contested := p.ledger.contests.paused(r.ID, p.clock.Now())
 	if !r.rights || !contested || (r.State != Compliant && r.State != Corrected) {
@@ -65,14 +65,14 @@ func (p *pass) guarded(r *Resource) {
 	r.add("; it is taken back each time, and called contested until it has been quiet, at " + until.Format(time.TimeOnly) + " at the earliest")
 }
 
-// isContested says whether a resource would be left alone if it did not guard rights.
+// isContested says whether a resource would be left alone now if it did not guard rights.
 func (p *pass) isContested(id policy.ID) bool {
 	_, contested := p.ledger.contests.paused(id, p.clock.Now())
 	return contested
 }
 
-// opponent says why a resource does not stay as it is set. Who else writes is root's to
-// know: not every machine lets its people see each other's processes.
+// opponent gives the reason why a resource does not stay as it is set. The name of the other writer is
+// for root to read: on some machines users may not see each other's processes.
 func (p *pass) opponent(r *Resource) {
 	if p.Writer != nil {
 		if who := p.Writer(r.ID); who != "" {

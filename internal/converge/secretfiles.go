@@ -13,8 +13,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// HoldsSecret notes, before it is written, that a file will hold a secret of the policy.
-// It is known until the file is written without one, or goes, whatever becomes of the policy.
+// HoldsSecret records that a file will hold a secret of the policy. It has to be called before the file is
+// written. The record stays, whatever happens to the policy, until HoldsNoSecret.
 func (l *Ledger) HoldsSecret(name string) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -23,13 +23,13 @@ func (l *Ledger) HoldsSecret(name string) error {
 	}
 	l.note(line{Secret: name})
 	if err := l.flush(); err != nil {
-		delete(l.secret, name) // the file is not written
+		delete(l.secret, name) // the caller does not write the file
 		return fmt.Errorf("cannot note that %s is to hold a secret: %w", name, err)
 	}
 	return nil
 }
 
-// HoldsNoSecret notes that a file has been written without one, or has gone.
+// HoldsNoSecret records that the file was written without a secret, or is gone.
 func (l *Ledger) HoldsNoSecret(name string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -38,8 +38,8 @@ func (l *Ledger) HoldsNoSecret(name string) {
 	}
 }
 
-// SecretFiles are the files that a ledger in dir knows to hold a secret, whichever
-// machine wrote it.
+// SecretFiles returns the files that the ledger in dir records as holding a secret, sorted, whichever
+// machine wrote the ledger. It returns none if there is no ledger.
 func SecretFiles(files system.FileReader, dir string) ([]string, error) {
 	content, err := files.ReadFile(path.Join(dir, ledgerFile))
 	if errors.Is(err, fs.ErrNotExist) {

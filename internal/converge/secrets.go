@@ -11,33 +11,33 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// shortestSecret is the length below which a secret is not looked for in what others
-// say: it would be found in words.
+// shortestSecret is the length in bytes below which a secret is not looked for in other programs'
+// output: it would match ordinary words.
 const shortestSecret = 6
 
-// Secrets hides the policy's secrets in what is reported. Kinds show none themselves;
-// but checks, activations and package managers are programs of others, which may say
-// what they have read.
+// Secrets hides the policy's secrets in what is reported. Kinds never show them, but
+// checks, activations and package managers are other people's programs, which may
+// print what they have read.
 type Secrets struct {
-	replacer *strings.Replacer // nil: there are none
-	encoded  []string          // forms of them that a program may break into lines
+	replacer *strings.Replacer // nil if there are no secrets
+	encoded  []string          // encoded forms of them, which a program may break into lines
 }
 
-// mostEncoded is of how many texts the encoded forms are looked for, too.
+// mostEncoded is how many texts are looked for in their encoded forms, too.
 const mostEncoded = 256
 
-// SecretsOf are the secrets of a policy, and more.
+// SecretsOf returns the secrets of a policy, and more.
 func SecretsOf(p *policy.Policy, more ...string) Secrets {
 	texts := slices.Clone(more)
 	for _, r := range p.Resources {
 		for _, secret := range r.Secrets {
 			texts = append(texts, secret)
-			texts = append(texts, strings.Split(secret, "\n")...) // such as a key, of which a line is quoted
+			texts = append(texts, strings.Split(secret, "\n")...) // of a key, say, one line may be quoted
 		}
 	}
 	texts = slices.DeleteFunc(texts, func(text string) bool { return len(text) < shortestSecret })
 	var forms []string
-	for _, text := range texts[max(0, len(texts)-mostEncoded):] { // those of the policy are the last
+	for _, text := range texts[max(0, len(texts)-mostEncoded):] { // the policy's own come last
 		forms = append(forms, encoded(text)...)
 	}
 	for _, text := range slices.Clone(texts) {
@@ -56,8 +56,8 @@ func SecretsOf(p *policy.Policy, more ...string) Secrets {
 	return Secrets{strings.NewReplacer(pairs...), forms}
 }
 
-// Hide returns the text without secrets, in whatever common encoding. What is to be cut short has to be hidden
-// before: a part of a secret is not found.
+// Hide returns text with its secrets replaced, also in the common encodings. Call it before
+// cutting a text short: a part of a secret is not found.
 func (s Secrets) Hide(text string) string {
 	if s.replacer == nil {
 		return text
@@ -77,7 +77,7 @@ func (s Secrets) hideIn(r *Resource) {
 	}
 }
 
-// hideInOutcome leaves an error that tells nothing as it is.
+// hideInOutcome hides secrets in an outcome. An error that holds none stays the same error value.
 func (s Secrets) hideInOutcome(o *Outcome) {
 	o.Reason = s.Hide(o.Reason)
 	if o.Err == nil {

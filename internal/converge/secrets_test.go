@@ -16,11 +16,11 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// Kinds show no secrets of their own accord; programs of others do.
+// Kinds never show secrets, but other people's programs may.
 func TestWhateverAProgramSaysTheReportAndTheLogShowNoSecret(t *testing.T) {
 	const token, key = `hunter2-"quoted"`, "-----BEGIN KEY-----\nMIIEvQIBADANBg\n-----END KEY-----\n"
 	p := wants("1", "a/x", "a/y", "a/z")
-	for i, secret := range []string{token, key, "a"} { // one letter is in every text
+	for i, secret := range []string{token, key, "a"} { // a single letter is in every text
 		p.Resources[i].Secrets = []string{secret}
 	}
 	m := newMachine(t)
@@ -32,7 +32,7 @@ func TestWhateverAProgramSaysTheReportAndTheLogShowNoSecret(t *testing.T) {
 		case "a/y":
 			return &converge.Outcome{ID: r.ID, Err: errors.New("openssl: MIIEvQIBADANBg is no key")}
 		}
-		k.values[r.ID] = token // and so it stays drifted
+		k.values[r.ID] = token // so that it stays drifted
 		return nil
 	}
 	result := m.engine(p, k).Pass(t.Context())
@@ -89,7 +89,7 @@ func TestASecretIsHiddenInWhateverFormItIsPrinted(t *testing.T) {
 	}
 }
 
-// The longer of two secrets goes first: what is left of it would be told otherwise.
+// The longer of two secrets is replaced first: otherwise its rest would remain.
 func TestTheReasonOfACheckAndOfARepairShowsNoSecretToRootNorToEverybody(t *testing.T) {
 	const short, longer = "hunter2", `hunter2-and-"more"`
 	for what, secret := range map[string]string{"a secret": short, "one that begins with another": longer, "one as it is quoted": fmt.Sprintf("%q", longer)} {

@@ -4,9 +4,9 @@ import "context"
 
 type skipSlow struct{}
 
-// SkipSlow is the context of a pass that somebody waits for, such as the lock-down at boot:
-// a kind leaves for the next check what takes long to ask, and says so.
+// SkipSlow returns the context of a pass that somebody waits for, such as the lock-down at boot. Kinds
+// leave what takes long to read for the next check, and say so.
 func SkipSlow(ctx context.Context) context.Context { return context.WithValue(ctx, skipSlow{}, true) }
 
-// SkipsSlow says whether the pass of a context is SkipSlow.
+// SkipsSlow says whether ctx comes from SkipSlow.
 func SkipsSlow(ctx context.Context) bool { return ctx.Value(skipSlow{}) != nil }

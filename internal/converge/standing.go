@@ -7,27 +7,26 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// standing is where a resource stood.
+// standing is the last state of a resource.
 type standing struct {
-	State   State     `json:"state"`
-	Since   time.Time `json:"since"`
-	Digest  string    `json:"digest,omitempty"` // of what was wanted when it was last in line; noDigest when nothing was
-	Changed time.Time `json:"changed,omitzero"` // when the agent last changed it
-	Cause   Cause     `json:"cause,omitempty"`  // of what is pending
-	Held    bool      `json:"held,omitempty"`   // it is pending since a step of its repair was postponed
-	Astray  time.Time `json:"astray,omitzero"`  // since when it is not in line
+	State          State     `json:"state"`
+	Since          time.Time `json:"since"`
+	Digest         string    `json:"digest,omitempty"` // of what was wanted when it was last in line or pending; noDigest when nothing was
+	Changed        time.Time `json:"changed,omitzero"` // when the agent last changed it
+	Cause          Cause     `json:"cause,omitempty"`  // of a pending resource
+	Held           bool      `json:"held,omitempty"`   // it is pending because a step of its repair was postponed
+	NotInLineSince time.Time `json:"astray,omitzero"`  // since when it has not been in line; zero if it is
 
-	// Where it stood before it became unknown, and since when.
+	// The state before it became unknown, and since when it had that.
 	Known      State     `json:"known,omitempty"`
 	KnownSince time.Time `json:"known_since,omitzero"`
 }
 
-// briefDoubt is how long a resource may be unknown for what is known again to have been so
-// all the time: what cannot be asked for a moment, as at a boot where all starts at once,
-// is no news to anybody.
+// briefDoubt is how long a resource may be unknown and still count as not having changed its state. A
+// short time without an answer, as at a boot where everything starts at once, is not news.
 const briefDoubt = 10 * time.Minute
 
-// Changed is when the agent last changed the resource; the zero time if never.
+// Changed returns when the agent last changed the resource; the zero time if it never did.
 func (l *Ledger) Changed(id policy.ID) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -43,14 +42,14 @@ func (l *Ledger) MarkChanged(id policy.ID, now time.Time) {
 	l.note(line{Resource: id, Standing: &s})
 }
 
-// noDigest stands for the digest of a resource that is a kind's own idea.
+// noDigest stands for the digest of a resource that comes from its kind and not from the policy.
 const noDigest = "-"
 
-// notWanted stands for the digest of a resource that the policy does not name any more.
+// notWanted stands for the digest of a resource that the policy no longer names.
 const notWanted = "not wanted"
 
-// left notes the resources of a kind that are neither wanted nor there any more. If the policy
-// names one again, it counts as new.
+// left marks the resources of a kind that are neither wanted nor there any more: those for which known
+// returns false. If the policy names one again, it counts as new.
 func (l *Ledger) left(kind string, known func(policy.ID) bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -62,7 +61,7 @@ func (l *Ledger) left(kind string, known func(policy.ID) bool) {
 	}
 }
 
-// WasInLine says whether the resource was in line when this was last wanted of it.
+// WasInLine says whether the resource was last in line, or pending, with what the digest stands for.
 func (l *Ledger) WasInLine(id policy.ID, digest string) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -70,8 +69,8 @@ func (l *Ledger) WasInLine(id policy.ID, digest string) bool {
 	return ok && s.Digest == cmp.Or(digest, noDigest)
 }
 
-// awaited says whether a drifted resource was pending so far and only its effect is missing, and
-// the cause of that.
+// awaited says whether a drifted resource was pending until now and only its effect is missing, and the
+// cause of the change that was pending.
 func (l *Ledger) awaited(r Resource) (cause Cause, yes bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -82,20 +81,20 @@ func (l *Ledger) awaited(r Resource) (cause Cause, yes bool) {
 	return cmp.Or(s.Cause, Intentional), true
 }
 
-// EverInLine says whether the resource has been in line, whatever was wanted of it.
+// EverInLine says whether the resource has ever been in line, whatever was wanted of it.
 func (l *Ledger) EverInLine(id policy.ID) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.resources[id].Digest != ""
 }
 
-// Since is when the resource came into a state: earlier, if it is in it still, or is
-// again after it was unknown for less than ten minutes; or now. To have been corrected is
-// to be compliant ever after.
+// Since returns when the resource came into a state. That is an earlier time if it is still in the
+// state, or is in it again after being unknown for less than briefDoubt; otherwise it is now. A
+// corrected resource counts as compliant.
 func (l *Ledger) Since(id policy.ID, state State, now time.Time) time.Time {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// A time that has not come yet is of a clock that was wrong: it says nothing.
+	// A time in the future comes from a clock that was wrong, and says nothing.
 	s, ok := l.resources[id]
 	switch {
 	case !ok || s.Since.Round(0).After(now.Round(0)):
@@ -114,7 +113,7 @@ func settled(state State) State {
 	return state
 }
 
-// stands records the state of a resource, if it is another one, and returns the former state.
+// stands records the state of a resource if it has changed, and returns the former one.
 func (l *Ledger) stands(r Resource) (was standing) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -137,9 +136,9 @@ func (l *Ledger) stands(r Resource) (was standing) {
 	}
 	switch {
 	case r.State == Compliant || r.State == Corrected:
-		now.Astray = time.Time{}
-	case r.State != Unknown && now.Astray.IsZero():
-		now.Astray = r.noticed.Round(0) // as it is read again
+		now.NotInLineSince = time.Time{}
+	case r.State != Unknown && now.NotInLineSince.IsZero():
+		now.NotInLineSince = r.noticed.Round(0) // without the monotonic clock, as it is read back
 	}
 	if now != old {
 		l.note(line{Resource: r.ID, Standing: &now})
