@@ -31,42 +31,43 @@ const (
 	profilePath  = profileDir + "/user"
 	mandatoryDir = "/run/dconf/user"
 
-	locksTable = ".locks" // in the database
+	locksTable = ".locks" // the database's table of locks
 )
 
-// packagedProfileDirs are where dconf looks for a profile that is not in /etc, in order.
+// packagedProfileDirs returns the directories outside /etc where dconf looks for a profile, in
+// order.
 func packagedProfileDirs() []string {
 	return []string{"/usr/local/share/dconf/profile", "/usr/share/dconf/profile"}
 }
 
-// Everything of dconf's must be readable by everybody: to a process that cannot
-// read the database, nothing is locked.
+// All of dconf's files must be readable by everybody: a process that cannot read the database has
+// no locks.
 const (
 	fileMode = 0o644
 	dirMode  = 0o755
 )
 
-// found is what is on the machine.
+// found is the state of the machine.
 type found struct {
 	keyfile, locks, database file
 
-	settings settings   // of keyfile and locks
-	live     gvdb.Table // of the database
+	settings settings   // from keyfile and locks
+	live     gvdb.Table // the parsed database
 	values   map[string]gvdb.Variant
 	locked   map[string]bool
 	sealed   bool     // the database is what dconf makes of the files
-	foreign  []string // what else is in the directories, by path
+	foreign  []string // paths of other entries in the agent's directories
 	wrong    []deviation
 }
 
-// A file is one of root's that everybody can read; its content is nil if there is
-// none, or something else is there.
+// A file is a regular file of the agent. content is nil if the file does not exist, or something
+// else is in its place.
 type file struct {
 	content []byte
 	open    bool // everybody may read it
 }
 
-// differs notes a difference that quotes the file.
+// differs records drift that quotes the file. The drift is public only if the file is.
 func (f file) differs(r *converge.Resource, aspect, want, got string) {
 	if f.open || f.content == nil {
 		r.AddPublicDrift(aspect, want, got)
@@ -75,7 +76,7 @@ func (f file) differs(r *converge.Resource, aspect, want, got string) {
 	}
 }
 
-// A deviation is a respect in which a file or directory is not as it must be.
+// A deviation is one way in which a file or directory differs from what it must be.
 type deviation struct{ aspect, want, got string }
 
 // look reads the files and the database.
@@ -107,12 +108,12 @@ func (k *Kind) look() (*found, error) {
 	body, seal := cutSeal(f.keyfile.content)
 	f.settings = parse(body, f.locks.content)
 	f.sealed = seal != "" && seal == sealOf(body, f.locks.content, f.database.content)
-	f.live, _ = gvdb.Parse(f.database.content) // one that cannot be read has no values
+	f.live, _ = gvdb.Parse(f.database.content) // an unreadable database has no values
 	f.values, f.locked = contents(f.live)
 	return &f, nil
 }
 
-// contents are the values of a database, and the paths that it locks.
+// contents returns the values of a database by path, and the paths that it locks.
 func contents(database gvdb.Table) (values map[string]gvdb.Variant, locked map[string]bool) {
 	values, locked = maps.Collect(database.Values()), map[string]bool{}
 	for path := range database.Table(locksTable).Values() {
@@ -121,7 +122,7 @@ func contents(database gvdb.Table) (values map[string]gvdb.Variant, locked map[s
 	return values, locked
 }
 
-// read returns a file, and how it deviates. That it is not there is no deviation.
+// read returns a file and its deviations. A missing file has no deviations.
 func (k *Kind) read(name, aspect string) (file, []deviation, error) {
 	info, err := k.system.FS.Stat(name)
 	if isGone(err) {
@@ -143,12 +144,12 @@ func (k *Kind) read(name, aspect string) (file, []deviation, error) {
 	return file{content, public.May(info.Mode) && system.ReachedByAll(k.system.FS, name)}, attrDeviations(name, aspect, info, fileMode), nil
 }
 
-// isGone says whether there is nothing, and no directory where it would be.
+// isGone reports whether there is no file, or no directory that it would be in.
 func isGone(err error) bool {
 	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ENOTDIR)
 }
 
-// lookAtDir returns how a directory deviates. One that is not there does not.
+// lookAtDir returns the deviations of a directory. A missing directory has none.
 func (k *Kind) lookAtDir(name, aspect string) ([]deviation, error) {
 	info, err := k.system.FS.Stat(name)
 	if isGone(err) {
@@ -172,9 +173,9 @@ func attrDeviations(name, aspect string, info system.Info, mode fs.FileMode) []d
 	return []deviation{{aspect, write(want), write(info.Attr)}}
 }
 
-// foreign are the entries of a directory that dconf would read besides the
-// agent's file: all but directories and what begins with a dot. What is there in
-// place of the directory is foreign, too.
+// foreign returns the entries of a directory that dconf would read besides the agent's file:
+// everything except directories and names that begin with a dot. If the directory itself is
+// something else, that is foreign too.
 func (k *Kind) foreign(dir string) ([]string, error) {
 	info, err := k.system.FS.Stat(dir)
 	if err != nil && !isGone(err) {
@@ -206,7 +207,7 @@ func (k *Kind) foreign(dir string) ([]string, error) {
 	return found, nil
 }
 
-// currentProfile is the text of the profile that everybody has by default.
+// currentProfile returns the text of the profile that is the default for everybody.
 func (k *Kind) currentProfile() (text string, f file, deviations []deviation, err error) {
 	f, deviations, err = k.read(profilePath, "mode")
 	if err != nil || f.content != nil {
@@ -216,11 +217,11 @@ func (k *Kind) currentProfile() (text string, f file, deviations []deviation, er
 	return text, f, deviations, err
 }
 
-// packagedProfile is the profile that counts where there is none in /etc.
+// packagedProfile returns the profile that dconf uses if there is none in /etc.
 func (k *Kind) packagedProfile() (string, error) { return k.readEverybodys(packagedProfileDirs()...) }
 
-// readEverybodys is the profile of those directories that has no person's name, or what dconf goes
-// by where there is none.
+// readEverybodys returns the default profile from those directories, or dconf's built-in one if
+// there is none.
 func (k *Kind) readEverybodys(dirs ...string) (string, error) {
 	text, err := k.readProfile(path.Base(profilePath), dirs...)
 	if text == "" {
@@ -229,8 +230,8 @@ func (k *Kind) readEverybodys(dirs ...string) (string, error) {
 	return text, err
 }
 
-// readProfile is a profile as dconf reads it: the first that is there, a link or not. What
-// others than root may write is not believed.
+// readProfile returns a profile as dconf reads it: the first one that exists, following links. A
+// file that others than root may write is ignored.
 func (k *Kind) readProfile(name string, dirs ...string) (string, error) {
 	for _, dir := range dirs {
 		leads, info, err := system.Trusted(k.system.FS, path.Join(dir, name), 0)
@@ -283,8 +284,8 @@ func (k *Kind) checkProfile(ctx context.Context, r *converge.Resource) {
 	}
 }
 
-// checkMandatory looks at the profile files that nobody can choose against. They
-// are gone after every boot.
+// checkMandatory checks the mandatory profile files, which override the user's choice. They are
+// gone after every boot.
 func (k *Kind) checkMandatory(ctx context.Context, r *converge.Resource, profile string) error {
 	files, err := k.mandatory(ctx, profile)
 	if err != nil {
@@ -321,8 +322,8 @@ func (k *Kind) checkMandatory(ctx context.Context, r *converge.Resource, profile
 	return err
 }
 
-// lost are the profiles with databases that no mandatory one names. Those of greeters,
-// which have their own accounts, stay in force.
+// lost returns the profiles that name databases which no mandatory profile names. The profiles of
+// greeters stay in force, because greeters run as accounts of their own.
 func (k *Kind) lost(files map[string]string) ([]string, error) {
 	names, err := k.system.FS.ReadDir(profileDir)
 	if err != nil && !isGone(err) {
@@ -351,8 +352,8 @@ func (k *Kind) lost(files map[string]string) ([]string, error) {
 	return lost, nil
 }
 
-// mandatory are the mandatory profiles that there must be, by file: for the people who
-// may sit at the desktop, and whoever is logged in. profile is that of everybody.
+// mandatory returns the mandatory profiles that must exist, by file: for the people who may use the
+// desktop, and for whoever is logged in. profile is the default for everybody.
 func (k *Kind) mandatory(ctx context.Context, profile string) (map[string]string, error) {
 	uids, err := facts.PersonalUIDs(ctx, k.system)
 	if err != nil {
@@ -367,7 +368,7 @@ func (k *Kind) mandatory(ctx context.Context, profile string) (map[string]string
 		return nil, err
 	}
 	for _, s := range sessions {
-		if s.UID != 0 { // whom nothing holds
+		if s.UID != 0 { // nothing restricts root
 			uids = append(uids, int(s.UID))
 		}
 	}
@@ -392,8 +393,8 @@ func (k *Kind) mandatory(ctx context.Context, profile string) (map[string]string
 	return files, nil
 }
 
-// names are what people are called, by uid: as the local files have it, as they are
-// logged in, and as their homes are called. Nothing is asked of the directory.
+// names returns the names of people by uid: from the local files, their sessions, and the names of
+// their home directories. It does not query the directory service.
 func (k *Kind) names(ctx context.Context, sessions []system.Session) (map[int][]string, error) {
 	names := map[int][]string{}
 	accounts, err := facts.LocalAccounts(k.system)
@@ -413,8 +414,8 @@ func (k *Kind) names(ctx context.Context, sessions []system.Session) (map[int][]
 	return names, err
 }
 
-// profileOf is the profile that somebody keeps for one person alone, by that name, or "".
-// DCONF_PROFILE=NAME names it, which the mandatory one makes void.
+// profileOf returns the profile that an administrator made for one person, with the person's name,
+// or "". DCONF_PROFILE=NAME selects it, which the mandatory profile overrides.
 func (k *Kind) profileOf(name string) (string, error) {
 	if name == "" || name == path.Base(profilePath) || strings.Contains(name, "/") || strings.HasPrefix(name, ".") {
 		return "", nil
@@ -424,8 +425,8 @@ func (k *Kind) profileOf(name string) (string, error) {
 
 func mandatoryFile(uid int) string { return path.Join(mandatoryDir, strconv.Itoa(uid)) }
 
-// checkSessions says whether somebody has logged in before the database came
-// into the profile: a program reads its profile once.
+// checkSessions makes the resource pending if somebody logged in before the database came into the
+// profile, because a program reads its profile only once.
 func (k *Kind) checkSessions(ctx context.Context, r *converge.Resource) {
 	changed := k.ledger.Changed(profileID)
 	if changed.IsZero() {

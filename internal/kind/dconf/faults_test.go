@@ -16,7 +16,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// compiled is what dconf makes of settings that are booleans, numbers and strings.
+// compiled returns the database that dconf makes of settings that are booleans, numbers and
+// strings.
 func compiled(s settings) []byte {
 	file := append([]byte("GVariant"), make([]byte, 16)...)
 	add := func(content []byte) (pointer []byte) {
@@ -60,13 +61,12 @@ func compiled(s settings) []byte {
 	if locks != nil {
 		values = append(values, item(locksTable, 'H', table(locks))...)
 	}
-	root := table(values) // file is another one after it
+	root := table(values) // calling table has replaced file
 	copy(file[16:], root)
 	return file
 }
 
-// tool stands in for dconf: it compiles what compiled can, or leaves out of it what it
-// is told to.
+// tool is a fake dconf. It compiles what compiled can, and without can make it leave something out.
 type tool struct {
 	root    string
 	without func(settings)
@@ -93,8 +93,8 @@ func (d tool) Run(_ context.Context, c system.Command) (system.Output, error) {
 	return system.Output{}, os.WriteFile(filepath.Join(d.root, database), compiled(s), 0o644)
 }
 
-// Of a dconf that could not read a file, or had no memory, and exits with 0 and says
-// nothing, nothing is put in place and nothing is called compliant.
+// If dconf could not read a file, or ran out of memory, it exits with 0 and prints nothing. Its
+// database must not be installed, and nothing may be called compliant.
 func TestADatabaseOfWhichDconfHasLeftOutAPartIsAFailure(t *testing.T) {
 	const opacity = "/org/example/background/opacity"
 	for name, without := range map[string]func(settings){
@@ -129,7 +129,7 @@ func TestADatabaseOfWhichDconfHasLeftOutAPartIsAFailure(t *testing.T) {
 	}
 }
 
-// An agent of before this was seen has sealed such a database.
+// An earlier version of the agent, which did not check this, sealed such a database.
 func TestASealOnHalfADatabaseIsNotBelieved(t *testing.T) {
 	i := newImage(t, examplePolicy)
 	i.inLine(t)
@@ -172,7 +172,7 @@ func TestNoSettingIsJudgedByALookThatFailed(t *testing.T) {
 		}}
 	}
 	goes := scene("there though wanted no more", "", files(right), true)
-	// Running programs are told of a database without anything before it goes.
+	// Running programs are notified of an empty database before it is removed.
 	goes.Passes = func(name string) bool { return strings.HasPrefix(name, databasesDir) }
 	faultwalk.Walk(t, "dconf",
 		goes,

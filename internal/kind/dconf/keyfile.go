@@ -12,28 +12,28 @@ import (
 	"strings"
 )
 
-// A setting is what the database says of one key.
+// A setting is the value and lock of one key.
 type setting struct {
 	text   string // in GVariant text format
 	locked bool
 }
 
-// settings are the content of the keyfile and of the file of locks, by dconf
-// path, such as "/org/mate/screensaver/lock-enabled".
+// settings are the contents of the keyfile and of the file of locks, by dconf path, such as
+// "/org/mate/screensaver/lock-enabled".
 type settings map[string]setting
 
 const (
 	notice = "# Made by soe-agent from its policy: changes to this file are undone.\n"
-	// What follows identifies the two files together with the database that dconf
-	// made of them, so that a database that came about otherwise is noticed.
+	// The seal after this text identifies the two files and the database that dconf made of them,
+	// so that a database from any other source is noticed.
 	sealed = "# sealed: "
 )
 
-// keyfile writes the values in the format of dconf(7), without notice and seal.
+// keyfile returns the values in the format of dconf(7), without notice and seal.
 func (s settings) keyfile() []byte {
 	var b bytes.Buffer
 	dir := ""
-	// By directory, then key: a group must not begin twice.
+	// Sorted by directory and then key, because a group must not appear twice.
 	for _, name := range slices.SortedFunc(maps.Keys(s), byDirectory) {
 		if d := path.Dir(name); d != dir {
 			dir = d
@@ -51,8 +51,7 @@ func byDirectory(a, b string) int {
 	return strings.Compare(a, b)
 }
 
-// locks writes the paths that are locked, one a line: dconf takes the line as it
-// is, to its very end.
+// locks returns the locked paths, one per line. dconf takes each line literally, up to its end.
 func (s settings) locks() []byte {
 	var b bytes.Buffer
 	for _, name := range slices.Sorted(maps.Keys(s)) {
@@ -63,8 +62,8 @@ func (s settings) locks() []byte {
 	return b.Bytes()
 }
 
-// parse reads what keyfile and locks wrote, and of files that somebody has
-// changed as much as is written the same way.
+// parse reads the output of keyfile and locks. From files that somebody has changed it takes
+// whatever has the same format.
 func parse(keyfile, locks []byte) settings {
 	s := settings{}
 	dir := ""
@@ -87,12 +86,13 @@ func parse(keyfile, locks []byte) settings {
 	return s
 }
 
-// withSeal is the keyfile as it is written to disk.
+// withSeal returns the keyfile as it is written to disk.
 func withSeal(body []byte, seal string) []byte {
 	return slices.Concat([]byte(notice+sealed+seal+"\n"), body)
 }
 
-// cutSeal undoes withSeal. The seal of a file that was not written so is empty.
+// cutSeal splits off what withSeal added. The seal is "" if the file does not begin as withSeal
+// writes it.
 func cutSeal(keyfile []byte) (body []byte, seal string) {
 	rest, ok := bytes.CutPrefix(keyfile, []byte(notice+sealed))
 	if !ok {
@@ -102,8 +102,8 @@ func cutSeal(keyfile []byte) (body []byte, seal string) {
 	return body, string(line)
 }
 
-// sealOf identifies the body of a keyfile, a file of locks, and the database that
-// dconf makes of the two.
+// sealOf returns the hash of a keyfile's body, a file of locks, and the database that dconf makes
+// of them.
 func sealOf(body, locks, database []byte) string {
 	hash := sha256.New()
 	for _, part := range [][]byte{body, locks, database} {

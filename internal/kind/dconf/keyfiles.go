@@ -16,22 +16,22 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// personalID is there when somebody has settings of their own in place of locked ones: a
-// program that is started with GSETTINGS_BACKEND=keyfile reads them there, and asks
-// dconf, its profile and its locks for nothing.
+// personalID is the resource that exists if somebody has settings of their own in place of locked
+// ones. A program started with GSETTINGS_BACKEND=keyfile reads them there and ignores dconf with
+// its profile and locks.
 const personalID = policy.ID(kindName + "/keyfiles")
 
-// personalKeyfile is where that backend of GIO keeps its settings, below a home.
+// personalKeyfile is the file of GIO's keyfile backend, relative to a home.
 const personalKeyfile = ".config/glib-2.0/settings/keyfile"
 
-// How many people, and of each how many keys, are named.
+// A message names at most this many people, and keys of each.
 const (
 	maxNamed = 5
 	maxKeys  = 3
 )
 
-// checkPersonal looks for people's own settings in place of those that the policy locks.
-// What stands in a home is that person's word. It is reported, and nothing is repaired.
+// checkPersonal looks for people's own settings in place of those that the policy locks. Files in a
+// home are under that person's control, so they are reported and nothing is repaired.
 func (k *Kind) checkPersonal(ctx context.Context) ([]converge.Resource, error) {
 	locked := k.locked()
 	if len(locked) == 0 || !k.system.Running() {
@@ -69,7 +69,7 @@ func (k *Kind) checkPersonal(ctx context.Context) ([]converge.Resource, error) {
 	return []converge.Resource{r}, nil
 }
 
-// locked are the texts of the values that the policy locks, by path.
+// locked returns the texts of the values that the policy locks, by path.
 func (k *Kind) locked() map[string]string {
 	all := map[string]string{}
 	for _, want := range policy.Of[policy.Dconf](k.policy) {
@@ -80,8 +80,8 @@ func (k *Kind) locked() map[string]string {
 	return all
 }
 
-// homes are those of the people who may sit at the desktop, and whose they are. Nothing is
-// asked of the directory.
+// homes returns the home directories of the people who may use the desktop, with the owners' uids.
+// It does not query the directory service.
 func (k *Kind) homes(ctx context.Context) (map[string]int, error) {
 	uids, err := facts.PersonalUIDs(ctx, k.system)
 	if err != nil {
@@ -120,8 +120,8 @@ func sortedHomes(homes map[string]int) []string {
 	return names
 }
 
-// personalSettings reads a keyfile that somebody has written, as GLib does: the last of
-// two entries counts.
+// personalSettings parses a keyfile that somebody has written, as GLib does. If an entry appears
+// twice, the last one counts.
 func personalSettings(keyfile string) map[string]string {
 	all := map[string]string{}
 	dir := ""
@@ -141,10 +141,10 @@ func personalSettings(keyfile string) map[string]string {
 	return all
 }
 
-// typed is what tells the type of a value in GVariant text format.
+// typed matches the part of a GVariant text that gives the type of the value.
 var typed = regexp.MustCompile(`^(?:@\S+|boolean|byte|int16|uint16|int32|uint32|handle|int64|uint64|double|string|objectpath|signature)\s+`)
 
-// overridden are the locked keys that somebody's own settings say otherwise.
+// overridden returns the locked keys for which somebody's own settings have another value.
 func overridden(own, locked map[string]string) []string {
 	var keys []string
 	for path, value := range locked {
@@ -156,7 +156,7 @@ func overridden(own, locked map[string]string) []string {
 	return keys
 }
 
-// few are some of many, and how many more there are.
+// few lists at most most elements, and how many more there are.
 func few(all []string, most int) string {
 	if len(all) <= most {
 		return strings.Join(all, ", ")

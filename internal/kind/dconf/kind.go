@@ -1,6 +1,6 @@
-// Package dconf keeps the settings of the desktop: values and locks in a dconf
-// system database of the agent's own, which stands in everybody's profile above
-// all other system databases.
+// Package dconf implements the kind "dconf": settings of the desktop. It writes values and locks to
+// a dconf system database of the agent's own. Everybody's profile names this database before all
+// other system databases.
 //
 //	/etc/dconf/db/soe.d/50-soe        the values
 //	/etc/dconf/db/soe.d/locks/50-soe  the keys that people cannot change
@@ -8,24 +8,24 @@
 //	/etc/dconf/profile/user           names the database, after the user's own
 //	/run/dconf/user/UID               the same profile, which no DCONF_PROFILE beats
 //
-// The directory soe.d is the agent's alone: what else is put there is removed.
+// The directory soe.d belongs to the agent: anything else in it is removed.
 //
-// A value takes the type that the installed GSettings schema gives its key, read
-// from the compiled schemas that GSettings itself reads: dconf takes a value of
-// any type, and GSettings silently ignores one of the wrong type.
+// A value gets the type that the installed GSettings schema gives its key. The schemas are read
+// from the compiled file that GSettings itself uses. dconf accepts a value of any type, but
+// GSettings silently ignores one of the wrong type.
 //
-// Whether the database is what dconf makes of the files is told without running
-// dconf, by a seal that the keyfile carries: only a repair that has compared the
-// two writes it. So "dconf update", which may skip, fail with exit code 0, or
-// leave a database that people cannot read, is never taken at its word.
+// A check finds out without running dconf whether the database is what dconf makes of the files:
+// the keyfile contains a seal, which only a repair writes that has compared the two. The result of
+// "dconf update" is never trusted, because it may skip the database, exit with 0 after a failure,
+// or leave a database that people cannot read.
 //
-// A lock of a database that stands below is stronger than anything said here; it
-// is found and reported, and not touched.
+// A lock in a database that the profile names later takes precedence over the agent's. It is found
+// and reported, and not changed.
 //
-// Besides the policy's keys there are two resources: dconf/database is the
-// database as a whole, and dconf/profile that it is in force for everybody. When
-// the policy has no keys any more, all of it goes. A third one, dconf/keyfiles, is there
-// when somebody has settings in a keyfile at home in place of locked ones.
+// Besides the policy's keys there are two resources: dconf/database is the database as a whole, and
+// dconf/profile is that it is in force for everybody. When the policy has no keys any more,
+// everything is removed. A third resource, dconf/keyfiles, exists only if somebody has settings in
+// a keyfile at home in place of locked ones.
 package dconf
 
 import (
@@ -51,16 +51,16 @@ const (
 	profileID  = policy.ID(kindName + "/profile")
 )
 
-// Kind keeps dconf/… resources.
+// Kind checks and repairs dconf/… resources.
 type Kind struct {
 	*system.Unanswered
 	policy  *policy.Policy
 	system  *system.System
 	ledger  *converge.Ledger
 	schemas *schemas
-	// refused is why dconf, or the schema, would not have a text for a key.
+	// refused is the reason why dconf or the schema does not accept a text for a key.
 	refused map[refusal]string
-	// overridden says that somebody's own settings have been found in place of locked ones.
+	// overridden is set if personal settings were found in place of locked ones.
 	overridden atomic.Bool
 }
 
@@ -88,23 +88,24 @@ func (*Kind) Watches() []converge.Watch {
 	}
 }
 
-// pathOf is the dconf path of a key.
+// pathOf returns the dconf path of a key.
 func pathOf(id policy.ID) string { return "/" + id.Name() }
 
-// manages says whether the policy has anything to say about a dconf path.
+// manages reports whether the policy has a resource for a dconf path.
 func (k *Kind) manages(dconfPath string) bool {
 	_, ok := k.policy.Lookup(policy.NewID(kindName, dconfPath))
 	return ok
 }
 
-// schemaOf is the schema that the policy names for a dconf path, or "".
+// schemaOf returns the schema that the policy names for a dconf path, or "".
 func (k *Kind) schemaOf(dconfPath string) string {
 	want, _ := k.policy.Lookup(policy.NewID(kindName, strings.TrimPrefix(dconfPath, "/")))
 	spec, _ := want.Spec.(policy.Dconf)
 	return spec.Schema
 }
 
-// whole is a resource of the kind's own, which stands for all keys of the policy.
+// whole returns a resource that stands for all keys of the policy together. ok is false if the
+// policy has none.
 func (k *Kind) whole(id policy.ID) (r policy.Resource, ok bool) {
 	hash := sha256.New()
 	for _, want := range k.policy.Resources {
@@ -136,7 +137,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		return nil, err
 	}
 	if installed.version != k.schemas.version {
-		clear(k.refused) // what the schemas of before had against a value
+		clear(k.refused) // the refusals are from the previous schemas
 	}
 	k.schemas = installed
 	database := converge.Wanted(want)
@@ -172,7 +173,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	return append(resources, personal...), err
 }
 
-// text is the value wanted of a key as it is written.
+// text returns the wanted value of a key in GVariant text format.
 func (k *Kind) text(id policy.ID, want policy.Dconf) (string, error) {
 	key, err := k.schemas.keyOf(pathOf(id), want)
 	if err != nil {
@@ -208,21 +209,21 @@ func (k *Kind) checkKey(r *converge.Resource, want policy.Dconf, f *found) {
 	if r.State != converge.Compliant {
 		return
 	}
-	// The files are right. A seal says that dconf made the database of them, and not that
-	// it made all of them.
+	// The files are right. The seal says that dconf made the database from them, but not that it is
+	// complete.
 	live, ok := f.values[path]
 	if !ok {
 		r.AddPublicDrift("value", value, "not in the database")
 		return
 	}
-	// How a gvariant was written cannot be told from the database.
+	// A gvariant may be written in several ways, so it cannot be compared with the database's text.
 	if got, ok := live.Text(); ok && want.GVariant == "" && got != value {
 		f.database.differs(r, "value", value, got)
 	}
 	if locked := f.locked[path]; locked != want.Lock {
 		r.AddPublicDrift("lock", lockWord(want.Lock), lockWord(locked))
 	}
-	// The schema may have changed since, and text does not show all that it has against a value.
+	// The schema may have changed since, and the text does not show every violation of the schema.
 	if key, err := k.schemas.keyOf(path, want); err == nil && key != nil && r.State == converge.Compliant {
 		if err := key.judge(live); err != nil {
 			r.SetFailedErr(public.Because("cannot set "+r.ID.Name(), err))
@@ -237,7 +238,8 @@ func lockWord(locked bool) string {
 	return "not locked"
 }
 
-// inForce says of a key that is right in the files whether it is so on desktops.
+// inForce reports drift or pending for a key that is right in the files but not in force on
+// desktops.
 func inForce(r *converge.Resource, database, profile converge.Resource) {
 	bypassed := func(d converge.Difference) bool { return d.Aspect == aspectMandatory }
 	switch {
@@ -280,7 +282,7 @@ func (k *Kind) checkDatabase(r *converge.Resource, f *found) {
 	}
 }
 
-// sameContent says whether two databases hold the same values and locks.
+// sameContent reports whether two databases hold the same values and locks.
 func sameContent(a, b []byte) bool {
 	x, err1 := contentOf(a)
 	y, err2 := contentOf(b)
@@ -288,7 +290,7 @@ func sameContent(a, b []byte) bool {
 }
 
 type databaseContent struct {
-	values map[string]string // type and serialised value
+	values map[string]string // type and serialised value, by path
 	locks  map[string]bool
 }
 

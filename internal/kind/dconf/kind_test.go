@@ -14,7 +14,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// example is a database, and what dconf has made it of: see gvdb/testdata/README.
+// example returns a database and the files that dconf made it from; see gvdb/testdata/README.
 func example(t *testing.T) (database, body, locks []byte) {
 	t.Helper()
 	read := func(name string) []byte {
@@ -35,8 +35,8 @@ opacity = 50
 picture-options = { value = "zoom", lock = false }
 `
 
-// An image is a machine that does not run, so that its profile needs no mandatory
-// files. It has no dconf.
+// An image is a machine that is not running, so that its profile needs no mandatory files. dconf is
+// not installed.
 type image struct {
 	root   string
 	kind   *Kind
@@ -58,8 +58,8 @@ func (i image) write(t *testing.T, name string, content []byte) {
 	kindtest.Put(t, i.root, name, string(content))
 }
 
-// inLine writes what a repair of examplePolicy leaves, plus what else is in the
-// example's database.
+// inLine writes what a repair of examplePolicy would leave, and the other settings of the example's
+// database.
 func (i image) inLine(t *testing.T) {
 	t.Helper()
 	database, body, locks := example(t)

@@ -7,9 +7,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// Lint returns what is wrong with a policy's settings on a machine whose
-// gschemas.compiled has this content. A value that holds a reference is not
-// judged, only its key.
+// Lint returns the problems of a policy's settings on a machine whose gschemas.compiled has this
+// content. For a value with a reference, only the key is checked.
 func Lint(p *policy.Policy, compiled []byte) (policy.Problems, error) {
 	installed, err := parseSchemas(compiled)
 	if err != nil {
@@ -43,8 +42,8 @@ func (s *schemas) judge(dconfPath string, want policy.Dconf) error {
 	return err
 }
 
-// undone says which other key of the policy takes away the effect of one, or nil:
-// mate-screensaver and gnome-shell do not lock where the lock screen is disabled.
+// undone returns an error if another key of the policy disables the effect of this one:
+// mate-screensaver and gnome-shell do not lock the screen while the lock screen is disabled.
 func undone(p *policy.Policy, id policy.ID) error {
 	switch other := map[policy.ID]policy.ID{
 		"dconf/org/mate/screensaver/lock-enabled":          "dconf/org/mate/desktop/lockdown/disable-lock-screen",

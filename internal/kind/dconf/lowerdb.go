@@ -16,19 +16,19 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// below are the databases that the profile names after the agent's own, in order.
-// As a rule their values do not count, but of several databases that lock a key
-// dconf reads it from the lowest, and from those below that.
+// below are the databases that a profile names after the agent's own, in order. Normally their
+// values do not count. But if several databases lock a key, dconf reads the key from the last one
+// that locks it, and from those after it.
 type below []lower
 
 type lower struct {
 	file         string
 	table, locks gvdb.Table
-	loose        error // others than root may write it, and lock in it what they like
+	loose        error // why others than root may write it, and so add any lock to it; or nil
 }
 
-// below are those of each profile that is in force for somebody: everybody's, and each
-// one of a single person's.
+// below returns the databases of each profile that is in force for somebody: everybody's, and those
+// of single persons.
 func (k *Kind) below(ctx context.Context) ([]below, error) {
 	text, _, _, err := k.currentProfile()
 	if err != nil {
@@ -76,8 +76,8 @@ func (k *Kind) belowIn(profile string) (below, error) {
 	return found, nil
 }
 
-// lower reads a database as dconf does, which follows links. One that is not there, and one
-// that dconf passes over, has neither values nor locks.
+// lower reads a database as dconf does, following links. A database that is missing, or that dconf
+// ignores, has neither values nor locks.
 func (k *Kind) lower(file string) (lower, error) {
 	leads, info, err := system.Trusted(k.system.FS, file, 0)
 	switch {
@@ -98,8 +98,8 @@ func (k *Kind) lower(file string) (lower, error) {
 	return lower{file: file, table: table, locks: table.Table(locksTable)}, nil
 }
 
-// overrule says of a key that is in force in the agent's database whether another
-// one takes its place.
+// overrule marks a key that is right in the agent's database as failed or drifted if another
+// database takes precedence.
 func (b below) overrule(r *converge.Resource, ours gvdb.Table, lock bool) {
 	key := pathOf(r.ID)
 	lowest := -1
@@ -120,7 +120,7 @@ func (b below) overrule(r *converge.Resource, ours gvdb.Table, lock bool) {
 		"take the lock out of that one, and run: dconf update", r.ID.Name(), b[lowest].file)).ReasonIsPublic()
 }
 
-// sameValue says whether dconf finds the value of ours here as well.
+// sameValue reports whether dconf finds the value of our database here too.
 func (b below) sameValue(key string, ours gvdb.Table) bool {
 	want, set := ours.Value(key)
 	for _, database := range b {

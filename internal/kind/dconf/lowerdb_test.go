@@ -10,11 +10,11 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// With the real dconf: TestALockOfADatabaseBelowIsNotTakenForOurs in test/e2e.
+// TestALockOfADatabaseBelowIsNotTakenForOurs in test/e2e tests this with the real dconf.
 func TestOfSeveralDatabasesThatLockAKeyTheLowestIsJudged(t *testing.T) {
 	const locked, free = policy.ID("dconf/org/example/background/opacity"), policy.ID("dconf/org/example/background/picture-options")
 	database, body, locks := example(t)
-	other := bytes.Replace(database, []byte("\x32\x00\x00\x00\x00i"), []byte("\x33\x00\x00\x00\x00i"), 1) // opacity is 51
+	other := bytes.Replace(database, []byte("\x32\x00\x00\x00\x00i"), []byte("\x33\x00\x00\x00\x00i"), 1) // this sets opacity to 51
 	if bytes.Equal(other, database) {
 		t.Fatal("the value was not found")
 	}
@@ -43,7 +43,7 @@ func TestOfSeveralDatabasesThatLockAKeyTheLowestIsJudged(t *testing.T) {
 			if r := found[locked]; r.State != c.want || (c.want == converge.Failed && !strings.Contains(r.Reason, "/etc/dconf/db/site locks it too")) {
 				t.Errorf("%s: %s", r.State, r.Reason)
 			}
-			if r := found[free]; r.State != converge.Compliant { // that is not locked there
+			if r := found[free]; r.State != converge.Compliant { // it is not locked there
 				t.Errorf("%s: %s", r.State, r.Reason)
 			}
 		})

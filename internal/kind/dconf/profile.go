@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// sources are the databases that a profile names, in their order: the first is
-// the only one that can be written, and the earlier one's value counts.
+// sources returns the databases that a profile names, in order. Only the first one can be written,
+// and the value of an earlier one counts.
 func sources(profile string) []string {
 	var found []string
 	for line := range strings.Lines(profile) {
@@ -17,7 +17,7 @@ func sources(profile string) []string {
 	return found
 }
 
-// source is the database that a line of a profile names, or "".
+// source returns the database that a line of a profile names, or "".
 func source(line string) string {
 	line, _, _ = strings.Cut(line, "#")
 	line = strings.TrimSpace(line)
@@ -33,9 +33,9 @@ func isWritable(source string) bool {
 	return strings.HasPrefix(source, "user-db:") || strings.HasPrefix(source, "service-db:")
 }
 
-// withDatabase returns the profile with the agent's database directly after the
-// one that the user writes: above every other system database, and in force. All
-// other lines stay. A profile that is so already is returned as it is.
+// withDatabase returns the profile with the agent's database directly after the one that the user
+// writes, and so before every other system database. All other lines stay. A profile that already
+// is like that is returned unchanged.
 func withDatabase(profile string) string {
 	found := sources(profile)
 	if len(found) > 1 && isWritable(found[0]) && found[1] == ourSource && slices.Index(found[2:], ourSource) < 0 {
@@ -67,9 +67,9 @@ func withDatabase(profile string) string {
 	return strings.Join(lines, "")
 }
 
-// withSources is a person's own profile as it is in force: with the agent's database, and
-// below its own sources those of everybody's profile that it does not name, so that no
-// lock of either is lost.
+// withSources returns a person's own profile as it must be in force: with the agent's database, and
+// at the end those databases of everybody's profile that it does not name, so that no lock of
+// either is lost.
 func withSources(own, everybodys string) string {
 	profile := withDatabase(own)
 	named := sources(profile)
@@ -85,7 +85,7 @@ func withSources(own, everybodys string) string {
 	return profile + strings.Join(more, "")
 }
 
-// namesOurs says whether a profile names the agent's database.
+// namesOurs reports whether a profile names the agent's database.
 func namesOurs(profile string) bool { return slices.Contains(sources(profile), ourSource) }
 
 // withoutDatabase returns the profile without the agent's database.

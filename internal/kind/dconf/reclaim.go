@@ -11,7 +11,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// leftover is the database of an earlier policy, where this one has no settings.
+// leftover returns the database of an earlier policy as unwanted, if it exists. It is called if
+// this policy has no settings.
 func (k *Kind) leftover() ([]converge.Resource, error) {
 	if !k.ledger.Owns(databaseID) {
 		f, _, err := k.read(keyfilePath, "")
@@ -22,8 +23,8 @@ func (k *Kind) leftover() ([]converge.Resource, error) {
 	return []converge.Resource{converge.Unwanted(databaseID, "the policy has no settings any more")}, nil
 }
 
-// reclaim takes the database away, such that no program that runs is left with a
-// lock: dconf tells them of the database that is empty, and then it goes.
+// reclaim removes the database without leaving running programs with a lock: dconf first notifies
+// them of an empty database, which is then removed.
 func (k *Kind) reclaim(ctx context.Context) error {
 	f, err := k.look()
 	if err != nil {
@@ -33,7 +34,7 @@ func (k *Kind) reclaim(ctx context.Context) error {
 		k.tell(ctx, f)
 	}
 	if err := errors.Join(k.removeMandatory(), k.giveBackProfile()); err != nil {
-		return err // whose profile still names the database shall find it
+		return err // a profile that still names the database must find it
 	}
 	errs := []error{k.forget(locksPath), k.removeIfEmpty(locksDir), k.forget(keyfilePath), k.removeIfEmpty(keyfileDir), k.forget(databaseFile)}
 	if err := errors.Join(errs...); err != nil {
@@ -43,11 +44,11 @@ func (k *Kind) reclaim(ctx context.Context) error {
 	return nil
 }
 
-// tell puts a database without settings in place, of which dconf tells the programs that
-// run. A dconf that is not there, or that fails again and again, keeps nothing from being
-// given back: they learn of it when they are started anew.
+// tell installs an empty database, so that dconf notifies the running programs. If dconf is not
+// installed, or keeps failing, the database is removed anyway: the programs notice when they are
+// started anew.
 func (k *Kind) tell(ctx context.Context, f *found) {
-	for range 2 { // it may have been short of something
+	for range 2 { // the first failure may be temporary
 		database, err := k.compile(ctx, settings{}, nil)
 		if errors.Is(err, system.ErrNotInstalled) {
 			return
@@ -62,7 +63,7 @@ func (k *Kind) tell(ctx context.Context, f *found) {
 	}
 }
 
-// removeMandatory removes the mandatory profiles that name the database.
+// removeMandatory removes the mandatory profiles that name the agent's database.
 func (k *Kind) removeMandatory() error {
 	if !k.system.Running() {
 		return nil
@@ -84,15 +85,15 @@ func (k *Kind) removeMandatory() error {
 	return errors.Join(errs...)
 }
 
-// giveBackProfile makes of the profile what it was before the agent. Of one that
-// somebody has changed since, only the agent's line goes.
+// giveBackProfile restores the profile that was there before the agent. If somebody has changed it
+// since, only the agent's line is removed.
 func (k *Kind) giveBackProfile() error {
 	f, _, err := k.read(profilePath, "")
 	if err != nil {
 		return err
 	}
 	if f.content == nil {
-		nothing := func() error { return nil } // it is gone, or not a file: nothing names the database
+		nothing := func() error { return nil } // missing or not a regular file: nothing names the database
 		return k.ledger.Release(profilePath, func(system.Original) error { return nil }, nothing)
 	}
 	text := string(f.content)
@@ -130,12 +131,13 @@ func (k *Kind) giveBackProfile() error {
 	return k.ledger.Release(profilePath, restore, remove)
 }
 
-// forget removes a file of the agent's own.
+// forget removes a file of the agent and its entry in the ledger.
 func (k *Kind) forget(name string) error {
 	remove := func() error { return k.system.FS.Remove(name) }
 	nothing := func() error { return nil }
-	// A file that the ledger knows nothing of, such as what dconf has made, stays at first; and
-	// is kept as somebody else's when it goes, which it is not.
+	// The first Release keeps a file that the ledger does not know, such as one that dconf made.
+	// Removing it makes the ledger keep it as an original of somebody else's, which it is not; the
+	// second Release drops that.
 	return errors.Join(
 		k.ledger.Release(name, func(system.Original) error { return remove() }, remove), remove(),
 		k.ledger.Release(name, func(system.Original) error { return nothing() }, nothing),

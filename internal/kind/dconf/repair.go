@@ -17,8 +17,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Repair implements converge.Kind. All keys are mended at once: the database is
-// made anew or not at all.
+// Repair implements converge.Kind. All keys are repaired together: the database is replaced as a
+// whole or not at all.
 func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
 	if _, wanted := k.whole(databaseID); !wanted {
 		if err := k.reclaim(ctx); err != nil {
@@ -67,8 +67,8 @@ func (k *Kind) repairDatabase(ctx context.Context, mended map[policy.ID]bool) er
 	return k.install(ctx, f, next, database)
 }
 
-// next are the settings as they should be: what is to be mended as the policy
-// wants it, its other keys as they are, and no others.
+// next returns the settings that the database should get: the keys to be repaired as the policy
+// wants them, the policy's other keys as they are, and nothing else.
 func (k *Kind) next(now settings, mended map[policy.ID]bool) settings {
 	next := settings{}
 	for path, s := range now {
@@ -95,12 +95,12 @@ const (
 	scratchLocks     = scratchDirectory + "/locks/" + keyfileName
 )
 
-// compile has dconf make the database of settings, away from the real one. A
-// setting that dconf cannot read, or whose type is not that of the schema, is
-// remembered as refused and replaced by the one before, if there is any.
+// compile lets dconf compile the settings in a scratch directory. A setting that dconf cannot
+// parse, or whose type does not match the schema, is remembered as refused and replaced by its
+// previous value, if it has one.
 func (k *Kind) compile(ctx context.Context, next, before settings) ([]byte, error) {
 	defer k.clean()
-	const rounds = 3 // as it is wanted, with what was there before, without either
+	const rounds = 3 // as wanted, then with the previous value, then without the key
 	for range rounds {
 		database, complaint, err := k.tryCompile(ctx, next)
 		if err != nil {
@@ -125,9 +125,9 @@ func (k *Kind) compile(ctx context.Context, next, before settings) ([]byte, erro
 	return nil, errors.New("cannot compile the dconf settings: dconf refuses them, and then others again")
 }
 
-// holds returns an error unless a database holds these settings, each with its value
-// and its lock, and nothing else. dconf exits with 0, and not a word, also when it could
-// not read a file on the way, or had no memory left: what it makes then is half of it.
+// holds returns an error unless the database holds exactly these settings, each with its value and
+// lock. dconf exits with 0 and prints nothing even if it could not read a file or ran out of
+// memory; the database is then incomplete.
 func (k *Kind) holds(database []byte, want settings) error {
 	root, err := gvdb.Parse(database)
 	if err != nil {
@@ -160,15 +160,15 @@ func (k *Kind) holds(database []byte, want settings) error {
 	return nil
 }
 
-// isPlain says whether the value of a path is written as the database shows it: of a
-// gvariant it is not known how its author has.
+// isPlain reports whether the policy's text for a path has the same form as the database's. That is
+// not known of a gvariant, which its author may have written differently.
 func (k *Kind) isPlain(path string) bool {
 	want, _ := k.policy.Lookup(policy.NewID(kindName, path))
 	spec, named := want.Spec.(policy.Dconf)
 	return named && spec.GVariant == ""
 }
 
-// findRefused says which settings are at fault, by path, and why.
+// findRefused returns the settings at fault, by path, with the reasons.
 func (k *Kind) findRefused(ctx context.Context, next settings, database []byte, complaint string) (map[string]string, error) {
 	refused := map[string]string{}
 	if complaint == "" {
@@ -190,7 +190,7 @@ func (k *Kind) findRefused(ctx context.Context, next settings, database []byte, 
 	}
 	for path, s := range next {
 		_, why, err := k.tryCompile(ctx, settings{path: s})
-		if err == nil && why != "" { // twice the same: once it may have been short of something
+		if err == nil && why != "" { // the same twice: the first failure may be temporary
 			_, again, err2 := k.tryCompile(ctx, settings{path: s})
 			if err = err2; again != why {
 				return nil, errors.Join(err, fmt.Errorf("cannot compile the dconf settings: of %s dconf says %q, and then %q", path, why, again))
@@ -209,8 +209,8 @@ func (k *Kind) findRefused(ctx context.Context, next settings, database []byte, 
 	return refused, nil
 }
 
-// tryCompile runs "dconf compile". Unlike "dconf update" it neither skips nor
-// hides a failure; what it complains about is returned.
+// tryCompile runs "dconf compile". Unlike "dconf update" it neither skips anything nor hides a
+// failure. complaint is what dconf printed.
 func (k *Kind) tryCompile(ctx context.Context, s settings) (database []byte, complaint string, err error) {
 	err = errors.Join(
 		k.system.FS.WriteFile(scratchKeyfile, s.keyfile(), system.Attr{Mode: fileMode}),
@@ -230,7 +230,7 @@ func (k *Kind) tryCompile(ctx context.Context, s settings) (database []byte, com
 	return database, "", err
 }
 
-// clean removes what tryCompile leaves.
+// clean removes the files of tryCompile.
 func (k *Kind) clean() {
 	for _, name := range []string{scratchDatabase, scratchLocks, path.Dir(scratchLocks), scratchKeyfile, scratchDirectory, scratch} {
 		if err := k.system.FS.Remove(name); err != nil {
@@ -249,7 +249,7 @@ func (k *Kind) dconf(ctx context.Context, args ...string) (system.Output, error)
 	return out, err
 }
 
-// install puts the files and the database in place, and seals them.
+// install writes the files and the database, and seals them.
 func (k *Kind) install(ctx context.Context, f *found, next settings, database []byte) error {
 	for _, name := range f.foreign {
 		if err := k.system.FS.Remove(name); err != nil {
@@ -269,8 +269,8 @@ func (k *Kind) install(ctx context.Context, f *found, next settings, database []
 	if sameContent(f.database.content, database) {
 		return k.seal(body, locks, f.database.content)
 	}
-	// Written even if it is there already: before version 0.31, "dconf update" only
-	// looks at a directory that has changed since the database was made.
+	// Write the keyfile even if it has that content already: before version 0.31, "dconf update"
+	// only handles a directory that has changed since the database was made.
 	if err := k.write(keyfilePath, keyfile); err != nil {
 		return err
 	}
@@ -281,7 +281,7 @@ func (k *Kind) install(ctx context.Context, f *found, next settings, database []
 	return k.seal(body, locks, live)
 }
 
-// seal writes the keyfile with the seal for the database in place.
+// seal writes the keyfile with the seal of the installed database.
 func (k *Kind) seal(body, locks, database []byte) error {
 	return errors.Join(
 		k.put(keyfilePath, withSeal(body, sealOf(body, locks, database))),
@@ -289,8 +289,8 @@ func (k *Kind) seal(body, locks, database []byte) error {
 	)
 }
 
-// update has dconf make the real database, which also tells running programs to
-// read it again, and returns what it has made.
+// update runs "dconf update", which makes the real database and notifies running programs. It
+// returns the database if its content is right.
 func (k *Kind) update(ctx context.Context, keyfile, database []byte) ([]byte, error) {
 	if info, err := k.system.FS.Stat(databaseFile); err == nil && !info.IsRegular() {
 		if err := k.system.FS.Remove(databaseFile); err != nil {
@@ -314,8 +314,8 @@ func (k *Kind) update(ctx context.Context, keyfile, database []byte) ([]byte, er
 			return live.content, nil
 		}
 		complaint = out.LastLine()
-		// The clock has gone back, or another database keeps dconf from this one. Now
-		// only running programs may have to be told.
+		// The clock was set back, or another database makes dconf fail before this one. Write the
+		// database directly; the next "dconf update" then only notifies running programs.
 		if err := errors.Join(k.write(databaseFile, database), k.write(keyfilePath, keyfile)); err != nil {
 			return nil, err
 		}
@@ -357,7 +357,8 @@ func (k *Kind) repairProfile(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// put makes a file of root's that everybody can read, if it is not that already.
+// put writes a file that belongs to root and that everybody can read. It does nothing if the file
+// is like that already.
 func (k *Kind) put(name string, content []byte) error {
 	now, deviations, err := k.read(name, "")
 	switch {
@@ -371,7 +372,7 @@ func (k *Kind) put(name string, content []byte) error {
 	return nil
 }
 
-// write makes the file anew, whatever is there.
+// write writes the file, and replaces whatever else is in its place.
 func (k *Kind) write(name string, content []byte) error {
 	if info, err := k.system.FS.Stat(name); err == nil && !info.IsRegular() {
 		if err := k.system.FS.Remove(name); err != nil {
@@ -381,7 +382,7 @@ func (k *Kind) write(name string, content []byte) error {
 	return k.system.FS.WriteFile(name, content, system.Attr{Mode: fileMode})
 }
 
-// ensureDir makes a directory of root's that everybody can read.
+// ensureDir makes a directory that belongs to root and that everybody can read.
 func (k *Kind) ensureDir(name string) error {
 	if err := k.system.FS.MkdirAll(name, dirMode); err != nil {
 		return err

@@ -14,7 +14,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// schemasFile is what GSettings itself reads; the XML files next to it are not.
+// schemasFile is the file that GSettings itself reads. It does not read the XML files next to it.
 const (
 	schemasDir  = "/usr/share/glib-2.0/schemas"
 	schemasFile = schemasDir + "/gschemas.compiled"
@@ -24,26 +24,25 @@ const (
 type schemas struct {
 	version schemasVersion
 	byID    map[string]gvdb.Table
-	byDir   map[string][]string // dconf directory → ids of the schemas that live there
+	byDir   map[string][]string // dconf directory → ids of the schemas with that path
 }
 
-// schemasVersion tells one gschemas.compiled from the next.
+// schemasVersion identifies one version of gschemas.compiled.
 type schemasVersion struct {
 	inode uint64
 	size  int64
 	mtime time.Time
 }
 
-// A schemaKey is what a schema says of a key.
+// A schemaKey is a key's definition in a schema.
 type schemaKey struct {
 	schema    string
 	typ       string
-	choices   []string     // what a string, or each of an array of strings, must be one of; nil: anything
+	choices   []string     // allowed values of a string, or of each element of an array of strings; nil: any
 	low, high gvdb.Variant // the range of a number; without a type: any
 }
 
-// readSchemas returns the installed schemas: those read before, if they are
-// installed still.
+// readSchemas returns the installed schemas. It returns before if the file has not changed.
 func readSchemas(files system.FileReader, before *schemas) (*schemas, error) {
 	info, err := files.Stat(schemasFile)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -93,8 +92,8 @@ func textOf(table gvdb.Table, key string) (string, bool) {
 	return text, ok
 }
 
-// keyOf looks up the key that the policy means. Where schemas are installed, only
-// a gvariant needs none: it says its type itself.
+// keyOf looks up the key that the policy means. If schemas are installed, every value needs one;
+// only a gvariant does not, because its text contains the type.
 func (s *schemas) keyOf(dconfPath string, want policy.Dconf) (*schemaKey, error) {
 	key, err := s.key(dconfPath, want.Schema)
 	if err == nil && key == nil && want.Value != nil && s.areInstalled() {
@@ -105,9 +104,9 @@ func (s *schemas) keyOf(dconfPath string, want policy.Dconf) (*schemaKey, error)
 
 func (s *schemas) areInstalled() bool { return s.byID != nil }
 
-// key looks a key up by its dconf path, and by the id of its schema if one is
-// given. It is nil without an error where none is, and no installed schema has
-// the path: a relocatable schema names none.
+// key looks up a key by its dconf path, and by the id of its schema if one is given. It returns nil
+// without an error if no schema is given and no installed schema has the path. That may be right: a
+// relocatable schema has no path.
 func (s *schemas) key(dconfPath, schema string) (*schemaKey, error) {
 	slash := strings.LastIndexByte(dconfPath, '/') + 1
 	dir, name := dconfPath[:slash], dconfPath[slash:]
@@ -145,7 +144,7 @@ func (s *schemas) key(dconfPath, schema string) (*schemaKey, error) {
 	return nil, fmt.Errorf("the installed schema %s has no key %q%s", strings.Join(ids, ", "), name, hint)
 }
 
-// withBases yields a schema and those that it extends.
+// withBases yields a schema and the schemas that it extends.
 func (s *schemas) withBases(id string) func(yield func(gvdb.Table) bool) {
 	const deepest = 8
 	return func(yield func(gvdb.Table) bool) {
@@ -159,8 +158,8 @@ func (s *schemas) withBases(id string) func(yield func(gvdb.Table) bool) {
 	}
 }
 
-// parseSchemaKey reads a key as glib-compile-schemas writes it: a tuple of the
-// default and of what limits the values, each with a letter that says which.
+// parseSchemaKey reads a key as glib-compile-schemas writes it: a tuple of the default and the
+// restrictions of the value, each with a letter for its sort.
 func parseSchemaKey(schema string, value gvdb.Variant) (*schemaKey, error) {
 	parts, ok := value.Children()
 	if !ok || len(parts) == 0 {
@@ -185,8 +184,8 @@ func parseSchemaKey(schema string, value gvdb.Variant) (*schemaKey, error) {
 	return key, nil
 }
 
-// choices reads GLib's "string info map": for each choice a number of four bytes,
-// 0xff, the string, zeros, 0xff. An alias begins with 0xfe instead.
+// choices parses GLib's "string info map": for each choice a four-byte number, 0xff, the string,
+// zeros, 0xff. An alias begins with 0xfe instead.
 func choices(data []byte) []string {
 	found := []string{}
 	for len(data) > 5 {
@@ -201,7 +200,7 @@ func choices(data []byte) []string {
 	return found
 }
 
-// allows says whether a value is one of the choices and within the range.
+// allows returns an error if a value is not one of the choices or is out of range.
 func (k *schemaKey) allows(value any) error {
 	switch value := value.(type) {
 	case string:
@@ -226,8 +225,8 @@ func (k *schemaKey) allows(value any) error {
 	return nil
 }
 
-// judge says what the schema has against a value as it is in a database: GSettings would pass
-// over it without a word.
+// judge returns an error if a value in a database violates the schema. GSettings would silently
+// ignore such a value.
 func (k *schemaKey) judge(value gvdb.Variant) error {
 	if value.Type != k.typ {
 		return fmt.Errorf("it is of type %s, and the installed schema %s has the key as %s", describeType(value.Type), k.schema, describeType(k.typ))
@@ -247,7 +246,7 @@ func (k *schemaKey) judge(value gvdb.Variant) error {
 	return nil
 }
 
-// compareNumbers compares two of int64, uint64 and float64.
+// compareNumbers compares two numbers of type int64, uint64 or float64.
 func compareNumbers(a, b any) int {
 	x, xIsInt := a.(int64)
 	switch y := b.(type) {

@@ -12,8 +12,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// text is a policy's value in GVariant text format. key is what the installed
-// schema says of it; nil where none is installed.
+// text returns a policy's value in GVariant text format. key is the definition in the installed
+// schema, or nil if there is none.
 func text(want policy.Dconf, key *schemaKey) (string, error) {
 	if want.Value == nil {
 		given := strings.TrimSpace(want.GVariant)
@@ -36,8 +36,8 @@ func text(want policy.Dconf, key *schemaKey) (string, error) {
 	return rendered, nil
 }
 
-// judgeText says what the installed schema has against GVariant text, as far as
-// that can be told without dconf.
+// judgeText returns an error if a GVariant text violates the installed schema, as far as that can
+// be told without dconf.
 func judgeText(given string, key *schemaKey) error {
 	typ, rest := writtenType(given)
 	if key == nil || typ == "" {
@@ -53,8 +53,8 @@ func judgeText(given string, key *schemaKey) error {
 	return nil
 }
 
-// writtenType is the type that GVariant text shows at its beginning, and what
-// follows; "" where only dconf can tell.
+// writtenType returns the type that a GVariant text begins with, and the rest of the text. The type
+// is "" if only dconf can tell it.
 func writtenType(text string) (typ, rest string) {
 	if annotated, ok := strings.CutPrefix(text, "@"); ok {
 		if one, rest, ok := gvdb.FirstType(annotated); ok {
@@ -84,12 +84,11 @@ func writtenType(text string) (typ, rest string) {
 	return "", ""
 }
 
-// writtenValue is the string or number that GVariant text holds, or nil where only
-// dconf can tell.
+// writtenValue returns the string or number of a GVariant text, or nil if only dconf can tell it.
 func writtenValue(typ, text string) any {
 	switch typ {
 	case "s":
-		// dconf reads escapes its own way.
+		// dconf has its own rules for escapes, so do not interpret them.
 		if n := len(text); n >= 2 && text[0] == text[n-1] && !strings.ContainsAny(text[1:n-1], `\'"`) {
 			return text[1 : n-1]
 		}
@@ -106,8 +105,7 @@ func writtenValue(typ, text string) any {
 	return nil
 }
 
-// naturalType is the type that a value has by itself, as GVariant text without
-// one would be read.
+// naturalType returns the type that GVariant text format gives a value without a type annotation.
 func naturalType(value any) (string, error) {
 	switch value := value.(type) {
 	case string:
@@ -144,7 +142,7 @@ func naturalArray(values []any) (string, error) {
 	if len(types) == 1 {
 		return "a" + types[0], nil
 	}
-	for _, wide := range []string{"x", "d"} { // small and large numbers; whole and other ones
+	for _, wide := range []string{"x", "d"} { // small mixed with large numbers; whole numbers mixed with others
 		if !slices.ContainsFunc(types, func(t string) bool { return t != wide && t != "i" && (wide != "d" || t != "x") }) {
 			return "a" + wide, nil
 		}
@@ -152,7 +150,7 @@ func naturalArray(values []any) (string, error) {
 	return "", errors.New("the elements of an array must be of one type; say it as a gvariant")
 }
 
-// convert writes a value as one of a GVariant type.
+// convert returns a value as text of a GVariant type.
 func convert(value any, typ string) (string, error) {
 	misfit := fmt.Errorf("%s does not fit the type %s", describe(value), describeType(typ))
 	switch {
@@ -185,7 +183,7 @@ func convert(value any, typ string) (string, error) {
 	return gvdb.ContainerText(typ, texts), nil
 }
 
-// elementTypes are the types of n elements of an array, or of those of a tuple.
+// elementTypes returns the types of the n elements of an array, or of those of a tuple.
 func elementTypes(typ string, n int) []string {
 	if typ[0] == 'a' {
 		return slices.Repeat([]string{typ[1:]}, n)
@@ -256,7 +254,7 @@ func isObjectPath(text string) bool {
 	})
 }
 
-// limits are the lowest and highest number of a type of whole numbers.
+// limits returns the lowest and highest value of an integer type.
 func limits(typ string) (lowest int64, highest uint64, ok bool) {
 	switch typ {
 	case "y":

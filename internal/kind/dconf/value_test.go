@@ -159,7 +159,7 @@ func TestAGVariantIsHeldToTheChoicesAndTheRangeOfItsSchema(t *testing.T) {
 		{"big", "uint64 18446744073709551615", ""},
 		{"picture-options", `"zoom"`, ""},
 		{"picture-options", `'\u007aoom'`, ""}, // only dconf can tell
-		{"marks", "['three']", ""},             // so it can here
+		{"marks", "['three']", ""},             // here too
 	} {
 		_, err := render(t, "/org/example/background/"+c.key, policy.Dconf{GVariant: c.given})
 		if got := fmt.Sprint(err); c.reason == "" && err != nil || !strings.Contains(got, c.reason) {
@@ -221,7 +221,8 @@ func FuzzSchemas(f *testing.F) {
 	})
 }
 
-// What text does not show, such as an element of an array, the database does. GSettings passes over it without a word.
+// The database shows what the text does not, such as an element of an array. GSettings silently
+// ignores such a value.
 func TestAValueOfADatabaseIsHeldToItsSchemaWhateverItsText(t *testing.T) {
 	u32 := func(n byte) []byte { return []byte{n, 0, 0, 0} }
 	for _, c := range []struct {
