@@ -16,23 +16,23 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// agentUnits are the units that a WorkSpace may have the agent in. Which of them
-// reads the file is not documented.
+// agentUnits returns the units that may run the agent on a WorkSpace. It is not documented which of
+// them reads the file.
 func agentUnits() []string { return []string{"pcoip-agent.service", "pcoip.service"} }
 
-// streaming is the agent as systemd knows it.
+// streaming is the state of the agent's units in systemd.
 type streaming struct {
-	// unit is the one to restart: the one that runs, of two the one whose program
-	// is the agent. Empty when none runs, or when it cannot be told.
+	// unit is the one to restart: the running one. If two run, it is the one that starts the
+	// agent's program. It is empty if none runs, or if it cannot be told which.
 	unit   string
-	since  time.Time        // since when it runs, for people; zero when it does not
-	failed string           // the unit that has failed, where none runs
-	starts map[string]int64 // of the units that run, in systemd's µs
+	since  time.Time        // when it was started, for people; zero if it is not running
+	failed string           // the unit that has failed, if none runs
+	starts map[string]int64 // when each running unit was started, by systemd, in µs
 
 	starting string // a unit that systemd is about to start
 }
 
-// agent finds the unit of the agent. On a machine that does not run there is none.
+// agent finds the unit of the agent. In an image there is none.
 func (k *Kind) agent(ctx context.Context) (streaming, error) {
 	found := streaming{starts: map[string]int64{}}
 	var running, ours []string
@@ -56,7 +56,7 @@ func (k *Kind) agent(ctx context.Context) (streaming, error) {
 			if k.runsTheAgent(name) {
 				ours = append(ours, name)
 			}
-			// Of two units the earlier one counts.
+			// If two units run, the earlier start counts.
 			if found.since.IsZero() || unit.ActiveSince.Before(found.since) {
 				found.since = unit.ActiveSince.In(system.Here(k.system.Clock).Location())
 			}
@@ -66,7 +66,7 @@ func (k *Kind) agent(ctx context.Context) (streaming, error) {
 		found.failed = ""
 	}
 	if k.system.Clock.Now().Sub(k.restarted) < trial && k.failing != "" {
-		found.failed = k.failing // though it may be up at the moment, to fail again
+		found.failed = k.failing // it may be up at the moment, only to fail again
 	}
 	switch {
 	case len(running) == 1:
@@ -78,7 +78,7 @@ func (k *Kind) agent(ctx context.Context) (streaming, error) {
 	return found, nil
 }
 
-// runsTheAgent says whether a unit's file starts the agent's program.
+// runsTheAgent reports whether a unit's file starts the agent's program.
 func (k *Kind) runsTheAgent(unit string) bool {
 	for _, dir := range []string{"/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"} {
 		content, err := k.system.FS.ReadFile(path.Join(dir, unit))
@@ -95,8 +95,8 @@ func (k *Kind) runsTheAgent(unit string) bool {
 	return false
 }
 
-// checkEffect judges directives that are right in the file and that the agent
-// heeds only when it starts: those that it has not read since they were changed.
+// checkEffect checks the directives that are right in the file and take effect only when the agent
+// starts. It marks those that the agent has not read since they were changed.
 func (k *Kind) checkEffect(ctx context.Context, resources []converge.Resource, at map[policy.ID]policy.PCoIPEffect) error {
 	noted, err := k.readNotes()
 	if err != nil {
@@ -158,7 +158,7 @@ func (a *streaming) judge(r *converge.Resource, unread bool, hold error) {
 	}
 }
 
-// consentTo is the policy's to the restart that resources wait for.
+// consentTo returns the policy's consent to the restart that the resources wait for.
 func (k *Kind) consentTo(resources []converge.Resource) sessionguard.Consent {
 	ids := make([]policy.ID, len(resources))
 	for i, r := range resources {
@@ -167,7 +167,7 @@ func (k *Kind) consentTo(resources []converge.Resource) sessionguard.Consent {
 	return sessionguard.ConsentTo(k.policy, k.window, ids...)
 }
 
-// restart makes the agent read its file, unless that would end a session.
+// restart restarts the agent so that it reads its file, unless that would end a session.
 func (k *Kind) restart(ctx context.Context, consent sessionguard.Consent) error {
 	agent, err := k.agent(ctx)
 	if err != nil || agent.unit == "" {
@@ -186,24 +186,24 @@ func (k *Kind) restart(ctx context.Context, consent sessionguard.Consent) error 
 	k.restarted, k.failing, k.unsure = k.system.Clock.Now(), "", agent.unit
 	if err != nil {
 		if k.seeWhetherItStays(ctx); k.failing != "" {
-			return nil // the next look finds that, and what to put back
+			return nil // the next check finds the failure and what to put back
 		}
 	}
 	return err
 }
 
-// settling is how long an agent that was just started may take to read the file and
-// fail: systemd may hold it to be up before.
+// settling is how long a newly started agent may take to read the file and fail. systemd may call
+// it active before that.
 const settling = time.Second
 
-// seeWhetherItStays waits for an agent that was just restarted, until it has failed
-// or settled. The next look does so, for meanwhile there is other work to do.
+// seeWhetherItStays waits until the restarted agent has failed or has settled. The next check calls
+// it, so that other work can be done in the meantime.
 func (k *Kind) seeWhetherItStays(ctx context.Context) {
 	unit := k.unsure
 	k.unsure = ""
 	for unit != "" {
 		agent, err := k.agent(ctx)
-		if err == nil && (agent.failed != "" || agent.starting == unit) { // for the start has been waited for
+		if err == nil && (agent.failed != "" || agent.starting == unit) { // a unit still activating has failed, because the restart waited for the start
 			k.failing = unit
 			return
 		}

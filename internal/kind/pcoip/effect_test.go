@@ -19,17 +19,16 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// streamer stands in for systemd and logind where a test needs units in states
-// that no box is brought into quickly.
+// streamer is a fake of systemd and logind, for units in states that are slow to reach in a box.
 type streamer struct {
 	system.Units
 	units    map[string]system.Unit
 	sessions []system.Session
-	logsIn   bool // somebody does, between the first question and the next
+	logsIn   bool // somebody logs in between the first query and the next
 	did      []string
 }
 
-// all is what it plays of systemd.
+// all returns the parts of systemd that it fakes.
 func (s *streamer) all() system.Units { return system.Units{UnitStates: s, UnitJobs: s} }
 
 func (s *streamer) States(_ context.Context, names []string) ([]system.Unit, error) {
@@ -93,7 +92,7 @@ const clipboard = policy.ID("pcoip/server_clipboard_state")
 func TestTheAgentIsRestartedWhenNobodyIsLoggedInAndNeverBefore(t *testing.T) {
 	const off = "pcoip.server_clipboard_state = 0\n"
 	agentFile := map[string]string{"pcoip-agent.service": "/usr/sbin/pcoip-agent --foreground", "pcoip.service": "/usr/lib/skylight/pcoip-start"}
-	alice := []system.Session{{User: "alice", State: "online"}} // disconnected: her programs are open
+	alice := []system.Session{{User: "alice", State: "online"}} // disconnected: the programs are still open
 	for name, test := range map[string]struct {
 		units    map[string]system.Unit
 		sessions []system.Session
@@ -117,7 +116,7 @@ func TestTheAgentIsRestartedWhenNobodyIsLoggedInAndNeverBefore(t *testing.T) {
 				kindtest.Put(t, root, "usr/lib/systemd/system/"+unit, "[Service]\nExecStart=-"+program+"\n")
 			}
 			s := &streamer{units: test.units, sessions: test.sessions}
-			if test.logsIn { // again, between the question that finds nobody and the restart
+			if test.logsIn { // alice logs in again between the query that finds nobody and the restart
 				s.sessions = alice
 				livePass(t, root, off, s)
 				s.sessions, s.logsIn = nil, true

@@ -13,7 +13,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// stepping is a clock on which nothing but sleep takes time.
+// stepping is a clock that only Sleep advances.
 type stepping struct{ now time.Time }
 
 func (s *stepping) Now() time.Time { return s.now }

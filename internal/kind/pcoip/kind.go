@@ -1,21 +1,19 @@
-// Package pcoip keeps directives of pcoip-agent.conf, the configuration of the
-// agent that streams the desktop by PCoIP.
+// Package pcoip implements the kind "pcoip": directives of pcoip-agent.conf, the configuration of
+// the agent that streams the desktop by PCoIP.
 //
-// The file is AWS's and the policy's together: what the policy does not name
-// stays as it is, comments, order and blanks included, and a directive that it no
-// longer names becomes what it was. A wrong file can make the desktop unreachable,
-// so it is replaced whole or not at all, and what is no text file is not touched.
+// The file is shared between AWS and the policy. Everything that the policy does not name stays as
+// it is, including comments, order and blanks, and a directive that it no longer names gets its
+// previous value. A wrong file can make the desktop unreachable, so the file is replaced as a whole
+// or not at all, and a file that is not text is not touched.
 //
-// What is known of the directives is in package policy. The manual of the agent
-// that is installed goes before it: a directive that the manual does not name
-// fails on that machine.
+// What is known about the directives is in package policy. The manual of the installed agent takes
+// precedence: a directive that the manual does not name fails on that machine.
 //
-// The agent reads the file when it starts, and to restart it ends the session and
-// the window manager with it (WorkSpaces Administration Guide, "Manage your Amazon
-// Linux 2 WorkSpaces"). So a directive that a running agent has not read yet is
-// pending while anybody is logged in, connected or not; then the agent's unit is
-// restarted. Should the agent fail with it, the directive becomes what it was, and
-// the agent is started again.
+// The agent reads the file when it starts. Restarting the agent ends the session together with the
+// window manager (WorkSpaces Administration Guide, "Manage your Amazon Linux 2 WorkSpaces"). So a
+// directive that a running agent has not read yet is pending while anybody is logged in, connected
+// or not. After that, the agent's unit is restarted. If the agent then fails, the directive gets
+// its previous value and the agent is started again.
 package pcoip
 
 import (
@@ -45,7 +43,7 @@ const (
 	restartTimeout = 2 * time.Minute
 )
 
-// Kind keeps pcoip/… resources.
+// Kind checks and repairs pcoip/… resources.
 type Kind struct {
 	*system.Unanswered
 	policy *policy.Policy
@@ -53,17 +51,17 @@ type Kind struct {
 	ledger *converge.Ledger
 	window schedule.Window
 
-	seenUp    bool      // the agent has been seen, and had not failed
+	seenUp    bool      // the agent was seen running and had not failed
 	restarted time.Time // when the agent was last restarted
-	unsure    string    // the unit, until somebody has looked whether it stays up
-	failing   string    // the unit, if it did not
+	unsure    string    // the unit that was restarted, until it is known whether it stays up
+	failing   string    // that unit, if it did not stay up
 
-	waits map[policy.ID]bool          // the agent has not read it, when that was last looked at
-	read  map[policy.ID]time.Duration // since the boot, when it then had
+	waits map[policy.ID]bool          // whether the agent had not read the directive at the last check
+	read  map[policy.ID]time.Duration // uptime at which the agent was found to have read it
 }
 
-// New returns the kind for a policy. In the maintenance window what the policy
-// consents to may disrupt sessions.
+// New returns the kind for a policy. In the maintenance window, changes that the policy consents to
+// may disrupt sessions.
 func New(p *policy.Policy, s *system.System, l *converge.Ledger, window schedule.Window) *Kind {
 	s, unanswered := s.Observe()
 	return &Kind{Unanswered: unanswered, policy: p, system: s, ledger: l, window: window, waits: map[policy.ID]bool{}, read: map[policy.ID]time.Duration{}}
@@ -83,16 +81,16 @@ func (*Kind) Watches() []converge.Watch {
 
 func directive(id policy.ID) string { return "pcoip." + id.Name() }
 
-// encryption is the ID of the one resource that is no directive itself.
+// encryption returns the ID of the one resource that is not a directive itself.
 func encryption() policy.ID { return policy.NewID("pcoip", policy.PCoIPEncryption) }
 
-// found is the file as it is on the machine.
+// found is the file on the machine.
 type found struct {
 	keyed.File
 	info system.Info
-	// absent is why there is no file that could be changed.
+	// absent says why there is no file that could be changed.
 	absent  string
-	missing bool // there is no file, and can be one
+	missing bool // there is no file, but there can be one
 }
 
 func (k *Kind) look() (found, error) {
@@ -124,8 +122,8 @@ func (k *Kind) look() (found, error) {
 	return found{File: keyed.Parse(keyed.Equals, string(content)), info: info}, nil
 }
 
-// wishes are what the policy wants of the file: for each resource the directives
-// and their values. A resource whose wish cannot be told has an error instead.
+// wishes are what the policy wants in the file: the directives of each resource with their values.
+// If that cannot be told for a resource, it has an error instead.
 type wishes struct {
 	values map[policy.ID]map[string]string
 	errs   map[policy.ID]error
@@ -138,7 +136,7 @@ func (k *Kind) wishes(m manual) wishes {
 			w.values[want.ID], w.errs[want.ID] = m.aes256()
 			continue
 		}
-		// The agent reads the value without blanks around it, and numbers instead of words.
+		// The agent ignores blanks around the value, and expects numbers instead of words.
 		known, _ := policy.LookupPCoIP(want.ID.Name())
 		w.values[want.ID] = map[string]string{directive(want.ID): known.Number(strings.TrimSpace(want.Spec.Value))}
 	}
@@ -155,7 +153,7 @@ func (k *Kind) wishes(m manual) wishes {
 	return w
 }
 
-// wanted says whether the policy still has a say in a directive.
+// wanted reports whether the policy still determines a directive.
 func (k *Kind) wanted(id policy.ID, w wishes) bool {
 	if _, named := k.policy.Lookup(id); named {
 		return true
@@ -205,7 +203,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		return nil, err
 	}
 	for i := len(wants); i < len(resources); i++ {
-		if resources[i].State == converge.Compliant { // only the ledger is left to be told
+		if resources[i].State == converge.Compliant { // only the ledger needs to be updated
 			resources[i].AddPublicDrift("ensure", "given back", "kept")
 		}
 	}
@@ -215,8 +213,8 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	return resources, nil
 }
 
-// applies is when the agent heeds a directive. That it does so at once is believed
-// of its manual and of verified knowledge only.
+// applies returns when the agent applies a directive. Only the agent's manual and verified
+// knowledge may say that it does so immediately.
 func applies(id policy.ID, m manual) policy.PCoIPEffect {
 	if m[id.Name()].immediately {
 		return policy.Immediately
@@ -271,8 +269,8 @@ func (k *Kind) checkWish(r *converge.Resource, want policy.PCoIP, f found, m man
 
 const xsessionsDir = "/usr/share/xsessions"
 
-// endsDesktop says why a value would leave nobody a desktop to connect to, or "".
-// What the file says already is left to whoever put it there.
+// endsDesktop returns why a value would leave nobody a desktop to connect to, or "". A value that
+// the file already has is not questioned.
 func (k *Kind) endsDesktop(name, value string, f found) string {
 	if value == "" {
 		return "a directive without a value is none"
@@ -280,7 +278,7 @@ func (k *Kind) endsDesktop(name, value string, f found) string {
 	if name != "desktop_session" || slices.Contains(f.Values("pcoip."+name), value) {
 		return ""
 	}
-	files, _ := k.system.FS.ReadDir(xsessionsDir) // where there are none, nothing is known of them
+	files, _ := k.system.FS.ReadDir(xsessionsDir) // if it cannot be read, nothing is known about the sessions
 	var sessions []string
 	for _, file := range files {
 		if session, is := strings.CutSuffix(file, ".desktop"); is {
@@ -315,14 +313,14 @@ func sorted(values map[string]string) []string {
 
 func describe(a system.Attr) string { return fmt.Sprintf("%04o %d:%d", a.Mode, a.UID, a.GID) }
 
-// original is the file as it was before the agent first changed it.
+// original returns the file as it was before the agent first changed it.
 func (k *Kind) original() (keyed.File, error) {
 	kept, _, err := k.ledger.Original(confPath)
 	return keyed.Parse(keyed.Equals, string(kept.Content)), err
 }
 
-// unwanted are the directives that the policy named once and no longer does. One
-// that is already as it was before is compliant.
+// unwanted returns the directives that the policy once named and no longer does. One that already
+// has its previous value is compliant.
 func (k *Kind) unwanted(owned []policy.ID, f found, w wishes, original keyed.File) []converge.Resource {
 	var resources []converge.Resource
 	for _, id := range owned {

@@ -22,7 +22,7 @@ const (
 	toml = "[pcoip]\nserver_clipboard_state = 0\nenable_audio = false\nmax_link_rate = \"9000\"\n"
 )
 
-// newImage is the root of a machine that does not run.
+// newImage returns the root of a machine that is not running.
 func newImage(t *testing.T, content string) string {
 	t.Helper()
 	return kindtest.Root(t, map[string]string{confPath: content})

@@ -21,23 +21,22 @@ const (
 	maxManual  = 1 << 20
 )
 
-// manual is what the installed agent's pcoip-agent.conf(5) says: AWS and the
-// vendor call it the list that counts. Its layout is not public, so it is read for
-// what any layout must have, the directives' names and the sentences that follow
-// each, and nothing is concluded from what is not plain there.
+// manual is the content of the installed agent's pcoip-agent.conf(5), which AWS and the vendor call
+// authoritative. Its layout is not public. So the parser relies only on what any layout must have,
+// the names of the directives and the sentences after each, and draws no conclusion from anything
+// ambiguous.
 type manual map[string]described
 
-// described is what the manual says of one directive; what it leaves open is zero.
+// described is what the manual says about one directive. Fields that it does not mention are zero.
 type described struct {
 	ranged      bool
 	min, max    int
 	immediately bool
-	// aes256 is the value after which the manual says that it is AES-256 only.
+	// aes256 is the value that the manual describes as AES-256 only.
 	aes256 string
 }
 
-// readManual returns the manual, or nil where there is none that can be made
-// sense of.
+// readManual returns the manual, or nil if there is none that can be parsed.
 func readManual(files system.FileReader) (manual, error) {
 	content, err := files.ReadFile(manualPath)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -64,14 +63,14 @@ func unpack(packed []byte) ([]byte, error) {
 }
 
 var (
-	// The escapes of groff(7) that stand for no text: fonts, sizes, zero width.
+	// Escapes of groff(7) that produce no text: fonts, sizes, zero width.
 	roffSilent = regexp.MustCompile(`\\(f(\[[^\]]*\]|\(..|.)|s[-+]?\d|m\[[^\]]*\]|[&%|^:c])`)
 	roffGlyph  = strings.NewReplacer(`\-`, "-", `\(en`, "-", `\[en]`, "-", `\(hy`, "-", `\(aq`, "'", `\(dq`, `"`,
 		`\(lq`, `"`, `\(rq`, `"`, `\ `, " ", `\~`, " ", `\e`, `\`, `\_`, "_", "–", "-")
 	roffMacro = regexp.MustCompile(`^[.']\s*([A-Za-z]*)\s*`)
 
 	named = regexp.MustCompile(`\bpcoip\.([a-z0-9_]+(?:\.[a-z0-9_]+)*)`)
-	// A word that can only be the name of a directive, as it may stand without "pcoip.".
+	// A word that can only be the name of a directive without "pcoip.".
 	bare = regexp.MustCompile(`^[a-z][a-z0-9]*(_[a-z0-9]+)+$`)
 
 	rangeSaid   = regexp.MustCompile(`(?i)\b(?:range|value|between|from)s?\b[^.\d]{0,30}(\d+)(?: ?(?:to|and|through|\.\.|-) ?)(\d+)\b`)
@@ -81,14 +80,14 @@ var (
 	aes256Value = regexp.MustCompile(`(?i)^\W*(\d+)\b\W+\D*\bAES-?256\b.*\bonly\b|^\W*(\d+)\b\W+(?:only)\b.*\bAES-?256\b`)
 )
 
-// parseManual reads roff in the man(7) or mdoc(7) macros, and plain text as well.
+// parseManual parses roff with the macros of man(7) or mdoc(7), and plain text.
 func parseManual(text string) manual {
 	m := manual{}
 	paragraphs := map[string]*strings.Builder{}
 	current := ""
 	for raw := range strings.Lines(text) {
 		line, macro := plain(raw)
-		if strings.Contains(line, "pcoip.") { // regular expressions are slow, and this is read at each check
+		if strings.Contains(line, "pcoip.") { // regular expressions are slow, and the manual is read at each check
 			for _, match := range named.FindAllStringSubmatch(line, -1) {
 				m.name(match[1])
 			}
@@ -97,7 +96,7 @@ func parseManual(text string) manual {
 			current = key
 			m.name(key)
 		} else if macro == "SH" || macro == "Sh" {
-			current = "" // another chapter: what follows is not about the directive
+			current = "" // a new section: what follows is not about the directive
 		}
 		if current == "" {
 			continue
@@ -119,7 +118,7 @@ func parseManual(text string) manual {
 		m[key] = m[key].read(said.String())
 	}
 	if !slices.ContainsFunc(policy.PCoIPNames(), func(name string) bool { _, names := m[name]; return names }) {
-		return nil // it is of something else, or in a form that nobody foresaw
+		return nil // it is about something else, or in an unknown form
 	}
 	return m
 }
@@ -130,7 +129,7 @@ func (m manual) name(key string) {
 	}
 }
 
-// plain is a line of roff as a reader sees it, and its macro.
+// plain returns a line of roff as rendered text, and its macro.
 func plain(raw string) (line, macro string) {
 	line = strings.TrimRight(raw, "\r\n")
 	if strings.HasPrefix(line, `.\"`) || strings.HasPrefix(line, `'\"`) {
@@ -147,12 +146,12 @@ func plain(raw string) (line, macro string) {
 	return strings.TrimSpace(line), macro
 }
 
-// heading is the directive that a line introduces, or "": the name stands at its
-// beginning, and after it at most an equals sign and what goes there.
+// heading returns the directive that a line introduces, or "". The line begins with the name,
+// followed at most by an equals sign and a value.
 func heading(line string) string {
 	word, rest, _ := strings.Cut(strings.TrimLeft(line, "#*•- \t"), " ")
 	if !strings.ContainsAny(word, "._") {
-		return "" // as most lines of a text
+		return "" // most lines of a text
 	}
 	word, _, assigned := strings.Cut(strings.TrimRight(word, ":,"), "=")
 	key, prefixed := strings.CutPrefix(word, "pcoip.")
@@ -164,13 +163,13 @@ func heading(line string) string {
 	return ""
 }
 
-// isNumber allows for the indent that .IP and .TP take.
+// isNumber reports whether text is a number, or an indent as .IP and .TP take it.
 func isNumber(text string) bool {
 	_, err := strconv.Atoi(strings.TrimRight(text, "n"))
 	return err == nil
 }
 
-// read adds what the sentences about a directive say plainly: what they say once.
+// read adds what the sentences about a directive say unambiguously.
 func (d described) read(said string) described {
 	ranges := map[[2]int]bool{}
 	for _, match := range rangeSaid.FindAllStringSubmatch(said, -1) {
@@ -192,7 +191,7 @@ func (d described) read(said string) described {
 	return d
 }
 
-// refuses says why the installed agent does not take the directive, or "".
+// refuses returns why the installed agent does not accept the directive, or "".
 func (m manual) refuses(key, value string) string {
 	d, names := m[key]
 	switch {
@@ -208,8 +207,8 @@ func (m manual) refuses(key, value string) string {
 	return ""
 }
 
-// aes256 are the directives by which the installed agent encrypts with AES-256 and
-// nothing weaker, as far as its manual names them without leaving a choice.
+// aes256 returns the directives with which the installed agent uses AES-256 and nothing weaker. It
+// returns an error if the manual does not name them unambiguously.
 func (m manual) aes256() (map[string]string, error) {
 	const remedy = "set the directive itself once you know it, such as enable_aes_128_gcm"
 	if m == nil {

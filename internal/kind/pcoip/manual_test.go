@@ -12,8 +12,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 )
 
-// The layout of the real manual is not public. These say the same in three ways
-// in which manuals are written.
+// The layout of the real manual is not public. These have the same content in three layouts that
+// manuals use.
 var manuals = map[string]string{
 	"man": `.\" a comment that names pcoip.not_this
 .TH PCOIP-AGENT.CONF 5

@@ -12,23 +12,23 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// notesFile goes with the reboot, after which the agent has read everything.
+// notesFile does not survive a reboot. After one, the agent has read everything.
 const notesFile = own.RunDir + "/pcoip-changes.json"
 
-// notes are what must be remembered of the machine's present boot. In them a start of
-// a unit has the moment at which systemd says it was for a name, and other times are
-// those since the boot: wall time may be set meanwhile, and is not compared.
+// notes are what must be remembered until the next boot. A start of a unit is identified by the
+// time that systemd reports for it. All other times are uptimes, because the wall clock may be set
+// in between.
 type notes struct {
 	Changes map[policy.ID]change `json:"changes"`
-	// Owed is the start that ended in the failure of a trial, while the next one is
-	// still owed.
+	// Owed is the start that failed during a trial. It is set until the agent has been started
+	// again.
 	Owed map[string]int64 `json:"owed,omitempty"`
 }
 
-// A change is the last one of a directive.
+// A change is the latest change of a directive.
 type change struct {
-	At     time.Duration    `json:"at"`     // of it, or of the start with which it was read
-	Unread map[string]int64 `json:"unread"` // the starts that were before it, by unit
+	At     time.Duration    `json:"at"`     // uptime of the change, or of the start with which it was read
+	Unread map[string]int64 `json:"unread"` // the starts before the change, by unit
 }
 
 func (k *Kind) readNotes() (notes, error) {
@@ -51,7 +51,7 @@ func (k *Kind) writeNotes(n notes) error {
 	return k.system.FS.WriteFile(notesFile, content, system.Attr{Mode: 0o600})
 }
 
-// noteChanges notes that directives are changed while the agent runs as it does.
+// noteChanges records that directives are changed while the agent runs with these starts.
 func (k *Kind) noteChanges(ids []policy.ID, starts map[string]int64) error {
 	if !k.system.Running() || len(ids) == 0 {
 		return nil
@@ -69,7 +69,7 @@ func (k *Kind) noteChanges(ids []policy.ID, starts map[string]int64) error {
 	return k.writeNotes(n)
 }
 
-// noteStart notes that the agent is about to read the changes that it has not yet.
+// noteStart records that the agent is about to read the changes that it has not read yet.
 func (k *Kind) noteStart(agent streaming) error {
 	n, err := k.readNotes()
 	if err != nil {
@@ -84,7 +84,7 @@ func (k *Kind) noteStart(agent streaming) error {
 	return k.writeNotes(n)
 }
 
-// noteOwed notes which start is owed for which failed one.
+// noteOwed records for which failed start another one is owed.
 func (k *Kind) noteOwed(owed map[string]int64) error {
 	n, err := k.readNotes()
 	if err != nil {
@@ -97,7 +97,7 @@ func (k *Kind) noteOwed(owed map[string]int64) error {
 	return k.writeNotes(n)
 }
 
-// unread says whether the agent runs as it did before a change.
+// unread reports whether the agent has not been restarted since a change.
 func (a *streaming) unread(c change) bool {
 	if a.unit != "" {
 		at, noted := c.Unread[a.unit]

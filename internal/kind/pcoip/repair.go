@@ -16,8 +16,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Repair implements converge.Kind. The file is written once for all directives,
-// and the agent is restarted at most once.
+// Repair implements converge.Kind. It writes the file once for all directives, and restarts the
+// agent at most once.
 func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
 	failed := slices.DeleteFunc(slices.Clone(drifted), func(r converge.Resource) bool { return !failedTrial(r) })
 	drifted = slices.DeleteFunc(slices.Clone(drifted), failedTrial)
@@ -50,13 +50,12 @@ func (k *Kind) set(ctx context.Context, drifted []converge.Resource) []converge.
 	return outcomes
 }
 
-// waitsForRestart says whether the file has long been right.
+// waitsForRestart reports whether the file is already right and only the restart is missing.
 func waitsForRestart(r converge.Resource) bool {
 	return slices.ContainsFunc(r.Diff, func(d converge.Difference) bool { return d.Aspect == converge.AspectEffect })
 }
 
-// repair writes the file, and says whether the agent has now something to read that it
-// reads only when it starts.
+// repair writes the file. unread reports whether the agent must be restarted to read a change.
 func (k *Kind) repair(ctx context.Context, drifted []converge.Resource) (unread bool, err error) {
 	f, err := k.look()
 	if err != nil {
@@ -100,15 +99,15 @@ func (k *Kind) repair(ctx context.Context, drifted []converge.Resource) (unread 
 	if after == before {
 		return false, k.ledger.Flush()
 	}
-	// First, so that a crash after the write does not hide what is pending.
+	// Flush first, so that a crash after the write does not hide what is pending.
 	if err := k.ledger.Flush(); err != nil {
 		return false, err
 	}
 	return unread, k.write(ctx, after, changed)
 }
 
-// write writes the file, and notes which start of the agent was before that; should it
-// have been started in that very moment, the later one.
+// write writes the file, and records the agent's start before the write. If the agent was started
+// during the write, it records the later start.
 func (k *Kind) write(ctx context.Context, content string, changed []policy.ID) error {
 	agent, err := k.agent(ctx)
 	if err != nil {
@@ -127,8 +126,8 @@ func (k *Kind) write(ctx context.Context, content string, changed []policy.ID) e
 	return k.noteChanges(changed, later.starts)
 }
 
-// amend makes the directives of a resource what the policy wants, or what they
-// were before it.
+// amend sets the directives of a resource to what the policy wants, or back to their previous
+// values.
 func (k *Kind) amend(c *keyed.File, id policy.ID, w wishes, original keyed.File) {
 	if k.wanted(id, w) {
 		for _, name := range sorted(w.values[id]) {

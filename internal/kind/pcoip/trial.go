@@ -15,15 +15,15 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A value that the agent does not start with leaves nobody a way to the desktop. So
-// a directive is on trial from its change until the agent has run with it for a
-// while; of an agent that fails meanwhile, having been seen to run before, it is
-// put back to what it was before the policy, and that agent never gets it again.
+// With a value that keeps the agent from starting, nobody can reach the desktop. So a directive is
+// on trial from its change until the agent has run with it for this long. If an agent that was seen
+// running fails during the trial, the directive gets the value it had before the policy, and that
+// version of the agent never gets the failed value again.
 const trial = 2 * time.Minute
 
 const aspectStart = "start"
 
-// onTrial says whether a directive may be why the agent has failed.
+// onTrial reports whether a directive may be why the agent has failed.
 func (k *Kind) onTrial(id policy.ID, noted notes) bool {
 	c, changed := noted.Changes[id]
 	if _, named := k.policy.Lookup(id); !named || !changed || !k.seenUp {
@@ -32,8 +32,8 @@ func (k *Kind) onTrial(id policy.ID, noted notes) bool {
 	return system.Uptime(k.system.Clock)-max(c.At, k.read[id]) < trial
 }
 
-// follow notices when the agent has begun to run with a directive for another reason
-// than that it was restarted for it: the trial begins then.
+// follow notices when the agent has read a directive without the kind having restarted it. The
+// trial begins then.
 func (k *Kind) follow(id policy.ID, unread bool) {
 	if k.waits[id] && !unread {
 		k.read[id] = system.Uptime(k.system.Clock)
@@ -41,7 +41,8 @@ func (k *Kind) follow(id policy.ID, unread bool) {
 	k.waits[id] = unread
 }
 
-// refusal notes that this agent does not start with a value; another one may.
+// refusal returns the ledger's entry for "this agent does not start with this value". Another
+// version of the agent may.
 func (k *Kind) refusal(id policy.ID) policy.ID {
 	want, _ := k.policy.Lookup(id)
 	spec, _ := want.Spec.(policy.PCoIP)
@@ -49,13 +50,13 @@ func (k *Kind) refusal(id policy.ID) policy.ID {
 	return policy.NewID("pcoip-refused", fmt.Sprintf("%s=%s/%d", id.Name(), strings.TrimSpace(spec.Value), program.ModTime.Unix()))
 }
 
-// failedTrial says whether a resource has drifted for the agent having failed.
+// failedTrial reports whether a resource has drifted because the agent failed.
 func failedTrial(r converge.Resource) bool {
 	return slices.ContainsFunc(r.Diff, func(d converge.Difference) bool { return d.Aspect == aspectStart })
 }
 
-// putBack makes the directives of failed trials what they were before the policy,
-// and starts the agent again.
+// putBack restores the previous values of directives whose trial failed, and starts the agent
+// again.
 func (k *Kind) putBack(ctx context.Context, failed []converge.Resource) error {
 	mark := k.Mark()
 	f, err := k.look()
@@ -99,9 +100,9 @@ func (k *Kind) putBack(ctx context.Context, failed []converge.Resource) error {
 	return k.startAgain(ctx, agent.failed, k.consentTo(failed))
 }
 
-// startAgain starts an agent that has failed, and has read what it fails with. The
-// programs of a session that has lost its stream may be open: they come first, and
-// the start is owed until they have ended.
+// startAgain starts an agent that failed after reading its file. If the programs of a session that
+// lost its stream may still be open, the start is postponed until they have ended, and noted as
+// owed.
 func (k *Kind) startAgain(ctx context.Context, unit string, consent sessionguard.Consent) error {
 	err := sessionguard.MayRestart(ctx, k.system, unit, consent)
 	if err == nil {
@@ -119,8 +120,8 @@ func (k *Kind) startAgain(ctx context.Context, unit string, consent sessionguard
 	return errors.Join(err, k.noteOwed(map[string]int64{unit: failed.ActiveSince.UnixMicro()}))
 }
 
-// judgeOwed judges a directive that was put back under a session, whether the agent
-// can be started now. Whoever has started it meanwhile has paid.
+// judgeOwed reports whether the agent can be started now, for a directive that was put back during
+// a session. If somebody has started the agent in the meantime, nothing is owed any more.
 func (k *Kind) judgeOwed(ctx context.Context, r *converge.Resource, noted notes, failed, person string, consent sessionguard.Consent) error {
 	at, owed := noted.Owed[failed]
 	if !owed {
@@ -138,7 +139,7 @@ func (k *Kind) judgeOwed(ctx context.Context, r *converge.Resource, noted notes,
 	return nil
 }
 
-// refusedBefore says why a value is not tried again, or "".
+// refusedBefore returns why a value is not tried again, or "".
 func (k *Kind) refusedBefore(id policy.ID, original keyed.File) string {
 	if !k.ledger.Owns(k.refusal(id)) {
 		return ""

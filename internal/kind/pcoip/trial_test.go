@@ -14,11 +14,11 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// picky is an agent that does not start with one line in its file.
+// picky is an agent that does not start with a certain line in its file.
 type picky struct {
 	*streamer
 	root, bad string
-	fate      string // what becomes of it with that
+	fate      string // the unit's state after such a start
 }
 
 func (p picky) all() system.Units { return system.Units{UnitStates: p, UnitJobs: p} }
@@ -28,7 +28,7 @@ func (p picky) Restart(ctx context.Context, name string) error {
 	if err == nil && strings.Contains(string(content), p.bad) {
 		p.did = append(p.did, name)
 		p.units[name] = system.Unit{LoadState: "loaded", ActiveState: p.fate}
-		if p.fate == "activating" { // systemd holds it to be up until its program has read the file
+		if p.fate == "activating" { // systemd calls it active until its program has read the file
 			return nil
 		}
 		return errors.New("systemd says \"failed\"")
@@ -82,7 +82,7 @@ func TestAFileIsPutBackUnderASessionAndTheAgentStartedAfterIt(t *testing.T) {
 	if _, err := k.Check(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	agent.units["pcoip.service"] = system.Unit{LoadState: "loaded", ActiveState: "failed"} // it has crashed and read the file
+	agent.units["pcoip.service"] = system.Unit{LoadState: "loaded", ActiveState: "failed"} // it has crashed and was started anew by systemd: it has read the file
 	found, err := k.Check(t.Context())
 	if err != nil || !failedTrial(found[0]) {
 		t.Fatalf("%+v, %v", found, err)
@@ -99,14 +99,14 @@ func TestAFileIsPutBackUnderASessionAndTheAgentStartedAfterIt(t *testing.T) {
 		if r := livePass(t, root, off, agent)[clipboard]; r.State != converge.Failed || strings.Contains(r.Reason, "alice") || len(agent.did) != 1 {
 			t.Errorf("after the logout it is %s: %s, after %v", r.State, r.Reason, agent.did)
 		}
-		agent.units["pcoip.service"] = system.Unit{LoadState: "loaded", ActiveState: "failed", ActiveSince: time.Now()} // for a reason of its own
+		agent.units["pcoip.service"] = system.Unit{LoadState: "loaded", ActiveState: "failed", ActiveSince: time.Now()} // for another reason
 	}
 }
 
-// A settable clock can be set while time goes on.
+// A settable clock can be set while time passes.
 type settable struct {
 	uptime time.Duration
-	set    time.Duration // so far from where it was
+	set    time.Duration // how far the wall clock was set
 }
 
 func (s *settable) Now() time.Time { return time.Unix(1_700_000_000, 0).Add(s.uptime + s.set) }
@@ -146,7 +146,7 @@ func TestAClockThatIsSetNeitherBlamesADirectiveNorAcquitsIt(t *testing.T) {
 	}
 }
 
-// mendAll is a pass whose clock the engine does not ask.
+// mendAll runs a check and a repair without the engine, which would use the clock.
 func mendAll(t *testing.T, k *Kind) {
 	t.Helper()
 	found := kindtest.Check(t, k)
@@ -160,7 +160,7 @@ func mendAll(t *testing.T, k *Kind) {
 
 func TestWhetherTheAgentHasReadItsFileDoesNotDependOnTheClock(t *testing.T) {
 	const off = "pcoip.server_clipboard_state = 0\n"
-	for _, started := range []time.Duration{-time.Hour, time.Hour} { // by a clock that was wrong then, or is now
+	for _, started := range []time.Duration{-time.Hour, time.Hour} { // started according to a clock that was wrong then, or is wrong now
 		root := newImage(t, before)
 		old := system.Unit{LoadState: "loaded", ActiveState: "active", ActiveSince: time.Now().Add(started)}
 		agent := &streamer{units: map[string]system.Unit{"pcoip.service": old}}
@@ -179,8 +179,8 @@ func TestWhetherTheAgentHasReadItsFileDoesNotDependOnTheClock(t *testing.T) {
 	}
 }
 
-// What the agent has long run with is not why it fails, nor is what was changed
-// when it had failed already.
+// A directive that the agent has long been running with is not why it fails, nor is one changed
+// after it had failed.
 func TestAnAgentThatFailsForAnotherReasonKeepsItsDirectives(t *testing.T) {
 	const off = "pcoip.server_clipboard_state = 0\n"
 	root := newImage(t, before)
@@ -198,7 +198,7 @@ func TestAnAgentThatFailsForAnotherReasonKeepsItsDirectives(t *testing.T) {
 	}
 }
 
-// later is a clock that is ahead, and more so after each sleep, which takes no time.
+// later is a clock that is ahead by the time slept. Sleeping takes no time.
 type later struct{ by time.Duration }
 
 func (l *later) Now() time.Time { return time.Now().Add(l.by) }
