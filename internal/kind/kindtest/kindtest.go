@@ -1,8 +1,8 @@
-// Package kindtest has what the tests of every kind need: the files of a machine below a
-// directory, its system, a policy, a ledger, and an engine with the one kind. What a kind needs
-// besides, such as a stand-in for its tools, is in its own tests.
+// Package kindtest provides what the tests of every kind need: a machine's files below a directory,
+// its system, a policy, a ledger, and an engine with one kind. Anything else, such as a fake of the
+// kind's tools, is in the kind's own tests.
 //
-// Each function fails the test at once where it cannot do what it says. It is for tests.
+// Every function fails the test immediately if it cannot do what it promises. It is for tests.
 package kindtest
 
 import (
@@ -22,8 +22,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Dir makes an empty directory, in memory where there is such a place: some tests make thousands
-// of machines, and each makes its files last. It is removed when the test ends.
+// Dir creates an empty directory, in /dev/shm if that exists, because some tests create thousands
+// of machines and each makes its files durable. The directory is removed when the test ends.
 func Dir(t testing.TB) string {
 	t.Helper()
 	const memory = "/dev/shm"
@@ -38,7 +38,7 @@ func Dir(t testing.TB) string {
 	return dir
 }
 
-// Root makes a directory as Dir does, with files by name below it, as Put writes them.
+// Root creates a directory as Dir does, and writes the files below it as Put does.
 func Root(t testing.TB, files map[string]string) string {
 	t.Helper()
 	root := Dir(t)
@@ -48,8 +48,8 @@ func Root(t testing.TB, files map[string]string) string {
 	return root
 }
 
-// Put writes one file below root, with the mode 0644, and the directories above it. A content
-// that begins with "-> " makes a symbolic link, a name that ends in a slash a directory.
+// Put writes a file below root with mode 0644, and creates the directories above it. If content
+// begins with "-> ", it makes a symbolic link; if name ends in a slash, a directory.
 func Put(t testing.TB, root, name, content string) {
 	t.Helper()
 	file := filepath.Join(root, name)
@@ -76,8 +76,8 @@ func Read(t testing.TB, root, name string) string {
 	return string(content)
 }
 
-// Open opens the system of a machine. Below a root it is an image; who wants a machine that runs
-// sets its Root to "/" afterwards, and with it stand-ins for all that would be asked of this one.
+// Open opens the system of a machine. With a root it is an image. For a running machine, set its
+// Root to "/" afterwards and replace everything that would query the real machine with fakes.
 func Open(t testing.TB, options system.Options) *system.System {
 	t.Helper()
 	s, err := system.Open(options)
@@ -87,7 +87,7 @@ func Open(t testing.TB, options system.Options) *system.System {
 	return s
 }
 
-// Policy is what a fragment says, of which "schema = 1" is left out.
+// Policy parses one fragment, to which it adds "schema = 1", and merges it into a policy.
 func Policy(t testing.TB, toml string) *policy.Policy {
 	t.Helper()
 	fragment, err := policy.Parse(policy.Source{Name: "test.toml", Text: "schema = 1\n" + toml})
@@ -101,13 +101,13 @@ func Policy(t testing.TB, toml string) *policy.Policy {
 	return p
 }
 
-// Ledger opens the ledger of the machine below root, past all gates and faults of a test.
+// Ledger opens the ledger of the machine below root, without the gates and faults of a test.
 func Ledger(t testing.TB, root string) *converge.Ledger {
 	t.Helper()
 	return LedgerIn(t, Open(t, system.Options{Root: root}).FS)
 }
 
-// LedgerIn opens the ledger of the machine that has these files.
+// LedgerIn opens the ledger of the machine with these files.
 func LedgerIn(t testing.TB, files system.FS) *converge.Ledger {
 	t.Helper()
 	ledger, err := converge.OpenLedger(files, own.StateDir, facts.Identity{MachineID: "machine"})
@@ -117,12 +117,12 @@ func LedgerIn(t testing.TB, files system.FS) *converge.Ledger {
 	return ledger
 }
 
-// Engine returns an engine with one kind, which logs nothing.
+// Engine returns an engine with one kind. It logs nothing.
 func Engine(p *policy.Policy, kind converge.Kind, ledger *converge.Ledger, clock system.Clock) *converge.Engine {
 	return converge.New(p, []converge.Kind{kind}, ledger, clock, slog.New(slog.DiscardHandler))
 }
 
-// Check checks a kind once.
+// Check runs a kind's check once and returns its resources.
 func Check(t testing.TB, kind converge.Kind) []converge.Resource {
 	t.Helper()
 	resources, err := kind.Check(t.Context())
@@ -132,7 +132,7 @@ func Check(t testing.TB, kind converge.Kind) []converge.Resource {
 	return resources
 }
 
-// CheckOne checks a kind once that has one resource.
+// CheckOne runs the check of a kind that has exactly one resource, and returns it.
 func CheckOne(t testing.TB, kind converge.Kind) converge.Resource {
 	t.Helper()
 	resources := Check(t, kind)
@@ -142,12 +142,12 @@ func CheckOne(t testing.TB, kind converge.Kind) converge.Resource {
 	return resources[0]
 }
 
-// Drifted are those of the resources that have drifted.
+// Drifted returns the resources that have drifted.
 func Drifted(resources []converge.Resource) []converge.Resource {
 	return slices.DeleteFunc(slices.Clone(resources), func(r converge.Resource) bool { return r.State != converge.Drifted })
 }
 
-// ByID are resources by their ids.
+// ByID returns the resources by their ids.
 func ByID(resources []converge.Resource) map[policy.ID]converge.Resource {
 	found := make(map[policy.ID]converge.Resource, len(resources))
 	for _, r := range resources {
@@ -156,8 +156,8 @@ func ByID(resources []converge.Resource) map[policy.ID]converge.Resource {
 	return found
 }
 
-// Sessions stands in for logind, which tells of these and changes none.
+// Sessions is a fake logind with these sessions.
 type Sessions []system.Session
 
-// List is what logind answers.
+// List returns the sessions.
 func (s Sessions) List(context.Context) ([]system.Session, error) { return s, nil }

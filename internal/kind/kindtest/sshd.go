@@ -13,18 +13,18 @@ import (
 
 const sshdConfig = "/etc/ssh/sshd_config"
 
-// SSHD stands in for sshd and its unit, for chronyd, and for who tells the groups of people: it goes by the first
-// value of a key, and by a Match of a user, as the real one does.
+// SSHD is a fake of sshd and its unit, of chronyd, and of id and getent. As the real sshd, it uses
+// the first value of a key, and the Match blocks of a user.
 type SSHD struct {
 	system.Units
 	Root   string
-	Groups map[string]string // by account, with blanks in between
-	// Included is what chronyd reads besides its file.
+	Groups map[string]string // groups of an account, separated by blanks
+	// Included is what chronyd reads besides its own file.
 	Included string
-	// Mute says why it says nothing.
+	// Mute is the message with which sshd fails instead of printing its configuration.
 	Mute  string
-	Runs  []string // units
-	Calls []string // what it was told
+	Runs  []string // active units
+	Calls []string // the calls that it received
 	Gate  system.Gate
 }
 
@@ -36,7 +36,7 @@ func (s *SSHD) Run(_ context.Context, c system.Command) (system.Output, error) {
 	case "id":
 		groups := strings.Fields(s.Groups[c.Argv[len(c.Argv)-1]])
 		return system.Output{Stdout: []byte(strings.Join(append(groups, "users"), "\x00") + "\x00")}, nil
-	case "chronyd": // shows what it reads, line by line
+	case "chronyd": // prints the lines that it reads
 		content, staged := c.Staged[c.Argv[len(c.Argv)-1]]
 		if !staged {
 			content, _ = os.ReadFile(filepath.Join(s.Root, c.Argv[len(c.Argv)-1]))
@@ -94,7 +94,7 @@ func (s *SSHD) sshd(c system.Command) system.Output {
 	return system.Output{Stdout: []byte(out.String())}
 }
 
-// read returns what is wrong with a file, or "".
+// read reads the settings of a file and returns what is wrong with it, or "".
 func (s *SSHD) read(said map[string][]string, content, user string, staged system.Staged) string {
 	holds, matched := true, map[string]bool{}
 	for line := range strings.Lines(content) {
@@ -130,7 +130,7 @@ func (s *SSHD) read(said map[string][]string, content, user string, staged syste
 	return ""
 }
 
-// parts are the contents of the files that a pattern matches, in their order.
+// parts returns the contents of the files that match a pattern, in order.
 func (s *SSHD) parts(pattern string, staged system.Staged) (contents []string) {
 	names, _ := filepath.Glob(filepath.Join(s.Root, pattern))
 	for i := range names {
