@@ -8,8 +8,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Runner has the looks of a stand-in for commands pass a Looker, as those of the door
-// do.
+// Runner returns a runner that calls look before each read-only command, as system does for real
+// ones.
 func Runner(r system.Runner, look system.Looker) system.Runner {
 	if look == nil {
 		return r
@@ -37,7 +37,7 @@ func (r runner) Run(ctx context.Context, c system.Command) (system.Output, error
 	return r.Runner.Run(ctx, c)
 }
 
-// Units has the questions to a stand-in for systemd pass a Looker.
+// Units returns units that call look before each query.
 func Units(u system.Units, look system.Looker) system.Units {
 	if look == nil {
 		return u
@@ -95,7 +95,7 @@ func (u units) Service(ctx context.Context, name string) (system.Service, error)
 	return u.UnitStates.Service(ctx, name)
 }
 
-// Sessions has the questions to a stand-in for logind pass a Looker.
+// Sessions returns sessions that call look before each query.
 func Sessions(s system.Sessions, look system.Looker) system.Sessions {
 	if look == nil {
 		return s
@@ -115,7 +115,7 @@ func (s sessions) List(ctx context.Context) ([]system.Session, error) {
 	return s.Sessions.List(ctx)
 }
 
-// Authority has the questions to a stand-in for polkit pass a Looker.
+// Authority returns an authority that calls look before each query.
 func Authority(a system.Authority, look system.Looker) system.Authority {
 	if look == nil {
 		return a

@@ -1,12 +1,11 @@
-// Package faultwalk holds every kind to the law that only "there is none" means
-// absent: of a look that fails in any other way a kind says that it could not tell.
+// Package faultwalk tests a rule for every kind: only the answer "it does not exist" means absent.
+// If a read fails in any other way, the kind must report that it could not tell.
 //
-// Walk takes scenes of a machine, and has each look that a kind takes in one fail once,
-// in every way in which a sick machine makes looks fail: by the errors of the kernel,
-// and commands also by being killed, by an exit code of 1 without a word, and by
-// garbage. What is then said of the machine is never better than the truth, what is
-// done to it is nothing but what would have been done anyway, and once the machine is
-// well again it ends where it should. It is for tests.
+// Walk takes scenes of a machine. In each scene it makes every read of the kind fail once, in every
+// way in which reads fail on a sick machine: with errors of the kernel, and for commands also by
+// being killed, by exit code 1 without output, and by garbage. The kind must then never report the
+// machine as better than it is, must do nothing that it would not have done anyway, and must reach
+// the right state after the machine has recovered. It is for tests.
 package faultwalk
 
 import (
@@ -29,35 +28,36 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A Machine is one that has been prepared for a scene.
+// A Machine is a machine prepared for a scene.
 type Machine struct {
 	Kind   converge.Kind
-	Engine *converge.Engine // with that kind alone
-	Root   string           // the directory that holds its files,
-	// Files are those of a machine in memory: all that is to be seen of each, by name; nil: they are below Root.
+	Engine *converge.Engine // has only that kind
+	Root   string           // the directory with its files
+	// Files returns the files of a machine in memory by name, with everything that can be seen of
+	// each. If it is nil, the files are below Root.
 	Files func() map[string]string
-	// State is what there is besides files, a line for each thing; nil: nothing.
+	// State returns everything else that the machine has, one line for each thing. It may be nil.
 	State func() string
-	// Ignore are files that differ each time, of which State tells.
+	// Ignore are files that differ each time. State covers them.
 	Ignore []string
-	// Later lets the time pass for which a doubt is kept; nil: none is.
+	// Later advances the clock past the time for which a doubt is kept. It may be nil.
 	Later func()
 }
 
 // A Scene is a machine in one state.
 type Scene struct {
 	Name string
-	// Build prepares the machine, the same each time. look is asked before each look.
+	// Build prepares the machine, the same way each time. look is called before each read.
 	Build func(t *testing.T, look system.Looker) Machine
-	// Believes says of a command that such an answer of it is the truth by definition;
-	// nil: of none.
+	// Believes reports whether such an output of a command is the truth by definition. It may be
+	// nil: no output is.
 	Believes func(command string, out system.Output) bool
-	// Passes says of a file that a repair takes it through other contents on the way to
-	// the last; nil: of none.
+	// Passes reports whether a repair gives a file other contents on the way to its final one. It
+	// may be nil: no file has any.
 	Passes func(name string) bool
 }
 
-// An answer is that of a command, in the place of its own.
+// An answer replaces the output of a command.
 type answer struct{ system.Output }
 
 func (a answer) Error() string { return fmt.Sprintf("exit code %d, %q", a.ExitCode, a.Stdout) }
@@ -71,11 +71,11 @@ func faults() []error {
 	}
 }
 
-// errKernel stands for the errors of the kernel that the agent does not tell from one another, as
-// a test holds: one look after the other fails with another of them.
+// errKernel stands for the errors of the kernel that the agent treats alike, which a test verifies.
+// Successive reads fail with different ones of them.
 var errKernel = errors.New("an error of the kernel")
 
-// Indistinct are the errors that the agent does not tell from one another.
+// Indistinct returns the errors that the agent treats alike.
 func Indistinct() []syscall.Errno {
 	return []syscall.Errno{syscall.EIO, syscall.EMFILE, syscall.ENOMEM, syscall.ETIMEDOUT}
 }
@@ -85,17 +85,17 @@ func kernel(n int) error {
 	return all[n%len(all)]
 }
 
-// inPasses says whether whole passes are walked with an error, which takes long: of those
-// of the kernel, the indistinct ones stand for all.
+// inPasses reports whether an error is also tried in whole passes, which take long. Of the errors
+// of the kernel, errKernel stands for all.
 func inPasses(err error) bool { return ofCommands(err) || errors.Is(err, errKernel) }
 
-// ofCommands says whether a fault is one that only a command has.
+// ofCommands reports whether only a command can have this fault.
 func ofCommands(fault error) bool {
 	var errno syscall.Errno
 	return !errors.As(fault, &errno) && !errors.Is(fault, errKernel)
 }
 
-// A fault strikes once, at the n-th look that it can happen to.
+// A fault occurs once, at the n-th read that can have it.
 type fault struct {
 	err      error
 	n        int
@@ -126,9 +126,9 @@ func (f *fault) look(l system.Look) error {
 	return f.err
 }
 
-// Nth has the n-th look fail, once, in one of the ways in which a sick machine makes such a
-// look fail: pick says which. struck is what came of which look, or "" if there were fewer.
-// believes is that of a Scene.
+// Nth returns a Looker that makes the n-th read fail once, in one of the ways in which such a read
+// fails on a sick machine; pick selects it. struck returns which read failed and how, or "" if
+// there were fewer reads. believes is as in Scene.
 func Nth(n int, pick uint, believes func(command string, out system.Output) bool) (look system.Looker, struck func() string) {
 	var mu sync.Mutex
 	count, said := 0, ""
@@ -154,7 +154,7 @@ func Nth(n int, pick uint, believes func(command string, out system.Output) bool
 	}
 }
 
-// Walk walks the scenes of a kind. kind is its name.
+// Walk tests the scenes of a kind. kind is its name.
 func Walk(t *testing.T, kind string, scenes ...Scene) {
 	t.Helper()
 	for _, scene := range scenes {
@@ -171,7 +171,7 @@ type walk struct {
 
 	truth         map[policy.ID]converge.Resource
 	before, after map[string]string
-	last          map[policy.ID]converge.State // when a pass without faults has ended
+	last          map[policy.ID]converge.State // after a pass without faults
 	complaints    int
 }
 
@@ -193,7 +193,7 @@ func newWalk(t *testing.T, kind string, scene Scene) *walk {
 	return w
 }
 
-// endOfLooks is more than any scene has.
+// endOfLooks is more reads than any scene has.
 const endOfLooks = 3000
 
 func (w *walk) all() {
@@ -230,7 +230,7 @@ func (w *walk) complain(f *fault, format string, args ...any) {
 	w.t.Errorf("with %v of look %d, %s: %s", f.err, f.n, f.struck, fmt.Sprintf(format, args...))
 }
 
-// check holds what is said to the truth.
+// check compares what is reported with the truth.
 func (w *walk) check(f *fault) {
 	m := w.scene.Build(w.t, f.look)
 	resources, err := m.Kind.Check(context.Background())
@@ -262,7 +262,7 @@ func (w *walk) check(f *fault) {
 	}
 }
 
-// pass holds what is done to what would have been done.
+// pass compares what is done with what would have been done without the fault.
 func (w *walk) pass(f *fault) {
 	m := w.scene.Build(w.t, f.look)
 	result := m.Engine.Pass(context.Background())
@@ -331,8 +331,8 @@ func differing(a, b map[string]string) func(func(string) bool) {
 	}
 }
 
-// Snapshot is each file of a machine by name, with all that is to be seen of it, but
-// for the agent's own state; and each line of what there is besides.
+// Snapshot returns each file of a machine by name, with everything that can be seen of it, and each
+// line of the machine's State. The agent's own state is left out.
 func Snapshot(t *testing.T, m Machine) map[string]string {
 	t.Helper()
 	seen := map[string]string{}
@@ -352,7 +352,7 @@ func Snapshot(t *testing.T, m Machine) map[string]string {
 	return seen
 }
 
-// filesBelow sees the files below the root of a machine.
+// filesBelow adds the files below the root of a machine to seen.
 func filesBelow(t *testing.T, m Machine, seen map[string]string) {
 	t.Helper()
 	root, err := os.OpenRoot(m.Root)

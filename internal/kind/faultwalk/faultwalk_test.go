@@ -59,7 +59,7 @@ func TestEveryKindIsWalkedWithEachLookFailing(t *testing.T) {
 	}
 }
 
-// A walk tries one of them at each look, for all.
+// A walk tries only one of them at each read, as a representative.
 func TestTheAgentTellsNoneOfTheIndistinctErrorsFromTheOthers(t *testing.T) {
 	names := map[string]bool{}
 	for _, errno := range faultwalk.Indistinct() {
