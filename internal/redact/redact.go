@@ -1,6 +1,6 @@
-// Package redact takes secrets out of texts that somebody else is to read: those that are
-// known, whatever they look like, and what looks like one, whosever it is. It rather
-// removes too much than too little, and keeps JSON what it is.
+// Package redact removes secrets from texts that others will read: known secrets, whatever they
+// look like, and everything that looks like a secret. When in doubt it removes too much. JSON stays
+// valid.
 package redact
 
 import (
@@ -16,14 +16,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// Removed stands where something was that looks like a secret. One that is known leaves
-// the mark of converge.Secrets.
+// Removed replaces what looks like a secret. A known secret is replaced by the mark of
+// converge.Secrets.
 const Removed = "[removed]"
 
-// A Redactor knows some secrets. The zero one knows none.
+// A Redactor knows some secrets. The zero value knows none.
 type Redactor struct{ known converge.Secrets }
 
-// Knowing returns one that knows the policy's secrets and others.
+// Knowing returns a Redactor that knows the policy's secrets and others.
 func Knowing(p *policy.Policy, others ...string) Redactor {
 	all := slices.Clone(others)
 	for _, r := range p.Resources {
@@ -31,14 +31,14 @@ func Knowing(p *policy.Policy, others ...string) Redactor {
 	}
 	var more []string
 	for _, secret := range all {
-		quoted, _ := json.Marshal(secret) // as documents show it
+		quoted, _ := json.Marshal(secret) // as JSON shows it
 		more = append(more, secret, strings.Trim(string(quoted), `"`), url.QueryEscape(secret), url.PathEscape(secret))
 		more = append(more, strings.Split(secret, "\n")...)
 	}
 	return Redactor{converge.SecretsOf(p, more...)}
 }
 
-// Text returns the text without secrets. What is to be cut short has to be redacted before.
+// Text returns the text without secrets. Redact a text before truncating it.
 func (s Redactor) Text(text []byte) []byte {
 	clean := withoutKeys(bytes.ToValidUTF8(text, []byte("\uFFFD")))
 	clean = []byte(s.known.Hide(string(clean)))
@@ -60,41 +60,41 @@ func (s Redactor) Text(text []byte) []byte {
 const secretive = `(?:pass(?:word|wd|phrase|code)|secret|token|private[_-]?key|api[_-]?key|access[_-]?key|auth[_-]?key|activation[_-]?code|amz-signature|credential[_-]?s?=)` //nolint:gosec // words, and no secrets
 
 var (
-	// accessKey is that of an AWS user or of a session (IAM User Guide, unique
-	// identifiers).
+	// accessKey matches the key of an AWS user or session (IAM User Guide, unique identifiers).
 	accessKey = lazily(`\b(?:AKIA|ASIA)[A-Z0-9]{12,}`)
-	// inURL is user and password, or a token, before the host.
+	// inURL matches user and password, or a token, before the host.
 	inURL         = lazily(`(://)[^\s/"'<>]+@`)
 	authorization = lazily(`(?i)(authorization\\*["']?[ \t]*[:=][ \t]*\\*"?)[^\s"][^\r\n"]*`)
 	bearer        = lazily(`(?i)\b(bearer)[ \t]+[^\s"',;]+`)
-	// flag is a word of a command line, of a shell or of a list, and the one after it.
+	// flag matches an option with a secretive name, in a command line or a JSON list, and the next
+	// word.
 	flag = lazily(`(?i)((?:^|\s)--?[\w-]*` + secretive + `[\w-]*[ \t]+|["']--?[\w-]*` + secretive + `[\w-]*["'],\s*)("[^"]*"|'[^']*'|[^\s"',]+)`)
-	// hint is where an assignment may begin. It is looked for first, for a journal is long.
+	// hint matches where an assignment may begin. It is searched for first, because a journal is
+	// long.
 	hint = lazily(`(?i)\{\{|arn:aws|` + secretive)
-	// assignment is the end of a name, and its value.
+	// assignment matches the end of a name and its value.
 	assignment = lazily(assigned(`\[[^\]]*\]`))
-	// unclosed is the same where no list ends any more: to look for its end after each
-	// name would take time that grows with the square of the text.
+	// unclosed is used where the text has no further "]". Searching for one after each name would
+	// take time quadratic in the length of the text.
 	unclosed = lazily(assigned(`\[[^"\r\n]*`))
-	// setting is a line of a file of settings, whose value may have blanks.
+	// setting matches a line of a settings file, whose value may contain blanks.
 	setting = lazily(`(?im)^([ \t]*[#;]*[ \t]*(?:export[ \t]+)?[\w.-]*` + secretive + `[\w.-]*[ \t]*=[ \t]*)([^\r\n]+)`)
 
-	lineBreak = lazily(`\\[nrt]`) // as documents have it
+	lineBreak = lazily(`\\[nrt]`) // as JSON shows it
 	reference = lazily(`\{\{(?:resolve|fact):[^{}\s]*\}\}`)
 	beginning = lazily(`-----BEGIN [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----`)
 	ending    = lazily(`-----END [A-Z0-9 ]*PRIVATE KEY(?: BLOCK)?-----`)
 )
 
-// lazily compiles an expression when it is asked for: most runs of the agent, and the
-// daemon, have nothing to redact.
+// lazily compiles an expression on first use, because the daemon and most other runs of the agent
+// have nothing to redact.
 func lazily(expression string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
 }
 
-// assigned is the end of a name, and its value, which may be a list. What is no secret
-// though it looks like one is passed over: references and ARNs, which name secrets,
-// actions of IAM, tags of sudo. A quote that nothing closes is as good as one that is,
-// for texts are cut short.
+// assigned returns the expression for the end of a name and its value, which may be a list. It
+// skips what looks like a secret but is none: references and ARNs, which name secrets, actions of
+// IAM, tags of sudo. An unclosed quote counts too, because texts may be truncated.
 func assigned(list string) string {
 	return `\A(?i:\{\{(?:resolve|fact):[^{}\s]*\}\}|arn:aws[\w-]*:[\w:/+.@-]*|secretsmanager:[\w*]+|(?-i:PASSWD:[ \t]*(?:ALL\b|[/!]))` +
 		`|(` + secretive + `[\w.-]*\\*["']?[ \t]*(?:[:=]|=>|:=)[ \t]*)` +
@@ -104,7 +104,7 @@ func assigned(list string) string {
 
 var inName = lazily(`\A[\w.-]*`)
 
-// withoutAssigned takes away the values of names that look secretive.
+// withoutAssigned removes the values of names that look secretive.
 func withoutAssigned(text []byte) []byte {
 	clean := make([]byte, 0, len(text))
 	afterLists := len(text) - 1 - bytes.LastIndexByte(text, ']')
@@ -120,7 +120,7 @@ func withoutAssigned(text []byte) []byte {
 			pattern = unclosed
 		}
 		if match := pattern().FindSubmatch(text); match == nil {
-			end += len(inName().Find(text[end:])) // what else the name has in it is not assigned either
+			end += len(inName().Find(text[end:])) // the rest of the name cannot begin another assignment
 			clean = append(clean, text[:end]...)
 		} else if end = len(match[0]); match[1] == nil {
 			clean = append(clean, match[0]...)
@@ -131,8 +131,7 @@ func withoutAssigned(text []byte) []byte {
 	}
 }
 
-// valueless is a value without what is secret in it: only its quotes stay, and its
-// references.
+// valueless returns a value without its secret parts: only its quotes and references stay.
 func valueless(value []byte) []byte {
 	rest := lineBreak().ReplaceAll(reference().ReplaceAll(value, nil), nil)
 	if len(bytes.Trim(rest, ` "',;\`)) == 0 || bytes.Contains(rest, []byte(Removed)) && len(rest) <= len(Removed)+3 {
@@ -148,12 +147,12 @@ func valueless(value []byte) []byte {
 	return clean
 }
 
-// longestKey is more than a private key of 16384 bits takes, with what a journal
-// writes before each line.
+// longestKey is more than a private key of 16384 bits takes, including the prefixes that a journal
+// adds to each line.
 const longestKey = 64 << 10
 
-// withoutKeys takes private keys out of a text, those too of which it holds only the
-// beginning or the end.
+// withoutKeys removes private keys, including those of which the text has only the beginning or the
+// end.
 func withoutKeys(text []byte) []byte {
 	var clean []byte
 	if end := ending().FindIndex(text); end != nil && end[0] < longestKey {

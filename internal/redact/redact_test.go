@@ -84,7 +84,7 @@ func TestAQuoteThatNothingClosesHidesNothing(t *testing.T) {
 	}
 }
 
-// If the time grew with the square of the text these would take minutes.
+// With time quadratic in the length, these texts would take minutes.
 func TestALongTextIsRedactedInTimeThatGrowsAsItDoes(t *testing.T) {
 	for _, text := range []string{"password=[ ", "password=[\n", "token", "token = '", "token = \"\"\"\n", "{{resolve:", "a://b@", "-----BEGIN PRIVATE KEY-----\n"} {
 		text = strings.Repeat(text, (1<<18)/len(text))
