@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// A kind is what a condition asks for.
+// A kind is what a condition tests.
 type kind string
 
 const (
@@ -19,10 +19,10 @@ const (
 	group    kind = "group"
 )
 
-// A condition is one of those of a rule.
+// A condition is one condition of a rule.
 type condition struct {
 	kind   kind
-	key    string // of a tag or fact
+	key    string // name of the tag or fact
 	values []string
 }
 
@@ -33,7 +33,8 @@ func (c condition) String() string {
 	return string(c.kind) + " " + c.key
 }
 
-// inOrder are the conditions, those first that take no asking around.
+// inOrder returns the conditions, the cheap ones first: those that can be answered on the machine
+// itself.
 func (c Conditions) inOrder() []condition {
 	var all []condition
 	if c.Hostname != nil {
@@ -51,8 +52,8 @@ func (c Conditions) inOrder() []condition {
 	return all
 }
 
-// An answer is whether a condition holds, and why, for people. The zero answer is
-// that it does not hold.
+// An answer is whether a condition holds, and why, for people. The zero value means that it does
+// not hold.
 type answer struct {
 	verdict verdict
 	why     string
@@ -63,7 +64,7 @@ type verdict int
 const (
 	no verdict = iota
 	yes
-	unknown // it cannot be told now
+	unknown // it cannot be determined now
 )
 
 func holds(format string, args ...any) answer { return answer{yes, fmt.Sprintf(format, args...)} }
@@ -72,7 +73,7 @@ func untellable(format string, args ...any) answer {
 	return answer{unknown, fmt.Sprintf(format, args...)}
 }
 
-// ask finds out whether a condition holds.
+// ask determines whether a condition holds.
 func (l *look) ask(ctx context.Context, c condition) answer {
 	switch c.kind {
 	case hostname:
@@ -99,8 +100,8 @@ func (l *look) ask(ctx context.Context, c condition) answer {
 	return answer{}
 }
 
-// named matches the host name. Before a machine is given its own it has one that
-// says nothing of it.
+// named matches the host name. Until a machine gets its own name, it has a generic one that says
+// nothing about it.
 func (l *look) named(c condition) answer {
 	for _, pattern := range c.values {
 		if ok, _ := path.Match(strings.ToLower(pattern), strings.ToLower(l.facts.Hostname)); ok {

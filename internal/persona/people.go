@@ -12,20 +12,19 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// patience bounds each question to the directory.
+// patience limits each query to the directory.
 const patience = 5 * time.Second
 
-// people are those who may sit at the desktop: AWS does not say to whom it was
-// assigned. All who have a home or are logged in count, and one of them in a group
-// is enough.
+// people are those who may use the desktop. AWS does not say to whom it was assigned, so everybody
+// who has a home or is logged in counts, and it is enough that one of them is in a group.
 type people struct {
 	known  []person
-	doubts []string // why there may be others, or they in other groups
+	doubts []string // why there may be more people, or more groups of them
 }
 
 type person struct {
 	name  string
-	local bool // in /etc/passwd, and so not the one to whom a directory's machine was assigned
+	local bool // in /etc/passwd, so not the person whom a machine of a directory was assigned to
 	gids  []int
 }
 
@@ -68,7 +67,7 @@ func lookUp(ctx context.Context, s *system.System, local []facts.Account, uid in
 	return p, err
 }
 
-// member says whether somebody of the desktop is in one of the groups.
+// member determines whether one of the people is in one of the groups.
 func (l *look) member(ctx context.Context, groups []string) answer {
 	var doubts []string
 	for _, name := range groups {
@@ -85,8 +84,8 @@ func (l *look) member(ctx context.Context, groups []string) answer {
 	return answer{}
 }
 
-// memberOf names somebody in the group. If there is nobody, doubt says why there may
-// be all the same: a directory that does not answer finds no group and no user.
+// memberOf returns one of the people who is in the group. If there is none, doubt says why there
+// may be one anyway: a directory that does not answer finds no group and no user.
 func (l *look) memberOf(ctx context.Context, name string) (who, doubt string) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -96,7 +95,7 @@ func (l *look) memberOf(ctx context.Context, name string) (who, doubt string) {
 		return "", err.Error()
 	}
 	var gids []int
-	assigned := l.isLocal(name) // whether who it was assigned to is seen: anybody will do, or somebody of the directory
+	assigned := l.isLocal(name) // whether the person the desktop was assigned to is known: for a local group anybody will do, otherwise it must be somebody of the directory
 	for _, one := range p.known {
 		if found && slices.Contains(one.gids, group.GID) {
 			return one.name, ""
@@ -115,8 +114,8 @@ func (l *look) memberOf(ctx context.Context, name string) (who, doubt string) {
 	return "", ""
 }
 
-// doubtNames says why somebody may be in a group that was not found: unless all
-// their groups have names, the directory does not tell all that it knows.
+// doubtNames returns why somebody may be in a group that was not found, or "". If one of their
+// groups has no name, the directory does not return everything it knows.
 func (l *look) doubtNames(ctx context.Context, name string, gids []int) string {
 	slices.Sort(gids)
 	gids = slices.Compact(gids)

@@ -17,15 +17,15 @@ type Rule struct {
 	When Conditions `toml:"when"`
 }
 
-// Conditions are what a rule asks of a machine. Each holds for any of its values.
+// Conditions are the tests of a rule. A condition holds if any of its values matches.
 type Conditions struct {
-	Hostname Values `toml:"hostname"` // patterns of path.Match; capitals make no difference
-	Group    Values `toml:"group"`    // names as getent(1) finds them, local or of the directory
-	Tag      ByName `toml:"tag"`      // of the managed node; its values are exact
-	Fact     ByName `toml:"fact"`     // by the names of facts.Facts.Lookup; its values are exact
+	Hostname Values `toml:"hostname"` // patterns of path.Match, regardless of case
+	Group    Values `toml:"group"`    // names as getent(1) finds them, local or in the directory
+	Tag      ByName `toml:"tag"`      // tags of the managed node; values are exact
+	Fact     ByName `toml:"fact"`     // names as in facts.Facts.Lookup; values are exact
 }
 
-// Values are written as one string, or as a list of them.
+// Values is one string or a list of strings in TOML.
 type Values []string
 
 // UnmarshalTOML implements toml.Unmarshaler.
@@ -44,7 +44,7 @@ func (v *Values) UnmarshalTOML(value any) error {
 	return nil
 }
 
-// ByName are values of several things.
+// ByName maps the name of a tag or fact to its values.
 type ByName map[string]Values
 
 // UnmarshalTOML implements toml.Unmarshaler.
@@ -64,7 +64,7 @@ func (b *ByName) UnmarshalTOML(value any) error {
 	return nil
 }
 
-// Validate returns everything that is wrong with the rules, joined.
+// Validate returns all problems of the rules, joined.
 func Validate(rules []Rule) error {
 	var errs []error
 	for i, rule := range rules {

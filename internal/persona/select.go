@@ -11,31 +11,30 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A Subject is the machine of which rules ask.
+// A Subject is the machine that the rules are applied to.
 type Subject struct {
 	System *system.System
 	Facts  facts.Facts
-	// Tags are those of the managed node. It is called once at the most, and only
-	// if it comes to a rule that asks for a tag.
+	// Tags returns the tags of the managed node. It is called at most once, and only if a rule that
+	// tests a tag is reached.
 	Tags func(context.Context) (map[string]string, error)
-	// Previous are the personas that were selected last, if any were.
+	// Previous are the personas that were selected last time, if any.
 	Previous []string
 }
 
-// A Selection is which personas a machine has.
+// A Selection is the result: which personas a machine has.
 type Selection struct {
-	Personas []string // in their order: those that it always has come first
-	Why      []string // for each of them, for people: "developer: tag Persona is developer"
-	// Unknown is what could not be told, for people, and might have led to another
-	// selection. While there is any, nothing may be taken away for the reason that
-	// a persona is missing.
+	Personas []string // in order: first those that it always has
+	Why      []string // one for each persona, for people: "developer: tag Persona is developer"
+	// Unknown lists, for people, what could not be determined and might change the selection. While
+	// there is any, nothing may be removed because a persona is missing.
 	Unknown []string
 }
 
-// Select returns the personas that the machine always has and the one of the first
-// rule that holds; Validate accepts the rules. While the first cannot be told, the
-// rule that gave the persona last time keeps giving it, unless it is known to hold
-// no more; if there is none, the machine has no persona from rules yet.
+// Select returns the personas that the machine always has, and that of the first rule that holds.
+// The rules must satisfy Validate. While the first rule cannot be determined, the rule that gave
+// the persona last time still gives it, unless it is known not to hold any more. Without such a
+// rule the machine has no persona from rules yet.
 func Select(ctx context.Context, always []string, rules []Rule, subject Subject) Selection {
 	var s Selection
 	for _, name := range always {
@@ -70,11 +69,11 @@ func Select(ctx context.Context, always []string, rules []Rule, subject Subject)
 	return s
 }
 
-// A candidate is a rule that may be the first that holds. All are in doubt but the
-// last, which may hold.
+// A candidate is a rule that may be the first that holds. All candidates are undetermined, except
+// the last, which may hold.
 type candidate struct{ name, why string }
 
-// agree says whether it makes no difference which of them it is.
+// agree reports whether all candidates give the same persona.
 func agree(candidates []candidate) bool {
 	return !slices.ContainsFunc(candidates, func(c candidate) bool { return c.name != candidates[0].name })
 }
@@ -86,7 +85,7 @@ func (s *Selection) add(name, why string) {
 	}
 }
 
-// A look is one at a machine: nothing is asked for twice.
+// A look is one evaluation of the rules for a machine. It queries everything at most once.
 type look struct {
 	system *system.System
 	facts  facts.Facts
@@ -101,8 +100,8 @@ func newLook(ctx context.Context, s Subject) *look {
 	return l
 }
 
-// rule says whether all conditions of a rule hold. One that does not settles it,
-// whatever cannot be told of the others.
+// rule determines whether all conditions of a rule hold. One that does not hold decides it, even if
+// others cannot be determined.
 func (l *look) rule(ctx context.Context, rule Rule) answer {
 	var reasons, doubts []string
 	for _, c := range rule.When.inOrder() {
