@@ -1,18 +1,17 @@
-// Package history remembers what became of the machine in the agent's hands: what was
-// changed, when, from what to what, why, and how long it took to notice and to mend.
+// Package history keeps the record of what happened to the machine's resources: what was changed, when,
+// from what to what, why, and how long it took to notice and to repair.
 //
-// It is for whoever asks later: the helpdesk that wants to know what happened this
-// morning, the auditor who wants to see how long a desktop was open. A Log is written
-// by the agent, and Read by anybody who is root, with or without a daemon.
+// It is for whoever asks later: the helpdesk that wants to know what happened this morning, the auditor
+// who wants to see how long a desktop was open. The agent writes it through a Log; root reads it with
+// Read, whether the daemon runs or not.
 //
-// On disk it is JSON Lines, one Change a line, in numbered files: a line is added at
-// the end of the newest file, and when that is full another is begun and the oldest
-// goes. All of it takes 4 MiB at the most, and what one walk adds 1 MiB, so that no
-// storm washes away what was before it. A line that a crash cut short is not read, and
-// is cut off before the next one is written. Order is that of writing: a clock that is
-// set back disorders nothing.
+// On disk it is JSON Lines, one Change a line, in numbered files. Lines are appended to the newest file.
+// When that is full, another is begun and the oldest is removed. All files together take at most 4 MiB,
+// and one pass adds at most 1 MiB, so that a burst of changes does not displace everything before it. A
+// line that was cut short by a crash is not read, and is removed before the next one is written. Changes
+// are in the order in which they were written; setting the clock back does not change that.
 //
-// It holds no secret: what a kind says of a resource is already free of them.
+// It holds no secrets: the kinds and the engine have removed them from what they report.
 package history
 
 import (
@@ -27,32 +26,31 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// A Change is what became of one resource at one time.
+// A Change is one event of one resource.
 type Change struct {
-	Time   time.Time             `json:"time"` // when it was seen to be so
+	Time   time.Time             `json:"time"` // when the check saw it
 	ID     policy.ID             `json:"id"`
 	Event  converge.Event        `json:"event"`
 	Cause  converge.Cause        `json:"cause,omitempty"`
-	Diff   []converge.Difference `json:"diff,omitempty"` // from Got to Want; of long texts the part that differs
+	Diff   []converge.Difference `json:"diff,omitempty"` // from Got to Want; of long texts, the part that differs
 	Reason string                `json:"reason,omitempty"`
-	Effect converge.Effect       `json:"effect,omitempty"` // what it waits for, if it is pending
+	Effect converge.Effect       `json:"effect,omitempty"` // what a pending resource waits for
 
 	Origin policy.Origin `json:"origin,omitzero"`
-	Policy string        `json:"policy"`           // digest of the one in force
+	Policy string        `json:"policy"`           // digest of the policy in force
 	Serial int64         `json:"serial,omitempty"` // of its manifest
 
-	// Noticed is when the agent first saw that the resource was not in line, and Took
-	// how long it was until Time. Unnoticed is how long it had been so before; 0 when
-	// that cannot be told.
+	// Noticed is when the agent first saw that the resource was not in line. Took is the time from
+	// then to Time. Unnoticed is how long it had not been in line before Noticed; 0 if unknown.
 	Noticed   time.Time     `json:"noticed,omitzero"`
 	Took      time.Duration `json:"took_ns,omitempty"`
 	Unnoticed time.Duration `json:"unnoticed_ns,omitempty"`
 
-	// Omitted is set alone, with a Time: so many more changes of one walk are not kept.
+	// Omitted stands alone in a Change, with a Time: this many further changes of one pass were left out.
 	Omitted int `json:"omitted,omitempty"`
 }
 
-// Of makes of what a pass has changed what is remembered of it.
+// Of turns the changes of a pass under policy p into those that the history keeps.
 func Of(changes []converge.Change, p *policy.Policy) []Change {
 	all := make([]Change, len(changes))
 	digest := p.Digest()
@@ -61,7 +59,7 @@ func Of(changes []converge.Change, p *policy.Policy) []Change {
 			Time: c.At, ID: c.ID, Event: c.Event, Cause: c.Cause, Diff: c.Diff, Reason: c.Reason, Effect: c.Effect,
 			Origin: c.Origin, Policy: digest, Serial: p.Serial, Noticed: c.Noticed,
 		}
-		all[i].Origin.Overrode = nil // the policy in force tells of that
+		all[i].Origin.Overrode = nil // it is in the policy in force
 		if c.Noticed.IsZero() {
 			continue
 		}
@@ -73,13 +71,13 @@ func Of(changes []converge.Change, p *policy.Policy) []Change {
 	return all
 }
 
-// What is kept of one change: whatever it holds, a line fits into a segment.
+// Limits of one change, so that its line always fits into a segment.
 const (
 	maxDifferences = 16
 	maxText        = 2 << 10
 )
 
-// line is the change as it is written.
+// line returns the change as one line of JSON, shortened to fit the limits.
 func (c Change) line() ([]byte, error) {
 	c.Time, c.Noticed = c.Time.UTC(), c.Noticed.UTC()
 	c.Reason = shorten(c.Reason)
@@ -108,10 +106,10 @@ func shorten(text string) string {
 	return text[:end] + elision
 }
 
-// around is how many equal lines are kept before and after those that differ.
+// around is how many equal lines are kept before and after the lines that differ.
 const around = 2
 
-// apart takes from two long texts the lines with which both begin or end.
+// apart removes the lines that two long texts have in common at the beginning and at the end.
 func apart(a, b string) (string, string) {
 	if len(a) <= maxText && len(b) <= maxText {
 		return a, b
@@ -135,7 +133,7 @@ func apart(a, b string) (string, string) {
 	return strings.Join(as, ""), strings.Join(bs, "")
 }
 
-// dotted are the lines with a mark among them that some are left out there.
+// dotted inserts a line with an elision mark at an index.
 func dotted(lines []string, at int) []string {
 	return slices.Insert(slices.Clone(lines), at, elision+"\n")
 }

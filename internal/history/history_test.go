@@ -43,7 +43,7 @@ func corrected(id policy.ID, minute int) history.Change {
 	}
 }
 
-// many are changes of which each is of about the same length.
+// many returns changes of about the same length.
 func many(n, minute int) []history.Change {
 	all := make([]history.Change, n)
 	for i := range all {
@@ -61,7 +61,7 @@ func read(t testing.TB, root string, q history.Query) []history.Change {
 	return changes
 }
 
-// segments are the files of a history, oldest first, with their sizes.
+// segments returns the files of a history, oldest first, with their sizes.
 func segments(t testing.TB, root string) (names []string, sizes []int64) {
 	t.Helper()
 	entries, err := os.ReadDir(filepath.Join(root, dir))
@@ -290,7 +290,7 @@ func TestALineThatACrashCutShortIsNotReadAndSpoilsNoOther(t *testing.T) {
 	}
 }
 
-// fill makes a history that is full to the brim, of one large change in each segment.
+// fill makes a full history, with one large change in each segment.
 func fill(t *testing.T, root string) {
 	t.Helper()
 	if err := os.MkdirAll(filepath.Join(root, dir), 0o700); err != nil {
@@ -305,7 +305,7 @@ func fill(t *testing.T, root string) {
 }
 
 func TestWhateverFailsWhatWasRememberedStays(t *testing.T) {
-	const walk = 100 // of which some fit into the last segment; for the others the oldest goes
+	const walk = 100 // some fit into the last segment; for the others the oldest segment is removed
 	for _, gate := range []func(int) system.Gate{system.FailNth, system.FailFrom} {
 		for n := 1; ; n++ {
 			root := t.TempDir()
@@ -320,7 +320,7 @@ func TestWhateverFailsWhatWasRememberedStays(t *testing.T) {
 					t.Fatalf("change %d: the %dth added is %s", n, i, c.ID)
 				}
 			}
-			// What goes on, goes on behind it.
+			// What is appended later comes after it.
 			if err := history.Open(files(t, root, nil), dir).Append([]history.Change{corrected("sudo/rules", 2)}); err != nil {
 				t.Fatal(err)
 			}
@@ -413,7 +413,7 @@ func FuzzRead(f *testing.F) {
 	})
 }
 
-// loose is a kind that shows whatever it finds.
+// loose is a kind that shows whatever it finds, secrets too.
 type loose struct{ found converge.Resource }
 
 func (loose) Name() string { return "dropin" }

@@ -14,29 +14,28 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// How much is kept.
+// Limits of the history, in bytes and files.
 const (
 	maxSegment  = 512 << 10
 	maxSegments = 8
-	maxBatch    = 1 << 20 // of one walk
+	maxBatch    = 1 << 20 // of one pass
 )
 
-// A Log is the history as the agent writes it. It may be used by several goroutines,
-// and by one process at a time.
+// A Log writes the history. It is safe for concurrent use within one process; only one process may write
+// at a time.
 type Log struct {
 	files system.FS
 	dir   string
 
 	mu    sync.Mutex
-	whole bool // the last line is known to be
+	whole bool // the last line is known to be complete
 }
 
-// Open returns the history in dir, which need not be there yet: it is made when there
-// is something to remember.
+// Open returns the history in dir. The directory is created with the first change, if it does not exist.
 func Open(files system.FS, dir string) *Log { return &Log{files: files, dir: dir} }
 
-// Append adds changes, in their order, and returns when they will survive the machine.
-// With an error none or only some of them may; those that were there before do.
+// Append adds changes in their order and syncs them to the disk. After an error, none or only some of
+// them may have been added; earlier changes are intact.
 func (l *Log) Append(changes []Change) error {
 	if len(changes) == 0 {
 		return nil
@@ -84,7 +83,7 @@ func (l *Log) append(changes []Change) error {
 	return l.add(newest, batch.Bytes())
 }
 
-// newest is the segment that is written to, its last line whole.
+// newest returns the segment to append to. It removes an incomplete last line from it.
 func (l *Log) newest() (segment, error) {
 	segments, err := list(l.files, l.dir)
 	if err != nil {
@@ -114,7 +113,7 @@ func (l *Log) newest() (segment, error) {
 	return last, nil
 }
 
-// add writes lines to the end of a segment, or begins it with them.
+// add appends lines to a segment, or creates the segment with them.
 func (l *Log) add(s segment, lines []byte) error {
 	if len(lines) == 0 {
 		return nil
@@ -158,7 +157,7 @@ func (s segment) path(dir string) string {
 	return path.Join(dir, fmt.Sprintf("%08d", s.number)+suffix)
 }
 
-// list are the segments there are, oldest first, their sizes not looked up.
+// list returns the existing segments, oldest first, without their sizes.
 func list(files system.FileReader, dir string) ([]segment, error) {
 	names, err := files.ReadDir(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

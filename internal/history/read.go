@@ -13,21 +13,21 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A Query says which changes are wanted.
+// A Query selects changes.
 type Query struct {
-	// ID is that of their resource. A * in it is any text; empty, all are wanted.
+	// ID is the id of the resource; a * in it matches any text. Empty matches every resource.
 	ID    string
 	Since time.Time
-	Limit int // so many, the last ones; 0: all
+	Limit int // only this many, the last ones; 0 means all
 }
 
 func (q Query) wants(c Change) bool {
 	return !c.Time.Before(q.Since) && (q.ID == "" || policy.Rule{Match: []string{q.ID}}.Matches(c.ID))
 }
 
-// Read returns the changes of the history in dir that are asked for, in the order in
-// which they were written. Where there is no history there are none. A damaged line is
-// passed over; with an error it returns what could be read.
+// Read returns the changes of the history in dir that q selects, in the order in which they were written.
+// It returns none if there is no history. Damaged lines are skipped. With an error it returns what it
+// could read.
 func Read(files system.FileReader, dir string, q Query) ([]Change, error) {
 	segments, err := list(files, dir)
 	if err != nil {
@@ -37,7 +37,7 @@ func Read(files system.FileReader, dir string, q Query) ([]Change, error) {
 	var errs []error
 	for _, s := range segments {
 		content, err := files.ReadFile(s.path(dir))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) { // the agent may just have removed it
+		if err != nil && !errors.Is(err, fs.ErrNotExist) { // the agent may have removed it meanwhile
 			errs = append(errs, fmt.Errorf("cannot read all of the history: %w", err))
 		}
 		for line := range bytes.Lines(content) {
@@ -51,7 +51,7 @@ func Read(files system.FileReader, dir string, q Query) ([]Change, error) {
 	return changes, errors.Join(errs...)
 }
 
-// latest are the last changes, as many as are wanted.
+// latest returns the last changes, at most Limit.
 func (q Query) latest(changes []Change) []Change {
 	if q.Limit == 0 || len(changes) <= q.Limit {
 		return changes

@@ -11,13 +11,13 @@ import (
 	"github.com/soe-agent/soe-agent/internal/resolve"
 )
 
-// A placeOfValue is where a policy may have a reference, REF, and whose resource that is.
+// A placeOfValue is a place where a policy may have a reference, written REF, and the resource it belongs to.
 type placeOfValue struct {
 	document string
 	id       policy.ID
 }
 
-// placesOfValues has at least one place of each kind, or says why there is none.
+// placesOfValues has at least one place of each kind, or the reason why there is none.
 func placesOfValues() (places map[string][]placeOfValue, none map[string]string) {
 	const fingerprint = "fingerprint = \"0123456789012345678901234567890123456789\"\n"
 	repository := "[repositories.corp]\nbaseurl = \"https://example.com/REF/\"\ngpgkey = \"https://example.com/KEY\"\n" + fingerprint
@@ -85,7 +85,7 @@ func placesOfValues() (places map[string][]placeOfValue, none map[string]string)
 	}
 }
 
-// nonsense are values that nobody can have meant, each by what is wrong with it.
+// nonsense are values that nobody can have meant, by what is wrong with them.
 func nonsense() map[string]string {
 	return map[string]string{
 		"nothing": "", "a blank": " ", "a NUL": "a\x00b", "a line break": "a\nroot ALL=(ALL) NOPASSWD: ALL", "an escape": "\x1b[2J", "no UTF-8": "a\xff\xfe", "another reference": "{{resolve:ssm:/other}}",
@@ -121,7 +121,7 @@ func TestNonsenseInOneValueIsOneBrokenResourceWhereverItStands(t *testing.T) {
 				if r.Unusable != "" || strings.Contains(value, "{{") || kind == "dropin" && !utf8.ValidString(value) {
 					continue
 				}
-				// What goes in could have been written there.
+				// A value that is accepted could also have been written there.
 				f, err := policy.Parse(policy.Source{Name: "again.toml", Text: p.Text()})
 				if err == nil {
 					_, err = policy.Merge([]policy.Fragment{f}, []string{"base"})
@@ -134,13 +134,13 @@ func TestNonsenseInOneValueIsOneBrokenResourceWhereverItStands(t *testing.T) {
 	}
 }
 
-// A secret goes only into the content of a file.
+// A secret may only be in the content of a file.
 func TestWhatIsWrongWithAFileForASecretInItIsSaidWithoutIt(t *testing.T) {
 	places, _ := placesOfValues()
 	for _, place := range places["dropin"] {
 		f, err := policy.Parse(policy.Source{Name: "x.toml", Text: "schema = 1\n" + strings.ReplaceAll(place.document, "REF", "{{resolve:secretsmanager:s}}")})
 		if err != nil {
-			continue // no place for secrets
+			continue // it allows no secrets
 		}
 		p, err := policy.Merge([]policy.Fragment{f}, []string{"base"})
 		if err != nil {

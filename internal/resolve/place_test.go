@@ -11,10 +11,10 @@ import (
 	"github.com/soe-agent/soe-agent/internal/resolve"
 )
 
-// What some reader takes for the end of a line, and other control characters.
+// Line ends in the eyes of some reader, and other control characters.
 var breaks = []string{"\n", "\r", "\r\n", "\v", "\f", "\x00", "\x1b", "\x7f", "\u0085", "\u009b", "\u2028", "\u2029"}
 
-// resolved is a policy whose every reference has a value.
+// resolved returns a policy in which every reference has this value.
 func resolved(t *testing.T, document, value string) *policy.Policy {
 	t.Helper()
 	f, err := policy.Parse(policy.Source{Name: "x.toml", Text: "schema = 1\n" + document})
@@ -36,7 +36,7 @@ func resolved(t *testing.T, document, value string) *policy.Policy {
 	return got.Policy
 }
 
-// stays says whether a resource stays as it is, because of a value that is not shown.
+// stays says whether a resource is left as it is because of a value, and does not show the value.
 func stays(t *testing.T, p *policy.Policy, id policy.ID, value string) bool {
 	t.Helper()
 	r, ok := p.Lookup(id)
@@ -72,7 +72,7 @@ func TestAValueOfSeveralLinesGoesInOnlyWhereItIsTheWholeOrStandsAloneOnItsLine(t
 		"a\rREF\n":                        false,
 		"REF\r":                           false,
 		"REFREF":                          false,
-		"a\\\nREF\n":                      false, // the line before goes on
+		"a\\\nREF\n":                      false, // the backslash continues the line before
 		"a\\\r\nREF\n":                    false,
 		"REF\n# and REF\n":                false,
 	} {
@@ -109,7 +109,7 @@ func TestAValueThatWouldMakeTheNextLineAPartOfItIsRefused(t *testing.T) {
 	}
 }
 
-// Every place but the content of a file in which a policy may have a reference.
+// Every place in which a policy may have a reference, except the content of a file.
 func TestNoValueReachesBeyondItsPlaceWhateverTheKind(t *testing.T) {
 	const fingerprint = "fingerprint = \"0123456789012345678901234567890123456789\"\n"
 	repository := "[repositories.corp]\nbaseurl = \"https://example.com/REF/\"\ngpgkey = \"https://example.com/KEY\"\n" + fingerprint
@@ -156,7 +156,7 @@ func TestNoValueReachesBeyondItsPlaceWhateverTheKind(t *testing.T) {
 	}
 }
 
-// In a GVariant a quote ends a text, and what follows is another value.
+// In a GVariant a quote ends a text; another value could follow.
 func TestNoValueEndsTheTextOfAGVariantInWhichItStands(t *testing.T) {
 	for _, text := range []string{"['REF']", "[\\\"REF\\\", 'x']", "('a', 'b REF')", "'REF'", "[REF]"} {
 		for _, value := range []string{"x', 'evil", `x", "evil`, `evil\`, "evil'"} {

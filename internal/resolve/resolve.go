@@ -1,5 +1,5 @@
-// Package resolve puts the values into a policy to which it refers: parameters,
-// secrets, facts of the machine.
+// Package resolve replaces the references of a policy by their values: parameters, secrets, facts of the
+// machine.
 package resolve
 
 import (
@@ -14,20 +14,19 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// Values is where the values of references are found, other than facts.
+// Values finds the values of references, other than facts.
 type Values interface {
-	// Fetch returns the values of references, and of those that could not be had why
-	// not. Each reference is in one of the two.
+	// Fetch returns the values of references, and for those that it could not get, why. Each reference is
+	// in one of the two maps.
 	Fetch(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, map[policy.Reference]error)
 }
 
-// WithoutSecrets are values of which no secret is ever fetched: those for an image, which
-// is given to many.
+// WithoutSecrets returns values that never fetch a secret. It is for images, which many people get.
 func WithoutSecrets(values Values) Values { return withoutSecrets{values} }
 
 type withoutSecrets struct{ rest Values }
 
-// ErrInImage is why WithoutSecrets has no secret.
+// ErrInImage is the reason that WithoutSecrets gives for each secret.
 var ErrInImage = errors.New("no secret is written into an image")
 
 func (w withoutSecrets) Fetch(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, map[policy.Reference]error) {
@@ -46,16 +45,15 @@ func (w withoutSecrets) Fetch(ctx context.Context, references []policy.Reference
 	return found, missing
 }
 
-// A Resolution is a policy with its values in place.
+// A Resolution is a policy with its values filled in.
 type Resolution struct {
 	Policy  *policy.Policy
-	Keep    map[string]string          // the values that may be kept, being no secrets, by reference
-	Missing map[policy.Reference]error // the values that could not be had; what needs them says so
+	Keep    map[string]string          // the values that may be stored because they are not secret, by reference
+	Missing map[policy.Reference]error // the values that could not be had; the resources that need them say so
 }
 
-// Resolve puts the values in place. Those that cannot be had, or do not fit their
-// places, are noted on the resources that need them. Its error is policy.Problems: facts
-// that no machine has.
+// Resolve fills in the values. Values that cannot be had, or do not fit their places, are noted on the
+// resources that need them. An error is of type policy.Problems: the policy names facts that do not exist.
 func Resolve(ctx context.Context, p *policy.Policy, f facts.Facts, values Values) (Resolution, error) {
 	if err := UnknownFacts(p); err != nil {
 		return Resolution{}, err
@@ -80,13 +78,13 @@ func Resolve(ctx context.Context, p *policy.Policy, f facts.Facts, values Values
 	return Resolution{Policy: expanded, Keep: keep, Missing: missing}, nil
 }
 
-// UnknownFacts are the references to facts that no machine has. Its error is
-// policy.Problems: the author has to act.
+// UnknownFacts reports the references to facts that do not exist. An error is of type policy.Problems: the
+// author has to correct the policy.
 func UnknownFacts(p *policy.Policy) error {
 	known := facts.Names()
 	var problems policy.Problems
 	for _, resource := range p.Resources {
-		references, _ := policy.References(resource.Spec) // Parse has refused what cannot be read
+		references, _ := policy.References(resource.Spec) // Parse has refused specs that cannot be read
 		for _, r := range references {
 			if r.Service != "fact" || slices.Contains(known, r.Name) {
 				continue
@@ -107,9 +105,9 @@ func UnknownFacts(p *policy.Policy) error {
 	return nil
 }
 
-// Offline returns the policy with what is known without asking anybody: facts,
-// and values that were kept. What is missing is noted on each resource, as is a
-// fact that this machine does not know yet: its managed node, before the activation.
+// Offline fills in what is known without asking anybody: facts, and the values that kept returns. Missing
+// values are noted on the resources that need them. So are facts that this machine does not have yet, such
+// as its managed node before the activation.
 func Offline(p *policy.Policy, f facts.Facts, kept func(policy.Reference) (string, bool)) *policy.Policy {
 	return p.Expand(func(r policy.Reference) (string, bool) {
 		if r.Service != "fact" {

@@ -12,7 +12,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/resolve"
 )
 
-// values are those of a service that has no others.
+// values is a service with these values and no others.
 type values map[string]string
 
 func (v values) Fetch(_ context.Context, references []policy.Reference) (map[policy.Reference]string, map[policy.Reference]error) {

@@ -8,18 +8,18 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// marks are set in the stream of events, to know when it has been read so far.
+// marks puts a mark into the stream of inotify events, to find out when all events before it have been read.
 type marks struct {
-	file string // whose change is the mark; "" when there is to be none
+	file string // a change of this file is the mark; "" if marks are off
 
-	setting sync.Mutex // one at a time
+	setting sync.Mutex // held while a mark is on its way: there is only one at a time
 
 	mu     sync.Mutex
-	placed bool          // it is watched
-	next   chan struct{} // closed when the mark is reached; nil when nobody waits
+	placed bool          // the file is watched
+	next   chan struct{} // closed when the mark arrives; nil if nobody waits
 }
 
-// reached lets go whoever waits for the mark.
+// reached wakes up whoever waits for the mark.
 func (m *marks) reached() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -29,7 +29,7 @@ func (m *marks) reached() {
 	}
 }
 
-// name is the file, while it is watched.
+// name returns the file if it is watched, else "".
 func (m *marks) name() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -39,7 +39,7 @@ func (m *marks) name() string {
 	return m.file
 }
 
-// place has the file watched, if there is one.
+// place adds the watch on the file, if there is a file.
 func (m *marks) place(notes *system.Inotify) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -48,25 +48,24 @@ func (m *marks) place(notes *system.Inotify) {
 	}
 }
 
-// MarkWith names a file, of the agent's own and on a file system in memory, by
-// whose changes the watcher finds out how far it has read. It must be called before
-// Run; without it CatchUp does not wait.
+// MarkWith sets the file whose changes tell the watcher how far it has read. The file belongs to the
+// agent and should be on a file system in memory. Call it before Run; without it CatchUp does not wait.
 func (w *Watcher) MarkWith(file string) error {
 	if err := w.files.WriteFile(file, nil, system.Attr{Mode: 0o600}); err != nil {
 		return err
 	}
-	w.marks.file = file // watched by the first Follow that can
+	w.marks.file = file // the first Follow that can watches it
 	return nil
 }
 
-// longestCatchUp bounds how long a check waits for the events before it. There may
-// be more than are soon read, or the mark is lost. Nothing is lost then but time:
-// events that come later are checked later.
+// longestCatchUp bounds how long a check waits for the events before it. There may be too many events to
+// read in that time, or the mark may be lost. That costs only time: events that are read later start
+// another check.
 const longestCatchUp = 50 * time.Millisecond
 
-// CatchUp waits until dirty has been called for all that has changed in files
-// before. It is for whoever is about to check these kinds, and sees all that
-// itself: what is known by then, and waits to settle, needs no further telling.
+// CatchUp waits until dirty has been called for every earlier change of a file. Call it right before
+// checking these kinds: the check will see all of those changes, so those that still wait to settle are
+// dropped for these kinds.
 func (w *Watcher) CatchUp(ctx context.Context, kinds []string) {
 	w.waitForMark(ctx)
 	w.mu.Lock()
@@ -90,7 +89,7 @@ func (w *Watcher) waitForMark(ctx context.Context) {
 		w.log.Debug("cannot tell whether all file events have been read", "err", err)
 		return
 	}
-	timeout := time.NewTimer(w.patience)
+	timeout := time.NewTimer(w.catchUpTimeout)
 	defer timeout.Stop()
 	select {
 	case <-reached:
@@ -99,10 +98,10 @@ func (w *Watcher) waitForMark(ctx context.Context) {
 	}
 }
 
-// longestBurst is how long changes may go on until they are told of all the same.
+// longestBurst is how long a series of changes may last before it is reported although it goes on.
 const longestBurst = 15 * time.Second
 
-// bursts are changes, by kind, that are told of when no more come.
+// bursts are changes, by kind, that are reported when they have settled.
 type bursts map[string]*burst
 
 type burst struct {
@@ -117,8 +116,8 @@ func (b bursts) add(kind string, settle time.Duration, now time.Time) {
 	b[kind].last, b[kind].settle = now, settle
 }
 
-// over takes out the kinds of which enough has been waited for, and returns how
-// long to wait for the next, 0 when there is none.
+// over removes and returns the kinds whose changes are to be reported now, and returns how long to wait
+// for the next one; 0 if there is none.
 func (b bursts) over(now time.Time) (kinds []string, wait time.Duration) {
 	for kind, burst := range b {
 		left := min(burst.last.Add(burst.settle).Sub(now), burst.first.Add(longestBurst).Sub(now))

@@ -19,7 +19,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/watch"
 )
 
-// board is where a watcher writes down which kinds are to look again.
+// board records which kinds a watcher calls dirty.
 type board struct {
 	mu    sync.Mutex
 	dirty map[string]int
@@ -31,7 +31,7 @@ func (b *board) mark(kind string) {
 	b.dirty[kind]++
 }
 
-// take returns what is on the board and wipes it.
+// take returns what is on the board and clears it.
 func (b *board) take() map[string]int {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -69,7 +69,7 @@ func TestALookWaitsOnlySoLongForAWatcherThatIsBehind(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	w := watch.New(s.FS, slog.New(slog.DiscardHandler), func(string) {}) // and it does not run
+	w := watch.New(s.FS, slog.New(slog.DiscardHandler), func(string) {}) // it does not run
 	if err := w.MarkWith(filepath.Join(t.TempDir(), "mark")); err != nil {
 		t.Fatal(err)
 	}
@@ -125,14 +125,14 @@ func TestATransactionIsOneChangeAndTheFirstChangeOfAFileIsToldAtOnce(t *testing.
 		t.Errorf("it has not waited for the end, %s", took)
 	}
 	write(t, filepath.Join(dir, "rpmdb.sqlite"), "own")
-	w.CatchUp(t.Context(), []string{"package"}) // and looks
-	time.Sleep(2 * settle)                      // what waited to settle would have been told by now
+	w.CatchUp(t.Context(), []string{"package"}) // before a check
+	time.Sleep(2 * settle)                      // what waited to settle would have been reported by now
 	if told := b.take(); len(told) > 0 {
 		t.Errorf("a look does not answer what waits to settle: %v", told)
 	}
 }
 
-// followed says whether any watch of this process is on a directory (proc(5), fdinfo).
+// followed says whether this process has a watch on a directory (proc(5), fdinfo).
 func followed(t *testing.T, dir string) bool {
 	t.Helper()
 	info, err := os.Stat(dir)
@@ -177,7 +177,7 @@ func TestADirectoryMovedAwayWithTheOneAboveItIsFollowedWhenAnotherIsMovedIn(t *t
 	wants(t, dirty, "dconf")
 }
 
-// meddling does something right after the first look at a directory.
+// meddling does something right after the first stat of a directory.
 type meddling struct {
 	system.FileReader
 	dir    string
@@ -221,8 +221,8 @@ func TestADirectoryThatComesOrIsReplacedWhileWatchesArePlacedIsFollowed(t *testi
 	}
 }
 
-// The kernel drops events when nobody reads them. That nobody does for a while is
-// made sure of; the rest is the kernel's doing.
+// The kernel drops events when nobody reads them. The test makes sure that nobody does for a while; the
+// kernel does the rest.
 func TestWhenTheKernelDropsEventsAllIsLookedAt(t *testing.T) {
 	limit, err := os.ReadFile("/proc/sys/fs/inotify/max_queued_events")
 	if err != nil {
@@ -246,8 +246,8 @@ func TestWhenTheKernelDropsEventsAllIsLookedAt(t *testing.T) {
 	}, kind{"dropin", []string{storm}}, kind{"sudo", []string{quiet}})
 	write(t, filepath.Join(storm, "first"), "x")
 	<-reading
-	for i := range queued + 10_000 { // some are in the watcher's own buffer
-		// Two files in turn: the kernel makes one of events that are the same.
+	for i := range queued + 10_000 { // some events are in the watcher's own buffer
+		// Two files in turn: the kernel merges equal events that follow each other.
 		if err := os.Chmod(filepath.Join(storm, "first"), 0o600+os.FileMode(i%2)<<2); err != nil {
 			t.Fatal(err)
 		}
@@ -273,7 +273,7 @@ func TestWhenTheKernelDropsEventsAllIsLookedAt(t *testing.T) {
 	}
 }
 
-// logged is a log that several goroutines write and read.
+// logged is a log that several goroutines may write and read.
 type logged struct {
 	mu   sync.Mutex
 	text bytes.Buffer
@@ -291,10 +291,10 @@ func (l *logged) String() string {
 	return l.text.String()
 }
 
-// fewWatches tells the test below, run again in a user namespace, that it is there.
+// fewWatches tells the test below that it runs in the user namespace.
 const fewWatches = "SOE_TEST_FEW_WATCHES"
 
-// The limit is lowered for a user namespace of the test's own.
+// The limit is lowered in a user namespace of the test's own.
 func TestWhatCannotBeWatchedIsSaidOnceAndTheRestIsFollowed(t *testing.T) {
 	if os.Getenv(fewWatches) == "" {
 		again := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")

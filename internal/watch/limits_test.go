@@ -16,8 +16,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/watch"
 )
 
-// limited has a test run again in a user namespace of its own, where it may set the
-// kernel's limits without taking anything from anybody. It returns false in the other one.
+// limited runs a test again in a user namespace of its own, where it may lower the kernel's limits without
+// affecting anybody else. It returns true in that run, and false in the other one.
 func limited(t *testing.T) bool {
 	t.Helper()
 	const here = "SOE_OWN_LIMITS"
@@ -38,7 +38,7 @@ func limited(t *testing.T) bool {
 	return false
 }
 
-// limit sets one of the kernel's limits, of this user namespace.
+// limit sets one of the kernel's limits in this user namespace.
 func limit(t *testing.T, name, value string) {
 	t.Helper()
 	if err := os.WriteFile("/proc/sys/user/"+name, []byte(value), 0); err != nil {
@@ -58,7 +58,7 @@ func (h *heard) dirty(kind string) {
 	h.kinds = append(h.kinds, kind)
 }
 
-// count is how often a kind was called dirty, and forget begins anew.
+// count returns how often a kind was called dirty.
 func (h *heard) count(kind string) (n int) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -99,7 +99,7 @@ func TestWhereTheKernelHasNoInotifyInstanceLeftFilesAreWatchedAsSoonAsItHasOne(t
 	if h.count(watch.WatchesChanged) == 0 {
 		t.Error("nobody is told")
 	}
-	w.CatchUp(t.Context(), []string{"dropin"}) // and does not wait
+	w.CatchUp(t.Context(), []string{"dropin"}) // it does not wait
 	h.forget()
 	limit(t, "max_inotify_instances", "100")
 	wait(t, "files are watched", func() bool { return !strings.Contains(w.Unwatched(), "files") })

@@ -19,7 +19,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/watch"
 )
 
-// turning does something after a look at a directory, once it is told to.
+// turning does something after a stat of a directory, once it is enabled.
 type turning struct {
 	system.FileReader
 	dir   string
@@ -35,7 +35,7 @@ func (t turning) Stat(name string) (system.Info, error) {
 	return info, err
 }
 
-// exchange swaps two names in one step, as whoever owns their directory may.
+// exchange swaps two names atomically, as whoever owns their directory may do.
 func exchange(t *testing.T, one, other string) {
 	t.Helper()
 	if err := unix.Renameat2(unix.AT_FDCWD, one, unix.AT_FDCWD, other, unix.RENAME_EXCHANGE); err != nil {
@@ -43,8 +43,8 @@ func exchange(t *testing.T, one, other string) {
 	}
 }
 
-// Whoever owns the directory above a watched one may put a link in its place at any moment,
-// also between a look and the watch: no other directory loses its watch by that.
+// Whoever owns the directory above a watched one may replace it by a link at any moment, also between the
+// stat and the watch. No other directory may lose its watch by that.
 func TestALinkInPlaceOfADirectoryTakesTheWatchFromNoOther(t *testing.T) {
 	root := t.TempDir()
 	quiet, dir, other, link := filepath.Join(root, "quiet"), filepath.Join(root, "theirs", "conf.d"), filepath.Join(root, "theirs", "other"), filepath.Join(root, "theirs", "link")
@@ -92,7 +92,7 @@ func TestALinkInPlaceOfADirectoryTakesTheWatchFromNoOther(t *testing.T) {
 	}
 }
 
-// trusting follows links on the way as if nobody but root could turn them.
+// trusting follows links on the way as if only root could change them.
 type trusting struct{ system.FileReader }
 
 func (t trusting) Stat(name string) (system.Info, error) {
@@ -103,7 +103,7 @@ func (t trusting) Stat(name string) (system.Info, error) {
 	return t.FileReader.Stat(filepath.Join(dir, filepath.Base(name)))
 }
 
-// A directory that has two names is followed by both, and by one when the other has gone.
+// A directory that has two names is followed by both; when one name goes, by the other.
 func TestADirectoryWithTwoNamesIsFollowedByBoth(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, "real", "conf.d")
@@ -145,8 +145,7 @@ func TestADirectoryWithTwoNamesIsFollowedByBoth(t *testing.T) {
 	}
 }
 
-// A link stands in the directory's place just while it is to be watched, and is gone before
-// anybody looks again.
+// A link stands in the directory's place only while the watch is placed, and is gone before the next stat.
 func TestADirectoryThatIsAwayWhileItIsToBeWatchedIsWatchedOnceItIsBack(t *testing.T) {
 	root := t.TempDir()
 	dir, link := filepath.Join(root, "conf.d"), filepath.Join(root, "link")
@@ -180,8 +179,8 @@ func TestADirectoryThatIsAwayWhileItIsToBeWatchedIsWatchedOnceItIsBack(t *testin
 	w.Run(ctx)
 }
 
-// Whoever owns the directory above a watched one may move it as often as they like: nobody but who
-// follows it looks again for that, and what happens elsewhere is told of meanwhile.
+// Whoever owns the directory above a watched one may move it as often as they like. Only the kinds that
+// follow it are checked again for that, and changes elsewhere are reported meanwhile.
 func TestADirectoryThatIsMovedAllTheTimeHoldsUpNoOther(t *testing.T) {
 	root := t.TempDir()
 	quiet, dir, other := filepath.Join(root, "quiet"), filepath.Join(root, "theirs", "conf.d"), filepath.Join(root, "theirs", "other")
@@ -213,7 +212,7 @@ func TestADirectoryThatIsMovedAllTheTimeHoldsUpNoOther(t *testing.T) {
 	if told := b.take(); told["dropin"] == 0 || told["sudo"] > 0 {
 		t.Errorf("told of %v", told)
 	}
-	const each = 11 // looks, until directories stand still
+	const each = 11 // rounds of placing, until directories stand still
 	if n, most := looks.Load(), each*(2+int64(time.Since(start)/(50*time.Millisecond))); n > most {
 		t.Errorf("after %d moves in %s the others are looked at %d times", moves, time.Since(start), n)
 	}
@@ -230,7 +229,7 @@ func TestADirectoryThatIsMovedAllTheTimeHoldsUpNoOther(t *testing.T) {
 	})
 }
 
-// around does something before and after each look.
+// around does something before and after each stat.
 type around struct {
 	system.FileReader
 	before, after func(name string)
@@ -242,8 +241,8 @@ func (a around) Stat(name string) (system.Info, error) {
 	return a.FileReader.Stat(name)
 }
 
-// A watcher that cannot go on ends the agent, which systemd starts again: an agent that lives on
-// and sees nothing would be taken for one that watches.
+// A watcher that cannot go on ends the agent, and systemd restarts it. An agent that lives on without
+// seeing anything would be taken for one that watches.
 func TestAWatcherThatPanicsIsNotKeptAlive(t *testing.T) {
 	s, err := system.Open(system.Options{})
 	if err != nil {

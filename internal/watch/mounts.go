@@ -5,17 +5,16 @@ import (
 	"time"
 )
 
-// mountsSettle is how long nothing more must be mounted for it to be told of: much may be at once.
+// mountsSettle is how long the mounts must be quiet before a change is reported: many may come at once.
 const mountsSettle = 100 * time.Millisecond
 
-// FollowMounts makes Run tell also of what is mounted, unmounted or remounted. changes is
-// system.MountChanges. It must be called before Run.
+// FollowMounts makes Run report mounts, unmounts and remounts as well. changes is system.MountChanges.
+// Call it before Run.
 func (w *Watcher) FollowMounts(changes func(ctx context.Context, changed func()) error) {
 	w.mountChanges = changes
 }
 
-// followMounts tells when something is mounted, unmounted or remounted, and what ends the
-// following.
+// followMounts returns a channel that receives at each change of the mounts, and a function that stops it.
 func (w *Watcher) followMounts(ctx context.Context) (changes <-chan struct{}, stop func()) {
 	if w.mountChanges == nil {
 		return nil, func() {}

@@ -5,17 +5,17 @@ import (
 	"time"
 )
 
-// settleTime is how often watches are placed anew while directories move, and once more when
-// none does any more. There are several events for one move, and some of them undo what
-// was done upon the first. And there may be very many: whoever owns a directory above one that
-// is followed may move it as often as they like, and the events of all others wait meanwhile.
+// settleTime is how often watches are placed again while directories move, and once more after the last
+// move. One move causes several events, and some of them undo what was done upon the first. There may be
+// very many moves: whoever owns a directory above a followed one may move it as often as they like, and
+// all other events wait meanwhile.
 const settleTime = 50 * time.Millisecond
 
-// moves are the directories that have come or gone of late, those that are followed and those
-// above them. The value says whether that may have been after watches were last placed.
+// moves are the followed directories, and those above them, that have recently come or gone. The value
+// says whether that may have happened after watches were last placed.
 type moves map[string]bool
 
-// add takes one in, and says whether it is the first, for which watches are to be placed at once.
+// add adds a directory. It returns true for the first one, for which watches have to be placed at once.
 func (m *moves) add(dir string) (first bool) {
 	if *m == nil {
 		*m = moves{}
@@ -25,8 +25,8 @@ func (m *moves) add(dir string) (first bool) {
 	return first
 }
 
-// moveOn places the watches after moves, and has the kinds look again that follow what moved: nobody
-// has told of what happened there in between. It says whether to do so again.
+// moveOn places the watches after moves and marks the kinds dirty that follow what moved, because events
+// there were lost in between. It returns whether it has to run again.
 func (w *Watcher) moveOn() (again bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -40,8 +40,8 @@ func (w *Watcher) moveOn() (again bool) {
 	return len(w.moved) > 0
 }
 
-// noticeBelow tells of a change of all directories that are followed, of this one and of those below
-// it, and says whether there are any. mu is held.
+// noticeBelow notices a change of every followed directory at or below dir, and returns whether there is
+// one. mu is held.
 func (w *Watcher) noticeBelow(dir string) (found bool) {
 	below := dir + "/"
 	for followed, interests := range w.dirs {

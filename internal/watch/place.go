@@ -14,14 +14,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// placings is how often watches are placed at most until directories stand still. It is
-// a bound on who keeps moving them: what moves after the first has been told of.
+// placings is how often place tries again until the directories stand still. It is a bound, because
+// somebody may keep moving them. Moves after the first placing are reported by events.
 const placings = 10
 
-// place makes the inotify watches those that the directories need: each one that
-// is there, and those above it, so that it is noticed when it comes, or goes with
-// one of them and another takes its place. Of what comes or goes before the watch above
-// it is placed nobody tells, so it is looked again afterwards.
+// place makes the inotify watches match the directories: each followed one that exists, and those above
+// it, so that the watcher notices when it is created, removed or replaced, itself or one above it. No
+// event reports what changes in a directory before its watch is placed, so the directories are read again
+// afterwards.
 func (w *Watcher) place() {
 	if w.closed {
 		return
@@ -40,12 +40,12 @@ func (w *Watcher) place() {
 	}
 }
 
-// errMayHang is why nothing is watched where a server or somebody's program answers. Whoever waits
-// for that would miss what happens everywhere else.
+// errMayHang is why a directory on a network file system or FUSE is not watched. Waiting for an answer
+// from there would delay everything else.
 var errMayHang = errors.New("its file system may not answer")
 
-// inodes are the directories that are followed, and those above them, as far as they are
-// there. silent are those that are followed and where nobody may look.
+// inodes returns the followed directories that exist and those above them. silent are the followed ones
+// that must not be touched because their file system may hang.
 func (w *Watcher) inodes() (there map[string]uint64, silent []string) {
 	mayHang, err := system.MayHang()
 	if err != nil {
@@ -72,8 +72,7 @@ func (w *Watcher) inodes() (there map[string]uint64, silent []string) {
 	return there, silent
 }
 
-// placeAt places the watches at the directories that are there, and takes out those that are
-// there no longer.
+// placeAt adds watches on the directories that exist and removes those on directories that no longer do.
 func (w *Watcher) placeAt(there map[string]uint64, silent []string) {
 	var dirs, above []string
 	for dir := range there {
@@ -91,7 +90,7 @@ func (w *Watcher) placeAt(there map[string]uint64, silent []string) {
 		}
 	}
 	unwatched, why := w.add(dirs, there)
-	if errors.Is(why, syscall.ENOSPC) { // the kernel allows too few: those above go without
+	if errors.Is(why, syscall.ENOSPC) { // the kernel allows too few: give up the directories above
 		for _, dir := range above {
 			w.notes.Remove(dir)
 		}
@@ -105,23 +104,23 @@ func (w *Watcher) placeAt(there map[string]uint64, silent []string) {
 	w.say(slices.Concat(unwatched, more, silent), why)
 }
 
-// add watches directories, and returns those that it cannot watch. Adding one again
-// is nothing to inotify, and needed when the directory was replaced by another of
-// the same name. One that has gone since it was seen is taken out of what is there.
+// add watches directories and returns those that it cannot watch. Adding one again changes nothing in
+// inotify, and is needed if another directory of the same name has replaced it. A directory that has gone
+// since it was read is removed from there.
 func (w *Watcher) add(dirs []string, there map[string]uint64) (failed []string, why error) {
 	for _, dir := range dirs {
 		switch err := w.notes.Add(dir); {
 		case errors.Is(err, fs.ErrNotExist):
 			delete(there, dir)
 		case err != nil:
-			failed, why = append(failed, dir), err // one for all: the kernel's limit is reached
+			failed, why = append(failed, dir), err // one error for all: it is the kernel's limit
 		}
 	}
 	return failed, why
 }
 
-// open sees to it that there is an inotify instance, and its mark if that can be: without
-// the events of our own writes cannot be told from others, so what is written is checked twice. mu is held.
+// open makes sure that there is an inotify instance, and its mark if possible. Without a mark, events of
+// the agent's own writes cannot be told from others, and start another check. mu is held.
 func (w *Watcher) open() error {
 	if w.notes == nil {
 		notes, err := system.OpenInotify()
@@ -142,7 +141,7 @@ func post(to chan struct{}) {
 	}
 }
 
-// placed are the directories with a watch. mu is held.
+// placed returns the directories that have a watch. mu is held.
 func (w *Watcher) placed() []string {
 	if w.notes == nil {
 		return nil
@@ -151,8 +150,8 @@ func (w *Watcher) placed() []string {
 	return slices.DeleteFunc(w.notes.Watched(), func(name string) bool { return name == mark })
 }
 
-// placeMissing tries again to watch what could not be watched, and says whether all is watched now.
-// Events in the meantime are lost, so the kinds concerned are marked dirty.
+// placeMissing tries again to watch what could not be watched, and returns whether everything is watched
+// now. Events were lost in the meantime, so the kinds concerned are marked dirty.
 func (w *Watcher) placeMissing() (all bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -174,7 +173,7 @@ func (w *Watcher) placeMissing() (all bool) {
 	return w.unwatched == ""
 }
 
-// say says what is not watched, when that is news, and has it tried again.
+// say records what is not watched, logs it if that is new, and schedules another attempt.
 func (w *Watcher) say(failed []string, why error) {
 	unwatched := ""
 	if len(failed) > 0 {
@@ -195,7 +194,7 @@ func (w *Watcher) say(failed []string, why error) {
 	w.dirty(WatchesChanged)
 }
 
-// some names a few of many.
+// some names the first few of many.
 func some(names []string) string {
 	const few = 3
 	if more := len(names) - few; more > 0 {
@@ -204,13 +203,13 @@ func some(names []string) string {
 	return strings.Join(names, ", ")
 }
 
-// Unwatched says what is not watched, and why, for people: drift of that is found by the
-// next verify alone. It is "" when everything is.
+// Unwatched says for people what is not watched, and why. Drift there is found by the periodic verify
+// only. It is "" if everything is watched.
 func (w *Watcher) Unwatched() string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	var parts []string
-	for _, part := range []string{w.unwatched, w.deaf} {
+	for _, part := range []string{w.unwatched, w.busTrouble} {
 		if part != "" {
 			parts = append(parts, part)
 		}
@@ -218,17 +217,17 @@ func (w *Watcher) Unwatched() string {
 	return strings.Join(parts, "; ")
 }
 
-// hears notes why units and sessions cannot be followed; "" when they are.
-func (w *Watcher) hears(deaf string) {
+// setBusTrouble records why units and sessions cannot be followed; "" means that they are.
+func (w *Watcher) setBusTrouble(busTrouble string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.deaf != deaf {
-		w.deaf = deaf
+	if w.busTrouble != busTrouble {
+		w.busTrouble = busTrouble
 		w.dirty(WatchesChanged)
 	}
 }
 
-// Watched are the directories with an inotify watch, sorted.
+// Watched returns the directories with an inotify watch, sorted.
 func (w *Watcher) Watched() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -14,8 +14,7 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// A bus that lets everybody in and throws everybody out again, as one does whose
-// quota somebody has used up.
+// A bus that lets every client in and throws it out again, as one does whose quota somebody has used up.
 func TestABusThatThrowsTheAgentOutIsJoinedMoreAndMoreSeldom(t *testing.T) {
 	socket := filepath.Join(t.TempDir(), "bus")
 	listener, err := net.Listen("unix", socket)
@@ -48,7 +47,7 @@ func TestABusThatThrowsTheAgentOutIsJoinedMoreAndMoreSeldom(t *testing.T) {
 	}
 }
 
-// letIn answers all that a client asks until it has subscribed to systemd.
+// letIn answers everything that a client asks until it has subscribed to systemd.
 func letIn(conn net.Conn) bool {
 	wire := bufio.NewReader(conn)
 	for {

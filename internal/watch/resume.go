@@ -7,31 +7,29 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Resumed is what dirty is called with when the machine has slept or hibernated and
-// is awake again: its timers have stood still, and what it knows of the rest of the
-// world is old. It is the name of no kind.
+// Resumed is what dirty is called with when the machine has woken up from sleep or hibernation. Its timers
+// have stood still, and what it knows of the rest of the world is old. No kind has this name.
 const Resumed = "resumed"
 
 const (
-	// shortestSleep is how far wall time must have run ahead to have done so in a
-	// sleep. Smaller steps are those of a clock that is set right.
+	// shortestSleep is how far wall time must have jumped ahead to count as a sleep. Smaller jumps come
+	// from setting the clock.
 	shortestSleep = time.Minute
-	// sameResume is how long, awake, the second word of a resume may come after the first.
+	// sameResume is how long after the first report of a resume, in time awake, a second one may follow.
 	sameResume = 10 * time.Second
 )
 
-// Who says that the machine has resumed.
+// The sources that report a resume.
 const (
 	byClock  = "clock"
 	byLogind = "logind"
 )
 
-// FollowClock makes Run tell also of the resumes that are seen by the clock alone, if
-// it is one that can tell. It must be called before Run. A machine that its
-// hypervisor, or anything but logind, has sent to sleep is not signalled by logind.
+// FollowClock makes Run notice a resume by a jump of the clock, if clock is a system.Jumper. Call it
+// before Run. logind sends no signal for a sleep that it did not start, such as one by the hypervisor.
 func (w *Watcher) FollowClock(clock system.Clock) { w.jumper, _ = clock.(system.Jumper) }
 
-// followClock returns the jumps, and what ends the following.
+// followClock returns the jumps of the clock, and a function that stops them.
 func (w *Watcher) followClock(ctx context.Context) (jumps <-chan time.Duration, stop func()) {
 	if w.jumper == nil {
 		return nil, func() {}
@@ -56,7 +54,7 @@ func (w *Watcher) followClock(ctx context.Context) (jumps <-chan time.Duration, 
 	}
 }
 
-// resumed tells that the machine has resumed.
+// resumed reports that the machine has resumed.
 func (w *Watcher) resumed(by string, ahead time.Duration) {
 	if w.resumes.isNews(by, time.Now()) {
 		w.log.Info("the machine has resumed", "by", by, "ahead", ahead)
@@ -64,14 +62,14 @@ func (w *Watcher) resumed(by string, ahead time.Duration) {
 	}
 }
 
-// resumes tells of each resume once, though both the clock and logind may report it. Two reports by
-// the same one are two resumes.
+// resumes makes sure that each resume is reported once, though both the clock and logind may notice it.
+// Two reports by the same source are two resumes.
 type resumes struct {
 	by string
 	at time.Time
 }
 
-// isNews says whether this resume has not been reported before. at is a monotonic time.
+// isNews says whether this resume has not been reported yet. at is a monotonic time.
 func (r *resumes) isNews(by string, at time.Time) bool {
 	if r.by != "" && r.by != by && at.Sub(r.at) < sameResume {
 		*r = resumes{}

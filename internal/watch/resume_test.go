@@ -12,7 +12,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// clock jumps as it is told.
+// clock reports the jumps that the test makes.
 type clock struct {
 	system.Clock
 	jumps chan time.Duration
@@ -32,7 +32,7 @@ func (c clock) Jumps(ctx context.Context, jumped func(time.Duration)) error {
 	}
 }
 
-// told returns what dirty is called with when these jumps and signals come.
+// told returns what dirty is called with after these jumps and signals.
 func told(t *testing.T, happen func(jumps chan<- time.Duration, wake func())) []string {
 	t.Helper()
 	var told []string
@@ -112,7 +112,7 @@ func TestEachResumeIsToldOnceWhoeverSaysSo(t *testing.T) {
 
 func TestWhenTheClockCannotTellLogindsWordStands(t *testing.T) {
 	got := told(t, func(jumps chan<- time.Duration, wake func()) {
-		close(jumps) // following it ends with an error
+		close(jumps) // following the clock ends with an error
 		wake()
 	})
 	if !slices.Equal(got, []string{Resumed}) {

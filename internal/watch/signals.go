@@ -15,19 +15,19 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// news is what the bus tells, by whichever connection.
+// news are the events of the bus. The channels outlive a connection.
 type news struct {
 	unit    chan string   // names of units that changed
 	session chan struct{} // somebody logged in or out
-	woken   chan struct{} // the machine has woken from sleep or hibernation
-	joined  chan struct{} // there is somebody who tells, and was not before
+	woken   chan struct{} // the machine has woken up from sleep or hibernation
+	joined  chan struct{} // signals arrive from now on; earlier ones were lost
 }
 
 func makeNews() news {
 	return news{unit: make(chan string), session: make(chan struct{}), woken: make(chan struct{}), joined: make(chan struct{})}
 }
 
-// signals are those of systemd and logind that matter, by one connection.
+// signals receives the signals of systemd and logind over one connection.
 type signals struct {
 	news
 	conn  *dbus.Conn
@@ -52,23 +52,23 @@ const (
 	nameOwnerChanged  = "org.freedesktop.DBus.NameOwnerChanged"
 )
 
-// Pauses between attempts to reach the bus. dbus-daemon is back soon when it is
-// restarted; without it little else works.
+// Pauses between attempts to connect to the bus. After a restart dbus-daemon is back soon; without
+// it little else works.
 const (
 	firstPause   = 50 * time.Millisecond
 	longestPause = time.Minute
-	// goodJoin is how long a connection lasts that was worth having. A bus that ends
-	// each at once, as one does whose quota somebody has used up, is left in peace.
-	goodJoin = 10 * time.Second
+	// longEnough is how long a connection must last for the pauses to start again at firstPause. A bus
+	// that ends each connection at once, for instance because somebody has used up its quota, is tried
+	// less and less often.
+	longEnough = 10 * time.Second
 )
 
-// newPauses are pauses between attempts at something, of which the first is so long.
+// newPauses returns growing pauses between attempts, beginning with first.
 func newPauses(first time.Duration) *backoff.ExponentialBackOff {
 	return backoff.NewExponentialBackOff(backoff.WithInitialInterval(first), backoff.WithMaxInterval(longestPause), backoff.WithMaxElapsedTime(0))
 }
 
-// followBus hands on what the bus tells until ctx is done, and connects again when
-// the bus has gone away.
+// followBus passes the events of the bus on until ctx is done, and reconnects when the connection is lost.
 func (w *Watcher) followBus(ctx context.Context, news news) {
 	pauses := newPauses(firstPause)
 	said := false
@@ -77,10 +77,10 @@ func (w *Watcher) followBus(ctx context.Context, news news) {
 		switch {
 		case err == nil:
 			said = false
-			w.hears("")
+			w.setBusTrouble("")
 			joined := time.Now()
 			w.join(ctx, bus)
-			if time.Since(joined) > goodJoin {
+			if time.Since(joined) > longEnough {
 				pauses.Reset()
 			}
 			if ctx.Err() == nil {
@@ -88,7 +88,7 @@ func (w *Watcher) followBus(ctx context.Context, news news) {
 			}
 		case !said && ctx.Err() == nil:
 			w.log.Warn("cannot watch services and sessions over the system bus; their drift is found by the periodic verify", "err", err)
-			w.hears(fmt.Sprintf("services and sessions (%v)", err))
+			w.setBusTrouble(fmt.Sprintf("services and sessions (%v)", err))
 			said = true
 		}
 		select {
@@ -98,7 +98,7 @@ func (w *Watcher) followBus(ctx context.Context, news news) {
 	}
 }
 
-// join follows the units by a new connection until it ends.
+// join follows the units over a new connection until that ends.
 func (w *Watcher) join(ctx context.Context, bus *signals) {
 	defer bus.conn.Close()
 	w.mu.Lock()
@@ -115,8 +115,8 @@ func (w *Watcher) join(ctx context.Context, bus *signals) {
 	w.mu.Unlock()
 }
 
-// Signals are those that are followed. system.DialBus lets no other pass, and these from
-// whose they are alone.
+// Signals returns the signals that are followed. system.DialBus lets no others pass, and these only from
+// their own senders.
 func Signals() []system.Signal {
 	return []system.Signal{
 		{From: logindName, Name: sessionNew},
@@ -127,10 +127,10 @@ func Signals() []system.Signal {
 	}
 }
 
-// connect subscribes to the signals, until ctx is done.
+// connect connects to the bus and subscribes to the signals. The connection ends with ctx.
 func connect(ctx context.Context, news news) (*signals, error) {
 	conn, err := system.DialBus(ctx, system.Link{Signals: Signals()}, dbus.WithContext(ctx),
-		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler())) // in order
+		dbus.WithSignalHandler(dbus.NewSequentialSignalHandler())) // keeps their order
 	if err != nil {
 		return nil, fmt.Errorf("cannot reach the system bus: %w", err)
 	}
@@ -147,13 +147,13 @@ func connect(ctx context.Context, news news) (*signals, error) {
 	return s, nil
 }
 
-// busTimeout is how long the bus and systemd may take over an answer.
+// busTimeout is how long the bus and systemd may take to answer.
 const busTimeout = 10 * time.Second
 
 func (s *signals) subscribe(ctx context.Context) error {
 	for _, signal := range Signals() {
 		if signal.Name == propertiesChanged {
-			continue // of units, each of which is asked for by itself
+			continue // of units: each unit has a subscription of its own
 		}
 		at, member := split(signal.Name)
 		if err := s.conn.AddMatchSignalContext(ctx, dbus.WithMatchSender(signal.From), dbus.WithMatchInterface(at), dbus.WithMatchMember(member)); err != nil {
@@ -163,8 +163,7 @@ func (s *signals) subscribe(ctx context.Context) error {
 	return s.subscribeToSystemd(ctx)
 }
 
-// subscribeToSystemd makes systemd send signals about units, which it does only while
-// somebody wants them.
+// subscribeToSystemd makes systemd send signals about units. It sends them only while there are subscribers.
 func (s *signals) subscribeToSystemd(ctx context.Context) error {
 	err := s.conn.Object(systemdName, "/org/freedesktop/systemd1").CallWithContext(ctx, systemdManager+".Subscribe", 0).Err
 	var answer dbus.Error
@@ -182,7 +181,7 @@ func split(name string) (at, member string) {
 	return name[:dot], name[dot+1:]
 }
 
-// sort hands the signals on until the connection ends.
+// sort passes the signals on until the connection ends.
 func (s *signals) sort(incoming <-chan *dbus.Signal) {
 	defer close(s.ended)
 	for {
@@ -220,8 +219,8 @@ func (s *signals) hand(signal *dbus.Signal) {
 	}
 }
 
-// ownerChanged goes on when systemd or logind has been started anew. Of what happened in
-// between nobody has told.
+// ownerChanged handles a restart of systemd or logind: it subscribes again, and reports that signals were
+// lost in between.
 func (s *signals) ownerChanged(signal *dbus.Signal) {
 	var name, before, after string
 	if dbus.Store(signal.Body, &name, &before, &after) != nil || after == "" {
@@ -231,7 +230,7 @@ func (s *signals) ownerChanged(signal *dbus.Signal) {
 		ctx, cancel := context.WithTimeout(s.conn.Context(), busTimeout)
 		defer cancel()
 		if s.subscribeToSystemd(ctx) != nil {
-			s.conn.Close() // a new connection tries again, and says why it cannot
+			s.conn.Close() // the next connection tries again, and logs why it cannot
 			return
 		}
 	}
@@ -269,8 +268,8 @@ func (s *signals) names() []string {
 	return names
 }
 
-// followUnits makes the units followed by a connection those of the kinds. The
-// watcher's lock is not held meanwhile: the bus may take its time.
+// followUnits makes a connection follow the units that the kinds watch. It does not hold the watcher's
+// lock while it waits for the bus.
 func (w *Watcher) followUnits(s *signals) {
 	ctx, cancel := context.WithTimeout(s.conn.Context(), busTimeout)
 	defer cancel()
@@ -289,7 +288,7 @@ func (w *Watcher) followUnits(s *signals) {
 	}
 	for path := range wanted {
 		if _, already := s.followed[path]; !already {
-			_ = s.conn.AddMatchSignalContext(ctx, unitMatch(path)...) // without it, the next verify finds out
+			_ = s.conn.AddMatchSignalContext(ctx, unitMatch(path)...) // without it, the next verify finds the drift
 		}
 	}
 	s.followed = wanted
@@ -302,8 +301,8 @@ func unitMatch(path dbus.ObjectPath) []dbus.MatchOption {
 	}
 }
 
-// unitPath is the object of a unit: its name with every byte that is no letter
-// or digit written as _xx (sd_bus_path_encode(3)).
+// unitPath returns the object path of a unit: its name with every byte that is not a letter or digit
+// written as _xx, and so a leading digit (sd_bus_path_encode(3)).
 func unitPath(name string) dbus.ObjectPath {
 	const hex = "0123456789abcdef"
 	escaped := []byte("/org/freedesktop/systemd1/unit/")

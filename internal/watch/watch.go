@@ -1,19 +1,17 @@
-// Package watch tells which kinds to check again because something on the
-// machine has changed: a file, by inotify; a unit, by systemd's signals; a login
-// or logout, by logind's; what is mounted, by the kernel. And it tells when the machine has woken from a sleep, by
-// logind's signal or by the jump of the clock.
+// Package watch says which kinds to check again because something on the machine has changed: a file, by
+// inotify; a unit, by systemd's signals; a login or logout, by logind's; the mounts, by the kernel. It
+// also reports that the machine has woken up from a sleep, by logind's signal or by a jump of the clock.
 //
-// It only ever says "look again": what is seen is never trusted, and a kind that
-// finds nothing wrong does nothing. Signals count that come from systemd and logind
-// themselves; everybody on the machine can send others. What cannot be watched is
-// left to the full verify that happens from time to time, is said (Unwatched), and is
-// tried again: the kernel gives each user so many inotify instances and watches, and
-// others may have them all for a time. Units and sessions do not hang on that.
+// It only ever says "check again". The content of an event is never trusted, and a check that finds no
+// drift changes nothing. Only signals of systemd and logind themselves count; everybody on the machine can
+// send others. What cannot be watched is left to the periodic verify, is reported (Unwatched), and is
+// tried again: the kernel limits each user's inotify instances and watches, and others may use them up for
+// a time. Units and sessions do not depend on inotify.
 //
-// Nothing that changes is lost. When the kernel's queue of events overflows, or the
-// bus has been away, all is checked. And a check answers all that was told before
-// it began: CatchUp, called right before, has told of everything by then, so that
-// what the agent has just written itself need not be checked twice.
+// No change is lost. When the kernel's event queue overflows, or the connection to the bus was lost,
+// everything concerned is checked again. A check covers every change before it began: CatchUp, called
+// right before the check, waits until the events of these changes have been read. So the agent's own
+// writes do not start a second check.
 package watch
 
 import (
@@ -30,30 +28,29 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A Watcher follows what the kinds watch. Its methods may be called by several
-// goroutines.
+// A Watcher follows what the kinds watch. It is safe for concurrent use.
 type Watcher struct {
 	files system.FS
 	log   *slog.Logger
 	dirty func(kind string)
 
-	patience time.Duration // of CatchUp
+	catchUpTimeout time.Duration // how long CatchUp waits at most
 
-	jumper system.Jumper // nil: none is followed
+	jumper system.Jumper // nil: the clock is not followed
 
-	mountChanges func(ctx context.Context, changed func()) error // nil: none are followed
+	mountChanges func(ctx context.Context, changed func()) error // nil: mounts are not followed
 
-	resumes resumes   // of Run alone
-	lost    time.Time // when events were lost last; of Run alone
-	moved   moves     // of Run alone
+	resumes resumes   // used by Run alone
+	lost    time.Time // when events were last lost; used by Run alone
+	moved   moves     // used by Run alone
 	marks   marks
 
-	missed chan struct{} // holds one: something could not be watched
-	opened chan struct{} // holds one: there is an inotify instance
+	missed chan struct{} // buffer of one: something could not be watched
+	opened chan struct{} // buffer of one: an inotify instance was opened
 
 	mu                   sync.Mutex
 	localDir, configFile string
-	notes                *system.Inotify // nil while there is none to be had
+	notes                *system.Inotify // nil while it cannot be opened
 	closed               bool
 	followed             map[string][]converge.Watch // by kind
 	dirs                 map[string][]interest
@@ -61,50 +58,47 @@ type Watcher struct {
 	sessions             []string            // kinds
 	mounts               []string            // kinds
 	unsettled            bursts
-	unwatched            string // the directories that could not be watched last, and why
-	deaf                 string // why units and sessions cannot be followed
+	unwatched            string // directories that cannot be watched, and why
+	busTrouble           string // why units and sessions cannot be followed; "" if they are
 	bus                  *signals
 }
 
-// An interest is what a kind cares for in a directory.
+// An interest is what a kind watches in a directory.
 type interest struct {
 	kind   string
-	names  []string // of entries; empty: all
+	names  []string // names of entries; if empty, all
 	settle time.Duration
 }
 
 func (i interest) in(name string) bool { return len(i.names) == 0 || slices.Contains(i.names, name) }
 
-// New returns a watcher that follows nothing yet. dirty is called, from any
-// goroutine, with the name of each kind that should look again, and with LocalPolicy,
-// Configuration, Resumed and Sight.
+// New returns a watcher that follows nothing yet. dirty is called, from any goroutine, with the name of
+// each kind to check again, and with LocalPolicy, Configuration, Resumed and WatchesChanged.
 func New(files system.FS, log *slog.Logger, dirty func(kind string)) *Watcher {
-	return &Watcher{files: files, log: log, dirty: dirty, unsettled: bursts{}, patience: longestCatchUp, missed: make(chan struct{}, 1), opened: make(chan struct{}, 1)}
+	return &Watcher{files: files, log: log, dirty: dirty, unsettled: bursts{}, catchUpTimeout: longestCatchUp, missed: make(chan struct{}, 1), opened: make(chan struct{}, 1)}
 }
 
-// What dirty is called with when the local policy, or the agent's configuration, may
-// have changed. They are the names of no kinds.
+// What dirty is called with when the local policy, or the agent's configuration, may have changed. No
+// kinds have these names.
 const (
 	LocalPolicy   = "local policy"
 	Configuration = "configuration"
 )
 
-// WatchesChanged is what dirty is called with when Unwatched says something else than before. It
-// is the name of no kind.
+// WatchesChanged is what dirty is called with when the result of Unwatched has changed. No kind has this name.
 const WatchesChanged = "watches changed"
 
-// half is how long nothing more must be written to the configuration or the local
-// policy for it to be taken for whole: what has just been emptied or moved away to be
-// written anew can be read, and says that no policy is published to this machine, or
-// that what the policy wanted here is wanted no longer.
-const half = 500 * time.Millisecond
+// configSettle is how long the configuration or the local policy must be quiet before it is read. A file that was
+// just emptied or moved away in order to be rewritten is readable, and would say that no policy is
+// published to this machine, or that the policy no longer wants anything here.
+const configSettle = 500 * time.Millisecond
 
-// sessionsDir is where logind keeps what it knows of sessions. It sends no signal when
-// somebody logs out and leaves something running.
+// sessionsDir is where logind keeps its state of the sessions. It sends no signal when somebody logs out
+// and leaves a process running.
 const sessionsDir = "/run/systemd/sessions"
 
-// Follow makes the watcher follow what these kinds watch, the local policy in
-// localDir and the agent's configuration, and nothing else. Names are absolute.
+// Follow makes the watcher follow what these kinds watch, the local policy in localDir and the agent's
+// configuration, and nothing else. Paths are absolute.
 func (w *Watcher) Follow(kinds []converge.Kind, localDir, configFile string) {
 	followed := map[string][]converge.Watch{}
 	for _, kind := range kinds {
@@ -122,8 +116,8 @@ func (w *Watcher) Follow(kinds []converge.Kind, localDir, configFile string) {
 	}
 }
 
-// FollowAlso makes the watcher follow what a kind watches by now, after one of its checks. If
-// that has changed, the kind is marked dirty: events in between are lost.
+// FollowAlso makes the watcher follow what a kind watches after one of its checks. If that has changed,
+// the kind is marked dirty, because events were lost in between.
 func (w *Watcher) FollowAlso(kind converge.Explorer) {
 	watches := kind.Watches()
 	w.mu.Lock()
@@ -137,12 +131,12 @@ func (w *Watcher) FollowAlso(kind converge.Explorer) {
 	w.dirty(kind.Name())
 }
 
-// arrange works out who is told of what, and places the watches for it. mu is held.
+// arrange decides which kinds an event concerns, and places the watches. mu is held.
 func (w *Watcher) arrange() {
-	dirs, units := map[string][]interest{w.localDir: {{kind: LocalPolicy, settle: half}}}, map[string][]string{}
+	dirs, units := map[string][]interest{w.localDir: {{kind: LocalPolicy, settle: configSettle}}}, map[string][]string{}
 	var sessions, mounts []string
-	configDir := path.Dir(w.configFile) // editors put another file in its place
-	dirs[configDir] = append(dirs[configDir], interest{Configuration, []string{path.Base(w.configFile)}, half})
+	configDir := path.Dir(w.configFile) // the directory, because editors replace the file
+	dirs[configDir] = append(dirs[configDir], interest{Configuration, []string{path.Base(w.configFile)}, configSettle})
 	for _, kind := range slices.Sorted(maps.Keys(w.followed)) {
 		for _, watch := range w.followed[kind] {
 			switch {
@@ -169,7 +163,7 @@ func (w *Watcher) Run(ctx context.Context) {
 	var wg sync.WaitGroup
 	ctx, cancel := context.WithCancel(ctx)
 	defer wg.Wait()
-	defer cancel() // a panic of the loop must not wait for the bus: whoever lives on sees nothing
+	defer cancel() // if the loop panics, do not wait for the bus: an agent that lives on would see nothing
 	wg.Go(func() { w.followBus(ctx, news) })
 	w.loop(ctx, news)
 }
@@ -183,7 +177,7 @@ func (w *Watcher) close() {
 	}
 }
 
-// inotify is what tells of files; while there is nothing, neither channel ever does.
+// inotify returns the channels of file events; they are nil while there is no inotify instance.
 func (w *Watcher) inotify() (events chan system.FileEvent, problems chan error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -217,8 +211,8 @@ func (w *Watcher) loop(ctx context.Context, bus news) {
 		case <-quiet:
 			quiet = nil
 		case err := <-problems:
-			w.overflown(err)
-		case <-w.opened: // and that is what there is to listen to now
+			w.overflowed(err)
+		case <-w.opened: // the next round listens to it
 		case <-w.missed:
 			if again == nil {
 				again = time.After(pauses.NextBackOff())
@@ -237,7 +231,7 @@ func (w *Watcher) loop(ctx context.Context, bus news) {
 		case <-bus.woken:
 			w.resumed(byLogind, 0)
 		case <-bus.joined:
-			w.joined() // nobody has told of what happened until now
+			w.joined() // signals were lost until now
 		case ahead := <-jumps:
 			if ahead >= shortestSleep {
 				w.resumed(byClock, ahead)
@@ -249,18 +243,17 @@ func (w *Watcher) loop(ctx context.Context, bus news) {
 	}
 }
 
-// sayLostAgain is how long no events must have been lost for it to be worth a
-// warning when some are.
+// sayLostAgain is how long no events must have been lost before a loss is logged as a warning again.
 const sayLostAgain = time.Minute
 
-// overflown marks every kind dirty: an overflow has lost events.
-func (w *Watcher) overflown(err error) {
+// overflowed marks every kind dirty: an overflow has lost events.
+func (w *Watcher) overflowed(err error) {
 	level := slog.LevelDebug
 	if now := time.Now(); now.Sub(w.lost) > sayLostAgain {
 		level, w.lost = slog.LevelWarn, now
 	}
 	w.log.Log(context.Background(), level, "inotify lost events; every kind is checked again", "err", err)
-	w.everything()
+	w.markAll()
 	w.marks.reached() // the mark may be lost too
 }
 
@@ -280,7 +273,7 @@ func (w *Watcher) session() {
 	}
 }
 
-// joined has all kinds look again that follow anything by the bus.
+// joined marks every kind dirty that follows anything over the bus.
 func (w *Watcher) joined() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -294,8 +287,8 @@ func (w *Watcher) joined() {
 	}
 }
 
-// everything places all watches anew and has all kinds look again that watch files.
-func (w *Watcher) everything() {
+// markAll places all watches again and marks every kind dirty that watches files.
+func (w *Watcher) markAll() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.place()
@@ -306,8 +299,7 @@ func (w *Watcher) everything() {
 	}
 }
 
-// file takes an event in. It says whether a directory that is followed has come
-// or gone.
+// file handles an event. It returns whether a followed directory, or one above it, has come or gone.
 func (w *Watcher) file(event system.FileEvent) (moved bool) {
 	if event.Name != "" && event.Name == w.marks.name() {
 		w.marks.reached()
@@ -315,7 +307,7 @@ func (w *Watcher) file(event system.FileEvent) (moved bool) {
 	}
 	dir, base := path.Split(event.Name)
 	if _, is := own.IsTemporary(base); is {
-		return false // a file that is being written here
+		return false // a file that the agent is writing
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -324,13 +316,13 @@ func (w *Watcher) file(event system.FileEvent) (moved bool) {
 			w.notice(i)
 		}
 	}
-	for _, i := range w.dirs[event.Name] { // the mode or owner of the directory itself
+	for _, i := range w.dirs[event.Name] { // the directory's own mode or owner changed
 		w.notice(i)
 	}
 	if !event.Moved {
 		return false
 	}
-	// Something came or went: perhaps a directory that is waited for.
+	// An entry came or went: it may be a followed directory, or one above it.
 	if !w.noticeBelow(event.Name) {
 		return false
 	}
@@ -340,7 +332,7 @@ func (w *Watcher) file(event system.FileEvent) (moved bool) {
 	return true
 }
 
-// notice tells of a change at once, or when no more come with it.
+// notice reports a change at once, or when it has settled.
 func (w *Watcher) notice(i interest) {
 	if i.settle == 0 {
 		w.dirty(i.kind)
@@ -349,7 +341,7 @@ func (w *Watcher) notice(i interest) {
 	w.unsettled.add(i.kind, i.settle, time.Now())
 }
 
-// settled tells of the bursts that are over, and returns when to ask again.
+// settled reports the changes that have settled, and returns when to ask again.
 func (w *Watcher) settled() <-chan time.Time {
 	w.mu.Lock()
 	defer w.mu.Unlock()

@@ -24,7 +24,7 @@ type kind struct {
 	dirs []string
 }
 
-// watching watches what it is told.
+// watching watches what the test sets.
 type watching struct {
 	kind
 	watches []converge.Watch
@@ -42,8 +42,7 @@ func (k kind) Watches() (watches []converge.Watch) {
 	return watches
 }
 
-// following returns the kinds that a watcher calls dirty that follows what these
-// watch.
+// following runs a watcher for these kinds and returns the kinds that it calls dirty.
 func following(t *testing.T, kinds ...converge.Kind) <-chan string {
 	t.Helper()
 	dirty := make(chan string, 1000)
@@ -55,7 +54,7 @@ func following(t *testing.T, kinds ...converge.Kind) <-chan string {
 	return dirty
 }
 
-// run runs a watcher for the time of the test.
+// run runs a watcher until the test ends.
 func run(t *testing.T, log *slog.Logger, dirty func(kind string), kinds ...converge.Kind) *watch.Watcher {
 	t.Helper()
 	s, err := system.Open(system.Options{})
@@ -65,7 +64,7 @@ func run(t *testing.T, log *slog.Logger, dirty func(kind string), kinds ...conve
 	return runOn(t, s.FS, log, dirty, kinds...)
 }
 
-// runOn does so on files that are not what they seem.
+// runOn is run with other files.
 func runOn(t *testing.T, files system.FS, log *slog.Logger, dirty func(kind string), kinds ...converge.Kind) *watch.Watcher {
 	t.Helper()
 	w := watch.New(files, log, dirty)
@@ -107,7 +106,7 @@ func drain(dirty <-chan string) {
 	for {
 		select {
 		case <-dirty:
-		case <-time.After(100 * time.Millisecond): // the events of what has been done are all in by then
+		case <-time.After(100 * time.Millisecond): // by now all events of earlier changes have arrived
 			return
 		}
 	}
@@ -141,7 +140,7 @@ func TestAChangeInADirectoryMakesItsKindsLookAgain(t *testing.T) {
 	wants(t, dirty, "dconf")
 }
 
-// exploring finds out what it watches.
+// exploring finds out during its check what to watch.
 type exploring struct {
 	kind
 	found *[]converge.Watch
@@ -168,7 +167,7 @@ func TestWhatAKindHasFoundToWatchIsFollowedFromThenOn(t *testing.T) {
 	}
 	found = append(found, converge.Watch{Dir: elsewhere, Names: []string{"one"}})
 	w.FollowAlso(e)
-	wants(t, dirty, "sudo") // what came before it was followed
+	wants(t, dirty, "sudo") // the change was made before it was followed
 	drain(dirty)
 	w.FollowAlso(e)
 	write(t, filepath.Join(elsewhere, "other"), "x")
@@ -222,7 +221,7 @@ func TestAFileThatIsBeingWrittenHereIsNoNews(t *testing.T) {
 	select {
 	case got := <-dirty:
 		t.Errorf("%s is to look again", got)
-	case <-time.After(200 * time.Millisecond): // an event would have come
+	case <-time.After(200 * time.Millisecond): // an event would have arrived
 	}
 }
 
@@ -235,7 +234,7 @@ func TestAConfigurationIsTakenUpOnceItIsWholeHoweverItIsWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex
-	var seen []string // what the file held whenever it was to be read
+	var seen []string // what the file held each time that it was to be read
 	w := watch.New(s.FS, slog.New(slog.DiscardHandler), func(what string) {
 		content, err := os.ReadFile(name)
 		mu.Lock()
@@ -259,7 +258,7 @@ func TestAConfigurationIsTakenUpOnceItIsWholeHoweverItIsWritten(t *testing.T) {
 		write(t, filepath.Join(dir, "other.toml"), "")
 		start := time.Now()
 		change(how)
-		quick := time.Since(start) < 250*time.Millisecond // on a machine that was not too busy for it
+		quick := time.Since(start) < 250*time.Millisecond // false on a machine that is too busy for the timing to count
 		want, empty := "configuration: "+how+"<nil>", "configuration: <nil>"
 		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 			mu.Lock()
@@ -278,8 +277,8 @@ func TestAConfigurationIsTakenUpOnceItIsWholeHoweverItIsWritten(t *testing.T) {
 	}
 }
 
-// A directory swapped for another, or an editor that moves a fragment away before it
-// writes it anew, must not look like a policy that wants less.
+// A directory that is swapped for another, or an editor that moves a fragment away before it writes it
+// again, must not look like a policy that wants less.
 func TestLocalFragmentsAreReadOnceTheyAreAllThere(t *testing.T) {
 	root := t.TempDir()
 	dir := filepath.Join(root, "policy.d")
@@ -293,7 +292,7 @@ func TestLocalFragmentsAreReadOnceTheyAreAllThere(t *testing.T) {
 		t.Fatal(err)
 	}
 	var mu sync.Mutex
-	var seen []string // what the fragment held whenever it was to be read
+	var seen []string // what the fragment held each time that it was to be read
 	w := watch.New(s.FS, slog.New(slog.DiscardHandler), func(what string) {
 		content, err := os.ReadFile(name)
 		mu.Lock()
@@ -329,7 +328,7 @@ func TestLocalFragmentsAreReadOnceTheyAreAllThere(t *testing.T) {
 		if err := change(how, func() { time.Sleep(20 * time.Millisecond) }); err != nil { // while it says something else
 			t.Fatal(err)
 		}
-		quick := time.Since(start) < 250*time.Millisecond // on a machine that was not too busy for it
+		quick := time.Since(start) < 250*time.Millisecond // false on a machine that is too busy for the timing to count
 		for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 			mu.Lock()
 			got := slices.Clone(seen)
