@@ -1,17 +1,15 @@
-// Package gvdb reads GVDB files: the databases that dconf compiles, and
-// gschemas.compiled, from which GSettings takes the type of every key. It reads
-// them as the programs on the desktop do, so what it finds is what is in effect.
+// Package gvdb reads GVDB files: the databases that dconf compiles, and gschemas.compiled, from
+// which GSettings takes the type of every key. It reads them as the programs on the desktop do, so
+// its results are what is in effect.
 //
 //	root, err := gvdb.Parse(content)
 //	value, ok := root.Value("/org/mate/screensaver/lock-enabled")
 //	text, ok := value.Text() // "true"
 //
-// A file may be damaged or made up: nothing in it is believed before it has been
-// checked against the file's bounds. As for GLib, what does not check out is not
-// there.
+// A file may be damaged or forged, so every offset is checked against the file's bounds before it
+// is used. As in GLib, an entry that fails a check counts as missing.
 //
-// The format is that of gvdb-format.h in GLib; values are in the serialised form
-// of GVariant.
+// The format is that of gvdb-format.h in GLib; values are in the serialised form of GVariant.
 package gvdb
 
 import (
@@ -24,23 +22,22 @@ const (
 	signature  = "GVariant"
 	headerSize = 24
 	itemSize   = 24
-	// Bloom filter words share their count with another field.
+	// The count of bloom filter words shares its field with another value.
 	bloomMask = 1<<27 - 1
 	noParent  = 0xffffffff
 
-	// Longer and deeper keys than any path of dconf's.
+	// Limits above those of any dconf path.
 	maxKeySize  = 4096
 	maxKeyParts = 64
 )
 
-// Kinds of items.
+// Types of items.
 const (
 	valueItem = 'v'
 	tableItem = 'H'
 )
 
-// ErrFormat is the error of a file that is no GVDB file, or one for a machine of
-// the other byte order.
+// ErrFormat is the error of a file that is not a GVDB file, or has the other byte order.
 var ErrFormat = errors.New("it is not a GVDB file of this machine's byte order, or it is damaged")
 
 // A Table is a hash table of a file. The zero Table is empty.
@@ -49,7 +46,7 @@ type Table struct {
 	items []byte
 }
 
-// Parse reads the outermost table. The file must not be changed afterwards.
+// Parse returns the outermost table. The file must not be changed afterwards.
 func Parse(file []byte) (Table, error) {
 	if len(file) < headerSize || string(file[:8]) != signature || binary.LittleEndian.Uint32(file[8:]) != 0 {
 		return Table{}, ErrFormat
@@ -77,7 +74,7 @@ func table(file, pointer []byte) (Table, bool) {
 	return Table{file: file, items: content[skip:]}, true
 }
 
-// chunk is the part of the file from a pointer's start to its end.
+// chunk returns the part of the file that a pointer delimits.
 func chunk(file, pointer []byte) ([]byte, bool) {
 	start, end := binary.LittleEndian.Uint32(pointer), binary.LittleEndian.Uint32(pointer[4:])
 	if start > end || uint64(end) > uint64(len(file)) {
@@ -94,14 +91,13 @@ func (t Table) item(i uint32) ([]byte, bool) {
 	return t.items[at : at+itemSize], true
 }
 
-// key is the whole key of an item, of which each holds only what comes after
-// that of its parent.
+// key returns the whole key of an item. An item stores only the part after its parent's key.
 func (t Table) key(item []byte) (string, bool) {
 	var key string
 	for range maxKeyParts {
 		start := uint64(binary.LittleEndian.Uint32(item[8:]))
 		size := uint64(binary.LittleEndian.Uint16(item[12:]))
-		if start+size > uint64(len(t.file)) || len(key)+int(size) > maxKeySize { // 16 bits
+		if start+size > uint64(len(t.file)) || len(key)+int(size) > maxKeySize { // size has 16 bits
 			return "", false
 		}
 		key = string(t.file[start:start+size]) + key
@@ -117,7 +113,7 @@ func (t Table) key(item []byte) (string, bool) {
 	return "", false
 }
 
-// all yields the items of one kind by their keys.
+// all yields the items of one type by their keys.
 func (t Table) all(kind byte) iter.Seq2[string, []byte] {
 	return func(yield func(string, []byte) bool) {
 		for items := t.items; len(items) > 0; items = items[itemSize:] {
@@ -132,7 +128,7 @@ func (t Table) all(kind byte) iter.Seq2[string, []byte] {
 	}
 }
 
-// Values yields the values of the table, in no order.
+// Values yields the values of the table, in no particular order.
 func (t Table) Values() iter.Seq2[string, Variant] {
 	return func(yield func(string, Variant) bool) {
 		for key, item := range t.all(valueItem) {
@@ -153,7 +149,7 @@ func (t Table) Value(key string) (Variant, bool) {
 	return Variant{}, false
 }
 
-// Tables yields the tables in the table, in no order.
+// Tables yields the nested tables, in no particular order.
 func (t Table) Tables() iter.Seq2[string, Table] {
 	return func(yield func(string, Table) bool) {
 		for key, item := range t.all(tableItem) {
@@ -164,7 +160,7 @@ func (t Table) Tables() iter.Seq2[string, Table] {
 	}
 }
 
-// Table returns the table in the table under a key; an empty one if there is none.
+// Table returns the nested table of a key, or an empty one if there is none.
 func (t Table) Table(key string) Table {
 	for k, item := range t.all(tableItem) {
 		if k == key {
@@ -175,7 +171,7 @@ func (t Table) Table(key string) Table {
 	return Table{}
 }
 
-// variant reads an item's value, which is stored boxed, in a variant.
+// variant reads an item's value, which is stored inside a variant.
 func (t Table) variant(item []byte) (Variant, bool) {
 	content, ok := chunk(t.file, item[16:24])
 	if !ok {

@@ -33,7 +33,7 @@ func parse(t testing.TB, name string) gvdb.Table {
 	return root
 }
 
-// What dconf has compiled reads as it was written.
+// The values in dconf's database equal those in the keyfile that it was compiled from.
 func TestEveryValueOfADatabaseReadsAsItsKeyfileSays(t *testing.T) {
 	want := map[string]string{}
 	dir := ""
@@ -167,7 +167,7 @@ func TestTypesAreSplitAfterTheFirst(t *testing.T) {
 	}
 }
 
-// walkFile reads all there is in a file.
+// walkFile reads everything in a file.
 func walkFile(content []byte) {
 	root, err := gvdb.Parse(content)
 	if err != nil {

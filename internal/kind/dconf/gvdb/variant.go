@@ -10,14 +10,14 @@ import (
 	"unicode"
 )
 
-// A Variant is a GVariant: a type and, serialised, a value of it.
+// A Variant is a GVariant: a type and a serialised value of it.
 type Variant struct {
 	Type string // as in g_variant_type_string_scan(3), such as "as" or "(ib)"
 	Data []byte
 }
 
-// Scalar returns the value of a basic type: a bool, int64, uint64, float64 or
-// string. The rest, and what is not well formed, has none.
+// Scalar returns the value of a basic type: a bool, int64, uint64, float64 or string. ok is false
+// for other types and malformed values.
 func (v Variant) Scalar() (any, bool) {
 	if len(v.Type) != 1 || !strings.Contains(basicTypes, v.Type) {
 		return nil, false
@@ -31,15 +31,15 @@ func (v Variant) Scalar() (any, bool) {
 	case 'y':
 		return uint64(v.Data[0]), true
 	case 'n':
-		return int64(int16(binary.LittleEndian.Uint16(v.Data))), true // that is its sign
+		return int64(int16(binary.LittleEndian.Uint16(v.Data))), true // the conversion sets the sign
 	case 'q':
 		return uint64(binary.LittleEndian.Uint16(v.Data)), true
 	case 'i', 'h':
-		return int64(int32(binary.LittleEndian.Uint32(v.Data))), true // that is its sign
+		return int64(int32(binary.LittleEndian.Uint32(v.Data))), true // the conversion sets the sign
 	case 'u':
 		return uint64(binary.LittleEndian.Uint32(v.Data)), true
 	case 'x':
-		return int64(binary.LittleEndian.Uint64(v.Data)), true // that is its sign
+		return int64(binary.LittleEndian.Uint64(v.Data)), true // the conversion sets the sign
 	case 't':
 		return binary.LittleEndian.Uint64(v.Data), true
 	case 'd':
@@ -51,8 +51,8 @@ func (v Variant) Scalar() (any, bool) {
 	return nil, false
 }
 
-// Children are what a container holds: the elements of an array, tuple or
-// dictionary entry, the value in a variant, the value of a maybe if there is one.
+// Children returns the content of a container: the elements of an array, tuple or dictionary entry,
+// the value in a variant, the value of a maybe if there is one.
 func (v Variant) Children() ([]Variant, bool) {
 	if one, rest, ok := FirstType(v.Type); !ok || rest != "" || one == "" {
 		return nil, false
@@ -85,7 +85,7 @@ func (v Variant) maybe() ([]Variant, bool) {
 	}
 	element := Variant{Type: v.Type[1:], Data: v.Data}
 	if _, size := layout(element.Type); size == 0 {
-		element.Data = v.Data[:len(v.Data)-1] // an extra byte tells it from nothing
+		element.Data = v.Data[:len(v.Data)-1] // an extra byte distinguishes it from nothing
 	} else if size != len(v.Data) {
 		return nil, false
 	}
@@ -103,8 +103,8 @@ func (v Variant) fixedArray(size int) ([]Variant, bool) {
 	return elements, true
 }
 
-// array reads an array whose elements differ in size: where each ends is said
-// after the last.
+// array reads an array whose elements vary in size. The offset of each element's end is stored
+// after the last element.
 func (v Variant) array() ([]Variant, bool) {
 	if len(v.Data) == 0 {
 		return nil, true
@@ -129,8 +129,8 @@ func (v Variant) array() ([]Variant, bool) {
 	return elements, true
 }
 
-// tuple reads members one after the other: where those of no fixed size end is
-// said at the very end, backwards, but for the last member's.
+// tuple reads the members one after the other. The offsets of the ends of members without a fixed
+// size are stored at the very end, in reverse order, except for the last member's.
 func (v Variant) tuple() ([]Variant, bool) {
 	members := memberTypes(v.Type)
 	if len(members) == 0 {
@@ -168,7 +168,7 @@ func (v Variant) tuple() ([]Variant, bool) {
 	return children, true
 }
 
-// offsetWidth is the size of the offsets in a container of so many bytes.
+// offsetWidth returns the size of the offsets in a container of size bytes.
 func offsetWidth(size int) int {
 	switch {
 	case size <= math.MaxUint8:
@@ -181,18 +181,19 @@ func offsetWidth(size int) int {
 	return 8
 }
 
-// offset reads one; what is beyond every file is as good as too large.
+// offset reads one offset. An offset beyond any file is limited to MaxInt32, which is too large as
+// well.
 func offset(data []byte, width int) int {
 	var n uint64
 	for i := range min(width, len(data)) {
 		n |= uint64(data[i]) << (8 * i)
 	}
-	return int(min(n, math.MaxInt32)) // bounded here
+	return int(min(n, math.MaxInt32)) // limited to MaxInt32
 }
 
 func alignUp(n, align int) int { return (n + align - 1) / align * align }
 
-// basicTypes are those that hold no other, and so can be keys of a dictionary.
+// basicTypes are the types that contain no others and so can be keys of a dictionary.
 const basicTypes = "bynqiuhxtdsog"
 
 // maxDepth is how deep types, and values in variants, may be nested.
@@ -226,7 +227,7 @@ func firstType(t string, depth int) (one, rest string, ok bool) {
 	return t[:len(t)-len(rest)], rest, ok
 }
 
-// memberTypes are the types of the members of a tuple or dictionary entry.
+// memberTypes returns the types of the members of a tuple or dictionary entry.
 func memberTypes(t string) []string {
 	var members []string
 	for rest := t[1 : len(t)-1]; rest != ""; {
@@ -237,7 +238,8 @@ func memberTypes(t string) []string {
 	return members
 }
 
-// layout is how the values of a complete type are aligned, and their size; 0 if it varies.
+// layout returns the alignment of a complete type's values, and their size, which is 0 if it
+// varies.
 func layout(t string) (align, size int) {
 	switch t[0] {
 	case 'b', 'y':
@@ -276,8 +278,8 @@ func tupleLayout(members []string) (align, size int) {
 	return align, alignUp(size, align)
 }
 
-// Text is the value in GVariant text format, with the type of every number that
-// would be read as another without. What is not well formed has none.
+// Text returns the value in GVariant text format. A number has its type if the text would otherwise
+// be read as another type. ok is false for a malformed value.
 func (v Variant) Text() (string, bool) { return v.text(0) }
 
 func (v Variant) text(depth int) (string, bool) {
@@ -308,7 +310,7 @@ func (v Variant) text(depth int) (string, bool) {
 	return ContainerText(v.Type, texts), true
 }
 
-// ScalarText writes a value, as Scalar returns it, in GVariant text format.
+// ScalarText returns a value, as Scalar returns it, in GVariant text format.
 func ScalarText(typ string, value any) string {
 	var text string
 	switch value := value.(type) {
@@ -340,13 +342,13 @@ func ScalarText(typ string, value any) string {
 	return text
 }
 
-// ContainerText puts the texts of an array's or tuple's elements together.
+// ContainerText joins the texts of the elements of an array or tuple.
 func ContainerText(typ string, elements []string) string {
 	inner := strings.Join(elements, ", ")
 	switch {
 	case strings.HasPrefix(typ, "("):
 		if len(elements) == 1 {
-			inner += "," // or it would be a value in brackets
+			inner += "," // otherwise it would be a value in parentheses
 		}
 		return "(" + inner + ")"
 	case strings.HasPrefix(typ, "a{"):
