@@ -13,10 +13,10 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A Fault is one thing that visudo finds wrong.
+// A Fault is one problem that visudo reports.
 type Fault struct {
-	File string // "" when visudo does not say
-	Line int    // in which, or right before which, it is; 0 when visudo does not say
+	File string // "" if visudo does not name it
+	Line int    // the line with the fault or the one before it; 0 if visudo does not name it
 	Text string
 }
 
@@ -30,16 +30,16 @@ func (f Fault) String() string {
 	return fmt.Sprintf("%s:%d: %s", f.File, f.Line, f.Text)
 }
 
-// AnswerTimeout is how long sudo may take to answer. It asks the sources of nsswitch.conf
-// one after the other, and a directory that does not answer holds it up.
+// AnswerTimeout is how long sudo may take to answer. It queries the sources of nsswitch.conf one
+// after the other, and a directory that does not answer delays it.
 const AnswerTimeout = 5 * time.Second
 
-// Works has sudo, as it is installed, read what it would read if changes were made: a file
-// with that content, or none where it is nil. Nothing is written anywhere. It returns
-// "" when sudo can say who may do what, and else what it says instead. What it passes over
-// with a warning does no harm, whatever visudo says of it. The error wraps
-// system.ErrNotInstalled where there is no sudo, and context.DeadlineExceeded when it
-// did not answer in time.
+// Works runs the installed sudo on the sudoers files as they would be after the changes: each file
+// with that content, or missing if the content is nil. Nothing is written. It returns "" if sudo
+// can list what a user may do, and otherwise the message that sudo prints instead. Lines that sudo
+// ignores with a warning do no harm, whatever visudo says about them. The error wraps
+// system.ErrNotInstalled if sudo is not installed, and context.DeadlineExceeded if it did not
+// answer in time.
 func Works(ctx context.Context, s *system.System, changes map[string][]byte) (said string, err error) {
 	listed, err := s.Runner.Run(ctx, system.Command{
 		Argv: []string{"sudo", "-n", "-l", "-U", "root"}, ReadOnly: true, Staged: changes, Timeout: AnswerTimeout, Terminal: true,
@@ -55,9 +55,9 @@ func Works(ctx context.Context, s *system.System, changes map[string][]byte) (sa
 	return listed.LastLine(), nil
 }
 
-// Faults are what visudo finds wrong with the files, were changes made, in its order.
-// Before 1.9 it ends with the first that it cannot read on from. The error wraps
-// system.ErrNotInstalled where there is no visudo.
+// Faults returns the problems that visudo reports for the files as they would be after the changes,
+// in visudo's order. Before 1.9 visudo stops at the first one that it cannot recover from. The
+// error wraps system.ErrNotInstalled if visudo is not installed.
 func Faults(ctx context.Context, s *system.System, changes map[string][]byte) ([]Fault, error) {
 	checked, err := s.Runner.Run(ctx, system.Command{Argv: []string{"visudo", "-c", "-f", Main}, ReadOnly: true, Staged: changes})
 	switch {
@@ -78,7 +78,7 @@ func firstLine(text string) string {
 	return strings.Trim(first, "> <")
 }
 
-// How visudo says it: before 1.9
+// The formats of visudo's messages: before 1.9
 //
 //	>>> /etc/sudoers.d/x: syntax error near line 3 <<<
 //	visudo: /etc/sudoers.d/x:3 unknown defaults entry "y"
@@ -88,11 +88,11 @@ func firstLine(text string) string {
 //	/etc/sudoers.d/x:3:9: syntax error
 //	visudo: /etc/sudoers.d/x:3:9: unknown defaults entry "y"
 //
-// and of an include that is not there, in both,
+// For a missing include, both versions print
 //
 //	visudo: /nowhere: No such file or directory
 //
-// after which the old one names the file that includes it, with line 0.
+// after which the old one names the including file with line 0.
 var (
 	faultNear  = regexp.MustCompile(`^>>> (/.*): (.*) near line (\d+) <<<$`)
 	faultAt    = regexp.MustCompile(`^(?:visudo: )?(/[^:]*):(\d+)(?::\d+)?:? (.*)$`)
@@ -115,7 +115,8 @@ func faults(said string) (found []Fault) {
 			found = append(found, Fault{File: m[1], Text: m[2]})
 		case faultAfter.MatchString(text):
 			m := faultAfter.FindStringSubmatch(text)
-			// It repeats where the first one is, unless that was in a file which it includes.
+			// This line repeats the position of the first fault, unless that was in a file which
+			// this one includes.
 			if last := len(found) - 1; number(m[2]) == 0 && last >= 0 {
 				found = append(found, Fault{File: m[1], Text: "it includes " + found[last].String()})
 			}
@@ -129,21 +130,21 @@ func number(digits string) int {
 	return n
 }
 
-// ErrInvalid is wrapped by the error of Validate when sudo would not work, or visudo
-// finds fault with what is to change.
+// ErrInvalid is wrapped by the error of Validate if sudo would not work after the change, or visudo
+// reports a fault in a changed file.
 var ErrInvalid = errors.New("visudo refuses it")
 
-// An InvalidError says what is wrong with the sudoers files, and where.
+// An InvalidError says what is wrong with the sudoers files, and where. It wraps ErrInvalid.
 type InvalidError struct{ Fault Fault }
 
 func (e *InvalidError) Error() string { return ErrInvalid.Error() + ": " + e.Fault.String() }
 
-// Unwrap makes it ErrInvalid.
+// Unwrap returns ErrInvalid.
 func (e *InvalidError) Unwrap() error { return ErrInvalid }
 
-// Validate says whether changes may be made: visudo finds no fault with the files that
-// change, and sudo works afterwards. Faults of other files are theirs. The error is
-// an InvalidError when they may not.
+// Validate returns nil if the changes may be made: visudo reports no fault in the changed files,
+// and sudo works afterwards. Faults in other files do not count. Otherwise the error is an
+// InvalidError.
 func Validate(ctx context.Context, s *system.System, changes map[string][]byte) error {
 	found, err := Faults(ctx, s, changes)
 	if err != nil {
@@ -156,7 +157,7 @@ func Validate(ctx context.Context, s *system.System, changes map[string][]byte) 
 	}
 	said, err := Works(ctx, s, changes)
 	switch {
-	case errors.Is(err, context.DeadlineExceeded): // it waits for another source, and visudo decides
+	case errors.Is(err, context.DeadlineExceeded): // sudo waits for another source, so visudo decides
 		if i := slices.IndexFunc(found, Fault.Fatal); i >= 0 {
 			return &InvalidError{found[i]}
 		}
@@ -169,7 +170,8 @@ func Validate(ctx context.Context, s *system.System, changes map[string][]byte) 
 	return &InvalidError{Fault{Text: said}}
 }
 
-// Fatal says whether a sudo that does not recover from errors refuses everybody for it.
+// Fatal reports whether a sudo that does not recover from errors refuses everybody because of this
+// fault.
 func (f Fault) Fatal() bool {
 	return !strings.Contains(f.Text, "defaults entry") && !strings.Contains(f.Text, "option \"") && !strings.Contains(f.Text, "values for \"") &&
 		!strings.Contains(f.Text, "no value specified")

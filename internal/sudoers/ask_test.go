@@ -10,7 +10,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// What visudo of sudo 1.8.23, 1.9.5p2 and 1.9.13p3 printed.
+// The output of visudo of sudo 1.8.23, 1.9.5p2 and 1.9.13p3.
 func TestWhatVisudoFindsIsUnderstoodOfEveryVersion(t *testing.T) {
 	for said, want := range map[string][]Fault{
 		">>> /etc/sudoers.d/a: syntax error near line 4 <<<\nparse error in /etc/sudoers.d/a near line 4\n":                {{"/etc/sudoers.d/a", 4, "syntax error"}},
@@ -43,7 +43,7 @@ func TestOnlyWhatSudoRefusesEverybodyForIsFatal(t *testing.T) {
 	}
 }
 
-// answers are what visudo and sudo say and do.
+// answers fakes visudo and sudo.
 type answers map[string]func() (system.Output, error)
 
 func (a answers) Run(_ context.Context, c system.Command) (system.Output, error) {
@@ -90,8 +90,8 @@ func TestAChangeIsRefusedForItsOwnFaultsAndForThoseThatStopSudo(t *testing.T) {
 	}
 }
 
-// As cvtsudoers of 1.9.13 writes it, without the braces around what it runs commands in, and that of
-// 1.8.23, with a comma for Defaults that it does not know.
+// As cvtsudoers of 1.9.13 writes it, with missing braces around a directory to run in, and as that
+// of 1.8.23 does, with a comma for Defaults that it does not know.
 func TestTheSecondOpinionIsUnderstoodWhereCvtsudoersWritesNoJSON(t *testing.T) {
 	const said = `{ "Defaults": [
         { "Options": [ { "insults": true } ] },

@@ -13,18 +13,17 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A Spec is a grant, or a denial, as sudo's own parser reads it.
+// A Spec is a grant or a denial, as sudo's own parser reads it.
 type Spec struct {
 	Users  []sudotext.Subject
-	Denies bool // each command of it is denied
-	// DeniesAll is that everything is denied, everywhere, as whoever it would be run.
+	Denies bool // every command of it is denied
+	// DeniesAll means that every command is denied, on all hosts and as any user.
 	DeniesAll bool
 }
 
-// Specs has cvtsudoers(1), which has come with sudo since 1.8.23, read the files
-// and returns what is granted to whom, in order. It knows of grants to people who
-// have never logged in, of whom sudo cannot be asked. The error wraps
-// system.ErrNotInstalled where there is none.
+// Specs runs cvtsudoers(1), which is part of sudo since 1.8.23, on the sudoers files and returns
+// all grants and denials, in order. Unlike a query to sudo, it includes grants to people who have
+// never logged in. The error wraps system.ErrNotInstalled if cvtsudoers is not installed.
 func Specs(ctx context.Context, runner system.Runner) ([]Spec, error) {
 	out, err := runner.Run(ctx, system.Command{Argv: []string{"cvtsudoers", "-f", "json", Main}, ReadOnly: true})
 	if err == nil && out.ExitCode != 0 {
@@ -74,20 +73,21 @@ var (
 	lastComma  = regexp.MustCompile(`,[ \t]*\n([ \t]*[\]}])`)
 )
 
-// mended is what cvtsudoers says, as JSON has it: that of sudo 1.9.3 to 1.9.13, at least, writes some
-// options without the braces around them, or with brackets, and that of 1.8.23 a comma where it leaves out Defaults
-// that it does not know. No string goes over two lines.
+// mended repairs the output of cvtsudoers to valid JSON. That of sudo 1.9.3 to 1.9.13, at least,
+// writes some options without the braces around them, or with brackets. That of 1.8.23 writes a
+// comma where it leaves out Defaults that it does not know. No string in the output spans two
+// lines.
 func mended(said []byte) []byte {
 	said = bareSpec.ReplaceAll(bareOption.ReplaceAll(said, []byte("${1}{ ${2} }${3}")), []byte("${1}{${2}}"))
 	return lastComma.ReplaceAll(said, []byte("\n${1}"))
 }
 
-// areAll says whether a list is "ALL" alone.
+// areAll reports whether a list is "ALL" alone.
 func areAll(list []member) bool {
 	return len(list) == 1 && len(list[0]) == 1 && slices.ContainsFunc(slices.Collect(maps.Values(list[0])), func(name any) bool { return name == "ALL" })
 }
 
-// member is one of a list of cvtsudoers: a form with a name, and perhaps "negated".
+// member is one element of a list in cvtsudoers' output: a form with a name, and perhaps "negated".
 type member map[string]any
 
 func (m member) subject() sudotext.Subject {

@@ -14,28 +14,29 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A Listing is what sudo says that somebody may do, whatever source it has that from:
-// the sudoers files, LDAP, the directory by way of SSSD.
+// A Listing is what sudo says a user may do, from all its sources: the sudoers files, LDAP, the
+// directory through SSSD.
 type Listing struct {
-	// Defaults are those that hold for whatever the user runs; of two the later one decides.
+	// Defaults are those that apply to all commands of the user. If two contradict, the later one
+	// decides.
 	Defaults []sudotext.Setting
-	Entries  []Entry // in the order in which they count: the last match decides
+	Entries  []Entry // in order of evaluation: the last match decides
 }
 
-// An Entry is a grant, or a denial, in a Listing.
+// An Entry is a grant or a denial in a Listing.
 type Entry struct {
-	Source   string   // as sudo names it: "Sudoers entry", "SSSD Role: admins", with the file and line since 1.9.15
-	As       []string // users; none is root
+	Source   string   // as sudo names it: "Sudoers entry", "SSSD Role: admins"; with the file and line since 1.9.15
+	As       []string // users; an empty list means root
 	AsGroups []string
 	Options  []string // such as "!authenticate"
-	Commands []string // with a "!" in front where they are denied
-	// Bounds are the keys of what else binds it, such as "NotAfter", "Role" or "Chroot": it
-	// is perhaps not in force. A Timeout by which there is time to work is none.
+	Commands []string // denied commands begin with "!"
+	// Bounds are the keys of other restrictions, such as "NotAfter", "Role" or "Chroot", with which
+	// the entry may not be in force. A Timeout that leaves enough time to work is not among them.
 	Bounds []string
 }
 
-// ErrUnknownUser is the error of List when the machine knows no such user, who can do
-// nothing.
+// ErrUnknownUser is the error of List if the machine does not know the user. Such a user cannot do
+// anything.
 var ErrUnknownUser = errors.New("the machine does not know the user")
 
 var (
@@ -43,13 +44,13 @@ var (
 	listRefusal = regexp.MustCompile(`(?m)^User .* is not allowed to run sudo on .*\.$`)
 )
 
-// List asks sudo what a user may do (sudo -ll -U, sudo(8)), as root only can. What it
-// says and cannot be understood is an error, and so is that it did not answer in time:
-// then it is not known what the user may do.
+// List asks sudo what a user may do (sudo -ll -U, sudo(8)), which only root can. It returns an
+// error if sudo does not answer in time or its output cannot be parsed: it is then unknown what the
+// user may do.
 func List(ctx context.Context, s *system.System, user string, changes map[string][]byte) (Listing, error) {
 	out, err := s.Runner.Run(ctx, system.Command{
 		Argv: []string{"sudo", "-n", "-ll", "-U", user}, ReadOnly: true, Staged: changes, Timeout: AnswerTimeout, Terminal: true,
-		Env: []string{"COLUMNS=1000000"}, // or it breaks long lines
+		Env: []string{"COLUMNS=1000000"}, // otherwise sudo breaks long lines
 	})
 	if err != nil {
 		return Listing{}, fmt.Errorf("cannot ask sudo what %s may do: %w", user, err)
@@ -76,11 +77,11 @@ func List(ctx context.Context, s *system.System, user string, changes map[string
 	return listing, nil
 }
 
-// inDir begins the Bound of an entry whose commands are run in a directory that is not there:
-// sudo runs none.
+// inDir is the prefix of the bound of an entry whose commands run in a directory that does not
+// exist: sudo runs none of them.
 const inDir = "Cwd: "
 
-// keys of an entry whose values are lists.
+// list returns the field of a key whose value is a list, or nil.
 func (e *Entry) list(key string) *[]string {
 	switch key {
 	case "RunAsUsers":
@@ -98,8 +99,7 @@ var (
 	keyLine    = regexp.MustCompile(`^    ([A-Za-z]+): ?(.*)$`)
 )
 
-// parseListing reads what "sudo -ll" prints. ok is false when something of it is not
-// understood.
+// parseListing parses the output of "sudo -ll". ok is false if a part of it is not understood.
 func parseListing(text string) (l Listing, ok bool) {
 	lines := strings.Split(text, "\n")
 	defaults, told, commands := false, false, false
@@ -120,7 +120,7 @@ func parseListing(text string) (l Listing, ok bool) {
 				return l, false
 			}
 			l.Defaults = append(l.Defaults, d.Settings...)
-		case !told: // defaults bound to a command
+		case !told: // defaults of a single command
 		case sourceLine.MatchString(line):
 			l.Entries = append(l.Entries, Entry{Source: strings.TrimSuffix(strings.TrimSpace(line), ":")})
 			commands = false
@@ -147,7 +147,7 @@ func parseListing(text string) (l Listing, ok bool) {
 	return l, told
 }
 
-// splitList splits a list of sudo's; a comma that is part of a name has a backslash.
+// splitList splits a list of sudo's output. A comma inside a name is escaped with a backslash.
 func splitList(text string) (words []string) {
 	rest := text
 	for i := 0; i < len(rest); i++ {
@@ -161,11 +161,11 @@ func splitList(text string) (words []string) {
 	return append(words, rest)
 }
 
-// Everything is the command that stands for all of them.
+// Everything is the command that means all commands.
 const Everything = "ALL"
 
-// Granted are the entries by which the user may do something, without the commands
-// that are denied: all that stand behind the last denial of everything.
+// Granted returns the entries that allow something, without their denied commands. Only entries
+// after the last denial of everything count.
 func (l Listing) Granted() []Entry {
 	var granted []Entry
 	for _, e := range l.Entries {
@@ -176,7 +176,7 @@ func (l Listing) Granted() []Entry {
 			case e.deniesAll(command):
 				granted, rest.Commands = e.leaves(granted), nil
 			case command == "!"+Everything:
-				rest.Commands = nil // as those whom this entry is about
+				rest.Commands = nil // for the users of this entry
 			case !strings.HasPrefix(command, "!"):
 				rest.Commands = append(rest.Commands, command)
 			}
@@ -188,15 +188,15 @@ func (l Listing) Granted() []Entry {
 	return granted
 }
 
-// deniesAll says whether a command of an entry is the denial of everything, whoever it would
-// be run as: nobody is shut out of that, and nothing binds it.
+// deniesAll reports whether a command of an entry denies everything, as any user: the run-as list
+// excludes nobody, and the entry has no other restrictions.
 func (e Entry) deniesAll(command string) bool {
 	surely, _ := matches(e.As, func(name string) bool { return name == "ALL" }, anybody)
 	return command == "!"+Everything && surely && len(e.Bounds) == 0
 }
 
-// leaves are those of the grants before it that a denial of everything leaves: what may be
-// run as a group, where that is no denial for all groups.
+// leaves returns the earlier grants that remain after this denial of everything: commands that may
+// be run as a group, if the denial does not include all groups.
 func (e Entry) leaves(granted []Entry) []Entry {
 	if groups, _ := matches(e.AsGroups, func(name string) bool { return name == "ALL" }, anybody); groups {
 		return nil
@@ -206,8 +206,8 @@ func (e Entry) leaves(granted []Entry) []Entry {
 
 func anybody(string) bool { return true }
 
-// matches says whether a list of sudo's means somebody, surely or perhaps: is says of a name
-// that it does, mayBe that it may. The last name that does decides.
+// matches reports whether a list of sudo includes somebody, surely or perhaps. is reports that a
+// name means them, mayBe that it may. The last name that does decides.
 func matches(list []string, is, mayBe func(string) bool) (surely, perhaps bool) {
 	surely = true
 	for _, word := range slices.Backward(list) {
@@ -224,19 +224,19 @@ func matches(list []string, is, mayBe func(string) bool) (surely, perhaps bool) 
 	return false, perhaps
 }
 
-// asRoot says whether an entry is about what is run as root.
+// asRoot reports whether an entry applies to commands run as root.
 func (e Entry) asRoot() (surely, perhaps bool) {
-	if len(e.As) == 0 { // with a group it is about whoever runs it
+	if len(e.As) == 0 { // with groups alone, commands run as the invoking user
 		return len(e.AsGroups) == 0, len(e.AsGroups) == 0
 	}
 	return matches(e.As,
 		func(name string) bool { return name == "ALL" || name == "root" || name == "#0" },
-		func(name string) bool { // a group, or an alias that stands for nobody knows whom
+		func(name string) bool { // a group, or an alias whose members are not known
 			return strings.HasPrefix(name, "%") || strings.HasPrefix(name, "+") || name != "" && name[0] >= 'A' && name[0] <= 'Z' && strings.ToUpper(name) == name
 		})
 }
 
-// Conceded has sudo say how it lists commands, were they all that its files grant a user.
+// Conceded asks sudo how it lists these commands if its files grant a user nothing else.
 func Conceded(ctx context.Context, s *system.System, user string, commands []sudotext.Command) ([]Entry, error) {
 	content := "root ALL = (ALL) ALL\n"
 	for _, c := range commands {
@@ -253,11 +253,12 @@ func Conceded(ctx context.Context, s *system.System, user string, commands []sud
 	return l.Entries, nil
 }
 
-// localSource is how the source of an entry begins that stands in a file.
+// localSource is the prefix of the source of entries from files.
 const localSource = "Sudoers entry"
 
-// Compare says what a user may do more, and less, than is conceded: no entry behind the last
-// denial of everything may be missing, or be one too many, and none may be denied again.
+// Compare returns what a user may do in addition to what is conceded, and what of it is missing.
+// After the last denial of everything there must be exactly the conceded entries, and none of them
+// may be denied again.
 func Compare(l Listing, conceded []Entry) (more, less []Entry) {
 	wanted := map[string]int{}
 	for _, e := range single(conceded) {
@@ -280,7 +281,7 @@ func Compare(l Listing, conceded []Entry) (more, less []Entry) {
 	return more, less
 }
 
-// single are entries with one command each.
+// single returns the entries split into entries with one command each.
 func single(entries []Entry) (singles []Entry) {
 	for _, e := range entries {
 		for _, command := range e.Commands {
@@ -292,13 +293,13 @@ func single(entries []Entry) (singles []Entry) {
 	return singles
 }
 
-// key is the same for entries that grant the same, whatever their source.
+// key returns a text that is equal for entries that grant the same, regardless of source.
 func (e Entry) key() string {
 	return fmt.Sprintf("%q %q %q %q", e.As, e.AsGroups, e.Options, e.Commands)
 }
 
-// denied are the commands that are denied behind the last denial of everything, without
-// their mark: where what the policy concedes stands directly behind that, they may be among it.
+// denied returns the commands that are denied after the last denial of everything, without the "!".
+// If the policy's grants directly follow that denial, these may affect them.
 func (l Listing) denied() (denied []string) {
 	for _, e := range l.Entries {
 		for _, command := range e.Commands {
@@ -313,17 +314,17 @@ func (l Listing) denied() (denied []string) {
 	return denied
 }
 
-// mayDeny says whether a denial may be of a granted command: sudo compares files, and so
-// what has the same name in another directory may be the same.
+// mayDeny reports whether a denial may include a granted command. sudo compares files, so a program
+// with the same name in another directory may be the same one.
 func mayDeny(denied, granted string) bool {
 	program := func(command string) string { p, _, _ := strings.Cut(command, " "); return p }
 	d, g := program(denied), program(granted)
 	return d == Everything || strings.HasSuffix(d, "/") || sudotext.IsPattern(d) || path.Base(d) == path.Base(g) || strings.HasSuffix(g, "/") || sudotext.IsPattern(g)
 }
 
-// Administers says whether the user can become root by whatever command: everything may be
-// run as root, and nothing behind that denies more of it than single programs, or has what
-// is run be less than root.
+// Administers reports whether the user can become root with any command: everything may be run as
+// root, and no later entry denies more of that than single programs, or restricts the commands so
+// that they cannot do what root can.
 func (l Listing) Administers() bool {
 	administers := false
 	for _, e := range l.Entries {
@@ -343,23 +344,23 @@ func (l Listing) Administers() bool {
 	return administers
 }
 
-// isMany says whether a command of a list stands for more than one program.
+// isMany reports whether a command of a list means more than one program.
 func isMany(command string) bool {
 	program, _, _ := strings.Cut(command, " ")
 	return command == Everything || strings.HasPrefix(command, "sha") && strings.HasSuffix(command, " "+Everything) ||
 		strings.HasSuffix(program, "/") || strings.HasPrefix(program, "^") || sudotext.IsPattern(program)
 }
 
-// hampers says whether what is run by an entry cannot do what root can.
+// hampers reports whether commands run through an entry cannot do everything that root can.
 func (e Entry) hampers() bool {
 	return slices.Contains(e.Options, "noexec") || slices.ContainsFunc(e.Bounds, func(bound string) bool {
 		return bound == "Chroot" || bound == "Timeout" || bound == "Privs" || bound == "Limitprivs" || strings.HasPrefix(bound, inDir)
 	})
 }
 
-// Weak are the Defaults in force by which sudo asks less than it does by itself, as
-// sudoers(5) writes them. personal says of each whether it is about the password of the
-// one who asks alone.
+// Weak returns the Defaults in force that make sudo ask for less than it does by default, as
+// sudoers(5) writes them. The value says whether the setting is only about the invoking user's own
+// password.
 func (l Listing) Weak() map[string]bool { return sudotext.Weak(l.Defaults) }
 
 func (e Entry) String() string {

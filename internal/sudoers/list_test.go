@@ -10,8 +10,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// What sudo 1.8.23, 1.9.13p3 and 1.9.15p5 print of the same lines differs in the name
-// of the source alone.
+// For these lines, the output of sudo 1.8.23, 1.9.13p3 and 1.9.15p5 differs only in the name of the
+// source.
 const listed = `Matching Defaults entries for daemon on vm:
     env_reset, secure_path=/usr/sbin\:/bin, !authenticate, env_keep+="TZ LANG", bogus_setting
 
@@ -77,7 +77,7 @@ func TestWhatBoundsACommandThatSudoListsIsKnown(t *testing.T) {
 		"Timeout: 60":               nil,
 		"Timeout: 3600":             nil,
 		"Timeout: 59":               {"Timeout"},
-		"Timeout: 1m":               {"Timeout"}, // nobody says what that is
+		"Timeout: 1m":               {"Timeout"}, // the unit is not documented
 		"Role: 3600":                {"Role"},
 		"NotAfter: 20990101000000Z": {"NotAfter"},
 		"Chroot: /srv":              {"Chroot"},
@@ -182,7 +182,7 @@ func TestWhatSomebodyMayRunIsNeitherMoreNorLessThanIsConceded(t *testing.T) {
 	}
 }
 
-// Each is behind a grant of everything by which the user administers.
+// Each case follows a grant of everything, with which the user administers.
 func TestWhoeverMayDoEverythingAdministersUntilMoreThanSingleProgramsAreDenied(t *testing.T) {
 	as := func(users string, commands ...string) Entry {
 		return Entry{As: splitList(users), Commands: commands}
@@ -221,7 +221,7 @@ func TestWhoeverMayDoEverythingAdministersUntilMoreThanSingleProgramsAreDenied(t
 	}
 }
 
-// Each is behind grants of everything, and no denial of it.
+// Each case follows grants of everything that nothing denies.
 func TestADenialThatLeavesSomethingIsNotTheDenialOfEverything(t *testing.T) {
 	all, none := []string{"ALL"}, []string{"!ALL"}
 	for name, denial := range map[string]Entry{

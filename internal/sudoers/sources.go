@@ -14,7 +14,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A source is one of those that sudo asks, and what it does when that knows what to say.
+// A source is one source that sudo queries, and whether the search ends after it.
 type source struct {
 	name       string // "files", "sss" or "ldap"
 	ifFound    bool   // [SUCCESS=return]
@@ -32,7 +32,7 @@ func parseSources(content []byte) (sources []source) {
 		if len(text) < len("sudoers:") || !strings.EqualFold(text[:len("sudoers:")], "sudoers:") {
 			continue
 		}
-		named := false // the action that follows is the last source's
+		named := false // whether an action may follow, which applies to the last source
 		for _, word := range strings.Fields(text[len("sudoers:"):]) {
 			word = strings.ToLower(word)
 			last := len(sources) - 1
@@ -57,8 +57,8 @@ func parseSources(content []byte) (sources []source) {
 	return sources
 }
 
-// asTheyCount puts the entries of a list in the order in which they count. sudo lists those of
-// every source, in the order of nsswitch.conf, whether it asks it or not.
+// asTheyCount sorts the entries of a list in order of evaluation. sudo lists the entries of every
+// source in the order of nsswitch.conf, even of sources that it would not query.
 func asTheyCount(ctx context.Context, s *system.System, entries []Entry) ([]Entry, error) {
 	if len(entries) == 0 {
 		return nil, nil
@@ -92,7 +92,7 @@ func asTheyCount(ctx context.Context, s *system.System, entries []Entry) ([]Entr
 
 var version = regexp.MustCompile(`(?m)^Sudo version (\d+)\.(\d+)`)
 
-// isOld says whether sudo is one before 1.9.
+// isOld reports whether sudo is older than 1.9.
 func isOld(ctx context.Context, s *system.System) (bool, error) {
 	out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"sudo", "-V"}, ReadOnly: true, Timeout: AnswerTimeout})
 	if err != nil {
@@ -105,9 +105,9 @@ func isOld(ctx context.Context, s *system.System) (bool, error) {
 	return number(m[1]) < 1 || number(m[1]) == 1 && number(m[2]) < 9, nil
 }
 
-// inForce is an order of the entries of all sources in which the last match decides. A source
-// that ends the search where it says something comes last, for that is final. Before 1.9
-// only what it grants is: what it denies the next source may grant.
+// inForce returns the entries of all sources in an order in which the last match decides. A source
+// that ends the search if it has an answer comes last, because its answer is final. Before 1.9 only
+// its grants are final: the next source may grant what it denies.
 func inForce(sources []source, of [][]Entry, old bool) ([]Entry, error) {
 	if len(sources) == 0 {
 		return nil, nil
@@ -124,13 +124,13 @@ func inForce(sources []source, of [][]Entry, old bool) ([]Entry, error) {
 	case sources[0].ifNotFound && len(rest) > 0 && !settles(first):
 		return nil, fmt.Errorf("after %s, %s has [NOTFOUND=return], by which sudo does not always ask the sources behind it; take that out", sources[0].name, nsswitch)
 	case sources[0].ifNotFound && old && !(Listing{Entries: first}).Administers():
-		return first, nil // it denies all, and that ends it
+		return first, nil // it denies everything, and that ends the search
 	}
 	return slices.Concat(first, rest), nil
 }
 
-// settles says whether a source has something to say of every command, such that it is
-// known whether sudo goes on to the next.
+// settles reports whether a source has an answer for every command, so that it is known whether
+// sudo queries the next one.
 func settles(entries []Entry) bool {
 	if len(entries) == 0 {
 		return false

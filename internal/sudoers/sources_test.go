@@ -45,8 +45,8 @@ func (s sudoOf) Run(context.Context, system.Command) (system.Output, error) {
 	return system.Output{Stdout: []byte("Sudo version " + string(s) + "\nSudoers policy plugin version 1\n")}, nil
 }
 
-// What sudo lists has every source, one behind the other; what it does goes by nsswitch.conf.
-// Tried with sudo 1.9.13p3, and with 1.8.23 as its source has it.
+// sudo lists every source, one after the other, but evaluates them as nsswitch.conf says. This was
+// tried with sudo 1.9.13p3; for 1.8.23 it is from the source code.
 func TestWhatIsInForceGoesByWhatEndsTheSearch(t *testing.T) {
 	all := []string{"ALL"}
 	grant := func(source string) Entry { return Entry{Source: source, As: all, AsGroups: all, Commands: all} }
@@ -57,7 +57,7 @@ func TestWhatIsInForceGoesByWhatEndsTheSearch(t *testing.T) {
 	for name, test := range map[string]struct {
 		nsswitch, version string
 		entries           []Entry
-		want              string // "granted", "denied", or of an error
+		want              string // "granted", "denied", or a part of an error
 	}{
 		"one after the other":                     {"sss files", "1.9.13p3", []Entry{grant(sss), deny(files)}, "denied"},
 		"the directory ends it":                   {"sss [SUCCESS=return] files", "1.9.13p3", []Entry{grant(sss), deny(files)}, "granted"},

@@ -12,29 +12,29 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A Tree is everything that sudo reads, in the order in which it does: of two
-// lines that match, the later one decides.
+// A Tree is everything that sudo reads, in the order in which sudo reads it. If two lines match,
+// the later one decides.
 type Tree struct {
 	Lines   []Placed
-	Missing []string // files that are included and that sudo cannot or does not read
-	Unread  []error  // why files that sudo may read could not be read
+	Missing []string // included files that sudo cannot read, or ignores
+	Unread  []error  // errors of files that sudo may be able to read but the agent could not
 
-	// Content is that of each file that was read, under the name by which it was.
+	// Content has the content of each file that was read, by the name under which it was included.
 	Content map[string][]byte
-	// Places are where a change is one of what sudo reads: the directories that are included, and the names
-	// of all files, there or not, and of the links by which they are reached.
+	// Places are where a change may affect what sudo reads: the included directories, and the names
+	// of all files, existing or not, and of the links that lead to them.
 	Places []Place
 
 	circular bool
 }
 
-// A Placed line is a line and the file it is in.
+// A Placed is a line and the file it is in.
 type Placed struct {
 	File string
 	sudotext.Line
 }
 
-// A Place is a name in a directory, or with none all of it.
+// A Place is a name in a directory, or the whole directory if Name is empty.
 type Place struct{ Dir, Name string }
 
 func (t *Tree) place(p Place) {
@@ -43,12 +43,12 @@ func (t *Tree) place(p Place) {
 	}
 }
 
-// maxDepth is the depth of includes at which sudo gives up, and with it sudo for
-// everybody. Who is there is in a circle.
+// maxDepth is the depth of includes at which sudo gives up and refuses everybody. Includes that
+// deep are circular.
 const maxDepth = 128
 
-// Read reads Main and all that it includes. Where changes names a file, that
-// content counts instead of what is on disk; nil means that the file is gone.
+// Read reads Main and everything that it includes. If changes has a file, that content is used
+// instead of the one on disk; nil means that the file is missing.
 func Read(files system.FileReader, changes map[string][]byte) (*Tree, error) {
 	t := &Tree{Content: map[string][]byte{}}
 	r := reader{files, changes, t}
@@ -83,18 +83,18 @@ func (r reader) content(name string) ([]byte, error) {
 	return ReadFile(r.files, name)
 }
 
-// errPassedOver is the error of content for what sudo does not read: it is no file, or
-// somebody else could write it.
+// errPassedOver is the error of content for what sudo ignores: it is not a regular file, or others
+// than root can write it.
 var errPassedOver = errors.New("sudo passes over it")
 
-// unread notes that a file which sudo may read could not be read.
+// unread records that a file which sudo may be able to read could not be read.
 func (r reader) unread(err error) {
 	if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, errPassedOver) {
 		r.tree.Unread = append(r.tree.Unread, err)
 	}
 }
 
-// ReadFile reads a file as sudo does, through symbolic links.
+// ReadFile reads a file as sudo does, following symbolic links.
 func ReadFile(files system.FileReader, name string) ([]byte, error) {
 	name, _, err := follow(files, name)
 	if err != nil {
@@ -103,14 +103,14 @@ func ReadFile(files system.FileReader, name string) ([]byte, error) {
 	return files.ReadFile(name)
 }
 
-// Trusted says whether sudo reads a file or directory: it is root's, and nobody
-// but root can write it. sudo passes over others, with all that they grant.
+// Trusted reports whether sudo reads a file or directory: it belongs to root, and only root can
+// write it. sudo ignores others, with everything that they grant.
 func Trusted(files system.FileReader, name string) bool {
 	_, info, err := follow(files, name)
 	return err == nil && trusted(info)
 }
 
-// IsDir returns what says whether there is a directory, or a link to one.
+// IsDir returns a function that reports whether a path is a directory, or a link to one.
 func IsDir(files system.FS) func(string) bool {
 	return func(name string) bool {
 		_, info, err := follow(files, name)
@@ -126,7 +126,7 @@ func follow(files system.FileReader, name string) (string, system.Info, error) {
 	return followed(files, name, func(string) {})
 }
 
-// follow notes all names on the way.
+// follow follows symbolic links and records all names on the way.
 func (r reader) follow(name string) (string, system.Info, error) {
 	return followed(r.files, name, func(name string) { r.tree.place(Place{path.Dir(name), path.Base(name)}) })
 }
@@ -175,8 +175,8 @@ func (r reader) file(name string, content []byte, depth int) {
 	}
 }
 
-// first is the path that an include means: of several with colons between the first that is
-// there, as sudo has it since 1.9.14. All are noted.
+// first returns the path that an include means. Since 1.9.14, sudo uses the first existing one of
+// several paths separated by colons. All of them are recorded.
 func (r reader) first(written string) string {
 	if !strings.Contains(written, ":") || r.isThere(written) {
 		return written
@@ -197,7 +197,7 @@ func (r reader) isThere(name string) bool {
 	return err == nil
 }
 
-// named is Dir, where a directory is that by whatever name; else the name itself.
+// named returns Dir if dir is the same directory under any name, and otherwise the cleaned path.
 func (r reader) named(dir string) string {
 	if dir == Dir || r.resolved(dir, true) == r.resolved(Dir, false) {
 		return Dir
@@ -205,7 +205,8 @@ func (r reader) named(dir string) string {
 	return path.Clean(dir)
 }
 
-// resolved is where a path leads through all its links, which are noted if they are to be.
+// resolved returns where a path leads after following all links. If note is set, the links are
+// recorded.
 func (r reader) resolved(name string, note bool) string {
 	at, left := "/", strings.Split(name, "/")
 	for links := 0; len(left) > 0 && links < maxLinks; {
@@ -232,11 +233,11 @@ func (r reader) resolved(name string, note bool) string {
 	return path.Join(at, path.Join(left...))
 }
 
-// maxLinks is how many links of a path are followed.
+// maxLinks is how many links in a path are followed.
 const maxLinks = 40
 
-// deepens says whether to follow an include. After one circle none is followed
-// any more, or two in one file would be followed 2¹²⁸ times.
+// deepens reports whether to follow an include. After one circle none is followed any more: two in
+// one file would be followed 2¹²⁸ times.
 func (r reader) deepens(depth int) bool {
 	r.tree.circular = r.tree.circular || depth >= maxDepth
 	return !r.tree.circular
@@ -256,7 +257,7 @@ func (r reader) include(name string, depth int) {
 func (r reader) directory(dir string, depth int) {
 	r.tree.place(Place{Dir: dir})
 	names := map[string]bool{}
-	listed, err := r.files.ReadDir(dir) // sudo does not mind a directory that is not there
+	listed, err := r.files.ReadDir(dir) // sudo ignores a directory that does not exist
 	if err != nil {
 		r.unread(err)
 	}
@@ -275,19 +276,19 @@ func (r reader) directory(dir string, depth int) {
 		content, err := r.content(path.Join(dir, name))
 		if err != nil {
 			r.unread(err)
-			continue // nor a file there that it cannot read
+			continue // and a file in it that it cannot read
 		}
 		r.file(path.Join(dir, name), content, depth+1)
 	}
 }
 
-// Skipped says whether sudo passes over a file of this name in a directory.
+// Skipped reports whether sudo ignores a file with this name in an included directory.
 func Skipped(name string) bool {
 	return strings.Contains(name, ".") || strings.HasSuffix(name, "~")
 }
 
-// Aliases are all aliases of users that the tree defines. Of two of a name sudo goes by the
-// first, or refuses everybody.
+// Aliases returns all user aliases that the tree defines. If a name is defined twice, sudo uses the
+// first definition or refuses everybody.
 func (t *Tree) Aliases() map[string][]sudotext.Subject {
 	aliases := map[string][]sudotext.Subject{}
 	for _, line := range t.Lines {
@@ -300,7 +301,7 @@ func (t *Tree) Aliases() map[string][]sudotext.Subject {
 	return aliases
 }
 
-// CommandAliases are all aliases of commands that the tree defines, as lists.
+// CommandAliases returns all command aliases that the tree defines, as lists.
 func (t *Tree) CommandAliases() map[string]string {
 	aliases := map[string]string{}
 	for _, line := range t.Lines {

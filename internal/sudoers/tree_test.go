@@ -99,8 +99,7 @@ func TestACircleOfIncludesEnds(t *testing.T) {
 	}
 }
 
-// said stands for a cvtsudoers of which we know what it says. The real one is
-// asked in boxes.
+// said is a fake cvtsudoers with a fixed output. The real one is tested in boxes.
 type said string
 
 func (s said) Run(context.Context, system.Command) (system.Output, error) {
@@ -125,7 +124,7 @@ func TestWhatCvtsudoersSaysIsUnderstood(t *testing.T) {
 	}
 }
 
-// Since 1.9.14 an include may name several, of which sudo reads the first that is there.
+// Since 1.9.14 an include may name several files. sudo reads the first one that exists.
 func TestOfSeveralThatAnIncludeNamesTheFirstThatIsThereIsRead(t *testing.T) {
 	tree := read(t, map[string]file{
 		Main:          {content: "@include /etc/a:/etc/b:/etc/c\n@includedir /usr/etc/sudoers.d:/etc/sudoers.d:/etc/more\n"},
