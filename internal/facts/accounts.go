@@ -34,7 +34,7 @@ type Group struct {
 	Members []string
 }
 
-// LocalAccounts are the accounts of /etc/passwd, in its order.
+// LocalAccounts returns the accounts of /etc/passwd, in file order.
 func LocalAccounts(s *system.System) ([]Account, error) {
 	content, err := s.FS.ReadFile("/etc/passwd")
 	if err != nil {
@@ -43,7 +43,7 @@ func LocalAccounts(s *system.System) ([]Account, error) {
 	return parseAccounts(content), nil
 }
 
-// LocalGroups are the groups of /etc/group, in its order.
+// LocalGroups returns the groups of /etc/group, in file order.
 func LocalGroups(s *system.System) ([]Group, error) {
 	content, err := s.FS.ReadFile("/etc/group")
 	if err != nil {
@@ -52,15 +52,15 @@ func LocalGroups(s *system.System) ([]Group, error) {
 	return parseGroups(content), nil
 }
 
-// An Opening is by what people get into a local group without root's doing.
+// An Opening is how people can get into a local group without root.
 type Opening struct {
-	Password       bool     // whoever knows it is let in (newgrp(1))
-	Administrators []string // they let in whom they like, themselves too (gpasswd(1))
-	Members        []string // as gshadow(5) has them, by which newgrp(1) goes
+	Password       bool     // whoever knows the group's password gets in (newgrp(1))
+	Administrators []string // they may add anybody, including themselves (gpasswd(1))
+	Members        []string // the members in gshadow(5), which newgrp(1) uses
 }
 
-// Openings are those of the groups of /etc/group and /etc/gshadow, by name. What a password
-// is leaves this function nowhere.
+// Openings returns the openings of the groups in /etc/group and /etc/gshadow, by name. It does not
+// return the passwords.
 func Openings(s *system.System) (map[string]Opening, error) {
 	all := map[string]Opening{}
 	split := func(list string) []string {
@@ -92,16 +92,15 @@ func Openings(s *system.System) (map[string]Opening, error) {
 	return all, nil
 }
 
-// opens says whether some password is the one of a field of group(5) or gshadow(5): an empty
-// one lets nobody in, and "x" only says that gshadow has it.
+// opens reports whether a password can match a field of group(5) or gshadow(5). An empty field lets
+// nobody in, and "x" means that gshadow has the password.
 func opens(field string) bool {
 	return field != "" && field != "x" && field[0] != '!' && field[0] != '*'
 }
 
-// LookupUser finds an account by name or decimal uid wherever the machine's name
-// service finds it: people of the directory are in no local file, and a static
-// binary cannot ask for them but by getent(1). One that does not answer in time wraps
-// context.DeadlineExceeded.
+// LookupUser finds an account by name or decimal uid through the machine's name service. The
+// directory's people are in no local file, and a static binary can only query them through
+// getent(1). If getent does not answer in time, the error wraps context.DeadlineExceeded.
 func LookupUser(ctx context.Context, s *system.System, key string) (Account, bool, error) {
 	content, err := getent(ctx, s, "passwd", key)
 	if err != nil {
@@ -117,7 +116,7 @@ func LookupUser(ctx context.Context, s *system.System, key string) (Account, boo
 	return Account{}, false, nil
 }
 
-// LookupGroup finds a group by name or decimal gid, as LookupUser does accounts.
+// LookupGroup finds a group by name or decimal gid, as LookupUser finds accounts.
 func LookupGroup(ctx context.Context, s *system.System, key string) (Group, bool, error) {
 	content, err := getent(ctx, s, "group", key)
 	if err != nil {
@@ -133,7 +132,7 @@ func LookupGroup(ctx context.Context, s *system.System, key string) (Group, bool
 	return Group{}, false, nil
 }
 
-// GroupsByID are those of the groups with these ids that have a name.
+// GroupsByID returns those of the groups with these ids that have a name.
 func GroupsByID(ctx context.Context, s *system.System, gids []int) ([]Group, error) {
 	keys := make([]string, len(gids))
 	for i, gid := range gids {
@@ -143,8 +142,8 @@ func GroupsByID(ctx context.Context, s *system.System, gids []int) ([]Group, err
 	return parseGroups(content), err
 }
 
-// patience is how long the directory may take over a question. Behind a slow line the
-// first takes seconds.
+// patience is how long the directory may take to answer. On a slow network the first query takes
+// seconds.
 const patience = 15 * time.Second
 
 func firstWords(content []byte) string {
@@ -152,10 +151,10 @@ func firstWords(content []byte) string {
 	return string(content[:min(len(content), enough)])
 }
 
-// getent's exit code 2 means that there is none for one of the keys.
+// getent runs getent(1). Its exit code 2 means that one of the keys was not found.
 func getent(ctx context.Context, s *system.System, database string, keys ...string) ([]byte, error) {
 	if len(keys) == 0 || slices.Contains(keys, "") {
-		return nil, nil // getent would list everybody
+		return nil, nil // getent would list all entries
 	}
 	out, err := s.Runner.Run(ctx, system.Command{Argv: append([]string{"getent", database, "--"}, keys...), ReadOnly: true, Timeout: patience})
 	switch {
@@ -169,13 +168,13 @@ func getent(ctx context.Context, s *system.System, database string, keys ...stri
 	return out.Stdout, nil
 }
 
-// ErrNoAccount is the error of a question about an account that nobody knows.
+// ErrNoAccount is the error of a query about an unknown account.
 var ErrNoAccount = errors.New("no such user")
 
-// GroupsOf are the names of all groups that an account is in (id(1)). The error is
-// ErrNoAccount when there is no such account.
+// GroupsOf returns the names of all groups of an account (id(1)). The error wraps ErrNoAccount if
+// there is no such account.
 func GroupsOf(ctx context.Context, s *system.System, name string) ([]string, error) {
-	// -z, for names of groups from a directory may hold blanks.
+	// -z, because names of a directory's groups may contain blanks.
 	out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"id", "-Gnz", "--", name}, ReadOnly: true, Timeout: patience})
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell the groups of %q: %w", name, err)
@@ -183,15 +182,15 @@ func GroupsOf(ctx context.Context, s *system.System, name string) ([]string, err
 	if len(out.Stdout) == 0 && strings.HasSuffix(strings.TrimSpace(string(out.Stderr)), ErrNoAccount.Error()) {
 		return nil, fmt.Errorf("cannot tell the groups of %q: %w", name, ErrNoAccount)
 	}
-	// id exits with 1, too, when a group has no name; it then prints its number.
+	// id also exits with 1 if a group has no name; it then prints the gid.
 	if len(out.Stdout) == 0 || out.Stdout[len(out.Stdout)-1] != 0 && strings.ContainsAny(string(out.Stdout), "\n") {
 		return nil, fmt.Errorf("cannot tell the groups of %q: %s", name, out.LastLine())
 	}
 	return strings.FieldsFunc(string(out.Stdout), func(r rune) bool { return r == 0 }), nil
 }
 
-// GroupIDs are the ids of all groups that an account is in (id(1)). No group is
-// looked up for it: a large one of a directory may take its time.
+// GroupIDs returns the gids of all groups of an account (id(1)). It does not look up the groups,
+// because a large group of a directory may take long.
 func GroupIDs(ctx context.Context, s *system.System, name string) ([]int, error) {
 	out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"id", "-G", "--", name}, ReadOnly: true, Timeout: patience})
 	if err != nil {
@@ -208,16 +207,15 @@ func GroupIDs(ctx context.Context, s *system.System, name string) ([]int, error)
 		}
 		gids = append(gids, gid)
 	}
-	if len(gids) == 0 { // everybody is in one
+	if len(gids) == 0 { // every account has at least one
 		return nil, fmt.Errorf("cannot tell the groups of %q: id -G says nothing", name)
 	}
 	return gids, nil
 }
 
-// People are the accounts that may sit at the desktop, by uid: local accounts
-// that can log in, owners of a home in /home, and whoever is logged in now. AWS
-// does not say which of them the WorkSpace was assigned to. With an error come those
-// who are known all the same.
+// People returns the accounts that may use the desktop, by uid: local accounts that can log in,
+// owners of a home in /home, and whoever is logged in now. AWS does not say which of them the
+// WorkSpace was assigned to. Together with an error, it returns those that are known.
 func People(ctx context.Context, s *system.System) ([]Account, error) {
 	local, err := LocalAccounts(s)
 	if err != nil {
@@ -254,8 +252,8 @@ func People(ctx context.Context, s *system.System) ([]Account, error) {
 	return sorted, errors.Join(errs...)
 }
 
-// PersonalUIDs are the uids of People, ascending. Nothing is asked of the
-// directory, which may be slow or out of reach.
+// PersonalUIDs returns the uids of People in ascending order. It does not query the directory,
+// which may be slow or unreachable.
 func PersonalUIDs(ctx context.Context, s *system.System) ([]int, error) {
 	local, err := LocalAccounts(s)
 	if err != nil {
@@ -275,9 +273,9 @@ func PersonalUIDs(ctx context.Context, s *system.System) ([]int, error) {
 	return slices.Compact(uids), nil
 }
 
-// DesktopUIDs are the uids of those who have used the desktop, or are about to:
-// the owners of homes in /home, and whoever is logged in; ascending. There are
-// none before the user's volume is mounted. Nothing is asked of the directory.
+// DesktopUIDs returns the uids of those who have used the desktop, or are about to, in ascending
+// order: the owners of homes in /home, and whoever is logged in. There are none before the user's
+// volume is mounted. It does not query the directory.
 func DesktopUIDs(ctx context.Context, s *system.System) ([]int, error) {
 	uids, err := elsewhere(ctx, s)
 	if err != nil {
@@ -288,12 +286,12 @@ func DesktopUIDs(ctx context.Context, s *system.System) ([]int, error) {
 	return slices.Compact(uids), nil
 }
 
-// elsewhere are uids of people as homes and sessions show them; with an error, those
-// that could be seen. A home may be on a file system that never answers.
+// elsewhere returns the uids of people with homes or sessions; together with an error, those that
+// could be read. A home may be on a file system that never answers.
 func elsewhere(ctx context.Context, s *system.System) ([]int, error) {
 	var uids []int
 	var errs []error
-	homes, err := s.ListHomes(ctx, "/home") // it is mounted late; without it there are no homes
+	homes, err := s.ListHomes(ctx, "/home") // /home is mounted late; until then there are no homes
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		errs = append(errs, err)
 	}
@@ -313,7 +311,7 @@ func elsewhere(ctx context.Context, s *system.System) ([]int, error) {
 	return uids, errors.Join(append(errs, err)...)
 }
 
-// CanLogIn says whether the shell of an account is one.
+// CanLogIn reports whether a shell lets its account log in.
 func CanLogIn(shell string) bool {
 	return !strings.HasSuffix(shell, "/nologin") && !strings.HasSuffix(shell, "/false")
 }
@@ -346,8 +344,9 @@ func parseGroups(content []byte) []Group {
 	return groups
 }
 
-// ParseID reads a decimal id as glibc does, and with it all who let people in: after blanks, with a
-// sign, as a number without one. What is too large, or is the largest, is nobody's id.
+// ParseID parses a decimal id as glibc does, and so everything that lets people in: it accepts
+// leading blanks and a sign, and negates unsigned. A number that is too large, or the largest one,
+// is not an id.
 func ParseID(text string) (id int, is bool) {
 	digits := strings.TrimLeftFunc(text, isBlank)
 	negative := strings.HasPrefix(digits, "-")
@@ -364,13 +363,13 @@ func ParseID(text string) (id int, is bool) {
 	return int(value), true
 }
 
-// isBlank says what isspace(3) says.
+// isBlank is isspace(3).
 func isBlank(r rune) bool { return strings.ContainsRune(" \t\n\v\f\r", r) }
 
-// entries yields the first most fields of each line that has at least so many as make an entry. Like
-// glibc it skips blanks before a name, takes what begins with # for a comment, and with + or - for a
-// reference to NIS (nsswitch.conf(5), compat), goes without the fields that a line ends before, and
-// has in the last one all the rest.
+// entries yields the first most fields of each line that has at least least fields. Like glibc it
+// skips blanks before a name, ignores lines that begin with # (comments) or with + or - (references
+// to NIS, nsswitch.conf(5), compat), returns missing fields at the end as empty, and puts the rest
+// of the line into the last field.
 func entries(content []byte, least, most int) func(yield func([]string) bool) {
 	return func(yield func([]string) bool) {
 		for line := range strings.SplitSeq(string(content), "\n") {

@@ -33,7 +33,7 @@ huge:x:4294967296:1::/:/bin/sh
 +nis::::::
 `
 
-// directory answers as getent does on a machine that is joined to one.
+// directory is a getent on a machine that is joined to a directory.
 type directory struct {
 	people map[string]string
 	asked  []string
@@ -99,8 +99,8 @@ func TestLinesThatAreNoEntriesArePassedOver(t *testing.T) {
 	}
 }
 
-// Whoever glibc lets in is somebody: what a stricter reader would pass over is an account, or a
-// member of a group, all the same.
+// Everybody whom glibc lets in counts: an account or a member of a group that a stricter parser
+// would skip.
 func TestAccountsAndGroupsAreReadAsTolerantlyAsByWhoLetsPeopleIn(t *testing.T) {
 	root := t.TempDir()
 	if err := os.MkdirAll(filepath.Join(root, "etc"), 0o755); err != nil {
@@ -160,7 +160,7 @@ func TestPeopleAreWhoeverMaySitAtTheDesktop(t *testing.T) {
 		system.Session{UID: 20001, State: "active"}, system.Session{UID: 20002, State: "active"},
 		system.Session{UID: 1001}, system.Session{UID: 0})
 	people, err := facts.People(t.Context(), s)
-	// bob may not log in, and is.
+	// bob may not log in, but is logged in.
 	if diff := cmp.Diff([]string{"alice=1000", "bob=1001", `EXAMPLE\carol=20001`}, names(people)); diff != "" || err != nil {
 		t.Errorf("%v (-want +got):\n%s", err, diff)
 	}
@@ -170,7 +170,7 @@ func TestPeopleAreWhoeverMaySitAtTheDesktop(t *testing.T) {
 }
 
 func TestNobodyAnswersToAnEmptyName(t *testing.T) {
-	d := &directory{people: map[string]string{"": "root:x:0:0::/root:/bin/sh"}} // getent lists all
+	d := &directory{people: map[string]string{"": "root:x:0:0::/root:/bin/sh"}} // getent would list all entries
 	s := machine(t, d)
 	if a, found, err := facts.LookupUser(t.Context(), s, ""); found || err != nil {
 		t.Errorf("%+v, %v", a, err)

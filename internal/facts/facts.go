@@ -15,30 +15,31 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Facts are what is known of a machine. What cannot be found out is empty.
+// Facts are what is known about a machine. A fact that cannot be determined is empty.
 type Facts struct {
 	Hostname    string
 	MachineID   string // machine-id(5)
-	Disk        string // serial number of the disk that holds /
-	BootID      string // a new one each boot
+	Disk        string // serial number of the disk with the root file system
+	BootID      string // differs in each boot
 	OSID        string // os-release(5): ID, such as "amzn"
 	OSVersion   string // VERSION_ID
 	OSName      string // PRETTY_NAME
-	ManagedNode string // Systems Manager's name of the machine: "mi-…"
-	Region      string // the one in which it is a managed node
-	Locale      string // LANG of locale.conf(5), for whom nothing else is set
+	ManagedNode string // Systems Manager's id of the machine: "mi-…"
+	Region      string // the region in which it is a managed node
+	Locale      string // LANG of locale.conf(5), the default for everybody
 
-	// Unidentified is a machine that runs and whose id cannot be told.
+	// Unidentified is set on a running machine whose id cannot be determined.
 	Unidentified bool
 }
 
-// Lookup returns the fact that a policy calls name in {{fact:NAME}}.
+// Lookup returns the fact that a policy calls name in {{fact:NAME}}, and whether there is such a
+// fact.
 func (f Facts) Lookup(name string) (string, bool) {
 	value, known := f.named()[name]
 	return value, known
 }
 
-// Names are those that Lookup knows, sorted.
+// Names returns the names that Lookup knows, sorted.
 func Names() []string { return slices.Sorted(maps.Keys(Facts{}.named())) }
 
 func (f Facts) named() map[string]string {
@@ -53,14 +54,13 @@ func (f Facts) named() map[string]string {
 	}
 }
 
-// registration is where amazon-ssm-agent keeps the outcome of a hybrid
-// activation.
+// registration is where amazon-ssm-agent stores the result of a hybrid activation.
 const registration = "/var/lib/amazon/ssm/registration"
 
-// Gather finds out what the machine is. Only a machine whose id cannot be told is
-// an error: without it, state cannot be tied to the machine. What else is known is
-// returned all the same. A fact of which the look has failed is empty, as one that is
-// not known yet: nothing is concluded from it.
+// Gather determines what the machine is. It returns an error only if the machine's id cannot be
+// read, because state cannot be tied to the machine then. The other facts are returned even with an
+// error. A fact whose source cannot be read is empty, as one that is not known yet, so nothing is
+// concluded from it.
 func Gather(_ context.Context, s *system.System) (Facts, error) {
 	f := Facts{
 		Hostname: firstLine(s.FS, "/proc/sys/kernel/hostname", "/etc/hostname"),
@@ -75,7 +75,7 @@ func Gather(_ context.Context, s *system.System) (Facts, error) {
 	content, err := s.FS.ReadFile("/etc/machine-id")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		f.Unidentified = s.Running()
-		return f, fmt.Errorf("cannot tell which machine this is: %w", err) // and not that it is another one
+		return f, fmt.Errorf("cannot tell which machine this is: %w", err) // not the same as being another machine
 	}
 	first, _, _ := strings.Cut(string(content), "\n")
 	f.MachineID = strings.TrimSpace(first)
@@ -86,8 +86,8 @@ func Gather(_ context.Context, s *system.System) (Facts, error) {
 	return f, nil
 }
 
-// firstLine is the first line of the first of the files that is there. Of one that cannot
-// be read it is empty: another one may say something else.
+// firstLine returns the first line of the first file that exists, or "" if that file cannot be
+// read: the next file may say something else.
 func firstLine(files system.FileReader, names ...string) string {
 	for _, name := range names {
 		content, err := files.ReadFile(name)
@@ -104,7 +104,7 @@ func (f *Facts) addRelease(files system.FileReader, name string) {
 	content, err := files.ReadFile(name)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			f.OSID, f.OSVersion, f.OSName = "", "", "" // this file goes before the one that was read
+			f.OSID, f.OSVersion, f.OSName = "", "", "" // this file takes precedence over the one already read
 		}
 		return
 	}
@@ -122,7 +122,7 @@ func (f *Facts) addRelease(files system.FileReader, name string) {
 	}
 }
 
-// addLocale reads where systemd keeps the locale, and where Debian does.
+// addLocale reads the locale from systemd's file, or from Debian's.
 func (f *Facts) addLocale(files system.FileReader) {
 	for _, name := range []string{"/etc/locale.conf", "/etc/default/locale"} {
 		content, err := files.ReadFile(name)
@@ -144,7 +144,7 @@ func (f *Facts) addLocale(files system.FileReader) {
 func (f *Facts) addRegistration(files system.FileReader) {
 	content, err := files.ReadFile(registration)
 	if err != nil {
-		return // not activated, or not yet
+		return // not activated, or not activated yet
 	}
 	var r struct {
 		ManagedInstanceID string

@@ -86,7 +86,7 @@ func TestAnImageThatDoesNotRunTellsWhatItCan(t *testing.T) {
 	got := gather(t, map[string]string{
 		"usr/lib/os-release":              "ID=rocky\nVERSION_ID='9.4'\n",
 		"etc/hostname":                    "image\n",
-		"var/lib/amazon/ssm/registration": `{"ManagedInstanceID":"mi-`, // half written
+		"var/lib/amazon/ssm/registration": `{"ManagedInstanceID":"mi-`, // incomplete
 	}, map[string]string{"etc/os-release": "/usr/lib/os-release"}) // an absolute link
 	if diff := cmp.Diff(facts.Facts{Hostname: "image", OSID: "rocky", OSVersion: "9.4"}, got); diff != "" {
 		t.Error(diff)

@@ -10,7 +10,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// State is thrown away when it belongs to another machine.
+// The agent discards state that belongs to another machine.
 func TestALookThatFailsMakesOfAMachineNoOther(t *testing.T) {
 	root := t.TempDir()
 	for name, content := range map[string]string{

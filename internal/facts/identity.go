@@ -10,22 +10,22 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// An Identity tells one machine from another, and above all from its clones: the
-// capture of an image keeps the machine-id, the registration of the managed node
-// and the agent's state. What is empty is not known, or not yet.
+// An Identity distinguishes a machine from others, above all from its clones: the capture of an
+// image keeps the machine-id, the registration of the managed node and the agent's state. An empty
+// field is not known, or not known yet.
 type Identity struct {
 	MachineID   string `json:"machine_id,omitempty"`
-	Hostname    string `json:"hostname,omitempty"` // empty until the machine has a name of its own
+	Hostname    string `json:"hostname,omitempty"` // empty until the machine gets its own name
 	ManagedNode string `json:"managed_node,omitempty"`
 	Disk        string `json:"disk,omitempty"`
 }
 
-// placeholder are the names of a machine before it is given one: by the kernel, by
-// systemd, and by EC2, which makes it of the address.
+// placeholder matches the names of a machine before it gets its own: those from the kernel, from
+// systemd, and from EC2, which derives it from the address.
 var placeholder = regexp.MustCompile(`^(\(none\)|localhost|ip-\d+-\d+-\d+-\d+)?(\.|$)`)
 
-// Identity is the machine's as far as it is known now: of one that is Unidentified
-// nothing is.
+// Identity returns the machine's identity as far as it is known. It is empty if the machine is
+// Unidentified.
 func (f Facts) Identity() Identity {
 	if f.Unidentified {
 		return Identity{}
@@ -37,7 +37,7 @@ func (f Facts) Identity() Identity {
 	return i
 }
 
-// String is for people: "A-1 (machine-id 0123…, mi-0123…, disk vol0123…)".
+// String returns the identity for people: "A-1 (machine-id 0123…, mi-0123…, disk vol0123…)".
 func (i Identity) String() string {
 	var marks []string
 	for _, mark := range []struct{ prefix, value string }{{"machine-id ", i.MachineID}, {"", i.ManagedNode}, {"disk ", i.Disk}} {
@@ -48,14 +48,14 @@ func (i Identity) String() string {
 	return fmt.Sprintf("%s (%s)", cmp.Or(i.Hostname, "a machine without a name"), strings.Join(marks, ", "))
 }
 
-// Same says whether a machine that was i, perhaps years ago, is the one that is now.
-// Another has another machine-id, or another name and with it another disk or
-// managed node. So a machine that was renamed, or activated anew, or restored from
-// a snapshot, which is another disk, is the same. Before it has its name again
-// after a restore, only another disk and another managed node make it another. What
-// is known of one alone decides nothing; and a machine without an id is an image
-// that has not run yet, of which everything is the same that begins from it. One of
-// which nothing is known now is no other.
+// Same reports whether the machine that was i, perhaps years ago, is the machine that is now.
+//
+// A machine is another one if it has another machine-id, or another name together with another disk
+// or managed node. So a machine that was renamed, activated again, or restored from a snapshot
+// (which is another disk) is the same. After a restore, until the machine has its name again, it is
+// another one only if both disk and managed node differ. A field that only one of the two has
+// decides nothing. A machine without an id is an image that has never run, and every machine that
+// starts from it is the same. An empty now is the same as any machine.
 func (i Identity) Same(now Identity) bool {
 	if now == (Identity{}) {
 		return true
@@ -74,10 +74,10 @@ func (i Identity) Same(now Identity) bool {
 
 func differ(a, b string) bool { return a != "" && b != "" && a != b }
 
-// Renewed is the identity to remember of a machine that was i and is the Same now:
-// the newer, and where that is silent the older. The disk stays the one known first:
-// a clone may go by the name of its image until it gets its own, just as a restored
-// machine does for good, and must not have become at home on its disk by then.
+// Renewed returns the identity to store for a machine that was i and is the Same now: the newer
+// fields, or the older ones where the newer are empty. The disk stays the first one known. A clone
+// may have the name of its image until it gets its own, just as a restored machine has it for good.
+// In that time the clone's disk must not become part of the stored identity.
 func (i Identity) Renewed(now Identity) Identity {
 	if now == (Identity{}) {
 		return i
@@ -90,8 +90,8 @@ func (i Identity) Renewed(now Identity) Identity {
 	}
 }
 
-// rootDisk is the serial number of the disk that holds the root file system, such
-// as "vol0123456789abcdef0" of an EBS volume; "" where the kernel does not tell.
+// rootDisk returns the serial number of the disk with the root file system, such as
+// "vol0123456789abcdef0" for an EBS volume. It is "" if the kernel does not provide it.
 func rootDisk(files system.FileReader) string {
 	device := rootDevice(files)
 	if device == "" {
@@ -100,7 +100,7 @@ func rootDisk(files system.FileReader) string {
 	block := path.Join("/sys/dev/block", device)
 	target, err := files.Readlink(block)
 	if err != nil {
-		return "" // such as an overlay, which has no block device
+		return "" // for example an overlay, which has no block device
 	}
 	disk := path.Join(path.Dir(block), target)
 	if _, err := files.Stat(path.Join(disk, "partition")); err == nil {
@@ -109,8 +109,8 @@ func rootDisk(files system.FileReader) string {
 	return firstLine(files, path.Join(disk, "serial"), path.Join(disk, "device/serial"))
 }
 
-// rootDevice is major:minor of the file system that is mounted at / last, and so on
-// top (proc_pid_mountinfo(5)).
+// rootDevice returns major:minor of the last file system mounted at /, which is the visible one
+// (proc_pid_mountinfo(5)).
 func rootDevice(files system.FileReader) (device string) {
 	content, err := files.ReadFile("/proc/self/mountinfo")
 	if err != nil {

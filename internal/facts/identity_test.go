@@ -9,7 +9,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/facts"
 )
 
-// A life is what a machine is seen to be, one look after the other.
+// life is a sequence of facts that a machine shows.
 func TestStateStaysWithItsMachineAndNotWithItsClones(t *testing.T) {
 	known := facts.Facts{MachineID: "m", Hostname: "A-1", ManagedNode: "mi-1", Disk: "vol1"}
 	with := func(changes ...func(*facts.Facts)) facts.Facts {
@@ -28,7 +28,7 @@ func TestStateStaysWithItsMachineAndNotWithItsClones(t *testing.T) {
 	for _, test := range []struct {
 		name string
 		life []facts.Facts
-		same bool // at the last look; at all before it is
+		same bool // for the last facts; all before must be the same machine
 	}{
 		{"reboot", []facts.Facts{known, known}, true},
 		{"rebuild from an image without state, whose clones get ids of their own", []facts.Facts{known, with(id("m2"), disk("vol2"), node(""))}, false},
@@ -79,7 +79,7 @@ func TestTheDiskIsTheOneThatHoldsTheRootFileSystem(t *testing.T) {
 	root := func(device string) string { return "28 1 " + device + " / / rw,relatime shared:1 - ext4 /dev/x rw\n" }
 	const nvme = "sys/devices/pci0000:00/0000:00:04.0/nvme/nvme0/nvme0n1"
 	for _, test := range []struct {
-		name, mounts, link string // of /sys/dev/block/MAJOR:MINOR
+		name, mounts, link string // link is the target of /sys/dev/block/MAJOR:MINOR
 		files              map[string]string
 		want               string
 	}{

@@ -10,11 +10,11 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// ErrNoSuchID is wrapped by the error of a name that nobody has.
+// ErrNoSuchID is wrapped by the error of an unknown user or group name.
 var ErrNoSuchID = errors.New("nobody has that name")
 
-// IDs resolves names of owners and groups, each once; "" is root. It may be used by several
-// goroutines.
+// IDs resolves names of owners and groups to ids, and looks up each name once. "" is root. It is
+// safe for concurrent use.
 type IDs struct {
 	system *system.System
 
@@ -23,12 +23,12 @@ type IDs struct {
 	gids map[string]int
 }
 
-// NewIDs has nothing looked up yet.
+// NewIDs returns an IDs with nothing looked up yet.
 func NewIDs(s *system.System) *IDs {
 	return &IDs{system: s, uids: map[string]int{"": 0, "root": 0}, gids: map[string]int{"": 0, "root": 0}}
 }
 
-// UID is the id of a user, by name or as a number.
+// UID returns the uid of a user, given by name or number.
 func (ids *IDs) UID(ctx context.Context, name string) (int, error) {
 	return ids.id(ids.uids, name, "user", func() (int, bool, error) {
 		local, err := LocalAccounts(ids.system)
@@ -45,7 +45,7 @@ func (ids *IDs) UID(ctx context.Context, name string) (int, error) {
 	})
 }
 
-// GID is the id of a group, by name or as a number.
+// GID returns the gid of a group, given by name or number.
 func (ids *IDs) GID(ctx context.Context, name string) (int, error) {
 	return ids.id(ids.gids, name, "group", func() (int, bool, error) {
 		local, err := LocalGroups(ids.system)

@@ -11,8 +11,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// owners is a file system in which some paths belong to others, which only root
-// could make so. The one with the large uid is in no local file.
+// owners is a file system in which some paths belong to other users, as only root could create. The
+// one with the large uid is in no local file.
 type owners struct {
 	system.FileReader
 	uids map[string]int

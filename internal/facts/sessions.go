@@ -7,14 +7,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// LoggedIn is the name of somebody who would lose something if all sessions ended
-// now, or "" when nobody would.
+// LoggedIn returns the name of somebody who would lose something if all sessions ended now, or ""
+// if nobody would.
 func LoggedIn(ctx context.Context, s *system.System) (string, error) {
 	return whose(ctx, s, system.Session.Live)
 }
 
-// AtDesktop is the name of somebody who would lose something if all desktops ended
-// now, or "" when nobody would.
+// AtDesktop returns the name of somebody who would lose something if all desktops ended now, or ""
+// if nobody would.
 func AtDesktop(ctx context.Context, s *system.System) (string, error) {
 	return whose(ctx, s, func(session system.Session) bool { return session.Live() && session.Desktop() })
 }
