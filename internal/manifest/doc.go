@@ -1,8 +1,7 @@
-// Package manifest is the format in which a policy is published to a fleet: one
-// parameter, the manifest, lists by name and digest the parameters that hold the
-// fragments. Those are written once and never changed, and the manifest is written
-// last: whoever reads the manifest either finds all that it lists, or knows that it
-// does not.
+// Package manifest is the format in which a policy is published to a fleet. One parameter, the
+// manifest, lists the parameters that hold the fragments by name and digest. Those are written once
+// and never changed, and the manifest is written last. So whoever reads the manifest either finds
+// everything that it lists, or notices that something is missing.
 //
 //	schema = 1
 //	serial = 42                     # of the generation that is for everybody
@@ -22,13 +21,12 @@
 //	[[rollout.fragment]]
 //	…
 //
-// A manifest that does not fit a standard parameter as it is, is packed: gzip, then
-// base64.
+// A manifest that would not fit a standard parameter is packed: gzip, then base64.
 //
-// A machine's place in a rollout comes from a hash of its identity, so that ten
-// percent are the same tenth at every look, and eleven percent are those and some
-// more. With pause = true every machine stays at the serial that it has.
+// A machine's place in a rollout is a hash of its identity. So ten percent are the same machines at
+// every poll, and eleven percent are those and some more. With pause = true every machine stays at
+// the serial that it has.
 //
-// Nothing here reads or writes parameters: Published of package source reads, and
-// package publish writes.
+// This package does not access Parameter Store: Published of package source reads, and package
+// publish writes.
 package manifest

@@ -16,22 +16,21 @@ import (
 	"github.com/soe-agent/soe-agent/internal/document"
 )
 
-// Compressed is the encoding of fragments that Parameter Store would refuse as they
-// are: the large ones, and those with references in them, since it takes {{…}} for
-// its own.
+// Compressed is the encoding of fragments that Parameter Store would not accept as plain text:
+// large ones, and those with references, because it interprets {{…}} itself.
 const Compressed = "gzip+base64"
 
-// ErrHalfPublished is wrapped by the error of a published policy that is not
-// whole: its author is writing it, or has stopped in the middle.
+// ErrHalfPublished is wrapped by the error of an incomplete published policy: its author is writing
+// it, or stopped half-way.
 var ErrHalfPublished = errors.New("the policy is half published")
 
-// Digest is the SHA-256 of a text, in hexadecimal.
+// Digest returns the SHA-256 of a text in hexadecimal.
 func Digest(text string) string {
 	sum := sha256.Sum256([]byte(text))
 	return hex.EncodeToString(sum[:])
 }
 
-// Parameters are the names of the parameters that hold the fragment, in their order.
+// Parameters returns the names of the parameters that hold the fragment, in order.
 func (e Entry) Parameters() []string {
 	if e.Parts <= 1 {
 		return []string{e.Parameter}
@@ -43,10 +42,10 @@ func (e Entry) Parameters() []string {
 	return names
 }
 
-// Assemble returns the fragment's text out of the values of its parameters, by
-// name. What is not there or not right is ErrHalfPublished. whose says of a digest
-// whose text that is, as far as it is known, so that the message can tell a swapped
-// fragment from a stale one; it may be nil.
+// Assemble returns the fragment's text, assembled from the values of its parameters by name. If a
+// parameter is missing or wrong, the error wraps ErrHalfPublished. whose returns which fragment a
+// digest belongs to, if known, so that the message can distinguish a swapped fragment from an
+// outdated one; it may be nil.
 func (e Entry) Assemble(values map[string]string, whose func(digest string) string) (string, error) {
 	var whole strings.Builder
 	for _, name := range e.Parameters() {
@@ -77,13 +76,13 @@ func (e Entry) half(format string, args ...any) error {
 	return fmt.Errorf("cannot read the fragment %s: %w: %s", e.Name, ErrHalfPublished, fmt.Sprintf(format, args...))
 }
 
-// largestText bounds what a compressed fragment may become, in bytes.
+// largestText limits the size of an unpacked fragment, in bytes.
 const largestText = document.Largest
 
 var errTooLarge = fmt.Errorf("unpacks to more than %d bytes; split it", largestText)
 
-// decode returns the text of a value. That of one that is cut off comes with
-// io.ErrUnexpectedEOF, and the beginning of one that is too large with errTooLarge.
+// decode returns the text of a value. If the value is truncated, it returns the beginning with
+// io.ErrUnexpectedEOF; if the text is too large, with errTooLarge.
 func decode(value, encoding string) (string, error) {
 	if encoding != Compressed {
 		return value, nil
@@ -99,20 +98,19 @@ func decode(value, encoding string) (string, error) {
 	return string(text), err
 }
 
-// A Parameter is what is to be written to Parameter Store.
+// A Parameter is a parameter to be written to Parameter Store.
 type Parameter struct{ Name, Value string }
 
-// LargestValue is what a standard parameter holds, in bytes (Systems Manager API
+// LargestValue is the limit of a standard parameter's value, in bytes (Systems Manager API
 // Reference, PutParameter).
 const LargestValue = 4096
 
-// parameterName is what a fragment's name may be made of, so that it can be part of
-// a parameter's.
+// parameterName matches fragment names that can be part of a parameter's name.
 var parameterName = regexp.MustCompile(`^[A-Za-z0-9_.-]+$`)
 
-// Pack makes of a fragment its entry and the parameters that hold it, below the
-// path at which the policy is published. Each fits a standard parameter. Their
-// names come from their content: another text never has the same.
+// Pack returns a fragment's entry and the parameters that hold it, below the path where the policy
+// is published. Each value fits a standard parameter. The names include a digest of the text, so
+// that another text gets other names.
 func Pack(path, name, text string, personas []string) (Entry, []Parameter, error) {
 	if !parameterName.MatchString(name) {
 		return Entry{}, nil, fmt.Errorf("cannot publish the fragment %q: its name becomes part of a parameter's; use letters, digits, and ._- only", name)

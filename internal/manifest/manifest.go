@@ -18,7 +18,7 @@ import (
 // Schema is the only version of the format so far.
 const Schema = 1
 
-// A Manifest lists what is published.
+// A Manifest lists the published fragments.
 type Manifest struct {
 	Schema int  `toml:"schema"`
 	Pause  bool `toml:"pause,omitempty"` // every machine stays at the serial that it has
@@ -26,17 +26,17 @@ type Manifest struct {
 	Rollout *Rollout `toml:"rollout,omitempty"`
 }
 
-// A Generation is one policy, whole.
+// A Generation is one complete policy.
 type Generation struct {
 	Serial    int64   `toml:"serial"` // 1 or more; a newer policy has a greater one
 	Fragments []Entry `toml:"fragment,omitempty"`
 }
 
-// A Rollout is a newer generation, for a share of the fleet.
+// A Rollout is a newer generation for a share of the fleet.
 type Rollout struct {
 	Generation
-	Percent float64 `toml:"percent"` // of the fleet, from 0 to 100
-	Salt    string  `toml:"salt"`    // another one makes another share
+	Percent float64 `toml:"percent"` // share of the fleet, from 0 to 100
+	Salt    string  `toml:"salt"`    // another salt selects another share
 }
 
 // An Entry is one published fragment.
@@ -46,16 +46,15 @@ type Entry struct {
 	SHA256    string   `toml:"sha256"` // of the text, in hexadecimal
 	Size      int      `toml:"size,omitzero"`
 	Encoding  string   `toml:"encoding,omitempty"` // Compressed, or absent
-	Parts     int      `toml:"parts,omitzero"`     // how many parameters hold it, if more than one
+	Parts     int      `toml:"parts,omitzero"`     // number of parameters that hold it, if more than one
 	Personas  []string `toml:"personas,omitempty"`
 }
 
-// Name is the name of the parameter that holds the manifest of a policy that is
-// published below a path.
+// Name returns the name of the manifest's parameter for a policy published below path.
 func Name(path string) string { return strings.TrimSuffix(path, "/") + "/manifest" }
 
-// Parse reads a manifest, which is refused whole if anything is wrong with it: its
-// error is policy.Problems. name is the parameter's, for messages.
+// Parse parses a manifest. If anything is wrong with it, all of it is refused, and the error is a
+// policy.Problems. name is the parameter's name, for messages.
 func Parse(name, text string) (Manifest, error) {
 	var m Manifest
 	if strings.HasPrefix(text, packedPrefix) {
@@ -75,7 +74,7 @@ func Parse(name, text string) (Manifest, error) {
 	}
 	if m.Schema != Schema {
 		refuse("this agent knows schema %d and not %d", Schema, m.Schema)
-		return m, problems // whatever else is strange about it is due to that
+		return m, problems // any other problem would follow from that
 	}
 	for _, key := range unknown {
 		refuse("unknown key %s", key)
@@ -86,7 +85,7 @@ func Parse(name, text string) (Manifest, error) {
 		if r.Serial <= m.Serial {
 			refuse("the rollout's serial is %d, and not greater than %d", r.Serial, m.Serial)
 		}
-		if !(r.Percent >= 0 && r.Percent <= 100) { // neither is NaN
+		if !(r.Percent >= 0 && r.Percent <= 100) { // written so that NaN is refused
 			refuse("the rollout is for %v percent, and not for 0 to 100", r.Percent)
 		}
 		if r.Salt == "" {
@@ -99,7 +98,7 @@ func Parse(name, text string) (Manifest, error) {
 	return m, nil
 }
 
-// mostParts bounds how many parameters a fragment may take.
+// mostParts limits the number of parameters of a fragment.
 const mostParts = 100
 
 func (g Generation) check(refuse func(format string, args ...any)) {
@@ -124,13 +123,13 @@ func (g Generation) check(refuse func(format string, args ...any)) {
 	}
 }
 
-// packedPrefix is what packed text begins with: the first bytes of gzip's format
-// (RFC 1952, section 2.3.1), in base64. No TOML document of ours does.
+// packedPrefix is the beginning of packed text: the first bytes of the gzip format (RFC 1952,
+// section 2.3.1) in base64. No manifest in TOML begins like that.
 const packedPrefix = "H4sI"
 
-// Text is the manifest as it is published: packed if it would not fit a standard
-// parameter as it is. Packed, an entry takes some 90 bytes, and one that both
-// generations have next to none the second time.
+// Text returns the manifest as it is published: packed if it would not fit a standard parameter
+// otherwise. Packed, an entry takes about 90 bytes, and the second copy of an entry that both
+// generations have almost none.
 func (m Manifest) Text() (string, error) {
 	var text bytes.Buffer
 	encoder := toml.NewEncoder(&text)
@@ -144,7 +143,7 @@ func (m Manifest) Text() (string, error) {
 	return compress(text.String())
 }
 
-// Newest is the greatest serial in the manifest.
+// Newest returns the greatest serial in the manifest.
 func (m Manifest) Newest() int64 {
 	if m.Rollout != nil {
 		return m.Rollout.Serial
@@ -152,17 +151,16 @@ func (m Manifest) Newest() int64 {
 	return m.Serial
 }
 
-// Place is where a machine stands in a rollout, from 0 up to 100: a rollout to
-// percent has reached it when its place is below that. It depends on the salt and
-// on the machine's identity alone.
+// Place returns a machine's place in a rollout, from 0 up to 100: a rollout has reached the machine
+// if the place is less than its percentage. It depends only on the salt and the machine's identity.
 func Place(salt, identity string) float64 {
 	sum := sha256.Sum256([]byte(salt + "\x00" + identity))
 	return float64(binary.BigEndian.Uint64(sum[:])>>11) / (1 << 53) * 100
 }
 
-// For is the generation that a machine is to go by, when it goes by the serial
-// current now, or by none, which is 0. ok is false when the machine is to stay at
-// what it has, and that is not in the manifest any more: everything is paused.
+// For returns the generation that a machine should use, given the serial that it uses now, or 0 if
+// it has none. ok is false if the rollout is paused and the machine should keep a serial that the
+// manifest does not contain any more.
 func (m Manifest) For(identity string, current int64) (g Generation, ok bool) {
 	switch {
 	case m.Pause && m.Rollout != nil && current == m.Rollout.Serial:
@@ -175,8 +173,8 @@ func (m Manifest) For(identity string, current int64) (g Generation, ok bool) {
 	return m.Generation, true
 }
 
-// Described says in a few words what is rolled out or paused, for a machine of this
-// identity; "" when the manifest is the same for all.
+// Described summarizes what is rolled out or paused, for a machine with this identity. It returns
+// "" if the manifest is the same for all machines.
 func (m Manifest) Described(identity string) string {
 	var text string
 	if r := m.Rollout; r != nil {
@@ -189,7 +187,7 @@ func (m Manifest) Described(identity string) string {
 	return text
 }
 
-// Of are the entries for a machine of these personas, in their order.
+// Of returns the entries for a machine with these personas, in order.
 func (g Generation) Of(personas []string) []Entry {
 	var of []Entry
 	for _, e := range g.Fragments {

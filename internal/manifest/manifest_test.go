@@ -124,7 +124,7 @@ func TestEverythingThatIsWrongWithAManifestIsSaidWithItsPlace(t *testing.T) {
 }
 
 func TestAFragmentIsReadAsItWasPackedAndEachOfItsPartsFitsAStandardParameter(t *testing.T) {
-	var noise strings.Builder // that does not compress
+	var noise strings.Builder // does not compress
 	for i := range 3000 {
 		fmt.Fprintf(&noise, "%s\n", manifest.Digest(fmt.Sprint(i)))
 	}
@@ -203,7 +203,7 @@ func TestAFragmentThatIsNotWhatIsListedIsHalfPublishedAndTheMessageTellsHow(t *t
 	}
 }
 
-// bomb is a value that is a kilobyte, and many more when it is unpacked.
+// bomb returns a value of a kilobyte that unpacks to more than a megabyte.
 func bomb(t *testing.T) string {
 	t.Helper()
 	var packed bytes.Buffer
@@ -255,7 +255,7 @@ func TestAnotherSaltReachesOtherMachines(t *testing.T) {
 			both++
 		}
 	}
-	if both < 50 || both > 150 { // a tenth of a tenth
+	if both < 50 || both > 150 { // a tenth of a tenth of 10000
 		t.Errorf("%d machines are in both", both)
 	}
 }
