@@ -1,14 +1,13 @@
-// Package image gets a machine ready to be captured as the image of other desktops. AWS
-// has an image checker for Windows only.
+// Package image prepares a machine for being captured as the image of other desktops. AWS has an
+// image checker only for Windows.
 //
-// An Audit looks for what would go wrong with the capture, or with every desktop that is
-// made of it. It only reads, on a machine that runs or below a root that does not. A
-// Seal takes away what belongs to this machine alone: the agent's own state and, if that
-// is wanted, the registration as a managed node. It never touches the machine-id, which
-// the capture keeps.
+// An Audit looks for what would go wrong with the capture, or with every desktop made from it. It
+// only reads, on a running machine or below a root. A Seal removes what belongs to this machine
+// alone: the agent's own state and, on request, the registration as a managed node. It never
+// touches the machine-id, which the capture keeps.
 //
-// What the capture asks for, what it deletes and what it keeps is from the WorkSpaces
-// Administration Guide, "Create a custom WorkSpaces image and bundle".
+// What the capture requires, deletes and keeps is from the WorkSpaces Administration Guide, "Create
+// a custom WorkSpaces image and bundle".
 package image
 
 import (
@@ -20,7 +19,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Options say where the agent keeps what.
+// Options has the locations of the agent's files.
 type Options struct {
 	System *system.System
 
@@ -30,33 +29,33 @@ type Options struct {
 // A Finding is something that would go wrong.
 type Finding struct {
 	Check string `json:"check"`
-	What  string `json:"what"` // is found
-	Why   string `json:"why"`  // that is bad
+	What  string `json:"what"` // what was found
+	Why   string `json:"why"`  // why that is bad
 	Do    string `json:"do"`
 
-	named bool // and no more
+	named bool // only to be named: it may be intended
 }
 
-// A NoResult is a check of which the outcome is not known.
+// A NoResult is a check without a result.
 type NoResult struct {
 	Check string `json:"check"`
 	Why   string `json:"why"`
 }
 
-// An Audit is what was found.
+// An Audit is the result of all checks.
 type Audit struct {
 	Findings []Finding `json:"findings"`
-	// Named are what may be right in an image and is for its maker to decide.
+	// Named are findings that may be right in an image. Its maker must decide.
 	Named   []Finding  `json:"named"`
 	Unknown []NoResult `json:"unknown"`
-	Fine    []string   `json:"fine"`    // the checks that have found nothing
-	Skipped []NoResult `json:"skipped"` // checks that only a machine that runs has, or one that has its own volume
+	Fine    []string   `json:"fine"`    // the checks that found nothing
+	Skipped []NoResult `json:"skipped"` // checks that need a running machine, or one with its own volume
 }
 
-// errSkipped is wrapped by the error of a check that says nothing of this system.
+// errSkipped is wrapped by the error of a check that does not apply to this system.
 var errSkipped = errors.New("not checked")
 
-// A check returns what it has found, and an error when it could not look at all of it.
+// A check returns its findings, and an error if it could not read everything.
 type check struct {
 	name string
 	find func(context.Context, Options) ([]Finding, error)
@@ -76,7 +75,7 @@ func checks() []check {
 	}
 }
 
-// Run makes an audit.
+// Run runs all checks.
 func Run(ctx context.Context, o Options) Audit {
 	a := Audit{Findings: []Finding{}, Named: []Finding{}, Unknown: []NoResult{}, Fine: []string{}, Skipped: []NoResult{}}
 	for _, c := range checks() {
@@ -101,7 +100,7 @@ func Run(ctx context.Context, o Options) Audit {
 	return a
 }
 
-// maxFull is how full the root volume may be when it is captured.
+// maxFull is how full the root volume may be for a capture.
 const maxFull = 0.97
 
 func disk(_ context.Context, o Options) ([]Finding, error) {

@@ -16,7 +16,7 @@ import (
 
 const lookTimeout = time.Minute
 
-// transaction looks for what a package manager has not finished.
+// transaction looks for unfinished work of a package manager.
 func transaction(ctx context.Context, o Options) ([]Finding, error) {
 	var found []Finding
 	add := func(what, do string) {
@@ -41,7 +41,7 @@ func transaction(ctx context.Context, o Options) ([]Finding, error) {
 	return found, errors.Join(err, databaseErr)
 }
 
-// atWork is a package manager that runs.
+// atWork returns the name of a running package manager, or "".
 func atWork(files system.FileReader) (string, error) {
 	names, err := files.ReadDir("/proc")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -63,7 +63,7 @@ func atWork(files system.FileReader) (string, error) {
 	return "", err
 }
 
-// database asks the package database.
+// database checks the package database.
 func database(ctx context.Context, s *system.System, add func(what, do string)) error {
 	if hasRPM(s.FS) {
 		out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"rpm", "-qa", "--qf", `%{name}\t%{arch}\n`}, Timeout: lookTimeout, ReadOnly: true})
@@ -100,7 +100,7 @@ func hasRPM(files system.FileReader) bool {
 	return false
 }
 
-// twice is a package that is there in two versions, which only kernels and keys may be.
+// twice returns a package that is recorded in two versions, or "". Kernels and keys may be.
 func twice(listing []byte) string {
 	seen := map[string]bool{}
 	for line := range bytes.Lines(listing) {
@@ -116,14 +116,15 @@ func twice(listing []byte) string {
 	return ""
 }
 
-// A component is something without which no desktop of the image comes up.
+// A component is a unit without which no desktop of the image starts.
 type component struct {
 	what  string
-	units []string // one of which is enabled
-	runs  bool     // and has to run
+	units []string // alternatives, one of which must be enabled
+	runs  bool     // and must be running
 }
 
-// componentsOf are those of the machine: PCoIP on Amazon Linux 2, DCV on what follows it.
+// componentsOf returns the machine's components: with PCoIP on Amazon Linux 2, with DCV on its
+// successors.
 func componentsOf(o Options, f facts.Facts) []component {
 	streaming := component{"the DCV agent", []string{"dcvserver.service"}, true}
 	also := []component{{"the host adapter of DCV", []string{"wspdcvhostadapter.service"}, false}}
@@ -139,7 +140,7 @@ func componentsOf(o Options, f facts.Facts) []component {
 }
 
 func components(ctx context.Context, o Options) ([]Finding, error) {
-	f, _ := facts.Gather(ctx, o.System) // that an image has no machine-id is good
+	f, _ := facts.Gather(ctx, o.System) // an image should not have a machine-id
 	files := o.System.FS
 	var found []Finding
 	var errs []error
@@ -206,7 +207,8 @@ func unitDirs() []string {
 	return []string{"/etc/systemd/system", "/usr/lib/systemd/system", "/lib/systemd/system"}
 }
 
-// unitFile is the file of a unit, or of its alias; "" when there is none, or it is masked.
+// unitFile returns the file of a unit, or of its alias. It returns "" if there is none, or it is
+// masked.
 func unitFile(files system.FileReader, unit string) string {
 	for _, dir := range unitDirs() {
 		name := path.Join(dir, unit)
@@ -224,8 +226,8 @@ func unitFile(files system.FileReader, unit string) string {
 	return ""
 }
 
-// isEnabled says whether anything that is started wants the unit. It is the links that
-// decide (systemctl(1), enable), and an image has those, too.
+// isEnabled reports whether anything that is started wants the unit. The links decide that
+// (systemctl(1), enable), and an image has those too.
 func isEnabled(files system.FileReader, unit string) bool {
 	for _, dir := range unitDirs() {
 		names, err := files.ReadDir(dir)

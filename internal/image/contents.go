@@ -18,9 +18,9 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// filesIn are the regular files in a directory, and links to some.
+// filesIn returns the regular files in a directory, and links to such files.
 func filesIn(files system.FileReader, dir string) []string {
-	names, _ := files.ReadDir(dir) // one that is not there has none
+	names, _ := files.ReadDir(dir) // a missing directory has no files
 	var all []string
 	for _, name := range names {
 		name = path.Join(dir, name)
@@ -33,18 +33,18 @@ func filesIn(files system.FileReader, dir string) []string {
 
 func leadsToFile(files system.FileReader, link string) bool {
 	target, err := files.Readlink(link)
-	if err != nil || target == "/dev/null" { // a unit that is masked
+	if err != nil || target == "/dev/null" { // a masked unit
 		return false
 	}
 	_, err = files.ReadDir(link)
 	return err != nil
 }
 
-// What the capture deletes and something in the image may need.
+// Paths that the capture deletes and something in the image may need.
 var inWiped = regexp.MustCompile(`(?:^|[\s="':,(])((?:file://)?/(?:home|tmp|var/tmp|var/cache|var/backups)/[^\s"';:,)]+)`)
 
-// wiped looks for what starts or reads something that the capture deletes. What is not
-// there anyway is nobody's loss.
+// wiped looks for something that starts or reads files that the capture deletes. Files that do not
+// exist anyway do not count.
 func wiped(_ context.Context, o Options) ([]Finding, error) {
 	files := o.System.FS
 	readers := []string{o.ConfigFile}
@@ -85,21 +85,21 @@ func wiped(_ context.Context, o Options) ([]Finding, error) {
 	return append(slices.Compact(found), lostGrants(files)...), errors.Join(errs...)
 }
 
-// providedGrants are files that are made anew on each desktop: by AWS, by cloud-init, by
+// providedGrants returns the files that are created anew on each desktop by AWS, cloud-init or
 // amazon-ssm-agent.
 func providedGrants() []string {
 	return []string{"00-domain-admins", "01-ws-admin-user", "90-cloud-init-users", "ssm-agent-users", "README"}
 }
 
-// agentsMark begins the files that the agent writes.
+// agentsMark is the beginning of files that the agent writes.
 const agentsMark = "# Written by soe-agent"
 
-// lostGrants are the image's own files in /etc/sudoers.d.
+// lostGrants returns a finding for each of the image's own files in /etc/sudoers.d.
 func lostGrants(files system.FileReader) []Finding {
 	var found []Finding
 	for _, name := range filesIn(files, "/etc/sudoers.d") {
 		if sudoers.Skipped(path.Base(name)) {
-			continue // it grants nothing, as the room that the agent keeps there
+			continue // it grants nothing, such as the space that the agent reserves there
 		}
 		content, err := files.ReadFile(name)
 		if err != nil || slices.Contains(providedGrants(), path.Base(name)) || bytes.HasPrefix(content, []byte(agentsMark)) || !saysSomething(content) {
@@ -113,7 +113,7 @@ func lostGrants(files system.FileReader) []Finding {
 	return found
 }
 
-// saysSomething is false of a file of comments.
+// saysSomething reports whether a file contains more than comments.
 func saysSomething(content []byte) bool {
 	for line := range bytes.Lines(content) {
 		if line = bytes.TrimSpace(line); len(line) > 0 && (line[0] != '#' || len(line) > 1 && line[1] >= '0' && line[1] <= '9') {
@@ -123,8 +123,8 @@ func saysSomething(content []byte) bool {
 	return false
 }
 
-// administrator asks whether anybody administers a desktop before a policy is published
-// to it. Who that is the seed says; grants in /etc/sudoers.d are gone.
+// administrator checks whether somebody administers a desktop before a policy is published to it.
+// The seed decides that; grants in /etc/sudoers.d are lost.
 func administrator(_ context.Context, o Options) ([]Finding, error) {
 	finding := func(what, do string) ([]Finding, error) {
 		return []Finding{{What: what, Why: "until a policy is published to a desktop nobody could administer it", Do: do}}, nil
@@ -147,7 +147,7 @@ func administrator(_ context.Context, o Options) ([]Finding, error) {
 	}
 	sudo := policy.Of[policy.Sudo](p)
 	if len(sudo) == 0 {
-		return nil, nil // the agent takes sudo from nobody
+		return nil, nil // without sudo resources the agent revokes nothing
 	}
 	accounts, err1 := facts.LocalAccounts(o.System)
 	groups, err2 := facts.LocalGroups(o.System)
@@ -164,8 +164,8 @@ func administrator(_ context.Context, o Options) ([]Finding, error) {
 		`allow a group of the directory in it, such as "%EXAMPLE\\Linux_WorkSpaces_Admins", or put somebody into one of these groups`)
 }
 
-// mayBeSomebody says whether a subject is somebody besides root. Whom the machine does
-// not know may be known to the directory.
+// mayBeSomebody reports whether a subject may include somebody besides root. A name that the
+// machine does not know may exist in the directory.
 func mayBeSomebody(subject string, p *policy.Policy, accounts []facts.Account, groups []facts.Group) bool {
 	name, isGroup := strings.CutPrefix(subject, "%")
 	if !isGroup {

@@ -16,20 +16,20 @@ import (
 )
 
 const (
-	// surveyTimeout bounds the way through all files.
+	// surveyTimeout limits the search through all files.
 	surveyTimeout = 5 * time.Minute
-	// mostFindings is how many are told one by one.
+	// mostFindings is how many findings are listed one by one.
 	mostFindings = 100
-	// mostUnseen is how many places are told one by one that were not looked at.
+	// mostUnseen is how many unread places are listed one by one.
 	mostUnseen = 10
-	// overlap is longer than the beginning of a key and the lines above it.
+	// overlap is longer than the beginning of a key with the lines above it.
 	overlap = 4 << 10
 
 	whyCredentials = "the image is given to many, and whoever may read it has them"
 )
 
-// surveyed are the directories in which keys and passwords are looked for: those in which
-// people put them, and those in / that no system has of its own.
+// surveyed returns the directories that are searched for keys and passwords: where people put them,
+// and directories in / that no system has by default.
 func (s *searcher) surveyed() []string {
 	all := []string{"/etc", "/home", "/opt", "/root", "/srv", "/usr/local", "/var/lib/cloud", "/var/spool/cron", "/var/www"}
 	systems := []string{
@@ -50,8 +50,8 @@ func (s *searcher) surveyed() []string {
 	return all
 }
 
-// credentials looks for those that would be in every desktop: in the places where they
-// are known to be, and in all files where people put them.
+// credentials looks for credentials that every desktop would have: in well-known places, and in all
+// files where people put them.
 func credentials(ctx context.Context, o Options) ([]Finding, error) {
 	s := &searcher{files: o.System.FS, told: map[string]bool{}}
 	s.accounts()
@@ -80,16 +80,16 @@ func credentials(ctx context.Context, o Options) ([]Finding, error) {
 	return s.found(), errors.Join(s.errs...)
 }
 
-// A searcher collects what it finds.
+// A searcher collects findings.
 type searcher struct {
 	files system.FS
 	all   []Finding
-	told  map[string]bool // what is told, and files of which enough is
-	lines int             // of the file being read, before the part that comes
+	told  map[string]bool // findings already listed, and files with enough of them
+	lines int             // lines of the current file before the current part
 	errs  []error
 }
 
-// found are the findings, those that count first.
+// found returns the findings, the important ones first.
 func (s *searcher) found() []Finding {
 	slices.SortStableFunc(s.all, func(a, b Finding) int {
 		switch {
@@ -110,7 +110,7 @@ func (s *searcher) found() []Finding {
 	return s.all
 }
 
-// tell notes a finding in a file, once for each file and what is said of it.
+// tell adds a finding in a file, once for each file and text.
 func (s *searcher) tell(name, what, do string, named bool) {
 	key := name + "\x00" + what
 	if s.told[key] {
@@ -120,7 +120,7 @@ func (s *searcher) tell(name, what, do string, named bool) {
 	s.all = append(s.all, Finding{What: what, Why: whyCredentials, Do: do, named: named})
 }
 
-// read returns what is in a file, if it is there.
+// read returns the content of a file, or nil if it does not exist.
 func (s *searcher) read(name string) []byte {
 	content, err := s.files.ReadFile(name)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -129,8 +129,8 @@ func (s *searcher) read(name string) []byte {
 	return content
 }
 
-// own looks at a file of the agent's own settings, in which nothing that looks like a
-// secret has a place.
+// own checks a file of the agent's own configuration, which must not contain anything that looks
+// like a secret.
 func (s *searcher) own(name string) {
 	if content := s.read(name); !bytes.Equal(redact.Redactor{}.Text(content), content) {
 		s.told[name] = true
@@ -138,7 +138,7 @@ func (s *searcher) own(name string) {
 	}
 }
 
-// part looks at a part of a file.
+// part checks a part of a file.
 func (s *searcher) part(name string, info system.Info, part []byte, first bool) {
 	if first {
 		s.lines = 0
@@ -160,7 +160,7 @@ func (s *searcher) part(name string, info system.Info, part []byte, first bool) 
 	case configuration(name) && text:
 		for _, h := range passwordsIn(name, part, s.lines) {
 			if s.told[name] {
-				break // all of it has to be looked at anyway
+				break // the whole file must be reviewed anyway
 			}
 			s.tell(name, fmt.Sprintf("%s, line %d: %s", name, h.line, h.sort), takeOut(name), false)
 		}
@@ -168,7 +168,7 @@ func (s *searcher) part(name string, info system.Info, part []byte, first bool) 
 	s.lines += bytes.Count(part[:max(0, len(part)-overlap)], []byte("\n"))
 }
 
-// takeOut is what to do with a secret in a file of settings.
+// takeOut returns what to do about a secret in a settings file.
 func takeOut(name string) string {
 	if strings.Contains(name, "/.aws/") {
 		return "remove it; those of amazon-ssm-agent: soe-agent image seal --ssm-registration --yes"
@@ -176,7 +176,8 @@ func takeOut(name string) string {
 	return "take it out: a file of the policy gets its secret when the desktop runs"
 }
 
-// accessKey notes an access key of AWS, once for each file: all of it has to be looked at anyway.
+// accessKey adds a finding for an access key of AWS, once per file: the whole file must be reviewed
+// anyway.
 func (s *searcher) accessKey(name string, line int) {
 	if !s.told[name] {
 		s.told[name] = true
@@ -184,7 +185,8 @@ func (s *searcher) accessKey(name string, line int) {
 	}
 }
 
-// key notes a private key. Some are made anew on each desktop, or by each machine for itself.
+// key adds a finding for a private key. Some keys are made anew on each desktop, or by each machine
+// for itself.
 func (s *searcher) key(name, sort string, line int) {
 	what := fmt.Sprintf("%s, line %d: %s", name, line, sort)
 	switch {
@@ -201,8 +203,8 @@ func (s *searcher) key(name, sort string, line int) {
 	}
 }
 
-// example says of a file that it belongs to the tests or examples of some software, which
-// everybody has.
+// example reports whether a file belongs to the tests or examples of some software, so that its
+// contents are public.
 func example(name string) bool {
 	return slices.ContainsFunc(strings.Split(path.Dir(name), "/"), func(dir string) bool {
 		return slices.Contains([]string{"test", "tests", "testdata", "testing", "example", "examples", "doc", "docs", "certdata"}, dir)
@@ -217,7 +219,7 @@ func isShadow(name string) bool {
 	return slices.Contains([]string{"/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/passwd", "/etc/passwd-", "/etc/security/opasswd"}, name)
 }
 
-// accounts looks for passwords of local accounts and groups, and of what they were.
+// accounts looks for passwords of local accounts and groups, also in the backup files.
 func (s *searcher) accounts() {
 	for _, file := range []string{"/etc/shadow", "/etc/shadow-", "/etc/gshadow", "/etc/gshadow-", "/etc/passwd", "/etc/passwd-"} {
 		number := 0
@@ -250,7 +252,7 @@ func (s *searcher) accounts() {
 	}
 }
 
-// places looks at what is a secret by its place.
+// places looks for files that are secrets because of their location.
 func (s *searcher) places() {
 	const domain = "AWS's documents do not say whether the capture takes it away: see that a desktop of the image has another"
 	for _, place := range [][2]string{

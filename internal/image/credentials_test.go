@@ -39,7 +39,7 @@ func newKey(t *testing.T) []byte {
 	return der
 }
 
-// keystore is one of Java with one entry.
+// keystore returns a Java keystore with one entry.
 func keystore(tag uint32) string {
 	b := binary.BigEndian.AppendUint32(nil, 0xFEEDFEED)
 	for _, n := range []uint32{2, 1, tag} {
@@ -53,7 +53,7 @@ func keystore(tag uint32) string {
 	return string(append(b, "abc"...))
 }
 
-// pkcs12 is the beginning of such a file, with a bag of some sort.
+// pkcs12 returns the beginning of a PKCS#12 file with a bag of this type.
 func pkcs12(bag byte) string {
 	return "\x30\x82\x09\x00\x02\x01\x03\x30\x82\x08\xf0\x06\x09\x2a\x86\x48\x86\xf7\x0d\x01\x07\x01\xa0\x82\x08\xe0\x06\x0b\x2a\x86\x48\x86\xf7\x0d\x01\x0c\x0a\x01" + string(bag) + strings.Repeat("\x00", 64)
 }
@@ -110,8 +110,8 @@ func TestKeysAndPasswordsAreFoundWhereTheyAreAndNeverShown(t *testing.T) {
 	}
 }
 
-// Settings have more forms than a line of their own: the options of a mount or of a command,
-// several variables in a line, JSON, XML.
+// Settings have more forms than one per line: the options of a mount or of a command, several
+// variables in a line, JSON, XML.
 func TestASecretIsFoundInWhateverFormASettingHas(t *testing.T) {
 	for name, content := range map[string]string{
 		"/etc/fstab": "//srv/a /mnt cifs username=x,password=" + hush + ",vers=3.0 0 0\n", "/etc/auto.srv": "a -fstype=cifs,user=x,pass=" + hush + " ://srv/a\n",
@@ -208,7 +208,7 @@ func TestWhatTheMakerHasToDecideIsNamedAndIsNoFinding(t *testing.T) {
 	}
 }
 
-// Whatever look fails, it is said, and nothing is called fine.
+// Every read that fails is reported, and the check is not listed as fine.
 func TestWhatCouldNotBeLookedAtForCredentialsIsSaid(t *testing.T) {
 	root := t.TempDir()
 	files := good()
@@ -264,7 +264,7 @@ func TestASealTakesEveryFileAwayThatHoldsASecret(t *testing.T) {
 		files[name] = content
 	}
 	write(t, root, files)
-	// What cannot be removed is not forgotten.
+	// A file that cannot be removed stays known.
 	stuck := func(c system.Change) error {
 		if c.Op == "remove" && c.Target == "/etc/scan.d/former" {
 			return errors.New("input/output error")
@@ -293,7 +293,7 @@ func TestASealTakesEveryFileAwayThatHoldsASecret(t *testing.T) {
 			t.Errorf("%s holds no secret and is gone", name)
 		}
 	}
-	if a := audit(t, root); len(a.Findings) != 2 { // registration and its credentials
+	if a := audit(t, root); len(a.Findings) != 2 { // the registration and its credentials
 		t.Errorf("afterwards: %+v", a.Findings)
 	}
 }
@@ -309,7 +309,7 @@ func TestALongFileIsLookedThroughInTimeThatGrowsWithIt(t *testing.T) {
 		audit(t, root)
 		return time.Since(started)
 	}
-	// In quadratic time sixteen times as much takes 256 times as long.
+	// In quadratic time, sixteen times the input takes 256 times as long.
 	if part, whole := took(6_250), took(100_000); whole > 64*part+10*time.Second {
 		t.Errorf("it took %s, and a sixteenth of it %s", whole, part)
 	}

@@ -14,10 +14,10 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A link among the files of a test.
+// link marks a symbolic link among a test's files.
 const link = "-> "
 
-// good are the files of an image of Amazon Linux 2 that is fit to be captured.
+// good returns the files of an Amazon Linux 2 image that is ready to be captured.
 func good() map[string]string {
 	return map[string]string{
 		"/etc/os-release":           "ID=\"amzn\"\nVERSION_ID=\"2\"\n",
@@ -90,7 +90,7 @@ func TestAnImageThatIsFitIsFoundFit(t *testing.T) {
 func TestWhatWouldGoWrongIsFoundAndItIsSaidWhatToDo(t *testing.T) {
 	const unit = "/usr/lib/systemd/system/"
 	for name, test := range map[string]struct {
-		change map[string]string // files that are added or replaced
+		change map[string]string // files to add or replace
 		gone   []string
 		check  string
 		what   string
@@ -175,7 +175,7 @@ func TestWhatIsNoTroubleIsNotFound(t *testing.T) {
 func TestWhatCannotBeLookedAtIsSaid(t *testing.T) {
 	root := t.TempDir()
 	files := good()
-	files["/var/lib/rpm/Packages"] = "x" // and there is no rpm
+	files["/var/lib/rpm/Packages"] = "x" // but rpm is not installed
 	files["/var/lib/soe-agent"] = "a file"
 	write(t, root, files)
 	a := audit(t, root)
@@ -184,7 +184,7 @@ func TestWhatCannotBeLookedAtIsSaid(t *testing.T) {
 	}
 }
 
-// names are all paths below a root but directories.
+// names returns all paths below a root except directories.
 func names(t *testing.T, root string) []string {
 	t.Helper()
 	var all []string
@@ -309,7 +309,7 @@ func TestASealTakesTheRegistrationWithItsCredentials(t *testing.T) {
 	}
 }
 
-// The protection of amazon-ssm-agent is lifted for nobody but who says so.
+// Only an explicit option lifts the protection of amazon-ssm-agent's registration.
 func TestASealThatWasNotToldToLeavesTheRegistration(t *testing.T) {
 	root := t.TempDir()
 	write(t, root, stateful())

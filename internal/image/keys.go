@@ -9,19 +9,19 @@ import (
 	"sync"
 )
 
-// lazily compiles an expression when it is asked for: the daemon has no use for it.
+// lazily compiles an expression on first use: the daemon does not need it.
 func lazily(expression string) func() *regexp.Regexp {
 	return sync.OnceValue(func() *regexp.Regexp { return regexp.MustCompile(expression) })
 }
 
-// pemKey is a private key in text, of whatever sort, as a file has it or as JSON quotes it. A program
-// that knows the first line has no key after it, nor has a manual.
+// pemKey matches a private key in text, of any sort, plain or quoted as JSON. A program or manual
+// that contains only the first line has no key after it.
 var pemKey = lazily(`-----BEGIN ([A-Z0-9 ]*)PRIVATE KEY(?: BLOCK)?-----(?:\s|\\r|\\n)*(?:\z|[A-Za-z0-9+/=]{16}|(?:Proc-Type|Comment|Version|DEK-Info|Charset): )`)
 
 var pemHint = []byte("PRIVATE KEY")
 
-// keyIn says what sort of private key is in a part of a file, and where; "" is none. Of
-// the part that a file begins with it also looks at what is no text.
+// keyIn returns the sort of private key in a part of a file, and its offset, or "". In the first
+// part of a file it also recognizes binary formats.
 func keyIn(part []byte, first bool) (sort string, at int) {
 	if first {
 		if sort := keyFile(part); sort != "" {
@@ -46,11 +46,11 @@ func keyIn(part []byte, first bool) (sort string, at int) {
 	}
 }
 
-// encodedPEM is how any PEM begins in base64, with what tells of which sort it is.
+// encodedPEM matches the beginning of any PEM in base64, including the name of its type.
 var encodedPEM = lazily(`LS0tLS1CRUdJTi[A-Za-z0-9+/]{34}`)
 
-// encodedKey is where a private key in PEM is that is in base64 once more, as in what
-// Kubernetes calls a secret; below 0 is nowhere.
+// encodedKey returns the offset of a PEM private key that is base64-encoded once more, as in a
+// Secret of Kubernetes, or -1.
 func encodedKey(part []byte) int {
 	if !bytes.Contains(part, []byte("LS0tLS1CRUdJTi")) {
 		return -1
@@ -63,8 +63,8 @@ func encodedKey(part []byte) int {
 	return -1
 }
 
-// accessKeyIn is where the ID of an access key of AWS is in a part of a file, but for those of
-// AWS's documents; below 0 is nowhere.
+// accessKeyIn returns the offset of an AWS access key ID in a part of a file, except those of AWS's
+// documentation, or -1.
 func accessKeyIn(part []byte) int {
 	if !bytes.Contains(part, []byte("AKIA")) && !bytes.Contains(part, []byte("ASIA")) {
 		return -1
@@ -77,7 +77,7 @@ func accessKeyIn(part []byte) int {
 	return -1
 }
 
-// keyFile is what sort of key a file is that begins so.
+// keyFile returns the sort of key in a file with this beginning, or "".
 func keyFile(start []byte) string {
 	switch text := bytes.TrimSpace(start[:min(len(start), 64)]); {
 	case bytes.HasPrefix(text, []byte("PuTTY-User-Key-File-")):
@@ -99,15 +99,15 @@ func keyFile(start []byte) string {
 	return ""
 }
 
-// keytab says whether a file that begins as one is one: its first entry lies within it
+// keytab reports whether a file that begins like a keytab is one: its first entry lies within it
 // (MIT, "Keytab file format").
 func keytab(start []byte) bool {
 	size := int32(binary.BigEndian.Uint32(start[2:])) // a hole has a negative size
 	return size != 0 && size > -1<<16 && size < 1<<16
 }
 
-// javaKeys says whether a keystore holds a private or secret key and not only
-// certificates, as the one does that every Java brings along.
+// javaKeys reports whether a keystore holds a private or secret key. The one that comes with every
+// Java has only certificates.
 func javaKeys(start []byte) bool {
 	if len(start) < 12 {
 		return false
@@ -135,7 +135,7 @@ func javaKeys(start []byte) bool {
 	for range entries {
 		tag, ok := take(4)
 		if !ok || binary.BigEndian.Uint32(tag) != 2 {
-			return true // a key, or one cannot tell
+			return true // a key, or an unknown entry
 		}
 		ok = text()
 		if ok {
@@ -155,7 +155,7 @@ func javaKeys(start []byte) bool {
 	return false
 }
 
-// Object identifiers of RFC 7292, as DER has them.
+// Object identifiers of RFC 7292 in DER.
 var (
 	pkcs7Data = []byte{0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x07}
 	certBag   = []byte{0x06, 0x0b, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x0a, 0x01, 0x03}
@@ -163,8 +163,8 @@ var (
 	shrouded  = []byte{0x06, 0x0b, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x0a, 0x01, 0x02}
 )
 
-// pkcs12Keys says whether a PKCS#12 file holds a key. One of which nothing can be seen is
-// taken for one; one of certificates alone, as a newer Java brings, is not.
+// pkcs12Keys reports whether a PKCS#12 file holds a key. A file that reveals nothing counts as one;
+// a file with only certificates, as a newer Java brings, does not.
 func pkcs12Keys(start []byte) bool {
 	head := start[:min(len(start), 32)]
 	if len(head) < 20 || head[0] != 0x30 || !bytes.Contains(head[:12], []byte{0x02, 0x01, 0x03, 0x30}) || !bytes.Contains(head, pkcs7Data) {
@@ -173,7 +173,7 @@ func pkcs12Keys(start []byte) bool {
 	return bytes.Contains(start, keyBag) || bytes.Contains(start, shrouded) || !bytes.Contains(start, certBag)
 }
 
-// largestDER is more than a key of 16384 bits takes.
+// largestDER is more than the size of a key of 16384 bits.
 const largestDER = 32 << 10
 
 func derKey(start []byte) bool {

@@ -11,39 +11,39 @@ import (
 const secretName = `(?:pass(?:w(?:or)?d|phrase)|secret|token|psk|authtok|api[_-]?key|access[_-]?key|private[_-]?key|auth[_-]?key)` //nolint:gosec // words, and no secrets
 
 var (
-	// awsKey is the ID of an access key (IAM User Guide, unique identifiers).
+	// awsKey matches the ID of an access key (IAM User Guide, unique identifiers).
 	awsKey = lazily(`\b(?:AKIA|ASIA)[A-Z2-7]{16}\b`)
-	// setting is a name and its value, as files of settings and of environments have them.
+	// setting matches a name and its value in settings and environment files.
 	setting = lazily(`(?i)^\s*(?:export\s+|set\s+|Environment=\s*["']?)?["']?([\w.-]*` + secretName + `[\w.-]*)["']?\s*=\s*("[^"]+"|'[^']+'|[^\s"']+)["']?\s*(?:[#;].*)?$`)
-	// entry is the same in YAML.
+	// entry matches the same in YAML.
 	entry = lazily(`(?i)^\s*(?:-\s+)?["']?([\w.-]*(?:` + secretName + `|client-key-data)[\w.-]*)["']?\s*:\s+("[^"]+"|'[^']+'|[^\s"'{\[&*|>!][^\s]*),?\s*$`)
-	// option is the same among other words of a line: the options of a mount, the arguments
-	// of a command, several variables, attributes of XML.
+	// option matches the same within a line: the options of a mount, the arguments of a command,
+	// several variables, attributes of XML.
 	option = lazily(`(?i)(?:^|[\s,;"'(?&])-{0,2}([\w.-]*` + secretName + `|pass)=("[^"]+"|'[^']+'|[^\s"',;)&]+)`)
-	// member is the same in JSON.
+	// member matches the same in JSON.
 	member = lazily(`(?i)["']([\w.-]*` + secretName + `[\w.-]*)["']\s*:\s*("[^"]+"|'[^']+')`)
-	// tag is the same in XML.
+	// tag matches the same in XML.
 	tag = lazily(`(?i)<([\w.:-]*` + secretName + `[\w.-]*)>\s*([^<\s][^<]*)</`)
-	// xmlComment is what XML does not say.
+	// xmlComment matches comments of XML, which are ignored.
 	xmlComment = lazily(`(?s)<!--.*?-->`)
-	// shared is a secret that ipsec.secrets(5) has.
+	// shared matches a secret of ipsec.secrets(5).
 	shared = lazily(`(?i):\s*(?:PSK|XAUTH|EAP)\s+("[^"]+"|\S+)`)
-	// word is a password as netrc(5), apt_auth.conf(5) and others have it.
+	// word matches a password as in netrc(5), apt_auth.conf(5) and others.
 	word = lazily(`(?i)(?:^|\s)password\s+(\S+)`)
-	// inURL is user and password before a host.
+	// inURL matches user and password before a host.
 	inURL = lazily(`\b[a-z][a-z0-9+.-]*://[^\s/:@"'<>]+:([^\s/@"'<>]+)@[\w\[]`)
-	// crypted is a hash of crypt(5).
+	// crypted matches a hash of crypt(5).
 	crypted = lazily(`\$(?:1|5|6|7|y|gy|2[abxy]|apr1)\$[./A-Za-z0-9$=,]{20,}|\bgrub\.pbkdf2\.sha512\.\d+\.[0-9A-Fa-f]{32,}|\{S?SHA\d*\}[A-Za-z0-9+/=]{20,}`)
-	// auths are those of registries, in a docker config.json.
+	// auths matches credentials of registries in a docker config.json.
 	auths = lazily(`"(?:auth|identitytoken|registrytoken)"\s*:\s*"([^"]+)"`)
-	// noSecret is a value that only says where or how: a reference, a word, a path, a number.
+	// noSecret matches values that only say where or how: a reference, a word, a path, a number.
 	noSecret = lazily(`(?i)^(?:|-----BEGIN.*|[$%@{<(].*|.*\{\{.*|/.*|\d{1,3}|x+|\*+|!+|\.\.\.|true|false|yes|no|on|off|none|null|nil|ask|always|never|required|optional|pass:insta|prompt|default|disabled|enabled|files|env|example|changeit|.*\(\).*)$`)
-	// notItself is the name of a setting about passwords, and not of one.
+	// notItself matches names of settings about passwords that are not passwords themselves.
 	notItself = lazily(`(?i)(?:file|path|dir|url|uri|min|max|len|length|size|age|policy|type|timeout|tries|retries|warn|days|count|cmd|command|prompt|helper|store|storage|agent|method|mode|algorithm|format|bits|name|label|encoder|echo|expire|expiry|ttl|id)$|^(?:no|allow|require|enable|disable|use|try|min|max|permit)`)
 )
 
-// configuration says whether a file is one of settings, in which passwords are looked for. In
-// the sources of programs names such as "password" are everywhere.
+// configuration reports whether a file contains settings and is searched for passwords. In source
+// code, names such as "password" are everywhere.
 func configuration(name string) bool {
 	base := strings.ToLower(path.Base(name))
 	switch path.Ext(base) {
@@ -58,8 +58,8 @@ func configuration(name string) bool {
 		slices.Contains([]string{"credentials", "environment", "netrc", "_netrc", "my.cnf", "config", "user-data.txt", "user-data", "anaconda-ks.cfg", "original-ks.cfg"}, base)
 }
 
-// words says of a file that it is about what a program says in some language, where the word
-// for "password" is a value.
+// words reports whether a file contains a program's texts in some language, where the word for
+// "password" is a value.
 func words(name string) bool {
 	return slices.ContainsFunc(strings.Split(path.Dir(name), "/"), func(dir string) bool {
 		return slices.Contains([]string{"i18n", "l10n", "lang", "langs", "language", "languages", "locale", "locales", "_locales", "messages", "nls", "translations", "node_modules"}, strings.ToLower(dir))
@@ -68,11 +68,11 @@ func words(name string) bool {
 
 // A hit is something in a file that looks like a secret.
 type hit struct {
-	line int // from 1; 0 is the whole file
+	line int // from 1; 0 means the whole file
 	sort string
 }
 
-// passwordsIn are the hits in the text of a file of settings, at most a few.
+// passwordsIn returns hits in the text of a settings file, a few at most.
 func passwordsIn(name string, text []byte, fromLine int) []hit {
 	var found []hit
 	number := fromLine
@@ -91,13 +91,13 @@ func passwordsIn(name string, text []byte, fromLine int) []hit {
 	return found
 }
 
-// mostOfAFile is how many lines of one file are named.
+// mostOfAFile is how many lines of one file are listed.
 const mostOfAFile = 5
 
-// longestLine is the longest in which secrets are looked for, besides keys.
+// longestLine is how much of a line is searched for secrets other than keys.
 const longestLine = 16 << 10
 
-// secretOf is what sort of secret a line holds, "" if none.
+// secretOf returns the sort of secret in a line, or "".
 func secretOf(name, base, line string) string {
 	if len(line) > longestLine {
 		line = line[:longestLine]
@@ -130,8 +130,8 @@ func secretOf(name, base, line string) string {
 	return ""
 }
 
-// ofSecrets is what a line holds of a file that is there for secrets: ipsec.secrets(5),
-// pppd(8), rsyncd.conf(5).
+// ofSecrets returns the sort of secret in a line of a file made for secrets, or "":
+// ipsec.secrets(5), pppd(8), rsyncd.conf(5).
 func ofSecrets(base, text string) string {
 	if fields := strings.Fields(text); meant(shared().FindStringSubmatch(text)) ||
 		strings.HasSuffix(base, "-secrets") && len(fields) > 2 && meant(fields[:3]) ||
@@ -145,8 +145,8 @@ func anyAssigned(form *regexp.Regexp, line string) bool {
 	return slices.ContainsFunc(form.FindAllStringSubmatch(line, -1), assigned)
 }
 
-// anyValue is anyAssigned where names of things and texts for people are as frequent as settings: a
-// value of several words, or one that only repeats its name, is none.
+// anyValue is anyAssigned for formats where names and texts for people are as frequent as settings:
+// a value of several words, or one that repeats its name, does not count.
 func anyValue(form *regexp.Regexp, line string) bool {
 	return slices.ContainsFunc(form.FindAllStringSubmatch(line, -1), func(match []string) bool {
 		value := strings.TrimSpace(strings.Trim(match[2], `"'`))
@@ -166,5 +166,6 @@ func assigned(match []string) bool {
 	return match != nil && !notItself().MatchString(match[1]) && meant([]string{"", strings.Trim(match[2], `"'`)})
 }
 
-// meant says whether the last of a match is a value, and not only where to find one.
+// meant reports whether the last group of a match is a secret itself, and not only where to find
+// one.
 func meant(match []string) bool { return match != nil && !noSecret().MatchString(match[len(match)-1]) }

@@ -19,20 +19,20 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// ssmDir is where amazon-ssm-agent keeps its registration, key and identity.
+// ssmDir is where amazon-ssm-agent stores its registration, key and identity.
 const ssmDir = "/var/lib/amazon/ssm"
 
-// A Removal is one thing that is, or would be, taken away.
+// A Removal is one thing that is, or would be, removed.
 type Removal struct {
 	Path    string `json:"path"`
-	Section string `json:"section,omitempty"` // of the file, which stays with the others
-	Secret  bool   `json:"secret,omitempty"`  // a secret of the policy is in it
-	Left    string `json:"left,omitempty"`    // why it could not be
+	Section string `json:"section,omitempty"` // the section of the file that is removed; the others stay
+	Secret  bool   `json:"secret,omitempty"`  // it contains a secret of the policy
+	Left    string `json:"left,omitempty"`    // why it could not be removed
 
-	rest []byte // of the file
+	rest []byte // what stays in the file
 }
 
-// String is what is done.
+// String describes the removal.
 func (r Removal) String() string {
 	if r.Section != "" {
 		return fmt.Sprintf("remove [%s] from %s", r.Section, r.Path)
@@ -43,10 +43,9 @@ func (r Removal) String() string {
 	return "remove " + r.Path
 }
 
-// Sealing lists what sealing takes away, in the order in which it does: what is in a
-// directory comes before the directory, and files with secrets come before the state that
-// knows of them. With registration also what belongs to this
-// machine as a managed node.
+// Sealing lists what sealing removes, in order: the contents of a directory come before the
+// directory, and files with secrets before the state that lists them. With registration, it
+// includes what belongs to this machine as a managed node.
 func Sealing(o Options, registration bool) ([]Removal, error) {
 	all, err := secretFiles(o)
 	errs := []error{err}
@@ -72,10 +71,12 @@ func Sealing(o Options, registration bool) ([]Removal, error) {
 	return all, errors.Join(errs...)
 }
 
-// lock is the file in the agent's runtime directory by which it is alone.
+// lock is the lock file in the agent's runtime directory. Whoever holds it is the only running
+// agent.
 const lock = "lock"
 
-// Seal takes all of it away that can be. Whoever calls is the only agent at work.
+// Seal removes everything that Sealing lists, as far as possible. The caller must hold the agent's
+// lock.
 func Seal(ctx context.Context, o Options, registration bool) ([]Removal, error) {
 	if registration {
 		if err := ssmAgentRests(ctx, o.System); err != nil {
@@ -108,13 +109,12 @@ func Seal(ctx context.Context, o Options, registration bool) ([]Removal, error) 
 	return all, nil
 }
 
-// errKnowsOfSecret is why the state stays when not every secret could be taken away: the
-// next seal would not know of it.
+// errKnowsOfSecret is why the state stays if not every secret could be removed: without it the next
+// seal would not find that secret.
 var errKnowsOfSecret = errors.New("it is needed to find the secret that could not be removed; mend that and seal again")
 
-// secretFiles are the files of the policy that hold a secret: those that the ledger knows,
-// and those of which the last good policy, the seed or a local fragment says so, for
-// whichever persona.
+// secretFiles returns the policy's files that contain a secret: those in the ledger, and those in
+// the last good policy, the seed and the local fragments, for any persona.
 func secretFiles(o Options) ([]Removal, error) {
 	names, err := converge.SecretFiles(o.System.FS, o.StateDir)
 	errs := []error{err}
@@ -128,7 +128,7 @@ func secretFiles(o Options) ([]Removal, error) {
 	for _, source := range sources {
 		fragment, err := policy.Parse(source)
 		if err != nil {
-			continue // it is not in force, and what it was before the ledger knows
+			continue // it is not in force, and the ledger knows what an earlier version wrote
 		}
 		for _, setting := range fragment.Settings {
 			references, _ := policy.References(setting.Spec)
@@ -155,7 +155,8 @@ func secretFiles(o Options) ([]Removal, error) {
 	return all, errors.Join(errs...)
 }
 
-// ssmAgentRests is an error while amazon-ssm-agent runs: it would write all of it anew.
+// ssmAgentRests returns an error if amazon-ssm-agent is running, because it would write everything
+// anew.
 func ssmAgentRests(ctx context.Context, s *system.System) error {
 	for _, unit := range []string{"amazon-ssm-agent.service", "snap.amazon-ssm-agent.amazon-ssm-agent.service"} {
 		u, err := s.Units.Unit(ctx, unit)
@@ -171,8 +172,8 @@ func ssmAgentRests(ctx context.Context, s *system.System) error {
 	return nil
 }
 
-// below is all there is below a directory, what is in a directory before the directory.
-// No link is followed.
+// below returns everything below a directory, the contents of a directory before the directory
+// itself. It does not follow links.
 func below(files system.FileReader, dir string) ([]string, error) {
 	info, err := files.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -210,8 +211,8 @@ func below(files system.FileReader, dir string) ([]string, error) {
 	return all, nil
 }
 
-// sharedCredentials are those that amazon-ssm-agent shares with others, in a file that
-// may have sections of somebody else.
+// sharedCredentials returns the credentials that amazon-ssm-agent shares with other programs, in a
+// file that may have other sections.
 func sharedCredentials(files system.FileReader) ([]Removal, error) {
 	content, err := files.ReadFile(ssmDir + "/runtimeconfig/identity_config.json")
 	if errors.Is(err, fs.ErrNotExist) {
@@ -248,7 +249,8 @@ func sharedCredentials(files system.FileReader) ([]Removal, error) {
 	return []Removal{{Path: says.ShareFile, Section: name, rest: rest}}, nil
 }
 
-// without is a shared credentials file without one of its sections.
+// without returns a shared credentials file without one of its sections, and whether it had that
+// section.
 func without(content []byte, section string) (rest []byte, had bool) {
 	inside := false
 	for line := range strings.Lines(string(content)) {
