@@ -18,7 +18,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// directory answers as id and getent do on a machine that is joined to one.
+// directory is an id and getent on a machine that is joined to a directory.
 type directory struct {
 	answers map[string]string // by command line
 	asked   []string
@@ -61,7 +61,7 @@ const (
 	localGroups      = "root:x:0:\nec2-user:x:1000:\ndevelopers:x:5000:EXAMPLE\\jane doe\n"
 )
 
-// joined is a directory with one user, and those who are logged in.
+// joined returns a directory with one user and the groups.
 func joined() *directory {
 	return &directory{answers: map[string]string{
 		"getent passwd -- 20001":                 `EXAMPLE\jane doe:*:20001:20000:Doe, Jane:/home/jane doe:/bin/bash` + "\n",
@@ -183,8 +183,8 @@ func TestNobodyIsAskedMoreThanItTakes(t *testing.T) {
 	}
 }
 
-// What cannot be told now may be what was told yesterday, and nobody loses a
-// program over it.
+// What cannot be determined now may have been known yesterday, and nobody must lose a program
+// because of that.
 func TestWhatCannotBeToldIsNotTakenForFalse(t *testing.T) {
 	finance, developer := rule("finance", `{ group = 'EXAMPLE\Finance Users' }`), rule("developer", `{ tag.Persona = "developer" }`)
 	noTags := func(context.Context) (map[string]string, error) { return nil, errors.New("access denied") }
@@ -200,7 +200,7 @@ func TestWhatCannotBeToldIsNotTakenForFalse(t *testing.T) {
 		subject     persona.Subject
 		previous    string
 		want        string // personas besides base
-		unknown     string // of each rule in doubt
+		unknown     string // one for each undetermined rule
 	}{
 		{"tags denied at first", developer, persona.Subject{Tags: noTags}, "", "", "developer applies: tag Persona: access denied"},
 		{"tags denied now", developer, persona.Subject{Tags: noTags}, "base developer", "developer", "developer applies: tag Persona: access denied"},
