@@ -25,9 +25,10 @@ const (
 	restart  = unix.Signal(34 + 5)
 )
 
-// nspawnScript gives systemd-nspawn a view of the cgroups as a host with that version has it, while the host's
-// mounts stay as they are, and a cgroup of its own, because the box's PID 1 would settle in the host's root cgroup.
-// Its arguments: the box's folder, v1 or v2, and those of systemd-nspawn.
+// nspawnScript gives systemd-nspawn the cgroup mounts of a host with that cgroup version, without
+// changing the host's mounts, and a cgroup of its own, because the box's PID 1 would otherwise
+// settle in the host's root cgroup. Its arguments: the box's folder, v1 or v2, and those of
+// systemd-nspawn.
 const nspawnScript = `set -e
 dir=$1 version=$2 name=${1##*/} cg=/sys/fs/cgroup
 shift 2
@@ -50,8 +51,8 @@ exec systemd-nspawn "$@"
 
 // boot is one run of a box, from power on to power off.
 type boot struct {
-	leader int           // PID, on the host, of PID 1
-	ended  chan struct{} // closed when all its processes are gone
+	leader int           // the PID of PID 1 on the host
+	ended  chan struct{} // closed when all its processes have ended
 }
 
 // Boot starts a box that is off and returns when systemd has reached its default target.
@@ -61,7 +62,8 @@ func (b *Box) Boot(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	// nspawn tells the PID of the box's PID 1 and passes its READY=1 on. An abstract socket leaves nothing behind.
+	// nspawn sends the PID of the box's PID 1 and forwards its READY=1. An abstract socket leaves
+	// nothing behind.
 	notify, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: "@" + b.Name, Net: "unixgram"})
 	if err != nil {
 		return fmt.Errorf("cannot boot %s: %w", b.Name, err)
@@ -73,7 +75,7 @@ func (b *Box) Boot(ctx context.Context) error {
 	}
 	run := &boot{ended: make(chan struct{})}
 	go func() {
-		_ = cmd.Wait() // its exit code tells nothing that the console does not
+		_ = cmd.Wait() // the console has more information than the exit code
 		_ = os.Remove(filepath.Join(b.dir, "nspawn.pid"))
 		b.running.CompareAndSwap(run, nil)
 		close(run.ended)
@@ -86,7 +88,7 @@ func (b *Box) Boot(ctx context.Context) error {
 		case <-ctx.Done():
 		case <-stop:
 		}
-		notify.Close() // ends the wait below
+		notify.Close() // ends the await below
 	}()
 	if err := run.await(notify); err != nil {
 		if run.leader != 0 {
@@ -111,9 +113,9 @@ func (b *Box) startNspawn(notify string) (*exec.Cmd, error) {
 		"--mount", "--propagation", "private", "bash", "-c", nspawnScript, "nspawn", b.dir, version,
 		"--machine=" + b.Name, "--directory=" + b.Root, "--boot", "--quiet", "--console=pipe",
 		"--register=no", "--keep-unit", "--notify-ready=yes",
-		// Nothing of the host's own settings may make a difference to a test.
+		// The host's own settings must not affect a test.
 		"--settings=no", "--link-journal=no", "--resolv-conf=off", "--timezone=off",
-		// Containers are kept from asking who changes files; desktops are not.
+		// Containers may not use fanotify to learn who changes files; desktops may.
 		"--system-call-filter=fanotify_init fanotify_mark name_to_handle_at",
 	}
 	for guest, host := range b.conf.Binds {
@@ -136,7 +138,7 @@ func (b *Box) startNspawn(notify string) (*exec.Cmd, error) {
 
 func escapeColon(path string) string { return strings.ReplaceAll(path, ":", `\:`) }
 
-// await returns when both the PID and READY=1 have come.
+// await returns when both the PID and READY=1 have arrived.
 func (run *boot) await(notify *net.UnixConn) error {
 	ready, buf := false, make([]byte, 4096)
 	for run.leader == 0 || !ready {
@@ -159,7 +161,7 @@ func (run *boot) await(notify *net.UnixConn) error {
 	return nil
 }
 
-// Leader returns the PID, on the host, of the box's PID 1, or 0 if the box is off.
+// Leader returns the PID of the box's PID 1 on the host, or 0 if the box is off.
 func (b *Box) Leader() int {
 	if run := b.running.Load(); run != nil {
 		return run.leader
@@ -178,7 +180,8 @@ func (b *Box) Reboot(ctx context.Context) error {
 	return b.Boot(ctx)
 }
 
-// Kill ends all processes of the box at once, without a chance to write anything more. The box can be booted again.
+// Kill ends all processes of the box immediately, so that they cannot write anything more. The box
+// can be booted again.
 func (b *Box) Kill() {
 	if run := b.running.Load(); run != nil {
 		_ = unix.Kill(run.leader, unix.SIGKILL)
@@ -186,7 +189,8 @@ func (b *Box) Kill() {
 	}
 }
 
-// Wait returns when the box has gone down by itself, be it for a shutdown or for a reboot, or is off already.
+// Wait returns when the box has gone down by itself, for a shutdown or a reboot, or immediately if
+// it is off.
 func (b *Box) Wait(ctx context.Context) error {
 	run := b.running.Load()
 	if run == nil {

@@ -1,8 +1,9 @@
-// Package box boots throw-away machines for tests: a real systemd as PID 1 with D-Bus, logind, sudo,
-// polkit, dconf, rpm and dnf, up in half a second.
+// Package box boots throw-away machines for tests: a real systemd as PID 1 with D-Bus, logind,
+// sudo, polkit, dconf, rpm and dnf, up in half a second.
 //
-// A box is an overlay over one base root that test/setup.sh built, run by systemd-nspawn. Nothing that
-// happens in it reaches the base, the host or another box. What one test needs is said in options:
+// A box is an overlay over a shared base root that test/setup.sh built, run by systemd-nspawn.
+// Nothing that happens in it affects the base, the host or another box. Options say what a test
+// needs:
 //
 //	func TestThePolicySurvivesAPowerCut(t *testing.T) {
 //		t.Parallel()
@@ -12,12 +13,13 @@
 //		…
 //	}
 //
-// A box shares the host's network, so that a server on the host's loopback is reached as it is; WithNetwork
-// gives it one of its own that can be cut. A box has no memory, CPU or task limits, keeps its page cache when
-// it is killed (that is the death of all processes, not of the disk's power), and has the host's clock.
+// A box shares the host's network, so that it reaches a server on the host's loopback; WithNetwork
+// gives it a network of its own that can be cut. A box has no memory, CPU or task limits and has
+// the host's clock. Killing it ends all its processes but keeps its page cache, so it is not like a
+// loss of the disk's power.
 //
-// However its process ends, a box is removed with all that belongs to it: a keeper process on the host waits
-// for that. See keeper.sh.
+// However the test's process ends, a box is removed with everything that belongs to it: a keeper
+// process on the host waits for that. See keeper.sh.
 package box
 
 import (
@@ -51,11 +53,11 @@ var peersRecipe []byte
 //go:embed keeper.sh
 var keeperScript string
 
-// Config says what a box is like. The zero value is a bare machine on the host's network.
+// Config describes a box. The zero value is a bare machine on the host's network.
 type Config struct {
-	Binds     map[string]string         // folders or files of the host, read-only in the box: path in the box → path on the host
+	Binds     map[string]string         // read-only folders or files of the host: path in the box → path on the host
 	Files     map[string]File           // written before the first boot
-	Setup     []func(root string) error // called in turn before the first boot, after Files, with the box's root on the host
+	Setup     []func(root string) error // called in order before the first boot, after Files, with the path of the box's root on the host
 	Network   bool                      // see WithNetwork
 	CgroupV1  bool                      // see CgroupV1
 	NotBooted bool                      // see NotBooted
@@ -66,7 +68,8 @@ type Config struct {
 // Option changes a Config.
 type Option func(*Config)
 
-// WithBind shows a folder or file of the host in the box, read-only. Parents in the box are made.
+// WithBind mounts a folder or file of the host in the box, read-only. Missing parents in the box
+// are created.
 func WithBind(host, guest string) Option {
 	return func(c *Config) {
 		if c.Binds == nil {
@@ -93,7 +96,8 @@ func WithSetup(setup func(root string) error) Option {
 	return func(c *Config) { c.Setup = append(c.Setup, setup) }
 }
 
-// WithNetwork gives the box a network of its own, whose rules it may change, that reaches Box.HostAddr and nothing else; see LinkDown.
+// WithNetwork gives the box a network of its own, whose rules it may change. It reaches
+// Box.HostAddr and nothing else; see LinkDown.
 func WithNetwork() Option { return func(c *Config) { c.Network = true } }
 
 // CgroupV1 boots the box with the cgroup hierarchies of systemd 219, as Amazon Linux 2 has them.
@@ -102,32 +106,33 @@ func CgroupV1() Option { return func(c *Config) { c.CgroupV1 = true } }
 // NotBooted leaves the first boot to the caller of Boot.
 func NotBooted() Option { return func(c *Config) { c.NotBooted = true } }
 
-// OlderRPM makes the box of a smaller base with rpm 4.16, whose database is a Berkeley DB as on Amazon Linux 2,
-// and dnf 4.5. It has no polkit and no dconf.
+// OlderRPM uses a smaller base with rpm 4.16, whose database is a Berkeley DB as on Amazon Linux 2,
+// and dnf 4.5. It has neither polkit nor dconf.
 func OlderRPM() Option { return func(c *Config) { c.OlderRPM = true } }
 
-// Peers makes the box of a base that has puppet and cfengine too, to measure the agent beside them.
+// Peers uses a base that also has puppet and cfengine, to measure the agent against them.
 // "test/setup.sh peers" prepares it.
 func Peers() Option { return func(c *Config) { c.Peers = true } }
 
-// Box is one machine. Its methods may be called by several goroutines, but those that
-// start and stop it (Boot, Reboot, Off, Kill, Close) only by one at a time.
+// Box is one machine. Its methods are safe for concurrent use, except those that start and stop it
+// (Boot, Reboot, Off, Kill, Close): only one of these may run at a time.
 type Box struct {
 	Name     string     // also its hostname
-	Root     string     // its file system on the host, without what is mounted inside (/run, /tmp, /proc)
-	HostAddr netip.Addr // where the box reaches the host; 127.0.0.1 without WithNetwork
-	Addr     netip.Addr // where the host reaches the box; 127.0.0.1 without WithNetwork
+	Root     string     // its root on the host, without the file systems mounted inside (/run, /tmp, /proc)
+	HostAddr netip.Addr // the host's address for the box; 127.0.0.1 without WithNetwork
+	Addr     netip.Addr // the box's address for the host; 127.0.0.1 without WithNetwork
 
 	dir      string
 	conf     Config
 	keeper   *exec.Cmd
 	lifeline io.Closer            // the keeper's standard input: closing it removes the box
 	running  atomic.Pointer[boot] // nil: off
-	logins   atomic.Uint64        // makes the names of their units unique
+	logins   atomic.Uint64        // counts logins, for unique unit names
 }
 
-// New makes and boots a box for a test, and removes it when the test ends. It fails the test if it cannot;
-// boxes need root and what test/setup.sh prepares. If the test fails, the end of the box's journal is logged.
+// New creates and boots a box for a test, and removes it when the test ends. It fails the test if
+// it cannot; boxes need root and what test/setup.sh prepares. If the test fails, the end of the
+// box's journal is logged.
 func New(t testing.TB, opts ...Option) *Box {
 	t.Helper()
 	var conf Config
@@ -151,7 +156,7 @@ func New(t testing.TB, opts ...Option) *Box {
 	return b
 }
 
-// Start makes a box, and boots it unless conf says not to. The caller must Close it.
+// Start creates a box, and boots it unless conf says not to. The caller must Close it.
 func Start(ctx context.Context, conf Config) (*Box, error) {
 	if os.Getuid() != 0 {
 		return nil, errors.New("cannot make a test machine: root is needed; run: sudo make test")
@@ -207,7 +212,8 @@ func (b *Box) Close() error {
 
 func (b *Box) startKeeper() error {
 	b.keeper = exec.Command("bash", "-c", keeperScript, "keeper", b.dir)
-	// In a session of its own: Ctrl-C is for the tests, and the keeper has work after that.
+	// In a session of its own: Ctrl-C must end the tests but not the keeper, which then has to
+	// clean up.
 	b.keeper.SysProcAttr = &unix.SysProcAttr{Setsid: true}
 	stdin, err := b.keeper.StdinPipe()
 	if err != nil {

@@ -72,7 +72,8 @@ func TestFilesAreThoseThatTheBoxSees(t *testing.T) {
 	if got := b.MustExec(t, "stat", "--format=%a %u %g", "/opt/new/early"); got != "4750 7 8\n" {
 		t.Errorf("mode and owner = %q", got)
 	}
-	// /run is a mount inside only; /var/run is a link that begins with a slash and would lead to the host.
+	// /run is mounted only inside the box; /var/run is an absolute link, which would lead to the
+	// host's.
 	b.MustWriteFile(t, "/var/run/deep/down", box.File{Content: "hello"})
 	if got := b.MustExec(t, "cat", "/run/deep/down"); got != "hello" {
 		t.Errorf("the box reads %q", got)
@@ -180,7 +181,7 @@ func TestAThinImageHasWhatAWSLeaves(t *testing.T) {
 	if got := b.MustExec(t, "id", "user"); got != "uid=1000(user) gid=1000(user) groups=1000(user),27(sudo)\n" {
 		t.Errorf("id = %s", got)
 	}
-	// polkitd reads the rule only if it can be parsed, and says so.
+	// polkitd logs an error if it cannot parse the rule.
 	b.MustExec(t, "systemctl", "start", "polkit.service")
 	b.MustExec(t, "journalctl", "--sync")
 	if got := b.MustExec(t, "journalctl", "-u", "polkit", "--grep", "rror|Loading rules", "--no-pager", "-o", "cat"); strings.Contains(got, "rror") {
@@ -206,14 +207,14 @@ func TestSignedPackagesInstallAndOthersDoNot(t *testing.T) {
 		packages string
 		code     int
 	}{
-		{"soe-pkg-01-1.0-1 soe-pkg-40 soe-dep", 1}, // soe-dep wants the other version
+		{"soe-pkg-01-1.0-1 soe-pkg-40 soe-dep", 1}, // soe-dep requires the other version
 		{"soe-pkg-02-1.0-1 soe-pkg-40 soe-dep", 0},
 		{"soe-nodep", 1},
 		{"soe-conflict", 1},
 		{"soe-unsigned", 1},
 		{"soe-wrongkey", 1},
 		{"soe-badpre", 1},
-		{"soe-badpost", 0}, // installed all the same
+		{"soe-badpost", 0}, // it is installed anyway
 		{"soe-service soe-sudoers soe-account", 0},
 	} {
 		args := append([]string{"dnf", "-y", "install"}, strings.Fields(test.packages)...)
@@ -283,7 +284,8 @@ func TestANetworkOfItsOwnReachesTheHostAloneAndCanBeCut(t *testing.T) {
 
 func hello(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "hello") }
 
-// fetch gets a page from inside the box, or says why not; dnf has brought Python along.
+// fetch gets a page from inside the box, or returns the error as text. Python is there because dnf
+// needs it.
 func fetch(t *testing.T, b *box.Box, addr string) string {
 	t.Helper()
 	const script = "import sys,urllib.request as u\ntry: print(u.urlopen('http://'+sys.argv[1],timeout=1).read().decode(),end='')\nexcept Exception as e: print(e)"
@@ -331,7 +333,8 @@ func TestNothingIsLeftOfABox(t *testing.T) {
 	}
 }
 
-// TestMain lets this binary be the process that TestABoxDoesNotOutliveTheProcessThatMadeIt kills.
+// TestMain lets this binary also be the process that TestABoxDoesNotOutliveTheProcessThatMadeIt
+// kills.
 func TestMain(m *testing.M) {
 	if os.Getenv("SOE_TEST_BOX_VICTIM") != "" {
 		b, err := box.Start(context.Background(), box.Config{Network: true})
@@ -374,7 +377,7 @@ func TestABoxDoesNotOutliveTheProcessThatMadeIt(t *testing.T) {
 	}
 }
 
-// leftOf lists the mounts, cgroups, network namespaces, links and processes that bear a box's name.
+// leftOf lists the mounts, cgroups, network namespaces, links and processes with a box's name.
 func leftOf(t *testing.T, name string) []string {
 	t.Helper()
 	const script = `grep -h -- "$1" /proc/self/mountinfo

@@ -20,8 +20,9 @@ type Result struct {
 	Code           int // 128 + the signal's number if a signal ended it
 }
 
-// Command returns a command to be run in the box as root, with a clean environment, outside of all its units;
-// where the box is off, in a chroot. It is there for what Exec does not give: standard input, output as it comes.
+// Command returns a command to be run in the box as root, with a clean environment, outside of all
+// its units, or in a chroot if the box is off. Use it for what Exec does not offer: standard input,
+// output as it comes.
 func (b *Box) Command(ctx context.Context, args ...string) *exec.Cmd {
 	var enter []string
 	if leader := b.Leader(); leader != 0 {
@@ -35,15 +36,15 @@ func (b *Box) Command(ctx context.Context, args ...string) *exec.Cmd {
 		"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 		"HOME=/root", "USER=root", "LOGNAME=root", "LANG=C.UTF-8", "TERM=dumb",
 	}
-	// nsenter forks: its process group must go, or the command would live on.
+	// nsenter forks, so kill the process group, or the command would live on.
 	cmd.SysProcAttr = &unix.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
 	return cmd
 }
 
-// Exec runs a command in the box as root. A command that fails is no error, see Result.Code;
-// one that cannot be run at all, or is cut off by ctx or the end of the box, is.
+// Exec runs a command in the box as root. A command that fails is no error, see Result.Code. It
+// returns an error if the command cannot be run, or is cut off by ctx or the end of the box.
 func (b *Box) Exec(ctx context.Context, args ...string) (Result, error) {
 	var stdout, stderr bytes.Buffer
 	cmd := b.Command(ctx, args...)
@@ -88,7 +89,8 @@ func (b *Box) MustExecAs(t testing.TB, user string, args ...string) string {
 	return must(t, r, err, args)
 }
 
-// untilDone is the test's context, which still holds in t.Cleanup.
+// untilDone returns the test's context without its cancellation, so that it can be used in
+// t.Cleanup.
 func untilDone(t testing.TB) context.Context { return context.WithoutCancel(t.Context()) }
 
 func must(t testing.TB, r Result, err error, args []string) string {

@@ -13,14 +13,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// File is what a file in a box is to be.
+// File describes a file in a box.
 type File struct {
 	Content  string
 	Mode     uint32 // as for chmod(2), so that 0o4755 is setuid; 0 means 0644
 	UID, GID int
 }
 
-// ReadFile reads a file of the box, as the box sees it: in its own mounts, with symbolic links followed inside it.
+// ReadFile reads a file as the box sees it: in its own mounts, and following symbolic links inside
+// it.
 func (b *Box) ReadFile(name string) (string, error) {
 	f, err := b.open(name, unix.O_RDONLY, 0)
 	if err != nil {
@@ -41,7 +42,8 @@ func (b *Box) MustReadFile(t testing.TB, name string) string {
 	return content
 }
 
-// WriteFile writes a file of the box in place, as careless software does. Folders above it are made.
+// WriteFile writes a file of the box in place, as careless software does. Missing folders above it
+// are created.
 func (b *Box) WriteFile(name string, file File) error {
 	if err := b.mkdirAll(path.Dir(path.Clean("/" + name))); err != nil {
 		return err
@@ -54,7 +56,7 @@ func (b *Box) WriteFile(name string, file File) error {
 		file.Mode = 0o644
 	}
 	_, err = f.WriteString(file.Content)
-	// The mode comes last: a change of owner takes setuid away.
+	// Set the mode last: a change of owner clears setuid.
 	return errors.Join(err, f.Chown(file.UID, file.GID), unix.Fchmod(int(f.Fd()), file.Mode), f.Close())
 }
 
@@ -97,7 +99,8 @@ func (b *Box) mkdirAll(dir string) error {
 	return nil
 }
 
-// open resolves a name as the box would: absolute links, which are many (/var/run), must not lead to the host.
+// open resolves a name as the box would: absolute links, which are frequent (/var/run), must not
+// lead to the host.
 func (b *Box) open(name string, flags int, mode uint64) (*os.File, error) {
 	root := b.Root
 	if leader := b.Leader(); leader != 0 {

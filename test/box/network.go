@@ -16,15 +16,15 @@ import (
 	"github.com/soe-agent/soe-agent/test/internal/cache"
 )
 
-// benchmarking is the network that RFC 2544 sets aside for tests: nobody routes it.
-// Each box has four addresses of it, of which the first is the host's and the second its own.
+// benchmarking is the network that RFC 2544 reserves for tests; nobody routes it. Each box gets
+// four of its addresses: the first is the host's and the second its own.
 var benchmarking = netip.MustParsePrefix("198.18.0.0/15")
 
-// LinkDown cuts the box's network, as a pulled cable does: connections stall, and new ones are tried in vain for
-// three seconds, until they fail for want of a route. Only for a box with WithNetwork.
+// LinkDown cuts the box's network like a pulled cable: connections stall, and new ones fail after
+// three seconds because there is no route. It works only for a box with WithNetwork.
 func (b *Box) LinkDown() error { return b.setLink("down") }
 
-// LinkUp ends what LinkDown began. When it returns, packets arrive again.
+// LinkUp undoes LinkDown. When it returns, packets arrive again.
 func (b *Box) LinkUp() error {
 	if err := b.setLink("up"); err != nil {
 		return err
@@ -41,7 +41,7 @@ func (b *Box) LinkUp() error {
 			return fmt.Errorf("cannot set the link of %s up: it has no carrier after ten seconds: %s", b.Name, state)
 		}
 	}
-	// What either end has learned while the other was silent would hold for some seconds more.
+	// Both ends keep failed neighbour entries for some seconds, so flush them.
 	return ip("neighbour flush dev "+b.link(), "-netns "+b.Name+" neighbour flush dev eth0")
 }
 
@@ -52,11 +52,11 @@ func (b *Box) setLink(state string) error {
 	return ip("link set " + b.link() + " " + state)
 }
 
-// link is the host's end of the cable; names of links have 15 characters at most.
+// link returns the name of the host's end of the cable. Link names have at most 15 characters.
 func (b *Box) link() string { return "soe" + strings.TrimPrefix(b.Name, "box-") }
 
 func (b *Box) addNetwork() error {
-	// Another test may be looking for free addresses at the same time, in another process.
+	// Another test may be choosing free addresses at the same time, in another process.
 	lock, err := os.OpenFile(filepath.Join(cache.Dir(), "network.lock"), os.O_CREATE|os.O_WRONLY|unix.O_CLOEXEC, 0o600)
 	if err != nil {
 		return err
@@ -80,7 +80,7 @@ func (b *Box) addNetwork() error {
 	)
 }
 
-// freeAddr returns the host's address in four that no link of the host uses.
+// freeAddr returns the host's address of a group of four that no link of the host uses.
 func freeAddr() (netip.Addr, error) {
 	addrs, err := net.InterfaceAddrs()
 	if err != nil {

@@ -12,11 +12,11 @@ type Session struct {
 	ID string // as in loginctl
 
 	box  *Box
-	unit string // keeps it open
+	unit string // the unit that keeps it open
 }
 
-// Login opens a session through PAM, as a display manager would, and returns when it is there.
-// env goes to PAM: XDG_SESSION_TYPE=x11, for one, makes it a graphical session.
+// Login opens a session through PAM, as a display manager would, and returns when logind has it.
+// env goes to PAM; for example XDG_SESSION_TYPE=x11 makes it a graphical session.
 func (b *Box) Login(ctx context.Context, user string, env ...string) (*Session, error) {
 	return b.LoginBy(ctx, "login", user, env...)
 }
@@ -26,7 +26,7 @@ func (b *Box) LoginBy(ctx context.Context, service, user string, env ...string) 
 	s := &Session{box: b, unit: "login-" + user + "-" + strconv.FormatUint(b.logins.Add(1), 10) + ".service"}
 	args := []string{
 		"systemd-run", "--quiet", "--unit=" + s.unit, "--property=PAMName=" + service, "--property=User=" + user,
-		"--property=Type=simple", // exec would wait for a file descriptor that PAM keeps
+		"--property=Type=simple", // Type=exec would wait for a file descriptor that PAM keeps open
 	}
 	for _, e := range env {
 		args = append(args, "--setenv="+e)
@@ -34,7 +34,7 @@ func (b *Box) LoginBy(ctx context.Context, service, user string, env ...string) 
 	if _, err := b.run(ctx, append(args, "sleep", "infinity")...); err != nil {
 		return nil, fmt.Errorf("cannot log %s in: %w", user, err)
 	}
-	// The process has moved to the session's cgroup when PAM is done.
+	// When PAM is done, the process has moved to the session's cgroup.
 	const opened = `pid=$(systemctl show --property=MainPID --value "$1")
 for i in $(seq 500); do
   id=$(sed -n 's,.*/session-\([^/]*\)\.scope$,\1,p' "/proc/$pid/cgroup" | head -n 1)
@@ -50,7 +50,7 @@ systemctl status --no-pager "$1"; exit 1`
 	return s, nil
 }
 
-// Logout ends the session and returns when logind has forgotten it.
+// Logout ends the session and returns when logind has removed it.
 func (s *Session) Logout(ctx context.Context) error {
 	const logout = `systemctl stop "$1"
 for i in $(seq 500); do [ -e "/run/systemd/sessions/$2" ] || exit 0; sleep 0.02; done
@@ -61,8 +61,8 @@ loginctl session-status "$2"; exit 1`
 	return nil
 }
 
-// Leave ends the session and leaves a process running in it, so that logind calls it closing and keeps it as long as
-// that runs.
+// Leave ends the session but leaves a process running in it, so that logind calls it closing and
+// keeps it until that process ends.
 func (s *Session) Leave(ctx context.Context) error {
 	const leave = `for procs in $(find /sys/fs/cgroup -path "*/session-$2.scope/cgroup.procs"); do echo $$ >"$procs"; done
 setsid sleep infinity </dev/null >/dev/null 2>&1 &
@@ -75,7 +75,7 @@ loginctl session-status "$2"; exit 1`
 	return nil
 }
 
-// run is Exec for commands that ought to succeed; it returns their standard output.
+// run runs a command that must succeed and returns its standard output.
 func (b *Box) run(ctx context.Context, args ...string) (string, error) {
 	r, err := b.Exec(ctx, args...)
 	if err == nil && r.Code != 0 {

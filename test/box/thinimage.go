@@ -7,19 +7,19 @@ import (
 	"time"
 )
 
-// What a ThinImage has.
+// Names and paths in a ThinImage.
 const (
-	DesktopUser  = "user"   // UID 1000, who may become root by sudo and polkit, as AWS sets it up
-	DomainAdmin  = "dadmin" // a member of the group domain-admins, which AWS's own sudoers file lets become root
-	UserPassword = "thin"   // of both
+	DesktopUser  = "user"   // UID 1000, who may become root through sudo and polkit, as AWS sets it up
+	DomainAdmin  = "dadmin" // a member of the group domain-admins, which AWS's own sudoers file allows to become root
+	UserPassword = "thin"   // password of both
 
 	PCoIPConf    = "/etc/pcoip-agent/pcoip-agent.conf"
 	PCoIPService = "pcoip.service"
 )
 
-// thinImageFiles follow a WorkSpace of Amazon Linux 2 as it is handed to its user.
+// thinImageFiles are modelled on an Amazon Linux 2 WorkSpace as its user gets it.
 var thinImageFiles = map[string]File{
-	// The number sign does not begin a comment here: it is a grant for UID 1000.
+	// The number sign does not begin a comment here: this is a grant to UID 1000.
 	"/etc/sudoers.d/01-ws-admin-user": {Content: "#1000 ALL=(ALL:ALL) ALL\n", Mode: 0o440},
 	"/etc/sudoers.d/00-domain-admins": {Content: "%domain-admins ALL=(ALL) ALL\n", Mode: 0o440},
 	"/etc/polkit-1/rules.d/10-ws-admin.rules": {Content: `polkit.addAdminRule(function(action, subject) {
@@ -48,7 +48,7 @@ WantedBy=multi-user.target
 `},
 }
 
-// thinImageScript runs in a chroot. The password's hash is that of UserPassword.
+// thinImageScript runs in a chroot. The hash is that of UserPassword.
 const thinImageScript = `set -e
 hash='$6$thinimage0$Pto28M3kXa9Kd2K1gDy4Qwrmfn3mgPA.iabhau5cV84hfPPJPLGxdduLIvATkfcRn8rq/WgIgjXLJP8eZpzuc0'
 groupadd --system wheel
@@ -73,15 +73,16 @@ func ThinImage() Option {
 	}
 }
 
-// Activation is what amazon-ssm-agent leaves on a machine that a hybrid activation made a managed node.
+// Activation is what amazon-ssm-agent writes on a machine that a hybrid activation made a managed
+// node.
 type Activation struct {
 	NodeID, Region                             string
 	AccessKeyID, SecretAccessKey, SessionToken string
 	RetrievedAt, ExpiresAt                     time.Time
 }
 
-// Files are the files of the activation. Given to WithFiles the machine has it from the start;
-// given to Box.WriteFiles later it comes as late as on a real WorkSpace.
+// Files returns the files of the activation. With WithFiles the machine has them from the start;
+// with Box.WriteFiles they arrive later, as on a real WorkSpace.
 func (a Activation) Files() map[string]File {
 	registration := toJSON(map[string]string{"ManagedInstanceID": a.NodeID, "Region": a.Region})
 	identity := toJSON(map[string]string{
@@ -102,7 +103,7 @@ func (a Activation) Files() map[string]File {
 func toJSON(fields map[string]string) string {
 	text, err := json.Marshal(fields)
 	if err != nil {
-		panic(err) // strings can always be written
+		panic(err) // maps of strings can always be marshalled
 	}
 	return string(text)
 }
