@@ -14,30 +14,30 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Known is a policy from disk, without the network.
+// Known is a policy that was read from disk, without the network.
 type Known struct {
 	Policy  *policy.Policy
-	Refused []public.Line // why it is not another one
-	Damaged bool          // what was kept of the last one cannot be read: the first of Refused
-	Saved   time.Time     // when what was published was last confirmed; zero: never
+	Refused []public.Line // why it is not a better one
+	Damaged bool          // the last good policy cannot be read: the first of Refused says so
+	Saved   time.Time     // when the published policy was last confirmed; zero: never
 	Since   time.Time     // when this machine first had this serial; zero: never
 }
 
-// Previous are the personas that the machine had when its last good policy was kept.
+// Previous returns the personas that the machine had when its last good policy was kept.
 func (m *Machine) Previous(s Subject) []string {
-	last, _, _ := m.lastGood(s.Facts.Identity()) // without it, there were none
+	last, _, _ := m.lastGood(s.Facts.Identity()) // without a last good policy there were none
 	return last.Personas
 }
 
-// Last is the last good policy of a machine, if it has one.
+// Last returns the last good policy of this machine, if it has one.
 func (m *Machine) Last(f facts.Facts) (last LastGood, kept bool) {
 	last, kept, err := m.lastGood(f.Identity())
 	return last, kept && err == nil
 }
 
-// Known is the policy that can be had without the network: the machine's own
-// layers with what was last published. If those do not go together, it is the
-// last good policy as it was kept, and if there is none the seed.
+// Known returns the best policy that can be had without the network: the machine's own layers with what was
+// published last. If these cannot be merged it is the last good policy as it was kept, and if there is none
+// the seed.
 func (m *Machine) Known(s Subject) (Known, error) {
 	var known Known
 	last, kept, err := m.lastGood(s.Facts.Identity())
@@ -78,21 +78,20 @@ func (m *Machine) Known(s Subject) (Known, error) {
 	return known, fmt.Errorf("cannot find a policy to enforce: %s", strings.Join(public.Whole(known.Refused), "; "))
 }
 
-// doubts are why the policy may not be what is meant for the machine. Of one that is
-// not what was asked for, what was refused says so; of one that was never published to
-// it, that.
+// doubts returns why the policy may not be what is meant for the machine. It returns none if Refused says
+// so already, or if no published policy was ever fetched, which the status reports by itself.
 func (known Known) doubts(p *policy.Policy, s Subject, kept, whole bool) []public.Line {
 	switch {
 	case len(known.Refused) > 0 || s.Path != "" && !kept:
 		return nil
 	case !whole:
-		return []public.Line{public.All(fmt.Sprintf("not all that is published for %s has been had yet", strings.Join(s.Personas, ", ")))}
+		return []public.Line{public.All(fmt.Sprintf("not everything that is published for %s has been fetched yet", strings.Join(s.Personas, ", ")))}
 	}
 	return p.Doubts
 }
 
-// KeepOwn makes the machine's own layers the last good policy, for a machine to which
-// nothing is published. Its personas decide while it cannot be told which it has.
+// KeepOwn makes the machine's own layers the last good policy, for a machine to which nothing is published.
+// It keeps the personas too: they are used later while the machine's personas cannot be determined.
 func (m *Machine) KeepOwn(s Subject) error {
 	last, _, err := m.lastGood(s.Facts.Identity())
 	if err != nil && !errors.Is(err, errDamaged) {
@@ -104,8 +103,8 @@ func (m *Machine) KeepOwn(s Subject) error {
 	})
 }
 
-// KeepLocal has the machine's own layers, as they are now, in the last good policy, next
-// to what was published last.
+// KeepLocal replaces the machine's own layers in the last good policy by those that are there now. What was
+// published last stays in it.
 func (m *Machine) KeepLocal(s Subject) error {
 	last, kept, err := m.lastGood(s.Facts.Identity())
 	if err != nil || !kept || s.Path != last.Path {
@@ -115,9 +114,9 @@ func (m *Machine) KeepLocal(s Subject) error {
 	return m.keep(last)
 }
 
-// Problems are an error in its parts, one line each. Everybody may read what is wrong in a
-// fragment of this machine that everybody may read. Of another one the open part says
-// which it is, and of what is published, which is root's, that it is refused.
+// Problems splits an error into its parts, one line each. The public part quotes what is wrong in a
+// fragment of this machine if everybody may read that fragment. Of another local fragment it gives the
+// name. What is published is for root to read, so of that it says only that it is refused.
 func (m *Machine) Problems(err error) []public.Line {
 	problems := policy.AsProblems(err)
 	if len(problems) == 0 {
@@ -134,8 +133,7 @@ func (m *Machine) Problems(err error) []public.Line {
 	return lines
 }
 
-// openly is what everybody may read of a problem. One without a line may be about several
-// fragments.
+// openly returns the public text of a problem. A problem without a line number may quote several fragments.
 func (m *Machine) openly(p policy.Problem) string {
 	local := strings.HasPrefix(p.File, m.SeedDir+"/") || strings.HasPrefix(p.File, m.LocalDir+"/")
 	switch {

@@ -18,7 +18,7 @@ const (
 	broken    = "schema = 1\n[dropins\n"
 )
 
-// published is a desktop that has followed a policy of serial 7 for two personas.
+// published is a desktop that has fetched a policy of serial 7 for two personas.
 func published(t *testing.T) *desktop {
 	t.Helper()
 	d := newDesktop(t)
@@ -27,7 +27,7 @@ func published(t *testing.T) *desktop {
 	return d
 }
 
-// Whatever is wrong, there is the best policy that can be had, and nothing goes by one that may not be whole.
+// Whatever is wrong, the best available policy is used; one that may be incomplete takes nothing away.
 func TestWithoutTheNetworkTheBestPolicyThatGoesTogetherIsTakenAndOneThatMayNotBeWholeTakesNothingAway(t *testing.T) {
 	online := map[string]string{"all": "x", "dev": "x"}
 	nothing := map[string]string{}
@@ -47,7 +47,7 @@ func TestWithoutTheNetworkTheBestPolicyThatGoesTogetherIsTakenAndOneThatMayNotBe
 		"with a local fragment":           {[]func(*desktop){local(dropin("here", "y"))}, map[string]string{"all": "x", "dev": "x", "here": "y"}, 7, false, 0, ""},
 		"with one that is wrong":          {[]func(*desktop){local(broken)}, online, 7, false, 1, ""},
 		"and with another persona":        {[]func(*desktop){local(broken), finance}, online, 7, false, 1, ""},
-		"with another persona":            {[]func(*desktop){finance}, map[string]string{"all": "x"}, 7, true, 0, "not all that is published for base, finance has been had yet"},
+		"with another persona":            {[]func(*desktop){finance}, map[string]string{"all": "x"}, 7, true, 0, "not everything that is published for base, finance has been fetched yet"},
 		"not knowing all personas":        {[]func(*desktop){func(d *desktop) { d.subject.Unsure = true }}, online, 7, true, 0, ""},
 		"published elsewhere":             {[]func(*desktop){elsewhere}, nothing, 0, true, 0, ""},
 		"elsewhere, with what is wrong":   {[]func(*desktop){elsewhere, local(broken)}, nothing, 0, true, 1, ""},
@@ -131,7 +131,7 @@ func TestALastGoodPolicyThatMakesNoSenseIsSaidAndReplacedAndOneThatCannotBeReadI
 	if err := errors.Join(os.Remove(file), os.MkdirAll(file, 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := d.Fetch(t.Context(), d.subject, d.aws); err == nil || !strings.Contains(err.Error(), "would take an older one") {
+	if _, err := d.Fetch(t.Context(), d.subject, d.aws); err == nil || !strings.Contains(err.Error(), "could not refuse an older one") {
 		t.Errorf("Fetch: %v", err)
 	}
 	if _, kept := d.Last(d.subject.Facts); kept {
@@ -163,7 +163,7 @@ func TestWhatChangesOnTheMachineIsKeptBesideWhatWasPublishedLast(t *testing.T) {
 	if !kept || last.Serial != 7 || !slices.Equal(names, []string{"10-seed.toml", "50-local.toml", "10-all", "20-dev"}) {
 		t.Errorf("serial %d of %q", last.Serial, names)
 	}
-	d.write(t, localFile, broken) // it is by what was kept that the machine goes on
+	d.write(t, localFile, broken) // now the kept fragment is used
 	known, err := d.Known(d.subject)
 	if err != nil {
 		t.Fatal(err)
@@ -195,7 +195,7 @@ func TestThePersonasOfTheLastGoodPolicyAreKnownOfThisMachineAlone(t *testing.T) 
 	}
 }
 
-// Whoever puts a secret there, or a word that is no reference: no file of the agent's has it.
+// Whoever puts a secret, or a word that is not a reference, into the file: the agent does not keep it.
 func TestASecretIsNotKeptWithThePolicy(t *testing.T) {
 	for _, reference := range []string{"{{resolve:ssm-secure:/s}}", "{{resolve:secretsmanager:s}}", "s"} {
 		d := published(t)

@@ -17,8 +17,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// LastGood is a policy that was in force: what is enforced at boot, and while a
-// newer one is refused or cannot be fetched. Secrets are not in it.
+// LastGood is a policy that was in force. It is enforced at boot, and while a newer one is refused or cannot
+// be fetched. It holds no secrets.
 type LastGood struct {
 	Machine  facts.Identity    `json:"machine"`        // the machine that wrote it
 	Path     string            `json:"path"`           // where it was published
@@ -27,15 +27,15 @@ type LastGood struct {
 	Serial   int64             `json:"serial"`
 	Personas []string          `json:"personas"`
 	Sources  []policy.Source   `json:"sources"` // of all layers
-	Values   map[string]string `json:"values"`  // by reference, as it is written
+	Values   map[string]string `json:"values"`  // by reference, as written in the policy
 }
 
-// since is when the machine was first found to have a serial.
+// since returns when the machine first had a serial.
 func (l LastGood) since(serial int64, now time.Time) time.Time {
 	switch {
 	case l.Serial != serial:
 		return now
-	case l.Since.IsZero(): // an agent wrote it that did not note this
+	case l.Since.IsZero(): // written by an agent that did not record it
 		return l.Saved
 	}
 	return l.Since
@@ -47,7 +47,7 @@ func (l LastGood) Value(r policy.Reference) (string, bool) {
 	return value, ok
 }
 
-// references are those whose values are kept, in order.
+// references returns the references whose values are kept, sorted.
 func (l LastGood) references() []policy.Reference {
 	var references []policy.Reference
 	for _, text := range slices.Sorted(maps.Keys(l.Values)) {
@@ -60,12 +60,12 @@ func (l LastGood) references() []policy.Reference {
 
 func (m *Machine) lastGoodFile() string { return path.Join(m.StateDir, "lastgood.json") }
 
-// errDamaged is the error of a last good policy that makes no sense, and never will.
-// Any other one may be read the next time.
+// errDamaged means that the last good policy on disk is of no use and will stay so. After any other error
+// reading it again may succeed.
 var errDamaged = errors.New("it is damaged")
 
-// lastGood returns the last good policy of this machine; ok is false when there is
-// none, or when another machine wrote it.
+// lastGood returns the last good policy of this machine. ok is false if there is none, or if another
+// machine wrote it.
 func (m *Machine) lastGood(identity facts.Identity) (last LastGood, ok bool, err error) {
 	leads, _, err := system.Trusted(m.System.FS, m.lastGoodFile(), os.Geteuid())
 	var content []byte
@@ -90,8 +90,8 @@ func (m *Machine) lastGood(identity facts.Identity) (last LastGood, ok bool, err
 	return last, true, nil
 }
 
-// Fragments are those of the last good policy in a state directory, whichever machine
-// wrote it. One that cannot be understood has none.
+// Fragments returns the fragments of the last good policy in a state directory, whichever machine wrote it.
+// It returns none if the file does not exist or cannot be decoded.
 func Fragments(files system.FileReader, stateDir string) ([]policy.Source, error) {
 	content, err := files.ReadFile(path.Join(stateDir, "lastgood.json"))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -107,11 +107,11 @@ func Fragments(files system.FileReader, stateDir string) ([]policy.Source, error
 	return last.Sources, nil
 }
 
-// freshness is how old the time at which a policy was confirmed may be on disk.
-// Without it there would be a write at every poll.
+// freshness is how old the time of the last confirmation may be on disk. Without it every poll would write
+// the file.
 const freshness = time.Hour
 
-// keep writes a policy down, unless it is there already.
+// keep writes a policy to disk, unless it is there already. It refuses to write a secret.
 func (m *Machine) keep(last LastGood) error {
 	for reference := range last.Values {
 		if r, err := policy.ParseReference(reference); err != nil || r.Secret() {

@@ -17,7 +17,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A Machine is what there is of a policy on a machine.
+// A Machine has the parts of a policy that are on a machine.
 type Machine struct {
 	System   *system.System
 	SeedDir  string // the seed layer
@@ -26,39 +26,38 @@ type Machine struct {
 	Log      *slog.Logger
 }
 
-// A Subject is whom a policy is for, at the moment.
+// A Subject describes the machine that a policy is for, at the moment.
 type Subject struct {
 	Facts    facts.Facts
 	Path     string // where its policy is published; empty: nowhere
 	Personas []string
-	Unsure   bool          // there may be more personas: not everything could be told
-	Doubts   []public.Line // what could not, for people
+	Unsure   bool          // there may be more personas: not all of them could be determined
+	Doubts   []public.Line // what could not be determined, for people
 }
 
-// ring is what decides the machine's place in a rollout. The host name is the one
-// thing that differs between clones of an image and stays through a rebuild.
+// ring decides the machine's place in a rollout. The host name is the one thing that differs between clones
+// of an image and survives a rebuild.
 func (s Subject) ring() string { return s.Facts.Hostname + "\x00" + s.Facts.MachineID }
 
-// Found is what a fetch has found.
+// Found is the result of a fetch.
 type Found struct {
 	Policy  *policy.Policy
-	Rollout string         // what is rolled out or paused, in words
+	Rollout string         // what is being rolled out or paused, for people
 	Since   time.Time      // when this machine first had this serial
 	Missing source.Missing // values that could not be fetched
-	Refused []public.Line  // what of the machine's own layers is not used; what it said before stays
+	Refused []public.Line  // own layers that are not used; their last accepted version stays in force
 	good    LastGood
 }
 
-// Fetch gets the published policy, puts it together with the machine's own layers,
-// and resolves it. A policy with Missing values is returned all the same: what
-// needs them is left alone.
+// Fetch fetches the published policy, merges it with the machine's own layers, and resolves it. A policy
+// with Missing values is returned too; resources that need them are left alone.
 func (m *Machine) Fetch(ctx context.Context, s Subject, aws *source.AWS) (Found, error) {
 	if s.Facts.Unidentified {
-		return Found{}, errors.New("cannot tell which machine this is, and with it which of what is published is for it: /etc/machine-id is empty, not there or cannot be read; see systemd-machine-id-setup(1)")
+		return Found{}, errors.New("cannot tell which machine this is, and so not which published policy is for it: /etc/machine-id is empty, not there or cannot be read; see systemd-machine-id-setup(1)")
 	}
 	last, _, err := m.lastGood(s.Facts.Identity())
 	if err != nil && !errors.Is(err, errDamaged) {
-		return Found{}, fmt.Errorf("cannot tell which policy was in force last, and would take an older one: %w", err)
+		return Found{}, fmt.Errorf("cannot tell which policy was in force last, and could not refuse an older one: %w", err)
 	}
 	if err != nil {
 		m.Log.Warn("cannot use the last good policy kept on disk", "err", err)
@@ -66,7 +65,7 @@ func (m *Machine) Fetch(ctx context.Context, s Subject, aws *source.AWS) (Found,
 	own := m.own(last)
 	identity := last.Machine.Renewed(s.Facts.Identity())
 	if last.Path != s.Path {
-		last = LastGood{} // serials of another path say nothing here
+		last = LastGood{} // serials of another path mean nothing here
 	}
 	listed, values, err := aws.Manifest(ctx, last.references())
 	if err != nil {
@@ -101,11 +100,10 @@ func (m *Machine) Fetch(ctx context.Context, s Subject, aws *source.AWS) (Found,
 	return Found{Policy: resolved.Policy, Rollout: listed.Described(s.ring()), Since: good.Since, Missing: resolved.Missing, Refused: own.refused, good: good}, nil
 }
 
-// Keep makes what was found the last good policy, for the next boot.
+// Keep makes a fetched policy the last good policy, for the next boot.
 func (m *Machine) Keep(f Found) error { return m.keep(f.good) }
 
-// resolved puts the values in place: those that were read along with the manifest,
-// and for the rest what AWS has.
+// resolved fills in the values: those that were read along with the manifest, and the rest from AWS.
 func (m *Machine) resolved(ctx context.Context, p *policy.Policy, s Subject, along map[policy.Reference]string, aws *source.AWS) (resolve.Resolution, error) {
 	r, err := resolve.Resolve(ctx, p, s.Facts, m.fit(remaining{along, aws}))
 	if err == nil {
@@ -114,7 +112,7 @@ func (m *Machine) resolved(ctx context.Context, p *policy.Policy, s Subject, alo
 	return r, err
 }
 
-// fit are those of the values that may be put on this system.
+// fit returns values that may be written to this system: no secrets if it is an image.
 func (m *Machine) fit(values resolve.Values) resolve.Values {
 	if m.System.Running() {
 		return values
@@ -122,7 +120,7 @@ func (m *Machine) fit(values resolve.Values) resolve.Values {
 	return resolve.WithoutSecrets(values)
 }
 
-// remaining asks AWS for the values that are not known yet.
+// remaining asks AWS only for the values that are not known yet.
 type remaining struct {
 	known map[policy.Reference]string
 	aws   resolve.Values
@@ -143,7 +141,7 @@ func (r remaining) Fetch(ctx context.Context, references []policy.Reference) (ma
 	return values, missing
 }
 
-// reasons are why values are missing, for people.
+// reasons returns why values are missing, for people.
 func reasons(missing source.Missing) map[string]string {
 	why := map[string]string{}
 	for reference, err := range missing {
@@ -156,8 +154,7 @@ func reasons(missing source.Missing) map[string]string {
 	return why
 }
 
-// Only is the policy of these fragments alone, with the values that connect leads to.
-// It connects only if a value is wanted from there.
+// Only returns the policy of these fragments alone. It calls connect only if a value has to be fetched.
 func (m *Machine) Only(ctx context.Context, s Subject, sources []policy.Source, connect func() (*source.AWS, error)) (*policy.Policy, error) {
 	p, err := merged(sources, s.Personas)
 	if err != nil {
@@ -172,7 +169,7 @@ func (m *Machine) Only(ctx context.Context, s Subject, sources []policy.Source, 
 	return r.Policy, nil
 }
 
-// lazily connects to AWS when a value is wanted from it.
+// lazily connects to AWS when the first value is wanted.
 type lazily func() (*source.AWS, error)
 
 func (connect lazily) Fetch(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, map[policy.Reference]error) {
@@ -199,12 +196,12 @@ func merged(sources []policy.Source, personas []string) (*policy.Policy, error) 
 	return p, err
 }
 
-// basic is the persona of a machine that is given no other. What is for everybody is
-// for it, and there need not be more.
+// basic is the persona of a machine that is given no other. Fragments for everybody apply to it, so no
+// fragment needs to name it.
 const basic = "base"
 
-// forNobody are the doubts about personas that no fragment is for: they are misspelled,
-// or what they should get is not published.
+// forNobody reports personas that no fragment is for: they are misspelled, or what they should get is not
+// published.
 func forNobody(fragments []policy.Fragment, personas []string) []public.Line {
 	var doubts []public.Line
 	for _, persona := range personas {

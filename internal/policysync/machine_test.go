@@ -33,7 +33,7 @@ const (
 	stateFile = "var/lib/soe-agent/lastgood.json"
 )
 
-// A desktop is a machine that is activated, with what is published to it.
+// A desktop is an activated machine, with the policy that is published to it.
 type desktop struct {
 	policysync.Machine
 	subject policysync.Subject
@@ -49,7 +49,7 @@ func newDesktop(t *testing.T) *desktop {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Root = "/" // it runs
+	s.Root = "/" // a running system
 	d := &desktop{fake: awsfake.New(t), root: root}
 	d.Machine = policysync.Machine{
 		System: s, SeedDir: "/usr/share/soe-agent/policy.d", LocalDir: "/etc/soe-agent/policy.d", StateDir: "/var/lib/soe-agent",
@@ -80,7 +80,7 @@ func (d *desktop) write(t *testing.T, name, content string) {
 	}
 }
 
-// dropin is a fragment with one drop-in, for personas.
+// dropin returns a fragment with one drop-in, for these personas.
 func dropin(name, content string, personas ...string) string {
 	text := "schema = 1\n"
 	if len(personas) > 0 {
@@ -89,7 +89,7 @@ func dropin(name, content string, personas ...string) string {
 	return text + fmt.Sprintf("[dropins.\"/etc/soe.d/%s.conf\"]\ncontent = %q\n", name, content+"\n")
 }
 
-// generation puts fragments into Parameter Store, by name.
+// generation puts fragments, by name, into Parameter Store.
 func (d *desktop) generation(t *testing.T, serial int64, fragments map[string]string) manifest.Generation {
 	t.Helper()
 	g := manifest.Generation{Serial: serial}
@@ -120,13 +120,13 @@ func (d *desktop) publish(t *testing.T, m manifest.Manifest) {
 	d.fake.PutParameter(manifest.Name(path), text)
 }
 
-// everywhere publishes a policy to everybody.
+// everywhere publishes a policy to all machines.
 func (d *desktop) everywhere(t *testing.T, serial int64, fragments map[string]string) {
 	t.Helper()
 	d.publish(t, manifest.Manifest{Generation: d.generation(t, serial, fragments)})
 }
 
-// follows looks, as the daemon does, and returns what the policy then wants in its drop-ins.
+// follows fetches and keeps the policy, as the daemon does, and returns the drop-ins that it wants.
 func (d *desktop) follows(t *testing.T) (policysync.Found, map[string]string) {
 	t.Helper()
 	found, err := d.Fetch(t.Context(), d.subject, d.aws)
@@ -139,7 +139,7 @@ func (d *desktop) follows(t *testing.T) (policysync.Found, map[string]string) {
 	return found, contents(found.Policy)
 }
 
-// stays looks in vain, and returns why; the last good policy is untouched by it.
+// stays fetches and returns the error. The last good policy must not change.
 func (d *desktop) stays(t *testing.T) error {
 	t.Helper()
 	before, _ := os.ReadFile(filepath.Join(d.root, stateFile))
@@ -155,7 +155,7 @@ func (d *desktop) stays(t *testing.T) error {
 	return err
 }
 
-// contents are the contents of drop-ins, by the file's name.
+// contents returns the contents of the drop-ins, by file name.
 func contents(p *policy.Policy) map[string]string {
 	all := map[string]string{}
 	for _, w := range policy.Of[policy.Dropin](p) {
@@ -316,7 +316,7 @@ func TestAnOlderManifestThatCameBackIsSaidAndTheLastGoodPolicyKept(t *testing.T)
 	if source.TroubleOf(err).Name != source.OlderPublished || source.Classify(err) != source.People {
 		t.Errorf("%s", source.TroubleOf(err))
 	}
-	// What is published elsewhere has serials of its own.
+	// Serials of another path are independent.
 	d.subject.Path = "/soe/other"
 	d.write(t, stateFile, strings.Replace(d.read(t, stateFile), path, "/soe/other", 1))
 	d.subject.Path = path
@@ -401,7 +401,7 @@ func TestASecretIsInThePolicyThatNeedsItAndInNoFile(t *testing.T) {
 
 func TestForAnImageNoSecretIsFetched(t *testing.T) {
 	d := newDesktop(t)
-	d.System.Root = d.root // it does not run
+	d.System.Root = d.root // an image
 	d.fake.PutSecureParameter("/s", canary)
 	d.fake.PutSecret("json", `{"key":"`+canary+`"}`)
 	d.fake.PutParameter("/p", "plain")
@@ -536,10 +536,10 @@ func TestHowLongTheMachineHasHadItsPolicyIsKnown(t *testing.T) {
 			t.Errorf("serial %d is there since %s, %v", known.Policy.Serial, known.Since, err)
 		}
 	}
-	year(2001) // and the next look does not change it
+	year(2001) // the next fetch does not change it
 	d.everywhere(t, 2, map[string]string{"10": dropin("x", "two")})
 	year(time.Now().Year())
-	// An agent that did not note it has noted when the policy was confirmed.
+	// An agent that did not record this did record when the policy was confirmed.
 	d.write(t, stateFile, regexp.MustCompile(`"since":"[^"]*",?`).ReplaceAllString(regexp.MustCompile(`"saved":"[^"]*"`).ReplaceAllString(d.read(t, stateFile), `"saved":"2002-02-03T04:05:06Z"`), ""))
 	year(2002)
 }
@@ -566,7 +566,7 @@ func TestWhatIsWrongInAFragmentThatNotEverybodyMayReadIsRootsToRead(t *testing.T
 			t.Errorf("of a file of mode %o in a directory of mode %o root reads %q and everybody %q, %v", scene.file, scene.dir, whole, open, err)
 		}
 	}
-	// What is published is root's, though a file of this machine should bear the same name.
+	// What is published is for root to read, even if a local file has the same name.
 	d.write(t, "soe/base/10.toml", "")
 	_, err := policy.Parse(policy.Source{Name: "/soe/base/10.toml", Layer: policy.Remote, Text: "schema = 1\n[dropins.M4RK]\n"})
 	lines := d.Problems(fmt.Errorf("cannot use the published policy: %w", err))

@@ -17,9 +17,9 @@ type own struct {
 	refused []public.Line // what is not used, and why
 }
 
-// own reads the layers that are on the machine. What others than root could have written,
-// or what cannot be read, is refused and counts as unknown: what it said when it was last
-// used stays. Otherwise somebody could take the machine's exceptions away by a chmod.
+// own reads the layers that are on the machine. A layer or fragment that others than root could have written,
+// or that cannot be read, is refused, and its last accepted version is used instead. Otherwise a chmod
+// would be enough to take the machine's exceptions away.
 func (m *Machine) own(last LastGood) own {
 	var found own
 	for _, l := range []struct {
@@ -31,9 +31,9 @@ func (m *Machine) own(last LastGood) own {
 	return found
 }
 
-// read reads one layer; before is what it was when it was last used.
+// read reads one layer; before is its last accepted version.
 func (m *Machine) read(found *own, dir string, l policy.Layer, before []policy.Source) {
-	// what opening a file and its directories says quotes nothing that is in it
+	// errors of opening a file or its directories quote none of its content
 	refuse := func(err error) { found.refused = append(found.refused, public.All(err.Error())) }
 	leads, _, err := system.Trusted(m.System.FS, dir, os.Geteuid())
 	if errors.Is(err, fs.ErrNotExist) {

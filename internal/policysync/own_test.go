@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// What a user could have written is not read, and what stood there before stays.
+// A file that a user could have written is not read, and its last accepted version stays.
 func TestALayerThatOthersCouldHaveWrittenCountsAsUnknown(t *testing.T) {
 	const local, fragment = "etc/soe-agent/policy.d", "etc/soe-agent/policy.d/90-glass.toml"
 	chmod := func(name string, mode os.FileMode) func(d *desktop) error {

@@ -7,24 +7,23 @@ import (
 	"github.com/soe-agent/soe-agent/internal/source"
 )
 
-// resumeSplay is over how long the machines that wake together spread their polls:
-// ten thousand polls at forty calls a second, which is what Parameter Store allows
-// an account, take 250 seconds.
+// resumeSplay is the time over which machines that wake up together spread their polls. Ten thousand polls
+// at forty calls a second, which is what Parameter Store allows an account, take 250 seconds.
 const resumeSplay = 270 * time.Second
 
 // A Poller decides when to fetch the policy. Its fields are set before Run.
 type Poller struct {
-	// Fetch fetches the policy once and hands on what it finds. A value that could not be
-	// fetched is an error, although the rest of the policy was fetched.
+	// Fetch fetches the policy once and passes on what it finds. If a value could not be fetched it
+	// returns an error, although the rest of the policy was fetched.
 	Fetch func(context.Context) error
-	// Interval is how long to wait after a fetch without an error, on average; 0
-	// is until somebody asks.
+	// Interval returns how long to wait, on average, after a fetch without an error; 0 means until
+	// Wake.
 	Interval func() time.Duration
-	// Failed is called after each fetch that failed, with the time of the next.
+	// Failed is called after each failed fetch, with the time of the next one.
 	Failed func(err error, next time.Time)
 	// Wake asks for a fetch now: the configuration or a local fragment has changed.
 	Wake <-chan struct{}
-	// Resumed tells that the machine has slept: what is under way is pointless.
+	// Resumed says that the machine has slept: a fetch that is under way is abandoned.
 	Resumed <-chan struct{}
 
 	Retry source.Retry
@@ -51,8 +50,8 @@ func (f *Poller) Run(ctx context.Context) {
 	}
 }
 
-// pause is how long to wait after a fetch. What people have to correct is tried again at the
-// usual interval, without a shorter backoff.
+// pause returns how long to wait after a fetch. After an error that people have to correct, it is the usual
+// interval: retrying sooner would not help.
 func (f *Poller) pause(err error, backoff func(error) time.Duration) time.Duration {
 	if err != nil && source.Classify(err) < source.People {
 		return backoff(err)
@@ -71,10 +70,10 @@ func (f *Poller) jitter(bound time.Duration) time.Duration {
 	return f.Retry.Jitter(bound)
 }
 
-// forever is longer than a machine runs.
+// forever is longer than any machine runs.
 const forever = 100 * 365 * 24 * time.Hour
 
-// An interruption is why a fetch or a wait ended before its time.
+// An interruption is why a fetch or a wait ended early.
 type interruption int
 
 const (
@@ -102,7 +101,7 @@ func (f *Poller) fetch(ctx context.Context) (why interruption, err error) {
 	}
 	cancel()
 	<-ended
-	return why, nil // an interrupted fetch says nothing
+	return why, nil // the error of an interrupted fetch means nothing
 }
 
 // wait waits for d, unless it is interrupted.

@@ -13,9 +13,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/source"
 )
 
-// looks runs a poller in virtual time until it has looked n times, and returns
-// when it did. answer is what the look of a number, counted from 0, ends with; it
-// may send signals.
+// looks runs a poller in virtual time until it has fetched n times, and returns the times. answer is called
+// with the number of the fetch, from 0, and returns its error; it may send signals.
 func looks(t *testing.T, n int, answer func(look int, hurry, resumed chan<- struct{}) error) []time.Duration {
 	t.Helper()
 	var at []time.Duration
@@ -86,7 +85,7 @@ func TestAHurryEndsAWaitAndALook(t *testing.T) {
 	}
 }
 
-// All desktops of a fleet wake at nine.
+// All desktops of a fleet wake up at nine.
 func TestAfterASleepOfTheMachineTheNextLookIsSpreadOverMinutesAndWhatWasUnderWayIsGivenUp(t *testing.T) {
 	var waits []time.Duration
 	for range 300 {

@@ -20,28 +20,28 @@ import (
 	"github.com/soe-agent/soe-agent/internal/credentials"
 )
 
-// Config says where in AWS a policy is published, and whose word opens it.
+// Config says where in AWS a policy is published, and which credentials to use.
 type Config struct {
-	Region      string             `toml:"region"`      // absent: that of the managed node's registration
-	Path        string             `toml:"path"`        // absent: nothing is published
-	Endpoint    string             `toml:"endpoint"`    // of an emulator of all services; absent: the region's own
-	Endpoints   Endpoints          `toml:"endpoints"`   // by service, before Endpoint
-	Credentials credentials.Config `toml:"credentials"` // absent: those of amazon-ssm-agent
+	Region      string             `toml:"region"`      // default: the region of the managed node's registration
+	Path        string             `toml:"path"`        // empty: nothing is published
+	Endpoint    string             `toml:"endpoint"`    // of an emulator of all services; empty: the region's own
+	Endpoints   Endpoints          `toml:"endpoints"`   // by service; these take precedence over Endpoint
+	Credentials credentials.Config `toml:"credentials"` // default: those of amazon-ssm-agent
 }
 
-// Endpoints are the URLs of the services: a VPC endpoint is that of one.
+// Endpoints are the URLs of single services. A VPC endpoint serves one service.
 type Endpoints struct {
 	SSM            string `toml:"ssm"`
 	SecretsManager string `toml:"secretsmanager"`
 }
 
-// The services, as AWS has them in the names of hosts.
+// The services, as they are written in AWS host names.
 const (
 	serviceSSM     = "ssm"
 	serviceSecrets = "secretsmanager"
 )
 
-// ValidateEndpoints says which endpoints are no URLs.
+// ValidateEndpoints returns an error for each endpoint that is not a URL.
 func (c Config) ValidateEndpoints() error {
 	var errs []error
 	for _, e := range []struct{ name, url string }{
@@ -55,8 +55,8 @@ func (c Config) ValidateEndpoints() error {
 	return errors.Join(errs...)
 }
 
-// endpoint is where a service is asked, or nil for the region's own. One whose host says of
-// which service it is, as a VPC endpoint's does, is nothing for another.
+// endpoint returns the URL of a service, or nil for the region's own. An endpoint whose host name names
+// one service, as that of a VPC endpoint does, is not used for another one.
 func (c Config) endpoint(service string) *string {
 	own := map[string]string{serviceSSM: c.Endpoints.SSM, serviceSecrets: c.Endpoints.SecretsManager}[service]
 	if own != "" {
@@ -75,15 +75,15 @@ func (c Config) endpoint(service string) *string {
 	return &c.Endpoint
 }
 
-// A Provider gives credentials, and reads them again after Forget.
+// A Provider provides credentials. After Forget it reads them again.
 type Provider interface {
 	Retrieve(ctx context.Context) (aws.Credentials, error) // as an aws.CredentialsProvider
 	Forget()
 }
 
-// AWS is a connection to SSM and Secrets Manager. It is meant to be kept: it
-// learns how wrong this machine's clock is, and what it may not read. Its methods
-// are for one goroutine at a time; that of SSM is for all.
+// AWS is a connection to SSM and Secrets Manager. Keep it for as long as its configuration holds: it
+// learns how wrong this machine's clock is, and what it may not read. Its methods must not be called
+// concurrently, except SSM, PutCompliance and PutInventory.
 type AWS struct {
 	path        string
 	http        *http.Client
@@ -92,11 +92,11 @@ type AWS struct {
 	ssm         *ssm.Client
 	secrets     *secretsmanager.Client
 
-	// refused are parameters that made a call for several fail: they are asked for
-	// alone, and only when the time has come.
+	// refused are parameters that made a call for several fail. They are requested alone, and not
+	// before the time in their entry.
 	refused map[string]refusal
-	// batchRefused is until when secrets are read one by one, because the role does
-	// not allow to read several at once.
+	// batchRefused is until when secrets are read one by one, because the role does not allow reading
+	// several at once.
 	batchRefused time.Time
 
 	tags      map[string]string
@@ -104,26 +104,25 @@ type AWS struct {
 	tagsUntil time.Time
 }
 
-// A refusal is why something cannot be read, and when to ask again.
+// A refusal is why something cannot be read, and when to try again.
 type refusal struct {
 	err   error
 	until time.Time
 }
 
-// refusalLasts is how long what was refused is not asked for again: it is one call
-// for each such parameter then, of forty a second for the whole account.
+// refusalLasts is how long a refused parameter is not requested again: each of them costs a call of its
+// own, of forty a second for the whole account.
 const refusalLasts = time.Hour
 
-// lasts is how long an error of a value is believed. A service that fails may be well soon.
+// lasts returns how long an error of a value is remembered. A service that fails may recover soon.
 func lasts(err error) time.Duration {
-	if errors.Is(err, errStubborn) {
+	if errors.Is(err, errKeepsFailing) {
 		return refusalLasts / 12
 	}
 	return refusalLasts
 }
 
-// Connect prepares a connection; it sends nothing. region is used where the
-// configuration names none.
+// Connect prepares a connection and sends nothing. region is used if the configuration names none.
 func Connect(c Config, region string, provider Provider, client *http.Client, retry Retry) (*AWS, error) {
 	if c.Region != "" {
 		region = c.Region
@@ -133,7 +132,7 @@ func Connect(c Config, region string, provider Provider, client *http.Client, re
 	}
 	config := aws.Config{
 		Region: region, Credentials: provider, HTTPClient: client,
-		Retryer: func() aws.Retryer { return aws.NopRetryer{} }, // Retry does, in one place
+		Retryer: func() aws.Retryer { return aws.NopRetryer{} }, // package source retries in one place: Retry
 	}
 	a := &AWS{
 		path: c.Path, http: client, credentials: provider, retry: retry,
@@ -148,14 +147,14 @@ func Connect(c Config, region string, provider Provider, client *http.Client, re
 	return a, nil
 }
 
-// errNoRegion passes when the machine is activated: its registration names a region.
+// errNoRegion goes away when the machine is activated: its registration names a region.
 var errNoRegion = fmt.Errorf("cannot get credentials: %w: the region is not known before that; or set region in [aws] of agent.toml", credentials.ErrNotActivated)
 
-// SSM is the client for other calls to the same place.
+// SSM returns the client, for other calls to the same service. It may be used by any goroutine.
 func (a *AWS) SSM() *ssm.Client { return a.ssm }
 
-// Reset forgets what was learnt of the machine's surroundings: connections that
-// died in its sleep, credentials, what may not be read.
+// Reset forgets what the connection has learnt: connections that died while the machine slept,
+// credentials, and what may not be read.
 func (a *AWS) Reset() {
 	a.forget()
 	a.refused = map[string]refusal{}
@@ -167,15 +166,15 @@ func (a *AWS) forget() {
 	a.http.CloseIdleConnections()
 }
 
-// Call carries out a call to AWS, and again while it fails for a reason that passes
-// by itself, until ctx is done. The error is that of the last attempt.
+// Call makes a call to AWS and repeats it until ctx is done, as long as it fails for a reason that goes
+// away by itself. It returns the error of the last attempt.
 func (a *AWS) Call(ctx context.Context, call func(context.Context) error) error {
 	return a.retry.Do(ctx, a.forget, call)
 }
 
-// callFor is Call for values of the policy. A service that answers each time that it has
-// failed may do so for one value of those, which must hold up neither the others nor the
-// rest of the policy: after a few attempts the error wraps errStubborn.
+// callFor is Call for values of the policy. If the service keeps answering with a failure, one of these
+// values may be the reason, and it must hold up neither the other values nor the rest of the policy. So
+// after a few attempts callFor gives up, with an error that wraps errKeepsFailing.
 func (a *AWS) callFor(ctx context.Context, call func(context.Context) error) error {
 	const enough = 3
 	attempts := 0
@@ -187,50 +186,50 @@ func (a *AWS) callFor(ctx context.Context, call func(context.Context) error) err
 		if attempts++; attempts < enough {
 			return err
 		}
-		return fmt.Errorf("%w: %w", errStubborn, err)
+		return fmt.Errorf("%w: %w", errKeepsFailing, err)
 	})
 }
 
-// answered says whether an error is what the service made of the request, and not the way to it.
+// answered says whether an error is the service's answer to the request, and not a failure on the way to it.
 func answered(err error) bool {
 	var api smithy.APIError
 	var status *awshttp.ResponseError
-	return errors.As(err, &api) || errors.As(err, &status) || errors.Is(err, errNonsense)
+	return errors.As(err, &api) || errors.As(err, &status) || errors.Is(err, errEmptyAnswer)
 }
 
-// Errors of what is there, or not, other than the services' own.
+// Errors about what is published, besides the services' own.
 var (
-	// ErrNothingPublished is wrapped by the error of a path without a manifest.
+	// ErrNothingPublished is wrapped if there is no manifest at the path.
 	ErrNothingPublished = errors.New("nothing is published")
-	// ErrOlder is wrapped by the error of a manifest that is older than the policy in
-	// force: somebody, or a backup, has put it there again.
+	// ErrOlder is wrapped if the manifest is older than the policy in force: somebody, or a
+	// backup, has restored it.
 	ErrOlder = errors.New("an older policy is published")
-	// ErrNoValue is wrapped by the error about a reference to something that is not
-	// there, or that is not what the reference says.
+	// ErrNoValue is wrapped if a reference names something that does not exist, or that is of
+	// another type than the reference says.
 	ErrNoValue = errors.New("there is no such value")
 
-	// errNonsense is wrapped by the error of an answer that is whole and says nothing.
-	errNonsense = errors.New("the answer is empty")
-	// errStubborn is wrapped by the error of values for which the service fails each time.
-	errStubborn = errors.New("the service fails each time that it is asked for this")
+	// errEmptyAnswer is wrapped if an answer is well-formed and has nothing in it.
+	errEmptyAnswer = errors.New("the answer is empty")
+	// errKeepsFailing is wrapped by the error of values for which the service fails each time.
+	errKeepsFailing = errors.New("the service fails each time that it is asked for this")
 )
 
-// tagsLast is how long tags are believed. They rarely change, and their permission
-// is not part of a node's standard role.
+// tagsLast is how long tags are cached. They rarely change, and the permission to read them is not part of
+// a node's standard role.
 const tagsLast = time.Hour
 
-// tagsPatience is how long tags may hold up the policy.
-const tagsPatience = 20 * time.Second
+// tagsTimeout is how long reading the tags may hold up the policy.
+const tagsTimeout = 20 * time.Second
 
-// Tags returns the tags of a managed node.
+// Tags returns the tags of a managed node. It caches them, and a refusal to read them.
 func (a *AWS) Tags(ctx context.Context, node string) (map[string]string, error) {
 	if node == "" {
-		return nil, errors.New("cannot read the tags: this machine is no managed node yet")
+		return nil, errors.New("cannot read the tags: this machine is not a managed node yet")
 	}
 	if time.Now().Before(a.tagsUntil) {
 		return a.tags, a.tagsErr
 	}
-	ctx, cancel := context.WithTimeout(ctx, tagsPatience)
+	ctx, cancel := context.WithTimeout(ctx, tagsTimeout)
 	defer cancel()
 	var tags map[string]string
 	err := a.Call(ctx, func(ctx context.Context) error {

@@ -11,14 +11,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Client is how requests are sent: with a deadline each, with connections that are not
-// kept for long, and to whom the machine trusts at the moment.
+// Client returns an HTTP client for requests to AWS. Each request has a deadline, idle connections are
+// soon closed, and the authorities that the machine trusts at the time of a request are trusted.
 func Client() *http.Client {
 	return &http.Client{Timeout: 20 * time.Second, Transport: &transport{}}
 }
 
-// A transport is a http.Transport for as long as the machine trusts the same
-// authorities, and then another one.
+// A transport uses one http.Transport until the authorities that the machine trusts change, and then a
+// new one.
 type transport struct {
 	trust system.Trust
 
@@ -49,14 +49,13 @@ func (t *transport) current() *http.Transport {
 		return t.inUse
 	}
 	if t.inUse != nil {
-		t.inUse.CloseIdleConnections() // they are to whom was trusted before
+		t.inUse.CloseIdleConnections() // the authorities that vouched for them may no longer be trusted
 	}
 	t.pool, t.inUse = pool, Transport(pool)
 	return t.inUse
 }
 
-// Transport is how requests are sent while these authorities are trusted; nil are the
-// host's.
+// Transport returns an http.Transport that trusts the authorities in pool; nil means those of the host.
 func Transport(pool *x509.CertPool) *http.Transport {
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,

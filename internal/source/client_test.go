@@ -11,7 +11,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/source"
 )
 
-// The policy may bring the authority by which the agent reaches its policy.
+// The policy itself may install the authority that the agent needs in order to reach its policy.
 func TestAnAuthorityThatTheMachineComesToTrustIsTrustedWithoutARestart(t *testing.T) {
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {}))
 	server.EnableHTTP2 = true
@@ -57,7 +57,7 @@ func TestAnAuthorityThatTheMachineComesToTrustIsTrustedWithoutARestart(t *testin
 	if err := reaches(); err != nil {
 		t.Errorf("the authority has come into the bundle: %v", err)
 	}
-	write(bundle, nil) // by somebody who is not done with it
+	write(bundle, nil) // somebody is in the middle of writing it
 	if err := reaches(); err != nil {
 		t.Errorf("half a bundle counts: %v", err)
 	}

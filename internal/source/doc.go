@@ -1,13 +1,12 @@
-// Package source is AWS as the agent sees it: the manifest and the fragments of a
-// published policy in SSM Parameter Store, the values that a policy refers to in
-// Parameter Store and Secrets Manager, and what to do when that fails.
+// Package source is the agent's access to AWS: the manifest and the fragments of a published policy in SSM
+// Parameter Store, the values that a policy refers to in Parameter Store and Secrets Manager, and what to
+// do about errors.
 //
-// An AWS is a connection to one account and region, which lives as long as its
-// configuration. Manifest is one look at what is published; Fragments and Fetch get
-// what it leads to. Each call is made again, with patience, while it fails for a
-// reason that passes by itself: Retry does that, in one place, by one table of
-// errors. What does not pass is returned, and Classify says what to do about it.
-// TroubleOf has a name for each, which people see.
+// An AWS is a connection to one account and region; it lives as long as its configuration. Manifest reads
+// what is published now; Fragments and Fetch read what the manifest leads to. A call that fails for a
+// reason that goes away by itself is repeated with growing waits. Retry does that in one place, by one
+// table of errors. Other errors are returned, and Classify says what to do about them. TroubleOf gives
+// each error the name that people see.
 //
 // No error, log line or file of this package ever holds the value of a secret.
 package source

@@ -18,10 +18,9 @@ import (
 // Reference, GetParameters).
 const mostParameters = 10
 
-// Manifest returns the manifest that is published, and the values of those of the
-// references to plain parameters that one call can read along with it. A look that
-// finds nothing new costs this one call. What only the policy's author can mend is
-// policy.Problems.
+// Manifest returns the published manifest. In the same call it reads those of the references to plain
+// parameters that fit into it, and returns their values: if nothing has changed, a poll costs this one
+// call. An error that only the policy's author can correct is of type policy.Problems.
 func (a *AWS) Manifest(ctx context.Context, along []policy.Reference) (manifest.Manifest, map[policy.Reference]string, error) {
 	name := manifest.Name(a.path)
 	along = slices.DeleteFunc(slices.Clone(along), func(r policy.Reference) bool {
@@ -34,7 +33,7 @@ func (a *AWS) Manifest(ctx context.Context, along []policy.Reference) (manifest.
 	}
 	call := a.callFor
 	if len(along) == 0 {
-		call = a.Call // until there is a manifest
+		call = a.Call // repeated until there is a manifest
 	}
 	found, err := a.getParameters(ctx, call, names, false)
 	if err != nil && len(along) > 0 && !Classify(err).passes() {
@@ -48,13 +47,13 @@ func (a *AWS) Manifest(ctx context.Context, along []policy.Reference) (manifest.
 	if !there {
 		return manifest.Manifest{}, nil, fmt.Errorf("cannot read the manifest: %w: there is no parameter %s", ErrNothingPublished, name)
 	}
-	values, _ := plainValues(along, found) // what is wrong with the rest, Fetch says
+	values, _ := plainValues(along, found) // Fetch reports what is wrong with the others
 	m, err := manifest.Parse(name, aws.ToString(p.Value))
 	return m, values, err
 }
 
-// Fragments returns the fragments that entries list, in their order. Those that are
-// among known, with the same digest, are not fetched again.
+// Fragments returns the fragments that entries list, in their order. Fragments in known with the same
+// digest are not fetched again.
 func (a *AWS) Fragments(ctx context.Context, entries []manifest.Entry, known []policy.Source) ([]policy.Source, error) {
 	type key struct{ name, digest string }
 	have := map[key]policy.Source{}
@@ -101,14 +100,14 @@ func (a *AWS) Fragments(ctx context.Context, entries []manifest.Entry, known []p
 	return sources, agree(entries, sources)
 }
 
-// agree says which fragments are for other personas than the manifest has it: a
-// machine that goes by the manifest would not even fetch one that is for it.
+// agree reports fragments whose personas differ from those in the manifest. A machine chooses fragments by
+// the manifest, so it might not even fetch one that is for it.
 func agree(entries []manifest.Entry, sources []policy.Source) error {
 	var problems policy.Problems
 	for i, entry := range entries {
 		fragment, err := policy.Parse(sources[i])
 		if err != nil {
-			continue // whoever parses it next says what is wrong
+			continue // whoever parses it next reports the error
 		}
 		listed, said := slices.Sorted(slices.Values(entry.Personas)), slices.Sorted(slices.Values(fragment.Personas))
 		if !slices.Equal(listed, said) {
@@ -125,8 +124,7 @@ func agree(entries []manifest.Entry, sources []policy.Source) error {
 // A caller is Call or callFor.
 type caller func(context.Context, func(context.Context) error) error
 
-// getParameters reads parameters by name or ARN, as many as one call takes. Those
-// that are not there are left out.
+// getParameters reads parameters by name or ARN with one call. Parameters that do not exist are left out.
 func (a *AWS) getParameters(ctx context.Context, call caller, names []string, decrypt bool) (map[string]types.Parameter, error) {
 	found := map[string]types.Parameter{}
 	err := call(ctx, func(ctx context.Context) error {
@@ -135,7 +133,7 @@ func (a *AWS) getParameters(ctx context.Context, call caller, names []string, de
 			return err
 		}
 		if len(out.Parameters)+len(out.InvalidParameters) == 0 {
-			return errNonsense
+			return errEmptyAnswer
 		}
 		for _, p := range out.Parameters {
 			found[aws.ToString(p.Name)+aws.ToString(p.Selector)] = p

@@ -17,7 +17,7 @@ import (
 	"github.com/soe-agent/soe-agent/test/awsfake"
 )
 
-// answers is a fault that answers 200 with this body.
+// answers is a fault that answers with status 200 and this body.
 func answers(body string) awsfake.Fault {
 	return func(w http.ResponseWriter, _ *http.Request, _ func() awsfake.Reply) {
 		w.Header().Set("Content-Type", "application/x-amz-json-1.1")

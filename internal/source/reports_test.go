@@ -14,7 +14,7 @@ import (
 	"github.com/soe-agent/soe-agent/test/awsfake"
 )
 
-// counting are credentials that count how often they are forgotten.
+// counting provides credentials and counts the calls of Forget.
 type counting struct{ forgotten int }
 
 func (*counting) Retrieve(context.Context) (aws.Credentials, error) {

@@ -20,20 +20,19 @@ import (
 // A Class says what to do about an error.
 type Class int
 
-// The classes, the most patient last.
+// The classes, from the one to retry soonest to the one to retry last.
 const (
-	Passing     Class = iota // try again: a failing service, no network
+	Passing     Class = iota // try again: the service fails, or there is no network
 	Throttled                // try again: the account's calls are used up
-	Credentials              // read the credentials again, and try
-	Half                     // the policy is being published; look again soon
-	Denied                   // try again, slowly: it heals when somebody allows it
-	People                   // somebody has to act: a name that is not there, a policy that is wrong
-	Hopeless                 // the same request will never do
+	Credentials              // read the credentials again, and try again
+	Half                     // a publication is under way; look again soon
+	Denied                   // try again slowly: it succeeds once somebody grants the permission
+	People                   // somebody has to act: a name that does not exist, a policy that is wrong
+	Hopeless                 // the same request will never succeed
 )
 
-// classes is the table of error codes (Systems Manager and Secrets Manager API
-// References, "Common Errors"; retry.DefaultThrottleErrorCodes of the SDK). What is
-// not in it is Passing.
+// classes is the table of error codes (Systems Manager and Secrets Manager API References, "Common
+// Errors"; retry.DefaultThrottleErrorCodes of the SDK). A code that is not in it is Passing.
 func classes() map[string]Class {
 	return map[string]Class{
 		"Throttling": Throttled, "ThrottlingException": Throttled, "ThrottledException": Throttled,
@@ -66,8 +65,8 @@ func classes() map[string]Class {
 	}
 }
 
-// Classify returns the class of an error: of values that are missing, that of the
-// one for which to try again the soonest.
+// Classify returns the class of an error. For Missing values it is the class of the one that is to be
+// retried soonest.
 func Classify(err error) Class {
 	var missing Missing
 	if !errors.As(err, &missing) {
@@ -86,7 +85,7 @@ func classifyOne(err error) Class {
 	switch {
 	case errors.Is(err, credentials.ErrUnsafe):
 		return People
-	case errors.Is(err, errStubborn):
+	case errors.Is(err, errKeepsFailing):
 		return Denied
 	case isCredentialTrouble(err):
 		return Credentials
@@ -102,15 +101,15 @@ func classifyOne(err error) Class {
 	return Passing
 }
 
-// A Pace is how long the waits between attempts are: each is a random part of a
-// bound, which doubles from First to Longest.
+// A Pace bounds the waits between attempts. Each wait is a random part of a bound, which doubles from First
+// to Longest.
 type Pace struct{ First, Longest time.Duration }
 
-// Pace is that at which to try again after an error of a class.
+// Pace returns the pace at which to try again after an error of a class.
 //
-// That for Throttled is a balance, which test/herd holds: when ten thousand machines
-// share forty calls a second, longer waits leave calls unused towards the end, when
-// few machines are left, and shorter ones make more calls that are refused.
+// That for Throttled is a balance, which test/herd holds: when ten thousand machines share forty calls a
+// second, longer waits leave calls unused towards the end, when few machines are left, and shorter waits
+// cause more refused calls.
 func (c Class) Pace() Pace {
 	switch c {
 	case Throttled:
@@ -126,25 +125,25 @@ func (c Class) Pace() Pace {
 	}
 }
 
-// passes says whether a call is made again and again until it succeeds.
+// passes says whether an error goes away by itself, so that the call is repeated until it succeeds.
 func (c Class) passes() bool { return c == Passing || c == Throttled || c == Credentials }
 
-// FullJitter is a random part of a bound, so that machines that failed together do
-// not come back together.
+// FullJitter returns a random part of a bound, so that machines that failed together do not come back
+// together.
 func FullJitter(bound time.Duration) time.Duration {
 	return rand.N(max(bound, 1)) //nolint:gosec // no secret depends on it
 }
 
-// A Retry makes calls again. The zero Retry is ready.
+// A Retry repeats calls. The zero Retry is ready to use.
 type Retry struct {
-	// Waiting is told of each wait, if it is set.
+	// Waiting, if set, is called before each wait.
 	Waiting func(err error, next time.Time)
-	// Jitter is how much of a bound is waited; nil is FullJitter.
+	// Jitter returns how much of a bound to wait; nil means FullJitter.
 	Jitter func(bound time.Duration) time.Duration
 }
 
-// Backoff returns how long to wait after an error, ever longer the more often it is
-// asked about errors of one class. The services' own word, Retry-After, is obeyed.
+// Backoff returns a function that says how long to wait after an error. Its waits grow with each error of
+// the same class. A Retry-After of the service is obeyed.
 func (r Retry) Backoff() func(err error) time.Duration {
 	jitter := r.Jitter
 	if jitter == nil {
@@ -165,15 +164,15 @@ func (r Retry) Backoff() func(err error) time.Duration {
 			bound = max(bound, min(time.Since(throttled)/herdShare, longestThrottled))
 		}
 		if told := retryAfter(err); told > 0 {
-			return told + jitter(bound) // those who were told the same do not come at the same time
+			return told + jitter(bound) // so that those that were told the same time do not come together
 		}
 		return jitter(bound)
 	}
 }
 
-// The longer calls have been throttled, the larger is the herd, and the longer it
-// takes: waits of up to a sixth of that time cost it little, and keep the number of
-// calls that are refused the same for each machine, however large the herd is.
+// The longer calls have been throttled, the larger is the herd, and the longer it takes. Waits of up to a
+// sixth of that time cost it little, and keep the number of refused calls per machine constant, however
+// large the herd is.
 const (
 	herdShare        = 6
 	longestThrottled = 30 * time.Minute
@@ -192,7 +191,7 @@ func doubling(p Pace) *backoff.ExponentialBackOff {
 // longestTold bounds what a service, or whoever answers in its place, may ask for.
 const longestTold = 15 * time.Minute
 
-// retryAfter is how long the answer asks to wait (RFC 9110, section 10.2.3).
+// retryAfter returns how long an answer asks to wait (RFC 9110, section 10.2.3); 0 if it does not.
 func retryAfter(err error) time.Duration {
 	var answer *awshttp.ResponseError
 	if !errors.As(err, &answer) || answer.Response == nil || answer.Response.Response == nil {
@@ -208,9 +207,8 @@ func retryAfter(err error) time.Duration {
 	return min(max(told, 0), longestTold)
 }
 
-// Do calls op until it succeeds, or fails for a reason that does not pass by
-// itself, or ctx is done. The error is that of the last attempt. forget is called
-// before an attempt that needs other credentials.
+// Do calls op until it succeeds, or fails for a reason that does not go away by itself, or ctx is done. It
+// returns the error of the last attempt. It calls forget before an attempt that needs other credentials.
 func (r Retry) Do(ctx context.Context, forget func(), op func(context.Context) error) error {
 	pause := r.Backoff()
 	for {
@@ -232,7 +230,7 @@ func (r Retry) Do(ctx context.Context, forget func(), op func(context.Context) e
 	}
 }
 
-// Sleep waits for d and says whether ctx was not done before.
+// Sleep waits for d. It returns false if ctx ends first.
 func Sleep(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()

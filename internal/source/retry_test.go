@@ -44,7 +44,7 @@ func TestHowLongIsWaitedDependsOnWhatIsWaitedFor(t *testing.T) {
 				d := backoff(c.err)
 				longest, total = max(longest, d), total+d
 			}
-			// Of 990 waits that are uniform up to the bound, one is in its upper twentieth.
+			// Of 990 waits that are uniform up to the bound, at least one is in its upper twentieth.
 			if longest > c.longest || longest < c.longest*19/20 {
 				t.Errorf("the longest wait was %s, and the bound is %s", longest, c.longest)
 			}
@@ -163,7 +163,7 @@ func TestAWaitEndsWithItsContextAndTheErrorIsTheLastAttempts(t *testing.T) {
 	}
 }
 
-// told is the error of an answer that says when to come again.
+// told returns the error of an answer with a Retry-After.
 func told(status int, retryAfter string) error {
 	header := http.Header{"Retry-After": {retryAfter}}
 	return fmt.Errorf("cannot do it: %w", &awshttp.ResponseError{ResponseError: &smithyhttp.ResponseError{

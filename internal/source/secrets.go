@@ -23,17 +23,17 @@ const (
 	// mostSecrets is how many secrets one call reads (Secrets Manager API Reference,
 	// BatchGetSecretValue).
 	mostSecrets = 20
-	// secretsPatience is how long secrets may hold up everything else: Secrets Manager
-	// is another service, and its trouble is not that of the rest of the policy.
-	secretsPatience = time.Minute
-	// currentStage is what a reference without a stage means.
+	// secretsTimeout is how long reading secrets may hold up everything else. Secrets Manager is
+	// another service, and its failure must not stop the rest of the policy.
+	secretsTimeout = time.Minute
+	// currentStage is the stage of a reference that names none.
 	currentStage = "AWSCURRENT"
 )
 
-// secretValues reads each secret once, whatever number of its keys are wanted: those
-// that are wanted as they are now, twenty a call.
+// secretValues reads each secret once, however many of its keys are wanted. Secrets whose current version
+// is wanted are read twenty a call.
 func (a *AWS) secretValues(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, Missing) {
-	ctx, cancel := context.WithTimeout(ctx, secretsPatience)
+	ctx, cancel := context.WithTimeout(ctx, secretsTimeout)
 	defer cancel()
 	var current, others []policy.Reference // whole secrets, each once
 	for _, r := range references {
@@ -78,7 +78,7 @@ func (a *AWS) secretValues(ctx context.Context, references []policy.Reference) (
 	return values, missing
 }
 
-// wholeSecret is a reference to all of a secret, whatever part of it r means.
+// wholeSecret returns the reference to the whole secret of which r may mean one key.
 func wholeSecret(r policy.Reference) policy.Reference {
 	r.JSONKey = ""
 	if r.Stage == currentStage && r.Version == "" {
@@ -87,7 +87,7 @@ func wholeSecret(r policy.Reference) policy.Reference {
 	return r
 }
 
-// unique are the references, each once.
+// unique returns the references without duplicates.
 func unique(references []policy.Reference) []policy.Reference {
 	var once []policy.Reference
 	for _, r := range references {
@@ -98,8 +98,8 @@ func unique(references []policy.Reference) []policy.Reference {
 	return once
 }
 
-// secretBatch reads secrets with one call. ok is false when that is not allowed, or fails
-// again and again: they are to be read one by one then.
+// secretBatch reads secrets with one call. ok is false if that is not allowed, or keeps failing: then they
+// have to be read one by one.
 func (a *AWS) secretBatch(ctx context.Context, batch []policy.Reference, texts map[policy.Reference]string, whys Missing) (ok bool) {
 	in := &secretsmanager.BatchGetSecretValueInput{}
 	for _, r := range batch {
@@ -129,7 +129,7 @@ func (a *AWS) secretBatch(ctx context.Context, batch []policy.Reference, texts m
 		return true
 	}
 	for _, r := range batch {
-		whys[r] = errNonsense
+		whys[r] = errEmptyAnswer
 		for _, entry := range found {
 			if isSecret(r.Name, entry) {
 				delete(whys, r)
@@ -148,17 +148,17 @@ func (a *AWS) secretBatch(ctx context.Context, batch []policy.Reference, texts m
 	return true
 }
 
-// onceEach ends a listing that comes back to where it was.
+// onceEach stops a listing that returns the same page token twice.
 func onceEach(o *secretsmanager.BatchGetSecretValuePaginatorOptions) { o.StopOnDuplicateToken = true }
 
-// isSecret says whether id, a name, an ARN or one without the six characters at its
-// end, means the secret of an entry.
+// isSecret says whether id means the secret of an entry. An id is a name, an ARN, or an ARN without the
+// hyphen and six characters at its end.
 func isSecret(id string, entry types.SecretValueEntry) bool {
 	arn := aws.ToString(entry.ARN)
 	return id == aws.ToString(entry.Name) || id == arn || len(arn) > 7 && id == arn[:len(arn)-7] && strings.HasPrefix(id, "arn:")
 }
 
-var errBinary = fmt.Errorf("the secret is binary, and no text: %w", ErrNoValue)
+var errBinary = fmt.Errorf("the secret is binary, not text: %w", ErrNoValue)
 
 // secret reads one secret.
 func (a *AWS) secret(ctx context.Context, r policy.Reference) (string, error) {
@@ -186,7 +186,7 @@ func (a *AWS) secret(ctx context.Context, r policy.Reference) (string, error) {
 	return *text, nil
 }
 
-// secretError says that a secret that is not there is a value that is not there.
+// secretError turns the error for a secret that does not exist into ErrNoValue.
 func secretError(err error) error {
 	var api smithy.APIError
 	if errors.As(err, &api) && api.ErrorCode() == "ResourceNotFoundException" {
@@ -195,15 +195,15 @@ func secretError(err error) error {
 	return err
 }
 
-// pick returns the part of a secret that a reference means: of a string what it says, of
-// anything else each byte as it was written. Its errors say nothing of the text.
+// pick returns the part of a secret that a reference means: the decoded text of a JSON string, and the raw
+// bytes of any other JSON value. Its errors do not quote the secret.
 func pick(r policy.Reference, text string) (string, error) {
 	if r.JSONKey == "" {
 		return text, nil
 	}
 	var object map[string]json.RawMessage
 	if json.Unmarshal([]byte(text), &object) != nil {
-		return "", fmt.Errorf("the secret is no JSON object: %w", ErrNoValue)
+		return "", fmt.Errorf("the secret is not a JSON object: %w", ErrNoValue)
 	}
 	raw, there := object[r.JSONKey]
 	var value string
@@ -211,18 +211,18 @@ func pick(r policy.Reference, text string) (string, error) {
 	case !there:
 		return "", fmt.Errorf("the secret has no such key: %w", ErrNoValue)
 	case string(raw) == "null":
-		return "", fmt.Errorf("the secret has nothing for that key, which is null: %w", ErrNoValue)
+		return "", fmt.Errorf("the value of that key in the secret is null: %w", ErrNoValue)
 	case raw[0] != '"':
-		return string(raw), nil // a number or an object as it is written, not as it is understood
+		return string(raw), nil // a number or an object exactly as it is written
 	}
 	if err := json.Unmarshal(raw, &value); err != nil || strings.ContainsRune(value, utf8.RuneError) && !meansReplacement(raw) {
-		return "", fmt.Errorf("the secret holds half a character for that key: %w", ErrNoValue)
+		return "", fmt.Errorf("the value of that key in the secret is not valid Unicode: %w", ErrNoValue)
 	}
 	return value, nil
 }
 
-// meansReplacement says whether a string of JSON is written with U+FFFD itself, and not
-// with what there is no character for.
+// meansReplacement says whether U+FFFD is itself in a JSON string, and did not come from decoding bytes or
+// escapes that are not valid Unicode.
 func meansReplacement(raw json.RawMessage) bool {
 	return !loneSurrogate.Match(escapedPair.ReplaceAll(raw, nil)) && utf8.Valid(raw)
 }

@@ -27,12 +27,12 @@ import (
 
 const canary = "c4n4ry-value"
 
-// activated is a machine whose hybrid activation has left its credentials.
+// activated is a machine that has the credentials of a hybrid activation.
 type activated struct {
 	root string
 	*system.System
 	fake     *awsfake.Server
-	endpoint string // the fake's, unless a test has it elsewhere
+	endpoint string // empty: that of the fake
 }
 
 func newActivated(t *testing.T) *activated {
@@ -82,8 +82,8 @@ func (a *activated) connectWith(t *testing.T, retry source.Retry) *source.AWS {
 	return aws
 }
 
-// impatient is a connection, with a context that ends when the first call fails for
-// a reason that passes.
+// impatient returns a connection, and a context that ends when the first call fails for a reason that goes
+// away by itself.
 func (a *activated) impatient(t *testing.T) (context.Context, *source.AWS) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -91,7 +91,7 @@ func (a *activated) impatient(t *testing.T) (context.Context, *source.AWS) {
 	return ctx, a.connectWith(t, source.Retry{Waiting: func(error, time.Time) { cancel() }})
 }
 
-// published is the policy for these personas as it is published.
+// published returns the published fragments for these personas.
 func published(ctx context.Context, aws *source.AWS, personas []string, known []policy.Source) ([]policy.Source, int64, error) {
 	m, _, err := aws.Manifest(ctx, nil)
 	if err != nil {
@@ -295,7 +295,7 @@ func TestEachTroubleHasANameThatPeopleSeeAndAClass(t *testing.T) {
 	}
 }
 
-// A system call's error looks like one of the network to Go, for it has a Timeout too.
+// In Go the error of any system call looks like a network error, because it has a Timeout method.
 func TestWhatFailsOnTheMachineItselfIsNotCalledTheNetwork(t *testing.T) {
 	for name, err := range map[string]error{
 		"a file":                &fs.PathError{Op: "openat2", Path: "/etc/machine-id", Err: unix.EIO},
@@ -354,7 +354,7 @@ func TestCredentialsAreReadAgainWhenTheyWereRefused(t *testing.T) {
 	}
 }
 
-// A client remembers what it has derived from a secret by the ID of its key.
+// A client caches what it has derived from a secret by the ID of its key.
 func TestASecretThatIsMendedUnderTheSameKeyIsUsedAtOnce(t *testing.T) {
 	a := newActivated(t)
 	a.publish(t, 1, map[string]string{"10": "schema = 1\n"})

@@ -24,13 +24,13 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// Trouble is what stands between a machine and its policy, as people see it.
+// Trouble is why a machine does not get its policy, as people see it.
 type Trouble struct {
-	Name   string `json:"name"`             // one of the names below, which do not change
-	Detail string `json:"detail,omitempty"` // whatever else is known
+	Name   string `json:"name"`             // one of the names below, which never change
+	Detail string `json:"detail,omitempty"` // more about it
 }
 
-// String is the name, with what else is known.
+// String returns the name and the detail.
 func (t Trouble) String() string {
 	if t.Detail == "" {
 		return t.Name
@@ -38,9 +38,9 @@ func (t Trouble) String() string {
 	return t.Name + ": " + t.Detail
 }
 
-// Line is the trouble. Everybody may read what the way to AWS is like, and no text of what
-// is published, or of what gives credentials; and where the configuration is hidden from
-// some, no more than the name: what it says may be in the rest.
+// Line returns the trouble for root and for everybody. Everybody may read what the way to AWS is like, but
+// no text from what is published, or from the program or file that provides credentials. If the
+// configuration is hidden from some users, everybody gets the name only, because the detail may quote it.
 func (t Trouble) Line(hidden bool) public.Line {
 	l := public.Line{Whole: t.String(), Open: t.Name + "; root's status says more"}
 	switch t.Name {
@@ -54,7 +54,7 @@ func (t Trouble) Line(hidden bool) public.Line {
 
 // The names of trouble.
 const (
-	WaitingForActivation = "waiting for activation" // no registration, no credentials yet
+	WaitingForActivation = "waiting for activation" // no registration and no credentials yet
 	NoCredentials        = "no credentials"         // the configured source has none
 	CredentialsExpired   = "expired"                // and amazon-ssm-agent has not renewed them
 	CredentialsRefused   = "refused"
@@ -73,7 +73,7 @@ const (
 	Other                = "failing"
 )
 
-// TroubleOf says what an error means for whoever looks at the status.
+// TroubleOf returns what an error means to somebody who reads the status.
 func TroubleOf(err error) Trouble {
 	var missing Missing
 	if errors.As(err, &missing) {
@@ -102,8 +102,8 @@ func TroubleOf(err error) Trouble {
 	return transportTrouble(err)
 }
 
-// trouble is that of the first value. What AWS says of a key, or of a secret that is
-// to be deleted, does not name the value.
+// trouble returns the trouble of the first value. It adds the reference if the detail does not name it:
+// messages of AWS about a KMS key, or about a secret that is scheduled for deletion, do not.
 func (m Missing) trouble() Trouble {
 	r, why := m.first()
 	t := TroubleOf(why)
@@ -118,7 +118,7 @@ func isCredentialTrouble(err error) bool {
 	return is
 }
 
-// credentialTrouble says what is wrong with the credentials, before AWS was asked.
+// credentialTrouble recognizes errors of getting credentials, which occur before AWS is called.
 func credentialTrouble(err error) (t Trouble, is bool) {
 	name := ""
 	switch {
@@ -133,7 +133,7 @@ func credentialTrouble(err error) (t Trouble, is bool) {
 	}
 	detail := err.Error()
 	if _, said, ok := strings.Cut(detail, "cannot get credentials: "); ok {
-		detail = said // without the call that they were for
+		detail = said // without the call that needed them
 	}
 	if name == CredentialsExpired {
 		detail += "; or is this machine's clock wrong?"
@@ -161,11 +161,11 @@ func serviceTrouble(api smithy.APIError, err error) Trouble {
 	return Trouble{Other, code + ": " + message}
 }
 
-// notAuthorized is how IAM says what is denied (IAM User Guide, "Troubleshoot
-// access denied error messages").
+// notAuthorized matches IAM's message about a denied action (IAM User Guide, "Troubleshoot access denied
+// error messages").
 var notAuthorized = regexp.MustCompile(`is not authorized to perform: (\S+) on resource: (\S+)`)
 
-// denial is what is denied, action and resource, if the message has it.
+// denial returns the denied action and resource if the message names them, else the message.
 func denial(message string) string {
 	if m := notAuthorized.FindStringSubmatch(message); m != nil {
 		return m[1] + " on " + m[2]
@@ -193,7 +193,7 @@ func transportTrouble(err error) Trouble {
 		return Trouble{NotTrusted, innermost(err) + "; does a proxy answer instead of AWS?"}
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return Trouble{NoSense, "the answer is cut off"}
-	case errors.Is(err, errNonsense), errors.As(err, &status) && status.HTTPStatusCode() == http.StatusOK:
+	case errors.Is(err, errEmptyAnswer), errors.As(err, &status) && status.HTTPStatusCode() == http.StatusOK:
 		return Trouble{NoSense, "does a proxy answer instead of AWS?"}
 	case errors.As(err, &status) && status.HTTPStatusCode() == http.StatusTooManyRequests:
 		return Trouble{Throttling, "HTTP 429"}
@@ -205,12 +205,12 @@ func transportTrouble(err error) Trouble {
 	return Trouble{Other, err.Error()}
 }
 
-// noSocket begins what is said where socket(2) has failed: before there is a socket no network is at fault.
+// noSocket is the prefix of errors of socket(2). Without a socket the network cannot be at fault.
 const noSocket = "socket: "
 
-// ofTheMachine says whether the machine itself has failed, and not the network: a file, or a
-// socket for which there was no room. The error of any system call has the methods of
-// net.Error, so what came from no socket is told by that.
+// ofTheMachine says whether the machine itself has failed, and not the network: a file, or a socket that
+// could not be created. Every syscall.Errno has the methods of net.Error, so an Errno counts as the
+// network's only if it comes from a socket or the resolver.
 func ofTheMachine(err error) bool {
 	var path *fs.PathError
 	var socket *net.OpError
@@ -227,7 +227,7 @@ func ofTheMachine(err error) bool {
 	return !errors.As(err, &socket) && !errors.As(err, &name)
 }
 
-// at is the address at which something went wrong, if that is known, and a colon.
+// at returns the address at which the error occurred, with a colon, or "".
 func at(err error) string {
 	var op *net.OpError
 	if errors.As(err, &op) && op.Addr != nil {
@@ -236,12 +236,11 @@ func at(err error) string {
 	return ""
 }
 
-// mostSkew is what Signature Version 4 allows between two clocks, less what an
-// answer may take.
+// mostSkew is what Signature Version 4 allows between two clocks, less the time that an answer may take.
 const mostSkew = 4 * time.Minute
 
-// wrongBy is how far this machine's clock is from that of the service, as its
-// answer has just told; 0 when it did not tell.
+// wrongBy returns how far this machine's clock is from the service's, by the Date of its answer; 0 if
+// there is none.
 func wrongBy(err error) time.Duration {
 	var answer *awshttp.ResponseError
 	if !errors.As(err, &answer) || answer.Response == nil || answer.Response.Response == nil {
@@ -254,7 +253,7 @@ func wrongBy(err error) time.Duration {
 	return time.Since(theirs).Abs().Round(time.Second)
 }
 
-// innermost is the end of a chain of errors, where a network error says what it is.
+// innermost returns the text of the last error of a chain, which is where a network error says what it is.
 func innermost(err error) string {
 	for {
 		inner := errors.Unwrap(err)

@@ -15,10 +15,10 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// Missing are the values that could not be had, and why not.
+// Missing are the values that could not be read, and why.
 type Missing map[policy.Reference]error
 
-// Error names all of them.
+// Error names all of them, sorted.
 func (m Missing) Error() string {
 	lines := make([]string, 0, len(m))
 	for _, why := range m {
@@ -28,7 +28,7 @@ func (m Missing) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// first is the one that Error names first.
+// first returns the one that Error names first.
 func (m Missing) first() (r policy.Reference, why error) {
 	for reference, err := range m {
 		if why == nil || err.Error() < why.Error() {
@@ -38,9 +38,8 @@ func (m Missing) first() (r policy.Reference, why error) {
 	return r, why
 }
 
-// Fetch returns the values of references as the services have them at the moment,
-// and why those that could not be had could not. One that cannot be had is no
-// reason not to have the others.
+// Fetch returns the current values of references, and why the others could not be read. A value that
+// cannot be read does not hold up the others.
 func (a *AWS) Fetch(ctx context.Context, references []policy.Reference) (map[policy.Reference]string, map[policy.Reference]error) {
 	values, missing := map[policy.Reference]string{}, Missing{}
 	for _, service := range []struct {
@@ -64,7 +63,7 @@ func parametersInput(names []string, decrypt bool) *ssm.GetParametersInput {
 	return &ssm.GetParametersInput{Names: names, WithDecryption: &decrypt}
 }
 
-// selector is how Parameter Store names a version of a parameter.
+// selector returns the name of a parameter, with the version if the reference has one.
 func selector(r policy.Reference) string {
 	if r.Version == "" {
 		return r.Name
@@ -80,12 +79,11 @@ func (a *AWS) secure(ctx context.Context, references []policy.Reference) (map[po
 	return a.parameterValues(ctx, references, true, secureValues)
 }
 
-// A sorter takes the values of references from the parameters that were found.
+// A sorter picks the values of references out of the parameters that were found.
 type sorter func(references []policy.Reference, found map[string]types.Parameter) (map[policy.Reference]string, Missing)
 
-// parameterValues reads parameters, ten a call. When a call is refused, each of its
-// parameters is asked for alone, once: IAM and KMS refuse the whole for one of them. So it
-// is when a call fails again and again.
+// parameterValues reads parameters, ten a call. IAM and KMS refuse a whole call because of one of its
+// parameters. So if a call is refused, or keeps failing, each of its parameters is requested alone, once.
 func (a *AWS) parameterValues(ctx context.Context, references []policy.Reference, decrypt bool, sorted sorter) (map[policy.Reference]string, Missing) {
 	values, missing := map[policy.Reference]string{}, Missing{}
 	take := func(batch []policy.Reference) error {
@@ -136,13 +134,13 @@ func (a *AWS) parameterValues(ctx context.Context, references []policy.Reference
 	return values, missing
 }
 
-// wasRefused says whether a parameter once made a call fail.
+// wasRefused says whether a parameter has made a call fail before.
 func (a *AWS) wasRefused(name string) bool {
 	_, was := a.refused[name]
 	return was
 }
 
-// refusalOf is why a parameter is not asked for now, or nil.
+// refusalOf returns why a parameter must not be requested now, or nil.
 func (a *AWS) refusalOf(name string) error {
 	if r, was := a.refused[name]; was && time.Now().Before(r.until) {
 		return r.err

@@ -18,7 +18,7 @@ import (
 	"github.com/soe-agent/soe-agent/test/awsfake"
 )
 
-// references to things called NAME0, NAME1 … which syntax holds.
+// references returns n references of this syntax, with numbers in their names.
 func references(t *testing.T, n int, syntax string) []policy.Reference {
 	t.Helper()
 	all := make([]policy.Reference, n)
@@ -108,7 +108,7 @@ func TestAParameterWhoseKeyMayNotBeUsedHoldsUpNoneOfTheOthers(t *testing.T) {
 	}
 }
 
-// A VPC endpoint is that of one service.
+// A VPC endpoint serves one service.
 func TestEachServiceIsAskedAtItsOwnEndpoint(t *testing.T) {
 	const vpce = "https://vpce-0123-abcd.ssm.eu-west-1.vpce.amazonaws.com"
 	for what, test := range map[string]struct {
@@ -152,7 +152,7 @@ type roundTrip func(*http.Request) (*http.Response, error)
 
 func (f roundTrip) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
 
-// troubledBy is a service that fails whenever it is asked for something called so, or so.
+// troubledBy is a service that fails whenever a request names one of these.
 func troubledBy(name string, fault awsfake.Fault, more ...string) awsfake.Fault {
 	return func(w http.ResponseWriter, r *http.Request, carryOut func() awsfake.Reply) {
 		body, _ := io.ReadAll(r.Body)
