@@ -12,8 +12,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// setACL lets one more user read and write what is at name, by the form that acl(5)
-// has in an attribute: root, whom every user namespace knows.
+// setACL lets one more user, root, read and write a file through an ACL in the format of acl(5).
+// Every user namespace knows root.
 func setACL(t *testing.T, name, attribute string) {
 	t.Helper()
 	acl := binary.LittleEndian.AppendUint32(nil, 2)
@@ -57,7 +57,8 @@ func TestAnACLIsToldAndTakenAway(t *testing.T) {
 	}
 }
 
-// Whoever an access control list lets write is somebody else, whatever the mode says of the group.
+// A user whom an access control list lets write counts as somebody else, whatever the group bits of
+// the mode say.
 func TestWhatAnACLLetsOthersWriteIsNotTrusted(t *testing.T) {
 	const name = "/etc/soe-agent/policy.d/50-site.toml"
 	for _, loose := range []string{name, "/etc/soe-agent/policy.d", "/etc/soe-agent"} {

@@ -12,7 +12,7 @@ const changeAttr = "change mode or owner of"
 
 func (d *disk) SetAttr(name string, attr Attr) error {
 	if _, err := d.Stat(name); err != nil {
-		return cannot(changeAttr, name, err) // there is nothing to keep
+		return cannot(changeAttr, name, err) // it does not exist, so there is nothing to back up
 	}
 	if err := d.admit(changeAttr, name, hasAttr); err != nil {
 		return err
@@ -74,7 +74,7 @@ func (d *disk) setAttr(name string, attr Attr, may func(fd int, name string) err
 // every file with several names.
 var ErrNames = errors.New("the file has another name too, and others than root may have made this one; it is not changed, for it may be any file")
 
-// onlyName refuses a file that has several names and may be somebody else's.
+// onlyName refuses a file that has several names and may belong to somebody else.
 func (d *disk) onlyName(fd int, name string) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
@@ -111,7 +111,7 @@ func (d *disk) describe(name string) (fd int, info Info, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return -1, Info{}, cannot("look at", name, err)
 	}
-	if err != nil { // there is a link, or a socket
+	if err != nil { // it is a link or a socket
 		info, statErr := d.Stat(name)
 		if statErr != nil || !info.IsRegular() {
 			return -1, info, statErr

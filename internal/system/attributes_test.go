@@ -9,7 +9,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// keeper keeps nothing and notes that it was asked to.
+// keeper is a BackupStore that keeps nothing and records the calls.
 type keeper struct{ asked []string }
 
 func (k *keeper) Backup(name string, _ *system.Original) error {

@@ -10,34 +10,34 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// Authority is polkit, asked as root, so that nothing runs of the person asked about. Where polkit
-// is not installed nobody is allowed anything, and errors wrap ErrNotRunning.
+// Authority is polkit, queried as root, so that no program of the person in question runs. If
+// polkit is not installed, nobody is allowed anything, and errors wrap ErrNotRunning.
 type Authority interface {
 	// Instance identifies the polkit daemon that runs now: it differs after each start, and is ""
 	// when none runs. Actions and Authorized start one.
 	Instance(ctx context.Context) (string, error)
 	// Actions returns all actions that are installed.
 	Actions(ctx context.Context) ([]Action, error)
-	// Authorized says for each question whether polkit allows it without asking for a password. An
-	// authorization kept from a password given earlier does not count. Nobody is prompted.
+	// Authorized reports for each question whether polkit allows it without asking for a password.
+	// An authorization kept from a password given earlier does not count. Nobody is prompted.
 	Authorized(ctx context.Context, questions []Question) ([]bool, error)
 }
 
 // An Action is what polkit can allow, as its package describes it.
 type Action struct {
 	ID      string
-	Program string   // what pkexec(1) runs by it
+	Program string   // the program that pkexec(1) runs with this action
 	Implies []string // whoever may do this may do these
-	// Any, Inactive and Active are what is allowed, where no rule says otherwise, without a
-	// session at this machine, in an inactive one, and in the active one.
+	// Any, Inactive and Active are what is allowed, unless a rule says otherwise, without a session
+	// at this machine, in an inactive one, and in the active one.
 	Any, Inactive, Active Default
 }
 
 // A Default is polkit's PolkitImplicitAuthorization.
 type Default uint32
 
-// OwnWord says whether no administrator is needed: it is allowed outright, or after giving one's
-// own password.
+// OwnWord reports whether no administrator is needed: the action is allowed outright, or after the
+// user's own password.
 func (d Default) OwnWord() bool { return d == 1 || d == 3 || d == 5 }
 
 // A Question is whether a user may do an action. polkit uses the process only to find the session.
@@ -57,17 +57,17 @@ const (
 	// rule that does not return after 15 seconds, and answers nobody until then; versions 121 and
 	// 122 now and then do the same for a rule that has returned.
 	polkitPatience = 20 * time.Second
-	// maxActions bounds what polkit may say in one message: some hundreds of actions
-	// are installed on a desktop, with half a kilobyte each.
+	// maxActions limits the size of a message from polkit: some hundreds of actions are installed
+	// on a desktop, with half a kilobyte each.
 	maxActions = 16 << 20
 	atOnce     = 32
 )
 
-// authority asks polkit over a connection of its own.
+// authority queries polkit over its own connection.
 type authority struct {
 	look Looker
 
-	asking turn // held by whoever asks, and guards what follows
+	asking turn // held by whoever asks; guards the fields below
 	conn   *dbus.Conn
 	mute   muteness
 }
@@ -108,8 +108,8 @@ const (
 	polkitImply    = "org.freedesktop.policykit.imply"
 )
 
-// polkitSubject is a subject as polkit's interface has it. One of the kind "unix-session"
-// must never be asked about: polkit 122 aborts.
+// polkitSubject is a subject in polkit's interface. Never ask about the kind "unix-session": polkit
+// 122 aborts.
 type polkitSubject struct {
 	Kind    string
 	Details map[string]dbus.Variant
@@ -158,7 +158,7 @@ func authorized(ctx context.Context, conn *dbus.Conn, questions []Question, answ
 	return nil
 }
 
-// ask calls ask with a connection to polkit, and waits no longer than polkit may take.
+// ask calls ask with a connection to polkit, and waits for at most polkitPatience.
 func (a *authority) ask(ctx context.Context, ask func(context.Context, *dbus.Conn) error) error {
 	err := a.look.at("ask", "polkit")
 	if err == nil {
@@ -174,8 +174,8 @@ func (a *authority) ask(ctx context.Context, ask func(context.Context, *dbus.Con
 	return nil
 }
 
-// question asks over the open connection, and when no answer comes once more over a new one: the
-// connection may be broken.
+// question asks over the open connection. If no answer comes, it asks once more over a new one,
+// because the connection may be broken.
 func (a *authority) question(ctx context.Context, ask func(context.Context, *dbus.Conn) error) error {
 	if err := a.asking.take(ctx); err != nil {
 		return err
@@ -194,7 +194,7 @@ func (a *authority) question(ctx context.Context, ask func(context.Context, *dbu
 	return err
 }
 
-// once asks once. silent says that no answer came in time. The caller holds asking.
+// once asks once. silent means that no answer came in time. The caller holds asking.
 func (a *authority) once(ctx context.Context, ask func(context.Context, *dbus.Conn) error) (silent bool, err error) {
 	tooLong := fmt.Errorf("it has not answered within %s", polkitPatience)
 	asked, cancel := context.WithTimeoutCause(ctx, polkitPatience, tooLong)
@@ -220,7 +220,7 @@ func (a *authority) once(ctx context.Context, ask func(context.Context, *dbus.Co
 // hangUp closes the connection. The caller holds asking.
 func (a *authority) hangUp() {
 	if a.conn != nil {
-		_ = a.conn.Close() // it is of no use any more
+		_ = a.conn.Close() // the connection is not used any more
 		a.conn = nil
 	}
 }

@@ -11,45 +11,45 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// bus asks systemd and logind over the system bus. It connects when first asked
-// and again when the connection is lost: the agent starts early and lives long.
+// bus asks systemd and logind over the system bus. It connects on first use, and again when the
+// connection is lost, because the agent starts early and runs for long.
 type bus struct {
 	gate   Gate
 	look   Looker
 	files  FileReader
 	scopes scopes
 
-	dialing turn // held by whoever connects, which may take as long as the bus likes
+	dialing turn // held by whoever connects, which may take as long as the bus takes
 
-	mu      sync.Mutex // never held while anybody is waited for
+	mu      sync.Mutex // never held while waiting for anybody
 	manager *manager
 	system  *dbus.Conn
-	mute    map[string]muteness // by service, and the bus itself
+	mute    map[string]muteness // by service, or busName for the bus itself
 }
 
 // manager is a connection to systemd.
 type manager struct {
 	*systemd.Conn
-	object dbus.BusObject  // systemd's own, for what Conn does not know
-	lost   <-chan struct{} // closed when what becomes of jobs is heard no longer
-	direct bool            // without the bus
+	object dbus.BusObject  // systemd's object, for methods that Conn does not have
+	lost   <-chan struct{} // closed when signals about jobs do not arrive any more
+	direct bool            // connected without the bus
 }
 
-// A muteness notes why a service has not answered, and until when it is not asked again.
+// A muteness is why a service has not answered, and until when it is not asked again.
 type muteness struct {
 	until time.Time
 	err   error
 }
 
-// How long a service may take to answer, and systemd to reload its units; and for how long nobody
-// asks a service again that has not answered: what can be done without it does not wait for it.
+// How long a service may take to answer, and systemd to reload its units; and how long a service
+// that has not answered is left alone, so that work that does not need it is not delayed.
 const (
 	answerPatience = 20 * time.Second
-	reloadPatience = 90 * time.Second // that of systemctl(1)
+	reloadPatience = 90 * time.Second // as long as systemctl(1) waits
 	muteFor        = 30 * time.Second
 )
 
-// question asks a service something, and waits for the answer no longer than patience.
+// question asks a service and waits for the answer for at most patience.
 func (b *bus) question(ctx context.Context, service string, patience time.Duration, ask func(context.Context) error) error {
 	if err := b.isMute(service); err != nil {
 		return err
@@ -70,7 +70,7 @@ func (b *bus) question(ctx context.Context, service string, patience time.Durati
 	return err
 }
 
-// isMute returns why a service is not asked for now, or nil.
+// isMute returns why a service is currently not asked, or nil.
 func (b *bus) isMute(service string) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -83,8 +83,8 @@ func (b *bus) isMute(service string) error {
 	return nil
 }
 
-// leaveAlone notes that a service has not answered, and closes the connection. It may be the bus
-// that does not answer: then the bus is noted, and systemd is asked without it next.
+// leaveAlone records that a service has not answered, and closes the connection. If it may be the
+// bus that does not answer, the bus is recorded, and systemd is next asked without it.
 func (b *bus) leaveAlone(service string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -114,7 +114,7 @@ func (b *bus) hangUpSystemd() {
 // hangUpLogind closes the connection to logind. The caller holds mu.
 func (b *bus) hangUpLogind() {
 	if b.system != nil {
-		_ = b.system.Close() // it is of no use any more
+		_ = b.system.Close() // the connection is not used any more
 		b.system = nil
 	}
 }
@@ -124,12 +124,12 @@ const (
 	systemdManager = systemdName + ".Manager"
 )
 
-// JobSignals are the signals that tell how jobs have ended.
+// JobSignals are the signals that tell how jobs ended.
 func JobSignals() []Signal {
 	return []Signal{{From: systemdName, Name: systemdManager + ".JobRemoved"}}
 }
 
-// A turn is held by one at a time. Waiting for it ends with the context.
+// A turn is a mutex. Waiting for it ends with the context.
 type turn chan struct{}
 
 func newTurn() turn { return make(turn, 1) }
@@ -145,7 +145,7 @@ func (t turn) take(ctx context.Context) error {
 
 func (t turn) end() { <-t }
 
-// systemd returns a connection to systemd, over the bus or, where that does not work, without it.
+// systemd returns a connection to systemd, over the bus or, if that does not work, without it.
 func (b *bus) systemd(ctx context.Context) (*manager, error) {
 	if err := b.dialing.take(ctx); err != nil {
 		return nil, err
@@ -193,7 +193,7 @@ func (b *bus) holdOn(m *manager) *manager {
 	return m
 }
 
-// noteSilence notes that the bus does not answer, if err says so.
+// noteSilence records that the bus does not answer, if err says so.
 func (b *bus) noteSilence(err error) {
 	if !errors.Is(err, ErrSilent) {
 		return
@@ -203,7 +203,7 @@ func (b *bus) noteSilence(err error) {
 	b.mute[busName] = muteness{time.Now().Add(muteFor), err}
 }
 
-// bearable says whether the bus may be asked: not while it is noted as not answering.
+// bearable reports whether the bus may be asked, that is, it is not recorded as silent.
 func (b *bus) bearable() bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -215,7 +215,7 @@ func openManager(dial func() (*dbus.Conn, error)) (*manager, error) {
 	conn, err := systemd.NewConnection(func() (*dbus.Conn, error) {
 		one, err := dial()
 		if err == nil {
-			m.lost = one.Context().Done() // of the last of two, by which jobs are heard
+			m.lost = one.Context().Done() // of the second of two connections, which receives the signals about jobs
 			m.object = one.Object(systemdName, "/org/freedesktop/systemd1")
 		}
 		return one, err
@@ -227,7 +227,8 @@ func openManager(dial func() (*dbus.Conn, error)) (*manager, error) {
 	return m, nil
 }
 
-// logind returns a connection to the bus for questions to logind, a new one where none is open.
+// logind returns a connection to the bus for questions to logind. It opens a new one if anew is set
+// or none is open.
 func (b *bus) logind(ctx context.Context, anew bool) (*dbus.Conn, error) {
 	if err := b.dialing.take(ctx); err != nil {
 		return nil, fmt.Errorf("cannot reach logind: %w", err)
@@ -242,7 +243,7 @@ func (b *bus) logind(ctx context.Context, anew bool) (*dbus.Conn, error) {
 	if conn != nil {
 		return conn, nil
 	}
-	if err := b.isMute(logindName); err != nil { // found out by whoever had the turn before
+	if err := b.isMute(logindName); err != nil { // whoever had the turn before may have found out
 		return nil, err
 	}
 	conn, err := DialBus(ctx, Link{Services: []string{logindName}})

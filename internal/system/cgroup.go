@@ -21,7 +21,7 @@ func Members(files FileReader, group string) ([]string, error) {
 	}
 	wanted := map[string]string{} // by hierarchy
 	for hierarchy, root := range groupsOf(first) {
-		// Process 1 is in the root of all groups, or just below.
+		// Process 1 is in the root of all groups, or directly below it.
 		wanted[hierarchy] = strings.TrimSuffix(strings.TrimSuffix(root, "/init.scope"), "/") + "/" + group
 	}
 	names, err := files.ReadDir("/proc")
@@ -66,7 +66,7 @@ func groupsOf(content []byte) map[string]string {
 	return groups
 }
 
-// alive says whether a process exists and is not a zombie. It is true where that cannot be told.
+// alive reports whether a process exists and is not a zombie. It returns true if it cannot tell.
 func alive(files FileReader, pid string) bool {
 	stat, err := files.ReadFile("/proc/" + pid + "/stat")
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"testing"
 )
 
-// procOf is a root with such a /proc.
+// procOf returns the FS of a root with these files in /proc.
 func procOf(t *testing.T, files map[string]string) FS {
 	t.Helper()
 	root := t.TempDir()
@@ -33,7 +33,7 @@ func procOf(t *testing.T, files map[string]string) FS {
 
 func TestTheProcessesOfAControlGroupAreFoundInEitherHierarchy(t *testing.T) {
 	const state = "7 (a) S 1"
-	for name, lines := range map[string][3]string{ // of process 1, of one that is in it, of one that is not
+	for name, lines := range map[string][3]string{ // lines for process 1, for a process in the group, and for one outside
 		"the old one":            {"1:name=systemd:/\n", "4:cpu:/\n1:name=systemd:/system.slice/a.scope\n", "4:cpu:/system.slice/a.scope\n1:name=systemd:/system.slice/b.scope\n"},
 		"both":                   {"1:name=systemd:/init.scope\n0::/init.scope\n", "1:name=systemd:/\n0::/system.slice/a.scope\n", "1:name=systemd:/\n0::/\n"},
 		"the new one":            {"0::/init.scope\n", "0::/system.slice/a.scope/below\n", "0::/system.slice/a.scope.more\n"},
@@ -42,7 +42,7 @@ func TestTheProcessesOfAControlGroupAreFoundInEitherHierarchy(t *testing.T) {
 	} {
 		files := procOf(t, map[string]string{
 			"1/cgroup": lines[0], "1/stat": state, "7/cgroup": lines[1], "7/stat": state, "8/cgroup": lines[2], "8/stat": state,
-			"9/cgroup": lines[1], "9/stat": "9 (a) Z 1", "self/cgroup": lines[1], "10/stat": state, // it has gone since it was listed
+			"9/cgroup": lines[1], "9/stat": "9 (a) Z 1", "self/cgroup": lines[1], "10/stat": state, // ended since it was listed
 		})
 		if got, err := Members(files, "system.slice/a.scope"); err != nil || !slices.Equal(got, []string{"7"}) {
 			t.Errorf("in %s it has %q, %v", name, got, err)

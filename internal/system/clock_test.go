@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// A clock that is set must not end a wait, nor keep one from ending: a time without a
-// monotonic reading would go by what the clock shows.
+// Setting the clock must neither end nor prolong a wait: a time without a monotonic reading would
+// follow the clock.
 func TestWhatIsMeasuredGoesByTheTimeThatHasPassedAndNotByWhatTheClockShows(t *testing.T) {
 	s, err := Open(Options{Root: t.TempDir()})
 	if err != nil {

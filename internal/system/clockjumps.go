@@ -46,7 +46,7 @@ func (wallClock) Jumps(ctx context.Context, jumped func(ahead time.Duration)) er
 	}
 }
 
-// ahead is how far wall time has moved against monotonic time between two readings.
+// ahead returns how far wall time has moved against monotonic time between two readings.
 func ahead(last, now time.Time) time.Duration {
 	return now.Round(0).Sub(last.Round(0)) - now.Sub(last)
 }
@@ -75,7 +75,7 @@ func Uptime(clock Clock) time.Duration {
 	return time.Duration(clock.Now().UnixNano())
 }
 
-// Uptime is for the function of that name.
+// Uptime implements the function Uptime.
 func (wallClock) Uptime() time.Duration {
 	var now unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {

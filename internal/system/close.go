@@ -7,10 +7,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// CloseToOthers takes all access to a file from everybody but root, its owner: who can open it,
-// even only to read, can lock it. It is for empty lock files. closed says whether somebody had
-// access before. A file that is not root's, or that has a second name, is not changed, and is an
-// error.
+// CloseToOthers removes everybody's access to a file except root's, because whoever can open it,
+// even only to read, can lock it. It is for empty lock files. closed reports whether somebody had
+// access before. A file that does not belong to root, or that has a second name, is not changed,
+// and is an error.
 func (s *System) CloseToOthers(name string) (closed bool, err error) {
 	t, err := openTop(s.Root, nil)
 	if err != nil {

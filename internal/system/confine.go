@@ -25,14 +25,14 @@ import (
 type Confinement struct {
 	UID, GID int
 	Groups   []int // supplementary
-	// Capabilities are those that root keeps besides the ones for reading files.
+	// Capabilities are those that root keeps in addition to the ones for reading files.
 	Capabilities []int
-	// Background has it run when nobody else wants the processor or the disk, as far as the
-	// kernel's schedulers tell these apart (setpriority(2), ioprio_set(2)).
+	// Background makes it run only when nothing else needs the processor or the disk, as far as the
+	// kernel's schedulers support that (setpriority(2), ioprio_set(2)).
 	Background bool
 }
 
-// What a command in the background has: the least of the processor, and of the disk the least
+// Priorities of a background command: the lowest for the processor, and for the disk the lowest
 // that does not starve (IOPRIO_PRIO_VALUE of the class best-effort, ioprio_set(2)).
 const (
 	lowestNice    = 19
@@ -41,7 +41,7 @@ const (
 	ioprioProcess = 1 // IOPRIO_WHO_PROCESS
 )
 
-// toBackground lowers the calling thread, and what is started in it.
+// toBackground lowers the priority of the calling thread, and of what is started in it.
 func toBackground() error {
 	if err := unix.Setpriority(unix.PRIO_PROCESS, ofThisThread, lowestNice); err != nil {
 		return fmt.Errorf("cannot lower its priority: %w", err)
@@ -52,7 +52,7 @@ func toBackground() error {
 	return nil
 }
 
-// readingCapabilities let root see what root may see (capabilities(7)).
+// readingCapabilities let root read what root normally can (capabilities(7)).
 func readingCapabilities() []int {
 	return []int{unix.CAP_DAC_READ_SEARCH, unix.CAP_SYS_PTRACE, unix.CAP_SYSLOG}
 }
@@ -158,7 +158,7 @@ func makeReadOnly(mountinfo io.Reader) error {
 		switch {
 		case err == nil:
 		case errors.Is(err, unix.EINVAL), errors.Is(err, unix.ENOENT): // another mount hides it
-		case errors.Is(err, unix.EACCES) && outOfReach(point): // so it is for the command
+		case errors.Is(err, unix.EACCES) && outOfReach(point): // the command cannot reach it either
 		default:
 			return fmt.Errorf("cannot make %s read-only: %w", point, err)
 		}
@@ -169,8 +169,8 @@ func makeReadOnly(mountinfo io.Reader) error {
 	return nil
 }
 
-// outOfReach says whether even the agent, which may go wherever the command may, cannot reach a
-// file. That happens only to root of a user namespace.
+// outOfReach reports whether the agent cannot reach a file. The command cannot either, because the
+// agent may go wherever the command may. This happens only to root of a user namespace.
 func outOfReach(name string) bool {
 	return errors.Is(unix.Access(name, unix.F_OK), unix.EACCES)
 }

@@ -18,7 +18,7 @@ func TestMountsThatCannotBeReadAreNoneThatMayStayWritable(t *testing.T) {
 	}
 }
 
-// Containers, say, are mounted where only the machine's own root gets to.
+// Containers, for example, are mounted where only the machine's own root can go.
 func TestAMountThatIsOutOfReachHoldsUpNoCheckAndAnyOtherThatStaysWritableDoes(t *testing.T) {
 	dir := t.TempDir()
 	for _, name := range []string{filepath.Dir(dir), dir} {
@@ -35,7 +35,7 @@ func TestAMountThatIsOutOfReachHoldsUpNoCheckAndAnyOtherThatStaysWritableDoes(t 
 	for name, want := range map[string]error{"closed": nil, "open": unix.EPERM} {
 		mountinfo := fmt.Sprintf("36 35 98:0 / %s/%s/mount rw,noatime master:1 - ext4 /dev/root rw\n", dir, name)
 		result := make(chan error)
-		spend(func() { // the thread stays somebody else
+		spend(func() { // the thread keeps its other user
 			if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, 1, 1, 1); errno != 0 {
 				result <- errno
 				return

@@ -10,7 +10,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// What a process has done to itself it cannot undo, so it is another one.
+// A process cannot undo this, so the test runs another one.
 func TestMemoryIsKeptOutOfCoreDumpsAndTheDoorStaysOpen(t *testing.T) {
 	const another = "SOE_TEST_KEEP_MEMORY_IN"
 	if os.Getenv(another) == "" {

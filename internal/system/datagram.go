@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// datagrams sends to a socket of systemd's or journald's by its path, so that whoever listens there
-// at that time gets them. net.UnixConn would retry without a pause while the receiver's queue is
+// datagrams sends to a socket of systemd or journald by its path, so that whoever listens there at
+// that time receives it. net.UnixConn would retry without a pause while the receiver's queue is
 // full.
 type datagrams struct {
 	to string
@@ -23,11 +23,11 @@ func newDatagrams(to string) *datagrams { return &datagrams{to: to, fd: -1} }
 
 const (
 	sendBuffer = 8 << 20     // as large as sd-journal's
-	sendWait   = time.Second // for room in the receiver's queue; the kernel wakes us when there is some
+	sendWait   = time.Second // for space in the receiver's queue; the kernel wakes us when there is some
 )
 
-// send sends one datagram. The error wraps errLater when the receiver is not there, or does not
-// take it within a second.
+// send sends one datagram. The error wraps errLater if the receiver does not exist, or does not
+// accept it within a second.
 func (d *datagrams) send(content []byte) error {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -37,7 +37,7 @@ func (d *datagrams) send(content []byte) error {
 			return fmt.Errorf("%w: %w", errLater, err)
 		}
 		if unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUFFORCE, sendBuffer) != nil {
-			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer) // what fits will do
+			_ = unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_SNDBUF, sendBuffer) // a smaller buffer works too
 		}
 		wait := unix.NsecToTimeval(sendWait.Nanoseconds())
 		if err := unix.SetsockoptTimeval(fd, unix.SOL_SOCKET, unix.SO_SNDTIMEO, &wait); err != nil {

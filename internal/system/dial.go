@@ -13,25 +13,25 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// A Link is what may pass over a connection to the system bus, to which everybody on the machine
-// may send. Signals that are not listed never arrive.
+// A Link describes what may pass over a connection to the system bus, to which everybody on the
+// machine may send. Signals that are not listed never arrive.
 type Link struct {
-	// Services are the names that are called over it.
+	// Services are the names that are called over the connection.
 	Services []string
-	// Signals are those that are received over it.
+	// Signals are the signals that are received over the connection.
 	Signals []Signal
 	// Calls handles incoming calls before anything else sees them. Without it they are dropped.
 	Calls func(*dbus.Message)
 	// MaxMessage is the largest message, in bytes; 0 means MaxAnswer.
 	MaxMessage int
-	// TooLarge, unless nil, is told who sent a call that was larger. It is called while nothing
-	// else is read; it may send.
+	// TooLarge is called with the sender of a call that was larger. Nothing else is read during the
+	// call, but it may send. It may be nil.
 	TooLarge func(sender string, serial uint32)
 }
 
 // A Signal is a signal that the caller relies on, and the name that must have sent it.
 type Signal struct {
-	From string // the well-known name; only who has that at the time is believed
+	From string // the well-known name; only its current owner is believed
 	Name string // interface and member
 }
 
@@ -40,18 +40,18 @@ type Signal struct {
 var ErrSilent = errors.New("the bus takes what it is sent and does not answer")
 
 // DialBus connects to the system bus and guards the connection:
-//   - Signals arrive only from the services named in link, by the bus's own word, and answers
-//     only from who was called. A match rule does not do that: it holds back nothing that
-//     somebody sends to this connection directly. NameOwnerChanged of the bus tells when
-//     another process takes one of the names.
+//   - Signals arrive only from the services named in link, as the bus reports their owners, and
+//     answers only from whoever was called. A match rule does not achieve that: it does not
+//     hold back messages that somebody sends to this connection directly. NameOwnerChanged of
+//     the bus tells when another process takes one of the names.
 //   - Connecting, the handshake and each question to the bus itself have a deadline, after
 //     which the connection is closed and the error is ErrSilent. How long a service may
 //     take is up to the caller.
-//   - File descriptors are not negotiated, so that the bus delivers no message that has
-//     some: godbus would leave them open.
+//   - File descriptors are not negotiated, so that the bus delivers no message with
+//     descriptors: godbus would leave them open.
 //   - A message that is too large is skipped without being kept in memory.
 //   - A connection to which nothing could be written for half a minute is closed: somebody who
-//     takes no answers has used up what the bus keeps for it.
+//     does not receive answers has used up the bus's space for it.
 func DialBus(ctx context.Context, link Link, options ...dbus.ConnOption) (*dbus.Conn, error) {
 	socket, err := busSocket()
 	if err != nil {
@@ -77,7 +77,7 @@ func dialAt(ctx context.Context, socket string, link Link, options ...dbus.ConnO
 	}, options)
 }
 
-// systemdSocket is systemd's own, which root alone may connect to.
+// systemdSocket is systemd's private socket. Only root may connect to it.
 const systemdSocket = "/run/systemd/private"
 
 // dialSystemd connects to systemd without a bus.
@@ -86,14 +86,14 @@ func dialSystemd(ctx context.Context) (*dbus.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
-	// There is no third party at such a connection, and its messages name no sender.
+	// There is no third party on such a connection, and its messages name no sender.
 	keeper := &gatekeeper{silent: guarded.fallSilent, private: true, calls: map[uint32]pending{}}
 	return shakeHands(ctx, guarded, func(*dbus.Conn) error { return nil }, []dbus.ConnOption{
 		dbus.WithContext(context.WithoutCancel(ctx)), dbus.WithIncomingInterceptor(keeper.in), dbus.WithOutgoingInterceptor(keeper.out),
 	})
 }
 
-// shakeHands does the handshake of a new connection; begin is what follows the authentication.
+// shakeHands performs the handshake of a new connection. It calls begin after the authentication.
 func shakeHands(ctx context.Context, guarded *guardedConn, begin func(*dbus.Conn) error, options []dbus.ConnOption) (*dbus.Conn, error) {
 	if err := guarded.SetReadDeadline(time.Now().Add(busPatience)); err != nil {
 		return nil, errors.Join(err, guarded.Close())
@@ -110,11 +110,11 @@ func shakeHands(ctx context.Context, guarded *guardedConn, begin func(*dbus.Conn
 	if err == nil {
 		err = guarded.SetReadDeadline(time.Time{})
 	}
-	if !goOn() { // it was closed
+	if !goOn() { // the connection was closed
 		err = context.Cause(ctx)
 	}
 	if err != nil {
-		_ = conn.Close() // it has failed already
+		_ = conn.Close() // the error of Close does not matter any more
 		return nil, err
 	}
 	return conn, nil
@@ -153,8 +153,8 @@ func busSocket() (string, error) {
 	return "", fmt.Errorf("cannot reach the system bus at %q: it is no unix:path=… or unix:abstract=…", address)
 }
 
-// MaxAnswer is larger than any message of systemd or logind, and small enough that anybody may have
-// it kept in memory for a moment.
+// MaxAnswer is larger than any message of systemd or logind. It is so small that anybody may cause
+// a message of that size to be kept in memory for a moment.
 const MaxAnswer = 1 << 20
 
 // busPatience limits how long the bus itself may take to answer.

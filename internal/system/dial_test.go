@@ -12,7 +12,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// message is a call as the bus hands it on.
+// message returns a call as the bus delivers it.
 func message(t testing.TB, order binary.ByteOrder, sender string, body ...any) []byte {
 	t.Helper()
 	m := dbus.Message{Type: dbus.TypeMethodCall, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{
@@ -30,7 +30,7 @@ func message(t testing.TB, order binary.ByteOrder, sender string, body ...any) [
 	return encoded.Bytes()
 }
 
-// stream is a connection from which this can be read.
+// stream returns a connection from which content can be read.
 func stream(t testing.TB, content []byte) net.Conn {
 	t.Helper()
 	near, far := net.Pipe()

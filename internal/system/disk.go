@@ -18,9 +18,9 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// disk is the FS below a directory. It stays below that directory, and on paths that root made,
-// whatever links a hostile user makes meanwhile: a change is made relative to a directory that is
-// open.
+// disk is the FS below a directory. Changes are made relative to an open directory. So they stay
+// below that root, and on paths that root made, whatever links a hostile user makes in the
+// meantime.
 type disk struct {
 	top
 	root    string
@@ -54,8 +54,8 @@ func rel(name string) string {
 	return "."
 }
 
-// cannot returns an error that says what could not be done to which file, and names the path once.
-// It may be shown to everybody, as names and errors of the kernel may.
+// cannot returns an error that says what could not be done to which file, with the path once. It is
+// public, because names and errors of the kernel may be shown to everybody.
 func cannot(verb, name string, err error) error {
 	var pathError *fs.PathError
 	if errors.As(err, &pathError) {
@@ -75,8 +75,8 @@ func clean(verb, name string) error {
 	return nil
 }
 
-// admit is what every change of a file has to pass: the list of protected paths, the type of what
-// is there, and the backup.
+// admit checks a change of a file against the list of protected paths and the type of what exists,
+// and makes the backup.
 func (d *disk) admit(verb, name string, replaceable func(Info) bool) error {
 	if err := clean(verb, name); err != nil {
 		return err
@@ -100,10 +100,10 @@ func (d *disk) admit(verb, name string, replaceable func(Info) bool) error {
 	if err := d.backups.Backup(name, old); err != nil && !d.rights {
 		return err
 	}
-	return nil // what takes a right waits for nothing: what it takes stays in the file, as a comment
+	return nil // taking a right away must not wait for a backup: what it removes stays in the file, as a comment
 }
 
-// protects refuses a protected path, under the given name and under every other one of the file:
+// protects refuses a protected path, under the given name and under every other name of the file:
 // where links on the way lead, and where else its file system is mounted.
 func (d *disk) protects(verb, name string) error {
 	if why := d.protected(name); why != "" {
@@ -114,7 +114,7 @@ func (d *disk) protects(verb, name string) error {
 		at.close()
 	} else if !errors.Is(err, fs.ErrNotExist) {
 		return cannot(verb, name, err)
-	} else if at.real == "" { // no link is on the way, as far as it goes
+	} else if at.real == "" { // no link on the way, as far as it exists
 		at.real = name
 	}
 	names, err := d.aliases(at.real)
@@ -175,7 +175,7 @@ func typeName(mode fs.FileMode) string {
 // remove removes a file, a link or an empty directory.
 func (s spot) remove(base string) error {
 	err := unix.Unlinkat(s.dir, base, 0)
-	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EPERM) { // which of the two depends on the file system
+	if errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EPERM) { // the error depends on the file system
 		if asDir := unix.Unlinkat(s.dir, base, unix.AT_REMOVEDIR); !errors.Is(asDir, unix.ENOTDIR) {
 			return asDir
 		}
@@ -281,7 +281,7 @@ func (d *disk) MkdirAll(name string, perm fs.FileMode) error {
 	defer at.close()
 	if err := unix.Mkdirat(at.dir, at.base, uint32(perm)); err != nil {
 		if there, looked := d.isDir(name); looked == nil && there {
-			return nil // somebody else was faster
+			return nil // another process made it first
 		}
 		if info, looked := d.Stat(name); looked == nil && info.Type == fs.ModeSymlink {
 			err = errors.New("a link that leads nowhere is there; remove it")
@@ -293,14 +293,14 @@ func (d *disk) MkdirAll(name string, perm fs.FileMode) error {
 		return cannot("make the directory", name, err)
 	}
 	defer f.Close()
-	if err := f.Chmod(perm); err != nil { // whatever the umask
+	if err := f.Chmod(perm); err != nil { // regardless of the umask
 		return cannot("make the directory", name, err)
 	}
 	return d.syncDir(at, parent)
 }
 
-// isDir says whether there is a directory, or a link to one, at name. Anything else there is an
-// error.
+// isDir reports whether name is a directory, or a link to one. If it is anything else, it returns
+// an error.
 func (d *disk) isDir(name string) (bool, error) {
 	fd, err := d.open(name, unix.O_PATH)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -322,7 +322,7 @@ func (d *disk) isDir(name string) (bool, error) {
 
 func (d *disk) Remove(name string) error {
 	if _, err := d.Stat(name); errors.Is(err, fs.ErrNotExist) {
-		return nil // and nothing that was made or could be kept
+		return nil // it does not exist, so there is nothing to back up
 	}
 	if err := d.admit("remove", name, func(Info) bool { return true }); err != nil {
 		return err

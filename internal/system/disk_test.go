@@ -21,7 +21,7 @@ import (
 
 const dropin = "/etc/sysctl.d/60-soe.conf"
 
-// owned is an attribute that every user may give files.
+// owned returns attributes that every user may give to files.
 func owned(mode fs.FileMode) system.Attr {
 	return system.Attr{Mode: mode, UID: os.Getuid(), GID: os.Getgid()}
 }
@@ -35,7 +35,7 @@ func open(t *testing.T, root string, gate system.Gate, keeper system.BackupStore
 	return s.FS
 }
 
-// put makes a file of somebody else's.
+// put writes a file without the agent.
 func put(t *testing.T, root, name, content string) {
 	t.Helper()
 	file := filepath.Join(root, name)
@@ -58,7 +58,7 @@ func link(t *testing.T, root, target, name string) {
 	}
 }
 
-// tree lists everything below root, with its content.
+// tree returns every file below root with its content.
 func tree(t *testing.T, root string) map[string]string {
 	t.Helper()
 	found := map[string]string{}
@@ -121,7 +121,7 @@ func TestTheAttributesAreRightBeforeTheNameIs(t *testing.T) {
 	}
 }
 
-// Every n: the loop ends when a gate has refused nothing any more.
+// The loop tries every n and ends when no change was refused.
 func TestASingleFaultLeavesTheOldOrTheNewFileAndNothingElse(t *testing.T) {
 	for _, old := range []string{"", "old"} {
 		for n := 1; ; n++ {
@@ -272,8 +272,8 @@ func TestNoLinkLeadsOutOfTheRoot(t *testing.T) {
 	}
 }
 
-// ignoreAbsent: to remove what cannot be reached from the root is no error, for
-// it is not there.
+// ignoreAbsent: removing what cannot be reached from the root is no error, because it does not
+// exist.
 func ignoreAbsent(err error) error {
 	if err == nil {
 		return fs.ErrNotExist
@@ -281,8 +281,7 @@ func ignoreAbsent(err error) error {
 	return err
 }
 
-// A hostile user who owns a directory on the way swaps it for a link while the
-// agent works.
+// A hostile user who owns a directory on the way replaces it with a link while the agent works.
 func TestAParentThatBecomesALinkMeanwhileDoesNotLeadOut(t *testing.T) {
 	outside := t.TempDir()
 	put(t, outside, "/60-soe.conf", "outside")
@@ -480,7 +479,7 @@ func TestOnlyTheAgentsOwnFilesGrow(t *testing.T) {
 	}
 }
 
-// notes is a keeper that remembers what it was told.
+// notes is a BackupStore that records the calls.
 type notes struct {
 	kept   []string
 	refuse error

@@ -1,19 +1,17 @@
-// Package system is the only door to the machine. Whatever the agent reads,
-// writes, runs or asks of systemd, logind and polkit goes through it, so that a dry run,
-// an image that is not running, fault injection and a record of every change
-// come for free, and no kind can forget them.
+// Package system is the only access to the machine. Whatever the agent reads, writes, runs or asks
+// of systemd, logind and polkit goes through it. So a dry run, an image that is not running, fault
+// injection and a record of every change work for all kinds, and no kind can forget them.
 //
-// A System bundles FS, Units, Runner, Clock, Sessions, Authority and Writers. Each is an
-// interface of a few methods, or made of some: what only reads files takes a FileReader, and
-// a test or a wrapper replaces the one part that it plays.
-// Open returns the real ones, below a root: "/" for the running machine, or the
-// root directory of an image, in which commands then run by chroot.
+// A System consists of FS, Units, Runner, Clock, Sessions, Authority and Writers. Each is an
+// interface of a few methods, or is made of some: code that only reads files takes a FileReader,
+// and a test or a wrapper replaces only the part that it needs. Open returns the real ones, below a
+// root: "/" for the running machine, or the root directory of an image, where commands run with
+// chroot.
 //
-// Every change passes a Gate first, at the granularity at which a machine can
-// die: creating a temporary file, writing it, each fsync, the rename, starting a
-// command that changes something. ReadOnly refuses all changes, FailNth one,
-// FailFrom all from one on (a crash), and a Recorder notes them. Every look passes a
-// Looker, in the same way.
+// Every change passes a Gate first, in the steps between which a machine can die: creating a
+// temporary file, writing it, each fsync, the rename, starting a command that changes something.
+// ReadOnly refuses all changes, FailNth one, FailFrom all from one on (a crash), and a Recorder
+// records them. Every read or question passes a Looker in the same way.
 package system
 
 import (
@@ -30,8 +28,8 @@ import (
 type System struct {
 	Root     string // "/" for the running machine
 	FS       FS
-	Rights   Rights // the same, for who takes rights away
-	Guarded  FS     // the same, for who proves that nobody is locked out: it may change sshd_config too
+	Rights   Rights // the same, for code that takes rights away
+	Guarded  FS     // the same, for code that proves that nobody is locked out: it may change sshd_config too
 	Runner   Runner
 	Clock    Clock
 	Units    Units
@@ -39,26 +37,25 @@ type System struct {
 	// Authority is polkit.
 	Authority Authority
 	Writers   WriterMonitor
-	// Log is where the agent says what it does to the machine. It is never nil in a System that
-	// Open returns.
+	// Log is for what the agent does to the machine. It is never nil in a System from Open.
 	Log *slog.Logger
 
-	journal *journalBox // nil: what goes there is dropped
+	journal *journalBox // nil: its lines are dropped
 	homes   *pendingLooks
 	gate    Gate
 }
 
-// Running says whether this is the running machine, and not an image: only then are there services,
-// sessions and a kernel to ask.
+// Running reports whether this is the running machine and not an image. Only the running machine
+// has services, sessions and a kernel to ask.
 func (s *System) Running() bool { return s.Root == "/" }
 
 // Options say how Open opens a machine.
 type Options struct {
 	Root    string       // absolute; "" means "/"
-	Backups BackupStore  // nil: nothing is kept
-	Gate    Gate         // nil: every change may pass
-	Look    Looker       // nil: every look is taken
-	Log     *slog.Logger // nil: nothing is said
+	Backups BackupStore  // nil: no backups
+	Gate    Gate         // nil: every change passes
+	Look    Looker       // nil: every look passes
+	Log     *slog.Logger // nil: no log
 	// Unregister lifts the protection of the state of amazon-ssm-agent. Sealing an image needs it.
 	Unregister bool
 }
@@ -107,9 +104,8 @@ type Change struct {
 
 func (c Change) String() string { return c.Op + " " + c.Target }
 
-// A Gate is asked before every change; an error keeps it from happening and is
-// the error of the operation that wanted it. It may be called by several
-// goroutines at once.
+// A Gate is called before every change. If it returns an error, the change does not happen, and the
+// operation returns that error. It must be safe for concurrent use.
 type Gate func(Change) error
 
 // ErrReadOnly is the error of every change in a system opened with ReadOnly.
@@ -123,10 +119,10 @@ func ReadOnly(c Change) error {
 // ErrInjected is the error of a change that FailNth or FailFrom refused.
 var ErrInjected = errors.New("injected fault")
 
-// FailNth lets all changes pass but the n-th, counted from 1: one fault.
+// FailNth lets all changes pass except the n-th, counted from 1.
 func FailNth(n int) Gate { return fail(func(i int) bool { return i == n }) }
 
-// FailFrom lets the first n-1 changes pass and none after: a machine that dies.
+// FailFrom lets the first n-1 changes pass and none after that, like a machine that dies.
 func FailFrom(n int) Gate { return fail(func(i int) bool { return i >= n }) }
 
 func fail(refused func(int) bool) Gate {
@@ -142,13 +138,13 @@ func fail(refused func(int) bool) Gate {
 	}
 }
 
-// A Recorder notes every change and lets it pass.
+// A Recorder records every change and lets it pass.
 type Recorder struct {
 	mu      sync.Mutex
 	changes []Change
 }
 
-// Gate is the gate that records.
+// Gate is the Gate to be used.
 func (r *Recorder) Gate(c Change) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -156,7 +152,7 @@ func (r *Recorder) Gate(c Change) error {
 	return nil
 }
 
-// Changes returns what passed since the last call.
+// Changes returns the changes since the last call.
 func (r *Recorder) Changes() []Change {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -180,8 +176,8 @@ func (wallClock) Now() time.Time { return time.Now() }
 
 func (c wallClock) here() time.Time { return time.Now().In(c.zone.here()) }
 
-// Here is the current time in the time zone that the machine has now. It is for what people read
-// and for hours of the day. It has no use for measuring, since the clock may be set.
+// Here returns the current time in the machine's current time zone. It is for times shown to people
+// and for hours of the day. Do not measure with it, because the clock may be set.
 func Here(c Clock) time.Time {
 	if placed, ok := c.(interface{ here() time.Time }); ok {
 		return placed.here()
@@ -192,9 +188,9 @@ func Here(c Clock) time.Time {
 	return c.Now()
 }
 
-// Earlier says whether one thing was before another by wall time. Both times come from outside, or
-// from before a restart. A time in the future is from a clock that was wrong, and can only be
-// compared with another one in the future.
+// Earlier reports whether one is before other in wall time. Both times come from outside, or from
+// before a restart. A time in the future is from a clock that was wrong, and can only be compared
+// with another one in the future.
 func Earlier(one, other, now time.Time) bool {
 	one, other, now = one.Round(0), other.Round(0), now.Round(0)
 	return one.Before(other) && one.After(now) == other.After(now)

@@ -15,7 +15,7 @@ import (
 // error then wraps ErrLink. Errors say what could not be done to which file, and wrap those of the
 // operating system, so that errors.Is finds fs.ErrNotExist.
 //
-// Who needs one part of it takes that interface, and a test or a wrapper replaces one part.
+// Code that needs one part takes that interface, and a test or a wrapper replaces one part.
 type FS struct {
 	FileReader
 	FileSearcher
@@ -74,14 +74,14 @@ type FileWriter interface {
 
 // A FileAppender appends to the agent's own files.
 type FileAppender interface {
-	// AppendFile adds to the end of a file. What is added survives the agent's death at once, and
+	// AppendFile appends to a file. The appended content survives the agent's death at once, but
 	// the machine's only after Sync.
 	AppendFile(name string, content []byte) error
 	// Sync makes durable what was appended to a file.
 	Sync(name string) error
 }
 
-// Attributes is the owner and mode of files whose content is somebody else's.
+// Attributes is access to the owner and mode of files whose content belongs to somebody else.
 type Attributes interface {
 	// Describe is Inspect without the content, for files of any size.
 	Describe(name string) (Info, error)
@@ -104,15 +104,15 @@ type Homes interface {
 	// error wraps fs.ErrExist where the new name exists. It copies nothing: the error wraps
 	// ErrOtherFS where the new name is on another file system.
 	MoveDir(from, to string) error
-	// Reown changes the owner of what is below a directory and belongs to one of some ids, on
-	// protected paths too: otherwise it would belong to whoever gets the old id. Links are changed
-	// and not followed; other file systems are not entered. What could not be changed is in
-	// Failed; the error is that of ctx or of opening Dir. As always when the owner changes, the
+	// Reown changes the owner of files below a directory that belong to certain ids, on protected
+	// paths too: otherwise they would belong to whoever gets the old id. It changes links instead
+	// of following them, and does not enter other file systems. Failed lists what could not be
+	// changed. The error is that of ctx or of opening Dir. As always when the owner changes, the
 	// kernel clears set-id bits and capabilities of a file.
 	Reown(ctx context.Context, r Reown) (Reowned, error)
 }
 
-// fsOf makes an FS whose parts are all this disk.
+// fsOf returns an FS whose parts are all d.
 func fsOf(d *disk) FS { return FS{d, d, d, d, d, d} }
 
 // guardedOf returns the same file system as System.Guarded.
@@ -122,10 +122,10 @@ func guardedOf(d *disk) FS {
 	return fsOf(&g)
 }
 
-// Attr is who owns a file and what they may do.
+// Attr is the owner and mode of a file.
 type Attr struct {
 	Mode fs.FileMode // permission bits, setuid, setgid and sticky as in chmod(2): 07777
-	UID  int         // -1, to be set: the agent's own for a new file, and unchanged for one that is there
+	UID  int         // to set: -1 means the agent's own for a new file, and unchanged for an existing one
 	GID  int
 }
 
@@ -139,13 +139,13 @@ type Info struct {
 	// program can.
 	Changed time.Time
 	Inode   uint64
-	ACL     bool // it has an access control list, by which more may be allowed or denied than by its mode (acl(5))
+	ACL     bool // it has an access control list, which may allow or deny more than the mode (acl(5))
 }
 
-// IsRegular says whether it is a regular file.
+// IsRegular reports whether it is a regular file.
 func (i Info) IsRegular() bool { return i.Type == 0 }
 
-// IsDir says whether it is a directory.
+// IsDir reports whether it is a directory.
 func (i Info) IsDir() bool { return i.Type&fs.ModeDir != 0 }
 
 // A BackupStore is told of each file before it is replaced, removed or created, and keeps what
@@ -163,14 +163,14 @@ type Original struct {
 	Info    Info
 }
 
-// MayBeReadByAll says whether everybody may read a file. It is false where that cannot be told.
+// MayBeReadByAll reports whether everybody may read a file. It returns false if it cannot tell.
 func MayBeReadByAll(files FileReader, name string) bool {
 	info, err := files.Stat(name)
 	return err == nil && info.IsRegular() && !info.ACL && public.May(info.Mode) && ReachedByAll(files, name)
 }
 
-// ReachedByAll says whether everybody may enter all directories above a file. It is false where
-// that cannot be told.
+// ReachedByAll reports whether everybody may enter all directories above a file. It returns false
+// if it cannot tell.
 func ReachedByAll(files FileReader, name string) bool {
 	for dir := path.Dir(name); ; dir = path.Dir(dir) {
 		info, err := files.Stat(dir)

@@ -11,19 +11,18 @@ import (
 )
 
 const (
-	busName          = "org.freedesktop.DBus" // which the bus alone can have
+	busName          = "org.freedesktop.DBus" // only the bus itself can have it
 	nameOwnerChanged = busName + ".NameOwnerChanged"
 	getNameOwner     = "GetNameOwner"
 )
 
-// A gatekeeper lets pass what arrives over a connection from whom it should be: it sees
-// each message before godbus does, in the order of the bus, and godbus passes over a
-// message without a type. godbus itself takes an answer from anybody who knows, or
-// guesses, the number of a call, and a signal from everybody.
+// A gatekeeper lets messages pass only from the right sender. It sees each message before godbus
+// does, in the order of the bus, and godbus ignores a message without a type. godbus itself accepts
+// an answer from anybody who knows or guesses the number of a call, and a signal from anybody.
 type gatekeeper struct {
 	link    Link
-	silent  func() // the bus does not answer
-	private bool   // there is one at the other end, and no senders
+	silent  func() // called if the bus does not answer
+	private bool   // there is only one peer, and messages have no sender
 
 	mu     sync.Mutex
 	owners map[string]*owner // by well-known name
@@ -33,15 +32,15 @@ type gatekeeper struct {
 // An owner is the unique name of the process that has a well-known name. A unique name is never
 // used twice.
 type owner struct {
-	now  string   // "" is nobody
-	once []string // all that have had it while this connection lasted: they may have been called
+	now  string   // "" if nobody has the name
+	once []string // all owners during this connection: a call may have reached any of them
 }
 
-// pending is a call without an answer so far.
+// pending is a call without an answer yet.
 type pending struct {
 	to       string
-	about    string      // the name whose owner is asked for
-	deadline *time.Timer // of those that the bus itself is to answer
+	about    string      // the name whose owner was asked for
+	deadline *time.Timer // only for calls to the bus itself
 }
 
 func newGatekeeper(link Link, silent func()) *gatekeeper {
@@ -74,7 +73,7 @@ func (g *gatekeeper) follow(ctx context.Context, conn *dbus.Conn) error {
 	return nil
 }
 
-// out notes each call, so that its answer is let in.
+// out records each call, so that its answer is accepted.
 func (g *gatekeeper) out(message *dbus.Message) {
 	if message.Type != dbus.TypeMethodCall || message.Flags&dbus.FlagNoReplyExpected != 0 {
 		return
@@ -91,7 +90,7 @@ func (g *gatekeeper) out(message *dbus.Message) {
 	g.calls[message.Serial()] = one
 }
 
-// in removes the type of a message that is not from the right sender, upon which godbus ignores it.
+// in removes the type of a message from a wrong sender, which makes godbus ignore it.
 func (g *gatekeeper) in(message *dbus.Message) {
 	pass := false
 	switch message.Type {
@@ -109,7 +108,7 @@ func (g *gatekeeper) in(message *dbus.Message) {
 	}
 }
 
-// answer says whether an answer comes from the process that was called, or from the bus in its
+// answer reports whether an answer comes from the process that was called, or from the bus in its
 // place.
 func (g *gatekeeper) answer(message *dbus.Message) bool {
 	serial, _ := message.Headers[dbus.FieldReplySerial].Value().(uint32)
@@ -134,7 +133,7 @@ func (g *gatekeeper) answer(message *dbus.Message) bool {
 	return true
 }
 
-// signal says whether one is heard, and from whom it should be. The bus's own are.
+// signal reports whether a signal is listed and from the right sender. The bus's own signals pass.
 func (g *gatekeeper) signal(message *dbus.Message) bool {
 	sender := text(message, dbus.FieldSender)
 	name := text(message, dbus.FieldInterface) + "." + text(message, dbus.FieldMember)
@@ -153,7 +152,7 @@ func (g *gatekeeper) signal(message *dbus.Message) bool {
 	})
 }
 
-// has notes which process has a name. The caller holds mu.
+// has records which process has a name. The caller holds mu.
 func (g *gatekeeper) has(name, now string) {
 	o, followed := g.owners[name]
 	if !followed {
@@ -165,7 +164,7 @@ func (g *gatekeeper) has(name, now string) {
 	}
 }
 
-// had says whether a process has, or had, a name. The caller holds mu.
+// had reports whether a process has, or had, a name. The caller holds mu.
 func (g *gatekeeper) had(name, sender string) bool {
 	o, followed := g.owners[name]
 	return followed && slices.Contains(o.once, sender)

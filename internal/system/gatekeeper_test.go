@@ -6,7 +6,7 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// arrived is a message as the bus hands it on.
+// arrived returns a message as the bus delivers it.
 func arrived(kind dbus.Type, sender string, headers map[dbus.HeaderField]any, body ...any) *dbus.Message {
 	m := &dbus.Message{Type: kind, Body: body, Headers: map[dbus.HeaderField]dbus.Variant{dbus.FieldSender: dbus.MakeVariant(sender)}}
 	for field, value := range headers {
@@ -24,7 +24,7 @@ func passes(g *gatekeeper, m *dbus.Message) bool {
 	return m.Type != 0
 }
 
-// isNow has the bus say who has a name.
+// isNow simulates the bus reporting the owner of a name.
 func isNow(g *gatekeeper, name, owner string) {
 	g.in(signalOf(busName, busName, "NameOwnerChanged", name, "", owner))
 }
@@ -59,7 +59,7 @@ func TestASignalPassesFromWhoHasTheNameAtThatMomentAndFromNobodyElse(t *testing.
 	if g.in(signalOf(":1.5", busName, "NameOwnerChanged", systemdName, ":1.1", ":1.5")); passes(g, removed(":1.5")) || !passes(g, removed(":1.1")) {
 		t.Error("anybody may say who systemd is")
 	}
-	isNow(g, logindName, ":1.9") // of whom nothing is wanted
+	isNow(g, logindName, ":1.9") // nothing is expected from this owner
 	if passes(g, removed(":1.9")) {
 		t.Error("a signal of systemd's passes from logind")
 	}
@@ -81,19 +81,19 @@ func TestAnAnswerPassesFromWhoWasAskedAndOnceAlone(t *testing.T) {
 			t.Error("the answer does not pass, or passes twice")
 		}
 		ask(8, logindName)
-		isNow(g, logindName, ":1.2") // it was started anew: either may have got the call
+		isNow(g, logindName, ":1.2") // it was restarted: either process may have received the call
 		if !answer(":1.1", 8) {
 			t.Error("the answer of who had the name does not pass")
 		}
 		ask(9, logindName)
-		if !answer(busName, 9) { // "there is nobody of that name"
+		if !answer(busName, 9) { // "nobody has that name"
 			t.Error("the bus does not answer in somebody's place")
 		}
 		ask(10, ":1.7")
 		if answer(":1.8", 10) || !answer(":1.7", 10) {
 			t.Error("whoever is called by a unique name is not who answers")
 		}
-		ask(11, "org.freedesktop.hostname1") // none of the link's
+		ask(11, "org.freedesktop.hostname1") // not a service of the link
 		if answer(":1.1", 11) {
 			t.Error("anybody answers in the place of who is not followed")
 		}

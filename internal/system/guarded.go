@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	headerRoom   = 4096 // of a message that is skipped, the header is looked at as far as that
+	headerRoom   = 4096 // how much of a skipped message's header is examined
 	writeTimeout = 30 * time.Second
 )
 
@@ -24,10 +24,10 @@ type guardedConn struct {
 	max     int
 	refused func(sender string, serial uint32) // may be nil
 
-	silent atomic.Bool // it was closed because nothing came that was waited for
+	silent atomic.Bool // it was closed because an awaited answer did not come
 
-	begun bool // the lines of the handshake are over
-	left  int  // bytes of the message that is being handed on
+	begun bool // the handshake is over
+	left  int  // bytes left of the message being passed on
 }
 
 // Write implements net.Conn.
@@ -38,7 +38,7 @@ func (c *guardedConn) Write(p []byte) (int, error) {
 	}
 	n, err := c.Conn.Write(p)
 	if err != nil {
-		_ = c.Close() // half a message cannot be mended
+		_ = c.Close() // the rest of a partial message cannot be sent later
 	}
 	return n, err
 }
@@ -49,7 +49,7 @@ func (c *guardedConn) fallSilent() {
 	_ = c.Close()
 }
 
-// Read implements net.Conn. The error is ErrSilent when fallSilent was called.
+// Read implements net.Conn. The error is ErrSilent if fallSilent was called.
 func (c *guardedConn) Read(p []byte) (int, error) {
 	n, err := c.read(p)
 	if err != nil && (c.silent.Load() || errors.Is(err, os.ErrDeadlineExceeded)) {
@@ -78,7 +78,7 @@ func (c *guardedConn) read(p []byte) (int, error) {
 	return n, err
 }
 
-// next reads the header of a message, and decides whether it is handed on or skipped.
+// next reads the header of a message, and decides whether to pass it on or skip it.
 func (c *guardedConn) next() error {
 	const fixed = 16 // bytes before the header fields
 	head, err := c.in.Peek(fixed)

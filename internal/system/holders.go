@@ -18,13 +18,13 @@ import (
 // A Holder is a process that holds a lock on a file.
 type Holder struct {
 	PID     int
-	UID     int      // the one that it has in effect
-	Command []string // its words; none when it has ended
+	UID     int      // the effective one
+	Command []string // its arguments; empty if it has ended
 	Lock    string   // as /proc/locks has it: "FLOCK", "POSIX", "OFDLCK", "LEASE"
-	Write   bool     // nobody else can have one
+	Write   bool     // an exclusive lock
 }
 
-// User is the name of the user of a process, or the number, for people to read.
+// User returns the name of the process's user for people, or the uid if it has no name.
 func (h Holder) User() string {
 	id := strconv.Itoa(h.UID)
 	if u, err := user.LookupId(id); err == nil {
@@ -68,7 +68,7 @@ func holdersOf(fd int) ([]Holder, error) {
 		dir := filepath.Join("/proc", process.Name())
 		for _, lock := range locksOf(dir, file) {
 			h := Holder{PID: pid, UID: effectiveUser(dir), Lock: lock[1], Write: slices.Contains(lock, "WRITE")}
-			command, _ := readSome(path.Join(dir, "cmdline")) // of one that has ended there is none
+			command, _ := readSome(path.Join(dir, "cmdline")) // empty for a process that has ended
 			for word := range bytes.SplitSeq(bytes.TrimRight(command, "\x00"), []byte{0}) {
 				if len(word) > 0 {
 					h.Command = append(h.Command, string(word))
@@ -122,7 +122,7 @@ func effectiveUser(process string) int {
 	return -1
 }
 
-// readSome reads the beginning of a file whose length a stranger decides.
+// readSome reads the beginning of a file whose length another user controls.
 func readSome(name string) ([]byte, error) {
 	f, err := os.Open(name)
 	if err != nil {

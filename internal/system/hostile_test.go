@@ -15,7 +15,7 @@ import (
 // hostile is a uid that is not root's.
 const hostile = 1000
 
-// give makes files below root somebody's.
+// give changes the owner of files below root.
 func give(t *testing.T, uid int, root string, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -25,7 +25,8 @@ func give(t *testing.T, uid int, root string, names ...string) {
 	}
 }
 
-// operations are all that go by a name, below a directory in which "there" and "dir" are.
+// operations calls everything that takes a name, below a directory with the entries "there" and
+// "dir".
 func operations(t *testing.T, files system.FS, dir string) map[string]error {
 	_, read := files.ReadFile(dir + "/there")
 	_, stat := files.Stat(dir + "/there")
@@ -98,7 +99,7 @@ func TestNoLinkIsFollowedThatOthersThanRootMayTurn(t *testing.T) {
 	}
 }
 
-// wide lets others write into what is a directory.
+// wide lets others write to the directories.
 func wide(t *testing.T, mode uint32, root string, names ...string) {
 	t.Helper()
 	for _, name := range names {
@@ -128,7 +129,7 @@ func TestLinksThatRootHasMadeWhereOnlyRootMayWriteAreFollowedByEveryOperation(t 
 			var recorder system.Recorder
 			files := open(t, root, recorder.Gate, nil)
 			for operation, err := range operations(t, files, "/etc/cron.d") {
-				if err != nil && operation != "rmdir" { // which is not empty
+				if err != nil && operation != "rmdir" { // it is not empty
 					t.Errorf("%s: %v", operation, err)
 				}
 			}

@@ -15,29 +15,29 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrEventsLost is told by an Inotify when the kernel has dropped events, since nobody has
-// read them in time.
+// ErrEventsLost is sent by an Inotify if the kernel dropped events because they were not read in
+// time.
 var ErrEventsLost = errors.New("the kernel's queue of file events was full")
 
-// A FileEvent is a change in a directory that is watched, or of the directory itself.
+// A FileEvent is a change in a watched directory, or of the directory itself.
 type FileEvent struct {
-	Name  string // what has changed, by the name by which it is watched
-	Moved bool   // it has come, gone or been renamed; else what is in it, or its mode, has changed
+	Name  string // the changed entry, below the name by which its directory is watched
+	Moved bool   // it was created, removed or renamed; otherwise its content or mode changed
 }
 
-// An Inotify tells of changes in directories. No link is watched in the place of one, and
-// a directory that is watched by several names is told of by each. Its methods may be called by
-// several goroutines.
+// An Inotify reports changes in directories. It does not watch a link in place of a directory. A
+// directory that is watched by several names is reported by each. Its methods are safe for
+// concurrent use.
 type Inotify struct {
 	Events   chan FileEvent
-	Problems chan error // ErrEventsLost among them
+	Problems chan error // including ErrEventsLost
 
 	file        *os.File
 	done, ended chan struct{}
 
 	mu      sync.Mutex
 	closed  bool
-	fd      int              // of file, whose Fd would have reads block that Close is to end
+	fd      int              // of file; calling its Fd would make reads block that Close must be able to end
 	names   map[int][]string // by watch descriptor
 	watches map[string]int   // the descriptor of each name
 }
@@ -59,14 +59,15 @@ func OpenInotify() (*Inotify, error) {
 const fileEvents = unix.IN_CREATE | unix.IN_MODIFY | unix.IN_ATTRIB | unix.IN_DELETE | unix.IN_DELETE_SELF |
 	unix.IN_MOVED_FROM | unix.IN_MOVED_TO | unix.IN_MOVE_SELF
 
-// Add watches a directory. It does so anew where another is in its place by now. The error
-// is fs.ErrNotExist when there is no directory of that name, else the kernel's alone: it is
-// mostly the same for many directories, and whoever adds them names them.
+// Add watches a directory. If another directory has taken its place, that one is watched instead.
+// The error wraps fs.ErrNotExist if there is no directory of that name. Otherwise it is only the
+// kernel's error, without the name: it is mostly the same for many directories, and the caller
+// names them.
 func (n *Inotify) Add(dir string) error {
 	return n.add(dir, fileEvents|unix.IN_ONLYDIR|unix.IN_DONT_FOLLOW)
 }
 
-// AddFile watches a file of root's own; the error is that of Add.
+// AddFile watches a file that belongs to root. Errors are as for Add.
 func (n *Inotify) AddFile(name string) error { return n.add(name, fileEvents|unix.IN_DONT_FOLLOW) }
 
 func (n *Inotify) add(name string, mask uint32) error {
@@ -77,7 +78,7 @@ func (n *Inotify) add(name string, mask uint32) error {
 	}
 	wd, err := unix.InotifyAddWatch(n.fd, name, mask)
 	if err != nil {
-		n.drop(name) // what was there is elsewhere
+		n.drop(name) // the previous directory is elsewhere now
 		if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 			return fs.ErrNotExist
 		}
@@ -93,14 +94,14 @@ func (n *Inotify) add(name string, mask uint32) error {
 	return nil
 }
 
-// Remove ends the watch by a name, if there is one.
+// Remove ends the watch of a name, if there is one.
 func (n *Inotify) Remove(name string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.drop(name)
 }
 
-// drop forgets a name, and the watch with its last. mu is held.
+// drop removes a name, and the watch with its last name. The caller holds mu.
 func (n *Inotify) drop(name string) {
 	wd, watched := n.watches[name]
 	if !watched {
@@ -113,11 +114,11 @@ func (n *Inotify) drop(name string) {
 	}
 	delete(n.names, wd)
 	if !n.closed {
-		_, _ = unix.InotifyRmWatch(n.fd, uint32(wd)) // it may have gone with its directory
+		_, _ = unix.InotifyRmWatch(n.fd, uint32(wd)) // the watch may have gone with its directory
 	}
 }
 
-// Watched are the names that are watched, in no order.
+// Watched returns the watched names, in no particular order.
 func (n *Inotify) Watched() []string {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -128,7 +129,7 @@ func (n *Inotify) Watched() []string {
 	return names
 }
 
-// Close ends all watches. Nothing more is told.
+// Close ends all watches. No events follow.
 func (n *Inotify) Close() {
 	n.mu.Lock()
 	was := n.closed
@@ -175,7 +176,7 @@ func (n *Inotify) read() {
 	}
 }
 
-// pause keeps what goes wrong each time from being all that is done.
+// pause limits a persistent error to one report a second. It returns false after Close.
 func (n *Inotify) pause() bool {
 	select {
 	case <-time.After(time.Second):
@@ -185,7 +186,7 @@ func (n *Inotify) pause() bool {
 	}
 }
 
-// complain returns false when nobody listens any more.
+// complain sends an error. It returns false if nobody listens any more.
 func (n *Inotify) complain(err error) bool {
 	select {
 	case n.Problems <- err:
@@ -195,13 +196,13 @@ func (n *Inotify) complain(err error) bool {
 	}
 }
 
-// events are what one of the kernel's means, by all names.
+// events returns the events for an event of the kernel, one for each watched name.
 func (n *Inotify) events(wd int, mask uint32, entry string) []FileEvent {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	names := slices.Clone(n.names[wd]) // none: the watch was removed meanwhile
+	names := slices.Clone(n.names[wd]) // empty if the watch was removed in the meantime
 	if mask&(unix.IN_IGNORED|unix.IN_DELETE_SELF|unix.IN_MOVE_SELF|unix.IN_UNMOUNT) != 0 {
-		for _, name := range names { // where it is now, if anywhere, is not known
+		for _, name := range names { // the directory's new place, if any, is not known
 			n.drop(name)
 		}
 	}

@@ -24,7 +24,7 @@ func notes(t *testing.T) *Inotify {
 	return n
 }
 
-// names are what is told until something is told of the last of them.
+// names returns the names of events up to one for last.
 func names(t *testing.T, n *Inotify, last string) (names []string) {
 	t.Helper()
 	for {
@@ -48,7 +48,7 @@ func must(t *testing.T, errs ...error) {
 	}
 }
 
-// A directory has two names where a link, or a bind mount, is on the way to it.
+// A directory has two names if a link, or a bind mount, is on the way to it.
 func TestADirectoryIsToldOfByEachNameByWhichItIsWatchedStill(t *testing.T) {
 	root := t.TempDir()
 	one, other := filepath.Join(root, "real", "dir"), filepath.Join(root, "linked", "dir")
@@ -72,7 +72,7 @@ func TestADirectoryIsToldOfByEachNameByWhichItIsWatchedStill(t *testing.T) {
 		t.Errorf("told of %q", got)
 	}
 	n.Remove(one)
-	must(t, n.Add(one)) // of the same directory, by another descriptor
+	must(t, n.Add(one)) // the same directory with another descriptor
 	touch("z")
 	names(t, n, filepath.Join(one, "z"))
 }
@@ -186,7 +186,7 @@ func TestInotifyIsClosedWhileOthersUseItAndNobodyReads(t *testing.T) {
 }
 
 func TestEventsThatCannotBeReadAreComplainedOfOnceASecond(t *testing.T) {
-	dir, err := os.Open(t.TempDir()) // reads of it fail
+	dir, err := os.Open(t.TempDir()) // reading from it fails
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ import (
 // exists also while journald restarts.
 const journalSocket = "/run/systemd/journal/socket"
 
-// longestLine is where a line is cut off, in bytes.
+// longestLine is the length at which a line is truncated, in bytes.
 const longestLine = 64 << 10
 
 // A journalBox posts lines to journald.
@@ -33,8 +33,8 @@ func newJournalBox(socket string) *journalBox {
 	return b
 }
 
-// letter makes a line with fields of its own. A line that is delivered late says when it was
-// written, since the journal notes when it came.
+// letter makes a letter of a line with its fields. A line that is delivered late includes the time
+// when it was written, because the journal records when it arrived.
 func (b *journalBox) letter(at time.Time, line string, priority journal.Priority, fields map[string]string) letter {
 	if len(line) > longestLine {
 		line = strings.ToValidUTF8(line[:longestLine], "") + "…"
@@ -48,7 +48,7 @@ func (b *journalBox) letter(at time.Time, line string, priority journal.Priority
 	}}
 }
 
-// journalEntry is a line in the native protocol of journald
+// journalEntry returns a line in the native protocol of journald
 // (https://systemd.io/JOURNAL_NATIVE_PROTOCOL).
 func journalEntry(line string, priority journal.Priority, fields map[string]string) []byte {
 	var entry bytes.Buffer

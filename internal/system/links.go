@@ -14,11 +14,11 @@ import (
 )
 
 // ErrLink is wrapped by errors about a symbolic link that is not followed because somebody other
-// than root could have made or changed it: it is not root's, or somebody else can write to a
-// directory on the way to it.
+// than root could have made or changed it: it does not belong to root, or somebody else can write
+// to a directory on the way to it.
 var ErrLink = errors.New("others than root may turn it")
 
-// errSteps is the error of enter when the path has to be resolved step by step.
+// errSteps is the error of enter if the path must be resolved step by step.
 var errSteps = errors.New("cannot be opened in one step")
 
 // maxLinks is how many links are followed on the way to a file.
@@ -27,7 +27,7 @@ const maxLinks = 40
 // A top is the directory below which paths are resolved, links included, as in a chroot.
 type top struct {
 	dir     *os.File
-	owner   uint32 // whose links are followed, besides root's: they may turn all of it
+	owner   uint32 // links of this user are followed too, besides root's: the user controls the whole tree
 	oneStep bool   // the kernel opens a name below it in one step (openat2(2), Linux 5.6)
 	look    Looker
 }
@@ -68,7 +68,7 @@ func enter(dir *os.File, relative string, flags int) (fd int, err error) {
 		Flags: uint64(flags | unix.O_CLOEXEC), Resolve: unix.RESOLVE_IN_ROOT | unix.RESOLVE_NO_SYMLINKS,
 	})
 	runtime.KeepAlive(dir)
-	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) { // a link, or something was renamed while it looked
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EINTR) { // a link, or something was renamed at the same time
 		return -1, errSteps
 	}
 	return fd, err
@@ -77,9 +77,9 @@ func enter(dir *os.File, relative string, flags int) (fd int, err error) {
 // A spot is the end of a resolved path: an open directory, and a name in it.
 type spot struct {
 	dir  int
-	base string // "." of the root itself
+	base string // "." for the root itself
 	real string // the whole name, without links on the way
-	safe bool   // nobody but root can put something else there, or on the way; not told by find
+	safe bool   // only root can replace it or anything on the way; find does not set it
 }
 
 func (s spot) close() { _ = unix.Close(s.dir) }
@@ -97,8 +97,8 @@ func (t *top) find(name string) (spot, error) {
 	return t.walk(name, false)
 }
 
-// walk is find step by step. last says whether a link at the end is followed too. If something on
-// the way does not exist, the spot has the real name that it would have, and no open directory.
+// walk is find step by step. last means that a link at the end is followed too. If something on the
+// way does not exist, the spot has the real name that it would have, and no open directory.
 func (t *top) walk(name string, last bool) (spot, error) {
 	w, err := t.walker()
 	if err != nil {
@@ -157,10 +157,11 @@ type place struct {
 	fd   int
 	name string
 	dir  bool
-	safe bool // nobody but root can turn what is in it, or on the way to it
+	safe bool // only root can replace its entries or anything on the way to it
 }
 
-// descriptor returns a new descriptor of the top, which the caller closes and no command inherits.
+// descriptor returns a new descriptor of the top. The caller must close it. Commands do not inherit
+// it.
 func (t *top) descriptor() (fd int, err error) {
 	return unix.FcntlInt(t.dir.Fd(), unix.F_DUPFD_CLOEXEC, 0)
 }
@@ -182,17 +183,17 @@ func (t *top) walker() (*walker, error) {
 
 func (w *walker) at() place { return w.way[len(w.way)-1] }
 
-// roots says whether a file belongs to root, to the owner of the root directory, or to the agent's
-// own user.
+// roots reports whether a file belongs to root, to the owner of the root directory, or to the
+// agent's own user.
 func (w *walker) roots(st unix.Stat_t) bool {
 	return st.Uid == 0 || st.Uid == w.owner || int(st.Uid) == os.Geteuid()
 }
 
-// closed says whether nobody else may write. An access control list that allows it shows in the
+// closed reports whether nobody else may write. An access control list that allows it shows in the
 // group bits of the mode (acl(5)).
 func (w *walker) closed(st unix.Stat_t) bool { return w.roots(st) && st.Mode&0o022 == 0 }
 
-// step goes on to an entry of this directory, or returns the target if the entry is a link.
+// step enters an entry of this directory, or returns the target if the entry is a link.
 func (w *walker) step(part string) (target string, err error) {
 	here := w.at()
 	if err := w.look.at("open", path.Join(here.name, part)); err != nil {
@@ -214,7 +215,7 @@ func (w *walker) step(part string) (target string, err error) {
 	}
 	defer unix.Close(fd)
 	switch {
-	case strings.HasPrefix(here.name, "/proc/"): // the kernel does not go where such a link seems to lead
+	case strings.HasPrefix(here.name, "/proc/"): // the kernel does not go where such a link appears to lead
 		return "", unix.ELOOP
 	case !here.safe || !w.roots(st):
 		return "", fmt.Errorf("cannot follow the link %s: %w; name the directory itself, or see to it that it is root's where only root may write",
@@ -272,7 +273,7 @@ func (t *top) open(name string, flags int) (fd int, err error) {
 	return unix.Openat(at.dir, at.base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 }
 
-// openItself opens name, and fails when that is a link.
+// openItself opens name, and fails if it is a link.
 func (t *top) openItself(name string, flags int) (fd int, err error) {
 	if fd, err = t.enter(rel(name), flags|unix.O_NOFOLLOW); !errors.Is(err, errSteps) {
 		return fd, err

@@ -59,7 +59,7 @@ func TestAnOlderKernelIsReadTheSameWay(t *testing.T) {
 			t.Errorf("entries of %s: %q, %v and then %q, %v", name, entries, err, entriesThen, errThen)
 		}
 	}
-	// Too many steps up lead nowhere else than the root: as in a chroot, or not at all.
+	// Going up too far leads to the root, as in a chroot, or fails.
 	if content, err := now.ReadFile("/usr/up/systemd/a"); err != nil || string(content) != "a" {
 		t.Errorf("%q, %v", content, err)
 	}

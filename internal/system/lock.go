@@ -44,7 +44,7 @@ func (s *System) Lock(dir string) (release func(), holders []Holder, err error) 
 			_ = unix.Close(fd)
 			return nil, nil, cannot("lock", dir, err)
 		}
-		if !t.leadsTo(dir, fd) { // whoever had it has put another in its place meanwhile
+		if !t.leadsTo(dir, fd) { // the previous holder has replaced the directory in the meantime
 			_ = unix.Close(fd)
 			continue
 		}
@@ -62,7 +62,7 @@ func closeToOthers(fd int, dir string, log *slog.Logger) error {
 	return errors.Join(unix.Fchown(fd, os.Geteuid(), os.Getegid()), unix.Fchmod(fd, 0o700))
 }
 
-// leadsTo says whether a name still is that of an open file.
+// leadsTo reports whether a name is still that of an open file.
 func (t *top) leadsTo(name string, fd int) bool {
 	now, err := t.open(name, unix.O_PATH)
 	if err != nil {

@@ -154,7 +154,7 @@ func TestTheJournalHasFieldsToFindALineBy(t *testing.T) {
 }
 
 func TestWhatIsNotTheJournalGetsText(t *testing.T) {
-	t.Setenv("JOURNAL_STREAM", "1:2") // of somebody who ran us from a service of theirs
+	t.Setenv("JOURNAL_STREAM", "1:2") // inherited from somebody who ran us from a service
 	var out strings.Builder
 	slog.New(system.LogTo(&out, slog.LevelInfo, false)).Info("said")
 	file, err := os.Create(filepath.Join(t.TempDir(), "log"))

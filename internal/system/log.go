@@ -17,11 +17,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Log is the slog.Handler for what the agent says: with fields to the journal if its writer is
-// connected with that, else as text to the writer.
+// A Log is the slog.Handler of the agent. It writes to the journal, with fields, if its writer is
+// connected to the journal, and otherwise text to the writer.
 type Log struct {
 	slog.Handler
-	box *outbox // nil: everything is said at once
+	box *outbox // nil: lines are written synchronously
 }
 
 // LogTo returns a log. Lines to the journal never block the caller, nor do any lines of a daemon.
@@ -67,12 +67,12 @@ func (p posting) Write(line []byte) (int, error) {
 
 func textLetter(w io.Writer, line []byte) letter {
 	return letter{at: time.Now(), size: len(line), send: func(bool) error {
-		_, err := w.Write(line) // it has its time
+		_, err := w.Write(line) // this blocks only the outbox's goroutine
 		return err
 	}}
 }
 
-// lossNotice is the line that tells of log lines that were lost or delayed.
+// lossNotice returns the line that reports lost or delayed log lines.
 func lossNotice(lost, late tally) string {
 	count := func(n int) string {
 		if n == 1 {
@@ -93,9 +93,9 @@ func lossNotice(lost, late tally) string {
 	return strings.Join(parts, "; ") + ": journald, or whoever reads the log, did not accept them"
 }
 
-// leadsToJournal says whether w is the stream that systemd has connected with the
-// journal (systemd.exec(5), JOURNAL_STREAM). systemd 219 does not set the variable:
-// there a socket that systemd made for a service is the journal's.
+// leadsToJournal reports whether w is the stream that systemd connected to the journal
+// (systemd.exec(5), JOURNAL_STREAM). systemd 219 does not set the variable. There, a socket as the
+// output of a service is the journal's.
 func leadsToJournal(w io.Writer, stream string) bool {
 	f, ok := w.(*os.File)
 	if !ok {
@@ -132,9 +132,9 @@ func fieldOf(key string) string {
 type JournalHandler struct {
 	level  slog.Leveler
 	send   func(message string, priority journal.Priority, fields map[string]string) error
-	fields map[string]string // of With
+	fields map[string]string // from WithAttrs
 
-	mu   *sync.Mutex // guards what follows
+	mu   *sync.Mutex // guards the fields below
 	buf  *bytes.Buffer
 	text slog.Handler // writes the attributes of a record to buf
 }

@@ -23,13 +23,13 @@ const (
 // FirstPersonalUID is where the ids of people begin: UID_MIN of login.defs(5).
 const FirstPersonalUID = 1000
 
-// IsPersonal says whether a uid may be that of a person. 65534 is nobody and is not.
+// IsPersonal reports whether a uid may belong to a person. 65534 is nobody and does not.
 func IsPersonal(uid int) bool { return uid >= FirstPersonalUID && uid != 65534 }
 
-// isPersons says whether a session may be somebody's desktop or shell. PAM gives it the class
-// "user" if it was told the type of the session; for an unspecified type pam_systemd(8) sets
-// "background", also for a streaming agent. In that case every session counts that is not plainly
-// of cron or the like.
+// isPersons reports whether a session may be somebody's desktop or shell. PAM gives it the class
+// "user" if it was told the type of the session. For an unspecified type pam_systemd(8) sets
+// "background", even for a streaming agent. In that case every session counts that is not obviously
+// one of cron or the like.
 func isPersons(class, service string, uid uint32) bool {
 	switch {
 	case strings.HasPrefix(class, "user"):
@@ -44,8 +44,8 @@ func isPersons(class, service string, uid uint32) bool {
 	return true
 }
 
-// hasEnded says whether logind does not describe a session, which it has just listed, because it
-// has ended.
+// hasEnded reports whether an error means that a session which logind has just listed has ended
+// since.
 func hasEnded(err error) bool {
 	var answer dbus.Error
 	return errors.As(err, &answer) && slices.Contains([]string{
@@ -87,14 +87,14 @@ type sessionListKey struct{}
 type sessionList struct {
 	ctx      context.Context //nolint:containedctx // that of the look; who joins in may have less time
 	once     sync.Once
-	done     chan struct{} // closed when what follows is known
+	done     chan struct{} // closed when the fields below are set
 	sessions []Session
 	err      error
 }
 
 // WithSharedSessionList returns a context with which logind is asked only once who is logged in, so
-// that all checks go by the same answer. It is for checks only: a step that may end a session has
-// to ask again right before.
+// that all checks use the same answer. It is for checks only: a step that may end a session must
+// ask again right before it.
 func WithSharedSessionList(ctx context.Context) context.Context {
 	return context.WithValue(ctx, sessionListKey{}, &sessionList{ctx: ctx, done: make(chan struct{})})
 }
@@ -148,7 +148,7 @@ func (b *bus) list(ctx context.Context) (sessions []Session, err error) {
 	return sessions, nil
 }
 
-// describe returns those of the sessions that are of people.
+// describe returns the sessions that belong to people.
 func describe(ctx context.Context, conn *dbus.Conn, listed []listedSession, files FileReader) ([]Session, error) {
 	var sessions []Session
 	for _, l := range listed {
@@ -157,7 +157,7 @@ func describe(ctx context.Context, conn *dbus.Conn, listed []listedSession, file
 		if hasEnded(err) {
 			continue
 		}
-		if err != nil { // it may be anybody's
+		if err != nil { // it may be a person's session
 			return nil, fmt.Errorf("cannot ask logind about session %s: %w", l.ID, err)
 		}
 		text := func(key string) string { s, _ := properties[key].Value().(string); return s }
@@ -175,10 +175,10 @@ func describe(ctx context.Context, conn *dbus.Conn, listed []listedSession, file
 	return sessions, nil
 }
 
-// isOver says whether a session that logind still lists has ended: its leader process is gone, and
-// of the person nothing runs but what systemd runs for everybody who is logged in. logind may list
-// such a session for ever, since it waits for the end of its scope, which systemd is not always
-// told. It is false where that cannot be told.
+// isOver reports whether a session that logind still lists has ended: its leader process has gone,
+// and the person runs nothing but what systemd runs for everybody who is logged in. logind may list
+// such a session forever, because it waits for the end of its scope, of which systemd is not always
+// notified. It returns false if it cannot tell.
 func isOver(files FileReader, uid, leader uint32) bool {
 	if leader == 0 || alive(files, strconv.FormatUint(uint64(leader), 10)) {
 		return false

@@ -18,12 +18,12 @@ type Look struct {
 
 func (l Look) String() string { return l.Op + " " + l.Target }
 
-// A Looker is called before every look; an error takes the place of the result. Tests play a sick
-// machine with it: only "there is none" may be taken for absence. It may be called by several
-// goroutines at once.
+// A Looker is called before every look. If it returns an error, the look returns that error instead
+// of a result. Tests simulate a sick machine with it: only "it does not exist" may be taken for
+// absence. It must be safe for concurrent use.
 type Looker func(Look) error
 
-// FailNthLook lets all looks pass but the n-th, counted from 1, which fails with err.
+// FailNthLook lets all looks pass except the n-th, counted from 1, which fails with err.
 func FailNthLook(n int, err error) Looker {
 	var mu sync.Mutex
 	count := 0
@@ -44,8 +44,8 @@ func (look Looker) at(op, target string) error {
 	return look(Look{op, target})
 }
 
-// exists says whether there is a file, by a name outside every root. That it cannot be told is an
-// error.
+// exists reports whether there is a file, by a name outside any root. It returns an error if it
+// cannot tell.
 func (look Looker) exists(name string) (bool, error) {
 	err := look.at("stat", name)
 	if err == nil {
@@ -60,7 +60,8 @@ func (look Looker) exists(name string) (bool, error) {
 	return false, fmt.Errorf("cannot look at %s: %w", name, err)
 }
 
-// attribute reads an extended attribute of an open file; without one it is empty.
+// attribute reads an extended attribute of an open file. size is 0 if the file has no such
+// attribute.
 func (d *disk) attribute(fd int, file, name string, value []byte) (size int, err error) {
 	if err := d.look.at("attribute", file); err != nil {
 		return 0, err

@@ -12,12 +12,12 @@ import (
 	"testing"
 )
 
-// sick are what a look may come to on a machine that is not well.
+// sick returns errors that looks have on a sick machine.
 func sick() []error {
 	return []error{syscall.EIO, syscall.EMFILE, syscall.ENOMEM, syscall.EACCES, syscall.ETIMEDOUT}
 }
 
-// looks are all questions to a machine, by name.
+// looks returns all questions to a machine, by name.
 func looks(s *System) map[string]func() (any, error) {
 	all := map[string]func() (any, error){}
 	for _, name := range []string{"/file", "/link", "/way/file", "/dir", "/none", "/dir/none/none"} {
@@ -83,7 +83,7 @@ func TestALookThatFailsIsNeverTakenForAbsence(t *testing.T) {
 				got, err := looks(&s)[name]()
 				switch {
 				case !failed:
-				case err == nil && absent == nil && reflect.DeepEqual(got, truth): // there was another way to see it
+				case err == nil && absent == nil && reflect.DeepEqual(got, truth): // there was another way to find out
 				case err == nil:
 					t.Errorf("%s: with %v at look %d it is %v and no error; really it is %v, %v", name, fault, n, got, truth, absent)
 				case errors.Is(err, fs.ErrNotExist), errors.Is(err, ErrNotInstalled):
@@ -133,8 +133,8 @@ func TestWhoIsLoggedInIsNotNobodyWhenItCannotBeTold(t *testing.T) {
 	}
 }
 
-// Whatever look fails inside a change: what is there afterwards is the old or the new,
-// and an error says so.
+// Whatever look fails inside a change, the file is the old or the new one afterwards, and an error
+// reports the failure.
 func TestALookThatFailsInsideAChangeLosesNothing(t *testing.T) {
 	changes := map[string]func(*System) error{
 		"WriteFile": func(s *System) error { return s.FS.WriteFile("/new/dir/file", []byte("new"), Attr{0o644, -1, -1}) },

@@ -14,7 +14,7 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// ask calls ask with a connection to systemd, and waits for the answer no longer than patience.
+// ask calls what with a connection to systemd, and waits for the answer for at most patience.
 func (b *bus) ask(ctx context.Context, patience time.Duration, what func(context.Context, *manager) error) error {
 	return b.question(ctx, systemdName, patience, func(ctx context.Context) error {
 		conn, err := b.systemd(ctx)
@@ -48,7 +48,7 @@ func unit(ctx context.Context, conn *manager, name string) (Unit, error) {
 	u.Result = result(ctx, conn, u)
 	names := func(keys ...string) (all []string) {
 		for _, key := range keys {
-			some, _ := properties[key].([]string) // none, where systemd is too old to know it
+			some, _ := properties[key].([]string) // nil if systemd is too old for the property
 			all = append(all, some...)
 		}
 		return all
@@ -110,7 +110,7 @@ func (b *bus) states(ctx context.Context, conn *manager, names []string) ([]Unit
 			}
 			u.Result = result(ctx, conn, u)
 			if answer := (dbus.Error{}); errors.As(errs[i], &answer) {
-				u, errs[i] = Unit{Name: name, Err: errs[i]}, nil // as for a name that is none: the others are told of
+				u, errs[i] = Unit{Name: name, Err: errs[i]}, nil // as for a nonexistent unit: the other units are still returned
 			}
 			units[i] = u
 		})
@@ -207,7 +207,7 @@ func moment(value any) time.Time {
 	return time.Time{}
 }
 
-// result says why a service has failed, if it has and systemd tells.
+// result returns why a service has failed, or "" if it has not or systemd does not say.
 func result(ctx context.Context, conn *manager, u Unit) string {
 	if u.ActiveState != "failed" || !strings.HasSuffix(u.Name, ".service") {
 		return ""
@@ -261,7 +261,7 @@ const (
 	askAfterJob = time.Second
 )
 
-// await waits for the end of a unit's job. If it was lost how the job ended, there is no error: the
+// await waits for the end of a unit's job. If the result of the job got lost, it returns nil: the
 // caller checks the unit anyway.
 func (b *bus) await(ctx context.Context, name string, result <-chan string, lost <-chan struct{}) error {
 	ticker := time.NewTicker(askAfterJob)
@@ -279,18 +279,18 @@ func (b *bus) await(ctx context.Context, name string, result <-chan string, lost
 		case <-ctx.Done():
 			return ctx.Err()
 		case <-lost:
-			lost = nil // it is asked after from now on
+			lost = nil // from now on, ask whether the job still exists
 			continue
 		case <-ticker.C:
 		}
 		if there, err := b.hasJob(ctx, name); err == nil && !there {
-			gone++ // its word may still be under way
+			gone++ // its signal may still be on the way
 		}
 	}
 	return nil
 }
 
-// hasJob says whether a unit has a job.
+// hasJob reports whether a unit has a job.
 func (b *bus) hasJob(ctx context.Context, name string) (there bool, err error) {
 	err = b.ask(ctx, answerPatience, func(ctx context.Context, conn *manager) error {
 		property, err := conn.GetUnitPropertyContext(ctx, name, "Job")
@@ -316,8 +316,8 @@ func (b *bus) Stop(ctx context.Context, name string) error {
 	return b.runJob(ctx, "stop", name, func(c *systemd.Conn) job { return c.StopUnitContext })
 }
 
-// Restart implements UnitJobs. Of a unit that was started often systemd would stop what runs, and
-// then refuse to start it (StartLimitBurst=): how often is forgotten before.
+// Restart implements UnitJobs. systemd would stop a unit that was started too often and then refuse
+// to start it (StartLimitBurst=), so the count is reset first.
 func (b *bus) Restart(ctx context.Context, name string) error {
 	if err := b.ResetFailed(ctx, name); err != nil {
 		return err

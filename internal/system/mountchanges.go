@@ -9,13 +9,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// MountChanges calls changed each time that something is mounted, unmounted or remounted on the
-// machine, and once when it begins, for what has changed before. It returns when ctx is done, with its error, or when the kernel cannot tell.
+// MountChanges calls changed whenever something is mounted, unmounted or remounted on the machine,
+// and once at the beginning, for earlier changes. It returns when ctx is done, with its error, or
+// when the kernel cannot tell.
 //
-// It waits for the kernel (poll(2) of mountinfo, proc_pid_mountinfo(5)) in a thread of its own:
-// systemd tells nothing of the mounts that it makes for itself, such as /dev/shm.
+// It waits for the kernel (poll(2) of mountinfo, proc_pid_mountinfo(5)) in a thread of its own,
+// because systemd does not report mounts that it makes for itself, such as /dev/shm.
 func MountChanges(ctx context.Context, changed func()) error {
-	// Of the process: threads may have mounts of their own for a time.
+	// The process's mounts, because threads may temporarily have their own.
 	mountinfo, err := unix.Open("/proc/self/mountinfo", unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return fmt.Errorf("cannot follow what is mounted: %w", err)
@@ -29,7 +30,7 @@ func MountChanges(ctx context.Context, changed func()) error {
 	told.Add(1)
 	stop := context.AfterFunc(ctx, func() {
 		defer told.Done()
-		_, _ = unix.Write(over, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // a counter takes it
+		_, _ = unix.Write(over, []byte{1, 0, 0, 0, 0, 0, 0, 0}) // the eventfd's counter has space
 	})
 	defer func() {
 		if !stop() {

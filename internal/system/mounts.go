@@ -15,7 +15,7 @@ import (
 // its file system, or a directory of it, may be mounted in several places. The first is name
 // itself.
 func (d *disk) aliases(name string) ([]string, error) {
-	// Of this thread: another one may run a confined command and have other mounts.
+	// This thread's mounts, because another thread may run a confined command and have others.
 	content, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("cannot tell what is mounted where: %w", err)
@@ -31,7 +31,7 @@ func (d *disk) aliases(name string) ([]string, error) {
 
 func aliasesOf(name string, all []mounts.Mount) []string {
 	var on mounts.Mount
-	for _, m := range all { // of those at one point the last lies on top
+	for _, m := range all { // the last mount at a point is the visible one
 		if _, is := under(name, m.Point); is && len(m.Point) >= len(on.Point) {
 			on = m
 		}
@@ -47,7 +47,7 @@ func aliasesOf(name string, all []mounts.Mount) []string {
 	return names
 }
 
-// under says whether name is dir or below it, and returns the path relative to dir.
+// under reports whether name is dir or below it, and returns the path relative to dir.
 func under(name, dir string) (below string, is bool) {
 	if dir == "/" {
 		return strings.TrimPrefix(name, "/"), strings.HasPrefix(name, "/")
@@ -59,8 +59,9 @@ func under(name, dir string) (below string, is bool) {
 	return strings.TrimPrefix(below, "/"), true
 }
 
-// MayHang returns what says of a path whether a server, or somebody's program, answers for its file
-// system, as everything is mounted now: whoever looks there may be held by the kernel for ever.
+// MayHang returns a function that reports whether a path is on a file system that is served over
+// the network or by a user's program, as mounted now. The kernel may block whoever accesses such a
+// path forever.
 func MayHang() (func(name string) bool, error) {
 	content, err := os.ReadFile("/proc/thread-self/mountinfo")
 	if err != nil {
@@ -72,14 +73,14 @@ func MayHang() (func(name string) bool, error) {
 	}, nil
 }
 
-// hanging are the points at which what is mounted on top is such a file system.
+// hanging returns the mount points at which the visible file system is such a one.
 func hanging(all []mounts.Mount) (points []string) {
 	top := map[string]string{}
 	for _, m := range all {
 		top[m.Point] = m.Kind
 	}
 	for point, kind := range top {
-		kind, _, _ = strings.Cut(kind, ".") // fuse.sshfs
+		kind, _, _ = strings.Cut(kind, ".") // for example fuse.sshfs
 		if point != "/" && slices.Contains([]string{"9p", "afs", "autofs", "ceph", "cifs", "coda", "fuse", "fuseblk", "lustre", "nfs", "nfs4", "smb3", "smbfs", "virtiofs"}, kind) {
 			points = append(points, point)
 		}

@@ -9,8 +9,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrOtherFS is wrapped by the error of MoveDir when the new name is on another file
-// system, or the kernel cannot move the directory at once.
+// ErrOtherFS is wrapped by the error of MoveDir if the new name is on another file system, or the
+// kernel cannot move the directory in one step.
 var ErrOtherFS = errors.New("it is not on the same file system")
 
 // MoveDir implements FS.

@@ -12,9 +12,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WriteNew writes a new file that only the calling user can read. The directory may belong to
-// somebody hostile: it replaces nothing, and follows only links that root or the caller made. The
-// file is there whole or not at all, unless the machine dies meanwhile.
+// WriteNew writes a new file that only the calling user can read. It is safe in a directory that
+// belongs to somebody hostile: it replaces nothing, and follows only links that root or the caller
+// made. The file is written whole or not at all, unless the machine dies during the call.
 func WriteNew(name string, content []byte) error {
 	name, err := filepath.Abs(name)
 	if err != nil {
@@ -83,7 +83,7 @@ func create(dir int, base string, content []byte, mode uint32) error {
 }
 
 // enterTrusted opens a directory, step by step. It follows links only in directories where only
-// root and the caller can make any.
+// root and the caller can create any.
 func enterTrusted(dir string) (fd int, err error) {
 	const flags = unix.O_PATH | unix.O_DIRECTORY | unix.O_NOFOLLOW | unix.O_CLOEXEC
 	fd, err = unix.Open("/", flags, 0)
@@ -96,7 +96,7 @@ func enterTrusted(dir string) (fd int, err error) {
 		var at int
 		target := ""
 		at, err = unix.Openat(fd, part, flags, 0)
-		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) { // which of the two a link is depends on the kernel
+		if errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) { // which of the two a link causes depends on the kernel
 			target, err = trustedLink(fd, part)
 		}
 		if err != nil {

@@ -35,7 +35,7 @@ func TestANewFileIsItsOwnersAloneAndReplacesNothing(t *testing.T) {
 func TestWhatIsReplacedIsNeverWrittenThrough(t *testing.T) {
 	top := t.TempDir()
 	file, theirs := filepath.Join(top, "report"), filepath.Join(top, "sudoers")
-	for range 2 { // a new one, and another in its place
+	for range 2 { // first a new file, then a replacement
 		if err := system.Replace(file, []byte("one")); err != nil {
 			t.Fatal(err)
 		}
@@ -94,7 +94,7 @@ func TestANewFileIsNotMadeThroughALinkThatAHostileUserMayHaveMade(t *testing.T) 
 		t.Errorf("there is %v, %v", entries, err)
 	}
 
-	// One's own links are good, as /var/run and /home of many machines are.
+	// The caller's own links are followed, and root's, such as /var/run and /home on many machines.
 	if err := os.Chmod(theirs, 0o755); err != nil {
 		t.Fatal(err)
 	}

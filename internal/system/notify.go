@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// A Notifier tells systemd the state of this service (sd_notify(3)). It never blocks: what systemd
-// does not take at once is sent later, and of each variable only the newest value. A nil Notifier
+// A Notifier tells systemd the state of this service (sd_notify(3)). It never blocks. What systemd
+// does not accept at once is sent later, only the newest value of each variable. A nil Notifier
 // does nothing.
 type Notifier struct {
 	box outbox
-	to  *datagrams // nil: there is nobody to tell
+	to  *datagrams // nil: no receiver
 }
 
 // NewNotifier returns the Notifier for the NOTIFY_SOCKET of this process, or nil without one.

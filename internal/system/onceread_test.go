@@ -13,7 +13,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// settled are directories of the kernel in which nothing changes by itself.
+// settled are directories of the kernel whose contents do not change by themselves.
 var settled = []string{"/proc/sys/net/ipv4/conf", "/proc/sys/net/core", "/proc/sys/vm", "/proc/sys/fs/inotify", "/proc/sys/kernel/keys", "/sys/kernel/mm/transparent_hugepage", "/sys/module"}
 
 func TestAFileThatGivesItsContentToOneReadOnlyIsReadWhole(t *testing.T) {
@@ -46,7 +46,7 @@ func TestAFileThatGivesItsContentToOneReadOnlyIsReadWhole(t *testing.T) {
 	}
 }
 
-// inOneRead is what one large read gives.
+// inOneRead returns what one large read returns.
 func inOneRead(name string) ([]byte, bool) {
 	f, err := os.OpenFile(name, os.O_RDONLY|unix.O_NONBLOCK, 0)
 	if err != nil {

@@ -7,32 +7,32 @@ import (
 )
 
 // An outbox delivers letters in order, in a goroutine of its own that ends when none is left.
-// Posting never blocks, whether the receiver has stopped or is gone. Letters that find no room, and
-// those that are delivered late, are counted; when the receiver works again, a letter tells it of
-// them.
+// Posting never blocks, even if the receiver has stopped or gone. It counts letters that are
+// dropped for lack of space and those delivered late, and reports the counts in a letter when the
+// receiver works again.
 type outbox struct {
-	// lossLetter makes the letter that tells of those lost and late. It is delivered after all
-	// that waited. It may be nil.
+	// lossLetter makes the letter that reports lost and late letters. It is delivered after all
+	// waiting letters. It may be nil.
 	lossLetter func(lost, late tally) letter
 
 	mu         sync.Mutex
 	queue      []letter
 	size       int
-	done       chan struct{} // closed when all is delivered; nil when it is
+	done       chan struct{} // closed when everything is delivered; nil if nothing is waiting
 	lost, late tally
 }
 
 // A letter is delivered by calling send. With an error that wraps errLater it is tried again later.
 type letter struct {
-	topic string // one that waits makes room for a newer one of the same topic, if it is the last
+	topic string // the last letter waiting is replaced by a newer one of the same topic
 	at    time.Time
 	size  int
 	send  func(late bool) error
 
-	uncounted bool // it tells of others
+	uncounted bool // it is a loss letter
 }
 
-// A tally counts letters, and notes when the first and the last were posted.
+// A tally counts letters, and records when the first and the last were posted.
 type tally struct {
 	count       int
 	first, last time.Time
@@ -53,14 +53,14 @@ const (
 	outboxBytes   = 1 << 20
 
 	lateAfter    = 2 * time.Second
-	firstAttempt = 10 * time.Millisecond // after one that failed
+	firstAttempt = 10 * time.Millisecond // delay after a failed attempt
 	lastAttempt  = time.Second
 )
 
 func (o *outbox) post(l letter) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	if last := len(o.queue) - 1; l.topic != "" && last > 0 && o.queue[last].topic == l.topic { // the first may be on its way
+	if last := len(o.queue) - 1; l.topic != "" && last > 0 && o.queue[last].topic == l.topic { // not the first one, which may be being sent
 		o.size += l.size - o.queue[last].size
 		o.queue[last] = l
 		return
@@ -107,7 +107,7 @@ func (o *outbox) next() (l letter, left bool) {
 		o.lost, o.late = tally{}, tally{}
 	}
 	if len(o.queue) == 0 {
-		o.queue = nil // which is large after a jam
+		o.queue = nil // release its memory: it is large after a jam
 		close(o.done)
 		o.done = nil
 		return l, false

@@ -17,7 +17,7 @@ import (
 	"github.com/coreos/go-systemd/v22/journal"
 )
 
-// journald is a socket as journald's, of which somebody may read, or nobody.
+// journald is a socket like journald's, which the test may read or not.
 type journald struct {
 	t    *testing.T
 	conn *net.UnixConn
@@ -33,7 +33,7 @@ func startJournald(t *testing.T, socket string) *journald {
 	return &journald{t, conn}
 }
 
-// line is the next one that arrives.
+// line returns the next line that arrives.
 func (j *journald) line() string {
 	j.t.Helper()
 	if err := j.conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
@@ -51,7 +51,7 @@ func (j *journald) line() string {
 
 func socketIn(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "journal") // the address of a socket is short
+	dir, err := os.MkdirTemp("", "journal") // the address of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func socketIn(t *testing.T) string {
 	return filepath.Join(dir, "socket")
 }
 
-// cpu is what this process has had of the processors.
+// cpu returns the processor time of this process.
 func cpu(t *testing.T) time.Duration {
 	t.Helper()
 	var usage syscall.Rusage
@@ -85,7 +85,7 @@ func TestAJournalThatTakesNothingHoldsUpNobodyAndHearsLaterWhatWasNotSaid(t *tes
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("to say %d lines takes %s", said, took)
 	}
-	time.Sleep(3 * time.Second) // it is stopped for as long, and that costs nothing
+	time.Sleep(3 * time.Second) // the receiver is stopped for that long, which must cost nothing
 	if used := cpu(t) - before; used > time.Second {
 		t.Errorf("a journal that takes nothing costs %s of processor time", used)
 	}
@@ -98,7 +98,7 @@ func TestAJournalThatTakesNothingHoldsUpNobodyAndHearsLaterWhatWasNotSaid(t *tes
 			}
 			break
 		}
-		// Which ones find no room is for the scheduler to say; all that do arrive in order.
+		// The scheduler decides which lines find no space; all that do must arrive in order.
 		var number int
 		if _, err := fmt.Sscanf(line, "line %d", &number); err != nil || number <= last {
 			t.Fatalf("after line %d it says %q", last, line)
@@ -114,7 +114,7 @@ func TestAJournalThatTakesNothingHoldsUpNobodyAndHearsLaterWhatWasNotSaid(t *tes
 	}
 }
 
-// delivers says whether something waits.
+// delivers reports whether something is waiting.
 func (o *outbox) delivers() bool {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -145,7 +145,7 @@ func TestTheLogComesBackWithTheJournal(t *testing.T) {
 	}
 }
 
-// A reader that takes its time, and one that has gone.
+// A slow reader, and one that has gone.
 func TestADaemonsTextHoldsUpNobodyEither(t *testing.T) {
 	reader, writer := io.Pipe()
 	log := LogTo(writer, slog.LevelInfo, true)
@@ -157,7 +157,7 @@ func TestADaemonsTextHoldsUpNobodyEither(t *testing.T) {
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("to say %d lines takes %s", said, took)
 	}
-	log.Flush(50 * time.Millisecond) // for nobody reads
+	log.Flush(50 * time.Millisecond) // nobody reads any more
 	var got bytes.Buffer
 	go func() {
 		log.Flush(20 * time.Second)
@@ -215,7 +215,7 @@ func TestSystemdIsToldOfEachKindOfNewsTheNewestAndNobodyWaits(t *testing.T) {
 		t.Errorf("told: %q", told)
 	}
 	t.Setenv("NOTIFY_SOCKET", "")
-	NewNotifier().Tell("READY=1") // to nobody
+	NewNotifier().Tell("READY=1") // nobody to tell
 }
 
 func TestWhatIsDeliveredIsInOrderWhoeverPosts(t *testing.T) {

@@ -22,19 +22,18 @@ import (
 )
 
 // StartApart is the argument with which the runner calls its own program to run a command in a
-// scope of its own. It can be mistaken for no command of the agent, and for no flag of a test's
-// program.
+// scope of its own. It cannot be confused with a command of the agent or a flag of a test program.
 const StartApart = "--start-apart"
 
-// File descriptors of the program that is to run a command in a scope of its own, from the runner:
-// it reads its errand from one and says on the other why it cannot do it. The program is root, and
-// waits until it has read its whole errand: by then it is in its scope.
+// File descriptors of the program that runs a command in a scope of its own. It reads its errand
+// from one, and writes an error to the other if it fails. The program runs as root until it has
+// read its whole errand; by then it is in its scope.
 const (
 	errandFD  = 3
 	troubleFD = 4
 )
 
-// An errand is what to run, as whom, and confined how.
+// An errand is what to run, as which user, and how confined.
 type errand struct {
 	Program  string
 	Argv     []string
@@ -42,16 +41,16 @@ type errand struct {
 	Confined *Confinement
 }
 
-// apart says whether a command runs in a scope of its own, outside the agent's cgroup. It does if
-// it runs as another user, or may become one: nothing that another user can stop may be in the
-// agent's cgroup. sudo(8) is no such command: it sets its effective user to 1 for a moment to read
-// its files, but its real and saved users stay root, and those decide who may signal or trace it
-// (kill(2), ptrace(2)).
+// apart reports whether a command runs in a scope of its own, outside the agent's cgroup. It does
+// if it runs as another user, or may become one: the agent's cgroup must not contain anything that
+// another user can stop. sudo(8) does not need it: it sets its effective user to 1 for a moment to
+// read its files, but its real and saved users stay root, and those decide who may signal or trace
+// it (kill(2), ptrace(2)).
 func (c Command) apart() bool { return c.OwnScope || c.Confined != nil && c.Confined.UID != 0 }
 
 // startApart starts a command in a transient scope. The process is in its scope before it becomes
-// another user and before anything of the command runs. It ends with the agent. over is closed when
-// it has ended by itself.
+// another user and before any code of the command runs. It ends with the agent. The caller closes
+// over when it has ended by itself.
 func (r *runner) startApart(ctx context.Context, cmd *exec.Cmd, c Command, over <-chan struct{}) (scope string, err error) {
 	if os.Geteuid() != 0 {
 		return "", errors.New("only root can start a command apart")
@@ -70,7 +69,7 @@ func (r *runner) startApart(ctx context.Context, cmd *exec.Cmd, c Command, over 
 		return "", errors.Join(err, errands.Close())
 	}
 	defer trouble.Close()
-	// The program that runs now, even if its file was replaced.
+	// The running program, even if its file was replaced.
 	cmd.Path, cmd.Args, cmd.Env = "/proc/self/exe", []string{cmd.Args[0], StartApart}, []string{"PATH=" + commandPath, "LC_ALL=C"}
 	cmd.ExtraFiles = []*os.File{errands, tell}
 	if c.Confined != nil {
@@ -87,7 +86,7 @@ func (r *runner) startApart(ctx context.Context, cmd *exec.Cmd, c Command, over 
 		err = send(ctx, give, trouble, task)
 	}
 	if err != nil {
-		_ = cmd.Cancel() // and its end is waited for all the same
+		_ = cmd.Cancel() // the caller still waits for its end
 	}
 	return scope, err
 }
@@ -100,8 +99,8 @@ func (r *runner) prepare(c Command) func() error {
 	return func() error { return stage(r.root, c.Staged) }
 }
 
-// startedBy starts a command in a thread that lives as long as the command: when the thread ends,
-// the kernel kills the command (PR_SET_PDEATHSIG in prctl(2)).
+// startedBy starts a command in a thread that lives as long as the command, because the kernel
+// kills the command when that thread ends (PR_SET_PDEATHSIG in prctl(2)).
 func startedBy(cmd *exec.Cmd, over <-chan struct{}, prepare func() error) error {
 	started := make(chan error)
 	spend(func() {
@@ -120,9 +119,9 @@ func startedBy(cmd *exec.Cmd, over <-chan struct{}, prepare func() error) error 
 	return <-started
 }
 
-// send sends the errand, and returns when it runs, or why it does not.
+// send sends the errand, and returns nil when the command runs, or the error why it does not.
 func send(ctx context.Context, give, trouble *os.File, task []byte) error {
-	// The process may be stopped by then, by the user that it has become.
+	// The process may have been stopped by the user that it has become.
 	if deadline, ok := ctx.Deadline(); ok {
 		if err := errors.Join(give.SetDeadline(deadline), trouble.SetDeadline(deadline)); err != nil {
 			return err
@@ -141,7 +140,7 @@ func send(ctx context.Context, give, trouble *os.File, task []byte) error {
 	return err
 }
 
-// RunApart is what the program does when it is called with StartApart: it reads its errand and
+// RunApart is the main function of the program called with StartApart: it reads its errand and
 // becomes the command. It returns only with an error.
 func RunApart() error {
 	runtime.LockOSThread()
@@ -170,7 +169,7 @@ func runErrand(from io.Reader) error {
 			return fmt.Errorf("cannot become user %d: %w", task.Confined.UID, err)
 		}
 	}
-	// When the user changed, the kernel dropped the setting that it ends with the agent.
+	// Changing the user cleared the setting that ends it with the agent.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
 		return fmt.Errorf("cannot start it apart: %w", err)
 	}
@@ -180,7 +179,7 @@ func runErrand(from io.Reader) error {
 // become changes the user of this thread.
 func become(c Confinement) error {
 	return errors.Join(
-		syscall.Setgroups(c.Groups), // of all threads, which end with the exec
+		syscall.Setgroups(c.Groups), // affects all threads, which end with the exec
 		syscall.Setresgid(c.GID, c.GID, c.GID),
 		syscall.Setresuid(c.UID, c.UID, c.UID),
 	)
@@ -230,7 +229,7 @@ func (b *bus) scope(ctx context.Context, pid int, c Command) (name string, err e
 	}
 }
 
-// inScope says whether a process is in a scope, in the hierarchy that systemd uses (cgroups(7)).
+// inScope reports whether a process is in a scope, in the hierarchy that systemd uses (cgroups(7)).
 func inScope(where, scope string) bool {
 	for line := range strings.Lines(where) {
 		fields := strings.SplitN(strings.TrimSpace(line), ":", 3)
@@ -241,11 +240,11 @@ func inScope(where, scope string) bool {
 	return false
 }
 
-// endScope kills what is left in a scope, and removes the scope. A scope without processes is gone
-// already, unless systemd was not told that its cgroup is empty.
+// endScope kills what is left in a scope, and removes the scope. A scope without processes has gone
+// already, unless systemd was not notified that its cgroup is empty.
 func (b *bus) endScope(name string) {
-	// The errors do not matter: a systemd that was started anew knows nothing of the scope, and
-	// one that does not answer may still do it later.
+	// The errors do not matter: a systemd that was restarted does not know the scope, and one that
+	// does not answer may still do it later.
 	_ = b.ask(context.Background(), scopePatience, func(ctx context.Context, conn *manager) error {
 		_ = conn.KillUnitWithTarget(ctx, name, systemd.All, int32(unix.SIGKILL))
 		_, _ = conn.StopUnitContext(ctx, name, "replace", nil)

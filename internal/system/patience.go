@@ -10,14 +10,15 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// ErrHangs is wrapped by the error of a look that its file system does not answer.
+// ErrHangs is wrapped by the error of a look whose file system does not answer.
 var ErrHangs = errors.New("its file system does not answer")
 
-// silence is how long a look at a home may take before its file system counts as silent.
+// silence is how long a look at a home may take before its file system counts as hanging.
 const silence = time.Second
 
-// pendingLooks are those at homes that are under way. The file system of a home may be a server's
-// that is gone, or a program's of the person's own: whoever looks into it then is held by the kernel.
+// pendingLooks are the looks at homes that have not ended. The file system of a home may be on a
+// server that has gone, or served by a program of the person's; the kernel then blocks whoever
+// accesses it.
 type pendingLooks struct {
 	mu    sync.Mutex
 	looks map[string]*pendingLook
@@ -30,14 +31,14 @@ type pendingLook struct {
 	err   error
 }
 
-// StatHome is FS.Stat, and ListHomes FS.ReadDir, for places of which nobody knows whether they
-// answer. Neither takes longer than a second, nor than ctx: the error wraps ErrHangs. The look is
-// left behind then, and for as long as it lasts it is not begun again, nor waited for by anybody.
+// StatHome is FS.Stat, and ListHomes is FS.ReadDir, for paths that may hang. Neither takes longer
+// than a second, or than ctx; the error then wraps ErrHangs. The look then continues in the
+// background. While it does, the same look is neither started again nor waited for.
 func (s *System) StatHome(ctx context.Context, home string) (Info, error) {
 	return answer(ctx, s.homes, "look at", home, s.FS.Stat)
 }
 
-// ListHomes is described with StatHome.
+// ListHomes: see StatHome.
 func (s *System) ListHomes(ctx context.Context, dir string) ([]string, error) {
 	return answer(ctx, s.homes, "list", dir, s.FS.ReadDir)
 }
@@ -52,7 +53,7 @@ func answer[T any](ctx context.Context, pending *pendingLooks, verb, name string
 	case <-ctx.Done():
 	}
 	select {
-	case <-l.ended: // also where there was no time left
+	case <-l.ended: // even if no time was left
 		found, _ := l.found.(T)
 		return found, l.err
 	default:
@@ -61,7 +62,7 @@ func answer[T any](ctx context.Context, pending *pendingLooks, verb, name string
 	}
 }
 
-// join returns the look of that key, which is begun if there is none.
+// join returns the pending look with that key, and starts one if there is none.
 func (p *pendingLooks) join(key string, look func() (any, error)) *pendingLook {
 	if p == nil {
 		p = &pendingLooks{}

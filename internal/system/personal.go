@@ -18,10 +18,10 @@ import (
 // maxPersonal is the largest file of a person that is read, in bytes.
 const maxPersonal = 64 << 10
 
-// ReadPersonal returns a small regular file in the home of a person, where nothing can be relied
-// on: it follows no link, opens nothing but a regular file that belongs to the person, never waits,
-// and reads nothing on file systems that may hang, that is, on any but local ones. The error wraps
-// fs.ErrNotExist only when there is no such file. The content is that person's word.
+// ReadPersonal returns a small regular file in the home of a person, where nothing can be trusted.
+// It follows no link, opens only a regular file that belongs to the person, never waits, and reads
+// only on local file systems, because others may hang. The error wraps fs.ErrNotExist only if there
+// is no such file. The person controls the content.
 func (d *disk) ReadPersonal(home string, uid int, name string) ([]byte, error) {
 	file := path.Join(home, name)
 	content, err := d.readPersonal(file, uid)
@@ -115,8 +115,8 @@ func (d *disk) describeHome(home string) (Info, error) {
 	return infoOf(st), nil
 }
 
-// readOpened reads the file of an O_PATH descriptor. It does not wait, not even for a lease that
-// the owner has on the file (fcntl(2)).
+// readOpened reads the file of an O_PATH descriptor. It does not wait, not even for a lease of the
+// owner on the file (fcntl(2)).
 func readOpened(fd int) ([]byte, error) {
 	opened, err := unix.Open("/proc/self/fd/"+strconv.Itoa(fd), unix.O_RDONLY|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_CLOEXEC, 0)
 	if err != nil {
@@ -141,7 +141,7 @@ func readOpened(fd int) ([]byte, error) {
 	return nil, fmt.Errorf("it is larger than %d KiB", maxPersonal>>10)
 }
 
-// isLocal returns an error when part of the path is on a file system whose server, or program, may
+// isLocal returns an error if part of the path is on a file system whose server, or program, may
 // not answer.
 func (d *disk) isLocal(file string) error {
 	mountinfo, err := os.ReadFile("/proc/self/mountinfo")

@@ -25,7 +25,7 @@ func TestInAHomeNothingIsFollowedOpenedOrWaitedFor(t *testing.T) {
 	}
 	for what, c := range map[string]struct {
 		make func(file string) error
-		want string // of the error; "" is none
+		want string // part of the error; "" for none
 	}{
 		"a file":  {write("[a]\n"), ""},
 		"nothing": {func(string) error { return nil }, none},
@@ -124,7 +124,7 @@ func TestAHomeIsDescribedWithoutFollowingALinkOrLookingAtAnotherMachine(t *testi
 	if _, err := s.FS.DescribeHome("/people/a"); err == nil || errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "a link is on the way") {
 		t.Errorf("by way of a link: %v", err)
 	}
-	// Where a look may hang none is taken: /proc stands for a server here.
+	// Nothing is read where it may hang: /proc stands for a server here.
 	whole, err := Open(Options{Gate: ReadOnly})
 	if err != nil {
 		t.Fatal(err)

@@ -21,14 +21,14 @@ const (
 	firstRead = 64 << 10
 )
 
-// Why a file that exists is not read.
+// Reasons why an existing file is not read.
 var (
 	errNotRegular = errors.New("it is not a regular file")
 	errLarge      = fmt.Errorf("it is larger than %d MiB", maxFileSize>>20)
 )
 
 func (d *disk) ReadFile(name string) ([]byte, error) {
-	fd, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK) // a FIFO must not hold us up
+	fd, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK) // a FIFO must not block us
 	if err != nil {
 		return nil, cannot("read", name, err)
 	}
@@ -74,7 +74,7 @@ func (d *disk) readAll(fd int, name string, size int64) ([]byte, error) {
 		}
 		content = content[:len(content)+n]
 		if 0 < size && size <= maxFileSize && int64(len(content)) == size {
-			return content, nil // there was room for more
+			return content, nil // the buffer had space for more
 		}
 		content = slices.Grow(content, 1)
 	}
@@ -131,7 +131,7 @@ func (d *disk) Entries(dir string) (map[string]Info, error) {
 			err = unix.Fstatat(fd, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 		}
 		switch {
-		case errors.Is(err, fs.ErrNotExist): // it went while they were listed
+		case errors.Is(err, fs.ErrNotExist): // removed while they were listed
 		case err != nil:
 			return nil, cannot("look at", path.Join(dir, name), err)
 		default:

@@ -17,12 +17,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Services obey root by its user id, and ask for no capability. So a confined command of root's
-// finds, where the system bus is for others, a socket of its own that passes only calls that read.
-// It exists only in the command's mount namespace, and ends with it.
+// Services obey root by its user id, and do not check capabilities. So a confined command of root's
+// finds, in place of the system bus, a socket of its own that passes only calls that read. The
+// socket exists only in the command's mount namespace, and ends with it.
 
-// readingCalls lists what a confined command may call, by interface: nothing that sets, starts or
-// stops something. "*" stands for every method.
+// readingCalls lists the calls that a confined command may make, by interface: nothing that sets,
+// starts or stops something. "*" stands for every method.
 func readingCalls() map[string][]string {
 	return map[string][]string{
 		"org.freedesktop.DBus": {
@@ -46,13 +46,13 @@ func readingCalls() map[string][]string {
 	}
 }
 
-// onlyReads says whether a message may pass.
+// onlyReads reports whether a message may pass.
 func onlyReads(message *dbus.Message) bool {
 	return message.Type == dbus.TypeMethodCall &&
 		slices.Contains(readingCalls()[text(message, dbus.FieldInterface)], text(message, dbus.FieldMember))
 }
 
-// refuse turns a call into one that the bus does not know, and answers with an error.
+// refuse turns a call into one that the bus does not know, so that the bus answers with an error.
 func refuse(message *dbus.Message) {
 	const bus = "org.freedesktop.DBus"
 	message.Headers = map[dbus.HeaderField]dbus.Variant{
@@ -63,7 +63,7 @@ func refuse(message *dbus.Message) {
 }
 
 // readBus gives the calling thread, in its own mount namespace, a system bus that only reads, and
-// hides the private socket of systemd. It returns nil where there is no bus.
+// hides the private socket of systemd. It returns nil if there is no bus.
 func readBus() (net.Listener, error) {
 	socket, err := busSocket()
 	if err != nil {
@@ -76,7 +76,7 @@ func readBus() (net.Listener, error) {
 		}
 	}
 	if _, err := os.Stat(socket); err != nil {
-		return nil, nil // there is none that it could ask
+		return nil, nil // there is no bus to ask
 	}
 	socket, err = filepath.EvalSymlinks(socket)
 	if err != nil {
@@ -104,7 +104,7 @@ func listenHere(socket string) (net.Listener, error) {
 	return net.FileListener(file)
 }
 
-// serveReading serves the connections of a listener until that is closed.
+// serveReading serves the connections of a listener until it is closed.
 func serveReading(listener net.Listener) {
 	for {
 		client, err := listener.Accept()
@@ -113,12 +113,12 @@ func serveReading(listener net.Listener) {
 		}
 		go func() {
 			defer client.Close()
-			_ = filterReading(client) // it has ended, or is none that speaks the protocol
+			_ = filterReading(client) // it ended, or does not speak the protocol
 		}()
 	}
 }
 
-// filterReading passes on the calls that one client may make, and all answers.
+// filterReading passes on the permitted calls of one client, and all answers.
 func filterReading(client net.Conn) error {
 	socket, err := busSocket()
 	if err != nil {
@@ -148,11 +148,11 @@ func filterReading(client net.Conn) error {
 		}
 		if !onlyReads(message) {
 			if message.Type != dbus.TypeMethodCall {
-				continue // nobody waits for an answer
+				continue // it expects no answer
 			}
 			refuse(message)
 		}
-		var out bytes.Buffer // what has been judged, and not what was written
+		var out bytes.Buffer // send what was checked, and not the original bytes
 		if err := message.EncodeTo(&out, order); err != nil {
 			return err
 		}

@@ -19,8 +19,8 @@ type Reown struct {
 	Dir   string      // everything below it, on its own file system
 	Group bool        // the ids are gids, not uids
 	IDs   map[int]int // new id by old id
-	Skip  []string    // directories that are passed over with all below them
-	After string      // where an earlier call stopped; "": begin
+	Skip  []string    // directories that are skipped with everything below them
+	After string      // where an earlier call stopped; "" to begin
 	Limit int         // how many entries to look at before stopping
 }
 
@@ -28,7 +28,7 @@ type Reown struct {
 type Reowned struct {
 	Seen    int
 	Changed int
-	Next    string // where to go on, for Reown.After; "" when all was seen
+	Next    string // where to continue, for Reown.After; "" when everything was visited
 	Failed  []ReownFailure
 }
 
@@ -38,15 +38,15 @@ type ReownFailure struct {
 	Err error
 }
 
-// maxFailures bounds how many failures one call returns.
+// maxFailures limits how many failures one call returns.
 const maxFailures = 20
 
-// maxDepth bounds the open directories. Nobody nests them deeper without meaning harm.
+// maxDepth limits the number of open directories. Only an attacker nests them deeper.
 const maxDepth = 512
 
 // Reown implements FS. Each entry is reached from the descriptor of its directory and never by a
-// path, and the owner of the opened inode is read and changed: moving files meanwhile does not help
-// an attacker.
+// path, and the owner of the opened inode is read and changed. So an attacker gains nothing by
+// moving files at the same time.
 func (d *disk) Reown(ctx context.Context, r Reown) (Reowned, error) {
 	if err := clean("change owners below", r.Dir); err != nil {
 		return Reowned{}, err
@@ -73,7 +73,7 @@ func (d *disk) Reown(ctx context.Context, r Reown) (Reowned, error) {
 	if w.found.Next != "" {
 		w.found.Next = strings.TrimPrefix(strings.TrimPrefix(w.found.Next, r.Dir), "/")
 	}
-	if w.found.Changed > 0 { // the caller may forget what is done
+	if w.found.Changed > 0 { // the caller may drop its record of what is done
 		err = errors.Join(err, unix.Syncfs(int(dir.Fd())))
 	}
 	return w.found, err
@@ -89,7 +89,7 @@ type reowner struct {
 	found  Reowned
 }
 
-// walk goes through a directory in the order of names, beginning after the name in after.
+// walk visits a directory in the order of names, beginning after the name in after.
 func (w *reowner) walk(ctx context.Context, dir *os.File, name string, after []string) error {
 	names, err := dir.Readdirnames(-1)
 	if err != nil && !errors.Is(err, io.EOF) {
@@ -131,7 +131,7 @@ func (w *reowner) visit(ctx context.Context, dir *os.File, entry, full string, a
 	if isDir && (st.Dev != w.device || slices.Contains(w.Skip, full)) {
 		return nil
 	}
-	if len(after) == 0 { // otherwise an earlier call has seen it
+	if len(after) == 0 { // otherwise an earlier call has counted it
 		w.found.Seen++
 		if _, is := w.IDs[w.owner(st)]; is {
 			w.change(dir, entry, full)
@@ -146,12 +146,12 @@ func (w *reowner) visit(ctx context.Context, dir *os.File, entry, full string, a
 	}
 	fd, err := unix.Openat(int(dir.Fd()), entry, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return nil // it is gone, or no directory any more
+		return nil // it has gone, or is not a directory any more
 	}
 	sub := os.NewFile(uintptr(fd), full)
 	defer sub.Close()
 	if err := unix.Fstat(fd, &st); err != nil || st.Dev != w.device {
-		return nil // something was mounted there meanwhile
+		return nil // something was mounted there in the meantime
 	}
 	return w.walk(ctx, sub, full, after)
 }
@@ -177,7 +177,7 @@ func (w *reowner) change(dir *os.File, entry, full string) {
 	old := w.owner(st)
 	id, is := w.IDs[old]
 	if !is {
-		return // it is another file now
+		return // another file has taken its place
 	}
 	uid, gid := id, -1
 	if w.Group {
@@ -194,8 +194,8 @@ func (w *reowner) change(dir *os.File, entry, full string) {
 	w.found.Changed++
 	mode := st.Mode
 	if err := unix.Fstat(fd, &st); err == nil && st.Mode != mode {
-		// The kernel clears these bits. If they were set again, they could be on what somebody
-		// has written into the file since.
+		// The kernel clears these bits. They are not set again, because the file may have got other
+		// content in the meantime.
 		w.log.Warn("removed the set-id bits of a file with the change of its owner", "path", full, "mode", fmt.Sprintf("%04o", mode&0o7777))
 	}
 }

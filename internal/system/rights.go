@@ -11,46 +11,45 @@ import (
 	"github.com/soe-agent/soe-agent/internal/own"
 )
 
-// Rights is the FS by which people's rights are taken away. It may write /etc/sudoers too, and it
-// works on a full disk.
+// Rights is the FS for taking people's rights away. It may write /etc/sudoers too, and it works on
+// a full disk.
 //
 // WriteFile also replaces a symbolic link, in the one step in which it replaces a file; the target
 // of the link stays as it is.
 //
-// Where no backup can be made the file is replaced without one: a kind that takes a right away keeps
-// its words in the file, as a comment.
+// If no backup can be made, the file is replaced without one: a kind that takes a right away keeps
+// the removed text in the file, as a comment.
 type Rights struct {
 	FS
 	Room
 }
 
-// Room is what helps on a full disk.
+// Room reserves space for a full disk.
 type Room interface {
-	// Reserve keeps room in a directory, so that one file of up to SpareSize bytes that is later
-	// written there by Rights finds a place on a full disk. The room in /etc/sudoers.d is used for
-	// /etc/sudoers too, if that is on the same file system. It does nothing where room is kept
-	// already.
+	// Reserve keeps space in a directory, so that one file of up to SpareSize bytes that Rights
+	// later writes there fits on a full disk. The space in /etc/sudoers.d is used for /etc/sudoers
+	// too, if that is on the same file system. It does nothing if space is reserved already.
 	Reserve(dir string) error
 	// SetAside renames a regular file or a link to Aside(name), in the same directory, which needs
-	// no room. It replaces what has that name.
+	// no space. It replaces an existing file of that name.
 	SetAside(name string) error
 	// Restore undoes SetAside. It replaces nothing.
 	Restore(name string) error
 }
 
-// Spare is the name of the file that keeps room in a directory.
+// Spare returns the path of the file that reserves space in a directory.
 func Spare(dir string) string { return path.Join(dir, ".soe-agent.spare") }
 
-// SpareSize is how much room is kept, in bytes: ten times the largest sudoers file seen.
+// SpareSize is how much space is reserved, in bytes: ten times the largest sudoers file seen.
 const SpareSize = 64 << 10
 
-// Aside is the name that SetAside gives a file. sudo ignores it because of the dot.
+// Aside returns the name that SetAside gives a file. sudo ignores it because of the dot.
 func Aside(name string) string { return name + ".soe-aside" }
 
-// noRoom says whether an error is that of a full disk.
+// noRoom reports whether an error is that of a full disk.
 func noRoom(err error) bool { return errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) }
 
-// NoRoom says whether something failed because the disk, or a quota, is full.
+// NoRoom reports whether something failed because the disk, or a quota, is full.
 func NoRoom(err error) bool { return noRoom(err) }
 
 // rightsOf returns the same file system with what Rights adds.
@@ -65,13 +64,13 @@ func (d *disk) Reserve(dir string) error {
 	if info, err := d.lstat(name); err == nil && info.IsRegular() && info.Size >= SpareSize {
 		return nil
 	}
-	// Zeros are written, and not only reserved (fallocate(2)): some file systems need room to turn
-	// a reservation into blocks.
+	// Zeros are written, and not only allocated (fallocate(2)): some file systems need space to
+	// turn an allocation into blocks.
 	return d.WriteFile(name, make([]byte, SpareSize), Attr{Mode: 0o600})
 }
 
 // writeSpare turns the reserved file of the directory into the temporary file. It has its blocks
-// already, so that writing over them needs no others.
+// already, so that overwriting it needs no others.
 func (d *disk) writeSpare(at spot, name string, content []byte, attr Attr) error {
 	if len(content) > SpareSize {
 		return fmt.Errorf("it is larger than the room that is kept: %w", unix.ENOSPC)

@@ -11,20 +11,21 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// What a directory in memory must have free, and how large a tmpfs of its own is.
+// How much a directory in memory must have free, and the size of its own tmpfs.
 const (
 	leastBytes = 256 << 10
 	leastFiles = 16
 	roomOption = "mode=0755,size=64m"
 )
 
-// ErrNotOwn is wrapped by the error of MakeRoom where there is no directory but something else.
+// ErrNotOwn is wrapped by the error of MakeRoom if something other than a directory is in its
+// place.
 var ErrNotOwn = errors.New("it is a file or a link, and no directory")
 
-// MakeRoom makes sure that one of the agent's own directories on a file system in memory has room.
-// When that is full, it mounts a tmpfs on the directory, with the files that were there, until the
-// next boot. alone says whether the directory is such a mount, from now on or from an earlier call.
-// It is only for the running machine, and does nothing below another root.
+// MakeRoom makes sure that one of the agent's own directories on a file system in memory has space.
+// If that file system is full, it mounts a tmpfs on the directory, with the existing files, until
+// the next boot. alone reports whether the directory is such a mount, from this call or an earlier
+// one. It is only for the running machine, and does nothing below another root.
 func (s *System) MakeRoom(dir string) (alone bool, err error) {
 	if !s.Running() {
 		return false, nil
@@ -65,15 +66,15 @@ func (s *System) MakeRoom(dir string) (alone bool, err error) {
 	return true, s.move(old, dir)
 }
 
-// move copies the files of a directory that something was mounted on, and removes the originals to
-// free their room.
+// move copies the files of a directory that has just been covered by a mount, and removes the
+// originals to free their space.
 func (s *System) move(old *os.File, dir string) error {
 	names, err := old.Readdirnames(-1)
 	errs := []error{err}
 	for _, name := range names {
 		fd, err := unix.Openat(int(old.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if err != nil {
-			continue // nothing of the agent's
+			continue // not a file of the agent
 		}
 		info, err := fstat(fd)
 		if err == nil && info.IsRegular() {

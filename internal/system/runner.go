@@ -25,27 +25,26 @@ import (
 type Command struct {
 	Argv    []string
 	Env     []string      // added to a minimal environment with PATH and LC_ALL=C
-	Stdin   []byte        // nil: none, as of /dev/null
-	Timeout time.Duration // 0: a minute
-	// ReadOnly is true for a command that changes nothing, which a plan may run.
+	Stdin   []byte        // nil: /dev/null
+	Timeout time.Duration // 0 means a minute
+	// ReadOnly is set for a command that changes nothing, and that a plan may run.
 	ReadOnly bool
-	// Scope, when set, names a transient systemd scope in which the command runs:
-	// it then outlives the agent, and no signal is ever sent to it. When ctx ends
-	// first, Run returns and the command goes on. Its output is in ScopeOutput.
+	// Scope, if set, names a transient systemd scope in which the command runs. The command then
+	// outlives the agent, and no signal is ever sent to it. If ctx ends first, Run returns and the
+	// command continues. Its output is in ScopeOutput.
 	Scope string
-	// Staged, when set, is what the command sees in place of files that are there. Only
-	// root can have it see that.
+	// Staged, if set, is what the command sees in place of existing files. It needs root.
 	Staged Staged
-	// Terminal gives the command a new terminal, where one can be had: some commands refuse to
-	// work without one. Nothing is typed there, and what is written there is not read.
+	// Terminal gives the command a new terminal, if one can be had: some commands refuse to work
+	// without one. It gets no input from there, and its output there is not read.
 	Terminal bool
-	// Confined, when set, is how a command runs that the agent's authors did not write. Only root
-	// can confine one. A command of another user's runs in a scope of its own.
+	// Confined, if set, is how a command runs that the agent's authors did not write. Only root can
+	// confine one. A command that runs as another user gets a scope of its own.
 	Confined *Confinement
 	// OwnScope runs a command in a transient scope of its own, outside the agent's cgroup, if
-	// systemd runs. It is for commands that may become another user, who could otherwise stop the
-	// agent. The scope, and all that the command started in it, ends with the timeout at the
-	// latest.
+	// systemd is running. It is for commands that may become another user, who could otherwise stop
+	// the agent. The scope, and everything that the command started in it, ends with the timeout at
+	// the latest.
 	OwnScope bool
 }
 
@@ -54,12 +53,12 @@ func (c Command) String() string { return strings.Join(c.Argv, " ") }
 // Output is the result of a command that ran to its end.
 type Output struct {
 	ExitCode int
-	Stdout   []byte // 4 MiB at the most
+	Stdout   []byte // at most 4 MiB
 	Stderr   []byte
 }
 
-// LastLine is the last line of Stderr, or else of Stdout, that is not empty: most tools print the
-// reason there.
+// LastLine returns the last line of Stderr that is not empty, or else of Stdout: most tools print
+// the reason there.
 func (o Output) LastLine() string {
 	for _, text := range [][]byte{o.Stderr, o.Stdout} {
 		lines := strings.Split(strings.TrimSpace(string(text)), "\n")
@@ -70,14 +69,14 @@ func (o Output) LastLine() string {
 	return fmt.Sprintf("exit code %d", o.ExitCode)
 }
 
-// ErrKilled is wrapped by the error of a command in a scope that somebody has killed.
+// ErrKilled is wrapped by the error of a command in a scope that was killed.
 var ErrKilled = errors.New("it was killed")
 
-// ErrNotInstalled is wrapped by the error of a command whose program is not there.
+// ErrNotInstalled is wrapped by the error of a command whose program does not exist.
 var ErrNotInstalled = errors.New("the program is not installed")
 
-// A Runner runs commands. An exit code other than 0 is no error; the caller knows what it means. An
-// error means that the command could not be started, did not end in time, or was killed.
+// A Runner runs commands. An exit code other than 0 is not an error; the caller knows what it
+// means. An error means that the command could not be started, did not end in time, or was killed.
 type Runner interface {
 	Run(ctx context.Context, c Command) (Output, error)
 }
@@ -94,10 +93,10 @@ type runner struct {
 	gate Gate
 	look Looker
 	log  *slog.Logger
-	bus  *bus // of a machine that runs
+	bus  *bus // of a running machine
 
 	mu    sync.Mutex
-	stuck map[string]time.Time // the commands that could not be ended, and since when
+	stuck map[string]time.Time // commands that could not be ended, and since when
 }
 
 // ErrStuck is wrapped by the error of a command that was killed and has not ended (it hangs in the
@@ -133,7 +132,7 @@ func (r *runner) Run(ctx context.Context, c Command) (Output, error) {
 	}
 	r.log.Debug("ran a command", "argv", c.Argv, "exit", out.ExitCode, "took", time.Since(start), "err", err)
 	if err != nil {
-		return out, public.Error(fmt.Errorf("cannot run %s: %w", c.Argv[0], err)) // no word of what it said
+		return out, public.Error(fmt.Errorf("cannot run %s: %w", c.Argv[0], err)) // it contains none of the command's output
 	}
 	return out, nil
 }
@@ -159,17 +158,17 @@ func (r *runner) command(ctx context.Context, c Command) (*exec.Cmd, error) {
 	return cmd, nil
 }
 
-// hasNullDevice says whether /dev/null is the device. exec.Cmd opens it for a missing stdin: it
-// would fail if that did not exist, and wait for ever if it were a pipe. The command then gets a
+// hasNullDevice reports whether /dev/null is the device. exec.Cmd opens it for a missing stdin: it
+// would fail if that did not exist, and wait forever if it were a pipe. The command then gets a
 // closed pipe.
 func hasNullDevice() bool {
 	var is unix.Stat_t
 	return unix.Lstat(os.DevNull, &is) == nil && is.Mode&unix.S_IFMT == unix.S_IFCHR && is.Rdev == unix.Mkdev(1, 3)
 }
 
-// lookPath finds a program below the root, in a fixed path and not that of the agent's environment.
-// The error wraps ErrNotInstalled only if all directories of that path could be read; where
-// something else has the name, it says so.
+// lookPath finds a program below the root, in a fixed search path and not that of the agent's
+// environment. The error wraps ErrNotInstalled only if all directories of the search path could be
+// read. If something else has the name, the error says so.
 func (r *runner) lookPath(program string) (string, error) {
 	candidates := []string{program}
 	if !strings.Contains(program, "/") {
@@ -195,7 +194,7 @@ func (r *runner) lookPath(program string) (string, error) {
 	return "", ErrNotInstalled
 }
 
-// isProgram says whether a name is that of a program, and whether there is anything.
+// isProgram reports whether a name is that of a program, and whether it exists at all.
 func (r *runner) isProgram(name string) (is, there bool, err error) {
 	if err := r.look.at("find", name); err != nil {
 		return false, false, err
@@ -227,8 +226,7 @@ func (r *runner) run(parent context.Context, c Command, apart bool) (Output, err
 	if c.Confined != nil {
 		behindShell(cmd)
 	}
-	// The whole process group is killed: a child that keeps the pipe open would make the agent
-	// wait.
+	// Kill the whole process group: a child that keeps the pipe open would make the agent wait.
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = time.Second
 	var stdout, stderr bounded
@@ -242,7 +240,7 @@ func (r *runner) run(parent context.Context, c Command, apart bool) (Output, err
 	out := Output{}
 	if cmd.Process != nil {
 		ended := r.wait(ctx, cmd, c, over)
-		if !errors.Is(ended, ErrStuck) { // or somebody writes them still
+		if !errors.Is(ended, ErrStuck) { // otherwise they are still being written
 			out = Output{Stdout: stdout.kept, Stderr: stderr.kept}
 		}
 		if err == nil {
@@ -262,15 +260,16 @@ func (r *runner) run(parent context.Context, c Command, apart bool) (Output, err
 	return out, err
 }
 
-// behindShell has a shell be the first process of a namespace, and the command its child. The kernel
-// keeps signals that it did not send itself from the first one: a command that ends itself so, for
-// it has found something, would go on and exit with 0. The exit code is 128 and the signal's number.
+// behindShell makes a shell the first process of a namespace, and the command its child. The kernel
+// does not deliver signals to the first process that it sends to itself. A command that ends itself
+// with a signal, because of what it found, would then continue and exit with 0. The exit code is
+// 128 plus the signal's number.
 func behindShell(cmd *exec.Cmd) {
 	cmd.Args = append([]string{"sh", "-c", `"$@"; exit "$?"`, "sh", cmd.Path}, cmd.Args[1:]...)
 	cmd.Path = "/bin/sh"
 }
 
-// start starts a command, confined as it wants. The caller calls end when it has ended.
+// start starts a command, confined as required. The caller calls end after it has ended.
 func (r *runner) start(ctx context.Context, cmd *exec.Cmd, c Command, apart bool, over chan struct{}) (end func(), err error) {
 	nothing := func() {}
 	switch {
@@ -292,7 +291,7 @@ func (r *runner) start(ctx context.Context, cmd *exec.Cmd, c Command, apart bool
 // server, or for a person's FUSE program, does not end.
 const untilStuck = 2 * time.Second
 
-// wait waits for the end of a command, and returns ErrStuck for one that was killed and does not
+// wait waits for the end of a command. It returns ErrStuck if the command was killed and does not
 // end. It closes over when the command has ended, even later.
 func (r *runner) wait(ctx context.Context, cmd *exec.Cmd, c Command, over chan<- struct{}) error {
 	ended := make(chan error, 1)
@@ -327,7 +326,7 @@ func (r *runner) wait(ctx context.Context, cmd *exec.Cmd, c Command, over chan<-
 	return ErrStuck
 }
 
-// key identifies a command of a user: it is the same for each run.
+// key identifies a command and its user. It is the same for each run.
 func (c Command) key() string {
 	uid := 0
 	if c.Confined != nil {
@@ -336,12 +335,12 @@ func (c Command) key() string {
 	return fmt.Sprintf("%d %q", uid, c.Argv)
 }
 
-// maxStuck bounds how many confined commands of one user may hang before none of that user is
-// started: who can make one hang can make others hang.
+// maxStuck is how many confined commands of one user may hang. After that no command of that user
+// is started: whoever can make one hang can make others hang.
 const maxStuck = 4
 
-// isStuck says whether a command must not be started because it, or too many of its user, hang;
-// since is when one of those was killed.
+// isStuck reports whether a command must not be started because it, or too many of its user's,
+// hang. since is when one of those was killed.
 func (r *runner) isStuck(c Command) (since time.Time, is bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -362,7 +361,7 @@ func (r *runner) isStuck(c Command) (since time.Time, is bool) {
 // exited turns an error that only tells the exit code into an Output with that code.
 func exited(out Output, err error) (Output, error) {
 	if errors.Is(err, exec.ErrWaitDelay) {
-		return out, nil // it has exited with 0, and left a child behind that holds the pipe
+		return out, nil // it exited with 0, and left a child that keeps the pipe open
 	}
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.Exited() {
@@ -372,8 +371,8 @@ func exited(out Output, err error) (Output, error) {
 	return out, err
 }
 
-// ScopeOutput names the files with the standard output and the errors of the command that runs, or
-// ran last, in a scope.
+// ScopeOutput returns the files with stdout and stderr of the command that runs, or ran last, in a
+// scope.
 func ScopeOutput(scope string) [2]string {
 	base := filepath.Join(scopeOutputDir, scope)
 	return [2]string{base + ".out", base + ".err"}
@@ -422,7 +421,7 @@ func (r *runner) runInScope(ctx context.Context, c Command) (Output, error) {
 	}
 }
 
-// tail returns the end of a file, as much as an Output may hold.
+// tail returns the end of a file, at most maxOutput bytes.
 func tail(name string) []byte {
 	content, err := os.ReadFile(name)
 	if err != nil {

@@ -28,7 +28,7 @@ func runner(t *testing.T, gate system.Gate) system.Runner {
 	return s.Runner
 }
 
-// sh is a command for these tests alone; the agent runs no shell.
+// sh is only for these tests; the agent runs no shell.
 func sh(script string, args ...string) system.Command {
 	return system.Command{Argv: append([]string{"sh", "-c", script, "sh"}, args...), ReadOnly: true}
 }
@@ -102,7 +102,7 @@ func TestOutputIsBounded(t *testing.T) {
 func TestADeadlineEndsTheWholeGroup(t *testing.T) {
 	note := filepath.Join(t.TempDir(), "pid")
 	c := sh(`sleep 60 & echo $! > "$1"; echo begun; wait`, note)
-	c.Timeout = 2 * time.Second // for sh to say its word, on a busy machine
+	c.Timeout = 2 * time.Second // long enough for sh to print on a busy machine
 	start := time.Now()
 	out, err := runner(t, nil).Run(t.Context(), c)
 	if !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "cannot run sh: it did not end within 2s") {
@@ -126,8 +126,7 @@ func TestADeadlineEndsTheWholeGroup(t *testing.T) {
 	}
 }
 
-// running says whether a process runs; one that is dead and not yet waited for
-// does not.
+// running reports whether a process is running. A zombie is not.
 func running(pid string) bool {
 	stat, err := os.ReadFile("/proc/" + pid + "/stat")
 	return err == nil && !bytes.Contains(stat, []byte(") Z "))
@@ -142,7 +141,7 @@ func TestACancelledCommandSaysSo(t *testing.T) {
 	}
 }
 
-// Tools that start a daemon leave it with their pipe.
+// A tool that starts a daemon leaves it with the tool's pipe.
 func TestACommandThatLeavesAChildBehindHasSucceeded(t *testing.T) {
 	note := filepath.Join(t.TempDir(), "pid")
 	start := time.Now()

@@ -11,12 +11,12 @@ import (
 	"syscall"
 )
 
-// ErrUnsafe is wrapped by the error of Trusted when somebody else could have written the file.
+// ErrUnsafe is wrapped by the error of Trusted if somebody else could have written the file.
 var ErrUnsafe = errors.New("others may change it")
 
-// Trusted resolves name, link by link, and refuses it when somebody other than root or uid could
+// Trusted resolves name, link by link, and refuses it if somebody other than root or uid could
 // change the file or a directory on the way to it. So nobody else can change what name means
-// between this call and the use of it.
+// between this call and its use.
 func Trusted(files FileReader, name string, uid int) (leads string, info Info, err error) {
 	dir, rest := "/", strings.Split(name, "/")
 	if info, err = files.Stat(dir); err == nil {
@@ -25,7 +25,7 @@ func Trusted(files FileReader, name string, uid int) (leads string, info Info, e
 	for links := 0; err == nil && len(rest) > 0; {
 		part := rest[0]
 		rest = rest[1:]
-		next := path.Join(dir, part) // "", "." and ".." too: dir is free of links
+		next := path.Join(dir, part) // also for "", "." and "..": dir contains no links
 		if next == dir {
 			continue
 		}
@@ -33,7 +33,7 @@ func Trusted(files FileReader, name string, uid int) (leads string, info Info, e
 			break
 		}
 		if info.Type == fs.ModeSymlink {
-			info.Mode = 0 // a link's own says nothing
+			info.Mode = 0 // a link's own mode means nothing
 			if err = trust(next, info, uid); err != nil {
 				break
 			}
@@ -63,8 +63,8 @@ func Trusted(files FileReader, name string, uid int) (leads string, info Info, e
 }
 
 // trust refuses what others may write. An access control list that allows it shows in the group
-// bits of the mode (acl(5)). For a user other than root, files of the group are accepted too, since
-// that is as a rule a group of their own.
+// bits of the mode (acl(5)). For a user other than root, files of the group are accepted too,
+// because that is usually the user's own group.
 func trust(name string, info Info, uid int) error {
 	others := fs.FileMode(0o022)
 	if uid != 0 {
@@ -84,7 +84,7 @@ func trust(name string, info Info, uid int) error {
 var interpreters = regexp.MustCompile(`^(sh|ash|bash|dash|ksh|zsh|perl|ruby|python[0-9.]*|platform-python)$`)
 
 // TrustedCommand refuses a command if somebody other than root could have written its program, or
-// the script that an interpreter is to run. It does not complain about files that do not exist.
+// the script that an interpreter is to run. It ignores files that do not exist.
 func (s *System) TrustedCommand(argv []string) error {
 	programs := []string{argv[0]}
 	if !strings.Contains(argv[0], "/") {

@@ -18,11 +18,11 @@ import (
 	"github.com/godbus/dbus/v5"
 )
 
-// A silentBus takes every connection and says nothing any more from a point on.
+// A silentBus accepts every connection and stops answering at some point.
 type silentBus struct {
 	socket  string
 	answers []string // the methods that it still answers, after the handshake
-	greets  bool     // it does as far as the handshake goes
+	greets  bool     // it completes the handshake
 }
 
 func (s silentBus) serve(t *testing.T) {
@@ -63,7 +63,7 @@ func (s silentBus) speak(conn net.Conn) {
 			_, _ = conn.Write([]byte("OK 0123456789abcdef0123456789abcdef\r\n"))
 		}
 	}
-	_, _ = wire.ReadString(0xff) // until the other side has had enough
+	_, _ = wire.ReadString(0xff) // until the other side gives up
 	_, _ = wire.ReadString(0xff)
 }
 
@@ -99,7 +99,7 @@ func descriptors(t *testing.T) int {
 	return len(entries)
 }
 
-// The dials of all stages are under way together: each takes as long as the bus is given.
+// The dials of all stages run in parallel, because each takes as long as the bus may take.
 func TestABusThatTakesConnectionsAndSaysNothingHoldsUpNobodyForLongAndLeavesNothingBehind(t *testing.T) {
 	stages := map[string]silentBus{
 		"says nothing":                             {},
@@ -108,7 +108,7 @@ func TestABusThatTakesConnectionsAndSaysNothingHoldsUpNobodyForLongAndLeavesNoth
 		"says nothing to who asks who has a name":  {greets: true, answers: []string{"Hello", "AddMatch"}},
 		"lets everybody in and says nothing since": {greets: true, answers: []string{"Hello", "AddMatch", "GetNameOwner"}},
 	}
-	dir, err := os.MkdirTemp("", "bus") // the address of a socket is short
+	dir, err := os.MkdirTemp("", "bus") // the address of a socket must be short
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestABusThatTakesConnectionsAndSaysNothingHoldsUpNobodyForLongAndLeavesNoth
 				start := time.Now()
 				conn, err := dialAt(t.Context(), bus.socket, Link{Services: []string{logindName}})
 				if err == nil {
-					err = conn.RemoveMatchSignal(dbus.WithMatchMember("A")) // without a deadline of its own
+					err = conn.RemoveMatchSignal(dbus.WithMatchMember("A")) // a call without a deadline of its own
 					conn.Close()
 				}
 				outcomes <- outcome{stage, time.Since(start), err}
@@ -171,8 +171,8 @@ func TestWhoeverNoLongerWantsTheBusDoesNotWaitForIt(t *testing.T) {
 	}
 }
 
-// One dials the bus with all the time there is. Others have less, and the turn is not theirs:
-// of a service, of polkit, and of the one look at sessions for all kinds.
+// One caller dials the bus with unlimited time. Others with less time must not wait for it: those
+// asking a service, polkit, or for the shared list of sessions.
 func TestWhoHasLittleTimeDoesNotWaitForWhoDialsTheBusWithMore(t *testing.T) {
 	silent := silentBus{socket: "@soe-agent-turn-" + strconv.Itoa(os.Getpid())}
 	silent.serve(t)
@@ -197,7 +197,7 @@ func TestWhoHasLittleTimeDoesNotWaitForWhoDialsTheBusWithMore(t *testing.T) {
 		begun := make(chan struct{})
 		go func() { close(begun); _ = ask(patient) }()
 		<-begun
-		time.Sleep(little) // that the other has its turn, or not: both are right
+		time.Sleep(little) // so that the other has its turn, or not: the test must pass in both cases
 		soon, enough := context.WithTimeout(t.Context(), little)
 		start := time.Now()
 		err := ask(soon)

@@ -9,9 +9,9 @@ import (
 // spend runs f in a thread that is destroyed when f returns, because a thread never gets back the
 // privileges and mounts that it gives up. It returns at once.
 //
-// That is never the main thread of the process. The main thread cannot be destroyed, and /proc
-// shows the process by it: /proc/self/mounts of the daemon would for good be what a command was
-// shown.
+// It never uses the main thread of the process. The main thread cannot be destroyed, and /proc
+// shows the process by its main thread: /proc/self/mounts of the daemon would permanently show the
+// mounts made for a command.
 func spend(f func()) {
 	go func() {
 		runtime.LockOSThread()
@@ -21,7 +21,7 @@ func spend(f func()) {
 		}
 		other := make(chan struct{})
 		go func() {
-			runtime.LockOSThread() // another one, for this one is held meanwhile
+			runtime.LockOSThread() // this gets another thread, because this one is locked
 			close(other)
 			f()
 		}()

@@ -10,11 +10,11 @@ import (
 	"testing"
 )
 
-// spentFor names, in the environment of a test's process, for what it is to start a command.
+// spentFor is the environment variable that tells a test's process how to start a command.
 const spentFor = "SOE_TEST_SPENT_FOR"
 
-// Only an init is sure to run in the thread in which the process began, by which /proc knows it
-// (runtime.LockOSThread): main has that thread then, until it gives it up.
+// Only an init is sure to run in the main thread, which /proc shows for the process
+// (runtime.LockOSThread). It keeps that thread locked until main unlocks it.
 func init() {
 	if os.Getenv(spentFor) != "" {
 		runtime.LockOSThread()
@@ -32,7 +32,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-// starts are what takes a thread for one command.
+// starts returns the functions that use up a thread for one command.
 func starts() map[string]func(*exec.Cmd) error {
 	staged := Staged{"/etc/motd": []byte("staged\n")}
 	over := make(chan struct{})
@@ -49,8 +49,8 @@ func starts() map[string]func(*exec.Cmd) error {
 	}
 }
 
-// spendBesideMain gives main's thread up, and starts a command: there is one processor, and so the next
-// goroutine that is waited for would be in that thread.
+// spendBesideMain unlocks the main thread and starts a command. With one processor, the next
+// goroutine would run in that thread.
 func spendBesideMain(start func(*exec.Cmd) error) error {
 	before := ofTheProcess()
 	runtime.UnlockOSThread()
@@ -67,7 +67,7 @@ func spendBesideMain(start func(*exec.Cmd) error) error {
 	return nil
 }
 
-// ofTheProcess is what /proc says of this process, and what a thread may be spent on.
+// ofTheProcess returns what /proc shows for this process and what spending a thread may change.
 func ofTheProcess() string {
 	namespace, err := os.Readlink("/proc/self/ns/mnt")
 	said := fmt.Sprintln(namespace, err)
@@ -81,7 +81,7 @@ func ofTheProcess() string {
 	return said + fmt.Sprintln(err)
 }
 
-// The thread in which the process began ends with it alone: were it spent on a command, /proc/self/mounts
+// The main thread ends only with the process. If it were used up for a command, /proc/self/mounts
 // would be those of that command for the rest of the daemon's life.
 func TestWhatAThreadIsSpentOnIsNeverDoneToTheProcessItself(t *testing.T) {
 	for name := range starts() {

@@ -12,15 +12,15 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// A Staged is what a command sees in place of files that exist: for each path a file of root's with
-// that content, or no file where it is nil. Only that command sees it, and nothing of it is on
-// disk. With it a program is asked what it would do after a change, before the change is made.
+// A Staged is what a command sees in place of existing files: for each path a file owned by root
+// with that content, or no file if it is nil. Only that command sees it, and nothing of it is on
+// disk. With it a program can be asked what it would do after a change, before the change is made.
 //
 // A directory that does not exist is seen with the staged files in it. No directory of staged files
 // may be below another, unless only contents of existing files differ.
 type Staged map[string][]byte
 
-// stagedMode is the mode of staged files; all programs accept it, sudo too.
+// stagedMode is the mode of staged files. All programs accept it, even sudo.
 const stagedMode = 0o440
 
 // startStaged starts a command in a thread with mounts of its own, in which the staged files hide
@@ -46,7 +46,7 @@ func stage(root string, staged Staged) error {
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
 	}
-	below, err := openTop(root, nil) // anew: what was opened before is not of these mounts
+	below, err := openTop(root, nil) // opened anew, because earlier descriptors are not of these mounts
 	if err != nil {
 		return err
 	}
@@ -70,7 +70,7 @@ func stage(root string, staged Staged) error {
 	return nil
 }
 
-// placeOf splits the name of a file into the nearest directory that exists and the rest.
+// placeOf splits the name of a file into its nearest existing directory and the rest.
 func placeOf(below *top, name string) (dir, rest string, err error) {
 	for dir = path.Dir(name); ; dir = path.Dir(dir) {
 		there, err := openDir(below, dir)
@@ -90,9 +90,8 @@ type layer struct {
 	files Staged
 }
 
-// lay mounts a file system in memory on the directory, with each existing entry bound to its place
-// and the staged files added. Where only contents of existing files differ, only those files are
-// hidden.
+// lay mounts a file system in memory on the directory, binds each existing entry to its place and
+// adds the staged files. If only contents of existing files differ, it hides only those files.
 func (l layer) lay() error {
 	below, err := openDir(l.below, l.dir)
 	if err != nil {
@@ -143,7 +142,7 @@ func (l layer) lay() error {
 		unix.Fchmod(int(above.Fd()), st.Mode&0o7777))
 }
 
-// openDir opens a directory, through links that root has made.
+// openDir opens a directory. It follows only links that root made.
 func openDir(below *top, dir string) (*os.File, error) {
 	at, err := below.walk(dir, true)
 	if err != nil {
@@ -153,7 +152,7 @@ func openDir(below *top, dir string) (*os.File, error) {
 	return at.openFile(at.base, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 }
 
-// onlyContents says whether each staged file exists as a regular file.
+// onlyContents reports whether each staged file exists as a regular file.
 func (l layer) onlyContents(below *os.File) (bool, error) {
 	for base, content := range l.files {
 		var st unix.Stat_t
@@ -208,12 +207,12 @@ func writeStaged(dir *os.File, base string, content []byte) error {
 	return errors.Join(f.Chown(0, 0), f.Chmod(stagedMode))
 }
 
-// show binds the content of one directory to another one.
+// show binds the content of one directory to another.
 func show(below, above *os.File, base string) error {
 	var st unix.Stat_t
 	if err := unix.Fstatat(int(below.Fd()), base, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		if errors.Is(err, unix.ENOENT) {
-			return nil // gone meanwhile
+			return nil // removed in the meantime
 		}
 		return err
 	}
@@ -240,8 +239,8 @@ func show(below, above *os.File, base string) error {
 	return unix.Mount(at(below, base), at(above, base), "", unix.MS_BIND|unix.MS_REC, "")
 }
 
-// at is a path to an entry of an open directory that stays right whatever is mounted on the
-// directory.
+// at returns a path to an entry of an open directory. The path stays right whatever is mounted on
+// the directory.
 func at(dir *os.File, base string) string {
 	return strings.TrimSuffix("/proc/thread-self/fd/"+strconv.Itoa(int(dir.Fd()))+"/"+base, "/")
 }

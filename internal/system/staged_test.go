@@ -8,8 +8,8 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// stagedIn runs a command on the running machine, with files of a temporary directory
-// replaced, and returns what it prints.
+// stagedIn runs a command on the running machine, with files of a temporary directory replaced, and
+// returns its output.
 func stagedIn(t *testing.T, staged Staged, argv ...string) string {
 	t.Helper()
 	s, err := Open(Options{})
@@ -23,7 +23,7 @@ func stagedIn(t *testing.T, staged Staged, argv ...string) string {
 	return string(out.Stdout)
 }
 
-// tree is a directory of some of everything.
+// tree returns a directory with entries of every type.
 func tree(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -51,7 +51,7 @@ func tree(t *testing.T) string {
 	return dir
 }
 
-// listing lists a directory with what is in its files.
+// listing lists a directory with the contents of its files.
 const listing = `cd "$1"; stat -c '. %a %u' .; for f in $(find . -mindepth 1 ! -type d | sort); do stat -c '%N %a' $f; cat $f; done`
 
 func TestACommandSeesStagedFilesAndEverythingElseAsItIs(t *testing.T) {

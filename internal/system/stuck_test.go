@@ -16,9 +16,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// silentFiles mounts a file system that anybody's program may be (fuse(4)), and that
-// answers nothing: whoever looks into it cannot even be killed. The end of the test ends
-// that.
+// silentFiles mounts a file system that any user's program can provide (fuse(4)), and that never
+// answers: a process that accesses it cannot even be killed. The end of the test unmounts it.
 func silentFiles(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
@@ -45,7 +44,7 @@ func silentFiles(t *testing.T) (dir string) {
 	}
 	answer := make([]byte, 16+64) // struct fuse_out_header, struct fuse_init_out
 	order.PutUint32(answer, uint32(len(answer)))
-	copy(answer[8:16], buffer[8:16]) // the same question
+	copy(answer[8:16], buffer[8:16]) // the request's id
 	order.PutUint32(answer[16:], 7)
 	order.PutUint32(answer[20:], 31)
 	order.PutUint32(answer[36:], 4096) // max_write
@@ -53,7 +52,7 @@ func silentFiles(t *testing.T) (dir string) {
 		t.Fatal(err)
 	}
 	go func() {
-		for { // a question that has been taken is waited for in spite of signals
+		for { // the kernel waits for a request that was read, in spite of signals
 			if _, err := unix.Read(device, buffer); err != nil {
 				return
 			}
@@ -94,7 +93,7 @@ func TestACommandThatDoesNotEndIsLeftBehindAndNoOtherJoinsIt(t *testing.T) {
 	}
 }
 
-// A home may be on a server that is gone, or be a program of the person's own.
+// A home may be on a server that has gone, or be served by the person's own program.
 func TestALookAtAHomeThatIsNotAnsweredHoldsUpNobodyAndIsNotBegunAgain(t *testing.T) {
 	dir := silentFiles(t)
 	s, err := system.Open(system.Options{})

@@ -17,9 +17,9 @@ import (
 // file system is entered.
 type Survey struct {
 	Dir string
-	// Each is called for each file, with one part after the other: first says that it is the first
-	// part of the file, and each later part begins with the last Overlap bytes of the one before.
-	// It must not keep part.
+	// Each is called for each file, with one part after the other. first is set for the first part
+	// of the file. Each later part begins with the last Overlap bytes of the previous one. It must
+	// not keep part.
 	Each func(name string, info Info, part []byte, first bool)
 	// Overlap is how many bytes of a part are repeated in the next.
 	Overlap int
@@ -28,7 +28,7 @@ type Survey struct {
 // Unseen is a file or directory that a Survey could not read.
 type Unseen struct {
 	Name string
-	Why  string // as people say it
+	Why  string // for people
 }
 
 // partSize is the size of a part, in bytes.
@@ -63,7 +63,7 @@ type surveyor struct {
 	device uint64
 	part   []byte
 	unseen []Unseen
-	ended  bool // and that is said
+	ended  bool // the time is over, and that is recorded
 }
 
 func (v *surveyor) miss(name, why string) { v.unseen = append(v.unseen, Unseen{name, why}) }

@@ -8,15 +8,15 @@ import (
 )
 
 // giveTerminal makes a command start in a new session with a new terminal (pty(7)) as its standard
-// input. Where none can be had the command runs without. The caller calls the function that it
-// returns to close the terminal.
+// input. If none can be had, the command runs without. The caller must call end to close the
+// terminal.
 func giveTerminal(cmd *exec.Cmd) (end func()) {
 	theirs, ours, err := openTerminal()
 	if err != nil {
 		return func() {}
 	}
 	cmd.Stdin = theirs
-	cmd.SysProcAttr.Setpgid = false // the session brings a process group
+	cmd.SysProcAttr.Setpgid = false // the session has its own process group
 	cmd.SysProcAttr.Setsid, cmd.SysProcAttr.Setctty, cmd.SysProcAttr.Ctty = true, true, 0
 	return func() {
 		theirs.Close()

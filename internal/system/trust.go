@@ -10,18 +10,18 @@ import (
 	"syscall"
 )
 
-// Trust is the list of certificate authorities that the machine trusts now. The list of crypto/x509
-// is read once per process, but a policy may install an authority that the agent itself has to
-// trust. The zero Trust is ready to use. It is about the machine on which the agent runs, whatever
-// the root of the System is.
+// Trust is the list of certificate authorities that the machine trusts now. crypto/x509 reads its
+// list once per process, but a policy may install an authority that the agent itself must trust.
+// The zero Trust is ready to use. It is about the machine on which the agent runs, whatever the
+// root of the System is.
 type Trust struct {
 	mu    sync.Mutex
-	known string // what the files were when pool was read
+	known string // the files' identities when pool was read
 	pool  *x509.CertPool
 }
 
-// Pool returns the list. It is the same pool until a file changes. It is nil where no list is
-// found, with which crypto/tls uses its own.
+// Pool returns the list. It is the same pool until a file changes. It is nil if no list is found;
+// crypto/tls then uses its own.
 func (t *Trust) Pool() *x509.CertPool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -36,7 +36,7 @@ func (t *Trust) Pool() *x509.CertPool {
 			some = true
 		}
 	}
-	if some { // else somebody is writing it: what was is believed, and it is read again
+	if some { // otherwise a file is being written: keep the previous list, and read again next time
 		t.pool, t.known = pool, now
 	}
 	return t.pool
@@ -64,7 +64,7 @@ func authorityFiles() []string {
 		dirs = strings.Split(named, ":")
 	}
 	for _, dir := range dirs {
-		entries, _ := os.ReadDir(dir) // if it is there
+		entries, _ := os.ReadDir(dir) // it may not exist
 		for _, e := range entries {
 			files = append(files, filepath.Join(dir, e.Name()))
 		}
@@ -72,7 +72,7 @@ func authorityFiles() []string {
 	return files
 }
 
-// identities tell whether any of the files was replaced or changed.
+// identities returns a text that changes when any of the files is replaced or changed.
 func identities(names []string) string {
 	var all strings.Builder
 	for _, name := range names {

@@ -11,9 +11,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Unanswered keeps the errors of one observer's looks at a machine to which there was no answer:
-// neither "there is none" nor "it is something else", but an error that leaves it open. What is
-// concluded in spite of them may be wrong.
+// Unanswered collects errors of one observer's looks that are not answers: neither "it does not
+// exist" nor "it is something else", but an error that leaves the question open. Conclusions drawn
+// in spite of them may be wrong.
 type Unanswered struct {
 	mu    sync.Mutex
 	errs  []error
@@ -21,7 +21,7 @@ type Unanswered struct {
 	last  error
 }
 
-// enoughUnanswered bounds how many errors are kept: on a sick machine there may be thousands.
+// enoughUnanswered limits how many errors are kept: on a sick machine there may be thousands.
 const enoughUnanswered = 32
 
 // Unanswered returns the errors since it was last called.
@@ -50,9 +50,9 @@ func (u *Unanswered) Since(mark int) error {
 	return u.last
 }
 
-// HiddenByOwner says of a failed look whether the owner of a home could have made it fail: a FUSE
-// file system that a person mounts below /home or /run/user shows root nothing (fuse(4)). Such a
-// failure must not keep anything from being judged.
+// HiddenByOwner reports whether the owner of a home could have made a look fail: a FUSE file system
+// that a person mounts below /home or /run/user hides everything from root (fuse(4)). Such a
+// failure must not prevent any judgement.
 func HiddenByOwner(name string, err error) bool {
 	theirs := strings.HasPrefix(name, "/home/") || strings.HasPrefix(name, "/run/user/")
 	return theirs && (errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) || errors.Is(err, unix.ENOTCONN))
@@ -76,7 +76,7 @@ func (u *Unanswered) note(err error) {
 	}
 }
 
-// isAnswer says whether an error is an answer: that there is none, or that it is something else.
+// isAnswer reports whether an error is an answer: it does not exist, or it is something else.
 func isAnswer(err error) bool {
 	var errno unix.Errno
 	if !errors.As(err, &errno) {
@@ -86,7 +86,7 @@ func isAnswer(err error) bool {
 	}
 	switch errno {
 	case unix.ENOENT, unix.ENOTDIR, unix.EISDIR, unix.ELOOP, unix.ENXIO, // of a path
-		unix.EINVAL, // it is no link
+		unix.EINVAL, // it is not a link
 		unix.ESRCH,  // the process has ended
 		unix.EXDEV:  // it leads out of the root
 		return true
@@ -94,8 +94,8 @@ func isAnswer(err error) bool {
 	return false
 }
 
-// Observe returns the same machine for one observer, and the errors of the looks of that observer
-// that were not answered.
+// Observe returns the same machine for one observer, and collects the unanswered looks of that
+// observer.
 func (s *System) Observe() (*System, *Unanswered) {
 	u := &Unanswered{}
 	observed := *s

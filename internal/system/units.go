@@ -17,7 +17,7 @@ var ErrBusy = errors.New("systemd is still busy with what somebody else has aske
 // "skipped" or "dependency" (a unit that it needs has failed), do not wrap it.
 var ErrJobFailed = errors.New(`"failed"`)
 
-// Units is systemd's service manager. Who needs one part of it takes that interface.
+// Units is systemd's service manager. Code that needs one part takes that interface.
 type Units struct {
 	UnitStates
 	UnitJobs
@@ -33,15 +33,15 @@ type UnitManager interface {
 
 // UnitStates tells the states of units.
 type UnitStates interface {
-	// Unit describes a unit. If systemd does not find it, there is no error, and LoadState is
+	// Unit describes a unit. If systemd does not find it, the error is nil and LoadState is
 	// "not-found".
 	Unit(ctx context.Context, name string) (Unit, error)
-	// States describes units, in the order of names, without their UnitFileState: to work that out
-	// costs systemd a millisecond each, and States costs little more for all. A unit that systemd
+	// States describes units, in the order of names, without their UnitFileState: that would take
+	// systemd a millisecond for each, and States takes little more for all. A unit that systemd
 	// does not describe has Err.
 	States(ctx context.Context, names []string) ([]Unit, error)
-	// FileState is the UnitFileState by the files and links that are there now, "" when the unit
-	// has no file. Unit tells what systemd remembers, and nothing about templates.
+	// FileState returns the UnitFileState according to the files and links that exist now, or "" if
+	// the unit has no file. Unit returns what systemd remembers, and does not know templates.
 	FileState(ctx context.Context, name string) (string, error)
 	// Active returns the names of all units that are active or activating.
 	Active(ctx context.Context) ([]string, error)
@@ -54,12 +54,13 @@ type UnitStates interface {
 type UnitJobs interface {
 	Start(ctx context.Context, name string) error
 	Stop(ctx context.Context, name string) error
-	// Restart has a unit that was started often come back all the same (StartLimitBurst=).
+	// Restart also works for a unit that was started too often (StartLimitBurst=).
 	Restart(ctx context.Context, name string) error
 	// ReloadUnit reloads an active unit. A mount is remounted with the options that its file has
 	// now.
 	ReloadUnit(ctx context.Context, name string) error
-	// ResetFailed makes systemd forget that a unit has failed, and how often. It needs no job.
+	// ResetFailed makes systemd forget that a unit has failed, and how often it was started. It
+	// needs no job.
 	ResetFailed(ctx context.Context, name string) error
 }
 
@@ -84,12 +85,12 @@ type Unit struct {
 	UnitFileState string // "enabled", "disabled", "static", "masked", …; empty without a file
 	ActiveSince   time.Time
 	Result        string // of a service that has failed: "exit-code", "timeout", …
-	Err           error  // why systemd does not say more of it; only States has it
+	Err           error  // why systemd does not describe it further; set only by States
 
 	// States leaves the following fields empty.
 
-	Names         []string  // all that it is called
-	Files         []string  // that say what it is
+	Names         []string  // all its names
+	Files         []string  // the files that define it
 	InactiveSince time.Time // when it last ended or failed
 
 	// What systemd does to other units with this one (systemd.unit(5)).
@@ -97,21 +98,21 @@ type Unit struct {
 	Excluded   []string // are stopped when it is started
 	Needs      []string // are started with it
 
-	Unmet       bool     // a condition of its file did not hold when it was to be started last
+	Unmet       bool     // a condition in its file did not hold at the last start
 	Triggers    []string // what a socket, a timer or a path starts
-	Unstoppable bool     // by hand, says its file (RefuseManualStop=)
+	Unstoppable bool     // not by hand, because of RefuseManualStop= in its file
 }
 
 // Service is what only services have, in the words of systemd.
 type Service struct {
 	Type     string   // "simple", "forking", "notify", …
-	Restarts int      // by systemd itself, since somebody started it; 0 before systemd 235
-	Files    []string // its programs, and those of its environment
+	Restarts int      // restarts by systemd since somebody started it; 0 before systemd 235
+	Files    []string // its programs and environment files
 }
 
 // Sessions is logind.
 type Sessions interface {
-	// List returns the sessions of people: all but those that are plainly of a greeter or of a
+	// List returns the sessions of people: all except those that obviously belong to a greeter or a
 	// background job.
 	List(ctx context.Context) ([]Session, error)
 }
@@ -126,22 +127,22 @@ type Session struct {
 	Type    string    // "x11", "wayland", "tty", …
 	Class   string    // "user", "background", …
 	State   string    // "online", "active", "closing"
-	Idle    bool      // nothing has been typed for a while, says the desktop
-	Locked  bool      // the screen is, says the desktop
-	Since   time.Time // of the login
+	Idle    bool      // there was no input for a while, according to the desktop
+	Locked  bool      // the screen is locked, according to the desktop
+	Since   time.Time // time of the login
 	Leader  int       // the process that opened it
 }
 
-// Live says whether the person would lose something if the session ended now. A closing session is
-// not live: the person has logged out, and leftover processes keep it. An idle or locked one is,
-// and so is one whose person has disconnected from the stream, since programs are open.
+// Live reports whether the person would lose something if the session ended now. A closing session
+// is not live: the person has logged out, and leftover processes keep it. An idle or locked session
+// is live, and so is one whose person has disconnected from the stream, because programs are open.
 func (s Session) Live() bool { return s.State != "closing" }
 
-// Desktop says whether the session may be one at the desktop. It is false only for sessions of ssh,
-// which do not end with the desktop; that PAM was not told the type proves nothing.
+// Desktop reports whether the session may be at the desktop. It is false only for sessions of ssh,
+// which do not end with the desktop. PAM not having been told the type proves nothing.
 func (s Session) Desktop() bool { return s.Service != "sshd" }
 
-// notRunning is systemd and logind of a machine that does not run.
+// notRunning is systemd and logind of a machine that is not running.
 type notRunning struct{}
 
 func (notRunning) Unit(context.Context, string) (Unit, error) { return Unit{}, ErrNotRunning }

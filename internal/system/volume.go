@@ -11,8 +11,8 @@ import (
 // ErrNoVolume is the error of Full when the root directory is not a mount point.
 var ErrNoVolume = errors.New("the root directory is not on a volume of its own")
 
-// Full is how full the root volume is, from 0 to 1, as df(1) computes it: blocks that only root may
-// use are left out.
+// Full returns how full the root volume is, from 0 to 1, as df(1) computes it: without the blocks
+// that only root may use.
 func (s *System) Full() (float64, error) {
 	var volume unix.Statfs_t
 	if err := unix.Statfs(s.Root, &volume); err != nil {

@@ -39,7 +39,7 @@ func (d *disk) WriteFile(name string, content []byte, attr Attr) error {
 	return d.replace(at, name)
 }
 
-// writeFstab writes the one protected file of which a part may be changed: a mistake in it keeps the
+// writeFstab writes the only protected file that may be changed in part: a mistake in it keeps the
 // machine from starting.
 func (d *disk) writeFstab(content []byte, attr Attr) error {
 	before, err := d.ReadFile(mounts.FstabFile)
@@ -65,7 +65,7 @@ func (d *disk) writeTemporary(at spot, name string, content []byte, attr Attr) e
 }
 
 func (d *disk) writeNew(at spot, name string, content []byte, attr Attr) error {
-	if err := d.discard(at, name); err != nil { // one that a crash has left
+	if err := d.discard(at, name); err != nil { // left by a crash
 		return err
 	}
 	temporary := own.Temporary(name)
@@ -97,7 +97,7 @@ func (d *disk) fill(f *os.File, at spot, name string, content []byte, attr Attr)
 	}
 	for _, step := range steps {
 		if step.op == "cut" && !d.rights {
-			continue // it is new, and no longer than this
+			continue // the file is new, and cannot be longer
 		}
 		if err := d.gate(Change{step.op, temporary}); err != nil {
 			return err
@@ -109,7 +109,7 @@ func (d *disk) fill(f *os.File, at spot, name string, content []byte, attr Attr)
 	return f.Close()
 }
 
-// openFile opens a name in the directory of a spot, and fails when that is a link.
+// openFile opens a name in the directory of a spot, and fails if it is a link.
 func (s spot) openFile(base string, flags int, perm uint32) (*os.File, error) {
 	fd, err := unix.Openat(s.dir, base, flags|unix.O_NOFOLLOW|unix.O_CLOEXEC, perm)
 	if err != nil {
@@ -118,8 +118,8 @@ func (s spot) openFile(base string, flags int, perm uint32) (*os.File, error) {
 	return os.NewFile(uintptr(fd), base), nil
 }
 
-// setMode makes the mode of a file all that says who may do what: it removes an ACL that the file
-// has, also one inherited from its directory.
+// setMode sets the mode, and removes an ACL, even one inherited from the directory, so that the
+// mode alone decides.
 func setMode(f *os.File, mode fs.FileMode) error {
 	info, err := f.Stat()
 	if err != nil {
@@ -134,8 +134,8 @@ func setMode(f *os.File, mode fs.FileMode) error {
 	return unix.Fchmod(int(f.Fd()), uint32(mode))
 }
 
-// accessACL is the extended attribute of an access control list. There is none where the mode says
-// the same.
+// accessACL is the extended attribute of an access control list. It does not exist if the mode
+// expresses the same.
 const accessACL = "system.posix_acl_access"
 
 const selinuxLabel = "security.selinux"
@@ -149,11 +149,11 @@ func (d *disk) copyLabel(f *os.File, at spot, name string) error {
 	}
 	old, err := at.openFile(at.base, unix.O_RDONLY|unix.O_NONBLOCK, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil // there is none to copy from
+		return nil // nothing to copy from
 	}
 	if err != nil {
 		if info, looked := d.lstat(name); looked == nil && !info.IsRegular() {
-			return nil // and none is read from what is no file
+			return nil // only regular files have a label that is copied
 		}
 		return err
 	}
@@ -181,8 +181,8 @@ func (d *disk) replace(at spot, name string) error {
 	return d.syncDir(at, path.Dir(name))
 }
 
-// still says whether the path to a name leads where it led before. If somebody had moved the
-// directory, the file would go somewhere else without an error.
+// still reports an error if the path to a name does not lead where it led before. If somebody had
+// moved the directory, the file would go somewhere else without an error.
 func (d *disk) still(at spot, name string) error {
 	now, err := d.find(name)
 	if err != nil {

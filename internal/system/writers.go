@@ -17,11 +17,11 @@ import (
 // A Writer is a process that changed a file.
 type Writer struct {
 	PID  int
-	Exe  string // the path of its program; empty when it was gone before it could be asked
-	Unit string // systemd's, in which it runs; empty when that could not be told
+	Exe  string // the path of its program; empty if the process had ended before it could be read
+	Unit string // its systemd unit; empty if unknown
 }
 
-// String is for people to read: "crond.service (pid 812, /usr/bin/cp)".
+// String returns the writer for people: "crond.service (pid 812, /usr/bin/cp)".
 func (w Writer) String() string {
 	process := "pid " + strconv.Itoa(w.PID)
 	if w.Exe != "" {
@@ -42,15 +42,15 @@ type WriterMonitor interface {
 	Monitor(ctx context.Context, dirs []string, saw func(name string, by Writer)) error
 }
 
-// noMonitor is the WriterMonitor of a machine that does not run.
+// noMonitor is the WriterMonitor of a machine that is not running.
 type noMonitor struct{}
 
 func (noMonitor) Monitor(context.Context, []string, func(string, Writer)) error {
 	return ErrNotRunning
 }
 
-// fanotify asks the kernel (fanotify(7)). Since Linux 5.9 it tells the names of entries; older
-// kernels, such as that of Amazon Linux 2, tell only which process wrote to which open file.
+// fanotify asks the kernel (fanotify(7)). Since Linux 5.9 it reports the names of entries. Older
+// kernels, such as that of Amazon Linux 2, report only which process wrote to which open file.
 type fanotify struct{}
 
 const (
@@ -94,8 +94,8 @@ func (fanotify) Monitor(ctx context.Context, dirs []string, saw func(string, Wri
 	}
 }
 
-// mark makes a fanotify group for the directories. names are the directories by file handle, which
-// is how the kernel names them in events.
+// mark makes a fanotify group for the directories. names maps file handles, by which the kernel
+// names directories in events, to directories.
 func mark(dirs []string) (group *os.File, names map[string]string, err error) {
 	mask, names := uint64(changesByName), map[string]string{}
 	const flags = unix.FAN_CLASS_NOTIF | unix.FAN_CLOEXEC | unix.FAN_NONBLOCK
@@ -114,7 +114,7 @@ func mark(dirs []string) (group *os.File, names map[string]string, err error) {
 			errs = append(errs, fmt.Errorf("in %s: %w", dir, err))
 			continue
 		}
-		// Since Linux 6.5, some file systems have handles that serve only for this.
+		// Since Linux 6.5, some file systems have handles only for this purpose.
 		for _, flags := range []int{handleForFID, 0} {
 			if handle, _, err := unix.NameToHandleAt(unix.AT_FDCWD, dir, flags); err == nil {
 				names[string(handle.Bytes())] = dir
@@ -131,7 +131,7 @@ func mark(dirs []string) (group *os.File, names map[string]string, err error) {
 // event is an event of fanotify.
 type event struct {
 	pid  int
-	fd   int    // of the file; -1 when there is none, and a name
+	fd   int    // of the file; -1 if the event has a name instead
 	name string // of the entry
 }
 
@@ -177,8 +177,8 @@ func parseEvent(b []byte, names map[string]string) (e event, size int) {
 	return e, size
 }
 
-// writer describes a process, unless it is the agent's or has gone. Arguments are left out, since
-// there may be a secret in them.
+// writer describes a process, unless it is the agent's or has gone. It leaves out arguments,
+// because they may contain a secret.
 func writer(pid int, own string) (Writer, bool) {
 	if pid <= 0 || pid == os.Getpid() {
 		return Writer{}, false

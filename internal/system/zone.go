@@ -7,24 +7,24 @@ import (
 	"time"
 )
 
-// localtime says in which time zone the machine is, by being a link to it.
+// localtime is a link to the machine's time zone.
 const localtime = "/etc/localtime"
 
 // A zone is the machine's current time zone. Go's time.Local is read once per process, but a policy
 // may set another zone.
 type zone struct {
-	file string // localtime, but in tests
+	file string // localtime, except in tests
 
 	mu       sync.Mutex
-	known    string // what the file was when location was read
+	known    string // the file's identity when location was read
 	location *time.Location
 	looked   time.Time
 }
 
-// zoneLasts is for how long the file is not read again: the time is asked for often.
+// zoneLasts is how long the file is not checked again, because the time is needed often.
 const zoneLasts = 100 * time.Millisecond
 
-// here returns the zone. Where none is set, it is time.Local.
+// here returns the zone, or time.Local if none is set.
 func (z *zone) here() *time.Location {
 	if _, given := os.LookupEnv("TZ"); given {
 		return time.Local
@@ -36,7 +36,7 @@ func (z *zone) here() *time.Location {
 		return z.location
 	}
 	z.looked = now
-	target, _ := os.Readlink(z.file) // a copy has none
+	target, _ := os.Readlink(z.file) // empty if it is a copy and not a link
 	if is := target + "\n" + identities([]string{z.file}); z.location == nil || is != z.known {
 		if location := readZone(z.file, target); location != nil {
 			z.location, z.known = location, is
@@ -48,7 +48,7 @@ func (z *zone) here() *time.Location {
 	return z.location
 }
 
-// readZone is nil when the file does not exist or is no time zone.
+// readZone returns nil if the file does not exist or is not a time zone.
 func readZone(file, target string) *time.Location {
 	content, err := os.ReadFile(file)
 	if err != nil {

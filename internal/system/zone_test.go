@@ -7,10 +7,10 @@ import (
 	"time"
 )
 
-// The policy may set another time zone while the agent runs.
+// The policy may set another time zone while the agent is running.
 func TestTheClockTellsTheTimeInTheZoneThatTheMachineHasNow(t *testing.T) {
 	if zone, given := os.LookupEnv("TZ"); given {
-		t.Setenv("TZ", zone) // to have it back
+		t.Setenv("TZ", zone) // so that the test restores it
 		os.Unsetenv("TZ")
 	}
 	file := filepath.Join(t.TempDir(), "localtime")
@@ -41,7 +41,7 @@ func TestTheClockTellsTheTimeInTheZoneThatTheMachineHasNow(t *testing.T) {
 			t.Errorf("it is %s", now)
 		}
 	}
-	if err := os.Remove(file); err != nil { // somebody is changing it
+	if err := os.Remove(file); err != nil { // while somebody changes it
 		t.Fatal(err)
 	}
 	if got := c.here().Location().String(); got != "UTC" {
