@@ -33,7 +33,7 @@ check_host() {
 
 install_packages() {
   local package missing=()
-  for package in systemd-container mmdebstrap rpm createrepo-c gnupg iproute2 nftables strace make gcc libc6-dev git ca-certificates tidy libxml2-utils groff-base; do
+  for package in systemd-container mmdebstrap rpm createrepo-c gnupg iproute2 nftables strace make gcc libc6-dev git ca-certificates tidy libxml2-utils openscap-scanner groff-base; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q '^install ok installed$' || missing+=("$package")
   done
   if [ ${#missing[@]} -eq 0 ]; then return; fi

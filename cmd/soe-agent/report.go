@@ -25,7 +25,8 @@ func (a *app) reportCommand() *cobra.Command {
 the resources that are in line.
 
 Formats: text for people, json for programs (soe-agent report schema describes it),
-html as one file that needs no network, junit for pipelines.
+html as one file that needs no network, junit for pipelines, xccdf (1.2) for auditors and
+the tools that read results of scanners.
 
 With --by control it is told by what standards demand: each control with its resources,
 its state, which is that of the worst of them, since when, and its waivers. A control that a
@@ -40,7 +41,7 @@ there is no report.`,
 			}
 			write, known := a.reportFormats()[format]
 			if !known {
-				return fmt.Errorf("cannot write a report as %q: known formats are text, json, html, junit", format)
+				return fmt.Errorf("cannot write a report as %q: known formats are text, json, html, junit, xccdf", format)
 			}
 			if by != "resource" && by != "control" {
 				return fmt.Errorf("cannot write a report by %q: it is told by resource or by control", by)
@@ -61,8 +62,8 @@ there is no report.`,
 			return nil
 		},
 	}
-	c.Flags().StringVar(&format, "format", "text", "text, json, html or junit")
-	completeFlag(c, "format", cobra.FixedCompletions([]cobra.Completion{"text", "json", "html", "junit"}, cobra.ShellCompDirectiveNoFileComp))
+	c.Flags().StringVar(&format, "format", "text", "text, json, html, junit or xccdf")
+	completeFlag(c, "format", cobra.FixedCompletions([]cobra.Completion{"text", "json", "html", "junit", "xccdf"}, cobra.ShellCompDirectiveNoFileComp))
 	c.Flags().StringVar(&by, "by", "resource", "what it is told by: resource or control")
 	completeFlag(c, "by", cobra.FixedCompletions([]cobra.Completion{"resource", "control"}, cobra.ShellCompDirectiveNoFileComp))
 	c.Flags().StringVarP(&output, "output", "o", "", "write to `FILE` instead of standard output")
@@ -82,6 +83,7 @@ func (a *app) reportFormats() map[string]reportWriter {
 		},
 		"json":  func(r report.Report, w io.Writer) error { return encodeJSON(w, r) },
 		"junit": func(r report.Report, w io.Writer) error { return r.JUnit(w) },
+		"xccdf": func(r report.Report, w io.Writer) error { return r.XCCDF(w) },
 		"html":  func(r report.Report, w io.Writer) error { return r.HTML(w, a.reportHistory()) },
 	}
 }

@@ -129,6 +129,7 @@ func hunt(t *testing.T, r report.Report, changes []history.Change) {
 		"plan":      func(w io.Writer) error { return r.Plan(w, report.Style{Verbose: true}) },
 		"json":      func(w io.Writer) error { return json.NewEncoder(w).Encode(r) },
 		"junit":     r.JUnit,
+		"xccdf":     r.XCCDF,
 		"html":      func(w io.Writer) error { return r.HTML(w, changes) },
 		"items":     func(w io.Writer) error { in, _ := r.ComplianceItems(report.Room); return json.NewEncoder(w).Encode(in) },
 		"inventory": func(w io.Writer) error { in, _ := r.Inventory(r.Time); return json.NewEncoder(w).Encode(in) },

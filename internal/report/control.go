@@ -292,7 +292,8 @@ func (r Report) junitControls(add func(suite string, c junitCase)) {
 	}
 }
 
-func (c Control) junit(byID map[policy.ID]converge.Resource) junitCase {
+// text is all that is known of the control: its resources, its waivers, and why it is waived.
+func (c Control) text(byID map[policy.ID]converge.Resource) string {
 	var text strings.Builder
 	if c.Reason != "" {
 		fmt.Fprintf(&text, "%s\n", Clean(c.Reason))
@@ -301,10 +302,18 @@ func (c Control) junit(byID map[policy.ID]converge.Resource) junitCase {
 		text.WriteString(junitText(byID[id]))
 	}
 	for _, w := range c.Waivers {
-		fmt.Fprintf(&text, "waiver: %s; %s\n", Clean(w.String()), Clean(w.Origin.String()))
+		text.WriteString(waiverLine(w))
 	}
+	return text.String()
+}
+
+func waiverLine(w Waiver) string {
+	return fmt.Sprintf("waiver: %s; %s\n", Clean(w.String()), Clean(w.Origin.String()))
+}
+
+func (c Control) junit(byID map[policy.ID]converge.Resource) junitCase {
 	of := junitCase{Name: Clean(c.ID)}
-	message := &junitMessage{Type: string(c.State), Message: c.standing(), Text: text.String()}
+	message := &junitMessage{Type: string(c.State), Message: c.standing(), Text: c.text(byID)}
 	switch {
 	case c.State == converge.Unknown:
 		of.Error = message

@@ -270,3 +270,76 @@ func TestThePageByControlHasEachControlWithItsResourcesAndLetsNoNameSpeak(t *tes
 		t.Errorf("%v: nobody has asked for controls", err)
 	}
 }
+
+func TestAnAuditorIsToldOfEachControlInTheWordsOfXCCDF(t *testing.T) {
+	r := audited(false)
+	r.Policy.Doubts = []string{"the persona is not known"}
+	r.Policy.Benchmarks[1].Waived = map[string]string{"empty:1": "a desktop needs it"}
+	var document struct {
+		Groups []struct {
+			Title string `xml:"title"`
+			Rules []struct {
+				ID string `xml:"id,attr"`
+			} `xml:"Rule"`
+		} `xml:"Group"`
+		Result struct {
+			Results []struct {
+				Rule    string `xml:"idref,attr"`
+				Result  string `xml:"result"`
+				Message string `xml:"message"`
+			} `xml:"rule-result"`
+			Score struct {
+				Maximum int `xml:"maximum,attr"`
+				Value   int `xml:",chardata"`
+			} `xml:"score"`
+		} `xml:"TestResult"`
+	}
+	written := func(r report.Report) {
+		t.Helper()
+		var raw bytes.Buffer
+		if err := r.XCCDF(&raw); err != nil {
+			t.Fatal(err)
+		}
+		document.Groups, document.Result.Results = nil, nil
+		if err := xml.Unmarshal(raw.Bytes(), &document); err != nil {
+			t.Fatal(err)
+		}
+	}
+	results := func() map[string]string {
+		all := map[string]string{}
+		for _, of := range document.Result.Results {
+			name := strings.TrimPrefix(of.Rule, "xccdf_com.github.soe-agent_rule_")
+			if all[name] != "" {
+				t.Errorf("there are two results of %s", name)
+			}
+			all[name] = of.Result
+			switch name {
+			case "b_3":
+				if !strings.Contains(of.Message, "TICKET-1") {
+					t.Errorf("nothing says by what b:3 is waived: %q", of.Message)
+				}
+			case "empty_1":
+				if of.Message != "a desktop needs it" {
+					t.Errorf("nothing says why empty:1 is waived: %q", of.Message)
+				}
+			}
+		}
+		return all
+	}
+	written(r.ByControl())
+	want := map[string]string{
+		"question-1": "error", "b_1": "fixed", "b_2": "fail", "b_3": "informational", "b_4": "fail", "b_5": "notchecked",
+		"b_6": "unknown", "b_7": "fail", "b_10": "notchecked", "empty_1": "notselected", "of__20no__20benchmark_z__209": "fail", "of__20no__20benchmark_z__2010": "fail",
+		"check__2ffree": "fail", "check__2ffree-too": "pass",
+	}
+	if diff := cmp.Diff(want, results()); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if score := document.Result.Score; score.Value != 2 || score.Maximum != 10 {
+		t.Errorf("the score is %+v", score)
+	}
+	written(r)
+	if got := results(); len(got) != 1+len(r.Resources) || got["check__2fcorrected"] != "fixed" || got["check__2fwaived"] != "informational" || got["check__2funseen"] != "notchecked" {
+		t.Errorf("by resource: %v", got)
+	}
+}

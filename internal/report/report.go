@@ -1,6 +1,6 @@
 // Package report says where a machine stands: to a person at a terminal (Text) or at
-// a browser and on paper (HTML), to a program as JSON, to a pipeline as JUnit XML, and
-// to SSM Compliance.
+// a browser and on paper (HTML), to a program as JSON, to a pipeline as JUnit XML, to an
+// auditor as XCCDF, and to SSM Compliance.
 //
 // A Report is one document about one machine at one moment. Its JSON is described by
 // docs/report.schema.json, which grows with Schema. It holds no secret: what a kind

@@ -74,3 +74,19 @@ func TestXmllintReadsAReportForPipelines(t *testing.T) {
 		}
 	}
 }
+
+// OpenSCAP holds a document against the schema of XCCDF 1.2 and the rules beyond that. The time for
+// these grows with the square of the size.
+func TestOpenSCAPReadsTheEvidenceForAuditors(t *testing.T) {
+	for name, r := range reports() {
+		if len(r.Resources) > 100 {
+			continue
+		}
+		file := written(t, name+".xml", func(f *os.File) error { return r.XCCDF(f) })
+		for _, arguments := range [][]string{{"xccdf", "validate", file}, {"info", file}} {
+			if said, err := exec.Command("oscap", arguments...).CombinedOutput(); err != nil {
+				t.Errorf("%s: oscap %v: %v\n%.2000s", name, arguments, err, said)
+			}
+		}
+	}
+}
