@@ -16,7 +16,7 @@ import (
 )
 
 const (
-	bootDir   = "/etc/soe-agent" // what is there goes with an image
+	bootDir   = "/etc/soe-agent" // files there are part of an image
 	unitDir   = "/etc/systemd/system"
 	wantsDir  = unitDir + "/multi-user.target.wants"
 	unitFile  = unitDir + "/" + policy.FirewallUnit
@@ -25,20 +25,21 @@ const (
 	firewalld = "firewalld.service"
 )
 
-// A backend is a tool that keeps rules, and how it is used.
+// A backend is a tool that loads rules into the kernel.
 type backend interface {
-	// look reads what is in force, a view for each rule set.
+	// look reads the rules in force and returns a view for each rule set.
 	look(ctx context.Context) ([]view, error)
-	// load puts a plan in force in place of what look has found.
+	// load replaces the rules that look has found with those of a plan.
 	load(ctx context.Context, p plan, now []view) error
-	// unload takes away all that load has loaded.
+	// unload removes everything that load has loaded.
 	unload(ctx context.Context, now []view) error
-	// files are the files that have a plan for the boot, by name, and commands load them.
+	// files returns the files that hold a plan for the boot, by name. commands returns the commands
+	// that load them.
 	files(p plan) map[string]string
 	commands() []string
 }
 
-// observed is what was found of the rules.
+// observed is the tool and the rules that were found.
 type observed struct {
 	backend backend
 	views   []view
@@ -46,8 +47,8 @@ type observed struct {
 
 func isMissing(err error) bool { return errors.Is(err, fs.ErrNotExist) }
 
-// observe finds the tool and what is in force. Below a root nothing is in force. The error is an
-// errAnswer where it is known that there can be no rules.
+// observe finds the tool and the rules in force. Below a root no rules are in force. The error is
+// an errAnswer if it is known that there can be no rules.
 func (k *Kind) observe(ctx context.Context, wanted bool) (found observed, err error) {
 	if wanted && k.system.Running() {
 		states, err := k.system.Units.States(ctx, []string{firewalld})
@@ -86,7 +87,7 @@ func familiesOf(b backend) (families []family) {
 	return []family{both}
 }
 
-// tool is nft where there is one, and else iptables.
+// tool returns nft if it is installed, and otherwise iptables.
 func (k *Kind) tool() (backend, error) {
 	program, err := k.program("nft")
 	if err != nil {
@@ -126,7 +127,7 @@ func (k *Kind) iptables() (backend, error) {
 	return i, nil
 }
 
-// program is the path of a program, or "".
+// program returns the path of a program, or "".
 func (k *Kind) program(name string) (string, error) {
 	for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/bin"} {
 		switch _, err := k.system.FS.Stat(path.Join(dir, name)); {
@@ -139,8 +140,8 @@ func (k *Kind) program(name string) (string, error) {
 	return "", nil
 }
 
-// unit is the unit that loads the rules at boot: before there is a network, and after those that
-// would flush them.
+// unit returns the unit file that loads the rules at boot: before the network is up, and after
+// units that would flush the rules.
 func unit(commands []string) string {
 	return `# Kept by soe-agent, for [firewall].
 [Unit]
@@ -164,7 +165,8 @@ WantedBy=multi-user.target
 
 func bootFiles() []string { return []string{nftFile, ip4File, ip6File} }
 
-// isTouched says whether somebody has changed what was loaded last, which is what is loaded at boot.
+// isTouched reports whether somebody has changed the rules since they were last loaded. The files
+// for the boot have what was loaded.
 func (k *Kind) isTouched(found observed) (bool, error) {
 	for name, text := range found.backend.files(inForceOf(found)) {
 		content, err := k.system.FS.ReadFile(name)
@@ -186,8 +188,8 @@ func inForceOf(found observed) plan {
 	return p
 }
 
-// judgeBoot compares what is loaded at boot with what is in force and with what is planned: either
-// will do, for to put the one in place of the other is another difference already.
+// judgeBoot compares the rules loaded at boot with those in force and those planned. It accepts
+// either, because a difference between the two is drift of its own.
 func (k *Kind) judgeBoot(found observed, planned plan) (differences []converge.Difference, err error) {
 	wanted, alike := found.backend.files(planned), found.backend.files(inForceOf(found))
 	differs := func(name, got string) {
@@ -236,7 +238,7 @@ func (k *Kind) judgeBoot(found observed, planned plan) (differences []converge.D
 	return differences, err
 }
 
-// overrides are somebody's additions to the unit.
+// overrides returns drop-ins of the unit. They are not the agent's.
 func (k *Kind) overrides() (files []string, err error) {
 	names, err := k.system.FS.ReadDir(dropinDir)
 	if isMissing(err) {
@@ -250,16 +252,16 @@ func (k *Kind) overrides() (files []string, err error) {
 	return files, err
 }
 
-// isEnabled says whether the unit is started at boot.
+// isEnabled reports whether the unit is started at boot.
 func (k *Kind) isEnabled() (bool, error) {
 	target, err := k.system.FS.Readlink(wantsLink)
-	if isMissing(err) || errors.Is(err, syscall.EINVAL) { // there is none, or it is no link
+	if isMissing(err) || errors.Is(err, syscall.EINVAL) { // it does not exist, or is not a link
 		return false, nil
 	}
 	return target == unitFile, err
 }
 
-// keepAtBoot has the rules of a plan loaded at boot.
+// keepAtBoot makes the rules of a plan be loaded at boot.
 func (k *Kind) keepAtBoot(b backend, p plan) error {
 	files := b.files(p)
 	for _, name := range slices.Sorted(maps.Keys(files)) {

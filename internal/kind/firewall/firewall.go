@@ -1,16 +1,17 @@
-// Package firewall keeps which connections are let in and out: the kind "firewall".
+// Package firewall implements the kind "firewall": which connections are allowed in and out.
 //
-// The rules stand in a table of nftables of the agent's own, or where there is no nft in two chains of
-// iptables and of ip6tables; nobody else's rules are touched. Each rule set is replaced in one
-// transaction of the kernel. What a WorkSpace cannot do without is open before any rule is asked
-// (protected.Ports), and so is what belongs to a connection that is there: no change cuts one. Nothing
-// is ever closed by a chain's policy: where the rules are gone, the machine is open.
+// The rules are in a table of nftables that belongs to the agent. If nft is not installed, they are
+// in two chains of iptables and of ip6tables. The rules of others are not touched. Each rule set is
+// replaced in one transaction of the kernel. What a WorkSpace cannot work without is allowed before
+// any other rule (protected.Ports), and so is traffic of existing connections, so that no change
+// cuts a connection. No chain has a policy that denies: if the rules are removed, the machine is
+// open.
 //
-// What is in force is read back from the kernel and compared rule by rule. Nobody tells when it
-// changes, so it is read every half minute. At boot a unit of the agent's loads the rules that were
-// in force last, before there is a network.
+// The rules in force are read back from the kernel and compared one by one. The kernel does not
+// notify of changes, so they are read every half minute. At boot a unit of the agent loads the
+// rules that were last in force, before the network is up.
 //
-// Where firewalld runs nothing is done: it takes all rules for its own.
+// If firewalld is running, the kind does nothing, because firewalld controls all rules itself.
 package firewall
 
 import (
@@ -32,7 +33,7 @@ import (
 // Every is how often the rules in force are read.
 const Every = 30 * time.Second
 
-// A Kind keeps the rules of a policy.
+// A Kind checks and repairs the rules of a policy.
 type Kind struct {
 	*system.Unanswered
 	policy *policy.Policy
@@ -40,11 +41,10 @@ type Kind struct {
 	ledger *converge.Ledger
 
 	mu     sync.Mutex
-	looked time.Time // when the rules were read last
+	looked time.Time // when the rules were last read
 }
 
-// New returns the kind for a policy on a machine, of which the ledger knows what an earlier
-// policy loaded there.
+// New returns the kind for a policy. The ledger knows which rules an earlier policy loaded.
 func New(p *policy.Policy, s *system.System, l *converge.Ledger) *Kind {
 	s, unanswered := s.Observe()
 	return &Kind{Unanswered: unanswered, policy: p, system: s, ledger: l}
@@ -53,7 +53,8 @@ func New(p *policy.Policy, s *system.System, l *converge.Ledger) *Kind {
 // Name implements converge.Kind.
 func (*Kind) Name() string { return policy.Firewall{}.Kind() }
 
-// Watches implements converge.Watcher: what is loaded at boot, and who may load rules of their own.
+// Watches implements converge.Watcher: the files for the boot, and units that may load rules of
+// their own.
 func (k *Kind) Watches() []converge.Watch {
 	if !k.concerned() {
 		return nil
@@ -79,7 +80,7 @@ func (k *Kind) concerned() bool {
 	return len(policy.Of[policy.Firewall](k.policy)) > 0 || len(k.ledger.Owned(k.Name())) > 0
 }
 
-// unwanted are the resources that an earlier policy named and this one does not.
+// unwanted returns the resources that an earlier policy named and this one does not.
 func (k *Kind) unwanted() (ids []policy.ID) {
 	for _, id := range k.ledger.Owned(k.Name()) {
 		if _, named := k.policy.Lookup(id); !named {
@@ -120,8 +121,8 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	return resources, nil
 }
 
-// remains is what an agent that has lost its memory has left behind, and what is in force still
-// though no policy wants it.
+// remains returns a resource if files of an agent whose ledger is lost exist, or rules are still in
+// force although no policy wants any.
 func (k *Kind) remains() ([]converge.Resource, error) {
 	r := converge.Unwanted(policy.NewID(k.Name(), "rules"), "no policy names any")
 	gone, back, err := k.left()
@@ -166,7 +167,7 @@ func (k *Kind) tell(r *converge.Resource, f policy.Firewall, judged judgement, e
 	}
 }
 
-// errAnswer is wrapped by the errors that say why there can be no rules: that is known then.
+// An errAnswer says why there can be no rules. Unlike other errors, it means that this is known.
 type errAnswer string
 
 func (e errAnswer) Error() string { return string(e) }
@@ -176,17 +177,18 @@ func isAnswer(err error) bool {
 	return errors.As(err, &answer)
 }
 
-// A judgement is what is not as it is wanted.
+// A judgement is everything that differs from the policy.
 type judgement struct {
 	own    map[string][]converge.Difference              // by resource
-	whole  map[protected.Direction][]converge.Difference // by direction: of all its resources
-	boot   []converge.Difference                         // of all
+	whole  map[protected.Direction][]converge.Difference // by direction: affects all its resources
+	boot   []converge.Difference                         // affects all resources
 	others map[protected.Direction]string
-	ruled  map[protected.Direction]bool // some resource is of the direction
-	// touched says that what is in force is not what was loaded last. Then a rule that is not to be there
-	// is in the way of all of its direction, whosever it says it is; else it is one that the policy has changed.
+	ruled  map[protected.Direction]bool // there is a resource of the direction
+	// touched means that the rules in force differ from those last loaded. Then an unexpected rule
+	// is drift of all resources of its direction, whatever owner its comment names. Otherwise the
+	// policy has changed, and it is drift of its owner.
 	touched bool
-	left    bool // rules are in force besides that nobody can take away
+	left    bool // rules are in force that no installed tool can remove
 }
 
 func (j judgement) of(name string, d protected.Direction) []converge.Difference {
@@ -236,8 +238,8 @@ func (k *Kind) judge(found observed, wants []policy.Want[policy.Firewall]) (judg
 	return j, err
 }
 
-// compare holds the rules of one direction in a rule set to what they are to be. Those of
-// resources that the policy no longer names are no difference of the others.
+// compare compares the rules of one direction in a rule set with the wanted ones. Rules of
+// resources that the policy no longer names do not count as drift of the others.
 func (k *Kind) compare(j *judgement, d protected.Direction, v view, want []line) {
 	differs := func(aspect, want, got string) {
 		j.whole[d] = append(j.whole[d], converge.Difference{Aspect: aspect, Want: want, Got: got})
@@ -276,7 +278,7 @@ func (k *Kind) compare(j *judgement, d protected.Direction, v view, want []line)
 	}
 }
 
-// ownerOf is the resource of the policy that a line is of; "": none.
+// ownerOf returns the name of the policy's resource that a line belongs to, or "".
 func (k *Kind) ownerOf(l line) string {
 	if _, named := k.policy.Lookup(policy.NewID(k.Name(), l.owner)); named && l.raw == "" {
 		return l.owner
@@ -290,7 +292,7 @@ func (k *Kind) isUnwanted(owner string) bool {
 	return !named && k.ledger.Owns(id)
 }
 
-// some shows lines, of which there may be many.
+// some lists the first few lines, and how many more there are.
 func some(lines []line) string {
 	const shown = 3
 	var texts []string
@@ -306,9 +308,9 @@ func some(lines []line) string {
 	return strings.Join(texts, "; ")
 }
 
-// planned is what the rule sets come to with the resources that are enforced as the policy wants them.
-// The rules of all others, which it only reports, or which a part of it that is not known may want,
-// stay as they are.
+// planned returns the rule sets with the enforced resources as the policy wants them. The rules of
+// all other resources stay as they are: those that are only reported, and those that a part of the
+// policy which is not known yet may want.
 func (k *Kind) planned(views []view, enforced func(policy.ID) bool) (plan, error) {
 	p := plan{}
 	for _, v := range views {

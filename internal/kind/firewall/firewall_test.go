@@ -18,7 +18,7 @@ const (
 	syslog = "[firewall.syslog]\naction = \"deny\"\ndirection = \"out\"\nprotocol = \"udp\"\nports = [\"514\"]\n"
 )
 
-// holds fails the test unless each resource is in the state.
+// holds fails the test unless each resource is in the given state.
 func holds(t *testing.T, when string, found map[string]converge.Resource, states map[string]converge.State) {
 	t.Helper()
 	for name, want := range states {
@@ -37,7 +37,7 @@ func all(state converge.State) map[string]converge.State {
 	return map[string]converge.State{"inbound": state, "ssh": state, "syslog": state}
 }
 
-// tools are the machines of each tool, with the texts by which others spoil what is in force.
+// tools returns the tools, with the texts by which others disturb the rules in force.
 func tools() map[string]map[string]string {
 	return map[string]map[string]string{"nft": withNft, "iptables": withIptables}
 }
@@ -260,7 +260,8 @@ func TestWhileAPartOfThePolicyIsNotKnownItsRulesStayThoughOthersAreLoaded(t *tes
 	}
 }
 
-// Whatever fails: what stays open is open, no rule set is a half one, and the next pass mends all.
+// Whatever fails: what must stay open is open, no rule set is incomplete, and the next pass repairs
+// everything.
 func TestAFaultAtAnyStepLeavesNoHalfRuleSetAndNothingClosedThatStaysOpen(t *testing.T) {
 	t.Parallel()
 	steps := 0

@@ -8,14 +8,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/protected"
 )
 
-// foreign are the chains of others, by table and name. In nftables a packet has to pass all
-// chains of its way: what one accepts another may deny.
+// foreign are the chains of others, by table and name. In nftables a packet must pass all chains of
+// its hook: one chain may deny what another accepts.
 type foreign map[string]*foreignChain
 
 type foreignChain struct {
 	base   nftChain
-	denies bool     // some rule of it may
-	next   []string // chains that its rules lead to
+	denies bool     // one of its rules may deny
+	next   []string // chains that its rules jump to
 }
 
 func (f foreign) of(table, name string) *foreignChain {
@@ -29,7 +29,8 @@ func (f foreign) of(table, name string) *foreignChain {
 
 func (f foreign) chain(c nftChain) { f.of(c.Family+" "+c.Table, c.Name).base = c }
 
-// rule notes what a rule may do. What nft itself does not know, as a target of iptables', may deny.
+// rule records what a rule may do. Statements unknown to nft itself, such as targets of iptables,
+// may deny.
 func (f foreign) rule(table, chain string, expr []map[string]json.RawMessage) {
 	c := f.of(table, chain)
 	for _, e := range expr {
@@ -48,7 +49,7 @@ func (f foreign) rule(table, chain string, expr []map[string]json.RawMessage) {
 	}
 }
 
-// denies is the table of somebody else that may deny what goes in a direction, or "".
+// denies returns the table of somebody else that may deny traffic in a direction, or "".
 func (f foreign) denies(d protected.Direction) string {
 	hooks := map[protected.Direction][]string{protected.In: {"prerouting", "input"}, protected.Out: {"output", "postrouting"}}[d]
 	for _, id := range slices.Sorted(maps.Keys(f)) {
@@ -63,7 +64,7 @@ func (f foreign) denies(d protected.Direction) string {
 	return ""
 }
 
-// reaches says whether a chain, or one that it leads to, denies something.
+// reaches reports whether a chain, or one that it leads to, denies something.
 func (f foreign) reaches(id string, seen map[string]bool) bool {
 	c := f[id]
 	if c == nil || seen[id] {

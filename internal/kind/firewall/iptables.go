@@ -13,18 +13,17 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// iptables keeps the rules in chains of its own, to which the first rule of INPUT and of OUTPUT
-// leads.
+// iptables keeps the rules in chains of its own. The first rules of INPUT and OUTPUT jump to them.
 type iptables struct {
 	system   *system.System
 	families []iptablesFamily
 }
 
-// An iptablesFamily is the tools of one version of IP.
+// An iptablesFamily is the tools for one version of IP.
 type iptablesFamily struct {
 	family        family
 	save, restore string
-	file          string // that has the rules at boot
+	file          string // the file that has the rules for the boot
 }
 
 const (
@@ -54,8 +53,8 @@ func (i iptables) commands() (commands []string) {
 	return commands
 }
 
-// text has the chains take the place of those that are there, and the jumps to them that of all
-// there are, in one transaction.
+// text returns the input of iptables-restore that replaces the chains, and all jumps to them, in
+// one transaction.
 func (f iptablesFamily) text(p plan, now view) string {
 	var b strings.Builder
 	b.WriteString("*filter\n")
@@ -116,8 +115,8 @@ func (f iptablesFamily) prohibited() string {
 	return "icmp-admin-prohibited"
 }
 
-// load loads one family after the other. Each is whole by itself, and the second is tried though the
-// first has failed.
+// load loads one family after the other. Each is a transaction of its own, and the second is tried
+// even if the first failed.
 func (i iptables) load(ctx context.Context, p plan, now []view) (err error) {
 	for n, f := range i.families {
 		err = errors.Join(err, i.run(ctx, f, f.text(p, now[n])))
@@ -151,7 +150,7 @@ func (i iptables) run(ctx context.Context, f iptablesFamily, text string) error 
 	return ended(f.restore, out, err)
 }
 
-// look reads back the filter table of each family.
+// look reads the filter table of each family.
 func (i iptables) look(ctx context.Context) (views []view, err error) {
 	for _, f := range i.families {
 		out, err := i.system.Runner.Run(ctx, system.Command{Argv: []string{f.save, "-t", "filter"}, ReadOnly: true})
@@ -172,7 +171,7 @@ func (f iptablesFamily) parse(text string) (view, error) {
 	for _, d := range directions() {
 		v.unhooked[d] = "no rule leads to its chain"
 	}
-	seen := map[string]int{} // rules of each chain so far
+	seen := map[string]int{} // number of rules read so far, by chain
 	ended := true
 	for raw := range strings.Lines(text) {
 		words, err := shellWords(strings.TrimSpace(raw))
@@ -204,7 +203,7 @@ func (f iptablesFamily) parse(text string) (view, error) {
 	return v, nil
 }
 
-// take takes in a rule of a chain.
+// take adds a rule of a chain to the view.
 func (f iptablesFamily) take(v *view, chain string, words []string, first bool) {
 	for _, d := range directions() {
 		ours, from := jumpChain(d)
@@ -222,7 +221,7 @@ func (f iptablesFamily) take(v *view, chain string, words []string, first bool) 
 	}
 }
 
-// lineOf is a rule as iptables-save tells of it.
+// lineOf parses a rule as iptables-save prints it.
 func (f iptablesFamily) lineOf(d protected.Direction, words []string) (l line) {
 	all := strings.Join(words, " ")
 	side, device := "-s", "-i"
@@ -297,7 +296,7 @@ func ports(text string) (low, high uint16, is bool) {
 	return uint16(one), uint16(other), errors.Join(err, also) == nil && one > 0 && one <= other
 }
 
-// shellWords splits a line of iptables-save, in which texts stand in double quotes.
+// shellWords splits a line of iptables-save, where texts are in double quotes.
 func shellWords(text string) (words []string, err error) {
 	var word strings.Builder
 	quoted, inside := false, false

@@ -8,17 +8,18 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// The tools that load rules. Of one that is uninstalled the rules stay in force, and nobody can
-// take them away.
+// The tools that load rules. If a tool is uninstalled, its rules stay in force, and the agent
+// cannot remove them.
 const (
 	toolNft      = "nft"
 	toolIptables = "iptables"
 )
 
-// leftFile says, until the next boot, that rules of a tool are in force that are not to be.
+// leftFile returns the file that records, until the next boot, that unwanted rules of a tool are in
+// force.
 func leftFile(tool string) string { return own.RunDir + "/firewall-left-" + tool }
 
-// fileOf is there while a tool has loaded rules.
+// fileOf returns the file that exists while a tool's rules are loaded.
 func fileOf(tool string) string {
 	if tool == toolNft {
 		return nftFile
@@ -34,8 +35,8 @@ func (k *Kind) exists(name string) (bool, error) {
 	return err == nil, err
 }
 
-// left says whether rules are in force of a tool that has gone, and which tools have come back of
-// which there are.
+// left reports whether rules of a tool that has gone are in force, and which of the tools with such
+// rules have been installed again.
 func (k *Kind) left() (gone bool, back []string, err error) {
 	for _, tool := range []string{toolNft, toolIptables} {
 		is, err := k.exists(leftFile(tool))
@@ -70,7 +71,7 @@ func (k *Kind) has(tool string) (bool, error) {
 	return err == nil, err
 }
 
-// noteLeft keeps in mind, until the next boot, whether rules of a tool are left.
+// noteLeft records, until the next boot, whether rules of a tool are left.
 func (k *Kind) noteLeft(tool string, is bool) error {
 	switch was, err := k.exists(leftFile(tool)); {
 	case err != nil:
@@ -83,12 +84,13 @@ func (k *Kind) noteLeft(tool string, is bool) error {
 	return nil
 }
 
-// leaveOther takes away what the other tool has of an earlier time, once this one has the rules.
+// leaveOther removes the rules that the other tool loaded earlier, now that this tool has loaded
+// them.
 func (k *Kind) leaveOther(ctx context.Context, b backend) error {
 	if _, is := b.(nft); !is {
-		return k.noteLoaded(toolNft) // nft has gone: else it would be used
+		return k.noteLoaded(toolNft) // nft has gone, otherwise it would be used
 	}
-	if err := k.noteLeft(toolNft, false); err != nil { // its table was replaced, or is gone
+	if err := k.noteLeft(toolNft, false); err != nil { // its table was replaced, or does not exist
 		return err
 	}
 	if err := k.noteLoaded(toolIptables); err != nil {
@@ -99,7 +101,7 @@ func (k *Kind) leaveOther(ctx context.Context, b backend) error {
 	}
 	other, err := k.iptables()
 	if isAnswer(err) {
-		return nil // it is said until the next boot
+		return nil // it is reported until the next boot
 	}
 	if err != nil {
 		return err
@@ -116,7 +118,7 @@ func (k *Kind) leaveOther(ctx context.Context, b backend) error {
 	return k.noteLeft(toolIptables, false)
 }
 
-// noteLoaded notes that a tool's rules are left if it has loaded any.
+// noteLoaded records that a tool's rules are left if it has loaded any.
 func (k *Kind) noteLoaded(tool string) error {
 	is, err := k.exists(fileOf(tool))
 	if err != nil || !is {

@@ -16,14 +16,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A kernel stands in for the rule sets of a machine and for the tools that load and show them. What
-// it answers is what the real ones were recorded to answer: TestTheStandInAnswersAsTheRealToolsWereRecordedTo.
+// A kernel is a fake of a machine's rule sets and of the tools that load and show them. It answers
+// as the real tools were recorded to: TestTheStandInAnswersAsTheRealToolsWereRecordedTo.
 type kernel struct {
-	nft       string              // the text that was loaded last; "": there is no such table
-	others    []any               // of nft's list, from others
-	chains    map[string][]string // of iptables, and "6 NAME" of ip6tables
+	nft       string              // the text that was last loaded; "": no such table
+	others    []any               // others' entries of nft's list
+	chains    map[string][]string // chains of iptables by name, and of ip6tables by "6 NAME"
 	gate      system.Gate         // nil: every change passes
-	firewalld string              // its state; "": there is none
+	firewalld string              // its state; "": not installed
 }
 
 func newKernel() *kernel {
@@ -53,10 +53,10 @@ func (k *kernel) Run(_ context.Context, c system.Command) (system.Output, error)
 	return system.Output{}, system.ErrNotInstalled
 }
 
-// object is one of JSON.
+// object is an object of JSON.
 type object map[string]any
 
-// list is what nft -j list ruleset prints, without handles.
+// list returns what nft -j list ruleset prints, without handles.
 func (k *kernel) list() []byte {
 	all := []any{object{"metainfo": object{"version": "1.0.6", "json_schema_version": 1}}}
 	all = append(all, k.others...)
@@ -70,7 +70,7 @@ func (k *kernel) list() []byte {
 	return raw
 }
 
-// listed is the table of a text: nft has the chains before all rules.
+// listed returns the entries for the table in a text. nft lists the chains before all rules.
 func listed(text string) (objects []any) {
 	in := object{"family": "inet", "table": "soe_agent"}
 	with := func(more object) object {
@@ -147,7 +147,7 @@ func expressions(text string) (all []any) {
 	return all
 }
 
-// restore does what iptables-restore --noflush does, all of it or nothing.
+// restore acts as iptables-restore --noflush does, all or nothing.
 func (k *kernel) restore(six bool, text string) system.Output {
 	chains := map[string][]string{}
 	for name, rules := range k.chains {
@@ -208,12 +208,12 @@ func (k *kernel) save(six bool) string {
 	return b.String() + rules.String() + "COMMIT\n# Completed\n"
 }
 
-// state is all that is in force.
+// state returns all rules in force.
 func (k *kernel) state() string {
 	return k.nft + "\n" + k.save(false) + k.save(true)
 }
 
-// units stands in for systemd, which knows of firewalld at the most.
+// units is a fake systemd that knows at most firewalld.
 type units struct {
 	system.UnitStates
 	k *kernel
@@ -230,7 +230,7 @@ func (u units) States(_ context.Context, names []string) (all []system.Unit, _ e
 	return all, nil
 }
 
-// A machine has the files and the kernel of one that runs.
+// A machine has the files and the kernel of a running machine.
 type machine struct {
 	root   string
 	kernel *kernel

@@ -13,7 +13,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// nft keeps the rules in a table of nftables of its own.
+// nft keeps the rules in a table of nftables that belongs to the agent.
 type nft struct {
 	system  *system.System
 	program string
@@ -21,7 +21,7 @@ type nft struct {
 
 const (
 	table       = "soe_agent"
-	commentMark = "soe: " // before the owner of a line
+	commentMark = "soe: " // followed by the owner of a line
 	nftFile     = bootDir + "/firewall.nft"
 )
 
@@ -36,9 +36,9 @@ func (n nft) files(p plan) map[string]string { return map[string]string{nftFile:
 
 func (n nft) commands() []string { return []string{n.program + " -f " + nftFile} }
 
-// text is the whole table. It takes the place of the one that is there, in one transaction. The
-// policy of the chains is to accept, and the last rule decides: who takes the rules away has not
-// closed the machine.
+// text returns the whole table. It replaces the existing one in one transaction. The policy of the
+// chains is to accept, and the last rule decides the rest, so that flushing the rules does not
+// close the machine.
 func (nft) text(p plan) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "table inet %s\ndelete table inet %s\ntable inet %s {\n", table, table, table)
@@ -89,7 +89,7 @@ func nftRule(d protected.Direction, l line) string {
 	return strings.Join(words, " ")
 }
 
-// short is a network, or the address of one machine.
+// short returns a network, or the address of a single host.
 func short(p netip.Prefix) string {
 	if p.IsSingleIP() {
 		return p.Addr().String()
@@ -120,7 +120,7 @@ func ended(tool string, out system.Output, err error) error {
 	return nil
 }
 
-// look reads back all that is in force, of whomever.
+// look reads all rules in force, including those of others.
 func (n nft) look(ctx context.Context) ([]view, error) {
 	out, err := n.system.Runner.Run(ctx, system.Command{Argv: []string{n.program, "-j", "list", "ruleset"}, ReadOnly: true})
 	if err := ended("nft", out, err); err != nil {
@@ -197,7 +197,7 @@ func parseNft(raw []byte) (view, error) {
 	return v, nil
 }
 
-// chain notes a chain of the agent's table.
+// chain records a chain of the agent's table.
 func (v *view) chain(c nftChain) {
 	for _, d := range directions() {
 		if c.Name != chainOf(d) {
@@ -230,7 +230,7 @@ func (v *view) rule(chain, comment string, expr []map[string]json.RawMessage) {
 	}
 }
 
-// lineOf is a rule as nft tells of it.
+// lineOf parses a rule as nft prints it.
 func lineOf(d protected.Direction, expr []map[string]json.RawMessage) (l line) {
 	for _, e := range expr {
 		for word, value := range e {
@@ -243,7 +243,8 @@ func lineOf(d protected.Direction, expr []map[string]json.RawMessage) (l line) {
 	return l
 }
 
-// learn takes in one expression of a rule; false: it is of no rule that the agent writes.
+// learn adds one expression of a rule to the line. It returns false for an expression that the
+// agent never writes.
 func (l *line) learn(d protected.Direction, word string, value json.RawMessage) bool {
 	switch word {
 	case "match":
@@ -302,8 +303,8 @@ func (l *line) matches(d protected.Direction, op string, left, right any) bool {
 	return true
 }
 
-// isMask says whether it is the flags of TCP that tell whether a packet opens a connection, as nft
-// has written them since 0.9 in several ways.
+// isMask reports whether a value is the TCP flags that tell whether a packet opens a connection.
+// Since 0.9, nft has printed them in several ways.
 func isMask(value any) bool {
 	sides, _ := value.([]any)
 	if len(sides) != 2 {

@@ -13,7 +13,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// everyForm has each form of rule that a policy can come to.
+// everyForm has each form of rule that a policy can produce.
 const everyForm = `
 [firewall.inbound]
 action = "deny"
@@ -45,8 +45,8 @@ action = "allow"
 protocol = "udp"
 `
 
-// recorded are the texts that the kind loads, and what the real tools say of them then: a test in
-// test/e2e has them say it again.
+// recorded returns a recorded file: the texts that the kind loads, and the real tools' output for
+// them. A test in test/e2e records them anew and compares.
 func recorded(t *testing.T, name string) string {
 	t.Helper()
 	content, err := os.ReadFile(filepath.Join("testdata", name))
@@ -119,7 +119,7 @@ func TestWhatTheRealToolsSayOfTheRulesIsReadAsTheRulesThatWereLoaded(t *testing.
 	}
 }
 
-// without takes what differs each time out of what nft tells.
+// withoutHandles removes from nft's output what differs each time.
 func withoutHandles(t *testing.T, raw []byte) any {
 	t.Helper()
 	var all map[string][]map[string]map[string]any
@@ -150,7 +150,7 @@ func TestTheStandInAnswersAsTheRealToolsWereRecordedTo(t *testing.T) {
 	}
 }
 
-// rulesIn are the rules that iptables-save tells of.
+// rulesIn returns the rules in the output of iptables-save.
 func rulesIn(text string) []byte {
 	var b strings.Builder
 	for line := range strings.Lines(text) {

@@ -14,8 +14,9 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Repair implements converge.Kind. What is in force changes in one step for each rule set; what is loaded
-// at boot follows, so that this is never what the kernel has not taken.
+// Repair implements converge.Kind. The rules in force change in one step for each rule set. The
+// files for the boot are written after that, so that they never have rules that the kernel did not
+// accept.
 func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) (outcomes []converge.Outcome) {
 	err := k.repair(ctx, drifted)
 	if err == nil {
@@ -62,7 +63,7 @@ func (k *Kind) unwantedBut(isDrifted map[policy.ID]bool) []policy.ID {
 	return slices.DeleteFunc(k.unwanted(), func(id policy.ID) bool { return isDrifted[id] })
 }
 
-// replace puts the rules of what has drifted in force beside those that are there.
+// replace loads the rules of what has drifted, together with the other existing rules.
 func (k *Kind) replace(ctx context.Context, wanted bool, isDrifted map[policy.ID]bool) error {
 	found, err := k.observe(ctx, wanted)
 	if err != nil {
@@ -99,8 +100,8 @@ func inForce(views []view, p plan) bool {
 	})
 }
 
-// dismantle takes all away. Where there is no tool any more, what is in force stays until the next
-// boot, which loads nothing; that is said until then.
+// dismantle removes everything. If no tool is installed any more, the rules stay in force until the
+// next boot, which loads nothing; that is reported until then.
 func (k *Kind) dismantle(ctx context.Context) error {
 	found, err := k.observe(ctx, false)
 	switch {
@@ -126,7 +127,7 @@ func (k *Kind) unload(ctx context.Context, found observed) error {
 	return k.leaveOther(ctx, found.backend)
 }
 
-// write writes a file unless it is so already.
+// write writes a file unless it has that content already.
 func (k *Kind) write(name, content string, mode fs.FileMode) error {
 	is, err := k.system.FS.ReadFile(name)
 	if err == nil && bytes.Equal(is, []byte(content)) {

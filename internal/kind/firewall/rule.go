@@ -11,20 +11,21 @@ import (
 	"github.com/soe-agent/soe-agent/internal/protected"
 )
 
-// A line is one rule as the kernel has it: what it fits, what becomes of that, and whose it is.
+// A line is one rule in the kernel: what it matches, its verdict, and its owner.
 type line struct {
 	loopback  bool
-	state     string // of the connection: "established", "related"; "": any
-	midstream bool   // TCP that opens no connection
+	state     string // state of the connection: "established", "related"; "": any
+	midstream bool   // TCP packets that do not open a connection
 	protocol  string // "tcp", "udp", "icmp", "ipv6-icmp"; "": any
-	low, high uint16 // ports that are connected to; 0: any
+	low, high uint16 // destination ports; 0: any
 	peer      netip.Prefix
-	verdict   string // accept, drop or reject; "": it is passed on to whoever else decides
+	verdict   string // accept, drop or reject; "": left to the rules of others
 	owner     string // the name of its resource, or always
-	raw       string // what is no such rule, as it was read
+	raw       string // the text of a rule that has no such form
 }
 
-// always is the owner of what stays open whatever the policy says: no resource is called so.
+// always is the owner of the lines that are there whatever the policy says. No resource has this
+// name.
 const always = "*"
 
 const (
@@ -55,7 +56,7 @@ func (l line) String() string {
 	return strings.Join(words, " ")
 }
 
-// A family is what of the rules a rule set is about.
+// A family is the protocols that a rule set is about.
 type family string
 
 const (
@@ -64,7 +65,7 @@ const (
 	ip6  family = "ip6"
 )
 
-// has says whether a line is of the family.
+// has reports whether a line is about the family.
 func (f family) has(l line) bool {
 	switch {
 	case f == both:
@@ -83,9 +84,10 @@ func directions() []protected.Direction {
 	return []protected.Direction{protected.In, protected.Out}
 }
 
-// open are the lines that stand before all others. What belongs to a connection that is there goes
-// first, so that none is cut: TCP also where the kernel has not followed it from its beginning, as
-// when it has not followed any before. A packet that opens none is nobody's way in.
+// open returns the lines that come before all others. Existing connections come first, so that none
+// is cut, including TCP connections that the kernel has not tracked from their beginning, for
+// example because it did not track any before. A packet that opens no connection does not let
+// anybody in.
 func open(d protected.Direction) []line {
 	lines := []line{
 		{loopback: true},
@@ -105,8 +107,8 @@ func open(d protected.Direction) []line {
 	return lines
 }
 
-// refusal is what becomes of what is denied. Who connects from outside learns nothing; a program of
-// this machine is told at once.
+// refusal returns the verdict for denied traffic. Connections from outside get no answer; local
+// programs get an error at once.
 func refusal(d protected.Direction) string {
 	if d == protected.In {
 		return drop
@@ -114,7 +116,7 @@ func refusal(d protected.Direction) string {
 	return reject
 }
 
-// compiled are the lines of one resource.
+// compiled returns the lines of one resource.
 func compiled(name string, f policy.Firewall) (lines []line, err error) {
 	l := line{protocol: f.Protocol, verdict: accept, owner: name}
 	if f.Action == policy.Deny {
@@ -148,8 +150,8 @@ func compiled(name string, f policy.Firewall) (lines []line, err error) {
 
 func isDefault(name string) bool { return name == policy.Inbound || name == policy.Outbound }
 
-// sorted puts lines in the order in which they decide: what stays open, the rules by their
-// names, what becomes of the rest.
+// sorted sorts lines in order of evaluation: what is always open, the rules by their names, and the
+// default.
 func sorted(lines []line) []line {
 	rank := func(l line) int {
 		switch {
@@ -166,16 +168,17 @@ func sorted(lines []line) []line {
 	return lines
 }
 
-// A view is one rule set as it is in force.
+// A view is one rule set in force.
 type view struct {
 	family family
 	chains map[protected.Direction][]line
 	// unhooked says why the chain of a direction does not decide, or not first; "": it does.
 	unhooked map[protected.Direction]string
-	// others says who else denies in a direction, so that what is let in here may be kept out there; "": nobody.
+	// others names who else denies in a direction, so that traffic accepted here may be denied
+	// there; "": nobody.
 	others map[protected.Direction]string
-	jumps  map[protected.Direction]int // rules of others' chains that lead to those here
-	left   bool                        // there is anything of the agent's
+	jumps  map[protected.Direction]int // number of jumps in others' chains to the chains here
+	left   bool                        // something of the agent exists
 }
 
 func newView(f family) view {
@@ -185,10 +188,10 @@ func newView(f family) view {
 	}
 }
 
-// A plan is what the rule sets are to be, by family and direction.
+// A plan is the wanted rule sets, by family and direction.
 type plan map[family]map[protected.Direction][]line
 
-// without returns the lines of one list that the other has not, each as often as it is there more.
+// without returns lines minus others, as multisets.
 func without(lines, others []line) (rest []line) {
 	count := map[line]int{}
 	for _, l := range others {
