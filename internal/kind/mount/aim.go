@@ -15,12 +15,12 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// An answer is why a mount cannot be kept, whoever looks: no fault of the look.
+// An answer says why a mount cannot be kept. It is a fact about the machine, and not a failed read.
 type answer string
 
 func (a answer) Error() string { return string(a) }
 
-// An absence is an answer: that nothing is mounted there.
+// An absence is an answer: nothing is mounted there.
 type absence string
 
 func (a absence) Error() string { return string(a) }
@@ -31,18 +31,18 @@ func isAnswer(err error) bool {
 	return errors.As(err, &a) || errors.As(err, &none)
 }
 
-// A look looks each thing up once, for all mounts.
+// A look reads each thing once, for all mounts.
 type look struct {
 	*Kind
-	mounted []mounts.Mount // of a machine that runs
+	mounted []mounts.Mount // only on a running machine
 
 	fstab      mounts.Fstab
 	fstabInfo  system.Info
-	fstabIsOne bool // a file that may be edited
+	fstabIsOne bool // a regular file that may be edited
 }
 
-// machinesMounts tells what is mounted for all that runs on the machine, but for what has mounts of
-// its own.
+// machinesMounts lists the mounts of the first process, which all processes see that have no mount
+// namespace of their own.
 const machinesMounts = "/proc/1/mountinfo"
 
 func (k *Kind) newLook() (*look, error) {
@@ -69,22 +69,22 @@ func (k *Kind) newLook() (*look, error) {
 	return l, nil
 }
 
-// An aim is what is to be made of a mount as it is.
+// An aim is a mount's current state and what it should become.
 type aim struct {
 	spec *policy.Mount // nil: the policy does not name it
 	id   policy.ID
 
 	mount  mounts.Mount
-	flags  []string     // with which it is to be remounted; nil: it is as it is to be
-	fstab  mounts.Fstab // as it is to be
-	dropin *string      // what is to be in the drop-in for its unit; nil: there is to be none
+	flags  []string     // the flags to remount with; nil: they are right
+	fstab  mounts.Fstab // the wanted content
+	dropin *string      // the wanted drop-in for its unit; nil: none
 
 	diff []converge.Difference
 	note string
 	converge.Retouching
 }
 
-// aim looks at a mount. Without a spec it is to get back the options that it had.
+// aim reads the state of a mount. Without a spec, the mount should get back its previous options.
 func (l *look) aim(id policy.ID, spec *policy.Mount) (aim, error) {
 	a := aim{spec: spec, id: id, Retouching: l.ledger.Retouching(string(id)), fstab: l.fstab}
 	if l.system.Running() {
@@ -103,7 +103,7 @@ func (l *look) aim(id policy.ID, spec *policy.Mount) (aim, error) {
 	return a, l.compareBoot(&a)
 }
 
-// wants says whether the policy wants an option.
+// wants reports whether the policy wants an option.
 func (a *aim) wants(option string) bool {
 	return a.spec != nil && slices.Contains(a.spec.Options, option)
 }
@@ -120,7 +120,7 @@ func onOrOff(is bool) string {
 	return off
 }
 
-// compareFlags says what is to become of the options that are in effect.
+// compareFlags determines the wanted flags from those in effect.
 func (a *aim) compareFlags() {
 	flags := slices.Clone(a.mount.Flags)
 	for _, option := range mounts.Options() {
@@ -139,8 +139,8 @@ func (a *aim) compareFlags() {
 	}
 }
 
-// remount changes the flags of a mount, and nothing of its file system: with "bind" the kernel is
-// told to. With source and mount point mount(8) adds nothing from /etc/fstab.
+// remount changes the flags of a mount, but not of its file system, which "bind" makes the kernel
+// do. If source and mount point are given, mount(8) adds no options from /etc/fstab.
 func (k *Kind) remount(ctx context.Context, a aim) error {
 	if a.flags == nil {
 		return nil
@@ -153,7 +153,7 @@ func (k *Kind) remount(ctx context.Context, a aim) error {
 		}
 	}
 	if !slices.Contains(options, "noatime") && !slices.Contains(options, "relatime") {
-		options = append(options, "strictatime") // of which mountinfo says nothing
+		options = append(options, "strictatime") // mountinfo does not show it
 	}
 	source := a.mount.Source
 	if source == "" || strings.HasPrefix(source, "-") {

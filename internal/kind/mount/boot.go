@@ -18,13 +18,13 @@ import (
 )
 
 const (
-	aspectBoot = "boot" // of what is wrong with the files by which it is mounted at boot
+	aspectBoot = "boot" // the files for mounting at boot are wrong
 
-	inFstab     = "fstab "     // begins the aspects that are options of a line
-	aspectsLine = "fstab line" // a line of the agent's
+	inFstab     = "fstab "     // prefix of aspects that are options of a line
+	aspectsLine = "fstab line" // a line that the agent added
 )
 
-// compareBoot says what is to become of the files by which a mount has its options at boot.
+// compareBoot determines the changes of the files by which a mount gets its options at boot.
 func (l *look) compareBoot(a *aim) error {
 	at := point(a.id)
 	lines := []int(nil)
@@ -48,7 +48,7 @@ func (l *look) compareBoot(a *aim) error {
 	return l.compareDropin(a)
 }
 
-// compareLine goes by the one line of a mount point.
+// compareLine handles a mount point with exactly one line.
 func (l *look) compareLine(a *aim, number int) error {
 	line := l.fstab.Line(number)
 	if _, known := a.Before[aspectsLine]; known && mounts.IsSharedMemoryLine(line) {
@@ -57,7 +57,7 @@ func (l *look) compareLine(a *aim, number int) error {
 	}
 	if why := l.fstab.Unsure(number); why != "" {
 		if a.spec == nil {
-			return nil // it is not as it was made, and somebody else's
+			return nil // somebody else has changed it since
 		}
 		return answer(fmt.Sprintf("the line for %s in %s is left alone: %s", point(a.id), mounts.FstabFile, why))
 	}
@@ -77,7 +77,8 @@ func (l *look) compareLine(a *aim, number int) error {
 	return l.compareDropin(a)
 }
 
-// compareOwnLine goes by a line of the agent's, as it is, or "" where there is none.
+// compareOwnLine handles the line that the agent adds. is is the current line, or "" if there is
+// none.
 func (l *look) compareOwnLine(a *aim, is string) {
 	now, wanted := onOrOff(is != ""), ""
 	if a.Goal(aspectsLine, now, on, a.spec != nil) == on && a.spec != nil {
@@ -95,7 +96,7 @@ func (l *look) compareOwnLine(a *aim, is string) {
 	a.diff = append(a.diff, converge.Difference{Aspect: aspectBoot, Want: "a line with the options in " + mounts.FstabFile, Got: "none such"})
 }
 
-// writeFstab writes the file as it is to be now, if it is not so, once its readers have seen it.
+// writeFstab writes the wanted file if it differs, after its readers have checked it.
 func (k *Kind) writeFstab(ctx context.Context, id policy.ID) error {
 	a, l, err := k.lookAgain(id)
 	if err != nil || a.fstab.String() == l.fstab.String() {
@@ -114,7 +115,7 @@ func (k *Kind) writeFstab(ctx context.Context, id policy.ID) error {
 	return k.system.FS.WriteFile(mounts.FstabFile, []byte(a.fstab.String()), info.Attr)
 }
 
-// lookAgain looks anew: of several mounts each changes the one file.
+// lookAgain reads the state anew, because repairs of several mounts change the same file.
 func (k *Kind) lookAgain(id policy.ID) (aim, *look, error) {
 	mark := k.Mark()
 	l, err := k.newLook()
@@ -130,8 +131,8 @@ func (k *Kind) lookAgain(id policy.ID) (aim, *look, error) {
 	return a, l, errors.Join(err, k.Since(mark))
 }
 
-// forgetFstab has the copy of the file go once nothing of the agent's is in it: nobody is to put
-// that back over what others have written since.
+// forgetFstab drops the backup of the file when it contains no changes of the agent any more.
+// Otherwise a purge would overwrite what others have written since.
 func (k *Kind) forgetFstab() error {
 	for _, id := range k.ledger.Owned(k.Name()) {
 		for aspect := range maps.Keys(k.ledger.Retouched(string(id))) {
@@ -143,13 +144,13 @@ func (k *Kind) forgetFstab() error {
 	return k.ledger.Release(mounts.FstabFile, func(system.Original) error { return nil }, func() error { return nil })
 }
 
-// dropinOf is the drop-in of the agent's for a unit.
+// dropinOf returns the path of the agent's drop-in for a unit.
 func dropinOf(unit string) string {
 	return "/etc/systemd/system/" + unit + ".d/zz-soe-agent-mounts.conf"
 }
 
-// dropinFor is the drop-in that a mount is to have, or nil; and a note where nothing has the options
-// be there at boot.
+// dropinFor returns the wanted drop-in of a mount, or nil. It adds a note if nothing provides the
+// options at boot.
 func (l *look) dropinFor(a *aim) (*string, error) {
 	if a.spec == nil {
 		return nil, nil
@@ -159,7 +160,8 @@ func (l *look) dropinFor(a *aim) (*string, error) {
 	case err != nil:
 		return nil, err
 	case unit.kind != "tmpfs":
-		// With the options of one file system another might not be mounted, and the machine not start.
+		// Only tmpfs: another file system might not accept the options, and the machine would not
+		// start.
 		if !l.system.Running() {
 			a.note = "whether anything is mounted there is seen when the machine runs"
 			return nil, nil
@@ -181,7 +183,7 @@ func (l *look) dropinFor(a *aim) (*string, error) {
 	return &text, nil
 }
 
-// compareDropin says what is to become of the drop-in.
+// compareDropin determines the change of the drop-in.
 func (l *look) compareDropin(a *aim) error {
 	name := dropinOf(unitfiles.MountUnit(point(a.id)))
 	content, err := l.system.FS.ReadFile(name)
@@ -223,8 +225,8 @@ func (k *Kind) writeDropin(ctx context.Context, id policy.ID) error {
 	return nil
 }
 
-// A unit is what the files of a mount unit say of it, without the agent's drop-in and without those
-// that are made of /etc/fstab.
+// A unit is what the files of a mount unit say, without the agent's drop-in and without files
+// generated from /etc/fstab.
 type unit struct{ kind, options string }
 
 func (l *look) unit(name string) (u unit, err error) {
@@ -238,7 +240,7 @@ func (l *look) unit(name string) (u unit, err error) {
 		return unit{}, err
 	}
 	files := map[string]string{}
-	for _, dir := range slices.Backward(unitfiles.Dirs()) { // of one name the first counts
+	for _, dir := range slices.Backward(unitfiles.Dirs()) { // of two files with the same name, the one in the first directory counts
 		dir = path.Join(dir, name+".d")
 		entries, err := l.system.FS.ReadDir(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -261,7 +263,7 @@ func (l *look) unit(name string) (u unit, err error) {
 	return u, nil
 }
 
-// readUnit reads what one file says, and whether there is one.
+// readUnit reads one file, and reports whether it exists.
 func (l *look) readUnit(file string, u *unit) (found bool, err error) {
 	content, err := l.system.FS.ReadFile(file)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -282,7 +284,7 @@ func (l *look) readUnit(file string, u *unit) (found bool, err error) {
 			u.options = value
 		}
 		if strings.HasSuffix(value, "\\") {
-			u.kind = "" // it goes on, and is left alone
+			u.kind = "" // a continued line: leave the unit alone
 			break
 		}
 	}

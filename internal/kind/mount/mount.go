@@ -1,16 +1,17 @@
-// Package mount keeps options of what others have mounted: nodev, nosuid and noexec.
+// Package mount implements the kind "mount": it keeps the options nodev, nosuid and noexec on file
+// systems that others have mounted.
 //
-// Nothing is mounted or unmounted. What is mounted is remounted where it is, in a way that changes
-// the flags of that mount alone: no option of the file system is lost, and no other flag changes.
-// What is in effect is what the kernel says to the first process of the machine.
+// It never mounts or unmounts anything. A mount is remounted in place, in a way that changes only
+// the flags of that mount: no option of the file system is lost, and no other flag changes. The
+// options in effect are those in the mountinfo of the machine's first process.
 //
-// At boot it is mounted so by its line of /etc/fstab, to which the options are added, or where
-// systemd mounts it by itself, by a line of the agent's for /dev/shm, and by a drop-in for the unit
-// of a file system in memory. All else is remounted when the agent starts. A file
-// of fstab(5) is shown to its readers before it is written.
+// At boot, the options come from the mount's line in /etc/fstab, to which they are added. For what
+// systemd mounts by itself, they come from a line that the agent adds for /dev/shm, or from a
+// drop-in for the unit of a tmpfs. Everything else is remounted when the agent starts. The readers
+// of fstab(5) check a new file before it is written.
 //
-// What each had before is in the ledger before it is changed, and is given back when the policy no
-// longer names it, unless somebody else has changed it since.
+// The ledger has the previous options before they are changed. They are restored when the policy no
+// longer names the mount, unless somebody else has changed them since.
 package mount
 
 import (
@@ -27,7 +28,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/unitfiles"
 )
 
-// A Kind keeps the mounts of a policy.
+// A Kind checks and repairs the mounts of a policy.
 type Kind struct {
 	*system.Unanswered
 	policy *policy.Policy
@@ -35,8 +36,7 @@ type Kind struct {
 	ledger *converge.Ledger
 }
 
-// New returns the kind for a policy on a machine, of which the ledger knows what an earlier
-// policy changed there.
+// New returns the kind for a policy. The ledger knows what an earlier policy changed.
 func New(p *policy.Policy, s *system.System, l *converge.Ledger) *Kind {
 	s, unanswered := s.Observe()
 	return &Kind{Unanswered: unanswered, policy: p, system: s, ledger: l}
@@ -63,7 +63,7 @@ func (k *Kind) Watches() []converge.Watch {
 	return watches
 }
 
-// unwanted are the mounts that an earlier policy named and this one does not. One that has
+// unwanted returns the mounts that an earlier policy named and this one does not. One that has
 // become protected since is not touched again.
 func (k *Kind) unwanted() (ids []policy.ID) {
 	for _, id := range k.ledger.Owned(k.Name()) {
@@ -117,8 +117,8 @@ func (k *Kind) Check(context.Context) ([]converge.Resource, error) {
 	return resources, nil
 }
 
-// Repair implements converge.Kind. What each had is in the ledger, and lasts, before the first
-// is changed.
+// Repair implements converge.Kind. The previous options of all mounts are in the ledger, on disk,
+// before the first mount is changed.
 func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) (outcomes []converge.Outcome) {
 	aims := map[policy.ID]aim{}
 	for _, r := range drifted {
@@ -149,7 +149,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) (outcome
 	return outcomes
 }
 
-// change remounts, and then sees to the boot, which goes by files alone.
+// change remounts, and then changes the files for the boot.
 func (k *Kind) change(ctx context.Context, id policy.ID, a aim) error {
 	err := errors.Join(k.remount(ctx, a), k.writeFstab(ctx, id), k.writeDropin(ctx, id))
 	if err != nil {

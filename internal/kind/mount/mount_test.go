@@ -20,14 +20,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// tools stand in for mount(8), findmnt(8) and systemd's generator, on a machine below a directory.
+// tools fakes mount(8), findmnt(8) and systemd's generator, on a machine below a directory.
 type tools struct {
 	root    string
 	gate    system.Gate
-	busy    bool                             // mount does nothing
-	findmnt func(fstab string) system.Output // nil: it finds nothing wrong
-	units   func(fstab string) string        // nil: one text for all
-	before  func()                           // somebody does it while findmnt is asked
+	busy    bool                             // mount has no effect
+	findmnt func(fstab string) system.Output // nil: it reports no errors
+	units   func(fstab string) string        // nil: the same text for every file
+	before  func()                           // called while findmnt runs
 	ran     *[]string
 }
 
@@ -60,7 +60,7 @@ func (r tools) Run(_ context.Context, c system.Command) (system.Output, error) {
 	return system.Output{}, system.ErrNotInstalled
 }
 
-// remount does as the kernel does: the flags are those that are named.
+// remount acts as the kernel does: the flags become those named.
 func (r tools) remount(point string, flags []string) error {
 	name := filepath.Join(r.root, "proc/1/mountinfo")
 	content, err := os.ReadFile(name)
@@ -77,7 +77,7 @@ func (r tools) remount(point string, flags []string) error {
 	return os.WriteFile(name, []byte(strings.Join(lines, "\n")), 0o644)
 }
 
-// units is systemd, which reads its files again.
+// units is a fake systemd that reads its files again.
 type units struct {
 	system.UnitFiles
 	gate system.Gate
@@ -119,7 +119,7 @@ func newMachine(t *testing.T) *machine {
 
 func nothing(system.Change) error { return nil }
 
-// pass is one under a policy, by an agent that has just started.
+// pass runs a pass under a policy, with an agent that has just started.
 func (m *machine) pass(t *testing.T, toml string, gate system.Gate) map[policy.ID]converge.Resource {
 	t.Helper()
 	if gate == nil {
@@ -366,7 +366,7 @@ func TestWhateverFailsFstabIsTheOldOrTheNewOneAndWhatMountsHadIsGivenBack(t *tes
 
 func TestNoMountIsJudgedByALookThatFailed(t *testing.T) {
 	scene := func(name, toml string, before string) faultwalk.Scene {
-		// Each mount has its part of them.
+		// Each mount changes its own part of these files.
 		passes := func(name string) bool { return name == "/proc/1/mountinfo" || name == "/etc/fstab" }
 		return faultwalk.Scene{Name: name, Passes: passes, Build: func(t *testing.T, look system.Looker) faultwalk.Machine {
 			m := newMachine(t)

@@ -15,8 +15,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// ask has those who read /etc/fstab say what they would make of it, those that are there: it must
-// be no more wrong than the file that is there, and mount the same.
+// ask checks a new /etc/fstab with its readers, as far as they are installed: it must not have more
+// errors than the current file, and must mount the same.
 func (k *Kind) ask(ctx context.Context, before, after string) error {
 	if err := mounts.OnlyOptions(before, after); err != nil {
 		return err
@@ -44,7 +44,8 @@ func (k *Kind) askFindmnt(ctx context.Context, before, after string) error {
 	return err
 }
 
-// errorsFound is how many errors findmnt(8) finds in a file. Before util-linux 2.29 it cannot be asked.
+// errorsFound returns how many errors findmnt(8) reports for a file. asked is false if findmnt is
+// missing or older than util-linux 2.29, which cannot verify.
 func (k *Kind) errorsFound(ctx context.Context, content string) (n int, asked bool, err error) {
 	out, err := k.system.Runner.Run(ctx, system.Command{Argv: []string{"findmnt", "--verify"}, ReadOnly: true, Staged: staged(content)})
 	if errors.Is(err, system.ErrNotInstalled) {
@@ -65,13 +66,13 @@ func (k *Kind) errorsFound(ctx context.Context, content string) (n int, asked bo
 		return 0, false, fmt.Errorf("its answer cannot be understood (exit code %d): %s", out.ExitCode, out.LastLine())
 	}
 	for _, number := range numbers[1:] {
-		found, _ := strconv.Atoi(number) // they are digits
+		found, _ := strconv.Atoi(number) // the expression matches only digits
 		n += found
 	}
 	return n, true, nil
 }
 
-// generators are where systemd has the program that makes units of /etc/fstab.
+// generators returns the possible paths of the program that generates units from /etc/fstab.
 func generators() []string {
 	const name = "/systemd/system-generators/systemd-fstab-generator"
 	return []string{"/usr/lib" + name, "/lib" + name}
@@ -100,8 +101,8 @@ func (k *Kind) askGenerator(ctx context.Context, before, after string) error {
 	return nil
 }
 
-// generated is what systemd would make of a file, without the options of mounts. The units are
-// written where only that command sees them, and nothing is on disk.
+// generated returns what systemd would generate from a file, without mount options. The generator
+// writes into a directory that only this command sees, so nothing is on disk.
 func (k *Kind) generated(ctx context.Context, program, content string) (string, error) {
 	const dir = own.RunDir + "/fstab"
 	files := staged(content)
