@@ -15,7 +15,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// database is the local accounts and groups, as the files have them at one moment.
+// database is the local accounts and groups at one moment.
 type database struct {
 	accounts []facts.Account
 	groups   []facts.Group
@@ -51,13 +51,13 @@ func (d database) groupOf(gid int) (facts.Group, bool) {
 	return first(d.groups, func(g facts.Group) bool { return g.GID == gid })
 }
 
-// A postponement is the error of a step that has to wait for the end of a session.
+// A postponement is the error of a step that must wait for the end of a session or process.
 type postponement struct{ reason string }
 
 func (p postponement) Error() string { return p.reason }
 
-// mend repairs resources one after the other, for the tools lock the same files:
-// removals first and additions last, so that an id which becomes free can be used.
+// mend repairs resources one after the other, because the tools lock the same files: removals first
+// and additions last, so that an id which becomes free can be used.
 func mend(drifted []converge.Resource, repair func(policy.ID) error) []converge.Outcome {
 	drifted = slices.Clone(drifted)
 	slices.SortStableFunc(drifted, func(a, b converge.Resource) int { return cmp.Compare(turn(a), turn(b)) })
@@ -68,7 +68,7 @@ func mend(drifted []converge.Resource, repair func(policy.ID) error) []converge.
 		switch {
 		case errors.As(err, &wait):
 			if !strings.HasSuffix(err.Error(), ": "+wait.reason) {
-				wait.reason = err.Error() // it is not all that stands in the way
+				wait.reason = err.Error() // there are other problems besides the wait
 			}
 			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Postponed: converge.NextSession, Reason: wait.reason})
 		case err != nil:
@@ -88,11 +88,11 @@ func turn(r converge.Resource) int {
 	return 2
 }
 
-// toolTimeout leaves room for the chown of a large home by usermod.
+// toolTimeout includes the time that usermod needs to chown a large home.
 const toolTimeout = 10 * time.Minute
 
-// run runs a tool of shadow-utils. It is not killed when ctx ends: between writing two of its files
-// they do not fit together.
+// run runs a tool of shadow-utils. The tool is not killed when ctx ends, because the files would be
+// inconsistent between two of its writes.
 func run(ctx context.Context, s *system.System, argv ...string) error {
 	freeLocks(s)
 	out, err := s.Runner.Run(context.WithoutCancel(ctx), system.Command{Argv: argv, Timeout: toolTimeout})
@@ -111,12 +111,12 @@ func run(ctx context.Context, s *system.System, argv ...string) error {
 	return failed
 }
 
-// An exitError is the error of a tool of shadow-utils that exited with another code than 0.
+// An exitError is the error of a tool of shadow-utils with an exit code other than 0.
 type exitError struct {
 	tool   string
 	code   int
 	says   string
-	holder string // of a lock that it may wait for, in words
+	holder string // describes the holder of a lock that it may be waiting for
 }
 
 func (e exitError) Error() string {
@@ -126,8 +126,8 @@ func (e exitError) Error() string {
 	return fmt.Sprintf("%s (%s exited with %d: %s)", meaning(e.tool, e.code), e.tool, e.code, e.says)
 }
 
-// meaning is what an exit code says; see EXIT VALUES in useradd(8), usermod(8),
-// userdel(8), groupadd(8), groupmod(8) and groupdel(8).
+// meaning explains an exit code; see EXIT VALUES in useradd(8), usermod(8), userdel(8),
+// groupadd(8), groupmod(8) and groupdel(8).
 func meaning(tool string, code int) string {
 	group := strings.HasPrefix(tool, "group")
 	switch code {
@@ -187,7 +187,7 @@ func notWhileIn(ctx context.Context, s *system.System, concerned func(system.Ses
 	return nil
 }
 
-// needed says why an account or group must not be removed, or "" when it may be.
+// needed returns why an account or group must not be removed, or "" if it may be.
 func needed(name string) string {
 	switch name {
 	case "bin", "daemon", "nobody", "nogroup", "nfsnobody", "dbus", "messagebus", "polkitd", "sshd", "sssd", "wbpriv",

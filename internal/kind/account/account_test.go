@@ -35,16 +35,16 @@ alice:x:1001:
 soe-scan:x:5101:
 `
 
-// directory is what the name service knows besides the local files.
+// directory is what the name service knows in addition to the local files.
 type directory map[string]string
 
-// A shadow stands in for shadow-utils where the real ones cannot be brought to
-// answer so. It changes nothing.
+// A shadow is a fake of shadow-utils for answers that the real tools cannot be made to give. It
+// changes nothing.
 type shadow struct {
 	directory directory
 	exit      int
 	ran       []string
-	does      func(tool string) // what running a tool changes
+	does      func(tool string) // called when a tool runs
 }
 
 func (s *shadow) Run(_ context.Context, c system.Command) (system.Output, error) {
@@ -88,7 +88,7 @@ func newDesk(t *testing.T, toml string) *desk {
 	return &desk{s, p, l, tools}
 }
 
-// walk checks both kinds and repairs what drifted.
+// walk checks both kinds and repairs what has drifted.
 func (d *desk) walk(t *testing.T) (found []converge.Resource, outcomes []converge.Outcome) {
 	t.Helper()
 	for _, kind := range []converge.Kind{
@@ -241,7 +241,7 @@ func TestWhoeverIsLoggedInIsNotChanged(t *testing.T) {
 	}
 }
 
-// The tools of 4.1.5.1 know no other options.
+// The tools of version 4.1.5.1 know no other options.
 func TestNoOptionIsNewerThanAmazonLinux(t *testing.T) {
 	known := map[string]string{
 		"useradd": "bcdDefgGkKlmMNoprRsuUZ", "usermod": "acdefgGlLmopRsuUZ", "userdel": "frRZ",
@@ -276,7 +276,7 @@ func TestExitCodesBecomeReasons(t *testing.T) {
 	for _, test := range []struct {
 		policy string
 		exit   int
-		want   converge.Outcome // Reason stands for the error's text
+		want   converge.Outcome // Reason is part of the error's text
 	}{
 		{`users.alice = { uid = 5200 }`, 8, converge.Outcome{Postponed: converge.NextSession, Reason: "processes of alice are running (usermod: it says why)"}},
 		{`users.alice = { uid = 5200, groups = ["a"] }`, 8, converge.Outcome{Postponed: converge.NextSession, Reason: "cannot change user alice: processes of alice are running (usermod: it says why)\nthere is no local group a"}},
@@ -322,7 +322,7 @@ func TestExitCodesBecomeReasons(t *testing.T) {
 	}
 }
 
-// useradd makes the home last.
+// useradd creates the home last.
 func TestAnAccountWithoutItsHomeIsTakenBack(t *testing.T) {
 	d := newDesk(t, `users.bob = {}`)
 	d.tools.exit = 12
@@ -358,7 +358,7 @@ func TestWhatNobodyRegisteredIsReportedWhereThatIsWanted(t *testing.T) {
 	d := newDesk(t, "ids = { report_unregistered = true, gid.apache = 48 }")
 	resources, err := account.NewGroups(d.policy, d.system, d.ledger).Check(t.Context())
 	if err != nil || len(resources) != 2 || resources[1].State != converge.Compliant {
-		t.Errorf("%+v, %v", resources, err) // docker has another gid than usual, and is known all the same
+		t.Errorf("%+v, %v", resources, err) // docker has another gid than usual, and is recognized anyway
 	}
 }
 

@@ -1,29 +1,27 @@
-// Package account keeps local groups and local accounts: the kinds "group" and
-// "user".
+// Package account implements the kinds "group" and "user": local groups and local accounts.
 //
-// Where they stand is read from /etc/group and /etc/passwd; no program runs while
-// all is well. They are changed by the tools of shadow-utils, which know the locks
-// and the shadow files, and which are told only what differs. In an image that
-// does not run the tools run in its root.
+// Their state is read from /etc/group and /etc/passwd; if nothing has drifted, no program runs.
+// They are changed by the tools of shadow-utils, which handle the locks and the shadow files. The
+// tools are given only what differs. In an image, which is not running, they run in its root.
 //
 // What it promises, besides what the policy says:
 //
-//   - An id that somebody else holds is not taken, nor is a name that the directory
-//     knows: winbind hands out ids like 1000 to the people at the desks.
-//   - Whoever is logged in is not changed until the session has ended, nor is the
-//     id of an account or group with which processes run.
-//   - The administrator, the streaming agent's accounts, what the machine runs on,
-//     and what Amazon Linux reserves an id for are never removed nor renumbered.
-//   - The home of a person's account is there and theirs. No home is ever removed,
-//     copied, or merged with another; it moves with all that is in it, in one step, to
-//     a name that nothing has.
+//   - An id that somebody else has is not taken, nor is a name that exists in the directory:
+//     winbind assigns ids such as 1000 to the people at the desktops.
+//   - Somebody who is logged in is not changed until the session has ended, nor is the
+//     id of an account or group that running processes have.
+//   - The administrator, the streaming agent's accounts, accounts that the machine needs to
+//     run, and those that Amazon Linux reserves an id for are never removed nor renumbered.
+//   - The home of a person's account exists and belongs to that person. No home is ever
+//     removed, copied, or merged with another. It is moved with everything in it, in one
+//     step, to a name that does not exist.
 //   - The last administrator of [sudo] allow is not removed, nobody gets a shell that
-//     is not there, and nothing is done to homes before their volume is mounted.
+//     does not exist, and nothing is done to homes before their volume is mounted.
 //   - Files follow an id that changes, on the system disk and in /home, however
-//     often the agent or the machine dies meanwhile. Until they have, nobody else
+//     often the agent or the machine dies in between. Until they have, nobody else
 //     gets the old id. POSIX ACLs and files in containers keep it.
-//   - Of memberships only those in the policy are added; none is taken away.
+//   - Memberships in the policy are added; no membership is removed.
 //
-// The door walks the disk (system.FS.Reown): it takes no path that somebody could
-// turn elsewhere, and gives no set-id bit back that the kernel took away.
+// Package system walks the disk (system.FS.Reown): it follows no path that somebody could redirect,
+// and does not restore set-id bits that the kernel cleared.
 package account

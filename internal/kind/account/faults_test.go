@@ -19,8 +19,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// files stands in for shadow-utils, and changes the files of a machine in the simplest
-// way in which they would.
+// files is a fake of shadow-utils that changes the files of a machine in the simplest way.
 type files struct{ root string }
 
 func (f files) Run(_ context.Context, c system.Command) (system.Output, error) {

@@ -17,40 +17,40 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A mover takes the files of an account or a group along when its id changes.
-// usermod(8) does so in the home only, groupmod(8) nowhere.
+// A mover changes the owner of an account's or group's files when its id changes. usermod(8) does
+// so only in the home, groupmod(8) nowhere.
 //
-// That an id was given up is in the ledger before it happens and until all files
-// have been looked at: whatever ends the walk, a later pass finishes it.
+// The ledger has the old id before it is given up and until all files have been visited, so that a
+// later pass finishes an interrupted walk.
 type mover struct {
 	system *system.System
 	ledger *converge.Ledger
 	kind   string // "user" or "group"
 	walk   walk
-	stuck  map[policy.ID]string // why some files keep their old id; by the resource
+	stuck  map[policy.ID]string // why some files keep their old id, by resource
 }
 
-// walk is the progress of a walk through the disk. It begins anew when the set of ids changes, and
+// walk is the progress of a walk over the disk. It starts anew when the set of ids changes, and
 // when the agent restarts.
 type walk struct {
 	of            []givenUp
-	place         int    // in places
-	after         string // in that place
+	place         int    // index into places
+	after         string // where it stopped in that place
 	seen, changed int
 	failed        []system.ReownFailure
 }
 
-// givenUp is an id that an account or a group has had.
+// givenUp is a former id of an account or a group.
 type givenUp struct {
 	name string
 	id   int
 }
 
-// step is how many entries are walked before the time is checked.
+// step is how many entries are visited before the time is checked.
 const step = 10_000
 
-// patience is how long one pass walks; the next pass goes on from there. The rest of the pass waits
-// meanwhile, and at boot so does whoever wants to log in.
+// patience is how long one pass walks. The next pass continues. Meanwhile the rest of the pass
+// waits, and at boot so does everybody who wants to log in.
 func (m *mover) patience() time.Duration {
 	if m.system.Running() {
 		return 5 * time.Second
@@ -58,7 +58,7 @@ func (m *mover) patience() time.Duration {
 	return time.Hour
 }
 
-// foreign are directories in which ids mean somebody else: those of containers.
+// foreign returns directories in which ids belong to others: those of containers.
 func foreign() []string {
 	return []string{"/var/lib/containers", "/var/lib/docker", "/var/lib/lxc", "/var/lib/machines"}
 }
@@ -74,13 +74,13 @@ func (m *mover) ledgerID(g givenUp) policy.ID {
 	return policy.NewID("old-"+m.word(), g.name+"/"+strconv.Itoa(g.id))
 }
 
-// remember notes in the ledger, durably, that a name is about to give up an id.
+// remember records in the ledger, on disk, that a name is about to give up an id.
 func (m *mover) remember(name string, id int) error {
 	m.ledger.Own(m.ledgerID(givenUp{name, id}))
 	return m.ledger.Flush()
 }
 
-// all returns the ids given up that files may still have.
+// all returns the former ids that files may still have.
 func (m *mover) all() []givenUp {
 	var all []givenUp
 	for _, noted := range m.ledger.Owned("old-" + m.word()) {
@@ -92,7 +92,7 @@ func (m *mover) all() []givenUp {
 	return all
 }
 
-// describe adds to a resource what is left to do for its files. now is its id.
+// describe adds to a resource what is left to do for its files. now is its current id.
 func (m *mover) describe(r *converge.Resource, now int) {
 	for _, g := range m.all() {
 		if g.name != r.ID.Name() || g.id == now {
@@ -105,7 +105,7 @@ func (m *mover) describe(r *converge.Resource, now int) {
 	}
 }
 
-// leftOver are resources for files of names that the policy does not want any more.
+// leftOver returns resources for files of names that the policy does not want any more.
 func (m *mover) leftOver(p *policy.Policy, db database) []converge.Resource {
 	var resources []converge.Resource
 	for _, g := range m.all() {
@@ -134,7 +134,7 @@ func (m *mover) now(db database, name string) (id int, there bool) {
 	return account.UID, there
 }
 
-// stillOf says whose files may still have an id, or "".
+// stillOf returns the name whose files may still have an id, or "".
 func (m *mover) stillOf(db database, id int) string {
 	for _, g := range m.all() {
 		if now, there := m.now(db, g.name); there && g.id == id && now != id {
@@ -144,7 +144,7 @@ func (m *mover) stillOf(db database, id int) string {
 	return ""
 }
 
-// forget removes the notes about a name that does not exist any more.
+// forget removes the records about a name that does not exist any more.
 func (m *mover) forget(name string) {
 	for _, g := range m.all() {
 		if g.name == name {
@@ -153,14 +153,14 @@ func (m *mover) forget(name string) {
 	}
 }
 
-// move gives the files of drifted resources to their new ids.
+// move changes the owner of the drifted resources' files to their new ids.
 func (m *mover) move(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
 	if len(m.all()) == 0 {
 		return nil
 	}
 	db, err := readDatabase(m.system)
 	if err != nil {
-		return nil // and the next check says so
+		return nil // the next check reports the error
 	}
 	of, outcomes := m.due(ctx, db, drifted)
 	if len(of) == 0 {
@@ -184,7 +184,7 @@ func (m *mover) move(ctx context.Context, drifted []converge.Resource) []converg
 	return append(outcomes, m.settle()...)
 }
 
-// due are the ids of which files have to be moved now, and why some cannot be.
+// due returns the ids whose files must be moved now, and outcomes for those that cannot be.
 func (m *mover) due(ctx context.Context, db database, drifted []converge.Resource) (of []givenUp, outcomes []converge.Outcome) {
 	for _, g := range m.all() {
 		id := policy.NewID(m.kind, g.name)
@@ -204,7 +204,7 @@ func (m *mover) due(ctx context.Context, db database, drifted []converge.Resourc
 	return of, outcomes
 }
 
-// vacant returns an error when somebody has, meanwhile, the id that was given up.
+// vacant returns an error if somebody has got the former id in the meantime.
 func (m *mover) vacant(ctx context.Context, db database, g givenUp) error {
 	check := vacantUID
 	if m.kind == "group" {
@@ -216,7 +216,7 @@ func (m *mover) vacant(ctx context.Context, db database, g givenUp) error {
 	return nil
 }
 
-// run walks on, and says whether the walk has come to its end.
+// run continues the walk, and reports whether it is complete.
 func (m *mover) run(ctx context.Context, ids map[int]int) (done bool, err error) {
 	w := &m.walk
 	defer func() {
@@ -248,7 +248,7 @@ func (m *mover) run(ctx context.Context, ids map[int]int) (done bool, err error)
 	return true, nil
 }
 
-// places are the system disk and, on a WorkSpace, the user's volume.
+// places returns the directories to walk: the system disk and, on a WorkSpace, the user's volume.
 func (m *mover) places() ([]string, error) {
 	if !m.system.Running() {
 		return []string{"/"}, nil
@@ -265,7 +265,7 @@ func (m *mover) places() ([]string, error) {
 	return []string{"/"}, nil
 }
 
-// settle ends a walk: ids whose files were all moved are forgotten, failures are reported.
+// settle ends a walk. It drops the ids whose files were all moved, and reports failures.
 func (m *mover) settle() (outcomes []converge.Outcome) {
 	for _, g := range m.walk.of {
 		var errs []error
@@ -296,7 +296,7 @@ func (m *mover) each(outcome converge.Outcome) (outcomes []converge.Outcome) {
 	return slices.CompactFunc(outcomes, func(a, b converge.Outcome) bool { return a.ID == b.ID })
 }
 
-// vacantUID says who holds a uid, if anybody does.
+// vacantUID returns an error that names who has a uid, or nil if nobody does.
 func vacantUID(ctx context.Context, s *system.System, db database, uid int) error {
 	if holder, taken := db.accountOf(uid); taken {
 		return public.Error(fmt.Errorf("uid %d is held by %s", uid, holder.Name))
@@ -308,7 +308,7 @@ func vacantUID(ctx context.Context, s *system.System, db database, uid int) erro
 	return err
 }
 
-// vacantGID says who holds a gid, if anybody does.
+// vacantGID returns an error that names which group has a gid, or nil if none does.
 func vacantGID(ctx context.Context, s *system.System, db database, gid int) error {
 	if holder, taken := db.groupOf(gid); taken {
 		return public.Error(fmt.Errorf("gid %d is held by group %s", gid, holder.Name))

@@ -18,12 +18,12 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// disk is a disk through which somebody walks; who really may change owners is
-// root alone, and the door's own tests show that.
+// disk fakes the walk over the disk. Only root may really change owners; the tests of package
+// system do that.
 type disk struct {
 	system.Homes
 	asked []system.Reown
-	found []system.Reowned // what each walk finds; nothing after the last
+	found []system.Reowned // the result of each walk; empty after the last
 	err   error
 }
 
@@ -37,7 +37,7 @@ func (d *disk) Reown(_ context.Context, r system.Reown) (system.Reowned, error) 
 	return found, d.err
 }
 
-// renumbered is a desk at which alice and the group docker get other ids.
+// renumbered returns a desk where alice and the group docker get other ids.
 func renumbered(t *testing.T, toml string) (*desk, *disk) {
 	t.Helper()
 	d := newDesk(t, toml)
@@ -61,7 +61,7 @@ func (d *desk) put(t *testing.T, name, content string) {
 	}
 }
 
-// again is the desk after the agent has been started anew.
+// again returns the desk after a restart of the agent.
 func (d *desk) again(t *testing.T) *desk {
 	t.Helper()
 	l := kindtest.LedgerIn(t, d.system.FS)
@@ -173,7 +173,7 @@ func TestAnIdOfTwoAccountsIsNotChanged(t *testing.T) {
 	}
 }
 
-// leaps is a clock that goes on by two hours whenever it is looked at.
+// leaps is a clock that advances two hours at each call of Now.
 type leaps struct{ now time.Time }
 
 func (l *leaps) Now() time.Time {
@@ -204,7 +204,7 @@ func TestALongWalkGoesOnInTheNextPass(t *testing.T) {
 	}
 }
 
-// To look through a whole disk in every pass for one file helps nobody.
+// Walking the whole disk in every pass for one file would be useless.
 func TestFilesThatCannotFollowAreNamedAndNotTriedInEveryPass(t *testing.T) {
 	d, walks := renumbered(t, "users.alice = { uid = 5200 }")
 	walks.found = []system.Reowned{{Failed: []system.ReownFailure{{ID: 1001, Err: errors.New("cannot change the owner of /srv/x: operation not permitted")}}}}

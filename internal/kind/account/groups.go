@@ -15,14 +15,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Groups keeps the local groups of /etc/group.
+// Groups implements the kind "group": the local groups of /etc/group.
 type Groups struct {
 	*system.Unanswered
 	policy *policy.Policy
 	system *system.System
 	ledger *converge.Ledger
 	files  *mover
-	mark   int // of what has been looked at for the repair under way
+	mark   int // Mark at the start of the current repair
 }
 
 // NewGroups returns the kind "group".
@@ -81,7 +81,7 @@ func (g *Groups) Check(context.Context) ([]converge.Resource, error) {
 	return append(resources, g.files.leftOver(g.policy, db)...), nil
 }
 
-// unregistered reports the groups to which groupadd gave the next free id.
+// unregistered reports the groups whose gid is just the next free one that groupadd chose.
 func (g *Groups) unregistered(want policy.Resource, groups []facts.Group) converge.Resource {
 	names := map[string]int{}
 	for _, group := range groups {
@@ -100,7 +100,7 @@ func (g *Groups) repair(ctx context.Context, id policy.ID) error {
 	want, _ := g.policy.Lookup(id)
 	spec, ok := want.Spec.(policy.Group)
 	if !ok {
-		return nil // but its files may need moving
+		return nil // its files may still need moving
 	}
 	g.mark = g.Mark()
 	db, err := readDatabase(g.system)
@@ -144,7 +144,7 @@ func (g *Groups) create(ctx context.Context, id policy.ID, db database, spec pol
 		if err := g.free(ctx, db, name, *spec.GID); err != nil {
 			return err
 		}
-		// Never with -f, by which groupadd takes another id when this one is taken.
+		// Never use -f: groupadd would take another id if this one is taken.
 		argv = append(argv, "-g", strconv.Itoa(*spec.GID))
 	}
 	if err := g.Since(g.mark); err != nil {
@@ -197,7 +197,7 @@ func (g *Groups) remove(ctx context.Context, id policy.ID, db database, have fac
 	return nil
 }
 
-// mayTouch says why an existing group must not be changed, or not now.
+// mayTouch returns why an existing group must not be changed, or not now.
 func (g *Groups) mayTouch(ctx context.Context, db database, have facts.Group) error {
 	if why := protected.Account(have.Name); why != "" {
 		return public.Error(errors.New(why))
@@ -211,7 +211,7 @@ func (g *Groups) mayTouch(ctx context.Context, db database, have facts.Group) er
 	})
 }
 
-// free says why a group cannot take a gid, if it cannot.
+// free returns why a group cannot take a gid, or nil.
 func (g *Groups) free(ctx context.Context, db database, name string, gid int) error {
 	if other := g.files.stillOf(db, gid); other != "" && other != name {
 		return public.Error(fmt.Errorf("gid %d is still held by files of group %s", gid, other))

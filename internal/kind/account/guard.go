@@ -15,9 +15,9 @@ import (
 
 var errLastAdministrator = public.Error(errors.New("it would leave no administrator: nobody else of [sudo] allow is known to this machine"))
 
-// keepsAdministrator returns an error when, without an account or a group, the machine would know
-// nobody any more of those whom [sudo] allow names. Who is in the directory counts only if it can be
-// asked now; root does not count, who cannot log in to a desktop.
+// keepsAdministrator returns an error if removing an account or a group would leave the machine
+// without anybody whom [sudo] allow names. People in the directory count only if the directory can
+// be queried now. Root does not count, because it cannot log in to a desktop.
 func keepsAdministrator(ctx context.Context, s *system.System, p *policy.Policy, db database, account, group string) error {
 	if r, _ := p.Lookup(policy.NewID("sudo", "allow")); len(r.Missing) > 0 {
 		return fmt.Errorf("cannot tell whether that leaves an administrator: %s is not known in full: the value of %s is not", r.ID, r.Missing[0])
@@ -45,21 +45,21 @@ func keepsAdministrator(ctx context.Context, s *system.System, p *policy.Policy,
 	return nil
 }
 
-// A guard judges the machine as it would be without an account or a group.
+// A guard evaluates the machine without an account or a group.
 type guard struct {
 	ctx            context.Context //nolint:containedctx // lives no longer than the question
 	system         *system.System
 	db             database
-	account, group string // one of them is empty
+	account, group string // one of the two is empty
 }
 
-// is says whether a subject of [sudo] allow is the account or group that goes.
+// is reports whether a subject of [sudo] allow is the account or group to be removed.
 func (g guard) is(subject string) bool {
 	name, isGroup := strings.CutPrefix(subject, "%")
 	return isGroup && g.group != "" && name == g.group || !isGroup && g.account != "" && strings.EqualFold(name, g.account)
 }
 
-// leaves says whether a subject still has somebody who can administer.
+// leaves reports whether a subject still includes somebody who can administer.
 func (g guard) leaves(subject string) (bool, error) {
 	name, isGroup := strings.CutPrefix(subject, "%")
 	if !isGroup {
@@ -99,7 +99,7 @@ func (g guard) members(group facts.Group) []string {
 	return members
 }
 
-// inAllowed says whether the account that goes is in a local group of the allowed.
+// inAllowed reports whether the account to be removed is in a local group of [sudo] allow.
 func (g guard) inAllowed(allow []string) bool {
 	return slices.ContainsFunc(allow, func(subject string) bool {
 		name, isGroup := strings.CutPrefix(subject, "%")

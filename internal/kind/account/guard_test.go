@@ -57,7 +57,7 @@ func TestTheLastAdministratorIsNotRemoved(t *testing.T) {
 	}
 }
 
-// A login with a shell that is not there ends at once (login(1), sshd(8)).
+// A login with a missing shell ends at once (login(1), sshd(8)).
 func TestNobodyGetsAShellThatIsNotThere(t *testing.T) {
 	for toml, want := range map[string]struct{ refused, ran string }{
 		`users.alice = { shell = "/usr/bin/zsh" }`:                   {"cannot change user alice: there is no /usr/bin/zsh", ""},
@@ -83,7 +83,7 @@ func TestAnIdThatAmazonLinuxKeepsForSomebodyElseIsNotTaken(t *testing.T) {
 		`groups.staff = { gid = 50 }`:               "cannot create group staff: gid 50 is reserved for ftp",
 		`groups.docker = { gid = 50 }`:              "cannot change group docker: gid 50 is reserved for ftp",
 		`users.mysql = { uid = 27, system = true }`: "",
-		`users.bob = { uid = 371, system = true }`:  "", // usual, and not certain
+		`users.bob = { uid = 371, system = true }`:  "", // usual but not certain
 		`users.bob = { uid = 480, system = true }`:  "",
 		`groups.staff = { gid = 480 }`:              "",
 		`users.alice = { uid = 1001, comment="x" }`: "",

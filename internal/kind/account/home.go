@@ -19,11 +19,11 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// homeUnit is what systemd calls the mount of /home.
+// homeUnit is systemd's name for the mount of /home.
 const homeUnit = "home.mount"
 
-// isAway returns an error that names the volume of a path, while that is not mounted: on a
-// WorkSpace /home is a volume that is mounted late in the boot. away says that it is this error.
+// isAway returns an error that names the volume of a path if it is not mounted: on a WorkSpace
+// /home is a volume that is mounted late in the boot. away distinguishes this error from others.
 func isAway(s *system.System, name string) (away bool, err error) {
 	if !s.Running() {
 		return false, nil
@@ -34,7 +34,7 @@ func isAway(s *system.System, name string) (away bool, err error) {
 	}
 	mounts, err2 := s.FS.ReadFile("/proc/self/mounts")
 	if errors.Is(err2, fs.ErrNotExist) {
-		return false, err // there is no /proc, and nothing to compare with
+		return false, err // without /proc there is nothing to compare with
 	}
 	if err := errors.Join(err, err2); err != nil {
 		return false, err
@@ -48,7 +48,8 @@ func isAway(s *system.System, name string) (away bool, err error) {
 	return false, nil
 }
 
-// mountPoints reads fstab(5), of whose form /proc/self/mounts is.
+// mountPoints returns the mount points in fstab(5), or in /proc/self/mounts, which has the same
+// format.
 func mountPoints(fstab []byte) (points []string) {
 	for line := range strings.SplitSeq(string(fstab), "\n") {
 		if fields := strings.Fields(line); len(fields) > 2 && fields[0][0] != '#' {
@@ -58,7 +59,7 @@ func mountPoints(fstab []byte) (points []string) {
 	return points
 }
 
-// homeMayBeMade says why a home must not be made now.
+// homeMayBeMade returns why a home must not be created now, or nil.
 func homeMayBeMade(s *system.System, home string) error {
 	away, err := isAway(s, cmp.Or(home, "/home"))
 	if away {
@@ -67,8 +68,9 @@ func homeMayBeMade(s *system.System, home string) error {
 	return err
 }
 
-// filesAreThere says why an id must not change now: files on a volume that is not mounted would
-// keep the old id. Their owner could not use them any more, and the next holder of that id could.
+// filesAreThere returns why an id must not change now, or nil: files on a volume that is not
+// mounted would keep the old id. Their owner could not use them any more, and the next holder of
+// that id could.
 func filesAreThere(s *system.System) error {
 	away, err := isAway(s, "/home")
 	if away {
@@ -77,18 +79,18 @@ func filesAreThere(s *system.System) error {
 	return err
 }
 
-// aspectHome is drift of the directory itself: it is missing, or not owned by the account. The path
-// in /etc/passwd is another aspect.
+// aspectHome is drift of the directory itself: it is missing, or does not belong to the account.
+// The path in /etc/passwd is another aspect.
 const aspectHome = "home directory"
 
-// kept returns the home that is kept for an account, or "". One is kept if the policy names it, or
-// if the agent made the account with one. The home of a service is only a word in /etc/passwd: it
-// may be a directory of a package, or not exist.
+// kept returns the home that is kept for an account, or "". A home is kept if the policy names it,
+// or if the agent created the account with one. The home of a service is only text in /etc/passwd:
+// it may be a directory of a package, or not exist.
 func (u *Users) kept(id policy.ID, want policy.User, have facts.Account) string {
 	switch {
 	case want.System || want.Registered || want.Ensure == policy.Absent || !system.IsPersonal(have.UID):
 		return ""
-	case want.Home == "/nonexistent" || want.Home == "/dev/null": // how one says that there is to be none
+	case want.Home == "/nonexistent" || want.Home == "/dev/null": // the usual ways to say that there should be none
 		return ""
 	case want.Home == "" && u.ledger.Owns(id) && path.Dir(have.Home) == "/home":
 		return have.Home
@@ -96,7 +98,7 @@ func (u *Users) kept(id policy.ID, want policy.User, have facts.Account) string 
 	return want.Home
 }
 
-// describeHome says how the home named in /etc/passwd is not as it should be.
+// describeHome records how the home named in /etc/passwd differs from what it should be.
 func (u *Users) describeHome(r *converge.Resource, db database, home string, have facts.Account) {
 	_, err := isAway(u.system, home)
 	var found directory
@@ -112,11 +114,11 @@ func (u *Users) describeHome(r *converge.Resource, db database, home string, hav
 	}
 }
 
-// directory is what was found at the path of a home.
+// directory is what exists at the path of a home.
 type directory struct {
 	isThere, isDir bool
 	uid            int
-	real           string // without a link at its end
+	real           string // the path after following a link at its end
 }
 
 func (d directory) describe(db database) string {
@@ -132,7 +134,7 @@ func (d directory) describe(db database) string {
 	return fmt.Sprintf("that of uid %d", d.uid)
 }
 
-// lookAt examines what a path leads to. A FUSE file system of the owner, which hides it from root,
+// lookAt examines where a path leads. A FUSE file system of the owner, which is hidden from root,
 // counts as an existing home.
 func (u *Users) lookAt(home string) (directory, error) {
 	const enough = 8
@@ -158,9 +160,9 @@ func (u *Users) lookAt(home string) (directory, error) {
 	return directory{}, public.Error(fmt.Errorf("cannot follow %s: it leads from link to link", home))
 }
 
-// provide makes a home that is there and the account's. A home that the account has
-// elsewhere moves there, in one step, if nothing has the new name; nothing is ever copied,
-// merged or removed. What it returns takes a move back.
+// provide makes sure that a home exists and belongs to the account. If the account's current home
+// is elsewhere, it is moved in one step, provided that the new name does not exist. Nothing is ever
+// copied, merged or removed. undo reverts a move.
 func (u *Users) provide(ctx context.Context, db database, have facts.Account, home string) (undo func() error, err error) {
 	stay := func() error { return nil }
 	if home == "" {
@@ -201,9 +203,9 @@ func (u *Users) provide(ctx context.Context, db database, have facts.Account, ho
 	return func() error { return u.system.FS.MoveDir(home, have.Home) }, nil
 }
 
-// adopt makes the account the owner of a directory of root: of the directory alone, and only below
-// the directories of homes, or where it is empty and no part of the system. Directories of anybody
-// else are left as they are.
+// adopt makes the account the owner of a directory that belongs to root: of the directory alone,
+// and only below the directories of homes, or if it is empty and not part of the system.
+// Directories of anybody else are left as they are.
 func (u *Users) adopt(ctx context.Context, db database, have facts.Account, home string, found directory) error {
 	refuse := func(why string) error {
 		return public.Error(fmt.Errorf("%s cannot be its home: it is %s; %s", home, found.describe(db), why))
@@ -227,7 +229,7 @@ func (u *Users) adopt(ctx context.Context, db database, have facts.Account, home
 	return run(ctx, u.system, "chown", "-h", owner(have), "--", found.real)
 }
 
-// ofTheSystem says whether a directory is a part of the system, and no place for homes.
+// ofTheSystem reports whether a directory is part of the system, and so no place for homes.
 func ofTheSystem(dir string) bool {
 	first, rest, _ := strings.Cut(strings.TrimPrefix(dir, "/"), "/")
 	return rest == "" || slices.Contains([]string{"bin", "boot", "dev", "etc", "lib", "lib64", "proc", "root", "run", "sbin", "sys", "tmp", "usr", "var"}, first)
@@ -235,7 +237,7 @@ func ofTheSystem(dir string) bool {
 
 func owner(have facts.Account) string { return fmt.Sprintf("%d:%d", have.UID, have.GID) }
 
-// placeFor makes the parent directory of a home, where only root may replace it.
+// placeFor creates the parent directory of a home, where only root can replace it.
 func (u *Users) placeFor(home string) error {
 	if why := protected.Path(home); why != "" {
 		return public.Error(errors.New(why))
@@ -251,8 +253,8 @@ func (u *Users) placeFor(home string) error {
 	return err
 }
 
-// movable says whether the current home of an account may be moved: it is a directory of its own,
-// and not the home of anybody else.
+// movable reports whether the current home of an account may be moved: it is a directory that
+// belongs to the account, and not the home of anybody else.
 func (u *Users) movable(db database, have facts.Account) (bool, error) {
 	info, err := u.system.FS.Stat(have.Home)
 	switch {
@@ -271,12 +273,12 @@ func (u *Users) movable(db database, have facts.Account) (bool, error) {
 	return true, u.Since(u.mark)
 }
 
-// furnish makes a home with a copy of /etc/skel, as useradd does, under a temporary name first: who
-// logs in finds all of it or none.
+// furnish creates a home with a copy of /etc/skel, as useradd does. It uses a temporary name first,
+// so that somebody who logs in finds all of it or none.
 func (u *Users) furnish(ctx context.Context, have facts.Account, home string) error {
 	draft := own.Temporary(home)
 	discard := []string{"rm", "-rf", "--one-file-system", "--", draft}
-	steps := [][]string{discard, {"mkdir", "-m", "0700", "--", draft}} // first one that a crash left
+	steps := [][]string{discard, {"mkdir", "-m", "0700", "--", draft}} // first remove one that a crash left
 	switch names, err := u.system.FS.ReadDir("/etc/skel"); {
 	case err == nil && len(names) > 0:
 		steps = append(steps, []string{"cp", "-R", "-P", "--preserve=mode,timestamps", "-T", "--", "/etc/skel", draft}, []string{"chmod", "0700", "--", draft})
@@ -297,7 +299,7 @@ func (u *Users) furnish(ctx context.Context, have facts.Account, home string) er
 	return u.label(ctx, home)
 }
 
-// label gives a new home the SELinux labels of one, where SELinux is on.
+// label gives a new home its SELinux labels if SELinux is on.
 func (u *Users) label(ctx context.Context, home string) error {
 	if _, err := u.system.FS.Stat("/sys/fs/selinux/enforce"); err != nil {
 		return nil //nolint:nilerr // it is off; the label of the place is inherited

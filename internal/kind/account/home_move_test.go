@@ -15,8 +15,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// newHouse is a desk whose tools change its files, and with a skeleton of homes. Each of
-// more is a home by its path, of a uid, with a file in it.
+// newHouse returns a desk whose tools change its files, with an /etc/skel. more adds homes by path,
+// with their uid and a file in each.
 func newHouse(t *testing.T, toml string, more map[string]int, gate system.Gate) *desk {
 	t.Helper()
 	d := newDesk(t, toml)
@@ -40,7 +40,7 @@ func newHouse(t *testing.T, toml string, more map[string]int, gate system.Gate) 
 	return d
 }
 
-// home is the home of alice: what /etc/passwd says, whose it is, and what is in it.
+// home describes the home of alice: the path in /etc/passwd, its owner, and its contents.
 func (d *desk) home(t *testing.T) string {
 	t.Helper()
 	passwd, err := os.ReadFile(filepath.Join(d.system.Root, "etc/passwd"))
@@ -76,7 +76,7 @@ func TestAHomeIsThereAndTheAccountsAndNothingOfAnOldOneIsLost(t *testing.T) {
 		homes  map[string]int
 		want   string
 		fails  string
-		left   string // a directory whose file is still there
+		left   string // a directory whose file still exists
 	}{
 		"in line":              {named, map[string]int{"home/alice": 1001}, "/home/alice of 1001: thesis.txt of 0", "", "home/alice"},
 		"missing":              {named, nil, "/home/alice of 1001: " + fresh, "", ""},
@@ -116,7 +116,7 @@ func TestAHomeIsThereAndTheAccountsAndNothingOfAnOldOneIsLost(t *testing.T) {
 	}
 }
 
-// The home that useradd has made is the account's for as long as the policy wants the account.
+// The home that useradd created is kept as long as the policy wants the account.
 func TestTheHomeOfAnAccountThatTheAgentMadeIsKeptThoughThePolicyNamesNone(t *testing.T) {
 	d := newHouse(t, `users.bob = {}`, nil, nil)
 	if _, outcomes := d.walk(t); len(outcomes) > 0 {
@@ -144,8 +144,8 @@ func TestAHomeThatMovedGoesBackWhenTheAccountCannotBeChanged(t *testing.T) {
 	}
 }
 
-// Wherever the machine dies, what was in the home is in the old one or the new one, whole,
-// and the next pass ends with a home that is the account's and has it.
+// Wherever the machine dies, the contents of the home are complete in the old or the new one. After
+// the next pass, the account has a home with these contents.
 func TestAHomeIsInOnePlaceWhereverItsMoveIsInterrupted(t *testing.T) {
 	for _, homes := range []map[string]int{{"home/alice": 1001}, {}} {
 		for stop := 1; ; stop++ {

@@ -15,8 +15,8 @@ import (
 
 const workspaceFstab = "# /etc/fstab\nUUID=1 / xfs defaults 0 0\n/dev/xvdf1 /home ext4 defaults,nofail 0 2\n"
 
-// starting makes of a desk a WorkSpace that is starting and whose user volume is
-// not there yet. What it returns brings the volume.
+// starting makes a desk look like a WorkSpace that is booting and whose user volume is not mounted
+// yet. mount mounts it.
 func (d *desk) starting(t *testing.T) (mount func()) {
 	t.Helper()
 	root := d.system.Root
@@ -24,7 +24,7 @@ func (d *desk) starting(t *testing.T) (mount func()) {
 	const disk = "/dev/xvda1 / xfs rw 0 0\n"
 	put("etc/fstab", workspaceFstab)
 	put("proc/self/mounts", disk)
-	d.system.Root = "/" // it runs
+	d.system.Root = "/" // it is running
 	return func() { put("proc/self/mounts", disk+"/dev/xvdf1 /home ext4 rw 0 0\n") }
 }
 
@@ -61,7 +61,7 @@ func TestNothingThatConcernsAHomeIsDoneBeforeItsVolumeIsMounted(t *testing.T) {
 	}
 }
 
-// So it is with any other volume that fstab names.
+// The same applies to any other volume in fstab.
 func TestNoHomeIsMadeOrMissedOnAVolumeThatIsNotMountedYet(t *testing.T) {
 	d := newDesk(t, "users.bob = { home = \"/data/people/bob\" }\nusers.alice = { home = \"/home/alice\" }\n")
 	root := d.system.Root
@@ -92,7 +92,7 @@ func errorOf(outcomes []converge.Outcome) string {
 	return ""
 }
 
-// The files of an id that was given up are not held to be all seen without them.
+// The walk for a former id is not complete without these files.
 func TestAWalkWaitsForTheVolumeOfTheHomes(t *testing.T) {
 	d, walks := renumbered(t, "users.alice = { uid = 5200 }")
 	walks.err = context.Canceled

@@ -17,8 +17,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// mayLoseID returns an error for an account or group whose id must stay, and which
-// must not be removed.
+// mayLoseID returns an error for an account or group whose id must not change, and which must not
+// be removed.
 func mayLoseID(name string, id int, reserved map[string]int) error {
 	if why := needed(name); why != "" {
 		return public.Error(errors.New(why))
@@ -29,11 +29,11 @@ func mayLoseID(name string, id int, reserved map[string]int) error {
 	return nil
 }
 
-// mayTakeID returns an error for an id that Amazon Linux keeps for somebody else,
-// whose package could not make its account any more.
+// mayTakeID returns an error for an id that Amazon Linux reserves for somebody else, because that
+// package could not create its account any more.
 func mayTakeID(ctx context.Context, s *system.System, word, name string, id int, reserved map[string]int) error {
 	const certain = 350                // see reservedUIDs
-	machine, _ := facts.Gather(ctx, s) // of another, or an unknown one, nothing is known
+	machine, _ := facts.Gather(ctx, s) // nothing is known about other or unknown systems
 	if machine.OSID != "amzn" || id > certain {
 		return nil
 	}
@@ -45,9 +45,9 @@ func mayTakeID(ctx context.Context, s *system.System, word, name string, id int,
 	return nil
 }
 
-// unregistered reports the local names with an id of the range from which useradd
-// and groupadd take the next free one, which therefore differs from machine to
-// machine: unless the policy names them, or the system itself brings them.
+// unregistered reports the local names whose id is in the range from which useradd and groupadd
+// take the next free one. Such an id differs from machine to machine. Names in the policy, and
+// names that the system itself provides, are left out.
 func unregistered(s *system.System, p *policy.Policy, want policy.Resource, ids map[string]int, word string, reserved map[string]int) converge.Resource {
 	r := converge.Wanted(want)
 	least, most := systemRange(s, word)
@@ -67,8 +67,8 @@ func unregistered(s *system.System, p *policy.Policy, want policy.Resource, ids 
 	return r
 }
 
-// systemRange is the range of ids that useradd -r and groupadd -r hand out; see
-// SYS_UID_MIN in login.defs(5), whose defaults these are in Amazon Linux.
+// systemRange returns the range from which useradd -r and groupadd -r assign ids; see SYS_UID_MIN
+// in login.defs(5). The defaults are those of Amazon Linux.
 func systemRange(s *system.System, word string) (least, most int) {
 	least, most = 201, 999
 	definitions := loginDefs(s)
@@ -81,7 +81,7 @@ func systemRange(s *system.System, word string) (least, most int) {
 	return least, most
 }
 
-// loginDefs are the settings of /etc/login.defs, as far as it can be read.
+// loginDefs returns the settings of /etc/login.defs, or none if it cannot be read.
 func loginDefs(s *system.System) map[string]string {
 	settings := map[string]string{}
 	definitions, _ := s.FS.ReadFile("/etc/login.defs")
@@ -93,8 +93,8 @@ func loginDefs(s *system.System) map[string]string {
 	return settings
 }
 
-// reservedUIDs are the system accounts of Amazon Linux 2, as its User Guide lists them.
-// Those from 351 to 389 and from 993 on are usual and not certain.
+// reservedUIDs returns the system accounts of Amazon Linux 2, as its User Guide lists them. Those
+// from 351 to 389 and from 993 on are usual but not certain.
 func reservedUIDs() map[string]int {
 	return map[string]int{
 		"root": 0, "bin": 1, "daemon": 2, "adm": 3, "lp": 4, "sync": 5, "shutdown": 6, "halt": 7, "mail": 8,
@@ -115,7 +115,7 @@ func reservedUIDs() map[string]int {
 	}
 }
 
-// reservedGIDs are the system groups of Amazon Linux 2; see reservedUIDs.
+// reservedGIDs returns the system groups of Amazon Linux 2; see reservedUIDs.
 func reservedGIDs() map[string]int {
 	return map[string]int{
 		"root": 0, "bin": 1, "daemon": 2, "sys": 3, "adm": 4, "tty": 5, "disk": 6, "lp": 7, "mem": 8, "kmem": 9,

@@ -12,12 +12,12 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// accountsLock is the empty file that the C library locks for all files of accounts (lckpwdf(3)).
+// accountsLock is the empty file that the C library locks for all account files (lckpwdf(3)).
 const accountsLock = "/etc/.pwd.lock"
 
-// noteLocks are files into which a tool of shadow-utils writes its pid while it works. A tool that
-// was killed, or whose machine lost power, leaves them behind; the next tool removes one whose
-// process does not exist, and fails while some process has that pid.
+// noteLocks returns the files into which a tool of shadow-utils writes its pid while it works. A
+// tool that was killed, or whose machine lost power, leaves them behind. The next tool removes a
+// file whose process does not exist, but fails while some process has that pid.
 func noteLocks() []string {
 	var names []string
 	for _, of := range []string{"passwd", "shadow", "group", "gshadow", "subuid", "subgid"} {
@@ -26,7 +26,7 @@ func noteLocks() []string {
 	return names
 }
 
-// writers are the programs that make such files.
+// writers returns the programs that create such files.
 func writers() []string {
 	return []string{
 		"useradd", "userdel", "usermod", "groupadd", "groupdel", "groupmod", "groupmems", "gpasswd", "newgrp", "chage", "chfn", "chsh", "passwd", "chpasswd",
@@ -34,9 +34,9 @@ func writers() []string {
 	}
 }
 
-// freeLocks makes sure that no lock of the files of accounts is held by a process that cannot be
-// changing them: it closes accountsLock to everybody but root, and removes a file of noteLocks
-// whose pid belongs to a process that began later.
+// freeLocks makes sure that no lock of the account files is held by a process that cannot be
+// changing them: it restricts accountsLock to root, and removes a file of noteLocks if the process
+// with its pid started later.
 func freeLocks(s *system.System) {
 	if !s.Running() {
 		return
@@ -59,8 +59,8 @@ func freeLocks(s *system.System) {
 	}
 }
 
-// noted returns the process whose pid is in a lock file, "" when there is none, and whether it
-// cannot be the process that wrote it.
+// noted returns the process whose pid is in a lock file, or "", and whether it cannot be the one
+// that wrote the file.
 func noted(s *system.System, name string) (holder string, stale bool) {
 	content, err := s.FS.ReadFile(name)
 	if err != nil {
@@ -72,25 +72,25 @@ func noted(s *system.System, name string) (holder string, stale bool) {
 	}
 	program, err := s.FS.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 	if err != nil {
-		return "", false // shadow-utils sees that
+		return "", false // shadow-utils handles that
 	}
 	comm := strings.TrimSpace(string(program))
 	holder = fmt.Sprintf("process %d, %s", pid, comm)
 	info, err := s.FS.Stat(name)
 	began, known := beginning(s, pid)
-	const tick = 2 * time.Second // the clock of files is coarse
+	const tick = 2 * time.Second // file timestamps are coarse
 	return holder, err == nil && known && !slices.Contains(writers(), comm) && info.ModTime.Add(tick).Before(began)
 }
 
-// beginning is when a process began.
+// beginning returns the start time of a process.
 func beginning(s *system.System, pid int) (time.Time, bool) {
-	const ticks = 100 // a second, on all machines that Go knows
+	const ticks = 100 // per second, on all architectures that Go supports
 	stat, err := s.FS.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
 	uptime, err2 := s.FS.ReadFile("/proc/uptime")
 	if err != nil || err2 != nil {
 		return time.Time{}, false
 	}
-	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:])) // from the third of proc(5) on
+	fields := strings.Fields(string(stat[strings.LastIndexByte(string(stat), ')')+1:])) // fields from the third of proc(5) on
 	up, _, _ := strings.Cut(string(uptime), " ")
 	since, err := strconv.ParseFloat(up, 64)
 	if err != nil || len(fields) < 20 {
@@ -101,7 +101,7 @@ func beginning(s *system.System, pid int) (time.Time, bool) {
 	return s.Clock.Now().Add(-age), err == nil
 }
 
-// whoLocks returns who holds a lock of any sort on the files of accounts, or "".
+// whoLocks describes who holds a lock of any sort on the account files, or returns "".
 func whoLocks(s *system.System) string {
 	if !s.Running() {
 		return ""

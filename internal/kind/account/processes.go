@@ -12,9 +12,9 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// notWhileRunning returns a postponement while processes run with an id: those
-// lines of /proc/PID/status (proc_pid_status(5)) hold it. usermod and userdel look
-// for processes of an account themselves, and do not say which; groupmod does not.
+// notWhileRunning returns a postponement while processes have an id, in the given lines of
+// /proc/PID/status (proc_pid_status(5)). usermod and userdel look for processes of an account
+// themselves, but do not say which; groupmod does not look.
 func notWhileRunning(s *system.System, name string, id int, lines ...string) error {
 	if !s.Running() {
 		return nil

@@ -18,14 +18,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Users keeps the local accounts of /etc/passwd.
+// Users implements the kind "user": the local accounts of /etc/passwd.
 type Users struct {
 	*system.Unanswered
 	policy *policy.Policy
 	system *system.System
 	ledger *converge.Ledger
 	files  *mover
-	mark   int // of what has been looked at for the repair under way
+	mark   int // Mark at the start of the current repair
 }
 
 // NewUsers returns the kind "user".
@@ -95,7 +95,7 @@ func (u *Users) Check(context.Context) ([]converge.Resource, error) {
 	return append(resources, u.files.leftOver(u.policy, db)...), nil
 }
 
-// unregistered reports the accounts to which useradd gave the next free id.
+// unregistered reports the accounts whose uid is just the next free one that useradd chose.
 func (u *Users) unregistered(want policy.Resource, db database) converge.Resource {
 	names := map[string]int{}
 	for _, account := range db.accounts {
@@ -111,8 +111,8 @@ type change struct {
 	options           []string
 }
 
-// changes returns the aspects in which an account differs. Only these are given to usermod, which
-// fails, or has side effects, when it is told what is so already.
+// changes returns the aspects in which an account differs. Only these are passed to usermod, which
+// fails, or has side effects, if it is told what is true already.
 func changes(db database, want policy.User, have facts.Account) []change {
 	var all []change
 	if want.UID != nil && *want.UID != have.UID {
@@ -161,7 +161,7 @@ func (u *Users) repair(ctx context.Context, id policy.ID) error {
 	want, _ := u.policy.Lookup(id)
 	spec, ok := want.Spec.(policy.User)
 	if !ok {
-		return nil // but its files may need moving
+		return nil // its files may still need moving
 	}
 	u.mark = u.Mark()
 	db, err := readDatabase(u.system)
@@ -206,7 +206,7 @@ func (u *Users) create(ctx context.Context, id policy.ID, db database, spec poli
 		return errors.Join(unsure, err)
 	}
 	if spec.Home != "" && !spec.System {
-		if failed := u.system.FS.MkdirAll(path.Dir(spec.Home), 0o755); failed != nil { // older ones of useradd do not
+		if failed := u.system.FS.MkdirAll(path.Dir(spec.Home), 0o755); failed != nil { // older versions of useradd do not create it
 			return errors.Join(failed, err)
 		}
 	}
@@ -217,8 +217,8 @@ func (u *Users) create(ctx context.Context, id policy.ID, db database, spec poli
 	return err
 }
 
-// add runs useradd. When it cannot make the home it has made the account already,
-// which would pass for a whole one the next time.
+// add runs useradd. If useradd cannot create the home, it has already created the account, which
+// the next check would consider complete. So the account is removed again.
 func (u *Users) add(ctx context.Context, argv []string) error {
 	err := run(ctx, u.system, argv...)
 	var failed exitError
@@ -228,7 +228,7 @@ func (u *Users) add(ctx context.Context, argv []string) error {
 	return err
 }
 
-// useradd is the command that makes an account, or why it must not be made.
+// useradd returns the command that creates an account, or an error if it must not be created.
 func (u *Users) useradd(ctx context.Context, db database, name string, spec policy.User) ([]string, error) {
 	argv := []string{"useradd"}
 	if spec.UID != nil {
@@ -276,8 +276,8 @@ func (u *Users) useradd(ctx context.Context, db database, name string, spec poli
 	return append(argv, name), nil
 }
 
-// closedHome are the options by which useradd makes a home with mode 0700, whatever the machine
-// has for the homes of others. HOME_MODE goes before UMASK, and only tools that are newer know it.
+// closedHome returns the options with which useradd creates a home with mode 0700, whatever the
+// machine's default is. HOME_MODE takes precedence over UMASK, and only newer tools know it.
 func closedHome(s *system.System) []string {
 	options := []string{"-K", "UMASK=077"}
 	if _, set := loginDefs(s)["HOME_MODE"]; set {
@@ -286,8 +286,8 @@ func closedHome(s *system.System) []string {
 	return options
 }
 
-// hasOwnGroup says whether a group of the account's name is there, or wanted: one
-// that could not be made must not be made by useradd with some other gid.
+// hasOwnGroup reports whether a group with the account's name exists or is wanted. If it is wanted
+// but could not be created, useradd must not create it with another gid.
 func (u *Users) hasOwnGroup(db database, name string) bool {
 	_, there := db.group(name)
 	want, wanted := u.policy.Lookup(policy.NewID("group", name))
@@ -313,7 +313,7 @@ func (u *Users) change(ctx context.Context, id policy.ID, db database, spec poli
 		case "shell":
 			err = u.shellIsThere(spec.Shell)
 		case "home":
-			continue // once there is one
+			continue // added below, once the home exists
 		}
 		if err != nil {
 			missing = errors.Join(err, missing)
@@ -342,7 +342,7 @@ func (u *Users) change(ctx context.Context, id policy.ID, db database, spec poli
 	return missing
 }
 
-// mayRenumber says why an account cannot get another uid, or not now.
+// mayRenumber returns why an account cannot get another uid, or not now.
 func (u *Users) mayRenumber(ctx context.Context, db database, have facts.Account, uid int) error {
 	if err := errors.Join(mayLoseID(have.Name, have.UID, reservedUIDs()), u.free(ctx, db, have.Name, uid), filesAreThere(u.system)); err != nil {
 		return err
@@ -369,7 +369,7 @@ func (u *Users) remove(ctx context.Context, id policy.ID, db database, have fact
 	if err := u.Since(u.mark); err != nil {
 		return err
 	}
-	// Never with -r: what is in a home is a person's.
+	// Never use -r: the files in a home belong to a person.
 	if err := run(ctx, u.system, "userdel", have.Name); err != nil {
 		return err
 	}
@@ -378,7 +378,7 @@ func (u *Users) remove(ctx context.Context, id policy.ID, db database, have fact
 	return nil
 }
 
-// mayTouch says why an existing account must not be changed, or not now.
+// mayTouch returns why an existing account must not be changed, or not now.
 func (u *Users) mayTouch(ctx context.Context, have facts.Account) error {
 	if why := protected.Account(have.Name); why != "" {
 		return public.Error(errors.New(why))
@@ -391,7 +391,7 @@ func (u *Users) mayTouch(ctx context.Context, have facts.Account) error {
 	})
 }
 
-// free says why an account cannot take a uid, if it cannot.
+// free returns why an account cannot take a uid, or nil.
 func (u *Users) free(ctx context.Context, db database, name string, uid int) error {
 	if other := u.files.stillOf(db, uid); other != "" && other != name {
 		return public.Error(fmt.Errorf("uid %d is still held by files of %s", uid, other))
@@ -399,8 +399,8 @@ func (u *Users) free(ctx context.Context, db database, name string, uid int) err
 	return errors.Join(mayTakeID(ctx, u.system, "uid", name, uid, reservedUIDs()), vacantUID(ctx, u.system, db, uid))
 }
 
-// split returns the groups that are local, and an error that names the others:
-// a missing one must not keep the account out of the rest.
+// split returns the groups that are local, and an error that names the others. A missing group must
+// not keep the account out of the rest.
 func split(db database, names []string) (local []string, missing error) {
 	for _, name := range names {
 		if _, there := db.group(name); there {
@@ -416,7 +416,7 @@ func noLocalGroup(name string) error {
 	return public.Error(fmt.Errorf("there is no local group %s", name))
 }
 
-// shellIsThere says why nobody could log in with a shell, if so.
+// shellIsThere returns an error if a shell does not exist, because nobody could log in with it.
 func (u *Users) shellIsThere(shell string) error {
 	if shell == "" {
 		return nil
@@ -430,7 +430,7 @@ func (u *Users) shellIsThere(shell string) error {
 }
 
 func (u *Users) nologin() string {
-	const old = "/sbin/nologin" // until /usr was merged
+	const old = "/sbin/nologin" // the path before the merge of /usr
 	if _, err := u.system.FS.Stat("/usr/sbin/nologin"); err != nil {
 		return old
 	}
