@@ -16,7 +16,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// An answer is why a file cannot be kept, whoever looks: no fault of the look.
+// An answer says why a file cannot be kept. It is a fact about the machine, and not a failed read.
 type answer struct{ why string }
 
 func (a answer) Error() string { return a.why }
@@ -26,38 +26,39 @@ func isAnswer(err error) bool {
 	return errors.As(err, &a) || errors.Is(err, facts.ErrNoSuchID)
 }
 
-// A look looks each thing up once, for all files.
+// A look reads each thing once, for all files.
 type look struct {
 	*Kind
 	ids *facts.IDs
 	on  map[string]error // by directory: why no file in it is kept
 
-	untilBoot map[string]bool // files that are written and that their reader has not taken in
-	awaiting  map[string]bool // the same, of those that are told to
+	untilBoot map[string]bool // files that are written and that their reader reads only at boot
+	awaiting  map[string]bool // files that are written and whose reader has not been told yet
 }
 
 func (k *Kind) newLook() *look {
 	return &look{Kind: k, ids: facts.NewIDs(k.system), on: map[string]error{}, untilBoot: k.readNames(untilBoot), awaiting: k.readNames(awaiting)}
 }
 
-// An aim is what is to be made of a file as it is.
+// An aim is a file's current state and what it should become.
 type aim struct {
 	spec *policy.File // nil: the policy does not name it
 	info system.Info
-	attr system.Attr // what it is to have
+	attr system.Attr // the wanted attributes
 	diff []converge.Difference
 
-	before, content []byte // of a file of which keys are kept, and what it is to hold
+	before, content []byte // of a file with keys: its content, and the wanted one
 	keys            []converge.Difference
 
-	// What the ledger is to know of it before the change: all that it knows, and what comes; and after it.
+	// What the ledger must know about it during the change (everything that it knows, and what is
+	// new), and after it.
 	during, after map[string]converge.Retouch
 }
 
-// setID are the bits by which a program runs with the rights of who owns it.
+// setID are the bits that make a program run with the rights of its owner or group.
 const setID = 0o6000
 
-// aim looks at a file. Without a spec it is to get back all that it had.
+// aim reads the state of a file. Without a spec, the file should get back everything that it had.
 func (l *look) aim(ctx context.Context, name string, spec *policy.File) (aim, error) {
 	a := aim{spec: spec, during: map[string]converge.Retouch{}, after: map[string]converge.Retouch{}}
 	if err := l.way(path.Dir(name)); err != nil {
@@ -98,14 +99,14 @@ func (l *look) aim(ctx context.Context, name string, spec *policy.File) (aim, er
 	return a, a.heedACL(name, wanted)
 }
 
-// heedACL says what becomes of an access control list, which goes with any change.
+// heedACL decides about an access control list, which any change of the file removes.
 func (a *aim) heedACL(name string, wanted map[string]string) error {
 	_, byMode := wanted[aspectMode]
 	switch {
 	case !a.info.ACL:
 	case byMode:
 		a.diff = append(a.diff, converge.Difference{Aspect: "acl", Want: "none", Got: "one that lets others in, or keeps them out"})
-	case a.spec == nil: // it came since, and is somebody else's
+	case a.spec == nil: // it was added since, by somebody else
 		a.attr, a.diff, a.content, a.keys = a.info.Attr, nil, a.before, nil
 	case len(a.diff)+len(a.keys) > 0:
 		return answer{name + " has an access control list, which would go with the change: say its mode too"}
@@ -113,8 +114,8 @@ func (a *aim) heedACL(name string, wanted map[string]string) error {
 	return nil
 }
 
-// way refuses a directory that is reached by a link: a file has one name here, which is
-// the one that is asked about.
+// way refuses a directory that is reached through a link: a file must have one name here, which is
+// the one in the policy.
 func (l *look) way(dir string) error {
 	err, known := l.on[dir]
 	if known || dir == "/" {
@@ -137,7 +138,7 @@ const (
 	aspectMode  = "mode"
 )
 
-// wanted is what the policy wants of a file that is like that.
+// wanted returns the attributes that the policy wants, given the current ones.
 func (l *look) wanted(ctx context.Context, spec policy.File, info system.Info) (wanted map[string]string, err error) {
 	wanted = map[string]string{}
 	if spec.Owner != "" {
@@ -166,8 +167,8 @@ func (l *look) wanted(ctx context.Context, spec policy.File, info system.Info) (
 
 func modeText(mode fs.FileMode) string { return fmt.Sprintf("%04o", uint32(mode)) }
 
-// compare says what is to become of each attribute, as it is wanted, or as it was before an
-// earlier policy wanted another.
+// compare determines the wanted value of each attribute: the policy's, or the one it had before an
+// earlier policy changed it.
 func (a *aim) compare(wanted map[string]string, retouched map[string]converge.Retouch, said map[string]string) {
 	a.attr = a.info.Attr
 	for _, aspect := range []struct {
@@ -189,19 +190,19 @@ func (a *aim) compare(wanted map[string]string, retouched map[string]converge.Re
 		a.diff = append(a.diff, converge.Difference{Aspect: aspect.name, Want: cmp.Or(said[aspect.name], goal), Got: aspect.now})
 	}
 	if a.info.IsRegular() && (a.attr.UID != a.info.UID || a.attr.GID != a.info.GID) {
-		a.attr.Mode &^= setID // as the kernel has it: who wrote the file is not whose rights it would run with
+		a.attr.Mode &^= setID // as the kernel does: the program must not run with the rights of somebody other than its author
 	}
 }
 
-// goal is what is to become of an aspect that is so now: what is wanted, if the policy names
-// it; what it was before an earlier policy had it changed, if it is still as that had it; else
-// what it is. It notes what the ledger is to know of it.
+// goal returns what an aspect should become: the wanted value if the policy names it; the value
+// before an earlier policy changed it, if nobody else has changed it since; otherwise its current
+// value. It records what the ledger must know.
 func (a *aim) goal(aspect, now, wanted string, named bool, retouched map[string]converge.Retouch) string {
 	r := converge.Retouching{Before: retouched, During: a.during, After: a.after}
 	return r.Goal(aspect, now, wanted, named)
 }
 
-// said is what the policy says of each aspect, in its own words.
+// said returns the policy's words for each aspect.
 func said(spec *policy.File) map[string]string {
 	if spec == nil {
 		return nil

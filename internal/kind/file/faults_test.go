@@ -18,7 +18,7 @@ import (
 func sickScene(name, toml string, owned map[string]map[string]converge.Retouch, modes map[string]uint32) faultwalk.Scene {
 	build := func(t *testing.T, look system.Looker) faultwalk.Machine {
 		files := map[string]string{"/etc/passwd": "root:x:0:0::/root:/bin/sh\n", "/etc/group": "root:x:0:\nlogs:x:13:\n"}
-		for entry := range modes { // a name, or a name and what is in it
+		for entry := range modes { // a name, or NAME=CONTENT
 			name, content, _ := strings.Cut(entry, "=")
 			files[name] = cmp.Or(content, "x") + "\n"
 		}
@@ -45,7 +45,7 @@ func sickScene(name, toml string, owned map[string]map[string]converge.Retouch, 
 	}}
 }
 
-// sshdScene is a running machine with sshd.
+// sshdScene returns a scene of a running machine with sshd.
 func sshdScene(name, toml, config string, retouched map[string]converge.Retouch) faultwalk.Scene {
 	build := func(t *testing.T, look system.Looker) faultwalk.Machine {
 		s := newServer(t, config)

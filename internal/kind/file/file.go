@@ -1,20 +1,19 @@
-// Package file keeps owner, group and mode of files that others bring, and of a few
-// directories, and in some of these files keys, without a say in what else they hold.
+// Package file implements the kind "file": owner, group and mode of files that others provide, and
+// of a few directories, and keys in some of these files. It leaves the rest of their content alone.
 //
-// Of a file whose keys are kept all else stays to the byte. What not every reader would take
-// alike is not touched. What the file is to hold is shown to a reader that can be asked before it
-// is written, and is written whole. What a reader takes in only at its start is pending until
-// the reboot.
+// In a file whose keys are kept, everything else stays the same to the byte. What readers may
+// interpret differently is not touched. New content is checked by the file's reader, if that is
+// possible, before it is written, and is written as a whole. A change that a reader notices only
+// when it starts is pending until the reboot.
 //
-// Nothing is made: what is not there is a failure, or all right where the policy says so.
-// No link is followed, at the end or on the way, and a file with several names is left
-// alone, for it may be any file under one of them. What the policy says of a mode with "at
-// most" takes away and never gives.
+// Nothing is created: a missing file is a failure, or compliant if the policy says so. No link is
+// followed, at the end or on the way. A file with several names is left alone, because one of them
+// may be any file. A mode with "at most" in the policy only removes permissions.
 //
-// What each had before is in the ledger, by aspect, before it is changed. When the policy
-// no longer names an aspect it is given back, unless somebody else has changed it since:
-// then it is theirs. Set-id bits are never given back, for they could be on what somebody
-// has written into the file since.
+// The ledger has the previous value of each aspect before it is changed. When the policy no longer
+// names an aspect, the previous value is restored, unless somebody else has changed it since: then
+// it is theirs. Set-id bits are never restored, because the file may have got other content in the
+// meantime.
 package file
 
 import (
@@ -34,18 +33,17 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A Kind keeps the files of a policy.
+// A Kind checks and repairs the files of a policy.
 type Kind struct {
 	*system.Unanswered
 	policy *policy.Policy
 	system *system.System
 	ledger *converge.Ledger
 
-	sshd atomic.Pointer[verdict] // what it said last
+	sshd atomic.Pointer[verdict] // the last verdict about sshd's configuration
 }
 
-// New returns the kind for a policy on a machine, of which the ledger knows what an earlier
-// policy changed there.
+// New returns the kind for a policy. The ledger knows what an earlier policy changed.
 func New(p *policy.Policy, s *system.System, l *converge.Ledger) *Kind {
 	s, unanswered := s.Observe()
 	return &Kind{Unanswered: unanswered, policy: p, system: s, ledger: l}
@@ -57,8 +55,8 @@ func (*Kind) Name() string { return policy.File{}.Kind() }
 // File implements converge.Filed.
 func (*Kind) File(id policy.ID) string { return "/" + id.Name() }
 
-// Watches implements converge.Watcher: all files but logs and spools, which change all the
-// time and are seen at the next look.
+// Watches implements converge.Watcher: all files except those in /var (logs and spools), which
+// change all the time and are checked in the next pass.
 func (k *Kind) Watches() []converge.Watch {
 	names := map[string][]string{}
 	note := func(id policy.ID) {
@@ -79,7 +77,7 @@ func (k *Kind) Watches() []converge.Watch {
 	return watches
 }
 
-// unwanted are the files that an earlier policy named and this one does not. One that has
+// unwanted returns the files that an earlier policy named and this one does not. One that has
 // become protected since is not touched again.
 func (k *Kind) unwanted() (ids []policy.ID) {
 	for _, id := range k.ledger.Owned(k.Name()) {
@@ -146,8 +144,8 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	return resources, nil
 }
 
-// Repair implements converge.Kind. What each file had is in the ledger, and lasts, before
-// the first is changed.
+// Repair implements converge.Kind. The previous attributes of all files are in the ledger, on disk,
+// before the first file is changed.
 func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) (outcomes []converge.Outcome) {
 	mark := k.Mark()
 	l := k.newLook()
@@ -194,7 +192,7 @@ func (k *Kind) aimAgain(ctx context.Context, l *look, id policy.ID) (aim, error)
 	}
 	a, err := l.aim(ctx, k.File(id), nil)
 	if errors.Is(err, fs.ErrNotExist) || isAnswer(err) {
-		return aim{during: k.ledger.Retouched(k.File(id))}, nil // nothing of what was changed is there any more
+		return aim{during: k.ledger.Retouched(k.File(id))}, nil // nothing of what was changed exists any more
 	}
 	return a, err
 }
@@ -215,7 +213,7 @@ func (k *Kind) change(ctx context.Context, l *look, id policy.ID, a aim) error {
 		return err
 	}
 	if hasKeys(a.during) && !hasKeys(a.after) {
-		// The keys are as they were, or somebody else's, as all else is.
+		// The keys have their previous values, or somebody else's, and so does everything else.
 		if err := k.ledger.Release(name, func(system.Original) error { return nil }, func() error { return nil }); err != nil {
 			return err
 		}
@@ -227,7 +225,8 @@ func (k *Kind) change(ctx context.Context, l *look, id policy.ID, a aim) error {
 	return nil
 }
 
-// files is the door through which a file is changed: one that decides who gets in has one of its own.
+// files returns the FS through which a file is changed: sshd_config, which decides who gets in, has
+// one of its own.
 func (k *Kind) files(name string) system.FS {
 	if name == policy.SSHDConfig {
 		return k.system.Guarded

@@ -24,7 +24,7 @@ import (
 // A machine is a directory of files, with a ledger.
 type machine struct {
 	root      string
-	meanwhile func() // somebody does it while the agent asks a reader; nil: nobody does anything
+	meanwhile func() // called while the agent asks a reader; may be nil
 }
 
 func newMachine(t *testing.T, files ...string) machine {
@@ -38,7 +38,8 @@ func newMachine(t *testing.T, files ...string) machine {
 	return machine{root: kindtest.Root(t, all)}
 }
 
-// nameService knows nobody besides the files, and no other program is installed.
+// nameService is a name service that knows nobody except those in the files. Apart from a few
+// readers of files, no program is installed.
 type nameService struct{ meanwhile func() }
 
 func (n nameService) Run(_ context.Context, c system.Command) (system.Output, error) {
@@ -47,7 +48,7 @@ func (n nameService) Run(_ context.Context, c system.Command) (system.Output, er
 		return system.Output{ExitCode: 2}, nil
 	case "chpasswd":
 		return system.Output{Stdout: []byte("the crypt method (one of NONE SHA256 SHA512)\n")}, nil
-	case "useradd": // which shows what it is shown
+	case "useradd": // prints what it is shown
 		if content := c.Staged[policy.LoginDefs]; strings.Contains(string(content), "HOME_MODE") {
 			return system.Output{Stderr: []byte("configuration error - unknown item 'HOME_MODE' (notify administrator)\n")}, nil
 		}
@@ -64,7 +65,7 @@ func (n nameService) Run(_ context.Context, c system.Command) (system.Output, er
 	return system.Output{}, system.ErrNotInstalled
 }
 
-// set gives a file its attributes.
+// set sets the attributes of a file.
 func (m machine) set(t *testing.T, name string, mode uint32, uid, gid int) {
 	t.Helper()
 	at := filepath.Join(m.root, name)
@@ -85,7 +86,7 @@ func (m machine) attr(t *testing.T, name string) string {
 	return fmt.Sprintf("%04o %d:%d", st.Mode&0o7777, st.Uid, st.Gid)
 }
 
-// pass is one under a policy, by an agent that has just started.
+// pass runs a pass under a policy, with an agent that has just started.
 func (m machine) pass(t *testing.T, toml string, gate system.Gate) map[policy.ID]converge.Resource {
 	t.Helper()
 	ledger, p := kindtest.Ledger(t, m.root), kindtest.Policy(t, toml)
@@ -116,7 +117,7 @@ func TestOwnerGroupAndModeOfOthersFilesAreKeptAndTheirContentIsLeftAlone(t *test
 		{`mode = "at most 0755"`, "4755 0:0", "0755 0:0"},
 		{`owner = "root"`, "0644 11:12", "0644 0:12"},
 		{`group = "logs"`, "0640 0:0", "0640 0:13"},
-		{`owner = "scan"`, "6755 0:0", "0755 11:0"}, // not the rights of another, by what another has written
+		{`owner = "scan"`, "6755 0:0", "0755 11:0"}, // a program must not run with the rights of another user than its author
 		{"owner = \"root\"\ngroup = \"root\"\nmode = \"at most 0600\"", "0664 11:12", "0600 0:0"},
 		{"owner = \"root\"\ngroup = \"root\"\nmode = \"at most 0600\"", "0000 0:0", ""},
 		{`owner = "12345"`, "0644 0:0", "0644 12345:0"},
@@ -225,15 +226,15 @@ func TestWhatSomebodyElseHasChangedSinceIsTheirsWhenThePolicyNoLongerNamesIt(t *
 	m.set(t, crontab, 0o644, 11, 12)
 	const all = "[files.\"/etc/crontab\"]\nowner = \"root\"\ngroup = \"root\"\nmode = \"0600\"\n"
 	want(t, m.pass(t, all, nil)["file/etc/crontab"], converge.Corrected, "")
-	m.set(t, crontab, 0o666, 11, 12) // drift, which changes nothing of what it was before
+	m.set(t, crontab, 0o666, 11, 12) // drift does not change the recorded previous values
 	want(t, m.pass(t, all, nil)["file/etc/crontab"], converge.Corrected, "")
 
-	// One aspect leaves the policy, and is given back; the others stay.
+	// One aspect leaves the policy and is restored; the others stay.
 	want(t, m.pass(t, "[files.\"/etc/crontab\"]\nowner = \"root\"\nmode = \"0640\"\n", nil)["file/etc/crontab"], converge.Corrected, "")
 	if got := m.attr(t, crontab); got != "0640 0:12" {
 		t.Errorf("it has %s", got)
 	}
-	m.set(t, crontab, 0o400, 0, 12) // a mode of somebody else's
+	m.set(t, crontab, 0o400, 0, 12) // a mode set by somebody else
 	want(t, m.pass(t, "", nil)["file/etc/crontab"], converge.Corrected, "")
 	if got := m.attr(t, crontab); got != "0400 11:12" {
 		t.Errorf("given back it has %s", got)
@@ -270,7 +271,7 @@ func TestAFileGoesFromOneSectionToTheOtherWithWhatItHadBefore(t *testing.T) {
 	}
 }
 
-// acl lets user 11 read, by a list of its own (acl(5)).
+// acl lets user 11 read a file through an access control list (acl(5)).
 func acl(t *testing.T, name string) {
 	t.Helper()
 	entry := func(tag, perm uint16, id uint32) []byte {
@@ -287,7 +288,7 @@ func acl(t *testing.T, name string) {
 }
 
 func TestAnAccessControlListIsDriftWhereThePolicySaysTheModeAndElseNothingIsChangedUnderIt(t *testing.T) {
-	m := machine{root: t.TempDir()} // on a file system that has such lists
+	m := machine{root: t.TempDir()} // on a file system with access control lists
 	for name, content := range map[string]string{"/etc/passwd": "root:x:0:0::/:/bin/sh\n", "/etc/group": "logs:x:13:\n", "/etc/a": "", "/etc/b": ""} {
 		if err := os.MkdirAll(filepath.Join(m.root, "etc"), 0o755); err != nil {
 			t.Fatal(err)
@@ -338,7 +339,7 @@ func TestAFileOfAnEarlierPolicyInAPlaceThatIsForbiddenNowIsNotTouched(t *testing
 	}
 }
 
-// A user may swap what is in a directory of theirs at any moment.
+// A user may replace what is in their own directory at any moment.
 func TestAFileThatBecomesAnotherBetweenLookAndChangeIsLeftAlone(t *testing.T) {
 	for name, swap := range map[string]func(string) error{
 		"link":  func(at string) error { return os.Symlink("../../etc/shadow", at) },

@@ -16,7 +16,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// aspectKey begins the aspects that are the lines of a key.
+// aspectKey is the prefix of aspects that are the lines of a key.
 const aspectKey = "key "
 
 func hasKeys(retouched map[string]converge.Retouch) bool {
@@ -28,11 +28,11 @@ func hasKeys(retouched map[string]converge.Retouch) bool {
 	return false
 }
 
-// compareKeys says what is to become of the keys of a file, by its lines.
+// compareKeys determines the wanted lines of the keys in a file.
 func (l *look) compareKeys(a *aim, name string, retouched map[string]converge.Retouch) error {
 	known, is := policy.LookupKeyFile(name)
 	switch {
-	case !is: // an earlier version of the agent kept its keys; this one leaves them to somebody else
+	case !is: // an earlier version of the agent kept its keys; this one leaves them alone
 		return nil
 	case bytes.IndexByte(a.before, 0) >= 0:
 		return answer{name + " holds binary data, so that it is no configuration; put a sound copy there by hand"}
@@ -56,7 +56,7 @@ func (l *look) compareKeys(a *aim, name string, retouched map[string]converge.Re
 			if named {
 				return answer{fmt.Sprintf("the key %s of %s is left alone: %s", key, name, why)}
 			}
-			continue // it is not as it was made, and somebody else's
+			continue // somebody else has changed it since
 		}
 		goal := f
 		switch {
@@ -83,7 +83,7 @@ func (l *look) compareKeys(a *aim, name string, retouched map[string]converge.Re
 	return nil
 }
 
-// everyKey are the keys of which the policy speaks, or an earlier one did, in an order.
+// everyKey returns the keys that the policy names, or an earlier one did, sorted.
 func everyKey(spec policy.File, retouched map[string]converge.Retouch) []string {
 	keys := slices.Concat(spec.Absent, slices.Collect(maps.Keys(spec.Keys)))
 	for aspect := range retouched {
@@ -105,8 +105,8 @@ func shown(values []string) string {
 	return strings.Join(values, " and ") + ", of which one counts"
 }
 
-// write writes a file with other keys, if who reads it takes them so, and nobody has changed
-// it since it was looked at.
+// write writes a file with changed keys, if its reader accepts it, and nobody has changed the file
+// since it was read.
 func (k *Kind) write(ctx context.Context, l *look, name string, a aim) error {
 	known, _ := policy.LookupKeyFile(name)
 	if err := k.ask(ctx, known, a); err != nil {
@@ -140,8 +140,8 @@ func (k *Kind) write(ctx context.Context, l *look, name string, a aim) error {
 	return k.files(name).WriteFile(name, content, a.attr)
 }
 
-// differsByPlace says whether what is given back differs from the original by no more than where the
-// lines of keys stand, or by a break at the end.
+// differsByPlace reports whether the restored content differs from the original only in the
+// position of the keys' lines, or in the line break at the end.
 func (a *aim) differsByPlace(format keyed.Format, original []byte) bool {
 	was, becomes := keyed.Parse(format, string(original)), keyed.Parse(format, string(a.content))
 	for aspect := range a.during {
@@ -159,10 +159,10 @@ func (a *aim) differsByPlace(format keyed.Format, original []byte) bool {
 }
 
 const (
-	// untilBoot lists files that are written, and that their reader reads when the machine
-	// starts. It goes with the reboot.
+	// untilBoot lists files that are written, and that their reader reads only at boot. It does not
+	// survive a reboot.
 	untilBoot = own.RunDir + "/files-until-reboot"
-	// awaiting lists files that are written, and that their reader is yet to be told to read.
+	// awaiting lists files that are written, and whose reader has not been told to read them yet.
 	awaiting = own.RunDir + "/files-awaiting-effect"
 )
 

@@ -78,10 +78,10 @@ func TestKeysThatLeaveThePolicyAreGivenBackUnlessSomebodyElseHasSetThemSince(t *
 	m = withFiles(t, map[string]string{pwquality: few})
 	m.pass(t, wantsKeys, nil)
 	m.pass(t, "", nil)
-	m.holds(t, pwquality, few) // without a break at its end, as it was
+	m.holds(t, pwquality, few) // without a line break at the end, as before
 }
 
-// A purge gives back whole whatever is kept.
+// A purge restores the whole of any kept original.
 func TestNothingIsKeptOfAFileWhoseKeysHaveLeftThePolicyWhateverBecameOfIt(t *testing.T) {
 	const about = "[files.\"" + pwquality + "\"]\nif_exists = true\n"
 	for what, becomes := range map[string]func(name string) error{

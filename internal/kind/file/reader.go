@@ -20,7 +20,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// ask has who reads a file say what it would make of it, if that can be asked, and whether anybody
+// ask checks a new content with the file's reader, if that can be asked, and checks whether anybody
 // would be locked out.
 func (k *Kind) ask(ctx context.Context, known policy.KeyFile, a aim) error {
 	var err error
@@ -37,12 +37,12 @@ func (k *Kind) ask(ctx context.Context, known policy.KeyFile, a aim) error {
 		err = k.askShows(ctx, known, a)
 	}
 	if errors.Is(err, system.ErrNotInstalled) {
-		return nil // nobody reads it
+		return nil // the reader is not installed
 	}
 	return err
 }
 
-// askShows has a reader show the keys of which the policy speaks.
+// askShows checks that a reader shows the policy's keys with their values.
 func (k *Kind) askShows(ctx context.Context, known policy.KeyFile, a aim) error {
 	out, err := k.shown(ctx, known, known.Shows, a)
 	if err != nil {
@@ -57,7 +57,7 @@ func (k *Kind) askShows(ctx context.Context, known policy.KeyFile, a aim) error 
 	return nil
 }
 
-// askReports has a reader say of which keys it knows nothing.
+// askReports checks that a reader does not report one of the policy's keys as unknown.
 func (k *Kind) askReports(ctx context.Context, known policy.KeyFile, a aim) error {
 	out, err := k.shown(ctx, known, known.Reports, a)
 	if err != nil || a.spec == nil {
@@ -79,7 +79,7 @@ func (k *Kind) shown(ctx context.Context, known policy.KeyFile, argv []string, a
 	return out, err
 }
 
-// daysFit refuses passwords that nobody may change any more before they expire.
+// daysFit refuses values with which passwords expire before anybody may change them.
 func daysFit(content []byte) error {
 	f := keyed.Parse(keyed.Words, string(content))
 	days := map[string]int{}
@@ -97,8 +97,8 @@ func daysFit(content []byte) error {
 	return nil
 }
 
-// methodIsKnown refuses a method of encryption that the tools of this machine do not have: they would
-// take a worse one, or make passwords that let nobody in.
+// methodIsKnown refuses an encryption method that the tools of this machine do not have: they would
+// use a weaker one, or make passwords that let nobody in.
 func (k *Kind) methodIsKnown(ctx context.Context, a aim) error {
 	const key = "ENCRYPT_METHOD"
 	if a.spec == nil || a.spec.Keys[key] == "" {
@@ -115,7 +115,7 @@ func (k *Kind) methodIsKnown(ctx context.Context, a aim) error {
 	return nil
 }
 
-// askSSHD has sshd say whether it would take a file, and whom it would still let in.
+// askSSHD checks whether sshd accepts a content, and whom it would still let in.
 func (k *Kind) askSSHD(ctx context.Context, a aim) error {
 	if err := sshd.Test(ctx, k.system, system.Staged{sshd.Main: a.content}); err != nil {
 		return err
@@ -123,7 +123,7 @@ func (k *Kind) askSSHD(ctx context.Context, a aim) error {
 	change := sshd.Change{After: system.Staged{sshd.Main: a.content}}
 	f := keyed.Parse(keyed.SSHD, string(a.content))
 	if values := f.Values("PermitRootLogin"); len(values) > 0 {
-		change.Root = values[0] // of the policy, or of whose file it was
+		change.Root = values[0] // the policy's, or the restored one
 	}
 	mark := k.Mark()
 	why, err := sshd.LocksOut(ctx, k.system, change)
@@ -138,13 +138,13 @@ func (k *Kind) askSSHD(ctx context.Context, a aim) error {
 	return nil
 }
 
-// A verdict is what sshd said, as long as all that it reads stays the same.
+// A verdict is sshd's answer. It holds while everything that sshd reads stays the same.
 type verdict struct {
 	of  [sha256.Size]byte
 	why string
 }
 
-// isInEffect says of a file that is right on disk what keeps its keys out of effect.
+// isInEffect records what keeps the keys of a file out of effect although the file is right.
 func (k *Kind) isInEffect(ctx context.Context, name string, spec policy.File, differs bool, r *converge.Resource) {
 	known, _ := policy.LookupKeyFile(name)
 	overruled := k.overruled
@@ -175,7 +175,8 @@ func (k *Kind) isInEffect(ctx context.Context, name string, spec policy.File, di
 	}
 }
 
-// overruledChrony says which key chronyd does not show as it is to be, of all that it reads.
+// overruledChrony returns which key chronyd, after reading all its files, does not show with the
+// wanted value, or "".
 func (k *Kind) overruledChrony(ctx context.Context, name string, spec policy.File) (string, error) {
 	out, err := k.system.Runner.Run(ctx, system.Command{Argv: []string{"chronyd", "-p", "-f", name}, ReadOnly: true})
 	if err != nil {
@@ -226,7 +227,7 @@ func names(people []facts.Account) (names []string) {
 	return names
 }
 
-// takeEffect has the reader of a file that is written read it again, if it has not yet.
+// takeEffect makes the reader of a changed file read it again, unless it already has.
 func (k *Kind) takeEffect(ctx context.Context, l *look, name string) error {
 	if !l.awaiting[name] {
 		return nil
@@ -243,7 +244,8 @@ func (k *Kind) takeEffect(ctx context.Context, l *look, name string) error {
 	return k.writeNames(awaiting, l.awaiting)
 }
 
-// restartChrony has chronyd read its file again, if it runs. No session hangs on it.
+// restartChrony restarts chronyd so that it reads its file again, if it is running. No session
+// depends on it.
 func restartChrony(ctx context.Context, s *system.System) error {
 	for _, unit := range []string{"chronyd.service", "chrony.service"} {
 		state, err := s.Units.Unit(ctx, unit)

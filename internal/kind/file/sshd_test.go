@@ -21,7 +21,7 @@ const (
 	wantsSSHD = "[files.\"" + sshdFile + "\"]\nmode = \"0600\"\nkeys = { AllowUsers = \"root ann bob\", MaxAuthTries = 4 }\nabsent = [\"X11Forwarding\"]\n"
 )
 
-// A server is a running machine with sshd, on which ann has a key and bob a password.
+// A server is a running machine with sshd, where ann has a key and bob a password.
 type server struct {
 	machine
 	sshd *kindtest.SSHD
