@@ -15,16 +15,18 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A Change is another content of files that sshd reads.
+// A Change is new content for files that sshd reads.
 type Change struct {
 	After system.Staged
-	// Root is what the policy says of PermitRootLogin, or "": it may take that from root.
+	// Root is the policy's PermitRootLogin, or "". The policy may take logins away from root.
 	Root string
 }
 
-// LocksOut says whom a change would keep from logging in who can log in now, or what of it cannot be
-// undone by who is kept out, or "". It asks sshd about root and all people whom the machine knows,
-// before and after. An error is that of a question without an answer: it is no proof.
+// LocksOut returns why a change must not be made, or "": it would lock out somebody who can log in
+// now, or it changes a setting whose effect cannot be predicted (UsePAM, StrictModes, or the
+// algorithms that clients have). It asks sshd about root and all people whom the machine knows,
+// before and after the change. An error means that a question was not answered, so that nothing is
+// proved.
 func LocksOut(ctx context.Context, s *system.System, c Change) (string, error) {
 	g := guard{system: s, Change: c}
 	before, err := Ask(ctx, s, nil, nil)
@@ -46,7 +48,8 @@ func LocksOut(ctx context.Context, s *system.System, c Change) (string, error) {
 	return g.people(ctx)
 }
 
-// unspoken says whether clients would find no algorithm left that all of the last years have.
+// unspoken returns a message if no algorithm would be left that all clients of recent years
+// support, or "".
 func unspoken(before, after Settings) string {
 	for key, common := range map[string][]string{
 		"ciphers":       {"aes128-ctr", "aes192-ctr", "aes256-ctr", "aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"},
@@ -76,7 +79,7 @@ type person struct {
 // unborn stands for people of the directory whom the machine does not know yet.
 const unborn = "somebody-of-the-directory"
 
-// people asks about everybody.
+// people checks everybody who may log in.
 func (g *guard) people(ctx context.Context) (string, error) {
 	all, err := everybody(ctx, g.system)
 	if err != nil {
@@ -104,13 +107,13 @@ func (g *guard) people(ctx context.Context) (string, error) {
 	}
 	for _, unit := range []string{"amazon-ssm-agent.service", "snap.amazon-ssm-agent.amazon-ssm-agent.service"} {
 		if state, err := g.system.Units.Unit(ctx, unit); err == nil && state.ActiveState == "active" {
-			return "", nil // Session Manager lets root in
+			return "", nil // root can log in through Session Manager
 		}
 	}
 	return roots + ", nobody else has a way in by ssh, and amazon-ssm-agent does not run", nil
 }
 
-// everybody are root, and all people whom the machine knows.
+// everybody returns root and all people whom the machine knows.
 func everybody(ctx context.Context, s *system.System) ([]person, error) {
 	local, err := facts.LocalAccounts(s)
 	if err != nil {
@@ -142,7 +145,7 @@ func everybody(ctx context.Context, s *system.System) ([]person, error) {
 	return append(all, person{Account: facts.Account{Name: unborn, UID: -1}}), nil
 }
 
-// hasDirectory says whether people of a directory may log in.
+// hasDirectory reports whether people of a directory may log in.
 func hasDirectory(s *system.System) (bool, error) {
 	content, err := s.FS.ReadFile("/etc/nsswitch.conf")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -158,8 +161,8 @@ func hasDirectory(s *system.System) (bool, error) {
 	return false, nil
 }
 
-// ask says why somebody who could log in from somewhere could not any more, or "", and whether it is
-// sure that they can.
+// ask returns why a person who could log in from somewhere could not any more, or "". sure reports
+// whether the person certainly can.
 func (g *guard) ask(ctx context.Context, p person, from Login) (why string, sure bool, err error) {
 	before, err := Ask(ctx, g.system, nil, &from)
 	if err != nil {
@@ -174,7 +177,7 @@ func (g *guard) ask(ctx context.Context, p person, from Login) (why string, sure
 		return "", false, err
 	}
 	had, keeps := before.ways(p, true), after.ways(p, false)
-	if p.UID == 0 && g.Root != "no" { // else it is asked for, and somebody else has to get in
+	if p.UID == 0 && g.Root != "no" { // otherwise the policy wants that, and somebody else must be able to log in
 		had = slices.DeleteFunc(had, func(w way) bool { return !rootMay(g.Root, w) })
 	}
 	had = slices.DeleteFunc(had, func(w way) bool { return !w.all(has.may) })
@@ -195,7 +198,7 @@ func (g *guard) ask(ctx context.Context, p person, from Login) (why string, sure
 	return fmt.Sprintf("%s could log in from %s by %s, and could not any more", p.Name, where, had[0]), false, nil
 }
 
-// A way in is the methods of which all are asked for.
+// A way is a list of methods that are all required for a login.
 type way []string
 
 func (w way) String() string { return strings.Join(w, " and ") }
@@ -204,7 +207,7 @@ func (w way) all(has map[string]bool) bool {
 	return !slices.ContainsFunc(w, func(method string) bool { return !has[method] })
 }
 
-// within says whether a way asks for nothing that another does not ask for.
+// within reports whether a way requires nothing that the other does not require.
 func (w way) within(other way) bool {
 	return !slices.ContainsFunc(w, func(method string) bool { return !slices.Contains(other, method) })
 }
@@ -217,8 +220,8 @@ const (
 	byHost     = "hostbased"
 )
 
-// ways are those by which somebody gets in. What cannot be told counts as allowed
-// or, if not leniently, as denied.
+// ways returns the ways by which a person gets in. What cannot be determined counts as allowed if
+// leniently, and otherwise as denied.
 func (s Settings) ways(p person, leniently bool) (all []way) {
 	if !s.lets(p, leniently) {
 		return nil
@@ -238,7 +241,7 @@ func (s Settings) ways(p person, leniently bool) (all []way) {
 	for _, list := range lists {
 		w := way(strings.Split(list, ","))
 		for i, method := range w {
-			w[i], _, _ = strings.Cut(method, ":") // a device, or a submethod
+			w[i], _, _ = strings.Cut(method, ":") // drop a device or submethod
 		}
 		if w.all(on) && (p.UID != 0 || rootMay(s.first("permitrootlogin"), w)) {
 			all = append(all, w)
@@ -247,7 +250,7 @@ func (s Settings) ways(p person, leniently bool) (all []way) {
 	return all
 }
 
-// rootMay says whether PermitRootLogin lets root in by a way.
+// rootMay reports whether PermitRootLogin lets root in by a way.
 func rootMay(permit string, w way) bool {
 	switch permit {
 	case "", "yes":
@@ -258,14 +261,14 @@ func rootMay(permit string, w way) bool {
 	return !slices.Contains(w, byPassword) && !slices.Contains(w, byDialogue)
 }
 
-// lets says whether the lists of users and groups let somebody in, in the order in which sshd goes by
-// them.
+// lets reports whether the lists of users and groups let a person in, in the order in which sshd
+// evaluates them.
 func (s Settings) lets(p person, leniently bool) bool {
 	user := func(pattern string) bool {
 		name, host, fromSomewhere := strings.Cut(pattern, "@")
 		return (!fromSomewhere || host == "*") && globMatch(name, p.Name)
 	}
-	maybe := func(pattern string) bool { // from somewhere, that is, or written as only some versions read it
+	maybe := func(pattern string) bool { // depends on the client's host, or is understood only by some versions
 		name, _, fromSomewhere := strings.Cut(pattern, "@")
 		return fromSomewhere && globMatch(name, p.Name) || strings.HasPrefix(pattern, "!")
 	}
@@ -287,16 +290,16 @@ func (s Settings) lets(p person, leniently bool) bool {
 
 func (s Settings) list(key string) []string { return strings.Fields(strings.Join(s[key], " ")) }
 
-// globMatch matches as match_pattern of sshd does: "*" and "?" alone mean something.
+// globMatch matches as match_pattern of sshd does: only "*" and "?" are special.
 func globMatch(pattern, text string) bool {
 	escaped := strings.NewReplacer(`\`, `\\`, "[", `\[`).Replace(pattern)
 	matched, err := path.Match(strings.ReplaceAll(escaped, "/", "\x00"), strings.ReplaceAll(text, "/", "\x00"))
 	return matched && err == nil
 }
 
-// credentials are what somebody has by which sshd would let them in.
+// credentials are the methods for which a person has credentials that sshd would accept.
 type credentials struct {
-	may  map[string]bool // perhaps
+	may  map[string]bool // possibly
 	sure map[string]bool
 }
 
@@ -320,7 +323,7 @@ func (g *guard) credentials(p person, s Settings) (credentials, error) {
 		switch {
 		case errors.Is(err, fs.ErrNotExist):
 		case err != nil:
-			c.may[byKey] = true // it cannot be told
+			c.may[byKey] = true // unknown
 		case len(bytes.TrimSpace(content)) > 0:
 			c.may[byKey], c.sure[byKey] = true, true
 		}
@@ -342,8 +345,8 @@ func (g *guard) readKeys(p person, file string) ([]byte, error) {
 	return g.system.FS.ReadFile(path.Clean(name))
 }
 
-// hasPassword says whether there is a password by which somebody gets in. Whoever is of a directory
-// has one.
+// hasPassword reports whether a person has a password to log in with. Everybody in a directory has
+// one.
 func (g *guard) hasPassword(p person) (bool, error) {
 	if !p.local {
 		return true, nil

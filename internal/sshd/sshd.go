@@ -1,8 +1,9 @@
-// Package sshd asks sshd what it makes of its configuration, and proves of another one that nobody
-// is locked out by it.
+// Package sshd asks sshd about its configuration, and proves that another configuration locks
+// nobody out.
 //
-// sshd itself is asked: -t whether it takes a configuration, and -T what that comes to, for
-// somebody too. It is shown files that are not written yet, in a mount namespace of its own.
+// It runs sshd itself: with -t to check a configuration, and with -T for the effective settings,
+// also for a given login. sshd is shown files that are not written yet, in a mount namespace of its
+// own.
 package sshd
 
 import (
@@ -23,15 +24,14 @@ import (
 // Main is the file that sshd reads.
 const Main = "/etc/ssh/sshd_config"
 
-// ErrNeverStarted is wrapped by the error of a question to an sshd that is there, and has neither keys
-// of its own nor its directory in /run yet. It says nothing then.
+// ErrNeverStarted is wrapped by errors about an sshd that is installed but has neither host keys
+// nor its directory in /run yet. It cannot be asked then.
 var ErrNeverStarted = errors.New("sshd says nothing of its configuration until it has been started once on this machine")
 
-// Settings are what a configuration comes to: by key, in small letters, what sshd -T says of it, a
-// line each.
+// Settings are the effective settings: the lines of sshd -T, by key in lower case.
 type Settings map[string][]string
 
-// first is what it says of a key of which it says one thing.
+// first returns the value of a key that has only one.
 func (s Settings) first(key string) string {
 	if len(s[key]) == 0 {
 		return ""
@@ -39,7 +39,8 @@ func (s Settings) first(key string) string {
 	return s[key][0]
 }
 
-// A Login is somebody who comes from somewhere, of whom sshd may go by other settings (Match).
+// A Login is a user and where the connection comes from. sshd may have other settings for it
+// (Match).
 type Login struct{ User, Host, Addr string }
 
 func (l Login) spec() (string, error) {
@@ -49,8 +50,8 @@ func (l Login) spec() (string, error) {
 	return fmt.Sprintf("user=%s,host=%s,addr=%s,laddr=127.0.0.1,lport=22", l.User, l.Host, l.Addr), nil
 }
 
-// Ask says what the configuration comes to, for a login or, if that is nil, for nobody in particular.
-// The error wraps system.ErrNotInstalled, or ErrNeverStarted.
+// Ask returns the effective settings for a login, or the general ones if of is nil. The error may
+// wrap system.ErrNotInstalled or ErrNeverStarted.
 func Ask(ctx context.Context, s *system.System, staged system.Staged, of *Login) (Settings, error) {
 	options, err := commandLine(s)
 	if err != nil {
@@ -67,7 +68,8 @@ func Ask(ctx context.Context, s *system.System, staged system.Staged, of *Login)
 	return settings(ctx, s, system.Command{Argv: argv, Staged: staged})
 }
 
-// Test says why sshd would not take a configuration: it ends when it is told to read such a one.
+// Test returns an error if sshd would not accept the configuration. A running sshd would exit when
+// told to reload it.
 func Test(ctx context.Context, s *system.System, staged system.Staged) error {
 	_, err := run(ctx, s, system.Command{Argv: []string{"-t"}, Staged: staged})
 	return err
@@ -83,7 +85,7 @@ func settings(ctx context.Context, s *system.System, c system.Command) (Settings
 		key, value, _ := strings.Cut(strings.TrimSpace(string(line)), " ")
 		all[key] = append(all[key], value)
 	}
-	for _, key := range []string{"passwordauthentication", "permitrootlogin", "pubkeyauthentication", "usepam"} { // that every sshd of these machines has
+	for _, key := range []string{"passwordauthentication", "permitrootlogin", "pubkeyauthentication", "usepam"} { // every sshd of these machines has them
 		if all[key] == nil {
 			return nil, fmt.Errorf("cannot tell what its configuration comes to: sshd -T says nothing of %s", key)
 		}
@@ -110,8 +112,8 @@ func run(ctx context.Context, s *system.System, c system.Command) (system.Output
 	}
 }
 
-// commandLine are the settings that the unit of a distribution hands to sshd. They come before its
-// files.
+// commandLine returns the settings that the unit of a distribution passes to sshd. They take
+// precedence over its files.
 func commandLine(s *system.System) (options []string, err error) {
 	for _, from := range []struct{ file, variable string }{
 		{"/etc/sysconfig/sshd", "OPTIONS"},
@@ -133,7 +135,7 @@ func commandLine(s *system.System) (options []string, err error) {
 	return options, nil
 }
 
-// settingsIn are the settings (-o) among the words of a command line.
+// settingsIn returns the settings (-o) among the words of a command line.
 func settingsIn(words []string) (options []string) {
 	for i, word := range words {
 		switch {
@@ -146,7 +148,7 @@ func settingsIn(words []string) (options []string) {
 	return options
 }
 
-// names are those by which the sshd of one version or the other calls a key.
+// names returns the names of a key in the different versions of sshd.
 func names(key string) []string {
 	key = strings.ToLower(key)
 	same := [][]string{
@@ -161,9 +163,9 @@ func names(key string) []string {
 	return []string{key}
 }
 
-// Overruled says which of some values is not in effect though Main has them so, or "": a file that is
-// included before says otherwise, an option on the command line, or a Match, for everybody or one of
-// some people.
+// Overruled returns which of some values in Main is not in effect, or "". It may be overruled by a
+// file that is included earlier, an option on the command line, or a Match, for everybody or for
+// one of logins.
 func Overruled(ctx context.Context, s *system.System, keys map[string]string, logins []Login) (string, error) {
 	var alone strings.Builder
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
@@ -192,7 +194,7 @@ func Overruled(ctx context.Context, s *system.System, keys map[string]string, lo
 	return "", nil
 }
 
-// differ says which key has another value than it is meant to have.
+// differ returns a message about the first key that does not have its intended value, or "".
 func differ(keys map[string]string, meant, got Settings, who, why string) string {
 	for _, key := range slices.Sorted(maps.Keys(keys)) {
 		shown := false
@@ -220,8 +222,8 @@ func said(name string, s Settings) string {
 	return name + " " + strings.Join(s[name], " ")
 }
 
-// Files are all that sshd reads, one behind the other, to tell whether any of it has changed, and
-// whether something in it holds for some only.
+// Files returns the contents of all files that sshd reads, to detect changes. some reports whether
+// they contain settings for some logins only.
 func Files(s *system.System) (all []byte, some bool, err error) {
 	var read bytes.Buffer
 	if err := addFile(s, Main, &read, 0); err != nil {
@@ -236,7 +238,7 @@ func Files(s *system.System) (all []byte, some bool, err error) {
 	return read.Bytes(), some, err
 }
 
-// mostIncludes is how deep files that include others are followed; sshd itself goes to 16.
+// mostIncludes is the depth to which included files are read; sshd's own limit is 16.
 const mostIncludes = 16
 
 func addFile(s *system.System, name string, to *bytes.Buffer, depth int) error {
@@ -274,7 +276,7 @@ func addFile(s *system.System, name string, to *bytes.Buffer, depth int) error {
 	return nil
 }
 
-// firstWord is the key of a line, in small letters, and what follows.
+// firstWord returns the key of a line in lower case, and the rest.
 func firstWord(line string) (key, rest string) {
 	line = strings.TrimSpace(line)
 	at := strings.IndexAny(line, " \t=")
@@ -284,8 +286,8 @@ func firstWord(line string) (key, rest string) {
 	return strings.ToLower(line[:at]), line[at:]
 }
 
-// Reload has sshd read its files again, if it runs and takes them. Sessions stay, and so does the
-// socket; a setting holds for those who log in from then on.
+// Reload makes sshd read its files again, if it is running and accepts them. Sessions and the
+// socket stay; a setting applies to later logins.
 func Reload(ctx context.Context, s *system.System) error {
 	for _, unit := range []string{"sshd.service", "ssh.service"} {
 		state, err := s.Units.Unit(ctx, unit)

@@ -11,8 +11,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// world is a machine with sshd on which ann has a key, bob a password, and carl both; dora can log in by
-// neither, and root by a key.
+// world returns a machine with sshd where ann has a key, bob a password, and carl both; dora can
+// log in with neither, and root with a key.
 func world(t *testing.T, files map[string]string) (*system.System, *kindtest.SSHD) {
 	t.Helper()
 	all := map[string]string{
