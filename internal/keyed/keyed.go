@@ -1,5 +1,5 @@
-// Package keyed edits files of keys and values that others write too, in place: what is not
-// set comes out as it went in, to the byte, comments, order, blanks and line breaks included.
+// Package keyed edits files of keys and values, in place, that others write too. Everything that is
+// not set stays the same to the byte, including comments, order, blanks and line breaks.
 package keyed
 
 import (
@@ -8,42 +8,42 @@ import (
 	"strings"
 )
 
-// A Format is how a file says which value a key has.
+// A Format is the syntax of a file.
 type Format int
 
 // The formats.
 const (
 	Equals Format = iota // "key = value", or "key" alone; a comment is a line that begins with "#"
-	INI                  // the same, or "key: value", below "[section]": the key is called "section/key"
-	Shell                // "KEY=value", for a shell, or who reads it like one
+	INI                  // the same, or "key: value", below "[section]"; the key's name is "section/key"
+	Shell                // "KEY=value", for a shell or a similar reader
 	Words                // "KEY value", as in login.defs
-	SSHD                 // "Key value" or "Key=value", as in sshd_config; keys are the same in capitals, and what stands below "Match" holds for some only
-	Chrony               // "key value" or "key" alone, as in chrony.conf; keys are the same in capitals
+	SSHD                 // "Key value" or "Key=value", as in sshd_config; keys are case-insensitive, and everything below "Match" applies to some logins only
+	Chrony               // "key value" or "key" alone, as in chrony.conf; keys are case-insensitive
 )
 
-// A File is one, line by line. The zero File is empty, and of Equals.
+// A File is a parsed file, line by line. The zero File is empty and has the format Equals.
 type File struct {
 	format Format
 	lines  []line
-	unsure string // why nothing of it can be told
+	unsure string // why none of its values can be determined
 }
 
 type line struct {
-	raw     string // with its line break
+	raw     string // including its line break
 	section string
-	key     string // empty for a comment, and what is no key
+	key     string // empty for comments and other lines without a key
 	value   string
-	about   string // of a comment: the key of which it shows a value
-	unsure  string // why it cannot be told what the key's value is
+	about   string // of a comment: the key whose value it shows
+	unsure  string // why the key's value cannot be determined
 }
 
-// Parse reads a file. Whatever it holds, String gives it back.
+// Parse parses a file. String returns exactly the same content, whatever it is.
 func Parse(format Format, content string) File {
 	f := File{format: format}
 	if strings.HasPrefix(content, "\ufeff") {
 		f.unsure = "it begins with a byte order mark, which most readers take for a part of the first line: write it without"
 	}
-	section, last, some := "", -1, false // last is the last line with a key, and some says that what follows holds for some only
+	section, last, some := "", -1, false // last is the last line with a key; some is set once lines apply to some logins only
 	for raw := range strings.Lines(content) {
 		l := line{raw: raw, section: section}
 		text := trim(raw)
@@ -76,7 +76,7 @@ func Parse(format Format, content string) File {
 	return f
 }
 
-// trim takes off the blanks that all readers know, in whatever locale they run.
+// trim removes the blanks that all readers recognize, in any locale.
 func trim(text string) string { return strings.Trim(text, " \t\r\n\v\f") }
 
 func (f *File) isComment(text string) bool {
@@ -90,8 +90,8 @@ func (f *File) isComment(text string) bool {
 	return text[0] == '#'
 }
 
-// shownBy is the key of which a comment shows a value, or "". In files of words, sentences
-// begin with a blank.
+// shownBy returns the key whose value a comment shows, or "". In files of words, a comment that
+// begins with a blank is a sentence.
 func (f *File) shownBy(section, comment string) string {
 	text := strings.TrimLeft(comment, "#; \t")
 	if f.hasWords() {
@@ -106,7 +106,7 @@ func (f *File) shownBy(section, comment string) string {
 	return f.called(section, key)
 }
 
-// doubt says why not every reader takes a value alike, or "".
+// doubt returns why readers may interpret a value differently, or "".
 func (f *File) doubt(value string, number int) string {
 	signs := "#;"
 	if f.hasWords() {
@@ -121,12 +121,12 @@ func (f *File) doubt(value string, number int) string {
 	return ""
 }
 
-// match is the key of sshd's below which all holds for some only.
+// match is sshd's key below which all settings apply to some logins only.
 const match = "match"
 
 func (f *File) hasWords() bool { return f.format == Words || f.format == SSHD || f.format == Chrony }
 
-// called is the name of a key.
+// called returns the full name of a key.
 func (f *File) called(section, key string) string {
 	if f.format == INI {
 		return section + "/" + key
@@ -134,7 +134,7 @@ func (f *File) called(section, key string) string {
 	return f.one(key)
 }
 
-// one is the name of a key that may be written in several ways.
+// one returns the canonical name of a key that may be written in several ways.
 func (f *File) one(key string) string {
 	if f.format == SSHD || f.format == Chrony {
 		return strings.ToLower(key)
@@ -142,13 +142,13 @@ func (f *File) one(key string) string {
 	return key
 }
 
-// sectionOf is the section in the name of a key; it means something in INI alone.
+// sectionOf returns the section in the name of a key. It is meaningful only for INI.
 func sectionOf(key string) string {
 	section, _, _ := strings.Cut(key, "/")
 	return section
 }
 
-// split takes a line without comments and outer blanks apart.
+// split parses a line without comments and outer blanks.
 func (f *File) split(text string) (key, value string, ok bool) {
 	separators := "="
 	switch f.format {
@@ -176,7 +176,7 @@ func (f *File) split(text string) (key, value string, ok bool) {
 	return key, value, key != ""
 }
 
-// cutWord cuts a text behind its first word.
+// cutWord splits a text after its first word.
 func cutWord(text, ends string) (word, rest string) {
 	if at := strings.IndexAny(text, ends); at >= 0 {
 		return text[:at], trim(text[at:])
@@ -184,7 +184,7 @@ func cutWord(text, ends string) (word, rest string) {
 	return text, ""
 }
 
-// String is the file as it is to be written.
+// String returns the content to be written.
 func (f *File) String() string {
 	var b strings.Builder
 	for _, l := range f.lines {
@@ -193,8 +193,8 @@ func (f *File) String() string {
 	return b.String()
 }
 
-// Values are all values of a key, in their order. Which of several counts depends on the
-// reader, so there should not be several.
+// Values returns all values of a key, in order. Which of several counts depends on the reader, so
+// there should be only one.
 func (f *File) Values(key string) (values []string) {
 	key = f.one(key)
 	for _, l := range f.lines {
@@ -205,8 +205,8 @@ func (f *File) Values(key string) (values []string) {
 	return values
 }
 
-// Unsure says why it cannot be told what a key is, or where it would have to stand, or "":
-// then it is neither to be judged nor set.
+// Unsure returns why a key's value, or the place for it, cannot be determined, or "". An unsure key
+// must be neither judged nor set.
 func (f *File) Unsure(key string) string {
 	key = f.one(key)
 	section, known := sectionOf(key), f.format != INI
@@ -227,11 +227,11 @@ func (f *File) Unsure(key string) string {
 	return ""
 }
 
-// Set makes value the only one of a key: where the key stands first, else below a comment
-// that shows it, else at the end, of its section if there are any. Of one of which it is Unsure
-// it must not be asked.
+// Set makes value the only one of a key. It goes to the key's first line, or else below a comment
+// that shows the key, or else to the end, of its section if there are any. Do not call it for a key
+// that is Unsure.
 func (f *File) Set(key, value string) {
-	f.lines = slices.Clone(f.lines) // a copy of the File stays as it is
+	f.lines = slices.Clone(f.lines) // copies of the File must stay as they are
 	wanted := line{raw: f.text(key, value) + f.lineBreak(), section: sectionOf(key), key: f.one(key), value: value}
 	key = f.one(key)
 	first := f.index(key)
@@ -261,7 +261,7 @@ func (f *File) text(key, value string) string {
 	return key + " = " + value
 }
 
-// Lines are the lines of a key, one after the other, each with its break.
+// Lines returns the lines of a key, each with its line break.
 func (f *File) Lines(key string) string {
 	key = f.one(key)
 	var found strings.Builder
@@ -275,8 +275,8 @@ func (f *File) Lines(key string) string {
 	return found.String()
 }
 
-// Put makes these the lines of a key, where it stands first, or where Set would put it: what
-// Lines returned of another file. Without any the key is gone.
+// Put replaces the lines of a key with these, at its first line, or where Set would put it. text is
+// what Lines returned for another file. An empty text removes the key.
 func (f *File) Put(key, text string) {
 	key = f.one(key)
 	var put []line
@@ -295,8 +295,8 @@ func (f *File) Put(key, text string) {
 	f.lines = slices.Insert(f.lines, first, put...)
 }
 
-// GiveBack makes the lines of a key those of an earlier content of the file, and gives them the place
-// that they had there, behind the same line, where that is still there.
+// GiveBack restores the lines of a key from an earlier content of the file, in their previous
+// place, after the same line, if that still exists.
 func (f *File) GiveBack(key string, earlier File) {
 	key = f.one(key)
 	text, first := earlier.Lines(key), earlier.index(key)
@@ -341,7 +341,7 @@ func (f *File) index(key string) int {
 	return slices.IndexFunc(f.lines, func(l line) bool { return l.key == key })
 }
 
-// insert puts lines of a key that stands nowhere where they belong.
+// insert puts the lines of a key that the file does not have into the right place.
 func (f *File) insert(key string, put []line) {
 	section, at := sectionOf(key), -1
 	for i, l := range f.lines {
@@ -363,7 +363,7 @@ func (f *File) insert(key string, put []line) {
 	f.lines = slices.Insert(f.lines, at, put...)
 }
 
-// end is behind all that holds for everybody.
+// end returns the index after all settings that apply to everybody.
 func (f *File) end() int {
 	if i := f.index(match); i >= 0 && f.format == SSHD {
 		return i
@@ -371,7 +371,7 @@ func (f *File) end() int {
 	return len(f.lines)
 }
 
-// endLine gives the last line the break that it may lack, if others are to follow it.
+// endLine adds a missing line break to the last line if other lines follow it.
 func (f *File) endLine(at, others int) {
 	if last := len(f.lines) - 1; others > 0 && last >= 0 && at == len(f.lines) && !strings.HasSuffix(f.lines[last].raw, "\n") {
 		f.lines[last].raw += f.lineBreak()

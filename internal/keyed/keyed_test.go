@@ -202,7 +202,7 @@ func FuzzFile(f *testing.F) {
 	})
 }
 
-// others are the lines that are not the key's, without their breaks.
+// others returns the lines that are not the key's, without line breaks.
 func others(f File, key string) (rest []string) {
 	for _, l := range f.lines {
 		if l.key != key {

@@ -8,8 +8,8 @@ import (
 
 var assigned = regexp.MustCompile(`^(?:export[ \t]+)?([A-Za-z_][A-Za-z0-9_]*)=(.*)$`)
 
-// assignment reads a line for a shell. A file in which any line is more than an assignment
-// is a program: what it would set, nobody can tell without running it.
+// assignment parses a line for a shell. A file in which any line is more than an assignment is a
+// program, and its settings cannot be determined without running it.
 func (f *File) assignment(l *line, number int) {
 	text := strings.TrimRight(l.raw, "\r\n")
 	match := assigned.FindStringSubmatch(text)
@@ -30,8 +30,8 @@ func (f *File) assignment(l *line, number int) {
 	}
 }
 
-// word is the first word of a shell's line, without quotes that change nothing. whole says
-// whether it ends in the line.
+// word returns the first word of a shell's line, without quotes that have no effect. whole reports
+// whether the word ends on this line.
 func word(text string) (value, rest string, whole bool) {
 	quote := byte(0)
 	end := len(text)
