@@ -12,34 +12,34 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// A Change is what becomes different for the machines of one persona.
+// A Change is what changes for the machines of one persona.
 type Change struct {
 	Persona   string       `json:"persona"`
 	Resources []Difference `json:"resources"`       // by ID
-	Rules     bool         `json:"rules,omitempty"` // the rules differ, or what the benchmarks name
+	Rules     bool         `json:"rules,omitempty"` // the rules or the benchmarks differ
 }
 
-// Nothing says whether nothing becomes different.
+// Nothing says whether nothing changes.
 func (c Change) Nothing() bool { return len(c.Resources) == 0 && !c.Rules }
 
-// A Difference is one resource that becomes another.
+// A Difference is one resource that is added, removed or changed.
 type Difference struct {
 	ID     policy.ID `json:"id"`
 	Change string    `json:"change"` // "added", "removed" or "changed"
-	// Fragment and Line are the place that sets it, or for a removed one has set it.
+	// Fragment and Line are the place that sets the resource, or that set a removed one.
 	Fragment string `json:"fragment"`
 	Line     int    `json:"line"`
-	// Was and Is are what was and is wanted. They are left out of what may hold a
-	// secret or is long: the content of files above all.
+	// Was and Is are what the old and the new policy want. They are left out if they are long or may
+	// hold a secret, as the content of files does.
 	Was policy.Spec `json:"was,omitempty"`
 	Is  policy.Spec `json:"is,omitempty"`
 }
 
-// errUnreadable is wrapped by the error of a published policy that cannot be
-// compared with. That is no reason not to publish a better one.
+// errUnreadable is wrapped if the published policy cannot be read and so cannot be compared. A better one
+// can still be published.
 var errUnreadable = errors.New("what is published now cannot be read")
 
-// texts are the published fragments.
+// texts returns the published fragments.
 func texts(entries []manifest.Entry, values map[string]string) ([]policy.Source, error) {
 	var sources []policy.Source
 	var errs []error
@@ -54,9 +54,9 @@ func texts(entries []manifest.Entry, values map[string]string) ([]policy.Source,
 	return sources, nil
 }
 
-// changes compares two policies persona by persona, and first for machines that
-// have none but base. The error is errUnreadable if it is that of the old one, and
-// otherwise policy.Problems.
+// changes compares two policies for each persona, beginning with base, which stands for machines without
+// another one. The error wraps errUnreadable if the old policy is wrong; if the new one is, it is of type
+// policy.Problems.
 func changes(before, after []policy.Source) ([]Change, error) {
 	old, err := policy.ParseAll(before)
 	if err != nil {
@@ -87,7 +87,7 @@ func changes(before, after []policy.Source) ([]Change, error) {
 	return all, nil
 }
 
-// differences compares two policies, whose resources are sorted by ID.
+// differences compares two policies and returns the differences sorted by ID.
 func differences(was, is *policy.Policy) []Difference {
 	found := []Difference{}
 	for _, r := range was.Resources {
@@ -113,7 +113,7 @@ func differences(was, is *policy.Policy) []Difference {
 	return found
 }
 
-// longest is how long a wish may be to be shown, in bytes of JSON.
+// longest is the longest spec that is shown, in bytes of JSON.
 const longest = 200
 
 func difference(r policy.Resource, change string, was, is policy.Spec) Difference {
@@ -127,7 +127,7 @@ func difference(r policy.Resource, change string, was, is policy.Spec) Differenc
 	return d
 }
 
-// written is a spec as it is shown.
+// written returns a spec as it is shown: as JSON.
 func written(spec policy.Spec) string {
 	text, _ := json.Marshal(spec) // specs are plain data and always marshal
 	return string(text)

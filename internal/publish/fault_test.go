@@ -13,13 +13,13 @@ import (
 	"github.com/soe-agent/soe-agent/test/awsfake"
 )
 
-// A wire carries the calls of a publisher.
+// A wire carries the calls of a publisher, and can break.
 type wire struct {
 	publish.Store
 	calls  int
-	breaks int         // this call gets no answer
-	lost   bool        // it is the answer that is lost: the call was carried out
-	before func(n int) // a call
+	breaks int         // the number of the call that gets no answer
+	lost   bool        // the call is carried out, and its answer is lost
+	before func(n int) // called before each call
 	after  func(n int)
 }
 
@@ -64,7 +64,7 @@ func (w *wire) DeleteParameters(ctx context.Context, in *ssm.DeleteParametersInp
 	return through(w, ctx, in, w.Store.DeleteParameters)
 }
 
-// A step is one publication after others.
+// A step is one publication in a sequence.
 type step struct {
 	name    string
 	given   func(t *testing.T, f *fleet)
@@ -167,7 +167,7 @@ func TestAPublisherThatIsCutOffAtAnyCallLeavesAWholePolicyAndTheNextOneFinishes(
 	}
 }
 
-// patient tries again at once.
+// patient repeats calls without waiting.
 func patient(ctx context.Context, op func(context.Context) error) error {
 	var err error
 	for range 5 {
@@ -218,7 +218,7 @@ func TestOfTwoWhoPublishAtOnceOneIsInForceAndTheOtherIsToldAtWhicheverCallTheyMe
 		"another": func(t *testing.T, f *fleet) {
 			f.publish(t, three(), publish.Everybody)
 			f.publish(t, one(), publish.Everybody)
-			f.ages(t) // what the other wants is garbage to this one
+			f.ages(t) // what the other publisher wants is garbage to this one
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -229,8 +229,8 @@ func TestOfTwoWhoPublishAtOnceOneIsInForceAndTheOtherIsToldAtWhicheverCallTheyMe
 	}
 }
 
-// meet has one publish, and another, who does so from begin to end before the one's
-// call n. It is false when there are fewer calls.
+// meet lets one publisher publish, and another one start and finish right before the first one's call n. It
+// returns false if there are fewer calls.
 func meet(t *testing.T, given func(*testing.T, *fleet), n int) bool {
 	f := newFleet()
 	given(t, f)
@@ -260,7 +260,7 @@ func meet(t *testing.T, given func(*testing.T, *fleet), n int) bool {
 	switch {
 	case errors.Is(err, publish.ErrOverrun) && !inForce:
 	case err == nil && inForce && (n == 1 || len(result.Warnings) == 1 || w.calls < n):
-	case err == nil && !inForce && result.Version > 0: // the other came after, and knew of this one
+	case err == nil && !inForce && result.Version > 0: // the other one came later and saw this one's policy
 	default:
 		t.Errorf("they meet at call %d: %v, %q, in force: %v", n, err, result.Warnings, inForce)
 	}

@@ -21,7 +21,7 @@ func TestWhatNoManifestNamesIsDeletedOnceItIsADayOld(t *testing.T) {
 	if !slices.Contains(f.parameters(t), first.Written[0]) {
 		t.Fatal("machines that are reading the manifest before miss a fragment")
 	}
-	// One that is written by somebody at the moment, and what is not publish's own.
+	// One that somebody is writing now, and parameters that publish did not write.
 	others := []string{at + "/policy/50-new/0123456789ab", at + "/policy/readme", at + "/policy/policy/10-base/0123456789ab"}
 	for i, name := range others {
 		f.PutParameter(name, "x")
@@ -30,7 +30,7 @@ func TestWhatNoManifestNamesIsDeletedOnceItIsADayOld(t *testing.T) {
 		}
 	}
 	_, result := f.publish(t, three(), publish.Everybody)
-	if diff := cmp.Diff(first.Written[:1], result.Deleted); diff != "" { // 10-base of the first
+	if diff := cmp.Diff(first.Written[:1], result.Deleted); diff != "" { // 10-base of the first policy
 		t.Error(diff)
 	}
 	left := f.parameters(t)
@@ -87,9 +87,9 @@ func TestAFragmentThatIsGarbageByNowIsNotReliedUponWhenItIsWantedAgain(t *testin
 		if diff := cmp.Diff([]string{want}, plan.Parameters); diff != "" {
 			t.Error(diff)
 		}
-		f.PutParameter(want, three()["10-base"]) // and nothing comes of it for two days
+		f.PutParameter(want, three()["10-base"]) // it stays unused for two days
 	}
-	f.publish(t, three(), publish.Everybody) // the last of them is young enough
+	f.publish(t, three(), publish.Everybody) // the latest of them is young enough
 	f.everybody(t, 3, three())
 	m, _, _ := f.manifest(t.Context())
 	if got, want := m.Fragments[0].Parameter, first.Written[0]+"-2"; got != want {

@@ -18,12 +18,12 @@ import (
 // An unpublished fragment is one that the manifest does not name yet.
 type unpublished struct {
 	entry      *manifest.Entry
-	name       string // of its parameter, as its content would have it
+	name       string // of its parameter, as derived from its content
 	parameters []manifest.Parameter
 }
 
-// pack makes the fragments' entries. A fragment that is published already keeps its
-// own, whichever release packed it.
+// pack makes the entries of the fragments. A fragment that is published already keeps its entry, whichever
+// release wrote it.
 func (p *Publisher) pack(sources []policy.Source, fragments []policy.Fragment, now published) ([]manifest.Entry, []unpublished, error) {
 	known := slices.Clone(now.manifest.Fragments)
 	if now.manifest.Rollout != nil {
@@ -49,14 +49,12 @@ func (p *Publisher) pack(sources []policy.Source, fragments []policy.Fragment, n
 	return entries, fresh, errors.Join(errs...)
 }
 
-// keep is how long what no manifest names stays: for those who are writing or
-// reading it at the moment.
+// keep is how long fragments stay that no manifest names, for those who are writing or reading them now.
 const keep = 24 * time.Hour
 
-// place returns which parameters have to be written. Those of a fragment that was
-// published once and is garbage by now are not relied upon, since somebody else may
-// be about to delete them: it gets another name. One that is there and holds
-// something else is an error.
+// place returns the parameters that have to be written. If a fragment was published before and its
+// parameters are garbage by now, somebody else may be about to delete them, so the fragment gets another
+// name. A parameter of that name that holds something else is an error.
 func (p *Publisher) place(ctx context.Context, fresh []unpublished) ([]manifest.Parameter, error) {
 	var wanted []manifest.Parameter
 	var errs []error
@@ -84,8 +82,8 @@ func (p *Publisher) place(ctx context.Context, fresh []unpublished) ([]manifest.
 	return wanted, errors.Join(errs...)
 }
 
-// garbage says whether any of the parameters is old. Half of keep is more than
-// enough to publish what is young.
+// garbage says whether any of the parameters is old. Half of keep leaves more than enough time to publish
+// the others.
 func (f unpublished) garbage(held map[string]types.Parameter) bool {
 	return slices.ContainsFunc(f.entry.Parameters(), func(name string) bool {
 		there, ok := held[name]
@@ -109,17 +107,17 @@ func (f unpublished) missing(held map[string]types.Parameter) ([]manifest.Parame
 	return missing, errors.Join(errs...)
 }
 
-// taken is the error of a parameter that holds what nobody should have written there.
+// taken returns the error for a parameter that holds what nobody should have written there.
 func taken(name string) error {
 	return fmt.Errorf("cannot write the parameter %s: it is there already and holds something else, which is not changed; find out who wrote it, and delete it", name)
 }
 
-// fragmentName is how a fragment's parameter is called below the path. What is
-// called otherwise is somebody else's.
+// fragmentName matches the names of fragments' parameters below the path. Parameters with other names are
+// not publish's own.
 var fragmentName = regexp.MustCompile(`^/policy/[A-Za-z0-9_.-]+/[0-9a-f]{12}(-[0-9]+)?(/[0-9]+)?$`)
 
-// collect deletes the fragments that are not named and were written before a time,
-// by the service's clock.
+// collect deletes the fragments that named does not list and that were written before a time, by the
+// service's clock.
 func (p *Publisher) collect(ctx context.Context, named map[string]bool, before time.Time) ([]string, error) {
 	all, err := p.list(ctx, p.top()+"/policy")
 	if err != nil {
@@ -136,7 +134,7 @@ func (p *Publisher) collect(ctx context.Context, named map[string]bool, before t
 	return p.remove(ctx, garbage)
 }
 
-// parametersOf are the names of all parameters that a manifest names.
+// parametersOf returns the names of all parameters that a manifest names.
 func parametersOf(m manifest.Manifest) map[string]bool {
 	names := map[string]bool{}
 	entries := slices.Clone(m.Fragments)

@@ -22,30 +22,29 @@ import (
 type Publisher struct {
 	Store Store
 	Path  string // such as /soe/prod
-	// Call calls op, and again while what it fails with is bound to pass, such as
-	// throttling: by default three writes a second are let through. The operations
-	// given to it may be carried out twice.
+	// Call calls op, and repeats it while its error is one that goes away by itself, such as
+	// throttling: by default the service allows three writes a second. op may be carried out twice.
 	Call func(ctx context.Context, op func(context.Context) error) error
 }
 
-// Everybody is the percentage that makes a policy that of the whole fleet.
+// Everybody is the percentage that publishes a policy to the whole fleet.
 const Everybody = 100
 
-// A Plan is what is going to change, and how. It is a stable document.
+// A Plan is what is going to change, and how. Its JSON is a stable format.
 type Plan struct {
 	Manifest string `json:"manifest"` // the parameter's name
 	Before   State  `json:"before"`
 	After    State  `json:"after"`
-	// Changes are what becomes different for each persona, against what everybody
-	// has now. They are nil when that could not be read, which Warnings tell.
+	// Changes are what changes for each persona, compared with what everybody has now. They are nil
+	// if that could not be read; then a warning says so.
 	Changes []Change `json:"personas"`
-	// Parameters are those to be written, the manifest not among them.
+	// Parameters are the names of the parameters to be written, without the manifest.
 	Parameters []string `json:"parameters"`
 	Warnings   []string `json:"warnings"`
 
 	now        published
 	then       manifest.Manifest
-	text       string // of then
+	text       string // the text of then
 	parameters []manifest.Parameter
 	collects   bool // whether old fragments are deleted afterwards
 }
@@ -53,10 +52,10 @@ type Plan struct {
 // Nothing says whether there is nothing to do.
 func (p *Plan) Nothing() bool { return len(p.parameters) == 0 && !p.replaces() }
 
-// replaces says whether the manifest is going to be another.
+// replaces says whether the manifest is going to change.
 func (p *Plan) replaces() bool { return !reflect.DeepEqual(p.now.manifest, p.then) }
 
-// State is what a manifest says to a fleet.
+// State is what a manifest tells the fleet.
 type State struct {
 	Serial  int64    `json:"serial"` // for everybody; 0: nothing is published
 	Rollout *Rollout `json:"rollout,omitempty"`
@@ -77,16 +76,16 @@ func stateOf(m manifest.Manifest) State {
 	return s
 }
 
-// published is what is there at a moment.
+// published is what is published at one moment.
 type published struct {
-	manifest manifest.Manifest // of the serial 0: nothing
-	version  int64             // of the parameter; 0: there is none
+	manifest manifest.Manifest // its serial is 0 if nothing is published
+	version  int64             // of the parameter; 0 if there is none
 	values   map[string]string // of the fragments' parameters
 }
 
 var pathSyntax = regexp.MustCompile(`^(/[A-Za-z0-9_.-]+)+/?$`)
 
-// top is the path without a slash at its end.
+// top returns the path without a slash at its end.
 func (p *Publisher) top() string { return strings.TrimSuffix(p.Path, "/") }
 
 // current reads the manifest.
@@ -111,9 +110,9 @@ func (p *Publisher) current(ctx context.Context) (published, error) {
 	return now, nil
 }
 
-// Plan finds out what it takes to publish fragments to a percentage of the fleet:
-// Everybody, or less for a rollout beside what everybody has. The names of the
-// sources are those of their files. What is wrong with them is policy.Problems.
+// Plan finds out what it takes to publish fragments to a percentage of the fleet: Everybody, or less for a
+// rollout next to what everybody has. The names of the sources are the names of their files. An error in
+// the fragments is of type policy.Problems.
 func (p *Publisher) Plan(ctx context.Context, sources []policy.Source, percent float64) (*Plan, error) {
 	sources, fragments, err := named(sources)
 	if err != nil {
@@ -160,7 +159,7 @@ func (p *Publisher) Plan(ctx context.Context, sources []policy.Source, percent f
 	return plan, err
 }
 
-// plan is the plan to replace one manifest by another.
+// plan returns the plan to replace one manifest by another.
 func (p *Publisher) plan(now published, then manifest.Manifest) (*Plan, error) {
 	plan := &Plan{
 		Manifest: manifest.Name(p.Path), Before: stateOf(now.manifest), After: stateOf(then),
@@ -174,8 +173,7 @@ func (p *Publisher) plan(now published, then manifest.Manifest) (*Plan, error) {
 	return plan, err
 }
 
-// PlanPause finds out what it takes to have every machine stay at the serial that
-// it has, or to let them go on.
+// PlanPause finds out what it takes to make every machine stay at its serial, or to let them all go on.
 func (p *Publisher) PlanPause(ctx context.Context, pause bool) (*Plan, error) {
 	now, err := p.current(ctx)
 	if err != nil {
@@ -189,7 +187,7 @@ func (p *Publisher) PlanPause(ctx context.Context, pause bool) (*Plan, error) {
 	return p.plan(now, then)
 }
 
-// named gives the sources the names under which they are published, and parses them.
+// named parses the sources and gives them the names under which they are published.
 func named(sources []policy.Source) ([]policy.Source, []policy.Fragment, error) {
 	if len(sources) == 0 {
 		return nil, nil, errors.New("cannot publish a policy without fragments")
@@ -216,14 +214,14 @@ func sameFragment(a, b manifest.Entry) bool {
 	return a.Name == b.Name && a.SHA256 == b.SHA256 && slices.Equal(a.Personas, b.Personas)
 }
 
-// same says whether two generations are one policy.
+// same says whether two generations are the same policy.
 func same(a, b []manifest.Entry) bool { return slices.EqualFunc(a, b, sameFragment) }
 
-// next is the manifest that publishes a policy to a percentage of the fleet. The
-// same policy keeps its serial; another one has a greater serial than all before,
-// even if its content was published once: machines never go back in serials.
+// next returns the manifest that publishes a policy to a percentage of the fleet. The same policy keeps its
+// serial. Another one gets a serial greater than all before, even if its content was published before,
+// because machines never go back in serials.
 func next(now manifest.Manifest, fragments []manifest.Entry, percent float64) (manifest.Manifest, error) {
-	if !(percent >= 0 && percent <= Everybody) { // not NaN either
+	if !(percent >= 0 && percent <= Everybody) { // also refuses NaN
 		return now, fmt.Errorf("cannot publish to %s percent: it is a number from 0 to 100", number(percent))
 	}
 	generation := manifest.Generation{Serial: now.Newest() + 1, Fragments: fragments}
@@ -250,11 +248,10 @@ func next(now manifest.Manifest, fragments []manifest.Entry, percent float64) (m
 	return then, nil
 }
 
-// salt says which share of the fleet gets a rollout. One that replaces another that
-// is under way goes to the same machines: with another salt, most of those would
-// fall back to the old policy, and as many that had been spared would get an
-// unproven one. One that begins anew goes to others, so that it is not always the
-// same people who find the faults.
+// salt decides which share of the fleet gets a rollout. A rollout that replaces another one goes to the same
+// machines: with another salt, most of them would fall back to the old policy, and as many others would get
+// an unproven one. A new rollout goes to other machines, so that it is not always the same people who find
+// the faults.
 func salt(now manifest.Manifest, serial int64) string {
 	if now.Rollout != nil {
 		return now.Rollout.Salt
@@ -262,5 +259,5 @@ func salt(now manifest.Manifest, serial int64) string {
 	return strconv.FormatInt(serial, 10)
 }
 
-// number is a percentage as people write it.
+// number returns a percentage as people write it.
 func number(percent float64) string { return strconv.FormatFloat(percent, 'f', -1, 64) }

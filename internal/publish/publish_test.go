@@ -48,7 +48,7 @@ func (f *fleet) publisher() *publish.Publisher {
 	return &publish.Publisher{Store: f.author, Path: at, Call: once}
 }
 
-// sources are fragments in files, by name.
+// sources returns fragments in files, by name.
 func sources(fragments map[string]string) []policy.Source {
 	var all []policy.Source
 	for _, name := range slices.Sorted(maps.Keys(fragments)) {
@@ -76,7 +76,7 @@ func (f *fleet) publish(t *testing.T, fragments map[string]string, percent float
 	return plan, result
 }
 
-// manifest is what is published; ok is false when nothing is.
+// manifest returns the published manifest; ok is false if there is none.
 func (f *fleet) manifest(ctx context.Context) (m manifest.Manifest, ok bool, err error) {
 	out, err := f.node.GetParameter(ctx, &ssm.GetParameterInput{Name: aws.String(at + "/manifest")})
 	var none *types.ParameterNotFound
@@ -90,7 +90,7 @@ func (f *fleet) manifest(ctx context.Context) (m manifest.Manifest, ok bool, err
 	return m, true, err
 }
 
-// read is what machines have of a generation. It fails if any of it is missing or wrong.
+// read returns what machines get of a generation. It fails if anything is missing or wrong.
 func (f *fleet) read(ctx context.Context, g manifest.Generation) (map[string]string, error) {
 	texts := map[string]string{}
 	for _, e := range g.Fragments {
@@ -113,7 +113,7 @@ func (f *fleet) read(ctx context.Context, g manifest.Generation) (map[string]str
 	return texts, nil
 }
 
-// whole fails if anything that the manifest names is not there or not right.
+// whole fails if anything that the manifest names is missing or wrong.
 func (f *fleet) whole(ctx context.Context) error {
 	m, _, err := f.manifest(ctx)
 	if err == nil {
@@ -125,7 +125,7 @@ func (f *fleet) whole(ctx context.Context) error {
 	return err
 }
 
-// everybody and canaries fail unless the one generation has the serial and the fragments.
+// everybody and canaries fail unless that generation has this serial and these fragments.
 func (f *fleet) everybody(t *testing.T, serial int64, fragments map[string]string) {
 	t.Helper()
 	m, _, err := f.manifest(t.Context())
@@ -162,7 +162,7 @@ func (f *fleet) holds(t *testing.T, g manifest.Generation, serial int64, fragmen
 	}
 }
 
-// parameters are the names of all fragments' parameters.
+// parameters returns the names of all fragments' parameters.
 func (f *fleet) parameters(t *testing.T) (names []string) {
 	t.Helper()
 	pages := ssm.NewGetParametersByPathPaginator(f.author, &ssm.GetParametersByPathInput{Path: aws.String(at + "/policy"), Recursive: aws.Bool(true)})
@@ -187,7 +187,7 @@ func (f *fleet) writes() (n int) {
 	return n
 }
 
-// incompressible is a fragment that takes several parameters.
+// incompressible returns a fragment that takes several parameters.
 func incompressible() string {
 	var b strings.Builder
 	b.WriteString("schema = 1\n[dropins.\"/etc/sysctl.d/60-soe.conf\"]\ncontent = \"\"\"\n")
@@ -310,7 +310,7 @@ func TestARollbackIsOlderContentUnderANewSerial(t *testing.T) {
 	f.publish(t, one(), publish.Everybody)
 	f.everybody(t, 3, one())
 
-	f.publish(t, three(), 10) // and that of a rollout
+	f.publish(t, three(), 10) // and one for a rollout
 	f.publish(t, one(), publish.Everybody)
 	f.everybody(t, 5, one()) // machines that have 4 do not go back to 3
 }

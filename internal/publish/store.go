@@ -14,7 +14,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/manifest"
 )
 
-// A Store is what is used of Parameter Store. *ssm.Client is one.
+// A Store is the part of Parameter Store that is used. *ssm.Client implements it.
 type Store interface {
 	GetParameter(context.Context, *ssm.GetParameterInput, ...func(*ssm.Options)) (*ssm.GetParameterOutput, error)
 	GetParameters(context.Context, *ssm.GetParametersInput, ...func(*ssm.Options)) (*ssm.GetParametersOutput, error)
@@ -23,13 +23,13 @@ type Store interface {
 	DeleteParameters(context.Context, *ssm.DeleteParametersInput, ...func(*ssm.Options)) (*ssm.DeleteParametersOutput, error)
 }
 
-// mostNames is how many names a call takes (Systems Manager API Reference,
-// GetParameters, GetParametersByPath, DeleteParameters).
+// mostNames is how many names one call takes (Systems Manager API Reference, GetParameters,
+// GetParametersByPath, DeleteParameters).
 const mostNames = 10
 
-var errNonsense = errors.New("the answer is empty")
+var errEmptyAnswer = errors.New("the answer is empty")
 
-// get returns a parameter, if it is there.
+// get returns a parameter; there is false if it does not exist.
 func (p *Publisher) get(ctx context.Context, name string) (parameter types.Parameter, there bool, err error) {
 	err = p.Call(ctx, func(ctx context.Context) (err error) {
 		parameter, there, err = p.read(ctx, name)
@@ -46,16 +46,16 @@ func (p *Publisher) read(ctx context.Context, name string) (parameter types.Para
 	var none *types.ParameterNotFound
 	switch {
 	case errors.As(err, &none):
-		return parameter, false, nil // no patience would change that
+		return parameter, false, nil // not an error that Call should repeat
 	case err != nil:
 		return parameter, false, err
 	case out.Parameter == nil:
-		return parameter, false, errNonsense
+		return parameter, false, errEmptyAnswer
 	}
 	return *out.Parameter, true, nil
 }
 
-// getAll returns parameters by name. Those that are not there are left out.
+// getAll returns parameters by name. Parameters that do not exist are left out.
 func (p *Publisher) getAll(ctx context.Context, names []string) (map[string]types.Parameter, error) {
 	found := map[string]types.Parameter{}
 	for batch := range slices.Chunk(names, mostNames) {
@@ -74,7 +74,7 @@ func (p *Publisher) getAll(ctx context.Context, names []string) (map[string]type
 	return found, nil
 }
 
-// create writes a parameter, unless one of that name is there.
+// create writes a parameter unless one of that name exists.
 func (p *Publisher) create(ctx context.Context, parameter manifest.Parameter) (written bool, err error) {
 	err = p.Call(ctx, func(ctx context.Context) error {
 		_, err := p.put(ctx, parameter, false)
@@ -91,18 +91,18 @@ func (p *Publisher) create(ctx context.Context, parameter manifest.Parameter) (w
 	return written, nil
 }
 
-// swap replaces a parameter of one version, or of none, which is 0, and returns its
-// new version. The service has no such call: between the look at the version and
-// the writing somebody else can come, which the new version then tells.
+// swap replaces the given version of a parameter, where 0 means that it does not exist, and returns its new
+// version. The service has no such call: somebody else may write between the check of the version and the
+// write. The new version then shows it.
 func (p *Publisher) swap(ctx context.Context, name, value string, version int64) (now int64, err error) {
-	var other error // that has come before
+	var other error // set if somebody else was faster
 	err = p.Call(ctx, func(ctx context.Context) error {
 		found, there, err := p.read(ctx, name)
 		switch {
 		case err != nil:
 			return err
 		case there && found.Version != version && aws.ToString(found.Value) == value:
-			now = found.Version // the answer to the attempt before was lost
+			now = found.Version // our earlier attempt succeeded and its answer was lost
 			return nil
 		case found.Version != version:
 			other = overrun(name, found.Version, version)
@@ -125,7 +125,7 @@ func (p *Publisher) put(ctx context.Context, parameter manifest.Parameter, overw
 	out, err := p.Store.PutParameter(ctx, &ssm.PutParameterInput{
 		Name: &parameter.Name, Value: &parameter.Value, Overwrite: &overwrite,
 		Type:        types.ParameterTypeString,
-		Tier:        types.ParameterTierIntelligentTiering, // standard, which is free, for all that fits it
+		Tier:        types.ParameterTierIntelligentTiering, // standard, which is free, for what fits into it
 		Description: aws.String("Written by soe-agent policy publish"),
 	})
 	if err != nil {
@@ -148,14 +148,14 @@ func (p *Publisher) list(ctx context.Context, path string) ([]types.Parameter, e
 			return nil, fmt.Errorf("cannot list the parameters below %s: %w", path, err)
 		}
 		all = append(all, out.Parameters...)
-		if aws.ToString(out.NextToken) == "" { // a page without parameters need not be the last
+		if aws.ToString(out.NextToken) == "" { // an empty page need not be the last one
 			return all, nil
 		}
 		in.NextToken = out.NextToken
 	}
 }
 
-// remove deletes parameters and returns the names of those that were there.
+// remove deletes parameters and returns the names of those that existed.
 func (p *Publisher) remove(ctx context.Context, names []string) (deleted []string, err error) {
 	deleted = []string{}
 	for batch := range slices.Chunk(names, mostNames) {

@@ -9,8 +9,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// Text writes a plan for people. Personas for which the same changes are told
-// together.
+// Text writes a plan for people. Personas with the same changes share one entry.
 func (p *Plan) Text(w io.Writer) {
 	told := map[string]bool{}
 	for i, c := range p.Changes {
@@ -40,7 +39,7 @@ func (p *Plan) Text(w io.Writer) {
 	}
 }
 
-// like says whether two personas change alike.
+// like says whether the changes are the same for two personas.
 func (c Change) like(other Change) bool {
 	return c.Rules == other.Rules && slices.EqualFunc(c.Resources, other.Resources, func(a, b Difference) bool {
 		return a.ID == b.ID && a.Change == b.Change && a.Fragment == b.Fragment && a.Line == b.Line &&
@@ -61,7 +60,7 @@ func (d Difference) text(w io.Writer) {
 	}
 }
 
-// String is the state in a few words.
+// String describes the state in a few words.
 func (s State) String() string {
 	text := fmt.Sprintf("serial %d for everybody", s.Serial)
 	switch {

@@ -11,20 +11,19 @@ import (
 	"github.com/soe-agent/soe-agent/internal/manifest"
 )
 
-// A Result is what was done. It is a stable document.
+// A Result is what was done. Its JSON is a stable format.
 type Result struct {
-	Written  []string `json:"written"`                    // parameters, the manifest not among them
+	Written  []string `json:"written"`                    // parameters, without the manifest
 	Version  int64    `json:"manifest_version,omitempty"` // of the manifest's parameter; 0: it was not written
 	Deleted  []string `json:"deleted"`                    // parameters that no manifest names any more
 	Warnings []string `json:"warnings"`
 }
 
-// ErrOverrun is wrapped by the error of a policy that is not in force because
-// somebody else has published at the same moment.
+// ErrOverrun is wrapped if the policy is not in force because somebody else published at the same moment.
 var ErrOverrun = errors.New("somebody else has published meanwhile")
 
-// Write carries a plan out. If it fails before the manifest is replaced, no machine
-// sees anything of it; it may always be planned and written again.
+// Write carries a plan out. If it fails before the manifest is replaced, no machine sees any of it. It is
+// always safe to plan and write again.
 func (p *Publisher) Write(ctx context.Context, plan *Plan) (Result, error) {
 	r := Result{Written: []string{}, Deleted: []string{}, Warnings: []string{}}
 	if err := p.fragments(ctx, plan.parameters, &r); err != nil {
@@ -80,8 +79,7 @@ func (p *Publisher) fragments(ctx context.Context, parameters []manifest.Paramet
 	return errors.Join(errs...)
 }
 
-// replace writes the manifest over the one that was planned for, and makes sure
-// that it is in force.
+// replace writes the manifest over the version that the plan is based on, and verifies that it is in force.
 func (p *Publisher) replace(ctx context.Context, plan *Plan, r *Result) (types.Parameter, error) {
 	name, before := plan.Manifest, plan.now.version
 	version, err := p.swap(ctx, name, plan.text, before)
@@ -108,11 +106,11 @@ func overrun(name string, version, own int64) error {
 		name, ErrOverrun, version, own)
 }
 
-// largestManifest is what an advanced parameter holds, in bytes (Systems Manager
-// API Reference, PutParameter).
+// largestManifest is what an advanced parameter can hold, in bytes (Systems Manager API Reference,
+// PutParameter).
 const largestManifest = 8192
 
-// manifestText is a manifest as it is written, and what is to be said of its size.
+// manifestText returns the text of a manifest, and a warning about its size if there is one.
 func manifestText(m manifest.Manifest) (text, warning string, err error) {
 	text, err = m.Text()
 	switch {

@@ -10,7 +10,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/report/example"
 )
 
-// A counter counts what is written.
+// A counter counts the bytes that are written.
 type counter int64
 
 func (c *counter) Write(p []byte) (int, error) {

@@ -23,10 +23,10 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// What JSON, XML and HTML each write in another way is in it.
+// It contains characters that JSON, XML and HTML escape, each in its own way.
 const canary = `c4n4ry/7f3a&<"9e21'>+x`
 
-// A vault has the canary for everybody.
+// A vault has the canary as the value of every reference.
 type vault struct{}
 
 func (vault) Fetch(_ context.Context, references []policy.Reference) (map[policy.Reference]string, map[policy.Reference]error) {
@@ -37,7 +37,7 @@ func (vault) Fetch(_ context.Context, references []policy.Reference) (map[policy
 	return values, nil
 }
 
-// gossip is a kind of a program that tells what it has read.
+// gossip is a kind whose program prints what it has read.
 type gossip struct{ policy *policy.Policy }
 
 func (gossip) Name() string { return "check" }
@@ -81,7 +81,7 @@ run = ["/bin/true"]
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Root = "/" // it runs: an image gets no secret
+	s.Root = "/" // a running system: an image gets no secrets
 	const file = "/etc/example.d/agent.conf"
 	if err := s.FS.MkdirAll("/etc/example.d", 0o755); err != nil {
 		t.Fatal(err)
@@ -116,7 +116,7 @@ run = ["/bin/true"]
 	}
 }
 
-// hunt looks for the canary in all that is made of a report.
+// hunt looks for the canary in everything that is made of a report.
 func hunt(t *testing.T, r report.Report, changes []history.Change) {
 	t.Helper()
 	inJSON, _ := json.Marshal(canary)

@@ -20,16 +20,16 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// ComplianceType is the name under which SSM Compliance and Inventory know these
-// reports. A hyphen would not be allowed in it.
+// ComplianceType is the type name of these reports in SSM Compliance and Inventory. It must not contain a
+// hyphen.
 const ComplianceType = "Custom:SoeAgent"
 
-// Room is how many bytes of items PutComplianceItems is given. The size at which it
-// refuses them is not published; 800 KB is what the field has met.
+// Room is how many bytes of items a call of PutComplianceItems gets. The size at which the service refuses
+// them is not documented; 800 KB has been seen in the field.
 const Room = 700_000
 
-// What PutComplianceItems takes (Systems Manager API Reference), in characters; here
-// it is bytes, which are never fewer. For an Id no limit is published.
+// Limits of PutComplianceItems (Systems Manager API Reference), in characters. Here they are bytes, of which
+// there are never fewer. For an Id no limit is documented.
 const (
 	maxItems  = 10000
 	maxTitle  = 500
@@ -37,21 +37,21 @@ const (
 	maxID     = 100
 )
 
-// What is left of a detail while every resource has its place in the list, and the
-// least that is worth its place.
+// fairDetail is what is left of a detail as long as every resource has its place in the list; leastDetail
+// is the shortest detail that is worth its room. Both are in bytes.
 const (
 	fairDetail  = 256
 	leastDetail = 64
 )
 
-// ComplianceItems is the report as SSM Compliance takes it: the whole list, for each
-// call replaces what was there. The machine must be a managed node. The digest is the
-// same for two reports that tell the same.
+// ComplianceItems returns the report as input for SSM Compliance. It is always the whole list, because each
+// call replaces the previous one. The machine must be a managed node. The digest is equal for two reports
+// with the same content.
 //
-// The items take at most room bytes on the wire. What has no room goes in this order:
-// the longest details are cut, and marked; what is in line keeps its name alone; what
-// is in line goes, the least severe first, and one item says how many there were; the
-// details of what is not in line; and what is not in line, the least severe first.
+// The items take at most room bytes on the wire. What does not fit is dropped in this order: the longest
+// details are cut, and marked; resources in line lose their details; resources in line are left out, the
+// least severe first, and one item counts them; resources not in line lose their details; and they are left
+// out, the least severe first.
 func (r Report) ComplianceItems(room int) (in *ssm.PutComplianceItemsInput, digest string) {
 	in = &ssm.PutComplianceItemsInput{
 		ResourceId:     aws.String(r.Machine.ManagedNode),
@@ -66,15 +66,14 @@ func (r Report) ComplianceItems(room int) (in *ssm.PutComplianceItemsInput, dige
 	content.Write([]byte(r.Machine.ManagedNode + "\n" + r.Policy.Digest + "\n"))
 	_ = json.NewEncoder(content).Encode(in.Items) // plain data always marshals, and a hash takes all
 	digest = hex.EncodeToString(content.Sum(nil))
-	// What has the hash of what is there is ignored. A report that says again what it
-	// said a day ago is sent so that it counts as said today.
+	// The service ignores a call with the hash that it has. A report that says the same as a day ago is
+	// sent so that it counts as new, so its hash must differ.
 	again := sha256.Sum256([]byte(digest + r.Time.UTC().Format(time.RFC3339Nano)))
 	in.ItemContentHash = aws.String(hex.EncodeToString(again[:]))
 	return in, digest
 }
 
-// ranked are the resources in the order in which there should be room for them. An Id
-// stands once.
+// ranked returns the resources in the order in which they get room. Each Id occurs once.
 func (r Report) ranked() []converge.Resource {
 	all := slices.Clone(r.Resources)
 	if questions := r.questions(); len(questions) > 0 {
@@ -99,11 +98,11 @@ func (r Report) ranked() []converge.Resource {
 	})
 }
 
-// refusedID is of the item about what is amiss with the policy itself: a newer one that is
-// not in force, what is in doubt about it or not here yet.
+// refusedID is the id of the item about the policy itself: a newer one that is not in force, a doubt about
+// it, or that it is not here yet.
 const refusedID = policy.ID("policy/current")
 
-// concern is the less the more a resource asks for somebody.
+// concern is smaller for resources that need more attention.
 func concern(r converge.Resource) int {
 	switch {
 	case !r.Tolerable():
@@ -114,7 +113,7 @@ func concern(r converge.Resource) int {
 	return 2
 }
 
-// severities are those of the service, the worst first.
+// severities returns those of the service, the worst first.
 func severities() []types.ComplianceSeverity { return types.ComplianceSeverity("").Values() }
 
 func severity(r converge.Resource) types.ComplianceSeverity {
@@ -125,7 +124,7 @@ func severity(r converge.Resource) types.ComplianceSeverity {
 	return types.ComplianceSeverityMedium
 }
 
-// fit makes items of resources that take at most room bytes.
+// fit makes items of resources; they take at most room bytes.
 func fit(ranked []converge.Resource, room int) []types.ComplianceItemEntry {
 	for _, bare := range []bool{false, true} {
 		for longest := maxDetail; longest >= fairDetail; longest /= 2 {
@@ -138,7 +137,7 @@ func fit(ranked []converge.Resource, room int) []types.ComplianceItemEntry {
 	if i := slices.IndexFunc(ranked, func(r converge.Resource) bool { return r.State.InLine() }); i >= 0 {
 		findings = ranked[:i]
 	}
-	room -= size(leftOut(ranked)) // of all of them: no other takes more
+	room -= size(leftOut(ranked)) // for all of them: no smaller number takes more room
 	f := form{fairDetail, true}
 	for f.longest > 0 && len(f.fill(findings, room, maxItems-1)) < len(findings) {
 		if f.longest /= 2; f.longest < leastDetail {
@@ -149,7 +148,7 @@ func fit(ranked []converge.Resource, room int) []types.ComplianceItemEntry {
 	return append(items, leftOut(ranked[len(items):]))
 }
 
-// leftOut is the item that stands for resources for which there is no room.
+// leftOut returns the item that stands for resources that did not fit.
 func leftOut(resources []converge.Resource) types.ComplianceItemEntry {
 	inLine := 0
 	for _, r := range resources {
@@ -169,15 +168,15 @@ func leftOut(resources []converge.Resource) types.ComplianceItemEntry {
 	return item
 }
 
-// A form is how much is told of each resource.
+// A form is how much is said of each resource.
 type form struct {
 	longest int  // bytes of a detail; 0: no details
-	bare    bool // what is in line has no details
+	bare    bool // resources in line have no details
 }
 
-// fill makes items of resources, in their order, as long as there is room.
+// fill makes items of resources, in their order, until room or most is used up.
 func (f form) fill(resources []converge.Resource, room, most int) []types.ComplianceItemEntry {
-	items := []types.ComplianceItemEntry{} // none is not the same as no list
+	items := []types.ComplianceItemEntry{} // an empty list is sent as such, not left out
 	for _, r := range resources[:min(most, len(resources))] {
 		item := f.item(r)
 		if room -= size(item); room < 0 {
@@ -206,7 +205,7 @@ func (f form) item(r converge.Resource) types.ComplianceItemEntry {
 	return item
 }
 
-// details are what is known of a resource, each of at most so many bytes.
+// details returns the details of a resource, each of at most longest bytes.
 func details(r converge.Resource, longest int) map[string]string {
 	all := map[string]string{
 		"state": string(r.State), "reason": r.Reason, "cause": string(r.Cause), "effect": string(r.Effect),
@@ -220,7 +219,7 @@ func details(r converge.Resource, longest int) map[string]string {
 	}
 	var wants, gots []string
 	for _, d := range r.Diff {
-		wants = append(wants, d.Aspect+": "+shorten(d.Want, longest)) // whole files, some of them
+		wants = append(wants, d.Aspect+": "+shorten(d.Want, longest)) // some are whole files
 		gots = append(gots, d.Aspect+": "+shorten(d.Got, longest))
 	}
 	all["expected"], all["actual"] = strings.Join(wants, "\n"), strings.Join(gots, "\n")
@@ -231,7 +230,7 @@ func details(r converge.Resource, longest int) map[string]string {
 	return all
 }
 
-// size is how many bytes of JSON an item takes in a list, at the most.
+// size returns an upper bound of the bytes of JSON that an item takes in a list.
 func size(item types.ComplianceItemEntry) int {
 	n := len(`{"Id":"","Severity":"","Status":""},`) + quoted(*item.Id) + len(item.Severity) + len(item.Status)
 	if item.Title != nil {
@@ -243,7 +242,7 @@ func size(item types.ComplianceItemEntry) int {
 	return n
 }
 
-// quoted is the length in JSON of a text that is tidy.
+// quoted returns the length in JSON of a text that tidy returned.
 func quoted(text string) int {
 	n := len(text)
 	for _, escaped := range []string{`"`, `\`, "\n", "\t"} {
@@ -252,8 +251,8 @@ func quoted(text string) int {
 	return n
 }
 
-// shortID makes an ID fit: the end of a path tells more than its beginning, and a
-// hash keeps two apart of which not all can be shown.
+// shortID makes an ID fit. It keeps more of the end of a path than of the beginning, and adds a hash, so that
+// two IDs that are cut the same stay different.
 func shortID(id string) string {
 	shown := Clean(id)
 	if shown == id && len(id) > 0 && len(id) <= maxID {
@@ -264,7 +263,7 @@ func shortID(id string) string {
 	if marked := shown + mark + hash; len(marked) <= maxID {
 		return marked
 	}
-	head := shorten(shown, 20) + hash + mark // shown is longer, and so has a mark at its end
+	head := shorten(shown, 20) + hash + mark // shown is longer, so this ends with a mark
 	tail := shown[len(shown)-(maxID-len(head)):]
 	for !utf8.RuneStart(tail[0]) {
 		tail = tail[1:]
@@ -272,13 +271,13 @@ func shortID(id string) string {
 	return head + tail
 }
 
-// mark stands where something was cut.
+// mark replaces what was cut.
 const mark = "…"
 
-// tidy makes a text of at most n bytes that is fit to be seen.
+// tidy cleans a text (Clean) and cuts it to at most n bytes.
 func tidy(text string, n int) string { return shorten(Clean(shorten(text, n)), n) }
 
-// shorten cuts a text to at most n bytes, with a mark where something was cut.
+// shorten cuts a text to at most n bytes, and marks the cut.
 func shorten(text string, n int) string {
 	if len(text) <= n {
 		return text

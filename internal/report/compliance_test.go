@@ -24,14 +24,14 @@ import (
 	"github.com/soe-agent/soe-agent/test/awsfake"
 )
 
-// accepts has an endpoint with the service's limits take a report whole.
+// accepts sends a report to an endpoint with the service's limits, which must take all of it.
 func accepts(t *testing.T, r report.Report) awsfake.ComplianceReport {
 	t.Helper()
 	stored, _ := arrives(t, r, report.Room)
 	return stored
 }
 
-// arrives is accepts, and says how large the request was.
+// arrives is accepts, and returns how large the request was.
 func arrives(t testing.TB, r report.Report, room int) (stored awsfake.ComplianceReport, size int) {
 	t.Helper()
 	server := awsfake.InMemory()
@@ -63,8 +63,8 @@ func arrives(t testing.TB, r report.Report, room int) (stored awsfake.Compliance
 	return stored, len(server.Requests()[0].Body)
 }
 
-// complete fails if something is not told of though there would be room, or is told of
-// before what is worse.
+// complete fails if a resource is neither in the list nor counted as left out, or if a finding is left out
+// while there is something in the list that is worth less.
 func complete(t *testing.T, r report.Report, items []awsfake.ComplianceItem) {
 	t.Helper()
 	findings, inLine := 0, 0
@@ -110,13 +110,13 @@ func number(t *testing.T, text string) int {
 	return n
 }
 
-// many makes n resources, so many of them not in line, with details of a length.
+// many makes n resources; some are not in line, and each has details of a length.
 func many(n, findings, length int) []converge.Resource {
 	var all []converge.Resource
 	for i := range n {
 		r := resource(policy.ID(fmt.Sprintf("dropin/etc/example.d/%05d-soe.conf", i)), converge.Compliant)
 		r.Origin = policy.Origin{Layer: policy.Remote, Fragment: "10-base", Line: i + 1}
-		if i >= n-findings { // the last, so that nobody has them for nothing
+		if i >= n-findings { // the last ones, so that the order matters
 			r.Reason = "because"
 			r.AddDrift("content", strings.Repeat("w\n", length/2), strings.Repeat("g\"", length/2))
 		}
@@ -292,8 +292,8 @@ func TestTheInventoryLineIsForQueries(t *testing.T) {
 	accepts(t, r)
 }
 
-// FuzzReportsForTheService makes reports of anything, for little room: whatever the
-// resources are, the service takes the request, and no finding goes before what is in line.
+// FuzzReportsForTheService makes reports of anything, for little room. The service must take the request, and
+// no finding may be left out before what is in line.
 func FuzzReportsForTheService(f *testing.F) {
 	f.Add(uint64(1), 10, uint16(3000), "content", "\x1b[2J\xff\u2028\"\\")
 	f.Add(uint64(2), 50, uint16(60000), strings.Repeat("é", 700), strings.Repeat("\x00", 3000))

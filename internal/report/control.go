@@ -10,32 +10,30 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// A Control is where what a standard demands stands: as the worst of the resources that are
-// there for it.
+// A Control is the state of one requirement of a standard: the worst state of its resources.
 type Control struct {
 	ID        string `json:"id"`
-	Benchmark string `json:"benchmark,omitempty"` // that names it, if one of the policy's does
-	// State is NotCovered where no resource is there for it, and Waived where its benchmark says why.
+	Benchmark string `json:"benchmark,omitempty"` // the benchmark of the policy that names it, if any
+	// State is NotCovered if the control has no resource, and Waived if its benchmark gives a reason for that.
 	State converge.State `json:"state"`
 	// Reason is why the benchmark waives it.
 	Reason string `json:"reason,omitempty"`
-	// Since is when the last of its resources came into line; of what is not in line, when the
-	// first of those that are as it is became so. Zero: there is none.
+	// Since is when the last of its resources came into line; if it is not in line, when the first of
+	// the resources in its state came into that state. It is zero if there is no resource.
 	Since     time.Time       `json:"since,omitzero"`
-	Severity  policy.Severity `json:"severity,omitempty"` // the gravest of its resources
-	Unseen    bool            `json:"unseen,omitempty"`   // as of a resource
-	Overdue   bool            `json:"overdue,omitempty"`  // as of a resource
+	Severity  policy.Severity `json:"severity,omitempty"` // the highest of its resources
+	Unseen    bool            `json:"unseen,omitempty"`   // as in a resource
+	Overdue   bool            `json:"overdue,omitempty"`  // as in a resource
 	Resources []policy.ID     `json:"resources"`
-	Waivers   []Waiver        `json:"waivers,omitempty"` // those by which resources of it are waived
+	Waivers   []Waiver        `json:"waivers,omitempty"` // those that waive one of its resources
 }
 
-// NotCovered is the state of a control for which nothing is there, though a benchmark of the
-// policy names it.
+// NotCovered is the state of a control that a benchmark of the policy names and that has no resource.
 const NotCovered converge.State = "not covered"
 
-// ByControl is the report with its Controls, by which it is then written in each format: those
-// that the policy's benchmarks name, and all others that resources are there for. While a
-// part of the policy is not known, what no resource is there for is unknown.
+// ByControl returns the report with its Controls set; every format then shows these. They are the controls
+// that the policy's benchmarks name, and all others that resources name. While a part of the policy is not
+// known, a control without resources is unknown.
 func (r Report) ByControl() Report {
 	of := map[string][]converge.Resource{}
 	for _, resource := range r.Resources {
@@ -100,7 +98,7 @@ func (r Report) control(id, benchmark string, resources []converge.Resource) Con
 	return c
 }
 
-// badness is smaller for what is worse.
+// badness is smaller for worse states.
 func badness(r converge.Resource) int {
 	n := 2 * slices.Index(stateOrder(), r.State)
 	if r.State == converge.Pending && r.Overdue {
@@ -123,8 +121,8 @@ func earlier(a, b time.Time) time.Time {
 	return a
 }
 
-// waiversOf are those by which any of some resources is waived: of those that match one, the
-// last is believed. Where it is not told what they match, none can be named.
+// waiversOf returns the waivers in force that waive any of some resources. If several match a resource, the
+// last one counts. It returns none if the report does not say what the waivers match.
 func (r Report) waiversOf(resources []converge.Resource) (all []Waiver) {
 	for _, resource := range resources {
 		if resource.State != converge.Waived {
@@ -143,12 +141,12 @@ func (r Report) waiversOf(resources []converge.Resource) (all []Waiver) {
 	return all
 }
 
-// tolerable says whether a report with the control may be called compliant.
+// tolerable says whether a machine with this control may be called compliant.
 func (c Control) tolerable() bool {
 	return c.State == NotCovered || (&converge.Resource{State: c.State, Overdue: c.Overdue}).Tolerable()
 }
 
-// uncontrolled are the resources that are there for no control.
+// uncontrolled returns the resources that name no control.
 func (r Report) uncontrolled() []converge.Resource {
 	var all []converge.Resource
 	for _, resource := range r.Resources {
@@ -167,7 +165,7 @@ func (r Report) byID() map[policy.ID]converge.Resource {
 	return all
 }
 
-// A group is the controls of a benchmark, or those of none.
+// A group is the controls of one benchmark, or those of none.
 type group struct {
 	name     string
 	controls []Control
@@ -188,7 +186,7 @@ func (r Report) groups() (all []group) {
 	return slices.DeleteFunc(all, func(g group) bool { return len(g.controls) == 0 })
 }
 
-// String is how many controls there are, and in which states.
+// String returns how many controls there are, and how many are in each state.
 func (g group) String() string {
 	summary := map[converge.State]int{}
 	for _, c := range g.controls {
@@ -205,7 +203,7 @@ func (g group) String() string {
 	return fmt.Sprintf("%s: %d %s: %s", g.name, len(g.controls), what, text)
 }
 
-// standing is the state of a control with what else is to be known of that.
+// standing describes the state of a control in a line.
 func (c Control) standing() string {
 	notes := []string{string(c.State)}
 	switch {
@@ -278,8 +276,8 @@ func (p *printer) control(c Control, byID map[policy.ID]converge.Resource, style
 	}
 }
 
-// junitControls are a suite for each benchmark, and one for the resources that are there for
-// no control: so there is a failure or an error exactly when the report is not compliant.
+// junitControls adds a suite for each benchmark, and one for the resources that name no control. So there is
+// a failure or an error exactly when the report is not compliant.
 func (r Report) junitControls(add func(suite string, c junitCase)) {
 	byID := r.byID()
 	for _, g := range r.groups() {
@@ -327,7 +325,7 @@ func (c Control) junit(byID map[policy.ID]converge.Resource) junitCase {
 	return of
 }
 
-// controls writes a table of the controls of each benchmark.
+// controls writes a table for the controls of each benchmark.
 func (p page) controls(r Report) {
 	for _, g := range r.groups() {
 		name, note, _ := strings.Cut(g.String(), ": ")

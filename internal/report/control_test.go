@@ -21,7 +21,7 @@ func demanded(id policy.ID, state converge.State, days int, controls ...string) 
 	return converge.Resource{ID: id, State: state, Since: at.AddDate(0, 0, -days), Severity: policy.Medium, Controls: controls}
 }
 
-// audited is a report with controls in every state.
+// audited returns a report with controls in every state.
 func audited(partial bool) report.Report {
 	p := &policy.Policy{
 		Partial: partial,
@@ -186,7 +186,7 @@ func TestTextByControlTellsWhatIsNotInLineAndWhatIsNotCovered(t *testing.T) {
 	}
 }
 
-// A pipeline goes by failures and errors.
+// A pipeline counts failures and errors.
 func TestJUnitByControlIsRedExactlyWhenTheReportIsNotCompliant(t *testing.T) {
 	type outcome struct {
 		Name    string    `xml:"name,attr"`
@@ -248,7 +248,7 @@ func TestJUnitByControlIsRedExactlyWhenTheReportIsNotCompliant(t *testing.T) {
 	}
 }
 
-// inLine is compliant, and has a control that is not covered.
+// inLine returns a compliant report that has a control that is not covered.
 func inLine() report.Report {
 	p := &policy.Policy{Benchmarks: []policy.Benchmark{{Name: "b", Controls: []string{"b:1", "b:2"}}}}
 	return report.New("0.1.0", facts.Facts{}, p, nil, at, []converge.Resource{demanded("check/x", converge.Compliant, 1, "b:1"), demanded("check/y", converge.Pending, 1, "b:1")}, nil)

@@ -11,9 +11,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 )
 
-// Glance writes a line for each resource that is not in line or waits for its effect,
-// what is worst first, and how many more there are than most, and of how many that cannot
-// be said yet.
+// Glance writes a line for each resource that is not in line or is pending, the worst first, but at most so
+// many lines as most says; then how many more there are, and how many resources are not checked yet.
 func (r Report) Glance(w io.Writer, style Style, most int, now time.Time) error {
 	p := &printer{w: w}
 	var matters []converge.Resource
@@ -50,7 +49,7 @@ func urgency(r converge.Resource) int {
 	return 2
 }
 
-// outlook is where a resource stands, since when, and what it waits for.
+// outlook describes the state of a resource, since when it has it, and what it waits for.
 func outlook(r converge.Resource, now time.Time) string {
 	text := string(r.State)
 	if !r.Since.IsZero() {
@@ -71,7 +70,7 @@ func outlook(r converge.Resource, now time.Time) string {
 	return text
 }
 
-// Age is a time in the two units that matter: "3d 4h", "2h 5m", "40s".
+// Age returns a duration in its two largest units: "3d 4h", "2h 5m", "40s".
 func Age(d time.Duration) string {
 	d = max(0, d.Round(time.Second))
 	const day = 24 * time.Hour
@@ -86,7 +85,7 @@ func Age(d time.Duration) string {
 	return fmt.Sprintf("%ds", d/time.Second)
 }
 
-// Counts are the states of a summary with how many resources are in each, none left out.
+// Counts returns how many resources of a summary are in each state; states without resources are left out.
 func Counts(summary map[converge.State]int) string {
 	var parts []string
 	for _, state := range []converge.State{

@@ -10,8 +10,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/history"
 )
 
-// History writes what has changed, in local time; verbosely also how long it took,
-// and which policy was in force.
+// History writes changes, in local time. With Style.Verbose it adds how long each took, and which policy was
+// in force.
 func History(w io.Writer, changes []history.Change, style Style) error {
 	p := &printer{w: w}
 	for _, c := range changes {
@@ -48,7 +48,7 @@ func (p *printer) change(c history.Change, style Style) {
 	}
 }
 
-// circumstances are how long a change took, and under which policy.
+// circumstances returns how long a change took, and under which policy it happened.
 func circumstances(c history.Change) []string {
 	var all []string
 	if c.Unnoticed > 0 {
@@ -67,7 +67,7 @@ func circumstances(c history.Change) []string {
 	return append(all, text)
 }
 
-// brief is a duration as precise as it is of interest.
+// brief rounds a duration to what is of interest.
 func brief(d time.Duration) string {
 	switch {
 	case d > time.Minute:

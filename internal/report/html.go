@@ -22,9 +22,9 @@ var pageStyle string
 //go:embed page.js
 var pageScript string
 
-// HTML writes the report as one file that needs nothing else, nor a network: it may be
-// mailed, printed, and read without JavaScript, which only filters. changes are what
-// became of the machine, oldest first, for the timeline; there may be none.
+// HTML writes the report as one self-contained file that needs no network. It can be mailed, printed, and read
+// without JavaScript, which only adds filters. changes are the history for the timeline, oldest first; there
+// may be none.
 func (r Report) HTML(w io.Writer, changes []history.Change) error {
 	p := newPage(w)
 	style, script := markup(strings.TrimSpace(pageStyle)), markup(strings.TrimSpace(pageScript))
@@ -69,10 +69,10 @@ func (p page) head(r Report, style, script markup) {
 	p.markup("</style>")
 }
 
-// name is what the machine is called; an image that is not running may have no name.
+// name returns what the machine is called; an image that is not running may have no name.
 func (m Machine) name() string { return cmp.Or(m.Hostname, m.MachineID, "a machine without a name") }
 
-// stateOrder is that in which states are told of: what asks for somebody first.
+// stateOrder returns the states in the order in which they are shown: the ones that need attention first.
 func stateOrder() []converge.State {
 	return []converge.State{
 		converge.Failed, converge.Contested, converge.Drifted, converge.Unknown, converge.Pending, converge.Waived,
@@ -80,7 +80,7 @@ func stateOrder() []converge.State {
 	}
 }
 
-// tone is how a state is to be taken.
+// tone returns the CSS class of a state: good, bad or wait.
 func tone(r converge.Resource) string {
 	switch {
 	case r.State == converge.Pending && r.Tolerable(), r.State == converge.Waived, r.Unseen:
@@ -91,7 +91,7 @@ func tone(r converge.Resource) string {
 	return "bad"
 }
 
-// signed is a state with the sign that the text report has for it.
+// signed returns a state with the mark that the text report uses.
 func signed(state converge.State) string { return Style{}.mark(state) + " " + string(state) }
 
 func (p page) header(r Report) {
@@ -139,7 +139,7 @@ func (p page) facts(r Report) {
 	}, class("facts"))
 }
 
-// fact writes an entry of a list, if there is something to say.
+// fact writes an entry of a list unless its value is empty.
 func (p page) fact(name, value string) {
 	if value == "" {
 		return
@@ -150,12 +150,12 @@ func (p page) fact(name, value string) {
 	})
 }
 
-// time writes a point in time, the same wherever the file is read.
+// time writes a time in UTC, so that it is the same wherever the file is read.
 func (p page) time(at time.Time) {
 	p.line("time", at.UTC().Format("2006-01-02 15:04:05")+" UTC", attribute{"datetime", at.UTC().Format(time.RFC3339)})
 }
 
-// section writes a section with a heading, and a note to that.
+// section writes a section with a heading and a note next to it.
 func (p page) section(title, note string, inside func()) {
 	p.markup("\n")
 	p.element("section", func() {
@@ -175,7 +175,7 @@ func (p page) footer(r Report) {
 	})
 }
 
-// severityRank is 0 for the gravest.
+// severityRank is 0 for critical and grows as the severity falls.
 func severityRank(s policy.Severity) int {
 	order := []policy.Severity{policy.Critical, policy.High, policy.Medium, policy.Low, policy.Informational}
 	if i := slices.Index(order, s); i >= 0 {
@@ -184,7 +184,7 @@ func severityRank(s policy.Severity) int {
 	return len(order)
 }
 
-// age is how long something has been so, as a person says it.
+// age returns how long something has lasted, as a person says it.
 func age(d time.Duration) string {
 	const day = 24 * time.Hour
 	switch {

@@ -22,7 +22,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/report/example"
 )
 
-// page is a report as a browser would read it.
+// page is a report as a browser would parse it.
 func page(t testing.TB, r report.Report, changes ...history.Change) *html.Node {
 	t.Helper()
 	document, err := html.Parse(strings.NewReader(source(t, r, changes...)))
@@ -70,7 +70,7 @@ func text(n *html.Node) string {
 	return b.String()
 }
 
-// texts are those of the elements of a name.
+// texts returns the texts of the elements of a name.
 func texts(root *html.Node, name string) (said []string) {
 	for _, n := range all(root, name) {
 		said = append(said, text(n))
@@ -92,7 +92,7 @@ func TestThePageSaysTheVerdictFirstAndTheGravestFindingNext(t *testing.T) {
 		"✗ failedpackage/firefox", "? unknowndropin/etc/rsyslog.d/60-forward.conf", "… pendingpackage/kernel", // high; overdue
 		"? unknowncheck/home-encrypted",
 		"! expired waiverservice/cups.service",
-		"… pendingpcoip/server_clipboard_state", // that waits, and is no finding
+		"… pendingpcoip/server_clipboard_state", // pending, and so not a finding
 	}
 	if !slices.Equal(cards, want) {
 		t.Errorf("%q", cards)
@@ -160,8 +160,8 @@ func TestTheTimelineShowsTheLastChanges(t *testing.T) {
 	}
 }
 
-// Whoever prints a report, mails it or opens it where there is no network sees the
-// same; nothing in it is loaded from elsewhere, and nothing may be.
+// Whoever prints a report, mails it, or opens it without a network sees the same. Nothing in it is loaded from
+// elsewhere, and the page's policy forbids it.
 func TestThePageNeedsNothingElse(t *testing.T) {
 	content := source(t, example.Report(50), example.Changes()...)
 	document := page(t, example.Report(50), example.Changes()...)
@@ -237,7 +237,7 @@ func TestEveryTextStandsOutFromItsGround(t *testing.T) {
 	}
 }
 
-// luminance is the relative luminance of sRGB, as WCAG defines it.
+// luminance returns the relative luminance of sRGB, as WCAG defines it.
 func luminance(t *testing.T, hex string) float64 {
 	t.Helper()
 	if len(hex) == 3 {
@@ -272,7 +272,7 @@ func TestALargeReportMakesAPageThatOpens(t *testing.T) {
 	}
 }
 
-// The names of elements and attributes are this program's, whatever the data is.
+// The names of elements and attributes come from this program, whatever the data is.
 func FuzzNoDataBecomesMarkup(f *testing.F) {
 	f.Add(`<script>alert(1)</script>`, `" onload="x`)
 	f.Add("--><img src=x onerror=y>", "</title></style></textarea><svg onload=z>")
@@ -318,8 +318,7 @@ func FuzzNoDataBecomesMarkup(f *testing.F) {
 	})
 }
 
-// What a compiler cannot see: that nobody makes markup of what is not written in this
-// package.
+// The compiler cannot see whether somebody converts data to markup.
 func TestOnlyWhatIsWrittenHereIsMarkup(t *testing.T) {
 	files, err := os.ReadDir(".")
 	if err != nil {

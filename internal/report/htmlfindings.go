@@ -11,15 +11,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// maxDetailed is how many resources of a section are described in full, and
-// maxShownLines how many lines of one difference: a page of a machine on which
-// everything is wrong has to open, too.
+// maxDetailed is how many resources of a section are described in full, and maxShownLines how many lines of
+// one difference are shown: the page has to open even if everything on a machine is wrong.
 const (
 	maxDetailed   = 200
 	maxShownLines = 60
 )
 
-// findings writes what people have to look at, the gravest first.
+// findings writes what people have to look at, the most severe first.
 func (p page) findings(r Report) {
 	var bad []converge.Resource
 	unseen := 0
@@ -71,7 +70,7 @@ func (p page) question(q question) {
 		p.element("h3", func() {
 			p.line("span", q.mark+" "+q.kind, class("state"))
 			p.text(map[string]string{
-				"refused": "Newer policy is not in force", "doubt": "It may be meant to be something else", "awaited": "The last word cannot be said yet",
+				"refused": "Newer policy is not in force", "doubt": "This may not be the policy that is meant for the machine", "awaited": "The verdict is not final yet",
 			}[q.kind])
 		})
 		p.line("p", q.text)
@@ -89,7 +88,7 @@ func (p page) expired(w Waiver) {
 	}, class("wait"))
 }
 
-// waiting writes what is right on disk and not in effect.
+// waiting writes the resources that are pending and not overdue.
 func (p page) waiting(r Report) {
 	var waiting []converge.Resource
 	for _, resource := range r.Resources {
@@ -222,7 +221,7 @@ func (p page) difference(d converge.Difference) {
 	}, attribute{"colspan", "2"})
 }
 
-// waivers writes what is allowed for a time, for whoever has to answer for it.
+// waivers writes the waivers, for whoever has to answer for them, and the rules that match nothing.
 func (p page) waivers(r Report) {
 	if len(r.Waivers) > 0 {
 		p.section("Waivers", number(len(r.Waivers)), func() {

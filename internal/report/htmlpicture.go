@@ -10,7 +10,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// Measures of the pictures, in units of which the page is pictureWidth wide.
+// Sizes in the pictures, in units of which a picture is pictureWidth wide.
 const (
 	pictureWidth = 960
 	labelWidth   = 110
@@ -28,7 +28,7 @@ func (p page) rectangle(x, y, width, height int, name string) {
 		attribute{"width", number(width)}, attribute{"height", number(height)}, class(name))
 }
 
-// picture writes an SVG with a text that says what it shows.
+// picture writes an SVG with a text alternative.
 func (p page) picture(height int, says string, inside func()) {
 	p.element("div", func() {
 		p.element("svg", func() {
@@ -71,10 +71,10 @@ func (p page) shares(r Report) {
 	})
 }
 
-// maxChanges is how many the timeline shows, the last ones.
+// maxChanges is how many changes the timeline shows: the last ones.
 const maxChanges = 500
 
-// timeline draws what became of the machine until now, and lists it.
+// timeline draws the changes until now, and lists them.
 func (p page) timeline(changes []history.Change, now time.Time) {
 	changes = slices.DeleteFunc(slices.Clone(changes), func(c history.Change) bool { return c.ID == "" })
 	if len(changes) == 0 {
@@ -120,7 +120,7 @@ func orUnknown(d time.Duration) string {
 	return brief(d)
 }
 
-// eventTone is how an event is to be taken.
+// eventTone returns the CSS class of an event: good, bad or wait.
 func eventTone(e converge.Event) string {
 	switch e {
 	case converge.WasCorrected, converge.WasReclaimed, converge.WasCarriedOut, converge.IsInLineAgain:
@@ -129,8 +129,8 @@ func eventTone(e converge.Event) string {
 	return tone(converge.Resource{State: converge.State(e)})
 }
 
-// lanes draws the changes over time, a lane for each kind. What is good is round, what
-// is bad a square on its corner, what waits a square.
+// lanes draws the changes over time, with a lane for each kind. A good event is a circle, a bad one a diamond,
+// a waiting one a square.
 func (p page) lanes(changes []history.Change, now time.Time) {
 	first, last := now, now
 	lanes := map[string]int{}

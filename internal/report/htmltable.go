@@ -15,7 +15,7 @@ type tally struct {
 	inLine    int
 }
 
-// byKind sorts the resources by kind, in the order in which the kinds come first.
+// byKind groups the resources by kind, in the order in which the kinds first occur.
 func byKind(r Report) []*tally {
 	var all []*tally
 	known := map[string]*tally{}
@@ -36,7 +36,7 @@ func byKind(r Report) []*tally {
 
 func (t *tally) String() string { return fmt.Sprintf("%d of %d in line", t.inLine, len(t.resources)) }
 
-// resources writes all of them, and what filters them.
+// resources writes the table of all resources, and its filters.
 func (p page) resources(r Report) {
 	kinds := byKind(r)
 	p.section("All resources", number(len(r.Resources)), func() {
@@ -94,7 +94,7 @@ func (p page) row(r converge.Resource) {
 	p.shut("tr")
 }
 
-// filters writes the form, which only shows where there is JavaScript.
+// filters writes the form with the filters. It is shown only if JavaScript runs.
 func (p page) filters(r Report, kinds []*tally) {
 	var names, states, severities []string
 	for _, t := range kinds {

@@ -13,14 +13,12 @@ import (
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
 )
 
-// Inventory is the report as SSM Inventory takes it: one line about the machine, for
-// queries over a fleet. The machine must be a managed node. contact is when the policy
-// was last confirmed. The digest is the same for two reports that tell the same but
-// for that.
+// Inventory returns the report as input for SSM Inventory: one line about the machine, for queries over a
+// fleet. The machine must be a managed node. contact is when the policy was last confirmed. The digest is
+// equal for two reports with the same content, whatever contact is.
 //
-// What PutInventory takes: values of up to 4,096 characters, names of up to 64, 50 of
-// them (Systems Manager API Reference, "InventoryItem"). The names of attributes do
-// not change.
+// PutInventory takes values of up to 4,096 characters, names of up to 64, and 50 of them (Systems Manager API
+// Reference, "InventoryItem"). The names of attributes never change.
 func (r Report) Inventory(contact time.Time) (in *ssm.PutInventoryInput, digest string) {
 	line := map[string]string{
 		"AgentVersion": r.Agent,
@@ -59,7 +57,7 @@ func (r Report) Inventory(contact time.Time) (in *ssm.PutInventoryInput, digest 
 	}, digest
 }
 
-// captured is a time as Inventory takes it, and "" for none.
+// captured returns a time in Inventory's format, and "" for the zero time.
 func captured(t time.Time) string {
 	if t.IsZero() {
 		return ""

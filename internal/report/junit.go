@@ -10,8 +10,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 )
 
-// The elements of JUnit XML as Ant, Maven and Jenkins write and read them; there is
-// no standard.
+// The elements of JUnit XML as Ant, Maven and Jenkins write and read them; there is no standard.
 type (
 	junitReport struct {
 		XMLName xml.Name `xml:"testsuites"`
@@ -53,12 +52,11 @@ type (
 	}
 )
 
-// JUnit writes the report as JUnit XML: a suite for each kind, a case for each
-// resource; or a suite for each benchmark, a case for each control (ByControl). What is pending and what is waived is skipped; what could not be told, or was
-// not checked, is an error; all else that is not in line is a failure. There is a failure or an error
-// exactly when the report is not compliant. The suites "policy" and "waivers", which
-// are there when they have something to say, hold what is amiss with the policy itself, and
-// the waivers: skipped when they have expired.
+// JUnit writes the report as JUnit XML: a suite for each kind and a case for each resource, or after ByControl
+// a suite for each benchmark and a case for each control. Pending and waived resources are skipped, unknown
+// and unchecked ones are errors, and all others that are not in line are failures. There is a failure or an
+// error exactly when the report is not compliant. Two more suites exist if they have a case: "policy" holds
+// what is wrong with the policy itself, as errors, and "waivers" the waivers, skipped if they have expired.
 func (r Report) JUnit(w io.Writer) error {
 	document := junitReport{Name: "soe-agent"}
 	suites := map[string]*junitSuite{}
@@ -139,7 +137,7 @@ func (s *junitSuite) count(c junitCase) {
 	}
 }
 
-// seconds is how long something took; its parts below a microsecond are noise.
+// seconds returns a duration in seconds, down to microseconds; the rest is noise.
 func seconds(d time.Duration) string { return fmt.Sprintf("%.6f", d.Seconds()) }
 
 func junitResource(r converge.Resource) junitCase {
@@ -174,8 +172,7 @@ func aspects(diff []converge.Difference) []string {
 	return names
 }
 
-// junitText is all that a person wants to know of a resource: what the text report
-// says.
+// junitText returns everything that a person wants to know of a resource: what the text report says.
 func junitText(r converge.Resource) string {
 	var text strings.Builder
 	p := &printer{w: &text}

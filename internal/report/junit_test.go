@@ -15,7 +15,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/report/example"
 )
 
-// readJUnit is what a reader that this project did not write makes of a report.
+// readJUnit parses a report with a library that this project did not write.
 func readJUnit(t testing.TB, r report.Report) map[string]junit.Suite {
 	t.Helper()
 	var content bytes.Buffer
@@ -118,7 +118,7 @@ func TestAPipelineSeesWhatTheReportSays(t *testing.T) {
 	}
 }
 
-// What XML 1.0 does not allow would make a reader refuse the whole document.
+// A character that XML 1.0 does not allow would make a reader refuse the whole document.
 func FuzzNoTextBreaksTheXML(f *testing.F) {
 	f.Add("]]><failure/>", "\x00\x1b\x0b\ufffe\xff")
 	f.Add(`"'<&>`, "--> <!-- \u202e\r\n\t")
@@ -137,7 +137,7 @@ func FuzzNoTextBreaksTheXML(f *testing.F) {
 	})
 }
 
-// hostile are resources of whose texts each is one that a stranger wrote.
+// hostile returns resources in each of which one text was written by a stranger.
 func hostile(a, b string) []converge.Resource {
 	var all []converge.Resource
 	for _, state := range []converge.State{converge.Compliant, converge.Corrected, converge.Drifted, converge.Unknown, converge.Pending, converge.Waived} {

@@ -6,19 +6,18 @@ import (
 	"strings"
 )
 
-// maxDiffLines bounds what a diff shows.
+// maxDiffLines is the longest text, in lines, for which a diff is shown.
 const maxDiffLines = 2000
 
-// A lineChange is one line of a diff: ' ' for one that stays, '-' and '+'.
+// A lineChange is one line of a diff. Its mark is ' ' for an unchanged line, '-', or '+'.
 type lineChange struct {
 	mark byte
 	text string
 }
 
-// lineDiff turns old into new. Lines that both have once, in the same order, stay, and
-// with them what is the same around them: that takes a time and room in proportion to the
-// number of lines, and is what people see as the same. ok is false when the texts are too
-// long to show.
+// lineDiff returns the changes that turn old into new. Lines that occur once in each text, in the same order,
+// count as unchanged, and so do equal lines around them. That takes time and memory in proportion to the
+// number of lines, and matches what people see as the same. ok is false if the texts are too long to show.
 func lineDiff(old, new string) (changes []lineChange, ok bool) {
 	a, b := splitLines(old), splitLines(new)
 	if len(a) > maxDiffLines || len(b) > maxDiffLines {
@@ -27,7 +26,7 @@ func lineDiff(old, new string) (changes []lineChange, ok bool) {
 	told := place{}
 	for _, anchor := range anchors(a, b) {
 		if anchor.a < told.a || anchor.b < told.b {
-			continue // it is among what was the same around the one before
+			continue // it is among the equal lines around the previous anchor
 		}
 		begin, end := anchor, anchor
 		for begin.a > told.a && begin.b > told.b && a[begin.a-1] == b[begin.b-1] {
@@ -51,11 +50,11 @@ func add(changes []lineChange, mark byte, lines []string) []lineChange {
 	return changes
 }
 
-// A place is one of a line in two texts.
+// A place is the index of a line in each of two texts.
 type place struct{ a, b int }
 
-// anchors are the places of a longest sequence of lines that both texts have once, and
-// the beginning and the end of both.
+// anchors returns the places of a longest sequence of lines that occur once in each text, and the beginning
+// and the end of both.
 func anchors(a, b []string) []place {
 	const none, often = -1, -2
 	of := func(lines []string) map[string]int {
@@ -75,7 +74,7 @@ func anchors(a, b []string) []place {
 			common = append(common, place{i, j})
 		}
 	}
-	// The longest sequence that ascends in b: of each length so far, the one that ends first.
+	// The longest sequence that ascends in b: for each length so far, the one that ends first.
 	var ends []int // into common
 	before := make([]int, len(common))
 	for i, p := range common {
@@ -108,8 +107,8 @@ func splitLines(text string) []string {
 	return strings.Split(strings.TrimSuffix(text, "\n"), "\n")
 }
 
-// aroundChanges leaves out unchanged lines that are more than context lines away
-// from a changed one; a lineChange with mark 0 stands for each gap.
+// aroundChanges drops unchanged lines that are more than context lines away from a change. A lineChange with
+// mark 0 stands for each gap.
 func aroundChanges(changes []lineChange, context int) []lineChange {
 	near := make([]bool, len(changes))
 	for i, c := range changes {

@@ -10,7 +10,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 )
 
-// apply is what a diff makes of the text that it is of, and that text again.
+// apply returns the two texts that the diff leads from and to.
 func (c lineChanges) apply() (old, new string) {
 	var before, after strings.Builder
 	for _, change := range c {
@@ -36,7 +36,7 @@ func (c lineChanges) changed() int {
 	return n
 }
 
-// allocated is how many bytes something takes from the heap.
+// allocated returns how many bytes do takes from the heap.
 func allocated(do func()) int64 {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -103,7 +103,7 @@ func TestADiffTakesRoomInProportionToItsLines(t *testing.T) {
 	}
 }
 
-// Hundreds of large files that differ are shown in no time, whatever the format.
+// Hundreds of large files that differ are shown quickly in every format.
 func TestHundredsOfLongDiffsAreShownAtOnce(t *testing.T) {
 	var r Report
 	var got, want strings.Builder

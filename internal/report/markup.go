@@ -6,8 +6,8 @@ import (
 	"io"
 )
 
-// markup is the name of an element or an attribute, or whole HTML. It is only ever
-// written out in this program, never made of data: a test sees to that.
+// markup is the name of an element or attribute, or whole HTML. It is always written as a literal in this
+// package and never made of data; a test holds that.
 type markup string
 
 // An attribute's value may be data.
@@ -16,9 +16,8 @@ type attribute struct {
 	value string
 }
 
-// A page is HTML that is being written. Data gets into it by text and by the values of
-// attributes, which escape it, and in no other way. The first error ends the writing
-// and is returned by Flush.
+// A page is HTML that is being written. Data gets into it only through text and the values of attributes,
+// which escape it. After the first error nothing more is written; Flush returns that error.
 type page struct{ *bufio.Writer }
 
 func newPage(w io.Writer) page { return page{bufio.NewWriterSize(w, 64<<10)} }
@@ -53,7 +52,7 @@ func (p page) element(name markup, inside func(), attributes ...attribute) {
 	p.shut(name)
 }
 
-// line writes an element of text.
+// line writes an element that contains a text.
 func (p page) line(name markup, text string, attributes ...attribute) {
 	p.open(name, attributes...)
 	p.text(text)

@@ -1,13 +1,12 @@
-// Package report says where a machine stands: to a person at a terminal (Text) or at
-// a browser and on paper (HTML), to a program as JSON, to a pipeline as JUnit XML, to an
-// auditor as XCCDF, and to SSM Compliance.
+// Package report says what state a machine is in: for a person as text (Text) or as HTML, on a screen or on
+// paper; for a program as JSON; for a pipeline as JUnit XML; for an auditor as XCCDF; and for SSM
+// Compliance.
 //
-// A Report is one document about one machine at one moment. Its JSON is described by
-// docs/report.schema.json, which grows with Schema. It holds no secret: what a kind
-// hands in is already free of them. What it says may quote files that not everybody may
-// read, and programs that ran as root: it is root's, and everybody else has what Public
-// leaves of it. It does hold what strangers wrote, in files and
-// directories: no format lets that speak to the terminal, the parser or the browser.
+// A Report is one document about one machine at one moment. Its JSON is described by docs/report.schema.json,
+// and Schema is its version. It holds no secrets: the kinds and the engine have removed them. It may quote
+// files that not everybody may read, and programs that ran as root, so it is for root; ForEverybody makes the
+// public one. It also contains text that strangers wrote, in files and directories: no format passes that on
+// to the terminal, the parser or the browser unescaped.
 package report
 
 import (
@@ -24,36 +23,36 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// Schema is the version of the document. It grows when a field changes its
-// meaning or goes away; new fields may come at any time.
+// Schema is the version of the document. It grows when a field changes its meaning or is removed; new fields
+// may be added at any time.
 const Schema = 1
 
 // A Report is the compliance of one machine.
 type Report struct {
 	Schema int       `json:"schema"`
-	Public bool      `json:"public,omitempty"` // what not everybody on the machine may read is left out
+	Public bool      `json:"public,omitempty"` // made by ForEverybody: what not everybody may read is left out
 	Time   time.Time `json:"time"`
-	Agent  string    `json:"agent"` // version of the agent
-	// Daemon is the process that keeps the machine so; 0 for what a single run has found.
+	Agent  string    `json:"agent"` // the agent's version
+	// Daemon is the process id of the daemon that keeps the machine; 0 if a single run made the report.
 	Daemon    int     `json:"daemon,omitempty"`
 	Machine   Machine `json:"machine"`
 	Policy    Policy  `json:"policy"`
 	Verdict   Verdict `json:"verdict"`
-	Compliant bool    `json:"compliant"` // that the verdict is Compliant
-	// Awaited is what has to come before there is another verdict than Converging, besides
-	// a check of what is Unseen: the policy that is published, above all.
+	Compliant bool    `json:"compliant"` // the verdict is Compliant
+	// Awaited is what the verdict is Converging for, besides the resources that are Unseen: above all
+	// the published policy.
 	Awaited   []string                 `json:"awaited,omitempty"`
 	Summary   map[converge.State]int   `json:"summary"`
 	Timing    map[string]time.Duration `json:"timing_ns"` // by kind
 	Waivers   []Waiver                 `json:"waivers,omitempty"`
 	Resources []converge.Resource      `json:"resources"`
-	// Controls are there once ByControl was asked for.
+	// Controls is set by ByControl.
 	Controls []Control `json:"controls,omitzero"`
 
 	open open
 }
 
-// Machine is whose report it is.
+// Machine identifies the machine.
 type Machine struct {
 	Hostname    string `json:"hostname"`
 	MachineID   string `json:"machine_id"`
@@ -61,29 +60,28 @@ type Machine struct {
 	OS          string `json:"os"`
 }
 
-// Policy is what the machine was held against.
+// Policy is the policy that the machine was compared with.
 type Policy struct {
 	Digest   string   `json:"digest"`
 	Serial   int64    `json:"serial,omitempty"` // of the manifest
 	Personas []string `json:"personas"`
-	// Refused is why newer policy is not in force, one problem each. While there
-	// is one the machine is not compliant, for nobody knows what it should be.
+	// Refused are the problems because of which newer policy is not in force. While there is one
+	// the machine is not compliant, because nobody knows what it should be like.
 	Refused []string `json:"refused,omitempty"`
-	// Doubts are why it may not be what is meant for the machine, such as a persona that
-	// cannot be told. While there is one the machine is not compliant, for the same reason.
+	// Doubts are why this may not be the policy that is meant for the machine, such as a persona that
+	// could not be determined. While there is one the machine is not compliant, for the same reason.
 	Doubts []string `json:"doubts,omitempty"`
-	// Idle are the rules that are about nothing on this machine. They may be about
-	// another persona's resources; or misspelled.
+	// Idle are the rules that match nothing on this machine. They may be meant for another persona's
+	// resources, or be misspelled.
 	Idle []Rule `json:"idle_rules,omitempty"`
-	// Partial says that a layer of it could not be had: more may be wanted than is named here.
+	// Partial says that a part of the policy is not known: it may want more than is listed here.
 	Partial bool `json:"partial,omitempty"`
-	// Benchmarks name the controls that are to be shown, by which ByControl goes.
+	// Benchmarks list the controls that ByControl shows.
 	Benchmarks []policy.Benchmark `json:"benchmarks,omitempty"`
 }
 
-// New makes a report of what was found. Every resource of the policy is in it: one that
-// is not among resources has not been checked. refused are the problems of a policy
-// that is not in force, if any.
+// New makes a report of what was found. It contains every resource of the policy: one that is not in resources
+// is reported as not checked. refused are the problems of a policy that is not in force, if any.
 func New(version string, f facts.Facts, p *policy.Policy, refused []public.Line, at time.Time, resources []converge.Resource, timing map[string]time.Duration) Report {
 	resources = append(slices.Clone(resources), missing(p, at, resources)...)
 	for i := range resources {
@@ -99,7 +97,7 @@ func New(version string, f facts.Facts, p *policy.Policy, refused []public.Line,
 		Summary: map[converge.State]int{}, Timing: timing, Resources: resources,
 		Waivers: waivers(p, at, resources),
 	}
-	if r.Policy.Personas == nil { // a list without entries is [] in the document
+	if r.Policy.Personas == nil { // so that the JSON has [] and not null
 		r.Policy.Personas = []string{}
 	}
 	if r.Timing == nil {
@@ -119,9 +117,9 @@ func New(version string, f facts.Facts, p *policy.Policy, refused []public.Line,
 // open is what everybody may read of the report's own texts.
 type open struct{ refused, doubts, awaited []string }
 
-// ForEverybody is the report without the details that not everybody on the machine may
-// read: the same resources, states and counts. Which those are is known where the report
-// is made; one that was read from JSON knows no more, and keeps no detail.
+// ForEverybody returns the report without the details that not everybody on the machine may read; resources,
+// states and counts stay. Which details are public is known only where the report is made: of a report that
+// was read from JSON, all of them are left out.
 func (r Report) ForEverybody() Report {
 	all := r.Resources
 	r.Public, r.Resources = true, make([]converge.Resource, len(all))
@@ -142,7 +140,7 @@ func (r Report) ForEverybody() Report {
 	return r
 }
 
-// withheldReasons are benchmarks without why what is waived is waived.
+// withheldReasons returns benchmarks without the reasons of their waivers.
 func withheldReasons(benchmarks []policy.Benchmark) []policy.Benchmark {
 	benchmarks = slices.Clone(benchmarks)
 	for i, b := range benchmarks {
@@ -154,7 +152,7 @@ func withheldReasons(benchmarks []policy.Benchmark) []policy.Benchmark {
 	return benchmarks
 }
 
-// openly is what everybody may read of texts: at the least that there are some.
+// openly returns the public texts; if there are texts and none is public, it says that there are some.
 func openly(texts, open []string) []string {
 	if len(texts) > 0 && len(open) == 0 {
 		return []string{public.Withheld}
@@ -162,8 +160,7 @@ func openly(texts, open []string) []string {
 	return open
 }
 
-// Digest is the same for two reports that say the same, whenever they were made and
-// however long that took.
+// Digest is equal for two reports with the same content, whenever they were made and however long that took.
 func (r Report) Digest() string {
 	r.Time, r.Timing = time.Time{}, nil
 	content := sha256.New()
@@ -171,8 +168,8 @@ func (r Report) Digest() string {
 	return hex.EncodeToString(content.Sum(nil))
 }
 
-// Details is the report with the details of root's, if that is about the same: the same
-// policy and the same states, each since the same time.
+// Details returns the report with the details of root's report, if that is about the same policy and the same
+// states, each since the same time. Otherwise same is false.
 func (r Report) Details(roots Report) (whole Report, same bool) {
 	if r.Policy.Digest != roots.Policy.Digest || r.Verdict != roots.Verdict || len(r.Resources) != len(roots.Resources) {
 		return r, false
@@ -189,8 +186,8 @@ func (r Report) Details(roots Report) (whole Report, same bool) {
 	return r, true
 }
 
-// Of is the report as far as it is about these kinds, with the verdict on them alone. What
-// is refused, in doubt or awaited, and what the agent says of itself, is about them too.
+// Of returns the part of the report that is about these kinds, with the verdict on this part. What is refused,
+// doubted or awaited stays, and so do resources of no kind, such as what the agent says of itself.
 func (r Report) Of(kinds ...string) Report {
 	r.Resources = slices.DeleteFunc(slices.Clone(r.Resources), func(resource converge.Resource) bool {
 		kind := resource.ID.Kind()
@@ -204,7 +201,7 @@ func (r Report) Of(kinds ...string) Report {
 	return r
 }
 
-// missing are the resources of the policy of which nothing was found.
+// missing returns the policy's resources that are not among resources, as not checked.
 func missing(p *policy.Policy, at time.Time, resources []converge.Resource) []converge.Resource {
 	found := make(map[policy.ID]bool, len(resources))
 	for _, r := range resources {

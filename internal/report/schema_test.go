@@ -30,8 +30,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files in testdata anew")
 
-// validator is the published schema as a library that this project did not write
-// understands it.
+// validator is the published schema, compiled by a library that this project did not write.
 func validator(t *testing.T) *jsonschema.Schema {
 	t.Helper()
 	document, err := jsonschema.UnmarshalJSON(strings.NewReader(docs.ReportSchema()))
@@ -44,7 +43,7 @@ func validator(t *testing.T) *jsonschema.Schema {
 	if err := c.AddResource("report.schema.json", document); err != nil {
 		t.Fatal(err)
 	}
-	schema, err := c.Compile("report.schema.json") // which holds it to the metaschema
+	schema, err := c.Compile("report.schema.json") // also checked against the metaschema
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +85,7 @@ func TestReportsKeepToThePublishedSchema(t *testing.T) {
 	}
 }
 
-// A change of this file is one of the format that others read.
+// A change of this file changes the format that others read.
 func TestTheFormatIsWhatItWas(t *testing.T) {
 	const name = "testdata/report.json"
 	got := encode(t, example.Report(14))
@@ -121,8 +120,8 @@ func TestTheSchemaAndTheCodeNameTheSameFields(t *testing.T) {
 	agree(t, schema, schema, reflect.TypeFor[report.Report](), map[reflect.Type]bool{})
 }
 
-// agree holds a Go type and what the schema says of it together: the same fields, each
-// with a description, and those required that are always there.
+// agree compares a Go type with the schema: the same fields, each with a description, and those required that
+// are always there.
 func agree(t *testing.T, whole, schema map[string]any, of reflect.Type, done map[reflect.Type]bool) {
 	t.Helper()
 	described, _ := schema["description"].(string)
@@ -253,7 +252,7 @@ func (m *moody) Repair(_ context.Context, drifted []converge.Resource) (outcomes
 	return outcomes
 }
 
-// A clock's time passes only when a test says so.
+// clock is a clock that only the test advances.
 type clock struct{ now time.Time }
 
 func (c *clock) Now() time.Time { return c.now }
@@ -262,7 +261,7 @@ func (c *clock) Sleep(context.Context, time.Duration) error { panic("nobody slee
 
 type reports struct{ before, after report.Report }
 
-// everyState has an engine find, and make, something in every state.
+// everyState makes an engine report resources in every state.
 func everyState(t *testing.T) reports {
 	t.Helper()
 	p := &policy.Policy{Personas: []string{"base"}, Rules: []policy.Rule{
@@ -294,7 +293,7 @@ func everyState(t *testing.T) reports {
 	}
 	both.before = made(engine.Check(t.Context()))
 	delete(kind.broken, "check/corrected")
-	for i := range 10 { // of which eight are taken for a fight
+	for i := range 10 { // eight of these make it contested
 		kind.broken["check/contested"] = true
 		if i == 9 {
 			kind.broken["check/corrected"] = true

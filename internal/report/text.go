@@ -15,10 +15,10 @@ import (
 // A Style says how a report is written for people.
 type Style struct {
 	Color   bool
-	Verbose bool // also what is in line
+	Verbose bool // also show what is in line
 }
 
-// Colours of ECMA-48, which every terminal knows.
+// Colours of ECMA-48, which every terminal supports.
 const (
 	red    = "31"
 	green  = "32"
@@ -34,7 +34,7 @@ func (s Style) paint(colour, text string) string {
 	return "\x1b[" + colour + "m" + text + "\x1b[0m"
 }
 
-// printer writes lines and remembers the first error.
+// printer writes lines and keeps the first error.
 type printer struct {
 	w   io.Writer
 	err error
@@ -72,7 +72,7 @@ func (p *printer) planSummary(r Report, style Style) {
 	}
 }
 
-// counted is so many resources.
+// counted returns "1 resource", "2 resources", ….
 func counted(n int) string {
 	if n == 1 {
 		return "1 resource"
@@ -96,7 +96,7 @@ func (p *printer) asides(r Report) string {
 	return " (" + strings.Join(parts, ", ") + ")"
 }
 
-// Text writes the whole report, by its controls where it has them.
+// Text writes the whole report, by controls if it has them.
 func (r Report) Text(w io.Writer, style Style) error {
 	p := &printer{w: w}
 	if r.Controls != nil {
@@ -136,8 +136,7 @@ func (p *printer) questions(r Report, style Style) {
 	}
 }
 
-// rules says which waivers have ended; with Verbose also which there are, and which
-// rules are about nothing.
+// rules writes the waivers that have expired; with Verbose also the others, and the rules that match nothing.
 func (p *printer) rules(r Report, style Style) {
 	for _, w := range r.Waivers {
 		origin := style.paint(dim, Clean(w.Origin.String()))
@@ -157,7 +156,7 @@ func (p *printer) rules(r Report, style Style) {
 	}
 }
 
-// mark is the sign before a resource.
+// mark returns the sign in front of a resource.
 func (s Style) mark(state converge.State) string {
 	switch state {
 	case converge.Compliant:
@@ -207,8 +206,7 @@ func (p *printer) resource(r converge.Resource, style Style) {
 	}
 }
 
-// meant is a difference for people: values that say nothing by themselves with what they
-// mean.
+// meant adds the meaning to values that say nothing to people by themselves.
 func meant(id policy.ID, d converge.Difference) converge.Difference {
 	if d.Aspect != "value" {
 		return d
@@ -254,9 +252,9 @@ func orNothing(text string) string {
 	return text
 }
 
-// Clean keeps what stood in a file or came from a directory from speaking to the
-// terminal, the parser or the reader's eye: what is no text, and what would turn the
-// direction of what follows, becomes visible.
+// Clean makes characters visible that could be interpreted by the terminal or the parser, or mislead the
+// reader: control characters, invalid UTF-8, and marks that change the direction of writing. Texts from
+// files and directories have to pass through it.
 func Clean(text string) string {
 	if utf8.ValidString(text) && !strings.ContainsFunc(text, hidden) {
 		return text
@@ -280,13 +278,13 @@ func Clean(text string) string {
 	return b.String()
 }
 
-// name is an ID on one line: no name may look like a line of its own.
+// name returns an ID on one line, so that no ID can look like a line of its own.
 func name(id policy.ID) string {
 	return strings.NewReplacer("\n", `\n`, "\t", `\t`).Replace(Clean(string(id)))
 }
 
-// hidden says of a character that it is none that one sees: a control, a mark of
-// direction (UAX #9), or one that XML 1.0 and HTML do not allow.
+// hidden says whether a character is invisible: a control character, a mark of direction (UAX #9), or one
+// that XML 1.0 and HTML do not allow.
 func hidden(r rune) bool {
 	switch {
 	case r == '\n', r == '\t':

@@ -7,25 +7,23 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// A Verdict is what a report says of the machine as a whole. Everything that tells
-// where a machine stands, by a word, a sign, a colour or an exit code, goes by it.
+// A Verdict is what a report says of the machine as a whole. Every word, sign, colour and exit code about the
+// machine's state is derived from it.
 type Verdict string
 
 // The verdicts.
 const (
-	// Compliant: all of it has been checked under the policy in force, in this run of
-	// the agent, and is in line, or pending and not overdue; and it is known which policy
-	// that should be.
+	// Compliant: everything has been checked under the policy in force since the agent started, and is
+	// in line, or pending and not overdue; and there is no doubt which policy should be in force.
 	Compliant Verdict = "compliant"
-	// NotCompliant: all of it has been checked, and it is not compliant.
+	// NotCompliant: everything has been checked, and something is not in line, or a policy is refused or in doubt.
 	NotCompliant Verdict = "not compliant"
-	// Converging: something of it has not been checked yet, or the policy that is meant
-	// for it is not here yet, or the agent that keeps it does not run. What is said of the
-	// rest is not the last word.
+	// Converging: something has not been checked yet, or the policy that is meant for the machine is
+	// not here yet, or the daemon does not run. The states of the rest are not final.
 	Converging Verdict = "converging"
 )
 
-// judge is the one place where a verdict is made.
+// judge sets the verdict. It is the only place that does.
 func (r *Report) judge() {
 	unseen := func(resource converge.Resource) bool { return resource.Unseen }
 	amiss := func(resource converge.Resource) bool { return !resource.Tolerable() }
@@ -40,21 +38,19 @@ func (r *Report) judge() {
 	r.Compliant = r.Verdict == Compliant
 }
 
-// Await says what the machine is waiting for, for people; it is converging until that
-// has come.
+// Await sets what the machine waits for, for people. It is Converging until that is empty.
 func (r *Report) Await(what ...public.Line) {
 	r.Awaited, r.open.awaited = public.Whole(what), public.Open(what)
 	r.judge()
 }
 
-// Abandon says that the daemon whose report it is does not run any more: what it found last
-// is nobody's word of how the machine is now.
+// Abandon says that the daemon that made the report no longer runs: nobody vouches for what it found last.
 func (r *Report) Abandon(why string) {
 	r.Awaited, r.open.awaited = append(slices.Clip(r.Awaited), why), append(slices.Clip(r.open.awaited), why)
 	r.judge()
 }
 
-// sign is the mark of the verdict, its colour in a terminal, and how it is to be taken.
+// sign returns the verdict's mark, its colour in a terminal, and its CSS class.
 func (v Verdict) sign() (mark, colour, tone string) {
 	switch v {
 	case Compliant:
@@ -65,7 +61,7 @@ func (v Verdict) sign() (mark, colour, tone string) {
 	return "✗", red, "bad"
 }
 
-// Or is the verdict, or that of a document which an older agent wrote: they had none.
+// Or returns the verdict. A document of an old agent has none; for that it is derived from compliant.
 func (v Verdict) Or(compliant bool) Verdict {
 	switch {
 	case v != "":
@@ -78,21 +74,21 @@ func (v Verdict) Or(compliant bool) Verdict {
 
 func (r Report) verdict() Verdict { return r.Verdict.Or(r.Compliant) }
 
-// String is the verdict with its mark.
+// String returns the verdict with its mark.
 func (v Verdict) String() string {
 	mark, _, _ := v.sign()
 	return mark + " " + string(v)
 }
 
-// A question is something that keeps the machine from being compliant, and is no resource.
+// A question is something other than a resource that keeps the machine from being compliant.
 type question struct {
 	what string // "policy refused", "policy in doubt", "awaited"
 	mark string
-	kind string // for programs
+	kind string // a stable word, for programs
 	text string
 }
 
-// questions are all of them, the gravest first.
+// questions returns all of them, the most severe first.
 func (r Report) questions() []question {
 	var all []question
 	for _, text := range r.Policy.Refused {

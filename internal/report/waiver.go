@@ -9,24 +9,23 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// A Rule is a rule of the policy, by what it is about and where it is written.
+// A Rule is a rule of the policy: what it matches and where it is written.
 type Rule struct {
-	Match  []string      `json:"match"` // globs over IDs
+	Match  []string      `json:"match"` // globs for IDs
 	Origin policy.Origin `json:"origin"`
 }
 
-// A Waiver is a rule that lets resources be out of line for a time. One that has
-// expired, and is in the policy still, is a finding: somebody has to end it or to
-// renew it. The resources that it held are kept in line again.
+// A Waiver is a rule that lets resources be out of line until a date. One that has expired and is still in
+// the policy is a finding: somebody has to remove or renew it. Its resources are repaired again.
 type Waiver struct {
 	Rule
 	Until   string `json:"until"` // the last day on which it holds, in UTC: 2026-12-31
 	Reason  string `json:"reason"`
 	Expired bool   `json:"expired"`
-	Holds   int    `json:"holds"` // so many resources are out of line and waived by it
+	Holds   int    `json:"holds"` // how many resources are out of line and waived by it
 }
 
-// waivers are those of the policy, in its order.
+// waivers returns the policy's waivers, in its order.
 func waivers(p *policy.Policy, at time.Time, resources []converge.Resource) []Waiver {
 	holds := make([]int, len(p.Rules))
 	for _, r := range resources {
@@ -49,8 +48,8 @@ func waivers(p *policy.Policy, at time.Time, resources []converge.Resource) []Wa
 	return all
 }
 
-// idleRules are about none of the resources. While a part of the policy is not known
-// nobody can tell.
+// idleRules returns the rules that match none of the resources. It returns none while a part of the policy is
+// not known, because they may match there.
 func idleRules(p *policy.Policy, resources []converge.Resource) []Rule {
 	if p.Partial {
 		return nil
@@ -69,7 +68,7 @@ func idleRules(p *policy.Policy, resources []converge.Resource) []Rule {
 	return idle
 }
 
-// String is what the waiver is about, and why.
+// String returns what the waiver matches, until when it holds, and why.
 func (w Waiver) String() string {
 	about := fmt.Sprintf("until %s", w.Until)
 	if w.Expired {
