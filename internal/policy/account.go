@@ -10,11 +10,12 @@ import (
 
 const greatestID = 4294967294
 
-// accountName is what some useradd accepts: each distribution's has rules of its own, and Debian's takes
-// all but this, and slashes (shadow-utils, is_valid_name). # begins a comment in passwd(5).
+// accountName matches the names that the useradd of some distribution accepts; each has its own
+// rules. Debian's, the most tolerant, accepts all of these, and also names with slashes
+// (shadow-utils, is_valid_name). # begins a comment in passwd(5).
 var accountName = regexp.MustCompile(`^[^-~+#:,/\\\s][^:,/\\\s]*$`)
 
-// account judges the name and the id of a user or a group.
+// account checks the name and the id of a user or a group.
 func (v *validator) account(id *int, what string) {
 	v.match(accountName, v.name, "is not a name that useradd and groupadd accept")
 	v.refuse(breaksLine(v.name), "%q has a control character in it", v.name)
@@ -28,8 +29,8 @@ func (v *validator) account(id *int, what string) {
 	}
 }
 
-// accountProblems finds ids that the policy gives to two accounts, or to two
-// groups: on a machine the first would get it and the second never.
+// accountProblems reports ids that the policy gives to two accounts, or to two groups: on a machine
+// the first would get the id and the second never.
 func (p *Policy) accountProblems() Problems {
 	var problems Problems
 	holders := map[string]Resource{}

@@ -30,8 +30,8 @@ func TestAnIdIsGivenOnce(t *testing.T) {
 	}
 }
 
-// Each distribution's useradd has its own rules: those of Amazon Linux 2 and Debian take
-// capitals and dots, those of others do not.
+// Each distribution's useradd has its own rules: those of Amazon Linux 2 and Debian accept capitals
+// and dots, others do not.
 func TestWhatAnAccountMayBeCalledTheMachineDecides(t *testing.T) {
 	for name, want := range map[string]string{
 		"john.doe": "", "Alice": "", "3com": "", "_apt": "", "machine$": "", "josé": "", "a@b": "", "svc-x_1": "",

@@ -10,14 +10,15 @@ import (
 	"time"
 )
 
-// soon is how long before the end of a waiver its author is told.
+// soon is how long before the end of a waiver the author is notified.
 const soon = 30 * 24 * time.Hour
 
-// Advise says of fragments that Parse accepts what has no effect, whatever the machine, and
-// which commands of [sudo.commands] make whoever may run them root: warnings. And which waivers end soon: notices. now is the moment that counts.
+// Advise returns warnings about fragments that Parse accepts: settings without any effect, whatever
+// the machine, and commands of [sudo.commands] with which their users can become root. It returns
+// notices about waivers that end soon. now is the current time.
 //
-// A rule may be about what another fragment sets, of any persona, for a machine may have
-// several; so all fragments of a policy belong together here.
+// A rule may match what another fragment sets, of any persona, because a machine may have several.
+// So pass all fragments of a policy together.
 func Advise(fragments []Fragment, now time.Time) Problems {
 	a := adviser{now: now}
 	var rules []Rule
@@ -52,14 +53,14 @@ func Advise(fragments []Fragment, now time.Time) Problems {
 	return a.problems
 }
 
-// An adviser collects what is to be said of fragments.
+// An adviser collects advice about fragments.
 type adviser struct {
 	now      time.Time
-	file     string          // the fragment that is looked at
-	ids      []ID            // of all that is set
-	globs    map[string]bool // those of rules that match any of them
-	purged   []string        // directories of which any file may be a resource
-	guessed  int             // so many times it was looked what was meant
+	file     string          // the current fragment
+	ids      []ID            // everything that is set
+	globs    map[string]bool // the rules' globs that match any of them
+	purged   []string        // directories in which any file may be a resource
+	guessed  int             // how often nearest has searched
 	problems Problems
 }
 
@@ -82,7 +83,7 @@ func (a *adviser) say(gravity Gravity, line int, message, hint string) {
 
 func (a *adviser) warn(line int, message, hint string) { a.say(Warning, line, message, hint) }
 
-// absent tells of what is said of something that is not to be there.
+// absent warns about other settings of something that should be absent.
 func (a *adviser) absent(s Setting) {
 	spec, is := s.Spec.(removable)
 	if !is {
@@ -120,10 +121,10 @@ func (a *adviser) rule(r Rule) {
 	}
 }
 
-// mostGuesses is how often it is looked, among all IDs, what a glob was meant to be.
+// mostGuesses limits how often all IDs are searched for what a glob was meant to be.
 const mostGuesses = 20
 
-// nearest is the ID that a glob was most likely meant to be, or "".
+// nearest returns the ID that a glob was most likely meant to be, or "".
 func (a *adviser) nearest(glob string) string {
 	if strings.Contains(glob, "*") || a.guessed == mostGuesses {
 		return ""
@@ -136,7 +137,7 @@ func (a *adviser) nearest(glob string) string {
 	return Nearest(glob, known)
 }
 
-// matched says whether a glob may match a resource of a machine.
+// matched reports whether a glob may match a resource of a machine.
 func (a *adviser) matched(glob string) bool {
 	literal, _, more := strings.Cut(glob, "*")
 	return a.globs[glob] ||
@@ -145,8 +146,8 @@ func (a *adviser) matched(glob string) bool {
 		})
 }
 
-// overruled tells of what a rule says in vain, since one of those that follow it in the
-// fragment says it anew of all that it matches.
+// overruled warns about what a rule says without effect, because a later rule of the fragment says
+// it for everything that this one matches.
 func (a *adviser) overruled(r Rule, later []Rule) {
 	later = later[:min(len(later), 100)]
 	for _, aspect := range []struct {
@@ -166,11 +167,11 @@ func (a *adviser) overruled(r Rule, later []Rule) {
 	}
 }
 
-// covers says whether the rule surely matches all that another matches.
+// covers reports whether the rule certainly matches everything that the other matches.
 func (r Rule) covers(other Rule) bool {
 	if len(r.Match)*len(other.Match) > 10000 {
-		return false // nobody would see it either
+		return false // no author would notice it either
 	}
-	// A glob that matches another as if its stars were letters matches all that it does.
+	// A glob that matches another one literally matches everything that the other matches.
 	return !slices.ContainsFunc(other.Match, func(glob string) bool { return !r.Matches(ID(glob)) })
 }

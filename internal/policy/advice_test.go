@@ -8,7 +8,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// advised are fragments a.toml, b.toml … as an author is advised of them on a day.
+// advised returns the advice about fragments a.toml, b.toml … on a given day.
 func advised(t *testing.T, day string, texts ...string) string {
 	t.Helper()
 	now, err := time.Parse(time.DateTime, day)

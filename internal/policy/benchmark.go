@@ -9,18 +9,19 @@ import (
 	"strings"
 )
 
-// A Benchmark names the controls that are to be shown of a machine, so that one which no
-// resource is there for is seen. It wants nothing of the machine.
+// A Benchmark lists the controls that a report shows for a machine, so that a control without any
+// resource is noticed. It configures nothing.
 type Benchmark struct {
 	Name     string   `json:"name"`
-	Controls []string `json:"controls"` // in full: the name of the benchmark, a colon and the number
-	// Waived says why no resource can be there for a control: what would break, or what the machine has
-	// not. By control, as in Controls.
+	Controls []string `json:"controls"` // in full: the benchmark's name, a colon and the number
+	// Waived says why no resource can be there for a control: what would break, or what the machine
+	// does not have. By control, as in Controls.
 	Waived map[string]string `json:"waived,omitempty"`
 	Origin Origin            `json:"-"` // where it is first named
 }
 
-// mostDemanded is how many controls the benchmarks of a policy may name: every report has them.
+// mostDemanded is how many controls the benchmarks of a policy may name, because every report
+// contains them.
 const mostDemanded = 3000
 
 var (
@@ -30,7 +31,7 @@ var (
 
 const waivedWord = "waived"
 
-// ControlOf is a control of a benchmark, as resources name it.
+// ControlOf returns the full name of a benchmark's control, as resources use it.
 func ControlOf(benchmark, number string) string { return benchmark + ":" + number }
 
 func benchmarksForm() *form {
@@ -75,7 +76,7 @@ func (d *decoder) benchmark(name string, t *table) {
 	d.benchmarks = append(d.benchmarks, b)
 }
 
-// waived are the controls of a benchmark that its table waives, each with the reason.
+// waived reads the controls that a benchmark's table waives, with the reasons.
 func (t *table) waived(benchmark string, controls []string) map[string]string {
 	table := t.child(waivedWord)
 	if table == nil {
@@ -98,8 +99,7 @@ func (t *table) waived(benchmark string, controls []string) map[string]string {
 	return waived
 }
 
-// together are benchmarks by name, each once, with all of their controls in the order of the
-// numbers in them.
+// together merges benchmarks by name. The controls of each are sorted by the numbers in them.
 func together(benchmarks []Benchmark) (all []Benchmark, problems Problems) {
 	at := map[string]int{}
 	for _, b := range benchmarks {
@@ -113,7 +113,7 @@ func together(benchmarks []Benchmark) (all []Benchmark, problems Problems) {
 			if all[i].Waived == nil {
 				all[i].Waived = map[string]string{}
 			}
-			all[i].Waived[control] = reason // of several fragments the last one is believed
+			all[i].Waived[control] = reason // if several fragments give a reason, the last one counts
 		}
 	}
 	demanded := 0
@@ -129,7 +129,7 @@ func together(benchmarks []Benchmark) (all []Benchmark, problems Problems) {
 	return all, problems
 }
 
-// CompareControls compares two controls as people count: 1.2 is before 1.10.
+// CompareControls compares two controls naturally: 1.2 comes before 1.10.
 func CompareControls(a, b string) int {
 	left, right := a, b
 	for left != "" && right != "" {
@@ -150,7 +150,7 @@ func CompareControls(a, b string) int {
 	return cmp.Or(cmp.Compare(len(left), len(right)), cmp.Compare(a, b))
 }
 
-// digits is how many of them a text begins with.
+// digits returns how many digits a text begins with.
 func digits(text string) int { return len(text) - len(strings.TrimLeft(text, "0123456789")) }
 
 func (b Benchmark) entry() entry {
@@ -171,8 +171,8 @@ func (b Benchmark) entry() entry {
 	return e
 }
 
-// benchmarks tells of controls that a benchmark names and nothing is there for, and of those
-// that are called as one of a benchmark and are none: misspelled, most likely.
+// benchmarks warns about controls of a benchmark that no resource is there for, and about names
+// that look like a benchmark's control but are not in it, most likely misspelled.
 func (a *adviser) benchmarks(fragments []Fragment) {
 	var named []Benchmark
 	covered := map[string]bool{}

@@ -18,20 +18,20 @@ find = "empty-passwords"
 `, []Spec{Check{}, Search{}}}
 }
 
-// Check is a command whose outcome is reported and never repaired.
+// Check is a command whose result is reported. Nothing is repaired.
 type Check struct {
 	Run     []string      `json:"run"`
-	User    string        `json:"user,omitempty"`   // who runs it; empty: root
-	Stdout  string        `json:"stdout,omitempty"` // an RE2 that the output must match
-	Stderr  string        `json:"stderr,omitempty"` // and one that the errors must match
+	User    string        `json:"user,omitempty"`   // the user to run as; empty: root
+	Stdout  string        `json:"stdout,omitempty"` // an RE2 expression that stdout must match
+	Stderr  string        `json:"stderr,omitempty"` // one that stderr must match
 	Exit    int           `json:"exit"`
 	Timeout time.Duration `json:"timeout"`
-	// Every is how often it is run, in its own time and when nobody else wants the processor or
-	// the disk; 0: whenever the machine is checked.
+	// Every is the interval between runs in the background, with low priority for processor and
+	// disk. 0 means that it runs whenever the machine is checked.
 	Every time.Duration `json:"every,omitempty"`
 }
 
-// StaleAfter is how long the last answer of a check that runs in its own time says something.
+// StaleAfter is how long the last result of a check with Every counts.
 func (c Check) StaleAfter() time.Duration { return 2 * c.Every }
 
 // Kind implements Spec.
@@ -60,13 +60,13 @@ func checkForm() *form {
 	).needing([]string{"run"}, []string{"find"})
 }
 
-// How long a check may take where it does not say.
+// Default timeouts of checks.
 const (
 	defaultCheckTimeout = 10 * time.Second
-	patientCheckTimeout = 5 * time.Minute // of one with Every, which waits for everybody else
+	patientCheckTimeout = 5 * time.Minute // with Every, because it runs with low priority
 )
 
-// How often a check may run in its own time.
+// Limits of Every.
 const (
 	mostOften  = 10 * time.Minute
 	leastOften = 30 * 24 * time.Hour

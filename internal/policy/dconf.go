@@ -20,15 +20,15 @@ idle-activation-enabled = { value = true, lock = false }
 
 // Dconf is one key of the machine's dconf database.
 type Dconf struct {
-	// Value is a string, int64, float64, bool or a []any of these; it takes the
-	// type of the key in the installed schema. Nil when GVariant is given.
+	// Value is a string, int64, float64, bool or a []any of these. It gets the type of the key in
+	// the installed schema. It is nil if GVariant is given.
 	Value any `json:"value,omitempty"`
-	// GVariant is the value in GVariant text format, used as it is.
+	// GVariant is the value in GVariant text format, used literally.
 	GVariant string `json:"gvariant,omitempty"`
-	// Schema is the id of the GSettings schema that says what the key may be, where
-	// the path does not tell: a relocatable schema names no path.
+	// Schema is the id of the key's GSettings schema. It is needed if the path does not determine
+	// it: a relocatable schema has no path.
 	Schema string `json:"schema,omitempty"`
-	// Lock makes the value one that the user cannot change.
+	// Lock means that the user cannot change the value.
 	Lock bool `json:"lock"`
 }
 
@@ -49,7 +49,7 @@ func (d Dconf) notation() notation {
 	return wholeLines
 }
 
-// beside is what keeps all settings.
+// beside returns the resources that are about all settings together.
 func (Dconf) beside(ID) []ID { return []ID{"dconf/database", "dconf/profile", "dconf/keyfiles"} }
 
 func dconfForm() *form {
@@ -98,7 +98,7 @@ func (d *decoder) dconfKey(keys *table, dir, key string) {
 	d.set(keys, key, NewID("dconf", dir+"/"+key), spec)
 }
 
-// GSettings keys are small letters, digits, hyphens.
+// GSettings keys consist of small letters, digits, and hyphens; dconf allows more.
 var dconfKey = regexp.MustCompile(`^[A-Za-z0-9._-]+$`)
 
 func (d Dconf) validate(v *validator) {
@@ -115,8 +115,8 @@ func (d Dconf) validate(v *validator) {
 	v.refuse(breaksLine(d.GVariant), "the gvariant has a line break or another control character")
 }
 
-// isPlain says whether a value is one that Dconf.Value may hold. What is not a
-// number has no place in JSON, in which specs are compared and reported.
+// isPlain reports whether a value is one that Dconf.Value may hold. NaN and infinities are not
+// allowed, because specs are compared and reported as JSON.
 func isPlain(value any) bool {
 	switch v := value.(type) {
 	case string, int64, bool:

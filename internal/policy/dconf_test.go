@@ -7,8 +7,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// GSettings takes any path that begins and ends with a slash and has no empty part: those
-// of GNOME's terminal have colons in them.
+// GSettings accepts any path that begins and ends with a slash and has no empty part: those of
+// GNOME's terminal contain colons.
 func TestADconfPathIsWhateverAKeyfileCanHold(t *testing.T) {
 	for dir, want := range map[string]string{
 		"org/gnome/terminal/legacy/profiles:/:b1dcc9dd-5262-4d8d-a863-c897e6d979b9": "",

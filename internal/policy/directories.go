@@ -18,11 +18,10 @@ purge = true
 	}
 }
 
-// Directory is a directory of drop-ins, named by its path. It is of the kind of
-// its files.
+// Directory is a directory of drop-ins, named by its path. It has the same kind as its files.
 type Directory struct {
-	// Purge is true when nothing may be in it but what the policy names and what
-	// belongs to a package.
+	// Purge means that the directory may contain only what the policy names and what belongs to a
+	// package.
 	Purge bool `json:"purge"`
 }
 
@@ -50,7 +49,7 @@ func (d *decoder) directories(t *table) {
 	})
 }
 
-// directory refuses to have places cleared in which others put what is needed.
+// validate refuses to purge directories in which others put files that are needed.
 func (Directory) validate(v *validator) {
 	dir := "/" + v.name
 	v.refuse(path.Clean(dir) != dir || breaksLine(dir), "%q is not a clean absolute path", dir)
@@ -71,5 +70,5 @@ func (d Directory) entry(name string) entry {
 	return ownTable("directories", "/"+name, pair("purge", d.Purge))
 }
 
-// beside is any file in it: what is found there is told of as a resource.
+// beside returns a prefix for all files in it: each file found there is reported as a resource.
 func (Directory) beside(id ID) []ID { return []ID{id + "/"} }

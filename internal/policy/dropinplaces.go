@@ -7,8 +7,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/dropindir"
 )
 
-// passedOver says why the reader of a drop-in would silently pass over it, or ""
-// when it would not, or nothing is known of its reader.
+// passedOver returns why the reader of a drop-in would silently ignore it, or "" if it would not,
+// or its reader is not known.
 func passedOver(file string) string {
 	dir, base := path.Split(file)
 	names := dropindir.Of(path.Clean(dir)).Names
@@ -18,8 +18,8 @@ func passedOver(file string) string {
 	return ""
 }
 
-// ForbiddenDropin says why no drop-in may stand at a path, though the path is not
-// protected, or "" when one may.
+// ForbiddenDropin returns why there must be no drop-in at a path, although the path is not
+// protected, or "" if there may be one.
 func ForbiddenDropin(file string) string {
 	for _, place := range []struct{ dir, why string }{
 		{"/etc/dconf/db/", "say it in [dconf], which keeps the whole database"},
@@ -43,26 +43,26 @@ func ForbiddenDropin(file string) string {
 	return ""
 }
 
-// skipsDots says whether the reader of a directory passes over names that begin with a
-// dot. useradd copies all of /etc/skel, and of others nothing is known.
+// skipsDots reports whether the reader of a directory ignores names that begin with a dot. useradd
+// copies all of /etc/skel, and nothing is known about other readers.
 func skipsDots(dir string) bool { return isDropinDirectory(dir) && !isSkeleton(dir) }
 
 func isSkeleton(dir string) bool { return dir == "/etc/skel" || strings.HasPrefix(dir, "/etc/skel/") }
 
-// lastingPlaces are those below which programs have directories of their own.
+// lastingPlaces are the directories below which programs have directories of their own.
 func lastingPlaces() []string {
 	return []string{"/etc/", "/opt/", "/srv/", "/usr/local/", "/usr/share/", "/var/lib/"}
 }
 
-// isDropinDirectory says whether a directory is known to hold drop-ins.
+// isDropinDirectory reports whether a directory is known to hold drop-ins.
 func isDropinDirectory(dir string) bool {
 	return strings.HasSuffix(dir, ".d") || isSkeleton(dir) || dropindir.Of(dir).Holds
 }
 
-// whereSecretsGo ends every refusal of a secret.
+// whereSecretsGo is the end of every message that refuses a secret.
 const whereSecretsGo = "only the content of a drop-in can hold one, in a directory of which root or a service alone is the reader"
 
-// noPlaceForSecrets says why a drop-in can hold no secret, or "" when it can: most often
-// because everybody sees what it holds, or must for it to be of use. Its mode would
-// either let the secret out or keep its readers from it.
+// noPlaceForSecrets returns why a drop-in cannot hold a secret, or "" if it can. Usually the reason
+// is that everybody sees its content, or must be able to read it. Its mode would either expose the
+// secret or keep its readers out.
 func noPlaceForSecrets(file string) string { return dropindir.Of(path.Dir(file)).Seen }

@@ -24,15 +24,15 @@ content = "kernel.dmesg_restrict = 1\n"
 	}
 }
 
-// Dropin is a file of a ".d" directory, whole.
+// Dropin is a whole file of a ".d" directory.
 type Dropin struct {
 	Ensure  Ensure       `json:"ensure"`
-	Content string       `json:"-"` // may hold a secret, so it is never written out
+	Content string       `json:"-"` // may contain a secret, so it is never written to JSON
 	Mode    *fs.FileMode `json:"mode,omitempty"`
 	Owner   string       `json:"owner,omitempty"`
 	Group   string       `json:"group,omitempty"`
-	// Activate is the command that makes a change of the file take effect. Nil is
-	// what its directory is known to need, and empty is nothing.
+	// Activate is the command that makes a change of the file take effect. Nil means the command
+	// that its directory is known to need, and empty means none.
 	Activate []string `json:"activate,omitzero"`
 }
 
@@ -122,7 +122,7 @@ func (d Dropin) validate(v *validator) {
 	}
 }
 
-// activatedUnits refuses to have systemctl do what ends or disturbs a session.
+// activatedUnits refuses systemctl commands that end or disturb a session.
 func (v *validator) activatedUnits(argv []string) {
 	if path.Base(argv[0]) != "systemctl" {
 		return
@@ -136,13 +136,13 @@ func (v *validator) activatedUnits(argv []string) {
 	}
 }
 
-// dropinPlace says what is wrong with the place of a file. Where the agent does
-// not know the reader of a directory, the policy says what activates a change.
+// dropinPlace checks the path of a file. If the agent does not know the reader of a directory, the
+// policy must say what activates a change.
 func (v *validator) dropinPlace(file string, activate []string) {
 	dir := path.Dir(file)
 	if why := protected.Path(file); why != "" {
 		v.wrong("%s is protected: %s", file, why)
-		return // nothing that is said besides would let it stand there
+		return // any other message would be irrelevant
 	}
 	if why := ForbiddenDropin(file); why != "" {
 		v.wrong("%s is no place for a drop-in: %s", file, why)
@@ -173,8 +173,7 @@ func (d Dropin) entry(name string) entry {
 	return ownTable("dropins", "/"+name, append(lines, pairs("owner", d.Owner, "group", d.Group, "activate", d.Activate)...)...)
 }
 
-// contentLine writes text of many lines as such, where TOML has a form for it in which
-// nothing needs to be escaped.
+// contentLine writes multi-line text as a TOML literal string if nothing in it needs escaping.
 func contentLine(content string) string {
 	escaped := func(r rune) bool { return unicode.IsControl(r) && r != '\n' && r != '\t' }
 	if strings.Count(content, "\n") < 2 || strings.ContainsFunc(content, escaped) || strings.Contains(content, "''") || strings.HasSuffix(content, "'") {
@@ -187,8 +186,8 @@ func (d Dropin) absence() (is bool, alone Spec) {
 	return d.Ensure == Absent, Dropin{Ensure: Absent, Activate: d.Activate}
 }
 
-// advise tells of what a file has others do that it should not, and of line ends and marks that
-// readers take for a letter.
+// advise warns about a file that makes others do what they should not, and about line endings and
+// byte order marks that readers take for part of the text.
 func (d Dropin) advise(a *adviser, of Setting) {
 	if d.Ensure == Absent {
 		return

@@ -6,16 +6,17 @@ import (
 	"strings"
 )
 
-// Evidence is what the table of a resource says besides what is wanted: how much it matters,
-// and what demands it. It is a rule about that resource alone, of the rank of what sets it:
-// believed before the rules of that rank, and after those of a higher one. It goes with the
-// resource: what replaces that says its own.
+// Evidence is what a resource's own table says about it in addition to what is wanted: how
+// important it is, and which controls require it. It is a rule about that resource alone, with the
+// rank of the fragment that sets it: it takes precedence over the rules of the same rank, and rules
+// of a higher rank take precedence over it. It belongs to the resource: a fragment that replaces
+// the resource brings its own.
 type Evidence struct {
 	Severity Severity
 	Controls []string
 }
 
-// Words of the language: a resource's table and a rule have both.
+// Keys that both a resource's table and a rule have.
 const (
 	severityWord = "severity"
 	controlsWord = "controls"
@@ -33,8 +34,8 @@ func controlsKey() key {
 	return key{name: controlsWord, form: texts("what it is demanded by, such as the numbers of a benchmark behind its name and a colon", text("")).eg(`["cis-al2:5.2.2"]`)}
 }
 
-// bearing lets the tables of resources that the author names bear evidence, however deep
-// they stand. It is the one place that does: no section does it itself.
+// bearing adds the keys of evidence to the tables of named resources, at any depth. No section adds
+// them itself.
 func (f *form) bearing() {
 	if f.each == nil {
 		return
@@ -46,7 +47,7 @@ func (f *form) bearing() {
 	}
 }
 
-// evidence reads what a resource's table says of it, if it is one that may.
+// evidence reads the evidence in a resource's table, if that may have any.
 func (t *table) evidence(key string, id ID) (e Evidence) {
 	f := t.form.under(key).table()
 	if _, isTable := t.values[key].(map[string]any); !isTable || f == nil || f.under(controlsWord) == nil {
@@ -70,7 +71,8 @@ func (t *table) severity() Severity {
 	return s
 }
 
-// longestControl is how many bytes the name of a control may have: people read it in a table.
+// longestControl is how many bytes the name of a control may have, because people read it in a
+// table.
 const longestControl = 100
 
 func (t *table) controls() []string {
@@ -83,15 +85,15 @@ func (t *table) controls() []string {
 	return controls
 }
 
-// ownRules are the rules that the tables of resources make, of those that count: what the
-// highest rank has said. The settings are in the order of resolveRanks. Of one rank several
-// may say the same of a resource; their controls add up.
+// ownRules returns the rules that the tables of resources make, for the highest rank that sets each
+// resource. The settings are sorted as by resolveRanks. Several settings of one rank may make the
+// same statement about a resource; their controls add up.
 func ownRules(settings []rankedSetting) (rules []rankedRule, problems Problems) {
 	for i := 0; i < len(settings); {
 		first := settings[i]
 		highest := i == 0 || settings[i-1].ID != first.ID
 		own := rankedRule{Rule{Match: []string{string(first.ID)}, Origin: first.origin}, first.rank}
-		said, has := first, map[string]bool{} // who has said its severity; the controls
+		said, has := first, map[string]bool{} // the setting that gave the severity; the controls so far
 		for ; i < len(settings) && settings[i].ID == first.ID && settings[i].rank == first.rank; i++ {
 			s := settings[i]
 			if len(own.Controls) == 0 && own.Severity == "" {
@@ -118,9 +120,9 @@ func ownRules(settings []rankedSetting) (rules []rankedRule, problems Problems) 
 	return rules, problems
 }
 
-// contradicted are the rules that name a resource and say another severity of it than its own
-// table, at one rank. A rule with a pattern is about many, and what one of them says of itself
-// goes before it.
+// contradicted reports rules that name a resource and give it another severity than its own table,
+// at the same rank. A rule with a pattern is about many resources, and the table of one takes
+// precedence.
 func contradicted(settings []rankedSetting, rules []rankedRule) (problems Problems) {
 	type place struct {
 		rank int
@@ -130,7 +132,7 @@ func contradicted(settings []rankedSetting, rules []rankedRule) (problems Proble
 	for _, r := range rules {
 		for _, glob := range r.Match {
 			if r.Severity != "" {
-				named[place{r.rank, glob}] = r // the last is the one that is believed
+				named[place{r.rank, glob}] = r // the last one counts
 			}
 		}
 	}
@@ -138,7 +140,7 @@ func contradicted(settings []rankedSetting, rules []rankedRule) (problems Proble
 		at := place{s.rank, string(s.ID)}
 		r, is := named[at]
 		if s.Evidence.Severity != "" && is && r.Severity != s.Evidence.Severity {
-			delete(named, at) // it is told of once
+			delete(named, at) // report it once
 			problems = append(problems, Problem{File: r.Origin.Fragment, Line: r.Origin.Line, Message: fmt.Sprintf(
 				"cannot merge %s: its severity is %q by this rule and %q by its own table at %s, which has the same rank", s.ID, r.Severity, s.Evidence.Severity, s.origin)})
 		}

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// bearer is a section's example with evidence in the first table of a resource.
+// bearer returns a section's example with evidence in the first table of a resource.
 func bearer(t *testing.T, s section) (text string, may bool) {
 	t.Helper()
 	each := s.form.each

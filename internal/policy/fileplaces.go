@@ -9,7 +9,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/protected"
 )
 
-// A forbidding is a beginning of paths of which a section has no say, and why.
+// A forbidding is a prefix of paths that a section must not touch, and the reason.
 type forbidding struct{ begins, why string }
 
 const (
@@ -17,15 +17,15 @@ const (
 	sudoSays = "say in [sudo] who may administer the machine"
 )
 
-// forbiddenFiles are those of which [files] has no say, besides the protected ones and those
-// where no drop-in may stand.
+// forbiddenFiles returns the paths that [files] must not touch, in addition to protected paths and
+// those where there must be no drop-in.
 func forbiddenFiles() []forbidding {
 	return []forbidding{
 		{"/etc/securetty", waysIn},
 		{"/etc/shells", waysIn},
 		{"/etc/subgid", waysIn},
 		{"/etc/subuid", waysIn},
-		{"/etc/pam", waysIn}, // pam.conf
+		{"/etc/pam", waysIn}, // includes pam.conf
 		{"/etc/sudo", sudoSays},
 		{"/etc/polkit-1", sudoSays},
 		{"/etc/soe-agent", "it is the agent's own"},
@@ -34,7 +34,7 @@ func forbiddenFiles() []forbidding {
 	}
 }
 
-// ForbiddenFile says why [files] has no say in a path, or "" when it has.
+// ForbiddenFile returns why [files] must not touch a path, or "" if it may.
 func ForbiddenFile(file string) string {
 	if decidesLogins(file) {
 		return ""
@@ -61,11 +61,11 @@ func ForbiddenFile(file string) string {
 	return "only what is below /etc, /opt, /srv, /usr/local, /var/log and /var/spool is: elsewhere the system itself needs it as it is"
 }
 
-// isEverybodys says whether the sessions of people read a file, or programs that are not
-// root's and that these need: nobody could log in, or would have a desktop, if they could not.
+// isEverybodys reports whether people's sessions, or programs that do not run as root and that
+// sessions need, read a file. If they could not, nobody could log in or get a desktop.
 func isEverybodys(file string) bool {
 	if file == "/etc/security/opasswd" {
-		return false // root's alone
+		return false // only root reads it
 	}
 	return slices.ContainsFunc([]string{
 		"/etc/X11/", "/etc/alsa", "/etc/alternatives/", "/etc/asound.conf", "/etc/bash", "/etc/csh.", "/etc/dbus-1/", "/etc/default/keyboard",
@@ -75,8 +75,8 @@ func isEverybodys(file string) bool {
 	}, func(begins string) bool { return strings.HasPrefix(file, begins) })
 }
 
-// IsRootsDirectory says whether a directory is one in which root alone has business, so that
-// others may be kept out of it.
+// IsRootsDirectory reports whether only root needs a directory, so that others may be kept out of
+// it.
 func IsRootsDirectory(dir string) bool {
 	return slices.Contains([]string{
 		"/etc/audit", "/etc/audit/rules.d", "/etc/cron.d", "/etc/cron.daily", "/etc/cron.hourly", "/etc/cron.monthly", "/etc/cron.weekly",

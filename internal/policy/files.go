@@ -28,19 +28,19 @@ absent = ["dictpath"]
 	}
 }
 
-// File is a file, or a directory, of which somebody else keeps the content, but for some keys.
+// File is a file or directory whose content belongs to somebody else, except for some keys.
 type File struct {
-	Owner string `json:"owner,omitempty"` // "": as it is
+	Owner string `json:"owner,omitempty"` // "": not managed
 	Group string `json:"group,omitempty"`
-	// Mode is what it is to have; nil: as it is.
+	// Mode is the wanted mode; nil: not managed.
 	Mode *fs.FileMode `json:"mode,omitempty"`
-	// AtMost says that Mode is the most that may be allowed.
+	// AtMost means that Mode is the most that may be allowed.
 	AtMost bool `json:"at_most,omitempty"`
-	// Keys are the values that keys in it are to have, and Absent are keys that it must not have.
-	// All else in it is as somebody else has it.
+	// Keys are the wanted values of keys in the file, and Absent are keys that it must not have.
+	// Everything else in it is left alone.
 	Keys   map[string]string `json:"keys,omitempty"`
 	Absent []string          `json:"absent,omitempty"`
-	// IfExists says that it need not be there.
+	// IfExists means that the file need not exist.
 	IfExists bool `json:"if_exists,omitempty"`
 }
 
@@ -60,7 +60,7 @@ func (f File) Expand(expand func(string) string) Spec {
 	return f
 }
 
-// atMost begins a mode that is the most that may be allowed.
+// atMost is the prefix of a mode that is the most that may be allowed.
 const atMost = "at most "
 
 func fileForm() *form {
@@ -174,7 +174,7 @@ func (f File) entry(name string) entry {
 	return ownTable("files", "/"+name, lines...)
 }
 
-// fileProblems are the files of which two sections would have a say.
+// fileProblems reports files that two sections would manage.
 func (p *Policy) fileProblems() (problems Problems) {
 	for _, r := range p.Resources {
 		if _, is := r.Spec.(File); !is {

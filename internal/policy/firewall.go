@@ -34,26 +34,26 @@ to = ["192.0.2.0/24", "2001:db8::/32"]
 	}
 }
 
-// Firewall is a rule about connections that are opened, or, under the names Inbound and Outbound, what becomes
-// of those that no rule names. The first rule that fits decides, in the order of their names.
+// Firewall is a rule about new connections or, with the names Inbound and Outbound, the default for
+// those that no rule matches. The first rule that matches decides, in the order of their names.
 type Firewall struct {
 	Action    string              `json:"action"` // Allow or Deny
 	Direction protected.Direction `json:"direction"`
 	Protocol  string              `json:"protocol,omitempty"` // "": any
-	Ports     []string            `json:"ports,omitempty"`    // of this machine for what comes in, of the other for what goes out; none: any
-	Peers     []string            `json:"peers,omitempty"`    // addresses of the other end; none: any
+	Ports     []string            `json:"ports,omitempty"`    // local ports if inbound, ports of the peer if outbound; none: any
+	Peers     []string            `json:"peers,omitempty"`    // addresses of the peer; none: any
 }
 
-// What a Firewall says.
+// Values of Action.
 const (
 	Allow = "allow"
 	Deny  = "deny"
 )
 
-// FirewallUnit loads the rules at boot.
+// FirewallUnit is the unit that loads the rules at boot.
 const FirewallUnit = "soe-firewall.service"
 
-// Names of those that are no rules.
+// Names of the defaults.
 const (
 	Inbound  = "inbound"
 	Outbound = "outbound"
@@ -65,7 +65,7 @@ func (Firewall) Kind() string { return "firewall" }
 // Expand implements Spec.
 func (f Firewall) Expand(func(string) string) Spec { return f }
 
-// The name is in a comment of each rule in the kernel.
+// The name is part of a comment of each rule in the kernel.
 var firewallName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]{0,62}$`)
 
 func firewallForm() *form {
@@ -116,10 +116,10 @@ func (d *decoder) firewall(t *table) {
 	})
 }
 
-// A Span is a range of ports, both ends in it.
+// A Span is a range of ports, including both ends.
 type Span struct{ Low, High uint16 }
 
-// Spans are the ports that it names.
+// Spans returns the ports.
 func (f Firewall) Spans() (spans []Span, err error) {
 	for _, text := range f.Ports {
 		first, last, several := strings.Cut(text, "-")
@@ -139,7 +139,7 @@ func (f Firewall) Spans() (spans []Span, err error) {
 	return spans, nil
 }
 
-// Networks are the peers that it names.
+// Networks returns the peers.
 func (f Firewall) Networks() (networks []netip.Prefix, err error) {
 	for _, text := range f.Peers {
 		network, err := netip.ParsePrefix(text)
@@ -195,13 +195,13 @@ func (f Firewall) validate(v *validator) {
 	}
 }
 
-// MostFirewallLines is how many rules all of [firewall] may come to in the kernel, each of one range
-// of ports and one network: more would take longer to read back than a look may.
+// MostFirewallLines is how many rules all of [firewall] may have in the kernel, each with one range
+// of ports and one network. Reading back more would take longer than a check may.
 const MostFirewallLines = 2000
 
 func (f Firewall) lines() int { return max(1, len(f.Ports)) * max(1, len(f.Peers)) }
 
-// firewallProblems say that the rules are too many.
+// firewallProblems reports that there are too many rules.
 func (p *Policy) firewallProblems() Problems {
 	total := 0
 	for _, r := range p.Resources {

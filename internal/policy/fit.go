@@ -7,8 +7,8 @@ import (
 	"unicode/utf8"
 )
 
-// breaksLine says whether a text holds what some reader takes for the end of a line, or
-// another control character: with it, a value would say more than its place is for.
+// breaksLine reports whether a text contains what some reader takes for the end of a line, or
+// another control character. With one, a value could reach beyond its place.
 func breaksLine(text string) bool {
 	return strings.ContainsFunc(text, func(r rune) bool {
 		return unicode.IsControl(r) || unicode.Is(unicode.Zl, r) || unicode.Is(unicode.Zp, r)
@@ -20,9 +20,9 @@ const (
 	ofNoLine  = "take the character out of the value"
 )
 
-// unfit says why values must not be put in the places of the references of a spec, or "".
-// Who may change a value is not who may change the policy: a value never reaches
-// beyond the place that the policy gives it. What is said holds no value.
+// unfit returns why values must not replace the references of a spec, or "". Whoever may change a
+// value may not be allowed to change the policy, so a value must never have an effect beyond the
+// place that the policy gives it. The message contains no value.
 func unfit(spec Spec, values map[Reference]string) string {
 	why := ""
 	note := func(format string, args ...any) {
@@ -67,12 +67,12 @@ func isFile(spec Spec) bool {
 type notation int
 
 const (
-	partOfLine notation = iota // in a line
-	wholeLines                 // as a file, or quoted by whoever writes them for it
-	quotedText                 // as they are, in its own notation, in which quotes and backslashes mean something
+	partOfLine notation = iota // as part of a line
+	wholeLines                 // as a file, or quoted by the code that writes them
+	quotedText                 // literally, in a notation where quotes and backslashes have a meaning
 )
 
-// notationOf is that of a spec; one that says nothing of it has no place for several lines.
+// notationOf returns the notation of a spec. The default does not allow several lines.
 func notationOf(spec Spec) notation {
 	if s, is := spec.(noted); is {
 		return s.notation()
@@ -80,8 +80,8 @@ func notationOf(spec Spec) notation {
 	return partOfLine
 }
 
-// isWholeLine says whether what stands between two texts is all of its line, and that
-// line not the rest of the one before.
+// isWholeLine reports whether the text between two others is a whole line, and not the continuation
+// of the line before.
 func isWholeLine(before, after string) bool {
 	if before == "" {
 		return endsLine(after)

@@ -2,41 +2,41 @@ package policy
 
 import "slices"
 
-// A form is what a value may be, as far as can be told without the rest of the document:
-// the words of the language with what they mean. The decoder knows no key but those of
-// its forms; Schema and Manual tell them to editors and people.
+// A form describes which values are valid, as far as that can be told without the rest of the
+// document: the words of the language with their meanings. The decoder accepts only the keys of its
+// forms; Schema and Manual present them to editors and people.
 type form struct {
-	doc     string   // what it means: a sentence without its full stop
-	is      string   // what it is, for people; "": what the rest tells
-	example string   // as it is written in TOML
-	types   []string // those of JSON Schema that it may have; none: it is one of either
+	doc     string   // its meaning: a sentence without the full stop
+	is      string   // its type, for people; "": derived from the other fields
+	example string   // in TOML
+	types   []string // its types in JSON Schema; none: any form of either
 	either  []*form
 
-	// Of a string:
-	words   []string // what it may be, besides what pattern allows
-	pattern string   // what it may be, besides the words; "": anything, or nothing but the words
-	open    bool     // it may hold references, and then be anything
-	isDate  bool     // it is a date and no string
+	// For a string:
+	words   []string // allowed values, besides those that match pattern
+	pattern string   // pattern of allowed values, besides the words; "": only the words, or anything if there are none
+	open    bool     // it may contain references, and then anything
+	isDate  bool     // it is a date and not a string
 
-	// Of a number:
+	// For a number:
 	bounded     bool
 	least, most int
 
-	items *form // of an array
+	items *form // of the elements of an array
 
-	// Of a table:
+	// For a table:
 	keys   []key
-	called string     // keys that the author chooses, for people
-	names  string     // a pattern of these; "": any
-	each   *form      // of what stands under these
-	needs  [][]string // of the keys in one of these lists all must be there
+	called string     // what the author's own keys are called, for people
+	names  string     // the pattern of such keys; "": any
+	each   *form      // the form of the values of such keys
+	needs  [][]string // all keys of at least one of these lists are required
 }
 
-// A key is a word of the language and what may stand under it.
+// A key is a word of the language and the form of its value.
 type key struct {
 	name string
 	*form
-	refused string // why it must not be there, though one might expect it
+	refused string // why it is not allowed, although it might be expected
 }
 
 const (
@@ -50,7 +50,7 @@ const (
 
 func text(doc string) *form { return &form{doc: doc, types: []string{aString}} }
 
-// value is text that may hold references.
+// value returns the form of a text that may contain references.
 func value(doc string) *form { return &form{doc: doc, types: []string{aString}, open: true} }
 
 func word(doc string, words ...string) *form {
@@ -75,7 +75,7 @@ func record(doc string, keys ...key) *form {
 	return &form{doc: doc, types: []string{aTable}, keys: keys}
 }
 
-// named is a table in which the author chooses the keys.
+// named returns the form of a table whose keys the author chooses.
 func named(doc, called, names string, each *form) *form {
 	return &form{doc: doc, types: []string{aTable}, called: called, names: names, each: each}
 }
@@ -87,13 +87,13 @@ func (f *form) eg(example string) *form {
 	return f
 }
 
-// needing says of which keys all of one list must be there.
+// needing sets which keys are required: all keys of at least one list.
 func (f *form) needing(lists ...[]string) *form {
 	f.needs = lists
 	return f
 }
 
-// table is the form as far as it is one of a table, or nil.
+// table returns the form for a table, if it has one, or nil.
 func (f *form) table() *form {
 	if f == nil || slices.Contains(f.types, aTable) {
 		return f
@@ -106,7 +106,7 @@ func (f *form) table() *form {
 	return nil
 }
 
-// under is the form of what stands under a key of a table, or nil when nothing may.
+// under returns the form of the value of a key in a table, or nil if the key is not allowed.
 func (f *form) under(name string) *form {
 	if i := slices.IndexFunc(f.keys, func(k key) bool { return k.name == name }); i >= 0 {
 		return f.keys[i].form
@@ -114,7 +114,7 @@ func (f *form) under(name string) *form {
 	return f.each
 }
 
-// known are the names of the keys that a table may have.
+// known returns the names of the keys that a table may have.
 func (f *form) known() []string {
 	var names []string
 	for _, k := range f.keys {
@@ -126,7 +126,7 @@ func (f *form) known() []string {
 	return names
 }
 
-// why says why a key must not be there, or "".
+// why returns why a key is not allowed, or "".
 func (f *form) why(name string) string {
 	for _, k := range f.keys {
 		if k.name == name {

@@ -16,16 +16,16 @@ import (
 type Fragment struct {
 	Name        string
 	Layer       Layer
-	Personas    []string // empty: for every persona
+	Personas    []string // empty: for everybody
 	Description string
 	Settings    []Setting
 	Rules       []Rule
 	Benchmarks  []Benchmark
 
-	Advice Problems // what Parse has seen and Advise tells
+	Advice Problems // advice that Parse found, for Advise
 }
 
-// A Setting is what a fragment says of one resource.
+// A Setting is what a fragment says about one resource.
 type Setting struct {
 	ID   ID
 	Spec Spec
@@ -34,14 +34,14 @@ type Setting struct {
 	Evidence Evidence
 }
 
-// A Source is a fragment as it was written.
+// A Source is the text of a fragment.
 type Source struct {
-	Name  string `json:"name"` // shown in messages and provenance
+	Name  string `json:"name"` // for messages and provenance
 	Layer Layer  `json:"layer"`
 	Text  string `json:"text"`
 }
 
-// Parse reads a fragment. Its error is Problems: all of them.
+// Parse parses a fragment. Its error is Problems, with everything that is wrong.
 func Parse(source Source) (Fragment, error) {
 	values, err := document.Values(source.Text)
 	if err != nil {
@@ -61,7 +61,7 @@ func Parse(source Source) (Fragment, error) {
 	return f, d.problems.asError()
 }
 
-// allRules are the rules of the fragment, and those that the tables of its resources make.
+// allRules returns the rules of the fragment, and those that the tables of its resources make.
 func (f Fragment) allRules() []Rule {
 	all := slices.Clip(f.Rules)
 	for _, s := range f.Settings {
@@ -72,7 +72,7 @@ func (f Fragment) allRules() []Rule {
 	return all
 }
 
-// Unreadable is the problem of a document that package document cannot read.
+// Unreadable returns the problem of a document that package document cannot read.
 func Unreadable(file, what string, err error) Problem {
 	p := Problem{File: file, Message: fmt.Sprintf("cannot read %s: %v", what, err)}
 	var e *document.Error
@@ -82,7 +82,7 @@ func Unreadable(file, what string, err error) Problem {
 	return p
 }
 
-// ParseAll reads fragments, in order, and reports the problems of all of them.
+// ParseAll parses fragments, in order, and reports the problems of all of them.
 func ParseAll(sources []Source) ([]Fragment, error) {
 	var fragments []Fragment
 	var problems Problems
@@ -94,16 +94,16 @@ func ParseAll(sources []Source) ([]Fragment, error) {
 	return fragments, problems.asError()
 }
 
-// Files is where fragments are read.
+// Files reads the files of fragments.
 type Files interface {
-	// ReadDir returns the names in a directory, sorted; fs.ErrNotExist is the error of
-	// one that is not there.
+	// ReadDir returns the names in a directory, sorted. The error wraps fs.ErrNotExist if there is
+	// no such directory.
 	ReadDir(name string) ([]string, error)
 	ReadFile(name string) ([]byte, error)
 }
 
-// ReadDir returns the fragments of a directory: its files that end in ".toml"
-// and do not begin with a dot, by name. A directory that is not there has none.
+// ReadDir returns the fragments in a directory, by name: its files that end in ".toml" and do not
+// begin with a dot. A missing directory has none.
 func ReadDir(files Files, dir string, layer Layer) ([]Source, error) {
 	names, err := Fragments(files, dir)
 	if err != nil {
@@ -122,7 +122,7 @@ func ReadDir(files Files, dir string, layer Layer) ([]Source, error) {
 	return sources, errors.Join(errs...)
 }
 
-// Fragments are the files of a directory that ReadDir reads.
+// Fragments returns the names of the files in a directory that ReadDir reads.
 func Fragments(files Files, dir string) ([]string, error) {
 	names, err := files.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {

@@ -12,18 +12,18 @@ import (
 
 const (
 	sudoersDir = "/etc/sudoers.d"
-	// lastSudoers is the file by which the agent denies everybody else everything.
+	// lastSudoers is the file with which the agent denies everything to everybody else.
 	lastSudoers = "zz-soe-sudo"
 )
 
-// A contradiction is one between [sudo] and a sudoers file of the same policy, or between a
-// package and one architecture of it, over which the agent would be in conflict with itself.
+// A contradiction is one between [sudo] and a sudoers file of the same policy, or between a package
+// and one architecture of it. With it the agent would undo its own changes.
 type contradiction struct {
 	Problem
-	id ID // of the file, or the package in one architecture
+	id ID // of the file, or of the package in one architecture
 }
 
-// contradictions are those that are certain. Merge refuses the policy for them.
+// contradictions returns the certain ones. Merge refuses the policy because of them.
 func (p *Policy) contradictions() (certain Problems) {
 	for _, c := range slices.Concat(p.grants(), p.packageProblems()) {
 		if c.Gravity == Error {
@@ -33,7 +33,8 @@ func (p *Policy) contradictions() (certain Problems) {
 	return certain
 }
 
-// Doubtful warns of files that may contradict [sudo], which only a machine can tell.
+// Doubtful returns warnings about files that may contradict [sudo], which can only be decided on a
+// machine.
 func (p *Policy) Doubtful() (warnings Problems) {
 	for _, c := range p.grants() {
 		if c.Gravity != Error {
@@ -61,26 +62,26 @@ func (p *Policy) grants() []contradiction {
 	return g.problems
 }
 
-// grants looks for them.
+// grants searches for contradictions.
 type grants struct {
 	policy   *Policy
 	sudo     Sudo
 	allow    Origin
 	aliases  map[string][]sudotext.Subject
-	commands map[string]string // aliases of those
+	commands map[string]string // command aliases
 	read     map[string]bool
 	found    []grant
 	problems []contradiction
 }
 
-// A grant is a line of a sudoers file of the policy's.
+// A grant is a line of one of the policy's sudoers files.
 type grant struct {
 	resource Resource
-	by       string // the file of the policy's that includes the line's
+	by       string // the policy's file that includes the line's file
 	line     sudotext.Line
 }
 
-// file reads a file that the policy has, and those that it includes and the policy has too.
+// file reads a sudoers file of the policy, and the files of the policy that it includes.
 func (g *grants) file(r Resource, by string) {
 	name := "/" + r.ID.Name()
 	if g.read[name] {
@@ -88,7 +89,7 @@ func (g *grants) file(r Resource, by string) {
 	}
 	g.read[name] = true
 	for _, line := range sudotext.Parse([]byte(r.Spec.(Dropin).Content)) {
-		if !hasReference(line.Text) { // or what it will be is not known yet
+		if !hasReference(line.Text) { // otherwise its text is not known yet
 			g.found = append(g.found, grant{r, by, line})
 		}
 		maps.Copy(g.aliases, line.Aliases)
@@ -110,7 +111,7 @@ func (g *grants) file(r Resource, by string) {
 	}
 }
 
-// judge says what is wrong with a line.
+// judge reports what is wrong with a line.
 func (g *grants) judge(found grant) {
 	line, name := found.line, "/"+found.resource.ID.Name()
 	includes := line.Sort == sudotext.Include || line.Sort == sudotext.IncludeDir
@@ -160,7 +161,7 @@ func (g *grants) contradiction(found grant, gravity Gravity, why string) {
 	}, r.ID})
 }
 
-// An answer is one that may depend on the machine.
+// An answer may depend on the machine.
 type answer int
 
 const (
@@ -169,11 +170,12 @@ const (
 	no
 )
 
-// allowed says whether [sudo] allow has a subject, as far as can be told without a machine.
+// allowed reports whether [sudo] allow includes a subject, as far as that can be told without a
+// machine.
 func (g *grants) allowed(s sudotext.Subject, depth int) answer {
 	switch {
 	case s.Negated && s.ShutsOut(g.aliases):
-		return no // all but somebody
+		return no // all except somebody
 	case s.Negated:
 		return yes // it lets nobody in
 	}
@@ -187,7 +189,7 @@ func (g *grants) allowed(s sudotext.Subject, depth int) answer {
 		worst := yes
 		for _, m := range members {
 			if m.Negated {
-				return no // all but somebody
+				return no // all except somebody
 			}
 			worst = max(worst, g.allowed(m, depth+1))
 		}

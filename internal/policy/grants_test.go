@@ -5,7 +5,7 @@ import (
 	"testing"
 )
 
-// merged are the problems of one fragment, and what else an author is told of it.
+// merged returns the problems of one fragment, and other advice for its author.
 func merged(t *testing.T, toml string) string {
 	t.Helper()
 	fragment, err := Parse(Source{Name: "f.toml", Text: "schema = 1\n" + toml})

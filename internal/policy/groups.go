@@ -9,10 +9,10 @@ gid = 4000
 // Group is a local group of /etc/group.
 type Group struct {
 	Ensure Ensure `json:"ensure"`
-	GID    *int   `json:"gid,omitempty"` // nil: whatever id groupadd chooses
+	GID    *int   `json:"gid,omitempty"` // nil: any id that groupadd chooses
 	System bool   `json:"system,omitempty"`
-	// Registered is true for an entry of the registry [ids]: the id alone is
-	// wanted, because some software brings the rest itself.
+	// Registered is set for an entry of the registry [ids]: only the id is wanted, because some
+	// software creates the rest itself.
 	Registered bool `json:"registered,omitempty"`
 }
 

@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// What stands here becomes a path, a line of a file or a word of a command of root's: each guard
-// has a line of what it stops, and one of what just passes it.
+// Values here become a path, a line of a file or a word of a command that runs as root. For each
+// guard there is one value that it stops, and one that just passes.
 func TestWhatWouldBecomeAPathALineOrAWordOfACommandIsRefused(t *testing.T) {
 	const keys = `baseurl = "https://r/", gpgkey = "https://r/k", fingerprint = "123456789ABCDEF0123456789ABCDEF012345678"`
 	const digest = `sha256 = "1234567812345678123456781234567812345678123456781234567812345678"`
@@ -128,7 +128,7 @@ func TestWhatIsSaidOfACheckAndOfASettingIsReadInFull(t *testing.T) {
 	}
 }
 
-// A value of AWS comes after the fragment was judged, and is held by the same guards.
+// A value from AWS arrives after the fragment was checked, and is checked by the same guards.
 func TestAValueThatIsPutInLaterPassesNoGuard(t *testing.T) {
 	const digest = `sha256 = "{{resolve:ssm:/digest}}"`
 	const mirrors = `repositories.a = { mirrorlist = "https://r/{{resolve:ssm:/v}}", gpgkey = "https://k", fingerprint = "123456789ABCDEF0123456789ABCDEF012345678" }`
@@ -160,7 +160,7 @@ func TestAValueThatIsPutInLaterPassesNoGuard(t *testing.T) {
 	}
 }
 
-// anywhere are the fields in which a control character does no harm, and why.
+// anywhere returns the fields in which a control character does no harm, and why.
 func anywhere() map[string]string {
 	return map[string]string{
 		"Dropin.Content": "it is a whole file", "Dropin.Activate": "no shell reads it",
@@ -170,7 +170,7 @@ func anywhere() map[string]string {
 	}
 }
 
-// variations calls f for each text of a spec with a spec in which that text ends in end.
+// variations calls f for each text of a spec, with a copy in which that text ends in end.
 func variations(spec Spec, end string, f func(field string, spec Spec)) {
 	changed := reflect.New(reflect.TypeOf(spec)).Elem()
 	changed.Set(reflect.ValueOf(spec))

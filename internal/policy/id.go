@@ -9,26 +9,26 @@ import (
 // the kind, such as "package/firefox" or "dropin/etc/sysctl.d/60-soe.conf".
 type ID string
 
-// NewID makes the ID of a resource. The slash with which a path begins is the
-// one that separates it from its kind.
+// NewID returns the ID of a resource. The slash that begins a path is the one that separates it
+// from the kind.
 func NewID(kind, name string) ID {
 	return ID(kind + "/" + strings.TrimPrefix(name, "/"))
 }
 
-// Kind is the part before the first slash.
+// Kind returns the part before the first slash.
 func (id ID) Kind() string {
 	kind, _, _ := strings.Cut(string(id), "/")
 	return kind
 }
 
-// Name is the part after the first slash.
+// Name returns the part after the first slash.
 func (id ID) Name() string {
 	_, name, _ := strings.Cut(string(id), "/")
 	return name
 }
 
-// A Layer is where a fragment comes from. A higher layer replaces what a lower
-// one says of the same resource.
+// A Layer is where a fragment comes from. A higher layer replaces what a lower one says about the
+// same resource.
 type Layer int
 
 // The layers, lowest first.
@@ -64,16 +64,16 @@ func (l *Layer) UnmarshalText(text []byte) error {
 	return fmt.Errorf("cannot read layer %q: it is none of seed, remote, local", text)
 }
 
-// An Origin is the place that set a resource.
+// An Origin is the place in a fragment that set a resource.
 type Origin struct {
 	Layer    Layer    `json:"layer"`
-	Fragment string   `json:"fragment"` // as its author calls it: a file name, or a name in the manifest
+	Fragment string   `json:"fragment"` // as its author knows it: a file name, or a name in the manifest
 	Line     int      `json:"line"`
-	Persona  string   `json:"persona,omitempty"`  // the persona that selected the fragment; empty when it is for everybody
-	Overrode []Origin `json:"overrode,omitempty"` // what a lower rank said, nearest first
+	Persona  string   `json:"persona,omitempty"`  // the persona that selected the fragment; empty if it is for everybody
+	Overrode []Origin `json:"overrode,omitempty"` // the places of lower rank that it replaced, nearest first
 }
 
-// String is how a person finds the place again.
+// String returns the place for people.
 func (o Origin) String() string {
 	return fmt.Sprintf("%s:%d (%s)", o.Fragment, o.Line, o.Layer)
 }

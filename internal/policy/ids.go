@@ -8,7 +8,7 @@ report_unregistered = true
 `, []Spec{User{}, Group{}, Registry{Of: "user"}, Registry{Of: "group"}}}
 }
 
-// Registry asks for a report of what [ids] does not name.
+// Registry requests a report of accounts or groups that [ids] does not name.
 type Registry struct {
 	Of string `json:"of"` // "user" or "group"
 }

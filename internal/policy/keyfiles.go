@@ -8,22 +8,25 @@ import (
 	"github.com/soe-agent/soe-agent/internal/keyed"
 )
 
-// A KeyFile is a file of others of which single keys are kept: what is known of its reader.
+// A KeyFile is what is known about a file of others in which single keys are kept, and about its
+// reader.
 type KeyFile struct {
 	Path   string
 	Format keyed.Format
-	Reader string // who reads it, as people call it
-	// AtBoot says that it is read when the machine starts, and not each time that it matters.
+	Reader string // name of its reader, for people
+	// AtBoot means that it is read only at boot, and not each time that it is used.
 	AtBoot bool
-	// Shows is a command that reads it and prints its keys, each as "KEY=value"; nil: there is none.
+	// Shows is a command that reads the file and prints its keys, each as "KEY=value"; nil: there
+	// is none.
 	Shows []string
-	// Reports is a command that reads it and says which keys it does not know; nil: there is none.
+	// Reports is a command that reads the file and reports keys that it does not know; nil: there
+	// is none.
 	Reports []string
-	// refuses says why a key must not have a value, or be gone, or "".
+	// refuses returns why a key must not have a value, or must not be removed (value is ""), or "".
 	refuses func(key, value string) string
 }
 
-// KeyFiles are all that are known.
+// KeyFiles returns all known files.
 func KeyFiles() []KeyFile {
 	return []KeyFile{
 		{Path: "/etc/audit/auditd.conf", Format: keyed.Equals, Reader: "auditd", AtBoot: true, refuses: endsMachine},
@@ -39,7 +42,7 @@ func KeyFiles() []KeyFile {
 	}
 }
 
-// LookupKeyFile is what is known of a file; known is false for those of which nothing is.
+// LookupKeyFile returns what is known about a file.
 func LookupKeyFile(file string) (k KeyFile, known bool) {
 	all := KeyFiles()
 	i := slices.IndexFunc(all, func(k KeyFile) bool { return k.Path == file })
@@ -49,7 +52,7 @@ func LookupKeyFile(file string) (k KeyFile, known bool) {
 	return all[i], true
 }
 
-// endsMachine refuses what would have auditd end all sessions, when the disk is full and the like
+// endsMachine refuses values that make auditd end all sessions, for example when the disk is full
 // (auditd.conf(5)).
 func endsMachine(key, value string) string {
 	if strings.HasSuffix(strings.ToLower(key), "_action") && slices.Contains([]string{"halt", "single"}, strings.ToLower(value)) {
@@ -58,8 +61,8 @@ func endsMachine(key, value string) string {
 	return ""
 }
 
-// leavesPackages refuses what says where packages, repositories and plugins are (yum.conf(5),
-// dnf.conf(5)).
+// leavesPackages refuses the keys that say where packages, repositories and plugins are
+// (yum.conf(5), dnf.conf(5)).
 func leavesPackages(key, _ string) string {
 	_, name, _ := strings.Cut(strings.ToLower(key), "/")
 	if slices.Contains([]string{"cachedir", "installroot", "persistdir", "pluginconfpath", "pluginpath", "plugins", "reposdir"}, name) {
@@ -68,8 +71,8 @@ func leavesPackages(key, _ string) string {
 	return ""
 }
 
-// leavesClock refuses what may stand in several lines that all count, and what says whose time it is, who
-// chronyd is and where its files are (chrony.conf(5)).
+// leavesClock refuses keys that may have several lines which all count, and those that determine
+// the time sources, chronyd's identity, or the location of its files (chrony.conf(5)).
 func leavesClock(key, _ string) string {
 	if slices.Contains(strings.Fields(`acquisitionport allow bindacqaddress bindaddress bindcmdaddress binddevice broadcast clientloglimit cmdallow cmddeny confdir deny
 		driftfile dumpdir hwtimestamp include initstepslew keyfile leapsectz local lock_all logdir mailonchange manual ntsdumpdir ntsservercert ntsserverkey ntstrustedcerts
@@ -84,11 +87,12 @@ var (
 	plainKey   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_.-]*$`)
 	sectionKey = regexp.MustCompile(`^[^][/#;=:\s]+/[A-Za-z_][A-Za-z0-9_.-]*$`)
 	shellKey   = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*$`)
-	// shellValue is what a shell, and who reads its files without being one, take alike.
+	// shellValue matches values that a shell, and a reader of such a file that is not a shell,
+	// interpret in the same way.
 	shellValue = regexp.MustCompile(`^[A-Za-z0-9_./:@%+,-]*$`)
 )
 
-// validateKeys says what is wrong with the keys that are to be kept of a file.
+// validateKeys checks the keys to be kept in a file.
 func (f File) validateKeys(v *validator, file string) {
 	if len(f.Keys) == 0 && len(f.Absent) == 0 {
 		return
@@ -112,7 +116,7 @@ func (f File) validateKeys(v *validator, file string) {
 		form = wordKey
 	case keyed.Equals:
 	}
-	said := map[string]string{} // by key without capitals, which some readers do not tell apart
+	said := map[string]string{} // by key in lower case, because some readers ignore case
 	for _, key := range f.everyKey() {
 		v.refuse(!form.MatchString(key), "%q is not %s", key, called)
 		other, twice := said[strings.ToLower(key)]
@@ -140,7 +144,7 @@ func (f File) validateKeys(v *validator, file string) {
 	}
 }
 
-// everyKey are all keys of which it speaks.
+// everyKey returns all keys that it names.
 func (f File) everyKey() []string {
 	keys := slices.Clone(f.Absent)
 	for key := range f.Keys {

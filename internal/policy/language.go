@@ -2,7 +2,7 @@ package policy
 
 import "sync"
 
-// language is the form of a fragment. It is made once, like sections, of which it is made.
+// language returns the form of a fragment. Like sections, which it is made of, it is made once.
 var language = sync.OnceValue(func() *form {
 	keys := []key{
 		{name: "schema", form: whole("the version of the language", 1, 1)},
@@ -17,7 +17,7 @@ var language = sync.OnceValue(func() *form {
 	return record("A fragment of the policy of soe-agent", keys...).needing([]string{"schema"})
 })
 
-// Patterns, for editors; what is right in detail Parse says.
+// Patterns for editors. Parse checks the details.
 const (
 	absolutePath   = `^/.`
 	dconfDir       = `^[^/\[\]]+(/[^/\[\]]+)*$`

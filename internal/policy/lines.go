@@ -5,11 +5,11 @@ import (
 	"strings"
 )
 
-// lines tells on which line of a TOML document a key stands. It exists because
-// the decoder does not say, and an author wants to be led to the place.
+// lines maps the keys of a TOML document to their line numbers. The decoder does not provide them,
+// but messages need them.
 //
-// It trusts the document to be valid TOML, which the decoder has found before;
-// of any other it says something, and ends.
+// It expects valid TOML, which the decoder has checked before. For any other text the result is
+// arbitrary, but locate still terminates.
 type lines map[string]int
 
 // at returns the line of the key with this path, or of the nearest table above.
@@ -24,7 +24,7 @@ func (l lines) at(path []string) int {
 
 func joinPath(path []string) string { return strings.Join(path, "\x00") }
 
-// locate finds the lines of all keys of a document.
+// locate returns the lines of all keys of a document.
 func locate(document string) lines {
 	s := keyScanner{rest: document, line: 1, found: lines{}, elements: map[string]int{}}
 	for s.rest != "" {
@@ -38,14 +38,14 @@ type keyScanner struct {
 	line     int
 	table    []string
 	found    lines
-	elements map[string]int // how many elements each array of tables has so far
+	elements map[string]int // number of elements of each array of tables so far
 }
 
 func (s *keyScanner) note(path []string) {
 	for n := len(path); n > 0; n-- {
 		key := joinPath(path[:n])
 		if _, ok := s.found[key]; ok {
-			return // and so are the tables above
+			return // and the tables above are noted too
 		}
 		s.found[key] = s.line
 	}
@@ -82,7 +82,7 @@ func (s *keyScanner) statement() {
 	}
 }
 
-// element is how the n-th table of an array of tables appears in a path.
+// element returns how the n-th table of an array of tables appears in a path.
 func element(n int) string { return "[" + strconv.Itoa(n) + "]" }
 
 func isElement(part string) bool { return strings.HasPrefix(part, "[") && strings.HasSuffix(part, "]") }
@@ -105,7 +105,7 @@ func (s *keyScanner) pair(table []string) {
 	s.value(path)
 }
 
-// key consumes a dotted key and what ends a table header.
+// key consumes a dotted key and the end of a table header.
 func (s *keyScanner) key() []string {
 	var path []string
 	for {
@@ -147,11 +147,11 @@ func (s *keyScanner) quoted() string {
 			text := s.rest[len(mark):i]
 			end := i + len(mark)
 			for len(mark) == 3 && end < len(s.rest) && s.rest[end] == mark[0] {
-				end++ // a multi-line string may end in up to two quotes of its own
+				end++ // a multi-line string may end in up to two quotes that belong to it
 			}
 			s.advance(end)
 			if mark == `"` {
-				// TOML's escapes of a key are among Go's.
+				// TOML's escapes in a key are a subset of Go's.
 				if unquoted, err := strconv.Unquote(mark + text + mark); err == nil {
 					return unquoted
 				}

@@ -7,23 +7,23 @@ import (
 	"strings"
 )
 
-// SSHDConfig and LoginDefs are files that decide who gets in. They are kept by keys and modes, as far as
-// it is proved on the machine that nobody is locked out.
+// SSHDConfig and LoginDefs are files that decide who gets in. Keys and modes in them are kept as
+// far as the agent can prove on the machine that nobody is locked out.
 const (
 	SSHDConfig = "/etc/ssh/sshd_config"
 	LoginDefs  = "/etc/login.defs"
 )
 
-// decidesLogins says whether a file is one that decides who gets in, and is kept all the same.
+// decidesLogins reports whether a file decides who gets in but may be managed nevertheless.
 func decidesLogins(file string) bool { return file == SSHDConfig || file == LoginDefs }
 
-// A sort of keys is what they do to logins.
+// A sort is a set of keys with the same effect on logins.
 type sort struct {
 	keys []string
-	why  string // they are refused, or ""
+	why  string // why they are refused, or ""
 }
 
-// sshdKeys are those of sshd_config(5), in small letters.
+// sshdKeys returns the keys of sshd_config(5), in lower case.
 func sshdKeys() []sort {
 	return []sort{
 		{strings.Fields(`addkeystoagent allowagentforwarding allowstreamlocalforwarding allowtcpforwarding banner clientalivecountmax clientaliveinterval
@@ -31,7 +31,7 @@ func sshdKeys() []sort {
 			ignorerhosts ignoreuserknownhosts ipqos kerberosticketcleanup loglevel logverbose permitemptypasswords permittunnel permituserenvironment permituserrc
 			persourcemaxstartups persourcenetblocksize printlastlog printmotd rekeylimit streamlocalbindmask streamlocalbindunlink syslogfacility tcpkeepalive
 			usedns versionaddendum x11displayoffset x11forwarding x11uselocalhost`), ""},
-		// Of these it is proved on the machine that nobody is locked out.
+		// For these the agent proves on the machine that nobody is locked out.
 		{strings.Fields(`allowgroups allowusers authenticationmethods challengeresponseauthentication ciphers denygroups denyusers gssapiauthentication
 			hostbasedauthentication kbdinteractiveauthentication kexalgorithms logingracetime macs maxauthtries maxsessions maxstartups passwordauthentication
 			permitrootlogin pubkeyauthentication strictmodes usepam`), ""},
@@ -45,8 +45,8 @@ func sshdKeys() []sort {
 	}
 }
 
-// keepsOut refuses what would keep people from logging in by ssh whoever they are. The rest is proved
-// on the machine, where it is known who they are.
+// keepsOut refuses values that would lock people out of ssh whoever they are. The rest is proved on
+// the machine, where the people are known.
 func keepsOut(key, value string) string {
 	name := strings.ToLower(key)
 	sorts := sshdKeys()
@@ -56,7 +56,7 @@ func keepsOut(key, value string) string {
 		return "what it does to those who log in is not known"
 	case sorts[i].why != "":
 		return sorts[i].why
-	case value == "": // gone, or not known yet
+	case value == "": // removed, or not known yet
 		return ""
 	}
 	least := map[string]int{"maxauthtries": 2, "maxsessions": 1, "maxstartups": 2, "persourcemaxstartups": 2}
@@ -87,7 +87,8 @@ const (
 	pathsOfRoot   = "programs are found by it, root's too"
 )
 
-// refusesLogins refuses keys of login.defs(5) of which a mistake keeps people out, or that others go by.
+// refusesLogins refuses keys of login.defs(5) with which a mistake locks people out, or that other
+// programs rely on.
 func refusesLogins(key, value string) string {
 	in := func(keys string) bool { return slices.Contains(strings.Fields(keys), key) }
 	number := func(least, most int) string {
@@ -131,8 +132,8 @@ func refusesLogins(key, value string) string {
 	return ""
 }
 
-// refusesMode refuses a umask, or a mode of homes, by which people could not use what is theirs, or all
-// could write it.
+// refusesMode refuses a umask, or a mode of homes, with which people could not use their own files,
+// or everybody could write them.
 func refusesMode(key, value string) string {
 	if value == "" {
 		return ""

@@ -5,7 +5,7 @@ import (
 	"strings"
 )
 
-// Manual is every word of the language with what it means, in Markdown.
+// Manual returns every word of the language with its meaning, in Markdown.
 func Manual() string {
 	var m manual
 	m.printf("%s", `# Every key of the policy
@@ -26,9 +26,9 @@ Made from the tables by which fragments are parsed, as is their [JSON Schema](po
 		switch {
 		case k.name == "rules":
 			m.section("`[[rules]]`", k.form, k.items.keys...)
-		case table == nil: // one of the simple ones
+		case table == nil: // it is among the simple keys
 			continue
-		case table.each == nil || len(table.keys) > 0: // the other names of [pcoip] are for who insists
+		case table.each == nil || len(table.keys) > 0: // other names in [pcoip] need allow_unknown
 			m.section("`["+k.name+"]`", table)
 		case table.each.each != nil:
 			m.section("`["+k.name+"."+table.called+"]`", table, key{name: table.each.called, form: table.each.each})
@@ -53,7 +53,7 @@ type manual struct{ strings.Builder }
 
 func (m *manual) printf(format string, args ...any) { fmt.Fprintf(m, format, args...) }
 
-// section writes a table of keys, those of the form when none are given.
+// section writes a table of keys: the given ones, or else those of the form.
 func (m *manual) section(title string, f *form, keys ...key) {
 	m.printf("\n## %s\n\n", title)
 	if f.doc != "" {
@@ -68,7 +68,7 @@ func (m *manual) section(title string, f *form, keys ...key) {
 	}
 }
 
-// row writes a key, and those below it.
+// row writes a key, and the keys below it.
 func (m *manual) row(prefix string, k key) {
 	if k.refused != "" {
 		return
@@ -96,7 +96,7 @@ func (m *manual) row(prefix string, k key) {
 	}
 }
 
-// what is the type of a value, for people.
+// what returns the type of a value, for people.
 func (f *form) what() string {
 	names := map[string]string{aString: "a string", anInt: "a whole number", aNumber: "a number", aBoolean: "`true` or `false`", anArray: "an array"}
 	switch {

@@ -13,48 +13,47 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// A Policy is the whole desired state of one machine: every resource once, each
-// with the place that set it. It is never changed once made.
+// A Policy is the whole desired state of one machine: every resource once, with the place that set
+// it. It is immutable.
 type Policy struct {
 	Personas  []string
-	Serial    int64 // of the remote layer's manifest; 0 without one
+	Serial    int64 // serial of the remote layer's manifest; 0 without one
 	Resources []Resource
-	// Rules are those of [[rules]] and those that the tables of resources make (Evidence), in
-	// the order in which they are believed.
+	// Rules are those of [[rules]] and those made by the tables of resources (Evidence), in order
+	// of increasing precedence.
 	Rules      []Rule
-	Benchmarks []Benchmark // by name
-	// Partial is true while a layer could not be had: what is not named here may be
-	// wanted all the same, and is not taken away.
+	Benchmarks []Benchmark // sorted by name
+	// Partial is set while a layer could not be had. What is not named here may still be wanted,
+	// and must not be removed.
 	Partial bool
-	// Doubts are why the machine may be meant to be something else than this, one for
-	// each thing that cannot be told, for people.
+	// Doubts say, for people, why the machine's policy may be another one: one line for each thing
+	// that cannot be determined.
 	Doubts []public.Line
-	// Why says of references that are Missing, as they are written, why their values could not be had, as
-	// far as that is known.
+	// Why says why the value of a Missing reference could not be had, as far as that is known. The
+	// key is the reference as it is written.
 	Why map[string]string
 
 	index *ruleIndex // of Rules
 }
 
-// A Resource is what a policy wants, and why.
+// A Resource is one thing that the policy wants, and where that is set.
 type Resource struct {
 	ID     ID
 	Spec   Spec
 	Origin Origin
-	// Secrets are the secret values that the spec holds after Expand. They must
-	// never be shown; nor that one is empty for now.
+	// Secrets are the secret values that the spec contains after Expand. They must never be shown,
+	// nor the fact that one is currently empty.
 	Secrets []string
-	// Missing are the references for which there was no value, so that the spec
-	// cannot be enforced for now.
+	// Missing are the references without a value. The spec cannot be enforced for now.
 	Missing []Reference
-	// Unusable is why the values of those in Missing are not put in their places though they
-	// are known; "": they are not known. It holds no value of a secret.
+	// Unusable says why the values of the references in Missing are not used although they are
+	// known; "": they are not known. It contains no value of a secret.
 	Unusable string
-	// Shown is the spec as it may be shown: with the references to its secrets
-	// in their places. Nil when it holds no secret: Spec itself may be shown.
+	// Shown is the spec that may be shown: it has references in place of secrets. It is nil if
+	// there are no secrets, and Spec itself may be shown.
 	Shown Spec
 
-	digest string // once Expand has made it: it is asked for at every look
+	digest string // set by Expand, because it is needed at every check
 }
 
 // A Want is a resource with the type of its spec.
@@ -63,8 +62,8 @@ type Want[S Spec] struct {
 	Spec S
 }
 
-// Of returns the resources whose specs are of type S and are known in full, by
-// ID. One with Missing values is left out: it cannot be enforced.
+// Of returns the resources whose specs are of type S and fully known, by ID. A resource with
+// Missing values is left out, because it cannot be enforced.
 func Of[S Spec](p *Policy) []Want[S] {
 	n := 0
 	for _, r := range p.Resources {
@@ -94,9 +93,9 @@ func (p *Policy) find(id ID) (i int, ok bool) {
 	return slices.BinarySearchFunc(p.Resources, id, func(r Resource, id ID) int { return cmp.Compare(r.ID, id) })
 }
 
-// Digest identifies what the policy wants, its rules and its benchmarks, so that two machines,
-// or one machine on two days, can be compared. It does not depend on the values
-// of secrets, nor on where anything came from.
+// Digest identifies what the policy wants, its rules and its benchmarks, so that two machines, or
+// one machine on two days, can be compared. It does not depend on the values of secrets, nor on
+// where anything came from.
 func (p *Policy) Digest() string {
 	hash := sha256.New()
 	for _, r := range p.Resources {
@@ -115,8 +114,8 @@ func (p *Policy) Digest() string {
 	return hex.EncodeToString(hash.Sum(nil))[:16]
 }
 
-// Digest identifies what is wanted of the resource. A secret counts by name, not
-// by value: its rotation is not a change of policy.
+// Digest identifies what is wanted of the resource. A secret counts by name, not by value: rotating
+// it does not change the policy.
 func (r Resource) Digest() string {
 	if r.digest != "" {
 		return r.digest
@@ -135,13 +134,12 @@ func (r Resource) Digest() string {
 	return hex.EncodeToString(hash.Sum(nil)[:8])
 }
 
-// Merge puts together the fragments that are for any of a machine's personas.
+// Merge merges the fragments that are for any of a machine's personas.
 //
-// The rank of a fragment is its layer and, within the layer, the position of
-// the latest of the machine's personas that it names; a fragment for everybody
-// ranks below those. Of the same resource, the higher rank replaces the lower
-// one whole. Two fragments of one rank that differ about a resource are an
-// error, which names both places.
+// The rank of a fragment is its layer and, within the layer, the position of the last of the
+// machine's personas that it names; a fragment for everybody ranks below those. For the same
+// resource, the higher rank replaces the lower one entirely. Two fragments of one rank that differ
+// about a resource are an error, which names both places.
 func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 	var settings []rankedSetting
 	var rules []rankedRule
@@ -176,7 +174,7 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 	problems = append(problems, p.contradictions()...)
 	problems = append(problems, contradicted(settings, rules)...)
 	own, differ := ownRules(settings)
-	rules, problems = append(rules, own...), append(problems, differ...) // behind those of [[rules]] of the same rank
+	rules, problems = append(rules, own...), append(problems, differ...) // after the [[rules]] of the same rank
 	p.Benchmarks, differ = together(benchmarks)
 	problems = append(problems, differ...)
 	problems = append(problems, p.fileProblems()...)
@@ -195,7 +193,8 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 	return p, problems.asError()
 }
 
-// A rankedSetting and a rankedRule are what a fragment says, and how much that counts.
+// A rankedSetting is a setting of a fragment with its rank, and a rankedRule is a rule with its
+// rank.
 type rankedSetting struct {
 	Setting
 	origin Origin
@@ -207,14 +206,13 @@ type rankedRule struct {
 	rank int
 }
 
-// resolveRanks returns each resource as the highest rank has it, and where those of one
-// rank differ.
+// resolveRanks returns each resource from the highest rank, and reports differences within a rank.
 func resolveRanks(settings []rankedSetting) ([]Resource, Problems) {
 	var problems Problems
 	slices.SortStableFunc(settings, func(a, b rankedSetting) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(b.rank, a.rank)) })
 	resources := make([]Resource, 0, len(settings))
 	for len(settings) > 0 {
-		winner, peer := settings[0], settings[0] // peer is the first of the rank being looked at
+		winner, peer := settings[0], settings[0] // peer is the first of the current rank
 		settings = settings[1:]
 		for ; len(settings) > 0 && settings[0].ID == winner.ID; settings = settings[1:] {
 			other := settings[0]
@@ -236,8 +234,8 @@ func resolveRanks(settings []rankedSetting) ([]Resource, Problems) {
 	return resources, problems
 }
 
-// selects says whether a fragment is for a machine of these personas, and which
-// of them gives it its rank ("" when it is for everybody).
+// selects reports whether a fragment is for a machine with these personas, and which of them gives
+// it its rank ("" if it is for everybody).
 func selects(f Fragment, personas []string) (persona string, ok bool) {
 	if len(f.Personas) == 0 {
 		return "", true
@@ -250,13 +248,13 @@ func selects(f Fragment, personas []string) (persona string, ok bool) {
 	return "", false
 }
 
-// References are all references of the policy, each once, in the order of the
+// References returns all references of the policy, without duplicates, in the order of the
 // resources.
 func (p *Policy) References() []Reference {
 	var all []Reference
 	known := map[Reference]bool{}
 	for _, r := range p.Resources {
-		references, _ := References(r.Spec) // Parse has refused what cannot be read
+		references, _ := References(r.Spec) // Parse has refused unreadable ones
 		for _, ref := range references {
 			if !known[ref] {
 				known[ref] = true
@@ -267,27 +265,26 @@ func (p *Policy) References() []Reference {
 	return all
 }
 
-// Expand returns the policy, which Merge has made, with each reference replaced
-// by what value returns for it; what that holds is never taken for a reference
-// again. A resource with a reference for which value returns false keeps its spec and
-// says what is missing; so does one with a value that does not fit its place, and says
-// why it is Unusable.
+// Expand returns a copy of a merged policy with each reference replaced by its value. Text in a
+// value is never interpreted as a reference. If value returns false for a reference, its resource
+// keeps its spec and lists the reference in Missing. If a value does not fit its place, the
+// resource also keeps its spec, and Unusable says why.
 func (p *Policy) Expand(value func(Reference) (string, bool)) *Policy {
 	expanded := *p
 	expanded.Resources = slices.Clone(p.Resources)
 	for i := range expanded.Resources {
 		r := &expanded.Resources[i]
-		r.digest = "" // of what it was before
+		r.digest = "" // it was computed from the previous spec
 		r.expand(value)
 	}
-	for _, problem := range expanded.sudoProblems() { // Merge has found those that are there without values
+	for _, problem := range expanded.sudoProblems() { // Merge has reported those that do not depend on values
 		i, _ := expanded.find(NewID("sudo", "allow"))
 		before := p.Resources[i]
 		references, _ := References(before.Spec)
 		before.refuse(references, problem.Message)
 		expanded.Resources[i] = before
 	}
-	for _, c := range expanded.grants() { // what a value has made of a file, that file goes without
+	for _, c := range expanded.grants() { // a file that contradicts because of a value keeps its references
 		if i, _ := expanded.find(c.id); c.Gravity == Error {
 			before := p.Resources[i]
 			if references, _ := References(before.Spec); len(references) > 0 {
@@ -296,7 +293,7 @@ func (p *Policy) Expand(value func(Reference) (string, bool)) *Policy {
 			}
 		}
 	}
-	for _, c := range expanded.packageProblems() { // the same
+	for _, c := range expanded.packageProblems() { // likewise
 		name, _ := PackageArch(c.id.Name())
 		for _, id := range []ID{c.id, NewID(c.id.Kind(), name)} {
 			i, _ := expanded.find(id)
@@ -314,7 +311,7 @@ func (p *Policy) Expand(value func(Reference) (string, bool)) *Policy {
 	return &expanded
 }
 
-// expand puts values in the places of the references, if they fit there.
+// expand replaces the references with values, if these fit.
 func (r *Resource) expand(value func(Reference) (string, bool)) {
 	references, _ := References(r.Spec)
 	if len(references) == 0 {
@@ -353,13 +350,13 @@ func (r *Resource) expand(value func(Reference) (string, bool)) {
 	r.Spec, r.Secrets = put, secrets
 }
 
-// refuse says why the values of references cannot be used.
+// refuse records why the values of references cannot be used.
 func (r *Resource) refuse(references []Reference, why string) {
 	r.Missing, r.Unusable = references, fmt.Sprintf("%s (set at %s)", why, r.Origin)
 }
 
-// replacing returns a function that puts values in the places of references and
-// leaves those for which there is none.
+// replacing returns a function that replaces references with values, and leaves references without
+// a value.
 func replacing(values map[Reference]string) func(string) string {
 	return func(text string) string {
 		return referenceSyntax.ReplaceAllStringFunc(text, func(match string) string {

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// says is a fragment that sets the version of git, so that it can be told who won.
+// says returns a fragment that sets the version of git, which shows which fragment won.
 func says(layer Layer, name, git string, personas ...string) Fragment {
 	return Fragment{
 		Name: name, Layer: layer, Personas: personas,
@@ -110,7 +110,7 @@ func expanded(t *testing.T, values map[string]string) *Policy {
 
 func TestReferencesAreReplacedAndSecretsRemembered(t *testing.T) {
 	values := map[string]string{
-		"{{resolve:ssm:/host}}":                                "{{resolve:ssm:/rate:3}}", // a value is never a reference
+		"{{resolve:ssm:/host}}":                                "{{resolve:ssm:/rate:3}}", // a value is not interpreted as a reference
 		"{{resolve:secretsmanager:app:SecretString:password}}": "hunter2",
 		"{{resolve:ssm:/rate:3}}":                              "90000",
 		"{{resolve:ssm:/admins}}":                              "admins",
@@ -317,7 +317,7 @@ func TestAnIDNamesKindAndResource(t *testing.T) {
 	}
 }
 
-// naiveGlob is slow and plainly right.
+// naiveGlob is slow and obviously right.
 func naiveGlob(glob, text string) bool {
 	switch {
 	case glob == "":

@@ -19,11 +19,11 @@ options = ["nodev", "nosuid", "noexec"]
 	}
 }
 
-// Mount is what is mounted at a path, which somebody else has mounted.
+// Mount is a mount at a path. Somebody else has mounted it.
 type Mount struct {
-	// Options are those that it is to have, of mounts.Options, sorted as they are there.
+	// Options are the wanted options, a subset of mounts.Options, in the same order.
 	Options []string `json:"options"`
-	// IfMounted says that nothing need be mounted there.
+	// IfMounted means that nothing need be mounted there.
 	IfMounted bool `json:"if_mounted,omitempty"`
 }
 
@@ -72,7 +72,7 @@ func (m Mount) validate(v *validator) {
 	}
 }
 
-// ForbiddenMount says why [mounts] has no say in a mount point, or "" when it has.
+// ForbiddenMount returns why [mounts] must not touch a mount point, or "" if it may.
 func ForbiddenMount(point string) string {
 	if why := protected.Mount(point); why != "" {
 		return "it is protected, " + why
@@ -84,7 +84,7 @@ func (m Mount) entry(name string) entry {
 	return ownTable("mounts", "/"+name, pairs("options", m.Options, "if_mounted", m.IfMounted)...)
 }
 
-// advise tells of what people may run into.
+// advise reports known problems with some options.
 func (m Mount) advise(a *adviser, of Setting) {
 	point := "/" + of.ID.Name()
 	if slices.Contains(m.Options, "noexec") && (point == "/tmp" || point == "/var/tmp") {

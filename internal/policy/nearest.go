@@ -1,12 +1,12 @@
 package policy
 
-// Nearest returns the word of known that word was most likely meant to be, or
-// "" when none is near enough to be worth suggesting.
+// Nearest returns the word of known that word was most likely meant to be, or "" if none is near
+// enough to be worth suggesting.
 func Nearest(word string, known []string) string {
 	best, bestDistance := "", len(word)/3+2
 	for _, k := range known {
 		if d := len(k) - len(word); max(d, -d) >= bestDistance {
-			continue // so many letters would be to insert or to delete
+			continue // that many letters would have to be inserted or deleted
 		}
 		if d := distance(word, k); d < bestDistance {
 			best, bestDistance = k, d
@@ -15,8 +15,8 @@ func Nearest(word string, known []string) string {
 	return best
 }
 
-// distance is the number of letters to insert, delete, replace or swap with
-// their neighbour to get from a to b (optimal string alignment).
+// distance returns the number of letters to insert, delete, replace or swap with their neighbour to
+// get from a to b (optimal string alignment).
 func distance(a, b string) int {
 	rows := make([][]int, len(a)+1)
 	for i := range rows {

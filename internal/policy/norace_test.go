@@ -2,6 +2,6 @@
 
 package policy
 
-// allowance is by how much longer than a second a megabyte may take here: on a machine
-// whose cores are busy a second of CPU does less.
+// allowance is by which factor a megabyte may take longer than a second here: on busy cores a
+// second of CPU time does less.
 const allowance = 2

@@ -7,23 +7,23 @@ import (
 	"strings"
 )
 
-// architectures are those that a package may be of. A name with another ending, such as
-// python3.9, has none in it.
+// architectures returns the architectures of packages. A name with another ending, such as
+// python3.9, does not contain one.
 func architectures() []string {
 	return append(foreignArchitectures(), "noarch", "x86_64", "x86_64_v2", "amd64", "ia32e", "aarch64")
 }
 
-// foreignArchitectures are those of packages that are not the machine's own, but run there.
+// foreignArchitectures returns the architectures of packages that are not the machine's own but can
+// run there.
 func foreignArchitectures() []string {
 	return []string{"i386", "i486", "i586", "i686", "athlon", "geode", "armv6hl", "armv7hl", "armv7hnl"}
 }
 
-// ForeignArchitecture says whether packages of an architecture are beside the machine's own:
-// machines have 64 bits.
+// ForeignArchitecture reports whether an architecture is not the machine's own: machines have 64
+// bits.
 func ForeignArchitecture(arch string) bool { return slices.Contains(foreignArchitectures(), arch) }
 
-// PackageArch takes NAME.ARCH apart, as yum(8) and dnf(8) do. The arch is "" where there
-// is none.
+// PackageArch splits NAME.ARCH, as yum(8) and dnf(8) do. arch is "" if there is none.
 func PackageArch(text string) (name, arch string) {
 	if i := strings.LastIndexByte(text, '.'); i > 0 && slices.Contains(architectures(), text[i+1:]) {
 		return text[:i], text[i+1:]
@@ -31,13 +31,13 @@ func PackageArch(text string) (name, arch string) {
 	return text, ""
 }
 
-// versionInName is NAME-VERSION-RELEASE with the mark of a distribution: names of packages
-// may look like versions, but not like this.
+// versionInName matches NAME-VERSION-RELEASE with the mark of a distribution. Names of packages may
+// look like versions, but not like this.
 var versionInName = regexp.MustCompile(`^(.+)-(\d[^-]*-\d[^-]*\.(?:amzn|el|fc)\d[\w.]*)$`)
 
-// packageProblems are contradictions of what is said of NAME and of NAME.ARCH. NAME alone
-// means the machine's own architecture and noarch for "present" and versions, and all
-// architectures for "absent" and "latest".
+// packageProblems reports contradictions between NAME and NAME.ARCH. NAME alone means the machine's
+// own architecture and noarch for "present" and versions, and all architectures for "absent" and
+// "latest".
 func (p *Policy) packageProblems() (problems []contradiction) {
 	for _, r := range p.Resources {
 		one, is := r.Spec.(Package)
@@ -61,8 +61,8 @@ func (p *Policy) packageProblems() (problems []contradiction) {
 	return problems
 }
 
-// contradict says why what is wanted of a package and of it in one architecture cannot both
-// be so, or "".
+// contradict returns why the wishes for a package and for one architecture of it cannot both be
+// satisfied, or "".
 func contradict(all, one Package, arch string) string {
 	if hasReference(string(all.Ensure)) || hasReference(string(one.Ensure)) {
 		return ""
@@ -87,7 +87,8 @@ func contradict(all, one Package, arch string) string {
 	return ""
 }
 
-// compatible says whether a package can be in both versions: in VERSION and VERSION-RELEASE.
+// compatible reports whether a package can have both versions, one being VERSION and the other
+// VERSION-RELEASE.
 func compatible(a, b string) bool {
 	a, b = strings.TrimPrefix(a, "0:"), strings.TrimPrefix(b, "0:")
 	if len(a) > len(b) {

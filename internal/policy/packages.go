@@ -19,24 +19,23 @@ docker = { ensure = "present", topic = "docker" }
 // version-release.
 type Package struct {
 	Ensure Ensure `json:"ensure"`
-	Topic  string `json:"topic,omitempty"` // the amazon-linux-extras topic that carries it
-	// Hold is true when it stays in its version, whoever updates the machine.
+	Topic  string `json:"topic,omitempty"` // the amazon-linux-extras topic that contains it
+	// Hold means that the package stays in its version, whoever updates the machine.
 	Hold bool `json:"hold,omitempty"`
-	// URL is where its file is, when it comes from no repository, and SHA256 the digest of
-	// that file, 64 hex digits.
+	// URL is the location of its file if it does not come from a repository, and SHA256 the file's
+	// digest in 64 hex digits.
 	URL    string `json:"url,omitempty"`
 	SHA256 string `json:"sha256,omitempty"`
 }
 
-// PackageGroup is the name of a group of packages, where a Package is one: written
-// with an "@" before it.
+// PackageGroup returns the name of a group of packages, if name is one: it is written with an "@"
+// before it.
 func PackageGroup(name string) (group string, is bool) { return strings.CutPrefix(name, "@") }
 
-// Latest is what a Package may ensure besides Present, Absent and versions.
+// Latest is an additional value of a Package's Ensure.
 const Latest Ensure = "latest"
 
-// Version is the version, or version-release, that is wanted; empty when any
-// will do.
+// Version returns the wanted version, or version-release. It is empty if any version will do.
 func (p Package) Version() string {
 	switch p.Ensure {
 	case Present, Absent, Latest:
@@ -112,7 +111,7 @@ func (p Package) validate(v *validator) {
 	v.refuse(name == "gpg-pubkey", "it is no package but a key; keys are the business of [repositories]")
 	v.refuse(p.Hold && (p.Ensure == Latest || p.Ensure == Absent), `what is %q cannot be held; say "present" or a version`, p.Ensure)
 	v.refuse(p.Hold && arch != "", "a hold is on all architectures: say it of %s", name)
-	if p.Version() != "" { // a version without a digit is a word that somebody took for one of ours
+	if p.Version() != "" { // a version without a digit is probably a misspelled keyword
 		v.refuse(!v.open(string(p.Ensure)) && (!packageVersion.MatchString(string(p.Ensure)) || !strings.ContainsAny(string(p.Ensure), "0123456789")),
 			`%q is none of "present", "latest", "absent", and no version`, p.Ensure)
 	}
@@ -131,7 +130,7 @@ func (p Package) validate(v *validator) {
 	}
 }
 
-// file judges what is said of the file of a package.
+// file checks the keys about the file of a package.
 func (v *validator) file(p Package) {
 	v.refuse(p.URL == "" || p.SHA256 == "", "url and sha256 belong together: the digest vouches for what is at the URL")
 	v.refuse(p.Ensure == Absent || p.Ensure == Latest || p.Topic != "" || strings.HasPrefix(v.name, "@"), `a file is one version of one package; say "present" or that version`)
@@ -146,5 +145,5 @@ func (p Package) entry(name string) entry {
 	return inTable("packages", inline(name, pairs("ensure", string(p.Ensure), "topic", p.Topic, "hold", p.Hold, "url", p.URL, "sha256", p.SHA256)))
 }
 
-// absence implements removable: what Parse accepts beside "absent" has an effect.
+// absence implements removable: everything that Parse accepts beside "absent" has an effect.
 func (p Package) absence() (is bool, alone Spec) { return p.Ensure == Absent, p }

@@ -14,7 +14,7 @@ import (
 
 var update = flag.Bool("update", false, "write the golden files anew")
 
-// golden compares text with a file, which -update writes.
+// golden compares text with a file. With -update it writes the file.
 func golden(t *testing.T, file, got string) {
 	t.Helper()
 	if *update {
@@ -112,7 +112,7 @@ func TestTheExampleOfTheReferenceHoldsEveryKind(t *testing.T) {
 	}
 }
 
-// Each file of testdata/problems has beside it what an author is told of it.
+// Each file of testdata/problems has the expected problems beside it.
 func TestAnAuthorIsToldOfEveryProblemWhereItIs(t *testing.T) {
 	files, err := filepath.Glob("testdata/problems/*.toml")
 	if err != nil || len(files) < 8 {
@@ -138,7 +138,7 @@ func TestAnAuthorIsToldOfEveryProblemWhereItIs(t *testing.T) {
 	}
 }
 
-// The TOML decoder gives a place before the beginning there.
+// For this text, the TOML decoder returns a position before the beginning.
 func TestAFragmentThatBeginsWithAControlCharacterIsRefusedLikeAnyOther(t *testing.T) {
 	_, err := Parse(Source{Name: "a.toml", Text: "\x02schema = 1\n"})
 	if problems := AsProblems(err); len(problems) != 1 || problems[0].Line != 1 {
@@ -246,7 +246,7 @@ func TestTheSameFragmentMayBeWrittenInManyWays(t *testing.T) {
 	}
 }
 
-// mapped are files of a test.
+// mapped are the files of a test.
 type mapped struct{ fstest.MapFS }
 
 func (m mapped) ReadDir(dir string) ([]string, error) {
@@ -297,7 +297,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("\x02")
 	f.Fuzz(func(t *testing.T, text string) {
 		lineCount := strings.Count(text, "\n") + 1
-		for path, line := range locate(text) { // of invalid documents too
+		for path, line := range locate(text) { // invalid documents too
 			if line < 1 || line > lineCount {
 				t.Errorf("%q is on line %d of %d", path, line, lineCount)
 			}

@@ -6,12 +6,12 @@ updates = "security"
 `, []Spec{Patch{}}}
 }
 
-// Patch has updates installed, in the maintenance window and when the machine is new.
+// Patch makes updates be installed, in the maintenance window and when the machine is new.
 type Patch struct {
 	Updates string `json:"updates"` // AllUpdates or SecurityUpdates
 }
 
-// What a Patch may have installed.
+// Values of Patch.Updates.
 const (
 	AllUpdates      = "all"
 	SecurityUpdates = "security"

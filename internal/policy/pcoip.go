@@ -16,11 +16,11 @@ encryption = "aes256"
 `, []Spec{PCoIP{}}}
 }
 
-// PCoIP is one directive of pcoip-agent.conf, as it is written after the "=".
+// PCoIP is one directive of pcoip-agent.conf: the text after the "=".
 type PCoIP struct {
 	Value string `json:"value"`
-	// Unchecked is true for what is written although it is not known to be right,
-	// because the policy says allow_unknown.
+	// Unchecked means that it is not known to be right, and is written because the policy says
+	// allow_unknown.
 	Unchecked bool `json:"unchecked,omitempty"`
 }
 
@@ -72,7 +72,7 @@ func pcoipForm() *form {
 	return f
 }
 
-// meanings are what a directive is, and each of its numbers.
+// meanings returns what a directive is, and what each of its numbers means.
 func meanings(d PCoIPDirective) []string {
 	says := []string{d.Means}
 	for _, w := range d.Words {
@@ -116,7 +116,7 @@ func (d *decoder) pcoip(t *table) {
 	}
 }
 
-// tellNumber has the author see what a number means that says nothing by itself.
+// tellNumber tells the author what a number means, if the number alone does not show it.
 func (d *decoder) tellNumber(t *table, key string, directive PCoIPDirective, value string) {
 	if means := (PCoIP{}).meaning(key, value); means != "" && directive.Number(value) == value {
 		d.advice = append(d.advice, Problem{
@@ -170,7 +170,7 @@ func (p PCoIP) entry(name string) entry {
 	return inTable("pcoip", append(lines, pair(name, p.Value))...)
 }
 
-// comment is what a number means that says nothing by itself.
+// comment returns a comment with the meaning of a number, if the number alone does not show it.
 func (p PCoIP) comment(name string) string {
 	if means := p.meaning(name, p.Value); means != "" {
 		return "  # " + means

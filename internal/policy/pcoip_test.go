@@ -7,8 +7,8 @@ import (
 	"testing"
 )
 
-// What AWS or the vendor documents for the agent on Linux, and nothing else, may
-// be called verified: see PCoIPDirective.
+// Only what AWS or the vendor documents for the agent on Linux may be called verified: see
+// PCoIPDirective.
 func TestNothingIsCalledVerifiedThatIsNotDocumented(t *testing.T) {
 	documented := map[string]bool{
 		"server_clipboard_state": true, "enable_audio": true, "enable_timezone_redirect": true,
@@ -57,7 +57,7 @@ func TestWhatIsNotKnownIsRefusedUnlessThePolicyAllowsIt(t *testing.T) {
 	}
 }
 
-// A number that is read the wrong way round opens what was to be closed.
+// A number that is interpreted the wrong way round opens what should be closed.
 func TestEachNumberOfADirectiveHasItsMeaningAndAWord(t *testing.T) {
 	manual := Manual()
 	for _, name := range PCoIPNames() {

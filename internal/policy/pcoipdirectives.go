@@ -8,49 +8,47 @@ import (
 	"sync"
 )
 
-// PCoIPEncryption is the one name in [pcoip] that is no directive: how the stream
-// is encrypted, for which AWS names a group of settings and not the directive. On
-// each machine the manual of the installed agent says which one it is.
+// PCoIPEncryption is the only name in [pcoip] that is not a directive: how the stream is encrypted.
+// AWS documents a group of settings for it, but not the directive. On each machine the manual of
+// the installed agent determines the directive.
 const PCoIPEncryption = "encryption"
 
-// PCoIPAES256 is what PCoIPEncryption may be: AES-256 and nothing weaker.
+// PCoIPAES256 is the only value of PCoIPEncryption: AES-256 and nothing weaker.
 const PCoIPAES256 = "aes256"
 
-// A PCoIPEffect is when the agent heeds a directive that has changed.
+// A PCoIPEffect is when the agent applies a changed directive.
 type PCoIPEffect string
 
-// The effects. That of a directive of which it is not known is AtRestart, the
-// latest of them.
+// The effects. If it is not known, it is AtRestart, the latest of them.
 const (
 	Immediately PCoIPEffect = "immediately"
 	AtSession   PCoIPEffect = "next-session"
 	AtRestart   PCoIPEffect = "agent-restart"
 )
 
-// A PCoIPDirective is what is known of one directive of pcoip-agent.conf.
+// A PCoIPDirective is what is known about one directive of pcoip-agent.conf.
 //
-// Sources: WorkSpaces Administration Guide, "Manage your Amazon Linux 2
-// WorkSpaces"; HP Anyware Linux agent guide; files of real machines. Where those
-// are silent, the directive of the same name in VMware Horizon, whose PCoIP is of
-// the same family: such a directive is not Verified. What the installed agent's
-// own pcoip-agent.conf(5) says goes before all this.
+// Sources: WorkSpaces Administration Guide, "Manage your Amazon Linux 2 WorkSpaces"; HP Anyware
+// Linux agent guide; files of real machines. If these do not mention something, it is from the
+// directive of the same name in VMware Horizon, whose PCoIP is of the same family; such a directive
+// is not Verified. The installed agent's own pcoip-agent.conf(5) takes precedence over all this.
 type PCoIPDirective struct {
 	Text      bool // any text; otherwise a whole number from Min to Max
 	Min, Max  int
-	Means     string      // what it is, a number with its unit
-	Words     []PCoIPWord // what the numbers mean, where each means something
+	Means     string      // what it is, with the unit of a number
+	Words     []PCoIPWord // words for the numbers, if each has a meaning
 	Applies   PCoIPEffect
 	Verified  bool   // name, range and effect are documented for the Linux agent
 	Forbidden string // why it must not be set on a WorkSpace
 }
 
-// A PCoIPWord is a word for one of the numbers that a directive may be.
+// A PCoIPWord is a word for one of the numbers of a directive.
 type PCoIPWord struct {
 	Number      int
 	Word, Means string
 }
 
-// String is the word and what it means.
+// String returns the word and its meaning.
 func (w PCoIPWord) String() string {
 	if w.Means == "" {
 		return w.Word
@@ -58,8 +56,7 @@ func (w PCoIPWord) String() string {
 	return w.Word + ", " + w.Means
 }
 
-// Number is what stands in pcoip-agent.conf for a value, which may be a word of the
-// policy.
+// Number returns the text in pcoip-agent.conf for a value, which may be a word of the policy.
 func (d PCoIPDirective) Number(value string) string {
 	for _, w := range d.Words {
 		if w.Word == value {
@@ -69,7 +66,7 @@ func (d PCoIPDirective) Number(value string) string {
 	return value
 }
 
-// Meaning is what a value means, or "" where that is no more than it says.
+// Meaning returns what a value means, or "" if that is obvious from the value.
 func (d PCoIPDirective) Meaning(value string) string {
 	for _, w := range d.Words {
 		if strconv.Itoa(w.Number) == d.Number(value) {
@@ -79,7 +76,7 @@ func (d PCoIPDirective) Meaning(value string) string {
 	return ""
 }
 
-// Word is the word for a number, or "".
+// Word returns the word for a number, or "".
 func (d PCoIPDirective) Word(number string) string {
 	for _, w := range d.Words {
 		if strconv.Itoa(w.Number) == number {
@@ -89,16 +86,16 @@ func (d PCoIPDirective) Word(number string) string {
 	return ""
 }
 
-// LookupPCoIP returns the directive of this name, without its "pcoip.".
+// LookupPCoIP returns the directive with this name, without its "pcoip.".
 func LookupPCoIP(name string) (PCoIPDirective, bool) {
 	d, ok := pcoipDirectives()[name]
 	return d, ok
 }
 
-// PCoIPNames are the names of all directives known, sorted.
+// PCoIPNames returns the names of all known directives, sorted.
 func PCoIPNames() []string { return slices.Sorted(maps.Keys(pcoipDirectives())) }
 
-// Check says what is wrong with a value, or "".
+// Check returns what is wrong with a value, or "".
 func (d PCoIPDirective) Check(value string) string {
 	if d.Text {
 		return ""
@@ -110,8 +107,8 @@ func (d PCoIPDirective) Check(value string) string {
 	return fmt.Sprintf("%q is not a number between %d and %d", value, d.Min, d.Max)
 }
 
-// pcoipDirectives are those that are known, by their names. Each value of a fragment is looked up
-// here, so the table is made once, when it is first asked for, and never changed.
+// pcoipDirectives returns the known directives by name. Each value of a fragment is looked up here,
+// so the table is made once, on first use, and never changed.
 var pcoipDirectives = sync.OnceValue(func() map[string]PCoIPDirective {
 	number := func(from, to int, applies PCoIPEffect, means string, words ...PCoIPWord) PCoIPDirective {
 		return PCoIPDirective{Min: from, Max: to, Applies: applies, Means: means, Words: words}
@@ -145,7 +142,7 @@ var pcoipDirectives = sync.OnceValue(func() map[string]PCoIPDirective {
 			PCoIPWord{0, "disabled", "neither way"}, PCoIPWord{1, "enabled", "both ways"},
 			PCoIPWord{2, "paste-only", "from the client to the desktop"}, PCoIPWord{3, "copy-only", "from the desktop to the client"})),
 
-		// Seen, but not documented in all of name, range and effect.
+		// Seen, but name, range and effect are not all documented.
 		"audio_bandwidth_limit":      number(0, 100000, AtSession, "the most that sound takes, in kbit/s"),
 		"device_bandwidth_floor":     number(0, 100000, Immediately, "what is kept for devices, in kbit/s"),
 		"enable_aes_128_gcm":         flag(AtSession, "the stream may be encrypted so"),
@@ -175,7 +172,7 @@ var pcoipDirectives = sync.OnceValue(func() map[string]PCoIPDirective {
 		"vchan_unauth_list":       text(AtSession, "virtual channels that are kept out"),
 		"yuv_chroma_subsampling":  number(0, 1, AtRestart, "of the colours of the image", PCoIPWord{0, "4:4:4", "all of them"}, PCoIPWord{1, "4:2:0", "a quarter"}),
 
-		// From hearsay.
+		// Not from a reliable source.
 		"disable_locally_rendered_cursor":    flag(AtRestart, "the desktop draws the pointer"),
 		"enable_collaboration":               flag(AtRestart, "a session may be shared"),
 		"server_statistics_interval_seconds": number(0, 3600, AtRestart, "how often figures are logged, in seconds"),
@@ -186,7 +183,7 @@ var pcoipDirectives = sync.OnceValue(func() map[string]PCoIPDirective {
 		"ultra_offload_mpps":                 number(0, 1000, AtRestart, "in millions of pixels a second, from which on the graphics card encodes"),
 		"vchan_list":                         text(AtSession, "virtual channels"),
 
-		// AWS's.
+		// Reserved for AWS.
 		"connection_address":      forbidden(port),
 		"license_proxy_port":      forbidden(licence),
 		"license_proxy_server":    forbidden(licence),

@@ -9,11 +9,11 @@ import (
 // A Gravity says what a problem means for the policy.
 type Gravity int
 
-// The gravities, gravest first.
+// The gravities, the most serious first.
 const (
 	Error   Gravity = iota // the policy is refused
-	Warning                // something that it says has no effect, or gives more than it seems to
-	Notice                 // something is to be done before long
+	Warning                // something in it has no effect, or grants more than it seems to
+	Notice                 // something must be done soon
 )
 
 func (g Gravity) String() string {
@@ -32,13 +32,13 @@ func (g Gravity) MarshalText() ([]byte, error) { return []byte(g.String()), nil 
 // A Problem is one thing that is wrong with a fragment, at a place.
 type Problem struct {
 	File    string  `json:"file"`
-	Line    int     `json:"line,omitempty"` // counted from 1; 0 when the whole file is meant
+	Line    int     `json:"line,omitempty"` // from 1; 0 means the whole file
 	Gravity Gravity `json:"severity"`
 	Message string  `json:"message"`        // an error begins with "cannot"
 	Hint    string  `json:"hint,omitempty"` // what to do, or what was probably meant
 }
 
-// Error is the problem on one line, as compilers write theirs.
+// Error returns the problem on one line, in the format of compilers.
 func (p Problem) Error() string {
 	text := p.File + ": "
 	if p.Line > 0 {
@@ -54,8 +54,8 @@ func (p Problem) Error() string {
 	return text
 }
 
-// Problems is everything that is wrong, in the order of the files and lines. It
-// is the error of Parse, Merge and their like; use AsProblems to get at it.
+// Problems is everything that is wrong, in the order of files and lines. It is the error of Parse,
+// Merge and others; use AsProblems to get it from an error.
 type Problems []Problem
 
 func (ps Problems) Error() string {
@@ -66,7 +66,7 @@ func (ps Problems) Error() string {
 	return strings.Join(lines, "\n")
 }
 
-// Count is how many are of a gravity.
+// Count returns how many problems have a gravity.
 func (ps Problems) Count(gravity Gravity) int {
 	n := 0
 	for _, p := range ps {
@@ -77,7 +77,7 @@ func (ps Problems) Count(gravity Gravity) int {
 	return n
 }
 
-// asError avoids an error that is not nil and holds nothing.
+// asError returns nil, and not a non-nil empty error, if there are no problems.
 func (ps Problems) asError() error {
 	if len(ps) == 0 {
 		return nil
@@ -85,7 +85,7 @@ func (ps Problems) asError() error {
 	return ps
 }
 
-// AsProblems returns the problems that an error of this package carries.
+// AsProblems returns the problems in an error of this package.
 func AsProblems(err error) Problems {
 	var ps Problems
 	errors.As(err, &ps)

@@ -2,6 +2,6 @@
 
 package policy
 
-// allowance is by how much longer than a second a megabyte may take here: what is built
-// to find races is slower by a factor of ten and more.
+// allowance is by which factor a megabyte may take longer than a second here: code built with the
+// race detector is slower by a factor of ten and more.
 const allowance = 25

@@ -6,14 +6,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/dropindir"
 )
 
-// ReaderIsKnown says whether the agent knows who reads the files of a directory, and so what
-// makes a change of one take effect. Of any other a file is only kept as it is wanted.
+// ReaderIsKnown reports whether the agent knows who reads the files of a directory, and so what
+// makes a change take effect. In any other directory, a file is only kept on disk.
 func ReaderIsKnown(dir string) bool {
 	known := dropindir.Of(dir)
 	return known.Names.Reads != nil || known.Reader != nil || known.Holds || isSkeleton(dir)
 }
 
-// unknownReader says of a file what only its author can tell.
+// unknownReader asks the author for what only the author knows about a file.
 func (a *adviser) unknownReader(s Setting, d Dropin) {
 	if dir := path.Dir("/" + s.ID.Name()); d.Activate == nil && !ReaderIsKnown(dir) {
 		a.say(Notice, s.Line, "it is not known who reads "+dir+": the file is kept, and whether it is in effect is not looked at",

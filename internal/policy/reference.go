@@ -9,8 +9,8 @@ import (
 	"strings"
 )
 
-// A Reference stands in a policy for a value that is found elsewhere. The
-// syntax is that of the dynamic references of AWS CloudFormation:
+// A Reference stands in a policy for a value that is stored elsewhere. The syntax is that of the
+// dynamic references of AWS CloudFormation:
 //
 //	{{resolve:ssm:NAME[:VERSION]}}
 //	{{resolve:ssm-secure:NAME[:VERSION]}}
@@ -21,15 +21,15 @@ import (
 type Reference struct {
 	Service string // "ssm", "ssm-secure", "secretsmanager" or "fact"
 	Name    string // of the parameter or fact; name or ARN of the secret
-	Version string // a number, or for a secret its VersionId; empty: the current one
-	JSONKey string // of a secret that is a JSON object; empty: the whole text
-	Stage   string // of a secret; empty: AWSCURRENT
+	Version string // a number, or a secret's VersionId; empty: the current one
+	JSONKey string // key in a secret that is a JSON object; empty: the whole text
+	Stage   string // stage of a secret; empty: AWSCURRENT
 }
 
-// Secret says whether the value must not be seen.
+// Secret reports whether the value must not be shown.
 func (r Reference) Secret() bool { return r.Service == "ssm-secure" || r.Service == "secretsmanager" }
 
-// String is the reference as it is written.
+// String returns the reference as it is written.
 func (r Reference) String() string {
 	switch r.Service {
 	case "fact":
@@ -48,7 +48,7 @@ func (r Reference) String() string {
 	return "{{resolve:" + r.Service + ":" + r.Name + version + "}}"
 }
 
-// A text such as "{{ansible}}" is nobody's reference and stays as it is.
+// A text such as "{{ansible}}" is not a reference and stays as it is.
 var (
 	referenceSyntax  = regexp.MustCompile(`\{\{(resolve|fact):[^{}]*\}\}`)
 	meantAsReference = regexp.MustCompile(`(?i)\{\{\s*(resolve|fact)\s*:`)
@@ -57,7 +57,7 @@ var (
 // arn:PARTITION:SERVICE:REGION:ACCOUNT:RESOURCE
 var completeARN = regexp.MustCompile(`^arn(:[^:]+){4}:(secret:[^:]+|parameter/[^:]+)$`)
 
-// ParseReference reads a reference as String writes it.
+// ParseReference parses a reference as String writes it.
 func ParseReference(text string) (Reference, error) {
 	refuse := func(why string) (Reference, error) {
 		return Reference{}, fmt.Errorf("cannot read the reference %s: %s", text, why)
@@ -114,7 +114,7 @@ func ParseReference(text string) (Reference, error) {
 	return refuse(fmt.Sprintf("%q is none of ssm, ssm-secure, secretsmanager", service))
 }
 
-// cutName splits off the name, which may be an ARN with colons of its own.
+// cutName splits off the name, which may be an ARN with colons in it.
 func cutName(text string) (name string, parts []string) {
 	parts = strings.Split(text, ":")
 	n := 1
@@ -128,8 +128,8 @@ func cutName(text string) (name string, parts []string) {
 	return strings.Join(parts[:n], ":"), slices.Clip(parts[n:])
 }
 
-// References are those in a spec, in the order of their appearance, each once.
-// The error joins what cannot be read, or was probably meant to be a reference.
+// References returns the references in a spec, in order of appearance, without duplicates. The
+// error joins those that cannot be parsed, and texts that were probably meant to be references.
 func References(spec Spec) ([]Reference, error) {
 	found, errs := findReferences(spec)
 	return found, errors.Join(errs...)

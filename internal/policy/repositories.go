@@ -17,23 +17,23 @@ fingerprint = "1234 5678 9ABC DEF0 1234  5678 9ABC DEF0 1234 5678"
 `, []Spec{Repository{}}}
 }
 
-// Repository is a repository of yum or dnf: its file, /etc/yum.repos.d/NAME.repo, with its
-// keys, or some settings of one that something else has Brought. Packages from it are
-// always checked against its keys.
+// Repository is a repository of yum or dnf: its file, /etc/yum.repos.d/NAME.repo, with its keys, or
+// some settings of one that something else defines (see Brought). Packages from it are always
+// verified with its keys.
 type Repository struct {
 	Ensure       Ensure   `json:"ensure"`
 	Title        string   `json:"title,omitempty"`
 	BaseURL      string   `json:"baseurl,omitempty"`
 	Metalink     string   `json:"metalink,omitempty"`
 	MirrorList   string   `json:"mirrorlist,omitempty"`
-	GPGKeys      []string `json:"gpgkey,omitempty"`      // URLs; there may be several keys at one
-	Fingerprints []string `json:"fingerprint,omitempty"` // of all keys: 40 hex digits, upper case
+	GPGKeys      []string `json:"gpgkey,omitempty"`      // URLs; one may have several keys
+	Fingerprints []string `json:"fingerprint,omitempty"` // of all keys: 40 hex digits in upper case
 	RepositorySettings
 }
 
-// RepositorySettings are what may be set of any repository, as in yum.conf(5) and
-// dnf.conf(5). What is nil or empty is the default of the agent, or in one that something
-// else has brought, left as it is.
+// RepositorySettings are the settings of any repository, as in yum.conf(5) and dnf.conf(5). A nil
+// or empty field means the agent's default; in a repository that something else defines, it is not
+// managed.
 type RepositorySettings struct {
 	Enabled           *bool    `json:"enabled,omitempty"`
 	Priority          int      `json:"priority,omitempty"`
@@ -48,8 +48,8 @@ type RepositorySettings struct {
 	ModuleHotfixes    *bool    `json:"module_hotfixes,omitempty"`
 }
 
-// Brought says whether the repository is one that a package or a person brings, of which
-// the policy only sets something.
+// Brought reports whether a package or a person defines the repository, and the policy only sets
+// some settings.
 func (r Repository) Brought() bool {
 	return r.Ensure == Present && reflect.DeepEqual(r, Repository{Ensure: Present, RepositorySettings: r.RepositorySettings})
 }
@@ -71,8 +71,8 @@ func (r Repository) Expand(expand func(string) string) Spec {
 	return r
 }
 
-// plainFingerprint takes a fingerprint as gpg(1) prints it, in groups and in
-// either case. A reference is left as it is.
+// plainFingerprint normalizes a fingerprint as gpg(1) prints it, in groups and in either case. A
+// reference is left as it is.
 func plainFingerprint(text string) string {
 	if hasReference(text) {
 		return text
@@ -135,7 +135,7 @@ func (d *decoder) repositories(t *table) {
 	})
 }
 
-// oneOrMore reads a string, or an array of them.
+// oneOrMore reads a string, or an array of strings.
 func (t *table) oneOrMore(key string) []string {
 	if t.isArray(key) {
 		return t.texts(key)
@@ -210,7 +210,7 @@ func (r Repository) entry(name string) entry {
 		"skip_if_unavailable", r.SkipIfUnavailable, "module_hotfixes", r.ModuleHotfixes)...)...)
 }
 
-// oneIfSo is a list of one as that one.
+// oneIfSo returns the element of a list of one, and otherwise the list.
 func oneIfSo(texts []string) any {
 	if len(texts) == 1 {
 		return texts[0]
@@ -222,7 +222,7 @@ func (r Repository) absence() (is bool, alone Spec) {
 	return r.Ensure == Absent, Repository{Ensure: Absent}
 }
 
-// misfit says why values would make more URLs of one, or "".
+// misfit returns a message if values turn one URL into several, or "".
 func (r Repository) misfit(put Spec) string {
 	with := put.(Repository)
 	before, after := append([]string{r.BaseURL, r.Metalink, r.MirrorList}, r.GPGKeys...), append([]string{with.BaseURL, with.Metalink, with.MirrorList}, with.GPGKeys...)
@@ -232,7 +232,7 @@ func (r Repository) misfit(put Spec) string {
 	return ""
 }
 
-// urls are those that yum and dnf read in a list of them.
+// urls splits a list of URLs as yum and dnf do.
 func urls(text string) []string {
 	return strings.FieldsFunc(text, func(r rune) bool { return r == ',' || unicode.IsSpace(r) })
 }

@@ -9,29 +9,30 @@ import (
 	"github.com/soe-agent/soe-agent/internal/sudotext"
 )
 
-// A rootWay is why whoever may run some programs as root may do anything as root.
+// A rootWay is a reason why whoever may run certain programs as root may do anything as root.
 type rootWay struct {
 	why      string
-	programs string // by name, between blanks, without version numbers
+	programs string // names, separated by blanks, without version numbers
 	harmless fixed
-	// runs says whether it starts another program: "only" is what NOEXEC prevents, "any"
-	// is the one that its arguments name, which may be one of these too.
+	// runs says whether the program starts another one: "only" means that NOEXEC prevents the way
+	// to root, "any" that it runs the program named in its arguments, which may be a way to root
+	// too.
 	runs string
 }
 
-// fixed is which arguments, once the policy fixes them, make a program harmless.
+// fixed says which arguments make a program harmless, if the policy fixes them.
 type fixed int
 
 const (
-	never    fixed = iota // it can be told what to do while it runs
-	whenSome              // without any it can be told so, too
-	always                // none are as good as some
-	noPager               // those with --no-pager
-	whenFile              // those with other than options
+	never    fixed = iota // none: it can be controlled interactively
+	whenSome              // any arguments; without arguments it can be controlled interactively
+	always                // any arguments, or none
+	noPager               // --no-pager
+	whenFile              // arguments other than options
 )
 
-// rootWays are the programs by which one becomes root, with the reason. What is not
-// among them is not known to be harmless: a program of the site's may be one too.
+// rootWays returns the programs with which one can become root, and the reasons. A program that is
+// not listed may still be one, such as a program of the site.
 func rootWays() []rootWay {
 	return []rootWay{
 		{"it is a shell", "sh bash rbash dash ash zsh ksh mksh pdksh csh tcsh fish busybox toybox", whenFile, "any"},
@@ -59,14 +60,15 @@ func rootWays() []rootWay {
 
 var programVersion = regexp.MustCompile(`^([A-Za-z_+-]*?[A-Za-z_+])[-0-9.]*(\.(basic|tiny|nox|gtk|gtk3|athena|traditional|openbsd|ubuntu))?$`)
 
-// MakesRoot says whether whoever may run a program as root, with arguments of their own
-// choosing, may do anything as root, as far as that is known of it.
+// MakesRoot reports whether whoever may run a program as root, with any arguments, may do anything
+// as root, as far as the program is known.
 func MakesRoot(program string) bool {
 	root := []sudotext.Subject{{Form: sudotext.User, Name: "root"}}
 	return len(waysToRoot(sudotext.Command{As: root, Program: program})) > 0
 }
 
-// CommandMakesRoot says so of a command with fixed arguments, as pkexec(1) tells polkit of it.
+// CommandMakesRoot is MakesRoot for a command with fixed arguments, as pkexec(1) passes it to
+// polkit.
 func CommandMakesRoot(command string) bool {
 	words := strings.Fields(command)
 	if len(words) < 2 {
@@ -76,7 +78,8 @@ func CommandMakesRoot(command string) bool {
 	return len(waysToRoot(sudotext.Command{As: root, Program: words[0], Args: words[1:]})) > 0
 }
 
-// waysToRoot says why whoever may run a command may run anything as root, each reason once.
+// waysToRoot returns the reasons why whoever may run a command may run anything as root, without
+// duplicates.
 func waysToRoot(c sudotext.Command) []string {
 	if !asRoot(c) {
 		return nil
@@ -116,7 +119,8 @@ func waysToRoot(c sudotext.Command) []string {
 	return ways
 }
 
-// leads says whether a command is one of the way's, with arguments that leave it open.
+// leads reports whether a command is one of these programs with arguments that do not make it
+// harmless.
 func (w rootWay) leads(c sudotext.Command) bool {
 	if w.runs == "only" && c.Has("NOEXEC") || !isOneOf(c.Program, w.programs) {
 		return false
@@ -139,7 +143,8 @@ func (w rootWay) leads(c sudotext.Command) bool {
 	return true
 }
 
-// leadsOn says whether a command is given another program by which one becomes root.
+// leadsOn reports whether a command has another program in its arguments with which one can become
+// root.
 func leadsOn(c sudotext.Command) bool {
 	for i, word := range c.Args {
 		given := sudotext.Command{Program: word, Args: c.Args[i+1:], NoArgs: i+1 == len(c.Args), Tags: c.Tags}
@@ -150,7 +155,7 @@ func leadsOn(c sudotext.Command) bool {
 	return false
 }
 
-// systemctlWays are those of systemctl, which does one thing only with a verb and units.
+// systemctlWays returns the ways of systemctl, which is harmless only with a verb and units.
 func systemctlWays(c sudotext.Command) (ways []string) {
 	if !isOneOf(c.Program, "systemctl") {
 		return nil
@@ -180,7 +185,7 @@ func systemctlWays(c sudotext.Command) (ways []string) {
 	return ways
 }
 
-// isOneOf says whether a program is named in a list, whatever version it is of.
+// isOneOf reports whether a list names a program, regardless of a version number in its name.
 func isOneOf(program, names string) bool {
 	base := path.Base(program)
 	plain := base
@@ -191,7 +196,7 @@ func isOneOf(program, names string) bool {
 	return slices.Contains(listed, base) || slices.Contains(listed, plain)
 }
 
-// asRoot says whether a command is run as root, or with a group that is as good.
+// asRoot reports whether a command runs as root, or with a group that is equivalent.
 func asRoot(c sudotext.Command) bool {
 	return slices.ContainsFunc(c.As, func(s sudotext.Subject) bool {
 		return s.Form == sudotext.All || s.Name == "root" || s.Form == sudotext.UID && strings.Trim(s.Name, "0") == "" || s.Form == sudotext.GID && strings.Trim(s.Name, "0") == ""
@@ -200,12 +205,12 @@ func asRoot(c sudotext.Command) bool {
 	})
 }
 
-// peoplesPlaces are directories in which people may write.
+// peoplesPlaces returns directories in which people can write.
 func peoplesPlaces() []string {
 	return []string{"/home", "/tmp", "/var/tmp", "/dev/shm", "/run/user", "/media", "/mnt", "/run/media", "/var/crash"}
 }
 
-// rootsPlaces are those whose files root, or what decides about people, goes by.
+// rootsPlaces returns directories whose files control root's programs or people's access.
 func rootsPlaces() []string {
 	return []string{
 		"/bin", "/sbin", "/lib", "/lib64", "/usr", "/boot", "/root", "/etc/sudoers", "/etc/sudoers.d", "/etc/sudo.conf", "/etc/passwd", "/etc/shadow", "/etc/group", "/etc/gshadow",
@@ -217,7 +222,7 @@ func rootsPlaces() []string {
 	}
 }
 
-// inAny says whether a path is one of some, or below one.
+// inAny reports whether a path is one of some places, or below one.
 func inAny(name string, places []string) bool {
 	return slices.ContainsFunc(places, func(place string) bool { return name == place || strings.HasPrefix(name, place+"/") })
 }

@@ -23,7 +23,7 @@ func TestCommandsByWhichOneBecomesRootAreWarnedOfWithTheReason(t *testing.T) {
 		`/bin/bash ""`:                 "shell",
 		"/bin/sh /tmp/x.sh":            "shell",
 		"/bin/sh /opt/x.sh *":          "pattern",
-		"/usr/bin/su -":                "shell", // the argument is fixed, and does nothing
+		"/usr/bin/su -":                "shell", // the fixed argument makes no difference
 		"/usr/bin/vim.basic /etc/motd": "editor",
 		"(ALL) NOPASSWD: /usr/bin/less /var/log/messages":    "asks for no password",
 		"/usr/bin/python3.9":                                 "interpreter",

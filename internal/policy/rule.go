@@ -8,11 +8,11 @@ import (
 	"time"
 )
 
-// A Severity says how much it matters that a resource is not compliant. The
-// words are those of SSM Compliance, in small letters.
+// A Severity says how important it is that a resource is compliant. The words are those of SSM
+// Compliance, in lower case.
 type Severity string
 
-// The severities, gravest first.
+// The severities, the most serious first.
 const (
 	Critical      Severity = "critical"
 	High          Severity = "high"
@@ -23,33 +23,33 @@ const (
 
 func severities() []Severity { return []Severity{Critical, High, Medium, Low, Informational} }
 
-// DisruptInWindow consents to a step that ends or disturbs the session of somebody at
-// the desktop, in the maintenance window.
+// DisruptInWindow is consent to end or disturb the session of somebody at the desktop, in the
+// maintenance window.
 const DisruptInWindow = "window"
 
-// A Rule says more about the resources that it matches. Of several rules that
-// match, the last one that says a thing is believed; Controls add up.
+// A Rule says more about the resources that it matches. If several matching rules say something
+// different, the last one counts; Controls add up.
 type Rule struct {
 	Match    []string `json:"match"` // globs over IDs; * matches slashes too
 	Severity Severity `json:"severity,omitempty"`
 	Controls []string `json:"controls,omitempty"`
-	Audit    bool     `json:"audit,omitempty"` // report drift, do not touch it
-	// Pending is how long what is right on disk may wait for its effect before that is
-	// held against the machine; 0: the rule does not say.
+	Audit    bool     `json:"audit,omitempty"` // report drift, and do not repair it
+	// Pending is how long a change may be pending before the resource is not compliant; 0: the rule
+	// does not say.
 	Pending time.Duration `json:"pending,omitempty"`
-	// Disrupt is DisruptInWindow, or empty: the rule does not say.
+	// Disrupt is DisruptInWindow, or empty if the rule does not say.
 	Disrupt string    `json:"disrupt,omitempty"`
-	Until   time.Time `json:"until,omitzero"` // the first moment at which Audit has ended; zero: it does not end
+	Until   time.Time `json:"until,omitzero"` // the time at which Audit ends; zero: it does not end
 	Reason  string    `json:"reason,omitempty"`
 	Origin  Origin    `json:"origin"`
 }
 
-// Matches says whether the rule is about the resource.
+// Matches reports whether the rule is about the resource.
 func (r Rule) Matches(id ID) bool {
 	return slices.ContainsFunc(r.Match, func(glob string) bool { return matchGlob(glob, string(id)) })
 }
 
-// LastDay is the day after which Audit ends, as it is written; "" when it does not end.
+// LastDay returns the last day of Audit, as it is written in the policy, or "" if it does not end.
 func (r Rule) LastDay() string {
 	if r.Until.IsZero() {
 		return ""
@@ -57,7 +57,7 @@ func (r Rule) LastDay() string {
 	return r.Until.AddDate(0, 0, -1).Format(time.DateOnly)
 }
 
-// matchGlob knows one special character: * is any text, slashes included.
+// matchGlob has one special character: * matches any text, including slashes.
 func matchGlob(glob, text string) bool {
 	part, rest, more := strings.Cut(glob, "*")
 	if !more {
@@ -79,7 +79,7 @@ func matchGlob(glob, text string) bool {
 	}
 }
 
-// matchesNothing says whether no ID can match a glob, whatever a policy holds.
+// matchesNothing reports whether a glob cannot match any ID, in any policy.
 func matchesNothing(glob string) bool {
 	literal, _, more := strings.Cut(glob, "*")
 	return !slices.ContainsFunc(Kinds(), func(kind string) bool {
@@ -87,23 +87,23 @@ func matchesNothing(glob string) bool {
 	})
 }
 
-// Ruling is what the rules of a policy say of one resource.
+// Ruling is what the rules of a policy say about one resource.
 type Ruling struct {
 	Severity Severity
 	Controls []string
-	Audit    bool // leave it alone now
-	Waived   bool // Audit, and for a limited time
+	Audit    bool // do not repair it now
+	Waived   bool // Audit with an end
 	Until    time.Time
 	Reason   string
-	Pending  time.Duration // how long it may wait for its effect
-	Disrupt  string        // when a desktop's session may end for it: DisruptInWindow, or "", which is never
+	Pending  time.Duration // how long a change may be pending
+	Disrupt  string        // when a desktop's session may end for it: DisruptInWindow, or "" for never
 }
 
-// patience is how long a change may wait for its effect where no rule says: a week,
-// in which AWS reboots most WorkSpaces for their maintenance.
+// patience is how long a change may be pending if no rule says: a week, in which AWS reboots most
+// WorkSpaces for maintenance.
 const patience = 7 * 24 * time.Hour
 
-// parseDays reads a time such as "7d" or "12h".
+// parseDays parses a duration such as "7d" or "12h".
 func parseDays(text string) (time.Duration, error) {
 	number, isDays := strings.CutSuffix(text, "d")
 	if days, err := strconv.Atoi(number); isDays && err == nil && days > 0 && days <= 3650 {
@@ -115,7 +115,7 @@ func parseDays(text string) (time.Duration, error) {
 	return 0, fmt.Errorf("%q is not a time such as \"7d\" or \"12h\", of a minute or more", text)
 }
 
-// Days is how long a time is, for a person: "7d", or "36h0m0s".
+// Days returns a duration for people: "7d", or "36h0m0s".
 func Days(d time.Duration) string {
 	if day := 24 * time.Hour; d >= day && d%day == 0 {
 		return fmt.Sprintf("%dd", d/day)
@@ -123,7 +123,7 @@ func Days(d time.Duration) string {
 	return d.String()
 }
 
-// localDate is how the TOML decoder marks a date that has no time.
+// localDate is the TOML decoder's mark of a date without a time.
 const localDate = "date-local"
 
 func ruleForm() *form {
@@ -185,8 +185,8 @@ func (d *decoder) rule(t *table) {
 		case r.Reason == "":
 			t.problem("until", "a waiver needs a reason")
 		}
-		// The day named is the last on which the waiver holds. It is one of UTC, so
-		// that a waiver ends on all machines at once.
+		// The day is the last one of the waiver. It is a day in UTC, so that a waiver ends on all
+		// machines at once.
 		r.Until = time.Date(day.Year(), day.Month(), day.Day(), 0, 0, 0, 0, time.UTC).AddDate(0, 0, 1)
 	}
 	t.close()

@@ -8,29 +8,28 @@ import (
 	"time"
 )
 
-// How much there may be in the rules of a policy. Each resource is compared with every
-// pattern, at each look, and shows every control of it.
+// Limits of the rules of a policy. At each check, every resource is compared with every pattern and
+// lists all its controls.
 const (
-	mostPatterns = 1000 // different ones with a *
-	mostControls = 1000 // different ones
+	mostPatterns = 1000 // different patterns with a *
+	mostControls = 1000 // different controls
 )
 
-// A ruleIndex finds the rules that are about a resource: it is asked of every resource
-// at each look.
+// A ruleIndex finds the rules about a resource. It is used for every resource at each check.
 type ruleIndex struct {
 	exact    map[string]*said
 	patterns []*said
-	globs    map[string]*said // all of them
+	globs    map[string]*said // all globs
 	controls map[string]bool
 }
 
-// said is what all rules with one glob say together: of each aspect the place of the
-// last rule that says it, counted from 1.
+// said is what all rules with one glob say together: for each aspect, the index of the last rule
+// that says it, counted from 1.
 type said struct {
 	glob                               string
 	severity, pending, disrupt, audits int
 	controls                           []control
-	has                                map[string]bool // of controls
+	has                                map[string]bool // the names in controls
 }
 
 type control struct {
@@ -86,7 +85,7 @@ func (s *said) add(place int, r Rule) {
 	}
 }
 
-// about is what the rules that match an ID say together.
+// about returns what the rules that match an ID say together.
 func (x *ruleIndex) about(id ID) said {
 	var all said
 	take := func(s *said) {
@@ -106,10 +105,10 @@ func (x *ruleIndex) about(id ID) said {
 	return all
 }
 
-// matched are the globs that match any of some IDs.
+// matched returns the globs that match any of the IDs.
 func (x *ruleIndex) matched(ids []ID) map[string]bool {
 	matched := map[string]bool{}
-	var open []*said // patterns that have matched nothing yet
+	var open []*said // patterns that have not matched yet
 	open = append(open, x.patterns...)
 	for _, id := range ids {
 		if x.exact[string(id)] != nil {
@@ -125,7 +124,7 @@ func (x *ruleIndex) matched(ids []ID) map[string]bool {
 	return matched
 }
 
-// rules is the index of the policy's rules. Merge has made it.
+// rules returns the index of the policy's rules. Merge creates it.
 func (p *Policy) rules() *ruleIndex {
 	if p.index == nil {
 		return indexOf(p.Rules)
@@ -133,8 +132,8 @@ func (p *Policy) rules() *ruleIndex {
 	return p.index
 }
 
-// Ruling returns what the rules say of a resource at a moment. Without a rule a
-// resource is of medium severity.
+// Ruling returns what the rules say about a resource at a given time. Without a rule the severity
+// is medium.
 func (p *Policy) Ruling(id ID, now time.Time) Ruling {
 	ruling := Ruling{Severity: Medium, Pending: patience}
 	all := p.rules().about(id)
@@ -163,12 +162,12 @@ func (p *Policy) Ruling(id ID, now time.Time) Ruling {
 	return ruling
 }
 
-// Auditing is the place in Rules of the one whose mode = "audit" is believed of a
-// resource; -1 when there is none.
+// Auditing returns the index in Rules of the rule whose mode = "audit" applies to a resource, or -1
+// if there is none.
 func (p *Policy) Auditing(id ID) int { return p.rules().about(id).audits - 1 }
 
-// NextWaiverEnd is when the first waiver of a resource of a kind ends after a moment; the
-// zero time when none does.
+// NextWaiverEnd returns when the next waiver of a resource of a kind ends after a given time, or
+// the zero time if none does.
 func (p *Policy) NextWaiverEnd(kind string, after time.Time) time.Time {
 	var next time.Time
 	var ids []ID
@@ -187,7 +186,7 @@ func (p *Policy) NextWaiverEnd(kind string, after time.Time) time.Time {
 	return next
 }
 
-// Idle are the places in Rules of those that match none of some IDs.
+// Idle returns the indexes in Rules of rules that match none of the IDs.
 func (p *Policy) Idle(ids []ID) []int {
 	var idle []int
 	matched := p.rules().matched(ids)
@@ -199,7 +198,7 @@ func (p *Policy) Idle(ids []ID) []int {
 	return idle
 }
 
-// tooMuch says what is too much in the rules, or "".
+// tooMuch returns which limit the rules exceed, or "".
 func (x *ruleIndex) tooMuch() string {
 	switch {
 	case len(x.patterns) > mostPatterns:

@@ -2,12 +2,12 @@ package policy
 
 import "slices"
 
-// Schema is the JSON Schema of a fragment, as encoding/json writes it: what editors and
-// validators of TOML go by. It accepts all that Parse does. What one key says of another,
-// what is protected and what only a machine knows, Parse alone judges.
+// Schema returns the JSON Schema of a fragment, as encoding/json writes it, for editors and
+// validators of TOML. It accepts everything that Parse does. Only Parse checks relations between
+// keys, protected names, and limits that depend on the machine.
 //
-// It is of draft 7, the newest that the TOML language servers understand, and needs
-// nothing but itself. Its patterns are those of Go, where these do not differ from ECMA's.
+// It is draft 7, the newest that the TOML language servers understand, and needs no other schema.
+// Its patterns are Go's, restricted to what means the same in ECMAScript.
 func Schema() map[string]any {
 	schema := language().schema()
 	schema["$schema"] = "http://json-schema.org/draft-07/schema#"
@@ -16,7 +16,7 @@ func Schema() map[string]any {
 	return schema
 }
 
-// describe puts a form's meaning into its schema.
+// describe adds a form's meaning to its schema.
 func (f *form) describe(schema map[string]any) map[string]any {
 	text := f.doc
 	if f.is != "" {
@@ -64,7 +64,7 @@ func (f *form) schema() map[string]any {
 	return f.describe(schema)
 }
 
-// choices are the ways in which a string may be right; none: it may be anything.
+// choices returns the alternatives for a string; none: anything is valid.
 func (f *form) choices() []any {
 	var choices []any
 	if len(f.words) > 0 {
@@ -93,7 +93,7 @@ func (f *form) tableSchema() map[string]any {
 	switch {
 	case f.each == nil:
 		schema["additionalProperties"] = false
-	case f.names == "": // PCoIP: other names only when the author insists
+	case f.names == "": // PCoIP: other names need allow_unknown
 		insists := map[string]any{"required": []string{"allow_unknown"}, "properties": map[string]any{"allow_unknown": map[string]any{"const": true}}}
 		schema["additionalProperties"] = f.each.schema()
 		schema["if"], schema["else"] = insists, map[string]any{"propertyNames": map[string]any{"enum": f.known()}}

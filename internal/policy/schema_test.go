@@ -34,7 +34,7 @@ func TestTheSchemaAndTheManualInTheDocumentsAreThoseOfTheParser(t *testing.T) {
 	golden(t, "../../docs/policy-reference.md", Manual())
 }
 
-// validator is the schema in a validator that is not ours.
+// schemaValidator returns the schema in a validator of another project.
 func schemaValidator(t *testing.T) *jsonschema.Schema {
 	t.Helper()
 	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(schemaText(t)))
@@ -52,7 +52,7 @@ func schemaValidator(t *testing.T) *jsonschema.Schema {
 	return schema
 }
 
-// valid says what the schema has against a document, as an editor would that reads TOML.
+// valid returns the schema's error for a document, as an editor that reads TOML would show it.
 func valid(t *testing.T, schema *jsonschema.Schema, document string) error {
 	t.Helper()
 	var values map[string]any
@@ -62,7 +62,7 @@ func valid(t *testing.T, schema *jsonschema.Schema, document string) error {
 	return schema.Validate(likeJSON(values))
 }
 
-// likeJSON is what an editor makes of the types of TOML that JSON does not have.
+// likeJSON converts types of TOML that JSON does not have as an editor does.
 func likeJSON(value any) any {
 	switch v := value.(type) {
 	case map[string]any:
@@ -122,7 +122,7 @@ func TestTheSchemaAcceptsWhatTheParserAccepts(t *testing.T) {
 
 func TestTheSchemaRefusesMostOfWhatTheParserRefuses(t *testing.T) {
 	schema := schemaValidator(t)
-	// What takes knowledge of more than one key, or of machines, is the parser's alone.
+	// Only the parser checks what needs more than one key, or a machine.
 	beyond := []string{"syntax.toml", "twice.toml", "no-administrator.toml"}
 	files, _ := filepath.Glob("testdata/problems/*.toml")
 	for _, file := range files {
@@ -152,13 +152,13 @@ func TestTheSchemaRefusesMostOfWhatTheParserRefuses(t *testing.T) {
 	}
 }
 
-// A place is one where a key may stand.
+// A place is one where a key may be.
 type place struct {
-	path []string // the key's, with names that an author might have chosen
+	path []string // path of the key, with names that an author might have chosen
 	form *form
 }
 
-// places are those of all keys of the language.
+// places returns the places of all keys of the language.
 func places(path []string, f *form) []place {
 	var all []place
 	if f.items != nil && f.items.table() != nil {
@@ -185,7 +185,7 @@ func places(path []string, f *form) []place {
 	return all
 }
 
-// with is a document in which a value, as it is written, stands at a place.
+// with returns a document with a value, as it is written, at a place.
 func (p place) with(value string) string {
 	var header []string
 	open, closed := "[", "]"
@@ -203,8 +203,7 @@ func (p place) with(value string) string {
 	return fmt.Sprintf("%s%s%s\n%s = %s\n", open, strings.Join(header, "."), closed, keyText(last), value)
 }
 
-// A key of the schema that the parser did not read would be passed over in silence by
-// both.
+// A key in the schema that the parser did not read would be silently ignored by both.
 func TestTheParserReadsEachKeyOfTheSchema(t *testing.T) {
 	schema := schemaValidator(t)
 	all := places(nil, language())
@@ -227,7 +226,7 @@ func TestTheParserReadsEachKeyOfTheSchema(t *testing.T) {
 		if !told {
 			t.Errorf("the parser does not read %q: %v", p.path, err)
 		}
-		// A date is a string for JSON, which is right in a few places.
+		// For JSON a date is a string, which is valid in a few places.
 		if wrong == "{ no = { such = 1 } }" && valid(t, schema, document) == nil {
 			t.Errorf("the schema accepts\n%s", document)
 		}
@@ -246,7 +245,7 @@ func TestNoKeyIsKnownToTheParserButThoseOfTheSchema(t *testing.T) {
 		}
 		at := place{path: append(slices.Clone(p.path), "nonesuch")}
 		document := "schema = 1\n" + at.with("1")
-		if len(p.path) > 0 && p.path[0] == "dconf" { // a table there may as well be a path without its quotes
+		if len(p.path) > 0 && p.path[0] == "dconf" { // a table there may also be a path without its quotes
 			document += "gvariant = \"1\"\n"
 		}
 		if p.path == nil {

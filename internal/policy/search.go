@@ -5,24 +5,24 @@ import (
 	"strings"
 )
 
-// Search is what the agent itself looks for among the machine's own accounts. Each that is found
-// is reported, and nothing is repaired.
+// Search is what the agent itself looks for among the machine's own accounts. Everything found is
+// reported, and nothing is repaired.
 type Search struct {
-	For    string   `json:"find"`             // a word of Searches
-	Except []string `json:"except,omitempty"` // names of accounts or groups
+	For    string   `json:"find"`             // one of Searches
+	Except []string `json:"except,omitempty"` // names of accounts or groups to ignore
 }
 
-// What a Search may look for: in /etc/passwd, /etc/group and /etc/shadow, and at the homes of who
-// is in there.
+// What a Search may look for in /etc/passwd, /etc/group and /etc/shadow, and in the homes of the
+// accounts.
 const (
-	DuplicateUsers  = "duplicate-users"  // entries of one name
-	DuplicateUIDs   = "duplicate-uids"   // accounts of one id
-	DuplicateGroups = "duplicate-groups" // entries of one name
-	DuplicateGIDs   = "duplicate-gids"   // groups of one id
-	UnknownGroups   = "unknown-groups"   // accounts with a group that there is not
-	OtherRoots      = "other-roots"      // accounts that are root by their id
-	EmptyPasswords  = "empty-passwords"  // accounts that want none
-	Homes           = "homes"            // that are not there, somebody else's, or open to others
+	DuplicateUsers  = "duplicate-users"  // entries with the same name
+	DuplicateUIDs   = "duplicate-uids"   // accounts with the same id
+	DuplicateGroups = "duplicate-groups" // entries with the same name
+	DuplicateGIDs   = "duplicate-gids"   // groups with the same id
+	UnknownGroups   = "unknown-groups"   // accounts whose group does not exist
+	OtherRoots      = "other-roots"      // accounts with root's id
+	EmptyPasswords  = "empty-passwords"  // accounts without a password
+	Homes           = "homes"            // homes that are missing, belong to somebody else, or are open to others
 )
 
 func searches() []string {

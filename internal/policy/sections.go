@@ -5,19 +5,19 @@ import (
 	"sync"
 )
 
-// A section is a table of a fragment, with all that is known of it: its keys and their
-// meaning, how it is read, and what for.
+// A section is a table of a fragment: its keys and their meaning, how it is read, and into which
+// specs.
 type section struct {
 	name    string
 	form    *form
 	read    func(*decoder, *table)
-	example string // in TOML, of each of its specs: for people, and for tests
-	specs   []Spec // what it may be read as; of these, their types and kinds
+	example string // in TOML, of each of its specs, for people and tests
+	specs   []Spec // examples of the types of spec that it is read into
 }
 
-// sections are all that there are, in the order in which their kinds are kept. It is the
-// one list of them: the decoder, the schema, the reference and the names of kinds go by it.
-// The forms are large, so it is made once, when it is first asked for, and never changed.
+// sections returns all sections, in the order in which their kinds are checked. It is the only list
+// of them: the decoder, the schema, the reference and the names of kinds use it. The forms are
+// large, so it is made once, on first use, and never changed.
 var sections = sync.OnceValue(func() []section {
 	all := []section{
 		systemSection(),
@@ -44,7 +44,7 @@ var sections = sync.OnceValue(func() []section {
 	return all
 })
 
-// Kinds are the kinds of resources, in the order in which they are kept.
+// Kinds returns the kinds of resources, in the order in which they are checked.
 func Kinds() (names []string) {
 	for _, section := range sections() {
 		for _, spec := range section.specs {
@@ -56,7 +56,7 @@ func Kinds() (names []string) {
 	return names
 }
 
-// Sections are the names of the tables of a fragment that set resources.
+// Sections returns the names of the tables of a fragment that set resources.
 func Sections() (names []string) {
 	for _, section := range sections() {
 		names = append(names, section.name)
@@ -64,8 +64,8 @@ func Sections() (names []string) {
 	return names
 }
 
-// Meaning is what a value of a resource means, for people, or "" where that is no more
-// than it says.
+// Meaning returns what a value of a resource means, for people, or "" if that is obvious from the
+// value.
 func Meaning(id ID, value string) string {
 	for _, section := range sections() {
 		for _, spec := range section.specs {
@@ -84,7 +84,7 @@ func (d *decoder) document(t *table) (personas []string, description string) {
 		d.problem(nil, "cannot read the fragment: it does not say which schema it follows; begin it with: schema = 1")
 	case schema != nil && *schema != 1:
 		t.problem("schema", "this agent knows schema 1 and not %d; it may be too old for this policy", *schema)
-		return nil, "" // what another schema means by the other keys is not known
+		return nil, "" // other keys may have another meaning in another schema
 	}
 	personas = t.texts("personas")
 	if personas != nil && len(personas) == 0 {
@@ -111,10 +111,10 @@ func (d *decoder) document(t *table) (personas []string, description string) {
 	return personas, description
 }
 
-// set records a resource, unless its values break a rule.
+// set adds a resource. Invalid values are problems.
 func (d *decoder) set(t *table, key string, id ID, spec Spec) {
 	path := append(slices.Clone(t.path), key)
-	if d.full() { // the fragment is refused already
+	if d.full() { // the fragment is refused anyway
 		d.untold = true
 		return
 	}
@@ -124,7 +124,7 @@ func (d *decoder) set(t *table, key string, id ID, spec Spec) {
 	d.settings = append(d.settings, Setting{ID: id, Spec: spec, Line: d.lines.at(path), Evidence: t.evidence(key, id)})
 }
 
-// each reads a section whose every key is a table of its own.
+// each reads a section in which every key is a table of its own.
 func (d *decoder) each(t *table, read func(name string, entry *table)) {
 	for _, name := range t.keys() {
 		if entry := t.child(name); entry != nil {

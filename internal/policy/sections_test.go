@@ -16,7 +16,7 @@ import (
 
 func typeName(spec Spec) string { return reflect.TypeOf(spec).Name() }
 
-// The compiler asks for what a section must have; that what it has is meant is seen here.
+// The compiler checks that a section has everything. This test checks that it is meant.
 func TestEachSectionStandsInAFileOfItsNameAndShowsAllThatItMayBeReadAs(t *testing.T) {
 	schema := schemaValidator(t)
 	for _, section := range sections() {
@@ -51,7 +51,7 @@ func TestEachSectionStandsInAFileOfItsNameAndShowsAllThatItMayBeReadAs(t *testin
 	}
 }
 
-// declared are the types of the package that say of which kind they are.
+// declared returns the types of the package that have an Expand method: the specs.
 func declared(t *testing.T) []string {
 	t.Helper()
 	files, err := os.ReadDir(".")

@@ -46,7 +46,7 @@ func (d *decoder) services(t *table) {
 	})
 }
 
-// systemd.unit(5): the characters of a unit name.
+// The characters of a unit name (systemd.unit(5)).
 var unitName = regexp.MustCompile(`^[A-Za-z0-9:_.\\-]+(@[A-Za-z0-9:_.\\-]*)?\.(service|socket|timer|path|target|mount|automount|slice)$`)
 
 func (s Service) validate(v *validator) {
@@ -60,7 +60,7 @@ func (s Service) validate(v *validator) {
 	}
 }
 
-// isTemplate says whether a unit is a template (systemd.unit(5)).
+// isTemplate reports whether a unit is a template (systemd.unit(5)).
 func isTemplate(unit string) bool {
 	return strings.HasSuffix(strings.TrimSuffix(unit, path.Ext(unit)), "@")
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/document"
 )
 
-// fill repeats a piece, numbered, until there are n bytes.
+// fill repeats a numbered piece until there are n bytes.
 func fill(n int, f func(i int) string) string {
 	var b strings.Builder
 	for i := 0; b.Len() < n; i++ {
@@ -20,7 +20,7 @@ func fill(n int, f func(i int) string) string {
 	return b.String()
 }
 
-// shapes are documents of some n bytes, each of more of one thing than anybody writes.
+// shapes returns documents of about n bytes, each with an unrealistic number of one thing.
 func shapes() map[string]func(n int) string {
 	rep := strings.Repeat
 	return map[string]func(n int) string{
@@ -230,8 +230,8 @@ func shapes() map[string]func(n int) string {
 	}
 }
 
-// onCPU is how long something keeps the processor busy: this thread alone, so that it
-// does not depend on what else the machine does.
+// onCPU returns the processor time of do. It measures only this thread, so that it does not depend
+// on what else the machine does.
 func onCPU(do func()) time.Duration {
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
@@ -245,7 +245,7 @@ func onCPU(do func()) time.Duration {
 	return spent() - start
 }
 
-// readThrough does with a fragment all that an agent does before a kind sees it.
+// readThrough does everything with a fragment that an agent does before a kind sees it.
 func readThrough(text string) {
 	f, _ := Parse(Source{Name: "x", Text: text})
 	fragments := []Fragment{f}
@@ -262,8 +262,8 @@ func readThrough(text string) {
 	Advise(fragments, now)
 }
 
-// slow says why something does not take a time in proportion to its length, or "". A
-// quadratic one takes 16 times as long for four times as much.
+// slow returns a message if something takes more time than in proportion to its length, or "". With
+// quadratic time, four times as much takes 16 times as long.
 func slow(of func(n int) string, n int) string {
 	text := of(n)
 	whole := onCPU(func() { readThrough(text) })
@@ -282,7 +282,7 @@ func slow(of func(n int) string, n int) string {
 }
 
 func TestAMegabyteOfWhateverShapeTakesLessThanASecond(t *testing.T) {
-	const part = 4 // of a megabyte is tried, in that part of a second
+	const part = 4 // 1/part of a megabyte is tried, in 1/part of a second
 	for name, of := range shapes() {
 		t.Run(name, func(t *testing.T) {
 			if why := slow(of, document.Largest/part); why != "" {
@@ -301,8 +301,8 @@ func TestADocumentOfFullSizeIsReadInASecond(t *testing.T) {
 	}
 }
 
-// FuzzTwiceAsLong compares what a piece of a fragment takes, many times, with twice as many. A # in it
-// is a number that is another each time.
+// FuzzTwiceAsLong compares the time for a piece of a fragment, many times, with that for twice as
+// many. A # in it is replaced by a number that differs each time.
 func FuzzTwiceAsLong(f *testing.F) {
 	for _, piece := range []string{
 		"[packages.p#]\nensure = 'present'\n", "[[rules]]\nmatch = ['*']\n", "[dropins.\"/etc/x.d/#\"]\ncontent = '{{resolve:ssm:/p#}}'\nactivate = []\n",
@@ -317,7 +317,7 @@ func FuzzTwiceAsLong(f *testing.F) {
 		of := func(n int) string {
 			return "schema = 1\n" + fill(n, func(i int) string { return strings.ReplaceAll(piece, "#", fmt.Sprint(i)) })
 		}
-		for try := 0; ; try++ { // what else the machine does may disturb one
+		for try := 0; ; try++ { // other work of the machine may disturb a try
 			why := slow(of, document.Largest/4)
 			if why == "" {
 				return

@@ -1,68 +1,67 @@
 package policy
 
-// A Spec is what the policy wants of one resource. Specs are compared with
-// reflect.DeepEqual and written as JSON, and are never changed once parsed.
+// A Spec is what the policy wants of one resource. Specs are compared with reflect.DeepEqual,
+// written as JSON, and never changed after parsing.
 //
-// Those of this package are all there are; each is of a section, which sections lists.
+// All implementations are in this package; each belongs to a section in the list of sections.
 type Spec interface {
-	// Kind is the first part of the IDs of such resources.
+	// Kind returns the first part of the IDs of such resources.
 	Kind() string
-	// Expand returns the spec with each string in which references are allowed
-	// replaced by what expand makes of it. What is named in full by an ID, and what a
-	// person must be able to review without a machine (accounts, services), takes none.
+	// Expand returns the spec with expand applied to each string in which references are allowed.
+	// References are not allowed in what an ID fully names, nor in what people must be able to
+	// review without a machine (accounts, services).
 	Expand(expand func(string) string) Spec
-	// validate says what is wrong with its values, as far as can be told without a machine.
+	// validate reports what is wrong with its values, as far as that can be told without a machine.
 	validate(v *validator)
-	// entry is what a document says of the resource of this name.
+	// entry returns the text of the resource with this name in a document.
 	entry(name string) entry
 }
 
-// Confidential is implemented by a Spec that may hold secrets, in a text that is never
-// written out: all others are shown to everybody.
+// Confidential is implemented by a Spec that may contain secrets, in a text that is never shown.
+// All other specs are shown to everybody.
 type Confidential interface {
-	// Confidential is that text, and the file of the machine that holds it.
+	// Confidential returns that text, and the machine's file that contains it.
 	Confidential(id ID) (text, file string)
 }
 
-// removable is implemented by a Spec by which something may be absent: by each that has
-// an Ensure.
+// removable is implemented by a Spec with which something may be absent: each that has an Ensure.
 type removable interface {
-	// absence says whether it is to be so, and which spec would say as much.
+	// absence reports whether it should be absent, and returns the minimal spec that says the same.
 	absence() (is bool, alone Spec)
 }
 
-// advising is implemented by a Spec of which an author may have to be warned.
+// advising is implemented by a Spec with advice for the author.
 type advising interface {
 	advise(a *adviser, of Setting)
 }
 
-// surrounded is implemented by a Spec because of which a report has other resources too.
+// surrounded is implemented by a Spec that adds other resources to a report.
 type surrounded interface {
-	// beside are these; one that ends in a slash stands for any that begins with it.
+	// beside returns these; one that ends in a slash stands for all that begin with it.
 	beside(id ID) []ID
 }
 
-// explained is implemented by a Spec of which a value says little by itself, such as a number.
+// explained is implemented by a Spec whose values, such as numbers, do not explain themselves.
 type explained interface {
-	// meaning is what a value of the resource of this name means, for people, or "" where that
-	// is no more than it says.
+	// meaning returns what a value of the resource with this name means, for people, or "" if that
+	// is obvious from the value.
 	meaning(name, value string) string
 }
 
-// noted is implemented by a Spec whose texts have a notation of their own.
+// noted is implemented by a Spec whose texts have a notation other than the default.
 type noted interface{ notation() notation }
 
-// fitting is implemented by a Spec that has to be seen as a whole to tell whether the values of
+// fitting is implemented by a Spec that must be checked as a whole to tell whether the values of
 // its references fit.
 type fitting interface {
-	// misfit says why it would not be what was meant with those put in, or "".
+	// misfit returns why the spec with the values put in is not what was meant, or "".
 	misfit(put Spec) string
 }
 
-// Ensure says whether something is to be there.
+// Ensure says whether something should exist.
 type Ensure string
 
-// What may be ensured of most things. Packages know more (see Package).
+// Values of Ensure for most things. Package has more.
 const (
 	Present Ensure = "present"
 	Absent  Ensure = "absent"

@@ -19,15 +19,15 @@ root_groups = ["docker"]
 `, []Spec{Sudo{}}}
 }
 
-// Sudo names the only subjects that may administer the machine, as in the user
-// list of sudoers(5): "root", "alice", "%group", "%EXAMPLE\Linux Admins".
+// Sudo names the only subjects that may administer the machine, as in the user list of sudoers(5):
+// "root", "alice", "%group", "%EXAMPLE\Linux Admins".
 type Sudo struct {
 	Allow []string `json:"allow"`
-	// RootGroups are groups whose members are as good as root, such as "docker",
-	// in which only the allowed may be.
+	// RootGroups are groups whose members are equivalent to root, such as "docker". Only the
+	// allowed may be members.
 	RootGroups []string `json:"root_groups,omitempty"`
-	// Commands are what subjects who are not allowed may run all the same, as
-	// sudotext.ParseCommand reads it.
+	// Commands are what subjects that are not allowed may run nevertheless, in the syntax of
+	// sudotext.ParseCommand.
 	Commands map[string][]string `json:"commands,omitempty"`
 }
 
@@ -56,8 +56,7 @@ func (d *decoder) sudo(t *table) {
 	t.close()
 }
 
-// commands reads who may run what. Each subject has a line of its own, to which problems
-// lead.
+// commands reads who may run what. Problems refer to the line of the subject.
 func (d *decoder) commands(sudo *table) map[string][]string {
 	t := sudo.child("commands")
 	if t == nil {
@@ -117,7 +116,7 @@ func (s Sudo) entry(string) entry {
 	return inTable("sudo", lines...)
 }
 
-// advise tells of commands that are granted to whom everything is.
+// advise warns about commands granted to subjects that may run everything.
 func (s Sudo) advise(a *adviser, of Setting) {
 	for _, subject := range slices.Sorted(maps.Keys(s.Commands)) {
 		if slices.Contains(s.Allow, subject) || subject == "root" {
@@ -126,7 +125,7 @@ func (s Sudo) advise(a *adviser, of Setting) {
 	}
 }
 
-// notASubject says why a text does not name a user or, with a "%", a group; or "".
+// notASubject returns why a text does not name a user or, with a "%", a group; or "".
 func notASubject(subject string) string {
 	name := strings.TrimPrefix(subject, "%")
 	switch {
@@ -138,7 +137,7 @@ func notASubject(subject string) string {
 	return ""
 }
 
-// sudoProblems finds what no fragment by itself shows about [sudo].
+// sudoProblems reports problems of [sudo] that only the merged policy shows.
 func (p *Policy) sudoProblems() Problems {
 	resource, ok := p.Lookup(NewID("sudo", "allow"))
 	if !ok {
@@ -183,8 +182,8 @@ func setOf(texts []string) map[string]bool {
 	return set
 }
 
-// removesAll says whether all subjects but root are accounts or groups that the
-// policy takes away.
+// removesAll reports whether all subjects except root are accounts or groups that the policy
+// removes.
 func (p *Policy) removesAll(subjects []string) bool {
 	for _, subject := range subjects {
 		name, isGroup := strings.CutPrefix(subject, "%")

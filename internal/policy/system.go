@@ -12,8 +12,8 @@ selinux = "enforcing"
 `, []Spec{System{}}}
 }
 
-// System is one setting of the machine as a whole: "timezone", a name of the
-// tz database, or "selinux", one of "enforcing", "permissive", "disabled".
+// System is one setting of the whole machine: "timezone", a name of the tz database, or "selinux",
+// one of "enforcing", "permissive", "disabled".
 type System struct {
 	Value string `json:"value"`
 }

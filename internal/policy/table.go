@@ -10,22 +10,22 @@ import (
 	"time"
 )
 
-// decoder turns one TOML document into settings and collects what is wrong.
+// decoder reads settings from one TOML document and collects the problems.
 type decoder struct {
 	file     string
 	lines    lines
 	problems Problems
-	untold   bool // there are problems that are too many to tell
+	untold   bool // problems were dropped because there are too many
 	settings []Setting
-	advice   Problems // what an author is to be warned of
+	advice   Problems // warnings for the author
 	rules    []Rule
 
 	benchmarks []Benchmark
-	demanded   int // so many controls they name
+	demanded   int // number of controls that they name
 }
 
-// mostProblems is how many problems of one document are told: who mends these finds the
-// rest, and what is long is not made longer.
+// mostProblems is how many problems of one document are reported. After fixing these, the author
+// finds the rest.
 const mostProblems = 200
 
 func (d *decoder) full() bool { return len(d.problems) >= mostProblems }
@@ -40,7 +40,7 @@ func (d *decoder) problem(path []string, format string, args ...any) {
 	})
 }
 
-// A table is a TOML table that is being read, and the form that it must have.
+// A table is a TOML table being read, and its form.
 type table struct {
 	d      *decoder
 	form   *form
@@ -48,7 +48,7 @@ type table struct {
 	values map[string]any
 }
 
-// name is a key as its author would write it in full, for messages.
+// name returns a key in full, as its author would write it, for messages.
 func (t *table) name(key string) string {
 	var name strings.Builder
 	for i, part := range append(slices.Clone(t.path), key) {
@@ -66,14 +66,14 @@ func (t *table) name(key string) string {
 	return name.String()
 }
 
-// bareKey is a key that TOML does not want in quotes.
+// bareKey matches keys that need no quotes in TOML.
 var bareKey = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
 
 func (t *table) problem(key, format string, args ...any) {
 	t.d.problem(append(slices.Clone(t.path), key), "cannot use "+t.name(key)+": "+format, args...)
 }
 
-// unknown points out a key that nobody knows.
+// unknown reports an unknown key.
 func (t *table) unknown(key string, hint func() string) {
 	told := len(t.d.problems)
 	if t.problem(key, "unknown key"); told < len(t.d.problems) {
@@ -91,8 +91,8 @@ func (t *table) value(key string) (any, bool) {
 	return v, ok
 }
 
-// read returns the value of key as a T; what is absent or of another type, which
-// is noted as a problem, is the zero T.
+// read returns the value of key as a T. It returns the zero T if the key is absent or, after
+// recording a problem, if it has another type.
 func read[T any](t *table, key, wanted string) (v T, ok bool) {
 	value, there := t.value(key)
 	if !there {
@@ -152,7 +152,7 @@ func (t *table) isArray(key string) bool {
 	return is
 }
 
-// child is the table under key, or nil.
+// child returns the table under key, or nil.
 func (t *table) child(key string) *table {
 	if values, ok := read[map[string]any](t, key, "a table"); ok {
 		return &table{d: t.d, form: t.form.under(key).table(), path: append(slices.Clone(t.path), key), values: values}
@@ -160,7 +160,7 @@ func (t *table) child(key string) *table {
 	return nil
 }
 
-// children are the tables of an array of tables.
+// children returns the tables of an array of tables.
 func (t *table) children(key string) []*table {
 	value, ok := t.value(key)
 	if !ok {
@@ -178,12 +178,12 @@ func (t *table) children(key string) []*table {
 	return children
 }
 
-// keys are all keys of a table whose keys are names that the author chose.
+// keys returns all keys of a table whose keys are names chosen by the author.
 func (t *table) keys() []string {
 	return slices.Sorted(maps.Keys(t.values))
 }
 
-// close reports the keys that its form does not have.
+// close reports keys that the form does not have.
 func (t *table) close() {
 	known := t.form.known()
 	for _, key := range t.keys() {

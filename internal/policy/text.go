@@ -11,9 +11,8 @@ import (
 	"github.com/BurntSushi/toml"
 )
 
-// Text is the policy as one fragment for everybody, which Parse reads: the same
-// resources and rules, each below a comment that says who set it. Secrets are in it as
-// references.
+// Text returns the policy as one fragment for everybody, which Parse reads: the same resources and
+// rules, each below a comment that says who set it. It has references in place of secrets.
 func (p *Policy) Text() string {
 	var text strings.Builder
 	fmt.Fprintf(&text, "# personas: %s\n\nschema = 1\n", strings.Join(p.Personas, ", "))
@@ -36,7 +35,7 @@ func (p *Policy) Text() string {
 	return text.String()
 }
 
-// Text is the resource as a fragment sets it, without a comment.
+// Text returns the resource as a fragment sets it, without a comment.
 func (r Resource) Text() string {
 	var text strings.Builder
 	e := r.entry()
@@ -45,7 +44,7 @@ func (r Resource) Text() string {
 	return text.String()
 }
 
-// Provenance is who set something, and what that replaced.
+// Provenance says who set something, and what that replaced.
 func (o Origin) Provenance() string {
 	text := "set by " + o.String()
 	for _, lower := range o.Overrode {
@@ -54,20 +53,20 @@ func (o Origin) Provenance() string {
 	return text
 }
 
-// An entry is what a document says of one resource.
+// An entry is the text of one resource in a document.
 type entry struct {
-	origin Origin // the zero Origin: nothing is said of it
+	origin Origin // the zero Origin: no comment
 	header string // of its table
-	whole  bool   // the table is about nothing else
+	whole  bool   // nothing else is in the table
 	lines  []string
 }
 
-// ownTable is an entry that is a table of its own.
+// ownTable returns an entry that is a table of its own.
 func ownTable(section, name string, lines ...string) entry {
 	return entry{header: "[" + section + "." + keyText(name) + "]", whole: true, lines: lines}
 }
 
-// inTable is an entry that stands in a table with others.
+// inTable returns an entry in a table shared with others.
 func inTable(table string, lines ...string) entry {
 	return entry{header: "[" + table + "]", lines: lines}
 }
@@ -89,7 +88,7 @@ func (e entry) write(text *strings.Builder, header bool) {
 	}
 }
 
-// printable keeps control characters out of a comment, where TOML allows none.
+// printable replaces control characters in a comment, where TOML does not allow them.
 func printable(r rune) rune {
 	if unicode.IsControl(r) {
 		return unicode.ReplacementChar
@@ -97,10 +96,10 @@ func printable(r rune) rune {
 	return r
 }
 
-// entries are those of all resources, table by table.
+// entries returns the entries of all resources, table by table.
 func (p *Policy) entries() []entry {
 	entries := make([]entry, 0, len(p.Resources))
-	said := map[string]bool{} // in which table; TOML has each key once
+	said := map[string]bool{} // lines already written, with their table, because TOML allows each key only once
 	for _, r := range p.Resources {
 		e := r.entry()
 		if !e.whole {
@@ -118,7 +117,7 @@ func (p *Policy) entries() []entry {
 	return entries
 }
 
-// entry is what a document says of the resource.
+// entry returns the text of the resource in a document.
 func (r Resource) entry() entry {
 	spec := r.Spec
 	if r.Shown != nil {
@@ -129,7 +128,7 @@ func (r Resource) entry() entry {
 	return e
 }
 
-// pairs writes keys with their values, but for those that say nothing.
+// pairs writes keys with their values, except empty ones.
 func pairs(keysAndValues ...any) []string {
 	var lines []string
 	for ; len(keysAndValues) > 1; keysAndValues = keysAndValues[2:] {
@@ -166,7 +165,7 @@ func pair(key string, value any) string {
 	var text bytes.Buffer
 	encoder := toml.NewEncoder(&text)
 	encoder.Indent = ""
-	_ = encoder.Encode(map[string]any{key: value}) // values of specs are such that TOML has a form for them
+	_ = encoder.Encode(map[string]any{key: value}) // TOML can represent all values of specs
 	return strings.TrimSuffix(text.String(), "\n")
 }
 
@@ -174,5 +173,5 @@ func inline(key string, members []string) string {
 	return keyText(key) + " = { " + strings.Join(members, ", ") + " }"
 }
 
-// keyText is a key as it is written, in quotes if need be.
+// keyText returns a key as it is written, quoted if necessary.
 func keyText(key string) string { return strings.TrimSuffix(pair(key, 0), " = 0") }

@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp/cmpopts"
 )
 
-// readAgain checks that a policy, written down, is the same policy.
+// readAgain checks that the text of a policy parses to the same policy.
 func readAgain(t *testing.T, p *Policy) {
 	t.Helper()
 	text := p.Text()

@@ -25,7 +25,7 @@ type User struct {
 	Home    string   `json:"home,omitempty"`
 	Shell   string   `json:"shell,omitempty"`
 	System  bool     `json:"system,omitempty"`
-	// Registered is true for an entry of the registry [ids].
+	// Registered is set for an entry of the registry [ids].
 	Registered bool `json:"registered,omitempty"`
 }
 

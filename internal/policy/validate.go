@@ -11,14 +11,12 @@ import (
 
 var personaName = regexp.MustCompile(`^[a-z0-9][a-z0-9-]*$`)
 
-// IsPersona says whether a persona may be called so: in small letters, digits and
-// hyphens.
+// IsPersona reports whether a name is valid for a persona: small letters, digits and hyphens.
 func IsPersona(name string) bool { return personaName.MatchString(name) }
 
-// validate returns what is wrong with the values of a resource, as far as can be
-// told without a machine. A value that holds a reference is not looked at until
-// it is resolved. From then on braces are text like any other: what a value
-// holds is never a reference.
+// validate returns what is wrong with the values of a resource, as far as that can be told without
+// a machine. A value with a reference is not checked until the reference is resolved. After that,
+// braces are ordinary text: a resolved value never contains references.
 func validate(id ID, spec Spec, resolved bool) []string {
 	v := validator{name: id.Name(), resolved: resolved}
 	if !resolved {
@@ -31,11 +29,11 @@ func validate(id ID, spec Spec, resolved bool) []string {
 type validator struct {
 	name     string
 	resolved bool
-	secret   bool // a reference to a secret is in it
+	secret   bool // it contains a reference to a secret
 	messages []string
 }
 
-// references says which of those of a spec stand where none may.
+// references reports references of a spec in places where they are not allowed.
 func (v *validator) references(id ID, spec Spec) {
 	references, errs := findReferences(spec)
 	for _, err := range errs {
@@ -52,7 +50,7 @@ func (v *validator) references(id ID, spec Spec) {
 		"it holds a reference where none is replaced: names, accounts, services and attributes of files are written out")
 }
 
-// open says whether a value is not known yet.
+// open reports whether a value is not known yet.
 func (v *validator) open(value string) bool { return !v.resolved && hasReference(value) }
 
 func (v *validator) wrong(format string, args ...any) {
@@ -65,8 +63,8 @@ func (v *validator) refuse(when bool, format string, args ...any) {
 	}
 }
 
-// match says that a value that stands in one line must be of a form, unless it is yet to be
-// resolved. A control character is of none, though its pattern should let it through.
+// match reports a single-line value that does not match a form, unless it is not resolved yet. A
+// value with a control character never matches, even if the pattern allows it.
 func (v *validator) match(form *regexp.Regexp, value, message string) {
 	if !v.open(value) && (breaksLine(value) || !form.MatchString(value)) {
 		v.wrong("%q %s", value, message)

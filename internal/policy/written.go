@@ -13,15 +13,15 @@ import (
 type TmpfilesLine struct {
 	Number   int
 	Kind     byte
-	Boot     bool   // it is for the boot alone (!)
-	Added    bool   // it stands beside others for its path (+)
-	Path     string // with what its specifiers stand for, where that is the same on every machine
-	Age      string // "": nothing is removed for its age
+	Boot     bool   // only for the boot (!)
+	Added    bool   // in addition to other lines for its path (+)
+	Path     string // with specifiers replaced, if they are the same on every machine
+	Age      string // "": nothing is removed because of its age
 	Argument string
-	rest     string // all behind the path
+	rest     string // everything after the path
 }
 
-// Conflicts says whether of two lines only one counts.
+// Conflicts reports whether only one of two lines has an effect.
 func (l TmpfilesLine) Conflicts(other TmpfilesLine) bool {
 	const owning, patterns = "fFwdDevqQpLcbCxXrR", "wexXrR"
 	is := func(kinds string, line TmpfilesLine) bool { return strings.IndexByte(kinds, line.Kind) >= 0 }
@@ -29,7 +29,7 @@ func (l TmpfilesLine) Conflicts(other TmpfilesLine) bool {
 		(l.Kind != other.Kind || l.rest != other.rest)
 }
 
-// TmpfilesLines are the lines of a file for systemd-tmpfiles.
+// TmpfilesLines returns the lines of a file for systemd-tmpfiles.
 func TmpfilesLines(content string) []TmpfilesLine {
 	var lines []TmpfilesLine
 	number := 0
@@ -52,7 +52,7 @@ func TmpfilesLines(content string) []TmpfilesLine {
 	return lines
 }
 
-// quotedFields are the words of a line of systemd's, which may stand in quotes.
+// quotedFields splits a line of systemd into words, which may be quoted.
 func quotedFields(line string) []string {
 	var fields []string
 	var word strings.Builder
@@ -82,8 +82,8 @@ func quotedFields(line string) []string {
 	return fields
 }
 
-// specified puts in place what specifiers stand for. Those that only the machine knows, as
-// its name, are the name of nothing that is protected, and stay.
+// specified replaces specifiers. Those that only the machine knows, such as its name, do not occur
+// in protected names, and stay.
 func specified(text string) string {
 	known := map[byte]string{
 		'%': "%", 'h': "/root", 't': "/run", 'S': "/var/lib", 'C': "/var/cache", 'L': "/var/log", 'T': "/tmp", 'V': "/var/tmp",
@@ -105,9 +105,9 @@ func specified(text string) string {
 	return b.String()
 }
 
-// Written says why the content of a drop-in must not be: what it has others write no
-// policy may, as far as its letters tell. "" is nothing. With a path that is not
-// resolved yet it is asked again on the machine.
+// Written returns why a drop-in must not have this content, or "": it makes other programs write
+// what no policy may, as far as that can be told from the text. If a path contains a reference,
+// Written is called again on the machine.
 func Written(file, content string) string {
 	switch dir := path.Dir(file); {
 	case path.Base(dir) == "tmpfiles.d":
@@ -120,7 +120,7 @@ func Written(file, content string) string {
 	return ""
 }
 
-// coveredByMount says of a unit that it mounts something over what is protected.
+// coveredByMount returns a message if a unit mounts something over a protected path, or "".
 func coveredByMount(content string) string {
 	number := 0
 	for text := range strings.SplitSeq(content, "\n") {
@@ -147,9 +147,9 @@ func writtenByTmpfiles(content string) string {
 	}
 	for _, line := range lines {
 		if strings.IndexByte("xX", line.Kind) >= 0 || strings.Contains(line.Path, "{{") {
-			continue // these keep others from being removed
+			continue // these lines only keep others from being removed
 		}
-		// All below counts where a line goes down a tree, and where it removes what is old.
+		// A line that works recursively, or removes old files, affects everything below its path.
 		below := strings.IndexByte("RZTHACD", line.Kind) >= 0 || line.Age != ""
 		for _, name := range []string{line.Path, through(links, line.Path)} {
 			why := protected.Pattern(name, below)
@@ -164,7 +164,7 @@ func writtenByTmpfiles(content string) string {
 	return ""
 }
 
-// through is where a name leads by links that the same file makes.
+// through returns where a name leads through links that the same file creates.
 func through(links map[string]string, name string) string {
 	for range 8 {
 		dir := path.Clean(name)
@@ -180,7 +180,7 @@ func through(links map[string]string, name string) string {
 	return name
 }
 
-// grantedElsewhere says why a file is not written by way of another one.
+// grantedElsewhere returns why a file must not be written by way of another one, or "".
 func grantedElsewhere(name string) string {
 	for _, dir := range []string{"/etc/sudoers.d", "/etc/polkit-1"} {
 		if name == dir || strings.HasPrefix(name, dir+"/") {
@@ -190,7 +190,7 @@ func grantedElsewhere(name string) string {
 	return ForbiddenDropin(name)
 }
 
-// writtenBySysusers follows sysusers.d(5).
+// writtenBySysusers checks a file of sysusers.d(5).
 func writtenBySysusers(content string) string {
 	number := 0
 	for text := range strings.SplitSeq(content, "\n") {
@@ -213,14 +213,13 @@ func writtenBySysusers(content string) string {
 	return ""
 }
 
-// A Mention is a line of a drop-in that has somebody run what seems to write a protected path.
+// A Mention is a line of a drop-in with a command that seems to write a protected path.
 type Mention struct {
 	Line      int
 	Path, Why string
 }
 
-// mentioned looks for such lines in what cron and systemd run. What a script does can only
-// be guessed.
+// mentioned finds such lines in what cron and systemd run. What a script does can only be guessed.
 func mentioned(file, content string) (found []Mention) {
 	dir := path.Dir(file)
 	cron, unit := strings.HasPrefix(dir, "/etc/cron."), dir == "/etc/systemd/system" || path.Dir(dir) == "/etc/systemd/system"
@@ -232,7 +231,7 @@ func mentioned(file, content string) (found []Mention) {
 		number++
 		text = strings.TrimSpace(text)
 		if _, output, found := strings.Cut(text, ":/"); unit && found && strings.HasPrefix(text, "Standard") {
-			text = "ExecStart=> /" + output // file:, append: and truncate: write
+			text = "ExecStart=> /" + output // file:, append: and truncate: write to a file
 		}
 		if strings.HasPrefix(text, "#") || unit && !strings.HasPrefix(text, "Exec") {
 			continue
@@ -244,7 +243,7 @@ func mentioned(file, content string) (found []Mention) {
 	return found
 }
 
-// writes is a protected path that a command seems to write.
+// writes returns a protected path that a command seems to write, and why it is protected.
 func writes(command string) (name, why string) {
 	all := "tee rm rmdir unlink mv truncate chmod chown chgrp touch shred chattr setfacl mkdir mkfifo sed ed patch dd"
 	last := "cp install ln rsync"
