@@ -13,16 +13,48 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// bringsAdministrator reports whether the policy creates an account or group that may administer. That
-// kind is repaired first, so whether an administrator exists is only known at the repair.
+// bringsAdministrator reports whether the policy creates an account that may administer, or puts
+// somebody into a group that may. Those kinds are repaired first, so whether an administrator exists
+// is only known at the repair.
 func (k *Kind) bringsAdministrator(allow []string) bool {
 	return slices.ContainsFunc(allow, func(subject string) bool {
-		id := policy.NewID("user", subject)
 		if name, isGroup := strings.CutPrefix(subject, "%"); isGroup {
-			id = policy.NewID("group", name)
+			return k.brings("group", name) && k.fills(name)
 		}
-		_, brings := k.policy.Lookup(id)
-		return brings
+		return k.brings("user", subject)
+	})
+}
+
+// brings reports whether the policy has the agent create an account or a group that is not there. It
+// does not where the policy wants it absent, keeps no more than its id, or has it only reported. A
+// group that is there need not be brought.
+func (k *Kind) brings(kind, name string) bool {
+	id := policy.NewID(kind, name)
+	r, named := k.policy.Lookup(id)
+	creates := false
+	switch want := r.Spec.(type) {
+	case policy.User:
+		creates = want.Ensure == policy.Present && !want.Registered
+	case policy.Group:
+		if want.Ensure == policy.Absent {
+			return false
+		}
+		creates = !want.Registered
+	}
+	if named && creates && len(r.Missing) == 0 && !k.policy.Ruling(id, k.system.Clock.Now()).Audit {
+		return true
+	}
+	if kind != "group" {
+		return false
+	}
+	there, err := facts.LocalGroups(k.system)
+	return err == nil && slices.ContainsFunc(there, func(g facts.Group) bool { return g.Name == name })
+}
+
+// fills reports whether the policy puts somebody into a group.
+func (k *Kind) fills(group string) bool {
+	return slices.ContainsFunc(policy.Of[policy.User](k.policy), func(want policy.Want[policy.User]) bool {
+		return (want.Spec.Group == group || slices.Contains(want.Spec.Groups, group)) && k.brings("user", want.ID.Name())
 	})
 }
 

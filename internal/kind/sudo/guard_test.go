@@ -15,18 +15,33 @@ func TestWhetherAnAdministratorIsComingTheRepairSaysAndWhetherNoneIsTheCheck(t *
 	resource := func(id policy.ID, spec policy.Spec) policy.Resource { return policy.Resource{ID: id, Spec: spec} }
 	user := policy.User{Ensure: policy.Present}
 	group := policy.Group{Ensure: policy.Present}
+	in := func(group string) policy.User { return policy.User{Ensure: policy.Present, Groups: []string{group}} }
 	for what, test := range map[string]struct {
 		allow  []string
 		brings []policy.Resource // sorted, as Merge leaves them
 		coming bool
+		audits string // what a rule leaves alone
 	}{
 		"nobody":                         {allow: []string{"nova"}},
-		"the user":                       {[]string{"nova"}, []policy.Resource{resource("user/nova", user)}, true},
-		"the group":                      {[]string{"%nova"}, []policy.Resource{resource("group/nova", group)}, true},
+		"the user":                       {[]string{"nova"}, []policy.Resource{resource("user/nova", user)}, true, ""},
+		"the group and who is in it":     {[]string{"%nova"}, []policy.Resource{resource("group/nova", group), resource("user/stella", in("nova"))}, true, ""},
+		"whose first group it is":        {[]string{"%nova"}, []policy.Resource{resource("group/nova", group), resource("user/stella", policy.User{Ensure: policy.Present, Group: "nova"})}, true, ""},
+		"who is in a group that is here": {[]string{"%empty"}, []policy.Resource{resource("user/stella", in("empty"))}, true, ""},
+		"the group alone":                {allow: []string{"%nova"}, brings: []policy.Resource{resource("group/nova", group)}},
+		"who is in a group of nobody's":  {allow: []string{"%nova"}, brings: []policy.Resource{resource("user/stella", in("nova"))}},
+		"a user to be absent":            {allow: []string{"nova"}, brings: []policy.Resource{resource("user/nova", policy.User{Ensure: policy.Absent})}},
+		"a group to be absent":           {allow: []string{"%nova"}, brings: []policy.Resource{resource("group/nova", policy.Group{Ensure: policy.Absent}), resource("user/stella", in("nova"))}},
+		"a group that is here to go":     {allow: []string{"%empty"}, brings: []policy.Resource{resource("group/empty", policy.Group{Ensure: policy.Absent}), resource("user/stella", in("empty"))}},
+		"somebody in it to be absent":    {allow: []string{"%nova"}, brings: []policy.Resource{resource("group/nova", group), resource("user/stella", policy.User{Ensure: policy.Absent, Groups: []string{"nova"}})}},
+		"a user whose id alone is kept":  {allow: []string{"nova"}, brings: []policy.Resource{resource("user/nova", policy.User{Ensure: policy.Present, Registered: true})}},
+		"a group whose id alone is kept": {allow: []string{"%nova"}, brings: []policy.Resource{resource("group/nova", policy.Group{Ensure: policy.Present, Registered: true}), resource("user/stella", in("nova"))}},
+		"a user that is only looked at":  {allow: []string{"nova"}, brings: []policy.Resource{resource("user/nova", user)}, audits: "user/*"},
+		"a group that is looked at":      {allow: []string{"%nova"}, brings: []policy.Resource{resource("group/nova", group), resource("user/stella", in("nova"))}, audits: "group/*"},
+		"what is not in any registry":    {allow: []string{"unregistered"}, brings: []policy.Resource{resource("user/unregistered", policy.Registry{Of: "user"})}},
 		"a user of the group's name":     {allow: []string{"%nova"}, brings: []policy.Resource{resource("user/nova", user)}},
 		"a group of the user's name":     {allow: []string{"nova"}, brings: []policy.Resource{resource("group/nova", group)}},
 		"somebody else":                  {allow: []string{"nova"}, brings: []policy.Resource{resource("user/stella", user)}},
-		"one of two":                     {[]string{"%none", "nova"}, []policy.Resource{resource("user/nova", user)}, true},
+		"one of two":                     {[]string{"%none", "nova"}, []policy.Resource{resource("user/nova", user)}, true, ""},
 		"nobody of two, and another one": {allow: []string{"%none", "nova"}, brings: []policy.Resource{resource("group/empty", group), resource("user/stella", user)}},
 	} {
 		root := machine(t, map[string]string{"/etc/sudoers.d/50-x": "bob ALL=ALL\n"})
@@ -36,6 +51,9 @@ func TestWhetherAnAdministratorIsComingTheRepairSaysAndWhetherNoneIsTheCheck(t *
 		runner.files = s.FS
 		s.Runner = runner
 		p := &policy.Policy{}
+		if test.audits != "" {
+			p.Rules = []policy.Rule{{Match: []string{test.audits}, Audit: true}}
+		}
 		for _, r := range test.brings {
 			if r.ID < "sudo/allow" {
 				p.Resources = append(p.Resources, r)
