@@ -324,6 +324,9 @@ func (d *disk) Remove(name string) error {
 	if _, err := d.Stat(name); errors.Is(err, fs.ErrNotExist) {
 		return nil // it does not exist, so there is nothing to back up
 	}
+	if name == mounts.FstabFile && !d.fstab {
+		return d.removeFstab()
+	}
 	if err := d.admit("remove", name, func(Info) bool { return true }); err != nil {
 		return err
 	}

@@ -68,7 +68,8 @@ type FileWriter interface {
 	// MkdirAll makes a directory with mode perm, and missing ones above it with mode 0755, all
 	// owned by root. Existing directories are left as they are.
 	MkdirAll(name string, perm fs.FileMode) error
-	// Remove removes a file, a link or an empty directory. It is no error if name does not exist.
+	// Remove removes a file, a link or an empty directory. It is no error if name does not exist. It
+	// refuses every protected path, but for an /etc/fstab that says nothing.
 	Remove(name string) error
 }
 

@@ -26,7 +26,7 @@ func TestOfFstabNothingIsWrittenButOptionsThatTakeRightsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, files := range []system.FS{s.FS, s.Rights.FS} {
-		for _, content := range []string{"", "x\n", before + "/dev/c /srv xfs nodev 0 0\n", "/dev/a / ext4 ro 1 1\n/dev/b /var xfs usrquota 0 2\n"} {
+		for _, content := range []string{"", "tmpfs /dev/shm tmpfs nodev 0 0\n", "x\n", before + "/dev/c /srv xfs nodev 0 0\n", "/dev/a / ext4 ro 1 1\n/dev/b /var xfs usrquota 0 2\n"} {
 			if err := files.WriteFile("/etc/fstab", []byte(content), system.Attr{Mode: 0o644}); err == nil {
 				t.Errorf("%q is written", content)
 			}
@@ -43,5 +43,40 @@ func TestOfFstabNothingIsWrittenButOptionsThatTakeRightsAway(t *testing.T) {
 	}
 	if got, err := os.ReadFile(name); err != nil || string(got) != safe {
 		t.Errorf("%v: it holds %q", err, got)
+	}
+}
+
+func TestAFstabIsMadeAndRemovedWhereItSaysNothingElseThanItsAbsence(t *testing.T) {
+	root := t.TempDir()
+	s, err := system.Open(system.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, content := range []string{"/dev/a / ext4 defaults 1 1\n", "tmpfs /dev/shm tmpfs nodev,size=1k 0 0\n", "# mine\n"} {
+		if err := s.FS.WriteFile("/etc/fstab", []byte(content), system.Attr{Mode: 0o644}); err == nil {
+			t.Errorf("%q is written where there was none", content)
+		}
+	}
+	const line = "tmpfs /dev/shm tmpfs nodev,noexec 0 0\n"
+	if err := s.FS.WriteFile("/etc/fstab", []byte(line), system.Attr{Mode: 0o644}); err != nil {
+		t.Error(err)
+	}
+	name := filepath.Join(root, "etc/fstab")
+	for _, content := range []string{line + "# mine\n", "/dev/a / ext4 defaults 1 1\n"} {
+		if err := os.WriteFile(name, []byte(content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.FS.Remove("/etc/fstab"); err == nil {
+			t.Errorf("%q is removed", content)
+		}
+	}
+	if err := os.WriteFile(name, []byte(line), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.FS.Remove("/etc/fstab"); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Lstat(name); !os.IsNotExist(err) {
+		t.Errorf("it is there still: %v", err)
 	}
 }

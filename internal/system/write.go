@@ -43,7 +43,7 @@ func (d *disk) WriteFile(name string, content []byte, attr Attr) error {
 // machine from starting.
 func (d *disk) writeFstab(content []byte, attr Attr) error {
 	before, err := d.ReadFile(mounts.FstabFile)
-	if err != nil {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) { // none says as much as an empty one
 		return err
 	}
 	if err := mounts.OnlyOptions(string(before), string(content)); err != nil {
@@ -52,6 +52,20 @@ func (d *disk) writeFstab(content []byte, attr Attr) error {
 	permitted := *d
 	permitted.fstab = true
 	return permitted.WriteFile(mounts.FstabFile, content, attr)
+}
+
+// removeFstab removes it if it mounts nothing that its absence would not mount.
+func (d *disk) removeFstab() error {
+	content, err := d.ReadFile(mounts.FstabFile)
+	if err != nil {
+		return err
+	}
+	if err := mounts.OnlyOptions(string(content), ""); err != nil {
+		return public.Error(fmt.Errorf("cannot remove %s: it is protected, and %w", mounts.FstabFile, err))
+	}
+	permitted := *d
+	permitted.fstab = true
+	return permitted.Remove(mounts.FstabFile)
 }
 
 func fileOrLink(i Info) bool { return i.IsRegular() || i.Type == fs.ModeSymlink }

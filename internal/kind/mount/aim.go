@@ -38,7 +38,7 @@ type look struct {
 
 	fstab      mounts.Fstab
 	fstabInfo  system.Info
-	fstabIsOne bool // a regular file that may be edited
+	fstabIsOne bool // a regular file that may be edited, or none, so that it may be made
 }
 
 // machinesMounts lists the mounts of the first process, which all processes see that have no mount
@@ -59,7 +59,8 @@ func (k *Kind) newLook() (*look, error) {
 	}
 	content, info, err := k.system.FS.Inspect(mounts.FstabFile)
 	switch {
-	case errors.Is(err, fs.ErrNotExist):
+	case errors.Is(err, fs.ErrNotExist): // it says as much as an empty one
+		l.fstabInfo, l.fstabIsOne = system.Info{Attr: system.Attr{Mode: 0o644}}, true
 	case err != nil:
 		return nil, fmt.Errorf("cannot tell what is mounted at boot: %w", err)
 	default:

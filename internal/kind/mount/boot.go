@@ -106,11 +106,17 @@ func (k *Kind) writeFstab(ctx context.Context, id policy.ID) error {
 		return err
 	}
 	now, info, err := k.system.FS.Inspect(mounts.FstabFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		info, err = system.Info{Attr: system.Attr{Mode: 0o644}}, nil
+	}
 	switch {
 	case err != nil:
 		return err
 	case string(now) != l.fstab.String() || info.Attr != l.fstabInfo.Attr || info.Inode != l.fstabInfo.Inode:
 		return fmt.Errorf("somebody else has changed %s meanwhile; it is looked at again", mounts.FstabFile)
+	}
+	if a.fstab.String() == "" && k.ledger.Made(mounts.FstabFile) {
+		return k.system.FS.Remove(mounts.FstabFile)
 	}
 	return k.system.FS.WriteFile(mounts.FstabFile, []byte(a.fstab.String()), info.Attr)
 }

@@ -237,6 +237,52 @@ func TestWhatLeavesThePolicyIsGivenBackUnlessSomebodyElseHasChangedItSince(t *te
 	m.holds(t, "etc/fstab", strings.Replace(strings.Replace(fstab, "/dev/root", "tmpfs "+theirs+"/dev/root", 1), "usrquota", "grpquota", 1)+"\n# new\n")
 }
 
+func TestAMachineWithoutFstabIsJudgedAndKeptAsOneWithAnEmptyOne(t *testing.T) {
+	const shm, line = "[mounts.\"/dev/shm\"]\noptions = [\"nodev\", \"nosuid\", \"noexec\"]\n", "tmpfs /dev/shm tmpfs nodev,nosuid,noexec 0 0\n"
+	looked := system.ReadOnly
+	var found []converge.Resource
+	for _, there := range []bool{false, true} {
+		for _, image := range []bool{false, true} {
+			m := newMachine(t)
+			m.image = image
+			name := filepath.Join(m.root, "etc/fstab")
+			kindtest.Put(t, m.root, "etc/fstab", "")
+			kindtest.Put(t, m.root, "proc/1/mountinfo", afterMountinfo) // so that nothing but the boot is wrong
+			if !there {
+				if err := os.Remove(name); err != nil {
+					t.Fatal(err)
+				}
+			}
+			planned := m.pass(t, shm, looked)["mount/dev/shm"]
+			if diff := []converge.Difference{{Aspect: "boot", Want: "a line with the options in /etc/fstab", Got: "none such"}}; cmp.Diff(diff, planned.Diff) != "" {
+				t.Errorf("there %v, image %v: it is %s: %v %s", there, image, planned.State, planned.Diff, planned.Reason)
+			}
+			found = append(found, m.pass(t, shm, nil)["mount/dev/shm"])
+			want(t, found[len(found)-1], converge.Corrected, "")
+			m.holds(t, "etc/fstab", line)
+			if info, err := os.Stat(name); err != nil || info.Mode() != 0o644 {
+				t.Errorf("%v %v", info.Mode(), err)
+			}
+			want(t, m.pass(t, shm, nil)["mount/dev/shm"], converge.Compliant, "")
+			m.pass(t, "", nil)
+			content, err := os.ReadFile(name)
+			if there && (err != nil || len(content) > 0) || !there && !os.IsNotExist(err) {
+				t.Errorf("there %v: given back it is %q, %v", there, content, err)
+			}
+			// What somebody has written into it meanwhile stays.
+			m.pass(t, shm, nil)
+			kindtest.Put(t, m.root, "etc/fstab", line+"/dev/b /srv xfs nodev 0 2\n")
+			m.pass(t, "", nil)
+			m.holds(t, "etc/fstab", "/dev/b /srv xfs nodev 0 2\n")
+		}
+	}
+	for _, r := range found {
+		if diff := cmp.Diff(found[0].Diff, r.Diff); diff != "" {
+			t.Error(diff)
+		}
+	}
+}
+
 func TestWhatIsNoMountPointIsAFailureAndNothingIsMounted(t *testing.T) {
 	m := newMachine(t)
 	for toml, reason := range map[string]string{
