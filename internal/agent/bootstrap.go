@@ -221,15 +221,18 @@ func (d *daemon) byOwnLayers(ctx context.Context, config Config) {
 		d.refuse(d.layers().Problems(err))
 		return
 	}
+	damaged := ""
 	if known.Damaged { // and nothing was published that could be missed
-		d.Log.Warn("the last good policy kept on disk is damaged; it is written anew", "err", known.Refused[0].Whole)
-		known.Refused = known.Refused[1:]
+		damaged, known.Refused = known.Refused[0].Whole, known.Refused[1:]
 	}
 	if len(known.Refused) == 0 {
 		err = d.layers().KeepOwn(subject)
 	}
-	if err != nil {
+	switch {
+	case err != nil:
 		d.Log.Error("cannot keep the policy for the next boot", "err", err)
+	case damaged != "" && len(known.Refused) == 0:
+		d.Log.Warn("the last good policy kept on disk was damaged; it has been written anew", "err", damaged)
 	}
 	d.refusals.clearOwn()
 	d.contact.nothingPublished()

@@ -53,6 +53,9 @@ func Open(ctx context.Context, root string, gate system.Gate, log *slog.Logger) 
 		log.Error("cannot use the ledger; only sudo is kept until it can be read and soe-agent is started again", "err", err)
 		ledger = converge.LostLedger(err)
 	}
+	if err := ledger.Damaged(); err != nil {
+		log.Error("the ledger is damaged; what its lost lines remembered is not given back when it leaves the policy", "err", err)
+	}
 	s, err := system.Open(system.Options{Root: root, Gate: gate, Log: log, Backups: ledger})
 	if err != nil {
 		return nil, err

@@ -177,6 +177,9 @@ func (d *daemon) statusAs(part func([]public.Line) []string) Status {
 	if err := d.Ledger.Unwritten(); err != nil && d.Ledger.Lost() == nil {
 		status.Memory = "what the agent makes and replaces is not remembered for its next start: " + err.Error()
 	}
+	if err := d.Ledger.Damaged(); err != nil && status.Memory == "" {
+		status.Memory = "not all of what the agent has made and replaced is remembered: " + err.Error()
+	}
 	d.contact.fill(&status, part)
 	status.Retries, status.Upkeep = d.retries(), upkeep()
 	return status

@@ -39,6 +39,8 @@ type Ledger struct {
 	lost      error        // why the file could not be opened (LostLedger), or nil
 	unsynced  bool         // something was written and not yet synced to the disk
 	unwritten error        // why the last Flush failed, or nil
+	damaged   error        // which lines were skipped when the file was opened, or nil
+	spoiled   bool         // the file has damaged lines, and is copied before it is replaced
 
 	contests contests // since the agent started
 }
@@ -63,7 +65,8 @@ type line struct {
 
 // OpenLedger reads the ledger in dir, or begins one for the machine with the identity now. Changes of
 // the identity are written with the next Flush. Damaged lines are skipped, such as the last one after a
-// crash. The error wraps ErrOtherMachine if the ledger belongs to another machine.
+// crash, and Damaged reports them. A file with damaged lines is copied to ledger.jsonl.damaged before
+// it is replaced. The error wraps ErrOtherMachine if the ledger belongs to another machine.
 func OpenLedger(files system.FS, dir string, now facts.Identity) (*Ledger, error) {
 	l := newLedger()
 	l.files, l.dir = files, dir
@@ -71,16 +74,7 @@ func OpenLedger(files system.FS, dir string, now facts.Identity) (*Ledger, error
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, fmt.Errorf("cannot read the ledger: %w", err)
 	}
-	lines := 0
-	var entry line // reused, because there are many lines
-	for raw := range bytes.SplitSeq(content, []byte("\n")) {
-		entry = line{}
-		if json.Unmarshal(raw, &entry) != nil {
-			continue
-		}
-		lines++
-		l.learn(entry)
-	}
+	lines := l.read(content)
 	if !l.machine.Same(now) {
 		return nil, fmt.Errorf("cannot use the ledger in %s: %w: it is of %s, and this is %s", dir, ErrOtherMachine, l.machine, now)
 	}
@@ -93,6 +87,33 @@ func OpenLedger(files system.FS, dir string, now facts.Identity) (*Ledger, error
 	}
 	return l, nil
 }
+
+// read learns all lines of a file and returns how many it understood.
+func (l *Ledger) read(content []byte) (lines int) {
+	damaged := 0
+	var entry line // reused, because there are many lines
+	for raw := range bytes.SplitSeq(content, []byte("\n")) {
+		entry = line{}
+		switch {
+		case len(bytes.TrimSpace(raw)) == 0:
+		case json.Unmarshal(raw, &entry) != nil || !l.learn(entry):
+			damaged++
+		default:
+			lines++
+		}
+	}
+	l.spoiled = damaged > 0
+	switch {
+	case damaged > 0 && lines == 0:
+		l.damaged = fmt.Errorf("no line of the ledger %s can be understood: what the agent has made and replaced on this machine is not known any more; the file is kept as %s", l.path(), l.asidePath())
+	case damaged > 0:
+		l.damaged = fmt.Errorf("%d of %d lines of the ledger %s cannot be understood, and are passed over", damaged, damaged+lines, l.path())
+	}
+	return lines
+}
+
+// Damaged returns an error that says which lines were skipped when the file was opened, or nil.
+func (l *Ledger) Damaged() error { return l.damaged }
 
 // LostLedger stands in for a ledger that exists and cannot be opened because of err. It knows nothing
 // and writes nothing. Whatever needs the ledger fails with err; so nothing is replaced whose original
@@ -122,9 +143,11 @@ func ownAttr() system.Attr { return system.Attr{Mode: 0o600, UID: -1, GID: -1} }
 
 const ledgerFile = "ledger.jsonl"
 
-func (l *Ledger) path() string { return path.Join(l.dir, ledgerFile) }
+func (l *Ledger) path() string      { return path.Join(l.dir, ledgerFile) }
+func (l *Ledger) asidePath() string { return l.path() + ".damaged" }
 
-func (l *Ledger) learn(entry line) {
+// learn returns whether it understood the line.
+func (l *Ledger) learn(entry line) bool {
 	switch {
 	case entry.Machine != "":
 		l.machine = facts.Identity{MachineID: entry.Machine}
@@ -152,7 +175,10 @@ func (l *Ledger) learn(entry line) {
 		l.answers[entry.Resource] = *entry.Answer
 	case entry.Resource != "" && entry.Standing != nil:
 		l.resources[entry.Resource] = *entry.Standing
+	default:
+		return false
 	}
+	return true
 }
 
 // note learns a line and queues it for the next flush. Lines begin with the line break, so that one
@@ -228,12 +254,15 @@ func (l *Ledger) flush() error {
 	if l.pending.Len() == 0 {
 		return nil
 	}
-	_, err := l.files.Stat(l.path())
-	if errors.Is(err, fs.ErrNotExist) && !l.anew {
-		l.compact() // somebody removed the file: write all that is in memory
+	info, err := l.files.Stat(l.path())
+	if gone := errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsRegular(); gone && !l.anew {
+		l.compact() // somebody removed or replaced the file: write all that is in memory
 	}
 	if l.anew {
 		if err := l.files.MkdirAll(l.dir, 0o700); err != nil {
+			return err
+		}
+		if err := l.keepAside(); err != nil {
 			return err
 		}
 		err = l.files.WriteFile(l.path(), l.pending.Bytes(), ownAttr())
@@ -248,8 +277,24 @@ func (l *Ledger) flush() error {
 	return nil
 }
 
-// Own records that a resource exists because the policy wanted it, so that it may be removed when the
-// policy no longer does. Disown undoes it.
+// keepAside copies a file with damaged lines before it is replaced, for people to look at.
+func (l *Ledger) keepAside() error {
+	if !l.spoiled {
+		return nil
+	}
+	content, err := l.files.ReadFile(l.path())
+	if err == nil {
+		err = l.files.WriteFile(l.asidePath(), content, ownAttr())
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("cannot keep the damaged ledger aside: %w", err)
+	}
+	l.spoiled = false
+	return nil
+}
+
+// Own records that a resource is there because the policy wanted it, so that it
+// may be taken away again when the policy no longer does; Disown forgets it.
 func (l *Ledger) Own(id policy.ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

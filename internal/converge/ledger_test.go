@@ -3,6 +3,7 @@ package converge_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -287,6 +289,91 @@ func TestALedgerThatCannotBeReadIsAnError(t *testing.T) {
 	}
 	if _, err := converge.OpenLedger(files(t, root, nil, nil), stateDir, facts.Identity{MachineID: "machine-1"}); err == nil || !strings.HasPrefix(err.Error(), "cannot read the ledger") {
 		t.Errorf("got %v", err)
+	}
+}
+
+func TestWhatOfALedgerCannotBeReadIsSaidAndKeptAsideBeforeItsFileIsBegunAnew(t *testing.T) {
+	const known = `{"identity":{"machine_id":"machine-1"}}` + "\n" + `{"owned":"package/a"}` + "\n"
+	grown := strings.Repeat(`{"resource":"service/b","standing":{}}`+"\n", 2000)
+	for what, test := range map[string]struct {
+		content string
+		damaged string // what is said of it; "": nothing
+		aside   bool   // once it is written anew
+	}{
+		"of zeros":                    {strings.Repeat("\x00", 4096), "no line", true},
+		"of words":                    {"garbage\nmore\n", "no line", true},
+		"another's JSON":              {`["a"]`, "no line", true},
+		"of a line that says nothing": {`{"x": 1}`, "no line", true},
+		"cut short at its only line":  {`{"identity":{"mach`, "no line", true},
+		"half, and long":              {known + grown + "gar\nbage\n", "2 of", true},
+		"half":                        {known + "gar\nbage\n", "2 of", false},
+		"whole, and long":             {known + grown, "", false},
+		"whole":                       {known, "", false},
+		"empty":                       {"", "", false},
+		"of line breaks":              {"\n\n", "", false},
+	} {
+		root := t.TempDir()
+		put(t, root, stateDir+"/ledger.jsonl", test.content)
+		before := files(t, root, system.ReadOnly, nil)
+		looked, err := converge.OpenLedger(before, stateDir, facts.Identity{MachineID: "machine-1"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := looked.Damaged(); (got == nil) != (test.damaged == "") || got != nil && !strings.Contains(got.Error(), test.damaged) {
+			t.Errorf("%s: it says %v", what, got)
+		}
+		ledger := openLedger(t, root, nil)
+		ledger.Own("package/c")
+		if err := ledger.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		aside, err := os.ReadFile(ledgerFile(root) + ".damaged")
+		if test.aside && string(aside) != test.content || !test.aside && !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s: aside are %d bytes of %d, %v", what, len(aside), len(test.content), err)
+		}
+		if again := openLedger(t, root, nil); !again.Owns("package/c") || test.aside && again.Damaged() != nil {
+			t.Errorf("%s: then it says %v", what, again.Damaged())
+		}
+	}
+	// What cannot be kept aside is not written over.
+	root := t.TempDir()
+	put(t, root, stateDir+"/ledger.jsonl", "garbage\n")
+	full := func(c system.Change) error {
+		if strings.Contains(c.Target, "damaged") {
+			return unix.ENOSPC
+		}
+		return nil
+	}
+	ledger := openLedger(t, root, full)
+	ledger.Own("package/c")
+	if err := ledger.Flush(); !errors.Is(err, unix.ENOSPC) {
+		t.Errorf("the error is %v", err)
+	}
+	if content, err := os.ReadFile(ledgerFile(root)); err != nil || string(content) != "garbage\n" {
+		t.Errorf("%v: it holds %q", err, content)
+	}
+}
+
+func TestALedgerInWhosePlaceSomethingElseIsMeanwhileIsWrittenAnewAndForgetsNothing(t *testing.T) {
+	for what, put := range map[string]func(name string) error{
+		"a pipe":      func(name string) error { return unix.Mkfifo(name, 0o600) },
+		"a link":      func(name string) error { return os.Symlink("/nowhere", name) },
+		"a directory": func(name string) error { return os.MkdirAll(filepath.Join(name, "full"), 0o700) },
+	} {
+		root := t.TempDir()
+		ledger := openLedger(t, root, nil)
+		ledger.Own("package/a")
+		err := errors.Join(ledger.Flush(), os.Remove(ledgerFile(root)), put(ledgerFile(root)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ledger.Own("package/b")
+		if err := ledger.Flush(); err != nil {
+			t.Errorf("%s: %v", what, err)
+		}
+		if again := openLedger(t, root, nil); !again.Owns("package/a") || !again.Owns("package/b") {
+			t.Errorf("%s: something is forgotten", what)
+		}
 	}
 }
 

@@ -18,7 +18,7 @@ import (
 type Known struct {
 	Policy  *policy.Policy
 	Refused []public.Line // why it is not a better one
-	Damaged bool          // the last good policy cannot be read: the first of Refused says so
+	Damaged bool          // the last good policy will never be readable: the first of Refused says so
 	Saved   time.Time     // when the published policy was last confirmed; zero: never
 	Since   time.Time     // when this machine first had this serial; zero: never
 }
@@ -42,7 +42,7 @@ func (m *Machine) Known(s Subject) (Known, error) {
 	var known Known
 	last, kept, err := m.lastGood(s.Facts.Identity())
 	if err != nil {
-		known.Refused, known.Damaged = []public.Line{{Whole: err.Error(), Open: "cannot use the last good policy kept on disk: " + public.Withheld}}, true
+		known.Refused, known.Damaged = []public.Line{{Whole: err.Error(), Open: "cannot use the last good policy kept on disk: " + public.Withheld}}, errors.Is(err, errDamaged)
 	}
 	if kept = kept && s.Path == last.Path; kept {
 		known.Saved, known.Since = last.Saved, last.since(last.Serial, last.Saved)

@@ -2,15 +2,19 @@ package policysync_test
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/policysync"
 	"github.com/soe-agent/soe-agent/internal/public"
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 const (
@@ -105,13 +109,52 @@ func TestOfASeedThatIsWrongThereIsAnEmptyPolicyThatTakesNothingAway(t *testing.T
 	}
 }
 
+// replace has something else in place of the last good policy.
+func replace(t *testing.T, d *desktop, by func(file string) error) {
+	t.Helper()
+	file := filepath.Join(d.root, stateFile)
+	if err := errors.Join(os.Remove(file), by(file)); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// failingReader cannot read the last good policy.
+type failingReader struct{ system.FileReader }
+
+func (r failingReader) ReadFile(name string) ([]byte, error) {
+	if strings.HasSuffix(name, "lastgood.json") {
+		return nil, fmt.Errorf("cannot read %s: %w", name, unix.EIO)
+	}
+	return r.FileReader.ReadFile(name)
+}
+
 func TestALastGoodPolicyThatMakesNoSenseIsSaidAndReplacedAndOneThatCannotBeReadIsKept(t *testing.T) {
 	for name, spoil := range map[string]func(d *desktop){
 		"half written": func(d *desktop) { d.write(t, stateFile, `{"serial": 7, "M4RK`) },
 		"a user's":     func(d *desktop) { own(t, d) },
+		"a pipe":       func(d *desktop) { replace(t, d, func(file string) error { return unix.Mkfifo(file, 0o600) }) },
+		"a socket": func(d *desktop) {
+			replace(t, d, func(file string) error { return unix.Mknod(file, unix.S_IFSOCK|0o600, 0) })
+		},
+		"a link to a device": func(d *desktop) {
+			replace(t, d, func(file string) error {
+				return errors.Join(unix.Mkfifo(filepath.Join(d.root, "dev"), 0o600), os.Symlink("/dev", file))
+			})
+		},
+		"a directory": func(d *desktop) {
+			replace(t, d, func(file string) error { return os.MkdirAll(filepath.Join(file, "full"), 0o700) })
+		},
+		"larger than any": func(d *desktop) {
+			replace(t, d, func(file string) error {
+				return errors.Join(os.WriteFile(file, []byte("{}"), 0o600), os.Truncate(file, 64<<20+1))
+			})
+		},
 	} {
 		d := published(t)
 		spoil(d)
+		if _, err := d.Fetch(t.Context(), d.subject, d.aws); err != nil {
+			t.Errorf("%s: what is published is not had any more: %v", name, err)
+		}
 		known, err := d.Known(d.subject)
 		if err != nil || !known.Damaged || !strings.Contains(known.Refused[0].Whole, "/"+stateFile) || known.Refused[0].Open != "cannot use the last good policy kept on disk: "+public.Withheld {
 			t.Errorf("%s: damaged %t, refused %q, %v", name, known.Damaged, known.Refused, err)
@@ -127,15 +170,15 @@ func TestALastGoodPolicyThatMakesNoSenseIsSaidAndReplacedAndOneThatCannotBeReadI
 		}
 	}
 	d := published(t)
-	file := filepath.Join(d.root, stateFile)
-	if err := errors.Join(os.Remove(file), os.MkdirAll(file, 0o700)); err != nil {
-		t.Fatal(err)
+	d.System.FS.FileReader = failingReader{d.System.FS.FileReader}
+	if known, err := d.Known(d.subject); err != nil || known.Damaged || len(known.Refused) != 1 {
+		t.Errorf("what could not be read counts as damaged: %+v, %v", known, err)
 	}
 	if _, err := d.Fetch(t.Context(), d.subject, d.aws); err == nil || !strings.Contains(err.Error(), "could not refuse an older one") {
 		t.Errorf("Fetch: %v", err)
 	}
 	if _, kept := d.Last(d.subject.Facts); kept {
-		t.Error("a directory is a policy")
+		t.Error("what could not be read is a policy")
 	}
 	if err := d.KeepOwn(d.subject); err == nil {
 		t.Error("it is replaced by less")

@@ -75,8 +75,9 @@ func (m *Machine) lastGood(identity facts.Identity) (last LastGood, ok bool, err
 	if errors.Is(err, fs.ErrNotExist) {
 		return LastGood{}, false, nil
 	}
-	if errors.Is(err, system.ErrUnsafe) { // somebody else may have written it
-		return LastGood{}, false, fmt.Errorf("%w: %w", errDamaged, err)
+	if errors.Is(err, system.ErrUnsafe) || errors.Is(err, system.ErrNotRegular) || errors.Is(err, system.ErrLarge) {
+		// Somebody else may have written it, or nothing can ever be read there.
+		return LastGood{}, false, fmt.Errorf("cannot use %s: %w: %w", m.lastGoodFile(), errDamaged, err)
 	}
 	if err != nil {
 		return LastGood{}, false, err

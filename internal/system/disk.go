@@ -1,6 +1,7 @@
 package system
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -198,11 +199,14 @@ func (d *disk) AppendFile(name string, content []byte) error {
 		return cannot("write", name, err)
 	}
 	defer at.close()
-	f, err := at.openFile(at.base, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND, 0o600)
+	f, err := at.openFile(at.base, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND|unix.O_NONBLOCK, 0o600) // a FIFO must not hold us up
 	if err != nil {
 		return cannot("write", name, err)
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return cannot("write", name, cmp.Or(err, ErrNotRegular))
+	}
 	if _, err := f.Write(content); err != nil {
 		return cannot("write", name, err)
 	}

@@ -27,7 +27,8 @@ type FS struct {
 
 // A FileReader reads files and directories.
 type FileReader interface {
-	// ReadFile returns a regular file's content, up to 64 MiB.
+	// ReadFile returns a regular file's content, up to 64 MiB. Of anything else the error wraps
+	// ErrNotRegular, or ErrLarge.
 	ReadFile(name string) ([]byte, error)
 	// Stat describes what is at name itself; it does not follow a link there.
 	Stat(name string) (Info, error)
@@ -55,7 +56,9 @@ type FileWriter interface {
 	// WriteFile makes name a regular file with this content and these attributes. Readers, also
 	// after a crash, see the old or the new file and never a part. Missing parent directories are
 	// made, with mode 0755. It refuses to replace anything but a regular file, and every protected
-	// path, but for contents of /etc/fstab that differ as mounts.OnlyOptions allows.
+	// path, but for contents of /etc/fstab that differ as mounts.OnlyOptions allows. In the place of
+	// one of the agent's own files it replaces whatever is there; a directory is kept, as
+	// NAME.damaged.
 	WriteFile(name string, content []byte, attr Attr) error
 	// SetAttr changes owner and mode of a regular file or directory, and removes its ACL, so that
 	// the mode alone says who may do what; a file that WriteFile makes has no ACL either. The
@@ -75,7 +78,7 @@ type FileWriter interface {
 
 // A FileAppender appends to the agent's own files.
 type FileAppender interface {
-	// AppendFile appends to a file. The appended content survives the agent's death at once, but
+	// AppendFile appends to a regular file, and never blocks. The appended content survives the agent's death at once, but
 	// the machine's only after Sync.
 	AppendFile(name string, content []byte) error
 	// Sync makes durable what was appended to a file.

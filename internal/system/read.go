@@ -21,14 +21,17 @@ const (
 	firstRead = 64 << 10
 )
 
-// Reasons why an existing file is not read.
+// Reasons why an existing file is not read, however often it is tried.
 var (
-	errNotRegular = errors.New("it is not a regular file")
-	errLarge      = fmt.Errorf("it is larger than %d MiB", maxFileSize>>20)
+	ErrNotRegular = errors.New("it is not a regular file")
+	ErrLarge      = fmt.Errorf("it is larger than %d MiB", maxFileSize>>20)
 )
 
 func (d *disk) ReadFile(name string) ([]byte, error) {
 	fd, err := d.open(name, unix.O_RDONLY|unix.O_NONBLOCK) // a FIFO must not block us
+	if errors.Is(err, unix.ENXIO) {                        // a socket, or a device that is not there
+		err = ErrNotRegular
+	}
 	if err != nil {
 		return nil, cannot("read", name, err)
 	}
@@ -38,7 +41,7 @@ func (d *disk) ReadFile(name string) ([]byte, error) {
 		return nil, cannot("read", name, err)
 	}
 	if !info.IsRegular() {
-		return nil, public.Error(fmt.Errorf("cannot read %s: %w", name, errNotRegular))
+		return nil, public.Error(fmt.Errorf("cannot read %s: %w", name, ErrNotRegular))
 	}
 	return d.readAll(fd, name, info.Size)
 }
@@ -78,7 +81,7 @@ func (d *disk) readAll(fd int, name string, size int64) ([]byte, error) {
 		}
 		content = slices.Grow(content, 1)
 	}
-	return nil, public.Error(fmt.Errorf("cannot read %s: %w", name, errLarge))
+	return nil, public.Error(fmt.Errorf("cannot read %s: %w", name, ErrLarge))
 }
 
 func (d *disk) Stat(name string) (Info, error) {

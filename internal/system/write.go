@@ -33,10 +33,32 @@ func (d *disk) WriteFile(name string, content []byte, attr Attr) error {
 		return cannot("write", name, err)
 	}
 	defer at.close()
+	if err := d.setAside(at, name); err != nil {
+		return cannot("write", name, err)
+	}
 	if err := d.writeTemporary(at, name, content, attr); err != nil {
 		return errors.Join(cannot("write", name, err), d.discard(at, name))
 	}
 	return d.replace(at, name)
+}
+
+// setAside moves a directory out of the place of one of the agent's own files.
+func (d *disk) setAside(at spot, name string) error {
+	var st unix.Stat_t
+	err := unix.Fstatat(at.dir, at.base, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if errors.Is(err, unix.ENOENT) || err == nil && (st.Mode&unix.S_IFMT != unix.S_IFDIR || !own.Keeps(name)) {
+		return nil
+	}
+	if err == nil {
+		err = d.gate(Change{"rename", name})
+	}
+	if err == nil {
+		err = unix.Renameat2(at.dir, at.base, at.dir, at.base+".damaged", unix.RENAME_NOREPLACE)
+	}
+	if err != nil {
+		return fmt.Errorf("a directory is in its place, and is not set aside: %w; move it away", err)
+	}
+	return nil
 }
 
 // writeFstab writes the only protected file that may be changed in part: a mistake in it keeps the
