@@ -111,7 +111,7 @@ func Seal(ctx context.Context, o Options, registration bool) ([]Removal, error) 
 
 // errKnowsOfSecret is why the state stays if not every secret could be removed: without it the next
 // seal would not find that secret.
-var errKnowsOfSecret = errors.New("it is needed to find the secret that could not be removed; mend that and seal again")
+var errKnowsOfSecret = errors.New("it is needed to find the secret that could not be removed; repair that and seal again")
 
 // secretFiles returns the policy's files that contain a secret: those in the ledger, and those in
 // the last good policy, the seed and the local fragments, for any persona.

@@ -39,7 +39,7 @@ func LocksOut(ctx context.Context, s *system.System, c Change) (string, error) {
 	}
 	for _, key := range []string{"usepam", "strictmodes"} {
 		if was, becomes := before.first(key), after.first(key); was != becomes {
-			return fmt.Sprintf("%s would become %s, which is %s now: whom that lets in, nobody can tell before", key, becomes, was), nil
+			return fmt.Sprintf("%s would become %s, which is %s now: it cannot be told beforehand whom that lets in", key, becomes, was), nil
 		}
 	}
 	if why := unspoken(before, after); why != "" {
@@ -189,7 +189,7 @@ func (g *guard) ask(ctx context.Context, p person, from Login) (why string, sure
 		return "", sure, nil
 	}
 	if p.Name == unborn {
-		return "who of the directory has this desktop has no home here yet and is not logged in, so that nobody can tell whether they still get in by ssh", false, nil
+		return "the directory's user of this desktop has no home here yet and is not logged in, so that it is not known whether they could still log in by ssh", false, nil
 	}
 	where := "elsewhere"
 	if from.Addr == "127.0.0.1" {

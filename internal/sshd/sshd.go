@@ -26,7 +26,7 @@ const Main = "/etc/ssh/sshd_config"
 
 // ErrNeverStarted is wrapped by errors about an sshd that is installed but has neither host keys
 // nor its directory in /run yet. It cannot be asked then.
-var ErrNeverStarted = errors.New("sshd says nothing of its configuration until it has been started once on this machine")
+var ErrNeverStarted = errors.New("sshd does not show its configuration until it has been started once on this machine")
 
 // Settings are the effective settings: the lines of sshd -T, by key in lower case.
 type Settings map[string][]string
@@ -87,7 +87,7 @@ func settings(ctx context.Context, s *system.System, c system.Command) (Settings
 	}
 	for _, key := range []string{"passwordauthentication", "permitrootlogin", "pubkeyauthentication", "usepam"} { // every sshd of these machines has them
 		if all[key] == nil {
-			return nil, fmt.Errorf("cannot tell what its configuration comes to: sshd -T says nothing of %s", key)
+			return nil, fmt.Errorf("cannot tell the effective settings of sshd: sshd -T does not show %s", key)
 		}
 	}
 	return all, nil

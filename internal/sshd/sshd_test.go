@@ -96,8 +96,8 @@ func TestWhoOfTheDirectoryIsNotKnownYetIsNotLockedOut(t *testing.T) {
 	for after, want := range map[string]string{
 		"MaxAuthTries 3\n":             "",
 		"PermitRootLogin no\n":         "",
-		"AllowUsers root ann bob carl": "who of the directory has this desktop",
-		"PasswordAuthentication no\n":  "who of the directory has this desktop",
+		"AllowUsers root ann bob carl": "the directory's user of this desktop",
+		"PasswordAuthentication no\n":  "the directory's user of this desktop",
 	} {
 		s, _ := world(t, map[string]string{sshd.Main: "UsePAM yes\n", "/etc/nsswitch.conf": "passwd: files winbind\n", "/etc/shadow": "root:*:1::::::\n"})
 		got, err := sshd.LocksOut(t.Context(), s, sshd.Change{After: system.Staged{sshd.Main: []byte("UsePAM yes\n" + after)}, Root: "no"})

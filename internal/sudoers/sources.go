@@ -96,11 +96,11 @@ var version = regexp.MustCompile(`(?m)^Sudo version (\d+)\.(\d+)`)
 func isOld(ctx context.Context, s *system.System) (bool, error) {
 	out, err := s.Runner.Run(ctx, system.Command{Argv: []string{"sudo", "-V"}, ReadOnly: true, Timeout: AnswerTimeout})
 	if err != nil {
-		return false, fmt.Errorf("cannot ask sudo for its version, by which it goes on to the next source or not: %w", err)
+		return false, fmt.Errorf("cannot ask sudo for its version, which decides whether it queries the next source: %w", err)
 	}
 	m := version.FindStringSubmatch(string(out.Stdout))
 	if m == nil {
-		return false, fmt.Errorf("cannot tell the version of sudo, by which it goes on to the next source or not, from %q", firstLine(string(out.Stdout)))
+		return false, fmt.Errorf("cannot tell the version of sudo, which decides whether it queries the next source, from %q", firstLine(string(out.Stdout)))
 	}
 	return number(m[1]) < 1 || number(m[1]) == 1 && number(m[2]) < 9, nil
 }
@@ -122,7 +122,7 @@ func inForce(sources []source, of [][]Entry, old bool) ([]Entry, error) {
 	case sources[0].ifFound:
 		return slices.Concat(rest, first), nil
 	case sources[0].ifNotFound && len(rest) > 0 && !settles(first):
-		return nil, fmt.Errorf("after %s, %s has [NOTFOUND=return], by which sudo does not always ask the sources behind it; take that out", sources[0].name, nsswitch)
+		return nil, fmt.Errorf("after %s, %s has [NOTFOUND=return], with which sudo does not always query the sources after it; remove that", sources[0].name, nsswitch)
 	case sources[0].ifNotFound && old && !(Listing{Entries: first}).Administers():
 		return first, nil // it denies everything, and that ends the search
 	}

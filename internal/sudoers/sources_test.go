@@ -67,7 +67,7 @@ func TestWhatIsInForceGoesByWhatEndsTheSearch(t *testing.T) {
 		"the files end it, long since":            {"files [SUCCESS=return] sss", "1.8.23", []Entry{deny(files), grant(sss)}, "granted"},
 		"the directory ends it, long since":       {"sss [SUCCESS=return] files", "1.8.23", []Entry{grant(sss), deny(files)}, "granted"},
 		"two directories":                         {"sss [SUCCESS=return] ldap files", "1.9.13p3", []Entry{grant(sss), deny(files)}, "two directories"},
-		"the directory alone, and may not end it": {"sss [NOTFOUND=return] files", "1.9.13p3", []Entry{grant(files)}, "take that out"},
+		"the directory alone, and may not end it": {"sss [NOTFOUND=return] files", "1.9.13p3", []Entry{grant(files)}, "remove that"},
 		"the directory says all":                  {"sss [NOTFOUND=return] files", "1.9.13p3", []Entry{grant(sss), deny(files)}, "denied"},
 		"the files say all":                       {"files [NOTFOUND=return] sss", "1.9.13p3", []Entry{deny(files), grant(sss)}, "granted"},
 		"the files say all, long since":           {"files [NOTFOUND=return] sss", "1.8.23", []Entry{deny(files), grant(sss)}, "denied"},

@@ -40,7 +40,7 @@ func (d *disk) ChangeAttr(name string, described Info, attr Attr) error {
 		now := infoOf(st)
 		switch {
 		case now.Inode != described.Inode || now.Type != described.Type || now.Attr != described.Attr:
-			return errors.New("it was changed, or replaced, meanwhile; it is looked at again")
+			return errors.New("it was changed or replaced in the meantime; it is checked again in the next pass")
 		case now.IsRegular() && st.Nlink > 1:
 			return ErrNames
 		}
@@ -72,7 +72,7 @@ func (d *disk) setAttr(name string, attr Attr, may func(fd int, name string) err
 // ErrNames is wrapped by the error of SetAttr for a file with several names (hard links) where
 // somebody other than root may have made this one: it may be anybody's file. ChangeAttr refuses
 // every file with several names.
-var ErrNames = errors.New("the file has another name too, and others than root may have made this one; it is not changed, for it may be any file")
+var ErrNames = errors.New("the file has another name too (a hard link), and others than root may have made this one; it is not changed, because it may be any file")
 
 // onlyName refuses a file that has several names and may belong to somebody else.
 func (d *disk) onlyName(fd int, name string) error {

@@ -37,7 +37,7 @@ type Signal struct {
 
 // ErrSilent is wrapped by errors about a bus that accepts a connection, or a question to itself,
 // and does not answer.
-var ErrSilent = errors.New("the bus takes what it is sent and does not answer")
+var ErrSilent = errors.New("the bus accepts connections and does not answer")
 
 // DialBus connects to the system bus and guards the connection:
 //   - Signals arrive only from the services named in link, as the bus reports their owners, and

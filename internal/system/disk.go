@@ -186,7 +186,7 @@ func (s spot) remove(base string) error {
 
 func (d *disk) AppendFile(name string, content []byte) error {
 	if !own.Keeps(name) {
-		return fmt.Errorf("cannot append to %s: only the agent's own files grow in place", name)
+		return fmt.Errorf("cannot append to %s: only the agent's own files may be appended to", name)
 	}
 	if err := d.MkdirAll(path.Dir(name), 0o700); err != nil {
 		return err
@@ -215,21 +215,21 @@ func (d *disk) AppendFile(name string, content []byte) error {
 
 func (d *disk) Sync(name string) error {
 	if !own.Keeps(name) {
-		return fmt.Errorf("cannot make lasting %s: only the agent's own files grow in place", name)
+		return fmt.Errorf("cannot sync %s: only the agent's own files may be appended to", name)
 	}
 	if err := d.gate(Change{"sync", name}); err != nil {
-		return cannot("make lasting", name, err)
+		return cannot("sync", name, err)
 	}
 	fd, err := d.openItself(name, unix.O_RDONLY|unix.O_NONBLOCK)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil // nothing was appended
 	}
 	if err != nil {
-		return cannot("make lasting", name, err)
+		return cannot("sync", name, err)
 	}
 	defer unix.Close(fd)
 	if err := unix.Fsync(fd); err != nil {
-		return cannot("make lasting", name, err)
+		return cannot("sync", name, err)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 // ErrLink is wrapped by errors about a symbolic link that is not followed because somebody other
 // than root could have made or changed it: it does not belong to root, or somebody else can write
 // to a directory on the way to it.
-var ErrLink = errors.New("others than root may turn it")
+var ErrLink = errors.New("others than root can redirect it")
 
 // errSteps is the error of enter if the path must be resolved step by step.
 var errSteps = errors.New("cannot be opened in one step")

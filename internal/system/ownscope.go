@@ -53,7 +53,7 @@ func (c Command) apart() bool { return c.OwnScope || c.Confined != nil && c.Conf
 // over when it has ended by itself.
 func (r *runner) startApart(ctx context.Context, cmd *exec.Cmd, c Command, over <-chan struct{}) (scope string, err error) {
 	if os.Geteuid() != 0 {
-		return "", errors.New("only root can start a command apart")
+		return "", errors.New("only root can start a command in a scope of its own")
 	}
 	task, err := json.Marshal(errand{Program: cmd.Path, Argv: cmd.Args, Env: cmd.Env, Confined: c.Confined})
 	if err != nil {
@@ -159,7 +159,7 @@ func runErrand(from io.Reader) error {
 	}
 	// The OOM killer spares the agent. This is not the agent.
 	if err := os.WriteFile("/proc/self/oom_score_adj", []byte("0"), 0); err != nil {
-		return fmt.Errorf("cannot start it apart: %w", err)
+		return fmt.Errorf("cannot start it in a scope of its own: %w", err)
 	}
 	if task.Confined != nil {
 		if _, err := confineThread(*task.Confined); err != nil {
@@ -171,7 +171,7 @@ func runErrand(from io.Reader) error {
 	}
 	// Changing the user cleared the setting that ends it with the agent.
 	if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
-		return fmt.Errorf("cannot start it apart: %w", err)
+		return fmt.Errorf("cannot start it in a scope of its own: %w", err)
 	}
 	return syscall.Exec(task.Program, task.Argv, task.Env)
 }

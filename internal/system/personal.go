@@ -150,7 +150,7 @@ func (d *disk) isLocal(file string) error {
 	}
 	file = path.Join(d.root, file)
 	if m := remote(file, mounts.Parse(string(mountinfo))); m.Kind != "" {
-		return fmt.Errorf("%s is a file system of kind %s, of which it is not known that a look cannot hang", m.Point, m.Kind)
+		return fmt.Errorf("%s is a file system of kind %s, where reading may hang", m.Point, m.Kind)
 	}
 	return nil
 }

@@ -211,7 +211,7 @@ func (r *runner) isProgram(name string) (is, there bool, err error) {
 
 func (r *runner) run(parent context.Context, c Command, apart bool) (Output, error) {
 	if since, is := r.isStuck(c); is {
-		return Output{}, fmt.Errorf("its run of %s is still there: %w", since.Local().Format(time.TimeOnly), ErrStuck)
+		return Output{}, fmt.Errorf("its run that was killed at %s has not ended: %w", since.Local().Format(time.TimeOnly), ErrStuck)
 	}
 	timeout := c.Timeout
 	if timeout == 0 {

@@ -30,7 +30,7 @@ func startStaged(cmd *exec.Cmd, root string, staged Staged) error {
 	spend(func() {
 		err := stage(root, staged)
 		if err != nil {
-			err = fmt.Errorf("cannot show it the files that it is to judge: %w", err)
+			err = fmt.Errorf("cannot show it the staged files: %w", err)
 		} else {
 			err = cmd.Start()
 		}

@@ -141,7 +141,7 @@ func (v *surveyor) read(ctx context.Context, f *os.File, name string, info Info)
 	have, first := 0, true
 	for {
 		if ctx.Err() != nil {
-			return errors.New("the time was up in the middle of it")
+			return errors.New("there was not enough time for all of it")
 		}
 		n, err := unix.Read(int(f.Fd()), v.part[have:])
 		if errors.Is(err, unix.EINTR) {

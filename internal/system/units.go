@@ -11,7 +11,7 @@ import (
 var ErrNotRunning = errors.New("the machine does not run systemd")
 
 // ErrBusy is wrapped by the error of a job that would cancel another job, which has not ended yet.
-var ErrBusy = errors.New("systemd is still busy with what somebody else has asked of it")
+var ErrBusy = errors.New("systemd is still busy with a job that somebody else has started")
 
 // ErrJobFailed is wrapped by the error of a job with the result "failed". Other results, such as
 // "skipped" or "dependency" (a unit that it needs has failed), do not wrap it.

@@ -261,7 +261,7 @@ func (d *disk) discard(at spot, name string) error {
 // syncDir makes changes in the directory of a spot durable.
 func (d *disk) syncDir(at spot, dir string) error {
 	if err := d.gate(Change{"sync", dir}); err != nil {
-		return cannot("make lasting", dir, err)
+		return cannot("sync", dir, err)
 	}
 	f, err := at.openFile(".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -269,7 +269,7 @@ func (d *disk) syncDir(at spot, dir string) error {
 	}
 	defer f.Close()
 	if err := f.Sync(); err != nil {
-		return cannot("make lasting", dir, err)
+		return cannot("sync", dir, err)
 	}
 	return nil
 }

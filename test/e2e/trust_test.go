@@ -106,7 +106,7 @@ content = "# managed\n"
 		t.Errorf("exit code %d: %s", o.Code, o.Stderr)
 	}
 	for _, r := range o.Resources {
-		if strings.Contains(string(r.ID), "/app/") && (r.State.InLine() || !strings.Contains(r.Reason, "others than root may turn it")) {
+		if strings.Contains(string(r.ID), "/app/") && (r.State.InLine() || !strings.Contains(r.Reason, "others than root can redirect it")) {
 			t.Errorf("%s is %s: %s", r.ID, r.State, r.Reason)
 		}
 	}

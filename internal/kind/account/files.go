@@ -211,7 +211,7 @@ func (m *mover) vacant(ctx context.Context, db database, g givenUp) error {
 		check = vacantGID
 	}
 	if err := check(ctx, m.system, db, g.id); err != nil {
-		return fmt.Errorf("whose files are whose cannot be told: %w", err)
+		return fmt.Errorf("it cannot be told whose files are whose: %w", err)
 	}
 	return nil
 }

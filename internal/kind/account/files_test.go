@@ -158,7 +158,7 @@ func TestFilesOfAnIdThatSomebodyHasTakenAreLeftAlone(t *testing.T) {
 	d, walks := renumbered(t, "users.alice = { uid = 5200 }")
 	d.tools.directory = directory{"passwd 1001": `EXAMPLE\jane doe:*:1001:5200::/home/jane doe:/bin/bash`}
 	_, outcomes := d.walk(t)
-	const want = `cannot give the files of alice to uid 5200: whose files are whose cannot be told: uid 1001 is held by EXAMPLE\jane doe of the directory`
+	const want = `cannot give the files of alice to uid 5200: it cannot be told whose files are whose: uid 1001 is held by EXAMPLE\jane doe of the directory`
 	if len(outcomes) != 1 || outcomes[0].Err == nil || outcomes[0].Err.Error() != want || len(walks.asked) > 0 {
 		t.Errorf("%v; walked %+v", outcomes, walks.asked)
 	}
@@ -168,7 +168,7 @@ func TestAnIdOfTwoAccountsIsNotChanged(t *testing.T) {
 	d, _ := renumbered(t, "users.alice = { uid = 5200 }")
 	d.put(t, "passwd", passwd+"alias:x:1001:1001::/home/alice:/bin/bash\n")
 	_, outcomes := d.walk(t)
-	if len(outcomes) != 1 || !strings.Contains(outcomes[0].Err.Error(), "uid 1001 is that of alias as well") || len(d.tools.ran) > 0 {
+	if len(outcomes) != 1 || !strings.Contains(outcomes[0].Err.Error(), "uid 1001 also belongs to alias") || len(d.tools.ran) > 0 {
 		t.Errorf("%v, ran %q", outcomes, d.tools.ran)
 	}
 }

@@ -165,7 +165,7 @@ func (g *Groups) renumber(ctx context.Context, db database, have facts.Group, gi
 		return err
 	}
 	if twin, shared := first(db.groups, func(other facts.Group) bool { return other.GID == have.GID && other.Name != have.Name }); shared {
-		return public.Error(fmt.Errorf("gid %d is that of group %s as well: whose files are whose cannot be told", have.GID, twin.Name))
+		return public.Error(fmt.Errorf("gid %d also belongs to group %s: it cannot be told whose files are whose", have.GID, twin.Name))
 	}
 	if err := notWhileRunning(g.system, "group "+have.Name, have.GID, "Gid", "Groups"); err != nil {
 		return err

@@ -63,7 +63,7 @@ func mountPoints(fstab []byte) (points []string) {
 func homeMayBeMade(s *system.System, home string) error {
 	away, err := isAway(s, cmp.Or(home, "/home"))
 	if away {
-		return fmt.Errorf("%w, and would hide the home that were made now", err)
+		return fmt.Errorf("%w, and would hide a home that is created now", err)
 	}
 	return err
 }

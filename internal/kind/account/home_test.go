@@ -71,7 +71,7 @@ func TestNoHomeIsMadeOrMissedOnAVolumeThatIsNotMountedYet(t *testing.T) {
 		t.Fatal(err)
 	}
 	found, outcomes := d.walk(t)
-	if got := errorOf(outcomes); got != "cannot create user bob: /data/people is a volume that is not mounted yet, and would hide the home that were made now" {
+	if got := errorOf(outcomes); got != "cannot create user bob: /data/people is a volume that is not mounted yet, and would hide a home that is created now" {
 		t.Error(got)
 	}
 	if alice := found[0]; alice.State != converge.Unknown || !strings.Contains(alice.Reason, "cannot tell whether its home /home/alice is there: /home is a volume that is not mounted yet") {

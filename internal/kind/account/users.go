@@ -348,7 +348,7 @@ func (u *Users) mayRenumber(ctx context.Context, db database, have facts.Account
 		return err
 	}
 	if twin, shared := first(db.accounts, func(other facts.Account) bool { return other.UID == have.UID && other.Name != have.Name }); shared {
-		return public.Error(fmt.Errorf("uid %d is that of %s as well: whose files are whose cannot be told", have.UID, twin.Name))
+		return public.Error(fmt.Errorf("uid %d also belongs to %s: it cannot be told whose files are whose", have.UID, twin.Name))
 	}
 	return notWhileRunning(u.system, have.Name, have.UID, "Uid")
 }

@@ -22,7 +22,7 @@ import (
 func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
 	if _, wanted := k.whole(databaseID); !wanted {
 		if err := k.reclaim(ctx); err != nil {
-			return []converge.Outcome{{ID: databaseID, Err: fmt.Errorf("cannot take the dconf settings away: %w", err)}}
+			return []converge.Outcome{{ID: databaseID, Err: fmt.Errorf("cannot remove the dconf settings: %w", err)}}
 		}
 		return nil
 	}
@@ -122,7 +122,7 @@ func (k *Kind) compile(ctx context.Context, next, before settings) ([]byte, erro
 			}
 		}
 	}
-	return nil, errors.New("cannot compile the dconf settings: dconf refuses them, and then others again")
+	return nil, errors.New("cannot compile the dconf settings: dconf still refuses some after the refused ones were replaced")
 }
 
 // holds returns an error unless the database holds exactly these settings, each with its value and
@@ -137,13 +137,13 @@ func (k *Kind) holds(database []byte, want settings) error {
 	for _, path := range slices.Sorted(maps.Keys(want)) {
 		value, there := values[path]
 		if !there {
-			return fmt.Errorf("cannot compile the dconf settings: dconf has left out %s, and says nothing of it", path)
+			return fmt.Errorf("cannot compile the dconf settings: dconf has silently left out %s", path)
 		}
 		if got, ok := value.Text(); ok && k.isPlain(path) && got != want[path].text {
 			return fmt.Errorf("cannot compile the dconf settings: dconf has made %s of %s = %s", got, path, want[path].text)
 		}
 		if locked := locks[path]; locked != want[path].locked {
-			return fmt.Errorf("cannot compile the dconf settings: dconf has made %s of %s, which is to be %s, and says nothing of it",
+			return fmt.Errorf("cannot compile the dconf settings: dconf has silently made %[2]s %[1]s, which should be %[3]s",
 				lockWord(locked), path, lockWord(want[path].locked))
 		}
 	}
@@ -193,7 +193,7 @@ func (k *Kind) findRefused(ctx context.Context, next settings, database []byte, 
 		if err == nil && why != "" { // the same twice: the first failure may be temporary
 			_, again, err2 := k.tryCompile(ctx, settings{path: s})
 			if err = err2; again != why {
-				return nil, errors.Join(err, fmt.Errorf("cannot compile the dconf settings: of %s dconf says %q, and then %q", path, why, again))
+				return nil, errors.Join(err, fmt.Errorf("cannot compile the dconf settings: for %s dconf prints %q, and then %q", path, why, again))
 			}
 		}
 		if err != nil {

@@ -158,7 +158,7 @@ func (k *Kind) survey(wants []policy.Want[policy.Dropin], some bool) (*scene, er
 		untilReboot: k.readNames(untilReboot), untilLogin: k.readNames(untilLogin), untilRestart: k.readStarts(),
 	}
 	if err := k.Since(mark); err != nil {
-		return nil, fmt.Errorf("cannot tell what is yet to take effect: %w", err)
+		return nil, fmt.Errorf("cannot tell which changes have not taken effect yet: %w", err)
 	}
 	var once sync.Once
 	var oldest time.Time

@@ -93,7 +93,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 	mark := k.Mark()
 	l := k.newLook()
 	if err := k.Since(mark); err != nil {
-		return nil, fmt.Errorf("cannot tell what is yet to take effect: %w", err)
+		return nil, fmt.Errorf("cannot tell which changes have not taken effect yet: %w", err)
 	}
 	var resources []converge.Resource
 	for _, want := range policy.Of[policy.File](k.policy) {
@@ -180,7 +180,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) (outcome
 			}
 			continue
 		}
-		outcomes = append(outcomes, k.failed(r.ID, fmt.Errorf("cannot keep what it had: %w", err)))
+		outcomes = append(outcomes, k.failed(r.ID, fmt.Errorf("cannot record its previous values: %w", err)))
 	}
 	return outcomes
 }

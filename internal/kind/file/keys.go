@@ -135,7 +135,7 @@ func (k *Kind) write(ctx context.Context, l *look, name string, a aim) error {
 	case err != nil:
 		return err
 	case !bytes.Equal(now, a.before) || info.Attr != a.info.Attr || info.Inode != a.info.Inode:
-		return errors.New("somebody else has changed it meanwhile; it is looked at again")
+		return errors.New("somebody else has changed it in the meantime; it is checked again in the next pass")
 	}
 	return k.files(name).WriteFile(name, content, a.attr)
 }

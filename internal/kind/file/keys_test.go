@@ -133,7 +133,7 @@ func TestWhatSomebodyElseWritesMeanwhileIsNotOverwritten(t *testing.T) {
 	const useradd, toml = "/etc/default/useradd", "[files.\"/etc/default/useradd\"]\nkeys = { INACTIVE = 30 }\n"
 	m := withFiles(t, map[string]string{useradd: "INACTIVE=-1\n"})
 	m.meanwhile = func() { kindtest.Put(t, m.root, useradd, "INACTIVE=-1\nSHELL=/bin/sh\n") }
-	want(t, m.pass(t, toml, nil)["file"+useradd], converge.Failed, "somebody else has changed it meanwhile")
+	want(t, m.pass(t, toml, nil)["file"+useradd], converge.Failed, "somebody else has changed it in the meantime")
 	m.holds(t, useradd, "INACTIVE=-1\nSHELL=/bin/sh\n")
 	m.meanwhile = nil
 	want(t, m.pass(t, toml, nil)["file"+useradd], converge.Corrected, "")

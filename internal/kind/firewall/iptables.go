@@ -159,7 +159,7 @@ func (i iptables) look(ctx context.Context) (views []view, err error) {
 		}
 		v, err := f.parse(string(out.Stdout))
 		if err != nil {
-			return nil, fmt.Errorf("cannot read the rules of iptables: what %s says is not to be understood: %w", f.save, err)
+			return nil, fmt.Errorf("cannot read the rules of iptables: the output of %s cannot be parsed: %w", f.save, err)
 		}
 		views = append(views, v)
 	}

@@ -128,7 +128,7 @@ func (n nft) look(ctx context.Context) ([]view, error) {
 	}
 	v, err := parseNft(out.Stdout)
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the rules of nftables: what nft says of them is not to be understood: %w", err)
+		return nil, fmt.Errorf("cannot read the rules of nftables: the output of nft cannot be parsed: %w", err)
 	}
 	return []view{v}, nil
 }

@@ -41,7 +41,7 @@ func (k *Kind) repair(ctx context.Context, drifted []converge.Resource) error {
 		}
 	}
 	if err := k.ledger.Flush(); err != nil {
-		return fmt.Errorf("cannot keep in mind what is loaded: %w", err)
+		return fmt.Errorf("cannot record what is loaded: %w", err)
 	}
 	wanted := len(policy.Of[policy.Firewall](k.policy)) > 0
 	if !wanted && len(k.unwantedBut(isDrifted)) == 0 {

@@ -113,7 +113,7 @@ func (k *Kind) writeFstab(ctx context.Context, id policy.ID) error {
 	case err != nil:
 		return err
 	case string(now) != l.fstab.String() || info.Attr != l.fstabInfo.Attr || info.Inode != l.fstabInfo.Inode:
-		return fmt.Errorf("somebody else has changed %s meanwhile; it is looked at again", mounts.FstabFile)
+		return fmt.Errorf("somebody else has changed %s in the meantime; it is checked again in the next pass", mounts.FstabFile)
 	}
 	if a.fstab.String() == "" && k.ledger.Made(mounts.FstabFile) {
 		return k.system.FS.Remove(mounts.FstabFile)

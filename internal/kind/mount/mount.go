@@ -139,7 +139,7 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) (outcome
 		switch {
 		case !aimed:
 		case err != nil:
-			outcomes = append(outcomes, k.failed(r.ID, fmt.Errorf("cannot keep what it had: %w", err)))
+			outcomes = append(outcomes, k.failed(r.ID, fmt.Errorf("cannot record its previous values: %w", err)))
 		default:
 			if err := k.change(ctx, r.ID, a); err != nil {
 				outcomes = append(outcomes, k.failed(r.ID, err))

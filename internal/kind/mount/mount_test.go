@@ -359,7 +359,7 @@ func TestAFstabThatItsReadersWouldNotTakeIsNotWritten(t *testing.T) {
 
 	m = newMachine(t)
 	m.tools.before = func() { kindtest.Put(t, m.root, "etc/fstab", fstab+"\n# theirs\n") }
-	want(t, m.pass(t, "[mounts.\"/var/log\"]\noptions = [\"noexec\"]\n", nil)["mount/var/log"], converge.Failed, "somebody else has changed /etc/fstab meanwhile")
+	want(t, m.pass(t, "[mounts.\"/var/log\"]\noptions = [\"noexec\"]\n", nil)["mount/var/log"], converge.Failed, "somebody else has changed /etc/fstab in the meantime")
 	m.holds(t, "etc/fstab", fstab+"\n# theirs\n")
 }
 

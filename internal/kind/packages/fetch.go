@@ -40,15 +40,15 @@ func fetchKey(ctx context.Context, client *http.Client, files system.FileReader,
 		if errors.As(err, &withURL) {
 			err = withURL.Err
 		}
-		return nil, fmt.Errorf("%s does not give it: %w", request.URL.Hostname(), err)
+		return nil, fmt.Errorf("cannot get it from %s: %w", request.URL.Hostname(), err)
 	}
 	defer response.Body.Close()
 	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s does not give it: %s", request.URL.Hostname(), response.Status)
+		return nil, fmt.Errorf("cannot get it from %s: %s", request.URL.Hostname(), response.Status)
 	}
 	content, err := io.ReadAll(io.LimitReader(response.Body, maxKeySize+1))
 	if err != nil {
-		return nil, fmt.Errorf("%s does not give it: %w", request.URL.Hostname(), err)
+		return nil, fmt.Errorf("cannot get it from %s: %w", request.URL.Hostname(), err)
 	}
 	if len(content) > maxKeySize {
 		return nil, fmt.Errorf("it is larger than %d KiB", maxKeySize>>10)

@@ -67,7 +67,7 @@ func (m *mending) fetchFile(ctx context.Context, want policy.Package, file strin
 	defer content.Close()
 	sum := sha256.New()
 	if err := m.store(file, io.LimitReader(content, maxFile), sum); err != nil {
-		return fmt.Errorf("its file cannot be had: %w", err)
+		return fmt.Errorf("cannot download its file: %w", err)
 	}
 	if got := hex.EncodeToString(sum.Sum(nil)); !strings.EqualFold(got, want.SHA256) {
 		return public.Error(fmt.Errorf("its file has the SHA-256 %s, and the policy says %s", got, want.SHA256))
@@ -90,11 +90,11 @@ func (m *mending) open(ctx context.Context, from string) (io.ReadCloser, error) 
 		err = withURL.Err
 	}
 	if err != nil {
-		return nil, fmt.Errorf("%s does not give its file: %w", request.URL.Hostname(), err)
+		return nil, fmt.Errorf("cannot get its file from %s: %w", request.URL.Hostname(), err)
 	}
 	if response.StatusCode != http.StatusOK {
 		response.Body.Close()
-		return nil, fmt.Errorf("%s does not give its file: %s", request.URL.Hostname(), response.Status)
+		return nil, fmt.Errorf("cannot get its file from %s: %s", request.URL.Hostname(), response.Status)
 	}
 	return response.Body, nil
 }

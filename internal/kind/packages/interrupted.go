@@ -59,7 +59,7 @@ func (m manager) mendInterrupted(ctx context.Context) (installed, error) {
 	}
 	for name := range before {
 		if len(after[name]) == 0 {
-			problems = append(problems, fmt.Errorf("%s has gone with what an interrupted transaction had left", name))
+			problems = append(problems, fmt.Errorf("%s has gone with the repair of an interrupted transaction", name))
 		}
 	}
 	left := after.twice()
@@ -69,7 +69,7 @@ func (m manager) mendInterrupted(ctx context.Context) (installed, error) {
 	if len(left) > 0 {
 		problems = append(problems, fmt.Errorf("%s still recorded in two versions", strings.Join(left, ", ")))
 	}
-	return after, fmt.Errorf("cannot mend what an interrupted transaction has left: %w", errors.Join(problems...))
+	return after, fmt.Errorf("cannot repair the package database after an interrupted transaction: %w", errors.Join(problems...))
 }
 
 // unkilled runs a transaction. If somebody kills it, unkilled repairs what it left behind and runs

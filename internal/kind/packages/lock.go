@@ -67,7 +67,7 @@ func (m manager) unlocked(ctx context.Context, c system.Command) (system.Output,
 			}
 		}
 		if !m.system.Clock.Now().Before(deadline) {
-			return system.Output{}, fmt.Errorf("%w (%s); this is tried again at the next look", errBusy, who)
+			return system.Output{}, fmt.Errorf("%w (%s); this is tried again in the next pass", errBusy, who)
 		}
 		if who != said {
 			m.system.Log.Info("waiting for another package manager", "kind", "package", "holder", who)
@@ -89,7 +89,7 @@ func (m manager) idle(ctx context.Context) error {
 			return nil
 		}
 		if !m.system.Clock.Now().Before(deadline) {
-			return fmt.Errorf("%w (%s); this is tried again at the next look", errBusy, who)
+			return fmt.Errorf("%w (%s); this is tried again in the next pass", errBusy, who)
 		}
 		if err := m.sayWaiting(ctx, who, time.Second); err != nil {
 			return fmt.Errorf("%w (%s): %w", errBusy, who, err)
@@ -190,7 +190,7 @@ func (m manager) yumHolder() int {
 	if m.managesPackages(text) && m.userOf(pid) == 0 {
 		return pid
 	}
-	m.system.Log.Warn("removed a stale lock of yum: its process is no package manager",
+	m.system.Log.Warn("removed a stale lock of yum: the process that it names is not a package manager",
 		"kind", "package", "holder", m.process(pid))
 	if err := m.system.FS.Remove(yumPIDFile); err != nil {
 		return pid
@@ -271,10 +271,10 @@ func (m manager) freeLocks() {
 			continue // dnf removes it when it ends
 		}
 		if err := m.system.FS.Remove(name); err != nil {
-			m.system.Log.Warn("cannot remove a lock of dnf that a user without root holds; dnf waits until it is released: end the holder's process", "kind", "package", "path", name, "holder", m.holder(holders[foreign]), "err", err)
+			m.system.Log.Warn("cannot remove a lock of dnf that an ordinary user holds; dnf waits until it is released: end the holder's process", "kind", "package", "path", name, "holder", m.holder(holders[foreign]), "err", err)
 			continue
 		}
-		m.system.Log.Warn("removed a lock of dnf that a user without root held", "kind", "package", "path", name, "holder", m.holder(holders[foreign]))
+		m.system.Log.Warn("removed a lock of dnf that an ordinary user held", "kind", "package", "path", name, "holder", m.holder(holders[foreign]))
 	}
 }
 

@@ -269,7 +269,7 @@ func TestAHeldLockIsWaitedForButNotForEver(t *testing.T) {
 	d = newDesk(t, w)
 	d.locked = 1000
 	start := d.clock.now
-	same(t, "the reasons", repair(t, d.kind(wants)), map[string]string{"a": "cannot install a: another package manager is at work (process 4077); this is tried again at the next look"})
+	same(t, "the reasons", repair(t, d.kind(wants)), map[string]string{"a": "cannot install a: another package manager is at work (process 4077); this is tried again in the next pass"})
 	if waited := d.clock.now.Sub(start); waited < patience || waited > patience+time.Minute {
 		t.Errorf("it was waited for %s", waited)
 	}

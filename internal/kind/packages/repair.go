@@ -153,7 +153,7 @@ func (m *mending) failHolds(drifted []converge.Resource, err error) {
 		case named && spec.Hold:
 			m.failed[r.ID] = public.Because("cannot hold the version of "+r.ID.Name(), err)
 		case m.ledger.Owns(policy.NewID(hold, r.ID.Name())):
-			m.failed[r.ID] = public.Because("cannot let go of the version of "+r.ID.Name(), err)
+			m.failed[r.ID] = public.Because("cannot release the version of "+r.ID.Name(), err)
 		}
 	}
 }
@@ -338,7 +338,7 @@ func (m *mending) why(ctx context.Context, t task, there installed, out system.O
 	}
 	group, isGroup := policy.PackageGroup(t.ID.Name())
 	if _, known := m.groups.members[group]; isGroup && !known && !unknownName(out) {
-		return public.Error(errors.New("the package manager has kept no list of groups that tells who belongs to it"))
+		return public.Error(errors.New("the package manager has not cached a list with the members of the group"))
 	}
 	if others := there.called(t.ID.Name()); len(others) > 0 && len(there.meant(t.Want)) == 0 {
 		return public.Error(fmt.Errorf("it is installed for %s alone: %s; if that is meant, name it %s.%[1]s", others[0].arch, reason(out), t.ID.Name()))

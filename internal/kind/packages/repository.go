@@ -271,7 +271,7 @@ func (k *Repositories) Repair(ctx context.Context, drifted []converge.Resource) 
 			continue
 		}
 		if err := k.giveBack(r.ID, files); err != nil {
-			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: public.Because("cannot take the repository "+r.ID.Name()+" away", err)})
+			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: public.Because("cannot remove the repository "+r.ID.Name(), err)})
 		}
 	}
 	return outcomes

@@ -86,7 +86,7 @@ func TestAKeyIsHadByTheProxyOfThePackageManager(t *testing.T) {
 		{"proxy = " + address + "\nproxy_username = soe\nproxy_password = pass", "", ""},
 		{"proxy=http://127.0.0.1:1\nproxy_username=soe\nproxy_password=pass", proxy.URL, ""},
 		{"proxy=http://127.0.0.1:1", "http://soe:pass@" + address, ""},
-		{"proxy=http://soe:pass@" + address, "_none_", "rpm.invalid does not give it"},
+		{"proxy=http://soe:pass@" + address, "_none_", "cannot get it from rpm.invalid"},
 	} {
 		d := newDesk(t, world{})
 		d.write("/etc/yum.conf", "[main]\n"+c.main+"\n")
@@ -107,7 +107,7 @@ func TestAKeyThatIsNotTheOneNamedIsNeitherKeptNorImported(t *testing.T) {
 	password := "pass" + "word"
 	for url, why := range map[string]string{
 		server.URL + "/two-keys.asc": "and the policy says " + keyOne,
-		server.URL + "/none":         "127.0.0.1 does not give it: 404 Not Found",
+		server.URL + "/none":         "cannot get it from 127.0.0.1: 404 Not Found",
 		gone.URL:                     "connection refused",
 		strings.Replace(gone.URL, "//", "//user:"+password+"@", 1) + "/?token=" + password: "connection refused",
 		"file:///root/none": "no such file",

@@ -115,7 +115,7 @@ func trouble(out system.Output) (last error) {
 
 // errNoDatabase is the error of a database without any package. rpm reports nothing when its files
 // are missing or truncated: it starts an empty database.
-var errNoDatabase = errors.New("the rpm database is not there, or knows no package at all, not even rpm's own: it cannot be told what is installed")
+var errNoDatabase = errors.New("the rpm database is missing or empty, without even rpm itself in it: it is not known what is installed")
 
 // believable returns an error if the database is empty, so that a missing package proves nothing.
 // there is the answer to query.

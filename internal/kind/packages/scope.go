@@ -43,7 +43,7 @@ func (m manager) freeScope(ctx context.Context) (free string, err error) {
 			return "", fmt.Errorf("an earlier transaction does not end; see: systemctl status '%s*.scope'", scope)
 		}
 		if err := m.system.Clock.Sleep(ctx, pause); err != nil {
-			return "", fmt.Errorf("an earlier transaction goes on as %s.scope: %w", scope, err)
+			return "", fmt.Errorf("an earlier transaction is still running in %s.scope: %w", scope, err)
 		}
 	}
 }

@@ -273,7 +273,7 @@ const xsessionsDir = "/usr/share/xsessions"
 // the file already has is not questioned.
 func (k *Kind) endsDesktop(name, value string, f found) string {
 	if value == "" {
-		return "a directive without a value is none"
+		return "a directive without a value has no effect"
 	}
 	if name != "desktop_session" || slices.Contains(f.Values("pcoip."+name), value) {
 		return ""
