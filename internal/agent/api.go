@@ -14,22 +14,22 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// api is what the bus has of the daemon.
+// api is the daemon's state for its D-Bus service.
 type api struct {
-	changed chan struct{} // holds one: what is published may be another
+	changed chan struct{} // buffer of one: report or status may have changed
 
 	mu   sync.Mutex
 	asks []*ask
 }
 
-// An ask is for checks that begin after it was made.
+// An ask waits for checks of its kinds that begin after it was made.
 type ask struct {
 	at    time.Time
-	kinds []string // not checked yet
+	kinds []string // kinds that are still to be checked
 	done  chan struct{}
 }
 
-// served is the daemon as bus.Documents and bus.Orders.
+// served implements bus.Documents and bus.Orders for the daemon.
 type served struct{ *daemon }
 
 func (d *daemon) serve(ctx context.Context) {
@@ -37,7 +37,7 @@ func (d *daemon) serve(ctx context.Context) {
 	server.Run(ctx)
 }
 
-// published is told that report and status have been written.
+// published notes that report and status have been written.
 func (a *api) published() {
 	select {
 	case a.changed <- struct{}{}:
@@ -45,8 +45,8 @@ func (a *api) published() {
 	}
 }
 
-// passEnded is told of each pass, and ends those asks that have got what they wait for:
-// a pass that began since, or one under way that could take in what had changed.
+// passEnded ends the asks that are satisfied by a pass: one that began after the ask, or one that began
+// earlier and after which the kind is settled, because it saw every change.
 func (a *api) passEnded(result converge.Result, settled func(kind string) bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -80,8 +80,8 @@ func (s served) State() bus.State {
 	return bus.State{Version: s.version, Phase: string(now.Phase), Verdict: string(now.Verdict), Compliant: now.Compliant, Serial: now.Serial}
 }
 
-// Status implements bus.Documents. It is not read from the file, which may say what was true
-// before nothing could be written any more.
+// Status implements bus.Documents. It does not read the status file, which may be out of date if it can no
+// longer be written.
 func (s served) Status(ctx context.Context) ([]byte, error) {
 	progress, there := packages.ReadProgress(ctx, s.System)
 	s.mu.Lock()
@@ -125,7 +125,7 @@ func (s served) Reload() {
 	s.readAgain("somebody asks over the bus for it")
 }
 
-// CarryOutPending implements bus.Orders: each pass carries out what may be.
+// CarryOutPending implements bus.Orders. Every pass carries out pending steps when it may.
 func (s served) CarryOutPending(ctx context.Context) error { return s.Apply(ctx, nil) }
 
 // SetDebug implements bus.Orders.

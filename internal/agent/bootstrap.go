@@ -18,7 +18,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// bootstrap fetches the published policy, and polls for a newer one from then on.
+// bootstrap fetches the published policy, and then polls for newer ones.
 func (d *daemon) bootstrap(ctx context.Context) {
 	poller := policysync.Poller{
 		Fetch: d.look, Interval: d.poll, Failed: d.waits, Wake: d.reload, Resumed: d.resumed,
@@ -26,11 +26,11 @@ func (d *daemon) bootstrap(ctx context.Context) {
 	poller.Run(ctx)
 }
 
-// rereading is how often the machine's own layers are read again of which something could not
-// be used: that a read failed once is nothing that anybody will write about.
+// rereading is how often the machine's own layers are read again while a part of them is refused. A read
+// that failed once causes no file event when it would succeed.
 const rereading = time.Minute
 
-// poll is how often to look; 0 when nothing is published to this machine.
+// poll returns how often to look for a newer policy; 0 if nothing is published to this machine.
 func (d *daemon) poll() time.Duration {
 	refused := len(d.refusals.all()) > 0
 	d.mu.Lock()
@@ -44,8 +44,8 @@ func (d *daemon) poll() time.Duration {
 	return d.config.Schedule.Poll.Duration
 }
 
-// configuration reads agent.toml again. One that cannot be read leaves the last
-// one, or the default, in force, and is reported.
+// configuration reads agent.toml again. If it cannot be used, the last valid configuration stays in force,
+// or the default if there was none, and the problem is reported.
 func (d *daemon) configuration() Config {
 	config, err := TrustedConfig(d.System.FS, d.configFile)
 	d.mu.Lock()
@@ -66,8 +66,8 @@ func (d *daemon) configuration() Config {
 	return config
 }
 
-// configurationRefused says what is wrong with agent.toml. What opening it says quotes
-// nothing of it.
+// configurationRefused returns the problems of agent.toml. Everybody may read errors of opening the file,
+// because they quote none of its content.
 func (d *daemon) configurationRefused(err error) []public.Line {
 	open := errors.Is(err, system.ErrUnsafe) || system.MayBeReadByAll(d.System.FS, d.configFile)
 	var problems []public.Line
@@ -81,9 +81,8 @@ func (d *daemon) configurationRefused(err error) []public.Line {
 	return problems
 }
 
-// lastConfig is what is known of the configuration while none could be read in this run
-// of the agent, mu being held: whose policy the last good one was. Nothing is taken away
-// because of that.
+// lastConfig returns what is known of the configuration while none could be read since the agent started:
+// the path and the personas of the last good policy. Nothing is taken away while it is in use. mu is held.
 func (d *daemon) lastConfig() Config {
 	config := Default()
 	config.unsure = true
@@ -103,10 +102,10 @@ func (d *daemon) look(ctx context.Context) error {
 	d.mu.Lock()
 	unidentified := d.Facts.Unidentified
 	if !unidentified {
-		d.Facts = f // the activation comes late, and names the node and its region
+		d.Facts = f // the activation may come late; it gives the node and its region
 	}
 	d.mu.Unlock()
-	if unidentified { // whose state this is, is told when it is opened
+	if unidentified { // whose state it is was decided when it was opened
 		return errors.New("cannot go by the state of the agent: the id of the machine could not be told when the agent started; now it can: restart soe-agent.service")
 	}
 	if config.AWS.Path == "" {
@@ -156,10 +155,9 @@ func (d *daemon) ask(ctx context.Context, config Config) error {
 	return nil
 }
 
-// byLastContact enforces what the machine's own layers say by now together with what was
-// last published: a fragment that somebody writes here may be wanted because AWS is away.
-// What is in force stays if what it was made of is not on disk: there was no room for it,
-// or it was published below another path.
+// byLastContact enforces the machine's own layers as they are now together with what was last published:
+// somebody may write a local fragment because AWS is away. The policy in force stays if its parts are not on
+// disk: because there was no room for them, or because they were published below another path.
 func (d *daemon) byLastContact() {
 	d.mu.Lock()
 	config := d.config
@@ -184,9 +182,8 @@ func (d *daemon) byLastContact() {
 	}
 }
 
-// subjectMeanwhile is the subject while AWS is away: as it was last known, until its
-// rules could be asked and give it what it had. What is published for other personas is
-// not on the machine.
+// subjectMeanwhile returns the subject while AWS is away: as it was last known, until the rules for personas
+// can be evaluated and confirm it. What is published for other personas is not on the machine.
 func (d *daemon) subjectMeanwhile(c Config) policysync.Subject {
 	s := d.subjectAtBoot(c)
 	selection := d.personas.lastAsked()
@@ -202,7 +199,7 @@ func (d *daemon) subjectMeanwhile(c Config) policysync.Subject {
 	return s
 }
 
-// ownRefused notes what of the machine's own layers cannot be used.
+// ownRefused records the problems of the machine's own layers.
 func (d *daemon) ownRefused(problems []public.Line) {
 	if !d.refusals.setOwn(problems) {
 		return
@@ -213,7 +210,7 @@ func (d *daemon) ownRefused(problems []public.Line) {
 	d.publish()
 }
 
-// byOwnLayers enforces what is on the machine: nothing is published to it.
+// byOwnLayers enforces the policy that is on the machine, because nothing is published to it.
 func (d *daemon) byOwnLayers(ctx context.Context, config Config) {
 	subject, selection := d.subject(ctx, config, noTags)
 	known, err := d.layers().Known(subject)
@@ -222,7 +219,7 @@ func (d *daemon) byOwnLayers(ctx context.Context, config Config) {
 		return
 	}
 	damaged := ""
-	if known.Damaged { // and nothing was published that could be missed
+	if known.Damaged { // nothing was published, so nothing of it can be missing
 		damaged, known.Refused = known.Refused[0].Whole, known.Refused[1:]
 	}
 	if len(known.Refused) == 0 {
@@ -240,15 +237,15 @@ func (d *daemon) byOwnLayers(ctx context.Context, config Config) {
 	d.enforce(known.Policy, known.Refused)
 }
 
-// contacted notes that the service answered with a policy.
+// contacted records that the service answered with a policy.
 func (d *daemon) contacted(found policysync.Found) {
 	if over := d.contact.answered(found, d.System.Clock.Now()); over != "" {
 		d.Log.Info("the published policy is available again", "for", over)
 	}
 }
 
-// take enforces a policy that was fetched, if it is another one, or if values in
-// it are now known that were missing, or the other way round.
+// take enforces a fetched policy if it differs from the last one, or if values in it have become known or
+// unknown.
 func (d *daemon) take(p *policy.Policy) {
 	before := d.contact.take(p)
 	d.mu.Lock()
@@ -263,8 +260,8 @@ func (d *daemon) take(p *policy.Policy) {
 	d.enforce(p, nil)
 }
 
-// samePolicy says whether two policies want the same, secrets included, and know as
-// much of it.
+// samePolicy says whether two policies want the same, secrets included, and whether the same parts of them
+// are unknown.
 func samePolicy(a, b *policy.Policy) bool {
 	if a == b {
 		return true
@@ -281,8 +278,8 @@ func samePolicy(a, b *policy.Policy) bool {
 	return true
 }
 
-// waitsMeanwhile is told of each wait of a check, which goes on until AWS answers: when
-// the first begins, nobody knows yet that it is away.
+// waitsMeanwhile is called before each wait of a fetch that goes on until AWS answers. At the first wait it
+// enforces local changes, because only now it is known that AWS is away.
 func (d *daemon) waitsMeanwhile(err error, next time.Time) {
 	if !d.contact.troubled() {
 		d.byLastContact()
@@ -290,8 +287,8 @@ func (d *daemon) waitsMeanwhile(err error, next time.Time) {
 	d.waits(err, next)
 }
 
-// waits notes what is waited for, for all who ask. A policy that its author has to
-// repair is refused, and that is no wait for AWS.
+// waits records what the daemon waits for. A policy that its author has to correct is refused; that is not
+// a failure to reach AWS.
 func (d *daemon) waits(err error, next time.Time) {
 	trouble := source.TroubleOf(err)
 	var missing source.Missing
@@ -301,7 +298,7 @@ func (d *daemon) waits(err error, next time.Time) {
 	hidden := d.config.hidden
 	d.mu.Unlock()
 	waiting, news := trouble.Line(hidden), false
-	if refused { // noted before that something was heard: until then it is not called compliant
+	if refused { // recorded before the contact: see awaited
 		waiting = public.All("a policy that can be used: " + trouble.Name)
 		news = d.refusals.setPolicy(problems)
 		d.contact.refused(d.System.Clock.Now())

@@ -17,7 +17,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// Where things are on a machine.
+// Paths and defaults.
 const (
 	ConfigFile  = "/etc/soe-agent/agent.toml"
 	SeedDir     = "/usr/share/soe-agent/policy.d"
@@ -26,7 +26,7 @@ const (
 	HistoryDir  = StateDir + "/history"
 	RunDir      = own.RunDir
 	ReportFile  = RunDir + "/report.json"   // for everybody
-	WholeReport = StateDir + "/report.json" // root's
+	WholeReport = StateDir + "/report.json" // for root
 	StatusFile  = RunDir + "/status.json"
 	markFile    = RunDir + "/watched" // see watch.Watcher.MarkWith
 	defaultPoll = 15 * time.Minute
@@ -35,16 +35,16 @@ const (
 	shortest    = time.Second
 )
 
-// Config is the agent's own configuration, agent.toml. The zero Config, with
-// Default's personas, enforces the seed policy.
+// Config is the agent's own configuration, agent.toml. The zero Config with Default's personas enforces the
+// seed policy.
 type Config struct {
 	Personas []string       `toml:"personas"`
-	Rules    []persona.Rule `toml:"persona"` // give more personas
+	Rules    []persona.Rule `toml:"persona"` // each may add a persona
 	AWS      source.Config  `toml:"aws"`
 	Schedule Schedule       `toml:"schedule"`
 	Report   Reporting      `toml:"report"`
 
-	unsure bool // it may be another one: the file cannot be used
+	unsure bool // the file cannot be used, so the real configuration may differ
 	hidden bool // not everybody may read the file
 }
 
@@ -61,7 +61,7 @@ type Reporting struct {
 	SSM bool `toml:"ssm"` // to SSM Compliance and Inventory
 }
 
-// duration is written as in "15m".
+// duration is written as "15m".
 type duration struct{ time.Duration }
 
 func (d *duration) UnmarshalText(text []byte) error {
@@ -85,8 +85,8 @@ func Default() Config {
 	}
 }
 
-// TrustedConfig is ReadConfig for whoever does as it says to a machine. One that others
-// than root could have written is refused: the error is system.ErrUnsafe.
+// TrustedConfig is ReadConfig for a caller that changes a machine by it. A file that others than root could
+// have written is refused: the error wraps system.ErrUnsafe.
 func TrustedConfig(files system.FileReader, name string) (Config, error) {
 	_, _, err := system.Trusted(files, path.Clean("/"+name), os.Geteuid())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -98,8 +98,7 @@ func TrustedConfig(files system.FileReader, name string) (Config, error) {
 	return c, err
 }
 
-// ReadConfig reads the configuration. A file that is not there says nothing, and
-// that is enough.
+// ReadConfig reads the configuration. If name is ConfigFile and does not exist, it returns the default.
 func ReadConfig(files system.FileReader, name string) (Config, error) {
 	c := Default()
 	content, err := files.ReadFile(name)
@@ -128,7 +127,7 @@ func ReadConfig(files system.FileReader, name string) (Config, error) {
 	return c, errors.Join(errs...)
 }
 
-// inFile says of each line of an error in which file that is.
+// inFile puts the name of the file in front of each line of an error.
 func inFile(name string, err error) error {
 	if err == nil {
 		return nil

@@ -9,34 +9,32 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// contact is what is known of the published policy: when AWS was last heard, and what is
-// waited for.
+// contact is what is known of the published policy: when AWS last answered, and what the daemon waits for.
 type contact struct {
 	mu      sync.Mutex
-	fetched *policy.Policy // the last one that was published; nil in this run of the daemon
+	fetched *policy.Policy // the last published policy; nil if none was fetched since the start
 	unkept  bool           // it could not be kept for the next boot
-	heard   bool           // of what is published, or that it cannot be had, in this run
+	heard   bool           // since the start AWS has answered, or is known not to
 	waiting public.Line    // what is waited for, as in Status.Waiting
-	trouble string         // the name of that
-	next    time.Time      // when that is tried again
+	trouble string         // the name of the trouble behind it
+	next    time.Time      // when the next attempt is made
 	last    time.Time      // when the published policy was last confirmed
 	since   time.Time      // when this machine first had its serial
 	rollout string
 }
 
-// fromBefore notes what an earlier run has left.
+// fromBefore records what an earlier run has left.
 func (c *contact) fromBefore(last, since time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last, c.since = last, since
 }
 
-// answered notes that the service answered with a policy, and returns the trouble that is
-// over by that.
+// answered records that the service answered with a policy, and returns the name of the trouble that is over.
 func (c *contact) answered(found policysync.Found, now time.Time) (over string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(found.Missing) == 0 { // a value that is missing is trouble, and said by whoever looks
+	if len(found.Missing) == 0 { // missing values are trouble too, which look reports
 		over = c.trouble
 		c.waiting, c.trouble, c.next = public.Line{}, "", time.Time{}
 	}
@@ -44,7 +42,7 @@ func (c *contact) answered(found policysync.Found, now time.Time) (over string) 
 	return over
 }
 
-// waits notes what is waited for, and says whether that is something else than before.
+// waits records what is waited for. news is true if the trouble differs from the last one.
 func (c *contact) waits(waiting public.Line, trouble string, next time.Time) (news bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -53,28 +51,28 @@ func (c *contact) waits(waiting public.Line, trouble string, next time.Time) (ne
 	return news
 }
 
-// refused notes that the service answered with what cannot be used.
+// refused records that the service answered with a policy that cannot be used.
 func (c *contact) refused(now time.Time) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.last = now
 }
 
-// nothingPublished notes that nothing is waited for.
+// nothingPublished records that nothing is waited for.
 func (c *contact) nothingPublished() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.heard, c.waiting, c.trouble = true, public.Line{}, ""
 }
 
-// kept notes whether the last one could be kept for the next boot.
+// kept records whether the fetched policy could be kept for the next boot.
 func (c *contact) kept(kept bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.unkept = !kept
 }
 
-// take takes the policy that was fetched, and returns the one before it.
+// take records the policy that was fetched, and returns the one before it.
 func (c *contact) take(p *policy.Policy) (before *policy.Policy) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -82,8 +80,8 @@ func (c *contact) take(p *policy.Policy) (before *policy.Policy) {
 	return before
 }
 
-// replace puts another in the place of the one that was fetched, if any was: it has no
-// secrets, and is another one than what is fetched next.
+// replace replaces the fetched policy, if there is one, by one that was merged without AWS. That one has no
+// secrets, so it differs from what is fetched next.
 func (c *contact) replace(p *policy.Policy) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -92,7 +90,7 @@ func (c *contact) replace(p *policy.Policy) {
 	}
 }
 
-// ever says whether there was a published policy in this run of the daemon.
+// ever says whether a published policy was fetched since the start.
 func (c *contact) ever() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -111,21 +109,22 @@ func (c *contact) isHeard() bool {
 	return c.heard
 }
 
-// troubled says whether AWS could not be asked the last time.
+// troubled says whether AWS could not be reached the last time.
 func (c *contact) troubled() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.trouble != ""
 }
 
-// lastTime is when the published policy was last confirmed.
+// lastTime returns when the published policy was last confirmed.
 func (c *contact) lastTime() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.last
 }
 
-// fill says in a status what is known, as somebody may read it.
+// fill sets the fields of a status about the published policy, with the part of each text that its
+// reader may see.
 func (c *contact) fill(s *Status, part func([]public.Line) []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()

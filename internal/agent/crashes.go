@@ -17,34 +17,33 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// crashFile is what the agent knows of its earlier runs. Who removes it, and starts
-// the agent again, ends its safe mode.
+// crashFile records how earlier runs of the agent ended. Removing it and restarting the agent ends safe mode.
 const crashFile = StateDir + "/life.json"
 
 const (
-	healthyAfter = time.Minute      // a run that ends before this age, unasked, is a crash
-	maxCrashes   = 4                // so many crashes
-	crashWindow  = 10 * time.Minute // within so long mean safe mode
-	safeFor      = time.Hour        // after which all of the policy is tried again
-	keptCrashes  = 20               // so many crashes are recorded at the most
+	healthyAfter = time.Minute      // a run that ends before this age, without being asked to, is a crash
+	maxCrashes   = 4                // this many crashes
+	crashWindow  = 10 * time.Minute // within this time lead to safe mode
+	safeFor      = time.Hour        // after this time the whole policy is tried again
+	keptCrashes  = 20               // how many crashes are recorded at most
 )
 
 // crashes is the content of crashFile.
 type crashes struct {
-	Boot          string      `json:"boot"`    // the kernel's random id of it
+	Boot          string      `json:"boot"`    // the kernel's random boot id
 	Version       string      `json:"version"` // of the agent
 	Started       time.Time   `json:"started,omitzero"`
-	Crashes       []time.Time `json:"deaths,omitempty"` // of those that crashed early
+	Crashes       []time.Time `json:"deaths,omitempty"` // when early crashes were noticed
 	Safe          *safeMode   `json:"safe,omitempty"`
-	WatchdogKinds []string    `json:"bitten,omitempty"` // kinds for which the watchdog has fired, in this boot
+	WatchdogKinds []string    `json:"bitten,omitempty"` // kinds for which the watchdog has fired in this boot
 }
 
-// safeMode is the state in which the agent keeps nothing but sudo: with all else it
-// died again and again.
+// safeMode is the state in which the agent keeps nothing but sudo, because it crashed repeatedly with
+// everything else.
 type safeMode struct {
 	Since  time.Time `json:"since"`
 	Why    string    `json:"why"`
-	Serial int64     `json:"serial"` // of the policy with which it died
+	Serial int64     `json:"serial"` // of the policy under which it crashed
 }
 
 func (s safeMode) in(zone *time.Location) string {
@@ -52,12 +51,12 @@ func (s safeMode) in(zone *time.Location) string {
 		s.Since.In(zone).Format(time.DateTime), s.Why, s.Since.Add(safeFor).In(zone).Format(time.TimeOnly))
 }
 
-// started judges the earlier runs when another begins. A life that ended with its
-// boot, however that ended, is no death: machines are rebooted at any time while
-// they are provisioned. Neither is one that was asked to end, or grew old.
+// started judges the earlier runs when a new one begins. A run that ended together with its boot is not a
+// crash, however it ended: machines may be rebooted at any time while they are provisioned. Neither is one
+// that was asked to stop, or that lasted for healthyAfter.
 func (r crashes) started(now time.Time, boot, version string) crashes {
 	if r.Version != version {
-		r = crashes{Boot: r.Boot} // what another agent died of
+		r = crashes{Boot: r.Boot} // crashes of another version do not count
 	}
 	if r.Boot == boot && !r.Started.IsZero() {
 		r.Crashes = append(r.Crashes, now)
@@ -77,7 +76,7 @@ func (r crashes) started(now time.Time, boot, version string) crashes {
 	return r
 }
 
-// minutes is a duration in words.
+// minutes returns a duration in words.
 func minutes(d time.Duration) string {
 	if d == time.Minute {
 		return "a minute"
@@ -85,7 +84,7 @@ func minutes(d time.Duration) string {
 	return fmt.Sprintf("%d minutes", d/time.Minute)
 }
 
-// A crashRecord tells how earlier runs of the agent ended, and notes how this one goes.
+// A crashRecord knows how earlier runs of the agent ended, and records how this one goes.
 type crashRecord struct {
 	files system.FS
 	log   *slog.Logger
@@ -95,7 +94,7 @@ type crashRecord struct {
 	watchdogKinds []string // kinds for which the watchdog fired in earlier runs of this boot
 }
 
-// openCrashRecord reads the record of earlier runs and notes the start of this one.
+// openCrashRecord reads the record of earlier runs and records the start of this one.
 func openCrashRecord(files system.FS, log *slog.Logger, now time.Time, version string) *crashRecord {
 	l := &crashRecord{files: files, log: log}
 	content, err := files.ReadFile(crashFile)
@@ -115,7 +114,7 @@ func openCrashRecord(files system.FS, log *slog.Logger, now time.Time, version s
 	return l
 }
 
-// change changes the record, in memory and on disk.
+// change changes the record in memory and on disk.
 func (l *crashRecord) change(how func(*crashes)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -129,15 +128,14 @@ func (l *crashRecord) change(how func(*crashes)) {
 	}
 }
 
-// safe returns the safe mode, nil when it is off.
+// safe returns the safe mode, or nil if it is off.
 func (l *crashRecord) safe() *safeMode {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.saved.Safe
 }
 
-// markHealthy notes that this run is no crash: it has lasted long enough, or ends because it was
-// asked to.
+// markHealthy records that this run is not a crash: it has lasted long enough, or was asked to stop.
 func (l *crashRecord) markHealthy() {
 	l.change(func(r *crashes) {
 		r.Started = time.Time{}
@@ -147,9 +145,9 @@ func (l *crashRecord) markHealthy() {
 	})
 }
 
-// mayStopWatchdog says whether the watchdog may fire because of a kind, and notes that it
-// does: once in a boot is enough to see that it does not help. The answer holds for
-// all of this run, since the watchdog takes more than one silence to fire.
+// mayStopWatchdog says whether the agent may let the watchdog fire because of a kind, and records that it
+// does. If that did not help once in this boot, it is not done again. The answer stays the same for this run,
+// because the watchdog fires only after more than one missed answer.
 func (l *crashRecord) mayStopWatchdog(kind string) bool {
 	if slices.Contains(l.watchdogKinds, kind) {
 		return false
@@ -163,8 +161,7 @@ func (l *crashRecord) mayStopWatchdog(kind string) bool {
 	return true
 }
 
-// watchSafeMode calls markHealthy when this run has lasted long enough, and leaves safe mode after
-// an hour.
+// watchSafeMode calls markHealthy when this run has lasted long enough, and leaves safe mode after an hour.
 func (d *daemon) watchSafeMode(ctx context.Context) {
 	for d.System.Clock.Sleep(ctx, healthyAfter) == nil {
 		d.crashes.markHealthy()
@@ -183,7 +180,7 @@ func (d *daemon) watchSafeMode(ctx context.Context) {
 	}
 }
 
-// leaveSafeMode tries all of the policy again, if it is not tried already.
+// leaveSafeMode enforces the whole policy again, if the agent is in safe mode.
 func (d *daemon) leaveSafeMode(why string) {
 	if d.crashes.safe() == nil {
 		return
@@ -200,8 +197,8 @@ func (d *daemon) leaveSafeMode(why string) {
 	d.enforceAgain()
 }
 
-// enterSafeMode says that the agent is in safe mode, if earlier runs are a reason to be. A
-// newer policy than the one with which they ended is none.
+// enterSafeMode reports safe mode if the record demands it. It does not if the policy is newer than the one
+// under which the earlier runs crashed.
 func (d *daemon) enterSafeMode(serial int64) {
 	safe := d.crashes.safe()
 	if safe == nil {
@@ -217,8 +214,7 @@ func (d *daemon) enterSafeMode(serial int64) {
 	d.Log.Error(d.status.SafeMode)
 }
 
-// enabled are the kinds as they may be checked: in safe mode most are left
-// alone.
+// enabled returns the kinds to check: in safe mode most of them are replaced by suspended ones.
 func (d *daemon) enabled(p *policy.Policy, kinds []converge.Kind) []converge.Kind {
 	safe := d.crashes.safe()
 	if safe == nil {
@@ -233,7 +229,7 @@ func (d *daemon) enabled(p *policy.Policy, kinds []converge.Kind) []converge.Kin
 	return kept
 }
 
-// suspended is a kind that is not checked.
+// suspended stands for a kind that is not checked: it reports the kind's resources as unknown.
 type suspended struct {
 	name   string
 	policy *policy.Policy

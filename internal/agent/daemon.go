@@ -23,13 +23,12 @@ import (
 	"github.com/soe-agent/soe-agent/internal/watch"
 )
 
-// configuredTarget is started when the machine is first in line with its
-// published policy, or with all there is when none is to be had.
+// configuredTarget is started when everything has been checked and repaired for the first time under the
+// published policy, or, if none is published to the machine, under its own.
 const configuredTarget = "soe-configured.target"
 
-// daemon is the agent for as long as it runs. It wires what is below it: each concern has a
-// type of its own that owns its state and its lock, and takes no other lock while it has that.
-// Of the daemon's two, enforcing is taken before mu.
+// daemon is the running agent. It wires its parts together: each of them owns its state and its lock, and
+// takes no other lock while it holds that. Of the daemon's own two locks, enforcing is taken before mu.
 type daemon struct {
 	*Machine
 	configFile string
@@ -38,41 +37,41 @@ type daemon struct {
 
 	findings *findings // the policy in force, and what was found under it
 	refusals refusals  // what people have to correct
-	personas personas  // which the machine has, and why
-	link     link      // to AWS
-	contact  contact   // what is known of what is published
+	personas personas  // the machine's personas, and why it has them
+	link     link      // the connection to AWS
+	contact  contact   // what is known of the published policy
 	startup  startup   // how far this run has come
 	crashes  *crashRecord
 
 	quick, slow *worker
-	checks      *worker // for the policy's own checks, of which nobody knows how long they take
+	checks      *worker // for the policy's own checks, whose duration nobody knows
 	watcher     *watch.Watcher
 	writers     *writerMonitor
 	reports     *reporting
 	systemd     *system.Notifier
 	api         api
 
-	reload     chan struct{} // holds one: the configuration or a local fragment may have changed
-	resumed    chan struct{} // holds one: the machine has slept
-	freed      chan struct{} // holds one: safe mode is over
-	passBegun  chan struct{} // holds one: a pass has begun
-	freeMemory *time.Timer   // gives memory back when nothing has been done for a while
-	enforcing  sync.Mutex    // one at a time
+	reload     chan struct{} // buffer of one: the configuration or a local fragment may have changed
+	resumed    chan struct{} // buffer of one: the machine has slept
+	freed      chan struct{} // buffer of one: safe mode is over
+	passBegun  chan struct{} // buffer of one: a pass has begun
+	freeMemory *time.Timer   // returns memory to the system after a while without work
+	enforcing  sync.Mutex    // held while a policy is put into force
 
-	mu          sync.Mutex // guards what follows, and the Schedule and the Facts of the Machine
+	mu          sync.Mutex // guards the fields below, and Schedule and Facts of the Machine
 	config      Config
-	configured  bool     // a configuration was read in this run of the daemon
-	enforced    Schedule // that the kinds go by
+	configured  bool     // a configuration was read since the start
+	enforced    Schedule // the schedule that the kinds were opened with
 	status      Status
-	said        said              // of it, to whoever asks
-	wholeDigest string            // the digest of the whole report that root has
-	unwritten   bool              // the report for everybody could not be written, so that the file says what was before
-	complaints  map[string]string // files that cannot be written, and why, as the log has it
+	said        said              // the last status that was published, for everybody and for root
+	wholeDigest string            // the digest of the last whole report on disk
+	unwritten   bool              // the public report could not be written, so the file is out of date
+	complaints  map[string]string // files that cannot be written, and the reason that was logged
 }
 
-// Run is the daemon: it returns when ctx is done, or when it cannot begin. A
-// configuration that cannot be read does not keep it from locking the machine
-// down: it goes by the default, and says so.
+// Run runs the daemon until ctx is done. It returns an error only if it cannot start. If the configuration
+// cannot be read, it uses the last known one or the default, reports the problem, and still locks the machine
+// down.
 func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	configFile, err := filepath.Abs(configFile)
 	if err != nil {
@@ -90,7 +89,7 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	defer signal.Stop(signals)
 	goesOn, err := d.lockDown(ctx)
 	if ctx.Err() != nil {
-		return nil // it was asked to stop: that is no failure
+		return nil // it was asked to stop, which is not a failure
 	}
 	if err != nil {
 		return err
@@ -130,8 +129,8 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	return nil
 }
 
-// followEarlier follows a package transaction that an earlier run of the agent has
-// begun. What is checked before its end may be as it will not stay.
+// followEarlier waits for a package transaction that an earlier run of the agent began. What was checked
+// before its end may have changed since.
 func (d *daemon) followEarlier(ctx context.Context, p *policy.Policy) {
 	packages.FollowEarlier(ctx, p, d.System)
 	if was := d.startup.transaction(false); was && ctx.Err() == nil {
@@ -152,16 +151,16 @@ func (d *daemon) live(ctx context.Context, parts []func(context.Context)) {
 	d.stop(ended)
 }
 
-// How long what is under way may take to end when the agent is to stop, and how long
-// the writing of one file.
+// How long a stop waits: for everything that is under way, for the write of one file, and for the last
+// messages to systemd.
 const (
 	stopTimeout  = time.Second
 	writeTimeout = 3 * time.Second
 	lastWords    = 200 * time.Millisecond // to systemd
 )
 
-// stop returns when all has ended, or when it may be left as it is: no file is half
-// written, and what is not done is done by the next agent.
+// stop returns when everything has ended, or when it can be abandoned: no file is half-written then, and the
+// next run does what is left.
 func (d *daemon) stop(ended <-chan struct{}) {
 	timer := time.NewTimer(stopTimeout)
 	defer timer.Stop()
@@ -206,8 +205,8 @@ func newDaemon(m *Machine, configFile, version string, r timeouts) *daemon {
 	return d
 }
 
-// changed is called by the watcher with the kind that may have drifted. It must not block: the
-// watcher would lose events, and what re-places watches would wait for itself.
+// changed is called by the watcher with the kind that may have drifted. It must not block: the watcher would
+// lose events, and anything here that places watches again would wait for the watcher.
 func (d *daemon) changed(kind string) {
 	switch kind {
 	case watch.LocalPolicy:
@@ -222,7 +221,7 @@ func (d *daemon) changed(kind string) {
 		if d.contact.ever() {
 			d.signal(d.resumed)
 		} else {
-			d.askReload() // the clock was set for the first time, more likely; nothing is to be spread yet
+			d.askReload() // more likely the clock was set for the first time; there is nothing to spread yet
 		}
 	default:
 		for _, w := range d.workers() {
@@ -231,7 +230,7 @@ func (d *daemon) changed(kind string) {
 	}
 }
 
-// updateUnwatched says for all to read what the watcher cannot watch.
+// updateUnwatched publishes what the watcher cannot watch.
 func (d *daemon) updateUnwatched() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -241,7 +240,7 @@ func (d *daemon) updateUnwatched() {
 	}
 }
 
-// readAgain reads configuration and policy again, and tries all of that.
+// readAgain reads configuration and policy again, ends safe mode, and retries refused reports.
 func (d *daemon) readAgain(why string) {
 	d.leaveSafeMode(why)
 	d.reports.again()
@@ -259,8 +258,7 @@ func (d *daemon) signal(to chan struct{}) {
 	}
 }
 
-// obey reads configuration and policy again on SIGHUP, and turns debug logging on or off on
-// SIGUSR1.
+// obey handles signals: SIGHUP reads configuration and policy again, SIGUSR1 turns debug logging on or off.
 func (d *daemon) obey(ctx context.Context, signals <-chan os.Signal) {
 	for {
 		select {
@@ -288,13 +286,12 @@ func (d *daemon) setDebug(on bool) {
 	d.Log.Info("the log level was changed", "debug", on)
 }
 
-// zoneCheckInterval is how often it is looked whether the maintenance window is at another time
-// meanwhile, because the machine is in another time zone.
+// zoneCheckInterval is how often the time zone is checked: if it changes, the maintenance window is at another
+// time.
 const zoneCheckInterval = 5 * time.Minute
 
-// settle starts soe-configured.target, the first time that
-// everything has been checked: its published policy, unless none is meant
-// for it.
+// settle starts soe-configured.target once: when everything has been checked under the published policy, or
+// under the machine's own if nothing is published to it.
 func (d *daemon) settle() {
 	d.mu.Lock()
 	settled := d.phase() == Keeping && !d.findings.unseen()
@@ -309,7 +306,7 @@ func (d *daemon) settle() {
 	}
 }
 
-// phase is where in its life the daemon is, mu being held.
+// phase returns the phase that the daemon is in. mu is held.
 func (d *daemon) phase() Phase {
 	switch {
 	case !d.startup.isLockedDown():
@@ -324,8 +321,8 @@ func (d *daemon) phase() Phase {
 	return Keeping
 }
 
-// publish writes the report and the status for all to read, keeps the whole report for
-// root, and hands the one for everybody to the sender.
+// publish writes the report and the status for everybody and the whole report for root, and hands the public
+// report to the senders.
 func (d *daemon) publish() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -340,8 +337,8 @@ func (d *daemon) publish() {
 	}
 }
 
-// write replaces a document for all to read, and says whether it could. If it cannot, it removes the
-// old one, which is not true any more and takes room, and tries once more.
+// write replaces a document that everybody may read, and returns whether it could. If it cannot, it removes the
+// old one, which is out of date and takes up room, and tries once more.
 func (d *daemon) write(name string, document any) (written bool) {
 	var content bytes.Buffer
 	err := json.NewEncoder(&content).Encode(document)
@@ -362,8 +359,8 @@ func (d *daemon) write(name string, document any) (written bool) {
 	return err == nil
 }
 
-// isNews says whether it is to be said that a file could not be written, mu being held: once, for
-// as long as the reason is the same. A file system may stay read-only for days.
+// isNews says whether a failure to write a file is to be logged: once for as long as the reason stays the same,
+// because a file system may be read-only for days. mu is held.
 func (d *daemon) isNews(name string, err error) bool {
 	if err == nil {
 		delete(d.complaints, name)

@@ -10,25 +10,25 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// enforce makes a policy the one that the machine is held to from now on.
+// enforce puts a policy into force.
 func (d *daemon) enforce(p *policy.Policy, refused []public.Line) {
 	d.enforcing.Lock()
 	defer d.enforcing.Unlock()
 	d.hold(p, refused)
 }
 
-// enforceAgain does so with the one that is in force, in the way that is right by now.
+// enforceAgain puts the policy that is in force into force again, after the end of safe mode.
 func (d *daemon) enforceAgain() {
 	d.enforcing.Lock()
 	defer d.enforcing.Unlock()
 	d.hold(d.findings.inForce(), d.refusals.ofPolicy())
 }
 
-// hold puts a policy in force: it makes the kinds anew, gives them to the workers and resets the
-// watches. The lock enforcing is held.
+// hold puts a policy into force: it opens the kinds again, hands them to the workers and sets the watches. The
+// lock enforcing is held.
 func (d *daemon) hold(p *policy.Policy, refused []public.Line) {
 	d.mu.Lock()
-	machine := *d.Machine // its schedule and facts change
+	machine := *d.Machine // a copy, because its schedule and facts change
 	d.findings.hold(p, d.System.Clock.Now())
 	d.refusals.setPolicy(refused)
 	d.enforced = d.Schedule
@@ -46,7 +46,7 @@ func (d *daemon) hold(p *policy.Policy, refused []public.Line) {
 	}
 	for i, w := range d.workers() {
 		engine := d.engineOf(p, given[i])
-		if workerOf(i) == quick { // what takes the others long may take them long
+		if workerOf(i) == quick { // the other workers' kinds may take long
 			engine.CheckTimeout, engine.HangEnded = d.timeouts.check, w.mark
 		}
 		w.assign(engine, given[i])
@@ -54,12 +54,12 @@ func (d *daemon) hold(p *policy.Policy, refused []public.Line) {
 	d.publish()
 }
 
-// freeMemoryAfter is how long after the last pass memory is given back: by then all has been
-// told that there was to tell.
+// freeMemoryAfter is how long after the last pass memory is returned to the system. By then everything has been
+// published.
 const freeMemoryAfter = time.Second
 
-// growth is by how many percent the heap may grow before it is swept: by some 4 MiB,
-// however many resources there are, of which each holds about 1.4 KiB.
+// growth returns by how many percent the heap may grow before it is collected: by some 4 MiB, however many
+// resources there are, each of which takes about 1.4 KiB.
 func growth(resources int) int { return max(20, 400*1024/(5*1024+resources*14/10)) }
 
 // refuse records why a newer policy is not enforced. The policy in force stays.

@@ -12,13 +12,12 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// findings is the policy in force, and what was found of the machine under it: what has not
-// been checked under that very policy, in this run of the agent, is called so and nothing
-// else.
+// findings is the policy in force, and what was found on the machine under it. A resource that has not been
+// checked under this policy since the agent started is reported as not checked, and nothing else.
 type findings struct {
 	mu        sync.Mutex
 	policy    *policy.Policy
-	resources map[string][]converge.Resource  // by kind; of every kind and of all that the policy wants
+	resources map[string][]converge.Resource  // by kind: every kind, with every resource that the policy wants
 	corrected map[policy.ID]converge.Resource // since the last verify
 	timing    map[string]time.Duration        // by kind
 }
@@ -27,14 +26,14 @@ func newFindings() *findings {
 	return &findings{resources: map[string][]converge.Resource{}, corrected: map[policy.ID]converge.Resource{}, timing: map[string]time.Duration{}}
 }
 
-// inForce is the policy; nil before the first.
+// inForce returns the policy in force; nil before the first.
 func (f *findings) inForce() *policy.Policy {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.policy
 }
 
-// hold puts a policy into force. Of another one nothing is known of the machine.
+// hold puts a policy into force. If it differs from the last one, everything found is forgotten.
 func (f *findings) hold(p *policy.Policy, now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -44,10 +43,9 @@ func (f *findings) hold(p *policy.Policy, now time.Time) {
 	f.policy = p
 }
 
-// reset has nothing be known of the machine, mu being held: it is to be held to a
-// policy under which nothing has been checked. That something was corrected stays
-// known where the policy wants the same of it as the one before: it is told of once the
-// resource has been checked.
+// reset makes everything unchecked, because nothing has been checked under the new policy. Corrections are
+// kept for resources of which it wants the same as the policy before; they are reported once the resource
+// has been checked. mu is held.
 func (f *findings) reset(p *policy.Policy, now time.Time) {
 	f.resources = map[string][]converge.Resource{}
 	corrected := map[policy.ID]converge.Resource{}
@@ -70,8 +68,7 @@ func wantTheSame(a, b *policy.Policy, id policy.ID) bool {
 	return was && is && before.Digest() == after.Digest() && slices.Equal(before.Secrets, after.Secrets)
 }
 
-// reportUnassigned says of the resources of kinds that no worker checks that nobody will ever
-// check them.
+// reportUnassigned reports kinds that no worker checks: their resources will never be checked.
 func (d *daemon) reportUnassigned(walked []converge.Kind) {
 	for _, kind := range policy.Kinds() {
 		if slices.ContainsFunc(walked, func(k converge.Kind) bool { return k.Name() == kind }) {
@@ -82,7 +79,7 @@ func (d *daemon) reportUnassigned(walked []converge.Kind) {
 	}
 }
 
-// giveUp says of the resources of a kind why nobody will check them.
+// giveUp makes the resources of a kind unknown that nobody will check, with the reason.
 func (f *findings) giveUp(kind, why string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -93,15 +90,15 @@ func (f *findings) giveUp(kind, why string) {
 	}
 }
 
-// record takes over what a pass found. It returns false for what was found under another
-// policy than the one in force: that says nothing about this.
+// record takes over the result of a pass. If the pass ran under another policy than the one in force it returns
+// false: its states say nothing about this policy.
 func (f *findings) record(result converge.Result) (known bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if !samePolicy(result.Policy, f.policy) {
 		for _, r := range result.Resources {
 			if r.State == converge.Corrected && wantTheSame(result.Policy, f.policy, r.ID) {
-				f.corrected[r.ID] = r // what it is now is still to be seen
+				f.corrected[r.ID] = r // its present state is still to be checked
 			}
 		}
 		return false
@@ -111,8 +108,8 @@ func (f *findings) record(result converge.Result) (known bool) {
 		f.timing[kind] = result.Timing[kind]
 	}
 	for _, r := range result.Resources {
-		// A correction is worth being seen until the next verify, not only until the
-		// next check a moment later.
+		// A correction is shown until the next verify, and not only until the check that follows a
+		// moment later.
 		switch was, ok := f.corrected[r.ID]; {
 		case r.State == converge.Corrected:
 			f.corrected[r.ID] = r
@@ -139,7 +136,7 @@ func (f *findings) unseen() bool {
 	return false
 }
 
-// settleCorrections makes what was corrected compliant like everything else.
+// settleCorrections makes corrected resources compliant, like the others.
 func (f *findings) settleCorrections() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -153,7 +150,7 @@ func (f *findings) settleCorrections() {
 	}
 }
 
-// all is the policy in force and all that was found under it, at one moment.
+// all returns the policy in force and everything found under it, at one moment.
 func (f *findings) all() (p *policy.Policy, resources []converge.Resource, timing map[string]time.Duration) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -163,8 +160,8 @@ func (f *findings) all() (p *policy.Policy, resources []converge.Resource, timin
 	return f.policy, resources, maps.Clone(f.timing)
 }
 
-// asItIs is what was found and what there is to say besides, mu being held. What a pass is
-// bringing into line for the time being is not in line, whatever it was before.
+// asItIs adds to what was found what the agent reports about itself, and replaces resources that a pass is
+// repairing: they are not in line now, whatever they were before. mu is held.
 func (d *daemon) asItIs(resources []converge.Resource) []converge.Resource {
 	resources = append(resources, d.own()...)
 	mending := map[policy.ID]converge.Resource{}
@@ -177,16 +174,15 @@ func (d *daemon) asItIs(resources []converge.Resource) []converge.Resource {
 		}
 		delete(mending, r.ID)
 	}
-	for _, id := range slices.Sorted(maps.Keys(mending)) { // what nobody wants and was not there before
+	for _, id := range slices.Sorted(maps.Keys(mending)) { // unwanted, and not there before
 		resources = append(resources, mending[id])
 	}
 	return resources
 }
 
-// awaited is what has to come before a verdict can be given, and what is refused, for people,
-// mu being held.
+// awaited returns what has to come before a verdict is possible, and what is refused, for people. mu is held.
 func (d *daemon) awaited() (awaited, refused []public.Line) {
-	heard := d.contact.isHeard() // before: what is refused then is noted earlier
+	heard := d.contact.isHeard() // first, because a refusal is recorded before the contact
 	refused = d.refusals.all()
 	return d.awaits(heard, refused), refused
 }
@@ -205,7 +201,7 @@ func (d *daemon) awaits(heard bool, refused []public.Line) []public.Line {
 	return nil
 }
 
-// NothingPublished says that a machine has never had a policy from where its policy is
+// NothingPublished is the text for a machine that has never had a policy from the path to which its policy is
 // published.
 func NothingPublished(path string) string {
 	return fmt.Sprintf("nothing of what is published below %s has been had yet: the seed is in force", path)

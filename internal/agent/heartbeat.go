@@ -10,17 +10,17 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// defaultWatchdog is the interval that the agent goes by where systemd has none for
-// it. The unit file has the same.
+// defaultWatchdog is the interval that the timeouts are derived from if systemd has none for the agent. The
+// unit file has the same.
 const defaultWatchdog = 5 * time.Minute
 
-// timeouts are the times after which something counts as hanging. All follow from the
-// interval of systemd's watchdog.
+// timeouts are the times after which something counts as hanging. All are derived from the interval of
+// systemd's watchdog.
 type timeouts struct {
-	watchdog time.Duration // 0: nobody is to be told
-	check    time.Duration // with one kind's Check, before the others go on
-	stuck    time.Duration // without a sign of life, before a worker counts as hanging
-	lost     time.Duration // for a Check that was given up, before a restart may help
+	watchdog time.Duration // 0: the watchdog is off
+	check    time.Duration // how long a Check may take before the pass goes on without it
+	stuck    time.Duration // how long a worker may give no sign of life before it counts as hanging
+	lost     time.Duration // how long a Check that was given up may hang before a restart is tried
 }
 
 func timeoutsOf(watchdog time.Duration) timeouts {
@@ -31,15 +31,15 @@ func timeoutsOf(watchdog time.Duration) timeouts {
 	return timeouts{watchdog: watchdog, check: base * 3 / 10, stuck: base / 2, lost: 2 * base}
 }
 
-// A heartbeat tells a worker that works from one that hangs. Each read and write of the machine is
-// a beat. Waiting for a command, a job of systemd's or another package manager is no hanging.
+// A heartbeat tells a worker that is busy from one that hangs. Each read or write of the machine is a beat.
+// Waiting for a command, a systemd job or another package manager does not count as hanging.
 type heartbeat struct {
 	mu     sync.Mutex
 	passes int // under way
 	waits  int // under way
 	last   time.Time
 
-	// writing is held by whoever changes a file, and by who wants no more of that.
+	// writing is read-locked during the change of a file, and locked to stop all further changes.
 	writing sync.RWMutex
 }
 
@@ -49,7 +49,7 @@ func (p *heartbeat) beat() {
 	p.last = time.Now()
 }
 
-// pass begins a pass, and returns what ends it.
+// pass begins a pass. The caller calls done at its end.
 func (p *heartbeat) pass() (done func()) {
 	p.beat()
 	p.mu.Lock()
@@ -63,7 +63,7 @@ func (p *heartbeat) pass() (done func()) {
 	}
 }
 
-// wait begins a wait that is no hanging, and returns what ends it.
+// wait begins a wait that does not count as hanging. The caller calls done at its end.
 func (p *heartbeat) wait() (done func()) {
 	p.mu.Lock()
 	p.waits++
@@ -76,19 +76,17 @@ func (p *heartbeat) wait() (done func()) {
 	}
 }
 
-// write begins a change of one file, and returns what ends it. After a halt none
-// begins any more.
+// write begins the change of one file. The caller calls done at its end. After stopWrites it blocks forever.
 func (p *heartbeat) write() (done func()) {
 	p.beat()
 	p.writing.RLock()
 	return p.writing.RUnlock
 }
 
-// stopWrites returns when no file is being changed; none is after that.
+// stopWrites waits for the file that is being changed; after it no change begins.
 func (p *heartbeat) stopWrites() { p.writing.Lock() }
 
-// inPass says whether a pass is under way, and for how long it has given no sign
-// of life.
+// inPass says whether a pass is under way, and for how long it has given no sign of life.
 func (p *heartbeat) inPass() (still time.Duration, yes bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -98,7 +96,7 @@ func (p *heartbeat) inPass() (still time.Duration, yes bool) {
 	return still, p.passes > 0
 }
 
-// withHeartbeat returns the machine with every call counted as a sign of life.
+// withHeartbeat returns the machine with every call counted as a beat.
 func (m *Machine) withHeartbeat(p *heartbeat) *Machine {
 	s := *m.System
 	s.FS.FileReader, s.FS.FileWriter, s.FS.Homes = heartbeatReader{s.FS.FileReader, p}, heartbeatWriter{s.FS.FileWriter, p}, heartbeatHomes{s.FS.Homes, p}
@@ -174,7 +172,7 @@ func (f heartbeatHomes) MoveDir(from, to string) error {
 	return f.Homes.MoveDir(from, to)
 }
 
-// Reown takes as long as there are files.
+// Reown takes time in proportion to the number of files, so it counts as a wait.
 func (f heartbeatHomes) Reown(ctx context.Context, r system.Reown) (system.Reowned, error) {
 	defer f.heartbeat.wait()()
 	return f.Homes.Reown(ctx, r)
@@ -222,8 +220,8 @@ func (u heartbeatJobs) Restart(ctx context.Context, name string) error {
 	return u.UnitJobs.Restart(ctx, name)
 }
 
-// feedWatchdog answers systemd's watchdog twice in each interval, as long as the workers answer.
-// When they do not, systemd restarts the agent (systemd.service(5), WatchdogSec=).
+// feedWatchdog answers systemd's watchdog twice in each interval, as long as alive returns true. Otherwise
+// systemd restarts the agent (systemd.service(5), WatchdogSec=).
 func (d *daemon) feedWatchdog(ctx context.Context) {
 	if d.timeouts.watchdog == 0 {
 		return
@@ -235,9 +233,9 @@ func (d *daemon) feedWatchdog(ctx context.Context) {
 	}
 }
 
-// alive says whether the workers answer, and none has a check that hangs for too long.
+// alive says whether the workers answer, and none has a check that has been hanging for too long.
 func (d *daemon) alive() bool {
-	d.mu.Lock() // whoever hangs with it is not alive either
+	d.mu.Lock() // if mu is never released, this hangs too and the watchdog fires
 	busy := d.status.Busy
 	d.mu.Unlock()
 	for _, w := range d.workers() {

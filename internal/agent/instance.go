@@ -15,14 +15,16 @@ import (
 // claimPatience is how long the daemon waits for a command that is at work.
 const claimPatience = 30 * time.Second
 
-// ErrAtWork is wrapped by the error of Claim when another agent is at work.
+// ErrAtWork is wrapped by the error of Claim if another agent is at work.
 var ErrAtWork = errors.New("another soe-agent is at work")
 
-// Claim makes this process the only agent that changes a machine, until release is
-// called or the process ends. command is what it does, as in "apply". With ErrAtWork
-// the error says who is before it; the daemon, whose command is "run", waits a while
-// for a command to end. The lock is the agent's own directory, which nobody without
-// root can open. Once it is had there is room in RunDir, if that can be.
+// Claim makes this process the only agent that changes a machine, until release is called or the process ends.
+// command is what the process does, such as "apply". If another agent is at work the error wraps ErrAtWork and
+// names it; the daemon, whose command is "run", first waits a while for a command to end. The lock is on the
+// agent's own directory, which only root can open. With the lock, Claim makes room in RunDir if that is
+// possible.
+//
+// The daemon goes on without the lock if the directory cannot be used or a user without root holds the lock.
 func Claim(ctx context.Context, s *system.System, command string) (release func(), err error) {
 	deadline := s.Clock.Now().Add(claimPatience)
 	for {
@@ -37,7 +39,7 @@ func Claim(ctx context.Context, s *system.System, command string) (release func(
 			if command != "run" || !s.Running() {
 				return nil, fmt.Errorf("cannot %s: %w", command, err)
 			}
-			// Rights are taken back without its state too.
+			// Rights are taken back even without the agent's state.
 			s.Log.Error("cannot use the agent's own directory; the agent goes on without it and without the lock", "path", StateDir, "err", err)
 			_ = room(s)
 			return func() {}, nil
@@ -66,7 +68,7 @@ func Claim(ctx context.Context, s *system.System, command string) (release func(
 	}
 }
 
-// nobodyOfRoots says that all who have the lock are seen, and none of them is an agent.
+// nobodyOfRoots says whether the holders of the lock are known, and none of them runs as root.
 func nobodyOfRoots(holders []system.Holder) bool {
 	return len(holders) > 0 && !slices.ContainsFunc(holders, func(h system.Holder) bool { return h.UID <= 0 })
 }
@@ -77,7 +79,7 @@ func isAgent(h system.Holder) bool {
 
 func isDaemon(h system.Holder) bool { return isAgent(h) && slices.Contains(h.Command[1:], "run") }
 
-// atWork names who has the lock, for people.
+// atWork names the holders of the lock, for people.
 func atWork(holders []system.Holder) string {
 	var all []string
 	for _, h := range holders {
@@ -96,8 +98,8 @@ func atWork(holders []system.Holder) string {
 	return strings.Join(all, "; ")
 }
 
-// words are the arguments of an agent's command line. Those of another program may be
-// anything, passwords too.
+// words returns the arguments of an agent's command line. Those of another program are left out: they may
+// contain anything, passwords too.
 func words(h system.Holder) []string {
 	if !isAgent(h) {
 		return nil
@@ -105,7 +107,7 @@ func words(h system.Holder) []string {
 	return h.Command[1:]
 }
 
-// room makes room in RunDir, and says what there is to say of that.
+// room makes room in RunDir, and returns a message about it, or "".
 func room(s *system.System) string {
 	alone, err := s.MakeRoom(RunDir)
 	switch {

@@ -20,22 +20,22 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// A kind is one kind of resources, and how the agent goes about it.
+// A kind is one kind of resources, and how the agent runs it.
 type kind struct {
-	name    string // as in the IDs of its resources
+	name    string // the first part of the IDs of its resources
 	open    func(m *Machine, p *policy.Policy) converge.Kind
 	worker  workerOf
 	stage   stage
-	affects []string // the kinds of which it may bring something out of line when it repairs
+	affects []string // the kinds that its repair may make drift
 }
 
 // workerOf says which worker checks a kind.
 type workerOf int
 
 const (
-	quick  workerOf = iota // what takes a moment
-	slow                   // what may take minutes
-	checks                 // the policy's own commands, of which nobody knows how long they take
+	quick  workerOf = iota // kinds that take a moment
+	slow                   // kinds that may take minutes
+	checks                 // the policy's own commands, whose duration nobody knows
 )
 
 // A stage says from when on a kind is kept.
@@ -43,12 +43,12 @@ type stage int
 
 const (
 	afterLockDown stage = iota // once the machine is locked down
-	lockDown                   // from the beginning, which is before the desktop is up: it needs no network
-	always                     // from the beginning, and in safe mode, in which all else is left alone
+	lockDown                   // from the start, before the desktop is up: it needs no network
+	always                     // from the start, and in safe mode, in which all other kinds are suspended
 )
 
-// kinds are all kinds, in the order in which they are repaired: lock down first, slow things last.
-// It is the one list of them: the workers, the engine and what is checked again go by it.
+// kinds returns all kinds in the order in which they are repaired: lock down first, slow kinds last. It is the
+// only list of them: the workers, the engine and what is checked again are derived from it.
 func kinds() []kind {
 	nothing, everything := []string{}, policy.Kinds()
 	return []kind{
@@ -56,11 +56,11 @@ func kinds() []kind {
 		// userdel(8) removes a group, groupmod(8) changes accounts.
 		{"group", func(m *Machine, p *policy.Policy) converge.Kind { return account.NewGroups(p, m.System, m.Ledger) }, quick, lockDown, []string{"user"}},
 		{"user", func(m *Machine, p *policy.Policy) converge.Kind { return account.NewUsers(p, m.System, m.Ledger) }, quick, lockDown, []string{"group"}},
-		// It sees to it that somebody can mend the machine, in safe mode above all.
+		// It makes sure that somebody can repair the machine, above all in safe mode.
 		{"sudo", func(m *Machine, p *policy.Policy) converge.Kind { return sudo.New(p, m.System) }, quick, always, nothing},
-		// A file that leaves it for the next kind gets back what it had before that keeps it.
+		// A file that moves from this kind to dropin gets its original back before dropin keeps it.
 		{"file", func(m *Machine, p *policy.Policy) converge.Kind { return file.New(p, m.System, m.Ledger) }, quick, lockDown, nothing},
-		// What is given back, and what tmpfiles.d says, changes modes; units mount; what is activated may load rules.
+		// Restored files and tmpfiles.d change modes; units mount; what is activated may load firewall rules.
 		{"dropin", func(m *Machine, p *policy.Policy) converge.Kind {
 			return dropin.New(p, m.System, m.Ledger, m.Schedule.Window)
 		}, quick, lockDown, []string{"file", "mount", "firewall"}},
@@ -70,7 +70,7 @@ func kinds() []kind {
 			return pcoip.New(p, m.System, m.Ledger, m.Schedule.Window)
 		}, quick, lockDown, nothing},
 		{"dconf", func(m *Machine, p *policy.Policy) converge.Kind { return dconf.New(p, m.System, m.Ledger) }, quick, lockDown, nothing},
-		// It tells of packages.
+		// It decides which packages there are.
 		{"repository", func(m *Machine, p *policy.Policy) converge.Kind {
 			return packages.NewRepositories(p, m.System, m.Ledger, m.Schedule.LockTimeout.Duration)
 		}, slow, afterLockDown, []string{"package", "patch"}},
@@ -81,13 +81,13 @@ func kinds() []kind {
 		{"patch", func(m *Machine, p *policy.Policy) converge.Kind {
 			return packages.NewPatches(p, m.System, m.Ledger, m.Schedule.LockTimeout.Duration, m.Schedule.Window)
 		}, slow, afterLockDown, everything},
-		// Some flush all rules, and some mount.
+		// Some services flush all firewall rules, and some mount.
 		{"service", func(m *Machine, p *policy.Policy) converge.Kind { return service.New(p, m.System, m.Schedule.Window) }, quick, afterLockDown, []string{"mount", "firewall"}},
 		{"check", func(m *Machine, p *policy.Policy) converge.Kind { return check.New(p, m.System, m.Ledger) }, checks, afterLockDown, nothing},
 	}
 }
 
-// kindsOf opens the kinds of a policy that are of interest.
+// kindsOf opens the kinds of a policy for which of returns true.
 func (m *Machine) kindsOf(p *policy.Policy, of func(kind) bool) (opened []converge.Kind) {
 	for _, k := range kinds() {
 		switch err := m.Ledger.Lost(); {
@@ -101,7 +101,7 @@ func (m *Machine) kindsOf(p *policy.Policy, of func(kind) bool) (opened []conver
 	return opened
 }
 
-// affects are the kinds of which something may be out of line once a kind was repaired.
+// affects returns the kinds that may drift when a kind is repaired.
 func affects(name string) []string {
 	for _, k := range kinds() {
 		if k.name == name {
@@ -111,7 +111,7 @@ func affects(name string) []string {
 	return nil
 }
 
-// affects says whether a worker may bring something out of line that another one checks.
+// affects says whether repairs by a worker may make kinds of another worker drift.
 func (w workerOf) affects(other workerOf) bool {
 	all := kinds()
 	return slices.ContainsFunc(all, func(k kind) bool {

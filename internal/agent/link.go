@@ -7,17 +7,17 @@ import (
 	"github.com/soe-agent/soe-agent/internal/source"
 )
 
-// link is the connection to AWS. It is kept for as long as what it was made for stays.
+// link is the connection to AWS. It is kept for as long as its configuration and region stay the same.
 type link struct {
 	mu     sync.Mutex
-	aws    *source.AWS // nil before the first
+	aws    *source.AWS // nil before the first connection
 	config source.Config
 	region string
-	afresh bool // it is to forget what it has learnt
+	afresh bool // it is to be reset before its next use
 }
 
-// to is the connection for a configuration. It is made anew when that changes, and starts
-// afresh when the machine has slept or somebody asks.
+// to returns the connection for a configuration. It makes a new one if the configuration or region has changed,
+// and resets it if forget was called: after a sleep of the machine, or when somebody asks for a reload.
 func (l *link) to(config source.Config, region string, connect func() (*source.AWS, error)) (*source.AWS, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -34,14 +34,14 @@ func (l *link) to(config source.Config, region string, connect func() (*source.A
 	return l.aws, nil
 }
 
-// forget has it trust nothing that it knows, the next time that it is asked for.
+// forget makes the next call of to reset the connection.
 func (l *link) forget() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.afresh = true
 }
 
-// last is the one that there is; nil if there was none.
+// last returns the present connection; nil if there was none.
 func (l *link) last() *source.AWS {
 	l.mu.Lock()
 	defer l.mu.Unlock()

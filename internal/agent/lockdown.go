@@ -9,17 +9,17 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// lockDownPatience is how long the desktop waits for the machine to be locked down,
-// and checkPatience how long that waits for one kind.
+// lockDownPatience is how long the desktop waits for the lock-down, and checkPatience how long the lock-down
+// waits for the check of one kind.
 const (
 	lockDownPatience = 10 * time.Second
 	checkPatience    = 5 * time.Second
 )
 
-// lockDown enforces the last good policy, or the seed, with the kinds that are
-// quick and need no network. Of those, too, none waits for another that takes long.
-// Whatever of it fails, the desktop comes up: the report says what is not in line. When
-// the desktop should wait no longer it goes on, and endLockDown takes what comes of it.
+// lockDown enforces the last good policy, or the seed, with the quick kinds that need no network. None
+// of them waits for a slow one. Whatever fails, the desktop comes up, and the report says what is not
+// in line. If it takes longer than the desktop should wait, it goes on in the background, and
+// endLockDown takes its result.
 func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, err error) {
 	known, err := d.layers().Known(d.subjectAtBoot(d.configuration()))
 	if err != nil {
@@ -63,7 +63,7 @@ func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, e
 	return ended, nil
 }
 
-// endLockDown waits until the machine is locked down, if it goes on.
+// endLockDown waits for the lock-down if it goes on in the background.
 func (d *daemon) endLockDown(ctx context.Context, goesOn <-chan converge.Result) {
 	if goesOn == nil {
 		return
@@ -82,15 +82,15 @@ func (d *daemon) lockedDownWith(result converge.Result) {
 	d.Log.Info("locked down", "policy", d.findings.inForce().Digest(), "took", result.Took)
 }
 
-// engineOf is an engine that is told who else changes what is contested.
+// engineOf returns an engine that knows who else changes contested resources.
 func (d *daemon) engineOf(p *policy.Policy, kinds []converge.Kind) *converge.Engine {
 	engine := d.engine(p, kinds, d.Log.With("policy", p.Digest()))
 	engine.Writer = d.writers.writer
 	return engine
 }
 
-// own is what the report has to say of the agent itself, mu being held: a machine
-// of which it has not seen, or does not keep, everything is not compliant.
+// own returns what the agent reports about itself: while it has not checked everything, or does not keep
+// everything, the machine is not compliant. mu is held.
 func (d *daemon) own() []converge.Resource {
 	r := converge.Resource{ID: "agent", State: converge.Failed, Severity: policy.Critical, Since: d.status.Started}
 	switch {

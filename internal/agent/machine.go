@@ -18,7 +18,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A Machine is an opened machine with what the agent knows of it.
+// A Machine is an opened machine, with the agent's state on it.
 type Machine struct {
 	System   *system.System
 	Ledger   *converge.Ledger
@@ -26,13 +26,12 @@ type Machine struct {
 	Facts    facts.Facts
 	Schedule Schedule
 	Log      *slog.Logger
-	Level    *slog.LevelVar // of what is said; nil when that cannot be changed
+	Level    *slog.LevelVar // of the log; nil if it cannot be changed
 }
 
-// Open opens the machine below a root. gate is asked before every change of it;
-// nil lets all pass.
+// Open opens the machine below root. gate is called before every change of it; nil allows everything.
 func Open(ctx context.Context, root string, gate system.Gate, log *slog.Logger) (*Machine, error) {
-	// The ledger writes through a door of its own: what it writes is not kept again.
+	// The ledger writes through a System of its own, so that its own files are not backed up.
 	state, err := system.Open(system.Options{Root: root, Gate: gate, Log: log})
 	if err != nil {
 		return nil, err
@@ -63,9 +62,8 @@ func Open(ctx context.Context, root string, gate system.Gate, log *slog.Logger) 
 	return &Machine{System: s, Ledger: ledger, History: history.Open(s.FS, HistoryDir), Facts: f, Schedule: Default().Schedule, Log: log}, nil
 }
 
-// usable says why the agent's own directory cannot be used, if it is there: what the agent
-// knows decides what it takes away, and with which content, so nobody else may put another
-// in its place.
+// usable returns why the agent's own directory cannot be used, if it exists. The state in it decides what is
+// removed and what is restored, so nobody but root may be able to replace it.
 func usable(s *system.System) error {
 	leads, info, err := system.Trusted(s.FS, StateDir, os.Geteuid())
 	switch {
@@ -75,7 +73,7 @@ func usable(s *system.System) error {
 		}
 		return nil
 	case errors.Is(err, system.ErrUnsafe) && !s.Running():
-		return nil // there is nobody but who works on the image
+		return nil // only whoever works on the image could have changed it
 	case err != nil:
 		return fmt.Errorf("cannot use %s: %w", StateDir, err)
 	case !info.IsDir():
@@ -84,15 +82,15 @@ func usable(s *system.System) error {
 	return nil
 }
 
-// openLedger opens the machine's ledger. State that came with an image from another
-// machine is done away with, all of it, and the machine starts afresh.
+// openLedger opens the machine's ledger. State that came with an image from another machine is removed
+// completely, and the machine starts with none.
 func openLedger(s *system.System, now facts.Identity, log *slog.Logger) (*converge.Ledger, error) {
 	ledger, err := converge.OpenLedger(s.FS, StateDir, now)
 	if !errors.Is(err, converge.ErrOtherMachine) {
 		return ledger, err
 	}
 	log.Warn("starting afresh: the state in "+StateDir+" belongs to another machine", "err", err)
-	// The ledger goes last: it is what tells, after a crash, that the rest is foreign.
+	// The ledger goes last: after a crash it still shows that the rest belongs to another machine.
 	for _, dir := range []string{StateDir + "/backups", HistoryDir, StateDir} {
 		if err := empty(s.FS, dir, "ledger.jsonl"); err != nil {
 			return nil, fmt.Errorf("cannot start afresh: %w", err)
@@ -104,7 +102,7 @@ func openLedger(s *system.System, now facts.Identity, log *slog.Logger) (*conver
 	return converge.OpenLedger(s.FS, StateDir, now)
 }
 
-// empty removes the files in a directory but one.
+// empty removes the files in a directory except one.
 func empty(files system.FS, dir, but string) error {
 	names, err := files.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -132,14 +130,14 @@ func (m *Machine) Engine(p *policy.Policy) *converge.Engine {
 	return m.engine(p, m.kindsOf(p, func(kind) bool { return true }), m.Log)
 }
 
-// engine is one for kinds of a policy.
+// engine returns an engine for some kinds of a policy.
 func (m *Machine) engine(p *policy.Policy, kinds []converge.Kind, log *slog.Logger) *converge.Engine {
 	engine := converge.New(p, kinds, m.Ledger, m.System.Clock, log)
 	engine.Affects = affects
 	return m.remembered(engine, p)
 }
 
-// remembered has what an engine changes written into the history.
+// remembered makes an engine write its changes into the history.
 func (m *Machine) remembered(engine *converge.Engine, p *policy.Policy) *converge.Engine {
 	engine.Changed = func(changes []converge.Change) {
 		if err := m.History.Append(history.Of(changes, p)); err != nil {
@@ -149,7 +147,7 @@ func (m *Machine) remembered(engine *converge.Engine, p *policy.Policy) *converg
 	return engine
 }
 
-// KnownKinds returns an error that names what is no kind among names.
+// KnownKinds returns an error that lists the names that are not kinds, or nil.
 func KnownKinds(names []string) error {
 	var errs []error
 	for _, name := range names {

@@ -8,15 +8,15 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// personas are which personas the machine has, and why.
+// personas holds which personas the machine has, and why.
 type personas struct {
 	mu        sync.Mutex
 	rules     []public.Line // as in the status
 	doubts    []public.Line
-	selection *persona.Selection // the last one for which AWS was asked, in this run
+	selection *persona.Selection // the last one with which AWS was asked since the start
 }
 
-// selected notes what the rules of a configuration said.
+// selected records the result of the rules of a configuration.
 func (p *personas) selected(c Config, s persona.Selection) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -27,21 +27,21 @@ func (p *personas) selected(c Config, s persona.Selection) {
 	}
 }
 
-// asked notes that with which AWS is asked.
+// asked records the selection with which AWS is asked.
 func (p *personas) asked(s persona.Selection) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.selection = &s
 }
 
-// lastAsked is the last of those; nil if there was none.
+// lastAsked returns the last selection with which AWS was asked; nil if there was none.
 func (p *personas) lastAsked() *persona.Selection {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.selection
 }
 
-// said is what there is to say of them.
+// said returns which rule gave which persona, and what could not be determined.
 func (p *personas) said() (rules, doubts []public.Line) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -15,11 +15,11 @@ import (
 	"github.com/soe-agent/soe-agent/internal/source"
 )
 
-// lookTimeout is how long a command waits for AWS before it goes on with what is
-// known. The daemon has more patience.
+// lookTimeout is how long a command waits for AWS before it goes on with what is known. The daemon
+// waits longer.
 const lookTimeout = 10 * time.Second
 
-// layers is the machine's policy in its layers.
+// layers returns the machine's policy layers.
 func (m *Machine) layers() *policysync.Machine {
 	return &policysync.Machine{System: m.System, SeedDir: SeedDir, LocalDir: LocalDir, StateDir: StateDir, Log: m.Log}
 }
@@ -29,8 +29,8 @@ func (m *Machine) connect(c Config, client *http.Client, retry source.Retry) (*s
 	return source.Connect(c.AWS, m.Facts.Region, credentials.New(c.AWS.Credentials, m.System), client, retry)
 }
 
-// subject is whom a policy is for. tags are those of the managed node; they are
-// asked for only if a persona depends on them.
+// subject describes this machine for the policy. tags returns the tags of the managed node; it is
+// called only if a persona depends on them.
 func (m *Machine) subject(ctx context.Context, c Config, tags func(context.Context) (map[string]string, error)) (policysync.Subject, persona.Selection) {
 	s := policysync.Subject{Facts: m.Facts, Path: c.AWS.Path}
 	selection := persona.Select(ctx, c.Personas, c.Rules, persona.Subject{
@@ -43,8 +43,8 @@ func (m *Machine) subject(ctx context.Context, c Config, tags func(context.Conte
 	return m.doubted(s), selection
 }
 
-// doubted is a subject with the doubts of a machine whose state may be another's, or is
-// lost: then it cannot be told what is to be taken away.
+// doubted adds a doubt to the subject if the agent's state is lost or may be another machine's: then
+// nothing may be taken away.
 func (m *Machine) doubted(s policysync.Subject) policysync.Subject {
 	if err := m.Ledger.Lost(); err != nil {
 		s.Unsure, s.Doubts = true, append(s.Doubts, public.All(fmt.Sprintf("only sudo is kept: %v", err)))
@@ -58,7 +58,7 @@ func (m *Machine) doubted(s policysync.Subject) policysync.Subject {
 // noConfig is the doubt while the configuration cannot be used.
 const noConfig = "the configuration cannot be used, and may name others"
 
-// doubts are what could not be told about personas. They quote the rules.
+// doubts returns what could not be determined about personas. These texts quote the rules.
 func (c Config) doubts(s persona.Selection) []public.Line {
 	lines := make([]public.Line, len(s.Unknown))
 	for i, doubt := range s.Unknown {
@@ -67,8 +67,8 @@ func (c Config) doubts(s persona.Selection) []public.Line {
 	return lines
 }
 
-// line is a text that quotes the configuration, and what everybody may read instead if
-// not everybody may read that.
+// line returns a text that quotes the configuration. Everybody else reads instead if not everybody may read the
+// configuration.
 func (c Config) line(text, instead string) public.Line {
 	if c.hidden {
 		return public.Line{Whole: text, Open: instead}
@@ -76,8 +76,8 @@ func (c Config) line(text, instead string) public.Line {
 	return public.All(text)
 }
 
-// subjectAtBoot is the subject as it was last known: the directory, which knows the
-// groups of the desktop user, may be as far away as AWS, and boot waits for neither.
+// subjectAtBoot returns the subject as it was last known. The directory, which knows the groups of the desktop
+// user, may be as far away as AWS, and the boot waits for neither.
 func (m *Machine) subjectAtBoot(c Config) policysync.Subject {
 	s := policysync.Subject{Facts: m.Facts, Path: c.AWS.Path, Personas: c.Personas, Unsure: len(c.Rules) > 0 || c.unsure}
 	switch {
@@ -98,7 +98,7 @@ var errNoTags = errors.New("AWS was not asked")
 
 func noTags(context.Context) (map[string]string, error) { return nil, errNoTags }
 
-// tagsOf asks AWS for the tags of this machine as a managed node.
+// tagsOf returns a function that asks AWS for the tags of this machine as a managed node.
 func (m *Machine) tagsOf(aws *source.AWS) func(context.Context) (map[string]string, error) {
 	return func(ctx context.Context) (map[string]string, error) { return aws.Tags(ctx, m.Facts.ManagedNode) }
 }
@@ -106,16 +106,15 @@ func (m *Machine) tagsOf(aws *source.AWS) func(context.Context) (map[string]stri
 // A Choice is the policy for one pass.
 type Choice struct {
 	Policy  *policy.Policy
-	Refused []public.Line // why it is not newer
-	// Never is why a published policy is not it though the machine should have one: it
-	// has never had any. nil otherwise.
+	Refused []public.Line // why it is not a newer one
+	// Never is why the machine should have a published policy and has never had one; otherwise nil.
 	Never error
 
 	keep func() error
 }
 
-// Keep makes a published policy the last good one, as the daemon does when it begins to
-// enforce it. Of another one it does nothing.
+// Keep makes a published policy the last good one, as the daemon does when it begins to enforce it. For any
+// other policy it does nothing.
 func (c Choice) Keep() error {
 	if c.keep == nil {
 		return nil
@@ -123,8 +122,8 @@ func (c Choice) Keep() error {
 	return c.keep()
 }
 
-// Policy is the policy for one pass: that which the daemon would enforce, fetched
-// if it can be and as it was last known if not.
+// Policy returns the policy for one pass: the one that the daemon would enforce. It is fetched if possible, and
+// the last known one if not.
 func (m *Machine) Policy(ctx context.Context, c Config) (Choice, error) {
 	if c.AWS.Path == "" {
 		known, err := m.known(ctx, c)
@@ -149,7 +148,7 @@ func (m *Machine) Policy(ctx context.Context, c Config) (Choice, error) {
 	return choice, knownErr
 }
 
-// never says why a published policy was never had.
+// never returns the error that a published policy was never fetched, and why.
 func never(why public.Line) error {
 	cause := errors.New(why.Whole)
 	if why.Open == why.Whole {
@@ -158,7 +157,7 @@ func never(why public.Line) error {
 	return public.Because("cannot have the published policy, of which this machine has never had any", cause)
 }
 
-// published looks once for the published policy.
+// published tries once to fetch the published policy.
 func (m *Machine) published(ctx context.Context, c Config) (policysync.Found, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
@@ -170,7 +169,7 @@ func (m *Machine) published(ctx context.Context, c Config) (policysync.Found, er
 	return m.layers().Fetch(ctx, s, aws)
 }
 
-// Known is the policy that can be had without the network.
+// Known returns the policy that can be had without the network.
 func (m *Machine) Known(ctx context.Context, c Config) (p *policy.Policy, refused []public.Line, err error) {
 	known, err := m.known(ctx, c)
 	return known.Policy, known.Refused, err
@@ -181,8 +180,7 @@ func (m *Machine) known(ctx context.Context, c Config) (policysync.Known, error)
 	return m.layers().Known(s)
 }
 
-// isRefusal says whether a published policy is there and cannot be used, so that
-// its author has to act.
+// isRefusal says whether a policy is published that cannot be used, so that its author has to act.
 func isRefusal(err error) bool {
 	switch source.Classify(err) {
 	case source.Half, source.People:
@@ -191,7 +189,7 @@ func isRefusal(err error) bool {
 	return false
 }
 
-// Only is a policy of these fragments alone, in the machine's personas.
+// Only returns a policy of these fragments alone, for the machine's personas.
 func (m *Machine) Only(ctx context.Context, c Config, sources []policy.Source) (*policy.Policy, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()

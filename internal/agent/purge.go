@@ -16,15 +16,15 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// An Undoing is one thing that is, or would be, undone.
+// An Undoing is one thing that is undone, or would be.
 type Undoing struct {
 	What string `json:"what"`           // as in "remove /etc/modprobe.d/soe.conf"
 	Left string `json:"left,omitempty"` // why it is not done, or not yet
 }
 
-// Undo says what a purge would undo: everything that the ledger says is there because
-// of the agent. Accounts stay, for files belong to them; so do services as they are,
-// and packages that were there before.
+// Undo returns what a purge would undo: everything that exists because of the agent, by the ledger.
+// Accounts stay, because files belong to them; so do the states of services, and packages that were
+// there before.
 func (m *Machine) Undo(ctx context.Context) ([]Undoing, error) {
 	files, err := m.filesToGiveBack()
 	if err != nil {
@@ -41,7 +41,7 @@ func (m *Machine) Undo(ctx context.Context) ([]Undoing, error) {
 		}
 	}
 	opened := m.kindsOf(&policy.Policy{}, func(kind) bool { return true })
-	said := func(id policy.ID) bool { // by the name of its file
+	said := func(id policy.ID) bool { // under the name of its file
 		return slices.ContainsFunc(opened, func(k converge.Kind) bool {
 			return k.Name() == id.Kind() && slices.Contains(files, fileOf(id, k))
 		})
@@ -54,11 +54,10 @@ func (m *Machine) Undo(ctx context.Context) ([]Undoing, error) {
 	return all, nil
 }
 
-// Purge gives the machine back: it keeps it as a policy would have it that wants
-// nothing, gives back the files that are left then, and forgets all it knew, unless
-// something is left to be done.
+// Purge gives the machine back. It makes a pass under a policy that wants nothing, restores the files that are
+// left, and deletes the agent's state unless something is left to be done.
 func (m *Machine) Purge(ctx context.Context) ([]Undoing, error) {
-	files, err := m.filesToGiveBack() // before the pass takes away what the agent made
+	files, err := m.filesToGiveBack() // before the pass removes what the agent made
 	if err != nil {
 		return nil, err
 	}
@@ -93,8 +92,8 @@ func (m *Machine) Purge(ctx context.Context) ([]Undoing, error) {
 	return all, errors.Join(empty(m.System.FS, StateDir+"/backups", ""), empty(m.System.FS, HistoryDir, ""), empty(m.System.FS, StateDir, ""))
 }
 
-// filesToGiveBack are those of which the ledger knows, and those of /etc/sudoers.d that
-// somebody has given another name since.
+// filesToGiveBack returns the files that the ledger knows, and files of the agent's in /etc/sudoers.d that
+// somebody has renamed.
 func (m *Machine) filesToGiveBack() ([]string, error) {
 	files, err := m.Ledger.Files()
 	if err != nil {
@@ -109,7 +108,7 @@ func (m *Machine) filesToGiveBack() ([]string, error) {
 	return files, err
 }
 
-// release says what giving back a file comes to; nothing when it is gone already.
+// release describes what giving back a file would do; "" if there is nothing to do.
 func (m *Machine) release(name string) (string, error) {
 	original, kept, err := m.Ledger.Original(name)
 	if err != nil {
@@ -118,7 +117,7 @@ func (m *Machine) release(name string) (string, error) {
 	_, err = m.System.FS.Stat(name)
 	gone := errors.Is(err, fs.ErrNotExist)
 	switch {
-	case strings.HasPrefix(name, "/run/"): // the next boot gives that back
+	case strings.HasPrefix(name, "/run/"): // it is gone after the next boot
 		return "", nil
 	case sudo.Reads(name):
 		return m.releaseSudoers(name, original, kept, gone)
@@ -130,7 +129,7 @@ func (m *Machine) release(name string) (string, error) {
 	return "", nil
 }
 
-// giveBack puts back what was at a path before the agent, or removes what is there.
+// giveBack restores what was at a path before the agent, or removes what is there.
 func (m *Machine) giveBack(ctx context.Context, name string) error {
 	files := m.System.FS
 	if sudo.Reads(name) {
@@ -150,9 +149,9 @@ func (m *Machine) giveBack(ctx context.Context, name string) error {
 	}, func() error { return files.Remove(name) })
 }
 
-// releaseSudoers is release for what sudo reads: there the agent's own files go, and
-// lines that it has made comments of count again. /etc/sudoers itself, where somebody
-// put a grant where it could not be denied, stays as it is; and what is gone stays gone.
+// releaseSudoers is release for the files that sudo reads. The agent's own files are removed, and lines
+// that the agent has commented out are active again. /etc/sudoers itself stays as it is, because
+// somebody put a grant there that could not be denied elsewhere. A file that is gone stays gone.
 func (m *Machine) releaseSudoers(name string, original system.Original, kept, gone bool) (string, error) {
 	switch {
 	case gone || name == sudoers.Main:
@@ -167,7 +166,7 @@ func (m *Machine) releaseSudoers(name string, original system.Original, kept, go
 	return "", err
 }
 
-// giveBackSudoers does so, if sudo would work with it.
+// giveBackSudoers is giveBack for them. It checks first that sudo would accept the result.
 func (m *Machine) giveBackSudoers(ctx context.Context, name string) error {
 	if sudo.Owns(name) {
 		return m.System.FS.Remove(name)

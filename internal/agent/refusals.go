@@ -7,15 +7,15 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// refusals are what people have to correct, of what the machine is to be held to.
+// refusals are the problems that people have to correct before the machine can be kept as wanted.
 type refusals struct {
 	mu     sync.Mutex
 	config []public.Line // of agent.toml
 	own    []public.Line // of the machine's own layers
-	policy []public.Line // of the policy that is to be in force
+	policy []public.Line // of the policy that should be in force
 }
 
-// all are all of them, each once.
+// all returns all of them, without duplicates.
 func (r *refusals) all() []public.Line {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -28,14 +28,14 @@ func (r *refusals) all() []public.Line {
 	return all
 }
 
-// ofPolicy are those of the policy that is to be in force.
+// ofPolicy returns those of the policy that should be in force.
 func (r *refusals) ofPolicy() []public.Line {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.policy
 }
 
-// setPolicy notes those of the policy that is to be in force, and says whether they are others.
+// setPolicy sets those of the policy that should be in force, and returns whether they have changed.
 func (r *refusals) setPolicy(problems []public.Line) (news bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -43,7 +43,7 @@ func (r *refusals) setPolicy(problems []public.Line) (news bool) {
 	return news
 }
 
-// setConfig does so with those of agent.toml.
+// setConfig sets those of agent.toml, and returns whether they have changed.
 func (r *refusals) setConfig(problems []public.Line) (news bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -51,15 +51,15 @@ func (r *refusals) setConfig(problems []public.Line) (news bool) {
 	return news
 }
 
-// clearOwn notes that the machine's own layers can be used, whatever the policy says.
+// clearOwn records that the machine's own layers can be used, whatever the policy's problems are.
 func (r *refusals) clearOwn() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.own = nil
 }
 
-// setOwn does so with those of the machine's own layers. What has been corrected of them is no
-// problem of the policy any more.
+// setOwn sets those of the machine's own layers, and returns whether they have changed. Those that were
+// corrected are removed from the policy's problems, too.
 func (r *refusals) setOwn(problems []public.Line) (news bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/source"
 )
 
-// Where is kept what AWS was told last, and what it could not be told.
+// Files with what was last delivered to AWS, and what could not be.
 const (
 	complianceFile = StateDir + "/compliance.json"
 	inventoryFile  = StateDir + "/inventory.json"
@@ -22,9 +22,9 @@ const (
 // deliveryTimeout bounds one attempt to deliver a report.
 const deliveryTimeout = time.Minute
 
-// A letter is what one place in AWS is told of a report: one of the two.
+// A letter is a report for one service in AWS. One of Compliance and Inventory is set.
 type letter struct {
-	Digest     string                       `json:"digest"` // the same for two that say the same
+	Digest     string                       `json:"digest"` // equal for two letters with the same content
 	Time       time.Time                    `json:"time"`
 	Serial     int64                        `json:"serial,omitempty"` // of the policy
 	Compliant  bool                         `json:"compliant"`
@@ -42,7 +42,7 @@ func inventoryLetter(r report.Report, contact time.Time) letter {
 	return letter{Digest: digest, Time: r.Time, Serial: r.Policy.Serial, Compliant: r.Compliant, Inventory: in}
 }
 
-// node is whom the letter is about.
+// node returns the managed node that the letter is about.
 func (l letter) node() string {
 	switch {
 	case l.Compliance != nil:
@@ -53,7 +53,7 @@ func (l letter) node() string {
 	return ""
 }
 
-// put takes the letter to AWS.
+// put delivers the letter to AWS.
 func (l letter) put(ctx context.Context, to *source.AWS) error {
 	if l.Inventory != nil {
 		return to.PutInventory(ctx, l.Inventory)
@@ -61,7 +61,7 @@ func (l letter) put(ctx context.Context, to *source.AWS) error {
 	return to.PutCompliance(ctx, l.Compliance)
 }
 
-// reporting is all that takes reports to AWS. Its parts do not wait for each other.
+// reporting delivers reports to AWS. Its senders do not wait for each other.
 type reporting struct{ compliance, inventory *sender }
 
 func (d *daemon) newReporting() *reporting {
@@ -70,7 +70,7 @@ func (d *daemon) newReporting() *reporting {
 	})
 	inventory := d.newSender(inventoryFile, func(r report.Report, _ int) letter { return inventoryLetter(r, d.contact.lastTime()) }, func(_ time.Time, err error) {
 		if errors.Is(err, errNoNode) {
-			err = nil // said of the report
+			err = nil // the sender of compliance reports it already
 		}
 		d.told(func(s *Status) { s.LineError = text(err) })
 	})
@@ -96,22 +96,22 @@ func (r *reporting) run(ctx context.Context) {
 	wg.Wait()
 }
 
-// offer hands in a report.
+// offer hands a report to the senders.
 func (r *reporting) offer(made report.Report) {
 	for _, s := range r.all() {
 		s.offer(made)
 	}
 }
 
-// again has what was refused tried again.
+// again makes the senders try again what was refused.
 func (r *reporting) again() {
 	for _, s := range r.all() {
 		s.again()
 	}
 }
 
-// splay is how long a report waits at most, so that not all machines send theirs at
-// once. Whoever looks for the policy more often has fewer machines.
+// splay returns how long a report waits at most, so that not all machines send theirs at once. A machine that
+// polls more often belongs to a smaller fleet, so it waits less.
 func (d *daemon) splay() time.Duration {
 	if poll := d.poll(); poll > 0 {
 		return min(longestSplay, poll)
@@ -119,7 +119,7 @@ func (d *daemon) splay() time.Duration {
 	return longestSplay
 }
 
-// deliver takes one letter to AWS, if it is wanted there.
+// deliver makes one attempt to deliver a letter, if reports are wanted.
 func (d *daemon) deliver(ctx context.Context, l letter) error {
 	d.mu.Lock()
 	config := d.config
@@ -136,7 +136,7 @@ func (d *daemon) deliver(ctx context.Context, l letter) error {
 	return l.put(ctx, to)
 }
 
-// told says for all to read what became of reports, if that is news.
+// told updates the status about reports, and publishes it if it has changed.
 func (d *daemon) told(how func(*Status)) {
 	d.mu.Lock()
 	defer d.mu.Unlock()

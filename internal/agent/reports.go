@@ -17,8 +17,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// SaveReport writes what a pass has found: the whole report for root, and the one for
-// everybody where the machine runs. An image has no /run of its own.
+// SaveReport writes the result of a pass: the whole report for root, and, on a running machine, the public one.
+// An image has no /run of its own.
 func (m *Machine) SaveReport(r report.Report) error {
 	err := m.saveWhole(r)
 	if !m.System.Running() {
@@ -40,13 +40,13 @@ func (m *Machine) saveFor(name string, document any, mode, dirMode fs.FileMode) 
 	return m.System.FS.WriteFile(name, content.Bytes(), system.Attr{Mode: mode})
 }
 
-// ErrNoReport is the error of LastReport when there is none of this boot.
+// ErrNoReport is returned by LastReport if there is none of this boot.
 var ErrNoReport = errors.New("there is none yet")
 
-// LastReport is what was found last below a root, as the files say: the whole report for
-// whoever may read it, if it is about the same as the one for everybody. What another boot
-// has left says nothing of a machine that runs. Of a daemon that is gone it says that, and
-// then the machine is not compliant: nobody has looked since.
+// LastReport returns the last report below a root from its files: the whole one if the caller may read
+// it and it is about the same states as the public one, else the public one. On a running machine a
+// report of an earlier boot does not count. If the daemon that wrote it is gone, the report says so and
+// is not compliant, because nobody has checked since.
 func LastReport(s *system.System) (report.Report, error) {
 	r, err := lastReport(s)
 	if err == nil && s.Running() {
@@ -55,21 +55,20 @@ func LastReport(s *system.System) (report.Report, error) {
 	return r, err
 }
 
-// abandon says of the report of a daemon that is gone that it is, and whether it does.
+// abandon marks the report of a daemon that is gone, and returns whether it is gone.
 func abandon(s *system.System, r *report.Report) bool {
 	if r.Daemon == 0 || isUp(s, r.Daemon) {
 		return false
 	}
 	const anAgent = "an agent that runs: "
-	if !slices.ContainsFunc(r.Awaited, func(line string) bool { return strings.HasPrefix(line, anAgent) }) { // else Ended has said so
+	if !slices.ContainsFunc(r.Awaited, func(line string) bool { return strings.HasPrefix(line, anAgent) }) { // otherwise Ended has marked it
 		r.Abandon(fmt.Sprintf("%swhat is said here it found last, by %s (systemctl start soe-agent)", anAgent, r.Time.Format(time.RFC3339)))
 	}
 	return true
 }
 
-// Ended says in the files that a daemon has left that none runs: whoever reads them, and does
-// not ask whether there is one, is not to take them for how the machine is now. Where that
-// cannot be written the file goes.
+// Ended marks the files of a daemon that is gone, for readers that do not check whether it runs: they
+// must not take them for the present state. A file that cannot be rewritten is removed.
 func Ended(s *system.System) error {
 	var errs []error
 	rewrite := func(name string, document any, mode fs.FileMode) {
@@ -137,7 +136,7 @@ func readReport(s *system.System, name string) (report.Report, error) {
 	return r, nil
 }
 
-// keepWhole writes the whole report, if it says something new.
+// keepWhole writes the whole report if its content has changed.
 func (d *daemon) keepWhole(r report.Report) {
 	digest := r.Digest()
 	if digest == d.wholeDigest {
@@ -153,7 +152,7 @@ func (d *daemon) keepWhole(r report.Report) {
 	d.wholeDigest = digest
 }
 
-// report says where the machine stands, mu being held.
+// report makes the report. mu is held.
 func (d *daemon) report() report.Report {
 	awaited, refused := d.awaited()
 	p, found, timing := d.findings.all()
@@ -163,7 +162,8 @@ func (d *daemon) report() report.Report {
 	return r
 }
 
-// fromMemory is the report that is in no file: the whole one, or one that could not be written.
+// fromMemory returns a report that is in no file: the whole one, or a public one that could not be
+// written; else nil.
 func (d *daemon) fromMemory(whole bool) ([]byte, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -176,8 +176,7 @@ func (d *daemon) fromMemory(whole bool) ([]byte, error) {
 	return nil, nil
 }
 
-// Report implements bus.Documents. The report for everybody is in memory only while it is
-// sent, or where it could not be written.
+// Report implements bus.Documents. The public report is read from its file unless that could not be written.
 func (s served) Report(ctx context.Context) ([]byte, error) {
 	if content, err := s.fromMemory(bus.ForRoot(ctx)); content != nil || err != nil {
 		return content, err

@@ -8,29 +8,28 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 )
 
-// firstRetry is how long after a repair failed it is tried again, on average, if
-// nothing happens meanwhile. The next waits are twice as long each, until they are as
-// long as from one verify to the next.
+// firstRetry is how long after a failed repair it is tried again, on average, if nothing else starts a
+// pass. Each further wait is twice as long, up to the interval of verify.
 const firstRetry = time.Minute
 
-// firstRetryOfGuard is that of what guards rights, which somebody may have meanwhile.
+// firstRetryOfGuard is the same for a resource that guards rights: somebody may have the right meanwhile.
 const firstRetryOfGuard = 2 * time.Second
 
-// A retry is a pass of a kind to come, because something of it failed.
+// A retry is a pass over a kind that is due because something of it failed.
 type retry struct {
 	pauses *backoff.ExponentialBackOff
 	at     time.Time
 	timer  *time.Timer
 }
 
-// retry has the kinds checked again of which something has failed or could not be told, and forgets those of
-// which nothing does any more. Passes that other events have made meanwhile change
-// nothing of when that is: what drifts often is not a reason to try often, nor seldom,
-// what fails beside it.
+// retry schedules another check of kinds that have a failed or unknown resource, and cancels the
+// retries of kinds that have none any more. Passes that other events cause meanwhile do not change when
+// the retry is due: frequent drift of one resource must make the retry of another neither more nor less
+// frequent.
 func (w *worker) retry(walk converge.Result, longest time.Duration) {
-	failed := map[string]time.Duration{} // by kind, when it is first tried again
+	failed := map[string]time.Duration{} // by kind: the first wait
 	for _, r := range walk.Resources {
-		if r.State != converge.Failed && r.State != converge.Unknown { // who did not answer may do so soon, and nobody tells
+		if r.State != converge.Failed && r.State != converge.Unknown { // an unknown resource may be known soon, without any event
 			continue
 		}
 		first, known := failed[r.ID.Kind()]
@@ -65,7 +64,7 @@ func (w *worker) retry(walk converge.Result, longest time.Duration) {
 	}
 }
 
-// forget gives up the retry of a kind, mu being held.
+// forget cancels the retry of a kind. mu is held.
 func (w *worker) forget(kind string) {
 	if next, ok := w.failed[kind]; ok {
 		next.timer.Stop()
@@ -73,7 +72,7 @@ func (w *worker) forget(kind string) {
 	}
 }
 
-// retries are when kinds are checked again of which something has failed.
+// retries returns when kinds are checked again because something of them failed.
 func (d *daemon) retries() map[string]time.Time {
 	retries := map[string]time.Time{}
 	for _, w := range d.workers() {

@@ -14,59 +14,58 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// How often AWS is told the same, how long a machine with something new waits at most
-// before it tells, so that a fleet that changes at once does not tell at once, and how
-// long before it asks again for what it may not do.
+// refreshAfter and refreshSpread say how often an unchanged report is sent again. longestSplay is how
+// long a machine waits at most before it sends a changed one, so that a fleet that changes at once does
+// not send at once. askAgain is how long it waits after a refusal, on average.
 const (
 	refreshAfter  = 20 * time.Hour
 	refreshSpread = 8 * time.Hour
 	longestSplay  = time.Minute
 	askAgain      = time.Hour
-	// longestRise is how long AWS is not told that a machine converges under a policy of
-	// which it has been told: a fleet that is started at nine has nothing to tell.
+	// longestRise is how long a Converging report is held back under a policy that AWS has a report of:
+	// when a fleet is started at nine, every machine converges, and that is not news.
 	longestRise = 10 * time.Minute
 )
 
-// leastRoom is the size below which a report is not made smaller.
+// leastRoom is the size in bytes below which a report is not made smaller.
 const leastRoom = 50_000
 
-// Reasons for which a report is not sent that are no failures.
+// Reasons not to send a report that are not failures.
 var (
-	// errUnwanted is said to nobody: reports are not wanted, or nothing is known of AWS yet.
+	// errUnwanted is not reported: reports are off, or there is no connection to AWS yet.
 	errUnwanted = errors.New("reports are not wanted")
 	errNoNode   = errors.New("this machine is no managed node yet, and AWS takes reports of managed nodes alone")
 )
 
-// A sender takes reports to one place in AWS, the newest alone: while one cannot be
-// delivered, those that come after it replace it. One that says nothing new is not
-// sent again until a day has gone. What was delivered last is kept on disk, and so is
-// what could not be: if the machine is started anew it is sent, unless there is
-// something newer.
+// A sender delivers reports to one service in AWS, and only the newest one: while one cannot be
+// delivered, later ones replace it. A report with nothing new is not sent again for about a day. The
+// sender keeps on disk what was last delivered and what could not be delivered. After a restart of the
+// agent that is sent, unless there is something newer.
 type sender struct {
-	file    string // where that is kept
-	node    string // whose reports
+	file    string // where it keeps that
+	node    string // the managed node
 	files   system.FS
 	clock   system.Clock
 	log     *slog.Logger
 	compose func(r report.Report, room int) letter
 	deliver func(context.Context, letter) error // one attempt
-	// done is told what became of each attempt, and when the last report was delivered.
+	// done is called after each attempt, with its error and the time of the last delivery.
 	done  func(delivered time.Time, err error)
-	splay func() time.Duration // the longest
+	splay func() time.Duration // the longest wait before a report is sent
 
-	wake  chan struct{} // holds one
-	hurry chan struct{} // holds one: what was refused may be granted now
+	wake  chan struct{} // buffer of one
+	hurry chan struct{} // buffer of one: what was refused may be allowed now
 
 	mu     sync.Mutex
 	newest *report.Report // nil when it has been delivered
-	rising time.Time      // since when each one says that the machine converges
+	rising time.Time      // since when every report is Converging; else zero
 
-	// Those that follow are run's own.
+	// The fields below are used by run alone.
 	box     outbox
 	earlier *letter   // from an earlier run; nil as soon as there is a newer report
 	room    int       // for a report, in bytes
 	tried   time.Time // when the last attempt was made
-	refused time.Time // until when no other is made, after one that was refused
+	refused time.Time // until when no attempt is made, after a refusal
 }
 
 // An outbox is what a sender keeps on disk.
@@ -75,18 +74,18 @@ type outbox struct {
 	Waiting   *letter `json:"waiting,omitempty"`
 }
 
-// A receipt is about the last report that was delivered.
+// A receipt describes the last report that was delivered.
 type receipt struct {
 	Digest    string    `json:"digest"`
 	Serial    int64     `json:"serial,omitempty"` // of the policy
 	Compliant bool      `json:"compliant"`
-	Time      time.Time `json:"time"`  // that it bears
+	Time      time.Time `json:"time"`  // the report's own time
 	At        time.Time `json:"at"`    // when it was delivered
 	Again     time.Time `json:"again"` // when it is sent again if nothing changes
 }
 
-// stale says whether what was delivered should be said again: also when the clock was
-// ahead then, of which no good can come.
+// stale says whether the delivered report should be sent again. That is also so if it seems to come
+// from the future: the clock was wrong then.
 func (r receipt) stale(now time.Time) bool {
 	return !now.Before(r.Again) || now.Before(r.At.Add(-time.Hour))
 }
@@ -106,10 +105,10 @@ func (s *sender) offer(r report.Report) {
 	s.nudge()
 }
 
-// nudge has the sender see to what it has.
+// nudge makes the sender look at what it has to send.
 func (s *sender) nudge() { post(s.wake) }
 
-// again has what was refused tried again.
+// again makes the sender try again what was refused.
 func (s *sender) again() { post(s.hurry) }
 
 func post(to chan struct{}) {
@@ -136,8 +135,8 @@ func (s *sender) run(ctx context.Context) {
 	}
 }
 
-// gather waits for a random part of the splay, so that reports which follow each other
-// become one, and says whether to send then. What ends a good state is told sooner.
+// gather waits for a random part of the splay, so that reports that follow each other become one. It
+// returns whether to send then. An urgent report waits less.
 func (s *sender) gather(ctx context.Context) bool {
 	longest := s.splay()
 	start, splay := time.Now(), source.FullJitter(longest)
@@ -162,14 +161,14 @@ func (s *sender) gather(ctx context.Context) bool {
 	}
 }
 
-// urgent says whether nothing good is known of the machine any more, or nothing yet.
+// urgent says whether AWS has no report yet, or has a compliant one and the machine is no longer compliant.
 func (s *sender) urgent() bool {
 	r := s.peek()
 	return r != nil && (s.box.Delivered.Digest == "" || s.box.Delivered.Compliant && !r.Compliant)
 }
 
-// peek is the newest report, if AWS is to be told of it: that the machine converges is
-// news under a policy of which it has not been told, or when it takes long.
+// peek returns the newest report if it is to be sent. A Converging one is held back for longestRise if
+// AWS has a report under the same serial.
 func (s *sender) peek() *report.Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -218,7 +217,7 @@ func (s *sender) send(ctx context.Context) {
 	}
 }
 
-// wait waits before another attempt, and says whether there should be one.
+// wait waits before another attempt, and returns whether to make one.
 func (s *sender) wait(ctx context.Context, d time.Duration) bool {
 	timer := time.NewTimer(d)
 	defer timer.Stop()
@@ -231,9 +230,9 @@ func (s *sender) wait(ctx context.Context, d time.Duration) bool {
 	return true
 }
 
-// next is what is to be delivered, and the report that it was made of; nil if that is
-// nothing. No report bears an earlier time than one before it, whatever the clock does:
-// the service would ignore it.
+// next returns what is to be delivered, and the report that it was made of; nil if there is nothing.
+// The times of reports never decrease, whatever the clock does, because the service would ignore such a
+// report.
 func (s *sender) next() (*report.Report, *letter) {
 	newest := s.peek()
 	if newest == nil {
@@ -266,7 +265,7 @@ func (s *sender) attempt(ctx context.Context, l letter) error {
 	return s.deliver(ctx, l)
 }
 
-// settled forgets a report, unless there is a newer one.
+// settled drops a report unless there is a newer one.
 func (s *sender) settled(r *report.Report) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -276,7 +275,7 @@ func (s *sender) settled(r *report.Report) {
 }
 
 func (s *sender) delivered(r *report.Report, l letter) {
-	now := s.clock.Now().Round(0) // by the clock, as it is read again in another life
+	now := s.clock.Now().Round(0) // without the monotonic clock, as it is read back
 	s.earlier = nil
 	s.settled(r)
 	s.box = outbox{Delivered: receipt{
@@ -293,7 +292,7 @@ func (s *sender) keep(l *letter) {
 	}
 	s.box.Waiting = l
 	s.save()
-	s.box.Waiting = &letter{Digest: l.Digest, Time: l.Time} // the disk has it, and memory the report
+	s.box.Waiting = &letter{Digest: l.Digest, Time: l.Time} // the report itself is on disk and in newest
 }
 
 func (s *sender) tell(err error) {

@@ -2,12 +2,12 @@ package agent
 
 import "sync"
 
-// startup is how far this run of the agent has come.
+// startup records how far this run of the agent has come.
 type startup struct {
 	mu                 sync.Mutex
 	lockedDown         bool
-	announced          bool // that the machine is configured
-	earlierTransaction bool // a package transaction that an earlier run has begun goes on
+	announced          bool // soe-configured.target was started
+	earlierTransaction bool // a package transaction that an earlier run began is still running
 }
 
 func (s *startup) markLockedDown() {
@@ -22,7 +22,7 @@ func (s *startup) isLockedDown() bool {
 	return s.lockedDown
 }
 
-// announce says whether it was called for the first time.
+// announce returns true the first time that it is called.
 func (s *startup) announce() (first bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -30,7 +30,8 @@ func (s *startup) announce() (first bool) {
 	return first
 }
 
-// transaction notes whether an earlier run's goes on, and returns what was noted before.
+// transaction records whether an earlier run's transaction is still running, and returns what was
+// recorded before.
 func (s *startup) transaction(goesOn bool) (before bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -38,7 +39,7 @@ func (s *startup) transaction(goesOn bool) (before bool) {
 	return before
 }
 
-// awaitsTransaction says whether it goes on.
+// awaitsTransaction says whether it is still running.
 func (s *startup) awaitsTransaction() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()

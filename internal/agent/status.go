@@ -21,81 +21,80 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A Phase is where in its life the daemon is.
+// A Phase is what the daemon is doing in general.
 type Phase string
 
 // The phases.
 const (
 	LockingDown   Phase = "locking down"
-	SafeMode      Phase = "safe mode"     // keeps sudo alone
+	SafeMode      Phase = "safe mode"     // keeps nothing but sudo
 	Bootstrapping Phase = "bootstrapping" // has never had a published policy
 	Converging    Phase = "converging"
 	Keeping       Phase = "keeping"
-	NotRunning    Phase = "not running" // what systemd has noted of one that has ended
+	NotRunning    Phase = "not running" // written by Ended after the daemon has gone
 )
 
-// Status is what the daemon is doing, as it writes it to StatusFile for all to
-// read; Packages is the transaction's own word.
+// Status is what the daemon is doing. It is written to StatusFile for everybody to read. Packages is
+// the progress that the package transaction itself reports.
 type Status struct {
 	Version     string    `json:"version"`
 	PID         int       `json:"pid"`
 	Started     time.Time `json:"started"`
 	Phase       Phase     `json:"phase"`
 	Busy        []string  `json:"busy,omitempty"`         // kinds being checked now
-	Packages    string    `json:"packages,omitempty"`     // how far the package transaction under way is
+	Packages    string    `json:"packages,omitempty"`     // progress of the package transaction under way
 	SafeMode    string    `json:"safe_mode,omitempty"`    // since when and why the agent keeps nothing but sudo
-	Room        string    `json:"room,omitempty"`         // that the file system of RunDir is full, and what that means
+	Room        string    `json:"room,omitempty"`         // whether the file system of RunDir is full, and what that means
 	Memory      string    `json:"memory,omitempty"`       // what cannot be kept for the agent's next start, and why
 	Waiting     string    `json:"waiting,omitempty"`      // what it waits for before it can have the published policy
-	Trouble     string    `json:"trouble,omitempty"`      // the name of that, which does not change (source.Trouble)
-	NextAttempt time.Time `json:"next_attempt,omitzero"`  // of that
+	Trouble     string    `json:"trouble,omitempty"`      // the stable name of that (source.Trouble)
+	NextAttempt time.Time `json:"next_attempt,omitzero"`  // when that is tried again
 	LastContact time.Time `json:"last_contact,omitzero"`  // when the published policy was last confirmed
 	LastReport  time.Time `json:"last_report,omitzero"`   // when the last report was delivered to SSM Compliance
 	ReportError string    `json:"report_error,omitempty"` // why the last report was not delivered
-	LineError   string    `json:"line_error,omitempty"`   // why the line in SSM Inventory was not
+	LineError   string    `json:"line_error,omitempty"`   // why the line in SSM Inventory was not delivered
 	Serial      int64     `json:"serial,omitempty"`
 	Digest      string    `json:"digest"`
 	PolicySince time.Time `json:"policy_since,omitzero"` // when this machine first had this serial
-	Rollout     string    `json:"rollout,omitempty"`     // what is rolled out or paused
+	Rollout     string    `json:"rollout,omitempty"`     // what is being rolled out or paused
 	Personas    []string  `json:"personas"`
 
 	PersonaRules  []string `json:"persona_rules,omitempty"`  // which rule gave which persona
-	PersonaDoubts []string `json:"persona_doubts,omitempty"` // what could not be told about personas
+	PersonaDoubts []string `json:"persona_doubts,omitempty"` // what could not be determined about personas
 	Doubts        []string `json:"doubts,omitempty"`         // why the policy in force may not be what is meant for the machine
-	Awaited       []string `json:"awaited,omitempty"`        // what of it is not here yet
+	Awaited       []string `json:"awaited,omitempty"`        // what has to come before a verdict is possible
 
-	Unwatched string `json:"unwatched,omitempty"` // what cannot be watched, and why: drift of that is found by the verify alone
-	Verify    string `json:"verify,omitempty"`    // how often that is, on average
+	Unwatched string `json:"unwatched,omitempty"` // what cannot be watched, and why: drift there is found by verify only
+	Verify    string `json:"verify,omitempty"`    // how often verify runs, on average
 
-	Refused   []string               `json:"refused,omitempty"` // what of policy and configuration cannot be used
-	Retries   map[string]time.Time   `json:"retries,omitempty"` // when kinds are checked again of which something has failed
+	Refused   []string               `json:"refused,omitempty"` // problems of policy and configuration
+	Retries   map[string]time.Time   `json:"retries,omitempty"` // when kinds are checked again because something of them failed
 	LastPass  time.Time              `json:"last_pass,omitzero"`
 	Verdict   report.Verdict         `json:"verdict"`
-	Compliant bool                   `json:"compliant"` // that the verdict is so
+	Compliant bool                   `json:"compliant"` // the verdict is Compliant
 	Summary   map[converge.State]int `json:"summary,omitempty"`
 
 	Upkeep Upkeep `json:"upkeep"`
 }
 
-// Upkeep is what the daemon took of its own runtime when it wrote its status. What
-// grows without end leaks.
+// Upkeep is what the daemon's own runtime used when it wrote its status. A number that grows without
+// end is a leak.
 type Upkeep struct {
 	Goroutines uint64 `json:"goroutines"`
-	Heap       uint64 `json:"heap_bytes"` // of objects: those in use, and those that are yet to be swept
+	Heap       uint64 `json:"heap_bytes"` // of objects: those in use, and those not yet swept
 }
 
-// upkeep takes no part of what it measures: nothing is stopped for it.
+// upkeep measures without stopping the program.
 func upkeep() Upkeep {
 	samples := []metrics.Sample{{Name: "/sched/goroutines:goroutines"}, {Name: "/memory/classes/heap/objects:bytes"}}
 	metrics.Read(samples)
 	return Upkeep{Goroutines: samples[0].Value.Uint64(), Heap: samples[1].Value.Uint64()}
 }
 
-// ErrNotUp is the error of ReadStatus when the daemon is not running.
+// ErrNotUp is returned by ReadStatus if the daemon is not running.
 var ErrNotUp = errors.New("the daemon is not running; start it with: systemctl start soe-agent")
 
-// ReadStatus reads what the daemon wrote last. When the daemon has gone since,
-// the error is ErrNotUp.
+// ReadStatus returns the last status of the daemon. If the daemon has gone since, the error is ErrNotUp.
 func ReadStatus(ctx context.Context, s *system.System) (Status, error) {
 	status, err := lastStatus(ctx, s)
 	if err == nil && !isUp(s, status.PID) {
@@ -108,7 +107,7 @@ func lastStatus(ctx context.Context, s *system.System) (Status, error) {
 	var status Status
 	content, err := s.FS.ReadFile(StatusFile)
 	if errors.Is(err, fs.ErrNotExist) {
-		holders, _ := s.Holders(StateDir) // which root alone can see
+		holders, _ := s.Holders(StateDir) // only root can see them
 		if slices.ContainsFunc(holders, isDaemon) {
 			return status, fmt.Errorf("the daemon runs and has not written %s: see journalctl -u soe-agent", StatusFile)
 		}
@@ -126,8 +125,8 @@ func lastStatus(ctx context.Context, s *system.System) (Status, error) {
 	return status, nil
 }
 
-// isUp says whether a process is a daemon that runs, and not one that was stopped (SIGSTOP) or
-// something else by now.
+// isUp says whether a process is a running daemon: not a stopped one (SIGSTOP), and not another program
+// that has its pid now.
 func isUp(s *system.System, pid int) bool {
 	of := "/proc/" + strconv.Itoa(pid)
 	if !s.Running() {
@@ -143,13 +142,13 @@ func isUp(s *system.System, pid int) bool {
 	return err == nil && found && state != "" && !strings.ContainsRune("TtZX", rune(state[0]))
 }
 
-// said is the status at one moment, so that no verdict is told of another policy than the one
-// under which it was given.
+// said is the status as it was last published. It keeps a verdict together with the policy under which
+// it was given.
 type said struct {
 	everybody, root Status
 }
 
-// say writes the status for all to read, mu being held.
+// say publishes the status. mu is held.
 func (d *daemon) say() {
 	d.status.Phase = d.phase()
 	d.status.Busy = d.inPass()
@@ -160,8 +159,7 @@ func (d *daemon) say() {
 	d.api.published()
 }
 
-// statusAs is the status with those parts of its texts that somebody may read, mu being
-// held.
+// statusAs returns the status with the part of each text that its reader may see. mu is held.
 func (d *daemon) statusAs(part func([]public.Line) []string) Status {
 	status := d.status
 	if status.Unwatched != "" {
@@ -185,14 +183,13 @@ func (d *daemon) statusAs(part func([]public.Line) []string) Status {
 	return status
 }
 
-// Only of what takes longer than this is said how far it is, and how often.
+// Progress is shown for passes that take longer than worthSaying, and updated each sayAgain.
 const (
 	worthSaying = time.Second
 	sayAgain    = 2 * time.Second
 )
 
-// narrate writes the progress to the status while a pass takes long. While there is no pass it
-// sleeps.
+// narrate updates the status with the progress of passes that take long. Between passes it sleeps.
 func (d *daemon) narrate(ctx context.Context) {
 	for {
 		select {
@@ -208,7 +205,7 @@ func (d *daemon) narrate(ctx context.Context) {
 			}
 			idle := d.idle()
 			if now := fmt.Sprint(idsOf(d.repairing())); !idle && now != mended {
-				d.publish() // what is being repaired for so long is not in line
+				d.publish() // what is under repair for so long is not in line
 				mended = now
 			}
 			d.mu.Lock()
@@ -217,7 +214,7 @@ func (d *daemon) narrate(ctx context.Context) {
 				d.say()
 				said = now
 			}
-			d.status.Packages = "" // whoever reads the file asks for what is true then
+			d.status.Packages = "" // whoever reads the file gets the current progress from its source
 			d.mu.Unlock()
 			if idle {
 				break
@@ -235,7 +232,7 @@ func idsOf(resources []converge.Resource) []policy.ID {
 	return ids
 }
 
-// line is the status in one line, for systemctl status.
+// line returns the status in one line, for systemctl status.
 func (s Status) line() string {
 	text := string(s.Phase)
 	if len(s.Busy) > 0 {

@@ -8,8 +8,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// verify checks everything from time to time, for what cannot be watched. The
-// times are spread, so that desktops that woke together do not stay together.
+// verify marks everything for a check from time to time, for what cannot be watched. The intervals are
+// random, so that desktops that woke together do not check together for ever.
 func (d *daemon) verify(ctx context.Context) {
 	for d.sleepUntilVerify(ctx) == nil {
 		d.findings.settleCorrections()
@@ -41,8 +41,8 @@ func (d *daemon) windowIsSet() bool {
 	return d.config.Schedule.Window.IsSet()
 }
 
-// untilVerify is how long it is to the next verify: one falls in the beginning of
-// each maintenance window, for what waits for that.
+// untilVerify returns how long to wait for the next verify. One falls into the first quarter of each
+// maintenance window, for the steps that wait for it.
 func (d *daemon) untilVerify() time.Duration {
 	d.mu.Lock()
 	defer d.mu.Unlock()
@@ -53,7 +53,7 @@ func (d *daemon) untilVerify() time.Duration {
 	return wait
 }
 
-// spread returns a duration of d on average, between half and one and a half.
+// spread returns a duration of d on average, between half of it and one and a half times as much.
 func spread(d time.Duration) time.Duration {
 	return d/2 + rand.N(d) //nolint:gosec // no secret depends on it
 }

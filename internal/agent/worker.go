@@ -10,39 +10,37 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 )
 
-// A worker checks and repairs its kinds whenever one of them may have drifted. What becomes
-// dirty during a pass is checked next: the first event is acted on at once, and
-// those that follow it meanwhile become one. With brief, a kind that takes long is
-// checked to its end apart, and the others go on.
+// A worker checks and repairs its kinds whenever one of them may have drifted. It acts on the first
+// event at once; events during a pass lead to one more pass. With detachAfter, a slow kind is taken out
+// of the pass and goes on by itself, and the others do not wait for it.
 type worker struct {
-	// done is told of each pass, from the worker's goroutine.
+	// done is called after each pass, from the goroutine that made it.
 	done func(*worker, converge.Result)
-	// catchUp returns when all that has changed in files before has been marked. It
-	// may be nil.
+	// catchUp returns when every earlier change of a file has been marked. It may be nil.
 	catchUp func(ctx context.Context, kinds []string)
 
-	// detachAfter is how long a pass waits for one of its kinds before it goes on without it;
-	// 0 is for ever.
+	// detachAfter is how long a pass waits for one of its kinds before it goes on without it; 0 means
+	// for ever.
 	detachAfter time.Duration
 
-	// passBegun, if not nil, holds one: a pass has begun.
+	// passBegun, if not nil, has a buffer of one and receives at the start of a pass.
 	passBegun chan struct{}
 
-	detached  sync.WaitGroup // under way apart
-	wake      chan struct{}  // holds one: there is something to do
-	ping      chan struct{}  // taken by a worker that has nothing to do
+	detached  sync.WaitGroup // detached passes under way
+	wake      chan struct{}  // buffer of one: there is something to do
+	ping      chan struct{}  // received from by a worker that has nothing to do
 	heartbeat heartbeat
 
-	hangs converge.Hangs // of all engines that it has had
+	hangs converge.Hangs // shared by all engines that the worker has had
 
 	mu        sync.Mutex
 	engine    *converge.Engine
 	kinds     []converge.Kind
 	dirty     map[string]bool
-	busy      []string                       // the kinds of the passes under way
-	apart     []string                       // those of them for which no other kind waits
-	repairing map[string][]converge.Resource // what those are bringing into line, by kind
-	later     map[string]time.Time           // when a kind is to be checked at the latest
+	busy      []string                       // the kinds of all passes under way
+	apart     []string                       // those of them that are in a detached pass
+	repairing map[string][]converge.Resource // the resources that these passes are repairing, by kind
+	later     map[string]time.Time           // when a kind is next to be checked, at the latest
 	failed    map[string]*retry              // by kind
 }
 
@@ -50,7 +48,7 @@ func newWorker(done func(*worker, converge.Result)) *worker {
 	return &worker{done: done, wake: make(chan struct{}, 1), ping: make(chan struct{}), dirty: map[string]bool{}, later: map[string]time.Time{}, failed: map[string]*retry{}, repairing: map[string][]converge.Resource{}}
 }
 
-// assign gives the worker another engine, whose kinds it then checks all.
+// assign gives the worker another engine, and marks all of its kinds dirty.
 func (w *worker) assign(engine *converge.Engine, kinds []converge.Kind) {
 	if engine != nil && w.catchUp != nil {
 		engine.BeforeCheck = func(ctx context.Context, kinds []string) { w.beforeCheck(ctx, engine, kinds) }
@@ -73,9 +71,9 @@ func (w *worker) assign(engine *converge.Engine, kinds []converge.Kind) {
 	w.markAll()
 }
 
-// beforeCheck takes the marks off kinds that the engine is about to check: it sees all
-// that they tell of, what it has itself just written too. The marks of those that a
-// newer engine is to check stay.
+// beforeCheck removes the marks of kinds that the engine is about to check: the check sees every change
+// that they stand for, the agent's own writes included. If a newer engine has been assigned, its marks
+// stay.
 func (w *worker) beforeCheck(ctx context.Context, engine *converge.Engine, kinds []string) {
 	w.catchUp(ctx, kinds)
 	w.mu.Lock()
@@ -88,8 +86,7 @@ func (w *worker) beforeCheck(ctx context.Context, engine *converge.Engine, kinds
 	}
 }
 
-// setRepairing notes what of a kind is being brought into line, if it is the worker's engine that
-// does it.
+// setRepairing records the resources of a kind that are under repair, if this is the worker's present engine.
 func (w *worker) setRepairing(engine *converge.Engine, kind string, drifted []converge.Resource) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -98,7 +95,7 @@ func (w *worker) setRepairing(engine *converge.Engine, kind string, drifted []co
 	}
 }
 
-// mark marks a kind dirty, if it is one of this worker's.
+// mark marks a kind dirty if it is one of this worker's.
 func (w *worker) mark(kind string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -108,7 +105,7 @@ func (w *worker) mark(kind string) {
 	}
 }
 
-// markAt marks a kind dirty at a time.
+// markAt marks a kind dirty at a time, unless that is to happen earlier already.
 func (w *worker) markAt(kind string, at time.Time) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -174,14 +171,14 @@ func (w *worker) idle() bool {
 	return len(w.dirty) == 0 && len(w.busy) == 0
 }
 
-// inPass are the kinds of the pass under way.
+// inPass returns the kinds of the passes under way.
 func (w *worker) inPass() []string {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return slices.Clone(w.busy)
 }
 
-// take begins a pass over the dirty kinds, but those of which a detached pass is under way.
+// take begins a pass over the dirty kinds, except those in a detached pass.
 func (w *worker) take() (engine *converge.Engine, kinds []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -195,7 +192,7 @@ func (w *worker) take() (engine *converge.Engine, kinds []string) {
 	return w.engine, kinds
 }
 
-// ended notes that the pass over these kinds has ended, unless it goes on detached.
+// ended records that the pass over these kinds has ended, except for those that were detached from it.
 func (w *worker) ended(kinds []string) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -212,8 +209,8 @@ func (w *worker) ended(kinds []string) {
 	}
 }
 
-// detach has the worker go on while what takes long in a pass takes its time. What that
-// has brought may be what others have waited for.
+// detach runs the rest of a pass for slow kinds in a goroutine, while the worker goes on. If it has
+// repaired something, the other kinds are checked again, because they may have needed it.
 func (w *worker) detach(ctx context.Context, kinds []string, rest func() converge.Result) {
 	w.mu.Lock()
 	w.apart = append(w.apart, kinds...)
@@ -225,7 +222,7 @@ func (w *worker) detach(ctx context.Context, kinds []string, rest func() converg
 		w.apart = slices.DeleteFunc(w.apart, func(kind string) bool { return slices.Contains(kinds, kind) })
 		w.mu.Unlock()
 		if ctx.Err() != nil {
-			return // what was cut short says nothing
+			return // the result of an interrupted pass means nothing
 		}
 		w.ended(kinds)
 		w.done(w, result)
@@ -240,8 +237,7 @@ func (w *worker) detach(ctx context.Context, kinds []string, rest func() converg
 	})
 }
 
-// answers says whether the worker lives: it takes a poke, or has given a sign of life
-// within patience.
+// answers says whether the worker is alive: it takes a ping, or it has given a sign of life within patience.
 func (w *worker) answers(patience time.Duration) bool {
 	if still, walking := w.heartbeat.inPass(); walking {
 		return still <= patience
@@ -257,7 +253,7 @@ func (w *worker) answers(patience time.Duration) bool {
 	}
 }
 
-// hanging are the kinds of which a check does not end, and since when.
+// hanging returns the kinds whose check hangs, and since when.
 func (w *worker) hanging() map[string]time.Time {
 	w.mu.Lock()
 	engine := w.engine
@@ -281,10 +277,10 @@ func (w *worker) run(ctx context.Context) {
 		}
 		result, whole := w.pass(ctx)
 		if !whole {
-			return // what was cut short says nothing
+			return // the result of an interrupted pass means nothing
 		}
 		if slices.ContainsFunc(result.Resources, func(r converge.Resource) bool { return r.State == converge.Contested }) {
-			select { // each change by the other side wakes the worker, and is in vain
+			select { // each change by the other side wakes the worker in vain
 			case <-ctx.Done():
 			case <-time.After(pauseWhenContested):
 			}
@@ -292,11 +288,11 @@ func (w *worker) run(ctx context.Context) {
 	}
 }
 
-// pauseWhenContested is how long a worker rests after a pass that met what is contested. What
-// guards rights is repaired once in each such pass, so this bounds the cost.
+// pauseWhenContested is how long a worker rests after a pass that found something contested. Resources
+// that guard rights are repaired once in each such pass, so this bounds the cost.
 const pauseWhenContested = 400 * time.Millisecond
 
-// pass makes one pass over the kinds that are dirty. whole is false when ctx ended it early.
+// pass makes one pass over the dirty kinds. whole is false if ctx ended it early.
 func (w *worker) pass(ctx context.Context) (result converge.Result, whole bool) {
 	engine, kinds := w.take()
 	if len(kinds) == 0 {

@@ -8,12 +8,12 @@ import (
 	"github.com/soe-agent/soe-agent/internal/kind/check"
 )
 
-// workers returns all workers, by workerOf. None waits for another.
+// workers returns all workers, indexed by workerOf. None waits for another.
 func (d *daemon) workers() []*worker {
 	return []*worker{quick: d.quick, slow: d.slow, checks: d.checks}
 }
 
-// inPass are the kinds of all passes under way.
+// inPass returns the kinds of all passes under way.
 func (d *daemon) inPass() (kinds []string) {
 	for _, w := range d.workers() {
 		kinds = append(kinds, w.inPass()...)
@@ -34,11 +34,10 @@ func (d *daemon) markAll() {
 	}
 }
 
-// detachAfter is how long a pass of the quick kinds waits for one of them, before it goes on
-// without it.
+// detachAfter is how long a pass of the quick kinds waits for one of them before it goes on without it.
 const detachAfter = time.Second
 
-// repairing is what is being brought into line.
+// repairing returns the resources that are under repair.
 func (d *daemon) repairing() (drifted []converge.Resource) {
 	for _, w := range d.workers() {
 		w.mu.Lock()
@@ -50,7 +49,7 @@ func (d *daemon) repairing() (drifted []converge.Resource) {
 	return drifted
 }
 
-// record takes over what a pass found, as findings does.
+// record takes over the result of a pass: see findings.record.
 func (d *daemon) record(result converge.Result) (known bool) {
 	if known = d.findings.record(result); known {
 		d.mu.Lock()
@@ -60,7 +59,7 @@ func (d *daemon) record(result converge.Result) (known bool) {
 	return known
 }
 
-// passEnded is told by the workers of each pass.
+// passEnded is called by the workers after each pass.
 func (d *daemon) passEnded(w *worker, result converge.Result) {
 	known := d.record(result)
 	if result.Rounds > 0 {
@@ -84,7 +83,8 @@ func (d *daemon) passEnded(w *worker, result converge.Result) {
 	}
 }
 
-// lookAgain has the checks look at what was not there when they did.
+// lookAgain makes the policy's checks run again, because something new has been set up that they may
+// not have seen.
 func (d *daemon) lookAgain() {
 	for _, kind := range d.checks.given() {
 		if c, is := kind.(*check.Kind); is {
@@ -94,14 +94,13 @@ func (d *daemon) lookAgain() {
 	d.checks.markAll()
 }
 
-// isNew says of a resource whether its pass has made it what the policy has come to want. What is
-// put back is none: checks have seen it as it was.
+// isNew says whether the pass has set up something that the policy has only now come to want. A
+// resource that was put back does not count: the checks have seen it as it was.
 func isNew(r converge.Resource) bool {
 	return r.State == converge.Corrected && r.Cause == converge.Intentional
 }
 
-// markAffected marks all of those other workers whose kinds may be out of line, now that one has
-// repaired something.
+// markAffected marks all kinds of the other workers that may have drifted because of a repair by one.
 func (d *daemon) markAffected(by *worker) {
 	workers := d.workers()
 	for i, other := range workers {
@@ -111,7 +110,7 @@ func (d *daemon) markAffected(by *worker) {
 	}
 }
 
-// explore has what kinds have found out to be worth watching watched.
+// explore watches what the kinds have found to be worth watching.
 func (d *daemon) explore(kinds []converge.Kind) {
 	if d.watcher == nil {
 		return
@@ -123,11 +122,11 @@ func (d *daemon) explore(kinds []converge.Kind) {
 	}
 }
 
-// schedulePasses sees to it that what a pass left is checked again when its time has come.
+// schedulePasses schedules the checks that are due later because of what a pass has left.
 func (d *daemon) schedulePasses(w *worker, result converge.Result) {
 	for _, r := range result.Resources {
 		if r.State == converge.Pending && r.Effect == converge.Now {
-			w.mark(r.ID.Kind()) // it is a long way, and nothing stands in it
+			w.mark(r.ID.Kind()) // there is more to do, and nothing to wait for
 		}
 		switch {
 		case r.Unfinished():

@@ -16,23 +16,22 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A writerMonitor finds out which program changes contested resources. It is off while nothing is
-// contested.
+// A writerMonitor finds out which program changes contested resources. It is off while nothing is contested.
 type writerMonitor struct {
 	machine *Machine
 
 	mu     sync.Mutex
-	places map[policy.ID][]converge.Watch // where the resources that are contested change
-	files  map[policy.ID]string           // those of them that are a file
-	dirs   []string                       // that are followed
-	cancel context.CancelFunc             // ends that; nil when nothing is followed
-	byName map[string]system.Writer       // who was seen last, by file
-	byDir  map[string]system.Writer       // and in which directory
-	owners map[policy.ID]string           // the packages of files that are contested; "" is none
-	asking bool                           // rpm is being asked for one of them
+	places map[policy.ID][]converge.Watch // where the contested resources change
+	files  map[policy.ID]string           // the paths of those that are files
+	dirs   []string                       // the directories being watched
+	cancel context.CancelFunc             // stops the watching; nil if nothing is watched
+	byName map[string]system.Writer       // the last writer, by file
+	byDir  map[string]system.Writer       // the last writer, by directory
+	owners map[policy.ID]string           // the packages of contested files; "" if there is none
+	asking bool                           // rpm is running for one of them
 }
 
-// follow watches the directories of what is contested now.
+// follow watches the directories of the resources that are contested now.
 func (w *writerMonitor) follow(kinds []converge.Kind) {
 	if w == nil {
 		return
@@ -49,7 +48,7 @@ func (w *writerMonitor) follow(kinds []converge.Kind) {
 			} else {
 				places[id] = whereOf(kinds[i])
 			}
-		} else { // another worker's
+		} else { // another worker's kind
 			places[id], files[id] = w.places[id], w.files[id]
 		}
 		for _, place := range places[id] {
@@ -94,7 +93,7 @@ func (w *writerMonitor) stop() {
 	}
 }
 
-// fileOf is the file that a resource is, or "".
+// fileOf returns the path of a resource that is a file, or "".
 func fileOf(id policy.ID, kind converge.Kind) string {
 	if filed, is := kind.(converge.Filed); is {
 		return filed.File(id)
@@ -102,8 +101,8 @@ func fileOf(id policy.ID, kind converge.Kind) string {
 	return ""
 }
 
-// whereOf are the directories in which resources of a kind change. Where it cares for all
-// of /etc, anybody may have been there for anything.
+// whereOf returns the directories in which resources of a kind change. A watch on all of /etc is left
+// out: any program may have written there for any reason.
 func whereOf(kind converge.Kind) []converge.Watch {
 	watcher, ok := kind.(converge.Watcher)
 	if !ok {
@@ -114,8 +113,8 @@ func whereOf(kind converge.Kind) []converge.Watch {
 	})
 }
 
-// askOwners has rpm asked, once for each fight over a file, whose it is: a package's
-// script or update may be what puts it back. Meanwhile the agent goes on.
+// askOwners asks rpm once which package a contested file belongs to: a package's script or update may
+// be what changes it back. It does not wait for the answer.
 func (w *writerMonitor) askOwners() {
 	maps.DeleteFunc(w.owners, func(id policy.ID, _ string) bool { _, fought := w.places[id]; return !fought })
 	if !w.asking {
@@ -124,8 +123,7 @@ func (w *writerMonitor) askOwners() {
 	}
 }
 
-// askInTurn asks for one file after the other: hundreds of contested files must not
-// start hundreds of processes.
+// askInTurn asks for one file after another: hundreds of contested files must not start hundreds of processes.
 func (w *writerMonitor) askInTurn() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -148,7 +146,7 @@ func (w *writerMonitor) askInTurn() {
 	}
 }
 
-// unasked is a file that is contested and for which rpm was not asked.
+// unasked returns a contested file for which rpm was not asked yet.
 func (w *writerMonitor) unasked() (id policy.ID, file string, there bool) {
 	for id, file := range w.files {
 		if _, asked := w.owners[id]; !asked && file != "" {
@@ -158,7 +156,7 @@ func (w *writerMonitor) unasked() (id policy.ID, file string, there bool) {
 	return "", "", false
 }
 
-// owner is the package that a file is of; "" when it is none's, or cannot be told.
+// owner returns the package that a file belongs to; "" if there is none, or rpm cannot tell.
 func (w *writerMonitor) owner(file string) string {
 	out, err := w.machine.System.Runner.Run(context.Background(), system.Command{
 		Argv: []string{"rpm", "-qf", "--qf", `%{NAME}\n`, file}, Timeout: time.Minute, ReadOnly: true,
@@ -176,12 +174,12 @@ func (w *writerMonitor) record(name string, by system.Writer) {
 		return
 	}
 	if len(w.byName) > 1000 {
-		clear(w.byName) // somebody makes many files; the last ones matter
+		clear(w.byName) // somebody makes many files; the latest ones matter
 	}
 	w.byName[name], w.byDir[path.Dir(name)] = by, by
 }
 
-// writer names who was seen to change a resource, and whose the file is; "" when
+// writer returns who was seen to change a resource, and which package its file belongs to; "" if
 // neither is known.
 func (w *writerMonitor) writer(id policy.ID) string {
 	if w == nil {

@@ -8,7 +8,8 @@ import (
 )
 
 // An Answer is the last result for a resource that its kind checks on a schedule of its own (see
-// Timed). It is valid until the next check of the resource, also after a restart of the agent. It holds no secret.
+// Timed). It is valid until the next check of the resource, also after a restart of the agent. It holds
+// no secret.
 type Answer struct {
 	Digest string          `json:"digest"` // of what the policy wanted then (policy.Resource.Digest)
 	At     time.Time       `json:"at"`

@@ -45,7 +45,8 @@ type Observer interface{ Unanswered() []error }
 // Watcher is implemented by a Kind that can name what changes when its resources drift.
 type Watcher interface{ Watches() []Watch }
 
-// Timed is implemented by a Kind that checks some of its resources on a schedule of their own, and not in each pass.
+// Timed is implemented by a Kind that checks some of its resources on a schedule of their own, and not
+// in each pass.
 type Timed interface {
 	// NextLook returns when the next of them is due; the zero time if none is.
 	NextLook() time.Time

@@ -16,7 +16,8 @@ const (
 	// Compliant: everything has been checked under the policy in force since the agent started, and is
 	// in line, or pending and not overdue; and there is no doubt which policy should be in force.
 	Compliant Verdict = "compliant"
-	// NotCompliant: everything has been checked, and something is not in line, or a policy is refused or in doubt.
+	// NotCompliant: everything has been checked, and something is not in line, or a policy is refused
+	// or in doubt.
 	NotCompliant Verdict = "not compliant"
 	// Converging: something has not been checked yet, or the policy that is meant for the machine is
 	// not here yet, or the daemon does not run. The states of the rest are not final.

@@ -88,9 +88,9 @@ const (
 // WatchesChanged is what dirty is called with when the result of Unwatched has changed. No kind has this name.
 const WatchesChanged = "watches changed"
 
-// configSettle is how long the configuration or the local policy must be quiet before it is read. A file that was
-// just emptied or moved away in order to be rewritten is readable, and would say that no policy is
-// published to this machine, or that the policy no longer wants anything here.
+// configSettle is how long the configuration or the local policy must be quiet before it is read. A
+// file that was just emptied or moved away in order to be rewritten is readable, and would say that no
+// policy is published to this machine, or that the policy no longer wants anything here.
 const configSettle = 500 * time.Millisecond
 
 // sessionsDir is where logind keeps its state of the sessions. It sends no signal when somebody logs out
