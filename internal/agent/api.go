@@ -116,13 +116,13 @@ func (s served) Apply(ctx context.Context, kinds []string) error {
 	case <-one.done:
 		return nil
 	case <-ctx.Done():
-		return errors.New("cannot tell what became of it: the daemon or the bus stops; it starts with a pass over everything")
+		return errors.New("cannot tell the result: the daemon or the bus is stopping; the daemon starts with a pass over everything")
 	}
 }
 
 // Reload implements bus.Orders.
 func (s served) Reload() {
-	s.readAgain("somebody asks over the bus for it")
+	s.readAgain("a reload was requested over the bus")
 }
 
 // CarryOutPending implements bus.Orders. Every pass carries out pending steps when it may.

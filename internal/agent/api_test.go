@@ -9,7 +9,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// over says whether an ask has got what it waits for.
+// over says whether an ask is done.
 func over(one *ask) bool {
 	select {
 	case <-one.done:
@@ -37,7 +37,7 @@ func TestAnAskWaitsForAWalkThatBeganAfterItOrTookItIn(t *testing.T) {
 	if over(one) || len(one.kinds) != 1 {
 		t.Fatalf("it waits for %v, want dropin alone", one.kinds)
 	}
-	// A walk under way may look at what has just changed: then nothing of it is left.
+	// A pass that began before the ask may still have seen every change: then the kind is settled.
 	a.passEnded(walk(noon.Add(-time.Second), "dropin"), func(kind string) bool { return kind == "dropin" })
 	if !over(one) || len(a.asks) != 0 {
 		t.Error("it waits for what nobody will walk")

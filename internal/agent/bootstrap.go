@@ -53,7 +53,7 @@ func (d *daemon) configuration() Config {
 	if err != nil {
 		problems := d.configurationRefused(err)
 		if d.refusals.setConfig(problems) {
-			d.Log.Error("the configuration is refused; the last valid one stays in force: mend agent.toml", "err", err)
+			d.Log.Error("the configuration is refused; the last valid one stays in force: correct agent.toml", "err", err)
 		}
 		if !d.configured {
 			d.config = d.lastConfig()
@@ -106,7 +106,7 @@ func (d *daemon) look(ctx context.Context) error {
 	}
 	d.mu.Unlock()
 	if unidentified { // whose state it is was decided when it was opened
-		return errors.New("cannot go by the state of the agent: the id of the machine could not be told when the agent started; now it can: restart soe-agent.service")
+		return errors.New("cannot use the agent's state: the machine's id could not be read when the agent started; it can be read now: restart soe-agent.service")
 	}
 	if config.AWS.Path == "" {
 		d.byOwnLayers(ctx, config)
@@ -194,7 +194,7 @@ func (d *daemon) subjectMeanwhile(c Config) policysync.Subject {
 	case slices.Equal(selection.Personas, s.Personas):
 		s.Unsure, s.Doubts = false, nil
 	default:
-		s.Doubts = []public.Line{public.All(fmt.Sprintf("its personas are %s by now, and what is published for them has not been had yet", strings.Join(selection.Personas, ", ")))}
+		s.Doubts = []public.Line{public.All(fmt.Sprintf("its personas are %s now, and what is published for them has not been fetched yet", strings.Join(selection.Personas, ", ")))}
 	}
 	return s
 }
@@ -205,7 +205,7 @@ func (d *daemon) ownRefused(problems []public.Line) {
 		return
 	}
 	if len(problems) > 0 {
-		d.Log.Error("the machine's own fragments are refused; their last valid version stays in force, and nothing is taken away until they are mended", "problems", public.Whole(problems))
+		d.Log.Error("the machine's own fragments are refused; their last valid version stays in force, and nothing is taken away until they are corrected", "problems", public.Whole(problems))
 	}
 	d.publish()
 }

@@ -19,7 +19,7 @@ type subscriber struct {
 	*testing.T
 	*daemon
 	aws  *awsfake.Server
-	full bool // the disk, for what was published last
+	full bool // the disk has no room for the last good policy
 }
 
 func subscribed(t *testing.T) *subscriber {
@@ -43,7 +43,7 @@ func subscribed(t *testing.T) *subscriber {
 	return s
 }
 
-// configure says below which path the policy is published.
+// configure sets the path below which the policy is published.
 func (s *subscriber) configure(path string) {
 	s.Helper()
 	s.put(ConfigFile, "[aws]\nregion = \""+awsfake.Region+"\"\npath = \""+path+"\"\nendpoint = \""+s.aws.URL+"\"\n")
@@ -57,7 +57,7 @@ func (s *subscriber) put(name, content string) {
 	}
 }
 
-// publish publishes a policy whose one file holds what the parameter /word does.
+// publish publishes a policy with one file, whose content is the parameter /word.
 func (s *subscriber) publish(serial int64, word string) {
 	s.Helper()
 	text := "schema = 1\n[dropins.\"/etc/modprobe.d/soe.conf\"]\ncontent = \"# {{resolve:ssm:/word}}\"\n"
@@ -77,7 +77,7 @@ func (s *subscriber) publish(serial int64, word string) {
 	s.aws.PutParameter(manifest.Name("/soe/prod"), listed)
 }
 
-// looks looks once.
+// looks fetches the policy once.
 func (s *subscriber) looks() {
 	s.Helper()
 	if err := s.look(s.Context()); err != nil {
@@ -85,7 +85,7 @@ func (s *subscriber) looks() {
 	}
 }
 
-// looksInVain looks while AWS is away, for a moment.
+// looksInVain tries to fetch the policy for a moment while AWS is away.
 func (s *subscriber) looksInVain() {
 	s.Helper()
 	ctx, cancel := context.WithTimeout(s.Context(), 100*time.Millisecond)
@@ -94,10 +94,10 @@ func (s *subscriber) looksInVain() {
 	if err == nil {
 		s.Fatal("AWS answers")
 	}
-	s.waits(err, time.Now()) // as the poller says it
+	s.waits(err, time.Now()) // as the poller does
 }
 
-// wants says what the policy in force has in its files.
+// wants fails unless the files of the policy in force have these contents.
 func (s *subscriber) wants(when string, contents ...string) {
 	s.Helper()
 	var got []string
@@ -166,7 +166,7 @@ func TestALocalFragmentIsEnforcedByTheVeryLookThatFindsAWSGone(t *testing.T) {
 	s := subscribed(t)
 	s.publish(1, "old")
 	s.looks()
-	s.aws.Down() // and nobody has noticed
+	s.aws.Down() // nobody has noticed yet
 	s.put(LocalDir+"/50-here.toml", hereFragment)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})

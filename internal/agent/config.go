@@ -121,7 +121,7 @@ func ReadConfig(files system.FileReader, name string) (Config, error) {
 		errs = append(errs, fmt.Errorf("%s: cannot use %s: no such setting is known; see soe-agent.toml(5)", name, key))
 	}
 	if len(c.Personas) == 0 {
-		errs = append(errs, fmt.Errorf("%s: cannot use personas: it names none; leave it out for [\"base\"]", name))
+		errs = append(errs, fmt.Errorf("%s: cannot use personas: it is empty; leave it out for [\"base\"]", name))
 	}
 	errs = append(errs, inFile(name, persona.Validate(c.Rules)), inFile(name, c.AWS.Credentials.Validate()), inFile(name, c.AWS.ValidateEndpoints()))
 	return c, errors.Join(errs...)

@@ -102,7 +102,7 @@ func TestASettingInOtherLettersIsRefusedAndNotTakenForTheOneItIsLike(t *testing.
 		"[schedule]\nwindow = { from = \"02:00\", From = \"03:00\", to = \"05:00\" }\n": "schedule.window.From",
 		"[report]\nssm = false\nSSM = true\n":                                           "report.SSM",
 	} {
-		for range 20 { // which of the two was chance
+		for range 20 { // which of the two counted was random
 			if _, err := readConfig(t, text); err == nil || !strings.Contains(err.Error(), "cannot use "+key+": no such setting is known") {
 				t.Fatalf("%q: %v", text, err)
 			}

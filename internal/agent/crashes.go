@@ -70,7 +70,7 @@ func (r crashes) started(now time.Time, boot, version string) crashes {
 	case r.Safe != nil && now.Sub(r.Safe.Since).Abs() > safeFor:
 		r.Safe, r.Crashes = nil, nil
 	case r.Safe == nil && len(r.Crashes) >= maxCrashes:
-		r.Safe = &safeMode{Since: now, Why: fmt.Sprintf("the agent has died %d times within %s, each time before it was %s old", len(r.Crashes), minutes(crashWindow), minutes(healthyAfter))}
+		r.Safe = &safeMode{Since: now, Why: fmt.Sprintf("the agent crashed %d times within %s, each time within %s of its start", len(r.Crashes), minutes(crashWindow), minutes(healthyAfter))}
 	}
 	r.Boot, r.Version, r.Started = boot, version, now
 	return r

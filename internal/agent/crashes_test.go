@@ -21,7 +21,7 @@ import (
 
 func TestOnlyWhoDiesYoungAgainAndAgainInOneBootComesIntoSafeMode(t *testing.T) {
 	start := time.Date(2026, 3, 1, 9, 0, 0, 0, time.UTC)
-	old := func(r crashes) crashes { r.Started = time.Time{}; return r } // it has lived for a minute, or was asked to end
+	old := func(r crashes) crashes { r.Started = time.Time{}; return r } // it has lasted for a minute, or was asked to stop
 	for name, test := range map[string]struct {
 		between time.Duration
 		boot    func(i int) string
@@ -75,7 +75,7 @@ func TestSafeModeEndsAfterAnHourOrWithAnotherAgentAndNotWithABoot(t *testing.T) 
 	}
 }
 
-// newTestDaemon is a daemon for an image that does not run.
+// newTestDaemon returns a daemon for an image that does not run.
 func newTestDaemon(t *testing.T, root, version string) *daemon {
 	t.Helper()
 	s, err := system.Open(system.Options{Root: root})
@@ -95,12 +95,12 @@ func TestInSafeModeSudoIsKeptAndEverythingElseIsUnknownUntilItEnds(t *testing.T)
 	root := t.TempDir()
 	var d *daemon
 	for range maxCrashes + 1 {
-		d = newTestDaemon(t, root, "1.0") // and none ends well
+		d = newTestDaemon(t, root, "1.0") // none of them ends well
 	}
 	p := &policy.Policy{Serial: 7, Resources: []policy.Resource{{ID: "package/firefox", Spec: policy.Package{Ensure: "present"}}}}
 	d.findings.policy = p
 	d.enterSafeMode(7)
-	if !strings.Contains(d.status.SafeMode, "the agent has died 4 times within 10 minutes") || d.phase() != SafeMode {
+	if !strings.Contains(d.status.SafeMode, "the agent crashed 4 times within 10 minutes") || d.phase() != SafeMode {
 		t.Fatalf("%s: %s", d.phase(), d.status.SafeMode)
 	}
 	kinds := d.enabled(p, []converge.Kind{users{}, named("sudo"), named("package")})
@@ -156,7 +156,7 @@ func deaths(d *daemon) int {
 	return len(d.crashes.saved.Crashes)
 }
 
-// doing is a kind that takes its time.
+// doing is a kind whose check does something.
 type doing func(ctx context.Context)
 
 func (doing) Name() string { return "user" }
@@ -237,7 +237,7 @@ func TestTheWatchdogBitesOnceForACheckThatHasHungForLong(t *testing.T) {
 					t.Error("it is not fed while there is hope")
 				}
 			}
-			for range 3 { // one silence alone would not make it bite
+			for range 3 { // one missed answer alone would not make the watchdog fire
 				time.Sleep(d.timeouts.stuck)
 				if got := d.alive(); got != alive {
 					t.Errorf("life %d: alive: %v", life+1, got)
@@ -267,10 +267,10 @@ func TestTheDesktopWaitsForTheLockDownTenSecondsAndNoLonger(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newTestDaemon(t, root, "1.0")
 		d.startup.lockedDown, d.startup.announced = false, false
-		d.System.Runner = slowRunner{} // groupadd
+		d.System.Runner = slowRunner{} // groupadd takes an hour
 		start := time.Now()
 		goesOn, err := d.lockDown(t.Context())
-		if err != nil || goesOn == nil || time.Since(start) != lockDownPatience {
+		if err != nil || goesOn == nil || time.Since(start) != lockDownTimeout {
 			t.Fatalf("after %s it goes on: %v, %v", time.Since(start), goesOn != nil, err)
 		}
 		if own := d.own(); d.phase() != LockingDown || len(own) != 1 || own[0].State != converge.Unknown {
@@ -283,7 +283,7 @@ func TestTheDesktopWaitsForTheLockDownTenSecondsAndNoLonger(t *testing.T) {
 	})
 }
 
-// What the watcher tells is told with its lock held.
+// The watcher calls changed with its lock held.
 func TestALocalFragmentThatEndsSafeModeDoesNotHoldUpTheWatcher(t *testing.T) {
 	root := t.TempDir()
 	var d *daemon

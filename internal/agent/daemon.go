@@ -87,7 +87,7 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
 	defer signal.Stop(signals)
-	goesOn, err := d.lockDown(ctx)
+	inBackground, err := d.lockDown(ctx)
 	if ctx.Err() != nil {
 		return nil // it was asked to stop, which is not a failure
 	}
@@ -119,9 +119,9 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	d.enforce(known, d.refusals.ofPolicy())
 
 	parts := []func(context.Context){
-		func(ctx context.Context) { d.endLockDown(ctx, goesOn); d.quick.run(ctx) },
+		func(ctx context.Context) { d.endLockDown(ctx, inBackground); d.quick.run(ctx) },
 		d.slow.run, d.checks.run, d.bootstrap, d.verify, d.reports.run, d.narrate, d.watchSafeMode, d.feedWatchdog, d.serve, d.watcher.Run,
-		func(ctx context.Context) { d.obey(ctx, signals) },
+		func(ctx context.Context) { d.handleSignals(ctx, signals) },
 		func(ctx context.Context) { d.followEarlier(ctx, known) },
 	}
 	d.live(ctx, parts)
@@ -212,7 +212,7 @@ func (d *daemon) changed(kind string) {
 	case watch.LocalPolicy:
 		go d.readAgain("a local fragment has changed")
 	case watch.Configuration:
-		go d.readAgain("the configuration has been written")
+		go d.readAgain("the configuration has changed")
 	case watch.WatchesChanged:
 		go d.updateUnwatched()
 	case watch.Resumed:
@@ -258,8 +258,8 @@ func (d *daemon) signal(to chan struct{}) {
 	}
 }
 
-// obey handles signals: SIGHUP reads configuration and policy again, SIGUSR1 turns debug logging on or off.
-func (d *daemon) obey(ctx context.Context, signals <-chan os.Signal) {
+// handleSignals handles signals: SIGHUP reads configuration and policy again, SIGUSR1 turns debug logging on or off.
+func (d *daemon) handleSignals(ctx context.Context, signals <-chan os.Signal) {
 	for {
 		select {
 		case <-ctx.Done():
@@ -269,7 +269,7 @@ func (d *daemon) obey(ctx context.Context, signals <-chan os.Signal) {
 				d.setDebug(d.Level == nil || d.Level.Level() > slog.LevelDebug)
 				continue
 			}
-			d.readAgain("somebody asks for it")
+			d.readAgain("a reload was requested")
 		}
 	}
 }

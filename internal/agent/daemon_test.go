@@ -21,7 +21,7 @@ func (users) Name() string                                                   { r
 func (users) Check(context.Context) ([]converge.Resource, error)             { return nil, nil }
 func (users) Repair(context.Context, []converge.Resource) []converge.Outcome { return nil }
 
-// findingsUnder is what is known under a policy of which nothing has been looked at, nor said so.
+// findingsUnder returns findings under a policy, without any resource.
 func findingsUnder(p *policy.Policy) *findings {
 	f := newFindings()
 	f.policy = p

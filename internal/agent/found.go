@@ -69,13 +69,13 @@ func wantTheSame(a, b *policy.Policy, id policy.ID) bool {
 }
 
 // reportUnassigned reports kinds that no worker checks: their resources will never be checked.
-func (d *daemon) reportUnassigned(walked []converge.Kind) {
+func (d *daemon) reportUnassigned(assigned []converge.Kind) {
 	for _, kind := range policy.Kinds() {
-		if slices.ContainsFunc(walked, func(k converge.Kind) bool { return k.Name() == kind }) {
+		if slices.ContainsFunc(assigned, func(k converge.Kind) bool { return k.Name() == kind }) {
 			continue
 		}
 		d.Log.Error("no worker checks a kind; this is a bug of the agent: please report it", "kind", kind)
-		d.findings.giveUp(kind, "nothing in this agent looks at "+kind+": this is a bug of the agent")
+		d.findings.giveUp(kind, "no worker of this agent checks "+kind+": this is a bug of the agent")
 	}
 }
 
@@ -160,22 +160,22 @@ func (f *findings) all() (p *policy.Policy, resources []converge.Resource, timin
 	return f.policy, resources, maps.Clone(f.timing)
 }
 
-// asItIs adds to what was found what the agent reports about itself, and replaces resources that a pass is
+// withAgentAndRepairs adds to what was found what the agent reports about itself, and replaces resources that a pass is
 // repairing: they are not in line now, whatever they were before. mu is held.
-func (d *daemon) asItIs(resources []converge.Resource) []converge.Resource {
+func (d *daemon) withAgentAndRepairs(resources []converge.Resource) []converge.Resource {
 	resources = append(resources, d.own()...)
-	mending := map[policy.ID]converge.Resource{}
+	underRepair := map[policy.ID]converge.Resource{}
 	for _, r := range d.repairing() {
-		mending[r.ID] = r
+		underRepair[r.ID] = r
 	}
 	for i, r := range resources {
-		if now, is := mending[r.ID]; is && !r.Unseen {
+		if now, is := underRepair[r.ID]; is && !r.Unseen {
 			resources[i] = now
 		}
-		delete(mending, r.ID)
+		delete(underRepair, r.ID)
 	}
-	for _, id := range slices.Sorted(maps.Keys(mending)) { // unwanted, and not there before
-		resources = append(resources, mending[id])
+	for _, id := range slices.Sorted(maps.Keys(underRepair)) { // unwanted, and not there before
+		resources = append(resources, underRepair[id])
 	}
 	return resources
 }
@@ -189,14 +189,14 @@ func (d *daemon) awaited() (awaited, refused []public.Line) {
 
 func (d *daemon) awaits(heard bool, refused []public.Line) []public.Line {
 	if d.startup.awaitsTransaction() {
-		return []public.Line{public.All("a package transaction that an earlier life of the agent has begun goes on")}
+		return []public.Line{public.All("a package transaction that an earlier run of the agent began is still running")}
 	}
 	switch path := d.config.AWS.Path; {
 	case path == "" || len(refused) > 0:
 	case d.status.Serial == 0:
-		return []public.Line{d.config.line(NothingPublished(path), "nothing of what is published for this machine has been had yet: the seed is in force")}
+		return []public.Line{d.config.line(NothingPublished(path), "nothing that is published for this machine has been fetched yet: the seed is in force")}
 	case !heard && d.findings.inForce().Partial:
-		return []public.Line{public.All("nothing has been heard since the start of what is published by now")}
+		return []public.Line{public.All("AWS has not answered since the agent started, so the published policy may be another one by now")}
 	}
 	return nil
 }
@@ -204,5 +204,5 @@ func (d *daemon) awaits(heard bool, refused []public.Line) []public.Line {
 // NothingPublished is the text for a machine that has never had a policy from the path to which its policy is
 // published.
 func NothingPublished(path string) string {
-	return fmt.Sprintf("nothing of what is published below %s has been had yet: the seed is in force", path)
+	return fmt.Sprintf("nothing that is published below %s has been fetched yet: the seed is in force", path)
 }

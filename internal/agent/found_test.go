@@ -17,7 +17,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/report"
 )
 
-// everyKind is a policy with a resource of every kind.
+// everyKind returns a policy with a resource of every kind.
 func everyKind(serial int64) *policy.Policy {
 	p := &policy.Policy{Serial: serial}
 	for _, kind := range policy.Kinds() {
@@ -27,7 +27,7 @@ func everyKind(serial int64) *policy.Policy {
 	return p
 }
 
-// looked is what a walk over kinds finds of a policy, all in one state.
+// looked returns the result of a pass over kinds of a policy, with every resource in one state.
 func looked(p *policy.Policy, state converge.State, kinds ...string) converge.Result {
 	result := converge.Result{Policy: p, Started: time.Now(), Kinds: kinds}
 	for _, want := range p.Resources {
@@ -40,7 +40,7 @@ func looked(p *policy.Policy, state converge.State, kinds ...string) converge.Re
 	return result
 }
 
-// written is what a daemon has written for all to read.
+// written returns what a daemon has written for everybody to read.
 func written(t *testing.T, d *daemon) (r report.Report, s Status) {
 	t.Helper()
 	for name, into := range map[string]any{ReportFile: &r, StatusFile: &s} {
@@ -55,7 +55,7 @@ func written(t *testing.T, d *daemon) (r report.Report, s Status) {
 	return r, s
 }
 
-// agrees fails the test unless everything that says where the machine stands says this.
+// agrees fails the test unless every output about the machine's state has this verdict.
 func agrees(t *testing.T, when string, d *daemon, want report.Verdict) report.Report {
 	t.Helper()
 	d.publish()
@@ -89,8 +89,7 @@ func agrees(t *testing.T, when string, d *daemon, want report.Verdict) report.Re
 	return r
 }
 
-// Law 1: what has not been looked at is not compliant, whichever kind it is of, at
-// whichever moment of the agent's life.
+// Law 1: what has not been checked is not compliant, whatever its kind, at any time since the agent's start.
 func TestNothingIsCompliantThatHasNotBeenLookedAtUnderThePolicyInForceInThisLife(t *testing.T) {
 	for _, last := range policy.Kinds() {
 		others := slices.DeleteFunc(policy.Kinds(), func(kind string) bool { return kind == last })
@@ -167,7 +166,7 @@ func TestAKindThatThePolicyWantsNothingOfIsLookedAtAllTheSameBeforeTheMachineIsC
 	d.findings.policy = p
 	d.findings.reset(p, d.System.Clock.Now())
 	d.record(looked(p, converge.Compliant, "sudo"))
-	agrees(t, "when only sudo has been looked at", d, report.Converging) // what other kinds have to take away is not known
+	agrees(t, "when only sudo has been looked at", d, report.Converging) // it is not known what the other kinds have to remove
 	d.record(looked(p, converge.Compliant, policy.Kinds()...))
 	if r := agrees(t, "when all has been", d, report.Compliant); len(r.Resources) != 1 {
 		t.Errorf("the report has %v", r.Resources)

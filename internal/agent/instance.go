@@ -12,8 +12,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// claimPatience is how long the daemon waits for a command that is at work.
-const claimPatience = 30 * time.Second
+// claimTimeout is how long the daemon waits for a command that is at work.
+const claimTimeout = 30 * time.Second
 
 // ErrAtWork is wrapped by the error of Claim if another agent is at work.
 var ErrAtWork = errors.New("another soe-agent is at work")
@@ -26,7 +26,7 @@ var ErrAtWork = errors.New("another soe-agent is at work")
 //
 // The daemon goes on without the lock if the directory cannot be used or a user without root holds the lock.
 func Claim(ctx context.Context, s *system.System, command string) (release func(), err error) {
-	deadline := s.Clock.Now().Add(claimPatience)
+	deadline := s.Clock.Now().Add(claimTimeout)
 	for {
 		release, holders, err := s.Lock(StateDir)
 		if err == nil {
@@ -93,7 +93,7 @@ func atWork(holders []system.Holder) string {
 		}
 	}
 	if len(all) == 0 {
-		return "it cannot be told which process that is; as root: lslocks"
+		return "the process is not known; as root, see lslocks"
 	}
 	return strings.Join(all, "; ")
 }
@@ -116,7 +116,7 @@ func room(s *system.System) string {
 	case err != nil:
 		return "cannot make room in " + RunDir + ", whose file system is full; status and reports are not written, and package transactions fail, until something is removed: " + err.Error()
 	case alone:
-		return "the file system of " + path.Dir(RunDir) + " is full, or was: " + RunDir + " is a file system of its own until the next boot"
+		return "the file system of " + path.Dir(RunDir) + " is full, or was, so " + RunDir + " is a file system of its own until the next boot"
 	}
 	return ""
 }

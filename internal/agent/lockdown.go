@@ -9,18 +9,18 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// lockDownPatience is how long the desktop waits for the lock-down, and checkPatience how long the lock-down
+// lockDownTimeout is how long the desktop waits for the lock-down, and lockDownCheckTimeout how long the lock-down
 // waits for the check of one kind.
 const (
-	lockDownPatience = 10 * time.Second
-	checkPatience    = 5 * time.Second
+	lockDownTimeout      = 10 * time.Second
+	lockDownCheckTimeout = 5 * time.Second
 )
 
 // lockDown enforces the last good policy, or the seed, with the quick kinds that need no network. None
 // of them waits for a slow one. Whatever fails, the desktop comes up, and the report says what is not
 // in line. If it takes longer than the desktop should wait, it goes on in the background, and
 // endLockDown takes its result.
-func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, err error) {
+func (d *daemon) lockDown(ctx context.Context) (inBackground <-chan converge.Result, err error) {
 	known, err := d.layers().Known(d.subjectAtBoot(d.configuration()))
 	if err != nil {
 		return nil, err
@@ -34,29 +34,29 @@ func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, e
 	d.enterSafeMode(p.Serial)
 	d.publish() // the report of an earlier run says nothing about this one
 	engine := d.engineOf(p, d.enabled(p, d.withHeartbeat(&d.quick.heartbeat).kindsOf(p, func(k kind) bool { return k.worker == quick && k.stage != afterLockDown })))
-	engine.CheckTimeout, engine.Hangs = min(checkPatience, d.timeouts.check), &d.quick.hangs
+	engine.CheckTimeout, engine.Hangs = min(lockDownCheckTimeout, d.timeouts.check), &d.quick.hangs
 	var detached sync.WaitGroup
 	engine.DetachAfter, engine.Detach = detachAfter, func(_ context.Context, _ []string, rest func() converge.Result) {
 		detached.Go(func() { d.record(rest()) })
 	}
 	ended := make(chan converge.Result, 1)
 	stopped := make(chan struct{})
-	walked := d.quick.heartbeat.pass()
+	endPass := d.quick.heartbeat.pass()
 	go func() {
 		result := engine.Pass(converge.SkipSlow(ctx))
 		detached.Wait()
-		walked()
+		endPass()
 		ended <- result
 		close(stopped)
 	}()
-	timer := time.NewTimer(lockDownPatience)
+	timer := time.NewTimer(lockDownTimeout)
 	defer timer.Stop()
 	select {
 	case result := <-ended:
 		d.lockedDownWith(result)
 		return nil, nil
 	case <-timer.C:
-		d.Log.Error("lock-down takes too long; it goes on in the background, and the desktop is let start", "policy", p.Digest(), "after", lockDownPatience)
+		d.Log.Error("lock-down takes too long; it goes on in the background, and the desktop may start", "policy", p.Digest(), "after", lockDownTimeout)
 	case <-ctx.Done():
 		d.stop(stopped)
 	}
@@ -64,12 +64,12 @@ func (d *daemon) lockDown(ctx context.Context) (goesOn <-chan converge.Result, e
 }
 
 // endLockDown waits for the lock-down if it goes on in the background.
-func (d *daemon) endLockDown(ctx context.Context, goesOn <-chan converge.Result) {
-	if goesOn == nil {
+func (d *daemon) endLockDown(ctx context.Context, inBackground <-chan converge.Result) {
+	if inBackground == nil {
 		return
 	}
 	select {
-	case result := <-goesOn:
+	case result := <-inBackground:
 		d.lockedDownWith(result)
 		d.publish()
 	case <-ctx.Done():

@@ -50,13 +50,13 @@ func (m *Machine) doubted(s policysync.Subject) policysync.Subject {
 		s.Unsure, s.Doubts = true, append(s.Doubts, public.All(fmt.Sprintf("only sudo is kept: %v", err)))
 	}
 	if m.Facts.Unidentified {
-		s.Unsure, s.Doubts = true, append(s.Doubts, public.All("the id of the machine in /etc/machine-id cannot be told, and its state may be another machine's"))
+		s.Unsure, s.Doubts = true, append(s.Doubts, public.All("the machine's id cannot be read from /etc/machine-id, so the agent's state may be another machine's"))
 	}
 	return s
 }
 
 // noConfig is the doubt while the configuration cannot be used.
-const noConfig = "the configuration cannot be used, and may name others"
+const noConfig = "the configuration cannot be used, and may name other personas"
 
 // doubts returns what could not be determined about personas. These texts quote the rules.
 func (c Config) doubts(s persona.Selection) []public.Line {
@@ -87,7 +87,7 @@ func (m *Machine) subjectAtBoot(c Config) policysync.Subject {
 	case !s.Unsure:
 		return m.doubted(s)
 	}
-	s.Doubts = []public.Line{public.All("which personas its rules give this machine has not been asked since the start")}
+	s.Doubts = []public.Line{public.All("the rules for personas have not been evaluated since the agent started")}
 	if previous := m.layers().Previous(s); len(previous) > 0 {
 		s.Personas = previous
 	}
@@ -154,7 +154,7 @@ func never(why public.Line) error {
 	if why.Open == why.Whole {
 		cause = public.Error(cause)
 	}
-	return public.Because("cannot have the published policy, of which this machine has never had any", cause)
+	return public.Because("cannot get the published policy, and this machine has never had one", cause)
 }
 
 // published tries once to fetch the published policy.

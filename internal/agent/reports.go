@@ -62,7 +62,7 @@ func abandon(s *system.System, r *report.Report) bool {
 	}
 	const anAgent = "an agent that runs: "
 	if !slices.ContainsFunc(r.Awaited, func(line string) bool { return strings.HasPrefix(line, anAgent) }) { // otherwise Ended has marked it
-		r.Abandon(fmt.Sprintf("%swhat is said here it found last, by %s (systemctl start soe-agent)", anAgent, r.Time.Format(time.RFC3339)))
+		r.Abandon(fmt.Sprintf("%sthis is what the last one found, at %s (systemctl start soe-agent)", anAgent, r.Time.Format(time.RFC3339)))
 	}
 	return true
 }
@@ -156,7 +156,7 @@ func (d *daemon) keepWhole(r report.Report) {
 func (d *daemon) report() report.Report {
 	awaited, refused := d.awaited()
 	p, found, timing := d.findings.all()
-	r := report.New(d.version, d.Facts, p, refused, system.Here(d.System.Clock), d.asItIs(found), timing)
+	r := report.New(d.version, d.Facts, p, refused, system.Here(d.System.Clock), d.withAgentAndRepairs(found), timing)
 	r.Daemon = d.status.PID
 	r.Await(awaited...)
 	return r

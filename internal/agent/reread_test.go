@@ -9,8 +9,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// A disk that is sick for a moment is no reason to go by an old configuration, and to say that
-// somebody has to mend it, until somebody writes it.
+// A disk that fails for a moment is no reason to keep an old configuration in force, and to ask somebody to
+// correct it, until somebody writes it again.
 func TestWhatCouldNotBeReadOnceIsReadAgainThoughNobodyWritesItAndNothingIsPublished(t *testing.T) {
 	for what, name := range map[string]string{"the configuration": ConfigFile, "a fragment": LocalDir + "/50-here.toml"} {
 		t.Run(what, func(t *testing.T) {

@@ -26,9 +26,9 @@ type retry struct {
 // retries of kinds that have none any more. Passes that other events cause meanwhile do not change when
 // the retry is due: frequent drift of one resource must make the retry of another neither more nor less
 // frequent.
-func (w *worker) retry(walk converge.Result, longest time.Duration) {
+func (w *worker) retry(result converge.Result, longest time.Duration) {
 	failed := map[string]time.Duration{} // by kind: the first wait
-	for _, r := range walk.Resources {
+	for _, r := range result.Resources {
 		if r.State != converge.Failed && r.State != converge.Unknown { // an unknown resource may be known soon, without any event
 			continue
 		}
@@ -43,7 +43,7 @@ func (w *worker) retry(walk converge.Result, longest time.Duration) {
 	}
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	for _, kind := range walk.Kinds {
+	for _, kind := range result.Kinds {
 		first, hasFailed := failed[kind]
 		if !hasFailed {
 			w.forget(kind)

@@ -20,19 +20,19 @@ const (
 	fought      policy.ID = "package/thunderbird"
 )
 
-// repository is a kind of which a package cannot be had, and perhaps another does not
-// stay as it is set.
+// repository is a kind with a package that cannot be installed, and perhaps another one that something else
+// changes back.
 type repository struct {
-	fights *converge.Ledger // nil: nothing is fought over
-	undone func()           // called when that has been changed back
+	fights *converge.Ledger // nil: nothing is contested
+	undone func()           // called when the contested package has been changed back
 
 	mu      sync.Mutex
 	up      bool
 	tries   []time.Time
-	right   bool // what is fought over
-	repairs int  // of that
-	amiss   int  // of those, while it was to be left alone
-	beside  int  // tries while it was
+	right   bool // the contested package is in line
+	repairs int  // of the contested package
+	amiss   int  // those repairs that were made while it should have been left alone
+	beside  int  // attempts at the other package while it was contested
 }
 
 func (*repository) Name() string { return "package" }
@@ -89,8 +89,7 @@ func (k *repository) tried() []time.Time {
 	return slices.Clone(k.tries)
 }
 
-// keeping has the daemon keep the repository's packages, and returns when it has walked
-// them for the first time. status is what it says of itself.
+// keeping makes the daemon keep a kind, and returns after its first pass. status returns the daemon's status.
 func keeping(t *testing.T, d *daemon, k converge.Kind) (status func() Status) {
 	t.Helper()
 	p := &policy.Policy{}
@@ -162,7 +161,7 @@ func TestEventsMeanwhileNeitherHurryNorHoldUpWhatIsTriedAgain(t *testing.T) {
 		if next := status().Retries["package"].Sub(first); next < time.Minute || next > 3*time.Minute {
 			t.Errorf("the next try is %s later", next)
 		}
-		// A policy that is new may be the one with which it works.
+		// A new policy may be one with which it works.
 		d.slow.assign(nil, nil)
 		if retries := d.retries(); len(retries) > 0 {
 			t.Errorf("without anything to keep it is tried again at %s", retries)
@@ -188,10 +187,10 @@ func TestWhatIsContestedIsLeftAloneWhenSomethingBesideItIsTriedAgain(t *testing.
 	})
 }
 
-// silent is a kind that asks somebody who does not answer, until a time.
+// silent is a kind whose resource is unknown until a time.
 type silent struct {
 	until  time.Time
-	guards bool // rights
+	guards bool // its resource guards rights
 }
 
 func (silent) Name() string { return "package" }
@@ -228,7 +227,7 @@ func TestWhatGuardsRightsIsLookedAtAgainWithinSecondsWhenItCouldNotBeTold(t *tes
 	synctest.Test(t, func(t *testing.T) {
 		d := newTestDaemon(t, t.TempDir(), "1.0")
 		status := keeping(t, d, silent{until: time.Now().Add(10 * time.Second), guards: true})
-		time.Sleep(25 * time.Second) // after two seconds or so, and again after twice as long each
+		time.Sleep(25 * time.Second) // the retries come after about two seconds, and then after twice as long each
 		synctest.Wait()
 		if s := status(); s.Summary[converge.Unknown] != 0 || len(s.Retries) > 0 {
 			t.Errorf("15 s after it could be told it is %v, and to be tried again: %v", s.Summary, s.Retries)

@@ -22,9 +22,9 @@ const (
 	refreshSpread = 8 * time.Hour
 	longestSplay  = time.Minute
 	askAgain      = time.Hour
-	// longestRise is how long a Converging report is held back under a policy that AWS has a report of:
+	// longestConverging is how long a Converging report is held back under a policy that AWS has a report of:
 	// when a fleet is started at nine, every machine converges, and that is not news.
-	longestRise = 10 * time.Minute
+	longestConverging = 10 * time.Minute
 )
 
 // leastRoom is the size in bytes below which a report is not made smaller.
@@ -34,7 +34,7 @@ const leastRoom = 50_000
 var (
 	// errUnwanted is not reported: reports are off, or there is no connection to AWS yet.
 	errUnwanted = errors.New("reports are not wanted")
-	errNoNode   = errors.New("this machine is no managed node yet, and AWS takes reports of managed nodes alone")
+	errNoNode   = errors.New("this machine is not a managed node yet, and AWS accepts reports of managed nodes only")
 )
 
 // A sender delivers reports to one service in AWS, and only the newest one: while one cannot be
@@ -56,9 +56,9 @@ type sender struct {
 	wake  chan struct{} // buffer of one
 	hurry chan struct{} // buffer of one: what was refused may be allowed now
 
-	mu     sync.Mutex
-	newest *report.Report // nil when it has been delivered
-	rising time.Time      // since when every report is Converging; else zero
+	mu              sync.Mutex
+	newest          *report.Report // nil when it has been delivered
+	convergingSince time.Time      // since when every report is Converging; else zero
 
 	// The fields below are used by run alone.
 	box     outbox
@@ -96,10 +96,10 @@ func (s *sender) offer(r report.Report) {
 	s.newest = &r
 	switch {
 	case r.Verdict != report.Converging:
-		s.rising = time.Time{}
-	case s.rising.IsZero():
-		s.rising = time.Now()
-		time.AfterFunc(longestRise, s.nudge)
+		s.convergingSince = time.Time{}
+	case s.convergingSince.IsZero():
+		s.convergingSince = time.Now()
+		time.AfterFunc(longestConverging, s.nudge)
 	}
 	s.mu.Unlock()
 	s.nudge()
@@ -167,13 +167,13 @@ func (s *sender) urgent() bool {
 	return r != nil && (s.box.Delivered.Digest == "" || s.box.Delivered.Compliant && !r.Compliant)
 }
 
-// peek returns the newest report if it is to be sent. A Converging one is held back for longestRise if
+// peek returns the newest report if it is to be sent. A Converging one is held back for longestConverging if
 // AWS has a report under the same serial.
 func (s *sender) peek() *report.Report {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	known := s.box.Delivered
-	if r := s.newest; r != nil && r.Verdict == report.Converging && known.Digest != "" && r.Policy.Serial == known.Serial && time.Since(s.rising) < longestRise {
+	if r := s.newest; r != nil && r.Verdict == report.Converging && known.Digest != "" && r.Policy.Serial == known.Serial && time.Since(s.convergingSince) < longestConverging {
 		return nil
 	}
 	return s.newest

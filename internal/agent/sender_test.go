@@ -26,7 +26,7 @@ import (
 	"github.com/soe-agent/soe-agent/test/awsfake"
 )
 
-// fixed are credentials that are always the same.
+// fixed provides credentials that never change.
 type fixed struct{}
 
 func (fixed) Retrieve(context.Context) (aws.Credentials, error) {
@@ -34,7 +34,7 @@ func (fixed) Retrieve(context.Context) (aws.Credentials, error) {
 }
 func (fixed) Forget() {}
 
-// A reporter is what of an agent takes reports to AWS.
+// A reporter is the part of an agent that delivers reports to AWS.
 type reporter struct {
 	*testing.T
 	aws   *awsfake.Server
@@ -44,11 +44,11 @@ type reporter struct {
 
 	*sender
 	mu        sync.Mutex
-	said      []string // what became of the attempts that failed
+	said      []string // errors of the failed attempts
 	delivered time.Time
 }
 
-// A shifted clock is wrong, by as much as one likes.
+// A shifted clock is wrong by a given time.
 type shifted struct {
 	system.Clock
 	by time.Duration
@@ -58,12 +58,12 @@ func (s *shifted) Now() time.Time { return s.Clock.Now().Add(s.by) }
 
 const oneNode = "mi-0123456789abcdef0"
 
-// newReporter makes one with nothing on its disk. It is called in a bubble of virtual time.
+// newReporter returns one with an empty disk. Call it in a synctest bubble.
 func newReporter(t *testing.T) *reporter {
 	return &reporter{T: t, aws: awsfake.InMemory(), root: t.TempDir(), node: oneNode, clock: &shifted{}}
 }
 
-// live begins a life of the agent, which ends when end is called.
+// live begins a run of the agent, which ends when end is called.
 func (r *reporter) live() (end func()) {
 	r.Helper()
 	s, err := system.Open(system.Options{Root: r.root})
@@ -108,7 +108,7 @@ func (r *reporter) reports(id policy.ID, state converge.State) {
 	r.offer(report.New("0.1.0", f, &policy.Policy{Serial: 7}, nil, r.clock.Now(), []converge.Resource{resource}, nil))
 }
 
-// stored is the resource that the service knows of.
+// stored returns the resource that the service knows of.
 func (r *reporter) stored() string {
 	stored, _ := r.aws.Compliance(oneNode, report.ComplianceType)
 	if len(stored.Items) == 0 {
@@ -122,8 +122,7 @@ func (r *reporter) calls() int {
 	return calls.Answered + calls.Throttled
 }
 
-// wants waits and fails if the service then does not know of this alone, or was asked
-// more or less often.
+// wants waits, and fails unless the service then knows of this resource only and has been called so often.
 func (r *reporter) wants(after time.Duration, stored string, calls int) {
 	r.Helper()
 	time.Sleep(after)
@@ -142,7 +141,7 @@ func TestWhatSaysNothingNewIsNotSentAgainBeforeADayHasGoneAcrossRestartsToo(t *t
 		end := r.live()
 		r.reports("package/a", converge.Compliant)
 		r.wants(time.Minute, "package/a compliant", 1)
-		for range 19 * 4 { // looks at the policy, and restarts
+		for range 19 * 4 { // polls, with a restart each
 			time.Sleep(15 * time.Minute)
 			end()
 			end = r.live()
@@ -196,7 +195,7 @@ func TestTheFirstFindingIsToldSoon(t *testing.T) {
 		r.wants(longestSplay/4, "package/a compliant", 1)
 		for i := range 20 {
 			time.Sleep(time.Hour)
-			r.reports("package/a", converge.Corrected) // that may wait for a minute
+			r.reports("package/a", converge.Corrected) // it may wait for a minute
 			r.reports("package/a", converge.Failed)
 			r.wants(longestSplay/4, "package/a failed", 2+2*i)
 			time.Sleep(time.Hour)
@@ -261,7 +260,7 @@ func TestTheLastReportThatCouldNotBeDeliveredIsSentAfterARebootUnlessThereIsANew
 				}
 				time.Sleep(10 * time.Hour)
 				defer r.live()()
-				r.nudge() // a report that is not whole yet
+				r.nudge() // as a report does that is not complete yet
 				time.Sleep(time.Hour)
 				if err := r.aws.Up(); err != nil {
 					t.Fatal(err)
@@ -389,12 +388,12 @@ func TestAFileThatIsNoOutboxIsNoHindrance(t *testing.T) {
 	})
 }
 
-// The quota of PutComplianceItems is not published; this is a small one.
+// The quota of PutComplianceItems is not documented; this is a small one.
 const reportsPerSecond = 10
 
 func TestAFleetThatChangesAtOnceTellsSpreadAndAllOfItArrives(t *testing.T) {
 	const fleet = 1000
-	dir, err := os.MkdirTemp("/dev/shm", "fleet") // nobody's disk is measured
+	dir, err := os.MkdirTemp("/dev/shm", "fleet") // in memory, so that the disk is not measured
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -452,7 +451,7 @@ func TestAFleetThatChangesAtOnceTellsSpreadAndAllOfItArrives(t *testing.T) {
 	})
 }
 
-// converges hands in a report of a machine that has not looked at everything yet.
+// converges hands in a report of a machine that has not been checked completely.
 func (r *reporter) converges(serial int64) {
 	p := &policy.Policy{Serial: serial, Resources: []policy.Resource{{ID: "package/slow"}}}
 	unseen := converge.NotCheckedYet(p, "package", time.Unix(0, 0))
@@ -492,7 +491,7 @@ func TestThatAMachineConvergesToANewSerialAWSIsToldAtOnceAndAfterARestartTooIfIt
 	synctest.Test(t, func(t *testing.T) {
 		r := newReporter(t)
 		end := r.live()
-		r.converges(6) // nothing is known of the machine
+		r.converges(6) // AWS knows nothing of the machine yet
 		r.wants(longestSplay/4, "package/slow unknown", 1)
 		r.reports("package/a", converge.Compliant)
 		r.wants(2*time.Minute, "package/a compliant", 2)

@@ -173,7 +173,7 @@ func (d *daemon) statusAs(part func([]public.Line) []string) Status {
 		status.Doubts = part(p.Doubts)
 	}
 	if err := d.Ledger.Unwritten(); err != nil && d.Ledger.Lost() == nil {
-		status.Memory = "what the agent makes and replaces is not remembered for its next start: " + err.Error()
+		status.Memory = "the agent cannot record what it makes and replaces, and will not know of it after a restart: " + err.Error()
 	}
 	if err := d.Ledger.Damaged(); err != nil && status.Memory == "" {
 		status.Memory = "not all of what the agent has made and replaced is remembered: " + err.Error()

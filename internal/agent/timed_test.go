@@ -12,7 +12,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
-// punctual is a kind of which something is due six hours after each look.
+// punctual is a kind with a resource that is due six hours after each check.
 type punctual struct {
 	want policy.Resource
 

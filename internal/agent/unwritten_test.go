@@ -15,8 +15,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// The files for all to read may not be replaced for a while, for whatever reason: what was
-// written before is then no word of how the machine is now.
+// The public files cannot be replaced for a while, for whatever reason. What they said before must not
+// be taken for the present state.
 func TestWhereTheFilesCannotBeWrittenTheBusSaysHowTheMachineIsNowAndNoFileSaysOtherwise(t *testing.T) {
 	for _, fault := range []error{syscall.EIO, syscall.EROFS, syscall.EMFILE, syscall.ENOSPC, syscall.EDQUOT, syscall.ENOMEM} {
 		for what, fails := range map[string]func(system.Change) bool{
@@ -79,15 +79,15 @@ func TestWhereTheFilesCannotBeWrittenTheBusSaysHowTheMachineIsNowAndNoFileSaysOt
 	}
 }
 
-// Between the moment that another policy is in force and the one at which its first verdict is told,
-// whoever asks hears of the one before, whole.
+// From the moment at which another policy is in force until its first verdict is published, every
+// reader gets the previous status, complete.
 func TestNoVerdictIsToldOfAnotherPolicyThanTheOneUnderWhichItWasGiven(t *testing.T) {
 	d := newTestDaemon(t, t.TempDir(), "1.0")
 	p := everyKind(1)
 	d.findings.policy, d.status.Serial = p, 1
 	d.record(looked(p, converge.Compliant, policy.Kinds()...))
 	d.publish()
-	d.status.Serial = 2 // as hold does, before it publishes
+	d.status.Serial = 2 // as hold does before it publishes
 	content, err := served{d}.Status(t.Context())
 	var s Status
 	if err == nil {

@@ -10,9 +10,9 @@ import (
 // awaitWaivers schedules a check of the kinds of a pass for when their next waiver ends, because that
 // causes no event. Waivers that end later than two intervals of verify from now are left to later
 // passes.
-func (w *worker) awaitWaivers(p *policy.Policy, walk converge.Result, verify time.Duration) {
-	for _, kind := range walk.Kinds {
-		if end := p.NextWaiverEnd(kind, walk.Started); !end.IsZero() && end.Sub(walk.Started) <= 2*verify {
+func (w *worker) awaitWaivers(p *policy.Policy, result converge.Result, verify time.Duration) {
+	for _, kind := range result.Kinds {
+		if end := p.NextWaiverEnd(kind, result.Started); !end.IsZero() && end.Sub(result.Started) <= 2*verify {
 			w.markAt(kind, end)
 		}
 	}

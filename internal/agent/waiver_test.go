@@ -15,7 +15,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/report"
 )
 
-// telnet is a kind with a package that is there, and is to be absent.
+// telnet is a kind with a package that is installed and is to be absent.
 type telnet struct {
 	want policy.Resource
 
@@ -42,7 +42,7 @@ func (k *telnet) Repair(context.Context, []converge.Resource) []converge.Outcome
 	return nil
 }
 
-// A day of a bubble of synctest begins at midnight, UTC.
+// Time in a synctest bubble begins at midnight, UTC.
 func TestAWaiverEndsAtMidnightAndWithoutAnyEventTheMachineIsBroughtIntoLine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		f, err := policy.Parse(policy.Source{Name: "10-base.toml", Text: `

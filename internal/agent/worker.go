@@ -237,19 +237,19 @@ func (w *worker) detach(ctx context.Context, kinds []string, rest func() converg
 	})
 }
 
-// answers says whether the worker is alive: it takes a ping, or it has given a sign of life within patience.
-func (w *worker) answers(patience time.Duration) bool {
-	if still, walking := w.heartbeat.inPass(); walking {
-		return still <= patience
+// answers says whether the worker is alive: it takes a ping, or it has given a sign of life within timeout.
+func (w *worker) answers(timeout time.Duration) bool {
+	if still, inPass := w.heartbeat.inPass(); inPass {
+		return still <= timeout
 	}
-	timer := time.NewTimer(patience)
+	timer := time.NewTimer(timeout)
 	defer timer.Stop()
 	select {
 	case w.ping <- struct{}{}:
 		return true
 	case <-timer.C:
-		still, walking := w.heartbeat.inPass()
-		return walking && still <= patience
+		still, inPass := w.heartbeat.inPass()
+		return inPass && still <= timeout
 	}
 }
 

@@ -17,10 +17,10 @@ import (
 	"github.com/soe-agent/soe-agent/internal/watch"
 )
 
-// oneFile is a kind with one file, which is to hold "right".
+// oneFile is a kind with one file that is to contain "right".
 type oneFile struct {
 	dir string
-	at  func(moment string) // called at each moment of a walk at which something else may write; nil: none
+	at  func(moment string) // called at moments of a pass at which something else may write; nil: none
 }
 
 func (oneFile) Name() string                { return "dropin" }
@@ -28,7 +28,7 @@ func (k oneFile) Watches() []converge.Watch { return []converge.Watch{{Dir: k.di
 
 func (k oneFile) name() string { return filepath.Join(k.dir, "file") }
 
-// write puts the file in its place at once, by one event.
+// write replaces the file atomically, with one event.
 func (k oneFile) write(content string) error {
 	temporary := filepath.Join(k.dir, ".file.soe.swp")
 	if err := os.WriteFile(temporary, []byte(content), 0o600); err != nil {
@@ -63,7 +63,7 @@ func (k oneFile) Repair(context.Context, []converge.Resource) []converge.Outcome
 	return nil
 }
 
-// keep keeps the file as the daemon does, and returns how often it has walked.
+// keep keeps the file as the daemon does, and counts the passes.
 func keep(t *testing.T, k oneFile) (w *worker, walks *atomic.Int64) {
 	t.Helper()
 	s, err := system.Open(system.Options{})
@@ -119,16 +119,16 @@ func TestWhatTheAgentItselfHasWrittenIsNotWalkedAgain(t *testing.T) {
 	}
 	w, walks := keep(t, k)
 	right(t, w, k)
-	time.Sleep(200 * time.Millisecond) // the bus may be there, or not
+	time.Sleep(200 * time.Millisecond) // whether or not there is a bus
 	before := walks.Load()
-	const drifts = 6 // one that is mended more often is contested
+	const drifts = 6 // a file that is repaired more often is contested
 	for range drifts {
 		if err := k.write("wrong"); err != nil {
 			t.Fatal(err)
 		}
 		right(t, w, k)
 	}
-	time.Sleep(200 * time.Millisecond) // a walk too many would be over by then
+	time.Sleep(200 * time.Millisecond) // a superfluous pass would be over by then
 	if got := walks.Load() - before; got > drifts+1 {
 		t.Errorf("%d drifts were mended by %d walks", drifts, got)
 	}

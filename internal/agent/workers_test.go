@@ -18,8 +18,8 @@ import (
 type toy struct {
 	name        string
 	look, mends time.Duration   // how long a Check and a Repair take
-	hangs       <-chan struct{} // nil: a Check ends
-	needs       func() bool     // what a Repair wants to be there before; nil: nothing
+	hangs       <-chan struct{} // a Check hangs until this is closed; nil: it does not hang
+	needs       func() bool     // what a Repair needs to be there first; nil: nothing
 	fails       func(toy, problem string)
 
 	mu      sync.Mutex
@@ -62,12 +62,12 @@ func (k *toy) Repair(context.Context, []converge.Resource) []converge.Outcome {
 	return nil
 }
 
-// urgent is a toy that waits for no other's repair.
+// urgent is a toy that does not wait for other kinds' repairs.
 type urgent struct{ *toy }
 
 func (urgent) Urgent() {}
 
-// drift makes the resource wrong, and returns when it was.
+// drift makes the resource wrong, and returns when it did.
 func (k *toy) drift(d *daemon) time.Time {
 	k.mu.Lock()
 	k.wrong = true
@@ -82,7 +82,7 @@ func (k *toy) mendedAt() time.Time {
 	return k.mended
 }
 
-// keeps has the daemon keep toys as its quick kinds.
+// keeps makes the daemon keep toys as its quick kinds.
 func keeps(t *testing.T, d *daemon, toys ...*toy) {
 	t.Helper()
 	kinds := make([]converge.Kind, len(toys))
@@ -114,7 +114,7 @@ func TestAKindThatTakesAMinuteHoldsUpNoOther(t *testing.T) {
 				begun := time.Now()
 				for time.Since(begun) < 10*time.Minute {
 					at := guard.drift(d)
-					d.markAll()                  // it is looked at together with what takes long
+					d.markAll()                  // it is checked together with the slow kind
 					time.Sleep(47 * time.Second) // what drifts more often is contested
 					if took := guard.mendedAt().Sub(at); took < 0 || took > 2*time.Second {
 						t.Errorf("after %s: a drift of another kind is mended after %s", time.Since(begun), took)
@@ -140,7 +140,7 @@ func TestAKindIsNeverWalkedTwiceAtATimeAndWhatChangesMeanwhileIsSeen(t *testing.
 		ctx, cancel := context.WithCancel(t.Context())
 		go d.quick.run(ctx)
 		time.Sleep(30 * time.Second)
-		slow.drift(d) // after it has been looked at, before that look has ended
+		slow.drift(d) // after the check has read it, before the check returns
 		for range 60 {
 			time.Sleep(5 * time.Second)
 			slow.mu.Lock()
@@ -194,7 +194,7 @@ func TestWhatHangsUnderOnePolicyIsNotBegunAgainUnderTheNext(t *testing.T) {
 		ctx, cancel := context.WithCancel(t.Context())
 		go d.quick.run(ctx)
 		for range 20 {
-			keeps(t, d, hanging) // as each policy does
+			keeps(t, d, hanging) // as for each new policy
 			time.Sleep(5 * time.Minute)
 		}
 		hanging.mu.Lock()
@@ -219,7 +219,7 @@ func TestWhatHangsUnderOnePolicyIsNotBegunAgainUnderTheNext(t *testing.T) {
 	})
 }
 
-// All that is said of kinds is said in one list; the policy's is the other one there is.
+// There are two lists of kinds, this one and the policy's.
 func TestTheListOfKindsIsThatOfThePolicy(t *testing.T) {
 	m, p := newTestDaemon(t, t.TempDir(), "1.0").Machine, &policy.Policy{}
 	var names []string
@@ -250,7 +250,7 @@ func TestWhatPackagesBringIsCheckedByAllWorkers(t *testing.T) {
 	}
 }
 
-// A check of the policy's own may take as long as it likes.
+// One of the policy's own checks may take as long as it likes.
 func TestChecksAreWalkedByAWorkerOfTheirOwn(t *testing.T) {
 	for _, k := range kinds() {
 		if alone := k.name == (policy.Check{}).Kind(); alone != (k.worker == checks) {

@@ -36,12 +36,12 @@ func (w *writerMonitor) follow(kinds []converge.Kind) {
 	if w == nil {
 		return
 	}
-	fought := w.machine.Ledger.Contested(w.machine.System.Clock.Now())
+	contested := w.machine.Ledger.Contested(w.machine.System.Clock.Now())
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	places, files := map[policy.ID][]converge.Watch{}, map[policy.ID]string{}
 	var dirs []string
-	for _, id := range fought {
+	for _, id := range contested {
 		if i := slices.IndexFunc(kinds, func(k converge.Kind) bool { return k.Name() == id.Kind() }); i >= 0 {
 			if files[id] = fileOf(id, kinds[i]); files[id] != "" {
 				places[id] = []converge.Watch{{Dir: path.Dir(files[id]), Names: []string{path.Base(files[id])}}}
@@ -116,7 +116,7 @@ func whereOf(kind converge.Kind) []converge.Watch {
 // askOwners asks rpm once which package a contested file belongs to: a package's script or update may
 // be what changes it back. It does not wait for the answer.
 func (w *writerMonitor) askOwners() {
-	maps.DeleteFunc(w.owners, func(id policy.ID, _ string) bool { _, fought := w.places[id]; return !fought })
+	maps.DeleteFunc(w.owners, func(id policy.ID, _ string) bool { _, contested := w.places[id]; return !contested })
 	if !w.asking {
 		w.asking = true
 		go w.askInTurn()
@@ -140,7 +140,7 @@ func (w *writerMonitor) askInTurn() {
 		w.mu.Unlock()
 		owner := w.owner(file)
 		w.mu.Lock()
-		if _, fought := w.owners[id]; fought {
+		if _, contested := w.owners[id]; contested {
 			w.owners[id] = owner
 		}
 	}

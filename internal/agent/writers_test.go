@@ -13,7 +13,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// slowRPM answers each question after a second, and notes how many are asked at once.
+// slowRPM answers each call after a second, and counts the concurrent ones.
 type slowRPM struct {
 	mu        sync.Mutex
 	now, most int
@@ -41,7 +41,7 @@ func TestHoweverManyFilesAreFoughtOverRpmIsAskedForOneAfterTheOther(t *testing.T
 			file := fmt.Sprintf("/etc/x.d/%d", i)
 			w.places[policy.ID("dropin"+file)], w.files[policy.ID("dropin"+file)] = nil, file
 		}
-		for range 3 { // each walk begins anew
+		for range 3 { // each pass asks again
 			w.mu.Lock()
 			w.askOwners()
 			w.mu.Unlock()

@@ -112,7 +112,7 @@ func TestAnAgentThatDiesYoungAgainAndAgainKeepsSudoAloneUntilSomebodyAsks(t *tes
 	r.wants(t, map[policy.ID]converge.State{
 		"agent": converge.Failed, "dropin" + name: converge.Unknown, "pcoip/maximum_frame_rate": converge.Unknown,
 	})
-	const why = "the agent has died 4 times within 10 minutes, each time before it was a minute old"
+	const why = "the agent crashed 4 times within 10 minutes, each time within a minute of its start"
 	if got := r.resource("dropin" + name).Reason; !strings.Contains(got, why) || r.Compliant {
 		t.Errorf("compliant: %v; the reason is %q", r.Compliant, got)
 	}

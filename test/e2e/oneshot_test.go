@@ -30,7 +30,7 @@ func TestAnAppliedPolicyThatWasPublishedIsTheLastGoodOneWithoutTheDaemonToo(t *t
 	w.aws.FailAlways("GetParameters", awsfake.Hang)
 	for _, command := range []string{"plan", "apply"} {
 		o := w.oneShot(t, command)
-		if o.Code != 1 || !strings.Contains(o.Stderr, "cannot have the published policy, of which this machine has never had any") || o.Compliant {
+		if o.Code != 1 || !strings.Contains(o.Stderr, "cannot get the published policy, and this machine has never had one") || o.Compliant {
 			t.Errorf("%s without any published policy exits %d, compliant: %v: %s", command, o.Code, o.Compliant, o.Stderr)
 		}
 	}
