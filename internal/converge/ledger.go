@@ -293,8 +293,8 @@ func (l *Ledger) keepAside() error {
 	return nil
 }
 
-// Own records that a resource is there because the policy wanted it, so that it
-// may be taken away again when the policy no longer does; Disown forgets it.
+// Own records that a resource exists because the policy wanted it, so that it may be removed when the
+// policy no longer does. Disown undoes it.
 func (l *Ledger) Own(id policy.ID) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -109,7 +109,7 @@ func TestOfASeedThatIsWrongThereIsAnEmptyPolicyThatTakesNothingAway(t *testing.T
 	}
 }
 
-// replace has something else in place of the last good policy.
+// replace puts something else in place of the last good policy.
 func replace(t *testing.T, d *desktop, by func(file string) error) {
 	t.Helper()
 	file := filepath.Join(d.root, stateFile)
