@@ -51,7 +51,7 @@ func (p *Policy) accountProblems() Problems {
 		if other, taken := holders[key]; taken {
 			problems = append(problems, Problem{
 				File: r.Origin.Fragment, Line: r.Origin.Line,
-				Message: fmt.Sprintf("cannot merge %s: %s is that of %s as well, which %s sets", r.ID, key, other.ID, other.Origin),
+				Message: fmt.Sprintf("cannot merge %s: %s also belongs to %s, set at %s", r.ID, key, other.ID, other.Origin),
 			})
 			continue
 		}

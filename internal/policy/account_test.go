@@ -9,8 +9,8 @@ import (
 
 func TestAnIdIsGivenOnce(t *testing.T) {
 	for toml, want := range map[string]string{
-		"users.a = { uid = 480 }\nusers.b = { uid = 480 }\n":                      "f.toml:3: cannot merge user/b: uid 480 is that of user/a as well, which f.toml:2 (seed) sets",
-		"[ids]\ngid.a = 480\n[groups]\nb = { gid = 480 }\n":                       "f.toml:5: cannot merge group/b: gid 480 is that of group/a as well, which f.toml:3 (seed) sets",
+		"users.a = { uid = 480 }\nusers.b = { uid = 480 }\n":                      "f.toml:3: cannot merge user/b: uid 480 also belongs to user/a, set at f.toml:2 (seed)",
+		"[ids]\ngid.a = 480\n[groups]\nb = { gid = 480 }\n":                       "f.toml:5: cannot merge group/b: gid 480 also belongs to group/a, set at f.toml:3 (seed)",
 		"users.a = { uid = 480 }\nusers.b = { uid = 480, ensure = \"absent\" }\n": "",
 		"users.a = { uid = 480 }\ngroups.b = { gid = 480 }\n":                     "",
 		"[ids]\nuid.a = 480\ngid.a = 480\nreport_unregistered = true\n":           "",

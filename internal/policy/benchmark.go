@@ -91,7 +91,7 @@ func (t *table) waived(benchmark string, controls []string) map[string]string {
 		case !slices.Contains(controls, control):
 			table.problem(number, "it is waived, and not among the controls")
 		case strings.TrimSpace(reason) == "" || breaksLine(reason):
-			table.problem(number, "why it is waived has to be said, in one line")
+			table.problem(number, "it needs a reason, in one line")
 		default:
 			waived[control] = reason
 		}

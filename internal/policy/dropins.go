@@ -93,13 +93,13 @@ func (d Dropin) validate(v *validator) {
 	v.dropinPlace(file, d.Activate)
 	v.refuse(strings.HasPrefix(base, ".") && skipsDots(path.Clean(dir)), "readers of %s skip files that begin with a dot", dir)
 	_, temporary := own.IsTemporary(base)
-	v.refuse(temporary, "the agent's own files for a moment are called so")
+	v.refuse(temporary, "the agent's own temporary files have such names")
 	v.refuse(len(base) > 240, "its name is longer than 240 bytes")
 	if why := Written(file, d.Content); why != "" && d.Ensure != Absent {
 		v.wrong("%s", why)
 	}
 	known := dropindir.Of(path.Dir(file))
-	v.refuse(known.RootsAlone && d.Owner != "" && d.Owner != "root" && d.Owner != "0", "the reader of %s passes over files of others than root", path.Dir(file))
+	v.refuse(known.RootsAlone && d.Owner != "" && d.Owner != "root" && d.Owner != "0", "the reader of %s ignores files that do not belong to root", path.Dir(file))
 	for _, account := range []string{d.Owner, d.Group} {
 		v.refuse(strings.Contains(account, ":") || breaksLine(account), "%q is not the name of an account", account)
 	}

@@ -51,14 +51,14 @@ func ForbiddenFile(file string) string {
 		}
 	}
 	if _, temporary := own.IsTemporary(path.Base(file)); temporary {
-		return "the agent's own files for a moment are called so"
+		return "the agent's own temporary files have such names"
 	}
 	for _, begins := range []string{"/etc/", "/opt/", "/srv/", "/usr/local/", "/var/log/", "/var/spool/"} {
 		if strings.HasPrefix(file, begins) {
 			return ""
 		}
 	}
-	return "only what is below /etc, /opt, /srv, /usr/local, /var/log and /var/spool is: elsewhere the system itself needs it as it is"
+	return "it is not below /etc, /opt, /srv, /usr/local, /var/log or /var/spool; elsewhere the system itself needs files as they are"
 }
 
 // isEverybodys reports whether people's sessions, or programs that do not run as root and that

@@ -131,17 +131,17 @@ func (f File) validate(v *validator) {
 	}
 	f.validateKeys(v, file)
 	if decidesLogins(file) {
-		v.refuse(f.Owner != "" && f.Owner != "root" && f.Owner != "0", "whoever owns %s decides who gets in: it stays root's", file)
-		v.refuse(f.Mode != nil && *f.Mode&0o022 != 0, "who may write %s decides who gets in: nobody but root", file)
+		v.refuse(f.Owner != "" && f.Owner != "root" && f.Owner != "0", "whoever owns %s decides who gets in: it must belong to root", file)
+		v.refuse(f.Mode != nil && *f.Mode&0o022 != 0, "whoever can write %s decides who gets in: only root may", file)
 	}
 	for _, account := range []string{f.Owner, f.Group} {
 		v.refuse(strings.Contains(account, ":") || breaksLine(account), "%q is not the name of an account", account)
 	}
 	known := dropindir.Of(path.Dir(file))
 	others := f.Owner != "" && f.Owner != "root" && f.Owner != "0"
-	v.refuse(others && known.RootsAlone, "the reader of %s passes over files of others than root", path.Dir(file))
-	v.refuse(others && isEverybodys(file), "whoever owns %s is in the session of everybody, root's too: it stays root's", file)
-	v.refuse(others && IsRootsDirectory(file), "whoever owns %s can have root do anything: it stays root's", file)
+	v.refuse(others && known.RootsAlone, "the reader of %s ignores files that do not belong to root", path.Dir(file))
+	v.refuse(others && isEverybodys(file), "%s is read in everybody's session, root's too: it must belong to root", file)
+	v.refuse(others && IsRootsDirectory(file), "whoever owns %s can make root do anything: it must belong to root", file)
 	if f.Mode == nil {
 		return
 	}

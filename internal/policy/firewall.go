@@ -86,7 +86,7 @@ func (d *decoder) firewall(t *table) {
 		switch name {
 		case Inbound, Outbound:
 			if f.has("direction") || f.has("protocol") || f.has("ports") || f.has("from") || f.has("to") {
-				t.problem(name, "it is about all that no rule names, and says an action alone; give a rule another name")
+				t.problem(name, "it is the default for what no rule matches, and has only an action; give a rule another name")
 			}
 			rule = Firewall{Action: rule.Action, Direction: protected.In}
 			if name == Outbound {

@@ -77,7 +77,7 @@ func leavesClock(key, _ string) string {
 	if slices.Contains(strings.Fields(`acquisitionport allow bindacqaddress bindaddress bindcmdaddress binddevice broadcast clientloglimit cmdallow cmddeny confdir deny
 		driftfile dumpdir hwtimestamp include initstepslew keyfile leapsectz local lock_all logdir mailonchange manual ntsdumpdir ntsservercert ntsserverkey ntstrustedcerts
 		peer pidfile pool refclock rtcfile server sourcedir tempcomp user`), strings.ToLower(key)) {
-		return "it may stand in several lines that all count, or says whose time it is, or where chronyd finds what it needs: write it in a drop-in, where there is a directory for them"
+		return "it may have several lines that all count, or it decides which time sources or files chronyd uses: write it in a drop-in, if there is a directory for them"
 	}
 	return ""
 }
@@ -103,7 +103,7 @@ func (f File) validateKeys(v *validator, file string) {
 		for _, k := range KeyFiles() {
 			all = append(all, k.Path)
 		}
-		v.wrong("keys of %s are not kept: what its reader makes of it is not known; they are of %s", file, strings.Join(all, ", "))
+		v.wrong("keys of %s are not kept, because the agent does not know how it is read; it keeps keys of %s", file, strings.Join(all, ", "))
 		return
 	}
 	form, called := plainKey, "the name of a key"
@@ -120,7 +120,7 @@ func (f File) validateKeys(v *validator, file string) {
 	for _, key := range f.everyKey() {
 		v.refuse(!form.MatchString(key), "%q is not %s", key, called)
 		other, twice := said[strings.ToLower(key)]
-		v.refuse(twice, "of the key %s it speaks twice: %q", key, other)
+		v.refuse(twice, "the key %s is given twice: %q", key, other)
 		said[strings.ToLower(key)] = key
 		value, set := f.Keys[key]
 		if known.refuses != nil {
@@ -129,7 +129,7 @@ func (f File) validateKeys(v *validator, file string) {
 				is = ""
 			}
 			if why := known.refuses(key, is); why != "" {
-				v.wrong("the key %s cannot be so: %s", key, why)
+				v.wrong("the key %s is refused: %s", key, why)
 			}
 		}
 		if v.open(value) {
@@ -140,7 +140,7 @@ func (f File) validateKeys(v *validator, file string) {
 		v.refuse(words && strings.ContainsAny(value, `"'\\`), "the value %q of the key %s would not be read as it is: it has quotes", value, key)
 		v.refuse(breaksLine(value) || strings.TrimSpace(value) != value || strings.Contains(value, "#") || !words && strings.Contains(value, ";"),
 			"the value %q of the key %s would not be read as it is: it has a line break, a blank at an end, # or ;", value, key)
-		v.refuse(known.Format == keyed.Shell && !shellValue.MatchString(value), "the value %q of the key %s needs quotes, which not all who read the file understand", value, key)
+		v.refuse(known.Format == keyed.Shell && !shellValue.MatchString(value), "the value %q of the key %s needs quotes, which not every reader of the file understands", value, key)
 	}
 }
 

@@ -35,13 +35,13 @@ func sshdKeys() []sort {
 		{strings.Fields(`allowgroups allowusers authenticationmethods challengeresponseauthentication ciphers denygroups denyusers gssapiauthentication
 			hostbasedauthentication kbdinteractiveauthentication kexalgorithms logingracetime macs maxauthtries maxsessions maxstartups passwordauthentication
 			permitrootlogin pubkeyauthentication strictmodes usepam`), ""},
-		{strings.Fields("addressfamily listenaddress port rdomain"), "those who come by ssh would come to another place"},
-		{strings.Fields("hostcertificate hostkey hostkeyagent hostkeyalgorithms pidfile useprivilegeseparation"), "sshd would not start, or be another to those who know it"},
+		{strings.Fields("addressfamily listenaddress port rdomain"), "people would not find sshd where they expect it"},
+		{strings.Fields("hostcertificate hostkey hostkeyagent hostkeyalgorithms pidfile useprivilegeseparation"), "sshd might not start, or clients would take it for another host"},
 		{strings.Fields(`authorizedkeyscommand authorizedkeyscommanduser authorizedkeysfile authorizedprincipalscommand authorizedprincipalscommanduser
 			authorizedprincipalsfile casignaturealgorithms hostbasedacceptedalgorithms pubkeyacceptedalgorithms pubkeyacceptedkeytypes pubkeyauthoptions requiredrsasize
-			revokedkeys securitykeyprovider trustedusercakeys`), "it decides whose keys let in, and which those are nobody can tell"},
-		{strings.Fields("acceptenv chrootdirectory forcecommand permitlisten permitopen permittty setenv subsystem"), "sessions begin with it, or it may stand in several lines that are all in force"},
-		{strings.Fields("include match"), "other lines hang on it; keys are kept where they hold for everybody"},
+			revokedkeys securitykeyprovider trustedusercakeys`), "it decides whose keys are accepted, and the agent cannot tell whose those are"},
+		{strings.Fields("acceptenv chrootdirectory forcecommand permitlisten permitopen permittty setenv subsystem"), "it decides how sessions start, or it may have several lines that all apply"},
+		{strings.Fields("include match"), "other lines depend on it; only settings that apply to everybody are kept"},
 	}
 }
 
@@ -53,7 +53,7 @@ func keepsOut(key, value string) string {
 	i := slices.IndexFunc(sorts, func(s sort) bool { return slices.Contains(s.keys, name) })
 	switch {
 	case i < 0:
-		return "what it does to those who log in is not known"
+		return "its effect on logins is not known"
 	case sorts[i].why != "":
 		return sorts[i].why
 	case value == "": // removed, or not known yet
@@ -63,21 +63,21 @@ func keepsOut(key, value string) string {
 	number, err := strconv.Atoi(strings.TrimRight(strings.Split(value, ":")[0], "sS"))
 	switch {
 	case name == "usepam" && value != "yes":
-		return "people of the directory come by PAM, and accounts without a password by it alone"
+		return "people of the directory log in through PAM, and accounts without a password only through it"
 	case name == "strictmodes" && value != "yes":
-		return "keys that others may write would let in"
+		return "key files that others can write would be accepted"
 	case name == "hostbasedauthentication" && value != "no":
-		return "whoever another machine names would get in"
+		return "it would let in anybody whom another machine vouches for"
 	case name == "permitrootlogin" && !slices.Contains([]string{"yes", "no", "prohibit-password", "without-password"}, value):
 		return "it is none of yes, no and prohibit-password"
 	case slices.Contains([]string{"ciphers", "kexalgorithms", "macs"}, name) && strings.ContainsRune("+-^*", rune(value[0])):
-		return "what it leaves depends on the sshd that is installed; say the whole list"
+		return "the result depends on the installed sshd; give the whole list"
 	case name == "persourcemaxstartups" && value == "none":
 		return ""
 	case least[name] > 0 && (err != nil || number < least[name]):
 		return fmt.Sprintf("it is less than %d, and nobody would get in", least[name])
 	case name == "logingracetime" && err == nil && number != 0 && number < 10:
-		return "nobody types a password in so few seconds"
+		return "that is too short to type a password"
 	}
 	return ""
 }
@@ -127,7 +127,7 @@ func refusesLogins(key, value string) string {
 	case strings.HasPrefix(key, "ENV"), in("CONSOLE_GROUPS SU_NAME USERDEL_CMD"):
 		return pathsOfRoot
 	default:
-		return "what it does to those who log in is not known"
+		return "its effect on logins is not known"
 	}
 	return ""
 }
@@ -147,9 +147,9 @@ func refusesMode(key, value string) string {
 	case err != nil || bits > 0o777:
 		return "it is not three octal digits"
 	case takes&0o700 != 0:
-		return "people could not use what is theirs"
+		return "people could not use their own files"
 	case takes&0o002 == 0:
-		return "everybody could write what is theirs"
+		return "everybody could write other people's files"
 	}
 	return ""
 }

@@ -132,7 +132,7 @@ var pcoipName = regexp.MustCompile(`^[a-z0-9_]+(\.[a-z0-9_]+)*$`)
 func (p PCoIP) validate(v *validator) {
 	v.refuse(breaksLine(p.Value), "the value has a line break or another control character")
 	if v.name == PCoIPEncryption {
-		v.refuse(!v.open(p.Value) && p.Value != PCoIPAES256, "%q is not %q, the one encryption that can be demanded", p.Value, PCoIPAES256)
+		v.refuse(!v.open(p.Value) && p.Value != PCoIPAES256, "%q is not %q, the only encryption that can be required", p.Value, PCoIPAES256)
 		return
 	}
 	directive, known := LookupPCoIP(v.name)

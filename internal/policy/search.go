@@ -38,7 +38,7 @@ func (s Search) Expand(func(string) string) Spec { return s }
 func (d *decoder) search(t *table, name string, c *table) {
 	for _, key := range c.keys() {
 		if known := c.form.known(); slices.Contains(known, key) && !slices.Contains([]string{"find", "except", severityWord, controlsWord}, key) {
-			c.problem(key, "it is of a command, and find is none")
+			c.problem(key, "it is only for commands, and find is not one")
 		}
 	}
 	d.set(t, name, NewID("check", name), Search{For: c.text("find"), Except: c.texts("except")})
@@ -46,7 +46,7 @@ func (d *decoder) search(t *table, name string, c *table) {
 
 func (s Search) validate(v *validator) {
 	v.match(checkName, v.name, "is not a name for a check")
-	v.refuse(!slices.Contains(searches(), s.For), "%q is nothing that can be looked for; that is one of %s", s.For, strings.Join(searches(), ", "))
+	v.refuse(!slices.Contains(searches(), s.For), "%q cannot be searched for; choose one of %s", s.For, strings.Join(searches(), ", "))
 	for _, name := range s.Except {
 		v.refuse(name == "" || strings.Contains(name, ":") || breaksLine(name), "%q is not the name of an account or a group", name)
 	}

@@ -53,7 +53,7 @@ func (s Service) validate(v *validator) {
 	v.match(unitName, v.name, "is not a unit, such as chronyd.service")
 	is := func(b *bool, value bool) bool { return b != nil && *b == value }
 	v.refuse(s.Running != nil && isTemplate(v.name), "it is a template, of which only instances run: say running of one, such as %s", strings.Replace(v.name, "@", "@NAME", 1))
-	v.refuse((is(s.Running, true) || is(s.Enabled, true)) && protected.EndsAll(v.name), "to start it is to end everything that runs")
+	v.refuse((is(s.Running, true) || is(s.Enabled, true)) && protected.EndsAll(v.name), "starting it ends everything that is running")
 	v.refuse(is(s.Masked, true) && (is(s.Enabled, true) || is(s.Running, true)), "a masked unit can be neither enabled nor running")
 	if why := protected.Service(v.name); why != "" && (is(s.Enabled, false) || is(s.Running, false) || is(s.Masked, true)) {
 		v.wrong("%s is protected: %s", v.name, why)
