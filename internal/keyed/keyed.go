@@ -19,6 +19,7 @@ const (
 	Words                // "KEY value", as in login.defs
 	SSHD                 // "Key value" or "Key=value", as in sshd_config; keys are case-insensitive, and everything below "Match" applies to some logins only
 	Chrony               // "key value" or "key" alone, as in chrony.conf; keys are case-insensitive
+	Lines                // each line is a key without a value; the number of blanks between its words does not matter
 )
 
 // A File is a parsed file, line by line. The zero File is empty and has the format Equals.
@@ -77,7 +78,7 @@ func Parse(format Format, content string) File {
 }
 
 // trim removes the blanks that all readers recognize, in any locale.
-func trim(text string) string { return strings.Trim(text, " \t\r\n\v\f") }
+func trim(text string) string { return strings.Trim(text, blanks) }
 
 func (f *File) isComment(text string) bool {
 	switch f.format {
@@ -85,7 +86,7 @@ func (f *File) isComment(text string) bool {
 		return text[0] == '#' || text[0] == ';'
 	case Chrony:
 		return strings.IndexByte("#%!;", text[0]) >= 0
-	case Equals, Shell, Words, SSHD:
+	case Equals, Shell, Words, SSHD, Lines:
 	}
 	return text[0] == '#'
 }
@@ -100,7 +101,7 @@ func (f *File) shownBy(section, comment string) string {
 		}
 	}
 	key, _, ok := f.split(text)
-	if !ok || strings.ContainsAny(key, " \t") {
+	if !ok || f.format != Lines && strings.ContainsAny(key, " \t") {
 		return ""
 	}
 	return f.called(section, key)
@@ -136,11 +137,23 @@ func (f *File) called(section, key string) string {
 
 // one returns the canonical name of a key that may be written in several ways.
 func (f *File) one(key string) string {
-	if f.format == SSHD || f.format == Chrony {
+	switch f.format {
+	case SSHD, Chrony:
 		return strings.ToLower(key)
+	case Lines:
+		return OneLine(key)
+	case Equals, INI, Shell, Words:
 	}
 	return key
 }
+
+// OneLine returns a line without its line break, with a single blank between its words.
+func OneLine(line string) string { return strings.Join(strings.FieldsFunc(line, isBlank), " ") }
+
+func isBlank(r rune) bool { return strings.ContainsRune(blanks, r) }
+
+// blanks are the ones that all readers recognize, in any locale.
+const blanks = " \t\r\n\v\f"
 
 // sectionOf returns the section in the name of a key. It is meaningful only for INI.
 func sectionOf(key string) string {
@@ -166,6 +179,8 @@ func (f *File) split(text string) (key, value string, ok bool) {
 	case Words, Chrony:
 		key, value = cutWord(text, " \t")
 		return key, value, key != ""
+	case Lines:
+		return text, "", text != ""
 	case Equals, Shell:
 	}
 	at := strings.IndexAny(text, separators)
@@ -216,7 +231,7 @@ func (f *File) Unsure(key string) string {
 			return f.unsure
 		case l.key == key && l.unsure != "":
 			return l.unsure
-		case l.key != key && (strings.EqualFold(l.key, key) || f.format == Words && strings.HasPrefix(strings.ToLower(l.key), strings.ToLower(key)+"=")):
+		case f.format != Lines && l.key != key && (strings.EqualFold(l.key, key) || f.format == Words && strings.HasPrefix(strings.ToLower(l.key), strings.ToLower(key)+"=")):
 			return fmt.Sprintf("line %d has %s, which some readers take for %s: let both write it in one way", i+1, l.key, key)
 		}
 		known = known || l.section == section && l.key == "" && strings.HasPrefix(trim(l.raw), "[")

@@ -65,6 +65,28 @@ func TestOnlyTheKeyThatIsSetChanges(t *testing.T) {
 	}
 }
 
+func TestALineIsInAFileOnceAndAllElseStays(t *testing.T) {
+	for _, c := range []struct{ name, before, after, gone string }{
+		{"an empty file", "", "/bin/x y\n", ""},
+		{"at the end", "# /bin/sh\n/bin/sh", "# /bin/sh\n/bin/sh\n/bin/x y\n", "# /bin/sh\n/bin/sh\n"},
+		{"as it is written", "\t/bin/x  y \n/BIN/X y\n", "\t/bin/x  y \n/BIN/X y\n", "/BIN/X y\n"},
+		{"once", "a\n/bin/x y\nb\n/bin/x\ty\n", "a\n/bin/x y\nb\n", "a\nb\n"},
+		{"below the comment that shows it", "#/bin/x y\n# /bin/x y z\nb\n", "#/bin/x y\n/bin/x y\n# /bin/x y z\nb\n", "#/bin/x y\n# /bin/x y z\nb\n"},
+		{"with the line breaks of Windows", "a\r\nb", "a\r\nb\r\n/bin/x y\r\n", "a\r\nb\r\n"},
+		{"not a part of another", "/bin/x\n/bin/x y z\n", "/bin/x\n/bin/x y z\n/bin/x y\n", "/bin/x\n/bin/x y z\n"},
+	} {
+		f := Parse(Lines, c.before)
+		f.Set("/bin/x y", "")
+		if diff := cmp.Diff(c.after, f.String()); diff != "" {
+			t.Errorf("%s: %s", c.name, diff)
+		}
+		f.Put("/bin/x y", "")
+		if diff := cmp.Diff(c.gone, f.String()); diff != "" {
+			t.Errorf("%s, gone: %s", c.name, diff)
+		}
+	}
+}
+
 func TestAKeyThatIsGivenBackStandsWhereItStood(t *testing.T) {
 	for _, c := range []struct {
 		format       Format
@@ -162,9 +184,13 @@ func FuzzFile(f *testing.F) {
 	f.Add(3, "#a 1\na\t2\nA=3\na")
 	f.Add(4, "A=1\na 2\nInclude x\nmatch all\na 3")
 	f.Add(5, "!a\na\nb c d")
+	f.Add(6, " a\t \nb\r\n#a\nA\na")
 	f.Fuzz(func(t *testing.T, format int, content string) {
-		how := Format(uint(format) % 6)
-		key := "a"
+		how := Format(uint(format) % 7)
+		key, value := "a", "7"
+		if how == Lines {
+			value = ""
+		}
 		if how == INI {
 			key = "s/a"
 		}
@@ -176,16 +202,16 @@ func FuzzFile(f *testing.F) {
 			return
 		}
 		foreign, was := others(c, key), c.Lines(key)
-		c.Set(key, "7")
+		c.Set(key, value)
 		once := c.String()
 		again := Parse(how, once)
-		if got := again.Values(key); !slices.Equal(got, []string{"7"}) {
+		if got := again.Values(key); !slices.Equal(got, []string{value}) {
 			t.Errorf("%q has the values %q", once, got)
 		}
 		if got := others(again, key); !slices.Equal(got, foreign) {
 			t.Errorf("the other lines of %q were %q and are %q", content, foreign, got)
 		}
-		again.Set(key, "7")
+		again.Set(key, value)
 		if again.String() != once {
 			t.Errorf("set again, %q becomes %q", once, again.String())
 		}

@@ -21,8 +21,6 @@ const (
 // those where there must be no drop-in.
 func forbiddenFiles() []forbidding {
 	return []forbidding{
-		{"/etc/securetty", waysIn},
-		{"/etc/shells", waysIn},
 		{"/etc/subgid", waysIn},
 		{"/etc/subuid", waysIn},
 		{"/etc/pam", waysIn}, // includes pam.conf
@@ -36,7 +34,7 @@ func forbiddenFiles() []forbidding {
 
 // ForbiddenFile returns why [files] must not touch a path, or "" if it may.
 func ForbiddenFile(file string) string {
-	if decidesLogins(file) {
+	if _, is := lookupAttrFile(file); is || decidesLogins(file) {
 		return ""
 	}
 	if why := protected.Path(file); why != "" {

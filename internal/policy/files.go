@@ -28,9 +28,14 @@ absent = ["dictpath"]
 	}
 }
 
-// File is a file or directory whose content belongs to somebody else, except for some keys.
+// File is a file or directory that is no drop-in. Its content belongs to somebody else, except for some
+// keys or lines, unless Content is the whole.
 type File struct {
-	Owner string `json:"owner,omitempty"` // "": not managed
+	Ensure Ensure `json:"ensure"`
+	// Content is the whole content; nil: it belongs to somebody else.
+	Content *string `json:"content,omitempty"`
+	// Owner "" means not managed, or root if there is a Content; Group too.
+	Owner string `json:"owner,omitempty"`
 	Group string `json:"group,omitempty"`
 	// Mode is the wanted mode; nil: not managed.
 	Mode *fs.FileMode `json:"mode,omitempty"`
@@ -40,6 +45,9 @@ type File struct {
 	// Everything else in it is left alone.
 	Keys   map[string]string `json:"keys,omitempty"`
 	Absent []string          `json:"absent,omitempty"`
+	// Lines must be in the file, each once, and AbsentLines must not.
+	Lines       []string `json:"lines,omitempty"`
+	AbsentLines []string `json:"absent_lines,omitempty"`
 	// IfExists means that the file need not exist.
 	IfExists bool `json:"if_exists,omitempty"`
 }
@@ -49,6 +57,16 @@ func (File) Kind() string { return "file" }
 
 // Expand implements Spec.
 func (f File) Expand(expand func(string) string) Spec {
+	if f.Content != nil {
+		content := expand(*f.Content)
+		f.Content = &content
+	}
+	if f.Lines != nil {
+		f.Lines = expandAll(f.Lines, expand)
+	}
+	if f.AbsentLines != nil {
+		f.AbsentLines = expandAll(f.AbsentLines, expand)
+	}
 	if f.Keys == nil {
 		return f
 	}
@@ -64,14 +82,18 @@ func (f File) Expand(expand func(string) string) Spec {
 const atMost = "at most "
 
 func fileForm() *form {
-	return record("a file that is there, or a directory in which root alone has business",
-		key{name: "owner", form: text("a name; left out: whoever it is").eg(`"root"`)},
-		key{name: "group", form: text("a name; left out: whichever it is").eg(`"root"`)},
+	return record("a file that is no drop-in, or a directory in which root alone has business",
+		ensureKey(),
+		key{name: "content", form: value("all that it holds; left out: what somebody else has in it. It may hold references, and no secrets").eg(`"Authorized use only\n"`)},
+		key{name: "owner", form: text("a name; left out: whoever it is, and root with `content`").eg(`"root"`)},
+		key{name: "group", form: text("a name; left out: whichever it is, and root with `content`").eg(`"root"`)},
 		key{name: "mode", form: like("what it is to have, such as `0644`; `at most 0640` takes away what goes beyond that, and gives nothing; left out: whatever it is", "^("+atMost+")?[0-7]{1,4}$").eg(`"at most 0640"`)},
 		key{name: "keys", form: named("what keys of it are to be; all else in it is left alone. The files whose keys are kept are in [the guide](policy.md#keys-of-a-file)", "KEY", `^.`, keyValue()).eg(`{ minlen = 14 }`)},
 		key{name: "absent", form: texts("keys that it must not have", text("")).eg(`["dictpath"]`)},
+		key{name: "lines", form: texts("lines that it has, each once; all else in it is left alone", text("")).eg(`["/usr/bin/fish"]`)},
+		key{name: "absent_lines", form: texts("lines that it must not have", text("")).eg(`["/sbin/nologin"]`)},
 		key{name: "if_exists", form: yesOrNo("whether it need not be there; left out: that it is not there is a failure")},
-	).needing([]string{"owner"}, []string{"group"}, []string{"mode"}, []string{"keys"}, []string{"absent"})
+	).needing([]string{"owner"}, []string{"group"}, []string{"mode"}, []string{"keys"}, []string{"absent"}, []string{"content"}, []string{"ensure"}, []string{"lines"}, []string{"absent_lines"})
 }
 
 func keyValue() *form {
@@ -82,7 +104,11 @@ func keyValue() *form {
 
 func (d *decoder) files(t *table) {
 	d.each(t, func(path string, f *table) {
-		file := File{Owner: f.text("owner"), Group: f.text("group"), IfExists: f.isSet("if_exists")}
+		file := File{Ensure: f.ensure(), Owner: f.text("owner"), Group: f.text("group"), IfExists: f.isSet("if_exists"), Lines: f.texts("lines"), AbsentLines: f.texts("absent_lines")}
+		if f.has("content") {
+			content := f.text("content")
+			file.Content = &content
+		}
 		if text, ok := read[string](f, "mode", `a string such as "0640" or "at most 0640"`); ok {
 			digits, most := strings.CutPrefix(text, atMost)
 			mode, err := strconv.ParseUint(digits, 8, 12)
@@ -96,8 +122,8 @@ func (d *decoder) files(t *table) {
 		if keys := f.child("keys"); keys != nil {
 			file.Keys = keys.valuesOfKeys()
 		}
-		if !f.has("mode") && file.Owner == "" && file.Group == "" && len(file.everyKey()) == 0 {
-			t.problem(path, "it says nothing of it: name its owner, its group, its mode or keys in it")
+		if !f.has("mode") && file.Owner == "" && file.Group == "" && len(file.everyKey())+len(file.Lines)+len(file.AbsentLines) == 0 && !file.Whole() {
+			t.problem(path, "it says nothing of it: name its owner, its group, its mode, its content, or keys or lines in it")
 		}
 		d.set(t, path, NewID("file", path), file)
 		if !strings.HasPrefix(path, "/") {
@@ -129,7 +155,12 @@ func (f File) validate(v *validator) {
 		v.wrong("%s is not kept by [files]: %s", file, why)
 		return
 	}
+	f.validateContent(v, file)
 	f.validateKeys(v, file)
+	f.validateLines(v, file)
+	if a, is := lookupAttrFile(file); is {
+		a.validateAttrs(v, f, file)
+	}
 	if decidesLogins(file) {
 		v.refuse(f.Owner != "" && f.Owner != "root" && f.Owner != "0", "whoever owns %s decides who gets in: it must belong to root", file)
 		v.refuse(f.Mode != nil && *f.Mode&0o022 != 0, "whoever can write %s decides who gets in: only root may", file)
@@ -163,7 +194,11 @@ func (f File) entry(name string) entry {
 			mode = atMost + mode
 		}
 	}
-	lines := pairs("owner", f.Owner, "group", f.Group, "mode", mode, "absent", f.Absent, "if_exists", f.IfExists)
+	var lines []string
+	if f.Content != nil {
+		lines = append(lines, contentLine(*f.Content))
+	}
+	lines = append(lines, pairs("ensure", f.Ensure.unlessPresent(), "owner", f.Owner, "group", f.Group, "mode", mode, "absent", f.Absent, "lines", f.Lines, "absent_lines", f.AbsentLines, "if_exists", f.IfExists)...)
 	if len(f.Keys) > 0 {
 		var members []string
 		for _, key := range slices.Sorted(maps.Keys(f.Keys)) {
@@ -173,6 +208,8 @@ func (f File) entry(name string) entry {
 	}
 	return ownTable("files", "/"+name, lines...)
 }
+
+func (f File) absence() (is bool, alone Spec) { return f.Ensure == Absent, File{Ensure: Absent} }
 
 // fileProblems reports files that two sections would manage.
 func (p *Policy) fileProblems() (problems Problems) {

@@ -216,6 +216,9 @@ owner = "root"
 group = "root"
 keys = { minlen = 14 }
 absent = ["dictpath"]
+[files."/etc/aliases"]
+lines = ["root: ops"]
+absent_lines = ["x: y"]
 [firewall.more]
 action = "deny"
 direction = "out"

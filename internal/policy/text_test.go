@@ -85,6 +85,16 @@ purge = true
 owner = "root"
 group = "root"
 mode = "at most 0600"
+[files."/etc/motd"]
+content = "one\ntwo\nthree {{resolve:ssm:a}}\n"
+if_exists = true
+[files."/etc/issue"]
+content = ""
+[files."/etc/cron.deny"]
+ensure = "absent"
+[files."/etc/shells"]
+lines = ["/bin/fish"]
+absent_lines = ["/sbin/nologin"]
 [pcoip]
 allow_unknown = true
 server_clipboard_state = 0

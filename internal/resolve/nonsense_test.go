@@ -38,6 +38,9 @@ func placesOfValues() (places map[string][]placeOfValue, none map[string]string)
 			{"[files.\"/etc/security/pwquality.conf\"]\nkeys = { minlen = \"REF\" }\n", "file/etc/security/pwquality.conf"},
 			{"[files.\"/etc/audit/auditd.conf\"]\nkeys = { disk_full_action = \"REF\" }\n", "file/etc/audit/auditd.conf"},
 			{"[files.\"/etc/dnf/dnf.conf\"]\nkeys = { \"main/proxy\" = \"http://REF:3128\" }\n", "file/etc/dnf/dnf.conf"},
+			{"[files.\"/etc/motd\"]\ncontent = \"Hello, REF\"\n", "file/etc/motd"},
+			{"[files.\"/etc/shells\"]\nlines = [\"REF\"]\n", "file/etc/shells"},
+			{"[files.\"/etc/aliases\"]\nabsent_lines = [\"a: REF\"]\n", "file/etc/aliases"},
 			{"[files.\"/etc/default/useradd\"]\nkeys = { INACTIVE = \"REF\" }\n", "file/etc/default/useradd"},
 		},
 		"dropin": {

@@ -26,7 +26,9 @@ func (d *disk) ChangeAttr(name string, described Info, attr Attr) error {
 	if err := clean(changeAttr, name); err != nil {
 		return err
 	}
-	if err := d.protects(changeAttr, name); err != nil {
+	permitted := *d
+	permitted.attrs = d.guarded
+	if err := permitted.protects(changeAttr, name); err != nil {
 		return err
 	}
 	if !hasAttr(described) {

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -33,6 +34,7 @@ type disk struct {
 	rights     bool // see Rights
 	guarded    bool // see System.Guarded
 	fstab      bool // see writeFstab
+	attrs      bool // only owner and mode are changed, by the guarded one
 }
 
 func openDisk(root string, keeper BackupStore, gate Gate, look Looker) (*disk, error) {
@@ -132,6 +134,9 @@ func (d *disk) protects(verb, name string) error {
 
 func (d *disk) protected(name string) string {
 	if d.unregister && strings.HasPrefix(name, "/var/lib/amazon/ssm/") {
+		return ""
+	}
+	if d.attrs && slices.Contains([]string{"/etc/passwd", "/etc/group", "/etc/shadow", "/etc/gshadow"}, name) {
 		return ""
 	}
 	if d.rights && name == "/etc/sudoers" || d.guarded && name == "/etc/ssh/sshd_config" || d.fstab && name == mounts.FstabFile {

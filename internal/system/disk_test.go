@@ -669,6 +669,46 @@ func TestADirectoryMovesWholeAndReplacesNothing(t *testing.T) {
 	}
 }
 
+func TestTheGuardedDoorChangesWhatOthersMayDoWithTheFilesOfAccountsAndReplacesALinkInOneStep(t *testing.T) {
+	root := t.TempDir()
+	for _, name := range []string{"/etc/passwd", "/etc/gshadow", "/etc/sudoers", "/etc/target"} {
+		put(t, root, name, "theirs")
+	}
+	if err := os.Symlink("target", filepath.Join(root, "etc/motd")); err != nil {
+		t.Fatal(err)
+	}
+	s, err := system.Open(system.Options{Root: root})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, may := range map[string]bool{"/etc/passwd": true, "/etc/gshadow": true, "/etc/sudoers": false} {
+		info, err := s.FS.Describe(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := s.FS.ChangeAttr(name, info, owned(0o600)); err == nil {
+			t.Errorf("every door leads to %s", name)
+		}
+		if err := s.Guarded.SetAttr(name, owned(0o600)); err == nil {
+			t.Errorf("%s is changed without having been looked at", name)
+		}
+		if err := s.Guarded.ChangeAttr(name, info, owned(0o600)); (err == nil) != may {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if err := s.FS.WriteFile("/etc/motd", []byte("ours"), owned(0o600)); err == nil {
+		t.Error("every door replaces a link")
+	}
+	if err := s.Guarded.WriteFile("/etc/motd", []byte("ours"), owned(0o600)); err != nil {
+		t.Error(err)
+	}
+	for name, want := range map[string]string{"/etc/motd": "ours", "/etc/target": "theirs"} {
+		if content, err := s.FS.ReadFile(name); err != nil || string(content) != want {
+			t.Errorf("%s holds %q, %v", name, content, err)
+		}
+	}
+}
+
 func TestOnlyTheGuardedDoorLeadsToTheConfigurationOfSSHDAndNowhereElse(t *testing.T) {
 	const config = "/etc/ssh/sshd_config"
 	root := t.TempDir()

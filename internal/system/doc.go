@@ -26,10 +26,12 @@ import (
 
 // A System is a machine as the agent sees it.
 type System struct {
-	Root     string // "/" for the running machine
-	FS       FS
-	Rights   Rights // the same, for code that takes rights away
-	Guarded  FS     // the same, for code that proves that nobody is locked out: it may change sshd_config too
+	Root   string // "/" for the running machine
+	FS     FS
+	Rights Rights // the same, for code that takes rights away
+	// Guarded is the same, for code that proves that nobody is locked out. Its WriteFile may change sshd_config too,
+	// and replaces a symbolic link in one step; its ChangeAttr may change the files of accounts.
+	Guarded  FS
 	Runner   Runner
 	Clock    Clock
 	Units    Units

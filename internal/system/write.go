@@ -19,7 +19,7 @@ func (d *disk) WriteFile(name string, content []byte, attr Attr) error {
 		return d.writeFstab(content, attr)
 	}
 	replaceable := Info.IsRegular
-	if d.rights {
+	if d.rights || d.guarded {
 		replaceable = fileOrLink
 	}
 	if err := d.admit("write", name, replaceable); err != nil {

@@ -15,7 +15,7 @@ func TestTheRunningDaemonMendsDriftOfEveryKindAndCallsItCorrective(t *testing.T)
 	t.Parallel()
 	w := newWorkspace(t)
 	fragments := w.fleetPolicy()
-	fragments["40-files"] = "schema = 1\n[files.\"/etc/crontab\"]\nowner = \"root\"\nmode = \"at most 0600\"\n"
+	fragments["40-files"] = "schema = 1\n[files.\"/etc/crontab\"]\nowner = \"root\"\nmode = \"at most 0600\"\n[files.\"/etc/motd\"]\ncontent = \"ours\\n\"\n[files.\"/etc/cron.deny\"]\nensure = \"absent\"\n[files.\"/etc/shells\"]\nabsent_lines = [\"/usr/sbin/nologin\"]\n"
 	fragments["50-mounts"] = "schema = 1\n[mounts.\"/dev/shm\"]\noptions = [\"nodev\", \"noexec\"]\n"
 	w.bootWith(t, 1, fragments)
 	for _, drift := range []struct {
@@ -51,6 +51,18 @@ func TestTheRunningDaemonMendsDriftOfEveryKindAndCallsItCorrective(t *testing.T)
 		{
 			"its owner, and another file under its name", "cp /etc/crontab /etc/crontab.new; chown user /etc/crontab.new; mv /etc/crontab.new /etc/crontab",
 			"[ \"$(stat -c '%a %U' /etc/crontab)\" = '600 root' ]", "file/etc/crontab",
+		},
+		{
+			"the content of a file that is no drop-in", "echo theirs > /etc/motd", "grep -qx ours /etc/motd", "file/etc/motd",
+		},
+		{
+			"a link in its place", "ln -sf /etc/passwd /etc/motd", "[ ! -L /etc/motd ] && grep -qx ours /etc/motd", "file/etc/motd",
+		},
+		{
+			"a file that is not to be there", "echo ann > /etc/cron.deny", "[ ! -e /etc/cron.deny ]", "file/etc/cron.deny",
+		},
+		{
+			"a line that is not to be there", "echo /usr/sbin/nologin >> /etc/shells", "! grep -q nologin /etc/shells", "file/etc/shells",
 		},
 		{
 			"a mount that is remounted", "mount -o remount,exec /dev/shm", "findmnt -no OPTIONS /dev/shm | grep -w noexec", "mount/dev/shm",

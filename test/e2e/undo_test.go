@@ -22,6 +22,7 @@ func TestAPurgeShowsWhatTheAgentDidAndThenUndoesIt(t *testing.T) {
 	d := newDesktop(t, box.WithNetwork())
 	d.MustWriteFile(t, "/etc/modprobe.d/soe-was.conf", box.File{Content: "# somebody's\n", Mode: 0o640})
 	d.MustExec(t, "chmod", "0664", "/etc/crontab")
+	d.sh(t, "ln -s /run/somewhere /etc/soe-link; echo theirs >/etc/soe-gone; chmod 640 /etc/soe-gone; printf 'one\r\ntwo' >/etc/soe-lines; echo /usr/sbin/nologin >>/etc/shells; chmod 644 /etc/shadow")
 	before := d.configuration(t)
 	d.apply(t, d.repository()+`
 [packages]
@@ -44,7 +45,27 @@ content = "# managed\n"
 [files."/etc/crontab"]
 group = "users"
 mode = "at most 0600"
-`).wants(t, map[policy.ID]converge.State{"file/etc/crontab": converge.Corrected, "sudo/allow": converge.Corrected, "package/soe-pkg-01": converge.Corrected, "pcoip/maximum_frame_rate": converge.Corrected})
+[files."/etc/soe-link"]
+content = "ours"
+[files."/etc/soe-new"]
+content = "ours"
+[files."/etc/issue.net"]
+content = "Authorized use only.\n"
+mode = "0640"
+[files."/etc/soe-gone"]
+ensure = "absent"
+[files."/etc/soe-lines"]
+lines = ["three"]
+absent_lines = ["two"]
+[files."/etc/shells"]
+absent_lines = ["/usr/sbin/nologin"]
+[files."/etc/shadow"]
+owner = "root"
+mode = "at most 0640"
+`).wants(t, map[policy.ID]converge.State{
+		"file/etc/crontab": converge.Corrected, "file/etc/soe-link": converge.Corrected, "file/etc/soe-new": converge.Corrected, "file/etc/issue.net": converge.Corrected,
+		"file/etc/soe-gone": converge.Corrected, "file/etc/soe-lines": converge.Corrected, "file/etc/shells": converge.Corrected, "file/etc/shadow": converge.Corrected, "sudo/allow": converge.Corrected, "package/soe-pkg-01": converge.Corrected, "pcoip/maximum_frame_rate": converge.Corrected,
+	})
 
 	result, err := d.Exec(t.Context(), "soe-agent", "purge")
 	if err != nil || result.Code != 2 {
@@ -59,6 +80,9 @@ mode = "at most 0600"
 		}
 	}
 	d.converged(t)
+	if got := d.MustExec(t, "sh", "-c", "cat /etc/soe-link /etc/soe-new /etc/issue.net; stat -c %a%F /etc/soe-link /etc/shadow; test -e /etc/soe-gone || echo gone; od -An -c /etc/soe-lines; grep -c nologin /etc/shells || true"); !strings.HasPrefix(got, "oursoursAuthorized use only.\n644regular file\n640regular file\ngone\n   o   n   e  \\r  \\n   t   h   r   e   e  \\r  \\n\n0") {
+		t.Errorf("the files are %s", got)
+	}
 
 	result, err = d.Exec(t.Context(), "soe-agent", "purge", "--yes")
 	if err != nil || result.Code != 0 {

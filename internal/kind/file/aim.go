@@ -47,8 +47,11 @@ type aim struct {
 	attr system.Attr // the wanted attributes
 	diff []converge.Difference
 
-	before, content []byte // of a file with keys: its content, and the wanted one
+	missing         bool   // the file does not exist
+	before, content []byte // of a file with more than attributes: its content, and the wanted one
 	keys            []converge.Difference
+	first           bool   // it gives back what has to be before anything else is done
+	whole           *whole // what is to become of all of it; nil: keys and attributes alone change
 
 	// What the ledger must know about it during the change (everything that it knows, and what is
 	// new), and after it.
@@ -61,42 +64,66 @@ const setID = 0o6000
 // aim reads the state of a file. Without a spec, the file should get back everything that it had.
 func (l *look) aim(ctx context.Context, name string, spec *policy.File) (aim, error) {
 	a := aim{spec: spec, during: map[string]converge.Retouch{}, after: map[string]converge.Retouch{}}
-	if err := l.way(path.Dir(name)); err != nil {
-		return a, err
-	}
 	retouched := l.ledger.Retouched(name)
 	maps.Copy(a.during, retouched)
-	var err error
-	if keyed := hasKeys(retouched) || spec != nil && len(spec.Keys)+len(spec.Absent) > 0; keyed {
-		a.before, a.info, err = l.system.FS.Inspect(name)
-		a.content = a.before
-	} else {
-		a.info, err = l.system.FS.Describe(name)
+	if err := l.way(path.Dir(name)); err != nil {
+		if gone := spec != nil && spec.Ensure == policy.Absent; gone && errors.Is(err, fs.ErrNotExist) {
+			a.missing, a.after = true, retouched
+			return a, nil
+		}
+		return a, err
 	}
+	reads := hasKeys(retouched) || hasContent(retouched) || spec != nil && (spec.Whole() || len(spec.Keys)+len(spec.Absent)+len(spec.Lines)+len(spec.AbsentLines) > 0)
+	if err := l.see(&a, name, reads); err != nil {
+		return a, err
+	}
+	wanted, err := l.wanted(ctx, spec, a.info)
 	if err != nil {
 		return a, err
 	}
-	switch {
-	case a.info.Type == fs.ModeSymlink:
-		return a, answer{name + " is a link, and none is followed: name the file that it leads to"}
-	case a.info.IsDir() && !policy.IsRootsDirectory(name):
-		return a, answer{name + " is a directory in which others than root may have business: only the files in it are kept"}
-	case !a.info.IsRegular() && !a.info.IsDir():
-		return a, answer{name + " is neither a file nor a directory"}
-	}
-	wanted := map[string]string{}
-	if spec != nil {
-		if wanted, err = l.wanted(ctx, *spec, a.info); err != nil {
+	a.compare(wanted, retouched, said(spec))
+	if reads {
+		if err := l.compareContent(&a, name, wanted, retouched); err != nil {
 			return a, err
 		}
 	}
-	a.compare(wanted, retouched, said(spec))
-	if a.before != nil && a.info.IsRegular() {
+	if a.missing && a.whole == nil && spec != nil && !spec.Whole() {
+		return a, fs.ErrNotExist
+	}
+	if reads && a.endsAsFile() && (spec == nil || !spec.Whole()) {
 		if err := l.compareKeys(&a, name, retouched); err != nil {
 			return a, err
 		}
 	}
 	return a, a.heedACL(name, wanted)
+}
+
+// see reads what is at the path.
+func (l *look) see(a *aim, name string, reads bool) (err error) {
+	if reads {
+		a.before, a.info, err = l.system.FS.Inspect(name)
+		a.content = a.before
+	} else {
+		a.info, err = l.system.FS.Describe(name)
+	}
+	whole, restores := a.spec != nil && a.spec.Whole(), hasContent(a.during)
+	if whole {
+		restores = a.spec.Ensure == policy.Absent || !a.spec.IfExists
+	}
+	switch {
+	case errors.Is(err, fs.ErrNotExist) && restores:
+		a.missing = true
+	case err != nil:
+		return err
+	case a.info.Type == fs.ModeSymlink && (whole || restores):
+	case a.info.Type == fs.ModeSymlink:
+		return answer{name + " is a link, and none is followed: name the file that it leads to"}
+	case a.info.IsDir() && (whole || !policy.IsRootsDirectory(name)):
+		return answer{name + " is a directory in which others than root may have business: only the files in it are kept"}
+	case !a.info.IsRegular() && !a.info.IsDir():
+		return answer{name + " is neither a file nor a directory"}
+	}
+	return nil
 }
 
 // heedACL decides about an access control list, which any change of the file removes.
@@ -107,8 +134,8 @@ func (a *aim) heedACL(name string, wanted map[string]string) error {
 	case byMode:
 		a.diff = append(a.diff, converge.Difference{Aspect: "acl", Want: "none", Got: "one that lets others in, or keeps them out"})
 	case a.spec == nil: // it was added since, by somebody else
-		a.attr, a.diff, a.content, a.keys = a.info.Attr, nil, a.before, nil
-	case len(a.diff)+len(a.keys) > 0:
+		a.attr, a.diff, a.content, a.keys, a.whole = a.info.Attr, nil, a.before, nil, nil
+	case len(a.diff)+len(a.keys) > 0 && (a.spec == nil || a.spec.Ensure != policy.Absent):
 		return answer{name + " has an access control list, which would go with the change: say its mode too"}
 	}
 	return nil
@@ -139,8 +166,14 @@ const (
 )
 
 // wanted returns the attributes that the policy wants, given the current ones.
-func (l *look) wanted(ctx context.Context, spec policy.File, info system.Info) (wanted map[string]string, err error) {
+func (l *look) wanted(ctx context.Context, spec *policy.File, info system.Info) (wanted map[string]string, err error) {
 	wanted = map[string]string{}
+	if spec == nil || spec.Ensure == policy.Absent {
+		return wanted, nil
+	}
+	if spec.Content != nil {
+		wanted[aspectOwner], wanted[aspectGroup] = "0", "0"
+	}
 	if spec.Owner != "" {
 		uid, err := l.ids.UID(ctx, spec.Owner)
 		if err != nil {
@@ -171,6 +204,9 @@ func modeText(mode fs.FileMode) string { return fmt.Sprintf("%04o", uint32(mode)
 // earlier policy changed it.
 func (a *aim) compare(wanted map[string]string, retouched map[string]converge.Retouch, said map[string]string) {
 	a.attr = a.info.Attr
+	if a.missing || a.info.Type == fs.ModeSymlink || a.spec != nil && a.spec.Ensure == policy.Absent {
+		return
+	}
 	for _, aspect := range []struct {
 		name, now string
 		set       func(uint64)
@@ -208,6 +244,9 @@ func said(spec *policy.File) map[string]string {
 		return nil
 	}
 	words := map[string]string{aspectOwner: spec.Owner, aspectGroup: spec.Group}
+	if spec.Content != nil {
+		words = map[string]string{aspectOwner: cmp.Or(spec.Owner, "root"), aspectGroup: cmp.Or(spec.Group, "root")}
+	}
 	if spec.AtMost {
 		words[aspectMode] = fmt.Sprintf("at most %04o", uint32(*spec.Mode))
 	}

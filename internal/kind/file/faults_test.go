@@ -2,6 +2,8 @@ package file_test
 
 import (
 	"cmp"
+	"crypto/sha256"
+	"encoding/hex"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +16,12 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
+
+// sum is what the ledger has of a content.
+func sum(content string) string {
+	digest := sha256.Sum256([]byte(content))
+	return hex.EncodeToString(digest[:])
+}
 
 func sickScene(name, toml string, owned map[string]map[string]converge.Retouch, modes map[string]uint32) faultwalk.Scene {
 	build := func(t *testing.T, look system.Looker) faultwalk.Machine {
@@ -73,7 +81,21 @@ func TestNoFilesAttributesAreJudgedByALookThatFailed(t *testing.T) {
 		return map[string]uint32{"/etc/crontab": crontab, "/etc/cron.d/x": 0o644}
 	}
 	touched := map[string]map[string]converge.Retouch{"/etc/crontab": {"mode": {Was: "0640", Made: "0600"}}}
+	const content = wantsMotd + "mode = \"0640\"\n"
+	written := map[string]map[string]converge.Retouch{"/etc/motd": {"content": {Was: "nothing", Made: sum(banner)}}}
+	edited := "[files.\"/etc/shells\"]\nlines = [\"/bin/fish\"]\nabsent_lines = [\"/sbin/nologin\"]\n"
 	faultwalk.Walk(t, "file",
+		sickScene("content in line", content, nil, map[string]uint32{"/etc/motd=Authorized use only": 0o640}),
+		sickScene("content drifted", content, nil, map[string]uint32{"/etc/motd": 0o644}),
+		sickScene("content not there", content, nil, map[string]uint32{"/etc/x": 0o644}),
+		sickScene("there though it is to be absent", motdIsGone, nil, map[string]uint32{"/etc/motd": 0o644}),
+		sickScene("absent as it is to be", motdIsGone, nil, map[string]uint32{"/etc/x": 0o644}),
+		sickScene("content wanted no more", "", written, map[string]uint32{"/etc/motd=Authorized use only": 0o644}),
+		sickScene("content of somebody else wanted no more", "", written, map[string]uint32{"/etc/motd": 0o644}),
+		sickScene("lines drifted", edited, nil, map[string]uint32{"/etc/shells=/bin/sh\n/sbin/nologin": 0o644}),
+		sickScene("lines in line", edited, nil, map[string]uint32{"/etc/shells=/bin/sh\n/bin/fish": 0o644}),
+		sickScene("lines wanted no more", "", map[string]map[string]converge.Retouch{"/etc/shells": {"line /bin/fish": {Made: "/bin/fish\n"}}}, map[string]uint32{"/etc/shells=/bin/sh\n/bin/fish": 0o644}),
+		sickScene("terminals drifted", "[files.\"/etc/securetty\"]\nabsent_lines = [\"tty2\"]\n", nil, map[string]uint32{"/etc/securetty=tty1\ntty2": 0o644, "/etc/shadow=root:*:1:::::": 0o600}),
 		sickScene("in line", wanted, nil, modes(0o600)),
 		sickScene("drifted", wanted, nil, modes(0o644)),
 		sickScene("keys in line", keys, nil, map[string]uint32{"/etc/audit/auditd.conf": 0o640, "/etc/default/useradd=INACTIVE=30": 0o644}),

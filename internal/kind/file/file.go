@@ -1,14 +1,18 @@
 // Package file implements the kind "file": owner, group and mode of files that others provide, and
-// of a few directories, and keys in some of these files. It leaves the rest of their content alone.
+// of a few directories, and keys or lines in some of these files. It leaves the rest of their content
+// alone. Of other files it manages the whole content, or that the file does not exist.
 //
 // In a file whose keys are kept, everything else stays the same to the byte. What readers may
 // interpret differently is not touched. New content is checked by the file's reader, if that is
 // possible, before it is written, and is written as a whole. A change that a reader notices only
 // when it starts is pending until the reboot.
 //
-// Nothing is created: a missing file is a failure, or compliant if the policy says so. No link is
-// followed, at the end or on the way. A file with several names is left alone, because one of them
-// may be any file. A mode with "at most" in the policy only removes permissions.
+// What a whole content replaces, or a removal removes, is kept and restored, whether it is a file or
+// a link.
+//
+// Otherwise nothing is created: a missing file is a failure, or compliant if the policy says so. No link is
+// followed, at the end or on the way. The attributes of a file with several names are left alone, because
+// one of them may be any file. A mode with "at most" in the policy only removes permissions.
 //
 // The ledger has the previous value of each aspect before it is changed. When the policy no longer
 // names an aspect, the previous value is restored, unless somebody else has changed it since: then
@@ -114,7 +118,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 			for _, d := range a.diff {
 				r.AddPublicDrift(d.Aspect, d.Want, d.Got)
 			}
-			differs, open := r.AddDrift, public.May(a.info.Mode) && system.ReachedByAll(k.system.FS, k.File(want.ID))
+			differs, open := r.AddDrift, k.opens(k.File(want.ID), a)
 			if open {
 				differs = r.AddPublicDrift
 			}
@@ -126,6 +130,9 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 			}
 			if r.State == converge.Compliant {
 				k.isInEffect(ctx, k.File(want.ID), spec, open, &r)
+			}
+			if r.State == converge.Compliant && spec.Content != nil && spec.Ensure != policy.Absent && !policy.IsReadEachTime(k.File(want.ID)) {
+				r.Note("it is not known who reads it, and so not whether it is in effect")
 			}
 			if r.State == converge.Compliant && l.untilBoot[k.File(want.ID)] {
 				r.SetPending(converge.Reboot, "its reader reads it when the machine starts").ReasonIsPublic()
@@ -177,6 +184,8 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) (outcome
 		if err == nil {
 			if err := k.change(ctx, l, r.ID, a); err != nil {
 				outcomes = append(outcomes, k.failed(r.ID, err))
+			} else if a.first {
+				outcomes = append(outcomes, converge.Outcome{ID: r.ID, Postponed: converge.Now, Reason: "what an earlier policy changed in it is given back first"})
 			}
 			continue
 		}
@@ -188,7 +197,13 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) (outcome
 func (k *Kind) aimAgain(ctx context.Context, l *look, id policy.ID) (aim, error) {
 	if want, named := k.policy.Lookup(id); named {
 		spec, _ := want.Spec.(policy.File)
-		return l.aim(ctx, k.File(id), &spec)
+		first := spec.Whole() && hasKeys(k.ledger.Retouched(k.File(id)))
+		if first {
+			spec.Content, spec.Ensure = nil, policy.Present
+		}
+		a, err := l.aim(ctx, k.File(id), &spec)
+		a.first = first
+		return a, err
 	}
 	a, err := l.aim(ctx, k.File(id), nil)
 	if errors.Is(err, fs.ErrNotExist) || isAnswer(err) {
@@ -200,6 +215,10 @@ func (k *Kind) aimAgain(ctx context.Context, l *look, id policy.ID) (aim, error)
 func (k *Kind) change(ctx context.Context, l *look, id policy.ID, a aim) error {
 	name := k.File(id)
 	switch {
+	case a.whole != nil:
+		if err := k.writeWhole(name, a); err != nil {
+			return err
+		}
 	case len(a.keys) > 0:
 		if err := k.write(ctx, l, name, a); err != nil {
 			return err
@@ -212,8 +231,8 @@ func (k *Kind) change(ctx context.Context, l *look, id policy.ID, a aim) error {
 	if err := k.takeEffect(ctx, l, name); err != nil {
 		return err
 	}
-	if hasKeys(a.during) && !hasKeys(a.after) {
-		// The keys have their previous values, or somebody else's, and so does everything else.
+	if (hasKeys(a.during) || hasContent(a.during)) && !hasKeys(a.after) && !hasContent(a.after) {
+		// The content is the previous one, or somebody else's.
 		if err := k.ledger.Release(name, func(system.Original) error { return nil }, func() error { return nil }); err != nil {
 			return err
 		}
@@ -228,7 +247,7 @@ func (k *Kind) change(ctx context.Context, l *look, id policy.ID, a aim) error {
 // files returns the FS through which a file is changed: sshd_config, which decides who gets in, has
 // one of its own.
 func (k *Kind) files(name string) system.FS {
-	if name == policy.SSHDConfig {
+	if name == policy.SSHDConfig || policy.IsKeptByAttributes(name) {
 		return k.system.Guarded
 	}
 	return k.system.FS

@@ -326,16 +326,16 @@ func TestAnOwnerWhomNobodyKnowsIsAFailureAndChangesNothing(t *testing.T) {
 }
 
 func TestAFileOfAnEarlierPolicyInAPlaceThatIsForbiddenNowIsNotTouched(t *testing.T) {
-	m := newMachine(t, "/etc/shells")
-	m.set(t, "/etc/shells", 0o600, 0, 0)
+	m := newMachine(t, "/etc/pam.conf")
+	m.set(t, "/etc/pam.conf", 0o600, 0, 0)
 	ledger := kindtest.Ledger(t, m.root)
-	ledger.Own("file/etc/shells")
-	ledger.Retouch("/etc/shells", map[string]converge.Retouch{"mode": {Was: "0777", Made: "0600"}})
+	ledger.Own("file/etc/pam.conf")
+	ledger.Retouch("/etc/pam.conf", map[string]converge.Retouch{"mode": {Was: "0777", Made: "0600"}})
 	if err := ledger.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	if found := m.pass(t, "", nil); len(found) != 0 || m.attr(t, "/etc/shells") != "0600 0:0" {
-		t.Errorf("found %v, and it has %s", found, m.attr(t, "/etc/shells"))
+	if found := m.pass(t, "", nil); len(found) != 0 || m.attr(t, "/etc/pam.conf") != "0600 0:0" {
+		t.Errorf("found %v, and it has %s", found, m.attr(t, "/etc/pam.conf"))
 	}
 }
 

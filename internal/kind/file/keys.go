@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"slices"
 	"strings"
@@ -16,45 +17,77 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// aspectKey is the prefix of aspects that are the lines of a key.
-const aspectKey = "key "
+// The prefixes of aspects that are the lines of a key, and single lines.
+const (
+	aspectKey  = "key "
+	aspectLine = "line "
+)
+
+// keyOf returns the key, or the line, of an aspect.
+func keyOf(aspect string) (key string, is bool) {
+	if key, is = strings.CutPrefix(aspect, aspectKey); is {
+		return key, true
+	}
+	return strings.CutPrefix(aspect, aspectLine)
+}
+
+func isKey(aspect string) bool {
+	_, is := keyOf(aspect)
+	return is
+}
 
 func hasKeys(retouched map[string]converge.Retouch) bool {
 	for aspect := range retouched {
-		if strings.HasPrefix(aspect, aspectKey) {
+		if isKey(aspect) {
 			return true
 		}
 	}
 	return false
 }
 
-// compareKeys determines the wanted lines of the keys in a file.
+// formatOf returns the format of a file, and the prefix of the aspects that are its lines.
+func formatOf(name string) (keyed.Format, string) {
+	if known, is := policy.LookupKeyFile(name); is {
+		return known.Format, aspectKey
+	}
+	return keyed.Lines, aspectLine
+}
+
+// edited returns the wanted keys or lines of a file with their values, and the ones that must not be
+// there. A line is a key without a value.
+func edited(spec *policy.File) (values map[string]string, gone []string) {
+	values = map[string]string{}
+	if spec == nil {
+		return values, nil
+	}
+	maps.Copy(values, spec.Keys)
+	for _, line := range spec.Lines {
+		values[line] = ""
+	}
+	return values, slices.Concat(spec.Absent, spec.AbsentLines)
+}
+
+// compareKeys determines the wanted lines of the keys, or the wanted lines, in a file.
 func (l *look) compareKeys(a *aim, name string, retouched map[string]converge.Retouch) error {
-	known, is := policy.LookupKeyFile(name)
-	switch {
-	case !is: // an earlier version of the agent kept its keys; this one leaves them alone
-		return nil
-	case bytes.IndexByte(a.before, 0) >= 0:
+	format, begins := formatOf(name)
+	values, gone := edited(a.spec)
+	if bytes.IndexByte(a.content, 0) >= 0 {
 		return answer{name + " holds binary data, so that it is no configuration; put a sound copy there by hand"}
 	}
-	f, original := keyed.Parse(known.Format, string(a.before)), keyed.File{}
+	f, original := keyed.Parse(format, string(a.content)), keyed.File{}
 	if kept, is, err := l.ledger.Original(name); err != nil {
 		return err
 	} else if is {
-		original = keyed.Parse(known.Format, string(kept.Content))
+		original = keyed.Parse(format, string(kept.Content))
 	}
-	spec := policy.File{}
-	if a.spec != nil {
-		spec = *a.spec
-	}
-	for _, key := range everyKey(spec, retouched) {
-		aspect := aspectKey + key
-		value, set := spec.Keys[key]
-		named := set || slices.Contains(spec.Absent, key)
+	for _, key := range everyKey(values, gone, retouched, begins) {
+		aspect := begins + key
+		value, set := values[key]
+		named := set || slices.Contains(gone, key)
 		now, got := f.Lines(key), f.Values(key)
 		if why := f.Unsure(key); why != "" {
 			if named {
-				return answer{fmt.Sprintf("the key %s of %s is left alone: %s", key, name, why)}
+				return answer{fmt.Sprintf("the %s of %s is left alone: %s", aspect, name, why)}
 			}
 			continue // somebody else has changed it since
 		}
@@ -77,17 +110,21 @@ func (l *look) compareKeys(a *aim, name string, retouched map[string]converge.Re
 		default:
 			f.Put(key, lines)
 		}
-		a.keys = append(a.keys, converge.Difference{Aspect: aspect, Want: shown(f.Values(key)), Got: shown(got)})
+		words := shown
+		if begins == aspectLine {
+			words = times
+		}
+		a.keys = append(a.keys, converge.Difference{Aspect: aspect, Want: words(f.Values(key)), Got: words(got)})
 	}
 	a.content = []byte(f.String())
 	return nil
 }
 
-// everyKey returns the keys that the policy names, or an earlier one did, sorted.
-func everyKey(spec policy.File, retouched map[string]converge.Retouch) []string {
-	keys := slices.Concat(spec.Absent, slices.Collect(maps.Keys(spec.Keys)))
+// everyKey returns the keys, or lines, that the policy names, or an earlier one did, sorted.
+func everyKey(values map[string]string, gone []string, retouched map[string]converge.Retouch, begins string) []string {
+	keys := slices.Concat(gone, slices.Collect(maps.Keys(values)))
 	for aspect := range retouched {
-		if key, is := strings.CutPrefix(aspect, aspectKey); is {
+		if key, is := strings.CutPrefix(aspect, begins); is {
 			keys = append(keys, key)
 		}
 	}
@@ -105,11 +142,21 @@ func shown(values []string) string {
 	return strings.Join(values, " and ") + ", of which one counts"
 }
 
-// write writes a file with changed keys, if its reader accepts it, and nobody has changed the file
+func times(lines []string) string {
+	switch len(lines) {
+	case 0:
+		return "not in it"
+	case 1:
+		return "in it"
+	}
+	return fmt.Sprintf("in it %d times", len(lines))
+}
+
+// write writes a file with changed keys or lines, if its reader accepts it, and nobody has changed the file
 // since it was read.
 func (k *Kind) write(ctx context.Context, l *look, name string, a aim) error {
 	known, _ := policy.LookupKeyFile(name)
-	if err := k.ask(ctx, known, a); err != nil {
+	if err := k.ask(ctx, known, name, a); err != nil {
 		return err
 	}
 	if known.AtBoot && k.system.Running() && !l.untilBoot[name] {
@@ -127,17 +174,27 @@ func (k *Kind) write(ctx context.Context, l *look, name string, a aim) error {
 	content := a.content
 	if original, kept, err := k.ledger.Original(name); err != nil {
 		return err
-	} else if kept && !hasKeys(a.after) && a.differsByPlace(known.Format, original.Content) {
+	} else if format, _ := formatOf(name); kept && !hasKeys(a.after) && a.differsByPlace(format, original.Content) {
 		content = original.Content
 	}
-	now, info, err := k.system.FS.Inspect(name)
-	switch {
-	case err != nil:
+	if err := k.unchanged(name, a); err != nil {
 		return err
-	case !bytes.Equal(now, a.before) || info.Attr != a.info.Attr || info.Inode != a.info.Inode:
-		return errors.New("somebody else has changed it in the meantime; it is checked again in the next pass")
 	}
 	return k.files(name).WriteFile(name, content, a.attr)
+}
+
+// unchanged returns an error if somebody has changed the file since it was read.
+func (k *Kind) unchanged(name string, a aim) error {
+	now, info, err := k.system.FS.Inspect(name)
+	switch missing := errors.Is(err, fs.ErrNotExist); {
+	case err != nil && !missing:
+		return err
+	case missing && a.missing:
+		return nil
+	case missing || !bytes.Equal(now, a.before) || info.Attr != a.info.Attr || info.Inode != a.info.Inode:
+		return errors.New("somebody else has changed it in the meantime; it is checked again in the next pass")
+	}
+	return nil
 }
 
 // differsByPlace reports whether the restored content differs from the original only in the
@@ -145,7 +202,7 @@ func (k *Kind) write(ctx context.Context, l *look, name string, a aim) error {
 func (a *aim) differsByPlace(format keyed.Format, original []byte) bool {
 	was, becomes := keyed.Parse(format, string(original)), keyed.Parse(format, string(a.content))
 	for aspect := range a.during {
-		key, is := strings.CutPrefix(aspect, aspectKey)
+		key, is := keyOf(aspect)
 		if !is {
 			continue
 		}

@@ -22,9 +22,11 @@ import (
 
 // ask checks a new content with the file's reader, if that can be asked, and checks whether anybody
 // would be locked out.
-func (k *Kind) ask(ctx context.Context, known policy.KeyFile, a aim) error {
+func (k *Kind) ask(ctx context.Context, known policy.KeyFile, name string, a aim) error {
 	var err error
 	switch {
+	case known.Path == "":
+		err = k.askLines(ctx, name, a)
 	case known.Path == policy.SSHDConfig:
 		err = k.askSSHD(ctx, a)
 	case known.Path == policy.LoginDefs:
