@@ -23,7 +23,7 @@ func History(w io.Writer, changes []history.Change, style Style) error {
 func (p *printer) change(c history.Change, style Style) {
 	at := c.Time.Local().Format(time.DateTime)
 	if c.Omitted > 0 {
-		p.printf("%s  %s\n", at, style.paint(dim, fmt.Sprintf("and %d more at that time, of which nothing is kept", c.Omitted)))
+		p.printf("%s  %s\n", at, style.paint(dim, fmt.Sprintf("and %d more at that time, which are not kept", c.Omitted)))
 		return
 	}
 	notes := []string{Clean(string(c.Event))}

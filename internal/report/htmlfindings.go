@@ -130,7 +130,7 @@ func (p page) detail(r converge.Resource, now time.Time) {
 			p.fact("Takes effect", effectText(r.Effect))
 			p.fact("Cause", causeText(r.Cause))
 			p.fact("Controls", strings.Join(r.Controls, ", "))
-			p.fact("By the word of", r.WordOf)
+			p.fact("Reported by", r.WordOf)
 			if r.Origin.Fragment != "" {
 				p.fact("Set by", r.Origin.String())
 			}
@@ -140,7 +140,7 @@ func (p page) detail(r converge.Resource, now time.Time) {
 				lower = append(lower, origin.String())
 			}
 			p.fact("Instead of", strings.Join(lower, ", "))
-			p.fact("In root's report alone", strings.Join(r.Withheld, ", "))
+			p.fact("In root's report only", strings.Join(r.Withheld, ", "))
 		}, class("facts"))
 		p.differences(r.ID, r.Diff)
 	}, class(tone(r)))
@@ -238,8 +238,8 @@ func (p page) waivers(r Report) {
 		})
 	}
 	if len(r.Policy.Idle) > 0 {
-		p.section("Rules about nothing on this machine", number(len(r.Policy.Idle)), func() {
-			p.line("p", "They may be about another persona's resources, or misspelled.", class("soft"))
+		p.section("Rules that match nothing on this machine", number(len(r.Policy.Idle)), func() {
+			p.line("p", "They may be meant for another persona's resources, or be misspelled.", class("soft"))
 			p.element("ul", func() {
 				for _, rule := range r.Policy.Idle {
 					p.element("li", func() {

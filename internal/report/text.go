@@ -151,7 +151,7 @@ func (p *printer) rules(r Report, style Style) {
 		return
 	}
 	for _, rule := range r.Policy.Idle {
-		p.printf("%s %s  %s\n", style.paint(dim, "○ rule about nothing here:"),
+		p.printf("%s %s  %s\n", style.paint(dim, "○ rule that matches nothing here:"),
 			Clean(strings.Join(rule.Match, ", ")), style.paint(dim, Clean(rule.Origin.String())))
 	}
 }
@@ -184,7 +184,7 @@ func (p *printer) resource(r converge.Resource, style Style) {
 		notes = append(notes, "in effect after "+strings.ReplaceAll(string(r.Effect), "-", " "))
 	}
 	if r.WordOf != "" {
-		notes = append(notes, "by the word of "+Clean(r.WordOf))
+		notes = append(notes, "as reported by "+Clean(r.WordOf))
 	}
 	if !r.AsOf.IsZero() {
 		notes = append(notes, "as of "+r.AsOf.UTC().Format("2006-01-02 15:04 UTC"))
@@ -202,7 +202,7 @@ func (p *printer) resource(r converge.Resource, style Style) {
 		}
 	}
 	if len(r.Withheld) > 0 {
-		p.printf("    %s\n", style.paint(dim, "in root's report alone: "+Clean(strings.Join(r.Withheld, ", "))))
+		p.printf("    %s\n", style.paint(dim, "in root's report only: "+Clean(strings.Join(r.Withheld, ", "))))
 	}
 }
 
