@@ -378,14 +378,12 @@ func (k *Kind) polkitBelieve(state string) {
 func (k *Kind) awaitPolkit(ctx context.Context, was []granted) {
 	for range 40 {
 		for _, g := range was {
-			left := 0
+			var questions []system.Question
 			for i, a := range g.what {
-				answers, err := k.system.Authority.Authorized(ctx, about([]question{a}, g.person.UID, g.where[i]))
-				if err != nil || answers[0] {
-					left++
-				}
+				questions = append(questions, about([]question{a}, g.person.UID, g.where[i])...)
 			}
-			if left < len(g.what) {
+			answers, err := k.system.Authority.Authorized(ctx, questions)
+			if err == nil && slices.Contains(answers, false) {
 				return
 			}
 		}
