@@ -179,7 +179,7 @@ read -r nothing </tmp/registered
 exec "$@"
 `})
 	said := w.MustExec(t, "sh", "-c", fmt.Sprintf(
-		`said() { for i in $(seq 250); do ! grep -qs "$1" /tmp/said || break; sleep 0.02; done; }
+		`said() { for i in $(seq 3000); do ! grep -qs "$1" /tmp/said || break; sleep 0.02; done; }
 { said 'Choose identity'; grep -o '[0-9]*\.  *%[1]s' /tmp/said | cut -d. -f1; said Password:; echo '%[2]s'; said COMPLETE; } |
 runuser -u %[1]s -- script -qefc 'with-agent soe-agent apply --only check' /tmp/said 2>&1 || :`,
 		box.DomainAdmin, box.UserPassword))

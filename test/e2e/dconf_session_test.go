@@ -23,7 +23,7 @@ func (d *desktop) watchSession(t *testing.T) (until func(line string)) {
 	const watched = "/home/" + box.DesktopUser + "/watched"
 	d.MustExecAs(t, box.DesktopUser, "sh", "-c", "setsid gsettings monitor org.mate.session > ~/watched 2>&1 < /dev/null &")
 	poll := func(line string, meanwhile func(i int)) bool {
-		for i := range 200 {
+		for i := range 2400 {
 			meanwhile(i)
 			if strings.Contains(d.MustReadFile(t, watched), line+"\n") {
 				return true

@@ -120,7 +120,7 @@ func TestTheRunningDaemonMendsDriftOfEveryKindAndCallsItCorrective(t *testing.T)
 			}
 		})
 	}
-	t.Run("within moments", func(t *testing.T) {
+	t.Run("at once", func(t *testing.T) {
 		var took []time.Duration
 		for i := 9; i < 36; i += 3 {
 			name := fmt.Sprintf("/etc/profile.d/soe-%02d.sh", i)
@@ -132,8 +132,7 @@ func TestTheRunningDaemonMendsDriftOfEveryKindAndCallsItCorrective(t *testing.T)
 			})
 			took = append(took, time.Since(start))
 		}
-		// Some ten times what it takes on a machine that has nothing else to do.
-		if slices.Sort(took); took[len(took)/2] > 250*time.Millisecond {
+		if slices.Max(took) > soon {
 			t.Errorf("it took %v", took)
 		}
 	})

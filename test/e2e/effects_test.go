@@ -164,7 +164,7 @@ func (s *stage) missing() string {
 func (s *stage) settle(t *testing.T) {
 	t.Helper()
 	s.publish(t)
-	deadline := time.Now().Add(30 * time.Second)
+	deadline := time.Now().Add(3 * soon)
 	for s.missing() != "" {
 		if time.Now().After(deadline) {
 			report, _ := s.Exec(t.Context(), "soe-agent", "report")

@@ -67,10 +67,8 @@ func newFirewalled(t *testing.T) *desktop {
 
 func (d *desktop) untilAnswers(t *testing.T, port int) {
 	t.Helper()
-	for deadline := time.Now().Add(20 * time.Second); !d.connects(port, time.Second); time.Sleep(20 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("nobody answers on %d", port)
-		}
+	if !await(t, func() bool { return d.connects(port, time.Second) }) {
+		t.Fatalf("nobody answers on %d", port)
 	}
 }
 
@@ -87,7 +85,7 @@ func (d *desktop) connects(port int, patience time.Duration) bool {
 
 func echoes(c net.Conn) bool {
 	said := make([]byte, 5)
-	if err := c.SetDeadline(time.Now().Add(5 * time.Second)); err != nil {
+	if err := c.SetDeadline(time.Now().Add(soon)); err != nil {
 		return false
 	}
 	if _, err := io.WriteString(c, "hello"); err != nil {
@@ -101,7 +99,7 @@ func echoes(c net.Conn) bool {
 func (d *desktop) lets(t *testing.T, when string, closed bool) {
 	t.Helper()
 	for port, open := range map[int]bool{4172: true, 4195: true, 8200: true, 2222: true, 9000: !closed, 22: !closed} {
-		patience := 10 * time.Second
+		patience := soon
 		if !open {
 			patience = 300 * time.Millisecond
 		}
@@ -238,10 +236,8 @@ func TestTheRulesAreInForceAtBootBeforeThereIsANetwork(t *testing.T) {
 	d.MustExec(t, "systemctl", "daemon-reload")
 	d.MustExec(t, "systemctl", "start", "soe-agent.service")
 	d.MustExec(t, "nft", "flush", "ruleset")
-	for deadline := time.Now().Add(2 * time.Minute); d.fails(t.Context(), "nft", "list", "table", "inet", "soe_agent"); time.Sleep(100 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatal("the daemon has not loaded them again")
-		}
+	if !await(t, func() bool { return !d.fails(t.Context(), "nft", "list", "table", "inet", "soe_agent") }) {
+		t.Fatal("the daemon has not loaded them again")
 	}
 	d.lets(t, "after the daemon has loaded them again", true)
 }

@@ -4,8 +4,10 @@
 package e2e
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +15,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -129,6 +132,11 @@ func (d *desktop) command(t *testing.T, args ...string) outcome {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return outcomeOf(t, args, result)
+}
+
+func outcomeOf(t *testing.T, args []string, result box.Result) outcome {
+	t.Helper()
 	o := outcome{Code: result.Code, Stderr: result.Stderr}
 	if result.Stdout != "" {
 		if err := json.Unmarshal([]byte(result.Stdout), &o.Report); err != nil {
@@ -137,6 +145,38 @@ func (d *desktop) command(t *testing.T, args ...string) outcome {
 		keepsToSchema(t, result.Stdout)
 	}
 	return o
+}
+
+// A listener calls once, as soon as what is written to it contains something.
+type listener struct {
+	heard bytes.Buffer
+	hears string
+	once  func()
+}
+
+func (l *listener) Write(p []byte) (int, error) {
+	n, err := l.heard.Write(p)
+	if l.once != nil && strings.Contains(l.heard.String(), l.hears) {
+		l.once()
+		l.once = nil
+	}
+	return n, err
+}
+
+// applyUntil is apply, and makes a file in the machine as soon as the agent says something.
+func (d *desktop) applyUntil(t *testing.T, toml, says, file string) outcome {
+	t.Helper()
+	d.setPolicy(t, toml)
+	args := []string{"apply", "--policy", policyDir}
+	cmd := d.Command(t.Context(), append([]string{"soe-agent", "--json"}, args...)...)
+	var stdout bytes.Buffer
+	stderr := listener{hears: says, once: func() { d.MustWriteFile(t, file, box.File{}) }}
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return outcomeOf(t, args, box.Result{Stdout: stdout.String(), Stderr: stderr.heard.String(), Code: cmd.ProcessState.ExitCode()})
 }
 
 // resource is what the report says of one resource.
@@ -179,4 +219,28 @@ func (d *desktop) converged(t *testing.T) {
 func (d *desktop) fails(ctx context.Context, args ...string) bool {
 	result, err := d.Exec(ctx, args...)
 	return err != nil || result.Code != 0
+}
+
+// soon is what the agent does at once takes less than, on a machine whose cores are busy too, and what it does
+// because a timer has run out takes more: it looks at everything again after many minutes. How long it
+// takes on a machine that has nothing else to do is in test/bench/RESULTS.md.
+const soon = time.Minute
+
+// await waits until something holds, and says whether it did in time. The time is so long that a machine
+// whose cores are busy does not reach it. Each look costs processes in the machine, which what is
+// waited for needs more: so the pauses between them grow.
+func await(t *testing.T, holds func() bool) bool {
+	t.Helper()
+	for start := time.Now(); !holds(); {
+		waited := time.Since(start)
+		if waited > 3*time.Minute {
+			return false
+		}
+		select {
+		case <-t.Context().Done():
+			return false
+		case <-time.After(min(max(waited/10, 20*time.Millisecond), 200*time.Millisecond)):
+		}
+	}
+	return true
 }

@@ -45,11 +45,11 @@ func TestWhatTheAgentChangedIsKnownAfterItWasKilledAndWithoutIt(t *testing.T) {
 		if c.Event != converge.WasCorrected || c.Cause != want.cause || len(c.Diff) == 0 || c.Diff[0].Got != want.got || c.Diff[0].Want != "# managed\n" {
 			t.Errorf("change %d: %+v", i, c)
 		}
-		if c.Policy == "" || c.Origin.Line == 0 || c.Took <= 0 || c.Took > 10*time.Second {
+		if c.Policy == "" || c.Origin.Line == 0 || c.Took <= 0 || c.Took > soon {
 			t.Errorf("change %d is by %s, from %v, and took %s", i, c.Policy, c.Origin, c.Took)
 		}
 	}
-	if c := changes[1]; c.Unnoticed <= 0 || c.Unnoticed > 10*time.Second || c.Time.Before(tampered) {
+	if c := changes[1]; c.Unnoticed <= 0 || c.Unnoticed > soon || c.Time.Before(tampered) {
 		t.Errorf("it was noticed after %s, and mended %s after it was made", c.Unnoticed, c.Time.Sub(tampered))
 	}
 	t.Logf("noticed after %s, mended %s later", changes[1].Unnoticed, changes[1].Took)

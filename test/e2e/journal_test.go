@@ -32,15 +32,15 @@ func drift(n int) (harm, mended string) {
 	return "echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzzz", "! grep -q ^user /etc/sudoers.d/zzzz"
 }
 
-// mendsAll makes so many drifts, one after the other, each of which is mended in time.
-func (w *workspace) mendsAll(t *testing.T, drifts int, inTime time.Duration) {
+// mendsAll makes so many drifts, one after the other, each of which is mended soon.
+func (w *workspace) mendsAll(t *testing.T, drifts int) {
 	t.Helper()
 	for i := range drifts {
 		harm, mended := drift(i)
 		w.MustExec(t, "sh", "-c", harm)
 		start := time.Now()
 		w.until(t, fmt.Sprintf("drift %d is mended (%s)", i, harm), func() bool { return !w.fails(t, "sh", "-c", mended) })
-		if took := time.Since(start); took > inTime {
+		if took := time.Since(start); took > soon {
 			t.Errorf("drift %d is mended after %s: %s", i, took, harm)
 		}
 	}
@@ -75,9 +75,10 @@ func TestAJournalThatHasStoppedHoldsUpNoMendingAndIsToldLater(t *testing.T) {
 	journald := strings.TrimSpace(w.MustExec(t, "systemctl", "show", "-p", "MainPID", "--value", "systemd-journald"))
 	w.MustExec(t, "kill", "-STOP", journald)
 	w.MustExec(t, "python3", "-c", fillSyslog)
-	w.mendsAll(t, 20, 5*time.Second)
+	begun := time.Now()
+	w.mendsAll(t, 20)
 	status, code := w.status(t)
-	if code != 0 || status.Phase != agent.Keeping || time.Since(status.LastPass) > time.Minute {
+	if code != 0 || status.Phase != agent.Keeping || status.LastPass.Before(begun) {
 		t.Errorf("the status is %d: %+v", code, status)
 	}
 	before, pause := w.agentsCPU(t), 5*time.Second
@@ -91,7 +92,7 @@ func TestAJournalThatHasStoppedHoldsUpNoMendingAndIsToldLater(t *testing.T) {
 		all := strings.Count(said, "cause=corrective") >= 20 || strings.Contains(said, "lost ")
 		return all && strings.Contains(said, "did not accept them")
 	})
-	w.mendsAll(t, 1, 5*time.Second)
+	w.mendsAll(t, 1)
 }
 
 func TestTheLogOfTheAgentComesBackWithTheJournalAndTheAgentStays(t *testing.T) {
@@ -100,14 +101,14 @@ func TestTheLogOfTheAgentComesBackWithTheJournalAndTheAgentStays(t *testing.T) {
 	before, _ := w.status(t)
 	const sockets = "systemd-journald.socket systemd-journald-dev-log.socket systemd-journald-audit.socket"
 	w.MustExec(t, "sh", "-c", "systemctl stop "+sockets+" systemd-journald.service; rm -f /run/systemd/journal/socket; ! systemctl is-active systemd-journald")
-	w.mendsAll(t, 6, 5*time.Second)
+	w.mendsAll(t, 6)
 	w.MustExec(t, "sh", "-c", "systemctl start "+sockets+" systemd-journald.service || systemctl start systemd-journald.service")
 	w.until(t, "what was said without a journal is in it", func() bool {
 		said := w.MustExec(t, "journalctl", "--no-pager", "--output=cat", "-u", "soe-agent")
 		return strings.Count(said, "cause=corrective") >= 6
 	})
 	w.MustExec(t, "systemctl", "restart", "systemd-journald")
-	w.mendsAll(t, 1, 5*time.Second)
+	w.mendsAll(t, 1)
 	w.until(t, "the journal has the newest", func() bool {
 		said := w.MustExec(t, "journalctl", "--no-pager", "--output=cat", "-u", "soe-agent")
 		return strings.Count(said, "cause=corrective") >= 7

@@ -461,7 +461,7 @@ func TestATransactionOutlivesTheAgentAndTheNextOneWaitsForIt(t *testing.T) {
 // waitFor waits until a file is there.
 func waitFor(t *testing.T, d *desktop, name string) {
 	t.Helper()
-	d.MustExec(t, "timeout", "30", "sh", "-c", `until [ -e "$0" ]; do sleep 0.05; done`, name)
+	d.MustExec(t, "timeout", "180", "sh", "-c", `until [ -e "$0" ]; do sleep 0.05; done`, name)
 }
 
 func TestARepositoryIsKeptAndItsKeyImportedOnlyIfItIsTheRightOne(t *testing.T) {
@@ -600,7 +600,7 @@ func TestAFightOverAFileOfAPackageNamesThePackageAndAsksForItOnce(t *testing.T) 
 	d.MustWriteFile(t, "/etc/soe-agent/policy.d/50-test.toml", box.File{Content: "schema = 1\n[dropins.\"" + file + "\"]\ncontent = \"# ours\\n\"\n"})
 	d.MustExec(t, "systemd-run", "--quiet", "--unit=agent-under-test", "soe-agent", "run")
 	reason := regexp.MustCompile(`^something else keeps changing it back: other\.service \(pid \d+, /usr/bin/cp\), and the file is of the package soe-sudoers; it is left alone until`)
-	deadline := time.Now().Add(60 * time.Second)
+	deadline := time.Now().Add(3 * soon)
 	for o := (outcome{}); !reason.MatchString(o.resource(id).Reason); o = d.command(t, "report") {
 		if time.Now().After(deadline) {
 			t.Fatalf("it is %s: %s\n%s", o.resource(id).State, o.resource(id).Reason, o.Stderr)

@@ -53,12 +53,9 @@ kill $p`)) == "yes"
 // untilPolkit waits until polkit, which follows its files by inotify, says so.
 func (d *desktop) untilPolkit(t *testing.T, user, question string, want bool) {
 	t.Helper()
-	for range 200 {
-		if d.may(t, user, question) == want {
-			return
-		}
+	if !await(t, func() bool { return d.may(t, user, question) == want }) {
+		t.Fatalf("polkit does not say %v of %s", want, question)
 	}
-	t.Fatalf("polkit does not say %v of %s", want, question)
 }
 
 func TestWhatPolkitGivesByWhateverTextIsTakenBack(t *testing.T) {

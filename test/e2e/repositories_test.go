@@ -231,7 +231,7 @@ includepkgs=soe-pkg-07
 		t.Errorf("there is %s: %s", got, o.Stderr)
 	}
 	// dnf counts in whole seconds, and has asked a moment ago.
-	for deadline := time.Now().Add(5 * time.Second); d.listings(t, depot) == 0; {
+	for deadline := time.Now().Add(soon); d.listings(t, depot) == 0; {
 		if time.Now().After(deadline) {
 			t.Fatal("what is believed for no time is not asked for again")
 		}

@@ -85,7 +85,7 @@ func next(t *testing.T, told <-chan string, want string) {
 		if got != want {
 			t.Fatalf("told of %q, want %q", got, want)
 		}
-	case <-time.After(20 * time.Second):
+	case <-time.After(3 * soon):
 		t.Fatalf("told of nothing, want %q", want)
 	}
 }
@@ -108,7 +108,7 @@ func TestAResumeIsWhatLogindSaysAndNobodyElse(t *testing.T) {
 	for what := ""; what != watch.Resumed; { // by then all of the restarts has been told
 		select {
 		case what = <-told:
-		case <-time.After(20 * time.Second):
+		case <-time.After(3 * soon):
 			t.Fatal("the resume is not told")
 		}
 	}
@@ -124,7 +124,7 @@ func TestAResumeIsWhatLogindSaysAndNobodyElse(t *testing.T) {
 		select {
 		case signal := <-received:
 			delete(missing, signal.Name)
-		case <-time.After(20 * time.Second):
+		case <-time.After(3 * soon):
 			t.Fatalf("the bus holds back what is sent to one connection, and this test shows nothing: %v", missing)
 		}
 	}

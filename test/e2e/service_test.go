@@ -131,7 +131,7 @@ func TestAStopThatSomebodyHasAskedForEndsBeforeTheUnitIsStartedAgain(t *testing.
 	d.MustExec(t, "systemd-run", "--quiet", "--unit=agent-under-test", "soe-agent", "run")
 	eventually := func(what, lines string) {
 		t.Helper()
-		const patience = 30 * time.Second
+		const patience = 3 * soon
 		var got string
 		for start := time.Now(); time.Since(start) < patience; time.Sleep(10 * time.Millisecond) {
 			content, _ := d.ReadFile("/root/slow")

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
@@ -69,7 +68,7 @@ func TestWithSomethingElseInThePlaceOfTheNullDeviceAGrantIsTakenBackAllTheSame(t
 	d.apply(t, onlyDomainAdmins)
 	for _, instead := range []string{":", "mkfifo /dev/null", "mkdir /dev/null", "echo something >/dev/null", "ln -s /nowhere /dev/null", "mknod /dev/null c 1 5"} {
 		d.MustExec(t, "sh", "-c", "echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzz-stray; chmod 440 /etc/sudoers.d/zzz-stray; mv /dev/null /dev/null-was; "+instead)
-		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*soon)
 		result, err := d.Exec(ctx, "soe-agent", "apply", "--policy", policyDir)
 		cancel()
 		d.MustExec(t, "sh", "-c", "rm -rf /dev/null; mv /dev/null-was /dev/null")

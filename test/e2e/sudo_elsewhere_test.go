@@ -19,7 +19,7 @@ ln -s /opt/links/linked /etc/sudoers.d/zzzl && echo '@includedir /opt/more' >>/e
 		start := time.Now()
 		w.MustExec(t, "sh", "-c", "echo 'user ALL=(ALL) NOPASSWD: ALL' >"+name+".new; chmod 440 "+name+".new; mv "+name+".new "+name)
 		w.until(t, name+" gives nothing", func() bool { return w.fails(t, "sudo", "-l", "-U", "user", "/usr/bin/id") })
-		if took := time.Since(start); took > 20*time.Second {
+		if took := time.Since(start); took > soon {
 			t.Errorf("%s: a grant lived for %s", name, took)
 		}
 	}

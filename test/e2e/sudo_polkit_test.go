@@ -15,7 +15,7 @@ func (d *desktop) whoIsAsked(t *testing.T) string {
 	t.Helper()
 	return d.sh(t, `said=$(mktemp -u); rm -f $said
 setpriv --reuid=1000 --regid=1000 --init-groups script -qfec 'pkcheck --enable-internal-agent --allow-user-interaction -a org.freedesktop.systemd1.manage-units -p $$' $said </dev/null >/dev/null 2>&1 & p=$!
-for i in $(seq 250); do ! grep -qs 'Password:\|Choose identity\|Done' $said || break; sleep 0.02; done
+for i in $(seq 3000); do ! grep -qs 'Password:\|Choose identity\|Done' $said || break; sleep 0.02; done
 kill $p || :; cat $said`)
 }
 
@@ -80,7 +80,7 @@ func TestAPolkitRuleThatMakesTheUserAnAdministratorIsTakenOutOfForce(t *testing.
 	} {
 		t.Run(name, func(t *testing.T) {
 			d.MustWriteFile(t, dir+"50-rival.rules", box.File{Content: rule + "\n"})
-			d.sh(t, `for i in $(seq 250); do ! runuser -u user -- sh -c 'pkcheck --action-id org.freedesktop.systemd1.manage-units --process $$' || break; sleep 0.02; done`)
+			d.sh(t, `for i in $(seq 3000); do ! runuser -u user -- sh -c 'pkcheck --action-id org.freedesktop.systemd1.manage-units --process $$' || break; sleep 0.02; done`)
 			if !d.mayManageUnits(t, box.DesktopUser) {
 				t.Fatal("it gives nothing to begin with")
 			}

@@ -190,7 +190,7 @@ func TestATransactionThatSomebodyKillsIsMendedAndDoneInTheSamePass(t *testing.T)
 	waitFor(t, d, "/run/soe-slow.started")
 	d.MustExec(t, "pkill", "-KILL", "-f", "dnf -y .* shell")
 	d.MustExec(t, "touch", "/run/soe-slow.release")
-	deadline := time.Now().Add(time.Minute)
+	deadline := time.Now().Add(3 * soon)
 	for d.MustExec(t, "systemctl", "show", "--property=SubState", "--value", "first.service") == "running\n" {
 		if time.Now().After(deadline) {
 			t.Fatal("the apply does not end")
@@ -210,13 +210,16 @@ func TestWhoeverHoldsRpmsLockIsWaitedForAndNamed(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t)
 	d.apply(t, d.repository())
-	const holder = `import fcntl,time; f=open("/var/lib/rpm/.rpm.lock","w"); fcntl.lockf(f,fcntl.LOCK_EX); open("/run/held","w"); time.sleep(2)`
+	const holder = `import fcntl,os,time
+f=open("/var/lib/rpm/.rpm.lock","w"); fcntl.lockf(f,fcntl.LOCK_EX); open("/run/held","w")
+while not os.path.exists("/run/release"): time.sleep(0.1)`
 	d.MustExec(t, "systemd-run", "--quiet", "python3", "-c", holder)
 	waitFor(t, d, "/run/held")
 	d.MustWriteFile(t, "/run/yum.pid", box.File{Content: "1\n"}) // which yum would wait for without end
-	o := d.apply(t, d.repository()+"[packages]\nsoe-pkg-01 = \"present\"\n")
+	const waits = "waiting for another package manager"
+	o := d.applyUntil(t, d.repository()+"[packages]\nsoe-pkg-01 = \"present\"\n", waits, "/run/release")
 	o.wants(t, map[policy.ID]converge.State{"package/soe-pkg-01": converge.Corrected})
-	for _, want := range []string{"waiting for another package manager", "python3 -c import fcntl", "removed a stale lock of yum"} {
+	for _, want := range []string{waits, "python3 -c import fcntl", "removed a stale lock of yum"} {
 		if !strings.Contains(o.Stderr, want) {
 			t.Errorf("nothing is said of %q: %s", want, o.Stderr)
 		}

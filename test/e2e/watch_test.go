@@ -75,7 +75,7 @@ func TestWhoWritesToAFileIsNamedHoweverItIsDone(t *testing.T) {
 		if err := other.Start(); err != nil {
 			t.Fatal(err)
 		}
-		timeout := time.After(20 * time.Second)
+		timeout := time.After(3 * soon)
 		for named := false; !named; {
 			select {
 			case one := <-all:

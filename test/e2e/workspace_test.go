@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -195,20 +194,13 @@ func (w *workspace) report(t *testing.T) outcome {
 // says what the daemon said if the time is up.
 func (w *workspace) until(t *testing.T, what string, holds func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 90*time.Second)
-	defer cancel()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for !holds() {
-		select {
-		case <-ctx.Done():
-			status, _ := w.Exec(t.Context(), "soe-agent", "status")
-			report, _ := w.Exec(t.Context(), "soe-agent", "report")
-			journal, _ := w.Exec(t.Context(), "journalctl", "--no-pager", "-u", "soe-agent", "-n", "60")
-			t.Fatalf("waited in vain until %s\n%s\n%s\n%s", what, status.Stdout, report.Stdout, journal.Stdout)
-		case <-tick.C:
-		}
+	if await(t, holds) {
+		return
 	}
+	status, _ := w.Exec(t.Context(), "soe-agent", "status")
+	report, _ := w.Exec(t.Context(), "soe-agent", "report")
+	journal, _ := w.Exec(t.Context(), "journalctl", "--no-pager", "-u", "soe-agent", "-n", "60")
+	t.Fatalf("waited in vain until %s\n%s\n%s\n%s", what, status.Stdout, report.Stdout, journal.Stdout)
 }
 
 // converged waits until the machine is in line with the policy of a serial.
