@@ -177,6 +177,69 @@ func TestTheMachineIsTouchedThroughTheDoorAlone(t *testing.T) {
 	}
 }
 
+// A pipe would block whoever opens it to read, and a device or a growing file may have no end. Whatever
+// is read without a limit, or opened in a way that may block, is in this list.
+func TestNoFileIsReadThatMayBlockOrHaveNoEnd(t *testing.T) {
+	allowed := map[string]string{
+		"cmd/soe-agent/pages.go ReadFile":             "of the source tree, when a release is built",
+		"internal/system/given.go OpenFile":           "after Stat, with O_NONBLOCK",
+		"internal/system/links.go OpenFile":           "with O_DIRECTORY",
+		"internal/system/runner.go OpenFile":          "to write",
+		"internal/system/runner.go ReadFile":          "what the agent's own command has written",
+		"internal/system/staged.go Open":              "a descriptor of a directory",
+		"internal/system/confine.go Open":             "/proc",
+		"internal/system/holders.go Open":             "/proc",
+		"internal/system/mounts.go ReadFile":          "/proc",
+		"internal/system/ownscope.go ReadFile":        "/proc",
+		"internal/system/personal.go ReadFile":        "/proc",
+		"internal/system/writers.go ReadFile":         "/proc",
+		"cmd/soe-agent/policy.go OpenFile":            "with O_DIRECTORY and O_NONBLOCK",
+		"internal/kind/kindtest/kindtest.go ReadFile": "for tests",
+		"internal/kind/kindtest/sshd.go ReadFile":     "for tests",
+	}
+	found := map[string]bool{}
+	for _, s := range sources(t) {
+		ast.Inspect(s.syntax, func(n ast.Node) bool {
+			call, is := n.(*ast.CallExpr)
+			if !is {
+				return true
+			}
+			selector, is := call.Fun.(*ast.SelectorExpr)
+			if !is {
+				return true
+			}
+			x, is := selector.X.(*ast.Ident)
+			switch {
+			case !is:
+			case x.Name == "os" && slices.Contains([]string{"ReadFile", "Open", "OpenFile"}, selector.Sel.Name):
+				found[s.file+" "+selector.Sel.Name] = true
+			case x.Name == "io" && selector.Sel.Name == "ReadAll" && !isLimited(call.Args[0]):
+				t.Errorf("%s reads without a limit", s.file)
+			}
+			return true
+		})
+	}
+	for call := range found {
+		if allowed[strings.TrimPrefix(call, "../")] == "" {
+			t.Errorf("%s may block, or have no end: read what a user names with system.ReadGiven, and the machine with system.FS", call)
+		}
+	}
+	for call := range allowed {
+		if !found[call] && !found["../"+call] {
+			t.Errorf("%s is allowed and not there any more", call)
+		}
+	}
+}
+
+func isLimited(reader ast.Expr) bool {
+	call, is := reader.(*ast.CallExpr)
+	if !is {
+		return false
+	}
+	selector, is := call.Fun.(*ast.SelectorExpr)
+	return is && selector.Sel.Name == "LimitReader"
+}
+
 // Everybody may send to a connection to the bus; what passes is decided where all are made.
 func TestTheBusIsReachedThroughTheDoorAlone(t *testing.T) {
 	makes := []string{"NewConn", "Dial", "DialHandler", "Connect", "ConnectSystemBus", "SystemBus", "SystemBusPrivate", "ConnectSessionBus", "SessionBus", "SessionBusPrivate"}

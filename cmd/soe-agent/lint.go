@@ -15,6 +15,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/kind/dconf"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/resolve"
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 func (a *app) lintCommand() *cobra.Command {
@@ -66,32 +67,38 @@ func (a *app) lint(dirs []string, schemasName string, strict bool) error {
 // A linting is fragments and what is wrong with them.
 type linting struct {
 	sources   []policy.Source
-	fragments []policy.Fragment // none when they cannot be parsed
+	fragments []policy.Fragment // none when they cannot be read or parsed
 	problems  policy.Problems
+	unread    policy.Problems // of these the ones for which not all could be read
 }
 
-// linted reads the fragments in directories and lints them.
+// linted reads the fragments in directories and lints them. What cannot be read is among the problems.
 func linted(dirs []string, schemasName string) (linting, error) {
 	if len(dirs) == 0 {
 		return linting{}, errNoPolicy
 	}
 	sources, err := readFragments(dirs)
-	if err != nil {
-		return linting{}, err
-	}
+	unread := policy.AsProblems(err)
 	schemas, err := readSchemas(schemasName)
 	if err != nil {
-		return linting{}, err
+		unread = append(unread, policy.Problem{File: schemasName, Message: err.Error()})
+	}
+	if len(unread) > 0 { // what the fragments come to together is not known
+		_, err := policy.ParseAll(sources)
+		return linting{sources: sources, problems: append(slices.Clone(unread), policy.AsProblems(err)...), unread: unread}, nil
 	}
 	fragments, problems := lint(sources, schemas)
-	return linting{sources, fragments, problems}, nil
+	return linting{sources: sources, fragments: fragments, problems: problems}, nil
 }
 
 // refusal is the error for which the policy is refused, or nil.
 func (l linting) refusal() error {
 	errs := l.problems.Count(policy.Error)
-	if errs == 0 {
+	switch {
+	case errs == 0:
 		return nil
+	case len(l.unread) > 0:
+		return errors.New("cannot accept the policy: not all of it can be read")
 	}
 	return fmt.Errorf("cannot accept the policy: %s in %s", counted(errs, "problem"), counted(len(l.sources), "fragment"))
 }
@@ -193,8 +200,11 @@ func lintMerged(fragments []policy.Fragment, personas []string, schemas []byte) 
 
 const schemasFile = "gschemas.compiled"
 
-// readSchemas reads compiled GSettings schemas: a file, or the one in a
-// directory. It is nil if no name is given.
+// largestSchemas is how many bytes compiled schemas may have.
+const largestSchemas = 64 << 20
+
+// readSchemas reads compiled GSettings schemas: a file, or the one in a directory. It is nil if no
+// name is given. The error does not name the file that is given.
 func readSchemas(name string) ([]byte, error) {
 	if name == "" {
 		return nil, nil
@@ -203,9 +213,12 @@ func readSchemas(name string) ([]byte, error) {
 	if info, err := os.Stat(name); err == nil && info.IsDir() {
 		file = filepath.Join(name, schemasFile)
 	}
-	content, err := os.ReadFile(file)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil, fmt.Errorf("cannot read the schemas in %s: %w; run: glib-compile-schemas %s", name, err, name)
+	content, err := system.ReadGiven(file, largestSchemas)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, fmt.Errorf("cannot read the schemas: %w; run: glib-compile-schemas %s", err, name)
+	case err != nil:
+		return nil, fmt.Errorf("cannot read the schemas: %w", err)
 	}
-	return content, err
+	return content, nil
 }

@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"slices"
+	"syscall"
 
 	"github.com/spf13/cobra"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 func (a *app) policyCommand() *cobra.Command {
@@ -25,33 +27,42 @@ var errNoPolicy = errors.New("cannot tell which policy is meant: name its direct
 // laptop are the files of the author's machine, which may be any.
 type laptop struct{}
 
-func (laptop) ReadFile(name string) ([]byte, error) { return os.ReadFile(name) }
+func (laptop) ReadFile(name string) ([]byte, error) {
+	return system.ReadGiven(name, policy.LargestFragment)
+}
 
-func (laptop) ReadDir(dir string) ([]string, error) {
-	entries, err := os.ReadDir(dir)
-	names := make([]string, len(entries))
-	for i, entry := range entries {
-		names[i] = entry.Name()
+func (laptop) ReadDir(name string) ([]string, error) {
+	dir, err := os.OpenFile(name, os.O_RDONLY|syscall.O_DIRECTORY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
 	}
+	defer dir.Close()
+	names, err := dir.Readdirnames(-1)
+	slices.Sort(names)
 	return names, err
 }
 
-// readFragments reads the fragments in directories of the author's machine.
+// readFragments reads the fragments in directories of the author's machine. Its error is
+// policy.Problems; what could be read is returned all the same.
 func readFragments(dirs []string) ([]policy.Source, error) {
 	var sources []policy.Source
-	var errs []error
+	var problems policy.Problems
 	for _, dir := range dirs {
-		if _, err := os.Stat(dir); err != nil {
-			errs = append(errs, fmt.Errorf("cannot read the policy in %s: %w", dir, err))
+		found, err := policy.ReadDir(laptop{}, dir, policy.Local)
+		sources, problems = append(sources, found...), append(problems, policy.AsProblems(err)...)
+		if err != nil || len(found) > 0 {
 			continue
 		}
-		found, err := policy.ReadDir(laptop{}, dir, policy.Local)
-		sources, errs = append(sources, found...), append(errs, err)
-		if err == nil && len(found) == 0 {
-			errs = append(errs, fmt.Errorf("cannot find a policy in %s: no file there ends in .toml", dir))
+		problem := policy.Problem{File: dir, Message: "cannot find a policy: no file there ends in .toml"}
+		if _, err := os.Stat(dir); err != nil {
+			problem.Message = "cannot read the policy: there is no such directory"
 		}
+		problems = append(problems, problem)
 	}
-	return sources, errors.Join(errs...)
+	if len(problems) > 0 {
+		return sources, problems
+	}
+	return sources, nil
 }
 
 // personasOf are the personas that any fragment is for, by name.

@@ -102,24 +102,45 @@ type Files interface {
 	ReadFile(name string) ([]byte, error)
 }
 
+// LargestFragment is how many bytes a fragment may have, and largestPolicy all of a directory together.
+const (
+	LargestFragment = document.Largest
+	largestPolicy   = 64 << 20
+)
+
 // ReadDir returns the fragments in a directory, by name: its files that end in ".toml" and do not
-// begin with a dot. A missing directory has none.
+// begin with a dot. A missing directory has none. The error is Problems; the fragments that could be
+// read are returned all the same.
 func ReadDir(files Files, dir string, layer Layer) ([]Source, error) {
 	names, err := Fragments(files, dir)
 	if err != nil {
-		return nil, err
+		return nil, Problems{unread(dir, "the policy", err)}
 	}
 	var sources []Source
-	var errs []error
+	var problems Problems
+	room := largestPolicy
 	for _, name := range names {
 		text, err := files.ReadFile(name)
+		if room -= len(text); err == nil && room < 0 {
+			return sources, append(problems, Problem{File: dir, Message: fmt.Sprintf("cannot read the policy: its fragments have more than %d MiB together; take away what is none", largestPolicy>>20)})
+		}
 		if err != nil {
-			errs = append(errs, fmt.Errorf("cannot read the policy fragment %s: %w", name, err))
+			problems = append(problems, unread(name, "the policy fragment", err))
 			continue
 		}
 		sources = append(sources, Source{Name: name, Layer: layer, Text: string(text)})
 	}
-	return sources, errors.Join(errs...)
+	return sources, problems.asError()
+}
+
+// unread is the problem of a file or directory that cannot be read.
+func unread(name, what string, err error) Problem {
+	why := err.Error()
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		why = pathError.Err.Error()
+	}
+	return Problem{File: name, Message: fmt.Sprintf("cannot read %s: %s", what, why)}
 }
 
 // Fragments returns the names of the files in a directory that ReadDir reads.
@@ -129,7 +150,7 @@ func Fragments(files Files, dir string) ([]string, error) {
 		return nil, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot read the policy in %s: %w", dir, err)
+		return nil, err
 	}
 	var fragments []string
 	for _, name := range names {

@@ -71,5 +71,8 @@ func (m *Machine) fragment(name string) (string, error) {
 		return "", err
 	}
 	text, err := m.System.FS.ReadFile(leads)
+	if err == nil && len(text) > policy.LargestFragment {
+		return "", fmt.Errorf("it has %d bytes, and may have up to %d; split it", len(text), policy.LargestFragment)
+	}
 	return string(text), err
 }

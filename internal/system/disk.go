@@ -37,14 +37,14 @@ type disk struct {
 	attrs      bool // only owner and mode are changed, by the guarded one
 }
 
-func openDisk(root string, keeper BackupStore, gate Gate, look Looker) (*disk, error) {
-	root, err := filepath.EvalSymlinks(root)
+func openDisk(name string, keeper BackupStore, gate Gate, look Looker) (*disk, error) {
+	root, err := filepath.EvalSymlinks(name)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open the root directory %s: %w", root, err)
+		return nil, cannot("open the root directory", name, err)
 	}
 	t, err := openTop(root, look)
 	if err != nil {
-		return nil, fmt.Errorf("cannot open the root directory %s: %w", root, err)
+		return nil, cannot("open the root directory", name, err)
 	}
 	return &disk{top: t, root: root, backups: keeper, gate: gate}, nil
 }

@@ -24,7 +24,7 @@ const (
 // Reasons why an existing file is not read, however often it is tried.
 var (
 	ErrNotRegular = errors.New("it is not a regular file")
-	ErrLarge      = fmt.Errorf("it is larger than %d MiB", maxFileSize>>20)
+	ErrLarge      = errors.New("it is too large")
 )
 
 func (d *disk) ReadFile(name string) ([]byte, error) {
@@ -81,7 +81,7 @@ func (d *disk) readAll(fd int, name string, size int64) ([]byte, error) {
 		}
 		content = slices.Grow(content, 1)
 	}
-	return nil, public.Error(fmt.Errorf("cannot read %s: %w", name, ErrLarge))
+	return nil, public.Error(fmt.Errorf("cannot read %s: %w: larger than %d MiB", name, ErrLarge, maxFileSize>>20))
 }
 
 func (d *disk) Stat(name string) (Info, error) {

@@ -32,7 +32,7 @@ func (t *Trust) Pool() *x509.CertPool {
 	}
 	pool, some := x509.NewCertPool(), false
 	for _, name := range files {
-		if content, err := os.ReadFile(name); err == nil && pool.AppendCertsFromPEM(content) {
+		if content, err := ReadGiven(name, maxFileSize); err == nil && pool.AppendCertsFromPEM(content) {
 			some = true
 		}
 	}

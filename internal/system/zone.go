@@ -50,7 +50,7 @@ func (z *zone) here() *time.Location {
 
 // readZone returns nil if the file does not exist or is not a time zone.
 func readZone(file, target string) *time.Location {
-	content, err := os.ReadFile(file)
+	content, err := ReadGiven(file, maxFileSize)
 	if err != nil {
 		return nil
 	}
