@@ -151,9 +151,11 @@ func lint(sources []policy.Source, schemas []byte) ([]policy.Fragment, policy.Pr
 		return nil, policy.AsProblems(err)
 	}
 	var problems policy.Problems
+	told := map[policy.Problem]bool{} // there may be thousands
 	add := func(found policy.Problems) {
 		for _, p := range found {
-			if !slices.Contains(problems, p) {
+			if !told[p] {
+				told[p] = true
 				problems = append(problems, p)
 			}
 		}
@@ -170,7 +172,7 @@ func lint(sources []policy.Source, schemas []byte) ([]policy.Fragment, policy.Pr
 	for _, persona := range personas {
 		_, err := policy.Merge(fragments, []string{"base", persona})
 		for _, p := range policy.AsProblems(err) {
-			if !slices.Contains(problems, p) {
+			if !told[p] {
 				p.Gravity, p.Message = policy.Warning, fmt.Sprintf("a machine with the personas base and %s refuses the policy: %s", persona, p.Message)
 				add(policy.Problems{p})
 			}

@@ -24,6 +24,9 @@ func (v *validator) account(id *int, what string) {
 	if why := protected.Account(v.name); why != "" {
 		v.wrong("%s is protected: %s", v.name, why)
 	}
+	if why := reserved(v.name); why != "" {
+		v.wrong("%s is the name of no account: %s", v.name, why)
+	}
 	if id != nil && (*id < 1 || *id > 4294967294) {
 		v.wrong("%s %d is not between 1 and 4294967294", what, *id)
 	}

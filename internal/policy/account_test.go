@@ -14,7 +14,7 @@ func TestAnIdIsGivenOnce(t *testing.T) {
 		"users.a = { uid = 480 }\nusers.b = { uid = 480, ensure = \"absent\" }\n": "",
 		"users.a = { uid = 480 }\ngroups.b = { gid = 480 }\n":                     "",
 		"[ids]\nuid.a = 480\ngid.a = 480\nreport_unregistered = true\n":           "",
-		"users.unregistered = {}\nids.report_unregistered = true\n":               "user/unregistered",
+		"users.unregistered = {}\nids.report_unregistered = true\n":               "unregistered is the name of no account",
 		"ids.report_unregistered = 1\n":                                           "report_unregistered",
 	} {
 		f, err := policy.Parse(policy.Source{Name: "f.toml", Text: "schema = 1\n" + toml})
@@ -35,8 +35,8 @@ func TestAnIdIsGivenOnce(t *testing.T) {
 func TestWhatAnAccountMayBeCalledTheMachineDecides(t *testing.T) {
 	for name, want := range map[string]string{
 		"john.doe": "", "Alice": "", "3com": "", "_apt": "", "machine$": "", "josé": "", "a@b": "", "svc-x_1": "",
-		strings.Repeat("long", 20): "",
-		"":                         "useradd and groupadd accept", "-rf": "useradd and groupadd accept", "~me": "useradd and groupadd accept", "+nis": "useradd and groupadd accept", "#no": "useradd and groupadd accept",
+		strings.Repeat("long", 8): "", strings.Repeat("long", 20): "longer than 32",
+		"": "useradd and groupadd accept", "-rf": "useradd and groupadd accept", "~me": "useradd and groupadd accept", "+nis": "useradd and groupadd accept", "#no": "useradd and groupadd accept",
 		"a:b": "useradd and groupadd accept", "a,b": "useradd and groupadd accept", "a/b": "useradd and groupadd accept", "a b": "useradd and groupadd accept", `EXAMPLE\\bob`: "useradd and groupadd accept",
 		"a\\u0000b": "control character", "1000": "for an id", ".": "for a home", "..": "for a home", "root": "administrator of last resort",
 		"{{fact:hostname}}": "a reference where none is replaced",

@@ -125,6 +125,7 @@ func (c Check) validate(v *validator) {
 			v.wrong("%s is not a regular expression: %v", output.name, err)
 		}
 	}
+	v.short(c.User, mostOfDirectorys)
 	v.refuse(strings.Contains(c.User, ":") || breaksLine(c.User) || strings.HasPrefix(c.User, "-"), "%q is not the name of a user", c.User)
 	v.refuse(c.Every != 0 && (c.Every < mostOften || c.Every > leastOften), "every %s is not between 10m and 30d", Days(c.Every))
 	v.refuse(c.Every != 0 && c.Timeout > c.Every, "its timeout of %s is longer than its interval of %s", Days(c.Timeout), Days(c.Every))

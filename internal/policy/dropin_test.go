@@ -57,7 +57,6 @@ func TestADirectoryWhoseReaderIsNotKnownNeedsAnActivation(t *testing.T) {
 		{"/etc/chrony/sources/a.sources", []string{}, ""},
 		{"/etc/chrony/sources/a.sources", []string{"/usr/bin/chronyc", "reload", "sources"}, ""},
 		{"/etc/chrony/sources/a.sources", []string{"chronyc"}, "absolute path"},
-		{"/etc/chrony/sources/a.sources", []string{"/usr/bin/chronyc", "\x00"}, "NUL"},
 		{"/opt/app/conf/a.ini", []string{}, ""},
 		{"/etc/app.d/a", []string{"/usr/bin/app", "reload"}, ""},
 		{"/etc/app.d/a", []string{"/usr/bin/systemctl", "try-restart", "lightdm"}, "logged in"},

@@ -101,6 +101,7 @@ func (d Dropin) validate(v *validator) {
 	known := dropindir.Of(path.Dir(file))
 	v.refuse(known.RootsAlone && d.Owner != "" && d.Owner != "root" && d.Owner != "0", "the reader of %s ignores files that do not belong to root", path.Dir(file))
 	for _, account := range []string{d.Owner, d.Group} {
+		v.short(account, mostOfDirectorys)
 		v.refuse(strings.Contains(account, ":") || breaksLine(account), "%q is not the name of an account", account)
 	}
 	if why := passedOver(file); why != "" && d.Ensure != Absent {
@@ -117,7 +118,6 @@ func (d Dropin) validate(v *validator) {
 	}
 	if len(d.Activate) > 0 {
 		v.refuse(!path.IsAbs(d.Activate[0]), "activate: %q is not the absolute path of a program", d.Activate[0])
-		v.refuse(strings.ContainsRune(strings.Join(d.Activate, ""), 0), "activate: no argument can hold a NUL byte")
 		v.activatedUnits(d.Activate)
 	}
 }

@@ -166,6 +166,7 @@ func (f File) validate(v *validator) {
 		v.refuse(f.Mode != nil && *f.Mode&0o022 != 0, "whoever can write %s decides who gets in: only root may", file)
 	}
 	for _, account := range []string{f.Owner, f.Group} {
+		v.short(account, mostOfDirectorys)
 		v.refuse(strings.Contains(account, ":") || breaksLine(account), "%q is not the name of an account", account)
 	}
 	known := dropindir.Of(path.Dir(file))

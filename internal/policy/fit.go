@@ -38,6 +38,8 @@ func unfit(spec Spec, values map[Reference]string) string {
 			before, after := text[:at[0]], text[at[1]:]
 			switch {
 			case err != nil || !known:
+			case strings.ContainsRune(value, 0) && (utf8.ValidString(value) || !isFile(spec) || before+after != ""):
+				note("the value of %s holds a NUL, which no text has, and only a drop-in that is nothing but that value can be anything else; %s", ref, ofNoLine)
 			case !utf8.ValidString(value) && !isFile(spec):
 				note("the value of %s is no text, and only the content of a drop-in can be anything else", ref)
 			case breaksLine(value) && written != wholeLines:

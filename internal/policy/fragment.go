@@ -48,6 +48,7 @@ func Parse(source Source) (Fragment, error) {
 		return Fragment{}, Problems{Unreadable(source.Name, "the fragment", err)}
 	}
 	d := decoder{file: source.Name, lines: locate(source.Text)}
+	d.nulls(nil, values)
 	f := Fragment{Name: source.Name, Layer: source.Layer}
 	f.Personas, f.Description = d.document(&table{d: &d, form: language(), values: values})
 	f.Settings, f.Rules, f.Benchmarks, f.Advice = d.settings, d.rules, d.benchmarks, d.advice

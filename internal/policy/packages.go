@@ -93,7 +93,6 @@ var (
 	packageGroup   = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9 ._+-]*$`)
 	packageVersion = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+~^:-]*$`)
 	topicName      = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._+-]*$`)
-	fileURL        = regexp.MustCompile(`^(https?://|file:///)[^\s@]+$`)
 	fileDigest     = regexp.MustCompile(anyDigest)
 )
 
@@ -118,6 +117,7 @@ func (p Package) validate(v *validator) {
 	if version, arch := PackageArch(p.Version()); arch != "" && !v.open(string(p.Ensure)) {
 		v.wrong("there is an architecture at the end of the version; say \"%s.%s\" = %q", name, arch, version)
 	}
+	v.refuse(len(p.Ensure) > mostOfName, "its version is longer than %d bytes", mostOfName)
 	v.refuse(p.Ensure == "", `say "present", "latest", "absent" or a version`)
 	if p.Topic != "" {
 		v.match(topicName, p.Topic, "is not a topic of amazon-linux-extras")
@@ -134,7 +134,10 @@ func (p Package) validate(v *validator) {
 func (v *validator) file(p Package) {
 	v.refuse(p.URL == "" || p.SHA256 == "", "url and sha256 belong together: the digest vouches for what is at the URL")
 	v.refuse(p.Ensure == Absent || p.Ensure == Latest || p.Topic != "" || strings.HasPrefix(v.name, "@"), `a file is one version of one package; say "present" or that version`)
-	v.match(fileURL, p.URL, "is none of https://, http:// and file:///, or it holds a blank or a password")
+	v.refuse(strings.Contains(p.URL, "@"), "%.200q holds a password, or an @ that is to be written %%40", p.URL)
+	if why := badURL(p.URL); why != "" && !v.open(p.URL) {
+		v.wrong("%.200q %s", p.URL, why)
+	}
 	v.match(fileDigest, p.SHA256, "is not a SHA-256: 64 hexadecimal digits")
 }
 

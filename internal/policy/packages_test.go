@@ -72,7 +72,7 @@ func TestANameWithAVersionInItOrOfWhatIsNoPackageIsRefused(t *testing.T) {
 		`tool = { url = "https://x/tool.rpm" }`:                                                             "url and sha256 belong together",
 		`tool = { sha256 = "` + strings.Repeat("a", 64) + `" }`:                                             "url and sha256 belong together",
 		`tool = { url = "ftp://x/tool.rpm", sha256 = "` + strings.Repeat("a", 64) + `" }`:                   "is none of https://",
-		`tool = { url = "https://me:word@x/tool.rpm", sha256 = "` + strings.Repeat("a", 64) + `" }`:         "holds a blank or a password",
+		`tool = { url = "https://me:word@x/tool.rpm", sha256 = "` + strings.Repeat("a", 64) + `" }`:         "holds a password",
 		`tool = { url = "https://x/tool.rpm", sha256 = "abc" }`:                                             "is not a SHA-256",
 		`tool = { ensure = "latest", url = "https://x/t.rpm", sha256 = "` + strings.Repeat("a", 64) + `" }`: "a file is one version of one package",
 		`"tool.i686" = { ensure = "present", hold = true }`:                                                 "say it of tool",

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"net/url"
 	"reflect"
 	"regexp"
 	"slices"
@@ -86,7 +87,7 @@ func repositoryForm() *form {
 		return &form{doc: doc, types: []string{aString}, pattern: anyFingerprint, open: true}
 	}
 	settings := []key{
-		{name: "priority", form: whole("as in yum.conf(5); 0: the default of the package manager", 0, 99)},
+		{name: "priority", form: whole("as in yum.conf(5), the lowest first; left out: the default of the package manager, 99", 1, 99)},
 		{name: "enabled", form: yesOrNo("as in yum.conf(5); left out: `true`")},
 		{name: "exclude", form: texts("packages that are not taken from it, also by `*`", like("", packagePattern.String())).eg(`["kernel*"]`)},
 		{name: "includepkgs", form: texts("the only packages that are taken from it, also by `*`", like("", packagePattern.String()))},
@@ -130,6 +131,9 @@ func (d *decoder) repositories(t *table) {
 		}
 		if priority := r.number("priority"); priority != nil {
 			repository.Priority = *priority
+			if *priority == 0 {
+				r.problem("priority", "0 is not between 1 and 99; leave it out for the default of the package manager")
+			}
 		}
 		d.set(t, name, NewID("repository", name), repository)
 	})
@@ -156,6 +160,7 @@ var (
 
 func (r Repository) validate(v *validator) {
 	v.match(repositoryName, v.name, "is not a repository id")
+	v.refuse(strings.EqualFold(v.name, "main") || v.name == "installed", "%s is the name of no repository: yum and dnf mean something else by it", v.name)
 	v.ensure(r.Ensure)
 	if r.Ensure == Absent {
 		return
@@ -173,10 +178,25 @@ func (r Repository) validate(v *validator) {
 		v.match(fingerprint, text, "is not a fingerprint: 40 hexadecimal digits, with which the gpgkey is recognised")
 	}
 	v.refuse(breaksLine(r.Title), "%q has a line break or another control character", r.Title)
-	for _, url := range append([]string{r.BaseURL, r.Metalink, r.MirrorList}, r.GPGKeys...) {
-		v.refuse(breaksLine(url), "%q has a line break or another control character", url)
-		v.refuse(url != "" && !v.open(url) && !strings.HasPrefix(url, "https://") && !strings.HasPrefix(url, "http://") && !strings.HasPrefix(url, "file:///"),
-			"%q is none of https://, http:// and file:///", url)
+	for _, text := range append([]string{r.BaseURL, r.Metalink, r.MirrorList}, r.GPGKeys...) {
+		v.urls(text)
+	}
+	v.refuse(len(r.Fingerprints) > 0 && len(r.Fingerprints) < len(r.GPGKeys), "it has %d keys and %d fingerprints: each key has one of its own", len(r.GPGKeys), len(r.Fingerprints))
+	for what, texts := range map[string][]string{"gpgkey": r.GPGKeys, "fingerprint": r.Fingerprints} {
+		v.refuse(len(setOf(texts)) < len(texts), "%s has one twice", what)
+	}
+}
+
+// urls judges what yum and dnf read as a URL, or several with commas between them.
+func (v *validator) urls(text string) {
+	v.refuse(breaksLine(text), "%.200q has a line break or another control character", text)
+	if text == "" || v.open(text) {
+		return
+	}
+	for url := range strings.SplitSeq(text, ",") {
+		if why := badURL(url); why != "" {
+			v.wrong("%.200q %s", url, why)
+		}
 	}
 }
 
@@ -187,6 +207,9 @@ func (v *validator) repositorySettings(s RepositorySettings) {
 	}
 	if s.Proxy != "" {
 		v.match(proxyURL, s.Proxy, `is not the URL of a proxy, nor "_none_"`)
+		if proxy, err := url.Parse(s.Proxy); s.Proxy != "_none_" && !v.open(s.Proxy) && (err != nil || badHost(proxy) != "") {
+			v.wrong("%.200q is not the URL of a proxy: it names no host, or no port", s.Proxy)
+		}
 	}
 	for _, file := range []struct{ key, name string }{{"sslcacert", s.SSLCACert}, {"sslclientcert", s.SSLClientCert}, {"sslclientkey", s.SSLClientKey}} {
 		if file.name != "" {

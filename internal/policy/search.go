@@ -48,6 +48,7 @@ func (s Search) validate(v *validator) {
 	v.match(checkName, v.name, "is not a name for a check")
 	v.refuse(!slices.Contains(searches(), s.For), "%q cannot be searched for; choose one of %s", s.For, strings.Join(searches(), ", "))
 	for _, name := range s.Except {
+		v.short(name, mostOfDirectorys)
 		v.refuse(name == "" || strings.Contains(name, ":") || breaksLine(name), "%q is not the name of an account or a group", name)
 	}
 }

@@ -91,6 +91,9 @@ func (d *decoder) document(t *table) (personas []string, description string) {
 		t.problem("personas", "it names nobody; leave it out to mean every persona")
 	}
 	for _, p := range personas {
+		if len(p) > mostOfPersona {
+			t.problem("personas", "the name %.40q… is longer than %d bytes", p, mostOfPersona)
+		}
 		if !IsPersona(p) {
 			t.problem("personas", "%q is not a persona's name (small letters, digits and hyphens)", p)
 		}

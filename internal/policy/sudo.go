@@ -101,6 +101,7 @@ func (s Sudo) validate(v *validator) {
 	}
 	allowed := setOf(s.Allow)
 	for _, group := range s.RootGroups {
+		v.short(group, mostOfDirectorys)
 		v.refuse(group == "" || strings.HasPrefix(group, "-") || strings.ContainsAny(group, "%:,") || breaksLine(group),
 			"%q is not the name of a group; it is written without %%", group)
 		v.refuse(allowed["%"+group], "root_groups has %s, and allow has its members: whoever is in it is allowed", group)
@@ -129,6 +130,8 @@ func (s Sudo) advise(a *adviser, of Setting) {
 func notASubject(subject string) string {
 	name := strings.TrimPrefix(subject, "%")
 	switch {
+	case len(name) > mostOfDirectorys:
+		return fmt.Sprintf("the name %.40q… is longer than %d bytes", subject, mostOfDirectorys)
 	case name == "" || strings.TrimSpace(name) != name || strings.Contains(name, `"`) || breaksLine(name) || strings.ContainsRune("!#+%", rune(name[0])):
 		return fmt.Sprintf("%q is not a user or a %%group", subject)
 	case name == "ALL":

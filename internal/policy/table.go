@@ -36,7 +36,7 @@ func (d *decoder) problem(path []string, format string, args ...any) {
 		return
 	}
 	d.problems = append(d.problems, Problem{
-		File: d.file, Line: d.lines.at(path), Message: fmt.Sprintf(format, args...),
+		File: d.file, Line: d.lines.at(path), Message: limited(fmt.Sprintf(format, args...)),
 	})
 }
 
@@ -57,6 +57,9 @@ func (t *table) name(key string) string {
 			continue
 		case i > 0:
 			name.WriteByte('.')
+		}
+		if len(part) > mostOfName {
+			part = strings.ToValidUTF8(part[:40], "") + "…"
 		}
 		if !bareKey.MatchString(part) {
 			part = strconv.Quote(part)

@@ -73,7 +73,7 @@ content = "one\ntwo '' three\n'"
 [dropins."/etc/profile.d/c.sh"]
 content = ""
 [dropins."/etc/profile.d/d.sh"]
-content = "a\r\nb\u0000\u007f\u2028\n"
+content = "a\r\nb\u0001\u007f\u2028\n"
 [dropins."/etc/profile.d/e.sh"]
 ensure = "absent"
 activate = ["/bin/true"]

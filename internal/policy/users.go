@@ -62,6 +62,9 @@ func (u User) validate(v *validator) {
 	v.ensure(u.Ensure)
 	if u.Home != "" {
 		v.absolute("home", u.Home)
+		if why := badHome(u.Home); why != "" && !u.System {
+			v.wrong("home %q is nobody's: %s", u.Home, why)
+		}
 	}
 	if u.Shell != "" {
 		v.absolute("shell", u.Shell)
@@ -72,6 +75,7 @@ func (u User) validate(v *validator) {
 		groups = append(slices.Clone(groups), u.Group)
 	}
 	for _, g := range groups {
+		v.short(g, mostOfAccount)
 		v.refuse(g == "" || strings.ContainsAny(g, ",:") || breaksLine(g) || strings.HasPrefix(g, "-"), "%q is not the name of a group", g)
 	}
 }

@@ -22,6 +22,9 @@ func validate(id ID, spec Spec, resolved bool) []string {
 	if !resolved {
 		v.references(id, spec)
 	}
+	if why := tooLong(id); why != "" {
+		return []string{why} // and nothing that quotes it
+	}
 	spec.validate(&v)
 	return v.messages
 }
@@ -76,6 +79,10 @@ func (v *validator) ensure(e Ensure) {
 }
 
 func (v *validator) absolute(what, value string) {
+	if why := pathTooLong(value); why != "" {
+		v.wrong("%s: %s", what, why)
+		return
+	}
 	v.refuse(!path.IsAbs(value) || path.Clean(value) != value || strings.Contains(value, ":") || breaksLine(value),
 		"%s %q is not a clean absolute path", what, value)
 }
