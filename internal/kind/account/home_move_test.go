@@ -90,7 +90,6 @@ func TestAHomeIsThereAndTheAccountsAndNothingOfAnOldOneIsLost(t *testing.T) {
 		"a part of the system": {`users.alice = { home = "/var/www" }`, map[string]int{"home/alice": 1001, "var/www": 0}, "/home/alice of 1001: thesis.txt of 0", "it is root's", "home/alice"},
 		"into itself":          {`users.alice = { home = "/home/alice/new" }`, map[string]int{"home/alice": 1001}, "/home/alice of 1001: thesis.txt of 0", "others may change it", "home/alice"},
 		"what logs in to it":   {`users.alice = { home = "/srv/a", system = true }`, map[string]int{"home/alice": 1001}, "/srv/a missing", "", "home/alice"},
-		"protected":            {`users.alice = { home = "/etc/pam.d/alice" }`, map[string]int{"home/alice": 1001}, "/home/alice of 1001: thesis.txt of 0", "it belongs to WorkSpaces", "home/alice"},
 		"none is to be":        {`users.alice = { home = "/nonexistent" }`, map[string]int{"home/alice": 1001}, "/nonexistent missing", "", "home/alice"},
 		"not managed":          {`users.alice = { comment = "Alice" }`, nil, "/home/alice missing", "", ""},
 	} {
