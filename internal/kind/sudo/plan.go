@@ -274,16 +274,36 @@ func (p *plan) cures() (cures []string) {
 // grantedByMain reports whether /etc/sudoers has a line that grants a subject everything. A second
 // grant would override a NOPASSWD there.
 func grantedByMain(tree *sudoers.Tree, subject string) bool {
+	end := slices.IndexFunc(tree.Lines, func(line sudoers.Placed) bool { return line.Sort == sudotext.IncludeDir })
+	if end < 0 {
+		return false // what follows does not survive the denial, or is not before it
+	}
+	return surelyGranted(tree.Lines[:end], tree.CommandAliases(), subject, func(name string) bool { return name == sudoers.Main })
+}
+
+// surelyGranted reports whether lines surely let a subject administer: one of some files grants it everything,
+// and none after it may deny it much.
+func surelyGranted(lines []sudoers.Placed, commands map[string]string, subject string, in func(file string) bool) bool {
 	granted := false
-	for _, line := range tree.Lines {
+	for _, line := range lines {
 		switch {
-		case line.Sort == sudotext.IncludeDir:
-			return granted // what follows does not survive the denial, or is not before it
-		case line.Sort == sudotext.Unclear, strings.Contains(line.Rest, "!") && (!line.OnlyDenies(tree.CommandAliases()) || line.DeniesMany()):
+		case line.Sort == sudotext.Grant && exempts(line.Users, subject):
+		case line.Sort == sudotext.Unclear, strings.Contains(line.Rest, "!") && (!line.OnlyDenies(commands) || line.DeniesMany()):
 			granted = false // perhaps
-		case line.File == sudoers.Main && line.Sort == sudotext.Grant && len(line.Users) == 1 &&
+		case in(line.File) && line.Sort == sudotext.Grant && len(line.Users) == 1 &&
 			names(line.Users[0], subject) && grantsAll(line.Rest):
 			granted = true
+		}
+	}
+	return granted
+}
+
+// exempts reports whether the end of a list exempts a subject, as the agent's own denial does.
+func exempts(users []sudotext.Subject, subject string) bool {
+	for _, user := range slices.Backward(users) {
+		exempted := user
+		if exempted.Negated = false; !user.Negated || names(exempted, subject) {
+			return user.Negated
 		}
 	}
 	return false

@@ -1,12 +1,9 @@
 package sudo
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
-	"path"
 	"slices"
 	"strings"
 
@@ -67,15 +64,11 @@ func (k *Kind) carryOut(ctx context.Context, p *plan) (dead string, err error) {
 	if err := k.system.Rights.MkdirAll(sudoers.Dir, dirMode); err != nil {
 		return "", err
 	}
-	before, err := k.before(p)
-	if err != nil {
-		return "", err
-	}
-	writeErr := k.write(ctx, p, administrators)
 	ctx = context.WithoutCancel(ctx) // once begun, finish: a half-written state could break sudo
+	done, writeErr := k.write(ctx, p, administrators)
 	if dead == "" {
-		if err := k.stillWorks(ctx, p, administrators); err != nil {
-			return "", errors.Join(fmt.Errorf("the files are put back as they were: %w", err), k.putBack(p, before))
+		if err := k.stillWorks(ctx, p, administrators, done, writeErr == nil); err != nil {
+			return "", errors.Join(fmt.Errorf("the files are put back as they were: %w", err), writeErr, k.putBack(ctx, p, administrators, done))
 		}
 	}
 	if writeErr != nil {
@@ -180,104 +173,27 @@ func without(some, others []string) []string {
 }
 
 // stillWorks returns an error if sudo does not work with the files as they are now, or refuses one of
-// the users whom it let in before.
-func (k *Kind) stillWorks(ctx context.Context, p *plan, administrators []string) error {
+// the administrators. If not everything could be written, these are the ones whom it let in before.
+func (k *Kind) stillWorks(ctx context.Context, p *plan, administrators []string, done []step, complete bool) error {
 	still := k.working(ctx, p, administrators, nil)
 	if len(still) == len(administrators) && len(still) > 0 {
 		return nil
 	}
 	works, faults, err := k.works(ctx, &plan{silent: p.silent})
-	switch lost := without(administrators, still); {
-	case err != nil:
+	if err != nil {
 		return err
-	case !works:
+	}
+	if !works {
 		return fmt.Errorf("sudo would work for nobody: %s", faults[0])
-	case len(lost) > 0 && !p.silent && k.system.Running():
+	}
+	lost := without(administrators, still)
+	if !complete {
+		lost = k.working(ctx, p, lost, contentsBefore(done))
+	}
+	if len(lost) > 0 && !p.silent && k.system.Running() {
 		return fmt.Errorf("sudo, which let in %s before, does not do so any more", strings.Join(lost, ", "))
 	}
 	return nil
-}
-
-// write carries out a plan. If the disk is too full for the agent's own files, grants to others are
-// removed anyway. If a file of others cannot be written, it is set aside by a rename, unless the
-// administrators need a line of it.
-func (k *Kind) write(ctx context.Context, p *plan, administrators []string) error {
-	var errs []error
-	full := false // then the agent's remaining files wait: skipping one would break the order of steps
-	aside := map[string]bool{}
-	for _, e := range p.steps() {
-		own := Owns(e.path)
-		if own && full || aside[e.path] {
-			continue
-		}
-		err := k.unchanged(p, e.path)
-		if err == nil {
-			err = k.apply(e)
-		}
-		switch {
-		case own && err != nil && !system.NoRoom(err):
-			return err
-		case own:
-			full = err != nil
-		case err != nil && path.Dir(e.path) == sudoers.Dir && e.takesAway && !e.aside && k.unchanged(p, e.path) == nil &&
-			k.letsInWithout(ctx, p, e.path, administrators):
-			asideErr := k.system.Rights.SetAside(e.path)
-			if asideErr == nil || system.NoRoom(err) {
-				err = asideErr
-			}
-			aside[e.path] = asideErr == nil
-		}
-		if err != nil && e.lifts && !k.canDoWithout(ctx, p, e, administrators) {
-			return err // or the denial would lock them all out
-		}
-		errs = append(errs, err)
-	}
-	return errors.Join(errs...)
-}
-
-// letsInWithout reports whether sudo lets all administrators in, with the current files except one.
-func (k *Kind) letsInWithout(ctx context.Context, p *plan, name string, administrators []string) bool {
-	return len(k.working(ctx, p, administrators, map[string][]byte{name: {}})) == len(administrators)
-}
-
-// canDoWithout reports whether sudo lets all administrators in without one edit of the plan. If sudo
-// cannot be asked, it did not let anybody in before either.
-func (k *Kind) canDoWithout(ctx context.Context, p *plan, e edit, administrators []string) bool {
-	changes := p.changes()
-	delete(changes, e.path)
-	return len(k.working(ctx, p, administrators, changes)) == len(administrators)
-}
-
-// unchanged returns an error if a file of somebody else's has changed since the plan was made, so that
-// their edit is not lost. The change triggers another check.
-func (k *Kind) unchanged(p *plan, name string) error {
-	was, read := p.tree.Content[name]
-	if !read || Owns(name) {
-		return nil
-	}
-	now, err := sudoers.ReadFile(k.system.FS, name)
-	if err == nil && (bytes.Equal(now, was) || p.isFreed(name, now)) {
-		return nil
-	}
-	if err == nil {
-		err = errors.New("somebody has just written it")
-	}
-	return fmt.Errorf("cannot write %s: %w; it is checked again", name, err)
-}
-
-// isFreed reports whether a file has the content that the first of its two edits writes.
-func (p *plan) isFreed(name string, content []byte) bool {
-	return slices.ContainsFunc(p.foreign, func(e edit) bool { return e.path == name && e.freeing != nil && bytes.Equal(e.freeing, content) })
-}
-
-func (k *Kind) apply(e edit) error {
-	if err := k.system.Rights.WriteFile(e.path, e.content, e.attr); err != nil {
-		return err
-	}
-	if !e.aside {
-		return nil
-	}
-	return k.system.Rights.Remove(system.Aside(e.path))
 }
 
 // maxAdministrators limits for how many of the allowed sudo is asked at a repair.
@@ -300,70 +216,6 @@ func (k *Kind) working(ctx context.Context, p *plan, users []string, changes map
 		}
 	}
 	return working
-}
-
-// before are the current versions of the files that a plan changes.
-func (k *Kind) before(p *plan) (map[string]system.Original, error) {
-	before := map[string]system.Original{}
-	for name := range p.changes() {
-		info, err := k.system.FS.Stat(name)
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			before[name] = system.Original{Info: system.Info{Type: fs.ModeIrregular}}
-			continue
-		case err != nil:
-			return nil, err
-		}
-		old := system.Original{Info: info}
-		if info.Type == fs.ModeSymlink {
-			old.Link, err = k.system.FS.Readlink(name)
-		} else {
-			old.Content, err = k.system.FS.ReadFile(name)
-		}
-		if err != nil {
-			return nil, err
-		}
-		before[name] = old
-	}
-	return before, nil
-}
-
-// putBack undoes write in reverse order, so that whoever can administer before and after can do so in
-// between.
-func (k *Kind) putBack(p *plan, before map[string]system.Original) error {
-	var errs []error
-	steps := p.steps()
-	for i, e := range slices.Backward(steps) {
-		if was := slices.IndexFunc(steps[:i], func(s edit) bool { return s.path == e.path }); was >= 0 {
-			errs = append(errs, k.system.Rights.WriteFile(e.path, steps[was].content, sudoersAttr()))
-		} else {
-			errs = append(errs, k.putBackOne(e, before[e.path]))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// putBackOne restores one file, unless somebody has changed it since.
-func (k *Kind) putBackOne(e edit, old system.Original) error {
-	name := e.path
-	now, err := sudoers.ReadFile(k.system.FS, name)
-	gone := errors.Is(err, fs.ErrNotExist)
-	switch {
-	case err == nil && !Owns(name) && !bytes.Equal(now, e.content):
-		return nil
-	case old.Info.Type == fs.ModeIrregular: // there was no file
-		return k.system.Rights.Remove(name)
-	case gone && k.isAside(name):
-		return k.system.Rights.Restore(name)
-	case old.Info.Type == fs.ModeSymlink:
-		return k.system.Rights.Symlink(old.Link, name)
-	}
-	return k.system.Rights.WriteFile(name, old.Content, old.Info.Attr)
-}
-
-func (k *Kind) isAside(name string) bool {
-	_, err := k.system.FS.Stat(system.Aside(name))
-	return err == nil
 }
 
 // forgetPasswords removes sudo's records of recently entered passwords (sudoers_timestamp(5)), except

@@ -353,6 +353,75 @@ func TestWhatWasSetAsideComesBackWithoutTheLinesByWhichSudoWouldRefuseTheAllowed
 	}
 }
 
+// Once a step has failed, a later one takes what it takes only where somebody can administer without it.
+func TestWhereTheAgentsGrantsCannotBeWrittenOthersLoseTheirsUnlessNobodyWouldBeLeft(t *testing.T) {
+	const main, bobs = "root ALL=(ALL) ALL\n#includedir /etc/sudoers.d\n", "bob ALL=(ALL) ALL\n"
+	for what, test := range map[string]struct {
+		files  map[string]string
+		allow  []string
+		silent bool
+		want   []string
+	}{
+		"one of the allowed has a line elsewhere": {map[string]string{sudoers.Main: "alice ALL=(ALL) ALL\n" + main}, []string{"alice", "dave"}, false, []string{"root", "alice"}},
+		"he has one, and sudo does not answer":    {map[string]string{sudoers.Main: "alice ALL=(ALL) ALL\n" + main}, []string{"alice", "dave"}, true, []string{"root", "alice"}},
+		"nobody of them has":                      {map[string]string{sudoers.Main: main}, []string{"alice", "dave"}, false, []string{"root", "bob"}},
+		"nobody has, and sudo does not answer":    {map[string]string{sudoers.Main: main}, []string{"alice", "dave"}, true, []string{"root", "bob"}},
+		"a line that denies in between, and sudo does not answer": {map[string]string{
+			sudoers.Main: "alice ALL=(ALL) ALL\n" + main, sudoers.Dir + "/40-x": "%admins ALL=(ALL:ALL) !ALL\n",
+		}, []string{"alice", "dave"}, true, []string{"root", "bob"}},
+		"an older agent's grant lets one in": {map[string]string{
+			sudoers.Main: main, grantsPath: string(grants([]string{"alice"})), denialPath: string(denial([]string{"root", "alice"}, nil, nil)),
+		}, []string{"alice", "dave"}, true, []string{"root", "alice"}},
+	} {
+		g := groveOf("alice", map[string]string{sudoers.Dir + "/zzz": bobs, "/etc/nsswitch.conf": "sudoers: files sss\n"})
+		maps.Copy(g.files, test.files)
+		g.toml, g.allow = "[sudo]\nallow = [\"alice\", \"dave\"]\n", test.allow
+		wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
+		b := book{memory: g.plant(), silent: test.silent}
+		b.full = []string{grantsPath}
+		o := &outing{g: g, book: b, clock: wall.Clock, complain: func(format string, args ...any) { t.Errorf(what+": "+format, args...) }}
+		r := o.pass(t)["sudo/allow"]
+		if got := b.administrators(); !slices.Equal(got, test.want) || r.State.InLine() {
+			t.Errorf("%s: then %v administer; it is %s: %s", what, got, r.State, r.Reason)
+		}
+		b.full, o.book.silent = nil, false
+		if r := o.pass(t)["sudo/allow"]; !r.State.InLine() {
+			t.Errorf("%s: with room again it is %s: %s", what, r.State, r.Reason)
+		}
+		if got := b.administrators(); !slices.Equal(got, []string{"root", "alice", "dave"}) {
+			t.Errorf("%s: with room again %v administer", what, got)
+		}
+	}
+}
+
+func TestAFileThatWasSetAsideIsNotLostWhereAllIsPutBack(t *testing.T) {
+	const name, line = sudoers.Dir + "/zzz", "alice ALL = (ALL) /usr/bin/id"
+	for before := 1; ; before++ {
+		m := sickScene("", sickWanted, map[string]string{system.Aside(name): line + "\nbob ALL = (ALL) ALL\n"}).Build(t, nil)
+		k := m.Kind.(*Kind)
+		drifted, err := k.Check(t.Context())
+		if err != nil || drifted[0].State != converge.Drifted {
+			t.Fatalf("%v: %+v", err, drifted)
+		}
+		during := &meanwhile{Runner: k.system.Runner, breaks: true, do: func() {}}
+		during.before.Store(int64(before))
+		k.system.Runner = during
+		k.Repair(t.Context(), drifted[:1])
+		if during.before.Load() > 0 {
+			break // it takes no more commands
+		}
+		there := 0
+		for _, n := range []string{name, system.Aside(name)} {
+			if content, err := os.ReadFile(filepath.Join(m.Root, n)); err == nil && strings.Contains(string(content), line) {
+				there++
+			}
+		}
+		if there != 1 {
+			t.Errorf("where sudo breaks before command %d, %d files have what somebody has written", before, there)
+		}
+	}
+}
+
 func TestThatNoRoomIsKeptForAFullDiskIsMendedAndWhereItCannotBeItIsCritical(t *testing.T) {
 	root := machine(t, nil)
 	pass(t, root, []string{"%admins"}, nil)

@@ -1,0 +1,242 @@
+package sudo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// A step is an edit of a plan that was tried, and the file before it.
+type step struct {
+	edit
+
+	old system.Original
+}
+
+// before is what sudo read before a step; nil: nothing.
+func (s step) before() []byte {
+	if s.old.Info.Type == fs.ModeIrregular {
+		return nil
+	}
+	return s.old.Content
+}
+
+// contentsBefore are the contents of the files before the first step.
+func contentsBefore(done []step) map[string][]byte {
+	contents := map[string][]byte{}
+	for _, s := range slices.Backward(done) {
+		contents[s.path] = s.before()
+	}
+	return contents
+}
+
+// write carries out a plan, and returns the steps that it has tried. Each relies on those before it.
+// Once one has failed, a step is left out unless somebody can administer after it (keeps). So grants
+// to others are removed even if the disk is too full for the agent's own files. If a file of others
+// cannot be written, it is set aside by a rename, unless the administrators need a line of it.
+func (k *Kind) write(ctx context.Context, p *plan, administrators []string) (done []step, err error) {
+	var errs []error
+	failed := false
+	aside := map[string]bool{}
+	for _, e := range p.steps() {
+		if aside[e.path] {
+			continue
+		}
+		old, err := k.original(e.path)
+		if err == nil {
+			done = append(done, step{e, old})
+			err = k.unchanged(p, e.path)
+		}
+		if err == nil && failed {
+			if _, err := k.keeps(ctx, p, administrators, e.path, e.content); err != nil {
+				errs = append(errs, err)
+				continue
+			}
+		}
+		if err == nil {
+			err = k.apply(e)
+		}
+		failed = failed || err != nil
+		if err != nil && path.Dir(e.path) == sudoers.Dir && e.takesAway && !e.aside && k.unchanged(p, e.path) == nil &&
+			k.letsInWithout(ctx, p, e.path, administrators) {
+			asideErr := k.system.Rights.SetAside(e.path)
+			if asideErr == nil || system.NoRoom(err) {
+				err = asideErr
+			}
+			aside[e.path] = asideErr == nil
+		}
+		errs = append(errs, err)
+	}
+	return done, errors.Join(errs...)
+}
+
+// keeps returns those of the administrators whom sudo would let in if one more file had a content (nil:
+// if it were gone). It is an error if sudo would refuse one whom it lets in now, or would let in nobody
+// but root while it lets in somebody now. If sudo cannot be asked, it is one unless the files show that
+// somebody would be let in.
+func (k *Kind) keeps(ctx context.Context, p *plan, administrators []string, name string, content []byte) (in []string, err error) {
+	changes := map[string][]byte{name: content}
+	now := k.working(ctx, p, administrators, nil)
+	in = k.working(ctx, p, administrators, changes)
+	lost, others := without(now, in), without(in, []string{"root"})
+	left := "nobody but root could administer"
+	switch {
+	case !k.answers(ctx, p, changes):
+		if k.surelyLetsIn(ctx, p, changes) {
+			return administrators, nil
+		}
+		left += ", as far as it can be told without sudo's answer"
+	case len(lost) > 0:
+		left = "sudo, which lets in " + strings.Join(lost, ", ") + " now, would not do so any more"
+	case len(others) > 0 || !k.isLast(ctx, p, changes):
+		return in, nil
+	}
+	return nil, fmt.Errorf("%s stays as it is until what comes before it can be written, for %s", name, left)
+}
+
+// answers reports whether sudo can be asked what it would say after changes.
+func (k *Kind) answers(ctx context.Context, p *plan, changes map[string][]byte) bool {
+	if p.silent || !k.system.Running() {
+		return false
+	}
+	_, err := sudoers.Works(ctx, k.system, changes)
+	return err == nil
+}
+
+// isLast reports whether some person can administer, or may, and nobody but root could after changes.
+func (k *Kind) isLast(ctx context.Context, p *plan, changes map[string][]byte) bool {
+	soon, enough := context.WithTimeout(ctx, patienceBeforeRepair)
+	defer enough()
+	people, err := facts.People(soon, k.system)
+	var names []string
+	for _, person := range people {
+		names = append(names, person.Name)
+	}
+	names = without(names, []string{"root"})
+	return len(k.working(ctx, p, names, changes)) == 0 && (err != nil || len(k.working(ctx, p, names, nil)) > 0)
+}
+
+// surelyLetsIn reports whether the files alone, after changes, show that somebody whom the policy allows
+// can administer.
+func (k *Kind) surelyLetsIn(ctx context.Context, p *plan, changes map[string][]byte) bool {
+	tree, err := sudoers.Read(k.system.FS, changes)
+	if err != nil || len(tree.Unread) > 0 {
+		return false
+	}
+	anywhere := func(string) bool { return true }
+	subjects := without(p.judge.users, []string{"root"})
+	for _, group := range p.judge.groups {
+		subjects = append(subjects, "%"+group)
+	}
+	return slices.ContainsFunc(subjects, func(subject string) bool {
+		missing, err := k.unknown(ctx, subject)
+		return missing == "" && err == nil && surelyGranted(tree.Lines, tree.CommandAliases(), subject, anywhere)
+	})
+}
+
+// letsInWithout reports whether sudo lets all administrators in, with the current files except one.
+func (k *Kind) letsInWithout(ctx context.Context, p *plan, name string, administrators []string) bool {
+	in, err := k.keeps(ctx, p, administrators, name, nil)
+	return err == nil && len(in) == len(administrators)
+}
+
+// unchanged returns an error if a file of somebody else's has changed since the plan was made, so that
+// their edit is not lost. The change triggers another check.
+func (k *Kind) unchanged(p *plan, name string) error {
+	was, read := p.tree.Content[name]
+	if !read || Owns(name) {
+		return nil
+	}
+	now, err := sudoers.ReadFile(k.system.FS, name)
+	if err == nil && (bytes.Equal(now, was) || p.isFreed(name, now)) {
+		return nil
+	}
+	if err == nil {
+		err = errors.New("somebody has just written it")
+	}
+	return fmt.Errorf("cannot write %s: %w; it is checked again", name, err)
+}
+
+// isFreed reports whether a file has the content that the first of its two edits writes.
+func (p *plan) isFreed(name string, content []byte) bool {
+	return slices.ContainsFunc(p.foreign, func(e edit) bool { return e.path == name && e.freeing != nil && bytes.Equal(e.freeing, content) })
+}
+
+func (k *Kind) apply(e edit) error {
+	if err := k.system.Rights.WriteFile(e.path, e.content, e.attr); err != nil {
+		return err
+	}
+	if !e.aside {
+		return nil
+	}
+	return k.system.Rights.Remove(system.Aside(e.path))
+}
+
+// original is the current version of a file. Of a link it also has the content that it leads to.
+func (k *Kind) original(name string) (old system.Original, err error) {
+	old.Info, err = k.system.FS.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return system.Original{Info: system.Info{Type: fs.ModeIrregular}}, nil
+	}
+	if err == nil && old.Info.Type == fs.ModeSymlink {
+		old.Link, err = k.system.FS.Readlink(name)
+	}
+	if err == nil {
+		old.Content, err = sudoers.ReadFile(k.system.FS, name)
+	}
+	return old, err
+}
+
+// putBack undoes the steps that were tried, the last one first, so that whoever could administer between
+// two of them can do so in between again. If one cannot be undone, those that relied on it stay.
+func (k *Kind) putBack(ctx context.Context, p *plan, administrators []string, done []step) error {
+	var errs []error
+	failed := false
+	for _, s := range slices.Backward(done) {
+		var err error
+		if failed {
+			_, err = k.keeps(ctx, p, administrators, s.path, s.before())
+		}
+		if err == nil {
+			err = k.undo(s)
+		}
+		failed = failed || err != nil
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// undo restores the file of one step, unless the step did not change it or somebody has done so since.
+func (k *Kind) undo(s step) error {
+	now, err := sudoers.ReadFile(k.system.FS, s.path)
+	gone := errors.Is(err, fs.ErrNotExist)
+	_, asideErr := k.system.FS.Stat(system.Aside(s.path))
+	isAside := asideErr == nil
+	switch there := s.old.Info.Type != fs.ModeIrregular; {
+	case gone && isAside && there:
+		return k.system.Rights.Restore(s.path)
+	case gone && (!there || !Owns(s.path)):
+		return nil
+	case err == nil && !Owns(s.path) && !bytes.Equal(now, s.content):
+		return nil
+	case s.aside && !isAside:
+		return k.system.Rights.SetAside(s.path)
+	case !there:
+		return k.system.Rights.Remove(s.path)
+	case s.old.Info.Type == fs.ModeSymlink:
+		return k.system.Rights.Symlink(s.old.Link, s.path)
+	}
+	if info, err := k.system.FS.Stat(s.path); err == nil && info.Inode == s.old.Info.Inode && info.Attr == s.old.Info.Attr && bytes.Equal(now, s.old.Content) {
+		return nil
+	}
+	return k.system.Rights.WriteFile(s.path, s.old.Content, s.old.Info.Attr)
+}
