@@ -113,7 +113,7 @@ func TestInNoTreeDoesAFaultTakeTheLastAdministratorOrLeaveARightThatIsCalledInLi
 	// In 335 somebody had written a denial of the allowed into the agent's own.
 	// In 703 and 923 an intermediate content of the agent's denial was put back that had never been written.
 	// In 616 what had been set aside came back, with what denied the allowed, while sudo did not answer.
-	seeds := []uint64{335, 616, 703, 747, 880, 909, 923, 981, 2011}
+	seeds := []uint64{335, 616, 703, 747, 880, 909, 923, 981, 2011, 3247, 3523, 3675}
 	for seed := *firstTree; seed < *firstTree+uint64(*trees); seed++ {
 		seeds = append(seeds, seed)
 	}

@@ -108,6 +108,18 @@ func (j *judge) allowsOne(s sudotext.Subject, depth int) bool {
 	return false
 }
 
+// namesOthers reports whether a list has nothing but names of users who are surely not allowed.
+func (j *judge) namesOthers(subjects []sudotext.Subject) bool {
+	return !slices.ContainsFunc(subjects, func(s sudotext.Subject) bool {
+		_, isAlias := j.aliases[s.Name]
+		if s.Form != sudotext.User && (s.Form != sudotext.Named || isAlias) {
+			return true
+		}
+		allowed, err := j.tell(s.Name)
+		return allowed || err != nil
+	})
+}
+
 // namesUser reports whether the policy allows a user by name.
 func (j *judge) namesUser(name string) bool { return containsFold(j.users, name) }
 

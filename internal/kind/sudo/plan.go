@@ -88,6 +88,7 @@ type edit struct {
 // A plan is what has to be done to bring the sudoers files into line.
 type plan struct {
 	tree        *sudoers.Tree // as it is
+	allow       []string      // the subjects of the policy, root first
 	judge       *judge
 	commands    map[string]string // aliases of commands
 	isDir       func(string) bool
@@ -168,30 +169,6 @@ func withoutDenialsOfOthers(content []byte) []byte {
 	return sudotext.Disable(content, theirs, refuses)
 }
 
-// leaveWhatSudoWouldHaveToTell drops from the plan what may keep the allowed from sudo if only sudo could tell, and it
-// does not answer: bringing a set-aside file back with a line that denies something, and taking out of the agent's
-// own denial what somebody else wrote there for the allowed while a line elsewhere denies something. It returns an
-// error that names the files.
-func (p *plan) leaveWhatSudoWouldHaveToTell() error {
-	var left []string
-	p.foreign = slices.DeleteFunc(p.foreign, func(e edit) bool {
-		leave := e.aside && slices.ContainsFunc(sudotext.Parse(e.content), mayDeny)
-		if leave {
-			left = append(left, system.Aside(e.path))
-		}
-		return leave
-	})
-	grantsAllowed := func(line sudotext.Line) bool { return line.Sort == sudotext.Grant && p.allowedOf(line) != "" }
-	denied := func(line sudoers.Placed) bool { return !Owns(line.File) && mayDeny(line.Line) }
-	if p.denial != nil && slices.ContainsFunc(sudotext.Parse(p.tree.Content[denialPath]), grantsAllowed) && slices.ContainsFunc(p.tree.Lines, denied) {
-		p.denial, left = nil, append(left, denialPath)
-	}
-	if len(left) == 0 {
-		return nil
-	}
-	return fmt.Errorf("%s stays as it is while sudo does not answer: only sudo could tell whether it lets in the allowed without; see which source of sudoers in /etc/nsswitch.conf does not answer", strings.Join(left, ", "))
-}
-
 func (p *plan) differences() []converge.Difference {
 	var differences []converge.Difference
 	if p.openDir != "" {
@@ -228,7 +205,7 @@ func (k *Kind) plan(ctx context.Context, want policy.Sudo) (*plan, error) {
 		return nil, fmt.Errorf("cannot tell who may use sudo: %w", err)
 	}
 	k.sees(tree.Places)
-	p := &plan{tree: tree, judge: newJudge(ctx, k.directory, allow, tree.Aliases()), commands: tree.CommandAliases(), isDir: sudoers.IsDir(k.system.FS), concessions: concessions, listed: map[string][]sudoers.Entry{}}
+	p := &plan{tree: tree, allow: allow, judge: newJudge(ctx, k.directory, allow, tree.Aliases()), commands: tree.CommandAliases(), isDir: sudoers.IsDir(k.system.FS), concessions: concessions, listed: map[string][]sudoers.Entry{}}
 	p.judge.readFiles() // now, so that a failure ends the plan
 	if !sudoers.Trusted(k.system.FS, sudoers.Main) {
 		p.dead = fmt.Sprintf("sudo works for nobody: others than root could write %s; give it to root with mode 0440", sudoers.Main)

@@ -52,10 +52,6 @@ func (k *Kind) carryOut(ctx context.Context, p *plan) (dead string, err error) {
 	if err != nil {
 		return "", err
 	}
-	var left error
-	if p.silent {
-		left = p.leaveWhatSudoWouldHaveToTell()
-	}
 	if p.openDir != "" {
 		if err := k.system.Rights.SetAttr(sudoers.Dir, system.Attr{Mode: dirMode}); err != nil {
 			return "", err
@@ -71,11 +67,8 @@ func (k *Kind) carryOut(ctx context.Context, p *plan) (dead string, err error) {
 			return "", errors.Join(fmt.Errorf("the files are put back as they were: %w", err), writeErr, k.putBack(ctx, p, administrators, done))
 		}
 	}
-	if writeErr != nil {
-		return "", writeErr
-	}
 	k.forgetPasswords(ctx, p.judge)
-	return dead, errors.Join(left, k.system.Rights.Reserve(sudoers.Dir))
+	return dead, errors.Join(writeErr, k.system.Rights.Reserve(sudoers.Dir))
 }
 
 // keeping adjusts the plan so that sudo works afterwards, and returns the administrators that sudo

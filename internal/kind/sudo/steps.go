@@ -12,6 +12,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -39,28 +40,26 @@ func contentsBefore(done []step) map[string][]byte {
 	return contents
 }
 
-// write carries out a plan, and returns the steps that it has tried. Each relies on those before it.
-// Once one has failed, a step is left out unless somebody can administer after it (keeps). So grants
-// to others are removed even if the disk is too full for the agent's own files. If a file of others
-// cannot be written, it is set aside by a rename, unless the administrators need a line of it.
+// write carries out a plan, and returns the steps that it has tried. Their order keeps the administrators
+// in as far as the lines alone tell. Therefore each is judged before it is taken, on the files as they
+// really are by then (next): grants to others are removed even if the disk is too full for the agent's
+// own files, as long as somebody can administer. If a file of others cannot be written, it is set aside
+// by a rename, unless the administrators need a line of it.
 func (k *Kind) write(ctx context.Context, p *plan, administrators []string) (done []step, err error) {
 	var errs []error
 	failed := false
-	aside := map[string]bool{}
-	for _, e := range p.steps() {
-		if aside[e.path] {
-			continue
+	for pending := p.steps(); len(pending) > 0; {
+		i, err := k.next(ctx, p, administrators, pending, failed)
+		if err != nil {
+			errs = append(errs, err)
+			break
 		}
+		e := pending[i]
+		pending = slices.Concat(of(pending[:i], func(s edit) bool { return s.path != e.path }), pending[i+1:])
 		old, err := k.original(e.path)
 		if err == nil {
 			done = append(done, step{e, old})
 			err = k.unchanged(p, e.path)
-		}
-		if err == nil && failed {
-			if _, err := k.keeps(ctx, p, administrators, e.path, e.content); err != nil {
-				errs = append(errs, err)
-				continue
-			}
 		}
 		if err == nil {
 			err = k.apply(e)
@@ -69,14 +68,39 @@ func (k *Kind) write(ctx context.Context, p *plan, administrators []string) (don
 		if err != nil && path.Dir(e.path) == sudoers.Dir && e.takesAway && !e.aside && k.unchanged(p, e.path) == nil &&
 			k.letsInWithout(ctx, p, e.path, administrators) {
 			asideErr := k.system.Rights.SetAside(e.path)
+			if asideErr == nil {
+				pending = of(pending, func(s edit) bool { return s.path != e.path })
+			}
 			if asideErr == nil || system.NoRoom(err) {
 				err = asideErr
 			}
-			aside[e.path] = asideErr == nil
 		}
 		errs = append(errs, err)
 	}
 	return done, errors.Join(errs...)
+}
+
+// of returns the edits that are meant.
+func of(edits []edit, meant func(edit) bool) []edit {
+	return slices.DeleteFunc(slices.Clone(edits), func(e edit) bool { return !meant(e) })
+}
+
+// next is the first of the steps that are left which keeps somebody in. Without an earlier one for the
+// same file it may come too. In an image each is taken in its order until one has failed. The last one
+// has been judged with the whole plan (keeping).
+func (k *Kind) next(ctx context.Context, p *plan, administrators []string, pending []edit, failed bool) (int, error) {
+	if !failed && (!k.system.Running() || len(pending) == 1 && !p.silent) {
+		return 0, nil
+	}
+	var errs []error
+	for i, e := range pending {
+		_, err := k.keeps(ctx, p, administrators, e.path, e.content)
+		if err == nil {
+			return i, nil
+		}
+		errs = append(errs, err)
+	}
+	return 0, errors.Join(errs...)
 }
 
 // keeps returns those of the administrators whom sudo would let in if one more file had a content (nil:
@@ -85,22 +109,25 @@ func (k *Kind) write(ctx context.Context, p *plan, administrators []string) (don
 // somebody would be let in.
 func (k *Kind) keeps(ctx context.Context, p *plan, administrators []string, name string, content []byte) (in []string, err error) {
 	changes := map[string][]byte{name: content}
-	now := k.working(ctx, p, administrators, nil)
 	in = k.working(ctx, p, administrators, changes)
-	lost, others := without(now, in), without(in, []string{"root"})
+	others := without(in, []string{"root"})
+	if len(in) == len(administrators) && len(others) > 0 {
+		return in, nil
+	}
+	lost := k.working(ctx, p, without(administrators, in), nil)
 	left := "nobody but root could administer"
 	switch {
 	case !k.answers(ctx, p, changes):
 		if k.surelyLetsIn(ctx, p, changes) {
 			return administrators, nil
 		}
-		left += ", as far as it can be told without sudo's answer"
+		left += ", as far as it can be told without sudo's answer; see which source of sudoers in /etc/nsswitch.conf does not answer"
 	case len(lost) > 0:
 		left = "sudo, which lets in " + strings.Join(lost, ", ") + " now, would not do so any more"
 	case len(others) > 0 || !k.isLast(ctx, p, changes):
 		return in, nil
 	}
-	return nil, fmt.Errorf("%s stays as it is until what comes before it can be written, for %s", name, left)
+	return nil, fmt.Errorf("%s stays as it is for now: with what is to be changed of it, %s", name, left)
 }
 
 // answers reports whether sudo can be asked what it would say after changes.
@@ -137,9 +164,11 @@ func (k *Kind) surelyLetsIn(ctx context.Context, p *plan, changes map[string][]b
 	for _, group := range p.judge.groups {
 		subjects = append(subjects, "%"+group)
 	}
+	lines := slices.DeleteFunc(tree.Lines, func(line sudoers.Placed) bool { return line.Sort == sudotext.Grant && p.judge.namesOthers(line.Users) })
 	return slices.ContainsFunc(subjects, func(subject string) bool {
 		missing, err := k.unknown(ctx, subject)
-		return missing == "" && err == nil && surelyGranted(tree.Lines, tree.CommandAliases(), subject, anywhere)
+		known := missing == "" && err == nil || errors.Is(err, errSilent) && k.lockedDownFor(p.allow)
+		return known && surelyGranted(lines, tree.CommandAliases(), subject, anywhere)
 	})
 }
 
