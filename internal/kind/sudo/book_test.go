@@ -42,7 +42,12 @@ type reading struct {
 // A roll is the lines of /etc/passwd and /etc/group.
 type roll struct{ passwd, group [][]string }
 
-func (b book) roll() roll { return roll{b.lines("/etc/passwd"), b.lines("/etc/group")} }
+func (b book) roll(staged map[string][]byte) roll {
+	if groups, is := staged["/etc/group"]; is {
+		return roll{b.lines("/etc/passwd"), newFields(string(groups))}
+	}
+	return roll{b.lines("/etc/passwd"), b.lines("/etc/group")}
+}
 
 // A bookLine is a line of a sudoers file that says something. One of its fields is set.
 type bookLine struct {
@@ -78,7 +83,7 @@ func (b book) file(name string, staged map[string][]byte) string {
 }
 
 func (b book) read(staged map[string][]byte) *reading {
-	r := &reading{aliases: map[string][]string{}, roll: b.roll()}
+	r := &reading{aliases: map[string][]string{}, roll: b.roll(staged)}
 	b.readFile(r, "/etc/sudoers", staged, 0)
 	return r
 }
@@ -338,7 +343,7 @@ func (b book) Run(_ context.Context, c system.Command) (system.Output, error) {
 		}
 		return b.list(r, last), nil
 	case "getent":
-		n := b.roll()
+		n := b.roll(nil)
 		if c.Argv[1] == "passwd" {
 			return answer(n.account(last))
 		}
@@ -349,7 +354,7 @@ func (b book) Run(_ context.Context, c system.Command) (system.Output, error) {
 		}
 		return answer(nil)
 	case "id":
-		n := b.roll()
+		n := b.roll(nil)
 		if n.account(last) == nil {
 			return system.Output{ExitCode: 1}, nil
 		}

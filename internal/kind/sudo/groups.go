@@ -18,6 +18,8 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
+const groupFile = "/etc/group"
+
 // A membership is one person in one group that is as good as root.
 type membership struct{ person, group string }
 
@@ -291,7 +293,7 @@ func statusIDs(status []byte, key string) (ids []int) {
 	return ids
 }
 
-// repairGroups removes what the local files grant. It asks no directory.
+// repairGroups removes what the local files grant. It asks no directory who is in a group.
 func (k *Kind) repairGroups(ctx context.Context, want policy.Sudo) error {
 	mark := k.Mark()
 	m, err := k.memberships(ctx, want, nil)
@@ -299,10 +301,50 @@ func (k *Kind) repairGroups(ctx context.Context, want policy.Sudo) error {
 		return err
 	}
 	errs := []error{k.close(ctx, m.openings)} // first, or people could join again
+	var p *plan
+	if installed, err := k.installed(); len(m.local) > 0 && k.system.Running() && (installed || err != nil) {
+		if p, err = k.plan(ctx, want); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+	}
 	for _, in := range m.local {
-		if err := k.gpasswd(ctx, "--delete", in.person, in.group); err != nil {
+		var err error
+		if p != nil {
+			err = k.keepsWithout(ctx, p, in)
+		}
+		if err == nil {
+			err = k.gpasswd(ctx, "--delete", in.person, in.group)
+		}
+		if err != nil {
 			errs = append(errs, fmt.Errorf("cannot take %s out of %s: %w", in.person, in.group, err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// keepsWithout returns an error if sudo, which goes by groups too, would let in nobody but root without a
+// membership, while it lets in somebody now. If sudo cannot be asked at all, it returns none.
+func (k *Kind) keepsWithout(ctx context.Context, p *plan, in membership) error {
+	groups, err := k.system.FS.ReadFile(groupFile)
+	if err != nil {
+		return err
+	}
+	if _, err := k.keeps(ctx, p, k.administrators(p), groupFile, withoutMembership(groups, in)); err != nil && k.answers(ctx, p, nil) {
+		return err
+	}
+	return nil
+}
+
+// withoutMembership is /etc/group without a membership.
+func withoutMembership(groups []byte, in membership) []byte {
+	lines := strings.SplitAfter(string(groups), "\n")
+	for i, line := range lines {
+		fields := strings.Split(strings.TrimSuffix(line, "\n"), ":")
+		if len(fields) != 4 || fields[0] != in.group {
+			continue
+		}
+		members := slices.DeleteFunc(strings.Split(fields[3], ","), func(name string) bool { return name == in.person })
+		lines[i] = strings.Join(append(fields[:3], strings.Join(members, ",")), ":") + "\n"
+	}
+	return []byte(strings.Join(lines, ""))
 }

@@ -21,6 +21,7 @@ type grove struct {
 	*rand.Rand
 	toml     string
 	allow    []string
+	rooted   []string // groups that are as good as root
 	files    map[string]string
 	modes    map[string]fs.FileMode
 	book     book
@@ -84,7 +85,11 @@ func (g *grove) lines() string {
 func newGrove(seed uint64) *grove {
 	g := &grove{Rand: rand.New(rand.NewPCG(seed, 7)), modes: map[string]fs.FileMode{}, conceded: map[string][]string{}}
 	g.allow = oneOf(g, []string{"%admins"}, []string{"alice"}, []string{"root", "%admins"}, []string{"%admins", "dave"})
-	g.toml = fmt.Sprintf("[sudo]\nallow = [\"%s\"]\nroot_groups = [\"docker\"]\n", strings.Join(g.allow, `", "`))
+	g.rooted = []string{"docker"}
+	if rand.New(rand.NewPCG(seed, 11)).IntN(2) == 0 { // not of the seed's own numbers, which stay as they were
+		g.rooted = append(g.rooted, "wheel", "ops")
+	}
+	g.toml = fmt.Sprintf("[sudo]\nallow = [\"%s\"]\nroot_groups = [\"%s\"]\n", strings.Join(g.allow, `", "`), strings.Join(g.rooted, `", "`))
 	if g.often(3) {
 		g.toml += "[sudo.commands]\nbob = [\"(root) NOPASSWD: /usr/bin/dmesg\"]\n"
 		g.conceded["bob"] = []string{"/usr/bin/dmesg"}
@@ -258,7 +263,7 @@ func (g *grove) left(t *testing.T, b book) map[string][]string {
 				}
 			}
 		}
-		if slices.ContainsFunc(r.groups(name), func(group []string) bool { return group[0] == "docker" }) {
+		if slices.ContainsFunc(r.groups(name), func(group []string) bool { return slices.Contains(g.rooted, group[0]) }) {
 			left["sudo/root_groups"] = append(left["sudo/root_groups"], name)
 		}
 	}

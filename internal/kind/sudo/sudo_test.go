@@ -394,6 +394,31 @@ func TestWhereTheAgentsGrantsCannotBeWrittenOthersLoseTheirsUnlessNobodyWouldBeL
 	}
 }
 
+func TestAMembershipByWhichTheLastAdministratorUsesSudoStaysUntilOneOfTheAllowedCan(t *testing.T) {
+	for _, full := range [][]string{{grantsPath}, nil} {
+		g := groveOf("alice", nil)
+		g.toml += "root_groups = [\"wheel\", \"ops\"]\n"
+		g.files["/etc/group"] = "root:x:0:\nwheel:x:10:bob,carol\nops:x:701:bob\n"
+		wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
+		b := book{memory: g.plant()}
+		b.full = full
+		o := &outing{g: g, book: b, clock: wall.Clock, complain: t.Errorf}
+		r := o.pass(t)["sudo/root_groups"]
+		groups, _ := b.get(groupFile)
+		want, administrators := "root:x:0:\nwheel:x:10:\nops:x:701:\n", []string{"root", "alice"}
+		if full != nil {
+			want, administrators = "root:x:0:\nwheel:x:10:carol\nops:x:701:\n", []string{"root", "carol"}
+		}
+		if got := b.administrators(); groups.content != want || !slices.Equal(got, administrators) || r.State.InLine() != (full == nil) {
+			t.Errorf("without room for %v it is %s: %s; %v administer, by\n%s", full, r.State, r.Reason, got, groups.content)
+		}
+		b.full = nil
+		if r := o.pass(t)["sudo/root_groups"]; !r.State.InLine() {
+			t.Errorf("with room again it is %s: %s", r.State, r.Reason)
+		}
+	}
+}
+
 func TestAFileThatWasSetAsideIsNotLostWhereAllIsPutBack(t *testing.T) {
 	const name, line = sudoers.Dir + "/zzz", "alice ALL = (ALL) /usr/bin/id"
 	for before := 1; ; before++ {
