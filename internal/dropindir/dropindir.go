@@ -44,6 +44,7 @@ type Modes struct {
 type Reader struct {
 	Who      string   // a program's or a package's name, as people know it
 	Programs []string // of which one is there where it is installed; none: it always is
+	Units    []string // of a daemon, by which it is there though its program is not
 	Mains    []string // what it reads itself, the first that is there; none: it knows the directory
 	// Includes are the words of a main file behind which stands what else is read: files,
 	// patterns of files or directories.

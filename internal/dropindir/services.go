@@ -61,7 +61,7 @@ func access() []Directory {
 			Names:   Names{Reads: endsInConf, Why: "sshd includes only names that end in .conf"},
 			Check:   SSHD,
 			Effect:  ReloadSSHD,
-			Reader:  &Reader{Who: "sshd", Programs: sbin("sshd"), Mains: []string{"/etc/ssh/sshd_config"}, Includes: regexp.MustCompile(`(?i)^Include[\s=]+(.*)$`)},
+			Reader:  &Reader{Who: "sshd", Programs: sbin("sshd"), Units: []string{"ssh.service", "sshd.service", "ssh.socket", "sshd.socket"}, Mains: []string{"/etc/ssh/sshd_config"}, Includes: regexp.MustCompile(`(?i)^[\s="]*Include[\s="]+(.*)$`)},
 			Seen:    "a mistake in it keeps people out, so all of it is checked, and no secret is shown to a checker",
 			NoPurge: "people log in by it",
 		},
@@ -144,7 +144,7 @@ func services() []Directory {
 			Names:  Names{Reads: endsInConf, Why: "rsyslog includes only names that end in .conf"},
 			Check:  Rsyslog,
 			Effect: RestartRsyslog,
-			Reader: &Reader{Who: "rsyslog", Programs: sbin("rsyslogd"), Mains: []string{"/etc/rsyslog.conf"}, Includes: regexp.MustCompile(`(?i)^(?:\$IncludeConfig\s+|include\s*\(.*\bfile\s*=\s*)(.*)$`)},
+			Reader: &Reader{Who: "rsyslog", Programs: sbin("rsyslogd"), Units: []string{"rsyslog.service"}, Mains: []string{"/etc/rsyslog.conf"}, Includes: regexp.MustCompile(`(?i)^(?:\$IncludeConfig\s+|include\s*\(.*\bfile\s*=\s*)(.*)$`)},
 		},
 		{Dir: "/etc/chrony/*.d", Reader: chronyd()},
 	}
@@ -162,7 +162,7 @@ func chronyConf(dir string) Directory {
 
 func chronyd() *Reader {
 	return &Reader{
-		Who: "chronyd", Programs: sbin("chronyd"), Mains: []string{"/etc/chrony.conf", "/etc/chrony/chrony.conf"},
+		Who: "chronyd", Programs: sbin("chronyd"), Units: []string{"chrony.service", "chronyd.service"}, Mains: []string{"/etc/chrony.conf", "/etc/chrony/chrony.conf"},
 		Includes: regexp.MustCompile(`(?i)^(?:include|confdir|sourcedir)\s+(.*)$`), Whole: true,
 	}
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/sshdtext"
 )
 
 // A Format is the syntax of a file.
@@ -44,6 +46,9 @@ func Parse(format Format, content string) File {
 	if strings.HasPrefix(content, "\ufeff") {
 		f.unsure = "it begins with a byte order mark, which most readers take for a part of the first line: write it without"
 	}
+	if at := longLine(content); format == SSHD && at > 0 {
+		f.unsure = fmt.Sprintf("line %d is longer than %d letters, and an old sshd takes it for two", at, longestLine)
+	}
 	section, last, some := "", -1, false // last is the last line with a key; some is set once lines apply to some logins only
 	for raw := range strings.Lines(content) {
 		l := line{raw: raw, section: section}
@@ -63,7 +68,7 @@ func Parse(format Format, content string) File {
 			if ok {
 				l.key, l.value = f.called(section, key), value
 			}
-			some = f.format == SSHD && l.key == match
+			some = f.format == SSHD && l.key == sshdtext.Match
 			l.unsure = f.doubt(value, number)
 			if format == INI && strings.TrimLeft(raw, " \t") != raw && last >= 0 {
 				l.unsure = fmt.Sprintf("line %d begins with a blank, and some readers take it for a part of the value before it: write that in one line", number)
@@ -122,8 +127,19 @@ func (f *File) doubt(value string, number int) string {
 	return ""
 }
 
-// match is sshd's key below which all settings apply to some logins only.
-const match = "match"
+// longestLine is how much of a line an old sshd reads at once.
+const longestLine = 4095
+
+// longLine is the number of the first line that is longer, or 0.
+func longLine(content string) int {
+	number := 0
+	for line := range strings.Lines(content) {
+		if number++; len(line) > longestLine {
+			return number
+		}
+	}
+	return 0
+}
 
 func (f *File) hasWords() bool { return f.format == Words || f.format == SSHD || f.format == Chrony }
 
@@ -168,12 +184,9 @@ func (f *File) split(text string) (key, value string, ok bool) {
 	case INI:
 		separators = "=:"
 	case SSHD:
-		key, value = cutWord(text, " \t=")
-		if after, is := strings.CutPrefix(value, "="); is {
-			value = trim(after)
-		}
-		if inner := strings.TrimSuffix(strings.TrimPrefix(value, `"`), `"`); len(inner) == len(value)-2 && !strings.ContainsAny(inner, `"\\`) {
-			value = inner
+		key, value = sshdtext.Line(text)
+		if !strings.ContainsAny(value, `#'\`) {
+			value = strings.Join(sshdtext.Words(value), " ")
 		}
 		return key, value, key != ""
 	case Words, Chrony:
@@ -323,7 +336,7 @@ func (f *File) GiveBack(key string, earlier File) {
 	at := f.index(key)
 	put := slices.Clone(f.lines[at : at+strings.Count(text, "\n")])
 	rest := slices.Delete(slices.Clone(f.lines), at, at+len(put))
-	end := slices.IndexFunc(rest, func(l line) bool { return f.format == SSHD && l.key == match })
+	end := slices.IndexFunc(rest, func(l line) bool { return f.format == SSHD && l.key == sshdtext.Match })
 	if end < 0 {
 		end = len(rest)
 	}
@@ -380,7 +393,7 @@ func (f *File) insert(key string, put []line) {
 
 // end returns the index after all settings that apply to everybody.
 func (f *File) end() int {
-	if i := f.index(match); i >= 0 && f.format == SSHD {
+	if i := f.index(sshdtext.Match); i >= 0 && f.format == SSHD {
 		return i
 	}
 	return len(f.lines)

@@ -46,6 +46,12 @@ func TestOnlyTheKeyThatIsSetChanges(t *testing.T) {
 		{"by any sign", SSHD, "Key", "key = \"1\"\n", "key = \"1\"\n"},
 		{"before what holds for some", SSHD, "Key", "X 1\nMatch User a\n  Key 0\n#Key 0\nMatch all\n", "X 1\nKey 1\nMatch User a\n  Key 0\n#Key 0\nMatch all\n"},
 		{"not for some", SSHD, "Key", "key 0\nmatch=all\nKey 0\n", "Key 1\nmatch=all\nKey 0\n"},
+		{"before what holds for some, in quotes", SSHD, "Key", "X 1\n\"Match\" user root\nKey 0\n", "X 1\nKey 1\n\"Match\" user root\nKey 0\n"},
+		{"before what holds for some, in quotes that end within", SSHD, "Key", "X 1\nMa\"tch\" user root\n", "X 1\nKey 1\nMa\"tch\" user root\n"},
+		{"before what holds for some, behind a sign", SSHD, "Key", "X 1\n\t=MATCH all\r\n", "X 1\nKey 1\n\t=MATCH all\r\n"},
+		{"in quotes", SSHD, "Key", "\"Key\" 0\nX 1\n", "Key 1\nX 1\n"},
+		{"as it is written, if it is right, with quotes of its own", SSHD, "Key", "\"kEy\" \"1\"\nX 1\n", "\"kEy\" \"1\"\nX 1\n"},
+		{"behind a quote that does not end", SSHD, "Key", "\"Match all\nX 1\n", "\"Match all\nX 1\nKey 1\n"},
 		{"in the way of chrony", Chrony, "key", "! key 0\n%key 0\nserver a\nserver b\n", "! key 0\n%key 0\nkey 1\nserver a\nserver b\n"},
 	} {
 		f := Parse(c.format, c.before)
@@ -133,6 +139,8 @@ func TestWhatNotEveryReaderWouldTakeAlikeIsNotTouched(t *testing.T) {
 		{Equals, "minlen", "a = b\nMinLen = 8\n", "line 2 has MinLen, which some readers take for minlen"},
 		{Equals, "minlen", "\ufeffa = b\nminlen = 8\n", "it begins with a byte order mark"},
 		{Shell, "K", "\ufeff# c\nK=1\n", "it begins with a byte order mark"},
+		{SSHD, "K", "K 1\n#" + strings.Repeat("x", 5000) + "Match all\n", "line 2 is longer than 4095 letters"},
+		{SSHD, "K", "K 1\n#" + strings.Repeat("x", 4000) + "\n", ""},
 		{INI, "main/k", "[other]\nk=1\n", "it has no section [main]"},
 		{INI, "main/k", "", "it has no section [main]"},
 		{INI, "main/k", "[main]\nk=1\n  2\n", "line 3 begins with a blank"},

@@ -113,3 +113,28 @@ func TestADirectoryThatOthersNeedIsNotPurged(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatKeepsEverybodyOutOfSSHIsRefusedInADropinAsInTheFile(t *testing.T) {
+	const file = "/etc/ssh/sshd_config.d/50-soe.conf"
+	for content, want := range map[string]string{
+		"PerSourceMaxStartups 0\n":                              "line 1: the key persourcemaxstartups cannot be so: it is less than 2",
+		"X11Forwarding no\n\tciphers = \"-*\"\n":                "line 2: the key ciphers cannot be so",
+		"Match Address *\nPermitRootLogin forced-commands-only": "line 2: the key permitrootlogin",
+		"\"Match\" all\nKEXALGORITHMS=-*\n":                     "line 2: the key kexalgorithms",
+		"HostbasedAuthentication yes\r\n":                       "line 1: the key hostbasedauthentication",
+		"LoginGraceTime 1s\n":                                   "too short to type",
+		"LoginGraceTime {{resolve:ssm:/x}}\n":                   "",
+		"LoginGraceTime 60\nMatch all\nX11Forwarding no\n":      "",
+	} {
+		got := strings.Join(validate(NewID("dropin", file), Dropin{Ensure: Present, Content: content}, false), "\n")
+		if want == "" && got != "" || !strings.Contains(got, want) {
+			t.Errorf("of %q it is said %q", content, got)
+		}
+		if got := validate(NewID("dropin", file), Dropin{Ensure: Absent, Content: content}, false); len(got) > 0 {
+			t.Errorf("%q cannot be removed: %q", content, got)
+		}
+	}
+	if got := validate(NewID("dropin", "/etc/ssh/ssh_config.d/x.conf"), Dropin{Ensure: Present, Content: "Ciphers -*\n"}, false); len(got) > 0 {
+		t.Errorf("of what ssh reads it is said %q", got)
+	}
+}

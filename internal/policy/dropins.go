@@ -98,6 +98,9 @@ func (d Dropin) validate(v *validator) {
 	if why := Written(file, d.Content); why != "" && d.Ensure != Absent {
 		v.wrong("%s", why)
 	}
+	if path.Dir(file) == sshdDropins && d.Ensure != Absent {
+		v.keepsOutOfSSH(d.Content)
+	}
 	known := dropindir.Of(path.Dir(file))
 	v.refuse(known.RootsAlone && d.Owner != "" && d.Owner != "root" && d.Owner != "0", "the reader of %s ignores files that do not belong to root", path.Dir(file))
 	for _, account := range []string{d.Owner, d.Group} {

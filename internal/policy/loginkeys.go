@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/sshdtext"
 )
 
 // SSHDConfig and LoginDefs are files that decide who gets in. Keys and modes in them are kept as
@@ -17,69 +19,23 @@ const (
 // decidesLogins reports whether a file decides who gets in but may be managed nevertheless.
 func decidesLogins(file string) bool { return file == SSHDConfig || file == LoginDefs }
 
-// A sort is a set of keys with the same effect on logins.
-type sort struct {
-	keys []string
-	why  string // why they are refused, or ""
-}
-
-// sshdKeys returns the keys of sshd_config(5), in lower case.
-func sshdKeys() []sort {
-	return []sort{
-		{strings.Fields(`addkeystoagent allowagentforwarding allowstreamlocalforwarding allowtcpforwarding banner clientalivecountmax clientaliveinterval
-			compression disableforwarding exposeauthinfo fingerprinthash gatewayports gssapicleanupcredentials gssapikeyexchange hostbasedusesnamefrompacketonly
-			ignorerhosts ignoreuserknownhosts ipqos kerberosticketcleanup loglevel logverbose permitemptypasswords permittunnel permituserenvironment permituserrc
-			persourcemaxstartups persourcenetblocksize printlastlog printmotd rekeylimit streamlocalbindmask streamlocalbindunlink syslogfacility tcpkeepalive
-			usedns versionaddendum x11displayoffset x11forwarding x11uselocalhost`), ""},
-		// For these the agent proves on the machine that nobody is locked out.
-		{strings.Fields(`allowgroups allowusers authenticationmethods challengeresponseauthentication ciphers denygroups denyusers gssapiauthentication
-			hostbasedauthentication kbdinteractiveauthentication kexalgorithms logingracetime macs maxauthtries maxsessions maxstartups passwordauthentication
-			permitrootlogin pubkeyauthentication strictmodes usepam`), ""},
-		{strings.Fields("addressfamily listenaddress port rdomain"), "people would not find sshd where they expect it"},
-		{strings.Fields("hostcertificate hostkey hostkeyagent hostkeyalgorithms pidfile useprivilegeseparation"), "sshd might not start, or clients would take it for another host"},
-		{strings.Fields(`authorizedkeyscommand authorizedkeyscommanduser authorizedkeysfile authorizedprincipalscommand authorizedprincipalscommanduser
-			authorizedprincipalsfile casignaturealgorithms hostbasedacceptedalgorithms pubkeyacceptedalgorithms pubkeyacceptedkeytypes pubkeyauthoptions requiredrsasize
-			revokedkeys securitykeyprovider trustedusercakeys`), "it decides whose keys are accepted, and the agent cannot tell whose those are"},
-		{strings.Fields("acceptenv chrootdirectory forcecommand permitlisten permitopen permittty setenv subsystem"), "it decides how sessions start, or it may have several lines that all apply"},
-		{strings.Fields("include match"), "other lines depend on it; only settings that apply to everybody are kept"},
-	}
-}
-
-// keepsOut refuses values that would lock people out of ssh whoever they are. The rest is proved on
-// the machine, where the people are known.
+// keepsOut refuses values that would lock people out of ssh whoever they are, and keys that are not
+// managed individually. The rest is proved on the machine, where the people are known.
 func keepsOut(key, value string) string {
-	name := strings.ToLower(key)
-	sorts := sshdKeys()
-	i := slices.IndexFunc(sorts, func(s sort) bool { return slices.Contains(s.keys, name) })
-	switch {
-	case i < 0:
-		return "its effect on logins is not known"
-	case sorts[i].why != "":
-		return sorts[i].why
-	case value == "": // removed, or not known yet
-		return ""
+	if why := sshdtext.NotByKey(key); why != "" {
+		return why
 	}
-	least := map[string]int{"maxauthtries": 2, "maxsessions": 1, "maxstartups": 2, "persourcemaxstartups": 2}
-	number, err := strconv.Atoi(strings.TrimRight(strings.Split(value, ":")[0], "sS"))
-	switch {
-	case name == "usepam" && value != "yes":
-		return "people of the directory log in through PAM, and accounts without a password only through it"
-	case name == "strictmodes" && value != "yes":
-		return "key files that others can write would be accepted"
-	case name == "hostbasedauthentication" && value != "no":
-		return "it would let in anybody whom another machine vouches for"
-	case name == "permitrootlogin" && !slices.Contains([]string{"yes", "no", "prohibit-password", "without-password"}, value):
-		return "it is none of yes, no and prohibit-password"
-	case slices.Contains([]string{"ciphers", "kexalgorithms", "macs"}, name) && strings.ContainsRune("+-^*", rune(value[0])):
-		return "the result depends on the installed sshd; give the whole list"
-	case name == "persourcemaxstartups" && value == "none":
-		return ""
-	case least[name] > 0 && (err != nil || number < least[name]):
-		return fmt.Sprintf("it is less than %d, and nobody would get in", least[name])
-	case name == "logingracetime" && err == nil && number != 0 && number < 10:
-		return "that is too short to type a password"
+	return sshdtext.KeepsOut(key, value)
+}
+
+// sshdDropins is the directory of drop-ins of sshd.
+const sshdDropins = "/etc/ssh/sshd_config.d"
+
+// keepsOutOfSSH refuses the same values in a drop-in of sshd, also below Match.
+func (v *validator) keepsOutOfSSH(content string) {
+	if wrong, is := sshdtext.KeepsOutIn(content, v.open); is {
+		v.wrong("line %d: the key %s cannot be so: %s", wrong.Number, wrong.Key, wrong.Why)
 	}
-	return ""
 }
 
 const (

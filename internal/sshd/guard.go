@@ -1,17 +1,17 @@
 package sshd
 
 import (
-	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
+	"maps"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/facts"
+	"github.com/soe-agent/soe-agent/internal/sshdtext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -42,26 +42,66 @@ func LocksOut(ctx context.Context, s *system.System, c Change) (string, error) {
 			return fmt.Sprintf("%s would become %s, which is %s now: it cannot be told beforehand whom that lets in", key, becomes, was), nil
 		}
 	}
-	if why := unspoken(before, after); why != "" {
-		return why, nil
+	for _, proof := range []func(before, after Settings) string{worse, unspoken, elsewhere} {
+		if why := proof(before, after); why != "" {
+			return why, nil
+		}
 	}
 	return g.people(ctx)
+}
+
+// worse returns a message if a key would get a value that locks people out whoever they are, or "".
+func worse(before, after Settings) string {
+	for _, key := range slices.Sorted(maps.Keys(after)) {
+		if slices.Equal(before[key], after[key]) {
+			continue
+		}
+		if why := sshdtext.KeepsOut(key, strings.Fields(after.first(key))...); why != "" {
+			return fmt.Sprintf("%s would become %s: %s", key, after.first(key), why)
+		}
+	}
+	return ""
+}
+
+// elsewhere returns a message if sshd would lose a port, an address or a host key, or "".
+func elsewhere(before, after Settings) string {
+	for _, c := range []struct{ key, what string }{
+		{"port", "come to port %s"}, {"listenaddress", "come to the address %s"}, {"hostkey", "know it by its key %s"},
+	} {
+		for _, was := range before[c.key] {
+			if !slices.Contains(after[c.key], was) {
+				return "those could not log in any more who " + fmt.Sprintf(c.what, was)
+			}
+		}
+	}
+	return ""
 }
 
 // unspoken returns a message if no algorithm would be left that all clients of recent years
 // support, or "".
 func unspoken(before, after Settings) string {
 	for key, common := range map[string][]string{
-		"ciphers":       {"aes128-ctr", "aes192-ctr", "aes256-ctr", "aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"},
-		"macs":          {"hmac-sha2-256", "hmac-sha2-512", "hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com"},
-		"kexalgorithms": {"curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256", "ecdh-sha2-nistp384", "ecdh-sha2-nistp521", "diffie-hellman-group-exchange-sha256", "diffie-hellman-group14-sha256", "diffie-hellman-group16-sha512"},
+		"Ciphers":           {"aes128-ctr", "aes192-ctr", "aes256-ctr", "aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "chacha20-poly1305@openssh.com"},
+		"MACs":              {"hmac-sha2-256", "hmac-sha2-512", "hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com"},
+		"KexAlgorithms":     {"curve25519-sha256", "curve25519-sha256@libssh.org", "ecdh-sha2-nistp256", "ecdh-sha2-nistp384", "ecdh-sha2-nistp521", "diffie-hellman-group-exchange-sha256", "diffie-hellman-group14-sha256", "diffie-hellman-group16-sha512"},
+		"HostKeyAlgorithms": {"ssh-ed25519", "rsa-sha2-512", "rsa-sha2-256", "ecdsa-sha2-nistp256"},
 	} {
-		list := after.first(key)
-		if list != before.first(key) && !slices.ContainsFunc(strings.Split(list, ","), func(one string) bool { return slices.Contains(common, one) }) {
-			return fmt.Sprintf("%s would leave none that all clients have, such as %s", key, common[0])
+		list := algorithms(after, key)
+		if !slices.Equal(list, algorithms(before, key)) && !slices.ContainsFunc(list, func(one string) bool { return slices.Contains(common, one) }) {
+			return fmt.Sprintf("%s would leave none that all clients have, such as %s", strings.ToLower(key), common[0])
 		}
 	}
 	return ""
+}
+
+// algorithms returns the algorithms of a key whose value is a comma-separated list.
+func algorithms(s Settings, key string) []string {
+	for _, name := range names(key) {
+		if list := s.first(name); list != "" {
+			return strings.Split(list, ",")
+		}
+	}
+	return nil
 }
 
 type guard struct {
@@ -176,14 +216,25 @@ func (g *guard) ask(ctx context.Context, p person, from Login) (why string, sure
 	if err != nil {
 		return "", false, err
 	}
-	had, keeps := before.ways(p, true), after.ways(p, false)
+	keeps, err := g.credentials(p, after)
+	if err != nil {
+		return "", false, err
+	}
+	fewer := fewerKeys(before, after)
+	keeps.sure[byKey] = keeps.sure[byKey] && (fewer == "" || fewer == authorizedKeys || slices.Contains(names("PubkeyAcceptedAlgorithms"), fewer))
+	had, left := before.ways(p, true), after.ways(p, false)
 	if p.UID == 0 && g.Root != "no" { // otherwise the policy wants that, and somebody else must be able to log in
 		had = slices.DeleteFunc(had, func(w way) bool { return !rootMay(g.Root, w) })
 	}
 	had = slices.DeleteFunc(had, func(w way) bool { return !w.all(has.may) })
-	sure = slices.ContainsFunc(keeps, func(w way) bool { return w.all(has.sure) })
+	if len(had) > 0 {
+		if why := cmp.Or(worse(before, after), another(before, after)); why != "" {
+			return "for " + p.Name + " " + why, false, nil
+		}
+	}
+	sure = slices.ContainsFunc(left, func(w way) bool { return w.all(keeps.sure) })
 	same := !slices.ContainsFunc(had, func(w way) bool {
-		return !slices.ContainsFunc(keeps, func(k way) bool { return k.within(w) })
+		return fewer != "" && slices.Contains(w, byKey) || !slices.ContainsFunc(left, func(l way) bool { return l.within(w) })
 	})
 	if sure || same {
 		return "", sure, nil
@@ -195,171 +246,43 @@ func (g *guard) ask(ctx context.Context, p person, from Login) (why string, sure
 	if from.Addr == "127.0.0.1" {
 		where = "this machine"
 	}
-	return fmt.Sprintf("%s could log in from %s by %s, and could not any more", p.Name, where, had[0]), false, nil
-}
-
-// A way is a list of methods that are all required for a login.
-type way []string
-
-func (w way) String() string { return strings.Join(w, " and ") }
-
-func (w way) all(has map[string]bool) bool {
-	return !slices.ContainsFunc(w, func(method string) bool { return !has[method] })
-}
-
-// within reports whether a way requires nothing that the other does not require.
-func (w way) within(other way) bool {
-	return !slices.ContainsFunc(w, func(method string) bool { return !slices.Contains(other, method) })
-}
-
-const (
-	byKey      = "publickey"
-	byPassword = "password"
-	byDialogue = "keyboard-interactive"
-	byTicket   = "gssapi-with-mic"
-	byHost     = "hostbased"
-)
-
-// ways returns the ways by which a person gets in. What cannot be determined counts as allowed if
-// leniently, and otherwise as denied.
-func (s Settings) ways(p person, leniently bool) (all []way) {
-	if !s.lets(p, leniently) {
-		return nil
+	becomes := "could not any more"
+	if fewer != "" && len(left) > 0 {
+		becomes = "with another " + fewer + " nobody can tell whether they still could"
 	}
-	on := map[string]bool{}
-	for method, keys := range map[string][]string{
-		byKey: names("PubkeyAuthentication"), byPassword: names("PasswordAuthentication"), byDialogue: names("KbdInteractiveAuthentication"),
-		byTicket: names("GSSAPIAuthentication"), byHost: names("HostbasedAuthentication"),
+	return fmt.Sprintf("%s could log in from %s by %s, and %s", p.Name, where, had[0], becomes), false, nil
+}
+
+// another returns a message if a session would not get a normal shell any more, or "".
+func another(before, after Settings) string {
+	for key, ordinary := range map[string]string{"forcecommand": "none", "chrootdirectory": "none", "permittty": "yes"} {
+		if becomes := after.first(key); becomes != before.first(key) && becomes != ordinary {
+			return fmt.Sprintf("%s would become %s, and a session another thing than a shell of theirs", key, becomes)
+		}
+	}
+	return ""
+}
+
+const authorizedKeys = "authorizedkeysfile"
+
+// fewerKeys returns a setting whose change may reject public keys that are accepted now, or "".
+func fewerKeys(before, after Settings) string {
+	for _, key := range []string{
+		"authorizedkeyscommand", "authorizedkeyscommanduser", "authorizedprincipalscommand", "authorizedprincipalscommanduser", "authorizedprincipalsfile",
+		"pubkeyauthoptions", "requiredrsasize", "revokedkeys", "rsaminsize", "trustedusercakeys", authorizedKeys, "casignaturealgorithms", "pubkeyacceptedalgorithms", "pubkeyacceptedkeytypes",
 	} {
-		on[method] = slices.ContainsFunc(keys, func(key string) bool { return s.first(key) == "yes" })
-	}
-	on[byDialogue] = on[byDialogue] && s.first("usepam") == "yes"
-	lists := strings.Fields(strings.Join(s["authenticationmethods"], " "))
-	if len(lists) == 0 || lists[0] == "any" {
-		lists = []string{byKey, byPassword, byDialogue, byTicket, byHost}
-	}
-	for _, list := range lists {
-		w := way(strings.Split(list, ","))
-		for i, method := range w {
-			w[i], _, _ = strings.Cut(method, ":") // drop a device or submethod
+		was, becomes := before.list(key), after.list(key)
+		if strings.HasSuffix(key, "algorithms") || strings.HasSuffix(key, "keytypes") {
+			was, becomes = algorithms(before, key), algorithms(after, key)
 		}
-		if w.all(on) && (p.UID != 0 || rootMay(s.first("permitrootlogin"), w)) {
-			all = append(all, w)
-		}
-	}
-	return all
-}
-
-// rootMay reports whether PermitRootLogin lets root in by a way.
-func rootMay(permit string, w way) bool {
-	switch permit {
-	case "", "yes":
-		return true
-	case "no":
-		return false
-	}
-	return !slices.Contains(w, byPassword) && !slices.Contains(w, byDialogue)
-}
-
-// lets reports whether the lists of users and groups let a person in, in the order in which sshd
-// evaluates them.
-func (s Settings) lets(p person, leniently bool) bool {
-	user := func(pattern string) bool {
-		name, host, fromSomewhere := strings.Cut(pattern, "@")
-		return (!fromSomewhere || host == "*") && globMatch(name, p.Name)
-	}
-	maybe := func(pattern string) bool { // depends on the client's host, or is understood only by some versions
-		name, _, fromSomewhere := strings.Cut(pattern, "@")
-		return fromSomewhere && globMatch(name, p.Name) || strings.HasPrefix(pattern, "!")
-	}
-	group := func(pattern string) bool {
-		return slices.ContainsFunc(p.groups, func(name string) bool { return globMatch(pattern, name) })
-	}
-	denied := func(pattern string) bool { return user(pattern) || !leniently && maybe(pattern) }
-	allowed := func(pattern string) bool { return user(pattern) || leniently && maybe(pattern) }
-	switch {
-	case slices.ContainsFunc(s.list("denyusers"), denied):
-		return false
-	case len(s["allowusers"]) > 0 && !slices.ContainsFunc(s.list("allowusers"), allowed):
-		return false
-	case slices.ContainsFunc(s.list("denygroups"), group):
-		return false
-	}
-	return len(s["allowgroups"]) == 0 || slices.ContainsFunc(s.list("allowgroups"), group)
-}
-
-func (s Settings) list(key string) []string { return strings.Fields(strings.Join(s[key], " ")) }
-
-// globMatch matches as match_pattern of sshd does: only "*" and "?" are special.
-func globMatch(pattern, text string) bool {
-	escaped := strings.NewReplacer(`\`, `\\`, "[", `\[`).Replace(pattern)
-	matched, err := path.Match(strings.ReplaceAll(escaped, "/", "\x00"), strings.ReplaceAll(text, "/", "\x00"))
-	return matched && err == nil
-}
-
-// credentials are the methods for which a person has credentials that sshd would accept.
-type credentials struct {
-	may  map[string]bool // possibly
-	sure map[string]bool
-}
-
-func (g *guard) credentials(p person, s Settings) (credentials, error) {
-	c := credentials{may: map[string]bool{byHost: true}, sure: map[string]bool{}}
-	password, err := g.hasPassword(p)
-	if err != nil {
-		return c, err
-	}
-	for _, method := range []string{byPassword, byDialogue} {
-		c.may[method], c.sure[method] = password, password
-	}
-	_, err = g.system.FS.Stat("/etc/krb5.keytab")
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return c, err
-	}
-	c.may[byTicket] = err == nil
-	c.may[byKey] = s.first("trustedusercakeys") != "none" || s.first("authorizedkeyscommand") != "none"
-	for _, file := range s.list("authorizedkeysfile") {
-		content, err := g.readKeys(p, file)
+		more := key == "authorizedkeyscommand" || key == "authorizedkeyscommanduser" || key == "trustedusercakeys"
 		switch {
-		case errors.Is(err, fs.ErrNotExist):
-		case err != nil:
-			c.may[byKey] = true // unknown
-		case len(bytes.TrimSpace(content)) > 0:
-			c.may[byKey], c.sure[byKey] = true, true
+		case slices.Equal(was, becomes):
+		case more && (len(was) == 0 || was[0] == "none"):
+		case len(was) > 0 && was[0] != "none" && !slices.ContainsFunc(was, func(one string) bool { return !slices.Contains(becomes, one) }):
+		default:
+			return key
 		}
 	}
-	return c, nil
-}
-
-func (g *guard) readKeys(p person, file string) ([]byte, error) {
-	if file == "none" || p.Home == "" {
-		return nil, fs.ErrNotExist
-	}
-	name := strings.NewReplacer("%%", "%", "%h", p.Home, "%u", p.Name, "%U", strconv.Itoa(p.UID)).Replace(file)
-	if !path.IsAbs(name) {
-		name = path.Join(p.Home, name)
-	}
-	if inHome, is := strings.CutPrefix(path.Clean(name), path.Clean(p.Home)+"/"); is {
-		return g.system.FS.ReadPersonal(p.Home, p.UID, inHome)
-	}
-	return g.system.FS.ReadFile(path.Clean(name))
-}
-
-// hasPassword reports whether a person has a password to log in with. Everybody in a directory has
-// one.
-func (g *guard) hasPassword(p person) (bool, error) {
-	if !p.local {
-		return true, nil
-	}
-	content, err := g.system.FS.ReadFile("/etc/shadow")
-	if err != nil {
-		return false, err
-	}
-	for line := range bytes.Lines(content) {
-		fields := bytes.SplitN(line, []byte(":"), 3)
-		if len(fields) == 3 && string(fields[0]) == p.Name {
-			return len(fields[1]) > 0 && !bytes.ContainsAny(fields[1][:1], "!*"), nil
-		}
-	}
-	return false, nil
+	return ""
 }

@@ -9,14 +9,21 @@ package sshd
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
 	"path"
+	"regexp"
 	"slices"
 	"strings"
 
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/keyed"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -25,7 +32,8 @@ import (
 const Main = "/etc/ssh/sshd_config"
 
 // ErrNeverStarted is wrapped by errors about an sshd that is installed but has neither host keys
-// nor its directory in /run yet. It cannot be asked then.
+// nor its directory in /run yet, and cannot be given any for a question, as in an image without
+// /proc.
 var ErrNeverStarted = errors.New("sshd does not show its configuration until it has been started once on this machine")
 
 // Settings are the effective settings: the lines of sshd -T, by key in lower case.
@@ -51,21 +59,25 @@ func (l Login) spec() (string, error) {
 }
 
 // Ask returns the effective settings for a login, or the general ones if of is nil. The error may
-// wrap system.ErrNotInstalled or ErrNeverStarted.
+// wrap system.ErrNotInstalled, if openssh-server is not installed at all, or ErrNeverStarted.
 func Ask(ctx context.Context, s *system.System, staged system.Staged, of *Login) (Settings, error) {
+	return ask(ctx, s, system.Command{Argv: []string{"-T"}, Staged: staged}, of)
+}
+
+func ask(ctx context.Context, s *system.System, c system.Command, of *Login) (Settings, error) {
 	options, err := commandLine(s)
 	if err != nil {
 		return nil, err
 	}
-	argv := append([]string{"-T"}, options...)
+	c.Argv = append(c.Argv, options...)
 	if of != nil {
 		spec, err := of.spec()
 		if err != nil {
 			return nil, err
 		}
-		argv = append(argv, "-C", spec)
+		c.Argv = append(c.Argv, "-C", spec)
 	}
-	return settings(ctx, s, system.Command{Argv: argv, Staged: staged})
+	return settings(ctx, s, c)
 }
 
 // Test returns an error if sshd would not accept the configuration. A running sshd would exit when
@@ -96,20 +108,73 @@ func settings(ctx context.Context, s *system.System, c system.Command) (Settings
 func run(ctx context.Context, s *system.System, c system.Command) (system.Output, error) {
 	c.Argv, c.ReadOnly = append([]string{"sshd"}, c.Argv...), true
 	out, err := s.Runner.Run(ctx, c)
-	switch said := string(out.Stderr); {
+	for range 2 { // it says one at a time
+		if err != nil || !neverStarted(out) {
+			break
+		}
+		if c, err = withStandIns(c, out); err == nil {
+			out, err = s.Runner.Run(ctx, c)
+		}
+	}
+	switch {
+	case errors.Is(err, system.ErrNotInstalled):
+		return out, ifInstalled(ctx, s, err)
+	case errors.Is(err, system.ErrNotExecutable):
+		return out, fmt.Errorf("%w: let root run it again (chmod 755), or install openssh-server anew", err)
 	case err != nil:
 		return out, err
 	case out.ExitCode == 0:
 		return out, nil
-	case strings.Contains(said, "no hostkeys available"), strings.Contains(said, "Missing privilege separation directory"):
+	case neverStarted(out):
 		return out, fmt.Errorf("%w: start its unit, and see that it starts with the machine", ErrNeverStarted)
-	default:
-		first, _, _ := strings.Cut(strings.TrimSpace(said), "\n")
-		if first == "" {
-			first = out.LastLine()
-		}
-		return out, fmt.Errorf("sshd refuses its configuration: %s", first)
 	}
+	first, _, _ := strings.Cut(strings.TrimSpace(string(out.Stderr)), "\n")
+	if first == "" {
+		first = out.LastLine()
+	}
+	return out, fmt.Errorf("sshd refuses its configuration: %s", first)
+}
+
+// ifInstalled returns why sshd cannot be asked if its program was not found.
+func ifInstalled(ctx context.Context, s *system.System, notFound error) error {
+	by, err := facts.Installed(ctx, s, "sshd", "ssh.service", "sshd.service", "ssh.socket", "sshd.socket", "ssh@.service", "sshd@.service")
+	switch {
+	case err != nil:
+		return fmt.Errorf("cannot tell whether openssh-server is installed: %w", err)
+	case by != "":
+		return fmt.Errorf("there is no program sshd to ask, and yet %s: put it back, or install openssh-server anew", by)
+	}
+	return notFound
+}
+
+var missingDirectory = regexp.MustCompile(`Missing privilege separation directory: (/\S+)`)
+
+// neverStarted reports whether sshd lacks what its first start creates.
+func neverStarted(out system.Output) bool {
+	said := string(out.Stderr)
+	return out.ExitCode != 0 && (strings.Contains(said, "no hostkeys available") || missingDirectory.MatchString(said))
+}
+
+// withStandIns gives an sshd that was never started what it lacks, for one question: a host key that
+// is not stored anywhere, and its directory in /run.
+func withStandIns(c system.Command, out system.Output) (system.Command, error) {
+	if dir := missingDirectory.FindSubmatch(out.Stderr); dir != nil {
+		staged := system.Staged{path.Join(string(dir[1]), ".soe"): {}}
+		maps.Copy(staged, c.Staged)
+		c.Staged = staged
+		return c, nil
+	}
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		return c, err
+	}
+	der, err := x509.MarshalECPrivateKey(key)
+	if err != nil {
+		return c, err
+	}
+	c.Argv = append(slices.Clone(c.Argv), "-o", "HostKey=/dev/stdin")
+	c.Stdin = pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: der})
+	return c, nil
 }
 
 // commandLine returns the settings that the unit of a distribution passes to sshd. They take
@@ -146,144 +211,6 @@ func settingsIn(words []string) (options []string) {
 		}
 	}
 	return options
-}
-
-// names returns the names of a key in the different versions of sshd.
-func names(key string) []string {
-	key = strings.ToLower(key)
-	same := [][]string{
-		{"kbdinteractiveauthentication", "challengeresponseauthentication", "keyboardinteractiveauthentication", "skeyauthentication"},
-		{"pubkeyacceptedalgorithms", "pubkeyacceptedkeytypes"},
-	}
-	for _, all := range same {
-		if slices.Contains(all, key) {
-			return all
-		}
-	}
-	return []string{key}
-}
-
-// Overruled returns which of some values in Main is not in effect, or "". It may be overruled by a
-// file that is included earlier, an option on the command line, or a Match, for everybody or for
-// one of logins.
-func Overruled(ctx context.Context, s *system.System, keys map[string]string, logins []Login) (string, error) {
-	var alone strings.Builder
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		alone.WriteString(key + " " + keys[key] + "\n")
-	}
-	meant, err := settings(ctx, s, system.Command{Argv: []string{"-T", "-f", "/dev/stdin"}, Stdin: []byte(alone.String())})
-	if err != nil {
-		return "", err
-	}
-	all, err := Ask(ctx, s, nil, nil)
-	if err != nil {
-		return "", err
-	}
-	if why := differ(keys, meant, all, "sshd -T", "another file that it reads before, an option of its command line or a Match says otherwise"); why != "" {
-		return why, nil
-	}
-	for _, login := range logins {
-		theirs, err := Ask(ctx, s, nil, &login)
-		if err != nil {
-			return "", err
-		}
-		if why := differ(keys, meant, theirs, "sshd -T -C user="+login.User, "a Match says otherwise"); why != "" {
-			return why, nil
-		}
-	}
-	return "", nil
-}
-
-// differ returns a message about the first key that does not have its intended value, or "".
-func differ(keys map[string]string, meant, got Settings, who, why string) string {
-	for _, key := range slices.Sorted(maps.Keys(keys)) {
-		shown := false
-		for _, name := range names(key) {
-			want, is := meant[name]
-			if !is {
-				continue
-			}
-			shown = true
-			if !slices.Equal(slices.Sorted(slices.Values(want)), slices.Sorted(slices.Values(got[name]))) {
-				return fmt.Sprintf("%s says %q and not %q: %s", who, said(name, got), said(name, meant), why)
-			}
-		}
-		if !shown {
-			return fmt.Sprintf("%s does not show %s: this sshd does not know it any more, or not yet", who, key)
-		}
-	}
-	return ""
-}
-
-func said(name string, s Settings) string {
-	if len(s[name]) == 0 {
-		return name + " (not set)"
-	}
-	return name + " " + strings.Join(s[name], " ")
-}
-
-// Files returns the contents of all files that sshd reads, to detect changes. some reports whether
-// they contain settings for some logins only.
-func Files(s *system.System) (all []byte, some bool, err error) {
-	var read bytes.Buffer
-	if err := addFile(s, Main, &read, 0); err != nil {
-		return nil, false, err
-	}
-	options, err := commandLine(s)
-	read.WriteString("\x00" + strings.Join(options, "\x00"))
-	for line := range bytes.Lines(read.Bytes()) {
-		key, _ := firstWord(string(line))
-		some = some || key == "match"
-	}
-	return read.Bytes(), some, err
-}
-
-// mostIncludes is the depth to which included files are read; sshd's own limit is 16.
-const mostIncludes = 16
-
-func addFile(s *system.System, name string, to *bytes.Buffer, depth int) error {
-	content, err := s.FS.ReadFile(name)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	fmt.Fprintf(to, "\x00%s\n%s\n", name, content)
-	for line := range bytes.Lines(content) {
-		key, rest := firstWord(string(line))
-		if key != "include" || depth == mostIncludes {
-			continue
-		}
-		for _, pattern := range strings.Fields(strings.NewReplacer(`"`, " ", "=", " ").Replace(rest)) {
-			if !path.IsAbs(pattern) {
-				pattern = path.Join(path.Dir(Main), pattern)
-			}
-			bases, err := s.FS.ReadDir(path.Dir(pattern))
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-			for _, base := range bases {
-				if matches, _ := path.Match(path.Base(pattern), base); !matches {
-					continue
-				}
-				if err := addFile(s, path.Join(path.Dir(pattern), base), to, depth+1); err != nil {
-					return err
-				}
-			}
-		}
-	}
-	return nil
-}
-
-// firstWord returns the key of a line in lower case, and the rest.
-func firstWord(line string) (key, rest string) {
-	line = strings.TrimSpace(line)
-	at := strings.IndexAny(line, " \t=")
-	if at < 0 {
-		return strings.ToLower(line), ""
-	}
-	return strings.ToLower(line[:at]), line[at:]
 }
 
 // Reload makes sshd read its files again, if it is running and accepts them. Sessions and the

@@ -1,6 +1,7 @@
 package sshd_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -77,6 +78,28 @@ func TestNobodyWhoCanLogInIsKeptFromIt(t *testing.T) {
 		{pam, pam + "MACs hmac-sha2-512\nKexAlgorithms ecdh-sha2-nistp256\n", "", ""},
 		{pam + "Ciphers 3des-cbc\n", pam + "Ciphers 3des-cbc\nMaxAuthTries 3\n", "", ""},
 		{pam + "AllowUsers ann\n", pam, "", ""},
+		// What an include or a Match hides from who reads the policy is seen all the same.
+		{pam, pam + "PerSourceMaxStartups 0\n", "", "persourcemaxstartups would become 0: it is less than 2"},
+		{pam, pam + "logingracetime=1\n", "", "logingracetime would become 1"},
+		{pam, pam + "HostbasedAuthentication yes\n", "", "hostbasedauthentication would become yes"},
+		{pam + "PerSourceMaxStartups 0\n", pam + "PerSourceMaxStartups 0\nMaxAuthTries 3\n", "", ""},
+		{pam, pam + "\"Match\" User ann\nMaxAuthTries 1\n", "", "for ann maxauthtries would become 1"},
+		{pam, pam + "Match User root\n\"PermitRootLogin\" forced-commands-only\n", "", "for root permitrootlogin would become forced-commands-only"},
+		{pam, pam + "Match User dora\nMaxAuthTries 1\n", "", ""},
+		{pam, pam + "ForceCommand /bin/false\n", "", "forcecommand would become /bin/false"},
+		{pam, pam + "Match User bob\nChrootDirectory /srv\n", "", "for bob chrootdirectory would become /srv"},
+		{pam, pam + "Match User scan\nForceCommand internal-sftp\n", "", ""},
+		{pam + "Port 22\n", pam + "Port 2222\n", "", "who come to port 22"},
+		{pam + "ListenAddress 0.0.0.0:22\n", pam + "ListenAddress 127.0.0.1:22\n", "", "who come to the address 0.0.0.0:22"},
+		{pam + "HostKey /a\n", pam + "HostKey /b\n", "", "who know it by its key /a"},
+		{pam, pam + "HostKeyAlgorithms ssh-dss\n", "", "hostkeyalgorithms would leave none"},
+		{pam, pam + "AuthorizedKeysFile none\n", "", "with another authorizedkeysfile nobody can tell"},
+		{pam, pam + "AuthorizedKeysFile .ssh/authorized_keys /etc/ssh/keys/%u\n", "", ""},
+		{pam, pam + "AuthorizedKeysCommand /usr/bin/x\n", "", ""},
+		{pam, pam + "RevokedKeys /etc/x\n", "", "with another revokedkeys nobody can tell"},
+		{pam + "PubkeyAcceptedAlgorithms ssh-ed25519,ssh-rsa\n", pam + "PubkeyAcceptedAlgorithms ssh-rsa\n", "", "with another pubkeyacceptedalgorithms nobody can tell"},
+		{pam + "PubkeyAcceptedAlgorithms ssh-ed25519,ssh-rsa\n", pam + "PubkeyAcceptedAlgorithms ssh-ed25519\n", "", ""},
+		{pam + "AllowUsers carl\n", pam + "AllowUsers carl\nAuthorizedKeysFile none\n", "", ""},
 	} {
 		s, fake := world(t, map[string]string{sshd.Main: c.before})
 		got, err := sshd.LocksOut(t.Context(), s, sshd.Change{After: system.Staged{sshd.Main: []byte(c.after)}, Root: c.root})
@@ -135,31 +158,34 @@ func TestAValueThatSomethingElseOverrulesIsFound(t *testing.T) {
 		{"another who is allowed", `sshd -T says "allowusers ann bob carl"`, map[string]string{sshd.Main: ours + "Include /etc/ssh/x.d/*.conf\n", "/etc/ssh/x.d/a.conf": "AllowUsers carl\n"}},
 		{"an option", "an option of its command line", map[string]string{sshd.Main: ours, "/etc/sysconfig/sshd": "# x\nOPTIONS=\"-u0 -o MaxAuthTries=9\"\n"}},
 		{"the policy of cryptography", "maxauthtries 9", map[string]string{sshd.Main: ours, "/etc/crypto-policies/back-ends/opensshserver.config": "CRYPTO_POLICY='-oMaxAuthTries=9 -oX=y'\n"}},
-		{"a match of all", "maxauthtries 9", map[string]string{sshd.Main: ours + "Match all\nMaxAuthTries 9\n"}},
+		{"a match of all", `sshd -T -C user=root says "maxauthtries 9"`, map[string]string{sshd.Main: ours + "Match all\nMaxAuthTries 9\n"}},
 		{"a match of somebody", "sshd -T -C user=ann", map[string]string{sshd.Main: ours + "Match User ann\nMaxAuthTries 9\n"}},
+		{"a match in quotes", "sshd -T -C user=root", map[string]string{sshd.Main: ours + "\"Match\" all\nMaxAuthTries=9\n"}},
 		{"a match of something else", "", map[string]string{sshd.Main: ours + "Match User ann\nX11Forwarding yes\n"}},
 	} {
 		s, _ := world(t, c.files)
-		got, err := sshd.Overruled(t.Context(), s, keys, []sshd.Login{{User: "ann"}})
+		got, err := sshd.Overruled(t.Context(), s, keys)
 		if err != nil || c.want == "" && got != "" || !strings.Contains(got, c.want) {
 			t.Errorf("with %s it is said %q, and should be %q: %v", c.name, got, c.want, err)
 		}
 	}
 	s, _ := world(t, map[string]string{sshd.Main: "Old 1\n"})
-	if _, err := sshd.Overruled(t.Context(), s, map[string]string{"Nonsense": "1"}, nil); err == nil {
+	if _, err := sshd.Overruled(t.Context(), s, map[string]string{"Nonsense": "1"}); err == nil {
 		t.Error("of what sshd does not take nothing is said")
 	}
 }
 
 func TestAllThatSSHDReadsIsRead(t *testing.T) {
 	s, fake := world(t, map[string]string{sshd.Main: "Include \"/etc/ssh/x.d/*.conf\" y\n", "/etc/ssh/x.d/a.conf": "A 1\n", "/etc/ssh/y": " include=/etc/ssh/z\n", "/etc/ssh/z": "Z 1\n"})
-	files, some, err := sshd.Files(s)
-	if err != nil || some || !strings.Contains(string(files), "A 1") || !strings.Contains(string(files), "Z 1") {
-		t.Errorf("%q, %v, %v", files, some, err)
+	read, err := sshd.Inputs(t.Context(), s)
+	if err != nil || strings.Contains(string(read), `"ann"`) || !strings.Contains(string(read), "A 1") || !strings.Contains(string(read), "Z 1") {
+		t.Errorf("%q, %v", read, err)
 	}
-	kindtest.Put(t, fake.Root, "/etc/ssh/z", "\tmATCH=all\n")
-	if again, some, err := sshd.Files(s); err != nil || !some || string(again) == string(files) {
-		t.Errorf("%q, %v, %v", again, some, err)
+	for _, match := range []string{"\tmATCH=all\n", "\"Match\" user root\r\n", "A 1\nMa\"tch\" all"} {
+		kindtest.Put(t, fake.Root, "/etc/ssh/z", match)
+		if again, err := sshd.Inputs(t.Context(), s); err != nil || !strings.Contains(string(again), `"ann"`) {
+			t.Errorf("with %q: %q, %v", match, again, err)
+		}
 	}
 }
 
@@ -176,5 +202,49 @@ func TestSSHDIsToldToReadItsFilesAgainOnlyWhereItRunsAndTakesThem(t *testing.T) 
 	kindtest.Put(t, fake.Root, sshd.Main, "UsePAM yes\n")
 	if err := sshd.Reload(t.Context(), s); err != nil || len(fake.Calls) != 1 || fake.Calls[0] != "reload ssh.service" {
 		t.Errorf("%v, %q", err, fake.Calls)
+	}
+}
+
+func TestAnSSHDThatCannotBeRunIsNotOneThatIsNotInstalled(t *testing.T) {
+	for _, c := range []struct {
+		gone          error
+		put, runs     string
+		installed     bool
+		says, content string
+	}{
+		{gone: system.ErrNotInstalled},
+		{gone: system.ErrNotExecutable, installed: true, says: "chmod 755"},
+		{gone: system.ErrNotInstalled, installed: true, runs: "sshd.service", says: "sshd.service runs: put it back"},
+		{gone: system.ErrNotInstalled, installed: true, runs: "ssh.socket", says: "ssh.socket runs"},
+		{gone: system.ErrNotInstalled, installed: true, put: "/usr/lib/systemd/system/ssh.service", says: "there is its unit /usr/lib/systemd/system/ssh.service"},
+		{gone: system.ErrNotInstalled, installed: true, put: "/proc/7/comm", content: "sshd\n", says: "process 7 is called so"},
+		{gone: system.ErrNotInstalled, put: "/proc/7/comm", content: "ssh-agent\n"},
+	} {
+		s, fake := world(t, map[string]string{sshd.Main: "UsePAM yes\n"})
+		fake.Gone = c.gone
+		if c.put != "" {
+			kindtest.Put(t, fake.Root, c.put, c.content)
+		}
+		if c.runs != "" {
+			fake.Runs = []string{c.runs}
+		}
+		s.Root = "/" // it runs
+		_, err := sshd.Ask(t.Context(), s, nil, nil)
+		if errors.Is(err, system.ErrNotInstalled) == c.installed || err == nil || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("with %+v it is said %v", c, err)
+		}
+	}
+}
+
+func TestAnSSHDThatWasNeverStartedIsLentWhatItLacks(t *testing.T) {
+	s, fake := world(t, map[string]string{sshd.Main: "UsePAM yes\n"})
+	fake.Lacks = true
+	got, err := sshd.Ask(t.Context(), s, nil, nil)
+	if err != nil || len(got["usepam"]) != 1 || got["usepam"][0] != "yes" {
+		t.Errorf("%v, %v", got, err)
+	}
+	why, err := sshd.LocksOut(t.Context(), s, sshd.Change{After: system.Staged{sshd.Main: []byte("UsePAM yes\nAllowUsers nobody\n")}})
+	if err != nil || !strings.Contains(why, "ann could") {
+		t.Errorf("%q, %v", why, err)
 	}
 }

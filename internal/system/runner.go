@@ -75,6 +75,10 @@ var ErrKilled = errors.New("it was killed")
 // ErrNotInstalled is wrapped by the error of a command whose program does not exist.
 var ErrNotInstalled = errors.New("the program is not installed")
 
+// ErrNotExecutable is wrapped by the error of a command whose name is that of something that cannot
+// be run. The program may be installed all the same.
+var ErrNotExecutable = errors.New("it is there, and is no file that may be run")
+
 // A Runner runs commands. An exit code other than 0 is not an error; the caller knows what it
 // means. An error means that the command could not be started, did not end in time, or was killed.
 type Runner interface {
@@ -168,7 +172,7 @@ func hasNullDevice() bool {
 
 // lookPath finds a program below the root, in a fixed search path and not that of the agent's
 // environment. The error wraps ErrNotInstalled only if all directories of the search path could be
-// read. If something else has the name, the error says so.
+// read, and ErrNotExecutable if something else has the name.
 func (r *runner) lookPath(program string) (string, error) {
 	candidates := []string{program}
 	if !strings.Contains(program, "/") {
@@ -189,7 +193,7 @@ func (r *runner) lookPath(program string) (string, error) {
 		}
 	}
 	if other != "" {
-		return "", fmt.Errorf("%w: %s is there, and is no file that may be run", ErrNotInstalled, other)
+		return "", fmt.Errorf("%s: %w", other, ErrNotExecutable)
 	}
 	return "", ErrNotInstalled
 }

@@ -80,7 +80,7 @@ func (u *Unanswered) note(err error) {
 func isAnswer(err error) bool {
 	var errno unix.Errno
 	if !errors.As(err, &errno) {
-		return slices.ContainsFunc([]error{fs.ErrNotExist, ErrNotInstalled, ErrNotRunning, ErrNotRegular, ErrLarge}, func(answer error) bool {
+		return slices.ContainsFunc([]error{fs.ErrNotExist, ErrNotInstalled, ErrNotExecutable, ErrNotRunning, ErrNotRegular, ErrLarge}, func(answer error) bool {
 			return errors.Is(err, answer)
 		})
 	}

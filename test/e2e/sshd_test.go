@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -43,9 +44,22 @@ until [ -s /tmp/lives ]; do sleep 0.1; done`)
 	return func() bool { return strings.TrimSpace(d.sh(t, "ps -o comm= -p $(cat /tmp/lives); true")) == "sleep" }
 }
 
+// refusesPart has a drop-in of sshd refused.
+func (d *desktop) refusesPart(t *testing.T, content, reason string) {
+	t.Helper()
+	const part = "/etc/ssh/sshd_config.d/50-soe.conf"
+	o := d.apply(t, fmt.Sprintf("[dropins.%q]\ncontent = %q\n", part, content))
+	o.wants(t, map[policy.ID]converge.State{"dropin" + part: converge.Failed})
+	if got := o.resource("dropin" + part).Reason; !strings.Contains(got, reason) {
+		t.Errorf("of the drop-in %q it is said %q, and should be %q", content, got, reason)
+	}
+	d.sh(t, "[ ! -e "+part+" ]")
+}
+
 func TestFilesThatDecideWhoGetsInAreKeptByKeysAndNobodyIsLockedOut(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t)
+	d.refusesPart(t, "AllowUsers nobody\n", "would lock somebody out") // of an sshd that was never started
 	lives := d.serveSSH(t)
 	daemon := d.sh(t, "systemctl show -p MainPID -p ActiveEnterTimestampMonotonic ssh.service")
 	before := d.sh(t, "cat /etc/ssh/sshd_config /etc/login.defs; stat -c %a:%U:%G /etc/ssh/sshd_config /etc/login.defs")
@@ -92,21 +106,37 @@ keys = { PASS_MAX_DAYS = 365, PASS_MIN_DAYS = 1, UMASK = "027", ENCRYPT_METHOD =
 		wants(keysOfSSHD+keys+"\n", converge.Failed, reason)
 		getIn("root", box.DesktopUser)
 	}
-	const part = "dropin/etc/ssh/sshd_config.d/50-soe.conf"
-	o := d.apply(t, "[dropins.\"/etc/ssh/sshd_config.d/50-soe.conf\"]\ncontent = \"AllowUsers nobody\\n\"\n")
-	o.wants(t, map[policy.ID]converge.State{part: converge.Failed})
-	if got := o.resource(part).Reason; !strings.Contains(got, "would lock somebody out") {
-		t.Errorf("of a drop-in it is said %q", got)
+	d.sh(t, "echo LoginGraceTime 1 >/etc/ssh/hidden")
+	for content, reason := range map[string]string{
+		"AllowUsers nobody\n":                                      "would lock somebody out",
+		"Include /etc/ssh/hidden\n":                                "logingracetime would become 1",
+		"\"AuthorizedKeysFile\" none\n":                            "with another authorizedkeysfile nobody can tell",
+		"Match User " + box.DesktopUser + "\nForceCommand false\n": "forcecommand would become false",
+		"Port 2222\n":                                              "who come to port 22",
+	} {
+		d.refusesPart(t, content, reason)
+		getIn("root", box.DesktopUser)
 	}
-	getIn("root", box.DesktopUser)
+	for _, gone := range []string{"mv /usr/sbin/sshd /usr/sbin/sshd.away", "chmod 000 /usr/sbin/sshd"} {
+		d.sh(t, gone)
+		wants(keysOfSSHD+"{ MaxAuthTries = 3 }\n", converge.Failed, "install")
+		d.refusesPart(t, "MaxAuthTries 3\n", "install")
+		d.sh(t, "[ ! -e /usr/sbin/sshd.away ] || mv /usr/sbin/sshd.away /usr/sbin/sshd; chmod 755 /usr/sbin/sshd; ! grep -r 'MaxAuthTries 3' /etc/ssh")
+		getIn("root", box.DesktopUser)
+	}
 	wants(keysOfSSHD+"{ PermitRootLogin = \"no\" }\n", converge.Corrected, "")
 	getIn(box.DesktopUser)
 	d.sh(t, "echo MaxAuthTries 9 >/etc/ssh/sshd_config.d/x.conf")
 	wants(keysOfSSHD+"{ MaxAuthTries = 4 }\n", converge.Failed, `sshd -T says "maxauthtries 9" and not "maxauthtries 4"`)
 	d.sh(t, `rm /etc/ssh/sshd_config.d/x.conf; printf 'Match User root\nX11Forwarding yes\n' >>/etc/ssh/sshd_config`)
 	wants(keysOfSSHD+"{ X11Forwarding = \"no\" }\n", converge.Failed, `sshd -T -C user=root says "x11forwarding yes"`)
-	d.sh(t, `sed -i '/^Match User root/,$d' /etc/ssh/sshd_config`)
-	wants(keysOfSSHD+"{ X11Forwarding = \"no\" }\n", converge.Compliant, "")
+	d.sh(t, `sed -i '/^Match User root/,$d' /etc/ssh/sshd_config; printf '"Match" user root\nX11Forwarding no\n' >>/etc/ssh/sshd_config`)
+	wants(keysOfSSHD+"{ X11Forwarding = \"no\", MaxSessions = 8 }\n", converge.Corrected, "")
+	if got := d.sh(t, "sshd -T"); !strings.Contains(got, "maxsessions 8\n") {
+		t.Error("what is written below a Match in quotes holds for root alone")
+	}
+	d.sh(t, `sed -i '/^"Match" user root/,$d' /etc/ssh/sshd_config`)
+	wants(keysOfSSHD+"{ X11Forwarding = \"no\" }\n", converge.Corrected, "") // MaxSessions goes
 	if result, err := d.Exec(t.Context(), "soe-agent", "purge", "--yes"); err != nil || result.Code != 0 {
 		t.Fatalf("%v, exit code %d: %s%s", err, result.Code, result.Stdout, result.Stderr)
 	}

@@ -26,6 +26,7 @@ func machine(t *testing.T, files map[string]string) string {
 	root := kindtest.Dir(t)
 	kindtest.Put(t, root, "/etc/passwd", "root:x:0:0::/root:/bin/sh\nscan:x:5101:5101::/:/bin/false\n")
 	kindtest.Put(t, root, "/etc/group", fmt.Sprintf("root:x:0:\nscan:x:%d:\n", os.Getgid()))
+	kindtest.Put(t, root, "/etc/shadow", "root:*:1::::::\nscan:!:1::::::\n")
 	for name, content := range readersOfAll() {
 		kindtest.Put(t, root, name, content)
 	}
@@ -71,7 +72,15 @@ func pass(t *testing.T, p *policy.Policy, root string, gate system.Gate) map[pol
 	t.Helper()
 	ledger := kindtest.Ledger(t, root)
 	s := kindtest.Open(t, system.Options{Root: root, Gate: gate, Backups: ledger})
+	s.Runner = nobodyToAsk{}
 	return kindtest.ByID(kindtest.Engine(p, New(p, s, ledger, schedule.Window{}), ledger, s.Clock).Pass(t.Context()).Resources)
+}
+
+// nobodyToAsk is a machine without any program.
+type nobodyToAsk struct{}
+
+func (nobodyToAsk) Run(context.Context, system.Command) (system.Output, error) {
+	return system.Output{}, system.ErrNotInstalled
 }
 
 func TestFilesAreMadeReplacedAndRemoved(t *testing.T) {

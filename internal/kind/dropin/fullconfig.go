@@ -56,20 +56,10 @@ func (w sudoersTree) culprit(_ context.Context, _ map[string][]byte, err error) 
 	return sudoers.Main
 }
 
-var (
-	rsyslogInclude = regexp.MustCompile(`(?m)^\s*(\$IncludeConfig\s+/etc/rsyslog\.d/\*\.conf|include\(\s*file="/etc/rsyslog\.d/\*\.conf"[^)]*\)).*$`)
-	sshdInclude    = regexp.MustCompile(`(?mi)^\s*Include\s+"?(/etc/ssh/)?sshd_config\.d/\*(\.conf)?"?\s*$`)
-)
+var rsyslogInclude = regexp.MustCompile(`(?m)^\s*(\$IncludeConfig\s+/etc/rsyslog\.d/\*\.conf|include\(\s*file="/etc/rsyslog\.d/\*\.conf"[^)]*\)).*$`)
 
 func checkRsyslog(ctx context.Context, c candidate) error {
 	return c.checkConfiguration(ctx, configuration{c, "/etc/rsyslog.conf", rsyslogInclude, []string{"rsyslogd", "-N1", "-f"}})
-}
-
-func checkSSHD(ctx context.Context, c candidate) error {
-	if err := c.checkConfiguration(ctx, configuration{c, sshdMain, sshdInclude, []string{"sshd", "-t", "-f"}}); err != nil {
-		return err
-	}
-	return c.locksNobodyOut(ctx)
 }
 
 func (c candidate) checkConfiguration(ctx context.Context, w configuration) error {
@@ -159,7 +149,7 @@ func (w configuration) joined(changes map[string][]byte, names []string) ([]byte
 	if err != nil {
 		return nil, err
 	}
-	var joined, matches bytes.Buffer
+	var joined bytes.Buffer
 	for _, name := range names {
 		content, changed := changes[name]
 		if !changed {
@@ -168,12 +158,6 @@ func (w configuration) joined(changes map[string][]byte, names []string) ([]byte
 			} else if err != nil {
 				return nil, err
 			}
-		}
-		if w.main == sshdMain { // a Match block ends with its file
-			head := untilMatch(string(content))
-			matches.Write(content[len(head):])
-			matches.WriteByte('\n')
-			content = []byte(head)
 		}
 		joined.Write(content)
 		joined.WriteByte('\n')
@@ -186,15 +170,12 @@ func (w configuration) joined(changes map[string][]byte, names []string) ([]byte
 		once = true
 		return joined.Bytes()
 	})
-	if once && strings.TrimSpace(matches.String()) != "" {
-		included = append(append(included, '\n'), matches.Bytes()...)
-	}
 	return included, nil
 }
 
 func (w configuration) judge(ctx context.Context, content []byte) error {
 	out, found, err := w.staged(ctx, path.Base(w.main), content, w.argv...)
-	if err != nil || !found || out.ExitCode == 0 || onlyIdle(out) || withoutKeys(out) {
+	if err != nil || !found || out.ExitCode == 0 || onlyIdle(out) {
 		return err
 	}
 	return fmt.Errorf("%s refuses its configuration: %s", w.argv[0], strings.ReplaceAll(out.LastLine(), stageDir+"/", ""))
@@ -205,12 +186,6 @@ func (w configuration) judge(ctx context.Context, content []byte) error {
 func onlyIdle(out system.Output) bool {
 	said := string(out.Stderr) + string(out.Stdout)
 	return strings.Contains(said, "there are no active actions configured") && !strings.Contains(said, "error during parsing")
-}
-
-// withoutKeys reports whether sshd has parsed everything and complains only about missing host keys.
-// That is normal before its first start.
-func withoutKeys(out system.Output) bool {
-	return strings.Contains(string(out.Stderr), "no hostkeys available")
 }
 
 // checkNft has nft read all that nftables.service loads, with the file in it: a broken one

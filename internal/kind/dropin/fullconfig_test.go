@@ -2,6 +2,7 @@ package dropin
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"maps"
 	"os"
@@ -31,8 +32,8 @@ func refusing(root string) func(system.Command) (system.Output, error) {
 		if c.Argv[0] == "visudo" || c.Argv[0] == "sudo" {
 			return oldSudo(root, c, wrong)
 		}
-		if asksWhoGetsIn(c) {
-			return system.Output{ExitCode: 255, Stderr: []byte("sshd: no hostkeys available -- exiting.\n")}, nil
+		if c.Argv[0] == "sshd" || c.Argv[0] == "id" || c.Argv[0] == "getent" {
+			return someSSHD(root, c, wrong)
 		}
 		content, err := c.Stdin, error(nil)
 		if content == nil {
@@ -73,6 +74,29 @@ func oldSudo(root string, c system.Command, wrong func([]byte) int) (system.Outp
 		}
 	}
 	return system.Output{Stdout: []byte("User root may run the following commands on here:\n")}, err
+}
+
+// someSSHD answers as sshd, which ends with the first wrong line that it reads.
+func someSSHD(root string, c system.Command, wrong func([]byte) int) (system.Output, error) {
+	files := map[string][]byte{}
+	names, err := filepath.Glob(filepath.Join(root, "/etc/ssh/sshd_config.d/*.conf"))
+	for _, name := range names {
+		content, err := os.ReadFile(name)
+		if err != nil {
+			return system.Output{}, err
+		}
+		files[strings.TrimPrefix(name, root)] = content
+	}
+	if _, alone := c.Staged[sshdMain]; alone {
+		clear(files)
+	}
+	maps.Copy(files, c.Staged)
+	for _, name := range slices.Sorted(maps.Keys(files)) {
+		if line := wrong(files[name]); line > 0 {
+			return system.Output{ExitCode: 255, Stderr: fmt.Appendf(nil, "%s: line %d: Bad configuration option: BAD\n", name, line)}, err
+		}
+	}
+	return (&kindtest.SSHD{Root: filepath.Join(root, "empty")}).Run(context.Background(), system.Command{Argv: c.Argv})
 }
 
 func TestSomebodyElsesBrokenFileBlocksNoneOfOursAndIsNamed(t *testing.T) {

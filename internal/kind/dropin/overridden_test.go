@@ -128,7 +128,8 @@ func TestRulesOfTheAuditThatTheKernelDoesNotShowAreLoadedAgain(t *testing.T) {
 }
 
 func TestWhatAnotherFileOfThePolicySaysToSSHDBeforeIsMeantSo(t *testing.T) {
-	m := &running{root: machine(t, nil), reads: firstCounts}
+	m := &running{root: machine(t, nil)}
+	m.sshd = &kindtest.SSHD{Root: m.root}
 	for id, r := range m.pass(t, files(map[string]policy.Dropin{
 		"/etc/ssh/sshd_config.d/10.conf": {Content: "X11Forwarding no\n"}, "/etc/ssh/sshd_config.d/20.conf": {Content: "X11Forwarding yes\nMaxAuthTries 3\n"},
 	})) {

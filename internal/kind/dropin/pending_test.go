@@ -13,6 +13,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -140,6 +141,7 @@ func TestModulesAreLoadedAtOnceAndOneThatTheKernelHasNotIsRefused(t *testing.T) 
 
 func TestSSHDReadsItsFilesAgainUnlessThatWouldEndIt(t *testing.T) {
 	m := &running{root: machine(t, nil), active: []string{"ssh.service"}, fails: map[string]string{"sshd": "bad configuration"}}
+	m.sshd = &kindtest.SSHD{Root: m.root, Runs: m.active}
 	p := files(map[string]policy.Dropin{"/etc/ssh/sshd_config.d/a.conf": {Content: "X11Forwarding no\n"}})
 	if r := m.pass(t, p)["dropin/etc/ssh/sshd_config.d/a.conf"]; r.State != converge.Failed || slices.Contains(m.calls, "systemctl reload ssh.service") {
 		t.Errorf("it is %s, and %q ran", r.State, m.calls)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/dropindir"
+	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
 )
@@ -35,7 +36,7 @@ func nobodys() map[string]string {
 const notRead = "not read here: "
 
 // unread returns why no program on this machine reads a file, or "".
-func (k *Kind) unread(r *dropindir.Reader, want policy.Want[policy.Dropin]) (string, error) {
+func (k *Kind) unread(ctx context.Context, r *dropindir.Reader, want policy.Want[policy.Dropin]) (string, error) {
 	name := fileOf(want.ID)
 	if why := nobodys()[path.Base(path.Dir(name))]; why != "" && want.Spec.Activate == nil {
 		return why, nil
@@ -44,7 +45,14 @@ func (k *Kind) unread(r *dropindir.Reader, want policy.Want[policy.Dropin]) (str
 		return "", nil // a command that names the file reads it
 	}
 	if there, err := k.firstOf(r.Programs); err != nil || there == "" && len(r.Programs) > 0 {
-		return fmt.Sprintf("it is for %s, which is not installed", r.Who), err
+		by, unsure := "", err
+		if err == nil && len(r.Units) > 0 {
+			by, unsure = facts.Installed(ctx, k.system, path.Base(r.Programs[0]), r.Units...)
+		}
+		if by != "" {
+			unsure = fmt.Errorf("there is no program %s, and yet %s: put it back, or install it anew", path.Base(r.Programs[0]), by)
+		}
+		return fmt.Sprintf("it is for %s, which is not installed", r.Who), unsure
 	}
 	if len(r.Mains) == 0 {
 		return "", nil
@@ -64,7 +72,7 @@ func (k *Kind) unread(r *dropindir.Reader, want policy.Want[policy.Dropin]) (str
 // or another setting overrides it.
 func (k *Kind) isRead(ctx context.Context, scene *scene, want policy.Want[policy.Dropin], r *converge.Resource) {
 	mark := k.Mark()
-	why, err := k.unread(scene.readers[path.Dir(fileOf(want.ID))], want)
+	why, err := k.unread(ctx, scene.readers[path.Dir(fileOf(want.ID))], want)
 	if why == "" && err == nil && k.system.Running() {
 		why, err = k.ask(ctx, scene, want, r)
 	}
@@ -96,7 +104,7 @@ func (k *Kind) ask(ctx context.Context, scene *scene, want policy.Want[policy.Dr
 	case dir == "/etc/security/limits.d":
 		return k.overruledLimits(name, content)
 	case dir == sshdDir:
-		return k.overruledSSHD(ctx, name, content)
+		return k.overruledSSHD(ctx, name)
 	case dir == auditDir && !scene.untilReboot[name] && !scene.awaiting[name]:
 		key, err := k.auditLacks(ctx, content)
 		if key != "" {

@@ -176,33 +176,10 @@ func TestWhatACommandOfThePolicyReadsIsRead(t *testing.T) {
 	}
 }
 
-// asksWhoGetsIn says whether sshd is asked about what it reads, and not about what it is shown.
-func asksWhoGetsIn(c system.Command) bool {
-	return c.Argv[0] == "sshd" && c.Argv[1] == "-T" && c.Stdin == nil
-}
-
-// firstCounts answers as sshd: of each setting the first counts.
-func firstCounts(c system.Command) (system.Output, error) {
-	if asksWhoGetsIn(c) {
-		return system.Output{ExitCode: 255, Stderr: []byte("sshd: no hostkeys available -- exiting.\n")}, nil
-	}
-	if c.Argv[0] != "sshd" || c.Stdin == nil {
-		return system.Output{}, nil
-	}
-	said, lines := map[string]bool{}, []string{}
-	for line := range strings.Lines(string(c.Stdin)) {
-		if key, _, _ := strings.Cut(strings.ToLower(line), " "); !said[key] && key != "match" {
-			said[key], lines = true, append(lines, strings.ToLower(line))
-		}
-	}
-	slices.Sort(lines)
-	return system.Output{Stdout: []byte(strings.Join(lines, ""))}, nil
-}
-
 func TestASettingOfSSHDThatAnotherFileMakesBeforeIsNotCalledCompliant(t *testing.T) {
 	const ours = "/etc/ssh/sshd_config.d/50-soe.conf"
 	m := &running{root: machine(t, map[string]string{sshdMain: "X11Forwarding yes\nInclude /etc/ssh/sshd_config.d/*.conf\n"})}
-	m.reads = firstCounts
+	m.sshd = &kindtest.SSHD{Root: m.root}
 	if r := m.one(t, ours, "X11Forwarding no\nMatch User a\n"); r.State != converge.Failed || !strings.Contains(r.Reason, `"x11forwarding no"`) {
 		t.Errorf("it is %s: %s", r.State, r.Reason)
 	}

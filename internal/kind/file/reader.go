@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
-	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/keyed"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/public"
@@ -197,36 +196,19 @@ func (k *Kind) overruledChrony(ctx context.Context, name string, spec policy.Fil
 }
 
 func (k *Kind) overruled(ctx context.Context, _ string, spec policy.File) (string, error) {
-	files, some, err := sshd.Files(k.system)
+	inputs, err := sshd.Inputs(ctx, k.system)
 	if err != nil {
 		return "", err
 	}
-	var logins []sshd.Login
-	if some {
-		people, err := facts.People(ctx, k.system)
-		if err != nil {
-			return "", err
-		}
-		for _, name := range append([]string{"root"}, names(people)...) {
-			logins = append(logins, sshd.Login{User: name, Host: "localhost", Addr: "127.0.0.1"})
-		}
-	}
-	of := sha256.Sum256([]byte(fmt.Sprintf("%q %q %s", spec.Keys, logins, files)))
+	of := sha256.Sum256(fmt.Appendf(inputs, "%q", spec.Keys))
 	if last := k.sshd.Load(); last != nil && last.of == of {
 		return last.why, nil
 	}
-	why, err := sshd.Overruled(ctx, k.system, spec.Keys, logins)
+	why, err := sshd.Overruled(ctx, k.system, spec.Keys)
 	if err == nil {
 		k.sshd.Store(&verdict{of, why})
 	}
 	return why, err
-}
-
-func names(people []facts.Account) (names []string) {
-	for _, a := range people {
-		names = append(names, a.Name)
-	}
-	return names
 }
 
 // takeEffect makes the reader of a changed file read it again, unless it already has.

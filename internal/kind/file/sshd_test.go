@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -92,6 +93,30 @@ func TestAConfigurationOfSSHDByWhichSomebodyIsLockedOutIsNotWritten(t *testing.T
 	s.sshd.Mute = "sshd: no hostkeys available -- exiting."
 	want(t, s.pass(t, "[files.\""+sshdFile+"\"]\nkeys = { MaxAuthTries = 4 }\n", nil), converge.Failed, "until it has been started once")
 	s.holds(t, sshdFile, "Nonsense 1\n")
+}
+
+func TestWhileSSHDCannotBeRunNothingIsWrittenAndNothingIsCalledInEffect(t *testing.T) {
+	for _, c := range []struct {
+		gone            error
+		runs            []string
+		drifted, inLine converge.State
+	}{
+		{system.ErrNotExecutable, nil, converge.Failed, converge.Unknown},
+		{system.ErrNotInstalled, []string{"sshd.service"}, converge.Failed, converge.Unknown},
+		{system.ErrNotInstalled, nil, converge.Corrected, converge.Compliant},
+	} {
+		for config, state := range map[string]converge.State{theirSSHD: c.drifted, "MaxAuthTries 4\nUsePAM yes\n": c.inLine} {
+			s := newServer(t, config)
+			s.sshd.Gone, s.sshd.Runs = c.gone, c.runs
+			if r := s.pass(t, "[files.\""+sshdFile+"\"]\nkeys = { MaxAuthTries = 4 }\n", nil); r.State != state || !strings.Contains(r.Reason, "install") && r.State != converge.Corrected {
+				t.Errorf("with %v it is %s: %s", c.gone, r.State, r.Reason)
+			}
+			if state == converge.Failed {
+				s.holds(t, sshdFile, config)
+			}
+			s.told(t, 0)
+		}
+	}
 }
 
 func TestWhatIsGivenBackToSSHDLocksNobodyOutEither(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/soe-agent/soe-agent/internal/sshdtext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -21,8 +22,11 @@ type SSHD struct {
 	Groups map[string]string // groups of an account, separated by blanks
 	// Included is what chronyd reads besides its own file.
 	Included string
-	// Mute is the message with which sshd fails instead of printing its configuration.
+	// Mute is the message with which sshd fails instead of printing its configuration, and Gone is
+	// why it cannot be run.
 	Mute  string
+	Gone  error
+	Lacks bool     // it was never started: it has no host key and no directory in /run
 	Runs  []string // active units
 	Calls []string // the calls that it received
 	Gate  system.Gate
@@ -49,27 +53,45 @@ func (s *SSHD) Run(_ context.Context, c system.Command) (system.Output, error) {
 		if s.Mute != "" {
 			return system.Output{ExitCode: 255, Stderr: []byte(s.Mute + "\n")}, nil
 		}
+		if s.Gone != nil {
+			return system.Output{}, s.Gone
+		}
+		if why := s.lacks(c); why != "" {
+			return system.Output{ExitCode: 1, Stderr: []byte(why + "\n")}, nil
+		}
 		return s.sshd(c), nil
 	}
 	return system.Output{}, system.ErrNotInstalled
 }
 
+// lacks returns what is missing of what the first start creates, one at a time, as sshd does.
+func (s *SSHD) lacks(c system.Command) string {
+	_, directory := c.Staged["/run/sshd/.soe"]
+	switch {
+	case !s.Lacks:
+	case !slices.Contains(c.Argv, "HostKey=/dev/stdin") || !strings.Contains(string(c.Stdin), "PRIVATE KEY"):
+		return "sshd: no hostkeys available -- exiting."
+	case !directory:
+		return "Missing privilege separation directory: /run/sshd"
+	}
+	return ""
+}
+
 func (s *SSHD) sshd(c system.Command) system.Output {
-	user, options := "", ""
+	user, options, main := "", "", sshdConfig
 	for i, word := range c.Argv {
 		switch word {
 		case "-C":
 			user, _, _ = strings.Cut(strings.TrimPrefix(c.Argv[i+1], "user="), ",")
 		case "-o":
 			options += c.Argv[i+1] + "\n"
+		case "-f":
+			main = c.Argv[i+1]
 		}
 	}
-	content, staged := c.Staged[sshdConfig]
+	content, staged := c.Staged[main]
 	if !staged {
-		content, _ = os.ReadFile(filepath.Join(s.Root, sshdConfig))
-	}
-	if c.Stdin != nil {
-		content = c.Stdin
+		content, _ = os.ReadFile(filepath.Join(s.Root, main))
 	}
 	said := map[string][]string{}
 	if err := s.read(said, options+string(content), user, c.Staged); err != "" {
@@ -98,15 +120,16 @@ func (s *SSHD) sshd(c system.Command) system.Output {
 func (s *SSHD) read(said map[string][]string, content, user string, staged system.Staged) string {
 	holds, matched := true, map[string]bool{}
 	for line := range strings.Lines(content) {
-		fields := strings.Fields(strings.Replace(line, "=", " ", 1))
-		if len(fields) == 0 || strings.HasPrefix(fields[0], "#") {
+		key, rest := sshdtext.Line(line)
+		words := sshdtext.Words(rest)
+		value := strings.Join(words, " ")
+		if key == "" {
 			continue
 		}
-		key, value := strings.ToLower(fields[0]), strings.Join(fields[1:], " ")
 		switch {
 		case key == "match":
 			holds = value == "all" || value == "User "+user
-			matched = map[string]bool{"": true}
+			matched = map[string]bool{"": user != ""} // without somebody the first value stays
 		case !holds:
 		case key == "include":
 			for _, part := range s.parts(value, staged) {
@@ -117,7 +140,7 @@ func (s *SSHD) read(said map[string][]string, content, user string, staged syste
 		case key == "nonsense" || value == "":
 			return "Bad configuration option: " + key
 		case slices.Contains([]string{"allowusers", "denyusers", "allowgroups", "denygroups"}, key):
-			said[key] = append(said[key], fields[1:]...)
+			said[key] = append(said[key], words...)
 		case matched[""] && !matched[key]:
 			said[key], matched[key] = []string{value}, true
 		case said[key] == nil:
