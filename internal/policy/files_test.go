@@ -41,7 +41,7 @@ func TestAFileThatLetsPeopleInOrThatSessionsNeedIsRefusedWithTheReason(t *testin
 		{"/etc/ssh/ssh_host_rsa_key", `content = "x"`, "decides who gets in"},
 		{"/usr/sbin/auditctl", "owner = \"root\"\ngroup = \"root\"\nmode = \"at most 0755\"", ""},
 		{"/usr/sbin/auditctl", `ensure = "absent"`, "/usr/sbin/auditctl is not removed"},
-		{"/usr/sbin/sshd", `mode = "at most 0755"`, "only what is below /etc"},
+		{"/usr/sbin/sshd", `mode = "at most 0755"`, "it is not below /etc"},
 		{"/etc/pam.d/su", `mode = "0644"`, "protected"},
 		{"/etc/pam.conf", `mode = "0644"`, "decides who gets in"},
 		{"/etc/security/access.conf", `mode = "0644"`, "it decides who can log in"},
