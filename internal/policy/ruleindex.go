@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// Limits of the rules of a policy. At each check, every resource is compared with every pattern and
-// lists all its controls.
+// Limits of the rules of a policy. At each check, every resource is compared with every pattern whose
+// beginning or end it has, and lists all its controls.
 const (
 	mostPatterns = 1000 // different patterns with a *
 	mostControls = 1000 // different controls
@@ -18,7 +18,7 @@ const (
 // A ruleIndex finds the rules about a resource. It is used for every resource at each check.
 type ruleIndex struct {
 	exact    map[string]*said
-	patterns []*said
+	patterns patterns
 	globs    map[string]*said // all globs
 	controls map[string]bool
 }
@@ -38,7 +38,7 @@ type control struct {
 }
 
 func indexOf(rules []Rule) *ruleIndex {
-	x := &ruleIndex{exact: map[string]*said{}, globs: map[string]*said{}, controls: map[string]bool{}}
+	x := &ruleIndex{exact: map[string]*said{}, patterns: newPatterns(), globs: map[string]*said{}, controls: map[string]bool{}}
 	for i, r := range rules {
 		x.add(i+1, r)
 	}
@@ -55,7 +55,7 @@ func (x *ruleIndex) add(place int, r Rule) {
 			s = &said{glob: glob, has: map[string]bool{}}
 			x.globs[glob] = s
 			if strings.Contains(glob, "*") {
-				x.patterns = append(x.patterns, s)
+				x.patterns.add(s)
 			} else {
 				x.exact[glob] = s
 			}
@@ -96,7 +96,7 @@ func (x *ruleIndex) about(id ID) said {
 	if s := x.exact[string(id)]; s != nil {
 		take(s)
 	}
-	for _, s := range x.patterns {
+	for s := range x.patterns.near(string(id)) {
 		if matchGlob(s.glob, string(id)) {
 			take(s)
 		}
@@ -108,18 +108,15 @@ func (x *ruleIndex) about(id ID) said {
 // matched returns the globs that match any of the IDs.
 func (x *ruleIndex) matched(ids []ID) map[string]bool {
 	matched := map[string]bool{}
-	var open []*said // patterns that have not matched yet
-	open = append(open, x.patterns...)
 	for _, id := range ids {
 		if x.exact[string(id)] != nil {
 			matched[string(id)] = true
 		}
-		open = slices.DeleteFunc(open, func(s *said) bool {
-			if matchGlob(s.glob, string(id)) {
+		for s := range x.patterns.near(string(id)) {
+			if !matched[s.glob] && matchGlob(s.glob, string(id)) {
 				matched[s.glob] = true
 			}
-			return matched[s.glob]
-		})
+		}
 	}
 	return matched
 }
@@ -201,7 +198,7 @@ func (p *Policy) Idle(ids []ID) []int {
 // tooMuch returns which limit the rules exceed, or "".
 func (x *ruleIndex) tooMuch() string {
 	switch {
-	case len(x.patterns) > mostPatterns:
+	case x.patterns.count > mostPatterns:
 		return fmt.Sprintf("its rules have more than %d different patterns with a *", mostPatterns)
 	case len(x.controls) > mostControls:
 		return fmt.Sprintf("its rules have more than %d different controls", mostControls)
