@@ -27,7 +27,8 @@ build: go ## build dist/soe-agent, static
 
 check: go ## the fast tests; they need no root
 	go vet ./...
-	test/as-root.sh go test ./cmd/... ./internal/... ./policies/... ./systemd/... ./docs/... ./test/awsfake/...
+	@# Each test has little in memory: with the usual GOGC a sixth of the time is the collector's.
+	GOGC=400 test/as-root.sh go test ./cmd/... ./internal/... ./policies/... ./systemd/... ./docs/... ./test/awsfake/...
 
 test: setup rpm ## all tests, throw-away machines included (root; installs Debian packages that it misses)
 	@test/moto.sh

@@ -90,7 +90,10 @@ func isAbove(dir, name string) bool {
 	return dir == "/" || is && (below == "" || below[0] == '/')
 }
 
+// escapes are made once: mountinfo is read before each change, and has three names in a line.
+var escapes = strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`)
+
 // Unescape reads a name as mountinfo and fstab write it.
 func Unescape(name string) string {
-	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(name)
+	return escapes.Replace(name)
 }

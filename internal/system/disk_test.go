@@ -582,6 +582,7 @@ func TestTheRecorderNotesWhatHappened(t *testing.T) {
 }
 
 func TestReadersSeeTheOldOrTheNewFileWhole(t *testing.T) {
+	t.Parallel()
 	root := t.TempDir()
 	files := open(t, root, nil, nil)
 	versions := []string{strings.Repeat("a", 100_000), strings.Repeat("b", 50_000)}

@@ -219,6 +219,7 @@ func TestSystemdIsToldOfEachKindOfNewsTheNewestAndNobodyWaits(t *testing.T) {
 }
 
 func TestWhatIsDeliveredIsInOrderWhoeverPosts(t *testing.T) {
+	t.Parallel()
 	var delivered []int
 	var tries atomic.Int64
 	var o outbox

@@ -100,6 +100,7 @@ func TestOutputIsBounded(t *testing.T) {
 }
 
 func TestADeadlineEndsTheWholeGroup(t *testing.T) {
+	t.Parallel()
 	note := filepath.Join(t.TempDir(), "pid")
 	c := sh(`sleep 60 & echo $! > "$1"; echo begun; wait`, note)
 	c.Timeout = 2 * time.Second // long enough for sh to print on a busy machine
@@ -143,10 +144,11 @@ func TestACancelledCommandSaysSo(t *testing.T) {
 
 // A tool that starts a daemon leaves it with the tool's pipe.
 func TestACommandThatLeavesAChildBehindHasSucceeded(t *testing.T) {
+	t.Parallel()
 	note := filepath.Join(t.TempDir(), "pid")
 	start := time.Now()
 	out, err := runner(t, nil).Run(t.Context(), sh(`sleep 60 & echo $! > "$1"; echo done`, note))
-	if err != nil || out.ExitCode != 0 || string(out.Stdout) != "done\n" || time.Since(start) > 5*time.Second {
+	if err != nil || out.ExitCode != 0 || string(out.Stdout) != "done\n" || time.Since(start) > 30*time.Second {
 		t.Errorf("%q, exit code %d, %v, after %s", out.Stdout, out.ExitCode, err, time.Since(start))
 	}
 	if pid, _ := os.ReadFile(note); !running(string(bytes.TrimSpace(pid))) {

@@ -62,6 +62,7 @@ func silentFiles(t *testing.T) (dir string) {
 }
 
 func TestACommandThatDoesNotEndIsLeftBehindAndNoOtherJoinsIt(t *testing.T) {
+	t.Parallel()
 	dir := silentFiles(t)
 	r := runner(t, nil)
 	for name, confined := range map[string]*system.Confinement{"root": nil, "root, confined": {}, "nobody": {UID: 65534, GID: 65534}} {

@@ -54,7 +54,8 @@ kill $p`)) == "yes"
 func (d *desktop) untilPolkit(t *testing.T, user, question string, want bool) {
 	t.Helper()
 	if !await(t, func() bool { return d.may(t, user, question) == want }) {
-		t.Fatalf("polkit does not say %v of %s", want, question)
+		journal, _ := d.Exec(t.Context(), "journalctl", "--no-pager", "--unit=polkit", "--lines=30")
+		t.Fatalf("polkit does not say %v of %s: %s", want, question, journal.Stdout)
 	}
 }
 
