@@ -29,7 +29,7 @@ type KeyFile struct {
 // KeyFiles returns all known files.
 func KeyFiles() []KeyFile {
 	return []KeyFile{
-		{Path: "/etc/audit/auditd.conf", Format: keyed.Equals, Reader: "auditd", AtBoot: true, refuses: endsMachine},
+		{Path: "/etc/audit/auditd.conf", Format: keyed.Equals, Reader: "auditd", AtBoot: true, refuses: refusesBy("auditd", auditdKeys())},
 		{Path: "/etc/chrony.conf", Format: keyed.Chrony, Reader: "chronyd", refuses: leavesClock},
 		{Path: "/etc/chrony/chrony.conf", Format: keyed.Chrony, Reader: "chronyd", refuses: leavesClock},
 		{Path: "/etc/default/useradd", Format: keyed.Shell, Reader: "useradd", Shows: []string{"useradd", "-D"}},
@@ -50,15 +50,6 @@ func LookupKeyFile(file string) (k KeyFile, known bool) {
 		return KeyFile{}, false
 	}
 	return all[i], true
-}
-
-// endsMachine refuses values that make auditd end all sessions, for example when the disk is full
-// (auditd.conf(5)).
-func endsMachine(key, value string) string {
-	if strings.HasSuffix(strings.ToLower(key), "_action") && slices.Contains([]string{"halt", "single"}, strings.ToLower(value)) {
-		return "auditd would end all sessions, and leave a machine that nobody can reach"
-	}
-	return ""
 }
 
 // leavesPackages refuses the keys that say where packages, repositories and plugins are
@@ -136,7 +127,7 @@ func (f File) validateKeys(v *validator, file string) {
 			continue
 		}
 		words := known.Format == keyed.Words || known.Format == keyed.SSHD
-		v.refuse(words && set && value == "", "the key %s has no value", key)
+		v.refuse((words || known.Reader == "auditd") && set && value == "", "the key %s has no value", key)
 		v.refuse(words && strings.ContainsAny(value, `"'\\`), "the value %q of the key %s would not be read as it is: it has quotes", value, key)
 		v.refuse(breaksLine(value) || strings.TrimSpace(value) != value || strings.Contains(value, "#") || !words && strings.Contains(value, ";"),
 			"the value %q of the key %s would not be read as it is: it has a line break, a blank at an end, # or ;", value, key)

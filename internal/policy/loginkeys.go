@@ -56,8 +56,10 @@ func refusesLogins(key, value string) string {
 	switch {
 	case in("PASS_MAX_DAYS"):
 		return number(1, 99999)
-	case in("PASS_MIN_DAYS PASS_WARN_AGE PASS_MIN_LEN"):
+	case in("PASS_MIN_DAYS PASS_WARN_AGE"):
 		return number(0, 99999)
+	case in("PASS_MIN_LEN"):
+		return number(0, 64)
 	case in("LOGIN_RETRIES"):
 		return number(2, 99)
 	case in("LOGIN_TIMEOUT"):

@@ -76,7 +76,7 @@ func sshdScene(name, toml, config string, retouched map[string]converge.Retouch)
 
 func TestNoFilesAttributesAreJudgedByALookThatFailed(t *testing.T) {
 	const wanted = "[files.\"/etc/crontab\"]\nowner = \"root\"\ngroup = \"logs\"\nmode = \"at most 0600\"\n[files.\"/etc/cron.d\"]\nmode = \"0755\"\n[files.\"/etc/at/x\"]\ngroup = \"logs\"\nif_exists = true\n"
-	const keys = "[files.\"/etc/audit/auditd.conf\"]\nkeys = { x = \"\" }\n[files.\"/etc/default/useradd\"]\nkeys = { INACTIVE = 30 }\n"
+	const keys = "[files.\"/etc/audit/auditd.conf\"]\nkeys = { num_logs = 5 }\n[files.\"/etc/default/useradd\"]\nkeys = { INACTIVE = 30 }\n"
 	modes := func(crontab uint32) map[string]uint32 {
 		return map[string]uint32{"/etc/crontab": crontab, "/etc/cron.d/x": 0o644}
 	}
@@ -98,7 +98,7 @@ func TestNoFilesAttributesAreJudgedByALookThatFailed(t *testing.T) {
 		sickScene("terminals drifted", "[files.\"/etc/securetty\"]\nabsent_lines = [\"tty2\"]\n", nil, map[string]uint32{"/etc/securetty=tty1\ntty2": 0o644, "/etc/shadow=root:*:1:::::": 0o600}),
 		sickScene("in line", wanted, nil, modes(0o600)),
 		sickScene("drifted", wanted, nil, modes(0o644)),
-		sickScene("keys in line", keys, nil, map[string]uint32{"/etc/audit/auditd.conf": 0o640, "/etc/default/useradd=INACTIVE=30": 0o644}),
+		sickScene("keys in line", keys, nil, map[string]uint32{"/etc/audit/auditd.conf=num_logs = 5": 0o640, "/etc/default/useradd=INACTIVE=30": 0o644}),
 		sickScene("keys drifted", keys+"[files.\"/etc/yum.conf\"]\nabsent = [\"main/x\"]\n", nil, map[string]uint32{"/etc/audit/auditd.conf": 0o640, "/etc/default/useradd=SHELL=/bin/sh": 0o644, "/etc/yum.conf=[main]\nx=1": 0o644}),
 		sickScene("keys wanted no more", "", map[string]map[string]converge.Retouch{"/etc/audit/auditd.conf": {"key x": {Was: "y = 1\n", Made: "x\n"}}}, map[string]uint32{"/etc/audit/auditd.conf": 0o640}),
 		sshdScene("sshd in line", wantsSSHD, ourSSHD, nil),
