@@ -323,16 +323,15 @@ func (k *Kind) repairGroups(ctx context.Context, want policy.Sudo) error {
 }
 
 // keepsWithout returns an error if sudo, which goes by groups too, would let in nobody but root without a
-// membership, while it lets in somebody now. If sudo cannot be asked at all, it returns none.
+// membership, while it lets in somebody now, or if it cannot be asked and the files do not show that
+// somebody would be let in.
 func (k *Kind) keepsWithout(ctx context.Context, p *plan, in membership) error {
 	groups, err := k.system.FS.ReadFile(groupFile)
 	if err != nil {
 		return err
 	}
-	if _, err := k.keeps(ctx, p, k.administrators(p), groupFile, withoutMembership(groups, in)); err != nil && k.answers(ctx, p, nil) {
-		return err
-	}
-	return nil
+	_, err = k.keeps(ctx, p, k.administrators(p), groupFile, withoutMembership(groups, in))
+	return err
 }
 
 // withoutMembership is /etc/group without a membership.
