@@ -129,7 +129,7 @@ func (a *app) applyHere(ctx context.Context, dirs, only []string) error {
 	if err := w.Keep(); err != nil {
 		slog.Warn("cannot keep the policy on disk; without AWS the next pass enforces an older one", "err", err)
 	}
-	r, err := w.run(ctx, passThenChecks, only)
+	r, err := w.run(converge.OnlyPass(ctx), passThenChecks, only)
 	if err != nil {
 		return err
 	}

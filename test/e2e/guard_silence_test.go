@@ -58,10 +58,10 @@ func TestAGrantIsTakenBackWithinSecondsWhoeverDoesNotAnswer(t *testing.T) {
 		who, stops, goesOn string
 		most               time.Duration // what the machine's own files give needs no word of the bus
 	}{
-		{"the bus", "kill -STOP " + bus, "kill -CONT " + bus, 20 * time.Second}, // 2 on a machine that does little else
-		{"logind", "kill -STOP " + logind, "kill -CONT " + logind, 20 * time.Second},
-		{"the file systems of a home and of a file", "for dir in /home/" + box.DesktopUser + " /srv/theirs; do setsid python3 /root/silent.py $dir >/root/silent.pid 2>&1 & until test -s /root/silent.pid; do sleep 0.1; done; cat /root/silent.pid >>/root/silent.pids; rm /root/silent.pid; done", "kill $(cat /root/silent.pids); umount -l /srv/theirs /home/" + box.DesktopUser, 30 * time.Second},
-		{"the directory", hangs + "for t in getent id sudo; do cp -p /usr/local/sbin/hangs /usr/local/sbin/$t; done", "rm /usr/local/sbin/getent /usr/local/sbin/id /usr/local/sbin/sudo", 45 * time.Second}, // 9
+		{"the bus", "kill -STOP " + bus, "kill -CONT " + bus, 15 * time.Second}, // 2 on a machine that does little else
+		{"logind", "kill -STOP " + logind, "kill -CONT " + logind, 15 * time.Second},
+		{"the file systems of a home and of a file", "for dir in /home/" + box.DesktopUser + " /srv/theirs; do setsid python3 /root/silent.py $dir >/root/silent.pid 2>&1 & until test -s /root/silent.pid; do sleep 0.1; done; cat /root/silent.pid >>/root/silent.pids; rm /root/silent.pid; done", "kill $(cat /root/silent.pids); umount -l /srv/theirs /home/" + box.DesktopUser, 20 * time.Second},
+		{"the directory", hangs + "for t in getent id sudo; do cp -p /usr/local/sbin/hangs /usr/local/sbin/$t; done", "rm /usr/local/sbin/getent /usr/local/sbin/id /usr/local/sbin/sudo", 30 * time.Second}, // 9
 	} {
 		w.MustExec(t, "sh", "-c", silent.stops)
 		took := w.takesBack(t)

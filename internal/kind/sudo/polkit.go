@@ -11,6 +11,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -297,7 +298,7 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 	people, _ := facts.People(soon, k.directory) // the next check asks about people who are missing here
 	enough()
 	for range maxRounds {
-		inTime, enough := k.whileFilesStayFor(ctx, patienceInRepair) // until the next file is written
+		inTime, enough := k.whileFilesStayFor(ctx, forPolkit(ctx)) // until the next file is written
 		g := k.polkitGrants(inTime, allow, people)
 		enough()
 		if err := k.Since(mark); err != nil {
@@ -334,12 +335,21 @@ func (k *Kind) repairPolkit(ctx context.Context, allow []string) error {
 	return nil // the check after the repair reports what is left
 }
 
+// forPolkit is how long a repair waits for polkit. In the daemon the next pass asks again, and must not be
+// kept from what has been granted since this one began.
+func forPolkit(ctx context.Context) time.Duration {
+	if converge.IsOnlyPass(ctx) {
+		return patienceOnce
+	}
+	return patienceInRepair
+}
+
 // makePolkitRead waits until polkit uses its current files, or restarts it if it never would.
 func (k *Kind) makePolkitRead(ctx context.Context, g polkitGrants) error {
 	if g.anew != "" {
 		return k.startAnew(ctx)
 	}
-	inTime, enough := k.whileFilesStayFor(ctx, patienceInRepair)
+	inTime, enough := k.whileFilesStayFor(ctx, forPolkit(ctx))
 	defer enough()
 	k.awaitPolkit(inTime, g.granted)
 	return ctx.Err()

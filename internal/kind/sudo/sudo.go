@@ -41,7 +41,8 @@ const trusted = 10 * time.Minute
 const (
 	patienceBeforeRepair = time.Second
 	patienceInHurry      = 200 * time.Millisecond
-	patienceInRepair     = 20 * time.Second // for polkit alone, which answers nobody for 15 seconds now and then
+	patienceInRepair     = 3 * time.Second  // for polkit alone, once the agent's own file is right
+	patienceOnce         = 20 * time.Second // the same where nobody asks again: polkit is mute for 15 seconds now and then
 	patienceToStart      = 10 * time.Second // for polkit to restart
 	peoplePatience       = 3 * time.Second  // for logind, and for the directory about homes
 )
