@@ -32,11 +32,11 @@ func KeyFiles() []KeyFile {
 		{Path: "/etc/audit/auditd.conf", Format: keyed.Equals, Reader: "auditd", AtBoot: true, refuses: refusesBy("auditd", auditdKeys())},
 		{Path: "/etc/chrony.conf", Format: keyed.Chrony, Reader: "chronyd", refuses: leavesClock},
 		{Path: "/etc/chrony/chrony.conf", Format: keyed.Chrony, Reader: "chronyd", refuses: leavesClock},
-		{Path: "/etc/default/useradd", Format: keyed.Shell, Reader: "useradd", Shows: []string{"useradd", "-D"}},
+		{Path: "/etc/default/useradd", Format: keyed.Shell, Reader: "useradd", Shows: []string{"useradd", "-D"}, refuses: refusesValues(useraddKeys())},
 		{Path: "/etc/dnf/dnf.conf", Format: keyed.INI, Reader: "dnf", refuses: leavesPackages},
 		{Path: "/etc/libuser.conf", Format: keyed.INI, Reader: "libuser"},
 		{Path: LoginDefs, Format: keyed.Words, Reader: "useradd", Reports: []string{"useradd", "-D"}, refuses: refusesLogins},
-		{Path: "/etc/security/pwquality.conf", Format: keyed.Equals, Reader: "pam_pwquality"},
+		{Path: "/etc/security/pwquality.conf", Format: keyed.Equals, Reader: "pam_pwquality", refuses: refusesValues(pwqualityKeys())},
 		{Path: SSHDConfig, Format: keyed.SSHD, Reader: "sshd", refuses: keepsOut},
 		{Path: "/etc/yum.conf", Format: keyed.INI, Reader: "yum", refuses: leavesPackages},
 	}
@@ -63,14 +63,15 @@ func leavesPackages(key, _ string) string {
 }
 
 // leavesClock refuses keys that may have several lines which all count, and those that determine
-// the time sources, chronyd's identity, or the location of its files (chrony.conf(5)).
-func leavesClock(key, _ string) string {
+// the time sources, chronyd's identity, or the location of its files (chrony.conf(5)); and values with which
+// chronyd does not start.
+func leavesClock(key, value string) string {
 	if slices.Contains(strings.Fields(`acquisitionport allow bindacqaddress bindaddress bindcmdaddress binddevice broadcast clientloglimit cmdallow cmddeny confdir deny
 		driftfile dumpdir hwtimestamp include initstepslew keyfile leapsectz local lock_all logdir mailonchange manual ntsdumpdir ntsservercert ntsserverkey ntstrustedcerts
 		peer pidfile pool refclock rtcfile server sourcedir tempcomp user`), strings.ToLower(key)) {
 		return "it may have several lines that all count, or it decides which time sources or files chronyd uses: write it in a drop-in, if there is a directory for them"
 	}
-	return ""
+	return refusesValues(chronyKeys())(key, value)
 }
 
 var (

@@ -46,6 +46,70 @@ func refusesBy(reader string, table map[string]valueRule) func(key, value string
 	}
 }
 
+// refusesValues refuses values that the rule of their key in a table refuses. Other keys are none of its
+// business: whether the reader knows them is asked of the reader itself.
+func refusesValues(table map[string]valueRule) func(key, value string) string {
+	return func(key, value string) string {
+		if rule, known := table[strings.ToLower(key)]; known && value != "" {
+			return rule(value)
+		}
+		return ""
+	}
+}
+
+// chronyKeys are keys of chrony.conf(5) with values with which chronyd does not start.
+func chronyKeys() map[string]valueRule {
+	port := numberFrom(0, 65535)
+	return map[string]valueRule{
+		"sched_priority": numberFrom(0, 100), "dscp": numberFrom(0, 63), "port": port, "cmdport": port, "ntsport": port, "ptpport": port,
+	}
+}
+
+// pwqualityKeys are keys of pwquality.conf(5) with values for which nobody finds a password.
+func pwqualityKeys() map[string]valueRule {
+	credit := numberFrom(-8, 8)
+	return map[string]valueRule{
+		"difok": numberFrom(0, 15), "minlen": numberFrom(0, 64), "minclass": numberFrom(0, 4), "retry": numberFrom(1, 10),
+		"dcredit": credit, "ucredit": credit, "lcredit": credit, "ocredit": credit,
+		"maxrepeat": noneOrFrom(2), "maxclassrepeat": noneOrFrom(2), "maxsequence": noneOrFrom(3), "usersubstr": noneOrFrom(3),
+		"dictpath": refusedAlways("without a dictionary there every password is refused"),
+	}
+}
+
+// noneOrFrom takes 0, which stands for no limit, and numbers that leave a choice.
+func noneOrFrom(least int) valueRule {
+	from := numberFrom(least, 64)
+	return func(value string) string {
+		if why := from(value); value != "0" && why != "" {
+			return why + ", nor 0, which is no limit"
+		}
+		return ""
+	}
+}
+
+// useraddKeys are keys of /etc/default/useradd (useradd(8)) with values for which an account that is made
+// cannot be used.
+func useraddKeys() map[string]valueRule {
+	return map[string]valueRule{
+		"inactive": func(value string) string {
+			if value == "-1" {
+				return ""
+			}
+			return numberFrom(1, 99999)(value) // 0 shuts an account on the day on which its password expires
+		},
+		"expire": refusedAlways("every account that is made after that day is shut"),
+		"shell": func(value string) string {
+			switch base := path.Base(value); {
+			case slices.Contains([]string{"false", "nologin", "true"}, base):
+				return "nobody could log in to an account that is made"
+			case !path.IsAbs(value):
+				return "it is not an absolute path"
+			}
+			return ""
+		},
+	}
+}
+
 // auditdKeys are those of auditd.conf(5).
 func auditdKeys() map[string]valueRule {
 	yesNo := oneOfWords("yes", "no")
