@@ -202,18 +202,12 @@ func addFile(s *system.System, name string, to *bytes.Buffer, depth int) error {
 			continue
 		}
 		for _, pattern := range sshdtext.Words(rest) {
-			if !path.IsAbs(pattern) {
-				pattern = path.Join(path.Dir(Main), pattern)
-			}
-			bases, err := s.FS.ReadDir(path.Dir(pattern))
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			included, err := matching(s, pattern)
+			if err != nil {
 				return err
 			}
-			for _, base := range bases {
-				if matches, _ := path.Match(path.Base(pattern), base); !matches {
-					continue
-				}
-				if err := addFile(s, path.Join(path.Dir(pattern), base), to, depth+1); err != nil {
+			for _, file := range included {
+				if err := addFile(s, file, to, depth+1); err != nil {
 					return err
 				}
 			}

@@ -175,6 +175,36 @@ func TestAValueThatSomethingElseOverrulesIsFound(t *testing.T) {
 	}
 }
 
+// In an image nobody can ask sshd, and a key of which the files say otherwise is not called in line.
+func TestAValueThatTheFilesOfAnImageOverruleIsFound(t *testing.T) {
+	keys := map[string]string{"MaxAuthTries": "4", "AllowUsers": "ann bob", "PermitRootLogin": "prohibit-password"}
+	const ours = "MaxAuthTries 4\nAllowUsers ann bob\nPermitRootLogin prohibit-password\n"
+	for _, c := range []struct {
+		name, want string
+		files      map[string]string
+	}{
+		{"nothing", "", map[string]string{sshd.Main: ours}},
+		{"no file", "", nil},
+		{"an include", `/etc/ssh/x.d/a.conf says "MaxAuthTries 9" before`, map[string]string{sshd.Main: "Include x.d/*.conf\n" + ours, "/etc/ssh/x.d/a.conf": "maxauthtries=9\n"}},
+		{"the same in an include", "", map[string]string{sshd.Main: "Include x.d/*.conf\n" + ours, "/etc/ssh/x.d/a.conf": "MaxAuthTries \"4\"\nPermitRootLogin Prohibit-Password\n"}},
+		{"an include behind", "", map[string]string{sshd.Main: ours + "Include /etc/ssh/x.d/*.conf\n", "/etc/ssh/x.d/a.conf": "MaxAuthTries 9\n"}},
+		{"another who is allowed", `"AllowUsers carl"`, map[string]string{sshd.Main: ours + "Include /etc/ssh/x.d/*.conf\n", "/etc/ssh/x.d/a.conf": "AllowUsers carl\n"}},
+		{"a match of all", `below a Match of all`, map[string]string{sshd.Main: ours + "Match all\nMaxAuthTries 9\n"}},
+		{"a match in quotes", `below a Match of all`, map[string]string{sshd.Main: ours + "\"Match\" All\nMaxAuthTries=9\n"}},
+		{"a match of all behind one of somebody", `below a Match of all`, map[string]string{sshd.Main: ours + "Match User ann\nMaxAuthTries 8\nMatch all\nMaxAuthTries 9\n"}},
+		{"a match of all in an include below one of somebody", "", map[string]string{sshd.Main: ours + "Match User ann\nInclude x.d/*.conf\n", "/etc/ssh/x.d/a.conf": "Match all\nMaxAuthTries 9\n"}},
+		{"a match that ends with its file", "", map[string]string{sshd.Main: "Include x.d/*.conf\n" + ours, "/etc/ssh/x.d/a.conf": "Match all\nX11Forwarding no\n"}},
+		{"a match of all in an include", `/etc/ssh/x.d/a.conf says`, map[string]string{sshd.Main: "Include x.d/*.conf\n" + ours, "/etc/ssh/x.d/a.conf": "Match all\nMaxAuthTries 9\n"}},
+		{"a match of somebody", "", map[string]string{sshd.Main: ours + "Match User ann\nMaxAuthTries 9\n"}},
+	} {
+		s, _ := world(t, c.files)
+		got, err := sshd.OverruledByText(s, keys)
+		if err != nil || c.want == "" && got != "" || !strings.Contains(got, c.want) {
+			t.Errorf("with %s it is said %q, and should be %q: %v", c.name, got, c.want, err)
+		}
+	}
+}
+
 func TestAllThatSSHDReadsIsRead(t *testing.T) {
 	s, fake := world(t, map[string]string{sshd.Main: "Include \"/etc/ssh/x.d/*.conf\" y\n", "/etc/ssh/x.d/a.conf": "A 1\n", "/etc/ssh/y": " include=/etc/ssh/z\n", "/etc/ssh/z": "Z 1\n"})
 	read, err := sshd.Inputs(t.Context(), s)

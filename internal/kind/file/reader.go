@@ -150,7 +150,13 @@ func (k *Kind) isInEffect(ctx context.Context, name string, spec policy.File, di
 	known, _ := policy.LookupKeyFile(name)
 	overruled := k.overruled
 	switch {
-	case len(spec.Keys) == 0 || !k.system.Running():
+	case len(spec.Keys) == 0:
+		return
+	case !k.system.Running() && name == policy.SSHDConfig:
+		overruled = func(context.Context, string, policy.File) (string, error) {
+			return sshd.OverruledByText(k.system, spec.Keys)
+		}
+	case !k.system.Running():
 		return
 	case known.Format == keyed.Chrony:
 		overruled = k.overruledChrony

@@ -199,3 +199,11 @@ func TestKeysOfChronyAreCheckedInEffectAndReadAgain(t *testing.T) {
 	s.passAll(t, "", nil)
 	s.holds(t, conf, is)
 }
+
+func TestInAnImageAKeyThatAMatchOfAllOverrulesIsNotInEffect(t *testing.T) {
+	m := withFiles(t, map[string]string{sshdFile: "MaxAuthTries 4\nMatch all\nMaxAuthTries 9\n"})
+	id := policy.NewID("file", sshdFile)
+	want(t, m.pass(t, "[files.\""+sshdFile+"\"]\nkeys = { MaxAuthTries = 4 }\n", nil)[id], converge.Failed, "below a Match of all")
+	kindtest.Put(t, m.root, sshdFile, "MaxAuthTries 4\nMatch user bob\nMaxAuthTries 9\n")
+	want(t, m.pass(t, "[files.\""+sshdFile+"\"]\nkeys = { MaxAuthTries = 4 }\n", nil)[id], converge.Compliant, "")
+}
