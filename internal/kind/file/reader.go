@@ -234,15 +234,15 @@ func (k *Kind) takeEffect(ctx context.Context, l *look, name string) error {
 	return k.writeNames(awaiting, l.awaiting)
 }
 
-// restartChrony restarts chronyd so that it reads its file again, if it is running. No session
-// depends on it.
+// restartChrony restarts chronyd so that it reads its file again, if it is running or has failed: it may
+// have failed because of the file. No session depends on it.
 func restartChrony(ctx context.Context, s *system.System) error {
 	for _, unit := range []string{"chronyd.service", "chrony.service"} {
 		state, err := s.Units.Unit(ctx, unit)
 		if err != nil {
 			return err
 		}
-		if state.ActiveState == "active" {
+		if state.ActiveState == "active" || state.ActiveState == "failed" {
 			return sessionguard.Restart(ctx, s, unit, sessionguard.Consent{})
 		}
 	}

@@ -198,6 +198,16 @@ func TestKeysOfChronyAreCheckedInEffectAndReadAgain(t *testing.T) {
 	want(t, s.passAll(t, toml(`{ log = "nonsense" }`), nil)["file"+conf], converge.Failed, "chronyd would not take it")
 	s.passAll(t, "", nil)
 	s.holds(t, conf, is)
+
+	// One that a mistake in the file has ended comes back with the file.
+	s.sshd.Runs, s.sshd.Dead = nil, []string{"chronyd.service"}
+	want(t, s.passAll(t, keys, nil)["file"+conf], converge.Corrected, "")
+	s.told(t, 1)
+	s.passAll(t, "", nil)
+	s.told(t, 1)
+	s.sshd.Dead = nil
+	want(t, s.passAll(t, keys, nil)["file"+conf], converge.Corrected, "")
+	s.told(t, 0)
 }
 
 func TestInAnImageAKeyThatAMatchOfAllOverrulesIsNotInEffect(t *testing.T) {

@@ -28,6 +28,7 @@ type SSHD struct {
 	Gone  error
 	Lacks bool     // it was never started: it has no host key and no directory in /run
 	Runs  []string // active units
+	Dead  []string // failed units
 	Calls []string // the calls that it received
 	Gate  system.Gate
 }
@@ -179,6 +180,9 @@ func (s *SSHD) parts(pattern string, staged system.Staged) (contents []string) {
 func (s *SSHD) Unit(_ context.Context, name string) (system.Unit, error) {
 	if slices.Contains(s.Runs, name) {
 		return system.Unit{ActiveState: "active"}, nil
+	}
+	if slices.Contains(s.Dead, name) {
+		return system.Unit{ActiveState: "failed"}, nil
 	}
 	return system.Unit{ActiveState: "inactive"}, nil
 }
