@@ -37,6 +37,9 @@ func TestAPlaceThatIsNotForDropinsIsRefusedWithTheReason(t *testing.T) {
 		"/etc/pam.d/a.d/b": "protected", "/etc/NetworkManager/conf.d/a.conf": "protected",
 		"/etc/cloud/cloud.cfg.d/a.cfg": "protected", "/etc/sssd/conf.d/a.conf": "protected",
 		"/etc/dracut.conf.d/a.conf": "hibernated", "/etc/default/grub.d/a.cfg": "hibernated",
+		"/etc/sysconfig/sshd": "command line", "/etc/sysconfig/sshd-permitrootlogin": "command line", "/etc/default/ssh": "command line",
+		"/etc/sysconfig/sssd": "log in", "/etc/sysconfig/network": "its network", "/etc/sysconfig/iptables-config": "[firewall]",
+		"/etc/sysconfig/nftables.conf": "[firewall]", "/etc/sysconfig/selinux": "[system]",
 	} {
 		for _, ensure := range []Ensure{Present, Absent} {
 			if got := strings.Join(validate(NewID("dropin", file), Dropin{Ensure: ensure}, true), "\n"); !strings.Contains(got, want) {

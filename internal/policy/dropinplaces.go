@@ -21,6 +21,44 @@ func passedOver(file string) string {
 // ForbiddenDropin returns why there must be no drop-in at a path, although the path is not
 // protected, or "" if there may be one.
 func ForbiddenDropin(file string) string {
+	for _, p := range decidingPlaces() {
+		if strings.HasPrefix(file, p.begins) {
+			return p.why
+		}
+	}
+	return forbiddenPlace(file)
+}
+
+// decidingPlaces are files of /etc/sysconfig and /etc/default that decide who gets in, or whether the
+// machine can be reached. Their owner and mode may be kept all the same.
+func decidingPlaces() []forbidding {
+	const (
+		overrules = "sshd's command line overrules what is proved of sshd_config: say it there, in [files]"
+		cutsOff   = "a mistake cuts the streaming session off: say it in [firewall]"
+		isOffline = "a mistake keeps the machine from its network"
+		isWayIn   = "people log in by what it says"
+	)
+	return []forbidding{
+		{"/etc/sysconfig/sshd", overrules},
+		{"/etc/default/ssh", overrules},
+		{"/etc/sysconfig/authconfig", isWayIn},
+		{"/etc/sysconfig/sssd", isWayIn},
+		{"/etc/default/sssd", isWayIn},
+		{"/etc/sysconfig/winbind", isWayIn},
+		{"/etc/default/winbind", isWayIn},
+		{"/etc/sysconfig/network", isOffline},
+		{"/etc/default/networking", isOffline},
+		{"/etc/sysconfig/iptables", cutsOff},
+		{"/etc/sysconfig/ip6tables", cutsOff},
+		{"/etc/sysconfig/nftables", cutsOff},
+		{"/etc/sysconfig/firewalld", cutsOff},
+		{"/etc/default/ufw", cutsOff},
+		{"/etc/sysconfig/selinux", "a mistake keeps the machine from starting; say it in [system]"},
+	}
+}
+
+// forbiddenPlace returns why neither drop-ins nor [files] may change anything at a path, or "".
+func forbiddenPlace(file string) string {
 	for _, place := range []struct{ dir, why string }{
 		{"/etc/dconf/db/", "say it in [dconf], which keeps the whole database"},
 		{"/etc/dconf/profile/", "say it in [dconf], which sees to the profile"},

@@ -40,7 +40,7 @@ func ForbiddenFile(file string) string {
 	if why := protected.Path(file); why != "" {
 		return "it is protected, " + why
 	}
-	if why := ForbiddenDropin(file); why != "" {
+	if why := forbiddenPlace(file); why != "" {
 		return why
 	}
 	for _, p := range forbiddenFiles() {
