@@ -8,7 +8,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/protected"
 )
 
-// Whole says whether the policy has a say in all that a file holds, or in whether it is there.
+// Whole reports whether the policy names the whole content of a file, or says that the file is absent.
 func (f File) Whole() bool { return f.Content != nil || f.Ensure == Absent }
 
 const (
@@ -21,7 +21,7 @@ const (
 	saysWhich     = "it says which system this is, and AWS and the package manager go by that"
 )
 
-// forbiddenContent are files whose content is not kept, besides those of which [files] has no say at all.
+// forbiddenContent returns the files whose content cannot be set, although [files] may set their attributes.
 func forbiddenContent() []forbidding {
 	var all []forbidding
 	for _, p := range []forbidding{
@@ -50,9 +50,9 @@ func forbiddenContent() []forbidding {
 	return all
 }
 
-// ForbiddenContent says why a file's content is not kept, though its owner and mode may be, or "" when it
-// is. What decides who gets in, starts the machine or a session, or is how AWS reaches it is not: nobody
-// can tell beforehand that all of such a file would be right.
+// ForbiddenContent returns why the content of a file cannot be set, although its owner and mode may be, or "".
+// Files that decide who gets in, that start the machine or a session, or by which AWS reaches the machine are
+// forbidden: nothing can prove beforehand that such a file is right as a whole.
 func ForbiddenContent(file string) string {
 	if why := protected.Path(file); why != "" {
 		return "it is protected, " + why
@@ -86,8 +86,8 @@ func ForbiddenContent(file string) string {
 	return "only that of files below /etc, /opt, /srv, /usr/local/etc and /usr/local/share is"
 }
 
-// IsReadEachTime says whether a file is known to be read each time that it matters, so that what is in it
-// is in effect.
+// IsReadEachTime reports whether the readers of a file are known to read it at each use, so that its content
+// is always in effect.
 func IsReadEachTime(file string) bool {
 	return slices.Contains([]string{
 		"/etc/at.allow", "/etc/at.deny", "/etc/cron.allow", "/etc/cron.deny", "/etc/issue", "/etc/issue.net", "/etc/motd",
@@ -95,7 +95,7 @@ func IsReadEachTime(file string) bool {
 	}, file)
 }
 
-// validateContent says what is wrong with what is said of all that a file holds.
+// validateContent checks the content that the policy wants, or the absence of the file.
 func (f File) validateContent(v *validator, file string) {
 	v.ensure(f.Ensure)
 	if !f.Whole() {

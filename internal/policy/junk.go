@@ -15,7 +15,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/protected"
 )
 
-// How many bytes a name may have.
+// Limits of names, in bytes.
 const (
 	mostOfAccount    = 32   // useradd(8), groupadd(8): of a local one
 	mostOfDirectorys = 255  // of an account or group that a directory may have
@@ -28,8 +28,8 @@ const (
 	mostOfMessage    = 2000 // that quotes what an author has written
 )
 
-// nulls refuses each string and key of a document that holds a NUL: no file of text, no argument and no
-// name can, and its reader would take it for the end.
+// nulls refuses every string and key of a document that contains a NUL. No text file, argument or name can
+// contain one: their readers take it for the end.
 func (d *decoder) nulls(at []string, value any) {
 	below := func(part string) []string { return append(slices.Clone(at), part) }
 	switch v := value.(type) {
@@ -56,7 +56,7 @@ func (d *decoder) nulls(at []string, value any) {
 	}
 }
 
-// tooLong says why the name of a resource is longer than the machine takes, or "".
+// tooLong returns a message if the name of a resource is longer than the machine accepts, or "".
 func tooLong(id ID) string {
 	most := mostOfName
 	switch id.Kind() {
@@ -77,7 +77,7 @@ func tooLong(id ID) string {
 	return ""
 }
 
-// pathTooLong says why no file can have a path, or "".
+// pathTooLong returns a message if a path is too long for a file, or "".
 func pathTooLong(name string) string {
 	if len(name) > mostOfPath {
 		return fmt.Sprintf("its path is longer than %d bytes", mostOfPath)
@@ -90,12 +90,12 @@ func pathTooLong(name string) string {
 	return ""
 }
 
-// short refuses a name that is longer than whoever looks it up takes.
+// short refuses a name that is longer than its readers accept.
 func (v *validator) short(name string, most int) {
 	v.refuse(len(name) > most, "the name %.40q… is longer than %d bytes", name, most)
 }
 
-// limited is a message that quotes what an author has written, of a length that people read.
+// limited cuts a message that quotes an author's text to a readable length.
 func limited(message string) string {
 	if len(message) <= mostOfMessage {
 		return message
@@ -103,10 +103,10 @@ func limited(message string) string {
 	return strings.ToValidUTF8(message[:mostOfMessage], "") + "…"
 }
 
-// yumVariable is one of yum.conf(5), which the package manager replaces.
+// yumVariable matches a variable that the package manager replaces (yum.conf(5)).
 var yumVariable = regexp.MustCompile(`\$(\{[A-Za-z0-9_]+\}|[A-Za-z0-9_]+)`)
 
-// badURL says why nothing can be had from a URL, which may hold variables of yum, or "".
+// badURL returns a message if nothing can be fetched from a URL, or "". It may contain variables of yum.
 func badURL(text string) string {
 	text = yumVariable.ReplaceAllString(text, "x")
 	scheme, rest, _ := strings.Cut(text, "://")
@@ -130,7 +130,7 @@ func badURL(text string) string {
 	return ""
 }
 
-// badHost says why there is no server at a URL, or "".
+// badHost returns a message if a URL names no possible server, or "".
 func badHost(parsed *url.URL) string {
 	port, err := strconv.Atoi(cmp.Or(parsed.Port(), "80"))
 	switch {
@@ -144,7 +144,7 @@ func badHost(parsed *url.URL) string {
 	return ""
 }
 
-// badHome says why a directory is nobody's home, or "": it would become its user's.
+// badHome returns a message if a directory must not become a user's home, who would own it, or "".
 func badHome(home string) string {
 	if slices.Contains([]string{"/home", "/media", "/mnt", "/opt", "/srv", "/var", "/var/lib", "/var/spool"}, home) {
 		return "others have theirs in it"

@@ -6,16 +6,16 @@ import (
 	"strings"
 )
 
-// patterns finds the globs with a * that may match a text. Each is found by the text before its first
-// * or behind its last one, whichever says more.
+// patterns finds the globs with a * that may match a text. Each is indexed by the text before its first *, or
+// after its last one if that is longer.
 type patterns struct {
 	count  int
 	by     map[anchor][]*said
-	begins []int // the lengths of anchors at the beginning
-	ends   []int // and of those at the end
+	begins []int // lengths of the anchors at the beginning
+	ends   []int // lengths of the anchors at the end
 }
 
-// An anchor is a text that whatever a glob matches begins with, or ends with.
+// An anchor is a text with which everything that a glob matches begins or ends.
 type anchor struct {
 	end  bool
 	text string
@@ -27,7 +27,7 @@ func (p *patterns) add(s *said) {
 	p.count++
 	first, last := strings.Index(s.glob, "*"), strings.LastIndex(s.glob, "*")
 	begin, end := s.glob[:first], s.glob[last+1:]
-	_, name, _ := strings.Cut(begin, "/") // of a kind there are thousands
+	_, name, _ := strings.Cut(begin, "/") // without the kind, which thousands of globs share
 	if len(end) > len(name) {
 		p.note(&p.ends, anchor{true, end}, s)
 		return

@@ -15,7 +15,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
-// aspectContent is all that a file holds, in the ledger as state says it.
+// aspectContent is the whole content of a file. The ledger records it as state returns it.
 const aspectContent = "content"
 
 func hasContent(retouched map[string]converge.Retouch) bool {
@@ -23,7 +23,7 @@ func hasContent(retouched map[string]converge.Retouch) bool {
 	return is
 }
 
-// A whole is what is to be at a path: a file, a link, or nothing.
+// A whole is the intended state of a path: a file, a link, or nothing.
 type whole struct {
 	content []byte
 	attr    system.Attr
@@ -33,7 +33,7 @@ type whole struct {
 
 const nothing = "nothing"
 
-// state says in a few letters what is at a path.
+// state returns a short text that identifies the state of a path.
 func state(w whole) string {
 	switch {
 	case w.nothing:
@@ -45,7 +45,7 @@ func state(w whole) string {
 	return hex.EncodeToString(sum[:])
 }
 
-// endsAsFile says whether a regular file is there, or will be.
+// endsAsFile reports whether the path is a regular file, or will be one after the change.
 func (a *aim) endsAsFile() bool {
 	if a.whole != nil {
 		return !a.whole.nothing && a.whole.link == ""
@@ -53,8 +53,9 @@ func (a *aim) endsAsFile() bool {
 	return !a.missing && a.info.IsRegular()
 }
 
-// compareContent says what is to become of all that a file holds: what the policy wants, or, once it says
-// nothing of that any more, what was there before it first did, unless somebody else has written it since.
+// compareContent determines the intended content of a file. That is what the policy wants. If the policy no
+// longer names the content, it is what was there before it first did, unless somebody else has written the
+// file since.
 func (l *look) compareContent(a *aim, name string, wanted map[string]string, retouched map[string]converge.Retouch) error {
 	there := whole{content: a.before, nothing: a.missing}
 	if a.info.Type == fs.ModeSymlink {
@@ -85,7 +86,7 @@ func (l *look) compareContent(a *aim, name string, wanted map[string]string, ret
 		switch {
 		case becomes == nothing && l.ledger.Made(name):
 			goal = whole{nothing: true}
-		case !kept: // what was there is not known any more, so it stays
+		case !kept: // the original is not known, so the file stays
 			return nil
 		default:
 			goal = whole{content: original.Content, link: original.Link, attr: a.givenBack(original.Info.Attr, wanted, retouched)}
@@ -103,8 +104,8 @@ func (l *look) compareContent(a *aim, name string, wanted map[string]string, ret
 	return nil
 }
 
-// fresh are the attributes of a file that is not there: those that the policy wants, and else those that it
-// had before the policy.
+// fresh returns the attributes of a file that is made anew: those that the policy wants, otherwise those that
+// the file had before the policy.
 func fresh(spec policy.File, wanted map[string]string, original system.Original, kept bool) system.Attr {
 	attr := system.Attr{Mode: 0o644}
 	if kept && original.Link == "" {
@@ -118,15 +119,15 @@ func fresh(spec policy.File, wanted map[string]string, original system.Original,
 	return attr
 }
 
-// before begins the aspects that an earlier policy had changed of a file before its content was written: what
-// is kept of that has them as they were then.
+// before is the prefix of the aspects that an earlier policy had changed before the content was written. The
+// kept original has these attributes as that policy had set them.
 const before = "before "
 
 func attributes() []string { return []string{aspectOwner, aspectGroup, aspectMode} }
 
-// keepAttributes has the ledger know the attributes that a file had, once its content is the policy's: they are
-// kept with the content, but for those that an earlier policy had changed. What becomes of them later is
-// drift, and nobody's.
+// keepAttributes adjusts what the ledger records of a file's attributes while the policy owns its content.
+// The kept original has the attributes, except those that an earlier policy had changed. Later changes of them
+// are drift and are not given back.
 func (a *aim) keepAttributes(retouched map[string]converge.Retouch) {
 	if !hasContent(a.during) {
 		return
@@ -145,8 +146,8 @@ func (a *aim) keepAttributes(retouched map[string]converge.Retouch) {
 	}
 }
 
-// givenBack are the attributes of a file that gets its content back: those that it had with it, but for what
-// the policy still wants, and set-id bits.
+// givenBack returns the attributes of a file whose original content is restored: the original ones, except
+// those that the policy still wants, and without set-id bits.
 func (a *aim) givenBack(had system.Attr, wanted map[string]string, retouched map[string]converge.Retouch) system.Attr {
 	texts := map[string]string{aspectOwner: strconv.Itoa(had.UID), aspectGroup: strconv.Itoa(had.GID), aspectMode: modeText(had.Mode &^ setID)}
 	for _, aspect := range attributes() {
@@ -186,7 +187,7 @@ func excerpt(content []byte) string {
 	return strings.ToValidUTF8(string(content), "?")
 }
 
-// writeWhole makes of a path what is to be there, in one step, if nobody has changed it since it was looked at.
+// writeWhole brings a path into its intended state in one step, unless somebody has changed it since the check.
 func (k *Kind) writeWhole(name string, a aim) error {
 	if err := k.unchanged(name, a); err != nil {
 		return err
@@ -200,7 +201,7 @@ func (k *Kind) writeWhole(name string, a aim) error {
 	return k.system.Guarded.WriteFile(name, a.content, a.attr)
 }
 
-// opens says whether everybody may read what a file holds, and what it is to hold.
+// opens reports whether everybody may read both the current and the intended content of a file.
 func (k *Kind) opens(name string, a aim) bool {
 	mode := a.info.Mode
 	if a.missing {

@@ -13,7 +13,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
-// askLines says whom other lines of a file that decides who gets in would keep out.
+// askLines returns an error if a change of a file that decides who gets in would lock somebody out.
 func (k *Kind) askLines(ctx context.Context, name string, a aim) error {
 	mark := k.Mark()
 	var err error
@@ -31,7 +31,7 @@ func (k *Kind) askLines(ctx context.Context, name string, a aim) error {
 	return err
 }
 
-// goes are the lines that would not be in a file any more.
+// goes returns the lines that the change removes.
 func (a *aim) goes() (lines []string) {
 	before, after := keyed.Parse(keyed.Lines, string(a.before)), keyed.Parse(keyed.Lines, string(a.content))
 	for line := range bytes.Lines(a.before) {
@@ -43,8 +43,8 @@ func (a *aim) goes() (lines []string) {
 	return lines
 }
 
-// keepsShells refuses to take a shell from the list that somebody has who logs in: login screens, ftp and
-// chsh pass over people without a listed one.
+// keepsShells returns an error if the change removes the shell of somebody who can log in. Login screens, ftp
+// and chsh refuse people whose shell is not listed.
 func (k *Kind) keepsShells(ctx context.Context, a aim) error {
 	goes := a.goes()
 	if len(goes) == 0 {
@@ -69,8 +69,8 @@ func (k *Kind) keepsShells(ctx context.Context, a aim) error {
 	return nil
 }
 
-// keepsTerminals refuses to take a terminal from root, who has a password for it, while root has no other
-// way in.
+// keepsTerminals returns an error if the change removes a terminal while root has a password and no other way
+// to log in.
 func (k *Kind) keepsTerminals(ctx context.Context, a aim) error {
 	if len(a.goes()) == 0 {
 		return nil
