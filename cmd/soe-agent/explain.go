@@ -159,6 +159,9 @@ func (a *app) explainHere(ctx context.Context, id policy.ID) (explanation, error
 	switch {
 	case wanted || e.Resource != nil:
 	case len(known) == 0 && cmp.Or(policyErr, reportErr) != nil:
+		if policyErr != nil && reportErr != nil && policyErr.Error() == reportErr.Error() {
+			policyErr = nil
+		}
 		return e, errors.Join(policyErr, reportErr)
 	default:
 		return e, unexplained(id, known, "soe-agent report --verbose lists what there is")

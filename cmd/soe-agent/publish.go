@@ -76,7 +76,7 @@ func (p publication) check(share bool) error {
 	case !p.pause && !p.resume && len(p.dirs) == 0:
 		return errNoPolicy
 	}
-	return nil
+	return publish.CheckPercent(p.percent)
 }
 
 func (a *app) publish(ctx context.Context, asked publication) error {

@@ -217,12 +217,20 @@ func sameFragment(a, b manifest.Entry) bool {
 // same says whether two generations are the same policy.
 func same(a, b []manifest.Entry) bool { return slices.EqualFunc(a, b, sameFragment) }
 
+// CheckPercent returns an error if a policy cannot be published to a percentage of the fleet.
+func CheckPercent(percent float64) error {
+	if !(percent >= 0 && percent <= Everybody) { // also refuses NaN
+		return fmt.Errorf("cannot publish to %s percent: it is a number from 0 to 100", number(percent))
+	}
+	return nil
+}
+
 // next returns the manifest that publishes a policy to a percentage of the fleet. The same policy keeps its
 // serial. Another one gets a serial greater than all before, even if its content was published before,
 // because machines never go back in serials.
 func next(now manifest.Manifest, fragments []manifest.Entry, percent float64) (manifest.Manifest, error) {
-	if !(percent >= 0 && percent <= Everybody) { // also refuses NaN
-		return now, fmt.Errorf("cannot publish to %s percent: it is a number from 0 to 100", number(percent))
+	if err := CheckPercent(percent); err != nil {
+		return now, err
 	}
 	generation := manifest.Generation{Serial: now.Newest() + 1, Fragments: fragments}
 	everybodys := now.Serial > 0 && same(now.Fragments, fragments)
