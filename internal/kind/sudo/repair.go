@@ -106,15 +106,8 @@ func (k *Kind) keeping(ctx context.Context, p *plan) (administrators []string, d
 // group may be unknown, and sudo cannot say what it makes of /etc/sudoers.d before others lose write
 // access to it.
 func (k *Kind) leavesOne(ctx context.Context, p *plan, would []string) error {
-	named := p.judge.administrators()
-	isRoot := func(name string) bool { return name == "root" }
-	known := slices.DeleteFunc(slices.Clone(named), isRoot)
-	if len(known) == 0 || p.openDir != "" || p.silent || !k.system.Running() || len(slices.DeleteFunc(slices.Clone(would), isRoot)) > 0 || len(named) > maxAdministrators {
-		return nil
-	}
-	if slices.ContainsFunc(p.judge.groups, func(group string) bool {
-		return !slices.ContainsFunc(p.judge.localGroups(), func(g facts.Group) bool { return strings.EqualFold(g.Name, group) })
-	}) {
+	known := without(p.judge.administrators(), []string{"root"})
+	if !p.knowsAllowed() || p.openDir != "" || p.silent || !k.system.Running() || len(without(would, []string{"root"})) > 0 {
 		return nil
 	}
 	soon, enough := context.WithTimeout(ctx, patienceBeforeRepair)
@@ -133,6 +126,18 @@ func (k *Kind) leavesOne(ctx context.Context, p *plan, would []string) error {
 		}
 	}
 	return nil
+}
+
+// knowsAllowed reports whether the machine itself knows somebody whom the policy allows besides root, and all
+// of them: members of a directory's group may be unknown.
+func (p *plan) knowsAllowed() bool {
+	named := p.judge.administrators()
+	if len(without(named, []string{"root"})) == 0 || len(named) > maxAdministrators {
+		return false
+	}
+	return !slices.ContainsFunc(p.judge.groups, func(group string) bool {
+		return !slices.ContainsFunc(p.judge.localGroups(), func(g facts.Group) bool { return strings.EqualFold(g.Name, group) })
+	})
 }
 
 // mayStillChange returns an error if sudo does not work and the plan should not be carried out: nobody

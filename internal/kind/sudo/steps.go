@@ -124,7 +124,7 @@ func (k *Kind) keeps(ctx context.Context, p *plan, administrators []string, name
 		left += ", as far as it can be told without sudo's answer; see which source of sudoers in /etc/nsswitch.conf does not answer"
 	case len(lost) > 0:
 		left = "sudo, which lets in " + strings.Join(lost, ", ") + " now, would not do so any more"
-	case len(others) > 0 || !k.isLast(ctx, p, changes):
+	case len(others) > 0 || !p.knowsAllowed() || !k.isLast(ctx, p, changes):
 		return in, nil
 	}
 	return nil, fmt.Errorf("%s stays as it is for now: with what is to be changed of it, %s", name, left)
