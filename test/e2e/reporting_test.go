@@ -40,7 +40,7 @@ func TestAWSHearsOfEveryChangeAndOfNothingTwice(t *testing.T) {
 
 	w.until(t, "the status says that the machine is no managed node", func() bool {
 		s, _ := w.status(t)
-		return strings.Contains(s.ReportError, "no managed node") && s.LastReport.IsZero()
+		return strings.Contains(s.ReportError, "not a managed node") && s.LastReport.IsZero()
 	})
 	w.activate(t)
 	w.converged(t, 1)
