@@ -35,8 +35,8 @@ test: setup rpm ## all tests, throw-away machines included (root; installs Debia
 	@# The long walks over the faults of one thread are no place for races, of which the detector makes quarters of an hour.
 	go test -race -timeout 30m -skip 'TestNobodysRightsAreJudgedByALookThatFailed|TestInNoTree' ./cmd/... ./internal/... ./policies/... ./systemd/... ./docs/... ./test/awsfake/...
 	go test -timeout 30m -run 'TestNobodysRightsAreJudgedByALookThatFailed|TestInNoTree' ./internal/kind/sudo -trees 12
-	@# Machines mostly wait: eight at a time keep two cores busy.
-	go test -count=1 -timeout 45m -parallel 8 ./test/...
+	@# Machines mostly wait: four at a time take two cores, and eight gain little and make each other late.
+	go test -count=1 -timeout 45m -parallel 4 ./test/...
 
 lint: go ## the linters, pinned in .ci/lint
 	cd .ci/lint && go build -o ../../dist/golangci-lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint
