@@ -275,17 +275,27 @@ func slow(of func(n int) string, n int) string {
 	if whole > 10*quarter+30*time.Millisecond {
 		return fmt.Sprintf("%d bytes take %s, and a quarter of them %s", n, whole, quarter)
 	}
+	if testing.Short() { // so little time says little about how long the largest takes
+		return ""
+	}
 	if second := allowance * time.Second * time.Duration(n) / document.Largest; whole > second {
 		return fmt.Sprintf("%d bytes take %s, and not %s", n, whole, second)
 	}
 	return ""
 }
 
+// someOf returns the size that is tried instead of the largest.
+func someOf(largest int) int {
+	if testing.Short() {
+		return largest / 8
+	}
+	return largest / 4
+}
+
 func TestAMegabyteOfWhateverShapeTakesLessThanASecond(t *testing.T) {
-	const part = 4 // 1/part of a megabyte is tried, in 1/part of a second
 	for name, of := range shapes() {
 		t.Run(name, func(t *testing.T) {
-			if why := slow(of, document.Largest/part); why != "" {
+			if why := slow(of, someOf(document.Largest)); why != "" {
 				t.Error(why)
 			}
 		})
@@ -293,7 +303,11 @@ func TestAMegabyteOfWhateverShapeTakesLessThanASecond(t *testing.T) {
 }
 
 func TestADocumentOfFullSizeIsReadInASecond(t *testing.T) {
-	for _, name := range []string{"packages", "check regexes", "pcoip unknown", "ids same", "nested inline tables"} {
+	names := []string{"packages", "check regexes", "pcoip unknown", "ids same", "nested inline tables"}
+	if testing.Short() {
+		names = names[:1]
+	}
+	for _, name := range names {
 		text := shapes()[name](document.Largest - 2000)
 		if took := onCPU(func() { readThrough(text) }); took > allowance*time.Second {
 			t.Errorf("%s: %d bytes take %s", name, len(text), took)
@@ -318,7 +332,7 @@ func FuzzTwiceAsLong(f *testing.F) {
 			return "schema = 1\n" + fill(n, func(i int) string { return strings.ReplaceAll(piece, "#", fmt.Sprint(i)) })
 		}
 		for try := 0; ; try++ { // other work of the machine may disturb a try
-			why := slow(of, document.Largest/4)
+			why := slow(of, someOf(document.Largest))
 			if why == "" {
 				return
 			}
