@@ -55,7 +55,8 @@ func kinds() []kind {
 		{"system", func(m *Machine, p *policy.Policy) converge.Kind { return host.New(p, m.System) }, quick, lockDown, nothing},
 		// userdel(8) removes a group, groupmod(8) changes accounts.
 		{"group", func(m *Machine, p *policy.Policy) converge.Kind { return account.NewGroups(p, m.System, m.Ledger) }, quick, lockDown, []string{"user"}},
-		{"user", func(m *Machine, p *policy.Policy) converge.Kind { return account.NewUsers(p, m.System, m.Ledger) }, quick, lockDown, []string{"group"}},
+		{"user", func(m *Machine, p *policy.Policy) converge.Kind { return account.NewUsers(p, m.System, m.Ledger) }, quick, lockDown, []string{"group", "ageing"}},
+		{"ageing", func(m *Machine, p *policy.Policy) converge.Kind { return account.NewAgeing(p, m.System, m.Ledger) }, quick, lockDown, nothing},
 		// It makes sure that somebody can repair the machine, above all in safe mode.
 		{"sudo", func(m *Machine, p *policy.Policy) converge.Kind { return sudo.New(p, m.System) }, quick, always, nothing},
 		// A file that moves from this kind to dropin gets its original back before dropin keeps it.

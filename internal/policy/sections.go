@@ -23,6 +23,7 @@ var sections = sync.OnceValue(func() []section {
 		systemSection(),
 		groupsSection(),
 		usersSection(),
+		ageingSection(),
 		idsSection(),
 		sudoSection(),
 		filesSection(),

@@ -25,6 +25,7 @@ type User struct {
 	Home    string   `json:"home,omitempty"`
 	Shell   string   `json:"shell,omitempty"`
 	System  bool     `json:"system,omitempty"`
+	Lifetime
 	// Registered is set for an entry of the registry [ids].
 	Registered bool `json:"registered,omitempty"`
 }
@@ -36,23 +37,28 @@ func (User) Kind() string { return "user" }
 func (u User) Expand(func(string) string) Spec { return u }
 
 func userForm() *form {
-	return record("a local account; what is left out is not managed",
+	keys := []key{
 		ensureKey(),
-		key{name: "uid", form: whole("the fixed id", 1, greatestID)},
-		key{name: "group", form: text("the primary group")},
-		key{name: "groups", form: texts("groups that the user must also be in; others are left alone", text(""))},
-		key{name: "comment", form: text("as in passwd(5)")},
-		key{name: "home", form: like("as in passwd(5). Unless it is a service account, it is there and the user's; it is never deleted", absolutePath)},
-		key{name: "shell", form: like("as in passwd(5)", absolutePath)},
-		key{name: "system", form: yesOrNo("it is a service account: no home is made, and nobody logs in to it")},
-	)
+		{name: "uid", form: whole("the fixed id", 1, greatestID)},
+		{name: "group", form: text("the primary group")},
+		{name: "groups", form: texts("groups that the user must also be in; others are left alone", text(""))},
+		{name: "comment", form: text("as in passwd(5)")},
+		{name: "home", form: like("as in passwd(5). Unless it is a service account, it is there and the user's; it is never deleted", absolutePath)},
+		{name: "shell", form: like("as in passwd(5)", absolutePath)},
+		{name: "system", form: yesOrNo("it is a service account: no home is made, and nobody logs in to it")},
+	}
+	expires := like("the first day, in UTC, on which the account cannot be used, or `never`; as in shadow(5). It is not set for administrators", `^(never|[0-9]{4}-[0-9]{2}-[0-9]{2})$`).eg(`"2027-01-31"`)
+	return record("a local account; what is left out is not managed", append(append(keys, lifetimeKeys()...), key{name: "expires", form: expires})...)
 }
 
 func (d *decoder) users(t *table) {
 	d.each(t, func(name string, u *table) {
+		lifetime := u.lifetime()
+		lifetime.Expires = u.text("expires")
 		d.set(t, name, NewID("user", name), User{
 			Ensure: u.ensure(), UID: u.number("uid"), Group: u.text("group"), Groups: u.texts("groups"),
 			Comment: u.text("comment"), Home: u.text("home"), Shell: u.text("shell"), System: u.isSet("system"),
+			Lifetime: lifetime,
 		})
 	})
 }
@@ -70,6 +76,8 @@ func (u User) validate(v *validator) {
 		v.absolute("shell", u.Shell)
 	}
 	v.refuse(strings.Contains(u.Comment, ":") || breaksLine(u.Comment), "the comment may hold neither a colon nor a line break")
+	v.refuse(v.name == AgeingPeople, "%s is the name of no account: [ageing] means all local persons by it", v.name)
+	v.lifetime(u.Lifetime)
 	groups := u.Groups
 	if u.Group != "" {
 		groups = append(slices.Clone(groups), u.Group)
@@ -84,8 +92,8 @@ func (u User) entry(name string) entry {
 	if u.Registered {
 		return inTable("ids", "uid."+pair(name, *u.UID))
 	}
-	return ownTable("users", name, pairs("ensure", u.Ensure.unlessPresent(), "uid", u.UID, "group", u.Group, "groups", u.Groups,
-		"comment", u.Comment, "home", u.Home, "shell", u.Shell, "system", u.System)...)
+	return ownTable("users", name, append(pairs("ensure", u.Ensure.unlessPresent(), "uid", u.UID, "group", u.Group, "groups", u.Groups,
+		"comment", u.Comment, "home", u.Home, "shell", u.Shell, "system", u.System), u.pairs()...)...)
 }
 
 func (u User) absence() (is bool, alone Spec) { return u.Ensure == Absent, User{Ensure: Absent} }

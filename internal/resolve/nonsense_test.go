@@ -83,7 +83,7 @@ func placesOfValues() (places map[string][]placeOfValue, none map[string]string)
 		"check": {{"[checks.c]\nrun = [\"/bin/true\", \"--x=REF\"]\n", "check/c"}, {"[checks.c]\nrun = [\"/bin/true\"]\nstdout = \"^REF$\"\n", "check/c"}, {"[checks.c]\nrun = [\"/bin/true\"]\nstderr = \"REF\"\n", "check/c"}},
 	}
 	return places, map[string]string{
-		"group": "names and numbers are written out", "mount": "options are words", "user": "names and numbers are written out",
+		"ageing": "numbers are written out", "group": "names and numbers are written out", "mount": "options are words", "user": "names and numbers are written out",
 		"firewall": "who gets in is written out, to be reviewed", "patch": "it is one of two words", "service": "each key is true or false",
 	}
 }

@@ -302,3 +302,81 @@ users.keeper = { `
 	o.wants(t, map[policy.ID]converge.State{"package/soe-pkg-07": converge.Corrected, "user/keeper": converge.Corrected})
 	d.converged(t)
 }
+
+// shadow are the fields of an account behind its password.
+func (d *desktop) shadow(t *testing.T, name string) string {
+	t.Helper()
+	return strings.TrimSpace(d.MustExec(t, "sh", "-c", "getent shadow "+name+" | cut -d: -f4-8"))
+}
+
+// getsIn says whether somebody gets in by su, with a password.
+func (d *desktop) getsIn(t *testing.T, name, password string) bool {
+	t.Helper()
+	result, err := d.Exec(t.Context(), "runuser", "-u", "nobody", "--", "sh", "-c", "echo "+password+" | su "+name+" -c 'id -un'")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return result.Code == 0 && strings.HasSuffix(strings.TrimSpace(result.Stdout), name)
+}
+
+func TestPasswordsLastAsLongAsThePolicySaysAndNobodyIsLockedOutByIt(t *testing.T) {
+	t.Parallel()
+	d := newDesktop(t)
+	d.MustExec(t, "sh", "-ec", `
+for name in ann old boss svc; do useradd --create-home --shell /bin/sh $name; echo $name:right-$name | chpasswd; done
+usermod -aG sudo boss
+chage -d 2020-01-01 old
+echo root:right-root | chpasswd`)
+	const toml = `
+[ageing.people]
+min_days = 1
+max_days = 365
+warn_days = 7
+inactive_days = 30
+[ageing.root]
+max_days = 180
+[users.svc]
+max_days = 90
+expires = "2199-01-01"
+`
+	o := d.apply(t, toml)
+	o.wants(t, map[policy.ID]converge.State{"ageing/people": converge.Failed, "ageing/root": converge.Corrected, "user/svc": converge.Corrected})
+	if r := o.resource("ageing/people"); !strings.Contains(r.Reason, "max_days 365 is not set for old: it would lock old out at once") {
+		t.Error(r.Reason)
+	}
+	in := func(when string) {
+		t.Helper()
+		for _, name := range []string{"ann", "old", "boss", "svc", "root"} {
+			if !d.getsIn(t, name, "right-"+name) || d.getsIn(t, name, "wrong") {
+				t.Errorf("%s %s does not get in with the right password, or does with a wrong one", when, name)
+			}
+		}
+	}
+	in("at first")
+	agree := func(when string, want map[string]string) {
+		t.Helper()
+		for name, fields := range want {
+			if got := d.shadow(t, name); got != fields {
+				t.Errorf("%s shadow(5) has of %s %s, want %s", when, name, got, fields)
+			}
+		}
+	}
+	kept := map[string]string{"ann": "1:365:7:30:", "old": "1:99999:7::", "boss": "1:365:7::", "svc": "1:90:7:30:83641", "root": "0:180:7::"}
+	agree("at first", kept)
+	d.MustExec(t, "sh", "-ec", "chage -M 99999 -I -1 ann; chage -E -1 svc; chage -M 9 root; echo old:right-old | chpasswd")
+	d.apply(t, toml).wants(t, map[policy.ID]converge.State{"ageing/people": converge.Corrected, "ageing/root": converge.Corrected, "user/svc": converge.Corrected})
+	kept["old"] = "1:365:7:30:"
+	agree("after drift", kept)
+	d.converged(t)
+	in("after drift")
+
+	result, err := d.Exec(t.Context(), "soe-agent", "purge", "--yes")
+	if err != nil || result.Code != 0 {
+		t.Fatalf("%v, exit code %d: %s%s", err, result.Code, result.Stdout, result.Stderr)
+	}
+	for name := range kept {
+		kept[name] = "0:99999:7::"
+	}
+	agree("after a purge", kept)
+	in("after a purge")
+}

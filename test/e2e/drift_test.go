@@ -104,6 +104,10 @@ func TestTheRunningDaemonMendsDriftOfEveryKindAndCallsItCorrective(t *testing.T)
 			"grep -qx 'pcoip.server_clipboard_state = 0' " + box.PCoIPConf, "pcoip/server_clipboard_state",
 		},
 		{
+			"a password that lasts for ever", "useradd lasting && echo lasting:x | chpasswd",
+			"[ $(getent shadow lasting | cut -d: -f5) = 365 ]", "ageing/people",
+		},
+		{
 			"an account that somebody removed", "userdel soe-scan",
 			"[ $(id -u soe-scan) = 510 ]", "user/soe-scan",
 		},

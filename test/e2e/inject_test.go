@@ -58,7 +58,7 @@ func withStrace() box.Option {
 func TestNoSystemCallThatFailsMakesAPlanBetterThanTheTruth(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t, withStrace(), box.WithNetwork(), box.WithFiles(map[string]box.File{unitDir + "kept.service": unit(stays, wanted)}))
-	d.sh(t, "systemctl start kept.service; useradd -m leaver; groupadd -g 991 disk2; gpasswd -a leaver disk2; echo x >/etc/cron.d/gone; echo 'leaver ALL=(ALL) ALL' >/etc/sudoers.d/50-leaver; chmod 440 /etc/sudoers.d/50-leaver")
+	d.sh(t, "systemctl start kept.service; useradd -m leaver; groupadd -g 991 disk2; gpasswd -a leaver disk2; echo x >/etc/cron.d/gone; echo 'leaver ALL=(ALL) ALL' >/etc/sudoers.d/50-leaver; chmod 440 /etc/sudoers.d/50-leaver; echo leaver:x | chpasswd")
 	d.sh(t, "mount -o remount,bind,dev none /dev/shm")
 	d.setPolicy(t, d.repository()+onlyDomainAdmins+`
 root_groups = ["disk2"]
@@ -68,6 +68,8 @@ timezone = "Europe/Berlin"
 soe-here = { gid = 5101 }
 [users]
 leaver = { ensure = "absent" }
+[ageing.people]
+warn_days = 9
 [packages]
 soe-pkg-01 = "present"
 [dropins."/etc/cron.d/gone"]

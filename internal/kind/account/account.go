@@ -58,12 +58,12 @@ func (p postponement) Error() string { return p.reason }
 
 // mend repairs resources one after the other, because the tools lock the same files: removals first
 // and additions last, so that an id which becomes free can be used.
-func mend(drifted []converge.Resource, repair func(policy.ID) error) []converge.Outcome {
+func mend(drifted []converge.Resource, repair func(converge.Resource) error) []converge.Outcome {
 	drifted = slices.Clone(drifted)
 	slices.SortStableFunc(drifted, func(a, b converge.Resource) int { return cmp.Compare(turn(a), turn(b)) })
 	var outcomes []converge.Outcome
 	for _, r := range drifted {
-		err := repair(r.ID)
+		err := repair(r)
 		var wait postponement
 		switch {
 		case errors.As(err, &wait):

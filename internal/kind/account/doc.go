@@ -1,6 +1,7 @@
-// Package account implements the kinds "group" and "user": local groups and local accounts.
+// Package account implements the kinds "group", "user" and "ageing": local groups, local accounts, and how long
+// their passwords last.
 //
-// Their state is read from /etc/group and /etc/passwd; if nothing has drifted, no program runs.
+// Their state is read from /etc/group, /etc/passwd and /etc/shadow; if nothing has drifted, no program runs.
 // They are changed by the tools of shadow-utils, which handle the locks and the shadow files. The
 // tools are given only what differs. In an image, which is not running, they run in its root.
 //
@@ -20,6 +21,9 @@
 //   - Files follow an id that changes, on the system disk and in /home, however
 //     often the agent or the machine dies in between. Until they have, nobody else
 //     gets the old id. POSIX ACLs and files in containers keep it.
+//   - How long a password lasts locks nobody out, neither at once nor, of somebody who
+//     administers the machine, later on. What a field was before is restored when the
+//     policy no longer names it.
 //   - Memberships in the policy are added; no membership is removed.
 //
 // Package system walks the disk (system.FS.Reown): it follows no path that somebody could redirect,

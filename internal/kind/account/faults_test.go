@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -60,6 +61,14 @@ func (f files) Run(_ context.Context, c system.Command) (system.Output, error) {
 		return system.Output{}, nil
 	case "userdel":
 		return f.edit("etc/passwd", name, "")
+	case "chage":
+		file := filepath.Join(f.root, "etc/shadow")
+		content, err := os.ReadFile(file)
+		if err != nil {
+			return system.Output{}, err
+		}
+		line := regexp.MustCompile("(?m)^"+name+":.*$").ReplaceAllString(string(content), fmt.Sprintf("%s:$$6$$x:19000:0:%s:7:::", name, option("-M", "99999")))
+		return system.Output{}, os.WriteFile(file, []byte(line), 0o644)
 	case "groupadd":
 		return f.edit("etc/group", name, fmt.Sprintf("%s:x:%s:", name, option("-g", "2000")))
 	case "groupmod":
@@ -83,10 +92,14 @@ func (f files) edit(file, name, line string) (system.Output, error) {
 	return system.Output{}, os.WriteFile(file, []byte(strings.Join(lines, "\n")+"\n"), 0o644)
 }
 
+const agedShadow = "root:$6$x:19000:0:99999:7:::\nalice:$6$x:19000:0:99999:7:::\n"
+
 func sickScene(name, toml string, kind func(*policy.Policy, *system.System, *converge.Ledger) converge.Kind) faultwalk.Scene {
-	return faultwalk.Scene{Name: name, Build: func(t *testing.T, look system.Looker) faultwalk.Machine {
+	passes := func(name string) bool { return name == "/etc/shadow" } // one account after the other
+	return faultwalk.Scene{Name: name, Passes: passes, Build: func(t *testing.T, look system.Looker) faultwalk.Machine {
 		root := kindtest.Root(t, map[string]string{
 			"etc/passwd": passwd, "etc/group": group, "usr/sbin/nologin": "", "bin/sh": "", "etc/login.defs": "SYS_UID_MIN 201\nSYS_UID_MAX 999\n",
+			"etc/shadow": agedShadow, "etc/sudoers": "root ALL=(ALL) ALL\n#includedir /etc/sudoers.d\n", "etc/sudoers.d/x": "alice ALL = ALL\n",
 			"etc/fstab": "/dev/sda1 / ext4\n", "proc/self/mounts": "/dev/sda1 / ext4\n", "etc/machine-id": "0123\n", "etc/os-release": "ID=amzn\n",
 			"etc/skel/.profile": "# of skel\n", "home/other/x": "", "srv/x": "",
 			"proc/1/status": "Name:\tinit\nUid:\t0\t0\t0\t0\nGid:\t0\t0\t0\t0\nGroups:\t\n",
@@ -111,6 +124,23 @@ func TestNoAccountIsJudgedByALookThatFailed(t *testing.T) {
 		sickScene("there though wanted absent", "[users.soe-scan]\nensure = \"absent\"\n", users),
 		sickScene("without its home", "[users.alice]\nhome = \"/home/alice\"\n", users),
 		sickScene("with another home", "[users.alice]\nhome = \"/srv/alice\"\n", users),
+		sickScene("with a password that lasts too long", "[users.alice]\nmax_days = 80000\nshell = \"/bin/bash\"\n", users),
+	)
+}
+
+func TestNoPasswordsAgeIsJudgedByALookThatFailed(t *testing.T) {
+	ages := func(p *policy.Policy, s *system.System, l *converge.Ledger) converge.Kind {
+		return account.NewAgeing(p, s, l)
+	}
+	given := func(p *policy.Policy, s *system.System, l *converge.Ledger) converge.Kind {
+		l.Own("ageing/alice")
+		l.Retouch("ageing/alice", map[string]converge.Retouch{"max_days": {Was: "80000", Made: "99999"}})
+		return account.NewAgeing(p, s, l)
+	}
+	faultwalk.Walk(t, "ageing",
+		sickScene("drifted", "[ageing.people]\nmax_days = 80000\n[ageing.root]\nmax_days = 80000\n", ages),
+		sickScene("too old", "[ageing.people]\nmax_days = 8\ninactive_days = 30\n[ageing.root]\nmax_days = 8\n", ages),
+		sickScene("wanted no more", "", given),
 	)
 }
 

@@ -92,7 +92,7 @@ func (g *Groups) unregistered(want policy.Resource, groups []facts.Group) conver
 
 // Repair implements converge.Kind.
 func (g *Groups) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
-	outcomes := mend(drifted, func(id policy.ID) error { return g.repair(ctx, id) })
+	outcomes := mend(drifted, func(r converge.Resource) error { return g.repair(ctx, r.ID) })
 	return append(outcomes, g.files.move(ctx, drifted)...)
 }
 

@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/facts"
@@ -25,6 +25,7 @@ type Users struct {
 	system *system.System
 	ledger *converge.Ledger
 	files  *mover
+	ages   ager
 	mark   int // Mark at the start of the current repair
 }
 
@@ -32,7 +33,7 @@ type Users struct {
 func NewUsers(p *policy.Policy, s *system.System, l *converge.Ledger) *Users {
 	s, unanswered := s.Observe()
 	files := &mover{system: s, ledger: l, kind: "user", stuck: map[policy.ID]string{}}
-	return &Users{Unanswered: unanswered, policy: p, system: s, ledger: l, files: files}
+	return &Users{Unanswered: unanswered, policy: p, system: s, ledger: l, files: files, ages: ager{s, p, l}}
 }
 
 // Name implements converge.Kind.
@@ -59,6 +60,7 @@ func (u *Users) Check(context.Context) ([]converge.Resource, error) {
 	if err != nil {
 		return nil, err
 	}
+	look := sync.OnceValues(u.ages.look)
 	resources := make([]converge.Resource, 0, len(wants))
 	for _, want := range wants {
 		r := converge.Wanted(want.Resource)
@@ -77,6 +79,9 @@ func (u *Users) Check(context.Context) ([]converge.Resource, error) {
 			}
 			if home := u.kept(want.ID, want.Spec, have); home != "" && home == path.Clean(have.Home) {
 				u.describeHome(&r, db, home, have)
+			}
+			if !want.Spec.IsEmpty() {
+				u.describeAge(&r, have, look)
 			}
 		}
 		if there {
@@ -153,11 +158,12 @@ func changes(db database, want policy.User, have facts.Account) []change {
 
 // Repair implements converge.Kind.
 func (u *Users) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
-	outcomes := mend(drifted, func(id policy.ID) error { return u.repair(ctx, id) })
+	outcomes := mend(drifted, func(r converge.Resource) error { return u.repair(ctx, r) })
 	return append(outcomes, u.files.move(ctx, drifted)...)
 }
 
-func (u *Users) repair(ctx context.Context, id policy.ID) error {
+func (u *Users) repair(ctx context.Context, r converge.Resource) error {
+	id := r.ID
 	want, _ := u.policy.Lookup(id)
 	spec, ok := want.Spec.(policy.User)
 	if !ok {
@@ -177,7 +183,12 @@ func (u *Users) repair(ctx context.Context, id policy.ID) error {
 	case spec.Ensure == policy.Present && !there:
 		verb, err = "create", u.create(ctx, id, db, spec)
 	case spec.Ensure == policy.Present:
-		err = u.change(ctx, id, db, spec, have)
+		if slices.ContainsFunc(r.Diff, func(d converge.Difference) bool { return !isOfAge(d.Aspect) }) {
+			err = u.change(ctx, id, db, spec, have)
+		}
+		if slices.ContainsFunc(r.Diff, func(d converge.Difference) bool { return isOfAge(d.Aspect) }) {
+			err = errors.Join(err, u.keepAge(ctx, id))
+		}
 	}
 	if err != nil {
 		return public.Because(fmt.Sprintf("cannot %s user %s", verb, name), err)
@@ -214,6 +225,7 @@ func (u *Users) create(ctx context.Context, id policy.ID, db database, spec poli
 		return errors.Join(failed, err)
 	}
 	u.ledger.Own(id)
+	u.ages.forget(name)
 	return err
 }
 
@@ -375,6 +387,7 @@ func (u *Users) remove(ctx context.Context, id policy.ID, db database, have fact
 	}
 	u.ledger.Disown(id)
 	u.files.forget(have.Name)
+	u.ages.forget(have.Name)
 	return nil
 }
 
@@ -414,25 +427,4 @@ func split(db database, names []string) (local []string, missing error) {
 
 func noLocalGroup(name string) error {
 	return public.Error(fmt.Errorf("there is no local group %s", name))
-}
-
-// shellIsThere returns an error if a shell does not exist, because nobody could log in with it.
-func (u *Users) shellIsThere(shell string) error {
-	if shell == "" {
-		return nil
-	}
-	if _, err := u.system.FS.Stat(shell); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return err
-	} else if err != nil {
-		return public.Error(fmt.Errorf("there is no %s on this machine, without which a login ends at once; does a package bring it?", shell))
-	}
-	return nil
-}
-
-func (u *Users) nologin() string {
-	const old = "/sbin/nologin" // the path before the merge of /usr
-	if _, err := u.system.FS.Stat("/usr/sbin/nologin"); err != nil {
-		return old
-	}
-	return "/usr/sbin/nologin"
 }
