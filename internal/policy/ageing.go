@@ -27,18 +27,16 @@ const (
 // Ageing is how long passwords last, of the accounts that its name stands for.
 type Ageing struct{ Lifetime }
 
-// A Lifetime is how long the password of an account lasts, in days as in shadow(5). What is nil or
-// empty is not managed.
+// A Lifetime is how long the password of an account lasts, in days as in shadow(5). What is nil is not
+// managed.
 type Lifetime struct {
 	MinDays      *int `json:"min_days,omitempty"`
 	MaxDays      *int `json:"max_days,omitempty"`
 	WarnDays     *int `json:"warn_days,omitempty"`
 	InactiveDays *int `json:"inactive_days,omitempty"`
-	// Expires is the first day on which the account cannot be used, or NeverExpires.
-	Expires string `json:"expires,omitempty"`
 }
 
-// NeverExpires is the value of Lifetime.Expires for an account that does not expire.
+// NeverExpires is the value of User.Expires for an account that does not expire.
 const NeverExpires = "never"
 
 const (
@@ -52,8 +50,8 @@ const (
 func (l Lifetime) IsEmpty() bool { return l == Lifetime{} }
 
 // ExpiryDay returns Expires as a number of days since 1970-01-01, as in shadow(5); -1 for NeverExpires.
-func (l Lifetime) ExpiryDay() int {
-	day, err := time.Parse(time.DateOnly, l.Expires)
+func (u User) ExpiryDay() int {
+	day, err := time.Parse(time.DateOnly, u.Expires)
 	if err != nil {
 		return -1
 	}
@@ -114,16 +112,19 @@ func (v *validator) lifetime(l Lifetime) {
 	if l.MinDays != nil && l.MaxDays != nil && *l.MinDays >= *l.MaxDays {
 		v.wrong("min_days %d is not less than max_days %d: nobody could change a password before it is too old", *l.MinDays, *l.MaxDays)
 	}
-	if l.Expires == "" || l.Expires == NeverExpires {
+}
+
+func (v *validator) expires(text string) {
+	if text == "" || text == NeverExpires {
 		return
 	}
-	if day, err := time.Parse(time.DateOnly, l.Expires); err != nil || day.Year() < 2000 || day.Year() > 2200 {
-		v.wrong(`expires %q is neither a date such as "2027-01-31" nor "never"`, l.Expires)
+	if day, err := time.Parse(time.DateOnly, text); err != nil || day.Year() < 2000 || day.Year() > 2200 {
+		v.wrong(`expires %q is neither a date such as "2027-01-31" nor "never"`, text)
 	}
 }
 
 func (l Lifetime) pairs() []string {
-	return pairs("min_days", l.MinDays, "max_days", l.MaxDays, "warn_days", l.WarnDays, "inactive_days", l.InactiveDays, "expires", l.Expires)
+	return pairs("min_days", l.MinDays, "max_days", l.MaxDays, "warn_days", l.WarnDays, "inactive_days", l.InactiveDays)
 }
 
 func (a Ageing) entry(name string) entry { return ownTable("ageing", name, a.pairs()...) }

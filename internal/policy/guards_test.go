@@ -229,6 +229,7 @@ to = ["192.0.2.7"]
 options = ["nodev"]
 [users.more]
 groups = ["a", "b"]
+expires = "2099-12-31"
 [packages]
 file = { url = "https://r/a.rpm", sha256 = "1234567812345678123456781234567812345678123456781234567812345678" }
 `

@@ -12,6 +12,7 @@ group = "backup"
 home = "/var/lib/backup"
 shell = "/sbin/nologin"
 system = true
+expires = "2099-12-31"
 `, []Spec{User{}}}
 }
 
@@ -26,6 +27,8 @@ type User struct {
 	Shell   string   `json:"shell,omitempty"`
 	System  bool     `json:"system,omitempty"`
 	Lifetime
+	// Expires is the first day, in UTC, on which the account cannot be used, or NeverExpires.
+	Expires string `json:"expires,omitempty"`
 	// Registered is set for an entry of the registry [ids].
 	Registered bool `json:"registered,omitempty"`
 }
@@ -53,12 +56,10 @@ func userForm() *form {
 
 func (d *decoder) users(t *table) {
 	d.each(t, func(name string, u *table) {
-		lifetime := u.lifetime()
-		lifetime.Expires = u.text("expires")
 		d.set(t, name, NewID("user", name), User{
 			Ensure: u.ensure(), UID: u.number("uid"), Group: u.text("group"), Groups: u.texts("groups"),
 			Comment: u.text("comment"), Home: u.text("home"), Shell: u.text("shell"), System: u.isSet("system"),
-			Lifetime: lifetime,
+			Lifetime: u.lifetime(), Expires: u.text("expires"),
 		})
 	})
 }
@@ -78,6 +79,7 @@ func (u User) validate(v *validator) {
 	v.refuse(strings.Contains(u.Comment, ":") || breaksLine(u.Comment), "the comment may hold neither a colon nor a line break")
 	v.refuse(v.name == AgeingPeople, "%s is the name of no account: [ageing] means all local persons by it", v.name)
 	v.lifetime(u.Lifetime)
+	v.expires(u.Expires)
 	groups := u.Groups
 	if u.Group != "" {
 		groups = append(slices.Clone(groups), u.Group)
@@ -93,7 +95,7 @@ func (u User) entry(name string) entry {
 		return inTable("ids", "uid."+pair(name, *u.UID))
 	}
 	return ownTable("users", name, append(pairs("ensure", u.Ensure.unlessPresent(), "uid", u.UID, "group", u.Group, "groups", u.Groups,
-		"comment", u.Comment, "home", u.Home, "shell", u.Shell, "system", u.System), u.pairs()...)...)
+		"comment", u.Comment, "home", u.Home, "shell", u.Shell, "system", u.System, "expires", u.Expires), u.pairs()...)...)
 }
 
 func (u User) absence() (is bool, alone Spec) { return u.Ensure == Absent, User{Ensure: Absent} }

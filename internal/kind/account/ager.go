@@ -84,7 +84,7 @@ func (l *ageLook) wants(account facts.Account) (wants map[aspect]ageWant, notes 
 	}
 	ids = append(ids, policy.NewID("user", account.Name))
 	for _, id := range ids {
-		life, is := l.lifetime(id)
+		life, last, is := l.lifetime(id)
 		if !is {
 			continue
 		}
@@ -95,14 +95,18 @@ func (l *ageLook) wants(account facts.Account) (wants map[aspect]ageWant, notes 
 			continue
 		case !l.shadow[account.Name].hasPassword:
 			without = map[aspect]bool{minDays: true, maxDays: true, warnDays: true, inactiveDays: true}
-			if life.Expires == "" || life.MinDays != nil || life.MaxDays != nil || life.WarnDays != nil || life.InactiveDays != nil {
+			if !life.IsEmpty() {
 				notes[id] = account.Name + " has no password that could grow old"
 			}
 		case l.admins.has(account) && life.InactiveDays != nil:
 			without[inactiveDays] = true
 			notes[id] = "inactive_days is not set for " + account.Name + ", who administers the machine"
 		}
-		for a, value := range valuesOf(life) {
+		values := valuesOf(life)
+		if last != nil {
+			values[expires] = *last
+		}
+		for a, value := range values {
 			if !without[a] {
 				wants[a] = ageWant{value, id}
 			}
@@ -111,15 +115,20 @@ func (l *ageLook) wants(account facts.Account) (wants map[aspect]ageWant, notes 
 	return wants, notes
 }
 
-func (l *ageLook) lifetime(id policy.ID) (policy.Lifetime, bool) {
+// lifetime returns what a resource says, and its value of expires, if it has one.
+func (l *ageLook) lifetime(id policy.ID) (life policy.Lifetime, last *int, is bool) {
 	r, _ := l.policy.Lookup(id)
 	switch spec := r.Spec.(type) {
 	case policy.User:
-		return spec.Lifetime, spec.Ensure == policy.Present && !spec.IsEmpty()
+		if spec.Expires != "" {
+			day := spec.ExpiryDay()
+			last = &day
+		}
+		return spec.Lifetime, last, spec.Ensure == policy.Present && (last != nil || !spec.IsEmpty())
 	case policy.Ageing:
-		return spec.Lifetime, true
+		return spec.Lifetime, nil, true
 	}
-	return policy.Lifetime{}, false
+	return life, nil, false
 }
 
 func valuesOf(life policy.Lifetime) map[aspect]int {
@@ -128,9 +137,6 @@ func valuesOf(life policy.Lifetime) map[aspect]int {
 		if value != nil {
 			values[a] = *value
 		}
-	}
-	if life.Expires != "" {
-		values[expires] = life.ExpiryDay()
 	}
 	return values
 }

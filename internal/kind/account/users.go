@@ -80,7 +80,7 @@ func (u *Users) Check(context.Context) ([]converge.Resource, error) {
 			if home := u.kept(want.ID, want.Spec, have); home != "" && home == path.Clean(have.Home) {
 				u.describeHome(&r, db, home, have)
 			}
-			if !want.Spec.IsEmpty() {
+			if !want.Spec.IsEmpty() || want.Spec.Expires != "" {
 				u.describeAge(&r, have, look)
 			}
 		}
