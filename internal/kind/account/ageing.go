@@ -105,10 +105,10 @@ func (l *ageLook) describe(r *converge.Resource) {
 	case r.State == converge.Drifted:
 	case len(held) > 0:
 		r.SetFailed(joined(held))
-	case about == 0:
-		r.Note("there is nobody whose password that could be: no local person has one")
-	case len(notes) > 0:
-		r.Note(joined(notes))
+	case about == 0: // for root to read, as all that /etc/shadow and sudoers say
+		r.Reason = "there is nobody whose password that could be: no local person has one"
+	default:
+		r.Reason = joined(notes)
 	}
 }
 

@@ -154,9 +154,12 @@ const (
 )
 
 func TestPasswordsOfAllLocalPersonsLastAsLongAsThePolicySays(t *testing.T) {
-	d := newAgeDesk(t, "root:$6$x:@10:0:99999:7:::", "apache"+fresh, "soe-scan:!:@10:0:99999:7:::", "bob"+fresh, "carol:$6$x:@10:5:60:14:7:@-90:", "alice"+fresh, "dave"+fresh, "ssm-user"+fresh, "ec2-user"+fresh, "keys:!!:@10:0:99999:7:::")
+	d := newAgeDesk(t, "root:$6$x:@10:0:99999:7:::", "apache"+fresh, "soe-scan:!:@10:0:99999:7:::", "bob"+fresh, "carol:$6$x:@10:5:60:14:7:@-90:", "alice:$6$x:@10:0:99999:7:5::", "dave"+fresh, "ssm-user"+fresh, "ec2-user"+fresh, "keys:!!:@10:0:99999:7:::")
 	all := d.pass(t, people)
-	is(t, all, "ageing/people", converge.Compliant, "inactive_days is not set for alice, who administers the machine")
+	is(t, all, "ageing/people", converge.Compliant, "inactive_days is not set for alice, who administers the machine; inactive_days is not set for dave")
+	if told := all["ageing/people"].Public(); strings.Contains(told.Reason, "alice") { // what sudoers says is root's to read
+		t.Errorf("everybody is told that %s", told.Reason)
+	}
 	for name, want := range map[string]string{
 		"bob": "@10:1:365:7:30:", "carol": "@10:1:365:7:30:@-90", "alice": "@10:1:365:7::", "dave": "@10:1:365:7::",
 		"root": "@10:0:99999:7::", "apache": "@10:0:99999:7::", "ssm-user": "@10:0:99999:7::", "ec2-user": "@10:0:99999:7::", "keys": "@10:0:99999:7::", "soe-scan": "@10:0:99999:7::",

@@ -98,9 +98,14 @@ func (l *ageLook) wants(account facts.Account) (wants map[aspect]ageWant, notes 
 			if !life.IsEmpty() {
 				notes[id] = account.Name + " has no password that could grow old"
 			}
-		case l.admins.has(account) && life.InactiveDays != nil:
-			without[inactiveDays] = true
-			notes[id] = "inactive_days is not set for " + account.Name + ", who administers the machine"
+		case l.admins.has(account):
+			if life.InactiveDays != nil {
+				without[inactiveDays] = true
+				notes[id] = "inactive_days is not set for " + account.Name + ", who administers the machine"
+			}
+			if life.MaxDays != nil { // useradd may have set some days
+				wants[inactiveDays] = ageWant{none, id}
+			}
 		}
 		values := valuesOf(life)
 		if last != nil {

@@ -41,7 +41,7 @@ func (u *Users) describeAge(r *converge.Resource, have facts.Account, look func(
 	case len(held) > 0:
 		r.SetFailed(joined(held))
 	case a.notes[r.ID] != "":
-		r.Note(a.notes[r.ID])
+		r.Reason = a.notes[r.ID] // for root to read, as all that /etc/shadow and sudoers say
 	}
 }
 
