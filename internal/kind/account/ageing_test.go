@@ -292,14 +292,31 @@ func TestDriftOfAPasswordsAgeIsCorrectedThoughSomebodyIsLoggedIn(t *testing.T) {
 }
 
 // By a clock that is behind an old password is a new one, and all would be locked out once it goes right.
-func TestByAClockThatIsBehindNoPasswordIsJudged(t *testing.T) {
-	d := newAgeDesk(t, "bob"+fresh)
+func TestByAClockThatIsBehindNoOldPasswordIsTakenForANewOne(t *testing.T) {
+	d := newAgeDesk(t, "bob:$6$x:@400:0:99999:7:::", "carol:$6$x:@10:0:99999:7:::")
 	d.clock.now = d.clock.now.AddDate(-2, 0, 0)
-	all := d.pass(t, people+"[users.bob]\nmax_days = 90\n")
-	is(t, all, "ageing/people", converge.Unknown, "the clock is wrong")
-	is(t, all, "user/bob", converge.Unknown, "the clock is wrong")
-	if len(d.ran) > 0 {
+	is(t, d.pass(t, people), "ageing/people", converge.Failed, "max_days 365 is not set for bob: it would lock bob out at once")
+	d.clock.now = d.clock.now.AddDate(2, 0, 0)
+	if bob, carol := d.shadow(t, "bob"), d.shadow(t, "carol"); bob != "@400:1:99999:7::" || carol != "@10:1:365:7:30:" {
+		t.Errorf("bob %s, carol %s", bob, carol)
+	}
+}
+
+// What chage(1) of shadow-utils 4.1.5.1 knows (process_flags of src/chage.c): -1 empties a field, and a date may be a number.
+func TestNoOptionOfChageIsNewerThanAmazonLinux(t *testing.T) {
+	d := newAgeDesk(t, "bob:$6$x:@-90:3:99999:7::@-5:", "carol:$6$x:@5::::::")
+	d.pass(t, people+"[users.bob]\nexpires = \"never\"\n")
+	d.pass(t, "")
+	if len(d.ran) != 5 {
 		t.Errorf("ran %q", d.ran)
+	}
+	for _, command := range d.ran {
+		words := strings.Fields(command)
+		for i := 1; i+1 < len(words); i += 2 {
+			if _, err := strconv.Atoi(words[i+1]); !slices.Contains([]string{"-d", "-E", "-I", "-m", "-M", "-W"}, words[i]) || err != nil {
+				t.Errorf("ran %q", command)
+			}
+		}
 	}
 }
 

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"strconv"
 	"strings"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -132,16 +134,18 @@ func readShadow(s *system.System) (map[string]shadowEntry, map[string]error, err
 	return entries, broken, nil
 }
 
-// today returns the day of the clock, as in shadow(5). A clock that is behind the last change of /etc/shadow
-// is wrong: by it an old password would be taken for a new one.
+// today returns the day, as in shadow(5). By a clock that is behind, an old password would be taken for a new
+// one; so the day is not before /etc/shadow, or the agent's ledger, was last written.
 func today(s *system.System) (int, error) {
-	now := s.Clock.Now()
-	info, err := s.FS.Stat(shadowFile)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return 0, err
+	day := s.Clock.Now()
+	for _, file := range []string{shadowFile, path.Join(own.StateDir, "ledger.jsonl")} {
+		info, err := s.FS.Stat(file)
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return 0, err
+		}
+		if err == nil && info.ModTime.After(day) {
+			day = info.ModTime
+		}
 	}
-	if err == nil && info.ModTime.After(now.Add(time.Hour)) {
-		return 0, fmt.Errorf("the clock is wrong: %s was changed at %s, and it is %s", shadowFile, info.ModTime.UTC().Format(time.DateTime), now.UTC().Format(time.DateTime))
-	}
-	return int(now.Unix() / secondsOfDay), nil
+	return int(day.Unix() / secondsOfDay), nil
 }
