@@ -17,6 +17,7 @@ func TestTheRunningDaemonMendsDriftOfEveryKindAndCallsItCorrective(t *testing.T)
 	fragments := w.fleetPolicy()
 	fragments["40-files"] = "schema = 1\n[files.\"/etc/crontab\"]\nowner = \"root\"\nmode = \"at most 0600\"\n[files.\"/etc/motd\"]\ncontent = \"ours\\n\"\n[files.\"/etc/cron.deny\"]\nensure = \"absent\"\n[files.\"/etc/shells\"]\nabsent_lines = [\"/usr/sbin/nologin\"]\n"
 	fragments["50-mounts"] = "schema = 1\n[mounts.\"/dev/shm\"]\noptions = [\"nodev\", \"noexec\"]\n"
+	fragments["60-ageing"] = "schema = 1\n[ageing.people]\nmax_days = 365\n"
 	w.bootWith(t, 1, fragments)
 	for _, drift := range []struct {
 		name  string
