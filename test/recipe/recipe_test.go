@@ -182,7 +182,7 @@ func TestWhatIsForgottenOfANewKindIsAskedFor(t *testing.T) {
 		{"what is judged of its values", "internal/policy/cas.go", "func (c CA) validate(v *validator) {\n\tv.match(caName, v.name, \"is not a name of small letters, digits and hyphens\")\n\tv.refuse(!v.open(c.PEM) && !caPEM.MatchString(c.PEM), \"%q is not a certificate in PEM\", c.PEM)\n}\n", "missing method validate"},
 		{"how it is written", "internal/policy/cas.go", "func (c CA) entry(name string) entry { return ownTable(\"cas\", name, pair(\"pem\", c.PEM)) }\n", "missing method entry"},
 		{"what it is read as", "internal/policy/cas.go", ", []Spec{CA{}}", "too few values"},
-		{"its section", inSections, recipe[0].text, "specs are [CA"},
+		{"its section", inSections, recipe[0].text, "specs are [Ageing CA"},
 		{"who walks it", inKinds, recipe[2].text, "internal/kind/ca\" imported and not used"},
 		{"all of it in the agent", inKinds, recipe[1].text + "|" + recipe[2].text, "the kinds are"},
 	} {
