@@ -76,7 +76,7 @@ demo: setup rpm ## the whole job, before your eyes: a thin machine boots, conver
 bench: setup build ## measure, and print the figures that test/bench/RESULTS.md keeps
 	go test -count=1 -timeout 20m -run '^$$' -bench . ./test/bench
 
-mutants: go ## make mistakes in the sources and count those that the fast tests notice (ten minutes, or MUTANTS='-for 1h')
+mutants: go ## make mistakes in the sources and count those that the fast tests notice (ten minutes; all: MUTANTS='-for 0')
 	test/as-root.sh go run ./test/mutants $(MUTANTS) ./internal/converge ./internal/policysync ./internal/sessionguard ./internal/kind/dropin \
 		./internal/kind/sudo ./internal/policy ./internal/schedule ./internal/sudoers
 

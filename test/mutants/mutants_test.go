@@ -1,7 +1,11 @@
 package main
 
 import (
+	"fmt"
+	"io"
+	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -9,45 +13,116 @@ import (
 	"time"
 )
 
+// written is a module with one package.
+func written(t *testing.T, files map[string]string) goPackage {
+	t.Helper()
+	dir := t.TempDir()
+	for name, content := range files {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return goPackage{Dir: dir, ImportPath: "example.org/p", GoFiles: []string{"p.go"}}
+}
+
+func tried(t *testing.T, pkg goPackage, patience time.Duration) *try {
+	t.Helper()
+	one := &try{pkg: pkg, tested: []goPackage{pkg}, random: rand.New(rand.NewPCG(1, 1)), patience: patience}
+	if err := one.all(time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	return one
+}
+
+const module = "module example.org/p\n\ngo 1.24\n"
+
 func TestEachMistakeIsMadeAloneAndNamedByItsLine(t *testing.T) {
-	const source = `package p
+	t.Parallel()
+	// Each line of the test's output is that of one mutant: the results of all functions.
+	pkg := written(t, map[string]string{
+		"go.mod": module,
+		"p.go": `package p
+
+type steps int
 
 func f(a, b int, s []string) (out string) {
-	if a < b && len(s) > 0 {
-		g()
-		out = s[0]
+	if a < b && len(s) > 0 || s == nil {
+		g(&out)
+		out = s[0] + out
+		_ = b
 	}
 	return "x" + out
 }
 
-func g() {}
-`
-	mutants, err := mutantsOf("p.go", []byte(source))
+func g(out *string) { *out += "g" }
+
+func h(a, b steps) (steps, bool, [2 + 1]int) {
+	const sum = 1 + 2
+	a++
+	switch {
+	case a >= b:
+		a = a - b + sum
+	}
+	return a, a <= b == (a != 7), [2 + 1]int{}
+}
+`,
+		"p_test.go": `package p
+
+import (
+	"fmt"
+	"testing"
+)
+
+func TestPrint(t *testing.T) {
+	fmt.Print(f(1, 2, []string{"y"}), f(2, 2, []string{"y"}), f(1, 2, []string{}), " ")
+	for a := range steps(5) {
+		fmt.Print(h(a, 2))
+		fmt.Print(h(a, 3))
+	}
+	fmt.Println()
+}
+`,
+	})
+	all, err := mutate(pkg, func(string) (io.ReadCloser, error) { return nil, os.ErrNotExist })
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []string{
-		"p.go:4: never: if a < b && len(s) > 0 {", "p.go:4: turned round: if a < b && len(s) > 0 {",
-		"p.go:4: && is ||: if a < b && len(s) > 0 {", "p.go:4: < is <=: if a < b && len(s) > 0 {",
-		"p.go:4: > is >=: if a < b && len(s) > 0 {", "p.go:5: left out: g()", "p.go:6: left out: out = s[0]",
+		"p.go:6: never: if", "p.go:6: turned round: if", "p.go:6: || is &&: if", "p.go:6: && is ||: if", "p.go:6: < is <=: if", "p.go:6: > is >=: if", "p.go:6: == is !=: if",
+		"p.go:7: left out: g", "p.go:8: left out: out", "p.go:14: left out: func", "p.go:18: left out: a++",
+		"p.go:20: >= is >: case", "p.go:21: left out: a", "p.go:21: + is -: a", "p.go:21: - is +: a",
+		"p.go:23: == is !=: return", "p.go:23: <= is <: return", "p.go:23: != is ==: return",
 	}
 	var got []string
-	for _, m := range mutants {
-		got = append(got, m.what)
-		if string(m.source) == source {
-			t.Errorf("%s: nothing is mistaken", m.what)
-		}
-		if changed := strings.Count(source, "\n") - strings.Count(string(m.source), "\n"); changed < 0 || changed > 1 {
-			t.Errorf("%s: more than one line has changed:\n%s", m.what, m.source)
-		}
-	}
-	for _, one := range want {
-		if !slices.Contains(got, one) {
-			t.Errorf("%s is missing among %q", one, got)
+	for _, m := range all.mutants {
+		got = append(got, strings.Join(strings.Fields(m.what)[:4], " "))
+		if !slices.ContainsFunc(want, func(w string) bool { return strings.HasPrefix(m.what, w) }) {
+			t.Errorf("there is %s", m.what)
 		}
 	}
 	if len(got) != len(want) {
-		t.Errorf("there are %q", got)
+		t.Errorf("there are %d: %q", len(got), got)
+	}
+
+	dir := t.TempDir()
+	one := &try{pkg: pkg, tested: []goPackage{pkg}}
+	binaries, err := one.build(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := map[string]string{}
+	for _, m := range append([]mutant{{0, "nothing"}}, one.mutants...) {
+		command := exec.Command(binaries[0], "-test.run=TestPrint")
+		command.Env = append(os.Environ(), fmt.Sprintf("MUTANT=%d", m.number))
+		out, _ := command.CombinedOutput()
+		first, _, _ := strings.Cut(string(out), "\n")
+		if m.number != 0 && first == said["nothing"] {
+			t.Errorf("%s changes nothing of %s", m.what, first)
+		}
+		said[m.what] = first
+	}
+	if got := said["nothing"]; !strings.HasPrefix(got, "xygxx 1 ") {
+		t.Errorf("without a mistake it says %s", got)
 	}
 }
 
@@ -55,60 +130,62 @@ func TestTestsThatDoNotEndAreTriedAgainWithMoreTimeAndCountedApart(t *testing.T)
 	t.Parallel()
 	const (
 		// slow is so once, as on a busy machine.
-		slow  = "\tif _, err := os.Stat(\"tried\"); err != nil && os.WriteFile(\"tried\", nil, 0o600) == nil {\n\t\ttime.Sleep(time.Hour)\n\t}\n"
-		sleep = "\ttime.Sleep(time.Hour)\n"
-		wrong = "\tt.Error(\"wrong\")\n"
+		slow  = "\tif _, err := os.Stat(\"tried\"); wrong() && err != nil && os.WriteFile(\"tried\", nil, 0o600) == nil {\n\t\ttime.Sleep(time.Hour)\n\t}\n"
+		sleep = "\tif wrong() {\n\t\ttime.Sleep(time.Hour)\n\t}\n"
+		fail  = "\tif wrong() {\n\t\tt.Error(\"wrong\")\n\t}\n"
 	)
 	for what, test := range map[string]struct{ body, counted string }{
-		"they pass":                             {"", "0 of 1 killed (0 %), 0 of them by time"},
-		"they fail":                             {wrong, "1 of 1 killed (100 %), 0 of them by time"},
+		"they pass":                             {"\twrong()\n", "0 of 1 killed (0 %), 0 of them by time; 0 reached by no test"},
+		"they do not reach it":                  {"", "0 of 1 killed (0 %), 0 of them by time; 1 reached by no test"},
+		"they fail":                             {fail, "1 of 1 killed (100 %), 0 of them by time"},
 		"they never end":                        {sleep, "1 of 1 killed (100 %), 1 of them by time"},
 		"they are slow the first time and pass": {slow, "0 of 1 killed (0 %), 0 of them by time"},
-		"they are slow the first time and fail": {slow + wrong, "1 of 1 killed (100 %), 0 of them by time"},
-		"one fails and another never ends":      {wrong + "}\n\nfunc TestMore(t *testing.T) {\n" + sleep, "1 of 1 killed (100 %), 0 of them by time"},
+		"they are slow the first time and fail": {slow + fail, "1 of 1 killed (100 %), 0 of them by time"},
+		"one fails and another never ends":      {fail + "}\n\nfunc TestMore(t *testing.T) {\n" + sleep, "1 of 1 killed (100 %), 0 of them by time"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			dir := t.TempDir()
-			for name, content := range map[string]string{
-				"go.mod": "module example.org/p\n", "p.go": "package p\n",
+			pkg := written(t, map[string]string{
+				"go.mod": module, "p.go": "package p\n\nvar one, two = 1, 2\n\nfunc wrong() bool { return one == two }\n",
 				"p_test.go": "package p\n\nimport (\n\t\"os\"\n\t\"testing\"\n\t\"time\"\n)\n\nvar _, _ = os.Args, time.Now\n\nfunc TestOne(t *testing.T) {\n" + test.body + "}\n",
-			} {
-				if err := os.WriteFile(filepath.Join(dir, name), []byte(content), 0o600); err != nil {
-					t.Fatal(err)
-				}
-			}
-			pkg := goPackage{Dir: dir, ImportPath: "example.org/p"}
+			})
 			// Long enough for a test that does nothing, on a machine that is busy with others.
-			one := try{dir: t.TempDir(), pkg: pkg, patience: 4 * time.Second}
-			m := mutant{filepath.Join(dir, "p.go"), "p.go:1: nothing", []byte("package p\n\nconst mistake = true\n")}
-			if err := one.all([]mutant{m}, time.Now().Add(time.Hour)); err != nil {
-				t.Fatal(err)
-			}
-			if got := one.summary(1); !strings.Contains(got, test.counted) {
+			if got := tried(t, pkg, 4*time.Second).summary(); !strings.Contains(got, test.counted) || !strings.HasSuffix(got, "these are all") {
 				t.Errorf("it says %q and not %q", got, test.counted)
 			}
 		})
 	}
 }
 
-func TestAFailureOfOnePackageCountsWhateverBecomesOfAnother(t *testing.T) {
+func TestAFailureCountsWhateverElseDoesNotEnd(t *testing.T) {
 	const (
-		passed   = "ok  \texample.org/a\t0.010s\n"
-		late     = "panic: test timed out after 2m0s\n\trunning tests:\n\t\tTestX (2m0s)\n\ngoroutine 1 [running]:\nFAIL\texample.org/b\t120.01s\n"
-		stuck    = "SIGQUIT: quit\n*** Test killed with quit: ran too long (3m0s).\nFAIL\texample.org/b\t180.01s\n"
-		failed   = "--- FAIL: TestX (0.00s)\n    x_test.go:5: wrong\nFAIL\nFAIL\texample.org/c\t0.010s\n"
+		late     = "panic: test timed out after 2m0s\n\trunning tests:\n\t\tTestX (2m0s)\n\ngoroutine 1 [running]:\n"
+		failed   = "--- FAIL: TestX (0.00s)\n    x_test.go:5: wrong\nFAIL\n"
 		below    = "    --- FAIL: TestX/y (0.00s)\n" + late
-		panicked = "panic: runtime error: index out of range\n\ngoroutine 1 [running]:\nFAIL\texample.org/d\t0.010s\n"
-		broken   = "FAIL\texample.org/e [build failed]\n"
+		panicked = "panic: runtime error: index out of range\n\ngoroutine 1 [running]:\n"
 	)
-	for out, want := range map[string]bool{
-		passed: false, late: true, stuck: true, failed: false, below: false, panicked: false, broken: false,
-		passed + late + "FAIL\n": true, late + passed + "FAIL\n": true, late + stuck + "FAIL\n": true,
-		late + failed + "FAIL\n": false, failed + late + "FAIL\n": false, late + panicked + "FAIL\n": false, broken + late: false,
-	} {
-		if got := onlyLate(out); got != want {
+	for out, want := range map[string]bool{late: true, failed: false, below: false, failed + late: false, panicked: false} {
+		if got := onlyLate(out, false); got != want {
 			t.Errorf("%v of\n%s", got, out)
+		}
+	}
+	if !onlyLate("", true) {
+		t.Error("a run that had to be ended is not late")
+	}
+}
+
+func TestTheIntervalOfASampleHoldsItsShareAndIsNarrowerTheMoreIsTried(t *testing.T) {
+	for _, test := range []struct {
+		killed, tried, all int
+		low, high          float64
+	}{
+		{85, 100, 100000, 0.767, 0.907}, // as tables of the binomial distribution have it
+		{850, 1000, 100000, 0.826, 0.871},
+		{85, 100, 101, 0.84, 0.86},
+	} {
+		low, high := interval(test.killed, test.tried, test.all)
+		if low < test.low-0.005 || low > test.low+0.01 || high > test.high+0.005 || high < test.high-0.01 {
+			t.Errorf("%d of %d of %d: %.3f to %.3f", test.killed, test.tried, test.all, low, high)
 		}
 	}
 }
