@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -243,6 +244,35 @@ func TestASurveyFollowsNoLinkAndSaysWhereItsTimeWasUp(t *testing.T) {
 	cancel()
 	if unseen := s.FS.Survey(ctx, system.Survey{Dir: "/etc", Each: each}); len(unseen) != 1 || !strings.Contains(unseen[0].Why, "time was up") {
 		t.Errorf("unseen %v", unseen)
+	}
+}
+
+// What has become protected since an earlier agent wrote it is said, and left to whoever makes the image.
+func TestASealTakesNothingAwayThatIsProtected(t *testing.T) {
+	root := t.TempDir()
+	files := stateful()
+	var ledger strings.Builder
+	all := []string{
+		"/etc/wspdcvhostadapter/default.perm", "/etc/skylight.conf", "/etc/gdm3/custom.conf", "/etc/sssd/pki/x", "/etc/network/interfaces.d/x",
+		"/etc/systemd/system/gdm.service", "/etc/systemd/system/graphical.target.wants/dcvserver.service",
+	}
+	for _, name := range all {
+		files[name] = hush
+		fmt.Fprintf(&ledger, "{\"secret\":%q}\n", name)
+	}
+	files["/var/lib/soe-agent/ledger.jsonl"] = ledger.String()
+	write(t, root, files)
+	done, err := image.Seal(t.Context(), options(t, root, system.Options{}), false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range all {
+		if content, err := os.ReadFile(filepath.Join(root, name)); err != nil || string(content) != hush {
+			t.Errorf("%s is touched: %v", name, err)
+		}
+		if !slices.ContainsFunc(done, func(r image.Removal) bool { return r.Path == name && strings.Contains(r.Left, "cannot remove "+name) }) {
+			t.Errorf("nothing is said of %s: %+v", name, done)
+		}
 	}
 }
 

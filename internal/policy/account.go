@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
-
-	"github.com/soe-agent/soe-agent/internal/protected"
 )
 
 const greatestID = 4294967294
@@ -15,13 +13,13 @@ const greatestID = 4294967294
 // (shadow-utils, is_valid_name). # begins a comment in passwd(5).
 var accountName = regexp.MustCompile(`^[^-~+#:,/\\\s][^:,/\\\s]*$`)
 
-// account checks the name and the id of a user or a group.
-func (v *validator) account(id *int, what string) {
+// account checks the name and the id of a user or a group. why says that it is protected, or is "".
+func (v *validator) account(id *int, what, why string) {
 	v.match(accountName, v.name, "is not a name that useradd and groupadd accept")
 	v.refuse(breaksLine(v.name), "%q has a control character in it", v.name)
 	v.refuse(strings.Trim(v.name, "0123456789") == "", "%q would be taken for an id wherever it is looked up", v.name)
 	v.refuse(v.name == "." || v.name == "..", "%q is no name for a home", v.name)
-	if why := protected.Account(v.name); why != "" {
+	if why != "" {
 		v.wrong("%s is protected: %s", v.name, why)
 	}
 	if why := reserved(v.name); why != "" {

@@ -125,17 +125,23 @@ func (d Dropin) validate(v *validator) {
 	}
 }
 
-// activatedUnits refuses systemctl commands that end or disturb a session.
+// activatedUnits refuses systemctl commands that end or disturb a session, or take away what is protected.
 func (v *validator) activatedUnits(argv []string) {
 	if path.Base(argv[0]) != "systemctl" {
 		return
 	}
+	takesAway := slices.ContainsFunc(argv[1:], func(word string) bool {
+		return slices.Contains([]string{"stop", "disable", "mask", "kill"}, word)
+	})
 	for _, word := range argv[1:] {
 		unit := word
 		if path.Ext(unit) == "" {
 			unit += ".service"
 		}
 		v.refuse(protected.Disruptive(unit) || protected.EndsAll(unit), "activate: %s of %s disturbs whoever is logged in", argv[0], word)
+		if why := protected.Service(unit); why != "" && takesAway {
+			v.wrong("activate: %s is protected: %s", word, why)
+		}
 	}
 }
 

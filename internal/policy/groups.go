@@ -1,5 +1,7 @@
 package policy
 
+import "github.com/soe-agent/soe-agent/internal/protected"
+
 func groupsSection() section {
 	return section{"groups", named("local groups", "NAME", accountName.String(), groupForm()), (*decoder).groups, `[groups.soe-admins]
 gid = 4000
@@ -39,7 +41,11 @@ func (d *decoder) groups(t *table) {
 }
 
 func (g Group) validate(v *validator) {
-	v.account(g.GID, "gid")
+	why := protected.Registered(v.name)
+	if g.Ensure == Absent {
+		why = protected.Group(v.name)
+	}
+	v.account(g.GID, "gid", why)
 	v.ensure(g.Ensure)
 }
 

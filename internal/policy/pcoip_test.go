@@ -141,10 +141,66 @@ func TestAPolicyThatCutsTheMachineOffIsRefused(t *testing.T) {
 		`"lightdm.service" = { running = false }`, `"gdm.service" = { masked = true }`, `"dbus.socket" = { enabled = false }`,
 		`"systemd-logind.service" = { masked = true }`, `"NetworkManager.service" = { enabled = false }`,
 		`"winbind.service" = { running = false }`, `"amazon-ssm-agent.service" = { masked = true }`,
+		`"gdm3.service" = { enabled = false }`, `"dbus-broker.service" = { masked = true }`, `"user@.service" = { masked = true }`,
+		`"realmd.service" = { masked = true }`, `"oddjobd.service" = { running = false }`, `"sssd-kcm.socket" = { masked = true }`,
+		`"dcvserver.service" = { running = false }`, `"dcvsessionlauncher.service" = { masked = true }`, `"wspdcvhostadapter.service" = { enabled = false }`,
+		`"xdcv-console.path" = { masked = true }`, `"xdcv-console-update.service" = { enabled = false }`, `"systemd-resolved.service" = { running = false }`,
+		`"systemd-networkd.socket" = { masked = true }`, `"snap.amazon-ssm-agent.amazon-ssm-agent.service" = { enabled = false }`,
+		`'snap-amazon\x2dssm\x2dagent-7993.mount' = { running = false }`, `"systemd-udevd-kernel.socket" = { masked = true }`,
 		`"graphical.target" = { masked = true }`, `"reboot.target" = { running = true }`,
 	} {
 		if _, err := Parse(Source{Name: "f.toml", Text: "schema = 1\n[services]\n" + line + "\n"}); err == nil {
 			t.Errorf("accepted: %s", line)
+		}
+	}
+}
+
+func TestAPolicyThatTakesAwayWhatADesktopOfAnyFamilyNeedsIsRefused(t *testing.T) {
+	for toml, want := range map[string]string{
+		`packages.gnome-shell = "absent"`:                              "gnome-shell must not be removed: the desktop cannot be reached without it",
+		`packages."gnome-shell.x86_64" = "absent"`:                     "must not be removed",
+		`packages.gdm3 = { ensure = "absent" }`:                        "must not be removed",
+		`packages.libpam-sss = "absent"`:                               "must not be removed",
+		`packages.nice-xdcv = "absent"`:                                "must not be removed",
+		`packages.rocky-release = "absent"`:                            "must not be removed",
+		`users.ubuntu = { ensure = "absent" }`:                         "ubuntu is protected: it is the account that the image is made with",
+		`users.ubuntu = { shell = "/sbin/nologin" }`:                   "ubuntu is protected",
+		`users.rocky = { ensure = "absent" }`:                          "rocky is protected",
+		`users.gdm = { ensure = "absent" }`:                            "gdm is protected",
+		`users.sssd = { shell = "/bin/bash" }`:                         "sssd is protected",
+		`users._apt = { ensure = "absent" }`:                           "_apt is protected",
+		`users.sshd = { ensure = "absent" }`:                           "sshd is protected: the machine does not work without it",
+		`groups.sudo = { ensure = "absent" }`:                          "sudo is protected: the machine does not work without it",
+		`groups.ubuntu = { gid = 4000 }`:                               "ubuntu is protected",
+		`groups.gdm = { ensure = "absent" }`:                           "gdm is protected",
+		`ids.uid.cloud-user = 1000`:                                    "cloud-user is protected",
+		`dropins."/etc/gdm3/a.d/x" = { content = "" }`:                 "/etc/gdm3/a.d/x is protected: the session of everybody begins there",
+		`dropins."/etc/network/interfaces.d/x" = { content = "" }`:     "is protected: the machine is reached by the network",
+		`dropins."/etc/oddjobd.conf.d/x" = { content = "" }`:           "is protected",
+		`dropins."/etc/systemd/system/gdm.service" = { content = "" }`: "is protected: nobody could log in without it",
+		`dropins."/etc/systemd/system/graphical.target.wants/dcvserver.service" = { ensure = "absent", activate = [] }`: "is protected: it carries the streaming session",
+		`dropins."/etc/tmpfiles.d/x.conf" = { content = "r /etc/systemd/system/*.wants/sssd.service\n" }`:               "WorkSpaces needs it to let people log in",
+		`dropins."/etc/tmpfiles.d/x.conf" = { content = "L+ /usr/bin/Xorg - - - - /bin/true\n" }`:                       "the display of the stream is in its place",
+		`dropins."/etc/sysusers.d/x.conf" = { content = "u ubuntu 4000\n" }`:                                            "the account ubuntu",
+		`dropins."/etc/systemd/system/a.mount" = { content = "[Mount]\nWhere=/etc/gdm3\n" }`:                            "mount something over /etc/gdm3",
+		`dropins."/etc/x.d/a" = { content = "", activate = ["/usr/bin/systemctl", "mask", "--now", "oddjobd"] }`:        "oddjobd is protected",
+		`directories."/etc/network/interfaces.d" = { purge = true }`:                                                    "is protected",
+		`directories."/etc/oddjobd.conf.d" = { purge = true }`:                                                          "is protected",
+		`files."/etc/skylight.conf" = { mode = "0600" }`:                                                                "it is protected",
+		`files."/etc/gdm/custom.conf" = { mode = "0600" }`:                                                              "it is protected",
+		`files."/etc/sssd/pki/sssd_auth_ca_db.pem" = { content = "" }`:                                                  "it is protected",
+	} {
+		if _, err := Parse(Source{Name: "f.toml", Text: "schema = 1\n" + toml + "\n"}); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", toml, err)
+		}
+	}
+	for _, toml := range []string{
+		`packages.gnome-shell = "latest"`, `packages.dconf-editor = "absent"`, `groups.wheel = {}`, `ids.uid.sssd = 373`, `ids.gid.gdm = 42`,
+		`services."oddjobd.service" = { enabled = true, running = true }`, `services."ssh.socket" = { masked = true }`, `services."snapd.service" = { running = false }`,
+		`dropins."/etc/x.d/a" = { content = "", activate = ["/usr/bin/systemctl", "restart", "systemd-resolved"] }`,
+	} {
+		if _, err := Parse(Source{Name: "f.toml", Text: "schema = 1\n" + toml + "\n"}); err != nil {
+			t.Errorf("%s: %v", toml, err)
 		}
 	}
 }

@@ -3,6 +3,8 @@ package policy
 import (
 	"slices"
 	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/protected"
 )
 
 func usersSection() section {
@@ -65,7 +67,11 @@ func (d *decoder) users(t *table) {
 }
 
 func (u User) validate(v *validator) {
-	v.account(u.UID, "uid")
+	why := protected.Account(v.name)
+	if u.Registered {
+		why = protected.Registered(v.name)
+	}
+	v.account(u.UID, "uid", why)
 	v.ensure(u.Ensure)
 	if u.Home != "" {
 		v.absolute("home", u.Home)

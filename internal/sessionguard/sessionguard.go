@@ -21,6 +21,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -128,7 +129,7 @@ func along(unit, other string) string {
 // mayEnd returns an error when one of the units that a step would stop must stay.
 func mayEnd(ctx context.Context, s *system.System, verb, unit string, stopped []string, consent Consent) error {
 	for _, other := range stopped {
-		if why := protected.Service(other); why != "" {
+		if why := Stays(s, other); why != "" {
 			if other != unit {
 				why = other + " would stop: " + why
 			}
@@ -136,6 +137,14 @@ func mayEnd(ctx context.Context, s *system.System, verb, unit string, stopped []
 		}
 	}
 	return sessionsAllow(ctx, s, verb, unit, stopped, consent)
+}
+
+// Stays says why nobody may stop, disable or mask a unit on this machine, or "" (protected.ServiceHere).
+func Stays(s *system.System, unit string) string {
+	return protected.ServiceHere(unit, func(file string) bool {
+		_, err := s.FS.Stat(file)
+		return !errors.Is(err, fs.ErrNotExist) // what cannot be looked at may be there
+	})
 }
 
 // sessionsAllow returns an error while somebody is logged in whose session a step

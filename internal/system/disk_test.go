@@ -216,7 +216,12 @@ func TestProtectedAndUncleanPathsAreRefusedByEveryChange(t *testing.T) {
 	put(t, root, "/etc/pam.d/sudo", "auth")
 	var recorder system.Recorder
 	files := open(t, root, recorder.Gate, nil)
-	for _, name := range []string{"/etc/pam.d/sudo", "/etc/pam.d/new", "/etc/sudoers", "/var/lib/soe-agent", "etc/x", "/etc/../etc/pam.d/sudo", "/etc/x/", ""} {
+	for _, name := range []string{
+		"/etc/pam.d/sudo", "/etc/pam.d/new", "/etc/sudoers", "/var/lib/soe-agent", "etc/x", "/etc/../etc/pam.d/sudo", "/etc/x/", "",
+		"/etc/skylight.conf", "/etc/wspdcvhostadapter/default.perm", "/etc/gdm/custom.conf", "/etc/gdm3/custom.conf", "/bin/Xorg", "/etc/alternatives/X",
+		"/etc/authselect/user-nsswitch.conf", "/etc/sssd/pki/x.pem", "/etc/network/interfaces.d/x", "/var/lib/dpkg/diversions",
+		"/etc/systemd/system/gdm.service", "/etc/systemd/system/graphical.target.wants/dcvserver.service",
+	} {
 		for verb, err := range map[string]error{
 			"write":  files.WriteFile(name, nil, owned(0o644)),
 			"link":   files.Symlink("x", name),

@@ -187,20 +187,6 @@ func notWhileIn(ctx context.Context, s *system.System, concerned func(system.Ses
 	return nil
 }
 
-// needed returns why an account or group must not be removed, or "" if it may be.
-func needed(name string) string {
-	switch name {
-	case "bin", "daemon", "nobody", "nogroup", "nfsnobody", "dbus", "messagebus", "polkitd", "sshd", "sssd", "wbpriv",
-		"wheel", "sudo", "adm", "tty", "disk", "kmem", "mem", "shadow", "utmp", "ssh_keys", "_ssh", "users",
-		"input", "video", "audio", "render", "lock":
-		return "the machine does not work without it"
-	}
-	if strings.HasPrefix(name, "systemd-") {
-		return "systemd does not work without it"
-	}
-	return ""
-}
-
 // watches are the directories whose changes concern accounts: those of their files, of sessions,
 // and of mounts for homes.
 func watches() []converge.Watch {

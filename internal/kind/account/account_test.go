@@ -22,6 +22,8 @@ import (
 const passwd = `root:x:0:0:root:/root:/bin/bash
 toor:x:0:0:another root:/root:/bin/bash
 sshd:x:74:74::/var/empty/sshd:/sbin/nologin
+ubuntu:x:1000:1000:Ubuntu:/home/ubuntu:/bin/bash
+gdm:x:120:120::/var/lib/gdm3:/bin/false
 apache:x:48:48::/var/www:/sbin/nologin
 alice:x:1001:1001:Alice:/home/alice:/bin/bash
 soe-scan:x:5101:5101:Scanner:/var/lib/scan:/usr/sbin/nologin
@@ -30,6 +32,9 @@ soe-scan:x:5101:5101:Scanner:/var/lib/scan:/usr/sbin/nologin
 const group = `root:x:0:
 wheel:x:10:alice
 apache:x:48:
+ubuntu:x:1000:
+gdm:x:120:
+sudo:x:29:ubuntu
 docker:x:372:soe-scan
 alice:x:1001:
 soe-scan:x:5101:
@@ -183,8 +188,7 @@ func TestWhatMustNotBeIsRefusedWithItsReason(t *testing.T) {
 		`groups.docker = { gid = 10 }`:             "cannot change group docker: gid 10 is held by group wheel",
 		`users.toor = { ensure = "absent" }`:       "cannot remove user toor: it is another name of root",
 		`users.toor = { uid = 5400 }`:              "cannot change user toor: it is another name of root",
-		`users.sshd = { ensure = "absent" }`:       "cannot remove user sshd: the machine does not work without it",
-		`groups.wheel = { ensure = "absent" }`:     "cannot remove group wheel: the machine does not work without it",
+		`ids.uid.sshd = 5200`:                      "cannot change user sshd: the machine does not work without it",
 		`users.bob = { group = "staff" }`:          "cannot create user bob: there is no local group staff",
 		`ids = { uid.mysql = 27, gid.mysql = 10 }`: "cannot create group mysql: gid 10 is held by group wheel",
 		`users.alice = { group = "staff" }`:        "cannot change user alice: there is no local group staff",
@@ -203,6 +207,37 @@ func TestWhatMustNotBeIsRefusedWithItsReason(t *testing.T) {
 		if len(d.tools.ran) > 0 {
 			t.Errorf("%s: ran %q", toml, d.tools.ran)
 		}
+	}
+}
+
+// A policy that names them is refused when it is read; should one come past that, the machine refuses it too.
+func TestWhatADesktopNeedsOfAccountsStaysAsItIs(t *testing.T) {
+	id := func(n int) *int { return &n }
+	for what, want := range map[string]struct {
+		spec   policy.Spec
+		reason string
+	}{
+		"user/ubuntu":     {policy.User{Ensure: policy.Absent}, "it is the account that the image is made with"},
+		"user/gdm":        {policy.User{Ensure: policy.Absent}, "the screen at which people log in runs as it"},
+		"user/sshd":       {policy.User{Ensure: policy.Present, Shell: "/bin/sh"}, "the machine does not work without it"},
+		"user/rocky":      {policy.User{Ensure: policy.Present}, "it is the account that the image is made with"},
+		"user/cloud-user": {policy.User{Ensure: policy.Present, UID: id(4000), Registered: true}, "it is the account that the image is made with"},
+		"group/ubuntu":    {policy.Group{Ensure: policy.Absent}, "it is the account that the image is made with"},
+		"group/gdm":       {policy.Group{Ensure: policy.Present, GID: id(4000), Registered: true}, "the screen at which people log in runs as it"},
+		"group/sudo":      {policy.Group{Ensure: policy.Absent}, "the machine does not work without it"},
+	} {
+		d := newDesk(t, "")
+		d.policy.Resources = []policy.Resource{{ID: policy.ID(what), Spec: want.spec}}
+		if _, outcomes := d.walk(t); len(outcomes) != 1 || outcomes[0].Err == nil || !strings.Contains(outcomes[0].Err.Error(), want.reason) {
+			t.Errorf("%s: %v, want %s", what, outcomes, want.reason)
+		}
+		if len(d.tools.ran) > 0 {
+			t.Errorf("%s: ran %q", what, d.tools.ran)
+		}
+	}
+	d := newDesk(t, "ids.uid.sssd = 373\n")
+	if _, outcomes := d.walk(t); len(outcomes) > 0 || len(d.tools.ran) != 1 {
+		t.Errorf("the id of an account that software makes is not registered: %v, %q", outcomes, d.tools.ran)
 	}
 }
 

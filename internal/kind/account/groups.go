@@ -126,7 +126,7 @@ func (g *Groups) repair(ctx context.Context, id policy.ID) error {
 
 func (g *Groups) create(ctx context.Context, id policy.ID, db database, spec policy.Group) error {
 	name := id.Name()
-	if why := protected.Account(name); why != "" {
+	if why := protected.Registered(name); why != "" {
 		return public.Error(errors.New(why))
 	}
 	other, found, err := facts.LookupGroup(ctx, g.system, name)
@@ -199,7 +199,7 @@ func (g *Groups) remove(ctx context.Context, id policy.ID, db database, have fac
 
 // mayTouch returns why an existing group must not be changed, or not now.
 func (g *Groups) mayTouch(ctx context.Context, db database, have facts.Group) error {
-	if why := protected.Account(have.Name); why != "" {
+	if why := protected.Group(have.Name); why != "" {
 		return public.Error(errors.New(why))
 	}
 	if have.GID == 0 {

@@ -20,7 +20,7 @@ import (
 // mayLoseID returns an error for an account or group whose id must not change, and which must not
 // be removed.
 func mayLoseID(name string, id int, reserved map[string]int) error {
-	if why := needed(name); why != "" {
+	if why := protected.Group(name); why != "" {
 		return public.Error(errors.New(why))
 	}
 	if known, is := reserved[name]; is && known == id {
@@ -55,7 +55,7 @@ func unregistered(s *system.System, p *policy.Policy, want policy.Resource, ids 
 	for _, name := range slices.Sorted(maps.Keys(ids)) {
 		_, known := reserved[name]
 		_, wanted := p.Lookup(policy.NewID(r.ID.Kind(), name))
-		if id := ids[name]; id < least || id > most || known || wanted || needed(name) != "" || protected.Account(name) != "" {
+		if id := ids[name]; id < least || id > most || known || wanted || protected.Group(name) != "" {
 			continue
 		}
 		found = append(found, fmt.Sprintf("%s (%d)", name, ids[name]))

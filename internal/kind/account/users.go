@@ -198,7 +198,11 @@ func (u *Users) repair(ctx context.Context, r converge.Resource) error {
 
 func (u *Users) create(ctx context.Context, id policy.ID, db database, spec policy.User) error {
 	name := id.Name()
-	if why := protected.Account(name); why != "" {
+	why := protected.Account(name)
+	if spec.Registered {
+		why = protected.Registered(name)
+	}
+	if why != "" {
 		return public.Error(errors.New(why))
 	}
 	other, found, err := facts.LookupUser(ctx, u.system, name)

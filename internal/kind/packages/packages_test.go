@@ -241,6 +241,8 @@ func TestWhatDependsOnARemovedPackageIsKnownBefore(t *testing.T) {
 	}{
 		{"plugin", "", false},
 		{"plugin", "cannot remove tool: plugin needs it, which the policy wants", true},
+		{"gnome-shell", "cannot remove tool: gnome-shell needs it, and the desktop cannot be reached without it", false},
+		{"libpam-sss", "cannot remove tool: libpam-sss needs it, and the desktop cannot be reached without it", false},
 		{"mate-panel", "cannot remove tool: mate-panel needs it, and the desktop cannot be reached without it", false},
 	} {
 		d := newDesk(t, world{

@@ -110,7 +110,7 @@ func TestNoUpdateTakesAProtectedPackageAlong(t *testing.T) {
 	d.system.Sessions = kindtest.Sessions{}
 	d.patched(t, "all", schedule.Window{})
 	if i := slices.IndexFunc(d.ran, func(c string) bool {
-		return strings.Contains(c, "protected_packages=pcoip-agent-standard,") && strings.HasSuffix(c, " update")
+		return strings.Contains(c, "protected_packages=basesystem,pcoip-agent-standard,") && strings.HasSuffix(c, " update")
 	}); i < 0 {
 		t.Errorf("what ran: %q", d.ran)
 	}

@@ -65,7 +65,7 @@ func TestThePackageManagerItselfIsToldWhatIsProtected(t *testing.T) {
 	})
 	repair(t, d.kind(map[string]policy.Package{"tool": {Ensure: "present"}}))
 	if i := slices.IndexFunc(d.ran, func(c string) bool {
-		return strings.Contains(c, "protected_packages=pcoip-agent-standard,glob:/etc/yum/protected.d/*.conf,") && strings.Contains(c, "shell")
+		return strings.Contains(c, "protected_packages=basesystem,pcoip-agent-standard,glob:/etc/yum/protected.d/*.conf,") && strings.Contains(c, "shell")
 	}); i < 0 {
 		t.Errorf("what ran: %q", d.ran)
 	}

@@ -10,7 +10,6 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
-	"github.com/soe-agent/soe-agent/internal/protected"
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -90,7 +89,7 @@ func (k *Kind) link(ctx context.Context, units system.Units, name string, want p
 	if err != nil {
 		return err
 	}
-	if why := protected.Service(name); why != "" && (is(want.Masked, true) || is(want.Enabled, false)) {
+	if why := sessionguard.Stays(k.system, name); why != "" && (is(want.Masked, true) || is(want.Enabled, false)) {
 		return fmt.Errorf("cannot disable or mask %s: %s", name, why)
 	}
 	if mustUnmask(want) && masked(unit) {

@@ -244,6 +244,21 @@ func TestWhatCannotBeSaysWhy(t *testing.T) {
 	}
 }
 
+// What it takes to keep snapd is seen on the machine alone, and so is what an alias stands for.
+func TestSnapdIsNotTakenAwayWhereTheAgentOfAWSIsASnap(t *testing.T) {
+	for _, want := range []string{"running = false", "masked = true", "enabled = false"} {
+		for link, refused := range map[string]bool{"/snap/amazon-ssm-agent/current": true, "/snap/firefox/current": false} {
+			m := &manager{units: map[string]system.Unit{"snapd.service": unit("loaded enabled active")}}
+			k := newKind(t, "services.\"snapd.service\" = { "+want+" }", m, sessions{}, link, "1")
+			outcomes := k.Repair(t.Context(), []converge.Resource{kindtest.CheckOne(t, k)})
+			said := len(outcomes) == 1 && outcomes[0].Err != nil && strings.Contains(outcomes[0].Err.Error(), "AWS's agent is a snap here")
+			if said != refused || refused == slices.ContainsFunc(m.did, func(did string) bool { return strings.Contains(did, "snapd") }) {
+				t.Errorf("%s beside %s: %v, %q", want, link, outcomes, m.did)
+			}
+		}
+	}
+}
+
 func TestStoppingWhatDisruptsWaitsForTheEndOfTheSession(t *testing.T) {
 	alice := []system.Session{{User: "alice", State: "online"}}
 	for _, test := range []struct {

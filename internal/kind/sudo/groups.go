@@ -79,7 +79,7 @@ func (k *Kind) memberships(ctx context.Context, want policy.Sudo, people []facts
 	m := memberships{gids: map[int]string{}, told: map[membership]bool{}}
 	mayStay := func(name string) bool {
 		i := slices.IndexFunc(accounts, func(a facts.Account) bool { return a.Name == name })
-		if protected.Account(name) != "" || (i >= 0 && accounts[i].UID < system.FirstPersonalUID) {
+		if protected.KeepsRights(name) || (i >= 0 && accounts[i].UID < system.FirstPersonalUID) {
 			return true
 		}
 		allowed, err := j.tell(name)
@@ -251,7 +251,7 @@ func (k *Kind) holders(ctx context.Context, want policy.Sudo, gids map[int]strin
 	for _, session := range sessions {
 		for gid := range k.groupsOfSession(session) {
 			group, isRoots := gids[gid]
-			if isRoots && protected.Account(session.User) == "" && !j.allowsUser(session.User) {
+			if isRoots && !protected.KeepsRights(session.User) && !j.allowsUser(session.User) {
 				holders = append(holders, fmt.Sprintf("%s is logged in and still in %s", session.User, group))
 			}
 		}

@@ -1,6 +1,8 @@
 package sudo
 
 import (
+	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -30,5 +32,29 @@ func TestWhatOnlyTheDirectoryCanTakeAwayIsReported(t *testing.T) {
 			}
 			delete(names.groups, "wheel-of-the-directory")
 		}
+	}
+}
+
+// Nothing may be said of the account that an image is made with; its rights are the policy's to say all the same.
+func TestTheAccountThatAnImageIsMadeWithKeepsNoRightForItsName(t *testing.T) {
+	names := people()
+	passwd, member := "root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/home/alice:/bin/sh\n", "ec2-user,gdm"
+	for i, name := range []string{"ec2-user", "ubuntu", "rocky", "cloud-user"} {
+		line := fmt.Sprintf("%s:x:%d:%d::/home/%s:/bin/bash", name, 2000+i, 2000+i, name)
+		passwd, member = passwd+line+"\n", member+","+name
+		names.users[name], names.member[name] = line, name+",wheel"
+	}
+	passwd += "gdm:x:120:120::/var/lib/gdm3:/bin/false\n"
+	s := kindtest.Open(t, system.Options{Root: machine(t, map[string]string{"/etc/passwd": passwd, "/etc/group": "root:x:0:\nadmins:x:500:alice\nwheel:x:10:" + member + "\n"})})
+	s.Runner = names
+	r := converge.Resource{State: converge.Compliant}
+	New(&policy.Policy{}, s).checkGroups(t.Context(), policy.Sudo{Allow: []string{"%admins"}, RootGroups: []string{"wheel"}}, nil, &r)
+	var taken []string
+	for _, d := range r.Diff {
+		taken = append(taken, d.Got)
+	}
+	slices.Sort(taken)
+	if !slices.Equal(taken, []string{"cloud-user", "rocky", "ubuntu"}) {
+		t.Errorf("taken out of wheel: %q; %s", taken, r.Reason)
 	}
 }

@@ -156,7 +156,7 @@ func (k *Kind) askedAbout(people []facts.Account) []facts.Account {
 	all := slices.Clone(people)
 	accounts, _ := facts.LocalAccounts(k.system)
 	for _, a := range accounts {
-		if isService(a) && facts.CanLogIn(a.Shell) && protected.Account(a.Name) == "" {
+		if isService(a) && facts.CanLogIn(a.Shell) && !protected.KeepsRights(a.Name) {
 			all = append(all, a)
 		}
 	}
