@@ -56,7 +56,11 @@ func (k *Ageing) Check(context.Context) ([]converge.Resource, error) {
 	}
 	for _, id := range owned {
 		account, there := l.db.account(id.Name())
-		if _, named := k.ages.policy.Lookup(id); !there || named {
+		if !there {
+			resources = append(resources, converge.Unwanted(id, "the account is gone, and so is what its password had"))
+			continue
+		}
+		if _, named := k.ages.policy.Lookup(id); named {
 			continue
 		}
 		a, err := l.aim(account, func(of policy.ID) bool { return of == id })
@@ -70,11 +74,13 @@ func (k *Ageing) Check(context.Context) ([]converge.Resource, error) {
 	return resources, nil
 }
 
-// leftOver describes fields of an account that the policy no longer names.
+// leftOver describes fields of an account that the ledger has and the policy no longer names, also those that
+// somebody else has changed since: they are forgotten.
 func leftOver(id policy.ID, a *ageAim) (converge.Resource, bool) {
 	r := converge.Unwanted(id, "the policy no longer says how long this password lasts, so it gets back what it had")
 	left := slices.ContainsFunc([]aspect{minDays, maxDays, warnDays, inactiveDays, expires}, func(field aspect) bool {
-		return a.by(field) == id && (a.goal[field] != a.have[field] || a.held[field] != "")
+		_, known := a.Before[field.String()]
+		return known && a.by(field) == id
 	})
 	if held := a.describe(&r, false); len(held) > 0 && a.goal == a.have {
 		r.SetFailed(joined(held))
@@ -129,6 +135,9 @@ func (k *Ageing) Repair(ctx context.Context, drifted []converge.Resource) (outco
 		}
 		if err == nil {
 			err = l.keep(ctx, r.ID)
+			if _, there := l.db.account(r.ID.Name()); !there && k.ages.ledger.Owns(r.ID) {
+				k.ages.forget(r.ID.Name())
+			}
 		}
 		if err != nil {
 			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: public.Because("cannot keep "+string(r.ID), err)})

@@ -269,9 +269,32 @@ func TestWhatThePolicyNoLongerSaysOfAPasswordsAgeIsGivenBackUnlessSomebodyElseCh
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
-	d.put(t, "carol:$6$y:@0:0:365:7:::")
+	d.put(t, "carol:$6$y:@0:0:365:7:::", "keys:$6$x:@60:0:365:7:30::")
 	if all := d.pass(t, ""); len(all) > 0 || d.shadow(t, "carol") != "@0:0:50:7::" {
 		t.Errorf("%v; %s", all, d.shadow(t, "carol"))
+	}
+	if got := d.shadow(t, "keys"); got != "@60:0:365:7:30:" {
+		t.Errorf("what somebody else has set since became %s", got)
+	}
+}
+
+// Of an account that is gone, or was changed by others or not at all after a crash, nothing is remembered that
+// would be given to somebody later.
+func TestNothingIsRememberedOfAPasswordsAgeThatIsNotTheAgents(t *testing.T) {
+	d := newAgeDesk(t, "bob:$6$x:@40:0:99999:7:::", "carol:$6$x:@40:0:99999:7:::")
+	d.ledger.Own("ageing/carol") // as before a chage that never ran
+	d.ledger.Retouch("ageing/carol", map[string]converge.Retouch{"max_days": {Was: "99999", Made: "365"}})
+	d.pass(t, "[users.bob]\nmax_days = 365\n")
+	d.put(t, "carol:$6$x:@40:0:99999:7:::")
+	kindtest.Put(t, d.root, "etc/passwd", strings.ReplaceAll(agedPasswd, "bob:x:1002:1002::/home/bob:/bin/bash\n", ""))
+	d.pass(t, "")
+	kindtest.Put(t, d.root, "etc/passwd", agedPasswd)
+	d.put(t, "bob:$6$x:@1:0:365:7:::", "carol:$6$x:@40:0:365:7:::")
+	if all := d.pass(t, ""); len(all) > 0 || len(d.ledger.Owned("ageing")) > 0 {
+		t.Errorf("%v; %v", all, d.ledger.Owned("ageing"))
+	}
+	if bob, carol := d.shadow(t, "bob"), d.shadow(t, "carol"); bob != "@1:0:365:7::" || carol != "@40:0:365:7::" {
+		t.Errorf("bob %s, carol %s", bob, carol)
 	}
 }
 
