@@ -232,6 +232,26 @@ func TestAPackageThatSomethingWantedOrProtectedNeedsIsNotRemoved(t *testing.T) {
 	if got := d.rpms(t, "soe-dep", "soe-pkg-01"); got != "soe-dep-1.0 soe-pkg-01-2.0" {
 		t.Errorf("there is %s", got)
 	}
+	// What has the name of a protected one protects what it needs, and stays itself.
+	d.MustExec(t, "sh", "-ec", `cd /root; printf 'Name: gnome-shell\nVersion: 40\nRelease: 1\nSummary: x\nLicense: x\nBuildArch: noarch\nRequires: soe-dep\n%%description\n.\n%%files\n' >shell.spec
+rpmbuild -bb --quiet --define '_rpmdir /root/b' --define '_topdir /root/t' shell.spec >/dev/null 2>&1; rpm -i --nosignature b/noarch/gnome-shell-40-1.noarch.rpm`)
+	o = d.apply(t, d.repository()+"[packages]\nsoe-pkg-01 = \"absent\"\n")
+	if r := o.resource("package/soe-pkg-01"); r.State != converge.Failed || r.Reason != "cannot remove soe-pkg-01: gnome-shell needs it, and the desktop cannot be reached without it" {
+		t.Errorf("it is %s: %s", r.State, r.Reason)
+	}
+	d.MustExec(t, "useradd", "-m", "ubuntu")
+	d.setPolicy(t, d.repository()+"[packages]\ngnome-shell = \"absent\"\n[users.ubuntu]\nensure = \"absent\"\n")
+	refused, err := d.Exec(t.Context(), "soe-agent", "apply", "--policy", policyDir)
+	for _, why := range []string{"gnome-shell must not be removed: the desktop cannot be reached without it", "ubuntu is protected: it is the account that the image is made with"} {
+		if err != nil || refused.Code == 0 || !strings.Contains(refused.Stderr, why) {
+			t.Errorf("%v, %+v", err, refused)
+		}
+	}
+	d.MustExec(t, "id", "ubuntu")
+	if got := d.rpms(t, "gnome-shell", "soe-dep", "soe-pkg-01"); got != "gnome-shell-40 soe-dep-1.0 soe-pkg-01-2.0" {
+		t.Errorf("there is %s", got)
+	}
+	d.MustExec(t, "rpm", "-e", "gnome-shell")
 	// When the policy says nothing of what needs it, that goes along.
 	d.apply(t, d.repository()+"[packages]\nsoe-pkg-01 = \"absent\"\n").wants(t, map[policy.ID]converge.State{"package/soe-pkg-01": converge.Corrected})
 	if got := d.rpms(t, "soe-dep", "soe-pkg-01"); got != "" {
