@@ -192,6 +192,8 @@ func TestNoFileIsReadThatMayBlockOrHaveNoEnd(t *testing.T) {
 		"internal/system/mounts.go ReadFile":          "/proc",
 		"internal/system/ownscope.go ReadFile":        "/proc",
 		"internal/system/personal.go ReadFile":        "/proc",
+		"internal/system/walkvolumes.go ReadFile":     "/proc",
+		"internal/system/walkvolumes.go OpenFile":     "with O_DIRECTORY",
 		"internal/system/writers.go ReadFile":         "/proc",
 		"cmd/soe-agent/policy.go OpenFile":            "with O_DIRECTORY and O_NONBLOCK",
 		"internal/kind/kindtest/kindtest.go ReadFile": "for tests",

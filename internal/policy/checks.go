@@ -15,6 +15,11 @@ stdout = "^/dev/"
 
 [checks.nobody-gets-in-without-a-password]
 find = "empty-passwords"
+
+[checks.only-packages-bring-set-id-programs]
+find   = "set-id"
+except = ["/opt/vendor/bin/helper"]
+every  = "12h"
 `, []Spec{Check{}, Search{}}}
 }
 
@@ -49,14 +54,14 @@ func (Check) notation() notation { return wholeLines }
 func checkForm() *form {
 	return record("a command that judges the machine and changes nothing, or what the agent itself looks for",
 		key{name: "find", form: word("what the agent itself looks for, instead of a command; each that is found is named", searches()...)},
-		key{name: "except", form: texts("with `find`: names of accounts or groups that are passed over", text("")).eg(`["legacy"]`)},
+		key{name: "except", form: texts("with `find`: what is passed over: names of accounts or groups, or globs over paths of files", text("")).eg(`["/opt/tool/*"]`)},
 		key{name: "run", form: texts("the program with its whole path, and its arguments; no shell", value("")).eg(`["/usr/bin/findmnt", "-no", "SOURCE", "/home"]`)},
 		key{name: "user", form: text("who runs it; left out: root")},
 		key{name: "stdout", form: value("a regular expression (RE2) that the output must match").eg(`"^/dev/"`)},
 		key{name: "stderr", form: value("a regular expression (RE2) that the errors must match")},
 		key{name: "exit", form: whole("the exit code that it must have; left out: 0", 0, 255)},
 		key{name: "timeout", form: like("how long it may take; left out: `10s`, and `5m` with `every`", someTime).eg(`"10s"`)},
-		key{name: "every", form: like("how often it is run, from `10m` to `30d`, in its own time and with low priority; left out: whenever the machine is checked", someDays).eg(`"6h"`)},
+		key{name: "every", form: like("how often it is run, from `10m` to `30d`, in its own time and with low priority; left out: whenever the machine is checked. What searches files needs it", someDays).eg(`"6h"`)},
 	).needing([]string{"run"}, []string{"find"})
 }
 
@@ -91,25 +96,38 @@ func (d *decoder) checks(t *table) {
 		check := Check{
 			Run: c.texts("run"), User: c.text("user"), Stdout: c.text("stdout"), Stderr: c.text("stderr"),
 		}
-		if c.has("every") {
-			var err error
-			if check.Every, err = parseDays(c.text("every")); err != nil {
-				c.problem("every", "%v", err)
-			}
-		}
-		check.Timeout = check.defaultTimeout()
+		check.Every, check.Timeout = c.rhythm(0)
 		if exit := c.number("exit"); exit != nil {
 			check.Exit = *exit
 		}
-		if text := c.text("timeout"); text != "" {
-			timeout, err := time.ParseDuration(text)
-			if err != nil || timeout <= 0 {
-				c.problem("timeout", "%q is not a duration such as \"10s\"", text)
-			}
-			check.Timeout = timeout
-		}
 		d.set(t, name, NewID("check", name), check)
 	})
+}
+
+// rhythm reads how often a check runs, and how long it may take. usual is that if nothing is said; 0
+// means what is usual for a command.
+func (t *table) rhythm(usual time.Duration) (every, timeout time.Duration) {
+	var err error
+	if t.has("every") {
+		if every, err = parseDays(t.text("every")); err != nil {
+			t.problem("every", "%v", err)
+		}
+	}
+	if timeout = usual; usual == 0 {
+		timeout = Check{Every: every}.defaultTimeout()
+	}
+	if text := t.text("timeout"); text != "" {
+		if timeout, err = time.ParseDuration(text); err != nil || timeout <= 0 {
+			t.problem("timeout", "%q is not a duration such as \"10s\"", text)
+		}
+	}
+	return every, timeout
+}
+
+// often refuses an interval that is too short or too long, also for the time that a run may take.
+func (v *validator) often(every, timeout time.Duration) {
+	v.refuse(every != 0 && (every < mostOften || every > leastOften), "every %s is not between 10m and 30d", Days(every))
+	v.refuse(every != 0 && timeout > every, "its timeout of %s is longer than its interval of %s", Days(timeout), Days(every))
 }
 
 var checkName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9._-]*$`)
@@ -127,8 +145,7 @@ func (c Check) validate(v *validator) {
 	}
 	v.short(c.User, mostOfDirectorys)
 	v.refuse(strings.Contains(c.User, ":") || breaksLine(c.User) || strings.HasPrefix(c.User, "-"), "%q is not the name of a user", c.User)
-	v.refuse(c.Every != 0 && (c.Every < mostOften || c.Every > leastOften), "every %s is not between 10m and 30d", Days(c.Every))
-	v.refuse(c.Every != 0 && c.Timeout > c.Every, "its timeout of %s is longer than its interval of %s", Days(c.Timeout), Days(c.Every))
+	v.often(c.Every, c.Timeout)
 	v.refuse(c.Exit < 0 || c.Exit > 255, "exit %d is not between 0 and 255", c.Exit)
 }
 

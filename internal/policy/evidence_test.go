@@ -123,7 +123,7 @@ func TestWhatIsNoEvidenceIsRefusedWithItsLine(t *testing.T) {
 		"[checks.c]\nrun = [\"/a\"]\nevery = \"31d\"\n":                      `f:2: cannot use checks.c: every 31d is not between 10m and 30d`,
 		"[checks.c]\nrun = [\"/a\"]\nevery = \"10m\"\ntimeout = \"11m\"\n":   `f:2: cannot use checks.c: its timeout of 11m0s is longer than its interval of 10m0s`,
 		"[checks.c]\nrun = [\"/a\"]\nevery = \"often\"\n":                    `f:4: cannot use checks.c.every: "often" is not a time such as "7d" or "12h", of a minute or more`,
-		"[checks.c]\nfind = \"ghosts\"\n":                                    `f:2: cannot use checks.c: "ghosts" cannot be searched for; choose one of duplicate-users, duplicate-uids, duplicate-groups, duplicate-gids, unknown-groups, other-roots, empty-passwords, homes`,
+		"[checks.c]\nfind = \"ghosts\"\n":                                    `f:2: cannot use checks.c: "ghosts" cannot be searched for; choose one of duplicate-users, duplicate-uids, duplicate-groups, duplicate-gids, unknown-groups, other-roots, empty-passwords, homes, world-writable, unowned, set-id, dot-files, altered-files`,
 		"[checks.c]\nfind = \"homes\"\nexcept = [\"a:b\"]\n":                 `f:2: cannot use checks.c: "a:b" is not the name of an account or a group`,
 		"[checks.c]\nfind = \"homes\"\nrun = [\"/a\"]\n":                     `f:4: cannot use checks.c.run: it is only for commands, and find is not one`,
 		"[checks.c]\nfind = \"homes\"\nevery = \"6h\"\n":                     `f:4: cannot use checks.c.every: it is only for commands, and find is not one`,

@@ -46,6 +46,11 @@ func toBackground() error {
 	if err := unix.Setpriority(unix.PRIO_PROCESS, ofThisThread, lowestNice); err != nil {
 		return fmt.Errorf("cannot lower its priority: %w", err)
 	}
+	return lastAtDisk()
+}
+
+// lastAtDisk lowers the priority of the calling thread at the disk.
+func lastAtDisk() error {
 	if _, _, errno := unix.Syscall(unix.SYS_IOPRIO_SET, ioprioProcess, ofThisThread, lowestDisk); errno != 0 {
 		return fmt.Errorf("cannot lower its priority at the disk: %w", errno)
 	}

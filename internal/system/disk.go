@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -30,11 +31,12 @@ type disk struct {
 	gate    Gate
 	log     *slog.Logger
 
-	unregister bool // see Options
-	rights     bool // see Rights
-	guarded    bool // see System.Guarded
-	fstab      bool // see writeFstab
-	attrs      bool // only owner and mode are changed, by the guarded one
+	walking    *sync.Mutex // held by a Walk until it has ended
+	unregister bool        // see Options
+	rights     bool        // see Rights
+	guarded    bool        // see System.Guarded
+	fstab      bool        // see writeFstab
+	attrs      bool        // only owner and mode are changed, by the guarded one
 }
 
 func openDisk(name string, keeper BackupStore, gate Gate, look Looker) (*disk, error) {
@@ -46,7 +48,7 @@ func openDisk(name string, keeper BackupStore, gate Gate, look Looker) (*disk, e
 	if err != nil {
 		return nil, cannot("open the root directory", name, err)
 	}
-	return &disk{top: t, root: root, backups: keeper, gate: gate}, nil
+	return &disk{top: t, root: root, backups: keeper, gate: gate, walking: &sync.Mutex{}}, nil
 }
 
 // rel turns an absolute name into one relative to the root.

@@ -49,6 +49,9 @@ type FileSearcher interface {
 	// Survey reads all files below a directory, and returns what it could not read. It ends when
 	// ctx is done, and says where. A directory that does not exist has no files.
 	Survey(ctx context.Context, s Survey) []Unseen
+	// Walk describes everything on the local disks with low priority. It ends when ctx is done, and
+	// says where to continue. The error is about all of it, such as ErrWalking.
+	Walk(ctx context.Context, w Walk) (Walked, error)
 }
 
 // A FileWriter creates, replaces and removes files.

@@ -22,10 +22,25 @@ home-is-disk = { run = ["/usr/bin/findmnt", "-no", "SOURCE", "/home"], stdout = 
 in-own-time  = { run = ["/bin/sh", "-c", "nice; cat /proc/uptime"], stdout = "^19 a while ago", every = "6h" }
 same-ids     = { find = "duplicate-uids" }
 no-password  = { find = "empty-passwords" }
+open-files   = { find = "world-writable", except = ["/tmp/*", "/var/tmp/*"], every = "6h" }
+set-id       = { find = "set-id", except = ["/usr/bin/*", "/usr/sbin/*", "/usr/lib/*", "/usr/libexec/*"], every = "6h" }
+altered      = { find = "altered-files", every = "6h" }
 by-a-user    = { run = ["/bin/sh", "-c", "nice; ionice"], user = "user", stdout = "(?s)^19.best-effort: prio 7$", every = "6h" }
 `
 	d.MustExec(t, "sh", "-ec", "useradd --uid 1900 one; useradd --non-unique --uid 1900 other; useradd --uid 1901 open; passwd -d open")
+	d.MustWriteFile(t, "/root/spec/brought.spec", box.File{Content: broughtSpec})
+	d.MustExec(t, "sh", "-ec", `cd /root/spec && rpmbuild -bb --quiet --define '_topdir /root/spec' brought.spec && rpm --force-debian -i RPMS/noarch/*.rpm
+		chmod u+s /opt/brought/made; echo more >> /opt/brought/altered; chmod 666 /opt/brought/altered; echo more >> /opt/brought/config`)
 	o := d.apply(t, checks)
+	for id, want := range map[policy.ID]string{
+		"check/open-files": "1 found: /opt/brought/altered may be written by everybody",
+		"check/set-id":     "1 found: /opt/brought/made has the mode 4755, and no package brought it so",
+		"check/altered":    "2 found: /opt/brought/altered differs from its package: content, mode; /opt/brought/made differs from its package: mode",
+	} {
+		if r := o.resource(id); r.State != converge.Failed || !strings.HasSuffix(r.Reason, want) {
+			t.Errorf("%s is %s: %s", id, r.State, r.Reason)
+		}
+	}
 	first := o.resource("check/in-own-time")
 	again := d.apply(t, checks).resource("check/in-own-time")
 	if first.Reason != again.Reason || first.AsOf.IsZero() || !again.AsOf.Equal(first.AsOf) || !strings.Contains(first.Reason, `its stdout is "19\n`) {
@@ -56,13 +71,32 @@ by-a-user    = { run = ["/bin/sh", "-c", "nice; ionice"], user = "user", stdout 
 	d.MustExec(t, "sh", "-ec", "userdel other; userdel open")
 	d.apply(t, checks+`
 [[rules]]
-match  = ["check/home-is-disk", "check/in-own-time"]
+match  = ["check/home-is-disk", "check/in-own-time", "check/open-files", "check/set-id", "check/altered"]
 mode   = "audit"
 until  = 2999-12-31
 reason = "TICKET-1"
 `).wants(t, map[policy.ID]converge.State{"check/home-is-disk": converge.Waived})
 	d.converged(t)
 }
+
+// broughtSpec is a package with a set-id program.
+const broughtSpec = `Name: brought
+Version: 1
+Release: 1
+Summary: Files of which some are changed
+License: Apache-2.0
+BuildArch: noarch
+%description
+Files of which some are changed.
+%install
+mkdir -p %{buildroot}/opt/brought
+for name in setid made altered config; do echo $name > %{buildroot}/opt/brought/$name; done
+%files
+%attr(4755,root,root) /opt/brought/setid
+%attr(0755,root,root) /opt/brought/made
+%attr(0644,root,root) /opt/brought/altered
+%config %attr(0644,root,root) /opt/brought/config
+`
 
 // What the kernel and services tell is asked as on any machine, and nothing is changed
 // by the same ways, though it is root that asks.

@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -62,6 +63,13 @@ func (k *Kind) LookAgain() {
 	k.news++
 }
 
+// starts notes that a check is started now.
+func (k *Kind) starts(id policy.ID) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.asked[id] = k.news
+}
+
 // outrun reports whether LookAgain was called since the check was started.
 func (k *Kind) outrun(id policy.ID) bool {
 	k.mu.Lock()
@@ -99,16 +107,16 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 			resources[i] = k.check(ctx, want, secrets)
 		})
 	}
+	var long []converge.Resource
+	wg.Go(func() { long = k.searchFiles(ctx) })
 	wg.Wait()
 	k.forget()
-	return append(resources, k.searches()...), ctx.Err()
+	return slices.Concat(resources, long, k.searches()), ctx.Err()
 }
 
 // check runs a check, and keeps the result of one with an interval until it is due again.
 func (k *Kind) check(ctx context.Context, want policy.Want[policy.Check], secrets converge.Secrets) converge.Resource {
-	k.mu.Lock()
-	k.asked[want.ID] = k.news
-	k.mu.Unlock()
+	k.starts(want.ID)
 	found, err := k.run(ctx, want.Spec, secrets)
 	if err != nil {
 		found = outcome{OfUser: found.OfUser, Unanswered: err.Error(), Public: public.Text(err) == err.Error()}

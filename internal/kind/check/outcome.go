@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -80,46 +81,69 @@ func (o outcome) due(spec policy.Check) time.Time {
 }
 
 // last is the previous outcome of a check with an interval, if it still counts: the policy wanted the
-// same, and it is not due again. A time in the future comes from a wrong clock and does not count.
+// same, and it is not due again.
 func (k *Kind) last(want policy.Want[policy.Check]) (o outcome, counts bool) {
-	answer, known := k.ledger.Answer(want.ID)
-	if !known || answer.Digest != want.Digest() || json.Unmarshal(answer.Found, &o) != nil {
-		return outcome{}, false
+	o.at, counts = k.recall(want.ID, want.Digest(), &o)
+	return o, counts && k.system.Clock.Now().Round(0).Before(o.due(want.Spec))
+}
+
+// recall reads the last answer, if the same was wanted then. A time in the future comes from a wrong
+// clock and does not count.
+func (k *Kind) recall(id policy.ID, digest string, found any) (at time.Time, counts bool) {
+	answer, known := k.ledger.Answer(id)
+	if !known || answer.Digest != digest || json.Unmarshal(answer.Found, found) != nil {
+		return time.Time{}, false
 	}
-	o.at = answer.At
-	now := k.system.Clock.Now().Round(0)
-	return o, !now.Before(o.at) && now.Before(o.due(want.Spec))
+	return answer.At, !k.system.Clock.Now().Round(0).Before(answer.At)
 }
 
 func (k *Kind) keep(want policy.Want[policy.Check], o outcome) {
-	found, _ := json.Marshal(o) // plain data always marshals
-	k.ledger.KeepAnswer(want.ID, converge.Answer{Digest: want.Digest(), At: o.at, Found: found})
+	k.remember(want.ID, want.Digest(), o.at, o)
 }
 
-// forget drops the outcomes of checks that the policy no longer names.
+func (k *Kind) remember(id policy.ID, digest string, at time.Time, found any) {
+	raw, _ := json.Marshal(found) // plain data always marshals
+	k.ledger.KeepAnswer(id, converge.Answer{Digest: digest, At: at, Found: raw})
+}
+
+// forget drops the outcomes of checks that the policy no longer names, and how far searches have come
+// of which none is left.
 func (k *Kind) forget() {
 	if k.policy.Partial {
 		return
 	}
 	k.ledger.DropAnswers(k.Name(), func(id policy.ID) bool {
 		_, named := k.policy.Lookup(id)
-		return named
+		return named || slices.ContainsFunc(k.expeditions(), func(e *expedition) bool { return e.id == id && len(e.wants) > 0 })
 	})
 }
 
 // NextLook implements converge.Timed.
 func (k *Kind) NextLook() time.Time {
 	var next time.Time
+	earlier := func(due time.Time) {
+		if next.IsZero() || due.Before(next) {
+			next = due
+		}
+	}
+	retry := k.system.Clock.Now().Round(0).Add(mostOften) // it has just been tried without a result
 	for _, want := range policy.Of[policy.Check](k.policy) {
 		if want.Spec.Every == 0 {
 			continue
 		}
-		due := k.system.Clock.Now().Round(0).Add(mostOften) // it has just been tried without a result
+		due := retry
 		if o, counts := k.last(want); counts {
 			due = o.due(want.Spec)
 		}
-		if next.IsZero() || due.Before(next) {
-			next = due
+		earlier(due)
+	}
+	for _, e := range k.expeditions() {
+		for _, want := range e.wants {
+			due := retry
+			if s, counts := k.lastSearched(want); counts {
+				due = s.due(want.Spec)
+			}
+			earlier(due)
 		}
 	}
 	return next

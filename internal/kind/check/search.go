@@ -17,7 +17,7 @@ import (
 // searches are the resources for which the agent itself searches the machine. The files are read once
 // for all of them.
 func (k *Kind) searches() []converge.Resource {
-	wants := policy.Of[policy.Search](k.policy)
+	wants := slices.DeleteFunc(policy.Of[policy.Search](k.policy), func(want policy.Want[policy.Search]) bool { return want.Spec.OfFiles() })
 	if len(wants) == 0 {
 		return nil
 	}
@@ -31,7 +31,7 @@ func (k *Kind) searches() []converge.Resource {
 
 func (k *Kind) search(want policy.Want[policy.Search], a accounts) converge.Resource {
 	r := converge.Wanted(want.Resource)
-	found, err := k.find(want.Spec.For, a, func(name string) bool { return slices.Contains(want.Spec.Except, name) })
+	found, err := k.find(want.Spec.For, a, want.Spec.PassesOver)
 	switch {
 	case len(found) > 0:
 		what := errors.New(told(found))

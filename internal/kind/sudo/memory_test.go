@@ -269,6 +269,10 @@ func (m *memory) MoveDir(string, string) error { return errNotThere }
 
 func (m *memory) Survey(context.Context, system.Survey) []system.Unseen { return nil }
 
+func (m *memory) Walk(context.Context, system.Walk) (system.Walked, error) {
+	return system.Walked{}, nil
+}
+
 // files are the names of those in a directory, for who stands in for sudo and polkit: their
 // looks are none of the agent's.
 func (m *shelf) files(dir string) (names []string) {
