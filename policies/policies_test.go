@@ -3,6 +3,7 @@ package policies_test
 
 import (
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -100,42 +101,60 @@ func TestTheSeedNeedsNeitherNetworkNorSecretsAndRemovesNothing(t *testing.T) {
 
 // What a benchmark asks for is kept, or at the least looked at, or cannot be on a WorkSpace, and then
 // the benchmark says why.
-func TestEveryControlOfTheBenchmarkForAmazonLinux2IsKeptCheckedOrWaivedWithAReason(t *testing.T) {
-	all := fragments(t, "cis-al2")
-	p, err := policy.Merge(all, []string{"base"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, problem := range policy.Advise(all, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)) {
-		if problem.Gravity != policy.Notice {
-			t.Error(problem)
-		}
-	}
-	kept, checked := map[string]bool{}, map[string]bool{}
-	for _, r := range p.Resources {
-		for _, control := range p.Ruling(r.ID, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)).Controls {
-			kept[control] = kept[control] || r.ID.Kind() != "check"
-			checked[control] = checked[control] || r.ID.Kind() == "check"
-		}
-	}
-	var nothing []string
-	onlyChecked, enforced := 0, 0
-	benchmark := p.Benchmarks[0]
-	for _, control := range benchmark.Controls {
-		switch {
-		case kept[control]:
-			enforced++
-		case checked[control]:
-			onlyChecked++
-		case benchmark.Waived[control] == "":
-			nothing = append(nothing, control)
-		}
-	}
-	t.Logf("%s: of %d controls %d are enforced, %d only checked, %d waived", benchmark.Name, len(benchmark.Controls), enforced, onlyChecked, len(benchmark.Waived))
-	if len(benchmark.Controls) != 289 || enforced < 207 || onlyChecked > 24 {
-		t.Errorf("%d controls, %d enforced, %d only checked", len(benchmark.Controls), enforced, onlyChecked)
-	}
-	if len(nothing) > 0 {
-		t.Errorf("nothing is there for %v, and no reason", nothing)
+func TestEveryControlOfTheBenchmarksIsKeptCheckedOrWaivedWithAReason(t *testing.T) {
+	for _, want := range []struct {
+		dir                             string
+		controls, enforced, onlyChecked int
+	}{
+		{"cis-al2", 289, 207, 24},
+		{"cis-rhel9", 298, 217, 36},
+		{"cis-ubuntu24", 312, 195, 50},
+	} {
+		t.Run(want.dir, func(t *testing.T) {
+			all := fragments(t, want.dir)
+			p, err := policy.Merge(all, []string{"base"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			lines := 0
+			for _, source := range sources(t, want.dir) {
+				lines += strings.Count(source.Text, "\n")
+			}
+			for _, problem := range policy.Advise(all, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)) {
+				if problem.Gravity != policy.Notice {
+					t.Error(problem)
+				}
+			}
+			kept, checked := map[string]bool{}, map[string]bool{}
+			for _, r := range p.Resources {
+				for _, control := range p.Ruling(r.ID, time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)).Controls {
+					kept[control] = kept[control] || r.ID.Kind() != "check"
+					checked[control] = checked[control] || r.ID.Kind() == "check"
+				}
+			}
+			var nothing, twice []string
+			onlyChecked, enforced := 0, 0
+			benchmark := p.Benchmarks[0]
+			for _, control := range benchmark.Controls {
+				waived := benchmark.Waived[control] != ""
+				switch {
+				case (kept[control] || checked[control]) && waived:
+					twice = append(twice, control)
+				case kept[control]:
+					enforced++
+				case checked[control]:
+					onlyChecked++
+				case !waived:
+					nothing = append(nothing, control)
+				}
+			}
+			t.Logf("%s: of %d controls %d are enforced, %d only checked, %d waived, in %d lines", benchmark.Name, len(benchmark.Controls), enforced, onlyChecked, len(benchmark.Waived), lines)
+			if len(benchmark.Controls) != want.controls || enforced < want.enforced || onlyChecked > want.onlyChecked || lines > 900 {
+				t.Errorf("%d controls, %d enforced, %d only checked, %d lines", len(benchmark.Controls), enforced, onlyChecked, lines)
+			}
+			if len(nothing)+len(twice) > 0 {
+				t.Errorf("nothing is there for %v, and no reason; there is something, and a reason why not, for %v", nothing, twice)
+			}
+		})
 	}
 }

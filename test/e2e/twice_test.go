@@ -146,8 +146,8 @@ func TestEachPolicyThatIsShippedIsAppliedTwiceAndTheSecondTimeNothingIsWritten(t
 	tried := 0
 	for _, dir := range dirs {
 		files, err := filepath.Glob(filepath.Join(shipped, dir.Name(), "*.toml"))
-		if err != nil || len(files) == 0 || dir.Name() == "cis-al2" {
-			continue // TestEachDriftOfABenchmarkIsMendedAndToldOfUnderItsControl has the benchmark
+		if err != nil || len(files) == 0 || strings.HasPrefix(dir.Name(), "cis-") {
+			continue // TestEachDriftOfABenchmarkIsMendedAndToldOfUnderItsControl has that for Amazon Linux, and the others are for other systems
 		}
 		var personas []string
 		d.MustExec(t, "rm", "-rf", policyDir)
