@@ -10,6 +10,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/system"
 )
@@ -64,22 +65,66 @@ func (l *Ledger) backupPath(name string) string {
 	return path.Join(l.dir, "backups", hex.EncodeToString(sum[:8])+".json")
 }
 
+// errDamagedCopy is why a kept original is of no use. It is not taken for none: what was there before would be lost
+// without a word.
+var errDamagedCopy = errors.New("it is cut short or of a newer agent, and cannot be understood; put it right, or remove it if what was there before is not needed")
+
+// readBackup reads one kept original. The error wraps fs.ErrNotExist if there is none, and errDamagedCopy if it cannot
+// be understood.
+func (l *Ledger) readBackup(file string) (backup, error) {
+	var b backup
+	raw, err := l.files.ReadFile(file)
+	if err == nil && (json.Unmarshal(raw, &b) != nil || l.backupPath(b.Path) != file) {
+		err = fmt.Errorf("cannot use %s: %w", file, errDamagedCopy)
+	}
+	return b, err
+}
+
+// backupFiles returns the files with kept originals. What a crash left of one that was being written is none.
+func (l *Ledger) backupFiles() ([]string, error) {
+	dir := path.Join(l.dir, "backups")
+	names, err := l.files.ReadDir(dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	var files []string
+	for _, name := range names {
+		if !strings.HasPrefix(name, ".") && strings.HasSuffix(name, ".json") {
+			files = append(files, path.Join(dir, name))
+		}
+	}
+	return files, err
+}
+
+// damagedBackups returns an error that names some of the kept originals that cannot be used, or nil. If the directory
+// itself cannot be read, whoever needs an original says so.
+func (l *Ledger) damagedBackups() error {
+	files, _ := l.backupFiles()
+	var damaged []string
+	for _, file := range files {
+		if _, err := l.readBackup(file); errors.Is(err, errDamagedCopy) {
+			damaged = append(damaged, file)
+		}
+	}
+	if len(damaged) == 0 {
+		return nil
+	}
+	return fmt.Errorf("%d of %d copies of what was there before the agent cannot be understood, and are not given back: %s",
+		len(damaged), len(files), strings.Join(damaged[:min(3, len(damaged))], ", "))
+}
+
 // Original returns what was at name before the agent first changed it. kept is false when the
-// ledger has no original; an error means that it could not be read.
+// ledger has no original; an error means that it could not be read or understood.
 func (l *Ledger) Original(name string) (original system.Original, kept bool, err error) {
 	if l.lost != nil {
 		return system.Original{}, false, fmt.Errorf("cannot tell what %s was before: %w", name, l.lost)
 	}
-	raw, err := l.files.ReadFile(l.backupPath(name))
+	b, err := l.readBackup(l.backupPath(name))
 	if errors.Is(err, fs.ErrNotExist) {
 		return system.Original{}, false, nil
 	}
 	if err != nil {
 		return system.Original{}, false, fmt.Errorf("cannot tell what %s was before: %w", name, err)
-	}
-	var b backup
-	if json.Unmarshal(raw, &b) != nil || b.Path != name {
-		return system.Original{}, false, nil
 	}
 	return b.Original, true, nil
 }
@@ -90,21 +135,19 @@ func (l *Ledger) Files() ([]string, error) {
 	if l.lost != nil {
 		return nil, fmt.Errorf("cannot tell which files are kept: %w", l.lost)
 	}
-	dir := path.Join(l.dir, "backups")
-	kept, err := l.files.ReadDir(dir)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	kept, err := l.backupFiles()
+	if err != nil {
 		return nil, fmt.Errorf("cannot tell which files are kept: %w", err)
 	}
 	l.mu.Lock()
 	names := slices.Collect(maps.Keys(l.made))
 	l.mu.Unlock()
-	for _, name := range kept {
-		raw, err := l.files.ReadFile(path.Join(dir, name))
+	for _, file := range kept {
+		b, err := l.readBackup(file)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, fmt.Errorf("cannot tell which files are kept: %w", err)
 		}
-		var b backup
-		if err == nil && json.Unmarshal(raw, &b) == nil {
+		if err == nil {
 			names = append(names, b.Path)
 		}
 	}

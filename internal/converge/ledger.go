@@ -39,7 +39,7 @@ type Ledger struct {
 	lost      error        // why the file could not be opened (LostLedger), or nil
 	unsynced  bool         // something was written and not yet synced to the disk
 	unwritten error        // why the last Flush failed, or nil
-	damaged   error        // which lines were skipped when the file was opened, or nil
+	damaged   error        // what could not be understood when the file was opened, or nil
 	spoiled   bool         // the file has damaged lines, and is copied before it is replaced
 
 	contests contests // since the agent started
@@ -65,8 +65,8 @@ type line struct {
 
 // OpenLedger reads the ledger in dir, or begins one for the machine with the identity now. Changes of
 // the identity are written with the next Flush. Damaged lines are skipped, such as the last one after a
-// crash, and Damaged reports them. A file with damaged lines is copied to ledger.jsonl.damaged before
-// it is replaced. The error wraps ErrOtherMachine if the ledger belongs to another machine.
+// crash. Damaged reports them, and damaged backups. A file with damaged lines is copied to
+// ledger.jsonl.damaged before it is replaced. The error wraps ErrOtherMachine if the ledger belongs to another machine.
 func OpenLedger(files system.FS, dir string, now facts.Identity) (*Ledger, error) {
 	l := newLedger()
 	l.files, l.dir = files, dir
@@ -75,6 +75,15 @@ func OpenLedger(files system.FS, dir string, now facts.Identity) (*Ledger, error
 		return nil, fmt.Errorf("cannot read the ledger: %w", err)
 	}
 	lines := l.read(content)
+	if err == nil && lines == 0 && l.damaged == nil { // the agent never writes an empty one
+		l.damaged = fmt.Errorf("the ledger %s is empty: what the agent has made and replaced on this machine is not known any more", l.path())
+	}
+	switch err := l.damagedBackups(); {
+	case l.damaged == nil:
+		l.damaged = err
+	case err != nil:
+		l.damaged = fmt.Errorf("%w; %w", l.damaged, err)
+	}
 	if !l.machine.Same(now) {
 		return nil, fmt.Errorf("cannot use the ledger in %s: %w: it is of %s, and this is %s", dir, ErrOtherMachine, l.machine, now)
 	}
@@ -112,7 +121,7 @@ func (l *Ledger) read(content []byte) (lines int) {
 	return lines
 }
 
-// Damaged returns an error that says which lines were skipped when the file was opened, or nil.
+// Damaged returns an error that says what of the ledger could not be understood when it was opened, or nil.
 func (l *Ledger) Damaged() error { return l.damaged }
 
 // LostLedger stands in for a ledger that exists and cannot be opened because of err. It knows nothing

@@ -309,8 +309,8 @@ func TestWhatOfALedgerCannotBeReadIsSaidAndKeptAsideBeforeItsFileIsBegunAnew(t *
 		"half":                        {known + "gar\nbage\n", "2 of", false},
 		"whole, and long":             {known + grown, "", false},
 		"whole":                       {known, "", false},
-		"empty":                       {"", "", false},
-		"of line breaks":              {"\n\n", "", false},
+		"empty":                       {"", "is empty", false},
+		"of line breaks":              {"\n\n", "is empty", false},
 	} {
 		root := t.TempDir()
 		put(t, root, stateDir+"/ledger.jsonl", test.content)
