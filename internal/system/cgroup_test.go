@@ -70,7 +70,7 @@ func TestASessionIsOverWhenNothingOfItRunsAndNotBefore(t *testing.T) {
 	}
 	is := func(want bool, when string) {
 		t.Helper()
-		if got := isOver(s.FS, person, uint32(leader.Process.Pid)); got != want {
+		if got := (leftovers{s.FS, map[uint32]bool{}}).isOver(person, uint32(leader.Process.Pid)); got != want {
 			t.Errorf("%s it is over: %t", when, got)
 		}
 	}
@@ -86,7 +86,7 @@ func TestASessionIsOverWhenNothingOfItRunsAndNotBefore(t *testing.T) {
 	is(false, "while a program of the person's runs")
 	end(program)
 	is(true, "when nothing runs")
-	if isOver(s.FS, person, 0) {
+	if (leftovers{s.FS, map[uint32]bool{}}).isOver(person, 0) {
 		t.Error("a session is over of which nobody knows who opened it")
 	}
 	manager := filepath.Join(t.TempDir(), "systemd") // what systemd runs for everybody who is logged in

@@ -148,41 +148,72 @@ func (b *bus) list(ctx context.Context) (sessions []Session, err error) {
 	return sessions, nil
 }
 
-// describe returns the sessions that belong to people.
+// describe returns the sessions that belong to people. A person may have opened hundreds: logind is asked about many at
+// a time, and the processes of each person are searched once.
 func describe(ctx context.Context, conn *dbus.Conn, listed []listedSession, files FileReader) ([]Session, error) {
 	var sessions []Session
-	for _, l := range listed {
-		var properties map[string]dbus.Variant
-		err := conn.Object(logindName, l.Path).CallWithContext(ctx, propertiesAll, 0, logindSession).Store(&properties)
-		if hasEnded(err) {
-			continue
+	left := leftovers{files: files, known: map[uint32]bool{}}
+	for some := range slices.Chunk(listed, askedAtOnce) {
+		calls := make([]*dbus.Call, len(some))
+		for i, l := range some {
+			calls[i] = conn.Object(logindName, l.Path).GoWithContext(ctx, propertiesAll, 0, make(chan *dbus.Call, 1), logindSession)
 		}
-		if err != nil { // it may be a person's session
-			return nil, fmt.Errorf("cannot ask logind about session %s: %w", l.ID, err)
-		}
-		text := func(key string) string { s, _ := properties[key].Value().(string); return s }
-		leader, _ := properties["Leader"].Value().(uint32)
-		if isPersons(text("Class"), text("Service"), l.UID) && !isOver(files, l.UID, leader) {
-			flag := func(key string) bool { b, _ := properties[key].Value().(bool); return b }
-			sessions = append(sessions, Session{
-				ID: l.ID, UID: l.UID, User: l.User,
-				Service: text("Service"), Type: text("Type"), Class: text("Class"), State: text("State"),
-				Idle: flag("IdleHint"), Locked: flag("LockedHint"), Since: moment(properties["Timestamp"].Value()),
-				Leader: int(leader),
-			})
+		for i, l := range some {
+			var properties map[string]dbus.Variant
+			err := (<-calls[i].Done).Store(&properties)
+			if hasEnded(err) {
+				continue
+			}
+			if err != nil { // it may be a person's session
+				return nil, fmt.Errorf("cannot ask logind about session %s: %w", l.ID, err)
+			}
+			if one, is := sessionOf(l, properties); is && !left.isOver(l.UID, uint32(one.Leader)) {
+				sessions = append(sessions, one)
+			}
 		}
 	}
 	return sessions, nil
+}
+
+// askedAtOnce is below what a connection may have unanswered (max_replies_per_connection of
+// dbus-daemon(1)).
+const askedAtOnce = 64
+
+// sessionOf returns a session of logind's, if it is a person's.
+func sessionOf(l listedSession, properties map[string]dbus.Variant) (Session, bool) {
+	text := func(key string) string { s, _ := properties[key].Value().(string); return s }
+	flag := func(key string) bool { b, _ := properties[key].Value().(bool); return b }
+	leader, _ := properties["Leader"].Value().(uint32)
+	return Session{
+		ID: l.ID, UID: l.UID, User: l.User,
+		Service: text("Service"), Type: text("Type"), Class: text("Class"), State: text("State"),
+		Idle: flag("IdleHint"), Locked: flag("LockedHint"), Since: moment(properties["Timestamp"].Value()),
+		Leader: int(leader),
+	}, isPersons(text("Class"), text("Service"), l.UID)
+}
+
+// leftovers knows of which persons nothing runs any more.
+type leftovers struct {
+	files FileReader
+	known map[uint32]bool
 }
 
 // isOver reports whether a session that logind still lists has ended: its leader process has gone,
 // and the person runs nothing but what systemd runs for everybody who is logged in. logind may list
 // such a session forever, because it waits for the end of its scope, of which systemd is not always
 // notified. It returns false if it cannot tell.
-func isOver(files FileReader, uid, leader uint32) bool {
-	if leader == 0 || alive(files, strconv.FormatUint(uint64(leader), 10)) {
+func (l leftovers) isOver(uid, leader uint32) bool {
+	if leader == 0 || alive(l.files, strconv.FormatUint(uint64(leader), 10)) {
 		return false
 	}
+	if _, searched := l.known[uid]; !searched {
+		l.known[uid] = nothingRuns(l.files, uid)
+	}
+	return l.known[uid]
+}
+
+// nothingRuns reports whether surely nothing of a person runs but what systemd runs for whoever is logged in.
+func nothingRuns(files FileReader, uid uint32) bool {
 	names, err := files.ReadDir("/proc")
 	if err != nil {
 		return false
