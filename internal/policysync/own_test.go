@@ -73,6 +73,15 @@ func TestALayerThatOthersCouldHaveWrittenCountsAsUnknown(t *testing.T) {
 			if len(known.Refused) != 1 || !strings.Contains(known.Refused[0].Whole, scene.says) {
 				t.Errorf("it says %q", known.Refused)
 			}
+			d.subject.Path = path // and where a policy is published
+			d.everywhere(t, 1, map[string]string{"10-base": dropin("base", "published")})
+			found, got := d.follows(t)
+			if got["glass"] != "before" || got["seed"] != "from the image" || got["base"] != "published" || !found.Policy.Partial {
+				t.Errorf("with what is published there is %v, and that may be all: %v", got, !found.Policy.Partial)
+			}
+			if len(found.Refused) != 1 || !strings.Contains(found.Refused[0].Whole, scene.says) {
+				t.Errorf("with what is published it says %q", found.Refused)
+			}
 		})
 	}
 }

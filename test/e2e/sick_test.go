@@ -118,7 +118,7 @@ func TestWithoutItsStateOrItsMachinesIdTheAgentTakesRightsBackAndGivesNothingUp(
 	}
 }
 
-func TestADaemonThatCannotReadItsLedgerKeepsSudoAndSaysSo(t *testing.T) {
+func TestADaemonThatCannotUnderstandItsStateKeepsSudoAndSaysSo(t *testing.T) {
 	t.Parallel()
 	w := keeper(t)
 	w.MustExec(t, "sh", "-c", "systemctl stop soe-agent; cd /var/lib/soe-agent; mv ledger.jsonl kept; mkdir ledger.jsonl; echo drift >/etc/motd.d/one; systemctl start soe-agent")
@@ -134,6 +134,41 @@ func TestADaemonThatCannotReadItsLedgerKeepsSudoAndSaysSo(t *testing.T) {
 	}
 	w.MustExec(t, "sh", "-c", "cd /var/lib/soe-agent; rmdir ledger.jsonl; mv kept ledger.jsonl; systemctl restart soe-agent")
 	w.until(t, "all is in line", func() bool { r := w.report(t); return r.Code == 0 && r.Compliant })
+	for how, harm := range map[string]string{
+		"are empty":             ": >$file",
+		"are cut by half":       "truncate -s $(( $(stat -c %s $file) / 2 )) $file",
+		"lack their last byte":  "truncate -s $(( $(stat -c %s $file) - 2 )) $file", // behind some is a line break
+		"are of zeros":          "dd if=/dev/zero of=$file bs=$(stat -c %s $file) count=1 conv=notrunc status=none",
+		"are of a newer agent":  `echo '{"schema":9,"machine":[{}],"identity":[1],"boot":{},"delivered":"x","path":{}}' >$file`,
+		"are of another's JSON": "echo '[]' >$file",
+	} {
+		w.stateIsHarmed(t, how, harm)
+	}
+}
+
+// stateIsHarmed has the daemon start with something else in all files of its state: it says each, and keeps sudo.
+func (w *workspace) stateIsHarmed(t *testing.T, how, harm string) {
+	t.Helper()
+	const state = "/var/lib/soe-agent"
+	since := strings.TrimSpace(w.MustExec(t, "date", "+%s.%N"))
+	names := strings.Fields(w.MustExec(t, "sh", "-c", "systemctl stop soe-agent; rm -rf /root/state; cp -a "+state+" /root/state; cd "+state+
+		"; for file in *.json *.jsonl backups/*; do [ $file = report.json ] && continue; echo $file; "+harm+
+		"; done; echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzzz; systemctl start soe-agent"))
+	if len(names) < 4 {
+		t.Errorf("only %q were harmed", names)
+	}
+	w.until(t, "where files of its state "+how+" the grant is taken back", func() bool { return w.fails(t, "grep", "-q", "^user", "/etc/sudoers.d/zzzz") })
+	for _, name := range names {
+		w.until(t, "where files of its state "+how+" that is said of "+name, func() bool {
+			status, err := w.Exec(t.Context(), "soe-agent", "status")
+			return err == nil && strings.Contains(status.Stdout+w.MustExec(t, "journalctl", "--no-pager", "-u", "soe-agent", "-o", "cat", "--since", "@"+since), name)
+		})
+	}
+	if n := w.shows(t, "NRestarts"); n != "0" {
+		t.Errorf("where files of its state %s the agent was started %s times again", how, n)
+	}
+	w.MustExec(t, "sh", "-c", "systemctl stop soe-agent; rm -rf "+state+"; cp -a /root/state "+state+"; systemctl start soe-agent")
+	w.until(t, "all is in line again", func() bool { r := w.report(t); return r.Code == 0 && r.Compliant })
 }
 
 // Whatever is in the place of the agent's own directory: the daemon starts, and takes rights back.

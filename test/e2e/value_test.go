@@ -1,6 +1,7 @@
 package e2e
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -22,6 +23,11 @@ func TestAParameterWithALineBreakMakesNoJobOfRoots(t *testing.T) {
 	w := newWorkspace(t)
 	w.aws.PutParameter("/soe/prod/contact", "x\n* * * * * root "+evil)
 	w.aws.PutSecureParameter("/soe/prod/password", password+"\nallow *")
+	parts := map[string]string{ // of a secret of JSON: each comes out as it went in, byte for byte
+		"number": "12345678901234567890.10", "object": `{"b" :1.0,"a":{"url":"http://x/?a=1&b=<2>"},  "list":[1e3, "\u0026"]}`,
+		"text": `"a&b<c>"`, "flag": "true",
+	}
+	w.aws.PutSecret("soe/parts", fmt.Sprintf(`{"number": %s, "object": %s, "text":%s, "flag" : %s}`, parts["number"], parts["object"], parts["text"], parts["flag"]))
 	w.publish(t, 1, map[string]string{"10-base": `schema = 1
 [dropins."` + job + `"]
 content = "# ask {{resolve:ssm:/soe/prod/contact}}\n@daily root /bin/true\n"
@@ -30,6 +36,14 @@ content = "deny *\npassword = {{resolve:ssm-secure:/soe/prod/password}}\n"
 activate = []
 [dropins."/etc/profile.d/soe.sh"]
 content = "export SOE=1\n"
+[dropins."/etc/app.d/parts"]
+content = """
+{{resolve:secretsmanager:soe/parts:SecretString:number}}
+{{resolve:secretsmanager:soe/parts:SecretString:object}}
+"{{resolve:secretsmanager:soe/parts:SecretString:text}}"
+{{resolve:secretsmanager:soe/parts:SecretString:flag}}
+"""
+activate = []
 `})
 	w.activate(t)
 	w.boot(t)
@@ -49,6 +63,12 @@ content = "export SOE=1\n"
 		if !w.fails(t, "test", "-e", "/"+id.Name()) {
 			t.Errorf("%s was written", id)
 		}
+	}
+	w.until(t, "the parts of the secret are in place", func() bool {
+		return r.resource("dropin/etc/app.d/parts").State.InLine() || !w.fails(t, "test", "-e", "/etc/app.d/parts")
+	})
+	if got, want := w.MustReadFile(t, "/etc/app.d/parts"), parts["number"]+"\n"+parts["object"]+"\n"+parts["text"]+"\n"+parts["flag"]+"\n"; got != want {
+		t.Errorf("the parts of the secret are %q and not %q", got, want)
 	}
 	told := w.journal(t) + w.MustExec(t, "sh", "-c", "cat /run/soe-agent/*.json /var/lib/soe-agent/history/*")
 	if strings.Contains(told, evil) || strings.Contains(told+w.MustExec(t, "sh", "-c", "cat /var/lib/soe-agent/*.json"), password) {

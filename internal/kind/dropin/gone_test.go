@@ -1,13 +1,20 @@
 package dropin
 
 import (
+	"errors"
+	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/schedule"
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 func TestACommandThatNamesItsOwnFileIsNotRunOnceThatHasGone(t *testing.T) {
@@ -87,5 +94,35 @@ func TestAValueThatMakesAFileWriteWhatIsProtectedKeepsItOut(t *testing.T) {
 	r := m.one(t, "/etc/tmpfiles.d/soe.conf", "d /run/a\nF /etc/pam.d/x - - - - auth sufficient pam_permit.so\n")
 	if r.State != converge.Failed || !strings.Contains(r.Reason, "/etc/pam.d/x") || len(m.calls) > 0 {
 		t.Errorf("it is %s: %s; %q ran", r.State, r.Reason, m.calls)
+	}
+}
+
+func TestWhatIsToBeUndoneAndCannotBeUnderstoodIsSaidAndBegunAnew(t *testing.T) {
+	const whole = `{"activate":{"/etc/foo.d/x":["/bin/true"]},"sysctls":{"/etc/sysctl.d/x.conf":{"kernel/sysrq":"0"}}}`
+	contents := []string{"[]", `{"activate":["/etc/foo.d/x"]}`, `{"sysctls":{"/etc/sysctl.d/x.conf":{"kernel/sysrq":0}}}`}
+	for cut := range whole {
+		contents = append(contents, whole[:cut])
+	}
+	for _, content := range append(contents, whole) {
+		root := t.TempDir()
+		var said strings.Builder
+		s, err := system.Open(system.Options{Root: root, Log: slog.New(slog.NewTextHandler(&said, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.MkdirAll(filepath.Join(root, own.StateDir), 0o700), os.WriteFile(filepath.Join(root, undoFile), []byte(content), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		undo := New(&policy.Policy{}, s, nil, schedule.Window{}).loadUndo()
+		known := len(undo.Activate)+len(undo.Sysctls) > 0
+		if known != (content == whole) || strings.Contains(said.String(), undoFile) == known {
+			t.Errorf("%q is %+v, and it is said: %s", content, undo, said.String())
+		}
+		if err := undo.save(s.FS); err != nil {
+			t.Error(err)
+		}
+		if again := New(&policy.Policy{}, s, nil, schedule.Window{}).loadUndo(); again.changed {
+			t.Errorf("%q is not begun anew", content)
+		}
 	}
 }

@@ -27,12 +27,16 @@ type undoRecord struct {
 	changed bool
 }
 
-// loadUndo reads the record. A damaged one is replaced by an empty one; the next reboot does what it
-// was for.
+// loadUndo reads the record. A damaged one is replaced by an empty one, and that is said; the next
+// reboot does what it was for.
 func (k *Kind) loadUndo() *undoRecord {
 	m := &undoRecord{}
-	if raw, err := k.system.FS.ReadFile(undoFile); err == nil && json.Unmarshal(raw, m) != nil {
-		m = &undoRecord{}
+	if raw, err := k.system.FS.ReadFile(undoFile); err == nil {
+		if err := json.Unmarshal(raw, m); err != nil {
+			k.system.Log.Warn("cannot understand dropins.json, and begin it anew; what a file leaves in effect when it goes stays so until the next reboot",
+				"kind", "dropin", "path", undoFile, "err", err)
+			m = &undoRecord{changed: true}
+		}
 	}
 	if m.Activate == nil {
 		m.Activate = map[string][]string{}

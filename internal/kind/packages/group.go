@@ -66,7 +66,11 @@ func (g *groups) look() {
 	g.identity = b.String()
 	members := map[string][]string{}
 	if remembered, err := g.system.FS.ReadFile(groupsFile); err == nil {
-		_ = json.Unmarshal(remembered, &members) // an unreadable file is learnt anew
+		if err := json.Unmarshal(remembered, &members); err != nil {
+			g.system.Log.Warn("cannot understand groups.json; what belongs to a group of packages is learnt anew from the repositories' lists",
+				"kind", "package", "path", groupsFile, "err", err)
+			members = map[string][]string{}
+		}
 	}
 	g.members = map[string][]string{}
 	for name, all := range members {

@@ -3,6 +3,8 @@ package packages
 import (
 	"bytes"
 	"compress/gzip"
+	"errors"
+	"log/slog"
 	"maps"
 	"os"
 	"path/filepath"
@@ -10,7 +12,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/system"
 )
 
 func TestAGroupIsInstalledAndKeptWholeAndReclaimed(t *testing.T) {
@@ -106,6 +110,30 @@ func TestANewKernelWaitsForTheReboot(t *testing.T) {
 	} {
 		if got := olderKernelRuns(c.running, c.kernels); got != c.want {
 			t.Errorf("%s: %q", c.running, got)
+		}
+	}
+}
+
+func TestWhoBelongsToAGroupAndCannotBeUnderstoodIsSaidAndLearntAnew(t *testing.T) {
+	const whole = `{"office":["a","b"]}`
+	contents := []string{"[]", `{"office":{"mandatory":["a"]}}`, `{"office":["a"],"more":{"x":1}}`}
+	for cut := range whole {
+		contents = append(contents, whole[:cut])
+	}
+	for _, content := range append(contents, whole) {
+		root := t.TempDir()
+		var said strings.Builder
+		s, err := system.Open(system.Options{Root: root, Log: slog.New(slog.NewTextHandler(&said, nil))})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(os.MkdirAll(filepath.Join(root, own.StateDir), 0o700), os.WriteFile(filepath.Join(root, groupsFile), []byte(content), 0o600)); err != nil {
+			t.Fatal(err)
+		}
+		g := newGroups(s, policy.Of[policy.Package](&policy.Policy{Resources: []policy.Resource{{ID: "package/@office", Spec: policy.Package{Ensure: "present"}}}}))
+		g.look()
+		if g.unknown() == (content == whole) || strings.Contains(said.String(), groupsFile) == (content == whole) {
+			t.Errorf("%q is %v, and it is said: %s", content, g.members, said.String())
 		}
 	}
 }
