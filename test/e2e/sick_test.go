@@ -139,7 +139,7 @@ func TestADaemonThatCannotUnderstandItsStateKeepsSudoAndSaysSo(t *testing.T) {
 		"are cut by half":       "truncate -s $(( $(stat -c %s $file) / 2 )) $file",
 		"lack their last byte":  "truncate -s $(( $(stat -c %s $file) - 2 )) $file", // behind some is a line break
 		"are of zeros":          "dd if=/dev/zero of=$file bs=$(stat -c %s $file) count=1 conv=notrunc status=none",
-		"are of a newer agent":  `echo '{"schema":9,"machine":[{}],"identity":[1],"boot":{},"delivered":"x","path":{}}' >$file`,
+		"are of a newer agent":  `echo '{"schema":9,"machine":[{}],"identity":[1],"boot":{},"activate":"x","path":{}}' >$file`,
 		"are of another's JSON": "echo '[]' >$file",
 	} {
 		w.stateIsHarmed(t, how, harm)
@@ -153,7 +153,7 @@ func (w *workspace) stateIsHarmed(t *testing.T, how, harm string) {
 	since := strings.TrimSpace(w.MustExec(t, "date", "+%s.%N"))
 	names := strings.Fields(w.MustExec(t, "sh", "-c", "systemctl stop soe-agent; rm -rf /root/state; cp -a "+state+" /root/state; cd "+state+
 		"; for file in *.json *.jsonl backups/*; do [ $file = report.json ] && continue; echo $file; "+harm+
-		"; done; echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzzz; systemctl start soe-agent"))
+		"; done; echo drift >/etc/motd.d/one; echo 'user ALL=(ALL) NOPASSWD: ALL' >/etc/sudoers.d/zzzz; systemctl start soe-agent"))
 	if len(names) < 4 {
 		t.Errorf("only %q were harmed", names)
 	}
@@ -164,6 +164,7 @@ func (w *workspace) stateIsHarmed(t *testing.T, how, harm string) {
 			return err == nil && strings.Contains(status.Stdout+w.MustExec(t, "journalctl", "--no-pager", "-u", "soe-agent", "-o", "cat", "--since", "@"+since), name)
 		})
 	}
+	w.until(t, "where files of its state "+how+" a file is mended", func() bool { return w.MustReadFile(t, "/etc/motd.d/one") == "kept\n" })
 	if n := w.shows(t, "NRestarts"); n != "0" {
 		t.Errorf("where files of its state %s the agent was started %s times again", how, n)
 	}
