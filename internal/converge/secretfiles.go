@@ -1,13 +1,10 @@
 package converge
 
 import (
-	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"maps"
-	"path"
 	"slices"
 
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -39,24 +36,23 @@ func (l *Ledger) HoldsNoSecret(name string) {
 }
 
 // SecretFiles returns the files that the ledger in dir records as holding a secret, sorted, whichever
-// machine wrote the ledger. It returns none if there is no ledger.
+// machine wrote the ledger. It returns none if there is no ledger. Of a damaged one it returns those that
+// are known, and an error: there may be more.
 func SecretFiles(files system.FileReader, dir string) ([]string, error) {
-	content, err := files.ReadFile(path.Join(dir, ledgerFile))
+	l := newLedger()
+	l.dir = dir
+	content, err := files.ReadFile(l.path())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("cannot read the ledger: %w", err)
 	}
-	l := &Ledger{secret: map[string]bool{}}
-	for raw := range bytes.SplitSeq(content, []byte("\n")) {
-		var entry struct {
-			Secret string `json:"secret"`
-			Public string `json:"public"`
-		}
-		if json.Unmarshal(raw, &entry) == nil {
-			l.learn(line{Secret: entry.Secret, Public: entry.Public})
-		}
+	if lines := l.read(content); lines == 0 && l.damaged == nil {
+		l.damaged = fmt.Errorf("the ledger %s is empty", l.path())
 	}
-	return slices.Sorted(maps.Keys(l.secret)), nil
+	if l.damaged != nil {
+		err = fmt.Errorf("cannot tell all files that hold a secret: %w; look for them with soe-agent image audit, remove %s and try again", l.damaged, l.path())
+	}
+	return slices.Sorted(maps.Keys(l.secret)), err
 }

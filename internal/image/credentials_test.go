@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -325,6 +326,48 @@ func TestASealTakesEveryFileAwayThatHoldsASecret(t *testing.T) {
 	}
 	if a := audit(t, root); len(a.Findings) != 2 { // the registration and its credentials
 		t.Errorf("afterwards: %+v", a.Findings)
+	}
+}
+
+// What cannot be understood may have said where a secret is.
+func TestASealThatCannotTellWhereSecretsAreSaysSoAndTakesNothingAway(t *testing.T) {
+	lastGood, err := json.Marshal(policysync.LastGood{Sources: []policy.Source{{
+		Name: "10", Layer: policy.Remote, Text: "schema = 1\n[dropins.\"/etc/scan.d/published\"]\nactivate = []\ncontent = \"{{resolve:secretsmanager:x}}\"\n",
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	whole := map[string]string{
+		"/var/lib/soe-agent/ledger.jsonl": "\n" + `{"identity":{"machine_id":"m"}}` + "\n" + `{"secret":"/etc/scan.d/former"}`, "/var/lib/soe-agent/lastgood.json": string(lastGood),
+	}
+	root := t.TempDir()
+	files := good()
+	maps.Copy(files, whole)
+	files["/etc/scan.d/former"], files["/etc/scan.d/published"] = hush, hush
+	write(t, root, files)
+	for name, content := range whole {
+		harmed := []string{"[]", strings.Repeat("\x00", len(content)), `{"schema":9,"secret":["/etc/scan.d/former"],"sources":"x"}`}
+		for cut := range content {
+			if !strings.HasSuffix(name, ".jsonl") || cut < 2 || content[cut-1] != '\n' && content[cut] != '\n' { // else the line may never have been written
+				harmed = append(harmed, content[:cut])
+			}
+		}
+		for _, harm := range harmed {
+			write(t, root, map[string]string{name: harm})
+			done, err := image.Seal(t.Context(), options(t, root, system.Options{}), false)
+			if err == nil || !strings.Contains(err.Error(), name) || len(done) > 0 {
+				t.Fatalf("%s with %q: %v, and taken away are %v", name, harm, err, done)
+			}
+		}
+		write(t, root, map[string]string{name: content})
+	}
+	if _, err := image.Seal(t.Context(), options(t, root, system.Options{}), false); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"/etc/scan.d/former", "/etc/scan.d/published"} {
+		if _, err := os.Stat(filepath.Join(root, name)); !errors.Is(err, fs.ErrNotExist) {
+			t.Errorf("%s is in the image: %v", name, err)
+		}
 	}
 }
 

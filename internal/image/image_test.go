@@ -204,8 +204,8 @@ func stateful() map[string]string {
 	files := good()
 	for name, content := range map[string]string{
 		"/etc/machine-id":                                        "0123456789abcdef0123456789abcdef\n",
-		"/var/lib/soe-agent/ledger.jsonl":                        "x",
-		"/var/lib/soe-agent/lastgood.json":                       "x",
+		"/var/lib/soe-agent/ledger.jsonl":                        "\n{\"made\":\"/etc/x\"}",
+		"/var/lib/soe-agent/lastgood.json":                       "{}",
 		"/var/lib/soe-agent/backups/1":                           "x",
 		"/var/lib/soe-agent/history/00000001.jsonl":              "x",
 		"/run/soe-agent/status.json":                             "x",

@@ -261,7 +261,7 @@ func TestTheFragmentsInAStateDirectoryAreToldWhicheverMachineWroteThem(t *testin
 		t.Errorf("%v, %v", got, err)
 	}
 	d.write(t, stateFile, `{"sources":[{"name":"x"}],`)
-	if got, err := fragments(); err != nil || len(got) > 0 {
+	if got, err := fragments(); err == nil || !strings.Contains(err.Error(), "lastgood.json") || len(got) > 0 { // they may name a file with a secret
 		t.Errorf("of half a file: %v, %v", got, err)
 	}
 	file := filepath.Join(d.root, stateFile)

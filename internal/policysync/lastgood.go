@@ -92,9 +92,10 @@ func (m *Machine) lastGood(identity facts.Identity) (last LastGood, ok bool, err
 }
 
 // Fragments returns the fragments of the last good policy in a state directory, whichever machine wrote it.
-// It returns none if the file does not exist or cannot be decoded.
+// It returns none if the file does not exist. A damaged one is an error.
 func Fragments(files system.FileReader, stateDir string) ([]policy.Source, error) {
-	content, err := files.ReadFile(path.Join(stateDir, "lastgood.json"))
+	name := path.Join(stateDir, "lastgood.json")
+	content, err := files.ReadFile(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -102,8 +103,9 @@ func Fragments(files system.FileReader, stateDir string) ([]policy.Source, error
 		return nil, err
 	}
 	var last LastGood
-	if json.Unmarshal(content, &last) != nil {
-		return nil, nil
+	if err := json.Unmarshal(content, &last); err != nil {
+		return nil, fmt.Errorf("cannot tell which files the last policy put secrets into: cannot read %s: %w: %w; look for them with soe-agent image audit, remove it and try again",
+			name, errDamaged, err)
 	}
 	return last.Sources, nil
 }
