@@ -39,7 +39,11 @@ func StaysUp(ctx context.Context, s *system.System, name string) error {
 	if err != nil || !isUp(unit) {
 		return err
 	}
-	later, err := outlives(ctx, s, unit)
+	wait := untilSettled(s, unit)
+	if unit.ActiveSince.After(s.Clock.Now()) { // the clock was set back meanwhile; it was started a moment ago
+		wait = AtFirst
+	}
+	later, err := outlives(ctx, s, unit, wait)
 	if err != nil || isUp(later) && later.ActiveSince.Equal(unit.ActiveSince) {
 		return err
 	}
@@ -53,14 +57,15 @@ func StaysUp(ctx context.Context, s *system.System, name string) error {
 // Stable is a unit once it can be told whether it runs: one that systemd has started anew
 // by itself, a moment ago, may be failing again and again.
 func Stable(ctx context.Context, s *system.System, unit system.Unit) (system.Unit, error) {
-	if !isUp(unit) || !strings.HasSuffix(unit.Name, ".service") || untilSettled(s, unit) == 0 {
+	wait := untilSettled(s, unit)
+	if !isUp(unit) || !strings.HasSuffix(unit.Name, ".service") || wait == 0 {
 		return unit, nil
 	}
 	service, err := s.Units.Service(ctx, unit.Name)
 	if err != nil || service.Restarts == 0 || !neverReady(service.Type) {
 		return unit, err
 	}
-	later, err := outlives(ctx, s, unit)
+	later, err := outlives(ctx, s, unit, wait)
 	if err != nil || isUp(later) && later.ActiveSince.Equal(unit.ActiveSince) {
 		return unit, err
 	}
@@ -71,18 +76,16 @@ func Stable(ctx context.Context, s *system.System, unit system.Unit) (system.Uni
 	return unit, nil
 }
 
-// outlives returns a unit as it is once its first seconds are over, or as soon as it is not
-// up as it was.
-func outlives(ctx context.Context, s *system.System, unit system.Unit) (system.Unit, error) {
-	for wait := untilSettled(s, unit); ; {
+// outlives returns a unit as it is once a time has passed, or as soon as it is not up as it was.
+func outlives(ctx context.Context, s *system.System, unit system.Unit, wait time.Duration) (system.Unit, error) {
+	for deadline := time.Now().Add(wait); ; { // the clock may be set meanwhile
 		select {
 		case <-ctx.Done():
 			return unit, ctx.Err()
-		case <-time.After(min(wait, lookEvery)):
+		case <-time.After(min(time.Until(deadline), lookEvery)):
 		}
 		later, err := state(ctx, s, unit.Name)
-		wait = untilSettled(s, unit)
-		if err != nil || wait == 0 || !isUp(later) || !later.ActiveSince.Equal(unit.ActiveSince) {
+		if err != nil || time.Until(deadline) <= 0 || !isUp(later) || !later.ActiveSince.Equal(unit.ActiveSince) {
 			return later, err
 		}
 	}
@@ -96,9 +99,14 @@ func state(ctx context.Context, s *system.System, name string) (system.Unit, err
 	return units[0], units[0].Err
 }
 
-// untilSettled is how much is left of a unit's first seconds, whatever the clock is set to.
+// untilSettled is how much is left of a unit's first seconds. Of one whose start has not come yet
+// nothing is: the clock was set back since.
 func untilSettled(s *system.System, unit system.Unit) time.Duration {
-	return min(AtFirst, max(0, unit.ActiveSince.Add(AtFirst).Sub(s.Clock.Now())))
+	up := s.Clock.Now().Sub(unit.ActiveSince)
+	if up < 0 {
+		return 0
+	}
+	return max(0, AtFirst-up)
 }
 
 func isUp(u system.Unit) bool {

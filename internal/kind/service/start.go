@@ -45,8 +45,12 @@ func (k *Kind) startOnce(ctx context.Context, unit system.Unit) (lifted string, 
 }
 
 // changedSince returns something that has changed since a unit failed and that may have been the
-// cause, or "": its unit files, its program, packages, accounts, and all files of the policy.
+// cause, or "": its unit files, its program, packages, accounts, all files of the policy, and the
+// clock, if it was set back behind the failure.
 func (k *Kind) changedSince(ctx context.Context, unit system.Unit) (string, error) {
+	if unit.InactiveSince.After(k.system.Clock.Now()) { // nothing can be told to be later
+		return "the clock", nil
+	}
 	files := append(slices.Clone(unit.Files), path.Join(unitfiles.Dirs()[0], unit.Name+".d"),
 		"/etc/passwd", "/etc/group", "/var/lib/rpm/Packages", "/var/lib/rpm/rpmdb.sqlite", "/usr/lib/sysimage/rpm/rpmdb.sqlite")
 	for _, want := range policy.Of[policy.Dropin](k.policy) {
