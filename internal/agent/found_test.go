@@ -109,9 +109,9 @@ func TestNothingIsCompliantThatHasNotBeenLookedAtUnderThePolicyInForceInThisLife
 			}
 			born := func(p *policy.Policy) *daemon {
 				d := newTestDaemon(t, root, "1.0")
-				d.findings.policy, d.startup.announced, d.status.Serial = p, false, p.Serial
+				d.findings.policy, d.startup.announced, d.status.Serial = nil, false, p.Serial
 				d.crashes.markHealthy()
-				d.findings.reset(p, d.System.Clock.Now())
+				d.findings.hold(p, d.System.Clock.Now())
 				return d
 			}
 			p := everyKind(1)
@@ -142,8 +142,8 @@ func TestNothingIsCompliantThatHasNotBeenLookedAtUnderThePolicyInForceInThisLife
 			agrees(t, "when all is well again", d, report.Compliant)
 
 			newer := everyKind(2)
-			d.findings.reset(newer, d.System.Clock.Now())
-			d.findings.policy, d.status.Serial = newer, 2
+			d.findings.hold(newer, d.System.Clock.Now())
+			d.status.Serial = 2
 			unseen("under a new serial", d)
 			d.record(looked(p, converge.Compliant, policy.Kinds()...))
 			unseen("with all looked at under the older one", d)
