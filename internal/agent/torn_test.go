@@ -71,7 +71,7 @@ func starts(t *testing.T, root string) string {
 		(&sender{file: file, files: m.System.FS, clock: m.System.Clock, log: m.Log.With("path", file), done: func(time.Time, error) {}}).load()
 	}
 	if _, err := history.Read(m.System.FS, HistoryDir, history.Query{}); err != nil {
-		said.WriteString(err.Error())
+		t.Errorf("the history cannot be read: %v", err)
 	}
 	return said.String()
 }
@@ -81,7 +81,7 @@ func means(name string, whole []byte, cut int) bool {
 	left := whole[:cut]
 	switch {
 	case strings.HasSuffix(name, ".jsonl") && strings.Contains(name, "history"):
-		return true // of what a crash cuts short, the rest is read, and the line was never whole
+		return true // what a crash has cut short is passed over
 	case strings.HasSuffix(name, ".jsonl"):
 		return cut > 1 && (left[cut-1] == '\n' || whole[cut] == '\n')
 	}

@@ -40,19 +40,11 @@ func Read(files system.FileReader, dir string, q Query) ([]Change, error) {
 		if err != nil && !errors.Is(err, fs.ErrNotExist) { // the agent may have removed it meanwhile
 			errs = append(errs, fmt.Errorf("cannot read all of the history: %w", err))
 		}
-		damaged := 0
 		for line := range bytes.Lines(content) {
 			var c Change
-			switch {
-			case !bytes.HasSuffix(line, []byte("\n")) || len(bytes.TrimSpace(line)) == 0: // it is being written, or a crash has cut it short
-			case json.Unmarshal(line, &c) != nil:
-				damaged++
-			case q.wants(c):
+			if bytes.HasSuffix(line, []byte("\n")) && json.Unmarshal(line, &c) == nil && q.wants(c) {
 				changes = append(changes, c)
 			}
-		}
-		if damaged > 0 {
-			errs = append(errs, fmt.Errorf("cannot read all of the history: %d lines of %s cannot be understood", damaged, s.path(dir)))
 		}
 		changes = q.latest(changes)
 	}
