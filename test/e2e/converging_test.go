@@ -3,7 +3,10 @@ package e2e
 import (
 	"encoding/xml"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -12,13 +15,14 @@ import (
 	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/test/box"
+	"github.com/soe-agent/soe-agent/test/rpmrepo"
 )
 
 // slowly is a policy whose package takes as long as one likes.
 func (w *workspace) slowly(more string) map[string]string {
 	d := desktop{repo: w.repo}
 	return map[string]string{
-		"10-base": "schema = 1\n" + d.repository() + "[packages]\nsoe-slow = \"present\"\n" + more,
+		"10-base": "schema = 1\n[dropins.\"/etc/modprobe.d/soe-kept.conf\"]\ncontent = \"# kept\\n\"\n" + d.repository() + "[packages]\nsoe-slow = \"present\"\n" + more,
 	}
 }
 
@@ -101,6 +105,7 @@ func TestAsLongAsPackagesInstallTheMachineConvergesAndIsNotCalledCompliantByAnyt
 	w.until(t, "AWS knows that it converges", func() bool { return w.told() == "serial 1: converging, false" })
 	w.saysConverging(t, 1)
 	w.unseen(t)
+	w.restIsMended(t, "a script of a package hangs")
 	if !w.fails(t, "systemctl", "is-active", "soe-configured.target") {
 		t.Error("it is called configured")
 	}
@@ -139,6 +144,51 @@ func TestAsLongAsPackagesInstallTheMachineConvergesAndIsNotCalledCompliantByAnyt
 	w.converged(t, 2)
 	w.until(t, "AWS knows that it is compliant", func() bool { return w.told() == "serial 2: compliant, true" })
 	w.neverSaidTooEarly(t, 2, released)
+
+	// A repository that sends a byte now and then.
+	asked, trickles := trickle(t)
+	w.publish(t, 3, w.slowly("soe-pkg-01 = \"present\"\nsoe-pkg-02 = \"present\"\n[repositories.trickle]\nbaseurl = \""+trickles.URL+"\"\ngpgkey = \""+rpmrepo.KeyURL+"\"\nfingerprint = \""+w.repo.Fingerprint+"\"\n"))
+	w.until(t, "a repository that trickles is asked", func() bool { return asked.Load() > 0 })
+	w.restIsMended(t, "a repository trickles")
+	trickles.CloseClientConnections()
+	trickles.Listener.Close()
+	w.until(t, "the package is installed from the other repository", func() bool { return w.report(t).resource("package/soe-pkg-02").State.InLine() })
+}
+
+// trickle is a web server that sends each answer a byte at a time, without an end.
+func trickle(t *testing.T) (asked *atomic.Int64, s *httptest.Server) {
+	t.Helper()
+	asked = &atomic.Int64{}
+	s = httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		w.Header().Set("Content-Length", "1000000")
+		for {
+			if _, err := w.Write([]byte("<")); err != nil {
+				return
+			}
+			w.(http.Flusher).Flush()
+			select {
+			case <-r.Context().Done():
+				return
+			case <-time.After(100 * time.Millisecond):
+			}
+		}
+	}))
+	t.Cleanup(func() { s.CloseClientConnections(); s.Close() })
+	return asked, s
+}
+
+// restIsMended fails the test unless all but packages is kept while they wait.
+func (w *workspace) restIsMended(t *testing.T, why string) {
+	t.Helper()
+	const file = "/etc/modprobe.d/soe-kept.conf"
+	w.strayIsMended(t)
+	w.MustExec(t, "rm", "-f", stray)
+	w.MustWriteFile(t, file, box.File{Content: "# drift\n"})
+	w.until(t, "a file is mended while "+why, func() bool { return w.MustReadFile(t, file) == "# kept\n" })
+	if s, _ := w.status(t); len(s.Busy) == 0 {
+		t.Errorf("nothing waits while %s: %+v", why, s)
+	}
 }
 
 func TestAPersonaThatNoFragmentIsForIsADoubtAndTheMachineIsNotCompliant(t *testing.T) {
