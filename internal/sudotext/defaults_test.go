@@ -73,6 +73,34 @@ func TestDefaultsThatLeadWhereOthersWriteAreWeak(t *testing.T) {
 	}
 }
 
+func TestDefaultsByWhichRootWritesWhereFilesDecideAreWeak(t *testing.T) {
+	for _, harmful := range []string{
+		"logfile=/etc/sudoers.d/zzz", "logfile=/etc/cron.d/x", "logfile = \"/usr/lib/systemd/system/x.service\"", "logfile=/var/log/../../etc/sudoers", "logfile=/run/systemd/system/x.service",
+		"logfile=/var/lib/cloud/scripts/x", "logfile=/boot/x", "logfile=/opt/x/etc/y", "logfile=/opt/log", `logfile=/var/log/\x2e\x2e/\x2e\x2e/etc/sudoers.d/x`,
+		"iolog_dir=/etc/sudoers.d", "iolog_dir=/usr/share/polkit-1/rules.d", "iolog_file=/../../../../etc/sudoers.d/x", "iolog_dir=/etc/cron.hourly, iolog_file=x",
+		"lecture_status_dir=/etc/sudoers.d", "timestampdir=/etc/sudoers.d", "timestampdir=/var/lib/AccountsService/users",
+		"mailerpath=/usr/bin/tee", "mailerpath=/bin/sh", "mailerflags=/etc/sudoers.d/zzz", "mailerflags=\"-t -X /etc/sudoers.d/x\"", "mailerflags=-X/etc/x", "mailerflags=\"-t -C x.cf\"",
+		"mailto=/etc/sudoers.d/x", "mailto=\"|/usr/bin/x\"",
+	} {
+		line := Parse([]byte("Defaults " + harmful))[0]
+		if weak := line.Weakens(func([]Subject) bool { return true }); len(weak) == 0 {
+			t.Errorf("%q is not weak", harmful)
+		}
+		if len(Weak(line.Defaults.Settings)) == 0 {
+			t.Errorf("%q is not weak as sudo lists it", harmful)
+		}
+	}
+	for _, harmless := range []string{
+		"logfile=/var/log/sudo.log", "logfile=/var/adm/sudo.log", "logfile=/opt/siem/log/sudo.log", "iolog_dir=/var/log/sudo-io/%{hostname}/%{user}", "iolog_file=%Y/%m/%{seq}", "!logfile", "!iolog_dir",
+		"timestampdir=/run/sudo/ts", "timestampdir=/var/db/sudo/ts", "lecture_status_dir=/var/lib/sudo/lectured", "mailerpath=/usr/sbin/sendmail", "mailerpath=/usr/sbin/sendmail.postfix", "!mailerpath",
+		"mailerflags=-t", "mailerflags=\"-t -oi -f root@example.com\"", "mailto=root", "mailto=\"ops@example.com\"", "!mailto",
+	} {
+		if weak := Parse([]byte("Defaults " + harmless))[0].Weakens(func([]Subject) bool { return false }); len(weak) != 0 {
+			t.Errorf("%q is weak by %q", harmless, weak)
+		}
+	}
+}
+
 func TestOfAListThatSudoListsEachPartCounts(t *testing.T) {
 	line := Parse([]byte(`Defaults env_keep="LANG", env_keep+="BASH_ENV LC_ALL", env_keep+="TZ"`))[0]
 	if weak := Weak(line.Defaults.Settings); len(weak) != 1 {

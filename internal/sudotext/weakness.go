@@ -2,6 +2,7 @@ package sudotext
 
 import (
 	"path"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -45,12 +46,14 @@ var weaknesses = sync.OnceValue(func() map[string]weakness {
 		"exempt_group":        {weak: isOn, cure: "!exempt_group"},
 		"fast_glob":           {weak: isOn, cure: "!fast_glob"},
 		"group_plugin":        {weak: leadsAstray, cure: ""}, // it cannot be unset,
-		"iolog_dir":           {weak: leadsAstray, cure: "iolog_dir = /var/log/sudo-io"},
-		"iolog_file":          {weak: leadsAstray, cure: "iolog_file = %{seq}"},
+		"iolog_dir":           {weak: writesAstray, cure: "iolog_dir = /var/log/sudo-io"},
+		"iolog_file":          {weak: leavesItsPlace, cure: "iolog_file = %{seq}"},
 		"lecture_file":        {weak: showsAnyFile, cure: "!lecture_file"},
-		"lecture_status_dir":  {weak: leadsAstray, cure: "lecture_status_dir = /var/db/sudo/lectured"},
-		"logfile":             {weak: leadsAstray, cure: "!logfile"},
-		"mailerpath":          {weak: leadsAstray, cure: "!mailerpath"},
+		"lecture_status_dir":  {weak: writesAstray, cure: "lecture_status_dir = /var/db/sudo/lectured"},
+		"logfile":             {weak: writesAstray, cure: "!logfile"},
+		"mailerflags":         {weak: flagsBeyondSending, cure: `mailerflags = "-t"`},
+		"mailerpath":          {weak: isNoMailer, cure: "!mailerpath"},
+		"mailto":              {weak: func(s Setting) bool { return strings.ContainsAny(s.Value, "/|") }, cure: "mailto = root"}, // a file, or a program
 		"pam_askpass_service": {weak: isNone("sudo"), cure: "pam_askpass_service = sudo"},
 		"pam_login_service":   {weak: isNone("sudo", "sudo-i"), cure: "pam_login_service = sudo-i"},
 		"pam_service":         {weak: isNone("sudo", "sudo-i"), cure: "pam_service = sudo"},
@@ -67,7 +70,7 @@ var weaknesses = sync.OnceValue(func() map[string]weakness {
 		"targetpw":            {weak: isOn, cure: "!targetpw"},
 		"timestamp_timeout":   {weak: lastsForLong, cure: "timestamp_timeout = 5", personal: true},
 		"timestamp_type":      {weak: func(s Setting) bool { return s.Value == "global" }, cure: "timestamp_type = tty", personal: true},
-		"timestampdir":        {weak: leadsAstray, cure: "timestampdir = /run/sudo/ts"},
+		"timestampdir":        {weak: writesAstray, cure: "timestampdir = /run/sudo/ts"},
 		"timestampowner":      {weak: isNone("root", "#0"), cure: "timestampowner = root"},
 		"tty_tickets":         {weak: isOff, cure: "tty_tickets", personal: true},
 		"umask":               {weak: letsOthersWrite, cure: "umask = 0022"},
@@ -96,7 +99,7 @@ func isNone(known ...string) func(Setting) bool {
 
 // roots are the directories below which, by the file hierarchy standard, only root writes.
 func roots() []string {
-	return []string{"/bin", "/boot", "/etc", "/lib", "/lib64", "/opt", "/run", "/sbin", "/snap/bin", "/usr", "/var/db", "/var/lib", "/var/log", "/var/run"}
+	return []string{"/bin", "/boot", "/etc", "/lib", "/lib64", "/opt", "/run", "/sbin", "/snap/bin", "/usr", "/var/adm", "/var/db", "/var/lib", "/var/log", "/var/run"}
 }
 
 // leadsAstray says of a setting with paths whether one of them may lead where others than
@@ -105,7 +108,11 @@ func leadsAstray(s Setting) bool {
 	if s.Negated {
 		return s.Name == "secure_path" // the caller's own is used then
 	}
-	for _, word := range strings.FieldsFunc(strings.ReplaceAll(s.Value, `\:`, ":"), func(r rune) bool { return r == ':' || r == ' ' || r == '\t' || r == '=' }) {
+	value := strings.ReplaceAll(s.Value, `\:`, ":")
+	if strings.Contains(value, `\x`) {
+		return true // any character, such as a dot
+	}
+	for _, word := range strings.FieldsFunc(value, func(r rune) bool { return r == ':' || r == ' ' || r == '\t' || r == '=' }) {
 		if !path.IsAbs(word) {
 			if strings.Contains(word, "..") || s.Name == "secure_path" {
 				return true
@@ -119,6 +126,46 @@ func leadsAstray(s Setting) bool {
 	}
 	return false
 }
+
+// writesAstray says of what sudo, as root, creates or appends to, and in part with what the caller
+// gives it, whether that may be anything but a log or sudo's own state. Elsewhere in root's directories
+// files decide: one more in /etc/sudoers.d or /etc/cron.d grants or runs what is written to it.
+func writesAstray(s Setting) bool {
+	if leadsAstray(s) || s.Negated || !path.IsAbs(s.Value) {
+		return leadsAstray(s)
+	}
+	name := path.Clean(s.Value)
+	for _, dir := range []string{"/var/log", "/var/adm", "/var/lib/sudo", "/var/db/sudo", "/run/sudo", "/var/run/sudo"} {
+		if name == dir || strings.HasPrefix(name, dir+"/") {
+			return false
+		}
+	}
+	// Software that is no distribution's keeps its logs below its own directory.
+	return !strings.HasPrefix(name, "/opt/") && !strings.HasPrefix(name, "/var/opt/") ||
+		!slices.ContainsFunc(strings.Split(path.Dir(name), "/"), func(dir string) bool { return dir == "log" || dir == "logs" })
+}
+
+// leavesItsPlace says of a name below a directory of logs whether it leads out of that.
+func leavesItsPlace(s Setting) bool {
+	return !s.Negated && (strings.Contains(s.Value, `\`) || slices.Contains(strings.Split(s.Value, "/"), ".."))
+}
+
+// isNoMailer says of the program that root runs to send mail, with a text of the caller's in it, whether
+// it may do something else with it: tee(1) would write it to any file.
+func isNoMailer(s Setting) bool {
+	return !s.Negated && (leadsAstray(s) || !mailer.MatchString(path.Base(s.Value)))
+}
+
+// flagsBeyondSending says of the options of that program whether they do more than name sender and
+// recipients: sendmail(8) writes a log to a file (-X), and reads a configuration (-C).
+func flagsBeyondSending(s Setting) bool {
+	return !s.Negated && slices.ContainsFunc(strings.Fields(s.Value), func(word string) bool { return !mailerFlag.MatchString(word) })
+}
+
+var (
+	mailer     = regexp.MustCompile(`^((mini_|opensmtpd-)?sendmail(\.[a-z0-9]+)?|exim4?|[ems]smtp|dma|nullmailer-inject|qmail-inject|postfix|smtpctl)$`)
+	mailerFlag = regexp.MustCompile(`^(-(t|i|ti|it|n|oi|oem|om|em)|-[fFrN][^/|]*|[^-/|][^/|]*)$`)
+)
 
 // showsAnyFile says of a lecture, which sudo shows to whoever asks, whether it may be
 // something else.
