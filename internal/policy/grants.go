@@ -34,8 +34,9 @@ func (p *Policy) contradictions() (certain Problems) {
 }
 
 // Doubtful returns warnings about files that may contradict [sudo], which can only be decided on a
-// machine.
+// machine, and about administrators who cannot log in.
 func (p *Policy) Doubtful() (warnings Problems) {
+	warnings = p.loginless()
 	for _, c := range p.grants() {
 		if c.Gravity != Error {
 			warnings = append(warnings, c.Problem)
@@ -56,8 +57,10 @@ func (p *Policy) grants() []contradiction {
 			g.file(r, "")
 		}
 	}
-	for _, found := range g.found {
+	for i, found := range g.found {
 		g.judge(found)
+		g.judgeDenial(found, g.found[i+1:])
+		g.judgeDefaults(found)
 	}
 	return g.problems
 }
@@ -120,6 +123,8 @@ func (g *grants) judge(found grant) {
 		g.contradiction(found, Error, "nobody can tell for certain what it grants, and to whom; write each grant on a line of its own")
 	case includes && path.Dir(name) == sudoersDir && path.Base(name) > lastSudoers:
 		g.contradiction(found, Error, "it includes something behind "+sudoersDir+"/"+lastSudoers+", by which the agent denies everybody else everything; give the file a name that sorts before")
+	case includes && inAny(path.Clean(line.Path), peoplesPlaces()):
+		g.contradiction(found, Error, "it includes "+line.Path+", where others than root may write; include what only root can")
 	case line.Sort == sudotext.Grant && !line.OnlyDenies(g.commands):
 		var surely, perhaps []string
 		for _, s := range line.Users {

@@ -60,6 +60,52 @@ func TestASudoersFileOfThePolicyThatGrantsWhatItsSudoSectionDeniesIsAContradicti
 	}
 }
 
+func TestASudoersFileOfThePolicyThatTakesFromTheAllowedOrWeakensSudoIsAContradiction(t *testing.T) {
+	const allow = "[sudo]\nallow = [\"root\", \"alice\", \"%domain-admins\"]\n"
+	dropin := func(name, content string) string {
+		return "[dropins.\"" + name + "\"]\nactivate = []\ncontent = '''\n" + content + "\n'''\n"
+	}
+	site := func(content string) string { return dropin("/etc/sudoers.d/60-site", content) }
+	for name, test := range map[string]struct{ toml, want string }{
+		"the group": {
+			allow + site("%domain-admins ALL=!ALL"),
+			"f.toml:4: cannot merge dropin/etc/sudoers.d/60-site: line 1 of its content: it denies %domain-admins what [sudo] allow at f.toml:3 (seed) gives them; take the line out, or take them out of allow",
+		},
+		"the user":                            {allow + site("Alice ALL = (root) /usr/bin/id, !ALL"), "it denies alice what"},
+		"root":                                {allow + site("#0 ALL=(ALL) !ALL"), "it denies root what"},
+		"everybody":                           {allow + site("ALL ALL=!ALL"), "it denies root, alice, %domain-admins what"},
+		"everybody but some":                  {allow + site("ALL, !root, !alice ALL=!ALL"), "it denies %domain-admins what"},
+		"an alias":                            {allow + site("User_Alias A = %domain-admins, bob\nCmnd_Alias C = ALL\nA ALL=(ALL) !C"), "it denies %domain-admins what"},
+		"aliases of two files":                {allow + site("A ALL=!C") + dropin("/etc/sudoers.d/50-a", "User_Alias A = alice\nCmnd_Alias C = /usr/bin/"), "it denies alice what"},
+		"a member by the policy":              {allow + "[users.bob]\ngroups = [\"domain-admins\"]\n" + site("bob ALL=!ALL"), "it denies bob what"},
+		"without other programs":              {allow + site("alice ALL=(ALL) NOEXEC: ALL"), "it denies alice what"},
+		"what it includes":                    {allow + site("#include /etc/site.d/x") + dropin("/etc/site.d/x", "alice ALL=!ALL"), "cannot merge dropin/etc/site.d/x: line 1"},
+		"a setting for all":                   {allow + site("Defaults targetpw"), "\"Defaults targetpw\" weakens sudo, and [sudo] at f.toml:3 (seed) undoes it; leave it out"},
+		"a setting with a path":               {allow + site("Defaults mailerpath=/home/user/x"), "weakens sudo"},
+		"a log where files decide":            {allow + site("Defaults logfile=/etc/sudoers.d/zzz"), "weakens sudo"},
+		"no password for somebody else":       {allow + site("Defaults:%developers !authenticate"), "weakens sudo"},
+		"no password for who may be allowed":  {allow + site("Defaults:bob !authenticate"), "warning"},
+		"no other programs for all":           {allow + site("Defaults noexec"), "keeps those from becoming root whom [sudo] allow"},
+		"no other programs for one":           {allow + site("Defaults:alice noexec"), "keeps those from becoming root"},
+		"a person's file":                     {allow + site("@include /home/user/x"), "it includes /home/user/x, where others than root may write"},
+		"a person's directory":                {allow + site("@includedir /tmp/x.d"), "where others than root may write"},
+		"single programs":                     {allow + site("%domain-admins ALL=(ALL) !/usr/bin/su, !/usr/bin/passwd root"), ""},
+		"what comes back":                     {allow + site("alice ALL=!ALL\nalice ALL=(ALL) NOPASSWD: ALL"), ""},
+		"others":                              {allow + site("%developers ALL=!ALL\nALL, !root, !alice, !%domain-admins ALL=!ALL"), ""},
+		"who may be one of them":              {allow + site("bob ALL=!ALL"), ""},
+		"all of another host":                 {allow + site("alice web1=!ALL"), ""},
+		"all as somebody else":                {allow + site("alice ALL=(bob) !ALL"), ""},
+		"no password for the allowed":         {allow + site("Defaults:alice !authenticate\nDefaults:%domain-admins timestamp_timeout=-1"), ""},
+		"harmless settings":                   {allow + site("Defaults logfile=/var/log/sudo.log, insults, passwd_tries=2"), ""},
+		"no other programs for somebody else": {allow + site("Defaults:%developers noexec"), ""},
+		"without a sudo section":              {site("alice ALL=!ALL\nDefaults targetpw"), ""},
+	} {
+		if got := merged(t, test.toml); !strings.Contains(got, test.want) || (test.want == "") != (got == "") {
+			t.Errorf("%s: want %q, got %q", name, test.want, got)
+		}
+	}
+}
+
 func TestWhatAValueMakesOfASudoersFileFailsThatFileAlone(t *testing.T) {
 	p, err := Merge([]Fragment{mustParse(t, "f.toml", "schema = 1\n[sudo]\nallow = [\"%ops\"]\n[dropins.\"/etc/sudoers.d/60-site\"]\ncontent = \"{{resolve:ssm:/x}} ALL=ALL\\n\"\n")}, nil)
 	if err != nil {

@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"maps"
+	"path"
 	"slices"
 	"strings"
 
@@ -126,6 +127,24 @@ func (s Sudo) advise(a *adviser, of Setting) {
 	}
 }
 
+// loginless returns warnings about accounts that [sudo] allows by name, and that cannot log in by the shell
+// that the policy gives them, while it allows others too.
+func (p *Policy) loginless() (warnings Problems) {
+	resource, _ := p.Lookup(NewID("sudo", "allow"))
+	sudo, _ := resource.Spec.(Sudo)
+	for _, subject := range sudo.Allow {
+		r, _ := p.Lookup(NewID("user", subject))
+		if user, _ := r.Spec.(User); user.Ensure == Present && endsAtOnce(user.Shell) {
+			warnings = append(warnings, Problem{
+				File: r.Origin.Fragment, Line: r.Origin.Line, Gravity: Warning,
+				Message: fmt.Sprintf("%s administers the machine by [sudo] allow at %s, and cannot log in with the shell %s", subject, resource.Origin, user.Shell),
+				Hint:    "leave the shell out, or take the user out of allow",
+			})
+		}
+	}
+	return warnings
+}
+
 // notASubject returns why a text does not name a user or, with a "%", a group; or "".
 func notASubject(subject string) string {
 	name := strings.TrimPrefix(subject, "%")
@@ -155,7 +174,7 @@ func (p *Policy) sudoProblems() Problems {
 	}
 	sudo := resource.Spec.(Sudo)
 	if p.removesAll(sudo.Allow) {
-		problem("it would leave no administrator: the policy removes everybody whom it allows")
+		problem("it would leave no administrator: the policy removes everybody whom it allows, or gives them a shell that ends at once")
 	}
 	allowed, rootGroups := setOf(sudo.Allow), setOf(sudo.RootGroups)
 	for _, r := range p.Resources {
@@ -186,26 +205,25 @@ func setOf(texts []string) map[string]bool {
 }
 
 // removesAll reports whether all subjects except root are accounts or groups that the policy
-// removes.
+// removes, or accounts that cannot log in by the shell that it gives them.
 func (p *Policy) removesAll(subjects []string) bool {
-	for _, subject := range subjects {
-		name, isGroup := strings.CutPrefix(subject, "%")
-		if name == "root" {
-			continue
-		}
-		var ensure Ensure
-		if isGroup {
-			group, _ := p.Lookup(NewID("group", name))
-			g, _ := group.Spec.(Group)
-			ensure = g.Ensure
-		} else {
-			user, _ := p.Lookup(NewID("user", name))
-			u, _ := user.Spec.(User)
-			ensure = u.Ensure
-		}
-		if ensure != Absent {
-			return false
-		}
+	return !slices.ContainsFunc(subjects, func(subject string) bool {
+		return subject != "root" && subject != "%root" && !p.removes(subject)
+	})
+}
+
+func (p *Policy) removes(subject string) bool {
+	if name, isGroup := strings.CutPrefix(subject, "%"); isGroup {
+		r, _ := p.Lookup(NewID("group", name))
+		group, _ := r.Spec.(Group)
+		return group.Ensure == Absent
 	}
-	return true
+	r, _ := p.Lookup(NewID("user", subject))
+	user, _ := r.Spec.(User)
+	return user.Ensure == Absent || endsAtOnce(user.Shell) || user.System && user.Shell == ""
+}
+
+// endsAtOnce reports whether a shell is a program by which a login ends.
+func endsAtOnce(shell string) bool {
+	return slices.Contains([]string{"false", "true", "nologin", "sync", "shutdown", "halt", "poweroff", "reboot", "null"}, path.Base(shell))
 }
