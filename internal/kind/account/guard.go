@@ -82,8 +82,8 @@ func (g guard) stays(name string) (bool, error) {
 	if name == "root" || name == g.account {
 		return false, nil
 	}
-	if _, local := g.db.account(name); local {
-		return true, nil
+	if account, local := g.db.account(name); local {
+		return !endsAtOnce(account.Shell), nil
 	}
 	_, found, err := facts.LookupUser(g.ctx, g.system, name)
 	return found, err

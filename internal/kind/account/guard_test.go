@@ -1,6 +1,8 @@
 package account_test
 
 import (
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 )
@@ -37,6 +39,8 @@ func TestTheLastAdministratorIsNotRemoved(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := newDesk(t, strings.TrimSpace(test.toml))
+			passwd := strings.Replace(passwd, "/usr/sbin/nologin", "/bin/bash", 1) // soe-scan can log in
+			d.put(t, "passwd", passwd)
 			d.put(t, "group", group+"apache2:x:49:\nops:x:600:EXAMPLE\\jane d\n")
 			d.tools.directory = known
 			d.tools.does = func(tool string) {
@@ -52,6 +56,48 @@ func TestTheLastAdministratorIsNotRemoved(t *testing.T) {
 			}
 			if strings.Join(d.tools.ran, "\n") != test.ran {
 				t.Errorf("ran %q", d.tools.ran)
+			}
+		})
+	}
+}
+
+func TestNobodyWhoseDesktopItMayBeAndNoLastAdministratorLosesTheLogin(t *testing.T) {
+	const scan = `users.soe-scan = { shell = "/usr/sbin/nologin" }`
+	for name, test := range map[string]struct{ toml, passwd, refused, ran string }{
+		"the only administrator": {
+			`sudo.allow = ["root", "soe-scan", "%nobody-is-here"]` + "\n" + scan, "bash", "it would leave no administrator", "",
+		},
+		"the only one of a group, with something else to change": {
+			`sudo.allow = ["root", "%docker"]` + "\n" + `users.soe-scan = { shell = "/usr/sbin/nologin", comment = "x" }`, "bash", "it would leave no administrator", "usermod -c x soe-scan",
+		},
+		"the other one cannot log in either": {`sudo.allow = ["root", "soe-scan", "apache"]` + "\n" + scan, "bash", "it would leave no administrator", ""},
+		"somebody else administers":          {`sudo.allow = ["root", "soe-scan", "alice"]` + "\n" + scan, "bash", "", "usermod -s /usr/sbin/nologin soe-scan"},
+		"a program that ends at once":        {`sudo.allow = ["root", "soe-scan", "%nobody-is-here"]` + "\n" + `users.soe-scan = { shell = "/bin/true" }`, "bash", "it would leave no administrator", ""},
+		"what is in no list of shells":       {`sudo.allow = ["root", "soe-scan", "%nobody-is-here"]` + "\n" + `users.soe-scan = { shell = "/bin/cat" }`, "bash", "it would leave no administrator", ""},
+		"whose home is in /home":             {`users.alice = { shell = "/usr/sbin/nologin" }`, "bash", "the desktop may be theirs", ""},
+		"nobody's desktop":                   {scan, "bash", "", "usermod -s /usr/sbin/nologin soe-scan"},
+		"who cannot log in already":          {`sudo.allow = ["root", "soe-scan", "%nobody-is-here"]` + "\n" + `users.soe-scan = { shell = "/bin/true" }`, "nologin", "", "usermod -s /bin/true soe-scan"},
+		"another shell":                      {`sudo.allow = ["root", "alice"]` + "\n" + `users.alice = { shell = "/bin/sh" }`, "bash", "", "usermod -s /bin/sh alice"},
+		"the primary group by which the only one is allowed": {
+			`sudo.allow = ["root", "%alice"]` + "\n" + `users.alice = { group = "docker" }`, "bash", "it would leave no administrator", "",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := newDesk(t, test.toml)
+			shell := map[string]string{"bash": "/bin/bash", "nologin": "/usr/sbin/nologin"}[test.passwd]
+			d.put(t, "passwd", strings.Replace(passwd, "/var/lib/scan:/usr/sbin/nologin", "/var/lib/scan:"+shell, 1))
+			d.put(t, "shells", "/bin/sh\n/bin/bash\n/bin/true\n")
+			for _, program := range []string{"true", "cat"} {
+				if err := os.WriteFile(filepath.Join(d.system.Root, "bin", program), nil, 0o755); err != nil {
+					t.Fatal(err)
+				}
+			}
+			_, outcomes := d.walk(t)
+			if got := errorOf(outcomes); (got == "") != (test.refused == "") || !strings.Contains(got, test.refused) {
+				t.Errorf("got %q", got)
+			}
+			if ran := strings.Join(d.tools.ran, "\n"); ran != test.ran {
+				t.Errorf("ran %q", ran)
 			}
 		})
 	}

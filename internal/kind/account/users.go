@@ -327,7 +327,16 @@ func (u *Users) change(ctx context.Context, id policy.ID, db database, spec poli
 		case "uid":
 			err = u.mayRenumber(ctx, db, have, *spec.UID)
 		case "shell":
-			err = u.shellIsThere(spec.Shell)
+			after := have
+			after.Shell = spec.Shell
+			if err = u.shellIsThere(spec.Shell); err == nil {
+				err = u.mayLoseLogin(ctx, db, have, after)
+			}
+		case "group":
+			after := have
+			group, _ := db.group(spec.Group)
+			after.GID = group.GID
+			err = u.keepsAdministrator(ctx, db, have, after)
 		case "home":
 			continue // added below, once the home exists
 		}
