@@ -9,4 +9,6 @@ package sudoers
 const (
 	Main = "/etc/sudoers"
 	Dir  = "/etc/sudoers.d"
+	// Grants is the agent's own file that sorts first.
+	Grants = Dir + "/0-soe-sudo"
 )

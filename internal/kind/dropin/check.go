@@ -26,6 +26,7 @@ type candidate struct {
 	content []byte            // nil if the file is to be removed
 	beside  map[string][]byte // for a part of a unit: the other files that the policy wants in its directory
 	secret  bool              // it, or a file that it is checked with, has a secret and must not be staged
+	allow   []string          // of the policy's [sudo]; none: it has none
 	named   func(name string) bool
 }
 

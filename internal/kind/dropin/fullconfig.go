@@ -18,7 +18,20 @@ import (
 )
 
 func checkSudoers(ctx context.Context, c candidate) error {
-	return c.checkIn(ctx, sudoersTree{c.system, c.name})
+	err := c.checkIn(ctx, sudoersTree{c.system, c.name})
+	var broken *brokenError
+	switch {
+	case c.content == nil || len(c.allow) == 0:
+		return err
+	case errors.As(err, &broken): // and sudo cannot be asked about anybody
+		if denies := sudoers.SurelyKeeps(c.content, broken.err); denies != nil {
+			return denies
+		}
+		return err
+	case err != nil:
+		return err
+	}
+	return sudoers.Keeps(ctx, c.system, c.allow, c.name, c.content)
 }
 
 // sudoersTree is the configuration of sudo.

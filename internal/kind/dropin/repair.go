@@ -202,7 +202,7 @@ func (b *batch) vetFile(ctx context.Context, name string, content []byte) error 
 	}
 	mark := b.Mark()
 	err := check(ctx, candidate{
-		system: b.system, name: name, content: content, secret: b.holdsSecrets(path.Dir(name)), beside: b.beside(name),
+		system: b.system, name: name, content: content, secret: b.holdsSecrets(path.Dir(name)), beside: b.beside(name), allow: b.administrators(),
 		named: func(other string) bool { _, named := b.wants[policy.NewID(b.Name(), other)]; return named },
 	})
 	if unanswered := b.Since(mark); unanswered != nil {
@@ -214,6 +214,14 @@ func (b *batch) vetFile(ctx context.Context, name string, content []byte) error 
 		return nil
 	}
 	return err
+}
+
+// administrators are the subjects that the policy allows to administer.
+func (b *batch) administrators() (allow []string) {
+	for _, want := range policy.Of[policy.Sudo](b.policy) {
+		allow = append(allow, want.Spec.Allow...)
+	}
+	return allow
 }
 
 // holdsSecrets reports whether a file in the directory holds a secret of this policy, or of an earlier

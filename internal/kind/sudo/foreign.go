@@ -212,8 +212,8 @@ func (k *Kind) planAside(p *plan) error {
 	return nil
 }
 
-// planOwn finds what the policy's own files would grant to others, even before they are written, so
-// that not even a first pass reports compliant.
+// planOwn finds what the policy's own files would grant to others, or set that [sudo] undoes elsewhere, even
+// before they are written, so that not even a first pass reports compliant.
 func (k *Kind) planOwn(p *plan) {
 	for _, dropin := range policy.Of[policy.Dropin](k.policy) {
 		name := "/" + dropin.ID.Name()
@@ -223,9 +223,12 @@ func (k *Kind) planOwn(p *plan) {
 			continue
 		}
 		for _, line := range sudotext.Parse([]byte(dropin.Spec.Content)) {
-			if r, offends := p.rewrite(line, name, name > denialPath, inDir); offends && r.grants() {
+			switch r, offends := p.rewrite(line, name, name > denialPath, inDir); {
+			case offends && r.grants():
 				p.stuck = append(p.stuck, fmt.Sprintf("the policy's own %s grants something to somebody whom [sudo] allow does not name, in line %d: say in [sudo.commands] what they may run",
 					dropin.ID, line.First))
+			case offends:
+				p.stuck = append(p.stuck, fmt.Sprintf("the policy's own %s weakens sudo, or keeps from root whom [sudo] allow names, in line %d: take that out of it", dropin.ID, line.First))
 			}
 		}
 	}

@@ -20,7 +20,7 @@ import (
 )
 
 const (
-	grantsPath = sudoers.Dir + "/0-soe-sudo"
+	grantsPath = sudoers.Grants
 	denialPath = sudoers.Dir + "/zz-soe-sudo"
 
 	polkitID policy.ID = "sudo/polkit"
