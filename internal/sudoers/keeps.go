@@ -10,19 +10,15 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
-
-// mostKept limits how many of the allowed sudo is asked about. Each takes some milliseconds.
-const mostKept = 16
 
 // Keeps returns an error if a file, with this content, would keep somebody from becoming root who may
 // administer, or would weaken sudo. allow are the subjects that may. sudo is asked what it would say with the
 // file and without it; what is wrong without it too is not the file's doing. If sudo does not answer, the
 // file may not have a line that could deny anybody anything.
-func Keeps(ctx context.Context, s *system.System, allow []string, name string, content []byte) error {
+func Keeps(ctx context.Context, s *system.System, allow, users []string, name string, content []byte) error {
 	if !s.Running() || len(allow) == 0 || path.Dir(name) == Dir && Skipped(path.Base(name)) {
 		return nil
 	}
@@ -32,7 +28,6 @@ func Keeps(ctx context.Context, s *system.System, allow []string, name string, c
 	}
 	with := maps.Clone(without)
 	with[name] = content
-	users, err := administratorsOf(ctx, s, allow, content)
 	for _, user := range users {
 		switch err := keepsOne(ctx, s, user, without, with); {
 		case errors.Is(err, system.ErrNotInstalled):
@@ -42,9 +37,6 @@ func Keeps(ctx context.Context, s *system.System, allow []string, name string, c
 		case err != nil:
 			return err
 		}
-	}
-	if err != nil {
-		return SurelyKeeps(content, err)
 	}
 	return nil
 }
@@ -63,57 +55,6 @@ func withGrants(s *system.System, allow []string, name string) (map[string][]byt
 	}
 	without[Grants] = []byte(b.String())
 	return without, nil
-}
-
-// administratorsOf returns who is among the allowed, as far as the machine knows them: first whom the content
-// names.
-func administratorsOf(ctx context.Context, s *system.System, allow []string, content []byte) (users []string, err error) {
-	add := func(names ...string) {
-		for _, name := range names {
-			if name != "" && !slices.Contains(users, name) {
-				users = append(users, name)
-			}
-		}
-	}
-	accounts, err := facts.LocalAccounts(s)
-	if err != nil {
-		return nil, err
-	}
-	add("root")
-	for _, subject := range allow {
-		name, isGroup := strings.CutPrefix(subject, "%")
-		if !isGroup {
-			add(name)
-			continue
-		}
-		group, found, err2 := facts.LookupGroup(ctx, s, name)
-		err = errors.Join(err, err2)
-		if !found {
-			continue
-		}
-		add(group.Members...)
-		for _, a := range accounts {
-			if a.GID == group.GID {
-				add(a.Name)
-			}
-		}
-	}
-	named := map[string]bool{}
-	for _, line := range sudotext.Parse(content) {
-		for _, subject := range slices.Concat(append(slices.Collect(maps.Values(line.Aliases)), line.Users, line.Defaults.Users)...) {
-			named[subject.Name] = true
-		}
-	}
-	slices.SortStableFunc(users, func(a, b string) int {
-		switch {
-		case named[a] == named[b]:
-			return 0
-		case named[a]:
-			return -1
-		}
-		return 1
-	})
-	return users[:min(len(users), mostKept)], err
 }
 
 func keepsOne(ctx context.Context, s *system.System, user string, without, with map[string][]byte) error {

@@ -31,7 +31,14 @@ func checkSudoers(ctx context.Context, c candidate) error {
 	case err != nil:
 		return err
 	}
-	return sudoers.Keeps(ctx, c.system, c.allow, c.name, c.content)
+	users, err := administratorsOf(ctx, c.system, c.allow, c.content)
+	if err := sudoers.Keeps(ctx, c.system, c.allow, users, c.name, c.content); err != nil {
+		return err
+	}
+	if err != nil { // not everybody is known
+		return sudoers.SurelyKeeps(c.content, err)
+	}
+	return nil
 }
 
 // sudoersTree is the configuration of sudo.
