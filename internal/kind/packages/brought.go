@@ -19,9 +19,9 @@ const brought = "brought"
 var errNotBrought = errors.New("no file in " + repositoryDir + " defines it: name the package that brings it in [packages], or say its baseurl, gpgkey and fingerprint")
 
 // checkBrought compares the settings of a repository that something else defines with the policy.
-func (k *Repositories) checkBrought(r *converge.Resource, want policy.Want[policy.Repository], files map[string]string) {
+func (k *Repositories) checkBrought(r *converge.Resource, want policy.Want[policy.Repository], found definitions) {
 	name := want.ID.Name()
-	file := files[name]
+	file := found.first(name)
 	if file == "" {
 		r.AddPublicDrift("defined", "by a file in "+repositoryDir, "by none")
 		r.Note(errNotBrought.Error())
@@ -31,6 +31,9 @@ func (k *Repositories) checkBrought(r *converge.Resource, want policy.Want[polic
 	if err != nil {
 		r.SetUnknownErr(err)
 		return
+	}
+	if other := found.besides(name, file); other != "" {
+		r.AddPublicDrift("defined in", file+" alone", other)
 	}
 	section := parseINI(text)[name]
 	for _, s := range optional(want.Spec.RepositorySettings) {
@@ -48,9 +51,9 @@ func (k *Repositories) checkBrought(r *converge.Resource, want policy.Want[polic
 }
 
 // setBrought writes the settings that the policy names and keeps all other lines of the file.
-func (k *Repositories) setBrought(want policy.Want[policy.Repository], files map[string]string) error {
+func (k *Repositories) setBrought(want policy.Want[policy.Repository], found definitions) error {
 	name := want.ID.Name()
-	file := files[name]
+	file := found.first(name)
 	if file == "" {
 		return public.Error(errNotBrought)
 	}
@@ -72,8 +75,8 @@ func (k *Repositories) setBrought(want policy.Want[policy.Repository], files map
 }
 
 // giveBackSettings restores the settings that a repository had before the agent changed them.
-func (k *Repositories) giveBackSettings(name string, files map[string]string) error {
-	file := files[name]
+func (k *Repositories) giveBackSettings(name string, found definitions) error {
+	file := found.first(name)
 	if file == "" { // the package that defined the repository has removed the file
 		k.ledger.Disown(policy.NewID(brought, name))
 		return nil
@@ -98,7 +101,7 @@ func (k *Repositories) giveBackSettings(name string, files map[string]string) er
 		attr.Mode = original.Info.Mode
 		return k.system.FS.WriteFile(file, text, attr)
 	}
-	others := slices.ContainsFunc(k.ledger.Owned(brought), func(id policy.ID) bool { return id.Name() != name && files[id.Name()] == file })
+	others := slices.ContainsFunc(k.ledger.Owned(brought), func(id policy.ID) bool { return id.Name() != name && found.first(id.Name()) == file })
 	switch {
 	case others && kept: // another repository of this file still needs the original
 		err = restore(original)

@@ -165,14 +165,14 @@ func (m manager) unfinished() []string {
 }
 
 // finish completes yum's killed transactions or makes yum forget them. It does not complete one if
-// a package is recorded twice (which cannot be completed), if the transaction is too old, or if it
-// would remove a protected package.
+// a package is recorded twice (which cannot be completed), if the transaction is too old, if it
+// would remove a protected package, or if a repository of the policy is not to be trusted.
 func (m manager) finish(ctx context.Context, unfinished []string, twice bool) error {
 	const program = "yum-complete-transaction"
 	if !m.hasYumUtils(program) {
 		return errors.New(program + " is not installed; install yum-utils")
 	}
-	if !twice && !slices.ContainsFunc(unfinished, m.unwanted) {
+	if !twice && !slices.ContainsFunc(unfinished, m.unwanted) && len(m.untrusted()) == 0 {
 		if _, err := m.unlocked(ctx, transaction(program, "-y")); err != nil {
 			return err
 		}

@@ -25,12 +25,13 @@ const (
 
 // manager runs yum or dnf.
 type manager struct {
-	system   *system.System
-	secrets  []string      // passwords in URLs of repositories, which it may print
-	patience time.Duration // how long a transaction waits for another package manager
-	down     map[string]outage
-	needed   []string                    // repositories with skip_if_unavailable = false: without one of them nothing is done
-	may      func(context.Context) error // called right before a transaction starts; an error keeps it from starting; may be nil
+	system       *system.System
+	secrets      []string      // passwords in URLs of repositories, which it may print
+	patience     time.Duration // how long a transaction waits for another package manager
+	down         map[string]outage
+	repositories []policy.Want[policy.Repository]
+	needed       []string                    // repositories with skip_if_unavailable = false: without one of them nothing is done
+	may          func(context.Context) error // called right before a transaction starts; an error keeps it from starting; may be nil
 }
 
 // ifStill returns a manager that calls may right before a transaction starts, because somebody may
@@ -45,8 +46,8 @@ func (m manager) ifStill(may func(context.Context) error) manager {
 var errPostponed = errors.New("somebody has logged in meanwhile")
 
 func newManager(p *policy.Policy, s *system.System, patience time.Duration) manager {
-	m := manager{system: s, patience: patience, down: map[string]outage{}}
-	for _, want := range policy.Of[policy.Repository](p) {
+	m := manager{system: s, patience: patience, down: map[string]outage{}, repositories: policy.Of[policy.Repository](p)}
+	for _, want := range m.repositories {
 		m.secrets = append(m.secrets, want.Secrets...)
 		if skip := want.Spec.SkipIfUnavailable; skip != nil && !*skip {
 			m.needed = append(m.needed, want.ID.Name())

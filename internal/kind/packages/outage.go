@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -52,14 +53,26 @@ func outageIn(out system.Output) (repository, said string) {
 
 // reaching runs a command of the package manager. If a repository cannot be reached, it runs the
 // command again without it, unless the policy needs that repository: yum does nothing at all when
-// one of them is down. The output lists what was left out; see leftOut.
+// one of them is down. It never uses a repository whose definition is not to be trusted. The output
+// lists what was left out; see leftOut.
 func (m manager) reaching(run func(without []string) (system.Output, error)) (system.Output, error) {
 	now := m.system.Clock.Now()
 	maps.DeleteFunc(m.down, func(_ string, o outage) bool { return !now.Before(o.until) })
+	untrusted := m.untrusted()
+	for _, repository := range slices.Sorted(maps.Keys(untrusted)) {
+		if slices.Contains(m.needed, repository) {
+			return system.Output{}, public.Error(fmt.Errorf("nothing is done without the repository %s, which is not used: %s", repository, untrusted[repository]))
+		}
+		m.system.Log.Warn("a repository is not used", "kind", "package", "repository", repository, "why", untrusted[repository])
+	}
 	var first *system.Output
 	for {
+		left := maps.Clone(untrusted)
+		for repository := range m.down {
+			left[repository] = ""
+		}
 		var without []string
-		for _, repository := range slices.Sorted(maps.Keys(m.down)) {
+		for _, repository := range slices.Sorted(maps.Keys(left)) {
 			without = append(without, "--disablerepo="+repository)
 		}
 		out, err := run(without)
@@ -72,7 +85,7 @@ func (m manager) reaching(run func(without []string) (system.Output, error)) (sy
 		case first != nil && (again || strings.Contains(string(out.Stderr), "There are no enabled repo")):
 			return *first, nil // no reachable repository is left
 		case repository == "" || again || len(m.down) == maxOutages || slices.Contains(m.needed, repository):
-			return m.withOutages(out), nil
+			return m.withOutages(out, untrusted), nil
 		}
 		m.system.Log.Warn("cannot reach a repository; the transaction is tried without it", "kind", "package", "repository", repository, "said", said)
 		if first == nil {
@@ -84,13 +97,16 @@ func (m manager) reaching(run func(without []string) (system.Output, error)) (sy
 
 const leftOutSign = "without the repository "
 
-func (m manager) withOutages(out system.Output) system.Output {
+func (m manager) withOutages(out system.Output, untrusted map[string]string) system.Output {
 	left := skipped(out)
 	for repository, o := range m.down {
 		left[repository] = o.said
 	}
 	for _, repository := range slices.Sorted(maps.Keys(left)) {
 		out.Stderr = fmt.Appendf(out.Stderr, "\n%s%s, which cannot be reached (%s)", leftOutSign, repository, left[repository])
+	}
+	for _, repository := range slices.Sorted(maps.Keys(untrusted)) {
+		out.Stderr = fmt.Appendf(out.Stderr, "\n%s%s, which is not used: %s", leftOutSign, repository, untrusted[repository])
 	}
 	return out
 }

@@ -86,7 +86,7 @@ func (k *Repositories) Check(ctx context.Context) ([]converge.Resource, error) {
 		return unwanted, nil
 	}
 	imported, keysErr := k.imported(ctx)
-	files, elsewhere, err := k.definitions()
+	found, err := k.manager.definitions()
 	if err != nil {
 		return nil, err
 	}
@@ -101,16 +101,19 @@ func (k *Repositories) Check(ctx context.Context) ([]converge.Resource, error) {
 			case !errors.Is(err, fs.ErrNotExist):
 				r.SetUnknown(err.Error())
 			}
+			if other := found.besides(name, repositoryFile(name)); other != "" {
+				r.AddPublicDrift("defined in", "none", other)
+			}
 			resources = append(resources, r)
 			continue
 		}
 		if want.Spec.Brought() {
-			k.checkBrought(&r, want, files)
+			k.checkBrought(&r, want, found)
 			resources = append(resources, r)
 			continue
 		}
 		k.checkFile(&r, want)
-		if other := elsewhere[name]; other != "" {
+		if other := found.besides(name, repositoryFile(name)); other != "" {
 			r.AddPublicDrift("defined in", repositoryFile(name)+" alone", other)
 		}
 		k.checkKeys(&r, want, imported, keysErr)
@@ -204,43 +207,10 @@ func compare(r *converge.Resource, want, got []setting, secret bool) {
 	}
 }
 
-// definitions returns the file that defines each repository, and the definitions that are not in
-// the repository's own file. If a repository is defined twice, the order of the files decides.
-func (k *Repositories) definitions() (files, elsewhere map[string]string, err error) {
-	names, err := k.system.FS.ReadDir(repositoryDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil, nil
-	}
-	if err != nil {
-		return nil, nil, err
-	}
-	files, elsewhere = map[string]string{}, map[string]string{}
-	for _, base := range names {
-		file := path.Join(repositoryDir, base)
-		if path.Ext(base) != ".repo" {
-			continue
-		}
-		text, err := k.system.FS.ReadFile(file)
-		if errors.Is(err, fs.ErrNotExist) {
-			continue // a dangling link, or removed in the meantime
-		}
-		if err != nil {
-			return nil, nil, err
-		}
-		for section := range parseINI(text) {
-			files[section] = file
-			if section != strings.TrimSuffix(base, ".repo") {
-				elsewhere[section] = file
-			}
-		}
-	}
-	return files, elsewhere, nil
-}
-
 // Repair implements converge.Kind.
 func (k *Repositories) Repair(ctx context.Context, drifted []converge.Resource) []converge.Outcome {
 	var outcomes []converge.Outcome
-	files, elsewhere, err := k.definitions()
+	found, err := k.manager.definitions()
 	if err != nil {
 		return all(drifted, err)
 	}
@@ -253,14 +223,11 @@ func (k *Repositories) Repair(ctx context.Context, drifted []converge.Resource) 
 		switch {
 		case want.Spec.Ensure == policy.Absent:
 			k.ledger.Disown(want.ID)
-			err = k.remove(name)
+			err = errors.Join(k.remove(name), definedToo(found.besides(name, repositoryFile(name))))
 		case want.Spec.Brought():
-			err = k.setBrought(want, files)
+			err = errors.Join(k.setBrought(want, found), definedToo(found.besides(name, found.first(name))))
 		default:
-			err = errors.Join(k.setKeys(ctx, want), k.setFile(want))
-			if other := elsewhere[name]; other != "" {
-				err = errors.Join(err, public.Error(fmt.Errorf("%s defines it too; remove it there", other)))
-			}
+			err = errors.Join(k.setKeys(ctx, want), k.setFile(want), definedToo(found.besides(name, repositoryFile(name))))
 		}
 		if err != nil {
 			outcomes = append(outcomes, converge.Outcome{ID: want.ID, Err: public.Because("cannot set up the repository "+name, err)})
@@ -270,18 +237,26 @@ func (k *Repositories) Repair(ctx context.Context, drifted []converge.Resource) 
 		if !slices.ContainsFunc(drifted, func(d converge.Resource) bool { return d.ID == r.ID }) {
 			continue
 		}
-		if err := k.giveBack(r.ID, files); err != nil {
+		if err := k.giveBack(r.ID, found); err != nil {
 			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: public.Because("cannot remove the repository "+r.ID.Name(), err)})
 		}
 	}
 	return outcomes
 }
 
+// definedToo is the error of a repository that another file defines too. It is nil without a file.
+func definedToo(other string) error {
+	if other == "" {
+		return nil
+	}
+	return public.Error(fmt.Errorf("%s defines it too; remove it there", other))
+}
+
 // giveBack restores the repository as it was before the agent. The imported key stays, because the
 // packages from there can still be verified with it.
-func (k *Repositories) giveBack(id policy.ID, files map[string]string) error {
+func (k *Repositories) giveBack(id policy.ID, found definitions) error {
 	if k.ledger.Owns(policy.NewID(brought, id.Name())) && !k.ledger.Owns(id) {
-		return k.giveBackSettings(id.Name(), files)
+		return k.giveBackSettings(id.Name(), found)
 	}
 	for _, file := range []string{repositoryFile(id.Name()), keyFile(id.Name())} {
 		err := k.ledger.Release(file,

@@ -55,7 +55,7 @@ func withoutRepositories(t *testing.T, code int) {
 
 func TestARepositoryThatWasLeftOutMakesNoTransactionHopeless(t *testing.T) {
 	m := manager{down: map[string]outage{"vendor": {said: "Failed to download metadata for repo 'vendor'"}}}
-	out := m.withOutages(said(1, "", "Error: nothing provides a needed by b"))
+	out := m.withOutages(said(1, "", "Error: nothing provides a needed by b"), nil)
 	if hopeless(out) {
 		t.Errorf("it is given up: %s", out.Stderr)
 	}

@@ -22,6 +22,7 @@ type world struct {
 	installed  map[string]string
 	repository map[string][]string
 	requires   map[string]string // maps a package to the one that it requires
+	from       string            // the id of the repository that has them all, or "": no option disables it
 	broken     map[string]string // packages that cannot be installed: "nodep", "unsigned", "badpre"
 }
 
@@ -101,6 +102,10 @@ func (y *yum) Run(_ context.Context, c system.Command) (system.Output, error) {
 		if !slices.Contains(args, "--disablerepo="+repository) && !slices.Contains(args, "clean") {
 			return y.stops(repository, slices.Contains(args, "shell")), nil
 		}
+	}
+	if y.from != "" && slices.Contains(args, "--disablerepo="+y.from) {
+		defer func(all map[string][]string) { y.repository = all }(y.repository)
+		y.repository = nil
 	}
 	switch {
 	case slices.Contains(args, "check-update"):
