@@ -102,7 +102,11 @@ func (d Dropin) validate(v *validator) {
 		v.keepsOutOfSSH(d.Content)
 	}
 	known := dropindir.Of(path.Dir(file))
-	v.refuse(known.RootsAlone && d.Owner != "" && d.Owner != "root" && d.Owner != "0", "the reader of %s ignores files that do not belong to root", path.Dir(file))
+	others := func(account string) bool { return !slices.Contains([]string{"", "root", "0"}, account) }
+	if d.Ensure != Absent && (known.Dir != "" || inAny(file, rootsPlaces())) {
+		v.refuse(others(d.Owner), "whoever owns %s can make root, or others, do anything: it must belong to root", file)
+		v.refuse(others(d.Group) && d.Mode != nil && *d.Mode&0o020 != 0, "mode %04o lets the group %s write %s, and so make root, or others, do anything", modeOf(d.Mode), d.Group, file)
+	}
 	for _, account := range []string{d.Owner, d.Group} {
 		v.short(account, mostOfDirectorys)
 		v.refuse(strings.Contains(account, ":") || breaksLine(account), "%q is not the name of an account", account)
@@ -123,6 +127,13 @@ func (d Dropin) validate(v *validator) {
 		v.refuse(!path.IsAbs(d.Activate[0]), "activate: %q is not the absolute path of a program", d.Activate[0])
 		v.activatedUnits(d.Activate)
 	}
+}
+
+func modeOf(mode *fs.FileMode) fs.FileMode {
+	if mode == nil {
+		return 0
+	}
+	return *mode
 }
 
 // activatedUnits refuses systemctl commands that end or disturb a session, or take away what is protected.

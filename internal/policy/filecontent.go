@@ -40,7 +40,7 @@ func forbiddenContent() []forbidding {
 			/etc/zlog /etc/zprofile`, startsSession},
 		{"/etc/apparmor /etc/cgconfig /etc/cgrules /etc/fapolicyd/ /etc/firejail/ /etc/ima/ /etc/usbguard/", "it says which programs may run, and a mistake stops those that people need"},
 		{"/etc/apt/ /etc/dnf/ /etc/dpkg/ /etc/rpm/ /etc/yum", "say it in [packages], [repositories] and [patch], and as keys"},
-		{"/etc/crontab", "jobs are drop-ins of /etc/cron.d, which are checked"},
+		{"/etc/anacrontab /etc/crontab /etc/fcron /etc/incron", "jobs are drop-ins of /etc/cron.d, which are checked"},
 		{"/etc/audit/ /etc/logrotate.conf /etc/modprobe /etc/modules /etc/rsyslog /etc/sysctl.conf", "there is a directory of drop-ins for it, which are checked, and in effect: write one of these"},
 	} {
 		for _, begin := range strings.Fields(p.begins) {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/soe-agent/soe-agent/internal/dropindir"
 	"github.com/soe-agent/soe-agent/internal/own"
 	"github.com/soe-agent/soe-agent/internal/protected"
 )
@@ -65,12 +66,40 @@ func isEverybodys(file string) bool {
 	if file == "/etc/security/opasswd" {
 		return false // only root reads it
 	}
-	return slices.ContainsFunc([]string{
+	return slices.ContainsFunc(everybodys(), func(begins string) bool { return strings.HasPrefix(file, begins) })
+}
+
+// everybodys are the beginnings of such paths.
+func everybodys() []string {
+	return []string{
 		"/etc/X11/", "/etc/alsa", "/etc/alternatives/", "/etc/asound.conf", "/etc/bash", "/etc/csh.", "/etc/dbus-1/", "/etc/default/keyboard",
 		"/etc/default/locale", "/etc/environment", "/etc/fonts/", "/etc/gai.conf", "/etc/gtk-", "/etc/host.conf", "/etc/inputrc", "/etc/ld.so.",
 		"/etc/locale.", "/etc/localtime", "/etc/login.defs", "/etc/machine-id", "/etc/pango/", "/etc/profile", "/etc/protocols", "/etc/pulse/", "/etc/resolv.conf",
 		"/etc/security/", "/etc/services", "/etc/ssh/ssh_config", "/etc/systemd/", "/etc/terminfo", "/etc/timezone", "/etc/vconsole.conf", "/etc/xdg/", "/etc/zsh",
-	}, func(begins string) bool { return strings.HasPrefix(file, begins) })
+	}
+}
+
+// isReadByAll is isEverybodys, and true for what else programs of all people read, though a mistake in it ends no
+// session.
+func isReadByAll(file string) bool {
+	for _, private := range []string{"/etc/pki/tls/private", "/etc/ssl/private", "/etc/crypto-policies/local.d"} {
+		if file == private || strings.HasPrefix(file, private+"/") {
+			return false
+		}
+	}
+	return isEverybodys(file) || slices.ContainsFunc([]string{
+		"/etc/ca-certificates", "/etc/chromium/", "/etc/crypto-policies", "/etc/cups/client.conf", "/etc/drirc", "/etc/firefox/", "/etc/flatpak/", "/etc/glvnd/",
+		"/etc/gnutls/", "/etc/gss", "/etc/ibus", "/etc/java", "/etc/ldap/ldap.conf", "/etc/lsb-release", "/etc/magic", "/etc/mailcap", "/etc/mate", "/etc/mime.types",
+		"/etc/nanorc", "/etc/networks", "/etc/openldap/ldap.conf", "/etc/opt/chrome/", "/etc/opt/edge/", "/etc/pipewire/", "/etc/pki/ca-trust", "/etc/pki/java",
+		"/etc/pki/nss", "/etc/pki/tls", "/etc/rpc", "/etc/ssl", "/etc/vimrc", "/etc/vim/", "/etc/virc", "/etc/vulkan/", "/etc/wgetrc", "/etc/wireplumber/",
+	}, func(begins string) bool { return strings.HasPrefix(file, begins) }) ||
+		strings.HasPrefix(file, "/etc/") && strings.HasSuffix(file, "-release")
+}
+
+// isHeeded reports whether root runs, or heeds, what a file says, so that whoever writes it can do anything.
+func isHeeded(file string) bool {
+	return inAny(file, rootsPlaces()) || IsRootsDirectory(file) ||
+		strings.HasPrefix(file, "/etc/") && (dropindir.Of(path.Dir(file)).Dir != "" || ForbiddenContent(file) != "")
 }
 
 // IsRootsDirectory reports whether only root needs a directory, so that others may be kept out of

@@ -172,15 +172,16 @@ func (f File) validate(v *validator) {
 	known := dropindir.Of(path.Dir(file))
 	others := f.Owner != "" && f.Owner != "root" && f.Owner != "0"
 	v.refuse(others && known.RootsAlone, "the reader of %s ignores files that do not belong to root", path.Dir(file))
-	v.refuse(others && isEverybodys(file), "%s is read in everybody's session, root's too: it must belong to root", file)
-	v.refuse(others && IsRootsDirectory(file), "whoever owns %s can make root do anything: it must belong to root", file)
+	v.refuse(others && isReadByAll(file), "%s is read in everybody's session, root's too: it must belong to root", file)
+	v.refuse(others && isHeeded(file), "whoever owns %s can make root do anything: it must belong to root", file)
 	if f.Mode == nil {
 		return
 	}
 	mode := *f.Mode
 	v.refuse(mode&0o7000 != 0, "mode %04o has setuid, setgid or the sticky bit, which [files] gives to nothing", mode)
 	v.refuse(mode&0o002 != 0, "mode %04o lets everybody write it", mode)
-	v.refuse(mode&0o444 != 0o444 && isEverybodys(file), "mode %04o would keep people from reading %s, which their sessions, or programs that these need, begin with", mode, file)
+	v.refuse(mode&0o020 != 0 && !f.AtMost && !slices.Contains([]string{"", "root", "0"}, f.Group) && isHeeded(file), "mode %04o lets the group %s write %s, and so make root do anything", mode, f.Group, file)
+	v.refuse(mode&0o444 != 0o444 && isReadByAll(file), "mode %04o would keep people from reading %s, which their sessions, or programs that these need, begin with", mode, file)
 	v.refuse(mode&0o700 != 0o700 && IsRootsDirectory(file), "mode %04o would keep its owner out of %s", mode, file)
 	if !IsRootsDirectory(file) {
 		v.refuse(mode&known.Modes.Needed != known.Modes.Needed || !f.AtMost && mode&known.Modes.Forbidden != 0, "mode %04o: %s", mode, known.Modes.Why)

@@ -17,7 +17,8 @@ const (
 )
 
 // A contradiction is one between [sudo] and a sudoers file of the same policy, or between a package
-// and one architecture of it. With it the agent would undo its own changes.
+// and one architecture of it. With it the agent would undo its own changes. Or it is what a drop-in has
+// others write together with the rest of the policy, and alone would not.
 type contradiction struct {
 	Problem
 	id ID // of the file, or of the package in one architecture
@@ -25,7 +26,7 @@ type contradiction struct {
 
 // contradictions returns the certain ones. Merge refuses the policy because of them.
 func (p *Policy) contradictions() (certain Problems) {
-	for _, c := range slices.Concat(p.grants(), p.packageProblems()) {
+	for _, c := range slices.Concat(p.grants(), p.packageProblems(), p.writtenProblems()) {
 		if c.Gravity == Error {
 			certain = append(certain, c.Problem)
 		}

@@ -284,7 +284,7 @@ func (p *Policy) Expand(value func(Reference) (string, bool)) *Policy {
 		before.refuse(references, problem.Message)
 		expanded.Resources[i] = before
 	}
-	for _, c := range expanded.grants() { // a file that contradicts because of a value keeps its references
+	for _, c := range slices.Concat(expanded.grants(), expanded.writtenProblems()) { // a file that contradicts because of a value keeps its references
 		if i, _ := expanded.find(c.id); c.Gravity == Error {
 			before := p.Resources[i]
 			if references, _ := References(before.Spec); len(references) > 0 {

@@ -218,6 +218,8 @@ func rootsPlaces() []string {
 		"/etc/cron.hourly", "/etc/cron.daily", "/etc/cron.weekly", "/etc/cron.monthly", "/var/spool/cron", "/etc/anacrontab", "/etc/profile", "/etc/profile.d", "/etc/bashrc", "/etc/bash.bashrc", "/etc/environment",
 		"/etc/ld.so.conf", "/etc/ld.so.conf.d", "/etc/ld.so.preload", "/etc/nsswitch.conf", "/etc/ssh", "/etc/sssd", "/etc/samba", "/etc/krb5.conf",
 		"/etc/udev", "/etc/modprobe.d", "/etc/modules-load.d", "/etc/sysctl.conf", "/etc/sysctl.d", "/etc/tmpfiles.d", "/etc/logrotate.d", "/etc/logrotate.conf", "/etc/yum", "/etc/yum.repos.d", "/etc/yum.conf", "/etc/dnf", "/etc/apt",
+		"/etc/modprobe.conf", "/etc/modules", "/etc/rsyslog.conf", "/etc/rsyslog.d", "/etc/audit", "/etc/at.allow", "/etc/at.deny", "/etc/cron.allow", "/etc/cron.deny", "/etc/update-motd.d",
+		"/etc/default", "/etc/sysconfig", "/etc/libuser.conf", "/etc/chrony.conf", "/etc/chrony", "/etc/sysusers.d", "/etc/inittab", "/etc/aliases", "/etc/pki", "/etc/ssl", "/etc/hosts.allow", "/etc/hosts.deny",
 		"/etc/fstab", "/etc/exports", "/etc/skel", "/etc/shells", "/etc/X11", "/etc/xdg", "/etc/NetworkManager", "/etc/dhcp", "/etc/cloud", "/etc/soe-agent", "/etc/alternatives", "/etc/docker",
 	}
 }

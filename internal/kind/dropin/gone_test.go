@@ -72,7 +72,7 @@ func TestLinesOfTmpfilesAreRunNowOrPendingUntilTheyAre(t *testing.T) {
 		{"D /run/a\n", []string{"systemd-tmpfiles --create " + file}, converge.Corrected},
 		{"D /run/a\nr /etc/cron.deny\n", []string{"systemd-tmpfiles --create " + file}, converge.Pending},
 		{"r! /etc/cron.deny\n", []string{"systemd-tmpfiles --create " + file}, converge.Pending},
-		{"# r! /x\nw+! /sys/power/state - - - - x\n", []string{"systemd-tmpfiles --create " + file}, converge.Pending},
+		{"# r! /x\nw+! /sys/kernel/mm/ksm/run - - - - 0\n", []string{"systemd-tmpfiles --create " + file}, converge.Pending},
 	} {
 		m := &running{root: machine(t, nil)}
 		r := m.one(t, file, test.content)
@@ -85,6 +85,15 @@ func TestLinesOfTmpfilesAreRunNowOrPendingUntilTheyAre(t *testing.T) {
 		if test.state == converge.Pending {
 			wants(t, m.pass(t, files(map[string]policy.Dropin{file: {Content: "d /run/a\n"}})), map[policy.ID]converge.State{id: converge.Corrected})
 			wants(t, m.pass(t, files(nil)), map[policy.ID]converge.State{id: converge.Corrected})
+		}
+	}
+}
+
+func TestALinkOfTheMachineLeadsALineOfTmpfilesNowhereElse(t *testing.T) {
+	for target, want := range map[string]converge.State{"/etc": converge.Failed, "../etc": converge.Failed, "/opt/app": converge.Corrected} {
+		m := &running{root: machine(t, map[string]string{"/srv/x": "-> " + target, "/etc/pam.d/other": "x"})}
+		if r := m.one(t, "/etc/tmpfiles.d/soe.conf", "d /srv/x/pam.d 0700\n"); r.State != want {
+			t.Errorf("through a link to %s it is %s: %s", target, r.State, r.Reason)
 		}
 	}
 }

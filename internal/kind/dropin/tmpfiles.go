@@ -1,6 +1,7 @@
 package dropin
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"path"
 	"slices"
 	"strings"
+	"syscall"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
@@ -16,12 +18,37 @@ import (
 const tmpfilesDir = "/etc/tmpfiles.d"
 
 // checkWritten checks that a policy may write what a file makes others write. The policy was checked
-// when it was read, before its references were resolved.
+// when it was read, before its references were resolved, and without the links of the machine.
 func checkWritten(_ context.Context, c candidate) error {
-	if why := policy.Written(c.name, string(c.content)); why != "" {
+	if path.Dir(c.name) != tmpfilesDir {
+		if why := policy.Written(c.name, string(c.content)); why != "" {
+			return errors.New(why)
+		}
+		return nil
+	}
+	var failed error
+	seen := map[string]string{}
+	why := policy.WrittenByTmpfiles(string(c.content), func(name string) string {
+		if target, is := seen[name]; is {
+			return target
+		}
+		target, err := c.system.FS.Readlink(name)
+		switch {
+		case err == nil && !path.IsAbs(target):
+			target = path.Join(path.Dir(name), target)
+		case err != nil:
+			target = ""
+			if !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.EINVAL) && !errors.Is(err, syscall.ENOTDIR) {
+				failed = cmp.Or(failed, err)
+			}
+		}
+		seen[name] = target
+		return target
+	})
+	if why != "" {
 		return errors.New(why)
 	}
-	return nil
+	return failed
 }
 
 // takeTmpfiles runs those lines that may be run at any time. Lines for the boot alone, and those that
