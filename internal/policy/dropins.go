@@ -96,6 +96,9 @@ func (d Dropin) validate(v *validator) {
 	v.refuse(temporary, "the agent's own temporary files have such names")
 	v.refuse(len(base) > 240, "its name is longer than 240 bytes")
 	if why := Written(file, d.Content); why != "" && d.Ensure != Absent {
+		if v.resolved {
+			why = UnquotedWritten(why) // a value may be a secret
+		}
 		v.wrong("%s", why)
 	}
 	if path.Dir(file) == sshdDropins && d.Ensure != Absent {

@@ -31,7 +31,7 @@ func forbiddenContent() []forbidding {
 		{`/etc/crypttab /etc/dracut /etc/grub /etc/init /etc/iscsi/ /etc/kernel /etc/lvm/ /etc/mdadm /etc/mkinit /etc/mtab /etc/multipath /etc/nvme
 			/etc/rc /etc/rwtab /etc/statetab /etc/udev/`, startsMachine},
 		{"/etc/default/ /etc/sysconfig/", startsUnits},
-		{"/etc/amazon /etc/aws /etc/ec2 /etc/euc /etc/nice-dcv /etc/opt/amazon /etc/opt/aws /etc/skylight /etc/snap /etc/workspaces /opt/amazon /opt/aws /opt/dcv /opt/nice", isAWSs},
+		{"/etc/amazon /etc/aws /etc/ec2 /etc/euc /etc/nice-dcv /etc/opt/amazon /etc/opt/aws /etc/skylight /etc/snap /etc/workspaces /opt/amazon /opt/aws /opt/dcv /opt/euc /opt/nice /opt/pcoip /opt/skylight /opt/teradici /opt/workspaces /opt/wsp", isAWSs},
 		{`/etc/dhcp /etc/dnsmasq /etc/ethers /etc/ipsec /etc/iproute2/ /etc/network/ /etc/openvpn/ /etc/ppp/ /etc/resolvconf /etc/strongswan /etc/swanctl/
 			/etc/wireguard/ /etc/wpa_supplicant`, makesNetwork},
 		{"/etc/ebtables /etc/ip6tables /etc/ipset /etc/iptables /etc/nftables /etc/ufw/", "a mistake cuts the streaming session off: say it in [firewall]"},

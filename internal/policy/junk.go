@@ -154,10 +154,24 @@ func badHome(home string) string {
 			return "the system has its own there"
 		}
 	}
-	if home == "/" {
-		return "the system has its own there"
+	for _, in := range []struct {
+		dir   string
+		names []string
+	}{
+		{"/var/lib/", systemsState()},
+		{"/var/spool/", systemsSpool()},
+		{"/var/", strings.Fields("account adm crash db empty games kerberos lock mail nis preserve snap yp")},
+		{"/", strings.Fields("efi lib32 libx32 lost+found snap")},
+	} {
+		inside, below := strings.CutPrefix(home, in.dir)
+		if below && (inside == "" || forbiddenOwn(inside, in.names, "x") != "") {
+			return "the system has its own there"
+		}
 	}
-	return protected.Path(home)
+	if why := forbiddenBegin(home, false, forbiddenContent()); why != "" {
+		return why
+	}
+	return protected.Pattern(home, true)
 }
 
 // reserved says what an account of a name would be taken for, or "".

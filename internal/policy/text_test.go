@@ -65,7 +65,7 @@ bob = ["sudoedit /etc/motd"]
 [dropins."/etc/profile.d/a.sh"]
 content = "one\ntwo\tthree\n\nfour"
 mode = "0640"
-owner = "daemon"
+owner = "0"
 group = "daemon"
 activate = []
 [dropins."/etc/profile.d/b.sh"]

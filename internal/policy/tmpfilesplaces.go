@@ -174,6 +174,9 @@ func systemsState() []string {
 		udisks* unattended update-* urandom usb* winbindd_privileged wpa_supplicant wsp* xdcv* xkb xrdp yum`)
 }
 
+// systemsSpool are the same of /var/spool.
+func systemsSpool() []string { return strings.Fields("abrt anacron at atjobs atspool cron crontabs mail") }
+
 // forbiddenInVar takes what is below the directories in which programs have their own.
 func (l TmpfilesLine) forbiddenInVar(name string) string {
 	const systems = "the system, or a service of its, has its own there"
@@ -187,7 +190,7 @@ func (l TmpfilesLine) forbiddenInVar(name string) string {
 	case first == "lib":
 		return forbiddenOwn(inside, systemsState(), systems)
 	case first == "spool":
-		return forbiddenOwn(inside, strings.Fields("abrt anacron at atjobs atspool cron crontabs mail"), "jobs, or the mail of people, lie there")
+		return forbiddenOwn(inside, systemsSpool(), "jobs, or the mail of people, lie there")
 	case first == "log":
 		return forbiddenOwn(inside, strings.Fields("AmazonWorkSpaces amazon aws dcv* journal pcoip* private sssd sudo sudo-io"), systems)
 	case first == "cache":

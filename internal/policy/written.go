@@ -18,10 +18,19 @@ func Written(file, content string) string {
 		return WrittenByTmpfiles(content, nil)
 	case path.Base(dir) == "sysusers.d":
 		return writtenBySysusers(content)
-	case strings.HasPrefix(file, "/etc/systemd/system/"):
-		return coveredByMount(content)
+	case strings.Contains(file, "/systemd/"):
+		if why := coveredByMount(content); why != "" {
+			return why
+		}
+		return doneByUnit(file, content)
 	}
 	return ""
+}
+
+// UnquotedWritten is what Written returns without any text of the content.
+func UnquotedWritten(why string) string {
+	number, _, _ := strings.Cut(strings.TrimPrefix(why, "line "), " ")
+	return "line " + strings.TrimSuffix(number, ":") + " has others do what no policy may; which place it is about is not shown, for a part of it may be secret"
 }
 
 // coveredByMount returns a message if a unit mounts something over a protected path, or "".

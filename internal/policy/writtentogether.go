@@ -14,6 +14,9 @@ func (p *Policy) writtenProblems() (problems []contradiction) {
 	tmpfiles := map[ID][]TmpfilesLine{}
 	var all [][]TmpfilesLine
 	add := func(r Resource, why string) {
+		if why != "" && len(r.Secrets) > 0 {
+			why = UnquotedWritten(why)
+		}
 		if why != "" {
 			problems = append(problems, contradiction{Problem{
 				File: r.Origin.Fragment, Line: r.Origin.Line, Message: fmt.Sprintf("cannot merge %s: %s", r.ID, why),

@@ -21,8 +21,10 @@ func Service(name string) string {
 	if why := Unit(name); why != "" {
 		return why
 	}
-	why, _ := lookupUnit(name, needed())
-	return why
+	if why, _ := lookupUnit(name, needed()); why != "" {
+		return why
+	}
+	return ofSystem(name)
 }
 
 // ServiceHere is Service on a machine of which there says whether a file exists: a few units are
@@ -55,7 +57,7 @@ func theirs() []component {
 		{entry{"-.mount home.mount -.slice system.slice", every, noMachine, system}, Everybody},
 		{entry{"pcoip pcoip-agent", amzn, carriesStream, components}, Desktops},
 		{entry{"skylight-agent euc-analytic-agent", every, carriesStream, components}, Desktops},
-		{entry{"dcvserver dcvsessionlauncher wspdcvhostadapter", rhel | debian, carriesStream, components}, Desktops},
+		{entry{"dcvd dcvserver dcvsessionlauncher wspdcvhostadapter", rhel | debian, carriesStream, components}, Desktops},
 		{entry{"xdcv-console*", rhel, carriesStream, components}, Desktops},
 		{entry{"dcv-session-manager-agent", rhel | debian, carriesStream, dcvGuide}, Desktops},
 		{entry{"winbind", amzn, lettingIn, dependence}, Everybody},
@@ -73,7 +75,7 @@ func needed() []component {
 		{entry{`basic.target default.target graphical.target local-fs.target local-fs-pre.target multi-user.target sysinit.target
 			sockets.target timers.target paths.target slices.target user.slice`, every, noMachine, system}, Everybody},
 		{entry{"usr.mount var.mount var-lib.mount home-*.mount home.automount run-user-*.mount", every, noMachine, system}, Everybody},
-		{entry{"systemd-journald systemd-journald-dev-log systemd-udevd systemd-udevd-* systemd-udev-trigger systemd-remount-fs", every, noMachine, system}, Nobody},
+		{entry{"systemd-journald systemd-journald-dev-log systemd-udevd systemd-udevd-* systemd-udev-* systemd-remount-fs", every, noMachine, system}, Nobody},
 		{entry{"systemd-tmpfiles-setup systemd-tmpfiles-setup-*", every, noMachine, system}, Nobody},
 
 		{entry{"display-manager", every, noLogin, system}, Desktops},
@@ -85,7 +87,7 @@ func needed() []component {
 		{entry{"realmd oddjobd", rhel | debian, noLogin, dependence}, Nobody},
 		{entry{"pcscd", rhel | debian, "people log in by it with smart cards", dependence}, Nobody},
 
-		{entry{"NetworkManager dbus-org.freedesktop.NetworkManager", every, noNetwork, dependence}, Everybody},
+		{entry{"NetworkManager network-manager dbus-org.freedesktop.NetworkManager", every, noNetwork, dependence}, Everybody},
 		{entry{"network dhclient", amzn | rhel, noNetwork, dependence}, Everybody},
 		{entry{"networking", debian, noNetwork, dependence}, Everybody},
 		{entry{"systemd-networkd dbus-org.freedesktop.network1", rhel | debian, noNetwork, dependence}, Everybody},
@@ -155,20 +157,17 @@ func unitAs(unit string, user bool) string {
 // dropinOf says why a unit must not be added to: itself, or with all that begin as it does ("cloud-.service").
 // What is added to all units of a type ("service") is nobody's in particular. See systemd.unit(5).
 func dropinOf(unit string, user bool) string {
+	if !strings.Contains(unit, ".") {
+		return ""
+	}
 	if user {
-		return sessionUnit(unit)
+		return reaches(unit, sessionUnits())
 	}
-	stem, kind := stem(unit), path.Ext(unit)
-	if strings.HasSuffix(stem, "-") && kind != ".mount" && kind != ".slice" {
-		for _, c := range theirs() {
-			for pattern := range c.each {
-				if strings.HasPrefix(pattern, stem) {
-					return c.why
-				}
-			}
-		}
+	var entries []entry
+	for _, c := range theirs() {
+		entries = append(entries, c.entry)
 	}
-	return Unit(unit)
+	return reaches(unit, entries)
 }
 
 func sessionUnit(unit string) string {

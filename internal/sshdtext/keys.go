@@ -108,6 +108,12 @@ func KeepsOut(key string, words ...string) string {
 		}
 	case "logingracetime":
 		return unlessLasts(value, "that is too short to type a password")
+	case "clientalivecountmax":
+		if n, err := strconv.ParseInt(value, 10, 32); err == nil && n < 1 {
+			return "an sshd before OpenSSH 8.2 would end every session that is silent for ClientAliveInterval"
+		}
+	case "channeltimeout":
+		return unless(value, "it ends sessions that are idle", "none")
 	case "clientaliveinterval", "unusedconnectiontimeout":
 		return unlessLasts(value, "sessions would end before anybody has typed a word")
 	}

@@ -50,7 +50,7 @@ func TestWhatKeepsEverybodyOutIsKnownHoweverItIsWritten(t *testing.T) {
 		"PerSourceMaxStartups 0", "maxstartups=1", "MaxStartups \"0:30:100\"", "MAXSESSIONS 0", "MaxAuthTries -1", "MaxAuthTries x", "MaxStartups 4294967296",
 		"Ciphers -*", "ciphers=\"-aes*\"", "KexAlgorithms ^x", "MACs +x", "HostKeyAlgorithms -*", "PubkeyAcceptedKeyTypes -ssh-*",
 		"PermitRootLogin forced-commands-only", "HostbasedAuthentication YES", "UsePAM no", "StrictModes no", "PermitEmptyPasswords yes", "RefuseConnection yes",
-		"LoginGraceTime 1s", "LoginGraceTime 1", "LoginGraceTime 0m9S", "ClientAliveInterval 1", "UnusedConnectionTimeout 2s",
+		"LoginGraceTime 1s", "LoginGraceTime 1", "LoginGraceTime 0m9S", "ClientAliveCountMax 0", "clientalivecountmax=00", "ClientAliveCountMax -1", "ChannelTimeout session=1s", "ChannelTimeout *=5m", "ClientAliveInterval 1", "UnusedConnectionTimeout 2s",
 	} {
 		for _, content := range []string{line, "X11Forwarding no\nMatch User x\n\t" + line + " # c\n"} {
 			if wrong, is := KeepsOutIn(content, never); !is || wrong.Why == "" || wrong.Number < 1 {
@@ -64,7 +64,7 @@ func TestWhatKeepsEverybodyOutIsKnownHoweverItIsWritten(t *testing.T) {
 	for _, line := range []string{
 		"PerSourceMaxStartups none", "MaxStartups 10:30:100", "MaxSessions 1", "Ciphers aes256-ctr", "PubkeyAcceptedAlgorithms +ssh-rsa", "HostKeyAlgorithms -ssh-rsa",
 		"PermitRootLogin Yes", "PermitRootLogin without-password", "HostbasedAuthentication no", "UsePAM YES", "LoginGraceTime 0", "LoginGraceTime 1m", "LoginGraceTime 10",
-		"ClientAliveInterval 0", "ClientAliveInterval 300", "AllowUsers 0", "# PerSourceMaxStartups 0", "MaxSessions", "Nonsense 1",
+		"ClientAliveCountMax 3", "ChannelTimeout none", "ClientAliveInterval 0", "ClientAliveInterval 300", "AllowUsers 0", "# PerSourceMaxStartups 0", "MaxSessions", "Nonsense 1",
 	} {
 		if wrong, is := KeepsOutIn(line, never); is {
 			t.Errorf("of %q it is said %+v", line, wrong)

@@ -19,7 +19,7 @@ content = "dadmin ALL ALL\n"
 content = "if true; then\n"
 [dropins."/etc/systemd/system/bad.service"]
 content = "[Unit]\nDescription=x\n[Service]\nType=simple\n"
-[dropins."/etc/systemd/system/systemd-journald.service.d/60-bad.conf"]
+[dropins."/etc/systemd/system/systemd-hostnamed.service.d/60-bad.conf"]
 content = "[Service]\nExecStart=/bin/true\n"
 [dropins."/etc/systemd/system/ssh.service.d/10-clear.conf"]
 content = "[Service]\nExecStart=\n"
@@ -36,14 +36,14 @@ content = "export GOOD=1\n"
 		"dropin/etc/sudoers.d/60-bad":                                      converge.Failed,
 		"dropin/etc/profile.d/bad.sh":                                      converge.Failed,
 		"dropin/etc/systemd/system/bad.service":                            converge.Failed,
-		"dropin/etc/systemd/system/systemd-journald.service.d/60-bad.conf": converge.Failed,
+		"dropin/etc/systemd/system/systemd-hostnamed.service.d/60-bad.conf": converge.Failed,
 		"dropin/etc/systemd/system/ssh.service.d/10-clear.conf":            converge.Corrected,
 		"dropin/etc/systemd/system/ssh.service.d/20-set.conf":              converge.Corrected,
 		"dropin/etc/ssh/sshd_config.d/10-some.conf":                        converge.Corrected,
 		"dropin/etc/sudoers.d/61-good":                                     converge.Corrected,
 		"dropin/etc/profile.d/good.sh":                                     converge.Corrected,
 	})
-	for _, name := range []string{"/etc/sudoers.d/60-bad", "/etc/profile.d/bad.sh", "/etc/systemd/system/bad.service", "/etc/systemd/system/systemd-journald.service.d/60-bad.conf"} {
+	for _, name := range []string{"/etc/sudoers.d/60-bad", "/etc/profile.d/bad.sh", "/etc/systemd/system/bad.service", "/etc/systemd/system/systemd-hostnamed.service.d/60-bad.conf"} {
 		if !d.fails(t.Context(), "test", "-e", name) {
 			t.Errorf("%s was written", name)
 		}

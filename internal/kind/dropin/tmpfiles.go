@@ -20,11 +20,17 @@ const tmpfilesDir = "/etc/tmpfiles.d"
 // checkWritten checks that a policy may write what a file makes others write. The policy was checked
 // when it was read, before its references were resolved, and without the links of the machine.
 func checkWritten(_ context.Context, c candidate) error {
-	if path.Dir(c.name) != tmpfilesDir {
-		if why := policy.Written(c.name, string(c.content)); why != "" {
-			return errors.New(why)
+	wrong := func(why string, otherwise error) error {
+		switch {
+		case why == "":
+			return otherwise
+		case c.secret:
+			why = policy.UnquotedWritten(why)
 		}
-		return nil
+		return errors.New(why)
+	}
+	if path.Dir(c.name) != tmpfilesDir {
+		return wrong(policy.Written(c.name, string(c.content)), nil)
 	}
 	var failed error
 	seen := map[string]string{}
@@ -45,10 +51,7 @@ func checkWritten(_ context.Context, c candidate) error {
 		seen[name] = target
 		return target
 	})
-	if why != "" {
-		return errors.New(why)
-	}
-	return failed
+	return wrong(why, failed)
 }
 
 // takeTmpfiles runs those lines that may be run at any time. Lines for the boot alone, and those that

@@ -103,7 +103,7 @@ func want(t *testing.T, r converge.Resource, state converge.State, reason string
 	}
 }
 
-const crontab = "/etc/crontab"
+const crontab, motd = "/etc/crontab", "/etc/motd"
 
 func TestOwnerGroupAndModeOfOthersFilesAreKeptAndTheirContentIsLeftAlone(t *testing.T) {
 	for _, c := range []struct {
@@ -122,20 +122,20 @@ func TestOwnerGroupAndModeOfOthersFilesAreKeptAndTheirContentIsLeftAlone(t *test
 		{"owner = \"root\"\ngroup = \"root\"\nmode = \"at most 0600\"", "0000 0:0", ""},
 		{`owner = "12345"`, "0644 0:0", "0644 12345:0"},
 	} {
-		m := newMachine(t, crontab)
+		m := newMachine(t, motd)
 		var mode uint32
 		var uid, gid int
 		if _, err := fmt.Sscanf(c.is, "%o %d:%d", &mode, &uid, &gid); err != nil {
 			t.Fatal(err)
 		}
-		m.set(t, crontab, mode, uid, gid)
-		toml := "[files.\"/etc/crontab\"]\n" + c.says
+		m.set(t, motd, mode, uid, gid)
+		toml := "[files.\"/etc/motd\"]\n" + c.says
 		state, becomes := converge.Corrected, c.becomes
 		if becomes == "" {
 			state, becomes = converge.Compliant, c.is
 		}
-		want(t, m.pass(t, toml, nil)["file/etc/crontab"], state, "")
-		if got := m.attr(t, crontab); got != becomes {
+		want(t, m.pass(t, toml, nil)["file/etc/motd"], state, "")
+		if got := m.attr(t, motd); got != becomes {
 			t.Errorf("with %s, %s becomes %s, and should be %s", c.says, c.is, got, becomes)
 		}
 		recorder := &system.Recorder{}
@@ -318,9 +318,9 @@ func aspects(r converge.Resource) (names []string) {
 }
 
 func TestAnOwnerWhomNobodyKnowsIsAFailureAndChangesNothing(t *testing.T) {
-	m := newMachine(t, crontab)
-	want(t, m.pass(t, "[files.\"/etc/crontab\"]\nowner = \"nobody-such\"\nmode = \"0600\"\n", nil)["file/etc/crontab"], converge.Failed, "there is no user nobody-such")
-	if got := m.attr(t, crontab); got != "0644 0:0" {
+	m := newMachine(t, motd)
+	want(t, m.pass(t, "[files.\"/etc/motd\"]\nowner = \"nobody-such\"\nmode = \"0600\"\n", nil)["file/etc/motd"], converge.Failed, "there is no user nobody-such")
+	if got := m.attr(t, motd); got != "0644 0:0" {
 		t.Errorf("it has %s", got)
 	}
 }
