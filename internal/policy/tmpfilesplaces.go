@@ -175,7 +175,9 @@ func systemsState() []string {
 }
 
 // systemsSpool are the same of /var/spool.
-func systemsSpool() []string { return strings.Fields("abrt anacron at atjobs atspool cron crontabs mail") }
+func systemsSpool() []string {
+	return strings.Fields("abrt anacron at atjobs atspool cron crontabs mail")
+}
 
 // forbiddenInVar takes what is below the directories in which programs have their own.
 func (l TmpfilesLine) forbiddenInVar(name string) string {
@@ -268,7 +270,9 @@ func (l TmpfilesLine) forbiddenAttributes(name string, deciding []forbidding) st
 		return v.messages[0]
 	}
 	holds := slices.ContainsFunc(deciding, func(p forbidding) bool { return strings.HasPrefix(p.begins, name+"/") })
-	if (holds || isEverybodys(name)) && !IsRootsDirectory(name) && (is && mode&0o555 != 0o555 && !(mode&0o444 == 0o444 && strings.Contains(path.Base(name), ".")) || !l.roots()) {
+	isFile := strings.Contains(path.Base(name), ".")
+	closes := is && (mode&0o444 != 0o444 || mode&0o111 != 0o111 && !isFile)
+	if (holds || isEverybodys(name)) && !IsRootsDirectory(name) && (closes || !l.roots()) {
 		return "sessions, or programs that these need, begin with what is there"
 	}
 	return ""

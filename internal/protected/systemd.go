@@ -45,7 +45,7 @@ func systemTargets() []string {
 // isOptional reports whether a machine does without a service of systemd's.
 func isOptional(name string) bool {
 	return entry{names: `ask-password-* backlight battery-check binfmt boot-* bootchart* bsod confext* coredump* creds* firstboot growfs* hibernate* homed*
-		hostnamed hwdb-update hybrid-sleep importd* initctl journal-catalog-update journal-gatewayd journal-remote journal-upload journald-audit kexec localed
+		hostnamed hwdb-update hybrid-sleep import* initctl journal-cat* journal-gatewayd journal-remote journal-upload journald-audit kexec localed
 		machine-id-commit machined* mountfsd* network-generator networkd-wait-online* nspawn nsresourced* oomd* pcr* portabled pstore quotacheck* random-seed
 		readahead* repart rfkill ssh-* storagetm suspend* sysext* sysupdate* time-wait-sync timedated timesyncd tmpfiles-clean tpm2* update-done update-utmp*
 		userdbd* vconsole-setup vmspawn volatile-root`}.covers(name)

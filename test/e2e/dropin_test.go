@@ -33,15 +33,15 @@ content = "Defaults:dadmin !lecture\n"
 content = "export GOOD=1\n"
 `)
 	o.wants(t, map[policy.ID]converge.State{
-		"dropin/etc/sudoers.d/60-bad":                                      converge.Failed,
-		"dropin/etc/profile.d/bad.sh":                                      converge.Failed,
-		"dropin/etc/systemd/system/bad.service":                            converge.Failed,
+		"dropin/etc/sudoers.d/60-bad":                                       converge.Failed,
+		"dropin/etc/profile.d/bad.sh":                                       converge.Failed,
+		"dropin/etc/systemd/system/bad.service":                             converge.Failed,
 		"dropin/etc/systemd/system/systemd-hostnamed.service.d/60-bad.conf": converge.Failed,
-		"dropin/etc/systemd/system/ssh.service.d/10-clear.conf":            converge.Corrected,
-		"dropin/etc/systemd/system/ssh.service.d/20-set.conf":              converge.Corrected,
-		"dropin/etc/ssh/sshd_config.d/10-some.conf":                        converge.Corrected,
-		"dropin/etc/sudoers.d/61-good":                                     converge.Corrected,
-		"dropin/etc/profile.d/good.sh":                                     converge.Corrected,
+		"dropin/etc/systemd/system/ssh.service.d/10-clear.conf":             converge.Corrected,
+		"dropin/etc/systemd/system/ssh.service.d/20-set.conf":               converge.Corrected,
+		"dropin/etc/ssh/sshd_config.d/10-some.conf":                         converge.Corrected,
+		"dropin/etc/sudoers.d/61-good":                                      converge.Corrected,
+		"dropin/etc/profile.d/good.sh":                                      converge.Corrected,
 	})
 	for _, name := range []string{"/etc/sudoers.d/60-bad", "/etc/profile.d/bad.sh", "/etc/systemd/system/bad.service", "/etc/systemd/system/systemd-hostnamed.service.d/60-bad.conf"} {
 		if !d.fails(t.Context(), "test", "-e", name) {

@@ -103,7 +103,7 @@ func want(t *testing.T, r converge.Resource, state converge.State, reason string
 	}
 }
 
-const crontab, motd = "/etc/crontab", "/etc/motd"
+const crontab = "/etc/crontab"
 
 func TestOwnerGroupAndModeOfOthersFilesAreKeptAndTheirContentIsLeftAlone(t *testing.T) {
 	for _, c := range []struct {
@@ -139,16 +139,16 @@ func TestOwnerGroupAndModeOfOthersFilesAreKeptAndTheirContentIsLeftAlone(t *test
 			t.Errorf("with %s, %s becomes %s, and should be %s", c.says, c.is, got, becomes)
 		}
 		recorder := &system.Recorder{}
-		want(t, m.pass(t, toml, recorder.Gate)["file/etc/crontab"], converge.Compliant, "")
+		want(t, m.pass(t, toml, recorder.Gate)["file/etc/motd"], converge.Compliant, "")
 		if changes := recorder.Changes(); len(changes) > 0 {
 			t.Errorf("with %s the second pass does %v", c.says, changes)
 		}
-		if content, err := os.ReadFile(filepath.Join(m.root, crontab)); err != nil || string(content) != "content of /etc/crontab\n" {
+		if content, err := os.ReadFile(filepath.Join(m.root, motd)); err != nil || string(content) != "content of /etc/motd\n" {
 			t.Errorf("it holds %q, %v", content, err)
 		}
 		if state == converge.Corrected {
 			m.pass(t, "", nil)
-			if got, was := m.attr(t, crontab), strings.NewReplacer("4755", "0755", "6755", "0755").Replace(c.is); got != was {
+			if got, was := m.attr(t, motd), strings.NewReplacer("4755", "0755", "6755", "0755").Replace(c.is); got != was {
 				t.Errorf("with %s, %s is given back as %s", c.says, c.is, got)
 			}
 			if again := m.pass(t, "", nil); len(again) != 0 {

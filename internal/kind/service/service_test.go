@@ -27,6 +27,7 @@ type manager struct {
 	fate  string // the state of what was started; "active" when empty
 	err   error  // of every question
 	hangs string // a unit that is never up
+	loops string // a unit whose file is a loop of links
 	busy  string // a unit of which somebody else has asked something
 
 	mu    sync.Mutex
@@ -79,6 +80,9 @@ func (m *manager) States(ctx context.Context, names []string) ([]system.Unit, er
 func (m *manager) FileState(_ context.Context, name string) (string, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	if name == m.loops {
+		return "", fmt.Errorf("cannot ask systemd about the file of %s: too many levels of symbolic links", name)
+	}
 	return m.units[name].UnitFileState, m.err
 }
 
@@ -330,6 +334,14 @@ func TestSystemdIsNotAskedForWhatTheLinksTell(t *testing.T) {
 		if asked := m.asked > 1; asked != test.asked || inLine != (r.State == converge.Compliant) {
 			t.Errorf("%s: asked %d times, %s %v", test.name, m.asked, r.State, r.Diff)
 		}
+	}
+}
+
+func TestAUnitThatCannotBeAskedAboutIsUnknownAndNoOther(t *testing.T) {
+	m := &manager{units: map[string]system.Unit{"a.service": unit("loaded disabled active"), "b.service": unit("loaded disabled active")}, loops: "a.service"}
+	resources, err := newKind(t, "services.\"a.service\" = { enabled = true }\nservices.\"b.service\" = { running = true }\n", m, sessions{}).Check(t.Context())
+	if err != nil || len(resources) != 2 || resources[0].State != converge.Unknown || !strings.Contains(resources[0].Reason, "symbolic links") || resources[1].State != converge.Compliant {
+		t.Errorf("%v: %+v", err, resources)
 	}
 }
 
