@@ -356,7 +356,7 @@ func (b book) Run(_ context.Context, c system.Command) (system.Output, error) {
 	case "id":
 		n := b.roll(nil)
 		if n.account(last) == nil {
-			return system.Output{ExitCode: 1}, nil
+			return system.Output{ExitCode: 1, Stderr: []byte("id: '" + last + "': no such user\n")}, nil
 		}
 		var in []string
 		for _, g := range n.groups(last) {

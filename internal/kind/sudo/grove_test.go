@@ -85,9 +85,14 @@ func (g *grove) lines() string {
 func newGrove(seed uint64) *grove {
 	g := &grove{Rand: rand.New(rand.NewPCG(seed, 7)), modes: map[string]fs.FileMode{}, conceded: map[string][]string{}}
 	g.allow = oneOf(g, []string{"%admins"}, []string{"alice"}, []string{"root", "%admins"}, []string{"%admins", "dave"})
+	// Not of the seed's own numbers, which stay as they were. Ops may have no member by /etc/group, and has dave by his account.
+	if rand.New(rand.NewPCG(seed, 63)).IntN(6) == 0 {
+		g.allow = oneOf(&grove{Rand: rand.New(rand.NewPCG(seed, 65))}, []string{"%ops"}, []string{"%ops", "alice"})
+	}
 	g.rooted = []string{"docker"}
-	if rand.New(rand.NewPCG(seed, 11)).IntN(2) == 0 { // not of the seed's own numbers, which stay as they were
+	if rand.New(rand.NewPCG(seed, 11)).IntN(2) == 0 {
 		g.rooted = append(g.rooted, "wheel", "ops")
+		g.rooted = slices.DeleteFunc(g.rooted, func(group string) bool { return slices.Contains(g.allow, "%"+group) })
 	}
 	g.toml = fmt.Sprintf("[sudo]\nallow = [\"%s\"]\nroot_groups = [\"%s\"]\n", strings.Join(g.allow, `", "`), strings.Join(g.rooted, `", "`))
 	if g.often(3) {

@@ -90,10 +90,7 @@ func (k *Kind) lockedDownFor(allow []string) bool {
 }
 
 // unknown returns why a subject brings no administrator, or "" if it does.
-//
-// The directory does not always list the members of a group; the local file does.
 func (k *Kind) unknown(ctx context.Context, subject string) (string, error) {
-	// The directory does not always say who is in a group; the local file does.
 	local, err := facts.LocalGroups(k.system)
 	if err != nil {
 		return "", err
@@ -104,18 +101,12 @@ func (k *Kind) unknown(ctx context.Context, subject string) (string, error) {
 	}
 	name, isGroup := strings.CutPrefix(subject, "%")
 	if !isGroup {
-		if slices.ContainsFunc(accounts, func(a facts.Account) bool { return a.Name == name }) {
-			return "", nil
-		}
-		_, found, err := facts.LookupUser(ctx, k.system, name)
-		if err != nil || found {
-			return "", err
-		}
-		return fmt.Sprintf("the user %s is not known to this machine", name), nil
+		return k.unknownUser(ctx, name, accounts)
 	}
 	peopled := func(g facts.Group) bool {
-		return len(g.Members) > 0 || slices.ContainsFunc(accounts, func(a facts.Account) bool { return a.GID == g.GID })
+		return slices.ContainsFunc(membersOfGroup(g, local, accounts), func(member string) bool { return !cannotLogIn(accounts, member) })
 	}
+	// The directory does not always say who is in a group; the local file does.
 	i := slices.IndexFunc(local, func(g facts.Group) bool { return g.Name == name })
 	if i >= 0 && peopled(local[i]) {
 		return "", nil
@@ -127,9 +118,22 @@ func (k *Kind) unknown(ctx context.Context, subject string) (string, error) {
 	if !found {
 		return fmt.Sprintf("the group %s is not known to this machine", name), nil
 	}
-	isLocal := slices.ContainsFunc(local, func(g facts.Group) bool { return g.Name == group.Name })
-	if isLocal && !peopled(group) {
-		return fmt.Sprintf("nobody is in the group %s", name), nil
+	if i >= 0 && !peopled(group) {
+		return fmt.Sprintf("nobody who can log in is in the group %s", name), nil
 	}
 	return "", nil
+}
+
+func (k *Kind) unknownUser(ctx context.Context, name string, accounts []facts.Account) (string, error) {
+	if slices.ContainsFunc(accounts, func(a facts.Account) bool { return a.Name == name }) {
+		if cannotLogIn(accounts, name) {
+			return fmt.Sprintf("the user %s cannot log in", name), nil
+		}
+		return "", nil
+	}
+	_, found, err := facts.LookupUser(ctx, k.system, name)
+	if err != nil || found {
+		return "", err
+	}
+	return fmt.Sprintf("the user %s is not known to this machine", name), nil
 }

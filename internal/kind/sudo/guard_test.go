@@ -105,6 +105,14 @@ func TestAnAdministratorIsWhoeverCanLogInAndAGroupWithSomebodyInIt(t *testing.T)
 	lockdown := func(allow ...string) map[string]string {
 		return map[string]string{denialPath: string(denial(append([]string{"root"}, allow...), nil, nil))}
 	}
+	services := map[string]string{
+		"/etc/passwd": "root:x:0:0::/root:/bin/sh\nalice:x:1001:1001::/home/alice:/bin/sh\ngames:x:12:990::/:/usr/sbin/nologin\n",
+		"/etc/group":  "root:x:0:\nservices:x:991:games\nfirst:x:990:\nboth:x:992:games,alice\n",
+	}
+	for _, line := range []string{"services:x:991:games", "first:x:990:"} {
+		name, _, _ := strings.Cut(line, ":")
+		dir.groups[name] = line
+	}
 	for what, test := range map[string]struct {
 		allow  []string
 		runner system.Runner
@@ -117,12 +125,16 @@ func TestAnAdministratorIsWhoeverCanLogInAndAGroupWithSomebodyInIt(t *testing.T)
 		"root alone":                                  {nil, dir, nil, "no administrator"},
 		"a group with a member":                       {allow: []string{"%admins"}, runner: broken},
 		"a group that is somebody's first":            {allow: []string{"%first"}, runner: broken, files: map[string]string{"/etc/group": "root:x:0:\nfirst:x:1001:\n"}},
-		"a group with nobody in it":                   {[]string{"%empty"}, dir, nil, "nobody is in the group empty"},
+		"a group with a service in it":                {[]string{"%services"}, dir, services, "nobody who can log in is in the group services"},
+		"a group that is a service's first":           {[]string{"%first"}, dir, services, "nobody who can log in is in the group first"},
+		"a group with a service and somebody":         {allow: []string{"%both"}, runner: dir, files: services},
+		"a service":                                   {[]string{"games"}, dir, services, "the user games cannot log in"},
+		"a group with nobody in it":                   {[]string{"%empty"}, dir, nil, "nobody who can log in is in the group empty"},
 		"one that the directory fills":                {allow: []string{"%filled"}, runner: dir, files: map[string]string{"/etc/group": "root:x:0:\nfilled:x:502:\n"}},
 		"a group of the directory":                    {allow: []string{"%far"}, runner: dir},
 		"a group that nobody knows":                   {[]string{"%nova"}, dir, nil, "the group nova is not known"},
 		"one after one who is none":                   {allow: []string{"%empty", "nova", "dora"}, runner: dir},
-		"none of several":                             {[]string{"%empty", "nova"}, dir, nil, "nobody is in the group empty, the user nova"},
+		"none of several":                             {[]string{"%empty", "nova"}, dir, nil, "nobody who can log in is in the group empty, the user nova"},
 		"an error":                                    {[]string{"nova"}, broken, nil, "cannot tell"},
 		"an error, locked down":                       {[]string{"nova"}, broken, lockdown("nova"), "cannot tell"},
 		"silence":                                     {[]string{"nova"}, silent, nil, "cannot tell"},

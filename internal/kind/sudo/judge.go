@@ -233,25 +233,53 @@ func (j *judge) tell(name string) (bool, error) {
 	return false, j.failed[name]
 }
 
-// administrators returns the allowed users, root first: those named in the policy and the local
-// members of its groups.
-func (j *judge) administrators() []string {
-	names := slices.Clone(j.users)
-	for _, g := range j.localGroups() {
-		if containsFold(j.groups, g.Name) {
-			names = append(names, g.Members...)
+// administrators returns the allowed users who can log in, root first: those named in the policy and the
+// local members of its groups.
+func (j *judge) administrators() (names []string) {
+	for _, name := range slices.Concat(j.users, j.localMembers()) {
+		if !slices.Contains(names, name) && (name == "root" || !cannotLogIn(j.localAccounts(), name)) {
+			names = append(names, name)
 		}
 	}
 	return names
 }
 
-// isLocalMember reports whether /etc/group lists a user in an allowed group. That saves a directory
-// lookup.
-func (j *judge) isLocalMember(name string) bool {
-	return slices.ContainsFunc(j.localGroups(), func(g facts.Group) bool {
-		return containsFold(j.groups, g.Name) && slices.Contains(g.Members, name)
-	})
+// localMembers are the members of the allowed groups, by /etc/group or because it is the primary group of
+// their account in /etc/passwd.
+func (j *judge) localMembers() (names []string) {
+	for _, g := range j.localGroups() {
+		if containsFold(j.groups, g.Name) {
+			names = append(names, membersOfGroup(g, j.localGroups(), j.localAccounts())...)
+		}
+	}
+	return names
 }
+
+// membersOfGroup are the members of a local group. Of two groups with the same number, the first is the
+// primary group of an account with it, as for id(1) and sudo.
+func membersOfGroup(g facts.Group, groups []facts.Group, accounts []facts.Account) []string {
+	names := slices.Clone(g.Members)
+	first := slices.IndexFunc(groups, func(other facts.Group) bool { return other.GID == g.GID })
+	if first >= 0 && groups[first].Name != g.Name {
+		return names
+	}
+	for _, a := range accounts {
+		if a.GID == g.GID {
+			names = append(names, a.Name)
+		}
+	}
+	return names
+}
+
+// cannotLogIn reports whether a local account has a shell that lets nobody log in.
+func cannotLogIn(accounts []facts.Account, name string) bool {
+	i := slices.IndexFunc(accounts, func(a facts.Account) bool { return a.Name == name })
+	return i >= 0 && !facts.CanLogIn(accounts[i].Shell)
+}
+
+// isLocalMember reports whether the local files have a user in an allowed group. That saves a directory
+// lookup.
+func (j *judge) isLocalMember(name string) bool { return slices.Contains(j.localMembers(), name) }
 
 func (j *judge) localGroups() []facts.Group {
 	j.readFiles()

@@ -394,6 +394,42 @@ func TestWhereTheAgentsGrantsCannotBeWrittenOthersLoseTheirsUnlessNobodyWouldBeL
 	}
 }
 
+// Of ops nobody is a member by /etc/group. Dave is by his account, and a service is, which nobody can log in as.
+func TestWhereTheAgentsGrantsCannotBeWrittenOthersAreNotTheLastIfAnAccountsPrimaryGroupIsAllowed(t *testing.T) {
+	g := groveOf("%ops", map[string]string{sudoers.Dir + "/zzz": "bob ALL=(ALL) ALL\n"})
+	g.files[sudoers.Main] = "root ALL=(ALL) ALL\n#includedir /etc/sudoers.d\n"
+	g.files["/etc/group"] = "root:x:0:\nadmins:x:500:alice\nops:x:700:\n"
+	g.files["/etc/passwd"] += "games:x:12:700::/:/usr/sbin/nologin\n"
+	wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
+	b := book{memory: g.plant()}
+	b.full = []string{grantsPath}
+	o := &outing{g: g, book: b, clock: wall.Clock, complain: t.Errorf}
+	r := o.pass(t)["sudo/allow"]
+	if got := b.administrators(); !slices.Equal(got, []string{"root", "bob"}) || r.State.InLine() {
+		t.Errorf("without room %v administer; it is %s: %s", got, r.State, r.Reason)
+	}
+	b.full = nil
+	r = o.pass(t)["sudo/allow"]
+	if got := b.administrators(); !slices.Equal(got, []string{"root", "dave"}) || !r.State.InLine() {
+		t.Errorf("with room %v administer; it is %s: %s", got, r.State, r.Reason)
+	}
+}
+
+func TestAServiceThatIsLetInIsNoAdministratorWhoIsLeft(t *testing.T) {
+	const denies = "dave ALL=(ALL:ALL) !ALL\n"
+	g := groveOf("%ops", map[string]string{sudoers.Dir + "/zzz": "bob ALL=(ALL) ALL\n"})
+	g.files[sudoers.Main] = "root ALL=(ALL) ALL\n#includedir /etc/sudoers.d\n" + denies
+	g.files["/etc/group"] = "root:x:0:\nadmins:x:500:alice\nops:x:700:games\n"
+	g.files["/etc/passwd"] += "games:x:12:12::/:/usr/sbin/nologin\n"
+	wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
+	b := book{memory: g.plant()}
+	b.full = []string{sudoers.Main} // dave stays denied
+	o := &outing{g: g, book: b, clock: wall.Clock, complain: t.Errorf}
+	if r := o.pass(t)["sudo/allow"]; r.State.InLine() {
+		t.Errorf("it is %s: %s", r.State, r.Reason)
+	}
+}
+
 func TestAMembershipByWhichTheLastAdministratorUsesSudoStaysUntilOneOfTheAllowedCan(t *testing.T) {
 	for _, full := range [][]string{{grantsPath}, nil} {
 		g := groveOf("alice", nil)
