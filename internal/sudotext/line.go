@@ -244,6 +244,47 @@ func hasDenial(command string, aliases map[string]string, depth int) bool {
 // DeniesMany says whether they are, and one of them stands for more than one program, or may.
 func (l Line) DeniesMany() bool { return slices.ContainsFunc(l.denied(), isMany) }
 
+// plainGrant is the rest of a grant that denies nothing and restricts nothing.
+var plainGrant = regexp.MustCompile(`^[^=!"\\:()]+=[ \t]*(\([^!"\\()]*\)[ \t]*)?((NOPASSWD|PASSWD|SETENV|NOSETENV):[ \t]*)*(ALL|/[^,=!"\\:()]*)([ \t]*,[ \t]*(ALL|/[^,=!"\\:()]*))*$`)
+
+// OnlyGrants reports whether a line is a grant in its plainest form: without it nobody may do more than
+// with it.
+func (l Line) OnlyGrants() bool { return l.Sort == Grant && plainGrant.MatchString(l.Rest) }
+
+// Narrows reports whether a grant takes from somebody who may do everything more than single programs,
+// or may do so. aliases are those of commands.
+func (l Line) Narrows(aliases map[string]string) bool {
+	hosts, commands, ok := strings.Cut(l.Rest, "=")
+	commands = strings.TrimLeft(commands, " \t")
+	if as, after, found := strings.Cut(commands, ")"); strings.HasPrefix(commands, "(") {
+		if !found || strings.Contains(as, "!") {
+			return true
+		}
+		commands = after
+	}
+	commands = plainTags.ReplaceAllString(commands, "")
+	return !ok || strings.ContainsAny(l.Rest, "\"\\") || strings.Contains(hosts, ":") || strings.ContainsAny(commands, ":=()") ||
+		slices.ContainsFunc(strings.Split(commands, ","), func(command string) bool { return narrows(command, aliases, 0) })
+}
+
+var plainTags = regexp.MustCompile(`^[ \t]*((NOPASSWD|PASSWD|SETENV|NOSETENV):[ \t]*)*`)
+
+func narrows(command string, aliases map[string]string, depth int) bool {
+	command, negated := strings.CutPrefix(strings.Trim(command, " \t"), "!")
+	command = strings.TrimLeft(command, " \t")
+	definition, isAlias := aliases[command]
+	switch {
+	case isAlias && depth < maxAliases && !hasDenial(command, aliases, 0):
+		return slices.ContainsFunc(strings.Split(definition, ","), func(one string) bool {
+			one = strings.Trim(one, " \t")
+			return negated && narrows("!"+one, aliases, depth+1) || !negated && narrows(one, aliases, depth+1)
+		})
+	case negated:
+		return !strings.HasPrefix(command, "/") || isMany(command)
+	}
+	return command != "ALL" && !strings.HasPrefix(command, "/")
+}
+
 // denied are the commands of a list of denials, without their marks.
 func (l Line) denied() (denied []string) {
 	if l.Sort != Grant || strings.ContainsAny(l.Rest, "\"\\") {

@@ -195,6 +195,7 @@ func (k *Kind) comment(p *plan, line sudoers.Placed, why string, d converge.Diff
 		p.foreign = append(p.foreign, e)
 	}
 	e := &p.foreign[i]
+	e.plain = false
 	e.content = sudotext.Disable(e.content, []sudotext.Line{line.Line}, why)
 	e.takesAway = e.takesAway || why == mark
 	if why == refuses || mayDeny(line.Line) {

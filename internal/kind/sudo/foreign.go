@@ -243,7 +243,9 @@ func (k *Kind) planFile(p *plan, name string, rewrites []rewrite) error {
 	if _, managed := k.policy.Lookup(policy.NewID("dropin", name)); managed {
 		return nil // planOwn judges what the policy wants there, and its own kind sees to the rest
 	}
+	e.plain = true
 	for _, r := range rewrites {
+		e.plain = e.plain && r.mark == mark && r.line.OnlyGrants()
 		e.takesAway = e.takesAway || r.grants()
 		e.lifts = e.lifts || mayDeny(r.line)
 		e.diff = append(e.diff, converge.Difference{Aspect: fmt.Sprintf("%s:%d", name, r.line.First), Want: r.keep, Got: r.line.Text})

@@ -330,7 +330,7 @@ func (k *Kind) keepsWithout(ctx context.Context, p *plan, in membership) error {
 	if err != nil {
 		return err
 	}
-	_, err = k.keeps(ctx, p, k.administrators(p), groupFile, withoutMembership(groups, in))
+	_, err = k.keeps(ctx, p, k.administrators(p), map[string][]byte{groupFile: withoutMembership(groups, in)})
 	return err
 }
 

@@ -30,6 +30,7 @@ type outing struct {
 	look     system.Looker
 	clock    system.Clock
 	complain func(format string, args ...any)
+	runner   func(system.Runner) system.Runner // if another one is to be passed
 
 	before []string // who administers to begin with
 	dirty  bool     // something has changed since it was last asked who does
@@ -74,6 +75,9 @@ func (o *outing) pass(t *testing.T) map[string]converge.Resource {
 		Runner:    faultwalk.Runner(gated{o.book, o.change}, o.look),
 		Sessions:  faultwalk.Sessions(sickSessions{}, o.look),
 		Authority: faultwalk.Authority(fewActions{standIn{memory: m, known: m.known}}, o.look),
+	}
+	if o.runner != nil {
+		s.Runner = o.runner(s.Runner)
 	}
 	p := o.g.policy(t)
 	k := New(p, s)

@@ -110,12 +110,12 @@ func newGrove(seed uint64) *grove {
 		"/etc/group": "root:x:0:\nwheel:x:10:" + oneOf(g, "bob", "bob,carol", "") + "\nadmins:x:500:" + oneOf(g, "alice", "alice", "alice,carol") +
 			"\nops:x:700:" + oneOf(g, "", "bob", "alice,bob") + "\ndocker:x:600:" + oneOf(g, "", "daemon", "bob", "alice,bob,carol") + "\n",
 	}
-	g.sudoers()
+	g.sudoers(seed)
 	g.polkit()
 	return g
 }
 
-func (g *grove) sudoers() {
+func (g *grove) sudoers(seed uint64) {
 	main := "Defaults env_reset\nroot ALL=(ALL) ALL\n"
 	if g.often(5) {
 		main += "%wheel ALL=(ALL) ALL\n"
@@ -163,6 +163,9 @@ func (g *grove) sudoers() {
 	if g.often(1) {
 		g.files["/etc/nsswitch.conf"] = "sudoers: files sss\n"
 		g.book.directory, g.book.silent = []string{oneOf(g, "alice", "bob", "carol")}, g.often(4)
+	}
+	if rand.New(rand.NewPCG(seed, 111)).IntN(6) == 0 { // nor this of the seed's own numbers
+		g.files["/etc/nsswitch.conf"], g.book.silent = "sudoers: files sss\n", true
 	}
 }
 

@@ -82,6 +82,7 @@ type edit struct {
 	// at stake.
 	freeing []byte
 	aside   bool // it was set aside earlier because it could not be written
+	plain   bool // it only makes comments of plain grants
 	diff    []converge.Difference
 }
 
@@ -105,6 +106,7 @@ type plan struct {
 	unsure      []error  // why something stays: it is not known whether it may
 	dead        string   // why sudo works for nobody and the agent cannot mend it
 	silent      bool     // sudo does not answer: it waits for a directory
+	candidates  []candidate
 }
 
 // steps orders the edits so that whoever could administer before can do so after every single edit.

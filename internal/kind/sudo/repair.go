@@ -94,6 +94,11 @@ func (k *Kind) keeping(ctx context.Context, p *plan) (administrators []string, d
 		}
 		would = k.working(ctx, p, administrators, p.changes())
 	}
+	if p.silent {
+		if err := k.planDenials(ctx, p); err != nil {
+			p.unsure = append(p.unsure, err)
+		}
+	}
 	now := k.working(ctx, p, administrators, nil)
 	if lost := without(now, would); len(lost) > 0 {
 		return nil, "", fmt.Errorf("nothing is changed, for sudo, which lets in %s now, would not do so any more", strings.Join(lost, ", "))

@@ -12,7 +12,6 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/sudoers"
-	"github.com/soe-agent/soe-agent/internal/sudotext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -43,72 +42,103 @@ func contentsBefore(done []step) map[string][]byte {
 // write carries out a plan, and returns the steps that it has tried. Their order keeps the administrators
 // in as far as the lines alone tell. Therefore each is judged before it is taken, on the files as they
 // really are by then (next): grants to others are removed even if the disk is too full for the agent's
-// own files, as long as somebody can administer. If a file of others cannot be written, it is set aside
-// by a rename, unless the administrators need a line of it.
+// own files, as long as somebody can administer.
 func (k *Kind) write(ctx context.Context, p *plan, administrators []string) (done []step, err error) {
 	var errs []error
 	failed := false
 	for pending := p.steps(); len(pending) > 0; {
-		i, err := k.next(ctx, p, administrators, pending, failed)
+		from, to, err := k.next(ctx, p, administrators, pending, failed)
 		if err != nil {
 			errs = append(errs, err)
 			break
 		}
-		e := pending[i]
-		pending = slices.Concat(of(pending[:i], func(s edit) bool { return s.path != e.path }), pending[i+1:])
-		old, err := k.original(e.path)
-		if err == nil {
-			done = append(done, step{e, old})
-			err = k.unchanged(p, e.path)
-		}
-		if err == nil {
-			err = k.apply(e)
-		}
-		failed = failed || err != nil
-		if err != nil && path.Dir(e.path) == sudoers.Dir && e.takesAway && !e.aside && k.unchanged(p, e.path) == nil &&
-			k.letsInWithout(ctx, p, e.path, administrators) {
-			asideErr := k.system.Rights.SetAside(e.path)
-			if asideErr == nil {
-				pending = of(pending, func(s edit) bool { return s.path != e.path })
+		now := pending[from:to]
+		earlier := of(pending[:from], func(s edit) bool { return !slices.ContainsFunc(now, s.sameFile) })
+		pending = slices.Concat(earlier, pending[to:])
+		for _, e := range now {
+			tried, isAside, err := k.take(ctx, p, administrators, e)
+			done = append(done, tried...)
+			if isAside {
+				pending = of(pending, func(s edit) bool { return !s.sameFile(e) })
 			}
-			if asideErr == nil || system.NoRoom(err) {
-				err = asideErr
-			}
+			failed = failed || isAside || err != nil
+			errs = append(errs, err)
 		}
-		errs = append(errs, err)
 	}
 	return done, errors.Join(errs...)
 }
+
+// take takes one step. If a file of others cannot be written, it is set aside by a rename, unless the
+// administrators need a line of it.
+func (k *Kind) take(ctx context.Context, p *plan, administrators []string, e edit) (tried []step, isAside bool, err error) {
+	old, err := k.original(e.path)
+	if err == nil {
+		tried = append(tried, step{e, old})
+		err = k.unchanged(p, e.path)
+	}
+	if err == nil {
+		err = k.apply(e)
+	}
+	if err == nil || path.Dir(e.path) != sudoers.Dir || !e.takesAway || e.aside || k.unchanged(p, e.path) != nil || !k.letsInWithout(ctx, p, e.path, administrators) {
+		return tried, false, err
+	}
+	asideErr := k.system.Rights.SetAside(e.path)
+	if asideErr == nil || system.NoRoom(err) {
+		err = asideErr
+	}
+	return tried, asideErr == nil, err
+}
+
+func (e edit) sameFile(other edit) bool { return e.path == other.path }
 
 // of returns the edits that are meant.
 func of(edits []edit, meant func(edit) bool) []edit {
 	return slices.DeleteFunc(slices.Clone(edits), func(e edit) bool { return !meant(e) })
 }
 
-// next is the first of the steps that are left which keeps somebody in. Without an earlier one for the
-// same file it may come too. In an image each is taken in its order until one has failed. The last one
+// maxRefused limits how many of the steps that are left may be refused in a row, each of which takes
+// some questions.
+const maxRefused = 64
+
+// next are the first of the steps that are left which keep somebody in. Without an earlier one for the
+// same file a step may come too. In an image each is taken in its order until one has failed. The last one
 // has been judged with the whole plan (keeping).
-func (k *Kind) next(ctx context.Context, p *plan, administrators []string, pending []edit, failed bool) (int, error) {
+//
+// Steps that only take plain grants are judged together: each takes from everybody no more than all of
+// them, so what sudo says of the files after the last holds after each, and also where one fails.
+func (k *Kind) next(ctx context.Context, p *plan, administrators []string, pending []edit, failed bool) (from, to int, err error) {
 	if !failed && (!k.system.Running() || len(pending) == 1 && !p.silent) {
-		return 0, nil
+		return 0, 1, nil
 	}
 	var errs []error
-	for i, e := range pending {
-		_, err := k.keeps(ctx, p, administrators, e.path, e.content)
-		if err == nil {
-			return i, nil
+	for ; from < len(pending) && len(errs) < maxRefused; from++ {
+		for n := max(1, plainSteps(pending[from:])); n > 0; n /= 2 {
+			changes := map[string][]byte{}
+			for _, e := range pending[from : from+n] {
+				changes[e.path] = e.content
+			}
+			if _, err = k.keeps(ctx, p, administrators, changes); err == nil {
+				return from, from + n, nil
+			}
 		}
 		errs = append(errs, err)
 	}
-	return 0, errors.Join(errs...)
+	return 0, 0, errors.Join(errs...)
 }
 
-// keeps returns those of the administrators whom sudo would let in if one more file had a content (nil:
-// if it were gone). It is an error if sudo would refuse one whom it lets in now, or would let in nobody
-// but root while it lets in somebody now. If sudo cannot be asked, it is one unless the files show that
-// somebody would be let in.
-func (k *Kind) keeps(ctx context.Context, p *plan, administrators []string, name string, content []byte) (in []string, err error) {
-	changes := map[string][]byte{name: content}
+// plainSteps is how many of the first steps only take plain grants.
+func plainSteps(edits []edit) int {
+	if i := slices.IndexFunc(edits, func(e edit) bool { return !e.plain }); i >= 0 {
+		return i
+	}
+	return len(edits)
+}
+
+// keeps returns those of the administrators whom sudo would let in if some more files had these contents
+// (nil: if they were gone). It is an error if sudo would refuse one whom it lets in now, or would let in
+// nobody but root while it lets in somebody now. If sudo cannot be asked, it is one unless the files show
+// that somebody would be let in, or that nothing is taken from anybody.
+func (k *Kind) keeps(ctx context.Context, p *plan, administrators []string, changes map[string][]byte) (in []string, err error) {
 	in = k.working(ctx, p, administrators, changes)
 	others := without(in, []string{"root"})
 	if len(in) == len(administrators) && len(others) > 0 {
@@ -118,7 +148,7 @@ func (k *Kind) keeps(ctx context.Context, p *plan, administrators []string, name
 	left := "nobody but root could administer"
 	switch {
 	case !k.answers(ctx, p, changes):
-		if k.surelyLetsIn(ctx, p, changes) {
+		if k.takesNothing(p, changes) || k.surelyLetsIn(ctx, p, changes) {
 			return administrators, nil
 		}
 		left += ", as far as it can be told without sudo's answer; see which source of sudoers in /etc/nsswitch.conf does not answer"
@@ -127,7 +157,7 @@ func (k *Kind) keeps(ctx context.Context, p *plan, administrators []string, name
 	case len(others) > 0 || !p.knowsAllowed() || !k.isLast(ctx, p, changes):
 		return in, nil
 	}
-	return nil, fmt.Errorf("%s stays as it is for now: with what is to be changed of it, %s", name, left)
+	return nil, fmt.Errorf("%s stays as it is for now: with what is to be changed of it, %s", strings.Join(sortedKeys(changes), ", "), left)
 }
 
 // answers reports whether sudo can be asked what it would say after changes.
@@ -152,29 +182,9 @@ func (k *Kind) isLast(ctx context.Context, p *plan, changes map[string][]byte) b
 	return len(k.working(ctx, p, names, changes)) == 0 && (err != nil || len(k.working(ctx, p, names, nil)) > 0)
 }
 
-// surelyLetsIn reports whether the files alone, after changes, show that somebody whom the policy allows
-// can administer.
-func (k *Kind) surelyLetsIn(ctx context.Context, p *plan, changes map[string][]byte) bool {
-	tree, err := sudoers.Read(k.system.FS, changes)
-	if err != nil || len(tree.Unread) > 0 {
-		return false
-	}
-	anywhere := func(string) bool { return true }
-	subjects := without(p.judge.users, []string{"root"})
-	for _, group := range p.judge.groups {
-		subjects = append(subjects, "%"+group)
-	}
-	lines := slices.DeleteFunc(tree.Lines, func(line sudoers.Placed) bool { return line.Sort == sudotext.Grant && p.judge.namesOthers(line.Users) })
-	return slices.ContainsFunc(subjects, func(subject string) bool {
-		missing, err := k.unknown(ctx, subject)
-		known := missing == "" && err == nil || errors.Is(err, errSilent) && k.lockedDownFor(p.allow)
-		return known && surelyGranted(lines, tree.CommandAliases(), subject, anywhere)
-	})
-}
-
 // letsInWithout reports whether sudo lets all administrators in, with the current files except one.
 func (k *Kind) letsInWithout(ctx context.Context, p *plan, name string, administrators []string) bool {
-	in, err := k.keeps(ctx, p, administrators, name, nil)
+	in, err := k.keeps(ctx, p, administrators, map[string][]byte{name: nil})
 	return err == nil && len(in) == len(administrators)
 }
 
@@ -233,7 +243,7 @@ func (k *Kind) putBack(ctx context.Context, p *plan, administrators []string, do
 	for _, s := range slices.Backward(done) {
 		var err error
 		if failed {
-			_, err = k.keeps(ctx, p, administrators, s.path, s.before())
+			_, err = k.keeps(ctx, p, administrators, map[string][]byte{s.path: s.before()})
 		}
 		if err == nil {
 			err = k.undo(s)

@@ -515,8 +515,8 @@ func TestThatNoRoomIsKeptForAFullDiskIsMendedAndWhereItCannotBeItIsCritical(t *t
 	}
 }
 
-// administers follows the tree as sudo does, for one subject and everything.
-func administers(t *testing.T, s *system.System, subject string) bool {
+// administers follows the tree as sudo does, for somebody who is all these subjects, and everything.
+func administers(t *testing.T, s *system.System, subjects ...string) bool {
 	t.Helper()
 	tree, err := sudoers.Read(s.FS, nil)
 	if err != nil {
@@ -530,7 +530,7 @@ func administers(t *testing.T, s *system.System, subject string) bool {
 		for _, s := range slices.Backward(line.Users) {
 			positive := s
 			positive.Negated = false
-			if s.Form == sudotext.All || names(positive, subject) {
+			if s.Form == sudotext.All || slices.ContainsFunc(subjects, func(subject string) bool { return names(positive, subject) }) {
 				if !s.Negated {
 					may = !strings.Contains(line.Rest, "!")
 				}
@@ -552,14 +552,14 @@ func TestNoFaultLeavesTheMachineWithoutAnAdministrator(t *testing.T) {
 			gate := fault(n)
 			pass(t, root, after, func(c system.Change) error {
 				// At every step, and not only where it ends.
-				if !administers(t, s, "root") || (!administers(t, s, "%admins") && !administers(t, s, "alice")) {
-					t.Fatalf("fault %d: before %s nobody can administer", n, c)
+				if !administers(t, s, "root") || (!administers(t, s, "%admins") && !administers(t, s, "alice", "%admins")) {
+					t.Errorf("fault %d: before %s nobody can administer", n, c)
 				}
 				err := gate(c)
 				hit = hit || err != nil
 				return err
 			})
-			if !administers(t, s, "root") || (!administers(t, s, "%admins") && !administers(t, s, "alice")) {
+			if !administers(t, s, "root") || (!administers(t, s, "%admins") && !administers(t, s, "alice", "%admins")) {
 				t.Fatalf("fault %d: nobody can administer", n)
 			}
 			if r, polkit := pass(t, root, after, nil); !r.State.InLine() || !polkit.State.InLine() {

@@ -1,0 +1,206 @@
+package sudo
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/soe-agent/soe-agent/internal/kind/kindtest"
+	"github.com/soe-agent/soe-agent/internal/sudoers"
+	"github.com/soe-agent/soe-agent/internal/sudotext"
+	"github.com/soe-agent/soe-agent/internal/system"
+)
+
+// Whatever else is denied to whomever: bob's grant goes, and alice, who is allowed, administers.
+func TestWhileSudoDoesNotAnswerAGrantGoesWhateverOtherLinesDeny(t *testing.T) {
+	wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
+	const include, single = "#includedir /etc/sudoers.d\n", "%ops ALL=(ALL) ALL, !/usr/bin/su\n"
+	for _, line := range []string{
+		single, "%admins ALL=(ALL) ALL, !/usr/bin/su\n", "ALL ALL=(ALL) !/usr/bin/su\n", "%ops ALL=(ALL:ALL) !ALL\n", "alice ALL=(ALL:ALL) !ALL\n",
+		"!bob ALL=(ALL) ALL\n", "alice, !bob ALL=(ALL) ALL\n", "User_Alias OPS = bob, carol\nOPS ALL=(ALL) ALL, !/usr/bin/su\n", "%nobody ALL=(ALL:ALL) !ALL\n",
+		"nobody-knows ALL=(ALL) ALL, !/usr/bin/su\n", "Cmnd_Alias SU = /usr/bin/su, /usr/bin/sh\nALL ALL = !SU\n", "%#700, #1002 ALL=(ALL:ALL) !ALL\n", "carol ALL=(ALL) ALL\n",
+	} {
+		for where, files := range map[string]map[string]string{
+			"before the include":   {sudoers.Main: "root ALL=(ALL) ALL\n" + line + include},
+			"behind it":            {sudoers.Main: "root ALL=(ALL) ALL\n" + include + line},
+			"in a file":            {sudoers.Dir + "/50-x": line},
+			"in one of two":        {sudoers.Dir + "/50-x": line, sudoers.Dir + "/60-x": single},
+			"in one that is last":  {sudoers.Dir + "/zzzz": line},
+			"where a lock-down is": {sudoers.Dir + "/50-x": line, grantsPath: string(grants([]string{"%admins"})), denialPath: string(denial([]string{"root", "%admins"}, nil, nil))},
+		} {
+			g := groveOf("%admins", map[string]string{sudoers.Dir + "/zzz": "bob ALL=(ALL) ALL\n", "/etc/nsswitch.conf": "sudoers: files sss\n"})
+			g.files[sudoers.Main] = "root ALL=(ALL) ALL\n" + include
+			for name, content := range files {
+				g.files[name] = content
+			}
+			b := book{memory: g.plant(), silent: true}
+			complain := func(format string, args ...any) { t.Errorf("%s %q: %s", where, line, fmt.Sprintf(format, args...)) }
+			o := &outing{g: g, book: b, clock: wall.Clock, complain: complain}
+			r := o.pass(t)["sudo/allow"]
+			if got := b.administrators(); !slices.Equal(got, []string{"root", "alice"}) || r.State.InLine() {
+				complain("%v administer; it is %s: %s", got, r.State, r.Reason)
+			}
+		}
+	}
+}
+
+// So is what may deny the allowed, or is in nobody's power to mend.
+func TestWhileSudoDoesNotAnswerAGrantStaysWhereNobodyElseSurelyAdministers(t *testing.T) {
+	wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
+	for _, line := range []string{
+		"alice ALL=(ALL:ALL) !ALL\n", "%admins ALL=(ALL:ALL) !ALL\n", "ALL, !root, !bob ALL=(ALL:ALL) !ALL\n", "+net ALL=(ALL:ALL) !ALL\n", "#1001 ALL=(ALL) !ALL\n",
+		"alice ALL=(ALL) !/usr/bin/\n", "alice ALL=(ALL) NOEXEC: ALL\n", "User_Alias A = ALL, !bob\nA ALL=(ALL:ALL) !ALL\n", "alice ALL=(ALL) CHROOT=/srv ALL\n",
+		"Cmnd_Alias MANY = /usr/bin/\nalice ALL=(ALL) !MANY\n", "alice ALL=(ALL) !UNKNOWN\n",
+	} {
+		g := groveOf("%admins", map[string]string{sudoers.Dir + "/zzz": "bob ALL=(ALL) ALL\n", "/etc/nsswitch.conf": "sudoers: files sss\n"})
+		g.files[sudoers.Main] = "root ALL=(ALL) ALL\n#includedir /etc/sudoers.d\n" + line
+		b := book{memory: g.plant(), silent: true}
+		b.full = []string{sudoers.Main} // where the line stands, behind the include
+		o := &outing{g: g, book: b, clock: wall.Clock, complain: t.Errorf}
+		r := o.pass(t)["sudo/allow"]
+		if got := b.administrators(); !slices.Contains(got, "bob") || r.State.InLine() {
+			t.Errorf("%q: %v administer; it is %s: %s", line, got, r.State, r.Reason)
+		}
+	}
+}
+
+// counted counts how often sudo is asked.
+type counted struct {
+	system.Runner
+	asked *atomic.Int32
+}
+
+func (c counted) Run(ctx context.Context, command system.Command) (system.Output, error) {
+	if command.Argv[0] == "sudo" {
+		c.asked.Add(1)
+	}
+	return c.Runner.Run(ctx, command)
+}
+
+func TestHowOftenSudoIsAskedDoesNotGrowWithTheNumberOfGrantsToTake(t *testing.T) {
+	wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
+	asked := func(files int, more map[string]string) (times int32) {
+		all := map[string]string{}
+		for i := range files {
+			all[fmt.Sprintf("%s/stray-%03d", sudoers.Dir, i)] = "bob ALL=(ALL) NOPASSWD: ALL\n"
+		}
+		for name, content := range more {
+			all[name] = content
+		}
+		g := groveOf("%admins", all)
+		b := book{memory: g.plant()}
+		o := &outing{g: g, book: b, clock: wall.Clock, complain: t.Errorf}
+		var n atomic.Int32
+		o.runner = func(r system.Runner) system.Runner { return counted{r, &n} }
+		r := o.pass(t)["sudo/allow"]
+		if got := b.administrators(); !slices.Equal(got, []string{"root", "alice"}) || !r.State.InLine() {
+			t.Errorf("of %d files: %v administer; it is %s: %s", files, got, r.State, r.Reason)
+		}
+		return n.Load()
+	}
+	if few, many := asked(3, nil), asked(300, nil); many > few {
+		t.Errorf("for 3 files sudo is asked %d times, for 300 %d", few, many)
+	}
+	// One file in the midst that is no plain grant is judged alone.
+	odd := map[string]string{sudoers.Dir + "/stray-150": "bob ALL=(ALL) ALL, !/usr/bin/su\nalice ALL=(ALL:ALL) !ALL\n"}
+	if few, many := asked(3, odd), asked(300, odd); many > few+8 {
+		t.Errorf("with one that is odd sudo is asked %d times for 3 files, for 300 %d", few, many)
+	}
+}
+
+// Alice is let in by a grant to a group, and a line behind it denies her: without both she is in again by the
+// agent's own, and between the two she would not be.
+func TestWhatIsTakenTogetherTakesNobodyOutInBetween(t *testing.T) {
+	wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
+	for _, test := range []map[string]string{
+		{"/40-x": "alice ALL=(ALL:ALL) !ALL\n", "/50-x": "%ops ALL=(ALL) ALL\n", "/60-x": "bob ALL=(ALL) ALL\n"},
+		{"/40-x": "carol, alice ALL=(ALL) NOEXEC: ALL\n", "/50-x": "%ops ALL=(ALL) ALL\n", "/60-x": "%ops ALL=(ALL) ALL\n"},
+		{"/40-x": "carol ALL=ALL\nalice ALL=(ALL:ALL) !ALL\n", "/50-x": "%ops ALL=(ALL) ALL\n", "/60-x": "bob ALL=(ALL) ALL, !/bin/su\n"},
+	} {
+		files := map[string]string{}
+		for name, content := range test {
+			files[sudoers.Dir+name] = content
+		}
+		for n, hit := 1, true; hit; n++ {
+			g := groveOf("%admins", files)
+			g.files["/etc/group"] = "root:x:0:\nwheel:x:10:\nadmins:x:500:alice\nops:x:700:alice\n"
+			b := book{memory: g.plant()}
+			hit = false
+			gate := system.FailNth(n)
+			o := &outing{g: g, book: b, clock: wall.Clock, gate: func(c system.Change) error {
+				err := gate(c)
+				hit = hit || err != nil
+				return err
+			}}
+			o.complain = func(format string, args ...any) {
+				t.Errorf("%q, change %d failing: %s", test, n, fmt.Sprintf(format, args...))
+			}
+			o.pass(t)
+			o.gate = nil
+			if r := o.pass(t)["sudo/allow"]; !r.State.InLine() {
+				t.Errorf("%q, after change %d: it is %s: %s", test, n, r.State, r.Reason)
+			}
+		}
+	}
+}
+
+func TestOnlyWhatTakesNothingWidens(t *testing.T) {
+	const grant, denial, other = "alice ALL=(ALL) ALL\n", "bob ALL=(ALL:ALL) !ALL\n", "carol ALL=(ALL) ALL\n"
+	for _, test := range []struct {
+		before, after string
+		want          bool
+	}{
+		{"", grant, true}, {"", denial, false}, {"", "bob ALL=ALL, !/bin/su\n", false}, {"", "Defaults noexec\n", false}, {"", "#include /x\n", false},
+		{"", "User_Alias A = bob\n", false}, {"", "# " + denial, true}, {"", "alice ALL=(ALL) NOEXEC: ALL\n", false},
+		{denial, "", true}, {denial + grant, grant, true}, {grant + denial, grant, true}, {grant + denial, denial, false}, {grant, "", false},
+		{grant + denial + other, grant + other, true}, {denial, denial + grant, true}, {denial, "# " + denial + grant, true}, {grant + other, other + grant, false},
+		{grant + denial, denial + grant, false}, {denial + denial, denial, true}, {"Defaults insults\n", "", false}, {"junk\n" + denial, "junk\n", true},
+		{"!MIXED ALL=ALL\n", "", false}, {"bob ALL=ALL, !/bin/su\n", "", false},
+	} {
+		if got := widens(said([]byte(test.before)), said([]byte(test.after)), nil); got != test.want {
+			t.Errorf("from %q to %q: %v", test.before, test.after, got)
+		}
+	}
+}
+
+// Alice is known to be in admins and ops and no other group; somebody in far is only known to be in it.
+func TestWhomAListMeansIsSureOnlyWhereItIsKnown(t *testing.T) {
+	const definitions = "User_Alias FINE = alice, %admins : OTHERS = bob : SHUTS = ALL, !alice : DEEP = FINE\n"
+	aliases := map[string][]sudotext.Subject{}
+	for name, users := range sudotext.Parse([]byte(definitions))[0].Aliases {
+		aliases[name] = users
+	}
+	s := kindtest.Open(t, system.Options{Root: machine(t, nil)})
+	s.Runner = people()
+	r := reader{newJudge(t.Context(), s, []string{"root", "%admins", "%far"}, aliases), aliases}
+	alice := candidate{name: "alice", uid: "1001", groups: []string{"alice", "admins", "ops"}, all: true}
+	partly := candidate{name: "alice", uid: "1001", groups: []string{"admins"}}
+	far := candidate{groups: []string{"far"}}
+	const no, yes, perhaps = "no", "yes", "perhaps"
+	for list, want := range map[string][3]string{
+		"alice": {yes, yes, perhaps}, "bob": {no, no, no}, "ALL": {yes, yes, yes}, "%admins": {yes, yes, perhaps}, "%ops": {yes, perhaps, perhaps}, "%far": {no, perhaps, yes},
+		"%wheel": {no, perhaps, perhaps}, "%ADMINS": {perhaps, perhaps, perhaps}, "Alice": {perhaps, perhaps, perhaps}, "#1001": {yes, yes, perhaps}, "#01001": {perhaps, perhaps, perhaps}, "#1000": {no, no, perhaps},
+		"%#500": {yes, yes, perhaps}, "%#10": {no, perhaps, perhaps}, "%#4711": {perhaps, perhaps, perhaps}, "+net": {perhaps, perhaps, perhaps}, "%:x": {perhaps, perhaps, perhaps},
+		"ALL, !alice": {no, no, perhaps}, "ALL, !%admins": {no, no, perhaps}, "ALL, !%far": {yes, perhaps, no}, "!alice": {no, no, no}, "!bob": {no, no, no}, "alice, !bob": {yes, yes, perhaps},
+		"alice, !%wheel": {yes, perhaps, perhaps}, "alice, !+net": {perhaps, perhaps, perhaps}, "!alice, ALL": {yes, yes, yes},
+		"FINE": {yes, yes, perhaps}, "OTHERS": {no, no, no}, "SHUTS": {perhaps, perhaps, perhaps}, "DEEP": {yes, yes, perhaps}, "ALL, !FINE": {no, no, perhaps}, "ALL, !OTHERS": {yes, yes, yes},
+		"UNDEFINED": {no, no, perhaps}, // of such an account nobody could say anything
+	} {
+		users := sudotext.Parse([]byte(list + " ALL=ALL\n"))[0].Users
+		for i, c := range []candidate{alice, partly, far} {
+			got := no
+			switch surely, maybe := r.matches(users, c, 0); {
+			case surely:
+				got = yes
+			case maybe:
+				got = perhaps
+			}
+			if got != want[i] {
+				t.Errorf("%s: whether it means %s is %s and should be %s", list, strings.Join(c.groups, ","), got, want[i])
+			}
+		}
+	}
+}
