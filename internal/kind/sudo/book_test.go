@@ -104,7 +104,9 @@ func (b book) readFile(r *reading, name string, staged map[string][]byte, depth 
 				r.broken = name + ": syntax error near line " + strconv.Itoa(line.number)
 			}
 		case line.alias != "":
-			r.aliases[line.alias] = line.members
+			if _, defined := r.aliases[line.alias]; !defined { // of two the first counts
+				r.aliases[line.alias] = line.members
+			}
 		case line.settings != nil:
 			for _, setting := range line.settings {
 				r.defaults = append(r.defaults, [2]string{line.scope, setting})

@@ -106,10 +106,10 @@ func (r reader) matches(users []sudotext.Subject, c candidate, depth int) (surel
 		switch is, mayBe := r.means(s, c, depth); {
 		case is:
 			return surely && !s.Negated, perhaps || !s.Negated
-		case mayBe && s.Negated:
-			surely = false
 		case mayBe:
-			perhaps = true
+			either := s.ShutsOut(r.aliases) // who is shut out twice is in
+			perhaps = perhaps || !s.Negated || either
+			surely = surely && !s.Negated && !either
 		}
 	}
 	return false, perhaps

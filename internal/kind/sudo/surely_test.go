@@ -186,7 +186,7 @@ func TestWhomAListMeansIsSureOnlyWhereItIsKnown(t *testing.T) {
 		"%#500": {yes, yes, perhaps}, "%#10": {no, perhaps, perhaps}, "%#4711": {perhaps, perhaps, perhaps}, "+net": {perhaps, perhaps, perhaps}, "%:x": {perhaps, perhaps, perhaps},
 		"ALL, !alice": {no, no, perhaps}, "ALL, !%admins": {no, no, perhaps}, "ALL, !%far": {yes, perhaps, no}, "!alice": {no, no, no}, "!bob": {no, no, no}, "alice, !bob": {yes, yes, perhaps},
 		"alice, !%wheel": {yes, perhaps, perhaps}, "alice, !+net": {perhaps, perhaps, perhaps}, "!alice, ALL": {yes, yes, yes},
-		"FINE": {yes, yes, perhaps}, "OTHERS": {no, no, no}, "SHUTS": {perhaps, perhaps, perhaps}, "DEEP": {yes, yes, perhaps}, "ALL, !FINE": {no, no, perhaps}, "ALL, !OTHERS": {yes, yes, yes},
+		"FINE": {yes, yes, perhaps}, "OTHERS": {no, no, no}, "SHUTS": {perhaps, perhaps, perhaps}, "!SHUTS": {perhaps, perhaps, perhaps}, "alice, SHUTS": {perhaps, perhaps, perhaps}, "ALL, SHUTS": {perhaps, perhaps, perhaps}, "DEEP": {yes, yes, perhaps}, "ALL, !FINE": {no, no, perhaps}, "ALL, !OTHERS": {yes, yes, yes},
 		"UNDEFINED": {no, no, perhaps}, // of such an account nobody could say anything
 	} {
 		users := sudotext.Parse([]byte(list + " ALL=ALL\n"))[0].Users
@@ -202,5 +202,42 @@ func TestWhomAListMeansIsSureOnlyWhereItIsKnown(t *testing.T) {
 				t.Errorf("%s: whether it means %s is %s and should be %s", list, strings.Join(c.groups, ","), got, want[i])
 			}
 		}
+	}
+}
+
+// The book reads the same lines on its own.
+func TestWhoSurelyAdministersByTheLinesIsLetInBySudo(t *testing.T) {
+	wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
+	surely, let := 0, 0
+	for seed := range uint64(1500) {
+		g := newGrove(seed)
+		b := g.book
+		b.memory = g.plant()
+		s := &system.System{Root: "/", FS: b.memory.all(), Runner: b, Clock: wall.Clock, Sessions: sickSessions{}}
+		tree, err := sudoers.Read(s.FS, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		k := New(g.policy(t), s)
+		p := &plan{allow: append([]string{"root"}, g.allow...), judge: newJudge(t.Context(), s, g.allow, tree.Aliases())}
+		reading := b.read(nil)
+		for _, c := range k.candidates(t.Context(), p) {
+			if c.name == "" || reading.broken != "" {
+				continue
+			}
+			is, does := p.surelyAdministers(tree, c), b.administers(reading, c.name)
+			if is && !does {
+				t.Errorf("seed %d: by the lines %s surely administers, and sudo does not let %s", seed, c.name, c.name)
+			}
+			if does {
+				let++
+			}
+			if is {
+				surely++
+			}
+		}
+	}
+	if t.Logf("of %d who are let in the lines show it of %d", let, surely); surely < let/2 {
+		t.Error("the lines show too little")
 	}
 }
