@@ -178,8 +178,11 @@ func newClause(users, as, commands string) clause {
 		}
 	}
 	for m := tagged.FindStringSubmatch(commands); m != nil; m = tagged.FindStringSubmatch(commands) {
-		if m[1] == "NOPASSWD" {
+		switch m[1] {
+		case "NOPASSWD":
 			c.options = append(c.options, "!authenticate")
+		case "NOEXEC":
+			c.options = append(c.options, "noexec")
 		}
 		commands = commands[len(m[0]):]
 	}

@@ -214,7 +214,7 @@ func (b book) administers(r *reading, user string) bool {
 		asRoot := slices.Contains(c.as, "ALL") || slices.Contains(c.as, "root")
 		for _, command := range c.commands {
 			if asRoot && (command == "ALL" || command == "!ALL") {
-				may = command == "ALL"
+				may = command == "ALL" && !slices.Contains(c.options, "noexec")
 			}
 		}
 	}

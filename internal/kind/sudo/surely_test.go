@@ -111,21 +111,21 @@ func TestHowOftenSudoIsAskedDoesNotGrowWithTheNumberOfGrantsToTake(t *testing.T)
 	}
 }
 
-// Alice is let in by a grant to a group, and a line behind it denies her: without both she is in again by the
-// agent's own, and between the two she would not be.
+// Alice is in ops: a line for them restricts what the agent's own grants her, and one that counts after it lifts that
+// again. Both go, and that in /etc/sudoers is the first, if it may be.
 func TestWhatIsTakenTogetherTakesNobodyOutInBetween(t *testing.T) {
 	wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
+	const grant, restricted, denied = "%ops ALL=(ALL) ALL\n", "%ops ALL=(ALL) NOEXEC: ALL\n", "alice ALL=(ALL:ALL) !ALL\n"
+	const main = "root ALL=(ALL) ALL\n#includedir /etc/sudoers.d\n"
 	for _, test := range []map[string]string{
-		{"/40-x": "alice ALL=(ALL:ALL) !ALL\n", "/50-x": "%ops ALL=(ALL) ALL\n", "/60-x": "bob ALL=(ALL) ALL\n"},
-		{"/40-x": "carol, alice ALL=(ALL) NOEXEC: ALL\n", "/50-x": "%ops ALL=(ALL) ALL\n", "/60-x": "%ops ALL=(ALL) ALL\n"},
-		{"/40-x": "carol ALL=ALL\nalice ALL=(ALL:ALL) !ALL\n", "/50-x": "%ops ALL=(ALL) ALL\n", "/60-x": "bob ALL=(ALL) ALL, !/bin/su\n"},
+		{sudoers.Main: main + grant, sudoers.Dir + "/50-x": restricted},
+		{sudoers.Main: main, sudoers.Dir + "/40-x": restricted, sudoers.Dir + "/50-x": grant},
+		{sudoers.Main: main + grant, sudoers.Dir + "/50-x": restricted, sudoers.Dir + "/60-x": grant, sudoers.Dir + "/70-x": restricted},
+		{sudoers.Main: main, sudoers.Dir + "/40-x": denied, sudoers.Dir + "/50-x": grant, sudoers.Dir + "/60-x": "bob ALL=(ALL) ALL\n"},
+		{sudoers.Main: main, sudoers.Dir + "/40-x": "carol ALL=ALL\n" + denied, sudoers.Dir + "/50-x": grant, sudoers.Dir + "/60-x": "bob ALL=(ALL) ALL, !/bin/su\n"},
 	} {
-		files := map[string]string{}
-		for name, content := range test {
-			files[sudoers.Dir+name] = content
-		}
 		for n, hit := 1, true; hit; n++ {
-			g := groveOf("%admins", files)
+			g := groveOf("%admins", test)
 			g.files["/etc/group"] = "root:x:0:\nwheel:x:10:\nadmins:x:500:alice\nops:x:700:alice\n"
 			b := book{memory: g.plant()}
 			hit = false
