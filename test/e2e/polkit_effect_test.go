@@ -237,6 +237,15 @@ func TestAPolkitThatIsStartedAnewOrStoppedIsNotBelievedByHalf(t *testing.T) {
 	if state != converge.Drifted && state != converge.Unknown {
 		t.Errorf("while polkit is restarted it is %s", state)
 	}
+	// In the midst of a repair too: what is called corrected or in line is so.
+	for range 3 {
+		state := d.apply(t, onlyDomainAdmins).resource("sudo/polkit").State
+		overruled := strings.Contains(d.MustReadFile(t, ownRules), execID)
+		if state.InLine() && !overruled && !strings.HasPrefix(d.MustReadFile(t, polkitRules+"50-x.rules"), rulesGone) {
+			t.Errorf("while polkit is restarted a repair ends %s, and the rule is in force", state)
+		}
+		d.MustWriteFile(t, polkitRules+"50-x.rules", box.File{Content: rule("true")})
+	}
 	d.sh(t, "systemctl stop restarter; systemctl restart polkit")
 	d.apply(t, onlyDomainAdmins).wants(t, map[policy.ID]converge.State{"sudo/polkit": converge.Corrected})
 	d.sh(t, "systemctl kill --signal=STOP polkit")

@@ -103,10 +103,14 @@ func TestWhatAnEntryOfTheLocalAuthorityGivesToASessionIsTakenBack(t *testing.T) 
 	for name, test := range map[string]struct {
 		service string // by which there is a session; "": there is none
 		entry   string
+		rule    string // beside it
 	}{
-		"without a session":  {"", entry("unix-user:user", execID, "yes", "no", "no")},
-		"in a local session": {"login", entry("unix-user:user", execID, "no", "no", "yes")},
-		"in a remote one":    {"sshd", entry("unix-user:user", execID, "yes", "no", "no")},
+		"without a session":               {"", entry("unix-user:user", execID, "yes", "no", "no"), ""},
+		"in a local session":              {"login", entry("unix-user:user", execID, "no", "no", "yes"), ""},
+		"in a remote one":                 {"sshd", entry("unix-user:user", execID, "yes", "no", "no"), ""},
+		"and by a rule, in a local one":   {"login", entry("unix-user:user", execID, "no", "no", "yes"), rule(`subject.active && action.id == "` + unitsID + `"`)},
+		"and by a rule, in a remote one":  {"sshd", entry("unix-user:user", execID, "yes", "no", "no"), rule(`subject.session && !subject.local && action.id == "` + unitsID + `"`)},
+		"and by a rule, without any here": {"", entry("unix-user:user", execID, "yes", "no", "no"), rule(`!subject.session && action.id == "` + unitsID + `"`)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.service != "" {
@@ -123,6 +127,9 @@ func TestWhatAnEntryOfTheLocalAuthorityGivesToASessionIsTakenBack(t *testing.T) 
 				}()
 			}
 			d.MustWriteFile(t, anEntry, box.File{Content: test.entry})
+			if test.rule != "" {
+				d.MustWriteFile(t, polkitRules+"50-x.rules", box.File{Content: test.rule})
+			}
 			d.sh(t, `systemd-run --quiet --unit=restarter sh -c 'for i in 1 2 3; do sleep 0.2; systemctl restart polkit; systemctl reset-failed polkit; done'`)
 			d.apply(t, onlyDomainAdmins)
 			d.sh(t, "while systemctl is-active --quiet restarter; do sleep 0.05; done")
@@ -130,7 +137,13 @@ func TestWhatAnEntryOfTheLocalAuthorityGivesToASessionIsTakenBack(t *testing.T) 
 			if got := d.MustReadFile(t, anEntry); !strings.HasPrefix(got, pklaGone) {
 				t.Errorf("the entry is in force: %s", got)
 			}
+			if test.rule != "" {
+				if got := d.MustReadFile(t, polkitRules+"50-x.rules"); !strings.HasPrefix(got, rulesGone) {
+					t.Errorf("the rule is in force: %s", got)
+				}
+			}
 			d.converged(t)
+			d.sh(t, "rm -f "+polkitRules+"50-x.rules")
 		})
 	}
 	// What gives nothing that makes root, or gives it to the allowed, stays.

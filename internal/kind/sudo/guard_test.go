@@ -153,3 +153,21 @@ func TestAnAdministratorIsWhoeverCanLogInAndAGroupWithSomebodyInIt(t *testing.T)
 		}
 	}
 }
+
+func TestWhoeverChangesWhatTheKindKeepsGainsRights(t *testing.T) {
+	root := machine(t, map[string]string{"/etc/sudoers.d/50-x": "bob ALL=ALL\n"})
+	s := kindtest.Open(t, system.Options{Root: root})
+	runner := people()
+	runner.files = s.FS
+	s.Runner = runner
+	p := &policy.Policy{Resources: []policy.Resource{{ID: "sudo/allow", Spec: policy.Sudo{Allow: []string{"%admins"}, RootGroups: []string{"wheel"}}}}}
+	found := kindtest.Check(t, New(p, s))
+	for _, r := range found {
+		if !r.IsGuard() {
+			t.Errorf("%s is left alone where it is contested", r.ID)
+		}
+	}
+	if len(found) != 3 {
+		t.Errorf("got %+v", found)
+	}
+}

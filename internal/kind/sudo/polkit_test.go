@@ -71,14 +71,20 @@ func TestFilesThatNameAdministratorsBeforeTheAgentsOwnBecomeComments(t *testing.
 		early    = "/etc/polkit-1/rules.d/00-a.rules"
 		late     = "/etc/polkit-1/localauthority.conf.d/99-z.conf"
 		indented = "/etc/polkit-1/localauthority.conf.d/99-zz.conf"
+		theirs   = "polkit.addAdminRule(function(action, subject) {\n\treturn [\"unix-user:bob\"];\n});\n"
 	)
 	root := machine(t, map[string]string{
 		early:    "polkit.addAdminRule(function(a, s) {\n  return [\"unix-user:bob\"];\n});\n",
 		late:     "[Configuration]\nAdminIdentities=unix-user:bob",
 		indented: "[Configuration]\n\t AdminIdentities = unix-user:bob\n",
+		// It sorts behind the agent's own, does nothing there, and ADsys writes it again all the time.
+		adsysRules: theirs,
 	})
-	if _, polkit := pass(t, root, []string{"%admins"}, nil); polkit.State != converge.Corrected {
+	if _, polkit := pass(t, root, []string{"%admins"}, nil); polkit.State != converge.Corrected || !strings.Contains(polkit.Reason, "ADsys") {
 		t.Errorf("it is %s: %s", polkit.State, polkit.Reason)
+	}
+	if got := kindtest.Read(t, root, adsysRules); got != theirs {
+		t.Errorf("the file of ADsys holds\n%s", got)
 	}
 	for name, mark := range map[string]string{early: string(comment), late: string(pklaMark), indented: string(pklaMark)} {
 		for line := range strings.Lines(kindtest.Read(t, root, name)) {

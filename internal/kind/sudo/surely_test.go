@@ -43,6 +43,10 @@ func TestWhileSudoDoesNotAnswerAGrantGoesWhateverOtherLinesDeny(t *testing.T) {
 			if got := b.administrators(); !slices.Equal(got, []string{"root", "alice"}) || r.State.InLine() {
 				complain("%v administer; it is %s: %s", got, r.State, r.Reason)
 			}
+			// It denies others alone, and needs not go.
+			if file, is := b.get(sudoers.Dir + "/50-x"); is && line == "%ops ALL=(ALL:ALL) !ALL\n" && file.content != line {
+				complain("it becomes %q", file.content)
+			}
 		}
 	}
 }
