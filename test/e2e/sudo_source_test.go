@@ -131,6 +131,9 @@ func TestWhileADirectoryIsSilentLocalGrantsAreTakenBackAllTheSame(t *testing.T) 
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
 	d.serves(t, "silent: 30")
 	d.MustWriteFile(t, "/etc/sudoers.d/zzz", box.File{Mode: 0o440, Content: "user ALL=(ALL) ALL\n"})
+	// What denies the allowed single programs takes the administration from nobody.
+	site := "%domain-admins ALL=(ALL) ALL, !/usr/bin/chsh\nALL ALL=(ALL) !/usr/bin/chfn\n"
+	d.MustWriteFile(t, "/etc/sudoers.d/50-site", box.File{Mode: 0o440, Content: site})
 	began := time.Now()
 	o := d.apply(t, onlyDomainAdmins)
 	o.wants(t, map[policy.ID]converge.State{"sudo/allow": converge.Unknown})
@@ -139,6 +142,9 @@ func TestWhileADirectoryIsSilentLocalGrantsAreTakenBackAllTheSame(t *testing.T) 
 	}
 	if got := d.MustReadFile(t, "/etc/sudoers.d/zzz"); !strings.HasPrefix(got, "# soe-agent: ") {
 		t.Errorf("the grant is there: %s", got)
+	}
+	if got := d.MustReadFile(t, "/etc/sudoers.d/50-site"); got != site {
+		t.Errorf("what denies single programs became: %s", got)
 	}
 	t.Logf("it took %s", time.Since(began))
 	d.serves(t)

@@ -21,8 +21,8 @@
 // that can log in. Before anything is written, sudo itself is run on the new files and must
 // let in whoever it lets in now. Between any two writes root can administer, and so can the
 // allowed of the old state or of the new one: before each of several writes sudo is asked what it would say
-// after it, and if it does not answer, the files have to show it. Writes that only take plain grants
-// are judged together. If sudo does not work afterwards, the old
+// after it, and if it does not answer, the files have to show it. Writes that only take plain grants,
+// or lines about none of the allowed, are judged together. If sudo does not work afterwards, the old
 // files are put back. Then sudo is asked what each person may do, whatever source that comes from.
 //
 // sudo/polkit does the same for polkit(8): the allowed are its administrators, by their own

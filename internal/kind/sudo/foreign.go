@@ -245,7 +245,8 @@ func (k *Kind) planFile(p *plan, name string, rewrites []rewrite) error {
 	}
 	e.plain = true
 	for _, r := range rewrites {
-		e.plain = e.plain && r.mark == mark && r.line.OnlyGrants()
+		isOthers := r.line.Sort == sudotext.Grant && r.keep == "" && p.judge.namesOthers(r.line.Users)
+		e.plain = e.plain && r.grants() && (r.line.OnlyGrants() || isOthers)
 		e.takesAway = e.takesAway || r.grants()
 		e.lifts = e.lifts || mayDeny(r.line)
 		e.diff = append(e.diff, converge.Difference{Aspect: fmt.Sprintf("%s:%d", name, r.line.First), Want: r.keep, Got: r.line.Text})

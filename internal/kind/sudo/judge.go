@@ -108,7 +108,8 @@ func (j *judge) allowsOne(s sudotext.Subject, depth int) bool {
 	return false
 }
 
-// namesOthers reports whether a list has nothing but names of users who are surely not allowed.
+// namesOthers reports whether a list has nothing but names of users who are surely not allowed. sudo may
+// take a name for another one that differs in capitals.
 func (j *judge) namesOthers(subjects []sudotext.Subject) bool {
 	return !slices.ContainsFunc(subjects, func(s sudotext.Subject) bool {
 		_, isAlias := j.aliases[s.Name]
@@ -116,7 +117,7 @@ func (j *judge) namesOthers(subjects []sudotext.Subject) bool {
 			return true
 		}
 		allowed, err := j.tell(s.Name)
-		return allowed || err != nil
+		return allowed || err != nil || containsFold(j.localMembers(), s.Name)
 	})
 }
 

@@ -82,8 +82,9 @@ type edit struct {
 	// at stake.
 	freeing []byte
 	aside   bool // it was set aside earlier because it could not be written
-	plain   bool // it only makes comments of plain grants
-	diff    []converge.Difference
+	// plain is true if it only makes comments of plain grants, or of what is about none of the allowed.
+	plain bool
+	diff  []converge.Difference
 }
 
 // A plan is what has to be done to bring the sudoers files into line.

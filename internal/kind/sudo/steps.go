@@ -96,42 +96,66 @@ func of(edits []edit, meant func(edit) bool) []edit {
 	return slices.DeleteFunc(slices.Clone(edits), func(e edit) bool { return !meant(e) })
 }
 
-// maxRefused limits how many of the steps that are left may be refused in a row, each of which takes
-// some questions.
-const maxRefused = 64
+// maxTried limits how often, once all steps have been refused, parts of them are tried.
+const maxTried = 64
 
 // next are the first of the steps that are left which keep somebody in. Without an earlier one for the
 // same file a step may come too. In an image each is taken in its order until one has failed. The last one
 // has been judged with the whole plan (keeping).
 //
-// Steps that only take plain grants are judged together: each takes from everybody no more than all of
-// them, so what sudo says of the files after the last holds after each, and also where one fails.
+// Steps that only take plain grants, or lines that are about none of the allowed, are judged together: with
+// each the allowed may do no less than with all of them, so whom sudo lets in after the last it lets in after
+// each, and also where one fails. Where they are refused, half of them may not be, once all others are.
 func (k *Kind) next(ctx context.Context, p *plan, administrators []string, pending []edit, failed bool) (from, to int, err error) {
 	if !failed && (!k.system.Running() || len(pending) == 1 && !p.silent) {
 		return 0, 1, nil
 	}
 	var errs []error
-	for ; from < len(pending) && len(errs) < maxRefused; from++ {
-		for n := max(1, plainSteps(pending[from:])); n > 0; n /= 2 {
-			changes := map[string][]byte{}
-			for _, e := range pending[from : from+n] {
-				changes[e.path] = e.content
+	for spans := spansOf(pending); len(spans) > 0 && len(errs) < maxTried; {
+		var halves []span
+		for _, s := range spans {
+			err := k.keepsAll(ctx, p, administrators, pending[s.from:s.to])
+			if err == nil {
+				return s.from, s.to, nil
 			}
-			if _, err = k.keeps(ctx, p, administrators, changes); err == nil {
-				return from, from + n, nil
+			errs = append(errs, err)
+			if middle := (s.from + s.to) / 2; middle > s.from {
+				halves = append(halves, span{s.from, middle}, span{middle, s.to})
 			}
 		}
-		errs = append(errs, err)
+		spans = halves
 	}
-	return 0, 0, errors.Join(errs...)
+	return 0, 0, errors.Join(errs[max(0, len(errs)-maxTold):]...)
 }
 
-// plainSteps is how many of the first steps only take plain grants.
-func plainSteps(edits []edit) int {
-	if i := slices.IndexFunc(edits, func(e edit) bool { return !e.plain }); i >= 0 {
-		return i
+// maxTold limits how many of the refusals are told, the last ones.
+const maxTold = 16
+
+// A span is of steps that are judged together.
+type span struct{ from, to int }
+
+func spansOf(edits []edit) (spans []span) {
+	for i, e := range edits {
+		if last := len(spans) - 1; i > 0 && e.plain && edits[i-1].plain {
+			spans[last].to = i + 1
+		} else {
+			spans = append(spans, span{i, i + 1})
+		}
 	}
-	return len(edits)
+	return spans
+}
+
+// keepsAll returns an error unless some steps together keep somebody in, of several one of the allowed.
+func (k *Kind) keepsAll(ctx context.Context, p *plan, administrators []string, steps []edit) error {
+	changes := map[string][]byte{}
+	for _, e := range steps {
+		changes[e.path] = e.content
+	}
+	in, err := k.keeps(ctx, p, administrators, changes)
+	if err == nil && len(steps) > 1 && !p.silent && k.system.Running() && len(without(in, []string{"root"})) == 0 {
+		err = errors.New("none of the allowed can administer then")
+	}
+	return err
 }
 
 // keeps returns those of the administrators whom sudo would let in if some more files had these contents

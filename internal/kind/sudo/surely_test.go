@@ -86,10 +86,10 @@ func (c counted) Run(ctx context.Context, command system.Command) (system.Output
 
 func TestHowOftenSudoIsAskedDoesNotGrowWithTheNumberOfGrantsToTake(t *testing.T) {
 	wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
-	asked := func(files int, more map[string]string) (times int32) {
+	asked := func(files int, line string, more map[string]string) (times int32) {
 		all := map[string]string{}
 		for i := range files {
-			all[fmt.Sprintf("%s/stray-%03d", sudoers.Dir, i)] = "bob ALL=(ALL) NOPASSWD: ALL\n"
+			all[fmt.Sprintf("%s/stray-%03d", sudoers.Dir, i)] = line
 		}
 		for name, content := range more {
 			all[name] = content
@@ -105,13 +105,40 @@ func TestHowOftenSudoIsAskedDoesNotGrowWithTheNumberOfGrantsToTake(t *testing.T)
 		}
 		return n.Load()
 	}
-	if few, many := asked(3, nil), asked(300, nil); many > few {
-		t.Errorf("for 3 files sudo is asked %d times, for 300 %d", few, many)
+	const plain = "bob ALL=(ALL) NOPASSWD: ALL\n"
+	for _, line := range []string{
+		plain, "bob ALL=(ALL) ALL, !/usr/bin/su\n", "%wheel ALL=(ALL) ALL\n", "alice, bob ALL=(ALL) ALL\n", "bob, carol ALL=(ALL) NOEXEC: ALL\nALL ALL=(root) /usr/bin/id\n",
+	} {
+		if few, many := asked(3, line, nil), asked(300, line, nil); many > few {
+			t.Errorf("%q: for 3 files sudo is asked %d times, for 300 %d", line, few, many)
+		}
 	}
-	// One file in the midst that is no plain grant is judged alone.
-	odd := map[string]string{sudoers.Dir + "/stray-150": "bob ALL=(ALL) ALL, !/usr/bin/su\nalice ALL=(ALL:ALL) !ALL\n"}
-	if few, many := asked(3, odd), asked(300, odd); many > few+8 {
-		t.Errorf("with one that is odd sudo is asked %d times for 3 files, for 300 %d", few, many)
+	// One file in the midst that may be about one of the allowed is judged alone.
+	for _, odd := range []string{"bob ALL=(ALL) ALL, !/usr/bin/su\nalice ALL=(ALL:ALL) !ALL\n", "%ops ALL=(ALL) ALL, !/usr/bin/\n", "Alice ALL=(ALL) NOEXEC: ALL\n"} {
+		more := map[string]string{sudoers.Dir + "/stray-150": odd}
+		if few, many := asked(3, plain, more), asked(300, plain, more); many > few+8 {
+			t.Errorf("with %q sudo is asked %d times for 3 files, for 300 %d", odd, few, many)
+		}
+	}
+}
+
+func TestGrantsOfWhichNoneMayGoEndTheRepairWithAFewReasons(t *testing.T) {
+	wall := kindtest.Open(t, system.Options{Root: t.TempDir()})
+	for _, silent := range []bool{true, false} {
+		g := groveOf("%admins", map[string]string{"/etc/nsswitch.conf": "sudoers: files sss\n"})
+		for i := range 300 {
+			g.files[fmt.Sprintf("%s/stray-%03d", sudoers.Dir, i)] = "bob ALL=(ALL) NOPASSWD: ALL\n"
+		}
+		g.files[sudoers.Main] = "root ALL=(ALL) ALL\n#includedir /etc/sudoers.d\nalice ALL=(ALL:ALL) !ALL\n"
+		b := book{memory: g.plant(), silent: silent}
+		b.full = []string{sudoers.Main, grantsPath}
+		var n atomic.Int32
+		o := &outing{g: g, book: b, clock: wall.Clock, complain: t.Errorf}
+		o.runner = func(r system.Runner) system.Runner { return counted{r, &n} }
+		r := o.pass(t)["sudo/allow"]
+		if got := b.administrators(); !slices.Contains(got, "bob") || r.State.InLine() || len(r.Reason) > 16<<10 || n.Load() > 2000 {
+			t.Errorf("silent %v: %v administer; it is %s, after %d questions, with a reason of %d characters", silent, got, r.State, n.Load(), len(r.Reason))
+		}
 	}
 }
 
@@ -123,6 +150,7 @@ func TestWhatIsTakenTogetherTakesNobodyOutInBetween(t *testing.T) {
 	const main = "root ALL=(ALL) ALL\n#includedir /etc/sudoers.d\n"
 	for _, test := range []map[string]string{
 		{sudoers.Main: main + grant, sudoers.Dir + "/50-x": restricted},
+		{sudoers.Main: main + grant, sudoers.Dir + "/50-x": "Alice ALL=(ALL) NOEXEC: ALL\n"},
 		{sudoers.Main: main, sudoers.Dir + "/40-x": restricted, sudoers.Dir + "/50-x": grant},
 		{sudoers.Main: main + grant, sudoers.Dir + "/50-x": restricted, sudoers.Dir + "/60-x": grant, sudoers.Dir + "/70-x": restricted},
 		{sudoers.Main: main, sudoers.Dir + "/40-x": denied, sudoers.Dir + "/50-x": grant, sudoers.Dir + "/60-x": "bob ALL=(ALL) ALL\n"},
@@ -157,12 +185,29 @@ func TestOnlyWhatTakesNothingWidens(t *testing.T) {
 		before, after string
 		want          bool
 	}{
-		{"", grant, true}, {"", denial, false}, {"", "bob ALL=ALL, !/bin/su\n", false}, {"", "Defaults noexec\n", false}, {"", "#include /x\n", false},
-		{"", "User_Alias A = bob\n", false}, {"", "# " + denial, true}, {"", "alice ALL=(ALL) NOEXEC: ALL\n", false},
-		{denial, "", true}, {denial + grant, grant, true}, {grant + denial, grant, true}, {grant + denial, denial, false}, {grant, "", false},
-		{grant + denial + other, grant + other, true}, {denial, denial + grant, true}, {denial, "# " + denial + grant, true}, {grant + other, other + grant, false},
-		{grant + denial, denial + grant, false}, {denial + denial, denial, true}, {"Defaults insults\n", "", false}, {"junk\n" + denial, "junk\n", true},
-		{"!MIXED ALL=ALL\n", "", false}, {"bob ALL=ALL, !/bin/su\n", "", false},
+		{"", grant, true},
+		{"", denial, false},
+		{"", "bob ALL=ALL, !/bin/su\n", false},
+		{"", "Defaults noexec\n", false},
+		{"", "#include /x\n", false},
+		{"", "User_Alias A = bob\n", false},
+		{"", "# " + denial, true},
+		{"", "alice ALL=(ALL) NOEXEC: ALL\n", false},
+		{denial, "", true},
+		{denial + grant, grant, true},
+		{grant + denial, grant, true},
+		{grant + denial, denial, false},
+		{grant, "", false},
+		{grant + denial + other, grant + other, true},
+		{denial, denial + grant, true},
+		{denial, "# " + denial + grant, true},
+		{grant + other, other + grant, false},
+		{grant + denial, denial + grant, false},
+		{denial + denial, denial, true},
+		{"Defaults insults\n", "", false},
+		{"junk\n" + denial, "junk\n", true},
+		{"!MIXED ALL=ALL\n", "", false},
+		{"bob ALL=ALL, !/bin/su\n", "", false},
 	} {
 		if got := widens(said([]byte(test.before)), said([]byte(test.after)), nil); got != test.want {
 			t.Errorf("from %q to %q: %v", test.before, test.after, got)
@@ -217,7 +262,7 @@ func TestWhoSurelyAdministersByTheLinesIsLetInBySudo(t *testing.T) {
 		g := newGrove(seed)
 		b := g.book
 		b.memory = g.plant()
-		s := &system.System{Root: "/", FS: b.memory.all(), Runner: b, Clock: wall.Clock, Sessions: sickSessions{}}
+		s := &system.System{Root: "/", FS: b.all(), Runner: b, Clock: wall.Clock, Sessions: sickSessions{}}
 		tree, err := sudoers.Read(s.FS, nil)
 		if err != nil {
 			t.Fatal(err)
