@@ -105,12 +105,9 @@ func TestWhatAnEntryOfTheLocalAuthorityGivesToASessionIsTakenBack(t *testing.T) 
 		entry   string
 		rule    string // beside it
 	}{
-		"without a session":               {"", entry("unix-user:user", execID, "yes", "no", "no"), ""},
-		"in a local session":              {"login", entry("unix-user:user", execID, "no", "no", "yes"), ""},
-		"in a remote one":                 {"sshd", entry("unix-user:user", execID, "yes", "no", "no"), ""},
-		"and by a rule, in a local one":   {"login", entry("unix-user:user", execID, "no", "no", "yes"), rule(`subject.active && action.id == "` + unitsID + `"`)},
-		"and by a rule, in a remote one":  {"sshd", entry("unix-user:user", execID, "yes", "no", "no"), rule(`subject.session && !subject.local && action.id == "` + unitsID + `"`)},
-		"and by a rule, without any here": {"", entry("unix-user:user", execID, "yes", "no", "no"), rule(`!subject.session && action.id == "` + unitsID + `"`)},
+		"without a session":              {"", entry("unix-user:user", execID, "yes", "no", "no"), ""},
+		"in a local session, and a rule": {"login", entry("unix-user:user", execID, "no", "no", "yes"), rule(`subject.active && action.id == "` + unitsID + `"`)},
+		"in a remote one, and a rule":    {"sshd", entry("unix-user:user", execID, "yes", "no", "no"), rule(`subject.session && !subject.local && action.id == "` + unitsID + `"`)},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if test.service != "" {
