@@ -121,7 +121,8 @@ func TestInNoTreeDoesAFaultTakeTheLastAdministratorOrLeaveARightThatIsCalledInLi
 	// In 3523 nobody could tell whom a line that denied the allowed was for, and sudo did not answer.
 	// In 288 the last of them left the group by which sudo let them in, when the agent's grants could not be written and sudo did not answer.
 	// In 616 what had been set aside came back, with what denied the allowed, while sudo did not answer.
-	seeds := []uint64{288, 335, 616, 703, 747, 880, 909, 923, 981, 2011, 3247, 3523, 3675}
+	// In 20124 root was let in by what somebody granted everybody, behind a denial, and sudo did not answer.
+	seeds := []uint64{288, 335, 616, 703, 747, 880, 909, 923, 981, 2011, 3247, 3523, 3675, 20124}
 	random := *trees
 	if testing.Short() {
 		random = min(random, 2)

@@ -27,10 +27,15 @@ type candidate struct {
 }
 
 // surelyLetsIn reports whether the files alone, after changes, show that somebody whom the policy allows
-// can administer.
+// can administer, and root, where root may now.
 func (k *Kind) surelyLetsIn(ctx context.Context, p *plan, changes map[string][]byte) bool {
 	tree, err := sudoers.Read(k.system.FS, changes)
 	if err != nil || len(tree.Unread) > 0 {
+		return false
+	}
+	now, err := sudoers.Read(k.system.FS, nil)
+	root := candidate{name: "root", uid: "0", groups: []string{"root"}, all: true}
+	if err != nil || p.mayAdminister(now, root) && !p.surelyAdministers(tree, root) {
 		return false
 	}
 	return slices.ContainsFunc(k.candidates(ctx, p), func(c candidate) bool { return p.surelyAdministers(tree, c) })
@@ -91,6 +96,16 @@ func (p *plan) surelyAdministers(tree *sudoers.Tree, c candidate) bool {
 		}
 	}
 	return administers
+}
+
+// mayAdminister reports whether some line may grant a candidate something.
+func (p *plan) mayAdminister(tree *sudoers.Tree, c candidate) bool {
+	commands := tree.CommandAliases()
+	r := reader{p.judge, tree.Aliases()}
+	return slices.ContainsFunc(tree.Lines, func(line sudoers.Placed) bool {
+		surely, perhaps := r.matches(line.Users, c, 0)
+		return line.Sort == sudotext.Unclear || line.Sort == sudotext.Grant && (surely || perhaps) && !line.OnlyDenies(commands)
+	})
 }
 
 // A reader tells whom a list of users means.
