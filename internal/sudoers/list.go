@@ -48,8 +48,17 @@ var (
 // error if sudo does not answer in time or its output cannot be parsed: it is then unknown what the
 // user may do.
 func List(ctx context.Context, s *system.System, user string, changes map[string][]byte) (Listing, error) {
+	return list(ctx, s, user, system.Command{Staged: changes})
+}
+
+// ListUncovered is List as it would be without what is mounted at some points.
+func ListUncovered(ctx context.Context, s *system.System, user string, points []string) (Listing, error) {
+	return list(ctx, s, user, system.Command{Staged: system.Staged{}, Uncovered: points})
+}
+
+func list(ctx context.Context, s *system.System, user string, as system.Command) (Listing, error) {
 	out, err := s.Runner.Run(ctx, system.Command{
-		Argv: []string{"sudo", "-n", "-ll", "-U", user}, ReadOnly: true, Staged: changes, Timeout: AnswerTimeout, Terminal: true,
+		Argv: []string{"sudo", "-n", "-ll", "-U", user}, ReadOnly: true, Staged: as.Staged, Uncovered: as.Uncovered, Timeout: AnswerTimeout, Terminal: true,
 		Env: []string{"COLUMNS=1000000"}, // otherwise sudo breaks long lines
 	})
 	if err != nil {

@@ -34,6 +34,9 @@ func (d *disk) ChangeAttr(name string, described Info, attr Attr) error {
 	if !hasAttr(described) {
 		return isNoFile(changeAttr, name, described)
 	}
+	if err := permitted.releaseOne(changeAttr, name, name); err != nil {
+		return err
+	}
 	return d.setAttr(name, attr, func(fd int, _ string) error {
 		var st unix.Stat_t
 		if err := unix.Fstat(fd, &st); err != nil {

@@ -99,6 +99,14 @@ func (d *disk) admit(verb, name string, replaceable func(Info) bool) error {
 	if old != nil && !replaceable(old.Info) {
 		return isNoFile(verb, name, old.Info)
 	}
+	if old != nil && old.Info.IsRegular() {
+		if err := d.uncovered(verb, name); err != nil {
+			return err
+		}
+	}
+	if err := d.release(verb, name); err != nil {
+		return err
+	}
 	if d.backups == nil {
 		return nil
 	}

@@ -96,7 +96,7 @@ func (r *runner) prepare(c Command) func() error {
 	if c.Staged == nil {
 		return nil
 	}
-	return func() error { return stage(r.root, c.Staged) }
+	return func() error { return stage(r.root, c.Staged, c.Uncovered) }
 }
 
 // startedBy starts a command in a thread that lives as long as the command, because the kernel

@@ -18,10 +18,12 @@ import (
 // of the link stays as it is.
 //
 // If no backup can be made, the file is replaced without one: a kind that takes a right away keeps
-// the removed text in the file, as a comment.
+// the removed text in the file, as a comment. Attributes with which not even root can change a file, or its
+// directory (chattr(1)), are taken away.
 type Rights struct {
 	FS
 	Room
+	Covers
 }
 
 // Room reserves space for a full disk.
@@ -56,7 +58,7 @@ func NoRoom(err error) bool { return noRoom(err) }
 func rightsOf(d *disk) Rights {
 	r := *d
 	r.rights = true
-	return Rights{fsOf(&r), &r}
+	return Rights{fsOf(&r), &r, &r}
 }
 
 func (d *disk) Reserve(dir string) error {

@@ -35,6 +35,9 @@ type Command struct {
 	Scope string
 	// Staged, if set, is what the command sees in place of existing files. It needs root.
 	Staged Staged
+	// Uncovered are mount points that the command sees as if nothing were mounted there. Staged must be set
+	// too, though it may be empty.
+	Uncovered []string
 	// Terminal gives the command a new terminal, if one can be had: some commands refuse to work
 	// without one. It gets no input from there, and its output there is not read.
 	Terminal bool
@@ -286,7 +289,7 @@ func (r *runner) start(ctx context.Context, cmd *exec.Cmd, c Command, apart bool
 	case c.Confined != nil:
 		return startConfined(cmd, *c.Confined)
 	case c.Staged != nil:
-		return nothing, startStaged(cmd, r.root, c.Staged)
+		return nothing, startStaged(cmd, r.root, c.Staged, c.Uncovered)
 	}
 	return nothing, cmd.Start()
 }

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -25,10 +26,10 @@ const stagedMode = 0o440
 
 // startStaged starts a command in a thread with mounts of its own, in which the staged files hide
 // those that exist (mount_namespaces(7)). The thread ends with the call.
-func startStaged(cmd *exec.Cmd, root string, staged Staged) error {
+func startStaged(cmd *exec.Cmd, root string, staged Staged, uncovered []string) error {
 	started := make(chan error)
 	spend(func() {
-		err := stage(root, staged)
+		err := stage(root, staged, uncovered)
 		if err != nil {
 			err = fmt.Errorf("cannot show it the staged files: %w", err)
 		} else {
@@ -39,12 +40,17 @@ func startStaged(cmd *exec.Cmd, root string, staged Staged) error {
 	return <-started
 }
 
-func stage(root string, staged Staged) error {
+func stage(root string, staged Staged, uncovered []string) error {
 	if err := unix.Unshare(unix.CLONE_NEWNS); err != nil {
 		return err
 	}
 	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
 		return err
+	}
+	for _, point := range uncovered {
+		if err := unix.Unmount(filepath.Join(root, point), unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+			return fmt.Errorf("%s: %w", point, err)
+		}
 	}
 	below, err := openTop(root, nil) // opened anew, because earlier descriptors are not of these mounts
 	if err != nil {

@@ -72,7 +72,7 @@ func (k *Kind) Watches() []converge.Watch {
 	if len(dirs) == 0 {
 		return nil
 	}
-	watches := []converge.Watch{{Sessions: true}}
+	watches := []converge.Watch{{Sessions: true}, {Mounts: true}}
 	mains := map[string]bool{}
 	for _, dir := range slices.Sorted(maps.Keys(dirs)) {
 		watches = append(watches, converge.Watch{Dir: dir})

@@ -74,7 +74,10 @@ func (k *Kind) Watches() []converge.Watch {
 	for _, id := range k.unwanted() {
 		note(id)
 	}
-	var watches []converge.Watch
+	if len(names) == 0 {
+		return nil
+	}
+	watches := []converge.Watch{{Mounts: true}} // something may be mounted over a file
 	for _, dir := range slices.Sorted(maps.Keys(names)) {
 		watches = append(watches, converge.Watch{Dir: dir, Names: names[dir]})
 	}

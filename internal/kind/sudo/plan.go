@@ -97,6 +97,7 @@ type plan struct {
 	concessions []concession
 	listed      map[string][]sudoers.Entry // how sudo lists concessions, by user
 	noRoom      bool                       // the spare file for a full disk is missing
+	covered     []string                   // where something is mounted over sudo's files
 	openDir     string                     // the mode of the directory, when sudo would not trust it
 	grants      *edit
 	interim     []byte // a first version of the agent's grants that keeps the previous users, if one is needed
@@ -174,6 +175,9 @@ func withoutDenialsOfOthers(content []byte) []byte {
 
 func (p *plan) differences() []converge.Difference {
 	var differences []converge.Difference
+	for _, point := range p.covered {
+		differences = append(differences, converge.Difference{Aspect: "mounted over " + point, Want: "nothing", Got: "something (see findmnt)"})
+	}
 	if p.openDir != "" {
 		differences = append(differences, converge.Difference{
 			Aspect: "mode of " + sudoers.Dir, Want: fmt.Sprintf("%04o", dirMode), Got: p.openDir,
@@ -209,6 +213,7 @@ func (k *Kind) plan(ctx context.Context, want policy.Sudo) (*plan, error) {
 	}
 	k.sees(tree.Places)
 	p := &plan{tree: tree, allow: allow, judge: newJudge(ctx, k.directory, allow, tree.Aliases()), commands: tree.CommandAliases(), isDir: sudoers.IsDir(k.system.FS), concessions: concessions, listed: map[string][]sudoers.Entry{}}
+	p.covered = k.covered()
 	p.judge.readFiles() // now, so that a failure ends the plan
 	if !sudoers.Trusted(k.system.FS, sudoers.Main) {
 		p.dead = fmt.Sprintf("sudo works for nobody: others than root could write %s; give it to root with mode 0440", sudoers.Main)

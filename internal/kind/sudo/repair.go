@@ -20,6 +20,14 @@ func (k *Kind) repairSudo(ctx context.Context, want policy.Sudo) error {
 	if err != nil {
 		return err
 	}
+	if len(p.covered) > 0 {
+		if err := k.uncover(ctx, p); err != nil {
+			return err
+		}
+		if p, err = k.plan(ctx, want); err != nil { // of the files that were hidden
+			return err
+		}
+	}
 	dead, err := k.carryOut(ctx, p)
 	if err != nil || dead != "" || p.silent || p.openDir != "" || len(p.changes()) > 0 {
 		return errors.Join(err, asError(dead))
