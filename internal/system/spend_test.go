@@ -38,8 +38,10 @@ func starts() map[string]func(*exec.Cmd) error {
 	over := make(chan struct{})
 	close(over)
 	return map[string]func(*exec.Cmd) error{
-		"staged":       func(cmd *exec.Cmd) error { return startStaged(cmd, "/", staged, nil) },
-		"staged apart": func(cmd *exec.Cmd) error { return startedBy(cmd, over, func() error { return stage("/", staged, nil) }) },
+		"staged": func(cmd *exec.Cmd) error { return startStaged(cmd, "/", staged, nil) },
+		"staged apart": func(cmd *exec.Cmd) error {
+			return startedBy(cmd, over, func() error { return stage("/", staged, nil) })
+		},
 		"confined": func(cmd *exec.Cmd) error {
 			cmd.SysProcAttr = &syscall.SysProcAttr{}
 			end, err := startConfined(cmd, Confinement{UID: 65534, GID: 65534})

@@ -46,32 +46,39 @@ func TestWhateverGivesSudoIsTakenAway(t *testing.T) {
 		gives string
 		user  string // the desktop user when empty
 	}{
-		"the main file":                    {inMain("user ALL=(ALL) ALL"), ""},
-		"a group in the main file":         {inMain("%wheel ALL=(ALL) ALL") + "gpasswd -a user wheel", ""},
-		"what the main file includes":      {inMain("#include /etc/sudoers.local") + "echo 'user ALL=(ALL) ALL' > /etc/sudoers.local; chmod 440 /etc/sudoers.local", ""},
-		"another directory":                {dropin("50-x", "@includedir /opt/more") + "mkdir -p /opt/more; echo '#1000 ALL=(ALL) ALL' > /opt/more/x; chmod 440 /opt/more/x", ""},
-		"AWS, again and without password":  {dropin("01-ws-admin-user", "#1000 ALL=(ALL:ALL) NOPASSWD:ALL"), ""},
-		"a gid":                            {dropin("50-x", "%#27 ALL=(ALL) ALL"), ""},
-		"an alias":                         {dropin("50-x", "User_Alias A = user : B = A\nB ALL=(ALL) ALL"), ""},
-		"an alias in capitals as a name":   {dropin("50-x", "USER ALL=(ALL) ALL"), ""},
-		"a name in another case":           {dropin("50-x", "User ALL=(ALL) ALL"), ""},
-		"everybody":                        {dropin("50-x", "ALL ALL=(ALL) ALL"), ""},
-		"everybody but somebody":           {dropin("50-x", "ALL, !nobody ALL=(ALL) ALL"), ""},
-		"a netgroup":                       {dropin("50-x", "+ops ALL=(ALL) ALL") + "echo 'ops (,user,)' > /etc/netgroup; sed -i 's/^netgroup:.*/netgroup: files/' /etc/nsswitch.conf", ""},
-		"a file that sorts last":           {dropin("zzzz", "user ALL=(ALL) ALL"), ""},
-		"a continued line":                 {dropin("50-x", "user \\\n ALL = \\\n (ALL) ALL"), ""},
-		"two in a line":                    {dropin("50-x", "dadmin ALL=(ALL) ALL : ALL=(root) ALL\nuser ALL=(ALL) ALL : ALL=(root) ALL"), ""},
-		"one command that can do anything": {dropin("50-x", "user ALL=(root) NOPASSWD: /usr/bin/id, /usr/bin/vi"), ""},
-		"a file with another mode":         {dropin("50-x", "user ALL=(ALL) ALL") + "chmod 644 /etc/sudoers.d/50-x", ""},
-		"a link":                           {"echo 'user ALL=(ALL) ALL' > /opt/target; ln -s /opt/target /etc/sudoers.d/50-x", ""},
-		"a quoted name with a blank":       {knowsPerson + dropin("50-x", `"EXAMPLE\jo doe" ALL=(ALL) ALL`), person},
-		"an escaped name with a blank":     {knowsPerson + dropin("50-x", `EXAMPLE\\jo\x20doe ALL=(ALL) ALL`), person},
-		"everybody of the directory":       {knowsPerson + dropin("50-x", `%EXAMPLE\\domain\ users ALL=(ALL) ALL`), person},
+		"the main file":                       {inMain("user ALL=(ALL) ALL"), ""},
+		"a group in the main file":            {inMain("%wheel ALL=(ALL) ALL") + "gpasswd -a user wheel", ""},
+		"what the main file includes":         {inMain("#include /etc/sudoers.local") + "echo 'user ALL=(ALL) ALL' > /etc/sudoers.local; chmod 440 /etc/sudoers.local", ""},
+		"another directory":                   {dropin("50-x", "@includedir /opt/more") + "mkdir -p /opt/more; echo '#1000 ALL=(ALL) ALL' > /opt/more/x; chmod 440 /opt/more/x", ""},
+		"AWS, again and without password":     {dropin("01-ws-admin-user", "#1000 ALL=(ALL:ALL) NOPASSWD:ALL"), ""},
+		"a gid":                               {dropin("50-x", "%#27 ALL=(ALL) ALL"), ""},
+		"an alias":                            {dropin("50-x", "User_Alias A = user : B = A\nB ALL=(ALL) ALL"), ""},
+		"an alias in capitals as a name":      {dropin("50-x", "USER ALL=(ALL) ALL"), ""},
+		"a name in another case":              {dropin("50-x", "User ALL=(ALL) ALL"), ""},
+		"everybody":                           {dropin("50-x", "ALL ALL=(ALL) ALL"), ""},
+		"everybody but somebody":              {dropin("50-x", "ALL, !nobody ALL=(ALL) ALL"), ""},
+		"a netgroup":                          {dropin("50-x", "+ops ALL=(ALL) ALL") + "echo 'ops (,user,)' > /etc/netgroup; sed -i 's/^netgroup:.*/netgroup: files/' /etc/nsswitch.conf", ""},
+		"a file that sorts last":              {dropin("zzzz", "user ALL=(ALL) ALL"), ""},
+		"a continued line":                    {dropin("50-x", "user \\\n ALL = \\\n (ALL) ALL"), ""},
+		"two in a line":                       {dropin("50-x", "dadmin ALL=(ALL) ALL : ALL=(root) ALL\nuser ALL=(ALL) ALL : ALL=(root) ALL"), ""},
+		"one command that can do anything":    {dropin("50-x", "user ALL=(root) NOPASSWD: /usr/bin/id, /usr/bin/vi"), ""},
+		"a file with another mode":            {dropin("50-x", "user ALL=(ALL) ALL") + "chmod 644 /etc/sudoers.d/50-x", ""},
+		"a link":                              {"echo 'user ALL=(ALL) ALL' > /opt/target; ln -s /opt/target /etc/sudoers.d/50-x", ""},
+		"a quoted name with a blank":          {knowsPerson + dropin("50-x", `"EXAMPLE\jo doe" ALL=(ALL) ALL`), person},
+		"an escaped name with a blank":        {knowsPerson + dropin("50-x", `EXAMPLE\\jo\x20doe ALL=(ALL) ALL`), person},
+		"immutable, a file that sorts last":   {dropin("zzzz", "user ALL=(ALL) ALL") + "chattr +i /etc/sudoers.d/zzzz", ""},
+		"immutable, the directory":            {dropin("zzzz", "user ALL=(ALL) ALL") + "chattr +i /etc/sudoers.d", ""},
+		"immutable, the end of the main file": {"echo 'user ALL=(ALL) ALL' >> /etc/sudoers; chattr +a /etc/sudoers", ""},
+		"mounted over a file":                 {"echo 'user ALL=(ALL) ALL' > /root/zz; chmod 440 /root/zz; touch /etc/sudoers.d/zzm; mount --bind /root/zz /etc/sudoers.d/zzm", ""},
+		"mounted over the directory":          {"cp -a /etc/sudoers.d /root/sd; echo 'user ALL=(ALL) ALL' > /root/sd/zz; chmod 440 /root/sd/zz; mount --bind /root/sd /etc/sudoers.d", ""},
+		"mounted over the main file":          {"cp -a /etc/sudoers /root/so; echo 'user ALL=(ALL) ALL' >> /root/so; mount --bind /root/so /etc/sudoers", ""},
+		"everybody of the directory":          {knowsPerson + dropin("50-x", `%EXAMPLE\\domain\ users ALL=(ALL) ALL`), person},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d.restore(t)
 			d.sh(t, "sed -i '/^[#%]/d' /etc/sudoers.d/01-ws-admin-user; sed -i '/^%sudo/d' /etc/sudoers")
 			d.sh(t, test.gives)
+			defer d.sh(t, "umount /etc/sudoers.d/zzm /etc/sudoers.d /etc/sudoers 2>/dev/null; chattr -f -i -a /etc/sudoers.d/zzzz /etc/sudoers.d /etc/sudoers; rm -rf /root/sd /root/so /root/zz")
 			user := test.user
 			if user == "" {
 				user = box.DesktopUser

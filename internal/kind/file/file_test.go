@@ -415,7 +415,7 @@ func TestEachFileIsWatchedWhereItLiesButForLogs(t *testing.T) {
 	s := kindtest.Open(t, system.Options{Root: m.root})
 	p := kindtest.Policy(t, "[files.\"/etc/motd\"]\nmode = \"0644\"\n[files.\"/var/log/audit/audit.log\"]\nmode = \"0600\"\n")
 	watches := file.New(p, s, kindtest.Ledger(t, m.root)).Watches()
-	if diff := cmp.Diff([]converge.Watch{{Dir: "/etc", Names: []string{"motd", "crontab"}}}, watches); diff != "" {
+	if diff := cmp.Diff([]converge.Watch{{Mounts: true}, {Dir: "/etc", Names: []string{"motd", "crontab"}}}, watches); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -190,6 +190,16 @@ func (k *Kind) foreignPlugins() (lines []string) {
 	return lines
 }
 
+// goesElsewhere says by which lines of sudo.conf(5) sudo goes by something else than its files; "" if there are
+// none.
+func (k *Kind) goesElsewhere() string {
+	plugins := k.foreignPlugins()
+	if len(plugins) == 0 {
+		return ""
+	}
+	return fmt.Sprintf("/etc/sudo.conf has sudo go by something else than %s: %s; take that line out", sudoers.Main, strings.Join(plugins, "; "))
+}
+
 // continued matches a line continuation.
 var continued = regexp.MustCompile(`\\\r?\n`)
 
@@ -201,7 +211,17 @@ func isForeign(keyword string, words []string) bool {
 	case keyword != "plugin", strings.HasSuffix(words[0], "_io"), strings.HasSuffix(words[0], "_audit"):
 		return false
 	}
-	ownFile := slices.ContainsFunc(words, func(w string) bool { return strings.HasPrefix(w, "sudoers_file=") && w != "sudoers_file="+sudoers.Main })
+	ownFile := slices.ContainsFunc(words, func(word string) bool {
+		switch key, value, _ := strings.Cut(word, "="); key {
+		case "sudoers_file":
+			return value != sudoers.Main
+		case "sudoers_uid", "sudoers_gid": // whose files it trusts
+			return value != "0"
+		case "sudoers_mode":
+			return !slices.Contains([]string{"400", "440", "600", "640"}, strings.TrimLeft(value, "0"))
+		}
+		return false
+	})
 	return path.Base(words[1]) != "sudoers.so" || !isPackaged(words[1]) || ownFile
 }
 

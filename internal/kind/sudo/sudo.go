@@ -321,8 +321,8 @@ func (k *Kind) checkPlan(ctx context.Context, p *plan, whoIsThere func(context.C
 		r.SetFailed(p.dead)
 		return nil, false
 	}
-	if plugins := k.foreignPlugins(); len(plugins) > 0 {
-		wrong = append(wrong, fmt.Sprintf("/etc/sudo.conf has sudo go by something else than %s: %s; take that line out", sudoers.Main, strings.Join(plugins, "; ")))
+	if elsewhere := k.goesElsewhere(); elsewhere != "" {
+		wrong = append(wrong, elsewhere)
 	}
 	wrong = append(slices.Clone(p.stuck), wrong...)
 	switch err = errors.Join(append(p.unsure, peopleErr, err)...); {
@@ -398,6 +398,9 @@ func (k *Kind) Repair(ctx context.Context, drifted []converge.Resource) []conver
 				err = k.repairSudo(ctx, wants[0].Spec)
 			}
 			err = errors.Join(err, k.closeAllowed(ctx, allow))
+			if elsewhere := k.goesElsewhere(); err != nil && elsewhere != "" {
+				err = fmt.Errorf("%s; %w", elsewhere, err)
+			}
 		}
 		if err != nil {
 			outcomes = append(outcomes, converge.Outcome{ID: r.ID, Err: public.Because(fmt.Sprintf("cannot bring %s into line", r.ID), err)})
