@@ -3,14 +3,11 @@ package system
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path"
 	"path/filepath"
-	"slices"
 
 	"golang.org/x/sys/unix"
 
-	"github.com/soe-agent/soe-agent/internal/mounts"
 	"github.com/soe-agent/soe-agent/internal/public"
 )
 
@@ -56,7 +53,7 @@ func (d *disk) releaseOne(verb, name, at string) error {
 		return cannot("take the attributes i and a from", at, fmt.Errorf("%w; do: chattr -i -a %s", err, at))
 	}
 	if d.log != nil {
-		d.log.Info("took an attribute from a file, with which not even root could change it", "file", at)
+		d.log.Info("took an attribute from a file, with which not even root could change it", "path", at)
 	}
 	return nil
 }
@@ -72,15 +69,6 @@ func (d *disk) uncovered(verb, name string) error {
 		return public.Error(fmt.Errorf("cannot %s %s: something is mounted over it (see findmnt); take that away with: umount %s", verb, name, name))
 	}
 	return nil
-}
-
-func (d *disk) covers(name string) (bool, error) {
-	content, err := os.ReadFile("/proc/thread-self/mountinfo")
-	if err != nil {
-		return false, fmt.Errorf("cannot tell what is mounted where: %w", err)
-	}
-	point := filepath.Join(d.root, name)
-	return slices.ContainsFunc(mounts.Parse(string(content)), func(m mounts.Mount) bool { return m.Point == point }), nil
 }
 
 // Covers takes away what is mounted over files by which rights are decided.
@@ -101,7 +89,7 @@ func (d *disk) Uncover(name string) error {
 		return cannot("unmount", name, err)
 	}
 	if d.log != nil {
-		d.log.Info("unmounted what hid a file of sudo's", "file", name)
+		d.log.Info("unmounted what hid a file of sudo's", "path", name)
 	}
 	return nil
 }

@@ -59,6 +59,16 @@ func under(name, dir string) (below string, is bool) {
 	return strings.TrimPrefix(below, "/"), true
 }
 
+// covers reports whether something is mounted at name itself.
+func (d *disk) covers(name string) (bool, error) {
+	content, err := os.ReadFile("/proc/thread-self/mountinfo")
+	if err != nil {
+		return false, fmt.Errorf("cannot tell what is mounted where: %w", err)
+	}
+	point := filepath.Join(d.root, name)
+	return slices.ContainsFunc(mounts.Parse(string(content)), func(m mounts.Mount) bool { return m.Point == point }), nil
+}
+
 // MayHang returns a function that reports whether a path is on a file system that is served over
 // the network or by a user's program, as mounted now. The kernel may block whoever accesses such a
 // path forever.
