@@ -43,7 +43,7 @@ func fragments(t *testing.T, dir string) []policy.Fragment {
 
 func TestEveryPersonaOfTheExamplesHasAPolicy(t *testing.T) {
 	for _, personas := range [][]string{{"base"}, {"base", "developer"}, {"base", "finance"}, {"base", "kiosk"}, {"base", "contractor"}, {"base", "developer", "finance"}} {
-		if _, err := policy.Merge(fragments(t, "example"), personas); err != nil {
+		if _, err := policy.Merge(fragments(t, "example"), personas, nil); err != nil {
 			t.Errorf("%v: %v", personas, err)
 		}
 	}
@@ -78,7 +78,7 @@ func TestTheExamplesShowEverySection(t *testing.T) {
 // The seed is enforced on machines that nobody has told anything about, before
 // there is a network.
 func TestTheSeedNeedsNeitherNetworkNorSecretsAndRemovesNothing(t *testing.T) {
-	p, err := policy.Merge(fragments(t, "seed"), []string{"base"})
+	p, err := policy.Merge(fragments(t, "seed"), []string{"base"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -112,7 +112,7 @@ func TestEveryControlOfTheBenchmarksIsKeptCheckedOrWaivedWithAReason(t *testing.
 	} {
 		t.Run(want.dir, func(t *testing.T) {
 			all := fragments(t, want.dir)
-			p, err := policy.Merge(all, []string{"base"})
+			p, err := policy.Merge(all, []string{"base"}, nil)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -170,7 +170,7 @@ func lint(sources []policy.Source, schemas []byte) ([]policy.Fragment, policy.Pr
 	}
 	// Whether there are machines of the two only their configuration tells.
 	for _, persona := range personas {
-		_, err := policy.Merge(fragments, []string{"base", persona})
+		_, err := policy.Merge(fragments, []string{"base", persona}, nil)
 		for _, p := range policy.AsProblems(err) {
 			if !told[p] {
 				p.Gravity, p.Message = policy.Warning, fmt.Sprintf("a machine with the personas base and %s refuses the policy: %s", persona, p.Message)
@@ -188,7 +188,7 @@ func lint(sources []policy.Source, schemas []byte) ([]policy.Fragment, policy.Pr
 // lintMerged returns what is wrong with fragments for a machine. The error is about the
 // schemas.
 func lintMerged(fragments []policy.Fragment, personas []string, schemas []byte) (policy.Problems, error) {
-	merged, err := policy.Merge(fragments, personas)
+	merged, err := policy.Merge(fragments, personas, nil)
 	if err != nil {
 		return policy.AsProblems(err), nil
 	}

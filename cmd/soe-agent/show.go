@@ -64,7 +64,7 @@ func readPolicy(dirs, personas []string) ([]policy.Fragment, *policy.Policy, err
 			return nil, nil, fmt.Errorf("cannot use persona %q: no fragment is for it; personas here are %s", p, strings.Join(known, ", "))
 		}
 	}
-	p, err := policy.Merge(fragments, personas)
+	p, err := policy.Merge(fragments, personas, nil)
 	return fragments, p, err
 }
 

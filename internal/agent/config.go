@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"time"
 
@@ -40,13 +41,21 @@ const (
 type Config struct {
 	Personas []string       `toml:"personas"`
 	Rules    []persona.Rule `toml:"persona"` // each may add a persona
-	AWS      source.Config  `toml:"aws"`
-	Schedule Schedule       `toml:"schedule"`
-	Report   Reporting      `toml:"report"`
+	// PersonaRules says which of the rules that hold add their personas: firstRule (also "") or everyRule.
+	PersonaRules string        `toml:"persona_rules"`
+	AWS          source.Config `toml:"aws"`
+	Schedule     Schedule      `toml:"schedule"`
+	Report       Reporting     `toml:"report"`
 
 	unsure bool // the file cannot be used, so the real configuration may differ
 	hidden bool // not everybody may read the file
 }
+
+// The values of Config.PersonaRules.
+const (
+	firstRule = "first"
+	everyRule = "all"
+)
 
 // Schedule says when the agent does something, and how long it waits.
 type Schedule struct {
@@ -122,6 +131,9 @@ func ReadConfig(files system.FileReader, name string) (Config, error) {
 	}
 	if len(c.Personas) == 0 {
 		errs = append(errs, fmt.Errorf("%s: cannot use personas: it is empty; leave it out for [\"base\"]", name))
+	}
+	if !slices.Contains([]string{"", firstRule, everyRule}, c.PersonaRules) {
+		errs = append(errs, fmt.Errorf("%s: cannot use persona_rules = %q: it is %q (the first rule that holds gives its persona), or %q (each does)", name, c.PersonaRules, firstRule, everyRule))
 	}
 	errs = append(errs, inFile(name, persona.Validate(c.Rules)), inFile(name, c.AWS.Credentials.Validate()), inFile(name, c.AWS.ValidateEndpoints()))
 	return c, errors.Join(errs...)

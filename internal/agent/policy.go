@@ -33,7 +33,7 @@ func (m *Machine) connect(c Config, client *http.Client, retry source.Retry) (*s
 // called only if a persona depends on them.
 func (m *Machine) subject(ctx context.Context, c Config, tags func(context.Context) (map[string]string, error)) (policysync.Subject, persona.Selection) {
 	s := policysync.Subject{Facts: m.Facts, Path: c.AWS.Path}
-	selection := persona.Select(ctx, c.Personas, c.Rules, persona.Subject{
+	selection := persona.Choice{Always: c.Personas, Rules: c.Rules, Every: c.PersonaRules == everyRule}.Select(ctx, persona.Subject{
 		System: m.System, Facts: m.Facts, Tags: tags, Previous: m.layers().Previous(s),
 	})
 	s.Personas, s.Unsure, s.Doubts = selection.Personas, len(selection.Unknown) > 0 || c.unsure, c.doubts(selection)

@@ -58,7 +58,7 @@ reason = "TICKET-123"
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := policy.Merge([]policy.Fragment{f}, nil)
+		p, err := policy.Merge([]policy.Fragment{f}, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -302,6 +302,10 @@ func (p *pass) unaccounted(kind string, resources []Resource, err error) []Resou
 		}
 		r := Wanted(want)
 		switch {
+		case want.NotApplicable != "":
+			r.SetNotApplicable(want.NotApplicable)
+		case want.Undecided != "":
+			r.SetUnknown("left as it is, for it cannot be told whether it is for this machine: " + want.Undecided).ReasonIsPublic()
 		case want.Unusable != "":
 			r.SetFailed(want.Unusable)
 		case len(want.Missing) > 0:

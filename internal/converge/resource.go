@@ -100,12 +100,14 @@ const (
 	Contested State = "contested" // something else keeps changing it back
 	Waived    State = "waived"    // not in line, and the policy allows it until a date
 	Unknown   State = "unknown"   // its state could not be determined
+	// NotApplicable: this machine has no use for it, so nothing is written, and nothing is amiss.
+	NotApplicable State = "not-applicable"
 )
 
 // InLine says whether a report may call a resource in this state compliant.
 func (s State) InLine() bool {
 	switch s {
-	case Compliant, Corrected, Waived:
+	case Compliant, Corrected, Waived, NotApplicable:
 		return true
 	}
 	return false
@@ -145,7 +147,7 @@ type Resource struct {
 	ID     policy.ID    `json:"id"`
 	State  State        `json:"state"`
 	Diff   []Difference `json:"diff,omitempty"`
-	Reason string       `json:"reason,omitempty"` // why it is pending, failed, contested, waived or unknown, or was not in line
+	Reason string       `json:"reason,omitempty"` // why it is pending, failed, contested, waived, unknown or not applicable, or was not in line
 	Effect Effect       `json:"effect,omitempty"` // what a pending resource waits for
 	// Unseen says that the resource has not been checked under the policy in force since the agent
 	// started. Its state is Unknown.
@@ -331,6 +333,12 @@ func (r *Resource) SetUnknown(reason string) *Resource { return r.setState(Unkno
 // SetUnknownErr is SetUnknown for an error; those parts of it are public that are marked so (package public).
 func (r *Resource) SetUnknownErr(err error) {
 	r.setState(Unknown, r.Effect, err.Error()).open.reason = public.Text(err)
+}
+
+// SetNotApplicable says that the machine has no use for the resource, and why. The reason is public.
+func (r *Resource) SetNotApplicable(reason string) *Resource {
+	r.setState(NotApplicable, "", reason).ReasonIsPublic()
+	return r
 }
 
 // Note sets the reason, whatever the state, and makes it public.

@@ -135,7 +135,7 @@ func (l *Ledger) stands(r Resource) (was standing) {
 		now.Digest = cmp.Or(r.digest, noDigest)
 	}
 	switch {
-	case r.State == Compliant || r.State == Corrected:
+	case r.State == Compliant || r.State == Corrected || r.State == NotApplicable:
 		now.NotInLineSince = time.Time{}
 	case r.State != Unknown && now.NotInLineSince.IsZero():
 		now.NotInLineSince = r.noticed.Round(0) // without the monotonic clock, as it is read back

@@ -8,25 +8,30 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"maps"
-	"slices"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/system"
+	"github.com/soe-agent/soe-agent/internal/target"
 )
 
 // Facts are what is known about a machine. A fact that cannot be determined is empty.
 type Facts struct {
 	Hostname    string
-	MachineID   string // machine-id(5)
-	Disk        string // serial number of the disk with the root file system
-	BootID      string // differs in each boot
-	OSID        string // os-release(5): ID, such as "amzn"
-	OSVersion   string // VERSION_ID
-	OSName      string // PRETTY_NAME
-	ManagedNode string // Systems Manager's id of the machine: "mi-…"
-	Region      string // the region in which it is a managed node
-	Locale      string // LANG of locale.conf(5), the default for everybody
+	MachineID   string   // machine-id(5)
+	Disk        string   // serial number of the disk with the root file system
+	BootID      string   // differs in each boot
+	OSID        string   // os-release(5): ID, such as "amzn"
+	OSVersion   string   // VERSION_ID
+	OSName      string   // PRETTY_NAME
+	OSLike      []string // ID_LIKE
+	OSCodename  string   // VERSION_CODENAME; target.None if there is none
+	ManagedNode string   // Systems Manager's id of the machine: "mi-…"
+	Region      string   // the region in which it is a managed node
+	Locale      string   // LANG of locale.conf(5), the default for everybody
+
+	// Kind says what kind of machine this is: its family, package manager, desktop and so on, by the names
+	// of package target. They hold for one boot.
+	Kind map[string]Fact
 
 	// Unidentified is set on a running machine whose id cannot be determined.
 	Unidentified bool
@@ -35,23 +40,45 @@ type Facts struct {
 // Lookup returns the fact that a policy calls name in {{fact:NAME}}, and whether there is such a
 // fact.
 func (f Facts) Lookup(name string) (string, bool) {
-	value, known := f.named()[name]
-	return value, known
+	fact, known := f.named()[name]
+	return fact.Value, known
 }
 
 // Names returns the names that Lookup knows, sorted.
-func Names() []string { return slices.Sorted(maps.Keys(Facts{}.named())) }
+func Names() []string { return target.Names() }
 
-func (f Facts) named() map[string]string {
-	return map[string]string{
-		"hostname":     f.Hostname,
-		"machine-id":   f.MachineID,
-		"os.id":        f.OSID,
-		"os.version":   f.OSVersion,
-		"managed-node": f.ManagedNode,
-		"region":       f.Region,
-		"locale":       f.Locale,
+// Of returns a fact with where it comes from.
+func (f Facts) Of(name string) Fact { return f.named()[name] }
+
+// Target returns the facts that are known, for conditions.
+func (f Facts) Target() target.Facts {
+	known := target.Facts{}
+	for name, fact := range f.named() {
+		if fact.Value != "" {
+			known[name] = fact.Value
+		}
 	}
+	return known
+}
+
+func (f Facts) named() map[string]Fact {
+	const release = "os-release"
+	named := map[string]Fact{
+		"hostname":     {f.Hostname, "the kernel, or /etc/hostname"},
+		"machine-id":   {f.MachineID, "/etc/machine-id"},
+		"os.id":        {f.OSID, "ID of " + release},
+		"os.version":   {f.OSVersion, "VERSION_ID of " + release},
+		"os.codename":  {f.OSCodename, "VERSION_CODENAME of " + release},
+		"managed-node": {f.ManagedNode, registration},
+		"region":       {f.Region, registration},
+		"locale":       {f.Locale, "LANG of /etc/locale.conf, or of /etc/default/locale"},
+	}
+	for _, name := range target.Names() {
+		if _, is := named[name]; !is {
+			named[name] = f.Kind[name]
+		}
+	}
+	return named
 }
 
 // registration is where amazon-ssm-agent stores the result of a hybrid activation.
@@ -61,7 +88,7 @@ const registration = "/var/lib/amazon/ssm/registration"
 // read, because state cannot be tied to the machine then. The other facts are returned even with an
 // error. A fact whose source cannot be read is empty, as one that is not known yet, so nothing is
 // concluded from it.
-func Gather(_ context.Context, s *system.System) (Facts, error) {
+func Gather(ctx context.Context, s *system.System) (Facts, error) {
 	f := Facts{
 		Hostname: firstLine(s.FS, "/proc/sys/kernel/hostname", "/etc/hostname"),
 		BootID:   firstLine(s.FS, "/proc/sys/kernel/random/boot_id"),
@@ -72,6 +99,7 @@ func Gather(_ context.Context, s *system.System) (Facts, error) {
 	f.addRegistration(s.FS)
 	f.addLocale(s.FS)
 	f.Disk = rootDisk(s.FS)
+	f.addKind(ctx, s)
 	content, err := s.FS.ReadFile("/etc/machine-id")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		f.Unidentified = s.Running()
@@ -104,10 +132,11 @@ func (f *Facts) addRelease(files system.FileReader, name string) {
 	content, err := files.ReadFile(name)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) {
-			f.OSID, f.OSVersion, f.OSName = "", "", "" // this file takes precedence over the one already read
+			f.OSID, f.OSVersion, f.OSName, f.OSCodename, f.OSLike = "", "", "", "", nil // this file takes precedence over the one already read
 		}
 		return
 	}
+	f.OSCodename, f.OSLike = target.None, nil
 	for lines := bufio.NewScanner(bytes.NewReader(content)); lines.Scan(); {
 		key, value, _ := strings.Cut(lines.Text(), "=")
 		value = strings.Trim(value, `"'`)
@@ -118,6 +147,10 @@ func (f *Facts) addRelease(files system.FileReader, name string) {
 			f.OSVersion = value
 		case "PRETTY_NAME":
 			f.OSName = value
+		case "VERSION_CODENAME":
+			f.OSCodename = value
+		case "ID_LIKE":
+			f.OSLike = strings.Fields(value)
 		}
 	}
 }

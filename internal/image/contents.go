@@ -140,7 +140,7 @@ func administrator(_ context.Context, o Options) ([]Finding, error) {
 	fragments, err := policy.ParseAll(append(sources, local...))
 	var p *policy.Policy
 	if err == nil {
-		p, err = policy.Merge(fragments, []string{"base"})
+		p, err = policy.Merge(fragments, []string{"base"}, nil)
 	}
 	if err != nil {
 		return finding("the policy in the image cannot be used: "+strings.ReplaceAll(err.Error(), "\n", "; "), "soe-agent policy lint --policy "+o.SeedDir)

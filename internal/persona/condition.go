@@ -7,6 +7,8 @@ import (
 	"path"
 	"slices"
 	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/target"
 )
 
 // A kind is what a condition tests.
@@ -79,11 +81,10 @@ func (l *look) ask(ctx context.Context, c condition) answer {
 	case hostname:
 		return l.named(c)
 	case fact:
-		value, _ := l.facts.Lookup(c.key)
-		switch {
-		case slices.Contains(c.values, value):
-			return holds("%s is %s", c, value)
-		case value == "":
+		switch a, why := (target.Conditions{c.key: c.values}).Hold(l.facts.Target()); a {
+		case target.Yes:
+			return holds("fact %s", why)
+		case target.Unknown:
 			return untellable("%s is not known yet", c)
 		}
 	case tag:

@@ -1,5 +1,5 @@
 // Package persona selects the personas of a machine: those that it always has, and that of the
-// first rule in agent.toml whose conditions all hold.
+// first rule in agent.toml whose conditions all hold, or of every such rule (persona_rules = "all").
 //
 //	personas = ["base"]
 //

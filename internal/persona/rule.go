@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"path"
 	"slices"
-	"strings"
 
-	"github.com/soe-agent/soe-agent/internal/facts"
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
@@ -22,7 +20,7 @@ type Conditions struct {
 	Hostname Values `toml:"hostname"` // patterns of path.Match, regardless of case
 	Group    Values `toml:"group"`    // names as getent(1) finds them, local or in the directory
 	Tag      ByName `toml:"tag"`      // tags of the managed node; values are exact
-	Fact     ByName `toml:"fact"`     // names as in facts.Facts.Lookup; values are exact
+	Fact     ByName `toml:"fact"`     // names and values as in package target
 }
 
 // Values is one string or a list of strings in TOML.
@@ -85,31 +83,25 @@ func (r Rule) problems() (problems []string) {
 		problem("it has no conditions; what every machine has belongs in personas")
 	}
 	for _, c := range conditions {
+		if c.kind == fact {
+			if why := policy.FactProblem(c.key, c.values); why != "" {
+				problem("%s: %s", c, why)
+			}
+			continue
+		}
 		if len(c.values) == 0 {
 			problem("%s names no value, so it never holds", c)
 		}
 		if c.kind != tag && slices.Contains(c.values, "") {
 			problem("%s: no machine has an empty one", c)
 		}
-		switch c.kind {
-		case hostname:
+		if c.kind == hostname {
 			for _, pattern := range c.values {
 				if _, err := path.Match(pattern, ""); err != nil {
 					problem("%s: %q is not a pattern (path.Match)", c, pattern)
 				}
 			}
-		case fact:
-			if _, known := (facts.Facts{}).Lookup(c.key); !known {
-				problem("%s: no such fact is known%s", c, meant(c.key))
-			}
 		}
 	}
 	return problems
-}
-
-func meant(name string) string {
-	if near := policy.Nearest(name, facts.Names()); near != "" {
-		return fmt.Sprintf("; did you mean %q?", near)
-	}
-	return "; facts are " + strings.Join(facts.Names(), ", ")
 }

@@ -31,19 +31,31 @@ type Selection struct {
 	Unknown []string
 }
 
-// Select returns the personas that the machine always has, and that of the first rule that holds.
-// The rules must satisfy Validate. While the first rule cannot be determined, the rule that gave
+// A Choice is how a machine gets its personas.
+type Choice struct {
+	Always []string // it always has these
+	Rules  []Rule   // they must satisfy Validate
+	Every  bool     // every rule that holds gives its persona, and not only the first
+}
+
+// Select returns the personas that the machine always has, and that of the first rule that holds; with
+// Every, those of all rules that hold, in the order of the rules.
+// While the first rule cannot be determined, the rule that gave
 // the persona last time still gives it, unless it is known not to hold any more. Without such a
 // rule the machine has no persona from rules yet.
-func Select(ctx context.Context, always []string, rules []Rule, subject Subject) Selection {
+func (c Choice) Select(ctx context.Context, subject Subject) Selection {
 	var s Selection
-	for _, name := range always {
+	for _, name := range c.Always {
 		s.add(name, "always")
 	}
 	l := newLook(ctx, subject)
+	if c.Every {
+		s.every(ctx, l, c.Rules, subject.Previous)
+		return s
+	}
 	var doubts []string
 	var candidates []candidate
-	for _, rule := range rules {
+	for _, rule := range c.Rules {
 		a := l.rule(ctx, rule)
 		if a.verdict == no {
 			continue
@@ -67,6 +79,30 @@ func Select(ctx context.Context, always []string, rules []Rule, subject Subject)
 		}
 	}
 	return s
+}
+
+// every adds the personas of all rules that hold. One that cannot be determined gives the persona if it
+// gave it last time.
+func (s *Selection) every(ctx context.Context, l *look, rules []Rule, previous []string) {
+	certain := map[string]bool{}
+	doubts := map[string]string{}
+	for _, rule := range rules {
+		switch a := l.rule(ctx, rule); {
+		case a.verdict == yes:
+			certain[rule.Name] = true
+			s.add(rule.Name, a.why)
+		case a.verdict == unknown:
+			if slices.Contains(previous, rule.Name) {
+				s.add(rule.Name, "as before, for more cannot be told now")
+			}
+			doubts[rule.Name] = fmt.Sprintf("cannot tell whether persona %s applies: %s", rule.Name, a.why)
+		}
+	}
+	for _, rule := range rules { // one that another rule gives for certain is no doubt
+		if doubt := doubts[rule.Name]; doubt != "" && !certain[rule.Name] && !slices.Contains(s.Unknown, doubt) {
+			s.Unknown = append(s.Unknown, doubt)
+		}
+	}
 }
 
 // A candidate is a rule that may be the first that holds. All candidates are undetermined, except

@@ -140,7 +140,7 @@ func TestTheFirstRuleWhoseConditionsAllHoldAddsItsPersona(t *testing.T) {
 		{"one that it always has", rule("base", `{ tag.Persona = "developer" }`), "base: always"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := persona.Select(t.Context(), []string{"base"}, rules(t, test.rules), persona.Subject{
+			got := persona.Choice{Always: []string{"base"}, Rules: rules(t, test.rules)}.Select(t.Context(), persona.Subject{
 				System: machine(t, joined(), 20001), Facts: workspace(), Tags: tags,
 			})
 			if diff := cmp.Diff(strings.Split(test.want, "|"), got.Why); diff != "" || len(got.Unknown) > 0 {
@@ -172,7 +172,7 @@ func TestNobodyIsAskedMoreThanItTakes(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			d, times := joined(), 0
-			persona.Select(t.Context(), []string{"base"}, rules(t, test.rules), persona.Subject{
+			persona.Choice{Always: []string{"base"}, Rules: rules(t, test.rules)}.Select(t.Context(), persona.Subject{
 				System: machine(t, d, 20001), Facts: workspace(),
 				Tags: func(ctx context.Context) (map[string]string, error) { times++; return tags(ctx) },
 			})
@@ -229,13 +229,13 @@ func TestWhatCannotBeToldIsNotTakenForFalse(t *testing.T) {
 			if s.System == nil {
 				s.System = machine(t, joined(), 20001)
 			}
-			if s.Facts == (facts.Facts{}) {
+			if s.Facts.Hostname == "" {
 				s.Facts = workspace()
 			}
 			if s.Tags == nil {
 				s.Tags = tags
 			}
-			got := persona.Select(t.Context(), []string{"base"}, rules(t, test.rules), s)
+			got := persona.Choice{Always: []string{"base"}, Rules: rules(t, test.rules)}.Select(t.Context(), s)
 			if diff := cmp.Diff(strings.Fields("base "+test.want), got.Personas); diff != "" {
 				t.Errorf("personas (-want +got):\n%s", diff)
 			}
@@ -255,7 +255,7 @@ func TestADirectoryThatHangsIsNotWaitedFor(t *testing.T) {
 	two := rules(t, rule("a", `{ group = 'EXAMPLE\A' }`)+rule("b", `{ group = 'EXAMPLE\B' }`))
 	synctest.Test(t, func(t *testing.T) {
 		start := time.Now()
-		got := persona.Select(t.Context(), nil, two, persona.Subject{System: s, Facts: workspace(), Tags: tags, Previous: []string{"b"}})
+		got := persona.Choice{Rules: two}.Select(t.Context(), persona.Subject{System: s, Facts: workspace(), Tags: tags, Previous: []string{"b"}})
 		if took := time.Since(start); took > 15*time.Second {
 			t.Errorf("it took %s", took)
 		}
@@ -276,7 +276,7 @@ func FuzzAnAcceptedRuleGivesAtMostItsPersona(f *testing.F) {
 			return
 		}
 		s.Runner = joined()
-		got := persona.Select(t.Context(), []string{"base"}, c.Rules, persona.Subject{System: s, Facts: workspace(), Tags: tags})
+		got := persona.Choice{Always: []string{"base"}, Rules: c.Rules}.Select(t.Context(), persona.Subject{System: s, Facts: workspace(), Tags: tags})
 		if len(got.Personas) == 0 || len(got.Personas) > 2 || got.Personas[0] != "base" || len(got.Why) != len(got.Personas) {
 			t.Errorf("%q: %+v", text, got)
 		}

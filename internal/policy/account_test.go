@@ -19,7 +19,7 @@ func TestAnIdIsGivenOnce(t *testing.T) {
 	} {
 		f, err := policy.Parse(policy.Source{Name: "f.toml", Text: "schema = 1\n" + toml})
 		if err == nil {
-			_, err = policy.Merge([]policy.Fragment{f}, nil)
+			_, err = policy.Merge([]policy.Fragment{f}, nil, nil)
 		}
 		switch {
 		case want == "" && err != nil:

@@ -169,6 +169,9 @@ func (a *adviser) overruled(r Rule, later []Rule) {
 
 // covers reports whether the rule certainly matches everything that the other matches.
 func (r Rule) covers(other Rule) bool {
+	if len(r.When) > 0 && r.When.String() != other.When.String() {
+		return false // on another machine it does not
+	}
 	if len(r.Match)*len(other.Match) > 10000 {
 		return false // no author would notice it either
 	}

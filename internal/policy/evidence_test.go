@@ -102,7 +102,7 @@ func TestTwoSeveritiesOfOneResourceAtOneRankAreAConflictThatNamesBothPlaces(t *t
 		table + "[[rules]]\nmatch = [\"service/a.service\"]\nseverity = \"high\"\n[[rules]]\nmatch = [\"service/a.service\"]\ncontrols = [\"x\"]\n": "",
 		strings.Replace(table, "severity = \"high\"\n", "", 1):                                                                                      "",
 	} {
-		_, err := Merge([]Fragment{mustParse(t, "a.toml", table), mustParse(t, "b.toml", text)}, nil)
+		_, err := Merge([]Fragment{mustParse(t, "a.toml", table), mustParse(t, "b.toml", text)}, nil, nil)
 		if got := fmt.Sprint(err); got != want && (want != "" || err != nil) {
 			t.Errorf("%s\ngot  %s\nwant %s", text, got, want)
 		}

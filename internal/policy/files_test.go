@@ -8,7 +8,7 @@ import (
 func fileProblemsOf(toml string) string {
 	f, err := Parse(Source{Name: "test.toml", Text: "schema = 1\n" + toml})
 	if err == nil {
-		_, err = Merge([]Fragment{f}, nil)
+		_, err = Merge([]Fragment{f}, nil, nil)
 	}
 	if err == nil {
 		return ""

@@ -10,13 +10,15 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/document"
+	"github.com/soe-agent/soe-agent/internal/target"
 )
 
 // A Fragment is one parsed and valid TOML document of a policy.
 type Fragment struct {
 	Name        string
 	Layer       Layer
-	Personas    []string // empty: for everybody
+	Personas    []string          // empty: for everybody
+	When        target.Conditions // the machines it is for; none: every machine
 	Description string
 	Settings    []Setting
 	Rules       []Rule
@@ -50,7 +52,7 @@ func Parse(source Source) (Fragment, error) {
 	d := decoder{file: source.Name, lines: locate(source.Text)}
 	d.nulls(nil, values)
 	f := Fragment{Name: source.Name, Layer: source.Layer}
-	f.Personas, f.Description = d.document(&table{d: &d, form: language(), values: values})
+	f.Personas, f.When, f.Description = d.document(&table{d: &d, form: language(), values: values})
 	f.Settings, f.Rules, f.Benchmarks, f.Advice = d.settings, d.rules, d.benchmarks, d.advice
 	if why := indexOf(f.allRules()).tooMuch(); why != "" {
 		d.problem(nil, "cannot use the fragment: %s", why)

@@ -12,7 +12,7 @@ func merged(t *testing.T, toml string) string {
 	if err != nil {
 		return err.Error()
 	}
-	p, err := Merge([]Fragment{fragment}, nil)
+	p, err := Merge([]Fragment{fragment}, nil, nil)
 	if err != nil {
 		return err.Error()
 	}
@@ -107,7 +107,7 @@ func TestASudoersFileOfThePolicyThatTakesFromTheAllowedOrWeakensSudoIsAContradic
 }
 
 func TestWhatAValueMakesOfASudoersFileFailsThatFileAlone(t *testing.T) {
-	p, err := Merge([]Fragment{mustParse(t, "f.toml", "schema = 1\n[sudo]\nallow = [\"%ops\"]\n[dropins.\"/etc/sudoers.d/60-site\"]\ncontent = \"{{resolve:ssm:/x}} ALL=ALL\\n\"\n")}, nil)
+	p, err := Merge([]Fragment{mustParse(t, "f.toml", "schema = 1\n[sudo]\nallow = [\"%ops\"]\n[dropins.\"/etc/sudoers.d/60-site\"]\ncontent = \"{{resolve:ssm:/x}} ALL=ALL\\n\"\n")}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,7 @@ import (
 func refusedFor(document string) string {
 	f, err := Parse(Source{Name: "x.toml", Layer: Local, Text: document})
 	if err == nil {
-		_, err = Merge([]Fragment{f}, []string{"base"})
+		_, err = Merge([]Fragment{f}, []string{"base"}, nil)
 	}
 	if err == nil {
 		return ""

@@ -7,6 +7,7 @@ var language = sync.OnceValue(func() *form {
 	keys := []key{
 		{name: "schema", form: whole("the version of the language", 1, 1)},
 		{name: "personas", form: texts("the personas that the fragment is for; left out: everybody", like("", personaName.String())).eg(`["developer"]`)},
+		{name: "when", form: whenForm("conditions on facts of the machine, which must all hold for the fragment to be used; it stands before the first table, or is the table `[when]`. While a fact is not known, what the fragment sets is left as it is")},
 		{name: "description", form: text("what the fragment is for, for people").eg(`"Developer desktops"`)},
 	}
 	for _, section := range sections() {

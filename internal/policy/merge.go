@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/public"
+	"github.com/soe-agent/soe-agent/internal/target"
 )
 
 // A Policy is the whole desired state of one machine: every resource once, with the place that set
@@ -32,8 +33,18 @@ type Policy struct {
 	// Why says why the value of a Missing reference could not be had, as far as that is known. The
 	// key is the reference as it is written.
 	Why map[string]string
+	// Left are the resources that only fragments for other machines name: their conditions do not hold
+	// here, or do not hold any more. What the agent once installed for them stays, if it is a package or
+	// an account.
+	Left map[ID]Elsewhere
 
 	index *ruleIndex // of Rules
+}
+
+// Elsewhere is a place that sets a resource for other machines.
+type Elsewhere struct {
+	Origin Origin
+	Why    string // the fact that excludes this machine, for people
 }
 
 // A Resource is one thing that the policy wants, and where that is set.
@@ -49,6 +60,11 @@ type Resource struct {
 	// Unusable says why the values of the references in Missing are not used although they are
 	// known; "": they are not known. It contains no value of a secret.
 	Unusable string
+	// NotApplicable says why this machine has no use for the resource; "": it has. Nothing is written for it.
+	NotApplicable string
+	// Undecided says why it cannot be told whether the resource is wanted on this machine; "": it is. It
+	// is left as it is.
+	Undecided string
 	// Shown is the spec that may be shown: it has references in place of secrets. It is nil if
 	// there are no secrets, and Spec itself may be shown.
 	Shown Spec
@@ -62,8 +78,12 @@ type Want[S Spec] struct {
 	Spec S
 }
 
-// Of returns the resources whose specs are of type S and fully known, by ID. A resource with
-// Missing values is left out, because it cannot be enforced.
+// Enforceable says whether the resource can be enforced now: it is for this machine, and fully known.
+func (r Resource) Enforceable() bool {
+	return len(r.Missing) == 0 && r.NotApplicable == "" && r.Undecided == ""
+}
+
+// Of returns the resources that are Enforceable and whose specs are of type S, by ID.
 func Of[S Spec](p *Policy) []Want[S] {
 	n := 0
 	for _, r := range p.Resources {
@@ -73,7 +93,7 @@ func Of[S Spec](p *Policy) []Want[S] {
 	}
 	wants := make([]Want[S], 0, n)
 	for _, r := range p.Resources {
-		if spec, ok := r.Spec.(S); ok && len(r.Missing) == 0 {
+		if spec, ok := r.Spec.(S); ok && r.Enforceable() {
 			wants = append(wants, Want[S]{Resource: r, Spec: spec})
 		}
 	}
@@ -100,6 +120,9 @@ func (p *Policy) Digest() string {
 	hash := sha256.New()
 	for _, r := range p.Resources {
 		hash.Write([]byte(r.Digest()))
+		if !r.Enforceable() {
+			fmt.Fprintf(hash, "%t %t\n", r.NotApplicable != "", r.Undecided != "")
+		}
 	}
 	for _, r := range p.Rules {
 		r.Origin = Origin{}
@@ -134,41 +157,19 @@ func (r Resource) Digest() string {
 	return hex.EncodeToString(hash.Sum(nil)[:8])
 }
 
-// Merge merges the fragments that are for any of a machine's personas.
+// Merge merges the fragments that are for any of a machine's personas, and whose conditions its facts
+// fulfil. What a fragment sets whose conditions cannot be told is Undecided.
 //
 // The rank of a fragment is its layer and, within the layer, the position of the last of the
 // machine's personas that it names; a fragment for everybody ranks below those. For the same
 // resource, the higher rank replaces the lower one entirely. Two fragments of one rank that differ
 // about a resource are an error, which names both places.
-func Merge(fragments []Fragment, personas []string) (*Policy, error) {
-	var settings []rankedSetting
-	var rules []rankedRule
-	var benchmarks []Benchmark
-	for _, f := range fragments {
-		persona, selected := selects(f, personas)
-		if !selected {
-			continue
-		}
-		rank := int(f.Layer)*(len(personas)+1) + slices.Index(personas, persona) + 1
-		origin := Origin{Layer: f.Layer, Fragment: f.Name, Persona: persona}
-		for _, s := range f.Settings {
-			origin.Line = s.Line
-			settings = append(settings, rankedSetting{s, origin, rank})
-		}
-		for _, r := range f.Rules {
-			origin.Line = r.Origin.Line
-			r.Origin = origin
-			rules = append(rules, rankedRule{r, rank})
-		}
-		for _, b := range f.Benchmarks {
-			origin.Line = b.Origin.Line
-			b.Origin = origin
-			benchmarks = append(benchmarks, b)
-		}
-	}
-	p := &Policy{Personas: personas}
+func Merge(fragments []Fragment, personas []string, facts target.Facts) (*Policy, error) {
+	p := &Policy{Personas: personas, Left: map[ID]Elsewhere{}}
+	settings, rules, benchmarks := p.selected(fragments, facts)
 	var problems Problems
 	p.Resources, problems = resolveRanks(settings)
+	p.judgeApplicable(facts)
 	problems = append(problems, p.sudoProblems()...)
 	problems = append(problems, p.accountProblems()...)
 	problems = append(problems, p.contradictions()...)
@@ -193,12 +194,54 @@ func Merge(fragments []Fragment, personas []string) (*Policy, error) {
 	return p, problems.asError()
 }
 
+// selected returns what the fragments say that are for the policy's personas, and for a machine with
+// these facts or perhaps so. It notes what is for other machines.
+func (p *Policy) selected(fragments []Fragment, facts target.Facts) (settings []rankedSetting, rules []rankedRule, benchmarks []Benchmark) {
+	for _, f := range fragments {
+		persona, selected := selects(f, p.Personas)
+		if !selected {
+			continue
+		}
+		rank := int(f.Layer)*(len(p.Personas)+1) + slices.Index(p.Personas, persona) + 1
+		origin := Origin{Layer: f.Layer, Fragment: f.Name, Persona: persona}
+		undecided := ""
+		switch answer, why := f.When.Hold(facts); answer {
+		case target.No:
+			p.leave(f, origin, why)
+			continue
+		case target.Unknown:
+			undecided = why
+			p.Doubts = append(p.Doubts, undecidedFragment(f.Name, why))
+		}
+		for _, s := range f.Settings {
+			origin.Line = s.Line
+			settings = append(settings, rankedSetting{s, origin, rank, undecided})
+		}
+		for _, r := range f.Rules {
+			origin.Line = r.Origin.Line
+			r.Origin = origin
+			if r, applies := r.on(facts, undecided); applies {
+				rules = append(rules, rankedRule{r, rank})
+			}
+		}
+		for _, b := range f.Benchmarks {
+			origin.Line = b.Origin.Line
+			b.Origin = origin
+			if undecided == "" {
+				benchmarks = append(benchmarks, b)
+			}
+		}
+	}
+	return settings, rules, benchmarks
+}
+
 // A rankedSetting is a setting of a fragment with its rank, and a rankedRule is a rule with its
 // rank.
 type rankedSetting struct {
 	Setting
-	origin Origin
-	rank   int
+	origin    Origin
+	rank      int
+	undecided string // why it cannot be told whether it is for the machine
 }
 
 type rankedRule struct {
@@ -209,7 +252,10 @@ type rankedRule struct {
 // resolveRanks returns each resource from the highest rank, and reports differences within a rank.
 func resolveRanks(settings []rankedSetting) ([]Resource, Problems) {
 	var problems Problems
-	slices.SortStableFunc(settings, func(a, b rankedSetting) int { return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(b.rank, a.rank)) })
+	slices.SortStableFunc(settings, func(a, b rankedSetting) int {
+		// of one rank, those that may not be for the machine come first
+		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(b.rank, a.rank), -cmp.Compare(min(len(a.undecided), 1), min(len(b.undecided), 1)))
+	})
 	resources := make([]Resource, 0, len(settings))
 	for len(settings) > 0 {
 		winner, peer := settings[0], settings[0] // peer is the first of the current rank
@@ -217,7 +263,7 @@ func resolveRanks(settings []rankedSetting) ([]Resource, Problems) {
 		for ; len(settings) > 0 && settings[0].ID == winner.ID; settings = settings[1:] {
 			other := settings[0]
 			switch {
-			case other.rank != peer.rank:
+			case other.rank != peer.rank, peer.undecided != "":
 				peer = other
 			case !reflect.DeepEqual(other.Spec, peer.Spec):
 				problems = append(problems, Problem{
@@ -229,7 +275,7 @@ func resolveRanks(settings []rankedSetting) ([]Resource, Problems) {
 				winner.origin.Overrode = append(winner.origin.Overrode, other.origin)
 			}
 		}
-		resources = append(resources, Resource{ID: winner.ID, Spec: winner.Spec, Origin: winner.origin})
+		resources = append(resources, Resource{ID: winner.ID, Spec: winner.Spec, Origin: winner.origin, Undecided: winner.undecided})
 	}
 	return resources, problems
 }
@@ -254,6 +300,9 @@ func (p *Policy) References() []Reference {
 	var all []Reference
 	known := map[Reference]bool{}
 	for _, r := range p.Resources {
+		if r.NotApplicable != "" || r.Undecided != "" {
+			continue
+		}
 		references, _ := References(r.Spec) // Parse has refused unreadable ones
 		for _, ref := range references {
 			if !known[ref] {
@@ -314,7 +363,7 @@ func (p *Policy) Expand(value func(Reference) (string, bool)) *Policy {
 // expand replaces the references with values, if these fit.
 func (r *Resource) expand(value func(Reference) (string, bool)) {
 	references, _ := References(r.Spec)
-	if len(references) == 0 {
+	if len(references) == 0 || r.NotApplicable != "" || r.Undecided != "" {
 		return
 	}
 	public, all := map[Reference]string{}, map[Reference]string{}

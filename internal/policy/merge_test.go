@@ -32,7 +32,7 @@ func TestTheHighestRankedFragmentWins(t *testing.T) {
 		{"other personas' fragments do not count", []Fragment{says(Local, "finance", "1", "finance"), says(Seed, "s", "2")}, "2", nil},
 		{"the same said twice is no conflict", []Fragment{says(Seed, "a", "1"), says(Seed, "b", "1")}, "1", nil},
 	} {
-		p, err := Merge(test.fragments, []string{"base", "developer"})
+		p, err := Merge(test.fragments, []string{"base", "developer"}, nil)
 		if err != nil {
 			t.Errorf("%s: %v", test.name, err)
 			continue
@@ -50,7 +50,7 @@ func TestTheHighestRankedFragmentWins(t *testing.T) {
 
 func TestAConflictAtOneRankNamesBothPlacesEvenWhenItIsOverridden(t *testing.T) {
 	fragments := []Fragment{says(Remote, "a", "1", "base"), says(Remote, "b", "2", "base"), says(Local, "c", "3")}
-	_, err := Merge(fragments, []string{"base"})
+	_, err := Merge(fragments, []string{"base"}, nil)
 	want := "b:3: cannot merge package/git: it is set differently at a:3 (remote), which has the same rank"
 	if err == nil || err.Error() != want {
 		t.Errorf("got %v\nwant %s", err, want)
@@ -59,7 +59,7 @@ func TestAConflictAtOneRankNamesBothPlacesEvenWhenItIsOverridden(t *testing.T) {
 
 func TestTwoWordsForOneResourceInAFragmentAreAConflict(t *testing.T) {
 	f := mustParse(t, "f.toml", "schema = 1\n[users.apache]\nuid = 50\n[ids]\nuid.apache = 48\n")
-	if _, err := Merge([]Fragment{f}, nil); err == nil || !strings.Contains(err.Error(), "user/apache") {
+	if _, err := Merge([]Fragment{f}, nil, nil); err == nil || !strings.Contains(err.Error(), "user/apache") {
 		t.Errorf("got %v", err)
 	}
 }
@@ -68,10 +68,10 @@ func TestAPolicyThatRemovesAllItsAdministratorsIsRefused(t *testing.T) {
 	allow := mustParse(t, "allow.toml", "schema = 1\n[sudo]\nallow = [\"root\", \"alice\", \"%ops\"]\n")
 	alice := mustParse(t, "alice.toml", "schema = 1\n[users.alice]\nensure = \"absent\"\n")
 	ops := mustParse(t, "ops.toml", "schema = 1\n[groups.ops]\nensure = \"absent\"\n")
-	if _, err := Merge([]Fragment{allow, alice}, nil); err != nil {
+	if _, err := Merge([]Fragment{allow, alice}, nil, nil); err != nil {
 		t.Errorf("ops are left: %v", err)
 	}
-	_, err := Merge([]Fragment{allow, alice, ops}, nil)
+	_, err := Merge([]Fragment{allow, alice, ops}, nil, nil)
 	if err == nil || !strings.HasPrefix(err.Error(), "allow.toml:3: cannot merge sudo/allow: it would leave no administrator") {
 		t.Errorf("got %v", err)
 	}

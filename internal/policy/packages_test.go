@@ -30,7 +30,7 @@ func TestAPackageAndAnArchitectureOfItAreNotWantedInContradiction(t *testing.T) 
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, err = Merge([]Fragment{fragment}, nil)
+		_, err = Merge([]Fragment{fragment}, nil, nil)
 		if c.why == "" && err != nil || c.why != "" && (err == nil || !strings.Contains(err.Error(), c.why)) {
 			t.Errorf("%s\n%v, and not %q", text, err, c.why)
 		}
@@ -43,7 +43,7 @@ func TestAValueThatContradictsAnotherArchitectureIsNotUsed(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		p, err := Merge([]Fragment{fragment}, nil)
+		p, err := Merge([]Fragment{fragment}, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

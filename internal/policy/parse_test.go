@@ -42,7 +42,7 @@ func mustParse(t *testing.T, name, text string) Fragment {
 
 func mustMerge(t *testing.T, personas []string, fragments ...Fragment) *Policy {
 	t.Helper()
-	p, err := Merge(fragments, personas)
+	p, err := Merge(fragments, personas, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -311,7 +311,7 @@ func FuzzParse(f *testing.F) {
 		if err != nil {
 			return
 		}
-		p, err := Merge([]Fragment{fragment}, fragment.Personas)
+		p, err := Merge([]Fragment{fragment}, fragment.Personas, nil)
 		if err != nil {
 			return
 		}

@@ -103,14 +103,14 @@ func TestAWordIsItsNumberAndANumberIsExplained(t *testing.T) {
 	if !reflect.DeepEqual(word.Settings, number.Settings) || word.Settings[0].Spec.(PCoIP).Value != "3" {
 		t.Errorf("%+v and %+v", word.Settings, number.Settings)
 	}
-	p, err := Merge([]Fragment{word}, nil)
+	p, err := Merge([]Fragment{word}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if want := "server_clipboard_state = 3  # copy-only, from the desktop to the client\n"; !strings.Contains(p.Text(), want) {
 		t.Errorf("%s does not hold %s", p.Text(), want)
 	}
-	byReference, err := Merge([]Fragment{parse(`server_clipboard_state = "{{resolve:ssm:/c}}"`)}, nil)
+	byReference, err := Merge([]Fragment{parse(`server_clipboard_state = "{{resolve:ssm:/c}}"`)}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -41,7 +41,7 @@ func TestARepositoryIsDescribedInFullOrIsSomebodyElses(t *testing.T) {
 		if err != nil {
 			continue
 		}
-		p, err := Merge([]Fragment{f}, nil)
+		p, err := Merge([]Fragment{f}, nil, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -49,7 +49,7 @@ func TestARepositoryIsDescribedInFullOrIsSomebodyElses(t *testing.T) {
 		if err != nil {
 			t.Fatalf("%s becomes %s: %v", text, p.Text(), err)
 		}
-		if p2, err := Merge([]Fragment{again}, nil); err != nil || p2.Digest() != p.Digest() {
+		if p2, err := Merge([]Fragment{again}, nil, nil); err != nil || p2.Digest() != p.Digest() {
 			t.Errorf("%s becomes %s", text, p.Text())
 		}
 		if brought := p.Resources[0].Spec.(Repository).Brought(); brought != !strings.Contains(text, "gpgkey") {

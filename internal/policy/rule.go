@@ -6,6 +6,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/soe-agent/soe-agent/internal/target"
 )
 
 // A Severity says how important it is that a resource is compliant. The words are those of SSM
@@ -38,10 +40,11 @@ type Rule struct {
 	// does not say.
 	Pending time.Duration `json:"pending,omitempty"`
 	// Disrupt is DisruptInWindow, or empty if the rule does not say.
-	Disrupt string    `json:"disrupt,omitempty"`
-	Until   time.Time `json:"until,omitzero"` // the time at which Audit ends; zero: it does not end
-	Reason  string    `json:"reason,omitempty"`
-	Origin  Origin    `json:"origin"`
+	Disrupt string            `json:"disrupt,omitempty"`
+	Until   time.Time         `json:"until,omitzero"` // the time at which Audit ends; zero: it does not end
+	Reason  string            `json:"reason,omitempty"`
+	When    target.Conditions `json:"when,omitempty"` // the machines it is for; none: every machine
+	Origin  Origin            `json:"origin"`
 }
 
 // Matches reports whether the rule is about the resource.
@@ -136,13 +139,14 @@ func ruleForm() *form {
 		key{name: "reason", form: text("why they are audited only").eg(`"TICKET-123"`)},
 		key{name: "pending", form: like("how long they may wait for their effect before that is held against the machine; left out: `7d`", someDays).eg(`"3d"`)},
 		key{name: "disrupt", form: word("`window`: a session at the desktop may end for them in the maintenance window", DisruptInWindow)},
+		key{name: "when", form: whenForm("conditions on facts of the machine, which must all hold for the rule to be used")},
 	).needing([]string{"match"})
 }
 
 func (d *decoder) rule(t *table) {
 	r := Rule{
 		Match: t.texts("match"), Severity: t.severity(), Controls: t.controls(),
-		Reason: t.text("reason"), Disrupt: t.text("disrupt"),
+		Reason: t.text("reason"), Disrupt: t.text("disrupt"), When: t.when(),
 	}
 	r.Origin.Line = d.lines.at(t.path)
 	if len(r.Match) == 0 {
@@ -205,5 +209,8 @@ func (r Rule) lines() []string {
 	if !r.Until.IsZero() {
 		lines = append(lines, "until = "+r.LastDay())
 	}
-	return append(lines, pairs("reason", r.Reason)...)
+	if lines = append(lines, pairs("reason", r.Reason)...); len(r.When) > 0 {
+		lines = append(lines, "when = "+r.When.String())
+	}
+	return lines
 }

@@ -188,19 +188,22 @@ func places(path []string, f *form) []place {
 // with returns a document with a value, as it is written, at a place.
 func (p place) with(value string) string {
 	var header []string
-	open, closed := "[", "]"
-	for _, part := range p.path[:len(p.path)-1] {
+	text := ""
+	for i, part := range p.path[:len(p.path)-1] {
 		if isElement(part) {
-			open, closed = "[[", "]]"
+			text = "[[" + strings.Join(header, ".") + "]]\n"
+			if i == len(p.path)-2 {
+				header = nil
+			}
 			continue
 		}
 		header = append(header, keyText(part))
 	}
 	last := p.path[len(p.path)-1]
-	if len(header) == 0 {
-		return fmt.Sprintf("%s = %s\n", keyText(last), value)
+	if len(header) > 0 {
+		text += "[" + strings.Join(header, ".") + "]\n"
 	}
-	return fmt.Sprintf("%s%s%s\n%s = %s\n", open, strings.Join(header, "."), closed, keyText(last), value)
+	return text + fmt.Sprintf("%s = %s\n", keyText(last), value)
 }
 
 // A key in the schema that the parser did not read would be silently ignored by both.

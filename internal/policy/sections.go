@@ -3,6 +3,8 @@ package policy
 import (
 	"slices"
 	"sync"
+
+	"github.com/soe-agent/soe-agent/internal/target"
 )
 
 // A section is a table of a fragment: its keys and their meaning, how it is read, and into which
@@ -79,13 +81,13 @@ func Meaning(id ID, value string) string {
 }
 
 // document reads the top level of a fragment.
-func (d *decoder) document(t *table) (personas []string, description string) {
+func (d *decoder) document(t *table) (personas []string, when target.Conditions, description string) {
 	switch schema := t.number("schema"); {
 	case schema == nil && !t.has("schema"):
 		d.problem(nil, "cannot read the fragment: it does not say which schema it follows; begin it with: schema = 1")
 	case schema != nil && *schema != 1:
 		t.problem("schema", "this agent knows schema 1 and not %d; it may be too old for this policy", *schema)
-		return nil, "" // other keys may have another meaning in another schema
+		return nil, nil, "" // other keys may have another meaning in another schema
 	}
 	personas = t.texts("personas")
 	if personas != nil && len(personas) == 0 {
@@ -99,6 +101,7 @@ func (d *decoder) document(t *table) (personas []string, description string) {
 			t.problem("personas", "%q is not a persona's name (small letters, digits and hyphens)", p)
 		}
 	}
+	when = t.when()
 	description = t.text("description")
 	for _, section := range sections() {
 		if child := t.child(section.name); child != nil {
@@ -112,7 +115,7 @@ func (d *decoder) document(t *table) (personas []string, description string) {
 		d.rule(rule)
 	}
 	t.close()
-	return personas, description
+	return personas, when, description
 }
 
 // set adds a resource. Invalid values are problems.

@@ -249,7 +249,7 @@ func onCPU(do func()) time.Duration {
 func readThrough(text string) {
 	f, _ := Parse(Source{Name: "x", Text: text})
 	fragments := []Fragment{f}
-	p, _ := Merge(fragments, []string{"base"})
+	p, _ := Merge(fragments, []string{"base"}, nil)
 	p.References()
 	p = p.Expand(func(Reference) (string, bool) { return "x", true })
 	now := time.Now()

@@ -19,7 +19,8 @@ groups = ["docker", "ops"]
 [users.builder]
 system = true
 groups = ["docker"]
-`)}, nil)
+`)}, nil, nil)
+
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,7 +66,7 @@ func TestASudoSectionThatCannotBeRightIsRefused(t *testing.T) {
 	} {
 		fragment, err := Parse(Source{Name: "f.toml", Text: "schema = 1\n" + toml})
 		if err == nil {
-			_, err = Merge([]Fragment{fragment}, nil)
+			_, err = Merge([]Fragment{fragment}, nil, nil)
 		}
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: want %q, got %v", toml, want, err)

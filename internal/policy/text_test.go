@@ -18,7 +18,7 @@ func readAgain(t *testing.T, p *Policy) {
 	if err != nil {
 		t.Fatalf("it cannot be parsed: %v\n%s", err, text)
 	}
-	again, err := Merge([]Fragment{f}, nil)
+	again, err := Merge([]Fragment{f}, nil, nil)
 	if err != nil {
 		t.Fatalf("it cannot be merged: %v\n%s", err, text)
 	}

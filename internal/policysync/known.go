@@ -60,7 +60,7 @@ func (m *Machine) Known(s Subject) (Known, error) {
 		if kept && i == 1 {
 			personas = last.Personas
 		}
-		p, err := merged(sources, personas)
+		p, err := merged(sources, personas, s.Facts.Target())
 		if err != nil {
 			known.Refused = append(known.Refused, m.Problems(err)...)
 			continue

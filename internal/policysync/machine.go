@@ -15,6 +15,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/resolve"
 	"github.com/soe-agent/soe-agent/internal/source"
 	"github.com/soe-agent/soe-agent/internal/system"
+	"github.com/soe-agent/soe-agent/internal/target"
 )
 
 // A Machine has the parts of a policy that are on a machine.
@@ -87,7 +88,7 @@ func (m *Machine) Fetch(ctx context.Context, s Subject, aws *source.AWS) (Found,
 		Machine: identity, Path: s.Path, Saved: now, Since: last.since(serial, now), Serial: serial,
 		Personas: s.Personas, Sources: append(own.sources, published...),
 	}
-	p, err := merged(good.Sources, s.Personas)
+	p, err := merged(good.Sources, s.Personas, s.Facts.Target())
 	if err != nil {
 		return Found{}, fmt.Errorf("cannot use the published policy, serial %d: %w", serial, err)
 	}
@@ -156,7 +157,7 @@ func reasons(missing source.Missing) map[string]string {
 
 // Only returns the policy of these fragments alone. It calls connect only if a value has to be fetched.
 func (m *Machine) Only(ctx context.Context, s Subject, sources []policy.Source, connect func() (*source.AWS, error)) (*policy.Policy, error) {
-	p, err := merged(sources, s.Personas)
+	p, err := merged(sources, s.Personas, s.Facts.Target())
 	if err != nil {
 		return nil, err
 	}
@@ -184,14 +185,14 @@ func (connect lazily) Fetch(ctx context.Context, references []policy.Reference) 
 	return nil, missing
 }
 
-func merged(sources []policy.Source, personas []string) (*policy.Policy, error) {
+func merged(sources []policy.Source, personas []string, facts target.Facts) (*policy.Policy, error) {
 	fragments, err := policy.ParseAll(sources)
 	if err != nil {
 		return nil, err
 	}
-	p, err := policy.Merge(fragments, personas)
+	p, err := policy.Merge(fragments, personas, facts)
 	if err == nil {
-		p.Doubts = forNobody(fragments, personas)
+		p.Doubts = append(p.Doubts, forNobody(fragments, personas)...)
 	}
 	return p, err
 }

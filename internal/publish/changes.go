@@ -74,11 +74,11 @@ func changes(before, after []policy.Source) ([]Change, error) {
 	personas = slices.DeleteFunc(slices.Compact(personas), func(p string) bool { return p == "base" })
 	all := []Change{}
 	for _, persona := range append([]string{"base"}, personas...) {
-		was, err := policy.Merge(old, []string{persona})
+		was, err := policy.Merge(old, []string{persona}, nil)
 		if err != nil {
 			return nil, fmt.Errorf("%w: %w", errUnreadable, err)
 		}
-		is, err := policy.Merge(young, []string{persona})
+		is, err := policy.Merge(young, []string{persona}, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -67,7 +67,7 @@ run = ["/bin/true"]
 	if err != nil {
 		t.Fatal(err)
 	}
-	merged, err := policy.Merge([]policy.Fragment{fragment}, []string{"base"})
+	merged, err := policy.Merge([]policy.Fragment{fragment}, []string{"base"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

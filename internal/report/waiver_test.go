@@ -33,7 +33,7 @@ func TestAWaiverHoldsUntilItsLastDayEndsAndIsAFindingFromThenOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := policy.Merge([]policy.Fragment{fragment}, []string{"base"})
+	p, err := policy.Merge([]policy.Fragment{fragment}, []string{"base"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -95,7 +95,7 @@ func TestARuleAboutNothingIsTold(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := policy.Merge([]policy.Fragment{fragment}, []string{"base"})
+	p, err := policy.Merge([]policy.Fragment{fragment}, []string{"base"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

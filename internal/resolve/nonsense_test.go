@@ -127,7 +127,7 @@ func TestNonsenseInOneValueIsOneBrokenResourceWhereverItStands(t *testing.T) {
 				// A value that is accepted could also have been written there.
 				f, err := policy.Parse(policy.Source{Name: "again.toml", Text: p.Text()})
 				if err == nil {
-					_, err = policy.Merge([]policy.Fragment{f}, []string{"base"})
+					_, err = policy.Merge([]policy.Fragment{f}, []string{"base"}, nil)
 				}
 				if err != nil {
 					t.Errorf("%s: with %s in %q nobody could have written what is enforced: %v", kind, what, place.document, err)
@@ -145,7 +145,7 @@ func TestWhatIsWrongWithAFileForASecretInItIsSaidWithoutIt(t *testing.T) {
 		if err != nil {
 			continue // it allows no secrets
 		}
-		p, err := policy.Merge([]policy.Fragment{f}, []string{"base"})
+		p, err := policy.Merge([]policy.Fragment{f}, []string{"base"}, nil)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -21,7 +21,7 @@ func resolved(t *testing.T, document, value string) *policy.Policy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := policy.Merge([]policy.Fragment{f}, []string{"base"})
+	p, err := policy.Merge([]policy.Fragment{f}, []string{"base"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -33,7 +33,7 @@ func policyOf(t *testing.T, content string) *policy.Policy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := policy.Merge([]policy.Fragment{f}, []string{"base"})
+	p, err := policy.Merge([]policy.Fragment{f}, []string{"base"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,7 +78,7 @@ func expanded(t *testing.T, toml string, values map[string]string) *policy.Polic
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := policy.Merge(fragment, []string{"base"})
+	p, err := policy.Merge(fragment, []string{"base"}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -38,7 +38,7 @@ func TestThePersonaFollowsTheGroupsOfTheDesktopUser(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return persona.Select(t.Context(), []string{"base"}, rules, persona.Subject{System: machine, Facts: f, Previous: previous})
+		return persona.Choice{Always: []string{"base"}, Rules: rules}.Select(t.Context(), persona.Subject{System: machine, Facts: f, Previous: previous})
 	}
 	for group, is := range map[string]bool{
 		`EXAMPLE\Finance Users`: true, `EXAMPLE\Domain Users`: true, `EXAMPLE\Linux #1`: false, "sudo": false, "root": false,

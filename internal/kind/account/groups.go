@@ -43,7 +43,8 @@ func (g *Groups) Watches() []converge.Watch {
 // Check implements converge.Kind.
 func (g *Groups) Check(context.Context) ([]converge.Resource, error) {
 	wants, registries := policy.Of[policy.Group](g.policy), policy.Of[policy.Registry](g.policy)
-	if len(wants)+len(registries)+len(g.files.all()) == 0 {
+	abroad := elsewhere(g.policy, g.ledger, g.Name())
+	if len(wants)+len(registries)+len(g.files.all())+len(abroad) == 0 {
 		return nil, nil
 	}
 	groups, err := facts.LocalGroups(g.system)
@@ -76,6 +77,11 @@ func (g *Groups) Check(context.Context) ([]converge.Resource, error) {
 			r := g.unregistered(want.Resource, groups)
 			r.SetUnknownIf(g.Since(mark))
 			resources = append(resources, r)
+		}
+	}
+	for _, id := range abroad {
+		if _, there := db.group(id.Name()); there {
+			resources = append(resources, stays(g.policy, id, "groupdel"))
 		}
 	}
 	return append(resources, g.files.leftOver(g.policy, db)...), nil

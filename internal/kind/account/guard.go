@@ -19,7 +19,10 @@ var errLastAdministrator = public.Error(errors.New("it would leave no administra
 // without anybody whom [sudo] allow names. People in the directory count only if the directory can
 // be queried now. Root does not count, because it cannot log in to a desktop.
 func keepsAdministrator(ctx context.Context, s *system.System, p *policy.Policy, db database, account, group string) error {
-	if r, _ := p.Lookup(policy.NewID("sudo", "allow")); len(r.Missing) > 0 {
+	switch r, _ := p.Lookup(policy.NewID("sudo", "allow")); {
+	case r.Undecided != "":
+		return fmt.Errorf("cannot tell whether that leaves an administrator: it cannot be told whether %s is for this machine: %s", r.ID, r.Undecided)
+	case len(r.Missing) > 0:
 		return fmt.Errorf("cannot tell whether that leaves an administrator: %s is not known in full: the value of %s is not", r.ID, r.Missing[0])
 	}
 	g := guard{ctx: ctx, system: s, db: db, account: account, group: group}

@@ -53,7 +53,8 @@ func (u *Users) Watches() []converge.Watch {
 // Check implements converge.Kind.
 func (u *Users) Check(context.Context) ([]converge.Resource, error) {
 	wants, registries := policy.Of[policy.User](u.policy), policy.Of[policy.Registry](u.policy)
-	if len(wants)+len(registries)+len(u.files.all()) == 0 {
+	abroad := elsewhere(u.policy, u.ledger, u.Name())
+	if len(wants)+len(registries)+len(u.files.all())+len(abroad) == 0 {
 		return nil, nil
 	}
 	db, err := readDatabase(u.system)
@@ -95,6 +96,11 @@ func (u *Users) Check(context.Context) ([]converge.Resource, error) {
 			r := u.unregistered(want.Resource, db)
 			r.SetUnknownIf(u.Since(mark))
 			resources = append(resources, r)
+		}
+	}
+	for _, id := range abroad {
+		if _, there := db.account(id.Name()); there {
+			resources = append(resources, stays(u.policy, id, "userdel"))
 		}
 	}
 	return append(resources, u.files.leftOver(u.policy, db)...), nil

@@ -94,7 +94,7 @@ func Policy(t testing.TB, toml string) *policy.Policy {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p, err := policy.Merge([]policy.Fragment{fragment}, nil)
+	p, err := policy.Merge([]policy.Fragment{fragment}, nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

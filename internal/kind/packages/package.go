@@ -65,7 +65,7 @@ func (k *Kind) survey() {
 	if !k.groups.unknown() {
 		k.reclaim = k.reclaimable()
 	}
-	for _, id := range slices.Concat(k.reclaim, k.ledger.Owned(hold)) {
+	for _, id := range slices.Concat(k.reclaim, k.elsewhere(), k.ledger.Owned(hold)) {
 		names = append(names, id.Name())
 	}
 	for _, text := range names {
@@ -157,6 +157,7 @@ func (k *Kind) Check(ctx context.Context) ([]converge.Resource, error) {
 		resources = append(resources, r)
 	}
 	resources = append(resources, k.unwanted(locks, there)...)
+	resources = append(resources, k.leftOver(there)...)
 	if len(latest) > 0 {
 		k.checkNewest(ctx, resources, latest, there)
 	}

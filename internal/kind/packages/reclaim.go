@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/soe-agent/soe-agent/internal/converge"
 	"github.com/soe-agent/soe-agent/internal/policy"
 	"github.com/soe-agent/soe-agent/internal/protected"
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -20,13 +21,40 @@ const dependency = "dependency"
 // packages, and nothing depends on them.
 const keyPackage = "gpg-pubkey"
 
-// reclaimable returns the packages that the agent installed and that the policy no longer wants.
-// So, for example, a licence that a persona does not need is given back.
+// reclaimable returns the packages that the agent installed and that the policy no longer wants. What
+// it wants on other machines stays (see leftOver): so a machine whose facts change, as by an upgrade of
+// its operating system, loses no program. So, for example, a licence that a persona does not need is given back.
 func (k *Kind) reclaimable() []policy.ID {
 	return slices.DeleteFunc(k.ledger.Owned(k.Name()), func(id policy.ID) bool {
 		_, named := k.policy.Lookup(id)
 		name, arch := policy.PackageArch(id.Name())
-		return named || protected.Package(name) != "" || name == keyPackage || k.keeps(label{name, arch})
+		_, elsewhere := k.policy.Left[id]
+		return named || elsewhere || protected.Package(name) != "" || name == keyPackage || k.keeps(label{name, arch})
+	})
+}
+
+// leftOver returns the packages that the agent installed for a fragment that is not for this machine any
+// more.
+func (k *Kind) leftOver(there installed) []converge.Resource {
+	var resources []converge.Resource
+	for _, id := range k.elsewhere() {
+		if len(there.called(id.Name())) == 0 {
+			continue
+		}
+		elsewhere := k.policy.Left[id]
+		r := converge.Wanted(policy.Resource{ID: id, Origin: elsewhere.Origin})
+		r.SetNotApplicable(fmt.Sprintf("left over: the agent installed it, and the fragment that names it is not for this machine any more (%s); to remove it: %s remove %s",
+			elsewhere.Why, k.manager.program(), id.Name()))
+		resources = append(resources, r)
+	}
+	return resources
+}
+
+// elsewhere returns the packages that the agent installed, and that the policy names for other machines.
+func (k *Kind) elsewhere() []policy.ID {
+	return slices.DeleteFunc(k.ledger.Owned(k.Name()), func(id policy.ID) bool {
+		_, is := k.policy.Left[id]
+		return !is
 	})
 }
 

@@ -41,7 +41,7 @@ func (k *Kind) brings(kind, name string) bool {
 		}
 		creates = !want.Registered
 	}
-	if named && creates && len(r.Missing) == 0 && !k.policy.Ruling(id, k.system.Clock.Now()).Audit {
+	if named && creates && r.Enforceable() && !k.policy.Ruling(id, k.system.Clock.Now()).Audit {
 		return true
 	}
 	if kind != "group" {
