@@ -72,7 +72,7 @@ Keep it so:   systemctl enable --now soe-agent
 	flags.BoolVar(&a.noColor, "no-color", false, "print without colours (also with NO_COLOR set)")
 	flags.BoolVarP(&a.verbose, "verbose", "v", false, "say more")
 	c.AddCommand(
-		a.planCommand(), a.applyCommand(), a.statusCommand(), a.reportCommand(), a.explainCommand(), a.historyCommand(),
+		a.planCommand(), a.applyCommand(), a.statusCommand(), a.reportCommand(), a.explainCommand(), a.historyCommand(), a.factsCommand(),
 		a.policyCommand(), a.imageCommand(), a.supportBundleCommand(), a.runCommand(), a.purgeCommand(), a.versionCommand(),
 	)
 	return c

@@ -23,6 +23,7 @@ import (
 
 func (a *app) explainCommand() *cobra.Command {
 	var dirs, personas []string
+	var on string
 	c := &cobra.Command{
 		Use:   "explain ID",
 		Short: "Say why a resource is as it is: who set it, what that replaced, where it stands",
@@ -32,7 +33,7 @@ it last. It asks no network. Where the resource stands everybody may see; what i
 the rules and the history take root.
 
 With --policy it needs no machine: it explains what the fragments in DIR say of the
-resource for a machine of the personas.`,
+resource for a machine of the personas, and on the target named with --on.`,
 		Example: `  soe-agent explain dropin/etc/sysctl.d/60-soe.conf
   soe-agent explain package/git --policy policy --persona base,developer`,
 		Args:              cobra.ExactArgs(1),
@@ -41,8 +42,8 @@ resource for a machine of the personas.`,
 			id := policy.ID(args[0])
 			var e explanation
 			var err error
-			if len(dirs) > 0 || c.Flags().Changed("persona") {
-				e, err = explainFragments(id, dirs, personas)
+			if len(dirs) > 0 || c.Flags().Changed("persona") || on != "" {
+				e, err = explainFragments(id, dirs, personas, on)
 			} else {
 				e, err = a.explainHere(c.Context(), id)
 			}
@@ -57,6 +58,7 @@ resource for a machine of the personas.`,
 	}
 	c.Flags().StringArrayVar(&dirs, "policy", nil, "explain what the fragments in `DIR` say, without a machine (may be repeated)")
 	personaFlag(c, &personas)
+	onFlag(c, &on)
 	return c
 }
 
@@ -67,6 +69,8 @@ type explanation struct {
 	Want               policy.Spec      `json:"want,omitempty"`    // with references for secrets
 	Content            string           `json:"content,omitempty"` // that is wanted of a drop-in
 	Origin             policy.Origin    `json:"origin"`
+	NotApplicable      string           `json:"not_applicable,omitempty"` // why the machine has no use for it
+	Undecided          string           `json:"undecided,omitempty"`      // why it cannot be told whether it is for the machine
 	Severity           policy.Severity  `json:"severity"`
 	Controls           []string         `json:"controls,omitempty"`
 	Rules              []policy.Rule    `json:"rules,omitempty"` // that are about it; of two that say a thing the later one is believed, but for controls
@@ -79,14 +83,17 @@ type explanation struct {
 }
 
 // explainFragments explains what fragments say of a resource.
-func explainFragments(id policy.ID, dirs, personas []string) (explanation, error) {
-	fragments, p, err := readPolicy(dirs, personas)
+func explainFragments(id policy.ID, dirs, personas []string, on string) (explanation, error) {
+	fragments, p, err := readPolicy(dirs, personas, on)
 	if err != nil {
 		return explanation{}, err
 	}
 	e := explanation{ID: id}
 	if e.add(p) {
 		return e, nil
+	}
+	if elsewhere, is := p.Left[id]; is {
+		return e, fmt.Errorf("cannot explain %s: %s sets it, and is not for this target: %s", id, elsewhere.Origin, elsewhere.Why)
 	}
 	others := map[string]bool{}
 	for _, f := range fragments {
@@ -110,6 +117,7 @@ func (e *explanation) add(p *policy.Policy) bool {
 		return false
 	}
 	e.Want, e.Origin, e.text = r.Spec, r.Origin, r.Text()
+	e.NotApplicable, e.Undecided = r.NotApplicable, r.Undecided
 	if r.Shown != nil {
 		e.Want = r.Shown
 	}

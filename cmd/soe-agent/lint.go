@@ -160,29 +160,75 @@ func lint(sources []policy.Source, schemas []byte) ([]policy.Fragment, policy.Pr
 			}
 		}
 	}
-	personas := personasOf(fragments)
-	for _, persona := range append([]string{"base"}, personas...) {
-		found, err := lintMerged(fragments, []string{persona}, schemas)
-		if err != nil {
-			return fragments, policy.Problems{{File: schemasFile, Message: fmt.Sprintf("cannot read the schemas: %v", err)}}
-		}
-		add(found)
+	found, err := lintMachines(fragments, schemas)
+	if err != nil {
+		return fragments, policy.Problems{{File: schemasFile, Message: fmt.Sprintf("cannot read the schemas: %v", err)}}
 	}
-	// Whether there are machines of the two only their configuration tells.
-	for _, persona := range personas {
-		_, err := policy.Merge(fragments, []string{"base", persona}, nil)
-		for _, p := range policy.AsProblems(err) {
-			if !told[p] {
-				p.Gravity, p.Message = policy.Warning, fmt.Sprintf("a machine with the personas base and %s refuses the policy: %s", persona, p.Message)
-				add(policy.Problems{p})
-			}
-		}
-	}
+	add(found)
 	add(policy.Advise(fragments, time.Now()))
 	slices.SortStableFunc(problems, func(a, b policy.Problem) int {
 		return cmp.Or(cmp.Compare(a.File, b.File), cmp.Compare(a.Line, b.Line))
 	})
 	return fragments, problems
+}
+
+// lintMachines returns what is wrong with fragments put together as they are on some target, and on which if
+// not on all. The error is about the schemas.
+func lintMachines(fragments []policy.Fragment, schemas []byte) (policy.Problems, error) {
+	var all policy.Problems
+	where := map[policy.Problem][]string{}
+	everywhere := 0
+	for _, variant := range policy.Variants(fragments)[0] {
+		everywhere += len(variant.Targets)
+		found, err := lintVariant(variant, personasOf(fragments), schemas)
+		if err != nil {
+			return nil, err
+		}
+		here := map[policy.Problem]bool{}
+		for _, p := range found {
+			if _, known := where[p]; !known {
+				all = append(all, p)
+			}
+			if !here[p] {
+				here[p] = true
+				where[p] = append(where[p], variant.Targets...)
+			}
+		}
+	}
+	for i, p := range all {
+		if on := where[p]; len(on) < everywhere {
+			all[i].Message += " (on " + strings.Join(on, ", ") + ")"
+		}
+	}
+	return all, nil
+}
+
+// lintVariant returns what is wrong with fragments put together as they are on some targets, for each persona.
+// The error is about the schemas.
+func lintVariant(v policy.Variant, personas []string, schemas []byte) (policy.Problems, error) {
+	var problems policy.Problems
+	told := map[policy.Problem]bool{}
+	for _, persona := range append([]string{"base"}, personas...) {
+		found, err := lintMerged(v.Fragments, []string{persona}, schemas)
+		if err != nil {
+			return nil, err
+		}
+		for _, p := range found {
+			told[p] = true
+		}
+		problems = append(problems, found...)
+	}
+	// Whether there are machines of the two only their configuration tells.
+	for _, persona := range personas {
+		_, err := policy.Merge(v.Fragments, []string{"base", persona}, nil)
+		for _, p := range policy.AsProblems(err) {
+			if !told[p] {
+				p.Gravity, p.Message = policy.Warning, fmt.Sprintf("a machine with the personas base and %s refuses the policy: %s", persona, p.Message)
+				problems = append(problems, p)
+			}
+		}
+	}
+	return problems, nil
 }
 
 // lintMerged returns what is wrong with fragments for a machine. The error is about the

@@ -18,10 +18,12 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/report"
 	"github.com/soe-agent/soe-agent/internal/system"
+	"github.com/soe-agent/soe-agent/internal/target"
 )
 
 func (a *app) planCommand() *cobra.Command {
 	var dirs []string
+	var on string
 	c := &cobra.Command{
 		Use:   "plan",
 		Short: "Show what apply would change, and change nothing",
@@ -30,6 +32,7 @@ It changes nothing.
 
 With --policy the machine has the personas that agent.toml gives it without AWS; while a
 rule of it cannot be decided, nothing that the fragments do not name would be taken away.
+With --on too, what goes by facts of the machine is planned as if it were a TARGET.
 
 Exit code: 0 when everything is in line, 2 when something is not, 1 when it could
 not be told, or when nothing that is published was ever had.`,
@@ -39,7 +42,14 @@ not be told, or when nothing that is published was ever had.`,
 			if err != nil {
 				return err
 			}
-			w, err := a.open(c.Context(), system.ReadOnly, sources)
+			if on != "" && len(dirs) == 0 {
+				return errors.New("cannot use --on without --policy DIR: the policy of this machine is for this machine")
+			}
+			pretended, err := factsOn(on)
+			if err != nil {
+				return err
+			}
+			w, err := a.open(c.Context(), system.ReadOnly, sources, pretended)
 			if err != nil {
 				return err
 			}
@@ -51,6 +61,7 @@ not be told, or when nothing that is published was ever had.`,
 		},
 	}
 	policyFlag(c, &dirs)
+	onFlag(c, &on)
 	return c
 }
 
@@ -122,7 +133,7 @@ func (a *app) applyHere(ctx context.Context, dirs, only []string) error {
 		return err
 	}
 	defer release()
-	w, err := a.open(ctx, nil, sources)
+	w, err := a.open(ctx, nil, sources, nil)
 	if err != nil {
 		return err
 	}
@@ -181,7 +192,7 @@ func (a *app) fragments(dirs []string) ([]policy.Source, error) {
 }
 
 // open opens the machine and finds the policy: these fragments, if they are not nil.
-func (a *app) open(ctx context.Context, gate system.Gate, sources []policy.Source) (w onePass, err error) {
+func (a *app) open(ctx context.Context, gate system.Gate, sources []policy.Source, pretended target.Facts) (w onePass, err error) {
 	w.machine, err = agent.Open(ctx, a.rootDir, gate, slog.Default())
 	if err != nil {
 		return w, err
@@ -190,7 +201,7 @@ func (a *app) open(ctx context.Context, gate system.Gate, sources []policy.Sourc
 	if err != nil {
 		return w, err
 	}
-	w.machine.Schedule = config.Schedule
+	w.machine.Schedule, w.machine.Facts = config.Schedule, w.machine.Facts.As(pretended)
 	if sources != nil {
 		w.Policy, err = w.machine.Only(ctx, config, sources)
 		if err == nil && w.Policy.Partial {

@@ -9,20 +9,25 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/target"
 )
 
 func (a *app) showCommand() *cobra.Command {
 	var dirs, personas []string
+	var on string
 	c := &cobra.Command{
 		Use:   "show --policy DIR --persona NAME",
 		Short: "Show the policy as a machine of these personas has it, and who set what",
 		Long: `Show puts the fragments in DIR together as a machine of these personas does, and prints
 the policy as one fragment, with a comment for each resource and rule that says who set
 it and what that replaced. Lint accepts it as it is, and it is the same policy; so two of
-them can be compared. References are not resolved.`,
+them can be compared. References are not resolved.
+
+What goes by facts of the machine is shown as it is on the target named with --on; without
+one it is said which facts decide.`,
 		Args: cobra.NoArgs,
 		RunE: func(*cobra.Command, []string) error {
-			_, p, err := readPolicy(dirs, personas)
+			_, p, err := readPolicy(dirs, personas, on)
 			if err != nil {
 				return err
 			}
@@ -35,17 +40,38 @@ them can be compared. References are not resolved.`,
 	}
 	policyFlag(c, &dirs)
 	personaFlag(c, &personas)
+	onFlag(c, &on)
 	return c
+}
+
+func onFlag(c *cobra.Command, on *string) {
+	c.Flags().StringVar(on, "on", "", "pretend that the machine is a `TARGET`: "+strings.Join(target.AllNames(), ", "))
+	completeFlag(c, "on", func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		return target.AllNames(), cobra.ShellCompDirectiveNoFileComp
+	})
+}
+
+// factsOn returns the facts of a target; none if no target is named.
+func factsOn(on string) (target.Facts, error) {
+	if on == "" {
+		return nil, nil
+	}
+	t, err := target.Named(on)
+	return t.Facts, err
 }
 
 func personaFlag(c *cobra.Command, personas *[]string) {
 	c.Flags().StringSliceVar(personas, "persona", []string{"base"}, "the machine's personas, the weakest first")
 }
 
-// readPolicy reads the fragments in directories and puts them together for personas.
-func readPolicy(dirs, personas []string) ([]policy.Fragment, *policy.Policy, error) {
+// readPolicy reads the fragments in directories and puts them together for personas, on a target.
+func readPolicy(dirs, personas []string, on string) ([]policy.Fragment, *policy.Policy, error) {
 	if len(dirs) == 0 {
 		return nil, nil, errNoPolicy
+	}
+	facts, err := factsOn(on)
+	if err != nil {
+		return nil, nil, err
 	}
 	sources, err := readFragments(dirs)
 	if err != nil {
@@ -64,7 +90,7 @@ func readPolicy(dirs, personas []string) ([]policy.Fragment, *policy.Policy, err
 			return nil, nil, fmt.Errorf("cannot use persona %q: no fragment is for it; personas here are %s", p, strings.Join(known, ", "))
 		}
 	}
-	p, err := policy.Merge(fragments, personas, nil)
+	p, err := policy.Merge(fragments, personas, facts)
 	return fragments, p, err
 }
 

@@ -103,6 +103,7 @@ func (d *daemon) look(ctx context.Context) error {
 	unidentified := d.Facts.Unidentified
 	if !unidentified {
 		d.Facts = f // the activation may come late; it gives the node and its region
+		d.rememberFacts()
 	}
 	d.mu.Unlock()
 	if unidentified { // whose state it is was decided when it was opened
@@ -121,6 +122,14 @@ func (d *daemon) look(ctx context.Context) error {
 		d.byLastContact()
 	}
 	return err
+}
+
+// rememberFacts keeps what kind of machine this is until the next boot. mu is held, or nobody else is at work
+// yet.
+func (d *daemon) rememberFacts() {
+	if err := d.Facts.Remember(d.System); err != nil {
+		d.Log.Warn("cannot keep until the next boot what kind of machine this is; it is looked at anew at each start", "err", err)
+	}
 }
 
 // ask asks AWS for the policy and enforces it if it is new.

@@ -84,6 +84,7 @@ func Run(ctx context.Context, m *Machine, configFile, version string) error {
 	d := newDaemon(m, configFile, version, timeoutsOf(watchdog))
 	defer d.crashes.markHealthy()
 	d.status.Room = room(m.System)
+	d.rememberFacts()
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, syscall.SIGHUP, syscall.SIGUSR1)
 	defer signal.Stop(signals)

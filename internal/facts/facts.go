@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/system"
@@ -59,6 +60,25 @@ func (f Facts) Target() target.Facts {
 		}
 	}
 	return known
+}
+
+// As returns the facts with some replaced, as if the machine were another one.
+func (f Facts) As(other target.Facts) Facts {
+	kind := maps.Clone(f.Kind)
+	for name, value := range other {
+		switch name {
+		case "os.id":
+			f.OSID = value
+		case target.Version:
+			f.OSVersion = value
+		case "os.codename":
+			f.OSCodename = value
+		default:
+			kind[name] = Fact{value, "pretended"}
+		}
+	}
+	f.Kind = kind
+	return f
 }
 
 func (f Facts) named() map[string]Fact {

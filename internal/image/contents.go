@@ -125,7 +125,7 @@ func saysSomething(content []byte) bool {
 
 // administrator checks whether somebody administers a desktop before a policy is published to it.
 // The seed decides that; grants in /etc/sudoers.d are lost.
-func administrator(_ context.Context, o Options) ([]Finding, error) {
+func administrator(ctx context.Context, o Options) ([]Finding, error) {
 	finding := func(what, do string) ([]Finding, error) {
 		return []Finding{{What: what, Why: "until a policy is published to a desktop nobody could administer it", Do: do}}, nil
 	}
@@ -140,7 +140,8 @@ func administrator(_ context.Context, o Options) ([]Finding, error) {
 	fragments, err := policy.ParseAll(append(sources, local...))
 	var p *policy.Policy
 	if err == nil {
-		p, err = policy.Merge(fragments, []string{"base"}, nil)
+		machine, _ := facts.Gather(ctx, o.System) // an image should not have a machine-id
+		p, err = policy.Merge(fragments, []string{"base"}, machine.Target())
 	}
 	if err != nil {
 		return finding("the policy in the image cannot be used: "+strings.ReplaceAll(err.Error(), "\n", "; "), "soe-agent policy lint --policy "+o.SeedDir)

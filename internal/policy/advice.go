@@ -34,6 +34,7 @@ func Advise(fragments []Fragment, now time.Time) Problems {
 		if len(f.Settings)+len(f.Rules)+len(f.Benchmarks) == 0 {
 			a.warn(0, "it sets nothing and has no rules", "")
 		}
+		a.targets(f)
 		for _, s := range f.Settings {
 			a.absent(s)
 			if spec, is := s.Spec.(advising); is {

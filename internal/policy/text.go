@@ -58,6 +58,7 @@ type entry struct {
 	origin Origin // the zero Origin: no comment
 	header string // of its table
 	whole  bool   // nothing else is in the table
+	note   string // why it is not enforced, for people
 	lines  []string
 }
 
@@ -75,6 +76,9 @@ func (e entry) write(text *strings.Builder, header bool) {
 	comment := ""
 	if e.origin.Fragment != "" {
 		comment = "# " + strings.Map(printable, e.origin.Provenance()) + "\n"
+	}
+	if e.note != "" {
+		comment += "# " + strings.Map(printable, e.note) + "\n"
 	}
 	if header && !e.whole {
 		text.WriteString(e.header + "\n")
@@ -125,6 +129,12 @@ func (r Resource) entry() entry {
 	}
 	e := spec.entry(r.ID.Name())
 	e.origin = r.Origin
+	switch {
+	case r.NotApplicable != "":
+		e.note = "not applicable: " + r.NotApplicable
+	case r.Undecided != "":
+		e.note = "it cannot be told whether it is for the machine: " + r.Undecided
+	}
 	return e
 }
 

@@ -123,13 +123,13 @@ func notApplicable(id ID, facts target.Facts) string {
 	has := func(fact, value string) bool { is, known := facts.Has(fact, value); return is && known }
 	switch {
 	case id.Kind() == "pcoip" && facts.Lacks(target.Streaming, target.PCoIP):
-		return fmt.Sprintf("there is no PCoIP agent on this machine (%s is %s)", target.Streaming, facts[target.Streaming])
+		return fmt.Sprintf("there is no PCoIP agent (%s is %s)", target.Streaming, facts[target.Streaming])
 	case id.Kind() == "dconf" && strings.HasPrefix(name, "org/mate/") && has(target.Desktop, target.GNOME) && facts.Lacks(target.Desktop, target.MATE):
-		return "it is a setting of MATE, and the desktop of this machine is GNOME"
+		return "it is a setting of MATE, and the desktop is GNOME"
 	case id.Kind() == "dconf" && isOfGNOMEShell(name) && has(target.Desktop, target.MATE) && facts.Lacks(target.Desktop, target.GNOME):
-		return "it is a setting of GNOME's own programs, and the desktop of this machine is MATE"
+		return "it is a setting of GNOME's own programs, and the desktop is MATE"
 	case id.Kind() == "repository" && has(target.PackageManager, target.APT):
-		return "it is a repository for yum and dnf, and packages come from apt on this machine"
+		return "it is a repository for yum and dnf, and packages come from apt"
 	}
 	return ""
 }

@@ -14,6 +14,8 @@ import (
 
 // A Change is what changes for the machines of one persona.
 type Change struct {
+	// Targets are the operating systems on which it changes, by the names of package target; none: on all.
+	Targets []string `json:"targets,omitempty"`
 	Persona   string       `json:"persona"`
 	Resources []Difference `json:"resources"`       // by ID
 	Rules     bool         `json:"rules,omitempty"` // the rules or the benchmarks differ
@@ -54,7 +56,7 @@ func texts(entries []manifest.Entry, values map[string]string) ([]policy.Source,
 	return sources, nil
 }
 
-// changes compares two policies for each persona, beginning with base, which stands for machines without
+// changes compares two policies for each persona, on all targets on which they differ, beginning with base, which stands for machines without
 // another one. The error wraps errUnreadable if the old policy is wrong; if the new one is, it is of type
 // policy.Problems.
 func changes(before, after []policy.Source) ([]Change, error) {
@@ -73,16 +75,19 @@ func changes(before, after []policy.Source) ([]Change, error) {
 	slices.Sort(personas)
 	personas = slices.DeleteFunc(slices.Compact(personas), func(p string) bool { return p == "base" })
 	all := []Change{}
+	variants := policy.Variants(old, young)
 	for _, persona := range append([]string{"base"}, personas...) {
-		was, err := policy.Merge(old, []string{persona}, nil)
-		if err != nil {
-			return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+		for i, before := range variants[0] {
+			was, err := policy.Merge(before.Fragments, []string{persona}, nil)
+			if err != nil {
+				return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+			}
+			is, err := policy.Merge(variants[1][i].Fragments, []string{persona}, nil)
+			if err != nil {
+				return nil, err
+			}
+			all = append(all, Change{Targets: before.Targets, Persona: persona, Resources: differences(was, is), Rules: !sameRules(was, is)})
 		}
-		is, err := policy.Merge(young, []string{persona}, nil)
-		if err != nil {
-			return nil, err
-		}
-		all = append(all, Change{Persona: persona, Resources: differences(was, is), Rules: !sameRules(was, is)})
 	}
 	return all, nil
 }

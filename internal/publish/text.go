@@ -9,17 +9,25 @@ import (
 	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
+// heading says for whom something changes.
+func (c Change) heading() string {
+	if len(c.Targets) == 0 {
+		return c.Persona
+	}
+	return c.Persona + " on " + strings.Join(c.Targets, ", ")
+}
+
 // Text writes a plan for people. Personas with the same changes share one entry.
 func (p *Plan) Text(w io.Writer) {
 	told := map[string]bool{}
 	for i, c := range p.Changes {
-		if c.Nothing() || told[c.Persona] {
+		if c.Nothing() || told[c.heading()] {
 			continue
 		}
-		personas := []string{c.Persona}
+		personas := []string{c.heading()}
 		for _, other := range p.Changes[i+1:] {
 			if c.like(other) {
-				personas, told[other.Persona] = append(personas, other.Persona), true
+				personas, told[other.heading()] = append(personas, other.heading()), true
 			}
 		}
 		fmt.Fprintf(w, "%s\n", strings.Join(personas, ", "))
