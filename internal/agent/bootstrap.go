@@ -128,7 +128,7 @@ func (d *daemon) look(ctx context.Context) error {
 // yet.
 func (d *daemon) rememberFacts() {
 	if err := d.Facts.Remember(d.System); err != nil {
-		d.Log.Warn("cannot keep until the next boot what kind of machine this is; it is looked at anew at each start", "err", err)
+		d.Log.Warn("cannot remember what kind of machine this is until the next boot; each start determines it again", "err", err)
 	}
 }
 

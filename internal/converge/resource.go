@@ -154,6 +154,9 @@ type Resource struct {
 	Unseen bool `json:"unseen,omitempty"`
 	// Overdue says that it has been pending for longer than the policy allows.
 	Overdue bool `json:"overdue,omitempty"`
+	// LeftOver says that the agent made it for a fragment that is not for the machine any more. It stays
+	// until somebody removes it. Its state is NotApplicable.
+	LeftOver bool `json:"left_over,omitempty"`
 	// WordOf is the user whose process reported the state, or "" if that was root's. The state is
 	// only this user's word: no right is judged by it, and nothing is repaired because of it.
 	WordOf string `json:"word_of,omitempty"`
@@ -338,6 +341,14 @@ func (r *Resource) SetUnknownErr(err error) {
 // SetNotApplicable says that the machine has no use for the resource, and why. The reason is public.
 func (r *Resource) SetNotApplicable(reason string) *Resource {
 	r.setState(NotApplicable, "", reason).ReasonIsPublic()
+	return r
+}
+
+// LeavesOver reports something that the agent made for a fragment that is not for the machine any more,
+// because of a fact, with the command that removes it.
+func LeavesOver(id policy.ID, elsewhere policy.Elsewhere, command string) Resource {
+	r := Resource{ID: id, Origin: elsewhere.Origin, LeftOver: true}
+	r.SetNotApplicable(fmt.Sprintf("left over from a fragment that is not for this machine any more (%s); to remove it: %s", elsewhere.Why, command))
 	return r
 }
 

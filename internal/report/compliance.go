@@ -73,9 +73,10 @@ func (r Report) ComplianceItems(room int) (in *ssm.PutComplianceItemsInput, dige
 	return in, digest
 }
 
-// ranked returns the resources in the order in which they get room. Each Id occurs once.
+// ranked returns the resources in the order in which they get room. Each Id occurs once. What is not applicable
+// has no place: the service knows nothing between compliant and not.
 func (r Report) ranked() []converge.Resource {
-	all := slices.Clone(r.Resources)
+	all := slices.DeleteFunc(slices.Clone(r.Resources), func(resource converge.Resource) bool { return resource.State == converge.NotApplicable })
 	if questions := r.questions(); len(questions) > 0 {
 		state, texts := converge.Unknown, make([]string, len(questions))
 		for i, q := range questions {

@@ -281,7 +281,7 @@ func TestTheInventoryLineIsForQueries(t *testing.T) {
 		Content: []map[string]string{{
 			"AgentVersion": "0.1.0", "Hostname": "A-1", "OS": "Amazon Linux 2", "PolicySerial": "7", "PolicyDigest": r.Policy.Digest,
 			"Personas": "base", "Refused": "x:1: y", "Compliant": "false", "Verdict": "not compliant", "LastContact": "2026-11-21T05:59:00Z", "Resources": "3", "Overdue": "1",
-			"CompliantResources": "1", "CorrectedResources": "0", "WaivedResources": "0", "PendingResources": "1",
+			"CompliantResources": "1", "CorrectedResources": "0", "WaivedResources": "0", "NotApplicableResources": "0", "PendingResources": "1",
 			"FailedResources": "1", "ContestedResources": "0", "DriftedResources": "0", "UnknownResources": "0",
 		}},
 		ContentHash: in.Items[0].ContentHash,

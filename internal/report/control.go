@@ -317,7 +317,7 @@ func (c Control) junit(byID map[policy.ID]converge.Resource) junitCase {
 		of.Error = message
 	case !c.tolerable():
 		of.Failure = message
-	case c.State == NotCovered, !c.State.InLine(), c.State == converge.Waived:
+	case c.State == NotCovered, !c.State.InLine(), c.State == converge.Waived, c.State == converge.NotApplicable:
 		of.Skipped = message
 	default:
 		of.Output = message.Text

@@ -90,7 +90,7 @@ func Counts(summary map[converge.State]int) string {
 	var parts []string
 	for _, state := range []converge.State{
 		converge.Compliant, converge.Corrected, converge.Pending, converge.Waived, converge.Drifted,
-		converge.Failed, converge.Contested, converge.Unknown,
+		converge.Failed, converge.Contested, converge.Unknown, converge.NotApplicable,
 	} {
 		if n := summary[state]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))

@@ -76,14 +76,14 @@ func (m Machine) name() string { return cmp.Or(m.Hostname, m.MachineID, "a machi
 func stateOrder() []converge.State {
 	return []converge.State{
 		converge.Failed, converge.Contested, converge.Drifted, converge.Unknown, converge.Pending, converge.Waived,
-		converge.Corrected, converge.Compliant,
+		converge.Corrected, converge.Compliant, converge.NotApplicable,
 	}
 }
 
 // tone returns the CSS class of a state: good, bad or wait.
 func tone(r converge.Resource) string {
 	switch {
-	case r.State == converge.Pending && r.Tolerable(), r.State == converge.Waived, r.Unseen:
+	case r.State == converge.Pending && r.Tolerable(), r.State == converge.Waived, r.State == converge.NotApplicable, r.Unseen:
 		return "wait"
 	case r.State.InLine():
 		return "good"

@@ -11,6 +11,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/aws"
 	"github.com/aws/aws-sdk-go-v2/service/ssm"
 	"github.com/aws/aws-sdk-go-v2/service/ssm/types"
+
+	"github.com/soe-agent/soe-agent/internal/converge"
 )
 
 // Inventory returns the report as input for SSM Inventory: one line about the machine, for queries over a
@@ -40,7 +42,7 @@ func (r Report) Inventory(contact time.Time) (in *ssm.PutInventoryInput, digest 
 	}
 	line["Overdue"] = strconv.Itoa(overdue)
 	for _, state := range stateOrder() {
-		line[strings.ToUpper(string(state[:1]))+string(state[1:])+"Resources"] = strconv.Itoa(r.Summary[state])
+		line[attributeOf(state)] = strconv.Itoa(r.Summary[state])
 	}
 	for name, value := range line {
 		line[name] = tidy(value, maxDetail)
@@ -69,4 +71,13 @@ func md5Of(content any) string {
 	text, _ := json.Marshal(content) // maps of texts always marshal
 	sum := md5.Sum(text)             //nolint:gosec // as above
 	return hex.EncodeToString(sum[:])
+}
+
+// attributeOf returns the attribute that counts the resources in a state, such as NotApplicableResources.
+func attributeOf(state converge.State) string {
+	name := ""
+	for word := range strings.SplitSeq(string(state), "-") {
+		name += strings.ToUpper(word[:1]) + word[1:]
+	}
+	return name + "Resources"
 }

@@ -154,7 +154,7 @@ func junitResource(r converge.Resource) junitCase {
 	case r.State == converge.Compliant:
 	case r.State == converge.Corrected:
 		c.Output = message.Text
-	case r.State == converge.Waived, r.State == converge.Pending && r.Tolerable():
+	case r.State == converge.Waived, r.State == converge.NotApplicable, r.State == converge.Pending && r.Tolerable():
 		c.Skipped = message
 	case r.State == converge.Unknown:
 		c.Error = message

@@ -61,7 +61,7 @@ func (r Report) Plan(w io.Writer, style Style) error {
 
 func (p *printer) planSummary(r Report, style Style) {
 	change := r.Summary[converge.Drifted]
-	rest := len(r.Resources) - change
+	rest := len(r.Resources) - change - r.Summary[converge.NotApplicable]
 	switch {
 	case change == 0 && r.verdict() == Compliant:
 		p.printf("%s %s in line%s; nothing would change.\n", style.paint(green, "✓"), counted(rest), p.asides(r))
@@ -84,7 +84,7 @@ func counted(n int) string {
 func (p *printer) asides(r Report) string {
 	var parts []string
 	for _, state := range []converge.State{
-		converge.Failed, converge.Unknown, converge.Contested, converge.Pending, converge.Waived,
+		converge.Failed, converge.Unknown, converge.Contested, converge.Pending, converge.Waived, converge.NotApplicable,
 	} {
 		if n := r.Summary[state]; n > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", n, state))
@@ -103,7 +103,7 @@ func (r Report) Text(w io.Writer, style Style) error {
 		p.controls(r, style)
 	} else {
 		for _, resource := range r.Resources {
-			if resource.State != converge.Compliant || style.Verbose {
+			if quiet := resource.State == converge.Compliant || resource.State == converge.NotApplicable && !resource.LeftOver; !quiet || style.Verbose {
 				p.resource(resource, style)
 			}
 		}
@@ -167,6 +167,8 @@ func (s Style) mark(state converge.State) string {
 		return s.paint(yellow, "~")
 	case converge.Pending:
 		return s.paint(yellow, "…")
+	case converge.NotApplicable:
+		return s.paint(dim, "–")
 	case converge.Waived, NotCovered:
 		return s.paint(dim, "○")
 	case converge.Unknown:

@@ -86,6 +86,7 @@ const (
 	xccdfError         = "error"
 	xccdfUnknown       = "unknown"
 	xccdfNotChecked    = "notchecked"
+	xccdfNotApplicable = "notapplicable"
 	xccdfNotSelected   = "notselected"
 	xccdfInformational = "informational"
 )
@@ -236,6 +237,8 @@ func xccdfState(state converge.State, unseen bool) string {
 		return xccdfFixed
 	case converge.Waived:
 		return xccdfInformational
+	case converge.NotApplicable:
+		return xccdfNotApplicable
 	case NotCovered:
 		return xccdfNotChecked
 	case converge.Unknown:

@@ -1,7 +1,6 @@
 package account
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -15,12 +14,4 @@ func elsewhere(p *policy.Policy, l *converge.Ledger, kind string) []policy.ID {
 		_, is := p.Left[id]
 		return !is
 	})
-}
-
-// stays reports such an account or group, with the command that removes it.
-func stays(p *policy.Policy, id policy.ID, command string) converge.Resource {
-	left := p.Left[id]
-	r := converge.Wanted(policy.Resource{ID: id, Origin: left.Origin})
-	r.SetNotApplicable(fmt.Sprintf("left over: the agent created it, and the fragment that names it is not for this machine any more (%s); to remove it: %s %s", left.Why, command, id.Name()))
-	return r
 }

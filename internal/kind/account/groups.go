@@ -81,7 +81,7 @@ func (g *Groups) Check(context.Context) ([]converge.Resource, error) {
 	}
 	for _, id := range abroad {
 		if _, there := db.group(id.Name()); there {
-			resources = append(resources, stays(g.policy, id, "groupdel"))
+			resources = append(resources, converge.LeavesOver(id, g.policy.Left[id], "groupdel "+id.Name()))
 		}
 	}
 	return append(resources, g.files.leftOver(g.policy, db)...), nil

@@ -100,7 +100,7 @@ func (u *Users) Check(context.Context) ([]converge.Resource, error) {
 	}
 	for _, id := range abroad {
 		if _, there := db.account(id.Name()); there {
-			resources = append(resources, stays(u.policy, id, "userdel"))
+			resources = append(resources, converge.LeavesOver(id, u.policy.Left[id], "userdel "+id.Name()))
 		}
 	}
 	return append(resources, u.files.leftOver(u.policy, db)...), nil

@@ -41,11 +41,7 @@ func (k *Kind) leftOver(there installed) []converge.Resource {
 		if len(there.called(id.Name())) == 0 {
 			continue
 		}
-		elsewhere := k.policy.Left[id]
-		r := converge.Wanted(policy.Resource{ID: id, Origin: elsewhere.Origin})
-		r.SetNotApplicable(fmt.Sprintf("left over: the agent installed it, and the fragment that names it is not for this machine any more (%s); to remove it: %s remove %s",
-			elsewhere.Why, k.manager.program(), id.Name()))
-		resources = append(resources, r)
+		resources = append(resources, converge.LeavesOver(id, k.policy.Left[id], k.manager.program()+" remove "+id.Name()))
 	}
 	return resources
 }
