@@ -83,6 +83,7 @@ func TestAConfigurationThatCannotBeMeantIsRefusedWithItsLine(t *testing.T) {
 		"[schedule]\nwindows = {}\n":                             "cannot use schedule.windows: no such setting",
 		"personas = []\n":                                        "cannot use personas",
 		"[aws.credentials]\nsource = \"imds\"\n":                 "agent.toml: cannot use aws.credentials.source",
+		"persona_rules = \"every\"\n":                            `cannot use persona_rules = "every": it is "first"`,
 		"[[persona]]\nname = \"x\"\n":                            "agent.toml: cannot use persona rule 1 (x)",
 	} {
 		if _, err := readConfig(t, text); err == nil || !strings.Contains(err.Error(), want) {

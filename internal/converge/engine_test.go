@@ -1110,3 +1110,28 @@ func TestALedgerThatCannotBeWrittenDoesNotStopAPass(t *testing.T) {
 		}
 	}
 }
+
+// A kind is not asked about resources that are not for the machine, or of which that cannot be told.
+func TestWhatIsNotForTheMachineIsNotTouchedAndSaidWithItsReason(t *testing.T) {
+	m := newMachine(t)
+	p := wants("1", "dropin/a", "dropin/b", "dropin/c")
+	p.Resources[1].NotApplicable = "there is no use for it"
+	p.Resources[2].Undecided = "os.family is not known"
+	k := newKind(wants("1", "dropin/a"), "dropin")
+	result := m.engine(p, k).Pass(t.Context())
+	wantStates(t, result, map[policy.ID]converge.State{"dropin/a": converge.Corrected, "dropin/b": converge.NotApplicable, "dropin/c": converge.Unknown})
+	for id, want := range map[policy.ID]string{
+		"dropin/b": "there is no use for it",
+		"dropin/c": "left as it is, for it cannot be told whether it is for this machine: os.family is not known",
+	} {
+		if r := the(t, result, id); r.Reason != want || r.Public().Reason != want {
+			t.Errorf("%s: %q, for everybody %q", id, r.Reason, r.Public().Reason)
+		}
+	}
+	if r := the(t, result, "dropin/b"); !r.Tolerable() || !r.State.InLine() {
+		t.Error("what is not applicable is held against the machine")
+	}
+	if r := the(t, result, "dropin/c"); r.Tolerable() {
+		t.Error("what cannot be told is compliant")
+	}
+}

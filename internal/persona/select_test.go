@@ -282,3 +282,26 @@ func FuzzAnAcceptedRuleGivesAtMostItsPersona(f *testing.F) {
 		}
 	})
 }
+
+func TestWithEveryRuleEachThatHoldsGivesItsPersona(t *testing.T) {
+	noTags := func(context.Context) (map[string]string, error) { return nil, errors.New("access denied") }
+	desk, eu, developer := rule("desk", `{ hostname = "A-*" }`), rule("eu", `{ fact.region = "eu-west-1" }`), rule("developer", `{ tag.Persona = "developer" }`)
+	for _, test := range []struct {
+		name, rules, previous, want string
+		unknown                     int
+		tags                        func(context.Context) (map[string]string, error)
+	}{
+		{"all that hold, in their order", eu + rule("us", `{ fact.region = "us-east-1" }`) + desk + developer, "", "base eu desk developer", 0, tags},
+		{"one in doubt holds up no other", developer + desk, "", "base desk", 1, noTags},
+		{"one in doubt gives what it gave", developer + desk, "base developer", "base developer desk", 1, noTags},
+		{"one in doubt that another rule gives is no doubt", developer + rule("developer", `{ hostname = "A-*" }`), "", "base developer", 0, noTags},
+		{"none", rule("us", `{ fact.region = "us-east-1" }`), "base us", "base", 0, tags},
+	} {
+		got := persona.Choice{Always: []string{"base"}, Rules: rules(t, test.rules), Every: true}.Select(t.Context(), persona.Subject{
+			System: machine(t, joined(), 20001), Facts: workspace(), Tags: test.tags, Previous: strings.Fields(test.previous),
+		})
+		if strings.Join(got.Personas, " ") != test.want || len(got.Unknown) != test.unknown {
+			t.Errorf("%s: %q, unknown %q", test.name, got.Personas, got.Unknown)
+		}
+	}
+}

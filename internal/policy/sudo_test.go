@@ -20,7 +20,6 @@ groups = ["docker", "ops"]
 system = true
 groups = ["docker"]
 `)}, nil, nil)
-
 	if err != nil {
 		t.Fatal(err)
 	}

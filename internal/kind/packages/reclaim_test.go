@@ -70,3 +70,25 @@ func TestThePackageManagerItselfIsToldWhatIsProtected(t *testing.T) {
 		t.Errorf("what ran: %q", d.ran)
 	}
 }
+
+func TestAPackageOfAFragmentThatIsForOtherMachinesStaysAndIsSaidWithTheCommandThatRemovesIt(t *testing.T) {
+	d := newDesk(t, world{repository: map[string][]string{"tool": {"1.0-1"}, "kept": {"1.0-1"}}})
+	repair(t, d.kind(map[string]policy.Package{"tool": {Ensure: "present"}, "kept": {Ensure: "present"}}))
+	elsewhere := func() *Kind {
+		k := d.kind(map[string]policy.Package{"kept": {Ensure: "present"}})
+		k.policy.Left = map[policy.ID]policy.Elsewhere{"package/tool": {Why: "os.family is debian"}}
+		k.survey()
+		return k
+	}
+	_, states := check(t, elsewhere())
+	same(t, "it stays", states, map[string]string{
+		"kept": "compliant",
+		"tool": "not-applicable: left over from a fragment that is not for this machine any more (os.family is debian); to remove it: yum remove tool",
+	})
+	same(t, "the reasons", repair(t, elsewhere()), map[string]string{})
+	same(t, "what is left", slices.Sorted(maps.Keys(d.installed)), []string{"kept", "tool"})
+	delete(d.installed, "tool") // somebody did as was said
+	d.touch()
+	_, states = check(t, elsewhere())
+	same(t, "afterwards", states, map[string]string{"kept": "compliant"})
+}
