@@ -1,6 +1,6 @@
 # make help says what there is.
 
-VERSION := 0.1.0
+VERSION := 0.2.0
 RELEASE := 1
 ARCH    := $(shell uname -m)
 

@@ -3,7 +3,7 @@
 // and never changed, and the manifest is written last. So whoever reads the manifest either finds
 // everything that it lists, or notices that something is missing.
 //
-//	schema = 1
+//	schema = 1                      # or 2, as soon as it says what only 2 has
 //	serial = 42                     # of the generation that is for everybody
 //	[[fragment]]
 //	name      = "10-base"
@@ -13,6 +13,7 @@
 //	encoding  = "gzip+base64"       # absent: the text as it is
 //	parts     = 2                   # absent: one; else PARAMETER/1, PARAMETER/2 …
 //	personas  = ["base"]            # absent: everybody
+//	when      = { "os.family" = ["rhel"] }  # absent: every machine; of schema 2
 //
 //	[rollout]                       # a second generation, for a share of the fleet
 //	serial  = 43

@@ -13,22 +13,37 @@ import (
 
 	"github.com/soe-agent/soe-agent/internal/document"
 	"github.com/soe-agent/soe-agent/internal/policy"
+	"github.com/soe-agent/soe-agent/internal/target"
 )
 
-// Schema is the only version of the format so far.
-const Schema = 1
+// Versions of the format. A manifest is published in the oldest one that has all that it says: agents refuse
+// a version that they do not know, and keep the policy that they have.
+const (
+	Schema1 = 1
+	// Schema2 adds conditions of fragments, and room for what is to come: see Later.
+	Schema2 = 2
+)
+
+// Since2 is the first release whose agents know Schema2.
+const Since2 = "0.2.0"
 
 // A Manifest lists the published fragments.
 type Manifest struct {
 	Schema int  `toml:"schema"`
 	Pause  bool `toml:"pause,omitempty"` // every machine stays at the serial that it has
+	// Signature is room for a signature over the generations. Agents of this release do not verify it.
+	Signature string `toml:"signature,omitempty"`
 	Generation
 	Rollout *Rollout `toml:"rollout,omitempty"`
 }
 
 // A Generation is one complete policy.
 type Generation struct {
-	Serial    int64   `toml:"serial"` // 1 or more; a newer policy has a greater one
+	Serial int64 `toml:"serial"` // 1 or more; a newer policy has a greater one
+	// Commit, Author and Message are what its publisher says of it, in up to mostSaid bytes each.
+	Commit    string  `toml:"commit,omitempty"`
+	Author    string  `toml:"author,omitempty"`
+	Message   string  `toml:"message,omitempty"`
 	Fragments []Entry `toml:"fragment,omitempty"`
 }
 
@@ -37,6 +52,9 @@ type Rollout struct {
 	Generation
 	Percent float64 `toml:"percent"` // share of the fleet, from 0 to 100
 	Salt    string  `toml:"salt"`    // another salt selects another share
+	// Rings is room for names of groups of machines that get it whatever their place is. Agents of this
+	// release are in none.
+	Rings []string `toml:"rings,omitempty"`
 }
 
 // An Entry is one published fragment.
@@ -48,6 +66,20 @@ type Entry struct {
 	Encoding  string   `toml:"encoding,omitempty"` // Compressed, or absent
 	Parts     int      `toml:"parts,omitzero"`     // number of parameters that hold it, if more than one
 	Personas  []string `toml:"personas,omitempty"`
+	// When are the conditions of the fragment. A machine that does not fulfil them does not fetch it.
+	When target.Conditions `toml:"when,omitempty"`
+}
+
+// Oldest returns the oldest version of the format that has all that the manifest says.
+func (m Manifest) Oldest() int {
+	if m.Signature != "" || m.Generation.needs2() || m.Rollout != nil && (len(m.Rollout.Rings) > 0 || m.Rollout.needs2()) {
+		return Schema2
+	}
+	return Schema1
+}
+
+func (g Generation) needs2() bool {
+	return g.Commit+g.Author+g.Message != "" || slices.ContainsFunc(g.Fragments, func(e Entry) bool { return len(e.When) > 0 })
 }
 
 // Name returns the name of the manifest's parameter for a policy published below path.
@@ -72,9 +104,12 @@ func Parse(name, text string) (Manifest, error) {
 	refuse := func(format string, args ...any) {
 		problems = append(problems, policy.Problem{File: name, Message: "cannot use the manifest: " + fmt.Sprintf(format, args...)})
 	}
-	if m.Schema != Schema {
-		refuse("this agent knows schema %d and not %d", Schema, m.Schema)
+	if m.Schema != Schema1 && m.Schema != Schema2 {
+		refuse("this agent knows the schemas %d and %d, and not %d; upgrade the agent", Schema1, Schema2, m.Schema)
 		return m, problems // any other problem would follow from that
+	}
+	if m.Schema < m.Oldest() {
+		refuse("its schema is %d, and it says what only schema %d has", m.Schema, m.Oldest())
 	}
 	for _, key := range unknown {
 		refuse("unknown key %s", key)
@@ -98,6 +133,9 @@ func Parse(name, text string) (Manifest, error) {
 	return m, nil
 }
 
+// mostSaid limits what a publisher says of a generation, in bytes.
+const mostSaid = 200
+
 // mostParts limits the number of parameters of a fragment.
 const mostParts = 100
 
@@ -105,8 +143,18 @@ func (g Generation) check(refuse func(format string, args ...any)) {
 	if g.Serial < 1 {
 		refuse("its serial is %d, and not 1 or more", g.Serial)
 	}
+	for name, said := range map[string]string{"commit": g.Commit, "author": g.Author, "message": g.Message} {
+		if len(said) > mostSaid {
+			refuse("its %s has %d bytes, and may have %d", name, len(said), mostSaid)
+		}
+	}
 	names := map[string]bool{}
 	for _, f := range g.Fragments {
+		for fact, values := range f.When {
+			if why := policy.FactProblem(fact, values); why != "" {
+				refuse("the fragment %q: when %s: %s", f.Name, fact, why)
+			}
+		}
 		if names[f.Name] {
 			refuse("two fragments are called %q", f.Name)
 		}
@@ -131,6 +179,7 @@ const packedPrefix = "H4sI"
 // otherwise. Packed, an entry takes about 90 bytes, and the second copy of an entry that both
 // generations have almost none.
 func (m Manifest) Text() (string, error) {
+	m.Schema = m.Oldest()
 	var text bytes.Buffer
 	encoder := toml.NewEncoder(&text)
 	encoder.Indent = ""
@@ -187,10 +236,14 @@ func (m Manifest) Described(identity string) string {
 	return text
 }
 
-// Of returns the entries for a machine with these personas, in order.
-func (g Generation) Of(personas []string) []Entry {
+// Of returns the entries for a machine with these personas and facts, in order. One whose conditions cannot
+// be told is among them.
+func (g Generation) Of(personas []string, facts target.Facts) []Entry {
 	var of []Entry
 	for _, e := range g.Fragments {
+		if answer, _ := e.When.Hold(facts); answer == target.No {
+			continue
+		}
 		if len(e.Personas) == 0 || slices.ContainsFunc(e.Personas, func(p string) bool { return slices.Contains(personas, p) }) {
 			of = append(of, e)
 		}

@@ -81,7 +81,7 @@ func TestEverythingThatIsWrongWithAManifestIsSaidWithItsPlace(t *testing.T) {
 		want []string
 	}{
 		{"schema = 1\nserial = ", []string{"/m:2: cannot read the manifest: "}},
-		{"schema = 2\nkey = 1", []string{"/m: cannot use the manifest: this agent knows schema 1 and not 2"}},
+		{"schema = 3\nkey = 1", []string{"/m: cannot use the manifest: this agent knows the schemas 1 and 2, and not 3; upgrade the agent"}},
 		{"schema = 1\nserial = 0\nround = true", []string{
 			"/m: cannot use the manifest: unknown key round",
 			"/m: cannot use the manifest: its serial is 0, and not 1 or more",

@@ -79,7 +79,7 @@ func (m *Machine) Fetch(ctx context.Context, s Subject, aws *source.AWS) (Found,
 	serial, published := last.Serial, layer(last.Sources, policy.Remote)
 	if generation, ok := listed.For(s.ring(), last.Serial); ok {
 		serial = generation.Serial
-		if published, err = aws.Fragments(ctx, generation.Of(s.Personas), last.Sources); err != nil {
+		if published, err = aws.Fragments(ctx, generation.Of(s.Personas, s.Facts.Target()), last.Sources); err != nil {
 			return Found{}, fmt.Errorf("cannot use the published policy, serial %d: %w", serial, err)
 		}
 	}

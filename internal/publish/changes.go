@@ -15,7 +15,7 @@ import (
 // A Change is what changes for the machines of one persona.
 type Change struct {
 	// Targets are the operating systems on which it changes, by the names of package target; none: on all.
-	Targets []string `json:"targets,omitempty"`
+	Targets   []string     `json:"targets,omitempty"`
 	Persona   string       `json:"persona"`
 	Resources []Difference `json:"resources"`       // by ID
 	Rules     bool         `json:"rules,omitempty"` // the rules or the benchmarks differ

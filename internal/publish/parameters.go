@@ -34,6 +34,7 @@ func (p *Publisher) pack(sources []policy.Source, fragments []policy.Fragment, n
 	var errs []error
 	for i, s := range sources {
 		entry, parameters, err := manifest.Pack(p.top(), s.Name, s.Text, fragments[i].Personas)
+		entry.When = fragments[i].When
 		errs = append(errs, err)
 		there := slices.IndexFunc(known, func(k manifest.Entry) bool {
 			_, err := k.Assemble(now.values, nil)

@@ -170,6 +170,10 @@ func (p *Publisher) plan(now published, then manifest.Manifest) (*Plan, error) {
 		plan.Warnings = append(plan.Warnings, warning)
 	}
 	plan.text = text
+	if before, after := now.manifest.Schema, then.Oldest(); after == manifest.Schema2 && before != after {
+		plan.Warnings = append(plan.Warnings, fmt.Sprintf("the manifest becomes one of schema 2, because fragments have conditions: agents before %s refuse it and keep the policy that they have; upgrade all agents first",
+			manifest.Since2))
+	}
 	return plan, err
 }
 
@@ -211,7 +215,7 @@ func named(sources []policy.Source) ([]policy.Source, []policy.Fragment, error) 
 }
 
 func sameFragment(a, b manifest.Entry) bool {
-	return a.Name == b.Name && a.SHA256 == b.SHA256 && slices.Equal(a.Personas, b.Personas)
+	return a.Name == b.Name && a.SHA256 == b.SHA256 && slices.Equal(a.Personas, b.Personas) && a.When.String() == b.When.String()
 }
 
 // same says whether two generations are the same policy.
@@ -241,9 +245,10 @@ func next(now manifest.Manifest, fragments []manifest.Entry, percent float64) (m
 	case everybodys && now.Rollout == nil:
 		generation.Serial = now.Serial
 	}
-	then := manifest.Manifest{Schema: manifest.Schema, Pause: now.Pause, Generation: generation}
+	then := manifest.Manifest{Pause: now.Pause, Generation: generation}
 	switch {
 	case percent == Everybody, everybodys && now.Rollout == nil:
+		then.Schema = then.Oldest()
 		return then, nil
 	case now.Serial == 0:
 		return now, errors.New("cannot begin with a rollout: the other machines would have nothing; publish a policy for everybody first")
@@ -253,6 +258,7 @@ func next(now manifest.Manifest, fragments []manifest.Entry, percent float64) (m
 	}
 	then.Generation = now.Generation
 	then.Rollout = &manifest.Rollout{Generation: generation, Percent: percent, Salt: salt(now, generation.Serial)}
+	then.Schema = then.Oldest()
 	return then, nil
 }
 

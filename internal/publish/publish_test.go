@@ -376,9 +376,9 @@ func TestWhatIsPublishedInAPauseWaitsForItsEnd(t *testing.T) {
 
 func TestAManifestOfAnotherSchemaIsNotReplaced(t *testing.T) {
 	f := newFleet()
-	f.PutParameter(at+"/manifest", "schema = 2\n")
+	f.PutParameter(at+"/manifest", "schema = 3\n")
 	_, _, err := try(t.Context(), f.publisher(), one(), publish.Everybody)
-	if err == nil || !strings.Contains(err.Error(), "knows schema 1 and not 2") {
+	if err == nil || !strings.Contains(err.Error(), "knows the schemas 1 and 2, and not 3") {
 		t.Error(err)
 	}
 	if f.writes() != 0 {

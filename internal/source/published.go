@@ -100,7 +100,7 @@ func (a *AWS) Fragments(ctx context.Context, entries []manifest.Entry, known []p
 	return sources, agree(entries, sources)
 }
 
-// agree reports fragments whose personas differ from those in the manifest. A machine chooses fragments by
+// agree reports fragments whose personas or conditions differ from those in the manifest. A machine chooses fragments by
 // the manifest, so it might not even fetch one that is for it.
 func agree(entries []manifest.Entry, sources []policy.Source) error {
 	var problems policy.Problems
@@ -110,6 +110,10 @@ func agree(entries []manifest.Entry, sources []policy.Source) error {
 			continue // whoever parses it next reports the error
 		}
 		listed, said := slices.Sorted(slices.Values(entry.Personas)), slices.Sorted(slices.Values(fragment.Personas))
+		if listed, said := entry.When.String(), fragment.When.String(); listed != said {
+			problems = append(problems, policy.Problem{File: entry.Name, Message: fmt.Sprintf(
+				"cannot use the fragment: its conditions are %s, and in the manifest %s; publish it again", said, listed)})
+		}
 		if !slices.Equal(listed, said) {
 			problems = append(problems, policy.Problem{File: entry.Name, Message: fmt.Sprintf(
 				"cannot use the fragment: its personas are %q, and in the manifest %q; publish it again", said, listed)})

@@ -97,7 +97,7 @@ func published(ctx context.Context, aws *source.AWS, personas []string, known []
 	if err != nil {
 		return nil, 0, err
 	}
-	sources, err := aws.Fragments(ctx, m.Of(personas), known)
+	sources, err := aws.Fragments(ctx, m.Of(personas, nil), known)
 	return sources, m.Serial, err
 }
 

@@ -333,7 +333,7 @@ func TestAFragmentThatChangesBetweenManifestAndFetchIsHalfPublished(t *testing.T
 		t.Fatal(err)
 	}
 	a.fake.PutParameter(m.Fragments[0].Parameter, "schema = 1\n# another\n")
-	if _, err := aws.Fragments(t.Context(), m.Of(nil), nil); source.Classify(err) != source.Half {
+	if _, err := aws.Fragments(t.Context(), m.Of(nil, nil), nil); source.Classify(err) != source.Half {
 		t.Error(err)
 	}
 }

@@ -281,7 +281,7 @@ func manifestAhead(s *scene) {
 	if err != nil {
 		s.Fatal(err)
 	}
-	ahead := manifest.Manifest{Schema: manifest.Schema, Generation: manifest.Generation{Serial: 2, Fragments: []manifest.Entry{entry}}}
+	ahead := manifest.Manifest{Generation: manifest.Generation{Serial: 2, Fragments: []manifest.Entry{entry}}}
 	text, err := ahead.Text()
 	if err != nil {
 		s.Fatal(err)

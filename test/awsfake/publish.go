@@ -6,16 +6,15 @@ import (
 	"maps"
 	"slices"
 
-	"github.com/BurntSushi/toml"
-
 	"github.com/soe-agent/soe-agent/internal/manifest"
+	"github.com/soe-agent/soe-agent/internal/policy"
 )
 
 // PublishPolicy publishes fragments (TOML documents by name) below path as package manifest describes it, and the
 // manifest last. A fragment's personas are those that it says itself; one that is not TOML is published all the
 // same, for everybody.
 func (s *Server) PublishPolicy(path string, serial int, fragments map[string]string) error {
-	m := manifest.Manifest{Schema: manifest.Schema, Generation: manifest.Generation{Serial: int64(serial)}}
+	m := manifest.Manifest{Generation: manifest.Generation{Serial: int64(serial)}}
 	var errs []error
 	for _, name := range slices.Sorted(maps.Keys(fragments)) {
 		entry, err := s.publishFragment(path, name, fragments[name])
@@ -30,13 +29,9 @@ func (s *Server) PublishPolicy(path string, serial int, fragments map[string]str
 }
 
 func (s *Server) publishFragment(path, name, text string) (manifest.Entry, error) {
-	var document struct {
-		Personas []string `toml:"personas"`
-	}
-	if _, err := toml.Decode(text, &document); err != nil {
-		document.Personas = nil
-	}
-	entry, parameters, err := manifest.Pack(path, name, text, document.Personas)
+	fragment, _ := policy.Parse(policy.Source{Name: name, Text: text}) // a wrong one is published all the same
+	entry, parameters, err := manifest.Pack(path, name, text, fragment.Personas)
+	entry.When = fragment.When
 	errs := []error{err}
 	for _, p := range parameters {
 		if !s.hasParameter(p.Name) {

@@ -59,7 +59,7 @@ func (o *outage) publication(t *testing.T, serial int64) publication {
 	dropin := func(name, content string) string {
 		return fmt.Sprintf("schema = 1\n[dropins.%q]\ncontent = %q\n", name, content+"\n")
 	}
-	p := publication{manifest.Manifest{Schema: manifest.Schema, Generation: manifest.Generation{Serial: serial}}, map[string]string{}, false}
+	p := publication{manifest.Manifest{Generation: manifest.Generation{Serial: serial}}, map[string]string{}, false}
 	for _, fragment := range [][2]string{
 		{"10-serial", dropin(serialFile, fmt.Sprint("# serial ", serial))},
 		{"15-also", dropin(alsoFile, fmt.Sprint("# also ", serial))},

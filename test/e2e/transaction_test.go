@@ -98,10 +98,10 @@ func TestTheAgentUpgradesAndDowngradesItselfByItsOwnPolicyAndComesBack(t *testin
 	if r := w.report(t).resource("package/soe-agent"); !r.State.InLine() {
 		t.Error(fmt.Sprint(r))
 	}
-	w.MustWriteFile(t, localPolicy, box.File{Content: "schema = 1\n[packages]\nsoe-agent = \"0.1.0\"\n"})
+	w.MustWriteFile(t, localPolicy, box.File{Content: "schema = 1\n[packages]\nsoe-agent = \"0.2.0\"\n"})
 	w.until(t, "the older agent runs and everything is in line", func() bool {
 		s, code := w.status(t)
-		return code == 0 && s.Version == "0.1.0" && s.Phase == agent.Keeping && s.Packages == ""
+		return code == 0 && s.Version == "0.2.0" && s.Phase == agent.Keeping && s.Packages == ""
 	})
 	if s, _ := w.status(t); s.SafeMode != "" {
 		t.Errorf("it is in %s", s.SafeMode)

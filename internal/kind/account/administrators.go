@@ -30,8 +30,8 @@ func readAdministrators(s *system.System, p *policy.Policy, db database) (admini
 	for _, group := range []string{"wheel", "sudo", "admin"} {
 		a.subjects = append(a.subjects, sudotext.Subject{Form: sudotext.Group, Name: group})
 	}
-	if r, _ := p.Lookup(policy.NewID("sudo", "allow")); len(r.Missing) > 0 {
-		return a, fmt.Errorf("cannot tell who administers: %s is not known in full: the value of %s is not", r.ID, r.Missing[0])
+	if why := unknownAllow(p); why != "" {
+		return a, fmt.Errorf("cannot tell who administers: %s", why)
 	}
 	for _, want := range policy.Of[policy.Sudo](p) {
 		for _, subject := range want.Spec.Allow {

@@ -19,11 +19,8 @@ var errLastAdministrator = public.Error(errors.New("it would leave no administra
 // without anybody whom [sudo] allow names. People in the directory count only if the directory can
 // be queried now. Root does not count, because it cannot log in to a desktop.
 func keepsAdministrator(ctx context.Context, s *system.System, p *policy.Policy, db database, account, group string) error {
-	switch r, _ := p.Lookup(policy.NewID("sudo", "allow")); {
-	case r.Undecided != "":
-		return fmt.Errorf("cannot tell whether that leaves an administrator: it cannot be told whether %s is for this machine: %s", r.ID, r.Undecided)
-	case len(r.Missing) > 0:
-		return fmt.Errorf("cannot tell whether that leaves an administrator: %s is not known in full: the value of %s is not", r.ID, r.Missing[0])
+	if why := unknownAllow(p); why != "" {
+		return fmt.Errorf("cannot tell whether that leaves an administrator: %s", why)
 	}
 	g := guard{ctx: ctx, system: s, db: db, account: account, group: group}
 	for _, want := range policy.Of[policy.Sudo](p) {
@@ -46,6 +43,17 @@ func keepsAdministrator(ctx context.Context, s *system.System, p *policy.Policy,
 		}
 	}
 	return nil
+}
+
+// unknownAllow returns why it is not known whom [sudo] allow names, or "".
+func unknownAllow(p *policy.Policy) string {
+	switch r, _ := p.Lookup(policy.NewID("sudo", "allow")); {
+	case r.Undecided != "":
+		return fmt.Sprintf("it cannot be told whether %s is for this machine: %s", r.ID, r.Undecided)
+	case len(r.Missing) > 0:
+		return fmt.Sprintf("%s is not known in full: the value of %s is not", r.ID, r.Missing[0])
+	}
+	return ""
 }
 
 // A guard evaluates the machine without an account or a group.
