@@ -211,7 +211,7 @@ func mergedOrNot(t *testing.T, toml string) (*Policy, error) {
 	if err != nil {
 		return nil, err
 	}
-	return Merge([]Fragment{fragment}, nil)
+	return Merge([]Fragment{fragment}, nil, nil)
 }
 
 func TestALineOfSysusersGivesNobodyRights(t *testing.T) {
