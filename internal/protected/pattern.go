@@ -18,6 +18,9 @@ func Pattern(pattern string, below bool) string {
 	}
 	for _, e := range files() {
 		for root := range e.each {
+			if !glob && (!below || pattern != "/" && !strings.HasPrefix(root, pattern+"/")) {
+				continue // Path knows
+			}
 			if meets(pattern, root, below) && Path(root) != "" {
 				return e.why
 			}
