@@ -276,6 +276,12 @@ func TestWhatIsNoFileIsNotReplaced(t *testing.T) {
 func TestAFileThatItsReaderWouldRefuseIsNotWritten(t *testing.T) {
 	for name, content := range map[string]string{
 		"/etc/sysctl.d/60.conf":                  "kernel.dmesg_restrict 1\n",
+		"/etc/sysctl.d/61.conf":                  "net/../kernel/core_pattern = x\n",
+		"/etc/sysctl.d/62.conf":                  "../../etc/shadow = y\n",
+		"/etc/sysctl.d/63.conf":                  "- a.//.b = y\n",
+		"/etc/sysctl.d/64.conf":                  "-/../b\n",
+		"/etc/sysctl.d/65.conf":                  "- = 1\n",
+		"/etc/sysctl.d/66.conf":                  "net/./x = 1\n",
 		"/etc/firefox/policies/policies.json":    "{",
 		"/etc/pki/ca-trust/source/anchors/a.pem": "no certificate\n",
 		"/etc/cron.d/scan":                       "* * * * * /bin/scan\n",

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"path"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/soe-agent/soe-agent/internal/converge"
@@ -38,7 +37,8 @@ func sysctlLines(content string) []sysctlLine {
 		}
 		key, value, found := strings.Cut(line, "=")
 		key, lenient := strings.CutPrefix(strings.TrimSpace(key), "-")
-		if key == "" || strings.ContainsAny(key, " \t") || strings.Contains(key, "..") || !found && !lenient {
+		key = strings.TrimSpace(key)
+		if wrongSysctl(key) != "" || !found && !lenient {
 			continue
 		}
 		lines = append(lines, sysctlLine{sysctlPath(key), strings.Join(strings.Fields(value), " "), !found, lenient})
@@ -140,28 +140,35 @@ func sysctlsIn(s *system.System, content string) map[string]string {
 }
 
 // sysctlPath turns a key into a path. The first of "." and "/" is the separator. The other one is part
-// of a name and is swapped with it.
+// of a name and is swapped with it. Several separators are as good as one.
 func sysctlPath(key string) string {
-	if i := strings.IndexAny(key, "./"); i < 0 || key[i] == '/' {
-		return key
+	if i := strings.IndexAny(key, "./"); i >= 0 && key[i] == '.' {
+		key = strings.NewReplacer(".", "/", "/", ".").Replace(key)
 	}
-	return strings.NewReplacer(".", "/", "/", ".").Replace(key)
+	return strings.Join(strings.FieldsFunc(key, func(r rune) bool { return r == '/' }), "/")
+}
+
+// wrongSysctl returns why a text is no key, or "". With ".." in its path it would name another
+// file than the one of a key, and not only one of the kernel.
+func wrongSysctl(key string) string {
+	segments := strings.Split(sysctlPath(key), "/")
+	switch {
+	case key == "" || segments[0] == "" || strings.ContainsAny(key, " \t"):
+		return "what stands before the = is not a key"
+	case slices.Contains(segments, ".."), slices.Contains(segments, "."):
+		return "the key has . or .. in its path, and there is no such key"
+	}
+	return ""
 }
 
 // checkSysctl follows sysctl.d(5).
 func checkSysctl(_ context.Context, c candidate) error {
 	return eachLine(c.content, "#;", func(line string) string {
 		key, _, found := strings.Cut(strings.TrimPrefix(line, "-"), "=")
-		key = strings.TrimSpace(key)
-		switch {
-		case !found && strings.HasPrefix(line, "-"):
-			return "" // this excludes a key
-		case !found:
+		if !found && !strings.HasPrefix(line, "-") {
 			return "it is not of the form key = value"
-		case key == "" || strings.ContainsAny(key, " \t"):
-			return "what stands before the = is not a key"
 		}
-		return ""
+		return wrongSysctl(strings.TrimSpace(key)) // without a value it excludes the key
 	})
 }
 
@@ -177,16 +184,6 @@ func sysctl(s *system.System, key string) (value string, known bool) {
 	}
 	content, err := s.FS.ReadFile("/proc/sys/" + key)
 	return strings.Join(strings.Fields(string(content)), " "), err == nil
-}
-
-// sameSysctl reports whether the kernel has the wanted value. It prints numbers in its own format.
-func sameSysctl(want, got string) bool {
-	wants, gots := strings.Fields(want), strings.Fields(got)
-	return slices.EqualFunc(wants, gots, func(want, got string) bool {
-		w, wErr := strconv.ParseInt(want, 0, 64)
-		g, gErr := strconv.ParseInt(got, 0, 64)
-		return want == got || wErr == nil && gErr == nil && w == g
-	})
 }
 
 // ownSysctls returns the settings of the policy's files, by file and key. Of other files only the
