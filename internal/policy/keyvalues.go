@@ -6,6 +6,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"github.com/soe-agent/soe-agent/internal/sshdtext"
 )
 
 // A valueRule returns why a key must not have a value, or "".
@@ -96,6 +98,9 @@ func useraddKeys() map[string]valueRule {
 				return ""
 			}
 			return numberFrom(1, 99999)(value) // 0 shuts an account on the day on which its password expires
+		},
+		"skel": func(value string) string { // it is copied into each home that is made
+			return sshdtext.Private(value)
 		},
 		"expire": refusedAlways("every account that is made after that day is shut"),
 		"shell": func(value string) string {

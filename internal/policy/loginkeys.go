@@ -25,6 +25,9 @@ func keepsOut(key, value string) string {
 	if why := sshdtext.NotByKey(key); why != "" {
 		return why
 	}
+	if sshdtext.UseOf(key) != sshdtext.Unused {
+		return sshdtext.KeepsOut(key, sshdtext.Words(value)...)
+	}
 	return sshdtext.KeepsOut(key, value)
 }
 

@@ -70,12 +70,15 @@ func KeepsOutIn(content string, unknown func(value string) bool) (wrong Wrong, i
 	return Wrong{}, false
 }
 
-// KeepsOut returns why a value locks people out of ssh, or lets them in without credentials,
-// whoever they are; or "". What depends on the people is proved on the machine. The words are those
+// KeepsOut returns why a value locks people out of ssh, lets them in without credentials, whoever
+// they are, or names a file that sshd must not show, go by or overwrite; or "". What depends on the people is proved on the machine. The words are those
 // of a file or of sshd -T. Without words the value is not known.
 func KeepsOut(key string, words ...string) string {
 	if len(words) == 0 || words[0] == "" {
 		return ""
+	}
+	if why := wrongPath(key, words); why != "" {
+		return why
 	}
 	key, value := strings.ToLower(key), strings.ToLower(words[0])
 	switch key {

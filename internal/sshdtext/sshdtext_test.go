@@ -71,3 +71,30 @@ func TestWhatKeepsEverybodyOutIsKnownHoweverItIsWritten(t *testing.T) {
 		}
 	}
 }
+
+func TestAFileThatSSHDMustNotShowOrObeyIsKnownByItsPlace(t *testing.T) {
+	for _, line := range []string{
+		"Banner /etc/shadow", "banner=/etc/gshadow-", "Banner \"/etc/shadow-\"", "Banner /root/.ssh/id_rsa", "Banner /etc/ssh/../shadow", "Banner etc/issue", "Banner //etc/shadow",
+		"Banner /etc/ssh/ssh_host_rsa_key", "Banner /etc/sudoers", "Banner /etc/sudoers.d/x", "Banner /home/user/x", "Banner /proc/1/environ", "Banner /dev/sda", "Banner /tmp/x",
+		"Banner /var/log/secure", "Banner /etc/krb5.keytab", "Banner /etc/pki/tls/private/localhost.key", "Banner /etc/security/opasswd", "Banner /etc/sssd/sssd.conf",
+		"Banner /var/lib/soe-agent/ledger.json", "Banner /etc/soe-agent/agent.toml", "Include /etc/shadow", "Include ../shadow", "Include /etc/ssh/x.conf /etc/gshadow",
+		"TrustedUserCAKeys /home/user/ca.pub", "RevokedKeys /tmp/krl", "AuthorizedKeysCommand /var/tmp/x", "AuthorizedPrincipalsCommand /dev/shm/x", "HostKey /home/user/key",
+		"XAuthLocation /home/user/xauth", "Subsystem sftp /home/user/sftp", "ForceCommand /tmp/x", "ModuliFile /tmp/moduli", "PidFile /etc/passwd", "PidFile /run/../etc/passwd", "PidFile x",
+	} {
+		for _, content := range []string{line, "Match User x\n\t" + line + "\n"} {
+			if wrong, is := KeepsOutIn(content, func(string) bool { return false }); !is {
+				t.Errorf("%q is let through: %+v", content, wrong)
+			}
+		}
+	}
+	for _, line := range []string{
+		"Banner none", "Banner None", "Banner /etc/issue.net", "Banner /etc/issue", "Banner /etc/ssh/banner", "Banner /usr/share/corp/banner.txt", "Banner /opt/corp/banner",
+		"Include /etc/ssh/sshd_config.d/*.conf", "Include sshd_config.d/*.conf", "TrustedUserCAKeys /etc/ssh/ca.pub", "RevokedKeys none", "HostKey /etc/ssh/ssh_host_rsa_key",
+		"AuthorizedKeysCommand /usr/bin/sss_ssh_authorizedkeys", "Subsystem sftp internal-sftp", "Subsystem sftp /usr/libexec/openssh/sftp-server", "ForceCommand internal-sftp -l INFO",
+		"PidFile /run/sshd.pid", "PidFile /var/run/sshd.pid", "PidFile none", "Banner",
+	} {
+		if wrong, is := KeepsOutIn(line, func(string) bool { return false }); is {
+			t.Errorf("of %q it is said %+v", line, wrong)
+		}
+	}
+}

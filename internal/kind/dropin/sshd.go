@@ -68,6 +68,11 @@ func (k *Kind) oursOfSSHD() (map[string][]byte, error) {
 }
 
 func checkSSHD(ctx context.Context, c candidate) error {
+	if why, err := sshd.Misuses(c.system, system.Staged{c.name: c.content}); err != nil {
+		return fmt.Errorf("cannot tell what sshd would show: %w", err)
+	} else if why != "" {
+		return errors.New(why)
+	}
 	if err := c.checkIn(ctx, sshdTree{c}); err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/soe-agent/soe-agent/internal/public"
 	"github.com/soe-agent/soe-agent/internal/sessionguard"
 	"github.com/soe-agent/soe-agent/internal/sshd"
+	"github.com/soe-agent/soe-agent/internal/sshdtext"
 	"github.com/soe-agent/soe-agent/internal/system"
 )
 
@@ -118,6 +119,11 @@ func (k *Kind) methodIsKnown(ctx context.Context, a aim) error {
 
 // askSSHD checks whether sshd accepts a content, and whom it would still let in.
 func (k *Kind) askSSHD(ctx context.Context, a aim) error {
+	if why, err := sshd.Misuses(k.system, system.Staged{sshd.Main: a.content}); err != nil {
+		return fmt.Errorf("cannot tell what sshd would show: %w", err)
+	} else if why != "" {
+		return public.Error(errors.New(why))
+	}
 	if err := sshd.Test(ctx, k.system, system.Staged{sshd.Main: a.content}); err != nil {
 		return err
 	}
@@ -148,6 +154,9 @@ type verdict struct {
 // isInEffect records what keeps the keys of a file out of effect although the file is right.
 func (k *Kind) isInEffect(ctx context.Context, name string, spec policy.File, differs bool, r *converge.Resource) {
 	known, _ := policy.LookupKeyFile(name)
+	if name == policy.SSHDConfig && k.misusesFile(spec, r) {
+		return
+	}
 	overruled := k.overruled
 	switch {
 	case len(spec.Keys) == 0:
@@ -180,6 +189,22 @@ func (k *Kind) isInEffect(ctx context.Context, name string, spec policy.File, di
 	case why != "":
 		r.SetFailed("not in effect: " + why)
 	}
+}
+
+// misusesFile records, and reports, that a key of sshd names a file that has become one which it must not show.
+func (k *Kind) misusesFile(spec policy.File, r *converge.Resource) bool {
+	for _, key := range slices.Sorted(maps.Keys(spec.Keys)) {
+		why, err := sshd.Misused(k.system, key, sshdtext.Words(spec.Keys[key])...)
+		switch {
+		case err != nil:
+			r.SetUnknownErr(public.Because("cannot tell what sshd shows", err))
+			return true
+		case why != "":
+			r.SetFailed(why).ReasonIsPublic()
+			return true
+		}
+	}
+	return false
 }
 
 // overruledChrony returns which key chronyd, after reading all its files, does not show with the

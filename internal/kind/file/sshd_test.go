@@ -217,3 +217,29 @@ func TestInAnImageAKeyThatAMatchOfAllOverrulesIsNotInEffect(t *testing.T) {
 	kindtest.Put(t, m.root, sshdFile, "MaxAuthTries 4\nMatch user bob\nMaxAuthTries 9\n")
 	want(t, m.pass(t, "[files.\""+sshdFile+"\"]\nkeys = { MaxAuthTries = 4 }\n", nil)[id], converge.Compliant, "")
 }
+
+func TestSSHDShowsNoFileThatNotEverybodyMayRead(t *testing.T) {
+	s := newServer(t, "UsePAM yes\n")
+	banner := filepath.Join(s.root, "etc/corp-banner")
+	if err := os.WriteFile(banner, []byte("root's\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	wants := "[files.\"" + sshdFile + "\"]\nkeys = { Banner = \"/etc/corp-banner\" }\n"
+	r := s.pass(t, wants, nil)
+	content, err := os.ReadFile(filepath.Join(s.root, sshdFile))
+	if err != nil || r.State != converge.Failed || !strings.Contains(r.Reason, "not everybody may read /etc/corp-banner") || strings.Contains(string(content), "anner") {
+		t.Errorf("a file of root's: %+v, %q, %v", r, content, err)
+	}
+	if err := os.Chmod(banner, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.pass(t, wants, nil); r.State != converge.Corrected {
+		t.Errorf("one of everybody's: %+v", r)
+	}
+	if err := os.Chmod(banner, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if r := s.pass(t, wants, nil); r.State != converge.Failed || !strings.Contains(r.Reason, "not everybody may read /etc/corp-banner") {
+		t.Errorf("one that has become root's: %+v", r)
+	}
+}
