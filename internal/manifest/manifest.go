@@ -72,7 +72,7 @@ type Entry struct {
 
 // Oldest returns the oldest version of the format that has all that the manifest says.
 func (m Manifest) Oldest() int {
-	if m.Signature != "" || m.Generation.needs2() || m.Rollout != nil && (len(m.Rollout.Rings) > 0 || m.Rollout.needs2()) {
+	if m.Signature != "" || m.needs2() || m.Rollout != nil && (len(m.Rollout.Rings) > 0 || m.Rollout.needs2()) {
 		return Schema2
 	}
 	return Schema1

@@ -87,11 +87,11 @@ func (s *Selection) every(ctx context.Context, l *look, rules []Rule, previous [
 	certain := map[string]bool{}
 	doubts := map[string]string{}
 	for _, rule := range rules {
-		switch a := l.rule(ctx, rule); {
-		case a.verdict == yes:
+		switch a := l.rule(ctx, rule); a.verdict {
+		case yes:
 			certain[rule.Name] = true
 			s.add(rule.Name, a.why)
-		case a.verdict == unknown:
+		case unknown:
 			if slices.Contains(previous, rule.Name) {
 				s.add(rule.Name, "as before, for more cannot be told now")
 			}
