@@ -458,7 +458,8 @@ func TestASecretThatIsDeniedOnFirstBootHoldsUpNothingButItsFile(t *testing.T) {
 	o.until(t, "the machine is configured", func() bool { return !o.fails(t, "systemctl", "is-active", "soe-configured.target") })
 	o.until(t, "all is done but what needs the secret", func() bool {
 		s, code := o.status(t)
-		return code == 2 && s.Serial == 1 && s.Phase == agent.Keeping && s.Trouble == source.AccessDenied
+		return code == 2 && s.Serial == 1 && s.Phase == agent.Keeping && s.Trouble == source.AccessDenied &&
+			!o.fails(t, "test", "-e", keyFile) // a value that came late came
 	})
 	for _, r := range o.report(t).Resources {
 		if unknown := r.ID == "dropin"+tokenFile; r.State.InLine() == unknown || unknown && r.State != converge.Unknown {

@@ -32,7 +32,7 @@ func belongings() map[string]who {
 
 		"/var/lib/soe-agent": root, "/var/lib/soe-agent/.*": root, // and all below it, whatever its mode
 
-		"/run/soe-agent": everybody, "/run/soe-agent/report.json": everybody, "/run/soe-agent/status.json": everybody,
+		"/run/soe-agent": everybody, "/run/soe-agent/report.json": everybody, "/run/soe-agent/status.json": everybody, "/run/soe-agent/facts.json": everybody,
 		"/run/soe-agent/packages-progress.json": everybody,
 		"/run/soe-agent/watched":                root,
 		`/run/soe-agent/dropins-.*`:             root,

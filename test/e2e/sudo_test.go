@@ -192,7 +192,8 @@ user ALL=(bin) ALL
 func TestAGrantIsTakenWhereTheDiskHasNoRoom(t *testing.T) {
 	t.Parallel()
 	d := newDesktop(t)
-	d.sh(t, `cp -a /etc/sudoers.d /root/kept; mount -t tmpfs -o size=128k,mode=0750 none /etc/sudoers.d; cp -a /root/kept/. /etc/sudoers.d`)
+	// A file system of its own for all of /etc: one over /etc/sudoers.d alone would be taken away.
+	d.sh(t, `cp -a /etc /root/etc; mount -t tmpfs -o size=$(($(du -sk /etc | cut -f1) + 4096))k,mode=0755 none /etc; cp -a /root/etc/. /etc`)
 	d.apply(t, onlyDomainAdmins).wants(t, sudoInLine)
 	const fill = "cat /dev/zero > /etc/sudoers.d/.fill 2>/dev/null || ! { echo x > /etc/sudoers.d/.more; } 2>/dev/null\n"
 	// Two: the room that is kept is for one of them.
