@@ -25,7 +25,7 @@ type candidate struct {
 	name    string
 	content []byte            // nil if the file is to be removed
 	beside  map[string][]byte // for a part of a unit: the other files that the policy wants in its directory
-	secret  bool              // it, or a file that it is checked with, has a secret and must not be staged
+	secret  bool              // it, or a file that it is checked with, has a secret: what a program says of it is not passed on
 	allow   []string          // of the policy's [sudo]; none: it has none
 	named   func(name string) bool
 }
@@ -49,6 +49,15 @@ func (c candidate) staged(ctx context.Context, base string, content []byte, argv
 		return out, false, removed
 	}
 	return out, true, errors.Join(err, removed)
+}
+
+// quoted returns what a program said of the candidate, without the names of the staged files. Of one with a
+// secret it may quote that, or a part of it, in any form.
+func (c candidate) quoted(said string) string {
+	if c.secret {
+		return "what it says may hold a secret, and is not shown"
+	}
+	return strings.ReplaceAll(said, stageDir+"/", "")
 }
 
 var shebang = regexp.MustCompile(`^#! ?/(usr/)?bin/(env )?(ba)?sh\b`)
@@ -77,10 +86,8 @@ func checkShell(ctx context.Context, c candidate) error {
 			continue
 		case err != nil:
 			return err
-		case out.ExitCode != 0 && c.secret:
-			return errors.New("it is not a script that a shell can read")
 		case out.ExitCode != 0:
-			return fmt.Errorf("it is not a script that a shell can read: %s", out.LastLine())
+			return fmt.Errorf("it is not a script that a shell can read: %s", c.quoted(out.LastLine()))
 		}
 		return nil
 	}
@@ -206,7 +213,7 @@ var refusedUnit = regexp.MustCompile(`(?i)lacks|refusing|bad.setting|not valid|i
 // checkUnit runs systemd's verification of a whole unit. Its exit code is unreliable, and always 0 in
 // systemd 219.
 func checkUnit(ctx context.Context, c candidate) error {
-	if err := checkUnitSyntax(ctx, c); err != nil || c.content == nil || c.secret || !c.system.Running() {
+	if err := checkUnitSyntax(ctx, c); err != nil || c.content == nil || !c.system.Running() {
 		return err
 	}
 	base := path.Base(c.name)
@@ -216,7 +223,7 @@ func checkUnit(ctx context.Context, c candidate) error {
 	}
 	for line := range strings.SplitSeq(string(out.Stderr)+string(out.Stdout), "\n") {
 		if strings.Contains(line, base) && refusedUnit.MatchString(line) {
-			return fmt.Errorf("systemd would not load it: %s", strings.ReplaceAll(line, stageDir+"/", ""))
+			return fmt.Errorf("systemd would not load it: %s", c.quoted(line))
 		}
 	}
 	return nil
@@ -225,7 +232,7 @@ func checkUnit(ctx context.Context, c candidate) error {
 // checkUnitPart verifies a unit together with a file of its ".d" directory, and with the other files
 // that the policy wants there. A unit that systemd would refuse does not start at the next boot.
 func checkUnitPart(ctx context.Context, c candidate) error {
-	if err := checkUnitSyntax(ctx, c); err != nil || c.content == nil || c.secret || !c.system.Running() {
+	if err := checkUnitSyntax(ctx, c); err != nil || c.content == nil || !c.system.Running() {
 		return err
 	}
 	unit := unitOf(c.name)
@@ -255,5 +262,5 @@ func checkUnitPart(ctx context.Context, c candidate) error {
 	if before, err := refuses(nil); err != nil || before != "" {
 		return err // another file is to blame, or it cannot be told
 	}
-	return fmt.Errorf("systemd would not load %s with it: %s", unit, wrong)
+	return fmt.Errorf("systemd would not load %s with it: %s", unit, c.quoted(wrong))
 }

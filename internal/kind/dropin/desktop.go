@@ -62,14 +62,14 @@ func checkEnvironment(_ context.Context, c candidate) error {
 
 // checkChrony has chronyd parse the file without running.
 func checkChrony(ctx context.Context, c candidate) error {
-	if c.content == nil || c.secret {
+	if c.content == nil {
 		return nil
 	}
 	out, found, err := c.staged(ctx, "chrony.conf", c.content, "chronyd", "-p", "-f")
 	if err != nil || !found || out.ExitCode == 0 || strings.Contains(string(out.Stderr), "invalid option") {
 		return err // chrony before 4.0 has no such option
 	}
-	return fmt.Errorf("chronyd refuses it: %s", strings.ReplaceAll(out.LastLine(), stageDir+"/", ""))
+	return fmt.Errorf("chronyd refuses it: %s", c.quoted(out.LastLine()))
 }
 
 // checkScript finds unterminated strings and brackets in a polkit script, which polkit would silently

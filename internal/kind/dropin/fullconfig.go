@@ -79,14 +79,7 @@ func (w sudoersTree) culprit(_ context.Context, _ map[string][]byte, err error) 
 var rsyslogInclude = regexp.MustCompile(`(?m)^\s*(\$IncludeConfig\s+/etc/rsyslog\.d/\*\.conf|include\(\s*file="/etc/rsyslog\.d/\*\.conf"[^)]*\)).*$`)
 
 func checkRsyslog(ctx context.Context, c candidate) error {
-	return c.checkConfiguration(ctx, configuration{c, "/etc/rsyslog.conf", rsyslogInclude, []string{"rsyslogd", "-N1", "-f"}})
-}
-
-func (c candidate) checkConfiguration(ctx context.Context, w configuration) error {
-	if c.secret {
-		return nil
-	}
-	return c.checkIn(ctx, w)
+	return c.checkIn(ctx, configuration{c, "/etc/rsyslog.conf", rsyslogInclude, []string{"rsyslogd", "-N1", "-f"}})
 }
 
 // A configuration is a main file that includes the files of the candidate's directory, and the program
@@ -198,7 +191,7 @@ func (w configuration) judge(ctx context.Context, content []byte) error {
 	if err != nil || !found || out.ExitCode == 0 || onlyIdle(out) {
 		return err
 	}
-	return fmt.Errorf("%s refuses its configuration: %s", w.argv[0], strings.ReplaceAll(out.LastLine(), stageDir+"/", ""))
+	return fmt.Errorf("%s refuses its configuration: %s", w.argv[0], w.quoted(out.LastLine()))
 }
 
 // onlyIdle reports whether rsyslogd complains only that the configuration has no output. That is
@@ -211,7 +204,7 @@ func onlyIdle(out system.Output) bool {
 // checkNft has nft read all that nftables.service loads, with the file in it: a broken one
 // would leave the machine without any rules.
 func checkNft(ctx context.Context, c candidate) error {
-	if c.content == nil || c.secret {
+	if c.content == nil {
 		return nil
 	}
 	for _, main := range dropindir.Of(nftablesDir).Reader.Mains {
@@ -241,7 +234,7 @@ func checkNft(ctx context.Context, c candidate) error {
 		if before, err := says(nil); err != nil || before != "" {
 			return err // another file is to blame, or it cannot be told
 		}
-		return fmt.Errorf("nft refuses it: %s", wrong)
+		return fmt.Errorf("nft refuses it: %s", c.quoted(wrong))
 	}
 	return nil
 }

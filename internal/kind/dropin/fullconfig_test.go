@@ -169,49 +169,71 @@ func TestWhatBreaksAWholeThatWasWellIsToBlame(t *testing.T) {
 	}
 }
 
-func TestWhatLiesBesideASecretIsNotStagedNorIsItWhenTheSecretIsToGo(t *testing.T) {
+func TestAFileWithASecretIsCheckedWhereRootAloneReadsItAndWhatIsSaidOfItIsNotShown(t *testing.T) {
+	for file, text := range map[string]string{
+		"/etc/rsyslog.d/60-x.conf": "%s\n", "/etc/chrony/conf.d/x.conf": "%s\n", "/etc/chrony.d/x.conf": "%s\n", "/etc/logrotate.d/x": "%s\n", "/etc/nftables.d/x.nft": "%s\n",
+		"/etc/systemd/system/x.service": "[Service]\nX=%s\n", "/etc/systemd/system/y.service.d/x.conf": "[Service]\nX=%s\n", "/etc/udev/rules.d/60-x.rules": "ENV{X}=\"%s\"\n",
+		"/etc/profile.d/x.sh": "%s\n",
+	} {
+		for _, bad := range []bool{true, false} {
+			m := &running{root: machine(t, map[string]string{
+				"/etc/rsyslog.conf": "fine\n$IncludeConfig /etc/rsyslog.d/*.conf\n", "/etc/nftables.conf": "include \"/etc/nftables.d/*.nft\"\n", "/etc/sysconfig/nftables.conf": "include \"/etc/nftables.d/*.nft\"\n",
+			})}
+			asked := false
+			m.reads = func(c system.Command) (system.Output, error) {
+				said := string(c.Stdin) + string(c.Staged[file])
+				if last := c.Argv[len(c.Argv)-1]; strings.HasPrefix(last, stageDir) {
+					said += kindtest.Read(t, m.root, last)
+					for name, want := range map[string]os.FileMode{last: 0o600, stageDir: 0o700} {
+						if info, err := os.Stat(filepath.Join(m.root, name)); err != nil || info.Mode().Perm() != want {
+							t.Errorf("%s: of %s: %v, %v", file, name, info, err)
+						}
+					}
+				}
+				asked = asked || strings.Contains(said, "hunter2")
+				if !strings.Contains(said, "BAD") {
+					return system.Output{}, nil
+				}
+				return system.Output{ExitCode: 1, Stderr: fmt.Appendf(nil, "error: x:1 Error: x.service y.service lacks %s\n", strings.ReplaceAll(said, "\n", " "))}, nil
+			}
+			content := "hunter2"
+			if bad {
+				content += " BAD"
+			}
+			p := files(map[string]policy.Dropin{file: {Content: fmt.Sprintf(text, content), Activate: []string{}}})
+			p.Resources[0].Secrets = []string{"hunter2"}
+			r := m.pass(t, p)[policy.NewID("dropin", file)]
+			_, err := os.Lstat(filepath.Join(m.root, file))
+			if !asked || bad != (r.State == converge.Failed) || bad != os.IsNotExist(err) || bad != strings.Contains(r.Reason, "what it says may hold a secret") || strings.Contains(fmt.Sprintf("%+v", r), "hunter2") {
+				t.Errorf("%s, bad %v: asked %v, %+v, %v", file, bad, asked, r, err)
+			}
+			if left, _ := os.ReadDir(filepath.Join(m.root, stageDir)); len(left) > 0 {
+				t.Errorf("%s: it stays in %s", file, stageDir)
+			}
+		}
+	}
+}
+
+func TestWhatIsSaidOfAFileBesideASecretIsNotShown(t *testing.T) {
 	const token, beside = "/etc/rsyslog.d/60-token.conf", "/etc/rsyslog.d/70-beside.conf"
-	m := &running{root: machine(t, map[string]string{"/etc/rsyslog.conf": "fine\n$IncludeConfig /etc/rsyslog.d/*.conf\n"})}
-	staged := 0
+	m := &running{root: machine(t, map[string]string{"/etc/rsyslog.conf": "fine\n$IncludeConfig /etc/rsyslog.d/*.conf\n", token: "hunter2\n"})}
 	m.reads = func(c system.Command) (system.Output, error) {
-		staged++
-		if strings.Contains(kindtest.Read(t, m.root, c.Argv[len(c.Argv)-1]), "hunter2") {
-			t.Errorf("%q has seen the secret", c.Argv)
+		if content := kindtest.Read(t, m.root, c.Argv[len(c.Argv)-1]); strings.Contains(content, "BAD") {
+			return system.Output{ExitCode: 1, Stderr: []byte(strings.ReplaceAll(content, "\n", " "))}, nil
 		}
 		return system.Output{}, nil
 	}
-	with := func(dropins map[string]policy.Dropin) *policy.Policy {
-		p := files(dropins)
+	for _, content := range []string{"none\n", "not known\n"} { // the secret is to go, or the new one is not known yet
+		p := files(map[string]policy.Dropin{token: {Content: content}, beside: {Content: "BAD\n"}})
 		for i, r := range p.Resources {
-			switch content := r.Spec.(policy.Dropin).Content; {
-			case strings.Contains(content, "hunter2"):
-				p.Resources[i].Secrets = []string{"hunter2"}
-			case strings.Contains(content, "not known"):
+			if r.ID == policy.NewID("dropin", token) && content != "none\n" {
 				p.Resources[i].Missing = []policy.Reference{{Service: "ssm-secure", Name: "/token"}}
+			} else if r.ID == policy.NewID("dropin", token) {
+				p.Resources[i].Secrets = []string{"other"}
 			}
 		}
-		return p
-	}
-	for _, step := range []struct {
-		dropins map[string]policy.Dropin
-		staged  bool
-	}{
-		{map[string]policy.Dropin{token: {Content: "hunter2\n"}, beside: {Content: "1\n"}}, false},
-		{map[string]policy.Dropin{token: {Content: "none\n"}, beside: {Content: "2\n"}}, false},
-		{map[string]policy.Dropin{token: {Content: "none\n"}, beside: {Content: "3\n"}}, true},
-		{map[string]policy.Dropin{token: {Content: "hunter2\n"}, beside: {Content: "4\n"}}, false},
-		{map[string]policy.Dropin{token: {Content: "not known\n"}, beside: {Content: "5\n"}}, false},
-		{map[string]policy.Dropin{beside: {Content: "5\n"}}, false},
-		{map[string]policy.Dropin{beside: {Content: "6\n"}}, true},
-	} {
-		staged = 0
-		for id, r := range m.pass(t, with(step.dropins)) {
-			if !r.State.InLine() && r.State != converge.Unknown {
-				t.Errorf("%s is %s: %s", id, r.State, r.Reason)
-			}
-		}
-		if (staged > 0) != step.staged {
-			t.Errorf("with %+v, %d commands were shown what is there", step.dropins, staged)
+		if r := m.pass(t, p)[policy.NewID("dropin", beside)]; r.State != converge.Failed || strings.Contains(fmt.Sprintf("%+v", r), "hunter2") {
+			t.Errorf("%s: %+v", content, r)
 		}
 	}
 }

@@ -106,12 +106,12 @@ func checkUdev(ctx context.Context, c candidate) error {
 			return "it is not a list of keys, operators and values in quotes"
 		}
 		return ""
-	}); err != nil || c.secret {
+	}); err != nil {
 		return err
 	}
 	out, found, err := c.staged(ctx, "60-candidate.rules", c.content, "udevadm", "verify", "--no-summary")
 	if err != nil || !found || out.ExitCode == 0 || strings.Contains(string(out.Stderr), "nknown command") || strings.Contains(string(out.Stderr), "nrecognized option") {
 		return err
 	}
-	return fmt.Errorf("udev would not read it: %s", strings.ReplaceAll(out.LastLine(), stageDir+"/", ""))
+	return fmt.Errorf("udev would not read it: %s", c.quoted(out.LastLine()))
 }

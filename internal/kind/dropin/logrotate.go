@@ -19,7 +19,7 @@ var misread = regexp.MustCompile(`(?m)^error: (\S+:\d+ .*)$`)
 // checkLogrotate has logrotate read all that it reads, with the file in it and without: of
 // two files with the same log it passes over the second, a package's perhaps.
 func checkLogrotate(ctx context.Context, c candidate) error {
-	if c.content == nil || c.secret {
+	if c.content == nil {
 		return nil
 	}
 	main := logrotateMain
@@ -38,7 +38,7 @@ func checkLogrotate(ctx context.Context, c candidate) error {
 	}
 	for _, fault := range wrong {
 		if !slices.Contains(before, fault) {
-			return fmt.Errorf("logrotate refuses it: %s", fault)
+			return fmt.Errorf("logrotate refuses it: %s", c.quoted(fault))
 		}
 	}
 	return nil
