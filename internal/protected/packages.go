@@ -1,32 +1,16 @@
 package protected
 
-// A component is an entry of packages or units, with whose sessions may end or be disturbed when they are
-// replaced or stopped.
-type component struct {
-	entry
-	carries Load
-}
-
 // Package says why a package must not be removed, or "" when it may be.
 func Package(name string) string {
-	why, _ := lookupPackage(name)
+	why, _ := lookup(packages(), name)
 	return why
 }
 
 // PackageCarries says whose sessions may end or be disturbed when another version of
 // a package is installed: its scripts restart what the sessions run on.
 func PackageCarries(name string) Load {
-	_, carries := lookupPackage(name)
+	_, carries := lookup(packages(), name)
 	return carries
-}
-
-func lookupPackage(name string) (string, Load) {
-	for _, c := range packages() {
-		if c.covers(name) {
-			return c.why, c.carries
-		}
-	}
-	return "", Nobody
 }
 
 // packages are those at the end of the chains of dependencies: what one of them needs is protected by that,

@@ -92,3 +92,23 @@ func alike(pattern, name string) bool {
 	matched, _ := path.Match(pattern, name)
 	return matched
 }
+
+// A component is an entry of packages or units, with whose sessions may end or be disturbed when they are
+// replaced or stopped.
+type component struct {
+	entry
+	carries Load
+}
+
+// lookup returns what the first entry of a table says that covers any of the names of a component. Without
+// one it returns "" and Nobody.
+func lookup(table []component, names ...string) (why string, carries Load) {
+	for _, c := range table {
+		for _, name := range names {
+			if c.covers(name) {
+				return c.why, c.carries
+			}
+		}
+	}
+	return "", Nobody
+}

@@ -42,13 +42,7 @@ func ServiceHere(name string, there func(file string) bool) string {
 // lookupUnit finds a unit by its name without instance and type, for a service and the socket that starts it
 // go together; and by its whole name, where an entry has that.
 func lookupUnit(name string, table []component) (why string, carries Load) {
-	stem := stem(name)
-	for _, c := range table {
-		if c.covers(stem) || c.covers(name) {
-			return c.why, c.carries
-		}
-	}
-	return "", Nobody
+	return lookup(table, stem(name), name)
 }
 
 // theirs are the units that only AWS changes.
